@@ -1,0 +1,115 @@
+/**
+ * The contract between publishers, gateways and the store of channels. Two implementations, memory-broker.ts and
+ * redis-broker.ts, pass the same suite (test/contract/broker-suite.ts).
+ *
+ * Every implementation MUST
+ * - give the publications of one channel offsets that only grow, and name each one's predecessor (`prev`);
+ * - show followers of a channel its publications in offset order, each at most once, and never before it is stored;
+ * - report an interruption of what followers see, and its end, so that they can compare positions;
+ * - fail with `broker_unavailable` within a bounded time when the store cannot be asked.
+ * It MUST NOT deliver what it accepted before an interruption after that interruption.
+ */
+import { randomUUID } from "node:crypto";
+import type { Service } from "../lifecycle.ts";
+import type { Position } from "../protocol/wire.ts";
+
+export type { Position };
+
+/** How much of a channel is kept: its namespace's options. */
+export interface Retention {
+  historySize: number;
+  /** Counted from the last publication. */
+  historySeconds: number;
+}
+
+/** A publication in the order of its channel. `data` is JSON text, as stored. */
+export interface Publication {
+  offset: number;
+  /** The offset before this one: `offset - 1`, but for a jump. */
+  prev: number;
+  event: string;
+  data: string;
+}
+
+export interface PublishRequest {
+  channel: string;
+  event: string;
+  /** JSON text. */
+  data: string;
+  retention: Retention;
+  /** A second publish with the same id within {@link idempotencySeconds} answers like the first. */
+  id?: string;
+  /** Publish only if the channel stands exactly here. */
+  expect?: Position;
+}
+
+export type PublishOutcome =
+  { kind: "published"; position: Position; duplicate: boolean } | { kind: "conflict"; position: Position };
+
+export type EphemeralRequest = Pick<PublishRequest, "channel" | "event" | "data" | "id">;
+
+export interface HistoryQuery {
+  channel: string;
+  retention: Retention;
+  /** Exclusive. Absent: from the oldest that is kept. */
+  after?: number;
+  /** With another epoch than the channel's, no publications are read. */
+  epoch?: string;
+  limit: number;
+  /** Reading stops before the data of the publications exceeds this, but never before the first. */
+  maxBytes: number;
+}
+
+/** What is kept after `after`, in order. `position` is where the channel stands. */
+export interface HistorySlice {
+  position: Position;
+  publications: Publication[];
+  /** `limit` or `maxBytes` ended the slice before the channel's position. */
+  more: boolean;
+}
+
+export interface Ephemeral {
+  event: string;
+  data: string;
+}
+
+/** To every session of a user, at most once. `data` is JSON text. */
+export type UserMessage =
+  { kind: "send"; event: string; data: string } | { kind: "disconnect"; reason: string; reconnect: boolean };
+
+/** What a follower sees. Calls are made one after the other, in order. */
+export interface BrokerListener {
+  onPublication(channel: string, epoch: string, publication: Publication): void;
+  onEphemeral(channel: string, ephemeral: Ephemeral): void;
+  onUserMessage(user: string, message: UserMessage): void;
+  /** Messages may have been lost since {@link onInterrupted}; what is followed is followed again. */
+  onRestored(): void;
+  onInterrupted(): void;
+}
+
+/** What can be followed. */
+export type Topic = { kind: "channel"; name: string } | { kind: "user"; name: string };
+
+export interface ChannelBroker extends Service {
+  publish(request: PublishRequest): Promise<PublishOutcome>;
+  /** Delivered to followers, not stored, moves no offset. Answers whether the id was seen before. */
+  publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }>;
+  sendToUser(user: string, message: UserMessage): Promise<void>;
+  /** Gives a channel that never had a publication its epoch, at offset 0. */
+  readHistory(query: HistoryQuery): Promise<HistorySlice>;
+  /** Resolves once everything published from now on is seen. Calls for one topic must not overlap with its unfollow. */
+  follow(topic: Topic): Promise<void>;
+  unfollow(topic: Topic): Promise<void>;
+  listen(listener: BrokerListener): void;
+  readonly available: boolean;
+}
+
+/** How long an `id` is remembered, per channel. */
+export const idempotencySeconds = 300;
+/** Offsets and epoch outlive the history by this, so that trimmed and gone stay different things. */
+export const stateSecondsBeyondHistory = 86_400;
+
+/** Names a channel's history; opaque. A new one means that the history before it is gone. */
+export function newEpoch(): string {
+  return randomUUID().slice(0, 8);
+}

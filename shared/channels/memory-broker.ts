@@ -1,0 +1,156 @@
+import {
+  type BrokerListener,
+  type ChannelBroker,
+  type EphemeralRequest,
+  type HistoryQuery,
+  type HistorySlice,
+  idempotencySeconds,
+  newEpoch,
+  type Position,
+  type Publication,
+  type PublishOutcome,
+  type PublishRequest,
+  type Retention,
+  stateSecondsBeyondHistory,
+  type Topic,
+  type UserMessage,
+} from "./broker.ts";
+
+interface StoredChannel {
+  epoch: string;
+  offset: number;
+  publications: Publication[];
+  /** Unix ms. */
+  historyExpiresAt: number;
+  stateExpiresAt: number;
+}
+
+const sweepIntervalMs = 10_000;
+/** The position of what has none: an ephemeral item. */
+const nowhere: Position = { epoch: "", offset: 0 };
+
+/** The broker of a single process: nothing outlives it. */
+export class MemoryBroker implements ChannelBroker {
+  readonly available = true;
+  readonly #channels = new Map<string, StoredChannel>();
+  /** Kind, channel and id → where it was published; insertion order is expiry order. */
+  readonly #seenIds = new Map<string, { position: Position; expiresAt: number }>();
+  readonly #followed = new Set<string>();
+  readonly #listeners: BrokerListener[] = [];
+  #sweeper: NodeJS.Timeout | undefined;
+
+  async start(): Promise<void> {
+    this.#sweeper = setInterval(() => this.#sweep(), sweepIntervalMs);
+    this.#sweeper.unref();
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#sweeper);
+  }
+
+  listen(listener: BrokerListener): void {
+    this.#listeners.push(listener);
+  }
+
+  async follow(topic: Topic): Promise<void> {
+    this.#followed.add(topicKey(topic));
+  }
+
+  async unfollow(topic: Topic): Promise<void> {
+    this.#followed.delete(topicKey(topic));
+  }
+
+  async publish(request: PublishRequest): Promise<PublishOutcome> {
+    const { channel: name, event, data, retention, id, expect } = request;
+    const channel = this.#channel(name, retention);
+    if (id !== undefined) {
+      const seen = this.#seen(`p ${name} ${id}`);
+      if (seen) return { kind: "published", position: seen, duplicate: true };
+    }
+    if (expect && (expect.epoch !== channel.epoch || expect.offset !== channel.offset)) {
+      return { kind: "conflict", position: { epoch: channel.epoch, offset: channel.offset } };
+    }
+    const publication = { offset: channel.offset + 1, prev: channel.offset, event, data };
+    channel.offset = publication.offset;
+    if (retention.historySize > 0) channel.publications.push(publication);
+    while (channel.publications.length > retention.historySize) channel.publications.shift();
+    channel.historyExpiresAt = Date.now() + retention.historySeconds * 1000;
+    const position = { epoch: channel.epoch, offset: publication.offset };
+    if (id !== undefined) this.#remember(`p ${name} ${id}`, position);
+    if (this.#followed.has(topicKey({ kind: "channel", name }))) {
+      for (const listener of this.#listeners) listener.onPublication(name, channel.epoch, publication);
+    }
+    return { kind: "published", position, duplicate: false };
+  }
+
+  async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
+    const { channel, event, data, id } = request;
+    if (id !== undefined) {
+      if (this.#seen(`e ${channel} ${id}`)) return { duplicate: true };
+      this.#remember(`e ${channel} ${id}`, nowhere);
+    }
+    if (this.#followed.has(topicKey({ kind: "channel", name: channel }))) {
+      for (const listener of this.#listeners) listener.onEphemeral(channel, { event, data });
+    }
+    return { duplicate: false };
+  }
+
+  async sendToUser(user: string, message: UserMessage): Promise<void> {
+    if (!this.#followed.has(topicKey({ kind: "user", name: user }))) return;
+    for (const listener of this.#listeners) listener.onUserMessage(user, message);
+  }
+
+  async readHistory(query: HistoryQuery): Promise<HistorySlice> {
+    const channel = this.#channel(query.channel, query.retention);
+    const position = { epoch: channel.epoch, offset: channel.offset };
+    if (query.epoch !== undefined && query.epoch !== channel.epoch) return { position, publications: [], more: false };
+    const publications: Publication[] = [];
+    let bytes = 0;
+    for (const publication of channel.publications) {
+      if (query.after !== undefined && publication.offset <= query.after) continue;
+      bytes += Buffer.byteLength(publication.data);
+      const full = publications.length >= query.limit || (bytes > query.maxBytes && publications.length > 0);
+      if (full) return { position, publications, more: true };
+      publications.push(publication);
+    }
+    return { position, publications, more: false };
+  }
+
+  #channel(name: string, retention: Retention): StoredChannel {
+    const now = Date.now();
+    let channel = this.#channels.get(name);
+    if (!channel || channel.stateExpiresAt <= now) {
+      channel = { epoch: newEpoch(), offset: 0, publications: [], historyExpiresAt: 0, stateExpiresAt: 0 };
+      this.#channels.set(name, channel);
+    }
+    if (channel.historyExpiresAt <= now) channel.publications = [];
+    channel.stateExpiresAt = now + (retention.historySeconds + stateSecondsBeyondHistory) * 1000;
+    return channel;
+  }
+
+  #seen(key: string): Position | undefined {
+    const seen = this.#seenIds.get(key);
+    return seen && seen.expiresAt > Date.now() ? seen.position : undefined;
+  }
+
+  #remember(key: string, position: Position): void {
+    this.#seenIds.delete(key);
+    this.#seenIds.set(key, { position, expiresAt: Date.now() + idempotencySeconds * 1000 });
+  }
+
+  #sweep(): void {
+    const now = Date.now();
+    for (const [key, seen] of this.#seenIds) {
+      if (seen.expiresAt > now) break;
+      this.#seenIds.delete(key);
+    }
+    for (const [name, channel] of this.#channels) {
+      if (channel.historyExpiresAt <= now) channel.publications = [];
+      if (channel.stateExpiresAt <= now) this.#channels.delete(name);
+    }
+  }
+}
+
+function topicKey(topic: Topic): string {
+  return `${topic.kind} ${topic.name}`;
+}

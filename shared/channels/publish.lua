@@ -1,0 +1,48 @@
+-- Publishes one item on a channel: gives it the next offset, stores it, shows it to followers.
+-- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)   3 idempotency key, where there is an id
+-- ARGV  1 topic   2 event   3 data (JSON text)   4 epoch for a new channel   5 history size   6 history seconds
+--       7 state seconds   8 expected epoch or ''   9 expected offset   10 idempotency seconds
+-- Returns {outcome, epoch, offset} with outcome 'published', 'duplicate' or 'conflict'; offset as text.
+
+if KEYS[3] then
+  local seen = redis.call('HMGET', KEYS[3], 'epoch', 'offset')
+  if seen[1] then
+    return { 'duplicate', seen[1], seen[2] }
+  end
+end
+
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'replid')
+local epoch = state[1] or ARGV[4]
+local last = tonumber(state[2] or '0')
+
+local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+if not state[1] then
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'replid', replid)
+end
+redis.call('EXPIRE', KEYS[1], ARGV[7])
+
+local prevText = string.format('%.0f', last)
+if ARGV[8] ~= '' and (ARGV[8] ~= epoch or tonumber(ARGV[9]) ~= last) then
+  return { 'conflict', epoch, prevText }
+end
+
+-- A primary that was restarted or replaced may lack the latest writes and would give their offsets again: jump past them.
+local offset = last + 1
+if state[3] and state[3] ~= replid then
+  local block = 1048576
+  local since2026 = tonumber(redis.call('TIME')[1]) - 1767225600
+  offset = math.max((math.floor(last / block) + 1) * block, since2026 * block)
+end
+
+local offsetText = string.format('%.0f', offset)
+redis.call('HSET', KEYS[1], 'offset', offsetText, 'replid', replid)
+if tonumber(ARGV[5]) > 0 then
+  redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[5], offsetText .. '-0', 'p', prevText, 'e', ARGV[2], 'd', ARGV[3])
+  redis.call('EXPIRE', KEYS[2], ARGV[6])
+end
+if KEYS[3] then
+  redis.call('HSET', KEYS[3], 'epoch', epoch, 'offset', offsetText)
+  redis.call('EXPIRE', KEYS[3], ARGV[10])
+end
+redis.call('SPUBLISH', ARGV[1], 'p ' .. epoch .. ' ' .. offsetText .. ' ' .. prevText .. ' ' .. ARGV[2] .. '\n' .. ARGV[3])
+return { 'published', epoch, offsetText }

@@ -1,0 +1,43 @@
+-- Reads a channel's position and what is kept after an offset.
+-- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)
+-- ARGV  1 epoch for a new channel   2 after (exclusive), or ''   3 limit   4 max bytes of data   5 wanted epoch, or ''
+--       6 state seconds
+-- Returns {epoch, offset, more (0 or 1), id, prev, event, data, id, prev, event, data, …}
+
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
+local epoch = state[1]
+if not epoch then
+  epoch = ARGV[1]
+  local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'replid', replid)
+end
+redis.call('EXPIRE', KEYS[1], ARGV[6])
+local offset = state[2] or '0'
+local reply = { epoch, offset, 0 }
+local limit = tonumber(ARGV[3])
+if (ARGV[5] ~= '' and ARGV[5] ~= epoch) or limit == 0 or ARGV[2] == offset then
+  return reply
+end
+
+-- In chunks, so that a long history of large items is not materialised past the bounds.
+local maxBytes = tonumber(ARGV[4])
+local from = ARGV[2] == '' and '-' or '(' .. ARGV[2] .. '-0'
+local count, bytes = 0, 0
+while true do
+  local entries = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', 64)
+  for _, entry in ipairs(entries) do
+    local fields = entry[2]
+    bytes = bytes + #fields[6]
+    if count == limit or (bytes > maxBytes and count > 0) then
+      reply[3] = 1
+      return reply
+    end
+    count = count + 1
+    local at = #reply
+    reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = entry[1], fields[2], fields[4], fields[6]
+    from = '(' .. entry[1]
+  end
+  if #entries < 64 then
+    return reply
+  end
+end

@@ -1,0 +1,68 @@
+/** Names of keys and topics in Redis, and the form of what is published there. Everything of a slot shares its hash tag. */
+import { type Static, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import type { Ephemeral, Publication, Topic, UserMessage } from "./broker.ts";
+import { parseJson } from "../json.ts";
+import { slotOf } from "./slots.ts";
+
+const prefix = "tidegate:";
+
+export function channelKeys(channel: string): { state: string; history: string } {
+  const slot = slotTag(channel);
+  return { state: `${slot}:state:${channel}`, history: `${slot}:history:${channel}` };
+}
+
+export function idempotencyKey(kind: "publication" | "ephemeral", channel: string, id: string): string {
+  return `${slotTag(channel)}:id:${kind}:${channel}:${id}`;
+}
+
+export function topicName(topic: Topic): string {
+  return `${slotTag(topic.name)}:${topic.kind}:${topic.name}`;
+}
+
+/** A topic that nobody publishes on: subscribing to it shows that earlier subscriptions of the slot are in place. */
+export function fenceTopic(slot: number): string {
+  return `${prefix}{${slot}}:fence`;
+}
+
+function slotTag(name: string): string {
+  return `${prefix}{${slotOf(name)}}`;
+}
+
+/** The inverse of {@link topicName}; undefined for names that are not ours. */
+export function parseTopicName(name: string): Topic | undefined {
+  const match = /^tidegate:\{\d+\}:(channel|user):(.+)$/s.exec(name);
+  return match ? { kind: match[1] as Topic["kind"], name: match[2] as string } : undefined;
+}
+
+export type ChannelMessage =
+  { kind: "publication"; epoch: string; publication: Publication } | { kind: "ephemeral"; ephemeral: Ephemeral };
+
+/** Reads what publish.lua and publish-ephemeral.lua publish: a head line, then the data. */
+export function parseChannelMessage(message: string): ChannelMessage | undefined {
+  const headEnd = message.indexOf("\n");
+  const [kind, ...head] = message.slice(0, headEnd).split(" ");
+  const data = message.slice(headEnd + 1);
+  if (kind === "e" && head.length === 1) return { kind: "ephemeral", ephemeral: { event: head[0] ?? "", data } };
+  const [epoch, offset, prev, event] = head;
+  if (kind !== "p" || epoch === undefined || event === undefined) return undefined;
+  const publication = { offset: Number(offset), prev: Number(prev), event, data };
+  return Number.isSafeInteger(publication.offset) && Number.isSafeInteger(publication.prev)
+    ? { kind: "publication", epoch, publication }
+    : undefined;
+}
+
+const UserMessageSchema = Type.Union([
+  Type.Object({ kind: Type.Literal("send"), event: Type.String(), data: Type.String() }),
+  Type.Object({ kind: Type.Literal("disconnect"), reason: Type.String(), reconnect: Type.Boolean() }),
+]);
+const userMessageValidator = Compile(UserMessageSchema);
+
+export function formatUserMessage(message: UserMessage): string {
+  return JSON.stringify(message satisfies Static<typeof UserMessageSchema>);
+}
+
+export function parseUserMessage(message: string): UserMessage | undefined {
+  const value = parseJson(message);
+  return userMessageValidator.Check(value) ? value : undefined;
+}

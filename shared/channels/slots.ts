@@ -1,0 +1,26 @@
+/** Which slot owns a channel or a key, and which cell owns a slot. Pure. */
+
+export const slotCount = 256;
+
+/** CRC-16/XMODEM (polynomial 0x1021, start 0), the one Redis Cluster hashes keys with. */
+const crcTable = Uint16Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte << 8;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
+  return crc & 0xffff;
+});
+
+export function crc16(text: string): number {
+  let crc = 0;
+  for (const byte of Buffer.from(text)) crc = ((crc << 8) ^ (crcTable[((crc >> 8) ^ byte) & 0xff] ?? 0)) & 0xffff;
+  return crc;
+}
+
+/** 0–255. Fixed for all time: stored keys carry it as their hash tag. */
+export function slotOf(name: string): number {
+  return crc16(name) % slotCount;
+}
+
+/** The cell (an independent Redis) that owns a slot. There is one. */
+export function cellOf(_slot: number): number {
+  return 0;
+}

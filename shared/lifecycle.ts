@@ -1,0 +1,95 @@
+import type { Logger } from "./logging.ts";
+
+/** Something with a beginning and an end. `start` once; `stop` idempotent, also after a failed start. */
+export interface Service {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+interface NamedService {
+  name: string;
+  service: Service;
+}
+
+/** Starts services in order; stops those that were started in reverse order. */
+export class Lifecycle implements Service {
+  readonly #services: NamedService[] = [];
+  readonly #started: NamedService[] = [];
+  readonly #logger: Logger;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  add(name: string, service: Service): void {
+    this.#services.push({ name, service });
+  }
+
+  /** When one fails, those before it are stopped again and the error is thrown. */
+  async start(): Promise<void> {
+    for (const named of this.#services) {
+      this.#started.push(named);
+      try {
+        await named.service.start();
+      } catch (error) {
+        await this.stop();
+        throw new Error(`${named.name} could not start: ${(error as Error).message}`, { cause: error });
+      }
+    }
+  }
+
+  async stop(): Promise<void> {
+    for (let named = this.#started.pop(); named; named = this.#started.pop()) {
+      try {
+        await named.service.stop();
+      } catch (error) {
+        this.#logger.error({ err: error, service: named.name }, "could not stop in order");
+      }
+    }
+  }
+}
+
+/**
+ * Runs a program until SIGTERM or SIGINT, then stops it in order. A second signal, or the deadline, forces the exit.
+ * A bug (an uncaught error) is logged and ends the process in the same order, with exit code 1.
+ */
+export async function runProgram(program: Service, options: { logger: Logger; stopDeadlineMs: number }): Promise<void> {
+  const { logger, stopDeadlineMs } = options;
+  let stopping = false;
+
+  async function end(exitCode: number): Promise<void> {
+    if (stopping) {
+      logger.warn("forced exit");
+      process.exit(1);
+    }
+    stopping = true;
+    const deadline = setTimeout(() => {
+      logger.error({ stopDeadlineMs }, "could not stop in time");
+      process.exit(1);
+    }, stopDeadlineMs);
+    await program.stop();
+    clearTimeout(deadline);
+    logger.info("stopped");
+    process.exit(exitCode);
+  }
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      logger.info({ signal }, "stopping");
+      void end(0);
+    });
+  }
+  for (const kind of ["uncaughtException", "unhandledRejection"] as const) {
+    process.on(kind, (error: unknown) => {
+      logger.fatal({ err: error, kind }, "a bug ends this process");
+      void end(1);
+    });
+  }
+
+  try {
+    await program.start();
+  } catch (error) {
+    logger.fatal({ err: error }, (error as Error).message);
+    await end(1);
+  }
+}

@@ -1,0 +1,34 @@
+import { type DestinationStream, type Logger, pino } from "pino";
+
+export type { Logger };
+
+export const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+/** Members that never reach a log line, at the top and one level down. The only such list. */
+const secretMembers = [
+  "authorization",
+  "token",
+  "tokens",
+  "resume",
+  "resumeToken",
+  "secret",
+  "secrets",
+  "password",
+  "cookie",
+  "claims",
+];
+
+/**
+ * JSON lines on standard output; times in ISO 8601.
+ * @param destination where lines go instead, for tests.
+ */
+export function createLogger(options: { name: string; level: LogLevel; destination?: DestinationStream }): Logger {
+  const settings = {
+    name: options.name,
+    level: options.level,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    redact: { paths: secretMembers.flatMap((member) => [member, `*.${member}`, `*.*.${member}`]), censor: "***" },
+  };
+  return options.destination ? pino(settings, options.destination) : pino(settings);
+}

@@ -1,0 +1,49 @@
+/** The one place that knows the metrics library. Names start with `tidegate_`; labels have few, fixed values. */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+
+export type { Counter, Gauge, Histogram };
+
+/** Seconds, from a local hop to the longest deadline. */
+const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** The metrics of one program, apart from those of another in the same process. */
+export class Metrics {
+  readonly #registry = new Registry();
+
+  constructor() {
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  counter<Label extends string = never>(name: string, help: string, labelNames: Label[] = []): Counter<Label> {
+    return new Counter({ name: `tidegate_${name}`, help, labelNames, registers: [this.#registry] });
+  }
+
+  histogram<Label extends string = never>(name: string, help: string, labelNames: Label[] = []): Histogram<Label> {
+    return new Histogram({
+      name: `tidegate_${name}`,
+      help,
+      labelNames,
+      buckets: latencyBuckets,
+      registers: [this.#registry],
+    });
+  }
+
+  /** A gauge that is read when it is scraped. */
+  gauge(name: string, help: string, read: () => number): void {
+    const gauge: Gauge = new Gauge({
+      name: `tidegate_${name}`,
+      help,
+      registers: [this.#registry],
+      collect: () => gauge.set(read()),
+    });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The Prometheus text format. */
+  async render(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}

@@ -1,0 +1,65 @@
+/** Schemas of what a client sends: the handshake and the `sync:` requests. The types derive from them. */
+import { type Static, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { channelPattern } from "./grammar.ts";
+import { maxHistoryLimit } from "./limits.ts";
+
+const closed = { additionalProperties: false } as const;
+
+const Channel = Type.String({ pattern: channelPattern.source });
+const Offset = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+const Epoch = Type.String({ minLength: 1, maxLength: 64 });
+export const PositionSchema = Type.Object({ epoch: Epoch, offset: Offset }, closed);
+
+/** `auth` of the Socket.IO handshake. `resume` is accepted and not used yet. */
+export const Handshake = Type.Object({
+  token: Type.Optional(Type.String({ maxLength: 16_384 })),
+  resume: Type.Optional(Type.Union([Type.String({ maxLength: 16_384 }), Type.Null()])),
+  protocol: Type.Optional(Type.Integer()),
+});
+
+export const Subscribe = Type.Object(
+  {
+    channel: Channel,
+    position: Type.Optional(Type.Union([PositionSchema, Type.Null()])),
+    grant: Type.Optional(Type.Union([Type.String({ maxLength: 16_384 }), Type.Null()])),
+  },
+  closed,
+);
+export const Unsubscribe = Type.Object({ channel: Channel }, closed);
+export const History = Type.Object(
+  {
+    channel: Channel,
+    epoch: Type.Optional(Epoch),
+    after: Type.Optional(Offset),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: maxHistoryLimit })),
+  },
+  closed,
+);
+export const Refresh = Type.Object({ token: Type.String({ minLength: 1, maxLength: 16_384 }) }, closed);
+
+/** Second argument of an application event. */
+export const CallOptions = Type.Object(
+  {
+    id: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
+    timeoutMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 600_000 })),
+  },
+  closed,
+);
+
+export type Handshake = Static<typeof Handshake>;
+export type Subscribe = Static<typeof Subscribe>;
+export type Unsubscribe = Static<typeof Unsubscribe>;
+export type History = Static<typeof History>;
+export type Refresh = Static<typeof Refresh>;
+export type CallOptions = Static<typeof CallOptions>;
+
+/** Every request of the gateway's own, by event name. */
+export const clientRequests = {
+  "sync:subscribe": Compile(Subscribe),
+  "sync:unsubscribe": Compile(Unsubscribe),
+  "sync:history": Compile(History),
+  "sync:refresh": Compile(Refresh),
+};
+export const handshakeValidator = Compile(Handshake);
+export const callOptionsValidator = Compile(CallOptions);

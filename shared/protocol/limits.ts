@@ -1,0 +1,23 @@
+/** Bounds of the contract that clients and services may rely on. Import-free. */
+
+const KiB = 1024;
+
+/** Data of one message or publication, as UTF-8 bytes of its JSON. */
+export const maxPayloadBytes = 64 * KiB;
+/** Subscriptions of one connection. */
+export const maxChannelsPerConnection = 200;
+/** Publications replayed to one subscriber; past either bound it is `too_far_behind`. */
+export const maxReplayPublications = 1_000;
+export const maxReplayBytes = 512 * KiB;
+/** Publications in one answer to a history read. */
+export const maxHistoryLimit = 1_000;
+/** Items of one batch publish. */
+export const maxBatchItems = 1_000;
+export const maxBatchBytes = 1024 * KiB;
+/** What one connection may have waiting to be sent. */
+export const maxOutboxBytes = 1024 * KiB;
+/** From the upgrade to the accept, hooks included. */
+export const connectDeadlineMs = 8_000;
+/** A user's name (`sub` of the token). */
+export const maxUserLength = 256;
+export const protocolVersion = 1;

@@ -1,0 +1,94 @@
+/**
+ * Shapes that the server sends: acks and events. Import-free, shared with the client SDK.
+ * Shapes that the server receives are schemas, in client-messages.ts.
+ */
+import type { ConnectRefusal, RecoveryReason, WireError } from "./codes.ts";
+
+/** Where a session stands in a channel: an offset within one history, which the epoch names. */
+export interface Position {
+  epoch: string;
+  offset: number;
+}
+
+/** A publication as history and acks carry it. `prev` only where it is not `offset - 1`. */
+export interface WirePublication {
+  offset: number;
+  prev?: number;
+  event: string;
+  data: unknown;
+}
+
+/** How a client spreads its return: a random moment in the window, after the minimum. */
+export interface ReconnectPolicy {
+  minDelayMs: number;
+  windowMs: number;
+}
+
+export interface Welcome {
+  protocol: number;
+  node: string;
+  sessionId: string;
+  user: string;
+  resumed: boolean;
+  resumeToken: string | null;
+  /** Unix ms: when the session ends unless it is refreshed. */
+  expiresAt: number;
+  maxPayloadBytes: number;
+  reconnect: ReconnectPolicy;
+}
+
+export interface SubscribeAck {
+  channel: string;
+  position: Position;
+  recovered: boolean;
+  reason?: RecoveryReason;
+  publications: WirePublication[];
+}
+
+export interface HistoryAck {
+  position: Position;
+  publications: WirePublication[];
+}
+
+export interface RefreshAck {
+  expiresAt: number;
+  resumeToken: string | null;
+}
+
+/** The answer of the service a `call` event is routed to. */
+export interface CallAck {
+  data: unknown;
+}
+
+export type Ack<T extends object> = ({ ok: true } & T) | { ok: false; error: WireError };
+
+/** Second argument of a delivered event: a publication with history, an ephemeral one, or a message to the user. */
+export type DeliveryMeta = { channel: string; offset: number; prev?: number } | { channel: string } | { user: true };
+
+export interface Resync {
+  channel: string;
+  position: Position;
+  reason: RecoveryReason;
+}
+
+export interface Revoked {
+  channel: string;
+  reason: string;
+}
+
+export interface Disconnect {
+  code: string;
+  reason: string;
+  reconnect: boolean;
+  retryAfterMs?: number;
+}
+
+/** The gateway's own events, server to client. */
+export interface ServerEvents {
+  "sync:welcome": Welcome;
+  "sync:resync": Resync;
+  "sync:revoked": Revoked;
+  "sync:disconnect": Disconnect;
+}
+
+export type { ConnectRefusal, RecoveryReason, WireError };

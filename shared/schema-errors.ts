@@ -1,0 +1,33 @@
+interface Finding {
+  instancePath: string;
+  message: string;
+  keyword?: string;
+  params?: object;
+}
+
+/**
+ * One line per broken rule, `path: what is wrong`, for the person who has to mend the input.
+ * Takes the errors of TypeBox and of Ajv.
+ */
+export function describeFindings(findings: readonly Finding[]): string[] {
+  const lines = findings
+    .filter((finding) => finding.keyword !== "boolean" && finding.keyword !== "anyOf")
+    .map((finding) => {
+      const path = finding.instancePath.slice(1).replaceAll("/", ".");
+      const text = finding.message + particulars(finding.params ?? {});
+      return path === "" ? text : `${path}: ${text}`;
+    });
+  return [...new Set(lines)];
+}
+
+/** The names or values that the message of a schema library leaves out. */
+function particulars(params: object): string {
+  const known = params as {
+    additionalProperties?: string[];
+    additionalProperty?: string;
+    allowedValues?: unknown[];
+    allowedValue?: unknown;
+  };
+  const values = known.additionalProperties ?? known.additionalProperty ?? known.allowedValues ?? known.allowedValue;
+  return values === undefined ? "" : ` (${[values].flat().join(", ")})`;
+}

@@ -1,0 +1,190 @@
+/** Settings from environment variables: declared once as a table, checked all at once, secrets masked. */
+import { type TSchema, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { describeFindings } from "./schema-errors.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface Setting<Value> {
+  /** What the parsed value must satisfy. */
+  schema: TSchema;
+  /** From the text of the variable. Throws with what to change. */
+  parse: (text: string) => unknown;
+  /** Absent: the setting must be given. */
+  fallback?: Value;
+  secret: boolean;
+}
+
+type Table = Readonly<Record<string, Setting<unknown>>>;
+/** The checked values of a table, by variable name. */
+export type SettingValues<T extends Table> = {
+  readonly [Name in keyof T]: T[Name] extends Setting<infer Value> ? Value : never;
+};
+
+interface Common<Value> {
+  fallback?: Value;
+  secret?: boolean;
+}
+
+function declare<Value>(schema: TSchema, parse: Setting<Value>["parse"], common: Common<Value>): Setting<Value> {
+  return {
+    schema,
+    parse,
+    secret: common.secret ?? false,
+    ...("fallback" in common && { fallback: common.fallback as Value }),
+  };
+}
+
+export function integer(options: { min: number; max: number; fallback?: number }): Setting<number> {
+  return declare(
+    Type.Integer({ minimum: options.min, maximum: options.max }),
+    (text) => {
+      if (!/^-?\d+$/.test(text)) throw new Error("must be a whole number");
+      return Number(text);
+    },
+    options,
+  );
+}
+
+/** A TCP port; 0 lets the system choose. */
+export function port(fallback: number): Setting<number> {
+  return integer({ min: 0, max: 65_535, fallback });
+}
+
+export function text(options: Common<string> & { minLength?: number } = {}): Setting<string> {
+  return declare(Type.String({ minLength: options.minLength ?? 1 }), (value) => value, options);
+}
+
+/** A setting that may be absent. */
+export function optional<Value>(setting: Setting<Value>): Setting<Value | undefined> {
+  return { ...setting, fallback: undefined };
+}
+
+export function oneOf<const Value extends string>(values: readonly Value[], fallback: Value): Setting<Value> {
+  return declare<Value>(Type.Enum([...values]), (value) => value, { fallback });
+}
+
+/** Comma-separated; each item is trimmed and checked. */
+export function list(item: TSchema, options: Common<readonly string[]> = {}): Setting<readonly string[]> {
+  return declare(
+    Type.Array(item),
+    (value) =>
+      value
+        .split(",")
+        .map((part) => part.trim())
+        .filter((part) => part !== ""),
+    options,
+  );
+}
+
+export function url(options: Common<string> & { protocols: readonly string[] }): Setting<string> {
+  return declare(Type.String(), (value) => checkedUrl(value, options.protocols), options);
+}
+
+export function urls(
+  options: Common<readonly string[]> & { protocols: readonly string[] },
+): Setting<readonly string[]> {
+  const items = list(Type.String(), options);
+  return {
+    ...items,
+    parse: (value) => (items.parse(value) as string[]).map((item) => checkedUrl(item, options.protocols)),
+  };
+}
+
+export function json<Value>(schema: TSchema, options: Common<Value> = {}): Setting<Value> {
+  return declare(
+    schema,
+    (value) => {
+      try {
+        return JSON.parse(value) as unknown;
+      } catch {
+        // The parser's own message would quote the text, which may be a secret.
+        throw new Error("must be JSON");
+      }
+    },
+    options,
+  );
+}
+
+function checkedUrl(value: string, protocols: readonly string[]): string {
+  const allowed = protocols.map((protocol) => `${protocol}//`).join(" or ");
+  if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol)) {
+    throw new Error(`must be a URL that starts with ${allowed}`);
+  }
+  return value;
+}
+
+/** Every finding of a check that failed; the message lists them, one a line. */
+export class SettingsError extends Error {
+  readonly findings: readonly string[];
+  constructor(findings: readonly string[]) {
+    super(`these settings must be changed:\n${findings.map((finding) => `  ${finding}`).join("\n")}`);
+    this.name = "SettingsError";
+    this.findings = findings;
+  }
+}
+
+/**
+ * Reads a table of settings. An empty variable counts as absent.
+ * @param refine further findings that concern several settings together; called once each value is valid.
+ * @throws SettingsError with every finding; values of secret settings are never part of it.
+ */
+export function readSettings<T extends Table>(
+  table: T,
+  environment: Environment,
+  refine: (values: SettingValues<T>) => readonly string[] = () => [],
+): SettingValues<T> {
+  const findings: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(table)) {
+    const given = environment[name];
+    if (given === undefined || given === "") {
+      if ("fallback" in setting) values[name] = setting.fallback;
+      else findings.push(`${name}: is required`);
+      continue;
+    }
+    try {
+      values[name] = setting.parse(given);
+      for (const line of describeFindings(Compile(setting.schema).Errors(values[name]))) {
+        findings.push(`${name}: ${line}${shown(setting, given)}`);
+      }
+    } catch (error) {
+      findings.push(`${name}: ${(error as Error).message}${shown(setting, given)}${kubernetesHint(name, given)}`);
+    }
+  }
+  const checked = values as SettingValues<T>;
+  if (findings.length === 0) findings.push(...refine(checked));
+  if (findings.length > 0) throw new SettingsError(findings);
+  return checked;
+}
+
+function shown(setting: Setting<unknown>, given: string): string {
+  return setting.secret ? "" : `, not ${JSON.stringify(withoutCredentials(given))}`;
+}
+
+/** Kubernetes sets `<SERVICE>_PORT=tcp://…` in every pod, which collides with a service called `gateway`. */
+function kubernetesHint(name: string, given: string): string {
+  return name.endsWith("_PORT") && given.startsWith("tcp://")
+    ? " (set by Kubernetes for a service of that name: set enableServiceLinks: false, or the variable itself)"
+    : "";
+}
+
+/** For the log: secrets become `***`, passwords within URLs too. */
+export function maskedSettings<T extends Table>(table: T, values: SettingValues<T>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(table).map(([name, setting]) => {
+      const value = values[name as keyof T] as unknown;
+      if (value === undefined) return [name, undefined];
+      return [name, setting.secret ? "***" : mapStrings(value, withoutCredentials)];
+    }),
+  );
+}
+
+function mapStrings(value: unknown, change: (text: string) => string): unknown {
+  if (typeof value === "string") return change(value);
+  return Array.isArray(value) ? value.map((item) => mapStrings(item, change)) : value;
+}
+
+function withoutCredentials(value: string): string {
+  return value.replaceAll(/(\w+:\/\/)[^@/\s,]*@/g, "$1***@");
+}

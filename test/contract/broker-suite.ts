@@ -1,0 +1,193 @@
+/** What every implementation of ChannelBroker does. Each test of the suite uses channels of its own. */
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type {
+  BrokerListener,
+  ChannelBroker,
+  HistorySlice,
+  Publication,
+  PublishOutcome,
+  PublishRequest,
+} from "../../shared/channels/broker.ts";
+import { eventually } from "../support/eventually.ts";
+
+const retention = { historySize: 100, historySeconds: 300 };
+
+interface Seen {
+  publications: { channel: string; epoch: string; publication: Publication }[];
+  ephemerals: { channel: string; event: string; data: string }[];
+  users: { user: string; message: unknown }[];
+}
+
+/** @param createPair two brokers on one store (the same one twice, where the store is the process). */
+export function brokerSuite(name: string, createPair: () => Promise<[ChannelBroker, ChannelBroker]>): void {
+  describe(`broker: ${name}`, () => {
+    let publisher: ChannelBroker;
+    let follower: ChannelBroker;
+    const seen: Seen = { publications: [], ephemerals: [], users: [] };
+
+    beforeAll(async () => {
+      [publisher, follower] = await createPair();
+      follower.listen({
+        onPublication: (channel, epoch, publication) => seen.publications.push({ channel, epoch, publication }),
+        onEphemeral: (channel, ephemeral) => seen.ephemerals.push({ channel, ...ephemeral }),
+        onUserMessage: (user, message) => seen.users.push({ user, message }),
+        onRestored: () => undefined,
+        onInterrupted: () => undefined,
+      } satisfies BrokerListener);
+      for (const broker of new Set([publisher, follower])) await broker.start();
+    });
+    afterAll(async () => {
+      for (const broker of new Set([publisher, follower])) await broker.stop();
+    });
+
+    function newChannel(): string {
+      return `board:${randomUUID()}`;
+    }
+    async function publish(channel: string, more: Partial<PublishRequest> = {}): Promise<PublishOutcome> {
+      return publisher.publish({ channel, event: "moved", data: "{}", retention, ...more });
+    }
+    async function read(channel: string, more: object = {}): Promise<HistorySlice> {
+      return publisher.readHistory({ channel, retention, limit: 1000, maxBytes: 1 << 20, ...more });
+    }
+    function seenOf(channel: string): Publication[] {
+      return seen.publications.filter((item) => item.channel === channel).map((item) => item.publication);
+    }
+
+    test("CH-1: offsets of a channel are 1, 2, 3 and keep its epoch", async () => {
+      const channel = newChannel();
+      const outcomes = [await publish(channel), await publish(channel), await publish(channel)];
+      const positions = outcomes.map((outcome) => outcome.position);
+      expect(positions.map((position) => position.offset)).toEqual([1, 2, 3]);
+      expect(new Set(positions.map((position) => position.epoch)).size).toBe(1);
+    });
+
+    test("CH-2: a channel without a publication has an epoch and offset 0, and keeps that epoch", async () => {
+      const channel = newChannel();
+      const before = await read(channel);
+      expect(before).toMatchObject({ position: { offset: 0 }, publications: [], more: false });
+      const { position } = await publish(channel);
+      expect(position).toEqual({ epoch: before.position.epoch, offset: 1 });
+    });
+
+    test("history gives back event, data and order, after an offset", async () => {
+      const channel = newChannel();
+      for (const word of ["one", "two", "drei ✓"]) {
+        await publish(channel, { event: `said.${word.length}`, data: JSON.stringify({ word }) });
+      }
+      const slice = await read(channel, { after: 1 });
+      expect(slice.publications).toEqual([
+        { offset: 2, prev: 1, event: "said.3", data: '{"word":"two"}' },
+        { offset: 3, prev: 2, event: "said.6", data: '{"word":"drei ✓"}' },
+      ]);
+      expect(slice.position.offset).toBe(3);
+    });
+
+    test("history keeps the newest historySize publications", async () => {
+      const channel = newChannel();
+      for (let i = 0; i < 7; i++) await publish(channel, { retention: { historySize: 3, historySeconds: 60 } });
+      const slice = await read(channel);
+      expect(slice.publications.map((publication) => publication.offset)).toEqual([5, 6, 7]);
+    });
+
+    test("a namespace without history still counts offsets", async () => {
+      const channel = newChannel();
+      for (let i = 0; i < 2; i++) await publish(channel, { retention: { historySize: 0, historySeconds: 60 } });
+      expect(await read(channel)).toMatchObject({ position: { offset: 2 }, publications: [] });
+    });
+
+    test("a history read stops at its limit and at its bytes, and says that there is more", async () => {
+      const channel = newChannel();
+      for (let i = 0; i < 150; i++)
+        await publish(channel, {
+          data: JSON.stringify("x".repeat(98)),
+          retention: { historySize: 200, historySeconds: 60 },
+        });
+      const limited = await read(channel, { after: 0, limit: 70 });
+      expect([limited.publications.length, limited.publications.at(-1)?.offset, limited.more]).toEqual([70, 70, true]);
+      const bounded = await read(channel, { after: 0, maxBytes: 10_000 });
+      expect([bounded.publications.length, bounded.more]).toEqual([100, true]);
+      const tooLarge = await read(channel, { after: 149, maxBytes: 1 });
+      expect([tooLarge.publications.length, tooLarge.more]).toEqual([1, false]);
+    });
+
+    test("another epoch than the channel's reads nothing", async () => {
+      const channel = newChannel();
+      const { position } = await publish(channel);
+      expect(await read(channel, { epoch: "other", after: 0 })).toEqual({ position, publications: [], more: false });
+    });
+
+    test("CH-5: a repeated id answers like the first and stores nothing", async () => {
+      const channel = newChannel();
+      const first = await publish(channel, { id: "a" });
+      await publish(channel, { id: "b" });
+      expect(await publish(channel, { id: "a" })).toEqual({ ...first, duplicate: true });
+      expect((await read(channel)).position.offset).toBe(2);
+    });
+
+    test("CH-6: expect publishes only at exactly that position", async () => {
+      const channel = newChannel();
+      const { position } = await publish(channel);
+      const outcomes = await Promise.all([
+        publish(channel, { expect: position }),
+        publish(channel, { expect: position }),
+      ]);
+      expect(outcomes.map((outcome) => outcome.kind).sort()).toEqual(["conflict", "published"]);
+      const stale = await publish(channel, { expect: { ...position, epoch: "other" } });
+      expect(stale).toEqual({ kind: "conflict", position: { epoch: position.epoch, offset: 2 } });
+    });
+
+    test("CH-3: a follower sees every publication once and in order, from 20 publishers at once", async () => {
+      const channel = newChannel();
+      await follower.follow({ kind: "channel", name: channel });
+      await Promise.all(
+        Array.from({ length: 20 }, async (_, who) => {
+          for (let i = 0; i < 10; i++) await publish(channel, { data: JSON.stringify({ who, i }) });
+        }),
+      );
+      await eventually(() => seenOf(channel).length >= 200);
+      expect(seenOf(channel).map((publication) => publication.offset)).toEqual(
+        Array.from({ length: 200 }, (_, i) => i + 1),
+      );
+      const stored = await read(channel, { limit: 1000 });
+      expect(stored.publications).toEqual(seenOf(channel).slice(-100));
+    });
+
+    test("CH-4: an ephemeral item reaches followers and moves no offset", async () => {
+      const channel = newChannel();
+      await follower.follow({ kind: "channel", name: channel });
+      const ephemeral = { channel, event: "cursor", data: '{"x":1}' };
+      expect(await publisher.publishEphemeral(ephemeral)).toEqual({ duplicate: false });
+      expect(await publisher.publishEphemeral({ ...ephemeral, id: "c" })).toEqual({ duplicate: false });
+      expect(await publisher.publishEphemeral({ ...ephemeral, id: "c" })).toEqual({ duplicate: true });
+      await publish(channel);
+      await eventually(() => seenOf(channel).length === 1);
+      expect(seen.ephemerals.filter((item) => item.channel === channel)).toEqual([ephemeral, ephemeral]);
+      expect(seenOf(channel)[0]?.offset).toBe(1);
+    });
+
+    test("what is not followed, or no longer, is not seen", async () => {
+      const [left, never, other] = [newChannel(), newChannel(), newChannel()];
+      await follower.follow({ kind: "channel", name: left });
+      await follower.unfollow({ kind: "channel", name: left });
+      await follower.follow({ kind: "channel", name: other });
+      for (const channel of [left, never, other]) await publish(channel);
+      await eventually(() => seenOf(other).length === 1);
+      expect([seenOf(left).length, seenOf(never).length]).toEqual([0, 0]);
+    });
+
+    test("a message to a user reaches who follows that user", async () => {
+      const user = `ada}{ ${randomUUID()}`;
+      await follower.follow({ kind: "user", name: user });
+      const message = { kind: "send", event: "note", data: '{"a":"\\n"}' } as const;
+      await publisher.sendToUser(user, message);
+      await publisher.sendToUser("nobody", message);
+      await publisher.sendToUser(user, { kind: "disconnect", reason: "bye", reconnect: false });
+      await eventually(() => seen.users.length === 2);
+      expect(seen.users).toEqual([
+        { user, message },
+        { user, message: { kind: "disconnect", reason: "bye", reconnect: false } },
+      ]);
+    });
+  });
+}

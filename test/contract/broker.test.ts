@@ -1,0 +1,29 @@
+import { afterAll, beforeAll } from "vitest";
+import type { ChannelBroker } from "../../shared/channels/broker.ts";
+import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
+import { RedisBroker } from "../../shared/channels/redis-broker.ts";
+import type { RedisTarget } from "../../shared/redis/connect.ts";
+import { quietLogger } from "../support/logger.ts";
+import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
+import { brokerSuite } from "./broker-suite.ts";
+
+let redis: RedisServer;
+let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+
+beforeAll(async () => {
+  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+}, 60_000);
+afterAll(async () => {
+  await Promise.all([redis.stop(), cluster.stop()]);
+});
+
+function pairOn(target: RedisTarget): [ChannelBroker, ChannelBroker] {
+  return [new RedisBroker({ target, logger: quietLogger }), new RedisBroker({ target, logger: quietLogger })];
+}
+
+brokerSuite("memory", async () => {
+  const broker = new MemoryBroker();
+  return [broker, broker];
+});
+brokerSuite("Redis", async () => pairOn({ kind: "standalone", url: redis.url }));
+brokerSuite("Redis Cluster", async () => pairOn(cluster.target));

@@ -1,0 +1,11 @@
+/**
+ * Waits until `condition` holds, looking again after each turn of the event loop.
+ * For states that announce themselves nowhere; where there is an event, wait for that.
+ */
+export async function eventually(condition: () => boolean | Promise<boolean>, deadlineMs = 10_000): Promise<void> {
+  const deadline = performance.now() + deadlineMs;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`not within ${deadlineMs} ms: ${condition.toString()}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}

@@ -1,0 +1,77 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
+
+/** A port that was free a moment ago, for programs that cannot be given port 0. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+export interface Spawned {
+  readonly child: ChildProcess;
+  /** Everything printed so far, both streams. */
+  output(): string;
+  /** Resolves with the line that contains `text`, once it is printed. */
+  printed(text: string): Promise<string>;
+  kill(signal: NodeJS.Signals): void;
+  /** Resolves when the process is gone. */
+  readonly exited: Promise<number | null>;
+}
+
+/** A real process whose output can be waited for. The caller ends it. */
+export function spawnProcess(
+  command: string,
+  args: readonly string[],
+  options: { env?: Record<string, string | undefined>; cwd?: string } = {},
+): Spawned {
+  const child = spawn(command, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...options.env },
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
+  });
+  let output = "";
+  let over = false;
+  const waiting = new Set<() => void>();
+  const changed = (): void => {
+    for (const check of waiting) check();
+  };
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8");
+    stream.on("data", (chunk: string) => {
+      output += chunk;
+      changed();
+    });
+  }
+  const exited = new Promise<number | null>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => {
+      over = true;
+      changed();
+      resolve(code);
+    });
+  });
+  exited.catch(() => undefined);
+  return {
+    child,
+    output: () => output,
+    kill: (signal) => void child.kill(signal),
+    exited,
+    printed: (text) =>
+      new Promise((resolve, reject) => {
+        const check = (): void => {
+          const line = output.split("\n").find((candidate) => candidate.includes(text));
+          if (line === undefined && !over) return;
+          waiting.delete(check);
+          if (line !== undefined) resolve(line);
+          else reject(new Error(`${command} ended without printing "${text}":\n${output}`));
+        };
+        waiting.add(check);
+        check();
+      }),
+  };
+}
