@@ -44,9 +44,18 @@ export class TidegateError extends Error {
 }
 
 /** The broker cannot be asked. `retryAfterMs` is the time a first reconnect usually needs. */
-export function brokerUnavailable(cause: unknown): TidegateError {
+function brokerUnavailable(cause: unknown): TidegateError {
   return new TidegateError("broker_unavailable", "the message store cannot be reached", {
     retryAfterMs: 1_000,
     cause,
   });
+}
+
+/** Whatever the client of the message store fails with means that it cannot be asked. */
+export async function orBrokerUnavailable<Reply>(reply: Promise<Reply>): Promise<Reply> {
+  try {
+    return await reply;
+  } catch (error) {
+    throw brokerUnavailable(error);
+  }
 }

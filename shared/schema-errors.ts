@@ -1,6 +1,6 @@
 interface Finding {
   instancePath: string;
-  message: string;
+  message?: string;
   keyword?: string;
   params?: object;
 }
@@ -14,7 +14,7 @@ export function describeFindings(findings: readonly Finding[]): string[] {
     .filter((finding) => finding.keyword !== "boolean" && finding.keyword !== "anyOf")
     .map((finding) => {
       const path = finding.instancePath.slice(1).replaceAll("/", ".");
-      const text = finding.message + particulars(finding.params ?? {});
+      const text = (finding.message ?? "is not valid") + particulars(finding.params ?? {});
       return path === "" ? text : `${path}: ${text}`;
     });
   return [...new Set(lines)];

@@ -188,3 +188,14 @@ function mapStrings(value: unknown, change: (text: string) => string): unknown {
 function withoutCredentials(value: string): string {
   return value.replaceAll(/(\w+:\/\/)[^@/\s,]*@/g, "$1***@");
 }
+
+/** For the entry of a program: a settings error is printed for the operator and ends the process with code 78 (EX_CONFIG). */
+export function orExit<Value>(read: () => Value): Value {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return process.exit(78);
+  }
+}

@@ -1,7 +1,8 @@
-import { readFileSync } from "node:fs";
-import { brokerUnavailable } from "../errors.ts";
+import { orBrokerUnavailable } from "../errors.ts";
 import type { Logger } from "../logging.ts";
-import { connect, createRedisClient, type RedisClient, type RedisTarget } from "../redis/connect.ts";
+import type { RedisClient } from "../redis/connect.ts";
+import type { RedisConnections } from "../redis/connections.ts";
+import { type Script, scriptSource } from "../redis/scripts.ts";
 import {
   type BrokerListener,
   type ChannelBroker,
@@ -19,7 +20,6 @@ import {
 } from "./broker.ts";
 import {
   channelKeys,
-  fenceTopic,
   formatUserMessage,
   idempotencyKey,
   parseChannelMessage,
@@ -27,18 +27,6 @@ import {
   parseUserMessage,
   topicName,
 } from "./redis-keys.ts";
-import { slotOf } from "./slots.ts";
-
-/** Wait for Redis at the start; past it the process starts without, and is not ready. */
-const startWaitMs = 5_000;
-/** Topics in one SSUBSCRIBE, so that no single command holds the connection long. */
-const followBatch = 100;
-
-function script(file: string): string {
-  return readFileSync(new URL(file, import.meta.url), "utf8");
-}
-
-type Script<Reply> = (keyCount: number, ...keysAndArguments: (string | number)[]) => Promise<Reply>;
 
 interface Scripts {
   tidegatePublish: Script<[outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string]>;
@@ -48,47 +36,37 @@ interface Scripts {
 
 /** Channels on Redis 7 or later: standalone, Sentinel or Cluster. One round trip for each operation. */
 export class RedisBroker implements ChannelBroker {
+  readonly #connections: RedisConnections;
   readonly #commands: RedisClient & Scripts;
-  /** In a cluster the commands' client keeps one subscriber connection per primary itself. */
-  readonly #subscriber: RedisClient;
   readonly #logger: Logger;
   readonly #listeners: BrokerListener[] = [];
-  /** Names of the topics that are followed, or about to be. */
-  readonly #followed = new Map<string, Topic>();
-  #interrupted = true;
 
-  constructor(options: { target: RedisTarget; logger: Logger }) {
+  /** The caller starts and stops the connections. */
+  constructor(options: { connections: RedisConnections; logger: Logger }) {
+    this.#connections = options.connections;
     this.#logger = options.logger;
-    const commands = createRedisClient(options.target, options.logger);
-    commands.defineCommand("tidegatePublish", { lua: script("publish.lua") });
-    commands.defineCommand("tidegatePublishEphemeral", { lua: script("publish-ephemeral.lua") });
-    commands.defineCommand("tidegateReadHistory", { lua: script("read-history.lua") });
+    const { commands } = options.connections;
+    const source = (file: string): { lua: string } => ({ lua: scriptSource(new URL(file, import.meta.url)) });
+    commands.defineCommand("tidegatePublish", source("publish.lua"));
+    commands.defineCommand("tidegatePublishEphemeral", source("publish-ephemeral.lua"));
+    commands.defineCommand("tidegateReadHistory", source("read-history.lua"));
     this.#commands = commands as RedisClient & Scripts;
-    this.#subscriber = options.target.kind === "cluster" ? commands : createRedisClient(options.target, options.logger);
   }
 
   get available(): boolean {
-    return this.#commands.status === "ready" && !this.#interrupted;
+    return this.#connections.available;
   }
 
   async start(): Promise<void> {
-    const subscriber = this.#subscriber;
-    subscriber.on("smessage", (name: string, message: string) => this.#receive(name, message));
-    for (const lost of ["close", "-subscriber"]) subscriber.on(lost, () => this.#interrupt());
-    for (const back of ["ready", "subscribersReady"]) {
-      subscriber.on(back, () => {
-        this.#followAgain().catch((error: unknown) => {
-          this.#logger.warn({ err: error }, "could not follow again, waiting for the next connection");
-        });
-      });
-    }
-    const clients = new Set([this.#commands, subscriber]);
-    await Promise.all([...clients].map((client) => connect(client, startWaitMs)));
+    this.#connections.listen({
+      onMessage: (topic, message) => this.#receive(topic, message),
+      onInterrupted: () => this.#tell((listener) => listener.onInterrupted()),
+      onRestored: () => this.#tell((listener) => listener.onRestored()),
+    });
   }
 
   async stop(): Promise<void> {
-    this.#followed.clear();
-    for (const client of new Set([this.#commands, this.#subscriber])) client.disconnect();
+    this.#listeners.length = 0;
   }
 
   listen(listener: BrokerListener): void {
@@ -99,7 +77,7 @@ export class RedisBroker implements ChannelBroker {
     const { channel, event, data, retention, id, expect } = request;
     const { state, history } = channelKeys(channel);
     const keys = id === undefined ? [state, history] : [state, history, idempotencyKey("publication", channel, id)];
-    const [outcome, epoch, offset] = await this.#ask(
+    const [outcome, epoch, offset] = await orBrokerUnavailable(
       this.#commands.tidegatePublish(
         keys.length,
         ...keys,
@@ -126,22 +104,24 @@ export class RedisBroker implements ChannelBroker {
     const topic = topicName({ kind: "channel", name: channel });
     // Without a key the script could run on any primary of a cluster: SPUBLISH goes to the right one by itself.
     if (keys.length === 0) {
-      await this.#ask(this.#commands.spublish(topic, `e ${event}\n${data}`));
+      await orBrokerUnavailable(this.#commands.spublish(topic, `e ${event}\n${data}`));
       return { duplicate: false };
     }
-    const published = await this.#ask(
+    const published = await orBrokerUnavailable(
       this.#commands.tidegatePublishEphemeral(keys.length, ...keys, topic, event, data, idempotencySeconds),
     );
     return { duplicate: published === 0 };
   }
 
   async sendToUser(user: string, message: UserMessage): Promise<void> {
-    await this.#ask(this.#commands.spublish(topicName({ kind: "user", name: user }), formatUserMessage(message)));
+    await orBrokerUnavailable(
+      this.#commands.spublish(topicName({ kind: "user", name: user }), formatUserMessage(message)),
+    );
   }
 
   async readHistory(query: HistoryQuery): Promise<HistorySlice> {
     const { state, history } = channelKeys(query.channel);
-    const [epoch, offset, more, ...entries] = await this.#ask(
+    const [epoch, offset, more, ...entries] = await orBrokerUnavailable(
       this.#commands.tidegateReadHistory(
         2,
         state,
@@ -163,76 +143,31 @@ export class RedisBroker implements ChannelBroker {
   }
 
   async follow(topic: Topic): Promise<void> {
-    const name = topicName(topic);
-    this.#followed.set(name, topic);
-    try {
-      await this.#ask(this.#subscriber.ssubscribe(name));
-    } catch (error) {
-      this.#followed.delete(name);
-      throw error;
-    }
+    await orBrokerUnavailable(this.#connections.subscribe(topicName(topic)));
   }
 
   async unfollow(topic: Topic): Promise<void> {
-    const name = topicName(topic);
-    this.#followed.delete(name);
-    await this.#ask(this.#subscriber.sunsubscribe(name));
+    await orBrokerUnavailable(this.#connections.unsubscribe(topicName(topic)));
   }
 
-  async #ask<Reply>(reply: Promise<Reply>): Promise<Reply> {
-    try {
-      return await reply;
-    } catch (error) {
-      throw brokerUnavailable(error);
-    }
+  #tell(say: (listener: BrokerListener) => void): void {
+    for (const listener of this.#listeners) say(listener);
   }
 
   #receive(name: string, message: string): void {
     const topic = parseTopicName(name);
-    if (topic?.kind === "channel") {
-      const parsed = parseChannelMessage(message);
-      if (parsed?.kind === "publication") {
-        for (const listener of this.#listeners) listener.onPublication(topic.name, parsed.epoch, parsed.publication);
-        return;
-      }
-      if (parsed?.kind === "ephemeral") {
-        for (const listener of this.#listeners) listener.onEphemeral(topic.name, parsed.ephemeral);
-        return;
-      }
-    } else if (topic?.kind === "user") {
+    if (topic === undefined) return;
+    if (topic.kind === "user") {
       const parsed = parseUserMessage(message);
-      if (parsed) {
-        for (const listener of this.#listeners) listener.onUserMessage(topic.name, parsed);
-        return;
-      }
+      if (parsed) this.#tell((listener) => listener.onUserMessage(topic.name, parsed));
+      else this.#logger.error({ topic: name }, "not a message to a user");
+      return;
     }
-    this.#logger.error({ topic: name }, "not a message of ours on this topic");
-  }
-
-  #interrupt(): void {
-    if (this.#interrupted) return;
-    this.#interrupted = true;
-    for (const listener of this.#listeners) listener.onInterrupted();
-  }
-
-  /** Subscribes to everything again, slot by slot; then followers can compare positions. */
-  async #followAgain(): Promise<void> {
-    const bySlot = Map.groupBy(this.#followed.entries(), ([, topic]) => slotOf(topic.name));
-    await Promise.all(
-      [...bySlot].map(async ([slot, topics]) => {
-        const names = topics.map(([name]) => name);
-        if (this.#subscriber === this.#commands) {
-          // The cluster client subscribes again by itself: the fence follows its commands on the same connection.
-          await this.#subscriber.ssubscribe(fenceTopic(slot));
-          await this.#subscriber.sunsubscribe(fenceTopic(slot));
-          return;
-        }
-        for (let at = 0; at < names.length; at += followBatch) {
-          await this.#subscriber.ssubscribe(...names.slice(at, at + followBatch));
-        }
-      }),
-    );
-    this.#interrupted = false;
-    for (const listener of this.#listeners) listener.onRestored();
+    const parsed = parseChannelMessage(message);
+    if (parsed?.kind === "publication") {
+      this.#tell((listener) => listener.onPublication(topic.name, parsed.epoch, parsed.publication));
+    } else if (parsed?.kind === "ephemeral") {
+      this.#tell((listener) => listener.onEphemeral(topic.name, parsed.ephemeral));
+    } else this.#logger.error({ topic: name }, "not a publication");
   }
 }

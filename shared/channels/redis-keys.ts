@@ -20,11 +20,6 @@ export function topicName(topic: Topic): string {
   return `${slotTag(topic.name)}:${topic.kind}:${topic.name}`;
 }
 
-/** A topic that nobody publishes on: subscribing to it shows that earlier subscriptions of the slot are in place. */
-export function fenceTopic(slot: number): string {
-  return `${prefix}{${slot}}:fence`;
-}
-
 function slotTag(name: string): string {
   return `${prefix}{${slotOf(name)}}`;
 }

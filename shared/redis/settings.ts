@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import { list, optional, text, url } from "../settings.ts";
+import { list, optional, type SettingValues, text, url } from "../settings.ts";
 
 const HostAndPort = Type.String({ pattern: "^[^:\\s]+:\\d{1,5}$" });
 
@@ -11,12 +11,8 @@ export const redisSettings = {
   REDIS_CLUSTER: optional(list(HostAndPort)),
 };
 
-export function redisFindings(settings: {
-  REDIS_URL: string | undefined;
-  REDIS_SENTINELS: readonly string[] | undefined;
-  REDIS_SENTINEL_MASTER: string | undefined;
-  REDIS_CLUSTER: readonly string[] | undefined;
-}): string[] {
+/** @param required a program of its own: without Redis there is nobody to share with. */
+export function redisFindings(settings: SettingValues<typeof redisSettings>, required: boolean): string[] {
   const findings: string[] = [];
   if ((settings.REDIS_SENTINELS === undefined) !== (settings.REDIS_SENTINEL_MASTER === undefined)) {
     findings.push("REDIS_SENTINELS, REDIS_SENTINEL_MASTER: set both or neither");
@@ -24,6 +20,9 @@ export function redisFindings(settings: {
   const ways = [settings.REDIS_URL, settings.REDIS_SENTINELS, settings.REDIS_CLUSTER];
   if (ways.filter((way) => way !== undefined).length > 1) {
     findings.push("REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER: set only one of them");
+  }
+  if (required && ways.every((way) => way === undefined)) {
+    findings.push("REDIS_URL: is required for a program of its own (`npm start` runs everything without Redis)");
   }
   return findings;
 }

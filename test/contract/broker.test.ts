@@ -3,6 +3,7 @@ import type { ChannelBroker } from "../../shared/channels/broker.ts";
 import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
 import { RedisBroker } from "../../shared/channels/redis-broker.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
 import { brokerSuite } from "./broker-suite.ts";
@@ -14,11 +15,20 @@ beforeAll(async () => {
   [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
 }, 60_000);
 afterAll(async () => {
+  await Promise.all(opened.map((connections) => connections.stop()));
   await Promise.all([redis.stop(), cluster.stop()]);
 });
 
-function pairOn(target: RedisTarget): [ChannelBroker, ChannelBroker] {
-  return [new RedisBroker({ target, logger: quietLogger }), new RedisBroker({ target, logger: quietLogger })];
+const opened: RedisConnections[] = [];
+
+async function brokerOn(target: RedisTarget): Promise<ChannelBroker> {
+  const connections = new RedisConnections({ target, logger: quietLogger });
+  await connections.start();
+  opened.push(connections);
+  return new RedisBroker({ connections, logger: quietLogger });
+}
+async function pairOn(target: RedisTarget): Promise<[ChannelBroker, ChannelBroker]> {
+  return [await brokerOn(target), await brokerOn(target)];
 }
 
 brokerSuite("memory", async () => {

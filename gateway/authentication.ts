@@ -1,0 +1,73 @@
+/** Who is connecting: from the handshake to an identity, or to a refusal in band. */
+import { Type } from "typebox";
+import { Compile } from "typebox/compile";
+import type { Identity, Verification, Verifier } from "../shared/jwt.ts";
+import { connectCodes, type ConnectCode, type ConnectRefusal } from "../shared/protocol/codes.ts";
+import { maxUserLength } from "../shared/protocol/limits.ts";
+import { describeFindings } from "../shared/schema-errors.ts";
+
+/** What our own claims look like; the library has checked the registered ones. */
+const ownClaims = Compile(
+  Type.Object({
+    sub: Type.String({ minLength: 1, maxLength: maxUserLength }),
+    exp: Type.Number(),
+    channels: Type.Optional(Type.Array(Type.String({ maxLength: 256 }), { maxItems: 1_000 })),
+    tenant: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
+    info: Type.Optional(Type.Unknown()),
+  }),
+);
+
+/** A verified token. */
+export interface Credentials {
+  user: string;
+  tenant: string | undefined;
+  /** Exact names, or prefixes with a final `*`. */
+  channels: readonly string[];
+  /** Unix ms. */
+  expiresAt: number;
+  claims: Identity["claims"];
+}
+
+export type Authentication =
+  { kind: "accepted"; credentials: Credentials } | { kind: "refused"; refusal: ConnectRefusal };
+
+export function refuse(code: ConnectCode, message: string, retryAfterMs?: number): ConnectRefusal {
+  return {
+    code,
+    message,
+    retryable: connectCodes[code].retryable,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  };
+}
+
+/** How long a client waits before it asks an authority again that could not be asked. */
+const authorityRetryMs = 2_000;
+
+export async function authenticate(verify: Verifier, token: string): Promise<Authentication> {
+  const verification = await verify(token);
+  if (verification.kind === "valid") return readClaims(verification.claims);
+  return { kind: "refused", refusal: explain(verification) };
+}
+
+function readClaims(claims: Identity["claims"]): Authentication {
+  if (!ownClaims.Check(claims)) {
+    const findings = describeFindings(ownClaims.Errors(claims)).join("; ");
+    return { kind: "refused", refusal: refuse("unauthenticated", `the token's claims are not valid: ${findings}`) };
+  }
+  const { sub, exp, channels, tenant } = claims;
+  return {
+    kind: "accepted",
+    credentials: { user: sub, tenant, channels: channels ?? [], expiresAt: Math.floor(exp * 1000), claims },
+  };
+}
+
+function explain(verification: Exclude<Verification, { kind: "valid" }>): ConnectRefusal {
+  switch (verification.kind) {
+    case "expired":
+      return refuse("token_expired", "the token has expired: connect with a new one");
+    case "invalid":
+      return refuse("unauthenticated", `the token is not valid: ${verification.reason}`);
+    case "unavailable":
+      return refuse("auth_unavailable", "the keys that tokens are checked with cannot be fetched", authorityRetryMs);
+  }
+}

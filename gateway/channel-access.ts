@@ -1,0 +1,32 @@
+import { randomBytes } from "node:crypto";
+import { TidegateError } from "../shared/errors.ts";
+import type { RequestCode } from "../shared/protocol/codes.ts";
+import { matchesPattern } from "../shared/protocol/grammar.ts";
+import type { GatewayContext } from "./context.ts";
+import type { Session } from "./session.ts";
+import type { AllowedBy } from "./subscription.ts";
+
+/** May this session follow the channel? By its token, its namespace, or the subscribe hook, in this order. */
+export async function allowChannel(session: Session, channel: string, context: GatewayContext): Promise<AllowedBy> {
+  if (session.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return "token";
+  const { rules } = context.currentRules;
+  if (rules.namespace(channel).access === "user") return "namespace";
+  const service = rules.hook("subscribe");
+  if (!service) throw new TidegateError("channel_not_allowed", `the token does not allow ${channel}`);
+  const { identity } = session;
+  const result = await context.relay.ask({
+    kind: "subscribe",
+    channel,
+    identity,
+    traceparent: newTraceparent(),
+    timeoutMs: service.timeoutMs,
+  });
+  if (result.ok) return "hook";
+  const { code, message, retryAfterMs } = result.error;
+  throw new TidegateError(code as RequestCode, message, { ...(retryAfterMs !== undefined && { retryAfterMs }) });
+}
+
+/** A new trace, not sampled by us (W3C Trace Context). */
+export function newTraceparent(): string {
+  return `00-${randomBytes(16).toString("hex")}-${randomBytes(8).toString("hex")}-00`;
+}

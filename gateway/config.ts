@@ -1,0 +1,60 @@
+import { hostname } from "node:os";
+import { Type } from "typebox";
+import { commonSettings } from "../shared/common-settings.ts";
+import { redisFindings } from "../shared/redis/settings.ts";
+import {
+  type Environment,
+  integer,
+  list,
+  maskedSettings,
+  optional,
+  port,
+  readSettings,
+  type SettingValues,
+  text,
+  url,
+  urls,
+} from "../shared/settings.ts";
+
+/** HS256 asks for a key as long as its hash. */
+const minSecretLength = 32;
+
+const settings = {
+  ...commonSettings,
+  GATEWAY_HOST: text({ fallback: "0.0.0.0" }),
+  GATEWAY_PORT: port(8080),
+  GATEWAY_ADMIN_PORT: port(8082),
+  GATEWAY_NODE: text({ fallback: hostname() }),
+  GATEWAY_MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
+  GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
+  /** Origins of pages that may connect; `*`: any. Clients that are no browsers send none, and may. */
+  GATEWAY_ALLOWED_ORIGINS: list(Type.String({ pattern: "^(\\*|https?://[^/]+)$" }), { fallback: ["*"] }),
+  GATEWAY_TRANSPORTS: list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
+  PRIVATE_API_URL: urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
+  PRIVATE_API_TOKEN: text({ secret: true }),
+  AUTH_JWT_SECRET: optional(text({ secret: true, minLength: minSecretLength })),
+  AUTH_JWKS_URL: optional(url({ protocols: ["http:", "https:"] })),
+  AUTH_ISSUER: optional(text()),
+  AUTH_AUDIENCE: optional(text()),
+};
+
+export type GatewayConfig = SettingValues<typeof settings>;
+
+/**
+ * @param options.embedded everything in one process: Redis is not needed.
+ * @throws SettingsError listing everything that must be changed.
+ */
+export function readGatewayConfig(environment: Environment, options: { embedded: boolean }): GatewayConfig {
+  return readSettings(settings, environment, (values) => {
+    const findings = redisFindings(values, !options.embedded);
+    if (values.AUTH_JWT_SECRET === undefined && values.AUTH_JWKS_URL === undefined) {
+      findings.push("AUTH_JWT_SECRET, AUTH_JWKS_URL: set one of them, or both");
+    }
+    return findings;
+  });
+}
+
+/** For the log. */
+export function maskedGatewayConfig(config: GatewayConfig): Record<string, unknown> {
+  return maskedSettings(settings, config);
+}

@@ -1,0 +1,21 @@
+import type { ChannelBroker } from "../shared/channels/broker.ts";
+import type { Verifier } from "../shared/jwt.ts";
+import type { Logger } from "../shared/logging.ts";
+import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { FollowedChannels } from "./followed-channels.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+import type { RelayClient } from "./relay/relay-client.ts";
+import type { Sessions } from "./sessions.ts";
+
+/** What handling a connection and its requests needs of the node. */
+export interface GatewayContext {
+  readonly node: string;
+  readonly verify: Verifier;
+  readonly currentRules: CurrentRules;
+  readonly broker: ChannelBroker;
+  readonly relay: RelayClient;
+  readonly channels: FollowedChannels;
+  readonly sessions: Sessions;
+  readonly metrics: GatewayMetrics;
+  readonly logger: Logger;
+}

@@ -1,0 +1,129 @@
+import type {
+  BrokerListener,
+  ChannelBroker,
+  Ephemeral,
+  HistorySlice,
+  Position,
+  Publication,
+} from "../shared/channels/broker.ts";
+import type { Logger } from "../shared/logging.ts";
+import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import { type Follower, Hub } from "./hub.ts";
+import { TopicFollower } from "./topic-follower.ts";
+
+/** One read towards alignment. */
+const alignLimit = 1_000;
+const alignBytes = 1024 * 1024;
+/** Channels whose position is compared at the same time, after an interruption. */
+const alignConcurrency = 32;
+
+/** The hub and the broker together: channels with local followers are followed, gaps are read from history. */
+export class FollowedChannels {
+  readonly #hub = new Hub();
+  readonly #broker: ChannelBroker;
+  readonly #rules: CurrentRules;
+  readonly #logger: Logger;
+  readonly #topics: TopicFollower;
+  readonly #aligning = new Map<string, Promise<void>>();
+
+  constructor(options: { broker: ChannelBroker; rules: CurrentRules; logger: Logger }) {
+    this.#broker = options.broker;
+    this.#rules = options.rules;
+    this.#logger = options.logger;
+    this.#topics = new TopicFollower({
+      broker: options.broker,
+      kind: "channel",
+      wanted: (name) => this.#hub.has(name),
+      onFollowed: (name) => this.#align(name),
+    });
+  }
+
+  get channelCount(): number {
+    return this.#hub.channelCount;
+  }
+
+  /** Resolves once the follower gets whatever is published from now on. Rejects, and forgets it, without a broker. */
+  async join(channel: string, follower: Follower): Promise<void> {
+    this.#hub.add(channel, follower);
+    try {
+      await this.#topics.update(channel);
+    } catch (error) {
+      this.leave(channel, follower);
+      throw error;
+    }
+  }
+
+  leave(channel: string, follower: Follower): void {
+    this.#hub.remove(channel, follower);
+    if (this.#hub.has(channel)) return;
+    this.#topics.update(channel).catch((error: unknown) => {
+      this.#logger.debug({ err: error, channel }, "left a channel while the broker is away");
+    });
+  }
+
+  /** Where live deliveries stand. A caller that goes on in the same turn misses none. */
+  async position(channel: string): Promise<Position> {
+    for (;;) {
+      const position = this.#hub.position(channel);
+      if (position) return position;
+      await this.#align(channel);
+    }
+  }
+
+  async readHistory(
+    channel: string,
+    query: { after: number; epoch?: string; limit: number; maxBytes: number },
+  ): Promise<HistorySlice> {
+    return this.#broker.readHistory({ channel, retention: this.#rules.rules.namespace(channel), ...query });
+  }
+
+  readonly listener: Omit<BrokerListener, "onUserMessage"> = {
+    onPublication: (channel: string, epoch: string, publication: Publication) => {
+      if (this.#hub.receive(channel, epoch, publication)) this.#repair(channel);
+    },
+    onEphemeral: (channel: string, ephemeral: Ephemeral) => this.#hub.receiveEphemeral(channel, ephemeral),
+    onInterrupted: () => undefined,
+    onRestored: () => void this.#compareAll(),
+  };
+
+  #repair(channel: string): void {
+    this.#align(channel).catch((error: unknown) => {
+      // The return of the broker brings another comparison of every channel.
+      this.#logger.warn({ err: error, channel }, "a gap could not be read from history yet");
+    });
+  }
+
+  async #compareAll(): Promise<void> {
+    const channels = [...this.#hub.channels()];
+    for (const channel of channels) this.#hub.misalign(channel);
+    for (let at = 0; at < channels.length; at += alignConcurrency) {
+      const batch = channels.slice(at, at + alignConcurrency);
+      await Promise.all(batch.map((channel) => this.#align(channel).catch(() => this.#hub.misalign(channel))));
+    }
+  }
+
+  /** One read at a time for each channel. */
+  async #align(channel: string): Promise<void> {
+    if (!this.#hub.has(channel) || this.#hub.position(channel)) return;
+    let aligning = this.#aligning.get(channel);
+    if (!aligning) {
+      aligning = this.#readUntilAligned(channel).finally(() => this.#aligning.delete(channel));
+      this.#aligning.set(channel, aligning);
+    }
+    await aligning;
+  }
+
+  async #readUntilAligned(channel: string): Promise<void> {
+    let again = true;
+    while (again && this.#hub.has(channel)) {
+      const last = this.#hub.lastPosition(channel);
+      const slice = await this.#broker.readHistory({
+        channel,
+        retention: this.#rules.rules.namespace(channel),
+        ...(last ? { after: last.offset, epoch: last.epoch, limit: alignLimit } : { limit: 0 }),
+        maxBytes: alignBytes,
+      });
+      again = this.#hub.align(channel, slice);
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/** What is sent to clients, as Socket.IO packets: encoded once, however many connections get it. */
+import type { Ephemeral, Publication } from "../shared/channels/broker.ts";
+
+/** One message, ready for any connection. */
+export interface Frame {
+  /** The Socket.IO packet as text. */
+  readonly packet: string;
+  /** UTF-8 bytes of the packet. */
+  readonly bytes: number;
+  /** For the engine: the same packet as a complete websocket frame, shared between connections. */
+  readonly options: { compress: false; wsPreEncodedFrame?: readonly Buffer[] };
+}
+
+/** Sent to many: the websocket frame is built here, once. */
+function sharedFrame(packet: string): Frame {
+  const frame = websocketTextFrame(`${engineMessage}${packet}`);
+  return { packet, bytes: frame.length, options: { compress: false, wsPreEncodedFrame: [frame] } };
+}
+
+/** Sent to one connection only. */
+export function singleFrame(packet: string): Frame {
+  return { packet, bytes: Buffer.byteLength(packet), options: { compress: false } };
+}
+
+const engineMessage = "4";
+const eventPacket = "2";
+const ackPacket = "3";
+
+/** @param data JSON text, put into the packet as it is. */
+export function publicationFrame(channel: string, { offset, prev, event, data }: Publication): Frame {
+  const jump = prev === offset - 1 ? "" : `,"prev":${prev}`;
+  return sharedFrame(
+    `${eventPacket}[${JSON.stringify(event)},${data},{"channel":${JSON.stringify(channel)},"offset":${offset}${jump}}]`,
+  );
+}
+
+export function ephemeralFrame(channel: string, { event, data }: Ephemeral): Frame {
+  return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data},{"channel":${JSON.stringify(channel)}}]`);
+}
+
+/** A message to every session of a user. */
+export function userFrame(event: string, data: string): Frame {
+  return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data},{"user":true}]`);
+}
+
+/** An event of the gateway's own. */
+export function eventFrame(event: string, payload: object): Frame {
+  return singleFrame(`${eventPacket}${JSON.stringify([event, payload])}`);
+}
+
+export function ackFrame(ackId: number, payload: object): Frame {
+  return singleFrame(`${ackPacket}${ackId}[${JSON.stringify(payload)}]`);
+}
+
+/** An unfragmented, unmasked text frame (RFC 6455, 5.2). */
+function websocketTextFrame(text: string): Buffer {
+  const length = Buffer.byteLength(text);
+  const headLength = length < 126 ? 2 : length < 65_536 ? 4 : 10;
+  const frame = Buffer.allocUnsafe(headLength + length);
+  frame[0] = 0x81;
+  if (headLength === 2) frame[1] = length;
+  else if (headLength === 4) {
+    frame[1] = 126;
+    frame.writeUInt16BE(length, 2);
+  } else {
+    frame[1] = 127;
+    frame.writeBigUInt64BE(BigInt(length), 2);
+  }
+  frame.write(text, headLength);
+  return frame;
+}

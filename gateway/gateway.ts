@@ -1,0 +1,122 @@
+/** A gateway node, put together: what it is given, what it starts, what it tells of itself. */
+import { ListeningDoor, createDoor } from "../shared/http/door.ts";
+import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
+import type { ChannelBroker } from "../shared/channels/broker.ts";
+import { createVerifier } from "../shared/jwt.ts";
+import { Lifecycle, type Service } from "../shared/lifecycle.ts";
+import type { Logger } from "../shared/logging.ts";
+import { Metrics } from "../shared/metrics.ts";
+import { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { RulesStore } from "../shared/rules/store.ts";
+import type { GatewayConfig } from "./config.ts";
+import type { GatewayContext } from "./context.ts";
+import { FollowedChannels } from "./followed-channels.ts";
+import { createGatewayMetrics } from "./metrics.ts";
+import { RelayClient } from "./relay/relay-client.ts";
+import { Sessions } from "./sessions.ts";
+import { SocketServer } from "./socket-server.ts";
+
+/** Nothing the doors of a gateway take in is larger. */
+const bodyLimit = 64 * 1024;
+
+export interface Gateway extends Service {
+  /** Public door; routes may be added to its app before the start. */
+  readonly publicDoor: ListeningDoor;
+  readonly adminDoor: ListeningDoor;
+  readonly sessionCount: number;
+}
+
+/** @param options.broker, options.rulesStore started and stopped by the caller, before and after the gateway. */
+export function createGateway(options: {
+  config: GatewayConfig;
+  broker: ChannelBroker;
+  rulesStore: RulesStore;
+  logger: Logger;
+}): Gateway {
+  const { config, broker, rulesStore, logger } = options;
+  const node = config.GATEWAY_NODE;
+  const currentRules = new CurrentRules({ store: rulesStore, logger });
+  const relay = new RelayClient({
+    addresses: config.PRIVATE_API_URL,
+    token: config.PRIVATE_API_TOKEN,
+    node,
+    logger,
+  });
+  const channels = new FollowedChannels({ broker, rules: currentRules, logger });
+  const sessions = new Sessions({ broker, logger });
+  broker.listen({
+    ...channels.listener,
+    onUserMessage: (user, message) => sessions.onUserMessage(user, message),
+  });
+
+  const registry = new Metrics();
+  const metrics = createGatewayMetrics(registry, {
+    sessions: () => sessions.count,
+    channels: () => channels.channelCount,
+    pendingCalls: () => relay.pendingCount,
+    outboxBytes: () => sessions.all.reduce((sum, session) => sum + session.outbox.bytes, 0),
+  });
+  const verify = createVerifier({
+    secret: config.AUTH_JWT_SECRET,
+    jwksUrl: config.AUTH_JWKS_URL,
+    issuer: config.AUTH_ISSUER,
+    audience: config.AUTH_AUDIENCE,
+  });
+  const context: GatewayContext = {
+    node,
+    verify,
+    currentRules,
+    broker,
+    relay,
+    channels,
+    sessions,
+    metrics,
+    logger,
+  };
+
+  const publicDoor = new ListeningDoor(createDoor({ logger, bodyLimit }), {
+    host: config.GATEWAY_HOST,
+    port: config.GATEWAY_PORT,
+  });
+  const sockets = new SocketServer({
+    httpServer: publicDoor.app.server,
+    context,
+    maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+    transports: config.GATEWAY_TRANSPORTS,
+    allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
+  });
+  const adminDoor = new ListeningDoor(createDoor({ logger, bodyLimit }), {
+    host: config.GATEWAY_HOST,
+    port: config.GATEWAY_ADMIN_PORT,
+  });
+  addHealthRoutes(adminDoor.app, { metrics: registry, checks: healthChecks });
+
+  function healthChecks(): Record<string, HealthStatus> {
+    return {
+      broker: broker.available ? "ok" : "degraded",
+      rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
+      privateApi: relay.available ? "ok" : "degraded",
+      accepting: sockets.draining ? "fail" : "ok",
+    };
+  }
+
+  const lifecycle = new Lifecycle(logger);
+  lifecycle.add("admin door", adminDoor);
+  lifecycle.add("rules", currentRules);
+  lifecycle.add("relay", relay);
+  lifecycle.add("public door", publicDoor);
+  lifecycle.add("sockets", sockets);
+
+  return {
+    publicDoor,
+    adminDoor,
+    get sessionCount() {
+      return sessions.count;
+    },
+    start: async () => {
+      await lifecycle.start();
+      logger.info({ node, port: publicDoor.port, adminPort: adminDoor.port }, "gateway listening");
+    },
+    stop: () => lifecycle.stop(),
+  };
+}

@@ -1,0 +1,143 @@
+/**
+ * Which local followers a channel has, and how far it has come on this node. Pure: it reports a gap and leaves the
+ * reading of history to its owner.
+ */
+import type { Ephemeral, HistorySlice, Position, Publication } from "../shared/channels/broker.ts";
+import type { RecoveryReason } from "../shared/protocol/codes.ts";
+import { ephemeralFrame, type Frame, publicationFrame } from "./frames.ts";
+import { bridge } from "./recovery.ts";
+
+export interface Follower {
+  /** In offset order, without a gap. */
+  deliver(frame: Frame, publication: Publication): void;
+  deliverEphemeral(frame: Frame): void;
+  /** History cannot bridge: deliveries go on from `position`. */
+  resync(position: Position, reason: RecoveryReason): void;
+}
+
+interface Channel {
+  readonly followers: Set<Follower>;
+  /** The last publication that was delivered; undefined until the first alignment. */
+  position: Position | undefined;
+  /** False while history has to be read first: what arrives is held. */
+  aligned: boolean;
+  held: { epoch: string; publication: Publication }[];
+  heldBytes: number;
+}
+
+/** Held beyond this is dropped, and found missing later. */
+const maxHeldBytes = 1024 * 1024;
+
+export class Hub {
+  readonly #channels = new Map<string, Channel>();
+
+  get channelCount(): number {
+    return this.#channels.size;
+  }
+
+  channels(): Iterable<string> {
+    return this.#channels.keys();
+  }
+
+  add(name: string, follower: Follower): void {
+    let channel = this.#channels.get(name);
+    if (!channel) {
+      channel = { followers: new Set(), position: undefined, aligned: false, held: [], heldBytes: 0 };
+      this.#channels.set(name, channel);
+    }
+    channel.followers.add(follower);
+  }
+
+  /** The state of a channel goes with its last follower. */
+  remove(name: string, follower: Follower): void {
+    const channel = this.#channels.get(name);
+    channel?.followers.delete(follower);
+    if (channel?.followers.size === 0) this.#channels.delete(name);
+  }
+
+  has(name: string): boolean {
+    return this.#channels.has(name);
+  }
+
+  /** Where live deliveries of an aligned channel stand. */
+  position(name: string): Position | undefined {
+    const channel = this.#channels.get(name);
+    return channel?.aligned ? channel.position : undefined;
+  }
+
+  /** From where history has to be read to align a channel; undefined: any position will do. */
+  lastPosition(name: string): Position | undefined {
+    return this.#channels.get(name)?.position;
+  }
+
+  /** After an interruption nobody knows what was missed. */
+  misalign(name: string): void {
+    const channel = this.#channels.get(name);
+    if (channel) channel.aligned = false;
+  }
+
+  /** @returns true where the publication does not follow on what was delivered: the owner must align the channel. */
+  receive(name: string, epoch: string, publication: Publication): boolean {
+    const channel = this.#channels.get(name);
+    if (!channel) return false;
+    if (!channel.aligned || !channel.position) {
+      hold(channel, epoch, publication);
+      return false;
+    }
+    const { position } = channel;
+    if (epoch === position.epoch && publication.offset <= position.offset) return false;
+    if (epoch !== position.epoch || publication.prev !== position.offset) {
+      channel.aligned = false;
+      hold(channel, epoch, publication);
+      return true;
+    }
+    deliver(channel, name, publication);
+    return false;
+  }
+
+  receiveEphemeral(name: string, ephemeral: Ephemeral): void {
+    const channel = this.#channels.get(name);
+    if (!channel) return;
+    const frame = ephemeralFrame(name, ephemeral);
+    for (const follower of channel.followers) follower.deliverEphemeral(frame);
+  }
+
+  /**
+   * Brings a channel up to what history says, then delivers what was held.
+   * @param slice read after {@link lastPosition}.
+   * @returns true where another read is needed.
+   */
+  align(name: string, slice: HistorySlice): boolean {
+    const channel = this.#channels.get(name);
+    if (!channel) return false;
+    if (channel.position === undefined) channel.position = slice.position;
+    else {
+      const way = bridge(channel.position, slice);
+      if (way.kind === "broken") {
+        channel.position = slice.position;
+        for (const follower of channel.followers) follower.resync(slice.position, way.reason);
+      } else {
+        for (const publication of way.publications) deliver(channel, name, publication);
+        if (slice.more) return true;
+      }
+    }
+    channel.aligned = true;
+    const held = channel.held;
+    channel.held = [];
+    channel.heldBytes = 0;
+    let gap = false;
+    for (const { epoch, publication } of held) gap = this.receive(name, epoch, publication) || gap;
+    return gap;
+  }
+}
+
+function hold(channel: Channel, epoch: string, publication: Publication): void {
+  channel.heldBytes += publication.data.length;
+  if (channel.heldBytes <= maxHeldBytes) channel.held.push({ epoch, publication });
+}
+
+function deliver(channel: Channel, name: string, publication: Publication): void {
+  if (channel.position) channel.position = { epoch: channel.position.epoch, offset: publication.offset };
+  const frame = publicationFrame(name, publication);
+  for (const follower of channel.followers) follower.deliver(frame, publication);
+}

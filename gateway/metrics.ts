@@ -1,0 +1,33 @@
+import type { Counter, Histogram, Metrics } from "../shared/metrics.ts";
+
+export interface GatewayMetrics {
+  connects: Counter<"outcome">;
+  disconnects: Counter<"reason">;
+  deliveries: Counter;
+  calls: Counter<"outcome">;
+  callSeconds: Histogram;
+  requests: Counter<"request" | "outcome">;
+}
+
+/** Reads that are made when the metrics are scraped. */
+export interface GatewayReads {
+  sessions: () => number;
+  channels: () => number;
+  pendingCalls: () => number;
+  outboxBytes: () => number;
+}
+
+export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): GatewayMetrics {
+  metrics.gauge("sessions", "Sessions on this node", reads.sessions);
+  metrics.gauge("channels_followed", "Channels with a follower on this node", reads.channels);
+  metrics.gauge("calls_pending", "Calls without an answer yet", reads.pendingCalls);
+  metrics.gauge("outbox_bytes", "Bytes that wait to be sent to clients", reads.outboxBytes);
+  return {
+    connects: metrics.counter("connects_total", "Handshakes, by accepted or the code of the refusal", ["outcome"]),
+    disconnects: metrics.counter("disconnects_total", "Sessions that ended, by code or client", ["reason"]),
+    deliveries: metrics.counter("deliveries_total", "Publications handed to connections"),
+    calls: metrics.counter("calls_total", "Calls, by ok or error code of the contract", ["outcome"]),
+    callSeconds: metrics.histogram("call_seconds", "From a client's event to its ack"),
+    requests: metrics.counter("requests_total", "Requests of the gateway's own protocol", ["request", "outcome"]),
+  };
+}

@@ -1,0 +1,62 @@
+import { TidegateError } from "../../shared/errors.ts";
+import { eventId } from "../../shared/http/cloudevents.ts";
+import { type CallOptions, callOptionsValidator } from "../../shared/protocol/client-messages.ts";
+import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
+import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
+import type { WireError } from "../../shared/protocol/codes.ts";
+import { describeFindings } from "../../shared/schema-errors.ts";
+import { newTraceparent } from "../channel-access.ts";
+import type { GatewayContext } from "../context.ts";
+import type { Session } from "../session.ts";
+
+export type CallResult = { ok: true; data: unknown } | { ok: false; error: WireError };
+
+/** An application's event: goes to the service of its route, whose answer is the ack. */
+export async function call(
+  session: Session,
+  event: string,
+  args: readonly unknown[],
+  context: GatewayContext,
+): Promise<CallResult> {
+  if (!isApplicationEvent(event)) throw new TidegateError("invalid_request", `"${event}" is not a name for an event`);
+  const { data, options } = readArguments(session, args);
+  const { rules } = context.currentRules;
+  const route = rules.route(event);
+  const service = route && rules.service(route.service);
+  if (!service) throw new TidegateError("no_route", `no route for "${event}"`);
+  const text = JSON.stringify(data);
+  if (Buffer.byteLength(text) > maxPayloadBytes) {
+    throw new TidegateError("payload_too_large", `the data is larger than ${maxPayloadBytes} bytes of JSON`);
+  }
+  return context.relay.ask(
+    {
+      kind: "call",
+      event,
+      eventId: eventId(session.user, options.id),
+      identity: session.identity,
+      traceparent: newTraceparent(),
+      timeoutMs: Math.min(options.timeoutMs ?? service.timeoutMs, service.timeoutMs),
+    },
+    text,
+  );
+}
+
+function readArguments(session: Session, args: readonly unknown[]): { data: unknown; options: CallOptions } {
+  if (args.length > 2) throw new TidegateError("invalid_request", "an event has data and options, no more arguments");
+  if (session.binarySeen && args.some(containsBinary)) {
+    throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
+  }
+  const [data = null, options] = args;
+  if (options === undefined || options === null) return { data, options: {} };
+  if (!callOptionsValidator.Check(options)) {
+    const findings = describeFindings(callOptionsValidator.Errors(options)).join("; ");
+    throw new TidegateError("invalid_request", `the options are not valid: ${findings}`);
+  }
+  return { data, options };
+}
+
+function containsBinary(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (Buffer.isBuffer(value)) return true;
+  return Object.values(value).some(containsBinary);
+}

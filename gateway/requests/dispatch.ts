@@ -1,0 +1,116 @@
+import { TidegateError } from "../../shared/errors.ts";
+import { clientRequests } from "../../shared/protocol/client-messages.ts";
+import { requestCodes, type WireError } from "../../shared/protocol/codes.ts";
+import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
+import { describeFindings } from "../../shared/schema-errors.ts";
+import type { GatewayContext } from "../context.ts";
+import { AckId } from "../engine.ts";
+import { ackFrame } from "../frames.ts";
+import type { Session } from "../session.ts";
+import { call } from "./call.ts";
+import { history } from "./history.ts";
+import { refresh } from "./refresh.ts";
+import type { Reply } from "./reply.ts";
+import { subscribe } from "./subscribe.ts";
+import { unsubscribe } from "./unsubscribe.ts";
+
+type RequestName = keyof typeof clientRequests;
+
+/** Each request of the gateway's own; its schema has been checked. */
+const requests: { [Name in RequestName]: Handler<Name> } = {
+  "sync:subscribe": subscribe,
+  "sync:unsubscribe": unsubscribe,
+  "sync:history": history,
+  "sync:refresh": refresh,
+};
+
+type Handler<Name extends RequestName> = (
+  session: Session,
+  request: Parsed<Name>,
+  context: GatewayContext,
+) => Promise<Reply>;
+type Parsed<Name extends RequestName> = ReturnType<(typeof clientRequests)[Name]["Parse"]>;
+
+/** Handles one event of a client and acks it, where an ack is wanted. Never rejects for what a client sends. */
+export async function dispatch(
+  session: Session,
+  event: string,
+  args: readonly unknown[],
+  context: GatewayContext,
+): Promise<void> {
+  const last = args.at(-1);
+  const ackId = last instanceof AckId ? last.id : undefined;
+  const given = ackId === undefined ? args : args.slice(0, -1);
+  if (event.startsWith(reservedEventPrefix)) await answerRequest(session, event, given, ackId, context);
+  else await answerCall(session, event, given, ackId, context);
+}
+
+async function answerRequest(
+  session: Session,
+  event: string,
+  args: readonly unknown[],
+  ackId: number | undefined,
+  context: GatewayContext,
+): Promise<void> {
+  const known = isRequest(event);
+  try {
+    if (!known) throw new TidegateError("unknown_event", `"${event}" is not a request of this protocol`);
+    const reply = await handle(event, session, args, context);
+    if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: true, ...reply.ack }));
+    reply.afterAck?.();
+    context.metrics.requests.inc({ request: event, outcome: "ok" });
+  } catch (error) {
+    const wire = toWireError(error, context);
+    if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: false, error: wire }));
+    context.metrics.requests.inc({ request: known ? event : "unknown", outcome: wire.code });
+  }
+}
+
+async function answerCall(
+  session: Session,
+  event: string,
+  args: readonly unknown[],
+  ackId: number | undefined,
+  context: GatewayContext,
+): Promise<void> {
+  const stopTimer = context.metrics.callSeconds.startTimer();
+  const result = await call(session, event, args, context).catch((error: unknown) => ({
+    ok: false as const,
+    error: toWireError(error, context),
+  }));
+  if (ackId !== undefined) session.outbox.send(ackFrame(ackId, result));
+  stopTimer();
+  context.metrics.calls.inc({ outcome: result.ok ? "ok" : contractCode(result.error.code) });
+}
+
+function isRequest(event: string): event is RequestName {
+  return Object.hasOwn(requests, event);
+}
+
+async function handle<Name extends RequestName>(
+  event: Name,
+  session: Session,
+  args: readonly unknown[],
+  context: GatewayContext,
+): Promise<Reply> {
+  const [request] = args;
+  const validator = clientRequests[event];
+  if (args.length !== 1 || !validator.Check(request)) {
+    const findings =
+      args.length === 1 ? describeFindings(validator.Errors(request)).join("; ") : "one object is expected";
+    throw new TidegateError("invalid_request", `${event}: ${findings}`);
+  }
+  return requests[event](session, request as Parsed<Name>, context);
+}
+
+/** Whatever is not an expected failure is a bug: it is logged, and the client may try again. */
+function toWireError(error: unknown, context: GatewayContext): WireError {
+  if (error instanceof TidegateError) return error.toWire();
+  context.logger.error({ err: error }, "a request failed unexpectedly");
+  return new TidegateError("upstream_failed", "the gateway could not handle this").toWire();
+}
+
+/** A service may answer with codes of its own, without number: as a label they count as rejected. */
+function contractCode(code: string): string {
+  return Object.hasOwn(requestCodes, code) ? code : "upstream_rejected";
+}

@@ -1,0 +1,125 @@
+import { clockToleranceSeconds } from "../shared/jwt.ts";
+import type { Identity } from "../shared/jwt.ts";
+import type { DisconnectCode } from "../shared/protocol/codes.ts";
+import type { Disconnect } from "../shared/protocol/wire.ts";
+import type { Credentials } from "./authentication.ts";
+import { eventFrame } from "./frames.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Subscription } from "./subscription.ts";
+
+/** The transport under a session, as far as a session needs it. */
+export interface Transport {
+  /** Ends it in order; `announce`: with a Socket.IO DISCONNECT, after which a stock client stays away. */
+  close(announce: boolean): void;
+  /** Ends it now, whatever waits to be sent. */
+  terminate(): void;
+}
+
+/** What was not sent by then is given up when a session is closed. */
+const closeFlushMs = 2_000;
+/** The longest time a timer of Node can wait; the token's end is looked at again then. */
+const maxTimerMs = 2 ** 31 - 1;
+
+/** One client's stay: who it is, what it follows, how it is told and how it ends. */
+export class Session {
+  readonly id: string;
+  readonly outbox: Outbox;
+  readonly subscriptions = new Map<string, Subscription>();
+  /** A client that has sent binary may hide it anywhere: its data is searched. */
+  binarySeen = false;
+  readonly #transport: Transport;
+  /** What the connect hook added to the token's channels. */
+  readonly #grantedChannels: readonly string[];
+  #credentials: Credentials;
+  #expiry: NodeJS.Timeout | undefined;
+  /** Why the server ended it; undefined while it lives, or where the client left. */
+  #endedBy: DisconnectCode | undefined;
+  #disposed = false;
+
+  constructor(options: {
+    id: string;
+    credentials: Credentials;
+    grantedChannels: readonly string[];
+    outbox: Outbox;
+    transport: Transport;
+  }) {
+    this.id = options.id;
+    this.outbox = options.outbox;
+    this.#transport = options.transport;
+    this.#grantedChannels = options.grantedChannels;
+    this.#credentials = options.credentials;
+    this.#awaitExpiry();
+  }
+
+  get user(): string {
+    return this.#credentials.user;
+  }
+
+  get expiresAt(): number {
+    return this.#credentials.expiresAt;
+  }
+
+  get identity(): Identity {
+    const { user, tenant, claims } = this.#credentials;
+    return { user, sessionId: this.id, ...(tenant !== undefined && { tenant }), claims };
+  }
+
+  /** Patterns of the channels it may follow without asking. */
+  get channelPatterns(): readonly string[] {
+    return [...this.#credentials.channels, ...this.#grantedChannels];
+  }
+
+  get endedBy(): DisconnectCode | undefined {
+    return this.#endedBy;
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** A new token of the same user. */
+  renew(credentials: Credentials): void {
+    this.#credentials = credentials;
+    this.#awaitExpiry();
+  }
+
+  /** Tells the client why, then closes. Later calls do nothing. */
+  end(code: DisconnectCode, reason: string, options: { reconnect: boolean; retryAfterMs?: number }): void {
+    if (this.#endedBy || this.#disposed) return;
+    this.#endedBy = code;
+    const { reconnect, retryAfterMs } = options;
+    const notice: Disconnect = { code, reason, reconnect, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+    this.outbox.send(eventFrame("sync:disconnect", notice));
+    const giveUp = setTimeout(() => this.#transport.terminate(), closeFlushMs);
+    this.outbox.whenEmpty(() => {
+      clearTimeout(giveUp);
+      this.#transport.close(!reconnect);
+    });
+  }
+
+  /** For a client that does not read: nothing can be told any more. */
+  terminate(code: DisconnectCode): void {
+    this.#endedBy ??= code;
+    this.#transport.terminate();
+  }
+
+  /** The transport is gone, or never was accepted. */
+  dispose(): void {
+    this.#disposed = true;
+    clearTimeout(this.#expiry);
+    this.outbox.close();
+    for (const subscription of this.subscriptions.values()) subscription.end();
+  }
+
+  #awaitExpiry(): void {
+    clearTimeout(this.#expiry);
+    const leftMs = this.expiresAt + clockToleranceSeconds * 1000 - Date.now();
+    this.#expiry = setTimeout(
+      () => {
+        if (leftMs > maxTimerMs) this.#awaitExpiry();
+        else this.end("token_expired", "the token has expired", { reconnect: true });
+      },
+      Math.min(leftMs, maxTimerMs),
+    );
+  }
+}

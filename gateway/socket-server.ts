@@ -1,0 +1,226 @@
+/** The websocket door: from a handshake to a session, from a session to its requests. */
+import { randomUUID } from "node:crypto";
+import type { Server as HttpServer } from "node:http";
+import type { Server as SocketIoServer, Socket } from "socket.io";
+import { TidegateError } from "../shared/errors.ts";
+import type { Service } from "../shared/lifecycle.ts";
+import { handshakeValidator } from "../shared/protocol/client-messages.ts";
+import type { ConnectRefusal } from "../shared/protocol/codes.ts";
+import { connectDeadlineMs, maxOutboxBytes, maxPayloadBytes, protocolVersion } from "../shared/protocol/limits.ts";
+import { connectGrantValidator, type ConnectGrant } from "../shared/protocol/relay.ts";
+import type { Welcome } from "../shared/protocol/wire.ts";
+import { authenticate, type Credentials, refuse } from "./authentication.ts";
+import { newTraceparent } from "./channel-access.ts";
+import type { GatewayContext } from "./context.ts";
+import {
+  createSocketIo,
+  frameSink,
+  onBinary,
+  openedAtOf,
+  receiveEvents,
+  recordOpening,
+  releaseRequest,
+  transportOf,
+} from "./engine.ts";
+import { eventFrame } from "./frames.ts";
+import { Outbox } from "./outbox.ts";
+import { dispatch } from "./requests/dispatch.ts";
+import { endSubscription } from "./requests/unsubscribe.ts";
+import { Session } from "./session.ts";
+
+/** The refusal has to be on its way before the engine closes what has not been accepted. */
+const refusalMarginMs = 250;
+/** Clients spread their return over this; one node and no admission rate say no more yet. */
+const reconnectPolicy = { minDelayMs: 0, windowMs: 5_000 };
+const capacityRetryMs = 5_000;
+const drainRetryMs = 1_000;
+/** For what is told to clients at the end to reach them. */
+const stopPatienceMs = 3_000;
+
+export interface SocketServerOptions {
+  httpServer: HttpServer;
+  context: GatewayContext;
+  maxConnections: number;
+  transports: readonly string[];
+  allowedOrigins: readonly string[];
+}
+
+export class SocketServer implements Service {
+  readonly #options: SocketServerOptions;
+  readonly #context: GatewayContext;
+  #io: SocketIoServer | undefined;
+  /** Sessions and handshakes under way. */
+  #seats = 0;
+  #draining = false;
+  #whenEmpty = (): void => undefined;
+
+  constructor(options: SocketServerOptions) {
+    this.#options = options;
+    this.#context = options.context;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  async start(): Promise<void> {
+    const { allowedOrigins } = this.#options;
+    const io = createSocketIo(this.#options.httpServer, {
+      transports: this.#options.transports as ("websocket" | "polling")[],
+      // Past twice the limit the transport closes; up to there an ack says what is wrong.
+      maxMessageBytes: maxPayloadBytes * 2,
+      connectDeadlineMs,
+      isOriginAllowed: (origin) =>
+        origin === undefined || allowedOrigins.includes("*") || allowedOrigins.includes(origin),
+    });
+    recordOpening(io);
+    io.use((socket, next) => {
+      void this.#admit(socket).then((refusal) => {
+        this.#context.metrics.connects.inc({ outcome: refusal?.code ?? "accepted" });
+        next(refusal && Object.assign(new Error(refusal.message), { data: refusal }));
+      });
+    });
+    io.on("connection", (socket) => this.#welcome(socket));
+    this.#io = io;
+  }
+
+  /** Tells every client to come back elsewhere, then closes. */
+  async stop(): Promise<void> {
+    this.#draining = true;
+    for (const session of this.#context.sessions.all) {
+      session.end("draining", "this node is stopping", { reconnect: true, retryAfterMs: drainRetryMs });
+    }
+    const { promise: empty, resolve } = Promise.withResolvers<void>();
+    this.#whenEmpty = resolve;
+    if (this.#seats === 0) resolve();
+    const timer = setTimeout(resolve, stopPatienceMs);
+    await empty;
+    clearTimeout(timer);
+    // Not io.close(): its DISCONNECT packets would keep stock clients from returning.
+    this.#io?.engine.close();
+  }
+
+  /** @returns why not. On success the session is in `socket.data`, and messages to its user reach it. */
+  async #admit(socket: Socket): Promise<ConnectRefusal | undefined> {
+    if (this.#draining) return refuse("draining", "this node is stopping", drainRetryMs);
+    if (this.#seats >= this.#options.maxConnections) {
+      return refuse("at_capacity", "this node has no free place", capacityRetryMs);
+    }
+    this.#seats++;
+    socket.conn.once("close", () => {
+      this.#seats--;
+      this.#leave(socket);
+      if (this.#seats === 0) this.#whenEmpty();
+    });
+    const deadline = openedAtOf(socket) + connectDeadlineMs - refusalMarginMs;
+    const { promise: late, resolve } = Promise.withResolvers<ConnectRefusal>();
+    const timer = setTimeout(() => resolve(tooLate()), deadline - performance.now());
+    const refusal = await Promise.race([this.#checkIn(socket, deadline), late]);
+    clearTimeout(timer);
+    return refusal;
+  }
+
+  async #checkIn(socket: Socket, deadline: number): Promise<ConnectRefusal | undefined> {
+    const handshake: unknown = socket.handshake.auth;
+    if (!handshakeValidator.Check(handshake)) {
+      return refuse("unauthenticated", "auth must be { token, resume?, protocol? }");
+    }
+    if (handshake.protocol !== undefined && handshake.protocol !== protocolVersion) {
+      return refuse("unsupported_protocol", `this server speaks protocol ${protocolVersion}`);
+    }
+    if (handshake.token === undefined) return refuse("unauthenticated", "auth.token is missing");
+    const authentication = await authenticate(this.#context.verify, handshake.token);
+    if (authentication.kind === "refused") return authentication.refusal;
+    const { credentials } = authentication;
+    const sessionId = randomUUID();
+    const grant = await this.#askConnectHook(socket, sessionId, credentials, deadline);
+    if ("code" in grant) return grant;
+    if (performance.now() > deadline) return tooLate();
+    const session = this.#createSession(socket, sessionId, credentials, grant.channels ?? []);
+    socket.data = session;
+    try {
+      await this.#context.sessions.add(session);
+    } catch (error) {
+      this.#leave(socket);
+      if (!(error instanceof TidegateError)) throw error;
+      return refuse("broker_unavailable", error.message, error.options.retryAfterMs);
+    }
+    // Gone, or refused for being late, in the meantime.
+    if (socket.conn.readyState === "open" && performance.now() <= deadline) return undefined;
+    this.#leave(socket);
+    return tooLate();
+  }
+
+  async #askConnectHook(
+    socket: Socket,
+    sessionId: string,
+    credentials: Credentials,
+    deadline: number,
+  ): Promise<ConnectGrant | ConnectRefusal> {
+    const service = this.#context.currentRules.rules.hook("connect");
+    if (!service) return {};
+    const { user, tenant, claims } = credentials;
+    const leftMs = Math.max(1, Math.floor(deadline - performance.now()));
+    const result = await this.#context.relay.ask({
+      kind: "connect",
+      identity: { user, sessionId, ...(tenant !== undefined && { tenant }), claims },
+      address: socket.handshake.address,
+      userAgent: String(socket.handshake.headers["user-agent"] ?? ""),
+      traceparent: newTraceparent(),
+      timeoutMs: Math.min(service.timeoutMs, leftMs),
+    });
+    if (result.ok && connectGrantValidator.Check(result.data)) return result.data;
+    if (!result.ok && result.error.code === "forbidden") return refuse("forbidden", result.error.message);
+    return refuse("auth_unavailable", "the connect hook could not be asked", capacityRetryMs);
+  }
+
+  #createSession(socket: Socket, id: string, credentials: Credentials, grantedChannels: readonly string[]): Session {
+    const outbox = new Outbox({
+      sink: frameSink(socket),
+      maxBytes: maxOutboxBytes,
+      onOverflow: () => session.terminate("slow_consumer"),
+    });
+    const session = new Session({ id, credentials, grantedChannels, outbox, transport: transportOf(socket) });
+    return session;
+  }
+
+  #welcome(socket: Socket): void {
+    const session = socket.data as Session;
+    const context = this.#context;
+    releaseRequest(socket);
+    const welcome: Welcome = {
+      protocol: protocolVersion,
+      node: context.node,
+      sessionId: session.id,
+      user: session.user,
+      resumed: false,
+      resumeToken: null,
+      expiresAt: session.expiresAt,
+      maxPayloadBytes,
+      reconnect: reconnectPolicy,
+    };
+    session.outbox.open(eventFrame("sync:welcome", welcome));
+    onBinary(socket, () => {
+      session.binarySeen = true;
+    });
+    receiveEvents(socket, (event, args) => void dispatch(session, event, args, context));
+    // A packet that is no packet: the engine closes the connection by itself.
+    socket.on("error", (error: Error) => context.logger.debug({ err: error }, "bad packet"));
+    // A client may leave the namespace and keep the transport: there is nothing else for it here.
+    socket.on("disconnect", () => socket.conn.close());
+  }
+
+  /** Once for each session, however it ended. */
+  #leave(socket: Socket): void {
+    const session: unknown = socket.data;
+    if (!(session instanceof Session) || session.disposed) return;
+    for (const channel of [...session.subscriptions.keys()]) endSubscription(session, channel, this.#context);
+    this.#context.sessions.remove(session);
+    session.dispose();
+    this.#context.metrics.disconnects.inc({ reason: session.endedBy ?? "client" });
+  }
+}
+
+function tooLate(): ConnectRefusal {
+  return refuse("auth_unavailable", "the connection could not be checked in time", capacityRetryMs);
+}

@@ -1,0 +1,55 @@
+import type { ChannelBroker, Topic } from "../shared/channels/broker.ts";
+
+/**
+ * Follows at the broker exactly the topics that something local wants, one change at a time for each topic, however
+ * quickly wishes come and go.
+ */
+export class TopicFollower {
+  readonly #broker: ChannelBroker;
+  readonly #kind: Topic["kind"];
+  readonly #wanted: (name: string) => boolean;
+  readonly #onFollowed: (name: string) => Promise<void>;
+  readonly #followed = new Set<string>();
+  readonly #changing = new Map<string, Promise<void>>();
+
+  /**
+   * @param options.wanted asked whenever {@link update} is called.
+   * @param options.onFollowed part of following: while it runs, {@link update} does not resolve.
+   */
+  constructor(options: {
+    broker: ChannelBroker;
+    kind: Topic["kind"];
+    wanted: (name: string) => boolean;
+    onFollowed?: (name: string) => Promise<void>;
+  }) {
+    this.#broker = options.broker;
+    this.#kind = options.kind;
+    this.#wanted = options.wanted;
+    this.#onFollowed = options.onFollowed ?? (async () => undefined);
+  }
+
+  /** Resolves when the broker follows the topic, or has left it, as wanted. Rejects where the broker cannot be asked. */
+  async update(name: string): Promise<void> {
+    let change = this.#changing.get(name);
+    if (!change) {
+      if (this.#wanted(name) === this.#followed.has(name)) return;
+      change = this.#change(name).finally(() => this.#changing.delete(name));
+      this.#changing.set(name, change);
+    }
+    await change;
+  }
+
+  async #change(name: string): Promise<void> {
+    const topic = { kind: this.#kind, name };
+    while (this.#wanted(name) !== this.#followed.has(name)) {
+      if (this.#followed.has(name)) {
+        this.#followed.delete(name);
+        await this.#broker.unfollow(topic);
+      } else {
+        await this.#broker.follow(topic);
+        this.#followed.add(name);
+        await this.#onFollowed(name);
+      }
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import { Type, type Static } from "typebox";
+import { commonSettings } from "../shared/common-settings.ts";
+import { redisFindings } from "../shared/redis/settings.ts";
+import {
+  type Environment,
+  integer,
+  json,
+  maskedSettings,
+  optional,
+  port,
+  readSettings,
+  type SettingValues,
+  text,
+} from "../shared/settings.ts";
+
+export const scopes = ["publish", "users", "read", "rules", "operate", "relay"] as const;
+export type Scope = (typeof scopes)[number];
+
+const Tokens = Type.Array(
+  Type.Object(
+    {
+      name: Type.String({ minLength: 1 }),
+      token: Type.String({ minLength: 16 }),
+      scopes: Type.Array(Type.Enum([...scopes])),
+    },
+    { additionalProperties: false },
+  ),
+);
+export type ApiTokens = Static<typeof Tokens>;
+
+const settings = {
+  ...commonSettings,
+  PRIVATE_API_HOST: text({ fallback: "0.0.0.0" }),
+  PRIVATE_API_PORT: port(8081),
+  PRIVATE_API_TOKENS: json<ApiTokens>(Tokens, { secret: true }),
+  PRIVATE_API_STOP_SECONDS: integer({ min: 1, max: 3_600, fallback: 30 }),
+  /** YAML or JSON. Absent: the rules come through the API. */
+  RULES_FILE: optional(text()),
+};
+
+export type PrivateApiConfig = SettingValues<typeof settings>;
+
+/**
+ * @param options.embedded everything in one process: Redis is not needed.
+ * @throws SettingsError listing everything that must be changed.
+ */
+export function readPrivateApiConfig(environment: Environment, options: { embedded: boolean }): PrivateApiConfig {
+  return readSettings(settings, environment, (values) => {
+    const findings = redisFindings(values, !options.embedded);
+    const tokens = values.PRIVATE_API_TOKENS.map(({ token }) => token);
+    if (new Set(tokens).size < tokens.length) findings.push("PRIVATE_API_TOKENS: two entries have the same token");
+    return findings;
+  });
+}
+
+/** For the log. */
+export function maskedPrivateApiConfig(config: PrivateApiConfig): Record<string, unknown> {
+  return maskedSettings(settings, config);
+}

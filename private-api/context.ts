@@ -1,0 +1,23 @@
+import type { ChannelBroker } from "../shared/channels/broker.ts";
+import type { Logger } from "../shared/logging.ts";
+import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { RulesStore } from "../shared/rules/store.ts";
+import type { Environment } from "../shared/settings.ts";
+import type { ScopeGuard } from "./authorization.ts";
+import type { PrivateApiMetrics } from "./metrics.ts";
+import type { Upstream } from "./routing/upstream.ts";
+
+/** What the routes need of the process. */
+export interface PrivateApiContext {
+  readonly broker: ChannelBroker;
+  readonly rulesStore: RulesStore;
+  readonly currentRules: CurrentRules;
+  /** The rules come from a file: they are not put through the API. */
+  readonly rulesFromFile: boolean;
+  /** Where secrets of the rules are looked up. */
+  readonly environment: Environment;
+  readonly upstream: Upstream;
+  readonly requireScope: ScopeGuard;
+  readonly metrics: PrivateApiMetrics;
+  readonly logger: Logger;
+}

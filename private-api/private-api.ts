@@ -1,0 +1,116 @@
+/** A private API process, put together: what it is given, what it starts, what it tells of itself. */
+import swagger from "@fastify/swagger";
+import { createDoor, ListeningDoor } from "../shared/http/door.ts";
+import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
+import type { ChannelBroker } from "../shared/channels/broker.ts";
+import { Lifecycle, type Service } from "../shared/lifecycle.ts";
+import type { Logger } from "../shared/logging.ts";
+import { Metrics } from "../shared/metrics.ts";
+import { maxBatchBytes } from "../shared/protocol/limits.ts";
+import { CurrentRules } from "../shared/rules/current-rules.ts";
+import { resolveSecrets } from "../shared/rules/secrets.ts";
+import type { RulesStore } from "../shared/rules/store.ts";
+import type { Environment } from "../shared/settings.ts";
+import { createScopeGuard } from "./authorization.ts";
+import type { PrivateApiConfig } from "./config.ts";
+import type { PrivateApiContext } from "./context.ts";
+import { createPrivateApiMetrics } from "./metrics.ts";
+import { addChannelHistory } from "./routes/channel-history.ts";
+import { addPublish } from "./routes/publish.ts";
+import { addPublishBatch } from "./routes/publish-batch.ts";
+import { RelayStreams } from "./routes/relay.ts";
+import { addRules } from "./routes/rules.ts";
+import { addUserDisconnect } from "./routes/user-disconnect.ts";
+import { addUserSend } from "./routes/user-send.ts";
+import { RulesFile } from "./routing/rules-file.ts";
+import { Upstream } from "./routing/upstream.ts";
+
+export interface PrivateApi extends Service {
+  readonly door: ListeningDoor;
+}
+
+/**
+ * @param options.environment where secrets of the rules (`env:NAME`) are looked up.
+ * @param options.broker, options.rulesStore started and stopped by the caller, before and after.
+ */
+export function createPrivateApi(options: {
+  config: PrivateApiConfig;
+  environment: Environment;
+  broker: ChannelBroker;
+  rulesStore: RulesStore;
+  logger: Logger;
+}): PrivateApi {
+  const { config, environment, broker, rulesStore, logger } = options;
+  let secrets: ReadonlyMap<string, readonly string[]> = new Map();
+  const currentRules = new CurrentRules({
+    store: rulesStore,
+    logger,
+    accept: (rules) => {
+      secrets = resolveSecrets(rules, environment);
+    },
+  });
+  const rulesFile =
+    config.RULES_FILE === undefined
+      ? undefined
+      : new RulesFile({ path: config.RULES_FILE, store: rulesStore, currentRules, environment, logger });
+
+  const registry = new Metrics();
+  const relayStreams = new RelayStreams();
+  const metrics = createPrivateApiMetrics(registry, { relayStreams: () => relayStreams.count });
+  const upstream = new Upstream({ rules: currentRules, secrets: () => secrets, metrics });
+  const context: PrivateApiContext = {
+    broker,
+    rulesStore,
+    currentRules,
+    rulesFromFile: rulesFile !== undefined,
+    environment,
+    upstream,
+    requireScope: createScopeGuard(config.PRIVATE_API_TOKENS),
+    metrics,
+    logger,
+  };
+
+  const app = createDoor({ logger, bodyLimit: maxBatchBytes });
+  app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: { title: "Tidegate private API", version: "1" },
+      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
+      security: [{ token: [] }],
+    },
+  });
+  app.register(async (routes) => {
+    addPublish(routes, context);
+    addPublishBatch(routes, context);
+    addUserSend(routes, context);
+    addUserDisconnect(routes, context);
+    addChannelHistory(routes, context);
+    addRules(routes, context);
+    relayStreams.addTo(routes, context);
+    routes.get("/openapi.json", { schema: { hide: true } as object }, () => app.swagger());
+    addHealthRoutes(routes, { metrics: registry, checks: healthChecks });
+  });
+
+  function healthChecks(): Record<string, HealthStatus> {
+    const findings = [...currentRules.findings, ...(rulesFile?.findings ?? [])];
+    return {
+      broker: broker.available ? "ok" : "degraded",
+      rules: findings.length === 0 ? "ok" : "degraded",
+    };
+  }
+
+  const door = new ListeningDoor(app, { host: config.PRIVATE_API_HOST, port: config.PRIVATE_API_PORT });
+  const lifecycle = new Lifecycle(logger);
+  lifecycle.add("rules", currentRules);
+  if (rulesFile) lifecycle.add("rules file", rulesFile);
+  lifecycle.add("upstream", upstream);
+  lifecycle.add("door", door);
+  return {
+    door,
+    start: async () => {
+      await lifecycle.start();
+      logger.info({ port: door.port }, "private API listening");
+    },
+    stop: () => lifecycle.stop(),
+  };
+}

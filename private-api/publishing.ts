@@ -1,0 +1,94 @@
+/** What one item to publish may look like, and how it is published; single and batch share it. */
+import { type Static, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { readPage } from "../shared/channels/history-page.ts";
+import type { PublishOutcome } from "../shared/channels/broker.ts";
+import { TidegateError } from "../shared/errors.ts";
+import { PositionSchema } from "../shared/protocol/client-messages.ts";
+import { channelPattern, isApplicationEvent } from "../shared/protocol/grammar.ts";
+import { maxHistoryLimit, maxPayloadBytes, maxReplayBytes } from "../shared/protocol/limits.ts";
+import { describeFindings } from "../shared/schema-errors.ts";
+import type { PrivateApiContext } from "./context.ts";
+
+export const PublishItem = Type.Object(
+  {
+    channel: Type.String({ pattern: channelPattern.source, description: "namespace:rest" }),
+    event: Type.String({ description: "Name of the event that clients get" }),
+    data: Type.Unknown({ description: `At most ${maxPayloadBytes} bytes as JSON` }),
+    id: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 200, description: "Idempotent per channel for 5 minutes" }),
+    ),
+    history: Type.Optional(Type.Boolean({ description: "false: ephemeral, not stored, moves no offset" })),
+    expect: Type.Optional(PositionSchema),
+  },
+  { additionalProperties: false },
+);
+export type PublishItem = Static<typeof PublishItem>;
+const validator = Compile(PublishItem);
+
+export type PublishAnswer = { epoch: string; offset: number; duplicate?: true } | { duplicate?: true };
+
+/** The data as JSON text. @throws TidegateError where the event's name or the size is not allowed. */
+export function checkedData(event: string, data: unknown): string {
+  if (!isApplicationEvent(event)) throw new TidegateError("invalid_request", `event: "${event}" is not allowed`);
+  const text = JSON.stringify(data);
+  if (Buffer.byteLength(text) > maxPayloadBytes) {
+    throw new TidegateError("payload_too_large", `data: larger than ${maxPayloadBytes} bytes of JSON`);
+  }
+  return text;
+}
+
+/**
+ * Publishes one item. The broker is asked before the first wait: items given one after the other keep their order.
+ * @throws TidegateError, counted; a conflict brings the channel's position and what was published since.
+ */
+export async function publishItem(item: unknown, context: PrivateApiContext): Promise<PublishAnswer> {
+  try {
+    const answer = await publish(item, context);
+    context.metrics.publishes.inc({ outcome: "duplicate" in answer ? "duplicate" : "ok" });
+    return answer;
+  } catch (error) {
+    const code = error instanceof TidegateError ? error.code : "unexpected";
+    context.metrics.publishes.inc({ outcome: code });
+    throw error;
+  }
+}
+
+async function publish(item: unknown, context: PrivateApiContext): Promise<PublishAnswer> {
+  if (!validator.Check(item)) {
+    const errors = describeFindings(validator.Errors(item));
+    throw new TidegateError("invalid_request", `the item is not valid: ${errors.join("; ")}`, { errors });
+  }
+  const { channel, event, data, id, history, expect } = item;
+  const text = checkedData(event, data);
+  const common = { channel, event, data: text, ...(id !== undefined && { id }) };
+  if (history === false) {
+    if (expect) throw new TidegateError("invalid_request", "expect: an ephemeral publication has no position");
+    const { duplicate } = await context.broker.publishEphemeral(common);
+    return duplicate ? { duplicate } : {};
+  }
+  const retention = context.currentRules.rules.namespace(channel);
+  const outcome = await context.broker.publish({ ...common, retention, ...(expect && { expect }) });
+  if (outcome.kind === "conflict") throw await describeConflict(item, outcome, context);
+  return { ...outcome.position, ...(outcome.duplicate && { duplicate: true }) };
+}
+
+/** Brings what the publisher has not seen, as far as it is kept. */
+async function describeConflict(
+  { channel, expect }: PublishItem,
+  { position }: PublishOutcome,
+  { broker, currentRules }: PrivateApiContext,
+): Promise<TidegateError> {
+  const retention = currentRules.rules.namespace(channel);
+  const limits = { limit: maxHistoryLimit, maxBytes: maxReplayBytes };
+  const missed = await readPage(broker, {
+    channel,
+    retention,
+    ...limits,
+    ...(expect && { epoch: expect.epoch, after: expect.offset }),
+  }).catch((error: unknown) => {
+    if (error instanceof TidegateError && !error.retryable) return { position, publications: [] };
+    throw error;
+  });
+  return new TidegateError("conflict", "the channel has moved on", { details: { ...missed } });
+}

@@ -1,0 +1,39 @@
+import type { FastifyInstance } from "fastify";
+import { Type } from "typebox";
+import { readPage } from "../../shared/channels/history-page.ts";
+import { channelPattern } from "../../shared/protocol/grammar.ts";
+import { maxHistoryLimit, maxReplayBytes } from "../../shared/protocol/limits.ts";
+import type { PrivateApiContext } from "../context.ts";
+
+const Path = Type.Object({ channel: Type.String({ pattern: channelPattern.source }) });
+const Query = Type.Object(
+  {
+    epoch: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+    after: Type.Optional(Type.Integer({ minimum: 0, description: "Exclusive; absent: from the oldest that is kept" })),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: maxHistoryLimit })),
+  },
+  { additionalProperties: false },
+);
+
+/** `GET /v1/channels/{channel}/history` → `{ position, publications }`; 409 `epoch_changed`, `history_trimmed`. */
+export function addChannelHistory(app: FastifyInstance, context: PrivateApiContext): void {
+  app.get<{ Params: { channel: string }; Querystring: { epoch?: string; after?: number; limit?: number } }>(
+    "/v1/channels/:channel/history",
+    {
+      preValidation: context.requireScope("read"),
+      schema: { summary: "Read a channel's history", tags: ["channels"], params: Path, querystring: Query },
+    },
+    async (request) => {
+      const { channel } = request.params;
+      const { epoch, after, limit = maxHistoryLimit } = request.query;
+      return readPage(context.broker, {
+        channel,
+        retention: context.currentRules.rules.namespace(channel),
+        limit,
+        maxBytes: maxReplayBytes,
+        ...(epoch !== undefined && { epoch }),
+        ...(after !== undefined && { after }),
+      });
+    },
+  );
+}

@@ -1,0 +1,17 @@
+import type { FastifyInstance } from "fastify";
+import type { PrivateApiContext } from "../context.ts";
+import { PublishItem, publishItem } from "../publishing.ts";
+import { maxPublishBodyBytes } from "./limits.ts";
+
+/** `POST /v1/publish` → `{ epoch, offset, duplicate? }`, or `{}` for an ephemeral item. */
+export function addPublish(app: FastifyInstance, context: PrivateApiContext): void {
+  app.post(
+    "/v1/publish",
+    {
+      bodyLimit: maxPublishBodyBytes,
+      preValidation: context.requireScope("publish"),
+      schema: { summary: "Publish to a channel", tags: ["publish"], body: PublishItem },
+    },
+    async (request) => publishItem(request.body, context),
+  );
+}

@@ -1,0 +1,103 @@
+import { watch, type FSWatcher } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { TidegateError } from "../../shared/errors.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { Logger } from "../../shared/logging.ts";
+import { checkRules, RulesError } from "../../shared/rules/document.ts";
+import { parseRulesText } from "../../shared/rules/parse.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import { Rules } from "../../shared/rules/rules.ts";
+import { resolveSecrets } from "../../shared/rules/secrets.ts";
+import type { RulesStore } from "../../shared/rules/store.ts";
+import type { Environment } from "../../shared/settings.ts";
+
+/** An editor writes a file in several steps: it is read when nothing has happened for this long. */
+const settleMs = 30;
+/** For file systems that report no changes, and for a store that was away. */
+const recheckMs = 5_000;
+
+/** Puts the rules file into the store, at the start and whenever it changes. Of several files the newest wins. */
+export class RulesFile implements Service {
+  readonly #path: string;
+  readonly #store: RulesStore;
+  readonly #currentRules: CurrentRules;
+  readonly #environment: Environment;
+  readonly #logger: Logger;
+  #watcher: FSWatcher | undefined;
+  #settle: NodeJS.Timeout | undefined;
+  #recheck: NodeJS.Timeout | undefined;
+  #lastText: string | undefined;
+  #findings: readonly string[] = [];
+
+  constructor(options: {
+    path: string;
+    store: RulesStore;
+    currentRules: CurrentRules;
+    environment: Environment;
+    logger: Logger;
+  }) {
+    this.#path = options.path;
+    this.#store = options.store;
+    this.#currentRules = options.currentRules;
+    this.#environment = options.environment;
+    this.#logger = options.logger;
+  }
+
+  /** What is wrong with the file as it is now; empty: nothing. */
+  get findings(): readonly string[] {
+    return this.#findings;
+  }
+
+  /** @throws where the file cannot be read or is not valid: there is nothing to fall back on yet. */
+  async start(): Promise<void> {
+    try {
+      await this.#load();
+    } catch (error) {
+      if (!(error instanceof TidegateError)) throw error;
+      this.#logger.warn({ err: error }, "the rules file cannot be stored yet, it is tried again");
+    }
+    if (this.#findings.length > 0) throw new RulesError(this.#findings);
+    // The folder: an atomic replacement, or a link that is turned, would leave a watch on the old file.
+    this.#watcher = watch(dirname(this.#path), () => this.#loadSoon());
+    this.#watcher.on("error", (error) => this.#logger.warn({ err: error }, "the rules file is not watched any more"));
+    this.#recheck = setInterval(() => this.#loadSoon(), recheckMs);
+  }
+
+  async stop(): Promise<void> {
+    this.#watcher?.close();
+    clearTimeout(this.#settle);
+    clearInterval(this.#recheck);
+  }
+
+  #loadSoon(): void {
+    clearTimeout(this.#settle);
+    this.#settle = setTimeout(() => {
+      this.#load().catch((error: unknown) => this.#logger.error({ err: error }, "the rules file could not be stored"));
+    }, settleMs);
+  }
+
+  async #load(): Promise<void> {
+    const text = await readFile(this.#path, "utf8");
+    if (text === this.#lastText) return;
+    // ctime: when this content came to be here, also where a copy keeps an older modification time.
+    const { ctimeMs } = await stat(this.#path);
+    try {
+      const document = checkRules(parseRulesText(text));
+      resolveSecrets(new Rules(0, document), this.#environment);
+      const { kind, version } = await this.#store.put({ document, changedAt: Math.floor(ctimeMs), ifNewer: true });
+      this.#logger.info({ file: this.#path, outcome: kind, version }, "rules file read");
+      this.#lastText = text;
+      this.#findings = [];
+      await this.#currentRules.refresh();
+    } catch (error) {
+      if (!(error instanceof RulesError)) throw error;
+      this.#lastText = text;
+      this.#findings = error.findings;
+      this.#logger.error(
+        { file: this.#path, findings: error.findings },
+        "the rules file is not valid, nothing changes",
+      );
+    }
+  }
+}

@@ -1,0 +1,134 @@
+import { randomUUID } from "node:crypto";
+import { type CallOutcome, interpretAnswer, refused } from "../../shared/http/answers.ts";
+import { type ServiceAnswer, ServiceClient } from "../../shared/http/service-client.ts";
+import { parseJson } from "../../shared/json.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { RelayCall, RelayConnect, RelayQuestion, RelaySubscribe } from "../../shared/protocol/relay.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { ServiceOptions } from "../../shared/rules/rules.ts";
+import type { PrivateApiMetrics } from "../metrics.ts";
+
+const source = "/tidegate/socket";
+
+/** Turns questions of a gateway into requests to services, by the rules in force. */
+export class Upstream implements Service {
+  readonly #client = new ServiceClient();
+  readonly #rules: CurrentRules;
+  readonly #secrets: () => ReadonlyMap<string, readonly string[]>;
+  readonly #metrics: PrivateApiMetrics;
+
+  /** @param options.secrets of the services of the rules in force, by service name. */
+  constructor(options: {
+    rules: CurrentRules;
+    secrets: () => ReadonlyMap<string, readonly string[]>;
+    metrics: PrivateApiMetrics;
+  }) {
+    this.#rules = options.rules;
+    this.#secrets = options.secrets;
+    this.#metrics = options.metrics;
+  }
+
+  async start(): Promise<void> {
+    await this.#client.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#client.stop();
+  }
+
+  /** Never rejects for what a service does. */
+  async answer(question: RelayQuestion): Promise<CallOutcome> {
+    switch (question.kind) {
+      case "call":
+        return this.#call(question);
+      case "connect":
+        return this.#askConnect(question);
+      case "subscribe":
+        return this.#askSubscribe(question);
+    }
+  }
+
+  async #call(call: RelayCall): Promise<CallOutcome> {
+    const { rules } = this.#rules;
+    const route = rules.route(call.event);
+    const service = route && rules.service(route.service);
+    if (!service) return refused("no_route", `no route for "${call.event}"`);
+    const path = route.path.replaceAll("{event}", encodeURIComponent(call.event));
+    const answer = await this.#send(service, call, {
+      path,
+      eventId: call.eventId,
+      eventType: call.event,
+      body: JSON.stringify(call.data),
+    });
+    return interpretAnswer(answer, service.name);
+  }
+
+  async #askConnect(question: RelayConnect): Promise<CallOutcome> {
+    const { identity, address, userAgent } = question;
+    const { sessionId, user, claims } = identity;
+    const answer = await this.#askHook("connect", question, { sessionId, user, claims, address, userAgent });
+    if (answer.kind === "answered") {
+      if (isSuccess(answer.status)) return { ok: true, data: answer.body === "" ? {} : (parseJson(answer.body) ?? {}) };
+      if (answer.status === 401 || answer.status === 403) return hookRefusal("forbidden", "the connect hook refused");
+    }
+    return hookRefusal("auth_unavailable", "the connect hook did not decide");
+  }
+
+  async #askSubscribe(question: RelaySubscribe): Promise<CallOutcome> {
+    const { identity, channel } = question;
+    const { sessionId, user, claims } = identity;
+    const answer = await this.#askHook("subscribe", question, { sessionId, user, claims, channel });
+    if (answer.kind === "answered") {
+      if (isSuccess(answer.status)) return { ok: true, data: {} };
+      if (answer.status === 403) return refused("channel_not_allowed", `the subscribe hook does not allow ${channel}`);
+    }
+    return refused("upstream_unavailable", "the subscribe hook did not decide");
+  }
+
+  async #askHook(
+    hook: "connect" | "subscribe",
+    question: RelayQuestion,
+    body: Record<string, unknown>,
+  ): Promise<ServiceAnswer> {
+    const service = this.#rules.rules.hook(hook);
+    // Switched off since the gateway asked: it asks again by the newer rules.
+    if (!service) return { kind: "unreachable", reason: "the hook is off" };
+    return this.#send(service, question, {
+      path: `/tidegate/${hook}`,
+      eventId: randomUUID(),
+      eventType: `tidegate.${hook}`,
+      body: JSON.stringify(body),
+    });
+  }
+
+  async #send(
+    service: ServiceOptions,
+    question: RelayQuestion,
+    request: { path: string; eventId: string; eventType: string; body: string },
+  ): Promise<ServiceAnswer> {
+    const stopTimer = this.#metrics.upstreamSeconds.startTimer();
+    const answer = await this.#client.send({
+      ...request,
+      service,
+      secrets: this.#secrets().get(service.name) ?? [],
+      source,
+      identity: question.identity,
+      traceparent: question.traceparent,
+      timeoutMs: Math.min(question.timeoutMs, service.timeoutMs),
+    });
+    stopTimer();
+    this.#metrics.upstreamAnswers.inc({
+      outcome: answer.kind === "answered" ? `${Math.floor(answer.status / 100)}xx` : answer.kind,
+    });
+    return answer;
+  }
+}
+
+function isSuccess(status: number): boolean {
+  return status >= 200 && status < 300;
+}
+
+/** A refusal of a connection; its code is for the handshake. */
+function hookRefusal(code: "forbidden" | "auth_unavailable", message: string): CallOutcome {
+  return { ok: false, error: { code, message, retryable: code === "auth_unavailable" } };
+}

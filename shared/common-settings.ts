@@ -1,0 +1,25 @@
+/** Settings that both programs know. */
+import { logLevels } from "./logging.ts";
+import { redisSettings } from "./redis/settings.ts";
+import { type Environment, oneOf } from "./settings.ts";
+
+export const commonSettings = {
+  ...redisSettings,
+  LOG_LEVEL: oneOf(logLevels, "info"),
+};
+
+/** Part of the contract, and without effect in this version: set, they are named in a warning. */
+const settingsWithoutEffect = [
+  "REDIS_READ_URL",
+  "REDIS_CELLS",
+  "RESUME_SECRET",
+  "JOURNAL_DIR",
+  "GATEWAY_WORKERS",
+  "GATEWAY_ADMISSIONS_PER_SECOND",
+  "TRUSTED_PROXIES",
+  "PUBLIC_URL",
+];
+
+export function withoutEffect(environment: Environment): string[] {
+  return settingsWithoutEffect.filter((name) => environment[name]);
+}

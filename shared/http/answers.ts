@@ -1,0 +1,49 @@
+/** What an answer of a service means for the client that called it. Pure. */
+import type { RequestCode, WireError } from "../protocol/codes.ts";
+import { requestCodes } from "../protocol/codes.ts";
+import { parseJson } from "../json.ts";
+import type { ServiceAnswer } from "./service-client.ts";
+
+export type CallOutcome = { ok: true; data: unknown } | { ok: false; error: WireError };
+
+/** The answer to a call: the service's JSON, or an error with a code of the contract (a 4xx may bring its own). */
+export function interpretAnswer(answer: ServiceAnswer, service: string): CallOutcome {
+  switch (answer.kind) {
+    case "unreachable":
+      return refused("upstream_unavailable", `${service} cannot be reached: ${answer.reason}`);
+    case "unanswered":
+      return refused("upstream_timeout", `${service} did not answer, it may have acted: ${answer.reason}`);
+    case "answer_too_large":
+      return refused("upstream_bad_response", `the answer of ${service} is too large`);
+    case "answered":
+      return interpretStatus(answer, service);
+  }
+}
+
+function interpretStatus(answer: ServiceAnswer & { kind: "answered" }, service: string): CallOutcome {
+  const { status, body, retryAfterMs } = answer;
+  const more = { status, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+  if (status === 204) return { ok: true, data: null };
+  if (status >= 200 && status < 300) {
+    const data = parseJson(body);
+    return data === undefined
+      ? refused("upstream_bad_response", `${service} answered ${status} without JSON`, { status })
+      : { ok: true, data };
+  }
+  if (status === 429) return refused("rate_limited", `${service} asks for fewer calls`, more);
+  if (status >= 400 && status < 500) {
+    const own = parseJson(body) as { code?: unknown; message?: unknown } | null | undefined;
+    if (typeof own?.code === "string" && own.code !== "" && typeof own.message === "string") {
+      return { ok: false, error: { code: own.code, message: own.message, retryable: false, status } };
+    }
+    return refused("upstream_rejected", `${service} answered ${status}`, { status });
+  }
+  if (status >= 500)
+    return refused("upstream_failed", `${service} answered ${status}`, status === 503 ? more : { status });
+  return refused("upstream_bad_response", `${service} answered ${status}`, { status });
+}
+
+/** A failed outcome with a code of the contract. */
+export function refused(code: RequestCode, message: string, more: Partial<WireError> = {}): CallOutcome {
+  return { ok: false, error: { code, message, retryable: requestCodes[code].retryable, ...more } };
+}

@@ -1,0 +1,40 @@
+/** What a request to a service says about itself: CloudEvents 1.0, binary mode of the HTTP binding. */
+import { createHash, randomUUID } from "node:crypto";
+
+export interface EventContext {
+  /** Never with a dot in it: the signature separates by dots. */
+  id: string;
+  type: string;
+  source: string;
+  time: Date;
+  /** The user. */
+  subject: string;
+  sessionId: string;
+  tenant?: string | undefined;
+}
+
+export function eventHeaders(context: EventContext): Record<string, string> {
+  return {
+    "ce-specversion": "1.0",
+    "ce-id": context.id,
+    "ce-type": encodeHeader(context.type),
+    "ce-source": context.source,
+    "ce-time": context.time.toISOString(),
+    "ce-subject": encodeHeader(context.subject),
+    "ce-session": context.sessionId,
+    ...(context.tenant !== undefined && { "ce-tenant": encodeHeader(context.tenant) }),
+  };
+}
+
+/** Random, or the same for the same user and client's id, so that a service recognises a repeat. */
+export function eventId(user: string, clientId?: string): string {
+  if (clientId === undefined) return randomUUID();
+  return createHash("sha256")
+    .update(JSON.stringify([user, clientId]))
+    .digest("base64url");
+}
+
+/** Percent-encodes what a header cannot carry, as section 3.1.3.2 of the HTTP binding says. */
+function encodeHeader(value: string): string {
+  return value.replaceAll(/[^\x21\x23\x24\x26-\x7e]+/g, (part) => encodeURIComponent(part.toWellFormed()));
+}

@@ -1,0 +1,61 @@
+/** A long HTTP request whose answer is read while the request is still being written. */
+import { Readable } from "node:stream";
+import { Client } from "undici";
+
+const connectTimeoutMs = 2_000;
+const headersTimeoutMs = 5_000;
+
+export interface DuplexStream {
+  write(text: string): void;
+  /** No more will be written; the answer goes on until the other side ends it. */
+  end(): void;
+  /** Cuts the connection. */
+  destroy(): void;
+}
+
+export interface DuplexListener {
+  onData(chunk: Buffer): void;
+  /** Once; with the error where the stream broke off. */
+  onEnd(error: Error | undefined): void;
+}
+
+/**
+ * @param first sent with the head: an HTTP client sends nothing before the first of the body.
+ * @returns once the other side has answered 200. @throws where it does not.
+ */
+export async function openDuplexStream(
+  url: URL,
+  options: { headers: Record<string, string>; first: string; listener: DuplexListener },
+): Promise<DuplexStream> {
+  const client = new Client(url.origin, {
+    connect: { timeout: connectTimeoutMs },
+    headersTimeout: headersTimeoutMs,
+    bodyTimeout: 0,
+  });
+  const body = new Readable({ read: () => undefined });
+  body.push(options.first);
+  try {
+    const answer = await client.request({ method: "POST", path: url.pathname, headers: options.headers, body });
+    if (answer.statusCode !== 200) throw new Error(`answered ${answer.statusCode}: ${await answer.body.text()}`);
+    let ended = false;
+    const end = (error?: Error): void => {
+      if (ended) return;
+      ended = true;
+      void client.destroy();
+      options.listener.onEnd(error);
+    };
+    answer.body.on("data", (chunk: Buffer) => options.listener.onData(chunk));
+    answer.body.once("error", end);
+    answer.body.once("end", () => end());
+    answer.body.once("close", () => end());
+    return {
+      write: (text) => void body.push(text),
+      end: () => void body.push(null),
+      destroy: () => void client.destroy(),
+    };
+  } catch (error) {
+    body.destroy();
+    await client.destroy();
+    throw error;
+  }
+}

@@ -1,0 +1,28 @@
+/** Liveness, readiness and metrics, as probes and scrapers ask for them. */
+import type { FastifyInstance } from "fastify";
+import type { Metrics } from "../metrics.ts";
+
+/** `degraded`: works in part, and takes traffic. */
+export type HealthStatus = "ok" | "degraded" | "fail";
+
+/** The worst of the checks is the status of the whole. */
+export type HealthChecks = () => Readonly<Record<string, HealthStatus>>;
+
+export function overallHealth(checks: Readonly<Record<string, HealthStatus>>): HealthStatus {
+  const statuses = Object.values(checks);
+  if (statuses.includes("fail")) return "fail";
+  return statuses.includes("degraded") ? "degraded" : "ok";
+}
+
+export function addHealthRoutes(app: FastifyInstance, options: { checks: HealthChecks; metrics: Metrics }): void {
+  const hidden = { schema: { hide: true } as object };
+  app.get("/livez", hidden, () => ({ status: "ok", checks: {} }));
+  app.get("/readyz", hidden, (_request, reply) => {
+    const checks = options.checks();
+    const status = overallHealth(checks);
+    return reply.code(status === "fail" ? 503 : 200).send({ status, checks });
+  });
+  app.get("/metrics", hidden, async (_request, reply) => {
+    return reply.type(options.metrics.contentType).send(await options.metrics.render());
+  });
+}

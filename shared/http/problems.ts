@@ -1,0 +1,64 @@
+/** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
+import type { FastifyError, FastifyInstance } from "fastify";
+import { TidegateError } from "../errors.ts";
+import { requestCodes, type RequestCode } from "../protocol/codes.ts";
+import { describeFindings } from "../schema-errors.ts";
+
+const problemType = "application/problem+json";
+
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  code: RequestCode;
+  retryable: boolean;
+  retryAfterMs?: number;
+  errors?: readonly string[];
+}
+
+/** Every error of the door, one that nobody expected included, leaves it as a problem. */
+export function answerWithProblems(app: FastifyInstance): void {
+  app.setErrorHandler((error: FastifyError | TidegateError, request, reply) => {
+    const known = error instanceof TidegateError ? error : translate(error);
+    if (known === undefined) request.log.error({ err: error }, "a request failed unexpectedly");
+    const problem = toProblem(known ?? new TidegateError("upstream_failed", "the request could not be handled"));
+    if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
+    return reply.code(problem.status).type(problemType).send(problem);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split("?")[0] ?? "";
+    const problem = toProblem(new TidegateError("not_found", `there is no ${request.method} ${path}`));
+    return reply.code(problem.status).type(problemType).send(problem);
+  });
+}
+
+export function toProblem(error: TidegateError): Problem & Record<string, unknown> {
+  const { retryAfterMs, errors, details } = error.options;
+  return {
+    type: "about:blank",
+    title: error.code.replaceAll("_", " "),
+    status: error.httpStatus,
+    detail: error.message,
+    code: error.code,
+    retryable: requestCodes[error.code].retryable,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+    ...(errors !== undefined && { errors }),
+    ...details,
+  };
+}
+
+/** What the HTTP library found wrong with a request; undefined: it is our own fault. */
+function translate(error: FastifyError): TidegateError | undefined {
+  if (error.validation) {
+    const errors = describeFindings(error.validation);
+    return new TidegateError("invalid_request", `the ${error.validationContext ?? "request"} is not valid`, { errors });
+  }
+  if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE") {
+    return new TidegateError("payload_too_large", "the body is too large");
+  }
+  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
+    return new TidegateError("invalid_request", error.message);
+  }
+  return undefined;
+}

@@ -1,0 +1,117 @@
+import type { Service } from "../lifecycle.ts";
+import type { Logger } from "../logging.ts";
+import { connect, createRedisClient, type RedisClient, type RedisTarget } from "./connect.ts";
+
+/** Wait for Redis at the start; past it the process starts without, and is not ready. */
+const startWaitMs = 5_000;
+/** Topics in one SSUBSCRIBE, so that no single command holds the connection long. */
+const subscribeBatch = 100;
+
+export interface TopicListener {
+  onMessage(topic: string, message: string): void;
+  /** Messages may be lost from here on. */
+  onInterrupted(): void;
+  /** Everything subscribed is subscribed again. */
+  onRestored(): void;
+}
+
+/**
+ * What one process has open to Redis: a connection for commands and one for subscriptions (in a cluster: one of each
+ * per primary). Subscriptions come back by themselves after an interruption.
+ *
+ * Topics are sharded pub/sub channels and carry a hash tag, as in `tidegate:{17}:…`.
+ */
+export class RedisConnections implements Service {
+  readonly commands: RedisClient;
+  /** In a cluster the commands' client keeps the subscriber connections itself. */
+  readonly #subscriber: RedisClient;
+  readonly #clients: ReadonlySet<RedisClient>;
+  readonly #logger: Logger;
+  readonly #subscribed = new Set<string>();
+  readonly #listeners: TopicListener[] = [];
+  #interrupted = true;
+
+  constructor(options: { target: RedisTarget; logger: Logger }) {
+    this.#logger = options.logger;
+    this.commands = createRedisClient(options.target, options.logger);
+    this.#subscriber =
+      options.target.kind === "cluster" ? this.commands : createRedisClient(options.target, options.logger);
+    this.#clients = new Set([this.commands, this.#subscriber]);
+  }
+
+  /** Commands are answered and subscriptions are in place. */
+  get available(): boolean {
+    return this.commands.status === "ready" && !this.#interrupted;
+  }
+
+  async start(): Promise<void> {
+    const subscriber = this.#subscriber;
+    subscriber.on("smessage", (topic: string, message: string) => {
+      for (const listener of this.#listeners) listener.onMessage(topic, message);
+    });
+    for (const lost of ["close", "-subscriber"]) subscriber.on(lost, () => this.#interrupt());
+    for (const back of ["ready", "subscribersReady"]) {
+      subscriber.on(back, () => {
+        this.#restore().catch((error: unknown) => {
+          this.#logger.warn({ err: error }, "could not subscribe again, waiting for the next connection");
+        });
+      });
+    }
+    await Promise.all([...this.#clients].map((client) => connect(client, startWaitMs)));
+  }
+
+  async stop(): Promise<void> {
+    this.#listeners.length = 0;
+    for (const client of this.#clients) client.disconnect();
+  }
+
+  listen(listener: TopicListener): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Resolves once everything published from now on is received. */
+  async subscribe(topic: string): Promise<void> {
+    this.#subscribed.add(topic);
+    try {
+      await this.#subscriber.ssubscribe(topic);
+    } catch (error) {
+      this.#subscribed.delete(topic);
+      throw error;
+    }
+  }
+
+  async unsubscribe(topic: string): Promise<void> {
+    this.#subscribed.delete(topic);
+    await this.#subscriber.sunsubscribe(topic);
+  }
+
+  #interrupt(): void {
+    if (this.#interrupted) return;
+    this.#interrupted = true;
+    for (const listener of this.#listeners) listener.onInterrupted();
+  }
+
+  async #restore(): Promise<void> {
+    const topics = [...this.#subscribed];
+    if (this.#subscriber === this.commands) {
+      await Promise.all([...new Set(topics.map(fenceOf))].map((fence) => this.#passFence(fence)));
+    } else {
+      for (let at = 0; at < topics.length; at += subscribeBatch) {
+        await this.#subscriber.ssubscribe(...topics.slice(at, at + subscribeBatch));
+      }
+    }
+    this.#interrupted = false;
+    for (const listener of this.#listeners) listener.onRestored();
+  }
+
+  /** The cluster client subscribes again by itself; the reply to a later subscription shows that it is done. */
+  async #passFence(fence: string): Promise<void> {
+    await this.#subscriber.ssubscribe(fence);
+    await this.#subscriber.sunsubscribe(fence);
+  }
+}
+
+/** A topic with the same hash tag, on which nobody publishes. */
+function fenceOf(topic: string): string {
+  return `${topic.slice(0, topic.indexOf("}") + 1)}:fence`;
+}

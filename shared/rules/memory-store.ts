@@ -1,0 +1,28 @@
+import type { PutOutcome, PutRules, RulesStore, StoredRules } from "./store.ts";
+
+/** Rules of a single process. */
+export class MemoryRulesStore implements RulesStore {
+  #stored: StoredRules | undefined;
+  readonly #listeners: (() => void)[] = [];
+
+  async start(): Promise<void> {}
+  async stop(): Promise<void> {}
+
+  async read(): Promise<StoredRules | undefined> {
+    return this.#stored;
+  }
+
+  async put(request: PutRules): Promise<PutOutcome> {
+    const { version = 0, changedAt = 0, document } = this.#stored ?? {};
+    if (request.ifVersion !== undefined && request.ifVersion !== version) return { kind: "version_differs", version };
+    if (JSON.stringify(document) === JSON.stringify(request.document)) return { kind: "unchanged", version };
+    if (request.ifNewer && request.changedAt <= changedAt) return { kind: "older", version };
+    this.#stored = { version: version + 1, changedAt: request.changedAt, document: request.document };
+    for (const listener of this.#listeners) listener();
+    return { kind: "stored", version: version + 1 };
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+}

@@ -1,0 +1,19 @@
+-- Stores a rules document, if it applies, and tells everyone.
+-- KEYS  1 rules (hash: version, changedAt, document)
+-- ARGV  1 document (JSON text)   2 changed at (Unix ms)   3 required version, or ''   4 '1': only over older rules   5 topic
+-- Returns {outcome, version} with outcome 'stored', 'unchanged', 'older' or 'version_differs'.
+
+local stored = redis.call('HMGET', KEYS[1], 'version', 'changedAt', 'document')
+local version = tonumber(stored[1] or '0')
+if ARGV[3] ~= '' and tonumber(ARGV[3]) ~= version then
+  return { 'version_differs', version }
+end
+if stored[3] == ARGV[1] then
+  return { 'unchanged', version }
+end
+if ARGV[4] == '1' and tonumber(ARGV[2]) <= tonumber(stored[2] or '0') then
+  return { 'older', version }
+end
+redis.call('HSET', KEYS[1], 'version', version + 1, 'changedAt', ARGV[2], 'document', ARGV[1])
+redis.call('SPUBLISH', ARGV[5], version + 1)
+return { 'stored', version + 1 }

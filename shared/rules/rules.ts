@@ -1,0 +1,95 @@
+/** The rules in force, ready for look-ups. Pure. */
+import type { Retention } from "../channels/broker.ts";
+import { namespaceOf } from "../protocol/grammar.ts";
+import type { NamespaceRule, RouteRule, RulesDocument, ServiceRule } from "./document.ts";
+
+export type NamespaceOptions = Required<NamespaceRule> & Retention;
+
+const builtInNamespace: NamespaceOptions = {
+  access: "token",
+  historySize: 100,
+  historySeconds: 300,
+  presence: false,
+  joinLeave: false,
+  slow: "disconnect",
+  changes: false,
+};
+
+export const serviceDefaults = { timeoutMs: 5_000, maxInFlight: 64 } as const;
+
+export interface ServiceOptions {
+  name: string;
+  url: string;
+  timeoutMs: number;
+  maxInFlight: number;
+  /** As written in the document: `env:NAME` or the secret itself. */
+  secrets: readonly string[];
+}
+
+export class Rules {
+  /** 0: none are stored yet. */
+  readonly version: number;
+  readonly document: RulesDocument;
+  readonly #namespaces: ReadonlyMap<string, NamespaceOptions>;
+  readonly #defaultNamespace: NamespaceOptions;
+  readonly #services: ReadonlyMap<string, ServiceOptions>;
+  readonly #exact: ReadonlyMap<string, RouteRule>;
+  /** By prefix length, longest first. */
+  readonly #prefixes: readonly { prefix: string; route: RouteRule }[];
+
+  /** @param document has passed checkRules. */
+  constructor(version: number, document: RulesDocument) {
+    this.version = version;
+    this.document = document;
+    const { default: ownDefault, ...listed } = document.namespaces ?? {};
+    this.#defaultNamespace = { ...builtInNamespace, ...ownDefault };
+    this.#namespaces = new Map(
+      Object.entries(listed).map(([name, own]) => [name, { ...this.#defaultNamespace, ...own }]),
+    );
+    this.#services = new Map(
+      Object.entries(document.services ?? {}).map(([name, own]) => [name, serviceOptions(name, own)]),
+    );
+    const routes = document.routes ?? [];
+    this.#exact = new Map(routes.filter((route) => !route.event.endsWith("*")).map((route) => [route.event, route]));
+    this.#prefixes = routes
+      .filter((route) => route.event.endsWith("*"))
+      .map((route) => ({ prefix: route.event.slice(0, -1), route }))
+      .sort((a, b) => b.prefix.length - a.prefix.length);
+  }
+
+  /** Options of a channel's namespace; one that is not listed has those of `default`. */
+  namespace(channel: string): NamespaceOptions {
+    return this.#namespaces.get(namespaceOf(channel)) ?? this.#defaultNamespace;
+  }
+
+  /** The exact route of an event, else the one with the longest prefix. */
+  route(event: string): RouteRule | undefined {
+    return this.#exact.get(event) ?? this.#prefixes.find(({ prefix }) => event.startsWith(prefix))?.route;
+  }
+
+  service(name: string): ServiceOptions | undefined {
+    return this.#services.get(name);
+  }
+
+  get services(): Iterable<ServiceOptions> {
+    return this.#services.values();
+  }
+
+  /** The service that is asked, or undefined where the hook is off. */
+  hook(name: "connect" | "subscribe"): ServiceOptions | undefined {
+    const service = this.document.hooks?.[name];
+    return service === undefined ? undefined : this.#services.get(service);
+  }
+}
+
+export const noRules = new Rules(0, {});
+
+function serviceOptions(name: string, rule: ServiceRule): ServiceOptions {
+  return {
+    name,
+    url: rule.url.replace(/\/$/, ""),
+    timeoutMs: rule.timeoutMs ?? serviceDefaults.timeoutMs,
+    maxInFlight: rule.maxInFlight ?? serviceDefaults.maxInFlight,
+    secrets: rule.secrets ?? (rule.secret === undefined ? [] : [rule.secret]),
+  };
+}
