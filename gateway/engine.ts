@@ -67,7 +67,7 @@ export function onBinary(socket: Socket, callback: () => void): void {
 }
 
 export function frameSink(socket: Socket): FrameSink {
-  return socket.conn as unknown as FrameSink;
+  return socket.conn;
 }
 
 /** When the client's connection was opened, by `performance.now()`; kept from {@link recordOpening}. */

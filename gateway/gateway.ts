@@ -24,6 +24,10 @@ export interface Gateway extends Service {
   readonly publicDoor: ListeningDoor;
   readonly adminDoor: ListeningDoor;
   readonly sessionCount: number;
+  /** Channels with a follower on this node. */
+  readonly channelCount: number;
+  /** Of the rules in force; 0: none yet. */
+  readonly rulesVersion: number;
 }
 
 /** @param options.broker, options.rulesStore started and stopped by the caller, before and after the gateway. */
@@ -112,6 +116,12 @@ export function createGateway(options: {
     adminDoor,
     get sessionCount() {
       return sessions.count;
+    },
+    get channelCount() {
+      return channels.channelCount;
+    },
+    get rulesVersion() {
+      return currentRules.rules.version;
     },
     start: async () => {
       await lifecycle.start();

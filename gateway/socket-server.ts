@@ -165,7 +165,7 @@ export class SocketServer implements Service {
       kind: "connect",
       identity: { user, sessionId, ...(tenant !== undefined && { tenant }), claims },
       address: socket.handshake.address,
-      userAgent: String(socket.handshake.headers["user-agent"] ?? ""),
+      userAgent: socket.handshake.headers["user-agent"] ?? "",
       traceparent: newTraceparent(),
       timeoutMs: Math.min(service.timeoutMs, leftMs),
     });

@@ -87,7 +87,7 @@ export function createPrivateApi(options: {
     addChannelHistory(routes, context);
     addRules(routes, context);
     relayStreams.addTo(routes, context);
-    routes.get("/openapi.json", { schema: { hide: true } as object }, () => app.swagger());
+    routes.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
     addHealthRoutes(routes, { metrics: registry, checks: healthChecks });
   });
 

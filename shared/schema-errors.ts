@@ -25,8 +25,8 @@ function particulars(params: object): string {
   const known = params as {
     additionalProperties?: string[];
     additionalProperty?: string;
-    allowedValues?: unknown[];
-    allowedValue?: unknown;
+    allowedValues?: (string | number)[];
+    allowedValue?: string | number;
   };
   const values = known.additionalProperties ?? known.additionalProperty ?? known.allowedValues ?? known.allowedValue;
   return values === undefined ? "" : ` (${[values].flat().join(", ")})`;

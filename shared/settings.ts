@@ -31,7 +31,7 @@ function declare<Value>(schema: TSchema, parse: Setting<Value>["parse"], common:
     schema,
     parse,
     secret: common.secret ?? false,
-    ...("fallback" in common && { fallback: common.fallback as Value }),
+    ...("fallback" in common && { fallback: common.fallback }),
   };
 }
 

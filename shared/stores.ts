@@ -22,7 +22,7 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   let rulesStore: RulesStore;
   if (target) {
     const connections = new RedisConnections({ target, logger });
-    broker = new RedisBroker({ connections, logger });
+    broker = new RedisBroker({ cells: [connections], logger });
     rulesStore = new RedisRulesStore(connections);
     lifecycle.add("Redis", connections);
   } else {

@@ -25,7 +25,7 @@ export class RelayStreams {
       scope.addContentTypeParser(relayContentType, (_request, payload, done) => done(null, payload));
       scope.post(
         relayPath,
-        { preValidation: context.requireScope("relay"), schema: { hide: true } as object },
+        { preValidation: context.requireScope("relay"), schema: { hide: true } },
         (request, reply) => {
           if (this.#draining) throw new TidegateError("upstream_unavailable", "this process is stopping");
           reply.hijack();

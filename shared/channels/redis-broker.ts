@@ -27,6 +27,7 @@ import {
   parseUserMessage,
   topicName,
 } from "./redis-keys.ts";
+import { cellOf, slotOf } from "./slots.ts";
 
 interface Scripts {
   tidegatePublish: Script<[outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string]>;
@@ -34,35 +35,43 @@ interface Scripts {
   tidegateReadHistory: Script<[epoch: string, offset: string, more: 0 | 1, ...entries: string[]]>;
 }
 
+interface Cell {
+  connections: RedisConnections;
+  commands: RedisClient & Scripts;
+}
+
+function withScripts(client: RedisClient): RedisClient & Scripts {
+  const source = (file: string): { lua: string } => ({ lua: scriptSource(new URL(file, import.meta.url)) });
+  client.defineCommand("tidegatePublish", source("publish.lua"));
+  client.defineCommand("tidegatePublishEphemeral", source("publish-ephemeral.lua"));
+  client.defineCommand("tidegateReadHistory", source("read-history.lua"));
+  return client as RedisClient & Scripts;
+}
+
 /** Channels on Redis 7 or later: standalone, Sentinel or Cluster. One round trip for each operation. */
 export class RedisBroker implements ChannelBroker {
-  readonly #connections: RedisConnections;
-  readonly #commands: RedisClient & Scripts;
+  readonly #cells: readonly Cell[];
   readonly #logger: Logger;
   readonly #listeners: BrokerListener[] = [];
 
-  /** The caller starts and stops the connections. */
-  constructor(options: { connections: RedisConnections; logger: Logger }) {
-    this.#connections = options.connections;
+  /** @param options.cells by their number; the caller starts and stops them. */
+  constructor(options: { cells: readonly RedisConnections[]; logger: Logger }) {
     this.#logger = options.logger;
-    const { commands } = options.connections;
-    const source = (file: string): { lua: string } => ({ lua: scriptSource(new URL(file, import.meta.url)) });
-    commands.defineCommand("tidegatePublish", source("publish.lua"));
-    commands.defineCommand("tidegatePublishEphemeral", source("publish-ephemeral.lua"));
-    commands.defineCommand("tidegateReadHistory", source("read-history.lua"));
-    this.#commands = commands as RedisClient & Scripts;
+    this.#cells = options.cells.map((connections) => ({ connections, commands: withScripts(connections.commands) }));
   }
 
   get available(): boolean {
-    return this.#connections.available;
+    return this.#cells.every(({ connections }) => connections.available);
   }
 
   async start(): Promise<void> {
-    this.#connections.listen({
-      onMessage: (topic, message) => this.#receive(topic, message),
-      onInterrupted: () => this.#tell((listener) => listener.onInterrupted()),
-      onRestored: () => this.#tell((listener) => listener.onRestored()),
-    });
+    for (const { connections } of this.#cells) {
+      connections.listen({
+        onMessage: (topic, message) => this.#receive(topic, message),
+        onInterrupted: () => this.#tell((listener) => listener.onInterrupted()),
+        onRestored: () => this.#tell((listener) => listener.onRestored()),
+      });
+    }
   }
 
   async stop(): Promise<void> {
@@ -78,7 +87,7 @@ export class RedisBroker implements ChannelBroker {
     const { state, history } = channelKeys(channel);
     const keys = id === undefined ? [state, history] : [state, history, idempotencyKey("publication", channel, id)];
     const [outcome, epoch, offset] = await orBrokerUnavailable(
-      this.#commands.tidegatePublish(
+      this.#cell(channel).commands.tidegatePublish(
         keys.length,
         ...keys,
         topicName({ kind: "channel", name: channel }),
@@ -101,28 +110,28 @@ export class RedisBroker implements ChannelBroker {
   async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
     const keys = id === undefined ? [] : [idempotencyKey("ephemeral", channel, id)];
+    const { commands } = this.#cell(channel);
     const topic = topicName({ kind: "channel", name: channel });
     // Without a key the script could run on any primary of a cluster: SPUBLISH goes to the right one by itself.
     if (keys.length === 0) {
-      await orBrokerUnavailable(this.#commands.spublish(topic, `e ${event}\n${data}`));
+      await orBrokerUnavailable(commands.spublish(topic, `e ${event}\n${data}`));
       return { duplicate: false };
     }
     const published = await orBrokerUnavailable(
-      this.#commands.tidegatePublishEphemeral(keys.length, ...keys, topic, event, data, idempotencySeconds),
+      commands.tidegatePublishEphemeral(keys.length, ...keys, topic, event, data, idempotencySeconds),
     );
     return { duplicate: published === 0 };
   }
 
   async sendToUser(user: string, message: UserMessage): Promise<void> {
-    await orBrokerUnavailable(
-      this.#commands.spublish(topicName({ kind: "user", name: user }), formatUserMessage(message)),
-    );
+    const topic = topicName({ kind: "user", name: user });
+    await orBrokerUnavailable(this.#cell(user).commands.spublish(topic, formatUserMessage(message)));
   }
 
   async readHistory(query: HistoryQuery): Promise<HistorySlice> {
     const { state, history } = channelKeys(query.channel);
     const [epoch, offset, more, ...entries] = await orBrokerUnavailable(
-      this.#commands.tidegateReadHistory(
+      this.#cell(query.channel).commands.tidegateReadHistory(
         2,
         state,
         history,
@@ -143,11 +152,18 @@ export class RedisBroker implements ChannelBroker {
   }
 
   async follow(topic: Topic): Promise<void> {
-    await orBrokerUnavailable(this.#connections.subscribe(topicName(topic)));
+    await orBrokerUnavailable(this.#cell(topic.name).connections.subscribe(topicName(topic)));
   }
 
   async unfollow(topic: Topic): Promise<void> {
-    await orBrokerUnavailable(this.#connections.unsubscribe(topicName(topic)));
+    await orBrokerUnavailable(this.#cell(topic.name).connections.unsubscribe(topicName(topic)));
+  }
+
+  /** Which Redis owns a channel or a user. */
+  #cell(name: string): Cell {
+    const cell = this.#cells[cellOf(slotOf(name))];
+    if (!cell) throw new Error(`no cell owns slot ${slotOf(name)}`);
+    return cell;
   }
 
   #tell(say: (listener: BrokerListener) => void): void {

@@ -1,7 +1,7 @@
 /** The one way an HTTP door is built: strict schemas, errors as problems, in order to the end. */
 import type { AddressInfo } from "node:net";
 import Ajv from "ajv";
-import Fastify, { type FastifyInstance } from "fastify";
+import Fastify, { type FastifyInstance, LogController } from "fastify";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
 import { answerWithProblems } from "./problems.ts";
@@ -17,7 +17,7 @@ const queryAjv = new Ajv.default({ ...strict, coerceTypes: true });
 export function createDoor(options: { logger: Logger; bodyLimit: number }): FastifyInstance {
   const app = Fastify({
     loggerInstance: options.logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimit,
     routerOptions: { maxParamLength },
     forceCloseConnections: "idle",

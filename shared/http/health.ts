@@ -15,7 +15,7 @@ export function overallHealth(checks: Readonly<Record<string, HealthStatus>>): H
 }
 
 export function addHealthRoutes(app: FastifyInstance, options: { checks: HealthChecks; metrics: Metrics }): void {
-  const hidden = { schema: { hide: true } as object };
+  const hidden = { schema: { hide: true } };
   app.get("/livez", hidden, () => ({ status: "ok", checks: {} }));
   app.get("/readyz", hidden, (_request, reply) => {
     const checks = options.checks();

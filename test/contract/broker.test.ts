@@ -25,7 +25,7 @@ async function brokerOn(target: RedisTarget): Promise<ChannelBroker> {
   const connections = new RedisConnections({ target, logger: quietLogger });
   await connections.start();
   opened.push(connections);
-  return new RedisBroker({ connections, logger: quietLogger });
+  return new RedisBroker({ cells: [connections], logger: quietLogger });
 }
 async function pairOn(target: RedisTarget): Promise<[ChannelBroker, ChannelBroker]> {
   return [await brokerOn(target), await brokerOn(target)];

@@ -1,0 +1,36 @@
+import type { ConnectCode, DisconnectCode, RequestCode, WireError } from "../../shared/protocol/codes.ts";
+
+/** Codes that this SDK gives by itself, without the gateway's word. */
+export type ClientCode =
+  /** Nothing was sent: there is no connection at the moment. Retryable. */
+  | "not_connected"
+  /** The connection, or a try for one, failed without a word from the gateway. Retryable. */
+  | "connection_lost"
+  /** The token callback failed or took too long. Retryable. */
+  | "token_unavailable"
+  /** `unsubscribe()` came before the answer to `subscribe()`. */
+  | "unsubscribed"
+  /** `close()` was called. */
+  | "closed";
+
+/** A service may answer with codes of its own. */
+export type ErrorCode = RequestCode | ConnectCode | DisconnectCode | ClientCode | (string & {});
+
+/** The one error of this SDK. `code` says what happened, `retryable` whether the same again may help. */
+export class TidegateError extends Error {
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  /** Milliseconds to wait before another try, where known. */
+  readonly retryAfterMs: number | undefined;
+  /** The HTTP status of the service, where it answered. */
+  readonly status: number | undefined;
+
+  constructor(error: Omit<WireError, "code"> & { code: ErrorCode }, options?: { cause: unknown }) {
+    super(error.message, options);
+    this.name = "TidegateError";
+    this.code = error.code;
+    this.retryable = error.retryable;
+    this.retryAfterMs = error.retryAfterMs;
+    this.status = error.status;
+  }
+}

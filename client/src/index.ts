@@ -1,0 +1,16 @@
+/** Client SDK of Tidegate, for browsers and Node. */
+import { Client, type ClientOptions } from "./client.ts";
+
+/**
+ * Returns at once; `client.onState` tells how the connection goes. The client holds one connection, and one timer or
+ * two, until `client.close()`.
+ */
+export function connect(options: ClientOptions): Client {
+  return Client.connect(options);
+}
+
+export { TidegateError } from "./errors.ts";
+export type { Channel, ChannelEnd, History, PublicationMeta, Subscription } from "./channel.ts";
+export type { CallOptions, Client, ClientOptions, ClientState } from "./client.ts";
+export type { ErrorCode } from "./errors.ts";
+export type { Position, RecoveryReason, Resync, WirePublication } from "../../shared/protocol/wire.ts";

@@ -1,0 +1,42 @@
+/**
+ * Who wants to hear of one thing. Listeners are called in the order in which they were added. One that throws does not
+ * keep the others from being called: its error is thrown again on its own, for the environment to report.
+ */
+export class Listeners<Args extends unknown[]> {
+  readonly #entries = new Set<{ listener: (...args: Args) => void }>();
+
+  /** Returns the function that takes the listener away again. */
+  add(listener: (...args: Args) => void): () => void {
+    const entry = { listener };
+    this.#entries.add(entry);
+    return () => void this.#entries.delete(entry);
+  }
+
+  call(...args: Args): void {
+    for (const entry of [...this.#entries]) {
+      if (!this.#entries.has(entry)) continue;
+      try {
+        entry.listener(...args);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+/** Listeners by event name. */
+export class EventListeners<Args extends unknown[]> {
+  readonly #byEvent = new Map<string, Listeners<Args>>();
+
+  add(event: string, listener: (...args: Args) => void): () => void {
+    let listeners = this.#byEvent.get(event);
+    if (!listeners) this.#byEvent.set(event, (listeners = new Listeners()));
+    return listeners.add(listener);
+  }
+
+  call(event: string, ...args: Args): void {
+    this.#byEvent.get(event)?.call(...args);
+  }
+}

@@ -1,0 +1,73 @@
+/** When to try again, and when to refresh a token. No clock and no timer in here: times come in, delays go out. */
+import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
+
+/** A uniformly random number in [0, 1). */
+export type Random = () => number;
+
+const baseBackoffMs = 1_000;
+const maxBackoffMs = 30_000;
+/** A connection that lasted this long was a success; a shorter one counts as another failure. */
+const lastingMs = 10_000;
+/** So that a `retryAfterMs` of 0 is no busy loop. */
+const minRetryAfterMs = 100;
+/** A longer timer would fire at once. */
+const maxTimerMs = 2 ** 31 - 1;
+
+/**
+ * Full jitter: a random moment between now and an exponentially growing bound, 1 s for the first failure, 30 s at most.
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ */
+export function backoffDelayMs(earlierFailures: number, random: Random): number {
+  return random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** earlierFailures);
+}
+
+/**
+ * How long to wait before a token is refreshed: 70 to 90 % of what remains, so that tokens issued together are not
+ * refreshed together, and a failed refresh still has time for several more. Nothing remaining means that the clocks
+ * disagree; then the gateway's own `token_expired` decides, and this only tries now and then.
+ */
+export function refreshDelayMs(remainingMs: number, random: Random): number {
+  if (remainingMs <= 0) return 30_000;
+  return Math.min(maxTimerMs, Math.max(1_000, remainingMs * (0.7 + 0.2 * random())));
+}
+
+/** Why a new try is due. */
+export interface Setback {
+  /** The gateway's word; it overrides everything else. */
+  retryAfterMs?: number | undefined;
+  /** The token was refused as expired: another one may do at once. */
+  tokenExpired?: boolean;
+  /** The reconnect window, where a working connection broke. */
+  policy?: ReconnectPolicy | undefined;
+}
+
+/** Decides when the next try to connect is due. */
+export class RetrySchedule {
+  readonly #random: Random;
+  #failures = 0;
+  #tokenAskedAgain = false;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  /** A connection ended `lastedMs` after its welcome. Only one that lasted resets the backoff. */
+  connectionEnded(lastedMs: number): void {
+    if (lastedMs < lastingMs) return;
+    this.#failures = 0;
+    this.#tokenAskedAgain = false;
+  }
+
+  /** Milliseconds until the next try. Each call counts as a failure. */
+  nextDelayMs({ retryAfterMs, tokenExpired, policy }: Setback): number {
+    const failures = this.#failures++;
+    if (retryAfterMs !== undefined) return Math.min(maxTimerMs, Math.max(minRetryAfterMs, retryAfterMs));
+    if (tokenExpired && !this.#tokenAskedAgain) {
+      this.#tokenAskedAgain = true;
+      return 0;
+    }
+    if (!policy) return backoffDelayMs(failures, this.#random);
+    const windowMs = policy.minDelayMs + this.#random() * policy.windowMs;
+    return failures === 0 ? windowMs : Math.max(windowMs, backoffDelayMs(failures, this.#random));
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * The service behind the shared board: plain HTTP in, plain HTTP out. It knows no websocket and imports nothing of
+ * the gateway. What people do arrives as signed POST requests; what everybody must see leaves as a publish.
+ */
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import { Board, type Input, numberOf, Refusal } from "./board.ts";
+import { isSigned } from "./webhook-signature.ts";
+
+export interface BoardServiceOptions {
+  /** `whsec_` and base64: requests of the gateway are signed with it. */
+  secret: string;
+  privateApiUrl: string;
+  /** A token of the private API with the scope `publish`. */
+  publishToken: string;
+}
+
+interface Answer {
+  status: number;
+  body?: unknown;
+  headers?: Record<string, string>;
+}
+
+/** What the request says about the event, its user and its board. */
+interface Call {
+  event: string;
+  /** The same on every repeat. */
+  eventId: string;
+  user: string;
+  boardId: string;
+  input: Input;
+}
+
+interface Publish {
+  channel: string;
+  event: string;
+  data: unknown;
+  /** Makes a repeated publish harmless. */
+  id?: string;
+  /** False: a passing thing, for whoever is there now. */
+  history?: boolean;
+}
+
+const maxBodyBytes = 128 * 1024;
+const maxBoards = 100;
+const publishTimeoutMs = 3_000;
+
+/** The caller listens and closes. */
+export function createBoardService(options: BoardServiceOptions): Server {
+  const boards = new Map<string, { board: Board; lastTurn: Promise<unknown> }>();
+
+  async function answer(request: IncomingMessage): Promise<Answer> {
+    const body = await readBody(request);
+    if (!isSigned(request.headers, body, options.secret)) {
+      throw new Refusal(401, "bad_signature", "the request is not signed with this service's secret");
+    }
+    const call = readCall(request, body);
+    const channel = `board:${call.boardId}`;
+    if (call.event === "cursor") {
+      const { user, input } = call;
+      const card = typeof input["card"] === "string" ? input["card"] : null;
+      const data = { user, tab: String(input["tab"]), x: numberOf(input, "x"), y: numberOf(input, "y"), card };
+      await publish({ channel, event: "cursor", data, history: false });
+      return { status: 204 };
+    }
+    return inTurn(call.boardId, async (board) => {
+      if (call.event === "board.load") return { status: 200, body: board.snapshot() };
+      // Published first: what everybody saw is what is kept, and a failed publish changes nothing.
+      const change = board.plan(call.event, call.input, call.user, call.eventId);
+      await publish({ channel, ...change, id: call.eventId });
+      board.apply(change);
+      return { status: 200, body: change.data };
+    });
+  }
+
+  /** One change of a board at a time, so that its publications leave in the order of its versions. */
+  function inTurn(boardId: string, work: (board: Board) => Promise<Answer>): Promise<Answer> {
+    const entry = boards.get(boardId) ?? { board: new Board(), lastTurn: Promise.resolve() };
+    if (boards.size >= maxBoards && !boards.has(boardId)) throw new Refusal(409, "too_many_boards", "no more boards");
+    boards.set(boardId, entry);
+    const turn = entry.lastTurn.then(() => work(entry.board));
+    entry.lastTurn = turn.catch(() => {});
+    return turn;
+  }
+
+  async function publish(publication: Publish): Promise<void> {
+    const response = await fetch(`${options.privateApiUrl}/v1/publish`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${options.publishToken}` },
+      body: JSON.stringify(publication),
+      signal: AbortSignal.timeout(publishTimeoutMs),
+    }).catch((error: unknown) => {
+      throw new PublishError("the private API cannot be reached", { cause: error });
+    });
+    if (!response.ok) throw new PublishError(`publish was answered ${response.status}: ${await response.text()}`);
+    await response.body?.cancel();
+  }
+
+  return createServer((request, response) => {
+    void answer(request)
+      .catch(failureAnswer)
+      .then(({ status, body, headers }) => {
+        response.writeHead(status, { "content-type": "application/json", ...headers });
+        response.end(body === undefined ? undefined : JSON.stringify(body));
+      });
+  });
+}
+
+class PublishError extends Error {}
+
+function failureAnswer(error: unknown): Answer {
+  if (error instanceof Refusal) return { status: error.status, body: { code: error.code, message: error.message } };
+  console.error("board service:", error);
+  if (error instanceof PublishError) return { status: 503, headers: { "retry-after": "1" } };
+  return { status: 500 };
+}
+
+function readCall(request: IncomingMessage, body: string): Call {
+  const url = new URL(request.url ?? "/", "http://localhost");
+  const [, event] = /^\/events\/([^/]+)$/.exec(url.pathname) ?? [];
+  if (request.method !== "POST" || event === undefined) throw new Refusal(404, "not_found", "POST /events/{event}");
+  const input = parseObject(body);
+  const boardId = input["board"];
+  if (typeof boardId !== "string" || !/^[a-z0-9-]{1,40}$/.test(boardId)) {
+    throw new Refusal(400, "bad_input", "board must be a name of small letters, digits and dashes");
+  }
+  const { "ce-id": eventId, "ce-subject": subject } = request.headers;
+  return {
+    event: decodeURIComponent(event),
+    eventId: String(eventId),
+    user: decodeURIComponent(String(subject)),
+    boardId,
+    input,
+  };
+}
+
+function parseObject(body: string): Input {
+  try {
+    const value: unknown = JSON.parse(body);
+    if (typeof value === "object" && value !== null) return value as Input;
+  } catch {
+    // Refused below, as any other value that is not an object.
+  }
+  throw new Refusal(400, "bad_input", "the data must be an object");
+}
+
+async function readBody(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBodyBytes) throw new Refusal(413, "too_large", `at most ${maxBodyBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function setting(name: string): string {
+  const value = process.env[name];
+  if (value === undefined || value === "") throw new Error(`set ${name} in the environment`);
+  return value;
+}
+
+if (import.meta.main) {
+  const server = createBoardService({
+    secret: setting("BOARD_SECRET"),
+    privateApiUrl: setting("PRIVATE_API_URL"),
+    publishToken: setting("PRIVATE_API_TOKEN"),
+  });
+  server.listen(Number(process.env["PORT"] ?? 8083), "127.0.0.1", () => {
+    console.log("board service listens on", server.address());
+  });
+}

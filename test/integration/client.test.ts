@@ -1,0 +1,173 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { SignJWT } from "jose";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type Client, connect } from "../../client/src/index.ts";
+import { readGatewayConfig } from "../../gateway/config.ts";
+import { createGateway, type Gateway } from "../../gateway/gateway.ts";
+import { readPrivateApiConfig } from "../../private-api/config.ts";
+import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
+import { createStores, type Stores } from "../../shared/stores.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietLogger } from "../support/logger.ts";
+import { freePort } from "../support/processes.ts";
+import { reached } from "../unit/client-fake-gateway.ts";
+
+const jwtSecret = "a secret that is long enough for HS256";
+const apiToken = "token-of-the-documents-service";
+const relayToken = "token-of-the-gateway-itself";
+
+let stores: Stores;
+let service: Server;
+let privateApi: PrivateApi;
+let gateway: Gateway;
+let port: number;
+let client: Client;
+
+function token(): Promise<string> {
+  const jwt = new SignJWT({ channels: ["board:*"] }).setProtectedHeader({ alg: "HS256" }).setSubject("ada");
+  return jwt.setExpirationTime("10m").sign(new TextEncoder().encode(jwtSecret));
+}
+
+function newGateway(): Gateway {
+  const config = readGatewayConfig(
+    {
+      GATEWAY_HOST: "127.0.0.1",
+      GATEWAY_PORT: String(port),
+      GATEWAY_ADMIN_PORT: "0",
+      GATEWAY_NODE: "n1",
+      GATEWAY_DRAIN_SECONDS: "0",
+      PRIVATE_API_URL: `http://127.0.0.1:${privateApi.door.port}`,
+      PRIVATE_API_TOKEN: relayToken,
+      AUTH_JWT_SECRET: jwtSecret,
+    },
+    { embedded: true },
+  );
+  return createGateway({ config, ...stores, logger: quietLogger });
+}
+
+async function api(path: string, body: object, method = "POST"): Promise<unknown> {
+  const response = await fetch(`http://127.0.0.1:${privateApi.door.port}${path}`, {
+    method,
+    headers: { authorization: `Bearer ${apiToken}`, "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+  return response.json();
+}
+
+function publish(data: unknown): Promise<unknown> {
+  return api("/v1/publish", { channel: "board:1", event: "moved", data });
+}
+
+async function echo(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return JSON.stringify({ got: JSON.parse(Buffer.concat(chunks).toString()) });
+}
+
+beforeEach(async () => {
+  service = createServer((request, response) => {
+    void echo(request).then((body) => response.setHeader("content-type", "application/json").end(body));
+  }).listen(0, "127.0.0.1");
+  await once(service, "listening");
+  stores = createStores(undefined, quietLogger);
+  await stores.start();
+  const tokens = [
+    { name: "documents", token: apiToken, scopes: ["publish", "users", "rules"] },
+    { name: "gateway", token: relayToken, scopes: ["relay"] },
+  ];
+  const settings = {
+    PRIVATE_API_HOST: "127.0.0.1",
+    PRIVATE_API_PORT: "0",
+    PRIVATE_API_TOKENS: JSON.stringify(tokens),
+  };
+  const config = readPrivateApiConfig(settings, { embedded: true });
+  privateApi = createPrivateApi({ config, environment: {}, ...stores, logger: quietLogger });
+  await privateApi.start();
+  const url = `http://127.0.0.1:${(service.address() as AddressInfo).port}`;
+  const rules = {
+    services: { documents: { url, secret: `whsec_${Buffer.alloc(32, 7).toString("base64")}` } },
+    routes: [{ event: "doc.*", service: "documents", path: "/events/{event}", mode: "call" }],
+  };
+  await api("/v1/rules", rules, "PUT");
+  port = await freePort();
+  gateway = newGateway();
+  await gateway.start();
+  client = connect({ url: `http://127.0.0.1:${port}`, token, random: () => 0 });
+});
+
+afterEach(async () => {
+  client.close();
+  await gateway.stop();
+  await privateApi.stop();
+  await stores.stop();
+  service.close();
+});
+
+describe("client against the gateway", () => {
+  test("publications reach a subscribed channel in order, messages reach the user", async () => {
+    const board = client.channel("board:1");
+    const seen: unknown[] = [];
+    board.on("moved", (data) => seen.push(data));
+    const note = new Promise((resolve) => client.onMessage("note", resolve));
+    expect(await board.subscribe()).toMatchObject({ recovered: false, position: { offset: 0 } });
+    for (let data = 1; data <= 20; data++) await publish(data);
+    await api("/v1/users/ada/send", { event: "note", data: "hello" });
+    expect(await note).toBe("hello");
+    await eventually(() => seen.length === 20);
+    expect(seen).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
+    expect((await board.history({ after: 18, limit: 10 })).publications.map(({ data }) => data)).toEqual([19, 20]);
+  });
+
+  test("a call brings the service's answer, and the gateway's refusal where no route leads", async () => {
+    await reached(client, "connected");
+    expect(await client.call("doc.get", { id: 7 })).toEqual({ got: { id: 7 } });
+    await expect(client.call("nobody.listens")).rejects.toMatchObject({ code: "no_route", retryable: false });
+  });
+
+  test("a channel that the token does not allow is refused for good", async () => {
+    await expect(client.channel("other:1").subscribe()).rejects.toMatchObject({ code: "channel_not_allowed" });
+  });
+
+  test("what is published while the gateway is away arrives when it is back, each once and in order", async () => {
+    const board = client.channel("board:1");
+    const seen: unknown[] = [];
+    board.on("moved", (data) => seen.push(data));
+    await board.subscribe();
+    await publish(1);
+    await eventually(() => seen.length === 1);
+    await gateway.stop();
+    await reached(client, "waiting");
+    await publish(2);
+    await publish(3);
+    gateway = newGateway();
+    await gateway.start();
+    await eventually(() => seen.length === 3);
+    await publish(4);
+    await eventually(() => seen.length === 4);
+    expect(seen).toEqual([1, 2, 3, 4]);
+  });
+
+  test("a user whom the API disconnects stays away, or comes back where the API says so", async () => {
+    const first = await reached(client, "connected");
+    const gone = new Promise<string>((resolve) => {
+      const stop = client.onState((state) => {
+        stop();
+        resolve(state.status);
+      });
+    });
+    await api("/v1/users/ada/disconnect", { reason: "moved", reconnect: true });
+    expect(await gone).toBe("waiting");
+    const second = await reached(client, "connected");
+    expect(second.sessionId).not.toBe(first.sessionId);
+    await api("/v1/users/ada/disconnect", { reason: "banned" });
+    expect((await reached(client, "closed")).reason).toMatchObject({ code: "disconnected", message: "banned" });
+  });
+
+  test("a token that is not valid closes the client", async () => {
+    const stranger = connect({ url: `http://127.0.0.1:${port}`, token: "not a token" });
+    expect((await reached(stranger, "closed")).reason).toMatchObject({ code: "unauthenticated", retryable: false });
+  });
+});

@@ -1,0 +1,140 @@
+/** Gateways and private APIs as they run in production, within the test's process, on free ports. */
+import type { DestinationStream } from "pino";
+import { readGatewayConfig } from "../../gateway/config.ts";
+import { createGateway, type Gateway } from "../../gateway/gateway.ts";
+import { readPrivateApiConfig } from "../../private-api/config.ts";
+import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import { createLogger } from "../../shared/logging.ts";
+import type { RedisTarget } from "../../shared/redis/connect.ts";
+import { createStores, type Stores } from "../../shared/stores.ts";
+
+import { eventually } from "./eventually.ts";
+
+export const jwtSecret = "a secret of the test, long enough for HS256";
+export const serviceSecret = `whsec_${Buffer.from("a service's secret, 32 bytes long").toString("base64")}`;
+export const tokens = {
+  relay: "relay-token-of-the-test",
+  service: "service-token-of-the-test",
+  reader: "reader-token-of-the-test",
+};
+
+export interface Fleet {
+  readonly gateways: readonly Gateway[];
+  readonly privateApi: PrivateApi;
+  /** Where clients connect, one for each gateway. */
+  readonly urls: readonly string[];
+  readonly apiUrl: string;
+  /** Everything that was logged. */
+  readonly log: () => string;
+  /** Calls the private API; by default with a token that may do everything a service may. */
+  api(method: string, path: string, body?: unknown, options?: ApiOptions): Promise<ApiAnswer>;
+  stop(): Promise<void>;
+}
+
+export interface ApiOptions {
+  token?: string | null;
+  headers?: Record<string, string>;
+  /** Instead of a body that becomes JSON. */
+  text?: string;
+}
+
+export interface ApiAnswer {
+  status: number;
+  headers: Headers;
+  body: Record<string, unknown>;
+  text: string;
+}
+
+const privateApiTokens = JSON.stringify([
+  { name: "gateway", token: tokens.relay, scopes: ["relay"] },
+  { name: "service", token: tokens.service, scopes: ["publish", "users", "read", "rules"] },
+  { name: "reader", token: tokens.reader, scopes: ["read"] },
+]);
+
+/**
+ * @param options.target undefined: in memory, where there is one gateway only.
+ * @param options.rules put through the API, unless a RULES_FILE is given.
+ */
+export async function startFleet(options: {
+  target?: RedisTarget;
+  gateways?: number;
+  rules?: object;
+  environment?: Record<string, string>;
+}): Promise<Fleet> {
+  let log = "";
+  const destination: DestinationStream = { write: (line) => void (log += line) };
+  const logger = createLogger({ name: "fleet", level: "debug", destination });
+  const environment: Record<string, string> = {
+    GATEWAY_HOST: "127.0.0.1",
+    GATEWAY_PORT: "0",
+    GATEWAY_ADMIN_PORT: "0",
+    PRIVATE_API_HOST: "127.0.0.1",
+    PRIVATE_API_PORT: "0",
+    PRIVATE_API_TOKEN: tokens.relay,
+    PRIVATE_API_TOKENS: privateApiTokens,
+    AUTH_JWT_SECRET: jwtSecret,
+    SERVICE_SECRET: serviceSecret,
+    ...options.environment,
+  };
+  const begun: Service[] = [];
+  async function begin<S extends Service>(service: S): Promise<S> {
+    begun.push(service);
+    await service.start();
+    return service;
+  }
+  /** With Redis each program has connections of its own, as in production. */
+  const inMemory = options.target ? undefined : await begin(createStores(undefined, logger));
+  async function stores(): Promise<Stores> {
+    return inMemory ?? begin(createStores(options.target, logger));
+  }
+
+  const config = readPrivateApiConfig(environment, { embedded: true });
+  const privateApi = await begin(createPrivateApi({ config, environment, ...(await stores()), logger }));
+  const apiUrl = `http://127.0.0.1:${privateApi.door.port}`;
+
+  async function api(method: string, path: string, body?: unknown, given: ApiOptions = {}): Promise<ApiAnswer> {
+    const { token = tokens.service, headers = {}, text } = given;
+    const content = text ?? (body === undefined ? undefined : JSON.stringify(body));
+    const answer = await fetch(apiUrl + path, {
+      method,
+      headers: {
+        ...(token !== null && { authorization: `Bearer ${token}` }),
+        ...(content !== undefined && { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(content !== undefined && { body: content }),
+    });
+    const answered = await answer.text();
+    const isJson = answer.headers.get("content-type")?.includes("json") && !answered.includes("\n");
+    return {
+      status: answer.status,
+      headers: answer.headers,
+      text: answered,
+      body: isJson ? (JSON.parse(answered) as Record<string, unknown>) : {},
+    };
+  }
+
+  const gateways: Gateway[] = [];
+  for (let i = 0; i < (options.gateways ?? 1); i++) {
+    const settings = { ...environment, GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl };
+    const config = readGatewayConfig(settings, { embedded: true });
+    gateways.push(await begin(createGateway({ config, ...(await stores()), logger })));
+  }
+  if (options.rules) {
+    const stored = await api("PUT", "/v1/rules", options.rules);
+    if (stored.status !== 200) throw new Error(`the rules of the test are not valid: ${stored.text}`);
+    await eventually(() => gateways.every((gateway) => gateway.rulesVersion === stored.body["version"]));
+  }
+  return {
+    gateways,
+    privateApi,
+    urls: gateways.map((gateway) => `http://127.0.0.1:${gateway.publicDoor.port}`),
+    apiUrl,
+    log: () => log,
+    api,
+    stop: async () => {
+      for (const service of begun.toReversed()) await service.stop();
+    },
+  };
+}

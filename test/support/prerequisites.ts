@@ -1,0 +1,60 @@
+/**
+ * Makes sure that the programs the tests run against are there: Redis, Chromium, and Python with the libraries of
+ * another language's clients. As root it installs what is missing, otherwise it says what to install.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const packages: Record<string, () => boolean> = {
+  "redis-server": () => works("redis-server", "--version") && works("redis-cli", "--version"),
+  chromium: () => works("chromium", "--version"),
+  "python3-venv": () => works("python3", "-c", "import venv, ensurepip"),
+};
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const requirements = fileURLToPath(new URL("../../examples/python/requirements.txt", import.meta.url));
+const testRequirements = fileURLToPath(new URL("requirements.txt", import.meta.url));
+
+function works(command: string, ...args: string[]): boolean {
+  return spawnSync(command, args, { stdio: "ignore" }).status === 0;
+}
+
+function run(command: string, args: readonly string[], environment: Record<string, string> = {}): void {
+  process.stdout.write(`> ${command} ${args.join(" ")}\n`);
+  const { status } = spawnSync(command, args, {
+    cwd: root,
+    stdio: ["ignore", "ignore", "inherit"],
+    env: { ...process.env, ...environment },
+  });
+  if (status !== 0) fail(`failed: ${command} ${args.join(" ")}`);
+}
+
+function fail(message: string): never {
+  process.stderr.write(`${message}\n`);
+  process.exit(1);
+}
+
+function missingPackages(): string[] {
+  return Object.entries(packages)
+    .filter(([, isThere]) => !isThere())
+    .map(([name]) => name);
+}
+
+const missing = missingPackages();
+if (missing.length > 0) {
+  const command = `apt-get install -y --no-install-recommends ${missing.join(" ")}`;
+  if (process.getuid?.() !== 0 || !works("apt-get", "--version")) {
+    fail(`The tests need ${missing.join(", ")}. Install with:\n  sudo apt-get update && sudo ${command}`);
+  }
+  run("apt-get", ["update"]);
+  run("apt-get", command.split(" ").slice(1), { DEBIAN_FRONTEND: "noninteractive" });
+  const still = missingPackages();
+  if (still.length > 0) fail(`installed, and yet not there: ${still.join(", ")}`);
+}
+
+const python = `${root}.venv/bin/python`;
+const libraries = "import socketio, websocket, standardwebhooks, jwt";
+if (!existsSync(python) || !works(python, "-c", libraries)) {
+  run("python3", ["-m", "venv", ".venv"]);
+  run(python, ["-m", "pip", "install", "--quiet", "-r", requirements, "-r", testRequirements]);
+}

@@ -1,0 +1,342 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Channel, Client } from "../../client/src/index.ts";
+import { eventually } from "../support/eventually.ts";
+import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
+
+let gateway: FakeGateway;
+let client: Client;
+let board: Channel;
+let heard: [data: unknown, offset: number | undefined][];
+const { open, closeAll } = clientsOf(() => gateway);
+
+beforeEach(async () => {
+  gateway = new FakeGateway();
+  await gateway.start();
+  client = open();
+  board = client.channel("board:1");
+  heard = [];
+  board.on("moved", (data, meta) => heard.push([data, "offset" in meta ? meta.offset : undefined]));
+});
+afterEach(async () => {
+  closeAll();
+  await gateway.stop();
+});
+
+function publish(offset: number, data: unknown = `p${offset}`): void {
+  gateway.socket.emit("moved", data, { channel: "board:1", offset });
+}
+
+/** Resolves when everything sent so far has been delivered. */
+async function flushed(): Promise<void> {
+  const marker = new Promise((resolve) => {
+    const stop = client.onMessage("flushed", () => resolve(stop()));
+  });
+  gateway.socket.emit("flushed", null, { user: true });
+  await marker;
+}
+
+const publication = (offset: number) => ({ offset, event: "moved", data: `p${offset}` });
+
+describe("client channel", () => {
+  test("a subscription asked for before the connection is made with it", async () => {
+    expect(board.position).toBeNull();
+    gateway.positions.set("board:1", { epoch: "e1", offset: 4 });
+    expect(await board.subscribe()).toEqual({ recovered: false, position: { epoch: "e1", offset: 4 } });
+    expect(gateway.of("sync:subscribe").map(({ data }) => data)).toEqual([{ channel: "board:1" }]);
+    publish(5);
+    await flushed();
+    expect(heard).toEqual([["p5", 5]]);
+    expect(board.position).toEqual({ epoch: "e1", offset: 5 });
+  });
+
+  test("the same name is the same channel, subscribed once however often it is asked for", async () => {
+    expect(client.channel("board:1")).toBe(board);
+    const first = board.subscribe();
+    expect(board.subscribe()).toBe(first);
+    await first;
+    expect(board.subscribe()).toBe(first);
+    expect(gateway.of("sync:subscribe")).toHaveLength(1);
+  });
+
+  test("a name that is none is refused", () => {
+    expect(() => client.channel("Board 1")).toThrow(expect.objectContaining({ code: "invalid_request" }));
+  });
+
+  test("missed publications come first, in order, then live ones, even when all arrive in one piece", async () => {
+    gateway.onRequest = ({ answer, data }) => {
+      answer({
+        ok: true,
+        channel: data.channel,
+        position: { epoch: "e1", offset: 4 },
+        recovered: true,
+        publications: [publication(3), publication(4)],
+      });
+      for (let offset = 5; offset < 50; offset++) publish(offset);
+      return true;
+    };
+    const subscribed = await board.subscribe({ position: { epoch: "e1", offset: 2 } });
+    expect(subscribed).toEqual({ recovered: true, position: { epoch: "e1", offset: 4 } });
+    await flushed();
+    expect(heard.map(([, offset]) => offset)).toEqual(Array.from({ length: 47 }, (_, index) => index + 3));
+    expect(gateway.of("sync:subscribe")[0]?.data.position).toEqual({ epoch: "e1", offset: 2 });
+  });
+
+  test("a publication that was seen before is dropped, an ephemeral one is delivered and moves nothing", async () => {
+    await board.subscribe();
+    for (const offset of [1, 2, 2, 1, 3]) publish(offset);
+    gateway.socket.emit("moved", "now", { channel: "board:1" });
+    await flushed();
+    expect(heard).toEqual([
+      ["p1", 1],
+      ["p2", 2],
+      ["p3", 3],
+      ["now", undefined],
+    ]);
+    expect(board.position).toEqual({ epoch: "e1", offset: 3 });
+  });
+
+  test("after a reconnect it goes on from the last publication seen", async () => {
+    await board.subscribe();
+    publish(1);
+    await flushed();
+    gateway.onRequest = ({ answer, data }) => {
+      const position = { epoch: "e1", offset: 3 };
+      const publications = [publication(1), publication(2), publication(3)];
+      answer({ ok: true, channel: data.channel, position, recovered: true, publications });
+      return true;
+    };
+    gateway.cut();
+    const again = await gateway.request("sync:subscribe", 2);
+    expect(again.data).toEqual({ channel: "board:1", position: { epoch: "e1", offset: 1 } });
+    await eventually(() => heard.length === 3);
+    expect(heard.map(([, offset]) => offset)).toEqual([1, 2, 3]);
+  });
+
+  test("a gap that history cannot bridge after a reconnect is told by onResync", async () => {
+    await board.subscribe();
+    const position = { epoch: "e2", offset: 7 };
+    gateway.onRequest = ({ answer, data }) => {
+      answer({
+        ok: true,
+        channel: data.channel,
+        position,
+        recovered: false,
+        reason: "epoch_changed",
+        publications: [],
+      });
+      return true;
+    };
+    const resync = new Promise((resolve) => board.onResync(resolve));
+    gateway.cut();
+    expect(await resync).toEqual({ channel: "board:1", position, reason: "epoch_changed" });
+    publish(8);
+    await flushed();
+    expect(board.position).toEqual({ epoch: "e2", offset: 8 });
+  });
+
+  test("a first answer that recovers nothing is told by subscribe alone", async () => {
+    let resyncs = 0;
+    board.onResync(() => resyncs++);
+    const position = { epoch: "e1", offset: 900 };
+    gateway.onRequest = ({ answer }) => {
+      answer({ ok: true, channel: "board:1", position, recovered: false, reason: "history_trimmed", publications: [] });
+      return true;
+    };
+    const subscribed = await board.subscribe({ position: { epoch: "e1", offset: 2 } });
+    expect(subscribed).toEqual({ recovered: false, position, reason: "history_trimmed" });
+    expect(resyncs).toBe(0);
+  });
+
+  test("sync:resync moves the position, also backwards, and is told", async () => {
+    await board.subscribe();
+    publish(9);
+    const told = new Promise((resolve) => board.onResync(resolve));
+    const resync = { channel: "board:1", position: { epoch: "e1", offset: 5 }, reason: "position_ahead" };
+    gateway.socket.emit("sync:resync", resync);
+    publish(6);
+    expect(await told).toEqual(resync);
+    await flushed();
+    expect(heard.map(([, offset]) => offset)).toEqual([9, 6]);
+  });
+
+  test("sync:revoked ends the channel, also across a reconnect, until it is subscribed again", async () => {
+    await board.subscribe();
+    const ended = new Promise((resolve) => board.onEnd(resolve));
+    gateway.socket.emit("sync:revoked", { channel: "board:1", reason: "left the team" });
+    publish(1);
+    expect(await ended).toEqual({ channel: "board:1", code: "revoked", reason: "left the team" });
+    await flushed();
+    gateway.cut();
+    await reached(client, "waiting");
+    await reached(client, "connected");
+    expect(gateway.of("sync:subscribe")).toHaveLength(1);
+    await board.subscribe();
+    publish(2);
+    await flushed();
+    expect(heard).toEqual([["p2", 2]]);
+  });
+
+  test("a refusal for good rejects and ends the channel, and is not asked again", async () => {
+    gateway.onRequest = ({ answer }) => {
+      answer({ ok: false, error: { code: "channel_not_allowed", message: "no", retryable: false } });
+      return true;
+    };
+    const ended = new Promise((resolve) => board.onEnd(resolve));
+    await expect(board.subscribe()).rejects.toMatchObject({ code: "channel_not_allowed" });
+    expect(await ended).toEqual({ channel: "board:1", code: "channel_not_allowed", reason: "no" });
+    await flushed();
+    expect(gateway.of("sync:subscribe")).toHaveLength(1);
+  });
+
+  test("a retryable refusal is asked again until it is granted", async () => {
+    gateway.onRequest = (request) => {
+      if (gateway.of("sync:subscribe").length > 2) return gateway.grant(request);
+      const error = { code: "broker_unavailable", message: "later", retryable: true, retryAfterMs: 10 };
+      request.answer({ ok: false, error });
+      return true;
+    };
+    expect(await board.subscribe()).toMatchObject({ recovered: false });
+    expect(gateway.of("sync:subscribe")).toHaveLength(3);
+  });
+
+  test("a listener that throws keeps neither the others nor the position from going on", async () => {
+    const thrown: unknown[] = [];
+    const others = process.listeners("uncaughtException");
+    process.removeAllListeners("uncaughtException");
+    process.on("uncaughtException", (error) => thrown.push(error));
+    try {
+      const broken = client.channel("board:2");
+      const seen: unknown[] = [];
+      broken.on("moved", () => {
+        throw new Error("a bug of the application");
+      });
+      broken.on("moved", (data) => seen.push(data));
+      await broken.subscribe();
+      gateway.socket.emit("moved", "a", { channel: "board:2", offset: 1 });
+      gateway.socket.emit("moved", "b", { channel: "board:2", offset: 2 });
+      await flushed();
+      expect(seen).toEqual(["a", "b"]);
+      await eventually(() => thrown.length === 2);
+    } finally {
+      process.removeAllListeners("uncaughtException");
+      for (const listener of others) process.on("uncaughtException", listener);
+    }
+  });
+
+  test("history is read after an offset of the channel's own epoch", async () => {
+    await board.subscribe();
+    const position = { epoch: "e1", offset: 2 };
+    gateway.onRequest = ({ answer }) => (answer({ ok: true, position, publications: [publication(2)] }), true);
+    expect(await board.history({ after: 1, limit: 10 })).toEqual({ position, publications: [publication(2)] });
+    expect(gateway.of("sync:history")[0]?.data).toEqual({ channel: "board:1", epoch: "e1", after: 1, limit: 10 });
+    client.close();
+    await expect(board.history()).rejects.toMatchObject({ code: "closed" });
+  });
+});
+
+describe("client channel, when minds change quickly", () => {
+  test("unsubscribed while its subscribe is in flight, it delivers nothing and is left", async () => {
+    gateway.onRequest = () => false;
+    await reached(client, "connected");
+    const subscribed = board.subscribe();
+    const subscribe = await gateway.request("sync:subscribe");
+    board.unsubscribe();
+    await expect(subscribed).rejects.toMatchObject({ code: "unsubscribed" });
+    const position = { epoch: "e1", offset: 1 };
+    subscribe.answer({ ok: true, channel: "board:1", position, recovered: true, publications: [publication(1)] });
+    publish(2);
+    (await gateway.request("sync:unsubscribe")).answer({ ok: true });
+    await flushed();
+    expect(heard).toEqual([]);
+  });
+
+  test("left and asked for again, one request at a time brings it to the last wish", async () => {
+    gateway.onRequest = () => false;
+    await reached(client, "connected");
+    void board.subscribe();
+    const first = await gateway.request("sync:subscribe");
+    board.unsubscribe();
+    void board.subscribe();
+    board.unsubscribe();
+    const last = board.subscribe({ position: { epoch: "e1", offset: 5 } });
+    expect(gateway.requests).toHaveLength(1);
+    gateway.onRequest = (request) => gateway.grant(request);
+    gateway.grant(first);
+    expect(await last).toMatchObject({ recovered: true });
+    expect(gateway.requests.map(({ event, data }) => [event, data.position])).toEqual([
+      ["sync:subscribe", undefined],
+      ["sync:unsubscribe", undefined],
+      ["sync:subscribe", { epoch: "e1", offset: 5 }],
+    ]);
+  });
+
+  test("a subscribe whose connection is lost is asked again on the next, and its promise kept", async () => {
+    gateway.onRequest = () => false;
+    await reached(client, "connected");
+    const subscribed = board.subscribe({ position: { epoch: "e1", offset: 3 } });
+    await gateway.request("sync:subscribe");
+    gateway.onRequest = (request) => gateway.grant(request);
+    gateway.cut();
+    expect(await subscribed).toMatchObject({ recovered: true });
+    const asked = gateway.of("sync:subscribe").map(({ data }) => data.position);
+    expect(asked).toEqual([
+      { epoch: "e1", offset: 3 },
+      { epoch: "e1", offset: 3 },
+    ]);
+  });
+
+  test("a listener that leaves the channel during a replay hears no more of it", async () => {
+    board.on("moved", () => board.unsubscribe());
+    gateway.onRequest = (request) => {
+      const publications = [publication(1), publication(2), publication(3)];
+      const position = { epoch: "e1", offset: 3 };
+      if (request.event !== "sync:subscribe") return gateway.grant(request);
+      request.answer({ ok: true, channel: "board:1", position, recovered: true, publications });
+      return true;
+    };
+    await expect(board.subscribe({ position: { epoch: "e1", offset: 0 } })).rejects.toMatchObject({
+      code: "unsubscribed",
+    });
+    await gateway.request("sync:unsubscribe");
+    expect(heard).toEqual([["p1", 1]]);
+  });
+
+  test("a listener that asks anew during a replay begins where it says", async () => {
+    const start = { epoch: "e1", offset: 0 };
+    const stop = board.on("moved", () => {
+      stop();
+      board.unsubscribe();
+      void board.subscribe({ position: start });
+    });
+    gateway.onRequest = (request) => {
+      if (gateway.of("sync:subscribe").length > 1 || request.event !== "sync:subscribe") return gateway.grant(request);
+      const position = { epoch: "e1", offset: 3 };
+      request.answer({ ok: true, channel: "board:1", position, recovered: true, publications: [publication(3)] });
+      return true;
+    };
+    void board.subscribe({ position: { epoch: "e1", offset: 2 } });
+    expect((await gateway.request("sync:subscribe", 2)).data.position).toEqual(start);
+  });
+
+  test("a channel first asked for by a listener of the connected state is subscribed once", async () => {
+    const asked = new Promise((resolve) => {
+      client.onState((state) => {
+        if (state.status === "connected") resolve(client.channel("board:9").subscribe());
+      });
+    });
+    await asked;
+    expect(gateway.of("sync:subscribe")).toHaveLength(1);
+  });
+
+  test("closing the client rejects what is still asked for and delivers nothing more", async () => {
+    await board.subscribe();
+    const other = client.channel("board:2");
+    gateway.onRequest = () => false;
+    const pending = other.subscribe();
+    client.close();
+    publish(1);
+    await expect(pending).rejects.toMatchObject({ code: "closed" });
+    await expect(board.subscribe()).rejects.toMatchObject({ code: "closed" });
+    expect(heard).toEqual([]);
+  });
+});

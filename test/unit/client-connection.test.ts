@@ -1,0 +1,303 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { ClientState } from "../../client/src/index.ts";
+import { eventually } from "../support/eventually.ts";
+import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
+
+let gateway: FakeGateway;
+const { open, closeAll } = clientsOf(() => gateway);
+
+beforeEach(async () => {
+  gateway = new FakeGateway();
+  await gateway.start();
+});
+afterEach(async () => {
+  closeAll();
+  await gateway.stop();
+});
+
+/** Statuses from now on. */
+function statusesOf(client: ReturnType<typeof open>): ClientState["status"][] {
+  const statuses: ClientState["status"][] = [];
+  client.onState((state) => statuses.push(state.status));
+  return statuses;
+}
+
+describe("client connecting", () => {
+  test("a client is connected once it is welcomed, and says who and where it is", async () => {
+    const client = open();
+    expect(client.state).toEqual({ status: "connecting" });
+    expect(await reached(client, "connected")).toEqual({
+      status: "connected",
+      sessionId: "s1",
+      user: "ada",
+      node: "n1",
+    });
+    expect(gateway.handshakes).toEqual([{ token: "token", protocol: 1 }]);
+  });
+
+  test("the token callback is asked before each try, and the resume token is presented once there is one", async () => {
+    gateway.welcome = { resumeToken: "resume-me" };
+    let asked = 0;
+    const client = open({ token: async () => `token-${++asked}` });
+    await reached(client, "connected");
+    gateway.cut();
+    await eventually(() => gateway.handshakes.length === 2);
+    expect(gateway.handshakes).toEqual([
+      { token: "token-1", protocol: 1 },
+      { token: "token-2", protocol: 1, resume: "resume-me" },
+    ]);
+  });
+
+  test("a token callback that fails is asked again later", async () => {
+    let asked = 0;
+    const client = open({
+      token: () => {
+        if (++asked === 1) throw new Error("offline");
+        return "token";
+      },
+    });
+    const waiting = await reached(client, "waiting");
+    expect(waiting.reason).toMatchObject({ code: "token_unavailable", retryable: true });
+    await reached(client, "connected");
+    expect(gateway.handshakes).toHaveLength(1);
+  });
+
+  test("a retryable refusal is tried again after its retryAfterMs", async () => {
+    gateway.refusals.push({ code: "at_capacity", message: "full", retryable: true, retryAfterMs: 150 });
+    const client = open();
+    const waiting = await reached(client, "waiting");
+    expect(waiting).toMatchObject({ retryInMs: 150, reason: { code: "at_capacity", retryAfterMs: 150 } });
+    await reached(client, "connected");
+    expect(gateway.handshakes).toHaveLength(2);
+  });
+
+  test("a refusal that is not retryable closes the client with its code", async () => {
+    gateway.refusals.push({ code: "forbidden", message: "not you", retryable: false });
+    const client = open();
+    const subscribed = client.channel("board:1").subscribe();
+    const { reason } = await reached(client, "closed");
+    expect(reason).toMatchObject({ code: "forbidden", message: "not you", retryable: false });
+    await expect(subscribed).rejects.toBe(reason);
+    await expect(client.call("x")).rejects.toBe(reason);
+    await expect(client.channel("board:2").subscribe()).rejects.toBe(reason);
+  });
+
+  test("an expired token is replaced at once", async () => {
+    gateway.refusals.push({ code: "token_expired", message: "expired", retryable: true });
+    let asked = 0;
+    const client = open({ token: () => `token-${++asked}`, random: () => 0.99 });
+    expect(await reached(client, "waiting")).toMatchObject({ retryInMs: 0, reason: { code: "token_expired" } });
+    await reached(client, "connected");
+    expect(gateway.handshakes.map((auth) => auth["token"])).toEqual(["token-1", "token-2"]);
+  });
+
+  test("an expired token that cannot be replaced closes the client", async () => {
+    gateway.refusals.push({ code: "token_expired", message: "expired", retryable: true });
+    const { reason } = await reached(open({ token: "fixed" }), "closed");
+    expect(reason.code).toBe("token_expired");
+    expect(gateway.handshakes).toHaveLength(1);
+  });
+
+  test("a gateway that cannot be reached is tried until it can", async () => {
+    const { url } = gateway;
+    await gateway.stop();
+    const client = open({ url });
+    const waiting = await reached(client, "waiting");
+    expect(waiting.reason).toMatchObject({ code: "connection_lost", retryable: true });
+    gateway = new FakeGateway();
+    await gateway.start(Number(new URL(url).port));
+    await reached(client, "connected");
+  });
+});
+
+describe("client after a loss", () => {
+  test("the first try is at a random moment in the window of the welcome", async () => {
+    gateway.welcome = { reconnect: { minDelayMs: 40, windowMs: 100 } };
+    const client = open({ random: () => 0.5 });
+    await reached(client, "connected");
+    gateway.cut();
+    expect(await reached(client, "waiting")).toMatchObject({ retryInMs: 90, reason: { code: "connection_lost" } });
+    expect(await reached(client, "connected")).toMatchObject({ sessionId: "s2" });
+  });
+
+  test("a dismissal with reconnect comes back after its retryAfterMs", async () => {
+    const client = open();
+    await reached(client, "connected");
+    const told = { code: "draining", reason: "deploy", reconnect: true, retryAfterMs: 120 };
+    gateway.socket.emit("sync:disconnect", told);
+    const waiting = await reached(client, "waiting");
+    expect(waiting).toMatchObject({ retryInMs: 120, reason: { code: "draining", message: "deploy" } });
+    expect(await reached(client, "connected")).toMatchObject({ sessionId: "s2" });
+  });
+
+  test("a dismissed client that comes back leaves without a DISCONNECT packet, so that its session can be resumed", async () => {
+    const client = open();
+    await reached(client, "connected");
+    const left = new Promise<string>((resolve) => gateway.socket.once("disconnect", resolve));
+    gateway.socket.emit("sync:disconnect", { code: "draining", reason: "deploy", reconnect: true });
+    expect(await left).toBe("transport close");
+  });
+
+  test("a dismissal without reconnect closes the client", async () => {
+    const client = open();
+    await reached(client, "connected");
+    gateway.socket.emit("sync:disconnect", { code: "disconnected", reason: "banned", reconnect: false });
+    const { reason } = await reached(client, "closed");
+    expect(reason).toMatchObject({ code: "disconnected", message: "banned", retryable: false });
+  });
+
+  test("a DISCONNECT packet closes the client even without a word before it", async () => {
+    const client = open();
+    await reached(client, "connected");
+    gateway.socket.disconnect();
+    expect((await reached(client, "closed")).reason.code).toBe("disconnected");
+  });
+
+  test("close is for good, says goodbye, and may be called twice", async () => {
+    const client = open();
+    await reached(client, "connected");
+    const left = new Promise<string>((resolve) => gateway.socket.once("disconnect", resolve));
+    const statuses = statusesOf(client);
+    client.close();
+    client.close();
+    expect(client.state).toMatchObject({ status: "closed", reason: { code: "closed" } });
+    expect(await left).toBe("client namespace disconnect");
+    expect(statuses).toEqual(["closed"]);
+  });
+
+  test("a client closed while its token is awaited never connects", async () => {
+    let giveToken!: (token: string) => void;
+    const token = new Promise<string>((resolve) => (giveToken = resolve));
+    const client = open({ token: () => token });
+    client.close();
+    giveToken("token");
+    const other = open();
+    await reached(other, "connected");
+    expect(gateway.handshakes).toHaveLength(1);
+  });
+});
+
+describe("client token refresh", () => {
+  test("the token is refreshed before it expires, and the new resume token is the one presented later", async () => {
+    gateway.welcome = { expiresAt: Date.now() + 1_500, resumeToken: "old" };
+    let asked = 0;
+    const client = open({ token: () => `token-${++asked}` });
+    gateway.onRequest = ({ answer }) => {
+      gateway.welcome = {};
+      answer({ ok: true, expiresAt: Date.now() + 3_600_000, resumeToken: "new" });
+      return true;
+    };
+    const refresh = await gateway.request("sync:refresh");
+    expect(refresh.data).toEqual({ token: "token-2" });
+    expect(client.state.status).toBe("connected");
+    await expect(client.call("after.refresh")).resolves.toBeUndefined();
+    gateway.cut();
+    await eventually(() => gateway.handshakes.length === 2);
+    expect(gateway.handshakes[1]).toMatchObject({ token: "token-3", resume: "new" });
+  });
+
+  test("a refresh that is refused is tried again", async () => {
+    gateway.welcome = { expiresAt: Date.now() + 2_500 };
+    gateway.onRequest = ({ answer }) => {
+      const error = { code: "broker_unavailable", message: "later", retryable: true };
+      answer({ ok: false, error });
+      return true;
+    };
+    open();
+    await gateway.request("sync:refresh", 2);
+  });
+});
+
+describe("client calls", () => {
+  test("a call resolves with the service's answer; id and timeoutMs travel beside the data", async () => {
+    const client = open();
+    await reached(client, "connected");
+    expect(await client.call("doc.echo", { a: 1 }, { id: "i1", timeoutMs: 900 })).toEqual({ a: 1 });
+    expect(await client.call("doc.echo")).toBeNull();
+    const [first, second] = gateway.of("doc.echo");
+    expect(first).toMatchObject({ data: { a: 1 }, options: { id: "i1", timeoutMs: 900 } });
+    expect(second).toMatchObject({ data: null, options: undefined });
+  });
+
+  test("a refused call rejects with all that the gateway says", async () => {
+    const client = open();
+    await reached(client, "connected");
+    const error = { code: "rate_limited", message: "slow down", retryable: true, retryAfterMs: 70, status: 429 };
+    gateway.onRequest = ({ answer }) => (answer({ ok: false, error }), true);
+    await expect(client.call("doc.get", {})).rejects.toMatchObject({ name: "TidegateError", ...error });
+  });
+
+  test("a call while there is no connection is refused at once and never sent later", async () => {
+    const client = open();
+    await expect(client.call("doc.edit", 1)).rejects.toMatchObject({ code: "not_connected", retryable: true });
+    await reached(client, "connected");
+    gateway.welcome = { sessionId: "again" };
+    gateway.cut();
+    await reached(client, "waiting");
+    await expect(client.call("doc.edit", 2)).rejects.toMatchObject({ code: "not_connected" });
+    await reached(client, "connected");
+    await client.call("doc.edit", 3);
+    expect(gateway.of("doc.edit").map(({ data }) => data)).toEqual([3]);
+  });
+
+  test("a call in flight when the connection is lost fails as outcome unknown and is not repeated", async () => {
+    gateway.onRequest = () => false;
+    const client = open();
+    await reached(client, "connected");
+    const call = client.call("doc.edit", 1);
+    await gateway.request("doc.edit");
+    gateway.cut();
+    await expect(call).rejects.toMatchObject({ code: "upstream_timeout", retryable: true });
+    await reached(client, "connected");
+    gateway.onRequest = (request) => gateway.grant(request);
+    await client.call("doc.edit", 2);
+    expect(gateway.of("doc.edit").map(({ data }) => data)).toEqual([1, 2]);
+  });
+
+  test("a call that is never answered fails soon after its timeoutMs", async () => {
+    gateway.onRequest = () => false;
+    const client = open();
+    await reached(client, "connected");
+    await expect(client.call("doc.get", 1, { timeoutMs: 1 })).rejects.toMatchObject({ code: "upstream_timeout" });
+    expect(client.state.status).toBe("connected");
+  });
+
+  test("what would break the connection is refused before it is sent", async () => {
+    gateway.welcome = { maxPayloadBytes: 10 };
+    const client = open();
+    await reached(client, "connected");
+    for (const event of ["sync:subscribe", "disconnecting", "connect", ""]) {
+      await expect(client.call(event)).rejects.toMatchObject({ code: "invalid_request", retryable: false });
+    }
+    await expect(client.call("doc.edit", "12345678é")).rejects.toMatchObject({ code: "payload_too_large" });
+    expect(await client.call("doc.edit", "12345678")).toBe("12345678");
+  });
+});
+
+describe("client messages to the user", () => {
+  test("a message reaches the listeners of its event until they are taken away", async () => {
+    const client = open();
+    await reached(client, "connected");
+    const heard: unknown[] = [];
+    const stop = client.onMessage("note", (data, meta) => {
+      heard.push([data, meta]);
+      stop();
+    });
+    const last = new Promise((resolve) => client.onMessage("last", resolve));
+    client.channel("board:1").on("note", () => heard.push("wrong"));
+    gateway.socket.emit("note", { a: 1 }, { user: true });
+    gateway.socket.emit("note", { a: 2 }, { user: true });
+    gateway.socket.emit("sync:news", { a: 3 }, { user: true });
+    gateway.socket.emit("last", 0, { user: true });
+    await last;
+    expect(heard).toEqual([[{ a: 1 }, { user: true }]]);
+  });
+
+  test("an event named by a number keeps its name", async () => {
+    const client = open();
+    await reached(client, "connected");
+    const heard = new Promise((resolve) => client.onMessage("42", resolve));
+    gateway.socket.emit(42 as never, "answer", { user: true });
+    expect(await heard).toBe("answer");
+  });
+});

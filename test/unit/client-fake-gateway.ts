@@ -1,0 +1,134 @@
+/** A Socket.IO server that speaks the wire contract as the test tells it to, on real sockets. */
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Server, type Socket } from "socket.io";
+import { type Client, type ClientOptions, type ClientState, connect } from "../../client/src/index.ts";
+import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
+import type { Ack, Position, Welcome } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
+
+export interface Request {
+  event: string;
+  /** Of the gateway's own requests; what else is sent may be anything. */
+  data: { channel: string; position?: Position };
+  options: unknown;
+  socket: Socket;
+  /** What the test does not answer stays open. */
+  answer(ack: Ack<Record<string, unknown>>): void;
+}
+
+export class FakeGateway {
+  /** Everything the clients have emitted, in order. */
+  readonly requests: Request[] = [];
+  /** `auth` of every handshake, the refused ones too. */
+  readonly handshakes: Record<string, unknown>[] = [];
+  readonly sockets: Socket[] = [];
+  /** Used up one by one by the next handshakes. */
+  readonly refusals: ConnectRefusal[] = [];
+  readonly positions = new Map<string, Position>();
+  welcome: Partial<Welcome> = {};
+  /** Answers a request, or returns false to leave it to the test. */
+  onRequest: (request: Request) => boolean = () => this.grant(this.requests.at(-1) as Request);
+  url = "";
+  readonly #http = createServer();
+  readonly #io = new Server(this.#http, { transports: ["websocket"] });
+
+  async start(port = 0): Promise<void> {
+    this.#io.use((socket, next) => {
+      this.handshakes.push(socket.handshake.auth);
+      const refusal = this.refusals.shift();
+      next(refusal && Object.assign(new Error(refusal.message), { data: refusal }));
+    });
+    this.#io.on("connection", (socket) => {
+      this.sockets.push(socket);
+      socket.onAny((event: string, data: Request["data"], ...rest: unknown[]) => {
+        const answer = rest.pop() as Request["answer"];
+        const request = { event, data, options: rest[0], socket, answer };
+        this.requests.push(request);
+        this.onRequest(request);
+      });
+      socket.emit("sync:welcome", {
+        protocol: 1,
+        node: "n1",
+        sessionId: `s${this.sockets.length}`,
+        user: "ada",
+        resumed: false,
+        resumeToken: null,
+        expiresAt: Date.now() + 3_600_000,
+        maxPayloadBytes: 65_536,
+        reconnect: { minDelayMs: 0, windowMs: 0 },
+        ...this.welcome,
+      } satisfies Welcome);
+    });
+    this.#http.listen(port, "127.0.0.1");
+    await once(this.#http, "listening");
+    this.url = `http://127.0.0.1:${(this.#http.address() as AddressInfo).port}`;
+  }
+
+  async stop(): Promise<void> {
+    await this.#io.close();
+  }
+
+  /** Subscribes wherever asked, nothing to replay; answers anything else with its own data. */
+  grant({ event, data, answer }: Request): true {
+    if (event === "sync:subscribe") {
+      const position = this.positions.get(data.channel) ?? { epoch: "e1", offset: 0 };
+      answer({ ok: true, channel: data.channel, position, recovered: data.position !== undefined, publications: [] });
+    } else answer({ ok: true, data });
+    return true;
+  }
+
+  get socket(): Socket {
+    return this.sockets.at(-1) as Socket;
+  }
+
+  of(event: string): Request[] {
+    return this.requests.filter((request) => request.event === event);
+  }
+
+  /** The `count`th request with that event. */
+  async request(event: string, count = 1): Promise<Request> {
+    await eventually(() => this.of(event).length >= count);
+    return this.of(event)[count - 1] as Request;
+  }
+
+  /** Ends the transport as a crash does: no DISCONNECT packet. */
+  cut(): void {
+    this.socket.conn.close();
+  }
+}
+
+/** Resolves with the next state of that kind, or the present one. */
+export function reached<Status extends ClientState["status"]>(
+  client: Client,
+  status: Status,
+): Promise<Extract<ClientState, { status: Status }>> {
+  return new Promise((resolve) => {
+    const look = (state: ClientState): void => {
+      if (state.status !== status) return;
+      stop();
+      resolve(state as Extract<ClientState, { status: Status }>);
+    };
+    const stop = client.onState(look);
+    look(client.state);
+  });
+}
+
+/** Clients without jitter, unless asked for, that `closeAll` closes. */
+export function clientsOf(gateway: () => FakeGateway): {
+  open(options?: Partial<ClientOptions>): Client;
+  closeAll(): void;
+} {
+  const clients: Client[] = [];
+  return {
+    open: (options) => {
+      const client = connect({ url: gateway().url, token: () => "token", random: () => 0, ...options });
+      clients.push(client);
+      return client;
+    },
+    closeAll: () => {
+      for (const client of clients.splice(0)) client.close();
+    },
+  };
+}

@@ -1,0 +1,73 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { backoffDelayMs, refreshDelayMs, RetrySchedule } from "../../client/src/timing.ts";
+
+const fraction = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+const policy = { minDelayMs: 500, windowMs: 60_000 };
+
+describe("client retry timing", () => {
+  test("backoff is spread over the whole of a bound that doubles up to 30 s", () => {
+    expect(backoffDelayMs(0, () => 0)).toBe(0);
+    expect([0, 1, 2, 4, 5, 50, 5_000].map((failures) => backoffDelayMs(failures, () => 0.5))).toEqual([
+      500, 1_000, 2_000, 8_000, 15_000, 15_000, 15_000,
+    ]);
+  });
+
+  test("a working connection that breaks is followed by a try at a random moment in its window", () => {
+    fc.assert(
+      fc.property(fraction, (random) => {
+        const schedule = new RetrySchedule(() => random);
+        schedule.connectionEnded(3_600_000);
+        expect(schedule.nextDelayMs({ policy })).toBe(500 + random * 60_000);
+      }),
+    );
+  });
+
+  test("a connection that does not last leaves the backoff as it was, one that lasts resets it", () => {
+    const schedule = new RetrySchedule(() => 0.5);
+    const small = { minDelayMs: 0, windowMs: 0 };
+    const breakAfter = (lastedMs: number): number => {
+      schedule.connectionEnded(lastedMs);
+      return schedule.nextDelayMs({ policy: small });
+    };
+    expect([9_999, 9_999, 9_999].map(breakAfter)).toEqual([0, 1_000, 2_000]);
+    expect(breakAfter(10_000)).toBe(0);
+  });
+
+  test("a break right after a reconnect never comes back before the window says so", () => {
+    fc.assert(
+      fc.property(fraction, fc.nat(20), (random, failures) => {
+        const schedule = new RetrySchedule(() => random);
+        for (let failure = 0; failure < failures; failure++) schedule.nextDelayMs({});
+        expect(schedule.nextDelayMs({ policy })).toBeGreaterThanOrEqual(500 + random * 60_000);
+      }),
+    );
+  });
+
+  test("the gateway's retryAfterMs is kept to, but for a busy loop and the longest timer", () => {
+    const schedule = new RetrySchedule(() => 0.5);
+    const delays = [4_000, 0, 1e12].map((retryAfterMs) => schedule.nextDelayMs({ retryAfterMs, policy }));
+    expect(delays).toEqual([4_000, 100, 2 ** 31 - 1]);
+  });
+
+  test("an expired token is replaced at once, a second time only after the backoff", () => {
+    const schedule = new RetrySchedule(() => 0.5);
+    const expired = { tokenExpired: true };
+    expect([expired, expired, expired].map((setback) => schedule.nextDelayMs(setback))).toEqual([0, 1_000, 2_000]);
+  });
+
+  test("a token is refreshed before it expires, with time left for another try", () => {
+    fc.assert(
+      fc.property(fraction, fc.integer({ min: 2_000, max: 2 ** 40 }), (random, remainingMs) => {
+        const delayMs = refreshDelayMs(remainingMs, () => random);
+        expect(delayMs).toBeLessThanOrEqual(remainingMs * 0.9);
+        expect(delayMs).toBeGreaterThanOrEqual(1_000);
+        expect(delayMs).toBeLessThan(2 ** 31);
+      }),
+    );
+  });
+
+  test("a clock that says the token has expired already makes no busy loop", () => {
+    expect(refreshDelayMs(-1, () => 0)).toBe(30_000);
+  });
+});
