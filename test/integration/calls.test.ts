@@ -1,0 +1,342 @@
+/** Events of clients: which service gets them, with what, and what its answer becomes. */
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { decodeJwt, jwtVerify } from "jose";
+import { Webhook } from "standardwebhooks";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
+import { freePort } from "../support/processes.ts";
+import { closeClients, connectClient, type StockClient, userToken } from "../support/stock-client.ts";
+
+let fleet: Fleet;
+let service: HttpService;
+const newSecret = `whsec_${Buffer.from("the next secret of that service!").toString("base64")}`;
+
+beforeAll(async () => {
+  service = await startService();
+  const silent = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const silentPort = (silent.address() as AddressInfo).port;
+  silent.unref();
+  const route = (event: string, name: string, path = "/events"): object => ({
+    event,
+    service: name,
+    path,
+    mode: "call",
+  });
+  fleet = await startFleet({
+    rules: {
+      services: {
+        documents: { url: `${service.url}/base`, secret: serviceSecret, timeoutMs: 1_000 },
+        rotating: { url: service.url, secrets: [newSecret, "env:SERVICE_SECRET"] },
+        narrow: { url: service.url, secret: serviceSecret, maxInFlight: 1, timeoutMs: 10_000 },
+        gone: { url: `http://127.0.0.1:${await freePort()}`, secret: serviceSecret },
+        cutting: { url: `http://127.0.0.1:${silentPort}`, secret: serviceSecret },
+      },
+      routes: [
+        route("doc.*", "documents", "/events/{event}"),
+        route("doc.edit", "documents", "/edits"),
+        route("doc.edit.*", "documents", "/deep"),
+        route("rotating", "rotating"),
+        route("narrow", "narrow"),
+        route("gone", "gone"),
+        route("cutting", "cutting"),
+        route("error", "documents", "/error"),
+      ],
+    },
+  });
+});
+afterEach(closeClients);
+afterAll(async () => {
+  await fleet.stop();
+  await service.stop();
+});
+
+async function newClient(claims: Record<string, unknown> = {}): Promise<StockClient> {
+  service.answer = (request, response) =>
+    answerJson(response, { path: request.path, body: JSON.parse(request.body) as unknown });
+  return connectClient(fleet.urls[0] ?? "", claims);
+}
+
+test("CALL-1: the body is the client's data and nothing else; the answer is the ack", async () => {
+  const client = await newClient();
+  const ack = await client.request("doc.open", { id: 7, text: "ä ✓ \u2028" });
+  expect(ack).toEqual({ ok: true, data: { path: "/base/events/doc.open", body: { id: 7, text: "ä ✓ \u2028" } } });
+  expect((await client.request("doc.open")).data).toMatchObject({ body: null });
+});
+
+test("CALL-2: an exact route wins, then the longest prefix", async () => {
+  const client = await newClient();
+  const pathOf = async (event: string): Promise<unknown> =>
+    ((await client.request(event, 1)).data as { path: string }).path;
+  expect(await pathOf("doc.edit")).toBe("/base/edits");
+  expect(await pathOf("doc.edit.title")).toBe("/base/deep");
+  expect(await pathOf("doc.a:b")).toBe("/base/events/doc.a%3Ab");
+});
+
+test("CALL-3: the request is a CloudEvent that names event, user, session and tenant", async () => {
+  const user = "Ada Ünlü 100%";
+  const client = await newClient({ sub: user, tenant: "acme" });
+  await client.request("doc.open", {}, { timeoutMs: 400 });
+  const headers = service.requests.at(-1)?.headers ?? {};
+  expect(headers).toMatchObject({
+    "content-type": "application/json",
+    "ce-specversion": "1.0",
+    "ce-type": "doc.open",
+    "ce-source": "/tidegate/socket",
+    "ce-session": client.welcome.sessionId,
+    "ce-tenant": "acme",
+    traceparent: expect.stringMatching(/^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$/) as string,
+  });
+  expect(decodeURIComponent(String(headers["ce-subject"]))).toBe(user);
+  expect(Date.parse(String(headers["ce-time"]))).toBeGreaterThan(Date.now() - 60_000);
+  expect(headers["webhook-id"]).toBe(headers["ce-id"]);
+  expect(headers["ce-id"]).not.toContain(".");
+  expect(Number(headers["tidegate-timeout-ms"])).toBeLessThanOrEqual(400);
+});
+
+test("CALL-4: ordinary libraries check the signature and the caller's identity", async () => {
+  const client = await newClient({ tenant: "acme", role: "editor" });
+  await client.request("doc.open", { text: "signed" });
+  const { headers, body } = service.requests.at(-1) ?? { headers: {}, body: "" };
+  const webhook = new Webhook(serviceSecret);
+  expect(webhook.verify(body, headers as Record<string, string>)).toEqual({ text: "signed" });
+  expect(() => webhook.verify(`${body} `, headers as Record<string, string>)).toThrow();
+  const token = String(headers["authorization"]).replace("Bearer ", "");
+  const { payload } = await jwtVerify(token, new TextEncoder().encode(serviceSecret), { audience: "documents" });
+  expect(payload).toMatchObject({
+    sub: "ada",
+    sid: client.welcome.sessionId,
+    tenant: "acme",
+    claims: { role: "editor" },
+  });
+  expect(payload.exp).toBeGreaterThan(Date.now() / 1000);
+});
+
+test("CALL-5: during rotation the request is signed with each secret, the identity with the first", async () => {
+  const client = await newClient();
+  await client.request("rotating", {});
+  const { headers, body } = service.requests.at(-1) ?? { headers: {}, body: "" };
+  for (const secret of [newSecret, serviceSecret]) {
+    expect(new Webhook(secret).verify(body, headers as Record<string, string>)).toEqual({});
+  }
+  const token = String(headers["authorization"]).replace("Bearer ", "");
+  const [head = "", payload = "", signature] = token.split(".");
+  expect(createHmac("sha256", newSecret).update(`${head}.${payload}`).digest("base64url")).toBe(signature);
+  expect(decodeJwt(token).aud).toBe("rotating");
+});
+
+test("CALL-6: the same id of the same user gives the same ce-id, another's does not", async () => {
+  const [ada, grace] = [await newClient(), await newClient({ sub: "grace" })];
+  const idOf = async (client: StockClient, options: object): Promise<unknown> => {
+    await client.request("doc.open", {}, options);
+    return service.requests.at(-1)?.headers["ce-id"];
+  };
+  const first = await idOf(ada, { id: "order.1" });
+  expect(first).not.toContain(".");
+  expect(await idOf(ada, { id: "order.1" })).toBe(first);
+  const others = [await idOf(ada, { id: "order.2" }), await idOf(grace, { id: "order.1" }), await idOf(ada, {})];
+  expect(new Set([first, ...others]).size).toBe(4);
+});
+
+describe("what a service answers", () => {
+  const json = "application/json";
+  test.for<[string, number, Record<string, string>, string, object]>([
+    ["204", 204, {}, "", { ok: true, data: null }],
+    ["JSON null", 200, { "content-type": json }, "null", { ok: true, data: null }],
+    [
+      "JSON over several lines",
+      201,
+      { "content-type": json },
+      '{\n "a": [1,\n2]\n}\n',
+      { ok: true, data: { a: [1, 2] } },
+    ],
+    [
+      "2xx that is not JSON",
+      200,
+      {},
+      "<html>",
+      { error: { code: "upstream_bad_response", retryable: false, status: 200 } },
+    ],
+    ["2xx without a body", 200, {}, "", { error: { code: "upstream_bad_response", retryable: false } }],
+    [
+      "a redirect",
+      302,
+      { location: "/" },
+      "",
+      { error: { code: "upstream_bad_response", retryable: false, status: 302 } },
+    ],
+    ["400", 400, {}, "no", { error: { code: "upstream_rejected", retryable: false, status: 400 } }],
+    [
+      "422 with its own code",
+      422,
+      { "content-type": json },
+      '{"code":"card_locked","message":"locked by Grace","more":1}',
+      { error: { code: "card_locked", message: "locked by Grace", retryable: false, status: 422 } },
+    ],
+    [
+      "429",
+      429,
+      { "retry-after": "3" },
+      "",
+      { error: { code: "rate_limited", retryable: true, retryAfterMs: 3_000, status: 429 } },
+    ],
+    [
+      "503",
+      503,
+      { "retry-after": "2" },
+      "",
+      { error: { code: "upstream_failed", retryable: true, retryAfterMs: 2_000, status: 503 } },
+    ],
+    ["500", 500, {}, "", { error: { code: "upstream_failed", retryable: true, status: 500 } }],
+  ])("CALL-7: %s", async ([, status, headers, body, expected]) => {
+    const client = await newClient();
+    service.answer = (_request, response) => response.writeHead(status, headers).end(body);
+    expect(await client.request("doc.open", {})).toMatchObject(expected);
+  });
+
+  test("CALL-8: too late is upstream_timeout, by the service's limit or the client's shorter one", async () => {
+    const client = await newClient();
+    service.answer = () => undefined;
+    const acks = [client.request("doc.open", {}), client.request("doc.open", {}, { timeoutMs: 50 })];
+    for (const ack of acks) expect((await ack).error).toMatchObject({ code: "upstream_timeout", retryable: true });
+  });
+
+  test("CALL-9: a service that closes without an answer is upstream_timeout, one that is not there upstream_unavailable", async () => {
+    const client = await newClient();
+    expect((await client.request("cutting", {})).error).toMatchObject({ code: "upstream_timeout", retryable: true });
+    expect((await client.request("gone", {})).error).toMatchObject({ code: "upstream_unavailable", retryable: true });
+  });
+
+  test("CALL-10: an answer that is too large is upstream_bad_response", async () => {
+    const client = await newClient();
+    service.answer = (_request, response) => answerJson(response, "x".repeat(1_100_000));
+    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
+  });
+
+  test("CALL-11: a slow call holds nobody: others are answered first", async () => {
+    const client = await newClient();
+    const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
+    service.answer = (request, response) => {
+      if (request.body === '"slow"') hold(() => answerJson(response, "slow"));
+      else answerJson(response, "quick");
+    };
+    const slow = client.request("doc.open", "slow");
+    const letGo = await held;
+    for (let i = 0; i < 20; i++) expect((await client.request("doc.open", i)).data).toBe("quick");
+    letGo();
+    expect((await slow).data).toBe("slow");
+  });
+
+  test("CALL-12: a service has at most maxInFlight requests; the others wait their turn", async () => {
+    const client = await newClient();
+    let now = 0;
+    let most = 0;
+    service.answer = (_request, response) => {
+      most = Math.max(most, ++now);
+      setImmediate(() => {
+        now--;
+        answerJson(response, {});
+      });
+    };
+    const acks = await Promise.all(Array.from({ length: 30 }, (_, i) => client.request("narrow", i)));
+    expect(acks.every((ack) => ack.ok)).toBe(true);
+    expect(most).toBe(1);
+  });
+});
+
+describe("bad input", () => {
+  test.for<[string, string, unknown[], string]>([
+    ["an event without a route", "nothing.here", [{}], "no_route"],
+    ["an unknown request of the protocol", "sync:teleport", [{}], "unknown_event"],
+    ["an event whose name is not allowed", "späte", [{}], "invalid_request"],
+    ["binary data", "doc.open", [Buffer.from("abc")], "invalid_request"],
+    ["binary deep inside", "doc.open", [{ a: [{ b: Buffer.from("abc") }] }], "invalid_request"],
+    ["more arguments", "doc.open", [{}, {}, {}], "invalid_request"],
+    ["options that are none", "doc.open", [{}, { timeoutMs: "5" }], "invalid_request"],
+    ["unknown options", "doc.open", [{}, { retry: true }], "invalid_request"],
+    ["data over the limit", "doc.open", ["x".repeat(65_536)], "payload_too_large"],
+    ["a subscribe without a channel", "sync:subscribe", [{}], "invalid_request"],
+    ["a subscribe with a bad name", "sync:subscribe", [{ channel: "Board" }], "invalid_request"],
+    ["a subscribe with an unknown field", "sync:subscribe", [{ channel: "board:1", x: 1 }], "invalid_request"],
+    [
+      "a subscribe with a bad position",
+      "sync:subscribe",
+      [{ channel: "board:1", position: { epoch: "a", offset: -1 } }],
+      "invalid_request",
+    ],
+    ["a subscribe without an argument", "sync:subscribe", [], "invalid_request"],
+    ["a channel that is not allowed", "sync:subscribe", [{ channel: "secret:1" }], "channel_not_allowed"],
+    [
+      "a history limit out of range",
+      "sync:history",
+      [{ channel: "board:1", after: 0, limit: 1_001 }],
+      "invalid_request",
+    ],
+  ])("BAD-1: %s is answered with its code, and the session goes on", async ([, event, args, code]) => {
+    const client = await newClient();
+    const ack = await client.request(event, ...args);
+    expect(ack).toMatchObject({ ok: false, error: { code, retryable: false, message: expect.any(String) as string } });
+    expect((await client.request("doc.open", 1)).ok).toBe(true);
+  });
+
+  test("BAD-2: the limit is on UTF-8 bytes of the data as JSON", async () => {
+    const client = await newClient();
+    expect((await client.request("doc.open", "ä".repeat(32_767))).ok).toBe(true);
+    expect((await client.request("doc.open", "ä".repeat(32_768))).error?.code).toBe("payload_too_large");
+  });
+
+  test("BAD-3: over twice the limit the transport closes, others stay", async () => {
+    const [large, other] = [await newClient(), await newClient()];
+    large.socket.emit("doc.open", "x".repeat(140_000));
+    expect(await large.disconnected).toMatch(/transport/);
+    expect((await other.request("doc.open", 1)).ok).toBe(true);
+  });
+
+  test("BAD-4: an event without an ack is routed all the same, and its failure is counted", async () => {
+    const client = await newClient();
+    client.socket.emit("doc.open", "no ack");
+    await eventually(() => service.requests.at(-1)?.body === '"no ack"');
+    client.socket.emit("nothing.here", 1);
+    const { adminDoor } = fleet.gateways[0] ?? {};
+    await eventually(async () => {
+      const metrics = await (await fetch(`http://127.0.0.1:${adminDoor?.port}/metrics`)).text();
+      return /tidegate_calls_total\{outcome="no_route"\} [1-9]/.test(metrics);
+    });
+  });
+
+  test("BAD-5: names that Node treats specially are ordinary events, numbers too", async () => {
+    const client = await newClient();
+    expect((await client.request("error", 1)).data).toMatchObject({ path: "/base/error" });
+    expect((await client.request(5 as unknown as string, 1)).error?.code).toBe("no_route");
+  });
+
+  test("BAD-6: a name that Socket.IO reserves closes the transport, others stay", async () => {
+    const [bad, other] = [await newClient(), await newClient()];
+    bad.socket.io.engine.write('42["disconnecting",{}]');
+    await bad.disconnected;
+    expect((await other.request("doc.open", 1)).ok).toBe(true);
+  });
+
+  test("BAD-7: no secret and no token is in the log", async () => {
+    const token = await userToken();
+    const client = await connectClient(fleet.urls[0] ?? "", {}, { token });
+    await client.request("doc.open", {});
+    await client.request("sync:refresh", { token: "not-a-token" });
+    await fleet.api("POST", "/v1/publish", {}, { token: "wrong-token-0123456789" });
+    const secrets = [
+      serviceSecret,
+      newSecret,
+      token,
+      "wrong-token-0123456789",
+      "service-token-of-the-test",
+      "relay-token-of-the-test",
+    ];
+    for (const secret of secrets) expect(fleet.log()).not.toContain(secret);
+    expect(fleet.log()).toContain("gateway listening");
+  });
+});

@@ -1,0 +1,322 @@
+/** Who gets in, who does not, and how that is told. */
+import { createServer, type Server } from "node:http";
+import { once } from "node:events";
+import { connect as connectTcp, type AddressInfo } from "node:net";
+import { exportJWK, generateKeyPair, SignJWT } from "jose";
+import { io } from "socket.io-client";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
+import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
+
+afterEach(closeClients);
+const inOneHour = (): number => Math.floor(Date.now() / 1000) + 3_600;
+
+describe("with a shared secret", () => {
+  let fleet: Fleet;
+  let url: string;
+
+  beforeAll(async () => {
+    fleet = await startFleet({
+      rules: { namespaces: { public: { access: "user" } } },
+      environment: { AUTH_ISSUER: "https://issuer.example", AUTH_AUDIENCE: "tidegate", GATEWAY_MAX_CONNECTIONS: "2" },
+    });
+    url = fleet.urls[0] ?? "";
+  });
+  afterAll(() => fleet.stop());
+  const claims = { iss: "https://issuer.example", aud: "tidegate" };
+
+  test("CON-1: a valid token is welcomed with the session's id, its end and its limits", async () => {
+    const exp = inOneHour();
+    const { welcome, socket } = await connectClient(url, { ...claims, exp });
+    expect(welcome).toEqual({
+      protocol: 1,
+      node: "node-1",
+      sessionId: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
+      user: "ada",
+      resumed: false,
+      resumeToken: null,
+      expiresAt: exp * 1000,
+      maxPayloadBytes: 65_536,
+      reconnect: { minDelayMs: expect.any(Number) as number, windowMs: expect.any(Number) as number },
+    });
+    expect(welcome.sessionId).not.toBe(socket.id);
+  });
+
+  const unsigned = `${Buffer.from('{"alg":"none"}').toString("base64url")}.${Buffer.from(JSON.stringify({ ...claims, sub: "ada", exp: inOneHour() })).toString("base64url")}.`;
+  test.for<[string, () => Promise<object>, string]>([
+    ["no token", async () => ({}), "unauthenticated"],
+    ["a token that is no text", async () => ({ token: 5 }), "unauthenticated"],
+    ["a token that is no JWT", async () => ({ token: "abc" }), "unauthenticated"],
+    [
+      "a forged signature",
+      async () => ({ token: await userToken(claims, "another secret, as long as the first") }),
+      "unauthenticated",
+    ],
+    ["alg: none", async () => ({ token: unsigned }), "unauthenticated"],
+    ["a wrong audience", async () => ({ token: await userToken({ ...claims, aud: "another" }) }), "unauthenticated"],
+    ["a wrong issuer", async () => ({ token: await userToken({ ...claims, iss: "another" }) }), "unauthenticated"],
+    ["no sub", async () => ({ token: await userToken({ ...claims, sub: undefined }) }), "unauthenticated"],
+    ["no exp", async () => ({ token: await userToken({ ...claims, exp: undefined }) }), "unauthenticated"],
+    [
+      "channels that are no list",
+      async () => ({ token: await userToken({ ...claims, channels: "board:*" }) }),
+      "unauthenticated",
+    ],
+    [
+      "an expired token",
+      async () => ({ token: await userToken({ ...claims, exp: inOneHour() - 3_700 }) }),
+      "token_expired",
+    ],
+    ["another protocol", async () => ({ token: await userToken(claims), protocol: 2 }), "unsupported_protocol"],
+  ])("CON-2: %s is refused in band", async ([, auth, code]) => {
+    const refusal = await refusedConnect(url, await auth());
+    expect(refusal).toMatchObject({ code, retryable: code === "token_expired", message: expect.any(String) as string });
+  });
+
+  test("CON-3: a clock that is a few seconds off is let pass", async () => {
+    await connectClient(url, { ...claims, nbf: Math.floor(Date.now() / 1000) + 5 });
+  });
+
+  test("CON-4: past its connection cap a node refuses with at_capacity, and takes the next when one leaves", async () => {
+    const clients = [await connectClient(url, claims), await connectClient(url, claims)];
+    const refusal = await refusedConnect(url, { token: await userToken(claims) });
+    expect(refusal).toMatchObject({ code: "at_capacity", retryable: true, retryAfterMs: expect.any(Number) as number });
+    for (const client of clients) client.socket.disconnect();
+    await eventually(() => fleet.gateways[0]?.sessionCount === 0);
+    await connectClient(url, claims);
+  });
+
+  test("CON-5: a session ends when its token does, and says that the client may return", async () => {
+    // The tolerance for clocks is 10 s: this token has about one second of it left.
+    const client = await connectClient(url, { ...claims, exp: Math.floor(Date.now() / 1000) - 8 });
+    expect(await client.disconnected).toBe("transport close");
+    expect(client.received.at(-1)).toMatchObject({
+      event: "sync:disconnect",
+      data: { code: "token_expired", reconnect: true },
+    });
+  });
+
+  test("CON-6: a refreshed token prolongs the session, and revokes what only the old one allowed", async () => {
+    const client = await connectClient(url, { ...claims, exp: Math.floor(Date.now() / 1000) - 6 });
+    for (const channel of ["board:1", "public:1"]) await client.subscribe(channel);
+    const exp = inOneHour();
+    const ack = await client.request("sync:refresh", {
+      token: await userToken({ ...claims, exp, channels: ["doc:*"] }),
+    });
+    expect(ack).toEqual({ ok: true, expiresAt: exp * 1000, resumeToken: null });
+    const revoked = await client.next((item) => item.event === "sync:revoked");
+    expect(revoked.data).toMatchObject({ channel: "board:1", reason: expect.any(String) as string });
+    expect((await client.request("sync:unsubscribe", { channel: "public:1" })).ok).toBe(true);
+    await client.subscribe("doc:1");
+  });
+
+  test("CON-7: another user's token, a bad one or none does not refresh", async () => {
+    const client = await connectClient(url, claims);
+    const others = [await userToken({ ...claims, sub: "grace" }), "abc", await userToken({ ...claims, exp: 1 })];
+    for (const token of others) {
+      expect((await client.request("sync:refresh", { token })).error?.code).toBe("unauthenticated");
+    }
+    expect((await client.request("sync:refresh", {})).error?.code).toBe("invalid_request");
+    expect(client.socket.connected).toBe(true);
+  });
+
+  test("CON-8: a connection that does not authenticate is closed by the node", async () => {
+    const socket = new WebSocket(`${url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
+    await once(socket, "open");
+    await once(socket, "close");
+  });
+
+  test("CON-9: a stopped node says so and closes transports, so that stock clients return by themselves", async () => {
+    const other = await startFleet({});
+    const client = await connectClient(other.urls[0] ?? "");
+    await other.stop();
+    expect(await client.disconnected).toBe("transport close");
+    expect(client.received[0]).toMatchObject({ event: "sync:disconnect", data: { code: "draining", reconnect: true } });
+  });
+});
+
+describe("from pages of other sites", () => {
+  test("CON-10: an origin that is not listed is refused at the upgrade; a listed one and none are let in", async () => {
+    const fleet = await startFleet({ environment: { GATEWAY_ALLOWED_ORIGINS: "https://app.example" } });
+    const [url = ""] = fleet.urls;
+    const attempt = async (origin?: string): Promise<string> => {
+      const socket = io(url, {
+        transports: ["websocket"],
+        forceNew: true,
+        reconnection: false,
+        auth: { token: await userToken() },
+        ...(origin !== undefined && { extraHeaders: { origin } }),
+      });
+      return new Promise((resolve) => {
+        const end = (outcome: string): void => {
+          socket.disconnect();
+          resolve(outcome);
+        };
+        socket.on("connect", () => end("connected"));
+        socket.on("connect_error", () => end("refused"));
+      });
+    };
+    expect(await attempt("https://app.example")).toBe("connected");
+    expect(await attempt()).toBe("connected");
+    expect(await attempt("https://evil.example")).toBe("refused");
+    await fleet.stop();
+  });
+});
+
+describe("with keys from a JWKS", () => {
+  let keys: { kid: string; sign: (claims: object) => Promise<string>; jwk: object }[] = [];
+  let published: object[] = [];
+  let fetches = 0;
+  let status = 200;
+  let jwks: Server;
+  let fleet: Fleet;
+
+  beforeAll(async () => {
+    keys = await Promise.all(
+      (["RS256", "ES256", "EdDSA"] as const).map(async (alg) => {
+        const { publicKey, privateKey } = await generateKeyPair(alg);
+        const sign = (claims: object): Promise<string> =>
+          new SignJWT({ sub: "ada", exp: inOneHour(), ...claims })
+            .setProtectedHeader({ alg, kid: alg })
+            .sign(privateKey);
+        return { kid: alg, sign, jwk: { ...(await exportJWK(publicKey)), kid: alg, alg, use: "sig" } };
+      }),
+    );
+    jwks = createServer((_request, response) => {
+      fetches++;
+      answerJson(response, { keys: published }, status);
+    }).listen(0, "127.0.0.1");
+    await once(jwks, "listening");
+    const jwksUrl = `http://127.0.0.1:${(jwks.address() as AddressInfo).port}/keys`;
+    fleet = await startFleet({ environment: { AUTH_JWKS_URL: jwksUrl, AUTH_JWT_SECRET: "" } });
+  });
+  afterAll(async () => {
+    await fleet.stop();
+    jwks.closeAllConnections();
+    jwks.close();
+  });
+
+  test("CON-11: keys that cannot be fetched are auth_unavailable, and retryable", async () => {
+    status = 500;
+    const refusal = await refusedConnect(fleet.urls[0] ?? "", { token: await keys[0]?.sign({}) });
+    expect(refusal).toMatchObject({
+      code: "auth_unavailable",
+      retryable: true,
+      retryAfterMs: expect.any(Number) as number,
+    });
+    status = 200;
+  });
+
+  test("CON-12: RS256, ES256 and EdDSA are accepted, keys are fetched once, a foreign key is refused", async () => {
+    published = keys.map((key) => key.jwk);
+    fetches = 0;
+    for (const key of keys) {
+      const { welcome } = await connectClient(fleet.urls[0] ?? "", {}, { token: await key.sign({}) });
+      expect(welcome.user).toBe("ada");
+    }
+    expect(fetches).toBe(1);
+    const { privateKey } = await generateKeyPair("ES256");
+    const forged = await new SignJWT({ sub: "ada", exp: inOneHour() })
+      .setProtectedHeader({ alg: "ES256", kid: "ES256" })
+      .sign(privateKey);
+    for (const token of [forged, await userToken()]) {
+      expect((await refusedConnect(fleet.urls[0] ?? "", { token })).code).toBe("unauthenticated");
+    }
+  });
+});
+
+describe("with hooks", () => {
+  let fleet: Fleet;
+  let service: HttpService;
+
+  beforeAll(async () => {
+    service = await startService();
+    fleet = await startFleet({
+      rules: {
+        services: { documents: { url: service.url, secret: serviceSecret } },
+        hooks: { connect: "documents", subscribe: "documents" },
+      },
+    });
+  });
+  afterAll(async () => {
+    await fleet.stop();
+    await service.stop();
+  });
+
+  test("HOOK-1: the connect hook is asked who connects, and may add channels", async () => {
+    service.answer = (_request, response) => answerJson(response, { channels: ["team:7"] });
+    const client = await connectClient(fleet.urls[0] ?? "", { role: "editor" });
+    const asked = service.requests.at(-1);
+    expect(asked?.path).toBe("/tidegate/connect");
+    expect(asked?.headers["ce-type"]).toBe("tidegate.connect");
+    expect(JSON.parse(asked?.body ?? "")).toEqual({
+      sessionId: client.welcome.sessionId,
+      user: "ada",
+      claims: expect.objectContaining({ sub: "ada", role: "editor" }) as object,
+      address: "127.0.0.1",
+      userAgent: expect.any(String) as string,
+    });
+    service.answer = (_request, response) => answerJson(response, {}, 500);
+    await client.subscribe("team:7");
+    await client.subscribe("board:7");
+  });
+
+  test.for([
+    [401, "forbidden"],
+    [403, "forbidden"],
+    [404, "auth_unavailable"],
+    [500, "auth_unavailable"],
+  ] as const)("HOOK-2: a connect hook that answers %i refuses with %s", async ([status, code]) => {
+    service.answer = (_request, response) => answerJson(response, {}, status);
+    const refusal = await refusedConnect(fleet.urls[0] ?? "", { token: await userToken() });
+    expect(refusal).toMatchObject({ code, retryable: code === "auth_unavailable" });
+  });
+
+  test("HOOK-3: the subscribe hook decides on channels that neither token nor namespace allows", async () => {
+    service.answer = (_request, response) => answerJson(response, {});
+    const client = await connectClient(fleet.urls[0] ?? "");
+    await client.subscribe("secret:plans");
+    const asked = service.requests.at(-1);
+    expect(asked?.path).toBe("/tidegate/subscribe");
+    const { sessionId } = client.welcome;
+    expect(JSON.parse(asked?.body ?? "")).toMatchObject({ sessionId, user: "ada", channel: "secret:plans" });
+    for (const [status, code] of [
+      [403, "channel_not_allowed"],
+      [404, "upstream_unavailable"],
+      [500, "upstream_unavailable"],
+    ] as const) {
+      service.answer = (_request, response) => answerJson(response, {}, status);
+      const ack = await client.request("sync:subscribe", { channel: "secret:other" });
+      expect(ack.error).toMatchObject({ code, retryable: status !== 403 });
+    }
+  });
+
+  test("HOOK-4: a subscription that ends while its hook is asked never becomes live", async () => {
+    const { promise: asked, resolve } = Promise.withResolvers<() => void>();
+    service.answer = (_request, response) => answerJson(response, {});
+    const client = await connectClient(fleet.urls[0] ?? "");
+    service.answer = (_request, response) => resolve(() => answerJson(response, {}));
+    const subscribing = client.request("sync:subscribe", { channel: "secret:slow" });
+    const letGo = await asked;
+    expect((await client.request("sync:unsubscribe", { channel: "secret:slow" })).ok).toBe(true);
+    letGo();
+    expect((await subscribing).error?.code).toBe("not_subscribed");
+    await fleet.api("POST", "/v1/publish", { channel: "secret:slow", event: "x", data: 1 });
+    await fleet.api("POST", "/v1/users/ada/send", { event: "after", data: 1 });
+    await client.next((item) => item.event === "after");
+    expect(client.received).toHaveLength(1);
+  });
+});
+
+test("CON-13: a half-open handshake costs the node nothing: the process answers others", async () => {
+  const fleet = await startFleet({});
+  const { port } = new URL(fleet.urls[0] ?? "");
+  const raw = connectTcp(Number(port), "127.0.0.1");
+  await once(raw, "connect");
+  raw.write("GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n");
+  await connectClient(fleet.urls[0] ?? "");
+  raw.destroy();
+  await fleet.stop();
+});

@@ -1,0 +1,194 @@
+/** The calls of internal services: what is taken, what is refused, and how. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type ApiOptions, type Fleet, startFleet, tokens } from "../support/fleet.ts";
+
+let fleet: Fleet;
+beforeAll(async () => {
+  fleet = await startFleet({ rules: {} });
+});
+afterAll(() => fleet.stop());
+
+const valid = { channel: "board:1", event: "moved", data: { x: 1 } };
+
+describe("who may call", () => {
+  test.for<[string, ApiOptions, number, string]>([
+    ["no token", { token: null }, 401, "unauthenticated"],
+    ["an unknown token", { token: "an-unknown-token" }, 401, "unauthenticated"],
+    ["another scheme", { token: null, headers: { authorization: `Basic ${tokens.service}` } }, 401, "unauthenticated"],
+    ["a token without the scope", { token: tokens.reader }, 403, "missing_scope"],
+  ])("API-1: %s is refused", async ([, options, status, code]) => {
+    const answer = await fleet.api("POST", "/v1/publish", valid, options);
+    expect([answer.status, answer.body["code"]]).toEqual([status, code]);
+  });
+
+  test("API-2: errors are problems with code, retryable and every finding", async () => {
+    const answer = await fleet.api("POST", "/v1/publish", { channel: "X", event: 5, more: true });
+    expect(answer.status).toBe(400);
+    expect(answer.headers.get("content-type")).toContain("application/problem+json");
+    expect(answer.body).toMatchObject({ status: 400, code: "invalid_request", retryable: false });
+    const errors = answer.body["errors"] as string[];
+    for (const part of ["channel", "event", "data", "more"]) expect(errors.join("\n")).toContain(part);
+  });
+
+  test("API-3: an unknown path is not_found", async () => {
+    const answer = await fleet.api("GET", "/v1/nothing");
+    expect([answer.status, answer.body["code"]]).toEqual([404, "not_found"]);
+  });
+});
+
+describe("publish", () => {
+  test.for<[string, unknown, ApiOptions, number, string]>([
+    ["no JSON", undefined, { text: "{" }, 400, "invalid_request"],
+    ["no object", [], {}, 400, "invalid_request"],
+    [
+      "another content type",
+      undefined,
+      { text: "a=1", headers: { "content-type": "text/plain" } },
+      400,
+      "invalid_request",
+    ],
+    ["an unknown field", { ...valid, bogus: 1 }, {}, 400, "invalid_request"],
+    ["no data", { channel: "board:1", event: "moved" }, {}, 400, "invalid_request"],
+    ["a channel that is none", { ...valid, channel: "board" }, {}, 400, "invalid_request"],
+    ["an event of the gateway's own", { ...valid, event: "sync:welcome" }, {}, 400, "invalid_request"],
+    ["an event that Socket.IO reserves", { ...valid, event: "disconnect" }, {}, 400, "invalid_request"],
+    ["a number as text", { ...valid, expect: { epoch: "a", offset: "1" } }, {}, 400, "invalid_request"],
+    [
+      "an ephemeral item with a position",
+      { ...valid, history: false, expect: { epoch: "a", offset: 1 } },
+      {},
+      400,
+      "invalid_request",
+    ],
+    ["data over the limit", { ...valid, data: "x".repeat(65_535) }, {}, 413, "payload_too_large"],
+    ["a body over the limit", { ...valid, data: "x".repeat(500_000) }, {}, 413, "payload_too_large"],
+  ])("PUB-1: %s is refused, and nothing is published", async ([, body, options, status, code]) => {
+    const before = await fleet.api("GET", "/v1/channels/board:1/history");
+    const answer = await fleet.api("POST", "/v1/publish", body, options);
+    expect([answer.status, answer.body["code"]]).toEqual([status, code]);
+    expect((await fleet.api("GET", "/v1/channels/board:1/history")).body).toEqual(before.body);
+  });
+
+  test("PUB-2: data of exactly the limit passes", async () => {
+    expect((await fleet.api("POST", "/v1/publish", { ...valid, data: "x".repeat(65_534) })).status).toBe(200);
+  });
+
+  test("PUB-3: an id makes a repeat harmless", async () => {
+    const item = { ...valid, channel: "board:ids", id: "one" };
+    const first = await fleet.api("POST", "/v1/publish", item);
+    expect(first.body).toEqual({ epoch: expect.any(String) as string, offset: 1 });
+    expect((await fleet.api("POST", "/v1/publish", item)).body).toEqual({ ...first.body, duplicate: true });
+  });
+
+  test("PUB-4: expect refuses with what was published since, where the channel has moved on", async () => {
+    const channel = "board:expect";
+    const publish = async (data: number, more = {}) =>
+      fleet.api("POST", "/v1/publish", { channel, event: "moved", data, ...more });
+    const { epoch } = (await publish(1)).body as { epoch: string };
+    expect((await publish(2, { expect: { epoch, offset: 1 } })).body).toEqual({ epoch, offset: 2 });
+    const conflict = await publish(3, { expect: { epoch, offset: 1 } });
+    expect(conflict.status).toBe(409);
+    expect(conflict.body).toMatchObject({
+      code: "conflict",
+      position: { epoch, offset: 2 },
+      publications: [{ offset: 2, event: "moved", data: 2 }],
+    });
+  });
+});
+
+describe("batch", () => {
+  const path = "/v1/publish/batch";
+  const ndjson = { "content-type": "application/x-ndjson" };
+
+  test("BATCH-1: answers have the order of the items; one that fails does not fail the rest", async () => {
+    const item = { channel: "board:batch", event: "moved", data: 1 };
+    const answer = await fleet.api("POST", path, [
+      item,
+      { ...item, data: "x".repeat(70_000) },
+      { ...item, event: "sync:x" },
+      item,
+      7,
+    ]);
+    expect(answer.status).toBe(200);
+    expect(JSON.parse(answer.text)).toMatchObject([
+      { offset: 1 },
+      { error: { code: "payload_too_large", retryable: false } },
+      { error: { code: "invalid_request", retryable: false } },
+      { offset: 2 },
+      { error: { code: "invalid_request" } },
+    ]);
+  });
+
+  test("BATCH-2: NDJSON is answered with NDJSON; a line that is no JSON fails alone", async () => {
+    const line = JSON.stringify({ channel: "board:lines", event: "moved", data: "ä" });
+    const answer = await fleet.api("POST", path, undefined, { text: `${line}\n{"channel\n${line}\n`, headers: ndjson });
+    expect(answer.headers.get("content-type")).toContain("application/x-ndjson");
+    const lines = answer.text
+      .trimEnd()
+      .split("\n")
+      .map((part) => JSON.parse(part) as Record<string, unknown>);
+    expect(lines).toMatchObject([{ offset: 1 }, { error: { code: "invalid_request" } }, { offset: 2 }]);
+  });
+
+  test("BATCH-3: 1,000 items of one channel are published in their order, 1,001 are refused", async () => {
+    const items = Array.from({ length: 1_001 }, (_, n) => ({ channel: "board:thousand", event: "e", data: n }));
+    const refused = await fleet.api("POST", path, items);
+    expect([refused.status, refused.body["code"]]).toEqual([413, "payload_too_large"]);
+    const answer = await fleet.api("POST", path, items.slice(1));
+    expect((JSON.parse(answer.text) as { offset: number }[]).map((item) => item.offset)).toEqual(
+      items.slice(1).map((item) => item.data),
+    );
+  });
+});
+
+describe("users", () => {
+  test.for<[string, string, unknown, number, string]>([
+    ["send without an event", "/v1/users/ada/send", { data: 1 }, 400, "invalid_request"],
+    ["send of a reserved event", "/v1/users/ada/send", { event: "sync:x", data: 1 }, 400, "invalid_request"],
+    ["send of too much", "/v1/users/ada/send", { event: "x", data: "x".repeat(70_000) }, 413, "payload_too_large"],
+    ["disconnect with an unknown field", "/v1/users/ada/disconnect", { now: true }, 400, "invalid_request"],
+    [
+      "a user's name that is too long",
+      `/v1/users/${"u".repeat(257)}/send`,
+      { event: "x", data: 1 },
+      400,
+      "invalid_request",
+    ],
+  ])("USR-4: %s is refused", async ([, path, body, status, code]) => {
+    const answer = await fleet.api("POST", path, body);
+    expect([answer.status, answer.body["code"]]).toEqual([status, code]);
+  });
+
+  test("USR-5: disconnect needs no body", async () => {
+    expect((await fleet.api("POST", "/v1/users/nobody/disconnect")).status).toBe(202);
+  });
+});
+
+test("HIS-3: a bad query of the history is refused with every finding", async () => {
+  const answer = await fleet.api("GET", "/v1/channels/board:1/history?after=-1&limit=2000&x=1");
+  expect(answer.status).toBe(400);
+  expect((answer.body["errors"] as string[]).length).toBeGreaterThanOrEqual(3);
+});
+
+test("OPS-1: health, readiness and metrics need no token, and say what is wrong", async () => {
+  for (const door of [fleet.privateApi.door, ...fleet.gateways.map((gateway) => gateway.adminDoor)]) {
+    const url = `http://127.0.0.1:${door.port}`;
+    expect((await fetch(`${url}/livez`)).status).toBe(200);
+    const ready = await fetch(`${url}/readyz`);
+    expect(ready.status).toBe(200);
+    expect(await ready.json()).toMatchObject({
+      status: expect.stringMatching(/ok|degraded/) as string,
+      checks: { broker: "ok" },
+    });
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    expect(metrics).toMatch(/^# HELP tidegate_/m);
+  }
+});
+
+test("OPS-2: the API describes itself as OpenAPI", async () => {
+  const document = (await (await fetch(`${fleet.apiUrl}/openapi.json`)).json()) as { openapi: string; paths: object };
+  expect(document.openapi).toMatch(/^3\.1/);
+  expect(Object.keys(document.paths)).toEqual(
+    expect.arrayContaining(["/v1/publish", "/v1/publish/batch", "/v1/users/{user}/send", "/v1/rules"]),
+  );
+});
