@@ -26,6 +26,8 @@ export interface Gateway extends Service {
   readonly sessionCount: number;
   /** Channels with a follower on this node. */
   readonly channelCount: number;
+  /** Private API addresses that can be asked. */
+  readonly openLinks: number;
   /** Of the rules in force; 0: none yet. */
   readonly rulesVersion: number;
 }
@@ -99,7 +101,7 @@ export function createGateway(options: {
     return {
       broker: broker.available ? "ok" : "degraded",
       rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
-      privateApi: relay.available ? "ok" : "degraded",
+      privateApi: relay.openLinks > 0 ? "ok" : "degraded",
       accepting: sockets.draining ? "fail" : "ok",
     };
   }
@@ -119,6 +121,9 @@ export function createGateway(options: {
     },
     get channelCount() {
       return channels.channelCount;
+    },
+    get openLinks() {
+      return relay.openLinks;
     },
     get rulesVersion() {
       return currentRules.rules.version;

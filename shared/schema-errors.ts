@@ -1,3 +1,8 @@
+import { Settings } from "typebox/system";
+
+/** The library stops after eight by itself: whoever mends a document wants to see them all. */
+Settings.Set({ maxErrors: 1_000 });
+
 interface Finding {
   instancePath: string;
   message?: string;

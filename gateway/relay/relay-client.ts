@@ -52,9 +52,9 @@ export class RelayClient implements Service {
     this.#links = addresses.map((address) => new RelayLink({ address, token, node, listener, logger }));
   }
 
-  /** Some private API can be asked. */
-  get available(): boolean {
-    return this.#links.some((link) => link.isOpen);
+  /** Private API addresses that can be asked. */
+  get openLinks(): number {
+    return this.#links.filter((link) => link.isOpen).length;
   }
 
   get pendingCount(): number {

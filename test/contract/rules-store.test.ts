@@ -1,0 +1,70 @@
+/** What every implementation of RulesStore does. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { MemoryRulesStore } from "../../shared/rules/memory-store.ts";
+import { RedisRulesStore } from "../../shared/rules/redis-store.ts";
+import type { RulesStore } from "../../shared/rules/store.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietLogger } from "../support/logger.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+
+let redis: RedisServer;
+const connections: RedisConnections[] = [];
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(async () => {
+  for (const connection of connections) await connection.stop();
+  await redis.stop();
+});
+
+async function redisStore(): Promise<RulesStore> {
+  const connection = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
+  connections.push(connection);
+  await connection.start();
+  const store = new RedisRulesStore(connection);
+  await store.start();
+  return store;
+}
+
+const document = (historySize: number): { namespaces: { default: { historySize: number } } } => ({
+  namespaces: { default: { historySize } },
+});
+
+const implementations: [string, () => Promise<[RulesStore, RulesStore]>][] = [
+  [
+    "memory",
+    async () => {
+      const store = new MemoryRulesStore();
+      return [store, store];
+    },
+  ],
+  ["Redis", async () => [await redisStore(), await redisStore()]],
+];
+
+describe.each(implementations)("rules store: %s", (_name, create) => {
+  test("RULE-1: versions grow by one with each change, an equal document is none, everyone is told", async () => {
+    const [writer, reader] = await create();
+    let told = 0;
+    reader.onChange(() => told++);
+    expect(await reader.read()).toBeUndefined();
+    expect(await writer.put({ document: document(1), changedAt: 1_000 })).toEqual({ kind: "stored", version: 1 });
+    expect(await writer.put({ document: document(1), changedAt: 2_000 })).toEqual({ kind: "unchanged", version: 1 });
+    expect(await writer.put({ document: document(2), changedAt: 2_000 })).toEqual({ kind: "stored", version: 2 });
+    expect(await reader.read()).toEqual({ version: 2, changedAt: 2_000, document: document(2) });
+    await eventually(() => told >= 2);
+
+    expect(await writer.put({ document: document(3), changedAt: 3_000, ifVersion: 1 })).toEqual({
+      kind: "version_differs",
+      version: 2,
+    });
+    expect(await writer.put({ document: document(3), changedAt: 2_000, ifNewer: true })).toEqual({
+      kind: "older",
+      version: 2,
+    });
+    expect(await writer.put({ document: document(3), changedAt: 2_001, ifNewer: true, ifVersion: 2 })).toEqual({
+      kind: "stored",
+      version: 3,
+    });
+  });
+});

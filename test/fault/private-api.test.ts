@@ -1,0 +1,147 @@
+/** Private API processes that are killed or stopped while calls run. */
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { createGateway, type Gateway } from "../../gateway/gateway.ts";
+import { readGatewayConfig } from "../../gateway/config.ts";
+import { createStores, type Stores } from "../../shared/stores.ts";
+import { eventually } from "../support/eventually.ts";
+import { jwtSecret, serviceSecret, tokens } from "../support/fleet.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
+import { quietLogger } from "../support/logger.ts";
+import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { type Answer, closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+
+let redis: RedisServer;
+let service: HttpService;
+let stores: Stores;
+let gateway: Gateway;
+let ports: number[];
+const running: (Spawned | undefined)[] = [];
+
+beforeAll(async () => {
+  redis = await startRedis();
+  service = await startService();
+  service.answer = (_request, response) => answerJson(response, "done");
+  ports = [await freePort(), await freePort()];
+  await Promise.all(ports.map((_, which) => startPrivateApi(which)));
+  stores = createStores({ kind: "standalone", url: redis.url }, quietLogger);
+  await stores.start();
+  const document = {
+    services: { work: { url: service.url, secret: serviceSecret, timeoutMs: 10_000, maxInFlight: 500 } },
+    routes: [{ event: "work", service: "work", path: "/", mode: "call" as const }],
+  };
+  await stores.rulesStore.put({ document, changedAt: Date.now() });
+  const config = readGatewayConfig(
+    {
+      GATEWAY_HOST: "127.0.0.1",
+      GATEWAY_PORT: "0",
+      GATEWAY_ADMIN_PORT: "0",
+      AUTH_JWT_SECRET: jwtSecret,
+      PRIVATE_API_TOKEN: tokens.relay,
+      PRIVATE_API_URL: ports.map((port) => `http://127.0.0.1:${port}`).join(","),
+    },
+    { embedded: true },
+  );
+  gateway = createGateway({ config, ...stores, logger: quietLogger });
+  await gateway.start();
+});
+afterEach(closeClients);
+afterAll(async () => {
+  await gateway.stop();
+  await stores.stop();
+  for (const process of running) process?.kill("SIGKILL");
+  await service.stop();
+  await redis.stop();
+});
+
+async function startPrivateApi(which: number): Promise<void> {
+  const process = spawnProcess(globalThis.process.execPath, ["private-api/main.ts"], {
+    env: {
+      PRIVATE_API_HOST: "127.0.0.1",
+      PRIVATE_API_PORT: String(ports[which]),
+      PRIVATE_API_TOKENS: JSON.stringify([{ name: "gateway", token: tokens.relay, scopes: ["relay"] }]),
+      REDIS_URL: redis.url,
+    },
+  });
+  running[which] = process;
+  await process.printed("private API listening");
+}
+
+/** Calls without a pause until told to stop; returns every answer. */
+function callContinuously(clients: readonly StockClient[]): { answers: Answer[]; stop: () => Promise<void> } {
+  const answers: Answer[] = [];
+  let calling = true;
+  const callers = clients.flatMap((client) =>
+    Array.from({ length: 10 }, async () => {
+      while (calling) answers.push(await client.request("work", {}));
+    }),
+  );
+  return {
+    answers,
+    stop: async () => {
+      calling = false;
+      await Promise.all(callers);
+    },
+  };
+}
+
+async function clients(): Promise<StockClient[]> {
+  return Promise.all([1, 2, 3].map(() => connectClient(`http://127.0.0.1:${gateway.publicDoor.port}`)));
+}
+
+async function answersGrow(answers: readonly Answer[], by: number): Promise<void> {
+  const until = answers.length + by;
+  await eventually(() => answers.length >= until);
+}
+
+test("RELAY-1: of two processes killed in turn, only calls sent to the killed one fail, as upstream_timeout; no websocket drops", async () => {
+  const connected = await clients();
+  const { answers, stop } = callContinuously(connected);
+  for (const which of [0, 1]) {
+    await answersGrow(answers, 300);
+    running[which]?.kill("SIGKILL");
+    await running[which]?.exited;
+    await answersGrow(answers, 300);
+    await startPrivateApi(which);
+    await eventually(() => gateway.openLinks === 2);
+  }
+  await answersGrow(answers, 300);
+  await stop();
+  const failed = answers.filter((answer) => !answer.ok);
+  expect(new Set(failed.map((answer) => answer.error?.code))).toEqual(
+    new Set(failed.length > 0 ? ["upstream_timeout"] : []),
+  );
+  expect(failed.every((answer) => answer.error?.retryable)).toBe(true);
+  // Each caller has one call at a time: no more than all of them can be lost with each kill.
+  expect(failed.length).toBeLessThanOrEqual(2 * 30);
+  expect(connected.every((client) => client.socket.connected)).toBe(true);
+});
+
+test("RELAY-2: processes stopped in order, one after the other, under calls: none fails", async () => {
+  const connected = await clients();
+  const { answers, stop } = callContinuously(connected);
+  for (const which of [0, 1]) {
+    await answersGrow(answers, 200);
+    running[which]?.kill("SIGTERM");
+    expect(await running[which]?.exited).toBe(0);
+    await startPrivateApi(which);
+    await eventually(() => gateway.openLinks === 2);
+  }
+  await answersGrow(answers, 200);
+  await stop();
+  expect(answers.filter((answer) => !answer.ok)).toEqual([]);
+});
+
+test("RELAY-3: with every process gone, a call fails as upstream_unavailable and the websocket stays", async () => {
+  const [client] = await clients();
+  for (const process of running) {
+    process?.kill("SIGKILL");
+    await process?.exited;
+  }
+  await eventually(() => gateway.openLinks === 0);
+  const answer = await client?.request("work", {});
+  expect(answer?.error).toMatchObject({ code: "upstream_unavailable", retryable: true });
+  expect(client?.socket.connected).toBe(true);
+  await Promise.all(ports.map((_, which) => startPrivateApi(which)));
+  await eventually(async () => (await client?.request("work", {}))?.ok === true);
+});

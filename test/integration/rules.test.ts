@@ -1,0 +1,197 @@
+/** Rules that change while everything runs. */
+import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient } from "../support/stock-client.ts";
+
+let service: HttpService;
+let folder: string;
+beforeAll(async () => {
+  service = await startService();
+  service.answer = (request, response) => answerJson(response, request.path);
+  folder = await mkdtemp(join(tmpdir(), "tidegate-rules-"));
+});
+afterEach(closeClients);
+afterAll(async () => {
+  await service.stop();
+  await rm(folder, { recursive: true });
+});
+
+function rulesYaml(path: string): string {
+  return `
+services:
+  echo: { url: "${service.url}", secret: env:SERVICE_SECRET }
+routes:
+  - { event: "where", service: echo, path: "${path}", mode: call }
+`;
+}
+
+describe("through the API", () => {
+  let fleet: Fleet;
+  let redis: RedisServer;
+  beforeAll(async () => {
+    redis = await startRedis();
+    fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });
+  });
+  afterAll(async () => {
+    await fleet.stop();
+    await redis.stop();
+  });
+
+  test("RULE-2: a document is stored with a version, held by every node, and shown without its secrets", async () => {
+    const rules = {
+      services: {
+        echo: { url: service.url, secret: serviceSecret },
+        other: { url: service.url, secret: "env:SERVICE_SECRET" },
+      },
+      routes: [{ event: "where", service: "echo", path: "/a", mode: "call" }],
+    };
+    const stored = await fleet.api("PUT", "/v1/rules", rules);
+    expect([stored.status, stored.body]).toEqual([200, { version: 1 }]);
+    await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === 1));
+    const shown = await fleet.api("GET", "/v1/rules", undefined, { token: tokens.reader });
+    expect(shown.headers.get("etag")).toBe('"1"');
+    expect(shown.body).toEqual({
+      version: 1,
+      ...rules,
+      services: { echo: { url: service.url, secret: "***" }, other: rules.services.other },
+    });
+    const maskBack = await fleet.api("PUT", "/v1/rules", shown.body);
+    expect([maskBack.status, maskBack.body["code"]]).toEqual([400, "invalid_request"]);
+    for (const url of fleet.urls) {
+      const client = await connectClient(url);
+      expect((await client.request("where")).data).toBe("/a");
+    }
+  });
+
+  test("RULE-3: If-Match guards against overwriting another's change", async () => {
+    const put = async (headers: Record<string, string>) =>
+      fleet.api("PUT", "/v1/rules", { namespaces: { x: {} } }, { headers });
+    const refused = await put({ "if-match": '"7"' });
+    expect([refused.status, refused.body["code"]]).toEqual([412, "precondition_failed"]);
+    expect((await put({ "if-match": "seven" })).body["code"]).toBe("invalid_request");
+    expect((await put({ "if-match": '"1"' })).body).toEqual({ version: 2 });
+    expect((await put({})).body).toEqual({ version: 2 });
+  });
+
+  test("RULE-4: YAML is taken as well", async () => {
+    const answer = await fleet.api("PUT", "/v1/rules", undefined, {
+      text: rulesYaml("/yaml"),
+      headers: { "content-type": "application/yaml" },
+    });
+    expect(answer.body).toEqual({ version: 3 });
+  });
+
+  test("RULE-5: an invalid document is refused with every finding, and the old rules stay in force", async () => {
+    const bad = {
+      namespaces: { Board: {}, board: { access: "all", historySize: -1, presence: true } },
+      services: {
+        one: { url: "ftp://x", secret: "short" },
+        two: { url: "http://x" },
+        three: { url: "http://x", secret: "env:NOT_SET" },
+      },
+      routes: [{ event: "a", service: "nobody", path: "no-slash", mode: "later" }],
+      extra: 1,
+    };
+    const form = await fleet.api("PUT", "/v1/rules", bad);
+    expect(form.body["code"]).toBe("invalid_request");
+    const findings = (form.body["errors"] as string[]).join("\n");
+    for (const part of [
+      "extra",
+      "Board",
+      "access",
+      "historySize",
+      "services.one.url",
+      "services.one.secret",
+      "path",
+      "mode",
+    ]) {
+      expect(findings).toContain(part);
+    }
+    const meaning = await fleet.api("PUT", "/v1/rules", {
+      namespaces: { board: { presence: true, slow: "latest" } },
+      services: { two: { url: "http://x" } },
+      routes: [
+        { event: "a", service: "nobody", path: "/", mode: "enqueue" },
+        { event: "a", service: "two", path: "/", mode: "call", shadow: "two" },
+      ],
+      hooks: { connect: "nobody", connected: "two" },
+      sources: { github: {} },
+    });
+    expect(meaning.body["errors"]).toHaveLength(10);
+    const secret = await fleet.api("PUT", "/v1/rules", {
+      services: { three: { url: "http://x", secret: "env:NOT_SET" } },
+    });
+    expect(secret.body["errors"]).toEqual([expect.stringContaining("NOT_SET")]);
+    expect((await fleet.api("GET", "/v1/rules")).body["version"]).toBe(3);
+    expect(fleet.gateways.map((gateway) => gateway.rulesVersion)).toEqual([3, 3]);
+  });
+
+  test("RULE-6: rules are put with their own scope only", async () => {
+    const answer = await fleet.api("PUT", "/v1/rules", {}, { token: tokens.reader });
+    expect(answer.body["code"]).toBe("missing_scope");
+  });
+});
+
+describe("from a file", () => {
+  test("RULE-7: while calls run without a pause, an edit is in force, an invalid one changes nothing, no call fails", async () => {
+    const file = join(folder, "rules.yaml");
+    await writeFile(file, rulesYaml("/first"));
+    const redis = await startRedis();
+    const fleet = await startFleet({
+      target: { kind: "standalone", url: redis.url },
+      gateways: 2,
+      environment: { RULES_FILE: file },
+    });
+    await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === 1));
+    const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
+    const answers: unknown[] = [];
+    let running = true;
+    const callers = clients.flatMap((client) =>
+      Array.from({ length: 8 }, async () => {
+        while (running) answers.push(await client.request("where"));
+      }),
+    );
+    const answered = async (path: string): Promise<void> => {
+      const from = answers.length;
+      await eventually(() => answers.slice(from).some((answer) => (answer as { data: unknown }).data === path));
+    };
+    await answered("/first");
+
+    await writeFile(file, rulesYaml("/second"));
+    await answered("/second");
+
+    await writeFile(file, `${rulesYaml("/third")}  - { event: "x", service: nobody, path: "/", mode: call }\nextra: 1`);
+    await eventually(() => fleet.log().includes("the rules file is not valid"));
+    const degraded = (await (await fetch(`${fleet.apiUrl}/readyz`)).json()) as object;
+    expect(degraded).toMatchObject({ status: "degraded", checks: { rules: "degraded" } });
+    const until = answers.length + 200;
+    await eventually(() => answers.length >= until);
+
+    await writeFile(`${file}.new`, rulesYaml("/fourth"));
+    await rename(`${file}.new`, file);
+    await answered("/fourth");
+    running = false;
+    await Promise.all(callers);
+
+    expect(answers.filter((answer) => !(answer as { ok: boolean }).ok)).toEqual([]);
+    const order = answers.map((answer) => (answer as { data: string }).data);
+    expect(new Set(order)).toEqual(new Set(["/first", "/second", "/fourth"]));
+    const put = await fleet.api("PUT", "/v1/rules", {});
+    expect([put.status, put.body["code"]]).toEqual([409, "conflict"]);
+    await fleet.stop();
+    await redis.stop();
+  });
+
+  test("RULE-8: a file that is not valid at the start, or not there, refuses the start", async () => {
+    const file = join(folder, "bad.yaml");
+    await writeFile(file, "routes: 5\nservices: [");
+    await expect(startFleet({ environment: { RULES_FILE: file } })).rejects.toThrow(/rules are not valid/);
+    await expect(startFleet({ environment: { RULES_FILE: join(folder, "none.yaml") } })).rejects.toThrow(/ENOENT/);
+  });
+});
