@@ -16,6 +16,7 @@ const alignLimit = 1_000;
 const alignBytes = 1024 * 1024;
 /** Channels whose position is compared at the same time, after an interruption. */
 const alignConcurrency = 32;
+const repairRetryMs = 500;
 
 /** The hub and the broker together: channels with local followers are followed, gaps are read from history. */
 export class FollowedChannels {
@@ -25,6 +26,7 @@ export class FollowedChannels {
   readonly #logger: Logger;
   readonly #topics: TopicFollower;
   readonly #aligning = new Map<string, Promise<void>>();
+  readonly #retries = new Map<string, NodeJS.Timeout>();
 
   constructor(options: { broker: ChannelBroker; rules: CurrentRules; logger: Logger }) {
     this.#broker = options.broker;
@@ -79,26 +81,34 @@ export class FollowedChannels {
 
   readonly listener: Omit<BrokerListener, "onUserMessage"> = {
     onPublication: (channel: string, epoch: string, publication: Publication) => {
-      if (this.#hub.receive(channel, epoch, publication)) this.#repair(channel);
+      if (this.#hub.receive(channel, epoch, publication)) void this.#repair(channel);
     },
     onEphemeral: (channel: string, ephemeral: Ephemeral) => this.#hub.receiveEphemeral(channel, ephemeral),
     onInterrupted: () => undefined,
     onRestored: () => void this.#compareAll(),
   };
 
-  #repair(channel: string): void {
-    this.#align(channel).catch((error: unknown) => {
-      // The return of the broker brings another comparison of every channel.
-      this.#logger.warn({ err: error, channel }, "a gap could not be read from history yet");
-    });
+  /** Until it succeeds: what the channel's followers missed must reach them, or be told. */
+  async #repair(channel: string): Promise<void> {
+    try {
+      await this.#align(channel);
+    } catch (error) {
+      this.#hub.misalign(channel);
+      this.#logger.warn({ err: error, channel }, "history could not be read, trying again");
+      if (this.#retries.has(channel)) return;
+      const timer = setTimeout(() => {
+        this.#retries.delete(channel);
+        void this.#repair(channel);
+      }, repairRetryMs);
+      this.#retries.set(channel, timer.unref());
+    }
   }
 
   async #compareAll(): Promise<void> {
     const channels = [...this.#hub.channels()];
     for (const channel of channels) this.#hub.misalign(channel);
     for (let at = 0; at < channels.length; at += alignConcurrency) {
-      const batch = channels.slice(at, at + alignConcurrency);
-      await Promise.all(batch.map((channel) => this.#align(channel).catch(() => this.#hub.misalign(channel))));
+      await Promise.all(channels.slice(at, at + alignConcurrency).map((channel) => this.#repair(channel)));
     }
   }
 

@@ -205,7 +205,7 @@ export async function publish(run) {
     inFlight.add(call);
   }
   await Promise.all(inFlight);
-  for (let index = 0; index < Math.min(channels, publications); index++) {
+  for (let index = 0; index < channels; index++) {
     await publishOne(run, channelName(run, index), endEvent);
   }
 }
@@ -253,7 +253,15 @@ export function handleSummary({ metrics }) {
     return values && { p50: values["p(50)"], p95: values["p(95)"], p99: values["p(99)"], max: values.max };
   };
   const result = {
-    parameters: { clients, channels, nodes: parameters.urls.length, ratePerSecond: rate, burst, rampSeconds },
+    parameters: {
+      clients,
+      channels,
+      nodes: parameters.urls.length,
+      ratePerSecond: rate,
+      burst,
+      rampSeconds,
+      payloadBytes: parameters.payloadBytes,
+    },
     window: { from: metrics.measured_from?.values.value ?? 0, until: metrics.measured_until?.values.value ?? 0 },
     deliveries: { total: count("deliveries"), measured: count("measured_deliveries") },
     publications: { total: count("published"), measured: count("measured_publications") },

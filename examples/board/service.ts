@@ -3,6 +3,7 @@
  * the gateway. What people do arrives as signed POST requests; what everybody must see leaves as a publish.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
+import { inspect } from "node:util";
 import { Board, type Input, numberOf, Refusal } from "./board.ts";
 import { isSigned } from "./webhook-signature.ts";
 
@@ -109,7 +110,7 @@ class PublishError extends Error {}
 
 function failureAnswer(error: unknown): Answer {
   if (error instanceof Refusal) return { status: error.status, body: { code: error.code, message: error.message } };
-  console.error("board service:", error);
+  process.stderr.write(`board service: ${inspect(error)}\n`);
   if (error instanceof PublishError) return { status: 503, headers: { "retry-after": "1" } };
   return { status: 500 };
 }
@@ -166,7 +167,6 @@ if (import.meta.main) {
     privateApiUrl: setting("PRIVATE_API_URL"),
     publishToken: setting("PRIVATE_API_TOKEN"),
   });
-  server.listen(Number(process.env["PORT"] ?? 8083), "127.0.0.1", () => {
-    console.log("board service listens on", server.address());
-  });
+  const port = Number(process.env["PORT"] ?? 8083);
+  server.listen(port, "127.0.0.1", () => process.stdout.write(`board service: http://127.0.0.1:${port}\n`));
 }

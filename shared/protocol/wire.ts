@@ -2,7 +2,7 @@
  * Shapes that the server sends: acks and events. Import-free, shared with the client SDK.
  * Shapes that the server receives are schemas, in client-messages.ts.
  */
-import type { ConnectRefusal, RecoveryReason, WireError } from "./codes.ts";
+import type { RecoveryReason, WireError } from "./codes.ts";
 
 /** Where a session stands in a channel: an offset within one history, which the epoch names. */
 export interface Position {
@@ -62,9 +62,6 @@ export interface CallAck {
 
 export type Ack<T extends object> = ({ ok: true } & T) | { ok: false; error: WireError };
 
-/** Second argument of a delivered event: a publication with history, an ephemeral one, or a message to the user. */
-export type DeliveryMeta = { channel: string; offset: number; prev?: number } | { channel: string } | { user: true };
-
 export interface Resync {
   channel: string;
   position: Position;
@@ -83,12 +80,4 @@ export interface Disconnect {
   retryAfterMs?: number;
 }
 
-/** The gateway's own events, server to client. */
-export interface ServerEvents {
-  "sync:welcome": Welcome;
-  "sync:resync": Resync;
-  "sync:revoked": Revoked;
-  "sync:disconnect": Disconnect;
-}
-
-export type { ConnectRefusal, RecoveryReason, WireError };
+export type { RecoveryReason, WireError };

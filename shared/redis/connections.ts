@@ -49,13 +49,15 @@ export class RedisConnections implements Service {
     subscriber.on("smessage", (topic: string, message: string) => {
       for (const listener of this.#listeners) listener.onMessage(topic, message);
     });
-    for (const lost of ["close", "-subscriber"]) subscriber.on(lost, () => this.#interrupt());
-    for (const back of ["ready", "subscribersReady"]) {
-      subscriber.on(back, () => {
-        this.#restore().catch((error: unknown) => {
-          this.#logger.warn({ err: error }, "could not subscribe again, waiting for the next connection");
+    for (const client of this.#clients) {
+      for (const lost of ["close", "-subscriber"]) client.on(lost, () => this.#interrupt());
+      for (const back of ["ready", "subscribersReady"]) {
+        client.on(back, () => {
+          this.#restore().catch((error: unknown) => {
+            this.#logger.warn({ err: error }, "could not subscribe again, waiting for the next connection");
+          });
         });
-      });
+      }
     }
     await Promise.all([...this.#clients].map((client) => connect(client, startWaitMs)));
   }
@@ -91,7 +93,9 @@ export class RedisConnections implements Service {
     for (const listener of this.#listeners) listener.onInterrupted();
   }
 
+  /** Once all clients are ready: who is told wants to ask at once. */
   async #restore(): Promise<void> {
+    if ([...this.#clients].some((client) => client.status !== "ready")) return;
     const topics = [...this.#subscribed];
     if (this.#subscriber === this.commands) {
       await Promise.all([...new Set(topics.map(fenceOf))].map((fence) => this.#passFence(fence)));

@@ -22,8 +22,9 @@ afterAll(async () => {
   await redis.stop();
 });
 
-async function clientOnEachNode(): Promise<StockClient[]> {
-  return Promise.all(fleet.urls.map((url) => connectClient(url)));
+async function clientOnEachNode(): Promise<[StockClient, StockClient]> {
+  const [one = "", two = ""] = fleet.urls;
+  return Promise.all([connectClient(one), connectClient(two)]);
 }
 
 function offsets(client: StockClient, channel: string): number[] {
@@ -82,10 +83,10 @@ test("FAN-2: an ephemeral publication has no offset, moves none, and is not in t
 test("FAN-3: a node follows a channel at the broker only while one of its sessions does", async () => {
   const channel = "board:followed";
   const [here] = await clientOnEachNode();
-  await here?.subscribe(channel);
+  await here.subscribe(channel);
   await eventually(() => fleet.gateways[0]?.channelCount === 1);
   expect(fleet.gateways[1]?.channelCount).toBe(0);
-  expect((await here?.request("sync:unsubscribe", { channel }))?.ok).toBe(true);
+  expect((await here.request("sync:unsubscribe", { channel })).ok).toBe(true);
   await eventually(() => fleet.gateways[0]?.channelCount === 0);
 });
 
@@ -93,7 +94,7 @@ describe("subscribing", () => {
   test("SUB-1: the ack says where the channel stands; what comes after it is delivered, what was before is not", async () => {
     const [client] = await clientOnEachNode();
     const { epoch } = await publish("board:late", 1);
-    const ack = await client?.subscribe("board:late");
+    const ack = await client.subscribe("board:late");
     expect(ack).toEqual({
       ok: true,
       channel: "board:late",
@@ -102,8 +103,8 @@ describe("subscribing", () => {
       publications: [],
     });
     await publish("board:late", 2);
-    await client?.next((item) => item.data === 2);
-    expect(client?.received).toEqual([{ event: "moved", data: 2, meta: { channel: "board:late", offset: 2 } }]);
+    await client.next((item) => item.data === 2);
+    expect(client.received).toEqual([{ event: "moved", data: 2, meta: { channel: "board:late", offset: 2 } }]);
   });
 
   test("SUB-2: with a position the ack brings what was missed, and live deliveries go on from there", async () => {
@@ -111,15 +112,15 @@ describe("subscribing", () => {
     const [client] = await clientOnEachNode();
     const { epoch } = await publish(channel, "one");
     for (const word of ["two", "three"]) await publish(channel, word);
-    const ack = await client?.subscribe(channel, { epoch, offset: 1 });
+    const ack = await client.subscribe(channel, { epoch, offset: 1 });
     expect(ack).toMatchObject({ recovered: true, position: { epoch, offset: 3 } });
-    expect(ack?.publications).toEqual([
+    expect(ack.publications).toEqual([
       { offset: 2, event: "moved", data: "two" },
       { offset: 3, event: "moved", data: "three" },
     ]);
     await publish(channel, "four");
-    await client?.next((item) => item.data === "four");
-    expect(client?.received.map((item) => item.data)).toEqual(["four"]);
+    await client.next((item) => item.data === "four");
+    expect(client.received.map((item) => item.data)).toEqual(["four"]);
   });
 
   test("SUB-3: a position that history cannot bridge is answered with the reason and the present position", async () => {
@@ -133,10 +134,10 @@ describe("subscribing", () => {
       [{ epoch: "gone", offset: 10 }, "epoch_changed"],
     ];
     for (const [position, reason] of reasons) {
-      const ack = await client?.request("sync:subscribe", { channel: "tiny:a", position });
+      const ack = await client.request("sync:subscribe", { channel: "tiny:a", position });
       expect(ack).toMatchObject({ ok: true, recovered: false, reason, position: present, publications: [] });
     }
-    const ack = await client?.request("sync:subscribe", { channel: "tiny:a", position: { epoch, offset: 7 } });
+    const ack = await client.request("sync:subscribe", { channel: "tiny:a", position: { epoch, offset: 7 } });
     expect(ack).toMatchObject({ recovered: true, position: present });
   });
 
@@ -148,11 +149,11 @@ describe("subscribing", () => {
       const items = upTo(600).map((n) => ({ channel, event: "moved", data: n }));
       expect((await fleet.api("POST", "/v1/publish/batch", items)).status).toBe(200);
     }
-    const far = await client?.request("sync:subscribe", { channel, position: { epoch, offset: 200 } });
+    const far = await client.request("sync:subscribe", { channel, position: { epoch, offset: 200 } });
     expect(far).toMatchObject({ recovered: false, reason: "too_far_behind", position: { offset: 1_201 } });
-    const near = await client?.subscribe(channel, { epoch, offset: 201 });
-    expect(near?.recovered).toBe(true);
-    expect(near?.publications.map((item) => item.offset)).toEqual(upTo(1_201, 202));
+    const near = await client.subscribe(channel, { epoch, offset: 201 });
+    expect(near.recovered).toBe(true);
+    expect(near.publications.map((item) => item.offset)).toEqual(upTo(1_201, 202));
   });
 
   test("SUB-5: a subscribe that races with publishes neither loses nor doubles one, whatever the position", async () => {
@@ -181,30 +182,30 @@ describe("subscribing", () => {
   test("SUB-6: subscribing again replaces the subscription: one delivery each, after the new ack", async () => {
     const channel = "board:again";
     const [client] = await clientOnEachNode();
-    await client?.subscribe(channel);
-    await client?.subscribe(channel);
+    await client.subscribe(channel);
+    await client.subscribe(channel);
     await publish(channel, 1);
     await publish(channel, 2);
-    await client?.next((item) => item.data === 2);
-    expect(client?.received.map((item) => item.data)).toEqual([1, 2]);
+    await client.next((item) => item.data === 2);
+    expect(client.received.map((item) => item.data)).toEqual([1, 2]);
   });
 
   test("SUB-7: after unsubscribe nothing of the channel is delivered; a second one is not_subscribed", async () => {
     const [client] = await clientOnEachNode();
-    await client?.subscribe("board:left");
-    await client?.subscribe("board:kept");
-    expect(await client?.request("sync:unsubscribe", { channel: "board:left" })).toEqual({ ok: true });
+    await client.subscribe("board:left");
+    await client.subscribe("board:kept");
+    expect(await client.request("sync:unsubscribe", { channel: "board:left" })).toEqual({ ok: true });
     await publish("board:left", "unseen");
     await publish("board:kept", "seen");
-    await client?.next((item) => item.data === "seen");
-    expect(client?.received).toHaveLength(1);
-    const again = await client?.request("sync:unsubscribe", { channel: "board:left" });
+    await client.next((item) => item.data === "seen");
+    expect(client.received).toHaveLength(1);
+    const again = await client.request("sync:unsubscribe", { channel: "board:left" });
     expect(again).toMatchObject({ ok: false, error: { code: "not_subscribed", retryable: false } });
   });
 
   test("SUB-8: a connection has at most 200 channels", async () => {
     const [client] = await clientOnEachNode();
-    const acks = await Promise.all(upTo(201).map((n) => client?.request("sync:subscribe", { channel: `board:n${n}` })));
+    const acks = await Promise.all(upTo(201).map((n) => client.request("sync:subscribe", { channel: `board:n${n}` })));
     expect(acks.filter((ack) => ack?.ok)).toHaveLength(200);
     expect(acks.find((ack) => !ack?.ok)?.error?.code).toBe("too_many_channels");
   });
@@ -215,15 +216,15 @@ test("HIS-1: sync:history reads pages of a channel that is subscribed to", async
   const [client] = await clientOnEachNode();
   const { epoch } = await publish(channel, 1);
   for (const n of upTo(5, 2)) await publish(channel, n);
-  expect((await client?.request("sync:history", { channel, after: 0, limit: 2 }))?.error?.code).toBe("not_subscribed");
-  await client?.subscribe(channel);
-  const page = await client?.request("sync:history", { channel, epoch, after: 1, limit: 2 });
+  expect((await client.request("sync:history", { channel, after: 0, limit: 2 }))?.error?.code).toBe("not_subscribed");
+  await client.subscribe(channel);
+  const page = await client.request("sync:history", { channel, epoch, after: 1, limit: 2 });
   expect(page).toEqual({
     ok: true,
     position: { epoch, offset: 5 },
     publications: [2, 3].map((n) => ({ offset: n, event: "moved", data: n })),
   });
-  const other = await client?.request("sync:history", { channel, epoch: "gone", after: 1, limit: 2 });
+  const other = await client.request("sync:history", { channel, epoch: "gone", after: 1, limit: 2 });
   expect(other?.error?.code).toBe("epoch_changed");
 });
 
@@ -249,7 +250,7 @@ describe("users", () => {
     expect([answer.status, answer.body]).toEqual([202, {}]);
     await fleet.api("POST", "/v1/users/grace/send", { event: "note", data: "for grace" });
     for (const client of [one, two]) {
-      const note = await client?.next((item) => item.event === "note");
+      const note = await client.next((item) => item.event === "note");
       expect(note).toEqual({ event: "note", data: { text: "hi" }, meta: { user: true } });
     }
     await other.next((item) => item.event === "note");
@@ -270,7 +271,7 @@ describe("users", () => {
   test("USR-3: a disconnect with reconnect: true closes the transport, after which stock clients return", async () => {
     const [client] = await clientOnEachNode();
     expect((await fleet.api("POST", "/v1/users/ada/disconnect", { reconnect: true })).status).toBe(202);
-    expect(await client?.disconnected).toBe("transport close");
-    expect(client?.received[0]?.data).toMatchObject({ code: "disconnected", reconnect: true });
+    expect(await client.disconnected).toBe("transport close");
+    expect(client.received[0]?.data).toMatchObject({ code: "disconnected", reconnect: true });
   });
 });

@@ -1,0 +1,106 @@
+/** Live cursors: mine is sent at most 15 times a second, the others' are shown until they rest. */
+import { colourOf, initialsOf } from "./people.js";
+
+const sendEveryMs = 66;
+const fadeAfterMs = 6_000;
+const goneAfterMs = 45_000;
+/** Tells two windows with the same name apart. */
+const tab = Math.random().toString(36).slice(2, 10);
+
+/**
+ * Follows the pointer over `board`. Positions are fractions of its size, so that windows may differ.
+ * @param send `(cursor) => Promise`; the next one leaves when it has settled, and not before its time.
+ */
+export function sendMyCursor(board, heldCard, send) {
+  let latest = null;
+  let sentAt = 0;
+  let sending = false;
+  board.addEventListener("pointermove", ({ clientX, clientY }) => {
+    if (latest === null) requestAnimationFrame(step);
+    const { left, top, width, height } = board.getBoundingClientRect();
+    latest = { x: (clientX - left) / width, y: (clientY - top) / height };
+  });
+
+  function step(now) {
+    if (sending || now - sentAt < sendEveryMs) return requestAnimationFrame(step);
+    const cursor = { tab, ...latest, card: heldCard() };
+    latest = null;
+    sentAt = now;
+    sending = true;
+    // A lost cursor is no loss: the next one says more.
+    send(cursor)
+      .catch(() => {})
+      .finally(() => (sending = false));
+  }
+}
+
+/** The cursors of the others, and from them who is active. */
+export class Cursors {
+  #layer;
+  #people;
+  #me;
+  /** By tab. */
+  #others = new Map();
+
+  constructor({ layer, people, me }) {
+    this.#layer = layer;
+    this.#people = people;
+    this.#me = me;
+    setInterval(() => this.#tidy(), 1_000);
+    this.#showPeople();
+  }
+
+  /** A `cursor` publication. */
+  show({ user, tab: from, x, y, card }) {
+    if (from === tab) return;
+    let other = this.#others.get(from);
+    if (!other) {
+      const element = document.createElement("div");
+      element.className = "cursor";
+      element.style.setProperty("--colour", colourOf(user));
+      const label = element.appendChild(document.createElement("span"));
+      label.textContent = user;
+      this.#layer.append(element);
+      other = { user, element };
+      this.#others.set(from, other);
+    }
+    Object.assign(other, { card, seenAt: performance.now() });
+    other.element.style.translate = `${x * this.#layer.clientWidth}px ${y * this.#layer.clientHeight}px`;
+    other.element.classList.remove("resting");
+    this.#showPeople();
+  }
+
+  /** Who of the others holds this card right now. */
+  holderOf(cardId) {
+    return [...this.#others.values()].find(({ card }) => card === cardId)?.user;
+  }
+
+  #tidy() {
+    for (const [from, other] of this.#others) {
+      const restedMs = performance.now() - other.seenAt;
+      if (restedMs > fadeAfterMs) {
+        other.element.classList.add("resting");
+        other.card = null;
+      }
+      if (restedMs < goneAfterMs) continue;
+      other.element.remove();
+      this.#others.delete(from);
+    }
+    this.#showPeople();
+  }
+
+  #showPeople() {
+    const names = [...new Set([this.#me, ...[...this.#others.values()].map(({ user }) => user)])];
+    if (names.join("\n") === this.#people.dataset.names) return;
+    this.#people.dataset.names = names.join("\n");
+    this.#people.replaceChildren(
+      ...names.map((name) => {
+        const item = document.createElement("li");
+        item.textContent = initialsOf(name);
+        item.title = name === this.#me ? `${name} (you)` : name;
+        item.style.setProperty("--colour", colourOf(name));
+        return item;
+      }),
+    );
+  }
+}

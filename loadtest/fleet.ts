@@ -1,0 +1,131 @@
+/** A small fleet of real processes on this machine: Redis, the private API, two gateway nodes. */
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { freePort, type Spawned, spawnProcess } from "../test/support/processes.ts";
+
+export interface ServerProcess {
+  readonly role: "gateway" | "private-api" | "redis";
+  readonly pid: number;
+}
+
+/** Where the load goes. */
+export interface Deployment {
+  readonly gatewayUrls: readonly string[];
+  readonly privateApi: string;
+  readonly privateApiToken: string;
+  readonly jwtSecret: string;
+  /** Those whose use of CPU and memory is measured. */
+  readonly processes: readonly ServerProcess[];
+}
+
+const gatewayNodes = 2;
+const readyWithinMs = 20_000;
+const stopWithinMs = 10_000;
+const root = join(import.meta.dirname, "..");
+
+type Role = ServerProcess["role"];
+
+export class Fleet {
+  readonly #running: { role: Role; process: Spawned }[] = [];
+  #folder: string | undefined;
+  #stopping = false;
+  /** Roles of processes that ended although nobody stopped them. */
+  readonly died: Role[] = [];
+
+  async start(): Promise<Deployment> {
+    this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
+    const secret = (): string => randomBytes(32).toString("base64url");
+    const relayToken = secret();
+    const publishToken = secret();
+    const jwtSecret = secret();
+
+    const redisPort = await freePort();
+    const persistence = ["--save", "", "--appendonly", "no"];
+    const redis = this.#spawn("redis", "redis-server", [
+      ...["--port", String(redisPort), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence],
+    ]);
+    await redis.printed("Ready to accept connections");
+
+    const common = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, LOG_LEVEL: "warn" };
+    const apiPort = await freePort();
+    const privateApi = `http://127.0.0.1:${apiPort}`;
+    const api = this.#spawn("private-api", process.execPath, ["private-api/main.ts"], {
+      ...common,
+      PRIVATE_API_HOST: "127.0.0.1",
+      PRIVATE_API_PORT: String(apiPort),
+      PRIVATE_API_TOKENS: JSON.stringify([
+        { name: "gateway", token: relayToken, scopes: ["relay"] },
+        { name: "load", token: publishToken, scopes: ["publish"] },
+      ]),
+    });
+    await ready(api, privateApi);
+
+    const gatewayUrls: string[] = [];
+    for (let node = 1; node <= gatewayNodes; node++) {
+      const [port, adminPort] = [await freePort(), await freePort()];
+      const gateway = this.#spawn("gateway", process.execPath, ["gateway/main.ts"], {
+        ...common,
+        GATEWAY_HOST: "127.0.0.1",
+        GATEWAY_NODE: `node-${node}`,
+        GATEWAY_PORT: String(port),
+        GATEWAY_ADMIN_PORT: String(adminPort),
+        GATEWAY_MAX_CONNECTIONS: "20000",
+        PRIVATE_API_URL: privateApi,
+        PRIVATE_API_TOKEN: relayToken,
+        AUTH_JWT_SECRET: jwtSecret,
+      });
+      await ready(gateway, `http://127.0.0.1:${adminPort}`);
+      gatewayUrls.push(`ws://127.0.0.1:${port}`);
+    }
+    const processes = this.#running.flatMap(({ role, process: { child } }) =>
+      child.pid === undefined ? [] : [{ role, pid: child.pid }],
+    );
+    return { gatewayUrls, privateApi, privateApiToken: publishToken, jwtSecret, processes };
+  }
+
+  /** What the servers printed: warnings and errors, where all is well nothing. */
+  output(): string {
+    return this.#running
+      .filter(({ role, process }) => role !== "redis" && process.output() !== "")
+      .map(({ role, process }) => `--- ${role}\n${process.output().slice(-4_000)}`)
+      .join("\n");
+  }
+
+  /** In reverse order; who does not leave in time is killed. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const { process } of this.#running.toReversed()) {
+      process.kill("SIGTERM");
+      const inTime = new AbortController();
+      const tooLate = pause(stopWithinMs, undefined, { signal: inTime.signal });
+      await Promise.race([process.exited, tooLate]).catch(() => undefined);
+      inTime.abort();
+      await tooLate.catch(() => undefined);
+      process.kill("SIGKILL");
+    }
+    if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  #spawn(role: Role, command: string, args: readonly string[], env: Record<string, string> = {}): Spawned {
+    const spawned = spawnProcess(command, args, { env, cwd: root });
+    this.#running.push({ role, process: spawned });
+    const ended = (): void => {
+      if (!this.#stopping) this.died.push(role);
+    };
+    spawned.exited.then(ended, ended);
+    return spawned;
+  }
+}
+
+async function ready(server: Spawned, url: string): Promise<void> {
+  const deadline = Date.now() + readyWithinMs;
+  while (server.child.exitCode === null && Date.now() < deadline) {
+    const answer = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
+    if (answer?.ok) return;
+    await pause(50);
+  }
+  throw new Error(`${url} did not become ready`);
+}

@@ -1,0 +1,113 @@
+/**
+ * Runs the fan-out scenario and says whether the gateway held.
+ *
+ *   npm run loadtest [-- --json]                    against a fleet that it starts itself, and ends
+ *   npm run loadtest -- --url ws://a,ws://b --api http://c   against a deployment; PRIVATE_API_TOKEN (scope publish)
+ *                                                   and AUTH_JWT_SECRET in the environment
+ *
+ * Parameters by environment: parameters.js. Exit code 0: every verdict passed; 1: not, or it could not run.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { type Spawned, spawnProcess } from "../test/support/processes.ts";
+import { type Deployment, Fleet } from "./fleet.ts";
+import { createReport, type FanOutResult, type Report, reportText } from "./report.ts";
+import { UsageRecorder } from "./usage.ts";
+
+/** The scenario's own bounds are shorter; this one is for a k6 that hangs. */
+const k6DeadlineMs = 25 * 60_000;
+
+const { values: flags } = parseArgs({
+  options: { json: { type: "boolean", default: false }, url: { type: "string" }, api: { type: "string" } },
+});
+
+const fleet = new Fleet();
+let k6: Spawned | undefined;
+
+async function main(): Promise<boolean> {
+  const k6Path = execFileSync(join(import.meta.dirname, "install-k6.sh"), { stdio: ["ignore", "pipe", "inherit"] });
+  if (!flags.url && !flags.api) say("starting redis, private-api and two gateways");
+  const deployment = flags.url || flags.api ? existingDeployment() : await fleet.start();
+  const report = await measure(k6Path.toString().trim(), deployment);
+  process.stdout.write(flags.json ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
+  if (!report.pass) say(fleet.output());
+  return report.pass;
+}
+
+function existingDeployment(): Deployment {
+  const { PRIVATE_API_TOKEN: privateApiToken, AUTH_JWT_SECRET: jwtSecret } = process.env;
+  if (!flags.url || !flags.api || !privateApiToken || !jwtSecret) {
+    throw new Error("a deployment needs --url, --api and the variables PRIVATE_API_TOKEN and AUTH_JWT_SECRET");
+  }
+  return { gatewayUrls: flags.url.split(","), privateApi: flags.api, privateApiToken, jwtSecret, processes: [] };
+}
+
+async function measure(k6Path: string, deployment: Deployment): Promise<Report> {
+  const folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
+  const resultFile = join(folder, "result.json");
+  const startedAt = Date.now();
+  const recorders = new Map<string, UsageRecorder[]>();
+  const follow = (role: string, pid: number): void => {
+    const recorder = new UsageRecorder(pid);
+    recorder.start();
+    recorders.set(role, [...(recorders.get(role) ?? []), recorder]);
+  };
+  for (const { role, pid } of deployment.processes) follow(role, pid);
+  const script = join(import.meta.dirname, "fan-out.js");
+  // An empty address: k6's own HTTP API stays off.
+  k6 = spawnProcess(k6Path, ["run", "--quiet", "--no-color", "--no-usage-report", "--address", "", script], {
+    env: {
+      GATEWAY_URLS: deployment.gatewayUrls.join(","),
+      PRIVATE_API_URL: deployment.privateApi,
+      PRIVATE_API_TOKEN: deployment.privateApiToken,
+      AUTH_JWT_SECRET: deployment.jwtSecret,
+      RESULT_FILE: resultFile,
+    },
+  });
+  const { child } = k6;
+  if (child.pid !== undefined && deployment.processes.length > 0) follow("k6", child.pid);
+  const deadline = setTimeout(() => child.kill("SIGKILL"), k6DeadlineMs);
+  const progress = setInterval(() => say(`${Math.round((Date.now() - startedAt) / 1_000)} s`), 5_000);
+  say("k6 runs");
+  try {
+    const exitCode = await k6.exited;
+    const result = await readFile(resultFile, "utf8").catch(() => undefined);
+    if (exitCode !== 0 || result === undefined) say(firstLines(k6.output()));
+    if (result === undefined) throw new Error(`k6 ended with exit code ${exitCode} and without a result`);
+    for (const recorder of [...recorders.values()].flat()) recorder.stop();
+    return createReport(JSON.parse(result) as FanOutResult, recorders, { startedAt, died: fleet.died });
+  } finally {
+    clearTimeout(deadline);
+    clearInterval(progress);
+    for (const recorder of [...recorders.values()].flat()) recorder.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Progress and trouble; stdout is for the report alone. */
+function say(text: string): void {
+  if (text !== "") process.stderr.write(`${text}\n`);
+}
+
+function firstLines(output: string): string {
+  const lines = output.split("\n");
+  return [...lines.slice(0, 20), ...(lines.length > 20 ? [`… ${lines.length - 20} more lines`] : [])].join("\n");
+}
+
+async function end(exitCode: number): Promise<void> {
+  k6?.kill("SIGKILL");
+  await fleet.stop();
+  process.exit(exitCode);
+}
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void end(1));
+try {
+  await end((await main()) ? 0 : 1);
+} catch (error) {
+  say(fleet.output());
+  say((error as Error).message);
+  await end(1);
+}

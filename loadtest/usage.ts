@@ -1,0 +1,67 @@
+/** CPU time and memory of processes over time, from Linux's /proc. */
+import { readFileSync } from "node:fs";
+
+export interface Usage {
+  /** Unix ms. */
+  readonly atMs: number;
+  /** User and system time since the process began, all threads. */
+  readonly cpuMs: number;
+  readonly rssBytes: number;
+}
+
+/** What /proc counts in: USER_HZ, 100 on every Linux that Node runs on. */
+const msPerTick = 10;
+const sampleEveryMs = 250;
+
+/** Undefined when the process is gone, or where there is no /proc. */
+function readUsage(pid: number): Usage | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // The name, in parentheses, may hold anything; after it, utime and stime are the 12th and 13th.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const rssKib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
+    if (rssKib === undefined) return undefined;
+    return {
+      atMs: Date.now(),
+      cpuMs: (Number(fields[11]) + Number(fields[12])) * msPerTick,
+      rssBytes: Number(rssKib) * 1024,
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Follows one process until stopped. */
+export class UsageRecorder {
+  readonly #pid: number;
+  readonly #samples: Usage[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(pid: number) {
+    this.#pid = pid;
+  }
+
+  start(): void {
+    this.#sample();
+    this.#timer = setInterval(() => this.#sample(), sampleEveryMs);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#sample();
+  }
+
+  /** The sample closest to a moment (Unix ms). */
+  at(moment: number): Usage | undefined {
+    let closest: Usage | undefined;
+    for (const sample of this.#samples) {
+      if (!closest || Math.abs(sample.atMs - moment) < Math.abs(closest.atMs - moment)) closest = sample;
+    }
+    return closest;
+  }
+
+  #sample(): void {
+    const usage = readUsage(this.#pid);
+    if (usage) this.#samples.push(usage);
+  }
+}

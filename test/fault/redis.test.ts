@@ -1,0 +1,129 @@
+/** Redis that goes away and comes back. */
+import { afterEach, expect, test } from "vitest";
+import type { Position } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { answerJson, startService } from "../support/http-service.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
+import { serviceSecret } from "../support/fleet.ts";
+
+let redis: RedisServer;
+let fleet: Fleet;
+afterEach(async () => {
+  closeClients();
+  await fleet.stop();
+  await redis.stop();
+});
+
+const item = { channel: "board:1", event: "moved" };
+
+async function publish(data: unknown): Promise<Position> {
+  const answer = await fleet.api("POST", "/v1/publish", { ...item, data });
+  expect(answer.status, answer.text).toBe(200);
+  return answer.body as unknown as Position;
+}
+
+async function published(data: unknown): Promise<Position> {
+  let position: Position | undefined;
+  await eventually(async () => {
+    const answer = await fleet.api("POST", "/v1/publish", { ...item, data });
+    position = answer.body as unknown as Position;
+    return answer.status === 200;
+  }, 20_000);
+  return position as Position;
+}
+
+test("RED-1: a Redis that was restarted with its data jumps past every offset it may have lost; followers go on along prev", async () => {
+  redis = await startRedis({ appendOnly: true });
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });
+  const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
+  for (const client of clients) await client.subscribe(item.channel);
+  const before = await publish("before");
+  await redis.kill();
+  await redis.restart();
+  const after = await published("after");
+  expect(after.epoch).toBe(before.epoch);
+  expect(after.offset % 2 ** 20).toBe(0);
+  expect(after.offset).toBeGreaterThan(before.offset);
+  expect(Number.isSafeInteger(after.offset)).toBe(true);
+  const next = await publish("next");
+  expect(next.offset).toBe(after.offset + 1);
+  for (const client of clients) {
+    await client.next((received) => received.data === "next");
+    expect(client.received).toEqual([
+      { event: "moved", data: "before", meta: { channel: "board:1", offset: 1 } },
+      { event: "moved", data: "after", meta: { channel: "board:1", offset: after.offset, prev: 1 } },
+      { event: "moved", data: "next", meta: { channel: "board:1", offset: next.offset } },
+    ]);
+  }
+  const late = await connectClient(fleet.urls[0] ?? "");
+  const ack = await late.subscribe(item.channel, before);
+  expect(ack).toMatchObject({ recovered: true, position: next });
+  expect(ack.publications.map((publication) => publication.prev)).toEqual([1, undefined]);
+  const ahead = await late.request("sync:subscribe", { channel: item.channel, position: { ...before, offset: 2 } });
+  expect(ahead).toMatchObject({ recovered: false, reason: "position_ahead" });
+});
+
+test("RED-2: a Redis that lost its data is one resync for each follower, with the new epoch", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });
+  const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
+  for (const client of clients) await client.subscribe(item.channel);
+  const before = await publish("before");
+  await redis.kill();
+  await redis.restart();
+  const after = await published("after");
+  expect(after.epoch).not.toBe(before.epoch);
+  for (const client of clients) await client.next((received) => received.event === "sync:resync");
+  await publish("last");
+  for (const client of clients) {
+    await client.next((received) => received.data === "last");
+    const resyncs = client.received.filter((received) => received.event === "sync:resync");
+    expect(resyncs).toHaveLength(1);
+    expect(resyncs[0]?.data).toMatchObject({
+      channel: item.channel,
+      reason: "epoch_changed",
+      position: { epoch: after.epoch },
+    });
+  }
+});
+
+test("RED-3: while Redis is away calls go on, publishes are 503 with Retry-After, new connections are refused, nothing ends", async () => {
+  redis = await startRedis({ appendOnly: true });
+  const service = await startService();
+  service.answer = (_request, response) => answerJson(response, "done");
+  fleet = await startFleet({
+    target: { kind: "standalone", url: redis.url },
+    gateways: 1,
+    rules: {
+      services: { work: { url: service.url, secret: serviceSecret } },
+      routes: [{ event: "work", service: "work", path: "/", mode: "call" }],
+    },
+  });
+  const client = await connectClient(fleet.urls[0] ?? "");
+  await client.subscribe(item.channel);
+  await redis.kill();
+  const answer = await fleet.api("POST", "/v1/publish", { ...item, data: "lost" });
+  expect([answer.status, answer.body["code"], answer.headers.get("retry-after")]).toEqual([
+    503,
+    "broker_unavailable",
+    "1",
+  ]);
+  expect((await client.request("work")).data).toBe("done");
+  const subscribed = await client.request("sync:subscribe", { channel: "board:2" });
+  expect(subscribed.error).toMatchObject({ code: "broker_unavailable", retryable: true });
+  const refusal = await refusedConnect(fleet.urls[0] ?? "", { token: await userToken({ sub: "grace" }) });
+  expect(refusal).toMatchObject({ code: "broker_unavailable", retryable: true });
+  const { adminDoor } = fleet.gateways[0] ?? {};
+  const ready = await fetch(`http://127.0.0.1:${adminDoor?.port}/readyz`);
+  expect([ready.status, ((await ready.json()) as { status: string }).status]).toEqual([200, "degraded"]);
+  expect(client.socket.connected).toBe(true);
+
+  await redis.restart();
+  await published("back");
+  await client.next((received) => received.data === "back");
+  expect(client.received.some((received) => received.data === "lost")).toBe(false);
+  expect((await client.request("sync:subscribe", { channel: "board:2" })).ok).toBe(true);
+  await service.stop();
+});

@@ -1,0 +1,79 @@
+/** Python on both sides of the loop, and its libraries as judges of what a service gets. */
+import { spawnSync } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { afterEach, expect, test } from "vitest";
+import { parseRulesText } from "../../shared/rules/parse.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, jwtSecret, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
+import { startService } from "../support/http-service.ts";
+import { freePort, spawnProcess } from "../support/processes.ts";
+import { closeClients, connectClient } from "../support/stock-client.ts";
+
+const root = new URL("../../", import.meta.url);
+const python = fileURLToPath(new URL(".venv/bin/python", root));
+const example = (file: string): string => fileURLToPath(new URL(`examples/python/${file}`, root));
+
+let fleet: Fleet;
+afterEach(async () => {
+  closeClients();
+  await fleet.stop();
+});
+
+test("LANG-1: a stock Python client and a service of the standard library make the whole loop", async () => {
+  const port = await freePort();
+  const rules = parseRulesText(await readFile(example("rules.yaml"), "utf8")) as {
+    services: { greeter: { url: string } };
+  };
+  rules.services.greeter.url = `http://127.0.0.1:${port}`;
+  fleet = await startFleet({ rules, environment: { GREETER_SECRET: serviceSecret } });
+  const service = spawnProcess("python3", [example("service.py")], {
+    env: {
+      GREETER_SECRET: serviceSecret,
+      PUBLISH_TOKEN: tokens.service,
+      PRIVATE_API_URL: fleet.apiUrl,
+      PORT: String(port),
+    },
+  });
+  await eventually(async () =>
+    fetch(rules.services.greeter.url).then(
+      () => true,
+      () => false,
+    ),
+  );
+  const client = spawnProcess(python, [example("client.py")], {
+    env: { AUTH_JWT_SECRET: jwtSecret, GATEWAY_URL: fleet.urls[0] },
+  });
+  expect(await client.exited, client.output()).toBe(0);
+  for (const step of ["connected: user ada", "subscribed: lobby:greetings", "answered:", "published:", "done"]) {
+    expect(client.output()).toContain(step);
+  }
+  service.kill("SIGKILL");
+  await service.exited;
+});
+
+test("CALL-4: Python's Standard Webhooks and JWT libraries accept a request, and refuse a changed one", async () => {
+  const service = await startService();
+  fleet = await startFleet({
+    rules: {
+      services: { documents: { url: service.url, secret: serviceSecret } },
+      routes: [{ event: "doc.*", service: "documents", path: "/", mode: "call" }],
+    },
+  });
+  const client = await connectClient(fleet.urls[0] ?? "", { tenant: "acme" });
+  await client.request("doc.save", { text: "größer ✓" });
+  const { headers, body } = service.requests[0] ?? { headers: {}, body: "" };
+  const check = (checked: string): { status: number | null; stdout: string } =>
+    spawnSync(python, [fileURLToPath(new URL("../support/verify_request.py", import.meta.url))], {
+      input: JSON.stringify({ secret: serviceSecret, audience: "documents", headers, body: checked }),
+      encoding: "utf8",
+    });
+  const accepted = check(body);
+  expect(accepted.status).toBe(0);
+  expect(JSON.parse(accepted.stdout)).toMatchObject({
+    data: { text: "größer ✓" },
+    claims: { sub: "ada", tenant: "acme", sid: client.welcome.sessionId },
+  });
+  expect(check(body.replace("✓", "x")).status).not.toBe(0);
+  await service.stop();
+});
