@@ -15,6 +15,7 @@ const cursors = new Cursors({
   layer: document.querySelector("#cursors"),
   people: document.querySelector("#people"),
   me,
+  onRest: render,
 });
 /** The card that I hold: its id, where it would go, and what takes that away from the screen. */
 let drag = null;

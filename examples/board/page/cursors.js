@@ -15,11 +15,15 @@ export function sendMyCursor(board, heldCard, send) {
   let latest = null;
   let sentAt = 0;
   let sending = false;
-  board.addEventListener("pointermove", ({ clientX, clientY }) => {
+  board.addEventListener("pointermove", note);
+  // A card that is let go is no longer held, though the pointer rests.
+  board.addEventListener("pointerup", note);
+
+  function note({ clientX, clientY }) {
     if (latest === null) requestAnimationFrame(step);
     const { left, top, width, height } = board.getBoundingClientRect();
     latest = { x: (clientX - left) / width, y: (clientY - top) / height };
-  });
+  }
 
   function step(now) {
     if (sending || now - sentAt < sendEveryMs) return requestAnimationFrame(step);
@@ -39,13 +43,16 @@ export class Cursors {
   #layer;
   #people;
   #me;
+  #onRest;
   /** By tab. */
   #others = new Map();
 
-  constructor({ layer, people, me }) {
+  /** @param options.onRest called when somebody no longer holds a card because they rest. */
+  constructor({ layer, people, me, onRest }) {
     this.#layer = layer;
     this.#people = people;
     this.#me = me;
+    this.#onRest = onRest;
     setInterval(() => this.#tidy(), 1_000);
     this.#showPeople();
   }
@@ -80,7 +87,10 @@ export class Cursors {
       const restedMs = performance.now() - other.seenAt;
       if (restedMs > fadeAfterMs) {
         other.element.classList.add("resting");
-        other.card = null;
+        if (other.card) {
+          other.card = null;
+          this.#onRest();
+        }
       }
       if (restedMs < goneAfterMs) continue;
       other.element.remove();
