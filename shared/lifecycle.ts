@@ -49,20 +49,24 @@ export class Lifecycle implements Service {
   }
 }
 
+/** A terminal's Ctrl-C reaches a program under npm twice: from the terminal and from npm. */
+const echoMs = 500;
+
 /**
  * Runs a program until SIGTERM or SIGINT, then stops it in order. A second signal, or the deadline, forces the exit.
  * A bug (an uncaught error) is logged and ends the process in the same order, with exit code 1.
  */
 export async function runProgram(program: Service, options: { logger: Logger; stopDeadlineMs: number }): Promise<void> {
   const { logger, stopDeadlineMs } = options;
-  let stopping = false;
+  let stoppingSince: number | undefined;
 
   async function end(exitCode: number): Promise<void> {
-    if (stopping) {
+    if (stoppingSince !== undefined) {
+      if (performance.now() - stoppingSince < echoMs) return;
       logger.warn("forced exit");
       process.exit(1);
     }
-    stopping = true;
+    stoppingSince = performance.now();
     const deadline = setTimeout(() => {
       logger.error({ stopDeadlineMs }, "could not stop in time");
       process.exit(1);

@@ -133,11 +133,11 @@ async function demoToken(user: string, config: GatewayConfig): Promise<string> {
 
 async function whatToTry(publicUrl: string, privateApiUrl: string): Promise<string> {
   return `
-Tidegate is running, with a shared board.
+Tidegate is running.
 
-  Open ${publicUrl} in two windows and move a card.
+  ${privateApiConfig.RULES_FILE === undefined ? `Open ${publicUrl} in two windows and move a card.` : `The rules are those of ${privateApiConfig.RULES_FILE}; clients connect to ${publicUrl}`}
 
-  Publish to everyone on the board, as a service would:
+  Publish to everyone on a channel, as a service would:
     curl ${privateApiUrl}/v1/publish -H 'authorization: Bearer ${madeUp.publishToken}' \\
       -H 'content-type: application/json' -d '{"channel":"board:demo","event":"notice","data":{"text":"Hello"}}'
 

@@ -72,8 +72,10 @@ export class RelayLink {
         onEnd: (error) => this.#ended(opened, asked, error),
       });
     } catch (error) {
-      this.#failures++;
-      this.#logger.warn({ err: error, address: this.#address }, "private API out of reach");
+      // One line for an outage, however many attempts it takes.
+      if (this.#failures++ === 0) {
+        this.#logger.warn({ reason: String(error), address: this.#address }, "private API out of reach");
+      }
       this.#retryLater();
       return;
     }
