@@ -1,7 +1,8 @@
 /** Who is connecting: from the handshake to an identity, or to a refusal in band. */
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
-import type { Identity, Verification, Verifier } from "../shared/jwt.ts";
+import type { Identity } from "../shared/http/identity-token.ts";
+import type { Verification, Verifier } from "../shared/jwt.ts";
 import { connectCodes, type ConnectCode, type ConnectRefusal } from "../shared/protocol/codes.ts";
 import { maxUserLength } from "../shared/protocol/limits.ts";
 import { describeFindings } from "../shared/schema-errors.ts";

@@ -1,7 +1,7 @@
-import { randomBytes } from "node:crypto";
 import { TidegateError } from "../shared/errors.ts";
 import type { RequestCode } from "../shared/protocol/codes.ts";
 import { matchesPattern } from "../shared/protocol/grammar.ts";
+import { newTraceparent } from "../shared/http/traceparent.ts";
 import type { GatewayContext } from "./context.ts";
 import type { Session } from "./session.ts";
 import type { AllowedBy } from "./subscription.ts";
@@ -24,9 +24,4 @@ export async function allowChannel(session: Session, channel: string, context: G
   if (result.ok) return "hook";
   const { code, message, retryAfterMs } = result.error;
   throw new TidegateError(code as RequestCode, message, { ...(retryAfterMs !== undefined && { retryAfterMs }) });
-}
-
-/** A new trace, not sampled by us (W3C Trace Context). */
-export function newTraceparent(): string {
-  return `00-${randomBytes(16).toString("hex")}-${randomBytes(8).toString("hex")}-00`;
 }

@@ -1,5 +1,5 @@
 import { clockToleranceSeconds } from "../shared/jwt.ts";
-import type { Identity } from "../shared/jwt.ts";
+import type { Identity } from "../shared/http/identity-token.ts";
 import type { DisconnectCode } from "../shared/protocol/codes.ts";
 import type { Disconnect } from "../shared/protocol/wire.ts";
 import type { Credentials } from "./authentication.ts";

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
 import { TidegateError } from "../shared/errors.ts";
+import { newTraceparent } from "../shared/http/traceparent.ts";
 import type { Service } from "../shared/lifecycle.ts";
 import { handshakeValidator } from "../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
@@ -10,7 +11,6 @@ import { connectDeadlineMs, maxOutboxBytes, maxPayloadBytes, protocolVersion } f
 import { connectGrantValidator, type ConnectGrant } from "../shared/protocol/relay.ts";
 import type { Welcome } from "../shared/protocol/wire.ts";
 import { authenticate, type Credentials, refuse } from "./authentication.ts";
-import { newTraceparent } from "./channel-access.ts";
 import type { GatewayContext } from "./context.ts";
 import {
   createSocketIo,

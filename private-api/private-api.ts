@@ -8,7 +8,7 @@ import type { Logger } from "../shared/logging.ts";
 import { Metrics } from "../shared/metrics.ts";
 import { maxBatchBytes } from "../shared/protocol/limits.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
-import { resolveSecrets } from "../shared/rules/secrets.ts";
+import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
 import type { Environment } from "../shared/settings.ts";
 import { createScopeGuard } from "./authorization.ts";
@@ -41,7 +41,7 @@ export function createPrivateApi(options: {
   logger: Logger;
 }): PrivateApi {
   const { config, environment, broker, rulesStore, logger } = options;
-  let secrets: ReadonlyMap<string, readonly string[]> = new Map();
+  let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
     logger,

@@ -1,5 +1,5 @@
 /** The one place that knows the JWT library. */
-import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey, SignJWT } from "jose";
+import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from "jose";
 
 export interface VerifierOptions {
   /** HS256, the shared secret. */
@@ -77,27 +77,4 @@ function isKeyFetchFailure(error: unknown): boolean {
   if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return true;
   // The library throws its base class for an answer that is not 200, and lets errors of fetch pass.
   return !(error instanceof errors.JOSEError) || error.code === "ERR_JOSE_GENERIC";
-}
-
-export interface Identity {
-  user: string;
-  sessionId: string;
-  tenant?: string;
-  /** The verified claims of the client's own token. */
-  claims: Record<string, unknown>;
-}
-
-/** A JWT for a service that says who is calling: HS256 by the text of its secret, `aud` the service's name. */
-export async function signIdentity(
-  identity: Identity,
-  options: { secret: string; service: string; lifetimeSeconds: number },
-): Promise<string> {
-  const { user, sessionId, tenant, claims } = identity;
-  return new SignJWT({ sid: sessionId, ...(tenant !== undefined && { tenant }), claims })
-    .setProtectedHeader({ alg: "HS256", typ: "JWT" })
-    .setSubject(user)
-    .setAudience(options.service)
-    .setIssuedAt()
-    .setExpirationTime(`${options.lifetimeSeconds}s`)
-    .sign(new TextEncoder().encode(options.secret));
 }

@@ -1,11 +1,11 @@
 import { TidegateError } from "../../shared/errors.ts";
 import { eventId } from "../../shared/http/cloudevents.ts";
+import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { type CallOptions, callOptionsValidator } from "../../shared/protocol/client-messages.ts";
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import type { WireError } from "../../shared/protocol/codes.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
-import { newTraceparent } from "../channel-access.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../session.ts";
 

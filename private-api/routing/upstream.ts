@@ -6,6 +6,7 @@ import type { Service } from "../../shared/lifecycle.ts";
 import type { RelayCall, RelayConnect, RelayQuestion, RelaySubscribe } from "../../shared/protocol/relay.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ServiceOptions } from "../../shared/rules/rules.ts";
+import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
 import type { PrivateApiMetrics } from "../metrics.ts";
 
 const source = "/tidegate/socket";
@@ -14,15 +15,11 @@ const source = "/tidegate/socket";
 export class Upstream implements Service {
   readonly #client = new ServiceClient();
   readonly #rules: CurrentRules;
-  readonly #secrets: () => ReadonlyMap<string, readonly string[]>;
+  readonly #secrets: () => ServiceSecrets;
   readonly #metrics: PrivateApiMetrics;
 
   /** @param options.secrets of the services of the rules in force, by service name. */
-  constructor(options: {
-    rules: CurrentRules;
-    secrets: () => ReadonlyMap<string, readonly string[]>;
-    metrics: PrivateApiMetrics;
-  }) {
+  constructor(options: { rules: CurrentRules; secrets: () => ServiceSecrets; metrics: PrivateApiMetrics }) {
     this.#rules = options.rules;
     this.#secrets = options.secrets;
     this.#metrics = options.metrics;
@@ -106,11 +103,13 @@ export class Upstream implements Service {
     question: RelayQuestion,
     request: { path: string; eventId: string; eventType: string; body: string },
   ): Promise<ServiceAnswer> {
+    const secrets = this.#secrets().get(service.name);
+    if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
     const stopTimer = this.#metrics.upstreamSeconds.startTimer();
     const answer = await this.#client.send({
       ...request,
       service,
-      secrets: this.#secrets().get(service.name) ?? [],
+      secrets,
       source,
       identity: question.identity,
       traceparent: question.traceparent,

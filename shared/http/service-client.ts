@@ -1,16 +1,17 @@
 /** The one way to call a service: signed, bounded in time, number and size of answers. */
 import { Agent, request } from "undici";
 import type { Service } from "../lifecycle.ts";
-import { type Identity, signIdentity } from "../jwt.ts";
 import type { ServiceOptions } from "../rules/rules.ts";
 import { ConcurrencyLimit } from "./concurrency-limit.ts";
 import { eventHeaders } from "./cloudevents.ts";
+import { type Identity, signIdentity } from "./identity-token.ts";
+import type { ServiceSecret } from "./service-secret.ts";
 import { signWebhook } from "./standard-webhooks.ts";
 
 export interface ServiceRequest {
   service: ServiceOptions;
-  /** Resolved, in the order of the service's rule. */
-  secrets: readonly string[];
+  /** In the order of the service's rule: the first signs the identity, each the body. */
+  secrets: readonly [ServiceSecret, ...ServiceSecret[]];
   /** Appended to the service's URL. */
   path: string;
   /** JSON text, sent as it is. */
@@ -83,12 +84,13 @@ export class ServiceClient implements Service {
   }
 
   async #send(given: ServiceRequest, deadline: number): Promise<ServiceAnswer> {
-    const [signingSecret = ""] = given.secrets;
+    const [{ identityKey }] = given.secrets;
     const now = new Date();
     const timeoutMs = Math.max(1, Math.floor(deadline - performance.now()));
-    const identityToken = await signIdentity(given.identity, {
-      secret: signingSecret,
+    const identityToken = signIdentity(given.identity, {
+      key: identityKey,
       service: given.service.name,
+      now,
       lifetimeSeconds: Math.ceil(timeoutMs / 1000) + identityMarginSeconds,
     });
     try {

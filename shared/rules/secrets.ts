@@ -1,32 +1,32 @@
 /** Secrets within the rules: resolved where they are used, masked where they are shown. */
 import type { Environment } from "../settings.ts";
+import { readServiceSecret, type ServiceSecret } from "../http/service-secret.ts";
 import { type RulesDocument, RulesError } from "./document.ts";
 import type { Rules } from "./rules.ts";
 
 const envPrefix = "env:";
 export const maskedSecret = "***";
 
+export type ServiceSecrets = ReadonlyMap<string, readonly [ServiceSecret, ...ServiceSecret[]]>;
+
 /** The secrets of each service, in order. @throws RulesError naming every variable that is missing or malformed. */
-export function resolveSecrets(rules: Rules, environment: Environment): ReadonlyMap<string, readonly string[]> {
+export function resolveSecrets(rules: Rules, environment: Environment): ServiceSecrets {
   const findings: string[] = [];
-  const resolved = new Map<string, readonly string[]>();
+  const resolved = new Map<string, [ServiceSecret, ...ServiceSecret[]]>();
   for (const service of rules.services) {
-    const secrets = service.secrets.map((written) => {
-      const secret = written.startsWith(envPrefix) ? (environment[written.slice(envPrefix.length)] ?? "") : written;
-      if (secret === "") findings.push(`services.${service.name}: environment variable of "${written}" is not set`);
-      else if (!isServiceSecret(secret)) {
+    const secrets = service.secrets.flatMap((written) => {
+      const text = written.startsWith(envPrefix) ? (environment[written.slice(envPrefix.length)] ?? "") : written;
+      const secret = readServiceSecret(text);
+      if (text === "") findings.push(`services.${service.name}: environment variable of "${written}" is not set`);
+      else if (!secret)
         findings.push(`services.${service.name}: a secret is "whsec_" and the base64 of at least 32 bytes`);
-      }
-      return secret;
+      return secret ?? [];
     });
-    resolved.set(service.name, secrets);
+    const [first, ...others] = secrets;
+    if (first) resolved.set(service.name, [first, ...others]);
   }
   if (findings.length > 0) throw new RulesError(findings);
   return resolved;
-}
-
-function isServiceSecret(secret: string): boolean {
-  return /^whsec_[A-Za-z0-9+/]+={0,2}$/.test(secret) && Buffer.from(secret.slice(6), "base64").length >= 32;
 }
 
 /** For showing: secrets written in the document become `***`, references stay. */
