@@ -16,10 +16,10 @@ export async function history(session: Session, request: History, context: Gatew
   const ack: HistoryAck = await readPage(context.broker, {
     channel,
     retention: context.currentRules.rules.namespace(channel),
+    epoch,
+    after,
     limit,
     maxBytes: maxReplayBytes,
-    ...(epoch !== undefined && { epoch }),
-    ...(after !== undefined && { after }),
   });
   return { ack };
 }

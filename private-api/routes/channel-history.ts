@@ -29,10 +29,10 @@ export function addChannelHistory(app: FastifyInstance, context: PrivateApiConte
       return readPage(context.broker, {
         channel,
         retention: context.currentRules.rules.namespace(channel),
+        epoch,
+        after,
         limit,
         maxBytes: maxReplayBytes,
-        ...(epoch !== undefined && { epoch }),
-        ...(after !== undefined && { after }),
       });
     },
   );

@@ -52,9 +52,9 @@ export interface HistoryQuery {
   channel: string;
   retention: Retention;
   /** Exclusive. Absent: from the oldest that is kept. */
-  after?: number;
+  after?: number | undefined;
   /** With another epoch than the channel's, no publications are read. */
-  epoch?: string;
+  epoch?: string | undefined;
   limit: number;
   /** Reading stops before the data of the publications exceeds this, but never before the first. */
   maxBytes: number;
