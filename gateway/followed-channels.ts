@@ -6,6 +6,7 @@ import type {
   Position,
   Publication,
 } from "../shared/channels/broker.ts";
+import { TidegateError } from "../shared/errors.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import { type Follower, Hub } from "./hub.ts";
@@ -63,13 +64,14 @@ export class FollowedChannels {
     });
   }
 
-  /** Where live deliveries stand. A caller that goes on in the same turn misses none. */
+  /** Where live deliveries stand. @throws TidegateError where nobody follows the channel any more. */
   async position(channel: string): Promise<Position> {
-    for (;;) {
+    while (this.#hub.has(channel)) {
       const position = this.#hub.position(channel);
       if (position) return position;
       await this.#align(channel);
     }
+    throw new TidegateError("not_subscribed", "the subscription was ended before it began");
   }
 
   async readHistory(
@@ -125,15 +127,17 @@ export class FollowedChannels {
 
   async #readUntilAligned(channel: string): Promise<void> {
     let again = true;
-    while (again && this.#hub.has(channel)) {
-      const last = this.#hub.lastPosition(channel);
+    while (again) {
+      const alignment = this.#hub.beginAlignment(channel);
+      if (!alignment) return;
+      const { from } = alignment;
       const slice = await this.#broker.readHistory({
         channel,
         retention: this.#rules.rules.namespace(channel),
-        ...(last ? { after: last.offset, epoch: last.epoch, limit: alignLimit } : { limit: 0 }),
+        ...(from ? { after: from.offset, epoch: from.epoch, limit: alignLimit } : { limit: 0 }),
         maxBytes: alignBytes,
       });
-      again = this.#hub.align(channel, slice);
+      again = this.#hub.align(alignment, slice);
     }
   }
 }

@@ -15,12 +15,22 @@ export interface Follower {
   resync(position: Position, reason: RecoveryReason): void;
 }
 
+/** A reading of history towards alignment: void once the channel is misaligned again, or was left and joined anew. */
+export interface Alignment {
+  readonly name: string;
+  readonly generation: number;
+  /** Read after this; undefined: any position will do. */
+  readonly from: Position | undefined;
+}
+
 interface Channel {
   readonly followers: Set<Follower>;
   /** The last publication that was delivered; undefined until the first alignment. */
   position: Position | undefined;
   /** False while history has to be read first: what arrives is held. */
   aligned: boolean;
+  /** Of its alignment: what is read for an earlier one says nothing about now. */
+  generation: number;
   held: { epoch: string; publication: Publication }[];
   heldBytes: number;
 }
@@ -30,6 +40,7 @@ const maxHeldBytes = 1024 * 1024;
 
 export class Hub {
   readonly #channels = new Map<string, Channel>();
+  #lastGeneration = 0;
 
   get channelCount(): number {
     return this.#channels.size;
@@ -42,7 +53,14 @@ export class Hub {
   add(name: string, follower: Follower): void {
     let channel = this.#channels.get(name);
     if (!channel) {
-      channel = { followers: new Set(), position: undefined, aligned: false, held: [], heldBytes: 0 };
+      channel = {
+        followers: new Set(),
+        position: undefined,
+        aligned: false,
+        generation: ++this.#lastGeneration,
+        held: [],
+        heldBytes: 0,
+      };
       this.#channels.set(name, channel);
     }
     channel.followers.add(follower);
@@ -65,15 +83,18 @@ export class Hub {
     return channel?.aligned ? channel.position : undefined;
   }
 
-  /** From where history has to be read to align a channel; undefined: any position will do. */
-  lastPosition(name: string): Position | undefined {
-    return this.#channels.get(name)?.position;
-  }
-
-  /** After an interruption nobody knows what was missed. */
+  /** After an interruption nobody knows what was missed, nor whether a read under way saw it. */
   misalign(name: string): void {
     const channel = this.#channels.get(name);
-    if (channel) channel.aligned = false;
+    if (!channel) return;
+    channel.aligned = false;
+    channel.generation = ++this.#lastGeneration;
+  }
+
+  /** Where a reading of history has to start; undefined where nobody follows the channel. */
+  beginAlignment(name: string): Alignment | undefined {
+    const channel = this.#channels.get(name);
+    return channel && { name, generation: channel.generation, from: channel.position };
   }
 
   /** @returns true where the publication does not follow on what was delivered: the owner must align the channel. */
@@ -104,12 +125,13 @@ export class Hub {
 
   /**
    * Brings a channel up to what history says, then delivers what was held.
-   * @param slice read after {@link lastPosition}.
-   * @returns true where another read is needed.
+   * @param slice read after `alignment.from`, after the alignment was begun.
+   * @returns true where another alignment is needed.
    */
-  align(name: string, slice: HistorySlice): boolean {
+  align({ name, generation }: Alignment, slice: HistorySlice): boolean {
     const channel = this.#channels.get(name);
     if (!channel) return false;
+    if (channel.generation !== generation) return true;
     if (channel.position === undefined) channel.position = slice.position;
     else {
       const way = bridge(channel.position, slice);

@@ -51,6 +51,8 @@ export class SocketServer implements Service {
   #io: SocketIoServer | undefined;
   /** Sessions and handshakes under way. */
   #seats = 0;
+  /** Connections that have tried to authenticate: each has one try, and one session. */
+  readonly #claimed = new WeakSet<object>();
   #draining = false;
   #whenEmpty = (): void => undefined;
 
@@ -102,6 +104,8 @@ export class SocketServer implements Service {
 
   /** @returns why not. On success the session is in `socket.data`, and messages to its user reach it. */
   async #admit(socket: Socket): Promise<ConnectRefusal | undefined> {
+    if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
+    this.#claimed.add(socket.conn);
     if (this.#draining) return refuse("draining", "this node is stopping", drainRetryMs);
     if (this.#seats >= this.#options.maxConnections) {
       return refuse("at_capacity", "this node has no free place", capacityRetryMs);

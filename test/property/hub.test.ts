@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { HistorySlice, Publication } from "../../shared/channels/broker.ts";
-import { Hub, type Follower } from "../../gateway/hub.ts";
+import { type Alignment, Hub, type Follower } from "../../gateway/hub.ts";
 
 const channel = "board:1";
 const epoch = "e";
@@ -20,6 +20,12 @@ class Recorder implements Follower {
   }
 }
 
+function begun(hub: Hub): Alignment {
+  const alignment = hub.beginAlignment(channel);
+  if (!alignment) throw new Error("nobody follows the channel");
+  return alignment;
+}
+
 type Fate = "arrives" | "is lost" | "arrives twice";
 
 test("HUB-1: whatever the transport loses or repeats, each follower gets every publication once and in order", () => {
@@ -31,22 +37,25 @@ test("HUB-1: whatever the transport loses or repeats, each follower gets every p
       for (const follower of followers) hub.add(channel, follower);
       const history: Publication[] = [];
       const read = (): HistorySlice => {
-        const after = hub.lastPosition(channel)?.offset ?? 0;
+        const after = hub.beginAlignment(channel)?.from?.offset ?? 0;
         const kept = history.slice(-historySize).filter(({ offset }) => offset > after);
         return { position: { epoch, offset: history.length }, publications: kept, more: false };
       };
-      while (hub.align(channel, read()));
+      const align = (): void => {
+        for (let again = true; again;) again = hub.align(begun(hub), read());
+      };
+      align();
       for (const fate of plan) {
         const publication = { offset: history.length + 1, prev: history.length, event: "e", data: "1" };
         history.push(publication);
         const times = { arrives: 1, "is lost": 0, "arrives twice": 2 }[fate];
         for (let i = 0; i < times; i++) {
-          if (hub.receive(channel, epoch, publication)) while (hub.align(channel, read()));
+          if (hub.receive(channel, epoch, publication)) align();
         }
       }
       // The last ones may be lost: a comparison of positions finds them.
       hub.misalign(channel);
-      while (hub.align(channel, read()));
+      align();
 
       for (const follower of followers) {
         let expected = 1;
@@ -80,7 +89,7 @@ test("HUB-2: what arrives while history is read is held, and follows it", () => 
   const publication = (offset: number): Publication => ({ offset, prev: offset - 1, event: "e", data: "1" });
   hub.receive(channel, epoch, publication(3));
   expect(hub.position(channel)).toBeUndefined();
-  hub.align(channel, { position: { epoch, offset: 2 }, publications: [], more: false });
+  hub.align(begun(hub), { position: { epoch, offset: 2 }, publications: [], more: false });
   expect(follower.offsets).toEqual([3]);
   expect(hub.position(channel)).toEqual({ epoch, offset: 3 });
 });
@@ -89,10 +98,28 @@ test("HUB-3: a channel whose history began anew is one resync for each follower"
   const hub = new Hub();
   const follower = new Recorder();
   hub.add(channel, follower);
-  hub.align(channel, { position: { epoch: "old", offset: 9 }, publications: [], more: false });
+  hub.align(begun(hub), { position: { epoch: "old", offset: 9 }, publications: [], more: false });
   expect(hub.receive(channel, epoch, { offset: 1, prev: 0, event: "e", data: "1" })).toBe(true);
-  hub.align(channel, { position: { epoch, offset: 1 }, publications: [], more: false });
+  hub.align(begun(hub), { position: { epoch, offset: 1 }, publications: [], more: false });
   expect(follower.resyncs).toEqual([1]);
   hub.receive(channel, epoch, { offset: 2, prev: 1, event: "e", data: "1" });
   expect(follower.offsets).toEqual([-1, 2]);
+});
+
+test("HUB-4: a read that began before an interruption, or before the channel was joined anew, aligns nothing", () => {
+  const hub = new Hub();
+  const [early, late] = [new Recorder(), new Recorder()];
+  const slice = (offset: number): HistorySlice => ({ position: { epoch, offset }, publications: [], more: false });
+  hub.add(channel, early);
+  const beforeInterruption = begun(hub);
+  hub.misalign(channel);
+  expect(hub.align(beforeInterruption, slice(1))).toBe(true);
+  const beforeLeaving = begun(hub);
+  hub.remove(channel, early);
+  expect(hub.align(beforeLeaving, slice(2))).toBe(false);
+  hub.add(channel, late);
+  expect(hub.align(beforeLeaving, slice(2))).toBe(true);
+  expect(hub.position(channel)).toBeUndefined();
+  expect(hub.align(begun(hub), slice(3))).toBe(false);
+  expect(hub.position(channel)).toEqual({ epoch, offset: 3 });
 });
