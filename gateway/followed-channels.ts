@@ -7,6 +7,7 @@ import type {
   Publication,
 } from "../shared/channels/broker.ts";
 import { TidegateError } from "../shared/errors.ts";
+import type { Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import { type Follower, Hub } from "./hub.ts";
@@ -19,8 +20,13 @@ const alignBytes = 1024 * 1024;
 const alignConcurrency = 32;
 const repairRetryMs = 500;
 
+/** Between two comparisons of what is quiet; also what keeps the state of a followed channel from expiring. */
+const idleCheckMs = 5_000;
+/** Channels that are compared in one round trip. */
+const idleCheckBatch = 500;
+
 /** The hub and the broker together: channels with local followers are followed, gaps are read from history. */
-export class FollowedChannels {
+export class FollowedChannels implements Service {
   readonly #hub = new Hub();
   readonly #broker: ChannelBroker;
   readonly #rules: CurrentRules;
@@ -28,6 +34,9 @@ export class FollowedChannels {
   readonly #topics: TopicFollower;
   readonly #aligning = new Map<string, Promise<void>>();
   readonly #retries = new Map<string, NodeJS.Timeout>();
+  /** Where each channel stood at the last comparison. */
+  #offsetsThen = new Map<string, number>();
+  #idleCheck: NodeJS.Timeout | undefined;
 
   constructor(options: { broker: ChannelBroker; rules: CurrentRules; logger: Logger }) {
     this.#broker = options.broker;
@@ -39,6 +48,15 @@ export class FollowedChannels {
       wanted: (name) => this.#hub.has(name),
       onFollowed: (name) => this.#align(name),
     });
+  }
+
+  async start(): Promise<void> {
+    this.#scheduleIdleCheck();
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.#idleCheck);
+    for (const timer of this.#retries.values()) clearTimeout(timer);
   }
 
   get channelCount(): number {
@@ -112,6 +130,44 @@ export class FollowedChannels {
     for (let at = 0; at < channels.length; at += alignConcurrency) {
       await Promise.all(channels.slice(at, at + alignConcurrency).map((channel) => this.#repair(channel)));
     }
+  }
+
+  /** At a moment of its own, so that nodes do not ask together. */
+  #scheduleIdleCheck(): void {
+    this.#idleCheck = setTimeout(
+      () => {
+        this.#compareIdle()
+          .catch((error: unknown) => this.#logger.debug({ err: error }, "quiet channels could not be compared"))
+          .finally(() => this.#scheduleIdleCheck());
+      },
+      idleCheckMs * (0.75 + Math.random() / 2),
+    );
+    this.#idleCheck.unref();
+  }
+
+  /** A channel whose last message was lost shows no gap until the next one: what was quiet is asked about. */
+  async #compareIdle(): Promise<void> {
+    const then = this.#offsetsThen;
+    this.#offsetsThen = new Map();
+    const quiet: string[] = [];
+    for (const channel of this.#hub.channels()) {
+      const offset = this.#hub.position(channel)?.offset;
+      if (offset === undefined) continue;
+      this.#offsetsThen.set(channel, offset);
+      if (then.get(channel) === offset) quiet.push(channel);
+    }
+    for (let at = 0; at < quiet.length; at += idleCheckBatch) {
+      await Promise.all(quiet.slice(at, at + idleCheckBatch).map((channel) => this.#compare(channel)));
+    }
+  }
+
+  async #compare(channel: string): Promise<void> {
+    const retention = this.#rules.rules.namespace(channel);
+    const { position } = await this.#broker.readHistory({ channel, retention, limit: 0, maxBytes: 0 });
+    const here = this.#hub.position(channel);
+    if (!here || (here.epoch === position.epoch && here.offset >= position.offset)) return;
+    this.#hub.misalign(channel);
+    await this.#repair(channel);
   }
 
   /** One read at a time for each channel. */

@@ -110,6 +110,7 @@ export function createGateway(options: {
   lifecycle.add("admin door", adminDoor);
   lifecycle.add("rules", currentRules);
   lifecycle.add("relay", relay);
+  lifecycle.add("channels", channels);
   lifecycle.add("public door", publicDoor);
   lifecycle.add("sockets", sockets);
 

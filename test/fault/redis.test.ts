@@ -1,5 +1,7 @@
 /** Redis that goes away and comes back. */
+import { Redis } from "ioredis";
 import { afterEach, expect, test } from "vitest";
+import { channelKeys } from "../../shared/channels/redis-keys.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
@@ -126,4 +128,22 @@ test("RED-3: while Redis is away calls go on, publishes are 503 with Retry-After
   expect(client.received.some((received) => received.data === "lost")).toBe(false);
   expect((await client.request("sync:subscribe", { channel: "board:2" })).ok).toBe(true);
   await service.stop();
+});
+
+test("HUB-5: a last publication whose message was lost is found and delivered", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });
+  const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
+  for (const client of clients) await client.subscribe(item.channel);
+  await publish("first");
+  for (const client of clients) await client.next((received) => received.data === "first");
+  // What publish.lua stores, without the message to followers.
+  const { state, history } = channelKeys(item.channel);
+  const raw = new Redis(redis.url);
+  await raw.multi().hset(state, "offset", "2").xadd(history, "2-0", "p", "1", "e", "moved", "d", '"lost"').exec();
+  raw.disconnect();
+  for (const client of clients) {
+    await client.next((received) => received.data === "lost");
+    expect(client.received.map((received) => received.data)).toEqual(["first", "lost"]);
+  }
 });
