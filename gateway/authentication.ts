@@ -2,16 +2,20 @@
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Identity } from "../shared/http/identity-token.ts";
+import { isTooDeep } from "../shared/json.ts";
 import type { Verification, Verifier } from "../shared/jwt.ts";
 import { connectCodes, type ConnectCode, type ConnectRefusal } from "../shared/protocol/codes.ts";
 import { maxUserLength } from "../shared/protocol/limits.ts";
 import { describeFindings } from "../shared/schema-errors.ts";
 
+/** The last moment a Date can tell. */
+const maxUnixSeconds = 8.64e12;
+
 /** What our own claims look like; the library has checked the registered ones. */
 const ownClaims = Compile(
   Type.Object({
     sub: Type.String({ minLength: 1, maxLength: maxUserLength }),
-    exp: Type.Number(),
+    exp: Type.Number({ minimum: 0, maximum: maxUnixSeconds }),
     channels: Type.Optional(Type.Array(Type.String({ maxLength: 256 }), { maxItems: 1_000 })),
     tenant: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
     info: Type.Optional(Type.Unknown()),
@@ -51,6 +55,9 @@ export async function authenticate(verify: Verifier, token: string): Promise<Aut
 }
 
 function readClaims(claims: Identity["claims"]): Authentication {
+  if (isTooDeep(claims)) {
+    return { kind: "refused", refusal: refuse("unauthenticated", "the token's claims are nested too deep") };
+  }
   if (!ownClaims.Check(claims)) {
     const findings = describeFindings(ownClaims.Errors(claims)).join("; ");
     return { kind: "refused", refusal: refuse("unauthenticated", `the token's claims are not valid: ${findings}`) };

@@ -1,5 +1,5 @@
 import { TidegateError } from "../shared/errors.ts";
-import type { RequestCode } from "../shared/protocol/codes.ts";
+import { isRequestCode } from "../shared/protocol/codes.ts";
 import { matchesPattern } from "../shared/protocol/grammar.ts";
 import { newTraceparent } from "../shared/http/traceparent.ts";
 import type { GatewayContext } from "./context.ts";
@@ -23,5 +23,7 @@ export async function allowChannel(session: Session, channel: string, context: G
   });
   if (result.ok) return "hook";
   const { code, message, retryAfterMs } = result.error;
-  throw new TidegateError(code as RequestCode, message, { ...(retryAfterMs !== undefined && { retryAfterMs }) });
+  throw new TidegateError(isRequestCode(code) ? code : "upstream_unavailable", message, {
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  });
 }

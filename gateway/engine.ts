@@ -86,17 +86,34 @@ export function releaseRequest(socket: Socket): void {
   (socket.conn as { request: unknown }).request = null;
 }
 
+/** A peer that does not answer the websocket's closing handshake within this is cut off. */
+const closeHandshakeMs = 2_000;
+
+interface Websocket {
+  terminate(): void;
+  once(event: "close", listener: () => void): void;
+}
+
+/** Undefined while the transport is polling. */
+function websocketOf(socket: Socket): Websocket | undefined {
+  return (socket.conn as unknown as { transport: { socket?: Websocket } }).transport.socket;
+}
+
 export function transportOf(socket: Socket): Transport {
   return {
     close: (announce) => {
+      const websocket = websocketOf(socket);
+      if (websocket) {
+        const timer = setTimeout(() => websocket.terminate(), closeHandshakeMs);
+        websocket.once("close", () => clearTimeout(timer));
+      }
       if (announce) socket.disconnect(true);
       else socket.conn.close();
     },
     terminate: () => {
-      const { transport } = socket.conn as unknown as { transport: { socket?: { terminate?: () => void } } };
+      const websocket = websocketOf(socket);
       socket.conn.close(true);
-      // Without waiting for a client that does not read to answer the websocket's closing handshake.
-      transport.socket?.terminate?.();
+      websocket?.terminate();
     },
   };
 }

@@ -27,7 +27,7 @@ const idleCheckBatch = 500;
 
 /** The hub and the broker together: channels with local followers are followed, gaps are read from history. */
 export class FollowedChannels implements Service {
-  readonly #hub = new Hub();
+  readonly #hub: Hub;
   readonly #broker: ChannelBroker;
   readonly #rules: CurrentRules;
   readonly #logger: Logger;
@@ -38,7 +38,14 @@ export class FollowedChannels implements Service {
   #offsetsThen = new Map<string, number>();
   #idleCheck: NodeJS.Timeout | undefined;
 
-  constructor(options: { broker: ChannelBroker; rules: CurrentRules; logger: Logger }) {
+  constructor(options: {
+    broker: ChannelBroker;
+    rules: CurrentRules;
+    logger: Logger;
+    /** After each publication, with the number of followers that got it. */
+    onDelivered: (followers: number) => void;
+  }) {
+    this.#hub = new Hub(options.onDelivered);
     this.#broker = options.broker;
     this.#rules = options.rules;
     this.#logger = options.logger;

@@ -1,6 +1,6 @@
 /** A gateway node, put together: what it is given, what it starts, what it tells of itself. */
 import { ListeningDoor, createDoor } from "../shared/http/door.ts";
-import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
+import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
 import { createVerifier } from "../shared/jwt.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
@@ -48,7 +48,12 @@ export function createGateway(options: {
     node,
     logger,
   });
-  const channels = new FollowedChannels({ broker, rules: currentRules, logger });
+  const channels = new FollowedChannels({
+    broker,
+    rules: currentRules,
+    logger,
+    onDelivered: (followers) => metrics.deliveries.inc(followers),
+  });
   const sessions = new Sessions({ broker, logger });
   broker.listen({
     ...channels.listener,
@@ -99,7 +104,7 @@ export function createGateway(options: {
 
   function healthChecks(): Record<string, HealthStatus> {
     return {
-      broker: broker.available ? "ok" : "degraded",
+      broker: storeHealth(broker.state),
       rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
       privateApi: relay.openLinks > 0 ? "ok" : "degraded",
       accepting: sockets.draining ? "fail" : "ok",

@@ -32,15 +32,22 @@ interface Channel {
   /** Of its alignment: what is read for an earlier one says nothing about now. */
   generation: number;
   held: { epoch: string; publication: Publication }[];
+  /** Counts what was not held any more, too. */
   heldBytes: number;
 }
 
-/** Held beyond this is dropped, and found missing later. */
+/** Held beyond this is dropped, and read from history. */
 const maxHeldBytes = 1024 * 1024;
 
 export class Hub {
+  readonly #onDelivered: (followers: number) => void;
   readonly #channels = new Map<string, Channel>();
   #lastGeneration = 0;
+
+  /** @param onDelivered after each publication, with the number of followers that got it. */
+  constructor(onDelivered: (followers: number) => void = () => undefined) {
+    this.#onDelivered = onDelivered;
+  }
 
   get channelCount(): number {
     return this.#channels.size;
@@ -112,7 +119,7 @@ export class Hub {
       hold(channel, epoch, publication);
       return true;
     }
-    deliver(channel, name, publication);
+    this.#deliver(channel, name, publication);
     return false;
   }
 
@@ -139,27 +146,31 @@ export class Hub {
         channel.position = slice.position;
         for (const follower of channel.followers) follower.resync(slice.position, way.reason);
       } else {
-        for (const publication of way.publications) deliver(channel, name, publication);
+        for (const publication of way.publications) this.#deliver(channel, name, publication);
         if (slice.more) return true;
       }
     }
-    channel.aligned = true;
-    const held = channel.held;
+    const { held, heldBytes, position } = channel;
     channel.held = [];
     channel.heldBytes = 0;
+    const current = held.filter(({ epoch }) => epoch === position?.epoch);
+    // Dropped, or of another history, older or newer than the one just read: one more read tells.
+    if (heldBytes > maxHeldBytes || current.length < held.length) return true;
+    channel.aligned = true;
     let gap = false;
-    for (const { epoch, publication } of held) gap = this.receive(name, epoch, publication) || gap;
+    for (const { epoch, publication } of current) gap = this.receive(name, epoch, publication) || gap;
     return gap;
+  }
+
+  #deliver(channel: Channel, name: string, publication: Publication): void {
+    if (channel.position) channel.position = { epoch: channel.position.epoch, offset: publication.offset };
+    const frame = publicationFrame(name, publication);
+    for (const follower of channel.followers) follower.deliver(frame, publication);
+    this.#onDelivered(channel.followers.size);
   }
 }
 
 function hold(channel: Channel, epoch: string, publication: Publication): void {
   channel.heldBytes += publication.data.length;
   if (channel.heldBytes <= maxHeldBytes) channel.held.push({ epoch, publication });
-}
-
-function deliver(channel: Channel, name: string, publication: Publication): void {
-  if (channel.position) channel.position = { epoch: channel.position.epoch, offset: publication.offset };
-  const frame = publicationFrame(name, publication);
-  for (const follower of channel.followers) follower.deliver(frame, publication);
 }

@@ -3,7 +3,7 @@ import type { Identity } from "../shared/http/identity-token.ts";
 import type { DisconnectCode } from "../shared/protocol/codes.ts";
 import type { Disconnect } from "../shared/protocol/wire.ts";
 import type { Credentials } from "./authentication.ts";
-import { eventFrame } from "./frames.ts";
+import { eventFrame, type Frame } from "./frames.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Subscription } from "./subscription.ts";
 
@@ -34,6 +34,7 @@ export class Session {
   #expiry: NodeJS.Timeout | undefined;
   /** Why the server ended it; undefined while it lives, or where the client left. */
   #endedBy: DisconnectCode | undefined;
+  #welcomed = false;
   #disposed = false;
 
   constructor(options: {
@@ -77,8 +78,20 @@ export class Session {
     return this.#disposed;
   }
 
+  /** It has begun, as far as its client knows. */
+  get welcomed(): boolean {
+    return this.#welcomed;
+  }
+
+  /** Opens the outbox with the welcome. */
+  welcome(frame: Frame): void {
+    this.#welcomed = true;
+    this.outbox.open(frame);
+  }
+
   /** A new token of the same user. */
   renew(credentials: Credentials): void {
+    if (this.#disposed) return;
     this.#credentials = credentials;
     this.#awaitExpiry();
   }
@@ -95,6 +108,11 @@ export class Session {
       clearTimeout(giveUp);
       this.#transport.close(!reconnect);
     });
+  }
+
+  /** For a client that breaks the bounds of the protocol: closes without a word. */
+  cut(): void {
+    this.#transport.close(false);
   }
 
   /** For a client that does not read: nothing can be told any more. */

@@ -8,7 +8,7 @@ import type { Service } from "../shared/lifecycle.ts";
 import { handshakeValidator } from "../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
 import { connectDeadlineMs, maxOutboxBytes, maxPayloadBytes, protocolVersion } from "../shared/protocol/limits.ts";
-import { connectGrantValidator, type ConnectGrant } from "../shared/protocol/relay.ts";
+import { connectGrantValidator } from "../shared/protocol/relay.ts";
 import type { Welcome } from "../shared/protocol/wire.ts";
 import { authenticate, type Credentials, refuse } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
@@ -28,6 +28,8 @@ import { dispatch } from "./requests/dispatch.ts";
 import { endSubscription } from "./requests/unsubscribe.ts";
 import { Session } from "./session.ts";
 
+/** The limit is on the data's bytes; as JSON text each may be spelled `\u00xx`. What is larger closes the transport. */
+const maxMessageBytes = maxPayloadBytes * 6 + 4_096;
 /** The refusal has to be on its way before the engine closes what has not been accepted. */
 const refusalMarginMs = 250;
 /** Clients spread their return over this; one node and no admission rate say no more yet. */
@@ -36,6 +38,8 @@ const capacityRetryMs = 5_000;
 const drainRetryMs = 1_000;
 /** For what is told to clients at the end to reach them. */
 const stopPatienceMs = 3_000;
+
+type HookDecision = { kind: "granted"; channels: readonly string[] } | { kind: "refused"; refusal: ConnectRefusal };
 
 export interface SocketServerOptions {
   httpServer: HttpServer;
@@ -69,8 +73,7 @@ export class SocketServer implements Service {
     const { allowedOrigins } = this.#options;
     const io = createSocketIo(this.#options.httpServer, {
       transports: this.#options.transports as ("websocket" | "polling")[],
-      // Past twice the limit the transport closes; up to there an ack says what is wrong.
-      maxMessageBytes: maxPayloadBytes * 2,
+      maxMessageBytes,
       connectDeadlineMs,
       isOriginAllowed: (origin) =>
         origin === undefined || allowedOrigins.includes("*") || allowedOrigins.includes(origin),
@@ -106,21 +109,28 @@ export class SocketServer implements Service {
   async #admit(socket: Socket): Promise<ConnectRefusal | undefined> {
     if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
     this.#claimed.add(socket.conn);
-    if (this.#draining) return refuse("draining", "this node is stopping", drainRetryMs);
+    if (this.#draining) return stopping();
     if (this.#seats >= this.#options.maxConnections) {
       return refuse("at_capacity", "this node has no free place", capacityRetryMs);
     }
+    // Socket.IO comes here a turn later: a connection that has closed since tells nobody any more.
+    if (socket.conn.readyState !== "open") return tooLate();
     this.#seats++;
-    socket.conn.once("close", () => {
-      this.#seats--;
+    let seated = true;
+    const giveUpSeat = (): void => {
       this.#leave(socket);
+      if (!seated) return;
+      seated = false;
+      this.#seats--;
       if (this.#seats === 0) this.#whenEmpty();
-    });
+    };
+    socket.conn.once("close", giveUpSeat);
     const deadline = openedAtOf(socket) + connectDeadlineMs - refusalMarginMs;
     const { promise: late, resolve } = Promise.withResolvers<ConnectRefusal>();
     const timer = setTimeout(() => resolve(tooLate()), deadline - performance.now());
     const refusal = await Promise.race([this.#checkIn(socket, deadline), late]);
     clearTimeout(timer);
+    if (refusal) giveUpSeat();
     return refusal;
   }
 
@@ -138,21 +148,19 @@ export class SocketServer implements Service {
     const { credentials } = authentication;
     const sessionId = randomUUID();
     const grant = await this.#askConnectHook(socket, sessionId, credentials, deadline);
-    if ("code" in grant) return grant;
+    if (grant.kind === "refused") return grant.refusal;
     if (performance.now() > deadline) return tooLate();
-    const session = this.#createSession(socket, sessionId, credentials, grant.channels ?? []);
+    const session = this.#createSession(socket, sessionId, credentials, grant.channels);
     socket.data = session;
     try {
       await this.#context.sessions.add(session);
     } catch (error) {
-      this.#leave(socket);
       if (!(error instanceof TidegateError)) throw error;
       return refuse("broker_unavailable", error.message, error.options.retryAfterMs);
     }
+    if (this.#draining) return stopping();
     // Gone, or refused for being late, in the meantime.
-    if (socket.conn.readyState === "open" && performance.now() <= deadline) return undefined;
-    this.#leave(socket);
-    return tooLate();
+    return socket.conn.readyState === "open" && performance.now() <= deadline ? undefined : tooLate();
   }
 
   async #askConnectHook(
@@ -160,9 +168,9 @@ export class SocketServer implements Service {
     sessionId: string,
     credentials: Credentials,
     deadline: number,
-  ): Promise<ConnectGrant | ConnectRefusal> {
+  ): Promise<HookDecision> {
     const service = this.#context.currentRules.rules.hook("connect");
-    if (!service) return {};
+    if (!service) return { kind: "granted", channels: [] };
     const { user, tenant, claims } = credentials;
     const leftMs = Math.max(1, Math.floor(deadline - performance.now()));
     const result = await this.#context.relay.ask({
@@ -173,9 +181,14 @@ export class SocketServer implements Service {
       traceparent: newTraceparent(),
       timeoutMs: Math.min(service.timeoutMs, leftMs),
     });
-    if (result.ok && connectGrantValidator.Check(result.data)) return result.data;
-    if (!result.ok && result.error.code === "forbidden") return refuse("forbidden", result.error.message);
-    return refuse("auth_unavailable", "the connect hook could not be asked", capacityRetryMs);
+    if (result.ok && connectGrantValidator.Check(result.data)) {
+      return { kind: "granted", channels: result.data.channels ?? [] };
+    }
+    const refusal =
+      !result.ok && result.error.code === "forbidden"
+        ? refuse("forbidden", result.error.message)
+        : refuse("auth_unavailable", "the connect hook could not be asked", capacityRetryMs);
+    return { kind: "refused", refusal };
   }
 
   #createSession(socket: Socket, id: string, credentials: Credentials, grantedChannels: readonly string[]): Session {
@@ -203,7 +216,7 @@ export class SocketServer implements Service {
       maxPayloadBytes,
       reconnect: reconnectPolicy,
     };
-    session.outbox.open(eventFrame("sync:welcome", welcome));
+    session.welcome(eventFrame("sync:welcome", welcome));
     onBinary(socket, () => {
       session.binarySeen = true;
     });
@@ -221,8 +234,12 @@ export class SocketServer implements Service {
     for (const channel of [...session.subscriptions.keys()]) endSubscription(session, channel, this.#context);
     this.#context.sessions.remove(session);
     session.dispose();
-    this.#context.metrics.disconnects.inc({ reason: session.endedBy ?? "client" });
+    if (session.welcomed) this.#context.metrics.disconnects.inc({ reason: session.endedBy ?? "client" });
   }
+}
+
+function stopping(): ConnectRefusal {
+  return refuse("draining", "this node is stopping", drainRetryMs);
 }
 
 function tooLate(): ConnectRefusal {

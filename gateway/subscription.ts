@@ -27,7 +27,8 @@ type State =
  */
 export class Subscription implements Follower {
   readonly channel: string;
-  allowedBy: AllowedBy = "token";
+  /** Undefined until that is decided. */
+  allowedBy: AllowedBy | undefined;
   readonly #outbox: Outbox;
   #state: State = { kind: "joining", held: [], heldBytes: 0, broken: undefined };
   /** Delivered already, with the ack: not to be delivered again. */

@@ -47,7 +47,8 @@ export type PrivateApiConfig = SettingValues<typeof settings>;
 export function readPrivateApiConfig(environment: Environment, options: { embedded: boolean }): PrivateApiConfig {
   return readSettings(settings, environment, (values) => {
     const findings = redisFindings(values, !options.embedded);
-    const tokens = values.PRIVATE_API_TOKENS.map(({ token }) => token);
+    const given: unknown = values.PRIVATE_API_TOKENS;
+    const tokens = Array.isArray(given) ? given.map((entry: { token?: unknown } | null) => entry?.token) : [];
     if (new Set(tokens).size < tokens.length) findings.push("PRIVATE_API_TOKENS: two entries have the same token");
     return findings;
   });

@@ -1,7 +1,7 @@
 /** A private API process, put together: what it is given, what it starts, what it tells of itself. */
 import swagger from "@fastify/swagger";
 import { createDoor, ListeningDoor } from "../shared/http/door.ts";
-import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
+import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
@@ -94,7 +94,7 @@ export function createPrivateApi(options: {
   function healthChecks(): Record<string, HealthStatus> {
     const findings = [...currentRules.findings, ...(rulesFile?.findings ?? [])];
     return {
-      broker: broker.available ? "ok" : "degraded",
+      broker: storeHealth(broker.state),
       rules: findings.length === 0 ? "ok" : "degraded",
     };
   }
@@ -105,6 +105,7 @@ export function createPrivateApi(options: {
   if (rulesFile) lifecycle.add("rules file", rulesFile);
   lifecycle.add("upstream", upstream);
   lifecycle.add("door", door);
+  lifecycle.add("relay streams", relayStreams);
   return {
     door,
     start: async () => {

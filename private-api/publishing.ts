@@ -4,6 +4,7 @@ import { Compile } from "typebox/compile";
 import { readPage } from "../shared/channels/history-page.ts";
 import type { PublishOutcome } from "../shared/channels/broker.ts";
 import { TidegateError } from "../shared/errors.ts";
+import { isTooDeep, maxJsonDepth } from "../shared/json.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
 import { channelPattern, isApplicationEvent } from "../shared/protocol/grammar.ts";
 import { maxHistoryLimit, maxPayloadBytes, maxReplayBytes } from "../shared/protocol/limits.ts";
@@ -26,11 +27,13 @@ export const PublishItem = Type.Object(
 export type PublishItem = Static<typeof PublishItem>;
 const validator = Compile(PublishItem);
 
-export type PublishAnswer = { epoch: string; offset: number; duplicate?: true } | { duplicate?: true };
+/** `{}` for an ephemeral item. */
+export type PublishAnswer = { epoch: string; offset: number; duplicate?: true } | Record<string, never>;
 
 /** The data as JSON text. @throws TidegateError where the event's name or the size is not allowed. */
 export function checkedData(event: string, data: unknown): string {
   if (!isApplicationEvent(event)) throw new TidegateError("invalid_request", `event: "${event}" is not allowed`);
+  if (isTooDeep(data)) throw new TidegateError("invalid_request", `data: nested deeper than ${maxJsonDepth} levels`);
   const text = JSON.stringify(data);
   if (Buffer.byteLength(text) > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `data: larger than ${maxPayloadBytes} bytes of JSON`);
@@ -64,8 +67,8 @@ async function publish(item: unknown, context: PrivateApiContext): Promise<Publi
   const common = { channel, event, data: text, ...(id !== undefined && { id }) };
   if (history === false) {
     if (expect) throw new TidegateError("invalid_request", "expect: an ephemeral publication has no position");
-    const { duplicate } = await context.broker.publishEphemeral(common);
-    return duplicate ? { duplicate } : {};
+    await context.broker.publishEphemeral(common);
+    return {};
   }
   const retention = context.currentRules.rules.namespace(channel);
   const outcome = await context.broker.publish({ ...common, retention, ...(expect && { expect }) });

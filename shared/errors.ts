@@ -14,13 +14,14 @@ interface ErrorOptions {
 /** An operational failure with a code of the contract: an ack error to a client, a problem to a service. */
 export class TidegateError extends Error {
   readonly code: RequestCode;
-  readonly options: ErrorOptions;
+  readonly options: Omit<ErrorOptions, "cause">;
 
   constructor(code: RequestCode, message: string, options: ErrorOptions = {}) {
-    super(message, { cause: options.cause });
+    const { cause, ...others } = options;
+    super(message, { cause });
     this.name = "TidegateError";
     this.code = code;
-    this.options = options;
+    this.options = others;
   }
 
   get retryable(): boolean {
@@ -43,19 +44,24 @@ export class TidegateError extends Error {
   }
 }
 
-/** The broker cannot be asked. `retryAfterMs` is the time a first reconnect usually needs. */
-function brokerUnavailable(cause: unknown): TidegateError {
-  return new TidegateError("broker_unavailable", "the message store cannot be reached", {
-    retryAfterMs: 1_000,
-    cause,
-  });
-}
+/** Replies of a Redis that cannot do its work now. Other error replies are bugs of ours. */
+const redisTrouble =
+  /^(OOM|READONLY|LOADING|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MISCONF|BUSY|TRYAGAIN|MOVED|ASK|NOAUTH|WRONGPASS)\b/;
+/** What a first reconnect usually needs. */
+const brokerRetryMs = 1_000;
 
-/** Whatever the client of the message store fails with means that it cannot be asked. */
+/** A store that cannot be asked is `broker_unavailable`. @throws the error itself where the store refused our command. */
 export async function orBrokerUnavailable<Reply>(reply: Promise<Reply>): Promise<Reply> {
   try {
     return await reply;
   } catch (error) {
-    throw brokerUnavailable(error);
+    const known = error as Error & { command?: unknown };
+    // The client hangs the command on its error, arguments and all: data and secrets that no log may show.
+    delete known.command;
+    if (known.name === "ReplyError" && !redisTrouble.test(known.message)) throw known;
+    throw new TidegateError("broker_unavailable", "the message store cannot be reached", {
+      retryAfterMs: brokerRetryMs,
+      cause: known,
+    });
   }
 }

@@ -6,3 +6,13 @@ export function parseJson(text: string): unknown {
     return undefined;
   }
 }
+
+/** Values nested deeper would overflow the stack of whatever walks them: ours, or that of a service. */
+export const maxJsonDepth = 128;
+
+export function isTooDeep(value: unknown, depthLeft = maxJsonDepth): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (depthLeft === 0) return true;
+  for (const item of Object.values(value)) if (isTooDeep(item, depthLeft - 1)) return true;
+  return false;
+}

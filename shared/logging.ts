@@ -28,7 +28,22 @@ export function createLogger(options: { name: string; level: LogLevel; destinati
     name: options.name,
     level: options.level,
     timestamp: pino.stdTimeFunctions.isoTime,
+    serializers: { err: describeError },
     redact: { paths: secretMembers.flatMap((member) => [member, `*.${member}`, `*.*.${member}`]), censor: "***" },
   };
   return options.destination ? pino(settings, options.destination) : pino(settings);
+}
+
+/** Only what errors of every library have: their further members hold commands, requests, and the secrets in them. */
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const { name, message, stack, cause } = error;
+  const code: unknown = (error as Error & { code?: unknown }).code;
+  return {
+    type: name,
+    message,
+    ...(typeof code === "string" && { code }),
+    ...(cause instanceof Error && { cause: cause.message }),
+    stack,
+  };
 }

@@ -126,7 +126,7 @@ export class SettingsError extends Error {
 
 /**
  * Reads a table of settings. An empty variable counts as absent.
- * @param refine further findings that concern several settings together; called once each value is valid.
+ * @param refine further findings that concern several settings together; a value that is not valid is its text then.
  * @throws SettingsError with every finding; values of secret settings are never part of it.
  */
 export function readSettings<T extends Table>(
@@ -143,6 +143,8 @@ export function readSettings<T extends Table>(
       else findings.push(`${name}: is required`);
       continue;
     }
+    // What is not valid counts as given for the findings that concern several settings.
+    values[name] = given;
     try {
       values[name] = setting.parse(given);
       for (const line of describeFindings(Compile(setting.schema).Errors(values[name]))) {
@@ -153,13 +155,14 @@ export function readSettings<T extends Table>(
     }
   }
   const checked = values as SettingValues<T>;
-  if (findings.length === 0) findings.push(...refine(checked));
+  findings.push(...refine(checked));
   if (findings.length > 0) throw new SettingsError(findings);
   return checked;
 }
 
 function shown(setting: Setting<unknown>, given: string): string {
-  return setting.secret ? "" : `, not ${JSON.stringify(withoutCredentials(given))}`;
+  // What holds an @ may be a URL with a password that could not be told apart.
+  return setting.secret || given.includes("@") ? "" : `, not ${JSON.stringify(given)}`;
 }
 
 /** Kubernetes sets `<SERVICE>_PORT=tcp://…` in every pod, which collides with a service called `gateway`. */
@@ -185,8 +188,9 @@ function mapStrings(value: unknown, change: (text: string) => string): unknown {
   return Array.isArray(value) ? value.map((item) => mapStrings(item, change)) : value;
 }
 
+/** Up to the last @: a password may hold any character. */
 function withoutCredentials(value: string): string {
-  return value.replaceAll(/(\w+:\/\/)[^@/\s,]*@/g, "$1***@");
+  return value.replaceAll(/(\w+:\/\/)\S*@/g, "$1***@");
 }
 
 /** For the entry of a program: a settings error is printed for the operator and ends the process with code 78 (EX_CONFIG). */

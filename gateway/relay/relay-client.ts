@@ -16,15 +16,16 @@ interface Pending {
   resolve: (result: Result) => void;
   timer: NodeJS.Timeout;
   bytes: number;
-  /** By `performance.now()`: past it no answer comes. */
-  answerBy: number;
-  /** While it waits for an open link. */
-  unsent: string | undefined;
+  /** By `performance.now()`: the deadline of the question. */
+  deadline: number;
+  state: { kind: "waiting"; question: Question; data: string | undefined } | { kind: "sent"; link: RelayLink };
 }
 
 /** Questions without an answer, over all links; past either bound new ones are refused. */
 const maxPending = 20_000;
 const maxPendingBytes = 64 * 1024 * 1024;
+/** Counted for a question besides its data. */
+const questionBytes = 512;
 /** How long a question waits for a private API to be there at all. */
 const maxUnsentMs = 2_000;
 /** The private API gives up by itself at the deadline; past this it has not. */
@@ -77,22 +78,32 @@ export class RelayClient implements Service {
    */
   async ask(question: Question, data?: string): Promise<Result> {
     const id = ++this.#lastId;
-    const head = JSON.stringify({ id, ...question });
-    const line = data === undefined ? head : `${head.slice(0, -1)},"data":${data}}`;
-    if (this.#pending.size >= maxPending || this.#pendingBytes + line.length > maxPendingBytes) {
+    const bytes = questionBytes + (data?.length ?? 0);
+    if (this.#pending.size >= maxPending || this.#pendingBytes + bytes > maxPendingBytes) {
       return { ok: false, error: failure("upstream_unavailable", "too many calls are under way") };
     }
-    const link = this.#openLink();
     return new Promise((resolve) => {
-      const answerMs = question.timeoutMs + answerGraceMs;
-      const waitMs = link ? answerMs : Math.min(question.timeoutMs, maxUnsentMs);
-      const timer = setTimeout(() => this.#expire(id), waitMs);
-      const answerBy = performance.now() + answerMs;
-      this.#pending.set(id, { resolve, timer, bytes: line.length, answerBy, unsent: link ? undefined : line });
-      this.#pendingBytes += line.length;
-      if (link) link.ask(id, line);
+      const timer = setTimeout(() => this.#expire(id), Math.min(question.timeoutMs, maxUnsentMs));
+      const deadline = performance.now() + question.timeoutMs;
+      const pending: Pending = { resolve, timer, bytes, deadline, state: { kind: "waiting", question, data } };
+      this.#pending.set(id, pending);
+      this.#pendingBytes += bytes;
+      const link = this.#openLink();
+      if (link) this.#send(id, pending, link);
       else this.#unsent.add(id);
     });
+  }
+
+  /** With the time that is left of its deadline. */
+  #send(id: number, pending: Pending, link: RelayLink): void {
+    if (pending.state.kind !== "waiting") return;
+    const { question, data } = pending.state;
+    const timeoutMs = Math.max(1, Math.floor(pending.deadline - performance.now()));
+    const head = JSON.stringify({ id, ...question, timeoutMs });
+    link.ask(id, data === undefined ? head : `${head.slice(0, -1)},"data":${data}}`);
+    pending.state = { kind: "sent", link };
+    clearTimeout(pending.timer);
+    pending.timer = setTimeout(() => this.#expire(id), timeoutMs + answerGraceMs);
   }
 
   #openLink(): RelayLink | undefined {
@@ -106,18 +117,20 @@ export class RelayClient implements Service {
   #sendUnsent(link: RelayLink): void {
     for (const id of this.#unsent) {
       const pending = this.#pending.get(id);
-      if (pending?.unsent === undefined) continue;
-      link.ask(id, pending.unsent);
-      pending.unsent = undefined;
-      clearTimeout(pending.timer);
-      pending.timer = setTimeout(() => this.#expire(id), pending.answerBy - performance.now());
+      if (pending) this.#send(id, pending, link);
     }
     this.#unsent.clear();
   }
 
   #expire(id: number): void {
-    if (this.#unsent.has(id)) this.#fail(id, "upstream_unavailable", "no private API can be reached");
-    else this.#fail(id, "upstream_timeout", "no answer in time, the call may have been made");
+    const state = this.#pending.get(id)?.state;
+    if (state?.kind !== "sent") {
+      this.#fail(id, "upstream_unavailable", "no private API can be reached");
+      return;
+    }
+    this.#fail(id, "upstream_timeout", "no answer in time, the call may have been made");
+    // The private API answers by the deadline whatever the service does: who is silent then hangs.
+    state.link.abandon(id);
   }
 
   #fail(id: number, code: "upstream_unavailable" | "upstream_timeout", message: string): void {

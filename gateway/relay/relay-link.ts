@@ -59,6 +59,13 @@ export class RelayLink {
     this.#current.stream.ask(line);
   }
 
+  /** A question had no answer long after its deadline: the process behind its stream hangs. Its other questions are lost. */
+  abandon(id: number): void {
+    const current = this.#current;
+    if (current?.asked.has(id)) current.stream.destroy();
+    for (const [stream, asked] of this.#ending) if (asked.has(id)) stream.destroy();
+  }
+
   async #connect(): Promise<void> {
     const asked = new Set<number>();
     let opened: RelayStream | undefined;
@@ -68,7 +75,7 @@ export class RelayLink {
           asked.delete(answer.id);
           this.#listener.onAnswer(answer);
         },
-        onDrain: () => this.#replace(opened),
+        onDrain: () => this.#drained(opened),
         onEnd: (error) => this.#ended(opened, asked, error),
       });
     } catch (error) {
@@ -84,19 +91,28 @@ export class RelayLink {
       return;
     }
     this.#failures = 0;
+    const old = this.#current;
     this.#current = { stream: opened, asked };
-    this.#timer = setTimeout(() => this.#replace(opened), rotateAfterMs * (0.75 + Math.random() / 2));
+    if (old) this.#endInOrder(old);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#connect(), rotateAfterMs * (0.75 + Math.random() / 2));
     this.#listener.onOpen(this);
   }
 
-  /** Opens another stream; the old one gets no more questions and ends with its last answer. */
-  #replace(stream: RelayStream | undefined): void {
+  /** Its process stops: another one is asked from here on. */
+  #drained(stream: RelayStream | undefined): void {
     if (!stream || this.#current?.stream !== stream) return;
     clearTimeout(this.#timer);
-    this.#ending.set(stream, this.#current.asked);
+    const drained = this.#current;
     this.#current = undefined;
-    stream.end();
+    this.#endInOrder(drained);
     void this.#connect();
+  }
+
+  /** No more questions; it ends with its last answer. */
+  #endInOrder({ stream, asked }: { stream: RelayStream; asked: Set<number> }): void {
+    this.#ending.set(stream, asked);
+    stream.end();
   }
 
   #ended(stream: RelayStream | undefined, asked: ReadonlySet<number>, error: Error | undefined): void {

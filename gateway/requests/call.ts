@@ -1,4 +1,5 @@
 import { TidegateError } from "../../shared/errors.ts";
+import { isTooDeep, maxJsonDepth } from "../../shared/json.ts";
 import { eventId } from "../../shared/http/cloudevents.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { type CallOptions, callOptionsValidator } from "../../shared/protocol/client-messages.ts";
@@ -25,7 +26,9 @@ export async function call(
   const service = route && rules.service(route.service);
   if (!service) throw new TidegateError("no_route", `no route for "${event}"`);
   const text = JSON.stringify(data);
-  if (Buffer.byteLength(text) > maxPayloadBytes) {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > maxPayloadBytes * 2) session.cut();
+  if (bytes > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `the data is larger than ${maxPayloadBytes} bytes of JSON`);
   }
   return context.relay.ask(
@@ -43,10 +46,12 @@ export async function call(
 
 function readArguments(session: Session, args: readonly unknown[]): { data: unknown; options: CallOptions } {
   if (args.length > 2) throw new TidegateError("invalid_request", "an event has data and options, no more arguments");
-  if (session.binarySeen && args.some(containsBinary)) {
+  if (session.binarySeen && args.some((arg) => containsBinary(arg))) {
     throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
   }
   const [data = null, options] = args;
+  if (isTooDeep(data))
+    throw new TidegateError("invalid_request", `the data is nested deeper than ${maxJsonDepth} levels`);
   if (options === undefined || options === null) return { data, options: {} };
   if (!callOptionsValidator.Check(options)) {
     const findings = describeFindings(callOptionsValidator.Errors(options)).join("; ");
@@ -55,8 +60,9 @@ function readArguments(session: Session, args: readonly unknown[]): { data: unkn
   return { data, options };
 }
 
-function containsBinary(value: unknown): boolean {
-  if (typeof value !== "object" || value === null) return false;
+/** Not deeper than data may be: what is deeper is refused for that. */
+function containsBinary(value: unknown, depthLeft = maxJsonDepth): boolean {
+  if (typeof value !== "object" || value === null || depthLeft === 0) return false;
   if (Buffer.isBuffer(value)) return true;
-  return Object.values(value).some(containsBinary);
+  return Object.values(value).some((item) => containsBinary(item, depthLeft - 1));
 }

@@ -1,6 +1,6 @@
 import { TidegateError } from "../../shared/errors.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
-import { requestCodes, type WireError } from "../../shared/protocol/codes.ts";
+import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import type { GatewayContext } from "../context.ts";
@@ -31,6 +31,8 @@ export async function dispatch(
   args: readonly unknown[],
   context: GatewayContext,
 ): Promise<void> {
+  // Socket.IO hands on what came with the end of the connection.
+  if (session.disposed) return;
   const last = args.at(-1);
   const ackId = last instanceof AckId ? last.id : undefined;
   const given = ackId === undefined ? args : args.slice(0, -1);
@@ -105,5 +107,5 @@ function toWireError(error: unknown, context: GatewayContext): WireError {
 
 /** A service may answer with codes of its own, without number: as a label they count as rejected. */
 function contractCode(code: string): string {
-  return Object.hasOwn(requestCodes, code) ? code : "upstream_rejected";
+  return isRequestCode(code) ? code : "upstream_rejected";
 }

@@ -9,7 +9,13 @@ const Path = Type.Object({ channel: Type.String({ pattern: channelPattern.source
 const Query = Type.Object(
   {
     epoch: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
-    after: Type.Optional(Type.Integer({ minimum: 0, description: "Exclusive; absent: from the oldest that is kept" })),
+    after: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description: "Exclusive; absent: from the oldest that is kept",
+      }),
+    ),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: maxHistoryLimit })),
   },
   { additionalProperties: false },

@@ -33,7 +33,7 @@ export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext
           throw new TidegateError("payload_too_large", `a batch has at most ${maxBatchItems} items`);
         }
         const answers = await Promise.all(items.map((item) => publishOne(item, context)));
-        if (!request.headers["content-type"]?.startsWith(ndjson)) return answers;
+        if (!request.headers["content-type"]?.toLowerCase().startsWith(ndjson)) return answers;
         return reply.type(ndjson).send(answers.map((answer) => `${JSON.stringify(answer)}\n`).join(""));
       },
     );

@@ -3,6 +3,7 @@ import type { FastifyInstance } from "fastify";
 import { TidegateError } from "../../shared/errors.ts";
 import { parseJson } from "../../shared/json.ts";
 import { LineBatcher, LineSplitter } from "../../shared/lines.ts";
+import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
 import { relayContentType, relayFromGateway, relayPath } from "../../shared/protocol/relay.ts";
 import type { PrivateApiContext } from "../context.ts";
@@ -12,12 +13,20 @@ import type { Upstream } from "../routing/upstream.ts";
 const maxLineLength = 4 * 1024 * 1024;
 
 /** Streams of questions from gateways: read as they come, answered as the services answer. */
-export class RelayStreams {
+export class RelayStreams implements Service {
   readonly #open = new Set<RelayAnswerer>();
   #draining = false;
 
   get count(): number {
     return this.#open.size;
+  }
+
+  async start(): Promise<void> {}
+
+  /** Gateways send their questions elsewhere, and get the answers to those they have sent. */
+  async stop(): Promise<void> {
+    this.#draining = true;
+    await Promise.all([...this.#open].map((answerer) => answerer.drain()));
   }
 
   addTo(app: FastifyInstance, context: PrivateApiContext): void {
@@ -34,11 +43,6 @@ export class RelayStreams {
           reply.raw.once("close", () => this.#open.delete(answerer));
         },
       );
-      // Before the server stops to listen: gateways send their questions elsewhere and wait for these answers.
-      scope.addHook("preClose", async () => {
-        this.#draining = true;
-        await Promise.all([...this.#open].map((answerer) => answerer.drain()));
-      });
     });
   }
 }
@@ -69,8 +73,7 @@ class RelayAnswerer {
       try {
         for (const line of splitter.push(chunk)) this.#receive(line);
       } catch (error) {
-        this.#logger.error({ err: error }, "a gateway sent what is no question");
-        response.destroy();
+        this.#breakOff(error);
       }
     });
     request.on("end", () => {
@@ -103,7 +106,14 @@ class RelayAnswerer {
         this.#unanswered--;
         this.#batcher.add(JSON.stringify({ id: message.id, ...outcome }));
         this.#endWhenAnswered();
-      });
+      })
+      .catch((error: unknown) => this.#breakOff(error));
+  }
+
+  /** The gateway learns at once that no more answers come. */
+  #breakOff(error: unknown): void {
+    this.#logger.error({ err: error }, "a relay stream cannot go on");
+    this.#response.destroy();
   }
 
   #endWhenAnswered(): void {

@@ -14,19 +14,30 @@ const Body = Type.Object(
 /** `POST /v1/users/{user}/disconnect` → 202: closes every session of the user, on all nodes. */
 export function addUserDisconnect(app: FastifyInstance, context: PrivateApiContext): void {
   const requireScope = context.requireScope("users");
-  app.post<{ Params: UserPath; Body: { reason?: string; reconnect?: boolean } }>(
-    "/v1/users/:user/disconnect",
-    {
-      preValidation: async (request, reply) => {
-        await requireScope(request, reply);
-        request.body ??= {};
+  app.register(async (scope) => {
+    const parse = scope.getDefaultJsonParser("ignore", "ignore");
+    scope.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
+      if (body === "") done(null, {});
+      else void parse(request, body as string, done);
+    });
+    addRoute(scope);
+  });
+
+  function addRoute(scope: FastifyInstance): void {
+    scope.post<{ Params: UserPath; Body: { reason?: string; reconnect?: boolean } }>(
+      "/v1/users/:user/disconnect",
+      {
+        preValidation: async (request, reply) => {
+          await requireScope(request, reply);
+          request.body ??= {};
+        },
+        schema: { summary: "Disconnect a user", tags: ["users"], params: UserPath, body: Body },
       },
-      schema: { summary: "Disconnect a user", tags: ["users"], params: UserPath, body: Body },
-    },
-    async (request, reply) => {
-      const { reason = "disconnected by the application", reconnect = false } = request.body;
-      await context.broker.sendToUser(request.params.user, { kind: "disconnect", reason, reconnect });
-      return reply.code(202).send({});
-    },
-  );
+      async (request, reply) => {
+        const { reason = "disconnected by the application", reconnect = false } = request.body;
+        await context.broker.sendToUser(request.params.user, { kind: "disconnect", reason, reconnect });
+        return reply.code(202).send({});
+      },
+    );
+  }
 }

@@ -27,6 +27,7 @@ export class RulesFile implements Service {
   #watcher: FSWatcher | undefined;
   #settle: NodeJS.Timeout | undefined;
   #recheck: NodeJS.Timeout | undefined;
+  #loading = Promise.resolve();
   #lastText: string | undefined;
   #findings: readonly string[] = [];
 
@@ -73,31 +74,53 @@ export class RulesFile implements Service {
   #loadSoon(): void {
     clearTimeout(this.#settle);
     this.#settle = setTimeout(() => {
-      this.#load().catch((error: unknown) => this.#logger.error({ err: error }, "the rules file could not be stored"));
+      // One after the other: an older content must not be stored after a newer one.
+      this.#loading = this.#loading
+        .then(() => this.#load())
+        .catch((error: unknown) => this.#logger.error({ err: error }, "the rules file could not be stored"));
     }, settleMs);
   }
 
   async #load(): Promise<void> {
-    const text = await readFile(this.#path, "utf8");
-    if (text === this.#lastText) return;
-    // ctime: when this content came to be here, also where a copy keeps an older modification time.
-    const { ctimeMs } = await stat(this.#path);
+    const read = await this.#read();
+    if (read === undefined) return;
+    const { text, changedAt } = read;
+    // The same content is stored again where the store has lost it.
+    if (text === this.#lastText && (this.#findings.length > 0 || (await this.#store.read()))) return;
     try {
       const document = checkRules(parseRulesText(text));
       resolveSecrets(new Rules(0, document), this.#environment);
-      const { kind, version } = await this.#store.put({ document, changedAt: Math.floor(ctimeMs), ifNewer: true });
-      this.#logger.info({ file: this.#path, outcome: kind, version }, "rules file read");
+      const { kind, version } = await this.#store.put({ document, changedAt, ifNewer: true });
+      const level = kind === "older" ? "warn" : "info";
+      this.#logger[level]({ file: this.#path, outcome: kind, version }, "rules file read");
       this.#lastText = text;
       this.#findings = [];
       await this.#currentRules.refresh();
     } catch (error) {
       if (!(error instanceof RulesError)) throw error;
       this.#lastText = text;
-      this.#findings = error.findings;
-      this.#logger.error(
-        { file: this.#path, findings: error.findings },
-        "the rules file is not valid, nothing changes",
-      );
+      this.#report(error.findings);
     }
+  }
+
+  /** Undefined, and reported, where a file that was there before cannot be read. */
+  async #read(): Promise<{ text: string; changedAt: number } | undefined> {
+    try {
+      // ctime: when this content came to be here, also where a copy keeps an older modification time. Asked before the
+      // content is read, so that a change in between is newer. Once running, what is seen to change changes now: a link
+      // that is turned back leads to an older file.
+      const { ctimeMs } = await stat(this.#path);
+      const text = await readFile(this.#path, "utf8");
+      return { text, changedAt: Math.floor(this.#lastText === undefined ? ctimeMs : Math.max(ctimeMs, Date.now())) };
+    } catch (error) {
+      if (this.#lastText === undefined) throw error;
+      if (this.#findings.length === 0) this.#report([`the file cannot be read: ${(error as Error).message}`]);
+      return undefined;
+    }
+  }
+
+  #report(findings: readonly string[]): void {
+    this.#findings = findings;
+    this.#logger.error({ file: this.#path, findings }, "the rules file is not valid, nothing changes");
   }
 }

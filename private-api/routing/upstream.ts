@@ -3,7 +3,14 @@ import { type CallOutcome, interpretAnswer, refused } from "../../shared/http/an
 import { type ServiceAnswer, ServiceClient } from "../../shared/http/service-client.ts";
 import { parseJson } from "../../shared/json.ts";
 import type { Service } from "../../shared/lifecycle.ts";
-import type { RelayCall, RelayConnect, RelayQuestion, RelaySubscribe } from "../../shared/protocol/relay.ts";
+import {
+  type ConnectGrant,
+  connectGrantValidator,
+  type RelayCall,
+  type RelayConnect,
+  type RelayQuestion,
+  type RelaySubscribe,
+} from "../../shared/protocol/relay.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
@@ -65,7 +72,8 @@ export class Upstream implements Service {
     const { sessionId, user, claims } = identity;
     const answer = await this.#askHook("connect", question, { sessionId, user, claims, address, userAgent });
     if (answer.kind === "answered") {
-      if (isSuccess(answer.status)) return { ok: true, data: answer.body === "" ? {} : (parseJson(answer.body) ?? {}) };
+      const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
+      if (grant) return { ok: true, data: grant };
       if (answer.status === 401 || answer.status === 403) return hookRefusal("forbidden", "the connect hook refused");
     }
     return hookRefusal("auth_unavailable", "the connect hook did not decide");
@@ -76,7 +84,7 @@ export class Upstream implements Service {
     const { sessionId, user, claims } = identity;
     const answer = await this.#askHook("subscribe", question, { sessionId, user, claims, channel });
     if (answer.kind === "answered") {
-      if (isSuccess(answer.status)) return { ok: true, data: {} };
+      if (isSuccess(answer.status) && readGrant(answer.body)) return { ok: true, data: {} };
       if (answer.status === 403) return refused("channel_not_allowed", `the subscribe hook does not allow ${channel}`);
     }
     return refused("upstream_unavailable", "the subscribe hook did not decide");
@@ -121,6 +129,13 @@ export class Upstream implements Service {
     });
     return answer;
   }
+}
+
+/** No body, or a JSON object as hooks answer; undefined for anything else, such as the page of a proxy in between. */
+function readGrant(body: string): ConnectGrant | undefined {
+  const answered = body.trim() === "" ? {} : parseJson(body);
+  if (!connectGrantValidator.Check(answered)) return undefined;
+  return answered.channels ? { channels: answered.channels } : {};
 }
 
 function isSuccess(status: number): boolean {

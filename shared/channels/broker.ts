@@ -12,6 +12,7 @@
 import { randomUUID } from "node:crypto";
 import type { Service } from "../lifecycle.ts";
 import type { Position } from "../protocol/wire.ts";
+import type { StoreState } from "../redis/connections.ts";
 
 export type { Position };
 
@@ -101,7 +102,7 @@ export interface ChannelBroker extends Service {
   follow(topic: Topic): Promise<void>;
   unfollow(topic: Topic): Promise<void>;
   listen(listener: BrokerListener): void;
-  readonly available: boolean;
+  readonly state: StoreState;
 }
 
 /** How long an `id` is remembered, per channel. */

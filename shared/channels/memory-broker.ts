@@ -31,7 +31,7 @@ const nowhere: Position = { epoch: "", offset: 0 };
 
 /** The broker of a single process: nothing outlives it. */
 export class MemoryBroker implements ChannelBroker {
-  readonly available = true;
+  readonly state = "ok";
   readonly #channels = new Map<string, StoredChannel>();
   /** Kind, channel and id → where it was published; insertion order is expiry order. */
   readonly #seenIds = new Map<string, { position: Position; expiresAt: number }>();

@@ -17,9 +17,13 @@ local last = tonumber(state[2] or '0')
 
 local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 if not state[1] then
+  -- Entries of a history whose state is gone belong to no epoch.
+  redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'replid', replid)
+  redis.call('EXPIRE', KEYS[1], ARGV[7])
 end
-redis.call('EXPIRE', KEYS[1], ARGV[7])
+-- Never shortened: entries that were kept for longer must not outlive the state.
+redis.call('EXPIRE', KEYS[1], ARGV[7], 'GT')
 
 local prevText = string.format('%.0f', last)
 if ARGV[8] ~= '' and (ARGV[8] ~= epoch or tonumber(ARGV[9]) ~= last) then
@@ -35,11 +39,11 @@ if state[3] and state[3] ~= replid then
 end
 
 local offsetText = string.format('%.0f', offset)
-redis.call('HSET', KEYS[1], 'offset', offsetText, 'replid', replid)
 if tonumber(ARGV[5]) > 0 then
   redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[5], offsetText .. '-0', 'p', prevText, 'e', ARGV[2], 'd', ARGV[3])
   redis.call('EXPIRE', KEYS[2], ARGV[6])
 end
+redis.call('HSET', KEYS[1], 'offset', offsetText, 'replid', replid)
 if KEYS[3] then
   redis.call('HSET', KEYS[3], 'epoch', epoch, 'offset', offsetText)
   redis.call('EXPIRE', KEYS[3], ARGV[10])

@@ -9,9 +9,15 @@ local epoch = state[1]
 if not epoch then
   epoch = ARGV[1]
   local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+  redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'replid', replid)
+  -- An hour, renewed while the channel is followed: names that are only asked for must not fill the store.
+  redis.call('EXPIRE', KEYS[1], 3600)
+elseif state[2] == '0' then
+  redis.call('EXPIRE', KEYS[1], 3600)
+else
+  redis.call('EXPIRE', KEYS[1], ARGV[6], 'GT')
 end
-redis.call('EXPIRE', KEYS[1], ARGV[6])
 local offset = state[2] or '0'
 local reply = { epoch, offset, 0 }
 local limit = tonumber(ARGV[3])

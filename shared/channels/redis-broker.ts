@@ -1,7 +1,7 @@
 import { orBrokerUnavailable } from "../errors.ts";
 import type { Logger } from "../logging.ts";
 import type { RedisClient } from "../redis/connect.ts";
-import type { RedisConnections } from "../redis/connections.ts";
+import type { RedisConnections, StoreState } from "../redis/connections.ts";
 import { type Script, scriptSource } from "../redis/scripts.ts";
 import {
   type BrokerListener,
@@ -29,9 +29,12 @@ import {
 } from "./redis-keys.ts";
 import { cellOf, slotOf } from "./slots.ts";
 
+type PublishReply = [outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string];
+
 interface Scripts {
-  tidegatePublish: Script<[outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string]>;
-  tidegatePublishEphemeral: Script<0 | 1>;
+  tidegatePublish: Script<PublishReply>;
+  tidegatePublishOnce: Script<PublishReply>;
+  tidegatePublishEphemeralOnce: Script<0 | 1>;
   tidegateReadHistory: Script<[epoch: string, offset: string, more: 0 | 1, ...entries: string[]]>;
 }
 
@@ -41,10 +44,13 @@ interface Cell {
 }
 
 function withScripts(client: RedisClient): RedisClient & Scripts {
-  const source = (file: string): { lua: string } => ({ lua: scriptSource(new URL(file, import.meta.url)) });
-  client.defineCommand("tidegatePublish", source("publish.lua"));
-  client.defineCommand("tidegatePublishEphemeral", source("publish-ephemeral.lua"));
-  client.defineCommand("tidegateReadHistory", source("read-history.lua"));
+  const define = (name: keyof Scripts, file: string, numberOfKeys: number): void => {
+    client.defineCommand(name, { lua: scriptSource(new URL(file, import.meta.url)), numberOfKeys });
+  };
+  define("tidegatePublish", "publish.lua", 2);
+  define("tidegatePublishOnce", "publish.lua", 3);
+  define("tidegatePublishEphemeralOnce", "publish-ephemeral.lua", 1);
+  define("tidegateReadHistory", "read-history.lua", 2);
   return client as RedisClient & Scripts;
 }
 
@@ -60,8 +66,10 @@ export class RedisBroker implements ChannelBroker {
     this.#cells = options.cells.map((connections) => ({ connections, commands: withScripts(connections.commands) }));
   }
 
-  get available(): boolean {
-    return this.#cells.every(({ connections }) => connections.available);
+  /** The worst of the cells. */
+  get state(): StoreState {
+    const states = new Set(this.#cells.map(({ connections }) => connections.state));
+    return (["deaf", "away"] as const).find((state) => states.has(state)) ?? "ok";
   }
 
   async start(): Promise<void> {
@@ -85,22 +93,23 @@ export class RedisBroker implements ChannelBroker {
   async publish(request: PublishRequest): Promise<PublishOutcome> {
     const { channel, event, data, retention, id, expect } = request;
     const { state, history } = channelKeys(channel);
-    const keys = id === undefined ? [state, history] : [state, history, idempotencyKey("publication", channel, id)];
+    const { commands } = this.#cell(channel);
+    const values = [
+      topicName({ kind: "channel", name: channel }),
+      event,
+      data,
+      newEpoch(),
+      retention.historySize,
+      retention.historySeconds,
+      retention.historySeconds + stateSecondsBeyondHistory,
+      expect?.epoch ?? "",
+      expect?.offset ?? "",
+      idempotencySeconds,
+    ];
     const [outcome, epoch, offset] = await orBrokerUnavailable(
-      this.#cell(channel).commands.tidegatePublish(
-        keys.length,
-        ...keys,
-        topicName({ kind: "channel", name: channel }),
-        event,
-        data,
-        newEpoch(),
-        retention.historySize,
-        retention.historySeconds,
-        retention.historySeconds + stateSecondsBeyondHistory,
-        expect?.epoch ?? "",
-        expect?.offset ?? "",
-        idempotencySeconds,
-      ),
+      id === undefined
+        ? commands.tidegatePublish(state, history, ...values)
+        : commands.tidegatePublishOnce(state, history, idempotencyKey("publication", channel, id), ...values),
     );
     const position = { epoch, offset: Number(offset) };
     if (outcome === "conflict") return { kind: "conflict", position };
@@ -109,16 +118,15 @@ export class RedisBroker implements ChannelBroker {
 
   async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
-    const keys = id === undefined ? [] : [idempotencyKey("ephemeral", channel, id)];
     const { commands } = this.#cell(channel);
     const topic = topicName({ kind: "channel", name: channel });
-    // Without a key the script could run on any primary of a cluster: SPUBLISH goes to the right one by itself.
-    if (keys.length === 0) {
+    if (id === undefined) {
       await orBrokerUnavailable(commands.spublish(topic, `e ${event}\n${data}`));
       return { duplicate: false };
     }
+    const key = idempotencyKey("ephemeral", channel, id);
     const published = await orBrokerUnavailable(
-      commands.tidegatePublishEphemeral(keys.length, ...keys, topic, event, data, idempotencySeconds),
+      commands.tidegatePublishEphemeralOnce(key, topic, event, data, idempotencySeconds),
     );
     return { duplicate: published === 0 };
   }
@@ -132,7 +140,6 @@ export class RedisBroker implements ChannelBroker {
     const { state, history } = channelKeys(query.channel);
     const [epoch, offset, more, ...entries] = await orBrokerUnavailable(
       this.#cell(query.channel).commands.tidegateReadHistory(
-        2,
         state,
         history,
         newEpoch(),

@@ -1,7 +1,7 @@
 /** What an answer of a service means for the client that called it. Pure. */
 import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
-import { parseJson } from "../json.ts";
+import { isTooDeep, parseJson } from "../json.ts";
 import type { ServiceAnswer } from "./service-client.ts";
 
 export type CallOutcome = { ok: true; data: unknown } | { ok: false; error: WireError };
@@ -26,9 +26,10 @@ function interpretStatus(answer: ServiceAnswer & { kind: "answered" }, service: 
   if (status === 204) return { ok: true, data: null };
   if (status >= 200 && status < 300) {
     const data = parseJson(body);
-    return data === undefined
-      ? refused("upstream_bad_response", `${service} answered ${status} without JSON`, { status })
-      : { ok: true, data };
+    if (data !== undefined && !isTooDeep(data)) return { ok: true, data };
+    return refused("upstream_bad_response", `${service} answered ${status} without JSON that can be passed on`, {
+      status,
+    });
   }
   if (status === 429) return refused("rate_limited", `${service} asks for fewer calls`, more);
   if (status >= 400 && status < 500) {

@@ -2,12 +2,15 @@
 import type { AddressInfo } from "node:net";
 import Ajv from "ajv";
 import Fastify, { type FastifyInstance, LogController } from "fastify";
+import { TidegateError } from "../errors.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
-import { answerWithProblems } from "./problems.ts";
+import { answerWithProblems, sendProblem } from "./problems.ts";
 
 /** A channel's name, percent-encoded. */
 const maxParamLength = 1_024;
+
+const stopPatienceMs = 2_000;
 
 /** Nothing is dropped or converted on the way in, and every finding is told; a query is text and has its numbers read. */
 const strict = { removeAdditional: false, useDefaults: true, allErrors: true } as const;
@@ -21,6 +24,13 @@ export function createDoor(options: { logger: Logger; bodyLimit: number }): Fast
     bodyLimit: options.bodyLimit,
     routerOptions: { maxParamLength },
     forceCloseConnections: "idle",
+    return503OnClosing: false,
+    // Data is anybody's JSON, whatever its names; nothing here merges it into objects.
+    onProtoPoisoning: "ignore",
+    onConstructorPoisoning: "ignore",
+    frameworkErrors: (error, _request, reply) => {
+      void sendProblem(reply, new TidegateError("invalid_request", error.message));
+    },
   }) as unknown as FastifyInstance;
   app.setValidatorCompiler(({ schema, httpPart }) => {
     const ajv = httpPart === "body" ? bodyAjv : queryAjv;
@@ -51,7 +61,10 @@ export class ListeningDoor implements Service {
     await this.app.listen({ host: this.#host, port: this.#port });
   }
 
+  /** Requests that are not complete by then are cut off: whoever holds one open must not hold the stop. */
   async stop(): Promise<void> {
+    const timer = setTimeout(() => this.app.server.closeAllConnections(), stopPatienceMs);
     await this.app.close();
+    clearTimeout(timer);
   }
 }

@@ -1,9 +1,15 @@
 /** Liveness, readiness and metrics, as probes and scrapers ask for them. */
 import type { FastifyInstance } from "fastify";
+import type { StoreState } from "../redis/connections.ts";
 import type { Metrics } from "../metrics.ts";
 
 /** `degraded`: works in part, and takes traffic. */
 export type HealthStatus = "ok" | "degraded" | "fail";
+
+/** While the store is away everybody is degraded, and takes traffic; who alone is deaf to it must not look healthy. */
+export function storeHealth(state: StoreState): HealthStatus {
+  return ({ ok: "ok", away: "degraded", deaf: "fail" } as const)[state];
+}
 
 /** The worst of the checks is the status of the whole. */
 export type HealthChecks = () => Readonly<Record<string, HealthStatus>>;

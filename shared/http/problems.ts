@@ -1,5 +1,5 @@
 /** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
-import type { FastifyError, FastifyInstance } from "fastify";
+import type { FastifyError, FastifyInstance, FastifyReply } from "fastify";
 import { TidegateError } from "../errors.ts";
 import { requestCodes, type RequestCode } from "../protocol/codes.ts";
 import { describeFindings } from "../schema-errors.ts";
@@ -22,18 +22,21 @@ export function answerWithProblems(app: FastifyInstance): void {
   app.setErrorHandler((error: FastifyError | TidegateError, request, reply) => {
     const known = error instanceof TidegateError ? error : translate(error);
     if (known === undefined) request.log.error({ err: error }, "a request failed unexpectedly");
-    const problem = toProblem(known ?? new TidegateError("upstream_failed", "the request could not be handled"));
-    if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
-    return reply.code(problem.status).type(problemType).send(problem);
+    return sendProblem(reply, known ?? new TidegateError("upstream_failed", "the request could not be handled"));
   });
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?")[0] ?? "";
-    const problem = toProblem(new TidegateError("not_found", `there is no ${request.method} ${path}`));
-    return reply.code(problem.status).type(problemType).send(problem);
+    return sendProblem(reply, new TidegateError("not_found", `there is no ${request.method} ${path}`));
   });
 }
 
-export function toProblem(error: TidegateError): Problem & Record<string, unknown> {
+export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyReply {
+  const problem = toProblem(error);
+  if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
+  return reply.code(problem.status).type(problemType).send(problem);
+}
+
+function toProblem(error: TidegateError): Problem & Record<string, unknown> {
   const { retryAfterMs, errors, details } = error.options;
   return {
     type: "about:blank",
@@ -52,7 +55,7 @@ export function toProblem(error: TidegateError): Problem & Record<string, unknow
 function translate(error: FastifyError): TidegateError | undefined {
   if (error.validation) {
     const errors = describeFindings(error.validation);
-    return new TidegateError("invalid_request", `the ${error.validationContext ?? "request"} is not valid`, { errors });
+    return new TidegateError("invalid_request", "the request is not valid", { errors });
   }
   if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE") {
     return new TidegateError("payload_too_large", "the body is too large");

@@ -50,7 +50,12 @@ const notSentCodes = new Set([
   "ENETUNREACH",
   "EADDRNOTAVAIL",
   "UND_ERR_CONNECT_TIMEOUT",
+  "UND_ERR_INVALID_ARG",
+  "ERR_INVALID_URL",
+  "EPROTO",
 ]);
+/** A connection without its TLS handshake carries no request either. */
+const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 
 export class ServiceClient implements Service {
   readonly #agent = new Agent({
@@ -93,11 +98,13 @@ export class ServiceClient implements Service {
       now,
       lifetimeSeconds: Math.ceil(timeoutMs / 1000) + identityMarginSeconds,
     });
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(new DOMException("too late", "TimeoutError")), timeoutMs);
     try {
       const answer = await request(given.service.url + given.path, {
         dispatcher: this.#agent,
         method: "POST",
-        signal: AbortSignal.timeout(timeoutMs),
+        signal: abort.signal,
         body: given.body,
         headers: {
           "content-type": "application/json",
@@ -126,6 +133,8 @@ export class ServiceClient implements Service {
       };
     } catch (error) {
       return failure(error as Error & { code?: string });
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -140,7 +149,7 @@ export class ServiceClient implements Service {
 
 function failure(error: Error & { code?: string }): ServiceAnswer {
   const code = error.code ?? "";
-  if (notSentCodes.has(code)) return { kind: "unreachable", reason: code };
+  if (notSentCodes.has(code) || tlsCodes.test(code)) return { kind: "unreachable", reason: code };
   if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") return { kind: "answer_too_large" };
   return { kind: "unanswered", reason: error.name === "TimeoutError" ? "too late" : "the connection was cut" };
 }

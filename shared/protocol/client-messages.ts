@@ -2,7 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { channelPattern } from "./grammar.ts";
-import { maxHistoryLimit } from "./limits.ts";
+import { maxHistoryLimit, maxTokenLength } from "./limits.ts";
 
 const closed = { additionalProperties: false } as const;
 
@@ -13,7 +13,7 @@ export const PositionSchema = Type.Object({ epoch: Epoch, offset: Offset }, clos
 
 /** `auth` of the Socket.IO handshake. `resume` is accepted and not used yet. */
 export const Handshake = Type.Object({
-  token: Type.Optional(Type.String({ maxLength: 16_384 })),
+  token: Type.Optional(Type.String({ maxLength: maxTokenLength })),
   resume: Type.Optional(Type.Union([Type.String({ maxLength: 16_384 }), Type.Null()])),
   protocol: Type.Optional(Type.Integer()),
 });
@@ -36,13 +36,13 @@ export const History = Type.Object(
   },
   closed,
 );
-export const Refresh = Type.Object({ token: Type.String({ minLength: 1, maxLength: 16_384 }) }, closed);
+export const Refresh = Type.Object({ token: Type.String({ minLength: 1, maxLength: maxTokenLength }) }, closed);
 
 /** Second argument of an application event. */
 export const CallOptions = Type.Object(
   {
     id: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
-    timeoutMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 600_000 })),
+    timeoutMs: Type.Optional(Type.Integer({ minimum: 1 })),
   },
   closed,
 );

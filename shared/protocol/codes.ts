@@ -50,6 +50,11 @@ export const disconnectCodes = {
 } as const;
 
 export type RequestCode = keyof typeof requestCodes;
+
+export function isRequestCode(code: string): code is RequestCode {
+  return Object.hasOwn(requestCodes, code);
+}
+
 export type ConnectCode = keyof typeof connectCodes;
 export type DisconnectCode = keyof typeof disconnectCodes;
 

@@ -18,6 +18,8 @@ export const maxBatchBytes = 1024 * KiB;
 export const maxOutboxBytes = 1024 * KiB;
 /** From the upgrade to the accept, hooks included. */
 export const connectDeadlineMs = 8_000;
+/** A token. Its claims travel on to services in a header, which HTTP servers bound at 16 KiB. */
+export const maxTokenLength = 8 * KiB;
 /** A user's name (`sub` of the token). */
 export const maxUserLength = 256;
 export const protocolVersion = 1;

@@ -6,6 +6,11 @@ import { connect, createRedisClient, type RedisClient, type RedisTarget } from "
 const startWaitMs = 5_000;
 /** Topics in one SSUBSCRIBE, so that no single command holds the connection long. */
 const subscribeBatch = 100;
+const restoreRetryMs = 500;
+const heartbeatMs = 2_000;
+
+/** `away`: nothing is answered. `deaf`: commands are, but messages may be missed. */
+export type StoreState = "ok" | "away" | "deaf";
 
 export interface TopicListener {
   onMessage(topic: string, message: string): void;
@@ -30,6 +35,11 @@ export class RedisConnections implements Service {
   readonly #subscribed = new Set<string>();
   readonly #listeners: TopicListener[] = [];
   #interrupted = true;
+  #restoring = false;
+  #retry: NodeJS.Timeout | undefined;
+  #heartbeat: NodeJS.Timeout | undefined;
+  /** The last question was answered: a Redis that hangs keeps its connections open. */
+  #answering = true;
 
   constructor(options: { target: RedisTarget; logger: Logger }) {
     this.#logger = options.logger;
@@ -39,9 +49,9 @@ export class RedisConnections implements Service {
     this.#clients = new Set([this.commands, this.#subscriber]);
   }
 
-  /** Commands are answered and subscriptions are in place. */
-  get available(): boolean {
-    return this.commands.status === "ready" && !this.#interrupted;
+  get state(): StoreState {
+    if (this.commands.status !== "ready" || !this.#answering) return "away";
+    return this.#interrupted ? "deaf" : "ok";
   }
 
   async start(): Promise<void> {
@@ -52,17 +62,16 @@ export class RedisConnections implements Service {
     for (const client of this.#clients) {
       for (const lost of ["close", "-subscriber"]) client.on(lost, () => this.#interrupt());
       for (const back of ["ready", "subscribersReady"]) {
-        client.on(back, () => {
-          this.#restore().catch((error: unknown) => {
-            this.#logger.warn({ err: error }, "could not subscribe again, waiting for the next connection");
-          });
-        });
+        client.on(back, () => void this.#restore());
       }
     }
     await Promise.all([...this.#clients].map((client) => connect(client, startWaitMs)));
+    this.#heartbeat = setInterval(() => void this.#ask(), heartbeatMs);
   }
 
   async stop(): Promise<void> {
+    clearTimeout(this.#retry);
+    clearInterval(this.#heartbeat);
     this.#listeners.length = 0;
     for (const client of this.#clients) client.disconnect();
   }
@@ -87,25 +96,53 @@ export class RedisConnections implements Service {
     await this.#subscriber.sunsubscribe(topic);
   }
 
+  async #ask(): Promise<void> {
+    const before = this.#answering;
+    this.#answering = await this.commands.ping().then(
+      () => true,
+      () => false,
+    );
+    if (this.commands.status !== "ready") return;
+    if (!this.#answering) this.#interrupt();
+    else if (!before) await this.#restore();
+  }
+
   #interrupt(): void {
     if (this.#interrupted) return;
     this.#interrupted = true;
     for (const listener of this.#listeners) listener.onInterrupted();
   }
 
-  /** Once all clients are ready: who is told wants to ask at once. */
+  /** Once all clients are ready: who is told wants to ask at once. Until it succeeds, for as long as they are. */
   async #restore(): Promise<void> {
-    if ([...this.#clients].some((client) => client.status !== "ready")) return;
+    clearTimeout(this.#retry);
+    if (this.#restoring || [...this.#clients].some((client) => client.status !== "ready")) return;
+    this.#restoring = true;
+    // An interruption from here on calls for another restoration.
+    this.#interrupted = true;
+    try {
+      await this.#subscribeAgain();
+      this.#interrupted = false;
+      for (const listener of this.#listeners) listener.onRestored();
+    } catch (error) {
+      this.#logger.warn({ err: error }, "could not subscribe again, trying once more");
+      this.#retry = setTimeout(() => void this.#restore(), restoreRetryMs);
+    } finally {
+      this.#restoring = false;
+    }
+  }
+
+  async #subscribeAgain(): Promise<void> {
     const topics = [...this.#subscribed];
     if (this.#subscriber === this.commands) {
       await Promise.all([...new Set(topics.map(fenceOf))].map((fence) => this.#passFence(fence)));
-    } else {
-      for (let at = 0; at < topics.length; at += subscribeBatch) {
-        await this.#subscriber.ssubscribe(...topics.slice(at, at + subscribeBatch));
-      }
+      return;
     }
-    this.#interrupted = false;
-    for (const listener of this.#listeners) listener.onRestored();
+    for (let at = 0; at < topics.length; at += subscribeBatch) {
+      // Some may have been unsubscribed since.
+      const batch = topics.slice(at, at + subscribeBatch).filter((topic) => this.#subscribed.has(topic));
+      if (batch.length > 0) await this.#subscriber.ssubscribe(...batch);
+    }
   }
 
   /** The cluster client subscribes again by itself; the reply to a later subscription shows that it is done. */

@@ -4,6 +4,9 @@ import { checkRules, RulesError } from "./document.ts";
 import { noRules, Rules } from "./rules.ts";
 import type { RulesStore } from "./store.ts";
 
+/** For a change whose message was lost, or that could not be read. */
+const recheckMs = 30_000;
+
 /**
  * The newest valid rules of the store, kept in memory. Neither an invalid document nor a store that cannot be asked
  * takes them away again.
@@ -16,6 +19,7 @@ export class CurrentRules implements Service {
   #changedAt = 0;
   #reading: Promise<void> | undefined;
   #changedWhileReading = false;
+  #recheck: NodeJS.Timeout | undefined;
   #findings: readonly string[] = [];
 
   /** @param accept called before rules come into force; throws RulesError to refuse them. */
@@ -37,9 +41,12 @@ export class CurrentRules implements Service {
   async start(): Promise<void> {
     this.#store.onChange(() => void this.refresh());
     await this.refresh();
+    this.#recheck = setInterval(() => void this.refresh(), recheckMs);
   }
 
-  async stop(): Promise<void> {}
+  async stop(): Promise<void> {
+    clearInterval(this.#recheck);
+  }
 
   /** Reads the store again. Resolves when what it holds now is in force, or refused. */
   async refresh(): Promise<void> {

@@ -123,6 +123,7 @@ function ambiguities(document: RulesDocument): string[] {
   for (const [name, service] of Object.entries(document.services ?? {})) {
     const given = [service.secret, service.secrets].filter((secret) => secret !== undefined).length;
     if (given !== 1) findings.push(`services.${name}: give either secret or secrets`);
+    if (!URL.canParse(service.url)) findings.push(`services.${name}.url: is not a URL`);
   }
   return findings;
 }

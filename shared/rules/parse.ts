@@ -6,5 +6,9 @@ import { RulesError } from "./document.ts";
 export function parseRulesText(text: string): unknown {
   const document = parseDocument(text, { prettyErrors: true, uniqueKeys: true });
   if (document.errors.length > 0) throw new RulesError(document.errors.map((error) => error.message.trim()));
-  return document.toJS({ maxAliasCount: 100 }) as unknown;
+  try {
+    return document.toJS({ maxAliasCount: 100 }) as unknown;
+  } catch (error) {
+    throw new RulesError([(error as Error).message]);
+  }
 }

@@ -24,6 +24,7 @@ export class RedisRulesStore implements RulesStore {
     this.#connections = connections;
     connections.commands.defineCommand("tidegatePutRules", {
       lua: scriptSource(new URL("put-rules.lua", import.meta.url)),
+      numberOfKeys: 1,
     });
     this.#commands = connections.commands as RedisClient & Scripts;
   }
@@ -55,7 +56,6 @@ export class RedisRulesStore implements RulesStore {
     const { document, changedAt, ifVersion, ifNewer } = request;
     const [kind, version] = await orBrokerUnavailable(
       this.#commands.tidegatePutRules(
-        1,
         key,
         JSON.stringify(document),
         changedAt,
