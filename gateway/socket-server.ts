@@ -80,10 +80,15 @@ export class SocketServer implements Service {
     });
     recordOpening(io);
     io.use((socket, next) => {
-      void this.#admit(socket).then((refusal) => {
-        this.#context.metrics.connects.inc({ outcome: refusal?.code ?? "accepted" });
-        next(refusal && Object.assign(new Error(refusal.message), { data: refusal }));
-      });
+      void this.#admit(socket)
+        .catch((error: unknown) => {
+          this.#context.logger.error({ err: error }, "a connection could not be checked");
+          return refuse("auth_unavailable", "the connection could not be checked", capacityRetryMs);
+        })
+        .then((refusal) => {
+          this.#context.metrics.connects.inc({ outcome: refusal?.code ?? "accepted" });
+          next(refusal && Object.assign(new Error(refusal.message), { data: refusal }));
+        });
     });
     io.on("connection", (socket) => this.#welcome(socket));
     this.#io = io;

@@ -49,7 +49,7 @@ export class Fleet {
     ]);
     await redis.printed("Ready to accept connections");
 
-    const common = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, LOG_LEVEL: "warn" };
+    const common = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn" };
     const apiPort = await freePort();
     const privateApi = `http://127.0.0.1:${apiPort}`;
     const api = this.#spawn("private-api", process.execPath, ["private-api/main.ts"], {
@@ -58,7 +58,7 @@ export class Fleet {
       PRIVATE_API_PORT: String(apiPort),
       PRIVATE_API_TOKENS: JSON.stringify([
         { name: "gateway", token: relayToken, scopes: ["relay"] },
-        { name: "load", token: publishToken, scopes: ["publish"] },
+        { name: "load", token: publishToken, scopes: ["publish", "rules"] },
       ]),
     });
     await ready(api, privateApi);
@@ -110,6 +110,7 @@ export class Fleet {
   }
 
   #spawn(role: Role, command: string, args: readonly string[], env: Record<string, string> = {}): Spawned {
+    if (this.#stopping) throw new Error("told to stop");
     const spawned = spawnProcess(command, args, { env, cwd: root });
     this.#running.push({ role, process: spawned });
     const ended = (): void => {

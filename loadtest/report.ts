@@ -1,4 +1,5 @@
 /** From what k6 saw and what the processes used: figures, verdicts, and the text a person reads. */
+import { availableParallelism } from "node:os";
 import type { Usage, UsageRecorder } from "./usage.ts";
 
 interface Percentiles {
@@ -50,8 +51,10 @@ interface RoleUsage {
 
 export interface Report extends FanOutResult {
   readonly pass: boolean;
-  /** Absent where the processes are not ours, or there is no /proc. */
-  readonly usage?: Readonly<Record<string, RoleUsage>>;
+  /** By role. Without the servers where they are not ours, and only of the whole machine where there is no /proc. */
+  readonly usage: Readonly<Record<string, RoleUsage>>;
+  /** The generator's machine; the servers', too, where they are ours. */
+  readonly cores: number;
   readonly gatewayRssBytesPerConnection?: number;
 }
 
@@ -75,8 +78,9 @@ export function createReport(
     ...result,
     verdicts,
     pass: verdicts.every(({ pass }) => pass),
+    usage,
+    cores: availableParallelism(),
     ...(gateway && {
-      usage,
       gatewayRssBytesPerConnection: (gateway.rssBytes.loaded - gateway.rssBytes.before) / result.parameters.clients,
     }),
   };
@@ -118,17 +122,15 @@ export function reportText(report: Report): string {
       (report.refused > 0 ? `, ${report.refused} refusals retried` : ""),
     `  publish call           ${percentiles(report.publishMs)}`,
   ];
-  if (usage) {
-    lines.push("", "  CPU in the window      cores   µs per delivery   µs per publication");
-    for (const [role, used] of Object.entries(usage)) {
-      const name = used.processes > 1 ? `${role} (${used.processes} together)` : role;
-      lines.push(
-        `    ${name.padEnd(20)} ${fixed(used.cores, 2).padStart(5)} ${fixed(used.cpuMicrosPerDelivery).padStart(17)} ` +
-          fixed(used.cpuMicrosPerPublication, 0).padStart(20),
-      );
-    }
+  lines.push("", `  CPU, of ${report.cores} cores       cores   µs per delivery   µs per publication`);
+  for (const [role, used] of Object.entries(usage)) {
+    const name = used.processes > 1 ? `${role} (${used.processes} together)` : role;
+    lines.push(
+      `    ${name.padEnd(20)} ${fixed(used.cores, 2).padStart(5)} ${fixed(used.cpuMicrosPerDelivery).padStart(17)} ` +
+        fixed(used.cpuMicrosPerPublication, 0).padStart(20),
+    );
   }
-  if (usage?.["gateway"] && report.gatewayRssBytesPerConnection !== undefined) {
+  if (usage["gateway"] && report.gatewayRssBytesPerConnection !== undefined) {
     const { before, loaded } = usage["gateway"].rssBytes;
     lines.push(
       "",

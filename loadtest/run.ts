@@ -15,7 +15,7 @@ import { parseArgs } from "node:util";
 import { type Spawned, spawnProcess } from "../test/support/processes.ts";
 import { type Deployment, Fleet } from "./fleet.ts";
 import { createReport, type FanOutResult, type Report, reportText } from "./report.ts";
-import { UsageRecorder } from "./usage.ts";
+import { machineUsage, processUsage, type Usage, UsageRecorder } from "./usage.ts";
 
 /** The scenario's own bounds are shorter; this one is for a k6 that hangs. */
 const k6DeadlineMs = 25 * 60_000;
@@ -50,12 +50,12 @@ async function measure(k6Path: string, deployment: Deployment): Promise<Report> 
   const resultFile = join(folder, "result.json");
   const startedAt = Date.now();
   const recorders = new Map<string, UsageRecorder[]>();
-  const follow = (role: string, pid: number): void => {
-    const recorder = new UsageRecorder(pid);
+  const follow = (role: string, read: () => Usage | undefined): void => {
+    const recorder = new UsageRecorder(read);
     recorder.start();
     recorders.set(role, [...(recorders.get(role) ?? []), recorder]);
   };
-  for (const { role, pid } of deployment.processes) follow(role, pid);
+  for (const { role, pid } of deployment.processes) follow(role, () => processUsage(pid));
   const script = join(import.meta.dirname, "fan-out.js");
   // An empty address: k6's own HTTP API stays off.
   k6 = spawnProcess(k6Path, ["run", "--quiet", "--no-color", "--no-usage-report", "--address", "", script], {
@@ -68,7 +68,9 @@ async function measure(k6Path: string, deployment: Deployment): Promise<Report> 
     },
   });
   const { child } = k6;
-  if (child.pid !== undefined && deployment.processes.length > 0) follow("k6", child.pid);
+  const { pid } = child;
+  if (pid !== undefined) follow("k6", () => processUsage(pid));
+  follow("whole machine", machineUsage);
   const deadline = setTimeout(() => child.kill("SIGKILL"), k6DeadlineMs);
   const progress = setInterval(() => say(`${Math.round((Date.now() - startedAt) / 1_000)} s`), 5_000);
   say("k6 runs");

@@ -5,6 +5,13 @@
  */
 import { WebSocket } from "k6/websockets";
 
+/**
+ * k6 1.8 drops a message that it reads before it has announced the connection as open: one open packet,
+ * which comes right behind the upgrade, in some ten thousand. Later packets are not concerned: the server has nothing
+ * to send until the client goes on. After this wait the client goes on without it, and says so.
+ */
+const openPacketWaitMs = 2_000;
+
 /** Opens one connection. Exactly one of `onRefused` and `onClosed` is called at its end, unless `close()` came first. */
 export class SocketIoConnection {
   #socket;
@@ -12,16 +19,26 @@ export class SocketIoConnection {
   #acks = new Map();
   #nextAckId = 0;
   #over = false;
+  /** How far it has come, for messages: dialling, upgraded, opened (Engine.IO), accepted (Socket.IO). */
+  stage = "dialling";
+  #openTimer;
 
   /**
    * @param url `ws://host:port`, without a path
    * @param auth the handshake's `auth`
-   * @param handlers `{ onEvent(name, ...args), onRefused(error), onClosed(why) }`;
+   * @param handlers `{ onEvent(name, ...args), onRefused(error), onClosed(why), onOpenPacketMissed() }`;
    *   `error` is the server's `{ message, data? }`
    */
   constructor(url, auth, handlers) {
     this.#handlers = handlers;
     this.#socket = new WebSocket(`${url}/socket.io/?EIO=4&transport=websocket`);
+    this.#socket.onopen = () => {
+      this.stage = "upgraded";
+      this.#openTimer = setTimeout(() => {
+        handlers.onOpenPacketMissed();
+        this.#connect(auth);
+      }, openPacketWaitMs);
+    };
     this.#socket.onmessage = ({ data }) => this.#receive(data, auth);
     this.#socket.onerror = ({ error }) => this.#end(() => handlers.onClosed(`transport error: ${error}`));
     this.#socket.onclose = () => this.#end(() => handlers.onClosed("transport closed"));
@@ -36,14 +53,16 @@ export class SocketIoConnection {
 
   /** Leaves in order; no handler is called afterwards. */
   close() {
-    this.#end(() => this.#socket.send("41"));
+    this.#end(() => this.stage === "accepted" && this.#socket.send("41"));
   }
 
   #receive(packet, auth) {
     if (this.#over) return;
     switch (packet[0]) {
       case "0":
-        return this.#socket.send(`40${JSON.stringify(auth)}`);
+        clearTimeout(this.#openTimer);
+        // A late one: the connection has gone on without it.
+        return this.stage === "upgraded" ? this.#connect(auth) : undefined;
       case "1":
         return this.#end(() => this.#handlers.onClosed("closed by Engine.IO"));
       case "2":
@@ -53,8 +72,16 @@ export class SocketIoConnection {
     }
   }
 
+  #connect(auth) {
+    this.stage = "opened";
+    this.#socket.send(`40${JSON.stringify(auth)}`);
+  }
+
   #receiveMessage(packet) {
     switch (packet[1]) {
+      case "0":
+        this.stage = "accepted";
+        return;
       case "1":
         return this.#end(() => this.#handlers.onClosed("disconnected by the server"));
       case "2":
@@ -74,6 +101,7 @@ export class SocketIoConnection {
   #end(lastAct) {
     if (this.#over) return;
     this.#over = true;
+    clearTimeout(this.#openTimer);
     this.#acks.clear();
     lastAct();
     this.#socket.close();

@@ -1,10 +1,11 @@
-/** CPU time and memory of processes over time, from Linux's /proc. */
+/** CPU time and memory over time: of processes, from Linux's /proc, and of the whole machine. */
 import { readFileSync } from "node:fs";
+import { cpus, freemem, totalmem } from "node:os";
 
 export interface Usage {
   /** Unix ms. */
   readonly atMs: number;
-  /** User and system time since the process began, all threads. */
+  /** User and system time up to now, all threads. */
   readonly cpuMs: number;
   readonly rssBytes: number;
 }
@@ -14,7 +15,7 @@ const msPerTick = 10;
 const sampleEveryMs = 250;
 
 /** Undefined when the process is gone, or where there is no /proc. */
-function readUsage(pid: number): Usage | undefined {
+export function processUsage(pid: number): Usage | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The name, in parentheses, may hold anything; after it, utime and stime are the 12th and 13th.
@@ -31,14 +32,20 @@ function readUsage(pid: number): Usage | undefined {
   }
 }
 
-/** Follows one process until stopped. */
+/** All cores, whoever keeps them busy: shows whether something else disturbed a run. */
+export function machineUsage(): Usage {
+  const cpuMs = cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0);
+  return { atMs: Date.now(), cpuMs, rssBytes: totalmem() - freemem() };
+}
+
+/** Takes samples until stopped. */
 export class UsageRecorder {
-  readonly #pid: number;
+  readonly #read: () => Usage | undefined;
   readonly #samples: Usage[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(pid: number) {
-    this.#pid = pid;
+  constructor(read: () => Usage | undefined) {
+    this.#read = read;
   }
 
   start(): void {
@@ -61,7 +68,7 @@ export class UsageRecorder {
   }
 
   #sample(): void {
-    const usage = readUsage(this.#pid);
+    const usage = this.#read();
     if (usage) this.#samples.push(usage);
   }
 }

@@ -46,7 +46,7 @@ export class TidegateError extends Error {
 
 /** Replies of a Redis that cannot do its work now. Other error replies are bugs of ours. */
 const redisTrouble =
-  /^(OOM|READONLY|LOADING|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MISCONF|BUSY|TRYAGAIN|MOVED|ASK|NOAUTH|WRONGPASS)\b/;
+  /^(OOM|READONLY|LOADING|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MISCONF|BUSY|TRYAGAIN|MOVED|ASK|NOAUTH|NOPERM|WRONGPASS)\b/;
 /** What a first reconnect usually needs. */
 const brokerRetryMs = 1_000;
 

@@ -40,6 +40,7 @@ export class RedisConnections implements Service {
   #heartbeat: NodeJS.Timeout | undefined;
   /** The last question was answered: a Redis that hangs keeps its connections open. */
   #answering = true;
+  #asking = false;
 
   constructor(options: { target: RedisTarget; logger: Logger }) {
     this.#logger = options.logger;
@@ -97,14 +98,16 @@ export class RedisConnections implements Service {
   }
 
   async #ask(): Promise<void> {
-    const before = this.#answering;
+    if (this.#asking) return;
+    this.#asking = true;
     this.#answering = await this.commands.ping().then(
       () => true,
       () => false,
     );
+    this.#asking = false;
     if (this.commands.status !== "ready") return;
     if (!this.#answering) this.#interrupt();
-    else if (!before) await this.#restore();
+    else if (this.#interrupted) await this.#restore();
   }
 
   #interrupt(): void {

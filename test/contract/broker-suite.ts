@@ -166,6 +166,18 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(seenOf(channel)[0]?.offset).toBe(1);
     });
 
+    test("CH-8: channels of many slots are published to and read at once", async () => {
+      const channels = Array.from({ length: 40 }, newChannel);
+      const outcomes = await Promise.all([
+        ...channels.map((channel) => publish(channel)),
+        ...channels.map((channel) => publish(channel, { id: "once" })),
+        ...channels.map((channel) => publisher.publishEphemeral({ channel, event: "e", data: "1", id: "x" })),
+      ]);
+      expect(outcomes).toHaveLength(120);
+      const slices = await Promise.all(channels.map((channel) => read(channel, { after: 0 })));
+      expect(slices.map((slice) => slice.publications.length)).toEqual(channels.map(() => 2));
+    });
+
     test("what is not followed, or no longer, is not seen", async () => {
       const [left, never, other] = [newChannel(), newChannel(), newChannel()];
       await follower.follow({ kind: "channel", name: left });

@@ -1,7 +1,11 @@
 /** Redis that goes away and comes back. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import { afterEach, expect, test } from "vitest";
 import { channelKeys } from "../../shared/channels/redis-keys.ts";
+import { createLogger } from "../../shared/logging.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
@@ -147,3 +151,74 @@ test("HUB-5: a last publication whose message was lost is found and delivered", 
     expect(client.received.map((received) => received.data)).toEqual(["first", "lost"]);
   }
 });
+
+test("CH-9: entries of a history whose state is gone are not shown under the new epoch, and hinder no publish", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  for (const data of [1, 2, 3]) await publish(data);
+  const raw = new Redis(redis.url);
+  await raw.del(channelKeys(item.channel).state);
+  raw.disconnect();
+  const anew = await publish("anew");
+  expect(anew.offset).toBe(1);
+  const history = await fleet.api("GET", `/v1/channels/${item.channel}/history`);
+  expect(history.body).toEqual({ position: anew, publications: [{ offset: 1, event: "moved", data: "anew" }] });
+});
+
+test("RULE-9: a store that lost the rules gets those of the file again", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-"));
+  const file = join(folder, "rules.yaml");
+  await writeFile(file, "namespaces: { board: { historySize: 7 } }");
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, environment: { RULES_FILE: file } });
+  const raw = new Redis(redis.url);
+  await raw.flushall();
+  await eventually(async () => (await raw.exists("tidegate:{rules}:document")) === 1, 20_000);
+  raw.disconnect();
+  await rm(folder, { recursive: true });
+});
+
+test("BAD-7: what Redis refuses is logged without the command, and so without the secrets in it", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  const raw = new Redis(redis.url);
+  await raw.config("SET", "maxmemory", "1");
+  const rules = { services: { work: { url: "http://127.0.0.1:1", secret: serviceSecret } } };
+  const refused = await fleet.api("PUT", "/v1/rules", rules);
+  expect([refused.status, refused.body["code"]]).toEqual([503, "broker_unavailable"]);
+  const wrong = createLogger({ name: "x", level: "info", destination: { write: (line) => void lines.push(line) } });
+  const lines: string[] = [];
+  wrong.error({ err: Object.assign(new Error("WRONGPASS"), { command: { args: ["hidden-password"] } }) }, "refused");
+  expect(lines.join("")).toContain("WRONGPASS");
+  expect(fleet.log() + lines.join("")).not.toMatch(/hidden-password|whsec_/);
+  await raw.config("SET", "maxmemory", "0");
+  raw.disconnect();
+});
+
+test("OPS-3: a Redis that hangs makes nodes degraded; one whose messages alone are missed makes them fail", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  const { adminDoor } = fleet.gateways[0] ?? {};
+  const status = async (): Promise<string> => {
+    const ready = await fetch(`http://127.0.0.1:${adminDoor?.port}/readyz`);
+    return ((await ready.json()) as { checks: { broker: string } }).checks.broker;
+  };
+  expect(await status()).toBe("ok");
+  redis.signal("SIGSTOP");
+  await eventually(async () => (await status()) === "degraded", 20_000);
+  redis.signal("SIGCONT");
+  await eventually(async () => (await status()) === "ok", 20_000);
+
+  const raw = new Redis(redis.url);
+  const client = await connectClient(fleet.urls[0] ?? "");
+  await raw.call("ACL", "SETUSER", "default", "-ssubscribe");
+  const before = fleet.log().length;
+  await raw.call("CLIENT", "KILL", "TYPE", "pubsub");
+  await eventually(async () => (await status()) === "fail", 20_000);
+  await eventually(() => fleet.log().slice(before).includes("could not subscribe again"));
+  expect(await status()).toBe("fail");
+  await raw.call("ACL", "SETUSER", "default", "+ssubscribe");
+  await eventually(async () => (await status()) === "ok", 20_000);
+  expect(client.socket.connected).toBe(true);
+  raw.disconnect();
+}, 60_000);

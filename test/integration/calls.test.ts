@@ -206,6 +206,19 @@ describe("what a service answers", () => {
     for (const ack of acks) expect((await ack).error).toMatchObject({ code: "upstream_timeout", retryable: true });
   });
 
+  test("CALL-8: a client's longer timeoutMs does not lengthen the service's", async () => {
+    const client = await newClient();
+    service.answer = () => undefined;
+    const ack = client.request("doc.open", {}, { timeoutMs: 1_000_000_000 });
+    expect((await ack).error?.code).toBe("upstream_timeout");
+  });
+
+  test("CALL-13: an answer nested deeper than 128 levels is upstream_bad_response", async () => {
+    const client = await newClient();
+    service.answer = (_request, response) => response.end("[".repeat(60_000) + "]".repeat(60_000));
+    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
+  });
+
   test("CALL-9: a service that closes without an answer is upstream_timeout, one that is not there upstream_unavailable", async () => {
     const client = await newClient();
     expect((await client.request("cutting", {})).error).toMatchObject({ code: "upstream_timeout", retryable: true });
@@ -232,6 +245,18 @@ describe("what a service answers", () => {
     expect((await slow).data).toBe("slow");
   });
 
+  test("CALL-12: who waits for a place past its deadline was not sent: upstream_unavailable", async () => {
+    const client = await newClient();
+    const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
+    service.answer = (_request, response) => hold(() => answerJson(response, {}));
+    const first = client.request("narrow", 1);
+    const letGo = await held;
+    const waiting = await client.request("narrow", 2, { timeoutMs: 50 });
+    expect(waiting.error).toMatchObject({ code: "upstream_unavailable", retryable: true });
+    letGo();
+    expect((await first).ok).toBe(true);
+  });
+
   test("CALL-12: a service has at most maxInFlight requests; the others wait their turn", async () => {
     const client = await newClient();
     let now = 0;
@@ -249,6 +274,12 @@ describe("what a service answers", () => {
   });
 });
 
+function nested(levels: number): unknown {
+  let value: unknown = 1;
+  for (let i = 0; i < levels; i++) value = [value];
+  return value;
+}
+
 describe("bad input", () => {
   test.for<[string, string, unknown[], string]>([
     ["an event without a route", "nothing.here", [{}], "no_route"],
@@ -256,6 +287,7 @@ describe("bad input", () => {
     ["an event whose name is not allowed", "späte", [{}], "invalid_request"],
     ["binary data", "doc.open", [Buffer.from("abc")], "invalid_request"],
     ["binary deep inside", "doc.open", [{ a: [{ b: Buffer.from("abc") }] }], "invalid_request"],
+    ["data nested deeper than 128 levels", "doc.open", [nested(129)], "invalid_request"],
     ["more arguments", "doc.open", [{}, {}, {}], "invalid_request"],
     ["options that are none", "doc.open", [{}, { timeoutMs: "5" }], "invalid_request"],
     ["unknown options", "doc.open", [{}, { retry: true }], "invalid_request"],
@@ -282,6 +314,15 @@ describe("bad input", () => {
     const ack = await client.request(event, ...args);
     expect(ack).toMatchObject({ ok: false, error: { code, retryable: false, message: expect.any(String) as string } });
     expect((await client.request("doc.open", 1)).ok).toBe(true);
+  });
+
+  test("BAD-1: data nested so deep that it would overflow a stack ends at most its own transport", async () => {
+    const [deep, other] = [await newClient(), await newClient()];
+    for (const levels of [4_390, 4_393, 30_000]) {
+      deep.socket.io.engine.write(`42["doc.open",${"[".repeat(levels)}${"]".repeat(levels)}]`);
+    }
+    await eventually(() => !deep.socket.connected);
+    expect((await other.request("doc.open", 1)).ok).toBe(true);
   });
 
   test("BAD-2: the limit is on UTF-8 bytes of the data as JSON", async () => {

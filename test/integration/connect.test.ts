@@ -293,6 +293,30 @@ describe("with hooks", () => {
     }
   });
 
+  test("HOOK-5: a 2xx that is no answer of a hook, such as a proxy's page, allows nothing", async () => {
+    service.answer = (_request, response) => response.end("<html>login</html>");
+    const refusal = await refusedConnect(fleet.urls[0] ?? "", { token: await userToken() });
+    expect(refusal.code).toBe("auth_unavailable");
+    service.answer = (_request, response) => response.writeHead(204).end();
+    const client = await connectClient(fleet.urls[0] ?? "");
+    service.answer = (_request, response) => response.end("<html>login</html>");
+    const ack = await client.request("sync:subscribe", { channel: "secret:page" });
+    expect(ack.error?.code).toBe("upstream_unavailable");
+  });
+
+  test("CON-6: a refresh while the hook decides on a channel leaves that to the hook", async () => {
+    const { promise: asked, resolve } = Promise.withResolvers<() => void>();
+    service.answer = (_request, response) => answerJson(response, {});
+    const client = await connectClient(fleet.urls[0] ?? "");
+    service.answer = (_request, response) => resolve(() => answerJson(response, {}));
+    const subscribing = client.request("sync:subscribe", { channel: "secret:refresh" });
+    const letGo = await asked;
+    expect((await client.request("sync:refresh", { token: await userToken() })).ok).toBe(true);
+    letGo();
+    expect((await subscribing).ok).toBe(true);
+    expect(client.received).toEqual([]);
+  });
+
   test("HOOK-4: a subscription that ends while its hook is asked never becomes live", async () => {
     const { promise: asked, resolve } = Promise.withResolvers<() => void>();
     service.answer = (_request, response) => answerJson(response, {});

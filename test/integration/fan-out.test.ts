@@ -1,5 +1,7 @@
 /** Two gateway nodes and one private API on a real Redis: what is published reaches everyone, once and in order. */
+import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { topicName } from "../../shared/channels/redis-keys.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -86,8 +88,14 @@ test("FAN-3: a node follows a channel at the broker only while one of its sessio
   await here.subscribe(channel);
   await eventually(() => fleet.gateways[0]?.channelCount === 1);
   expect(fleet.gateways[1]?.channelCount).toBe(0);
+  const topic = topicName({ kind: "channel", name: channel });
+  const raw = new Redis(redis.url);
+  const followers = async (): Promise<unknown> => ((await raw.call("PUBSUB", "SHARDNUMSUB", topic)) as unknown[])[1];
+  expect(await followers()).toBe(1);
   expect((await here.request("sync:unsubscribe", { channel })).ok).toBe(true);
   await eventually(() => fleet.gateways[0]?.channelCount === 0);
+  await eventually(async () => (await followers()) === 0);
+  raw.disconnect();
 });
 
 describe("subscribing", () => {
@@ -154,6 +162,16 @@ describe("subscribing", () => {
     const near = await client.subscribe(channel, { epoch, offset: 201 });
     expect(near.recovered).toBe(true);
     expect(near.publications.map((item) => item.offset)).toEqual(upTo(1_201, 202));
+  });
+
+  test("SUB-4: more than 512 KiB missed are too far behind", async () => {
+    const channel = "board:large";
+    const [client] = await clientOnEachNode();
+    const { epoch } = await publish(channel, 0);
+    for (const _ of upTo(10)) await publish(channel, "x".repeat(60_000));
+    const far = await client.request("sync:subscribe", { channel, position: { epoch, offset: 1 } });
+    expect(far).toMatchObject({ recovered: false, reason: "too_far_behind" });
+    expect((await client.subscribe(channel, { epoch, offset: 4 })).publications).toHaveLength(7);
   });
 
   test("SUB-5: a subscribe that races with publishes neither loses nor doubles one, whatever the position", async () => {

@@ -30,6 +30,11 @@ describe("who may call", () => {
     for (const part of ["channel", "event", "data", "more"]) expect(errors.join("\n")).toContain(part);
   });
 
+  test("API-2: a path that cannot be decoded is a problem, too", async () => {
+    const answer = await fleet.api("GET", "/v1/channels/%zz/history");
+    expect([answer.status, answer.body["code"]]).toEqual([400, "invalid_request"]);
+  });
+
   test("API-3: an unknown path is not_found", async () => {
     const answer = await fleet.api("GET", "/v1/nothing");
     expect([answer.status, answer.body["code"]]).toEqual([404, "not_found"]);
@@ -67,6 +72,26 @@ describe("publish", () => {
     const answer = await fleet.api("POST", "/v1/publish", body, options);
     expect([answer.status, answer.body["code"]]).toEqual([status, code]);
     expect((await fleet.api("GET", "/v1/channels/board:1/history")).body).toEqual(before.body);
+  });
+
+  test("PUB-5: data may have any names and up to 128 levels; deeper is refused, alone in a batch", async () => {
+    const text = '{"channel":"board:names","event":"e","data":{"__proto__":{"a":1},"constructor":{"prototype":2}}}';
+    expect((await fleet.api("POST", "/v1/publish", undefined, { text })).status).toBe(200);
+    const history = await fleet.api("GET", "/v1/channels/board:names/history");
+    expect(history.text).toContain('"data":{"__proto__":{"a":1},"constructor":{"prototype":2}}');
+    const deep = (levels: number): string =>
+      `{"channel":"board:deep","event":"e","data":${"[".repeat(levels)}${"]".repeat(levels)}}`;
+    expect((await fleet.api("POST", "/v1/publish", undefined, { text: deep(128) })).status).toBe(200);
+    const refused = await fleet.api("POST", "/v1/publish", undefined, { text: deep(30_000) });
+    expect([refused.status, refused.body["code"]]).toEqual([400, "invalid_request"]);
+    const batch = await fleet.api("POST", "/v1/publish/batch", undefined, {
+      text: `[${deep(1)},${deep(30_000)},${deep(2)}]`,
+    });
+    expect(JSON.parse(batch.text)).toMatchObject([
+      { offset: 2 },
+      { error: { code: "invalid_request" } },
+      { offset: 3 },
+    ]);
   });
 
   test("PUB-2: data of exactly the limit passes", async () => {
@@ -161,6 +186,8 @@ describe("users", () => {
 
   test("USR-5: disconnect needs no body", async () => {
     expect((await fleet.api("POST", "/v1/users/nobody/disconnect")).status).toBe(202);
+    const empty = { text: "", headers: { "content-type": "application/json" } };
+    expect((await fleet.api("POST", "/v1/users/nobody/disconnect", undefined, empty)).status).toBe(202);
   });
 });
 

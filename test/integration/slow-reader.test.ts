@@ -1,10 +1,10 @@
 /** A client that does not read. */
-import { connect, type Socket } from "node:net";
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import type { Socket } from "node:net";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
+import { openRawWebsocket, textFrame } from "../support/raw-websocket.ts";
 import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
 
 let fleet: Fleet;
@@ -14,32 +14,16 @@ beforeAll(async () => {
 afterEach(closeClients);
 afterAll(() => fleet.stop());
 
-function maskedFrame(text: string): Buffer {
-  const payload = Buffer.from(text);
-  const mask = randomBytes(4);
-  const head =
-    payload.length < 126
-      ? Buffer.from([0x81, 0x80 | payload.length])
-      : Buffer.from([0x81, 0xfe, payload.length >> 8, payload.length & 0xff]);
-  return Buffer.concat([head, mask, payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0))]);
-}
-
-/** A Socket.IO session by hand, on a socket that can stop reading. */
+/** A subscribed session on a socket that can stop reading. */
 async function rawClient(url: URL, channel: string): Promise<Socket> {
-  const socket = connect(Number(url.port), url.hostname);
-  await once(socket, "connect");
+  const socket = await openRawWebsocket(url);
   let seen = "";
   const saw = async (text: string): Promise<void> => {
     while (!seen.includes(text)) seen += String((await once(socket, "data"))[0]);
   };
-  const key = randomBytes(16).toString("base64");
-  socket.write(
-    `GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: ${url.host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
-  );
-  await saw("pingInterval");
-  socket.write(maskedFrame(`40${JSON.stringify({ token: await userToken() })}`));
+  socket.write(textFrame(`40${JSON.stringify({ token: await userToken() })}`));
   await saw("sync:welcome");
-  socket.write(maskedFrame(`420${JSON.stringify(["sync:subscribe", { channel }])}`));
+  socket.write(textFrame(`420${JSON.stringify(["sync:subscribe", { channel }])}`));
   await saw("430[");
   return socket;
 }

@@ -123,3 +123,28 @@ test("HUB-4: a read that began before an interruption, or before the channel was
   expect(hub.align(begun(hub), slice(3))).toBe(false);
   expect(hub.position(channel)).toEqual({ epoch, offset: 3 });
 });
+
+test("HUB-6: publications of an older history that were held do not keep a channel from being aligned", () => {
+  const hub = new Hub();
+  const follower = new Recorder();
+  hub.add(channel, follower);
+  hub.align(begun(hub), { position: { epoch: "old", offset: 3 }, publications: [], more: false });
+  expect(hub.receive(channel, "old", { offset: 9, prev: 8, event: "e", data: "1" })).toBe(true);
+  const anew: HistorySlice = { position: { epoch, offset: 0 }, publications: [], more: false };
+  expect(hub.align(begun(hub), anew)).toBe(true);
+  expect(hub.align(begun(hub), anew)).toBe(false);
+  expect(hub.position(channel)).toEqual({ epoch, offset: 0 });
+  expect(follower.resyncs).toHaveLength(1);
+});
+
+test("HUB-2: what arrives beyond the bound while history is read is dropped, and read once more", () => {
+  const hub = new Hub();
+  const follower = new Recorder();
+  hub.add(channel, follower);
+  const half = JSON.stringify("x".repeat(600_000));
+  for (const offset of [1, 2, 3]) hub.receive(channel, epoch, { offset, prev: offset - 1, event: "e", data: half });
+  expect(hub.align(begun(hub), { position: { epoch, offset: 0 }, publications: [], more: false })).toBe(true);
+  const publications = [1, 2, 3].map((offset) => ({ offset, prev: offset - 1, event: "e", data: half }));
+  expect(hub.align(begun(hub), { position: { epoch, offset: 3 }, publications, more: false })).toBe(false);
+  expect(follower.offsets).toEqual([1, 2, 3]);
+});

@@ -12,6 +12,8 @@ export interface RedisServer {
   kill(): Promise<void>;
   /** On the same port and folder. */
   restart(): Promise<void>;
+  /** SIGSTOP and SIGCONT, for a server that hangs. */
+  signal(signal: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -37,6 +39,7 @@ export async function startRedis(options: { appendOnly?: boolean; cluster?: bool
     url: `redis://127.0.0.1:${port}`,
     kill,
     restart: start,
+    signal: (signal) => server.kill(signal),
     stop: async () => {
       await kill();
       await rm(folder, { recursive: true, force: true });

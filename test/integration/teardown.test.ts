@@ -1,0 +1,127 @@
+/** Connections that end at an awkward moment leave nothing behind. */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { openRawWebsocket, textFrame } from "../support/raw-websocket.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
+
+let redis: RedisServer;
+let fleet: Fleet;
+let url: string;
+beforeAll(async () => {
+  redis = await startRedis();
+  fleet = await startFleet({
+    target: { kind: "standalone", url: redis.url },
+    environment: { GATEWAY_MAX_CONNECTIONS: "5" },
+  });
+  url = fleet.urls[0] ?? "";
+});
+afterEach(closeClients);
+afterAll(async () => {
+  await fleet.stop();
+  await redis.stop();
+});
+
+async function nothingIsLeft(): Promise<void> {
+  const [gateway] = fleet.gateways;
+  await eventually(() => gateway?.sessionCount === 0 && gateway.channelCount === 0);
+  // Every seat is free again.
+  for (let i = 0; i < 5; i++) await connectClient(url);
+}
+
+const connectPacket = async (): Promise<Buffer> => textFrame(`40${JSON.stringify({ token: await userToken() })}`);
+/** The engine's own end of a connection. */
+const closePacket = textFrame("1");
+const subscribePacket = (n: number): Buffer =>
+  textFrame(`42${n}${JSON.stringify(["sync:subscribe", { channel: `board:${n}` }])}`);
+
+test("END-1: a handshake that closes in the same breath gives up its seat", async () => {
+  for (let i = 0; i < 10; i++) {
+    const socket = await openRawWebsocket(new URL(url));
+    socket.write(Buffer.concat([await connectPacket(), closePacket]));
+    socket.destroy();
+  }
+  await nothingIsLeft();
+});
+
+test("END-2: subscribes that arrive with the close follow nothing", async () => {
+  for (let i = 0; i < 5; i++) {
+    const socket = await openRawWebsocket(new URL(url));
+    socket.write(await connectPacket());
+    await sees(socket, "sync:welcome");
+    socket.write(Buffer.concat([...Array.from({ length: 10 }, (_, n) => subscribePacket(n)), closePacket]));
+    socket.end();
+  }
+  await nothingIsLeft();
+});
+
+test("END-3: a session that ends, or unsubscribes, while it subscribes hinders nobody", async () => {
+  for (let i = 0; i < 10; i++) {
+    const socket = await openRawWebsocket(new URL(url));
+    socket.write(await connectPacket());
+    await sees(socket, "sync:welcome");
+    socket.write(subscribePacket(i));
+    socket.end();
+  }
+  const client = await connectClient(url);
+  const channel = "board:moment";
+  for (let i = 0; i < 20; i++) {
+    const [subscribed, unsubscribed] = await Promise.all([
+      client.request("sync:subscribe", { channel }),
+      client.request("sync:unsubscribe", { channel }),
+    ]);
+    expect(subscribed.ok || subscribed.error?.code === "not_subscribed").toBe(true);
+    expect(unsubscribed.ok).toBe(true);
+  }
+  client.socket.disconnect();
+  await nothingIsLeft();
+});
+
+test("END-4: a connection authenticates once: further tries take no seat and open no session", async () => {
+  const socket = await openRawWebsocket(new URL(url));
+  const packet = await connectPacket();
+  socket.write(Buffer.concat(Array.from({ length: 20 }, () => packet)));
+  await sees(socket, "sync:welcome");
+  expect(fleet.gateways[0]?.sessionCount).toBe(1);
+  for (let i = 0; i < 4; i++) await connectClient(url);
+  closeClients();
+  socket.destroy();
+  await nothingIsLeft();
+});
+
+test("END-5: a refused connection keeps no seat while its transport stays", async () => {
+  const refused = await Promise.all(
+    Array.from({ length: 6 }, async () => {
+      const socket = await openRawWebsocket(new URL(url));
+      socket.write(textFrame('40{"token":"x"}'));
+      await sees(socket, "unauthenticated");
+      return socket;
+    }),
+  );
+  await nothingIsLeft();
+  for (const socket of refused) socket.destroy();
+});
+
+test("END-6: an unfinished request of a stranger and a client that is frozen do not hold up the stop", async () => {
+  const other = await startFleet({});
+  const [otherUrl = ""] = other.urls;
+  const stranger = connect(Number(new URL(otherUrl).port), "127.0.0.1");
+  await once(stranger, "connect");
+  stranger.write("GET / HTTP/1.1\r\nHost: a\r\n");
+  const frozen = await openRawWebsocket(new URL(otherUrl));
+  frozen.write(await connectPacket());
+  await sees(frozen, "sync:welcome");
+  frozen.pause();
+  // The stop itself is the assertion: without its bounds it would outlast the test.
+  await other.stop();
+  stranger.destroy();
+  frozen.destroy();
+});
+
+async function sees(socket: Socket, text: string): Promise<void> {
+  let seen = "";
+  while (!seen.includes(text)) seen += String((await once(socket, "data"))[0]);
+}
