@@ -83,6 +83,12 @@ export type ServiceRule = Static<typeof Service>;
 export type RouteRule = Static<typeof Route>;
 
 const validator = Compile(RulesDocument);
+const parts = {
+  namespace: Compile(Namespace),
+  service: Compile(Service),
+  route: Compile(Route),
+  hooks: Compile(Hooks),
+};
 
 /** Every finding of a refused document. */
 export class RulesError extends Error {
@@ -94,33 +100,62 @@ export class RulesError extends Error {
   }
 }
 
-/** @throws RulesError with every finding: form first, then what refers to what is not there or not supported. */
+/** What the parts of a document mean together, each of the right form; `serviceNames` has those of the others, too. */
+interface WellFormedParts {
+  serviceNames: ReadonlySet<string>;
+  namespaces: readonly (readonly [name: string, NamespaceRule])[];
+  services: readonly (readonly [name: string, ServiceRule])[];
+  routes: readonly (readonly [index: number, RouteRule])[];
+  hooks: Static<typeof Hooks>;
+  sources: boolean;
+}
+
+/** @throws RulesError with every finding: of form, of references, of what is not supported. */
 export function checkRules(value: unknown): RulesDocument {
-  if (!validator.Check(value)) throw new RulesError(describeFindings(validator.Errors(value)));
-  const findings = [...missingReferences(value), ...ambiguities(value), ...unsupported(value)];
-  if (findings.length > 0) throw new RulesError(findings);
+  const wellFormed = wellFormedParts(value);
+  const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...unsupported(wellFormed)];
+  if (!validator.Check(value)) throw new RulesError([...describeFindings(validator.Errors(value)), ...meaning]);
+  if (meaning.length > 0) throw new RulesError(meaning);
   return value;
 }
 
-function missingReferences(document: RulesDocument): string[] {
-  const services = new Set(Object.keys(document.services ?? {}));
+function wellFormedParts(value: unknown): WellFormedParts {
+  const document = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
+  const entriesOf = (member: unknown): [string, unknown][] =>
+    typeof member === "object" && member !== null ? Object.entries(member) : [];
+  const services = entriesOf(document["services"]);
+  return {
+    serviceNames: new Set(services.map(([name]) => name)),
+    namespaces: entriesOf(document["namespaces"]).flatMap(([name, given]) =>
+      parts.namespace.Check(given) ? [[name, given] as const] : [],
+    ),
+    services: services.flatMap(([name, given]) => (parts.service.Check(given) ? [[name, given] as const] : [])),
+    routes: entriesOf(document["routes"]).flatMap(([index, given]) =>
+      parts.route.Check(given) ? [[Number(index), given] as const] : [],
+    ),
+    hooks: parts.hooks.Check(document["hooks"]) ? document["hooks"] : {},
+    sources: entriesOf(document["sources"]).length > 0,
+  };
+}
+
+function missingReferences({ serviceNames, routes, hooks }: WellFormedParts): string[] {
   const references = [
-    ...(document.routes ?? []).map((route, index) => [`routes.${index}.service`, route.service] as const),
-    ...Object.entries(document.hooks ?? {}).map(([hook, service]) => [`hooks.${hook}`, service] as const),
+    ...routes.map(([index, route]) => [`routes.${index}.service`, route.service] as const),
+    ...Object.entries(hooks).map(([hook, service]) => [`hooks.${hook}`, service] as const),
   ];
   return references
-    .filter(([, service]) => !services.has(service))
+    .filter(([, service]) => !serviceNames.has(service))
     .map(([path, service]) => `${path}: there is no service "${service}" (add it under services)`);
 }
 
-function ambiguities(document: RulesDocument): string[] {
+function ambiguities({ routes, services }: WellFormedParts): string[] {
   const findings: string[] = [];
   const events = new Set<string>();
-  for (const [index, route] of (document.routes ?? []).entries()) {
+  for (const [index, route] of routes) {
     if (events.has(route.event)) findings.push(`routes.${index}.event: "${route.event}" has a route already`);
     events.add(route.event);
   }
-  for (const [name, service] of Object.entries(document.services ?? {})) {
+  for (const [name, service] of services) {
     const given = [service.secret, service.secrets].filter((secret) => secret !== undefined).length;
     if (given !== 1) findings.push(`services.${name}: give either secret or secrets`);
     if (!URL.canParse(service.url)) findings.push(`services.${name}.url: is not a URL`);
@@ -129,21 +164,21 @@ function ambiguities(document: RulesDocument): string[] {
 }
 
 /** Parts of the document that this version does not act on yet are refused, so that nobody relies on them. */
-function unsupported(document: RulesDocument): string[] {
+function unsupported({ namespaces, routes, hooks, sources }: WellFormedParts): string[] {
   const paths: string[] = [];
-  for (const [name, namespace] of Object.entries(document.namespaces ?? {})) {
+  for (const [name, namespace] of namespaces) {
     for (const option of ["presence", "joinLeave", "changes"] as const) {
       if (namespace[option]) paths.push(`namespaces.${name}.${option}`);
     }
     if (namespace.slow === "latest") paths.push(`namespaces.${name}.slow: latest`);
   }
-  for (const [index, route] of (document.routes ?? []).entries()) {
+  for (const [index, route] of routes) {
     if (route.mode === "enqueue") paths.push(`routes.${index}.mode: enqueue`);
     for (const option of ["key", "class", "rollout", "shadow", "also"] as const) {
       if (route[option] !== undefined) paths.push(`routes.${index}.${option}`);
     }
   }
-  for (const hook of hookNames.slice(2)) if (document.hooks?.[hook] !== undefined) paths.push(`hooks.${hook}`);
-  if (Object.keys(document.sources ?? {}).length > 0) paths.push("sources");
+  for (const hook of hookNames.slice(2)) if (hooks[hook] !== undefined) paths.push(`hooks.${hook}`);
+  if (sources) paths.push("sources");
   return paths.map((path) => `${path}: not supported in this version`);
 }

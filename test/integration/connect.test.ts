@@ -344,3 +344,19 @@ test("CON-13: a half-open handshake costs the node nothing: the process answers 
   raw.destroy();
   await fleet.stop();
 });
+
+test("CON-14: over polling, where it is allowed, a client is welcomed, subscribes and gets publications", async () => {
+  const fleet = await startFleet({ environment: { GATEWAY_TRANSPORTS: "polling,websocket" } });
+  const socket = io(fleet.urls[0] ?? "", {
+    transports: ["polling"],
+    forceNew: true,
+    auth: { token: await userToken() },
+  });
+  await new Promise((resolve) => socket.once("sync:welcome", resolve));
+  expect(await socket.emitWithAck("sync:subscribe", { channel: "board:1" })).toMatchObject({ ok: true });
+  const received = new Promise((resolve) => socket.once("moved", (...args) => resolve(args)));
+  await fleet.api("POST", "/v1/publish", { channel: "board:1", event: "moved", data: { x: "ä" } });
+  expect(await received).toEqual([{ x: "ä" }, { channel: "board:1", offset: 1 }]);
+  socket.disconnect();
+  await fleet.stop();
+});

@@ -96,6 +96,7 @@ describe("through the API", () => {
         three: { url: "http://x", secret: "env:NOT_SET" },
       },
       routes: [{ event: "a", service: "nobody", path: "no-slash", mode: "later" }],
+      hooks: { subscribe: "missing" },
       extra: 1,
     };
     const form = await fleet.api("PUT", "/v1/rules", bad);
@@ -110,6 +111,8 @@ describe("through the API", () => {
       "services.one.secret",
       "path",
       "mode",
+      "hooks.subscribe",
+      "services.two: give either secret or secrets",
     ]) {
       expect(findings).toContain(part);
     }
