@@ -71,6 +71,31 @@ test("RED-1: a Redis that was restarted with its data jumps past every offset it
   expect(ahead).toMatchObject({ recovered: false, reason: "position_ahead" });
 });
 
+test("RED-1: two changes of the primary in a row, the second of which lost the first's writes, give no offset twice", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  const { state, history } = channelKeys(item.channel);
+  const raw = new Redis(redis.url);
+  const survivor = await publish("kept");
+  // A primary is known by its replication id: another one in the state stands for a change of it.
+  await raw.hset(state, "replid", "the-one-before");
+  const first = await publish("lost");
+  const [second = 0] = (await raw.time()).map(Number);
+  await eventually(async () => Number((await raw.time())[0]) > second);
+  await raw
+    .multi()
+    .hset(state, "offset", survivor.offset, "replid", "and-before-that")
+    .xdel(history, `${first.offset}-0`)
+    .exec();
+  raw.disconnect();
+  const after = await publish("after");
+  expect(after.offset).toBeGreaterThan(first.offset);
+  const [entry] = (await fleet.api("GET", `/v1/channels/${item.channel}/history?after=1`)).body[
+    "publications"
+  ] as object[];
+  expect(entry).toEqual({ offset: after.offset, prev: survivor.offset, event: "moved", data: "after" });
+});
+
 test("RED-2: a Redis that lost its data is one resync for each follower, with the new epoch", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });

@@ -197,6 +197,29 @@ describe("subscribing", () => {
     }
   });
 
+  test("SUB-1: nothing of the channel precedes the ack, however fast others publish", async () => {
+    const channel = "board:order";
+    const { epoch } = await publish(channel, 0);
+    let publishing = true;
+    const publisher = (async () => {
+      while (publishing) await publish(channel, "x");
+    })();
+    const clients = await Promise.all(upTo(10).map((n) => connectClient(fleet.urls[n % 2] ?? "")));
+    const orders = await Promise.all(
+      clients.map(async (client, n) => {
+        const order: string[] = [];
+        client.socket.onAny((event: string) => order.push(event));
+        const position = n % 2 === 0 ? { position: { epoch, offset: 1 } } : {};
+        client.socket.emit("sync:subscribe", { channel, ...position }, () => order.push("ack"));
+        await client.next((received) => received.event === "moved");
+        return order;
+      }),
+    );
+    publishing = false;
+    await publisher;
+    expect(orders.map((order) => order[0])).toEqual(orders.map(() => "ack"));
+  });
+
   test("SUB-6: subscribing again replaces the subscription: one delivery each, after the new ack", async () => {
     const channel = "board:again";
     const [client] = await clientOnEachNode();
