@@ -45,8 +45,8 @@ export function refuse(code: ConnectCode, message: string, retryAfterMs?: number
   };
 }
 
-/** How long a client waits before it asks an authority again that could not be asked. */
-const authorityRetryMs = 2_000;
+/** How long a client waits before it tries again where nobody could decide. */
+export const undecidedRetryMs = 2_000;
 
 export async function authenticate(verify: Verifier, token: string): Promise<Authentication> {
   const verification = await verify(token);
@@ -76,6 +76,6 @@ function explain(verification: Exclude<Verification, { kind: "valid" }>): Connec
     case "invalid":
       return refuse("unauthenticated", `the token is not valid: ${verification.reason}`);
     case "unavailable":
-      return refuse("auth_unavailable", "the keys that tokens are checked with cannot be fetched", authorityRetryMs);
+      return refuse("auth_unavailable", "the keys that tokens are checked with cannot be fetched", undecidedRetryMs);
   }
 }

@@ -1,16 +1,12 @@
 /** The websocket door: from a handshake to a session, from a session to its requests. */
-import { randomUUID } from "node:crypto";
 import type { Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
 import { TidegateError } from "../shared/errors.ts";
-import { newTraceparent } from "../shared/http/traceparent.ts";
 import type { Service } from "../shared/lifecycle.ts";
-import { handshakeValidator } from "../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
 import { connectDeadlineMs, maxOutboxBytes, maxPayloadBytes, protocolVersion } from "../shared/protocol/limits.ts";
-import { connectGrantValidator } from "../shared/protocol/relay.ts";
 import type { Welcome } from "../shared/protocol/wire.ts";
-import { authenticate, type Credentials, refuse } from "./authentication.ts";
+import { refuse, undecidedRetryMs } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
 import {
   createSocketIo,
@@ -23,6 +19,7 @@ import {
   transportOf,
 } from "./engine.ts";
 import { eventFrame } from "./frames.ts";
+import { type Accepted, checkHandshake } from "./handshake.ts";
 import { Outbox } from "./outbox.ts";
 import { dispatch } from "./requests/dispatch.ts";
 import { endSubscription } from "./requests/unsubscribe.ts";
@@ -38,8 +35,6 @@ const capacityRetryMs = 5_000;
 const drainRetryMs = 1_000;
 /** For what is told to clients at the end to reach them. */
 const stopPatienceMs = 3_000;
-
-type HookDecision = { kind: "granted"; channels: readonly string[] } | { kind: "refused"; refusal: ConnectRefusal };
 
 export interface SocketServerOptions {
   httpServer: HttpServer;
@@ -83,7 +78,7 @@ export class SocketServer implements Service {
       void this.#admit(socket)
         .catch((error: unknown) => {
           this.#context.logger.error({ err: error }, "a connection could not be checked");
-          return refuse("auth_unavailable", "the connection could not be checked", capacityRetryMs);
+          return refuse("auth_unavailable", "the connection could not be checked", undecidedRetryMs);
         })
         .then((refusal) => {
           this.#context.metrics.connects.inc({ outcome: refusal?.code ?? "accepted" });
@@ -140,22 +135,15 @@ export class SocketServer implements Service {
   }
 
   async #checkIn(socket: Socket, deadline: number): Promise<ConnectRefusal | undefined> {
-    const handshake: unknown = socket.handshake.auth;
-    if (!handshakeValidator.Check(handshake)) {
-      return refuse("unauthenticated", "auth must be { token, resume?, protocol? }");
-    }
-    if (handshake.protocol !== undefined && handshake.protocol !== protocolVersion) {
-      return refuse("unsupported_protocol", `this server speaks protocol ${protocolVersion}`);
-    }
-    if (handshake.token === undefined) return refuse("unauthenticated", "auth.token is missing");
-    const authentication = await authenticate(this.#context.verify, handshake.token);
-    if (authentication.kind === "refused") return authentication.refusal;
-    const { credentials } = authentication;
-    const sessionId = randomUUID();
-    const grant = await this.#askConnectHook(socket, sessionId, credentials, deadline);
-    if (grant.kind === "refused") return grant.refusal;
+    const { auth, address, headers } = socket.handshake;
+    const checked = await checkHandshake(
+      { auth, address, userAgent: headers["user-agent"] ?? "" },
+      deadline,
+      this.#context,
+    );
+    if (checked.kind === "refused") return checked.refusal;
     if (performance.now() > deadline) return tooLate();
-    const session = this.#createSession(socket, sessionId, credentials, grant.channels);
+    const session = this.#createSession(socket, checked);
     socket.data = session;
     try {
       await this.#context.sessions.add(session);
@@ -168,41 +156,14 @@ export class SocketServer implements Service {
     return socket.conn.readyState === "open" && performance.now() <= deadline ? undefined : tooLate();
   }
 
-  async #askConnectHook(
-    socket: Socket,
-    sessionId: string,
-    credentials: Credentials,
-    deadline: number,
-  ): Promise<HookDecision> {
-    const service = this.#context.currentRules.rules.hook("connect");
-    if (!service) return { kind: "granted", channels: [] };
-    const { user, tenant, claims } = credentials;
-    const leftMs = Math.max(1, Math.floor(deadline - performance.now()));
-    const result = await this.#context.relay.ask({
-      kind: "connect",
-      identity: { user, sessionId, ...(tenant !== undefined && { tenant }), claims },
-      address: socket.handshake.address,
-      userAgent: socket.handshake.headers["user-agent"] ?? "",
-      traceparent: newTraceparent(),
-      timeoutMs: Math.min(service.timeoutMs, leftMs),
-    });
-    if (result.ok && connectGrantValidator.Check(result.data)) {
-      return { kind: "granted", channels: result.data.channels ?? [] };
-    }
-    const refusal =
-      !result.ok && result.error.code === "forbidden"
-        ? refuse("forbidden", result.error.message)
-        : refuse("auth_unavailable", "the connect hook could not be asked", capacityRetryMs);
-    return { kind: "refused", refusal };
-  }
-
-  #createSession(socket: Socket, id: string, credentials: Credentials, grantedChannels: readonly string[]): Session {
+  #createSession(socket: Socket, { sessionId, credentials, grantedChannels }: Accepted): Session {
     const outbox = new Outbox({
       sink: frameSink(socket),
       maxBytes: maxOutboxBytes,
       onOverflow: () => session.terminate("slow_consumer"),
     });
-    const session = new Session({ id, credentials, grantedChannels, outbox, transport: transportOf(socket) });
+    const transport = transportOf(socket);
+    const session = new Session({ id: sessionId, credentials, grantedChannels, outbox, transport });
     return session;
   }
 
@@ -248,5 +209,5 @@ function stopping(): ConnectRefusal {
 }
 
 function tooLate(): ConnectRefusal {
-  return refuse("auth_unavailable", "the connection could not be checked in time", capacityRetryMs);
+  return refuse("auth_unavailable", "the connection could not be checked in time", undecidedRetryMs);
 }
