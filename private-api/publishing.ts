@@ -7,7 +7,7 @@ import { TidegateError } from "../shared/errors.ts";
 import { isTooDeep, maxJsonDepth } from "../shared/json.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
 import { channelPattern, isApplicationEvent } from "../shared/protocol/grammar.ts";
-import { maxHistoryLimit, maxPayloadBytes, maxReplayBytes } from "../shared/protocol/limits.ts";
+import { maxPayloadBytes } from "../shared/protocol/limits.ts";
 import { describeFindings } from "../shared/schema-errors.ts";
 import type { PrivateApiContext } from "./context.ts";
 
@@ -83,13 +83,8 @@ async function describeConflict(
   { broker, currentRules }: PrivateApiContext,
 ): Promise<TidegateError> {
   const retention = currentRules.rules.namespace(channel);
-  const limits = { limit: maxHistoryLimit, maxBytes: maxReplayBytes };
-  const missed = await readPage(broker, {
-    channel,
-    retention,
-    ...limits,
-    ...(expect && { epoch: expect.epoch, after: expect.offset }),
-  }).catch((error: unknown) => {
+  const since = { epoch: expect?.epoch, after: expect?.offset };
+  const missed = await readPage(broker, { channel, retention, ...since }).catch((error: unknown) => {
     if (error instanceof TidegateError && !error.retryable) return { position, publications: [] };
     throw error;
   });

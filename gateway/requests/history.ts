@@ -1,7 +1,5 @@
 import { TidegateError } from "../../shared/errors.ts";
 import type { History } from "../../shared/protocol/client-messages.ts";
-import { maxHistoryLimit, maxReplayBytes } from "../../shared/protocol/limits.ts";
-import type { HistoryAck } from "../../shared/protocol/wire.ts";
 import { readPage } from "../../shared/channels/history-page.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../session.ts";
@@ -9,17 +7,10 @@ import type { Reply } from "./reply.ts";
 
 /** What is kept of a channel that the session follows. */
 export async function history(session: Session, request: History, context: GatewayContext): Promise<Reply> {
-  const { channel, epoch, after, limit = maxHistoryLimit } = request;
+  const { channel } = request;
   if (!session.subscriptions.get(channel)?.live) {
     throw new TidegateError("not_subscribed", `subscribe to ${channel} first`);
   }
-  const ack: HistoryAck = await readPage(context.broker, {
-    channel,
-    retention: context.currentRules.rules.namespace(channel),
-    epoch,
-    after,
-    limit,
-    maxBytes: maxReplayBytes,
-  });
-  return { ack };
+  const retention = context.currentRules.rules.namespace(channel);
+  return { ack: await readPage(context.broker, { ...request, retention }) };
 }

@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import { readPage } from "../../shared/channels/history-page.ts";
 import { channelPattern } from "../../shared/protocol/grammar.ts";
-import { maxHistoryLimit, maxReplayBytes } from "../../shared/protocol/limits.ts";
+import { maxHistoryLimit } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../context.ts";
 
 const Path = Type.Object({ channel: Type.String({ pattern: channelPattern.source }) });
@@ -31,15 +31,8 @@ export function addChannelHistory(app: FastifyInstance, context: PrivateApiConte
     },
     async (request) => {
       const { channel } = request.params;
-      const { epoch, after, limit = maxHistoryLimit } = request.query;
-      return readPage(context.broker, {
-        channel,
-        retention: context.currentRules.rules.namespace(channel),
-        epoch,
-        after,
-        limit,
-        maxBytes: maxReplayBytes,
-      });
+      const retention = context.currentRules.rules.namespace(channel);
+      return readPage(context.broker, { channel, retention, ...request.query });
     },
   );
 }

@@ -1,15 +1,19 @@
 /** A page of a channel's history as clients and services ask for it. */
 import { TidegateError } from "../errors.ts";
 import { parseJson } from "../json.ts";
+import { maxHistoryLimit, maxReplayBytes } from "../protocol/limits.ts";
 import type { HistoryAck, WirePublication } from "../protocol/wire.ts";
 import type { ChannelBroker, HistoryQuery, Publication } from "./broker.ts";
+
+export type PageQuery = Omit<HistoryQuery, "limit" | "maxBytes"> & { limit?: number | undefined };
 
 /**
  * What is kept after `after`; without it, from the oldest on. `position` is where the channel stands.
  * @throws TidegateError `epoch_changed`, or `history_trimmed` where publications after `after` are not kept any more.
  */
-export async function readPage(broker: ChannelBroker, query: HistoryQuery): Promise<HistoryAck> {
-  const { position, publications } = await broker.readHistory(query);
+export async function readPage(broker: ChannelBroker, query: PageQuery): Promise<HistoryAck> {
+  const { limit = maxHistoryLimit } = query;
+  const { position, publications } = await broker.readHistory({ ...query, limit, maxBytes: maxReplayBytes });
   if (query.epoch !== undefined && query.epoch !== position.epoch) {
     throw new TidegateError("epoch_changed", "the channel's history began anew", { details: { position } });
   }
