@@ -4,8 +4,8 @@
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { inspect } from "node:util";
-import { Board, type Input, numberOf, Refusal } from "./board.ts";
-import { isSigned } from "./webhook-signature.ts";
+import { Board, numberOf, Refusal } from "./board.ts";
+import { readCall } from "./call.ts";
 
 export interface BoardServiceOptions {
   /** `whsec_` and base64: requests of the gateway are signed with it. */
@@ -21,16 +21,6 @@ interface Answer {
   headers?: Record<string, string>;
 }
 
-/** What the request says about the event, its user and its board. */
-interface Call {
-  event: string;
-  /** The same on every repeat. */
-  eventId: string;
-  user: string;
-  boardId: string;
-  input: Input;
-}
-
 interface Publish {
   channel: string;
   event: string;
@@ -41,7 +31,6 @@ interface Publish {
   history?: boolean;
 }
 
-const maxBodyBytes = 128 * 1024;
 const maxBoards = 100;
 const publishTimeoutMs = 3_000;
 
@@ -50,11 +39,7 @@ export function createBoardService(options: BoardServiceOptions): Server {
   const boards = new Map<string, { board: Board; lastTurn: Promise<unknown> }>();
 
   async function answer(request: IncomingMessage): Promise<Answer> {
-    const body = await readBody(request);
-    if (!isSigned(request.headers, body, options.secret)) {
-      throw new Refusal(401, "bad_signature", "the request is not signed with this service's secret");
-    }
-    const call = readCall(request, body);
+    const call = await readCall(request, options.secret);
     const channel = `board:${call.boardId}`;
     if (call.event === "cursor") {
       const { user, input } = call;
@@ -113,46 +98,6 @@ function failureAnswer(error: unknown): Answer {
   process.stderr.write(`board service: ${inspect(error)}\n`);
   if (error instanceof PublishError) return { status: 503, headers: { "retry-after": "1" } };
   return { status: 500 };
-}
-
-function readCall(request: IncomingMessage, body: string): Call {
-  const url = new URL(request.url ?? "/", "http://localhost");
-  const [, event] = /^\/events\/([^/]+)$/.exec(url.pathname) ?? [];
-  if (request.method !== "POST" || event === undefined) throw new Refusal(404, "not_found", "POST /events/{event}");
-  const input = parseObject(body);
-  const boardId = input["board"];
-  if (typeof boardId !== "string" || !/^[a-z0-9-]{1,40}$/.test(boardId)) {
-    throw new Refusal(400, "bad_input", "board must be a name of small letters, digits and dashes");
-  }
-  const { "ce-id": eventId, "ce-subject": subject } = request.headers;
-  return {
-    event: decodeURIComponent(event),
-    eventId: String(eventId),
-    user: decodeURIComponent(String(subject)),
-    boardId,
-    input,
-  };
-}
-
-function parseObject(body: string): Input {
-  try {
-    const value: unknown = JSON.parse(body);
-    if (typeof value === "object" && value !== null) return value as Input;
-  } catch {
-    // Refused below, as any other value that is not an object.
-  }
-  throw new Refusal(400, "bad_input", "the data must be an object");
-}
-
-async function readBody(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxBodyBytes) throw new Refusal(413, "too_large", `at most ${maxBodyBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 function setting(name: string): string {
