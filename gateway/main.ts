@@ -1,5 +1,5 @@
 /** Runs one gateway node until it is told to stop. */
-import { withoutEffect } from "../shared/common-settings.ts";
+import { warnWithoutEffect } from "../shared/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/lifecycle.ts";
 import { createLogger } from "../shared/logging.ts";
 import { redisTarget } from "../shared/redis/connect.ts";
@@ -10,7 +10,8 @@ import { createGateway } from "./gateway.ts";
 
 const config = orExit(() => readGatewayConfig(process.env, { embedded: false }));
 const logger = createLogger({ name: "gateway", level: config.LOG_LEVEL });
-logger.info({ settings: maskedGatewayConfig(config), withoutEffect: withoutEffect(process.env) }, "gateway starting");
+logger.info({ settings: maskedGatewayConfig(config) }, "gateway starting");
+warnWithoutEffect(process.env, logger);
 
 const stores = createStores(redisTarget(config), logger);
 const program = new Lifecycle(logger);

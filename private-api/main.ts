@@ -1,5 +1,5 @@
 /** Runs one private API process until it is told to stop. */
-import { withoutEffect } from "../shared/common-settings.ts";
+import { warnWithoutEffect } from "../shared/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/lifecycle.ts";
 import { createLogger } from "../shared/logging.ts";
 import { redisTarget } from "../shared/redis/connect.ts";
@@ -10,8 +10,8 @@ import { createPrivateApi } from "./private-api.ts";
 
 const config = orExit(() => readPrivateApiConfig(process.env, { embedded: false }));
 const logger = createLogger({ name: "private-api", level: config.LOG_LEVEL });
-const settings = maskedPrivateApiConfig(config);
-logger.info({ settings, withoutEffect: withoutEffect(process.env) }, "private API starting");
+logger.info({ settings: maskedPrivateApiConfig(config) }, "private API starting");
+warnWithoutEffect(process.env, logger);
 
 const stores = createStores(redisTarget(config), logger);
 const program = new Lifecycle(logger);

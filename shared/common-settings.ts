@@ -1,5 +1,5 @@
 /** Settings that both programs know. */
-import { logLevels } from "./logging.ts";
+import { type Logger, logLevels } from "./logging.ts";
 import { redisSettings } from "./redis/settings.ts";
 import { type Environment, oneOf } from "./settings.ts";
 
@@ -20,6 +20,7 @@ const settingsWithoutEffect = [
   "PUBLIC_URL",
 ];
 
-export function withoutEffect(environment: Environment): string[] {
-  return settingsWithoutEffect.filter((name) => environment[name]);
+export function warnWithoutEffect(environment: Environment, logger: Logger): void {
+  const names = settingsWithoutEffect.filter((name) => environment[name]);
+  if (names.length > 0) logger.warn({ names }, "these settings are without effect in this version");
 }

@@ -17,6 +17,7 @@ import { type GatewayConfig, readGatewayConfig } from "../../gateway/config.ts";
 import { createGateway } from "../../gateway/gateway.ts";
 import { type PrivateApiConfig, readPrivateApiConfig } from "../../private-api/config.ts";
 import { createPrivateApi } from "../../private-api/private-api.ts";
+import { warnWithoutEffect } from "../../shared/common-settings.ts";
 import { Lifecycle, runProgram, type Service } from "../../shared/lifecycle.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { redisTarget } from "../../shared/redis/connect.ts";
@@ -58,6 +59,7 @@ const privateApiConfig = orExit((): PrivateApiConfig => {
 const gatewayConfig = orExit(() => readGatewayConfig(environment, { embedded: true }));
 
 const logger = createLogger({ name: "tidegate", level: gatewayConfig.LOG_LEVEL });
+warnWithoutEffect(environment, logger);
 const stores = createStores(redisTarget(gatewayConfig), logger);
 const privateApi = createPrivateApi({ config: privateApiConfig, environment, ...stores, logger });
 
