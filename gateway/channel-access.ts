@@ -23,7 +23,5 @@ export async function allowChannel(session: Session, channel: string, context: G
   });
   if (result.ok) return "hook";
   const { code, message, retryAfterMs } = result.error;
-  throw new TidegateError(isRequestCode(code) ? code : "upstream_unavailable", message, {
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  });
+  throw new TidegateError(isRequestCode(code) ? code : "upstream_unavailable", message, { retryAfterMs });
 }

@@ -2,6 +2,7 @@ import type {
   BrokerListener,
   ChannelBroker,
   Ephemeral,
+  HistoryQuery,
   HistorySlice,
   Position,
   Publication,
@@ -99,10 +100,7 @@ export class FollowedChannels implements Service {
     throw new TidegateError("not_subscribed", "the subscription was ended before it began");
   }
 
-  async readHistory(
-    channel: string,
-    query: { after: number; epoch?: string; limit: number; maxBytes: number },
-  ): Promise<HistorySlice> {
+  async readHistory(channel: string, query: Omit<HistoryQuery, "channel" | "retention">): Promise<HistorySlice> {
     return this.#broker.readHistory({ channel, retention: this.#rules.rules.namespace(channel), ...query });
   }
 
@@ -169,8 +167,7 @@ export class FollowedChannels implements Service {
   }
 
   async #compare(channel: string): Promise<void> {
-    const retention = this.#rules.rules.namespace(channel);
-    const { position } = await this.#broker.readHistory({ channel, retention, limit: 0, maxBytes: 0 });
+    const { position } = await this.readHistory(channel, { limit: 0, maxBytes: 0 });
     const here = this.#hub.position(channel);
     if (!here || (here.epoch === position.epoch && here.offset >= position.offset)) return;
     this.#hub.misalign(channel);
@@ -194,9 +191,7 @@ export class FollowedChannels implements Service {
       const alignment = this.#hub.beginAlignment(channel);
       if (!alignment) return;
       const { from } = alignment;
-      const slice = await this.#broker.readHistory({
-        channel,
-        retention: this.#rules.rules.namespace(channel),
+      const slice = await this.readHistory(channel, {
         ...(from ? { after: from.offset, epoch: from.epoch, limit: alignLimit } : { limit: 0 }),
         maxBytes: alignBytes,
       });

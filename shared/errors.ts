@@ -1,7 +1,7 @@
 import { type RequestCode, requestCodes, type WireError } from "./protocol/codes.ts";
 
 interface ErrorOptions {
-  retryAfterMs?: number;
+  retryAfterMs?: number | undefined;
   /** HTTP status of the service, where it answered. */
   status?: number;
   cause?: unknown;

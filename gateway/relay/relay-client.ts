@@ -1,10 +1,10 @@
+import type { CallOutcome } from "../../shared/http/answers.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
 import { requestCodes, type WireError } from "../../shared/protocol/codes.ts";
 import type { RelayAnswer, RelayQuestion } from "../../shared/protocol/relay.ts";
 import { RelayLink } from "./relay-link.ts";
 
-type Result = { ok: true; data: unknown } | { ok: false; error: WireError };
 /** A question without its number; `data` of a call is given as JSON text. */
 export type Question = RelayQuestion extends infer Q
   ? Q extends RelayQuestion
@@ -13,7 +13,7 @@ export type Question = RelayQuestion extends infer Q
   : never;
 
 interface Pending {
-  resolve: (result: Result) => void;
+  resolve: (result: CallOutcome) => void;
   timer: NodeJS.Timeout;
   bytes: number;
   /** By `performance.now()`: the deadline of the question. */
@@ -76,7 +76,7 @@ export class RelayClient implements Service {
    * answer came.
    * @param data JSON text, for a call.
    */
-  async ask(question: Question, data?: string): Promise<Result> {
+  async ask(question: Question, data?: string): Promise<CallOutcome> {
     const id = ++this.#lastId;
     const bytes = questionBytes + (data?.length ?? 0);
     if (this.#pending.size >= maxPending || this.#pendingBytes + bytes > maxPendingBytes) {
@@ -137,7 +137,7 @@ export class RelayClient implements Service {
     this.#settle(id, { ok: false, error: failure(code, message) });
   }
 
-  #settle(id: number, result: Result): void {
+  #settle(id: number, result: CallOutcome): void {
     const pending = this.#pending.get(id);
     if (!pending) return;
     this.#pending.delete(id);

@@ -1,9 +1,13 @@
 import { type DuplexStream, openDuplexStream } from "../../shared/http/duplex-stream.ts";
 import { parseJson } from "../../shared/json.ts";
 import { LineBatcher, LineSplitter } from "../../shared/lines.ts";
-import { type RelayAnswer, relayContentType, relayFromPrivateApi, relayPath } from "../../shared/protocol/relay.ts";
-
-const maxLineLength = 4 * 1024 * 1024;
+import {
+  maxRelayLineLength,
+  type RelayAnswer,
+  relayContentType,
+  relayFromPrivateApi,
+  relayPath,
+} from "../../shared/protocol/relay.ts";
 
 export interface RelayStreamListener {
   onAnswer(answer: RelayAnswer): void;
@@ -31,7 +35,7 @@ export class RelayStream {
     listener: RelayStreamListener;
   }): Promise<RelayStream> {
     const { address, token, node, listener } = options;
-    const splitter = new LineSplitter(maxLineLength);
+    const splitter = new LineSplitter(maxRelayLineLength);
     const stream: DuplexStream = await openDuplexStream(new URL(relayPath, address), {
       headers: { authorization: `Bearer ${token}`, "content-type": relayContentType },
       first: `${JSON.stringify({ hello: 1, node })}\n`,

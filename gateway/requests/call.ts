@@ -1,3 +1,4 @@
+import type { CallOutcome } from "../../shared/http/answers.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import { isTooDeep, maxJsonDepth } from "../../shared/json.ts";
 import { eventId } from "../../shared/http/cloudevents.ts";
@@ -5,12 +6,9 @@ import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { type CallOptions, callOptionsValidator } from "../../shared/protocol/client-messages.ts";
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
-import type { WireError } from "../../shared/protocol/codes.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../session.ts";
-
-export type CallResult = { ok: true; data: unknown } | { ok: false; error: WireError };
 
 /** An application's event: goes to the service of its route, whose answer is the ack. */
 export async function call(
@@ -18,7 +16,7 @@ export async function call(
   event: string,
   args: readonly unknown[],
   context: GatewayContext,
-): Promise<CallResult> {
+): Promise<CallOutcome> {
   if (!isApplicationEvent(event)) throw new TidegateError("invalid_request", `"${event}" is not a name for an event`);
   const { data, options } = readArguments(session, args);
   const { rules } = context.currentRules;

@@ -15,7 +15,7 @@ export async function refresh(session: Session, request: Refresh, context: Gatew
   if (authentication.kind === "refused") {
     const { code, message, retryAfterMs } = authentication.refusal;
     if (code === "auth_unavailable") {
-      throw new TidegateError("upstream_unavailable", message, { ...(retryAfterMs !== undefined && { retryAfterMs }) });
+      throw new TidegateError("upstream_unavailable", message, { retryAfterMs });
     }
     throw new TidegateError("unauthenticated", message);
   }

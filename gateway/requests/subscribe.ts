@@ -3,11 +3,10 @@ import { toWirePublication } from "../../shared/channels/history-page.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { maxChannelsPerConnection, maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
-import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import { allowChannel } from "../channel-access.ts";
 import type { GatewayContext } from "../context.ts";
-import { bridge } from "../recovery.ts";
+import { type Bridge, bridge } from "../recovery.ts";
 import type { Session } from "../session.ts";
 import { Subscription } from "../subscription.ts";
 import type { Reply } from "./reply.ts";
@@ -70,8 +69,7 @@ async function recover(
 }
 
 /** As bridge, but one read has to be enough: more is too far behind. */
-function bridgeWithin(from: Position, slice: HistorySlice): ReturnType<typeof bridge> {
+function bridgeWithin(from: Position, slice: HistorySlice): Bridge {
   const way = bridge(from, slice);
-  const tooFar: RecoveryReason = "too_far_behind";
-  return way.kind === "bridged" && slice.more ? { kind: "broken", reason: tooFar } : way;
+  return way.kind === "bridged" && slice.more ? { kind: "broken", reason: "too_far_behind" } : way;
 }

@@ -5,12 +5,9 @@ import { parseJson } from "../../shared/json.ts";
 import { LineBatcher, LineSplitter } from "../../shared/lines.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
-import { relayContentType, relayFromGateway, relayPath } from "../../shared/protocol/relay.ts";
+import { maxRelayLineLength, relayContentType, relayFromGateway, relayPath } from "../../shared/protocol/relay.ts";
 import type { PrivateApiContext } from "../context.ts";
 import type { Upstream } from "../routing/upstream.ts";
-
-/** A question holds one message of a client and its identity. */
-const maxLineLength = 4 * 1024 * 1024;
 
 /** Streams of questions from gateways: read as they come, answered as the services answer. */
 export class RelayStreams implements Service {
@@ -68,7 +65,7 @@ class RelayAnswerer {
     request.on("error", () => response.destroy());
     response.writeHead(200, { "content-type": relayContentType });
     response.flushHeaders();
-    const splitter = new LineSplitter(maxLineLength);
+    const splitter = new LineSplitter(maxRelayLineLength);
     request.on("data", (chunk: Buffer) => {
       try {
         for (const line of splitter.push(chunk)) this.#receive(line);

@@ -20,10 +20,6 @@ export function addUserDisconnect(app: FastifyInstance, context: PrivateApiConte
       if (body === "") done(null, {});
       else void parse(request, body as string, done);
     });
-    addRoute(scope);
-  });
-
-  function addRoute(scope: FastifyInstance): void {
     scope.post<{ Params: UserPath; Body: { reason?: string; reconnect?: boolean } }>(
       "/v1/users/:user/disconnect",
       {
@@ -39,5 +35,5 @@ export function addUserDisconnect(app: FastifyInstance, context: PrivateApiConte
         return reply.code(202).send({});
       },
     );
-  }
+  });
 }

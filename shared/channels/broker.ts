@@ -12,7 +12,7 @@
 import { randomUUID } from "node:crypto";
 import type { Service } from "../lifecycle.ts";
 import type { Position } from "../protocol/wire.ts";
-import type { StoreState } from "../redis/connections.ts";
+import type { StoreState } from "../store-state.ts";
 
 export type { Position };
 

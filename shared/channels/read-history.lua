@@ -6,19 +6,19 @@
 
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
 local epoch = state[1]
+local offset = state[2] or '0'
 if not epoch then
   epoch = ARGV[1]
   local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'replid', replid)
+end
+if offset == '0' then
   -- An hour, renewed while the channel is followed: names that are only asked for must not fill the store.
-  redis.call('EXPIRE', KEYS[1], 3600)
-elseif state[2] == '0' then
   redis.call('EXPIRE', KEYS[1], 3600)
 else
   redis.call('EXPIRE', KEYS[1], ARGV[6], 'GT')
 end
-local offset = state[2] or '0'
 local reply = { epoch, offset, 0 }
 local limit = tonumber(ARGV[3])
 if (ARGV[5] ~= '' and ARGV[5] ~= epoch) or limit == 0 or ARGV[2] == offset then

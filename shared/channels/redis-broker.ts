@@ -1,8 +1,9 @@
 import { orBrokerUnavailable } from "../errors.ts";
 import type { Logger } from "../logging.ts";
 import type { RedisClient } from "../redis/connect.ts";
-import type { RedisConnections, StoreState } from "../redis/connections.ts";
-import { type Script, scriptSource } from "../redis/scripts.ts";
+import type { RedisConnections } from "../redis/connections.ts";
+import { defineScript, type Script } from "../redis/scripts.ts";
+import type { StoreState } from "../store-state.ts";
 import {
   type BrokerListener,
   type ChannelBroker,
@@ -45,7 +46,7 @@ interface Cell {
 
 function withScripts(client: RedisClient): RedisClient & Scripts {
   const define = (name: keyof Scripts, file: string, numberOfKeys: number): void => {
-    client.defineCommand(name, { lua: scriptSource(new URL(file, import.meta.url)), numberOfKeys });
+    defineScript(client, name, new URL(file, import.meta.url), numberOfKeys);
   };
   define("tidegatePublish", "publish.lua", 2);
   define("tidegatePublishOnce", "publish.lua", 3);

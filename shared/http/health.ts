@@ -1,6 +1,6 @@
 /** Liveness, readiness and metrics, as probes and scrapers ask for them. */
 import type { FastifyInstance } from "fastify";
-import type { StoreState } from "../redis/connections.ts";
+import type { StoreState } from "../store-state.ts";
 import type { Metrics } from "../metrics.ts";
 
 /** `degraded`: works in part, and takes traffic. */

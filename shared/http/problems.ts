@@ -1,7 +1,7 @@
 /** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
 import type { FastifyError, FastifyInstance, FastifyReply } from "fastify";
 import { TidegateError } from "../errors.ts";
-import { requestCodes, type RequestCode } from "../protocol/codes.ts";
+import type { RequestCode } from "../protocol/codes.ts";
 import { describeFindings } from "../schema-errors.ts";
 
 const problemType = "application/problem+json";
@@ -44,7 +44,7 @@ function toProblem(error: TidegateError): Problem & Record<string, unknown> {
     status: error.httpStatus,
     detail: error.message,
     code: error.code,
-    retryable: requestCodes[error.code].retryable,
+    retryable: error.retryable,
     ...(retryAfterMs !== undefined && { retryAfterMs }),
     ...(errors !== undefined && { errors }),
     ...details,

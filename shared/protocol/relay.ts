@@ -8,6 +8,8 @@ import { Compile } from "typebox/compile";
 
 export const relayPath = "/v1/relay";
 export const relayContentType = "application/x-ndjson";
+/** In characters. A line holds one message of a client and its identity, or one answer of a service. */
+export const maxRelayLineLength = 4 * 1024 * 1024;
 
 const Identity = Type.Object({
   user: Type.String(),

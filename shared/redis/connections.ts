@@ -1,5 +1,6 @@
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
+import type { StoreState } from "../store-state.ts";
 import { connect, createRedisClient, type RedisClient, type RedisTarget } from "./connect.ts";
 
 /** Wait for Redis at the start; past it the process starts without, and is not ready. */
@@ -8,9 +9,6 @@ const startWaitMs = 5_000;
 const subscribeBatch = 100;
 const restoreRetryMs = 500;
 const heartbeatMs = 2_000;
-
-/** `away`: nothing is answered. `deaf`: commands are, but messages may be missed. */
-export type StoreState = "ok" | "away" | "deaf";
 
 export interface TopicListener {
   onMessage(topic: string, message: string): void;

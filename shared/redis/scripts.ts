@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { RedisClient } from "./connect.ts";
 
 /**
  * A Lua script as a command of the client: the keys, then the arguments. The number of keys is fixed where the command
@@ -6,6 +7,6 @@ import { readFileSync } from "node:fs";
  */
 export type Script<Reply> = (...keysAndArguments: (string | number)[]) => Promise<Reply>;
 
-export function scriptSource(file: URL): string {
-  return readFileSync(file, "utf8");
+export function defineScript(client: RedisClient, name: string, file: URL, numberOfKeys: number): void {
+  client.defineCommand(name, { lua: readFileSync(file, "utf8"), numberOfKeys });
 }

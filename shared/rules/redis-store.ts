@@ -2,7 +2,7 @@ import { orBrokerUnavailable } from "../errors.ts";
 import { parseJson } from "../json.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
-import { type Script, scriptSource } from "../redis/scripts.ts";
+import { defineScript, type Script } from "../redis/scripts.ts";
 import type { PutOutcome, PutRules, RulesStore, StoredRules } from "./store.ts";
 
 const key = "tidegate:{rules}:document";
@@ -22,10 +22,7 @@ export class RedisRulesStore implements RulesStore {
   /** The caller starts and stops the connections. */
   constructor(connections: RedisConnections) {
     this.#connections = connections;
-    connections.commands.defineCommand("tidegatePutRules", {
-      lua: scriptSource(new URL("put-rules.lua", import.meta.url)),
-      numberOfKeys: 1,
-    });
+    defineScript(connections.commands, "tidegatePutRules", new URL("put-rules.lua", import.meta.url), 1);
     this.#commands = connections.commands as RedisClient & Scripts;
   }
 
