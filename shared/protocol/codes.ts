@@ -46,6 +46,8 @@ export const disconnectCodes = {
   token_expired: { reconnect: true },
   slow_consumer: { reconnect: true },
   draining: { reconnect: true },
+  revoked: { reconnect: false },
+  replaced: { reconnect: false },
   disconnected: { reconnect: false },
 } as const;
 
@@ -70,6 +72,8 @@ export interface WireError {
   retryAfterMs?: number;
   /** The HTTP status of the service, where it answered. */
   status?: number;
+  /** Further members of the service's answer, e.g. the position and the publications of a conflict. */
+  details?: Record<string, unknown>;
 }
 
 /** `connect_error.data` of a refused connection. */

@@ -43,6 +43,32 @@ export interface SubscribeAck {
   recovered: boolean;
   reason?: RecoveryReason;
   publications: WirePublication[];
+  /** Sealed proof of what the subscribe hook or the server allowed: presented again, nobody is asked. */
+  grant?: string;
+}
+
+/** The server subscribed this session. `grant`: to subscribe again after a reconnect. */
+export interface Subscribed {
+  channel: string;
+  position: Position;
+  grant: string;
+}
+
+export interface PresenceMember {
+  user: string;
+  /** Sessions of the user in the channel. */
+  connections: number;
+  info?: unknown;
+}
+
+/** Who is in a channel; of a large one only how many users. */
+export type PresenceAck = { members: PresenceMember[] } | { count: number };
+
+/** A user's first session came to a channel, or the last one left it. */
+export interface JoinLeave {
+  channel: string;
+  user: string;
+  info?: unknown;
 }
 
 export interface HistoryAck {
