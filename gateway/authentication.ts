@@ -1,4 +1,5 @@
 /** Who is connecting: from the handshake to an identity, or to a refusal in band. */
+import { createHash } from "node:crypto";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Identity } from "../shared/http/identity-token.ts";
@@ -31,6 +32,8 @@ export interface Credentials {
   /** Unix ms. */
   expiresAt: number;
   claims: Identity["claims"];
+  /** Of the token: the same one needs no second check. */
+  tokenId: string;
 }
 
 export type Authentication =
@@ -50,11 +53,12 @@ export const undecidedRetryMs = 2_000;
 
 export async function authenticate(verify: Verifier, token: string): Promise<Authentication> {
   const verification = await verify(token);
-  if (verification.kind === "valid") return readClaims(verification.claims);
+  if (verification.kind === "valid") return readClaims(verification.claims, tokenIdOf(token));
   return { kind: "refused", refusal: explain(verification) };
 }
 
-function readClaims(claims: Identity["claims"]): Authentication {
+/** @param claims verified. */
+export function readClaims(claims: Identity["claims"], tokenId: string): Authentication {
   if (isTooDeep(claims)) {
     return { kind: "refused", refusal: refuse("unauthenticated", "the token's claims are nested too deep") };
   }
@@ -65,8 +69,13 @@ function readClaims(claims: Identity["claims"]): Authentication {
   const { sub, exp, channels, tenant } = claims;
   return {
     kind: "accepted",
-    credentials: { user: sub, tenant, channels: channels ?? [], expiresAt: Math.floor(exp * 1000), claims },
+    credentials: { user: sub, tenant, channels: channels ?? [], expiresAt: Math.floor(exp * 1000), claims, tokenId },
   };
+}
+
+/** Tells tokens apart; says nothing about them. */
+export function tokenIdOf(token: string): string {
+  return createHash("sha256").update(token).digest("base64url").slice(0, 22);
 }
 
 function explain(verification: Exclude<Verification, { kind: "valid" }>): ConnectRefusal {

@@ -1,19 +1,36 @@
 import { TidegateError } from "../shared/errors.ts";
+import { newTraceparent } from "../shared/http/traceparent.ts";
 import { isRequestCode } from "../shared/protocol/codes.ts";
 import { matchesPattern } from "../shared/protocol/grammar.ts";
-import { newTraceparent } from "../shared/http/traceparent.ts";
+import { hookGrantValidator } from "../shared/protocol/relay.ts";
 import type { GatewayContext } from "./context.ts";
+import { resumableUntil } from "./resume-token.ts";
 import type { Session } from "./session.ts";
-import type { AllowedBy } from "./subscription.ts";
 
-/** May this session follow the channel? By its token, its namespace, or the subscribe hook, in this order. */
-export async function allowChannel(session: Session, channel: string, context: GatewayContext): Promise<AllowedBy> {
-  if (session.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return "token";
+/** Why a session may follow a channel, and what goes with it. */
+export type Access =
+  /** A token that is replaced can take it away again. */
+  | { by: "token" | "namespace" }
+  /** The grant was issued at `at`; withdrawn later it ends. `info`: what others see of the user there. */
+  | { by: "grant"; sealed: string; at: number; info?: unknown };
+
+/** May this session follow the channel? By its token, its namespace, a grant, or the subscribe hook, in this order. */
+export async function allowChannel(
+  session: Session,
+  channel: string,
+  sealedGrant: string | undefined,
+  context: GatewayContext,
+): Promise<Access> {
+  if (session.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
   const { rules } = context.currentRules;
-  if (rules.namespace(channel).access === "user") return "namespace";
+  if (rules.namespace(channel).access === "user") return { by: "namespace" };
+  const granted = sealedGrant === undefined ? undefined : byGrant(session, channel, sealedGrant, context);
+  if (granted) return granted;
   const service = rules.hook("subscribe");
   if (!service) throw new TidegateError("channel_not_allowed", `the token does not allow ${channel}`);
   const { identity } = session;
+  // Dated before the question: a withdrawal in the meantime counts.
+  const at = context.sessionStore.now();
   const result = await context.relay.ask({
     kind: "subscribe",
     channel,
@@ -21,7 +38,33 @@ export async function allowChannel(session: Session, channel: string, context: G
     traceparent: newTraceparent(),
     timeoutMs: service.timeoutMs,
   });
-  if (result.ok) return "hook";
+  if (result.ok) {
+    const info = hookGrantValidator.Check(result.data) ? result.data.info : undefined;
+    return grantChannel(session, { channel, at, info }, context);
+  }
   const { code, message, retryAfterMs } = result.error;
   throw new TidegateError(isRequestCode(code) ? code : "upstream_unavailable", message, { retryAfterMs });
+}
+
+/** @param granted.at Unix ms by the store's clock, not later than the decision. */
+export function grantChannel(
+  session: Session,
+  { channel, at, info }: { channel: string; at: number; info?: unknown },
+  context: GatewayContext,
+): Access & { by: "grant" } {
+  const until = resumableUntil(session.credentials, Date.now());
+  const shown = info === undefined ? {} : { info };
+  return {
+    by: "grant",
+    at,
+    sealed: context.grants.seal({ user: session.user, channel, at, until, ...shown }),
+    ...shown,
+  };
+}
+
+function byGrant(session: Session, channel: string, sealed: string, context: GatewayContext): Access | undefined {
+  const grant = context.grants.open(sealed);
+  if (grant?.user !== session.user || grant.channel !== channel || session.isWithdrawn(channel, grant.at))
+    return undefined;
+  return { by: "grant", at: grant.at, sealed, ...(grant.info !== undefined && { info: grant.info }) };
 }

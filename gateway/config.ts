@@ -7,6 +7,7 @@ import {
   integer,
   list,
   maskedSettings,
+  nonEmptyList,
   optional,
   port,
   readSettings,
@@ -32,6 +33,8 @@ const settings = {
   GATEWAY_TRANSPORTS: list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
   PRIVATE_API_URL: urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
   PRIVATE_API_TOKEN: text({ secret: true }),
+  /** Seal what clients carry; the first seals, any opens. Absent: derived from PRIVATE_API_TOKEN. */
+  RESUME_SECRET: optional(nonEmptyList(Type.String({ minLength: minSecretLength }), { secret: true })),
   AUTH_JWT_SECRET: optional(text({ secret: true, minLength: minSecretLength })),
   AUTH_JWKS_URL: optional(url({ protocols: ["http:", "https:"] })),
   AUTH_ISSUER: optional(text()),

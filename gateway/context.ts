@@ -2,9 +2,14 @@ import type { ChannelBroker } from "../shared/channels/broker.ts";
 import type { Verifier } from "../shared/jwt.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { SessionStore } from "../shared/sessions/store.ts";
 import type { FollowedChannels } from "./followed-channels.ts";
+import type { Grants } from "./grant.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import type { NodeHoldings } from "./node-holdings.ts";
+import type { Presence } from "./presence.ts";
 import type { RelayClient } from "./relay/relay-client.ts";
+import type { ResumeTokens } from "./resume-token.ts";
 import type { Sessions } from "./sessions.ts";
 
 /** What handling a connection and its requests needs of the node. */
@@ -16,6 +21,11 @@ export interface GatewayContext {
   readonly relay: RelayClient;
   readonly channels: FollowedChannels;
   readonly sessions: Sessions;
+  readonly sessionStore: SessionStore;
+  readonly holdings: NodeHoldings;
+  readonly presence: Presence;
+  readonly resumeTokens: ResumeTokens;
+  readonly grants: Grants;
   readonly metrics: GatewayMetrics;
   readonly logger: Logger;
 }

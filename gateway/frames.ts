@@ -1,5 +1,6 @@
 /** What is sent to clients, as Socket.IO packets: encoded once, however many connections get it. */
 import type { Ephemeral, Publication } from "../shared/channels/broker.ts";
+import { reservedEventPrefix } from "../shared/protocol/grammar.ts";
 
 /** One message, ready for any connection. */
 export interface Frame {
@@ -35,6 +36,8 @@ export function publicationFrame(channel: string, { offset, prev, event, data }:
 }
 
 export function ephemeralFrame(channel: string, { event, data }: Ephemeral): Frame {
+  // Our own say themselves what they are about.
+  if (event.startsWith(reservedEventPrefix)) return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data}]`);
   return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data},{"channel":${JSON.stringify(channel)}}]`);
 }
 

@@ -8,8 +8,14 @@ import type { Logger } from "../shared/logging.ts";
 import { Metrics } from "../shared/metrics.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
+import type { SessionStore } from "../shared/sessions/store.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayContext } from "./context.ts";
+import { Grants } from "./grant.ts";
+import { NodeHoldings } from "./node-holdings.ts";
+import { Presence } from "./presence.ts";
+import { ResumeTokens } from "./resume-token.ts";
+import { endWithdrawn, onUserMessage } from "./user-commands.ts";
 import { FollowedChannels } from "./followed-channels.ts";
 import { createGatewayMetrics } from "./metrics.ts";
 import { RelayClient } from "./relay/relay-client.ts";
@@ -32,14 +38,15 @@ export interface Gateway extends Service {
   readonly rulesVersion: number;
 }
 
-/** @param options.broker, options.rulesStore started and stopped by the caller, before and after the gateway. */
+/** @param options.broker, options.rulesStore, options.sessionStore started and stopped by the caller, before and after the gateway. */
 export function createGateway(options: {
   config: GatewayConfig;
   broker: ChannelBroker;
   rulesStore: RulesStore;
+  sessionStore: SessionStore;
   logger: Logger;
 }): Gateway {
-  const { config, broker, rulesStore, logger } = options;
+  const { config, broker, rulesStore, sessionStore, logger } = options;
   const node = config.GATEWAY_NODE;
   const currentRules = new CurrentRules({ store: rulesStore, logger });
   const relay = new RelayClient({
@@ -57,7 +64,12 @@ export function createGateway(options: {
   const sessions = new Sessions({ broker, logger });
   broker.listen({
     ...channels.listener,
-    onUserMessage: (user, message) => sessions.onUserMessage(user, message),
+    onUserMessage: (user, message) => onUserMessage(user, message, context),
+    onRestored: () => {
+      channels.listener.onRestored();
+      sessions.onRestored();
+      holdings.onRestored();
+    },
   });
 
   const registry = new Metrics();
@@ -73,6 +85,15 @@ export function createGateway(options: {
     issuer: config.AUTH_ISSUER,
     audience: config.AUTH_AUDIENCE,
   });
+  const holdings = new NodeHoldings({
+    store: sessionStore,
+    node,
+    sessions: () => sessions.all,
+    onWithdrawn: (session) => endWithdrawn(session, context),
+    metrics,
+    logger,
+  });
+  const sealingSecrets = config.RESUME_SECRET ?? ([config.PRIVATE_API_TOKEN] as const);
   const context: GatewayContext = {
     node,
     verify,
@@ -81,6 +102,11 @@ export function createGateway(options: {
     relay,
     channels,
     sessions,
+    sessionStore,
+    holdings,
+    presence: new Presence({ holdings, rules: currentRules }),
+    resumeTokens: new ResumeTokens(sealingSecrets),
+    grants: new Grants(sealingSecrets),
     metrics,
     logger,
   };
@@ -116,6 +142,7 @@ export function createGateway(options: {
   lifecycle.add("rules", currentRules);
   lifecycle.add("relay", relay);
   lifecycle.add("channels", channels);
+  lifecycle.add("holdings", holdings);
   lifecycle.add("public door", publicDoor);
   lifecycle.add("sockets", sockets);
 

@@ -1,18 +1,24 @@
-/** May this connection become a session? By its token, then by the connect hook. */
+/** May this connection become a session? By what it resumes with, or by its token and the connect hook. */
 import { randomUUID } from "node:crypto";
 import { newTraceparent } from "../shared/http/traceparent.ts";
 import { handshakeValidator } from "../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
 import { protocolVersion } from "../shared/protocol/limits.ts";
-import { connectGrantValidator } from "../shared/protocol/relay.ts";
-import { authenticate, type Credentials, refuse, undecidedRetryMs } from "./authentication.ts";
+import { hookGrantValidator, isPresentableInfo } from "../shared/protocol/relay.ts";
+import { authenticate, type Credentials, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
+import type { Resumable } from "./resume-token.ts";
 
 /** What a client sends to begin, and where from. */
 export interface Handshake {
   auth: unknown;
   address: string;
   userAgent: string;
+}
+
+/** The same, by its token alone. */
+export function withoutResume(handshake: Handshake): Handshake {
+  return { ...handshake, auth: { ...(handshake.auth as object), resume: null } };
 }
 
 /** Enough to begin a session with. */
@@ -22,6 +28,10 @@ export interface Accepted {
   credentials: Credentials;
   /** What the connect hook adds to the token's channels. */
   grantedChannels: readonly string[];
+  /** What others see of the user. */
+  info: unknown;
+  /** Of the session it goes on with; undefined: it begins. */
+  claim: number | undefined;
 }
 
 type Refused = { kind: "refused"; refusal: ConnectRefusal };
@@ -39,10 +49,27 @@ export async function checkHandshake(
   if (auth.protocol !== undefined && auth.protocol !== protocolVersion) {
     return refused(refuse("unsupported_protocol", `this server speaks protocol ${protocolVersion}`));
   }
-  if (auth.token === undefined) return refused(refuse("unauthenticated", "auth.token is missing"));
-  const authentication = await authenticate(context.verify, auth.token);
-  if (authentication.kind === "refused") return authentication;
-  return askConnectHook(authentication.credentials, handshake, deadline, context);
+  const { token, resume } = auth;
+  const resumable = typeof resume === "string" ? context.resumeTokens.open(resume) : undefined;
+  if (resumable && (token === undefined || tokenIdOf(token) === resumable.credentials.tokenId)) {
+    return goOn(resumable, resumable.credentials);
+  }
+  if (token === undefined) {
+    const finding = resume ? "auth.resume is not valid any more, and auth.token is missing" : "auth.token is missing";
+    return refused(refuse("unauthenticated", finding));
+  }
+  const authentication = await authenticate(context.verify, token);
+  if (authentication.kind === "accepted") {
+    const { credentials } = authentication;
+    // Another user's session is no session of this one's.
+    if (resumable?.credentials.user === credentials.user) return goOn(resumable, credentials);
+    return askConnectHook(credentials, handshake, deadline, context);
+  }
+  return resumable && authentication.refusal.retryable ? goOn(resumable, resumable.credentials) : authentication;
+}
+
+function goOn({ sessionId, claim, grantedChannels, info }: Resumable, credentials: Credentials): Accepted {
+  return { kind: "accepted", sessionId, credentials, grantedChannels, info, claim };
 }
 
 async function askConnectHook(
@@ -51,7 +78,14 @@ async function askConnectHook(
   deadline: number,
   context: GatewayContext,
 ): Promise<Accepted | Refused> {
-  const accepted: Accepted = { kind: "accepted", sessionId: randomUUID(), credentials, grantedChannels: [] };
+  const accepted: Accepted = {
+    kind: "accepted",
+    sessionId: randomUUID(),
+    credentials,
+    grantedChannels: [],
+    info: presentable(credentials.claims["info"]),
+    claim: undefined,
+  };
   const service = context.currentRules.rules.hook("connect");
   if (!service) return accepted;
   const { user, tenant, claims } = credentials;
@@ -64,12 +98,18 @@ async function askConnectHook(
     traceparent: newTraceparent(),
     timeoutMs: Math.min(service.timeoutMs, leftMs),
   });
-  if (result.ok && connectGrantValidator.Check(result.data)) {
-    return { ...accepted, grantedChannels: result.data.channels ?? [] };
+  if (result.ok && hookGrantValidator.Check(result.data)) {
+    const { channels = [], info = accepted.info } = result.data;
+    return { ...accepted, grantedChannels: channels, info };
   }
   return !result.ok && result.error.code === "forbidden"
     ? refused(refuse("forbidden", result.error.message))
     : refused(refuse("auth_unavailable", "the connect hook could not be asked", undecidedRetryMs));
+}
+
+/** Too large for others to be shown, it is not. */
+function presentable(info: unknown): unknown {
+  return info !== undefined && isPresentableInfo(info) ? info : undefined;
 }
 
 function refused(refusal: ConnectRefusal): Refused {

@@ -6,6 +6,9 @@ export interface GatewayMetrics {
   deliveries: Counter;
   calls: Counter<"outcome">;
   callSeconds: Histogram;
+  resumes: Counter<"outcome">;
+  announcements: Counter<"outcome">;
+  sweptNodes: Counter;
   requests: Counter<"request" | "outcome">;
 }
 
@@ -28,6 +31,11 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
     deliveries: metrics.counter("deliveries_total", "Publications handed to connections"),
     calls: metrics.counter("calls_total", "Calls, by ok or error code of the contract", ["outcome"]),
     callSeconds: metrics.histogram("call_seconds", "From a client's event to its ack"),
+    resumes: metrics.counter("resumes_total", "Resume tokens presented, by what became of them", ["outcome"]),
+    announcements: metrics.counter("session_announcements_total", "Sessions told to the store again, by its answer", [
+      "outcome",
+    ]),
+    sweptNodes: metrics.counter("swept_nodes_total", "Nodes whose leftovers this one removed, each pass counted"),
     requests: metrics.counter("requests_total", "Requests of the gateway's own protocol", ["request", "outcome"]),
   };
 }

@@ -2,9 +2,11 @@ import { clockToleranceSeconds } from "../shared/jwt.ts";
 import type { Identity } from "../shared/http/identity-token.ts";
 import type { DisconnectCode } from "../shared/protocol/codes.ts";
 import type { Disconnect } from "../shared/protocol/wire.ts";
+import { everyChannel, type HeldSession, type Membership, type Withdrawals } from "../shared/sessions/store.ts";
 import type { Credentials } from "./authentication.ts";
 import { eventFrame, type Frame } from "./frames.ts";
 import type { Outbox } from "./outbox.ts";
+import type { Resumable } from "./resume-token.ts";
 import type { Subscription } from "./subscription.ts";
 
 /** The transport under a session, as far as a session needs it. */
@@ -22,34 +24,71 @@ const maxTimerMs = 2 ** 31 - 1;
 
 /** One client's stay: who it is, what it follows, how it is told and how it ends. */
 export class Session {
-  readonly id: string;
   readonly outbox: Outbox;
   readonly subscriptions = new Map<string, Subscription>();
+  /** Channels where others see it. */
+  readonly memberships = new Map<string, Omit<Membership, "holder">>();
+  /** What others see of the user. */
+  readonly info: unknown;
   /** A client that has sent binary may hide it anywhere: its data is searched. */
   binarySeen = false;
   readonly #transport: Transport;
   /** What the connect hook added to the token's channels. */
   readonly #grantedChannels: readonly string[];
+  #held: Pick<HeldSession, "sessionId" | "claim">;
+  #withdrawn: Withdrawals = new Map();
   #credentials: Credentials;
   #expiry: NodeJS.Timeout | undefined;
   /** Why the server ended it; undefined while it lives, or where the client left. */
   #endedBy: DisconnectCode | undefined;
+  #mayReturn = true;
   #welcomed = false;
+  #resumed = false;
   #disposed = false;
 
   constructor(options: {
-    id: string;
+    sessionId: string;
     credentials: Credentials;
     grantedChannels: readonly string[];
+    info: unknown;
     outbox: Outbox;
     transport: Transport;
   }) {
-    this.id = options.id;
+    this.#held = { sessionId: options.sessionId, claim: 0 };
+    this.info = options.info;
     this.outbox = options.outbox;
     this.#transport = options.transport;
     this.#grantedChannels = options.grantedChannels;
     this.#credentials = options.credentials;
     this.#awaitExpiry();
+  }
+
+  get id(): string {
+    return this.#held.sessionId;
+  }
+
+  /** Claim 0: nobody has been told of it yet. */
+  get held(): Pick<HeldSession, "sessionId" | "claim"> {
+    return this.#held;
+  }
+
+  /** @param options.resumed the session that was is the one that is. */
+  hold(held: Pick<HeldSession, "sessionId" | "claim">, { resumed }: { resumed: boolean }): void {
+    this.#held = held;
+    this.#resumed = resumed;
+  }
+
+  get resumed(): boolean {
+    return this.#resumed;
+  }
+
+  get credentials(): Credentials {
+    return this.#credentials;
+  }
+
+  get resumable(): Resumable {
+    const { info } = this;
+    return { ...this.#held, credentials: this.#credentials, grantedChannels: this.#grantedChannels, info };
   }
 
   get user(): string {
@@ -70,8 +109,28 @@ export class Session {
     return [...this.#credentials.channels, ...this.#grantedChannels];
   }
 
+  /** Grants that count no more. */
+  withdraw(withdrawn: Withdrawals): void {
+    this.#withdrawn = new Map([...this.#withdrawn, ...withdrawn]);
+  }
+
+  /** @param at when the grant was issued. */
+  isWithdrawn(channel: string, at: number): boolean {
+    return [channel, everyChannel].some((name) => (this.#withdrawn.get(name) ?? 0) >= at);
+  }
+
   get endedBy(): DisconnectCode | undefined {
     return this.#endedBy;
+  }
+
+  /** Its client is expected to go on with it soon, here or elsewhere. */
+  get mayReturn(): boolean {
+    return this.#mayReturn;
+  }
+
+  /** The client said so. */
+  leave(): void {
+    this.#mayReturn = false;
   }
 
   get disposed(): boolean {
@@ -101,6 +160,7 @@ export class Session {
     if (this.#endedBy || this.#disposed) return;
     this.#endedBy = code;
     const { reconnect, retryAfterMs } = options;
+    this.#mayReturn = reconnect || code === "replaced";
     const notice: Disconnect = { code, reason, reconnect, ...(retryAfterMs !== undefined && { retryAfterMs }) };
     this.outbox.send(eventFrame("sync:disconnect", notice));
     const giveUp = setTimeout(() => this.#transport.terminate(), closeFlushMs);

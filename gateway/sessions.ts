@@ -1,6 +1,5 @@
-import type { ChannelBroker, UserMessage } from "../shared/channels/broker.ts";
+import type { ChannelBroker } from "../shared/channels/broker.ts";
 import type { Logger } from "../shared/logging.ts";
-import { userFrame } from "./frames.ts";
 import type { Session } from "./session.ts";
 import { TopicFollower } from "./topic-follower.ts";
 
@@ -28,17 +27,12 @@ export class Sessions {
     return [...this.#byUser.values()].flatMap((sessions) => [...sessions]);
   }
 
-  /** Resolves once messages to the user reach the session. Rejects, and forgets it, without a broker. */
+  /** Resolves once messages to the user reach the session. Rejects without a broker: then they do once it is back. */
   async add(session: Session): Promise<void> {
     const sessions = this.#byUser.get(session.user) ?? new Set();
     this.#byUser.set(session.user, sessions.add(session));
     this.#count++;
-    try {
-      await this.#topics.update(session.user);
-    } catch (error) {
-      this.remove(session);
-      throw error;
-    }
+    await this.#topics.update(session.user);
   }
 
   remove(session: Session): void {
@@ -52,13 +46,16 @@ export class Sessions {
     });
   }
 
-  onUserMessage(user: string, message: UserMessage): void {
-    const sessions = [...(this.#byUser.get(user) ?? [])];
-    if (message.kind === "send") {
-      const frame = userFrame(message.event, message.data);
-      for (const session of sessions) session.outbox.send(frame);
-    } else {
-      for (const session of sessions) session.end("disconnected", message.reason, { reconnect: message.reconnect });
+  ofUser(user: string): Session[] {
+    return [...(this.#byUser.get(user) ?? [])];
+  }
+
+  /** Topics of users who came while the broker was away. */
+  onRestored(): void {
+    for (const user of this.#byUser.keys()) {
+      this.#topics.update(user).catch((error: unknown) => {
+        this.#logger.debug({ err: error }, "a user's topic could not be followed yet");
+      });
     }
   }
 }

@@ -1,7 +1,6 @@
 /** The websocket door: from a handshake to a session, from a session to its requests. */
 import type { Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
-import { TidegateError } from "../shared/errors.ts";
 import type { Service } from "../shared/lifecycle.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
 import { connectDeadlineMs, maxOutboxBytes, maxPayloadBytes, protocolVersion } from "../shared/protocol/limits.ts";
@@ -19,7 +18,8 @@ import {
   transportOf,
 } from "./engine.ts";
 import { eventFrame } from "./frames.ts";
-import { type Accepted, checkHandshake } from "./handshake.ts";
+import { beginSession } from "./begin-session.ts";
+import { type Accepted, checkHandshake, type Handshake, withoutResume } from "./handshake.ts";
 import { Outbox } from "./outbox.ts";
 import { dispatch } from "./requests/dispatch.ts";
 import { endSubscription } from "./requests/unsubscribe.ts";
@@ -128,42 +128,42 @@ export class SocketServer implements Service {
     const deadline = openedAtOf(socket) + connectDeadlineMs - refusalMarginMs;
     const { promise: late, resolve } = Promise.withResolvers<ConnectRefusal>();
     const timer = setTimeout(() => resolve(tooLate()), deadline - performance.now());
-    const refusal = await Promise.race([this.#checkIn(socket, deadline), late]);
+    const { auth, address, headers } = socket.handshake;
+    const handshake = { auth, address, userAgent: headers["user-agent"] ?? "" };
+    const refusal = await Promise.race([this.#checkIn(socket, handshake, deadline), late]);
     clearTimeout(timer);
     if (refusal) giveUpSeat();
     return refusal;
   }
 
-  async #checkIn(socket: Socket, deadline: number): Promise<ConnectRefusal | undefined> {
-    const { auth, address, headers } = socket.handshake;
-    const checked = await checkHandshake(
-      { auth, address, userAgent: headers["user-agent"] ?? "" },
-      deadline,
-      this.#context,
-    );
+  async #checkIn(socket: Socket, handshake: Handshake, deadline: number): Promise<ConnectRefusal | undefined> {
+    const checked = await checkHandshake(handshake, deadline, this.#context);
     if (checked.kind === "refused") return checked.refusal;
     if (performance.now() > deadline) return tooLate();
     const session = this.#createSession(socket, checked);
     socket.data = session;
-    try {
-      await this.#context.sessions.add(session);
-    } catch (error) {
-      if (!(error instanceof TidegateError)) throw error;
-      return refuse("broker_unavailable", error.message, error.options.retryAfterMs);
+    const begun = await beginSession(session, checked.claim, this.#context);
+    switch (begun.kind) {
+      case "revoked":
+        this.#leave(socket);
+        return this.#checkIn(socket, withoutResume(handshake), deadline);
+      case "refused":
+        return begun.refusal;
+      case "begun":
     }
     if (this.#draining) return stopping();
     // Gone, or refused for being late, in the meantime.
     return socket.conn.readyState === "open" && performance.now() <= deadline ? undefined : tooLate();
   }
 
-  #createSession(socket: Socket, { sessionId, credentials, grantedChannels }: Accepted): Session {
+  #createSession(socket: Socket, { sessionId, credentials, grantedChannels, info }: Accepted): Session {
     const outbox = new Outbox({
       sink: frameSink(socket),
       maxBytes: maxOutboxBytes,
       onOverflow: () => session.terminate("slow_consumer"),
     });
     const transport = transportOf(socket);
-    const session = new Session({ id: sessionId, credentials, grantedChannels, outbox, transport });
+    const session = new Session({ sessionId, credentials, grantedChannels, info, outbox, transport });
     return session;
   }
 
@@ -176,8 +176,8 @@ export class SocketServer implements Service {
       node: context.node,
       sessionId: session.id,
       user: session.user,
-      resumed: false,
-      resumeToken: null,
+      resumed: session.resumed,
+      resumeToken: context.resumeTokens.seal(session.resumable),
       expiresAt: session.expiresAt,
       maxPayloadBytes,
       reconnect: reconnectPolicy,
@@ -190,16 +190,22 @@ export class SocketServer implements Service {
     // A packet that is no packet: the engine closes the connection by itself.
     socket.on("error", (error: Error) => context.logger.debug({ err: error }, "bad packet"));
     // A client may leave the namespace and keep the transport: there is nothing else for it here.
-    socket.on("disconnect", () => socket.conn.close());
+    socket.on("disconnect", (reason) => {
+      if (reason === "client namespace disconnect") session.leave();
+      socket.conn.close();
+    });
   }
 
   /** Once for each session, however it ended. */
   #leave(socket: Socket): void {
     const session: unknown = socket.data;
     if (!(session instanceof Session) || session.disposed) return;
+    const { presence, holdings, sessions } = this.#context;
+    presence.leaveAll(session);
     for (const channel of [...session.subscriptions.keys()]) endSubscription(session, channel, this.#context);
-    this.#context.sessions.remove(session);
+    sessions.remove(session);
     session.dispose();
+    if (session.held.claim > 0) holdings.end({ ...session.held, user: session.user });
     if (session.welcomed) this.#context.metrics.disconnects.inc({ reason: session.endedBy ?? "client" });
   }
 }

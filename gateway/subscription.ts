@@ -2,11 +2,9 @@ import type { Position, Publication } from "../shared/channels/broker.ts";
 import type { RecoveryReason } from "../shared/protocol/codes.ts";
 import type { Resync } from "../shared/protocol/wire.ts";
 import { eventFrame, type Frame } from "./frames.ts";
+import type { Access } from "./channel-access.ts";
 import type { Follower } from "./hub.ts";
 import type { Outbox } from "./outbox.ts";
-
-/** What allowed it: a token that is replaced can take it away again. */
-export type AllowedBy = "token" | "namespace" | "hook";
 
 /** Held for one subscription while its history is read; past it the position counts as too far behind. */
 const maxHeldBytes = 1024 * 1024;
@@ -28,7 +26,7 @@ type State =
 export class Subscription implements Follower {
   readonly channel: string;
   /** Undefined until that is decided. */
-  allowedBy: AllowedBy | undefined;
+  access: Access | undefined;
   readonly #outbox: Outbox;
   #state: State = { kind: "joining", held: [], heldBytes: 0, broken: undefined };
   /** Delivered already, with the ack: not to be delivered again. */

@@ -2,6 +2,7 @@ import type { ChannelBroker } from "../shared/channels/broker.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
+import type { SessionStore } from "../shared/sessions/store.ts";
 import type { Environment } from "../shared/settings.ts";
 import type { ScopeGuard } from "./authorization.ts";
 import type { PrivateApiMetrics } from "./metrics.ts";
@@ -11,6 +12,7 @@ import type { Upstream } from "./routing/upstream.ts";
 export interface PrivateApiContext {
   readonly broker: ChannelBroker;
   readonly rulesStore: RulesStore;
+  readonly sessionStore: SessionStore;
   readonly currentRules: CurrentRules;
   /** The rules come from a file: they are not put through the API. */
   readonly rulesFromFile: boolean;

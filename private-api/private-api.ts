@@ -10,18 +10,22 @@ import { maxBatchBytes } from "../shared/protocol/limits.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
+import type { SessionStore } from "../shared/sessions/store.ts";
 import type { Environment } from "../shared/settings.ts";
 import { createScopeGuard } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import type { PrivateApiContext } from "./context.ts";
 import { createPrivateApiMetrics } from "./metrics.ts";
 import { addChannelHistory } from "./routes/channel-history.ts";
+import { addChannelPresence } from "./routes/channel-presence.ts";
 import { addPublish } from "./routes/publish.ts";
 import { addPublishBatch } from "./routes/publish-batch.ts";
 import { RelayStreams } from "./routes/relay.ts";
 import { addRules } from "./routes/rules.ts";
+import { addUserChannel } from "./routes/user-channel.ts";
 import { addUserDisconnect } from "./routes/user-disconnect.ts";
 import { addUserSend } from "./routes/user-send.ts";
+import { addUserSessions } from "./routes/user-sessions.ts";
 import { RulesFile } from "./routing/rules-file.ts";
 import { Upstream } from "./routing/upstream.ts";
 
@@ -31,16 +35,17 @@ export interface PrivateApi extends Service {
 
 /**
  * @param options.environment where secrets of the rules (`env:NAME`) are looked up.
- * @param options.broker, options.rulesStore started and stopped by the caller, before and after.
+ * @param options.broker, options.rulesStore, options.sessionStore started and stopped by the caller, before and after.
  */
 export function createPrivateApi(options: {
   config: PrivateApiConfig;
   environment: Environment;
   broker: ChannelBroker;
   rulesStore: RulesStore;
+  sessionStore: SessionStore;
   logger: Logger;
 }): PrivateApi {
-  const { config, environment, broker, rulesStore, logger } = options;
+  const { config, environment, broker, rulesStore, sessionStore, logger } = options;
   let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
@@ -61,6 +66,7 @@ export function createPrivateApi(options: {
   const context: PrivateApiContext = {
     broker,
     rulesStore,
+    sessionStore,
     currentRules,
     rulesFromFile: rulesFile !== undefined,
     environment,
@@ -84,7 +90,11 @@ export function createPrivateApi(options: {
     addPublishBatch(routes, context);
     addUserSend(routes, context);
     addUserDisconnect(routes, context);
+    addUserChannel(routes, context, "subscribe");
+    addUserChannel(routes, context, "unsubscribe");
+    addUserSessions(routes, context);
     addChannelHistory(routes, context);
+    addChannelPresence(routes, context);
     addRules(routes, context);
     relayStreams.addTo(routes, context);
     routes.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());

@@ -12,7 +12,6 @@ export const commonSettings = {
 const settingsWithoutEffect = [
   "REDIS_READ_URL",
   "REDIS_CELLS",
-  "RESUME_SECRET",
   "JOURNAL_DIR",
   "GATEWAY_WORKERS",
   "GATEWAY_ADMISSIONS_PER_SECOND",

@@ -77,6 +77,18 @@ export function list(item: TSchema, options: Common<readonly string[]> = {}): Se
   );
 }
 
+/** As {@link list}, with at least one item. */
+export function nonEmptyList(
+  item: TSchema,
+  options: Common<readonly [string, ...string[]]> = {},
+): Setting<readonly [string, ...string[]]> {
+  const items = list(item) as Setting<unknown>;
+  return {
+    ...declare<readonly [string, ...string[]]>(items.schema, items.parse, options),
+    schema: Type.Array(item, { minItems: 1 }),
+  };
+}
+
 export function url(options: Common<string> & { protocols: readonly string[] }): Setting<string> {
   return declare(Type.String(), (value) => checkedUrl(value, options.protocols), options);
 }

@@ -1,4 +1,4 @@
-/** Where channels and rules are kept: on Redis, or in this process. */
+/** Where channels, sessions and rules are kept: on Redis, or in this process. */
 import type { ChannelBroker } from "./channels/broker.ts";
 import { MemoryBroker } from "./channels/memory-broker.ts";
 import { RedisBroker } from "./channels/redis-broker.ts";
@@ -9,10 +9,14 @@ import { RedisConnections } from "./redis/connections.ts";
 import { MemoryRulesStore } from "./rules/memory-store.ts";
 import { RedisRulesStore } from "./rules/redis-store.ts";
 import type { RulesStore } from "./rules/store.ts";
+import { MemorySessionStore } from "./sessions/memory-store.ts";
+import { RedisSessionStore } from "./sessions/redis-store.ts";
+import type { SessionStore } from "./sessions/store.ts";
 
 export interface Stores extends Service {
   readonly broker: ChannelBroker;
   readonly rulesStore: RulesStore;
+  readonly sessionStore: SessionStore;
 }
 
 /** @param target undefined: in memory, for a single process. */
@@ -20,16 +24,20 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   const lifecycle = new Lifecycle(logger);
   let broker: ChannelBroker;
   let rulesStore: RulesStore;
+  let sessionStore: SessionStore;
   if (target) {
     const connections = new RedisConnections({ target, logger });
     broker = new RedisBroker({ cells: [connections], logger });
     rulesStore = new RedisRulesStore(connections);
+    sessionStore = new RedisSessionStore([connections]);
     lifecycle.add("Redis", connections);
   } else {
     broker = new MemoryBroker();
     rulesStore = new MemoryRulesStore();
+    sessionStore = new MemorySessionStore(broker);
   }
   lifecycle.add("broker", broker);
   lifecycle.add("rules store", rulesStore);
-  return { broker, rulesStore, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
+  lifecycle.add("session store", sessionStore);
+  return { broker, rulesStore, sessionStore, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
 }

@@ -13,6 +13,7 @@ import { refresh } from "./refresh.ts";
 import type { Reply } from "./reply.ts";
 import { subscribe } from "./subscribe.ts";
 import { unsubscribe } from "./unsubscribe.ts";
+import { presence } from "./presence.ts";
 
 type RequestName = keyof typeof clientRequests;
 
@@ -21,6 +22,7 @@ const requests: Record<RequestName, (session: Session, request: never, context: 
   "sync:subscribe": subscribe,
   "sync:unsubscribe": unsubscribe,
   "sync:history": history,
+  "sync:presence": presence,
   "sync:refresh": refresh,
 };
 

@@ -1,13 +1,12 @@
 import { TidegateError } from "../../shared/errors.ts";
 import type { Refresh } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
-import type { RefreshAck, Revoked } from "../../shared/protocol/wire.ts";
+import type { RefreshAck } from "../../shared/protocol/wire.ts";
 import { authenticate } from "../authentication.ts";
 import type { GatewayContext } from "../context.ts";
-import { eventFrame } from "../frames.ts";
 import type { Session } from "../session.ts";
 import type { Reply } from "./reply.ts";
-import { endSubscription } from "./unsubscribe.ts";
+import { revokeSubscription } from "./unsubscribe.ts";
 
 /** A new token for the session. Subscriptions that only the old one allowed are revoked. */
 export async function refresh(session: Session, request: Refresh, context: GatewayContext): Promise<Reply> {
@@ -24,16 +23,15 @@ export async function refresh(session: Session, request: Refresh, context: Gatew
     throw new TidegateError("unauthenticated", "the token is another user's: connect anew with it");
   }
   session.renew(credentials);
-  const ack: RefreshAck = { expiresAt: session.expiresAt, resumeToken: null };
+  const resumeToken = context.resumeTokens.seal(session.resumable);
+  const ack: RefreshAck = { expiresAt: session.expiresAt, resumeToken };
   return { ack, afterAck: () => revokeLost(session, context) };
 }
 
 function revokeLost(session: Session, context: GatewayContext): void {
   const patterns = session.channelPatterns;
-  for (const { channel, allowedBy } of session.subscriptions.values()) {
-    if (allowedBy !== "token" || patterns.some((pattern) => matchesPattern(pattern, channel))) continue;
-    endSubscription(session, channel, context);
-    const notice: Revoked = { channel, reason: "the new token does not allow it" };
-    session.outbox.send(eventFrame("sync:revoked", notice));
+  for (const { channel, access } of session.subscriptions.values()) {
+    if (access?.by !== "token" || patterns.some((pattern) => matchesPattern(pattern, channel))) continue;
+    revokeSubscription(session, channel, "the new token does not allow it", context);
   }
 }

@@ -10,24 +10,29 @@ import { type Bridge, bridge } from "../recovery.ts";
 import type { Session } from "../session.ts";
 import { Subscription } from "../subscription.ts";
 import type { Reply } from "./reply.ts";
-import { endSubscription } from "./unsubscribe.ts";
+import { dropSubscription, endSubscription } from "./unsubscribe.ts";
 
 /** Starts, or replaces, the session's subscription to a channel; with a position, from there. */
 export async function subscribe(session: Session, request: Subscribe, context: GatewayContext): Promise<Reply> {
   const { channel } = request;
-  endSubscription(session, channel, context);
+  dropSubscription(session, channel, context);
   if (session.subscriptions.size >= maxChannelsPerConnection) {
     throw new TidegateError("too_many_channels", `a connection has at most ${maxChannelsPerConnection} channels`);
   }
   const subscription = new Subscription(channel, session.outbox);
   session.subscriptions.set(channel, subscription);
   try {
-    subscription.allowedBy = await allowChannel(session, channel, context);
+    const access = await allowChannel(session, channel, request.grant ?? undefined, context);
+    subscription.access = access;
     assertWanted(subscription);
     await context.channels.join(channel, subscription);
     const ack = await recover(subscription, request.position ?? undefined, context);
     assertWanted(subscription);
-    return { ack, afterAck: () => subscription.goLive(ack.position) };
+    context.presence.enter(session, subscription);
+    return {
+      ack: { ...ack, ...(access.by === "grant" && { grant: access.sealed }) },
+      afterAck: () => subscription.goLive(ack.position),
+    };
   } catch (error) {
     if (session.subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
     else context.channels.leave(channel, subscription);

@@ -1,6 +1,8 @@
 import { TidegateError } from "../../shared/errors.ts";
 import type { Unsubscribe } from "../../shared/protocol/client-messages.ts";
+import type { Revoked } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../context.ts";
+import { eventFrame } from "../frames.ts";
 import type { Session } from "../session.ts";
 import type { Reply } from "./reply.ts";
 
@@ -11,8 +13,20 @@ export async function unsubscribe(session: Session, request: Unsubscribe, contex
   return { ack: {} };
 }
 
-/** @returns whether there was one. */
+/** The session leaves the channel. @returns whether there was a subscription. */
 export function endSubscription(session: Session, channel: string, context: GatewayContext): boolean {
+  context.presence.leave(session, channel);
+  return dropSubscription(session, channel, context);
+}
+
+/** Ends it without a word of the client's. */
+export function revokeSubscription(session: Session, channel: string, reason: string, context: GatewayContext): void {
+  if (!endSubscription(session, channel, context)) return;
+  session.outbox.send(eventFrame("sync:revoked", { channel, reason } satisfies Revoked));
+}
+
+/** Nothing is delivered by it any more; for others the session is still there. @returns whether there was one. */
+export function dropSubscription(session: Session, channel: string, context: GatewayContext): boolean {
   const subscription = session.subscriptions.get(channel);
   if (!subscription) return false;
   session.subscriptions.delete(channel);

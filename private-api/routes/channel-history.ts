@@ -1,11 +1,10 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import { readPage } from "../../shared/channels/history-page.ts";
-import { channelPattern } from "../../shared/protocol/grammar.ts";
 import { maxHistoryLimit } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../context.ts";
+import { ChannelPath } from "./channel-path.ts";
 
-const Path = Type.Object({ channel: Type.String({ pattern: channelPattern.source }) });
 const Query = Type.Object(
   {
     epoch: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
@@ -23,11 +22,11 @@ const Query = Type.Object(
 
 /** `GET /v1/channels/{channel}/history` → `{ position, publications }`; 409 `epoch_changed`, `history_trimmed`. */
 export function addChannelHistory(app: FastifyInstance, context: PrivateApiContext): void {
-  app.get<{ Params: { channel: string }; Querystring: { epoch?: string; after?: number; limit?: number } }>(
+  app.get<{ Params: ChannelPath; Querystring: { epoch?: string; after?: number; limit?: number } }>(
     "/v1/channels/:channel/history",
     {
       preValidation: context.requireScope("read"),
-      schema: { summary: "Read a channel's history", tags: ["channels"], params: Path, querystring: Query },
+      schema: { summary: "Read a channel's history", tags: ["channels"], params: ChannelPath, querystring: Query },
     },
     async (request) => {
       const { channel } = request.params;

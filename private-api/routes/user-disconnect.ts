@@ -1,17 +1,20 @@
 import type { FastifyInstance } from "fastify";
-import { Type } from "typebox";
+import { type Static, Type } from "typebox";
 import type { PrivateApiContext } from "../context.ts";
 import { UserPath } from "./user-path.ts";
 
 const Body = Type.Object(
   {
     reason: Type.Optional(Type.String({ maxLength: 500 })),
-    reconnect: Type.Optional(Type.Boolean({ description: "May the clients come back? Default: false" })),
+    reconnect: Type.Optional(
+      Type.Boolean({ description: "May the clients come back? Default: false: they cannot resume either" }),
+    ),
+    sessionId: Type.Optional(Type.String({ minLength: 1, maxLength: 64, description: "Only this session" })),
   },
   { additionalProperties: false },
 );
 
-/** `POST /v1/users/{user}/disconnect` → 202: closes every session of the user, on all nodes. */
+/** `POST /v1/users/{user}/disconnect` → 202: closes every session of the user, or one, on all nodes. */
 export function addUserDisconnect(app: FastifyInstance, context: PrivateApiContext): void {
   const requireScope = context.requireScope("users");
   app.register(async (scope) => {
@@ -20,7 +23,7 @@ export function addUserDisconnect(app: FastifyInstance, context: PrivateApiConte
       if (body === "") done(null, {});
       else void parse(request, body as string, done);
     });
-    scope.post<{ Params: UserPath; Body: { reason?: string; reconnect?: boolean } }>(
+    scope.post<{ Params: UserPath; Body: Static<typeof Body> }>(
       "/v1/users/:user/disconnect",
       {
         preValidation: async (request, reply) => {
@@ -30,8 +33,13 @@ export function addUserDisconnect(app: FastifyInstance, context: PrivateApiConte
         schema: { summary: "Disconnect a user", tags: ["users"], params: UserPath, body: Body },
       },
       async (request, reply) => {
-        const { reason = "disconnected by the application", reconnect = false } = request.body;
-        await context.broker.sendToUser(request.params.user, { kind: "disconnect", reason, reconnect });
+        const { user } = request.params;
+        const { reason = "disconnected by the application", reconnect = false, sessionId } = request.body;
+        if (!reconnect) {
+          await context.sessionStore.revoke(user, sessionId ? { kind: "session", sessionId } : { kind: "user" });
+        }
+        const only = sessionId === undefined ? {} : { sessionId };
+        await context.broker.sendToUser(user, { kind: "disconnect", reason, reconnect, ...only });
         return reply.code(202).send({});
       },
     );

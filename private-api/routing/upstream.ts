@@ -4,8 +4,9 @@ import { type ServiceAnswer, ServiceClient } from "../../shared/http/service-cli
 import { parseJson } from "../../shared/json.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import {
-  type ConnectGrant,
-  connectGrantValidator,
+  type HookGrant,
+  hookGrantValidator,
+  isPresentableInfo,
   type RelayCall,
   type RelayConnect,
   type RelayQuestion,
@@ -84,7 +85,8 @@ export class Upstream implements Service {
     const { sessionId, user, claims } = identity;
     const answer = await this.#askHook("subscribe", question, { sessionId, user, claims, channel });
     if (answer.kind === "answered") {
-      if (isSuccess(answer.status) && readGrant(answer.body)) return { ok: true, data: {} };
+      const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
+      if (grant) return { ok: true, data: grant.info === undefined ? {} : { info: grant.info } };
       if (answer.status === 403) return refused("channel_not_allowed", `the subscribe hook does not allow ${channel}`);
     }
     return refused("upstream_unavailable", "the subscribe hook did not decide");
@@ -132,10 +134,12 @@ export class Upstream implements Service {
 }
 
 /** No body, or a JSON object as hooks answer; undefined for anything else, such as the page of a proxy in between. */
-function readGrant(body: string): ConnectGrant | undefined {
+function readGrant(body: string): HookGrant | undefined {
   const answered = body.trim() === "" ? {} : parseJson(body);
-  if (!connectGrantValidator.Check(answered)) return undefined;
-  return answered.channels ? { channels: answered.channels } : {};
+  if (!hookGrantValidator.Check(answered)) return undefined;
+  const { channels, info } = answered;
+  if (info !== undefined && !isPresentableInfo(info)) return undefined;
+  return { ...(channels && { channels }), ...(info !== undefined && { info }) };
 }
 
 function isSuccess(status: number): boolean {

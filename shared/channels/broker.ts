@@ -74,9 +74,16 @@ export interface Ephemeral {
   data: string;
 }
 
-/** To every session of a user, at most once. `data` is JSON text. */
+/** To the sessions of a user, at most once. */
 export type UserMessage =
-  { kind: "send"; event: string; data: string } | { kind: "disconnect"; reason: string; reconnect: boolean };
+  /** `data` is JSON text. */
+  | { kind: "send"; event: string; data: string }
+  /** All of the user's sessions, or one. */
+  | { kind: "disconnect"; reason: string; reconnect: boolean; sessionId?: string }
+  | { kind: "subscribe"; channel: string }
+  | { kind: "unsubscribe"; channel: string }
+  /** The session was taken over by a newer claim. */
+  | { kind: "replaced"; sessionId: string; claim: number };
 
 /** What a follower sees. Calls are made one after the other, in order. */
 export interface BrokerListener {

@@ -8,20 +8,24 @@ import { slotOf } from "./slots.ts";
 const prefix = "tidegate:";
 
 export function channelKeys(channel: string): { state: string; history: string } {
-  const slot = slotTag(channel);
+  const slot = slotTagOf(channel);
   return { state: `${slot}:state:${channel}`, history: `${slot}:history:${channel}` };
 }
 
 export function idempotencyKey(kind: "publication" | "ephemeral", channel: string, id: string): string {
-  return `${slotTag(channel)}:id:${kind}:${channel}:${id}`;
+  return `${slotTagOf(channel)}:id:${kind}:${channel}:${id}`;
 }
 
 export function topicName(topic: Topic): string {
-  return `${slotTag(topic.name)}:${topic.kind}:${topic.name}`;
+  return `${slotTagOf(topic.name)}:${topic.kind}:${topic.name}`;
 }
 
-function slotTag(name: string): string {
-  return `${prefix}{${slotOf(name)}}`;
+export function slotTag(slot: number): string {
+  return `${prefix}{${slot}}`;
+}
+
+export function slotTagOf(name: string): string {
+  return slotTag(slotOf(name));
 }
 
 /** The inverse of {@link topicName}; undefined for names that are not ours. */
@@ -49,7 +53,14 @@ export function parseChannelMessage(message: string): ChannelMessage | undefined
 
 const UserMessageSchema = Type.Union([
   Type.Object({ kind: Type.Literal("send"), event: Type.String(), data: Type.String() }),
-  Type.Object({ kind: Type.Literal("disconnect"), reason: Type.String(), reconnect: Type.Boolean() }),
+  Type.Object({
+    kind: Type.Literal("disconnect"),
+    reason: Type.String(),
+    reconnect: Type.Boolean(),
+    sessionId: Type.Optional(Type.String()),
+  }),
+  Type.Object({ kind: Type.Enum(["subscribe", "unsubscribe"]), channel: Type.String() }),
+  Type.Object({ kind: Type.Literal("replaced"), sessionId: Type.String(), claim: Type.Integer() }),
 ]);
 const userMessageValidator = Compile(UserMessageSchema);
 

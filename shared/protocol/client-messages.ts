@@ -2,7 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { channelPattern } from "./grammar.ts";
-import { maxHistoryLimit, maxTokenLength } from "./limits.ts";
+import { maxGrantLength, maxHistoryLimit, maxResumeTokenLength, maxTokenLength } from "./limits.ts";
 
 const closed = { additionalProperties: false } as const;
 
@@ -11,10 +11,10 @@ const Offset = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const Epoch = Type.String({ minLength: 1, maxLength: 64 });
 export const PositionSchema = Type.Object({ epoch: Epoch, offset: Offset }, closed);
 
-/** `auth` of the Socket.IO handshake. `resume` is accepted and not used yet. */
+/** `auth` of the Socket.IO handshake. */
 export const Handshake = Type.Object({
   token: Type.Optional(Type.String({ maxLength: maxTokenLength })),
-  resume: Type.Optional(Type.Union([Type.String({ maxLength: 16_384 }), Type.Null()])),
+  resume: Type.Optional(Type.Union([Type.String({ maxLength: maxResumeTokenLength }), Type.Null()])),
   protocol: Type.Optional(Type.Integer()),
 });
 
@@ -22,11 +22,12 @@ export const Subscribe = Type.Object(
   {
     channel: Channel,
     position: Type.Optional(Type.Union([PositionSchema, Type.Null()])),
-    grant: Type.Optional(Type.Union([Type.String({ maxLength: 16_384 }), Type.Null()])),
+    grant: Type.Optional(Type.Union([Type.String({ maxLength: maxGrantLength }), Type.Null()])),
   },
   closed,
 );
 export const Unsubscribe = Type.Object({ channel: Channel }, closed);
+export const Presence = Type.Object({ channel: Channel }, closed);
 export const History = Type.Object(
   {
     channel: Channel,
@@ -50,6 +51,7 @@ export const CallOptions = Type.Object(
 export type Handshake = Static<typeof Handshake>;
 export type Subscribe = Static<typeof Subscribe>;
 export type Unsubscribe = Static<typeof Unsubscribe>;
+export type Presence = Static<typeof Presence>;
 export type History = Static<typeof History>;
 export type Refresh = Static<typeof Refresh>;
 export type CallOptions = Static<typeof CallOptions>;
@@ -59,6 +61,7 @@ export const clientRequests = {
   "sync:subscribe": Compile(Subscribe),
   "sync:unsubscribe": Compile(Unsubscribe),
   "sync:history": Compile(History),
+  "sync:presence": Compile(Presence),
   "sync:refresh": Compile(Refresh),
 };
 export const handshakeValidator = Compile(Handshake);

@@ -20,6 +20,12 @@ export const maxOutboxBytes = 1024 * KiB;
 export const connectDeadlineMs = 8_000;
 /** A token. Its claims travel on to services in a header, which HTTP servers bound at 16 KiB. */
 export const maxTokenLength = 8 * KiB;
+/** What a client carries for us, to resume with. */
+export const maxResumeTokenLength = 16 * KiB;
+/** A grant for one channel. */
+export const maxGrantLength = 16 * KiB;
+/** Channels with more sessions than this tell how many users are there, not who. */
+export const maxListedSessions = 200;
 /** A user's name (`sub` of the token). */
 export const maxUserLength = 256;
 export const protocolVersion = 1;

@@ -5,6 +5,7 @@
  */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
+import { isTooDeep } from "../json.ts";
 
 export const relayPath = "/v1/relay";
 export const relayContentType = "application/x-ndjson";
@@ -62,10 +63,17 @@ export type RelayAnswer = Static<typeof RelayAnswer>;
 export const relayFromGateway = Compile(Type.Union([RelayHello, RelayQuestion]));
 export const relayFromPrivateApi = Compile(Type.Union([RelayDrain, RelayAnswer]));
 
-/** What the connect hook may grant. */
-export const ConnectGrant = Type.Object({
-  channels: Type.Optional(Type.Array(Type.String())),
+/** What a hook may grant: the connect hook further channels, both what others see of the user. */
+const HookGrant = Type.Object({
+  channels: Type.Optional(Type.Array(Type.String({ maxLength: 256 }), { maxItems: 1_000 })),
   info: Type.Optional(Type.Unknown()),
 });
-export type ConnectGrant = Static<typeof ConnectGrant>;
-export const connectGrantValidator = Compile(ConnectGrant);
+export type HookGrant = Static<typeof HookGrant>;
+export const hookGrantValidator = Compile(HookGrant);
+
+/** It is shown to everybody in a channel, and travels in what a client carries. */
+const maxInfoBytes = 4 * 1024;
+
+export function isPresentableInfo(info: unknown): boolean {
+  return !isTooDeep(info) && Buffer.byteLength(JSON.stringify(info)) <= maxInfoBytes;
+}

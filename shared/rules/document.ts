@@ -167,9 +167,7 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
 function unsupported({ namespaces, routes, hooks, sources }: WellFormedParts): string[] {
   const paths: string[] = [];
   for (const [name, namespace] of namespaces) {
-    for (const option of ["presence", "joinLeave", "changes"] as const) {
-      if (namespace[option]) paths.push(`namespaces.${name}.${option}`);
-    }
+    if (namespace.changes) paths.push(`namespaces.${name}.changes`);
     if (namespace.slow === "latest") paths.push(`namespaces.${name}.slow: latest`);
   }
   for (const [index, route] of routes) {

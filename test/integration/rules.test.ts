@@ -126,7 +126,7 @@ describe("through the API", () => {
       hooks: { connect: "nobody", connected: "two" },
       sources: { github: {} },
     });
-    expect(meaning.body["errors"]).toHaveLength(10);
+    expect(meaning.body["errors"]).toHaveLength(9);
     const secret = await fleet.api("PUT", "/v1/rules", {
       services: { three: { url: "http://x", secret: "env:NOT_SET" } },
     });

@@ -1,0 +1,43 @@
+/** Sealed proof that a user may follow a channel: presented again, nobody is asked. */
+import { Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { Sealer } from "../shared/sealing.ts";
+
+const Content = Compile(
+  Type.Object({
+    user: Type.String(),
+    channel: Type.String(),
+    at: Type.Number(),
+    until: Type.Number(),
+    info: Type.Optional(Type.Unknown()),
+  }),
+);
+
+export interface Grant {
+  user: string;
+  channel: string;
+  /** Unix ms by the store's clock: what was withdrawn since then is not allowed any more. */
+  at: number;
+  /** Unix ms. */
+  until: number;
+  /** What others in the channel see of the user. */
+  info?: unknown;
+}
+
+export class Grants {
+  readonly #sealer: Sealer;
+
+  constructor(secrets: readonly [string, ...string[]]) {
+    this.#sealer = new Sealer("grant", secrets);
+  }
+
+  seal(grant: Grant): string {
+    return this.#sealer.seal(grant);
+  }
+
+  /** @returns undefined for what is not ours, or not valid any more. Whose it is, the caller compares. */
+  open(sealed: string): Grant | undefined {
+    const content = this.#sealer.open(sealed);
+    return Content.Check(content) && content.until > Date.now() ? content : undefined;
+  }
+}

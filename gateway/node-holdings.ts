@@ -1,0 +1,217 @@
+import { randomUUID } from "node:crypto";
+import { TidegateError } from "../shared/errors.ts";
+import type { Service } from "../shared/lifecycle.ts";
+import type { Logger } from "../shared/logging.ts";
+import {
+  type ClaimOutcome,
+  type ClaimRequest,
+  type HeldSession,
+  leaseMs,
+  type Membership,
+  type SessionStore,
+} from "../shared/sessions/store.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+import type { Session } from "./session.ts";
+
+/** The lease is renewed, and what others left is looked for, about so often. */
+const beatMs = 1_000;
+/**
+ * A node sweeps once it has renewed its own lease for so long without a failure: after an outage every node has had the
+ * same time to say that it lives.
+ */
+const patienceMs = leaseMs + 2_000;
+/** A member whose connection broke stays for so long: a quick return is seen by nobody. */
+const lingerMs = 5_000;
+/** Sessions that are announced together, with all their channels. */
+const announceBatch = 50;
+
+/**
+ * What this node holds in the session store: its sessions and who of them is in which channel, under a lease. Whenever
+ * the store may have missed something, or may have kept what is gone, the node takes a new name, tells everything again
+ * under that, and gives the old one up.
+ */
+export class NodeHoldings implements Service {
+  readonly #store: SessionStore;
+  readonly #node: string;
+  readonly #sessions: () => readonly Session[];
+  readonly #onWithdrawn: (session: Session) => void;
+  readonly #metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
+  readonly #logger: Logger;
+  #holder: string = randomUUID();
+  /** The store knows our name. */
+  #registered = false;
+  /** What the store has under our name is what we have. */
+  #inOrder = false;
+  /** Whose connection has ended, in the order of that. */
+  #lingering: { membership: Omit<Membership, "holder">; until: number }[] = [];
+  /** Our last name, until it is given up. Earlier ones run out by themselves. */
+  #formerHolder: string | undefined;
+  /** By `performance.now()`: since when each renewal has succeeded. */
+  #renewedSince: number | undefined;
+  #beating: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(options: {
+    store: SessionStore;
+    node: string;
+    sessions: () => readonly Session[];
+    /** Grants may have been withdrawn without us hearing of it. */
+    onWithdrawn: (session: Session) => void;
+    metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
+    logger: Logger;
+  }) {
+    this.#store = options.store;
+    this.#node = options.node;
+    this.#sessions = options.sessions;
+    this.#onWithdrawn = options.onWithdrawn;
+    this.#metrics = options.metrics;
+    this.#logger = options.logger;
+  }
+
+  async start(): Promise<void> {
+    await this.#beat();
+    this.#schedule();
+  }
+
+  /** Sessions have ended before; whatever could not be told is swept. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#beating;
+    try {
+      await this.#store.abandon(this.#holder);
+    } catch (error) {
+      this.#logger.debug({ err: error }, "the lease could not be given up and runs out by itself");
+    }
+  }
+
+  /** Messages may have been missed, and the store may have lost what it had. */
+  onRestored(): void {
+    this.#inOrder = false;
+    this.#renewedSince = undefined;
+    void this.#beat();
+  }
+
+  /** @throws TidegateError `broker_unavailable`: what has become of it is not known. */
+  async claim(request: Omit<ClaimRequest, "holder" | "node">): Promise<ClaimOutcome> {
+    const holder = this.#holder;
+    try {
+      const outcome = await this.#store.claim({ ...request, holder, node: this.#node });
+      // Told under a name that is being given up: once more, then.
+      if (holder !== this.#holder) this.#inOrder = false;
+      return outcome;
+    } catch (error) {
+      this.#inOrder = false;
+      throw error;
+    }
+  }
+
+  /** There is something that the store has not been told. */
+  mention(): void {
+    this.#inOrder = false;
+  }
+
+  end(held: HeldSession): void {
+    this.#tell(this.#store.end(held, this.#holder));
+  }
+
+  /** The command is under way when this returns: who asks the store later finds the session there. */
+  enter(membership: Omit<Membership, "holder">): void {
+    this.#tell(this.#enter(membership));
+  }
+
+  /** Unless a newer claim of the session has entered by then. */
+  leaveSoon(membership: Omit<Membership, "holder">): void {
+    // A name that is about to be given up takes its members along.
+    if (!this.#inOrder) return;
+    this.#lingering.push({ membership, until: performance.now() + lingerMs });
+  }
+
+  leave(membership: Omit<Membership, "holder">): void {
+    this.#tell(this.#store.leave({ ...membership, holder: this.#holder }));
+  }
+
+  async #enter(membership: Omit<Membership, "holder">): Promise<void> {
+    await this.#store.enter({ ...membership, holder: this.#holder });
+  }
+
+  /** What may not have arrived is put in order with the next beat. */
+  #tell(told: Promise<void>): void {
+    told.catch((error: unknown) => {
+      this.#inOrder = false;
+      this.#logger.debug({ err: error }, "the session store could not be told");
+    });
+  }
+
+  #schedule(): void {
+    if (this.#stopped) return;
+    this.#timer = setTimeout(
+      () => void this.#beat().finally(() => this.#schedule()),
+      beatMs * (0.75 + Math.random() / 2),
+    );
+    this.#timer.unref();
+  }
+
+  /** One at a time. */
+  async #beat(): Promise<void> {
+    this.#beating ??= this.#renew()
+      .catch((error: unknown) => {
+        this.#renewedSince = undefined;
+        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "the lease could not be renewed");
+      })
+      .finally(() => {
+        this.#beating = undefined;
+      });
+    await this.#beating;
+  }
+
+  async #renew(): Promise<void> {
+    if (!this.#inOrder || !(await this.#store.renewLease(this.#holder, { fresh: false }))) await this.#beginAnew();
+    if (this.#formerHolder !== undefined) await this.#store.abandon(this.#formerHolder);
+    this.#formerHolder = undefined;
+    const now = performance.now();
+    const stays = this.#lingering.findIndex(({ until }) => until > now);
+    const over = this.#lingering.splice(0, stays < 0 ? this.#lingering.length : stays);
+    for (const { membership } of over) this.leave(membership);
+    this.#renewedSince ??= now;
+    if (now - this.#renewedSince < patienceMs) return;
+    const swept = await this.#store.sweep();
+    if (swept > 0) this.#metrics.sweptNodes.inc(swept);
+  }
+
+  async #beginAnew(): Promise<void> {
+    const next = randomUUID();
+    await this.#store.renewLease(next, { fresh: true });
+    if (this.#registered) this.#formerHolder = this.#holder;
+    this.#registered = true;
+    this.#holder = next;
+    // Known by the old name only, they go with it.
+    this.#lingering = [];
+    this.#inOrder = true;
+    const sessions = this.#sessions();
+    for (let at = 0; at < sessions.length; at += announceBatch) {
+      const batch = sessions.slice(at, at + announceBatch);
+      await Promise.all(batch.map((session) => this.#announce(session)));
+    }
+  }
+
+  async #announce(session: Session): Promise<void> {
+    if (session.disposed || session.held.claim === 0) return;
+    const outcome = await this.claim({ mode: "announce", user: session.user, ...session.held });
+    this.#metrics.announcements.inc({ outcome: outcome.kind });
+    if (session.disposed) return;
+    switch (outcome.kind) {
+      case "held":
+        session.withdraw(outcome.withdrawn);
+        this.#onWithdrawn(session);
+        await Promise.all([...session.memberships.values()].map((membership) => this.#enter(membership)));
+        return;
+      case "replaced":
+        return session.end("replaced", "this session goes on elsewhere", { reconnect: false });
+      case "revoked":
+      case "over":
+        return session.end("revoked", "this session was revoked", { reconnect: false });
+    }
+  }
+}

@@ -1,0 +1,44 @@
+import { maxListedSessions } from "../shared/protocol/limits.ts";
+import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { NodeHoldings } from "./node-holdings.ts";
+import type { Session } from "./session.ts";
+import type { Subscription } from "./subscription.ts";
+
+/** Shows sessions in the channels they follow, where the namespace says so. */
+export class Presence {
+  readonly #holdings: NodeHoldings;
+  readonly #rules: CurrentRules;
+
+  constructor(options: { holdings: NodeHoldings; rules: CurrentRules }) {
+    this.#holdings = options.holdings;
+    this.#rules = options.rules;
+  }
+
+  /** Again, where it is there already: what others see of it may have changed. */
+  enter(session: Session, { channel, access }: Subscription): void {
+    const namespace = this.#rules.rules.namespace(channel);
+    if (!namespace.presence) return this.leave(session, channel);
+    const { held, user } = session;
+    const info = access?.by === "grant" && access.info !== undefined ? access.info : session.info;
+    const tellUpTo = namespace.joinLeave ? maxListedSessions : 0;
+    const membership = { session: { ...held, user }, channel, info, tellUpTo };
+    session.memberships.set(channel, membership);
+    this.#holdings.enter(membership);
+  }
+
+  /** Its connection has ended. A client that is expected back soon stays for a moment: it neither leaves nor joins. */
+  leaveAll(session: Session): void {
+    for (const membership of session.memberships.values()) {
+      if (session.mayReturn) this.#holdings.leaveSoon(membership);
+      else this.#holdings.leave(membership);
+    }
+    session.memberships.clear();
+  }
+
+  leave(session: Session, channel: string): void {
+    const membership = session.memberships.get(channel);
+    if (!membership) return;
+    session.memberships.delete(channel);
+    this.#holdings.leave(membership);
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * What a client carries to come back with: who it is and which session it had, sealed. Nobody has to be asked to accept
+ * it. It is valid until some time after the token it began with has expired, and a resumed session hands out no more.
+ */
+import { Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { maxResumeTokenLength } from "../shared/protocol/limits.ts";
+import { Sealer } from "../shared/sealing.ts";
+import { maxResumeMs } from "../shared/sessions/store.ts";
+import { type Credentials, readClaims } from "./authentication.ts";
+
+/** After the JWT has expired: time to come back, and to get a new one. */
+const beyondExpiryMs = 15 * 60_000;
+/** A resumed session has at least so long to refresh. */
+const minStayMs = 60_000;
+
+const Content = Compile(
+  Type.Object({
+    sessionId: Type.String(),
+    claim: Type.Integer(),
+    claims: Type.Record(Type.String(), Type.Unknown()),
+    tokenId: Type.String(),
+    granted: Type.Array(Type.String()),
+    info: Type.Optional(Type.Unknown()),
+    until: Type.Integer(),
+  }),
+);
+
+/** What a session needs to go on elsewhere. */
+export interface Resumable {
+  sessionId: string;
+  claim: number;
+  credentials: Credentials;
+  grantedChannels: readonly string[];
+  info: unknown;
+}
+
+/** Unix ms: neither a resume token nor a grant outlives this. */
+export function resumableUntil(credentials: Credentials, now: number): number {
+  const { exp } = credentials.claims;
+  return Math.floor(Math.min(Number(exp) * 1000 + beyondExpiryMs, now + maxResumeMs));
+}
+
+export class ResumeTokens {
+  readonly #sealer: Sealer;
+
+  constructor(secrets: readonly [string, ...string[]]) {
+    this.#sealer = new Sealer("resume", secrets);
+  }
+
+  /** @returns null where it would be longer than a handshake may hold: such a session cannot resume. */
+  seal({ sessionId, claim, credentials, grantedChannels, info }: Resumable): string | null {
+    const { claims, tokenId } = credentials;
+    const until = resumableUntil(credentials, Date.now());
+    const token = this.#sealer.seal({ sessionId, claim, claims, tokenId, granted: grantedChannels, info, until });
+    return token.length <= maxResumeTokenLength ? token : null;
+  }
+
+  /** @returns undefined for what is not ours, or not valid any more. */
+  open(token: string): Resumable | undefined {
+    const content = this.#sealer.open(token);
+    if (!Content.Check(content) || content.until <= Date.now()) return undefined;
+    const { sessionId, claim, claims, tokenId, granted, info } = content;
+    const read = readClaims(claims, tokenId);
+    if (read.kind === "refused") return undefined;
+    const expiresAt = Math.max(read.credentials.expiresAt, Date.now() + minStayMs);
+    return { sessionId, claim, credentials: { ...read.credentials, expiresAt }, grantedChannels: granted, info };
+  }
+}

@@ -1,0 +1,85 @@
+/** What the private API, and other nodes, tell the sessions of a user. */
+import type { UserMessage } from "../shared/channels/broker.ts";
+import { TidegateError } from "../shared/errors.ts";
+import { maxChannelsPerConnection } from "../shared/protocol/limits.ts";
+import type { Subscribed } from "../shared/protocol/wire.ts";
+import { grantChannel } from "./channel-access.ts";
+import type { GatewayContext } from "./context.ts";
+import { eventFrame, userFrame } from "./frames.ts";
+import { endSubscription, revokeSubscription } from "./requests/unsubscribe.ts";
+import type { Session } from "./session.ts";
+import { Subscription } from "./subscription.ts";
+
+export function onUserMessage(user: string, message: UserMessage, context: GatewayContext): void {
+  const sessions = context.sessions.ofUser(user);
+  switch (message.kind) {
+    case "send": {
+      const frame = userFrame(message.event, message.data);
+      for (const session of sessions) session.outbox.send(frame);
+      return;
+    }
+    case "disconnect": {
+      const { reason, reconnect, sessionId } = message;
+      const concerned = sessions.filter((session) => sessionId === undefined || session.id === sessionId);
+      for (const session of concerned) session.end("disconnected", reason, { reconnect });
+      return;
+    }
+    case "replaced":
+      return endReplaced(sessions, message);
+    case "subscribe":
+      for (const session of sessions) void subscribeFor(session, message.channel, context);
+      return;
+    case "unsubscribe":
+      for (const session of sessions) {
+        session.withdraw(new Map([[message.channel, context.sessionStore.now()]]));
+        revokeSubscription(session, message.channel, "unsubscribed by the application", context);
+      }
+  }
+}
+
+/** The newest claim of a session wins. */
+export function endReplaced(sessions: readonly Session[], newest: { sessionId: string; claim: number }): void {
+  for (const session of sessions) {
+    const { sessionId, claim } = session.held;
+    if (sessionId !== newest.sessionId || claim >= newest.claim || claim === 0) continue;
+    session.end("replaced", "this session goes on elsewhere", { reconnect: false });
+  }
+}
+
+/** Subscriptions by grants that have been withdrawn meanwhile. */
+export function endWithdrawn(session: Session, context: GatewayContext): void {
+  for (const { channel, access } of session.subscriptions.values()) {
+    if (access?.by !== "grant" || !session.isWithdrawn(channel, access.at)) continue;
+    revokeSubscription(session, channel, "the grant was withdrawn", context);
+  }
+}
+
+/** Without effect where the session has the channel, or no room for it. */
+async function subscribeFor(session: Session, channel: string, context: GatewayContext): Promise<void> {
+  const { subscriptions } = session;
+  if (!session.welcomed || session.disposed || subscriptions.has(channel)) return;
+  if (subscriptions.size >= maxChannelsPerConnection) {
+    context.logger.warn(
+      { channel, sessionId: session.id },
+      "a session has too many channels to be subscribed to one more",
+    );
+    return;
+  }
+  const subscription = new Subscription(channel, session.outbox);
+  const access = grantChannel(session, { channel, at: context.sessionStore.now() }, context);
+  subscription.access = access;
+  subscriptions.set(channel, subscription);
+  try {
+    await context.channels.join(channel, subscription);
+    const position = await context.channels.position(channel);
+    if (subscription.ended) return context.channels.leave(channel, subscription);
+    context.presence.enter(session, subscription);
+    const notice: Subscribed = { channel, position, grant: access.sealed };
+    session.outbox.send(eventFrame("sync:subscribed", notice));
+    subscription.goLive(position);
+  } catch (error) {
+    if (subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
+    if (!(error instanceof TidegateError)) throw error;
+    context.logger.debug({ err: error, channel }, "a session could not be subscribed");
+  }
+}

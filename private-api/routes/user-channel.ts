@@ -1,0 +1,33 @@
+import type { FastifyInstance } from "fastify";
+import { Type } from "typebox";
+import { channelPattern } from "../../shared/protocol/grammar.ts";
+import type { PrivateApiContext } from "../context.ts";
+import { UserPath } from "./user-path.ts";
+
+const Body = Type.Object({ channel: Type.String({ pattern: channelPattern.source }) }, { additionalProperties: false });
+
+/**
+ * `POST /v1/users/{user}/subscribe` and `…/unsubscribe` → 202: concerns the sessions that are connected, on all nodes.
+ * Unsubscribing also withdraws the user's grants for the channel.
+ */
+export function addUserChannel(
+  app: FastifyInstance,
+  context: PrivateApiContext,
+  kind: "subscribe" | "unsubscribe",
+): void {
+  const summary = kind === "subscribe" ? "Subscribe a user to a channel" : "End a user's subscriptions to a channel";
+  app.post<{ Params: UserPath; Body: { channel: string } }>(
+    `/v1/users/:user/${kind}`,
+    {
+      preValidation: context.requireScope("users"),
+      schema: { summary, tags: ["users"], params: UserPath, body: Body },
+    },
+    async (request, reply) => {
+      const { user } = request.params;
+      const { channel } = request.body;
+      if (kind === "unsubscribe") await context.sessionStore.revoke(user, { kind: "grant", channel });
+      await context.broker.sendToUser(user, { kind, channel });
+      return reply.code(202).send({});
+    },
+  );
+}

@@ -1,0 +1,75 @@
+/**
+ * Seals what a client carries for us: nobody else can read or change it, and it says what it is for. AES-256-GCM, under a
+ * key of its own for each sealing, derived from a secret and a random salt: no number of sealings comes near the bound on
+ * random nonces under one key (NIST SP 800-38D, 8.3).
+ */
+import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
+import { parseJson } from "./json.ts";
+
+const version = 1;
+const saltBytes = 16;
+const tagBytes = 16;
+/** Tells which secret sealed it. */
+const secretIdBytes = 4;
+const headBytes = 1 + secretIdBytes + saltBytes;
+/** The key is used once: its nonce may be fixed. */
+const nonce = Buffer.alloc(12);
+
+interface Secret {
+  id: Buffer;
+  key: Buffer;
+}
+
+export class Sealer {
+  readonly #purpose: string;
+  readonly #secrets: readonly [Secret, ...Secret[]];
+
+  /**
+   * @param purpose what is sealed for one purpose does not open for another.
+   * @param secrets the first seals, any opens: to rotate, put a new one in front and take the old one away later.
+   */
+  constructor(purpose: string, secrets: readonly [string, ...string[]]) {
+    this.#purpose = purpose;
+    const [first, ...others] = secrets;
+    this.#secrets = [prepare(first), ...others.map(prepare)];
+  }
+
+  /** @returns base64url text. */
+  seal(content: object): string {
+    const [secret] = this.#secrets;
+    const salt = randomBytes(saltBytes);
+    const head = Buffer.concat([Buffer.of(version), secret.id, salt]);
+    const cipher = createCipheriv("aes-256-gcm", this.#keyOf(secret, salt), nonce).setAAD(head);
+    const sealed = Buffer.concat([cipher.update(JSON.stringify(content), "utf8"), cipher.final()]);
+    return Buffer.concat([head, cipher.getAuthTag(), sealed]).toString("base64url");
+  }
+
+  /** @returns the content, unchecked; undefined for anything that we did not seal for this purpose. */
+  open(text: string): unknown {
+    const bytes = Buffer.from(text, "base64url");
+    if (bytes.length < headBytes + tagBytes || bytes[0] !== version) return undefined;
+    const head = bytes.subarray(0, headBytes);
+    const id = head.subarray(1, 1 + secretIdBytes);
+    const secret = this.#secrets.find((candidate) => candidate.id.equals(id));
+    if (!secret) return undefined;
+    const decipher = createDecipheriv("aes-256-gcm", this.#keyOf(secret, head.subarray(1 + secretIdBytes)), nonce)
+      .setAAD(head)
+      .setAuthTag(bytes.subarray(headBytes, headBytes + tagBytes));
+    try {
+      const content = Buffer.concat([decipher.update(bytes.subarray(headBytes + tagBytes)), decipher.final()]);
+      return parseJson(content.toString("utf8"));
+    } catch {
+      // Changed on its way, or sealed for something else.
+      return undefined;
+    }
+  }
+
+  #keyOf({ key }: Secret, salt: Buffer): Buffer {
+    return createHmac("sha256", key).update(this.#purpose).update("\0").update(salt).digest();
+  }
+}
+
+function prepare(text: string): Secret {
+  const key = createHash("sha256").update(`tidegate sealing\0${text}`).digest();
+  return { id: createHash("sha256").update(key).digest().subarray(0, secretIdBytes), key };
+}

@@ -1,0 +1,58 @@
+-- Begins a session, takes it over, or announces it, unless that has been revoked.
+-- KEYS  1 sessions of the user (hash: session → 'claim holder connectedAt node')   2 the session, ended ('claim connectedAt')
+--       3 revocations of the user (hash: name → Unix ms)   4 what the holder has in this slot (set)
+-- ARGV  1 'begin', 'resume' or 'announce'   2 session   3 claim   4 holder   5 node   6 topic of the user   7 member of KEYS[4]
+-- Returns {outcome, claim, now, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; then the revocations.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local claim = tonumber(ARGV[3])
+
+local reply = { 'held', '', string.format('%.0f', now) }
+local revoked = redis.call('HGETALL', KEYS[3])
+for i = 1, #revoked, 2 do
+  local name = revoked[i]
+  local concerned = name == 'user' or name == 'session ' .. ARGV[2]
+  if concerned and ARGV[1] == 'begin' then
+    claim = math.max(claim, revoked[i + 1] + 1)
+  elseif concerned and tonumber(revoked[i + 1]) >= claim then
+    reply[1] = 'revoked'
+    return reply
+  end
+  reply[#reply + 1] = name
+  reply[#reply + 1] = revoked[i + 1]
+end
+
+local record = redis.call('HGET', KEYS[1], ARGV[2])
+local ended = not record and redis.call('GET', KEYS[2])
+local lastClaim, holder, connectedAt
+if record then
+  lastClaim, holder, connectedAt = string.match(record, '^(%d+) (%S+) (%d+)')
+elseif ended then
+  lastClaim, connectedAt = string.match(ended, '^(%d+) (%d+)')
+end
+lastClaim = tonumber(lastClaim or '0')
+
+if ARGV[1] == 'announce' then
+  if lastClaim > claim then
+    reply[1] = 'replaced'
+    return reply
+  end
+elseif ARGV[1] == 'resume' and lastClaim == 0 then
+  reply[1] = 'over'
+  return reply
+else
+  claim = math.max(now, claim, lastClaim + 1)
+end
+
+local claimText = string.format('%.0f', claim)
+reply[2] = claimText
+connectedAt = connectedAt or reply[3]
+redis.call('HSET', KEYS[1], ARGV[2], claimText .. ' ' .. ARGV[4] .. ' ' .. connectedAt .. ' ' .. ARGV[5])
+redis.call('SADD', KEYS[4], ARGV[7])
+if ended then
+  redis.call('DEL', KEYS[2])
+elseif record and lastClaim < claim then
+  redis.call('SPUBLISH', ARGV[6], '{"kind":"replaced","sessionId":"' .. ARGV[2] .. '","claim":' .. claimText .. '}')
+end
+return reply

@@ -1,0 +1,17 @@
+-- A session comes to a channel, or says again that it is there.
+-- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: user → sessions)
+--       3 what the holder has in this slot (set)
+-- ARGV  1 session   2 claim   3 holder   4 user   5 member (JSON: channel, user, info)   6 tell up to so many sessions
+--       7 topic of the channel   8 member of KEYS[3]
+-- Returns 1, or 0 where a newer claim of the session is there.
+
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+if entry and tonumber(string.match(entry, '^%d+')) > tonumber(ARGV[2]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[6] .. ' ' .. ARGV[5])
+redis.call('SADD', KEYS[3], ARGV[8])
+if not entry and redis.call('HINCRBY', KEYS[2], ARGV[4], 1) == 1 and redis.call('HLEN', KEYS[1]) <= tonumber(ARGV[6]) then
+  redis.call('SPUBLISH', ARGV[7], 'e sync:join\n' .. ARGV[5])
+end
+return 1

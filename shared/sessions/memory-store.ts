@@ -1,0 +1,158 @@
+import type { ChannelBroker } from "../channels/broker.ts";
+import type { PresenceAck } from "../protocol/wire.ts";
+import { type Member, membersByUser } from "./members.ts";
+import {
+  type ClaimOutcome,
+  type ClaimRequest,
+  graceMs,
+  everyChannel,
+  type HeldSession,
+  maxResumeMs,
+  maxWithdrawals,
+  type Membership,
+  type Revocation,
+  type SessionRecord,
+  type SessionStore,
+} from "./store.ts";
+
+interface StoredSession extends SessionRecord {
+  user: string;
+  claim: number;
+  holder: string;
+  /** Unix ms; undefined while it lives. */
+  endedAt: number | undefined;
+}
+
+interface Revoked {
+  /** Unix ms; 0: not. */
+  user: number;
+  sessions: Map<string, number>;
+  grants: Map<string, number>;
+  until: number;
+}
+
+type Entry = Member & { claim: number; tellUpTo: number };
+
+const tidyIntervalMs = 10_000;
+
+/** Sessions and members of a single process: its lease does not run out. */
+export class MemorySessionStore implements SessionStore {
+  readonly #broker: ChannelBroker;
+  readonly #sessions = new Map<string, StoredSession>();
+  readonly #revoked = new Map<string, Revoked>();
+  /** Channel → session → member. */
+  readonly #present = new Map<string, Map<string, Entry>>();
+  #tidier: NodeJS.Timeout | undefined;
+
+  /** @param broker carries joins, leaves and replacements to those who follow. */
+  constructor(broker: ChannelBroker) {
+    this.#broker = broker;
+  }
+
+  async start(): Promise<void> {
+    this.#tidier = setInterval(() => this.#tidy(), tidyIntervalMs).unref();
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#tidier);
+  }
+
+  now(): number {
+    return Date.now();
+  }
+
+  async claim({ mode, sessionId, user, claim, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
+    const now = Date.now();
+    const revoked = this.#revoked.get(user);
+    const revokedAt = Math.max(revoked?.user ?? 0, revoked?.sessions.get(sessionId) ?? 0);
+    if (mode !== "begin" && revokedAt >= claim) return { kind: "revoked" };
+    const stored = this.#sessions.get(sessionId);
+    const known =
+      stored?.user === user && (stored.endedAt === undefined || stored.endedAt + graceMs > now) ? stored : undefined;
+    if (mode === "resume" && !known) return { kind: "over" };
+    if (mode === "announce" && known && known.claim > claim) return { kind: "replaced" };
+    const held = mode === "announce" ? claim : Math.max(now, claim, (known?.claim ?? 0) + 1, revokedAt + 1);
+    const connectedAt = known?.connectedAt ?? now;
+    this.#sessions.set(sessionId, { sessionId, user, node, connectedAt, claim: held, holder, endedAt: undefined });
+    if (known && known.endedAt === undefined && known.claim < held) {
+      await this.#broker.sendToUser(user, { kind: "replaced", sessionId, claim: held });
+    }
+    const withdrawn = new Map(revoked?.grants);
+    if (revoked?.user) withdrawn.set(everyChannel, Math.max(revoked.user, withdrawn.get(everyChannel) ?? 0));
+    return { kind: "held", claim: held, withdrawn };
+  }
+
+  async end({ sessionId, claim }: HeldSession): Promise<void> {
+    const stored = this.#sessions.get(sessionId);
+    if (stored?.claim === claim) stored.endedAt = Date.now();
+  }
+
+  async enter({ session, channel, info, tellUpTo }: Membership): Promise<void> {
+    const { sessionId, user, claim } = session;
+    const entries = this.#present.get(channel) ?? new Map<string, Entry>();
+    this.#present.set(channel, entries);
+    const before = entries.get(sessionId);
+    if (before && before.claim > claim) return;
+    const first = !before && ![...entries.values()].some((entry) => entry.user === user);
+    const member = { channel, user, info };
+    entries.set(sessionId, { ...member, claim, tellUpTo });
+    if (first && entries.size <= tellUpTo) await this.#tell("sync:join", member);
+  }
+
+  async leave({ session, channel }: Membership): Promise<void> {
+    const entries = this.#present.get(channel);
+    const entry = entries?.get(session.sessionId);
+    if (!entries || entry?.claim !== session.claim) return;
+    const told = entries.size <= entry.tellUpTo;
+    entries.delete(session.sessionId);
+    if (entries.size === 0) this.#present.delete(channel);
+    const { user, info } = entry;
+    const last = ![...entries.values()].some((other) => other.user === user);
+    if (last && told) await this.#tell("sync:leave", { channel, user, info });
+  }
+
+  async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
+    const entries = [...(this.#present.get(channel)?.values() ?? [])];
+    if (entries.length > listUpTo) return { count: new Set(entries.map(({ user }) => user)).size };
+    return { members: membersByUser(entries) };
+  }
+
+  async sessionsOf(user: string): Promise<SessionRecord[]> {
+    return [...this.#sessions.values()]
+      .filter((session) => session.user === user && session.endedAt === undefined)
+      .map(({ sessionId, node, connectedAt }) => ({ sessionId, node, connectedAt }));
+  }
+
+  async revoke(user: string, revocation: Revocation): Promise<void> {
+    const now = Date.now();
+    const revoked = this.#revoked.get(user) ?? { user: 0, sessions: new Map(), grants: new Map(), until: 0 };
+    this.#revoked.set(user, { ...revoked, until: now + maxResumeMs });
+    if (revocation.kind === "session") revoked.sessions.set(revocation.sessionId, now);
+    else if (revocation.kind === "grant") {
+      const isFull = revoked.grants.size >= maxWithdrawals;
+      revoked.grants.set(isFull ? everyChannel : revocation.channel, now);
+    } else this.#revoked.set(user, { ...revoked, user: now, until: now + maxResumeMs });
+  }
+
+  async renewLease(): Promise<boolean> {
+    return true;
+  }
+
+  async abandon(): Promise<void> {}
+
+  async sweep(): Promise<number> {
+    return 0;
+  }
+
+  async #tell(event: string, member: Member): Promise<void> {
+    await this.#broker.publishEphemeral({ channel: member.channel, event, data: JSON.stringify(member) });
+  }
+
+  #tidy(): void {
+    const now = Date.now();
+    for (const [id, { endedAt }] of this.#sessions) {
+      if (endedAt !== undefined && endedAt + graceMs <= now) this.#sessions.delete(id);
+    }
+    for (const [user, { until }] of this.#revoked) if (until <= now) this.#revoked.delete(user);
+  }
+}

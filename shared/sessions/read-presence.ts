@@ -1,0 +1,15 @@
+import { TidegateError } from "../errors.ts";
+import { namespaceOf } from "../protocol/grammar.ts";
+import { maxListedSessions } from "../protocol/limits.ts";
+import type { PresenceAck } from "../protocol/wire.ts";
+import type { Rules } from "../rules/rules.ts";
+import type { SessionStore } from "./store.ts";
+
+/** Who is in a channel, as clients and services ask for it. @throws TidegateError where its namespace shows nobody. */
+export async function readPresence(store: SessionStore, channel: string, rules: Rules): Promise<PresenceAck> {
+  if (!rules.namespace(channel).presence) {
+    const namespace = namespaceOf(channel);
+    throw new TidegateError("invalid_request", `presence is off: set namespaces.${namespace}.presence in the rules`);
+  }
+  return store.presence(channel, maxListedSessions);
+}

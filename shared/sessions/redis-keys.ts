@@ -1,0 +1,44 @@
+/** Names of the session store's keys in Redis. Everything of a user, and everything of a channel, shares its hash tag. */
+import { slotTag, slotTagOf } from "../channels/redis-keys.ts";
+
+/** Holders and their leases, in one place. */
+export const leaseKeys = {
+  leases: "tidegate:{nodes}:leases",
+  toSweep: "tidegate:{nodes}:to-sweep",
+  passes: "tidegate:{nodes}:passes",
+} as const;
+
+export function userKeys(user: string): { sessions: string; revoked: string } {
+  const slot = slotTagOf(user);
+  return { sessions: `${slot}:sessions:${user}`, revoked: `${slot}:revoked:${user}` };
+}
+
+export function endedKey(user: string, sessionId: string): string {
+  return `${slotTagOf(user)}:ended:${sessionId}:${user}`;
+}
+
+export function presenceKeys(channel: string): { sessions: string; users: string } {
+  const slot = slotTagOf(channel);
+  return { sessions: `${slot}:presence:${channel}`, users: `${slot}:present:${channel}` };
+}
+
+/** What a holder has in one slot. */
+export function holdingsKey(slot: number, holder: string): string {
+  return `${slotTag(slot)}:held:${holder}`;
+}
+
+/** A member of {@link holdingsKey}. */
+export type Holding =
+  { kind: "session"; sessionId: string; user: string } | { kind: "membership"; sessionId: string; channel: string };
+
+export function formatHolding(holding: Holding): string {
+  return holding.kind === "session"
+    ? `session ${holding.sessionId} ${holding.user}`
+    : `membership ${holding.sessionId} ${holding.channel}`;
+}
+
+export function parseHolding(text: string): Holding | undefined {
+  const [, kind, sessionId, name] = /^(session|membership) (\S+) (.+)$/s.exec(text) ?? [];
+  if (sessionId === undefined || name === undefined) return undefined;
+  return kind === "session" ? { kind, sessionId, user: name } : { kind: "membership", sessionId, channel: name };
+}

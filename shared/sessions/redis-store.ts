@@ -1,0 +1,304 @@
+import { topicName } from "../channels/redis-keys.ts";
+import { cellOf, slotCount, slotOf } from "../channels/slots.ts";
+import { orBrokerUnavailable } from "../errors.ts";
+import { parseJson } from "../json.ts";
+import type { PresenceAck } from "../protocol/wire.ts";
+import type { RedisClient } from "../redis/connect.ts";
+import type { RedisConnections } from "../redis/connections.ts";
+import { defineScript, type Script } from "../redis/scripts.ts";
+import { type Member, membersByUser } from "./members.ts";
+import {
+  endedKey,
+  formatHolding,
+  type Holding,
+  holdingsKey,
+  leaseKeys,
+  parseHolding,
+  presenceKeys,
+  userKeys,
+} from "./redis-keys.ts";
+import {
+  type ClaimOutcome,
+  type ClaimRequest,
+  everyChannel,
+  graceMs,
+  type HeldSession,
+  leaseMs,
+  maxResumeMs,
+  maxWithdrawals,
+  type Membership,
+  type Revocation,
+  type SessionRecord,
+  type SessionStore,
+} from "./store.ts";
+
+/** Two passes, this far apart: what a paused process had under way may still arrive after the first. */
+const sweepAgainMs = 30_000;
+/** Holders in one go. */
+const sweepHolders = 20;
+/** Holdings that are removed in one pipeline. */
+const sweepBatch = 500;
+/** For so long the list of holders with a lease is used again. */
+const holdersMaxAgeMs = 1_000;
+
+interface Scripts {
+  tidegateClaimSession: Script<[outcome: ClaimOutcome["kind"], claim: string, now: string, ...revocations: string[]]>;
+  tidegateEndSession: Script<0 | 1>;
+  tidegateEnterChannel: Script<0 | 1>;
+  tidegateLeaveChannel: Script<0 | 1>;
+  tidegateReadPresence: Script<[users: number, ...entries: string[]]>;
+  tidegateRenewLease: Script<[known: 0 | 1, now: string]>;
+  tidegateTakeExpired: Script<string[]>;
+}
+type Commands = RedisClient & Scripts;
+
+/** Sessions and members of a fleet. */
+export class RedisSessionStore implements SessionStore {
+  readonly #cells: readonly Commands[];
+  /** Redis's clock less ours. */
+  #clockOffsetMs = 0;
+  #holders: { read: Promise<Set<string>>; until: number } | undefined;
+
+  /** @param cells by their number; the caller starts and stops them. */
+  constructor(cells: readonly RedisConnections[]) {
+    this.#cells = cells.map(({ commands }) => withScripts(commands));
+  }
+
+  async start(): Promise<void> {}
+  async stop(): Promise<void> {}
+
+  now(): number {
+    return Date.now() + this.#clockOffsetMs;
+  }
+
+  async claim({ mode, sessionId, user, claim, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
+    const { sessions, revoked } = userKeys(user);
+    const [kind, held, now, ...revocations] = await orBrokerUnavailable(
+      this.#cell(user).tidegateClaimSession(
+        sessions,
+        endedKey(user, sessionId),
+        revoked,
+        holdingsKey(slotOf(user), holder),
+        mode,
+        sessionId,
+        claim,
+        holder,
+        node,
+        topicName({ kind: "user", name: user }),
+        formatHolding({ kind: "session", sessionId, user }),
+      ),
+    );
+    this.#hear(now);
+    return kind === "held" ? { kind, claim: Number(held), withdrawn: withdrawals(revocations) } : { kind };
+  }
+
+  async end({ sessionId, user, claim }: HeldSession, holder: string): Promise<void> {
+    await this.#end({ kind: "session", sessionId, user }, String(claim), holder);
+  }
+
+  async enter({ session, channel, holder, info, tellUpTo }: Membership): Promise<void> {
+    const { sessionId, user, claim } = session;
+    const keys = presenceKeys(channel);
+    await orBrokerUnavailable(
+      this.#cell(channel).tidegateEnterChannel(
+        keys.sessions,
+        keys.users,
+        holdingsKey(slotOf(channel), holder),
+        sessionId,
+        claim,
+        holder,
+        user,
+        JSON.stringify({ channel, user, info } satisfies Member),
+        tellUpTo,
+        topicName({ kind: "channel", name: channel }),
+        formatHolding({ kind: "membership", sessionId, channel }),
+      ),
+    );
+  }
+
+  async leave({ session, channel, holder }: Membership): Promise<void> {
+    await this.#leave({ kind: "membership", sessionId: session.sessionId, channel }, String(session.claim), holder);
+  }
+
+  async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
+    const { sessions, users } = presenceKeys(channel);
+    const [[count, ...entries], holders] = await Promise.all([
+      orBrokerUnavailable(this.#cell(channel).tidegateReadPresence(sessions, users, listUpTo)),
+      this.#currentHolders(),
+    ]);
+    if (count > 0 && entries.length === 0) return { count };
+    return { members: membersByUser(entries.flatMap((entry) => parseEntry(entry, holders))) };
+  }
+
+  async sessionsOf(user: string): Promise<SessionRecord[]> {
+    const [records, holders] = await Promise.all([
+      orBrokerUnavailable(this.#cell(user).hgetall(userKeys(user).sessions)),
+      this.#currentHolders(),
+    ]);
+    return Object.entries(records).flatMap(([sessionId, record]) => {
+      const [, holder = "", connectedAt, node] = /^\d+ (\S+) (\d+) (.+)$/s.exec(record) ?? [];
+      if (node === undefined || !holders.has(holder)) return [];
+      return [{ sessionId, node, connectedAt: Number(connectedAt) }];
+    });
+  }
+
+  async revoke(user: string, revocation: Revocation): Promise<void> {
+    const cell = this.#cell(user);
+    const { revoked } = userKeys(user);
+    const [seconds, microseconds] = await orBrokerUnavailable(cell.time());
+    const now = Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
+    const isFull = revocation.kind === "grant" && (await orBrokerUnavailable(cell.hlen(revoked))) >= maxWithdrawals;
+    await orBrokerUnavailable(cell.hset(revoked, isFull ? `grant ${everyChannel}` : revocationName(revocation), now));
+    await orBrokerUnavailable(cell.pexpire(revoked, maxResumeMs));
+  }
+
+  async renewLease(holder: string, { fresh }: { fresh: boolean }): Promise<boolean> {
+    const [known, now] = await orBrokerUnavailable(
+      this.#leases.tidegateRenewLease(leaseKeys.leases, holder, leaseMs, fresh ? 1 : 0),
+    );
+    this.#hear(now);
+    return known === 1;
+  }
+
+  async abandon(holder: string): Promise<void> {
+    await orBrokerUnavailable(this.#leases.zadd(leaseKeys.toSweep, 0, holder));
+    await orBrokerUnavailable(this.#leases.zrem(leaseKeys.leases, holder));
+  }
+
+  async sweep(): Promise<number> {
+    const { leases, toSweep, passes } = leaseKeys;
+    const holders = await orBrokerUnavailable(
+      this.#leases.tidegateTakeExpired(leases, toSweep, sweepAgainMs, sweepHolders),
+    );
+    for (const holder of holders) {
+      for (let slot = 0; slot < slotCount; slot++) await this.#sweepSlot(slot, holder);
+      const pass = await orBrokerUnavailable(this.#leases.hincrby(passes, holder, 1));
+      if (pass < 2) continue;
+      await orBrokerUnavailable(this.#leases.zrem(toSweep, holder));
+      await orBrokerUnavailable(this.#leases.hdel(passes, holder));
+    }
+    return holders.length;
+  }
+
+  async #sweepSlot(slot: number, holder: string): Promise<void> {
+    const key = holdingsKey(slot, holder);
+    const cell = this.#cellOfSlot(slot);
+    const holdings = await orBrokerUnavailable(cell.smembers(key));
+    for (let at = 0; at < holdings.length; at += sweepBatch) {
+      await Promise.all(
+        holdings.slice(at, at + sweepBatch).map(async (text) => {
+          const holding = parseHolding(text);
+          if (holding?.kind === "session") await this.#end(holding, "", holder);
+          else if (holding) await this.#leave(holding, "", holder);
+          else await orBrokerUnavailable(cell.srem(key, text));
+        }),
+      );
+    }
+  }
+
+  async #end(holding: Holding & { kind: "session" }, claim: string, holder: string): Promise<void> {
+    const { sessionId, user } = holding;
+    await orBrokerUnavailable(
+      this.#cell(user).tidegateEndSession(
+        userKeys(user).sessions,
+        endedKey(user, sessionId),
+        holdingsKey(slotOf(user), holder),
+        sessionId,
+        claim,
+        holder,
+        graceMs,
+        formatHolding(holding),
+      ),
+    );
+  }
+
+  async #leave(holding: Holding & { kind: "membership" }, claim: string, holder: string): Promise<void> {
+    const { sessionId, channel } = holding;
+    const { sessions, users } = presenceKeys(channel);
+    await orBrokerUnavailable(
+      this.#cell(channel).tidegateLeaveChannel(
+        sessions,
+        users,
+        holdingsKey(slotOf(channel), holder),
+        sessionId,
+        claim,
+        holder,
+        topicName({ kind: "channel", name: channel }),
+        formatHolding(holding),
+      ),
+    );
+  }
+
+  /** What others left in the store is not shown before it is swept. */
+  async #currentHolders(): Promise<Set<string>> {
+    const now = performance.now();
+    if (!this.#holders || this.#holders.until < now) {
+      const read = orBrokerUnavailable(this.#leases.zrange(leaseKeys.leases, "0", "-1")).then(
+        (names) => new Set(names),
+      );
+      this.#holders = { read, until: now + holdersMaxAgeMs };
+      read.catch(() => (this.#holders = undefined));
+    }
+    return this.#holders.read;
+  }
+
+  #hear(redisNow: string): void {
+    this.#clockOffsetMs = Number(redisNow) - Date.now();
+  }
+
+  get #leases(): Commands {
+    return this.#cellOfSlot(0);
+  }
+
+  #cell(name: string): Commands {
+    return this.#cellOfSlot(slotOf(name));
+  }
+
+  #cellOfSlot(slot: number): Commands {
+    const cell = this.#cells[cellOf(slot)];
+    if (!cell) throw new Error(`no cell owns slot ${slot}`);
+    return cell;
+  }
+}
+
+function withScripts(client: RedisClient): Commands {
+  const define = (name: keyof Scripts, file: string, numberOfKeys: number): void => {
+    defineScript(client, name, new URL(file, import.meta.url), numberOfKeys);
+  };
+  define("tidegateClaimSession", "claim-session.lua", 4);
+  define("tidegateEndSession", "end-session.lua", 3);
+  define("tidegateEnterChannel", "enter-channel.lua", 3);
+  define("tidegateLeaveChannel", "leave-channel.lua", 3);
+  define("tidegateReadPresence", "read-presence.lua", 2);
+  define("tidegateRenewLease", "renew-lease.lua", 1);
+  define("tidegateTakeExpired", "take-expired.lua", 2);
+  return client as Commands;
+}
+
+function revocationName(revocation: Revocation): string {
+  switch (revocation.kind) {
+    case "user":
+      return "user";
+    case "session":
+      return `session ${revocation.sessionId}`;
+    case "grant":
+      return `grant ${revocation.channel}`;
+  }
+}
+
+/** @param revocations name and time in turn. */
+function withdrawals(revocations: readonly string[]): Map<string, number> {
+  const withdrawn = new Map<string, number>();
+  for (let at = 0; at < revocations.length; at += 2) {
+    const [name = "", time] = revocations.slice(at, at + 2);
+    if (name.startsWith("grant ")) withdrawn.set(name.slice("grant ".length), Number(time));
+    // Whoever came back since still holds grants from before.
+    else if (name === "user") withdrawn.set(everyChannel, Math.max(Number(time), withdrawn.get(everyChannel) ?? 0));
+  }
+  return withdrawn;
+}
+
+function parseEntry(entry: string, holders: ReadonlySet<string>): Member[] {
+  const [, holder = "", member = ""] = /^\d+ (\S+) \d+ (.+)$/s.exec(entry) ?? [];
+  return holders.has(holder) ? [parseJson(member) as Member] : [];
+}

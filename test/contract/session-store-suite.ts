@@ -1,0 +1,170 @@
+/** What every implementation of SessionStore does. */
+import { randomUUID } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { BrokerListener, ChannelBroker, Ephemeral, UserMessage } from "../../shared/channels/broker.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/store.ts";
+import { eventually } from "../support/eventually.ts";
+
+/** Two views of one store, as of two nodes, and a broker that carries what the store tells. */
+export interface StoresUnderTest extends Service {
+  stores: readonly [SessionStore, SessionStore];
+  broker: ChannelBroker;
+}
+
+const silent: BrokerListener = {
+  onPublication: () => undefined,
+  onEphemeral: () => undefined,
+  onUserMessage: () => undefined,
+  onInterrupted: () => undefined,
+  onRestored: () => undefined,
+};
+
+export function sessionStoreSuite(name: string, open: () => StoresUnderTest): void {
+  describe(`the session store in ${name}`, () => {
+    let opened: StoresUnderTest;
+    let here: SessionStore;
+    let there: SessionStore;
+    let user: string;
+    let channel: string;
+    const userMessages: UserMessage[] = [];
+    const told: Ephemeral[] = [];
+
+    beforeEach(async () => {
+      opened = open();
+      await opened.start();
+      [here, there] = opened.stores;
+      user = `user ${randomUUID()}`;
+      channel = `board:${randomUUID()}`;
+      userMessages.length = 0;
+      told.length = 0;
+      opened.broker.listen({
+        ...silent,
+        onEphemeral: (_channel, ephemeral) => told.push(ephemeral),
+        onUserMessage: (_user, message) => userMessages.push(message),
+      });
+      await opened.broker.follow({ kind: "user", name: user });
+      await opened.broker.follow({ kind: "channel", name: channel });
+      for (const store of opened.stores) await store.renewLease("holder-a", { fresh: true });
+      await here.renewLease("holder-b", { fresh: true });
+    });
+    afterEach(async () => {
+      await opened.stop();
+    });
+
+    async function begin(holder = "holder-a", sessionId: string = randomUUID()): Promise<HeldSession> {
+      const outcome = await here.claim({ mode: "begin", sessionId, user, claim: 0, holder, node: "one" });
+      return { sessionId, user, claim: claimOf(outcome) };
+    }
+    async function resume(session: HeldSession, holder = "holder-b"): Promise<ClaimOutcome> {
+      return there.claim({ ...session, mode: "resume", holder, node: "two" });
+    }
+    function claimOf(outcome: ClaimOutcome): number {
+      if (outcome.kind !== "held") throw new Error(outcome.kind);
+      return outcome.claim;
+    }
+    function membership(session: HeldSession, more: Partial<Membership> = {}): Membership {
+      return { session, channel, holder: "holder-a", tellUpTo: 100, ...more };
+    }
+
+    test("RES-1: a session that is resumed elsewhere has a newer claim, and the one before is told that it is replaced", async () => {
+      const session = await begin();
+      const [before] = await there.sessionsOf(user);
+      expect(before).toMatchObject({ sessionId: session.sessionId, node: "one" });
+      const claim = claimOf(await resume(session));
+      expect(claim).toBeGreaterThan(session.claim);
+      await eventually(() => userMessages.length > 0);
+      expect(userMessages).toEqual([{ kind: "replaced", sessionId: session.sessionId, claim }]);
+      // What the older claim says is without effect, and the stay goes on.
+      await here.end(session, "holder-a");
+      expect(await here.sessionsOf(user)).toEqual([{ ...before, node: "two" }]);
+      const again = await here.claim({ ...session, mode: "announce", holder: "holder-a", node: "one" });
+      expect(again.kind).toBe("replaced");
+    });
+
+    test("RES-1: an older token of the same session still resumes it: the newest claim is in force", async () => {
+      const session = await begin();
+      const second = claimOf(await resume(session));
+      const third = claimOf(await resume(session, "holder-a"));
+      expect(third).toBeGreaterThan(second);
+    });
+
+    test("RES-2: a session that ended within the grace time is resumed; one that never was is over", async () => {
+      const session = await begin();
+      await here.end(session, "holder-a");
+      expect(await here.sessionsOf(user)).toEqual([]);
+      expect((await resume(session)).kind).toBe("held");
+      expect(userMessages).toEqual([]);
+      expect((await resume({ ...session, sessionId: randomUUID() })).kind).toBe("over");
+    });
+
+    test("RES-5: what is revoked does not resume: all of a user, or one session", async () => {
+      const [one, two] = [await begin(), await begin()];
+      await there.revoke(user, { kind: "session", sessionId: one.sessionId });
+      expect((await resume(one)).kind).toBe("revoked");
+      expect((await resume(two)).kind).toBe("held");
+      await there.revoke(user, { kind: "user" });
+      expect((await resume(two)).kind).toBe("revoked");
+      const announced = await here.claim({ ...two, mode: "announce", holder: "holder-a", node: "one" });
+      expect(announced.kind).toBe("revoked");
+    });
+
+    test("RES-5: a session that begins after the revocation is not touched by it", async () => {
+      await there.revoke(user, { kind: "user" });
+      const session = await begin();
+      const outcome = await resume(session);
+      expect(outcome.kind).toBe("held");
+    });
+
+    test("GRANT-2: withdrawn grants come with the claim, dated", async () => {
+      const session = await begin();
+      await there.revoke(user, { kind: "grant", channel });
+      const outcome = await resume(session);
+      const withdrawn = outcome.kind === "held" ? outcome.withdrawn : new Map<string, number>();
+      expect([...withdrawn.keys()]).toEqual([channel]);
+      expect(withdrawn.get(channel)).toBeGreaterThanOrEqual(session.claim);
+    });
+
+    test("PRES-1: a user is listed once, with all sessions; the first join and the last leave are told", async () => {
+      const [one, two] = [await begin(), await begin("holder-b")];
+      await here.enter(membership(one, { info: { name: "Ada" } }));
+      await there.enter(membership(two, { holder: "holder-b", info: { name: "Ada" } }));
+      await here.enter(membership(one, { info: { name: "Ada" } }));
+      const members = [{ user, connections: 2, info: { name: "Ada" } }];
+      expect(await here.presence(channel, 100)).toEqual({ members });
+      await here.leave(membership(one));
+      await here.leave(membership(one));
+      expect(await there.presence(channel, 100)).toEqual({ members: [{ ...members[0], connections: 1 }] });
+      await there.leave(membership(two, { holder: "holder-b" }));
+      expect(await here.presence(channel, 100)).toEqual({ members: [] });
+      await eventually(() => told.length === 2);
+      const data = { channel, user, info: { name: "Ada" } };
+      expect(told.map((item) => [item.event, JSON.parse(item.data)])).toEqual([
+        ["sync:join", data],
+        ["sync:leave", data],
+      ]);
+    });
+
+    test("PRES-2: a session that moved is counted once: what the older claim says is without effect", async () => {
+      const session = await begin();
+      await here.enter(membership(session));
+      const moved = { ...session, claim: claimOf(await resume(session)) };
+      await there.enter(membership(moved, { holder: "holder-b" }));
+      await here.enter(membership(session));
+      await here.leave(membership(session));
+      expect(await here.presence(channel, 100)).toEqual({ members: [{ user, connections: 1 }] });
+      expect(told.map((item) => item.event)).toEqual(["sync:join"]);
+    });
+
+    test("PRES-3: a channel with more sessions than are listed tells how many users there are, and no joins", async () => {
+      for (let i = 0; i < 3; i++) {
+        const sessionId = randomUUID();
+        await here.enter(membership({ sessionId, user: `${user} ${i % 2}`, claim: 1 }, { tellUpTo: 1 }));
+      }
+      expect(await here.presence(channel, 2)).toEqual({ count: 2 });
+      const list = await here.presence(channel, 3);
+      expect("members" in list && list.members).toHaveLength(2);
+      await eventually(() => told.length === 1);
+    });
+  });
+}

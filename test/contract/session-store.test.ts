@@ -1,0 +1,83 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ChannelBroker } from "../../shared/channels/broker.ts";
+import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
+import { RedisBroker } from "../../shared/channels/redis-broker.ts";
+import { Lifecycle } from "../../shared/lifecycle.ts";
+import type { RedisTarget } from "../../shared/redis/connect.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { MemorySessionStore } from "../../shared/sessions/memory-store.ts";
+import { RedisSessionStore } from "../../shared/sessions/redis-store.ts";
+import { leaseMs, type SessionStore } from "../../shared/sessions/store.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietLogger } from "../support/logger.ts";
+import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
+import { sessionStoreSuite, type StoresUnderTest } from "./session-store-suite.ts";
+
+let redis: RedisServer;
+let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+beforeAll(async () => {
+  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+}, 60_000);
+afterAll(async () => {
+  await Promise.all([redis.stop(), cluster.stop()]);
+});
+
+function together(broker: ChannelBroker, stores: StoresUnderTest["stores"], all: Lifecycle): StoresUnderTest {
+  all.add("broker", broker);
+  for (const store of new Set<SessionStore>(stores)) all.add("store", store);
+  return { broker, stores, start: () => all.start(), stop: () => all.stop() };
+}
+
+function inMemory(): StoresUnderTest {
+  const broker = new MemoryBroker();
+  const store = new MemorySessionStore(broker);
+  return together(broker, [store, store], new Lifecycle(quietLogger));
+}
+
+function onRedis(target: RedisTarget): StoresUnderTest {
+  const all = new Lifecycle(quietLogger);
+  const [one, two] = [1, 2].map(() => new RedisConnections({ target, logger: quietLogger }));
+  if (!one || !two) throw new Error("two connections");
+  all.add("one", one);
+  all.add("two", two);
+  const broker = new RedisBroker({ cells: [one], logger: quietLogger });
+  return together(broker, [new RedisSessionStore([one]), new RedisSessionStore([two])], all);
+}
+
+sessionStoreSuite("memory", inMemory);
+sessionStoreSuite("Redis", () => onRedis({ kind: "standalone", url: redis.url }));
+sessionStoreSuite("a Redis Cluster", () => onRedis(cluster.target));
+
+test("PRES-4: what a holder whose lease has run out left is removed by one sweeper, and its sessions have ended", async () => {
+  const ofItsOwn = await startRedis();
+  const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
+  await opened.start();
+  const [dead, alive] = opened.stores;
+  await dead.renewLease("dead", { fresh: true });
+  await alive.renewLease("alive", { fresh: true });
+  const channel = "board:swept";
+  const users = Array.from({ length: 300 }, (_, i) => `swept ${i}`);
+  for (const [i, user] of users.entries()) {
+    const request = { sessionId: `session-${i}`, user, claim: 0, node: "dead" };
+    const outcome = await dead.claim({ ...request, mode: "begin", holder: "dead" });
+    const claim = outcome.kind === "held" ? outcome.claim : 0;
+    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", tellUpTo: 0 });
+  }
+  expect(await alive.presence(channel, 100)).toEqual({ count: 300 });
+  const swept = { dead: 0, alive: 0 };
+  await eventually(async () => {
+    await alive.renewLease("alive", { fresh: false });
+    const [one, two] = await Promise.all([dead.sweep(), alive.sweep()]);
+    swept.dead += one;
+    swept.alive += two;
+    return swept.dead + swept.alive > 0;
+  }, leaseMs + 5_000);
+  expect(swept.dead + swept.alive).toBe(1);
+  expect(await alive.presence(channel, 100)).toEqual({ members: [] });
+  expect(await alive.sessionsOf("swept 7")).toEqual([]);
+  expect(await dead.renewLease("dead", { fresh: false })).toBe(false);
+  const back = { sessionId: "session-7", user: "swept 7", claim: 1, holder: "alive", node: "alive" };
+  expect((await alive.claim({ ...back, mode: "resume" })).kind).toBe("held");
+  await opened.stop();
+  await ofItsOwn.stop();
+}, 40_000);
