@@ -5,7 +5,8 @@ import { RedisBroker } from "../../shared/channels/redis-broker.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietLogger } from "../support/logger.ts";
-import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
+import { startRedisCluster } from "../support/redis-cluster.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
 import { brokerSuite } from "./broker-suite.ts";
 
 let redis: RedisServer;

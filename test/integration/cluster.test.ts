@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
-import { startRedisCluster } from "../support/redis.ts";
+import { startRedisCluster } from "../support/redis-cluster.ts";
 import { closeClients, connectClient } from "../support/stock-client.ts";
 
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;

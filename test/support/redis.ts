@@ -2,7 +2,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { freePort, type Spawned, spawnProcess } from "./processes.ts";
 
 export interface RedisServer {
@@ -11,29 +10,46 @@ export interface RedisServer {
   /** SIGKILL; data in the append-only file, if it has one, stays. */
   kill(): Promise<void>;
   /** On the same port and folder. */
-  restart(): Promise<void>;
+  restart(options?: RestartOptions): Promise<void>;
   /** SIGSTOP and SIGCONT, for a server that hangs. */
   signal(signal: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
-export async function startRedis(options: { appendOnly?: boolean; cluster?: boolean } = {}): Promise<RedisServer> {
+interface RestartOptions {
+  /** Port of the primary it copies from; absent: it is one itself. */
+  replicaOf?: number;
+  /** Without what its append-only file holds. */
+  empty?: boolean;
+}
+
+export async function startRedis(
+  options: { appendOnly?: boolean; cluster?: boolean; replicaOf?: number } = {},
+): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), "tidegate-redis-"));
   const port = await freePort();
-  const args = ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""];
-  args.push("--appendonly", options.appendOnly ? "yes" : "no");
-  if (options.cluster) args.push("--cluster-enabled", "yes", "--cluster-node-timeout", "2000");
+  const fixed = ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""];
+  fixed.push("--appendonly", options.appendOnly ? "yes" : "no");
+  // Without it a replica copies at most five seconds after it is told to.
+  fixed.push("--repl-diskless-sync-delay", "0");
+  if (options.cluster) {
+    const busPort = await freePort();
+    fixed.push("--cluster-enabled", "yes", "--cluster-port", String(busPort), "--cluster-node-timeout", "2000");
+    fixed.push("--cluster-replica-validity-factor", "0");
+  }
   let server: Spawned;
 
-  async function start(): Promise<void> {
-    server = spawnProcess("redis-server", args);
+  async function start({ replicaOf, empty = false }: RestartOptions = {}): Promise<void> {
+    if (empty) await rm(join(folder, "appendonlydir"), { recursive: true, force: true });
+    const role = replicaOf === undefined ? [] : ["--replicaof", `127.0.0.1 ${replicaOf}`];
+    server = spawnProcess("redis-server", [...fixed, ...role]);
     await server.printed("Ready to accept connections");
   }
   async function kill(): Promise<void> {
     server.kill("SIGKILL");
     await server.exited;
   }
-  await start();
+  await start(options.replicaOf === undefined ? {} : { replicaOf: options.replicaOf });
   return {
     port,
     url: `redis://127.0.0.1:${port}`,
@@ -43,20 +59,6 @@ export async function startRedis(options: { appendOnly?: boolean; cluster?: bool
     stop: async () => {
       await kill();
       await rm(folder, { recursive: true, force: true });
-    },
-  };
-}
-
-/** Three primaries that own all slots between them. */
-export async function startRedisCluster(): Promise<{ target: RedisTarget; stop(): Promise<void> }> {
-  const servers = await Promise.all([1, 2, 3].map(() => startRedis({ cluster: true })));
-  const nodes = servers.map((server) => `127.0.0.1:${server.port}`);
-  const create = spawnProcess("redis-cli", ["--cluster", "create", ...nodes, "--cluster-yes"]);
-  await create.printed("[OK] All 16384 slots covered");
-  return {
-    target: { kind: "cluster", nodes },
-    stop: async () => {
-      await Promise.all(servers.map((server) => server.stop()));
     },
   };
 }

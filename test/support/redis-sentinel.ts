@@ -1,0 +1,116 @@
+/** A primary with replicas and three sentinels, as real processes. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import type { RedisTarget } from "../../shared/redis/connect.ts";
+import { eventually } from "./eventually.ts";
+import { freePort, type Spawned, spawnProcess } from "./processes.ts";
+import { asked } from "./redis-failover.ts";
+import { type RedisServer, startRedis } from "./redis.ts";
+
+const master = "tidegate";
+const sentinelCount = 3;
+/** Past this a server that does not answer counts as down. */
+const downAfterMs = 1_000;
+/** The next failover may begin twice this after the last. */
+const failoverTimeoutMs = 1_500;
+
+export interface RedisSentinel {
+  readonly target: RedisTarget & { kind: "sentinel" };
+  /** The first one begins as the primary. */
+  readonly servers: readonly RedisServer[];
+  /** Whom the sentinels agree on. */
+  primary(): Promise<RedisServer>;
+  /** Resolves once the sentinels agree on another primary than `former`, and it takes writes. */
+  promoted(former: RedisServer): Promise<RedisServer>;
+  /** Resolves once every other server copies from the primary; those that are down come back as its replicas. */
+  whole(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startRedisSentinel({ replicas = 1 } = {}): Promise<RedisSentinel> {
+  const first = await startRedis();
+  const others = Array.from({ length: replicas }, () => startRedis({ replicaOf: first.port }));
+  const servers = [first, ...(await Promise.all(others))];
+  const folder = await mkdtemp(join(tmpdir(), "tidegate-sentinel-"));
+  const sentinels = await Promise.all(
+    Array.from({ length: sentinelCount }, (_, n) => startSentinel(join(folder, `${n}.conf`), first.port)),
+  );
+  const clients = sentinels.map(({ port }) => new Redis({ port, protocol: 2, commandTimeout: 5_000 }));
+  for (const client of clients) client.on("error", () => undefined);
+
+  async function agreedPort(): Promise<number | undefined> {
+    const answers = await Promise.all(
+      clients.map((client) => client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master).catch(() => undefined)),
+    );
+    const ports = answers.map((answer) => Number((answer as [string, string] | undefined)?.[1]));
+    return ports.every((port) => port === ports[0]) ? ports[0] : undefined;
+  }
+  async function primary(): Promise<RedisServer> {
+    let found: RedisServer | undefined;
+    await eventually(async () => {
+      const port = await agreedPort();
+      found = servers.find((server) => server.port === port);
+      return found !== undefined;
+    }, 30_000);
+    return found as RedisServer;
+  }
+  async function knowsAll(client: Redis): Promise<boolean> {
+    const fields = (await client.call("SENTINEL", "MASTER", master)) as string[];
+    const field = (name: string): string | undefined => fields[fields.indexOf(name) + 1];
+    return field("num-other-sentinels") === String(sentinelCount - 1) && field("num-slaves") === String(replicas);
+  }
+
+  await eventually(async () => (await Promise.all(clients.map(knowsAll))).every(Boolean), 30_000);
+  return {
+    target: { kind: "sentinel", sentinels: sentinels.map(({ port }) => `127.0.0.1:${port}`), master },
+    servers,
+    primary,
+    promoted: async (former) => {
+      let now = former;
+      await eventually(async () => {
+        now = await primary();
+        return now !== former && (await roleOf(now)) === "master";
+      }, 60_000);
+      return now;
+    },
+    whole: async () => {
+      const { port } = await primary();
+      const copies = async (server: RedisServer): Promise<boolean> => {
+        if (server.port === port) return true;
+        const role = await asked(server, (client) => client.role()).catch(() => undefined);
+        if (role === undefined) await server.restart({ replicaOf: port });
+        return role?.[0] === "slave" && Number(role[2]) === port && role[3] === "connected";
+      };
+      for (const server of servers) await eventually(() => copies(server), 30_000);
+      await eventually(async () => (await Promise.all(clients.map(knowsAll))).every(Boolean), 30_000);
+    },
+    stop: async () => {
+      for (const client of clients) client.disconnect();
+      for (const { process } of sentinels) process.kill("SIGKILL");
+      await Promise.all([...sentinels.map(({ process }) => process.exited), ...servers.map((server) => server.stop())]);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function startSentinel(file: string, primaryPort: number): Promise<{ port: number; process: Spawned }> {
+  const port = await freePort();
+  const lines = [
+    `port ${port}`,
+    "bind 127.0.0.1",
+    `sentinel monitor ${master} 127.0.0.1 ${primaryPort} ${Math.floor(sentinelCount / 2) + 1}`,
+    `sentinel down-after-milliseconds ${master} ${downAfterMs}`,
+    `sentinel failover-timeout ${master} ${failoverTimeoutMs}`,
+  ];
+  await writeFile(file, lines.join("\n"));
+  const process = spawnProcess("redis-server", [file, "--sentinel"]);
+  await process.printed(`monitor master ${master}`);
+  return { port, process };
+}
+
+async function roleOf(server: RedisServer): Promise<string | undefined> {
+  const role = await asked(server, (client) => client.role()).catch(() => undefined);
+  return role && String(role[0]);
+}
