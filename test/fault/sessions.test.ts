@@ -1,0 +1,120 @@
+/** Sessions and presence while nodes pause, and while Redis is away. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { leaseMs } from "../../shared/sessions/store.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+
+const rules = { namespaces: { room: { presence: true, joinLeave: true, access: "user" } } };
+let redis: RedisServer;
+let link: TcpProxy;
+/** Its link to Redis can break. */
+let cut: Fleet;
+let whole: Fleet;
+let one: string;
+let two: string;
+
+beforeEach(async () => {
+  redis = await startRedis({ appendOnly: true });
+  link = await startTcpProxy(redis.port);
+  whole = await startFleet({ target: { kind: "standalone", url: redis.url }, rules });
+  cut = await startFleet({ target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` } });
+  await eventually(() => cut.gateways[0]?.rulesVersion === 1);
+  [one = ""] = cut.urls;
+  [two = ""] = whole.urls;
+});
+afterEach(async () => {
+  closeClients();
+  await cut.stop();
+  await whole.stop();
+  await link.stop();
+  await redis.stop();
+});
+
+async function members(channel: string): Promise<{ user: string; connections: number }[]> {
+  const answer = await whole.api("GET", `/v1/channels/${channel}/presence`);
+  return answer.body["members"] as { user: string; connections: number }[];
+}
+
+async function resume(url: string, before: StockClient): Promise<StockClient> {
+  return connectClient(url, {}, { token: undefined, resume: before.welcome.resumeToken });
+}
+
+test("RES-7: without Redis whoever resumes is let in; once it is back, who was replaced or revoked meanwhile is told", async () => {
+  const [stays, moves, revoked] = await Promise.all([
+    connectClient(one, { sub: "stays" }),
+    connectClient(one, { sub: "moves" }),
+    connectClient(one, { sub: "revoked" }),
+  ]);
+  link.set("closed");
+  link.cut();
+  await eventually(() => cut.log().includes("redis connection"));
+  const again = await resume(one, stays);
+  expect(again.welcome).toMatchObject({ resumed: true, sessionId: stays.welcome.sessionId });
+  expect(await stays.disconnected).toBe("io server disconnect");
+  const moved = await resume(two, moves);
+  expect(moved.welcome).toMatchObject({ resumed: true, sessionId: moves.welcome.sessionId });
+  await whole.api("POST", "/v1/users/revoked/disconnect", {});
+  expect([moves.socket.connected, revoked.socket.connected]).toEqual([true, true]);
+
+  link.heal();
+  const codes = await Promise.all(
+    [moves, revoked].map(async (client) => {
+      const told = await client.next((received) => received.event === "sync:disconnect");
+      return (told.data as { code: string }).code;
+    }),
+  );
+  expect(codes).toEqual(["replaced", "revoked"]);
+  expect([again.socket.connected, moved.socket.connected]).toEqual([true, true]);
+  await whole.api("POST", "/v1/users/stays/send", { event: "hello", data: 1 });
+  await again.next((received) => received.event === "hello");
+});
+
+test("GRANT-2: a grant that is withdrawn while a node is cut off ends when it is back", async () => {
+  const client = await connectClient(one, { sub: "guest", channels: [] });
+  await whole.api("POST", "/v1/users/guest/subscribe", { channel: "board:9" });
+  await client.next((received) => received.event === "sync:subscribed");
+  link.set("closed");
+  link.cut();
+  await eventually(() => cut.log().includes("redis connection"));
+  await whole.api("POST", "/v1/users/guest/unsubscribe", { channel: "board:9" });
+  expect(client.received.some((received) => received.event === "sync:revoked")).toBe(false);
+  link.heal();
+  await client.next((received) => received.event === "sync:revoked");
+});
+
+test("PRES-4: the members of a node that is cut off past its lease leave; when it is back they are there again, once", async () => {
+  const watcher = await connectClient(two, { sub: "watcher" });
+  await watcher.subscribe("room:1");
+  const away = await connectClient(one, { sub: "away" });
+  await away.subscribe("room:1");
+  expect(await members("room:1")).toHaveLength(2);
+  link.set("stalled");
+  await eventually(async () => (await members("room:1")).length === 1, leaseMs + 20_000);
+  await watcher.next((received) => received.event === "sync:leave");
+  link.heal();
+  await eventually(async () => (await members("room:1")).length === 2, 20_000);
+  const about = watcher.received
+    .filter((received) => (received.data as { user?: string }).user === "away")
+    .map((received) => received.event);
+  expect(about).toEqual(["sync:join", "sync:leave", "sync:join"]);
+  expect((await members("room:1")).map((member) => member.connections)).toEqual([1, 1]);
+}, 60_000);
+
+test("PRES-6: a Redis that was away, or has lost its data, has everybody again, and nobody who left meanwhile", async () => {
+  const watcher = await connectClient(two, { sub: "watcher" });
+  const [stays, leaves] = [await connectClient(one, { sub: "stays" }), await connectClient(one, { sub: "leaves" })];
+  for (const client of [watcher, stays, leaves]) await client.subscribe("room:1");
+  await redis.kill();
+  leaves.socket.disconnect();
+  await eventually(() => cut.gateways[0]?.sessionCount === 1);
+  await redis.restart();
+  const users = async (): Promise<string[] | undefined> =>
+    (await members("room:1"))?.map(({ user }) => user).toSorted();
+  await eventually(async () => JSON.stringify(await users()) === '["stays","watcher"]', 20_000);
+  expect(
+    watcher.received.some(({ event, data }) => event === "sync:leave" && JSON.stringify(data).includes("stays")),
+  ).toBe(false);
+}, 60_000);
