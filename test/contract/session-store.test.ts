@@ -10,7 +10,8 @@ import { RedisSessionStore } from "../../shared/sessions/redis-store.ts";
 import { leaseMs, type SessionStore } from "../../shared/sessions/store.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietLogger } from "../support/logger.ts";
-import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startRedisCluster } from "../support/redis-cluster.ts";
 import { sessionStoreSuite, type StoresUnderTest } from "./session-store-suite.ts";
 
 let redis: RedisServer;

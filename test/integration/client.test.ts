@@ -161,7 +161,7 @@ describe("client against the gateway", () => {
     await api("/v1/users/ada/disconnect", { reason: "moved", reconnect: true });
     expect(await gone).toBe("waiting");
     const second = await reached(client, "connected");
-    expect(second.sessionId).not.toBe(first.sessionId);
+    expect(second.sessionId).toBe(first.sessionId);
     await api("/v1/users/ada/disconnect", { reason: "banned" });
     expect((await reached(client, "closed")).reason).toMatchObject({ code: "disconnected", message: "banned" });
   });
