@@ -7,6 +7,7 @@ import {
   type ClaimRequest,
   type HeldSession,
   leaseMs,
+  lingerMs,
   type Membership,
   type SessionStore,
 } from "../shared/sessions/store.ts";
@@ -20,8 +21,6 @@ const beatMs = 1_000;
  * same time to say that it lives.
  */
 const patienceMs = leaseMs + 2_000;
-/** A member whose connection broke stays for so long: a quick return is seen by nobody. */
-const lingerMs = 5_000;
 /** Sessions that are announced together, with all their channels. */
 const announceBatch = 50;
 
@@ -74,13 +73,13 @@ export class NodeHoldings implements Service {
     this.#schedule();
   }
 
-  /** Sessions have ended before; whatever could not be told is swept. */
+  /** Sessions have ended before: who of them is not back elsewhere in a moment is swept. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
     await this.#beating;
     try {
-      await this.#store.abandon(this.#holder);
+      await this.#store.abandon(this.#holder, { inMs: lingerMs });
     } catch (error) {
       this.#logger.debug({ err: error }, "the lease could not be given up and runs out by itself");
     }
@@ -168,7 +167,7 @@ export class NodeHoldings implements Service {
 
   async #renew(): Promise<void> {
     if (!this.#inOrder || !(await this.#store.renewLease(this.#holder, { fresh: false }))) await this.#beginAnew();
-    if (this.#formerHolder !== undefined) await this.#store.abandon(this.#formerHolder);
+    if (this.#formerHolder !== undefined) await this.#store.abandon(this.#formerHolder, { inMs: 0 });
     this.#formerHolder = undefined;
     const now = performance.now();
     const stays = this.#lingering.findIndex(({ until }) => until > now);

@@ -72,7 +72,7 @@ export type HookGrant = Static<typeof HookGrant>;
 export const hookGrantValidator = Compile(HookGrant);
 
 /** It is shown to everybody in a channel, and travels in what a client carries. */
-const maxInfoBytes = 4 * 1024;
+const maxInfoBytes = 1024;
 
 export function isPresentableInfo(info: unknown): boolean {
   return !isTooDeep(info) && Buffer.byteLength(JSON.stringify(info)) <= maxInfoBytes;

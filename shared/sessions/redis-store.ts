@@ -160,7 +160,11 @@ export class RedisSessionStore implements SessionStore {
     return known === 1;
   }
 
-  async abandon(holder: string): Promise<void> {
+  async abandon(holder: string, { inMs }: { inMs: number }): Promise<void> {
+    if (inMs > 0) {
+      await orBrokerUnavailable(this.#leases.zadd(leaseKeys.leases, "XX", this.now() + inMs, holder));
+      return;
+    }
     await orBrokerUnavailable(this.#leases.zadd(leaseKeys.toSweep, 0, holder));
     await orBrokerUnavailable(this.#leases.zrem(leaseKeys.leases, holder));
   }

@@ -83,14 +83,16 @@ export interface SessionStore extends Service {
   revoke(user: string, revocation: Revocation): Promise<void>;
   /** @returns false where the holder is not known (any more): it must take another name. `fresh`: a new one begins. */
   renewLease(holder: string, options: { fresh: boolean }): Promise<boolean>;
-  /** The holder is given up: what is left under it is swept. */
-  abandon(holder: string): Promise<void>;
+  /** The holder is given up: what is left under it in `inMs` is swept; until then, 0 aside, it is shown. */
+  abandon(holder: string, options: { inMs: number }): Promise<void>;
   /** Removes what holders left whose lease has run out. One caller gets each. @returns how many. */
   sweep(): Promise<number>;
 }
 
 /** A session that returns within this is the same. */
 export const graceMs = 30_000;
+/** A member whose connection broke stays for so long: a quick return is seen by nobody. */
+export const lingerMs = 5_000;
 /** Without a renewal for so long a node is gone. */
 export const leaseMs = 10_000;
 /** Revocations are remembered for so long; no resume token and no grant is valid for longer. */
