@@ -1,0 +1,96 @@
+/** The session store in memory and on Redis say the same, whatever nodes, late or not, tell them. */
+import { randomUUID } from "node:crypto";
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { MemorySessionStore } from "../../shared/sessions/memory-store.ts";
+import { RedisSessionStore } from "../../shared/sessions/redis-store.ts";
+import type { HeldSession, SessionStore } from "../../shared/sessions/store.ts";
+import { quietLogger } from "../support/logger.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+
+let redis: RedisServer;
+let connections: RedisConnections;
+beforeAll(async () => {
+  redis = await startRedis();
+  connections = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
+  await connections.start();
+});
+afterAll(async () => {
+  await connections.stop();
+  await redis.stop();
+});
+
+/** One thing that a node tells; `claim`: by which of the session's claims so far, 0 is the newest. */
+interface Step {
+  kind: "begin" | "resume" | "announce" | "end" | "enter" | "leave" | "revoke";
+  session: number;
+  claim: number;
+}
+
+const step: fc.Arbitrary<Step> = fc.record({
+  kind: fc.constantFrom("begin", "resume", "resume", "announce", "end", "enter", "enter", "leave", "revoke"),
+  session: fc.nat({ max: 3 }),
+  claim: fc.constantFrom(0, 0, 0, 1, 2),
+});
+
+/** What one store answers to the steps, and what it shows at the end. */
+async function run(store: SessionStore, steps: readonly Step[], suffix: string): Promise<unknown[]> {
+  await store.renewLease("holder", { fresh: true });
+  const channel = `room:${suffix}`;
+  const users = [`ada ${suffix}`, `ada ${suffix}`, `grace ${suffix}`, `grace ${suffix}`];
+  /** Claims of each session, the newest first; each made by a connection of its own. */
+  const claims: HeldSession[][] = [[], [], [], []];
+  const ids = users.map((_, i) => `session-${i}-${suffix}`);
+  const seen: unknown[] = [];
+  for (const { kind, session: at, claim } of steps) {
+    const user = users[at] ?? "";
+    const held = claims[at]?.[claim];
+    if (kind === "revoke") {
+      await store.revoke(user, { kind: "session", sessionId: ids[at] ?? "" });
+    } else if (kind === "begin" || held) {
+      const sessionId = ids[at] ?? "";
+      const { claim: number } = held ?? { claim: 0 };
+      const said = { sessionId, user, claim: number };
+      const membership = { session: said, channel, holder: "holder", tellUpTo: 0 };
+      if (kind === "end") await store.end(said, "holder");
+      else if (kind === "enter") await store.enter(membership);
+      else if (kind === "leave") await store.leave(membership);
+      else {
+        // A session begins once.
+        if (kind === "begin" && claims[at]?.length) continue;
+        const outcome = await store.claim({ ...said, mode: kind, holder: "holder", node: "node" });
+        seen.push(outcome.kind);
+        if (outcome.kind === "held" && kind !== "announce") claims[at]?.unshift({ ...said, claim: outcome.claim });
+      }
+    }
+    const shown = await store.presence(channel, 100);
+    const members = "members" in shown ? shown.members : [];
+    seen.push(members.map(({ user: name, connections: n }) => `${name.split(" ")[0]} ${n}`).toSorted());
+    const listed = await Promise.all([...new Set(users)].map((name) => store.sessionsOf(name)));
+    seen.push(
+      listed
+        .flat()
+        .map(({ sessionId }) => sessionId.split("-")[1])
+        .toSorted(),
+    );
+  }
+  return seen;
+}
+
+test("PRES-2: whatever late connections say, a session counts once, by its newest claim; memory and Redis agree", async () => {
+  const broker = new MemoryBroker();
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 40 }), async (steps) => {
+      const suffix = randomUUID();
+      const memory = await run(new MemorySessionStore(broker), steps, suffix);
+      const onRedis = await run(new RedisSessionStore([connections]), steps, suffix);
+      expect(onRedis).toEqual(memory);
+      for (const shown of memory) {
+        if (Array.isArray(shown)) for (const line of shown) expect(["ada 3", "grace 3"]).not.toContain(line);
+      }
+    }),
+    { numRuns: 60 },
+  );
+}, 60_000);
