@@ -4,11 +4,12 @@ import { type Member, membersByUser } from "./members.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
+  claimsAheadMs,
   graceMs,
   everyChannel,
   type HeldSession,
   maxResumeMs,
-  maxWithdrawals,
+  maxRevocations,
   type Membership,
   type Revocation,
   type SessionRecord,
@@ -126,12 +127,14 @@ export class MemorySessionStore implements SessionStore {
   async revoke(user: string, revocation: Revocation): Promise<void> {
     const now = Date.now();
     const revoked = this.#revoked.get(user) ?? { user: 0, sessions: new Map(), grants: new Map(), until: 0 };
-    this.#revoked.set(user, { ...revoked, until: now + maxResumeMs });
-    if (revocation.kind === "session") revoked.sessions.set(revocation.sessionId, now);
-    else if (revocation.kind === "grant") {
-      const isFull = revoked.grants.size >= maxWithdrawals;
-      revoked.grants.set(isFull ? everyChannel : revocation.channel, now);
-    } else this.#revoked.set(user, { ...revoked, user: now, until: now + maxResumeMs });
+    this.#revoked.set(user, revoked);
+    revoked.until = now + maxResumeMs;
+    // Later than whatever began after the last revocation.
+    const dated = (last = 0): number => Math.max(now, last + 1) + claimsAheadMs;
+    const isFull = revoked.sessions.size + revoked.grants.size >= maxRevocations;
+    if (revocation.kind === "grant") revoked.grants.set(isFull ? everyChannel : revocation.channel, now);
+    else if (revocation.kind === "user" || isFull) revoked.user = dated(revoked.user);
+    else revoked.sessions.set(revocation.sessionId, dated(revoked.sessions.get(revocation.sessionId)));
   }
 
   async renewLease(): Promise<boolean> {

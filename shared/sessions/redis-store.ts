@@ -20,12 +20,13 @@ import {
 import {
   type ClaimOutcome,
   type ClaimRequest,
+  claimsAheadMs,
   everyChannel,
   graceMs,
   type HeldSession,
   leaseMs,
   maxResumeMs,
-  maxWithdrawals,
+  maxRevocations,
   type Membership,
   type Revocation,
   type SessionRecord,
@@ -47,6 +48,7 @@ interface Scripts {
   tidegateEnterChannel: Script<0 | 1>;
   tidegateLeaveChannel: Script<0 | 1>;
   tidegateReadPresence: Script<[users: number, ...entries: string[]]>;
+  tidegateRevoke: Script<1>;
   tidegateRenewLease: Script<[known: 0 | 1, now: string]>;
   tidegateTakeExpired: Script<string[]>;
 }
@@ -143,13 +145,18 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async revoke(user: string, revocation: Revocation): Promise<void> {
-    const cell = this.#cell(user);
-    const { revoked } = userKeys(user);
-    const [seconds, microseconds] = await orBrokerUnavailable(cell.time());
-    const now = Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
-    const isFull = revocation.kind === "grant" && (await orBrokerUnavailable(cell.hlen(revoked))) >= maxWithdrawals;
-    await orBrokerUnavailable(cell.hset(revoked, isFull ? `grant ${everyChannel}` : revocationName(revocation), now));
-    await orBrokerUnavailable(cell.pexpire(revoked, maxResumeMs));
+    const isGrant = revocation.kind === "grant";
+    await orBrokerUnavailable(
+      this.#cell(user).tidegateRevoke(
+        userKeys(user).revoked,
+        revocationName(revocation),
+        isGrant ? 0 : claimsAheadMs,
+        // Past the bound more is taken away than was asked for, never less.
+        isGrant ? `grant ${everyChannel}` : "user",
+        maxRevocations,
+        maxResumeMs,
+      ),
+    );
   }
 
   async renewLease(holder: string, { fresh }: { fresh: boolean }): Promise<boolean> {
@@ -274,6 +281,7 @@ function withScripts(client: RedisClient): Commands {
   define("tidegateEnterChannel", "enter-channel.lua", 3);
   define("tidegateLeaveChannel", "leave-channel.lua", 3);
   define("tidegateReadPresence", "read-presence.lua", 2);
+  define("tidegateRevoke", "revoke.lua", 1);
   define("tidegateRenewLease", "renew-lease.lua", 1);
   define("tidegateTakeExpired", "take-expired.lua", 2);
   return client as Commands;

@@ -97,7 +97,9 @@ export const lingerMs = 5_000;
 export const leaseMs = 10_000;
 /** Revocations are remembered for so long; no resume token and no grant is valid for longer. */
 export const maxResumeMs = 30 * 86_400_000;
-/** Withdrawn grants of one user that are remembered one by one; past it all of the user's count as withdrawn. */
-export const maxWithdrawals = 1_000;
+/** Revocations of one user that are remembered one by one; past it all of a kind are taken away at once. */
+export const maxRevocations = 1_000;
+/** Claims that follow on each other within a millisecond are ahead of the clock: revocations reach a little further. */
+export const claimsAheadMs = 10;
 /** Stands for all channels among {@link Withdrawals}. */
 export const everyChannel = "*";
