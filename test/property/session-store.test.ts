@@ -77,8 +77,8 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
     seen.push(
       listed
         .flat()
-        .map(({ sessionId }) => sessionId.split("-")[1])
-        .toSorted(),
+        .map(({ sessionId }) => ids.indexOf(sessionId))
+        .toSorted((a, b) => a - b),
     );
   }
   return seen;
