@@ -56,6 +56,11 @@ export interface HistoryQuery {
   after?: number | undefined;
   /** With another epoch than the channel's, no publications are read. */
   epoch?: string | undefined;
+  /** `limit` and `maxBytes` keep the newest instead of the oldest. The slice is in offset order all the same. */
+  newest?: boolean | undefined;
+  /** The slice stands at least here, where the epoch is the same: what answers may lag behind no further. */
+  reaching?: Position | undefined;
+  /** 0: the position is all that is asked for. */
   limit: number;
   /** Reading stops before the data of the publications exceeds this, but never before the first. */
   maxBytes: number;
@@ -65,8 +70,10 @@ export interface HistoryQuery {
 export interface HistorySlice {
   position: Position;
   publications: Publication[];
-  /** `limit` or `maxBytes` ended the slice before the channel's position. */
+  /** `limit` or `maxBytes` left out what is kept: the newest of it, or the oldest where the newest were asked for. */
   more: boolean;
+  /** How long all of it is kept, unless something is published; undefined where nothing was read. */
+  keptForMs?: number;
 }
 
 export interface Ephemeral {

@@ -103,17 +103,21 @@ export class MemoryBroker implements ChannelBroker {
   async readHistory(query: HistoryQuery): Promise<HistorySlice> {
     const channel = this.#channel(query.channel, query.retention);
     const position = { epoch: channel.epoch, offset: channel.offset };
-    if (query.epoch !== undefined && query.epoch !== channel.epoch) return { position, publications: [], more: false };
+    const otherEpoch = query.epoch !== undefined && query.epoch !== channel.epoch;
+    if (otherEpoch || query.limit === 0) return { position, publications: [], more: false };
+    const { after = -1, limit, maxBytes, newest = false } = query;
+    const kept = channel.publications.filter(({ offset }) => offset > after);
     const publications: Publication[] = [];
     let bytes = 0;
-    for (const publication of channel.publications) {
-      if (query.after !== undefined && publication.offset <= query.after) continue;
+    for (const publication of newest ? kept.toReversed() : kept) {
       bytes += Buffer.byteLength(publication.data);
-      const full = publications.length >= query.limit || (bytes > query.maxBytes && publications.length > 0);
-      if (full) return { position, publications, more: true };
+      if (publications.length >= limit || (bytes > maxBytes && publications.length > 0)) break;
       publications.push(publication);
     }
-    return { position, publications, more: false };
+    const more = publications.length < kept.length;
+    if (newest) publications.reverse();
+    const keptForMs = channel.historyExpiresAt - Date.now();
+    return { position, publications, more, ...(publications.length > 0 && { keptForMs }) };
   }
 
   #channel(name: string, retention: Retention): StoredChannel {

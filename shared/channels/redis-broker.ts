@@ -36,7 +36,7 @@ interface Scripts {
   tidegatePublish: Script<PublishReply>;
   tidegatePublishOnce: Script<PublishReply>;
   tidegatePublishEphemeralOnce: Script<0 | 1>;
-  tidegateReadHistory: Script<[epoch: string, offset: string, more: 0 | 1, ...entries: string[]]>;
+  tidegateReadHistory: Script<[epoch: string, offset: string, more: 0 | 1, keptForMs: number, ...entries: string[]]>;
 }
 
 interface Cell {
@@ -139,7 +139,7 @@ export class RedisBroker implements ChannelBroker {
 
   async readHistory(query: HistoryQuery): Promise<HistorySlice> {
     const { state, history } = channelKeys(query.channel);
-    const [epoch, offset, more, ...entries] = await orBrokerUnavailable(
+    const [epoch, offset, more, keptForMs, ...entries] = await orBrokerUnavailable(
       this.#cell(query.channel).commands.tidegateReadHistory(
         state,
         history,
@@ -149,6 +149,7 @@ export class RedisBroker implements ChannelBroker {
         query.maxBytes,
         query.epoch ?? "",
         query.retention.historySeconds + stateSecondsBeyondHistory,
+        query.newest ? 1 : 0,
       ),
     );
     const publications: Publication[] = [];
@@ -156,7 +157,9 @@ export class RedisBroker implements ChannelBroker {
       const [id = "", prev = "", event = "", data = ""] = entries.slice(at, at + 4);
       publications.push({ offset: Number.parseInt(id, 10), prev: Number(prev), event, data });
     }
-    return { position: { epoch, offset: Number(offset) }, publications, more: more === 1 };
+    if (query.newest) publications.reverse();
+    const position = { epoch, offset: Number(offset) };
+    return { position, publications, more: more === 1, ...(publications.length > 0 && { keptForMs }) };
   }
 
   async follow(topic: Topic): Promise<void> {

@@ -111,6 +111,32 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect([tooLarge.publications.length, tooLarge.more]).toEqual([1, false]);
     });
 
+    test("a read of the newest ends at the position, in offset order, and says where older ones are left out", async () => {
+      const channel = newChannel();
+      const data = JSON.stringify("x".repeat(98));
+      for (let i = 0; i < 150; i++)
+        await publish(channel, { data, retention: { historySize: 140, historySeconds: 60 } });
+      const offsets = ({ publications }: HistorySlice): number[] => publications.map(({ offset }) => offset);
+      const upTo150 = (from: number): number[] => Array.from({ length: 151 - from }, (_, i) => from + i);
+      const limited = await read(channel, { newest: true, limit: 70 });
+      expect([offsets(limited), limited.more]).toEqual([upTo150(81), true]);
+      const bounded = await read(channel, { newest: true, maxBytes: 10_000 });
+      expect([offsets(bounded), bounded.more]).toEqual([upTo150(51), true]);
+      const all = await read(channel, { newest: true });
+      expect([offsets(all), all.more]).toEqual([upTo150(11), false]);
+      const after = await read(channel, { newest: true, after: 100, limit: 50 });
+      expect([offsets(after), after.more]).toEqual([upTo150(101), false]);
+    });
+
+    test("a history read says how long what it read is kept", async () => {
+      const channel = newChannel();
+      expect((await read(channel)).keptForMs).toBeUndefined();
+      await publish(channel, { retention: { historySize: 3, historySeconds: 60 } });
+      const { keptForMs = 0 } = await read(channel);
+      expect(keptForMs).toBeGreaterThan(0);
+      expect(keptForMs).toBeLessThanOrEqual(60_000);
+    });
+
     test("another epoch than the channel's reads nothing", async () => {
       const channel = newChannel();
       const { position } = await publish(channel);
