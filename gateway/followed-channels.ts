@@ -11,20 +11,28 @@ import { TidegateError } from "../shared/errors.ts";
 import type { Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import { maxReplayBytes, maxReplayPublications } from "../shared/protocol/limits.ts";
+import { type CatchUpChannel, CatchUp, type CaughtUp } from "./catch-up.ts";
 import { type Follower, Hub } from "./hub.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+import { ResyncPacing } from "./resync-pacing.ts";
+import type { Subscription } from "./subscription.ts";
+import { Tails } from "./tails.ts";
 import { TopicFollower } from "./topic-follower.ts";
 
 /** One read towards alignment. */
 const alignLimit = 1_000;
 const alignBytes = 1024 * 1024;
-/** Channels whose position is compared at the same time, after an interruption. */
+/** Channels whose history is read at the same time, after an interruption. */
 const alignConcurrency = 32;
 const repairRetryMs = 500;
 
 /** Between two comparisons of what is quiet; also what keeps the state of a followed channel from expiring. */
 const idleCheckMs = 5_000;
 /** Channels that are compared in one round trip. */
-const idleCheckBatch = 500;
+const compareBatch = 500;
+
+type HistoryRead = Omit<HistoryQuery, "channel" | "retention">;
 
 /** The hub and the broker together: channels with local followers are followed, gaps are read from history. */
 export class FollowedChannels implements Service {
@@ -32,6 +40,10 @@ export class FollowedChannels implements Service {
   readonly #broker: ChannelBroker;
   readonly #rules: CurrentRules;
   readonly #logger: Logger;
+  readonly #metrics: GatewayMetrics;
+  readonly #tails = new Tails();
+  readonly #catchUp: CatchUp;
+  readonly #resyncs: ResyncPacing;
   readonly #topics: TopicFollower;
   readonly #aligning = new Map<string, Promise<void>>();
   readonly #retries = new Map<string, NodeJS.Timeout>();
@@ -39,17 +51,23 @@ export class FollowedChannels implements Service {
   #offsetsThen = new Map<string, number>();
   #idleCheck: NodeJS.Timeout | undefined;
 
-  constructor(options: {
-    broker: ChannelBroker;
-    rules: CurrentRules;
-    logger: Logger;
-    /** After each publication, with the number of followers that got it. */
-    onDelivered: (followers: number) => void;
-  }) {
-    this.#hub = new Hub(options.onDelivered);
+  constructor(options: { broker: ChannelBroker; rules: CurrentRules; logger: Logger; metrics: GatewayMetrics }) {
     this.#broker = options.broker;
     this.#rules = options.rules;
     this.#logger = options.logger;
+    this.#metrics = options.metrics;
+    this.#resyncs = new ResyncPacing((channel, follower) => this.#tellResync(channel, follower));
+    this.#catchUp = new CatchUp({ tails: this.#tails, channel: (name) => this.#catchUpChannel(name) });
+    this.#hub = new Hub({
+      onDelivered: (channel, epoch, publication, followers) => {
+        this.#tails.append(channel, epoch, publication, this.#rules.rules.namespace(channel), Date.now());
+        this.#metrics.deliveries.inc(followers);
+      },
+      onBroken: (channel, position, lost) => {
+        this.#tails.restart(channel, position);
+        this.#resyncs.add(channel, lost);
+      },
+    });
     this.#topics = new TopicFollower({
       broker: options.broker,
       kind: "channel",
@@ -65,10 +83,16 @@ export class FollowedChannels implements Service {
   async stop(): Promise<void> {
     clearTimeout(this.#idleCheck);
     for (const timer of this.#retries.values()) clearTimeout(timer);
+    this.#resyncs.stop();
+    this.#catchUp.stop();
   }
 
   get channelCount(): number {
     return this.#hub.channelCount;
+  }
+
+  get tailBytes(): number {
+    return this.#tails.bytes;
   }
 
   /** Resolves once the follower gets whatever is published from now on. Rejects, and forgets it, without a broker. */
@@ -84,7 +108,9 @@ export class FollowedChannels implements Service {
 
   leave(channel: string, follower: Follower): void {
     this.#hub.remove(channel, follower);
+    this.#resyncs.remove(follower);
     if (this.#hub.has(channel)) return;
+    this.#tails.drop(channel);
     this.#topics.update(channel).catch((error: unknown) => {
       this.#logger.debug({ err: error, channel }, "left a channel while the broker is away");
     });
@@ -100,8 +126,14 @@ export class FollowedChannels implements Service {
     throw new TidegateError("not_subscribed", "the subscription was ended before it began");
   }
 
-  async readHistory(channel: string, query: Omit<HistoryQuery, "channel" | "retention">): Promise<HistorySlice> {
-    return this.#broker.readHistory({ channel, retention: this.#rules.rules.namespace(channel), ...query });
+  /** What a follower that has joined missed since `from`, or why that cannot be told. */
+  async catchUp(channel: string, from: Position): Promise<CaughtUp> {
+    return this.#catchUp.from(channel, from);
+  }
+
+  /** The ack of a subscription is sent: deliveries go on after `position`. */
+  goLive(subscription: Subscription, position: Position): void {
+    if (!subscription.goLive(position)) this.#resyncs.add(subscription.channel, [subscription]);
   }
 
   readonly listener: Omit<BrokerListener, "onUserMessage"> = {
@@ -129,12 +161,73 @@ export class FollowedChannels implements Service {
     }
   }
 
+  /** Positions first, many in one round trip: only the history of channels that have moved is read. */
   async #compareAll(): Promise<void> {
     const channels = [...this.#hub.channels()];
     for (const channel of channels) this.#hub.misalign(channel);
-    for (let at = 0; at < channels.length; at += alignConcurrency) {
-      await Promise.all(channels.slice(at, at + alignConcurrency).map((channel) => this.#repair(channel)));
+    const moved: string[] = [];
+    for (let at = 0; at < channels.length; at += compareBatch) {
+      const batch = channels.slice(at, at + compareBatch);
+      const unmoved = await Promise.all(batch.map((channel) => this.#confirm(channel)));
+      moved.push(...batch.filter((_, i) => !unmoved[i]));
     }
+    for (let at = 0; at < moved.length; at += alignConcurrency) {
+      await Promise.all(moved.slice(at, at + alignConcurrency).map((channel) => this.#repair(channel)));
+    }
+  }
+
+  /** @returns false where its position alone does not align the channel. */
+  async #confirm(channel: string): Promise<boolean> {
+    const alignment = this.#hub.beginAlignment(channel);
+    if (!alignment) return true;
+    const { from } = alignment;
+    try {
+      const slice = await this.#read(channel, "compare", { limit: 0, maxBytes: 0 });
+      const unmoved = from?.epoch === slice.position.epoch && from.offset === slice.position.offset;
+      return unmoved && !this.#hub.align(alignment, slice);
+    } catch (error) {
+      this.#logger.debug({ err: error, channel }, "a position could not be compared");
+      return false;
+    }
+  }
+
+  #tellResync(channel: string, follower: Follower): boolean {
+    if (!this.#hub.has(channel)) return true;
+    const position = this.#hub.position(channel);
+    if (!position) return false;
+    const reason = follower.resync(position);
+    if (reason) this.#metrics.resyncs.inc({ reason });
+    return true;
+  }
+
+  #catchUpChannel(name: string): CatchUpChannel {
+    return {
+      position: () => this.#hub.position(name),
+      aligned: () => this.position(name),
+      misalign: () => {
+        this.#hub.misalign(name);
+        void this.#repair(name);
+      },
+      read: (reading, epoch, reaching) =>
+        this.#read(name, "recover", {
+          ...(reading?.kind === "newest" && { newest: true }),
+          ...(reading?.kind === "after" && { after: reading.offset }),
+          ...(reading && { epoch }),
+          reaching,
+          limit: reading ? maxReplayPublications : 0,
+          maxBytes: maxReplayBytes,
+        }),
+      extend: (at, slice, reading) =>
+        this.#tails.extend(name, at, slice, reading, {
+          retention: this.#rules.rules.namespace(name),
+          now: Date.now(),
+        }),
+    };
+  }
+
+  async #read(channel: string, kind: "align" | "recover" | "compare", query: HistoryRead): Promise<HistorySlice> {
+    this.#metrics.historyReads.inc({ kind });
+    return this.#broker.readHistory({ channel, retention: this.#rules.rules.namespace(channel), ...query });
   }
 
   /** At a moment of its own, so that nodes do not ask together. */
@@ -161,13 +254,13 @@ export class FollowedChannels implements Service {
       this.#offsetsThen.set(channel, offset);
       if (then.get(channel) === offset) quiet.push(channel);
     }
-    for (let at = 0; at < quiet.length; at += idleCheckBatch) {
-      await Promise.all(quiet.slice(at, at + idleCheckBatch).map((channel) => this.#compare(channel)));
+    for (let at = 0; at < quiet.length; at += compareBatch) {
+      await Promise.all(quiet.slice(at, at + compareBatch).map((channel) => this.#compare(channel)));
     }
   }
 
   async #compare(channel: string): Promise<void> {
-    const { position } = await this.readHistory(channel, { limit: 0, maxBytes: 0 });
+    const { position } = await this.#read(channel, "compare", { limit: 0, maxBytes: 0 });
     const here = this.#hub.position(channel);
     if (!here || (here.epoch === position.epoch && here.offset >= position.offset)) return;
     this.#hub.misalign(channel);
@@ -190,12 +283,16 @@ export class FollowedChannels implements Service {
     while (again) {
       const alignment = this.#hub.beginAlignment(channel);
       if (!alignment) return;
-      const { from } = alignment;
-      const slice = await this.readHistory(channel, {
+      const { from, reaching } = alignment;
+      const slice = await this.#read(channel, "align", {
         ...(from ? { after: from.offset, epoch: from.epoch, limit: alignLimit } : { limit: 0 }),
+        ...(reaching && { reaching }),
         maxBytes: alignBytes,
       });
       again = this.#hub.align(alignment, slice);
+      if (slice.keptForMs !== undefined) {
+        this.#tails.keepUntil(channel, slice.position.offset, Date.now() + slice.keptForMs);
+      }
     }
   }
 }

@@ -55,11 +55,19 @@ export function createGateway(options: {
     node,
     logger,
   });
+  const registry = new Metrics();
+  const metrics = createGatewayMetrics(registry, {
+    sessions: () => sessions.count,
+    channels: () => channels.channelCount,
+    pendingCalls: () => relay.pendingCount,
+    tailBytes: () => channels.tailBytes,
+    outboxBytes: () => sessions.all.reduce((sum, session) => sum + session.outbox.bytes, 0),
+  });
   const channels = new FollowedChannels({
     broker,
     rules: currentRules,
     logger,
-    onDelivered: (followers) => metrics.deliveries.inc(followers),
+    metrics,
   });
   const sessions = new Sessions({ broker, logger });
   broker.listen({
@@ -72,13 +80,6 @@ export function createGateway(options: {
     },
   });
 
-  const registry = new Metrics();
-  const metrics = createGatewayMetrics(registry, {
-    sessions: () => sessions.count,
-    channels: () => channels.channelCount,
-    pendingCalls: () => relay.pendingCount,
-    outboxBytes: () => sessions.all.reduce((sum, session) => sum + session.outbox.bytes, 0),
-  });
   const verify = createVerifier({
     secret: config.AUTH_JWT_SECRET,
     jwksUrl: config.AUTH_JWKS_URL,

@@ -11,8 +11,20 @@ export interface Follower {
   /** In offset order, without a gap. */
   deliver(frame: Frame, publication: Publication): void;
   deliverEphemeral(frame: Frame): void;
-  /** History cannot bridge: deliveries go on from `position`. */
-  resync(position: Position, reason: RecoveryReason): void;
+  /**
+   * History cannot bridge: deliveries go on after `position`.
+   * @returns true where the follower has to be told, and has not been waiting for that already.
+   */
+  lose(position: Position, reason: RecoveryReason): boolean;
+  /** Deliveries go on after `position`. @returns why; undefined where the follower was not waiting to be told. */
+  resync(position: Position): RecoveryReason | undefined;
+}
+
+export interface HubListener {
+  /** After each publication, with the number of followers that got it. */
+  onDelivered(channel: string, epoch: string, publication: Publication, followers: number): void;
+  /** History did not bridge: the hub goes on after `position`. `lost`: the followers that have to be told. */
+  onBroken(channel: string, position: Position, lost: readonly Follower[]): void;
 }
 
 /** A reading of history towards alignment: void once the channel is misaligned again, or was left and joined anew. */
@@ -21,6 +33,8 @@ export interface Alignment {
   readonly generation: number;
   /** Read after this; undefined: any position will do. */
   readonly from: Position | undefined;
+  /** The channel is known to have come this far. */
+  readonly reaching: Position | undefined;
 }
 
 interface Channel {
@@ -40,13 +54,12 @@ interface Channel {
 const maxHeldBytes = 1024 * 1024;
 
 export class Hub {
-  readonly #onDelivered: (followers: number) => void;
+  readonly #listener: HubListener;
   readonly #channels = new Map<string, Channel>();
   #lastGeneration = 0;
 
-  /** @param onDelivered after each publication, with the number of followers that got it. */
-  constructor(onDelivered: (followers: number) => void = () => undefined) {
-    this.#onDelivered = onDelivered;
+  constructor(listener: HubListener) {
+    this.#listener = listener;
   }
 
   get channelCount(): number {
@@ -101,7 +114,11 @@ export class Hub {
   /** Where a reading of history has to start; undefined where nobody follows the channel. */
   beginAlignment(name: string): Alignment | undefined {
     const channel = this.#channels.get(name);
-    return channel && { name, generation: channel.generation, from: channel.position };
+    if (!channel) return undefined;
+    const { generation, position: from, held } = channel;
+    const newest = held.at(-1);
+    const reaching = newest ? { epoch: newest.epoch, offset: newest.publication.offset } : from;
+    return { name, generation, from, reaching };
   }
 
   /** @returns true where the publication does not follow on what was delivered: the owner must align the channel. */
@@ -115,7 +132,7 @@ export class Hub {
     const { position } = channel;
     if (epoch === position.epoch && publication.offset <= position.offset) return false;
     if (epoch !== position.epoch || publication.prev !== position.offset) {
-      channel.aligned = false;
+      this.misalign(name);
       hold(channel, epoch, publication);
       return true;
     }
@@ -135,16 +152,19 @@ export class Hub {
    * @param slice read after `alignment.from`, after the alignment was begun.
    * @returns true where another alignment is needed.
    */
-  align({ name, generation }: Alignment, slice: HistorySlice): boolean {
+  align({ name, generation, from }: Alignment, slice: HistorySlice): boolean {
     const channel = this.#channels.get(name);
     if (!channel) return false;
     if (channel.generation !== generation) return true;
+    // Another reading was faster: this one says nothing about where the channel stands now.
+    if (channel.aligned || channel.position !== from) return !channel.aligned;
     if (channel.position === undefined) channel.position = slice.position;
     else {
       const way = bridge(channel.position, slice);
       if (way.kind === "broken") {
         channel.position = slice.position;
-        for (const follower of channel.followers) follower.resync(slice.position, way.reason);
+        const lost = [...channel.followers].filter((follower) => follower.lose(slice.position, way.reason));
+        this.#listener.onBroken(name, slice.position, lost);
       } else {
         for (const publication of way.publications) this.#deliver(channel, name, publication);
         if (slice.more) return true;
@@ -166,7 +186,7 @@ export class Hub {
     if (channel.position) channel.position = { epoch: channel.position.epoch, offset: publication.offset };
     const frame = publicationFrame(name, publication);
     for (const follower of channel.followers) follower.deliver(frame, publication);
-    this.#onDelivered(channel.followers.size);
+    this.#listener.onDelivered(name, channel.position?.epoch ?? "", publication, channel.followers.size);
   }
 }
 

@@ -4,6 +4,9 @@ export interface GatewayMetrics {
   connects: Counter<"outcome">;
   disconnects: Counter<"reason">;
   deliveries: Counter;
+  historyReads: Counter<"kind">;
+  recoveries: Counter<"outcome">;
+  resyncs: Counter<"reason">;
   calls: Counter<"outcome">;
   callSeconds: Histogram;
   resumes: Counter<"outcome">;
@@ -18,6 +21,7 @@ export interface GatewayReads {
   channels: () => number;
   pendingCalls: () => number;
   outboxBytes: () => number;
+  tailBytes: () => number;
 }
 
 export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): GatewayMetrics {
@@ -25,10 +29,20 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
   metrics.gauge("channels_followed", "Channels with a follower on this node", reads.channels);
   metrics.gauge("calls_pending", "Calls without an answer yet", reads.pendingCalls);
   metrics.gauge("outbox_bytes", "Bytes that wait to be sent to clients", reads.outboxBytes);
+  metrics.gauge("tail_bytes", "Memory of the tails of followed channels, roughly", reads.tailBytes);
   return {
     connects: metrics.counter("connects_total", "Handshakes, by accepted or the code of the refusal", ["outcome"]),
     disconnects: metrics.counter("disconnects_total", "Sessions that ended, by code or client", ["reason"]),
     deliveries: metrics.counter("deliveries_total", "Publications handed to connections"),
+    historyReads: metrics.counter("history_reads_total", "Reads of a channel's history: align, recover or compare", [
+      "kind",
+    ]),
+    recoveries: metrics.counter(
+      "recoveries_total",
+      "Subscribes with a position: answered from tail or history, or why not",
+      ["outcome"],
+    ),
+    resyncs: metrics.counter("resyncs_total", "Followers told that history cannot bridge", ["reason"]),
     calls: metrics.counter("calls_total", "Calls, by ok or error code of the contract", ["outcome"]),
     callSeconds: metrics.histogram("call_seconds", "From a client's event to its ack"),
     resumes: metrics.counter("resumes_total", "Resume tokens presented, by what became of them", ["outcome"]),

@@ -24,3 +24,24 @@ export function bridge(from: Position, slice: HistorySlice): Bridge {
   if (!slice.more && reached !== position.offset) return { kind: "broken", reason: "history_trimmed" };
   return { kind: "bridged", publications, position: { epoch: position.epoch, offset: reached } };
 }
+
+/** How a slice was read: the oldest after an offset, or the newest. Both as much as may be replayed at once. */
+export type Reading = { kind: "after"; offset: number } | { kind: "newest" };
+
+/**
+ * As {@link bridge}, for one of several that one read was made for.
+ * @returns undefined where only another reading can tell.
+ */
+export function bridgeFromReading(from: Position, slice: HistorySlice, reading: Reading): Bridge | undefined {
+  const { position, more, publications } = slice;
+  const comparable = from.epoch === position.epoch && from.offset <= position.offset;
+  if (!comparable) return bridge(from, slice);
+  if (reading.kind === "after") {
+    if (from.offset < reading.offset) return undefined;
+    if (!more) return bridge(from, slice);
+    return from.offset === reading.offset ? { kind: "broken", reason: "too_far_behind" } : undefined;
+  }
+  const begins = publications[0]?.prev ?? position.offset;
+  if (from.offset < begins) return { kind: "broken", reason: more ? "too_far_behind" : "history_trimmed" };
+  return bridge(from, { position, publications, more: false });
+}

@@ -14,9 +14,18 @@ interface Held {
   publication: Publication | undefined;
 }
 
+/** What was held before it is gone. */
+interface Break {
+  reason: RecoveryReason;
+  /** What is held follows on this; undefined: on nothing that is known. */
+  position: Position | undefined;
+}
+
 type State =
-  | { kind: "joining"; held: Held[]; heldBytes: number; broken: RecoveryReason | undefined }
+  | { kind: "joining"; settled: boolean; held: Held[]; heldBytes: number; broken: Break | undefined }
   | { kind: "live" }
+  /** History did not bridge, and the client has not been told yet: until then it gets nothing. */
+  | { kind: "lost"; reason: RecoveryReason }
   | { kind: "ended" };
 
 /**
@@ -28,7 +37,7 @@ export class Subscription implements Follower {
   /** Undefined until that is decided. */
   access: Access | undefined;
   readonly #outbox: Outbox;
-  #state: State = { kind: "joining", held: [], heldBytes: 0, broken: undefined };
+  #state: State = { kind: "joining", settled: false, held: [], heldBytes: 0, broken: undefined };
   /** Delivered already, with the ack: not to be delivered again. */
   #reached = 0;
 
@@ -56,35 +65,59 @@ export class Subscription implements Follower {
     else this.#hold(frame, undefined);
   }
 
-  resync(position: Position, reason: RecoveryReason): void {
-    this.#reached = 0;
-    if (this.#state.kind === "live") {
-      this.#outbox.send(eventFrame("sync:resync", { channel: this.channel, position, reason } satisfies Resync));
-    } else if (this.#state.kind === "joining") {
-      this.#state = { kind: "joining", held: [], heldBytes: 0, broken: reason };
-    }
+  lose(position: Position, reason: RecoveryReason): boolean {
+    const state = this.#state;
+    if (state.kind === "joining") {
+      this.#state = { ...state, held: [], heldBytes: 0, broken: { reason, position } };
+    } else if (state.kind !== "ended") this.#state = { kind: "lost", reason };
+    return state.kind === "live";
+  }
+
+  resync(position: Position): RecoveryReason | undefined {
+    if (this.#state.kind !== "lost") return undefined;
+    const { reason } = this.#state;
+    this.#state = { kind: "live" };
+    this.#reached = position.offset;
+    this.#outbox.send(eventFrame("sync:resync", { channel: this.channel, position, reason } satisfies Resync));
+    return reason;
   }
 
   /** Why what was held does not follow on a position read from history; undefined: it does. */
   brokenAfter(position: Position, hubPosition: Position): RecoveryReason | undefined {
     if (this.#state.kind !== "joining") return undefined;
-    if (this.#state.broken) return this.#state.broken;
     if (position.epoch !== hubPosition.epoch) return "epoch_changed";
+    const { broken } = this.#state;
+    const heldFrom = broken?.position;
+    const afterBreak = heldFrom?.epoch === position.epoch && heldFrom.offset <= position.offset;
+    if (broken && !afterBreak) return broken.reason;
     const next = this.#state.held.find(({ publication }) => publication && publication.offset > position.offset);
     const joins = next?.publication ? next.publication.prev === position.offset : hubPosition.offset <= position.offset;
     return joins ? undefined : "position_ahead";
   }
 
-  /** The ack for `position` is sent: what was held after it follows at once, then everything live. */
-  goLive(position: Position): void {
-    if (this.#state.kind !== "joining") return;
-    const { held } = this.#state;
+  /** Decided where it begins: what breaks from here on is not told by the ack. */
+  settle(): void {
+    if (this.#state.kind === "joining") this.#state = { ...this.#state, settled: true, broken: undefined };
+  }
+
+  /**
+   * The ack for `position` is sent: what was held after it follows at once, then everything live.
+   * @returns false where history has broken since that was decided: the client has to be told.
+   */
+  goLive(position: Position): boolean {
+    if (this.#state.kind !== "joining") return true;
+    const { held, broken } = this.#state;
+    if (broken) {
+      this.#state = { kind: "lost", reason: broken.reason };
+      return false;
+    }
     this.#state = { kind: "live" };
     this.#reached = position.offset;
     for (const { frame, publication } of held) {
       if (publication) this.deliver(frame, publication);
       else this.deliverEphemeral(frame);
     }
+    return true;
   }
 
   end(): void {
@@ -94,7 +127,11 @@ export class Subscription implements Follower {
   #hold(frame: Frame, publication: Publication | undefined): void {
     if (this.#state.kind !== "joining") return;
     this.#state.heldBytes += frame.bytes;
-    if (this.#state.heldBytes <= maxHeldBytes) this.#state.held.push({ frame, publication });
-    else this.#state = { kind: "joining", held: [], heldBytes: 0, broken: "too_far_behind" };
+    // Once settled it goes to the outbox at once, which has a bound of its own.
+    if (this.#state.settled || this.#state.heldBytes <= maxHeldBytes) this.#state.held.push({ frame, publication });
+    else {
+      const broken = { reason: "too_far_behind", position: undefined } as const;
+      this.#state = { ...this.#state, held: [], heldBytes: 0, broken };
+    }
   }
 }

@@ -28,7 +28,7 @@ export async function subscribe(session: Session, request: Subscribe, context: G
     context.presence.enter(session, subscription);
     return {
       ack: { ...ack, ...(access.by === "grant" && { grant: access.sealed }) },
-      afterAck: () => subscription.goLive(ack.position),
+      afterAck: () => context.channels.goLive(subscription, ack.position),
     };
   } catch (error) {
     if (session.subscriptions.get(channel) === subscription) endSubscription(session, channel, context);

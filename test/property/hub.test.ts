@@ -1,8 +1,8 @@
 /** The hub under a transport that loses and repeats: followers see every publication once and in order, or a resync. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { HistorySlice, Publication } from "../../shared/channels/broker.ts";
-import { type Alignment, Hub, type Follower } from "../../gateway/hub.ts";
+import type { HistorySlice, Position, Publication } from "../../shared/channels/broker.ts";
+import { type Alignment, Hub, type HubListener, type Follower } from "../../gateway/hub.ts";
 
 const channel = "board:1";
 const epoch = "e";
@@ -14,11 +14,15 @@ class Recorder implements Follower {
     this.offsets.push(offset);
   }
   deliverEphemeral(): void {}
-  resync({ offset }: { offset: number }): void {
+  lose({ offset }: Position): boolean {
     this.resyncs.push(offset);
     this.offsets.push(-offset);
+    return true;
   }
+  resync(): undefined {}
 }
+
+const deaf: HubListener = { onDelivered: () => undefined, onBroken: () => undefined };
 
 function begun(hub: Hub): Alignment {
   const alignment = hub.beginAlignment(channel);
@@ -32,7 +36,7 @@ test("HUB-1: whatever the transport loses or repeats, each follower gets every p
   const fates = fc.array(fc.constantFrom<Fate>("arrives", "is lost", "arrives twice"), { maxLength: 60 });
   fc.assert(
     fc.property(fates, fc.integer({ min: 1, max: 60 }), (plan, historySize) => {
-      const hub = new Hub();
+      const hub = new Hub(deaf);
       const followers = [new Recorder(), new Recorder()];
       for (const follower of followers) hub.add(channel, follower);
       const history: Publication[] = [];
@@ -83,7 +87,7 @@ function longestRun(plan: readonly Fate[], fate: Fate): number {
 }
 
 test("HUB-2: what arrives while history is read is held, and follows it", () => {
-  const hub = new Hub();
+  const hub = new Hub(deaf);
   const follower = new Recorder();
   hub.add(channel, follower);
   const publication = (offset: number): Publication => ({ offset, prev: offset - 1, event: "e", data: "1" });
@@ -95,7 +99,7 @@ test("HUB-2: what arrives while history is read is held, and follows it", () => 
 });
 
 test("HUB-3: a channel whose history began anew is one resync for each follower", () => {
-  const hub = new Hub();
+  const hub = new Hub(deaf);
   const follower = new Recorder();
   hub.add(channel, follower);
   hub.align(begun(hub), { position: { epoch: "old", offset: 9 }, publications: [], more: false });
@@ -107,7 +111,7 @@ test("HUB-3: a channel whose history began anew is one resync for each follower"
 });
 
 test("HUB-4: a read that began before an interruption, or before the channel was joined anew, aligns nothing", () => {
-  const hub = new Hub();
+  const hub = new Hub(deaf);
   const [early, late] = [new Recorder(), new Recorder()];
   const slice = (offset: number): HistorySlice => ({ position: { epoch, offset }, publications: [], more: false });
   hub.add(channel, early);
@@ -125,7 +129,7 @@ test("HUB-4: a read that began before an interruption, or before the channel was
 });
 
 test("HUB-6: publications of an older history that were held do not keep a channel from being aligned", () => {
-  const hub = new Hub();
+  const hub = new Hub(deaf);
   const follower = new Recorder();
   hub.add(channel, follower);
   hub.align(begun(hub), { position: { epoch: "old", offset: 3 }, publications: [], more: false });
@@ -138,7 +142,7 @@ test("HUB-6: publications of an older history that were held do not keep a chann
 });
 
 test("HUB-2: what arrives beyond the bound while history is read is dropped, and read once more", () => {
-  const hub = new Hub();
+  const hub = new Hub(deaf);
   const follower = new Recorder();
   hub.add(channel, follower);
   const half = JSON.stringify("x".repeat(600_000));

@@ -1,0 +1,185 @@
+/** Many that return to one channel at once: few reads, and each is told the truth. */
+import { expect, test } from "vitest";
+import type { HistorySlice, Position } from "../../shared/channels/broker.ts";
+import { CatchUp, type CaughtUp } from "../../gateway/catch-up.ts";
+import { Tails } from "../../gateway/tails.ts";
+import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
+import { eventually } from "../support/eventually.ts";
+import { ModelHistory } from "../support/model-history.ts";
+
+const name = "board:1";
+
+/** A node whose reads of history are answered when the test says so. */
+function createNode(options: { historySize?: number; claimPauseMs?: number; tailBytes?: number } = {}) {
+  const history = new ModelHistory({ historySize: options.historySize ?? 5_000, historySeconds: 60 });
+  history.now = Date.now();
+  const { retention } = history;
+  const tails = new Tails(options.tailBytes === undefined ? {} : { maxBytes: options.tailBytes });
+  /** What the hub has been delivered; behind the history where messages are on their way. */
+  let hub: Position = history.position;
+  const underWay: (() => void)[] = [];
+  const catchUp = new CatchUp({
+    tails,
+    claimPauseMs: options.claimPauseMs ?? 0,
+    channel: () => ({
+      position: () => hub,
+      aligned: async () => hub,
+      misalign: () => {
+        hub = history.position;
+        tails.restart(name, hub);
+      },
+      read: async (reading) =>
+        new Promise<HistorySlice>((resolve) => {
+          underWay.push(() =>
+            resolve(
+              history.read({
+                ...(reading?.kind === "after" && { after: reading.offset }),
+                ...(reading?.kind === "newest" && { newest: true }),
+                limit: reading ? maxReplayPublications : 0,
+                maxBytes: maxReplayBytes,
+              }),
+            ),
+          );
+        }),
+      extend: (at, slice, reading) => tails.extend(name, at, slice, reading, { retention, now: Date.now() }),
+    }),
+  });
+  return {
+    history,
+    catchUp,
+    from: async (offset: number, epoch = history.epoch): Promise<CaughtUp> => catchUp.from(name, { epoch, offset }),
+    publish: (delivered = true, step = 1): void => {
+      const publication = history.publish(step);
+      if (!delivered) return;
+      hub = history.position;
+      tails.append(name, history.epoch, publication, retention, Date.now());
+    },
+    /** History is full before the node follows the channel. */
+    join: (): void => {
+      hub = history.position;
+    },
+    /** Answers the read that is under way. */
+    answerRead: async (): Promise<void> => {
+      await eventually(() => underWay.length > 0);
+      underWay.shift()?.();
+    },
+    readUnderWay: async (): Promise<void> => eventually(() => underWay.length > 0),
+    answerReads: (): NodeJS.Timeout => setInterval(() => underWay.shift()?.(), 1),
+  };
+}
+
+function offsetsOf({ way }: CaughtUp): number[] | string {
+  return way.kind === "broken" ? way.reason : way.publications.map(({ offset }) => offset);
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i);
+}
+
+test("REC-4: a thousand that return to positions all over the history cost two reads, live publications between", async () => {
+  const node = createNode();
+  for (let i = 0; i < 3_000; i++) node.publish(false);
+  node.join();
+  const early = node.from(2_990);
+  await node.readUnderWay();
+  const others = range(2_001, 2_989).map((offset) => node.from(offset));
+  const tooFar = [node.from(0), node.from(1_999)];
+  await node.answerRead();
+  expect(offsetsOf(await early)).toEqual(range(2_991, 3_000));
+  node.publish();
+  await node.answerRead();
+  for (const [i, caughtUp] of (await Promise.all(others)).entries()) {
+    expect(offsetsOf(caughtUp)).toEqual(range(2_002 + i, 3_001));
+  }
+  for (const caughtUp of await Promise.all(tooFar)) expect(offsetsOf(caughtUp)).toBe("too_far_behind");
+  node.publish();
+  const late = await Promise.all([2_500, 5, 3_001].map((offset) => node.from(offset)));
+  expect(late.map(offsetsOf)).toEqual([range(2_501, 3_002), "too_far_behind", [3_002]]);
+  expect(late.map(({ source }) => source)).toEqual(["tail", "tail", "tail"]);
+  expect(node.history.reads).toBe(2);
+});
+
+test("REC-4: where the first read finds all that is kept, older positions need no second one", async () => {
+  const node = createNode({ historySize: 5 });
+  for (let i = 0; i < 20; i++) node.publish(false);
+  node.join();
+  const first = [node.from(2), node.from(17), node.from(15)];
+  await node.answerRead();
+  expect((await Promise.all(first)).map(offsetsOf)).toEqual(["history_trimmed", [18, 19, 20], range(16, 20)]);
+  expect(offsetsOf(await node.from(1))).toBe("history_trimmed");
+  expect(node.history.reads).toBe(1);
+});
+
+test("REC-4: a position inside a jump stays position_ahead", async () => {
+  const node = createNode();
+  for (const step of [1, 1, 1_000, 1]) node.publish(false, step);
+  node.join();
+  const answers = [node.from(1), node.from(500), node.from(2)];
+  await node.answerRead();
+  expect((await Promise.all(answers)).map(offsetsOf)).toEqual([[2, 1_002, 1_003], "position_ahead", [1_002, 1_003]]);
+  expect(node.history.reads).toBe(1);
+});
+
+test("REC-6: a position that has not arrived at the node yet is asked about, and served", async () => {
+  const node = createNode();
+  node.publish();
+  node.publish(false);
+  node.publish(false);
+  const answers = [node.from(2), node.from(3), node.from(9), node.from(1, "other")];
+  await node.answerRead();
+  expect((await Promise.all(answers)).map(offsetsOf)).toEqual([[3], [], "position_ahead", "epoch_changed"]);
+  expect(node.history.reads).toBe(1);
+});
+
+test("REC-6: claims to be ahead are asked about by reads that begin after them, at a distance of a second", async () => {
+  const node = createNode({ claimPauseMs: 50 });
+  node.publish();
+  const reading = node.answerReads();
+  const startedAt = performance.now();
+  for (const offset of range(10, 12)) expect(offsetsOf(await node.from(offset))).toBe("position_ahead");
+  // Three, one after the other, each after the one before was told: two distances.
+  expect(performance.now() - startedAt).toBeGreaterThanOrEqual(95);
+  const together = await Promise.all(range(20, 99).map((offset) => node.from(offset)));
+  expect(new Set(together.map(offsetsOf))).toEqual(new Set(["position_ahead"]));
+  expect(node.history.reads).toBeLessThanOrEqual(5);
+  expect(offsetsOf(await node.from(0))).toEqual([1]);
+  clearInterval(reading);
+  node.catchUp.stop();
+});
+
+test("REC-6: an epoch that the broker did not know is not asked about again", async () => {
+  const node = createNode();
+  node.publish();
+  const first = node.from(1, "gone");
+  await node.answerRead();
+  expect(offsetsOf(await first)).toBe("epoch_changed");
+  const again = await node.from(7, "gone");
+  expect([offsetsOf(again), again.source, node.history.reads]).toEqual(["epoch_changed", "tail", 1]);
+});
+
+test("REC-6: a client that knows the new epoch before the node does makes the node align, and goes on", async () => {
+  const node = createNode();
+  node.publish();
+  node.history.epoch = "new";
+  node.publish(false);
+  const reading = node.answerReads();
+  const caughtUp = await node.from(1, "new");
+  clearInterval(reading);
+  expect(offsetsOf(caughtUp)).toEqual([2]);
+});
+
+test("REC-5: without room for a tail each is served all the same", async () => {
+  const node = createNode({ tailBytes: 0 });
+  for (let i = 0; i < 1_500; i++) node.publish(false);
+  node.join();
+  const reading = node.answerReads();
+  const answers = await Promise.all([1_400, 1_450, 100, 600, 1_499].map((offset) => node.from(offset)));
+  clearInterval(reading);
+  expect(answers.map(offsetsOf)).toEqual([
+    range(1_401, 1_500),
+    range(1_451, 1_500),
+    "too_far_behind",
+    range(601, 1_500),
+    [1_500],
+  ]);
+});
