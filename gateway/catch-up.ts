@@ -34,6 +34,8 @@ interface Waiter {
 
 interface Queue {
   waiting: Waiter[];
+  /** A read from the oldest of them did not reach the present: the next one is of the newest. */
+  newest: boolean;
   /** Ends a pause early. */
   wake: () => void;
 }
@@ -43,7 +45,7 @@ interface Queue {
  * after it asked.
  */
 const claimPauseMs = 1_000;
-/** The third one tells, unless the broker's answers contradict each other. */
+/** Only where the broker's answers contradict each other it takes more than three. */
 const maxReads = 4;
 
 export class CatchUp {
@@ -65,8 +67,13 @@ export class CatchUp {
     for (const queue of this.#queues.values()) queue.wake();
   }
 
+  /** The hub has come further: those that were ahead of it may be told. */
+  onDelivered(name: string): void {
+    this.#queues.get(name)?.wake();
+  }
+
   async from(name: string, from: Position): Promise<CaughtUp> {
-    const at = await this.#channel(name).aligned();
+    const at = await standing(this.#channel(name));
     const way = this.#tails.answer(name, from, at, Date.now());
     if (way) return { way, source: "tail" };
     const { promise, resolve, reject } = Promise.withResolvers<CaughtUp>();
@@ -76,7 +83,7 @@ export class CatchUp {
       queue.waiting.push(waiter);
       if (!isBeyond(from, at)) queue.wake();
     } else {
-      const begun: Queue = { waiting: [waiter], wake: () => undefined };
+      const begun: Queue = { waiting: [waiter], newest: false, wake: () => undefined };
       this.#queues.set(name, begun);
       void this.#serve(name, begun);
     }
@@ -94,7 +101,7 @@ export class CatchUp {
         continue;
       }
       try {
-        const at = await channel.aligned();
+        const at = await standing(channel);
         this.#answerFromTail(name, queue, at);
         const { waiting } = queue;
         if (waiting.length === 0) continue;
@@ -134,21 +141,33 @@ export class CatchUp {
   ): Promise<void> {
     try {
       const offsets = waiters.filter(({ from }) => from.epoch === at.epoch).map(({ from }) => from.offset);
-      const reading = offsets.length > 0 ? this.#tails.reading(name, Math.min(...offsets)) : undefined;
+      const reading = offsets.length > 0 ? this.#reading(name, queue, offsets) : undefined;
       const slice = await channel.read(reading, at.epoch, at);
       const now = channel.position();
       if (now && now.epoch !== slice.position.epoch) channel.misalign();
       else if (now && reading) channel.extend(now, slice, reading);
       for (const waiter of waiters) {
         const { from } = waiter;
-        const way = this.#told(name, from, now, slice, reading);
+        // Read under the epoch that the hub stood in: of another one only the position is known.
+        const told = at.epoch === slice.position.epoch ? reading : undefined;
+        const way = this.#told(name, from, now, slice, told);
         if (way) waiter.resolve({ way, source: "history" });
-        else if (waiter.reads++ < maxReads) queue.waiting.push(waiter);
-        else waiter.resolve({ way: { kind: "broken", reason: "epoch_changed" }, source: "history" });
+        else if (waiter.reads++ < maxReads) {
+          queue.waiting.push(waiter);
+          queue.newest ||= slice.more;
+        } else waiter.resolve({ way: { kind: "broken", reason: "epoch_changed" }, source: "history" });
       }
     } catch (error) {
       for (const waiter of waiters) waiter.reject(error);
     }
+  }
+
+  #reading(name: string, queue: Queue, offsets: readonly number[]): Reading {
+    if (queue.newest) return { kind: "newest" };
+    return this.#tails.reading(
+      name,
+      offsets.reduce((oldest, offset) => Math.min(oldest, offset)),
+    );
   }
 
   /** What a read tells one of those that it was made for; undefined: it has to be another one. */
@@ -163,8 +182,8 @@ export class CatchUp {
     if (now?.epoch === epoch && from.epoch !== epoch) this.#tails.refute(name, from.epoch, now);
     const known = now && this.#tails.answer(name, from, now, Date.now());
     if (known) return known;
-    if (reading) return bridgeFromReading(from, slice, reading);
-    return from.epoch === epoch ? undefined : { kind: "broken", reason: "epoch_changed" };
+    if (from.epoch !== epoch) return { kind: "broken", reason: "epoch_changed" };
+    return reading && bridgeFromReading(from, slice, reading);
   }
 
   async #pause(queue: Queue, ms: number): Promise<void> {
@@ -176,6 +195,15 @@ export class CatchUp {
       };
     });
     queue.wake = () => undefined;
+  }
+}
+
+/** Where the hub stands at this very moment. */
+async function standing(channel: CatchUpChannel): Promise<Position> {
+  for (;;) {
+    await channel.aligned();
+    const at = channel.position();
+    if (at) return at;
   }
 }
 

@@ -61,6 +61,7 @@ export class FollowedChannels implements Service {
     this.#hub = new Hub({
       onDelivered: (channel, epoch, publication, followers) => {
         this.#tails.append(channel, epoch, publication, this.#rules.rules.namespace(channel), Date.now());
+        this.#catchUp.onDelivered(channel);
         this.#metrics.deliveries.inc(followers);
       },
       onBroken: (channel, position, lost) => {

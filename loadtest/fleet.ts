@@ -21,6 +21,13 @@ export interface Deployment {
   readonly processes: readonly ServerProcess[];
 }
 
+/** A fleet of our own: what else of it can be asked. */
+export interface OwnDeployment extends Deployment {
+  readonly redisUrl: string;
+  /** One for each gateway. */
+  readonly adminUrls: readonly string[];
+}
+
 const gatewayNodes = 2;
 const readyWithinMs = 20_000;
 const stopWithinMs = 10_000;
@@ -35,7 +42,7 @@ export class Fleet {
   /** Roles of processes that ended although nobody stopped them. */
   readonly died: Role[] = [];
 
-  async start(): Promise<Deployment> {
+  async start(): Promise<OwnDeployment> {
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
     const relayToken = secret();
@@ -49,7 +56,8 @@ export class Fleet {
     ]);
     await redis.printed("Ready to accept connections");
 
-    const common = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn" };
+    const redisUrl = `redis://127.0.0.1:${redisPort}`;
+    const common = { REDIS_URL: redisUrl, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn" };
     const apiPort = await freePort();
     const privateApi = `http://127.0.0.1:${apiPort}`;
     const api = this.#spawn("private-api", process.execPath, ["private-api/main.ts"], {
@@ -64,6 +72,7 @@ export class Fleet {
     await ready(api, privateApi);
 
     const gatewayUrls: string[] = [];
+    const adminUrls: string[] = [];
     for (let node = 1; node <= gatewayNodes; node++) {
       const [port, adminPort] = [await freePort(), await freePort()];
       const gateway = this.#spawn("gateway", process.execPath, ["gateway/main.ts"], {
@@ -79,11 +88,12 @@ export class Fleet {
       });
       await ready(gateway, `http://127.0.0.1:${adminPort}`);
       gatewayUrls.push(`ws://127.0.0.1:${port}`);
+      adminUrls.push(`http://127.0.0.1:${adminPort}`);
     }
     const processes = this.#running.flatMap(({ role, process: { child } }) =>
       child.pid === undefined ? [] : [{ role, pid: child.pid }],
     );
-    return { gatewayUrls, privateApi, privateApiToken: publishToken, jwtSecret, processes };
+    return { gatewayUrls, adminUrls, redisUrl, privateApi, privateApiToken: publishToken, jwtSecret, processes };
   }
 
   /** What the servers printed: warnings and errors, where all is well nothing. */

@@ -53,6 +53,7 @@ function createNode(options: { historySize?: number; claimPauseMs?: number; tail
       if (!delivered) return;
       hub = history.position;
       tails.append(name, history.epoch, publication, retention, Date.now());
+      catchUp.onDelivered(name);
     },
     /** History is full before the node follows the channel. */
     join: (): void => {
@@ -147,6 +148,19 @@ test("REC-6: claims to be ahead are asked about by reads that begin after them, 
   node.catchUp.stop();
 });
 
+test("REC-6: who is ahead of the node waits no longer than until the publication arrives there", async () => {
+  const node = createNode({ claimPauseMs: 60_000 });
+  node.publish();
+  const lie = node.from(50);
+  await node.answerRead();
+  expect(offsetsOf(await lie)).toBe("position_ahead");
+  const ahead = node.from(2);
+  node.publish();
+  expect(offsetsOf(await ahead)).toEqual([]);
+  expect(node.history.reads).toBe(1);
+  node.catchUp.stop();
+});
+
 test("REC-6: an epoch that the broker did not know is not asked about again", async () => {
   const node = createNode();
   node.publish();
@@ -159,13 +173,14 @@ test("REC-6: an epoch that the broker did not know is not asked about again", as
 
 test("REC-6: a client that knows the new epoch before the node does makes the node align, and goes on", async () => {
   const node = createNode();
-  node.publish();
+  node.publish(false);
+  node.join();
   node.history.epoch = "new";
   node.publish(false);
   const reading = node.answerReads();
-  const caughtUp = await node.from(1, "new");
+  const [behind, ahead] = await Promise.all([node.from(0, "e"), node.from(1, "new")]);
   clearInterval(reading);
-  expect(offsetsOf(caughtUp)).toEqual([2]);
+  expect([offsetsOf(behind), offsetsOf(ahead)]).toEqual(["epoch_changed", [2]]);
 });
 
 test("REC-5: without room for a tail each is served all the same", async () => {
@@ -173,8 +188,11 @@ test("REC-5: without room for a tail each is served all the same", async () => {
   for (let i = 0; i < 1_500; i++) node.publish(false);
   node.join();
   const reading = node.answerReads();
+  const tooFar = range(0, 20).map((offset) => node.from(offset));
   const answers = await Promise.all([1_400, 1_450, 100, 600, 1_499].map((offset) => node.from(offset)));
   clearInterval(reading);
+  expect(new Set((await Promise.all(tooFar)).map(offsetsOf))).toEqual(new Set(["too_far_behind"]));
+  expect(node.history.reads).toBe(2);
   expect(answers.map(offsetsOf)).toEqual([
     range(1_401, 1_500),
     range(1_451, 1_500),
