@@ -46,8 +46,9 @@ export class Subscription implements Follower {
     this.#outbox = outbox;
   }
 
+  /** It has begun, as far as its client knows. */
   get live(): boolean {
-    return this.#state.kind === "live";
+    return this.#state.kind === "live" || this.#state.kind === "lost";
   }
 
   get ended(): boolean {

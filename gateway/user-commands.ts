@@ -73,10 +73,11 @@ async function subscribeFor(session: Session, channel: string, context: GatewayC
     await context.channels.join(channel, subscription);
     const position = await context.channels.position(channel);
     if (subscription.ended) return context.channels.leave(channel, subscription);
+    subscription.settle();
     context.presence.enter(session, subscription);
     const notice: Subscribed = { channel, position, grant: access.sealed };
     session.outbox.send(eventFrame("sync:subscribed", notice));
-    subscription.goLive(position);
+    context.channels.goLive(subscription, position);
   } catch (error) {
     if (subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
     if (!(error instanceof TidegateError)) throw error;

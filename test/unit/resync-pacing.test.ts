@@ -101,6 +101,7 @@ test("HUB-7: who breaks again before being told is told once, with the newest re
   const { clients, breakTo } = liveNode(100);
   breakTo("b", 9);
   breakTo("b", 4);
+  expect(clients.every(({ subscription }) => subscription.live)).toBe(true);
   vi.advanceTimersByTime(1_000);
   for (const { sent } of clients) {
     expect(resyncs(sent)).toHaveLength(1);
