@@ -12,5 +12,6 @@ export async function history(session: Session, request: History, context: Gatew
     throw new TidegateError("not_subscribed", `subscribe to ${channel} first`);
   }
   const retention = context.currentRules.rules.namespace(channel);
-  return { ack: await readPage(context.broker, { ...request, retention }) };
+  const reaching = await context.channels.position(channel);
+  return { ack: await readPage(context.broker, { ...request, retention, reaching }) };
 }

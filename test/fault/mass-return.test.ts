@@ -100,6 +100,33 @@ test("HUB-7: two hundred whose history is gone are told once each, and go on fro
   }
 });
 
+test("HUB-7: who subscribes again before being told is answered by its own position, and not told later", async () => {
+  const channel = "board:impatient";
+  await publish(channel, 5);
+  const clients = await connectMany(120);
+  const acks = await Promise.all(clients.map((client) => client.subscribe(channel)));
+  const before = acks[0]?.position;
+  if (!before) throw new Error("nobody subscribed");
+  const { state, history } = channelKeys(channel);
+  const raw = new Redis(redis.url);
+  await raw.del(state, history);
+  raw.disconnect();
+  const told = Promise.race(clients.map((client) => client.next(({ event }) => event === "sync:resync")));
+  const { epoch } = await publish(channel, 1);
+  await told;
+  const again = await Promise.all(
+    clients.map(async (client) => ({ ack: await client.subscribe(channel, before), seen: client.received.length })),
+  );
+  for (const { ack } of again) {
+    expect(ack).toMatchObject({ recovered: false, reason: "epoch_changed", position: { epoch } });
+  }
+  await publish(channel, 1);
+  for (const [i, client] of clients.entries()) {
+    await client.next(({ meta }) => (meta as { offset?: number } | undefined)?.offset === 2);
+    expect(client.received.slice(again[i]?.seen).map(({ event }) => event)).toEqual(["moved"]);
+  }
+});
+
 test("HUB-9: after an interruption positions are compared, and only the history of a channel that moved is read", async () => {
   const channels = range(1, 150).map((n) => `board:quiet-${n}`);
   const [client] = await connectMany(1);
