@@ -33,15 +33,21 @@ function interpretStatus(answer: ServiceAnswer & { kind: "answered" }, service: 
   }
   if (status === 429) return refused("rate_limited", `${service} asks for fewer calls`, more);
   if (status >= 400 && status < 500) {
-    const own = parseJson(body) as { code?: unknown; message?: unknown } | null | undefined;
-    if (typeof own?.code === "string" && own.code !== "" && typeof own.message === "string") {
-      return { ok: false, error: { code: own.code, message: own.message, retryable: false, status } };
-    }
-    return refused("upstream_rejected", `${service} answered ${status}`, { status });
+    return readRejection(body, status) ?? refused("upstream_rejected", `${service} answered ${status}`, { status });
   }
   if (status >= 500)
     return refused("upstream_failed", `${service} answered ${status}`, status === 503 ? more : { status });
   return refused("upstream_bad_response", `${service} answered ${status}`, { status });
+}
+
+/** What a 4xx says by itself: its `code` and `message`, and whatever else its object has as `details`. */
+function readRejection(body: string, status: number): CallOutcome | undefined {
+  const own = parseJson(body) as Record<string, unknown> | null | undefined;
+  if (typeof own !== "object" || own === null || isTooDeep(own)) return undefined;
+  const { code, message, ...details } = own;
+  if (typeof code !== "string" || code === "" || typeof message !== "string") return undefined;
+  const more = Object.keys(details).length > 0 && { details };
+  return { ok: false, error: { code, message, retryable: false, status, ...more } };
 }
 
 /** A failed outcome with a code of the contract. */

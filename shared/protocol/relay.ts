@@ -47,6 +47,7 @@ const WireErrorSchema = Type.Object({
   retryable: Type.Boolean(),
   retryAfterMs: Type.Optional(Type.Number()),
   status: Type.Optional(Type.Integer()),
+  details: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 });
 export const RelayAnswer = Type.Union([
   Type.Object({ id: Type.Integer(), ok: Type.Literal(true), data: Type.Unknown() }),

@@ -199,6 +199,23 @@ describe("what a service answers", () => {
     expect(await client.request("doc.open", {})).toMatchObject(expected);
   });
 
+  test("CALL-14: what else a 4xx brings beside code and message travels as details, a conflict's position too", async () => {
+    const client = await newClient();
+    const more = { position: { epoch: "e", offset: 7 }, publications: [{ offset: 7, event: "moved", data: null }] };
+    service.answer = (_request, response) =>
+      answerJson(response, { code: "conflict", message: "moved on", ...more }, 409);
+    expect(await client.request("doc.open", {})).toEqual({
+      ok: false,
+      error: { code: "conflict", message: "moved on", retryable: false, status: 409, details: more },
+    });
+    service.answer = (_request, response) => answerJson(response, { code: "locked", message: "by Grace" }, 423);
+    expect((await client.request("doc.open", {})).error).not.toHaveProperty("details");
+    const deep = `${"[".repeat(200)}${"]".repeat(200)}`;
+    service.answer = (_request, response) =>
+      response.writeHead(409).end(`{"code":"conflict","message":"deep","more":${deep}}`);
+    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_rejected");
+  });
+
   test("CALL-8: too late is upstream_timeout, by the service's limit or the client's shorter one", async () => {
     const client = await newClient();
     service.answer = () => undefined;
