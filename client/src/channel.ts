@@ -1,4 +1,11 @@
-import type { Position, RecoveryReason, Resync, WirePublication } from "../../shared/protocol/wire.ts";
+import type {
+  JoinLeave,
+  Position,
+  PresenceAck,
+  RecoveryReason,
+  Resync,
+  WirePublication,
+} from "../../shared/protocol/wire.ts";
 
 /** Second argument of a listener: a publication with history, or an ephemeral one. */
 export type PublicationMeta = { channel: string; offset: number; prev?: number } | { channel: string };
@@ -19,6 +26,9 @@ export interface ChannelEnd {
   code: string;
   reason: string;
 }
+
+/** Who is in a channel; of a large one only how many users. */
+export type Presence = PresenceAck;
 
 export interface History {
   position: Position;
@@ -69,4 +79,17 @@ export interface Channel<Events extends object = Record<string, unknown>> {
    * @throws {TidegateError} `not_subscribed`, `epoch_changed`, `history_trimmed`, `not_connected`, …
    */
   history(options?: { after?: number; limit?: number }): Promise<History>;
+
+  /**
+   * Who is in the channel now, where its namespace keeps that. Needs the subscription.
+   *
+   * @throws {TidegateError} `not_subscribed`, `not_connected`, …
+   */
+  presence(): Promise<Presence>;
+
+  /** A user's first session came to the channel, where its namespace tells. */
+  onJoin(listener: (join: JoinLeave) => void): () => void;
+
+  /** A user's last session left the channel, where its namespace tells. */
+  onLeave(listener: (leave: JoinLeave) => void): () => void;
 }

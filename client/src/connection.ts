@@ -14,13 +14,16 @@ export type Ending =
   | { kind: "dismissed"; disconnect: Disconnect }
   | { kind: "lost"; message: string };
 
-interface ConnectionCallbacks {
+export interface ConnectionCallbacks {
   welcomed(welcome: Welcome): void;
   /** Every other event of the gateway, in order. */
   received(event: string, data: unknown, meta: unknown): void;
   /** Once; nothing else follows it but the failures of what was in flight. */
   ended(ending: Ending): void;
 }
+
+/** What the rest of the SDK uses of a connection, under the promises of {@link Connection}. */
+export type GatewayConnection = Pick<Connection, "open" | "request" | "close">;
 
 /**
  * Used once: for the next try there is a new one, so that nothing that socket.io-client still buffers for this one

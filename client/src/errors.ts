@@ -1,9 +1,12 @@
 import type { ConnectCode, DisconnectCode, RequestCode, WireError } from "../../shared/protocol/codes.ts";
+import { type Conflict, readConflict } from "./conflict.ts";
 
 /** Codes that this SDK gives by itself, without the gateway's word. */
 export type ClientCode =
   /** Nothing was sent: there is no connection at the moment. Retryable. */
   | "not_connected"
+  /** Nothing was sent: as many calls as may wait are waiting already. Retryable. */
+  | "queue_full"
   /** The connection, or a try for one, failed without a word from the gateway. Retryable. */
   | "connection_lost"
   /** The token callback failed or took too long. Retryable. */
@@ -24,6 +27,10 @@ export class TidegateError extends Error {
   readonly retryAfterMs: number | undefined;
   /** The HTTP status of the service, where it answered. */
   readonly status: number | undefined;
+  /** Whatever else the service's refusal had beside `code` and `message`. Not checked. */
+  readonly details: Readonly<Record<string, unknown>> | undefined;
+  /** Of a `conflict`: where the channel stands, and what was missed. */
+  readonly conflict: Conflict | undefined;
 
   constructor(error: Omit<WireError, "code"> & { code: ErrorCode }, options?: { cause: unknown }) {
     super(error.message, options);
@@ -32,5 +39,12 @@ export class TidegateError extends Error {
     this.retryable = error.retryable;
     this.retryAfterMs = error.retryAfterMs;
     this.status = error.status;
+    this.details = error.details;
+    this.conflict = error.code === "conflict" ? readConflict(error.details) : undefined;
   }
+}
+
+/** An error that this SDK gives by itself. */
+export function failure(code: ErrorCode, message: string, retryable = false, cause?: unknown): TidegateError {
+  return new TidegateError({ code, message, retryable }, { cause });
 }

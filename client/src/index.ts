@@ -10,7 +10,16 @@ export function connect(options: ClientOptions): Client {
 }
 
 export { TidegateError } from "./errors.ts";
-export type { Channel, ChannelEnd, History, PublicationMeta, Subscription } from "./channel.ts";
-export type { CallOptions, Client, ClientOptions, ClientState } from "./client.ts";
+export type { CallOptions, OfflineBounds } from "./call-options.ts";
+export type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "./channel.ts";
+export type { Client, ClientOptions, ClientState } from "./client.ts";
+export type { Conflict } from "./conflict.ts";
 export type { ErrorCode } from "./errors.ts";
-export type { Position, RecoveryReason, Resync, WirePublication } from "../../shared/protocol/wire.ts";
+export type {
+  JoinLeave,
+  Position,
+  PresenceMember,
+  RecoveryReason,
+  Resync,
+  WirePublication,
+} from "../../shared/protocol/wire.ts";

@@ -1,8 +1,7 @@
-import type { Ack, HistoryAck, Position, Resync, Revoked, SubscribeAck } from "../../shared/protocol/wire.ts";
-import type { Channel, ChannelEnd, History, PublicationMeta, Subscription } from "./channel.ts";
-import type { Connection } from "./connection.ts";
-import { TidegateError } from "./errors.ts";
-import { EventListeners, Listeners } from "./listeners.ts";
+import type { Ack, Position, Resync, Revoked, SubscribeAck, Subscribed } from "../../shared/protocol/wire.ts";
+import type { ChannelEnd, PublicationMeta, Subscription } from "./channel.ts";
+import type { GatewayConnection } from "./connection.ts";
+import { failure, TidegateError } from "./errors.ts";
 import { advance, replayStart } from "./position.ts";
 import { backoffDelayMs, type Random } from "./timing.ts";
 
@@ -16,7 +15,7 @@ interface Wish {
 
 /** What the gateway holds for us on one connection. At most one request of the channel is on its way. */
 interface Hold {
-  readonly connection: Connection;
+  readonly connection: GatewayConnection;
   /** The wish that the gateway last granted on this connection. */
   granted: Wish | null;
   busy: boolean;
@@ -24,25 +23,38 @@ interface Hold {
   retryTimer: ReturnType<typeof setTimeout> | undefined;
 }
 
+/** Who hears what comes of a subscription. */
+export interface SubscriptionListener {
+  published(event: string, data: unknown, meta: PublicationMeta): void;
+  resync(resync: Resync): void;
+  ended(end: ChannelEnd): void;
+}
+
 /**
  * Brings what the gateway holds in line with what the application wishes, one request after the other, so that
- * neither a quick change of mind nor a reconnect can leave the two apart. The client calls all that {@link Channel}
- * does not have.
+ * neither a quick change of mind nor a reconnect can leave the two apart. A subscription that the server makes becomes
+ * a wish like any other.
  */
-export class ChannelSubscription implements Channel {
+export class ChannelSubscription {
   readonly name: string;
   readonly #random: Random;
-  readonly #listeners = new EventListeners<[data: unknown, meta: PublicationMeta]>();
-  readonly #resyncListeners = new Listeners<[Resync]>();
-  readonly #endListeners = new Listeners<[ChannelEnd]>();
+  readonly #listener: SubscriptionListener;
   #position: Position | null = null;
+  /** Proof of what was allowed: with it nobody is asked again. */
+  #grant: string | null = null;
   #wish: Wish | null = null;
   #hold: Hold | null = null;
   #closed: TidegateError | null = null;
 
-  constructor(name: string, random: Random) {
+  constructor(name: string, random: Random, listener: SubscriptionListener) {
     this.name = name;
     this.#random = random;
+    this.#listener = listener;
+  }
+
+  /** Whether what the gateway now sends belongs to what the application now wishes. */
+  get live(): boolean {
+    return this.#wish !== null && this.#hold?.granted === this.#wish;
   }
 
   get position(): Position | null {
@@ -52,49 +64,20 @@ export class ChannelSubscription implements Channel {
   subscribe(options: { position?: Position } = {}): Promise<Subscription> {
     if (this.#closed) return Promise.reject(this.#closed);
     if (this.#wish) return this.#wish.promise;
-    const { promise, resolve, reject } = Promise.withResolvers<Subscription>();
-    // Who does not look at the promise hears of a refusal by onEnd.
-    promise.catch(() => undefined);
     this.#position = options.position ?? null;
-    this.#wish = { promise, resolve, reject, answered: false };
+    const wish = newWish();
+    this.#wish = wish;
     this.#reconcile();
-    return promise;
+    return wish.promise;
   }
 
   unsubscribe(): void {
-    this.#drop(new TidegateError({ code: "unsubscribed", message: `${this.name} was left`, retryable: false }));
+    this.#drop(failure("unsubscribed", `${this.name} was left`));
     this.#reconcile();
   }
 
-  on(event: string, listener: (data: unknown, meta: PublicationMeta) => void): () => void {
-    return this.#listeners.add(event, listener);
-  }
-
-  onResync(listener: (resync: Resync) => void): () => void {
-    return this.#resyncListeners.add(listener);
-  }
-
-  onEnd(listener: (end: ChannelEnd) => void): () => void {
-    return this.#endListeners.add(listener);
-  }
-
-  history(options: { after?: number; limit?: number } = {}): Promise<History> {
-    const connection = this.#hold?.connection;
-    if (!connection) {
-      const error = { code: "not_connected", message: "there is no connection", retryable: true };
-      return Promise.reject(this.#closed ?? new TidegateError(error));
-    }
-    const request = { channel: this.name, ...(this.#position && { epoch: this.#position.epoch }), ...options };
-    const { promise, resolve, reject } = Promise.withResolvers<History>();
-    connection.request<HistoryAck>("sync:history", [request], (ack) => {
-      if (ack.ok) resolve({ position: ack.position, publications: ack.publications });
-      else reject(new TidegateError(ack.error));
-    });
-    return promise;
-  }
-
   /** There is a new connection, on which the gateway holds nothing yet. */
-  connected(connection: Connection): void {
+  connected(connection: GatewayConnection): void {
     this.#hold = { connection, granted: null, busy: false, refusals: 0, retryTimer: undefined };
     this.#reconcile();
   }
@@ -112,31 +95,48 @@ export class ChannelSubscription implements Channel {
   }
 
   deliver(event: string, data: unknown, meta: PublicationMeta): void {
-    if (!this.#live) return;
+    if (!this.live) return;
     if ("offset" in meta && this.#position) {
       const next = advance(this.#position, meta.offset);
       if (!next) return;
       this.#position = next;
     }
-    this.#listeners.call(event, data, meta);
+    this.#listener.published(event, data, meta);
   }
 
   resync(resync: Resync): void {
-    if (!this.#live) return;
+    if (!this.live) return;
     this.#position = resync.position;
-    this.#resyncListeners.call(resync);
+    this.#listener.resync(resync);
+  }
+
+  /** The server subscribed this session. True where the channel was not the application's wish before. */
+  subscribed({ position, grant }: Subscribed): boolean {
+    const hold = this.#hold;
+    if (!hold) return false;
+    if (typeof grant === "string") this.#grant = grant;
+    // A request on its way reaches the gateway after this: its answer is what holds.
+    if (hold.busy) return false;
+    if (this.#wish) {
+      // Asked for and not held yet: with the grant it may be, from the position that was asked for.
+      this.#reconcile();
+      return false;
+    }
+    const wish = newWish();
+    wish.answered = true;
+    wish.resolve({ recovered: false, position });
+    this.#wish = wish;
+    this.#position = position;
+    hold.granted = wish;
+    return true;
   }
 
   revoked({ reason }: Revoked): void {
+    this.#grant = null;
     if (!this.#hold?.granted) return;
-    const wished = this.#live;
+    const wished = this.live;
     this.#hold.granted = null;
-    if (wished) this.#end("revoked", reason, new TidegateError({ code: "revoked", message: reason, retryable: false }));
-  }
-
-  /** Whether what the gateway now sends belongs to what the application now wishes. */
-  get #live(): boolean {
-    return this.#wish !== null && this.#hold?.granted === this.#wish;
+    if (wished) this.#end("revoked", reason, failure("revoked", reason));
   }
 
   #reconcile(): void {
@@ -150,8 +150,13 @@ export class ChannelSubscription implements Channel {
       this.#request(hold, "sync:unsubscribe", {}, () => (hold.granted = null));
     } else if (this.#wish) {
       const wish = this.#wish;
-      this.#request<SubscribeAck>(hold, "sync:subscribe", this.#position && { position: this.#position }, (ack) => {
+      const presented = {
+        ...(this.#position && { position: this.#position }),
+        ...(this.#grant !== null && { grant: this.#grant }),
+      };
+      this.#request<SubscribeAck>(hold, "sync:subscribe", presented, (ack) => {
         if (!ack.ok) return this.#refused(hold, wish, new TidegateError(ack.error));
+        if (ack.grant !== undefined) this.#grant = ack.grant;
         hold.granted = wish;
         hold.refusals = 0;
         if (this.#wish === wish) this.#accept(wish, ack);
@@ -159,7 +164,7 @@ export class ChannelSubscription implements Channel {
     }
   }
 
-  #request<T extends object>(hold: Hold, event: string, more: object | null, answered: (ack: Ack<T>) => void): void {
+  #request<T extends object>(hold: Hold, event: string, more: object, answered: (ack: Ack<T>) => void): void {
     hold.busy = true;
     hold.connection.request<T>(event, [{ channel: this.name, ...more }], (ack) => {
       if (this.#hold !== hold) return;
@@ -180,11 +185,12 @@ export class ChannelSubscription implements Channel {
       wish.answered = true;
       wish.resolve({ recovered, position, ...(reason && { reason }) });
     } else if (!recovered && reason) {
-      this.#resyncListeners.call({ channel: this.name, position, reason });
+      this.#listener.resync({ channel: this.name, position, reason });
     }
   }
 
   #refused(hold: Hold, wish: Wish, error: TidegateError): void {
+    if (error.code === "channel_not_allowed") this.#grant = null;
     if (this.#wish !== wish) return;
     if (!error.retryable) return this.#end(error.code, error.message, error);
     const delayMs = (error.retryAfterMs ?? 0) + backoffDelayMs(hold.refusals++, this.#random);
@@ -193,7 +199,7 @@ export class ChannelSubscription implements Channel {
 
   #end(code: string, reason: string, error: TidegateError): void {
     this.#drop(error);
-    this.#endListeners.call({ channel: this.name, code, reason });
+    this.#listener.ended({ channel: this.name, code, reason });
   }
 
   #drop(error: TidegateError): void {
@@ -201,4 +207,11 @@ export class ChannelSubscription implements Channel {
     this.#wish = null;
     if (wish && !wish.answered) wish.reject(error);
   }
+}
+
+function newWish(): Wish {
+  const { promise, resolve, reject } = Promise.withResolvers<Subscription>();
+  // Who does not look at the promise hears of a refusal by onEnd.
+  promise.catch(() => undefined);
+  return { promise, resolve, reject, answered: false };
 }

@@ -11,7 +11,7 @@ const lastingMs = 10_000;
 /** So that a `retryAfterMs` of 0 is no busy loop. */
 const minRetryAfterMs = 100;
 /** A longer timer would fire at once. */
-const maxTimerMs = 2 ** 31 - 1;
+export const maxTimerMs = 2 ** 31 - 1;
 
 /**
  * Full jitter: a random moment between now and an exponentially growing bound, 1 s for the first failure, 30 s at most.
@@ -19,6 +19,11 @@ const maxTimerMs = 2 ** 31 - 1;
  */
 export function backoffDelayMs(earlierFailures: number, random: Random): number {
   return random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** earlierFailures);
+}
+
+/** How long a call that is repeated waits: what the refusal asks for, and a little jitter, growing with the tries. */
+export function repeatDelayMs(earlierTries: number, retryAfterMs: number | undefined, random: Random): number {
+  return Math.max(minRetryAfterMs, (retryAfterMs ?? 0) + backoffDelayMs(earlierTries, random));
 }
 
 /**
@@ -35,8 +40,8 @@ export function refreshDelayMs(remainingMs: number, random: Random): number {
 export interface Setback {
   /** The gateway's word; it overrides everything else. */
   retryAfterMs?: number | undefined;
-  /** The token was refused as expired: another one may do at once. */
-  tokenExpired?: boolean;
+  /** Token or resume token were refused: another may do at once. */
+  credentialsRefused?: boolean;
   /** The reconnect window, where a working connection broke. */
   policy?: ReconnectPolicy | undefined;
 }
@@ -59,10 +64,10 @@ export class RetrySchedule {
   }
 
   /** Milliseconds until the next try. Each call counts as a failure. */
-  nextDelayMs({ retryAfterMs, tokenExpired, policy }: Setback): number {
+  nextDelayMs({ retryAfterMs, credentialsRefused, policy }: Setback): number {
     const failures = this.#failures++;
     if (retryAfterMs !== undefined) return Math.min(maxTimerMs, Math.max(minRetryAfterMs, retryAfterMs));
-    if (tokenExpired && !this.#tokenAskedAgain) {
+    if (credentialsRefused && !this.#tokenAskedAgain) {
       this.#tokenAskedAgain = true;
       return 0;
     }

@@ -11,7 +11,7 @@ import { eventually } from "../support/eventually.ts";
 export interface Request {
   event: string;
   /** Of the gateway's own requests; what else is sent may be anything. */
-  data: { channel: string; position?: Position };
+  data: { channel: string; position?: Position; grant?: string };
   options: unknown;
   socket: Socket;
   /** What the test does not answer stays open. */

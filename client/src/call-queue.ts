@@ -1,0 +1,38 @@
+import type { OfflineBounds } from "./call-options.ts";
+
+/** What the queue must know of a call. */
+export interface QueuedCall {
+  /** Grows with each call of the client. */
+  readonly order: number;
+  readonly bytes: number;
+}
+
+/** Calls that wait, for a connection or for their next try: bounded in number and bytes. */
+export class CallQueue<Call extends QueuedCall> {
+  readonly #maxCalls: number;
+  readonly #maxBytes: number;
+  readonly #calls = new Set<Call>();
+  #bytes = 0;
+
+  constructor({ maxCalls = 100, maxBytes = 256 * 1024 }: OfflineBounds = {}) {
+    this.#maxCalls = maxCalls;
+    this.#maxBytes = maxBytes;
+  }
+
+  /** False where there is no place for it: those that wait already keep theirs. */
+  add(call: Call): boolean {
+    if (this.#calls.size >= this.#maxCalls || this.#bytes + call.bytes > this.#maxBytes) return false;
+    this.#calls.add(call);
+    this.#bytes += call.bytes;
+    return true;
+  }
+
+  remove(call: Call): void {
+    if (this.#calls.delete(call)) this.#bytes -= call.bytes;
+  }
+
+  /** In the order in which they were made, whenever each began to wait. */
+  inOrder(): Call[] {
+    return [...this.#calls].sort((a, b) => a.order - b.order);
+  }
+}

@@ -1,0 +1,47 @@
+import type { RefreshAck } from "../../shared/protocol/wire.ts";
+import type { GatewayConnection } from "./connection.ts";
+import type { Credentials } from "./credentials.ts";
+import { type Random, refreshDelayMs } from "./timing.ts";
+
+/** Prolongs the session before it expires, from its welcome to its end. */
+export class Refresh {
+  readonly #credentials: Credentials;
+  readonly #random: Random;
+  #connection: GatewayConnection | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(credentials: Credentials, random: Random) {
+    this.#credentials = credentials;
+    this.#random = random;
+  }
+
+  /** @param expiresAt Unix ms */
+  start(connection: GatewayConnection, expiresAt: number): void {
+    this.#connection = connection;
+    if (this.#credentials.renewable) this.#schedule(expiresAt);
+  }
+
+  stop(): void {
+    this.#connection = null;
+    clearTimeout(this.#timer);
+  }
+
+  #schedule(expiresAt: number, notBeforeMs = 0): void {
+    const delayMs = Math.max(notBeforeMs, refreshDelayMs(expiresAt - Date.now(), this.#random));
+    this.#timer = setTimeout(() => void this.#refresh(expiresAt), delayMs);
+  }
+
+  /** Where it fails it is tried again, ever sooner; in the end the gateway says `token_expired`. */
+  async #refresh(expiresAt: number): Promise<void> {
+    const connection = this.#connection;
+    const token = await this.#credentials.ask().catch(() => null);
+    if (!connection || this.#connection !== connection) return;
+    if (token === null) return this.#schedule(expiresAt);
+    connection.request<RefreshAck>("sync:refresh", [{ token }], (ack) => {
+      if (this.#connection !== connection) return;
+      if (!ack.ok) return this.#schedule(expiresAt, ack.error.retryAfterMs);
+      this.#credentials.renewed(token, ack.resumeToken);
+      this.#schedule(ack.expiresAt);
+    });
+  }
+}
