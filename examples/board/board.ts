@@ -1,4 +1,4 @@
-/** The cards of one board: what a person's event would change, and the change itself. No I/O. */
+/** The cards of one board at one position of its channel: what an event would change, and the change itself. No I/O. */
 
 export interface Card {
   id: string;
@@ -7,14 +7,24 @@ export interface Card {
   /** Place within the column, ascending. */
   order: number;
   author: string;
-  /** The board's version at the card's last change. */
-  version: number;
 }
 
-/** A change as it is published: whole cards, so that applying one twice does no harm. */
+/** Where a channel stands, by the word of the private API. */
+export interface Position {
+  epoch: string;
+  offset: number;
+}
+
+/** A change as it is published: whole cards, so that applying one twice does no harm. `by` is who made it. */
 export type Change =
-  | { event: "card.added" | "card.moved" | "card.renamed"; data: { card: Card } }
-  | { event: "card.removed"; data: { id: string; version: number } };
+  | { event: "card.added" | "card.moved" | "card.renamed"; data: { card: Card; by: string } }
+  | { event: "card.removed"; data: { id: string; by: string } };
+
+/** What was published on the board's channel, in order, and where that stood then. Not all of it concerns cards. */
+export interface Page {
+  position: Position;
+  publications: ((Change | { event: "notice" }) & { offset: number })[];
+}
 
 export type Input = Readonly<Record<string, unknown>>;
 
@@ -40,58 +50,80 @@ const starters = [
 ];
 
 export class Board {
-  /** Grows with each change. It starts at the clock, so that it grows across restarts too. */
-  #version = Date.now();
+  /** The last change that is in the cards; null before anything was read. */
+  #position: Position | null = null;
   readonly #cards = new Map<string, Card>();
 
   constructor() {
     for (const [order, starter] of starters.entries()) {
-      const card = { ...starter, id: `starter-${order}`, order, author: "Tidegate", version: ++this.#version };
+      const card = { ...starter, id: `starter-${order}`, order, author: "Tidegate" };
       this.#cards.set(card.id, card);
     }
   }
 
-  snapshot(): { version: number; cards: Card[] } {
-    return { version: this.#version, cards: [...this.#cards.values()] };
+  get position(): Position | null {
+    return this.#position;
+  }
+
+  snapshot(): { position: Position | null; cards: Card[] } {
+    return { position: this.#position, cards: [...this.#cards.values()] };
   }
 
   /**
-   * What an event would change; nothing changes before {@link apply}.
+   * What an event would change; nothing changes before {@link follow}.
    * @param eventId becomes the id of an added card, so a repeated event adds no second one.
    * @throws Refusal for an event or input that makes no sense here.
    */
   plan(event: string, input: Input, user: string, eventId: string): Change {
-    const version = ++this.#version;
     if (event === "card.add") {
       const column = columnOf(input);
       const title = titleOf(input);
       const known = this.#cards.get(eventId);
-      if (known) return { event: "card.added", data: { card: known } };
+      if (known) return { event: "card.added", data: { card: known, by: user } };
       if (this.#cards.size >= maxCards) throw new Refusal(409, "board_full", `a board has at most ${maxCards} cards`);
       const last = Math.max(0, ...[...this.#cards.values()].map(({ order }) => order));
-      const card = { id: eventId, title, column, order: last + 1, author: user, version };
-      return { event: "card.added", data: { card } };
+      return {
+        event: "card.added",
+        data: { card: { id: eventId, title, column, order: last + 1, author: user }, by: user },
+      };
     }
     const card = this.#cards.get(String(input["id"]));
     if (!card) throw new Refusal(404, "unknown_card", "there is no such card (any more)");
     switch (event) {
       case "card.move": {
         const place = { column: columnOf(input), order: numberOf(input, "order") };
-        return { event: "card.moved", data: { card: { ...card, ...place, version } } };
+        return { event: "card.moved", data: { card: { ...card, ...place }, by: user } };
       }
       case "card.rename":
-        return { event: "card.renamed", data: { card: { ...card, title: titleOf(input), version } } };
+        return { event: "card.renamed", data: { card: { ...card, title: titleOf(input) }, by: user } };
       case "card.remove":
-        return { event: "card.removed", data: { id: card.id, version } };
+        return { event: "card.removed", data: { id: card.id, by: user } };
       default:
         throw new Refusal(404, "unknown_event", `this service does not know ${event}`);
     }
   }
 
-  apply(change: Change): void {
-    if (change.event === "card.removed") this.#cards.delete(change.data.id);
-    else this.#cards.set(change.data.card.id, change.data.card);
+  /** Applies what was published after this board's position; what is in it already changes nothing. */
+  follow({ position, publications }: Page): void {
+    const { epoch } = position;
+    const since = this.#position?.epoch === epoch ? this.#position.offset : -1;
+    for (const publication of publications) {
+      if (publication.offset <= since || !isChange(publication)) continue;
+      if (publication.event === "card.removed") this.#cards.delete(publication.data.id);
+      else this.#cards.set(publication.data.card.id, publication.data.card);
+    }
+    this.#position = { epoch, offset: Math.max(since, publications.at(-1)?.offset ?? position.offset) };
   }
+}
+
+function isChange(publication: Page["publications"][number]): publication is Change & { offset: number } {
+  return publication.event.startsWith("card.");
+}
+
+export function positionOf(input: Input): Position {
+  const { epoch, offset } = (input["position"] ?? {}) as Input;
+  if (typeof epoch === "string" && Number.isSafeInteger(offset)) return { epoch, offset: Number(offset) };
+  throw new Refusal(400, "bad_input", "position must be the one that this is based on");
 }
 
 export function numberOf(input: Input, name: string): number {

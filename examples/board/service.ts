@@ -1,17 +1,22 @@
 /**
  * The service behind the shared board: plain HTTP in, plain HTTP out. It knows no websocket and imports nothing of
  * the gateway. What people do arrives as signed POST requests; what everybody must see leaves as a publish.
+ *
+ * Who moves a card says which position of the channel they had seen, and the publish expects the channel to stand there:
+ * the channel decides who was first, also between two processes of this service. The boards are kept in memory. After a
+ * start they are what the channel's history still has; a service with a database would begin from that.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { inspect } from "node:util";
-import { Board, numberOf, Refusal } from "./board.ts";
+import { Board, numberOf, type Page, type Position, positionOf, Refusal } from "./board.ts";
 import { readCall } from "./call.ts";
+import { PrivateApi, PrivateApiError } from "./private-api.ts";
 
 export interface BoardServiceOptions {
   /** `whsec_` and base64: requests of the gateway are signed with it. */
   secret: string;
   privateApiUrl: string;
-  /** A token of the private API with the scope `publish`. */
+  /** A token of the private API with the scopes `publish` and `read`. */
   publishToken: string;
 }
 
@@ -21,64 +26,57 @@ interface Answer {
   headers?: Record<string, string>;
 }
 
-interface Publish {
-  channel: string;
-  event: string;
-  data: unknown;
-  /** Makes a repeated publish harmless. */
-  id?: string;
-  /** False: a passing thing, for whoever is there now. */
-  history?: boolean;
-}
-
 const maxBoards = 100;
-const publishTimeoutMs = 3_000;
 
 /** The caller listens and closes. */
 export function createBoardService(options: BoardServiceOptions): Server {
-  const boards = new Map<string, { board: Board; lastTurn: Promise<unknown> }>();
+  const api = new PrivateApi(options.privateApiUrl, options.publishToken);
+  const boards = new Map<string, Board>();
 
   async function answer(request: IncomingMessage): Promise<Answer> {
-    const call = await readCall(request, options.secret);
-    const channel = `board:${call.boardId}`;
-    if (call.event === "cursor") {
-      const { user, input } = call;
+    const { event, eventId, user, boardId, input } = await readCall(request, options.secret);
+    const channel = `board:${boardId}`;
+    if (event === "cursor") {
       const card = typeof input["card"] === "string" ? input["card"] : null;
       const data = { user, tab: String(input["tab"]), x: numberOf(input, "x"), y: numberOf(input, "y"), card };
-      await publish({ channel, event: "cursor", data, history: false });
+      await api.publish({ channel, event, data, history: false });
       return { status: 204 };
     }
-    return inTurn(call.boardId, async (board) => {
-      if (call.event === "board.load") return { status: 200, body: board.snapshot() };
-      // Published first: what everybody saw is what is kept, and a failed publish changes nothing.
-      const change = board.plan(call.event, call.input, call.user, call.eventId);
-      await publish({ channel, ...change, id: call.eventId });
-      board.apply(change);
-      return { status: 200, body: change.data };
-    });
+    const board = boardOf(boardId);
+    if (event === "board.load") {
+      // No older than the request: whoever subscribed before it misses nothing.
+      board.follow(await readOn(channel, board.position));
+      return { status: 200, body: board.snapshot() };
+    }
+    const expect = positionOf(input);
+    if (!isAt(board, expect)) board.follow(await readOn(channel, board.position));
+    const change = board.plan(event, input, user, eventId);
+    const published = await api.publish({ channel, ...change, id: eventId, expect });
+    // Somebody was first. What they did travels to the client, which decides.
+    if (published.kind === "conflict") {
+      const { position, publications } = published;
+      return { status: 409, body: { code: "conflict", message: "the board has changed", position, publications } };
+    }
+    const { position, duplicate } = published;
+    // An earlier try got through, and this process may not have heard of it.
+    if (duplicate) board.follow(await readOn(channel, board.position));
+    else board.follow({ position, publications: [{ ...change, offset: position.offset }] });
+    return { status: 200, body: { position, ...change.data } };
   }
 
-  /** One change of a board at a time, so that its publications leave in the order of its versions. */
-  function inTurn(boardId: string, work: (board: Board) => Promise<Answer>): Promise<Answer> {
-    const entry = boards.get(boardId) ?? { board: new Board(), lastTurn: Promise.resolve() };
-    if (boards.size >= maxBoards && !boards.has(boardId)) throw new Refusal(409, "too_many_boards", "no more boards");
-    boards.set(boardId, entry);
-    const turn = entry.lastTurn.then(() => work(entry.board));
-    entry.lastTurn = turn.catch(() => {});
-    return turn;
+  function boardOf(boardId: string): Board {
+    const known = boards.get(boardId);
+    if (known) return known;
+    if (boards.size >= maxBoards) throw new Refusal(409, "too_many_boards", "no more boards");
+    const board = new Board();
+    boards.set(boardId, board);
+    return board;
   }
 
-  async function publish(publication: Publish): Promise<void> {
-    const response = await fetch(`${options.privateApiUrl}/v1/publish`, {
-      method: "POST",
-      headers: { "content-type": "application/json", authorization: `Bearer ${options.publishToken}` },
-      body: JSON.stringify(publication),
-      signal: AbortSignal.timeout(publishTimeoutMs),
-    }).catch((error: unknown) => {
-      throw new PublishError("the private API cannot be reached", { cause: error });
-    });
-    if (!response.ok) throw new PublishError(`publish was answered ${response.status}: ${await response.text()}`);
-    await response.body?.cancel();
+  /** What was published since; all that is kept where nothing was read before, or history cannot go on from there. */
+  async function readOn(channel: string, since: Position | null): Promise<Page> {
+    const page = since && (await api.history<Page>(channel, since));
+    return page ?? (await api.history<Page>(channel)) ?? Promise.reject(new PrivateApiError("no history"));
   }
 
   return createServer((request, response) => {
@@ -91,12 +89,14 @@ export function createBoardService(options: BoardServiceOptions): Server {
   });
 }
 
-class PublishError extends Error {}
+function isAt({ position }: Board, { epoch, offset }: Position): boolean {
+  return position?.epoch === epoch && position.offset === offset;
+}
 
 function failureAnswer(error: unknown): Answer {
   if (error instanceof Refusal) return { status: error.status, body: { code: error.code, message: error.message } };
   process.stderr.write(`board service: ${inspect(error)}\n`);
-  if (error instanceof PublishError) return { status: 503, headers: { "retry-after": "1" } };
+  if (error instanceof PrivateApiError) return { status: 503, headers: { "retry-after": "1" } };
   return { status: 500 };
 }
 

@@ -43,6 +43,24 @@ function card(page: Page, column: string, title: string): ReturnType<Page["locat
   return page.locator(`[data-column="${column}"] .card`, { hasText: title });
 }
 
+/** Holds the card and takes it over the column, without letting go. */
+async function carry(page: Page, from: string, title: string, to: string): Promise<void> {
+  const [source, target] = [
+    await card(page, from, title).boundingBox(),
+    await page.locator(`[data-column="${to}"]`).boundingBox(),
+  ];
+  if (!source || !target) throw new Error("the board is not laid out");
+  await page.mouse.move(source.x + source.width / 2, source.y + source.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(target.x + target.width / 2, target.y + 80, { steps: 12 });
+}
+
+/** Each column's titles, from top to bottom, as a person sees them. */
+async function layout(page: Page): Promise<string[][]> {
+  const columns = await page.locator(".column").all();
+  return Promise.all(columns.map((column) => column.locator(".title").allTextContents()));
+}
+
 test("DEMO-1: a card that is added and moved in one window is so in the other; people see each other's cursors", async () => {
   const [ada, grace] = [await openBoard("Ada"), await openBoard("Grace")];
   const field = ada.locator('[data-column="todo"] input');
@@ -50,16 +68,46 @@ test("DEMO-1: a card that is added and moved in one window is so in the other; p
   await field.press("Enter");
   await card(grace, "todo", "Write the release notes").waitFor();
 
-  const from = await card(grace, "todo", "Write the release notes").boundingBox();
-  const to = await grace.locator('[data-column="done"]').boundingBox();
-  if (!from || !to) throw new Error("the board is not laid out");
-  await grace.mouse.move(from.x + from.width / 2, from.y + from.height / 2);
-  await grace.mouse.down();
-  await grace.mouse.move(to.x + to.width / 2, to.y + 80, { steps: 12 });
+  await carry(grace, "todo", "Write the release notes", "done");
   await ada.locator("#cursors span", { hasText: "Grace" }).waitFor();
   await grace.mouse.up();
   await card(ada, "done", "Write the release notes").waitFor();
   await card(grace, "done", "Write the release notes").waitFor();
   expect(await card(ada, "todo", "Write the release notes").count()).toBe(0);
   await ada.locator('#people [title="Grace"]').waitFor();
+});
+
+test("DEMO-2: of two people who move one card from the same state the first wins, the other is told, and both see the same", async () => {
+  const [ada, grace, witness] = [await openBoard("Ada"), await openBoard("Grace"), await openBoard("Alan")];
+  const title = "Start Tidegate";
+  await card(ada, "done", title).waitFor();
+  await card(grace, "done", title).waitFor();
+  await carry(ada, "done", title, "todo");
+  await carry(grace, "done", title, "doing");
+  await ada.mouse.up();
+  await card(witness, "todo", title).waitFor();
+  await grace.mouse.up();
+  await grace.locator("#notice", { hasText: "Ada was first" }).waitFor();
+  await card(grace, "todo", title).waitFor();
+  expect(await layout(grace)).toEqual(await layout(ada));
+  expect(await card(ada, "todo", title).count()).toBe(1);
+  expect(await ada.locator("#notice").isVisible()).toBe(false);
+});
+
+test("DEMO-3: people who change different cards from the same state both get their way", async () => {
+  const [ada, grace, witness] = [await openBoard("Ada"), await openBoard("Grace"), await openBoard("Alan")];
+  const [hers, theirs] = ["Open this page in a second window", "Double-click a card to rename it"];
+  await card(ada, "todo", hers).waitFor();
+  await card(grace, "doing", theirs).waitFor();
+  await carry(ada, "todo", hers, "done");
+  await carry(grace, "doing", theirs, "todo");
+  await ada.mouse.up();
+  await card(witness, "done", hers).waitFor();
+  await grace.mouse.up();
+  for (const page of [ada, grace, witness]) {
+    await card(page, "done", hers).waitFor();
+    await card(page, "todo", theirs).waitFor();
+    expect(await page.locator("#notice").isVisible()).toBe(false);
+  }
+  expect(await layout(grace)).toEqual(await layout(ada));
 });

@@ -1,7 +1,7 @@
 /** A stock Socket.IO client, with its events recorded so that tests can wait for them. */
 import { SignJWT } from "jose";
 import { io, type Socket } from "socket.io-client";
-import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
+import type { ConnectRefusal, WireError } from "../../shared/protocol/codes.ts";
 import type { Position, SubscribeAck, Welcome } from "../../shared/protocol/wire.ts";
 import { jwtSecret } from "./fleet.ts";
 
@@ -28,7 +28,7 @@ export interface StockClient {
 export interface Answer extends Record<string, unknown> {
   ok: boolean;
   data?: unknown;
-  error?: { code: string; message: string; retryable: boolean; status?: number; retryAfterMs?: number };
+  error?: WireError;
 }
 
 export async function userToken(claims: Record<string, unknown> = {}, secret = jwtSecret): Promise<string> {

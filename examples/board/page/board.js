@@ -1,4 +1,9 @@
-/** The shared board: subscribe, take a snapshot, apply what comes; show a change at once, take it back if it fails. */
+/**
+ * The shared board: subscribe, take a snapshot, apply what comes; show a change at once, take it back if it fails.
+ *
+ * Each change says what it was based on. Where the board has moved on since, whoever was first wins: a change of a card
+ * that somebody else has changed meanwhile is taken back, with a notice; any other is made on top of what happened.
+ */
 import { connect } from "/tidegate.js";
 import { Cards } from "./cards.js";
 import { Cursors, sendMyCursor } from "./cursors.js";
@@ -17,24 +22,35 @@ const cursors = new Cursors({
   me,
   onRest: render,
 });
-/** The card that I hold: its id, where it would go, and what takes that away from the screen. */
+/** The card that I hold: its id, what I knew when I took it, where it would go, and what takes that off the screen. */
 let drag = null;
+/** Until the newest snapshot is in, or could not be had. */
+let loading = Promise.resolve();
+/** Until my last change is made or refused: they are made in my order. */
+let lastChange = Promise.resolve();
 
-const client = connect({ url: location.origin, token: fetchToken });
+// What is done while the connection is away waits for it.
+const client = connect({ url: location.origin, token: fetchToken, offline: { maxCalls: 20 } });
 client.onState(showState);
 const channel = client.channel(`board:${boardId}`);
 for (const event of ["card.added", "card.moved", "card.renamed", "card.removed"]) channel.on(event, learn);
-channel.on("notice", ({ text }) => notify(text));
+channel.on("notice", ({ text }, meta) => {
+  cards.apply({}, meta);
+  notify(text);
+});
 channel.on("cursor", (cursor) => {
   cursors.show(cursor);
   render();
 });
-channel.onResync(load);
+channel.onResync(() => {
+  cards.doubt();
+  load();
+});
 channel.onEnd(({ code, reason }) => notify(`This board is closed: ${reason} (${code})`));
 sendMyCursor(
   board,
   () => drag?.id ?? null,
-  (cursor) => client.call("cursor", { board: boardId, ...cursor }),
+  (cursor) => client.call("cursor", { board: boardId, ...cursor }, { offline: false }),
 );
 // Subscribed first: what changes while the snapshot is on its way comes as publications.
 await channel.subscribe();
@@ -46,47 +62,75 @@ async function fetchToken() {
   return (await response.json()).token;
 }
 
-async function load() {
-  try {
-    cards.load(await persistently("board.load", {}));
-    board.classList.add("loaded");
-    render();
-  } catch (error) {
-    notify(`The board could not be loaded: ${error.message}`);
-  }
+function load() {
+  loading = call("board.load", {}).then(
+    (snapshot) => {
+      cards.load(snapshot);
+      board.classList.add("loaded");
+      render();
+    },
+    (error) => notify(`The board could not be loaded: ${error.message}`),
+  );
+  return loading;
 }
 
-function learn(data) {
-  cards.apply(data);
+function learn(data, meta) {
+  cards.apply(data, meta);
   render();
 }
 
-/** Shows `hope` until the service has answered; a refusal takes it back. */
-async function change(event, data, hope) {
+/**
+ * Shows `hope` until the service has answered; a refusal takes it back.
+ *
+ * @param seen the position that I acted on: what I knew when I began
+ */
+async function change(event, data, { hope, seen = cards.position } = {}) {
   const letGo = hope ? cards.hope(data.id, hope) : () => {};
   render();
   try {
-    cards.apply(await persistently(event, data));
+    const turn = Promise.all([loading, lastChange]).then(() => firstWins(event, data, seen ?? cards.position));
+    lastChange = turn.catch(() => {});
+    cards.confirm(await turn);
   } catch (error) {
-    notify(`That did not work: ${error.message}`);
     if (error.code === "unknown_card") void load();
+    if (error.code !== "unknown_card" || event !== "card.remove") notify(`That did not work: ${error.message}`);
   } finally {
     letGo();
     render();
   }
 }
 
-/** Calls again where that may help. The same id each time: the service sees that it is one action. */
-async function persistently(event, data, tries = 5) {
-  const id = `${Date.now()}-${Math.random()}`;
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await client.call(event, { board: boardId, ...data }, { id });
-    } catch (error) {
-      if (!error.retryable || attempt === tries) throw error;
-      await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs ?? 300 * attempt));
+/** Makes the change where nobody else has changed that card since `position`; the same id on every try: it is one action. */
+async function firstWins(event, data, position, triesLeft = 5, id = `${Date.now()}-${Math.random()}`) {
+  try {
+    return await call(event, { ...data, position }, id);
+  } catch (error) {
+    const { conflict } = error;
+    if (!conflict) throw error;
+    if (!bridges(position, conflict)) {
+      await load();
+      throw new Error("the board has changed meanwhile");
     }
+    for (const publication of conflict.publications) cards.apply(publication.data, publication);
+    const rival = conflict.publications.findLast(
+      ({ data: { card, id, by } }) => data.id && (card?.id ?? id) === data.id && by !== me,
+    );
+    if (rival) throw new Error(`${rival.data.by} was first, and that stands`);
+    if (triesLeft === 1) throw new Error("too much is going on here");
+    return firstWins(event, data, conflict.position, triesLeft - 1, id);
   }
+}
+
+/** Whether nothing is missing between the position and where the channel stands. */
+function bridges(position, { position: end, publications: [...missed] }) {
+  const first = missed[0];
+  const follows = first && (first.prev ?? first.offset - 1) === position.offset;
+  return position.epoch === end.epoch && follows && missed.at(-1).offset === end.offset;
+}
+
+/** Called again where that may help, with the same id: the service sees that it is one action. */
+function call(event, data, id = `${Date.now()}-${Math.random()}`) {
+  return client.call(event, { board: boardId, ...data }, { id, repeat: true });
 }
 
 function render() {
@@ -131,9 +175,11 @@ function create({ id }) {
   const element = template.content.firstElementChild.cloneNode(true);
   const title = element.querySelector(".title");
   element.dataset.id = id;
-  element.querySelector(".remove").onclick = () => change("card.remove", { id }, { column: null });
+  element.querySelector(".remove").onclick = () => change("card.remove", { id }, { hope: { column: null } });
   element.onpointerdown = (event) => lift(event, element);
+  let seen;
   element.ondblclick = () => {
+    seen = cards.position;
     title.contentEditable = "plaintext-only";
     title.focus();
     getSelection().selectAllChildren(title);
@@ -145,8 +191,9 @@ function create({ id }) {
   title.onblur = () => {
     const text = title.textContent.trim();
     title.contentEditable = "false";
-    if (text !== "" && text !== cards.get(id)?.title) void change("card.rename", { id, title: text }, { title: text });
-    else render();
+    if (text !== "" && text !== cards.get(id)?.title) {
+      void change("card.rename", { id, title: text }, { hope: { title: text }, seen });
+    } else render();
   };
   elements.set(id, element);
   return element;
@@ -181,7 +228,7 @@ function lift(press, element) {
       ghost = document.body.appendChild(element.cloneNode(true));
       ghost.classList.add("ghost");
       Object.assign(ghost.style, { left: `${left}px`, top: `${top}px`, width: `${width}px` });
-      drag = { id: element.dataset.id, letGo: () => {} };
+      drag = { id: element.dataset.id, seen: cards.position, letGo: () => {} };
     }
     ghost.style.translate = `${dx}px ${dy}px`;
     drag.letGo();
@@ -193,11 +240,11 @@ function lift(press, element) {
   function end(dropped) {
     listening.abort();
     if (!drag) return;
-    const { id, place, letGo } = drag;
+    const { id, seen, place, letGo } = drag;
     drag = null;
     ghost.remove();
     letGo();
-    if (dropped && cards.get(id)) void change("card.move", { id, ...place }, place);
+    if (dropped && cards.get(id)) void change("card.move", { id, ...place }, { hope: place, seen });
     else render();
   }
 }

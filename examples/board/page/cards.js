@@ -1,23 +1,44 @@
 /**
- * The cards as this window knows them. Snapshots, publications and answers may come in any order and more than once:
- * the newest version of each card wins, so nothing is applied twice and nothing old comes back.
+ * The cards as this window knows them. Snapshots, publications, answers and conflicts may come in any order and more than
+ * once: the newest offset of each card wins, so nothing is applied twice and nothing old comes back.
  */
 export class Cards {
-  /** By id; a removed card stays as `{ version, card: null }`. */
+  /** By id, with the offset of the last change; a removed card stays as `{ offset, card: null }`. */
   #known = new Map();
   /** What this window has changed and nobody has confirmed yet, by id: shown on top of what is known. */
   #hopes = new Map();
+  #position = null;
 
-  /** A snapshot says what there is up to its version; what is newer than that stays. */
-  load({ version, cards }) {
-    for (const [id, known] of this.#known) if (known.version <= version) this.#known.delete(id);
-    for (const card of cards) this.#learn(card.id, card.version, card);
+  /** Up to where everything that happened on the board is in here; null before the first snapshot. */
+  get position() {
+    return this.#position;
   }
 
-  /** The data of a publication, or of the answer to a change: `{ card }`, or `{ id, version }` of a removed one. */
-  apply({ card, id, version }) {
-    if (card) this.#learn(card.id, card.version, card);
-    else this.#learn(id, version, null);
+  /** A snapshot says what there is up to its position; what is newer than that stays. */
+  load({ position, cards }) {
+    for (const [id, { offset }] of this.#known) if (offset <= position.offset) this.#known.delete(id);
+    for (const card of cards) this.#learn(card.id, position.offset, card);
+    if (this.#position?.epoch !== position.epoch) this.#position = position;
+    this.#advance(position.offset);
+  }
+
+  /** What is known may be of another history, or lack something: whatever comes from now on is newer. */
+  doubt() {
+    for (const known of this.#known.values()) known.offset = -1;
+    this.#position = null;
+  }
+
+  /** The data of a publication, in offset order: `{ card }`, or `{ id }` of a removed one. No offset: it passes by. */
+  apply({ card, id }, { offset }) {
+    if (offset === undefined) return;
+    if (card) this.#learn(card.id, offset, card);
+    else if (id) this.#learn(id, offset, null);
+    this.#advance(offset);
+  }
+
+  /** The answer to a change of mine: nothing happened between what I had seen and its `position`. */
+  confirm({ position, ...data }) {
+    if (this.#position?.epoch === position.epoch) this.apply(data, position);
   }
 
   /** Shows a change before it is confirmed. Returns what ends that: confirmed or not, what is known shows again. */
@@ -41,7 +62,11 @@ export class Cards {
       .sort((a, b) => a.order - b.order || (a.id < b.id ? -1 : 1));
   }
 
-  #learn(id, version, card) {
-    if (version > (this.#known.get(id)?.version ?? 0)) this.#known.set(id, { version, card });
+  #learn(id, offset, card) {
+    if (offset > (this.#known.get(id)?.offset ?? -1)) this.#known.set(id, { offset, card });
+  }
+
+  #advance(offset) {
+    if (this.#position && offset > this.#position.offset) this.#position = { ...this.#position, offset };
   }
 }

@@ -1,0 +1,142 @@
+/** The demo's service by itself: restarts, and two processes of it on one board. */
+import { once } from "node:events";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Card } from "../../examples/board/board.ts";
+import { createBoardService } from "../../examples/board/service.ts";
+import type { Position } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
+import { type Answer, closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+
+let fleet: Fleet;
+let client: StockClient;
+let servers: Server[];
+
+interface Snapshot {
+  position: Position;
+  cards: Card[];
+}
+
+beforeEach(async () => {
+  fleet = await startFleet({});
+  servers = [];
+  const urls = [await startProcess(), await startProcess()];
+  const services = urls.map((url, i) => [`board-${i + 1}`, { url, secret: serviceSecret }]);
+  const route = (event: string, service: string): object => ({
+    event,
+    service,
+    path: "/events/{event}",
+    mode: "call",
+  });
+  const { body } = await fleet.api("PUT", "/v1/rules", {
+    namespaces: { board: { historySize: 5 } },
+    services: Object.fromEntries(services) as object,
+    routes: [
+      route("board.load", "board-1"),
+      route("card.*", "board-1"),
+      route("card.rename", "board-2"),
+      route("card.remove", "board-2"),
+    ],
+  });
+  await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === body["version"]));
+  client = await connectClient(fleet.urls[0] ?? "");
+});
+afterEach(async () => {
+  closeClients();
+  for (const server of servers) await stopProcess(server);
+  await fleet.stop();
+});
+
+/** A process of the service: what it keeps in memory is its own. */
+async function startProcess(port = 0): Promise<string> {
+  const options = { secret: serviceSecret, privateApiUrl: fleet.apiUrl, publishToken: tokens.service };
+  const server = createBoardService(options).listen(port, "127.0.0.1");
+  await once(server, "listening");
+  servers.push(server);
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+async function stopProcess(server: Server): Promise<number> {
+  const { port } = server.address() as AddressInfo;
+  server.closeAllConnections();
+  server.close();
+  await once(server, "close");
+  servers = servers.filter((other) => other !== server);
+  return port;
+}
+
+async function load(): Promise<Snapshot> {
+  return (await client.request("board.load", { board: "b" })).data as Snapshot;
+}
+
+function act(event: string, data: object, position: Position, id?: string): Promise<Answer> {
+  return client.request(event, { board: "b", ...data, position }, id === undefined ? {} : { id });
+}
+
+function cardOf({ cards }: Snapshot, id: string): Card | undefined {
+  return cards.find((card) => card.id === id);
+}
+
+test("DEMO-4: a restarted service goes on from the channel's history, at its position", async () => {
+  const start = await load();
+  const moved = await act("card.move", { id: "starter-0", column: "done", order: 9 }, start.position);
+  expect(moved).toMatchObject({ ok: true, data: { position: { offset: 1 }, by: "ada" } });
+  const before = await load();
+  const [first] = servers;
+  await startProcess(first && (await stopProcess(first)));
+
+  const after = await load();
+  expect(after.position).toEqual(before.position);
+  expect(cardOf(after, "starter-0")).toMatchObject({ column: "done", order: 9 });
+  const stale = await act("card.move", { id: "starter-0", column: "doing", order: 1 }, start.position);
+  expect(stale.error).toMatchObject({ code: "conflict", status: 409, details: { position: before.position } });
+  const fresh = await act("card.move", { id: "starter-0", column: "doing", order: 1 }, after.position);
+  expect(fresh).toMatchObject({ ok: true, data: { position: { offset: 2 } } });
+});
+
+test("DEMO-4: two processes of the service change one board, and neither undoes what the other did", async () => {
+  const { position } = await load();
+  const renamed = await act("card.rename", { id: "starter-1", title: "Renamed" }, position);
+  const { position: then } = renamed.data as Snapshot;
+  await act("card.move", { id: "starter-1", column: "done", order: 5 }, then);
+  expect(cardOf(await load(), "starter-1")).toMatchObject({ title: "Renamed", column: "done", order: 5 });
+
+  const here = (await load()).position;
+  const answers = await Promise.all([
+    act("card.move", { id: "starter-2", column: "done", order: 7 }, here),
+    act("card.rename", { id: "starter-2", title: "Mine" }, here),
+  ]);
+  expect(answers.filter(({ ok }) => ok)).toHaveLength(1);
+  const [lost] = answers.flatMap(({ error }) => error ?? []);
+  const [won] = answers.flatMap(({ data }) => (data as Snapshot | undefined) ?? []);
+  const { epoch, offset } = won?.position ?? here;
+  expect(lost).toMatchObject({
+    code: "conflict",
+    details: { position: { epoch, offset }, publications: [{ offset }] },
+  });
+});
+
+test("DEMO-4: a repeated action is made once, also by a process that did not make it", async () => {
+  const { position } = await load();
+  const first = await act("card.add", { title: "Once", column: "todo" }, position, "action-1");
+  const [process] = servers;
+  await startProcess(process && (await stopProcess(process)));
+  expect(await act("card.add", { title: "Once", column: "todo" }, position, "action-1")).toEqual(first);
+  const { cards } = await load();
+  expect(cards.filter(({ title }) => title === "Once")).toHaveLength(1);
+});
+
+test("DEMO-4: where the history has been trimmed the service goes on with what is left, and what is no card is passed over", async () => {
+  let { position } = await load();
+  for (let order = 1; order <= 6; order++) {
+    const { data } = await act("card.move", { id: "starter-3", column: "doing", order }, position);
+    ({ position } = data as Snapshot);
+  }
+  await fleet.api("POST", "/v1/publish", { channel: "board:b", event: "notice", data: { text: "Hello" } });
+  const removed = await act("card.remove", { id: "starter-0" }, { ...position, offset: position.offset + 1 });
+  expect(removed).toMatchObject({ ok: true, data: { id: "starter-0", position: { offset: 8 } } });
+  expect(cardOf(await load(), "starter-0")).toBeUndefined();
+  expect(cardOf(await load(), "starter-3")).toMatchObject({ column: "doing", order: 6 });
+});
