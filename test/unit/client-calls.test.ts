@@ -41,7 +41,7 @@ const edits = (): unknown[] => gateway.of("edit").map(({ data }) => data);
 const safe = { id: "a1", repeat: true } as const;
 
 describe("client calls that are safe to repeat", () => {
-  test("are repeated with the same id and data after each retryable refusal", async () => {
+  test("SDK-4: are repeated with the same id and data after each retryable refusal", async () => {
     const client = await connected();
     answers(
       refusal("upstream_unavailable"),
@@ -58,7 +58,7 @@ describe("client calls that are safe to repeat", () => {
     );
   });
 
-  test("are repeated once connected again where the connection was lost before the answer", async () => {
+  test("SDK-4: are repeated once connected again where the connection was lost before the answer", async () => {
     const client = await connected();
     answers(null);
     const call = client.call("edit", 1, safe);
@@ -110,7 +110,7 @@ describe("client calls that are safe to repeat", () => {
 });
 
 describe("client calls made while not connected", () => {
-  test("wait, and are sent in order once it is", async () => {
+  test("SDK-5: wait, and are sent in order once it is", async () => {
     const client = open({ offline: {} });
     const calls = [1, 2, 3].map((data) => client.call("edit", data));
     expect(await Promise.all(calls)).toEqual([1, 2, 3]);
@@ -130,7 +130,7 @@ describe("client calls made while not connected", () => {
     await expect(other.call("edit", 3, { offline: false })).rejects.toMatchObject({ code: "not_connected" });
   });
 
-  test("are refused when the queue is full by number or bytes; those that wait are kept", async () => {
+  test("SDK-5: are refused when the queue is full by number or bytes; those that wait are kept", async () => {
     const client = open({ offline: { maxCalls: 2, maxBytes: 20 } });
     const kept = [client.call("edit", 1), client.call("edit", 2)];
     await expect(client.call("edit", 3)).rejects.toMatchObject({ code: "queue_full", retryable: true });
@@ -186,7 +186,7 @@ describe("client conflicts", () => {
     );
   }
 
-  test("bring where the channel stands and what was missed, and whatever else the service said", async () => {
+  test("SDK-6: bring where the channel stands and what was missed, and whatever else the service said", async () => {
     const error = await refused("conflict", { position, publications, by: "grace" });
     expect(error.conflict).toEqual({ position, publications });
     expect(error.details).toEqual({ position, publications, by: "grace" });

@@ -48,7 +48,7 @@ function nextEnd(channel: Channel): Promise<unknown> {
 }
 
 describe("client grants", () => {
-  test("a grant is presented with each later subscribe of its channel alone, the newest one", async () => {
+  test("SDK-3: a grant is presented with each later subscribe of its channel alone, the newest one", async () => {
     grantWith("grant-1");
     const board = client.channel("board:1");
     await board.subscribe();
@@ -90,7 +90,7 @@ describe("client grants", () => {
 describe("a subscription that the server makes", () => {
   const subscribed = { channel: "news:1", position, grant: "sealed" };
 
-  test("makes the channel live, is told before its first publication, and survives reconnects", async () => {
+  test("SDK-3: makes the channel live, is told before its first publication, and survives reconnects", async () => {
     const heard: unknown[] = [];
     client.onSubscribed((channel) => {
       heard.push(channel.name, channel.position);

@@ -36,7 +36,7 @@ function refuse(code: ConnectCode, retryable: boolean): void {
 }
 
 describe("client with a resume token", () => {
-  test("comes back with it and the last token, and asks nobody, however often", async () => {
+  test("SDK-2: comes back with it and the last token, and asks nobody, however often", async () => {
     const client = await connected();
     gateway.welcome = { resumeToken: "resume-2", resumed: true };
     gateway.cut();
@@ -61,7 +61,7 @@ describe("client with a resume token", () => {
   });
 
   test.each(["unauthenticated", "token_expired"] as const)(
-    "refused with %s it forgets it and tries once with a fresh token, at once",
+    "SDK-2: refused with %s it forgets it and tries once with a fresh token, at once",
     async (code) => {
       const client = await connected({ random: () => 0.99 });
       refuse(code, code === "token_expired");
