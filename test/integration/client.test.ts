@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { SignJWT } from "jose";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Client, connect } from "../../client/src/index.ts";
+import { type Client, connect, type Position, type TidegateError } from "../../client/src/index.ts";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
 import { readPrivateApiConfig } from "../../private-api/config.ts";
@@ -125,6 +125,63 @@ describe("client against the gateway", () => {
     await reached(client, "connected");
     expect(await client.call("doc.get", { id: 7 })).toEqual({ got: { id: 7 } });
     await expect(client.call("nobody.listens")).rejects.toMatchObject({ code: "no_route", retryable: false });
+  });
+
+  test("SDK-4: a call that is safe to repeat outlives a restart of its service", async () => {
+    await reached(client, "connected");
+    const { port: servicePort } = service.address() as AddressInfo;
+    service.closeAllConnections();
+    service.close();
+    await once(service, "close");
+    await expect(client.call("doc.get", 1)).rejects.toMatchObject({ code: "upstream_unavailable", retryable: true });
+    const call = client.call("doc.get", 2, { id: "action-2", repeat: true });
+    service.listen(servicePort, "127.0.0.1");
+    expect(await call).toEqual({ got: 2 });
+  });
+
+  test("SDK-5: a call made while the gateway is away is answered when it is back", async () => {
+    await reached(client, "connected");
+    await gateway.stop();
+    await reached(client, "waiting");
+    const calls = [1, 2, 3].map((data) => client.call("doc.get", data, { offline: true }));
+    gateway = newGateway();
+    await gateway.start();
+    expect(await Promise.all(calls)).toEqual([{ got: 1 }, { got: 2 }, { got: 3 }]);
+  });
+
+  test("SDK-6: what a publish's conflict says reaches the caller, who goes on from there", async () => {
+    const board = client.channel("board:1");
+    const { position } = await board.subscribe();
+    await publish("first");
+    service.removeAllListeners("request");
+    service.on("request", (request, response) => {
+      void echo(request).then(async (body) => {
+        const expect = (JSON.parse(body) as { got: Position }).got;
+        const item = { channel: "board:1", event: "moved", data: "second", expect };
+        const answer = await fetch(`http://127.0.0.1:${privateApi.door.port}/v1/publish`, {
+          method: "POST",
+          headers: { authorization: `Bearer ${apiToken}`, "content-type": "application/json" },
+          body: JSON.stringify(item),
+        });
+        const {
+          code,
+          detail: message,
+          position,
+          publications,
+          ...rest
+        } = (await answer.json()) as Record<string, unknown>;
+        response.writeHead(answer.status).end(JSON.stringify({ code, message, position, publications, ...rest }));
+      });
+    });
+    const error = await client.call("doc.move", position).then(
+      () => expect.unreachable(),
+      (error: unknown) => error as TidegateError,
+    );
+    expect(error.conflict).toEqual({
+      position: { ...position, offset: 1 },
+      publications: [{ offset: 1, event: "moved", data: "first" }],
+    });
+    expect(await client.call("doc.move", error.conflict?.position)).toMatchObject({ offset: 2 });
   });
 
   test("a channel that the token does not allow is refused for good", async () => {

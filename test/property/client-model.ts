@@ -56,7 +56,7 @@ class ModelConnection implements GatewayConnection {
       if (index < 0) return;
       this.requests.splice(index, 1);
       clearTimeout(timer);
-      answered(ack as Ack<never>);
+      answered(ack);
     };
     const request = { event, args, settle };
     this.requests.push(request);
