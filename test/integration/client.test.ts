@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { SignJWT } from "jose";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Client, connect, type Position, type TidegateError } from "../../client/src/index.ts";
+import { type Channel, type Client, connect, type Position, type TidegateError } from "../../client/src/index.ts";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
 import { readPrivateApiConfig } from "../../private-api/config.ts";
@@ -25,8 +25,16 @@ let gateway: Gateway;
 let port: number;
 let client: Client;
 
+let tokensGiven = 0;
+
 function token(): Promise<string> {
-  const jwt = new SignJWT({ channels: ["board:*"] }).setProtectedHeader({ alg: "HS256" }).setSubject("ada");
+  tokensGiven++;
+  return tokenOf("ada");
+}
+
+function tokenOf(user: string): Promise<string> {
+  const claims = { channels: ["board:*", "room:*"] };
+  const jwt = new SignJWT(claims).setProtectedHeader({ alg: "HS256" }).setSubject(user);
   return jwt.setExpirationTime("10m").sign(new TextEncoder().encode(jwtSecret));
 }
 
@@ -88,6 +96,7 @@ beforeEach(async () => {
   await privateApi.start();
   const url = `http://127.0.0.1:${(service.address() as AddressInfo).port}`;
   const rules = {
+    namespaces: { room: { presence: true, joinLeave: true } },
     services: { documents: { url, secret: `whsec_${Buffer.alloc(32, 7).toString("base64")}` } },
     routes: [{ event: "doc.*", service: "documents", path: "/events/{event}", mode: "call" }],
   };
@@ -125,6 +134,60 @@ describe("client against the gateway", () => {
     await reached(client, "connected");
     expect(await client.call("doc.get", { id: 7 })).toEqual({ got: { id: 7 } });
     await expect(client.call("nobody.listens")).rejects.toMatchObject({ code: "no_route", retryable: false });
+  });
+
+  test("SDK-2: a client that comes back goes on with its session, and asks for no token", async () => {
+    const first = await reached(client, "connected");
+    expect(first.resumed).toBe(false);
+    const given = tokensGiven;
+    await gateway.stop();
+    await reached(client, "waiting");
+    gateway = newGateway();
+    await gateway.start();
+    expect(await reached(client, "connected")).toMatchObject({ sessionId: first.sessionId, resumed: true });
+    expect(tokensGiven).toBe(given);
+  });
+
+  test("SDK-3: a channel that the server subscribes is live, survives a reconnect by its grant, and ends when the server says so", async () => {
+    await reached(client, "connected");
+    const seen: unknown[] = [];
+    const subscribed = new Promise<Channel>((resolve) => client.onSubscribed(resolve));
+    await api("/v1/users/ada/subscribe", { channel: "news:1" });
+    const news = await subscribed;
+    news.on("item", (data) => seen.push(data));
+    const tell = (data: number): Promise<unknown> => api("/v1/publish", { channel: "news:1", event: "item", data });
+    await tell(1);
+    await eventually(() => seen.length === 1);
+    await gateway.stop();
+    await reached(client, "waiting");
+    await tell(2);
+    gateway = newGateway();
+    await gateway.start();
+    await eventually(() => seen.length === 2);
+    await tell(3);
+    await eventually(() => seen.length === 3);
+    expect(seen).toEqual([1, 2, 3]);
+    const ended = new Promise((resolve) => news.onEnd(resolve));
+    await api("/v1/users/ada/unsubscribe", { channel: "news:1" });
+    expect(await ended).toMatchObject({ channel: "news:1", code: "revoked" });
+    await expect(news.subscribe()).rejects.toMatchObject({ code: "channel_not_allowed" });
+  });
+
+  test("who else is in a channel is told, and who comes and goes", async () => {
+    const room = client.channel("room:1");
+    const heard: string[] = [];
+    room.onJoin(({ user }) => heard.push(`${user} came`));
+    room.onLeave(({ user }) => heard.push(`${user} left`));
+    await room.subscribe();
+    const other = connect({ url: `http://127.0.0.1:${port}`, token: () => tokenOf("grace") });
+    await other.channel("room:1").subscribe();
+    await eventually(() => heard.includes("grace came"));
+    const presence = await room.presence();
+    expect("members" in presence && presence.members.map(({ user }) => user).sort()).toEqual(["ada", "grace"]);
+    other.close();
+    await eventually(() => heard.includes("grace left"));
+    expect(heard.filter((line) => line.startsWith("grace"))).toEqual(["grace came", "grace left"]);
+    await expect(client.channel("board:1").presence()).rejects.toMatchObject({ code: "not_subscribed" });
   });
 
   test("SDK-4: a call that is safe to repeat outlives a restart of its service", async () => {
