@@ -18,18 +18,26 @@ let demo: Spawned;
 let browser: Browser;
 let url: string;
 
-beforeAll(async () => {
+async function startDemo(port: number): Promise<void> {
   demo = spawnProcess(process.execPath, ["examples/board/start.ts"], {
-    env: { GATEWAY_PORT: "0", GATEWAY_ADMIN_PORT: "0", PRIVATE_API_PORT: "0", BOARD_PORT: "0" },
+    env: { GATEWAY_PORT: String(port), GATEWAY_ADMIN_PORT: "0", PRIVATE_API_PORT: "0", BOARD_PORT: "0" },
   });
   const line = await demo.printed("in two windows");
   url = /http:\S+/.exec(line)?.[0] ?? "";
+}
+
+async function stopDemo(): Promise<void> {
+  demo.kill("SIGTERM");
+  await demo.exited;
+}
+
+beforeAll(async () => {
+  await startDemo(0);
   browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: chromiumArguments });
 });
 afterAll(async () => {
   await browser.close();
-  demo.kill("SIGTERM");
-  await demo.exited;
+  await stopDemo();
 });
 
 async function openBoard(name: string): Promise<Page> {
@@ -45,12 +53,10 @@ function card(page: Page, column: string, title: string): ReturnType<Page["locat
 
 /** Holds the card and takes it over the column, without letting go. */
 async function carry(page: Page, from: string, title: string, to: string): Promise<void> {
-  const [source, target] = [
-    await card(page, from, title).boundingBox(),
-    await page.locator(`[data-column="${to}"]`).boundingBox(),
-  ];
-  if (!source || !target) throw new Error("the board is not laid out");
-  await page.mouse.move(source.x + source.width / 2, source.y + source.height / 2);
+  // Waits until the card has come to rest.
+  await card(page, from, title).hover();
+  const target = await page.locator(`[data-column="${to}"]`).boundingBox();
+  if (!target) throw new Error("the board is not laid out");
   await page.mouse.down();
   await page.mouse.move(target.x + target.width / 2, target.y + 80, { steps: 12 });
 }
@@ -110,4 +116,22 @@ test("DEMO-3: people who change different cards from the same state both get the
     expect(await page.locator("#notice").isVisible()).toBe(false);
   }
   expect(await layout(grace)).toEqual(await layout(ada));
+});
+
+test("DEMO-5: after a restart in which everything was lost the page goes on by itself, with what there is now", async () => {
+  const ada = await openBoard("Ada");
+  const field = ada.locator('[data-column="doing"] input');
+  await field.fill("Gone with the restart");
+  await field.press("Enter");
+  await card(ada, "doing", "Gone with the restart").waitFor();
+  await stopDemo();
+  await ada.locator('#state:not([data-status="connected"])').waitFor();
+  await startDemo(Number(new URL(url).port));
+  await card(ada, "doing", "Gone with the restart").waitFor({ state: "detached" });
+  const title = "Start Tidegate";
+  await carry(ada, "done", title, "todo");
+  await ada.mouse.up();
+  const grace = await openBoard("Grace");
+  await card(grace, "todo", title).waitFor();
+  expect(await layout(ada)).toEqual(await layout(grace));
 });
