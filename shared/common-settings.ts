@@ -10,7 +10,6 @@ export const commonSettings = {
 
 /** Part of the contract, and without effect in this version: set, they are named in a warning. */
 const settingsWithoutEffect = [
-  "REDIS_READ_URL",
   "REDIS_CELLS",
   "JOURNAL_DIR",
   "GATEWAY_WORKERS",

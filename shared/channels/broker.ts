@@ -62,6 +62,11 @@ export interface HistoryQuery {
   reaching?: Position | undefined;
   /** 0: the position is all that is asked for. */
   limit: number;
+  /**
+   * The slice has to stand here at least: same epoch, this offset or a later one. A store with a replica may ask it
+   * then; without this the primary is asked, and for positions alone (limit 0).
+   */
+  reaching?: Position | undefined;
   /** Reading stops before the data of the publications exceeds this, but never before the first. */
   maxBytes: number;
 }

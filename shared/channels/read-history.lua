@@ -2,18 +2,26 @@
 -- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)
 -- ARGV  1 epoch for a new channel   2 after (exclusive), or ''   3 limit   4 max bytes of data   5 wanted epoch, or ''
 --       6 state seconds   7 '1': the bounds keep the newest, and entries come newest first
--- Returns {epoch, offset, more (0 or 1), ms that the history is kept for, id, prev, event, data, id, prev, event, data, …}
+--       8 'read-only', or absent: nothing is written, so that a replica can be asked
+-- Returns {} where a replica knows no state, else
+-- {epoch, offset, more (0 or 1), ms that the history is kept for, id, prev, event, data, id, prev, event, data, …}
 
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
 local epoch = state[1]
 local offset = state[2] or '0'
+local readOnly = ARGV[8] == 'read-only'
+if not epoch and readOnly then
+  return {}
+end
 if not epoch then
   epoch = ARGV[1]
   local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'replid', replid)
 end
-if offset == '0' then
+if readOnly then
+  -- The primary renews what is followed.
+elseif offset == '0' then
   -- An hour, renewed while the channel is followed: names that are only asked for must not fill the store.
   redis.call('EXPIRE', KEYS[1], 3600)
 else

@@ -2,7 +2,8 @@ import { orBrokerUnavailable } from "../errors.ts";
 import type { Logger } from "../logging.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
-import { defineScript, type Script } from "../redis/scripts.ts";
+import type { ReadReplica } from "../redis/read-replica.ts";
+import { defineScript } from "../redis/scripts.ts";
 import type { StoreState } from "../store-state.ts";
 import {
   type BrokerListener,
@@ -32,49 +33,42 @@ import { cellOf, slotOf } from "./slots.ts";
 
 type PublishReply = [outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string];
 
-interface Scripts {
-  tidegatePublish: Script<PublishReply>;
-  tidegatePublishOnce: Script<PublishReply>;
-  tidegatePublishEphemeralOnce: Script<0 | 1>;
-  tidegateReadHistory: Script<[epoch: string, offset: string, more: 0 | 1, keptForMs: number, ...entries: string[]]>;
-}
+type HistoryReply = [epoch: string, offset: string, more: 0 | 1, keptForMs: number, ...entries: string[]];
 
-interface Cell {
-  connections: RedisConnections;
-  commands: RedisClient & Scripts;
-}
-
-function withScripts(client: RedisClient): RedisClient & Scripts {
-  const define = (name: keyof Scripts, file: string, numberOfKeys: number): void => {
+function defineScripts(client: RedisClient): void {
+  const define = (name: string, file: string, numberOfKeys: number): void => {
     defineScript(client, name, new URL(file, import.meta.url), numberOfKeys);
   };
   define("tidegatePublish", "publish.lua", 2);
   define("tidegatePublishOnce", "publish.lua", 3);
   define("tidegatePublishEphemeralOnce", "publish-ephemeral.lua", 1);
   define("tidegateReadHistory", "read-history.lua", 2);
-  return client as RedisClient & Scripts;
 }
 
 /** Channels on Redis 7 or later: standalone, Sentinel or Cluster. One round trip for each operation. */
 export class RedisBroker implements ChannelBroker {
-  readonly #cells: readonly Cell[];
+  readonly #cells: readonly RedisConnections[];
   readonly #logger: Logger;
   readonly #listeners: BrokerListener[] = [];
 
   /** @param options.cells by their number; the caller starts and stops them. */
   constructor(options: { cells: readonly RedisConnections[]; logger: Logger }) {
     this.#logger = options.logger;
-    this.#cells = options.cells.map((connections) => ({ connections, commands: withScripts(connections.commands) }));
+    this.#cells = options.cells;
+    for (const { commands, replica } of options.cells) {
+      defineScripts(commands);
+      if (replica) defineScripts(replica.client);
+    }
   }
 
   /** The worst of the cells. */
   get state(): StoreState {
-    const states = new Set(this.#cells.map(({ connections }) => connections.state));
+    const states = new Set(this.#cells.map(({ state }) => state));
     return (["deaf", "away"] as const).find((state) => states.has(state)) ?? "ok";
   }
 
   async start(): Promise<void> {
-    for (const { connections } of this.#cells) {
+    for (const connections of this.#cells) {
       connections.listen({
         onMessage: (topic, message) => this.#receive(topic, message),
         onInterrupted: () => this.#tell((listener) => listener.onInterrupted()),
@@ -94,7 +88,7 @@ export class RedisBroker implements ChannelBroker {
   async publish(request: PublishRequest): Promise<PublishOutcome> {
     const { channel, event, data, retention, id, expect } = request;
     const { state, history } = channelKeys(channel);
-    const { commands } = this.#cell(channel);
+    const cell = this.#cell(channel);
     const values = [
       topicName({ kind: "channel", name: channel }),
       event,
@@ -107,11 +101,13 @@ export class RedisBroker implements ChannelBroker {
       expect?.offset ?? "",
       idempotencySeconds,
     ];
-    const [outcome, epoch, offset] = await orBrokerUnavailable(
-      id === undefined
-        ? commands.tidegatePublish(state, history, ...values)
-        : commands.tidegatePublishOnce(state, history, idempotencyKey("publication", channel, id), ...values),
-    );
+    const [outcome, epoch, offset] = await (id === undefined
+      ? cell.run<PublishReply>("tidegatePublish", state, history, ...values)
+      : cell.run<PublishReply>(
+          "tidegatePublishOnce",
+          ...[state, history, idempotencyKey("publication", channel, id)],
+          ...values,
+        ));
     const position = { epoch, offset: Number(offset) };
     if (outcome === "conflict") return { kind: "conflict", position };
     return { kind: "published", position, duplicate: outcome === "duplicate" };
@@ -119,59 +115,63 @@ export class RedisBroker implements ChannelBroker {
 
   async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
-    const { commands } = this.#cell(channel);
+    const cell = this.#cell(channel);
     const topic = topicName({ kind: "channel", name: channel });
     if (id === undefined) {
-      await orBrokerUnavailable(commands.spublish(topic, `e ${event}\n${data}`));
+      await cell.run("spublish", topic, `e ${event}\n${data}`);
       return { duplicate: false };
     }
     const key = idempotencyKey("ephemeral", channel, id);
-    const published = await orBrokerUnavailable(
-      commands.tidegatePublishEphemeralOnce(key, topic, event, data, idempotencySeconds),
-    );
+    const values = [topic, event, data, idempotencySeconds];
+    const published = await cell.run<0 | 1>("tidegatePublishEphemeralOnce", key, ...values);
     return { duplicate: published === 0 };
   }
 
   async sendToUser(user: string, message: UserMessage): Promise<void> {
     const topic = topicName({ kind: "user", name: user });
-    await orBrokerUnavailable(this.#cell(user).commands.spublish(topic, formatUserMessage(message)));
+    await this.#cell(user).run("spublish", topic, formatUserMessage(message));
   }
 
   async readHistory(query: HistoryQuery): Promise<HistorySlice> {
-    const { state, history } = channelKeys(query.channel);
-    const [epoch, offset, more, keptForMs, ...entries] = await orBrokerUnavailable(
-      this.#cell(query.channel).commands.tidegateReadHistory(
-        state,
-        history,
-        newEpoch(),
-        query.after ?? "",
-        query.limit,
-        query.maxBytes,
-        query.epoch ?? "",
-        query.retention.historySeconds + stateSecondsBeyondHistory,
-        query.newest ? 1 : 0,
-      ),
-    );
-    const publications: Publication[] = [];
-    for (let at = 0; at < entries.length; at += 4) {
-      const [id = "", prev = "", event = "", data = ""] = entries.slice(at, at + 4);
-      publications.push({ offset: Number.parseInt(id, 10), prev: Number(prev), event, data });
+    const { replica } = this.#cell(query.channel);
+    if (replica?.usable && query.limit > 0 && query.reaching) {
+      const slice = await this.#readReplica(replica, query);
+      if (slice) return slice;
     }
-    if (query.newest) publications.reverse();
-    const position = { epoch, offset: Number(offset) };
-    return { position, publications, more: more === 1, ...(publications.length > 0 && { keptForMs }) };
+    const { channel, newest } = query;
+    return toSlice(await this.#cell(channel).run("tidegateReadHistory", ...historyArguments(query)), newest);
+  }
+
+  /** Undefined where the primary has to be asked: the replica is behind, elsewhere, away, or lacks what is wanted. */
+  async #readReplica(replica: ReadReplica, query: HistoryQuery): Promise<HistorySlice | undefined> {
+    const { epoch, after, reaching } = query;
+    let reply: HistoryReply | [];
+    try {
+      reply = await replica.run<HistoryReply | []>("tidegateReadHistory", ...historyArguments(query), "read-only");
+    } catch (error) {
+      this.#logger.debug({ err: error }, "the replica could not be read");
+      return undefined;
+    }
+    const [known] = reply;
+    if (known === undefined) return undefined;
+    const slice = toSlice(reply as HistoryReply, query.newest);
+    const { position, publications } = slice;
+    const reaches = position.epoch === reaching?.epoch && position.offset >= reaching.offset;
+    const bridges = after === undefined || (publications[0]?.prev ?? position.offset) <= after;
+    const isAhead = (epoch !== undefined && epoch !== position.epoch) || (after ?? 0) > position.offset;
+    return reaches && bridges && !isAhead ? slice : undefined;
   }
 
   async follow(topic: Topic): Promise<void> {
-    await orBrokerUnavailable(this.#cell(topic.name).connections.subscribe(topicName(topic)));
+    await orBrokerUnavailable(this.#cell(topic.name).subscribe(topicName(topic)));
   }
 
   async unfollow(topic: Topic): Promise<void> {
-    await orBrokerUnavailable(this.#cell(topic.name).connections.unsubscribe(topicName(topic)));
+    await orBrokerUnavailable(this.#cell(topic.name).unsubscribe(topicName(topic)));
   }
 
   /** Which Redis owns a channel or a user. */
-  #cell(name: string): Cell {
+  #cell(name: string): RedisConnections {
     const cell = this.#cells[cellOf(slotOf(name))];
     if (!cell) throw new Error(`no cell owns slot ${slotOf(name)}`);
     return cell;
@@ -197,4 +197,22 @@ export class RedisBroker implements ChannelBroker {
       this.#tell((listener) => listener.onEphemeral(topic.name, parsed.ephemeral));
     } else this.#logger.error({ topic: name }, "not a publication");
   }
+}
+
+function historyArguments(query: HistoryQuery): (string | number)[] {
+  const { channel, after, limit, maxBytes, epoch, retention, newest } = query;
+  const { state, history } = channelKeys(channel);
+  const stateSeconds = retention.historySeconds + stateSecondsBeyondHistory;
+  return [state, history, newEpoch(), after ?? "", limit, maxBytes, epoch ?? "", stateSeconds, newest ? 1 : 0];
+}
+
+function toSlice([epoch, offset, more, keptForMs, ...entries]: HistoryReply, newest = false): HistorySlice {
+  const publications: Publication[] = [];
+  for (let at = 0; at < entries.length; at += 4) {
+    const [id = "", prev = "", event = "", data = ""] = entries.slice(at, at + 4);
+    publications.push({ offset: Number.parseInt(id, 10), prev: Number(prev), event, data });
+  }
+  if (newest) publications.reverse();
+  const position = { epoch, offset: Number(offset) };
+  return { position, publications, more: more === 1, ...(publications.length > 0 && { keptForMs }) };
 }

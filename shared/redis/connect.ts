@@ -1,26 +1,37 @@
-/** The one place that knows the Redis client. */
+/** The one place that knows the Redis client: how it is opened, whom it asks, how it is cut off. */
+import { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { crc16 } from "../channels/slots.ts";
 import type { Logger } from "../logging.ts";
 import type { SettingValues } from "../settings.ts";
 import type { redisSettings } from "./settings.ts";
 
 export type RedisClient = Redis | Cluster;
 export type RedisTarget =
-  | { kind: "standalone"; url: string }
-  | { kind: "sentinel"; sentinels: readonly string[]; master: string }
+  | { kind: "standalone"; url: string; readUrl?: string }
+  | { kind: "sentinel"; sentinels: readonly string[]; master: string; readUrl?: string }
   | { kind: "cluster"; nodes: readonly string[] };
 
 /** A command or a connect that takes longer counts as failed. */
-const commandTimeoutMs = 3_000;
+export const commandTimeoutMs = 3_000;
 const connectTimeoutMs = 3_000;
+/** A sentinel that hangs is passed over. */
+const sentinelTimeoutMs = 1_000;
+/** A connection that is given up is not waited for. */
+const disconnectTimeoutMs = 100;
+/** How long an ordinary change of a cluster may go unnoticed; a redirection or a failure is followed up at once. */
+const slotsRefreshMs = 5_000;
+const clusterSlots = 16_384;
 
 /** Undefined where no Redis is configured. */
 export function redisTarget(settings: SettingValues<typeof redisSettings>): RedisTarget | undefined {
+  const read = settings.REDIS_READ_URL ? { readUrl: settings.REDIS_READ_URL } : {};
   if (settings.REDIS_CLUSTER) return { kind: "cluster", nodes: settings.REDIS_CLUSTER };
   if (settings.REDIS_SENTINELS && settings.REDIS_SENTINEL_MASTER) {
-    return { kind: "sentinel", sentinels: settings.REDIS_SENTINELS, master: settings.REDIS_SENTINEL_MASTER };
+    return { kind: "sentinel", sentinels: settings.REDIS_SENTINELS, master: settings.REDIS_SENTINEL_MASTER, ...read };
   }
-  return settings.REDIS_URL ? { kind: "standalone", url: settings.REDIS_URL } : undefined;
+  return settings.REDIS_URL ? { kind: "standalone", url: settings.REDIS_URL, ...read } : undefined;
 }
 
 /** Full jitter up to 2 s, so that a fleet does not come back as one. */
@@ -30,50 +41,64 @@ function reconnectDelayMs(attempt: number): number {
 
 /**
  * A client that fails instead of waiting: nothing is queued while Redis is away and nothing is sent again after it
- * returns, so no stale command runs and memory stays bounded. RESP2: replies and pub/sub have one shape everywhere.
- * The caller connects ({@link connect}) and disconnects.
+ * returns, so no stale command runs. RESP2: replies and pub/sub have one shape everywhere.
  */
-export function createRedisClient(target: RedisTarget, logger: Logger): RedisClient {
-  // Commands of one tick share a round trip; subscriptions go their own way in a cluster.
-  const pipelining = { enableAutoPipelining: true, autoPipeliningIgnoredCommands: ["ssubscribe", "sunsubscribe"] };
-  const common = {
-    protocol: 2,
-    lazyConnect: true,
-    ...pipelining,
-    autoResubscribe: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    commandTimeout: commandTimeoutMs,
-    connectTimeout: connectTimeoutMs,
-    connectionName: "tidegate",
-  } satisfies RedisOptions;
-  const single = { ...common, enableOfflineQueue: false, retryStrategy: reconnectDelayMs } satisfies RedisOptions;
+const common = {
+  protocol: 2,
+  lazyConnect: true,
+  // Commands of one tick share a round trip.
+  enableAutoPipelining: true,
+  autoResubscribe: false,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  commandTimeout: commandTimeoutMs,
+  connectTimeout: connectTimeoutMs,
+  disconnectTimeout: disconnectTimeoutMs,
+  connectionName: "tidegate",
+} satisfies RedisOptions;
+const single = { ...common, enableOfflineQueue: false, retryStrategy: reconnectDelayMs } satisfies RedisOptions;
 
-  const client = ((): RedisClient => {
-    switch (target.kind) {
-      case "standalone":
-        return new Redis(target.url, single);
-      case "sentinel":
-        return new Redis({
-          ...single,
-          sentinels: target.sentinels.map(hostAndPort),
-          name: target.master,
-          sentinelRetryStrategy: reconnectDelayMs,
-          failoverDetector: true,
-        });
-      case "cluster":
-        return new Cluster(target.nodes.map(hostAndPort), {
-          lazyConnect: true,
-          ...pipelining,
-          enableOfflineQueue: false,
-          shardedSubscribers: true,
-          clusterRetryStrategy: reconnectDelayMs,
-          // A command whose connection broke may have run: repeating it is the caller's decision.
-          retryDelayOnFailover: 0,
-          redisOptions: common,
-        });
-    }
-  })();
+function openSingle(target: Exclude<RedisTarget, { kind: "cluster" }>): Redis {
+  if (target.kind === "standalone") return new Redis(target.url, single);
+  return new Redis({
+    ...single,
+    sentinels: target.sentinels.map(hostAndPort),
+    name: target.master,
+    sentinelCommandTimeout: sentinelTimeoutMs,
+    sentinelRetryStrategy: reconnectDelayMs,
+    failoverDetector: true,
+    // A primary that was demoted while connected: the sentinels are asked again.
+    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+  });
+}
+
+function openCluster(nodes: readonly string[]): Cluster {
+  return new Cluster(nodes.map(hostAndPort), {
+    lazyConnect: true,
+    enableAutoPipelining: true,
+    enableOfflineQueue: false,
+    clusterRetryStrategy: reconnectDelayMs,
+    slotsRefreshInterval: slotsRefreshMs,
+    // A command whose connection broke may have run: repeating it is the caller's decision.
+    retryDelayOnFailover: 0,
+    redisOptions: common,
+  });
+}
+
+/** For commands. The caller connects ({@link connect}) and disconnects. */
+export function createRedisClient(target: RedisTarget, logger: Logger): RedisClient {
+  return logged(target.kind === "cluster" ? openCluster(target.nodes) : openSingle(target), logger);
+}
+
+/** For subscriptions: one connection to one server, the commands' own, or its primary of that name in a cluster. */
+export function createSubscriber(target: RedisTarget, commands: RedisClient, primary: string, logger: Logger): Redis {
+  if (target.kind !== "cluster") return logged(openSingle(target), logger);
+  const known = clusterNode(commands, primary);
+  const options = { ...single, readOnly: false };
+  return logged(known?.duplicate(options) ?? new Redis({ ...hostAndPort(primary), ...options }), logger);
+}
+
+function logged<Client extends RedisClient>(client: Client, logger: Logger): Client {
   client.on("error", (error: Error) => logger.warn({ err: error }, "redis connection"));
   return client;
 }
@@ -87,6 +112,41 @@ export async function connect(client: RedisClient, waitMs: number): Promise<void
   const timer = setTimeout(resolve, waitMs);
   await Promise.race([first, waited]);
   clearTimeout(timer);
+}
+
+/** The primary that owns a key or topic: `host:port` in a cluster, `""` where there is one only or none is known. */
+export function primaryOf(client: RedisClient, key: string): string {
+  if (client instanceof Redis) return "";
+  return client.slots[crc16(hashTag(key)) % clusterSlots]?.[0] ?? "";
+}
+
+/** What decides where a key or topic lives: the part in braces, else all of it. */
+export function hashTag(key: string): string {
+  return /\{([^}]+)\}/.exec(key)?.[1] ?? key;
+}
+
+/** Sent, and not answered in time. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === "Command timed out";
+}
+
+/** Asks the cluster who owns what, e.g. after a redirection. */
+export function refreshSlots(client: RedisClient): void {
+  if (client instanceof Cluster && client.status === "ready") client.refreshSlotsCache();
+}
+
+/** Cuts a connection that is not answered, and with it what waits in its socket; the client opens another. */
+export function cutOff(client: RedisClient, primary: string): void {
+  // Undefined until the client first connects, whatever its type says.
+  const stream: Redis["stream"] | undefined = clusterNode(client, primary)?.stream;
+  if (stream instanceof Socket && !(stream instanceof TLSSocket)) stream.resetAndDestroy();
+  else stream?.destroy();
+  refreshSlots(client);
+}
+
+function clusterNode(client: RedisClient, primary: string): Redis | undefined {
+  if (client instanceof Redis) return client;
+  return client.nodes("all").find(({ options }) => `${options.host}:${options.port}` === primary);
 }
 
 function hostAndPort(address: string): { host: string; port: number } {

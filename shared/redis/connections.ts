@@ -1,78 +1,113 @@
+import { randomUUID } from "node:crypto";
+import { slotCount } from "../channels/slots.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
 import type { StoreState } from "../store-state.ts";
-import { connect, createRedisClient, type RedisClient, type RedisTarget } from "./connect.ts";
+import { RedisCommands } from "./commands.ts";
+import {
+  connect,
+  createRedisClient,
+  createSubscriber,
+  hashTag,
+  primaryOf,
+  type RedisClient,
+  type RedisTarget,
+  refreshSlots,
+} from "./connect.ts";
+import { ReadReplica } from "./read-replica.ts";
+import { TopicConnection } from "./topic-connection.ts";
 
 /** Wait for Redis at the start; past it the process starts without, and is not ready. */
 const startWaitMs = 5_000;
-/** Topics in one SSUBSCRIBE, so that no single command holds the connection long. */
-const subscribeBatch = 100;
-const restoreRetryMs = 500;
 const heartbeatMs = 2_000;
+/** Hash tags of what channels and users have, whoever owns them. */
+const slotTags = Array.from({ length: slotCount }, (_, slot) => String(slot));
 
 export interface TopicListener {
   onMessage(topic: string, message: string): void;
-  /** Messages may be lost from here on. */
+  /** Messages may be lost from here on; may be told more than once. */
   onInterrupted(): void;
-  /** Everything subscribed is subscribed again. */
+  /** Everything subscribed that can be is subscribed again. */
   onRestored(): void;
 }
 
 /**
- * What one process has open to Redis: a connection for commands and one for subscriptions (in a cluster: one of each
- * per primary). Subscriptions come back by themselves after an interruption.
+ * What one process has open to Redis: a connection for commands and one for subscriptions, in a cluster one of each per
+ * primary. Each subscriber connection is probed with the heartbeat.
  *
  * Topics are sharded pub/sub channels and carry a hash tag, as in `tidegate:{17}:…`.
  */
 export class RedisConnections implements Service {
-  readonly commands: RedisClient;
-  /** In a cluster the commands' client keeps the subscriber connections itself. */
-  readonly #subscriber: RedisClient;
-  readonly #clients: ReadonlySet<RedisClient>;
+  readonly #commands: RedisCommands;
+  /** Where history may be read instead; undefined: nowhere. */
+  readonly replica: ReadReplica | undefined;
+  readonly #target: RedisTarget;
   readonly #logger: Logger;
-  readonly #subscribed = new Set<string>();
+  readonly #process = randomUUID();
+  /** By primary. */
+  readonly #subscribers = new Map<string, TopicConnection>();
   readonly #listeners: TopicListener[] = [];
-  #interrupted = true;
-  #restoring = false;
-  #retry: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
-  /** The last question was answered: a Redis that hangs keeps its connections open. */
-  #answering = true;
-  #asking = false;
+  #untold = true;
+  #started: (() => void) | undefined;
 
   constructor(options: { target: RedisTarget; logger: Logger }) {
-    this.#logger = options.logger;
-    this.commands = createRedisClient(options.target, options.logger);
-    this.#subscriber =
-      options.target.kind === "cluster" ? this.commands : createRedisClient(options.target, options.logger);
-    this.#clients = new Set([this.commands, this.#subscriber]);
+    const { target, logger } = options;
+    this.#target = target;
+    this.#logger = logger;
+    this.#commands = new RedisCommands(createRedisClient(target, logger));
+    if (target.kind !== "cluster" && target.readUrl !== undefined) {
+      this.replica = new ReadReplica({
+        url: target.readUrl,
+        // A replica whose messages do not come back may have lost its primary.
+        trusted: () => this.#subscribers.get("")?.atBestPlace === true && this.state === "ok",
+        logger,
+      });
+    }
+  }
+
+  /** For what {@link run} does not fit. */
+  get commands(): RedisClient {
+    return this.#commands.client;
+  }
+
+  /** Commands without an answer yet. */
+  get pendingCommands(): number {
+    return this.#commands.pending;
   }
 
   get state(): StoreState {
-    if (this.commands.status !== "ready" || !this.#answering) return "away";
-    return this.#interrupted ? "deaf" : "ok";
+    if (this.commands.status !== "ready" || !this.#commands.answering) return "away";
+    const states = new Set([...this.#subscribers.values()].map(({ state }) => state));
+    return (["deaf", "away"] as const).find((state) => states.has(state)) ?? "ok";
+  }
+
+  /** @see RedisCommands.run */
+  async run<Reply>(name: string, ...keysAndArguments: (string | number)[]): Promise<Reply> {
+    return this.#commands.run(name, ...keysAndArguments);
   }
 
   async start(): Promise<void> {
-    const subscriber = this.#subscriber;
-    subscriber.on("smessage", (topic: string, message: string) => {
-      for (const listener of this.#listeners) listener.onMessage(topic, message);
-    });
-    for (const client of this.#clients) {
-      for (const lost of ["close", "-subscriber"]) client.on(lost, () => this.#interrupt());
-      for (const back of ["ready", "subscribersReady"]) {
-        client.on(back, () => void this.#restore());
-      }
-    }
-    await Promise.all([...this.#clients].map((client) => connect(client, startWaitMs)));
-    this.#heartbeat = setInterval(() => void this.#ask(), heartbeatMs);
+    this.commands.on("refresh", () => this.#relocate());
+    this.commands.on("ready", () => this.#checkAll());
+    const restored = new Promise<void>((resolve) => (this.#started = resolve));
+    const deadline = performance.now() + startWaitMs;
+    await Promise.all([connect(this.commands, startWaitMs), this.replica?.start(startWaitMs)]);
+    this.#relocate();
+    this.#heartbeat = setInterval(() => this.#checkAll(), heartbeatMs);
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, deadline - performance.now());
+    await Promise.race([restored, late.promise]);
+    clearTimeout(timer);
   }
 
   async stop(): Promise<void> {
-    clearTimeout(this.#retry);
     clearInterval(this.#heartbeat);
     this.#listeners.length = 0;
-    for (const client of this.#clients) client.disconnect();
+    this.commands.removeAllListeners("refresh");
+    for (const subscriber of this.#subscribers.values()) subscriber.stop();
+    this.replica?.stop();
+    this.#commands.stop();
   }
 
   listen(listener: TopicListener): void {
@@ -81,79 +116,113 @@ export class RedisConnections implements Service {
 
   /** Resolves once everything published from now on is received. */
   async subscribe(topic: string): Promise<void> {
-    this.#subscribed.add(topic);
-    try {
-      await this.#subscriber.ssubscribe(topic);
-    } catch (error) {
-      this.#subscribed.delete(topic);
-      throw error;
-    }
+    await this.#subscriberOf(topic).subscribe(topic);
   }
 
   async unsubscribe(topic: string): Promise<void> {
-    this.#subscribed.delete(topic);
-    await this.#subscriber.sunsubscribe(topic);
-  }
-
-  async #ask(): Promise<void> {
-    if (this.#asking) return;
-    this.#asking = true;
-    this.#answering = await this.commands.ping().then(
-      () => true,
-      () => false,
+    await Promise.all(
+      [...this.#subscribers.values()]
+        .filter(({ topics }) => topics.has(topic))
+        .map((subscriber) => subscriber.unsubscribe(topic)),
     );
-    this.#asking = false;
-    if (this.commands.status !== "ready") return;
-    if (!this.#answering) this.#interrupt();
-    else if (this.#interrupted) await this.#restore();
   }
 
-  #interrupt(): void {
-    if (this.#interrupted) return;
-    this.#interrupted = true;
+  #subscriberOf(topic: string): TopicConnection {
+    const primary = primaryOf(this.commands, topic);
+    if (primary === "" && this.#target.kind === "cluster") throw new Error("no primary of the cluster is known");
+    return this.#subscriber(primary, topic);
+  }
+
+  #subscriber(primary: string, topic: string): TopicConnection {
+    let subscriber = this.#subscribers.get(primary);
+    if (!subscriber) {
+      const { replica } = this;
+      const ofPrimary = () => createSubscriber(this.#target, this.commands, primary, this.#logger);
+      subscriber = new TopicConnection({
+        open: replica ? [() => replica.createSubscriber(), ofPrimary] : [ofPrimary],
+        publish: (probe, message) => this.run("spublish", probe, message),
+        probeTopic: this.#probeTopic(primary, topic),
+        onMessage: (name, message) => {
+          for (const listener of this.#listeners) listener.onMessage(name, message);
+        },
+        onInterrupted: () => this.#tellInterrupted(),
+        onRestored: () => this.#tellRestored(),
+        onMoved: () => refreshSlots(this.commands),
+        logger: this.#logger,
+      });
+      this.#subscribers.set(primary, subscriber);
+      subscriber.start();
+    }
+    return subscriber;
+  }
+
+  /** One that the primary owns. */
+  #probeTopic(primary: string, ...candidates: string[]): string {
+    const own = (topic: string): boolean => primaryOf(this.commands, topic) === primary;
+    const probeAt = (tag: string): string => `tidegate:{${tag}}:probe:${this.#process}`;
+    const known = slotTags.map(probeAt).find(own);
+    return known ?? candidates.map((topic) => probeAt(hashTag(topic))).find(own) ?? probeAt("0");
+  }
+
+  /** Follows the slots of a cluster: topics go where their primary is; a primary that owns no topic is left. */
+  #relocate(): void {
+    if (this.#target.kind !== "cluster") {
+      this.#subscriber("", "");
+      return;
+    }
+    const moves = new Map<string, string[]>();
+    for (const [primary, subscriber] of this.#subscribers) {
+      const moved = [...subscriber.topics].filter((topic) => {
+        const owner = primaryOf(this.commands, topic);
+        return owner !== "" && owner !== primary;
+      });
+      for (const topic of moved) {
+        const owner = primaryOf(this.commands, topic);
+        moves.set(owner, [...(moves.get(owner) ?? []), topic]);
+      }
+      subscriber.release(moved);
+    }
+    if (moves.size > 0) this.#tellInterrupted();
+    for (const tag of slotTags) {
+      const topic = `tidegate:{${tag}}:`;
+      const owner = primaryOf(this.commands, topic);
+      if (owner !== "") this.#subscriber(owner, topic);
+    }
+    for (const [owner, topics] of moves) this.#subscriber(owner, topics[0] ?? "").adopt(topics);
+    for (const [primary, subscriber] of this.#subscribers) {
+      const [topic] = subscriber.topics;
+      const probe = this.#probeTopic(primary, ...(topic === undefined ? [] : [topic]));
+      if (primaryOf(this.commands, probe) === primary) subscriber.probeAt(probe);
+      else {
+        subscriber.stop();
+        this.#subscribers.delete(primary);
+      }
+    }
+    this.#tellRestored();
+  }
+
+  #checkAll(): void {
+    for (const subscriber of this.#subscribers.values()) {
+      void subscriber.check().then(() => {
+        // A primary that went away must not keep back what the others have to tell.
+        this.#tellRestored();
+        if (subscriber.state !== "ok") refreshSlots(this.commands);
+        if (!subscriber.atBestPlace && this.replica?.dueToReturn()) subscriber.returnToBestPlace();
+      });
+    }
+  }
+
+  #tellInterrupted(): void {
+    this.#untold = true;
     for (const listener of this.#listeners) listener.onInterrupted();
   }
 
-  /** Once all clients are ready: who is told wants to ask at once. Until it succeeds, for as long as they are. */
-  async #restore(): Promise<void> {
-    clearTimeout(this.#retry);
-    if (this.#restoring || [...this.#clients].some((client) => client.status !== "ready")) return;
-    this.#restoring = true;
-    // An interruption from here on calls for another restoration.
-    this.#interrupted = true;
-    try {
-      await this.#subscribeAgain();
-      this.#interrupted = false;
-      for (const listener of this.#listeners) listener.onRestored();
-    } catch (error) {
-      this.#logger.warn({ err: error }, "could not subscribe again, trying once more");
-      this.#retry = setTimeout(() => void this.#restore(), restoreRetryMs);
-    } finally {
-      this.#restoring = false;
-    }
+  /** Once nobody is awaited: who is told wants to compare everything at once. */
+  #tellRestored(): void {
+    const subscribers = [...this.#subscribers.values()];
+    if (!this.#untold || subscribers.some(({ awaited }) => awaited) || !subscribers.some(({ live }) => live)) return;
+    this.#untold = false;
+    this.#started?.();
+    for (const listener of this.#listeners) listener.onRestored();
   }
-
-  async #subscribeAgain(): Promise<void> {
-    const topics = [...this.#subscribed];
-    if (this.#subscriber === this.commands) {
-      await Promise.all([...new Set(topics.map(fenceOf))].map((fence) => this.#passFence(fence)));
-      return;
-    }
-    for (let at = 0; at < topics.length; at += subscribeBatch) {
-      // Some may have been unsubscribed since.
-      const batch = topics.slice(at, at + subscribeBatch).filter((topic) => this.#subscribed.has(topic));
-      if (batch.length > 0) await this.#subscriber.ssubscribe(...batch);
-    }
-  }
-
-  /** The cluster client subscribes again by itself; the reply to a later subscription shows that it is done. */
-  async #passFence(fence: string): Promise<void> {
-    await this.#subscriber.ssubscribe(fence);
-    await this.#subscriber.sunsubscribe(fence);
-  }
-}
-
-/** A topic with the same hash tag, on which nobody publishes. */
-function fenceOf(topic: string): string {
-  return `${topic.slice(0, topic.indexOf("}") + 1)}:fence`;
 }

@@ -6,6 +6,7 @@ const HostAndPort = Type.String({ pattern: "^[^:\\s]+:\\d{1,5}$" });
 /** Where Redis is. All absent: the in-memory implementations, one process. */
 export const redisSettings = {
   REDIS_URL: optional(url({ protocols: ["redis:", "rediss:"] })),
+  REDIS_READ_URL: optional(url({ protocols: ["redis:", "rediss:"] })),
   REDIS_SENTINELS: optional(list(HostAndPort)),
   REDIS_SENTINEL_MASTER: optional(text()),
   REDIS_CLUSTER: optional(list(HostAndPort)),
@@ -20,6 +21,9 @@ export function redisFindings(settings: SettingValues<typeof redisSettings>, req
   const ways = [settings.REDIS_URL, settings.REDIS_SENTINELS, settings.REDIS_CLUSTER];
   if (ways.filter((way) => way !== undefined).length > 1) {
     findings.push("REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER: set only one of them");
+  }
+  if (settings.REDIS_READ_URL && settings.REDIS_CLUSTER) {
+    findings.push("REDIS_READ_URL: is for REDIS_URL or REDIS_SENTINELS, not for REDIS_CLUSTER");
   }
   if (required && ways.every((way) => way === undefined)) {
     findings.push("REDIS_URL: is required for a program of its own (`npm start` runs everything without Redis)");

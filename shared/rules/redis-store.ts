@@ -1,21 +1,14 @@
-import { orBrokerUnavailable } from "../errors.ts";
 import { parseJson } from "../json.ts";
-import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
-import { defineScript, type Script } from "../redis/scripts.ts";
+import { defineScript } from "../redis/scripts.ts";
 import type { PutOutcome, PutRules, RulesStore, StoredRules } from "./store.ts";
 
 const key = "tidegate:{rules}:document";
 const topic = "tidegate:{rules}:changed";
 
-interface Scripts {
-  tidegatePutRules: Script<[PutOutcome["kind"], version: number]>;
-}
-
 /** Rules of a fleet. */
 export class RedisRulesStore implements RulesStore {
   readonly #connections: RedisConnections;
-  readonly #commands: RedisClient & Scripts;
   readonly #listeners: (() => void)[] = [];
   #subscribed = false;
 
@@ -23,7 +16,6 @@ export class RedisRulesStore implements RulesStore {
   constructor(connections: RedisConnections) {
     this.#connections = connections;
     defineScript(connections.commands, "tidegatePutRules", new URL("put-rules.lua", import.meta.url), 1);
-    this.#commands = connections.commands as RedisClient & Scripts;
   }
 
   async start(): Promise<void> {
@@ -42,8 +34,9 @@ export class RedisRulesStore implements RulesStore {
   }
 
   async read(): Promise<StoredRules | undefined> {
-    const [version, changedAt, document] = await orBrokerUnavailable(
-      this.#commands.hmget(key, "version", "changedAt", "document"),
+    const [version, changedAt, document] = await this.#connections.run<(string | null)[]>(
+      "hmget",
+      ...[key, "version", "changedAt", "document"],
     );
     if (!version || !document) return undefined;
     return { version: Number(version), changedAt: Number(changedAt), document: parseJson(document) };
@@ -51,15 +44,10 @@ export class RedisRulesStore implements RulesStore {
 
   async put(request: PutRules): Promise<PutOutcome> {
     const { document, changedAt, ifVersion, ifNewer } = request;
-    const [kind, version] = await orBrokerUnavailable(
-      this.#commands.tidegatePutRules(
-        key,
-        JSON.stringify(document),
-        changedAt,
-        ifVersion ?? "",
-        ifNewer ? 1 : 0,
-        topic,
-      ),
+    const [kind, version] = await this.#connections.run<[PutOutcome["kind"], number]>(
+      "tidegatePutRules",
+      key,
+      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, topic],
     );
     return { kind, version };
   }

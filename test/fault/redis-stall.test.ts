@@ -1,0 +1,103 @@
+/** A Redis that stops answering with its connections open, under load. */
+import { afterEach, expect, test } from "vitest";
+import { RedisBroker } from "../../shared/channels/redis-broker.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { quietLogger } from "../support/logger.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient } from "../support/stock-client.ts";
+
+let redis: RedisServer;
+let fleet: Fleet | undefined;
+let connections: RedisConnections | undefined;
+afterEach(async () => {
+  redis.signal("SIGCONT");
+  closeClients();
+  await fleet?.stop();
+  await connections?.stop();
+  [fleet, connections] = [undefined, undefined];
+  await redis.stop();
+});
+
+const channel = "board:1";
+const retention = { historySize: 100_000, historySeconds: 300 };
+const maxPending = 20_000;
+
+test("STALL-1: publishes to a Redis that hangs are refused without being sent, pending ones are bounded, and no refused one appears afterwards", async () => {
+  redis = await startRedis();
+  connections = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
+  const broker = new RedisBroker({ cells: [connections], logger: quietLogger });
+  await connections.start();
+  await broker.start();
+  const outcomes = new Map<number, "published" | "refused" | "unknown">();
+  let next = 0;
+  const publish = async (): Promise<void> => {
+    const number = next++;
+    try {
+      await broker.publish({ channel, event: "n", data: String(number), retention });
+      outcomes.set(number, "published");
+    } catch (error) {
+      if (!(error instanceof TidegateError)) throw error;
+      expect([error.code, error.retryable]).toEqual(["broker_unavailable", true]);
+      expect(error.options.retryAfterMs).toBeGreaterThan(0);
+      outcomes.set(number, error.cause === undefined ? "refused" : "unknown");
+    }
+  };
+  const count = (kind: string): number => [...outcomes.values()].filter((outcome) => outcome === kind).length;
+  await Promise.all(Array.from({ length: 200 }, publish));
+  expect(count("published")).toBe(200);
+
+  redis.signal("SIGSTOP");
+  const pending = new Set<Promise<void>>();
+  let mostPending = 0;
+  // Each turn more than Redis is ever asked in one: until it is known to hang, this piles up.
+  await eventually(() => {
+    for (let i = 0; i < 100; i++) {
+      const one: Promise<void> = publish().finally(() => pending.delete(one));
+      pending.add(one);
+    }
+    mostPending = Math.max(mostPending, connections?.pendingCommands ?? 0);
+    return count("refused") > 1_000 && count("unknown") > 0;
+  });
+  expect(mostPending).toBeLessThanOrEqual(maxPending);
+  await Promise.all(pending);
+  expect(connections.pendingCommands).toBe(0);
+  expect(connections.state).toBe("away");
+
+  redis.signal("SIGCONT");
+  await eventually(async () => {
+    await publish();
+    return outcomes.get(next - 1) === "published";
+  }, 20_000);
+  await eventually(() => connections?.state === "ok", 20_000);
+  const slice = await broker.readHistory({ channel, retention, after: 0, limit: 100_000, maxBytes: 1 << 30 });
+  const stored = slice.publications.map(({ data }) => Number(data));
+  expect(new Set(stored).size).toBe(stored.length);
+  expect(stored.filter((number) => outcomes.get(number) === "refused")).toEqual([]);
+  expect([...outcomes].filter(([n, outcome]) => outcome === "published" && !stored.includes(n))).toEqual([]);
+}, 60_000);
+
+test("STALL-2: while Redis hangs the API answers 503 with Retry-After, and connections stay", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  const { api } = fleet;
+  const client = await connectClient(fleet.urls[0] ?? "");
+  await client.subscribe(channel);
+  const publish = async (data: string) => api("POST", "/v1/publish", { channel, event: "moved", data });
+  redis.signal("SIGSTOP");
+  const answers = await Promise.all(Array.from({ length: 50 }, (_, n) => publish(`stalled ${n}`)));
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([503]));
+  const refused = await publish("refused");
+  expect([refused.status, refused.body["code"], refused.headers.get("retry-after")]).toEqual([
+    503,
+    "broker_unavailable",
+    "1",
+  ]);
+  expect(client.socket.connected).toBe(true);
+  redis.signal("SIGCONT");
+  await eventually(async () => (await publish("after")).status === 200, 20_000);
+  await client.next(({ data }) => data === "after");
+  expect(client.received.some(({ data }) => data === "refused")).toBe(false);
+}, 60_000);
