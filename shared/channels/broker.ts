@@ -58,15 +58,13 @@ export interface HistoryQuery {
   epoch?: string | undefined;
   /** `limit` and `maxBytes` keep the newest instead of the oldest. The slice is in offset order all the same. */
   newest?: boolean | undefined;
-  /** The slice stands at least here, where the epoch is the same: what answers may lag behind no further. */
+  /**
+   * The slice has to stand here at least: same epoch, this offset or a later one, else the primary is asked. Absent, and
+   * for positions alone, it is asked anyway.
+   */
   reaching?: Position | undefined;
   /** 0: the position is all that is asked for. */
   limit: number;
-  /**
-   * The slice has to stand here at least: same epoch, this offset or a later one. A store with a replica may ask it
-   * then; without this the primary is asked, and for positions alone (limit 0).
-   */
-  reaching?: Position | undefined;
   /** Reading stops before the data of the publications exceeds this, but never before the first. */
   maxBytes: number;
 }
