@@ -110,7 +110,7 @@ async function ownerOf(slot: number): Promise<{ owner: Shard; other: Shard }> {
 }
 
 async function nodeId(server: RedisServer): Promise<string> {
-  return asked(server, async (client) => String(await client.cluster("MYID")));
+  return asked(server, (client) => client.cluster("MYID"));
 }
 
 function command(server: RedisServer, ...words: [string, ...(string | number)[]]): Promise<unknown> {
