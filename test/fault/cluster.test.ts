@@ -187,3 +187,65 @@ test("CLU-2: a primary that dies is replaced by its replica; followers get every
     }
   }
 }, 90_000);
+
+test("PROBE-3: in a cluster, subscriptions that one primary alone does not serve make the node fail, until they are back", async () => {
+  const clients = await start(0);
+  const { adminDoor } = fleet.gateways[0] ?? {};
+  const health = async (): Promise<string> => {
+    const ready = await fetch(`http://127.0.0.1:${adminDoor?.port}/readyz`);
+    return ((await ready.json()) as { checks: { broker: string } }).checks.broker;
+  };
+  const publish = async (data: string): Promise<void> => {
+    for (const channel of channels) {
+      expect((await fleet.api("POST", "/v1/publish", { channel, event: "n", data })).status).toBe(200);
+    }
+  };
+  const all = async (data: string, of: readonly string[]): Promise<void> => {
+    for (const client of clients) {
+      for (const channel of of) await eventually(() => receivedOf(client, channel).at(-1)?.data === data, 20_000);
+    }
+  };
+  expect(await health()).toBe("ok");
+  const { owner } = await ownerOf(hashSlot(moving));
+  await command(owner.primary, "ACL", "SETUSER", "default", "-ssubscribe");
+  await command(owner.primary, "CLIENT", "KILL", "TYPE", "pubsub");
+  await eventually(async () => (await health()) === "fail", 20_000);
+  await publish("missed on one");
+  await all(
+    "missed on one",
+    channels.filter((channel) => hashSlot(channel) !== hashSlot(moving)),
+  );
+  await command(owner.primary, "ACL", "SETUSER", "default", "+ssubscribe");
+  await eventually(async () => (await health()) === "ok", 20_000);
+  await all("missed on one", channels);
+  await publish("after");
+  await all("after", channels);
+  for (const client of clients) {
+    for (const channel of channels) {
+      expect(receivedOf(client, channel).map(({ data }) => data)).toEqual(["missed on one", "after"]);
+    }
+  }
+}, 90_000);
+
+test("CLU-3: a primary that hangs holds up its own channels only, and what was refused meanwhile does not appear", async () => {
+  const clients = await start(0);
+  const { owner } = await ownerOf(hashSlot(moving));
+  const owned = new Set<string>();
+  for (const channel of channels)
+    if ((await ownerOf(hashSlot(channel))).owner.primary === owner.primary) owned.add(channel);
+  const elsewhere = channels.find((channel) => !owned.has(channel)) ?? "";
+  const publish = async (channel: string, data: string) =>
+    fleet.api("POST", "/v1/publish", { channel, event: "n", data });
+  owner.primary.signal("SIGSTOP");
+  const first = await publish(moving, "unknown");
+  expect(first.status).toBe(503);
+  for (let n = 0; n < 20; n++) expect((await publish(elsewhere, `${n}`)).status).toBe(200);
+  expect((await publish(moving, "refused")).status).toBe(503);
+  owner.primary.signal("SIGCONT");
+  await eventually(async () => (await publish(moving, "after")).status === 200, 20_000);
+  for (const client of clients) {
+    await client.next(({ data }) => data === "after");
+    expect(receivedOf(client, elsewhere)).toHaveLength(20);
+    expect(receivedOf(client, moving).map(({ data }) => data)).not.toContain("refused");
+  }
+}, 90_000);
