@@ -54,9 +54,15 @@ const common = {
   commandTimeout: commandTimeoutMs,
   connectTimeout: connectTimeoutMs,
   disconnectTimeout: disconnectTimeoutMs,
-  connectionName: "tidegate",
+  // Nothing but the question whether it is ready delays a connection: a server that hangs fails it in one timeout.
+  disableClientInfo: true,
 } satisfies RedisOptions;
-const single = { ...common, enableOfflineQueue: false, retryStrategy: reconnectDelayMs } satisfies RedisOptions;
+const single = {
+  ...common,
+  connectionName: "tidegate",
+  enableOfflineQueue: false,
+  retryStrategy: reconnectDelayMs,
+} satisfies RedisOptions;
 
 function openSingle(target: Exclude<RedisTarget, { kind: "cluster" }>): Redis {
   if (target.kind === "standalone") return new Redis(target.url, single);

@@ -6,6 +6,8 @@ import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { quietLogger } from "../support/logger.ts";
+import { asked } from "../support/redis-failover.ts";
+import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient } from "../support/stock-client.ts";
 
@@ -78,6 +80,39 @@ test("STALL-1: publishes to a Redis that hangs are refused without being sent, p
   expect(stored.filter((number) => outcomes.get(number) === "refused")).toEqual([]);
   expect([...outcomes].filter(([n, outcome]) => outcome === "published" && !stored.includes(n))).toEqual([]);
 }, 60_000);
+
+test("STALL-3: what is asked of a hanging primary after its connection was cut is never executed, in a cluster either", async () => {
+  redis = await startRedis();
+  const cluster = await startRedisCluster();
+  for (const target of [{ kind: "standalone", url: redis.url } as const, cluster.target]) {
+    const own = new RedisConnections({ target, logger: quietLogger });
+    const broker = new RedisBroker({ cells: [own], logger: quietLogger });
+    await own.start();
+    await broker.start();
+    const publish = async (data: number): Promise<string> =>
+      broker.publish({ channel, event: "n", data: String(data), retention }).then(
+        () => "published",
+        () => "failed",
+      );
+    expect(await publish(0)).toBe("published");
+    let primary = redis;
+    for (const server of target.kind === "cluster" ? cluster.servers : []) {
+      if ((await asked(server, (client) => client.dbsize())) > 0) primary = server;
+    }
+    primary.signal("SIGSTOP");
+    // Its failure cuts the connection.
+    expect(await publish(1)).toBe("failed");
+    const late = await Promise.all(Array.from({ length: 100 }, (_, n) => publish(2 + n)));
+    expect(new Set(late)).toEqual(new Set(["failed"]));
+    primary.signal("SIGCONT");
+    await eventually(async () => (await publish(1_000)) === "published", 20_000);
+    const slice = await broker.readHistory({ channel, retention, limit: 1_000, maxBytes: 1 << 20 });
+    const stored = slice.publications.map(({ data }) => Number(data)).filter((data) => data > 1 && data < 1_000);
+    expect(stored).toEqual([]);
+    await own.stop();
+  }
+  await cluster.stop();
+}, 90_000);
 
 test("STALL-2: while Redis hangs the API answers 503 with Retry-After, and connections stay", async () => {
   redis = await startRedis();
