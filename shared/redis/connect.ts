@@ -47,7 +47,7 @@ const common = {
   protocol: 2,
   lazyConnect: true,
   // Commands of one tick share a round trip.
-  enableAutoPipelining: true,
+  enableAutoPipelining: true as boolean,
   autoResubscribe: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
@@ -64,10 +64,13 @@ const single = {
   retryStrategy: reconnectDelayMs,
 } satisfies RedisOptions;
 
-function openSingle(target: Exclude<RedisTarget, { kind: "cluster" }>): Redis {
-  if (target.kind === "standalone") return new Redis(target.url, single);
+/** Their replies come one for each topic. */
+const subscriber = { ...single, enableAutoPipelining: false };
+
+function openSingle(target: Exclude<RedisTarget, { kind: "cluster" }>, options: typeof subscriber = single): Redis {
+  if (target.kind === "standalone") return new Redis(target.url, options);
   return new Redis({
-    ...single,
+    ...options,
     sentinels: target.sentinels.map(hostAndPort),
     name: target.master,
     sentinelCommandTimeout: sentinelTimeoutMs,
@@ -98,9 +101,9 @@ export function createRedisClient(target: RedisTarget, logger: Logger): RedisCli
 
 /** For subscriptions: one connection to one server, the commands' own, or its primary of that name in a cluster. */
 export function createSubscriber(target: RedisTarget, commands: RedisClient, primary: string, logger: Logger): Redis {
-  if (target.kind !== "cluster") return logged(openSingle(target), logger);
+  if (target.kind !== "cluster") return logged(openSingle(target, subscriber), logger);
   const known = clusterNode(commands, primary);
-  const options = { ...single, readOnly: false };
+  const options = { ...subscriber, readOnly: false };
   return logged(known?.duplicate(options) ?? new Redis({ ...hostAndPort(primary), ...options }), logger);
 }
 

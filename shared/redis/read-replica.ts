@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "../logging.ts";
 import { RedisCommands } from "./commands.ts";
-import { connect, createRedisClient } from "./connect.ts";
+import { connect, createRedisClient, createSubscriber } from "./connect.ts";
 
 /** Between two attempts to go back to a replica that was found silent. */
 const returnMs = 30_000;
@@ -46,7 +46,7 @@ export class ReadReplica {
   }
 
   createSubscriber(): Redis {
-    return createRedisClient({ kind: "standalone", url: this.#url }, this.#logger) as Redis;
+    return createSubscriber({ kind: "standalone", url: this.#url }, this.client, "", this.#logger);
   }
 
   /** True once in a while: another attempt costs an interruption. */
