@@ -4,7 +4,10 @@
  */
 import type { Server as HttpServer } from "node:http";
 import { Server as SocketIoServer, type Socket } from "socket.io";
+import { maxOutboxBytes } from "../shared/protocol/limits.ts";
+import type { Frame } from "./frames.ts";
 import type { FrameSink } from "./outbox.ts";
+import type { Patience } from "./patience.ts";
 import type { Transport } from "./session.ts";
 
 export interface EngineOptions {
@@ -13,18 +16,16 @@ export interface EngineOptions {
   /** A connection that has not authenticated by then is closed. */
   connectDeadlineMs: number;
   isOriginAllowed: (origin: string | undefined) => boolean;
+  patience: Patience;
 }
-
-const pingIntervalMs = 25_000;
-const pingTimeoutMs = 20_000;
 
 export function createSocketIo(httpServer: HttpServer, options: EngineOptions): SocketIoServer {
   const io = new SocketIoServer({
     transports: [...options.transports],
     maxHttpBufferSize: options.maxMessageBytes,
     connectTimeout: options.connectDeadlineMs,
-    pingInterval: pingIntervalMs,
-    pingTimeout: pingTimeoutMs,
+    pingInterval: options.patience.pingIntervalMs,
+    pingTimeout: options.patience.pingTimeoutMs,
     serveClient: false,
     perMessageDeflate: false,
     httpCompression: false,
@@ -33,7 +34,26 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
     },
     allowRequest: (request, answer) => answer(null, options.isOriginAllowed(request.headers.origin)),
   });
-  return io.attach(httpServer);
+  io.attach(httpServer);
+  boundPongs(io);
+  return io;
+}
+
+/** Pongs that wait for a client; what is more was asked for by one that does not read. */
+const maxPongBytes = 64 * 1024;
+
+/** `ws` answers a client's pings by itself, past the outbox. */
+function boundPongs(io: SocketIoServer): void {
+  io.engine.on("connection", (connection: EngineConnection) => {
+    const follow = (): void => connection.transport.socket?.on("ping", cutOffUnread);
+    follow();
+    if (!connection.transport.socket) connection.once("upgrade", follow);
+  });
+}
+
+/** One function for all connections. */
+function cutOffUnread(this: Websocket): void {
+  if (this.bufferedAmount > maxOutboxBytes + maxPongBytes) this.terminate();
 }
 
 /** Stands for the ack a client asked for, in the arguments of its event. */
@@ -67,7 +87,25 @@ export function onBinary(socket: Socket, callback: () => void): void {
 }
 
 export function frameSink(socket: Socket): FrameSink {
-  return socket.conn;
+  return new ConnectionSink(socket);
+}
+
+class ConnectionSink implements FrameSink {
+  readonly #socket: Socket;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  write(packet: string, options: Frame["options"], sent?: () => void): void {
+    this.#socket.conn.write(packet, options, sent);
+  }
+
+  /** What the kernel has taken: of a large write, the part it had room for. Always 0 while the transport is polling. */
+  get takenBytes(): number {
+    const handle = websocketOf(this.#socket)?._socket?._handle;
+    return handle ? handle.bytesWritten - handle.writeQueueSize : 0;
+  }
 }
 
 /** When the client's connection was opened, by `performance.now()`; kept from {@link recordOpening}. */
@@ -90,13 +128,32 @@ export function releaseRequest(socket: Socket): void {
 const closeHandshakeMs = 2_000;
 
 interface Websocket {
+  /** Bytes that have not left for the network. */
+  readonly bufferedAmount: number;
+  /** Null once it is closed; the handle is Node's own, of which `net` itself reads these two. */
+  readonly _socket: { readonly _handle: { bytesWritten: number; writeQueueSize: number } | null } | null;
   terminate(): void;
   once(event: "close", listener: () => void): void;
+  on(event: "ping", listener: (this: Websocket) => void): void;
+}
+
+interface EngineConnection {
+  /** No socket while the transport is polling. */
+  readonly transport: { readonly socket?: Websocket };
+  once(event: "upgrade", listener: () => void): void;
 }
 
 /** Undefined while the transport is polling. */
 function websocketOf(socket: Socket): Websocket | undefined {
-  return (socket.conn as unknown as { transport: { socket?: Websocket } }).transport.socket;
+  return (socket.conn as unknown as EngineConnection).transport.socket;
+}
+
+/** Why the engine closed a connection whose client did not answer a ping in time. */
+export const pingTimeoutReason = "ping timeout";
+
+/** At once: the engine itself would leave the socket to a closing handshake. */
+export function cutOff(socket: Socket): void {
+  websocketOf(socket)?.terminate();
 }
 
 export function transportOf(socket: Socket): Transport {

@@ -13,7 +13,7 @@ import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import { maxReplayBytes, maxReplayPublications } from "../shared/protocol/limits.ts";
 import { type CatchUpChannel, CatchUp, type CaughtUp } from "./catch-up.ts";
-import { type Follower, Hub } from "./hub.ts";
+import { type Follower, Hub, type HubListener } from "./hub.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { ResyncPacing } from "./resync-pacing.ts";
 import type { Subscription } from "./subscription.ts";
@@ -58,7 +58,7 @@ export class FollowedChannels implements Service {
     this.#metrics = options.metrics;
     this.#resyncs = new ResyncPacing((channel, follower) => this.#tellResync(channel, follower));
     this.#catchUp = new CatchUp({ tails: this.#tails, channel: (name) => this.#catchUpChannel(name) });
-    this.#hub = new Hub({
+    const hubListener: HubListener = {
       onDelivered: (channel, epoch, publication, followers) => {
         this.#tails.append(channel, epoch, publication, this.#rules.rules.namespace(channel), Date.now());
         this.#catchUp.onDelivered(channel);
@@ -68,7 +68,8 @@ export class FollowedChannels implements Service {
         this.#tails.restart(channel, position);
         this.#resyncs.add(channel, lost);
       },
-    });
+    };
+    this.#hub = new Hub(hubListener, (name) => this.#rules.rules.namespace(name).slow === "latest");
     this.#topics = new TopicFollower({
       broker: options.broker,
       kind: "channel",

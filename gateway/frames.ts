@@ -10,35 +10,45 @@ export interface Frame {
   readonly bytes: number;
   /** For the engine: the same packet as a complete websocket frame, shared between connections. */
   readonly options: { compress: false; wsPreEncodedFrame?: readonly Buffer[] };
+  /** Where much waits for a connection, a newer frame with this key stands for the older one. */
+  readonly conflationKey: string | undefined;
 }
 
 /** Sent to many: the websocket frame is built here, once. */
-function sharedFrame(packet: string): Frame {
+function sharedFrame(packet: string, conflationKey?: string): Frame {
   const frame = websocketTextFrame(`${engineMessage}${packet}`);
-  return { packet, bytes: frame.length, options: { compress: false, wsPreEncodedFrame: [frame] } };
+  return { packet, bytes: frame.length, options: { compress: false, wsPreEncodedFrame: [frame] }, conflationKey };
 }
 
 /** Sent to one connection only. */
 export function singleFrame(packet: string): Frame {
-  return { packet, bytes: Buffer.byteLength(packet), options: { compress: false } };
+  return { packet, bytes: Buffer.byteLength(packet), options: { compress: false }, conflationKey: undefined };
 }
 
 const engineMessage = "4";
 const eventPacket = "2";
 const ackPacket = "3";
 
-/** @param data JSON text, put into the packet as it is. */
-export function publicationFrame(channel: string, { offset, prev, event, data }: Publication): Frame {
+/**
+ * `data` is JSON text, put into the packet as it is.
+ * @param latest whether the newest publication of an event stands for the older ones.
+ */
+export function publicationFrame(channel: string, { offset, prev, event, data }: Publication, latest: boolean): Frame {
   const jump = prev === offset - 1 ? "" : `,"prev":${prev}`;
   return sharedFrame(
     `${eventPacket}[${JSON.stringify(event)},${data},{"channel":${JSON.stringify(channel)},"offset":${offset}${jump}}]`,
+    latest ? `${channel} ${event}` : undefined,
   );
 }
 
-export function ephemeralFrame(channel: string, { event, data }: Ephemeral): Frame {
-  // Our own say themselves what they are about.
+/** Has a key of its own: what moves no offset does not stand for what does. */
+export function ephemeralFrame(channel: string, { event, data }: Ephemeral, latest: boolean): Frame {
+  // Our own say themselves what they are about: none stands for another.
   if (event.startsWith(reservedEventPrefix)) return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data}]`);
-  return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data},{"channel":${JSON.stringify(channel)}}]`);
+  return sharedFrame(
+    `${eventPacket}[${JSON.stringify(event)},${data},{"channel":${JSON.stringify(channel)}}]`,
+    latest ? `${channel} ${event} ephemeral` : undefined,
+  );
 }
 
 /** A message to every session of a user. */

@@ -18,9 +18,11 @@ import { ResumeTokens } from "./resume-token.ts";
 import { endWithdrawn, onUserMessage } from "./user-commands.ts";
 import { FollowedChannels } from "./followed-channels.ts";
 import { createGatewayMetrics } from "./metrics.ts";
+import { defaultPatience, type Patience } from "./patience.ts";
 import { RelayClient } from "./relay/relay-client.ts";
 import { Sessions } from "./sessions.ts";
 import { SocketServer } from "./socket-server.ts";
+import { StalledSessions } from "./stalled-sessions.ts";
 
 /** Nothing the doors of a gateway take in is larger. */
 const bodyLimit = 64 * 1024;
@@ -38,15 +40,19 @@ export interface Gateway extends Service {
   readonly rulesVersion: number;
 }
 
-/** @param options.broker, options.rulesStore, options.sessionStore started and stopped by the caller, before and after the gateway. */
+/**
+ * @param options.broker, options.rulesStore, options.sessionStore started and stopped by the caller, before and after the gateway.
+ * @param options.patience shorter than the default in tests.
+ */
 export function createGateway(options: {
   config: GatewayConfig;
   broker: ChannelBroker;
   rulesStore: RulesStore;
   sessionStore: SessionStore;
   logger: Logger;
+  patience?: Patience;
 }): Gateway {
-  const { config, broker, rulesStore, sessionStore, logger } = options;
+  const { config, broker, rulesStore, sessionStore, logger, patience = defaultPatience } = options;
   const node = config.GATEWAY_NODE;
   const currentRules = new CurrentRules({ store: rulesStore, logger });
   const relay = new RelayClient({
@@ -62,6 +68,8 @@ export function createGateway(options: {
     pendingCalls: () => relay.pendingCount,
     tailBytes: () => channels.tailBytes,
     outboxBytes: () => sessions.all.reduce((sum, session) => sum + session.outbox.bytes, 0),
+    largestOutboxBytes: () => sessions.all.reduce((most, session) => Math.max(most, session.outbox.bytes), 0),
+    waitingSessions: () => sessions.all.filter((session) => session.outbox.bytes > 0).length,
   });
   const channels = new FollowedChannels({
     broker,
@@ -122,6 +130,16 @@ export function createGateway(options: {
     maxConnections: config.GATEWAY_MAX_CONNECTIONS,
     transports: config.GATEWAY_TRANSPORTS,
     allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
+    patience,
+  });
+  const stalledSessions = new StalledSessions({
+    sessions: () => sessions.all,
+    onStalled: (session) => {
+      metrics.slowConsumers.inc({ cause: "stalled" });
+      session.terminate("slow_consumer");
+    },
+    checkMs: patience.stallCheckMs,
+    checks: patience.stallChecks,
   });
   const adminDoor = new ListeningDoor(createDoor({ logger, bodyLimit }), {
     host: config.GATEWAY_HOST,
@@ -146,6 +164,7 @@ export function createGateway(options: {
   lifecycle.add("holdings", holdings);
   lifecycle.add("public door", publicDoor);
   lifecycle.add("sockets", sockets);
+  lifecycle.add("stalled sessions", stalledSessions);
 
   return {
     publicDoor,

@@ -55,11 +55,14 @@ const maxHeldBytes = 1024 * 1024;
 
 export class Hub {
   readonly #listener: HubListener;
+  readonly #isLatest: (channel: string) => boolean;
   readonly #channels = new Map<string, Channel>();
   #lastGeneration = 0;
 
-  constructor(listener: HubListener) {
+  /** @param isLatest whether slow readers of the channel keep only the newest publication per event. */
+  constructor(listener: HubListener, isLatest: (channel: string) => boolean = () => false) {
     this.#listener = listener;
+    this.#isLatest = isLatest;
   }
 
   get channelCount(): number {
@@ -143,7 +146,7 @@ export class Hub {
   receiveEphemeral(name: string, ephemeral: Ephemeral): void {
     const channel = this.#channels.get(name);
     if (!channel) return;
-    const frame = ephemeralFrame(name, ephemeral);
+    const frame = ephemeralFrame(name, ephemeral, this.#isLatest(name));
     for (const follower of channel.followers) follower.deliverEphemeral(frame);
   }
 
@@ -184,7 +187,7 @@ export class Hub {
 
   #deliver(channel: Channel, name: string, publication: Publication): void {
     if (channel.position) channel.position = { epoch: channel.position.epoch, offset: publication.offset };
-    const frame = publicationFrame(name, publication);
+    const frame = publicationFrame(name, publication, this.#isLatest(name));
     for (const follower of channel.followers) follower.deliver(frame, publication);
     this.#listener.onDelivered(name, channel.position?.epoch ?? "", publication, channel.followers.size);
   }

@@ -13,6 +13,8 @@ export interface GatewayMetrics {
   announcements: Counter<"outcome">;
   sweptNodes: Counter;
   requests: Counter<"request" | "outcome">;
+  slowConsumers: Counter<"cause">;
+  conflated: Counter;
 }
 
 /** Reads that are made when the metrics are scraped. */
@@ -22,6 +24,8 @@ export interface GatewayReads {
   pendingCalls: () => number;
   outboxBytes: () => number;
   tailBytes: () => number;
+  largestOutboxBytes: () => number;
+  waitingSessions: () => number;
 }
 
 export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): GatewayMetrics {
@@ -30,9 +34,13 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
   metrics.gauge("calls_pending", "Calls without an answer yet", reads.pendingCalls);
   metrics.gauge("outbox_bytes", "Bytes that wait to be sent to clients", reads.outboxBytes);
   metrics.gauge("tail_bytes", "Memory of the tails of followed channels, roughly", reads.tailBytes);
+  metrics.gauge("outbox_largest_bytes", "Bytes that wait for the slowest client", reads.largestOutboxBytes);
+  metrics.gauge("sessions_waiting", "Sessions for which anything waits to be sent", reads.waitingSessions);
   return {
     connects: metrics.counter("connects_total", "Handshakes, by accepted or the code of the refusal", ["outcome"]),
-    disconnects: metrics.counter("disconnects_total", "Sessions that ended, by code or client", ["reason"]),
+    disconnects: metrics.counter("disconnects_total", "Sessions that ended, by code, ping_timeout or client", [
+      "reason",
+    ]),
     deliveries: metrics.counter("deliveries_total", "Publications handed to connections"),
     historyReads: metrics.counter("history_reads_total", "Reads of a channel's history: align, recover or compare", [
       "kind",
@@ -51,5 +59,11 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
     ]),
     sweptNodes: metrics.counter("swept_nodes_total", "Nodes whose leftovers this one removed, each pass counted"),
     requests: metrics.counter("requests_total", "Requests of the gateway's own protocol", ["request", "outcome"]),
+    slowConsumers: metrics.counter(
+      "slow_consumers_total",
+      "Connections closed because too much waited (bytes), or nothing was taken for too long (stalled)",
+      ["cause"],
+    ),
+    conflated: metrics.counter("conflated_total", "Publications replaced by newer ones while they waited"),
   };
 }

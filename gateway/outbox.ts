@@ -1,10 +1,19 @@
 import type { Frame } from "./frames.ts";
+import { WaitingFrames } from "./waiting-frames.ts";
 
 /** The part of an engine's connection that an outbox writes to. */
 export interface FrameSink {
   /** `sent` is called once this and everything before it has left for the network. */
   write(packet: string, options: Frame["options"], sent?: () => void): unknown;
+  /** Grows while the network takes what was written, before `sent` is called, too. */
+  readonly takenBytes: number;
 }
+
+/**
+ * What is handed to the network at a time. The rest waits here, where it can be conflated, and where the engine's own
+ * pings pass it.
+ */
+const batchBytes = 64 * 1024;
 
 /**
  * What one connection still has to be sent, in order. Nothing else writes to that connection.
@@ -14,43 +23,59 @@ export class Outbox {
   readonly #sink: FrameSink;
   readonly #maxBytes: number;
   readonly #onOverflow: () => void;
-  #queue: Frame[] = [];
-  #queuedBytes = 0;
+  readonly #waiting: WaitingFrames;
   #inFlightBytes = 0;
+  #batchesSent = 0;
   #state: "unopened" | "open" | "closed" = "unopened";
   #whenEmpty: (() => void) | undefined;
 
-  constructor(options: { sink: FrameSink; maxBytes: number; onOverflow: () => void }) {
+  /**
+   * @param options.conflateFromBytes from here on only the newest frame of each conflation key waits.
+   * @param options.onConflated with the number of frames that newer ones replaced.
+   */
+  constructor(options: {
+    sink: FrameSink;
+    maxBytes: number;
+    conflateFromBytes: number;
+    onOverflow: () => void;
+    onConflated: (frames: number) => void;
+  }) {
     this.#sink = options.sink;
     this.#maxBytes = options.maxBytes;
     this.#onOverflow = options.onOverflow;
+    this.#waiting = new WaitingFrames(options);
   }
 
   /** Bytes that have not left for the network. */
   get bytes(): number {
-    return this.#queuedBytes + this.#inFlightBytes;
+    return this.#waiting.bytes + this.#inFlightBytes;
+  }
+
+  /** Grows whenever the network takes anything, a part of a frame, too. */
+  get progress(): number {
+    return this.#batchesSent + this.#sink.takenBytes;
   }
 
   /** Until now everything was held: `first` goes before it. */
   open(first: Frame): void {
     if (this.#state !== "unopened") return;
     this.#state = "open";
-    this.#queue.unshift(first);
-    this.#queuedBytes += first.bytes;
-    this.#flush();
+    this.#write([first, ...this.#waiting.take(batchBytes)]);
   }
 
   send(frame: Frame): void {
     if (this.#state === "closed") return;
-    // A frame that is larger than the bound by itself may pass alone.
-    if (this.bytes > 0 && this.bytes + frame.bytes > this.#maxBytes) {
-      this.close();
-      this.#onOverflow();
+    if (this.#state === "open" && this.#inFlightBytes === 0) {
+      this.#inFlightBytes = frame.bytes;
+      this.#sink.write(frame.packet, frame.options, this.#sent);
       return;
     }
-    this.#queue.push(frame);
-    this.#queuedBytes += frame.bytes;
-    if (this.#inFlightBytes === 0 && this.#state === "open") this.#flush();
+    this.#waiting.push(frame);
+    // A frame that is larger than the bound by itself may pass alone.
+    if (this.bytes > this.#maxBytes && this.bytes > frame.bytes) {
+      this.close();
+      this.#onOverflow();
+    }
   }
 
   /** Calls back once everything is sent; at once where nothing waits. One caller at a time. */
@@ -62,16 +87,12 @@ export class Outbox {
   /** Drops what waits; nothing is sent any more. */
   close(): void {
     this.#state = "closed";
-    this.#queue = [];
-    this.#queuedBytes = 0;
+    this.#waiting.clear();
     this.#inFlightBytes = 0;
   }
 
-  #flush(): void {
-    const frames = this.#queue;
-    this.#queue = [];
-    this.#inFlightBytes = this.#queuedBytes;
-    this.#queuedBytes = 0;
+  #write(frames: readonly Frame[]): void {
+    this.#inFlightBytes = frames.reduce((sum, frame) => sum + frame.bytes, 0);
     const last = frames.length - 1;
     for (const [at, { packet, options }] of frames.entries()) {
       if (at === last) this.#sink.write(packet, options, this.#sent);
@@ -81,9 +102,10 @@ export class Outbox {
 
   readonly #sent = (): void => {
     if (this.#state === "closed") return;
+    this.#batchesSent++;
     this.#inFlightBytes = 0;
-    if (this.#queue.length > 0) {
-      this.#flush();
+    if (this.#waiting.bytes > 0) {
+      this.#write(this.#waiting.take(batchBytes));
       return;
     }
     const callback = this.#whenEmpty;

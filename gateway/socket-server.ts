@@ -3,15 +3,23 @@ import type { Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
 import type { Service } from "../shared/lifecycle.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
-import { connectDeadlineMs, maxOutboxBytes, maxPayloadBytes, protocolVersion } from "../shared/protocol/limits.ts";
+import {
+  conflateFromBytes,
+  connectDeadlineMs,
+  maxOutboxBytes,
+  maxPayloadBytes,
+  protocolVersion,
+} from "../shared/protocol/limits.ts";
 import type { Welcome } from "../shared/protocol/wire.ts";
 import { refuse, undecidedRetryMs } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
 import {
   createSocketIo,
+  cutOff,
   frameSink,
   onBinary,
   openedAtOf,
+  pingTimeoutReason,
   receiveEvents,
   recordOpening,
   releaseRequest,
@@ -21,6 +29,7 @@ import { eventFrame } from "./frames.ts";
 import { beginSession } from "./begin-session.ts";
 import { type Accepted, checkHandshake, type Handshake, withoutResume } from "./handshake.ts";
 import { Outbox } from "./outbox.ts";
+import type { Patience } from "./patience.ts";
 import { dispatch } from "./requests/dispatch.ts";
 import { endSubscription } from "./requests/unsubscribe.ts";
 import { Session } from "./session.ts";
@@ -42,6 +51,7 @@ export interface SocketServerOptions {
   maxConnections: number;
   transports: readonly string[];
   allowedOrigins: readonly string[];
+  patience: Patience;
 }
 
 export class SocketServer implements Service {
@@ -65,11 +75,12 @@ export class SocketServer implements Service {
   }
 
   async start(): Promise<void> {
-    const { allowedOrigins } = this.#options;
+    const { allowedOrigins, patience } = this.#options;
     const io = createSocketIo(this.#options.httpServer, {
       transports: this.#options.transports as ("websocket" | "polling")[],
       maxMessageBytes,
       connectDeadlineMs,
+      patience,
       isOriginAllowed: (origin) =>
         origin === undefined || allowedOrigins.includes("*") || allowedOrigins.includes(origin),
     });
@@ -117,8 +128,8 @@ export class SocketServer implements Service {
     if (socket.conn.readyState !== "open") return tooLate();
     this.#seats++;
     let seated = true;
-    const giveUpSeat = (): void => {
-      this.#leave(socket);
+    const giveUpSeat = (closedBy?: string): void => {
+      this.#leave(socket, closedBy);
       if (!seated) return;
       seated = false;
       this.#seats--;
@@ -160,7 +171,12 @@ export class SocketServer implements Service {
     const outbox = new Outbox({
       sink: frameSink(socket),
       maxBytes: maxOutboxBytes,
-      onOverflow: () => session.terminate("slow_consumer"),
+      conflateFromBytes,
+      onOverflow: () => {
+        this.#context.metrics.slowConsumers.inc({ cause: "bytes" });
+        session.terminate("slow_consumer");
+      },
+      onConflated: this.#onConflated,
     });
     const transport = transportOf(socket);
     const session = new Session({ sessionId, credentials, grantedChannels, info, outbox, transport });
@@ -196,8 +212,12 @@ export class SocketServer implements Service {
     });
   }
 
+  readonly #onConflated = (frames: number): void => this.#context.metrics.conflated.inc(frames);
+
   /** Once for each session, however it ended. */
-  #leave(socket: Socket): void {
+  #leave(socket: Socket, closedBy?: string): void {
+    const frozen = closedBy === pingTimeoutReason;
+    if (frozen) cutOff(socket);
     const session: unknown = socket.data;
     if (!(session instanceof Session) || session.disposed) return;
     const { presence, holdings, sessions } = this.#context;
@@ -206,7 +226,8 @@ export class SocketServer implements Service {
     sessions.remove(session);
     session.dispose();
     if (session.held.claim > 0) holdings.end({ ...session.held, user: session.user });
-    if (session.welcomed) this.#context.metrics.disconnects.inc({ reason: session.endedBy ?? "client" });
+    const reason = session.endedBy ?? (frozen ? "ping_timeout" : "client");
+    if (session.welcomed) this.#context.metrics.disconnects.inc({ reason });
   }
 }
 

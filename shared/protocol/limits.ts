@@ -16,6 +16,8 @@ export const maxBatchItems = 1_000;
 export const maxBatchBytes = 1024 * KiB;
 /** What one connection may have waiting to be sent. */
 export const maxOutboxBytes = 1024 * KiB;
+/** Past this, of what a namespace marks as `slow: latest` only the newest waits. */
+export const conflateFromBytes = 256 * KiB;
 /** From the upgrade to the accept, hooks included. */
 export const connectDeadlineMs = 8_000;
 /** A token. Its claims travel on to services in a header, which HTTP servers bound at 16 KiB. */

@@ -168,7 +168,6 @@ function unsupported({ namespaces, routes, hooks, sources }: WellFormedParts): s
   const paths: string[] = [];
   for (const [name, namespace] of namespaces) {
     if (namespace.changes) paths.push(`namespaces.${name}.changes`);
-    if (namespace.slow === "latest") paths.push(`namespaces.${name}.slow: latest`);
   }
   for (const [index, route] of routes) {
     if (route.mode === "enqueue") paths.push(`routes.${index}.mode: enqueue`);

@@ -117,7 +117,7 @@ describe("through the API", () => {
       expect(findings).toContain(part);
     }
     const meaning = await fleet.api("PUT", "/v1/rules", {
-      namespaces: { board: { presence: true, slow: "latest" } },
+      namespaces: { board: { presence: true, slow: "latest", changes: true } },
       services: { two: { url: "http://x" } },
       routes: [
         { event: "a", service: "nobody", path: "/", mode: "enqueue" },

@@ -1,55 +1,235 @@
-/** A client that does not read. */
-import { once } from "node:events";
-import type { Socket } from "node:net";
+/** Clients that do not read, read slowly, or are frozen. */
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
-import { openRawWebsocket, textFrame } from "../support/raw-websocket.ts";
+import { spawnProcess } from "../support/processes.ts";
+import { RawClient } from "../support/raw-client.ts";
+import { pingFrame } from "../support/raw-websocket.ts";
 import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
 
-let fleet: Fleet;
-beforeAll(async () => {
-  fleet = await startFleet({ rules: { namespaces: { board: { historySize: 1_000 } } } });
-});
-afterEach(closeClients);
-afterAll(() => fleet.stop());
+const rules = { namespaces: { board: { historySize: 1_000 }, cursors: { historySize: 1_000, slow: "latest" } } };
+const claims = { channels: ["board:*", "cursors:*"] };
+const large = "x".repeat(60_000);
 
-/** A subscribed session on a socket that can stop reading. */
-async function rawClient(url: URL, channel: string): Promise<Socket> {
-  const socket = await openRawWebsocket(url);
-  let seen = "";
-  const saw = async (text: string): Promise<void> => {
-    while (!seen.includes(text)) seen += String((await once(socket, "data"))[0]);
-  };
-  socket.write(textFrame(`40${JSON.stringify({ token: await userToken() })}`));
-  await saw("sync:welcome");
-  socket.write(textFrame(`420${JSON.stringify(["sync:subscribe", { channel }])}`));
-  await saw("430[");
-  return socket;
+let fleet: Fleet;
+/** Gives up on a client that takes nothing after about 1.2 s. */
+let stalling: Fleet;
+/** Gives up on a client that answers no ping after 3.2 s. */
+let pinging: Fleet;
+beforeAll(async () => {
+  fleet = await startFleet({ rules });
+  stalling = await startFleet({ rules, patience: { stallCheckMs: 200 } });
+  pinging = await startFleet({ rules, patience: { pingIntervalMs: 200, pingTimeoutMs: 3_000 } });
+});
+afterEach(async () => {
+  closeClients();
+  for (const { socket } of rawClients.splice(0)) socket.destroy();
+  await eventually(() => [fleet, stalling, pinging].every(({ gateways }) => gateways[0]?.sessionCount === 0));
+});
+afterAll(async () => {
+  await fleet.stop();
+  await stalling.stop();
+  await pinging.stop();
+});
+
+const rawClients: RawClient[] = [];
+async function rawClient(of: Fleet): Promise<RawClient> {
+  const client = await RawClient.connect(new URL(of.urls[0] ?? ""), await userToken({ ...claims, sub: "slow" }));
+  rawClients.push(client);
+  return client;
 }
+
+async function metric(of: Fleet, name: string): Promise<number> {
+  const { adminDoor } = of.gateways[0] ?? {};
+  const text = await (await fetch(`http://127.0.0.1:${adminDoor?.port}/metrics`)).text();
+  const line = text.split("\n").find((candidate) => candidate.startsWith(`tidegate_${name} `));
+  return Number(line?.split(" ")[1] ?? 0);
+}
+
+async function publish(of: Fleet, channel: string, data: unknown = large): Promise<number> {
+  const answer = await of.api("POST", "/v1/publish", { channel, event: "moved", data });
+  expect(answer.status, answer.text).toBe(200);
+  return answer.body["offset"] as number;
+}
+
+/** Publishes only while nothing waits, until the condition holds: little more than the kernel takes. */
+async function fill(of: Fleet, channel: string, until: () => Promise<boolean>): Promise<number> {
+  let last = 0;
+  while (!(await until())) {
+    if ((await metric(of, "sessions_waiting")) === 0) last = await publish(of, channel);
+  }
+  return last;
+}
+
+/** Collects from now on what the client gets of a channel. */
+function offsets(client: RawClient, channel: string): number[] {
+  const seen: number[] = [];
+  const { onEvent } = client;
+  client.onEvent = (event, data, meta) => {
+    onEvent(event, data, meta);
+    if (meta.channel === channel && meta.offset !== undefined) seen.push(meta.offset);
+  };
+  return seen;
+}
+
+/** Subscribes with the last offset seen; adds what was missed, by the ack or page by page, and then what comes. */
+async function comeBack(of: Fleet, channel: string, epoch: string, seen: number[]): Promise<SubscribeAck> {
+  const client = await rawClient(of);
+  const held: number[] = [];
+  let deliver = (offset: number): unknown => held.push(offset);
+  client.onEvent = (_event, _data, { offset = 0 }) => void deliver(offset);
+  const ack = await client.subscribe(channel, { epoch, offset: seen.at(-1) ?? 0 });
+  seen.push(...ack.publications.map(({ offset }) => offset));
+  while (seen.at(-1) !== ack.position.offset) {
+    const page = (await client.request("sync:history", { channel, epoch, after: seen.at(-1) ?? 0, limit: 1_000 })) as {
+      ok: boolean;
+      publications: { offset: number }[];
+    };
+    expect(page.ok).toBe(true);
+    seen.push(...page.publications.map(({ offset }) => offset).filter((offset) => offset <= ack.position.offset));
+  }
+  seen.push(...held);
+  deliver = (offset) => seen.push(offset);
+  return ack;
+}
+
+const upTo = (last: number): number[] => Array.from({ length: last }, (_, i) => i + 1);
 
 test("SLOW-1: past 1 MiB waiting, a client that does not read is closed as slow_consumer; others miss nothing", async () => {
   const channel = "board:flood";
-  const url = fleet.urls[0] ?? "";
-  const reader = await connectClient(url);
+  const reader = await connectClient(fleet.urls[0] ?? "");
   await reader.subscribe(channel);
-  const slow = await rawClient(new URL(url), channel);
-  slow.pause();
-  const { adminDoor } = fleet.gateways[0] ?? {};
-  const metrics = async (): Promise<string> => (await fetch(`http://127.0.0.1:${adminDoor?.port}/metrics`)).text();
-
+  const slow = await rawClient(fleet);
+  await slow.subscribe(channel);
+  slow.socket.pause();
   let published = 0;
-  const data = "x".repeat(60_000);
-  while (!(await metrics()).includes('tidegate_disconnects_total{reason="slow_consumer"} 1')) {
-    const answer = await fleet.api("POST", "/v1/publish", { channel, event: "moved", data });
-    expect(answer.status).toBe(200);
-    published++;
+  while ((await metric(fleet, 'disconnects_total{reason="slow_consumer"}')) === 0) {
+    published = await publish(fleet, channel);
+    expect(await metric(fleet, "outbox_largest_bytes")).toBeLessThanOrEqual(1024 * 1024);
     expect(published).toBeLessThan(1_000);
   }
+  expect(await metric(fleet, 'slow_consumers_total{cause="bytes"}')).toBe(1);
   await eventually(() => fleet.gateways[0]?.sessionCount === 1);
   await reader.next((item) => (item.meta as { offset: number }).offset === published);
-  expect(reader.received.map((item) => (item.meta as { offset: number }).offset)).toEqual(
-    Array.from({ length: published }, (_, i) => i + 1),
-  );
-  slow.destroy();
+  expect(reader.received.map((item) => (item.meta as { offset: number }).offset)).toEqual(upTo(published));
+});
+
+test("SLOW-2: SLOW-4: who takes nothing of the little that waits is closed, and recovers it from its position", async () => {
+  const channel = "board:stalled";
+  const slow = await rawClient(stalling);
+  const { position } = await slow.subscribe(channel);
+  const seen = offsets(slow, channel);
+  slow.socket.pause();
+  const stalled = async (): Promise<boolean> => (await metric(stalling, 'slow_consumers_total{cause="stalled"}')) === 1;
+  const last = await fill(stalling, channel, stalled);
+  expect(await metric(stalling, 'disconnects_total{reason="slow_consumer"}')).toBe(1);
+  slow.socket.resume();
+  await slow.closed;
+
+  expect(seen.length).toBeLessThan(last);
+  const ack = await comeBack(stalling, channel, position.epoch, seen);
+  expect(ack.recovered || ack.reason === "too_far_behind").toBe(true);
+  expect(seen).toEqual(upTo(last));
+});
+
+test("SLOW-4: one that missed more than a replay is told so, and reads it page by page, and live from there", async () => {
+  const channel = "board:pages";
+  const slow = await rawClient(fleet);
+  const { position } = await slow.subscribe(channel);
+  const seen = offsets(slow, channel);
+  slow.socket.pause();
+  const closedBefore = await metric(fleet, 'slow_consumers_total{cause="bytes"}');
+  while ((await metric(fleet, 'slow_consumers_total{cause="bytes"}')) === closedBefore) await publish(fleet, channel);
+  slow.socket.resume();
+  await slow.closed;
+
+  const ack = await comeBack(fleet, channel, position.epoch, seen);
+  expect([ack.recovered, ack.reason]).toEqual([false, "too_far_behind"]);
+  const last = await publish(fleet, channel);
+  await eventually(() => seen.at(-1) === last);
+  expect(seen).toEqual(upTo(last));
+});
+
+test("SLOW-3: a client that answers no ping is found, its place is free and its connection cut; who answers stays", async () => {
+  const answering = await connectClient(pinging.urls[0] ?? "");
+  const silent = await rawClient(pinging);
+  silent.answersPings = false;
+  await silent.closed;
+  expect(await metric(pinging, 'disconnects_total{reason="ping_timeout"}')).toBe(1);
+  expect(pinging.gateways[0]?.sessionCount).toBe(1);
+  expect(answering.socket.connected).toBe(true);
+});
+
+test("SLOW-3: so is a client whose process is frozen", async () => {
+  const script = `import { io } from "socket.io-client";
+    const [, url, token] = process.argv;
+    io(url, { transports: ["websocket"], auth: { token } }).on("sync:welcome", () => console.log("welcome"));`;
+  const token = await userToken();
+  const client = spawnProcess(process.execPath, [
+    ...["--input-type=module", "--eval", script, "--"],
+    ...[pinging.urls[0] ?? "", token],
+  ]);
+  try {
+    await client.printed("welcome");
+    const found = await metric(pinging, 'disconnects_total{reason="ping_timeout"}');
+    client.kill("SIGSTOP");
+    await eventually(async () => (await metric(pinging, 'disconnects_total{reason="ping_timeout"}')) > found, 20_000);
+    await eventually(() => pinging.gateways[0]?.sessionCount === 0);
+  } finally {
+    client.kill("SIGKILL");
+  }
+});
+
+test("SLOW-5: SLOW-6: SLOW-7: with latest, a reader that is too slow goes on with the newest, and is not closed", async () => {
+  const channel = "cursors:1";
+  const fast = await connectClient(stalling.urls[0] ?? "", claims);
+  await fast.subscribe(channel);
+  await fast.subscribe("board:beside");
+  const slow = await rawClient(stalling);
+  await slow.subscribe(channel);
+  await slow.subscribe("board:beside");
+  const seen = offsets(slow, channel);
+  const beside = offsets(slow, "board:beside");
+  // Reads all the time, yet less than comes.
+  const { socket } = slow;
+  socket.on("data", () => {
+    socket.pause();
+    setTimeout(() => socket.resume(), 10);
+  });
+  const conflatedBefore = await metric(stalling, "conflated_total");
+  let last = 0;
+  while ((await metric(stalling, "conflated_total")) < conflatedBefore + 100) last = await publish(stalling, channel);
+  await publish(stalling, "board:beside", "small");
+  last = await publish(stalling, channel);
+  await eventually(() => seen.at(-1) === last && beside.length === 1, 20_000);
+  expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+  const missing = last - new Set(seen).size;
+  expect(missing).toBe((await metric(stalling, "conflated_total")) - conflatedBefore);
+  await fast.next(({ meta }) => (meta as { channel: string; offset: number }).offset === last);
+  const everything = fast.received.filter(({ meta }) => (meta as { channel: string }).channel === channel);
+  expect(everything.map(({ meta }) => (meta as { offset: number }).offset)).toEqual(upTo(last));
+});
+
+test("SLOW-8: a client that sends websocket pings and does not read the pongs is cut off", async () => {
+  const flooder = await rawClient(fleet);
+  const found = fleet.gateways[0]?.sessionCount ?? 0;
+  flooder.socket.pause();
+  const pings = Buffer.concat(Array.from({ length: 5_000 }, () => pingFrame("x".repeat(125))));
+  while (fleet.gateways[0]?.sessionCount === found) {
+    await new Promise((resolve) => flooder.socket.write(pings, resolve));
+  }
+});
+
+test("OUT-5: a session that is ended while its client reads nothing is closed all the same", async () => {
+  const channel = "board:ended";
+  const slow = await rawClient(fleet);
+  await slow.subscribe(channel);
+  slow.socket.pause();
+  const waits = async (): Promise<boolean> => (await metric(fleet, "sessions_waiting")) > 0;
+  await fill(fleet, channel, waits);
+  const before = fleet.gateways[0]?.sessionCount ?? 0;
+  expect((await fleet.api("POST", "/v1/users/slow/disconnect", {})).status).toBe(202);
+  // Neither a stall (30 s) nor a ping (45 s) would have found it by then.
+  await eventually(() => fleet.gateways[0]?.sessionCount === before - 1);
 });

@@ -2,6 +2,7 @@
 import type { DestinationStream } from "pino";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
+import { defaultPatience, type Patience } from "../../gateway/patience.ts";
 import { readPrivateApiConfig } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
 import type { Service } from "../../shared/lifecycle.ts";
@@ -55,12 +56,14 @@ const privateApiTokens = JSON.stringify([
 /**
  * @param options.target undefined: in memory, where there is one gateway only.
  * @param options.rules put through the API, unless a RULES_FILE is given.
+ * @param options.patience what differs from the default.
  */
 export async function startFleet(options: {
   target?: RedisTarget;
   gateways?: number;
   rules?: object;
   environment?: Record<string, string>;
+  patience?: Partial<Patience>;
 }): Promise<Fleet> {
   let log = "";
   const destination: DestinationStream = { write: (line) => void (log += line) };
@@ -116,10 +119,11 @@ export async function startFleet(options: {
   }
 
   const gateways: Gateway[] = [];
+  const patience = { ...defaultPatience, ...options.patience };
   for (let i = 0; i < (options.gateways ?? 1); i++) {
     const settings = { ...environment, GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl };
     const config = readGatewayConfig(settings, { embedded: true });
-    gateways.push(await begin(createGateway({ config, ...(await stores()), logger })));
+    gateways.push(await begin(createGateway({ config, ...(await stores()), logger, patience })));
   }
   if (options.rules) {
     const stored = await api("PUT", "/v1/rules", options.rules);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { eventFrame, type Frame, singleFrame } from "../../gateway/frames.ts";
+import { ephemeralFrame, eventFrame, type Frame, publicationFrame, singleFrame } from "../../gateway/frames.ts";
 import { Outbox } from "../../gateway/outbox.ts";
 
 /** A connection whose network takes what is written only when it is told to. */
@@ -8,6 +8,7 @@ function createSink() {
   let pending: (() => void)[] = [];
   return {
     written,
+    takenBytes: 0,
     write(packet: string, _options: Frame["options"], sent?: () => void): void {
       written.push(packet);
       if (sent) pending.push(sent);
@@ -20,11 +21,24 @@ function createSink() {
   };
 }
 
-function setUp(maxBytes = 100) {
+function setUp(maxBytes = 100, conflateFromBytes = maxBytes) {
   const sink = createSink();
   let overflows = 0;
-  const outbox = new Outbox({ sink, maxBytes, onOverflow: () => overflows++ });
-  return { sink, outbox, overflows: () => overflows };
+  let conflated = 0;
+  const outbox = new Outbox({
+    sink,
+    maxBytes,
+    conflateFromBytes,
+    onOverflow: () => overflows++,
+    onConflated: (frames) => {
+      conflated += frames;
+    },
+  });
+  return { sink, outbox, overflows: () => overflows, conflated: () => conflated };
+}
+
+function latest(channel: string, event: string, offset: number, data = "1"): Frame {
+  return publicationFrame(channel, { offset, prev: offset - 1, event, data }, true);
 }
 const welcome = eventFrame("w", {});
 
@@ -65,6 +79,75 @@ describe("outbox", () => {
     sink.drain();
     outbox.send(singleFrame("x".repeat(50)));
     expect([sink.written.length, overflows()]).toEqual([2, 0]);
+  });
+
+  test("OUT-2: what waits leaves in batches of 64 KiB: the next when the one before has left", () => {
+    const { sink, outbox } = setUp(1_000_000);
+    outbox.open(welcome);
+    const frames = Array.from({ length: 10 }, (_, i) => singleFrame(`${i}${"x".repeat(20_000)}`));
+    for (const frame of frames) outbox.send(frame);
+    const counts: number[] = [];
+    while (outbox.bytes > 0) {
+      sink.drain();
+      counts.push(sink.written.length - 1);
+    }
+    expect(counts).toEqual([3, 6, 9, 10, 10]);
+    expect(sink.written.slice(1)).toEqual(frames.map(({ packet }) => packet));
+  });
+
+  test("SLOW-5: past the mark only the newest per channel and event waits, at the place of its offset; all else keeps its place", () => {
+    const { sink, outbox, conflated } = setUp(10_000, 500);
+    outbox.open(welcome);
+    const ack = singleFrame("ack");
+    const plain = publicationFrame("log:1", { offset: 7, prev: 6, event: "a", data: "1" }, false);
+    const ephemeral = ephemeralFrame("x:1", { event: "a", data: "2" }, true);
+    outbox.send(latest("x:1", "a", 1, "1".repeat(200)));
+    outbox.send(plain);
+    outbox.send(latest("x:1", "b", 2));
+    outbox.send(ephemeralFrame("x:1", { event: "a", data: "1" }, true));
+    outbox.send(ack);
+    outbox.send(latest("x:1", "a", 3, "1".repeat(200)));
+    outbox.send(latest("x:2", "a", 1));
+    outbox.send(plain);
+    outbox.send(ephemeral);
+    outbox.send(latest("x:1", "a", 4));
+    expect(conflated()).toBe(3);
+    while (outbox.bytes > 0) sink.drain();
+    const expected = [
+      plain,
+      latest("x:1", "b", 2),
+      ack,
+      latest("x:2", "a", 1),
+      plain,
+      ephemeral,
+      latest("x:1", "a", 4),
+    ];
+    expect(sink.written.slice(1)).toEqual(expected.map(({ packet }) => packet));
+  });
+
+  test("SLOW-6: below the mark, and again after nothing waited, every publication waits", () => {
+    const { sink, outbox, conflated } = setUp(10_000, 500);
+    outbox.open(welcome);
+    for (const offset of [1, 2, 3, 4]) outbox.send(latest("x:1", "a", offset));
+    sink.drain();
+    expect([sink.written.length, conflated()]).toEqual([5, 0]);
+    for (let offset = 5; offset < 50; offset++) outbox.send(latest("x:1", "a", offset));
+    const before = conflated();
+    expect(before).toBeGreaterThan(0);
+    while (outbox.bytes > 0) sink.drain();
+    expect(sink.written.at(-1)).toBe(latest("x:1", "a", 49).packet);
+    for (const offset of [50, 51, 52]) outbox.send(latest("x:1", "a", offset));
+    expect(conflated()).toBe(before);
+  });
+
+  test("SLOW-7: what can be conflated never overflows; where the newest per event are too much, it does", () => {
+    const { outbox, overflows } = setUp(2_000, 500);
+    outbox.open(welcome);
+    for (let offset = 1; offset < 10_000; offset++) outbox.send(latest("x:1", `e${offset % 10}`, offset));
+    expect(overflows()).toBe(0);
+    for (let offset = 10_000; offset < 10_100; offset++) outbox.send(latest("x:1", `e${offset}`, offset));
+    expect(overflows()).toBe(1);
+    expect(outbox.bytes).toBe(0);
   });
 
   test("OUT-5: it tells when everything has left", () => {

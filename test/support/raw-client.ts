@@ -1,0 +1,75 @@
+/** A client on a bare socket: cheap in number, and able to stop reading, or to answer no ping. */
+import type { Socket } from "node:net";
+import type { Position, SubscribeAck } from "../../shared/protocol/wire.ts";
+import { openRawWebsocket, ServerFrames, textFrame } from "./raw-websocket.ts";
+
+export type OnEvent = (
+  event: string,
+  data: unknown,
+  meta: { channel?: string; offset?: number; prev?: number },
+) => void;
+
+export class RawClient {
+  readonly socket: Socket;
+  /** Resolves when the connection is gone, once everything that was received has been read. */
+  readonly closed: Promise<void>;
+  onEvent: OnEvent = () => undefined;
+  answersPings = true;
+  readonly #frames = new ServerFrames();
+  readonly #acks = new Map<number, (ack: unknown) => void>();
+  #lastAckId = 0;
+  #whenWelcome: () => void = () => undefined;
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
+    // A connection that is cut is what tests are about; they see it as closed.
+    socket.on("error", () => socket.destroy());
+    socket.on("data", (chunk: Buffer) => {
+      for (const text of this.#frames.push(chunk)) this.#receive(text);
+    });
+  }
+
+  /** Resolves with the welcome behind it. */
+  static async connect(url: URL, token: string): Promise<RawClient> {
+    const client = new RawClient(await openRawWebsocket(url));
+    const welcome = new Promise<void>((resolve, reject) => {
+      client.#whenWelcome = resolve;
+      void client.closed.then(() => reject(new Error("closed before the welcome")));
+    });
+    client.socket.write(textFrame(`40${JSON.stringify({ token })}`));
+    await welcome;
+    return client;
+  }
+
+  async request(event: string, payload: object): Promise<unknown> {
+    const id = ++this.#lastAckId;
+    return new Promise((resolve) => {
+      this.#acks.set(id, resolve);
+      this.socket.write(textFrame(`42${id}${JSON.stringify([event, payload])}`));
+    });
+  }
+
+  async subscribe(channel: string, position?: Position): Promise<SubscribeAck> {
+    const ack = (await this.request("sync:subscribe", { channel, ...(position && { position }) })) as
+      (SubscribeAck & { ok: true }) | { ok: false };
+    if (!ack.ok) throw new Error(`not subscribed: ${JSON.stringify(ack)}`);
+    return ack;
+  }
+
+  #receive(text: string): void {
+    if (text === "2") {
+      if (this.answersPings) this.socket.write(textFrame("3"));
+    } else if (text.startsWith("42")) {
+      const [event, data, meta] = JSON.parse(text.slice(2)) as [string, unknown, Parameters<OnEvent>[2] | undefined];
+      if (event === "sync:welcome") this.#whenWelcome();
+      else this.onEvent(event, data, meta ?? {});
+    } else if (text.startsWith("43")) {
+      const start = text.indexOf("[");
+      const id = Number(text.slice(2, start));
+      const [ack] = JSON.parse(text.slice(start)) as [unknown];
+      this.#acks.get(id)?.(ack);
+      this.#acks.delete(id);
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { StalledSessions } from "../../gateway/stalled-sessions.ts";
+import type { Session } from "../../gateway/session.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+/** As much of a session as is looked at. */
+function stay(bytes: number, progress: number): { outbox: { bytes: number; progress: number } } {
+  return { outbox: { bytes, progress } };
+}
+
+test("SLOW-2: who takes nothing at six looks in a row is ended once; who waits for nothing, or takes the least bit, is not", async () => {
+  const stuck = stay(10, 5);
+  const idle = stay(0, 5);
+  const slow = stay(10, 5);
+  const late = stay(10, 5);
+  const sessions = new Set([stuck, idle, slow, late]);
+  const ended: object[] = [];
+  const sweep = new StalledSessions({
+    sessions: () => [...sessions] as unknown as Session[],
+    onStalled: (session) => {
+      ended.push(session);
+      sessions.delete(session);
+    },
+    checkMs: 5_000,
+    checks: 6,
+  });
+  await sweep.start();
+  for (let look = 1; look <= 6; look++) {
+    await vi.advanceTimersByTimeAsync(5_000);
+    if (look === 5) slow.outbox.progress++;
+  }
+  late.outbox.bytes = 0;
+  expect(ended).toEqual([]);
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(ended).toEqual([stuck]);
+  late.outbox.bytes = 10;
+  await vi.advanceTimersByTimeAsync(4 * 5_000);
+  expect(ended).toEqual([stuck]);
+  await vi.advanceTimersByTimeAsync(3 * 5_000);
+  expect(ended).toEqual([stuck, slow, late]);
+  await sweep.stop();
+  expect(vi.getTimerCount()).toBe(0);
+});
