@@ -38,11 +38,13 @@ type Role = ServerProcess["role"];
 export class Fleet {
   readonly #running: { role: Role; process: Spawned }[] = [];
   #folder: string | undefined;
+  #startRedis: () => Promise<void> = () => Promise.reject(new Error("not started"));
   #stopping = false;
   /** Roles of processes that ended although nobody stopped them. */
   readonly died: Role[] = [];
 
-  async start(): Promise<OwnDeployment> {
+  /** @param options.appendOnly whether Redis keeps what it wrote when it is killed. */
+  async start(options: { appendOnly?: boolean } = {}): Promise<OwnDeployment> {
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
     const relayToken = secret();
@@ -50,11 +52,12 @@ export class Fleet {
     const jwtSecret = secret();
 
     const redisPort = await freePort();
-    const persistence = ["--save", "", "--appendonly", "no"];
-    const redis = this.#spawn("redis", "redis-server", [
-      ...["--port", String(redisPort), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence],
-    ]);
-    await redis.printed("Ready to accept connections");
+    const persistence = ["--save", "", "--appendonly", options.appendOnly ? "yes" : "no", "--appendfsync", "everysec"];
+    const redisArgs = ["--port", String(redisPort), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence];
+    this.#startRedis = async () => {
+      await this.#spawn("redis", "redis-server", redisArgs).printed("Ready to accept connections");
+    };
+    await this.#startRedis();
 
     const redisUrl = `redis://127.0.0.1:${redisPort}`;
     const common = { REDIS_URL: redisUrl, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn" };
@@ -96,6 +99,19 @@ export class Fleet {
     return { gatewayUrls, adminUrls, redisUrl, privateApi, privateApiToken: publishToken, jwtSecret, processes };
   }
 
+  /** SIGKILL. */
+  async killRedis(): Promise<void> {
+    const at = this.#running.findIndex(({ role }) => role === "redis");
+    const [redis] = this.#running.splice(at, 1);
+    redis?.process.kill("SIGKILL");
+    await redis?.process.exited;
+  }
+
+  /** Again, on the same port and with what it kept. Resolves once it is ready. */
+  async restartRedis(): Promise<void> {
+    await this.#startRedis();
+  }
+
   /** What the servers printed: warnings and errors, where all is well nothing. */
   output(): string {
     return this.#running
@@ -124,7 +140,8 @@ export class Fleet {
     const spawned = spawnProcess(command, args, { env, cwd: root });
     this.#running.push({ role, process: spawned });
     const ended = (): void => {
-      if (!this.#stopping) this.died.push(role);
+      const known = this.#running.some(({ process }) => process === spawned);
+      if (known && !this.#stopping) this.died.push(role);
     };
     spawned.exited.then(ended, ended);
     return spawned;

@@ -42,7 +42,14 @@ function existingDeployment(): Deployment {
   if (!flags.url || !flags.api || !privateApiToken || !jwtSecret) {
     throw new Error("a deployment needs --url, --api and the variables PRIVATE_API_TOKEN and AUTH_JWT_SECRET");
   }
-  return { gatewayUrls: flags.url.split(","), privateApi: flags.api, privateApiToken, jwtSecret, processes: [] };
+  return {
+    gatewayUrls: flags.url.split(","),
+    adminUrls: [],
+    privateApi: flags.api,
+    privateApiToken,
+    jwtSecret,
+    processes: [],
+  };
 }
 
 async function measure(k6Path: string, deployment: Deployment): Promise<Report> {

@@ -67,6 +67,13 @@ export class UsageRecorder {
     return closest;
   }
 
+  /** The most memory seen between two moments (Unix ms). */
+  peakBytes(from: number, until: number): number {
+    return this.#samples
+      .filter(({ atMs }) => atMs >= from && atMs <= until)
+      .reduce((most, { rssBytes }) => Math.max(most, rssBytes), 0);
+  }
+
   #sample(): void {
     const usage = this.#read();
     if (usage) this.#samples.push(usage);

@@ -42,17 +42,29 @@ export class RawClient {
     return client;
   }
 
-  async request(event: string, payload: object): Promise<unknown> {
+  /** @param onAck called in the order of what is received: before any event behind the ack. */
+  async request(event: string, payload: object, onAck?: (ack: unknown) => void): Promise<unknown> {
     const id = ++this.#lastAckId;
     return new Promise((resolve) => {
-      this.#acks.set(id, resolve);
+      this.#acks.set(id, (ack) => {
+        onAck?.(ack);
+        resolve(ack);
+      });
       this.socket.write(textFrame(`42${id}${JSON.stringify([event, payload])}`));
     });
   }
 
-  async subscribe(channel: string, position?: Position): Promise<SubscribeAck> {
-    const ack = (await this.request("sync:subscribe", { channel, ...(position && { position }) })) as
-      (SubscribeAck & { ok: true }) | { ok: false };
+  /** @param onAck as for {@link request}. */
+  async subscribe(
+    channel: string,
+    position?: Position,
+    onAck: (ack: SubscribeAck) => void = () => undefined,
+  ): Promise<SubscribeAck> {
+    type Answer = (SubscribeAck & { ok: true }) | { ok: false };
+    const request = { channel, ...(position && { position }) };
+    const ack = (await this.request("sync:subscribe", request, (answer) => {
+      if ((answer as Answer).ok) onAck(answer as SubscribeAck);
+    })) as Answer;
     if (!ack.ok) throw new Error(`not subscribed: ${JSON.stringify(ack)}`);
     return ack;
   }

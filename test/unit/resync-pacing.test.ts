@@ -33,13 +33,20 @@ function createNode() {
     join: (): { subscription: Subscription; sent: string[] } => {
       const sent: string[] = [];
       const sink = {
+        takenBytes: 0,
         write: (packet: string, _options: unknown, flushed?: () => void): void => {
           sent.push(packet);
           flushed?.();
         },
       };
-      const outbox = new Outbox({ sink, maxBytes: 1 << 20, onOverflow: () => undefined });
-      outbox.open({ packet: "welcome", bytes: 1, options: { compress: false } });
+      const outbox = new Outbox({
+        sink,
+        maxBytes: 1 << 20,
+        conflateFromBytes: 1 << 18,
+        onOverflow: () => undefined,
+        onConflated: () => undefined,
+      });
+      outbox.open({ packet: "welcome", bytes: 1, options: { compress: false }, conflationKey: undefined });
       sent.length = 0;
       const subscription = new Subscription(channel, outbox);
       hub.add(channel, subscription);
