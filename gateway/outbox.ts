@@ -28,6 +28,7 @@ export class Outbox {
   #batchesSent = 0;
   #state: "unopened" | "open" | "closed" = "unopened";
   #whenEmpty: (() => void) | undefined;
+  #whenRoom: { bytes: number; callback: () => void } | undefined;
 
   /**
    * @param options.conflateFromBytes from here on only the newest frame of each conflation key waits.
@@ -84,11 +85,27 @@ export class Outbox {
     else this.#whenEmpty = callback;
   }
 
+  /** Resolves once no more than so much waits, or it is closed. One caller at a time. */
+  async room(bytes: number): Promise<void> {
+    if (this.bytes <= bytes) return;
+    await new Promise<void>((callback) => {
+      this.#whenRoom = { bytes, callback };
+    });
+  }
+
   /** Drops what waits; nothing is sent any more. */
   close(): void {
     this.#state = "closed";
     this.#waiting.clear();
     this.#inFlightBytes = 0;
+    this.#tellRoom();
+  }
+
+  #tellRoom(): void {
+    if (!this.#whenRoom || this.bytes > this.#whenRoom.bytes) return;
+    const { callback } = this.#whenRoom;
+    this.#whenRoom = undefined;
+    callback();
   }
 
   #write(frames: readonly Frame[]): void {
@@ -104,6 +121,7 @@ export class Outbox {
     if (this.#state === "closed") return;
     this.#batchesSent++;
     this.#inFlightBytes = 0;
+    this.#tellRoom();
     if (this.#waiting.bytes > 0) {
       this.#write(this.#waiting.take(batchBytes));
       return;

@@ -6,6 +6,7 @@ import { everyChannel, type HeldSession, type Membership, type Withdrawals } fro
 import type { Credentials } from "./authentication.ts";
 import { eventFrame, type Frame } from "./frames.ts";
 import type { Outbox } from "./outbox.ts";
+import { ReplayTurns } from "./replay-turns.ts";
 import type { Resumable } from "./resume-token.ts";
 import type { Subscription } from "./subscription.ts";
 
@@ -25,6 +26,7 @@ const maxTimerMs = 2 ** 31 - 1;
 /** One client's stay: who it is, what it follows, how it is told and how it ends. */
 export class Session {
   readonly outbox: Outbox;
+  readonly replayTurns: ReplayTurns;
   readonly subscriptions = new Map<string, Subscription>();
   /** Channels where others see it. */
   readonly memberships = new Map<string, Omit<Membership, "holder">>();
@@ -57,6 +59,7 @@ export class Session {
     this.#held = { sessionId: options.sessionId, claim: 0 };
     this.info = options.info;
     this.outbox = options.outbox;
+    this.replayTurns = new ReplayTurns(options.outbox);
     this.#transport = options.transport;
     this.#grantedChannels = options.grantedChannels;
     this.#credentials = options.credentials;

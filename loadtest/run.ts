@@ -44,7 +44,6 @@ function existingDeployment(): Deployment {
   }
   return {
     gatewayUrls: flags.url.split(","),
-    adminUrls: [],
     privateApi: flags.api,
     privateApiToken,
     jwtSecret,

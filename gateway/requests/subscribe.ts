@@ -18,9 +18,13 @@ export async function subscribe(session: Session, request: Subscribe, context: G
   }
   const subscription = new Subscription(channel, session.outbox);
   session.subscriptions.set(channel, subscription);
+  let endTurn = (): void => undefined;
   try {
     const access = await allowChannel(session, channel, request.grant ?? undefined, context);
     subscription.access = access;
+    assertWanted(subscription);
+    // Before anything of the channel has to be held.
+    if (request.position) endTurn = await session.replayTurns.take();
     assertWanted(subscription);
     await context.channels.join(channel, subscription);
     const ack = await recover(subscription, request.position ?? undefined, context);
@@ -28,9 +32,13 @@ export async function subscribe(session: Session, request: Subscribe, context: G
     context.presence.enter(session, subscription);
     return {
       ack: { ...ack, ...(access.by === "grant" && { grant: access.sealed }) },
-      afterAck: () => context.channels.goLive(subscription, ack.position),
+      afterAck: () => {
+        context.channels.goLive(subscription, ack.position);
+        endTurn();
+      },
     };
   } catch (error) {
+    endTurn();
     if (session.subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
     else context.channels.leave(channel, subscription);
     throw error;

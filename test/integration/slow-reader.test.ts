@@ -221,6 +221,23 @@ test("SLOW-8: a client that sends websocket pings and does not read the pongs is
   }
 });
 
+test("SLOW-9: a client that comes back to many channels at once gets everything, and stays", async () => {
+  const channels = Array.from({ length: 15 }, (_, i) => `board:back-${i}`);
+  for (const channel of channels) for (let i = 0; i < 8; i++) await publish(fleet, channel);
+  const { body } = await fleet.api("GET", `/v1/channels/${channels[0]}/history?limit=1`);
+  expect(body["position"]).toMatchObject({ offset: 8 });
+  const client = await connectClient(fleet.urls[0] ?? "", claims);
+  const epochs = await Promise.all(channels.map(async (channel) => (await client.subscribe(channel)).position.epoch));
+  const acks = await Promise.all(
+    channels.map(async (channel, i) => client.subscribe(channel, { epoch: epochs[i] ?? "", offset: 0 })),
+  );
+  for (const ack of acks) {
+    expect(ack.recovered).toBe(true);
+    expect(ack.publications.map(({ offset }) => offset)).toEqual(upTo(8));
+  }
+  expect(client.socket.connected).toBe(true);
+});
+
 test("OUT-5: a session that is ended while its client reads nothing is closed all the same", async () => {
   const channel = "board:ended";
   const slow = await rawClient(fleet);
