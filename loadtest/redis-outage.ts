@@ -37,8 +37,8 @@ const catchUpMs = 60_000;
 const maxUnderWay = 2_000;
 const publishEveryMs = 10;
 const connectAtOnce = 50;
-/** Nothing may pile up: what a program's memory moves by itself in that time. */
-const memoryBoundBytes = 64 * 1024 * 1024;
+/** Nothing may pile up: more than a program's heap moves by itself in half an outage would be that. */
+const memoryBoundBytes = 32 * 1024 * 1024;
 
 const now = (): number => performance.now();
 const channelName = (index: number): string => `load:${index % channels}`;
@@ -115,9 +115,12 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   );
   const ackedCount = [...publisher.acked.values()].reduce((sum, offsets) => sum + offsets.size, 0);
   const breaks = followers.reduce((sum, { chain }) => sum + chain.breaks, 0);
+  const half = (killedAt + until) / 2;
   const growth = recorders.map(({ role, recorder }) => ({
     role,
-    bytes: recorder.peakBytes(killedAt, until) - (recorder.at(killedAt)?.rssBytes ?? 0),
+    whole: recorder.peakBytes(killedAt, until) - (recorder.at(killedAt)?.rssBytes ?? 0),
+    // A heap that grew to its size in the first half stays; a queue would go on growing.
+    later: recorder.peakBytes(half, until) - recorder.peakBytes(killedAt, half),
   }));
   const caughtUpAfter = followers.flatMap(({ caughtUpAt }) => (caughtUpAt === undefined ? [] : [caughtUpAt - backAt]));
   const { counts, firstOkAt } = publisher;
@@ -133,7 +136,11 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
       "acknowledged in all": ackedCount,
       "from redis' return to the first publish": `${((firstOkAt ?? Number.NaN) - backAt).toFixed(0)} ms`,
       "… to all clients caught up": `${Math.max(...caughtUpAfter).toFixed(0)} ms (${caughtUpAfter.length} of ${clients})`,
-      "most memory gained": growth.map(({ role, bytes }) => `${role} ${mib(bytes)} MiB`).join(", "),
+      "most memory gained": growth
+        .map(
+          ({ role, whole, later }) => `${role} ${mib(whole)} MiB, of it ${mib(Math.max(0, later))} in the second half`,
+        )
+        .join("; "),
     },
     verdicts: [
       {
@@ -151,9 +158,9 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
         value: describe(counts.during),
       },
       {
-        title: `no program's memory grew by more than ${mib(memoryBoundBytes)} MiB`,
-        pass: growth.every(({ bytes }) => bytes <= memoryBoundBytes),
-        value: growth.map(({ bytes }) => mib(bytes)).join(", "),
+        title: `in the second half no program's memory grew by more than ${mib(memoryBoundBytes)} MiB`,
+        pass: growth.every(({ later }) => later <= memoryBoundBytes),
+        value: growth.map(({ later }) => mib(later)).join(", "),
       },
     ],
   };

@@ -213,7 +213,8 @@ class SlowReader {
     client?.socket.resume();
     const noticed = await Promise.race([client?.closed.then(() => true), pause(20_000, false)]);
     if (!noticed) return `its connection was still there after ${((from - this.#stoppedAt) / 1_000).toFixed(0)} s`;
-    const returned = await this.#connect();
+    const returned = await this.#connectAgain();
+    if (!returned) return "it was not let in again in time";
     let replayed = 0;
     let recovered = 0;
     const answered = [...this.#chains].map(async ([channel, chain]) =>
@@ -241,6 +242,14 @@ class SlowReader {
 
   end(): void {
     this.#client?.socket.destroy();
+  }
+
+  async #connectAgain(): Promise<RawClient | undefined> {
+    for (const until = now() + comeBackMs; now() < until; await pause(1_000)) {
+      const client = await this.#connect().catch((error: unknown) => say(String(error)));
+      if (client) return client;
+    }
+    return undefined;
   }
 
   async #connect(): Promise<RawClient> {
