@@ -125,6 +125,12 @@ describe("outbox", () => {
     expect(sink.written.slice(1)).toEqual(expected.map(({ packet }) => packet));
   });
 
+  test("SLOW-5: of joins and leaves each waits: none stands for another member's", () => {
+    for (const event of ["sync:join", "sync:leave"]) {
+      expect(ephemeralFrame("x:1", { event, data: "{}" }, true).conflationKey).toBeUndefined();
+    }
+  });
+
   test("SLOW-6: below the mark, and again after nothing waited, every publication waits", () => {
     const { sink, outbox, conflated } = setUp(10_000, 500);
     outbox.open(welcome);
