@@ -43,8 +43,11 @@ export class Fleet {
   /** Roles of processes that ended although nobody stopped them. */
   readonly died: Role[] = [];
 
-  /** @param options.appendOnly whether Redis keeps what it wrote when it is killed. */
-  async start(options: { appendOnly?: boolean } = {}): Promise<OwnDeployment> {
+  /**
+   * @param options.appendOnly whether Redis keeps what it wrote when it is killed.
+   * @param options.heapMiB bound of the old space of each Node program.
+   */
+  async start(options: { appendOnly?: boolean; heapMiB?: number } = {}): Promise<OwnDeployment> {
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
     const relayToken = secret();
@@ -60,7 +63,8 @@ export class Fleet {
     await this.#startRedis();
 
     const redisUrl = `redis://127.0.0.1:${redisPort}`;
-    const common = { REDIS_URL: redisUrl, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn" };
+    const heap = options.heapMiB !== undefined && { NODE_OPTIONS: `--max-old-space-size=${options.heapMiB}` };
+    const common = { REDIS_URL: redisUrl, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn", ...heap };
     const apiPort = await freePort();
     const privateApi = `http://127.0.0.1:${apiPort}`;
     const api = this.#spawn("private-api", process.execPath, ["private-api/main.ts"], {

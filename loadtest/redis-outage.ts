@@ -37,8 +37,10 @@ const catchUpMs = 60_000;
 const maxUnderWay = 2_000;
 const publishEveryMs = 10;
 const connectAtOnce = 50;
-/** Nothing may pile up: more than a program's heap moves by itself in half an outage would be that. */
-const memoryBoundBytes = 32 * 1024 * 1024;
+/** Of Node's programs: without it a heap grows by what was never collected, and says nothing about what piles up. */
+const heapMiB = 128;
+/** Nothing may pile up; a bounded heap and its surroundings move by less. */
+const memoryBoundBytes = 96 * 1024 * 1024;
 
 const now = (): number => performance.now();
 const channelName = (index: number): string => `load:${index % channels}`;
@@ -52,7 +54,7 @@ interface Follower {
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {
   say("starting redis, private-api and two gateways");
-  const deployment = await fleet.start({ appendOnly: true });
+  const deployment = await fleet.start({ appendOnly: true, heapMiB });
   await putRules(deployment, { namespaces: { load: { historySize: 5_000 } } });
   const publisher = new Publisher(deployment);
   const followers: Follower[] = [];
@@ -115,12 +117,9 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   );
   const ackedCount = [...publisher.acked.values()].reduce((sum, offsets) => sum + offsets.size, 0);
   const breaks = followers.reduce((sum, { chain }) => sum + chain.breaks, 0);
-  const half = (killedAt + until) / 2;
   const growth = recorders.map(({ role, recorder }) => ({
     role,
-    whole: recorder.peakBytes(killedAt, until) - (recorder.at(killedAt)?.rssBytes ?? 0),
-    // A heap that grew to its size in the first half stays; a queue would go on growing.
-    later: recorder.peakBytes(half, until) - recorder.peakBytes(killedAt, half),
+    bytes: recorder.peakBytes(killedAt, until) - (recorder.at(killedAt)?.rssBytes ?? 0),
   }));
   const caughtUpAfter = followers.flatMap(({ caughtUpAt }) => (caughtUpAt === undefined ? [] : [caughtUpAt - backAt]));
   const { counts, firstOkAt } = publisher;
@@ -136,11 +135,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
       "acknowledged in all": ackedCount,
       "from redis' return to the first publish": `${((firstOkAt ?? Number.NaN) - backAt).toFixed(0)} ms`,
       "… to all clients caught up": `${Math.max(...caughtUpAfter).toFixed(0)} ms (${caughtUpAfter.length} of ${clients})`,
-      "most memory gained": growth
-        .map(
-          ({ role, whole, later }) => `${role} ${mib(whole)} MiB, of it ${mib(Math.max(0, later))} in the second half`,
-        )
-        .join("; "),
+      "most memory gained while it was away": growth.map(({ role, bytes }) => `${role} ${mib(bytes)} MiB`).join(", "),
     },
     verdicts: [
       {
@@ -158,9 +153,9 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
         value: describe(counts.during),
       },
       {
-        title: `in the second half no program's memory grew by more than ${mib(memoryBoundBytes)} MiB`,
-        pass: growth.every(({ later }) => later <= memoryBoundBytes),
-        value: growth.map(({ later }) => mib(later)).join(", "),
+        title: `while it was away no program's memory grew by more than ${mib(memoryBoundBytes)} MiB`,
+        pass: growth.every(({ bytes }) => bytes <= memoryBoundBytes),
+        value: growth.map(({ bytes }) => mib(bytes)).join(", "),
       },
     ],
   };
