@@ -1,0 +1,79 @@
+/** The calls that the checker makes to a private API. */
+import { maxHistoryLimit } from "../../shared/protocol/limits.ts";
+import type { HistoryAck, Position } from "../../shared/protocol/wire.ts";
+import type { ChainItem } from "./chain.ts";
+import type { ItemData } from "./client.ts";
+
+const callWithinMs = 8_000;
+const defaultHistorySize = 100;
+
+export interface PrivateApiAddress {
+  readonly url: string;
+  readonly token: string;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/** Rejects where there is no answer. */
+async function call(api: PrivateApiAddress, path: string, body?: object): Promise<Answer> {
+  const answer = await fetch(api.url + path, {
+    method: body ? "POST" : "GET",
+    headers: { authorization: `Bearer ${api.token}`, ...(body && { "content-type": "application/json" }) },
+    ...(body && { body: JSON.stringify(body) }),
+    signal: AbortSignal.timeout(callWithinMs),
+  });
+  const text = await answer.text();
+  return { status: answer.status, body: text === "" ? undefined : (JSON.parse(text) as unknown) };
+}
+
+function problem({ status, body }: Answer): string {
+  const { code, detail } = (body ?? {}) as { code?: string; detail?: string };
+  return [status, code, detail].filter((part) => part !== undefined).join(" ");
+}
+
+/** The position where it was published; undefined where that is not known, or refused but worth another try. */
+export async function publish(
+  api: PrivateApiAddress,
+  channel: string,
+  item: string,
+): Promise<(Position & { duplicate?: boolean }) | undefined> {
+  const data: ItemData = { item };
+  const answer = await call(api, "/v1/publish", { channel, event: "checked", data, id: item }).catch(() => undefined);
+  if (answer?.status === 200) return answer.body as Position;
+  if (answer && !(answer.body as { retryable?: boolean }).retryable)
+    throw new Error(`a publication was refused: ${problem(answer)}`);
+  return undefined;
+}
+
+/** The whole history that is kept, in order. */
+export async function readHistory(
+  api: PrivateApiAddress,
+  channel: string,
+): Promise<{ position: Position; publications: ChainItem[] }> {
+  const path = `/v1/channels/${encodeURIComponent(channel)}/history`;
+  const publications: ChainItem[] = [];
+  let from = "";
+  while (true) {
+    const answer = await call(api, `${path}?limit=${maxHistoryLimit}${from}`);
+    if (answer.status !== 200) throw new Error(`the history of ${channel} could not be read: ${problem(answer)}`);
+    const page = answer.body as HistoryAck;
+    for (const { offset, prev = offset - 1, data } of page.publications) {
+      publications.push({ offset, prev, item: (data as ItemData).item });
+    }
+    const last = publications.at(-1)?.offset ?? page.position.offset;
+    if (last >= page.position.offset || page.publications.length === 0)
+      return { position: page.position, publications };
+    from = `&epoch=${page.position.epoch}&after=${last}`;
+  }
+}
+
+/** How much a channel of that namespace keeps. */
+export async function readHistorySize(api: PrivateApiAddress, namespace: string): Promise<number> {
+  const answer = await call(api, "/v1/rules");
+  if (answer.status !== 200) throw new Error(`the rules could not be read: ${problem(answer)}`);
+  const { namespaces = {} } = answer.body as { namespaces?: Record<string, { historySize?: number }> };
+  return namespaces[namespace]?.historySize ?? namespaces["default"]?.historySize ?? defaultHistorySize;
+}

@@ -1,0 +1,44 @@
+/** Publishes numbered items on one channel, one after the other, each until it is acknowledged. */
+import { setTimeout as pause } from "node:timers/promises";
+import type { Position } from "../../shared/protocol/wire.ts";
+import type { ChannelLedger } from "./ledger.ts";
+import { type PrivateApiAddress, publish } from "./private-api.ts";
+
+const retryMs = 100;
+
+export class Publisher {
+  readonly #ledger: ChannelLedger;
+  readonly #api: PrivateApiAddress;
+  readonly #name: string;
+  readonly #signal: AbortSignal;
+  #count = 0;
+  /** Answers that were not 200. */
+  failures = 0;
+
+  /** @param options.signal ends every try. */
+  constructor(options: { ledger: ChannelLedger; api: PrivateApiAddress; name: string; signal: AbortSignal }) {
+    this.#ledger = options.ledger;
+    this.#api = options.api;
+    this.#name = options.name;
+    this.#signal = options.signal;
+  }
+
+  /**
+   * Publishes the next item, under an id, so that trying again does not double it.
+   * @returns undefined where it was given up: it may have been published all the same.
+   */
+  async publish(withinMs: number): Promise<Position | undefined> {
+    const item = `${this.#name}-${++this.#count}`;
+    const deadline = performance.now() + withinMs;
+    do {
+      const position = await publish(this.#api, this.#ledger.channel, item);
+      if (position) {
+        this.#ledger.acknowledged({ epoch: position.epoch, offset: position.offset }, item);
+        return position;
+      }
+      this.failures++;
+      await pause(retryMs, undefined, { signal: this.#signal }).catch(() => undefined);
+    } while (performance.now() < deadline && !this.#signal.aborted);
+    return undefined;
+  }
+}

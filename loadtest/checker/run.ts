@@ -1,0 +1,122 @@
+/** One run of the checker: clients and publishers on some channels, and in the end the judgement. */
+import { setTimeout as pause } from "node:timers/promises";
+import { CheckerClient } from "./client.ts";
+import type { FollowerLedger } from "./follower-ledger.ts";
+import { ChannelLedger, type Verdict } from "./ledger.ts";
+import { type PrivateApiAddress, readHistory } from "./private-api.ts";
+import { Publisher } from "./publisher.ts";
+import type { Violation } from "./violations.ts";
+
+export interface CheckerOptions {
+  readonly gatewayUrls: readonly string[];
+  readonly api: PrivateApiAddress;
+  /** A token for the user of each client, which may follow all the channels. */
+  readonly token: string;
+  readonly channels: readonly string[];
+  readonly clients: number;
+  /** Of each channel. */
+  readonly publishers: number;
+  readonly reconnectMs: number;
+  readonly random: () => number;
+}
+
+/** Of the end: for the last publications to be accepted, and then for everybody to have them. */
+const finalPublishMs = 30_000;
+const lookMs = 20;
+const askAgainMs = 1_000;
+
+export class CheckerRun {
+  readonly clients: readonly CheckerClient[];
+  readonly publishers: ReadonlyMap<string, readonly Publisher[]>;
+  readonly #ledgers: readonly ChannelLedger[];
+  readonly #options: CheckerOptions;
+  readonly #giveUp = new AbortController();
+
+  constructor(options: CheckerOptions) {
+    this.#options = options;
+    const startedAt = performance.now();
+    this.#ledgers = options.channels.map((channel) => new ChannelLedger(channel, () => performance.now() - startedAt));
+    this.clients = Array.from({ length: options.clients }, (_, n) => this.#client(`client-${n + 1}`));
+    this.publishers = new Map(this.#ledgers.map((ledger) => [ledger.channel, this.#publishersOf(ledger)]));
+  }
+
+  start(): void {
+    for (const client of this.clients) client.start();
+  }
+
+  /** Ends what waits. */
+  stop(): void {
+    this.#giveUp.abort();
+    for (const client of this.clients) client.stop();
+  }
+
+  /** Resolves once every client follows every channel; with false where that is not so in time. */
+  async everybodyFollows(withinMs: number): Promise<boolean> {
+    return this.#until(() => this.followers().every(({ live }) => live), withinMs);
+  }
+
+  followers(): FollowerLedger[] {
+    return this.#ledgers.flatMap((ledger) => ledger.followers);
+  }
+
+  /** Those that violations concern. */
+  concerned(violations: readonly Violation[]): { channel: string; follower: FollowerLedger }[] {
+    return this.#ledgers.flatMap(({ channel, followers }) =>
+      followers
+        .filter(({ name }) => violations.some((found) => found.channel === channel && found.follower === name))
+        .map((follower) => ({ channel, follower })),
+    );
+  }
+
+  /**
+   * Publishes a last item on each channel, waits until everybody stands there, and judges.
+   * @throws where the last items are not accepted, or the history cannot be read.
+   */
+  async finish(options: {
+    withinMs: number;
+    historySize: (channel: string) => number;
+    lossDeclared: boolean;
+  }): Promise<Verdict[]> {
+    const { withinMs, historySize, lossDeclared } = options;
+    const { publishers } = this.#options;
+    for (const client of this.clients) client.followAll();
+    return Promise.all(
+      this.#ledgers.map(async (ledger) => {
+        const { channel } = ledger;
+        const last = await this.publishers.get(channel)?.[0]?.publish(finalPublishMs);
+        if (!last) throw new Error(`the last publication on ${channel} was not accepted`);
+        const deadline = performance.now() + withinMs;
+        while (true) {
+          // Publications that were given up may still arrive: where the channel stands is asked again.
+          const history = await readHistory(this.#options.api, channel);
+          const everybodyIsThere = await this.#until(() => ledger.notAt(history.position).length === 0, askAgainMs);
+          if (everybodyIsThere || performance.now() > deadline) {
+            return ledger.judge({ ...history, historySize: historySize(channel), publishers, lossDeclared });
+          }
+        }
+      }),
+    );
+  }
+
+  #client(name: string): CheckerClient {
+    const { gatewayUrls: urls, token, reconnectMs, random } = this.#options;
+    const ledgers = new Map(this.#ledgers.map((ledger) => [ledger.channel, ledger.follower(name)]));
+    return new CheckerClient({ urls, token, ledgers, reconnectMs, random });
+  }
+
+  #publishersOf(ledger: ChannelLedger): Publisher[] {
+    const { publishers, api } = this.#options;
+    return Array.from({ length: publishers }, (_, n) => {
+      return new Publisher({ ledger, api, name: `${ledger.channel}-p${n + 1}`, signal: this.#giveUp.signal });
+    });
+  }
+
+  async #until(condition: () => boolean, withinMs: number): Promise<boolean> {
+    const deadline = performance.now() + withinMs;
+    while (!condition()) {
+      if (performance.now() > deadline || this.#giveUp.signal.aborted) return false;
+      await pause(lookMs);
+    }
+    return true;
+  }
+}
