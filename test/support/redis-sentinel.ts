@@ -76,15 +76,12 @@ export async function startRedisSentinel({ replicas = 1 } = {}): Promise<RedisSe
       return now;
     },
     whole: async () => {
-      const { port } = await primary();
-      const copies = async (server: RedisServer): Promise<boolean> => {
-        if (server.port === port) return true;
-        const role = await asked(server, (client) => client.role()).catch(() => undefined);
-        if (role === undefined) await server.restart({ replicaOf: port });
-        return role?.[0] === "slave" && Number(role[2]) === port && role[3] === "connected";
-      };
-      for (const server of servers) await eventually(() => copies(server), 30_000);
-      await eventually(async () => (await Promise.all(clients.map(knowsAll))).every(Boolean), 30_000);
+      await eventually(async () => {
+        // Asked each time: sentinels may change their mind once more.
+        const { port } = await primary();
+        const states = await Promise.all(servers.map((server) => isInPlace(server, port)));
+        return states.every(Boolean) && (await Promise.all(clients.map(knowsAll))).every(Boolean);
+      }, 60_000);
     },
     stop: async () => {
       for (const client of clients) client.disconnect();
@@ -108,6 +105,14 @@ async function startSentinel(file: string, primaryPort: number): Promise<{ port:
   const process = spawnProcess("redis-server", [file, "--sentinel"]);
   await process.printed(`monitor master ${master}`);
   return { port, process };
+}
+
+/** A server that is down is started as a replica first. */
+async function isInPlace(server: RedisServer, primaryPort: number): Promise<boolean> {
+  if (!server.running) await server.restart({ replicaOf: primaryPort });
+  const role = await asked(server, (client) => client.role()).catch(() => undefined);
+  if (server.port === primaryPort) return role?.[0] === "master";
+  return role?.[0] === "slave" && Number(role[2]) === primaryPort && role[3] === "connected";
 }
 
 async function roleOf(server: RedisServer): Promise<string | undefined> {

@@ -7,6 +7,7 @@ import { freePort, type Spawned, spawnProcess } from "./processes.ts";
 export interface RedisServer {
   readonly port: number;
   readonly url: string;
+  readonly running: boolean;
   /** SIGKILL; data in the append-only file, if it has one, stays. */
   kill(): Promise<void>;
   /** On the same port and folder. */
@@ -54,6 +55,9 @@ export async function startRedis(
   return {
     port,
     url: `redis://127.0.0.1:${port}`,
+    get running() {
+      return server.child.exitCode === null && server.child.signalCode === null;
+    },
     kill,
     restart: start,
     signal: (signal) => server.kill(signal),
