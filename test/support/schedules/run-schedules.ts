@@ -30,7 +30,7 @@ export interface Summary {
 /**
  * @param options.only runs these alone, as they are among `count`.
  * @param options.onResult after each schedule.
- * @param options.signal what is under way ends in order, and no more begins.
+ * @param options.signal what is under way ends in order and does not count, and no more begins.
  */
 export async function runSchedules(options: {
   count: number;
@@ -63,6 +63,8 @@ export async function runSchedules(options: {
           const own = Array.from({ length: turnsPerSchedule[kind] }, (_, n) => turn + n);
           const faults = own.flatMap((at) => arena?.turns[at % arena.turns.length] ?? []);
           const result = await runSchedule({ arena, seed, index, turns: faults });
+          // Whoever stops it at a terminal stops its processes, too: that is nobody's failure.
+          if (signal?.aborted) break;
           tally.add(result);
           onResult?.(result);
           if (result.failures.length === 0) continue;
