@@ -123,6 +123,13 @@ export async function connect(client: RedisClient, waitMs: number): Promise<void
   clearTimeout(timer);
 }
 
+/** A client that hears of a failover while it connects gives up for good: it begins anew. */
+export function beginAnew(client: RedisClient): void {
+  if (client.status !== "end") return;
+  // As in connect.
+  client.connect().catch(() => undefined);
+}
+
 /** The primary that owns a key or topic: `host:port` in a cluster, `""` where there is one only or none is known. */
 export function primaryOf(client: RedisClient, key: string): string {
   if (client instanceof Redis) return "";

@@ -5,6 +5,7 @@ import type { Logger } from "../logging.ts";
 import type { StoreState } from "../store-state.ts";
 import { RedisCommands } from "./commands.ts";
 import {
+  beginAnew,
   connect,
   createRedisClient,
   createSubscriber,
@@ -202,6 +203,7 @@ export class RedisConnections implements Service {
   }
 
   #checkAll(): void {
+    beginAnew(this.commands);
     for (const subscriber of this.#subscribers.values()) {
       void subscriber.check().then(() => {
         // A primary that went away must not keep back what the others have to tell.
