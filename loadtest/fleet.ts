@@ -47,7 +47,7 @@ export class Fleet {
    * @param options.appendOnly whether Redis keeps what it wrote when it is killed.
    * @param options.heapMiB bound of the old space of each Node program.
    */
-  async start(options: { appendOnly?: boolean; heapMiB?: number } = {}): Promise<OwnDeployment> {
+  async start(options: { gateways?: number; appendOnly?: boolean; heapMiB?: number } = {}): Promise<OwnDeployment> {
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
     const relayToken = secret();
@@ -73,14 +73,14 @@ export class Fleet {
       PRIVATE_API_PORT: String(apiPort),
       PRIVATE_API_TOKENS: JSON.stringify([
         { name: "gateway", token: relayToken, scopes: ["relay"] },
-        { name: "load", token: publishToken, scopes: ["publish", "rules"] },
+        { name: "load", token: publishToken, scopes: ["publish", "rules", "read"] },
       ]),
     });
     await ready(api, privateApi);
 
     const gatewayUrls: string[] = [];
     const adminUrls: string[] = [];
-    for (let node = 1; node <= gatewayNodes; node++) {
+    for (let node = 1; node <= (options.gateways ?? gatewayNodes); node++) {
       const [port, adminPort] = [await freePort(), await freePort()];
       const gateway = this.#spawn("gateway", process.execPath, ["gateway/main.ts"], {
         ...common,
@@ -105,10 +105,20 @@ export class Fleet {
 
   /** SIGKILL. */
   async killRedis(): Promise<void> {
-    const at = this.#running.findIndex(({ role }) => role === "redis");
-    const [redis] = this.#running.splice(at, 1);
-    redis?.process.kill("SIGKILL");
-    await redis?.process.exited;
+    await this.#kill("redis", 0);
+  }
+
+  /** SIGKILL. @param number of those that are left, from 0. */
+  async killGateway(number: number): Promise<void> {
+    await this.#kill("gateway", number);
+  }
+
+  async #kill(role: Role, number: number): Promise<void> {
+    const victim = this.#running.filter((running) => running.role === role)[number];
+    if (!victim) throw new Error(`there is no ${role} ${number}`);
+    this.#running.splice(this.#running.indexOf(victim), 1);
+    victim.process.kill("SIGKILL");
+    await victim.process.exited;
   }
 
   /** Again, on the same port and with what it kept. Resolves once it is ready. */

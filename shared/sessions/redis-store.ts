@@ -1,11 +1,10 @@
 import { topicName } from "../channels/redis-keys.ts";
 import { cellOf, slotCount, slotOf } from "../channels/slots.ts";
-import { orBrokerUnavailable } from "../errors.ts";
 import { parseJson } from "../json.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
-import { defineScript, type Script } from "../redis/scripts.ts";
+import { defineScript } from "../redis/scripts.ts";
 import { type Member, membersByUser } from "./members.ts";
 import {
   endedKey,
@@ -42,28 +41,21 @@ const sweepBatch = 500;
 /** For so long the list of holders with a lease is used again. */
 const holdersMaxAgeMs = 1_000;
 
-interface Scripts {
-  tidegateClaimSession: Script<[outcome: ClaimOutcome["kind"], claim: string, now: string, ...revocations: string[]]>;
-  tidegateEndSession: Script<0 | 1>;
-  tidegateEnterChannel: Script<0 | 1>;
-  tidegateLeaveChannel: Script<0 | 1>;
-  tidegateReadPresence: Script<[users: number, ...entries: string[]]>;
-  tidegateRevoke: Script<1>;
-  tidegateRenewLease: Script<[known: 0 | 1, now: string]>;
-  tidegateTakeExpired: Script<string[]>;
-}
-type Commands = RedisClient & Scripts;
+type ClaimReply = [outcome: ClaimOutcome["kind"], claim: string, now: string, ...revocations: string[]];
+type PresenceReply = [users: number, ...entries: string[]];
+type LeaseReply = [known: 0 | 1, now: string];
 
 /** Sessions and members of a fleet. */
 export class RedisSessionStore implements SessionStore {
-  readonly #cells: readonly Commands[];
+  readonly #cells: readonly RedisConnections[];
   /** Redis's clock less ours. */
   #clockOffsetMs = 0;
   #holders: { read: Promise<Set<string>>; until: number } | undefined;
 
   /** @param cells by their number; the caller starts and stops them. */
   constructor(cells: readonly RedisConnections[]) {
-    this.#cells = cells.map(({ commands }) => withScripts(commands));
+    this.#cells = cells;
+    for (const { commands } of cells) defineScripts(commands);
   }
 
   async start(): Promise<void> {}
@@ -75,20 +67,19 @@ export class RedisSessionStore implements SessionStore {
 
   async claim({ mode, sessionId, user, claim, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
     const { sessions, revoked } = userKeys(user);
-    const [kind, held, now, ...revocations] = await orBrokerUnavailable(
-      this.#cell(user).tidegateClaimSession(
-        sessions,
-        endedKey(user, sessionId),
-        revoked,
-        holdingsKey(slotOf(user), holder),
-        mode,
-        sessionId,
-        claim,
-        holder,
-        node,
-        topicName({ kind: "user", name: user }),
-        formatHolding({ kind: "session", sessionId, user }),
-      ),
+    const [kind, held, now, ...revocations] = await this.#cell(user).run<ClaimReply>(
+      "tidegateClaimSession",
+      sessions,
+      endedKey(user, sessionId),
+      revoked,
+      holdingsKey(slotOf(user), holder),
+      mode,
+      sessionId,
+      claim,
+      holder,
+      node,
+      topicName({ kind: "user", name: user }),
+      formatHolding({ kind: "session", sessionId, user }),
     );
     this.#hear(now);
     return kind === "held" ? { kind, claim: Number(held), withdrawn: withdrawals(revocations) } : { kind };
@@ -101,20 +92,19 @@ export class RedisSessionStore implements SessionStore {
   async enter({ session, channel, holder, info, tellUpTo }: Membership): Promise<void> {
     const { sessionId, user, claim } = session;
     const keys = presenceKeys(channel);
-    await orBrokerUnavailable(
-      this.#cell(channel).tidegateEnterChannel(
-        keys.sessions,
-        keys.users,
-        holdingsKey(slotOf(channel), holder),
-        sessionId,
-        claim,
-        holder,
-        user,
-        JSON.stringify({ channel, user, info } satisfies Member),
-        tellUpTo,
-        topicName({ kind: "channel", name: channel }),
-        formatHolding({ kind: "membership", sessionId, channel }),
-      ),
+    await this.#cell(channel).run(
+      "tidegateEnterChannel",
+      keys.sessions,
+      keys.users,
+      holdingsKey(slotOf(channel), holder),
+      sessionId,
+      claim,
+      holder,
+      user,
+      JSON.stringify({ channel, user, info } satisfies Member),
+      tellUpTo,
+      topicName({ kind: "channel", name: channel }),
+      formatHolding({ kind: "membership", sessionId, channel }),
     );
   }
 
@@ -125,7 +115,7 @@ export class RedisSessionStore implements SessionStore {
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
     const { sessions, users } = presenceKeys(channel);
     const [[count, ...entries], holders] = await Promise.all([
-      orBrokerUnavailable(this.#cell(channel).tidegateReadPresence(sessions, users, listUpTo)),
+      this.#cell(channel).run<PresenceReply>("tidegateReadPresence", sessions, users, listUpTo),
       this.#currentHolders(),
     ]);
     if (count > 0 && entries.length === 0) return { count };
@@ -134,7 +124,7 @@ export class RedisSessionStore implements SessionStore {
 
   async sessionsOf(user: string): Promise<SessionRecord[]> {
     const [records, holders] = await Promise.all([
-      orBrokerUnavailable(this.#cell(user).hgetall(userKeys(user).sessions)),
+      this.#cell(user).run<Record<string, string>>("hgetall", userKeys(user).sessions),
       this.#currentHolders(),
     ]);
     return Object.entries(records).flatMap(([sessionId, record]) => {
@@ -146,22 +136,25 @@ export class RedisSessionStore implements SessionStore {
 
   async revoke(user: string, revocation: Revocation): Promise<void> {
     const isGrant = revocation.kind === "grant";
-    await orBrokerUnavailable(
-      this.#cell(user).tidegateRevoke(
-        userKeys(user).revoked,
-        revocationName(revocation),
-        isGrant ? 0 : claimsAheadMs,
-        // Past the bound more is taken away than was asked for, never less.
-        isGrant ? `grant ${everyChannel}` : "user",
-        maxRevocations,
-        maxResumeMs,
-      ),
+    await this.#cell(user).run(
+      "tidegateRevoke",
+      userKeys(user).revoked,
+      revocationName(revocation),
+      isGrant ? 0 : claimsAheadMs,
+      // Past the bound more is taken away than was asked for, never less.
+      isGrant ? `grant ${everyChannel}` : "user",
+      maxRevocations,
+      maxResumeMs,
     );
   }
 
   async renewLease(holder: string, { fresh }: { fresh: boolean }): Promise<boolean> {
-    const [known, now] = await orBrokerUnavailable(
-      this.#leases.tidegateRenewLease(leaseKeys.leases, holder, leaseMs, fresh ? 1 : 0),
+    const [known, now] = await this.#leases.run<LeaseReply>(
+      "tidegateRenewLease",
+      leaseKeys.leases,
+      holder,
+      leaseMs,
+      fresh ? 1 : 0,
     );
     this.#hear(now);
     return known === 1;
@@ -169,24 +162,28 @@ export class RedisSessionStore implements SessionStore {
 
   async abandon(holder: string, { inMs }: { inMs: number }): Promise<void> {
     if (inMs > 0) {
-      await orBrokerUnavailable(this.#leases.zadd(leaseKeys.leases, "XX", this.now() + inMs, holder));
+      await this.#leases.run("zadd", leaseKeys.leases, "XX", this.now() + inMs, holder);
       return;
     }
-    await orBrokerUnavailable(this.#leases.zadd(leaseKeys.toSweep, 0, holder));
-    await orBrokerUnavailable(this.#leases.zrem(leaseKeys.leases, holder));
+    await this.#leases.run("zadd", leaseKeys.toSweep, 0, holder);
+    await this.#leases.run("zrem", leaseKeys.leases, holder);
   }
 
   async sweep(): Promise<number> {
     const { leases, toSweep, passes } = leaseKeys;
-    const holders = await orBrokerUnavailable(
-      this.#leases.tidegateTakeExpired(leases, toSweep, sweepAgainMs, sweepHolders),
+    const holders = await this.#leases.run<string[]>(
+      "tidegateTakeExpired",
+      leases,
+      toSweep,
+      sweepAgainMs,
+      sweepHolders,
     );
     for (const holder of holders) {
       for (let slot = 0; slot < slotCount; slot++) await this.#sweepSlot(slot, holder);
-      const pass = await orBrokerUnavailable(this.#leases.hincrby(passes, holder, 1));
+      const pass = await this.#leases.run<number>("hincrby", passes, holder, 1);
       if (pass < 2) continue;
-      await orBrokerUnavailable(this.#leases.zrem(toSweep, holder));
-      await orBrokerUnavailable(this.#leases.hdel(passes, holder));
+      await this.#leases.run("zrem", toSweep, holder);
+      await this.#leases.run("hdel", passes, holder);
     }
     return holders.length;
   }
@@ -194,14 +191,14 @@ export class RedisSessionStore implements SessionStore {
   async #sweepSlot(slot: number, holder: string): Promise<void> {
     const key = holdingsKey(slot, holder);
     const cell = this.#cellOfSlot(slot);
-    const holdings = await orBrokerUnavailable(cell.smembers(key));
+    const holdings = await cell.run<string[]>("smembers", key);
     for (let at = 0; at < holdings.length; at += sweepBatch) {
       await Promise.all(
         holdings.slice(at, at + sweepBatch).map(async (text) => {
           const holding = parseHolding(text);
           if (holding?.kind === "session") await this.#end(holding, "", holder);
           else if (holding) await this.#leave(holding, "", holder);
-          else await orBrokerUnavailable(cell.srem(key, text));
+          else await cell.run("srem", key, text);
         }),
       );
     }
@@ -209,34 +206,32 @@ export class RedisSessionStore implements SessionStore {
 
   async #end(holding: Holding & { kind: "session" }, claim: string, holder: string): Promise<void> {
     const { sessionId, user } = holding;
-    await orBrokerUnavailable(
-      this.#cell(user).tidegateEndSession(
-        userKeys(user).sessions,
-        endedKey(user, sessionId),
-        holdingsKey(slotOf(user), holder),
-        sessionId,
-        claim,
-        holder,
-        graceMs,
-        formatHolding(holding),
-      ),
+    await this.#cell(user).run(
+      "tidegateEndSession",
+      userKeys(user).sessions,
+      endedKey(user, sessionId),
+      holdingsKey(slotOf(user), holder),
+      sessionId,
+      claim,
+      holder,
+      graceMs,
+      formatHolding(holding),
     );
   }
 
   async #leave(holding: Holding & { kind: "membership" }, claim: string, holder: string): Promise<void> {
     const { sessionId, channel } = holding;
     const { sessions, users } = presenceKeys(channel);
-    await orBrokerUnavailable(
-      this.#cell(channel).tidegateLeaveChannel(
-        sessions,
-        users,
-        holdingsKey(slotOf(channel), holder),
-        sessionId,
-        claim,
-        holder,
-        topicName({ kind: "channel", name: channel }),
-        formatHolding(holding),
-      ),
+    await this.#cell(channel).run(
+      "tidegateLeaveChannel",
+      sessions,
+      users,
+      holdingsKey(slotOf(channel), holder),
+      sessionId,
+      claim,
+      holder,
+      topicName({ kind: "channel", name: channel }),
+      formatHolding(holding),
     );
   }
 
@@ -244,9 +239,7 @@ export class RedisSessionStore implements SessionStore {
   async #currentHolders(): Promise<Set<string>> {
     const now = performance.now();
     if (!this.#holders || this.#holders.until < now) {
-      const read = orBrokerUnavailable(this.#leases.zrange(leaseKeys.leases, "0", "-1")).then(
-        (names) => new Set(names),
-      );
+      const read = this.#leases.run<string[]>("zrange", leaseKeys.leases, "0", "-1").then((names) => new Set(names));
       this.#holders = { read, until: now + holdersMaxAgeMs };
       read.catch(() => (this.#holders = undefined));
     }
@@ -257,23 +250,23 @@ export class RedisSessionStore implements SessionStore {
     this.#clockOffsetMs = Number(redisNow) - Date.now();
   }
 
-  get #leases(): Commands {
+  get #leases(): RedisConnections {
     return this.#cellOfSlot(0);
   }
 
-  #cell(name: string): Commands {
+  #cell(name: string): RedisConnections {
     return this.#cellOfSlot(slotOf(name));
   }
 
-  #cellOfSlot(slot: number): Commands {
+  #cellOfSlot(slot: number): RedisConnections {
     const cell = this.#cells[cellOf(slot)];
     if (!cell) throw new Error(`no cell owns slot ${slot}`);
     return cell;
   }
 }
 
-function withScripts(client: RedisClient): Commands {
-  const define = (name: keyof Scripts, file: string, numberOfKeys: number): void => {
+function defineScripts(client: RedisClient): void {
+  const define = (name: string, file: string, numberOfKeys: number): void => {
     defineScript(client, name, new URL(file, import.meta.url), numberOfKeys);
   };
   define("tidegateClaimSession", "claim-session.lua", 4);
@@ -284,7 +277,6 @@ function withScripts(client: RedisClient): Commands {
   define("tidegateRevoke", "revoke.lua", 1);
   define("tidegateRenewLease", "renew-lease.lua", 1);
   define("tidegateTakeExpired", "take-expired.lua", 2);
-  return client as Commands;
 }
 
 function revocationName(revocation: Revocation): string {

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { leaseMs } from "../../shared/sessions/store.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
+import { spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
@@ -118,3 +119,11 @@ test("PRES-6: a Redis that was away, or has lost its data, has everybody again, 
     watcher.received.some(({ event, data }) => event === "sync:leave" && JSON.stringify(data).includes("stays")),
   ).toBe(false);
 }, 60_000);
+
+test("PRES-4: of three nodes two are killed: who stays away is gone, who resumes has the same session, and nobody is counted twice", async () => {
+  const scenario = spawnProcess(process.execPath, ["loadtest/node-loss.ts", "--json"], { env: { SESSIONS: "90" } });
+  await scenario.exited;
+  const printed = scenario.output();
+  const result = JSON.parse(printed.slice(printed.indexOf("{"))) as Record<string, number>;
+  expect(result).toMatchObject({ returned: 75, resumedWithTheirSession: 75, countedTwice: 0 });
+}, 120_000);
