@@ -53,7 +53,7 @@ function boundPongs(io: SocketIoServer): void {
 
 /** One function for all connections. */
 function cutOffUnread(this: Websocket): void {
-  if (this.bufferedAmount > maxOutboxBytes + maxPongBytes) this.terminate();
+  if (this.bufferedAmount > maxOutboxBytes + maxPongBytes) reset(this);
 }
 
 /** Stands for the ack a client asked for, in the arguments of its event. */
@@ -131,8 +131,10 @@ interface Websocket {
   /** Bytes that have not left for the network. */
   readonly bufferedAmount: number;
   /** Null once it is closed; the handle is Node's own, of which `net` itself reads these two. */
-  readonly _socket: { readonly _handle: { bytesWritten: number; writeQueueSize: number } | null } | null;
-  terminate(): void;
+  readonly _socket: {
+    readonly _handle: { bytesWritten: number; writeQueueSize: number } | null;
+    resetAndDestroy(): void;
+  } | null;
   once(event: "close", listener: () => void): void;
   on(event: "ping", listener: (this: Websocket) => void): void;
 }
@@ -153,7 +155,15 @@ export const pingTimeoutReason = "ping timeout";
 
 /** At once: the engine itself would leave the socket to a closing handshake. */
 export function cutOff(socket: Socket): void {
-  websocketOf(socket)?.terminate();
+  reset(websocketOf(socket));
+}
+
+/**
+ * With a TCP reset. A closed connection whose peer does not read would keep what the kernel holds for it, until the kernel
+ * gives up without a word: the peer that reads again would wait for messages that never come.
+ */
+function reset(websocket: Websocket | undefined): void {
+  websocket?._socket?.resetAndDestroy();
 }
 
 export function transportOf(socket: Socket): Transport {
@@ -161,7 +171,7 @@ export function transportOf(socket: Socket): Transport {
     close: (announce) => {
       const websocket = websocketOf(socket);
       if (websocket) {
-        const timer = setTimeout(() => websocket.terminate(), closeHandshakeMs);
+        const timer = setTimeout(() => reset(websocket), closeHandshakeMs);
         websocket.once("close", () => clearTimeout(timer));
       }
       if (announce) socket.disconnect(true);
@@ -170,7 +180,7 @@ export function transportOf(socket: Socket): Transport {
     terminate: () => {
       const websocket = websocketOf(socket);
       socket.conn.close(true);
-      websocket?.terminate();
+      reset(websocket);
     },
   };
 }

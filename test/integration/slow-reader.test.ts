@@ -115,6 +115,20 @@ test("SLOW-1: past 1 MiB waiting, a client that does not read is closed as slow_
   expect(reader.received.map((item) => (item.meta as { offset: number }).offset)).toEqual(upTo(published));
 });
 
+test("SLOW-10: a client that was closed for not reading learns of it when it reads again, by a reset", async () => {
+  const slow = await rawClient(fleet);
+  await slow.subscribe("board:reset");
+  slow.socket.pause();
+  const before = await metric(fleet, 'disconnects_total{reason="slow_consumer"}');
+  while ((await metric(fleet, 'disconnects_total{reason="slow_consumer"}')) === before) {
+    await publish(fleet, "board:reset");
+  }
+  const failed = new Promise<NodeJS.ErrnoException>((resolve) => slow.socket.once("error", resolve));
+  slow.socket.resume();
+  expect((await failed).code).toBe("ECONNRESET");
+  await slow.closed;
+});
+
 test("SLOW-2: SLOW-4: who takes nothing of the little that waits is closed, and recovers it from its position", async () => {
   const channel = "board:stalled";
   const slow = await rawClient(stalling);

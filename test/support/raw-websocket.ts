@@ -27,6 +27,8 @@ function maskedFrame(opcode: number, text: string): Buffer {
 /** Resolves once the engine has opened; the caller ends it. */
 export async function openRawWebsocket(url: URL): Promise<Socket> {
   const socket = connect(Number(url.port), url.hostname);
+  // The gateway ends who does not read with a reset: an end like any other.
+  socket.on("error", () => socket.destroy());
   await once(socket, "connect");
   const head = [
     "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
