@@ -1,7 +1,7 @@
 -- A session leaves a channel, where the claim that came is the one that leaves.
 -- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: user → sessions)
 --       3 what the holder has in this slot (set)
--- ARGV  1 session   2 claim, or '' for whatever claim the holder has   3 holder   4 topic of the channel   5 member of KEYS[3]
+-- ARGV  1 session   2 claim, or '' for whatever claim the holder has   3 holder   4 user   5 topic of the channel   6 member of KEYS[3]
 -- Returns 1, or 0 where it is not there, or another claim is.
 
 local entry = redis.call('HGET', KEYS[1], ARGV[1])
@@ -10,20 +10,19 @@ if entry then
   claim, holder, tellUpTo, member = string.match(entry, '^(%d+) (%S+) (%d+) (.+)$')
 end
 if holder ~= ARGV[3] then
-  redis.call('SREM', KEYS[3], ARGV[5])
+  redis.call('SREM', KEYS[3], ARGV[6])
   return 0
 end
 if ARGV[2] ~= '' and ARGV[2] ~= claim then
   return 0
 end
 local told = redis.call('HLEN', KEYS[1]) <= tonumber(tellUpTo)
-local user = cjson.decode(member).user
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('SREM', KEYS[3], ARGV[5])
-if redis.call('HINCRBY', KEYS[2], user, -1) <= 0 then
-  redis.call('HDEL', KEYS[2], user)
+redis.call('SREM', KEYS[3], ARGV[6])
+if redis.call('HINCRBY', KEYS[2], ARGV[4], -1) <= 0 then
+  redis.call('HDEL', KEYS[2], ARGV[4])
   if told then
-    redis.call('SPUBLISH', ARGV[4], 'e sync:leave\n' .. member)
+    redis.call('SPUBLISH', ARGV[5], 'e sync:leave\n' .. member)
   end
 end
 return 1

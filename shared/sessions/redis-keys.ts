@@ -29,16 +29,18 @@ export function holdingsKey(slot: number, holder: string): string {
 
 /** A member of {@link holdingsKey}. */
 export type Holding =
-  { kind: "session"; sessionId: string; user: string } | { kind: "membership"; sessionId: string; channel: string };
+  | { kind: "session"; sessionId: string; user: string }
+  | { kind: "membership"; sessionId: string; channel: string; user: string };
 
 export function formatHolding(holding: Holding): string {
-  return holding.kind === "session"
-    ? `session ${holding.sessionId} ${holding.user}`
-    : `membership ${holding.sessionId} ${holding.channel}`;
+  const { kind, sessionId, user } = holding;
+  return kind === "session" ? `session ${sessionId} ${user}` : `membership ${sessionId} ${holding.channel} ${user}`;
 }
 
 export function parseHolding(text: string): Holding | undefined {
-  const [, kind, sessionId, name] = /^(session|membership) (\S+) (.+)$/s.exec(text) ?? [];
-  if (sessionId === undefined || name === undefined) return undefined;
-  return kind === "session" ? { kind, sessionId, user: name } : { kind: "membership", sessionId, channel: name };
+  const [, sessionId, user] = /^session (\S+) (.+)$/s.exec(text) ?? [];
+  if (sessionId !== undefined && user !== undefined) return { kind: "session", sessionId, user };
+  const [, memberId, channel, member] = /^membership (\S+) (\S+) (.+)$/s.exec(text) ?? [];
+  if (memberId === undefined || channel === undefined || member === undefined) return undefined;
+  return { kind: "membership", sessionId: memberId, channel, user: member };
 }

@@ -104,12 +104,13 @@ export class RedisSessionStore implements SessionStore {
       JSON.stringify({ channel, user, info } satisfies Member),
       tellUpTo,
       topicName({ kind: "channel", name: channel }),
-      formatHolding({ kind: "membership", sessionId, channel }),
+      formatHolding({ kind: "membership", sessionId, channel, user }),
     );
   }
 
   async leave({ session, channel, holder }: Membership): Promise<void> {
-    await this.#leave({ kind: "membership", sessionId: session.sessionId, channel }, String(session.claim), holder);
+    const { sessionId, user, claim } = session;
+    await this.#leave({ kind: "membership", sessionId, channel, user }, String(claim), holder);
   }
 
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
@@ -220,7 +221,7 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async #leave(holding: Holding & { kind: "membership" }, claim: string, holder: string): Promise<void> {
-    const { sessionId, channel } = holding;
+    const { sessionId, channel, user } = holding;
     const { sessions, users } = presenceKeys(channel);
     await this.#cell(channel).run(
       "tidegateLeaveChannel",
@@ -230,6 +231,7 @@ export class RedisSessionStore implements SessionStore {
       sessionId,
       claim,
       holder,
+      user,
       topicName({ kind: "channel", name: channel }),
       formatHolding(holding),
     );

@@ -145,6 +145,21 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       ]);
     });
 
+    test("PRES-1: whatever a user and its info consist of, they come and go like others", async () => {
+      const odd = `odd \n "\\ __proto__ \u{1f600} ${randomUUID()}`;
+      const session = { sessionId: randomUUID(), user: odd, claim: 1 };
+      // Half of a surrogate pair: a name that some service has cut.
+      const info = { name: "Ada \ud83d", "": null };
+      await here.enter(membership(session, { info }));
+      expect(await there.presence(channel, 100)).toEqual({ members: [{ user: odd, connections: 1, info }] });
+      await here.leave(membership(session, { info }));
+      expect(await there.presence(channel, 100)).toEqual({ members: [] });
+      await eventually(() => told.length === 2);
+      expect(told.map((item) => JSON.parse(item.data) as unknown)).toEqual(
+        Array.from({ length: 2 }, () => ({ channel, user: odd, info })),
+      );
+    });
+
     test("PRES-2: a session that moved is counted once: what the older claim says is without effect", async () => {
       const session = await begin();
       await here.enter(membership(session));
