@@ -97,7 +97,7 @@ export function createGateway(options: {
   const holdings = new NodeHoldings({
     store: sessionStore,
     node,
-    sessions: () => sessions.all,
+    sessions,
     onWithdrawn: (session) => endWithdrawn(session, context),
     metrics,
     logger,

@@ -13,6 +13,7 @@ import {
 } from "../shared/sessions/store.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Session } from "./session.ts";
+import type { Sessions } from "./sessions.ts";
 
 /** The lease is renewed, and what others left is looked for, about so often. */
 const beatMs = 1_000;
@@ -32,7 +33,7 @@ const announceBatch = 50;
 export class NodeHoldings implements Service {
   readonly #store: SessionStore;
   readonly #node: string;
-  readonly #sessions: () => readonly Session[];
+  readonly #sessions: Pick<Sessions, "all" | "follow">;
   readonly #onWithdrawn: (session: Session) => void;
   readonly #metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
   readonly #logger: Logger;
@@ -45,16 +46,19 @@ export class NodeHoldings implements Service {
   #lingering: { membership: Omit<Membership, "holder">; until: number }[] = [];
   /** Our last name, until it is given up. Earlier ones run out by themselves. */
   #formerHolder: string | undefined;
-  /** By `performance.now()`: since when each renewal has succeeded. */
+  /** By `performance.now()`: since when each renewal has succeeded, and the last one. */
   #renewedSince: number | undefined;
+  #renewedAt = -Infinity;
   #beating: Promise<void> | undefined;
+  /** Beside the beats: what a large node left takes longer than a lease lasts. */
+  #sweeping = false;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(options: {
     store: SessionStore;
     node: string;
-    sessions: () => readonly Session[];
+    sessions: Pick<Sessions, "all" | "follow">;
     /** Grants may have been withdrawn without us hearing of it. */
     onWithdrawn: (session: Session) => void;
     metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
@@ -97,8 +101,10 @@ export class NodeHoldings implements Service {
     const holder = this.#holder;
     try {
       const outcome = await this.#store.claim({ ...request, holder, node: this.#node });
-      // Told under a name that is being given up: once more, then.
-      if (holder !== this.#holder) this.#inOrder = false;
+      if (outcome.kind === "held" && holder !== this.#holder) {
+        // Told under a name that is being given up: once more, under the next. What was newer by then is heard of.
+        await this.claim({ ...request, mode: "announce", claim: outcome.claim });
+      }
       return outcome;
     } catch (error) {
       this.#inOrder = false;
@@ -166,7 +172,9 @@ export class NodeHoldings implements Service {
   }
 
   async #renew(): Promise<void> {
-    if (!this.#inOrder || !(await this.#store.renewLease(this.#holder, { fresh: false }))) await this.#beginAnew();
+    // Paused ourselves: others may have been, too.
+    if (performance.now() - this.#renewedAt > leaseMs) this.#renewedSince = undefined;
+    if (!this.#inOrder || !(await this.#renewLease(this.#holder, { fresh: false }))) await this.#beginAnew();
     if (this.#formerHolder !== undefined) await this.#store.abandon(this.#formerHolder, { inMs: 0 });
     this.#formerHolder = undefined;
     const now = performance.now();
@@ -174,29 +182,70 @@ export class NodeHoldings implements Service {
     const over = this.#lingering.splice(0, stays < 0 ? this.#lingering.length : stays);
     for (const { membership } of over) this.leave(membership);
     this.#renewedSince ??= now;
-    if (now - this.#renewedSince < patienceMs) return;
-    const swept = await this.#store.sweep();
-    if (swept > 0) this.#metrics.sweptNodes.inc(swept);
+    if (now - this.#renewedSince >= patienceMs) this.#sweep();
+  }
+
+  async #renewLease(holder: string, options: { fresh: boolean }): Promise<boolean> {
+    const known = await this.#store.renewLease(holder, options);
+    this.#renewedAt = performance.now();
+    return known;
+  }
+
+  /** One at a time. What it does not finish another node, or a later beat, takes up. */
+  #sweep(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    this.#store
+      .sweep()
+      .then((swept) => {
+        if (swept > 0) this.#metrics.sweptNodes.inc(swept);
+      })
+      .catch((error: unknown) => {
+        this.#renewedSince = undefined;
+        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "what others left was not removed");
+      })
+      .finally(() => {
+        this.#sweeping = false;
+      });
   }
 
   async #beginAnew(): Promise<void> {
     const next = randomUUID();
-    await this.#store.renewLease(next, { fresh: true });
+    await this.#renewLease(next, { fresh: true });
     if (this.#registered) this.#formerHolder = this.#holder;
     this.#registered = true;
     this.#holder = next;
     // Known by the old name only, they go with it.
     this.#lingering = [];
     this.#inOrder = true;
-    const sessions = this.#sessions();
+    try {
+      await this.#announceAll(next);
+    } catch (error) {
+      // Some have not been told: the old name must not be given up as if they had.
+      this.#inOrder = false;
+      throw error;
+    }
+  }
+
+  async #announceAll(holder: string): Promise<void> {
+    const sessions = this.#sessions.all;
     for (let at = 0; at < sessions.length; at += announceBatch) {
       const batch = sessions.slice(at, at + announceBatch);
       await Promise.all(batch.map((session) => this.#announce(session)));
+      // Many sessions, or a slow store, take longer than the lease lasts.
+      if (performance.now() - this.#renewedAt < beatMs) continue;
+      if (this.#formerHolder !== undefined) await this.#store.renewLease(this.#formerHolder, { fresh: false });
+      if (!(await this.#renewLease(holder, { fresh: false }))) {
+        throw new TidegateError("broker_unavailable", "the lease has run out while sessions were announced");
+      }
     }
   }
 
   async #announce(session: Session): Promise<void> {
     if (session.disposed || session.held.claim === 0) return;
+    // Followed first: what happens to it from here on is heard of.
+    await this.#sessions.follow(session);
+    if (session.disposed) return;
     const outcome = await this.claim({ mode: "announce", user: session.user, ...session.held });
     this.#metrics.announcements.inc({ outcome: outcome.kind });
     if (session.disposed) return;

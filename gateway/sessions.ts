@@ -32,6 +32,11 @@ export class Sessions {
     const sessions = this.#byUser.get(session.user) ?? new Set();
     this.#byUser.set(session.user, sessions.add(session));
     this.#count++;
+    await this.follow(session);
+  }
+
+  /** As {@link add}, for a session that has been added and may not be reached yet. */
+  async follow(session: Session): Promise<void> {
     await this.#topics.update(session.user);
   }
 

@@ -1,0 +1,210 @@
+/** What a node tells the session store, and when, while the store fails or takes its time. */
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { createGatewayMetrics } from "../../gateway/metrics.ts";
+import { NodeHoldings } from "../../gateway/node-holdings.ts";
+import { Outbox } from "../../gateway/outbox.ts";
+import { Session } from "../../gateway/session.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import { Metrics } from "../../shared/metrics.ts";
+import type { ClaimOutcome, ClaimRequest, Membership, SessionStore } from "../../shared/sessions/store.ts";
+import { leaseMs } from "../../shared/sessions/store.ts";
+import { quietLogger } from "../support/logger.ts";
+
+/** Keeps what it is told; the test says how long that takes and what fails. */
+class Store implements SessionStore {
+  /** Holder → when its lease runs out, by `performance.now()`. */
+  readonly leases = new Map<string, number>();
+  /** Session, or session and channel → holder. */
+  readonly held = new Map<string, string>();
+  readonly abandoned: string[] = [];
+  onClaim: (request: ClaimRequest) => Promise<void> = async () => undefined;
+  onEnter: (membership: Membership) => Promise<void> = async () => undefined;
+  onSweep: () => Promise<number> = async () => 0;
+
+  async start(): Promise<void> {}
+  async stop(): Promise<void> {}
+  async end(): Promise<void> {}
+  async leave(): Promise<void> {}
+  async revoke(): Promise<void> {}
+  now(): number {
+    return Date.now();
+  }
+  async presence(): Promise<{ count: number }> {
+    return { count: 0 };
+  }
+  async sessionsOf(): Promise<[]> {
+    return [];
+  }
+  async claim(request: ClaimRequest): Promise<ClaimOutcome> {
+    await this.onClaim(request);
+    this.held.set(request.sessionId, request.holder);
+    return { kind: "held", claim: Math.max(1, request.claim), withdrawn: new Map() };
+  }
+  async enter(membership: Membership): Promise<void> {
+    await this.onEnter(membership);
+    this.held.set(`${membership.session.sessionId} ${membership.channel}`, membership.holder);
+  }
+  async renewLease(holder: string, { fresh }: { fresh: boolean }): Promise<boolean> {
+    if (!fresh && (this.leases.get(holder) ?? 0) < performance.now()) return false;
+    this.leases.set(holder, performance.now() + leaseMs);
+    return true;
+  }
+  async abandon(holder: string): Promise<void> {
+    this.abandoned.push(holder);
+    this.leases.delete(holder);
+    for (const [what, by] of this.held) if (by === holder) this.held.delete(what);
+  }
+  async sweep(): Promise<number> {
+    return this.onSweep();
+  }
+}
+
+const away = new TidegateError("broker_unavailable", "away");
+let store: Store;
+let sessions: Session[];
+let follow: (session: Session) => Promise<void>;
+let holdings: NodeHoldings;
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  store = new Store();
+  sessions = [];
+  follow = async () => undefined;
+  holdings = new NodeHoldings({
+    store,
+    node: "node",
+    sessions: {
+      get all() {
+        return sessions;
+      },
+      follow: (session) => follow(session),
+    },
+    onWithdrawn: () => undefined,
+    metrics: createGatewayMetrics(new Metrics(), {
+      sessions: () => 0,
+      channels: () => 0,
+      pendingCalls: () => 0,
+      outboxBytes: () => 0,
+      tailBytes: () => 0,
+    }),
+    logger: quietLogger,
+  });
+  await holdings.start();
+});
+afterEach(async () => {
+  for (const session of sessions) session.dispose();
+  store.onSweep = async () => 0;
+  const stopped = holdings.stop();
+  await vi.advanceTimersByTimeAsync(60_000);
+  await stopped;
+  vi.useRealTimers();
+});
+
+/** A session in one channel. */
+function addSession(sessionId: string): Session {
+  const user = `user of ${sessionId}`;
+  const session = new Session({
+    sessionId,
+    credentials: { user, tenant: undefined, channels: [], expiresAt: Date.now() + 3_600_000, claims: {}, tokenId: "" },
+    grantedChannels: [],
+    info: undefined,
+    outbox: new Outbox({ sink: { write: () => undefined }, maxBytes: 1_024, onOverflow: () => undefined }),
+    transport: { close: () => undefined, terminate: () => undefined },
+  });
+  session.hold({ sessionId, claim: 1 }, { resumed: false });
+  session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", tellUpTo: 0 });
+  sessions.push(session);
+  return session;
+}
+
+function inForce(): string[] {
+  const now = performance.now();
+  return [...store.held].filter(([, holder]) => (store.leases.get(holder) ?? 0) > now).map(([what]) => what);
+}
+
+test("PRES-6: what could not be told while everything is told again is told with the next beat, and the old name kept until then", async () => {
+  for (let i = 0; i < 120; i++) addSession(`s${i}`);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(100);
+  expect(inForce()).toHaveLength(240);
+  let failing = 1;
+  store.onEnter = async () => {
+    if (failing-- > 0) throw away;
+  };
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(inForce()).toHaveLength(240);
+});
+
+test("PRES-4: a node keeps its lease however long it takes to tell everything again", async () => {
+  for (let i = 0; i < 500; i++) addSession(`s${i}`);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(100);
+  store.onClaim = () => new Promise((resolve) => setTimeout(resolve, 2_000));
+  holdings.onRestored();
+  // Ten batches of two seconds: those who have to wait are there by the old name.
+  for (let second = 0; second < 22; second++) {
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(inForce()).toHaveLength(1_000);
+  }
+  expect(store.leases.size).toBe(1);
+});
+
+test("PRES-4: a node keeps its lease however long it takes to remove what another left", async () => {
+  addSession("s");
+  holdings.onRestored();
+  let sweeps = 0;
+  store.onSweep = async () => {
+    sweeps++;
+    await new Promise((resolve) => setTimeout(resolve, 30_000));
+    return 1;
+  };
+  await vi.advanceTimersByTimeAsync(leaseMs + 4_000);
+  expect(sweeps).toBe(1);
+  const [holder] = store.leases.keys();
+  await vi.advanceTimersByTimeAsync(25_000);
+  expect(sweeps).toBe(1);
+  expect([...store.leases]).toEqual([[holder, expect.closeTo(performance.now() + leaseMs, -4)]]);
+  expect(store.abandoned).toHaveLength(1);
+});
+
+test("PRES-4: a node that was paused waits again before it removes anything: others may have been paused, too", async () => {
+  let sweeps = 0;
+  store.onSweep = async () => ++sweeps;
+  await vi.advanceTimersByTimeAsync(leaseMs);
+  const running = performance.now.bind(performance);
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => running() + 60_000);
+  await vi.advanceTimersByTimeAsync(leaseMs);
+  expect(sweeps).toBe(0);
+  await vi.advanceTimersByTimeAsync(4_000);
+  expect(sweeps).toBeGreaterThan(0);
+  clock.mockRestore();
+});
+
+test("PRES-6: a session that begins while the node changes its name is told again, not the whole node", async () => {
+  for (let i = 0; i < 3; i++) addSession(`s${i}`);
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  store.onClaim = ({ mode }) => (mode === "begin" ? late : Promise.resolve());
+  const begun = holdings.claim({ mode: "begin", sessionId: "new", user: "new", claim: 0 });
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(100);
+  resolve();
+  expect((await begun).kind).toBe("held");
+  expect(inForce()).toContain("new");
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(store.abandoned).toHaveLength(1);
+});
+
+test("RES-7: a session that came while the broker was away is announced once its user's messages reach it", async () => {
+  const session = addSession("s");
+  let followed = false;
+  follow = async () => {
+    if (!followed) throw away;
+  };
+  holdings.mention();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(store.held.size).toBe(0);
+  followed = true;
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(inForce()).toEqual([session.id, `${session.id} room:1`]);
+});
