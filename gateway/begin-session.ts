@@ -5,7 +5,6 @@ import type { ClaimOutcome } from "../shared/sessions/store.ts";
 import { refuse } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
 import type { Session } from "./session.ts";
-import { endReplaced } from "./user-commands.ts";
 
 export type Begun =
   | { kind: "begun" }
@@ -23,6 +22,7 @@ export async function beginSession(
   claim: number | undefined,
   context: GatewayContext,
 ): Promise<Begun> {
+  const { id } = session;
   try {
     // Followed first: a newer claim is heard of.
     await context.sessions.add(session);
@@ -33,21 +33,20 @@ export async function beginSession(
     if (claim === undefined) {
       return { kind: "refused", refusal: refuse("broker_unavailable", error.message, error.options.retryAfterMs) };
     }
-    const held = { sessionId: session.id, claim: Math.max(context.sessionStore.now(), claim + 1) };
-    session.hold(held, { resumed: true });
-    endReplaced(context.sessions.ofUser(session.user), held);
+    const rivals = context.sessions.ofUser(session.user).filter(({ id }) => id === session.id);
+    const newest = Math.max(claim, ...rivals.map(({ held }) => held.claim));
+    const held = { sessionId: session.id, claim: Math.max(context.sessionStore.now(), newest + 1) };
+    session.hold(held, { resumed: session.id === id });
+    for (const rival of rivals) rival.hearOf(held.claim);
     context.holdings.mention();
     context.metrics.resumes.inc({ outcome: "unchecked" });
     return { kind: "begun" };
   }
 }
 
-async function begin(session: Session, { holdings }: GatewayContext): Promise<ClaimOutcome["kind"]> {
-  const outcome = await holdings.claim({ mode: "begin", sessionId: session.id, user: session.user, claim: 0 });
-  if (outcome.kind === "held") {
-    session.hold({ sessionId: session.id, claim: outcome.claim }, { resumed: false });
-    session.withdraw(outcome.withdrawn);
-  }
+async function begin(session: Session, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
+  const outcome = await context.holdings.claim({ mode: "begin", sessionId: session.id, user: session.user, claim: 0 });
+  if (outcome.kind === "held") hold(session, outcome, context, { resumed: false });
   return outcome.kind;
 }
 
@@ -55,13 +54,23 @@ async function resume(session: Session, claim: number, context: GatewayContext):
   const { id: sessionId, user } = session;
   const outcome = await context.holdings.claim({ mode: "resume", sessionId, user, claim });
   context.metrics.resumes.inc({ outcome: outcome.kind });
-  if (outcome.kind === "held") {
-    session.hold({ sessionId, claim: outcome.claim }, { resumed: true });
-    session.withdraw(outcome.withdrawn);
-  } else if (outcome.kind === "over") {
+  if (outcome.kind === "held") hold(session, outcome, context, { resumed: true });
+  else if (outcome.kind === "over") {
     // Ended too long ago: the same user, a new session.
     session.hold({ sessionId: randomUUID(), claim: 0 }, { resumed: false });
     return begin(session, context);
   }
   return outcome.kind;
+}
+
+function hold(
+  session: Session,
+  { claim, withdrawn }: ClaimOutcome & { kind: "held" },
+  { holdings }: GatewayContext,
+  options: { resumed: boolean },
+): void {
+  session.hold({ sessionId: session.id, claim }, options);
+  session.withdraw(withdrawn);
+  // Its connection was gone before the store had answered: what it left is given back.
+  if (session.disposed) holdings.end({ ...session.held, user: session.user });
 }

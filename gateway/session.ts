@@ -38,6 +38,8 @@ export class Session {
   /** What the connect hook added to the token's channels. */
   readonly #grantedChannels: readonly string[];
   #held: Pick<HeldSession, "sessionId" | "claim">;
+  /** Of all that were heard of; our own may be known after a newer one. */
+  #newestClaim = 0;
   #withdrawn: Withdrawals = new Map();
   #credentials: Credentials;
   #expiry: NodeJS.Timeout | undefined;
@@ -77,8 +79,16 @@ export class Session {
 
   /** @param options.resumed the session that was is the one that is. */
   hold(held: Pick<HeldSession, "sessionId" | "claim">, { resumed }: { resumed: boolean }): void {
+    if (held.sessionId !== this.id) this.#newestClaim = 0;
     this.#held = held;
     this.#resumed = resumed;
+    this.#yield();
+  }
+
+  /** Somebody holds the session by this claim. The newest wins. */
+  hearOf(claim: number): void {
+    this.#newestClaim = Math.max(this.#newestClaim, claim);
+    this.#yield();
   }
 
   get resumed(): boolean {
@@ -190,6 +200,11 @@ export class Session {
     clearTimeout(this.#expiry);
     this.outbox.close();
     for (const subscription of this.subscriptions.values()) subscription.end();
+  }
+
+  #yield(): void {
+    if (this.#held.claim === 0 || this.#held.claim >= this.#newestClaim) return;
+    this.end("replaced", "this session goes on elsewhere", { reconnect: false });
   }
 
   #awaitExpiry(): void {

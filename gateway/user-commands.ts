@@ -25,7 +25,8 @@ export function onUserMessage(user: string, message: UserMessage, context: Gatew
       return;
     }
     case "replaced":
-      return endReplaced(sessions, message);
+      for (const session of sessions) if (session.id === message.sessionId) session.hearOf(message.claim);
+      return;
     case "subscribe":
       for (const session of sessions) void subscribeFor(session, message.channel, context);
       return;
@@ -34,15 +35,6 @@ export function onUserMessage(user: string, message: UserMessage, context: Gatew
         session.withdraw(new Map([[message.channel, context.sessionStore.now()]]));
         revokeSubscription(session, message.channel, "unsubscribed by the application", context);
       }
-  }
-}
-
-/** The newest claim of a session wins. */
-export function endReplaced(sessions: readonly Session[], newest: { sessionId: string; claim: number }): void {
-  for (const session of sessions) {
-    const { sessionId, claim } = session.held;
-    if (sessionId !== newest.sessionId || claim >= newest.claim || claim === 0) continue;
-    session.end("replaced", "this session goes on elsewhere", { reconnect: false });
   }
 }
 

@@ -1,11 +1,12 @@
 /** Sessions and presence while nodes pause, and while Redis is away. */
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { io } from "socket.io-client";
 import { leaseMs } from "../../shared/sessions/store.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+import { closeClients, connectClient, type StockClient, userToken } from "../support/stock-client.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 const rules = { namespaces: { room: { presence: true, joinLeave: true, access: "user" } } };
@@ -71,6 +72,38 @@ test("RES-7: without Redis whoever resumes is let in; once it is back, who was r
   expect([again.socket.connected, moved.socket.connected]).toEqual([true, true]);
   await whole.api("POST", "/v1/users/stays/send", { event: "hello", data: 1 });
   await again.next((received) => received.event === "hello");
+});
+
+test("RES-1: of two who resume one session at once, without Redis and on one node, one has it", async () => {
+  const before = await connectClient(one, { sub: "twice" });
+  link.set("closed");
+  link.cut();
+  await eventually(() => cut.log().includes("redis connection"));
+  const both = await Promise.all([resume(one, before), resume(one, before)]);
+  await eventually(() => both.filter(({ socket }) => socket.connected).length === 1);
+  link.heal();
+  await eventually(async () => {
+    const { sessions } = (await whole.api("GET", "/v1/users/twice/sessions")).body as { sessions: unknown[] };
+    return sessions.length === 1;
+  });
+  expect(both.filter(({ socket }) => socket.connected)).toHaveLength(1);
+});
+
+test("END-1: a connection that ends while the store is asked about its session leaves none behind", async () => {
+  await connectClient(one, { sub: "brief" });
+  link.set("stalled");
+  const gone = io(one, { transports: ["websocket"], auth: { token: await userToken({ sub: "brief" }) } });
+  await eventually(() => cut.gateways[0]?.sessionCount === 2);
+  gone.disconnect();
+  await eventually(() => cut.gateways[0]?.sessionCount === 1);
+  link.heal();
+  // Whatever was told before it has been told then.
+  const after = await connectClient(one, { sub: "brief" });
+  const listed = async (): Promise<number> =>
+    ((await whole.api("GET", "/v1/users/brief/sessions")).body["sessions"] as unknown[]).length;
+  await eventually(async () => (await listed()) === 2);
+  after.socket.disconnect();
+  await eventually(async () => (await listed()) === 1);
 });
 
 test("GRANT-2: a grant that is withdrawn while a node is cut off ends when it is back", async () => {

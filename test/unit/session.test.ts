@@ -1,0 +1,46 @@
+import { expect, test } from "vitest";
+import type { Credentials } from "../../gateway/authentication.ts";
+import { Outbox } from "../../gateway/outbox.ts";
+import { Session } from "../../gateway/session.ts";
+
+const credentials: Credentials = {
+  user: "ada",
+  tenant: undefined,
+  channels: [],
+  expiresAt: Date.now() + 3_600_000,
+  claims: {},
+  tokenId: "",
+};
+
+function createSession(sessionId: string): Session {
+  return new Session({
+    sessionId,
+    credentials,
+    grantedChannels: [],
+    info: undefined,
+    outbox: new Outbox({ sink: { write: () => undefined }, maxBytes: 1_024, onOverflow: () => undefined }),
+    transport: { close: () => undefined, terminate: () => undefined },
+  });
+}
+
+test("RES-1: a newer claim that is heard of before its own is known ends a session as well", () => {
+  const session = createSession("s");
+  // Its own, and that of whoever came next: both arrive before the store's answer to its own.
+  session.hearOf(10);
+  session.hearOf(11);
+  session.hold({ sessionId: "s", claim: 10 }, { resumed: true });
+  expect(session.endedBy).toBe("replaced");
+  session.dispose();
+});
+
+test("RES-1: neither its own claim nor one of the session that it does not go on with ends a session", () => {
+  const session = createSession("s");
+  session.hearOf(10);
+  session.hold({ sessionId: "s", claim: 10 }, { resumed: true });
+  const anew = createSession("s");
+  anew.hearOf(10);
+  anew.hold({ sessionId: "t", claim: 0 }, { resumed: false });
+  anew.hold({ sessionId: "t", claim: 5 }, { resumed: false });
+  expect([session.endedBy, anew.endedBy]).toEqual([undefined, undefined]);
+  for (const each of [session, anew]) each.dispose();
+});
