@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { TidegateError } from "../shared/errors.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
-import type { ClaimOutcome } from "../shared/sessions/store.ts";
+import type { Claim, ClaimOutcome } from "../shared/sessions/store.ts";
 import { refuse } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
 import type { Session } from "./session.ts";
@@ -15,29 +15,26 @@ export type Begun =
 /**
  * Makes a session known: messages to its user reach it, and it is the one with its id. Whoever resumes is let in without
  * the store, too, and told to it later.
- * @param claim of the session that is resumed; undefined: a new one begins.
+ * @param last how the session that is resumed was held; undefined: a new one begins.
  */
-export async function beginSession(
-  session: Session,
-  claim: number | undefined,
-  context: GatewayContext,
-): Promise<Begun> {
+export async function beginSession(session: Session, last: Claim | undefined, context: GatewayContext): Promise<Begun> {
   const { id } = session;
   try {
     // Followed first: a newer claim is heard of.
     await context.sessions.add(session);
-    const outcome = claim === undefined ? await begin(session, context) : await resume(session, claim, context);
+    const outcome = last === undefined ? await begin(session, context) : await resume(session, last, context);
     return outcome === "revoked" ? { kind: "revoked" } : { kind: "begun" };
   } catch (error) {
     if (!(error instanceof TidegateError)) throw error;
-    if (claim === undefined) {
+    if (last === undefined) {
       return { kind: "refused", refusal: refuse("broker_unavailable", error.message, error.options.retryAfterMs) };
     }
     const rivals = context.sessions.ofUser(session.user).filter(({ id }) => id === session.id);
-    const newest = Math.max(claim, ...rivals.map(({ held }) => held.claim));
-    const held = { sessionId: session.id, claim: Math.max(context.sessionStore.now(), newest + 1) };
-    session.hold(held, { resumed: session.id === id });
-    for (const rival of rivals) rival.hearOf(held.claim);
+    const newest = Math.max(last.claim, ...rivals.map(({ held }) => held.claim));
+    const claim = Math.max(context.sessionStore.now(), newest + 1);
+    // Not checked now: whatever was revoked since it last was still counts.
+    session.hold({ sessionId: session.id, claim, checkedAt: last.checkedAt }, { resumed: session.id === id });
+    for (const rival of rivals) rival.hearOf(claim);
     context.holdings.mention();
     context.metrics.resumes.inc({ outcome: "unchecked" });
     return { kind: "begun" };
@@ -45,19 +42,20 @@ export async function beginSession(
 }
 
 async function begin(session: Session, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
-  const outcome = await context.holdings.claim({ mode: "begin", sessionId: session.id, user: session.user, claim: 0 });
+  const { id: sessionId, user } = session;
+  const outcome = await context.holdings.claim({ mode: "begin", sessionId, user, claim: 0, checkedAt: 0 });
   if (outcome.kind === "held") hold(session, outcome, context, { resumed: false });
   return outcome.kind;
 }
 
-async function resume(session: Session, claim: number, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
+async function resume(session: Session, last: Claim, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
   const { id: sessionId, user } = session;
-  const outcome = await context.holdings.claim({ mode: "resume", sessionId, user, claim });
+  const outcome = await context.holdings.claim({ mode: "resume", sessionId, user, ...last });
   context.metrics.resumes.inc({ outcome: outcome.kind });
   if (outcome.kind === "held") hold(session, outcome, context, { resumed: true });
   else if (outcome.kind === "over") {
     // Ended too long ago: the same user, a new session.
-    session.hold({ sessionId: randomUUID(), claim: 0 }, { resumed: false });
+    session.hold({ sessionId: randomUUID(), claim: 0, checkedAt: 0 }, { resumed: false });
     return begin(session, context);
   }
   return outcome.kind;
@@ -65,11 +63,11 @@ async function resume(session: Session, claim: number, context: GatewayContext):
 
 function hold(
   session: Session,
-  { claim, withdrawn }: ClaimOutcome & { kind: "held" },
+  { claim, checkedAt, withdrawn }: ClaimOutcome & { kind: "held" },
   { holdings }: GatewayContext,
   options: { resumed: boolean },
 ): void {
-  session.hold({ sessionId: session.id, claim }, options);
+  session.hold({ sessionId: session.id, claim, checkedAt }, options);
   session.withdraw(withdrawn);
   // Its connection was gone before the store had answered: what it left is given back.
   if (session.disposed) holdings.end({ ...session.held, user: session.user });

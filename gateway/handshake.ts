@@ -5,6 +5,7 @@ import { handshakeValidator } from "../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../shared/protocol/codes.ts";
 import { protocolVersion } from "../shared/protocol/limits.ts";
 import { hookGrantValidator, isPresentableInfo } from "../shared/protocol/relay.ts";
+import type { Claim } from "../shared/sessions/store.ts";
 import { authenticate, type Credentials, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
 import type { Resumable } from "./resume-token.ts";
@@ -30,8 +31,8 @@ export interface Accepted {
   grantedChannels: readonly string[];
   /** What others see of the user. */
   info: unknown;
-  /** Of the session it goes on with; undefined: it begins. */
-  claim: number | undefined;
+  /** How it last had the session that it goes on with; undefined: it begins. */
+  resumed: Claim | undefined;
 }
 
 type Refused = { kind: "refused"; refusal: ConnectRefusal };
@@ -68,8 +69,9 @@ export async function checkHandshake(
   return resumable && authentication.refusal.retryable ? goOn(resumable, resumable.credentials) : authentication;
 }
 
-function goOn({ sessionId, claim, grantedChannels, info }: Resumable, credentials: Credentials): Accepted {
-  return { kind: "accepted", sessionId, credentials, grantedChannels, info, claim };
+function goOn(resumable: Resumable, credentials: Credentials): Accepted {
+  const { sessionId, claim, checkedAt, grantedChannels, info } = resumable;
+  return { kind: "accepted", sessionId, credentials, grantedChannels, info, resumed: { claim, checkedAt } };
 }
 
 async function askConnectHook(
@@ -84,7 +86,7 @@ async function askConnectHook(
     credentials,
     grantedChannels: [],
     info: presentable(credentials.claims["info"]),
-    claim: undefined,
+    resumed: undefined,
   };
   const service = context.currentRules.rules.hook("connect");
   if (!service) return accepted;

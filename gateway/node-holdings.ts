@@ -103,7 +103,7 @@ export class NodeHoldings implements Service {
       const outcome = await this.#store.claim({ ...request, holder, node: this.#node });
       if (outcome.kind === "held" && holder !== this.#holder) {
         // Told under a name that is being given up: once more, under the next. What was newer by then is heard of.
-        await this.claim({ ...request, mode: "announce", claim: outcome.claim });
+        await this.claim({ ...request, mode: "announce", claim: outcome.claim, checkedAt: outcome.checkedAt });
       }
       return outcome;
     } catch (error) {
@@ -251,6 +251,7 @@ export class NodeHoldings implements Service {
     if (session.disposed) return;
     switch (outcome.kind) {
       case "held":
+        session.confirm(outcome.checkedAt);
         session.withdraw(outcome.withdrawn);
         this.#onWithdrawn(session);
         await Promise.all([...session.memberships.values()].map((membership) => this.#enter(membership)));

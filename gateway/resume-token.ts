@@ -6,7 +6,7 @@ import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { maxResumeTokenLength } from "../shared/protocol/limits.ts";
 import { Sealer } from "../shared/sealing.ts";
-import { maxResumeMs } from "../shared/sessions/store.ts";
+import { type Claim, maxResumeMs } from "../shared/sessions/store.ts";
 import { type Credentials, readClaims } from "./authentication.ts";
 
 /** After the JWT has expired: time to come back, and to get a new one. */
@@ -18,6 +18,7 @@ const Content = Compile(
   Type.Object({
     sessionId: Type.String(),
     claim: Type.Integer(),
+    checkedAt: Type.Integer(),
     claims: Type.Record(Type.String(), Type.Unknown()),
     tokenId: Type.String(),
     granted: Type.Array(Type.String()),
@@ -27,9 +28,8 @@ const Content = Compile(
 );
 
 /** What a session needs to go on elsewhere. */
-export interface Resumable {
+export interface Resumable extends Claim {
   sessionId: string;
-  claim: number;
   credentials: Credentials;
   grantedChannels: readonly string[];
   info: unknown;
@@ -49,10 +49,10 @@ export class ResumeTokens {
   }
 
   /** @returns null where it would be longer than a handshake may hold: such a session cannot resume. */
-  seal({ sessionId, claim, credentials, grantedChannels, info }: Resumable): string | null {
+  seal({ credentials, grantedChannels, info, ...held }: Resumable): string | null {
     const { claims, tokenId } = credentials;
     const until = resumableUntil(credentials, Date.now());
-    const token = this.#sealer.seal({ sessionId, claim, claims, tokenId, granted: grantedChannels, info, until });
+    const token = this.#sealer.seal({ ...held, claims, tokenId, granted: grantedChannels, info, until });
     return token.length <= maxResumeTokenLength ? token : null;
   }
 
@@ -60,10 +60,11 @@ export class ResumeTokens {
   open(token: string): Resumable | undefined {
     const content = this.#sealer.open(token);
     if (!Content.Check(content) || content.until <= Date.now()) return undefined;
-    const { sessionId, claim, claims, tokenId, granted, info } = content;
+    const { sessionId, claim, checkedAt, claims, tokenId, granted, info } = content;
     const read = readClaims(claims, tokenId);
     if (read.kind === "refused") return undefined;
     const expiresAt = Math.max(read.credentials.expiresAt, Date.now() + minStayMs);
-    return { sessionId, claim, credentials: { ...read.credentials, expiresAt }, grantedChannels: granted, info };
+    const credentials = { ...read.credentials, expiresAt };
+    return { sessionId, claim, checkedAt, credentials, grantedChannels: granted, info };
   }
 }

@@ -2,7 +2,7 @@ import { clockToleranceSeconds } from "../shared/jwt.ts";
 import type { Identity } from "../shared/http/identity-token.ts";
 import type { DisconnectCode } from "../shared/protocol/codes.ts";
 import type { Disconnect } from "../shared/protocol/wire.ts";
-import { everyChannel, type HeldSession, type Membership, type Withdrawals } from "../shared/sessions/store.ts";
+import { type Claim, everyChannel, type Membership, type Withdrawals } from "../shared/sessions/store.ts";
 import type { Credentials } from "./authentication.ts";
 import { eventFrame, type Frame } from "./frames.ts";
 import type { Outbox } from "./outbox.ts";
@@ -17,6 +17,8 @@ export interface Transport {
   /** Ends it now, whatever waits to be sent. */
   terminate(): void;
 }
+
+type Held = Claim & { sessionId: string };
 
 /** What was not sent by then is given up when a session is closed. */
 const closeFlushMs = 2_000;
@@ -37,7 +39,7 @@ export class Session {
   readonly #transport: Transport;
   /** What the connect hook added to the token's channels. */
   readonly #grantedChannels: readonly string[];
-  #held: Pick<HeldSession, "sessionId" | "claim">;
+  #held: Held;
   /** Of all that were heard of; our own may be known after a newer one. */
   #newestClaim = 0;
   #withdrawn: Withdrawals = new Map();
@@ -58,7 +60,7 @@ export class Session {
     outbox: Outbox;
     transport: Transport;
   }) {
-    this.#held = { sessionId: options.sessionId, claim: 0 };
+    this.#held = { sessionId: options.sessionId, claim: 0, checkedAt: 0 };
     this.info = options.info;
     this.outbox = options.outbox;
     this.replayTurns = new ReplayTurns(options.outbox);
@@ -73,16 +75,21 @@ export class Session {
   }
 
   /** Claim 0: nobody has been told of it yet. */
-  get held(): Pick<HeldSession, "sessionId" | "claim"> {
+  get held(): Held {
     return this.#held;
   }
 
   /** @param options.resumed the session that was is the one that is. */
-  hold(held: Pick<HeldSession, "sessionId" | "claim">, { resumed }: { resumed: boolean }): void {
+  hold(held: Held, { resumed }: { resumed: boolean }): void {
     if (held.sessionId !== this.id) this.#newestClaim = 0;
     this.#held = held;
     this.#resumed = resumed;
     this.#yield();
+  }
+
+  /** The store has been asked again, and knows nothing against it. */
+  confirm(checkedAt: number): void {
+    this.#held = { ...this.#held, checkedAt };
   }
 
   /** Somebody holds the session by this claim. The newest wins. */

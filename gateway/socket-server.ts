@@ -153,7 +153,7 @@ export class SocketServer implements Service {
     if (performance.now() > deadline) return tooLate();
     const session = this.#createSession(socket, checked);
     socket.data = session;
-    const begun = await beginSession(session, checked.claim, this.#context);
+    const begun = await beginSession(session, checked.resumed, this.#context);
     switch (begun.kind) {
       case "revoked":
         this.#leave(socket);

@@ -2,22 +2,26 @@
 -- KEYS  1 sessions of the user (hash: session → 'claim holder connectedAt node')   2 the session, ended ('claim connectedAt')
 --       3 revocations of the user (hash: name → Unix ms)   4 what the holder has in this slot (set)
 -- ARGV  1 'begin', 'resume' or 'announce'   2 session   3 claim   4 holder   5 node   6 topic of the user   7 member of KEYS[4]
--- Returns {outcome, claim, now, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; then the revocations.
+--       8 Unix ms: what was revoked since then ends it
+-- Returns {outcome, claim, now, checked, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; Unix ms to
+-- compare later revocations with; then the revocations.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claim = tonumber(ARGV[3])
 
-local reply = { 'held', '', string.format('%.0f', now) }
+local reply = { 'held', '', string.format('%.0f', now), '' }
+local checked = now
 local revoked = redis.call('HGETALL', KEYS[3])
 for i = 1, #revoked, 2 do
   local name = revoked[i]
   local concerned = name == 'user' or name == 'session ' .. ARGV[2]
-  if concerned and ARGV[1] == 'begin' then
-    claim = math.max(claim, revoked[i + 1] + 1)
-  elseif concerned and tonumber(revoked[i + 1]) >= claim then
+  if concerned and ARGV[1] ~= 'begin' and tonumber(revoked[i + 1]) >= tonumber(ARGV[8]) then
     reply[1] = 'revoked'
     return reply
+  end
+  if concerned then
+    checked = math.max(checked, revoked[i + 1] + 1)
   end
   reply[#reply + 1] = name
   reply[#reply + 1] = revoked[i + 1]
@@ -47,6 +51,7 @@ end
 
 local claimText = string.format('%.0f', claim)
 reply[2] = claimText
+reply[4] = string.format('%.0f', checked)
 connectedAt = connectedAt or reply[3]
 redis.call('HSET', KEYS[1], ARGV[2], claimText .. ' ' .. ARGV[4] .. ' ' .. connectedAt .. ' ' .. ARGV[5])
 redis.call('SADD', KEYS[4], ARGV[7])

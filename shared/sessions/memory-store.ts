@@ -4,7 +4,6 @@ import { type Member, membersByUser } from "./members.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
-  claimsAheadMs,
   graceMs,
   everyChannel,
   type HeldSession,
@@ -62,17 +61,17 @@ export class MemorySessionStore implements SessionStore {
     return Date.now();
   }
 
-  async claim({ mode, sessionId, user, claim, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
+  async claim({ mode, sessionId, user, claim, checkedAt, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
     const now = Date.now();
     const revoked = this.#revoked.get(user);
     const revokedAt = Math.max(revoked?.user ?? 0, revoked?.sessions.get(sessionId) ?? 0);
-    if (mode !== "begin" && revokedAt >= claim) return { kind: "revoked" };
+    if (mode !== "begin" && revokedAt >= checkedAt) return { kind: "revoked" };
     const stored = this.#sessions.get(sessionId);
     const known =
       stored?.user === user && (stored.endedAt === undefined || stored.endedAt + graceMs > now) ? stored : undefined;
     if (mode === "resume" && !known) return { kind: "over" };
     if (mode === "announce" && known && known.claim > claim) return { kind: "replaced" };
-    const held = mode === "announce" ? claim : Math.max(now, claim, (known?.claim ?? 0) + 1, revokedAt + 1);
+    const held = mode === "announce" ? claim : Math.max(now, claim, (known?.claim ?? 0) + 1);
     const connectedAt = known?.connectedAt ?? now;
     this.#sessions.set(sessionId, { sessionId, user, node, connectedAt, claim: held, holder, endedAt: undefined });
     if (known && known.endedAt === undefined && known.claim < held) {
@@ -80,7 +79,7 @@ export class MemorySessionStore implements SessionStore {
     }
     const withdrawn = new Map(revoked?.grants);
     if (revoked?.user) withdrawn.set(everyChannel, Math.max(revoked.user, withdrawn.get(everyChannel) ?? 0));
-    return { kind: "held", claim: held, withdrawn };
+    return { kind: "held", claim: held, checkedAt: Math.max(now, revokedAt + 1), withdrawn };
   }
 
   async end({ sessionId, claim }: HeldSession): Promise<void> {
@@ -129,12 +128,16 @@ export class MemorySessionStore implements SessionStore {
     const revoked = this.#revoked.get(user) ?? { user: 0, sessions: new Map(), grants: new Map(), until: 0 };
     this.#revoked.set(user, revoked);
     revoked.until = now + maxResumeMs;
-    // Later than whatever began after the last revocation.
-    const dated = (last = 0): number => Math.max(now, last + 1) + claimsAheadMs;
+    // Later than any before: whatever was checked after those is not after this one.
+    const at = Math.max(
+      now,
+      revoked.user + 1,
+      ...[...revoked.sessions.values(), ...revoked.grants.values()].map((last) => last + 1),
+    );
     const isFull = revoked.sessions.size + revoked.grants.size >= maxRevocations;
-    if (revocation.kind === "grant") revoked.grants.set(isFull ? everyChannel : revocation.channel, now);
-    else if (revocation.kind === "user" || isFull) revoked.user = dated(revoked.user);
-    else revoked.sessions.set(revocation.sessionId, dated(revoked.sessions.get(revocation.sessionId)));
+    if (revocation.kind === "grant") revoked.grants.set(isFull ? everyChannel : revocation.channel, at);
+    else if (revocation.kind === "user" || isFull) revoked.user = at;
+    else revoked.sessions.set(revocation.sessionId, at);
   }
 
   async renewLease(): Promise<boolean> {

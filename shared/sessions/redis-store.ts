@@ -19,7 +19,6 @@ import {
 import {
   type ClaimOutcome,
   type ClaimRequest,
-  claimsAheadMs,
   everyChannel,
   graceMs,
   type HeldSession,
@@ -41,7 +40,13 @@ const sweepBatch = 500;
 /** For so long the list of holders with a lease is used again. */
 const holdersMaxAgeMs = 1_000;
 
-type ClaimReply = [outcome: ClaimOutcome["kind"], claim: string, now: string, ...revocations: string[]];
+type ClaimReply = [
+  outcome: ClaimOutcome["kind"],
+  claim: string,
+  now: string,
+  checkedAt: string,
+  ...revocations: string[],
+];
 type PresenceReply = [users: number, ...entries: string[]];
 type LeaseReply = [known: 0 | 1, now: string];
 
@@ -65,9 +70,9 @@ export class RedisSessionStore implements SessionStore {
     return Date.now() + this.#clockOffsetMs;
   }
 
-  async claim({ mode, sessionId, user, claim, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
+  async claim({ mode, sessionId, user, claim, checkedAt, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
     const { sessions, revoked } = userKeys(user);
-    const [kind, held, now, ...revocations] = await this.#cell(user).run<ClaimReply>(
+    const [kind, held, now, checked, ...revocations] = await this.#cell(user).run<ClaimReply>(
       "tidegateClaimSession",
       sessions,
       endedKey(user, sessionId),
@@ -80,9 +85,11 @@ export class RedisSessionStore implements SessionStore {
       node,
       topicName({ kind: "user", name: user }),
       formatHolding({ kind: "session", sessionId, user }),
+      checkedAt,
     );
     this.#hear(now);
-    return kind === "held" ? { kind, claim: Number(held), withdrawn: withdrawals(revocations) } : { kind };
+    if (kind !== "held") return { kind };
+    return { kind, claim: Number(held), checkedAt: Number(checked), withdrawn: withdrawals(revocations) };
   }
 
   async end({ sessionId, user, claim }: HeldSession, holder: string): Promise<void> {
@@ -141,7 +148,6 @@ export class RedisSessionStore implements SessionStore {
       "tidegateRevoke",
       userKeys(user).revoked,
       revocationName(revocation),
-      isGrant ? 0 : claimsAheadMs,
       // Past the bound more is taken away than was asked for, never less.
       isGrant ? `grant ${everyChannel}` : "user",
       maxRevocations,

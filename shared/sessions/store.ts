@@ -23,7 +23,14 @@ export interface HeldSession {
   claim: number;
 }
 
-export interface ClaimRequest extends HeldSession {
+/** How somebody holds a session. */
+export interface Claim {
+  claim: number;
+  /** Unix ms by the store's clock: what was revoked since then ends it. Only the store moves it on. */
+  checkedAt: number;
+}
+
+export interface ClaimRequest extends HeldSession, Claim {
   /**
    * `begin`: a new session. `resume`: from wherever it was; ended longer than the grace time ago, it is `over`.
    * `announce`: this node has it, and tells again.
@@ -37,12 +44,12 @@ export interface ClaimRequest extends HeldSession {
 export type Withdrawals = ReadonlyMap<string, number>;
 
 export type ClaimOutcome =
-  | { kind: "held"; claim: number; withdrawn: Withdrawals }
+  | ({ kind: "held"; withdrawn: Withdrawals } & Claim)
   /** There is no such session any more. */
   | { kind: "over" }
   /** Another node has a newer claim. */
   | { kind: "replaced" }
-  /** Ended for good after this claim was made. */
+  /** Ended for good after it was checked last. */
   | { kind: "revoked" };
 
 /** A session in a channel. */
@@ -67,7 +74,7 @@ export interface SessionRecord {
 export type Revocation = { kind: "user" } | { kind: "session"; sessionId: string } | { kind: "grant"; channel: string };
 
 export interface SessionStore extends Service {
-  /** Unix ms, by the store's clock as last heard. Claims and grants are dated by it. */
+  /** Unix ms, by the store's clock as last heard: never ahead of it. Grants are dated by it. */
   now(): number;
   /** A claim that another holder had is told over the user's topic: `replaced`. */
   claim(request: ClaimRequest): Promise<ClaimOutcome>;
@@ -99,7 +106,5 @@ export const leaseMs = 10_000;
 export const maxResumeMs = 30 * 86_400_000;
 /** Revocations of one user that are remembered one by one; past it all of a kind are taken away at once. */
 export const maxRevocations = 1_000;
-/** Claims that follow on each other within a millisecond are ahead of the clock: revocations reach a little further. */
-export const claimsAheadMs = 10;
 /** Stands for all channels among {@link Withdrawals}. */
 export const everyChannel = "*";

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { BrokerListener, ChannelBroker, Ephemeral, UserMessage } from "../../shared/channels/broker.ts";
 import type { Service } from "../../shared/lifecycle.ts";
-import type { ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/store.ts";
+import type { Claim, ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/store.ts";
 import { eventually } from "../support/eventually.ts";
 
 /** Two views of one store, as of two nodes, and a broker that carries what the store tells. */
@@ -52,11 +52,12 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       await opened.stop();
     });
 
-    async function begin(holder = "holder-a", sessionId: string = randomUUID()): Promise<HeldSession> {
-      const outcome = await here.claim({ mode: "begin", sessionId, user, claim: 0, holder, node: "one" });
-      return { sessionId, user, claim: claimOf(outcome) };
+    async function begin(holder = "holder-a", sessionId: string = randomUUID()): Promise<HeldSession & Claim> {
+      const outcome = await here.claim({ mode: "begin", sessionId, user, claim: 0, checkedAt: 0, holder, node: "one" });
+      if (outcome.kind !== "held") throw new Error(outcome.kind);
+      return { sessionId, user, claim: outcome.claim, checkedAt: outcome.checkedAt };
     }
-    async function resume(session: HeldSession, holder = "holder-b"): Promise<ClaimOutcome> {
+    async function resume(session: HeldSession & Claim, holder = "holder-b"): Promise<ClaimOutcome> {
       return there.claim({ ...session, mode: "resume", holder, node: "two" });
     }
     function claimOf(outcome: ClaimOutcome): number {
@@ -114,6 +115,33 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       const session = await begin();
       const outcome = await resume(session);
       expect(outcome.kind).toBe("held");
+    });
+
+    test("RES-5: revocations and sessions that follow on each other within a millisecond are kept apart", async () => {
+      for (let i = 0; i < 20; i++) {
+        const session = await begin();
+        expect((await resume(session)).kind).toBe("held");
+        await there.revoke(user, i % 2 ? { kind: "user" } : { kind: "session", sessionId: session.sessionId });
+        expect((await resume(session)).kind).toBe("revoked");
+      }
+    });
+
+    test("RES-7: a claim that was made without the store does not outrun a revocation", async () => {
+      const session = await begin();
+      await there.revoke(user, { kind: "user" });
+      const later = { ...session, claim: session.claim + 60_000 };
+      expect((await resume(later)).kind).toBe("revoked");
+      const announced = await here.claim({ ...later, mode: "announce", holder: "holder-a", node: "one" });
+      expect(announced.kind).toBe("revoked");
+    });
+
+    test("RES-7: a claim that is ahead of the store's clock can be revoked", async () => {
+      const session = await begin();
+      const ahead = { ...session, claim: session.claim + 60_000 };
+      const outcome = await here.claim({ ...ahead, mode: "announce", holder: "holder-a", node: "one" });
+      await there.revoke(user, { kind: "user" });
+      const checkedAt = outcome.kind === "held" ? outcome.checkedAt : Infinity;
+      expect((await resume({ ...ahead, checkedAt })).kind).toBe("revoked");
     });
 
     test("GRANT-2: withdrawn grants come with the claim, dated", async () => {

@@ -59,7 +59,7 @@ test("PRES-4: what a holder whose lease has run out left is removed by one sweep
   const channel = "board:swept";
   const users = Array.from({ length: 300 }, (_, i) => `swept ${i}`);
   for (const [i, user] of users.entries()) {
-    const request = { sessionId: `session-${i}`, user, claim: 0, node: "dead" };
+    const request = { sessionId: `session-${i}`, user, claim: 0, checkedAt: 0, node: "dead" };
     const outcome = await dead.claim({ ...request, mode: "begin", holder: "dead" });
     const claim = outcome.kind === "held" ? outcome.claim : 0;
     await dead.enter({ session: { ...request, claim }, channel, holder: "dead", tellUpTo: 0 });
@@ -77,7 +77,7 @@ test("PRES-4: what a holder whose lease has run out left is removed by one sweep
   expect(await alive.presence(channel, 100)).toEqual({ members: [] });
   expect(await alive.sessionsOf("swept 7")).toEqual([]);
   expect(await dead.renewLease("dead", { fresh: false })).toBe(false);
-  const back = { sessionId: "session-7", user: "swept 7", claim: 1, holder: "alive", node: "alive" };
+  const back = { sessionId: "session-7", user: "swept 7", claim: 1, checkedAt: 1, holder: "alive", node: "alive" };
   expect((await alive.claim({ ...back, mode: "resume" })).kind).toBe("held");
   await opened.stop();
   await ofItsOwn.stop();

@@ -6,7 +6,7 @@ import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { closeClients, connectClient, type StockClient, userToken } from "../support/stock-client.ts";
+import { closeClients, connectClient, refusedConnect, type StockClient, userToken } from "../support/stock-client.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 const rules = { namespaces: { room: { presence: true, joinLeave: true, access: "user" } } };
@@ -72,6 +72,21 @@ test("RES-7: without Redis whoever resumes is let in; once it is back, who was r
   expect([again.socket.connected, moved.socket.connected]).toEqual([true, true]);
   await whole.api("POST", "/v1/users/stays/send", { event: "hello", data: 1 });
   await again.next((received) => received.event === "hello");
+});
+
+test("RES-7: whoever was revoked and comes back to a node without Redis is ended when it is back, and resumes nowhere", async () => {
+  const before = await connectClient(two, { sub: "revoked" });
+  link.set("closed");
+  link.cut();
+  await eventually(() => cut.log().includes("redis connection"));
+  await whole.api("POST", "/v1/users/revoked/disconnect", {});
+  await before.disconnected;
+  const again = await resume(one, before);
+  expect(again.welcome.resumed).toBe(true);
+  expect((await refusedConnect(two, { resume: again.welcome.resumeToken })).code).toBe("unauthenticated");
+  link.heal();
+  const told = await again.next((received) => received.event === "sync:disconnect");
+  expect(told.data).toMatchObject({ code: "revoked", reconnect: false });
 });
 
 test("RES-1: of two who resume one session at once, without Redis and on one node, one has it", async () => {

@@ -6,7 +6,7 @@ import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory-store.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis-store.ts";
-import type { HeldSession, SessionStore } from "../../shared/sessions/store.ts";
+import type { Claim, HeldSession, SessionStore } from "../../shared/sessions/store.ts";
 import { quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
@@ -46,7 +46,7 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
   const channel = `room:${suffix}`;
   const users = [`ada ${suffix}`, `ada ${suffix}`, `grace ${suffix}`, `grace ${suffix}`];
   /** Claims of each session, the newest first; each made by a connection of its own. */
-  const claims: HeldSession[][] = [[], [], [], []];
+  const claims: (HeldSession & Claim)[][] = [[], [], [], []];
   const ids = users.map((_, i) => `session-${i}-${suffix}`);
   const seen: unknown[] = [];
   for (const { kind, session: at, claim } of steps) {
@@ -56,8 +56,7 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
       await store.revoke(user, { kind: "session", sessionId: ids[at] ?? "" });
     } else if (kind === "begin" || held) {
       const sessionId = ids[at] ?? "";
-      const { claim: number } = held ?? { claim: 0 };
-      const said = { sessionId, user, claim: number };
+      const said = { sessionId, user, claim: held?.claim ?? 0, checkedAt: held?.checkedAt ?? 0 };
       const membership = { session: said, channel, holder: "holder", tellUpTo: 0 };
       if (kind === "end") await store.end(said, "holder");
       else if (kind === "enter") await store.enter(membership);
@@ -67,7 +66,9 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
         if (kind === "begin" && claims[at]?.length) continue;
         const outcome = await store.claim({ ...said, mode: kind, holder: "holder", node: "node" });
         seen.push(outcome.kind);
-        if (outcome.kind === "held" && kind !== "announce") claims[at]?.unshift({ ...said, claim: outcome.claim });
+        if (outcome.kind === "held" && kind !== "announce") {
+          claims[at]?.unshift({ ...said, claim: outcome.claim, checkedAt: outcome.checkedAt });
+        }
       }
     }
     const shown = await store.presence(channel, 100);

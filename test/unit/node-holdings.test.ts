@@ -38,7 +38,7 @@ class Store implements SessionStore {
   async claim(request: ClaimRequest): Promise<ClaimOutcome> {
     await this.onClaim(request);
     this.held.set(request.sessionId, request.holder);
-    return { kind: "held", claim: Math.max(1, request.claim), withdrawn: new Map() };
+    return { kind: "held", claim: Math.max(1, request.claim), checkedAt: 1, withdrawn: new Map() };
   }
   async enter(membership: Membership): Promise<void> {
     await this.onEnter(membership);
@@ -111,7 +111,7 @@ function addSession(sessionId: string): Session {
     outbox: new Outbox({ sink: { write: () => undefined }, maxBytes: 1_024, onOverflow: () => undefined }),
     transport: { close: () => undefined, terminate: () => undefined },
   });
-  session.hold({ sessionId, claim: 1 }, { resumed: false });
+  session.hold({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false });
   session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", tellUpTo: 0 });
   sessions.push(session);
   return session;
@@ -185,7 +185,7 @@ test("PRES-6: a session that begins while the node changes its name is told agai
   for (let i = 0; i < 3; i++) addSession(`s${i}`);
   const { promise: late, resolve } = Promise.withResolvers<void>();
   store.onClaim = ({ mode }) => (mode === "begin" ? late : Promise.resolve());
-  const begun = holdings.claim({ mode: "begin", sessionId: "new", user: "new", claim: 0 });
+  const begun = holdings.claim({ mode: "begin", sessionId: "new", user: "new", claim: 0, checkedAt: 0 });
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   resolve();

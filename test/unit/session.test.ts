@@ -28,7 +28,7 @@ test("RES-1: a newer claim that is heard of before its own is known ends a sessi
   // Its own, and that of whoever came next: both arrive before the store's answer to its own.
   session.hearOf(10);
   session.hearOf(11);
-  session.hold({ sessionId: "s", claim: 10 }, { resumed: true });
+  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true });
   expect(session.endedBy).toBe("replaced");
   session.dispose();
 });
@@ -36,11 +36,11 @@ test("RES-1: a newer claim that is heard of before its own is known ends a sessi
 test("RES-1: neither its own claim nor one of the session that it does not go on with ends a session", () => {
   const session = createSession("s");
   session.hearOf(10);
-  session.hold({ sessionId: "s", claim: 10 }, { resumed: true });
+  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true });
   const anew = createSession("s");
   anew.hearOf(10);
-  anew.hold({ sessionId: "t", claim: 0 }, { resumed: false });
-  anew.hold({ sessionId: "t", claim: 5 }, { resumed: false });
+  anew.hold({ sessionId: "t", claim: 0, checkedAt: 1 }, { resumed: false });
+  anew.hold({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: false });
   expect([session.endedBy, anew.endedBy]).toEqual([undefined, undefined]);
   for (const each of [session, anew]) each.dispose();
 });
