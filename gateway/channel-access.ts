@@ -30,7 +30,7 @@ export async function allowChannel(
   if (!service) throw new TidegateError("channel_not_allowed", `the token does not allow ${channel}`);
   const { identity } = session;
   // Dated before the question: a withdrawal in the meantime counts.
-  const at = context.sessionStore.now();
+  const at = session.dateGrant(channel, context.sessionStore.now());
   const result = await context.relay.ask({
     kind: "subscribe",
     channel,

@@ -131,12 +131,24 @@ export class Session {
 
   /** Grants that count no more. */
   withdraw(withdrawn: Withdrawals): void {
-    this.#withdrawn = new Map([...this.#withdrawn, ...withdrawn]);
+    const merged = new Map(this.#withdrawn);
+    // What is heard last may have been said first.
+    for (const [name, at] of withdrawn) merged.set(name, Math.max(at, merged.get(name) ?? 0));
+    this.#withdrawn = merged;
+  }
+
+  /** Later than what was withdrawn before. @param now by the store's clock, which we may be behind. */
+  dateGrant(channel: string, now: number): number {
+    return Math.max(now, this.#withdrawnAt(channel) + 1);
   }
 
   /** @param at when the grant was issued. */
   isWithdrawn(channel: string, at: number): boolean {
-    return [channel, everyChannel].some((name) => (this.#withdrawn.get(name) ?? 0) >= at);
+    return this.#withdrawnAt(channel) >= at;
+  }
+
+  #withdrawnAt(channel: string): number {
+    return Math.max(this.#withdrawn.get(channel) ?? 0, this.#withdrawn.get(everyChannel) ?? 0);
   }
 
   get endedBy(): DisconnectCode | undefined {

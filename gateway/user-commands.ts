@@ -32,7 +32,7 @@ export function onUserMessage(user: string, message: UserMessage, context: Gatew
       return;
     case "unsubscribe":
       for (const session of sessions) {
-        session.withdraw(new Map([[message.channel, context.sessionStore.now()]]));
+        session.withdraw(new Map([[message.channel, message.at]]));
         revokeSubscription(session, message.channel, "unsubscribed by the application", context);
       }
   }
@@ -58,7 +58,11 @@ async function subscribeFor(session: Session, channel: string, context: GatewayC
     return;
   }
   const subscription = new Subscription(channel, session.outbox);
-  const access = grantChannel(session, { channel, at: context.sessionStore.now() }, context);
+  const access = grantChannel(
+    session,
+    { channel, at: session.dateGrant(channel, context.sessionStore.now()) },
+    context,
+  );
   subscription.access = access;
   subscriptions.set(channel, subscription);
   try {

@@ -25,8 +25,10 @@ export function addUserChannel(
     async (request, reply) => {
       const { user } = request.params;
       const { channel } = request.body;
-      if (kind === "unsubscribe") await context.sessionStore.revoke(user, { kind: "grant", channel });
-      await context.broker.sendToUser(user, { kind, channel });
+      if (kind === "unsubscribe") {
+        const at = await context.sessionStore.revoke(user, { kind: "grant", channel });
+        await context.broker.sendToUser(user, { kind, channel, at });
+      } else await context.broker.sendToUser(user, { kind, channel });
       return reply.code(202).send({});
     },
   );

@@ -91,7 +91,8 @@ export type UserMessage =
   /** All of the user's sessions, or one. */
   | { kind: "disconnect"; reason: string; reconnect: boolean; sessionId?: string }
   | { kind: "subscribe"; channel: string }
-  | { kind: "unsubscribe"; channel: string }
+  /** `at`: Unix ms by the store's clock; the grants issued until then are withdrawn. */
+  | { kind: "unsubscribe"; channel: string; at: number }
   /** The session was taken over by a newer claim. */
   | { kind: "replaced"; sessionId: string; claim: number };
 

@@ -59,7 +59,8 @@ const UserMessageSchema = Type.Union([
     reconnect: Type.Boolean(),
     sessionId: Type.Optional(Type.String()),
   }),
-  Type.Object({ kind: Type.Enum(["subscribe", "unsubscribe"]), channel: Type.String() }),
+  Type.Object({ kind: Type.Literal("subscribe"), channel: Type.String() }),
+  Type.Object({ kind: Type.Literal("unsubscribe"), channel: Type.String(), at: Type.Integer() }),
   Type.Object({ kind: Type.Literal("replaced"), sessionId: Type.String(), claim: Type.Integer() }),
 ]);
 const userMessageValidator = Compile(UserMessageSchema);

@@ -123,7 +123,7 @@ export class MemorySessionStore implements SessionStore {
       .map(({ sessionId, node, connectedAt }) => ({ sessionId, node, connectedAt }));
   }
 
-  async revoke(user: string, revocation: Revocation): Promise<void> {
+  async revoke(user: string, revocation: Revocation): Promise<number> {
     const now = Date.now();
     const revoked = this.#revoked.get(user) ?? { user: 0, sessions: new Map(), grants: new Map(), until: 0 };
     this.#revoked.set(user, revoked);
@@ -138,6 +138,7 @@ export class MemorySessionStore implements SessionStore {
     if (revocation.kind === "grant") revoked.grants.set(isFull ? everyChannel : revocation.channel, at);
     else if (revocation.kind === "user" || isFull) revoked.user = at;
     else revoked.sessions.set(revocation.sessionId, at);
+    return at;
   }
 
   async renewLease(): Promise<boolean> {

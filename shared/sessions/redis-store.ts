@@ -142,9 +142,9 @@ export class RedisSessionStore implements SessionStore {
     });
   }
 
-  async revoke(user: string, revocation: Revocation): Promise<void> {
+  async revoke(user: string, revocation: Revocation): Promise<number> {
     const isGrant = revocation.kind === "grant";
-    await this.#cell(user).run(
+    const at = await this.#cell(user).run<string>(
       "tidegateRevoke",
       userKeys(user).revoked,
       revocationName(revocation),
@@ -153,6 +153,7 @@ export class RedisSessionStore implements SessionStore {
       maxRevocations,
       maxResumeMs,
     );
+    return Number(at);
   }
 
   async renewLease(holder: string, { fresh }: { fresh: boolean }): Promise<boolean> {

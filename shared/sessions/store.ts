@@ -87,7 +87,8 @@ export interface SessionStore extends Service {
   /** Members, or, where more than `listUpTo` sessions are in the channel, how many users. */
   presence(channel: string, listUpTo: number): Promise<PresenceAck>;
   sessionsOf(user: string): Promise<SessionRecord[]>;
-  revoke(user: string, revocation: Revocation): Promise<void>;
+  /** @returns its date: Unix ms by the store's clock. */
+  revoke(user: string, revocation: Revocation): Promise<number>;
   /** @returns false where the holder is not known (any more): it must take another name. `fresh`: a new one begins. */
   renewLease(holder: string, options: { fresh: boolean }): Promise<boolean>;
   /** The holder is given up: what is left under it in `inMs` is swept; until then, 0 aside, it is shown. */

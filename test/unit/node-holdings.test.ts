@@ -25,7 +25,9 @@ class Store implements SessionStore {
   async stop(): Promise<void> {}
   async end(): Promise<void> {}
   async leave(): Promise<void> {}
-  async revoke(): Promise<void> {}
+  async revoke(): Promise<number> {
+    return 0;
+  }
   now(): number {
     return Date.now();
   }

@@ -33,6 +33,20 @@ test("RES-1: a newer claim that is heard of before its own is known ends a sessi
   session.dispose();
 });
 
+test("GRANT-2: a withdrawal counts from its date, in whatever order withdrawals are heard of; what is granted after it stays", () => {
+  const session = createSession("s");
+  session.withdraw(new Map([["room:1", 20]]));
+  session.withdraw(new Map([["room:1", 10]]));
+  expect([19, 20, 21].map((at) => session.isWithdrawn("room:1", at))).toEqual([true, true, false]);
+  expect(session.isWithdrawn("room:2", 5)).toBe(false);
+  // The node's idea of the store's clock is behind.
+  expect(session.isWithdrawn("room:1", session.dateGrant("room:1", 15))).toBe(false);
+  session.withdraw(new Map([["*", 40]]));
+  expect(session.isWithdrawn("room:2", 40)).toBe(true);
+  expect(session.isWithdrawn("room:2", session.dateGrant("room:2", 15))).toBe(false);
+  session.dispose();
+});
+
 test("RES-1: neither its own claim nor one of the session that it does not go on with ends a session", () => {
   const session = createSession("s");
   session.hearOf(10);
