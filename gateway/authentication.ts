@@ -73,6 +73,11 @@ export function readClaims(claims: Identity["claims"], tokenId: string): Authent
   };
 }
 
+/** What one was granted, or had begun, may be the other's. */
+export function isSameClient(one: Credentials, other: Credentials): boolean {
+  return one.user === other.user && one.tenant === other.tenant;
+}
+
 /** Tells tokens apart; says nothing about them. */
 export function tokenIdOf(token: string): string {
   return createHash("sha256").update(token).digest("base64url").slice(0, 22);

@@ -53,18 +53,16 @@ export function grantChannel(
   context: GatewayContext,
 ): Access & { by: "grant" } {
   const until = resumableUntil(session.credentials, Date.now());
+  const { user, tenant } = session.credentials;
   const shown = info === undefined ? {} : { info };
-  return {
-    by: "grant",
-    at,
-    sealed: context.grants.seal({ user: session.user, channel, at, until, ...shown }),
-    ...shown,
-  };
+  const sealed = context.grants.seal({ user, ...(tenant !== undefined && { tenant }), channel, at, until, ...shown });
+  return { by: "grant", at, sealed, ...shown };
 }
 
 function byGrant(session: Session, channel: string, sealed: string, context: GatewayContext): Access | undefined {
   const grant = context.grants.open(sealed);
-  if (grant?.user !== session.user || grant.channel !== channel || session.isWithdrawn(channel, grant.at))
-    return undefined;
+  const { user, tenant } = session.credentials;
+  const own = grant?.user === user && grant.tenant === tenant && grant.channel === channel;
+  if (!own || session.isWithdrawn(channel, grant.at)) return undefined;
   return { by: "grant", at: grant.at, sealed, ...(grant.info !== undefined && { info: grant.info }) };
 }

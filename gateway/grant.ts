@@ -6,6 +6,7 @@ import { Sealer } from "../shared/sealing.ts";
 const Content = Compile(
   Type.Object({
     user: Type.String(),
+    tenant: Type.Optional(Type.String()),
     channel: Type.String(),
     at: Type.Number(),
     until: Type.Number(),
@@ -15,6 +16,7 @@ const Content = Compile(
 
 export interface Grant {
   user: string;
+  tenant?: string;
   channel: string;
   /** Unix ms by the store's clock: what was withdrawn since then is not allowed any more. */
   at: number;

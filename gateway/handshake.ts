@@ -6,7 +6,7 @@ import type { ConnectRefusal } from "../shared/protocol/codes.ts";
 import { protocolVersion } from "../shared/protocol/limits.ts";
 import { hookGrantValidator, isPresentableInfo } from "../shared/protocol/relay.ts";
 import type { Claim } from "../shared/sessions/store.ts";
-import { authenticate, type Credentials, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
+import { authenticate, type Credentials, isSameClient, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
 import type { GatewayContext } from "./context.ts";
 import type { Resumable } from "./resume-token.ts";
 
@@ -62,8 +62,8 @@ export async function checkHandshake(
   const authentication = await authenticate(context.verify, token);
   if (authentication.kind === "accepted") {
     const { credentials } = authentication;
-    // Another user's session is no session of this one's.
-    if (resumable?.credentials.user === credentials.user) return goOn(resumable, credentials);
+    // Another user's or tenant's session is no session of this one's.
+    if (resumable && isSameClient(resumable.credentials, credentials)) return goOn(resumable, credentials);
     return askConnectHook(credentials, handshake, deadline, context);
   }
   return resumable && authentication.refusal.retryable ? goOn(resumable, resumable.credentials) : authentication;

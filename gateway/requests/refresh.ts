@@ -2,7 +2,7 @@ import { TidegateError } from "../../shared/errors.ts";
 import type { Refresh } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { RefreshAck } from "../../shared/protocol/wire.ts";
-import { authenticate } from "../authentication.ts";
+import { authenticate, isSameClient } from "../authentication.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../session.ts";
 import type { Reply } from "./reply.ts";
@@ -19,8 +19,8 @@ export async function refresh(session: Session, request: Refresh, context: Gatew
     throw new TidegateError("unauthenticated", message);
   }
   const { credentials } = authentication;
-  if (credentials.user !== session.user) {
-    throw new TidegateError("unauthenticated", "the token is another user's: connect anew with it");
+  if (!isSameClient(credentials, session.credentials)) {
+    throw new TidegateError("unauthenticated", "the token is another user's or tenant's: connect anew with it");
   }
   session.renew(credentials);
   const resumeToken = context.resumeTokens.seal(session.resumable);

@@ -112,9 +112,13 @@ describe("with a shared secret", () => {
     await client.subscribe("doc:1");
   });
 
-  test("CON-7: another user's token, a bad one or none does not refresh", async () => {
+  test("CON-7: another user's or tenant's token, a bad one or none does not refresh", async () => {
     const client = await connectClient(url, claims);
-    const others = [await userToken({ ...claims, sub: "grace" }), "abc", await userToken({ ...claims, exp: 1 })];
+    const [grace, elsewhere] = [
+      await userToken({ ...claims, sub: "grace" }),
+      await userToken({ ...claims, tenant: "other" }),
+    ];
+    const others = [grace, elsewhere, "abc", await userToken({ ...claims, exp: 1 })];
     for (const token of others) {
       expect((await client.request("sync:refresh", { token })).error?.code).toBe("unauthenticated");
     }

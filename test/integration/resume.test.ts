@@ -75,6 +75,8 @@ test("RES-1: the same token is not checked again; a newer one of the same user c
   await after.subscribe("news:1");
   const other = await resume(two, after, { token: await userToken({ sub: "grace" }) });
   expect(other.welcome).toMatchObject({ user: "grace", resumed: false });
+  const elsewhere = await resume(two, after, { token: await userToken({ sub: "ada", tenant: "other" }) });
+  expect(elsewhere.welcome).toMatchObject({ user: "ada", resumed: false });
   expect(after.socket.connected).toBe(true);
 });
 
@@ -134,7 +136,7 @@ test("RES-6: a refreshed token renews what the session resumes with", async () =
   await after.subscribe("late:1");
 });
 
-test("GRANT-1: with the grant of an earlier subscription the hook is not asked again, by the same user only", async () => {
+test("GRANT-1: with the grant of an earlier subscription the hook is not asked again, by the same user and tenant only", async () => {
   const before = await connectClient(one, { sub: "guest" });
   const { grant } = await before.subscribe("room:1");
   expect(grant).toEqual(expect.any(String));
@@ -146,7 +148,9 @@ test("GRANT-1: with the grant of an earlier subscription the hook is not asked a
   const stranger = await connectClient(two, { sub: "stranger" });
   await stranger.request("sync:subscribe", { channel: "room:1", grant });
   await after.request("sync:subscribe", { channel: "room:2", grant });
-  expect(hookCalls("subscribe")).toBe(asked + 2);
+  const elsewhere = await connectClient(two, { sub: "guest", tenant: "other" });
+  await elsewhere.request("sync:subscribe", { channel: "room:1", grant });
+  expect(hookCalls("subscribe")).toBe(asked + 3);
 });
 
 test("GRANT-2: a grant that is withdrawn ends the subscription at once, and does not come back", async () => {
