@@ -55,7 +55,7 @@ export class RedisSessionStore implements SessionStore {
   readonly #cells: readonly RedisConnections[];
   /** Redis's clock less ours. */
   #clockOffsetMs = 0;
-  #holders: { read: Promise<Set<string>>; until: number } | undefined;
+  #holders: { read: Promise<Set<string>>; at: number } | undefined;
 
   /** @param cells by their number; the caller starts and stops them. */
   constructor(cells: readonly RedisConnections[]) {
@@ -122,24 +122,27 @@ export class RedisSessionStore implements SessionStore {
 
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
     const { sessions, users } = presenceKeys(channel);
-    const [[count, ...entries], holders] = await Promise.all([
-      this.#cell(channel).run<PresenceReply>("tidegateReadPresence", sessions, users, listUpTo),
-      this.#currentHolders(),
-    ]);
+    const [count, ...entries] = await this.#cell(channel).run<PresenceReply>(
+      "tidegateReadPresence",
+      sessions,
+      users,
+      listUpTo,
+    );
     if (count > 0 && entries.length === 0) return { count };
-    return { members: membersByUser(entries.flatMap((entry) => parseEntry(entry, holders))) };
+    const members = entries.map((entry) => {
+      const [, holder = "", member = ""] = /^\d+ (\S+) \d+ (.+)$/s.exec(entry) ?? [];
+      return { holder, member: parseJson(member) as Member };
+    });
+    return { members: membersByUser((await this.#withLease(members)).map(({ member }) => member)) };
   }
 
   async sessionsOf(user: string): Promise<SessionRecord[]> {
-    const [records, holders] = await Promise.all([
-      this.#cell(user).run<Record<string, string>>("hgetall", userKeys(user).sessions),
-      this.#currentHolders(),
-    ]);
-    return Object.entries(records).flatMap(([sessionId, record]) => {
+    const records = await this.#cell(user).run<Record<string, string>>("hgetall", userKeys(user).sessions);
+    const sessions = Object.entries(records).flatMap(([sessionId, record]) => {
       const [, holder = "", connectedAt, node] = /^\d+ (\S+) (\d+) (.+)$/s.exec(record) ?? [];
-      if (node === undefined || !holders.has(holder)) return [];
-      return [{ sessionId, node, connectedAt: Number(connectedAt) }];
+      return node === undefined ? [] : [{ holder, session: { sessionId, node, connectedAt: Number(connectedAt) } }];
     });
+    return (await this.#withLease(sessions)).map(({ session }) => session);
   }
 
   async revoke(user: string, revocation: Revocation): Promise<number> {
@@ -245,11 +248,19 @@ export class RedisSessionStore implements SessionStore {
   }
 
   /** What others left in the store is not shown before it is swept. */
-  async #currentHolders(): Promise<Set<string>> {
+  async #withLease<Held extends { holder: string }>(held: readonly Held[]): Promise<readonly Held[]> {
+    const isKnown = ({ holder }: Held): boolean => holders.has(holder);
+    let holders = await this.#currentHolders(holdersMaxAgeMs);
+    // It may have begun since: a name is in the list before anything is told under it.
+    if (!held.every(isKnown)) holders = await this.#currentHolders(0);
+    return held.filter(isKnown);
+  }
+
+  async #currentHolders(maxAgeMs: number): Promise<Set<string>> {
     const now = performance.now();
-    if (!this.#holders || this.#holders.until < now) {
+    if (!this.#holders || this.#holders.at + maxAgeMs <= now) {
       const read = this.#leases.run<string[]>("zrange", leaseKeys.leases, "0", "-1").then((names) => new Set(names));
-      this.#holders = { read, until: now + holdersMaxAgeMs };
+      this.#holders = { read, at: now };
       read.catch(() => (this.#holders = undefined));
     }
     return this.#holders.read;
@@ -309,9 +320,4 @@ function withdrawals(revocations: readonly string[]): Map<string, number> {
     else if (name === "user") withdrawn.set(everyChannel, Math.max(Number(time), withdrawn.get(everyChannel) ?? 0));
   }
   return withdrawn;
-}
-
-function parseEntry(entry: string, holders: ReadonlySet<string>): Member[] {
-  const [, holder = "", member = ""] = /^\d+ (\S+) \d+ (.+)$/s.exec(entry) ?? [];
-  return holders.has(holder) ? [parseJson(member) as Member] : [];
 }

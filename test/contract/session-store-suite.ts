@@ -173,6 +173,18 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       ]);
     });
 
+    test("PRES-1: whoever comes under a new name is there at once, and who has no lease is not", async () => {
+      const session = await begin();
+      await here.enter(membership(session));
+      expect(await there.presence(channel, 100)).toEqual({ members: [{ user, connections: 1 }] });
+      await here.renewLease("holder-c", { fresh: true });
+      const moved = await here.claim({ ...session, mode: "announce", holder: "holder-c", node: "one" });
+      await here.enter(membership(session, { holder: "holder-c" }));
+      expect(moved.kind).toBe("held");
+      expect(await there.presence(channel, 100)).toEqual({ members: [{ user, connections: 1 }] });
+      expect(await there.sessionsOf(user)).toHaveLength(1);
+    });
+
     test("PRES-1: whatever a user and its info consist of, they come and go like others", async () => {
       const odd = `odd \n "\\ __proto__ \u{1f600} ${randomUUID()}`;
       const session = { sessionId: randomUUID(), user: odd, claim: 1 };
