@@ -67,6 +67,10 @@ export function readClaims(claims: Identity["claims"], tokenId: string): Authent
     return { kind: "refused", refusal: refuse("unauthenticated", `the token's claims are not valid: ${findings}`) };
   }
   const { sub, exp, channels, tenant } = claims;
+  // Half a surrogate pair becomes another character in UTF-8: two users would be one.
+  if (![sub, tenant ?? ""].every((name) => name.isWellFormed())) {
+    return { kind: "refused", refusal: refuse("unauthenticated", "the token's sub or tenant is no well-formed text") };
+  }
   return {
     kind: "accepted",
     credentials: { user: sub, tenant, channels: channels ?? [], expiresAt: Math.floor(exp * 1000), claims, tokenId },

@@ -10,6 +10,9 @@ import { authenticate, type Credentials, isSameClient, refuse, tokenIdOf, undeci
 import type { GatewayContext } from "./context.ts";
 import type { Resumable } from "./resume-token.ts";
 
+/** A resumed session has at least so long to refresh, however little its token leaves. */
+const minStayMs = 60_000;
+
 /** What a client sends to begin, and where from. */
 export interface Handshake {
   auth: unknown;
@@ -69,8 +72,9 @@ export async function checkHandshake(
   return resumable && authentication.refusal.retryable ? goOn(resumable, resumable.credentials) : authentication;
 }
 
-function goOn(resumable: Resumable, credentials: Credentials): Accepted {
+function goOn(resumable: Resumable, given: Credentials): Accepted {
   const { sessionId, claim, checkedAt, grantedChannels, info } = resumable;
+  const credentials = { ...given, expiresAt: Math.max(given.expiresAt, Date.now() + minStayMs) };
   return { kind: "accepted", sessionId, credentials, grantedChannels, info, resumed: { claim, checkedAt } };
 }
 

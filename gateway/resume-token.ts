@@ -11,8 +11,6 @@ import { type Credentials, readClaims } from "./authentication.ts";
 
 /** After the JWT has expired: time to come back, and to get a new one. */
 const beyondExpiryMs = 15 * 60_000;
-/** A resumed session has at least so long to refresh. */
-const minStayMs = 60_000;
 
 const Content = Compile(
   Type.Object({
@@ -63,8 +61,6 @@ export class ResumeTokens {
     const { sessionId, claim, checkedAt, claims, tokenId, granted, info } = content;
     const read = readClaims(claims, tokenId);
     if (read.kind === "refused") return undefined;
-    const expiresAt = Math.max(read.credentials.expiresAt, Date.now() + minStayMs);
-    const credentials = { ...read.credentials, expiresAt };
-    return { sessionId, claim, checkedAt, credentials, grantedChannels: granted, info };
+    return { sessionId, claim, checkedAt, credentials: read.credentials, grantedChannels: granted, info };
   }
 }

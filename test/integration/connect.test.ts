@@ -60,6 +60,11 @@ describe("with a shared secret", () => {
     ["no sub", async () => ({ token: await userToken({ ...claims, sub: undefined }) }), "unauthenticated"],
     ["no exp", async () => ({ token: await userToken({ ...claims, exp: undefined }) }), "unauthenticated"],
     [
+      "a sub that is no well-formed text",
+      async () => ({ token: await userToken({ ...claims, sub: "ada \ud83d" }) }),
+      "unauthenticated",
+    ],
+    [
       "channels that are no list",
       async () => ({ token: await userToken({ ...claims, channels: "board:*" }) }),
       "unauthenticated",

@@ -86,6 +86,10 @@ test("RES-3: an expired token is no hindrance for 15 minutes; the session then h
   const after = await resume(two, before, { token: expired });
   expect(after.welcome.resumed).toBe(true);
   expect(after.welcome.expiresAt - Date.now()).toBeGreaterThan(55_000);
+  const hardly = await userToken({ sub: "late", exp: Math.floor(Date.now() / 1000) + 5 });
+  const again = await resume(two, after, { token: hardly });
+  expect(again.welcome.resumed).toBe(true);
+  expect(again.welcome.expiresAt - Date.now()).toBeGreaterThan(55_000);
 });
 
 test("RES-4: what is not ours, or was changed, resumes nothing: with a token a session begins, without one it is refused", async () => {
