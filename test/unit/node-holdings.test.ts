@@ -1,13 +1,12 @@
 /** What a node tells the session store, and when, while the store fails or takes its time. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { createGatewayMetrics } from "../../gateway/metrics.ts";
 import { NodeHoldings } from "../../gateway/node-holdings.ts";
-import { Outbox } from "../../gateway/outbox.ts";
-import { Session } from "../../gateway/session.ts";
+import type { Session } from "../../gateway/session.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import { Metrics } from "../../shared/metrics.ts";
 import type { ClaimOutcome, ClaimRequest, Membership, SessionStore } from "../../shared/sessions/store.ts";
 import { leaseMs } from "../../shared/sessions/store.ts";
+import { bareSession } from "../support/bare-session.ts";
 import { quietLogger } from "../support/logger.ts";
 
 /** Keeps what it is told; the test says how long that takes and what fails. */
@@ -70,6 +69,7 @@ let holdings: NodeHoldings;
 beforeEach(async () => {
   vi.useFakeTimers();
   store = new Store();
+  const metrics = new Metrics();
   sessions = [];
   follow = async () => undefined;
   holdings = new NodeHoldings({
@@ -82,13 +82,10 @@ beforeEach(async () => {
       follow: (session) => follow(session),
     },
     onWithdrawn: () => undefined,
-    metrics: createGatewayMetrics(new Metrics(), {
-      sessions: () => 0,
-      channels: () => 0,
-      pendingCalls: () => 0,
-      outboxBytes: () => 0,
-      tailBytes: () => 0,
-    }),
+    metrics: {
+      sweptNodes: metrics.counter("swept_nodes_total", "swept"),
+      announcements: metrics.counter("session_announcements_total", "announced", ["outcome"]),
+    },
     logger: quietLogger,
   });
   await holdings.start();
@@ -105,14 +102,7 @@ afterEach(async () => {
 /** A session in one channel. */
 function addSession(sessionId: string): Session {
   const user = `user of ${sessionId}`;
-  const session = new Session({
-    sessionId,
-    credentials: { user, tenant: undefined, channels: [], expiresAt: Date.now() + 3_600_000, claims: {}, tokenId: "" },
-    grantedChannels: [],
-    info: undefined,
-    outbox: new Outbox({ sink: { write: () => undefined }, maxBytes: 1_024, onOverflow: () => undefined }),
-    transport: { close: () => undefined, terminate: () => undefined },
-  });
+  const session = bareSession(sessionId, user);
   session.hold({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false });
   session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", tellUpTo: 0 });
   sessions.push(session);
