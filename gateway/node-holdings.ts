@@ -44,8 +44,8 @@ export class NodeHoldings implements Service {
   #inOrder = false;
   /** Whose connection has ended, in the order of that. */
   #lingering: { membership: Omit<Membership, "holder">; until: number }[] = [];
-  /** Our last name, until it is given up. Earlier ones run out by themselves. */
-  #formerHolder: string | undefined;
+  /** Our last names, until everything is told under the present one. */
+  #formerHolders: string[] = [];
   /** By `performance.now()`: since when each renewal has succeeded, and the last one. */
   #renewedSince: number | undefined;
   #renewedAt = -Infinity;
@@ -174,15 +174,21 @@ export class NodeHoldings implements Service {
   async #renew(): Promise<void> {
     // Paused ourselves: others may have been, too.
     if (performance.now() - this.#renewedAt > leaseMs) this.#renewedSince = undefined;
+    await this.#keepFormerHolders();
     if (!this.#inOrder || !(await this.#renewLease(this.#holder, { fresh: false }))) await this.#beginAnew();
-    if (this.#formerHolder !== undefined) await this.#store.abandon(this.#formerHolder, { inMs: 0 });
-    this.#formerHolder = undefined;
+    for (const former of this.#formerHolders) await this.#store.abandon(former, { inMs: 0 });
+    this.#formerHolders = [];
     const now = performance.now();
     const stays = this.#lingering.findIndex(({ until }) => until > now);
     const over = this.#lingering.splice(0, stays < 0 ? this.#lingering.length : stays);
     for (const { membership } of over) this.leave(membership);
     this.#renewedSince ??= now;
     if (now - this.#renewedSince >= patienceMs) this.#sweep();
+  }
+
+  /** Who could not be told again yet is shown by them, however long a part of the store is away. */
+  async #keepFormerHolders(): Promise<void> {
+    await Promise.all(this.#formerHolders.map((former) => this.#store.renewLease(former, { fresh: false })));
   }
 
   async #renewLease(holder: string, options: { fresh: boolean }): Promise<boolean> {
@@ -212,7 +218,7 @@ export class NodeHoldings implements Service {
   async #beginAnew(): Promise<void> {
     const next = randomUUID();
     await this.#renewLease(next, { fresh: true });
-    if (this.#registered) this.#formerHolder = this.#holder;
+    if (this.#registered) this.#formerHolders.push(this.#holder);
     this.#registered = true;
     this.#holder = next;
     // Known by the old name only, they go with it.
@@ -234,7 +240,7 @@ export class NodeHoldings implements Service {
       await Promise.all(batch.map((session) => this.#announce(session)));
       // Many sessions, or a slow store, take longer than the lease lasts.
       if (performance.now() - this.#renewedAt < beatMs) continue;
-      if (this.#formerHolder !== undefined) await this.#store.renewLease(this.#formerHolder, { fresh: false });
+      await this.#keepFormerHolders();
       if (!(await this.#renewLease(holder, { fresh: false }))) {
         throw new TidegateError("broker_unavailable", "the lease has run out while sessions were announced");
       }

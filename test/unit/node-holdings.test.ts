@@ -128,6 +128,24 @@ test("PRES-6: what could not be told while everything is told again is told with
   expect(inForce()).toHaveLength(240);
 });
 
+test("PRES-6: while a part of the store is away the members in the others stay, and all names but the last are given up in the end", async () => {
+  for (let i = 0; i < 120; i++) addSession(`s${i}`);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  store.onClaim = async ({ sessionId }) => {
+    if (sessionId === "s0") throw away;
+  };
+  holdings.onRestored();
+  for (let second = 0; second < 30; second++) {
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(inForce()).toHaveLength(240);
+  }
+  store.onClaim = async () => undefined;
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(inForce()).toHaveLength(240);
+  expect(store.leases.size).toBe(1);
+});
+
 test("PRES-4: a node keeps its lease however long it takes to tell everything again", async () => {
   for (let i = 0; i < 500; i++) addSession(`s${i}`);
   holdings.onRestored();
