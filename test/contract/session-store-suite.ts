@@ -219,7 +219,16 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(await here.presence(channel, 2)).toEqual({ count: 2 });
       const list = await here.presence(channel, 3);
       expect("members" in list && list.members).toHaveLength(2);
-      await eventually(() => told.length === 1);
+      const last = { sessionId: randomUUID(), user: `${user} 2`, claim: 1 };
+      await here.enter(membership(last, { tellUpTo: 1 }));
+      await here.leave(membership(last));
+      await here.enter(membership(last, { tellUpTo: 100 }));
+      await eventually(() => told.length >= 2);
+      const users = told.map(({ event, data }) => [event, (JSON.parse(data) as { user: string }).user]);
+      expect(users).toEqual([
+        ["sync:join", `${user} 0`],
+        ["sync:join", `${user} 2`],
+      ]);
     });
   });
 }

@@ -1,3 +1,4 @@
+import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ChannelBroker } from "../../shared/channels/broker.ts";
 import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
@@ -77,6 +78,18 @@ test("PRES-4: what a holder whose lease has run out left is removed by one sweep
   expect(await alive.presence(channel, 100)).toEqual({ members: [] });
   expect(await alive.sessionsOf("swept 7")).toEqual([]);
   expect(await dead.renewLease("dead", { fresh: false })).toBe(false);
+  const stay = { sessionId: "stay", user: "stays", claim: 0, checkedAt: 0, node: "alive" };
+  const outcome = await alive.claim({ ...stay, mode: "begin", holder: "alive" });
+  const claim = outcome.kind === "held" ? outcome.claim : 0;
+  await alive.enter({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
+  await alive.leave({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
+  await alive.end({ ...stay, claim }, "alive");
+  // Nothing of sessions is left, but for a time that they have ended.
+  const client = new Redis(ofItsOwn.url);
+  const names = await client.keys("*");
+  client.disconnect();
+  const left = names.filter((name) => !name.includes(":ended:")).toSorted();
+  expect(left).toEqual(["tidegate:{nodes}:leases", "tidegate:{nodes}:passes", "tidegate:{nodes}:to-sweep"]);
   const back = { sessionId: "session-7", user: "swept 7", claim: 1, checkedAt: 1, holder: "alive", node: "alive" };
   expect((await alive.claim({ ...back, mode: "resume" })).kind).toBe("held");
   await opened.stop();
