@@ -64,5 +64,7 @@ function byGrant(session: Session, channel: string, sealed: string, context: Gat
   const { user, tenant } = session.credentials;
   const own = grant?.user === user && grant.tenant === tenant && grant.channel === channel;
   if (!own || session.isWithdrawn(channel, grant.at)) return undefined;
+  // With a newer token it lasts longer, too.
+  if (resumableUntil(session.credentials, Date.now()) > grant.until) return grantChannel(session, grant, context);
   return { by: "grant", at: grant.at, sealed, ...(grant.info !== undefined && { info: grant.info }) };
 }

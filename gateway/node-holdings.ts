@@ -22,6 +22,8 @@ const beatMs = 1_000;
  * same time to say that it lives.
  */
 const patienceMs = leaseMs + 2_000;
+/** Names that are kept while a part of the store cannot be told. */
+const maxFormerHolders = 100;
 /** Sessions that are announced together, with all their channels. */
 const announceBatch = 50;
 
@@ -219,6 +221,8 @@ export class NodeHoldings implements Service {
     const next = randomUUID();
     await this.#renewLease(next, { fresh: true });
     if (this.#registered) this.#formerHolders.push(this.#holder);
+    // The oldest run out by themselves: what is only under them is then swept too early, which the next beat mends.
+    if (this.#formerHolders.length > maxFormerHolders) this.#formerHolders.shift();
     this.#registered = true;
     this.#holder = next;
     // Known by the old name only, they go with it.

@@ -30,13 +30,16 @@ export class TopicFollower {
 
   /** Resolves when the broker follows the topic, or has left it, as wanted. Rejects where the broker cannot be asked. */
   async update(name: string): Promise<void> {
-    let change = this.#changing.get(name);
-    if (!change) {
-      if (this.#wanted(name) === this.#followed.has(name)) return;
-      change = this.#change(name).finally(() => this.#changing.delete(name));
-      this.#changing.set(name, change);
+    // A change that is as good as done may have missed this wish.
+    for (;;) {
+      let change = this.#changing.get(name);
+      if (!change) {
+        if (this.#wanted(name) === this.#followed.has(name)) return;
+        change = this.#change(name).finally(() => this.#changing.delete(name));
+        this.#changing.set(name, change);
+      }
+      await change;
     }
-    await change;
   }
 
   async #change(name: string): Promise<void> {

@@ -31,6 +31,10 @@ export class Channels {
     return channel;
   }
 
+  grantRenewed(name: string, grant: string): void {
+    this.#byName.get(name)?.grantRenewed(grant);
+  }
+
   onSubscribed(listener: (channel: Channel) => void): () => void {
     return this.#subscribedListeners.add(listener);
   }

@@ -107,6 +107,10 @@ export class ClientChannel implements Channel {
     this.#subscription.resync(resync);
   }
 
+  grantRenewed(grant: string): void {
+    this.#subscription.grantRenewed(grant);
+  }
+
   revoked(revoked: Revoked): void {
     this.#subscription.revoked(revoked);
   }

@@ -68,7 +68,9 @@ export class Client {
     this.#connector = connector;
     this.#schedule = new RetrySchedule(random);
     this.#credentials = new Credentials(token);
-    this.#refresh = new Refresh(this.#credentials, random);
+    this.#refresh = new Refresh(this.#credentials, random, (channel, grant) =>
+      this.#channels.grantRenewed(channel, grant),
+    );
     this.#channels = new Channels(random);
     this.#calls = new Calls({ random, offline });
   }

@@ -7,12 +7,15 @@ import { type Random, refreshDelayMs } from "./timing.ts";
 export class Refresh {
   readonly #credentials: Credentials;
   readonly #random: Random;
+  readonly #onGrant: (channel: string, grant: string) => void;
   #connection: GatewayConnection | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(credentials: Credentials, random: Random) {
+  /** @param onGrant told of each grant that was renewed with the token. */
+  constructor(credentials: Credentials, random: Random, onGrant: (channel: string, grant: string) => void) {
     this.#credentials = credentials;
     this.#random = random;
+    this.#onGrant = onGrant;
   }
 
   /** @param expiresAt Unix ms */
@@ -41,6 +44,7 @@ export class Refresh {
       if (this.#connection !== connection) return;
       if (!ack.ok) return this.#schedule(expiresAt, ack.error.retryAfterMs);
       this.#credentials.renewed(token, ack.resumeToken);
+      for (const [channel, grant] of Object.entries(ack.grants ?? {})) this.#onGrant(channel, grant);
       this.#schedule(ack.expiresAt);
     });
   }

@@ -131,6 +131,11 @@ export class ChannelSubscription {
     return true;
   }
 
+  /** For the next time it is subscribed. */
+  grantRenewed(grant: string): void {
+    if (this.#grant !== null) this.#grant = grant;
+  }
+
   revoked({ reason }: Revoked): void {
     this.#grant = null;
     if (!this.#hold?.granted) return;

@@ -3,6 +3,7 @@ import type { Refresh } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { RefreshAck } from "../../shared/protocol/wire.ts";
 import { authenticate, isSameClient } from "../authentication.ts";
+import { grantChannel } from "../channel-access.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../session.ts";
 import type { Reply } from "./reply.ts";
@@ -24,8 +25,22 @@ export async function refresh(session: Session, request: Refresh, context: Gatew
   }
   session.renew(credentials);
   const resumeToken = context.resumeTokens.seal(session.resumable);
-  const ack: RefreshAck = { expiresAt: session.expiresAt, resumeToken };
+  const grants = renewGrants(session, context);
+  const ack: RefreshAck = { expiresAt: session.expiresAt, resumeToken, ...(grants && { grants }) };
   return { ack, afterAck: () => revokeLost(session, context) };
+}
+
+/** Grants last as long as what a session resumes with. Undefined where it has none. */
+function renewGrants(session: Session, context: GatewayContext): Record<string, string> | undefined {
+  const grants: [channel: string, grant: string][] = [];
+  for (const subscription of session.subscriptions.values()) {
+    const { channel, access } = subscription;
+    if (access?.by !== "grant") continue;
+    const renewed = grantChannel(session, { channel, at: access.at, info: access.info }, context);
+    subscription.access = renewed;
+    grants.push([channel, renewed.sealed]);
+  }
+  return grants.length > 0 ? Object.fromEntries(grants) : undefined;
 }
 
 function revokeLost(session: Session, context: GatewayContext): void {

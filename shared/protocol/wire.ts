@@ -79,6 +79,8 @@ export interface HistoryAck {
 export interface RefreshAck {
   expiresAt: number;
   resumeToken: string | null;
+  /** By channel: what the session subscribes with by a grant, for as long as the new token. */
+  grants?: Record<string, string>;
 }
 
 /** The answer of the service a `call` event is routed to. */

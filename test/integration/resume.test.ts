@@ -157,6 +157,23 @@ test("GRANT-1: with the grant of an earlier subscription the hook is not asked a
   expect(hookCalls("subscribe")).toBe(asked + 3);
 });
 
+test("GRANT-3: a refreshed token prolongs the grants of the session, in the ack and where one is presented", async () => {
+  const soon = Math.floor(Date.now() / 1000) + 60;
+  const client = await connectClient(one, { sub: "stays", exp: soon });
+  const { grant } = await client.subscribe("room:7");
+  const token = await userToken({ sub: "stays" });
+  const ack = await client.request("sync:refresh", { token });
+  const renewed = (ack["grants"] as Record<string, string>)["room:7"];
+  expect(renewed).toEqual(expect.any(String));
+  expect(renewed).not.toBe(grant);
+  const asked = hookCalls("subscribe");
+  const later = await connectClient(two, {}, { token });
+  const presented = await later.request("sync:subscribe", { channel: "room:7", grant });
+  expect(presented).toMatchObject({ ok: true, grant: expect.not.stringMatching(`^${grant}$`) as string });
+  expect((await later.request("sync:subscribe", { channel: "room:7", grant: renewed })).ok).toBe(true);
+  expect(hookCalls("subscribe")).toBe(asked);
+});
+
 test("GRANT-2: a grant that is withdrawn ends the subscription at once, and does not come back", async () => {
   const before = await connectClient(one, { sub: "leaver" });
   const { grant } = await before.subscribe("room:1");

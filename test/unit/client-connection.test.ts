@@ -193,6 +193,25 @@ describe("client token refresh", () => {
     expect(gateway.handshakes[1]).toMatchObject({ token: "token-2", resume: "new" });
   });
 
+  test("grants that a refresh prolongs are those presented later", async () => {
+    gateway.welcome = { expiresAt: Date.now() + 1_500 };
+    const client = open({ token: () => "token" });
+    gateway.onRequest = ({ event, answer }) => {
+      gateway.welcome = {};
+      const position = { epoch: "e", offset: 0 };
+      if (event === "sync:refresh")
+        answer({ ok: true, expiresAt: Date.now() + 3_600_000, grants: { "room:1": "new" } });
+      else answer({ ok: true, channel: "room:1", position, recovered: false, publications: [], grant: "old" });
+      return true;
+    };
+    await client.channel("room:1").subscribe();
+    await gateway.request("sync:refresh");
+    await expect(client.call("after.refresh")).resolves.toBeUndefined();
+    gateway.cut();
+    const again = await gateway.request("sync:subscribe", 2);
+    expect(again.data).toMatchObject({ channel: "room:1", grant: "new" });
+  });
+
   test("a refresh that is refused is tried again", async () => {
     gateway.welcome = { expiresAt: Date.now() + 2_500 };
     gateway.onRequest = ({ answer }) => {
