@@ -3,14 +3,14 @@ import type { Verifier } from "../shared/jwt.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
-import type { FollowedChannels } from "./followed-channels.ts";
-import type { Grants } from "./grant.ts";
+import type { FollowedChannels } from "./channels/followed-channels.ts";
+import type { Grants } from "./sessions/grant.ts";
 import type { GatewayMetrics } from "./metrics.ts";
-import type { NodeHoldings } from "./node-holdings.ts";
-import type { Presence } from "./presence.ts";
+import type { NodeHoldings } from "./sessions/node-holdings.ts";
+import type { Presence } from "./sessions/presence.ts";
 import type { RelayClient } from "./relay/relay-client.ts";
-import type { ResumeTokens } from "./resume-token.ts";
-import type { Sessions } from "./sessions.ts";
+import type { ResumeTokens } from "./sessions/resume-token.ts";
+import type { Sessions } from "./sessions/sessions.ts";
 
 /** What handling a connection and its requests needs of the node. */
 export interface GatewayContext {

@@ -11,18 +11,18 @@ import type { RulesStore } from "../shared/rules/store.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayContext } from "./context.ts";
-import { Grants } from "./grant.ts";
-import { NodeHoldings } from "./node-holdings.ts";
-import { Presence } from "./presence.ts";
-import { ResumeTokens } from "./resume-token.ts";
-import { endWithdrawn, onUserMessage } from "./user-commands.ts";
-import { FollowedChannels } from "./followed-channels.ts";
+import { Grants } from "./sessions/grant.ts";
+import { NodeHoldings } from "./sessions/node-holdings.ts";
+import { Presence } from "./sessions/presence.ts";
+import { ResumeTokens } from "./sessions/resume-token.ts";
+import { endWithdrawn, onUserMessage } from "./sessions/user-commands.ts";
+import { FollowedChannels } from "./channels/followed-channels.ts";
 import { createGatewayMetrics } from "./metrics.ts";
-import { defaultPatience, type Patience } from "./patience.ts";
+import { defaultPatience, type Patience } from "./sockets/patience.ts";
 import { RelayClient } from "./relay/relay-client.ts";
-import { Sessions } from "./sessions.ts";
-import { SocketServer } from "./socket-server.ts";
-import { StalledSessions } from "./stalled-sessions.ts";
+import { Sessions } from "./sessions/sessions.ts";
+import { SocketServer } from "./sockets/socket-server.ts";
+import { StalledSessions } from "./sockets/stalled-sessions.ts";
 
 /** Nothing the doors of a gateway take in is larger. */
 const bodyLimit = 64 * 1024;

@@ -8,7 +8,7 @@ import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import type { GatewayContext } from "../context.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../sessions/session.ts";
 
 /** An application's event: goes to the service of its route, whose answer is the ack. */
 export async function call(

@@ -2,7 +2,7 @@ import { TidegateError } from "../../shared/errors.ts";
 import type { History } from "../../shared/protocol/client-messages.ts";
 import { readPage } from "../../shared/channels/history-page.ts";
 import type { GatewayContext } from "../context.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
 
 /** What is kept of a channel that the session follows. */

@@ -2,7 +2,7 @@ import { TidegateError } from "../../shared/errors.ts";
 import type { Presence } from "../../shared/protocol/client-messages.ts";
 import { readPresence } from "../../shared/sessions/read-presence.ts";
 import type { GatewayContext } from "../context.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
 
 /** Who is in a channel that the session follows. */

@@ -2,7 +2,7 @@ import type { Position } from "../../shared/channels/broker.ts";
 import { toWirePublication } from "../../shared/channels/history-page.ts";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../context.ts";
-import type { Subscription } from "../subscription.ts";
+import type { Subscription } from "../channels/subscription.ts";
 
 /** Where a subscription that has joined its channel begins, and what it missed since the position it was given. */
 export async function recover(

@@ -2,10 +2,10 @@ import { TidegateError } from "../../shared/errors.ts";
 import type { Refresh } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { RefreshAck } from "../../shared/protocol/wire.ts";
-import { authenticate, isSameClient } from "../authentication.ts";
-import { grantChannel } from "../channel-access.ts";
+import { authenticate, isSameClient } from "../sessions/authentication.ts";
+import { grantChannel } from "../channels/channel-access.ts";
 import type { GatewayContext } from "../context.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
 import { revokeSubscription } from "./unsubscribe.ts";
 

@@ -1,10 +1,10 @@
 import { TidegateError } from "../../shared/errors.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
-import { allowChannel } from "../channel-access.ts";
+import { allowChannel } from "../channels/channel-access.ts";
 import type { GatewayContext } from "../context.ts";
-import type { Session } from "../session.ts";
-import { Subscription } from "../subscription.ts";
+import type { Session } from "../sessions/session.ts";
+import { Subscription } from "../channels/subscription.ts";
 import { recover } from "./recover.ts";
 import type { Reply } from "./reply.ts";
 import { dropSubscription, endSubscription } from "./unsubscribe.ts";

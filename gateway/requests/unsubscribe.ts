@@ -2,8 +2,8 @@ import { TidegateError } from "../../shared/errors.ts";
 import type { Unsubscribe } from "../../shared/protocol/client-messages.ts";
 import type { Revoked } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../context.ts";
-import { eventFrame } from "../frames.ts";
-import type { Session } from "../session.ts";
+import { eventFrame } from "../sockets/frames.ts";
+import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
 
 export async function unsubscribe(session: Session, request: Unsubscribe, context: GatewayContext): Promise<Reply> {

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { HistorySlice, Position, Publication } from "../../shared/channels/broker.ts";
-import { type Alignment, Hub, type HubListener, type Follower } from "../../gateway/hub.ts";
+import { type Alignment, Hub, type HubListener, type Follower } from "../../gateway/channels/hub.ts";
 
 const channel = "board:1";
 const epoch = "e";

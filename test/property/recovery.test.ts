@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Publication } from "../../shared/channels/broker.ts";
-import { bridge } from "../../gateway/recovery.ts";
+import { bridge } from "../../gateway/channels/recovery.ts";
 
 const epoch = "e";
 

@@ -3,8 +3,8 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { HistorySlice } from "../../shared/channels/broker.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
-import { type Bridge, bridgeFromReading, type Reading } from "../../gateway/recovery.ts";
-import { Tails } from "../../gateway/tails.ts";
+import { type Bridge, bridgeFromReading, type Reading } from "../../gateway/channels/recovery.ts";
+import { Tails } from "../../gateway/channels/tails.ts";
 import { ModelHistory } from "../support/model-history.ts";
 
 const channel = "board:1";

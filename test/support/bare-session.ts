@@ -1,5 +1,5 @@
-import { Outbox } from "../../gateway/outbox.ts";
-import { Session } from "../../gateway/session.ts";
+import { Outbox } from "../../gateway/sockets/outbox.ts";
+import { Session } from "../../gateway/sessions/session.ts";
 
 /** A session without a connection: what it is sent goes nowhere. The caller disposes of it. */
 export function bareSession(sessionId: string, user = "ada"): Session {

@@ -1,7 +1,7 @@
 /** What a node tells the session store, and when, while the store fails or takes its time. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { NodeHoldings } from "../../gateway/node-holdings.ts";
-import type { Session } from "../../gateway/session.ts";
+import { NodeHoldings } from "../../gateway/sessions/node-holdings.ts";
+import type { Session } from "../../gateway/sessions/session.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import { Metrics } from "../../shared/metrics.ts";
 import type { ClaimOutcome, ClaimRequest, Membership, SessionStore } from "../../shared/sessions/store.ts";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { StalledSessions } from "../../gateway/stalled-sessions.ts";
-import type { Session } from "../../gateway/session.ts";
+import { StalledSessions } from "../../gateway/sockets/stalled-sessions.ts";
+import type { Session } from "../../gateway/sessions/session.ts";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());

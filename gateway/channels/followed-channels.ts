@@ -6,15 +6,15 @@ import type {
   HistorySlice,
   Position,
   Publication,
-} from "../shared/channels/broker.ts";
-import { TidegateError } from "../shared/errors.ts";
-import type { Service } from "../shared/lifecycle.ts";
-import type { Logger } from "../shared/logging.ts";
-import type { CurrentRules } from "../shared/rules/current-rules.ts";
-import { maxReplayBytes, maxReplayPublications } from "../shared/protocol/limits.ts";
+} from "../../shared/channels/broker.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { Logger } from "../../shared/logging.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type CatchUpChannel, CatchUp, type CaughtUp } from "./catch-up.ts";
 import { type Follower, Hub, type HubListener } from "./hub.ts";
-import type { GatewayMetrics } from "./metrics.ts";
+import type { GatewayMetrics } from "../metrics.ts";
 import { ResyncPacing } from "./resync-pacing.ts";
 import type { Subscription } from "./subscription.ts";
 import { Tails } from "./tails.ts";

@@ -1,13 +1,13 @@
 /** May this connection become a session? By what it resumes with, or by its token and the connect hook. */
 import { randomUUID } from "node:crypto";
-import { newTraceparent } from "../shared/http/traceparent.ts";
-import { handshakeValidator } from "../shared/protocol/client-messages.ts";
-import type { ConnectRefusal } from "../shared/protocol/codes.ts";
-import { protocolVersion } from "../shared/protocol/limits.ts";
-import { hookGrantValidator, isPresentableInfo } from "../shared/protocol/relay.ts";
-import type { Claim } from "../shared/sessions/store.ts";
+import { newTraceparent } from "../../shared/http/traceparent.ts";
+import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
+import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
+import { protocolVersion } from "../../shared/protocol/limits.ts";
+import { hookGrantValidator, isPresentableInfo } from "../../shared/protocol/relay.ts";
+import type { Claim } from "../../shared/sessions/store.ts";
 import { authenticate, type Credentials, isSameClient, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
-import type { GatewayContext } from "./context.ts";
+import type { GatewayContext } from "../context.ts";
 import type { Resumable } from "./resume-token.ts";
 
 /** A resumed session has at least so long to refresh, however little its token leaves. */

@@ -4,9 +4,9 @@
  */
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { maxResumeTokenLength } from "../shared/protocol/limits.ts";
-import { Sealer } from "../shared/sealing.ts";
-import { type Claim, maxResumeMs } from "../shared/sessions/store.ts";
+import { maxResumeTokenLength } from "../../shared/protocol/limits.ts";
+import { Sealer } from "../../shared/sealing.ts";
+import { type Claim, maxResumeMs } from "../../shared/sessions/store.ts";
 import { type Credentials, readClaims } from "./authentication.ts";
 
 /** After the JWT has expired: time to come back, and to get a new one. */

@@ -1,14 +1,14 @@
 /** What the private API, and other nodes, tell the sessions of a user. */
-import type { UserMessage } from "../shared/channels/broker.ts";
-import { TidegateError } from "../shared/errors.ts";
-import { maxChannelsPerConnection } from "../shared/protocol/limits.ts";
-import type { Subscribed } from "../shared/protocol/wire.ts";
-import { grantChannel } from "./channel-access.ts";
-import type { GatewayContext } from "./context.ts";
-import { eventFrame, userFrame } from "./frames.ts";
-import { endSubscription, revokeSubscription } from "./requests/unsubscribe.ts";
+import type { UserMessage } from "../../shared/channels/broker.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
+import type { Subscribed } from "../../shared/protocol/wire.ts";
+import { grantChannel } from "../channels/channel-access.ts";
+import type { GatewayContext } from "../context.ts";
+import { eventFrame, userFrame } from "../sockets/frames.ts";
+import { endSubscription, revokeSubscription } from "../requests/unsubscribe.ts";
 import type { Session } from "./session.ts";
-import { Subscription } from "./subscription.ts";
+import { Subscription } from "../channels/subscription.ts";
 
 export function onUserMessage(user: string, message: UserMessage, context: GatewayContext): void {
   const sessions = context.sessions.ofUser(user);

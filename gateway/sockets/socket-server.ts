@@ -1,18 +1,18 @@
 /** The websocket door: from a handshake to a session, from a session to its requests. */
 import type { Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
-import type { Service } from "../shared/lifecycle.ts";
-import type { ConnectRefusal } from "../shared/protocol/codes.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import {
   conflateFromBytes,
   connectDeadlineMs,
   maxOutboxBytes,
   maxPayloadBytes,
   protocolVersion,
-} from "../shared/protocol/limits.ts";
-import type { Welcome } from "../shared/protocol/wire.ts";
-import { refuse, undecidedRetryMs } from "./authentication.ts";
-import type { GatewayContext } from "./context.ts";
+} from "../../shared/protocol/limits.ts";
+import type { Welcome } from "../../shared/protocol/wire.ts";
+import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
+import type { GatewayContext } from "../context.ts";
 import {
   createSocketIo,
   cutOff,
@@ -26,13 +26,13 @@ import {
   transportOf,
 } from "./engine.ts";
 import { eventFrame } from "./frames.ts";
-import { beginSession } from "./begin-session.ts";
-import { type Accepted, checkHandshake, type Handshake, withoutResume } from "./handshake.ts";
+import { beginSession } from "../sessions/begin-session.ts";
+import { type Accepted, checkHandshake, type Handshake, withoutResume } from "../sessions/handshake.ts";
 import { Outbox } from "./outbox.ts";
 import type { Patience } from "./patience.ts";
-import { dispatch } from "./requests/dispatch.ts";
-import { endSubscription } from "./requests/unsubscribe.ts";
-import { Session } from "./session.ts";
+import { dispatch } from "../requests/dispatch.ts";
+import { endSubscription } from "../requests/unsubscribe.ts";
+import { Session } from "../sessions/session.ts";
 
 /** The limit is on the data's bytes; as JSON text each may be spelled `\u00xx`. What is larger closes the transport. */
 const maxMessageBytes = maxPayloadBytes * 6 + 4_096;

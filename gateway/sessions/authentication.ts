@@ -2,12 +2,12 @@
 import { createHash } from "node:crypto";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
-import type { Identity } from "../shared/http/identity-token.ts";
-import { isTooDeep } from "../shared/json.ts";
-import type { Verification, Verifier } from "../shared/jwt.ts";
-import { connectCodes, type ConnectCode, type ConnectRefusal } from "../shared/protocol/codes.ts";
-import { maxUserLength } from "../shared/protocol/limits.ts";
-import { describeFindings } from "../shared/schema-errors.ts";
+import type { Identity } from "../../shared/http/identity-token.ts";
+import { isTooDeep } from "../../shared/json.ts";
+import type { Verification, Verifier } from "../../shared/jwt.ts";
+import { connectCodes, type ConnectCode, type ConnectRefusal } from "../../shared/protocol/codes.ts";
+import { maxUserLength } from "../../shared/protocol/limits.ts";
+import { describeFindings } from "../../shared/schema-errors.ts";
 
 /** The last moment a Date can tell. */
 const maxUnixSeconds = 8.64e12;

@@ -1,5 +1,5 @@
-import type { Service } from "../shared/lifecycle.ts";
-import type { Session } from "./session.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { Session } from "../sessions/session.ts";
 
 interface Stay {
   readonly progress: number;

@@ -1,6 +1,6 @@
 /** What is sent to clients, as Socket.IO packets: encoded once, however many connections get it. */
-import type { Ephemeral, Publication } from "../shared/channels/broker.ts";
-import { reservedEventPrefix } from "../shared/protocol/grammar.ts";
+import type { Ephemeral, Publication } from "../../shared/channels/broker.ts";
+import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
 
 /** One message, ready for any connection. */
 export interface Frame {

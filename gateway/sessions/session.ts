@@ -1,14 +1,14 @@
-import { clockToleranceSeconds } from "../shared/jwt.ts";
-import type { Identity } from "../shared/http/identity-token.ts";
-import type { DisconnectCode } from "../shared/protocol/codes.ts";
-import type { Disconnect } from "../shared/protocol/wire.ts";
-import { type Claim, everyChannel, type Membership, type Withdrawals } from "../shared/sessions/store.ts";
+import { clockToleranceSeconds } from "../../shared/jwt.ts";
+import type { Identity } from "../../shared/http/identity-token.ts";
+import type { DisconnectCode } from "../../shared/protocol/codes.ts";
+import type { Disconnect } from "../../shared/protocol/wire.ts";
+import { type Claim, everyChannel, type Membership, type Withdrawals } from "../../shared/sessions/store.ts";
 import type { Credentials } from "./authentication.ts";
-import { eventFrame, type Frame } from "./frames.ts";
-import type { Outbox } from "./outbox.ts";
-import { ReplayTurns } from "./replay-turns.ts";
+import { eventFrame, type Frame } from "../sockets/frames.ts";
+import type { Outbox } from "../sockets/outbox.ts";
+import { ReplayTurns } from "../sockets/replay-turns.ts";
 import type { Resumable } from "./resume-token.ts";
-import type { Subscription } from "./subscription.ts";
+import type { Subscription } from "../channels/subscription.ts";
 
 /** The transport under a session, as far as a session needs it. */
 export interface Transport {

@@ -1,8 +1,8 @@
-import { maxListedSessions } from "../shared/protocol/limits.ts";
-import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import { maxListedSessions } from "../../shared/protocol/limits.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { NodeHoldings } from "./node-holdings.ts";
 import type { Session } from "./session.ts";
-import type { Subscription } from "./subscription.ts";
+import type { Subscription } from "../channels/subscription.ts";
 
 /** Shows sessions in the channels they follow, where the namespace says so. */
 export class Presence {

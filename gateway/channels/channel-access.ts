@@ -1,11 +1,11 @@
-import { TidegateError } from "../shared/errors.ts";
-import { newTraceparent } from "../shared/http/traceparent.ts";
-import { isRequestCode } from "../shared/protocol/codes.ts";
-import { matchesPattern } from "../shared/protocol/grammar.ts";
-import { hookGrantValidator } from "../shared/protocol/relay.ts";
-import type { GatewayContext } from "./context.ts";
-import { resumableUntil } from "./resume-token.ts";
-import type { Session } from "./session.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import { newTraceparent } from "../../shared/http/traceparent.ts";
+import { isRequestCode } from "../../shared/protocol/codes.ts";
+import { matchesPattern } from "../../shared/protocol/grammar.ts";
+import { hookGrantValidator } from "../../shared/protocol/relay.ts";
+import type { GatewayContext } from "../context.ts";
+import { resumableUntil } from "../sessions/resume-token.ts";
+import type { Session } from "../sessions/session.ts";
 
 /** Why a session may follow a channel, and what goes with it. */
 export type Access =

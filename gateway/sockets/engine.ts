@@ -4,11 +4,11 @@
  */
 import type { Server as HttpServer } from "node:http";
 import { Server as SocketIoServer, type Socket } from "socket.io";
-import { maxOutboxBytes } from "../shared/protocol/limits.ts";
+import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
 import type { Frame } from "./frames.ts";
 import type { FrameSink } from "./outbox.ts";
 import type { Patience } from "./patience.ts";
-import type { Transport } from "./session.ts";
+import type { Transport } from "../sessions/session.ts";
 
 export interface EngineOptions {
   transports: readonly ("websocket" | "polling")[];

@@ -1,6 +1,6 @@
 /** From a position to the present by way of history: what a follower missed, or why that cannot be told. Pure. */
-import type { HistorySlice, Position, Publication } from "../shared/channels/broker.ts";
-import type { RecoveryReason } from "../shared/protocol/codes.ts";
+import type { HistorySlice, Position, Publication } from "../../shared/channels/broker.ts";
+import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 
 export type Bridge =
   { kind: "bridged"; publications: Publication[]; position: Position } | { kind: "broken"; reason: RecoveryReason };

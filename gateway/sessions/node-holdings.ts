@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { TidegateError } from "../shared/errors.ts";
-import type { Service } from "../shared/lifecycle.ts";
-import type { Logger } from "../shared/logging.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { Logger } from "../../shared/logging.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
@@ -10,8 +10,8 @@ import {
   lingerMs,
   type Membership,
   type SessionStore,
-} from "../shared/sessions/store.ts";
-import type { GatewayMetrics } from "./metrics.ts";
+} from "../../shared/sessions/store.ts";
+import type { GatewayMetrics } from "../metrics.ts";
 import type { Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
 

@@ -1,7 +1,7 @@
-import type { ChannelBroker } from "../shared/channels/broker.ts";
-import type { Logger } from "../shared/logging.ts";
+import type { ChannelBroker } from "../../shared/channels/broker.ts";
+import type { Logger } from "../../shared/logging.ts";
 import type { Session } from "./session.ts";
-import { TopicFollower } from "./topic-follower.ts";
+import { TopicFollower } from "../channels/topic-follower.ts";
 
 /** The sessions of this node, by user. A user's own topic is followed while one of them is here. */
 export class Sessions {
