@@ -17,7 +17,7 @@ export interface CatchUpChannel {
   position(): Position | undefined;
   /** Resolves once the hub stands somewhere. @throws TidegateError without a broker or a follower. */
   aligned(): Promise<Position>;
-  /** Another epoch than the hub's was read: it must align anew. */
+  /** The hub has been left behind, or stands in another epoch than was read: it must align anew. */
   misalign(): void;
   read(reading: Reading | undefined, epoch: string, reaching: Position): Promise<HistorySlice>;
   /** What was read belongs into the tail. */
@@ -146,13 +146,17 @@ export class CatchUp {
       const now = channel.position();
       if (now && now.epoch !== slice.position.epoch) channel.misalign();
       else if (now && reading) channel.extend(now, slice, reading);
+      const isBehind = now?.epoch === slice.position.epoch && now.offset < slice.position.offset;
       for (const waiter of waiters) {
         const { from } = waiter;
         // Read under the epoch that the hub stood in: of another one only the position is known.
         const told = at.epoch === slice.position.epoch ? reading : undefined;
         const way = this.#told(name, from, now, slice, told);
-        if (way) waiter.resolve({ way, source: "history" });
-        else if (waiter.reads++ < maxReads) {
+        if (way) {
+          // Who cannot be caught up goes on from where the channel is, not from where the node has been left behind.
+          if (way.kind === "broken" && isBehind) channel.misalign();
+          waiter.resolve({ way, source: "history" });
+        } else if (waiter.reads++ < maxReads) {
           queue.waiting.push(waiter);
           queue.newest ||= slice.more;
         } else waiter.resolve({ way: { kind: "broken", reason: "epoch_changed" }, source: "history" });

@@ -38,8 +38,8 @@ export class Subscription implements Follower {
   access: Access | undefined;
   readonly #outbox: Outbox;
   #state: State = { kind: "joining", settled: false, held: [], heldBytes: 0, broken: undefined };
-  /** Delivered already, with the ack: not to be delivered again. */
-  #reached = 0;
+  /** Where the ack, or the last resync, left the client: what came until then is not delivered again. */
+  #reached: Position = { epoch: "", offset: 0 };
 
   constructor(channel: string, outbox: Outbox) {
     this.channel = channel;
@@ -57,7 +57,7 @@ export class Subscription implements Follower {
 
   deliver(frame: Frame, publication: Publication): void {
     if (this.#state.kind === "live") {
-      if (publication.offset > this.#reached) this.#outbox.send(frame);
+      if (publication.offset > this.#reached.offset) this.#outbox.send(frame);
     } else this.#hold(frame, publication);
   }
 
@@ -70,7 +70,11 @@ export class Subscription implements Follower {
     const state = this.#state;
     if (state.kind === "joining") {
       this.#state = { ...state, held: [], heldBytes: 0, broken: { reason, position } };
-    } else if (state.kind !== "ended") this.#state = { kind: "lost", reason };
+      return false;
+    }
+    // Its own recovery went further than the node had come: it lacks nothing.
+    if (state.kind === "ended" || (state.kind === "live" && covers(this.#reached, position))) return false;
+    this.#state = { kind: "lost", reason };
     return state.kind === "live";
   }
 
@@ -78,7 +82,7 @@ export class Subscription implements Follower {
     if (this.#state.kind !== "lost") return undefined;
     const { reason } = this.#state;
     this.#state = { kind: "live" };
-    this.#reached = position.offset;
+    this.#reached = position;
     this.#outbox.send(eventFrame("sync:resync", { channel: this.channel, position, reason } satisfies Resync));
     return reason;
   }
@@ -88,9 +92,7 @@ export class Subscription implements Follower {
     if (this.#state.kind !== "joining") return undefined;
     if (position.epoch !== hubPosition.epoch) return "epoch_changed";
     const { broken } = this.#state;
-    const heldFrom = broken?.position;
-    const afterBreak = heldFrom?.epoch === position.epoch && heldFrom.offset <= position.offset;
-    if (broken && !afterBreak) return broken.reason;
+    if (broken && !covers(position, broken.position)) return broken.reason;
     const next = this.#state.held.find(({ publication }) => publication && publication.offset > position.offset);
     const joins = next?.publication ? next.publication.prev === position.offset : hubPosition.offset <= position.offset;
     return joins ? undefined : "position_ahead";
@@ -108,12 +110,12 @@ export class Subscription implements Follower {
   goLive(position: Position): boolean {
     if (this.#state.kind !== "joining") return true;
     const { held, broken } = this.#state;
-    if (broken) {
+    if (broken && !covers(position, broken.position)) {
       this.#state = { kind: "lost", reason: broken.reason };
       return false;
     }
     this.#state = { kind: "live" };
-    this.#reached = position.offset;
+    this.#reached = position;
     for (const { frame, publication } of held) {
       if (publication) this.deliver(frame, publication);
       else this.deliverEphemeral(frame);
@@ -135,4 +137,9 @@ export class Subscription implements Follower {
       this.#state = { ...this.#state, held: [], heldBytes: 0, broken };
     }
   }
+}
+
+/** Who stands at `position` has everything up to the other one. */
+function covers(position: Position, other: Position | undefined): boolean {
+  return other?.epoch === position.epoch && other.offset <= position.offset;
 }

@@ -59,6 +59,7 @@ function createNode(options: { historySize?: number; claimPauseMs?: number; tail
     join: (): void => {
       hub = history.position;
     },
+    hub: () => hub,
     /** Answers the read that is under way. */
     answerRead: async (): Promise<void> => {
       await eventually(() => underWay.length > 0);
@@ -200,4 +201,16 @@ test("REC-5: without room for a tail each is served all the same", async () => {
     range(601, 1_500),
     [1_500],
   ]);
+});
+
+test("REC-7: who is ahead of a node that was left behind, and cannot be caught up, goes on from where the channel is", async () => {
+  const node = createNode();
+  for (let i = 0; i < 5; i++) node.publish();
+  // Frozen from here on: more is published than may be replayed.
+  for (let i = 0; i < maxReplayPublications + 100; i++) node.publish(false);
+  const answers = node.answerReads();
+  const told = await node.from(10);
+  clearInterval(answers);
+  expect(offsetsOf(told)).toBe("too_far_behind");
+  expect(node.hub()).toEqual(node.history.position);
 });
