@@ -73,7 +73,7 @@ export class Subscription implements Follower {
       return false;
     }
     // Its own recovery went further than the node had come: it lacks nothing.
-    if (state.kind === "ended" || (state.kind === "live" && covers(this.#reached, position))) return false;
+    if (state.kind === "ended" || (state.kind === "live" && covers(this.#reached, { position, reason }))) return false;
     this.#state = { kind: "lost", reason };
     return state.kind === "live";
   }
@@ -92,8 +92,10 @@ export class Subscription implements Follower {
     if (this.#state.kind !== "joining") return undefined;
     if (position.epoch !== hubPosition.epoch) return "epoch_changed";
     const { broken } = this.#state;
-    if (broken && !covers(position, broken.position)) return broken.reason;
-    const next = this.#state.held.find(({ publication }) => publication && publication.offset > position.offset);
+    const { held } = this.#state;
+    const follows = held.some((item) => item.publication?.prev === position.offset);
+    if (broken && !follows && !covers(position, broken)) return broken.reason;
+    const next = held.find(({ publication }) => publication && publication.offset > position.offset);
     const joins = next?.publication ? next.publication.prev === position.offset : hubPosition.offset <= position.offset;
     return joins ? undefined : "position_ahead";
   }
@@ -110,7 +112,7 @@ export class Subscription implements Follower {
   goLive(position: Position): boolean {
     if (this.#state.kind !== "joining") return true;
     const { held, broken } = this.#state;
-    if (broken && !covers(position, broken.position)) {
+    if (broken && !covers(position, broken)) {
       this.#state = { kind: "lost", reason: broken.reason };
       return false;
     }
@@ -139,7 +141,8 @@ export class Subscription implements Follower {
   }
 }
 
-/** Who stands at `position` has everything up to the other one. */
-function covers(position: Position, other: Position | undefined): boolean {
-  return other?.epoch === position.epoch && other.offset <= position.offset;
+/** Who stands at `position` lacks nothing of what broke; unless writes were lost, and what it has beyond them. */
+function covers(position: Position, { position: goesOn, reason }: Break): boolean {
+  if (goesOn?.epoch !== position.epoch) return false;
+  return reason === "position_ahead" ? goesOn.offset === position.offset : goesOn.offset <= position.offset;
 }

@@ -50,8 +50,7 @@ test("RED-1: a Redis that was restarted with its data jumps past every offset it
   await redis.restart();
   const after = await published("after");
   expect(after.epoch).toBe(before.epoch);
-  expect(after.offset % 2 ** 20).toBe(0);
-  expect(after.offset).toBeGreaterThan(before.offset);
+  expect(after.offset).toBeGreaterThan(before.offset + 2 ** 20 - 1);
   expect(Number.isSafeInteger(after.offset)).toBe(true);
   const next = await publish("next");
   expect(next.offset).toBe(after.offset + 1);
@@ -80,8 +79,6 @@ test("RED-1: two changes of the primary in a row, the second of which lost the f
   // A primary is known by its replication id: another one in the state stands for a change of it.
   await raw.hset(state, "replid", "the-one-before");
   const first = await publish("lost");
-  const [second = 0] = (await raw.time()).map(Number);
-  await eventually(async () => Number((await raw.time())[0]) > second);
   await raw
     .multi()
     .hset(state, "offset", survivor.offset, "replid", "and-before-that")

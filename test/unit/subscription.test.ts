@@ -50,6 +50,26 @@ test("HUB-10: a node that had lost its way does not tell those to resync who had
   expect(live.sent).toHaveLength(1);
 });
 
+test("HUB-10: whoever has more than a history that lost writes is told, wherever its own recovery ended", () => {
+  const joining = create();
+  joining.subscription.settle();
+  joining.subscription.lose({ epoch, offset: 9 }, "position_ahead");
+  expect(joining.subscription.goLive({ epoch, offset: 10 })).toBe(false);
+
+  const live = create();
+  live.subscription.settle();
+  live.subscription.goLive({ epoch, offset: 10 });
+  expect(live.subscription.lose({ epoch, offset: 10 }, "position_ahead")).toBe(false);
+  expect(live.subscription.lose({ epoch, offset: 9 }, "position_ahead")).toBe(true);
+
+  const read = create();
+  read.subscription.lose({ epoch, offset: 9 }, "position_ahead");
+  expect(read.subscription.brokenAfter({ epoch, offset: 10 }, { epoch, offset: 9 })).toBe("position_ahead");
+  read.deliver(10);
+  read.deliver(11);
+  expect(read.subscription.brokenAfter({ epoch, offset: 10 }, { epoch, offset: 11 })).toBeUndefined();
+});
+
 test("HUB-10: whoever lacks what was lost, or has it of another epoch, is told", () => {
   for (const position of [
     { epoch, offset: 11 },
