@@ -152,7 +152,7 @@ export function createGateway(options: {
       broker: storeHealth(broker.state),
       rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
       privateApi: relay.openLinks > 0 ? "ok" : "degraded",
-      accepting: sockets.draining ? "fail" : "ok",
+      accepting: sockets.accepting ? "ok" : "fail",
     };
   }
 

@@ -12,7 +12,8 @@ export interface VerifierOptions {
 
 export type Verification =
   | { kind: "valid"; claims: JWTPayload }
-  | { kind: "expired" }
+  /** Genuine, but for its time. */
+  | { kind: "expired"; claims: JWTPayload }
   | { kind: "invalid"; reason: string }
   /** The keys cannot be fetched: nothing is known about the token. */
   | { kind: "unavailable"; cause: unknown };
@@ -56,7 +57,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
             });
       return { kind: "valid", claims: payload };
     } catch (error) {
-      if (error instanceof errors.JWTExpired) return { kind: "expired" };
+      if (error instanceof errors.JWTExpired) return { kind: "expired", claims: error.payload };
       if (isKeyFetchFailure(error)) return { kind: "unavailable", cause: error };
       return { kind: "invalid", reason: (error as Error).message };
     }

@@ -18,7 +18,10 @@ export function describeFindings(findings: readonly Finding[]): string[] {
   const lines = findings
     .filter((finding) => finding.keyword !== "boolean" && finding.keyword !== "anyOf")
     .map((finding) => {
-      const path = finding.instancePath.slice(1).replaceAll("/", ".");
+      const path = finding.instancePath
+        .slice(1)
+        .replaceAll("/", ".")
+        .replace(/^\d+$/, (index) => `item ${Number(index) + 1}`);
       const text = (finding.message ?? "is not valid") + particulars(finding.params ?? {});
       return path === "" ? text : `${path}: ${text}`;
     });

@@ -37,7 +37,9 @@ export interface Credentials {
 }
 
 export type Authentication =
-  { kind: "accepted"; credentials: Credentials } | { kind: "refused"; refusal: ConnectRefusal };
+  | { kind: "accepted"; credentials: Credentials }
+  /** `user`: of a genuine token that has expired. */
+  | { kind: "refused"; refusal: ConnectRefusal; user?: string };
 
 export function refuse(code: ConnectCode, message: string, retryAfterMs?: number): ConnectRefusal {
   return {
@@ -54,7 +56,8 @@ export const undecidedRetryMs = 2_000;
 export async function authenticate(verify: Verifier, token: string): Promise<Authentication> {
   const verification = await verify(token);
   if (verification.kind === "valid") return readClaims(verification.claims, tokenIdOf(token));
-  return { kind: "refused", refusal: explain(verification) };
+  const user = verification.kind === "expired" ? { user: String(verification.claims.sub) } : {};
+  return { kind: "refused", refusal: explain(verification), ...user };
 }
 
 /** @param claims verified. */

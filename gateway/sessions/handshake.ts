@@ -69,7 +69,9 @@ export async function checkHandshake(
     if (resumable && isSameClient(resumable.credentials, credentials)) return goOn(resumable, credentials);
     return askConnectHook(credentials, handshake, deadline, context);
   }
-  return resumable && authentication.refusal.retryable ? goOn(resumable, resumable.credentials) : authentication;
+  const { refusal, user = resumable?.credentials.user } = authentication;
+  const isHindrance = !refusal.retryable || user !== resumable?.credentials.user;
+  return resumable && !isHindrance ? goOn(resumable, resumable.credentials) : refused(refusal);
 }
 
 function goOn(resumable: Resumable, given: Credentials): Accepted {

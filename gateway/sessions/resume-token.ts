@@ -56,6 +56,7 @@ export class ResumeTokens {
 
   /** @returns undefined for what is not ours, or not valid any more. */
   open(token: string): Resumable | undefined {
+    if (token.length > maxResumeTokenLength) return undefined;
     const content = this.#sealer.open(token);
     if (!Content.Check(content) || content.until <= Date.now()) return undefined;
     const { sessionId, claim, checkedAt, claims, tokenId, granted, info } = content;

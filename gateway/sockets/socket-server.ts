@@ -70,8 +70,9 @@ export class SocketServer implements Service {
     this.#context = options.context;
   }
 
-  get draining(): boolean {
-    return this.#draining;
+  /** The door is open, and nobody has told it to close. */
+  get accepting(): boolean {
+    return this.#io !== undefined && !this.#draining;
   }
 
   async start(): Promise<void> {

@@ -43,6 +43,9 @@ export function reportText(report: CheckerReport): string {
     lines.push(`    ${kind} ${channel} ${follower ?? ""} ${detail}`);
   }
   if (all.length > maxPrinted) lines.push(`    … ${all.length - maxPrinted} more (--json has them)`);
-  lines.push(report.pass ? "PASS: nothing lost, doubled, reordered or signalled without need" : "FAIL", "");
+  lines.push(
+    report.pass ? "PASS: nothing doubled, reordered, lost without a word or signalled without need" : "FAIL",
+    "",
+  );
   return lines.join("\n");
 }

@@ -2,7 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { channelPattern } from "./grammar.ts";
-import { maxGrantLength, maxHistoryLimit, maxResumeTokenLength, maxTokenLength } from "./limits.ts";
+import { maxGrantLength, maxHistoryLimit, maxTokenLength } from "./limits.ts";
 
 const closed = { additionalProperties: false } as const;
 
@@ -14,7 +14,8 @@ export const PositionSchema = Type.Object({ epoch: Epoch, offset: Offset }, clos
 /** `auth` of the Socket.IO handshake. */
 export const Handshake = Type.Object({
   token: Type.Optional(Type.String({ maxLength: maxTokenLength })),
-  resume: Type.Optional(Type.Union([Type.String({ maxLength: maxResumeTokenLength }), Type.Null()])),
+  /** Whatever is not ours resumes nothing. */
+  resume: Type.Optional(Type.Unknown()),
   protocol: Type.Optional(Type.Integer()),
 });
 

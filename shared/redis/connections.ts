@@ -141,6 +141,8 @@ export class RedisConnections implements Service {
       const ofPrimary = () => createSubscriber(this.#target, this.commands, primary, this.#logger);
       subscriber = new TopicConnection({
         open: replica ? [() => replica.createSubscriber(), ofPrimary] : [ofPrimary],
+        // A replica that is away when the process starts is gone back to like one that went away later.
+        beginAt: replica && replica.client.status !== "ready" ? 1 : 0,
         publish: (probe, message) => this.run("spublish", probe, message),
         probeTopic: this.#probeTopic(primary, topic),
         onMessage: (name, message) => {

@@ -15,6 +15,8 @@ const reconnectGraceMs = 2_500;
 export interface TopicConnectionOptions {
   /** Opens a subscriber, not connected yet: the best place first, another where that one stays silent. */
   open: readonly (() => Redis)[];
+  /** Index of the place to begin at. */
+  beginAt: number;
   /** To the primary. Rejects where it does not answer. */
   publish: (topic: string, message: string) => Promise<unknown>;
   probeTopic: string;
@@ -36,7 +38,7 @@ export class TopicConnection {
   readonly #options: TopicConnectionOptions;
   readonly #topics = new Set<string>();
   #probe: Probe;
-  #place = 0;
+  #place: number;
   #client: Redis | undefined;
   /** Everything is subscribed, and the last probe came back. */
   #live = false;
@@ -53,6 +55,7 @@ export class TopicConnection {
 
   constructor(options: TopicConnectionOptions) {
     this.#options = options;
+    this.#place = options.beginAt;
     this.#probe = this.#newProbe(options.probeTopic);
   }
 

@@ -92,11 +92,19 @@ test("RES-3: an expired token is no hindrance for 15 minutes; the session then h
   expect(again.welcome.expiresAt - Date.now()).toBeGreaterThan(55_000);
 });
 
+test("RES-3: an expired token of another user is one", async () => {
+  const before = await connectClient(one, { sub: "ada" });
+  const expired = await userToken({ sub: "grace", exp: Math.floor(Date.now() / 1000) - 60 });
+  const refusal = await refusedConnect(two, { token: expired, resume: before.welcome.resumeToken });
+  expect(refusal.code).toBe("token_expired");
+  expect(before.socket.connected).toBe(true);
+});
+
 test("RES-4: what is not ours, or was changed, resumes nothing: with a token a session begins, without one it is refused", async () => {
   const before = await connectClient(one);
   const { resumeToken } = before.welcome;
   const changed = `${String(resumeToken).slice(0, -3)}AAA`;
-  for (const resumeWith of ["nonsense", changed, ""]) {
+  for (const resumeWith of ["nonsense", changed, "", "x".repeat(30_000), 5, {}]) {
     const cold = await connectClient(two, {}, { resume: resumeWith });
     expect(cold.welcome.resumed).toBe(false);
     const refusal = await refusedConnect(two, { resume: resumeWith });
