@@ -156,3 +156,16 @@ test("READ-3: a replica that stalls and one that dies lose nothing, double nothi
   }
   expect(log()).toContain("connecting anew");
 }, 60_000);
+
+test("READ-4: a node that starts while its replica is away follows at the primary, and takes clients as soon as it is ready", async () => {
+  const target = await startServers();
+  await replica.kill();
+  fleet = await startFleet({ target });
+  const { adminDoor } = fleet.gateways[0] ?? {};
+  const ready = await fetch(`http://127.0.0.1:${adminDoor?.port}/readyz`);
+  expect(((await ready.json()) as { checks: { broker: string } }).checks.broker).toBe("ok");
+  const client = await connectClient(fleet.urls[0] ?? "");
+  await client.subscribe(channel);
+  await fleet.api("POST", "/v1/publish", { channel, event: "moved", data: 1 });
+  await client.next((received) => received.event === "moved");
+}, 60_000);
