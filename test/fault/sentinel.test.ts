@@ -77,7 +77,7 @@ test("SENT-1: after a failover that lost nothing, followers on all nodes go on a
   await redis.promoted(former);
   const after = await published("after");
   expect(after.epoch).toBe(before.epoch);
-  expect(after.offset % 2 ** 20).toBe(0);
+  expect(after.offset).toBeGreaterThan(2 ** 20 - 1);
   for (const client of clients) {
     await client.next(({ data }) => data === "after");
     expect(told(client)).toEqual(["before", "after"]);
