@@ -1,4 +1,4 @@
-import { orBrokerUnavailable } from "../errors.ts";
+import { orBrokerUnavailable } from "../redis/unavailable.ts";
 import type { Logger } from "../logging.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";

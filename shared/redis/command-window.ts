@@ -1,12 +1,10 @@
-import { TidegateError } from "../errors.ts";
+import { brokerUnavailable } from "./unavailable.ts";
 
 /** Commands without an answer yet, of one process to one primary. A mass return of clients fits in. */
 const maxCommands = 20_000;
 const maxBytes = 32 * 1024 * 1024;
 /** A Redis that owes answers and gives none for this long (at most twice this) is not asked any more until it does. */
 const stallMs = 500;
-/** What a stall or a first reconnect usually needs. */
-const retryAfterMs = 1_000;
 
 /**
  * Bounds what waits for one Redis: while it stalls with its connections open, everything else is refused at once
@@ -29,9 +27,9 @@ export class CommandWindow {
 
   /** Before a command; {@link leave} after it. @throws TidegateError `broker_unavailable` where it must not be sent. */
   enter(bytes: number): void {
-    if (this.#stalled) throw refused("the message store does not answer");
+    if (this.#stalled) throw brokerUnavailable("the message store does not answer");
     if (this.#commands >= maxCommands || this.#bytes + bytes > maxBytes) {
-      throw refused("too much waits for the message store");
+      throw brokerUnavailable("too much waits for the message store");
     }
     this.#commands++;
     this.#bytes += bytes;
@@ -63,8 +61,4 @@ export class CommandWindow {
     // Answers that came while this process was busy are read first.
     this.#watch = setTimeout(() => setImmediate(look), stallMs).unref();
   }
-}
-
-function refused(message: string): TidegateError {
-  return new TidegateError("broker_unavailable", message, { retryAfterMs });
 }

@@ -1,7 +1,7 @@
-import { orBrokerUnavailable } from "../errors.ts";
 import { CommandWindow } from "./command-window.ts";
 import { commandTimeoutMs, cutOff, isTimeout, primaryOf, type RedisClient } from "./connect.ts";
 import type { Script } from "./scripts.ts";
+import { orBrokerUnavailable } from "./unavailable.ts";
 
 type Argument = string | number;
 

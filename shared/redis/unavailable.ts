@@ -1,0 +1,34 @@
+/** From what the Redis client fails with to an error of the contract. */
+import { TidegateError } from "../errors.ts";
+import { isTimeout } from "./connect.ts";
+
+/** Replies of a Redis that cannot do its work now. Other error replies are bugs of ours. */
+const redisTrouble =
+  /^(OOM|READONLY|LOADING|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MISCONF|BUSY|TRYAGAIN|MOVED|ASK|NOAUTH|NOPERM|WRONGPASS)\b/;
+/** What a stall or a first reconnect usually needs. */
+const retryAfterMs = 1_000;
+
+export function brokerUnavailable(message: string, cause?: unknown): TidegateError {
+  return new TidegateError("broker_unavailable", message, { retryAfterMs, cause });
+}
+
+/** A store that cannot be asked is `broker_unavailable`. @throws the error itself where the store refused our command. */
+export async function orBrokerUnavailable<Reply>(reply: Promise<Reply>): Promise<Reply> {
+  try {
+    return await reply;
+  } catch (error) {
+    const known = error as Error & { command?: unknown };
+    // The client hangs the command on its error, arguments and all: data and secrets that no log may show.
+    delete known.command;
+    if (known.name === "ReplyError" && !redisTrouble.test(known.message)) throw known;
+    const message = isUnanswered(known)
+      ? "the message store did not answer: it may still have done what it was asked"
+      : "the message store cannot be reached";
+    throw brokerUnavailable(message, known);
+  }
+}
+
+/** Sent, and the connection broke or was cut before the reply. */
+function isUnanswered(error: Error): boolean {
+  return isTimeout(error) || error.message === "Connection is closed.";
+}
