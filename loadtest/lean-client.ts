@@ -1,7 +1,7 @@
 /** A client of one channel that costs little, so that thousands of them share a core with what they measure. */
 import { connect, type Socket } from "node:net";
 import type { Position, SubscribeAck } from "../shared/protocol/wire.ts";
-import { textFrame } from "../test/support/raw-websocket.ts";
+import { textFrame, upgradeRequest } from "../test/support/raw-websocket.ts";
 
 export interface LeanClientOptions {
   url: URL;
@@ -50,15 +50,7 @@ export class LeanClient {
       this.#settled = resolve;
       const socket = connect({ port: Number(url.port), host: url.hostname, noDelay: true });
       this.#socket = socket;
-      const head = [
-        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
-        `Host: ${url.host}`,
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: bG9hZHRlc3RsZWFuY2xpZQ==",
-      ];
-      socket.write(`${head.join("\r\n")}\r\n\r\n`);
+      socket.write(upgradeRequest(url));
       socket.on("data", (chunk: Buffer) => this.#take(chunk));
       socket.on("error", (error) => this.#fail(error.message));
       socket.on("close", () => this.#fail("closed"));

@@ -24,12 +24,8 @@ function maskedFrame(opcode: number, text: string): Buffer {
   return Buffer.concat([Buffer.from(head), mask, payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0))]);
 }
 
-/** Resolves once the engine has opened; the caller ends it. */
-export async function openRawWebsocket(url: URL): Promise<Socket> {
-  const socket = connect(Number(url.port), url.hostname);
-  // The gateway ends who does not read with a reset: an end like any other.
-  socket.on("error", () => socket.destroy());
-  await once(socket, "connect");
+/** The HTTP request that asks for a websocket of the engine. */
+export function upgradeRequest(url: URL): string {
   const head = [
     "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
     `Host: ${url.host}`,
@@ -38,7 +34,16 @@ export async function openRawWebsocket(url: URL): Promise<Socket> {
     "Sec-WebSocket-Version: 13",
     `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}`,
   ];
-  socket.write(`${head.join("\r\n")}\r\n\r\n`);
+  return `${head.join("\r\n")}\r\n\r\n`;
+}
+
+/** Resolves once the engine has opened; the caller ends it. */
+export async function openRawWebsocket(url: URL): Promise<Socket> {
+  const socket = connect(Number(url.port), url.hostname);
+  // The gateway ends who does not read with a reset: an end like any other.
+  socket.on("error", () => socket.destroy());
+  await once(socket, "connect");
+  socket.write(upgradeRequest(url));
   let seen = "";
   while (!seen.includes("pingInterval")) seen += String((await once(socket, "data"))[0]);
   return socket;
