@@ -10,6 +10,7 @@ import { SignJWT } from "jose";
 import { io, type Socket } from "socket.io-client";
 import { spawnProcess } from "../test/support/processes.ts";
 import { Fleet } from "./fleet.ts";
+import { putRules } from "./scenario.ts";
 import { processUsage } from "./usage.ts";
 
 const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } });
@@ -39,12 +40,7 @@ async function main(): Promise<void> {
     services: { echo: { url: `http://127.0.0.1:${port}`, secret: `whsec_${Buffer.alloc(32, 7).toString("base64")}` } },
     routes: [{ event: "echo", service: "echo", path: "/", mode: "call" }],
   };
-  const stored = await fetch(`${privateApi}/v1/rules`, {
-    method: "PUT",
-    headers: { authorization: `Bearer ${privateApiToken}`, "content-type": "application/json" },
-    body: JSON.stringify(rules),
-  });
-  if (!stored.ok) throw new Error(`the rules were refused: ${await stored.text()}`);
+  await putRules({ privateApi, privateApiToken }, rules);
   const token = await new SignJWT({})
     .setProtectedHeader({ alg: "HS256" })
     .setSubject("load")

@@ -6,20 +6,18 @@
  * First the killed node's clients stay away, and come back with their resume tokens once they are gone from presence. Then
  * another node dies, and its clients come back at once. Ends with a verdict; exit code 1 where it fails.
  */
-import { parseArgs } from "node:util";
 import { SignJWT } from "jose";
 import { io, type Socket } from "socket.io-client";
 import type { PresenceMember, Welcome } from "../shared/protocol/wire.ts";
 import { leaseMs } from "../shared/sessions/store.ts";
-import { type Deployment, Fleet } from "./fleet.ts";
+import type { Deployment, Fleet } from "./fleet.ts";
+import { parameter, putRules, runScenario, say, type ScenarioReport } from "./scenario.ts";
 
-const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } });
-const sessions = Number(process.env["SESSIONS"] ?? 2_000);
+const sessions = parameter("SESSIONS", 2_000, 3, 5_000);
 const membersPerChannel = 100;
 const allowedMs = leaseMs + 2_000;
 const giveUpMs = 60_000;
 const connectAtOnce = 50;
-const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 interface Stay {
   user: string;
@@ -30,13 +28,12 @@ interface Stay {
 }
 
 const channels = Array.from({ length: Math.ceil(sessions / membersPerChannel) }, (_, i) => `room:${i}`);
-const fleet = new Fleet();
 /** Polls in which somebody was listed with more than one connection. */
 let countedTwice = 0;
 
-async function main(): Promise<boolean> {
+async function run(fleet: Fleet): Promise<ScenarioReport> {
   const deployment = await fleet.start({ gateways: 3 });
-  await putRules(deployment);
+  await putRules(deployment, { namespaces: { room: { access: "user", presence: true, joinLeave: true } } });
   say(`${sessions} sessions in ${channels.length} channels on 3 nodes`);
   const stays = await inBatches(
     Array.from({ length: sessions }, (_, i) => i),
@@ -63,26 +60,25 @@ async function main(): Promise<boolean> {
   await settled(deployment, usersBesides(stays, []), allowedMs);
 
   const back = [...backFirst, ...backSecond];
-  const result = {
-    sessions,
-    leaseMs,
-    goneFromPresenceInMs: Math.round(goneInMs),
-    allowedMs,
-    presentAgainInMs: Math.round(backInMs),
-    presentAfterImmediateReturnInMs: Math.round(rightInMs),
-    returned: back.length,
-    resumedWithTheirSession: back.filter(({ resumed }) => resumed).length,
-    countedTwice,
-  };
-  const pass = goneInMs <= allowedMs && countedTwice === 0 && result.resumedWithTheirSession === back.length;
-  process.stdout.write(flags.json ? `${JSON.stringify({ ...result, pass }, undefined, 2)}\n` : text(result, pass));
+  const resumed = back.filter((returned) => returned.resumed).length;
   for (const { socket } of [...stays, ...back.map(({ stay }) => stay)]) socket.disconnect();
-  return pass;
-}
-
-function text(result: Record<string, number>, pass: boolean): string {
-  const lines = Object.entries(result).map(([name, value]) => `  ${name.padEnd(34)} ${value}`);
-  return `${lines.join("\n")}\n\n${pass ? "PASS" : "FAIL"}\n`;
+  return {
+    scenario: "node-loss",
+    parameters: { sessions, leaseMs },
+    figures: {
+      goneFromPresenceInMs: Math.round(goneInMs),
+      presentAgainInMs: Math.round(backInMs),
+      presentAfterImmediateReturnInMs: Math.round(rightInMs),
+      returned: back.length,
+      resumedWithTheirSession: resumed,
+      countedTwice,
+    },
+    verdicts: [
+      { title: `presence was right within ${allowedMs} ms of the kill`, pass: goneInMs <= allowedMs, value: goneInMs },
+      { title: "nobody was ever counted twice", pass: countedTwice === 0, value: countedTwice },
+      { title: "everybody came back with their own session", pass: resumed === back.length, value: resumed },
+    ],
+  };
 }
 
 function usersBesides(stays: readonly Stay[], gone: readonly Stay[]): Set<string> {
@@ -140,15 +136,6 @@ async function connected(url: string, auth: object, channel: string): Promise<Pi
   return { socket, welcome };
 }
 
-async function putRules({ privateApi, privateApiToken }: Deployment): Promise<void> {
-  const stored = await fetch(`${privateApi}/v1/rules`, {
-    method: "PUT",
-    headers: { authorization: `Bearer ${privateApiToken}`, "content-type": "application/json" },
-    body: JSON.stringify({ namespaces: { room: { access: "user", presence: true, joinLeave: true } } }),
-  });
-  if (!stored.ok) throw new Error(`the rules were refused: ${await stored.text()}`);
-}
-
 /** @returns how long that took, in ms. */
 async function untilPresent(deployment: Deployment, users: ReadonlySet<string>): Promise<number> {
   const startedAt = performance.now();
@@ -178,8 +165,4 @@ async function isPresent({ privateApi, privateApiToken }: Deployment, users: Rea
   return members.length === users.size && members.every(({ user }) => users.has(user));
 }
 
-try {
-  process.exitCode = (await main()) ? 0 : 1;
-} finally {
-  await fleet.stop();
-}
+await runScenario(run);

@@ -71,7 +71,10 @@ function reportText(report: ScenarioReport & { cores: number; pass: boolean }): 
   ].join("\n");
 }
 
-export async function putRules({ privateApi, privateApiToken }: Deployment, rules: object): Promise<void> {
+export async function putRules(
+  { privateApi, privateApiToken }: Pick<Deployment, "privateApi" | "privateApiToken">,
+  rules: object,
+): Promise<void> {
   const answer = await fetch(`${privateApi}/v1/rules`, {
     method: "PUT",
     headers: { authorization: `Bearer ${privateApiToken}`, "content-type": "application/json" },
