@@ -27,6 +27,10 @@ const settings = {
   GATEWAY_ADMIN_PORT: port(8082),
   GATEWAY_NODE: text({ fallback: hostname() }),
   GATEWAY_MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
+  /** Of the whole fleet. */
+  GATEWAY_ADMISSIONS_PER_SECOND: integer({ min: 1, max: 1_000_000, fallback: 1_000 }),
+  /** Where clients reach this node, or the balancer in front of all of them. */
+  PUBLIC_URL: optional(url({ protocols: ["http:", "https:"] })),
   GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
   /** Origins of pages that may connect; `*`: any. Clients that are no browsers send none, and may. */
   GATEWAY_ALLOWED_ORIGINS: list(Type.String({ pattern: "^(\\*|https?://[^/]+)$" }), { fallback: ["*"] }),

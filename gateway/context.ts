@@ -3,6 +3,7 @@ import type { Verifier } from "../shared/jwt.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
+import type { FleetMember } from "./fleet/fleet-member.ts";
 import type { FollowedChannels } from "./channels/followed-channels.ts";
 import type { Grants } from "./sessions/grant.ts";
 import type { GatewayMetrics } from "./metrics.ts";
@@ -24,6 +25,7 @@ export interface GatewayContext {
   readonly sessionStore: SessionStore;
   readonly holdings: NodeHoldings;
   readonly presence: Presence;
+  readonly fleet: FleetMember;
   readonly resumeTokens: ResumeTokens;
   readonly grants: Grants;
   readonly metrics: GatewayMetrics;

@@ -1,4 +1,5 @@
 /** A gateway node, put together: what it is given, what it starts, what it tells of itself. */
+import { randomUUID } from "node:crypto";
 import { ListeningDoor, createDoor } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
@@ -7,10 +8,12 @@ import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
 import { Metrics } from "../shared/metrics.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { NodeRegistry, NodeReport } from "../shared/nodes/registry.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayContext } from "./context.ts";
+import { FleetMember } from "./fleet/fleet-member.ts";
 import { Grants } from "./sessions/grant.ts";
 import { NodeHoldings } from "./sessions/node-holdings.ts";
 import { Presence } from "./sessions/presence.ts";
@@ -41,7 +44,7 @@ export interface Gateway extends Service {
 }
 
 /**
- * @param options.broker, options.rulesStore, options.sessionStore started and stopped by the caller, before and after the gateway.
+ * @param options.broker, options.rulesStore, options.sessionStore, options.nodeRegistry started and stopped by the caller, before and after the gateway.
  * @param options.patience shorter than the default in tests.
  */
 export function createGateway(options: {
@@ -49,10 +52,11 @@ export function createGateway(options: {
   broker: ChannelBroker;
   rulesStore: RulesStore;
   sessionStore: SessionStore;
+  nodeRegistry: NodeRegistry;
   logger: Logger;
   patience?: Patience;
 }): Gateway {
-  const { config, broker, rulesStore, sessionStore, logger, patience = defaultPatience } = options;
+  const { config, broker, rulesStore, sessionStore, nodeRegistry, logger, patience = defaultPatience } = options;
   const node = config.GATEWAY_NODE;
   const currentRules = new CurrentRules({ store: rulesStore, logger });
   const relay = new RelayClient({
@@ -102,6 +106,25 @@ export function createGateway(options: {
     metrics,
     logger,
   });
+  const instance = randomUUID();
+  const startedAt = Date.now();
+  const fleet = new FleetMember({
+    registry: nodeRegistry,
+    describe: (): NodeReport => ({
+      node,
+      instance,
+      state: sockets.accepting ? "ready" : "draining",
+      startedAt,
+      ...(config.PUBLIC_URL !== undefined && { url: config.PUBLIC_URL }),
+      connections: sockets.seats,
+      maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+      factor: 0,
+      dimensions: { connections: 0, eventLoop: 0, cpu: 0, delay: 0, memory: 0, outbound: 0, admissions: 0 },
+      admissionWeight: sockets.accepting ? config.GATEWAY_MAX_CONNECTIONS - sockets.seats : 0,
+    }),
+    budgetPerSecond: config.GATEWAY_ADMISSIONS_PER_SECOND,
+    logger,
+  });
   const sealingSecrets = config.RESUME_SECRET ?? ([config.PRIVATE_API_TOKEN] as const);
   const context: GatewayContext = {
     node,
@@ -114,6 +137,7 @@ export function createGateway(options: {
     sessionStore,
     holdings,
     presence: new Presence({ holdings, rules: currentRules }),
+    fleet,
     resumeTokens: new ResumeTokens(sealingSecrets),
     grants: new Grants(sealingSecrets),
     metrics,
@@ -164,6 +188,7 @@ export function createGateway(options: {
   lifecycle.add("holdings", holdings);
   lifecycle.add("public door", publicDoor);
   lifecycle.add("sockets", sockets);
+  lifecycle.add("fleet", fleet);
   lifecycle.add("stalled sessions", stalledSessions);
 
   return {

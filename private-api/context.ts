@@ -1,6 +1,7 @@
 import type { ChannelBroker } from "../shared/channels/broker.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { NodeRegistry } from "../shared/nodes/registry.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import type { Environment } from "../shared/settings.ts";
@@ -13,6 +14,7 @@ export interface PrivateApiContext {
   readonly broker: ChannelBroker;
   readonly rulesStore: RulesStore;
   readonly sessionStore: SessionStore;
+  readonly nodeRegistry: NodeRegistry;
   readonly currentRules: CurrentRules;
   /** The rules come from a file: they are not put through the API. */
   readonly rulesFromFile: boolean;

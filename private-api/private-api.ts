@@ -7,6 +7,7 @@ import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
 import { Metrics } from "../shared/metrics.ts";
 import { maxBatchBytes } from "../shared/protocol/limits.ts";
+import type { NodeRegistry } from "../shared/nodes/registry.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
@@ -35,7 +36,7 @@ export interface PrivateApi extends Service {
 
 /**
  * @param options.environment where secrets of the rules (`env:NAME`) are looked up.
- * @param options.broker, options.rulesStore, options.sessionStore started and stopped by the caller, before and after.
+ * @param options.broker, options.rulesStore, options.sessionStore, options.nodeRegistry started and stopped by the caller, before and after.
  */
 export function createPrivateApi(options: {
   config: PrivateApiConfig;
@@ -43,9 +44,10 @@ export function createPrivateApi(options: {
   broker: ChannelBroker;
   rulesStore: RulesStore;
   sessionStore: SessionStore;
+  nodeRegistry: NodeRegistry;
   logger: Logger;
 }): PrivateApi {
-  const { config, environment, broker, rulesStore, sessionStore, logger } = options;
+  const { config, environment, broker, rulesStore, sessionStore, nodeRegistry, logger } = options;
   let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
@@ -67,6 +69,7 @@ export function createPrivateApi(options: {
     broker,
     rulesStore,
     sessionStore,
+    nodeRegistry,
     currentRules,
     rulesFromFile: rulesFile !== undefined,
     environment,

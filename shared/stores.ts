@@ -1,4 +1,4 @@
-/** Where channels, sessions and rules are kept: on Redis, or in this process. */
+/** Where channels, sessions, rules and nodes are kept: on Redis, or in this process. */
 import type { ChannelBroker } from "./channels/broker.ts";
 import { MemoryBroker } from "./channels/memory-broker.ts";
 import { RedisBroker } from "./channels/redis-broker.ts";
@@ -6,6 +6,8 @@ import { Lifecycle, type Service } from "./lifecycle.ts";
 import type { Logger } from "./logging.ts";
 import type { RedisTarget } from "./redis/connect.ts";
 import { RedisConnections } from "./redis/connections.ts";
+import { MemoryNodeRegistry } from "./nodes/memory-registry.ts";
+import type { NodeRegistry } from "./nodes/registry.ts";
 import { MemoryRulesStore } from "./rules/memory-store.ts";
 import { RedisRulesStore } from "./rules/redis-store.ts";
 import type { RulesStore } from "./rules/store.ts";
@@ -17,6 +19,7 @@ export interface Stores extends Service {
   readonly broker: ChannelBroker;
   readonly rulesStore: RulesStore;
   readonly sessionStore: SessionStore;
+  readonly nodeRegistry: NodeRegistry;
 }
 
 /** @param target undefined: in memory, for a single process. */
@@ -25,6 +28,7 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   let broker: ChannelBroker;
   let rulesStore: RulesStore;
   let sessionStore: SessionStore;
+  const nodeRegistry: NodeRegistry = new MemoryNodeRegistry();
   if (target) {
     const connections = new RedisConnections({ target, logger });
     broker = new RedisBroker({ cells: [connections], logger });
@@ -39,5 +43,13 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   lifecycle.add("broker", broker);
   lifecycle.add("rules store", rulesStore);
   lifecycle.add("session store", sessionStore);
-  return { broker, rulesStore, sessionStore, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
+  lifecycle.add("node registry", nodeRegistry);
+  return {
+    broker,
+    rulesStore,
+    sessionStore,
+    nodeRegistry,
+    start: () => lifecycle.start(),
+    stop: () => lifecycle.stop(),
+  };
 }

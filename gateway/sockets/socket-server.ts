@@ -75,6 +75,10 @@ export class SocketServer implements Service {
     return this.#io !== undefined && !this.#draining;
   }
 
+  get seats(): number {
+    return this.#seats;
+  }
+
   async start(): Promise<void> {
     const { allowedOrigins, patience } = this.#options;
     const io = createSocketIo(this.#options.httpServer, {
