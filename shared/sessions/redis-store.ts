@@ -38,7 +38,7 @@ const sweepHolders = 20;
 /** Holdings that are removed in one pipeline. */
 const sweepBatch = 500;
 /** For so long the list of holders with a lease is used again. */
-const holdersMaxAgeMs = 1_000;
+const holdersMaxAgeMs = 250;
 
 type ClaimReply = [
   outcome: ClaimOutcome["kind"],
