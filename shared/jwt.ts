@@ -1,4 +1,5 @@
 /** The one place that knows the JWT library. */
+import { createSecretKey } from "node:crypto";
 import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from "jose";
 
 export interface VerifierOptions {
@@ -36,7 +37,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
     ...(issuer !== undefined && { issuer }),
     ...(audience !== undefined && { audience }),
   };
-  const sharedKey = secret === undefined ? undefined : new TextEncoder().encode(secret);
+  // As an object: the library would import bytes anew for each token.
+  const sharedKey = secret === undefined ? undefined : createSecretKey(secret, "utf8");
   const fetchedKeys =
     jwksUrl === undefined
       ? undefined
