@@ -7,6 +7,7 @@ import type { Logger } from "./logging.ts";
 import type { RedisTarget } from "./redis/connect.ts";
 import { RedisConnections } from "./redis/connections.ts";
 import { MemoryNodeRegistry } from "./nodes/memory-registry.ts";
+import { RedisNodeRegistry } from "./nodes/redis-registry.ts";
 import type { NodeRegistry } from "./nodes/registry.ts";
 import { MemoryRulesStore } from "./rules/memory-store.ts";
 import { RedisRulesStore } from "./rules/redis-store.ts";
@@ -28,17 +29,19 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   let broker: ChannelBroker;
   let rulesStore: RulesStore;
   let sessionStore: SessionStore;
-  const nodeRegistry: NodeRegistry = new MemoryNodeRegistry();
+  let nodeRegistry: NodeRegistry;
   if (target) {
     const connections = new RedisConnections({ target, logger });
     broker = new RedisBroker({ cells: [connections], logger });
     rulesStore = new RedisRulesStore(connections);
     sessionStore = new RedisSessionStore([connections]);
+    nodeRegistry = new RedisNodeRegistry(connections);
     lifecycle.add("Redis", connections);
   } else {
     broker = new MemoryBroker();
     rulesStore = new MemoryRulesStore();
     sessionStore = new MemorySessionStore(broker);
+    nodeRegistry = new MemoryNodeRegistry();
   }
   lifecycle.add("broker", broker);
   lifecycle.add("rules store", rulesStore);

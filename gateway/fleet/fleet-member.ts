@@ -2,13 +2,15 @@ import { TidegateError } from "../../shared/errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { FleetNode, NodeRegistry, NodeReport } from "../../shared/nodes/registry.ts";
+import { shareWithoutRegistry } from "../../shared/nodes/shares.ts";
 
 /** About so often a node reports, and hears of the others. */
 const beatMs = 1_000;
 
 /**
  * This node among the others: tells the registry of itself, and knows the fleet as it was at the last report. While the
- * registry is away it goes on with what it knew, its share included: nobody else is given it meanwhile.
+ * registry is away it goes on with what it knew, its share included: nobody else is given it meanwhile. A node that has never
+ * reached the registry goes by a hundredth of the budget, so that clients with a resume token get in.
  */
 export class FleetMember implements Service {
   readonly #registry: NodeRegistry;
@@ -19,7 +21,10 @@ export class FleetMember implements Service {
   #sharePerSecond = 0;
   #nodes: readonly FleetNode[] = [];
   #drainOrdered = false;
+  #answered = false;
   #beating: Promise<void> | undefined;
+  /** Begins when the one under way has ended. */
+  #nextBeat: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -71,10 +76,12 @@ export class FleetMember implements Service {
     this.#schedule();
   }
 
+  /** From here on it lets nobody in: others are given its share. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
     await this.#beating;
+    this.#sharePerSecond = 0;
     try {
       await this.#registry.leave(this.#describe().instance);
     } catch (error) {
@@ -82,9 +89,24 @@ export class FleetMember implements Service {
     }
   }
 
-  /** Now: something has changed that the others should know. */
+  /**
+   * Now: something has changed that the others should know, the state first of all. What is under way may have been said
+   * before it: then another follows.
+   */
   async report(): Promise<void> {
-    this.#beating ??= this.#beat().finally(() => {
+    if (this.#beating) {
+      this.#nextBeat ??= this.#beating.then(() => {
+        this.#nextBeat = undefined;
+        return this.report();
+      });
+      return this.#nextBeat;
+    }
+    return this.#begin();
+  }
+
+  async #begin(): Promise<void> {
+    if (this.#stopped) return;
+    this.#beating = this.#beat().finally(() => {
       this.#beating = undefined;
     });
     await this.#beating;
@@ -105,12 +127,14 @@ export class FleetMember implements Service {
         budgetPerSecond: this.#budgetPerSecond,
         heldPerSecond: this.#sharePerSecond,
       });
+      this.#answered = true;
       this.#sharePerSecond = answer.sharePerSecond;
       this.#nodes = answer.nodes;
       this.#drainOrdered = answer.drainOrdered;
       for (const listener of this.#listeners) listener();
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
+      if (!this.#answered) this.#sharePerSecond = shareWithoutRegistry(this.#budgetPerSecond);
       this.#logger.debug({ err: error }, "the registry of nodes could not be told");
     }
   }

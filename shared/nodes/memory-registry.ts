@@ -1,21 +1,39 @@
 import type { FleetNode, NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "./registry.ts";
+import { budgetParts, fromUnits, nextShare, toUnits } from "./shares.ts";
 
-/** The registry of a single process: there is one node, and the budget is its own. */
+interface Known {
+  report: NodeReport;
+  /** In units. */
+  share: number;
+  inForce: number;
+}
+
+/** The registry of a single process: whoever is in it is not gone before it leaves. */
 export class MemoryNodeRegistry implements NodeRegistry {
-  readonly #nodes = new Map<string, FleetNode>();
+  readonly #nodes = new Map<string, Known>();
   readonly #drainOrdered = new Set<string>();
 
   async start(): Promise<void> {}
   async stop(): Promise<void> {}
 
-  async report(report: NodeReport, { budgetPerSecond }: ShareRequest): Promise<ReportAnswer> {
-    const weights = [...this.#nodes.values()].reduce(
-      (sum, node) => (node.instance === report.instance ? sum : sum + node.admissionWeight),
-      report.admissionWeight,
-    );
-    const sharePerSecond = weights > 0 ? (budgetPerSecond * report.admissionWeight) / weights : 0;
-    this.#nodes.set(report.instance, { ...report, sharePerSecond });
-    return { sharePerSecond, drainOrdered: this.#drainOrdered.has(report.instance), nodes: await this.nodes() };
+  async report(report: NodeReport, { budgetPerSecond, heldPerSecond }: ShareRequest): Promise<ReportAnswer> {
+    const { instance, admissionWeight: weight } = report;
+    const known = this.#nodes.get(instance);
+    const others = [...this.#nodes.values()].filter((other) => other !== known);
+    const held = toUnits(heldPerSecond);
+    const share = nextShare({
+      budget: budgetParts(budgetPerSecond),
+      weight,
+      weights: others.reduce((sum, other) => sum + other.report.admissionWeight, weight),
+      othersInForce: others.reduce((sum, other) => sum + other.inForce, 0),
+      joins: !known && held === 0,
+    });
+    this.#nodes.set(instance, { report, share, inForce: Math.max(held, share) });
+    return {
+      sharePerSecond: fromUnits(share),
+      drainOrdered: this.#drainOrdered.has(instance),
+      nodes: await this.nodes(),
+    };
   }
 
   async leave(instance: string): Promise<void> {
@@ -24,12 +42,16 @@ export class MemoryNodeRegistry implements NodeRegistry {
   }
 
   async nodes(): Promise<readonly FleetNode[]> {
-    return [...this.#nodes.values()].sort((one, other) => one.node.localeCompare(other.node));
+    const nodes = [...this.#nodes.values()].map(({ report, share }) => ({
+      ...report,
+      sharePerSecond: fromUnits(share),
+    }));
+    return nodes.sort((one, other) => one.node.localeCompare(other.node));
   }
 
   async orderDrain(node: string): Promise<number> {
-    const called = [...this.#nodes.values()].filter((known) => known.node === node);
-    for (const { instance } of called) this.#drainOrdered.add(instance);
+    const called = [...this.#nodes.values()].filter(({ report }) => report.node === node);
+    for (const { report } of called) this.#drainOrdered.add(report.instance);
     return called.length;
   }
 }

@@ -6,10 +6,10 @@
  * A node reports about once a second. One that has not for {@link reportLastsMs} is gone.
  *
  * The fleet lets in so many connections a second, the budget. Each report asks for a share of it, by the node's weight
- * among those of all. Every implementation MUST
- * - never let the shares that are in force exceed the budget, whoever joins, leaves or dies: who joins gets what is free,
- *   and the rest as soon as the others have been given less;
- * - keep a share in force until the node has been given another, has left, or is gone;
+ * among those of all (shares.ts). Every implementation MUST
+ * - never let the shares that are in force exceed the budget, whoever joins, leaves or dies, and while its memory is lost:
+ *   who joins gets some of what is free, and the rest as soon as the others have been given less;
+ * - keep a share in force until the node says that it holds another, has left, or is gone;
  * - fail with `broker_unavailable` within a bounded time when the registry cannot be asked.
  */
 import type { Dimensions } from "../load/dimensions.ts";
@@ -72,7 +72,7 @@ export interface ReportAnswer {
   sharePerSecond: number;
   /** Somebody has told the node to drain. */
   drainOrdered: boolean;
-  /** Itself included, in the order of their names. */
+  /** Itself included, in the order of their names. Who there is, and in which state, is as of now; of a large fleet the rest may be some seconds old. */
   nodes: readonly FleetNode[];
 }
 

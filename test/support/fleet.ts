@@ -49,7 +49,7 @@ export interface ApiAnswer {
 
 const privateApiTokens = JSON.stringify([
   { name: "gateway", token: tokens.relay, scopes: ["relay"] },
-  { name: "service", token: tokens.service, scopes: ["publish", "users", "read", "rules"] },
+  { name: "service", token: tokens.service, scopes: ["publish", "users", "read", "rules", "operate"] },
   { name: "reader", token: tokens.reader, scopes: ["read"] },
 ]);
 
@@ -77,6 +77,8 @@ export async function startFleet(options: {
     PRIVATE_API_TOKEN: tokens.relay,
     PRIVATE_API_TOKENS: privateApiTokens,
     AUTH_JWT_SECRET: jwtSecret,
+    // A registry that has just begun gives a part of the budget only.
+    GATEWAY_ADMISSIONS_PER_SECOND: "100000",
     SERVICE_SECRET: serviceSecret,
     ...options.environment,
   };

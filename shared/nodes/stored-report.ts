@@ -1,0 +1,71 @@
+/** A report as it is kept in Redis: short, because each node hears of all others again and again. */
+import { type Static, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { dimensionNames, type Dimensions } from "../load/dimensions.ts";
+import { parseJson } from "../json.ts";
+import type { NodeReport } from "./registry.ts";
+
+const count = Type.Number({ minimum: 0 });
+
+const Drain = Type.Object({
+  startedAt: count,
+  endedAt: Type.Optional(count),
+  sessions: count,
+  moved: count,
+  closed: count,
+  forced: count,
+  lost: count,
+});
+
+/** The name comes first: order-drain.lua goes by it. */
+const StoredReport = Type.Tuple([
+  Type.String(),
+  Type.Enum(["ready", "draining"]),
+  count,
+  Type.Union([Type.String(), Type.Null()]),
+  count,
+  count,
+  count,
+  Type.Array(count, { minItems: dimensionNames.length, maxItems: dimensionNames.length }),
+  count,
+  Type.Union([Drain, Type.Null()]),
+]);
+const validator = Compile(StoredReport);
+
+/** Whole numbers, or thousandths. */
+const short = (value: number): number => Math.round(value * 1_000) / 1_000;
+
+export function formatReport(report: NodeReport): string {
+  return JSON.stringify([
+    report.node,
+    report.state,
+    report.startedAt,
+    report.url ?? null,
+    report.connections,
+    report.maxConnections,
+    short(report.factor),
+    dimensionNames.map((name) => short(report.dimensions[name])),
+    short(report.admissionWeight),
+    report.drain ?? null,
+  ] satisfies Static<typeof StoredReport>);
+}
+
+/** @returns undefined for what another version of the program has put there. */
+export function parseReport(instance: string, text: string): NodeReport | undefined {
+  const value = parseJson(text);
+  if (!validator.Check(value)) return undefined;
+  const [node, state, startedAt, url, connections, maxConnections, factor, used, admissionWeight, drain] = value;
+  return {
+    node,
+    instance,
+    state,
+    startedAt,
+    ...(url !== null && { url }),
+    connections,
+    maxConnections,
+    factor,
+    dimensions: Object.fromEntries(dimensionNames.map((name, at) => [name, used[at] ?? 0])) as Dimensions,
+    admissionWeight,
+    ...(drain !== null && { drain }),
+  };
+}

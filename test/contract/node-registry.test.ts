@@ -1,0 +1,136 @@
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Lifecycle } from "../../shared/lifecycle.ts";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
+import { RedisNodeRegistry } from "../../shared/nodes/redis-registry.ts";
+import { reportLastsMs } from "../../shared/nodes/registry.ts";
+import type { RedisTarget } from "../../shared/redis/connect.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietLogger } from "../support/logger.ts";
+import { nodeReport } from "../support/node-reports.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startRedisCluster } from "../support/redis-cluster.ts";
+import { nodeRegistrySuite, type RegistryUnderTest } from "./node-registry-suite.ts";
+
+let redis: RedisServer;
+let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+beforeAll(async () => {
+  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+}, 60_000);
+afterAll(async () => {
+  await Promise.all([redis.stop(), cluster.stop()]);
+});
+
+async function onRedis(target: RedisTarget): Promise<RegistryUnderTest & { forgetNothing(): Promise<void> }> {
+  const all = new Lifecycle(quietLogger);
+  const [one, two] = [1, 2].map(() => new RedisConnections({ target, logger: quietLogger }));
+  if (!one || !two) throw new Error("two connections");
+  all.add("one", one);
+  all.add("two", two);
+  const registries = [new RedisNodeRegistry(one), new RedisNodeRegistry(two)] as const;
+  return {
+    registries,
+    start: () => all.start(),
+    stop: () => all.stop(),
+    forgetNothing: async () => {
+      await one.run("hset", "tidegate:{nodes}:fleet", "settled", "0");
+    },
+  };
+}
+
+/** With nobody in it, and long enough after it began that it knows that. */
+async function empty(target: RedisTarget): Promise<RegistryUnderTest> {
+  const opened = await onRedis(target);
+  return {
+    ...opened,
+    start: async () => {
+      await opened.start();
+      const [registry] = opened.registries;
+      for (const { instance } of await registry.nodes()) await registry.leave(instance);
+      const first = nodeReport();
+      await registry.report(first, { budgetPerSecond: 1, heldPerSecond: 0 });
+      await registry.leave(first.instance);
+      await opened.forgetNothing();
+    },
+  };
+}
+
+nodeRegistrySuite("memory", async () => {
+  const registry = new MemoryNodeRegistry();
+  return { registries: [registry, registry], start: () => registry.start(), stop: () => registry.stop() };
+});
+nodeRegistrySuite("Redis", () => empty({ kind: "standalone", url: redis.url }));
+nodeRegistrySuite("a Redis Cluster", () => empty(cluster.target));
+
+test("NODE-3: a node that has not reported for 5 s is gone, and its share and order to drain with it", async () => {
+  const opened = await empty({ kind: "standalone", url: redis.url });
+  await opened.start();
+  const [one, two] = opened.registries;
+  const dead = nodeReport({ node: "dead" });
+  const alive = nodeReport({ node: "alive" });
+  const request = { budgetPerSecond: 100, heldPerSecond: 0 };
+  expect((await one.report(dead, request)).sharePerSecond).toBe(90);
+  await one.orderDrain("dead");
+  const began = performance.now();
+  let held = 0;
+  await eventually(async () => {
+    const answer = await two.report(alive, { ...request, heldPerSecond: held });
+    held = answer.sharePerSecond;
+    if (answer.nodes.length > 1) expect(held).toBeLessThanOrEqual(5);
+    return answer.nodes.length === 1 && held === 90;
+  }, reportLastsMs + 5_000);
+  expect(performance.now() - began).toBeGreaterThanOrEqual(reportLastsMs - 100);
+  expect((await two.nodes()).map(({ node }) => node)).toEqual(["alive"]);
+  expect(await one.orderDrain("dead")).toBe(0);
+  expect((await one.report(dead, request)).drainOrdered).toBe(false);
+  await opened.stop();
+}, 20_000);
+
+test("NODE-5: a registry that has lost its memory gives nobody more than it says it holds, and newcomers a part of the last twentieth, for 5 s", async () => {
+  const ofItsOwn = await startRedis();
+  const opened = await empty({ kind: "standalone", url: ofItsOwn.url });
+  await opened.start();
+  const [registry] = opened.registries;
+  const old = nodeReport({ node: "old" });
+  const young = nodeReport({ node: "young" });
+  expect((await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 0 })).sharePerSecond).toBe(90);
+  await ofItsOwn.kill();
+  await ofItsOwn.restart();
+  let held = 0;
+  await eventually(async () => {
+    const answer = await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held }).catch(() => undefined);
+    held = answer?.sharePerSecond ?? 0;
+    return answer !== undefined;
+  });
+  expect(held).toBe(2.5);
+  expect((await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 45 })).sharePerSecond).toBe(45);
+  expect((await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held })).sharePerSecond).toBe(2.5);
+  const another = nodeReport({ node: "another" });
+  expect((await registry.report(another, { budgetPerSecond: 100, heldPerSecond: 0 })).sharePerSecond).toBe(1.25);
+  await registry.leave(another.instance);
+  await eventually(async () => {
+    await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 45 });
+    held = (await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held })).sharePerSecond;
+    return held === 45;
+  }, reportLastsMs + 5_000);
+  await opened.stop();
+  await ofItsOwn.stop();
+}, 20_000);
+
+test("NODE-1: what another version of the program has stored is passed over", async () => {
+  const opened = await empty({ kind: "standalone", url: redis.url });
+  await opened.start();
+  const [registry] = opened.registries;
+  await registry.report(nodeReport({ node: "one" }), { budgetPerSecond: 100, heldPerSecond: 0 });
+  const client = new Redis(redis.url);
+  for (const text of ["[]", "{", '["two","ready"]', "[1]"]) {
+    await client.hset("tidegate:{nodes}:reports", "other", text);
+    await client.hset("tidegate:{nodes}:shares", "other", "0 0 0 9999999999999 ready");
+    expect((await registry.nodes()).map(({ node }) => node)).toEqual(["one"]);
+  }
+  await client.hdel("tidegate:{nodes}:reports", "other");
+  await client.hdel("tidegate:{nodes}:shares", "other");
+  client.disconnect();
+  await opened.stop();
+});

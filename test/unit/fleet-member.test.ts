@@ -1,0 +1,82 @@
+import { expect, onTestFinished, test } from "vitest";
+import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import type { NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "../../shared/nodes/registry.ts";
+import { quietLogger } from "../support/logger.ts";
+import { nodeReport } from "../support/node-reports.ts";
+
+/** A registry whose answers the test gives. */
+class AskedRegistry implements NodeRegistry {
+  readonly reports: { report: NodeReport; request: ShareRequest }[] = [];
+  readonly left: string[] = [];
+  answer: () => Promise<number> = async () => 0;
+
+  async start(): Promise<void> {}
+  async stop(): Promise<void> {}
+  async report(report: NodeReport, request: ShareRequest): Promise<ReportAnswer> {
+    this.reports.push({ report, request });
+    return { sharePerSecond: await this.answer(), drainOrdered: false, nodes: [{ ...report, sharePerSecond: 0 }] };
+  }
+  async leave(instance: string): Promise<void> {
+    this.left.push(instance);
+  }
+  async nodes(): Promise<[]> {
+    return [];
+  }
+  async orderDrain(): Promise<number> {
+    return 0;
+  }
+}
+
+function member(describe: () => NodeReport): { registry: AskedRegistry; fleet: FleetMember } {
+  const registry = new AskedRegistry();
+  const fleet = new FleetMember({ registry, describe, budgetPerSecond: 1_000, logger: quietLogger });
+  onTestFinished(() => fleet.stop());
+  return { registry, fleet };
+}
+
+async function away(): Promise<never> {
+  throw new TidegateError("broker_unavailable", "away");
+}
+
+test("NODE-6: without a registry a node works with a hundredth of the budget; then with the share it has, also when the registry goes away", async () => {
+  const described = nodeReport();
+  const { registry, fleet } = member(() => described);
+  expect(fleet.sharePerSecond).toBe(0);
+  registry.answer = away;
+  await fleet.start();
+  expect(fleet.sharePerSecond).toBe(10);
+  registry.answer = async () => 300;
+  await fleet.report();
+  expect(registry.reports.map(({ request }) => request.heldPerSecond)).toEqual([0, 10]);
+  registry.answer = away;
+  await fleet.report();
+  expect(fleet.sharePerSecond).toBe(300);
+  expect(fleet.nodes).toHaveLength(1);
+});
+
+test("NODE-2: a node that stops lets nobody in, and reports no more", async () => {
+  const described = nodeReport();
+  const { registry, fleet } = member(() => described);
+  registry.answer = async () => 300;
+  await fleet.start();
+  await fleet.stop();
+  expect(fleet.sharePerSecond).toBe(0);
+  expect(registry.left).toEqual([described.instance]);
+  await fleet.report();
+  expect(registry.reports).toHaveLength(1);
+});
+
+test("NODE-1: a state that changes while a report is under way is told by another right after it", async () => {
+  let state: NodeReport["state"] = "ready";
+  const { registry, fleet } = member(() => nodeReport({ state }));
+  const { promise, resolve } = Promise.withResolvers<number>();
+  registry.answer = () => promise;
+  const first = fleet.report();
+  state = "draining";
+  const told = Promise.all([fleet.report(), fleet.report()]);
+  expect(registry.reports).toHaveLength(1);
+  resolve(1);
+  await Promise.all([first, told]);
+  expect(registry.reports.map(({ report }) => report.state)).toEqual(["ready", "draining"]);
+});
