@@ -21,6 +21,7 @@ import { ResumeTokens } from "./sessions/resume-token.ts";
 import { endWithdrawn, onUserMessage } from "./sessions/user-commands.ts";
 import { FollowedChannels } from "./channels/followed-channels.ts";
 import { createGatewayMetrics } from "./metrics.ts";
+import { Drain } from "./moving/drain.ts";
 import { defaultPatience, type Patience } from "./sockets/patience.ts";
 import { RelayClient } from "./relay/relay-client.ts";
 import { Sessions } from "./sessions/sessions.ts";
@@ -121,6 +122,7 @@ export function createGateway(options: {
       factor: 0,
       dimensions: { connections: 0, eventLoop: 0, cpu: 0, delay: 0, memory: 0, outbound: 0, admissions: 0 },
       admissionWeight: sockets.accepting ? config.GATEWAY_MAX_CONNECTIONS - sockets.seats : 0,
+      ...(drain.report && { drain: drain.report }),
     }),
     budgetPerSecond: config.GATEWAY_ADMISSIONS_PER_SECOND,
     logger,
@@ -156,6 +158,15 @@ export function createGateway(options: {
     allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
     patience,
   });
+  const drain = new Drain({
+    sessions: () => sessions.all,
+    refuse: () => sockets.refuse(),
+    fleet,
+    url: config.PUBLIC_URL,
+    drainMs: config.GATEWAY_DRAIN_SECONDS * 1000,
+    metrics,
+    logger,
+  });
   const stalledSessions = new StalledSessions({
     sessions: () => sessions.all,
     onStalled: (session) => {
@@ -190,6 +201,8 @@ export function createGateway(options: {
   lifecycle.add("sockets", sockets);
   lifecycle.add("fleet", fleet);
   lifecycle.add("stalled sessions", stalledSessions);
+  // The first to be stopped: all of the above goes on until nobody is here any more.
+  lifecycle.add("drain", drain);
 
   return {
     publicDoor,

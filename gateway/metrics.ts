@@ -15,6 +15,8 @@ export interface GatewayMetrics {
   requests: Counter<"request" | "outcome">;
   slowConsumers: Counter<"cause">;
   conflated: Counter;
+  movesAsked: Counter<"cause">;
+  drainedSessions: Counter<"outcome">;
 }
 
 /** Reads that are made when the metrics are scraped. */
@@ -63,6 +65,16 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
       "slow_consumers_total",
       "Connections closed because too much waited (bytes), or nothing was taken for too long (stalled)",
       ["cause"],
+    ),
+    movesAsked: metrics.counter(
+      "moves_asked_total",
+      "Slots told to sessions to go on elsewhere, those told again included",
+      ["cause"],
+    ),
+    drainedSessions: metrics.counter(
+      "drained_sessions_total",
+      "Sessions that were here when the node began to drain: moved, closed, forced, lost or left",
+      ["outcome"],
     ),
     conflated: metrics.counter("conflated_total", "Publications replaced by newer ones while they waited"),
   };

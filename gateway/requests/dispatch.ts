@@ -38,8 +38,10 @@ export async function dispatch(
   const last = args.at(-1);
   const ackId = last instanceof AckId ? last.id : undefined;
   const given = ackId === undefined ? args : args.slice(0, -1);
+  const answered = session.requests.begin();
   if (event.startsWith(reservedEventPrefix)) await answerRequest(session, event, given, ackId, context);
   else await answerCall(session, event, given, ackId, context);
+  answered();
 }
 
 async function answerRequest(

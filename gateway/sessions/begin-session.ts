@@ -20,6 +20,7 @@ export type Begun =
 export async function beginSession(session: Session, last: Claim | undefined, context: GatewayContext): Promise<Begun> {
   const { id } = session;
   try {
+    if (last !== undefined) session.succession.expect();
     // Followed first: a newer claim is heard of.
     await context.sessions.add(session);
     const outcome = last === undefined ? await begin(session, context) : await resume(session, last, context);
@@ -33,7 +34,8 @@ export async function beginSession(session: Session, last: Claim | undefined, co
     const newest = Math.max(last.claim, ...rivals.map(({ held }) => held.claim));
     const claim = Math.max(context.sessionStore.now(), newest + 1);
     // Not checked now: whatever was revoked since it last was still counts.
-    session.hold({ sessionId: session.id, claim, checkedAt: last.checkedAt }, { resumed: session.id === id });
+    const held = { sessionId: session.id, claim, checkedAt: last.checkedAt };
+    session.hold(held, { resumed: session.id === id, tookOver: false });
     for (const rival of rivals) rival.hearOf(claim);
     context.holdings.mention();
     context.metrics.resumes.inc({ outcome: "unchecked" });
@@ -55,7 +57,7 @@ async function resume(session: Session, last: Claim, context: GatewayContext): P
   if (outcome.kind === "held") hold(session, outcome, context, { resumed: true });
   else if (outcome.kind === "over") {
     // Ended too long ago: the same user, a new session.
-    session.hold({ sessionId: randomUUID(), claim: 0, checkedAt: 0 }, { resumed: false });
+    session.hold({ sessionId: randomUUID(), claim: 0, checkedAt: 0 }, { resumed: false, tookOver: false });
     return begin(session, context);
   }
   return outcome.kind;
@@ -63,11 +65,11 @@ async function resume(session: Session, last: Claim, context: GatewayContext): P
 
 function hold(
   session: Session,
-  { claim, checkedAt, withdrawn }: ClaimOutcome & { kind: "held" },
+  { claim, checkedAt, withdrawn, tookOver }: ClaimOutcome & { kind: "held" },
   { holdings }: GatewayContext,
-  options: { resumed: boolean },
+  { resumed }: { resumed: boolean },
 ): void {
-  session.hold({ sessionId: session.id, claim, checkedAt }, options);
+  session.hold({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
   session.withdraw(withdrawn);
   // Its connection was gone before the store had answered: what it left is given back.
   if (session.disposed) holdings.end({ ...session.held, user: session.user });

@@ -36,6 +36,8 @@ export interface Accepted {
   info: unknown;
   /** How it last had the session that it goes on with; undefined: it begins. */
   resumed: Claim | undefined;
+  /** It moves by itself when it is asked to. */
+  moves: boolean;
 }
 
 type Refused = { kind: "refused"; refusal: ConnectRefusal };
@@ -48,15 +50,15 @@ export async function checkHandshake(
 ): Promise<Accepted | Refused> {
   const { auth } = handshake;
   if (!handshakeValidator.Check(auth)) {
-    return refused(refuse("unauthenticated", "auth must be { token, resume?, protocol? }"));
+    return refused(refuse("unauthenticated", "auth must be { token, resume?, protocol?, moves? }"));
   }
   if (auth.protocol !== undefined && auth.protocol !== protocolVersion) {
     return refused(refuse("unsupported_protocol", `this server speaks protocol ${protocolVersion}`));
   }
-  const { token, resume } = auth;
+  const { token, resume, moves = false } = auth;
   const resumable = typeof resume === "string" ? context.resumeTokens.open(resume) : undefined;
   if (resumable && (token === undefined || tokenIdOf(token) === resumable.credentials.tokenId)) {
-    return goOn(resumable, resumable.credentials);
+    return goOn(resumable, resumable.credentials, moves);
   }
   if (token === undefined) {
     const finding = resume ? "auth.resume is not valid any more, and auth.token is missing" : "auth.token is missing";
@@ -66,22 +68,24 @@ export async function checkHandshake(
   if (authentication.kind === "accepted") {
     const { credentials } = authentication;
     // Another user's or tenant's session is no session of this one's.
-    if (resumable && isSameClient(resumable.credentials, credentials)) return goOn(resumable, credentials);
-    return askConnectHook(credentials, handshake, deadline, context);
+    if (resumable && isSameClient(resumable.credentials, credentials)) return goOn(resumable, credentials, moves);
+    return askConnectHook(credentials, moves, handshake, deadline, context);
   }
   const { refusal, user = resumable?.credentials.user } = authentication;
   const isHindrance = !refusal.retryable || user !== resumable?.credentials.user;
-  return resumable && !isHindrance ? goOn(resumable, resumable.credentials) : refused(refusal);
+  return resumable && !isHindrance ? goOn(resumable, resumable.credentials, moves) : refused(refusal);
 }
 
-function goOn(resumable: Resumable, given: Credentials): Accepted {
+function goOn(resumable: Resumable, given: Credentials, moves: boolean): Accepted {
   const { sessionId, claim, checkedAt, grantedChannels, info } = resumable;
   const credentials = { ...given, expiresAt: Math.max(given.expiresAt, Date.now() + minStayMs) };
-  return { kind: "accepted", sessionId, credentials, grantedChannels, info, resumed: { claim, checkedAt } };
+  const resumed = { claim, checkedAt };
+  return { kind: "accepted", sessionId, credentials, grantedChannels, info, resumed, moves };
 }
 
 async function askConnectHook(
   credentials: Credentials,
+  moves: boolean,
   { address, userAgent }: Handshake,
   deadline: number,
   context: GatewayContext,
@@ -93,6 +97,7 @@ async function askConnectHook(
     grantedChannels: [],
     info: presentable(credentials.claims["info"]),
     resumed: undefined,
+    moves,
   };
   const service = context.currentRules.rules.hook("connect");
   if (!service) return accepted;

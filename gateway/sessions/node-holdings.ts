@@ -252,7 +252,7 @@ export class NodeHoldings implements Service {
   }
 
   async #announce(session: Session): Promise<void> {
-    if (session.disposed || session.held.claim === 0) return;
+    if (session.disposed || session.moved || session.held.claim === 0) return;
     // Followed first: what happens to it from here on is heard of.
     await this.#sessions.follow(session);
     if (session.disposed) return;
@@ -261,13 +261,13 @@ export class NodeHoldings implements Service {
     if (session.disposed) return;
     switch (outcome.kind) {
       case "held":
-        session.confirm(outcome.checkedAt);
+        session.succession.confirm(outcome.checkedAt);
         session.withdraw(outcome.withdrawn);
         this.#onWithdrawn(session);
         await Promise.all([...session.memberships.values()].map((membership) => this.#enter(membership)));
         return;
       case "replaced":
-        return session.end("replaced", "this session goes on elsewhere", { reconnect: false });
+        return session.succession.giveWay();
       case "revoked":
       case "over":
         return session.end("revoked", "this session was revoked", { reconnect: false });

@@ -1,24 +1,38 @@
 import { clockToleranceSeconds } from "../../shared/jwt.ts";
 import type { Identity } from "../../shared/http/identity-token.ts";
 import type { DisconnectCode } from "../../shared/protocol/codes.ts";
-import type { Disconnect } from "../../shared/protocol/wire.ts";
-import { type Claim, everyChannel, type Membership, type Withdrawals } from "../../shared/sessions/store.ts";
+import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
+import type { Membership, Withdrawals } from "../../shared/sessions/store.ts";
 import type { Credentials } from "./authentication.ts";
 import { eventFrame, type Frame } from "../sockets/frames.ts";
 import type { Outbox } from "../sockets/outbox.ts";
 import { ReplayTurns } from "../sockets/replay-turns.ts";
 import type { Resumable } from "./resume-token.ts";
+import { type Held, Succession } from "./succession.ts";
 import type { Subscription } from "../channels/subscription.ts";
+import { OpenRequests } from "./open-requests.ts";
+import { WithdrawnGrants } from "./withdrawn-grants.ts";
 
 /** The transport under a session, as far as a session needs it. */
 export interface Transport {
-  /** Ends it in order; `announce`: with a Socket.IO DISCONNECT, after which a stock client stays away. */
-  close(announce: boolean): void;
+  /**
+   * Ends it in order; `announce`: with a Socket.IO DISCONNECT, after which a stock client stays away.
+   * `whenClosed` is told whether the peer has taken everything.
+   */
+  close(announce: boolean, whenClosed?: (taken: boolean) => void): void;
   /** Ends it now, whatever waits to be sent. */
   terminate(): void;
 }
 
-type Held = Claim & { sessionId: string };
+/** How a session ended on this connection. */
+export type SessionEnd =
+  /** Its client said so. */
+  | { kind: "left" }
+  /** It goes on elsewhere, as it was asked to. */
+  | { kind: "moved" }
+  /** The server did; `told`: its client has taken everything, why included. */
+  | { kind: "ended"; code: DisconnectCode; told: boolean }
+  | { kind: "broke" };
 
 /** What was not sent by then is given up when a session is closed. */
 const closeFlushMs = 2_000;
@@ -29,25 +43,32 @@ const maxTimerMs = 2 ** 31 - 1;
 export class Session {
   readonly outbox: Outbox;
   readonly replayTurns: ReplayTurns;
+  readonly requests = new OpenRequests();
   readonly subscriptions = new Map<string, Subscription>();
   /** Channels where others see it. */
   readonly memberships = new Map<string, Omit<Membership, "holder">>();
   /** What others see of the user. */
   readonly info: unknown;
+  /** Its client moves by itself when it is asked to. */
+  readonly moves: boolean;
+  /** By `performance.now()`. */
+  readonly openedAt = performance.now();
   /** A client that has sent binary may hide it anywhere: its data is searched. */
   binarySeen = false;
   readonly #transport: Transport;
   /** What the connect hook added to the token's channels. */
   readonly #grantedChannels: readonly string[];
-  #held: Held;
-  /** Of all that were heard of; our own may be known after a newer one. */
-  #newestClaim = 0;
-  #withdrawn: Withdrawals = new Map();
+  readonly succession: Succession;
+  readonly #withdrawn = new WithdrawnGrants();
   #credentials: Credentials;
   #expiry: NodeJS.Timeout | undefined;
   /** Why the server ended it; undefined while it lives, or where the client left. */
   #endedBy: DisconnectCode | undefined;
   #mayReturn = true;
+  #left = false;
+  #whenEnded: ((end: SessionEnd) => void) | undefined;
+  #closing = false;
+  #giveUp: NodeJS.Timeout | undefined;
   #welcomed = false;
   #resumed = false;
   #disposed = false;
@@ -57,10 +78,15 @@ export class Session {
     credentials: Credentials;
     grantedChannels: readonly string[];
     info: unknown;
+    moves: boolean;
     outbox: Outbox;
     transport: Transport;
   }) {
-    this.#held = { sessionId: options.sessionId, claim: 0, checkedAt: 0 };
+    this.succession = new Succession({
+      sessionId: options.sessionId,
+      onReplaced: () => this.end("replaced", "this session goes on elsewhere", { reconnect: false }),
+    });
+    this.moves = options.moves;
     this.info = options.info;
     this.outbox = options.outbox;
     this.replayTurns = new ReplayTurns(options.outbox);
@@ -71,31 +97,35 @@ export class Session {
   }
 
   get id(): string {
-    return this.#held.sessionId;
+    return this.held.sessionId;
   }
 
   /** Claim 0: nobody has been told of it yet. */
   get held(): Held {
-    return this.#held;
+    return this.succession.held;
   }
 
-  /** @param options.resumed the session that was is the one that is. */
-  hold(held: Held, { resumed }: { resumed: boolean }): void {
-    if (held.sessionId !== this.id) this.#newestClaim = 0;
-    this.#held = held;
+  /** @param options.resumed the session that was is the one that is. `tookOver`: somebody had it, and is told. */
+  hold(held: Held, { resumed, tookOver }: { resumed: boolean; tookOver: boolean }): void {
     this.#resumed = resumed;
-    this.#yield();
-  }
-
-  /** The store has been asked again, and knows nothing against it. */
-  confirm(checkedAt: number): void {
-    this.#held = { ...this.#held, checkedAt };
+    this.succession.hold(held, { tookOver });
   }
 
   /** Somebody holds the session by this claim. The newest wins. */
   hearOf(claim: number): void {
-    this.#newestClaim = Math.max(this.#newestClaim, claim);
-    this.#yield();
+    this.succession.hearOf(claim);
+  }
+
+  /** It goes on elsewhere, as it was asked to, and its client has not left this connection yet. */
+  get moved(): boolean {
+    return this.succession.moved;
+  }
+
+  /** Its client is asked to go on elsewhere, in its slot. Where it was asked before, that counts no more. */
+  askToMove(drain: Drain): void {
+    if (this.#endedBy || this.#disposed) return;
+    this.succession.mayStayFor(drain.deadlineInMs);
+    this.outbox.send(eventFrame("sync:drain", drain));
   }
 
   get resumed(): boolean {
@@ -108,7 +138,7 @@ export class Session {
 
   get resumable(): Resumable {
     const { info } = this;
-    return { ...this.#held, credentials: this.#credentials, grantedChannels: this.#grantedChannels, info };
+    return { ...this.held, credentials: this.#credentials, grantedChannels: this.#grantedChannels, info };
   }
 
   get user(): string {
@@ -131,24 +161,17 @@ export class Session {
 
   /** Grants that count no more. */
   withdraw(withdrawn: Withdrawals): void {
-    const merged = new Map(this.#withdrawn);
-    // What is heard last may have been said first.
-    for (const [name, at] of withdrawn) merged.set(name, Math.max(at, merged.get(name) ?? 0));
-    this.#withdrawn = merged;
+    this.#withdrawn.withdraw(withdrawn);
   }
 
   /** Later than what was withdrawn before. @param now by the store's clock, which we may be behind. */
   dateGrant(channel: string, now: number): number {
-    return Math.max(now, this.#withdrawnAt(channel) + 1);
+    return Math.max(now, this.#withdrawn.at(channel) + 1);
   }
 
   /** @param at when the grant was issued. */
   isWithdrawn(channel: string, at: number): boolean {
-    return this.#withdrawnAt(channel) >= at;
-  }
-
-  #withdrawnAt(channel: string): number {
-    return Math.max(this.#withdrawn.get(channel) ?? 0, this.#withdrawn.get(everyChannel) ?? 0);
+    return this.#withdrawn.at(channel) >= at;
   }
 
   get endedBy(): DisconnectCode | undefined {
@@ -157,12 +180,13 @@ export class Session {
 
   /** Its client is expected to go on with it soon, here or elsewhere. */
   get mayReturn(): boolean {
-    return this.#mayReturn;
+    return this.#mayReturn || this.moved;
   }
 
   /** The client said so. */
   leave(): void {
     this.#mayReturn = false;
+    this.#left = true;
   }
 
   get disposed(): boolean {
@@ -195,11 +219,17 @@ export class Session {
     this.#mayReturn = reconnect || code === "replaced";
     const notice: Disconnect = { code, reason, reconnect, ...(retryAfterMs !== undefined && { retryAfterMs }) };
     this.outbox.send(eventFrame("sync:disconnect", notice));
-    const giveUp = setTimeout(() => this.#transport.terminate(), closeFlushMs);
+    this.#giveUp = setTimeout(() => this.#transport.terminate(), closeFlushMs);
     this.outbox.whenEmpty(() => {
-      clearTimeout(giveUp);
-      this.#transport.close(!reconnect);
+      clearTimeout(this.#giveUp);
+      this.#closing = true;
+      this.#transport.close(!reconnect, (told) => this.#tellEnd({ kind: "ended", code, told }));
     });
+  }
+
+  /** Called once: how it ended, as soon as that is known. One caller. */
+  whenEnded(callback: (end: SessionEnd) => void): void {
+    this.#whenEnded = callback;
   }
 
   /** For a client that breaks the bounds of the protocol: closes without a word. */
@@ -217,13 +247,21 @@ export class Session {
   dispose(): void {
     this.#disposed = true;
     clearTimeout(this.#expiry);
+    clearTimeout(this.#giveUp);
+    const { moved } = this;
+    this.succession.end();
     this.outbox.close();
     for (const subscription of this.subscriptions.values()) subscription.end();
+    // In order: known once the peer has answered.
+    if (this.#closing) return;
+    if (this.#endedBy) this.#tellEnd({ kind: "ended", code: this.#endedBy, told: false });
+    else this.#tellEnd({ kind: moved ? "moved" : this.#left ? "left" : "broke" });
   }
 
-  #yield(): void {
-    if (this.#held.claim === 0 || this.#held.claim >= this.#newestClaim) return;
-    this.end("replaced", "this session goes on elsewhere", { reconnect: false });
+  #tellEnd(end: SessionEnd): void {
+    const callback = this.#whenEnded;
+    this.#whenEnded = undefined;
+    callback?.(end);
   }
 
   #awaitExpiry(): void {

@@ -15,7 +15,7 @@ export function onUserMessage(user: string, message: UserMessage, context: Gatew
   switch (message.kind) {
     case "send": {
       const frame = userFrame(message.event, message.data);
-      for (const session of sessions) session.outbox.send(frame);
+      for (const session of sessions) if (session.succession.takesUserMessages) session.outbox.send(frame);
       return;
     }
     case "disconnect": {
@@ -49,7 +49,7 @@ export function endWithdrawn(session: Session, context: GatewayContext): void {
 /** Without effect where the session has the channel, or no room for it. */
 async function subscribeFor(session: Session, channel: string, context: GatewayContext): Promise<void> {
   const { subscriptions } = session;
-  if (!session.welcomed || session.disposed || subscriptions.has(channel)) return;
+  if (!session.welcomed || session.disposed || session.moved || subscriptions.has(channel)) return;
   if (subscriptions.size >= maxChannelsPerConnection) {
     context.logger.warn(
       { channel, sessionId: session.id },

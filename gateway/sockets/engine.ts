@@ -126,6 +126,8 @@ export function releaseRequest(socket: Socket): void {
 
 /** A peer that does not answer the websocket's closing handshake within this is cut off. */
 const closeHandshakeMs = 2_000;
+/** The code where the peer has not answered it (RFC 6455, 7.1.5). */
+const noCloseFrame = 1006;
 
 interface Websocket {
   /** Bytes that have not left for the network. */
@@ -135,7 +137,7 @@ interface Websocket {
     readonly _handle: { bytesWritten: number; writeQueueSize: number } | null;
     resetAndDestroy(): void;
   } | null;
-  once(event: "close", listener: () => void): void;
+  once(event: "close", listener: (code: number) => void): void;
   on(event: "ping", listener: (this: Websocket) => void): void;
 }
 
@@ -168,14 +170,18 @@ function reset(websocket: Websocket | undefined): void {
 
 export function transportOf(socket: Socket): Transport {
   return {
-    close: (announce) => {
+    close: (announce, whenClosed) => {
       const websocket = websocketOf(socket);
       if (websocket) {
         const timer = setTimeout(() => reset(websocket), closeHandshakeMs);
-        websocket.once("close", () => clearTimeout(timer));
+        websocket.once("close", (code) => {
+          clearTimeout(timer);
+          whenClosed?.(code !== noCloseFrame);
+        });
       }
       if (announce) socket.disconnect(true);
       else socket.conn.close();
+      if (!websocket) whenClosed?.(true);
     },
     terminate: () => {
       const websocket = websocketOf(socket);

@@ -105,9 +105,14 @@ export class SocketServer implements Service {
     this.#io = io;
   }
 
-  /** Tells every client to come back elsewhere, then closes. */
-  async stop(): Promise<void> {
+  /** Nobody is let in any more. */
+  refuse(): void {
     this.#draining = true;
+  }
+
+  /** Tells every client that is still there to come back elsewhere, then closes. */
+  async stop(): Promise<void> {
+    this.refuse();
     for (const session of this.#context.sessions.all) {
       session.end("draining", "this node is stopping", { reconnect: true, retryAfterMs: drainRetryMs });
     }
@@ -172,7 +177,7 @@ export class SocketServer implements Service {
     return socket.conn.readyState === "open" && performance.now() <= deadline ? undefined : tooLate();
   }
 
-  #createSession(socket: Socket, { sessionId, credentials, grantedChannels, info }: Accepted): Session {
+  #createSession(socket: Socket, { sessionId, credentials, grantedChannels, info, moves }: Accepted): Session {
     const outbox = new Outbox({
       sink: frameSink(socket),
       maxBytes: maxOutboxBytes,
@@ -184,7 +189,7 @@ export class SocketServer implements Service {
       onConflated: this.#onConflated,
     });
     const transport = transportOf(socket);
-    const session = new Session({ sessionId, credentials, grantedChannels, info, outbox, transport });
+    const session = new Session({ sessionId, credentials, grantedChannels, info, moves, outbox, transport });
     return session;
   }
 
@@ -226,12 +231,13 @@ export class SocketServer implements Service {
     const session: unknown = socket.data;
     if (!(session instanceof Session) || session.disposed) return;
     const { presence, holdings, sessions } = this.#context;
+    const { moved } = session;
     presence.leaveAll(session);
     for (const channel of [...session.subscriptions.keys()]) endSubscription(session, channel, this.#context);
     sessions.remove(session);
     session.dispose();
     if (session.held.claim > 0) holdings.end({ ...session.held, user: session.user });
-    const reason = session.endedBy ?? (frozen ? "ping_timeout" : "client");
+    const reason = session.endedBy ?? (moved ? "moved" : frozen ? "ping_timeout" : "client");
     if (session.welcomed) this.#context.metrics.disconnects.inc({ reason });
   }
 }

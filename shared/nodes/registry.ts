@@ -43,16 +43,18 @@ export interface DrainReport {
   startedAt: number;
   /** Unix ms; absent while it goes on. */
   endedAt?: number;
-  /** Sessions there were when it began. */
+  /** There were when it began. Once it has ended each is in one of the following. */
   sessions: number;
   /** Went elsewhere first, and left afterwards. */
   moved: number;
-  /** Were closed in order, in their slot. */
+  /** Were closed in order, in their slot: they took all that waited for them, and why. */
   closed: number;
-  /** Were cut at the deadline. */
+  /** Were there still at the deadline. */
   forced: number;
-  /** Broke, before their slot or in it, and were not told why. */
+  /** Broke, or did not take what waited for them. */
   lost: number;
+  /** Left by themselves, or were told to for another reason. */
+  left: number;
 }
 
 /** A node as the others see it. */

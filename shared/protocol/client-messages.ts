@@ -17,6 +17,8 @@ export const Handshake = Type.Object({
   /** Whatever is not ours resumes nothing. */
   resume: Type.Optional(Type.Unknown()),
   protocol: Type.Optional(Type.Integer()),
+  /** It connects elsewhere first, and leaves afterwards, when it is asked to move. */
+  moves: Type.Optional(Type.Boolean()),
 });
 
 export const Subscribe = Type.Object(

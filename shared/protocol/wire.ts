@@ -101,6 +101,14 @@ export interface Revoked {
   reason: string;
 }
 
+/** Go on elsewhere, in this slot: until then, and where `moves` was said until the deadline, this connection is served. */
+export interface Drain {
+  reconnectInMs: number;
+  deadlineInMs: number;
+  /** Where to; absent: where it came from. */
+  url?: string;
+}
+
 export interface Disconnect {
   code: string;
   reason: string;

@@ -3,14 +3,14 @@
 --       3 revocations of the user (hash: name → Unix ms)   4 what the holder has in this slot (set)
 -- ARGV  1 'begin', 'resume' or 'announce'   2 session   3 claim   4 holder   5 node   6 topic of the user   7 member of KEYS[4]
 --       8 Unix ms: what was revoked since then ends it
--- Returns {outcome, claim, now, checked, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; Unix ms to
--- compare later revocations with; then the revocations.
+-- Returns {outcome, claim, now, checked, took, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; Unix ms
+-- to compare later revocations with; '1' where somebody had it, who is told; then the revocations.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claim = tonumber(ARGV[3])
 
-local reply = { 'held', '', string.format('%.0f', now), '' }
+local reply = { 'held', '', string.format('%.0f', now), '', '0' }
 local checked = now
 local revoked = redis.call('HGETALL', KEYS[3])
 for i = 1, #revoked, 2 do
@@ -58,6 +58,7 @@ redis.call('SADD', KEYS[4], ARGV[7])
 if ended then
   redis.call('DEL', KEYS[2])
 elseif record and lastClaim < claim then
+  reply[5] = '1'
   redis.call('SPUBLISH', ARGV[6], '{"kind":"replaced","sessionId":"' .. ARGV[2] .. '","claim":' .. claimText .. '}')
 end
 return reply

@@ -74,12 +74,13 @@ export class MemorySessionStore implements SessionStore {
     const held = mode === "announce" ? claim : Math.max(now, claim, (known?.claim ?? 0) + 1);
     const connectedAt = known?.connectedAt ?? now;
     this.#sessions.set(sessionId, { sessionId, user, node, connectedAt, claim: held, holder, endedAt: undefined });
-    if (known && known.endedAt === undefined && known.claim < held) {
+    const tookOver = known !== undefined && known.endedAt === undefined && known.claim < held;
+    if (tookOver) {
       await this.#broker.sendToUser(user, { kind: "replaced", sessionId, claim: held });
     }
     const withdrawn = new Map(revoked?.grants);
     if (revoked?.user) withdrawn.set(everyChannel, Math.max(revoked.user, withdrawn.get(everyChannel) ?? 0));
-    return { kind: "held", claim: held, checkedAt: Math.max(now, revokedAt + 1), withdrawn };
+    return { kind: "held", claim: held, checkedAt: Math.max(now, revokedAt + 1), withdrawn, tookOver };
   }
 
   async end({ sessionId, claim }: HeldSession): Promise<void> {

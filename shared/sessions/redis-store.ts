@@ -45,6 +45,7 @@ type ClaimReply = [
   claim: string,
   now: string,
   checkedAt: string,
+  took: string,
   ...revocations: string[],
 ];
 type PresenceReply = [users: number, ...entries: string[]];
@@ -72,7 +73,7 @@ export class RedisSessionStore implements SessionStore {
 
   async claim({ mode, sessionId, user, claim, checkedAt, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
     const { sessions, revoked } = userKeys(user);
-    const [kind, held, now, checked, ...revocations] = await this.#cell(user).run<ClaimReply>(
+    const [kind, held, now, checked, took, ...revocations] = await this.#cell(user).run<ClaimReply>(
       "tidegateClaimSession",
       sessions,
       endedKey(user, sessionId),
@@ -89,7 +90,8 @@ export class RedisSessionStore implements SessionStore {
     );
     this.#hear(now);
     if (kind !== "held") return { kind };
-    return { kind, claim: Number(held), checkedAt: Number(checked), withdrawn: withdrawals(revocations) };
+    const tookOver = took === "1";
+    return { kind, claim: Number(held), checkedAt: Number(checked), withdrawn: withdrawals(revocations), tookOver };
   }
 
   async end({ sessionId, user, claim }: HeldSession, holder: string): Promise<void> {

@@ -44,7 +44,8 @@ export interface ClaimRequest extends HeldSession, Claim {
 export type Withdrawals = ReadonlyMap<string, number>;
 
 export type ClaimOutcome =
-  | ({ kind: "held"; withdrawn: Withdrawals } & Claim)
+  /** `tookOver`: somebody had it, and is told. */
+  | ({ kind: "held"; withdrawn: Withdrawals; tookOver: boolean } & Claim)
   /** There is no such session any more. */
   | { kind: "over" }
   /** Another node has a newer claim. */

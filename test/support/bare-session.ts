@@ -8,6 +8,7 @@ export function bareSession(sessionId: string, user = "ada"): Session {
     credentials: { user, tenant: undefined, channels: [], expiresAt: Date.now() + 3_600_000, claims: {}, tokenId: "" },
     grantedChannels: [],
     info: undefined,
+    moves: false,
     outbox: new Outbox({
       sink: { write: () => undefined, takenBytes: 0 },
       maxBytes: 1_024,

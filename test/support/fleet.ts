@@ -9,6 +9,7 @@ import type { Service } from "../../shared/lifecycle.ts";
 import { createLogger } from "../../shared/logging.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { createStores, type Stores } from "../../shared/stores.ts";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
 
 import { eventually } from "./eventually.ts";
 
@@ -72,6 +73,8 @@ export async function startFleet(options: {
     GATEWAY_HOST: "127.0.0.1",
     GATEWAY_PORT: "0",
     GATEWAY_ADMIN_PORT: "0",
+    // Nobody waits long for the others of a fleet that is stopped as a whole.
+    GATEWAY_DRAIN_SECONDS: "1",
     PRIVATE_API_HOST: "127.0.0.1",
     PRIVATE_API_PORT: "0",
     PRIVATE_API_TOKEN: tokens.relay,
@@ -121,11 +124,12 @@ export async function startFleet(options: {
   }
 
   const gateways: Gateway[] = [];
+  const nodeRegistry = new MemoryNodeRegistry();
   const patience = { ...defaultPatience, ...options.patience };
   for (let i = 0; i < (options.gateways ?? 1); i++) {
     const settings = { ...environment, GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl };
     const config = readGatewayConfig(settings, { embedded: true });
-    gateways.push(await begin(createGateway({ config, ...(await stores()), logger, patience })));
+    gateways.push(await begin(createGateway({ config, ...(await stores()), nodeRegistry, logger, patience })));
   }
   if (options.rules) {
     const stored = await api("PUT", "/v1/rules", options.rules);

@@ -39,7 +39,7 @@ class Store implements SessionStore {
   async claim(request: ClaimRequest): Promise<ClaimOutcome> {
     await this.onClaim(request);
     this.held.set(request.sessionId, request.holder);
-    return { kind: "held", claim: Math.max(1, request.claim), checkedAt: 1, withdrawn: new Map() };
+    return { kind: "held", claim: Math.max(1, request.claim), checkedAt: 1, withdrawn: new Map(), tookOver: false };
   }
   async enter(membership: Membership): Promise<void> {
     await this.onEnter(membership);
@@ -103,7 +103,7 @@ afterEach(async () => {
 function addSession(sessionId: string): Session {
   const user = `user of ${sessionId}`;
   const session = bareSession(sessionId, user);
-  session.hold({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false });
+  session.hold({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false, tookOver: false });
   session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", tellUpTo: 0 });
   sessions.push(session);
   return session;

@@ -6,7 +6,7 @@ test("RES-1: a newer claim that is heard of before its own is known ends a sessi
   // Its own, and that of whoever came next: both arrive before the store's answer to its own.
   session.hearOf(10);
   session.hearOf(11);
-  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true });
+  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
   expect(session.endedBy).toBe("replaced");
   session.dispose();
 });
@@ -28,11 +28,11 @@ test("GRANT-2: a withdrawal counts from its date, in whatever order withdrawals 
 test("RES-1: neither its own claim nor one of the session that it does not go on with ends a session", () => {
   const session = bareSession("s");
   session.hearOf(10);
-  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true });
+  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
   const anew = bareSession("s");
   anew.hearOf(10);
-  anew.hold({ sessionId: "t", claim: 0, checkedAt: 1 }, { resumed: false });
-  anew.hold({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: false });
+  anew.hold({ sessionId: "t", claim: 0, checkedAt: 1 }, { resumed: false, tookOver: false });
+  anew.hold({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: false, tookOver: false });
   expect([session.endedBy, anew.endedBy]).toEqual([undefined, undefined]);
   for (const each of [session, anew]) each.dispose();
 });

@@ -1,0 +1,207 @@
+import { setImmediate } from "node:timers/promises";
+import type { Service } from "../../shared/lifecycle.ts";
+import type { Logger } from "../../shared/logging.ts";
+import type { DrainReport } from "../../shared/nodes/registry.ts";
+import type { FleetMember } from "../fleet/fleet-member.ts";
+import type { GatewayMetrics } from "../metrics.ts";
+import type { Session } from "../sessions/session.ts";
+import { closeInOrder } from "./close-in-order.ts";
+import { Departures } from "./departures.ts";
+import { destinationOf } from "./destination.ts";
+import { divideDrainTime, returnWindowMs, SlotSchedule, type Survivors } from "./slots.ts";
+
+/** Slots come up this often, several at once where there are many. */
+const tickMs = 50;
+/** Sessions that are told in one turn of the event loop. */
+const tellBatch = 500;
+/** Slots that have shifted are told again no sooner. */
+const tellAgainMs = 2_000;
+/** A client that is owed answers when its slot comes is closed that much later at most. */
+const maxAnswersMs = 10_000;
+/** After the deadline: for what is told at the end to reach clients. */
+const closingMs = 3_000;
+/** A registry that has just lost its memory shows nobody for a moment. */
+const aloneForMs = 3_000;
+const reason = "this node is stopping";
+
+/**
+ * Sends every session of this node elsewhere, each in its slot, because the node stops or because the API says so. Nobody
+ * is let in from then on; the node is to be known to the fleet until the drain is over.
+ */
+export class Drain implements Service {
+  readonly #sessions: () => readonly Session[];
+  readonly #refuse: () => void;
+  readonly #fleet: FleetMember;
+  readonly #url: string | undefined;
+  readonly #drainMs: number;
+  readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
+  readonly #logger: Logger;
+  readonly #departures: Departures;
+  #running: Promise<void> | undefined;
+  #aloneSince: number | undefined;
+
+  /**
+   * @param options.refuse closes the door to whoever comes.
+   * @param options.url of this node, as the fleet knows it.
+   */
+  constructor(options: {
+    sessions: () => readonly Session[];
+    refuse: () => void;
+    fleet: FleetMember;
+    url: string | undefined;
+    drainMs: number;
+    metrics: Pick<GatewayMetrics, "movesAsked" | "drainedSessions">;
+    logger: Logger;
+  }) {
+    this.#sessions = options.sessions;
+    this.#refuse = options.refuse;
+    this.#fleet = options.fleet;
+    this.#url = options.url;
+    this.#drainMs = options.drainMs;
+    this.#metrics = options.metrics;
+    this.#logger = options.logger;
+    this.#departures = new Departures((outcome) => options.metrics.drainedSessions.inc({ outcome }));
+  }
+
+  /** Undefined before it begins. */
+  get report(): DrainReport | undefined {
+    return this.#running && this.#departures.report;
+  }
+
+  async start(): Promise<void> {
+    this.#fleet.onChange(() => {
+      if (this.#fleet.drainOrdered) void this.#begin();
+    });
+  }
+
+  /** Resolves with the end of the drain, whoever began it. */
+  async stop(): Promise<void> {
+    await this.#begin();
+  }
+
+  async #begin(): Promise<void> {
+    this.#running ??= this.#run().catch((error: unknown) => {
+      this.#logger.error({ err: error }, "could not drain in order");
+    });
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const beganAt = performance.now();
+    const { balancerMs, lastSlotMs, deadlineMs } = divideDrainTime(this.#drainMs);
+    const departures = this.#departures;
+    this.#refuse();
+    departures.follow(this.#sessions());
+    this.#logger.info({ sessions: departures.staying.size, drainMs: this.#drainMs }, "draining");
+    // Not waited for: the registry may be away.
+    const reported = this.#fleet.report();
+    if (this.#fleet.others.length === 0) this.#sendAway();
+    else {
+      await departures.allGone(balancerMs);
+      // Let in at the very moment when the door was closed.
+      departures.follow(this.#sessions());
+      await this.#bySlots({ beganAt, lastSlotMs, deadlineMs });
+    }
+    await departures.allGone(beganAt + deadlineMs - performance.now());
+    this.#force();
+    await departures.allGone(closingMs);
+    departures.end();
+    this.#logger.info(departures.report, "drained");
+    await reported;
+    await this.#fleet.report();
+  }
+
+  /** Until everybody is gone, or the deadline. */
+  async #bySlots(times: { beganAt: number; lastSlotMs: number; deadlineMs: number }): Promise<void> {
+    const { beganAt, lastSlotMs, deadlineMs } = times;
+    const departures = this.#departures;
+    const order = shuffled([...departures.staying]);
+    const schedule = new SlotSchedule({ count: order.length, beginMs: performance.now() - beganAt, lastSlotMs });
+    let closed = 0;
+    let toldAt = -Infinity;
+    for (;;) {
+      const nowMs = performance.now() - beganAt;
+      if (departures.staying.size === 0 || nowMs >= deadlineMs) return;
+      if (this.#isLeftAlone()) return this.#sendAway();
+      schedule.advance(nowMs, this.#survivors);
+      for (; closed < schedule.due; closed++) this.#closeInSlot(order[closed], deadlineMs - nowMs);
+      if (schedule.hasShifted && nowMs - toldAt >= tellAgainMs) {
+        toldAt = nowMs;
+        schedule.told();
+        const slots = order.slice(closed).map((session, at) => ({ session, inMs: schedule.inMs(closed + at) }));
+        await this.#tell(slots, beganAt + deadlineMs);
+      }
+      await departures.allGone(tickMs);
+    }
+  }
+
+  async #tell(slots: readonly { session: Session; inMs: number }[], deadline: number): Promise<void> {
+    const toldAt = performance.now();
+    for (const [at, { session, inMs }] of slots.entries()) {
+      if (at % tellBatch === tellBatch - 1) await setImmediate();
+      if (session.moved || session.endedBy || session.disposed) continue;
+      const now = performance.now();
+      const url = destinationOf(this.#fleet.others, this.#url);
+      this.#departures.asked(session);
+      session.askToMove({
+        reconnectInMs: Math.max(0, Math.round(inMs - (now - toldAt))),
+        deadlineInMs: Math.max(0, Math.round(deadline - now)),
+        ...(url !== undefined && { url }),
+      });
+      this.#metrics.movesAsked.inc({ cause: "drain" });
+    }
+  }
+
+  /** Whoever moves by itself is left to do so. */
+  #closeInSlot(session: Session | undefined, leftMs: number): void {
+    if (!session || session.moves || session.moved) return;
+    closeInOrder(session, { reason, answersMs: Math.min(maxAnswersMs, leftMs), retryAfterMs: 0 });
+  }
+
+  /** There is nobody else to take them: they come back once somebody does. */
+  #sendAway(): void {
+    const { staying } = this.#departures;
+    const windowMs = returnWindowMs(staying.size, this.#fleet.budgetPerSecond);
+    const answersMs = Math.min(maxAnswersMs, this.#drainMs / 2);
+    for (const session of staying) {
+      closeInOrder(session, { reason, answersMs, retryAfterMs: Math.round(Math.random() * windowMs) });
+    }
+  }
+
+  /** The deadline is past. */
+  #force(): void {
+    const { staying } = this.#departures;
+    const windowMs = returnWindowMs(staying.size, this.#survivors.admissionsPerSecond);
+    for (const session of staying) {
+      if (session.moved || session.endedBy) continue;
+      this.#departures.overdue(session);
+      session.end("draining", reason, { reconnect: true, retryAfterMs: Math.round(Math.random() * windowMs) });
+    }
+  }
+
+  #isLeftAlone(): boolean {
+    if (this.#fleet.others.length > 0) this.#aloneSince = undefined;
+    else this.#aloneSince ??= performance.now();
+    return this.#aloneSince !== undefined && performance.now() - this.#aloneSince >= aloneForMs;
+  }
+
+  get #survivors(): Survivors {
+    const { nodes, others, budgetPerSecond } = this.#fleet;
+    const ours = this.#departures.staying.size;
+    const draining = nodes.filter(({ state }) => state === "draining");
+    const sent = draining.reduce((sum, { connections }) => sum + connections, 0);
+    return {
+      admissionsPerSecond: others.reduce((sum, node) => sum + node.sharePerSecond, 0) || budgetPerSecond,
+      factor: Math.max(0, ...others.map(({ factor }) => factor)),
+      ourPart: ours === 0 ? 1 : ours / Math.max(ours, sent),
+    };
+  }
+}
+
+function shuffled<T>(items: T[]): T[] {
+  for (let at = items.length - 1; at > 0; at--) {
+    const other = Math.floor(Math.random() * (at + 1));
+    [items[at], items[other]] = [items[other] as T, items[at] as T];
+  }
+  return items;
+}
