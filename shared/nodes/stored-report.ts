@@ -15,6 +15,7 @@ const Drain = Type.Object({
   closed: count,
   forced: count,
   lost: count,
+  left: count,
 });
 
 /** The name comes first: order-drain.lua goes by it. */

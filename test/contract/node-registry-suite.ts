@@ -60,7 +60,7 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
         factor: 0.812,
         dimensions: dimensionsOf({ connections: 0.7, memory: 0.123, admissions: 2.5 }),
         admissionWeight: 12.5,
-        drain: { startedAt: 5, endedAt: 6, sessions: 70, moved: 40, closed: 20, forced: 5, lost: 5 },
+        drain: { startedAt: 5, endedAt: 6, sessions: 70, moved: 40, closed: 20, forced: 3, lost: 4, left: 3 },
       });
       two.report = full;
       await two.tell();
