@@ -8,6 +8,7 @@ import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
 import { Metrics } from "../shared/metrics.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
+import { admissionWeight } from "../shared/load/admission-weight.ts";
 import type { NodeRegistry, NodeReport } from "../shared/nodes/registry.ts";
 import type { RulesStore } from "../shared/rules/store.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
@@ -20,6 +21,8 @@ import { Presence } from "./sessions/presence.ts";
 import { ResumeTokens } from "./sessions/resume-token.ts";
 import { endWithdrawn, onUserMessage } from "./sessions/user-commands.ts";
 import { FollowedChannels } from "./channels/followed-channels.ts";
+import { addLoadRoute } from "./load/load-route.ts";
+import { NodeLoad } from "./load/node-load.ts";
 import { createGatewayMetrics } from "./metrics.ts";
 import { Drain } from "./moving/drain.ts";
 import { defaultPatience, type Patience } from "./sockets/patience.ts";
@@ -72,9 +75,11 @@ export function createGateway(options: {
     channels: () => channels.channelCount,
     pendingCalls: () => relay.pendingCount,
     tailBytes: () => channels.tailBytes,
-    outboxBytes: () => sessions.all.reduce((sum, session) => sum + session.outbox.bytes, 0),
+    outboxBytes: () => queuedBytes(),
     largestOutboxBytes: () => sessions.all.reduce((most, session) => Math.max(most, session.outbox.bytes), 0),
     waitingSessions: () => sessions.all.filter((session) => session.outbox.bytes > 0).length,
+    loadFactor: () => load.factor,
+    dimensions: () => load.dimensions,
   });
   const channels = new FollowedChannels({
     broker,
@@ -83,6 +88,7 @@ export function createGateway(options: {
     metrics,
   });
   const sessions = new Sessions({ broker, logger });
+  const queuedBytes = (): number => sessions.all.reduce((sum, session) => sum + session.outbox.bytes, 0);
   broker.listen({
     ...channels.listener,
     onUserMessage: (user, message) => onUserMessage(user, message, context),
@@ -107,23 +113,42 @@ export function createGateway(options: {
     metrics,
     logger,
   });
+  let triesBefore = 0;
+  const triesSince = (): number => {
+    const tries = sockets.tries - triesBefore;
+    triesBefore += tries;
+    return tries;
+  };
+  const load = new NodeLoad(() => ({
+    connections: sockets.seats,
+    maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+    queuedBytes: queuedBytes(),
+    admissionsPerSecond: triesSince(),
+    admissionRate: fleet.sharePerSecond,
+  }));
   const instance = randomUUID();
   const startedAt = Date.now();
+  const describe = (): NodeReport => ({
+    node,
+    instance,
+    state: sockets.accepting ? "ready" : "draining",
+    startedAt,
+    ...(config.PUBLIC_URL !== undefined && { url: config.PUBLIC_URL }),
+    connections: sockets.seats,
+    maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+    factor: load.factor,
+    dimensions: load.dimensions,
+    idleMemory: load.idleMemory,
+    admissionWeight: admissionWeight({
+      draining: !sockets.accepting,
+      freeSeats: config.GATEWAY_MAX_CONNECTIONS - sockets.seats,
+      dimensions: load.dimensions,
+    }),
+    ...(drain.report && { drain: drain.report }),
+  });
   const fleet = new FleetMember({
     registry: nodeRegistry,
-    describe: (): NodeReport => ({
-      node,
-      instance,
-      state: sockets.accepting ? "ready" : "draining",
-      startedAt,
-      ...(config.PUBLIC_URL !== undefined && { url: config.PUBLIC_URL }),
-      connections: sockets.seats,
-      maxConnections: config.GATEWAY_MAX_CONNECTIONS,
-      factor: 0,
-      dimensions: { connections: 0, eventLoop: 0, cpu: 0, delay: 0, memory: 0, outbound: 0, admissions: 0 },
-      admissionWeight: sockets.accepting ? config.GATEWAY_MAX_CONNECTIONS - sockets.seats : 0,
-      ...(drain.report && { drain: drain.report }),
-    }),
+    describe,
     budgetPerSecond: config.GATEWAY_ADMISSIONS_PER_SECOND,
     logger,
   });
@@ -181,6 +206,7 @@ export function createGateway(options: {
     port: config.GATEWAY_ADMIN_PORT,
   });
   addHealthRoutes(adminDoor.app, { metrics: registry, checks: healthChecks });
+  addLoadRoute(adminDoor.app, describe);
 
   function healthChecks(): Record<string, HealthStatus> {
     return {
@@ -192,6 +218,7 @@ export function createGateway(options: {
   }
 
   const lifecycle = new Lifecycle(logger);
+  lifecycle.add("load", load);
   lifecycle.add("admin door", adminDoor);
   lifecycle.add("rules", currentRules);
   lifecycle.add("relay", relay);

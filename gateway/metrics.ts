@@ -1,3 +1,4 @@
+import type { Dimensions } from "../shared/load/dimensions.ts";
 import type { Counter, Histogram, Metrics } from "../shared/metrics.ts";
 
 export interface GatewayMetrics {
@@ -28,6 +29,8 @@ export interface GatewayReads {
   tailBytes: () => number;
   largestOutboxBytes: () => number;
   waitingSessions: () => number;
+  loadFactor: () => number;
+  dimensions: () => Dimensions;
 }
 
 export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): GatewayMetrics {
@@ -38,6 +41,8 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
   metrics.gauge("tail_bytes", "Memory of the tails of followed channels, roughly", reads.tailBytes);
   metrics.gauge("outbox_largest_bytes", "Bytes that wait for the slowest client", reads.largestOutboxBytes);
   metrics.gauge("sessions_waiting", "Sessions for which anything waits to be sent", reads.waitingSessions);
+  metrics.gauge("load_factor", "How full this node is: 1.0 is at target", reads.loadFactor);
+  metrics.gauges("load_dimension", "Used by allowed, of what this node can run out of", "dimension", reads.dimensions);
   return {
     connects: metrics.counter("connects_total", "Handshakes, by accepted or the code of the refusal", ["outcome"]),
     disconnects: metrics.counter("disconnects_total", "Sessions that ended, by code, ping_timeout or client", [

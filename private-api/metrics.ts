@@ -1,3 +1,4 @@
+import type { FleetLoad } from "../shared/load/fleet-load.ts";
 import type { Counter, Histogram, Metrics } from "../shared/metrics.ts";
 
 export interface PrivateApiMetrics {
@@ -6,8 +7,23 @@ export interface PrivateApiMetrics {
   upstreamSeconds: Histogram;
 }
 
-export function createPrivateApiMetrics(metrics: Metrics, reads: { relayStreams: () => number }): PrivateApiMetrics {
+/** Reads that are made when the metrics are scraped. */
+export interface PrivateApiReads {
+  relayStreams: () => number;
+  /** Undefined: not known now. */
+  fleet: () => Promise<FleetLoad | undefined>;
+}
+
+export function createPrivateApiMetrics(metrics: Metrics, reads: PrivateApiReads): PrivateApiMetrics {
   metrics.gauge("relay_streams", "Open streams of gateways", reads.relayStreams);
+  metrics.gauge("fleet_nodes", "Gateways that report", async () => (await reads.fleet())?.nodes);
+  metrics.gauge("fleet_desired_nodes", "Gateways that the work wants, one to lose included", async () => {
+    return (await reads.fleet())?.desiredNodes;
+  });
+  metrics.gauges("fleet_load_factor", "Load factors of all gateways: 1.0 is at target", "stat", async () => {
+    const fleet = await reads.fleet();
+    return fleet && fleet.nodes > 0 ? { mean: fleet.mean, max: fleet.max } : {};
+  });
   return {
     publishes: metrics.counter("publishes_total", "Publishes, by outcome or error code", ["outcome"]),
     upstreamAnswers: metrics.counter("upstream_answers_total", "Requests to services, by what came of them", [

@@ -16,9 +16,12 @@ import type { Environment } from "../shared/settings.ts";
 import { createScopeGuard } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import type { PrivateApiContext } from "./context.ts";
+import { createFleetReading } from "./fleet-reading.ts";
 import { createPrivateApiMetrics } from "./metrics.ts";
 import { addChannelHistory } from "./routes/channel-history.ts";
 import { addChannelPresence } from "./routes/channel-presence.ts";
+import { addLoad } from "./routes/load.ts";
+import { addNodes } from "./routes/nodes.ts";
 import { addPublish } from "./routes/publish.ts";
 import { addPublishBatch } from "./routes/publish-batch.ts";
 import { RelayStreams } from "./routes/relay.ts";
@@ -63,7 +66,10 @@ export function createPrivateApi(options: {
 
   const registry = new Metrics();
   const relayStreams = new RelayStreams();
-  const metrics = createPrivateApiMetrics(registry, { relayStreams: () => relayStreams.count });
+  const metrics = createPrivateApiMetrics(registry, {
+    relayStreams: () => relayStreams.count,
+    fleet: createFleetReading(nodeRegistry),
+  });
   const upstream = new Upstream({ rules: currentRules, secrets: () => secrets, metrics });
   const context: PrivateApiContext = {
     broker,
@@ -99,6 +105,8 @@ export function createPrivateApi(options: {
     addChannelHistory(routes, context);
     addChannelPresence(routes, context);
     addRules(routes, context);
+    addLoad(routes, context);
+    addNodes(routes, context);
     relayStreams.addTo(routes, context);
     routes.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
     addHealthRoutes(routes, { metrics: registry, checks: healthChecks });

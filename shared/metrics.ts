@@ -6,6 +6,8 @@ export type { Counter, Gauge, Histogram };
 /** Seconds, from a local hop to the longest deadline. */
 const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
+type NumbersByLabel = Readonly<Record<string, number>>;
+
 /** The metrics of one program, apart from those of another in the same process. */
 export class Metrics {
   readonly #registry = new Registry();
@@ -28,13 +30,32 @@ export class Metrics {
     });
   }
 
-  /** A gauge that is read when it is scraped. */
-  gauge(name: string, help: string, read: () => number): void {
+  /** A gauge that is read when it is scraped; left out where there is no number. */
+  gauge(name: string, help: string, read: () => number | Promise<number | undefined>): void {
     const gauge: Gauge = new Gauge({
       name: `tidegate_${name}`,
       help,
       registers: [this.#registry],
-      collect: () => gauge.set(read()),
+      collect: async () => {
+        const number = await read();
+        if (number === undefined) gauge.remove();
+        else gauge.set(number);
+      },
+    });
+  }
+
+  /** Gauges that differ by one label, read when they are scraped; left out where there are no numbers. */
+  gauges(name: string, help: string, label: string, read: () => NumbersByLabel | Promise<NumbersByLabel>): void {
+    const gauge: Gauge = new Gauge({
+      name: `tidegate_${name}`,
+      help,
+      labelNames: [label],
+      registers: [this.#registry],
+      collect: async () => {
+        const numbers = await read();
+        gauge.reset();
+        for (const [value, number] of Object.entries(numbers)) gauge.set({ [label]: value }, number);
+      },
     });
   }
 

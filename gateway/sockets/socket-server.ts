@@ -60,6 +60,7 @@ export class SocketServer implements Service {
   #io: SocketIoServer | undefined;
   /** Sessions and handshakes under way. */
   #seats = 0;
+  #tries = 0;
   /** Connections that have tried to authenticate: each has one try, and one session. */
   readonly #claimed = new WeakSet<object>();
   #draining = false;
@@ -77,6 +78,11 @@ export class SocketServer implements Service {
 
   get seats(): number {
     return this.#seats;
+  }
+
+  /** Handshakes so far, whatever became of them. */
+  get tries(): number {
+    return this.#tries;
   }
 
   async start(): Promise<void> {
@@ -128,6 +134,7 @@ export class SocketServer implements Service {
 
   /** @returns why not. On success the session is in `socket.data`, and messages to its user reach it. */
   async #admit(socket: Socket): Promise<ConnectRefusal | undefined> {
+    this.#tries++;
     if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
     this.#claimed.add(socket.conn);
     if (this.#draining) return stopping();

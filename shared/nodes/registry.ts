@@ -32,6 +32,8 @@ export interface NodeReport {
   /** 1.0 is at target. */
   factor: number;
   dimensions: Dimensions;
+  /** Of `dimensions.memory`: what it took before it had a session. */
+  idleMemory: number;
   /** What it can take of the fleet's admissions, against what the others can; 0: nothing. */
   admissionWeight: number;
   drain?: DrainReport;

@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { dimensionNames, type Dimensions } from "../load/dimensions.ts";
+import { thousandths } from "../load/load-answer.ts";
 import { parseJson } from "../json.ts";
 import type { NodeReport } from "./registry.ts";
 
@@ -29,12 +30,10 @@ const StoredReport = Type.Tuple([
   count,
   Type.Array(count, { minItems: dimensionNames.length, maxItems: dimensionNames.length }),
   count,
+  count,
   Type.Union([Drain, Type.Null()]),
 ]);
 const validator = Compile(StoredReport);
-
-/** Whole numbers, or thousandths. */
-const short = (value: number): number => Math.round(value * 1_000) / 1_000;
 
 export function formatReport(report: NodeReport): string {
   return JSON.stringify([
@@ -44,9 +43,10 @@ export function formatReport(report: NodeReport): string {
     report.url ?? null,
     report.connections,
     report.maxConnections,
-    short(report.factor),
-    dimensionNames.map((name) => short(report.dimensions[name])),
-    short(report.admissionWeight),
+    thousandths(report.factor),
+    dimensionNames.map((name) => thousandths(report.dimensions[name])),
+    thousandths(report.idleMemory),
+    thousandths(report.admissionWeight),
     report.drain ?? null,
   ] satisfies Static<typeof StoredReport>);
 }
@@ -55,7 +55,8 @@ export function formatReport(report: NodeReport): string {
 export function parseReport(instance: string, text: string): NodeReport | undefined {
   const value = parseJson(text);
   if (!validator.Check(value)) return undefined;
-  const [node, state, startedAt, url, connections, maxConnections, factor, used, admissionWeight, drain] = value;
+  const [node, state, startedAt, url, connections, maxConnections, factor, used, idleMemory, admissionWeight, drain] =
+    value;
   return {
     node,
     instance,
@@ -66,6 +67,7 @@ export function parseReport(instance: string, text: string): NodeReport | undefi
     maxConnections,
     factor,
     dimensions: Object.fromEntries(dimensionNames.map((name, at) => [name, used[at] ?? 0])) as Dimensions,
+    idleMemory,
     admissionWeight,
     ...(drain !== null && { drain }),
   };

@@ -59,6 +59,7 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
         connections: 70,
         factor: 0.812,
         dimensions: dimensionsOf({ connections: 0.7, memory: 0.123, admissions: 2.5 }),
+        idleMemory: 0.05,
         admissionWeight: 12.5,
         drain: { startedAt: 5, endedAt: 6, sessions: 70, moved: 40, closed: 20, forced: 3, lost: 4, left: 3 },
       });

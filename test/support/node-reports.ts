@@ -18,6 +18,7 @@ export function nodeReport(given: Partial<NodeReport> = {}): NodeReport {
     maxConnections: 100,
     factor: 0,
     dimensions: dimensionsOf(),
+    idleMemory: 0,
     admissionWeight: 100,
     ...given,
   };

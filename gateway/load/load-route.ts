@@ -1,0 +1,8 @@
+import type { FastifyInstance } from "fastify";
+import { type NodeLoadAnswer, toLoadAnswer } from "../../shared/load/load-answer.ts";
+import type { NodeReport } from "../../shared/nodes/registry.ts";
+
+/** `GET /load` on the admin port: how full this node is, as of now. */
+export function addLoadRoute(app: FastifyInstance, describe: () => NodeReport): void {
+  app.get("/load", { schema: { hide: true } }, (): NodeLoadAnswer => toLoadAnswer(describe()));
+}

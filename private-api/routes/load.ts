@@ -1,0 +1,44 @@
+import type { FastifyInstance } from "fastify";
+import { Type } from "typebox";
+import { fleetLoad } from "../../shared/load/fleet-load.ts";
+import { NodeLoadAnswer, thousandths, toLoadAnswer } from "../../shared/load/load-answer.ts";
+import type { PrivateApiContext } from "../context.ts";
+
+const Load = Type.Object({
+  nodes: Type.Integer({ minimum: 0 }),
+  mean: Type.Number({ minimum: 0 }),
+  max: Type.Number({ minimum: 0 }),
+  desiredNodes: Type.Integer({ minimum: 1 }),
+  items: Type.Array(NodeLoadAnswer),
+  dispatchers: Type.Object({ factor: Type.Number({ minimum: 0 }), desired: Type.Integer({ minimum: 1 }) }),
+});
+
+/** There are none yet: one is what they want at least. */
+const dispatchers = { factor: 0, desired: 1 };
+
+/** `GET /v1/load` → how full the fleet is, and how many nodes its work wants. */
+export function addLoad(app: FastifyInstance, context: PrivateApiContext): void {
+  app.get(
+    "/v1/load",
+    {
+      preValidation: context.requireScope("read"),
+      schema: {
+        summary: "Load factors, and how many nodes the work wants",
+        description: "A factor of 1.0 is at target. `desiredNodes` has room for one lost node, and is never 0.",
+        tags: ["fleet"],
+        response: { 200: Load },
+      },
+    },
+    async () => {
+      const nodes = await context.nodeRegistry.nodes();
+      const { mean, max, ...counts } = fleetLoad(nodes);
+      return {
+        ...counts,
+        mean: thousandths(mean),
+        max: thousandths(max),
+        items: nodes.map(toLoadAnswer),
+        dispatchers,
+      };
+    },
+  );
+}

@@ -1,0 +1,131 @@
+/** How full the fleet is, as nodes and the private API tell it: two gateways on one Redis, and nodes that the test plays. */
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import type { Gateway } from "../../gateway/gateway.ts";
+import { type Dimension, dimensionNames } from "../../shared/load/dimensions.ts";
+import { loadFactor } from "../../shared/load/factor.ts";
+import { RedisNodeRegistry } from "../../shared/nodes/redis-registry.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet, tokens } from "../support/fleet.ts";
+import { quietLogger } from "../support/logger.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
+import { nodeReport } from "../support/node-reports.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient } from "../support/stock-client.ts";
+
+let redis: RedisServer;
+let fleet: Fleet;
+let connections: RedisConnections;
+beforeAll(async () => {
+  redis = await startRedis();
+  const target = { kind: "standalone", url: redis.url } as const;
+  fleet = await startFleet({ target, gateways: 2, environment: { PUBLIC_URL: "https://live.example" }, rules: {} });
+  connections = new RedisConnections({ target, logger: quietLogger });
+  await connections.start();
+});
+afterEach(closeClients);
+afterAll(async () => {
+  await connections.stop();
+  await fleet.stop();
+  await redis.stop();
+});
+
+interface Load {
+  node: string;
+  state: string;
+  connections: number;
+  factor: number;
+  dimensions: Record<Dimension, number>;
+}
+
+async function loadOf(gateway: Gateway): Promise<Load> {
+  const answer = await fetch(`http://127.0.0.1:${gateway.adminDoor.port}/load`);
+  expect(answer.status).toBe(200);
+  return (await answer.json()) as Load;
+}
+
+async function nodes(): Promise<Record<string, unknown>[]> {
+  const { status, body } = await fleet.api("GET", "/v1/nodes", undefined, { token: tokens.reader });
+  expect(status).toBe(200);
+  return body["nodes"] as Record<string, unknown>[];
+}
+
+test("LOAD-4: a node tells its load as JSON and as metrics, each dimension used by allowed", async () => {
+  const [gateway] = fleet.gateways;
+  if (!gateway) throw new Error("two gateways");
+  await Promise.all(Array.from({ length: 50 }, () => connectClient(fleet.urls[0] ?? "")));
+  await eventually(async () => (await loadOf(gateway)).dimensions.connections > 0.004);
+  const load = await loadOf(gateway);
+  expect(Object.keys(load)).toEqual(["node", "state", "connections", "factor", "dimensions"]);
+  expect(Object.keys(load.dimensions)).toEqual(dimensionNames);
+  expect(load).toMatchObject({ node: "node-1", state: "ready", connections: 50 });
+  expect(load.dimensions.connections).toBeLessThanOrEqual(0.005);
+  for (const name of ["eventLoop", "cpu", "memory"] as const) expect(load.dimensions[name]).toBeGreaterThan(0);
+  expect(load.factor).toBeCloseTo(loadFactor(load.dimensions), 2);
+  expect(await metricOf(gateway, "load_factor")).toBeGreaterThan(0);
+  for (const name of dimensionNames) {
+    const shown = await metricOf(gateway, `load_dimension{dimension="${name}"}`);
+    expect(shown).toBeGreaterThanOrEqual(0);
+  }
+  expect(await metricOf(gateway, `load_dimension{dimension="memory"}`)).toBeGreaterThan(0);
+});
+
+test("LOAD-5: the private API has the load of all nodes, its mean and maximum, and the desired nodes, as JSON and as metrics", async () => {
+  await Promise.all(Array.from({ length: 20 }, () => connectClient(fleet.urls[1] ?? "")));
+  await eventually(async () => {
+    const { body } = await fleet.api("GET", "/v1/load", undefined, { token: tokens.reader });
+    const items = body["items"] as Load[];
+    return items.length === 2 && (items[1]?.connections ?? 0) >= 20 && (items[1]?.factor ?? 0) > 0;
+  });
+  const { body } = await fleet.api("GET", "/v1/load");
+  const items = body["items"] as Load[];
+  expect(items.map(({ node }) => node)).toEqual(["node-1", "node-2"]);
+  for (const item of items) {
+    expect(Object.keys(item)).toEqual(["node", "state", "connections", "factor", "dimensions"]);
+    expect(Object.keys(item.dimensions)).toEqual(dimensionNames);
+  }
+  const factors = items.map(({ factor }) => factor);
+  expect(body).toEqual({
+    nodes: 2,
+    mean: expect.closeTo(((factors[0] ?? 0) + (factors[1] ?? 0)) / 2, 2) as number,
+    max: expect.closeTo(Math.max(...factors), 2) as number,
+    desiredNodes: 2,
+    items,
+    dispatchers: { factor: 0, desired: 1 },
+  });
+  const metrics = await apiMetrics();
+  expect(metrics).toContain("\ntidegate_fleet_nodes 2\n");
+  expect(metrics).toContain("\ntidegate_fleet_desired_nodes 2\n");
+  expect(metrics).toMatch(/\ntidegate_fleet_load_factor\{stat="mean"\} 0\.\d+\n/);
+  expect(metrics).toMatch(/\ntidegate_fleet_load_factor\{stat="max"\} 0\.\d+\n/);
+  expect((await fleet.api("GET", "/v1/load", undefined, { token: null })).status).toBe(401);
+});
+
+async function apiMetrics(): Promise<string> {
+  return (await fetch(`${fleet.apiUrl}/metrics`)).text();
+}
+
+test("NODE-8: nodes show with state, share and drain; a drain is ordered by name; a dead node disappears", async () => {
+  const registry = new RedisNodeRegistry(connections);
+  const drain = { startedAt: 1_780_000_000_500, sessions: 7, moved: 3, closed: 0, forced: 0, lost: 0 };
+  const leaving = nodeReport({ node: "leaving", state: "draining", connections: 4, admissionWeight: 0, drain });
+  const request = { budgetPerSecond: 100_000, heldPerSecond: 0 };
+  expect((await registry.report(leaving, request)).drainOrdered).toBe(false);
+  const [first, ...others] = await nodes();
+  expect(first).toEqual({
+    ...{ node: "leaving", instance: leaving.instance, state: "draining", startedAt: leaving.startedAt },
+    ...{ connections: 4, maxConnections: 100, factor: 0, admissionsPerSecond: 0, drain },
+  });
+  expect(others.map(({ node, state, url, maxConnections }) => ({ node, state, url, maxConnections }))).toEqual(
+    ["node-1", "node-2"].map((node) => ({ node, state: "ready", url: "https://live.example", maxConnections: 10_000 })),
+  );
+  for (const { admissionsPerSecond } of others) expect(admissionsPerSecond).toBeGreaterThan(0);
+  expect(await fleet.api("POST", "/v1/nodes/leaving/drain")).toMatchObject({ status: 202, body: {} });
+  expect((await registry.report(leaving, request)).drainOrdered).toBe(true);
+  const unknown = await fleet.api("POST", "/v1/nodes/nobody/drain");
+  expect(unknown).toMatchObject({ status: 404, body: { code: "not_found" } });
+  const forbidden = await fleet.api("POST", "/v1/nodes/leaving/drain", undefined, { token: tokens.reader });
+  expect(forbidden).toMatchObject({ status: 403, body: { code: "missing_scope" } });
+  await eventually(async () => (await nodes()).length === 2, 10_000);
+  expect(await fleet.api("POST", "/v1/nodes/leaving/drain")).toMatchObject({ status: 404 });
+});
