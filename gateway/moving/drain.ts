@@ -1,4 +1,4 @@
-import { setImmediate } from "node:timers/promises";
+import { setImmediate, setTimeout as wait } from "node:timers/promises";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { DrainReport } from "../../shared/nodes/registry.ts";
@@ -22,6 +22,8 @@ const maxAnswersMs = 10_000;
 const closingMs = 3_000;
 /** A registry that has just lost its memory shows nobody for a moment. */
 const aloneForMs = 3_000;
+/** For the registry to say who is there. */
+const registryMs = 500;
 const reason = "this node is stopping";
 
 /**
@@ -93,8 +95,9 @@ export class Drain implements Service {
     this.#refuse();
     departures.follow(this.#sessions());
     this.#logger.info({ sessions: departures.staying.size, drainMs: this.#drainMs }, "draining");
-    // Not waited for: the registry may be away.
+    // Who else there is, as of now; where the registry is away, as it was.
     const reported = this.#fleet.report();
+    await Promise.race([reported, wait(registryMs, undefined, { ref: false })]);
     if (this.#fleet.others.length === 0) this.#sendAway();
     else {
       await departures.allGone(balancerMs);

@@ -31,13 +31,13 @@ export class RawClient {
   }
 
   /** Resolves with the welcome behind it. */
-  static async connect(url: URL, token: string): Promise<RawClient> {
+  static async connect(url: URL, token: string, auth: object = {}): Promise<RawClient> {
     const client = new RawClient(await openRawWebsocket(url));
     const welcome = new Promise<void>((resolve, reject) => {
       client.#whenWelcome = resolve;
       void client.closed.then(() => reject(new Error("closed before the welcome")));
     });
-    client.socket.write(textFrame(`40${JSON.stringify({ token })}`));
+    client.socket.write(textFrame(`40${JSON.stringify({ token, ...auth })}`));
     await welcome;
     return client;
   }

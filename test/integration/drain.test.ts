@@ -1,0 +1,195 @@
+/** A node that stops while the others go on. */
+import { randomUUID } from "node:crypto";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { DrainReport } from "../../shared/nodes/registry.ts";
+import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
+import { MovingClient } from "../support/moving-client.ts";
+import { RawClient } from "../support/raw-client.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
+
+let channel: string;
+let redis: RedisServer;
+let service: HttpService;
+let fleet: Fleet;
+let one: string;
+let two: string;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  service = await startService();
+});
+beforeEach(async () => {
+  channel = `room:${randomUUID()}`;
+  fleet = await startFleet({
+    target: { kind: "standalone", url: redis.url },
+    gateways: 2,
+    environment: { GATEWAY_DRAIN_SECONDS: "3" },
+    rules: {
+      namespaces: { room: { presence: true, joinLeave: true, access: "user", historySize: 1000 } },
+      services: { board: { url: service.url, secret: serviceSecret } },
+      routes: [{ event: "card.*", service: "board", path: "/events/{event}", mode: "call" }],
+    },
+  });
+  [one = "", two = ""] = fleet.urls;
+});
+afterEach(async () => {
+  closeClients();
+  await fleet.stop();
+});
+afterAll(async () => {
+  await service.stop();
+  await redis.stop();
+});
+
+/** What the first gateway has logged at the end. */
+function report(): DrainReport {
+  const line = fleet
+    .log()
+    .split("\n")
+    .find((candidate) => candidate.includes('"msg":"drained"'));
+  return JSON.parse(line ?? "{}") as DrainReport;
+}
+
+/** Publishes until told to stop; resolves with the last offset. */
+function keepPublishing(): { stop(): Promise<number> } {
+  let going = true;
+  const done = (async () => {
+    let offset = 0;
+    while (going) {
+      const answer = await fleet.api("POST", "/v1/publish", { channel, event: "tick", data: offset });
+      offset = answer.body["offset"] as number;
+    }
+    return offset;
+  })();
+  return {
+    stop: async () => {
+      going = false;
+      return done;
+    },
+  };
+}
+
+/** Sends messages to the user until told to stop; resolves with all of them. */
+function keepSending(user: string): { stop(): Promise<number[]> } {
+  let going = true;
+  const done = (async () => {
+    const sent: number[] = [];
+    while (going) {
+      sent.push(sent.length);
+      await fleet.api("POST", `/v1/users/${user}/send`, { event: "note", data: sent.length - 1 });
+    }
+    return sent;
+  })();
+  return {
+    stop: async () => {
+      going = false;
+      return done;
+    },
+  };
+}
+
+test("MOVE-1: a client that moves by itself misses and doubles nothing, its calls are answered, and nobody sees it leave", async () => {
+  const watcher = await connectClient(two, { sub: "watcher" });
+  await watcher.subscribe(channel);
+  const movers = await Promise.all(
+    Array.from({ length: 10 }, async (_, at) =>
+      MovingClient.connect({ url: one, elsewhere: () => two, channel, claims: { sub: `mover-${at}` } }),
+    ),
+  );
+  const [mover] = movers;
+  if (!mover) throw new Error("there is one");
+  await eventually(() => watcher.received.filter(({ event }) => event === "sync:join").length === 11);
+  service.answer = (_request, response) => void setTimeout(() => answerJson(response, { late: true }), 1_500);
+  const publishing = keepPublishing();
+  const sending = keepSending("mover-0");
+  const call = mover.call("card.move", {});
+  await eventually(() => service.requests.length > 0);
+  const stopped = fleet.gateways[0]?.stop();
+  await Promise.all(movers.map(async ({ moved }) => moved));
+  expect(await call).toMatchObject({ ok: true, data: { late: true } });
+  await stopped;
+  const last = await publishing.stop();
+  const sent = await sending.stop();
+  const all = Array.from({ length: last }, (_, at) => at + 1);
+  await eventually(() => movers.every(({ offsets }) => offsets.at(-1) === last));
+  for (const { offsets } of movers) expect(offsets).toEqual(all);
+  await eventually(() => mover.userMessages.length >= sent.length);
+  expect(mover.userMessages).toEqual(sent);
+  expect(watcher.received.filter(({ event }) => event === "sync:leave")).toEqual([]);
+  expect(watcher.received.filter(({ event }) => event === "sync:join")).toHaveLength(11);
+  expect(report()).toMatchObject({ sessions: 10, moved: 10, closed: 0, forced: 0, lost: 0, left: 0 });
+  const { members } = (await fleet.api("GET", `/v1/channels/${channel}/presence`)).body as { members: object[] };
+  expect(members).toHaveLength(11);
+});
+
+test("DRAIN-1: a stock client is told its slot, served until then with what it asked, closed, and recovers elsewhere", async () => {
+  service.answer = (_request, response) => void setTimeout(() => answerJson(response, { late: true }), 1_000);
+  const clients = await Promise.all(
+    Array.from({ length: 20 }, async (_, at) => connectClient(one, { sub: `stock-${at}` })),
+  );
+  const positions = await Promise.all(clients.map(async (client) => (await client.subscribe(channel)).position));
+  const publishing = keepPublishing();
+  const stopped = fleet.gateways[0]?.stop();
+  const slots = await Promise.all(
+    clients.map(async (client) => (await client.next(({ event }) => event === "sync:drain")).data as Drain),
+  );
+  for (const { reconnectInMs, deadlineInMs } of slots) {
+    expect(reconnectInMs).toBeGreaterThanOrEqual(0);
+    expect(reconnectInMs).toBeLessThanOrEqual(2_400);
+    expect(deadlineInMs).toBeGreaterThan(reconnectInMs);
+  }
+  expect(new Set(slots.map(({ reconnectInMs }) => reconnectInMs)).size).toBeGreaterThan(10);
+  // Asked for when its slot has nearly come.
+  const answers = Promise.all(clients.map(async (client) => client.request("card.move", {})));
+  for (const answer of await answers) expect(answer).toMatchObject({ ok: true, data: { late: true } });
+  await Promise.all(
+    clients.map(async (client, at) => {
+      expect(await client.disconnected).toBe("transport close");
+      const told = client.received.find(({ event }) => event === "sync:disconnect")?.data as Disconnect;
+      expect(told).toMatchObject({ code: "draining", reconnect: true });
+      const after = await connectClient(two, {}, { token: undefined, resume: client.welcome.resumeToken });
+      expect(after.welcome).toMatchObject({ resumed: true, sessionId: client.welcome.sessionId });
+      const seen = client.received.flatMap(({ meta }) => (meta as { offset?: number } | undefined)?.offset ?? []);
+      const position = { epoch: positions[at]?.epoch ?? "", offset: seen.at(-1) ?? 0 };
+      const ack = await after.subscribe(channel, position);
+      expect(ack.recovered).toBe(true);
+      const recovered = [...seen, ...ack.publications.map(({ offset }) => offset)];
+      expect(recovered).toEqual(Array.from({ length: ack.position.offset }, (_, offset) => offset + 1));
+    }),
+  );
+  await publishing.stop();
+  await stopped;
+  expect(report()).toMatchObject({ sessions: 20, moved: 0, closed: 20, forced: 0, lost: 0, left: 0 });
+  expect(fleet.log()).toContain('"msg":"draining"');
+});
+
+test("DRAIN-2: at the deadline whoever is still there is closed; a connection that breaks or is not read from is lost", async () => {
+  const frozen = await RawClient.connect(new URL(one), await userToken({ sub: "frozen" }), { moves: true });
+  frozen.socket.pause();
+  const unread = await RawClient.connect(new URL(one), await userToken({ sub: "unread" }));
+  unread.socket.pause();
+  const broken = await RawClient.connect(new URL(one), await userToken({ sub: "broken" }), { moves: true });
+  const leaver = await connectClient(one, { sub: "leaver" });
+  const stopped = fleet.gateways[0]?.stop();
+  broken.socket.resetAndDestroy();
+  leaver.socket.disconnect();
+  await stopped;
+  expect(report()).toMatchObject({ sessions: 4, moved: 0, closed: 0, forced: 1, lost: 2, left: 1 });
+  for (const { socket } of [frozen, unread]) socket.destroy();
+});
+
+test("DRAIN-3: from its beginning a drain refuses connections, and the node is not ready; a node without sessions stops at once", async () => {
+  const [first] = fleet.gateways;
+  const client = await connectClient(one);
+  const stopped = first?.stop();
+  expect(await refusedConnect(one, { token: await userToken() })).toMatchObject({ code: "draining", retryable: true });
+  const ready = await fetch(`http://127.0.0.1:${first?.adminDoor.port}/readyz`);
+  expect([ready.status, await ready.json()]).toMatchObject([503, { checks: { accepting: "fail" } }]);
+  client.socket.disconnect();
+  await stopped;
+  expect(report()).toMatchObject({ sessions: 1, left: 1 });
+});
