@@ -32,6 +32,8 @@ const settings = {
   /** Where clients reach this node, or the balancer in front of all of them. */
   PUBLIC_URL: optional(url({ protocols: ["http:", "https:"] })),
   GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
+  /** A session is asked to move after about so long; 0: never. */
+  GATEWAY_SESSION_LIFETIME_SECONDS: integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
   /** Origins of pages that may connect; `*`: any. Clients that are no browsers send none, and may. */
   GATEWAY_ALLOWED_ORIGINS: list(Type.String({ pattern: "^(\\*|https?://[^/]+)$" }), { fallback: ["*"] }),
   GATEWAY_TRANSPORTS: list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),

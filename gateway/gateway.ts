@@ -25,6 +25,7 @@ import { addLoadRoute } from "./load/load-route.ts";
 import { NodeLoad } from "./load/node-load.ts";
 import { createGatewayMetrics } from "./metrics.ts";
 import { Drain } from "./moving/drain.ts";
+import { HandOver } from "./moving/hand-over.ts";
 import { defaultPatience, type Patience } from "./sockets/patience.ts";
 import { RelayClient } from "./relay/relay-client.ts";
 import { Sessions } from "./sessions/sessions.ts";
@@ -192,6 +193,15 @@ export function createGateway(options: {
     metrics,
     logger,
   });
+  const handOver = new HandOver({
+    sessions: () => sessions.all,
+    accepting: () => sockets.accepting,
+    instance,
+    fleet,
+    url: config.PUBLIC_URL,
+    lifetimeMs: config.GATEWAY_SESSION_LIFETIME_SECONDS * 1000,
+    metrics,
+  });
   const stalledSessions = new StalledSessions({
     sessions: () => sessions.all,
     onStalled: (session) => {
@@ -228,6 +238,7 @@ export function createGateway(options: {
   lifecycle.add("sockets", sockets);
   lifecycle.add("fleet", fleet);
   lifecycle.add("stalled sessions", stalledSessions);
+  lifecycle.add("hand-over", handOver);
   // The first to be stopped: all of the above goes on until nobody is here any more.
   lifecycle.add("drain", drain);
 

@@ -1,0 +1,149 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { Surplus } from "../../gateway/moving/surplus.ts";
+
+interface Node {
+  instance: string;
+  state: "ready" | "draining";
+  connections: number;
+  maxConnections: number;
+  factor: number;
+  surplus: Surplus;
+  asked: number;
+}
+
+function fleetOf(nodes: readonly { connections: number; maxConnections: number; factor?: number }[]): Node[] {
+  return nodes.map(({ connections, maxConnections, factor = 0.5 }, at) => ({
+    instance: `node-${at}`,
+    state: "ready",
+    connections,
+    maxConnections,
+    factor,
+    surplus: new Surplus(),
+    asked: 0,
+  }));
+}
+
+function decide(nodes: readonly Node[], node: Node, leaving = 0): number {
+  const { instance } = node;
+  return node.surplus.decide({ nodes, instance, leaving, budgetPerSecond: 1_000, elapsedMs: 1_000 });
+}
+
+/** One second: all decide of the same fleet, then those that were asked land. @returns how many were asked. */
+function second(nodes: readonly Node[], land: (giver: Node) => Node): number {
+  const wishes = nodes.map((node) => decide(nodes, node));
+  for (const [at, node] of nodes.entries()) {
+    for (let i = 0; i < (wishes[at] ?? 0); i++) {
+      node.connections--;
+      land(node).connections++;
+    }
+  }
+  return wishes.reduce((sum, wish) => sum + wish, 0);
+}
+
+function mean(nodes: readonly Node[]): number {
+  return sum(nodes, "connections") / sum(nodes, "maxConnections");
+}
+
+function sum(nodes: readonly Node[], what: "connections" | "maxConnections"): number {
+  return nodes.reduce((total, node) => total + node[what], 0);
+}
+
+const sizes = fc.array(
+  fc.integer({ min: 500, max: 20_000 }).chain((maxConnections) =>
+    fc.record({
+      maxConnections: fc.constant(maxConnections),
+      connections: fc.integer({ min: 0, max: maxConnections }),
+    }),
+  ),
+  { minLength: 1, maxLength: 8 },
+);
+
+test("REB-1: sessions go from the fullest to the emptiest at a bounded rate, nobody gives more than it has too many, and it stops", () => {
+  fc.assert(
+    fc.property(sizes, (given) => {
+      const nodes = fleetOf(given);
+      const total = sum(nodes, "connections");
+      const emptiest = (): Node =>
+        nodes.toSorted((a, b) => a.connections / a.maxConnections - b.connections / b.maxConnections)[0] as Node;
+      let quiet = 0;
+      for (let s = 0; quiet < 5; s++) {
+        expect(s).toBeLessThan(10_000);
+        const before = nodes.map(({ connections }) => connections);
+        const asked = second(nodes, emptiest);
+        expect(asked).toBeLessThanOrEqual(100 + nodes.length);
+        quiet = asked === 0 ? quiet + 1 : 0;
+        for (const [at, node] of nodes.entries()) {
+          const part = mean(nodes) * node.maxConnections;
+          // Below its part only where it was before.
+          expect(node.connections).toBeGreaterThanOrEqual(Math.floor(Math.min(part, before[at] ?? 0)));
+        }
+      }
+      expect(sum(nodes, "connections")).toBe(total);
+      for (const { connections, maxConnections } of nodes) {
+        const part = mean(nodes) * maxConnections;
+        expect(connections - part).toBeLessThanOrEqual(Math.max(0.05 * maxConnections, 0.1 * part));
+      }
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test("REB-1: it stops as well where the balancer sends sessions anywhere, to where they came from, too", () => {
+  fc.assert(
+    fc.property(sizes, fc.infiniteStream(fc.nat({ max: 1_000_000 })), (given, numbers) => {
+      const nodes = fleetOf(
+        given.map(({ connections, maxConnections }) => ({ connections, maxConnections: 10_000 + 0 * maxConnections })),
+      );
+      const anywhere = (): Node => nodes[Number(numbers.next().value) % nodes.length] as Node;
+      let quiet = 0;
+      for (let s = 0; quiet < 5; s++) {
+        expect(s).toBeLessThan(10_000);
+        quiet = second(nodes, anywhere) === 0 ? quiet + 1 : 0;
+      }
+    }),
+    { numRuns: 20 },
+  );
+});
+
+test("REB-2: a small difference, a fleet of one, full receivers, and a node that drains: nobody is asked", () => {
+  const cap = { maxConnections: 10_000 };
+  const asked = (nodes: readonly Node[]): number => second(nodes, (node) => node);
+  expect(asked(fleetOf([{ ...cap, connections: 9_000 }]))).toBe(0);
+  expect(
+    asked(
+      fleetOf([
+        { ...cap, connections: 900 },
+        { ...cap, connections: 100 },
+      ]),
+    ),
+  ).toBe(0);
+  expect(
+    asked(
+      fleetOf([
+        { ...cap, connections: 8_400 },
+        { ...cap, connections: 7_600 },
+      ]),
+    ),
+  ).toBe(0);
+  const uneven = [
+    { ...cap, connections: 8_000 },
+    { ...cap, connections: 0 },
+  ];
+  expect(asked(fleetOf(uneven))).toBe(100);
+  expect(asked(fleetOf(uneven.map((node) => ({ ...node, factor: 0.95 }))))).toBe(0);
+  const draining = fleetOf(uneven);
+  if (draining[0]) draining[0].state = "draining";
+  expect(asked(draining)).toBe(0);
+});
+
+test("REB-2: those that were asked and are still here count as gone", () => {
+  const nodes = fleetOf([
+    { connections: 8_000, maxConnections: 10_000 },
+    { connections: 0, maxConnections: 10_000 },
+  ]);
+  const [giver] = nodes as [Node, Node];
+  expect(decide(nodes, giver, 3_000)).toBe(100);
+  expect(decide(nodes, giver, 3_970)).toBe(0);
+  expect(decide(nodes, giver, 4_500)).toBe(0);
+});
