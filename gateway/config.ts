@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { Type } from "typebox";
 import { commonSettings } from "../shared/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
+import { trustedProxies } from "./sockets/client-address.ts";
 import {
   type Environment,
   integer,
@@ -11,6 +12,7 @@ import {
   optional,
   port,
   readSettings,
+  type Setting,
   type SettingValues,
   text,
   url,
@@ -29,6 +31,15 @@ const settings = {
   GATEWAY_MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
   /** Of the whole fleet. */
   GATEWAY_ADMISSIONS_PER_SECOND: integer({ min: 1, max: 1_000_000, fallback: 1_000 }),
+  /** Of one connection; twice as many may come at once. */
+  GATEWAY_MESSAGES_PER_SECOND: integer({ min: 1, max: 1_000_000, fallback: 50 }),
+  /** In the fleet; 0: any number. The next two are bounds of a node. */
+  GATEWAY_SESSIONS_PER_USER: integer({ min: 0, max: 1_000_000, fallback: 0 }),
+  GATEWAY_CONNECTIONS_PER_ADDRESS: integer({ min: 0, max: 1_000_000, fallback: 0 }),
+  /** In a second. */
+  GATEWAY_CONNECTS_PER_ADDRESS: integer({ min: 0, max: 1_000_000, fallback: 0 }),
+  /** Addresses or networks whose `X-Forwarded-For` is believed. */
+  TRUSTED_PROXIES: addresses(),
   /** Where clients reach this node, or the balancer in front of all of them. */
   PUBLIC_URL: optional(url({ protocols: ["http:", "https:"] })),
   GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
@@ -46,6 +57,18 @@ const settings = {
   AUTH_ISSUER: optional(text()),
   AUTH_AUDIENCE: optional(text()),
 };
+
+function addresses(): Setting<readonly string[]> {
+  const items = list(Type.String(), { fallback: [] });
+  return {
+    ...items,
+    parse: (value) => {
+      const networks = items.parse(value) as string[];
+      trustedProxies(networks);
+      return networks;
+    },
+  };
+}
 
 export type GatewayConfig = SettingValues<typeof settings>;
 

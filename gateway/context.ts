@@ -28,6 +28,8 @@ export interface GatewayContext {
   readonly fleet: FleetMember;
   readonly resumeTokens: ResumeTokens;
   readonly grants: Grants;
+  /** What one connection may send. */
+  readonly messagesPerSecond: number;
   readonly metrics: GatewayMetrics;
   readonly logger: Logger;
 }

@@ -26,6 +26,7 @@ import { NodeLoad } from "./load/node-load.ts";
 import { createGatewayMetrics } from "./metrics.ts";
 import { Drain } from "./moving/drain.ts";
 import { HandOver } from "./moving/hand-over.ts";
+import { trustedProxies } from "./sockets/client-address.ts";
 import { defaultPatience, type Patience } from "./sockets/patience.ts";
 import { RelayClient } from "./relay/relay-client.ts";
 import { Sessions } from "./sessions/sessions.ts";
@@ -81,6 +82,9 @@ export function createGateway(options: {
     waitingSessions: () => sessions.all.filter((session) => session.outbox.bytes > 0).length,
     loadFactor: () => load.factor,
     dimensions: () => load.dimensions,
+    seats: () => sockets.seats,
+    waitingHandshakes: () => sockets.admission.waiting,
+    waitingUpgrades: () => sockets.waitingUpgrades,
   });
   const channels = new FollowedChannels({
     broker,
@@ -114,17 +118,11 @@ export function createGateway(options: {
     metrics,
     logger,
   });
-  let triesBefore = 0;
-  const triesSince = (): number => {
-    const tries = sockets.tries - triesBefore;
-    triesBefore += tries;
-    return tries;
-  };
   const load = new NodeLoad(() => ({
     connections: sockets.seats,
     maxConnections: config.GATEWAY_MAX_CONNECTIONS,
     queuedBytes: queuedBytes(),
-    admissionsPerSecond: triesSince(),
+    admissionsPerSecond: sockets.admission.demandPerSecond,
     admissionRate: fleet.sharePerSecond,
   }));
   const instance = randomUUID();
@@ -168,6 +166,7 @@ export function createGateway(options: {
     fleet,
     resumeTokens: new ResumeTokens(sealingSecrets),
     grants: new Grants(sealingSecrets),
+    messagesPerSecond: config.GATEWAY_MESSAGES_PER_SECOND,
     metrics,
     logger,
   };
@@ -179,7 +178,15 @@ export function createGateway(options: {
   const sockets = new SocketServer({
     httpServer: publicDoor.app.server,
     context,
-    maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+    limits: {
+      maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+      sessionsPerUser: config.GATEWAY_SESSIONS_PER_USER,
+      address: {
+        connections: config.GATEWAY_CONNECTIONS_PER_ADDRESS,
+        connectsPerSecond: config.GATEWAY_CONNECTS_PER_ADDRESS,
+      },
+    },
+    trustedProxies: trustedProxies(config.TRUSTED_PROXIES),
     transports: config.GATEWAY_TRANSPORTS,
     allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
     patience,

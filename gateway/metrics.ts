@@ -18,6 +18,10 @@ export interface GatewayMetrics {
   conflated: Counter;
   movesAsked: Counter<"cause">;
   drainedSessions: Counter<"outcome">;
+  admitted: Counter<"kind">;
+  admissionWait: Histogram<"kind">;
+  upgradesRefused: Counter;
+  limited: Counter<"kind">;
 }
 
 /** Reads that are made when the metrics are scraped. */
@@ -31,6 +35,9 @@ export interface GatewayReads {
   waitingSessions: () => number;
   loadFactor: () => number;
   dimensions: () => Dimensions;
+  seats: () => number;
+  waitingHandshakes: () => number;
+  waitingUpgrades: () => number;
 }
 
 export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): GatewayMetrics {
@@ -43,6 +50,9 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
   metrics.gauge("sessions_waiting", "Sessions for which anything waits to be sent", reads.waitingSessions);
   metrics.gauge("load_factor", "How full this node is: 1.0 is at target", reads.loadFactor);
   metrics.gauges("load_dimension", "Used by allowed, of what this node can run out of", "dimension", reads.dimensions);
+  metrics.gauge("seats", "Sessions, and handshakes that wait or are checked", reads.seats);
+  metrics.gauge("handshakes_waiting", "Handshakes that wait to be let in", reads.waitingHandshakes);
+  metrics.gauge("upgrades_waiting", "Connections that wait to be opened", reads.waitingUpgrades);
   return {
     connects: metrics.counter("connects_total", "Handshakes, by accepted or the code of the refusal", ["outcome"]),
     disconnects: metrics.counter("disconnects_total", "Sessions that ended, by code, ping_timeout or client", [
@@ -82,5 +92,9 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
       ["outcome"],
     ),
     conflated: metrics.counter("conflated_total", "Publications replaced by newer ones while they waited"),
+    admitted: metrics.counter("admissions_total", "Handshakes let in to be checked: resume or cold", ["kind"]),
+    admissionWait: metrics.histogram("admission_wait_seconds", "From a handshake until it was let in", ["kind"]),
+    upgradesRefused: metrics.counter("upgrades_refused_total", "Connections answered 503 before they were opened"),
+    limited: metrics.counter("limited_total", "Messages refused because their connection sent too many", ["kind"]),
   };
 }

@@ -9,7 +9,7 @@ export const commonSettings = {
 };
 
 /** Part of the contract, and without effect in this version: set, they are named in a warning. */
-const settingsWithoutEffect = ["REDIS_CELLS", "JOURNAL_DIR", "GATEWAY_WORKERS", "TRUSTED_PROXIES"];
+const settingsWithoutEffect = ["REDIS_CELLS", "JOURNAL_DIR", "GATEWAY_WORKERS"];
 
 export function warnWithoutEffect(environment: Environment, logger: Logger): void {
   const names = settingsWithoutEffect.filter((name) => environment[name]);

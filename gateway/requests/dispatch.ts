@@ -2,7 +2,9 @@ import { TidegateError } from "../../shared/errors.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
+import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
+import { ClientFlow } from "../admission/client-flow.ts";
 import type { GatewayContext } from "../context.ts";
 import { AckId } from "../sockets/engine.ts";
 import { ackFrame } from "../sockets/frames.ts";
@@ -38,10 +40,31 @@ export async function dispatch(
   const last = args.at(-1);
   const ackId = last instanceof AckId ? last.id : undefined;
   const given = ackId === undefined ? args : args.slice(0, -1);
+  const isRequest = event.startsWith(reservedEventPrefix);
+  const { events, requests } = (session.flows ??= newFlows(context));
+  const passage = (isRequest ? requests : events).pass(performance.now());
+  if (passage.kind === "flooding") return session.cut();
+  if (passage.kind === "refused") {
+    const message = isRequest ? "too many requests" : "too many messages";
+    const { retryAfterMs } = passage;
+    const error = new TidegateError("rate_limited", message, { retryAfterMs }).toWire();
+    if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: false, error }));
+    context.metrics.limited.inc({ kind: isRequest ? "request" : "event" });
+    return;
+  }
   const answered = session.requests.begin();
-  if (event.startsWith(reservedEventPrefix)) await answerRequest(session, event, given, ackId, context);
+  if (isRequest) await answerRequest(session, event, given, ackId, context);
   else await answerCall(session, event, given, ackId, context);
   answered();
+}
+
+/** A client may subscribe again to all of its channels at once when it comes back, and ask for their presence and history. */
+const requestRate = { capacity: 3 * maxChannelsPerConnection, perSecond: maxChannelsPerConnection };
+
+function newFlows({ messagesPerSecond }: GatewayContext): NonNullable<Session["flows"]> {
+  const now = performance.now();
+  const rate = { capacity: 2 * messagesPerSecond, perSecond: messagesPerSecond };
+  return { events: new ClientFlow(rate, now), requests: new ClientFlow(requestRate, now) };
 }
 
 async function answerRequest(
@@ -51,7 +74,7 @@ async function answerRequest(
   ackId: number | undefined,
   context: GatewayContext,
 ): Promise<void> {
-  const known = isRequest(event);
+  const known = isKnown(event);
   try {
     if (!known) throw new TidegateError("unknown_event", `"${event}" is not a request of this protocol`);
     const reply = await handle(event, session, args, context);
@@ -82,7 +105,7 @@ async function answerCall(
   context.metrics.calls.inc({ outcome: result.ok ? "ok" : contractCode(result.error.code) });
 }
 
-function isRequest(event: string): event is RequestName {
+function isKnown(event: string): event is RequestName {
   return Object.hasOwn(requests, event);
 }
 

@@ -1,5 +1,6 @@
 /** May this connection become a session? By what it resumes with, or by its token and the connect hook. */
 import { randomUUID } from "node:crypto";
+import { TidegateError } from "../../shared/errors.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
@@ -13,16 +14,22 @@ import type { Resumable } from "./resume-token.ts";
 /** A resumed session has at least so long to refresh, however little its token leaves. */
 const minStayMs = 60_000;
 
-/** What a client sends to begin, and where from. */
-export interface Handshake {
-  auth: unknown;
+/** Where a handshake comes from. */
+export interface Origin {
   address: string;
   userAgent: string;
 }
 
-/** The same, by its token alone. */
-export function withoutResume(handshake: Handshake): Handshake {
-  return { ...handshake, auth: { ...(handshake.auth as object), resume: null } };
+/** Until one of them may have ended. */
+const oneTooManyRetryMs = 10_000;
+
+/** What a client sends to begin with: a token, or what it resumes with, or both. */
+export interface Opened {
+  kind: "opened";
+  token: string | undefined;
+  /** It was sealed by this fleet, and is valid. */
+  resumable: Resumable | undefined;
+  moves: boolean;
 }
 
 /** Enough to begin a session with. */
@@ -42,13 +49,8 @@ export interface Accepted {
 
 type Refused = { kind: "refused"; refusal: ConnectRefusal };
 
-/** @param deadline by `performance.now()`: the hook has until then. */
-export async function checkHandshake(
-  handshake: Handshake,
-  deadline: number,
-  context: GatewayContext,
-): Promise<Accepted | Refused> {
-  const { auth } = handshake;
+/** As much of the check as costs little, and asks nobody. */
+export function openHandshake(auth: unknown, context: GatewayContext): Opened | Refused {
   if (!handshakeValidator.Check(auth)) {
     return refused(refuse("unauthenticated", "auth must be { token, resume?, protocol?, moves? }"));
   }
@@ -57,19 +59,33 @@ export async function checkHandshake(
   }
   const { token, resume, moves = false } = auth;
   const resumable = typeof resume === "string" ? context.resumeTokens.open(resume) : undefined;
+  if (token === undefined && !resumable) {
+    return refused(refuse("unauthenticated", missingToken(Boolean(resume))));
+  }
+  return { kind: "opened", token, resumable, moves };
+}
+
+function missingToken(triedToResume: boolean): string {
+  return triedToResume ? "auth.resume is not valid any more, and auth.token is missing" : "auth.token is missing";
+}
+
+/** @param deadline by `performance.now()`: the hook has until then. */
+export async function checkHandshake(
+  { token, resumable, moves }: Opened,
+  origin: Origin,
+  deadline: number,
+  context: GatewayContext,
+): Promise<Accepted | Refused> {
   if (resumable && (token === undefined || tokenIdOf(token) === resumable.credentials.tokenId)) {
     return goOn(resumable, resumable.credentials, moves);
   }
-  if (token === undefined) {
-    const finding = resume ? "auth.resume is not valid any more, and auth.token is missing" : "auth.token is missing";
-    return refused(refuse("unauthenticated", finding));
-  }
+  if (token === undefined) return refused(refuse("unauthenticated", missingToken(true)));
   const authentication = await authenticate(context.verify, token);
   if (authentication.kind === "accepted") {
     const { credentials } = authentication;
     // Another user's or tenant's session is no session of this one's.
     if (resumable && isSameClient(resumable.credentials, credentials)) return goOn(resumable, credentials, moves);
-    return askConnectHook(credentials, moves, handshake, deadline, context);
+    return askConnectHook(credentials, moves, origin, deadline, context);
   }
   const { refusal, user = resumable?.credentials.user } = authentication;
   const isHindrance = !refusal.retryable || user !== resumable?.credentials.user;
@@ -86,7 +102,7 @@ function goOn(resumable: Resumable, given: Credentials, moves: boolean): Accepte
 async function askConnectHook(
   credentials: Credentials,
   moves: boolean,
-  { address, userAgent }: Handshake,
+  { address, userAgent }: Origin,
   deadline: number,
   context: GatewayContext,
 ): Promise<Accepted | Refused> {
@@ -118,6 +134,23 @@ async function askConnectHook(
   return !result.ok && result.error.code === "forbidden"
     ? refused(refuse("forbidden", result.error.message))
     : refused(refuse("auth_unavailable", "the connect hook could not be asked", undecidedRetryMs));
+}
+
+/** Several that begin at the same moment may pass together. */
+export async function refuseOneTooMany(
+  user: string,
+  bound: number,
+  { sessionStore }: GatewayContext,
+): Promise<ConnectRefusal | undefined> {
+  try {
+    const sessions = await sessionStore.sessionsOf(user);
+    return sessions.length < bound
+      ? undefined
+      : refuse("rate_limited", "this user has as many sessions as are allowed", oneTooManyRetryMs);
+  } catch (error) {
+    if (!(error instanceof TidegateError)) throw error;
+    return refuse("broker_unavailable", error.message, error.options.retryAfterMs);
+  }
 }
 
 /** Too large for others to be shown, it is not. */

@@ -3,6 +3,7 @@ import type { Identity } from "../../shared/http/identity-token.ts";
 import type { DisconnectCode } from "../../shared/protocol/codes.ts";
 import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
 import type { Membership, Withdrawals } from "../../shared/sessions/store.ts";
+import type { ClientFlow } from "../admission/client-flow.ts";
 import type { Credentials } from "./authentication.ts";
 import { eventFrame, type Frame } from "../sockets/frames.ts";
 import type { Outbox } from "../sockets/outbox.ts";
@@ -55,6 +56,8 @@ export class Session {
   readonly openedAt = performance.now();
   /** A client that has sent binary may hide it anywhere: its data is searched. */
   binarySeen = false;
+  /** How much it sends: events, and requests of the gateway's own. Kept from its first message. */
+  flows: { events: ClientFlow; requests: ClientFlow } | undefined;
   readonly #transport: Transport;
   /** What the connect hook added to the token's channels. */
   readonly #grantedChannels: readonly string[];

@@ -2,9 +2,11 @@
  * The one place that knows the inside of Socket.IO and of the engine under it: which engine carries the packets, and
  * what the public interface leaves out. Written for socket.io 4.8.
  */
-import type { Server as HttpServer } from "node:http";
+import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http";
+import type { Socket as TcpSocket } from "node:net";
 import { Server as SocketIoServer, type Socket } from "socket.io";
 import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
+import type { Arrival } from "../admission/upgrade-gate.ts";
 import type { Frame } from "./frames.ts";
 import type { FrameSink } from "./outbox.ts";
 import type { Patience } from "./patience.ts";
@@ -17,6 +19,8 @@ export interface EngineOptions {
   connectDeadlineMs: number;
   isOriginAllowed: (origin: string | undefined) => boolean;
   patience: Patience;
+  /** Given every new connection, before it costs more than its request. */
+  onArrival: (arrival: Arrival) => void;
 }
 
 export function createSocketIo(httpServer: HttpServer, options: EngineOptions): SocketIoServer {
@@ -35,8 +39,88 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
     allowRequest: (request, answer) => answer(null, options.isOriginAllowed(request.headers.origin)),
   });
   io.attach(httpServer);
+  guardDoor(httpServer, io.path(), options.onArrival);
   boundPongs(io);
+  cutOffSilent(io, options.connectDeadlineMs);
   return io;
+}
+
+type OnRequest = (request: IncomingMessage, response: ServerResponse) => void;
+type OnUpgrade = (request: IncomingMessage, socket: TcpSocket, head: Buffer) => void;
+
+/** When the request of a connection came, by `performance.now()`. */
+const arrivedAt = new WeakMap<IncomingMessage, number>();
+
+/** Puts itself before the engine's listeners, where a connection begins. */
+function guardDoor(httpServer: HttpServer, path: string, onArrival: EngineOptions["onArrival"]): void {
+  const begins = ({ url = "" }: IncomingMessage): boolean => url.startsWith(path) && !/[?&]sid=/.test(url);
+  for (const onRequest of httpServer.listeners("request") as OnRequest[]) {
+    httpServer.off("request", onRequest);
+    httpServer.on("request", (request, response) => {
+      if (begins(request)) onArrival(pollingArrival(request, response, onRequest.bind(httpServer)));
+      else onRequest.call(httpServer, request, response);
+    });
+  }
+  for (const onUpgrade of httpServer.listeners("upgrade") as OnUpgrade[]) {
+    httpServer.off("upgrade", onUpgrade);
+    httpServer.on("upgrade", (request, socket: TcpSocket, head) => {
+      if (begins(request))
+        onArrival(upgradeArrival(request, socket, () => onUpgrade.call(httpServer, request, socket, head)));
+      else onUpgrade.call(httpServer, request, socket, head);
+    });
+  }
+}
+
+function upgradeArrival(request: IncomingMessage, socket: TcpSocket, open: () => void): Arrival {
+  arrivedAt.set(request, performance.now());
+  // Node has given the socket away, and nobody has taken it yet.
+  const onError = (): void => void socket.destroy();
+  socket.on("error", onError);
+  return {
+    get gone() {
+      return socket.destroyed;
+    },
+    open: () => {
+      open();
+      socket.off("error", onError);
+    },
+    refuse: (seconds) => {
+      const head = [
+        "HTTP/1.1 503 Service Unavailable",
+        "Connection: close",
+        `Retry-After: ${seconds}`,
+        "Content-Length: 0",
+      ];
+      socket.write(`${head.join("\r\n")}\r\n\r\n`);
+      socket.destroySoon();
+    },
+  };
+}
+
+function pollingArrival(request: IncomingMessage, response: ServerResponse, onRequest: OnRequest): Arrival {
+  arrivedAt.set(request, performance.now());
+  return {
+    get gone() {
+      return response.destroyed;
+    },
+    open: () => onRequest(request, response),
+    refuse: (seconds) => void response.writeHead(503, { "retry-after": String(seconds), connection: "close" }).end(),
+  };
+}
+
+/** Socket.IO closes who has not authenticated in time, and leaves those who do not answer that to a long wait: they are cut off. */
+function cutOffSilent(io: SocketIoServer, connectDeadlineMs: number): void {
+  io.engine.on("connection", (connection: EngineConnection) => {
+    const timer = setTimeout(() => {
+      if (connection.readyState === "closing") reset(connection.transport.socket);
+    }, connectDeadlineMs + closeHandshakeMs);
+    timer.unref();
+  });
+}
+
+/** Connections that are open, with a session or without. */
+export function openConnections(io: SocketIoServer): number {
+  return io.engine.clientsCount;
 }
 
 /** Pongs that wait for a client; what is more was asked for by one that does not read. */
@@ -108,11 +192,13 @@ class ConnectionSink implements FrameSink {
   }
 }
 
-/** When the client's connection was opened, by `performance.now()`; kept from {@link recordOpening}. */
+/** When the client asked for its connection, by `performance.now()`; kept from {@link recordOpening}. */
 const openedAt = new WeakMap<object, number>();
 
 export function recordOpening(io: SocketIoServer): void {
-  io.engine.on("connection", (connection: object) => openedAt.set(connection, performance.now()));
+  io.engine.on("connection", (connection: { request: IncomingMessage }) =>
+    openedAt.set(connection, arrivedAt.get(connection.request) ?? performance.now()),
+  );
 }
 
 export function openedAtOf(socket: Socket): number {
@@ -142,6 +228,7 @@ interface Websocket {
 }
 
 interface EngineConnection {
+  readonly readyState: "opening" | "open" | "closing" | "closed";
   /** No socket while the transport is polling. */
   readonly transport: { readonly socket?: Websocket };
   once(event: "upgrade", listener: () => void): void;

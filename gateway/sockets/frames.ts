@@ -61,6 +61,11 @@ export function eventFrame(event: string, payload: object): Frame {
   return singleFrame(`${eventPacket}${JSON.stringify([event, payload])}`);
 }
 
+/** An event of the gateway's own, to many. */
+export function noticeFrame(event: string, payload: object): Frame {
+  return sharedFrame(`${eventPacket}${JSON.stringify([event, payload])}`);
+}
+
 export function ackFrame(ackId: number, payload: object): Frame {
   return singleFrame(`${ackPacket}${ackId}[${JSON.stringify(payload)}]`);
 }

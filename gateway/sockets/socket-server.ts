@@ -13,12 +13,18 @@ import {
 import type { Welcome } from "../../shared/protocol/wire.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
 import type { GatewayContext } from "../context.ts";
+import type { AddressBounds } from "../admission/address-limits.ts";
+import type { Admission } from "../admission/admission.ts";
+import { ReturnPolicy } from "../admission/return-policy.ts";
+import { UpgradeGate } from "../admission/upgrade-gate.ts";
+import type { ProxyTrust } from "./client-address.ts";
+import { type Entering, Entrance, stopping, tooLate } from "./entrance.ts";
 import {
   createSocketIo,
   cutOff,
   frameSink,
   onBinary,
-  openedAtOf,
+  openConnections,
   pingTimeoutReason,
   receiveEvents,
   recordOpening,
@@ -27,7 +33,7 @@ import {
 } from "./engine.ts";
 import { eventFrame } from "./frames.ts";
 import { beginSession } from "../sessions/begin-session.ts";
-import { type Accepted, checkHandshake, type Handshake, withoutResume } from "../sessions/handshake.ts";
+import { type Accepted, checkHandshake, refuseOneTooMany } from "../sessions/handshake.ts";
 import { Outbox } from "./outbox.ts";
 import type { Patience } from "./patience.ts";
 import { dispatch } from "../requests/dispatch.ts";
@@ -36,11 +42,10 @@ import { Session } from "../sessions/session.ts";
 
 /** The limit is on the data's bytes; as JSON text each may be spelled `\u00xx`. What is larger closes the transport. */
 const maxMessageBytes = maxPayloadBytes * 6 + 4_096;
-/** The refusal has to be on its way before the engine closes what has not been accepted. */
-const refusalMarginMs = 250;
-/** Clients spread their return over this; one node and no admission rate say no more yet. */
-const reconnectPolicy = { minDelayMs: 0, windowMs: 5_000 };
-const capacityRetryMs = 5_000;
+/** For a client that was refused to hear of it, and leave by itself. */
+const leaveMs = 1_000;
+/** Connections without a seat are bounded by a part of those with one, and this at least. */
+const minUnseated = 1_000;
 const drainRetryMs = 1_000;
 /** For what is told to clients at the end to reach them. */
 const stopPatienceMs = 3_000;
@@ -48,7 +53,14 @@ const stopPatienceMs = 3_000;
 export interface SocketServerOptions {
   httpServer: HttpServer;
   context: GatewayContext;
-  maxConnections: number;
+  limits: {
+    /** Of this node: sessions, and handshakes that wait or are checked. */
+    maxConnections: number;
+    /** In the fleet; 0: any number. */
+    sessionsPerUser: number;
+    address: AddressBounds;
+  };
+  trustedProxies: ProxyTrust;
   transports: readonly string[];
   allowedOrigins: readonly string[];
   patience: Patience;
@@ -57,32 +69,56 @@ export interface SocketServerOptions {
 export class SocketServer implements Service {
   readonly #options: SocketServerOptions;
   readonly #context: GatewayContext;
+  readonly #entrance: Entrance;
+  readonly #gate: UpgradeGate;
+  readonly #returnPolicy: ReturnPolicy;
   #io: SocketIoServer | undefined;
-  /** Sessions and handshakes under way. */
-  #seats = 0;
-  #tries = 0;
-  /** Connections that have tried to authenticate: each has one try, and one session. */
-  readonly #claimed = new WeakSet<object>();
-  #draining = false;
-  #whenEmpty = (): void => undefined;
 
   constructor(options: SocketServerOptions) {
     this.#options = options;
     this.#context = options.context;
+    const { context, limits, trustedProxies } = options;
+    const { maxConnections, address } = limits;
+    this.#entrance = new Entrance({ context, maxConnections, address, trustedProxies });
+    const { fleet, metrics, sessions } = context;
+    const { admission } = this.#entrance;
+    this.#gate = new UpgradeGate({
+      hasRoom: () => this.#unseated < Math.max(minUnseated, maxConnections / 2),
+      onRefused: () => metrics.upgradesRefused.inc(),
+    });
+    this.#returnPolicy = new ReturnPolicy({
+      sessions: () => sessions.all,
+      admissionsPerSecond: () => fleet.budgetPerSecond,
+    });
+    this.#gate.setRate(admission.ratePerSecond);
+    fleet.onChange(() => {
+      admission.onShare();
+      this.#gate.setRate(admission.ratePerSecond);
+      this.#returnPolicy.update();
+    });
   }
 
   /** The door is open, and nobody has told it to close. */
   get accepting(): boolean {
-    return this.#io !== undefined && !this.#draining;
+    return this.#io !== undefined && !this.#entrance.isClosed;
   }
 
   get seats(): number {
-    return this.#seats;
+    return this.#entrance.seats;
   }
 
-  /** Handshakes so far, whatever became of them. */
-  get tries(): number {
-    return this.#tries;
+  get admission(): Admission {
+    return this.#entrance.admission;
+  }
+
+  /** Connections that wait to be opened. */
+  get waitingUpgrades(): number {
+    return this.#gate.waiting;
+  }
+
+  /** Connections that are open and have no seat: not authenticated yet, or refused. */
+  get #unseated(): number {
+    return this.#io ? openConnections(this.#io) - this.seats : 0;
   }
 
   async start(): Promise<void> {
@@ -92,12 +128,13 @@ export class SocketServer implements Service {
       maxMessageBytes,
       connectDeadlineMs,
       patience,
+      onArrival: (arrival) => this.#gate.arrive(arrival),
       isOriginAllowed: (origin) =>
         origin === undefined || allowedOrigins.includes("*") || allowedOrigins.includes(origin),
     });
     recordOpening(io);
     io.use((socket, next) => {
-      void this.#admit(socket)
+      void this.#letIn(socket)
         .catch((error: unknown) => {
           this.#context.logger.error({ err: error }, "a connection could not be checked");
           return refuse("auth_unavailable", "the connection could not be checked", undecidedRetryMs);
@@ -105,6 +142,7 @@ export class SocketServer implements Service {
         .then((refusal) => {
           this.#context.metrics.connects.inc({ outcome: refusal?.code ?? "accepted" });
           next(refusal && Object.assign(new Error(refusal.message), { data: refusal }));
+          if (refusal) closeLater(socket);
         });
     });
     io.on("connection", (socket) => this.#welcome(socket));
@@ -113,7 +151,8 @@ export class SocketServer implements Service {
 
   /** Nobody is let in any more. */
   refuse(): void {
-    this.#draining = true;
+    this.#entrance.close();
+    this.#returnPolicy.stop();
   }
 
   /** Tells every client that is still there to come back elsewhere, then closes. */
@@ -122,51 +161,33 @@ export class SocketServer implements Service {
     for (const session of this.#context.sessions.all) {
       session.end("draining", "this node is stopping", { reconnect: true, retryAfterMs: drainRetryMs });
     }
-    const { promise: empty, resolve } = Promise.withResolvers<void>();
-    this.#whenEmpty = resolve;
-    if (this.#seats === 0) resolve();
+    const { promise: tooLong, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, stopPatienceMs);
-    await empty;
+    await Promise.race([this.#entrance.empty(), tooLong]);
     clearTimeout(timer);
     // Not io.close(): its DISCONNECT packets would keep stock clients from returning.
     this.#io?.engine.close();
+    this.#gate.stop();
   }
 
   /** @returns why not. On success the session is in `socket.data`, and messages to its user reach it. */
-  async #admit(socket: Socket): Promise<ConnectRefusal | undefined> {
-    this.#tries++;
-    if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
-    this.#claimed.add(socket.conn);
-    if (this.#draining) return stopping();
-    if (this.#seats >= this.#options.maxConnections) {
-      return refuse("at_capacity", "this node has no free place", capacityRetryMs);
-    }
-    // Socket.IO comes here a turn later: a connection that has closed since tells nobody any more.
-    if (socket.conn.readyState !== "open") return tooLate();
-    this.#seats++;
-    let seated = true;
-    const giveUpSeat = (closedBy?: string): void => {
-      this.#leave(socket, closedBy);
-      if (!seated) return;
-      seated = false;
-      this.#seats--;
-      if (this.#seats === 0) this.#whenEmpty();
-    };
-    socket.conn.once("close", giveUpSeat);
-    const deadline = openedAtOf(socket) + connectDeadlineMs - refusalMarginMs;
-    const { promise: late, resolve } = Promise.withResolvers<ConnectRefusal>();
-    const timer = setTimeout(() => resolve(tooLate()), deadline - performance.now());
-    const { auth, address, headers } = socket.handshake;
-    const handshake = { auth, address, userAgent: headers["user-agent"] ?? "" };
-    const refusal = await Promise.race([this.#checkIn(socket, handshake, deadline), late]);
-    clearTimeout(timer);
-    if (refusal) giveUpSeat();
-    return refusal;
+  async #letIn(socket: Socket): Promise<ConnectRefusal | undefined> {
+    return this.#entrance.letIn(
+      socket,
+      async (entering) => this.#checkIn(socket, entering),
+      (closedBy) => this.#leave(socket, closedBy),
+    );
   }
 
-  async #checkIn(socket: Socket, handshake: Handshake, deadline: number): Promise<ConnectRefusal | undefined> {
-    const checked = await checkHandshake(handshake, deadline, this.#context);
+  async #checkIn(socket: Socket, entering: Entering): Promise<ConnectRefusal | undefined> {
+    const { opened, origin, deadline } = entering;
+    const checked = await checkHandshake(opened, origin, deadline, this.#context);
     if (checked.kind === "refused") return checked.refusal;
+    const { sessionsPerUser } = this.#options.limits;
+    if (sessionsPerUser > 0 && !checked.resumed) {
+      const refusal = await refuseOneTooMany(checked.credentials.user, sessionsPerUser, this.#context);
+      if (refusal) return refusal;
+    }
     if (performance.now() > deadline) return tooLate();
     const session = this.#createSession(socket, checked);
     socket.data = session;
@@ -174,12 +195,12 @@ export class SocketServer implements Service {
     switch (begun.kind) {
       case "revoked":
         this.#leave(socket);
-        return this.#checkIn(socket, withoutResume(handshake), deadline);
+        return this.#checkIn(socket, { ...entering, opened: { ...opened, resumable: undefined } });
       case "refused":
         return begun.refusal;
       case "begun":
     }
-    if (this.#draining) return stopping();
+    if (this.#entrance.isClosed) return stopping();
     // Gone, or refused for being late, in the meantime.
     return socket.conn.readyState === "open" && performance.now() <= deadline ? undefined : tooLate();
   }
@@ -213,7 +234,7 @@ export class SocketServer implements Service {
       resumeToken: context.resumeTokens.seal(session.resumable),
       expiresAt: session.expiresAt,
       maxPayloadBytes,
-      reconnect: reconnectPolicy,
+      reconnect: this.#returnPolicy.current,
     };
     session.welcome(eventFrame("sync:welcome", welcome));
     onBinary(socket, () => {
@@ -249,10 +270,10 @@ export class SocketServer implements Service {
   }
 }
 
-function stopping(): ConnectRefusal {
-  return refuse("draining", "this node is stopping", drainRetryMs);
-}
-
-function tooLate(): ConnectRefusal {
-  return refuse("auth_unavailable", "the connection could not be checked in time", undecidedRetryMs);
+/** A stock client leaves by itself when it is refused. */
+function closeLater(socket: Socket): void {
+  const timer = setTimeout(() => {
+    if (socket.conn.readyState === "open") transportOf(socket).close(false);
+  }, leaveMs);
+  timer.unref();
 }

@@ -7,6 +7,7 @@ import { io } from "socket.io-client";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { openRawWebsocket } from "../support/raw-websocket.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
 
@@ -134,7 +135,11 @@ describe("with a shared secret", () => {
   test("CON-8: a connection that does not authenticate is closed by the node", async () => {
     const socket = new WebSocket(`${url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
     await once(socket, "open");
+    const raw = await openRawWebsocket(new URL(url));
+    raw.resume();
     await once(socket, "close");
+    // It does not answer the closing handshake.
+    await new Promise((resolve) => raw.once("close", resolve));
   });
 
   test("CON-9: a stopped node says so and closes transports, so that stock clients return by themselves", async () => {

@@ -1,0 +1,81 @@
+import { TokenBucket } from "./token-bucket.ts";
+
+/** Addresses whose rate is known at a time; past it the one that was seen first is forgotten. */
+const maxAddresses = 50_000;
+
+export interface AddressBounds {
+  /** Seats at once; 0: any number. */
+  connections: number;
+  /** Connects, those that are refused included; 0: any number. */
+  connectsPerSecond: number;
+}
+
+/** What one address may have of a node. An address of IPv6 counts as its /64: that is what one customer is given. */
+export class AddressLimits {
+  readonly #bounds: AddressBounds;
+  readonly #seats = new Map<string, number>();
+  readonly #rates = new Map<string, TokenBucket>();
+
+  constructor(bounds: AddressBounds) {
+    this.#bounds = bounds;
+  }
+
+  /** @returns undefined where it may connect, else how long it should wait. */
+  checkMs(address: string, now: number): number | undefined {
+    const { connections, connectsPerSecond } = this.#bounds;
+    const key = networkOf(address);
+    if (connectsPerSecond > 0) {
+      const bucket = this.#rateOf(key, now);
+      if (!bucket.take(now)) return Math.ceil(bucket.waitMs(now));
+    }
+    return connections > 0 && (this.#seats.get(key) ?? 0) >= connections ? 0 : undefined;
+  }
+
+  takeSeat(address: string): void {
+    if (this.#bounds.connections === 0) return;
+    const key = networkOf(address);
+    this.#seats.set(key, (this.#seats.get(key) ?? 0) + 1);
+  }
+
+  giveUpSeat(address: string): void {
+    if (this.#bounds.connections === 0) return;
+    const key = networkOf(address);
+    const left = (this.#seats.get(key) ?? 0) - 1;
+    if (left > 0) this.#seats.set(key, left);
+    else this.#seats.delete(key);
+  }
+
+  #rateOf(key: string, now: number): TokenBucket {
+    const { connectsPerSecond } = this.#bounds;
+    let bucket = this.#rates.get(key);
+    if (!bucket) {
+      this.#forget(now);
+      bucket = new TokenBucket({ capacity: connectsPerSecond, perSecond: connectsPerSecond }, now);
+      this.#rates.set(key, bucket);
+    }
+    return bucket;
+  }
+
+  /** The oldest where it says nothing any more, or there are too many: two for each that comes keep the map small. */
+  #forget(now: number): void {
+    let looked = 0;
+    for (const [key, bucket] of this.#rates) {
+      if (bucket.isFull(now) || this.#rates.size >= maxAddresses) this.#rates.delete(key);
+      if (++looked === 2) return;
+    }
+  }
+}
+
+/** What an address is counted by. */
+export function networkOf(address: string): string {
+  const plain = address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
+  if (!plain.includes(":")) return plain;
+  const [head = "", tail] = plain.split("%")[0]?.split("::") ?? [];
+  const groups = head === "" ? [] : head.split(":");
+  if (tail !== undefined) {
+    const behind = tail === "" ? 0 : tail.split(":").length;
+    groups.push(...Array.from({ length: Math.max(0, 8 - groups.length - behind) }, () => "0"));
+    if (tail !== "") groups.push(...tail.split(":"));
+  }
+  return `${groups.slice(0, 4).join(":")}::/64`;
+}

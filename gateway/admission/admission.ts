@@ -1,0 +1,166 @@
+/** Lets handshakes in at the rate that the fleet gives this node; the others wait a moment, or are told when to come back. */
+import type { Counter, Histogram } from "../../shared/metrics.ts";
+import { RecentCount } from "./recent-count.ts";
+import { ReturnSlots } from "./return-slots.ts";
+import { neverMoreThan, TokenBucket } from "./token-bucket.ts";
+import { type AdmissionKind, WaitingLine } from "./waiting-line.ts";
+
+/** The rest of the time from upgrade to accept is left to the checks. */
+export const maxLineMs = 5_000;
+/** A burst of those who waited is checked in so large portions: sessions are served between. */
+const maxPerTurn = 16;
+/** Those who wait are looked after at least so often. */
+const tickMs = 50;
+/** A node that is given nothing asks for a share while somebody waits. */
+const askAgainMs = 250;
+/** Those who have a slot come in beside others. */
+const slotsOfRate = 0.9;
+
+export type Decision =
+  | { kind: "admitted" }
+  | { kind: "refused"; retryAfterMs: number }
+  /** The node does not let in any more. */
+  | { kind: "closed" };
+
+interface Waiting {
+  kind: AdmissionKind;
+  since: number;
+  until: number;
+  decide: (decision: Decision) => void;
+}
+
+/** What this node is given of the fleet's admissions. */
+export interface AdmissionShare {
+  /** Connections a second, as far as it is known. */
+  readonly sharePerSecond: number;
+  readonly budgetPerSecond: number;
+  readonly nodes: readonly unknown[];
+  report(): Promise<void>;
+}
+
+export class Admission {
+  readonly #share: AdmissionShare;
+  readonly #admitted: Counter<"kind">;
+  readonly #waitSeconds: Histogram<"kind">;
+  readonly #line = new WaitingLine<Waiting>();
+  readonly #slots = new ReturnSlots();
+  /** Let in or refused. */
+  readonly #decided = new RecentCount();
+  readonly #bucket: TokenBucket;
+  #sharePerSecond = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #askedAt = Number.NEGATIVE_INFINITY;
+  #closed = false;
+
+  constructor(options: { share: AdmissionShare; admitted: Counter<"kind">; waitSeconds: Histogram<"kind"> }) {
+    this.#share = options.share;
+    this.#admitted = options.admitted;
+    this.#waitSeconds = options.waitSeconds;
+    // Empty: what this node is given now, another may have used up within the same second.
+    this.#bucket = new TokenBucket(neverMoreThan(0), performance.now(), 0);
+  }
+
+  /** Handshakes in line. */
+  get waiting(): number {
+    return this.#line.length;
+  }
+
+  /** What would have to be let in each second: those who were, those who wait, and those who were refused. */
+  get demandPerSecond(): number {
+    return this.#decided.total(performance.now()) + this.#line.length;
+  }
+
+  /** Connections a second that those who come back can count on. */
+  get ratePerSecond(): number {
+    const { sharePerSecond, budgetPerSecond, nodes } = this.#share;
+    return sharePerSecond > 0 ? sharePerSecond : budgetPerSecond / Math.max(1, nodes.length);
+  }
+
+  /** The share may be another. */
+  onShare(): void {
+    this.#followShare(performance.now());
+    this.#letIn();
+  }
+
+  /**
+   * @param until by `performance.now()`: whoever has not been let in by then is refused.
+   * @param decide called once, at once where it is clear, unless it leaves before.
+   * @returns leaves the line.
+   */
+  enter(kind: AdmissionKind, until: number, decide: (decision: Decision) => void): () => void {
+    const now = performance.now();
+    const waiting = { kind, since: now, until, decide };
+    this.#followShare(now);
+    if (this.#closed) decide({ kind: "closed" });
+    else if (this.#line.length === 0 && this.#bucket.take(now)) this.#admit(waiting, now);
+    else if (now + ((this.#line.ahead(kind) + 1) * 1_000) / this.ratePerSecond > until) this.#refuse(waiting, now);
+    else {
+      this.#line.add(kind, waiting);
+      this.#awaitTurn(now);
+    }
+    return () => void this.#line.remove(waiting);
+  }
+
+  /** For one who is refused for another reason. @returns its slot, at least `notBeforeMs` away. */
+  returnInMs(notBeforeMs = 0): number {
+    const now = performance.now();
+    this.#decided.add(now);
+    const perSecond = this.ratePerSecond * slotsOfRate;
+    const lineMs = (this.#line.length * 1_000) / this.ratePerSecond;
+    return this.#slots.take(now, { perSecond, notBeforeMs: Math.max(notBeforeMs, lineMs) });
+  }
+
+  /** Nobody is let in any more; those in line are told. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (let waiting = this.#line.next(); waiting; waiting = this.#line.next()) waiting.decide({ kind: "closed" });
+  }
+
+  #followShare(now: number): void {
+    const { sharePerSecond } = this.#share;
+    if (sharePerSecond === this.#sharePerSecond) return;
+    this.#sharePerSecond = sharePerSecond;
+    this.#bucket.change(neverMoreThan(sharePerSecond), now);
+  }
+
+  #admit({ kind, since, decide }: Waiting, now: number): void {
+    this.#decided.add(now);
+    this.#admitted.inc({ kind });
+    this.#waitSeconds.observe({ kind }, (now - since) / 1_000);
+    decide({ kind: "admitted" });
+  }
+
+  #refuse({ decide }: Waiting, now: number): void {
+    const nextInMs = this.#bucket.waitMs(now);
+    decide({ kind: "refused", retryAfterMs: this.returnInMs(Number.isFinite(nextInMs) ? nextInMs : 0) });
+  }
+
+  readonly #letIn = (): void => {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const now = performance.now();
+    this.#followShare(now);
+    for (let turn = 0; turn < maxPerTurn && this.#line.length > 0 && this.#bucket.take(now); turn++) {
+      const next = this.#line.next();
+      if (next) this.#admit(next, now);
+    }
+    for (const kind of ["resume", "cold"] as const) {
+      for (let oldest = this.#line.oldest(kind); oldest && oldest.until <= now; oldest = this.#line.oldest(kind)) {
+        this.#line.remove(oldest);
+        this.#refuse(oldest, now);
+      }
+    }
+    this.#awaitTurn(now);
+  };
+
+  #awaitTurn(now: number): void {
+    if (this.#timer || this.#line.length === 0) return;
+    if (this.#share.sharePerSecond === 0 && now > this.#askedAt + askAgainMs) {
+      this.#askedAt = now;
+      void this.#share.report();
+    }
+    this.#timer = setTimeout(this.#letIn, Math.min(Math.max(1, Math.ceil(this.#bucket.waitMs(now))), tickMs));
+  }
+}

@@ -1,0 +1,175 @@
+/** From a handshake to a seat: who may come in, when, and what the others are told. */
+import type { Socket } from "socket.io";
+import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
+import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
+import { type AddressBounds, AddressLimits } from "../admission/address-limits.ts";
+import { Admission, type Decision, maxLineMs } from "../admission/admission.ts";
+import type { GatewayContext } from "../context.ts";
+import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
+import { type Opened, openHandshake, type Origin } from "../sessions/handshake.ts";
+import { clientAddress, type ProxyTrust } from "./client-address.ts";
+import { openedAtOf } from "./engine.ts";
+
+/** The refusal has to be on its way before the engine closes what has not been accepted. */
+const refusalMarginMs = 250;
+/** A place is free again when somebody leaves. */
+const capacityRetryMs = 5_000;
+const limitRetryMs = 5_000;
+const drainRetryMs = 1_000;
+
+/** A handshake that has a seat and is let in. */
+export interface Entering {
+  opened: Opened;
+  origin: Origin;
+  /** By `performance.now()`. */
+  deadline: number;
+}
+
+export class Entrance {
+  readonly admission: Admission;
+  readonly #context: GatewayContext;
+  readonly #maxConnections: number;
+  readonly #addresses: AddressLimits;
+  readonly #trustedProxies: ProxyTrust;
+  /** Sessions, and handshakes that wait or are checked. */
+  #seats = 0;
+  /** Connections that have tried to authenticate: each has one try, and one session. */
+  readonly #claimed = new WeakSet<object>();
+  #closed = false;
+  #whenEmpty = (): void => undefined;
+
+  constructor(options: {
+    context: GatewayContext;
+    maxConnections: number;
+    address: AddressBounds;
+    trustedProxies: ProxyTrust;
+  }) {
+    this.#context = options.context;
+    this.#maxConnections = options.maxConnections;
+    this.#addresses = new AddressLimits(options.address);
+    this.#trustedProxies = options.trustedProxies;
+    const { fleet, metrics } = options.context;
+    const { admitted, admissionWait: waitSeconds } = metrics;
+    this.admission = new Admission({ share: fleet, admitted, waitSeconds });
+  }
+
+  get seats(): number {
+    return this.#seats;
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** Nobody is let in any more. Those in line are told. */
+  close(): void {
+    this.#closed = true;
+    this.admission.close();
+  }
+
+  /** Resolves once every seat is free. */
+  async empty(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#whenEmpty = resolve;
+    if (this.#seats === 0) resolve();
+    await promise;
+  }
+
+  /**
+   * @param checkIn makes a session of it.
+   * @param onLeave called when the seat is given up: with the engine's reason, if the connection is gone.
+   * @returns why not. Otherwise the seat is held until the connection is gone.
+   */
+  async letIn(
+    socket: Socket,
+    checkIn: (entering: Entering) => Promise<ConnectRefusal | undefined>,
+    onLeave: (closedBy?: string) => void,
+  ): Promise<ConnectRefusal | undefined> {
+    if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
+    this.#claimed.add(socket.conn);
+    if (this.#closed) return stopping();
+    const { auth, headers } = socket.handshake;
+    const opened = openHandshake(auth, this.#context);
+    if (opened.kind === "refused") return opened.refusal;
+    const address = clientAddress(socket.request, this.#trustedProxies);
+    const noRoom = this.#findRoom(opened, address);
+    if (noRoom) return noRoom;
+    // Socket.IO comes here a turn later: a connection that has closed since tells nobody any more.
+    if (socket.conn.readyState !== "open") return tooLate();
+    this.#seats++;
+    this.#addresses.takeSeat(address);
+    let seated = true;
+    const giveUpSeat = (closedBy?: string): void => {
+      onLeave(closedBy);
+      if (!seated) return;
+      seated = false;
+      this.#seats--;
+      this.#addresses.giveUpSeat(address);
+      // A turn later: what a refused one is told has left by then.
+      if (this.#seats === 0) setImmediate(() => this.#seats === 0 && this.#whenEmpty());
+    };
+    socket.conn.once("close", giveUpSeat);
+    const openedAt = openedAtOf(socket);
+    const deadline = openedAt + connectDeadlineMs - refusalMarginMs;
+    const { promise: late, resolve } = Promise.withResolvers<ConnectRefusal>();
+    const timer = setTimeout(() => resolve(tooLate()), deadline - performance.now());
+    const origin = { address, userAgent: headers["user-agent"] ?? "" };
+    const entered = this.#awaitAdmission(socket, opened, openedAt + maxLineMs, late).then(
+      async (refusal) => refusal ?? checkIn({ opened, origin, deadline }),
+    );
+    const refusal = await Promise.race([entered, late]);
+    clearTimeout(timer);
+    if (refusal) giveUpSeat();
+    return refusal;
+  }
+
+  /** @returns why there is none. Whoever has none does not wait. */
+  #findRoom({ resumable }: Opened, address: string): ConnectRefusal | undefined {
+    const waitMs = this.#addresses.checkMs(address, performance.now());
+    if (waitMs !== undefined) {
+      return refuse("rate_limited", "too many connections from this address", waitMs === 0 ? limitRetryMs : waitMs);
+    }
+    if (this.#seats >= this.#maxConnections) {
+      return refuse("at_capacity", "this node has no free place", this.admission.returnInMs(capacityRetryMs));
+    }
+    if (!resumable && this.#context.broker.state === "away") {
+      const retryAfterMs = this.admission.returnInMs(undecidedRetryMs);
+      return refuse("broker_unavailable", "nobody new can be let in at the moment", retryAfterMs);
+    }
+    return undefined;
+  }
+
+  /**
+   * @param until by `performance.now()`.
+   * @param late resolves when there is no point any more.
+   */
+  async #awaitAdmission(
+    socket: Socket,
+    { resumable }: Opened,
+    until: number,
+    late: Promise<unknown>,
+  ): Promise<ConnectRefusal | undefined> {
+    const { promise, resolve } = Promise.withResolvers<Decision>();
+    const leave = this.admission.enter(resumable ? "resume" : "cold", until, resolve);
+    socket.conn.once("close", leave);
+    void late.then(leave);
+    const decision = await promise;
+    socket.conn.off("close", leave);
+    switch (decision.kind) {
+      case "admitted":
+        return undefined;
+      case "closed":
+        return stopping();
+      case "refused":
+        return refuse("rate_limited", "too many connect at the moment", decision.retryAfterMs);
+    }
+  }
+}
+
+export function stopping(): ConnectRefusal {
+  return refuse("draining", "this node is stopping", drainRetryMs);
+}
+
+export function tooLate(): ConnectRefusal {
+  return refuse("auth_unavailable", "the connection could not be checked in time", undecidedRetryMs);
+}

@@ -1,0 +1,322 @@
+/** Many who come at once, and those who send or take too much. */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { io } from "socket.io-client";
+import { afterEach, expect, test } from "vitest";
+import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
+import type { Welcome } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
+import { startService } from "../support/http-service.ts";
+import { openRawWebsocket, textFrame, upgradeRequest } from "../support/raw-websocket.ts";
+import { startRedis } from "../support/redis.ts";
+import { type Answer, closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
+
+const fleets: Fleet[] = [];
+const rawSockets: Socket[] = [];
+afterEach(async () => {
+  closeClients();
+  for (const socket of rawSockets.splice(0)) socket.destroy();
+  for (const fleet of fleets.splice(0)) await fleet.stop();
+});
+
+async function fleetWith(environment: Record<string, string>, rules?: object): Promise<Fleet & { url: string }> {
+  const fleet = await startFleet({ environment, ...(rules && { rules }) });
+  fleets.push(fleet);
+  return { ...fleet, url: fleet.urls[0] ?? "" };
+}
+
+/** Resolves with what it heard first. */
+async function attempt(url: string, auth: object = {}): Promise<Welcome | ConnectRefusal> {
+  const client = await connectClient(url, {}, auth).catch((error: Error & { data?: ConnectRefusal }) => error);
+  if (!("welcome" in client)) {
+    if (!client.data) throw client;
+    return client.data;
+  }
+  return client.welcome;
+}
+
+const refusals = (heard: (Welcome | ConnectRefusal)[]): ConnectRefusal[] =>
+  heard.filter((one): one is ConnectRefusal => "code" in one);
+
+test("CON-4: of many who come at once the cap lets in exactly as many, and tells the others when to come back", async () => {
+  const { url, gateways } = await fleetWith({ GATEWAY_MAX_CONNECTIONS: "20" });
+  const heard = await Promise.all(Array.from({ length: 60 }, () => attempt(url)));
+  const refused = refusals(heard);
+  expect(gateways[0]?.sessionCount).toBe(20);
+  expect(new Set(refused.map(({ code }) => code))).toEqual(new Set(["at_capacity"]));
+  expect(refused).toHaveLength(40);
+  expect(refused.every(({ retryAfterMs = 0 }) => retryAfterMs >= 5_000)).toBe(true);
+});
+
+test("ADM-2: those for whom there is no room yet wait, and are let in one after the other", async () => {
+  const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "10" });
+  const heard = await Promise.all(Array.from({ length: 12 }, () => attempt(url)));
+  expect(refusals(heard)).toEqual([]);
+  const [gateway] = gateways;
+  if (!gateway) throw new Error("there is no gateway");
+  expect(await metricOf(gateway, 'admission_wait_seconds_bucket{le="0.1",kind="cold"}')).toBeLessThan(6);
+});
+
+test("ADM-2: who resumes is let in before those who waited already; what was not sealed here is no resume", async () => {
+  const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "3" });
+  const first = await connectClient(url);
+  first.socket.disconnect();
+  const order: string[] = [];
+  const enter = async (name: string, auth: object): Promise<void> => {
+    await connectClient(url, { sub: name }, auth);
+    order.push(name);
+  };
+  const cold = Array.from({ length: 4 }, (_, i) => enter(`cold ${i}`, {}));
+  const forged = enter("forged", { resume: `${first.welcome.resumeToken?.slice(0, -4)}AAAA` });
+  await eventually(async () => gateways[0] !== undefined && (await metricOf(gateways[0], "handshakes_waiting")) >= 4);
+  await enter("resume", { token: undefined, resume: first.welcome.resumeToken });
+  expect(order.length).toBeLessThanOrEqual(3);
+  await Promise.all([...cold, forged]);
+});
+
+test("ADM-3: those who would wait too long are refused with rate_limited, each with a time of its own", async () => {
+  const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
+  const heard = Array.from({ length: 20 }, () => attempt(url).catch(() => undefined));
+  const refused: ConnectRefusal[] = [];
+  for (const answer of heard) void answer.then((one) => one && "code" in one && refused.push(one));
+  await eventually(() => refused.length >= 14);
+  closeClients();
+  expect(refused.every(({ code, retryable }) => code === "rate_limited" && retryable)).toBe(true);
+  const times = refused.map(({ retryAfterMs = 0 }) => retryAfterMs).sort((a, b) => a - b);
+  // One a second: 14 of them need as long.
+  expect((times[13] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(12_000);
+});
+
+test("ADM-5: past a second rate a connection is answered 503 with Retry-After before it is opened; health checks are answered", async () => {
+  const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
+  const { port, hostname } = new URL(url);
+  const answers = await Promise.all(
+    Array.from({ length: 450 }, async () => {
+      const socket = connect(Number(port), hostname);
+      rawSockets.push(socket);
+      socket.write(upgradeRequest(new URL(url)));
+      return String((await once(socket, "data"))[0]);
+    }),
+  );
+  const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
+  expect(refused.length).toBeGreaterThan(50);
+  expect(refused.every((answer) => /\r\nRetry-After: [1-9]\d*\r\n/.test(answer))).toBe(true);
+  expect(answers.filter((answer) => answer.startsWith("HTTP/1.1 101")).length).toBeGreaterThanOrEqual(200);
+  const [gateway] = gateways;
+  if (!gateway) throw new Error("there is no gateway");
+  expect(await metricOf(gateway, "upgrades_refused_total")).toBe(refused.length);
+  expect((await fetch(`http://127.0.0.1:${gateway.adminDoor.port}/livez`)).status).toBe(200);
+});
+
+test("ADM-5: a first request of polling is answered 503 in the same way", async () => {
+  const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1", GATEWAY_TRANSPORTS: "polling,websocket" });
+  const answers = await Promise.all(
+    Array.from({ length: 350 }, async () => {
+      const answer = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
+      await answer.text();
+      return answer;
+    }),
+  );
+  const refused = answers.filter(({ status }) => status === 503);
+  expect(refused.length).toBeGreaterThan(10);
+  expect(refused.every(({ headers }) => Number(headers.get("retry-after")) > 0)).toBe(true);
+  expect(answers.filter(({ status }) => status === 200).length).toBe(350 - refused.length);
+});
+
+test("ADM-7: a node that stops tells those in line draining", async () => {
+  const { url, gateways, stop } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
+  const heard = Array.from({ length: 4 }, () => attempt(url));
+  await eventually(async () => gateways[0] !== undefined && (await metricOf(gateways[0], "handshakes_waiting")) >= 2);
+  const stopped = stop();
+  const codes = refusals(await Promise.all(heard)).map(({ code }) => code);
+  expect(codes.filter((code) => code === "draining").length).toBeGreaterThanOrEqual(2);
+  await stopped;
+  fleets.length = 0;
+});
+
+test("ADM-8: while Redis is away nobody new takes a place in line, and whoever resumes is let in", async () => {
+  const redis = await startRedis();
+  const fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  fleets.push(fleet);
+  const [url = ""] = fleet.urls;
+  const [gateway] = fleet.gateways;
+  if (!gateway) throw new Error("there is no gateway");
+  const client = await connectClient(url);
+  client.socket.disconnect();
+  await redis.kill();
+  await eventually(async () => (await refusedConnect(url, { token: await userToken() })).code === "broker_unavailable");
+  const before = await metricOf(gateway, 'admissions_total{kind="cold"}');
+  const refusal = await refusedConnect(url, { token: await userToken() });
+  expect(refusal).toMatchObject({ code: "broker_unavailable", retryable: true });
+  expect(refusal.retryAfterMs).toBeGreaterThan(0);
+  expect(await metricOf(gateway, 'admissions_total{kind="cold"}')).toBe(before);
+  const { welcome } = await connectClient(url, {}, { token: undefined, resume: client.welcome.resumeToken });
+  expect(welcome.resumed).toBe(true);
+  await redis.stop();
+});
+
+test("END-5: a refused connection is closed soon after it was told, before one that says nothing", async () => {
+  const { url } = await fleetWith({});
+  const silent = await openRawWebsocket(new URL(url));
+  const refused = await openRawWebsocket(new URL(url));
+  rawSockets.push(silent, refused);
+  refused.write(textFrame('40{"token":"x"}'));
+  refused.resume();
+  // It does not answer the closing handshake: it is cut off.
+  await new Promise((resolve) => refused.once("close", resolve));
+  expect(silent.destroyed).toBe(false);
+});
+
+test("WIN-1: the window for a return grows with the sessions of the node, and who is there is told", async () => {
+  const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
+  const client = await connectClient(url);
+  expect(client.welcome.reconnect).toEqual({ minDelayMs: 0, windowMs: 1_000 });
+  const { data } = await client.next(({ event }) => event === "sync:policy");
+  expect(data).toEqual({ reconnect: { minDelayMs: 0, windowMs: 1_429 } });
+});
+
+test("LIM-1: of what one connection sends beyond 100 at once and 50 a second, each is refused with a time; what it queued while away passes", async () => {
+  const service = await startService();
+  const { url } = await fleetWith(
+    {},
+    {
+      services: { any: { url: service.url, secret: serviceSecret } },
+      routes: [{ event: "*", service: "any", path: "/", mode: "call" }],
+    },
+  );
+  const client = await connectClient(url);
+  const queued = await Promise.all(Array.from({ length: 100 }, () => client.request("card.move", {})));
+  expect(queued.every(({ ok }) => ok)).toBe(true);
+  const more = await Promise.all(Array.from({ length: 200 }, () => client.request("card.move", {})));
+  const refused = more.filter(({ ok }) => !ok);
+  expect(refused.length).toBeGreaterThan(100);
+  expect(refused[0]?.error).toMatchObject({ code: "rate_limited", retryable: true });
+  expect(refused.at(-1)?.error?.retryAfterMs).toBeGreaterThan(refused[0]?.error?.retryAfterMs ?? Infinity);
+  expect(service.requests.length).toBe(300 - refused.length);
+  await service.stop();
+});
+
+test("LIM-2: a client subscribes to all of its channels at once when it comes back, and asks about each", async () => {
+  const { url } = await fleetWith({}, { namespaces: { default: { presence: true } } });
+  const client = await connectClient(url);
+  const channels = Array.from({ length: 200 }, (_, i) => `board:${i}`);
+  const acks = await Promise.all(
+    channels.flatMap((channel) => [
+      client.request("sync:subscribe", { channel }),
+      client.request("sync:history", { channel, after: 0, limit: 1 }),
+    ]),
+  );
+  expect(acks.filter(({ ok, error }: Answer) => !ok && error?.code === "rate_limited")).toEqual([]);
+  const more = await Promise.all(
+    Array.from({ length: 700 }, () => client.request("sync:unsubscribe", { channel: "board:0" })),
+  );
+  const refused = more.filter(({ error }) => error?.code === "rate_limited");
+  expect(refused.length).toBeGreaterThan(100);
+  expect(refused[0]?.error?.retryAfterMs).toBeGreaterThan(0);
+});
+
+test("LIM-3: a client that goes on a thousand beyond that is cut; it may come back", async () => {
+  const { url } = await fleetWith({});
+  const client = await connectClient(url);
+  for (let i = 0; i < 1_500; i++) client.socket.emit("card.move", {});
+  expect(await client.disconnected).toBe("transport close");
+  await connectClient(url);
+});
+
+test("LIM-4: past GATEWAY_SESSIONS_PER_USER another session of the user is refused, on whatever node, and a resume is not", async () => {
+  const redis = await startRedis();
+  const fleet = await startFleet({
+    target: { kind: "standalone", url: redis.url },
+    gateways: 2,
+    environment: { GATEWAY_SESSIONS_PER_USER: "2" },
+  });
+  fleets.push(fleet);
+  const [one = "", other = ""] = fleet.urls;
+  const clients = [await connectClient(one), await connectClient(other)];
+  const token = await userToken();
+  for (const url of [one, other]) {
+    const refusal = await refusedConnect(url, { token });
+    expect(refusal).toMatchObject({
+      code: "rate_limited",
+      retryable: true,
+      retryAfterMs: expect.any(Number) as number,
+    });
+  }
+  await connectClient(one, { sub: "bob" });
+  const resumed = await connectClient(other, {}, { token: undefined, resume: clients[0]?.welcome.resumeToken });
+  expect(resumed.welcome.resumed).toBe(true);
+  closeClients();
+  await fleet.stop();
+  fleets.length = 0;
+  await redis.stop();
+});
+
+test("LIM-5: past GATEWAY_CONNECTIONS_PER_ADDRESS an address is refused, others are not, until one of it leaves", async () => {
+  const { url } = await fleetWith({ GATEWAY_CONNECTIONS_PER_ADDRESS: "2", TRUSTED_PROXIES: "127.0.0.1" });
+  const from = async (
+    address: string,
+  ): Promise<{ socket: ReturnType<typeof io>; refusal: ConnectRefusal | undefined }> => {
+    const socket = io(url, {
+      transports: ["websocket"],
+      forceNew: true,
+      reconnection: false,
+      auth: { token: await userToken() },
+      extraHeaders: { "x-forwarded-for": address },
+    });
+    return new Promise((resolve) => {
+      socket.once("sync:welcome", () => resolve({ socket, refusal: undefined }));
+      socket.once("connect_error", (error: Error & { data?: ConnectRefusal }) =>
+        resolve({ socket, refusal: error.data }),
+      );
+    });
+  };
+  const here = [await from("192.0.2.1"), await from("192.0.2.1")];
+  expect((await from("192.0.2.1")).refusal).toMatchObject({ code: "rate_limited", retryable: true });
+  const there = await from("192.0.2.2");
+  expect(there.refusal).toBeUndefined();
+  here[0]?.socket.disconnect();
+  await eventually(async () => (await from("192.0.2.1")).refusal === undefined);
+  for (const { socket } of [...here, there]) socket.disconnect();
+});
+
+test("LIM-5: past GATEWAY_CONNECTS_PER_ADDRESS in a second an address is refused, and told when", async () => {
+  const { url } = await fleetWith({ GATEWAY_CONNECTS_PER_ADDRESS: "3" });
+  const refused = refusals(await Promise.all(Array.from({ length: 12 }, () => attempt(url))));
+  expect(refused.length).toBeGreaterThanOrEqual(5);
+  expect(refused[0]).toMatchObject({ code: "rate_limited", retryAfterMs: expect.any(Number) as number });
+});
+
+test.for([
+  ["127.0.0.1", "198.51.100.7", "198.51.100.7"],
+  ["127.0.0.0/8, 10.0.0.0/8", "203.0.113.9, 198.51.100.7, 10.1.2.3", "198.51.100.7"],
+  ["10.0.0.0/8", "198.51.100.7", "127.0.0.1"],
+  ["", "198.51.100.7", "127.0.0.1"],
+  ["127.0.0.1", "nonsense", "127.0.0.1"],
+])(
+  "LIM-6: with TRUSTED_PROXIES %s and X-Forwarded-For %s the connect hook is told %s",
+  async ([trusted = "", forwarded = "", address]) => {
+    const hook = await startService();
+    const { url } = await fleetWith(
+      { TRUSTED_PROXIES: trusted },
+      { services: { gate: { url: hook.url, secret: serviceSecret } }, hooks: { connect: "gate" } },
+    );
+    const socket = io(url, {
+      transports: ["websocket"],
+      forceNew: true,
+      auth: { token: await userToken() },
+      extraHeaders: { "x-forwarded-for": forwarded },
+    });
+    await new Promise((resolve) => socket.once("sync:welcome", resolve));
+    expect(JSON.parse(hook.requests[0]?.body ?? "{}")).toMatchObject({ address });
+    socket.disconnect();
+    await hook.stop();
+  },
+);
+
+test("LIM-6: what is no address or network in TRUSTED_PROXIES refuses the start", async () => {
+  await expect(startFleet({ environment: { TRUSTED_PROXIES: "10.0.0.0/8,nowhere" } })).rejects.toThrow(
+    "TRUSTED_PROXIES",
+  );
+});

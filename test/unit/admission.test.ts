@@ -1,0 +1,307 @@
+/** The parts of admission that go by time. */
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { AddressLimits, networkOf } from "../../gateway/admission/address-limits.ts";
+import { Admission, type AdmissionShare, type Decision } from "../../gateway/admission/admission.ts";
+import { ClientFlow, type Passage } from "../../gateway/admission/client-flow.ts";
+import { RecentCount } from "../../gateway/admission/recent-count.ts";
+import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
+import { type Arrival, UpgradeGate } from "../../gateway/admission/upgrade-gate.ts";
+import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
+import { Metrics } from "../../shared/metrics.ts";
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout", "setImmediate", "clearImmediate"] });
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.useRealTimers();
+});
+
+class Share implements AdmissionShare {
+  sharePerSecond = 10;
+  budgetPerSecond = 10;
+  nodes = [];
+  asked = 0;
+  report(): Promise<void> {
+    this.asked++;
+    return Promise.resolve();
+  }
+}
+
+/** A node that is given `sharePerSecond`, and those who come to it. */
+function node(sharePerSecond = 10): {
+  share: Share;
+  admission: Admission;
+  comes: (kind: AdmissionKind) => { decision: Decision | undefined; leave: () => void };
+} {
+  const share = Object.assign(new Share(), { sharePerSecond });
+  const metrics = new Metrics();
+  const admitted = metrics.counter("admitted", "test", ["kind"]);
+  const admission = new Admission({ share, admitted, waitSeconds: metrics.histogram("wait", "test", ["kind"]) });
+  admission.onShare();
+  return {
+    share,
+    admission,
+    comes: (kind) => {
+      const comer: { decision: Decision | undefined; leave: () => void } = {
+        decision: undefined,
+        leave: () => undefined,
+      };
+      comer.leave = admission.enter(kind, performance.now() + 5_000, (decision) => {
+        expect(comer.decision).toBeUndefined();
+        comer.decision = decision;
+      });
+      return comer;
+    },
+  };
+}
+
+const admitted = { kind: "admitted" };
+const count = (all: { decision: Decision | undefined }[], kind: Decision["kind"] | undefined): number =>
+  all.filter(({ decision }) => decision?.kind === kind).length;
+
+test("ADM-2: those who cannot be let in at once wait, at most 5 s; who would wait longer is refused at once", () => {
+  const { admission, comes } = node(10);
+  const all = Array.from({ length: 80 }, () => comes("cold"));
+  expect(count(all, undefined)).toBe(50);
+  expect(count(all, "refused")).toBe(30);
+  expect(admission.waiting).toBe(50);
+  vi.advanceTimersByTime(2_500);
+  expect(count(all, "admitted")).toBe(25);
+  vi.advanceTimersByTime(2_600);
+  expect(count(all, "admitted")).toBe(50);
+  expect(admission.waiting).toBe(0);
+});
+
+test("ADM-2: a resume is let in before the cold ones that wait, and cold ones do not wait for ever", () => {
+  const { comes } = node(10);
+  const cold = Array.from({ length: 20 }, () => comes("cold"));
+  const resumes = Array.from({ length: 18 }, () => comes("resume"));
+  vi.advanceTimersByTime(900);
+  expect(count(resumes, "admitted")).toBe(9);
+  expect(count(cold, "admitted")).toBe(0);
+  vi.advanceTimersByTime(100);
+  expect(count(cold, "admitted")).toBe(1);
+});
+
+test("ADM-2: whoever leaves the line is not let in, and those behind move up", () => {
+  const { admission, comes } = node(10);
+  const [first, second] = [comes("cold"), comes("cold")];
+  first.leave();
+  vi.advanceTimersByTime(110);
+  expect(first.decision).toBeUndefined();
+  expect(second.decision).toEqual(admitted);
+  expect(admission.waiting).toBe(0);
+});
+
+test("ADM-2: what is overtaken until its time is up is refused with a slot", () => {
+  const { comes } = node(10);
+  const cold = Array.from({ length: 50 }, () => comes("cold"));
+  vi.advanceTimersByTime(1_000);
+  for (let i = 0; i < 40; i++) comes("resume");
+  vi.advanceTimersByTime(4_100);
+  expect(count(cold, undefined)).toBe(0);
+  expect(count(cold, "refused")).toBeGreaterThan(20);
+  expect(cold.at(-1)?.decision).toMatchObject({ kind: "refused", retryAfterMs: expect.any(Number) as number });
+});
+
+test("ADM-3: each who is refused is given a slot of its own, spread over the time that letting them in takes", () => {
+  const { comes } = node(10);
+  const refused = Array.from({ length: 250 }, () => comes("cold")).slice(50);
+  const waits = refused.map(({ decision }) => (decision?.kind === "refused" ? decision.retryAfterMs : 0));
+  // 50 are in line before them; 200 at nine in ten of 10 a second, and 5 % of jitter.
+  expect(Math.min(...waits)).toBeGreaterThanOrEqual(5_000);
+  expect(Math.max(...waits)).toBeGreaterThan(25_000);
+  expect(Math.max(...waits)).toBeLessThan(30_000);
+  expect(new Set(waits).size).toBeGreaterThan(190);
+});
+
+test("ADM-4: a node without a share lets nobody in, asks for one while somebody waits, and uses what it is given", () => {
+  const { share, admission, comes } = node(0);
+  const comer = comes("cold");
+  vi.advanceTimersByTime(1_000);
+  expect(comer.decision).toBeUndefined();
+  expect(share.asked).toBeGreaterThan(1);
+  share.sharePerSecond = 10;
+  admission.onShare();
+  vi.advanceTimersByTime(150);
+  expect(comer.decision).toEqual(admitted);
+});
+
+test("ADM-7: a node that drains lets nobody in any more, and tells those in line at once", () => {
+  const { admission, comes } = node(10);
+  const waiting = comes("resume");
+  admission.close();
+  expect(waiting.decision).toEqual({ kind: "closed" });
+  expect(comes("resume").decision).toEqual({ kind: "closed" });
+});
+
+test("demand is those let in, those who wait, and those refused, within a second", () => {
+  const { admission, comes } = node(10);
+  for (let i = 0; i < 80; i++) comes("cold");
+  expect(admission.demandPerSecond).toBe(80);
+  vi.advanceTimersByTime(900);
+  expect(admission.demandPerSecond).toBe(80);
+  vi.advanceTimersByTime(400);
+  expect(admission.demandPerSecond).toBeLessThan(50);
+  admission.close();
+});
+
+test("a count of the last second forgets by and by", () => {
+  const recent = new RecentCount();
+  recent.add(10_000);
+  recent.add(10_400);
+  recent.add(10_450);
+  expect(recent.total(10_999)).toBe(3);
+  expect(recent.total(11_100)).toBe(2);
+  expect(recent.total(60_000)).toBe(0);
+});
+
+class Comer implements Arrival {
+  state: "waiting" | "open" | "refused" = "waiting";
+  gone = false;
+  retryAfterSeconds = 0;
+  open(): void {
+    this.state = "open";
+  }
+  refuse(seconds: number): void {
+    this.state = "refused";
+    this.retryAfterSeconds = seconds;
+  }
+}
+
+function comersAt(gate: UpgradeGate, number: number): Comer[] {
+  return Array.from({ length: number }, () => {
+    const comer = new Comer();
+    gate.arrive(comer);
+    return comer;
+  });
+}
+const inState = (comers: Comer[], state: Comer["state"]): number =>
+  comers.filter((comer) => comer.state === state).length;
+
+test("ADM-5: connections are opened at twice the rate; past what can be opened in 2 s they are refused, each with a time", () => {
+  let refused = 0;
+  const gate = new UpgradeGate({ hasRoom: () => true, onRefused: () => refused++ });
+  gate.setRate(100);
+  const comers = comersAt(gate, 1_000);
+  // The bucket grows with the clock only: what it had before the rate was set.
+  const atOnce = inState(comers, "open");
+  expect(atOnce).toBe(100);
+  expect(gate.waiting).toBe(400);
+  expect(refused).toBe(500);
+  const times = comers.filter(({ state }) => state === "refused").map(({ retryAfterSeconds }) => retryAfterSeconds);
+  expect(Math.min(...times)).toBeGreaterThanOrEqual(2);
+  expect(new Set(times).size).toBeGreaterThan(2);
+  vi.advanceTimersByTime(1_000);
+  expect(inState(comers, "open") - atOnce).toBeGreaterThan(190);
+  expect(inState(comers, "open") - atOnce).toBeLessThanOrEqual(201);
+  vi.advanceTimersByTime(1_100);
+  expect(inState(comers, "waiting")).toBe(0);
+});
+
+test("ADM-5: work on connections is done in slices, with turns for others between", () => {
+  let clock = 0;
+  vi.spyOn(performance, "now").mockImplementation(() => clock);
+  const gate = new UpgradeGate({ hasRoom: () => true, onRefused: () => undefined });
+  let opened = 0;
+  const slow = Array.from({ length: 12 }, () => ({
+    gone: false,
+    open: () => {
+      opened++;
+      clock += 2;
+    },
+    refuse: () => undefined,
+  }));
+  const openedPerTurn: number[] = [];
+  for (const arrival of slow) gate.arrive(arrival);
+  openedPerTurn.push(opened);
+  while (gate.waiting > 0) {
+    const before = opened;
+    vi.runOnlyPendingTimers();
+    openedPerTurn.push(opened - before);
+  }
+  expect(opened).toBe(12);
+  expect(Math.max(...openedPerTurn)).toBeLessThanOrEqual(2);
+});
+
+test("ADM-6: while as many connections are open without a seat as may be, no more are opened", () => {
+  let room = 5;
+  const gate = new UpgradeGate({ hasRoom: () => room > 0, onRefused: () => undefined });
+  const comers = Array.from({ length: 8 }, () => {
+    const comer = new Comer();
+    comer.open = () => {
+      comer.state = "open";
+      room--;
+    };
+    gate.arrive(comer);
+    return comer;
+  });
+  vi.advanceTimersByTime(500);
+  expect(inState(comers, "open")).toBe(5);
+  const leaver = comers.at(-1);
+  if (leaver) leaver.gone = true;
+  room = 1;
+  vi.advanceTimersByTime(50);
+  expect(inState(comers, "open")).toBe(6);
+  vi.advanceTimersByTime(2_000);
+  expect(inState(comers, "refused")).toBe(1);
+  expect(gate.waiting).toBe(0);
+});
+
+test("LIM-1: a burst passes, then the rate; those refused are told one after the other when to come back", () => {
+  const flow = new ClientFlow({ capacity: 100, perSecond: 50 }, 0);
+  const passages = Array.from({ length: 150 }, () => flow.pass(0));
+  expect(passages.filter(({ kind }) => kind === "passed")).toHaveLength(100);
+  expect(passages.slice(100).map((passage) => (passage.kind === "refused" ? passage.retryAfterMs : 0))).toEqual(
+    Array.from({ length: 50 }, (_, i) => (i + 1) * 20),
+  );
+  const second = Array.from({ length: 100 }, () => flow.pass(1_000));
+  expect(second.filter(({ kind }) => kind === "passed")).toHaveLength(50);
+});
+
+test("LIM-3: a client that goes on a thousand beyond what it may send is cut; one that sends twice its rate is not", () => {
+  const flood = new ClientFlow({ capacity: 100, perSecond: 50 }, 0);
+  const passages = Array.from({ length: 1_101 }, () => flood.pass(0));
+  expect(passages.at(-2)?.kind).toBe("refused");
+  expect(passages.at(-1)?.kind).toBe("flooding");
+  const steady = new ClientFlow({ capacity: 100, perSecond: 50 }, 0);
+  const kinds = new Set<Passage["kind"]>();
+  for (let now = 0; now < 60_000; now += 10) kinds.add(steady.pass(now).kind);
+  expect([...kinds]).toEqual(["passed", "refused"]);
+});
+
+test("LIM-5: an address has its bounds, one of IPv6 with its whole network; what is forgotten is free", () => {
+  const limits = new AddressLimits({ connections: 2, connectsPerSecond: 3 });
+  const two = ["2001:db8::1", "2001:db8::2"];
+  for (const address of two) {
+    expect(limits.checkMs(address, 0)).toBeUndefined();
+    limits.takeSeat(address);
+  }
+  expect(limits.checkMs("2001:db8:0:0:ffff::3", 0)).toBe(0);
+  expect(limits.checkMs("2001:db8::4", 0)).toBe(334);
+  expect(limits.checkMs("2001:db8:0:1::1", 0)).toBeUndefined();
+  limits.giveUpSeat("2001:db8::2");
+  expect(limits.checkMs("2001:db8::5", 1_000)).toBeUndefined();
+  for (let i = 0; i < 1_000; i++) expect(limits.checkMs(`10.0.${i >> 8}.${i & 255}`, 2_000)).toBeUndefined();
+});
+
+test.for([
+  ["127.0.0.1", "127.0.0.1"],
+  ["::ffff:10.0.0.1", "10.0.0.1"],
+  ["::1", "0:0:0:0::/64"],
+  ["2001:db8::1", "2001:db8:0:0::/64"],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+  ["fe80::1%eth0", "fe80:0:0:0::/64"],
+])("LIM-5: %s counts as %s", ([address = "", network]) => {
+  expect(networkOf(address)).toBe(network);
+});
+
+test.for([
+  [0, 1_000, 1_000],
+  [7_000, 1_000, 10_000],
+  [10_000_000, 1_000, 600_000],
+  [1, 1, 1_429],
+])("WIN-1: %i sessions and %i admissions a second make a window of %i ms", ([sessions = 0, rate = 0, windowMs]) => {
+  expect(reconnectPolicy(sessions, rate)).toEqual({ minDelayMs: 0, windowMs });
+});
