@@ -6,11 +6,11 @@ import type { ChannelBroker } from "../shared/channels/broker.ts";
 import { createVerifier } from "../shared/jwt.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
+import type { DocumentStore } from "../shared/documents/store.ts";
 import { Metrics } from "../shared/metrics.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { admissionWeight } from "../shared/load/admission-weight.ts";
 import type { NodeRegistry, NodeReport } from "../shared/nodes/registry.ts";
-import type { RulesStore } from "../shared/rules/store.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayContext } from "./context.ts";
@@ -56,7 +56,7 @@ export interface Gateway extends Service {
 export function createGateway(options: {
   config: GatewayConfig;
   broker: ChannelBroker;
-  rulesStore: RulesStore;
+  rulesStore: DocumentStore;
   sessionStore: SessionStore;
   nodeRegistry: NodeRegistry;
   logger: Logger;

@@ -1,8 +1,8 @@
 import type { ChannelBroker } from "../shared/channels/broker.ts";
+import type { DocumentStore } from "../shared/documents/store.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { NodeRegistry } from "../shared/nodes/registry.ts";
-import type { RulesStore } from "../shared/rules/store.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import type { Environment } from "../shared/settings.ts";
 import type { ScopeGuard } from "./authorization.ts";
@@ -12,7 +12,7 @@ import type { Upstream } from "./routing/upstream.ts";
 /** What the routes need of the process. */
 export interface PrivateApiContext {
   readonly broker: ChannelBroker;
-  readonly rulesStore: RulesStore;
+  readonly rulesStore: DocumentStore;
   readonly sessionStore: SessionStore;
   readonly nodeRegistry: NodeRegistry;
   readonly currentRules: CurrentRules;

@@ -2,6 +2,9 @@
 import type { ChannelBroker } from "./channels/broker.ts";
 import { MemoryBroker } from "./channels/memory-broker.ts";
 import { RedisBroker } from "./channels/redis-broker.ts";
+import { MemoryDocumentStore } from "./documents/memory-store.ts";
+import { RedisDocumentStore } from "./documents/redis-store.ts";
+import type { DocumentStore } from "./documents/store.ts";
 import { Lifecycle, type Service } from "./lifecycle.ts";
 import type { Logger } from "./logging.ts";
 import type { RedisTarget } from "./redis/connect.ts";
@@ -9,16 +12,13 @@ import { RedisConnections } from "./redis/connections.ts";
 import { MemoryNodeRegistry } from "./nodes/memory-registry.ts";
 import { RedisNodeRegistry } from "./nodes/redis-registry.ts";
 import type { NodeRegistry } from "./nodes/registry.ts";
-import { MemoryRulesStore } from "./rules/memory-store.ts";
-import { RedisRulesStore } from "./rules/redis-store.ts";
-import type { RulesStore } from "./rules/store.ts";
 import { MemorySessionStore } from "./sessions/memory-store.ts";
 import { RedisSessionStore } from "./sessions/redis-store.ts";
 import type { SessionStore } from "./sessions/store.ts";
 
 export interface Stores extends Service {
   readonly broker: ChannelBroker;
-  readonly rulesStore: RulesStore;
+  readonly rulesStore: DocumentStore;
   readonly sessionStore: SessionStore;
   readonly nodeRegistry: NodeRegistry;
 }
@@ -27,19 +27,19 @@ export interface Stores extends Service {
 export function createStores(target: RedisTarget | undefined, logger: Logger): Stores {
   const lifecycle = new Lifecycle(logger);
   let broker: ChannelBroker;
-  let rulesStore: RulesStore;
+  let rulesStore: DocumentStore;
   let sessionStore: SessionStore;
   let nodeRegistry: NodeRegistry;
   if (target) {
     const connections = new RedisConnections({ target, logger });
     broker = new RedisBroker({ cells: [connections], logger });
-    rulesStore = new RedisRulesStore(connections);
+    rulesStore = new RedisDocumentStore(connections, "rules");
     sessionStore = new RedisSessionStore([connections]);
     nodeRegistry = new RedisNodeRegistry(connections);
     lifecycle.add("Redis", connections);
   } else {
     broker = new MemoryBroker();
-    rulesStore = new MemoryRulesStore();
+    rulesStore = new MemoryDocumentStore();
     sessionStore = new MemorySessionStore(broker);
     nodeRegistry = new MemoryNodeRegistry();
   }

@@ -22,8 +22,8 @@ import { Lifecycle, runProgram, type Service } from "../../shared/lifecycle.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { redisTarget } from "../../shared/redis/connect.ts";
 import { checkRules } from "../../shared/rules/document.ts";
-import { parseRulesText } from "../../shared/rules/parse.ts";
-import type { RulesStore } from "../../shared/rules/store.ts";
+import { parseDocumentText } from "../../shared/documents/parse.ts";
+import type { DocumentStore } from "../../shared/documents/store.ts";
 import { type Environment, orExit } from "../../shared/settings.ts";
 import { createStores } from "../../shared/stores.ts";
 import { createBoardService } from "./service.ts";
@@ -104,9 +104,11 @@ function closing(server: Server): Service {
 }
 
 /** Only where nothing is stored yet: rules put through the API stay. */
-async function storeBoardRules(store: RulesStore, board: Server): Promise<void> {
+async function storeBoardRules(store: DocumentStore, board: Server): Promise<void> {
   if (await store.read()) return;
-  const document = checkRules(parseRulesText(await readFile(new URL("rules.yaml", import.meta.url), "utf8")));
+  const document = checkRules(
+    parseDocumentText("rules", await readFile(new URL("rules.yaml", import.meta.url), "utf8")),
+  );
   const service = document.services?.["board"];
   if (service) service.url = `http://127.0.0.1:${(board.address() as AddressInfo).port}`;
   await store.put({ document, changedAt: Date.now() });

@@ -4,12 +4,13 @@ import { dirname } from "node:path";
 import { TidegateError } from "../../shared/errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
-import { checkRules, RulesError } from "../../shared/rules/document.ts";
-import { parseRulesText } from "../../shared/rules/parse.ts";
+import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
+import { parseDocumentText } from "../../shared/documents/parse.ts";
+import type { DocumentStore } from "../../shared/documents/store.ts";
+import { checkRules } from "../../shared/rules/document.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { Rules } from "../../shared/rules/rules.ts";
 import { resolveSecrets } from "../../shared/rules/secrets.ts";
-import type { RulesStore } from "../../shared/rules/store.ts";
 import type { Environment } from "../../shared/settings.ts";
 
 /** An editor writes a file in several steps: it is read when nothing has happened for this long. */
@@ -20,7 +21,7 @@ const recheckMs = 5_000;
 /** Puts the rules file into the store, at the start and whenever it changes. Of several files the newest wins. */
 export class RulesFile implements Service {
   readonly #path: string;
-  readonly #store: RulesStore;
+  readonly #store: DocumentStore;
   readonly #currentRules: CurrentRules;
   readonly #environment: Environment;
   readonly #logger: Logger;
@@ -33,7 +34,7 @@ export class RulesFile implements Service {
 
   constructor(options: {
     path: string;
-    store: RulesStore;
+    store: DocumentStore;
     currentRules: CurrentRules;
     environment: Environment;
     logger: Logger;
@@ -58,7 +59,7 @@ export class RulesFile implements Service {
       if (!(error instanceof TidegateError)) throw error;
       this.#logger.warn({ err: error }, "the rules file cannot be stored yet, it is tried again");
     }
-    if (this.#findings.length > 0) throw new RulesError(this.#findings);
+    if (this.#findings.length > 0) throw new InvalidDocument("rules", this.#findings);
     // The folder: an atomic replacement, or a link that is turned, would leave a watch on the old file.
     this.#watcher = watch(dirname(this.#path), () => this.#loadSoon());
     this.#watcher.on("error", (error) => this.#logger.warn({ err: error }, "the rules file is not watched any more"));
@@ -88,7 +89,7 @@ export class RulesFile implements Service {
     // The same content is stored again where the store has lost it.
     if (text === this.#lastText && (this.#findings.length > 0 || (await this.#store.read()))) return;
     try {
-      const document = checkRules(parseRulesText(text));
+      const document = checkRules(parseDocumentText("rules", text));
       resolveSecrets(new Rules(0, document), this.#environment);
       const { kind, version } = await this.#store.put({ document, changedAt, ifNewer: true });
       const level = kind === "older" ? "warn" : "info";
@@ -97,7 +98,7 @@ export class RulesFile implements Service {
       this.#findings = [];
       await this.#currentRules.refresh();
     } catch (error) {
-      if (!(error instanceof RulesError)) throw error;
+      if (!(error instanceof InvalidDocument)) throw error;
       this.#lastText = text;
       this.#report(error.findings);
     }

@@ -1,6 +1,7 @@
 /** The rules document: its schema, its defaults, and what else must hold in it. Pure. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
+import { InvalidDocument } from "../documents/invalid-document.ts";
 import { describeFindings } from "../schema-errors.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -90,16 +91,6 @@ const parts = {
   hooks: Compile(Hooks),
 };
 
-/** Every finding of a refused document. */
-export class RulesError extends Error {
-  readonly findings: readonly string[];
-  constructor(findings: readonly string[]) {
-    super(`the rules are not valid: ${findings.join("; ")}`);
-    this.name = "RulesError";
-    this.findings = findings;
-  }
-}
-
 /** What the parts of a document mean together, each of the right form; `serviceNames` has those of the others, too. */
 interface WellFormedParts {
   serviceNames: ReadonlySet<string>;
@@ -110,12 +101,13 @@ interface WellFormedParts {
   sources: boolean;
 }
 
-/** @throws RulesError with every finding: of form, of references, of what is not supported. */
+/** @throws InvalidDocument with every finding: of form, of references, of what is not supported. */
 export function checkRules(value: unknown): RulesDocument {
   const wellFormed = wellFormedParts(value);
   const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...unsupported(wellFormed)];
-  if (!validator.Check(value)) throw new RulesError([...describeFindings(validator.Errors(value)), ...meaning]);
-  if (meaning.length > 0) throw new RulesError(meaning);
+  if (!validator.Check(value))
+    throw new InvalidDocument("rules", [...describeFindings(validator.Errors(value)), ...meaning]);
+  if (meaning.length > 0) throw new InvalidDocument("rules", meaning);
   return value;
 }
 

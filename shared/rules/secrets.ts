@@ -1,7 +1,8 @@
 /** Secrets within the rules: resolved where they are used, masked where they are shown. */
 import type { Environment } from "../settings.ts";
 import { readServiceSecret, type ServiceSecret } from "../http/service-secret.ts";
-import { type RulesDocument, RulesError } from "./document.ts";
+import { InvalidDocument } from "../documents/invalid-document.ts";
+import type { RulesDocument } from "./document.ts";
 import type { Rules } from "./rules.ts";
 
 const envPrefix = "env:";
@@ -9,7 +10,7 @@ export const maskedSecret = "***";
 
 export type ServiceSecrets = ReadonlyMap<string, readonly [ServiceSecret, ...ServiceSecret[]]>;
 
-/** The secrets of each service, in order. @throws RulesError naming every variable that is missing or malformed. */
+/** The secrets of each service, in order. @throws InvalidDocument naming every variable that is missing or malformed. */
 export function resolveSecrets(rules: Rules, environment: Environment): ServiceSecrets {
   const findings: string[] = [];
   const resolved = new Map<string, [ServiceSecret, ...ServiceSecret[]]>();
@@ -25,7 +26,7 @@ export function resolveSecrets(rules: Rules, environment: Environment): ServiceS
     const [first, ...others] = secrets;
     if (first) resolved.set(service.name, [first, ...others]);
   }
-  if (findings.length > 0) throw new RulesError(findings);
+  if (findings.length > 0) throw new InvalidDocument("rules", findings);
   return resolved;
 }
 

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
-import { parseRulesText } from "../../shared/rules/parse.ts";
+import { parseDocumentText } from "../../shared/documents/parse.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, jwtSecret, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { startService } from "../support/http-service.ts";
@@ -22,7 +22,7 @@ afterEach(async () => {
 
 test("LANG-1: a stock Python client and a service of the standard library make the whole loop", async () => {
   const port = await freePort();
-  const rules = parseRulesText(await readFile(example("rules.yaml"), "utf8")) as {
+  const rules = parseDocumentText("rules", await readFile(example("rules.yaml"), "utf8")) as {
     services: { greeter: { url: string } };
   };
   rules.services.greeter.url = `http://127.0.0.1:${port}`;

@@ -1,18 +1,18 @@
-import type { PutOutcome, PutRules, RulesStore, StoredRules } from "./store.ts";
+import type { DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./store.ts";
 
-/** Rules of a single process. */
-export class MemoryRulesStore implements RulesStore {
-  #stored: StoredRules | undefined;
+/** A document of a single process. */
+export class MemoryDocumentStore implements DocumentStore {
+  #stored: StoredDocument | undefined;
   readonly #listeners: (() => void)[] = [];
 
   async start(): Promise<void> {}
   async stop(): Promise<void> {}
 
-  async read(): Promise<StoredRules | undefined> {
+  async read(): Promise<StoredDocument | undefined> {
     return this.#stored;
   }
 
-  async put(request: PutRules): Promise<PutOutcome> {
+  async put(request: PutDocument): Promise<PutOutcome> {
     const { version = 0, changedAt = 0, document } = this.#stored ?? {};
     if (request.ifVersion !== undefined && request.ifVersion !== version) return { kind: "version_differs", version };
     if (JSON.stringify(document) === JSON.stringify(request.document)) return { kind: "unchanged", version };

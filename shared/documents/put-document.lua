@@ -1,6 +1,6 @@
--- Stores a rules document, if it applies, and tells everyone.
--- KEYS  1 rules (hash: version, changedAt, document)
--- ARGV  1 document (JSON text)   2 changed at (Unix ms)   3 required version, or ''   4 '1': only over older rules   5 topic
+-- Stores a versioned document, if it applies, and tells everyone.
+-- KEYS  1 document (hash: version, changedAt, document)
+-- ARGV  1 document (JSON text)   2 changed at (Unix ms)   3 required version, or ''   4 '1': only over an older document   5 topic
 -- Returns {outcome, version} with outcome 'stored', 'unchanged', 'older' or 'version_differs'.
 
 local stored = redis.call('HMGET', KEYS[1], 'version', 'changedAt', 'document')

@@ -1,27 +1,28 @@
 import { parseJson } from "../json.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import { defineScript } from "../redis/scripts.ts";
-import type { PutOutcome, PutRules, RulesStore, StoredRules } from "./store.ts";
+import type { DocumentName, DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./store.ts";
 
-const key = "tidegate:{rules}:document";
-const topic = "tidegate:{rules}:changed";
-
-/** Rules of a fleet. */
-export class RedisRulesStore implements RulesStore {
+/** A document of a fleet. */
+export class RedisDocumentStore implements DocumentStore {
   readonly #connections: RedisConnections;
+  readonly #key: string;
+  readonly #topic: string;
   readonly #listeners: (() => void)[] = [];
   #subscribed = false;
 
   /** The caller starts and stops the connections. */
-  constructor(connections: RedisConnections) {
+  constructor(connections: RedisConnections, name: DocumentName) {
     this.#connections = connections;
-    defineScript(connections.commands, "tidegatePutRules", new URL("put-rules.lua", import.meta.url), 1);
+    this.#key = `tidegate:{${name}}:document`;
+    this.#topic = `tidegate:{${name}}:changed`;
+    defineScript(connections.commands, "tidegatePutDocument", new URL("put-document.lua", import.meta.url), 1);
   }
 
   async start(): Promise<void> {
     this.#connections.listen({
-      onMessage: (name) => {
-        if (name === topic) this.#tell();
+      onMessage: (topic) => {
+        if (topic === this.#topic) this.#tell();
       },
       onInterrupted: () => undefined,
       onRestored: () => void this.#subscribe(),
@@ -33,21 +34,21 @@ export class RedisRulesStore implements RulesStore {
     this.#listeners.length = 0;
   }
 
-  async read(): Promise<StoredRules | undefined> {
+  async read(): Promise<StoredDocument | undefined> {
     const [version, changedAt, document] = await this.#connections.run<(string | null)[]>(
       "hmget",
-      ...[key, "version", "changedAt", "document"],
+      ...[this.#key, "version", "changedAt", "document"],
     );
     if (!version || !document) return undefined;
     return { version: Number(version), changedAt: Number(changedAt), document: parseJson(document) };
   }
 
-  async put(request: PutRules): Promise<PutOutcome> {
+  async put(request: PutDocument): Promise<PutOutcome> {
     const { document, changedAt, ifVersion, ifNewer } = request;
     const [kind, version] = await this.#connections.run<[PutOutcome["kind"], number]>(
-      "tidegatePutRules",
-      key,
-      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, topic],
+      "tidegatePutDocument",
+      this.#key,
+      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, this.#topic],
     );
     return { kind, version };
   }
@@ -60,7 +61,7 @@ export class RedisRulesStore implements RulesStore {
   async #subscribe(): Promise<void> {
     if (!this.#subscribed) {
       try {
-        await this.#connections.subscribe(topic);
+        await this.#connections.subscribe(this.#topic);
         this.#subscribed = true;
       } catch {
         return;

@@ -1,8 +1,10 @@
-/** The contract for where the rules document is kept. Memory and Redis pass the same suite. */
+/** The contract for where a versioned document is kept: the rules, the rollouts. Memory and Redis pass the same suite. */
 import type { Service } from "../lifecycle.ts";
-import type { RulesDocument } from "./document.ts";
 
-export interface StoredRules {
+/** What is kept: each has its own versions. */
+export type DocumentName = "rules" | "rollouts";
+
+export interface StoredDocument {
   /** 1, 2, 3…: grows with each change. */
   version: number;
   /** Unix ms. */
@@ -11,14 +13,14 @@ export interface StoredRules {
   document: unknown;
 }
 
-export interface PutRules {
-  /** Has passed checkRules. */
-  document: RulesDocument;
+export interface PutDocument {
+  /** Has been checked. */
+  document: object;
   /** Unix ms. */
   changedAt: number;
-  /** Store only over this version. */
+  /** Store only over this version; 0: only where nothing is stored. */
   ifVersion?: number;
-  /** Store only over rules that changed earlier: of several files the newest wins. */
+  /** Store only over a document that changed earlier: of several files the newest wins. */
   ifNewer?: boolean;
 }
 
@@ -29,9 +31,9 @@ export interface PutOutcome {
   version: number;
 }
 
-export interface RulesStore extends Service {
-  read(): Promise<StoredRules | undefined>;
-  put(request: PutRules): Promise<PutOutcome>;
+export interface DocumentStore extends Service {
+  read(): Promise<StoredDocument | undefined>;
+  put(request: PutDocument): Promise<PutOutcome>;
   /** Called after a change by anyone, and when changes may have been missed. */
   onChange(listener: () => void): void;
 }

@@ -1,9 +1,9 @@
-/** What every implementation of RulesStore does. */
+/** What every implementation of DocumentStore does. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { MemoryDocumentStore } from "../../shared/documents/memory-store.ts";
+import { RedisDocumentStore } from "../../shared/documents/redis-store.ts";
+import type { DocumentName, DocumentStore } from "../../shared/documents/store.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
-import { MemoryRulesStore } from "../../shared/rules/memory-store.ts";
-import { RedisRulesStore } from "../../shared/rules/redis-store.ts";
-import type { RulesStore } from "../../shared/rules/store.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -18,11 +18,11 @@ afterAll(async () => {
   await redis.stop();
 });
 
-async function redisStore(): Promise<RulesStore> {
+async function redisStore(name: DocumentName): Promise<DocumentStore> {
   const connection = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
   connections.push(connection);
   await connection.start();
-  const store = new RedisRulesStore(connection);
+  const store = new RedisDocumentStore(connection, name);
   await store.start();
   return store;
 }
@@ -31,18 +31,20 @@ const document = (historySize: number): { namespaces: { default: { historySize: 
   namespaces: { default: { historySize } },
 });
 
-const implementations: [string, () => Promise<[RulesStore, RulesStore]>][] = [
+const implementations: [string, () => Promise<[DocumentStore, DocumentStore]>][] = [
   [
     "memory",
     async () => {
-      const store = new MemoryRulesStore();
+      const store = new MemoryDocumentStore();
       return [store, store];
     },
   ],
-  ["Redis", async () => [await redisStore(), await redisStore()]],
+  ["Redis", async () => [await redisStore("rules"), await redisStore("rules")]],
+  // Beside the rules, in the same Redis.
+  ["Redis, another document", async () => [await redisStore("rollouts"), await redisStore("rollouts")]],
 ];
 
-describe.each(implementations)("rules store: %s", (_name, create) => {
+describe.each(implementations)("document store: %s", (_name, create) => {
   test("RULE-1: versions grow by one with each change, an equal document is none, everyone is told", async () => {
     const [writer, reader] = await create();
     let told = 0;

@@ -1,0 +1,112 @@
+/** `GET` and `PUT` of a document with versions: what the rules and the rollouts have in common. */
+import type { FastifyInstance } from "fastify";
+import { Type } from "typebox";
+import type { CurrentDocument } from "../../shared/documents/current-document.ts";
+import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
+import { parseDocumentText } from "../../shared/documents/parse.ts";
+import type { DocumentName, PutOutcome } from "../../shared/documents/store.ts";
+import { TidegateError } from "../../shared/errors.ts";
+import type { PrivateApiContext } from "../context.ts";
+
+const maxDocumentBytes = 1024 * 1024;
+
+export interface VersionedDocument<Value extends { readonly version: number }> {
+  name: DocumentName;
+  current: CurrentDocument<Value>;
+  /** What `GET` answers, beside the version. */
+  show: (value: Value) => object;
+  /**
+   * Checks and stores what was sent, the version taken off it.
+   * @param ifVersion store only over this version; undefined: over any.
+   * @throws InvalidDocument with every finding.
+   */
+  put: (given: unknown, ifVersion: number | undefined) => Promise<PutOutcome>;
+}
+
+/** `GET /v1/{name}` → the document and its `version`; `PUT /v1/{name}` the document → `{ version }`. */
+export function addVersionedDocument<Value extends { readonly version: number }>(
+  app: FastifyInstance,
+  context: PrivateApiContext,
+  { name, current, show, put }: VersionedDocument<Value>,
+): void {
+  app.get(
+    `/v1/${name}`,
+    {
+      preValidation: context.requireScope("read"),
+      schema: {
+        summary: `The ${name} in force`,
+        description: "Secrets written in the document show as ***.",
+        tags: [name],
+      },
+    },
+    async (_request, reply) => {
+      await current.refresh();
+      const { value } = current;
+      void reply.header("etag", etag(value.version));
+      return { version: value.version, ...show(value) };
+    },
+  );
+
+  app.register(async (scope) => {
+    scope.addContentTypeParser(["application/yaml", "text/yaml"], { parseAs: "string" }, (_request, body, done) => {
+      try {
+        done(null, parseDocumentText(name, body as string));
+      } catch (error) {
+        done(asProblem(error, name));
+      }
+    });
+    scope.put(
+      `/v1/${name}`,
+      {
+        bodyLimit: maxDocumentBytes,
+        preValidation: context.requireScope("rules"),
+        schema: {
+          summary: `Replace the ${name}`,
+          description: "If-Match, or `version` in the body, guards against overwriting someone else's change.",
+          tags: [name],
+          consumes: ["application/json", "application/yaml"],
+          body: Type.Object({}, { additionalProperties: true }),
+        },
+      },
+      async (request, reply) => {
+        const { version: bodyVersion, ...given } = request.body as Record<string, unknown>;
+        const outcome = await putOrProblem(given, expectedVersion(request.headers["if-match"], bodyVersion));
+        await current.refresh();
+        void reply.header("etag", etag(outcome.version));
+        return { version: outcome.version };
+      },
+    );
+  });
+
+  async function putOrProblem(given: unknown, ifVersion: number | undefined): Promise<PutOutcome> {
+    const outcome = await put(given, ifVersion).catch((error: unknown) => {
+      throw asProblem(error, name);
+    });
+    if (outcome.kind !== "version_differs") return outcome;
+    const { version } = outcome;
+    throw new TidegateError("precondition_failed", `the ${name} are at version ${version}`, { details: { version } });
+  }
+}
+
+function etag(version: number): string {
+  return `"${version}"`;
+}
+
+/** Undefined: over any version. */
+function expectedVersion(ifMatch: string | undefined, bodyVersion: unknown): number | undefined {
+  if (ifMatch === undefined || ifMatch.trim() === "*") {
+    if (bodyVersion === undefined || Number.isSafeInteger(bodyVersion)) return bodyVersion as number | undefined;
+    throw new TidegateError("invalid_request", "version: must be a whole number");
+  }
+  const [, digits] = /^(?:W\/)?"(\d{1,15})"$/.exec(ifMatch.trim()) ?? [];
+  if (digits === undefined) throw new TidegateError("invalid_request", 'if-match: must be a version, as in "3"');
+  return Number(digits);
+}
+
+function asProblem(error: unknown, name: DocumentName): Error {
+  if (!(error instanceof InvalidDocument)) return error as Error;
+  const { findings } = error;
+  return new TidegateError("invalid_request", `the ${name} are not valid, ${findings.length} findings`, {
+    errors: findings,
+  });
+}

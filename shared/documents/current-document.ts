@@ -1,0 +1,96 @@
+import type { Service } from "../lifecycle.ts";
+import type { Logger } from "../logging.ts";
+import { InvalidDocument } from "./invalid-document.ts";
+import type { DocumentName, DocumentStore, StoredDocument } from "./store.ts";
+
+/** For a change whose message was lost, or that could not be read. */
+const recheckMs = 30_000;
+
+/**
+ * The newest valid document of a store, kept in memory. Neither an invalid one nor a store that cannot be asked takes it
+ * away again.
+ */
+export class CurrentDocument<Value extends { readonly version: number }> implements Service {
+  readonly #name: DocumentName;
+  readonly #store: DocumentStore;
+  readonly #read: (stored: StoredDocument) => Value;
+  readonly #logger: Logger;
+  #value: Value;
+  #changedAt = 0;
+  #reading: Promise<void> | undefined;
+  #changedWhileReading = false;
+  #recheck: NodeJS.Timeout | undefined;
+  #findings: readonly string[] = [];
+
+  /**
+   * @param options.none until one is stored.
+   * @param options.read called before a document comes into force; throws InvalidDocument to refuse it.
+   */
+  constructor(options: {
+    name: DocumentName;
+    store: DocumentStore;
+    none: Value;
+    read: (stored: StoredDocument) => Value;
+    logger: Logger;
+  }) {
+    this.#name = options.name;
+    this.#store = options.store;
+    this.#value = options.none;
+    this.#read = options.read;
+    this.#logger = options.logger;
+  }
+
+  get value(): Value {
+    return this.#value;
+  }
+
+  /** Why the stored document is not in force; empty when it is. */
+  get findings(): readonly string[] {
+    return this.#findings;
+  }
+
+  async start(): Promise<void> {
+    this.#store.onChange(() => void this.refresh());
+    await this.refresh();
+    this.#recheck = setInterval(() => void this.refresh(), recheckMs);
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#recheck);
+  }
+
+  /** Reads the store again. Resolves when what it holds now is in force, or refused. */
+  async refresh(): Promise<void> {
+    this.#changedWhileReading = true;
+    this.#reading ??= this.#readUntilUnchanged();
+    await this.#reading;
+  }
+
+  async #readUntilUnchanged(): Promise<void> {
+    while (this.#changedWhileReading) {
+      this.#changedWhileReading = false;
+      try {
+        await this.#readOnce();
+      } catch (error) {
+        this.#logger.warn({ err: error }, `the ${this.#name} could not be read, those in memory stay in force`);
+      }
+    }
+    this.#reading = undefined;
+  }
+
+  async #readOnce(): Promise<void> {
+    const stored = await this.#store.read();
+    if (!stored || (stored.version === this.#value.version && stored.changedAt === this.#changedAt)) return;
+    const { version } = stored;
+    try {
+      this.#value = this.#read(stored);
+      this.#changedAt = stored.changedAt;
+      this.#findings = [];
+      this.#logger.info({ version }, `${this.#name} in force`);
+    } catch (error) {
+      if (!(error instanceof InvalidDocument)) throw error;
+      this.#findings = error.findings;
+      this.#logger.error({ version, findings: error.findings }, `stored ${this.#name} are not valid here`);
+    }
+  }
+}
