@@ -2,16 +2,18 @@
 import { randomUUID } from "node:crypto";
 import { ListeningDoor, createDoor } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
+import type { DocumentStore } from "../shared/documents/store.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
 import { createVerifier } from "../shared/jwt.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
-import type { DocumentStore } from "../shared/documents/store.ts";
 import { Metrics } from "../shared/metrics.ts";
+import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { admissionWeight } from "../shared/load/admission-weight.ts";
 import type { NodeRegistry, NodeReport } from "../shared/nodes/registry.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
+import { addBootstrap } from "./bootstrap/bootstrap.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayContext } from "./context.ts";
 import { FleetMember } from "./fleet/fleet-member.ts";
@@ -47,24 +49,37 @@ export interface Gateway extends Service {
   readonly openLinks: number;
   /** Of the rules in force; 0: none yet. */
   readonly rulesVersion: number;
+  /** Of the rollouts in force; 0: none yet. */
+  readonly rolloutsVersion: number;
 }
 
 /**
- * @param options.broker, options.rulesStore, options.sessionStore, options.nodeRegistry started and stopped by the caller, before and after the gateway.
+ * @param options.broker, options.*Store, options.nodeRegistry started and stopped by the caller, before and after the gateway.
  * @param options.patience shorter than the default in tests.
  */
 export function createGateway(options: {
   config: GatewayConfig;
   broker: ChannelBroker;
   rulesStore: DocumentStore;
+  rolloutsStore: DocumentStore;
   sessionStore: SessionStore;
   nodeRegistry: NodeRegistry;
   logger: Logger;
   patience?: Patience;
 }): Gateway {
-  const { config, broker, rulesStore, sessionStore, nodeRegistry, logger, patience = defaultPatience } = options;
+  const {
+    config,
+    broker,
+    rulesStore,
+    rolloutsStore,
+    sessionStore,
+    nodeRegistry,
+    logger,
+    patience = defaultPatience,
+  } = options;
   const node = config.GATEWAY_NODE;
   const currentRules = new CurrentRules({ store: rulesStore, logger });
+  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, logger });
   const relay = new RelayClient({
     addresses: config.PRIVATE_API_URL,
     token: config.PRIVATE_API_TOKEN,
@@ -208,6 +223,20 @@ export function createGateway(options: {
     url: config.PUBLIC_URL,
     lifetimeMs: config.GATEWAY_SESSION_LIFETIME_SECONDS * 1000,
     metrics,
+    logger,
+  });
+  addBootstrap(publicDoor.app, {
+    verify,
+    rollouts: currentRollouts,
+    fleet,
+    self: () => ({
+      instance,
+      url: config.PUBLIC_URL,
+      hasPlace: sockets.accepting && sockets.seats < config.GATEWAY_MAX_CONNECTIONS,
+    }),
+    reconnectPolicy: () => sockets.reconnectPolicy,
+    allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
+    counter: metrics.bootstraps,
   });
   const stalledSessions = new StalledSessions({
     sessions: () => sessions.all,
@@ -229,6 +258,7 @@ export function createGateway(options: {
     return {
       broker: storeHealth(broker.state),
       rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
+      rollouts: currentRollouts.findings.length === 0 ? "ok" : "degraded",
       privateApi: relay.openLinks > 0 ? "ok" : "degraded",
       accepting: sockets.accepting ? "ok" : "fail",
     };
@@ -238,6 +268,7 @@ export function createGateway(options: {
   lifecycle.add("load", load);
   lifecycle.add("admin door", adminDoor);
   lifecycle.add("rules", currentRules);
+  lifecycle.add("rollouts", currentRollouts);
   lifecycle.add("relay", relay);
   lifecycle.add("channels", channels);
   lifecycle.add("holdings", holdings);
@@ -263,6 +294,9 @@ export function createGateway(options: {
     },
     get rulesVersion() {
       return currentRules.rules.version;
+    },
+    get rolloutsVersion() {
+      return currentRollouts.rollouts.version;
     },
     start: async () => {
       await lifecycle.start();

@@ -22,6 +22,7 @@ export interface GatewayMetrics {
   admissionWait: Histogram<"kind">;
   upgradesRefused: Counter;
   limited: Counter<"kind">;
+  bootstraps: Counter<"outcome">;
 }
 
 /** Reads that are made when the metrics are scraped. */
@@ -89,6 +90,11 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
     drainedSessions: metrics.counter(
       "drained_sessions_total",
       "Sessions that were here when the node began to drain: moved, closed, forced, lost or left",
+      ["outcome"],
+    ),
+    bootstraps: metrics.counter(
+      "bootstraps_total",
+      "Answers to where to connect: a node, an address of the group's own, or the code of the refusal",
       ["outcome"],
     ),
     conflated: metrics.counter("conflated_total", "Publications replaced by newer ones while they waited"),

@@ -1,6 +1,7 @@
 import type { ChannelBroker } from "../shared/channels/broker.ts";
 import type { DocumentStore } from "../shared/documents/store.ts";
 import type { Logger } from "../shared/logging.ts";
+import type { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { NodeRegistry } from "../shared/nodes/registry.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
@@ -13,9 +14,11 @@ import type { Upstream } from "./routing/upstream.ts";
 export interface PrivateApiContext {
   readonly broker: ChannelBroker;
   readonly rulesStore: DocumentStore;
+  readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore;
   readonly nodeRegistry: NodeRegistry;
   readonly currentRules: CurrentRules;
+  readonly currentRollouts: CurrentRollouts;
   /** The rules come from a file: they are not put through the API. */
   readonly rulesFromFile: boolean;
   /** Where secrets of the rules are looked up. */

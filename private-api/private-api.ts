@@ -5,10 +5,11 @@ import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
-import type { DocumentStore } from "../shared/documents/store.ts";
 import { Metrics } from "../shared/metrics.ts";
 import { maxBatchBytes } from "../shared/protocol/limits.ts";
+import type { DocumentStore } from "../shared/documents/store.ts";
 import type { NodeRegistry } from "../shared/nodes/registry.ts";
+import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
@@ -25,6 +26,7 @@ import { addNodes } from "./routes/nodes.ts";
 import { addPublish } from "./routes/publish.ts";
 import { addPublishBatch } from "./routes/publish-batch.ts";
 import { RelayStreams } from "./routes/relay.ts";
+import { addRollouts } from "./routes/rollouts.ts";
 import { addRules } from "./routes/rules.ts";
 import { addUserChannel } from "./routes/user-channel.ts";
 import { addUserDisconnect } from "./routes/user-disconnect.ts";
@@ -39,18 +41,19 @@ export interface PrivateApi extends Service {
 
 /**
  * @param options.environment where secrets of the rules (`env:NAME`) are looked up.
- * @param options.broker, options.rulesStore, options.sessionStore, options.nodeRegistry started and stopped by the caller, before and after.
+ * @param options.broker, options.*Store, options.nodeRegistry started and stopped by the caller, before and after.
  */
 export function createPrivateApi(options: {
   config: PrivateApiConfig;
   environment: Environment;
   broker: ChannelBroker;
   rulesStore: DocumentStore;
+  rolloutsStore: DocumentStore;
   sessionStore: SessionStore;
   nodeRegistry: NodeRegistry;
   logger: Logger;
 }): PrivateApi {
-  const { config, environment, broker, rulesStore, sessionStore, nodeRegistry, logger } = options;
+  const { config, environment, broker, rulesStore, rolloutsStore, sessionStore, nodeRegistry, logger } = options;
   let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
@@ -59,6 +62,7 @@ export function createPrivateApi(options: {
       secrets = resolveSecrets(rules, environment);
     },
   });
+  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, logger });
   const rulesFile =
     config.RULES_FILE === undefined
       ? undefined
@@ -74,9 +78,11 @@ export function createPrivateApi(options: {
   const context: PrivateApiContext = {
     broker,
     rulesStore,
+    rolloutsStore,
     sessionStore,
     nodeRegistry,
     currentRules,
+    currentRollouts,
     rulesFromFile: rulesFile !== undefined,
     environment,
     upstream,
@@ -107,6 +113,7 @@ export function createPrivateApi(options: {
     addRules(routes, context);
     addLoad(routes, context);
     addNodes(routes, context);
+    addRollouts(routes, context);
     relayStreams.addTo(routes, context);
     routes.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
     addHealthRoutes(routes, { metrics: registry, checks: healthChecks });
@@ -118,12 +125,14 @@ export function createPrivateApi(options: {
       // Deaf to messages it still takes publishes: it misses changes of the rules for a while, no more.
       broker: broker.state === "ok" ? "ok" : "degraded",
       rules: findings.length === 0 ? "ok" : "degraded",
+      rollouts: currentRollouts.findings.length === 0 ? "ok" : "degraded",
     };
   }
 
   const door = new ListeningDoor(app, { host: config.PRIVATE_API_HOST, port: config.PRIVATE_API_PORT });
   const lifecycle = new Lifecycle(logger);
   lifecycle.add("rules", currentRules);
+  lifecycle.add("rollouts", currentRollouts);
   if (rulesFile) lifecycle.add("rules file", rulesFile);
   lifecycle.add("upstream", upstream);
   lifecycle.add("door", door);

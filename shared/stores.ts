@@ -1,4 +1,4 @@
-/** Where channels, sessions, rules and nodes are kept: on Redis, or in this process. */
+/** Where channels, sessions, rules, rollouts and nodes are kept: on Redis, or in this process. */
 import type { ChannelBroker } from "./channels/broker.ts";
 import { MemoryBroker } from "./channels/memory-broker.ts";
 import { RedisBroker } from "./channels/redis-broker.ts";
@@ -19,6 +19,7 @@ import type { SessionStore } from "./sessions/store.ts";
 export interface Stores extends Service {
   readonly broker: ChannelBroker;
   readonly rulesStore: DocumentStore;
+  readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore;
   readonly nodeRegistry: NodeRegistry;
 }
@@ -28,28 +29,33 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   const lifecycle = new Lifecycle(logger);
   let broker: ChannelBroker;
   let rulesStore: DocumentStore;
+  let rolloutsStore: DocumentStore;
   let sessionStore: SessionStore;
   let nodeRegistry: NodeRegistry;
   if (target) {
     const connections = new RedisConnections({ target, logger });
     broker = new RedisBroker({ cells: [connections], logger });
     rulesStore = new RedisDocumentStore(connections, "rules");
+    rolloutsStore = new RedisDocumentStore(connections, "rollouts");
     sessionStore = new RedisSessionStore([connections]);
     nodeRegistry = new RedisNodeRegistry(connections);
     lifecycle.add("Redis", connections);
   } else {
     broker = new MemoryBroker();
     rulesStore = new MemoryDocumentStore();
+    rolloutsStore = new MemoryDocumentStore();
     sessionStore = new MemorySessionStore(broker);
     nodeRegistry = new MemoryNodeRegistry();
   }
   lifecycle.add("broker", broker);
   lifecycle.add("rules store", rulesStore);
+  lifecycle.add("rollouts store", rolloutsStore);
   lifecycle.add("session store", sessionStore);
   lifecycle.add("node registry", nodeRegistry);
   return {
     broker,
     rulesStore,
+    rolloutsStore,
     sessionStore,
     nodeRegistry,
     start: () => lifecycle.start(),

@@ -10,7 +10,7 @@ import {
   maxPayloadBytes,
   protocolVersion,
 } from "../../shared/protocol/limits.ts";
-import type { Welcome } from "../../shared/protocol/wire.ts";
+import type { ReconnectPolicy, Welcome } from "../../shared/protocol/wire.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
 import type { GatewayContext } from "../context.ts";
 import type { AddressBounds } from "../admission/address-limits.ts";
@@ -109,6 +109,11 @@ export class SocketServer implements Service {
 
   get admission(): Admission {
     return this.#entrance.admission;
+  }
+
+  /** How clients that lose this node spread their return. */
+  get reconnectPolicy(): ReconnectPolicy {
+    return this.#returnPolicy.current;
   }
 
   /** Connections that wait to be opened. */

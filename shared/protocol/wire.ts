@@ -24,6 +24,15 @@ export interface ReconnectPolicy {
   windowMs: number;
 }
 
+/** Where to connect, and with what: the answer of `GET /v1/bootstrap`. */
+export interface Bootstrap {
+  url: string;
+  reconnect: ReconnectPolicy;
+  /** Of the rollouts. */
+  group: string;
+  config: Record<string, unknown>;
+}
+
 export interface Welcome {
   protocol: number;
   node: string;

@@ -107,7 +107,7 @@ async function apiMetrics(): Promise<string> {
 
 test("NODE-8: nodes show with state, share and drain; a drain is ordered by name; a dead node disappears", async () => {
   const registry = new RedisNodeRegistry(connections);
-  const drain = { startedAt: 1_780_000_000_500, sessions: 7, moved: 3, closed: 0, forced: 0, lost: 0 };
+  const drain = { startedAt: 1_780_000_000_500, sessions: 7, moved: 3, closed: 0, forced: 0, lost: 0, left: 0 };
   const leaving = nodeReport({ node: "leaving", state: "draining", connections: 4, admissionWeight: 0, drain });
   const request = { budgetPerSecond: 100_000, heldPerSecond: 0 };
   expect((await registry.report(leaving, request)).drainOrdered).toBe(false);

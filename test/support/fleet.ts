@@ -7,6 +7,7 @@ import { readPrivateApiConfig } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import { createLogger } from "../../shared/logging.ts";
+import type { NodeRegistry } from "../../shared/nodes/registry.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { createStores, type Stores } from "../../shared/stores.ts";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
@@ -57,6 +58,7 @@ const privateApiTokens = JSON.stringify([
 /**
  * @param options.target undefined: in memory, where there is one gateway only.
  * @param options.rules put through the API, unless a RULES_FILE is given.
+ * @param options.gatewaySettings of each gateway, by its place.
  * @param options.patience what differs from the default.
  */
 export async function startFleet(options: {
@@ -64,6 +66,8 @@ export async function startFleet(options: {
   gateways?: number;
   rules?: object;
   environment?: Record<string, string>;
+  gatewaySettings?: readonly Record<string, string>[];
+  nodeRegistry?: NodeRegistry;
   patience?: Partial<Patience>;
 }): Promise<Fleet> {
   let log = "";
@@ -124,10 +128,11 @@ export async function startFleet(options: {
   }
 
   const gateways: Gateway[] = [];
-  const nodeRegistry = new MemoryNodeRegistry();
+  const { nodeRegistry = new MemoryNodeRegistry() } = options;
   const patience = { ...defaultPatience, ...options.patience };
   for (let i = 0; i < (options.gateways ?? 1); i++) {
-    const settings = { ...environment, GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl };
+    const own = { GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl, ...options.gatewaySettings?.[i] };
+    const settings = { ...environment, ...own };
     const config = readGatewayConfig(settings, { embedded: true });
     gateways.push(await begin(createGateway({ config, ...(await stores()), nodeRegistry, logger, patience })));
   }

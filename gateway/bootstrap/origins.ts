@@ -1,0 +1,31 @@
+/** Pages of other origins, and the address a request came to. */
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { TidegateError } from "../../shared/errors.ts";
+
+const preflightSeconds = 7_200;
+const hostPattern = /^[A-Za-z0-9._-]{1,253}(:\d{1,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?$/;
+
+/** Lets pages of the allowed origins read the answer, a refusal too. Others are answered, and their browser keeps it. */
+export function allowOrigin(allowed: readonly string[], request: FastifyRequest, reply: FastifyReply): void {
+  const { origin } = request.headers;
+  const any = allowed.includes("*");
+  if (!any) void reply.header("vary", "origin");
+  if (origin === undefined || !(any || allowed.includes(origin))) return;
+  void reply.headers({
+    "access-control-allow-origin": any ? "*" : origin,
+    "access-control-expose-headers": "retry-after",
+  });
+  if (request.method !== "OPTIONS") return;
+  void reply.headers({
+    "access-control-allow-methods": "GET",
+    "access-control-allow-headers": "authorization",
+    "access-control-max-age": preflightSeconds,
+  });
+}
+
+/** The origin that this request was sent to, as far as it can be known here. */
+export function ownOrigin(request: FastifyRequest): string {
+  const { host } = request;
+  if (!hostPattern.test(host)) throw new TidegateError("invalid_request", "the request names no host");
+  return `${request.protocol}://${host}`;
+}

@@ -1,0 +1,44 @@
+/** Who asks where to connect, as far as that matters: for the group. */
+import { TidegateError } from "../../shared/errors.ts";
+import type { Verifier } from "../../shared/jwt.ts";
+import { maxTokenLength } from "../../shared/protocol/limits.ts";
+import type { Subject } from "../../shared/rollouts/point.ts";
+import { readClaims, undecidedRetryMs } from "../sessions/authentication.ts";
+import { resumableUntil } from "../sessions/resume-token.ts";
+
+/**
+ * Undefined: nobody in particular. A token that has expired is as good while its user may still resume: who comes back
+ * needs no new one for that.
+ */
+export async function readSubject(
+  verify: Verifier,
+  given: { authorization: string | undefined; client: string | undefined },
+): Promise<Subject | undefined> {
+  const { authorization, client } = given;
+  if (authorization === undefined) return client === undefined ? undefined : { client };
+  const [, token = ""] = /^Bearer +(\S+)$/i.exec(authorization) ?? [];
+  if (token === "" || token.length > maxTokenLength) throw unauthenticated("authorization is not: Bearer <token>");
+  const verification = await verify(token);
+  switch (verification.kind) {
+    case "invalid":
+      throw unauthenticated(`the token is not valid: ${verification.reason}`);
+    case "unavailable":
+      throw new TidegateError("upstream_unavailable", "the keys that tokens are checked with cannot be fetched", {
+        retryAfterMs: undecidedRetryMs,
+        cause: verification.cause,
+      });
+    case "valid":
+    case "expired":
+  }
+  const read = readClaims(verification.claims, "");
+  if (read.kind === "refused") throw unauthenticated(read.refusal.message);
+  const now = Date.now();
+  if (verification.kind === "expired" && now > resumableUntil(read.credentials, now)) {
+    throw unauthenticated("the token has expired: ask with a new one");
+  }
+  return { user: read.credentials.user, tenant: read.credentials.tenant };
+}
+
+function unauthenticated(message: string): TidegateError {
+  return new TidegateError("unauthenticated", message);
+}

@@ -1,0 +1,21 @@
+import { CurrentDocument } from "../documents/current-document.ts";
+import type { DocumentStore } from "../documents/store.ts";
+import type { Logger } from "../logging.ts";
+import { checkStoredRollouts } from "./document.ts";
+import { noRollouts, Rollouts } from "./rollouts.ts";
+
+/** The newest valid rollouts of the store. */
+export class CurrentRollouts extends CurrentDocument<Rollouts> {
+  constructor(options: { store: DocumentStore; logger: Logger }) {
+    super({
+      ...options,
+      name: "rollouts",
+      none: noRollouts,
+      read: ({ version, document }) => new Rollouts(version, checkStoredRollouts(document)),
+    });
+  }
+
+  get rollouts(): Rollouts {
+    return this.value;
+  }
+}

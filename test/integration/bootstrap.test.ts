@@ -1,0 +1,303 @@
+/** Where clients are told to connect, in which group, with what configuration. */
+import { request } from "node:http";
+import { generateKeyPair, SignJWT } from "jose";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
+import type { NodeReport } from "../../shared/nodes/registry.ts";
+import type { Bootstrap } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { freePort } from "../support/processes.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
+
+afterEach(closeClients);
+
+interface Question {
+  token?: string;
+  query?: string;
+  headers?: Record<string, string>;
+  method?: string;
+}
+
+async function ask(url: string, { token, query = "", headers = {}, method = "GET" }: Question = {}) {
+  const answer = await fetch(`${url}/v1/bootstrap${query}`, {
+    method,
+    headers: { ...headers, ...(token !== undefined && { authorization: `Bearer ${token}` }) },
+  });
+  const text = await answer.text();
+  const body = (text === "" ? {} : JSON.parse(text)) as Record<string, unknown>;
+  return { status: answer.status, headers: answer.headers, body };
+}
+
+async function bootstrap(url: string, question: Question = {}): Promise<Bootstrap> {
+  const { status, body } = await ask(url, question);
+  if (status !== 200) throw new Error(`refused: ${JSON.stringify(body)}`);
+  return body as unknown as Bootstrap;
+}
+
+/** That it tells so many who ask at once. */
+async function addressesOf(url: string, crowd = 100): Promise<Set<string>> {
+  const told = await Promise.all(Array.from({ length: crowd }, () => bootstrap(url)));
+  return new Set(told.map((one) => one.url));
+}
+
+async function as(sub: string, minutesLeft = 60): Promise<{ token: string }> {
+  return { token: await userToken({ sub, exp: Math.floor(Date.now() / 1000) + minutesLeft * 60 }) };
+}
+
+/** Without a limit that concerns these tests. */
+const plenty = { GATEWAY_ADMISSIONS_PER_SECOND: "100000" };
+
+describe("a fleet of two nodes with addresses of their own", () => {
+  const addresses = ["https://one.example", "https://two.example"];
+  const nodeRegistry = new MemoryNodeRegistry();
+  let redis: RedisServer;
+  let fleet: Fleet;
+  let url: string;
+  beforeAll(async () => {
+    redis = await startRedis();
+    fleet = await startFleet({
+      target: { kind: "standalone", url: redis.url },
+      gateways: 2,
+      nodeRegistry,
+      gatewaySettings: addresses.map((PUBLIC_URL) => ({ PUBLIC_URL })),
+      environment: { ...plenty, GATEWAY_ALLOWED_ORIGINS: "https://app.example" },
+    });
+    url = fleet.urls[0] ?? "";
+  });
+  afterAll(() => fleet.stop());
+
+  async function putRollouts(document: object): Promise<void> {
+    const { status, body, text } = await fleet.api("PUT", "/v1/rollouts", document);
+    if (status !== 200) throw new Error(text);
+    await eventually(() => fleet.gateways.every((gateway) => gateway.rolloutsVersion === body["version"]));
+  }
+
+  test("BOOT-1: whoever asks is told a node's address, the policy, the group and its configuration", async () => {
+    const { status, headers, body } = await ask(url, await as("ada"));
+    expect(status).toBe(200);
+    expect(headers.get("cache-control")).toBe("no-store");
+    const { welcome } = await connectClient(url);
+    expect(body).toEqual({
+      url: expect.stringMatching(/^https:\/\/(one|two)\.example$/) as string,
+      reconnect: welcome.reconnect,
+      group: "default",
+      config: {},
+    });
+    await eventually(async () => (await addressesOf(url)).size === 2);
+  });
+
+  test("BOOT-7: pages of the allowed origins may read the answer, refusals too, and send a token", async () => {
+    const headers = { origin: "https://app.example" };
+    const preflight = await ask(url, {
+      method: "OPTIONS",
+      headers: {
+        ...headers,
+        "access-control-request-method": "GET",
+        "access-control-request-headers": "authorization",
+      },
+    });
+    expect(preflight.status).toBe(204);
+    expect(Object.fromEntries(preflight.headers)).toMatchObject({
+      "access-control-allow-origin": "https://app.example",
+      "access-control-allow-headers": "authorization",
+      "access-control-allow-methods": "GET",
+      vary: "origin",
+    });
+    for (const token of [undefined, "none"]) {
+      const { headers: answered } = await ask(url, { headers, ...(token !== undefined && { token }) });
+      expect(answered.get("access-control-allow-origin")).toBe("https://app.example");
+      expect(answered.get("access-control-expose-headers")).toBe("retry-after");
+    }
+    const elsewhere = await ask(url, { headers: { origin: "https://elsewhere.example" } });
+    expect(elsewhere.headers.get("access-control-allow-origin")).toBeNull();
+  });
+
+  test("ROLL-1: rollouts that are put count from the next bootstrap on, on every node", async () => {
+    await putRollouts({
+      groups: [{ name: "canary", percent: 100, config: { theme: "new" } }],
+      fallback: { name: "stable" },
+    });
+    for (const node of fleet.urls) {
+      expect(await bootstrap(node, await as("ada"))).toMatchObject({ group: "canary", config: { theme: "new" } });
+    }
+    await putRollouts({ groups: [], fallback: { name: "stable", config: { theme: "old" } } });
+    for (const node of fleet.urls) {
+      expect(await bootstrap(node, await as("ada"))).toMatchObject({ group: "stable", config: { theme: "old" } });
+    }
+  });
+
+  test("ROLL-2: each user has one group, whichever node is asked, and the shares are those of the percentages", async () => {
+    await putRollouts({
+      groups: [
+        { name: "canary", percent: 10 },
+        { name: "half", percent: 50 },
+      ],
+      fallback: { name: "stable" },
+    });
+    const users = await Promise.all(Array.from({ length: 500 }, (_, i) => as(`person-${i}`)));
+    const groups: string[][] = [];
+    for (const node of fleet.urls) {
+      groups.push((await Promise.all(users.map((user) => bootstrap(node, user)))).map(({ group }) => group));
+    }
+    expect(groups[1]).toEqual(groups[0]);
+    const count = (name: string): number => (groups[0] ?? []).filter((group) => group === name).length;
+    expect([count("canary"), count("half"), count("stable")]).toEqual([49, 246, 205]);
+  });
+
+  test("ROLL-2: a client without a token has the group of its own id, and without one the fallback", async () => {
+    const groups = await Promise.all(
+      Array.from({ length: 20 }, async (_, i) => (await bootstrap(url, { query: `?client=device-${i}` })).group),
+    );
+    expect(new Set(groups)).toEqual(new Set(["canary", "half", "stable"]));
+    expect((await bootstrap(url, { query: "?client=device-0" })).group).toBe(groups[0]);
+    expect((await bootstrap(url)).group).toBe("stable");
+    for (const query of ["?client=", `?client=${"x".repeat(257)}`, "?client=a&client=b"]) {
+      const { status, body } = await ask(url, { query });
+      expect([status, body["code"]]).toEqual([400, "invalid_request"]);
+    }
+  });
+
+  test("ROLL-4: a user who is listed is in that group", async () => {
+    await putRollouts({ groups: [{ name: "canary", percent: 0, users: ["ada"] }], fallback: { name: "stable" } });
+    expect((await bootstrap(url, await as("ada"))).group).toBe("canary");
+    expect((await bootstrap(url, await as("bob"))).group).toBe("stable");
+    // Anybody can say an id.
+    expect((await bootstrap(url, { query: "?client=ada" })).group).toBe("stable");
+  });
+
+  test("BOOT-2: a token that is not valid is refused; one that has expired counts for as long as a resume does", async () => {
+    const forged = await userToken({ sub: "ada" }, "another secret, also long enough for HS256");
+    for (const question of [
+      { token: "none" },
+      { token: forged },
+      { token: "x".repeat(9_000) },
+      await as("ada", -16),
+      { headers: { authorization: "Basic YTpi" } },
+      { token: await userToken({ sub: "" }) },
+    ]) {
+      const { status, headers, body } = await ask(url, question);
+      expect([status, body["code"], body["retryable"]]).toEqual([401, "unauthenticated", false]);
+      expect(headers.get("content-type")).toContain("application/problem+json");
+    }
+    expect((await bootstrap(url, await as("ada", -14))).group).toBe("canary");
+  });
+
+  test("BOOT-3: a node that drains or is full is not offered", async () => {
+    const report = (node: string, own: Partial<NodeReport>): NodeReport => ({
+      ...{ node, instance: node, state: "ready", startedAt: 0, url: `https://${node}.example`, factor: 0 },
+      ...{ connections: 0, maxConnections: 10, admissionWeight: 0 },
+      dimensions: { connections: 0, eventLoop: 0, cpu: 0, delay: 0, memory: 0, outbound: 0, admissions: 0 },
+      ...own,
+    });
+    const budget = { budgetPerSecond: 1_000, heldPerSecond: 0 };
+    await nodeRegistry.report(report("empty", {}), budget);
+    await nodeRegistry.report(report("draining", { state: "draining" }), budget);
+    await nodeRegistry.report(report("full", { connections: 10 }), budget);
+    await eventually(async () => (await addressesOf(url)).has("https://empty.example"));
+    const told = await addressesOf(url, 300);
+    expect([...told].filter((one) => !addresses.includes(one) && one !== "https://empty.example")).toEqual([]);
+    for (const name of ["empty", "draining", "full"]) await nodeRegistry.leave(name);
+  });
+
+  test("BOOT-3: a node that stops is not offered", async () => {
+    await fleet.gateways[1]?.stop();
+    await eventually(async () => !(await addressesOf(url)).has("https://two.example"));
+    expect(await addressesOf(url)).toEqual(new Set(["https://one.example"]));
+  });
+
+  test("ROLL-1: what was put holds while the store is away", async () => {
+    await redis.stop();
+    expect((await bootstrap(url, await as("ada"))).group).toBe("canary");
+  });
+});
+
+describe("one node", () => {
+  let fleet: Fleet;
+  let url: string;
+  beforeAll(async () => {
+    fleet = await startFleet({
+      environment: { GATEWAY_MAX_CONNECTIONS: "3", GATEWAY_ADMISSIONS_PER_SECOND: "2" },
+    });
+    url = fleet.urls[0] ?? "";
+  });
+  afterAll(() => fleet.stop());
+
+  test("BOOT-5: without an address of any node, it is the one that the request came to", async () => {
+    expect((await bootstrap(url)).url).toBe(url);
+    const { hostname, port } = new URL(url);
+    const askAs = async (headers: Record<string, string>): Promise<Record<string, unknown>> =>
+      new Promise((resolve, reject) => {
+        const asking = request({ host: hostname, port, path: "/v1/bootstrap", headers }, (answer) => {
+          answer.setEncoding("utf8").on("data", (text: string) => resolve(JSON.parse(text) as Record<string, unknown>));
+        });
+        asking.on("error", reject).end();
+      });
+    const told = await askAs({ host: "live.example:8443", "x-forwarded-proto": "gopher", "x-forwarded-host": "evil" });
+    expect(told["url"]).toBe("http://live.example:8443");
+    expect((await askAs({ host: "live.example/path" }))["code"]).toBe("invalid_request");
+  });
+
+  test("BOOT-7: by default any page may read it", async () => {
+    const { headers } = await ask(url, { headers: { origin: "https://anywhere.example" } });
+    expect(headers.get("access-control-allow-origin")).toBe("*");
+  });
+
+  test("BOOT-4: where no node can take a connection that is said, with a slot of its own for each", async () => {
+    for (let seat = 0; seat < 3; seat++) await connectClient(url);
+    const refusals = [await ask(url), await ask(url), await ask(url)];
+    for (const { status, headers, body } of refusals) {
+      expect([status, body["code"], body["retryable"]]).toEqual([503, "upstream_unavailable", true]);
+      expect(Number(headers.get("retry-after"))).toBe(Math.ceil(Number(body["retryAfterMs"]) / 1_000));
+    }
+    const [first = 0, second = 0, third = 0] = refusals.map(({ body }) => Number(body["retryAfterMs"]));
+    expect(first).toBeGreaterThanOrEqual(5_000);
+    // Two a second are let in: half a second apart, but for what passed between the questions and the jitter.
+    expect(second).toBeGreaterThan(first);
+    expect(third).toBeGreaterThan(first + 300);
+    closeClients();
+    await eventually(async () => (await ask(url)).status === 200);
+  });
+
+  test("ROLL-5: a group with an address of its own is sent there, whether there is room or not", async () => {
+    // Whoever asks is given a seat for a moment.
+    while ((await ask(url)).status === 200);
+    const rollouts = { groups: [], fallback: { name: "legacy", url: "https://old.example/live" } };
+    expect((await fleet.api("PUT", "/v1/rollouts", rollouts)).status).toBe(200);
+    await eventually(() => fleet.gateways[0]?.rolloutsVersion === 1);
+    expect(await bootstrap(url)).toMatchObject({ url: "https://old.example/live", group: "legacy" });
+  });
+
+  test("BOOT-6: a node answers so many a second; the others are told when, one after the other", async () => {
+    const began = performance.now();
+    const answers = await Promise.all(Array.from({ length: 500 }, () => ask(url)));
+    const seconds = (performance.now() - began) / 1_000;
+    const refused = answers.filter(({ status }) => status !== 200);
+    expect(500 - refused.length).toBeLessThanOrEqual(101 + 100 * seconds);
+    for (const { status, headers, body } of refused) {
+      expect([status, body["code"], body["retryable"]]).toEqual([429, "rate_limited", true]);
+      expect(headers.get("retry-after")).not.toBeNull();
+    }
+    const slots = refused.map(({ body }) => Number(body["retryAfterMs"]));
+    expect(Math.min(...slots)).toBeGreaterThanOrEqual(1_000);
+    expect(Math.max(...slots)).toBeGreaterThanOrEqual(1_000 + (refused.length - 1) * 10 - 1_000 * seconds);
+  });
+});
+
+test("BOOT-2: while the keys cannot be fetched, who says a token is told to come back, and others are answered", async () => {
+  const fleet = await startFleet({
+    environment: { AUTH_JWT_SECRET: "", AUTH_JWKS_URL: `http://127.0.0.1:${await freePort()}/keys` },
+  });
+  const [url = ""] = fleet.urls;
+  const { privateKey } = await generateKeyPair("ES256");
+  const token = await new SignJWT({ sub: "ada" })
+    .setProtectedHeader({ alg: "ES256" })
+    .setExpirationTime("1h")
+    .sign(privateKey);
+  const { status, body } = await ask(url, { token });
+  expect([status, body["code"], body["retryable"]]).toEqual([503, "upstream_unavailable", true]);
+  expect(body["retryAfterMs"]).toBeGreaterThan(0);
+  expect((await ask(url)).status).toBe(200);
+  await fleet.stop();
+});
