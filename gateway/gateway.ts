@@ -223,7 +223,6 @@ export function createGateway(options: {
     url: config.PUBLIC_URL,
     lifetimeMs: config.GATEWAY_SESSION_LIFETIME_SECONDS * 1000,
     metrics,
-    logger,
   });
   addBootstrap(publicDoor.app, {
     verify,

@@ -5,6 +5,7 @@ export interface PrivateApiMetrics {
   publishes: Counter<"outcome">;
   upstreamAnswers: Counter<"outcome">;
   upstreamSeconds: Histogram;
+  shadows: Counter<"outcome">;
 }
 
 /** Reads that are made when the metrics are scraped. */
@@ -29,6 +30,11 @@ export function createPrivateApiMetrics(metrics: Metrics, reads: PrivateApiReads
     upstreamAnswers: metrics.counter("upstream_answers_total", "Requests to services, by what came of them", [
       "outcome",
     ]),
+    shadows: metrics.counter(
+      "shadow_total",
+      "Requests sent to a shadow too: its answer was the same, different, or failed; or it was skipped",
+      ["outcome"],
+    ),
     upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, waiting for a place included"),
   };
 }

@@ -74,7 +74,7 @@ export function createPrivateApi(options: {
     relayStreams: () => relayStreams.count,
     fleet: createFleetReading(nodeRegistry),
   });
-  const upstream = new Upstream({ rules: currentRules, secrets: () => secrets, metrics });
+  const upstream = new Upstream({ rules: currentRules, secrets: () => secrets, metrics, logger });
   const context: PrivateApiContext = {
     broker,
     rulesStore,

@@ -6,6 +6,7 @@ import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { type CallOptions, callOptionsValidator } from "../../shared/protocol/client-messages.ts";
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
+import { serviceOf } from "../../shared/rollouts/route-target.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../sessions/session.ts";
@@ -21,7 +22,7 @@ export async function call(
   const { data, options } = readArguments(session, args);
   const { rules } = context.currentRules;
   const route = rules.route(event);
-  const service = route && rules.service(route.service);
+  const service = route && rules.service(serviceOf(route, session.identity));
   if (!service) throw new TidegateError("no_route", `no route for "${event}"`);
   const text = JSON.stringify(data);
   const bytes = Buffer.byteLength(text);

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { type CallOutcome, interpretAnswer, refused } from "../../shared/http/answers.ts";
-import { type ServiceAnswer, ServiceClient } from "../../shared/http/service-client.ts";
+import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/http/service-client.ts";
 import { parseJson } from "../../shared/json.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import {
@@ -12,12 +12,17 @@ import {
   type RelayQuestion,
   type RelaySubscribe,
 } from "../../shared/protocol/relay.ts";
+import { serviceOf } from "../../shared/rollouts/route-target.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
+import type { Logger } from "../../shared/logging.ts";
 import type { PrivateApiMetrics } from "../metrics.ts";
+import { Shadows } from "./shadows.ts";
 
 const source = "/tidegate/socket";
+
+type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body">;
 
 /** Turns questions of a gateway into requests to services, by the rules in force. */
 export class Upstream implements Service {
@@ -25,20 +30,29 @@ export class Upstream implements Service {
   readonly #rules: CurrentRules;
   readonly #secrets: () => ServiceSecrets;
   readonly #metrics: PrivateApiMetrics;
+  readonly #shadows: Shadows;
 
   /** @param options.secrets of the services of the rules in force, by service name. */
-  constructor(options: { rules: CurrentRules; secrets: () => ServiceSecrets; metrics: PrivateApiMetrics }) {
+  constructor(options: {
+    rules: CurrentRules;
+    secrets: () => ServiceSecrets;
+    metrics: PrivateApiMetrics;
+    logger: Logger;
+  }) {
     this.#rules = options.rules;
     this.#secrets = options.secrets;
     this.#metrics = options.metrics;
+    this.#shadows = new Shadows(options);
   }
 
   async start(): Promise<void> {
     await this.#client.start();
+    await this.#shadows.start();
   }
 
   async stop(): Promise<void> {
     await this.#client.stop();
+    await this.#shadows.stop();
   }
 
   /** Never rejects for what a service does. */
@@ -56,16 +70,19 @@ export class Upstream implements Service {
   async #call(call: RelayCall): Promise<CallOutcome> {
     const { rules } = this.#rules;
     const route = rules.route(call.event);
-    const service = route && rules.service(route.service);
+    const service = route && rules.service(serviceOf(route, call.identity));
     if (!service) return refused("no_route", `no route for "${call.event}"`);
-    const path = route.path.replaceAll("{event}", encodeURIComponent(call.event));
-    const answer = await this.#send(service, call, {
-      path,
+    const request = {
+      path: route.path.replaceAll("{event}", encodeURIComponent(call.event)),
       eventId: call.eventId,
       eventType: call.event,
       body: JSON.stringify(call.data),
-    });
-    return interpretAnswer(answer, service.name);
+    };
+    const answering = this.#send(service, call, request);
+    const shadow = route.shadow === undefined ? undefined : rules.service(route.shadow);
+    // Rolled out to its shadow, it is asked once.
+    if (shadow && shadow !== service) this.#shadows.send(this.#addressed(shadow, call, request), answering);
+    return interpretAnswer(await answering, service.name);
   }
 
   async #askConnect(question: RelayConnect): Promise<CallOutcome> {
@@ -108,15 +125,20 @@ export class Upstream implements Service {
     });
   }
 
-  async #send(
-    service: ServiceOptions,
-    question: RelayQuestion,
-    request: { path: string; eventId: string; eventType: string; body: string },
-  ): Promise<ServiceAnswer> {
+  async #send(service: ServiceOptions, question: RelayQuestion, request: EventRequest): Promise<ServiceAnswer> {
+    const stopTimer = this.#metrics.upstreamSeconds.startTimer();
+    const answer = await this.#client.send(this.#addressed(service, question, request));
+    stopTimer();
+    this.#metrics.upstreamAnswers.inc({
+      outcome: answer.kind === "answered" ? `${Math.floor(answer.status / 100)}xx` : answer.kind,
+    });
+    return answer;
+  }
+
+  #addressed(service: ServiceOptions, question: RelayQuestion, request: EventRequest): ServiceRequest {
     const secrets = this.#secrets().get(service.name);
     if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
-    const stopTimer = this.#metrics.upstreamSeconds.startTimer();
-    const answer = await this.#client.send({
+    return {
       ...request,
       service,
       secrets,
@@ -124,12 +146,7 @@ export class Upstream implements Service {
       identity: question.identity,
       traceparent: question.traceparent,
       timeoutMs: Math.min(question.timeoutMs, service.timeoutMs),
-    });
-    stopTimer();
-    this.#metrics.upstreamAnswers.inc({
-      outcome: answer.kind === "answered" ? `${Math.floor(answer.status / 100)}xx` : answer.kind,
-    });
-    return answer;
+    };
   }
 }
 

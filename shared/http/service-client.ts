@@ -23,6 +23,8 @@ export interface ServiceRequest {
   traceparent: string;
   /** From now to the end of the answer, waiting for a free place included. */
   timeoutMs: number;
+  /** It is told that its answer is compared, not used. */
+  isShadow?: boolean;
 }
 
 /** What came of a request; statuses are not judged here. */
@@ -75,6 +77,11 @@ export class ServiceClient implements Service {
     await this.#agent.close();
   }
 
+  /** Requests under way fail. */
+  async abort(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
   /** One attempt. Never throws for what the network or the service does. */
   async send(given: ServiceRequest): Promise<ServiceAnswer> {
     const deadline = performance.now() + given.timeoutMs;
@@ -121,6 +128,7 @@ export class ServiceClient implements Service {
           ...signWebhook(given.eventId, given.body, given.secrets, now),
           traceparent: given.traceparent,
           "tidegate-timeout-ms": timeoutMs.toString(),
+          ...(given.isShadow && { "tidegate-shadow": "true" }),
         },
       });
       const body = await answer.body.text();

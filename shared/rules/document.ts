@@ -35,6 +35,16 @@ const Service = Type.Object(
   closed,
 );
 
+/** A part of the callers, always the same, goes to another service. */
+const RouteRollout = Type.Object(
+  {
+    to: Name,
+    percent: Type.Number({ minimum: 0, maximum: 100 }),
+    by: Type.Optional(Type.Enum(["user", "tenant"])),
+  },
+  closed,
+);
+
 const Route = Type.Object(
   {
     event: EventPattern,
@@ -43,7 +53,8 @@ const Route = Type.Object(
     mode: Type.Enum(["call", "enqueue"]),
     key: Type.Optional(Type.String()),
     class: Type.Optional(Name),
-    rollout: Type.Optional(Type.Unknown()),
+    rollout: Type.Optional(RouteRollout),
+    /** Gets every request too; its answer is compared, not used. */
     shadow: Type.Optional(Name),
     also: Type.Optional(Type.Array(Name)),
   },
@@ -132,7 +143,11 @@ function wellFormedParts(value: unknown): WellFormedParts {
 
 function missingReferences({ serviceNames, routes, hooks }: WellFormedParts): string[] {
   const references = [
-    ...routes.map(([index, route]) => [`routes.${index}.service`, route.service] as const),
+    ...routes.flatMap(([index, { service, rollout, shadow }]) => [
+      [`routes.${index}.service`, service] as const,
+      ...(rollout ? [[`routes.${index}.rollout.to`, rollout.to] as const] : []),
+      ...(shadow === undefined ? [] : [[`routes.${index}.shadow`, shadow] as const]),
+    ]),
     ...Object.entries(hooks).map(([hook, service]) => [`hooks.${hook}`, service] as const),
   ];
   return references
@@ -146,6 +161,8 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
   for (const [index, route] of routes) {
     if (events.has(route.event)) findings.push(`routes.${index}.event: "${route.event}" has a route already`);
     events.add(route.event);
+    if (route.rollout?.to === route.service) findings.push(`routes.${index}.rollout.to: is the route's own service`);
+    if (route.shadow === route.service) findings.push(`routes.${index}.shadow: is the route's own service`);
   }
   for (const [name, service] of services) {
     const given = [service.secret, service.secrets].filter((secret) => secret !== undefined).length;
@@ -163,7 +180,7 @@ function unsupported({ namespaces, routes, hooks, sources }: WellFormedParts): s
   }
   for (const [index, route] of routes) {
     if (route.mode === "enqueue") paths.push(`routes.${index}.mode: enqueue`);
-    for (const option of ["key", "class", "rollout", "shadow", "also"] as const) {
+    for (const option of ["key", "class", "also"] as const) {
       if (route[option] !== undefined) paths.push(`routes.${index}.${option}`);
     }
   }

@@ -7,6 +7,7 @@ import type { NodeReport } from "../../shared/nodes/registry.ts";
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
+import { nodeReport } from "../support/node-reports.ts";
 import { freePort } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
@@ -185,12 +186,15 @@ describe("a fleet of two nodes with addresses of their own", () => {
   });
 
   test("BOOT-3: a node that drains or is full is not offered", async () => {
-    const report = (node: string, own: Partial<NodeReport>): NodeReport => ({
-      ...{ node, instance: node, state: "ready", startedAt: 0, url: `https://${node}.example`, factor: 0 },
-      ...{ connections: 0, maxConnections: 10, admissionWeight: 0 },
-      dimensions: { connections: 0, eventLoop: 0, cpu: 0, delay: 0, memory: 0, outbound: 0, admissions: 0 },
-      ...own,
-    });
+    const report = (node: string, own: Partial<NodeReport>): NodeReport =>
+      nodeReport({
+        node,
+        instance: node,
+        url: `https://${node}.example`,
+        maxConnections: 10,
+        admissionWeight: 0,
+        ...own,
+      });
     const budget = { budgetPerSecond: 1_000, heldPerSecond: 0 };
     await nodeRegistry.report(report("empty", {}), budget);
     await nodeRegistry.report(report("draining", { state: "draining" }), budget);

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Placement } from "../../gateway/bootstrap/placement.ts";
 import type { FleetNode } from "../../shared/nodes/registry.ts";
+import { nodeReport } from "../support/node-reports.ts";
 import { SeededRandom } from "../support/schedules/seeded-random.ts";
 
 function placementOf(seed: number): Placement {
@@ -14,18 +15,9 @@ function nodeOf(
   { hasAddress = true, ...own }: Partial<FleetNode> & { hasAddress?: boolean } = {},
 ): FleetNode {
   return {
-    node: instance,
-    instance,
-    state: "ready",
-    startedAt: 0,
-    ...(hasAddress && { url: `https://${instance}.example` }),
-    connections: 0,
-    maxConnections: 1_000_000,
-    factor: 0,
-    dimensions: { connections: 0, eventLoop: 0, cpu: 0, delay: 0, memory: 0, outbound: 0, admissions: 0 },
-    admissionWeight: 1,
-    sharePerSecond: 100,
-    ...own,
+    ...nodeReport({ node: instance, instance, maxConnections: 1_000_000, ...own }),
+    ...(hasAddress && own.url === undefined && { url: `https://${instance}.example` }),
+    sharePerSecond: own.sharePerSecond ?? 100,
   };
 }
 

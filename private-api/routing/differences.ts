@@ -1,0 +1,39 @@
+/** What two answers of services have not in common. Pure. */
+import type { ServiceAnswer } from "../../shared/http/service-client.ts";
+import { isTooDeep, parseJson } from "../../shared/json.ts";
+
+type Answered = ServiceAnswer & { kind: "answered" };
+
+const maxPathLength = 200;
+
+/**
+ * Same class of status, and the same JSON, whatever the order of its members; text that is no JSON is the same or not.
+ * @returns `status`, or JSON pointers of the first members that differ (`""`: the whole), `most` at most; never a value.
+ */
+export function differences(one: Answered, other: Answered, most: number): string[] {
+  if (Math.floor(one.status / 100) !== Math.floor(other.status / 100)) return ["status"];
+  if (one.body === other.body) return [];
+  const [first, second] = [parseJson(one.body), parseJson(other.body)];
+  if (first === undefined || second === undefined || isTooDeep(first) || isTooDeep(second)) return [""];
+  const found: string[] = [];
+  collect(first, second, "", found, most);
+  return found.map((path) => path.slice(0, maxPathLength));
+}
+
+function collect(one: unknown, other: unknown, path: string, found: string[], most: number): void {
+  if (found.length >= most || one === other) return;
+  if (!isObject(one) || !isObject(other) || Array.isArray(one) !== Array.isArray(other)) {
+    found.push(path);
+    return;
+  }
+  for (const name of new Set([...Object.keys(one), ...Object.keys(other)])) {
+    if (found.length >= most) return;
+    const inside = `${path}/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`;
+    if (Object.hasOwn(one, name) && Object.hasOwn(other, name)) collect(one[name], other[name], inside, found, most);
+    else found.push(inside);
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}

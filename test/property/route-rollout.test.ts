@@ -1,0 +1,28 @@
+/** Who is sent to the service that a route is rolled out to. */
+import { expect, test } from "vitest";
+import { serviceOf } from "../../shared/rollouts/route-target.ts";
+
+const users = Array.from({ length: 10_000 }, (_, i) => ({ user: `user-${i}`, tenant: undefined }));
+
+test("ROLL-6: routes that are rolled out to one service choose the same users, to another one others", () => {
+  const route = (to: string, percent: number, by?: "user" | "tenant") => ({
+    ...{ event: "a", service: "old", path: "/", mode: "call" as const },
+    rollout: { to, percent, ...(by && { by }) },
+  });
+  const chosen = (to: string, percent: number): Set<string> =>
+    new Set(users.filter((user) => serviceOf(route(to, percent), user) === to).map(({ user }) => user));
+  const [ten, twenty, other] = [chosen("new", 10), chosen("new", 20), chosen("else", 10)];
+  expect([ten.size, twenty.size, other.size]).toEqual([972, 1990, 1005]);
+  expect([...ten].filter((user) => !twenty.has(user))).toEqual([]);
+  expect([...ten].filter((user) => other.has(user))).toHaveLength(100);
+  expect([chosen("new", 0).size, chosen("new", 100).size]).toEqual([0, users.length]);
+
+  const tenants = new Map<string, Set<string>>();
+  for (let i = 0; i < 1_000; i++) {
+    const tenant = `tenant-${i % 50}`;
+    const service = serviceOf(route("new", 50, "tenant"), { user: `user-${i}`, tenant });
+    tenants.set(tenant, (tenants.get(tenant) ?? new Set()).add(service));
+  }
+  expect([...tenants.values()].every((services) => services.size === 1)).toBe(true);
+  expect(new Set([...tenants.values()].flatMap((services) => [...services]))).toEqual(new Set(["old", "new"]));
+});
