@@ -1,5 +1,7 @@
 /** How full the fleet is, as nodes and the private API tell it: two gateways on one Redis, and nodes that the test plays. */
+import { readFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
 import type { Gateway } from "../../gateway/gateway.ts";
 import { type Dimension, dimensionNames } from "../../shared/load/dimensions.ts";
 import { loadFactor } from "../../shared/load/factor.ts";
@@ -54,7 +56,7 @@ test("LOAD-4: a node tells its load as JSON and as metrics, each dimension used 
   const [gateway] = fleet.gateways;
   if (!gateway) throw new Error("two gateways");
   await Promise.all(Array.from({ length: 50 }, () => connectClient(fleet.urls[0] ?? "")));
-  await eventually(async () => (await loadOf(gateway)).dimensions.connections > 0.004);
+  await eventually(async () => (await loadOf(gateway)).dimensions.connections > 0);
   const load = await loadOf(gateway);
   expect(Object.keys(load)).toEqual(["node", "state", "connections", "factor", "dimensions"]);
   expect(Object.keys(load.dimensions)).toEqual(dimensionNames);
@@ -128,4 +130,60 @@ test("NODE-8: nodes show with state, share and drain; a drain is ordered by name
   expect(forbidden).toMatchObject({ status: 403, body: { code: "missing_scope" } });
   await eventually(async () => (await nodes()).length === 2, 10_000);
   expect(await fleet.api("POST", "/v1/nodes/leaving/drain")).toMatchObject({ status: 404 });
+});
+
+interface Manifest {
+  kind?: string;
+  metadata?: { name: string };
+  spec: Record<string, never>;
+}
+
+async function manifests(file: string): Promise<Manifest[]> {
+  const text = await readFile(new URL(`../../deploy/kubernetes/${file}`, import.meta.url), "utf8");
+  return parseAllDocuments(text).map((document) => document.toJS() as Manifest);
+}
+
+test("LOAD-6: what the manifests for KEDA and for the Prometheus adapter ask for is there, and a number of nodes", async () => {
+  const [authentication, scaled] = (await manifests("gateway-keda.yaml")) as [Manifest, Manifest];
+  const { triggers, minReplicaCount, scaleTargetRef } = scaled.spec as unknown as {
+    triggers: { type: string; metadata: Record<string, string>; authenticationRef: { name: string } }[];
+    minReplicaCount: number;
+    scaleTargetRef: { name: string };
+  };
+  expect(triggers).toHaveLength(1);
+  const { metadata = {}, authenticationRef } = triggers[0] ?? {};
+  expect(authenticationRef?.name).toBe(authentication.metadata?.name);
+  expect(authentication.spec["secretTargetRef"]).toEqual([expect.objectContaining({ parameter: "token" })]);
+  expect(metadata).toMatchObject({ authMode: "bearer", aggregateFromKubeServiceEndpoints: "true", targetValue: "1" });
+  const { pathname } = new URL(metadata["url"] ?? "");
+  const { status, body } = await fleet.api("GET", pathname, undefined, { token: tokens.reader });
+  expect(status).toBe(200);
+  expect(body[metadata["valueLocation"] ?? ""]).toBeGreaterThanOrEqual(minReplicaCount);
+  expect(minReplicaCount).toBeGreaterThan(0);
+
+  const [autoscaler] = (await manifests("gateway-hpa.yaml")) as [Manifest];
+  const { metrics, scaleTargetRef: target } = autoscaler.spec as unknown as {
+    metrics: { external: { metric: { name: string }; target: object } }[];
+    scaleTargetRef: { name: string };
+  };
+  expect(target.name).toBe(scaleTargetRef.name);
+  const [{ external }] = metrics as [(typeof metrics)[0]];
+  expect(external.target).toEqual({ type: "AverageValue", averageValue: "1" });
+  expect(await apiMetrics()).toMatch(new RegExp(`\n${external.metric.name} [1-9]\\d*\n`));
+  const [values] = (await manifests("prometheus-adapter-rules.yaml")) as unknown as [
+    { rules: { external: { seriesQuery: string; metricsQuery: string }[] } },
+  ];
+  expect(values.rules.external.map(({ seriesQuery, metricsQuery }) => [seriesQuery, metricsQuery])).toEqual([
+    [`{__name__="${external.metric.name}"}`, `max(${external.metric.name})`],
+  ]);
+});
+
+test("LOAD-5: while Redis is away the fleet's metrics are left out, and its load is broker_unavailable", async () => {
+  await redis.kill();
+  await eventually(async () => !(await apiMetrics()).includes("\ntidegate_fleet_"));
+  const { status, body } = await fleet.api("GET", "/v1/load");
+  expect(status).toBe(503);
+  expect(body).toMatchObject({ code: "broker_unavailable", retryable: true });
+  await redis.restart();
+  await eventually(async () => (await apiMetrics()).includes("\ntidegate_fleet_nodes 2\n"), 15_000);
 });
