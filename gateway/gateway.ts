@@ -155,7 +155,8 @@ export function createGateway(options: {
     idleMemory: load.idleMemory,
     admissionWeight: admissionWeight({
       draining: !sockets.accepting,
-      freeSeats: config.GATEWAY_MAX_CONNECTIONS - sockets.seats,
+      // Whoever waits to be let in has a seat, and is what the share is for.
+      freeSeats: config.GATEWAY_MAX_CONNECTIONS - sessions.count,
       dimensions: load.dimensions,
     }),
     ...(drain.report && { drain: drain.report }),

@@ -26,6 +26,7 @@ const Node = Type.Object({
       closed: count,
       forced: count,
       lost: count,
+      left: count,
     }),
   ),
 });

@@ -5,7 +5,7 @@ import { entered, pNorm } from "./factor.ts";
 const leastHeadroom = 0.05;
 
 /**
- * What a node can take of the fleet's admissions, against what the others can: its free seats × its headroom, the part of
+ * What a node can take of the fleet's admissions, against what the others can: the seats without a session × its headroom, the part of
  * the target that event loop, CPU, delay, memory and outbound leave. Seats count by themselves, and admissions not at all:
  * in a storm they are at their limit everywhere. 0: nothing, it drains or is full.
  */

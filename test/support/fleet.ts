@@ -10,7 +10,6 @@ import { createLogger } from "../../shared/logging.ts";
 import type { NodeRegistry } from "../../shared/nodes/registry.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { createStores, type Stores } from "../../shared/stores.ts";
-import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
 
 import { eventually } from "./eventually.ts";
 
@@ -128,13 +127,13 @@ export async function startFleet(options: {
   }
 
   const gateways: Gateway[] = [];
-  const { nodeRegistry = new MemoryNodeRegistry() } = options;
+  const given = options.nodeRegistry && { nodeRegistry: options.nodeRegistry };
   const patience = { ...defaultPatience, ...options.patience };
   for (let i = 0; i < (options.gateways ?? 1); i++) {
     const own = { GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl, ...options.gatewaySettings?.[i] };
     const settings = { ...environment, ...own };
     const config = readGatewayConfig(settings, { embedded: true });
-    gateways.push(await begin(createGateway({ config, ...(await stores()), nodeRegistry, logger, patience })));
+    gateways.push(await begin(createGateway({ config, ...(await stores()), ...given, logger, patience })));
   }
   if (options.rules) {
     const stored = await api("PUT", "/v1/rules", options.rules);
