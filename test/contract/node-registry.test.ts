@@ -118,6 +118,28 @@ test("NODE-5: a registry that has lost its memory gives nobody more than it says
   await ofItsOwn.stop();
 }, 20_000);
 
+test("NODE-1: in a large fleet, too, each node hears of a changed state and of who came with its next report", async () => {
+  const opened = await empty({ kind: "standalone", url: redis.url });
+  await opened.start();
+  const [registry, asked] = opened.registries;
+  const request = { budgetPerSecond: 100, heldPerSecond: 0 };
+  const reports = Array.from({ length: 100 }, (_, n) => nodeReport({ node: `node-${String(n).padStart(3, "0")}` }));
+  for (const report of reports) await registry.report(report, request);
+  const [first = nodeReport(), second = nodeReport()] = reports;
+  await asked.report(first, request);
+  await registry.report({ ...second, connections: 7 }, request);
+  const early = (await asked.report(first, request)).nodes;
+  expect(early).toHaveLength(100);
+  await registry.report({ ...second, connections: 8, state: "draining" }, request);
+  const told = (await asked.report(first, request)).nodes;
+  expect(told[1]).toMatchObject({ node: "node-001", connections: 8, state: "draining" });
+  await registry.report(nodeReport({ node: "node-100" }), request);
+  expect((await asked.report(first, request)).nodes).toHaveLength(101);
+  for (const { instance } of reports) await registry.leave(instance);
+  expect((await asked.report(first, request)).nodes.map(({ node }) => node)).toEqual(["node-000", "node-100"]);
+  await opened.stop();
+});
+
 test("NODE-1: what another version of the program has stored is passed over", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
