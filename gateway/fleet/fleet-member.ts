@@ -18,6 +18,8 @@ export class FleetMember implements Service {
   readonly #budgetPerSecond: number;
   readonly #logger: Logger;
   readonly #listeners: (() => void)[] = [];
+  /** It stays; the rest of what describes this node does not, and takes a moment. */
+  #instance: string | undefined;
   #sharePerSecond = 0;
   #nodes: readonly FleetNode[] = [];
   #drainOrdered = false;
@@ -57,8 +59,8 @@ export class FleetMember implements Service {
 
   /** Where sessions of this node can go. */
   get others(): readonly FleetNode[] {
-    const { instance } = this.#describe();
-    return this.#nodes.filter((node) => node.instance !== instance && node.state === "ready");
+    this.#instance ??= this.#describe().instance;
+    return this.#nodes.filter((node) => node.instance !== this.#instance && node.state === "ready");
   }
 
   /** By the API. */

@@ -96,8 +96,7 @@ export class Drain implements Service {
     departures.follow(this.#sessions());
     this.#logger.info({ sessions: departures.staying.size, drainMs: this.#drainMs }, "draining");
     // Who else there is, as of now; where the registry is away, as it was.
-    const reported = this.#fleet.report();
-    await Promise.race([reported, wait(registryMs, undefined, { ref: false })]);
+    await this.#report();
     if (this.#fleet.others.length === 0) this.#sendAway();
     else {
       await departures.allGone(balancerMs);
@@ -110,8 +109,11 @@ export class Drain implements Service {
     await departures.allGone(closingMs);
     departures.end();
     this.#logger.info(departures.report, "drained");
-    await reported;
-    await this.#fleet.report();
+    await this.#report();
+  }
+
+  async #report(): Promise<void> {
+    await Promise.race([this.#fleet.report(), wait(registryMs, undefined, { ref: false })]);
   }
 
   /** Until everybody is gone, or the deadline. */
@@ -140,11 +142,12 @@ export class Drain implements Service {
 
   async #tell(slots: readonly { session: Session; inMs: number }[], deadline: number): Promise<void> {
     const toldAt = performance.now();
+    const { others } = this.#fleet;
     for (const [at, { session, inMs }] of slots.entries()) {
       if (at % tellBatch === tellBatch - 1) await setImmediate();
       if (session.moved || session.endedBy || session.disposed) continue;
       const now = performance.now();
-      const url = destinationOf(this.#fleet.others, this.#url);
+      const url = destinationOf(others, this.#url);
       this.#departures.asked(session);
       session.askToMove({
         reconnectInMs: Math.max(0, Math.round(inMs - (now - toldAt))),

@@ -8,7 +8,7 @@ import { Surplus } from "./surplus.ts";
 
 const tickMs = 250;
 /** Those that are asked together go one after the other within this. */
-const spreadMs = 5_000;
+const spreadMs = 2_000;
 /** Whoever has moved is served so long beside its new connection. */
 const stayMs = 30_000;
 /** Sent back to us by the balancer: not asked again for so long. */

@@ -99,6 +99,15 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect((await resume({ ...session, sessionId: randomUUID() })).kind).toBe("over");
     });
 
+    test("MOVE-4: a claim says whether somebody had the session, who is told: not where it had ended", async () => {
+      const session = await begin();
+      expect(await resume(session)).toMatchObject({ kind: "held", tookOver: true });
+      await eventually(() => userMessages.length === 1);
+      const last = { ...session, claim: claimOf(await resume(session, "holder-a")) };
+      await here.end(last, "holder-a");
+      expect(await resume(last)).toMatchObject({ kind: "held", tookOver: false });
+    });
+
     test("RES-5: what is revoked does not resume: all of a user, or one session", async () => {
       const [one, two] = [await begin(), await begin()];
       await there.revoke(user, { kind: "session", sessionId: one.sessionId });

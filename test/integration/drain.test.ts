@@ -27,7 +27,8 @@ beforeEach(async () => {
   fleet = await startFleet({
     target: { kind: "standalone", url: redis.url },
     gateways: 2,
-    environment: { GATEWAY_DRAIN_SECONDS: "3" },
+    // So few that slots are apart.
+    environment: { GATEWAY_DRAIN_SECONDS: "3", GATEWAY_ADMISSIONS_PER_SECOND: "40" },
     rules: {
       namespaces: { room: { presence: true, joinLeave: true, access: "user", historySize: 1000 } },
       services: { board: { url: service.url, secret: serviceSecret } },

@@ -11,14 +11,14 @@ export class MovingClient {
   /** Resolves once the old connection has been left. */
   readonly moved: Promise<void>;
   readonly #channel: string;
-  readonly #elsewhere: () => string;
+  readonly #elsewhere: (node: string) => string;
   readonly #pendingCalls = new Set<Promise<Answer>>();
   #position: Position = { epoch: "", offset: 0 };
   #current!: StockClient;
   #whenMoved: () => void = () => undefined;
   #asked: NodeJS.Timeout | undefined;
 
-  private constructor(channel: string, elsewhere: () => string) {
+  private constructor(channel: string, elsewhere: (node: string) => string) {
     this.#channel = channel;
     this.#elsewhere = elsewhere;
     this.moved = new Promise((resolve) => {
@@ -26,10 +26,10 @@ export class MovingClient {
     });
   }
 
-  /** @param options.elsewhere where the balancer would send it. */
+  /** @param options.elsewhere where the balancer would send it, from a node. */
   static async connect(options: {
     url: string;
-    elsewhere: () => string;
+    elsewhere: (node: string) => string;
     channel: string;
     claims: Record<string, unknown>;
   }): Promise<MovingClient> {
@@ -82,7 +82,7 @@ export class MovingClient {
   async #move(): Promise<void> {
     const old = this.#current;
     const auth = { token: undefined, resume: old.welcome.resumeToken, moves: true };
-    const next = await connectClient(this.#elsewhere(), {}, auth);
+    const next = await connectClient(this.#elsewhere(old.welcome.node), {}, auth);
     this.#listen(next);
     this.#current = next;
     const ack = await next.subscribe(this.#channel, this.#position);

@@ -1,0 +1,169 @@
+/**
+ * Restarts a fleet of gateways, one node after the other, without its clients noticing:
+ *
+ *   TIDEGATE_API_TOKEN=… npm run rolling-restart -- --api http://private-api:8081 --restart 'ssh {node} systemctl restart gateway'
+ *     [--drain-seconds 120] [--ready-seconds 60] [--json]
+ *
+ * Each node is told to drain; once its report says that it has, the command is run, `{node}` standing for its name, quoted for
+ * the shell; once a new process of that name is ready, the next one follows. It stops at the first that fails, with exit code 1:
+ * the nodes before it are new, those behind it have not been touched. The token has the scopes `read` and `operate`.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as wait } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import type { DrainReport } from "../shared/nodes/registry.ts";
+import { isListing, type ListedNode } from "./node-listing.ts";
+
+const pollMs = 250;
+const requestMs = 10_000;
+
+class Failure extends Error {}
+/** It cannot come about any more. */
+class Gone extends Failure {}
+
+function complain(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+const { values: given } = parseArgs({
+  options: {
+    api: { type: "string" },
+    restart: { type: "string" },
+    "drain-seconds": { type: "string", default: "120" },
+    "ready-seconds": { type: "string", default: "60" },
+    json: { type: "boolean", default: false },
+  },
+});
+const token = process.env["TIDEGATE_API_TOKEN"];
+
+function required(name: string, value: string | undefined): string {
+  if (value) return value;
+  complain(`${name} is missing: see the head of deploy/rolling-restart.ts`);
+  process.exit(2);
+}
+
+function seconds(name: "drain-seconds" | "ready-seconds"): number {
+  const value = Number(given[name]);
+  if (value > 0) return value;
+  complain(`--${name} is a number of seconds`);
+  process.exit(2);
+}
+
+const api = required("--api", given.api);
+const restart = required("--restart", given.restart);
+const authorization = `Bearer ${required("TIDEGATE_API_TOKEN", token)}`;
+const drainSeconds = seconds("drain-seconds");
+const readySeconds = seconds("ready-seconds");
+
+/** Progress, for a person; with `--json` only the end is for a machine. */
+function say(text: string): void {
+  if (!given.json) process.stdout.write(`${text}\n`);
+}
+
+async function ask(method: string, path: string): Promise<unknown> {
+  const signal = AbortSignal.timeout(requestMs);
+  const answer = await fetch(new URL(path, api), { method, headers: { authorization }, signal });
+  const text = await answer.text();
+  if (!answer.ok) throw new Failure(`${method} ${path}: ${answer.status} ${text}`);
+  return JSON.parse(text) as unknown;
+}
+
+async function listNodes(): Promise<readonly ListedNode[]> {
+  const listing = await ask("GET", "/v1/nodes");
+  if (!isListing(listing)) throw new Failure("GET /v1/nodes: not a list of nodes");
+  return listing.nodes;
+}
+
+/** Looks until `find` finds something. An API that does not answer for a moment is asked again. */
+async function until<T>(
+  what: string,
+  withinSeconds: number,
+  find: (nodes: readonly ListedNode[]) => T | undefined,
+): Promise<T> {
+  const deadline = performance.now() + withinSeconds * 1000;
+  let trouble = "";
+  while (performance.now() < deadline) {
+    try {
+      const found = find(await listNodes());
+      if (found !== undefined) return found;
+      trouble = "";
+    } catch (error) {
+      if (error instanceof Gone) throw error;
+      trouble = `: ${(error as Error).message}`;
+    }
+    await wait(pollMs);
+  }
+  throw new Failure(`${what} not within ${withinSeconds} s${trouble}`);
+}
+
+async function drain({ node, instance }: ListedNode): Promise<DrainReport> {
+  await ask("POST", `/v1/nodes/${encodeURIComponent(node)}/drain`);
+  return until(`${node}: drained`, drainSeconds, (nodes) => {
+    const found = nodes.find((listed) => listed.instance === instance);
+    if (!found) throw new Gone(`${node} was gone before it had drained`);
+    return found.drain?.endedAt === undefined ? undefined : found.drain;
+  });
+}
+
+async function runRestart(node: string): Promise<void> {
+  const quoted = `'${node.replaceAll("'", String.raw`'\''`)}'`;
+  const output = given.json ? "ignore" : "inherit";
+  const child = spawn("/bin/sh", ["-c", restart.replaceAll("{node}", () => quoted)], {
+    stdio: ["ignore", output, "inherit"],
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  if (code !== 0) throw new Failure(`${node}: the restart command ended with ${code ?? "a signal"}`);
+}
+
+async function renew(listed: ListedNode): Promise<DrainReport> {
+  const { node, instance, connections } = listed;
+  say(`${node}: draining ${connections} connections`);
+  const report = await drain(listed);
+  const { sessions, moved, closed, forced, lost, left, startedAt, endedAt = startedAt } = report;
+  const took = ((endedAt - startedAt) / 1000).toFixed(1);
+  say(
+    `${node}: drained ${sessions} sessions in ${took} s (moved ${moved}, closed ${closed}, forced ${forced}, lost ${lost}, left ${left})`,
+  );
+  await runRestart(node);
+  await until(`${node}: ready again`, readySeconds, (nodes) =>
+    nodes.find((next) => next.node === node && next.instance !== instance && next.state === "ready"),
+  );
+  say(`${node}: ready`);
+  return report;
+}
+
+const counted = ["sessions", "moved", "closed", "forced", "lost", "left"] as const;
+const sums: Record<(typeof counted)[number], number> = {
+  sessions: 0,
+  moved: 0,
+  closed: 0,
+  forced: 0,
+  lost: 0,
+  left: 0,
+};
+const restarted: string[] = [];
+let failure: string | undefined;
+try {
+  const nodes = await listNodes();
+  if (nodes.length === 0) throw new Failure("the fleet has no nodes");
+  const names = nodes.map(({ node }) => node);
+  const twice = names.find((name, at) => names.indexOf(name) !== at);
+  if (twice !== undefined) throw new Failure(`two nodes are called ${twice}`);
+  say(`${nodes.length} nodes: ${names.join(", ")}`);
+  for (const node of nodes) {
+    const report = await renew(node);
+    for (const count of counted) sums[count] += report[count];
+    restarted.push(node.node);
+  }
+} catch (error) {
+  failure = (error as Error).message;
+}
+const all = counted.map((count) => `${count} ${sums[count]}`).join(", ");
+say(`${restarted.length} nodes restarted; ${all}`);
+if (given.json)
+  process.stdout.write(`${JSON.stringify({ restarted, ...sums, ...(failure !== undefined && { failure }) })}\n`);
+if (failure !== undefined) {
+  complain(failure);
+  process.exitCode = 1;
+}
