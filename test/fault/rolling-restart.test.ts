@@ -41,7 +41,7 @@ beforeAll(async () => {
   }
   await eventually(async () => (await states()).join() === "ready,ready", 30_000);
   const rules = { namespaces: { public: { access: "user", historySize: 1000 } } };
-  expect((await api("PUT", "/v1/rules", rules)).status).toBe(200);
+  await eventually(async () => (await api("PUT", "/v1/rules", rules)).ok);
 });
 afterEach(closeClients);
 afterAll(async () => {

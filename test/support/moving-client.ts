@@ -1,5 +1,5 @@
 /** A client that moves by itself when it is asked to: connects elsewhere first, and leaves afterwards. */
-import type { Drain, Position } from "../../shared/protocol/wire.ts";
+import type { Drain, Position, SubscribeAck } from "../../shared/protocol/wire.ts";
 import { connectClient, type Answer, type StockClient } from "./stock-client.ts";
 
 type Meta = { offset?: number; user?: boolean } | undefined;
@@ -17,6 +17,7 @@ export class MovingClient {
   #current!: StockClient;
   #whenMoved: () => void = () => undefined;
   #asked: NodeJS.Timeout | undefined;
+  #leaving: StockClient | undefined;
 
   private constructor(channel: string, elsewhere: (node: string) => string) {
     this.#channel = channel;
@@ -58,14 +59,13 @@ export class MovingClient {
 
   #listen(connection: StockClient): void {
     // What came with the welcome is there already.
-    for (const { event, data, meta } of connection.received) this.#hear(event, data, meta as Meta);
-    connection.socket.onAny((event: string, data: unknown, meta: Meta) => this.#hear(event, data, meta));
-  }
-
-  #hear(event: string, data: unknown, meta: Meta): void {
-    if (meta?.offset !== undefined) this.#receive(meta.offset);
-    if (meta?.user) this.userMessages.push(data);
-    if (event === "sync:drain") this.#await(data as Drain);
+    const hear = (event: string, data: unknown, meta: Meta): void => {
+      if (meta?.offset !== undefined) this.#receive(meta.offset);
+      if (meta?.user) this.userMessages.push(data);
+      if (event === "sync:drain") this.#await(connection, data as Drain);
+    };
+    for (const { event, data, meta } of connection.received) hear(event, data, meta as Meta);
+    connection.socket.onAny(hear);
   }
 
   #receive(offset: number): void {
@@ -74,20 +74,28 @@ export class MovingClient {
     this.#position = { ...this.#position, offset };
   }
 
-  #await({ reconnectInMs }: Drain): void {
+  #await(from: StockClient, { reconnectInMs }: Drain): void {
+    // A slot that shifts while the move is under way says nothing any more.
+    if (this.#leaving === from) return;
     clearTimeout(this.#asked);
-    this.#asked = setTimeout(() => void this.#move(), reconnectInMs);
+    this.#asked = setTimeout(() => void this.#move(from), reconnectInMs);
   }
 
-  async #move(): Promise<void> {
-    const old = this.#current;
+  async #move(old: StockClient): Promise<void> {
+    this.#leaving = old;
     const auth = { token: undefined, resume: old.welcome.resumeToken, moves: true };
     const next = await connectClient(this.#elsewhere(old.welcome.node), {}, auth);
     this.#listen(next);
     this.#current = next;
-    const ack = await next.subscribe(this.#channel, this.#position);
-    if (!ack.recovered) throw new Error(`not recovered: ${JSON.stringify(ack)}`);
-    for (const { offset } of ack.publications) this.#receive(offset);
+    const request = { channel: this.#channel, position: this.#position };
+    // What is live follows the ack at once, in the same breath.
+    await new Promise<void>((resolve, reject) => {
+      next.socket.emit("sync:subscribe", request, (ack: SubscribeAck) => {
+        if (!ack.recovered) return reject(new Error(`not recovered: ${JSON.stringify(ack)}`));
+        for (const { offset } of ack.publications) this.#receive(offset);
+        resolve();
+      });
+    });
     await Promise.all(this.#pendingCalls);
     old.socket.disconnect();
     this.#whenMoved();
