@@ -97,7 +97,7 @@ export class Calls {
     });
   }
 
-  /** What waits for it is sent, in the order in which it was called. */
+  /** New calls go there, and what waits for it, in the order in which it was called; others are answered where they are. */
   connected(connection: GatewayConnection, maxPayloadBytes: number): void {
     this.#connection = connection;
     this.#maxPayloadBytes = maxPayloadBytes;
@@ -108,7 +108,7 @@ export class Calls {
     }
   }
 
-  /** What was in flight fails, or waits for its repeat, by the answer that the connection gives it. */
+  /** There is none. What was in flight fails, or waits for its repeat, by the answer that its connection gives it. */
   disconnected(): void {
     this.#connection = null;
   }
@@ -139,7 +139,8 @@ export class Calls {
     call.error = unsent ? call.error : error;
     const again = error.retryable && (call.repeat || (call.offline && !call.sent));
     if (!again || this.#closed) return call.reject(error);
-    if (unsent || this.#connection !== connection) this.#await(call);
+    // While the client moves, the one that was lost is not the one in use.
+    if (!this.#connection || (unsent && this.#connection === connection)) this.#await(call);
     else this.#pause(call, error);
   }
 

@@ -3,6 +3,7 @@ import type { JoinLeave, Resync, Revoked, Subscribed } from "../../shared/protoc
 import type { Channel, PublicationMeta } from "./channel.ts";
 import { ClientChannel } from "./client-channel.ts";
 import type { GatewayConnection } from "./connection.ts";
+import type { Doubles } from "./doubles.ts";
 import { failure, type TidegateError } from "./errors.ts";
 import { Listeners } from "./listeners.ts";
 import type { Random } from "./timing.ts";
@@ -10,13 +11,19 @@ import type { Random } from "./timing.ts";
 /** The channels that one client has spoken of, and what comes for them. */
 export class Channels {
   readonly #random: Random;
+  readonly #doubles: Doubles;
+  readonly #onHandedOver: () => void;
   readonly #byName = new Map<string, ClientChannel>();
   readonly #subscribedListeners = new Listeners<[Channel]>();
-  #connection: GatewayConnection | null = null;
+  /** The newest last; two while the client moves. */
+  #connections: GatewayConnection[] = [];
   #closed: TidegateError | null = null;
 
-  constructor(random: Random) {
+  /** @param onHandedOver called while there are two connections, once nothing is needed of the earlier one any more */
+  constructor(random: Random, doubles: Doubles, onHandedOver: () => void) {
     this.#random = random;
+    this.#doubles = doubles;
+    this.#onHandedOver = onHandedOver;
   }
 
   /** The same for the same name. @throws {TidegateError} `invalid_request`, where `name` is no channel's name */
@@ -24,10 +31,10 @@ export class Channels {
     const known = this.#byName.get(name);
     if (known) return known;
     if (!isChannel(name)) throw failure("invalid_request", `not a channel's name: ${name}`);
-    const channel = new ClientChannel(name, this.#random);
+    const channel = new ClientChannel(name, this.#random, this.#doubles, () => this.checkHandOver());
     this.#byName.set(name, channel);
     if (this.#closed) channel.close(this.#closed);
-    else if (this.#connection) channel.connected(this.#connection);
+    else for (const connection of this.#connections) channel.connected(connection);
     return channel;
   }
 
@@ -39,39 +46,50 @@ export class Channels {
     return this.#subscribedListeners.add(listener);
   }
 
+  /** Where there is a connection already, channels are handed over to the new one. */
   connected(connection: GatewayConnection): void {
-    this.#connection = connection;
+    this.#connections.push(connection);
     for (const channel of this.#byName.values()) channel.connected(connection);
   }
 
-  disconnected(): void {
-    this.#connection = null;
-    for (const channel of this.#byName.values()) channel.disconnected();
+  disconnected(connection: GatewayConnection): void {
+    this.#connections = this.#connections.filter((other) => other !== connection);
+    for (const channel of this.#byName.values()) channel.disconnected(connection);
   }
 
   /** For good. */
   close(error: TidegateError): void {
     this.#closed = error;
+    this.#connections = [];
     for (const channel of this.#byName.values()) channel.close(error);
   }
 
-  deliver(event: string, data: unknown, meta: PublicationMeta): void {
-    this.#byName.get(meta.channel)?.deliver(event, data, meta);
+  deliver(connection: GatewayConnection, event: string, data: unknown, meta: PublicationMeta): void {
+    this.#byName.get(meta.channel)?.deliver(connection, event, data, meta);
+    this.checkHandOver();
   }
 
   /** The gateway's own events; those of later versions are passed over. */
-  receive(event: string, word: unknown): void {
+  receive(connection: GatewayConnection, event: string, word: unknown): void {
     if (typeof word !== "object" || word === null) return;
-    if (event === "sync:subscribed") return this.#subscribed(word as Subscribed);
+    if (event === "sync:subscribed") return this.#subscribed(connection, word as Subscribed);
     const channel = this.#byName.get((word as { channel: string }).channel);
-    if (event === "sync:resync") channel?.resync(word as Resync);
-    else if (event === "sync:revoked") channel?.revoked(word as Revoked);
-    else if (event === "sync:join") channel?.joined(word as JoinLeave);
-    else if (event === "sync:leave") channel?.left(word as JoinLeave);
+    if (event === "sync:resync") channel?.resync(connection, word as Resync);
+    else if (event === "sync:revoked") channel?.revoked(connection, word as Revoked);
+    else if (event === "sync:join") channel?.joined(connection, word as JoinLeave);
+    else if (event === "sync:leave") channel?.left(connection, word as JoinLeave);
+    this.checkHandOver();
   }
 
-  #subscribed(subscribed: Subscribed): void {
+  /** Tells where all channels are handed over. */
+  checkHandOver(): void {
+    if (this.#connections.length < 2) return;
+    for (const channel of this.#byName.values()) if (!channel.handedOver) return;
+    this.#onHandedOver();
+  }
+
+  #subscribed(connection: GatewayConnection, subscribed: Subscribed): void {
     const channel = this.get(subscribed.channel);
-    if (channel.subscribed(subscribed)) this.#subscribedListeners.call(channel);
+    if (channel.subscribed(connection, subscribed)) this.#subscribedListeners.call(channel);
   }
 }

@@ -10,6 +10,7 @@ import type {
 } from "../../shared/protocol/wire.ts";
 import type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "./channel.ts";
 import type { GatewayConnection } from "./connection.ts";
+import type { Doubles } from "./doubles.ts";
 import { failure, TidegateError } from "./errors.ts";
 import { EventListeners, Listeners } from "./listeners.ts";
 import { ChannelSubscription } from "./subscription.ts";
@@ -24,15 +25,16 @@ export class ClientChannel implements Channel {
   readonly #ends = new Listeners<[ChannelEnd]>();
   readonly #joins = new Listeners<[JoinLeave]>();
   readonly #leaves = new Listeners<[JoinLeave]>();
-  #connection: GatewayConnection | null = null;
   #closed: TidegateError | null = null;
 
-  constructor(name: string, random: Random) {
+  /** @param settled told whenever `handedOver` may have become true. */
+  constructor(name: string, random: Random, doubles: Doubles, settled: () => void) {
     this.name = name;
-    this.#subscription = new ChannelSubscription(name, random, {
+    this.#subscription = new ChannelSubscription(name, random, doubles, {
       published: (event, data, meta) => this.#publications.call(event, data, meta),
       resync: (resync) => this.#resyncs.call(resync),
       ended: (end) => this.#ends.call(end),
+      settled,
     });
   }
 
@@ -82,56 +84,59 @@ export class ClientChannel implements Channel {
     return "members" in presence ? { members: presence.members } : { count: presence.count };
   }
 
+  /** As {@link ChannelSubscription}. */
+  get handedOver(): boolean {
+    return this.#subscription.handedOver;
+  }
+
   connected(connection: GatewayConnection): void {
-    this.#connection = connection;
     this.#subscription.connected(connection);
   }
 
-  disconnected(): void {
-    this.#connection = null;
-    this.#subscription.disconnected();
+  disconnected(connection: GatewayConnection): void {
+    this.#subscription.disconnected(connection);
   }
 
   /** For good: nothing is subscribed any more. */
   close(error: TidegateError): void {
     this.#closed = error;
-    this.#connection = null;
     this.#subscription.close(error);
   }
 
-  deliver(event: string, data: unknown, meta: PublicationMeta): void {
-    this.#subscription.deliver(event, data, meta);
+  deliver(connection: GatewayConnection, event: string, data: unknown, meta: PublicationMeta): void {
+    this.#subscription.deliver(connection, event, data, meta);
   }
 
-  resync(resync: Resync): void {
-    this.#subscription.resync(resync);
+  resync(connection: GatewayConnection, resync: Resync): void {
+    this.#subscription.resync(connection, resync);
   }
 
   grantRenewed(grant: string): void {
     this.#subscription.grantRenewed(grant);
   }
 
-  revoked(revoked: Revoked): void {
-    this.#subscription.revoked(revoked);
+  revoked(connection: GatewayConnection, revoked: Revoked): void {
+    this.#subscription.revoked(connection, revoked);
   }
 
   /** True where the server's subscription is news to the application. */
-  subscribed(subscribed: Subscribed): boolean {
-    return this.#subscription.subscribed(subscribed);
+  subscribed(connection: GatewayConnection, subscribed: Subscribed): boolean {
+    return this.#subscription.subscribed(connection, subscribed);
   }
 
-  joined(join: JoinLeave): void {
-    if (this.#subscription.live) this.#joins.call(join);
+  joined(connection: GatewayConnection, join: JoinLeave): void {
+    if (this.#subscription.hears(connection, "join", join)) this.#joins.call(join);
   }
 
-  left(leave: JoinLeave): void {
-    if (this.#subscription.live) this.#leaves.call(leave);
+  left(connection: GatewayConnection, leave: JoinLeave): void {
+    if (this.#subscription.hears(connection, "leave", leave)) this.#leaves.call(leave);
   }
 
   #ask<T extends object>(event: string, more: object): Promise<{ ok: true } & T> {
     const { promise, resolve, reject } = Promise.withResolvers<{ ok: true } & T>();
     const answered = (ack: Ack<T>): void => (ack.ok ? resolve(ack) : reject(new TidegateError(ack.error)));
-    if (this.#connection) this.#connection.request<T>(event, [{ channel: this.name, ...more }], answered);
+    const { connection } = this.#subscription;
+    if (connection) connection.request<T>(event, [{ channel: this.name, ...more }], answered);
     else reject(this.#closed ?? failure("not_connected", "there is no connection", true));
     return promise;
   }

@@ -1,15 +1,14 @@
-import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
-import type { Disconnect, ReconnectPolicy, Welcome, WireError } from "../../shared/protocol/wire.ts";
 import type { CallOptions, OfflineBounds } from "./call-options.ts";
 import { Calls } from "./calls.ts";
-import type { Channel, PublicationMeta } from "./channel.ts";
+import type { Channel } from "./channel.ts";
 import { Channels } from "./channels.ts";
-import { Connection, type ConnectionCallbacks, type Ending, type GatewayConnection } from "./connection.ts";
-import { Credentials, type Prospect, type TokenSource } from "./credentials.ts";
-import { failure, TidegateError } from "./errors.ts";
+import { Connection } from "./connection.ts";
+import type { TokenSource } from "./credentials.ts";
+import { Doubles } from "./doubles.ts";
+import { failure, type TidegateError } from "./errors.ts";
 import { EventListeners, Listeners } from "./listeners.ts";
-import { Refresh } from "./refresh.ts";
-import { type Random, RetrySchedule, type Setback } from "./timing.ts";
+import { type Connector, Session } from "./session.ts";
+import type { Random } from "./timing.ts";
 
 export interface ClientOptions {
   /** The gateway's origin, e.g. `https://sync.example.com`. */
@@ -32,47 +31,39 @@ export interface ClientOptions {
 
 export type ClientState =
   | { status: "connecting" }
-  /** `resumed`: the session of before goes on, as far as the gateway knows; channels recover either way. */
+  /**
+   * `resumed`: the session of before goes on, as far as the gateway knows; channels recover either way. Told again, with
+   * another `node`, when the client has moved there while connected.
+   */
   | { status: "connected"; sessionId: string; user: string; node: string; resumed: boolean }
   /** The next try begins `retryInMs` after this state began. */
   | { status: "waiting"; retryInMs: number; reason: TidegateError }
   /** For good: the gateway refused or dismissed this client, or `close()` was called (code `closed`). */
   | { status: "closed"; reason: TidegateError };
 
-/** How a connection is made; tests bring their own. */
-export type Connector = (
-  url: string,
-  auth: Record<string, unknown>,
-  callbacks: ConnectionCallbacks,
-) => GatewayConnection;
-
 /** One user's stay at a gateway. It connects and reconnects by itself until it is closed. */
 export class Client {
-  readonly #url: string;
-  readonly #connector: Connector;
-  readonly #schedule: RetrySchedule;
-  readonly #credentials: Credentials;
-  readonly #refresh: Refresh;
+  readonly #session: Session;
   readonly #channels: Channels;
   readonly #calls: Calls;
   readonly #stateListeners = new Listeners<[ClientState]>();
   readonly #messageListeners = new EventListeners<[data: unknown, meta: { user: true }]>();
-  #state: ClientState = { status: "connecting" };
-  /** The connection being tried, or in use: then `#session` is set. */
-  #connection: GatewayConnection | null = null;
-  #session: { policy: ReconnectPolicy; sinceMs: number } | null = null;
-  #retryTimer: ReturnType<typeof setTimeout> | undefined;
 
   private constructor({ url, token, offline, random = Math.random }: ClientOptions, connector: Connector) {
-    this.#url = url;
-    this.#connector = connector;
-    this.#schedule = new RetrySchedule(random);
-    this.#credentials = new Credentials(token);
-    this.#refresh = new Refresh(this.#credentials, random, (channel, grant) =>
-      this.#channels.grantRenewed(channel, grant),
-    );
-    this.#channels = new Channels(random);
+    const doubles = new Doubles();
+    this.#channels = new Channels(random, doubles, () => this.#session.handedOver());
     this.#calls = new Calls({ random, offline });
+    this.#session = new Session({
+      url,
+      token,
+      random,
+      connector,
+      doubles,
+      channels: this.#channels,
+      calls: this.#calls,
+      became: (state) => this.#stateListeners.call(state),
+      message: (event, data) => this.#messageListeners.call(event, data, { user: true }),
+    });
   }
 
   static connect(
@@ -80,12 +71,12 @@ export class Client {
     connector: Connector = (url, auth, callbacks) => new Connection(url, auth, callbacks),
   ): Client {
     const client = new Client(options, connector);
-    void client.#connect();
+    client.#session.start();
     return client;
   }
 
   get state(): ClientState {
-    return this.#state;
+    return this.#session.state;
   }
 
   /** Called with each new state. Returns what takes the listener away again. */
@@ -128,96 +119,6 @@ export class Client {
 
   /** Leaves for good. Calls in flight fail with `upstream_timeout`. Idempotent. */
   close(): void {
-    this.#close(failure("closed", "this client was closed"));
+    this.#session.close(failure("closed", "this client was closed"));
   }
-
-  async #connect(): Promise<void> {
-    this.#become({ status: "connecting" });
-    let auth: Record<string, unknown>;
-    try {
-      auth = await this.#credentials.present();
-    } catch (cause) {
-      return this.#retry(failure("token_unavailable", "the token callback failed", true, cause));
-    }
-    if (this.#state.status === "closed") return;
-    const connection: GatewayConnection = this.#connector(this.#url, auth, {
-      welcomed: (welcome) => this.#welcomed(connection, welcome),
-      received: (event, data, meta) => this.#received(event, data, meta),
-      ended: (ending) => this.#ended(ending),
-    });
-    this.#connection = connection;
-    connection.open();
-  }
-
-  #welcomed(connection: GatewayConnection, welcome: Welcome): void {
-    const { sessionId, user, node, resumed, resumeToken, expiresAt, maxPayloadBytes, reconnect: policy } = welcome;
-    this.#session = { policy, sinceMs: performance.now() };
-    this.#credentials.welcomed(resumeToken);
-    this.#refresh.start(connection, expiresAt);
-    this.#channels.connected(connection);
-    this.#calls.connected(connection, maxPayloadBytes);
-    this.#become({ status: "connected", sessionId, user, node, resumed });
-  }
-
-  #received(event: string, data: unknown, meta: unknown): void {
-    if (!isApplicationEvent(event)) return this.#channels.receive(event, data);
-    if (typeof meta !== "object" || meta === null) return;
-    if ("channel" in meta) this.#channels.deliver(event, data, meta as PublicationMeta);
-    else if ("user" in meta) this.#messageListeners.call(event, data, { user: true });
-  }
-
-  #ended(ending: Ending): void {
-    const policy = this.#leaveSession();
-    if (ending.kind === "lost") return this.#retry(failure("connection_lost", ending.message, true), { policy });
-    const word: WireError = ending.kind === "refused" ? ending.refusal : wordOf(ending.disconnect);
-    const prospect = this.#prospect(ending.kind, word);
-    if (prospect === "none") return this.#close(new TidegateError({ ...word, retryable: false }));
-    const { retryAfterMs } = word;
-    this.#retry(new TidegateError(word), { policy, credentialsRefused: prospect === "others", retryAfterMs });
-  }
-
-  /** What is left to try after a refusal, or a dismissal. */
-  #prospect(kind: "refused" | "dismissed", { code, retryable }: WireError): Prospect {
-    const prospect = kind === "refused" ? this.#credentials.refused(code) : this.#credentials.dismissed(code);
-    return prospect === "same" && !retryable ? "none" : prospect;
-  }
-
-  #retry(reason: TidegateError, setback: Setback = {}): void {
-    if (this.#state.status === "closed") return;
-    const retryInMs = this.#schedule.nextDelayMs(setback);
-    this.#retryTimer = setTimeout(() => void this.#connect(), retryInMs);
-    this.#become({ status: "waiting", retryInMs, reason });
-  }
-
-  /** Nothing is connected any more. Returns the reconnect window of the session that ended, if there was one. */
-  #leaveSession(): ReconnectPolicy | undefined {
-    const session = this.#session;
-    this.#connection = null;
-    this.#session = null;
-    this.#refresh.stop();
-    this.#channels.disconnected();
-    this.#calls.disconnected();
-    if (session) this.#schedule.connectionEnded(performance.now() - session.sinceMs);
-    return session?.policy;
-  }
-
-  #close(reason: TidegateError): void {
-    if (this.#state.status === "closed") return;
-    const connection = this.#connection;
-    this.#leaveSession();
-    clearTimeout(this.#retryTimer);
-    this.#become({ status: "closed", reason });
-    this.#channels.close(reason);
-    this.#calls.close(reason);
-    connection?.close();
-  }
-
-  #become(state: ClientState): void {
-    this.#state = state;
-    this.#stateListeners.call(state);
-  }
-}
-
-function wordOf({ code, reason, reconnect, retryAfterMs }: Disconnect): WireError {
-  return { code, message: reason, retryable: reconnect, ...(retryAfterMs !== undefined && { retryAfterMs }) };
 }

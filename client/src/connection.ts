@@ -2,6 +2,7 @@
 import { Manager, type Socket } from "socket.io-client";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Ack, Disconnect, Welcome } from "../../shared/protocol/wire.ts";
+import { maxTimerMs } from "./timing.ts";
 
 /** From the first packet to the welcome. The gateway itself takes 8 s at most; the rest is for the way there. */
 const welcomeDeadlineMs = 15_000;
@@ -12,7 +13,9 @@ const requestDeadlineMs = 15_000;
 export type Ending =
   | { kind: "refused"; refusal: ConnectRefusal }
   | { kind: "dismissed"; disconnect: Disconnect }
-  | { kind: "lost"; message: string };
+  | { kind: "lost"; message: string }
+  /** After `leave()`. */
+  | { kind: "left" };
 
 export interface ConnectionCallbacks {
   welcomed(welcome: Welcome): void;
@@ -23,7 +26,7 @@ export interface ConnectionCallbacks {
 }
 
 /** What the rest of the SDK uses of a connection, under the promises of {@link Connection}. */
-export type GatewayConnection = Pick<Connection, "open" | "request" | "close">;
+export type GatewayConnection = Pick<Connection, "open" | "request" | "leave" | "close">;
 
 /**
  * Used once: for the next try there is a new one, so that nothing that socket.io-client still buffers for this one
@@ -34,6 +37,7 @@ export class Connection {
   readonly #callbacks: ConnectionCallbacks;
   readonly #inFlight = new Set<(ack: Ack<never>) => void>();
   #welcomeTimer: ReturnType<typeof setTimeout> | undefined;
+  #leaveTimer: ReturnType<typeof setTimeout> | undefined;
   #over = false;
 
   constructor(url: string, auth: Record<string, unknown>, callbacks: ConnectionCallbacks) {
@@ -84,16 +88,35 @@ export class Connection {
       if (!this.#inFlight.delete(settle)) return;
       clearTimeout(timer);
       answered(ack);
+      this.#leaveIfIdle();
     };
     const timer = setTimeout(() => settle(failure("upstream_timeout", "no answer in time")), deadlineMs);
     this.#inFlight.add(settle);
     this.#socket.emit(event, ...args, settle);
   }
 
+  /** Says goodbye as soon as nothing is in flight, after `withinMs` at the latest. Nothing is requested any more. */
+  leave(withinMs: number): void {
+    if (this.#over) return;
+    this.#leaveTimer = setTimeout(() => this.#left(), Math.min(withinMs, maxTimerMs));
+    this.#leaveIfIdle();
+  }
+
   /** Says goodbye, so that the gateway need not wait for a return. What is in flight fails; `ended` is not called. */
   close(): void {
     if (this.#over) return;
     this.#tearDown(() => this.#socket.disconnect());
+    this.#failInFlight();
+  }
+
+  #leaveIfIdle(): void {
+    if (this.#leaveTimer !== undefined && this.#inFlight.size === 0) this.#left();
+  }
+
+  #left(): void {
+    if (this.#over) return;
+    this.#tearDown(() => this.#socket.disconnect());
+    this.#callbacks.ended({ kind: "left" });
     this.#failInFlight();
   }
 
@@ -108,6 +131,7 @@ export class Connection {
   #tearDown(closeTransport: () => void): void {
     this.#over = true;
     clearTimeout(this.#welcomeTimer);
+    clearTimeout(this.#leaveTimer);
     this.#socket.off();
     this.#socket.offAny();
     closeTransport();

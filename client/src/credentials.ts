@@ -33,11 +33,11 @@ export class Credentials {
     return typeof this.#source !== "string";
   }
 
-  /** `auth` of the next handshake. @throws what the source throws, or where it takes longer than 15 s */
+  /** `auth` of the next handshake: `moves` says that this client obeys `sync:drain`. @throws what the source throws, or where it takes longer than 15 s */
   async present(): Promise<Record<string, unknown>> {
     if (this.#token === null || this.#resumeToken === null) this.#token = await this.ask();
     const resume = this.#resumeToken;
-    return { token: this.#token, protocol: protocolVersion, ...(resume !== null && { resume }) };
+    return { token: this.#token, protocol: protocolVersion, moves: true, ...(resume !== null && { resume }) };
   }
 
   /** A token for a refresh; it is presented from `renewed` on. @throws as `present` */

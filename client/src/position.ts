@@ -14,3 +14,17 @@ export function replayStart(presented: Position | null, ack: SubscribeAck): Posi
   const { epoch } = ack.position;
   return ack.recovered && presented?.epoch === epoch ? presented : { epoch, offset: 0 };
 }
+
+export function sameHistory(one: Position, other: Position | null): boolean {
+  return one.epoch === other?.epoch;
+}
+
+/** Whether a stream of publications that stands at `at` will bring everything that follows `position`. */
+export function bridges(at: Position | null, position: Position | null): boolean {
+  return at !== null && position !== null && sameHistory(at, position) && at.offset <= position.offset;
+}
+
+/** `next`, but for a step back within one history. */
+export function furthest(position: Position | null, next: Position): Position {
+  return position && bridges(next, position) ? position : next;
+}

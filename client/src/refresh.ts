@@ -3,12 +3,14 @@ import type { GatewayConnection } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
 import { type Random, refreshDelayMs } from "./timing.ts";
 
-/** Prolongs the session before it expires, from its welcome to its end. */
+/** Prolongs the session before it expires, as long as its connection is the newest one. */
 export class Refresh {
   readonly #credentials: Credentials;
   readonly #random: Random;
   readonly #onGrant: (channel: string, grant: string) => void;
   #connection: GatewayConnection | null = null;
+  /** As prolonged last. */
+  #expiresAt: number | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param onGrant told of each grant that was renewed with the token. */
@@ -18,10 +20,12 @@ export class Refresh {
     this.#onGrant = onGrant;
   }
 
-  /** @param expiresAt Unix ms */
+  /** Once more after `stop()`, too. @param expiresAt Unix ms, by the welcome */
   start(connection: GatewayConnection, expiresAt: number): void {
+    this.stop();
     this.#connection = connection;
-    if (this.#credentials.renewable) this.#schedule(expiresAt);
+    this.#expiresAt ??= expiresAt;
+    if (this.#credentials.renewable) this.#schedule(this.#expiresAt);
   }
 
   stop(): void {
@@ -31,6 +35,7 @@ export class Refresh {
 
   #schedule(expiresAt: number, notBeforeMs = 0): void {
     const delayMs = Math.max(notBeforeMs, refreshDelayMs(expiresAt - Date.now(), this.#random));
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#refresh(expiresAt), delayMs);
   }
 
@@ -45,6 +50,7 @@ export class Refresh {
       if (!ack.ok) return this.#schedule(expiresAt, ack.error.retryAfterMs);
       this.#credentials.renewed(token, ack.resumeToken);
       for (const [channel, grant] of Object.entries(ack.grants ?? {})) this.#onGrant(channel, grant);
+      this.#expiresAt = ack.expiresAt;
       this.#schedule(ack.expiresAt);
     });
   }

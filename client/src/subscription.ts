@@ -1,64 +1,77 @@
-import type { Ack, Position, Resync, Revoked, SubscribeAck, Subscribed } from "../../shared/protocol/wire.ts";
+import type {
+  Ack,
+  JoinLeave,
+  Position,
+  Resync,
+  Revoked,
+  SubscribeAck,
+  Subscribed,
+} from "../../shared/protocol/wire.ts";
 import type { ChannelEnd, PublicationMeta, Subscription } from "./channel.ts";
 import type { GatewayConnection } from "./connection.ts";
+import type { Doubles } from "./doubles.ts";
 import { failure, TidegateError } from "./errors.ts";
-import { advance, replayStart } from "./position.ts";
+import { Hold } from "./hold.ts";
+import { advance, bridges, furthest, replayStart, sameHistory } from "./position.ts";
 import { backoffDelayMs, type Random } from "./timing.ts";
-
-/** What the application asked for with one `subscribe()`. */
-interface Wish {
-  readonly promise: Promise<Subscription>;
-  readonly resolve: (subscription: Subscription) => void;
-  readonly reject: (error: TidegateError) => void;
-  answered: boolean;
-}
-
-/** What the gateway holds for us on one connection. At most one request of the channel is on its way. */
-interface Hold {
-  readonly connection: GatewayConnection;
-  /** The wish that the gateway last granted on this connection. */
-  granted: Wish | null;
-  busy: boolean;
-  refusals: number;
-  retryTimer: ReturnType<typeof setTimeout> | undefined;
-}
+import { newWish, type Wish } from "./wish.ts";
 
 /** Who hears what comes of a subscription. */
 export interface SubscriptionListener {
   published(event: string, data: unknown, meta: PublicationMeta): void;
   resync(resync: Resync): void;
   ended(end: ChannelEnd): void;
+  /** Perhaps `handedOver` has become true. */
+  settled(): void;
 }
 
 /**
  * Brings what the gateway holds in line with what the application wishes, one request after the other, so that
  * neither a quick change of mind nor a reconnect can leave the two apart. A subscription that the server makes becomes
  * a wish like any other.
+ *
+ * While the client moves there are two connections. What is asked is asked on the newer one. Publications count from
+ * both, where the connection's stream bridges the position: it brings all that follows, so that what the other one
+ * brings as well, or fails to bring, makes no difference.
  */
 export class ChannelSubscription {
   readonly name: string;
   readonly #random: Random;
+  readonly #doubles: Doubles;
   readonly #listener: SubscriptionListener;
   #position: Position | null = null;
   /** Proof of what was allowed: with it nobody is asked again. */
   #grant: string | null = null;
   #wish: Wish | null = null;
+  /** On the newest connection. */
   #hold: Hold | null = null;
+  /** On the connection that is being left, as long as it still delivers. */
+  #earlier: Hold | null = null;
+  /** The request on its way, on the newest connection: at most one. */
+  #request: object | null = null;
+  #refusals = 0;
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #closed: TidegateError | null = null;
 
-  constructor(name: string, random: Random, listener: SubscriptionListener) {
+  constructor(name: string, random: Random, doubles: Doubles, listener: SubscriptionListener) {
     this.name = name;
     this.#random = random;
+    this.#doubles = doubles;
     this.#listener = listener;
-  }
-
-  /** Whether what the gateway now sends belongs to what the application now wishes. */
-  get live(): boolean {
-    return this.#wish !== null && this.#hold?.granted === this.#wish;
   }
 
   get position(): Position | null {
     return this.#position;
+  }
+
+  /** Where the channel is subscribed, else where it would be. */
+  get connection(): GatewayConnection | null {
+    return (this.#source ?? this.#hold)?.connection ?? null;
+  }
+
+  /** Nothing that the connection being left still brings is needed. */
+  get handedOver(): boolean {
+    return !this.#grants(this.#earlier) || this.#bridges(this.#hold);
   }
 
   subscribe(options: { position?: Position } = {}): Promise<Subscription> {
@@ -74,49 +87,62 @@ export class ChannelSubscription {
   unsubscribe(): void {
     this.#drop(failure("unsubscribed", `${this.name} was left`));
     this.#reconcile();
+    this.#listener.settled();
   }
 
-  /** There is a new connection, on which the gateway holds nothing yet. */
+  /** There is a new connection, on which the gateway holds nothing yet; where there is one already, beside that. */
   connected(connection: GatewayConnection): void {
-    this.#hold = { connection, granted: null, busy: false, refusals: 0, retryTimer: undefined };
-    this.#reconcile();
+    this.#earlier = this.#hold;
+    this.#ask(new Hold(connection));
   }
 
-  disconnected(): void {
-    clearTimeout(this.#hold?.retryTimer);
-    this.#hold = null;
+  disconnected(connection: GatewayConnection): void {
+    const newest = this.#hold?.connection === connection;
+    if (!newest && this.#earlier?.connection !== connection) return;
+    const left = newest ? this.#earlier : this.#hold;
+    this.#earlier = null;
+    // What the one that is left passed over, because the other brought it, is asked for.
+    if (left && this.#grants(left) && !this.#bridges(left)) left.granted = null;
+    if (newest) this.#ask(left);
+    else this.#reconcile();
   }
 
   /** For good: nothing is subscribed any more. */
   close(error: TidegateError): void {
     this.#closed = error;
-    this.disconnected();
+    this.#earlier = null;
+    this.#ask(null);
     this.#drop(error);
   }
 
-  deliver(event: string, data: unknown, meta: PublicationMeta): void {
-    if (!this.live) return;
-    if ("offset" in meta && this.#position) {
-      const next = advance(this.#position, meta.offset);
-      if (!next) return;
-      this.#position = next;
-    }
-    this.#listener.published(event, data, meta);
+  deliver(connection: GatewayConnection, event: string, data: unknown, meta: PublicationMeta): void {
+    const hold = this.#on(connection);
+    if (hold) this.#deliver(hold, event, data, meta);
   }
 
-  resync(resync: Resync): void {
-    if (!this.live) return;
+  /** Whether the application is told of a join or leave. */
+  hears(connection: GatewayConnection, event: string, word: JoinLeave): boolean {
+    return connection === this.#source?.connection && this.#doubles.passes(connection, event, word);
+  }
+
+  resync(connection: GatewayConnection, resync: Resync): void {
+    const hold = this.#on(connection);
+    if (!hold || !this.#grants(hold)) return;
+    hold.at = resync.position;
+    const other = hold === this.#hold ? this.#earlier : this.#hold;
+    // The other connection brings what this one leaves out, or has brought it.
+    if (this.#bridges(other) && sameHistory(resync.position, this.#position)) return;
     this.#position = resync.position;
     this.#listener.resync(resync);
   }
 
   /** The server subscribed this session. True where the channel was not the application's wish before. */
-  subscribed({ position, grant }: Subscribed): boolean {
-    const hold = this.#hold;
+  subscribed(connection: GatewayConnection, { position, grant }: Subscribed): boolean {
+    const hold = this.#on(connection);
     if (!hold) return false;
     if (typeof grant === "string") this.#grant = grant;
     // A request on its way reaches the gateway after this: its answer is what holds.
-    if (hold.busy) return false;
+    if (hold === this.#hold && this.#request) return false;
     if (this.#wish) {
       // Asked for and not held yet: with the grant it may be, from the position that was asked for.
       this.#reconcile();
@@ -128,6 +154,8 @@ export class ChannelSubscription {
     this.#wish = wish;
     this.#position = position;
     hold.granted = wish;
+    hold.at = position;
+    this.#reconcile();
     return true;
   }
 
@@ -136,56 +164,107 @@ export class ChannelSubscription {
     if (this.#grant !== null) this.#grant = grant;
   }
 
-  revoked({ reason }: Revoked): void {
+  revoked(connection: GatewayConnection, { reason }: Revoked): void {
     this.#grant = null;
-    if (!this.#hold?.granted) return;
-    const wished = this.live;
-    this.#hold.granted = null;
+    const hold = this.#on(connection);
+    if (!hold?.granted) return;
+    const wished = this.#grants(hold);
+    hold.granted = null;
     if (wished) this.#end("revoked", reason, failure("revoked", reason));
+    this.#reconcile();
+  }
+
+  /** Where that counts which has no offset. */
+  get #source(): Hold | null {
+    if (this.#grants(this.#hold)) return this.#hold;
+    return this.#grants(this.#earlier) ? this.#earlier : null;
+  }
+
+  #on(connection: GatewayConnection): Hold | null {
+    if (this.#hold?.connection === connection) return this.#hold;
+    return this.#earlier?.connection === connection ? this.#earlier : null;
+  }
+
+  /** Whether what the gateway sends there belongs to what the application now wishes. */
+  #grants(hold: Hold | null): boolean {
+    return hold !== null && this.#wish !== null && hold.granted === this.#wish;
+  }
+
+  #bridges(hold: Hold | null): boolean {
+    return hold !== null && this.#grants(hold) && bridges(hold.at, this.#position);
+  }
+
+  #deliver(hold: Hold, event: string, data: unknown, meta: PublicationMeta): void {
+    if (!this.#grants(hold)) return;
+    if ("offset" in meta) {
+      const next = this.#bridges(hold) && this.#position && advance(this.#position, meta.offset);
+      hold.passed(meta.offset);
+      if (!next) return;
+      this.#position = next;
+    } else if (hold !== this.#source || !this.#doubles.passes(hold.connection, event, data, meta)) return;
+    this.#listener.published(event, data, meta);
+  }
+
+  /** From now on requests go there; what was asked elsewhere does not count. */
+  #ask(hold: Hold | null): void {
+    this.#hold = hold;
+    this.#request = null;
+    this.#refusals = 0;
+    this.#reconcile();
   }
 
   #reconcile(): void {
     const hold = this.#hold;
-    if (!hold || hold.busy) return;
-    clearTimeout(hold.retryTimer);
-    hold.retryTimer = undefined;
-    if (hold.granted === this.#wish) return;
+    if (this.#request) return;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = undefined;
+    if (!hold || hold.granted === this.#wish) return;
     if (hold.granted) {
       // Where the answer is a refusal, there was nothing left to leave.
-      this.#request(hold, "sync:unsubscribe", {}, () => (hold.granted = null));
+      this.#send(hold, "sync:unsubscribe", {}, () => (hold.granted = null));
     } else if (this.#wish) {
       const wish = this.#wish;
-      const presented = {
-        ...(this.#position && { position: this.#position }),
-        ...(this.#grant !== null && { grant: this.#grant }),
-      };
-      this.#request<SubscribeAck>(hold, "sync:subscribe", presented, (ack) => {
-        if (!ack.ok) return this.#refused(hold, wish, new TidegateError(ack.error));
+      const position = this.#position;
+      const presented = { ...(position && { position }), ...(this.#grant !== null && { grant: this.#grant }) };
+      this.#send<SubscribeAck>(hold, "sync:subscribe", presented, (ack) => {
+        if (!ack.ok) return this.#refused(wish, new TidegateError(ack.error));
         if (ack.grant !== undefined) this.#grant = ack.grant;
+        this.#refusals = 0;
         hold.granted = wish;
-        hold.refusals = 0;
-        if (this.#wish === wish) this.#accept(wish, ack);
+        if (this.#wish === wish) this.#accept(hold, wish, position, ack);
       });
     }
   }
 
-  #request<T extends object>(hold: Hold, event: string, more: object, answered: (ack: Ack<T>) => void): void {
-    hold.busy = true;
+  #send<T extends object>(hold: Hold, event: string, more: object, answered: (ack: Ack<T>) => void): void {
+    const request = (this.#request = {});
     hold.connection.request<T>(event, [{ channel: this.name, ...more }], (ack) => {
-      if (this.#hold !== hold) return;
-      hold.busy = false;
+      if (this.#request !== request) return;
+      this.#request = null;
       answered(ack);
-      if (hold.retryTimer === undefined) this.#reconcile();
+      if (this.#retryTimer === undefined) this.#reconcile();
+      this.#listener.settled();
     });
   }
 
-  #accept(wish: Wish, ack: SubscribeAck): void {
-    this.#position = replayStart(this.#position, ack);
-    for (const { event, data, ...meta } of ack.publications) this.deliver(event, data, { channel: this.name, ...meta });
+  #accept(hold: Hold, wish: Wish, presented: Position | null, ack: SubscribeAck): void {
+    const { recovered, position, reason } = ack;
+    const bridged = this.#bridges(this.#earlier);
+    // The position moved meanwhile: from there it may do.
+    if (!bridged && !recovered && presented !== this.#position) return void (hold.granted = null);
+    if (!bridged) this.#position = replayStart(this.#position, ack);
+    // Where nothing was recovered, what the connection being left still brings leads up to `position`.
+    hold.at = bridged ? (recovered ? presented : position) : this.#position;
+    for (const { event, data, ...meta } of ack.publications) {
+      this.#deliver(hold, event, data, { channel: this.name, ...meta });
+    }
     // A listener may have changed the application's mind.
     if (this.#wish !== wish) return;
-    const { recovered, position, reason } = ack;
-    this.#position = position;
+    hold.at = position;
+    if (!bridged || (recovered && sameHistory(position, this.#position))) {
+      this.#position = furthest(this.#position, position);
+    }
+    if (bridged) return;
     if (!wish.answered) {
       wish.answered = true;
       wish.resolve({ recovered, position, ...(reason && { reason }) });
@@ -194,12 +273,12 @@ export class ChannelSubscription {
     }
   }
 
-  #refused(hold: Hold, wish: Wish, error: TidegateError): void {
+  #refused(wish: Wish, error: TidegateError): void {
     if (error.code === "channel_not_allowed") this.#grant = null;
     if (this.#wish !== wish) return;
     if (!error.retryable) return this.#end(error.code, error.message, error);
-    const delayMs = (error.retryAfterMs ?? 0) + backoffDelayMs(hold.refusals++, this.#random);
-    hold.retryTimer = setTimeout(() => this.#reconcile(), delayMs);
+    const delayMs = (error.retryAfterMs ?? 0) + backoffDelayMs(this.#refusals++, this.#random);
+    this.#retryTimer = setTimeout(() => this.#reconcile(), delayMs);
   }
 
   #end(code: string, reason: string, error: TidegateError): void {
@@ -212,11 +291,4 @@ export class ChannelSubscription {
     this.#wish = null;
     if (wish && !wish.answered) wish.reject(error);
   }
-}
-
-function newWish(): Wish {
-  const { promise, resolve, reject } = Promise.withResolvers<Subscription>();
-  // Who does not look at the promise hears of a refusal by onEnd.
-  promise.catch(() => undefined);
-  return { promise, resolve, reject, answered: false };
 }

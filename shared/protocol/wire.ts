@@ -110,6 +110,11 @@ export interface Revoked {
   reason: string;
 }
 
+/** A new reconnect window. */
+export interface Policy {
+  reconnect: ReconnectPolicy;
+}
+
 /** Go on elsewhere, in this slot: until then, and where `moves` was said until the deadline, this connection is served. */
 export interface Drain {
   reconnectInMs: number;

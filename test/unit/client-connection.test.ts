@@ -33,7 +33,7 @@ describe("client connecting", () => {
       node: "n1",
       resumed: false,
     });
-    expect(gateway.handshakes).toEqual([{ token: "token", protocol: 1 }]);
+    expect(gateway.handshakes).toEqual([{ token: "token", protocol: 1, moves: true }]);
   });
 
   test("without a resume token the token callback is asked before each try", async () => {

@@ -1,0 +1,337 @@
+/** Leaving one connection for another: connect first, leave afterwards. */
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Channel, Client, ClientOptions, ClientState } from "../../client/src/index.ts";
+import type { Drain } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
+import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
+
+let gateway: FakeGateway;
+const { open, closeAll } = clientsOf(() => gateway);
+
+beforeEach(async () => {
+  gateway = new FakeGateway();
+  await gateway.start();
+  gateway.welcome = { resumeToken: "resume-1" };
+});
+afterEach(async () => {
+  closeAll();
+  await gateway.stop();
+});
+
+async function connected(options: Partial<ClientOptions> = {}): Promise<{ client: Client; states: ClientState[] }> {
+  const client = open(options);
+  await reached(client, "connected");
+  const states: ClientState[] = [];
+  client.onState((state) => states.push(state));
+  return { client, states };
+}
+
+async function subscribed(client: Client): Promise<{ board: Channel; heard: unknown[] }> {
+  const board = client.channel("board:1");
+  const heard: unknown[] = [];
+  board.on("moved", (data) => heard.push(data));
+  await board.subscribe();
+  return { board, heard };
+}
+
+function drain(order: Partial<Drain> = {}): void {
+  gateway.socket.emit("sync:drain", { reconnectInMs: 0, deadlineInMs: 60_000, ...order });
+}
+
+function publish(connection: number, offset: number): void {
+  gateway.sockets[connection]?.emit("moved", `p${offset}`, { channel: "board:1", offset });
+}
+
+const sockets = (count: number): Promise<unknown> => eventually(() => gateway.sockets.length === count);
+const gone = (connection: number): Promise<unknown> =>
+  eventually(() => gateway.sockets[connection]?.disconnected === true);
+
+/** Leaves requests with that event to the test, on every connection after the first. */
+function holdOnSecond(event: string): void {
+  gateway.onRequest = (request) =>
+    request.event === event && request.socket !== gateway.sockets[0] ? false : gateway.grant(request);
+}
+
+describe("client move", () => {
+  test("SDK-7: it connects in its slot with its resume token, subscribes there with position and grant, then leaves with a goodbye", async () => {
+    const { client, states } = await connected();
+    gateway.onRequest = ({ answer, data }) => {
+      const position = { epoch: "e1", offset: 2 };
+      answer({ ok: true, channel: data.channel, position, recovered: true, publications: [], grant: "sealed" });
+      return true;
+    };
+    const { board } = await subscribed(client);
+    const reason = new Promise((resolve) => gateway.socket.once("disconnect", resolve));
+    gateway.welcome = { resumeToken: "resume-2", resumed: true, node: "n2", sessionId: "s1" };
+    drain({ reconnectInMs: 30 });
+    expect(await reason).toBe("client namespace disconnect");
+    expect(gateway.handshakes[1]).toEqual({ token: "token", protocol: 1, moves: true, resume: "resume-1" });
+    expect(gateway.of("sync:subscribe")[1]?.data).toEqual({
+      channel: "board:1",
+      position: { epoch: "e1", offset: 2 },
+      grant: "sealed",
+    });
+    expect(states).toEqual([{ status: "connected", sessionId: "s1", user: "ada", node: "n2", resumed: true }]);
+    expect(board.position).toEqual({ epoch: "e1", offset: 2 });
+  });
+
+  test("SDK-7: what both connections bring is delivered once and in order, what only one brings too", async () => {
+    const { client } = await connected();
+    const { board, heard } = await subscribed(client);
+    board.on("hint", (data) => heard.push(data));
+    client.onMessage("note", (data) => heard.push(data));
+    publish(0, 1);
+    holdOnSecond("sync:subscribe");
+    drain();
+    const again = await gateway.request("sync:subscribe", 2);
+    publish(0, 2);
+    gateway.sockets[0]?.emit("hint", "h1", { channel: "board:1" });
+    gateway.sockets[0]?.emit("note", "n1", { user: true });
+    await eventually(() => heard.length === 4);
+    const missed = { event: "moved", data: "p2", offset: 2 };
+    const onSecond = gateway.sockets[1];
+    onSecond?.emit("note", "n1", { user: true });
+    again.answer({
+      ok: true,
+      channel: "board:1",
+      position: { epoch: "e1", offset: 2 },
+      recovered: true,
+      publications: [missed],
+    });
+    publish(1, 3);
+    onSecond?.emit("hint", "h1", { channel: "board:1" });
+    onSecond?.emit("hint", "h2", { channel: "board:1" });
+    onSecond?.emit("note", "n2", { user: true });
+    await eventually(() => heard.includes("n2"));
+    expect(heard).toEqual(["p1", "p2", "h1", "n1", "p3", "h2", "n2"]);
+  });
+
+  test("SDK-7: where the second connection begins further on, the first one leads up to there, and nobody is told of a gap", async () => {
+    const { client } = await connected();
+    const { board, heard } = await subscribed(client);
+    board.onResync((resync) => heard.push(resync));
+    holdOnSecond("sync:subscribe");
+    drain();
+    const again = await gateway.request("sync:subscribe", 2);
+    const position = { epoch: "e1", offset: 2 };
+    again.answer({
+      ok: true,
+      channel: "board:1",
+      position,
+      recovered: false,
+      reason: "too_far_behind",
+      publications: [],
+    });
+    gateway.sockets[1]?.emit("note", null, { user: true });
+    await new Promise((resolve) => client.onMessage("note", resolve));
+    expect(client.state).toMatchObject({ sessionId: "s1" });
+    publish(0, 1);
+    publish(0, 2);
+    await gone(0);
+    publish(1, 3);
+    await eventually(() => heard.length === 3);
+    expect(heard).toEqual(["p1", "p2", "p3"]);
+    expect(client.state).toMatchObject({ sessionId: "s2" });
+  });
+
+  test("SDK-7: calls in flight are answered on the old connection, new ones go to the new one", async () => {
+    const { client, states } = await connected();
+    gateway.onRequest = () => false;
+    const first = client.call("edit", 1);
+    await gateway.request("edit");
+    drain();
+    await eventually(() => states.length === 1);
+    const second = client.call("edit", 2);
+    const [onFirst, onSecond] = [await gateway.request("edit"), await gateway.request("edit", 2)];
+    expect([onFirst.socket, onSecond.socket]).toEqual([gateway.sockets[0], gateway.sockets[1]]);
+    onSecond.answer({ ok: true, data: "second" });
+    expect(await second).toBe("second");
+    expect(onFirst.socket.connected).toBe(true);
+    onFirst.answer({ ok: true, data: "first" });
+    expect(await first).toBe("first");
+    await gone(0);
+  });
+
+  test("SDK-7: at the deadline the old connection is left, whatever is open there", async () => {
+    const { client } = await connected();
+    await subscribed(client);
+    gateway.onRequest = () => false;
+    const call = client.call("edit", 1);
+    drain({ deadlineInMs: 100 });
+    await expect(call).rejects.toMatchObject({ code: "upstream_timeout" });
+    await gone(0);
+    expect(client.state).toMatchObject({ status: "connected", sessionId: "s2" });
+  });
+
+  test("SDK-7: a url is for that connection only", async () => {
+    const elsewhere = new FakeGateway();
+    await elsewhere.start();
+    const { client } = await connected();
+    drain({ url: elsewhere.url });
+    await eventually(() => elsewhere.sockets.length === 1);
+    await gone(0);
+    elsewhere.cut();
+    await sockets(2);
+    await reached(client, "connected");
+    await elsewhere.stop();
+  });
+
+  test("a newer order replaces the slot before it has come", async () => {
+    await connected();
+    drain({ reconnectInMs: 60_000 });
+    drain({ reconnectInMs: 0 });
+    await sockets(2);
+  });
+
+  test("an order that comes to the new connection while the old one is still there is obeyed afterwards", async () => {
+    const { client } = await connected();
+    await subscribed(client);
+    holdOnSecond("sync:subscribe");
+    drain();
+    const again = await gateway.request("sync:subscribe", 2);
+    drain();
+    again.socket.emit("note", null, { user: true });
+    await new Promise((resolve) => client.onMessage("note", resolve));
+    expect(gateway.sockets).toHaveLength(2);
+    gateway.grant(again);
+    await sockets(3);
+  });
+
+  test("SDK-8: refused it tries again after retryAfterMs; the application sees nothing of that", async () => {
+    const { client, states } = await connected();
+    const { heard } = await subscribed(client);
+    gateway.refusals.push({ code: "rate_limited", message: "later", retryable: true, retryAfterMs: 120 });
+    drain();
+    await eventually(() => gateway.handshakes.length === 2);
+    publish(0, 1);
+    await eventually(() => heard.length === 1);
+    expect(gateway.handshakes).toHaveLength(2);
+    await gone(0);
+    expect(states.map(({ status }) => status)).toEqual(["connected"]);
+    expect(client.state).toMatchObject({ sessionId: "s2" });
+  });
+
+  test("SDK-8: refused for good it stays where it is", async () => {
+    const { client, states } = await connected();
+    gateway.refusals.push({ code: "forbidden", message: "no", retryable: false });
+    drain();
+    await eventually(() => gateway.handshakes.length === 2);
+    expect(await client.call("edit", 1)).toBe(1);
+    expect(states).toEqual([]);
+  });
+
+  test("SDK-8: where the old connection ends while the move waits for its retryAfterMs, that is obeyed", async () => {
+    const { client } = await connected();
+    gateway.refusals.push({ code: "rate_limited", message: "later", retryable: true, retryAfterMs: 50_000 });
+    drain();
+    await eventually(() => gateway.handshakes.length === 2);
+    // So that the refusal has been read.
+    expect(await client.call("edit", 1)).toBe(1);
+    gateway.cut();
+    const { retryInMs } = await reached(client, "waiting");
+    expect(retryInMs).toBeGreaterThan(40_000);
+    expect(retryInMs).toBeLessThanOrEqual(50_000);
+  });
+
+  test("SDK-8: where the old connection ends in the middle the new one goes on alone, and calls are repeated there", async () => {
+    const { client, states } = await connected();
+    const { heard } = await subscribed(client);
+    gateway.onRequest = ({ event, data, socket, answer }) => {
+      if (event === "edit" && socket !== gateway.sockets[0]) answer({ ok: true, data });
+      return true;
+    };
+    const call = client.call("edit", 1, { id: "a1", repeat: true });
+    await gateway.request("edit");
+    drain();
+    const again = await gateway.request("sync:subscribe", 2);
+    gateway.sockets[0]?.conn.close();
+    expect(await call).toBe(1);
+    const publications = [{ event: "moved", data: "p1", offset: 1 }];
+    again.answer({
+      ok: true,
+      channel: "board:1",
+      position: { epoch: "e1", offset: 1 },
+      recovered: true,
+      publications,
+    });
+    await eventually(() => heard.length === 1);
+    expect(states.map(({ status }) => status)).toEqual(["connected"]);
+  });
+
+  test("SDK-8: where the new connection ends in the middle the old one goes on, and another is tried", async () => {
+    const { client, states } = await connected();
+    const { heard } = await subscribed(client);
+    holdOnSecond("sync:subscribe");
+    drain();
+    await gateway.request("sync:subscribe", 2);
+    publish(0, 1);
+    await eventually(() => heard.length === 1);
+    gateway.onRequest = (request) => gateway.grant(request);
+    gateway.cut();
+    await sockets(3);
+    await gone(0);
+    expect(states).toMatchObject([{ status: "connected", sessionId: "s3" }]);
+    expect(await client.call("edit", 1)).toBe(1);
+  });
+
+  test("replaced by its own second connection it goes on with that; dismissed for good it is closed", async () => {
+    const { client } = await connected();
+    await subscribed(client);
+    holdOnSecond("sync:subscribe");
+    drain();
+    await gateway.request("sync:subscribe", 2);
+    const dismissal = { reason: "", reconnect: false };
+    gateway.sockets[0]?.emit("sync:disconnect", { code: "replaced", ...dismissal });
+    await gone(0);
+    expect(client.state).toMatchObject({ status: "connected", sessionId: "s2" });
+    gateway.socket.emit("sync:disconnect", { code: "disconnected", ...dismissal });
+    await reached(client, "closed");
+  });
+
+  test("unsubscribed, subscribed and revoked during the move a channel is as the last word says", async () => {
+    const { client } = await connected();
+    const { board, heard } = await subscribed(client);
+    const other = client.channel("board:2");
+    other.onEnd(({ code }) => heard.push(code));
+    await other.subscribe();
+    holdOnSecond("sync:subscribe");
+    drain();
+    await gateway.request("sync:subscribe", 4);
+    board.unsubscribe();
+    publish(0, 1);
+    gateway.sockets[0]?.emit("sync:revoked", { channel: "board:2", reason: "gone" });
+    await gone(0);
+    expect(heard).toEqual(["revoked"]);
+    gateway.onRequest = (request) => gateway.grant(request);
+    for (const request of gateway.of("sync:subscribe").slice(2)) gateway.grant(request);
+    const left = await gateway.request("sync:unsubscribe", 2);
+    expect(left.socket).toBe(gateway.sockets[1]);
+    expect(await board.subscribe()).toMatchObject({ position: { offset: 0 } });
+    publish(1, 2);
+    await eventually(() => heard.includes("p2"));
+  });
+
+  test("a refresh that is under way on the old connection does not disturb the new one's resume token", async () => {
+    gateway.welcome = { resumeToken: "resume-1", expiresAt: Date.now() + 1_500 };
+    gateway.onRequest = () => false;
+    await connected();
+    const refresh = await gateway.request("sync:refresh");
+    gateway.welcome = { resumeToken: "resume-2" };
+    drain();
+    await sockets(2);
+    refresh.answer({ ok: true, expiresAt: Date.now() + 60_000, resumeToken: "resume-old" });
+    await gone(0);
+    gateway.cut();
+    await eventually(() => gateway.handshakes.length === 3);
+    expect(gateway.handshakes[2]?.["resume"]).toBe("resume-2");
+  });
+
+  test("a new reconnect window replaces that of the welcome", async () => {
+    const { client } = await connected({ random: () => 0.5 });
+    gateway.socket.emit("sync:policy", { reconnect: { minDelayMs: 1_000, windowMs: 60_000 } });
+    gateway.socket.emit("note", null, { user: true });
+    await new Promise((resolve) => client.onMessage("note", resolve));
+    gateway.cut();
+    expect(await reached(client, "waiting")).toMatchObject({ retryInMs: 31_000 });
+  });
+});
