@@ -1,0 +1,89 @@
+/** SDK clients while a node of two stops. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type ClientState, connect } from "../../client/src/index.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
+import { freePort } from "../support/processes.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { userToken } from "../support/stock-client.ts";
+import { reached } from "../unit/client-fake-gateway.ts";
+
+let redis: RedisServer;
+let service: HttpService;
+let fleet: Fleet;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  service = await startService();
+  const ports = [await freePort(), await freePort()];
+  fleet = await startFleet({
+    target: { kind: "standalone", url: redis.url },
+    gateways: 2,
+    gatewaySettings: ports.map((port) => ({
+      GATEWAY_PORT: String(port),
+      PUBLIC_URL: `http://127.0.0.1:${port}`,
+      GATEWAY_DRAIN_SECONDS: "3",
+    })),
+    rules: {
+      namespaces: { room: { access: "user", historySize: 1000 } },
+      services: { board: { url: service.url, secret: serviceSecret } },
+      routes: [{ event: "card.*", service: "board", path: "/events/{event}", mode: "call" }],
+    },
+  });
+});
+afterAll(async () => {
+  await fleet.stop();
+  await service.stop();
+  await redis.stop();
+});
+
+test("SDK-7: while a node stops its clients go to the other one: nothing is missed or doubled, a call in flight is answered, nobody waits", async () => {
+  const members = await Promise.all(
+    Array.from({ length: 20 }, async (_, at) => {
+      const client = connect({ url: fleet.urls[0] ?? "", token: () => userToken({ sub: `user-${at}` }) });
+      const heard: { ticks: unknown[]; hints: unknown[]; notes: unknown[] } = { ticks: [], hints: [], notes: [] };
+      const room = client.channel("room:1");
+      room.on("tick", (data) => heard.ticks.push(data));
+      room.on("hint", (data) => heard.hints.push(data));
+      client.onMessage("note", (data) => heard.notes.push(data));
+      await room.subscribe();
+      const states: ClientState[] = [];
+      client.onState((state) => states.push(state));
+      return { client, heard, states };
+    }),
+  );
+  service.answer = (_request, response) => void setTimeout(() => answerJson(response, { late: true }), 1_500);
+  const calls = members.map(async ({ client }) => client.call("card.move"));
+  await eventually(() => service.requests.length === members.length);
+  const before = members.map(({ client }) => client.state);
+  let going = true;
+  const published = (async () => {
+    let count = 0;
+    for (; going; count++) {
+      await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "tick", data: count });
+      await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "hint", data: count, history: false });
+      await fleet.api("POST", "/v1/users/user-0/send", { event: "note", data: count });
+    }
+    return count;
+  })();
+  await fleet.gateways[0]?.stop();
+  expect(await Promise.all(calls)).toEqual(members.map(() => ({ late: true })));
+  await Promise.all(members.map(async ({ client }) => reached(client, "connected")));
+  going = false;
+  const all = Array.from({ length: await published }, (_, at) => at);
+  await eventually(() => members.every(({ heard }) => heard.ticks.length >= all.length));
+  await eventually(() => (members[0]?.heard.notes.length ?? 0) >= all.length);
+  for (const [at, { heard, states }] of members.entries()) {
+    expect(heard.ticks).toEqual(all);
+    expect(new Set(heard.hints).size).toBe(heard.hints.length);
+    expect(states).toEqual([{ ...before[at], node: "node-2", resumed: true }]);
+  }
+  expect(members[0]?.heard.notes).toEqual(all);
+  const drained = fleet
+    .log()
+    .split("\n")
+    .find((line) => line.includes('"msg":"drained"'));
+  expect(JSON.parse(drained ?? "{}")).toMatchObject({ sessions: 20, moved: 20, closed: 0, forced: 0, lost: 0 });
+  for (const { client } of members) client.close();
+});
