@@ -112,7 +112,8 @@ function pollingArrival(request: IncomingMessage, response: ServerResponse, onRe
 function cutOffSilent(io: SocketIoServer, connectDeadlineMs: number): void {
   io.engine.on("connection", (connection: EngineConnection) => {
     const timer = setTimeout(() => {
-      if (connection.readyState === "closing") reset(connection.transport.socket);
+      // Those that became a session have let their request go.
+      if (connection.readyState !== "open" && connection.request !== null) reset(connection.transport.socket);
     }, connectDeadlineMs + closeHandshakeMs);
     timer.unref();
   });
@@ -228,6 +229,7 @@ interface Websocket {
 }
 
 interface EngineConnection {
+  readonly request: IncomingMessage | null;
   readonly readyState: "opening" | "open" | "closing" | "closed";
   /** No socket while the transport is polling. */
   readonly transport: { readonly socket?: Websocket };

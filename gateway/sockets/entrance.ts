@@ -67,11 +67,11 @@ export class Entrance {
     this.admission.close();
   }
 
-  /** Resolves once every seat is free. */
+  /** Resolves once every seat is free, and who was refused has been told. */
   async empty(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#whenEmpty = resolve;
-    if (this.#seats === 0) resolve();
+    this.#tellEmpty();
     await promise;
   }
 
@@ -105,8 +105,7 @@ export class Entrance {
       seated = false;
       this.#seats--;
       this.#addresses.giveUpSeat(address);
-      // A turn later: what a refused one is told has left by then.
-      if (this.#seats === 0) setImmediate(() => this.#seats === 0 && this.#whenEmpty());
+      this.#tellEmpty();
     };
     socket.conn.once("close", giveUpSeat);
     const openedAt = openedAtOf(socket);
@@ -121,6 +120,11 @@ export class Entrance {
     clearTimeout(timer);
     if (refusal) giveUpSeat();
     return refusal;
+  }
+
+  /** A turn later: what a refused one is told has left by then. */
+  #tellEmpty(): void {
+    if (this.#seats === 0) setImmediate(() => this.#seats === 0 && this.#whenEmpty());
   }
 
   /** @returns why there is none. Whoever has none does not wait. */
