@@ -191,6 +191,7 @@ export function createGateway(options: {
     host: config.GATEWAY_HOST,
     port: config.GATEWAY_PORT,
   });
+  const trust = trustedProxies(config.TRUSTED_PROXIES);
   const sockets = new SocketServer({
     httpServer: publicDoor.app.server,
     context,
@@ -202,7 +203,7 @@ export function createGateway(options: {
         connectsPerSecond: config.GATEWAY_CONNECTS_PER_ADDRESS,
       },
     },
-    trustedProxies: trustedProxies(config.TRUSTED_PROXIES),
+    trustedProxies: trust,
     transports: config.GATEWAY_TRANSPORTS,
     allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
     patience,
@@ -236,6 +237,7 @@ export function createGateway(options: {
     }),
     reconnectPolicy: () => sockets.reconnectPolicy,
     allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
+    trustedProxies: trust,
     counter: metrics.bootstraps,
   });
   const stalledSessions = new StalledSessions({

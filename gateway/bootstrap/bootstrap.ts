@@ -8,6 +8,7 @@ import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts"
 import { ReturnSlots } from "../admission/return-slots.ts";
 import { TokenBucket } from "../admission/token-bucket.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
+import type { ProxyTrust } from "../sockets/client-address.ts";
 import { allowOrigin, ownOrigin } from "./origins.ts";
 import { Placement } from "./placement.ts";
 import { readSubject } from "./subject.ts";
@@ -38,13 +39,14 @@ export interface BootstrapOptions {
   self: () => Self;
   reconnectPolicy: () => ReconnectPolicy;
   allowedOrigins: readonly string[];
+  trustedProxies: ProxyTrust;
   /** By `node`, `group` (which has an address of its own), or the code of the refusal. */
   counter: Counter<"outcome">;
 }
 
 /** `GET /v1/bootstrap` → {@link Bootstrap}: where to connect, and with what. Asks nobody, and reads what is in memory. */
 export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): void {
-  const { verify, rollouts, fleet, self, reconnectPolicy, allowedOrigins, counter } = options;
+  const { verify, rollouts, fleet, self, reconnectPolicy, allowedOrigins, trustedProxies, counter } = options;
   const placement = new Placement();
   fleet.onChange(() => placement.update(fleet.nodes));
   /** Of this node: no more could be let in by the whole fleet. */
@@ -68,7 +70,7 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
 
   function placeFor(request: FastifyRequest): string {
     const node = choose();
-    if (node) return node.url ?? ownOrigin(request);
+    if (node) return node.url ?? ownOrigin(request, trustedProxies);
     const answering = Math.max(1, fleet.nodes.length);
     const retryAfterMs = fullSlots.take(performance.now(), {
       perSecond: fleet.budgetPerSecond / answering,

@@ -1,6 +1,7 @@
 /** Pages of other origins, and the address a request came to. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { TidegateError } from "../../shared/errors.ts";
+import type { ProxyTrust } from "../sockets/client-address.ts";
 
 const preflightSeconds = 7_200;
 const hostPattern = /^[A-Za-z0-9._-]{1,253}(:\d{1,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?$/;
@@ -23,9 +24,11 @@ export function allowOrigin(allowed: readonly string[], request: FastifyRequest,
   });
 }
 
-/** The origin that this request was sent to, as far as it can be known here. */
-export function ownOrigin(request: FastifyRequest): string {
-  const { host } = request;
+/** The origin that this request was sent to. Who ended its TLS is believed where it is a trusted proxy. */
+export function ownOrigin(request: FastifyRequest, trust: ProxyTrust): string {
+  const { host, protocol, headers, socket } = request;
   if (!hostPattern.test(host)) throw new TidegateError("invalid_request", "the request names no host");
-  return `${request.protocol}://${host}`;
+  const told = trust(socket.remoteAddress ?? "", 0) ? headers["x-forwarded-proto"] : undefined;
+  const [, forwarded = protocol] = /^(https?)\s*(?:,|$)/.exec(String(told)) ?? [];
+  return `${forwarded}://${host}`;
 }
