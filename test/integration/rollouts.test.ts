@@ -37,10 +37,6 @@ test("ROLL-1: nobody's change is overwritten unseen", async () => {
   }
   expect((await putOver({ "if-match": "two" })).body["code"]).toBe("invalid_request");
   expect((await putOver({ "if-match": '"2"' })).body).toEqual({ version: 3 });
-  // Several at once, none of whom asks for a version: each is put.
-  const groups = (percent: number): object => ({ ...rollouts, groups: [{ name: "canary", percent }] });
-  const all = await Promise.all([1, 2, 3].map((percent) => putOver({}, groups(percent))));
-  expect(new Set(all.map(({ body }) => body["version"]))).toEqual(new Set([4, 5, 6]));
 });
 
 test("ROLL-1: a document that is not valid is refused with every finding, and what was there stays", async () => {
@@ -79,7 +75,7 @@ test("ROLL-1: a document that is not valid is refused with every finding, and wh
   }
   const reserved = await fleet.api("PUT", "/v1/rollouts", { groups: [], fallback: { name: "stable" }, shares: {} });
   expect(reserved.status).toBe(400);
-  expect((await fleet.api("GET", "/v1/rollouts")).body["version"]).toBe(6);
+  expect((await fleet.api("GET", "/v1/rollouts")).body["version"]).toBe(3);
 });
 
 test("ROLL-1: rollouts are put with the scope of the rules, and read with that of reading", async () => {

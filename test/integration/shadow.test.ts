@@ -33,6 +33,7 @@ beforeAll(async () => {
         route("rolled", { rollout: { to: "new", percent: 50 } }),
         route("tenant", { rollout: { to: "new", percent: 50, by: "tenant" } }),
         route("all", { rollout: { to: "new", percent: 100 }, shadow: "new" }),
+        route("longer", { service: "new", rollout: { to: "patient", percent: 100 } }),
         route("shadowed", { shadow: "new" }),
         route("narrow", { shadow: "narrow" }),
         route("patient", { shadow: "patient" }),
@@ -96,6 +97,8 @@ test("ROLL-6: the time that a caller has is that of the service it is sent to", 
   const began = performance.now();
   expect((await client.request("all")).error?.code).toBe("upstream_timeout");
   expect(performance.now() - began).toBeLessThan(4_000);
+  other.answer = (_request, response) => setTimeout(() => answerJson(response, "late"), 1_000);
+  expect((await client.request("longer")).data).toBe("late");
 });
 
 test("ROLL-7: by tenant, a tenant goes as a whole", async () => {

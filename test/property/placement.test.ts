@@ -85,6 +85,21 @@ test("BOOT-3: a crowd that comes between two reports is spread, although one nod
   );
 });
 
+test("BOOT-3: of equal nodes each gets its part of a crowd, far more evenly than by chance", () => {
+  fc.assert(
+    fc.property(fc.integer(), fc.integer({ min: 2, max: 40 }), (seed, n) => {
+      const placement = placementOf(seed);
+      placement.update(Array.from({ length: n }, (_, index) => nodeOf(`node-${index}`)));
+      const sent = new Map<string, number>();
+      for (let i = 0; i < 200 * n; i++) {
+        const { instance = "" } = placement.choose() ?? {};
+        sent.set(instance, (sent.get(instance) ?? 0) + 1);
+      }
+      expect(Math.max(...sent.values()) - Math.min(...sent.values())).toBeLessThanOrEqual(20);
+    }),
+  );
+});
+
 test("BOOT-3: who was sent since the last reports counts, until the reports after the next", () => {
   const placement = placementOf(1);
   const [full, other] = [nodeOf("one", { maxConnections: 3 }), nodeOf("two", { maxConnections: 2 })];

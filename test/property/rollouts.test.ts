@@ -93,7 +93,7 @@ describe("the points of the groups", () => {
   });
 
   test("ROLL-3: what has been kept and fits together no more is divided anew", () => {
-    const broken = { ...put({ one: 50, two: 50 }), shares: { one: [[0, 6_000]], two: [[5_000, 9_000]] } } as const;
+    const broken = { ...put({ one: 50, two: 50 }), shares: { one: [[0, 6_000]], two: [[4_000, 9_000]] } } as const;
     expect(put({ one: 50, two: 50 }, broken as unknown as StoredRollouts)).toEqual(put({ one: 50, two: 50 }));
   });
 });
