@@ -11,6 +11,7 @@ export function addRules(app: FastifyInstance, context: PrivateApiContext): void
   const { rulesStore, currentRules, environment } = context;
   addVersionedDocument(app, context, {
     name: "rules",
+    description: "Secrets written in the document show as ***.",
     current: currentRules,
     show: ({ document }) => maskSecrets(document),
     put: async (given, ifVersion) => {

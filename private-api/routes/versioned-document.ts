@@ -13,6 +13,8 @@ const maxDocumentBytes = 1024 * 1024;
 export interface VersionedDocument<Value extends { readonly version: number }> {
   name: DocumentName;
   current: CurrentDocument<Value>;
+  /** Of what `GET` answers, in the OpenAPI. */
+  description?: string;
   /** What `GET` answers, beside the version. */
   show: (value: Value) => object;
   /**
@@ -27,7 +29,7 @@ export interface VersionedDocument<Value extends { readonly version: number }> {
 export function addVersionedDocument<Value extends { readonly version: number }>(
   app: FastifyInstance,
   context: PrivateApiContext,
-  { name, current, show, put }: VersionedDocument<Value>,
+  { name, description, current, show, put }: VersionedDocument<Value>,
 ): void {
   app.get(
     `/v1/${name}`,
@@ -35,7 +37,7 @@ export function addVersionedDocument<Value extends { readonly version: number }>
       preValidation: context.requireScope("read"),
       schema: {
         summary: `The ${name} in force`,
-        description: "Secrets written in the document show as ***.",
+        ...(description !== undefined && { description }),
         tags: [name],
       },
     },

@@ -58,6 +58,7 @@ const privateApiTokens = JSON.stringify([
  * @param options.target undefined: in memory, where there is one gateway only.
  * @param options.rules put through the API, unless a RULES_FILE is given.
  * @param options.gatewaySettings of each gateway, by its place.
+ * @param options.nodeRegistry of all gateways; one in memory by default.
  * @param options.patience what differs from the default.
  */
 export async function startFleet(options: {
