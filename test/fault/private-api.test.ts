@@ -36,6 +36,7 @@ beforeAll(async () => {
       GATEWAY_HOST: "127.0.0.1",
       GATEWAY_PORT: "0",
       GATEWAY_ADMIN_PORT: "0",
+      GATEWAY_MESSAGES_PER_SECOND: "100000",
       AUTH_JWT_SECRET: jwtSecret,
       PRIVATE_API_TOKEN: tokens.relay,
       PRIVATE_API_URL: ports.map((port) => `http://127.0.0.1:${port}`).join(","),

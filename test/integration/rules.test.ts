@@ -149,7 +149,7 @@ describe("from a file", () => {
     const fleet = await startFleet({
       target: { kind: "standalone", url: redis.url },
       gateways: 2,
-      environment: { RULES_FILE: file },
+      environment: { RULES_FILE: file, GATEWAY_MESSAGES_PER_SECOND: "100000" },
     });
     await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === 1));
     const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
