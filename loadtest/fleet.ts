@@ -46,8 +46,16 @@ export class Fleet {
   /**
    * @param options.appendOnly whether Redis keeps what it wrote when it is killed.
    * @param options.heapMiB bound of the old space of each Node program.
+   * @param options.gatewaySettings besides those that they need.
    */
-  async start(options: { gateways?: number; appendOnly?: boolean; heapMiB?: number } = {}): Promise<OwnDeployment> {
+  async start(
+    options: {
+      gateways?: number;
+      appendOnly?: boolean;
+      heapMiB?: number;
+      gatewaySettings?: Readonly<Record<string, string>>;
+    } = {},
+  ): Promise<OwnDeployment> {
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
     const relayToken = secret();
@@ -92,6 +100,7 @@ export class Fleet {
         PRIVATE_API_URL: privateApi,
         PRIVATE_API_TOKEN: relayToken,
         AUTH_JWT_SECRET: jwtSecret,
+        ...options.gatewaySettings,
       });
       await ready(gateway, `http://127.0.0.1:${adminPort}`);
       gatewayUrls.push(`ws://127.0.0.1:${port}`);

@@ -111,9 +111,14 @@ function pollingArrival(request: IncomingMessage, response: ServerResponse, onRe
 /** Socket.IO closes who has not authenticated in time, and leaves those who do not answer that to a long wait: they are cut off. */
 function cutOffSilent(io: SocketIoServer, connectDeadlineMs: number): void {
   io.engine.on("connection", (connection: EngineConnection) => {
+    const { socket } = connection.transport;
+    if (!socket) return;
+    // What is over by then is not kept for this: in a storm it would be thousands.
+    const [kept, websocket] = [new WeakRef(connection), new WeakRef(socket)];
     const timer = setTimeout(() => {
+      const { request, readyState } = kept.deref() ?? { readyState: "closed" };
       // Those that became a session have let their request go.
-      if (connection.readyState !== "open" && connection.request !== null) reset(connection.transport.socket);
+      if (readyState !== "open" && request !== null) reset(websocket.deref());
     }, connectDeadlineMs + closeHandshakeMs);
     timer.unref();
   });

@@ -281,4 +281,5 @@ function closeLater(socket: Socket): void {
     if (socket.conn.readyState === "open") transportOf(socket).close(false);
   }, leaveMs);
   timer.unref();
+  socket.conn.once("close", () => clearTimeout(timer));
 }
