@@ -14,11 +14,12 @@ function mostInOneSecond(times: readonly number[]): number {
   }, 0);
 }
 
-/** How many ask to be let in, for how many ms, one a ms or all the time. */
-const demand = fc.array(fc.record({ ms: fc.integer({ min: 1, max: 700 }), asks: fc.boolean() }), { maxLength: 12 });
+/** Mostly more than can be let in; a pause now and then, in which something is saved up. */
+const asks = fc.constantFrom(true, true, true, true, false);
+const demand = fc.array(fc.record({ ms: fc.integer({ min: 1, max: 700 }), asks }), { maxLength: 12 });
 
 test("ADM-1: in no second a node lets in more than its share was at most in that second", () => {
-  const shares = fc.array(fc.record({ at: fc.integer({ min: 0, max: 3_000 }), share: shareOf(0, 60) }), {
+  const shares = fc.array(fc.record({ at: fc.integer({ min: 0, max: 100 }), share: shareOf(0, 60) }), {
     minLength: 1,
     maxLength: 6,
   });
@@ -44,7 +45,7 @@ test("ADM-1: in no second all nodes together let in more than the budget, howeve
   const step = fc.record({
     ms: fc.integer({ min: 1, max: 900 }),
     weights: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 3, maxLength: 3 }),
-    asks: fc.array(fc.boolean(), { minLength: 3, maxLength: 3 }),
+    asks,
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 8 }), (steps) => {
@@ -58,7 +59,7 @@ test("ADM-1: in no second all nodes together let in more than the budget, howeve
           bucket.change(neverMoreThan(20 + ((budget - 60) * (weights[node] ?? 0)) / sum), now);
         }
         for (const end = now + ms; now < end; now++) {
-          for (const [node, bucket] of nodes.entries()) while (asks[node] && bucket.take(now)) taken.push(now);
+          for (const bucket of nodes) while (asks && bucket.take(now)) taken.push(now);
         }
       }
       expect(mostInOneSecond(taken)).toBeLessThanOrEqual(budget);
