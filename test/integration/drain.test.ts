@@ -10,7 +10,7 @@ import { answerJson, type HttpService, startService } from "../support/http-serv
 import { MovingClient } from "../support/moving-client.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
+import { type Answer, closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
 
 let channel: string;
 let redis: RedisServer;
@@ -56,16 +56,18 @@ function report(): DrainReport {
   return JSON.parse(line ?? "{}") as DrainReport;
 }
 
-/** Publishes until told to stop; resolves with the last offset. */
-function keepPublishing(): { stop(): Promise<number> } {
+interface Kept<T> {
+  /** Resolves with what came of it. */
+  stop(): Promise<T>;
+}
+
+/** Does something again and again until told to stop. */
+function keep<T>(once: (results: T[]) => Promise<T>): Kept<T[]> {
   let going = true;
   const done = (async () => {
-    let offset = 0;
-    while (going) {
-      const answer = await fleet.api("POST", "/v1/publish", { channel, event: "tick", data: offset });
-      offset = answer.body["offset"] as number;
-    }
-    return offset;
+    const results: T[] = [];
+    while (going) results.push(await once(results));
+    return results;
   })();
   return {
     stop: async () => {
@@ -75,23 +77,24 @@ function keepPublishing(): { stop(): Promise<number> } {
   };
 }
 
-/** Sends messages to the user until told to stop; resolves with all of them. */
-function keepSending(user: string): { stop(): Promise<number[]> } {
-  let going = true;
-  const done = (async () => {
-    const sent: number[] = [];
-    while (going) {
-      sent.push(sent.length);
-      await fleet.api("POST", `/v1/users/${user}/send`, { event: "note", data: sent.length - 1 });
-    }
-    return sent;
-  })();
-  return {
-    stop: async () => {
-      going = false;
-      return done;
-    },
-  };
+/** @returns the offsets. */
+function keepPublishing(): Kept<number[]> {
+  return keep(async (offsets) => {
+    const answer = await fleet.api("POST", "/v1/publish", { channel, event: "tick", data: offsets.length });
+    return answer.body["offset"] as number;
+  });
+}
+
+/** @returns what was sent. */
+function keepSending(user: string): Kept<number[]> {
+  return keep(async (sent) => {
+    await fleet.api("POST", `/v1/users/${user}/send`, { event: "note", data: sent.length });
+    return sent.length;
+  });
+}
+
+function keepCalling(client: MovingClient): Kept<Answer[]> {
+  return keep(async () => client.call("card.look", {}));
 }
 
 test("MOVE-1: a client that moves by itself misses and doubles nothing, its calls are answered, and nobody sees it leave", async () => {
@@ -105,8 +108,12 @@ test("MOVE-1: a client that moves by itself misses and doubles nothing, its call
   const [mover] = movers;
   if (!mover) throw new Error("there is one");
   await eventually(() => watcher.received.filter(({ event }) => event === "sync:join").length === 11);
-  service.answer = (_request, response) => void setTimeout(() => answerJson(response, { late: true }), 1_500);
+  service.answer = ({ path }, response) => {
+    const late = path.endsWith("card.move");
+    setTimeout(() => answerJson(response, { late }), late ? 1_500 : 50);
+  };
   const publishing = keepPublishing();
+  const calling = movers.slice(1, 4).map((caller) => keepCalling(caller));
   const sending = keepSending("mover-0");
   const call = mover.call("card.move", {});
   await eventually(() => service.requests.length > 0);
@@ -114,8 +121,11 @@ test("MOVE-1: a client that moves by itself misses and doubles nothing, its call
   await Promise.all(movers.map(async ({ moved }) => moved));
   expect(await call).toMatchObject({ ok: true, data: { late: true } });
   await stopped;
-  const last = await publishing.stop();
+  const last = (await publishing.stop()).at(-1) ?? 0;
   const sent = await sending.stop();
+  const answers = (await Promise.all(calling.map(async (calls) => calls.stop()))).flat();
+  expect(answers.length).toBeGreaterThan(10);
+  expect(answers.filter(({ ok }) => !ok)).toEqual([]);
   const all = Array.from({ length: last }, (_, at) => at + 1);
   await eventually(() => movers.every(({ offsets }) => offsets.at(-1) === last));
   for (const { offsets } of movers) expect(offsets).toEqual(all);
