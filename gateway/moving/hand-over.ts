@@ -108,7 +108,7 @@ export class HandOver implements Service {
     for (const [session, { slotAt, deadlineAt }] of this.#leaving) {
       if (session.disposed || now >= deadlineAt) this.#leaving.delete(session);
       else if (now >= slotAt && !session.moves && !session.moved) {
-        this.#leaving.delete(session);
+        this.#leaving.set(session, { slotAt: Infinity, deadlineAt });
         closeInOrder(session, { reason, answersMs: maxAnswersMs, retryAfterMs: 0 });
       }
     }

@@ -80,6 +80,18 @@ describe("who has a session", () => {
   });
 });
 
+test("MOVE-1: whoever leaves the old connection before it has subscribed on the new one is expected back: nobody sees it leave", () => {
+  const [moved, left] = [bareSession("s"), bareSession("s")];
+  for (const session of [moved, left]) {
+    session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
+    session.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
+  }
+  moved.hearOf(11);
+  for (const session of [moved, left]) session.leave();
+  expect([moved.mayReturn, left.mayReturn]).toEqual([true, false]);
+  for (const session of [moved, left]) session.dispose();
+});
+
 describe("what is said of a drain", () => {
   test("DRAIN-6: each session is counted once, by how it ended", () => {
     const stock = { moves: false, asked: true, overdue: false };
