@@ -9,6 +9,8 @@ import { Surplus } from "./surplus.ts";
 const tickMs = 250;
 /** Those that are asked together go one after the other within this. */
 const spreadMs = 2_000;
+/** By then another node has reported whoever has come to it. */
+const reportedMs = 2_500;
 /** Whoever has moved is served so long beside its new connection. */
 const stayMs = 30_000;
 /** Sent back to us by the balancer: not asked again for so long. */
@@ -43,6 +45,8 @@ export class HandOver implements Service {
   readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
   readonly #surplus = new Surplus();
   readonly #leaving = new Map<Session, Leaving>();
+  /** When they left, by `performance.now()`. */
+  #gone: number[] = [];
   /** By their id, until when. */
   readonly #resting = new Map<string, number>();
   readonly #ends = new WeakMap<Session, number>();
@@ -88,8 +92,14 @@ export class HandOver implements Service {
     this.#decidedAt = now;
     if (!this.#accepting()) return;
     const { nodes, budgetPerSecond } = this.#fleet;
-    const leaving = this.#leaving.size;
-    const wanted = this.#surplus.decide({ nodes, instance: this.#instance, leaving, budgetPerSecond, elapsedMs });
+    const wanted = this.#surplus.decide({
+      nodes,
+      instance: this.#instance,
+      leaving: this.#leaving.size,
+      gone: this.#gone.length,
+      budgetPerSecond,
+      elapsedMs,
+    });
     if (wanted === 0) return;
     // Those whose users came first: whoever was sent back to us is not among them.
     const candidates = this.#sessions().filter((session) => this.#mayBeAsked(session));
@@ -105,8 +115,12 @@ export class HandOver implements Service {
       if (until > now) break;
       this.#resting.delete(id);
     }
+    this.#gone = this.#gone.filter((at) => now - at < reportedMs);
     for (const [session, { slotAt, deadlineAt }] of this.#leaving) {
-      if (session.disposed || now >= deadlineAt) this.#leaving.delete(session);
+      if (session.disposed) {
+        this.#leaving.delete(session);
+        this.#gone.push(now);
+      } else if (now >= deadlineAt) this.#leaving.delete(session);
       else if (now >= slotAt && !session.moves && !session.moved) {
         this.#leaving.set(session, { slotAt: Infinity, deadlineAt });
         closeInOrder(session, { reason, answersMs: maxAnswersMs, retryAfterMs: 0 });

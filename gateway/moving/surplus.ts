@@ -26,19 +26,21 @@ export class Surplus {
 
   /**
    * @param fleet.leaving sessions of this node that were asked before, and are still here.
+   * @param fleet.gone those that have left, and may be in nobody's report yet.
    * @returns how many more to ask now.
    */
   decide(fleet: {
     nodes: readonly Standing[];
     instance: string;
     leaving: number;
+    gone: number;
     budgetPerSecond: number;
     elapsedMs: number;
   }): number {
-    const { nodes, instance, leaving, budgetPerSecond, elapsedMs } = fleet;
+    const { nodes, instance, leaving, gone, budgetPerSecond, elapsedMs } = fleet;
     const own = nodes.find((node) => node.instance === instance);
     const caps = nodes.reduce((sum, { maxConnections }) => sum + maxConnections, 0);
-    const mean = nodes.reduce((sum, { connections }) => sum + connections, 0) / caps;
+    const mean = nodes.reduce((sum, { connections }) => sum + connections, gone) / caps;
     // A node that drains gives all it has: its sessions come first.
     const isQuiet = nodes.every(({ state }) => state === "ready");
     const hasRoom = nodes.some((node) => surplusOf(node, mean) < 0 && node.factor < roomyFactor);

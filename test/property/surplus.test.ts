@@ -24,9 +24,9 @@ function fleetOf(nodes: readonly { connections: number; maxConnections: number; 
   }));
 }
 
-function decide(nodes: readonly Node[], node: Node, leaving = 0): number {
+function decide(nodes: readonly Node[], node: Node, leaving = 0, gone = 0): number {
   const { instance } = node;
-  return node.surplus.decide({ nodes, instance, leaving, budgetPerSecond: 1_000, elapsedMs: 1_000 });
+  return node.surplus.decide({ nodes, instance, leaving, gone, budgetPerSecond: 1_000, elapsedMs: 1_000 });
 }
 
 /** One second: all decide of the same fleet, then those that were asked land. @returns how many were asked. */
@@ -144,4 +144,8 @@ test("REB-2: those that were asked and are still here count as gone", () => {
   expect(decide(nodes, giver, 3_000)).toBe(100);
   expect(decide(nodes, giver, 3_970)).toBe(0);
   expect(decide(nodes, giver, 4_500)).toBe(0);
+  // The others have not reported them yet: they are there all the same.
+  giver.connections = 4_100;
+  expect(decide(nodes, giver, 0, 3_900)).toBe(0);
+  expect(decide(nodes, giver, 0, 0)).toBe(100);
 });
