@@ -12,6 +12,9 @@ const maxTryMs = 600_000;
 /** What an answer that the gateway gives just in time may still need on its way. */
 const answerTravelMs = 1_000;
 const defaultWithinMs = 60_000;
+/** As many events as a gateway takes at once from a connection, and then each second, unless it is set otherwise. */
+const burst = 100;
+const perSecond = 50;
 
 /** One action of the application, through all its tries. */
 interface Call {
@@ -28,6 +31,7 @@ interface Call {
   readonly endsAtMs: number;
   readonly resolve: (data: unknown) => void;
   readonly reject: (error: TidegateError) => void;
+  /** Perhaps a service has it. */
   sent: boolean;
   tries: number;
   /** Of the last try. */
@@ -51,6 +55,7 @@ export class Calls {
   #maxPayloadBytes = maxPayloadBytes;
   #closed: TidegateError | null = null;
   #made = 0;
+  #releaseTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param options.offline bounds of what may wait; without it only calls that ask for it wait unsent */
   constructor(options: { random: Random; offline?: OfflineBounds | undefined }) {
@@ -101,23 +106,33 @@ export class Calls {
   connected(connection: GatewayConnection, maxPayloadBytes: number): void {
     this.#connection = connection;
     this.#maxPayloadBytes = maxPayloadBytes;
-    for (const call of this.#queue.inOrder()) {
-      if (call.paused || this.#connection !== connection) continue;
-      this.#resume(call);
-      this.#send(call, connection);
-    }
+    this.#release(connection, burst);
   }
 
   /** There is none. What was in flight fails, or waits for its repeat, by the answer that its connection gives it. */
   disconnected(): void {
+    clearTimeout(this.#releaseTimer);
     this.#connection = null;
   }
 
   /** For good. What was never sent fails with `error`, what was sent with what its last try said. */
   close(error: TidegateError): void {
     this.#closed = error;
-    this.#connection = null;
+    this.disconnected();
     for (const call of this.#queue.inOrder()) this.#fail(call, call.error ?? error);
+  }
+
+  /** So many now, the rest at the rate that the gateway takes. */
+  #release(connection: GatewayConnection, atOnce: number): void {
+    clearTimeout(this.#releaseTimer);
+    const waiting = this.#queue.inOrder().filter(({ paused }) => !paused);
+    for (const call of waiting.slice(0, atOnce)) {
+      if (this.#connection !== connection) return;
+      this.#resume(call);
+      this.#send(call, connection);
+    }
+    if (waiting.length <= atOnce) return;
+    this.#releaseTimer = setTimeout(() => this.#release(connection, perSecond), 1_000);
   }
 
   #send(call: Call, connection: GatewayConnection): void {
@@ -134,7 +149,9 @@ export class Calls {
     if (ack.ok) return call.resolve(ack.data);
     const error = new TidegateError(ack.error);
     const unsent = error.code === "not_connected";
-    if (!unsent) call.sent = true;
+    // Refused by the gateway itself, before anybody was asked: with a status it is the service's word.
+    const unasked = error.code === "rate_limited" && error.status === undefined;
+    if (!unsent && !unasked) call.sent = true;
     if (unsent && !call.sent && !call.offline) return call.reject(error);
     call.error = unsent ? call.error : error;
     const again = error.retryable && (call.repeat || (call.offline && !call.sent));

@@ -1,3 +1,5 @@
+import type { Bootstrap } from "../../shared/protocol/wire.ts";
+import { Address } from "./bootstrap.ts";
 import type { CallOptions, OfflineBounds } from "./call-options.ts";
 import { Calls } from "./calls.ts";
 import type { Channel } from "./channel.ts";
@@ -11,8 +13,13 @@ import { type Connector, Session } from "./session.ts";
 import type { Random } from "./timing.ts";
 
 export interface ClientOptions {
-  /** The gateway's origin, e.g. `https://sync.example.com`. */
-  url: string;
+  /** The gateway's origin, e.g. `https://sync.example.com`. This, or `bootstrap`. */
+  url?: string;
+  /**
+   * Where to ask for the address, e.g. `https://sync.example.com/v1/bootstrap`: before each try to connect, but for a
+   * move. While it cannot be asked, the address known from before is used.
+   */
+  bootstrap?: string;
   /**
    * The JWT, or a function that gives one. The function is asked before the first connection, before the token expires,
    * and where the gateway does not take what it gave before; it has 15 s, and where it fails it is asked again. A text
@@ -43,18 +50,21 @@ export type ClientState =
 
 /** One user's stay at a gateway. It connects and reconnects by itself until it is closed. */
 export class Client {
+  readonly #address: Address;
   readonly #session: Session;
   readonly #channels: Channels;
   readonly #calls: Calls;
   readonly #stateListeners = new Listeners<[ClientState]>();
   readonly #messageListeners = new EventListeners<[data: unknown, meta: { user: true }]>();
 
-  private constructor({ url, token, offline, random = Math.random }: ClientOptions, connector: Connector) {
+  private constructor(options: ClientOptions, connector: Connector) {
+    const { token, offline, random = Math.random } = options;
+    this.#address = new Address(options);
     const doubles = new Doubles();
     this.#channels = new Channels(random, doubles, () => this.#session.handedOver());
     this.#calls = new Calls({ random, offline });
     this.#session = new Session({
-      url,
+      address: this.#address,
       token,
       random,
       connector,
@@ -77,6 +87,11 @@ export class Client {
 
   get state(): ClientState {
     return this.#session.state;
+  }
+
+  /** What the bootstrap endpoint last said: `group` and `config` are for the application. `null` before, and without one. */
+  get bootstrap(): Bootstrap | null {
+    return this.#address.answer;
   }
 
   /** Called with each new state. Returns what takes the listener away again. */

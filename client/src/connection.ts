@@ -1,7 +1,8 @@
 /** One connection to the gateway, and the only module that knows socket.io-client. */
 import { Manager, type Socket } from "socket.io-client";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
-import type { Ack, Disconnect, Welcome } from "../../shared/protocol/wire.ts";
+import type { Ack, Disconnect, Welcome, WireError } from "../../shared/protocol/wire.ts";
+import type { TidegateError } from "./errors.ts";
 import { maxTimerMs } from "./timing.ts";
 
 /** From the first packet to the welcome. The gateway itself takes 8 s at most; the rest is for the way there. */
@@ -11,7 +12,7 @@ const requestDeadlineMs = 15_000;
 
 /** How a connection ended, if not by `close()`. */
 export type Ending =
-  | { kind: "refused"; refusal: ConnectRefusal }
+  | { kind: "refused"; refusal: WireError | TidegateError }
   | { kind: "dismissed"; disconnect: Disconnect }
   | { kind: "lost"; message: string }
   /** After `leave()`. */

@@ -1,7 +1,11 @@
 /** What this client presents to be let in: the token, and what stands for it after the first welcome. */
 import { protocolVersion } from "../../shared/protocol/limits.ts";
+import { failure } from "./errors.ts";
 
 const tokenDeadlineMs = 15_000;
+
+/** `auth` of a handshake. `moves`: this client obeys `sync:drain`. */
+export type Auth = { token: string; protocol: number; moves: true; resume?: string };
 
 /** A JWT, or a function that gives one. */
 export type TokenSource = string | (() => string | Promise<string>);
@@ -33,14 +37,18 @@ export class Credentials {
     return typeof this.#source !== "string";
   }
 
-  /** `auth` of the next handshake: `moves` says that this client obeys `sync:drain`. @throws what the source throws, or where it takes longer than 15 s */
-  async present(): Promise<Record<string, unknown>> {
-    if (this.#token === null || this.#resumeToken === null) this.#token = await this.ask();
+  /** For the next handshake. @throws {TidegateError} `token_unavailable`: the source threw, or took longer than 15 s */
+  async present(): Promise<Auth> {
+    try {
+      if (this.#token === null || this.#resumeToken === null) this.#token = await this.ask();
+    } catch (cause) {
+      throw failure("token_unavailable", "the token callback failed", true, cause);
+    }
     const resume = this.#resumeToken;
     return { token: this.#token, protocol: protocolVersion, moves: true, ...(resume !== null && { resume }) };
   }
 
-  /** A token for a refresh; it is presented from `renewed` on. @throws as `present` */
+  /** A token for a refresh; it is presented from `renewed` on. @throws what the source throws, or where it takes longer */
   async ask(): Promise<string> {
     if (typeof this.#source === "string") return this.#source;
     let timer: ReturnType<typeof setTimeout> | undefined;

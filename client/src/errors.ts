@@ -11,6 +11,8 @@ export type ClientCode =
   | "connection_lost"
   /** The token callback failed or took too long. Retryable. */
   | "token_unavailable"
+  /** The bootstrap endpoint could not be asked, and no address is known from before. Retryable. */
+  | "bootstrap_unavailable"
   /** `unsubscribe()` came before the answer to `subscribe()`. */
   | "unsubscribed"
   /** `close()` was called. */

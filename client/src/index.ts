@@ -3,7 +3,9 @@ import { Client, type ClientOptions } from "./client.ts";
 
 /**
  * Returns at once; `client.onState` tells how the connection goes. The client holds one connection, and one timer or
- * two, until `client.close()`.
+ * two, until `client.close()`; a second connection while it moves to another node.
+ *
+ * @throws {TidegateError} `invalid_request`, unless `options` have either `url` or `bootstrap`
  */
 export function connect(options: ClientOptions): Client {
   return Client.connect(options);
@@ -16,6 +18,7 @@ export type { Client, ClientOptions, ClientState } from "./client.ts";
 export type { Conflict } from "./conflict.ts";
 export type { ErrorCode } from "./errors.ts";
 export type {
+  Bootstrap,
   JoinLeave,
   Position,
   PresenceMember,

@@ -1,13 +1,15 @@
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
-import type { Disconnect, Policy, Welcome, WireError } from "../../shared/protocol/wire.ts";
+import type { Policy, Welcome } from "../../shared/protocol/wire.ts";
+import type { Address } from "./bootstrap.ts";
 import type { Calls } from "./calls.ts";
 import type { PublicationMeta } from "./channel.ts";
 import type { Channels } from "./channels.ts";
 import type { ClientState } from "./client.ts";
 import type { ConnectionCallbacks, Ending, GatewayConnection } from "./connection.ts";
-import { Credentials, type Prospect, type TokenSource } from "./credentials.ts";
+import { type Auth, Credentials, type Prospect, type TokenSource } from "./credentials.ts";
 import type { Doubles } from "./doubles.ts";
-import { failure, TidegateError } from "./errors.ts";
+import { failure, type TidegateError } from "./errors.ts";
+import { errorOf, type Word, wordOf } from "./ending.ts";
 import { Link, readDrain } from "./link.ts";
 import { Move } from "./move.ts";
 import { Refresh } from "./refresh.ts";
@@ -21,7 +23,7 @@ export type Connector = (
 ) => GatewayConnection;
 
 interface SessionOptions {
-  url: string;
+  address: Address;
   token: TokenSource;
   random: Random;
   connector: Connector;
@@ -51,7 +53,10 @@ export class Session {
     this.#options = options;
     this.#credentials = new Credentials(options.token);
     this.#schedule = new RetrySchedule(options.random);
-    this.#move = new Move({ open: (url) => void this.#try(url), complete: () => this.#moved() });
+    this.#move = new Move({
+      open: (url) => void this.#try(url ?? options.address.known),
+      complete: () => this.#moved(),
+    });
   }
 
   get state(): ClientState {
@@ -78,23 +83,26 @@ export class Session {
     this.#become({ status: "closed", reason });
     this.#options.channels.close(reason);
     this.#options.calls.close(reason);
+    this.#options.address.close();
     for (const link of links) link?.close();
   }
 
-  async #try(url = this.#options.url): Promise<void> {
-    const { random, channels, connector, doubles } = this.#options;
+  /** @param elsewhere in a move: nobody is asked for an address. */
+  async #try(elsewhere?: string): Promise<void> {
+    const { address, random, channels, connector, doubles } = this.#options;
     const refresh = new Refresh(this.#credentials, random, (channel, grant) => channels.grantRenewed(channel, grant));
     const link = (this.#next = new Link(refresh));
     if (!this.#link) this.#become({ status: "connecting" });
-    let auth: Record<string, unknown>;
+    let auth: Auth;
+    let url: string;
     try {
       auth = await this.#credentials.present();
-    } catch (cause) {
-      if (this.#next !== link) return;
-      this.#next = null;
-      return this.#retry(failure("token_unavailable", "the token callback failed", true, cause));
+      url = elsewhere ?? (await address.find(auth.token));
+    } catch (error) {
+      return this.#ended(link, { kind: "refused", refusal: error as TidegateError });
     }
     if (this.#next !== link) return;
+    if (!elsewhere) link.policy = address.answer?.reconnect;
     if (this.#link) doubles.watch();
     link.open(
       connector(url, auth, {
@@ -161,7 +169,7 @@ export class Session {
 
   #ended(link: Link, ending: Ending): void {
     link.rest();
-    if (!this.#left.delete(link)) this.#lost(link, ending);
+    if (!this.#left.delete(link) && (link === this.#link || link === this.#next)) this.#lost(link, ending);
     this.#watchDoubles();
   }
 
@@ -177,11 +185,11 @@ export class Session {
     const prospect = this.#prospect(ending, word);
     if (prospect !== "none") {
       const { retryAfterMs } = word;
-      this.#retry(new TidegateError(word), { policy, credentialsRefused: prospect === "others", retryAfterMs });
+      this.#retry(errorOf(word), { policy, credentialsRefused: prospect === "others", retryAfterMs });
     } else if (this.#link && ending.kind === "refused") {
       // The connection in use may last as long as it is let.
       this.#move.stop();
-    } else this.close(new TidegateError({ ...word, retryable: false }));
+    } else this.close(word.retryable ? failure(word.code, word.message) : errorOf(word));
   }
 
   /** A move whose first connection is gone: the second one is all there is. */
@@ -210,7 +218,7 @@ export class Session {
   }
 
   /** What is left to try after a refusal, or a dismissal. */
-  #prospect({ kind }: Ending, { code, retryable }: WireError): Prospect {
+  #prospect({ kind }: Ending, { code, retryable }: Word): Prospect {
     if (kind !== "refused" && kind !== "dismissed") return "same";
     const prospect = kind === "refused" ? this.#credentials.refused(code) : this.#credentials.dismissed(code);
     return prospect === "same" && !retryable ? "none" : prospect;
@@ -235,15 +243,4 @@ export class Session {
     this.#state = state;
     this.#options.became(state);
   }
-}
-
-function wordOf(ending: Ending): WireError {
-  if (ending.kind === "refused") return ending.refusal;
-  if (ending.kind === "dismissed") return wordOfDismissal(ending.disconnect);
-  const message = ending.kind === "lost" ? ending.message : "the connection was left";
-  return { code: "connection_lost", message, retryable: true };
-}
-
-function wordOfDismissal({ code, reason, reconnect, retryAfterMs }: Disconnect): WireError {
-  return { code, message: reason, retryable: reconnect, ...(retryAfterMs !== undefined && { retryAfterMs }) };
 }

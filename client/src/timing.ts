@@ -14,11 +14,11 @@ const minRetryAfterMs = 100;
 export const maxTimerMs = 2 ** 31 - 1;
 
 /**
- * Full jitter: a random moment between now and an exponentially growing bound, 1 s for the first failure, 30 s at most.
- * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ * Full jitter: a random moment between now and an exponentially growing bound, 1 s for the first failure, `maxMs` at
+ * most. https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  */
-export function backoffDelayMs(earlierFailures: number, random: Random): number {
-  return random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** earlierFailures);
+export function backoffDelayMs(earlierFailures: number, random: Random, maxMs = maxBackoffMs): number {
+  return random() * Math.min(maxMs, baseBackoffMs * 2 ** earlierFailures);
 }
 
 /** How long a call that is repeated waits: what the refusal asks for, and a little jitter, growing with the tries. */
@@ -42,7 +42,7 @@ export interface Setback {
   retryAfterMs?: number | undefined;
   /** Token or resume token were refused: another may do at once. */
   credentialsRefused?: boolean;
-  /** The reconnect window, where a working connection broke. */
+  /** The reconnect window, where a working connection broke, or the bootstrap endpoint told one. */
   policy?: ReconnectPolicy | undefined;
 }
 
@@ -51,6 +51,8 @@ export class RetrySchedule {
   readonly #random: Random;
   #failures = 0;
   #tokenAskedAgain = false;
+  /** So wide the fleet wants its clients spread: while it is down, tries are spread as wide. */
+  #maxBackoffMs = maxBackoffMs;
 
   constructor(random: Random) {
     this.#random = random;
@@ -66,13 +68,15 @@ export class RetrySchedule {
   /** Milliseconds until the next try. Each call counts as a failure. */
   nextDelayMs({ retryAfterMs, credentialsRefused, policy }: Setback): number {
     const failures = this.#failures++;
+    if (policy) this.#maxBackoffMs = Math.max(maxBackoffMs, policy.minDelayMs + policy.windowMs);
     if (retryAfterMs !== undefined) return Math.min(maxTimerMs, Math.max(minRetryAfterMs, retryAfterMs));
     if (credentialsRefused && !this.#tokenAskedAgain) {
       this.#tokenAskedAgain = true;
       return 0;
     }
-    if (!policy) return backoffDelayMs(failures, this.#random);
+    const backoffMs = backoffDelayMs(failures, this.#random, this.#maxBackoffMs);
+    if (!policy) return backoffMs;
     const windowMs = policy.minDelayMs + this.#random() * policy.windowMs;
-    return failures === 0 ? windowMs : Math.max(windowMs, backoffDelayMs(failures, this.#random));
+    return Math.min(maxTimerMs, failures === 0 ? windowMs : Math.max(windowMs, backoffMs));
   }
 }

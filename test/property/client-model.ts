@@ -22,6 +22,8 @@ interface MadeCall {
   /** Made while not connected, and not sent yet. */
   waiting: boolean;
   sends: number;
+  /** Refused before anybody was asked: it may be sent again. */
+  unasked: boolean;
   settled: number;
 }
 
@@ -265,7 +267,11 @@ export class World {
       this.#answerRefresh(connection, request, how);
     } else if (request.event.startsWith("sync:")) {
       this.#answerChannel(connection, request, how);
-    } else if (how === "later") request.settle(failed("rate_limited"));
+    } else if (how === "later") {
+      const call = this.calls[(request.args[0] as { number: number }).number];
+      if (call) call.unasked = true;
+      request.settle(failed("rate_limited"));
+    } else if (how === "unrecovered") request.settle(failed("upstream_failed"));
     else if (how === "never") request.settle(failed("refused_by_the_service", false));
     else request.settle({ ok: true, data: request.args[0] });
   }
@@ -379,7 +385,7 @@ export class World {
 
   call(repeat: boolean, withinMs: number): void {
     const number = this.calls.length;
-    const call: MadeCall = { number, repeat, waiting: false, sends: 0, settled: 0 };
+    const call: MadeCall = { number, repeat, waiting: false, sends: 0, unasked: false, settled: 0 };
     this.calls.push(call);
     const options = repeat ? ({ id: `id-${number}`, repeat: true, withinMs } as const) : { withinMs };
     const promise = this.client.call("edit", { number }, options);
@@ -422,9 +428,10 @@ export class World {
       equal(options?.id, call.repeat ? `id-${number}` : undefined);
       equal(call.settled, 0);
       equal(connection, this.#newest);
-      if (call.sends > 0) ok(call.repeat);
+      if (call.sends > 0) ok(call.repeat || call.unasked);
       else ok(number > this.#firstSends);
     });
+    call.unasked = false;
     if (call.sends++ === 0) this.#firstSends = number;
     call.waiting = false;
   }

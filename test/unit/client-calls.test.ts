@@ -142,6 +142,31 @@ describe("client calls made while not connected", () => {
     expect(edits()).toEqual([1, 2, "x".repeat(18)]);
   });
 
+  test("SDK-5: that the gateway refuses as too many at once are sent again in their time; so is no call that a service refused", async () => {
+    const client = open({ offline: {} });
+    answers(refusal("rate_limited", { retryAfterMs: 120 }));
+    expect(await client.call("edit", 1)).toBe(1);
+    expect(edits()).toEqual([1, 1]);
+    answers(refusal("rate_limited", { retryAfterMs: 60_000 }));
+    await expect(client.call("edit", 2, { withinMs: 1_000 })).rejects.toMatchObject({ code: "rate_limited" });
+    answers(refusal("rate_limited", { status: 429 }));
+    await expect(client.call("edit", 3)).rejects.toMatchObject({ code: "rate_limited", status: 429 });
+    answers(refusal("rate_limited"));
+    await expect(client.call("edit", 4, { offline: false })).rejects.toMatchObject({ code: "rate_limited" });
+    expect(edits()).toEqual([1, 1, 2, 3, 4]);
+  });
+
+  test("SDK-5: are sent no more at once than a gateway takes", async () => {
+    const client = open({ offline: { maxCalls: 1_000 } });
+    const calls = Array.from({ length: 120 }, async (_, data) => client.call("edit", data));
+    await Promise.all(calls.slice(0, 100));
+    // What is asked for afterwards arrives before the rest.
+    await client.channel("board:1").subscribe();
+    expect(edits()).toHaveLength(100);
+    await Promise.all(calls);
+    expect(edits()).toEqual(Array.from({ length: 120 }, (_, data) => data));
+  });
+
   test("are not sent a second time once they were sent", async () => {
     const client = open({ offline: {} });
     answers(refusal("upstream_timeout"));

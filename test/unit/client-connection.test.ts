@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { ClientState } from "../../client/src/index.ts";
 import { eventually } from "../support/eventually.ts";
@@ -104,6 +107,25 @@ describe("client connecting", () => {
     gateway = new FakeGateway();
     await gateway.start(Number(new URL(url).port));
     await reached(client, "connected");
+  });
+});
+
+describe("client at a door that opens nothing", () => {
+  test("an upgrade that is refused with 503 is followed by backoff, as any failure is", async () => {
+    const door = createServer().on("upgrade", (_request, socket) => {
+      socket.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
+    });
+    door.listen(0, "127.0.0.1");
+    await once(door, "listening");
+    const delays: number[] = [];
+    const client = open({ url: `http://127.0.0.1:${(door.address() as AddressInfo).port}`, random: () => 0.05 });
+    client.onState((state) => {
+      if (state.status === "waiting") delays.push(state.retryInMs);
+    });
+    await eventually(() => delays.length === 3);
+    expect(delays).toEqual([50, 100, 200]);
+    client.close();
+    door.close();
   });
 });
 

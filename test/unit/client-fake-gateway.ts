@@ -123,7 +123,8 @@ export function clientsOf(gateway: () => FakeGateway): {
   const clients: Client[] = [];
   return {
     open: (options) => {
-      const client = connect({ url: gateway().url, token: () => "token", random: () => 0, ...options });
+      const address = options?.bootstrap === undefined ? { url: gateway().url } : {};
+      const client = connect({ ...address, token: () => "token", random: () => 0, ...options });
       clients.push(client);
       return client;
     },

@@ -34,6 +34,24 @@ describe("client retry timing", () => {
     expect(breakAfter(10_000)).toBe(0);
   });
 
+  test("while a fleet is down its clients' tries are spread as wide as its window", () => {
+    fc.assert(
+      fc.property(fraction, fc.integer({ min: 12, max: 40 }), (random, failures) => {
+        const schedule = new RetrySchedule(() => random);
+        schedule.nextDelayMs({ policy: { minDelayMs: 0, windowMs: 600_000 } });
+        for (let failure = 1; failure < failures; failure++) schedule.nextDelayMs({});
+        expect(schedule.nextDelayMs({})).toBe(random * 600_000);
+        schedule.nextDelayMs({ policy: { minDelayMs: 0, windowMs: 1_000 } });
+        expect(schedule.nextDelayMs({})).toBe(random * 30_000);
+      }),
+    );
+  });
+
+  test("a window longer than the longest timer does not fire at once", () => {
+    const schedule = new RetrySchedule(() => 0.99);
+    expect(schedule.nextDelayMs({ policy: { minDelayMs: 0, windowMs: 1e12 } })).toBe(2 ** 31 - 1);
+  });
+
   test("a break right after a reconnect never comes back before the window says so", () => {
     fc.assert(
       fc.property(fraction, fc.nat(20), (random, failures) => {

@@ -1,0 +1,151 @@
+/** A client that asks where to connect. */
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type ClientOptions, connect } from "../../client/src/index.ts";
+import { eventually } from "../support/eventually.ts";
+import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
+
+let gateway: FakeGateway;
+let endpoint: Server;
+let bootstrap: string;
+let asked: IncomingMessage[];
+/** Used up one by one; then the address of the gateway. */
+let answers: { status: number; body: unknown }[];
+const { open, closeAll } = clientsOf(() => gateway);
+
+beforeEach(async () => {
+  gateway = new FakeGateway();
+  await gateway.start();
+  asked = [];
+  answers = [];
+  endpoint = createServer((request, response) => {
+    asked.push(request);
+    const { status, body } = answers.shift() ?? { status: 200, body: answer() };
+    response.writeHead(status, { "content-type": "application/json" });
+    response.end(typeof body === "string" ? body : JSON.stringify(body));
+  }).listen(0, "127.0.0.1");
+  await once(endpoint, "listening");
+  bootstrap = `http://127.0.0.1:${(endpoint.address() as AddressInfo).port}/v1/bootstrap`;
+});
+afterEach(async () => {
+  closeAll();
+  endpoint.closeAllConnections();
+  endpoint.close();
+  await gateway.stop();
+});
+
+const answer = (url = gateway.url): object => ({
+  url,
+  reconnect: { minDelayMs: 0, windowMs: 20_000 },
+  group: "canary",
+  config: { theme: "new" },
+});
+const problem = (status: number, code: string, more: object): { status: number; body: unknown } => ({
+  status,
+  body: { type: "about:blank", title: code, status, detail: "no", code, ...more },
+});
+/** Instead of the gateway's address. */
+const asks = (more: Partial<ClientOptions> = {}): Partial<ClientOptions> => ({ bootstrap, ...more });
+
+describe("client with a bootstrap endpoint", () => {
+  test("SDK-9: connects where it is told, and offers group and configuration", async () => {
+    const client = open(asks());
+    expect(client.bootstrap).toBeNull();
+    await reached(client, "connected");
+    expect(client.bootstrap).toEqual(answer());
+    expect(asked.map(({ method, headers }) => [method, headers.authorization])).toEqual([["GET", "Bearer token"]]);
+  });
+
+  test("SDK-9: asks again before each connect, and not for a move", async () => {
+    const client = open(asks());
+    await reached(client, "connected");
+    gateway.socket.emit("sync:drain", { reconnectInMs: 0, deadlineInMs: 60_000 });
+    await eventually(() => gateway.sockets.length === 2);
+    await eventually(() => gateway.sockets[0]?.disconnected === true);
+    expect(asked).toHaveLength(1);
+    gateway.cut();
+    await eventually(() => gateway.sockets.length === 3);
+    expect(asked).toHaveLength(2);
+  });
+
+  test.each([
+    [429, "rate_limited"],
+    [503, "upstream_unavailable"],
+  ])("SDK-9: refused with %i it asks again after retryAfterMs", async (status, code) => {
+    answers.push(problem(status, code, { retryable: true, retryAfterMs: 150 }));
+    const client = open(asks());
+    expect(await reached(client, "waiting")).toMatchObject({ retryInMs: 150, reason: { code, message: "no" } });
+    await reached(client, "connected");
+  });
+
+  test("SDK-9: its token refused, it asks the application for another, once", async () => {
+    answers.push(problem(401, "unauthenticated", { retryable: false }));
+    expect((await reached(open(asks()), "closed")).reason).toMatchObject({ code: "unauthenticated" });
+    gateway.welcome = { resumeToken: "resume-1" };
+    let given = 0;
+    const client = open(asks({ token: () => `token-${++given}` }));
+    await reached(client, "connected");
+    answers.push(problem(401, "unauthenticated", { retryable: false }));
+    gateway.cut();
+    await eventually(() => gateway.handshakes.length === 2);
+    expect(asked.slice(1).map(({ headers }) => headers.authorization)).toEqual([
+      "Bearer token-1",
+      "Bearer token-1",
+      "Bearer token-2",
+    ]);
+  });
+
+  test("is closed by a refusal that is final", async () => {
+    answers.push(problem(400, "invalid_request", { retryable: false }));
+    const { reason } = await reached(open(asks()), "closed");
+    expect(reason).toMatchObject({ code: "invalid_request", message: "no", retryable: false });
+  });
+
+  test.each([
+    ["no JSON", 200, "<html>"],
+    ["no address", 200, { group: "stable" }],
+    ["an error of somebody else", 502, { message: "bad gateway" }],
+  ])("SDK-9: where it cannot be asked it tries again with backoff: %s", async (_, status, body) => {
+    answers.push({ status, body });
+    const client = open(asks({ random: () => 0.1 }));
+    expect(await reached(client, "waiting")).toMatchObject({
+      retryInMs: 100,
+      reason: { code: "bootstrap_unavailable", retryable: true },
+    });
+    await reached(client, "connected");
+  });
+
+  test("SDK-9: while it cannot be asked the address known from before does", async () => {
+    const client = open(asks());
+    await reached(client, "connected");
+    answers.push({ status: 502, body: "" });
+    gateway.cut();
+    await eventually(() => gateway.sockets.length === 2);
+    expect(asked).toHaveLength(2);
+  });
+
+  test("SDK-9: its reconnect window counts until there is a welcome", async () => {
+    answers.push({ status: 200, body: answer("http://127.0.0.1:1") });
+    const client = open(asks({ random: () => 0.5 }));
+    expect(await reached(client, "waiting")).toMatchObject({ retryInMs: 10_000, reason: { code: "connection_lost" } });
+  });
+
+  test("closed while it asks it never connects", async () => {
+    endpoint.removeAllListeners("request");
+    const arrived = once(endpoint, "request");
+    const client = open(asks());
+    await arrived;
+    client.close();
+    expect(client.state.status).toBe("closed");
+    expect(gateway.handshakes).toEqual([]);
+  });
+
+  test.each([
+    ["neither", {}],
+    ["both", { url: "http://127.0.0.1", bootstrap: "http://127.0.0.1/v1/bootstrap" }],
+  ])("an address is needed, and one is enough: %s", (_, address) => {
+    expect(() => connect({ ...address, token: "token" })).toThrow(expect.objectContaining({ code: "invalid_request" }));
+  });
+});
