@@ -247,6 +247,13 @@ describe("client against the gateway", () => {
     expect(await client.call("doc.move", error.conflict?.position)).toMatchObject({ offset: 2 });
   });
 
+  test("SDK-9: a client that asks the gateway where to connect is told, with its group", async () => {
+    const asking = connect({ bootstrap: `http://127.0.0.1:${port}/v1/bootstrap`, token });
+    await reached(asking, "connected");
+    expect(asking.bootstrap).toMatchObject({ url: `http://127.0.0.1:${port}`, group: "default", config: {} });
+    asking.close();
+  });
+
   test("a channel that the token does not allow is refused for good", async () => {
     await expect(client.channel("other:1").subscribe()).rejects.toMatchObject({ code: "channel_not_allowed" });
   });

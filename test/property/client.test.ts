@@ -150,6 +150,6 @@ test("SDK-1: whatever happens: each wish and call answered once, publications in
       expect([...world.calls, ...world.wishes].every(({ settled }) => settled === 1)).toBe(true);
       expect(vi.getTimerCount()).toBe(0);
     }),
-    { numRuns: 3_000 },
+    { numRuns: 2_000 },
   );
 });

@@ -134,6 +134,48 @@ describe("client move", () => {
     expect(client.state).toMatchObject({ sessionId: "s2" });
   });
 
+  test("SDK-7: what was asked from a position that the old connection has moved since is asked again where nothing was recovered", async () => {
+    const { client } = await connected();
+    const { board, heard } = await subscribed(client);
+    board.onResync((resync) => heard.push(resync));
+    holdOnSecond("sync:subscribe");
+    drain();
+    const again = await gateway.request("sync:subscribe", 2);
+    publish(0, 1);
+    await eventually(() => heard.length === 1);
+    gateway.sockets[0]?.conn.close();
+    await eventually(() => client.state.status === "connected" && client.state.sessionId === "s2");
+    const position = { epoch: "e1", offset: 2 };
+    again.answer({
+      ok: true,
+      channel: "board:1",
+      position,
+      recovered: false,
+      reason: "history_trimmed",
+      publications: [],
+    });
+    expect((await gateway.request("sync:subscribe", 3)).data.position).toEqual({ epoch: "e1", offset: 1 });
+    expect(heard).toEqual(["p1"]);
+  });
+
+  test("an ephemeral publication of the old connection does not come after one of the new connection", async () => {
+    const { client } = await connected();
+    const { board, heard } = await subscribed(client);
+    const other = client.channel("board:2");
+    await other.subscribe();
+    board.on("hint", (data) => heard.push(data));
+    client.onMessage("note", (data) => heard.push(data));
+    gateway.onRequest = (request) => request.data.channel === "board:1" && gateway.grant(request);
+    drain();
+    await gateway.request("sync:subscribe", 4);
+    gateway.sockets[1]?.emit("hint", "new", { channel: "board:1" });
+    await eventually(() => heard.length === 1);
+    gateway.sockets[0]?.emit("hint", "late", { channel: "board:1" });
+    gateway.sockets[0]?.emit("note", "told", { user: true });
+    await eventually(() => heard.includes("told"));
+    expect(heard).toEqual(["new", "told"]);
+  });
+
   test("SDK-7: calls in flight are answered on the old connection, new ones go to the new one", async () => {
     const { client, states } = await connected();
     gateway.onRequest = () => false;
@@ -209,6 +251,21 @@ describe("client move", () => {
     await gone(0);
     expect(states.map(({ status }) => status)).toEqual(["connected"]);
     expect(client.state).toMatchObject({ sessionId: "s2" });
+  });
+
+  test("SDK-8: a newer order does not shorten a retryAfterMs", async () => {
+    const { client } = await connected();
+    gateway.refusals.push({ code: "rate_limited", message: "later", retryable: true, retryAfterMs: 60_000 });
+    drain();
+    await eventually(() => gateway.handshakes.length === 2);
+    expect(await client.call("edit", 1)).toBe(1);
+    drain();
+    const told = new Promise((resolve) => client.onMessage("note", resolve));
+    gateway.socket.emit("note", null, { user: true });
+    await told;
+    // Another handshake that begins later would arrive later.
+    await connected();
+    expect(gateway.handshakes).toHaveLength(3);
   });
 
   test("SDK-8: refused for good it stays where it is", async () => {
