@@ -1,6 +1,7 @@
 /** Leaving one connection for another: connect first, leave afterwards. */
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Channel, Client, ClientOptions, ClientState } from "../../client/src/index.ts";
+import { Move } from "../../client/src/move.ts";
 import type { Drain } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
@@ -253,19 +254,24 @@ describe("client move", () => {
     expect(client.state).toMatchObject({ sessionId: "s2" });
   });
 
-  test("SDK-8: a newer order does not shorten a retryAfterMs", async () => {
-    const { client } = await connected();
-    gateway.refusals.push({ code: "rate_limited", message: "later", retryable: true, retryAfterMs: 60_000 });
-    drain();
-    await eventually(() => gateway.handshakes.length === 2);
-    expect(await client.call("edit", 1)).toBe(1);
-    drain();
-    const told = new Promise((resolve) => client.onMessage("note", resolve));
-    gateway.socket.emit("note", null, { user: true });
-    await told;
-    // Another handshake that begins later would arrive later.
-    await connected();
-    expect(gateway.handshakes).toHaveLength(3);
+  test("SDK-8: a newer order does not shorten a wait for the next try", () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+    try {
+      let opened = 0;
+      const move = new Move({ open: () => opened++, complete: () => expect.unreachable() });
+      const order = { dueAtMs: performance.now(), deadlineAtMs: 100_000, url: undefined };
+      move.ordered(order);
+      vi.advanceTimersByTime(0);
+      move.again(60_000, 60_000);
+      move.ordered(order);
+      vi.advanceTimersByTime(59_999);
+      expect(opened).toBe(1);
+      vi.advanceTimersByTime(1);
+      expect(opened).toBe(2);
+      move.stop();
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test("SDK-8: refused for good it stays where it is", async () => {
