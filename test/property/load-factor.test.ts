@@ -138,7 +138,9 @@ test("LOAD-3: with the desired number a node can be lost, and the others are at 
       const carried = { ...given, delay, admissions: 0 };
       const desired = desiredNodes(fleetOf(nodes, given, idle));
       const factorOn = (many: number, times = 1): number =>
-        loadFactor(fleetOf(many / times, carried, 0)[0]?.dimensions ?? carried);
+        loadFactor(
+          dimensionsOf(Object.fromEntries(dimensionNames.map((each) => [each, (carried[each] * times) / many]))),
+        );
       if (desired < 2 * nodes + 2) expect(factorOn(desired - 1)).toBeLessThanOrEqual(1 + tiny);
       if (desired > nodes && desired > 2) expect(factorOn(desired - 2)).toBeGreaterThan(1 - tiny);
       if (desired < nodes) {
