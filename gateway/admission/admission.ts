@@ -70,10 +70,19 @@ export class Admission {
     return this.#decided.total(performance.now()) + this.#line.length;
   }
 
-  /** Connections a second that those who come back can count on. */
-  get ratePerSecond(): number {
-    const { sharePerSecond, budgetPerSecond, nodes } = this.#share;
-    return sharePerSecond > 0 ? sharePerSecond : budgetPerSecond / Math.max(1, nodes.length);
+  /** Connections a second that those who come back can count on, here or elsewhere: a full node has next to no share. */
+  get returnsPerSecond(): number {
+    return Math.max(this.#share.sharePerSecond, this.#averageShare);
+  }
+
+  get #averageShare(): number {
+    const { budgetPerSecond, nodes } = this.#share;
+    return budgetPerSecond / Math.max(1, nodes.length);
+  }
+
+  /** That the line can count on. */
+  get #linePerSecond(): number {
+    return this.#share.sharePerSecond || this.#averageShare;
   }
 
   /** The share may be another. */
@@ -93,7 +102,7 @@ export class Admission {
     this.#followShare(now);
     if (this.#closed) decide({ kind: "closed" });
     else if (this.#line.length === 0 && this.#bucket.take(now)) this.#admit(waiting, now);
-    else if (now + ((this.#line.ahead(kind) + 1) * 1_000) / this.ratePerSecond > until) this.#refuse(waiting, now);
+    else if (now + ((this.#line.ahead(kind) + 1) * 1_000) / this.#linePerSecond > until) this.#refuse(waiting, now);
     else {
       this.#line.add(kind, waiting);
       this.#awaitTurn(now);
@@ -105,8 +114,8 @@ export class Admission {
   returnInMs(notBeforeMs = 0): number {
     const now = performance.now();
     this.#decided.add(now);
-    const perSecond = this.ratePerSecond * slotsOfRate;
-    const lineMs = (this.#line.length * 1_000) / this.ratePerSecond;
+    const perSecond = this.returnsPerSecond * slotsOfRate;
+    const lineMs = (this.#line.length * 1_000) / this.#linePerSecond;
     return this.#slots.take(now, { perSecond, notBeforeMs: Math.max(notBeforeMs, lineMs) });
   }
 

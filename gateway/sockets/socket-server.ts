@@ -90,10 +90,10 @@ export class SocketServer implements Service {
       sessions: () => sessions.all,
       admissionsPerSecond: () => fleet.budgetPerSecond,
     });
-    this.#gate.setRate(admission.ratePerSecond);
+    this.#gate.setRate(admission.returnsPerSecond);
     fleet.onChange(() => {
       admission.onShare();
-      this.#gate.setRate(admission.ratePerSecond);
+      this.#gate.setRate(admission.returnsPerSecond);
       this.#returnPolicy.update();
     });
   }

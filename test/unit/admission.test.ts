@@ -116,6 +116,14 @@ test("ADM-3: each who is refused is given a slot of its own, spread over the tim
   expect(new Set(waits).size).toBeGreaterThan(190);
 });
 
+test("ADM-3: a full node, which has next to no share, sends those it refuses back at the rate of the fleet", () => {
+  const { share, admission } = node(0.1);
+  Object.assign(share, { budgetPerSecond: 200, nodes: [1, 2] });
+  const waits = Array.from({ length: 90 }, () => admission.returnInMs(5_000));
+  expect(Math.min(...waits)).toBeGreaterThanOrEqual(5_000);
+  expect(Math.max(...waits)).toBeLessThan(6_500);
+});
+
 test("ADM-4: a node without a share lets nobody in, asks for one while somebody waits, and uses what it is given", () => {
   const { share, admission, comes } = node(0);
   const comer = comes("cold");
