@@ -89,6 +89,40 @@ test("REB-1: sessions go from the fullest to the emptiest at a bounded rate, nob
   );
 });
 
+test("REB-1: nor where each knows the others as they were a second or two ago", () => {
+  fc.assert(
+    fc.property(sizes, fc.integer({ min: 1, max: 2 }), (given, ageSeconds) => {
+      const nodes = fleetOf(given);
+      const seen: number[][] = [];
+      const left = nodes.map((): number[] => []);
+      for (let s = 0; s < 200; s++) {
+        const counts = nodes.map(({ connections }) => connections);
+        seen.push(counts);
+        const old = seen[Math.max(0, s - ageSeconds)] ?? counts;
+        const wishes = nodes.map((node, at) => {
+          const view = nodes.map((other, i) => ({ ...other, connections: (i === at ? counts : old)[i] ?? 0 }));
+          const gone = (left[at] ?? []).slice(-2).reduce((total, count) => total + count, 0);
+          return decide(view, node, 0, gone);
+        });
+        for (const [at, node] of nodes.entries()) {
+          const wish = wishes[at] ?? 0;
+          left[at]?.push(wish);
+          node.connections -= wish;
+          if (wish === 0) continue;
+          expect(node.connections).toBeGreaterThanOrEqual(
+            Math.floor(((sum(nodes, "connections") + wish) / sum(nodes, "maxConnections")) * node.maxConnections) - 1,
+          );
+          const [emptiest] = nodes.toSorted(
+            (a, b) => a.connections / a.maxConnections - b.connections / b.maxConnections,
+          );
+          if (emptiest) emptiest.connections += wish;
+        }
+      }
+    }),
+    { numRuns: 50 },
+  );
+});
+
 test("REB-1: it stops as well where the balancer sends sessions anywhere, to where they came from, too", () => {
   fc.assert(
     fc.property(sizes, fc.infiniteStream(fc.nat({ max: 1_000_000 })), (given, numbers) => {
