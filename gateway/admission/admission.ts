@@ -33,6 +33,8 @@ interface Waiting {
 export interface AdmissionShare {
   /** Connections a second, as far as it is known. */
   readonly sharePerSecond: number;
+  /** What it is to be, once the others have been given theirs. */
+  readonly fairSharePerSecond: number;
   readonly budgetPerSecond: number;
   readonly nodes: readonly unknown[];
   report(): Promise<void>;
@@ -72,7 +74,7 @@ export class Admission {
 
   /** Connections a second that those who come back can count on, here or elsewhere: a full node has next to no share. */
   get returnsPerSecond(): number {
-    return Math.max(this.#share.sharePerSecond, this.#averageShare);
+    return Math.max(this.#linePerSecond, this.#averageShare);
   }
 
   get #averageShare(): number {
@@ -80,9 +82,9 @@ export class Admission {
     return budgetPerSecond / Math.max(1, nodes.length);
   }
 
-  /** That the line can count on. */
+  /** That the line can count on: a node that has just come is soon given what it is owed. */
   get #linePerSecond(): number {
-    return this.#share.sharePerSecond || this.#averageShare;
+    return Math.max(this.#share.sharePerSecond, this.#share.fairSharePerSecond) || this.#averageShare;
   }
 
   /** The share may be another. */

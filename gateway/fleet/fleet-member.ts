@@ -2,10 +2,12 @@ import { TidegateError } from "../../shared/errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { FleetNode, NodeRegistry, NodeReport } from "../../shared/nodes/registry.ts";
-import { shareWithoutRegistry } from "../../shared/nodes/shares.ts";
+import { fairSharePerSecond, shareWithoutRegistry } from "../../shared/nodes/shares.ts";
 
 /** About so often a node reports, and hears of the others. */
 const beatMs = 1_000;
+/** So often while shares move from node to node. */
+const hurriedBeatMs = 200;
 
 /**
  * This node among the others: tells the registry of itself, and knows the fleet as it was at the last report. While the
@@ -24,6 +26,8 @@ export class FleetMember implements Service {
   #nodes: readonly FleetNode[] = [];
   #drainOrdered = false;
   #answered = false;
+  /** It has just been given another share, or is owed one: others wait for it to say so, or it for them. */
+  #sharesMove = false;
   #beating: Promise<void> | undefined;
   /** Begins when the one under way has ended. */
   #nextBeat: Promise<void> | undefined;
@@ -46,6 +50,16 @@ export class FleetMember implements Service {
   /** Connections that this node may let in each second. */
   get sharePerSecond(): number {
     return this.#sharePerSecond;
+  }
+
+  /** What it is given once the others have been given theirs. */
+  get fairSharePerSecond(): number {
+    // Nobody is known before the first answer; this node may not be put together then.
+    if (this.#nodes.length === 0) return 0;
+    const weights = this.#nodes.reduce((sum, { admissionWeight }) => sum + admissionWeight, 0);
+    this.#instance ??= this.#describe().instance;
+    const own = this.#nodes.find(({ instance }) => instance === this.#instance);
+    return fairSharePerSecond(this.#budgetPerSecond, own?.admissionWeight ?? 0, weights);
   }
 
   get budgetPerSecond(): number {
@@ -116,9 +130,10 @@ export class FleetMember implements Service {
 
   #schedule(): void {
     if (this.#stopped) return;
+    const beat = this.#sharesMove ? hurriedBeatMs : beatMs;
     this.#timer = setTimeout(
       () => void this.report().finally(() => this.#schedule()),
-      beatMs * (0.75 + Math.random() / 2),
+      beat * (0.75 + Math.random() / 2),
     );
     this.#timer.unref();
   }
@@ -127,11 +142,14 @@ export class FleetMember implements Service {
     try {
       const answer = await this.#registry.report(this.#describe(), {
         budgetPerSecond: this.#budgetPerSecond,
-        heldPerSecond: this.#sharePerSecond,
+        heldPerSecond: this.#answered || this.#sharePerSecond > 0 ? this.#sharePerSecond : undefined,
       });
       this.#answered = true;
+      const before = this.#sharePerSecond;
       this.#sharePerSecond = answer.sharePerSecond;
       this.#nodes = answer.nodes;
+      this.#sharesMove =
+        differs(before, answer.sharePerSecond) || differs(answer.sharePerSecond, this.fairSharePerSecond);
       this.#drainOrdered = answer.drainOrdered;
       for (const listener of this.#listeners) listener();
     } catch (error) {
@@ -140,4 +158,9 @@ export class FleetMember implements Service {
       this.#logger.debug({ err: error }, "the registry of nodes could not be told");
     }
   }
+}
+
+/** By more than the weights of nodes that let clients in change from beat to beat. */
+function differs(one: number, other: number): boolean {
+  return Math.abs(one - other) > 0.2 * Math.max(one, other);
 }

@@ -20,7 +20,7 @@ export class MemoryNodeRegistry implements NodeRegistry {
     const { instance, admissionWeight: weight } = report;
     const known = this.#nodes.get(instance);
     const others = [...this.#nodes.values()].filter((other) => other !== known);
-    const held = toUnits(heldPerSecond);
+    const held = toUnits(heldPerSecond ?? 0);
     const share = nextShare({
       budget: budgetParts(budgetPerSecond),
       weight,

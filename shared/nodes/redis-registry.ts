@@ -69,7 +69,8 @@ export class RedisNodeRegistry implements NodeRegistry {
     const [share, drainOrdered, now, version, reports, shares] = await this.#connections.run<ReportReply>(
       "tidegateReportNode",
       ...allKeys,
-      ...[instance, formatReport(report), state, Math.round(admissionWeight * unitsPerWeight), toUnits(heldPerSecond)],
+      ...[instance, formatReport(report), state, Math.round(admissionWeight * unitsPerWeight)],
+      heldPerSecond === undefined ? "" : toUnits(heldPerSecond),
       ...[budget.shared, budget.most, budget.blind, reportLastsMs, silentMs],
       ...[view?.version ?? "", view?.readAt ?? 0, viewMsPerNode],
     );

@@ -68,8 +68,8 @@ export interface FleetNode extends NodeReport {
 /** How many connections the fleet lets in each second, and how many of them are this node's, as far as it knows. */
 export interface ShareRequest {
   budgetPerSecond: number;
-  /** The share it works with: what a registry that has lost its memory goes by. */
-  heldPerSecond: number;
+  /** The share it works with: what a registry that has lost its memory goes by. Undefined: it begins, and lets nobody in yet. */
+  heldPerSecond: number | undefined;
 }
 
 export interface ReportAnswer {

@@ -2,7 +2,7 @@
 -- KEYS  1 heard (sorted set: instance → Unix ms of its last report)   2 reports (hash: instance → report)
 --       3 shares (hash: instance → 'inForce share weight heard state')   4 orders to drain (set of instances)
 --       5 fleet (hash: replid, heard, settled, inForce, weights, blind, version)
--- ARGV  1 instance   2 report   3 state   4 weight   5 share that it holds   6 budget to be shared out   7 budget that may be in force
+-- ARGV  1 instance   2 report   3 state   4 weight   5 share that it holds; '': it begins, and holds none   6 budget to be shared out   7 budget that may be in force
 --       8 budget for those who hold nothing, while it is not known what is in force   9 ms after which a node is gone
 --       10 ms without any report after which what is known may be old   11 version of the caller's view   12 its Unix ms
 --       13 ms for each node that a view may be old
@@ -13,7 +13,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local whole = function(number) return string.format('%.0f', number) end
 local instance, state = ARGV[1], ARGV[3]
-local weight, held = tonumber(ARGV[4]), tonumber(ARGV[5])
+local weight, held = tonumber(ARGV[4]), tonumber(ARGV[5]) or 0
+local known = redis.call('HGET', KEYS[3], instance)
 
 local fleet = redis.call('HMGET', KEYS[5], 'replid', 'heard', 'settled', 'inForce', 'weights', 'blind', 'version')
 local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -25,7 +26,11 @@ local version = tonumber(fleet[7] or whole(now))
 -- A primary that is new, or was restarted, may lack writes; one that nobody could ask knows nobody's state. Whoever lives is heard
 -- within the time after which it would be gone. Until then nobody gets more than it says it holds.
 local away = redis.call('ZCARD', KEYS[1]) > 0 and now - heard > tonumber(ARGV[10])
-if fleet[1] ~= replid or away then
+-- Where nobody has ever reported and a node begins, the fleet begins; whoever turns up soon after and holds a share shows otherwise.
+local wasThere = not known and held > 0 and now >= settled and now - settled < tonumber(ARGV[9])
+if not fleet[1] and ARGV[5] == '' then
+  settled = now
+elseif fleet[1] ~= replid or away or wasThere then
   settled = now + ARGV[9]
   blind = 0
 end
@@ -43,7 +48,6 @@ if now >= settled then
   end
 end
 
-local known = redis.call('HGET', KEYS[3], instance)
 local lastInForce, _, lastWeight, _, lastState = string.match(known or '0 0 0 0 ', '^(%d+) (%d+) (%d+) (%d+) (.*)$')
 local othersInForce = inForceSum - lastInForce
 weights = weights - lastWeight + weight

@@ -58,6 +58,11 @@ export function nextShare({ budget, weight, weights, othersInForce, joins }: Sha
   return Math.min(fairShare(budget, weight, weights), free - left);
 }
 
+/** What a node is given once the others have been given theirs. @param weights of all, its own included. */
+export function fairSharePerSecond(budgetPerSecond: number, weight: number, weights: number): number {
+  return fromUnits(fairShare(budgetParts(budgetPerSecond), weight, weights));
+}
+
 function fairShare({ shared }: Budget, weight: number, weights: number): number {
   return weights > 0 ? Math.floor((shared * weight) / weights) : 0;
 }

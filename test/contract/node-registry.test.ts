@@ -118,6 +118,26 @@ test("NODE-5: a registry that has lost its memory gives nobody more than it says
   await ofItsOwn.stop();
 }, 20_000);
 
+test("NODE-5: the first node of a fleet has its share at once; one that begins before the others have told a registry without memory gives theirs back", async () => {
+  const ofItsOwn = await startRedis();
+  const opened = await onRedis({ kind: "standalone", url: ofItsOwn.url });
+  await opened.start();
+  const [registry] = opened.registries;
+  const first = nodeReport({ node: "first" });
+  expect((await registry.report(first, { budgetPerSecond: 100, heldPerSecond: undefined })).sharePerSecond).toBe(90);
+  await ofItsOwn.kill();
+  await ofItsOwn.restart();
+  const begins = nodeReport({ node: "begins" });
+  await eventually(async () => {
+    const answer = registry.report(begins, { budgetPerSecond: 100, heldPerSecond: undefined });
+    return (await answer.catch(() => undefined))?.sharePerSecond === 90;
+  });
+  expect((await registry.report(first, { budgetPerSecond: 100, heldPerSecond: 90 })).sharePerSecond).toBe(45);
+  expect((await registry.report(begins, { budgetPerSecond: 100, heldPerSecond: 90 })).sharePerSecond).toBe(45);
+  await opened.stop();
+  await ofItsOwn.stop();
+}, 20_000);
+
 test("NODE-1: in a large fleet, too, each node hears of a changed state and of who came with its next report", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();

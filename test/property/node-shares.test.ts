@@ -63,7 +63,7 @@ class Fleet {
   readonly #store: Store;
   /** At one time, by all. */
   mostHeld = 0;
-  #nodes: { instance: string; weight: number; held: number }[] = [];
+  #nodes: { instance: string; weight: number; held: number | undefined }[] = [];
   /** Memory that is lost again within five seconds is outside of what is promised. */
   #mayLose = true;
 
@@ -72,17 +72,17 @@ class Fleet {
   }
 
   get #held(): number {
-    return this.#nodes.reduce((sum, { held }) => sum + held, 0);
+    return this.#nodes.reduce((sum, { held = 0 }) => sum + held, 0);
   }
 
-  get nodes(): readonly { weight: number; held: number }[] {
+  get nodes(): readonly { weight: number; held: number | undefined }[] {
     return this.#nodes;
   }
 
   async act(step: Step): Promise<void> {
     switch (step.do) {
       case "join":
-        this.#nodes.push({ instance: nodeReport().instance, weight: step.weight, held: 0 });
+        this.#nodes.push({ instance: nodeReport().instance, weight: step.weight, held: undefined });
         return this.#report(this.#nodes.length - 1, true);
       case "report": {
         const at = step.node % this.#nodes.length;
@@ -108,8 +108,11 @@ class Fleet {
         return this.#store.remember();
       case "lose memory":
       case "lose the latest writes":
-        if (this.#mayLose) await this.#store.lose(step.do);
+        if (!this.#mayLose) return;
         this.#mayLose = false;
+        await this.#store.lose(step.do);
+        // A node that begins before any other has reported is outside, too.
+        return this.#report(0, true);
     }
   }
 

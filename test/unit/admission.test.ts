@@ -19,6 +19,7 @@ afterEach(() => {
 
 class Share implements AdmissionShare {
   sharePerSecond = 10;
+  fairSharePerSecond = 0;
   budgetPerSecond = 10;
   nodes = [];
   asked = 0;
@@ -312,4 +313,11 @@ test.for([
   [1, 1, 1_429],
 ])("WIN-1: %i sessions and %i admissions a second make a window of %i ms", ([sessions = 0, rate = 0, windowMs]) => {
   expect(reconnectPolicy(sessions, rate)).toEqual({ minDelayMs: 0, windowMs });
+});
+
+test("ADM-2: whoever comes to a node that has just begun waits for the share that the node is owed", () => {
+  const { share, comes } = node(1);
+  share.fairSharePerSecond = 100;
+  const crowd = Array.from({ length: 100 }, () => comes("cold"));
+  expect(crowd.filter(({ decision }) => decision?.kind === "refused")).toEqual([]);
 });

@@ -1,4 +1,4 @@
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import type { NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "../../shared/nodes/registry.ts";
@@ -48,7 +48,7 @@ test("NODE-6: without a registry a node works with a hundredth of the budget; th
   expect(fleet.sharePerSecond).toBe(10);
   registry.answer = async () => 300;
   await fleet.report();
-  expect(registry.reports.map(({ request }) => request.heldPerSecond)).toEqual([0, 10]);
+  expect(registry.reports.map(({ request }) => request.heldPerSecond)).toEqual([undefined, 10]);
   registry.answer = away;
   await fleet.report();
   expect(fleet.sharePerSecond).toBe(300);
@@ -79,4 +79,19 @@ test("NODE-1: a state that changes while a report is under way is told by anothe
   resolve(1);
   await Promise.all([first, told]);
   expect(registry.reports.map(({ report }) => report.state)).toEqual(["ready", "draining"]);
+});
+
+test("NODE-2: while shares move a node reports at once, so that others need not wait for what it gives away", async () => {
+  const described = nodeReport();
+  const { registry, fleet } = member(() => described);
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  registry.answer = async () => 900;
+  await fleet.start();
+  await vi.advanceTimersByTimeAsync(1_250);
+  const quiet = registry.reports.length;
+  registry.answer = async () => 450;
+  await fleet.report();
+  await vi.advanceTimersByTimeAsync(1_250);
+  expect(registry.reports.length - quiet).toBeGreaterThan(3);
 });
