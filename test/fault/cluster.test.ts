@@ -184,8 +184,8 @@ test("CLU-2: a primary that dies is replaced by its replica; followers get every
         Math.max(receivedOf(client, channel).at(-1)?.offset ?? 0, resyncs().at(-1)?.position.offset ?? 0);
       await eventually(() => reached() >= last, 20_000);
       const offsets = receivedOf(client, channel).map(({ offset }) => offset);
-      expect(offsets).toEqual([...new Set(offsets)].toSorted((a, b) => a - b));
       const told = resyncs();
+      expect(offsets, JSON.stringify({ channel, told })).toEqual([...new Set(offsets)].toSorted((a, b) => a - b));
       const missing =
         load.acknowledged.get(channel)?.filter(({ position }) => !offsets.includes(position.offset)) ?? [];
       expect(missing.length === 0 || told.length === 1, JSON.stringify({ channel, missing, told })).toBe(true);

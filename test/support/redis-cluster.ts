@@ -36,8 +36,18 @@ export async function startRedisCluster({ replicas = 0 } = {}): Promise<RedisClu
       await Promise.all(servers.map((server) => server.stop()));
     },
   };
-  await eventually(async () => (await cluster.shards()).every((shard) => shard.replicas.length === replicas), 20_000);
+  await eventually(async () => {
+    const shards = await cluster.shards();
+    const followed = await Promise.all(shards.map(({ primary }) => onlineReplicas(primary)));
+    return shards.every((shard, at) => shard.replicas.length === replicas && followed[at] === replicas);
+  }, 20_000);
   return cluster;
+}
+
+/** Those that a primary sends its writes to: it holds them back until a replica that calls itself connected has acknowledged, a second later. */
+async function onlineReplicas(primary: RedisServer): Promise<number> {
+  const replication = await asked(primary, (client) => client.info("replication"));
+  return replication.match(/state=online,offset=[1-9]/g)?.length ?? 0;
 }
 
 async function shardsOf(servers: readonly RedisServer[]): Promise<Shard[]> {

@@ -34,6 +34,8 @@ export async function startRedis(
   fixed.push("--appendonly", options.appendOnly ? "yes" : "no", "--appendfsync", "no");
   // Without it a replica copies at most five seconds after it is told to.
   fixed.push("--repl-diskless-sync-delay", "0");
+  // A quiet primary's replica has something to acknowledge each second.
+  fixed.push("--repl-ping-replica-period", "1");
   if (options.cluster) {
     const busPort = await freePort();
     fixed.push("--cluster-enabled", "yes", "--cluster-port", String(busPort), "--cluster-node-timeout", "2000");
