@@ -1,0 +1,116 @@
+/**
+ * Simulates a fleet in a surge.
+ *
+ *   npm run simulation -- [--scenario fleet] [--clients 1000000] [--nodes 20] [--budget 2500] [--kinds stock,full-jitter]
+ *                         [--seed 1] [--horizon 3600] [--out folder] [--json]
+ *
+ * Scenarios: node, zone, fleet, redis, deploy, ladder. Writes <out>/<scenario>.{svg,csv,json}; the text goes to stdout.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { type ClientKindName, clientKinds } from "./client-kinds.ts";
+import { seriesCsv } from "./csv.ts";
+import { beginSeconds, type Scenario, scenarios, type ScenarioName } from "./events.ts";
+import { type Figures, readFigures } from "./figures.ts";
+import { drawRuns } from "./pictures.ts";
+import { progressBar } from "./progress.ts";
+import { legend, plainTable, summaryTable } from "./report.ts";
+import { Simulation } from "./simulation.ts";
+import { summarise } from "./summary.ts";
+import { type Variant, variantsOf } from "./variants.ts";
+
+const clientsPerNode = 50_000;
+const secondsForAll = 400;
+
+const { values: flags } = parseArgs({
+  options: {
+    scenario: { type: "string", default: "fleet" },
+    clients: { type: "string", default: "1000000" },
+    nodes: { type: "string" },
+    budget: { type: "string" },
+    kinds: { type: "string" },
+    seed: { type: "string", default: "1" },
+    horizon: { type: "string", default: "3600" },
+    out: { type: "string", default: "loadtest/results/simulation" },
+    json: { type: "boolean", default: false },
+  },
+});
+
+async function main(): Promise<void> {
+  const clients = whole("clients", flags.clients, 100, 20_000_000);
+  const shape = {
+    clients,
+    nodes: whole("nodes", flags.nodes ?? String(Math.max(2, Math.ceil(clients / clientsPerNode))), 2, 1_000),
+    seed: whole("seed", flags.seed, 0, Number.MAX_SAFE_INTEGER),
+    budgetPerSecond: whole("budget", flags.budget ?? String(Math.ceil(clients / secondsForAll)), 1, 1_000_000),
+  };
+  const horizonSeconds = whole("horizon", flags.horizon, 30, 86_400);
+  const figures = readFigures();
+  const name = oneOf("scenario", flags.scenario, Object.keys(scenarios)) as ScenarioName;
+  const kinds = flags.kinds?.split(",").map((kind) => oneOf("kinds", kind, Object.keys(clientKinds)) as ClientKindName);
+  const variants = variantsOf(name, shape, kinds, figures);
+  const scenario: Scenario = scenarios[name];
+  const runs = variants.map((variant) => runVariant(variant, scenario, horizonSeconds, figures));
+
+  const subtitle = `${short(clients)} clients on ${shape.nodes} nodes, budget ${short(shape.budgetPerSecond)} admissions/s, seed ${shape.seed}`;
+  const picture = drawRuns(runs, { title: capital(scenario.title), subtitle, budgetPerSecond: shape.budgetPerSecond });
+  await mkdir(flags.out, { recursive: true });
+  const write = async (ending: string, content: string): Promise<void> =>
+    writeFile(join(flags.out, `${name}.${ending}`), content);
+  const report = {
+    scenario: name,
+    title: scenario.title,
+    events: scenario.events(shape.nodes),
+    figures,
+    runs: runs.map(({ name, title, settings, summary }) => ({ name, title, settings, summary })),
+  };
+  const json = `${JSON.stringify(report, undefined, 2)}\n`;
+  await Promise.all([write("svg", picture), write("csv", seriesCsv(runs)), write("json", json)]);
+  const text = `${capital(scenario.title)}: ${subtitle}\n\n${plainTable(summaryTable(runs))}\n\n${legend}\n\nwritten to ${flags.out}: ${name}.svg, .csv, .json\n`;
+  process.stdout.write(flags.json ? json : text);
+}
+
+function runVariant(variant: Variant, scenario: Scenario, horizonSeconds: number, figures: Figures) {
+  const settings = { ...variant.settings, horizonSeconds };
+  const progress = progressBar(variant.title, settings.clients);
+  const simulation = new Simulation(settings, scenario.events(settings.fleet.nodes));
+  const recording = simulation.run((second) => progress.show(second, simulation.crowd.connected));
+  progress.end();
+  const { name, title } = variant;
+  return {
+    name,
+    title,
+    settings,
+    clients: settings.clients,
+    recording,
+    summary: summarise(recording, settings, beginSeconds, figures),
+  };
+}
+
+function whole(name: string, value: string, min: number, max: number): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < min || number > max)
+    throw new Error(`--${name} must be a whole number from ${min} to ${max}`);
+  return number;
+}
+
+function oneOf(name: string, value: string, allowed: readonly string[]): string {
+  if (!allowed.includes(value)) throw new Error(`--${name} must be of: ${allowed.join(", ")}`);
+  return value;
+}
+
+function capital(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
+}
+
+function short(value: number): string {
+  return value.toLocaleString("en-GB");
+}
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exitCode = 1;
+}
