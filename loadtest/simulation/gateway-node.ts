@@ -7,18 +7,17 @@
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
 import { defaultPatience } from "../../gateway/sockets/patience.ts";
 import { undecidedRetryMs } from "../../gateway/sessions/authentication.ts";
-import { AdmissionPace, maxWaitMs } from "./admission-pace.ts";
 import { nobody } from "./client-lists.ts";
 import type { Counters } from "./counters.ts";
 import type { Crowd } from "./crowd.ts";
+import { maxGateMs, maxLineMs, NodeAdmission } from "./node-admission.ts";
 import type { SeededRandom } from "./random.ts";
 import type { Settings } from "./settings.ts";
 import { tickMs } from "./timers.ts";
 
-export const listsPerNode = 5;
+export const listsPerNode = 4;
 const capacityRetryMs = 5_000;
 const drainRetryMs = 1_000;
-const brokerRetryMs = 1_000;
 
 export interface NodeSurroundings {
   readonly settings: Settings;
@@ -35,7 +34,6 @@ export interface NodeSurroundings {
 
 export class GatewayNode {
   readonly number: number;
-  readonly pace = new AdmissionPace();
   /** `silent`: it says nothing, not even that it is gone. */
   state: "up" | "draining" | "down" | "silent" = "up";
   /** What its last welcome or policy said of the reconnect window. */
@@ -45,8 +43,8 @@ export class GatewayNode {
   readonly #sessionList: number;
   readonly #arrivals: number;
   readonly #admitted: number;
-  readonly #resumesInLine: number;
-  readonly #coldInLine: number;
+  readonly #atGate: number;
+  #admission: NodeAdmission | undefined;
   /** Those that have a slot included. */
   #sessions = 0;
   #handshakes = 0;
@@ -63,8 +61,8 @@ export class GatewayNode {
     this.#sessionList = around.crowd.lists.create(listsPerNode);
     this.#arrivals = this.#sessionList + 1;
     this.#admitted = this.#sessionList + 2;
-    this.#resumesInLine = this.#sessionList + 3;
-    this.#coldInLine = this.#sessionList + 4;
+    this.#atGate = this.#sessionList + 3;
+    this.#admission = this.#newAdmission(0);
   }
 
   get sessions(): number {
@@ -73,6 +71,11 @@ export class GatewayNode {
 
   get seats(): number {
     return this.#sessions + this.#handshakes;
+  }
+
+  /** In line. */
+  get waiting(): number {
+    return this.#admission?.waiting ?? 0;
   }
 
   get freeSeats(): number {
@@ -85,7 +88,7 @@ export class GatewayNode {
     const { lists } = this.#around.crowd;
     const { costs, fleet } = this.#around.settings;
     const queued =
-      lists.size(this.#arrivals) * costs.refusalMicros +
+      lists.size(this.#arrivals) * (fleet.admission ? costs.turnedAwayMicros : costs.refusalMicros) +
       lists.size(this.#admitted) * (costs.coldMicros - costs.refusalMicros);
     return (queued + this.#sessionWork + this.#wastedWork) / fleet.coresPerNode / 1_000;
   }
@@ -114,14 +117,14 @@ export class GatewayNode {
 
   /** What the connect hook says. */
   answered(client: number, allowed: boolean, now: number): void {
-    const { crowd, counters, redisAway } = this.#around;
+    const { crowd, counters } = this.#around;
     if (this.state === "down" || this.state === "silent" || (crowd.since[client] ?? 0) < this.startedAt) {
       counters.failed++;
       return crowd.failed(client, now);
     }
-    if (allowed && !redisAway) return this.#queueAdmitted(client, now);
+    if (allowed) return this.#queueAdmitted(client, now);
     this.#handshakes--;
-    this.#refuse(client, now, allowed ? brokerRetryMs : undecidedRetryMs);
+    this.#refuse(client, now, undecidedRetryMs);
   }
 
   tick(now: number): void {
@@ -140,6 +143,7 @@ export class GatewayNode {
     this.#wastedWork -= forNobody;
     time -= forNobody;
     this.#letIn(now);
+    time -= this.#openGate(now, time);
     while (time > 0) {
       const arrival = crowd.lists.first(this.#arrivals);
       const admitted = crowd.lists.first(this.#admitted);
@@ -149,7 +153,7 @@ export class GatewayNode {
         (arrival !== nobody && (crowd.queuedAt[arrival] ?? 0) <= (crowd.queuedAt[admitted] ?? 0));
       if (isArrivalFirst) {
         crowd.lists.shift(this.#arrivals);
-        time -= this.#open(arrival, now);
+        time -= this.#arrive(arrival, now);
       } else {
         crowd.lists.shift(this.#admitted);
         time -= this.#welcome(admitted, now);
@@ -185,21 +189,24 @@ export class GatewayNode {
       crowd.broken(client, now, this.windowMs, noticed());
       client = crowd.lists.shift(this.#sessionList);
     }
-    for (const list of [this.#arrivals, this.#admitted, this.#resumesInLine, this.#coldInLine]) {
-      for (let client = crowd.lists.shift(list); client !== nobody; client = crowd.lists.shift(list)) {
-        counters.failed++;
-        crowd.failed(client, now, noticed());
-      }
+    const fail = (client: number): void => {
+      counters.failed++;
+      crowd.failed(client, now, noticed());
+    };
+    for (const list of [this.#arrivals, this.#admitted, this.#atGate]) {
+      for (let client = crowd.lists.shift(list); client !== nobody; client = crowd.lists.shift(list)) fail(client);
     }
+    for (let client = this.#admission?.dismiss(); client !== undefined; client = this.#admission?.dismiss())
+      fail(client);
     this.#sessions = this.#handshakes = 0;
     this.#sessionWork = this.#wastedWork = this.#overdrawn = this.#falling = 0;
-    this.pace.reset();
     return ended;
   }
 
   start(now: number): void {
     this.state = "up";
     this.startedAt = now;
+    this.#admission = this.#newAdmission(now);
   }
 
   /** Each session is told when to go, one after the other over the window; 0: all at once. */
@@ -234,54 +241,101 @@ export class GatewayNode {
     crowd.replaced(client, now);
   }
 
-  /** An upgrade: seat, second rate, place in line. @returns what it cost. */
-  #open(client: number, now: number): number {
-    const { crowd, counters, settings, random } = this.#around;
-    const { costs } = settings;
-    const { admission, cap } = settings.fleet;
-    const nowMs = now * tickMs;
-    if (admission && !this.pace.opens(nowMs, admission.upgradesPerSecond)) {
-      counters.turnedAway++;
-      crowd.failed(client, now);
-      return costs.turnedAwayMicros;
+  /** Of the fleet's admissions. @param nodes that it knows of. */
+  giveShare(sharePerSecond: number, nodes: number, now: number): void {
+    this.#admission?.giveShare(sharePerSecond, nodes, now * tickMs);
+  }
+
+  #newAdmission(now: number): NodeAdmission | undefined {
+    const { settings, random } = this.#around;
+    const { admission, nodes } = settings.fleet;
+    if (!admission) return undefined;
+    const { budgetPerSecond } = admission;
+    return new NodeAdmission({ budgetPerSecond, nodes, nowMs: now * tickMs, random: () => random.next() });
+  }
+
+  /** A request for an upgrade. @returns what it cost. */
+  #arrive(client: number, now: number): number {
+    const { crowd, settings } = this.#around;
+    const { turnedAwayMicros } = settings.costs;
+    const admission = this.#admission;
+    if (!admission) return this.#open(client, now);
+    const atGate = crowd.lists.size(this.#atGate);
+    if (atGate === 0 && admission.opens(now * tickMs)) return turnedAwayMicros + this.#open(client, now);
+    if (atGate >= admission.roomAtGate) this.#turnAway(client, now);
+    else {
+      crowd.queuedAt[client] = now;
+      crowd.lists.push(this.#atGate, client);
     }
+    return turnedAwayMicros;
+  }
+
+  /** @returns what it cost, which is little more than `time`. */
+  #openGate(now: number, time: number): number {
+    const { crowd } = this.#around;
+    let spent = 0;
+    for (let client = crowd.lists.first(this.#atGate); client !== nobody; client = crowd.lists.first(this.#atGate)) {
+      const isLate = (now - (crowd.queuedAt[client] ?? 0)) * tickMs >= maxGateMs;
+      if (!isLate && (spent >= time || !this.#admission?.opens(now * tickMs))) break;
+      crowd.lists.shift(this.#atGate);
+      if (isLate) this.#turnAway(client, now);
+      else spent += this.#open(client, now);
+    }
+    return spent;
+  }
+
+  /** 503: its client sees a dial that failed. */
+  #turnAway(client: number, now: number): void {
+    this.#around.counters.turnedAway++;
+    this.#around.crowd.failed(client, now);
+  }
+
+  /** A connection: seat, then a place in line. @returns what it cost, a refusal included. */
+  #open(client: number, now: number): number {
+    const { crowd, settings, redisAway } = this.#around;
+    const { cap } = settings.fleet;
+    const admission = this.#admission;
     crowd.since[client] = now;
     if (this.state === "draining") this.#refuse(client, now, drainRetryMs);
-    else if (cap !== undefined && this.seats >= cap) this.#refuse(client, now, capacityRetryMs);
+    else if (cap !== undefined && this.seats >= cap) this.#refuse(client, now, this.#slotMs(now, capacityRetryMs));
+    else if (redisAway && !this.#isResume(client)) this.#refuse(client, now, this.#slotMs(now, undecidedRetryMs));
     else if (!admission) this.#check(client, now);
     else {
-      const resumes = crowd.lists.size(this.#resumesInLine);
-      const ahead = this.#isResume(client) ? resumes : resumes + crowd.lists.size(this.#coldInLine);
-      if (ahead === 0 && this.pace.admits(nowMs)) this.#check(client, now);
-      else if (this.pace.waitMs(ahead + 1) <= maxWaitMs) {
-        this.#handshakes++;
-        crowd.queuedAt[client] = now;
-        crowd.lists.push(this.#isResume(client) ? this.#resumesInLine : this.#coldInLine, client);
-      } else this.#refuse(client, now, this.#slotMs(nowMs, random.next()));
-    }
-    return costs.refusalMicros;
-  }
-
-  /** Resumes first. Whoever has waited too long gets a slot instead. */
-  #letIn(now: number): void {
-    const { crowd, random } = this.#around;
-    const nowMs = now * tickMs;
-    for (const list of [this.#resumesInLine, this.#coldInLine]) {
-      for (let client = crowd.lists.first(list); client !== nobody; client = crowd.lists.first(list)) {
-        const isLate = (now - (crowd.queuedAt[client] ?? 0)) * tickMs > maxWaitMs;
-        if (!isLate && !this.pace.admits(nowMs)) break;
-        crowd.lists.shift(list);
-        this.#handshakes--;
-        if (isLate) this.#refuse(client, now, this.#slotMs(nowMs, random.next()));
-        else this.#check(client, now);
+      switch (admission.enter(client, this.#isResume(client) ? "resume" : "cold", now * tickMs)) {
+        case "admitted":
+          this.#check(client, now);
+          break;
+        case "waits":
+          this.#handshakes++;
+          break;
+        case "refused":
+          this.#refuse(client, now, this.#slotMs(now, 0));
       }
     }
+    return settings.costs.refusalMicros - (admission ? settings.costs.turnedAwayMicros : 0);
   }
 
-  #slotMs(nowMs: number, draw: number): number {
-    const { lists } = this.#around.crowd;
-    const inLine = lists.size(this.#resumesInLine) + lists.size(this.#coldInLine);
-    return this.pace.slotMs(nowMs, this.pace.waitMs(inLine), draw);
+  /** Whoever has waited too long gets a slot instead. */
+  #letIn(now: number): void {
+    const { crowd } = this.#around;
+    const admission = this.#admission;
+    if (!admission || admission.waiting === 0) return;
+    for (const kind of ["resume", "cold"] as const) {
+      for (let client = admission.oldest(kind); client !== undefined; client = admission.oldest(kind)) {
+        if ((now - (crowd.since[client] ?? 0)) * tickMs < maxLineMs) break;
+        admission.leaves(client);
+        this.#handshakes--;
+        this.#refuse(client, now, this.#slotMs(now, 0));
+      }
+    }
+    for (let client = admission.next(now * tickMs); client !== undefined; client = admission.next(now * tickMs)) {
+      this.#handshakes--;
+      this.#check(client, now);
+    }
+  }
+
+  #slotMs(now: number, notBeforeMs: number): number {
+    return this.#admission?.returnInMs(now * tickMs, notBeforeMs) ?? notBeforeMs;
   }
 
   #isResume(client: number): boolean {

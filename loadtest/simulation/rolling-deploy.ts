@@ -10,8 +10,6 @@ const balancerShare = 0.25;
 export interface DeploySteps {
   /** Not ready any more. */
   drains(node: GatewayNode): void;
-  /** What the others need for the sessions of this one. */
-  windowMs(node: GatewayNode): number;
   ends(node: GatewayNode): void;
 }
 
@@ -53,7 +51,7 @@ export class RollingDeploy {
           return this.#enter("restart", now);
         }
         if (inPhase < Math.min(drainSeconds * balancerShare, noticeSeconds)) return;
-        node.sendAway(now, Math.min((drainSeconds - inPhase) * 1_000, this.#steps.windowMs(node)));
+        node.sendAway(now, Math.min((drainSeconds - inPhase) * 1_000, node.windowMs));
         return this.#enter("slots", now);
       case "slots":
         if (node.sessions > 0 && inPhase < drainSeconds * (1 - balancerShare)) return;

@@ -16,13 +16,6 @@ export interface Costs {
   readonly idleMicrosPerSecond: number;
 }
 
-export interface AdmissionSettings {
-  /** Of the whole fleet. */
-  readonly budgetPerSecond: number;
-  /** Upgrades that one node answers each second with more than 503. */
-  readonly upgradesPerSecond: number;
-}
-
 export interface FleetSettings {
   readonly nodes: number;
   /** A process uses one; several stand for as many processes on one machine that fails as a whole. */
@@ -32,7 +25,7 @@ export interface FleetSettings {
   /** Connections at which a node runs out of memory and dies. */
   readonly connectionsInMemory: number;
   /** None: whoever comes is let in as fast as the CPU allows. */
-  readonly admission: AdmissionSettings | undefined;
+  readonly admission: { readonly budgetPerSecond: number } | undefined;
   /** A session can be resumed without asking the services. */
   readonly resume: boolean;
   /** A stopping node sends its sessions away in slots; otherwise all at once. */
@@ -69,8 +62,6 @@ const fullness = 0.8;
 const memoryReserve = 2;
 /** What the services can answer, against the admissions that the operator has set by it. */
 const authReserve = 1.2;
-/** How many times more upgrades than admissions a node answers with more than 503. */
-const upgradesPerAdmission = 10;
 
 export interface Shape {
   readonly clients: number;
@@ -96,7 +87,7 @@ export function defaultSettings({ clients, nodes, seed, kind, budgetPerSecond }:
       coresPerNode: 1,
       cap: Math.ceil(sessionsPerNode / fullness),
       connectionsInMemory: Math.ceil(sessionsPerNode * memoryReserve),
-      admission: { budgetPerSecond, upgradesPerSecond: (budgetPerSecond / nodes) * upgradesPerAdmission },
+      admission: { budgetPerSecond },
       resume: clientKinds[kind].isSdk,
       drainSlots: kind === "slots",
       drainSeconds: 60,

@@ -1,80 +1,107 @@
 /**
- * How the nodes share the fleet's budget: as shared/nodes/registry.ts asks of every implementation. Each node reports once a
- * second; what is not in force anywhere is free; the share of a node that died stays in force until its report is too old.
+ * How the nodes share the fleet's budget: the rule of shared/nodes/shares.ts, in the order of shared/nodes/report.lua. Each
+ * node reports once a second. What a process that died was given stays in force until its last report is too old.
  */
+import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
 import { reportLastsMs } from "../../shared/nodes/registry.ts";
+import { budgetParts, fromUnits, nextShare } from "../../shared/nodes/shares.ts";
 import type { GatewayNode } from "./gateway-node.ts";
 import { tickMs } from "./timers.ts";
 
 const beatTicks = 1_000 / tickMs;
-const minWindowMs = 1_000;
-const maxWindowMs = 600_000;
-/** Of the others' rate, what the return of one node's clients may take. */
-const windowShare = 0.7;
+/** Without any report for so long nobody could ask: what is known may be old (shared/nodes/redis-registry.ts). */
+const silentTicks = 3_000 / tickMs;
+const goneTicks = reportLastsMs / tickMs;
+
+interface Entry {
+  units: number;
+  weight: number;
+  heardAt: number;
+  /** The process: another one of the same node joins anew. */
+  startedAt: number;
+}
 
 export class ShareRegistry {
   readonly #nodes: readonly GatewayNode[];
   readonly #budgetPerSecond: number;
-  /** By node; of a process that is gone, too, until then (ticks). */
-  readonly #inForce: Float64Array;
-  readonly #left: { perSecond: number; until: number }[] = [];
+  readonly #entries = new Map<string, Entry>();
+  #heardAt = 0;
+  #settledAt = 0;
+  #blind = 0;
 
   constructor(nodes: readonly GatewayNode[], budgetPerSecond: number) {
     this.#nodes = nodes;
     this.#budgetPerSecond = budgetPerSecond;
-    this.#inForce = new Float64Array(nodes.length);
   }
 
-  /** Long before the run. */
+  /** Long before the run: everybody has what is due to it. */
   settle(): void {
-    for (const node of this.#nodes) this.#give(node, this.#wanted(node));
-    for (const node of this.#nodes) node.windowMs = this.windowMs(node);
+    for (let round = 0; round < 20; round++) {
+      for (const node of this.#nodes) this.#report(node, 0);
+    }
   }
 
   /** The reports of this tick: each node has a tick of its own in each second. */
   tick(now: number): void {
-    while ((this.#left[0]?.until ?? Infinity) <= now) this.#left.shift();
     for (let number = now % beatTicks; number < this.#nodes.length; number += beatTicks) {
       const node = this.#nodes[number];
-      if (node?.state !== "up" && node?.state !== "draining") continue;
-      const held = this.#inForce[number] ?? 0;
-      this.#give(node, Math.min(this.#wanted(node), held + Math.max(0, this.#budgetPerSecond - this.total)));
-      node.windowMs = this.windowMs(node);
+      if (node?.state === "up" || node?.state === "draining") this.#report(node, now);
     }
   }
 
-  /** A process is gone. @param leaves it says so: its share is free at once. */
-  gone(node: GatewayNode, now: number, leaves: boolean): void {
-    const perSecond = this.#inForce[node.number] ?? 0;
-    this.#inForce[node.number] = 0;
-    if (!leaves) this.#left.push({ perSecond, until: now + reportLastsMs / tickMs });
+  /** It says that it stops: its share is free at once. */
+  leaves(node: GatewayNode): void {
+    this.#entries.delete(keyOf(node));
   }
 
-  /** All shares that are in force. */
-  get total(): number {
-    return this.#left.reduce(
-      (sum, { perSecond }) => sum + perSecond,
-      this.#inForce.reduce((sum, share) => sum + share, 0),
-    );
+  /** All shares that nodes may work with, a second. */
+  get inForcePerSecond(): number {
+    return fromUnits(this.#sum(({ units }) => units));
   }
 
-  /** For the sessions of a node, if they all had to go elsewhere. */
-  windowMs(node: GatewayNode): number {
-    const own = this.#inForce[node.number] ?? 0;
-    const others = this.#inForce.reduce((sum, share) => sum + share, 0) - own;
-    const perSecond = windowShare * (others > 0 ? others : own);
-    const windowMs = perSecond > 0 ? (node.sessions / perSecond) * 1_000 : maxWindowMs;
-    return Math.min(maxWindowMs, Math.max(minWindowMs, windowMs));
+  #report(node: GatewayNode, now: number): void {
+    const budget = budgetParts(this.#budgetPerSecond);
+    if (this.#entries.size > 0 && now - this.#heardAt > silentTicks) {
+      this.#settledAt = now + goneTicks;
+      this.#blind = 0;
+    }
+    const isSettled = now >= this.#settledAt;
+    if (isSettled) {
+      for (const [key, { heardAt }] of this.#entries) {
+        if (heardAt <= now - goneTicks && now > 0) this.#entries.delete(key);
+      }
+    }
+    const key = keyOf(node);
+    const known = this.#entries.get(key);
+    this.#entries.delete(key);
+    const weight = node.state === "up" ? node.freeSeats : 0;
+    const weights = this.#sum((entry) => entry.weight) + weight;
+    const held = known?.units ?? 0;
+    let units = nextShare({
+      budget,
+      weight,
+      weights,
+      othersInForce: isSettled ? this.#sum((entry) => entry.units) : 0,
+      joins: !known && isSettled,
+    });
+    if (!isSettled && held > 0) units = Math.min(units, held);
+    else if (!isSettled) {
+      units = Math.min(units, Math.floor(Math.max(0, budget.blind - this.#blind) / 2));
+      this.#blind += units;
+    }
+    this.#entries.set(key, { units, weight, heardAt: now, startedAt: node.startedAt });
+    this.#heardAt = now;
+    node.giveShare(fromUnits(units), this.#entries.size, now);
+    node.windowMs = reconnectPolicy(node.sessions, this.#budgetPerSecond).windowMs;
   }
 
-  #wanted(node: GatewayNode): number {
-    const weight = (of: GatewayNode): number => (of.state === "up" ? of.freeSeats : 0);
-    const weights = this.#nodes.reduce((sum, other) => sum + weight(other), 0);
-    return weights > 0 ? (this.#budgetPerSecond * weight(node)) / weights : 0;
+  #sum(of: (entry: Entry) => number): number {
+    let sum = 0;
+    for (const entry of this.#entries.values()) sum += of(entry);
+    return sum;
   }
+}
 
-  #give(node: GatewayNode, perSecond: number): void {
-    this.#inForce[node.number] = perSecond;
-    node.pace.perSecond = perSecond;
-  }
+function keyOf({ number, startedAt }: GatewayNode): string {
+  return `${number}/${startedAt}`;
 }

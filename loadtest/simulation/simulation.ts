@@ -75,9 +75,9 @@ export class Simulation {
     return this.#now;
   }
 
-  /** Shares of the budget that are in force. */
-  get sharesPerSecond(): number {
-    return this.#shares?.total ?? 0;
+  /** Shares of the budget that are in force, a second. */
+  get inForcePerSecond(): number {
+    return this.#shares?.inForcePerSecond ?? 0;
   }
 
   /** Until everybody is back, or the horizon. @param progress told each simulated second. */
@@ -152,7 +152,6 @@ export class Simulation {
       case "deploy":
         this.#deploy = new RollingDeploy(at, this.settings, this.nodes, {
           drains: (node) => this.#balancer.changed(node, false, this.#now),
-          windowMs: (node) => this.#shares?.windowMs(node) ?? 0,
           ends: (node) => {
             this.counters.forced += node.sessions;
             this.#end(node, { silent: false, leaves: true, restart: true });
@@ -166,7 +165,7 @@ export class Simulation {
     const { pingIntervalMs, pingTimeoutMs } = defaultPatience;
     const noticed = how.silent ? () => pingTimeoutMs + this.#random.next() * pingIntervalMs : () => 0;
     this.#balancer.changed(node, false, this.#now);
-    this.#shares?.gone(node, this.#now, how.leaves);
+    if (how.leaves) this.#shares?.leaves(node);
     node.end(this.#now, how.silent ? "silent" : "down", noticed);
     if (!how.restart) return;
     this.#at(this.#now + this.settings.fleet.restartSeconds * ticksPerSecond, () => {
