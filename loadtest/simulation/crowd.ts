@@ -7,15 +7,12 @@ import { tickMs, timerLists, Timers } from "./timers.ts";
 /** `leaving` and `moving` have a slot: the first are closed in it, the others connect elsewhere first. */
 export const doing = { waiting: 0, connecting: 1, connected: 2, leaving: 3, moving: 4 } as const;
 
-/** From the decision to dial until the upgrade request has reached a node: TCP, TLS, and the way there. */
-const minDialMs = 50;
-const maxDialMs = 250;
-
 export interface CrowdOptions {
   clients: number;
   kind: ClientKind;
   /** Of those that could resume, so many have nothing to resume with when they come: reloaded pages, tokens past their time. */
   coldShare: number;
+  dialMs: { readonly least: number; readonly most: number };
   /** Besides timers. */
   maxLists: number;
   random: SeededRandom;
@@ -27,6 +24,8 @@ export class Crowd {
   readonly lists: ClientLists;
   readonly timers: Timers;
   readonly #random: () => number;
+  readonly #leastDialMs: number;
+  readonly #dialRangeMs: number;
   readonly #doing: Uint8Array;
   readonly #failures: Uint8Array;
   readonly #cold: Uint8Array;
@@ -41,12 +40,14 @@ export class Crowd {
   readonly since: Int32Array;
   #connected = 0;
 
-  constructor({ clients, kind, coldShare, maxLists, random }: CrowdOptions) {
+  constructor({ clients, kind, coldShare, dialMs, maxLists, random }: CrowdOptions) {
     this.size = clients;
     this.kind = kind;
     this.lists = new ClientLists(clients, timerLists + maxLists);
     this.timers = new Timers(this.lists);
     this.#random = () => random.next();
+    this.#leastDialMs = dialMs.least;
+    this.#dialRangeMs = dialMs.most - dialMs.least;
     this.#doing = new Uint8Array(clients);
     this.#failures = new Uint8Array(clients);
     this.#cold = new Uint8Array(clients);
@@ -174,6 +175,6 @@ export class Crowd {
   }
 
   #dialMs(): number {
-    return minDialMs + this.#random() * (maxDialMs - minDialMs);
+    return this.#leastDialMs + this.#random() * this.#dialRangeMs;
   }
 }

@@ -3,6 +3,8 @@
 export type FleetEvent =
   /** Processes are gone. `silent`: with their machines; clients and balancer see it when nothing answers any more. */
   | { kind: "kill"; atSeconds: number; nodes: readonly number[]; silent: boolean; restart: boolean }
+  /** Every connection breaks, the nodes stay: what is between them and the clients has restarted. */
+  | { kind: "cut"; atSeconds: number }
   /** One after the other is drained, ends and starts again. */
   | { kind: "deploy"; atSeconds: number }
   | { kind: "redis away"; atSeconds: number; seconds: number };
@@ -37,6 +39,11 @@ export const scenarios = {
   fleet: {
     title: "the whole fleet is killed and starts again",
     events: (nodes) => [{ kind: "kill", atSeconds: beginSeconds, nodes: firstOf(nodes), silent: false, restart: true }],
+    stayMinutes: 0,
+  },
+  balancer: {
+    title: "the balancer restarts: every connection breaks, the nodes stay",
+    events: () => [{ kind: "cut", atSeconds: beginSeconds }],
     stayMinutes: 0,
   },
   redis: {

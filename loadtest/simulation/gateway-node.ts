@@ -10,7 +10,8 @@ import { undecidedRetryMs } from "../../gateway/sessions/authentication.ts";
 import { nobody } from "./client-lists.ts";
 import type { Counters } from "./counters.ts";
 import type { Crowd } from "./crowd.ts";
-import { maxGateMs, maxLineMs, NodeAdmission } from "./node-admission.ts";
+import { maxLineMs } from "../../gateway/admission/admission.ts";
+import { maxGateMs, NodeAdmission } from "./node-admission.ts";
 import type { SeededRandom } from "./random.ts";
 import type { Settings } from "./settings.ts";
 import { tickMs } from "./timers.ts";
@@ -201,6 +202,17 @@ export class GatewayNode {
     this.#sessions = this.#handshakes = 0;
     this.#sessionWork = this.#wastedWork = this.#overdrawn = this.#falling = 0;
     return ended;
+  }
+
+  /** Every session breaks, the node stays. */
+  cut(now: number): void {
+    const { crowd, counters } = this.#around;
+    for (let client = crowd.lists.shift(this.#sessionList); client !== nobody;) {
+      this.#sessions--;
+      counters.ended++;
+      crowd.broken(client, now, this.windowMs);
+      client = crowd.lists.shift(this.#sessionList);
+    }
   }
 
   start(now: number): void {

@@ -4,7 +4,7 @@
  *   npm run simulation -- [--scenario fleet] [--clients 1000000] [--nodes 20] [--budget 2500] [--kinds stock,full-jitter]
  *                         [--seed 1] [--horizon 3600] [--out folder] [--json]
  *
- * Scenarios: node, zone, fleet, redis, deploy, ladder. Writes <out>/<scenario>.{svg,csv,json}; the text goes to stdout.
+ * Scenarios: node, zone, fleet, balancer, redis, deploy, ladder. Writes <out>/<scenario>.{svg,csv,json}; the text goes to stdout.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -2,16 +2,17 @@
  * What one node decides about handshakes, with the gateway's own parts: token bucket, waiting line, slots. Only the gate's
  * queue and the clock are the simulation's.
  */
+import { maxLineMs } from "../../gateway/admission/admission.ts";
 import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
 import { neverMoreThan, TokenBucket } from "../../gateway/admission/token-bucket.ts";
 import { type AdmissionKind, WaitingLine } from "../../gateway/admission/waiting-line.ts";
+import { budgetParts, fromUnits } from "../../shared/nodes/shares.ts";
 
 /** These are constants of gateway/admission/admission.ts and upgrade-gate.ts. */
-export const maxLineMs = 5_000;
 const slotsOfRate = 0.9;
 export const maxGateMs = 2_000;
 const minUpgradesPerSecond = 100;
-const upgradesPerAdmission = 10;
+const upgradesPerAdmission = 2;
 
 export class NodeAdmission {
   readonly #budgetPerSecond: number;
@@ -46,7 +47,7 @@ export class NodeAdmission {
 
   #takeShare(sharePerSecond: number, nodes: number, nowMs: number): void {
     this.#sharePerSecond = sharePerSecond;
-    this.#ratePerSecond = Math.max(sharePerSecond, (0.9*this.#budgetPerSecond) / Math.max(1, nodes));
+    this.#ratePerSecond = Math.max(sharePerSecond, fromUnits(budgetParts(this.#budgetPerSecond).shared) / nodes);
     this.#upgradesPerSecond = Math.max(minUpgradesPerSecond, upgradesPerAdmission * this.#ratePerSecond);
     this.#bucket.change(neverMoreThan(sharePerSecond), nowMs);
     this.#gate.change({ capacity: this.#upgradesPerSecond, perSecond: this.#upgradesPerSecond }, nowMs);

@@ -52,6 +52,8 @@ export interface Settings {
     /** From a change of a node's health until the balancer acts on it. */
     readonly noticeSeconds: number;
   };
+  /** From the decision to dial until the request for an upgrade has reached a node: TCP, TLS, and the way there. */
+  readonly dialMs: { readonly least: number; readonly most: number };
   /** The run ends when everybody is back, or here. */
   readonly horizonSeconds: number;
 }
@@ -96,6 +98,7 @@ export function defaultSettings({ clients, nodes, seed, kind, budgetPerSecond }:
     costs,
     auth: { perSecond: authPerSecond, maxWaiting: authPerSecond * 10, timeoutMs: 5_000 },
     balancer: { policy: "round-robin", noticeSeconds: 5 },
+    dialMs: { least: 50, most: 250 },
     horizonSeconds: 3_600,
   };
 }

@@ -39,10 +39,10 @@ export class Simulation {
   constructor(settings: Settings, events: readonly FleetEvent[]) {
     this.settings = settings;
     this.#random = new SeededRandom(settings.seed);
-    const { fleet, clients, coldShare } = settings;
+    const { fleet, clients, coldShare, dialMs } = settings;
     const kind = clientKinds[settings.kind];
     const maxLists = 1 + listsPerNode * fleet.nodes;
-    this.crowd = new Crowd({ clients, kind, coldShare, maxLists, random: this.#random });
+    this.crowd = new Crowd({ clients, kind, coldShare, dialMs, maxLists, random: this.#random });
     this.auth = new AuthService(settings.auth, this.crowd, {
       answered: (client) => this.#node(this.crowd.targetOf(client)).answered(client, true, this.#now),
       failed: (client) => this.#node(this.crowd.targetOf(client)).answered(client, false, this.#now),
@@ -140,6 +140,11 @@ export class Simulation {
             this.counters.ended += node.sessions;
             this.#end(node, { silent: event.silent, leaves: false, restart: event.restart });
           }
+        });
+        return;
+      case "cut":
+        this.#at(at, () => {
+          for (const node of this.nodes) node.cut(this.#now);
         });
         return;
       case "redis away": {

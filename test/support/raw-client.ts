@@ -1,6 +1,7 @@
 /** A client on a bare socket: cheap in number, and able to stop reading, or to answer no ping. */
 import type { Socket } from "node:net";
-import type { Position, SubscribeAck } from "../../shared/protocol/wire.ts";
+import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
+import type { Position, SubscribeAck, Welcome } from "../../shared/protocol/wire.ts";
 import { openRawWebsocket, ServerFrames, textFrame } from "./raw-websocket.ts";
 
 export type OnEvent = (
@@ -8,6 +9,16 @@ export type OnEvent = (
   data: unknown,
   meta: { channel?: string; offset?: number; prev?: number },
 ) => void;
+
+/** In band: what `connect_error` brings to a client of Socket.IO. */
+export class RefusedError extends Error {
+  readonly refusal: ConnectRefusal;
+
+  constructor(refusal: ConnectRefusal) {
+    super(`${refusal.code}: ${refusal.message}`);
+    this.refusal = refusal;
+  }
+}
 
 export class RawClient {
   readonly socket: Socket;
@@ -18,7 +29,9 @@ export class RawClient {
   readonly #frames = new ServerFrames();
   readonly #acks = new Map<number, (ack: unknown) => void>();
   #lastAckId = 0;
-  #whenWelcome: () => void = () => undefined;
+  #whenWelcome: (welcome: Welcome) => void = () => undefined;
+  #whenRefused: (error: RefusedError) => void = () => undefined;
+  #welcome: Welcome | undefined;
 
   private constructor(socket: Socket) {
     this.socket = socket;
@@ -30,16 +43,31 @@ export class RawClient {
     });
   }
 
-  /** Resolves with the welcome behind it. */
-  static async connect(url: URL, token: string, auth: object = {}): Promise<RawClient> {
+  /**
+   * Resolves with the welcome behind it.
+   *
+   * @throws RefusedError, or another where the connection ends without a word
+   */
+  static async connect(url: URL, token: string | undefined, auth: object = {}): Promise<RawClient> {
     const client = new RawClient(await openRawWebsocket(url));
-    const welcome = new Promise<void>((resolve, reject) => {
+    const welcome = new Promise<Welcome>((resolve, reject) => {
       client.#whenWelcome = resolve;
+      client.#whenRefused = reject;
       void client.closed.then(() => reject(new Error("closed before the welcome")));
     });
     client.socket.write(textFrame(`40${JSON.stringify({ token, ...auth })}`));
-    await welcome;
+    try {
+      client.#welcome = await welcome;
+    } catch (error) {
+      client.socket.destroy();
+      throw error;
+    }
     return client;
+  }
+
+  get welcome(): Welcome {
+    if (!this.#welcome) throw new Error("not welcomed");
+    return this.#welcome;
   }
 
   /** @param onAck called in the order of what is received: before any event behind the ack. */
@@ -74,8 +102,10 @@ export class RawClient {
       if (this.answersPings) this.socket.write(textFrame("3"));
     } else if (text.startsWith("42")) {
       const [event, data, meta] = JSON.parse(text.slice(2)) as [string, unknown, Parameters<OnEvent>[2] | undefined];
-      if (event === "sync:welcome") this.#whenWelcome();
+      if (event === "sync:welcome") this.#whenWelcome(data as Welcome);
       else this.onEvent(event, data, meta ?? {});
+    } else if (text.startsWith("44")) {
+      this.#whenRefused(new RefusedError((JSON.parse(text.slice(2)) as { data: ConnectRefusal }).data));
     } else if (text.startsWith("43")) {
       const start = text.indexOf("[");
       const id = Number(text.slice(2, start));

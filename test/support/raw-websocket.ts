@@ -37,15 +37,25 @@ export function upgradeRequest(url: URL): string {
   return `${head.join("\r\n")}\r\n\r\n`;
 }
 
-/** Resolves once the engine has opened; the caller ends it. */
+/**
+ * Resolves once the engine has opened; the caller ends it.
+ *
+ * @throws where the connection ends before: the upgrade was refused, or nobody is there
+ */
 export async function openRawWebsocket(url: URL): Promise<Socket> {
   const socket = connect(Number(url.port), url.hostname);
   // The gateway ends who does not read with a reset: an end like any other.
   socket.on("error", () => socket.destroy());
-  await once(socket, "connect");
   socket.write(upgradeRequest(url));
   let seen = "";
-  while (!seen.includes("pingInterval")) seen += String((await once(socket, "data"))[0]);
+  const opened = (async () => {
+    while (!seen.includes("pingInterval")) seen += String((await once(socket, "data"))[0]);
+  })();
+  const ended = once(socket, "close").then(() => {
+    throw new Error(`closed before it opened: ${seen.split("\r\n")[0]}`);
+  });
+  await Promise.race([opened, ended]);
+  ended.catch(() => undefined);
   return socket;
 }
 

@@ -1,0 +1,187 @@
+/** The simulation beside what it simulates: every connection breaks, and the same clients come back. */
+import { setTimeout as pause } from "node:timers/promises";
+import { SignJWT } from "jose";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { RetrySchedule, type Setback } from "../../client/src/timing.ts";
+import { Fleet, type OwnDeployment } from "../../loadtest/fleet.ts";
+import { putRules } from "../../loadtest/scenario.ts";
+import { beginSeconds, scenarios } from "../../loadtest/simulation/events.ts";
+import { readFigures } from "../../loadtest/simulation/figures.ts";
+import { SeededRandom } from "../../loadtest/simulation/random.ts";
+import { defaultSettings } from "../../loadtest/simulation/settings.ts";
+import { Simulation } from "../../loadtest/simulation/simulation.ts";
+import { tickMs } from "../../loadtest/simulation/timers.ts";
+import { eventually } from "../support/eventually.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
+import { RawClient, RefusedError } from "../support/raw-client.ts";
+import { serviceSecret } from "../support/fleet.ts";
+
+const clients = 2_000;
+const budgetPerSecond = 700;
+/** Of a second: what a node saves up while nobody asks. */
+const savedUp = 1 / 20;
+const coldShare = 0.1;
+const seed = 7;
+/** Largest distance of the two curves, as a share of those who come back. */
+const band = 0.15;
+const giveUpMs = 30_000;
+
+let service: HttpService;
+let deployment: OwnDeployment;
+const fleet = new Fleet();
+
+beforeAll(async () => {
+  service = await startService();
+  service.answer = (_request, response) => answerJson(response, {});
+  deployment = await fleet.start({
+    gateways: 2,
+    gatewaySettings: { GATEWAY_ADMISSIONS_PER_SECOND: String(budgetPerSecond) },
+  });
+});
+afterAll(async () => {
+  await fleet.stop();
+  await service.stop();
+});
+
+test("clients whose connections broke come back as the simulation says: when, at what rate, and with how many questions to the services", async () => {
+  const simulated = simulate();
+  const random = new SeededRandom(seed);
+  const comers = Array.from({ length: clients }, (_, number) => new Comer(number % 2, () => random.next()));
+  await putRules(deployment, {
+    services: { hooks: { url: service.url, secret: serviceSecret } },
+    hooks: { connect: "hooks" },
+  });
+  await eventually(sharesAreGiven);
+  await Promise.all(comers.map(async (comer) => comer.come()));
+  const asked = service.requests.length;
+  expect(asked).toBe(clients);
+
+  for (const comer of comers.slice(0, simulated.authCalls)) comer.forgets();
+  const brokenAt = performance.now();
+  const backAtMs = await Promise.all(
+    comers.map(async (comer) => {
+      await comer.breaks();
+      await comer.come();
+      return performance.now() - brokenAt;
+    }),
+  );
+  for (const { client } of comers) client?.socket.destroy();
+
+  expect(simulated.authCalls).toBeGreaterThan(0);
+  expect(service.requests.length - asked).toBe(simulated.authCalls);
+  const [real, said] = [backAtMs, simulated.backAtMs].map((times) => times.toSorted((one, other) => one - other));
+  const curves = `${deciles(real)} and ${deciles(said)}`;
+  for (const times of [real, said]) {
+    times?.forEach((atMs, before) => expect(before).toBeLessThanOrEqual(budgetPerSecond * (atMs / 1_000 + savedUp)));
+  }
+  // A machine that is busy with other things makes them late, all of them, but nobody early.
+  const ahead = real?.filter((atMs, place) => shareBack(said, atMs) < (place + 1) / clients - band).length;
+  expect(ahead, `ahead of the simulation: ${curves}`).toBe(0);
+  expect(largestDifference(inOwnTime(real), inOwnTime(said)), `shapes: ${curves}`).toBeLessThan(band);
+}, 40_000);
+
+/** Somebody who connects as the SDK does: its schedule, its resume token. */
+class Comer {
+  readonly #url: URL;
+  readonly #schedule: RetrySchedule;
+  client: RawClient | undefined;
+  #welcomedAt = 0;
+  #resume: string | undefined;
+
+  constructor(node: number, random: () => number) {
+    this.#url = new URL((deployment.gatewayUrls[node] ?? "").replace("ws", "http"));
+    this.#schedule = new RetrySchedule(random);
+  }
+
+  async breaks(): Promise<void> {
+    this.client?.socket.destroy();
+    await this.client?.closed;
+  }
+
+  forgets(): void {
+    this.#resume = undefined;
+  }
+
+  /** Until it is welcome. */
+  async come(): Promise<void> {
+    const policy = this.client?.welcome.reconnect;
+    const deadline = performance.now() + giveUpMs;
+    let setback: Setback | undefined = policy && { policy };
+    if (policy) this.#schedule.connectionEnded(performance.now() - this.#welcomedAt);
+    for (;;) {
+      if (setback) await pause(this.#schedule.nextDelayMs(setback));
+      if (performance.now() > deadline) throw new Error("not welcome in time");
+      try {
+        const resume = this.#resume;
+        this.client = await (resume === undefined
+          ? RawClient.connect(this.#url, await token())
+          : RawClient.connect(this.#url, undefined, { resume }));
+        this.#resume = this.client.welcome.resumeToken ?? undefined;
+        this.#welcomedAt = performance.now();
+        return;
+      } catch (error) {
+        setback = error instanceof RefusedError ? { retryAfterMs: error.refusal.retryAfterMs } : {};
+      }
+    }
+  }
+}
+
+/** The registry has heard of both nodes for long enough to know that there are no others. */
+async function sharesAreGiven(): Promise<boolean> {
+  const { privateApi, privateApiToken } = deployment;
+  const answer = await fetch(`${privateApi}/v1/nodes`, { headers: { authorization: `Bearer ${privateApiToken}` } });
+  const { nodes } = (await answer.json()) as { nodes: { admissionsPerSecond: number }[] };
+  return nodes.reduce((sum, { admissionsPerSecond }) => sum + admissionsPerSecond, 0) > budgetPerSecond * 0.85;
+}
+
+async function token(): Promise<string> {
+  return new SignJWT({})
+    .setProtectedHeader({ alg: "HS256" })
+    .setSubject("comer")
+    .setExpirationTime("1h")
+    .sign(new TextEncoder().encode(deployment.jwtSecret));
+}
+
+function simulate(): { backAtMs: number[]; authCalls: number } {
+  const shape = { clients, nodes: 2, seed, kind: "full-jitter", budgetPerSecond } as const;
+  const settings = {
+    ...defaultSettings(shape, readFigures()),
+    coldShare,
+    deliveriesPerSecond: 0,
+    dialMs: { least: 1, most: 10 },
+  } as const;
+  const large = { ...settings, fleet: { ...settings.fleet, cap: 20_000, connectionsInMemory: 40_000 } };
+  const simulation = new Simulation(large, scenarios.balancer.events());
+  const backAtMs: number[] = [];
+  let away = clients;
+  for (let tick = 1; away > 0; tick++) {
+    simulation.tick();
+    const afterMs = tick * tickMs - beginSeconds * 1_000;
+    if (afterMs < 0) continue;
+    for (; clients - simulation.crowd.connected < away; away--) backAtMs.push(afterMs);
+    if (afterMs > giveUpMs) throw new Error("not back in time");
+  }
+  return { backAtMs, authCalls: simulation.auth.calls };
+}
+
+function shareBack(backAt: readonly number[] = [], at: number): number {
+  const later = backAt.findIndex((other) => other > at);
+  return (later === -1 ? backAt.length : later) / backAt.length;
+}
+
+/** With the time from the first tenth to the last as the unit: the speed of the machine is not in it. */
+function inOwnTime(backAt: readonly number[] = []): number[] {
+  const from = backAt[Math.floor(backAt.length * 0.1)] ?? 0;
+  const until = backAt[Math.floor(backAt.length * 0.9)] ?? 0;
+  return backAt.map((at) => (at - from) / (until - from));
+}
+
+function largestDifference(one: readonly number[], other: readonly number[]): number {
+  return Math.max(...one.map((at, place) => Math.abs((place + 1) / one.length - shareBack(other, at))));
+}
+
+function deciles(backAt: readonly number[] = []): string {
+  return Array.from({ length: 10 }, (_, tenth) =>
+    Math.round(backAt[Math.floor(backAt.length * (tenth + 0.5) * 0.1)] ?? 0),
+  ).join(" ");
+}
