@@ -38,6 +38,6 @@ export class Balancer {
     if (this.#options.policy === "round-robin") return this.#healthy[this.#turn++ % count];
     const one = this.#healthy[this.#random.below(count)];
     const other = this.#healthy[this.#random.below(count)];
-    return one && other && one.seats > other.seats ? other : one;
+    return one && other && one.connections > other.connections ? other : one;
   }
 }

@@ -3,16 +3,18 @@ import { backoffDelayMs, type Random } from "../../client/src/timing.ts";
 
 export interface ClientKind {
   readonly title: string;
-  /** Presents a resume token, and is told windows and slots. Others come by their token: the services are asked. */
+  /** Keeps to windows and slots, and backs off with full jitter. */
   readonly isSdk: boolean;
+  /** Presents its resume token. Others come by their token: the services are asked. */
+  readonly resumes: boolean;
   /** Tries again when a refusal says so, not when its own backoff is over. */
   readonly obeysRetryAfter: boolean;
   /** From the dial to the welcome; then it gives up and tries again. */
   readonly connectTimeoutMs: number;
 }
 
-const stock = { isSdk: false, obeysRetryAfter: false, connectTimeoutMs: 20_000 };
-const sdk = { isSdk: true, obeysRetryAfter: true, connectTimeoutMs: 15_000 };
+const stock = { isSdk: false, resumes: false, obeysRetryAfter: false, connectTimeoutMs: 20_000 };
+const sdk = { isSdk: true, resumes: true, obeysRetryAfter: true, connectTimeoutMs: 15_000 };
 
 /**
  * A stock client does not try again by itself after a refusal in band: the application calls `connect()`. `stock` is an
@@ -21,6 +23,7 @@ const sdk = { isSdk: true, obeysRetryAfter: true, connectTimeoutMs: 15_000 };
 export const clientKinds = {
   stock: { ...stock, title: "stock client" },
   "stock-obeying": { ...stock, obeysRetryAfter: true, title: "stock client that obeys retryAfterMs" },
+  "stock-resuming": { ...stock, resumes: true, title: "stock client that resumes" },
   "full-jitter": { ...sdk, title: "SDK: window, full jitter, retryAfterMs" },
   slots: { ...sdk, title: "SDK, moving in the server's slots" },
 } satisfies Record<string, ClientKind>;

@@ -57,7 +57,7 @@ export class Crowd {
     this.queuedAt = new Int32Array(clients);
     this.since = new Int32Array(clients);
     for (let client = 0; client < clients; client++) {
-      this.#cold[client] = !kind.isSdk || random.next() < coldShare ? 1 : 0;
+      this.#cold[client] = !kind.resumes || random.next() < coldShare ? 1 : 0;
     }
   }
 
@@ -111,8 +111,8 @@ export class Crowd {
     this.#node[client] = this.targetOf(client);
     this.since[client] = now;
     // From now on it has something to resume with.
-    if (this.kind.isSdk) this.#cold[client] = 0;
-    else this.#failures[client] = 0;
+    if (this.kind.resumes) this.#cold[client] = 0;
+    if (!this.kind.isSdk) this.#failures[client] = 0;
   }
 
   /** Connected since long ago, and not counted as an admission. */

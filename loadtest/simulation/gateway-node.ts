@@ -74,6 +74,12 @@ export class GatewayNode {
     return this.#sessions + this.#handshakes;
   }
 
+  /** Open to it, answered or not: what a balancer counts. */
+  get connections(): number {
+    const { lists } = this.#around.crowd;
+    return this.seats + lists.size(this.#arrivals) + lists.size(this.#atGate);
+  }
+
   /** In line. */
   get waiting(): number {
     return this.#admission?.waiting ?? 0;

@@ -12,11 +12,13 @@ import { parseArgs } from "node:util";
 import { type ClientKindName, clientKinds } from "./client-kinds.ts";
 import { seriesCsv } from "./csv.ts";
 import { beginSeconds, type Scenario, scenarios, type ScenarioName } from "./events.ts";
+import { ladderEvents, ladderVariants } from "./ladder.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { drawRuns } from "./pictures.ts";
 import { progressBar } from "./progress.ts";
 import { legend, plainTable, summaryTable } from "./report.ts";
 import { Simulation } from "./simulation.ts";
+import type { Shape } from "./settings.ts";
 import { summarise } from "./summary.ts";
 import { type Variant, variantsOf } from "./variants.ts";
 
@@ -47,17 +49,43 @@ async function main(): Promise<void> {
   };
   const horizonSeconds = whole("horizon", flags.horizon, 30, 86_400);
   const figures = readFigures();
-  const name = oneOf("scenario", flags.scenario, Object.keys(scenarios)) as ScenarioName;
+  const name = oneOf("scenario", flags.scenario, [...Object.keys(scenarios), "ladder"]);
   const kinds = flags.kinds?.split(",").map((kind) => oneOf("kinds", kind, Object.keys(clientKinds)) as ClientKindName);
-  const variants = variantsOf(name, shape, kinds, figures);
+  await mkdir(flags.out, { recursive: true });
+  if (name !== "ladder") {
+    const scenario = name as ScenarioName;
+    return runAll({
+      file: name,
+      scenario,
+      variants: variantsOf(scenario, shape, kinds, figures),
+      shape,
+      horizonSeconds,
+      figures,
+    });
+  }
+  for (const scenario of ladderEvents) {
+    const variants = ladderVariants(scenario, shape, figures);
+    await runAll({ file: `ladder-${scenario}`, scenario, variants, shape, horizonSeconds, figures });
+  }
+}
+
+interface Plan {
+  /** Without its ending. */
+  readonly file: string;
+  readonly scenario: ScenarioName;
+  readonly variants: readonly Variant[];
+  readonly shape: Omit<Shape, "kind">;
+  readonly horizonSeconds: number;
+  readonly figures: Figures;
+}
+
+async function runAll({ file, scenario: name, variants, shape, horizonSeconds, figures }: Plan): Promise<void> {
   const scenario: Scenario = scenarios[name];
   const runs = variants.map((variant) => runVariant(variant, scenario, horizonSeconds, figures));
-
-  const subtitle = `${short(clients)} clients on ${shape.nodes} nodes, budget ${short(shape.budgetPerSecond)} admissions/s, seed ${shape.seed}`;
+  const subtitle = `${short(shape.clients)} clients on ${shape.nodes} nodes, budget ${short(shape.budgetPerSecond)} admissions/s, seed ${shape.seed}`;
   const picture = drawRuns(runs, { title: capital(scenario.title), subtitle, budgetPerSecond: shape.budgetPerSecond });
-  await mkdir(flags.out, { recursive: true });
   const write = async (ending: string, content: string): Promise<void> =>
-    writeFile(join(flags.out, `${name}.${ending}`), content);
+    writeFile(join(flags.out, `${file}.${ending}`), content);
   const report = {
     scenario: name,
     title: scenario.title,
@@ -67,7 +95,7 @@ async function main(): Promise<void> {
   };
   const json = `${JSON.stringify(report, undefined, 2)}\n`;
   await Promise.all([write("svg", picture), write("csv", seriesCsv(runs)), write("json", json)]);
-  const text = `${capital(scenario.title)}: ${subtitle}\n\n${plainTable(summaryTable(runs))}\n\n${legend}\n\nwritten to ${flags.out}: ${name}.svg, .csv, .json\n`;
+  const text = `${capital(scenario.title)}: ${subtitle}\n\n${plainTable(summaryTable(runs))}\n\n${legend}\n\nwritten to ${flags.out}: ${file}.svg, .csv, .json\n\n`;
   process.stdout.write(flags.json ? json : text);
 }
 

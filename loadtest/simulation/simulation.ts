@@ -107,7 +107,9 @@ export class Simulation {
       this.#timer(client, now);
     }
     this.auth.tick(now);
-    for (const node of this.nodes) node.tick(now);
+    // Beginning with another each time: none is always the first to ask the services.
+    const first = this.#random.below(this.nodes.length);
+    this.nodes.forEach((_, turn) => this.nodes[(first + turn) % this.nodes.length]?.tick(now));
     this.#recorder.tick(now);
   }
 
