@@ -36,6 +36,8 @@ export interface Setback {
   readonly failures: number;
   /** The window the last welcome or policy gave, where a session broke; -1: none did. */
   readonly windowMs: number;
+  /** The last window it was told, then or earlier; 0: none. While the fleet is down, tries are spread as wide. */
+  readonly lastWindowMs: number;
   /** What the refusal asks for; -1: nothing. */
   readonly retryAfterMs: number;
 }
@@ -43,15 +45,17 @@ export interface Setback {
 /** A connection that lasted less does not reset the backoff of an SDK client; any resets a stock client's. */
 export const lastingMs = 10_000;
 const minRetryAfterMs = 100;
+const maxBackoffMs = 30_000;
 
 /** Milliseconds until the next try. */
 export function retryDelayMs(kind: ClientKind, setback: Setback, random: Random): number {
-  const { failures, windowMs, retryAfterMs } = setback;
+  const { failures, windowMs, lastWindowMs, retryAfterMs } = setback;
   if (kind.obeysRetryAfter && retryAfterMs >= 0) return Math.max(minRetryAfterMs, retryAfterMs);
   if (!kind.isSdk) return stockDelayMs(failures, random);
-  if (windowMs < 0) return backoffDelayMs(failures, random);
+  const backoffMs = backoffDelayMs(failures, random, Math.max(maxBackoffMs, lastWindowMs));
+  if (windowMs < 0) return backoffMs;
   const inWindowMs = random() * windowMs;
-  return failures === 0 ? inWindowMs : Math.max(inWindowMs, backoffDelayMs(failures, random));
+  return failures === 0 ? inWindowMs : Math.max(inWindowMs, backoffMs);
 }
 
 const stockFirstMs = 1_000;

@@ -29,6 +29,7 @@ export class Crowd {
   readonly #doing: Uint8Array;
   readonly #failures: Uint8Array;
   readonly #cold: Uint8Array;
+  readonly #lastWindowMs: Uint32Array;
   /** Whom it is connected to, or was told to leave; while it is moving, {@link target} is another. */
   readonly #node: Uint16Array;
   readonly #target: Uint16Array;
@@ -51,6 +52,7 @@ export class Crowd {
     this.#doing = new Uint8Array(clients);
     this.#failures = new Uint8Array(clients);
     this.#cold = new Uint8Array(clients);
+    this.#lastWindowMs = new Uint32Array(clients);
     this.#node = new Uint16Array(clients);
     this.#target = new Uint16Array(clients);
     this.dialledAt = new Int32Array(clients);
@@ -170,7 +172,9 @@ export class Crowd {
     const failures = this.#failures[client] ?? 0;
     this.#failures[client] = Math.min(255, failures + 1);
     if (!this.isMoving(client)) this.#doing[client] = doing.waiting;
-    const delayMs = retryDelayMs(this.kind, { failures, windowMs, retryAfterMs }, this.#random);
+    if (windowMs >= 0) this.#lastWindowMs[client] = windowMs;
+    const lastWindowMs = this.#lastWindowMs[client] ?? 0;
+    const delayMs = retryDelayMs(this.kind, { failures, windowMs, lastWindowMs, retryAfterMs }, this.#random);
     this.timers.set(client, now, laterMs + delayMs + this.#dialMs());
   }
 

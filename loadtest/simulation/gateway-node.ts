@@ -11,7 +11,7 @@ import { nobody } from "./client-lists.ts";
 import type { Counters } from "./counters.ts";
 import type { Crowd } from "./crowd.ts";
 import { maxLineMs } from "../../gateway/admission/admission.ts";
-import { maxGateMs, NodeAdmission } from "./node-admission.ts";
+import { type Given, maxGateMs, NodeAdmission } from "./node-admission.ts";
 import type { SeededRandom } from "./random.ts";
 import type { Settings } from "./settings.ts";
 import { tickMs } from "./timers.ts";
@@ -259,9 +259,8 @@ export class GatewayNode {
     crowd.replaced(client, now);
   }
 
-  /** Of the fleet's admissions. @param nodes that it knows of. */
-  giveShare(sharePerSecond: number, nodes: number, now: number): void {
-    this.#admission?.giveShare(sharePerSecond, nodes, now * tickMs);
+  give(given: Given, now: number): void {
+    this.#admission?.give(given, now * tickMs);
   }
 
   #newAdmission(now: number): NodeAdmission | undefined {

@@ -6,7 +6,6 @@ import { maxLineMs } from "../../gateway/admission/admission.ts";
 import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
 import { neverMoreThan, TokenBucket } from "../../gateway/admission/token-bucket.ts";
 import { type AdmissionKind, WaitingLine } from "../../gateway/admission/waiting-line.ts";
-import { budgetParts, fromUnits } from "../../shared/nodes/shares.ts";
 
 /** These are constants of gateway/admission/admission.ts and upgrade-gate.ts. */
 const slotsOfRate = 0.9;
@@ -14,25 +13,29 @@ export const maxGateMs = 2_000;
 const minUpgradesPerSecond = 100;
 const upgradesPerAdmission = 2;
 
+/** What a node is told of its part of the fleet's admissions. */
+export interface Given {
+  readonly sharePerSecond: number;
+  /** What it is owed by its weight: the share, as soon as others have been given less. */
+  readonly fairSharePerSecond: number;
+  /** That it knows of, itself included. */
+  readonly nodes: number;
+}
+
 export class NodeAdmission {
   readonly #budgetPerSecond: number;
   readonly #line = new WaitingLine<number>();
   readonly #slots: ReturnSlots;
   readonly #bucket = new TokenBucket(neverMoreThan(0), 0, 0);
   readonly #gate = new TokenBucket({ capacity: 0, perSecond: 0 }, 0, 0);
-  #sharePerSecond = 0;
-  #ratePerSecond: number;
+  #linePerSecond = 1;
+  #returnsPerSecond = 1;
   #upgradesPerSecond = minUpgradesPerSecond;
 
   constructor(options: { budgetPerSecond: number; nodes: number; nowMs: number; random: () => number }) {
     this.#budgetPerSecond = options.budgetPerSecond;
-    this.#ratePerSecond = options.budgetPerSecond / options.nodes;
     this.#slots = new ReturnSlots(options.random);
-    this.#takeShare(0, options.nodes, options.nowMs);
-  }
-
-  get sharePerSecond(): number {
-    return this.#sharePerSecond;
+    this.give({ sharePerSecond: 0, fairSharePerSecond: 0, nodes: options.nodes }, options.nowMs);
   }
 
   /** In line. */
@@ -40,15 +43,11 @@ export class NodeAdmission {
     return this.#line.length;
   }
 
-  /** @param nodes that this one knows of. */
-  giveShare(sharePerSecond: number, nodes: number, nowMs: number): void {
-    if (sharePerSecond !== this.#sharePerSecond) this.#takeShare(sharePerSecond, nodes, nowMs);
-  }
-
-  #takeShare(sharePerSecond: number, nodes: number, nowMs: number): void {
-    this.#sharePerSecond = sharePerSecond;
-    this.#ratePerSecond = Math.max(sharePerSecond, fromUnits(budgetParts(this.#budgetPerSecond).shared) / nodes);
-    this.#upgradesPerSecond = Math.max(minUpgradesPerSecond, upgradesPerAdmission * this.#ratePerSecond);
+  give({ sharePerSecond, fairSharePerSecond, nodes }: Given, nowMs: number): void {
+    const averagePerSecond = this.#budgetPerSecond / Math.max(1, nodes);
+    this.#linePerSecond = Math.max(sharePerSecond, fairSharePerSecond) || averagePerSecond;
+    this.#returnsPerSecond = Math.max(this.#linePerSecond, averagePerSecond);
+    this.#upgradesPerSecond = Math.max(minUpgradesPerSecond, upgradesPerAdmission * this.#returnsPerSecond);
     this.#bucket.change(neverMoreThan(sharePerSecond), nowMs);
     this.#gate.change({ capacity: this.#upgradesPerSecond, perSecond: this.#upgradesPerSecond }, nowMs);
   }
@@ -65,7 +64,7 @@ export class NodeAdmission {
 
   enter(client: number, kind: AdmissionKind, nowMs: number): "admitted" | "waits" | "refused" {
     if (this.#line.length === 0 && this.#bucket.take(nowMs)) return "admitted";
-    if (((this.#line.ahead(kind) + 1) * 1_000) / this.#ratePerSecond > maxLineMs) return "refused";
+    if (((this.#line.ahead(kind) + 1) * 1_000) / this.#linePerSecond > maxLineMs) return "refused";
     this.#line.add(kind, client);
     return "waits";
   }
@@ -91,8 +90,8 @@ export class NodeAdmission {
 
   /** When one that is refused should come back. */
   returnInMs(nowMs: number, notBeforeMs: number): number {
-    const lineMs = (this.#line.length * 1_000) / this.#ratePerSecond;
-    const perSecond = this.#ratePerSecond * slotsOfRate;
+    const lineMs = (this.#line.length * 1_000) / this.#linePerSecond;
+    const perSecond = this.#returnsPerSecond * slotsOfRate;
     return this.#slots.take(nowMs, { perSecond, notBeforeMs: Math.max(notBeforeMs, lineMs) });
   }
 }

@@ -4,7 +4,7 @@
  */
 import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
 import { reportLastsMs } from "../../shared/nodes/registry.ts";
-import { budgetParts, fromUnits, nextShare } from "../../shared/nodes/shares.ts";
+import { budgetParts, fairSharePerSecond, fromUnits, nextShare } from "../../shared/nodes/shares.ts";
 import type { GatewayNode } from "./gateway-node.ts";
 import { tickMs } from "./timers.ts";
 
@@ -91,7 +91,8 @@ export class ShareRegistry {
     }
     this.#entries.set(key, { units, weight, heardAt: now, startedAt: node.startedAt });
     this.#heardAt = now;
-    node.giveShare(fromUnits(units), this.#entries.size, now);
+    const fair = fairSharePerSecond(this.#budgetPerSecond, weight, weights);
+    node.give({ sharePerSecond: fromUnits(units), fairSharePerSecond: fair, nodes: this.#entries.size }, now);
     node.windowMs = reconnectPolicy(node.sessions, this.#budgetPerSecond).windowMs;
   }
 

@@ -107,12 +107,16 @@ test("simulated SDK clients wait as the SDK does", () => {
   fc.assert(
     fc.property(setbacks, (steps) => {
       let draw = 0;
+      let lastWindowMs = 0;
       const schedule = new RetrySchedule(() => draw);
       steps.forEach(({ windowMs, retryAfterMs, draw: drawn }, failures) => {
         draw = drawn;
+        if (windowMs >= 0) lastWindowMs = windowMs;
         const policy = windowMs < 0 ? undefined : { minDelayMs: 0, windowMs };
         const sdk = schedule.nextDelayMs({ policy, retryAfterMs: retryAfterMs < 0 ? undefined : retryAfterMs });
-        expect(retryDelayMs(clientKinds["full-jitter"], { failures, windowMs, retryAfterMs }, () => drawn)).toBe(sdk);
+        expect(
+          retryDelayMs(clientKinds["full-jitter"], { failures, windowMs, lastWindowMs, retryAfterMs }, () => drawn),
+        ).toBe(sdk);
       });
     }),
   );
