@@ -20,7 +20,7 @@ export interface Chart {
   readonly panels: readonly Panel[];
 }
 
-const colours = ["#c0392b", "#e08e0b", "#1f77b4", "#2a8c4a", "#7d4bb0", "#5f6a6a", "#d35f9b"];
+const colours = ["#c0392b", "#e08e0b", "#1f77b4", "#2a8c4a", "#7d4bb0", "#5f6a6a", "#d35f9b", "#111111"];
 const width = 1_080;
 const panelWidth = 510;
 const panelHeight = 290;
