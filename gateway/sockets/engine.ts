@@ -53,7 +53,7 @@ const arrivedAt = new WeakMap<IncomingMessage, number>();
 
 /** Puts itself before the engine's listeners, where a connection begins. */
 function guardDoor(httpServer: HttpServer, path: string, onArrival: EngineOptions["onArrival"]): void {
-  const begins = ({ url = "" }: IncomingMessage): boolean => url.startsWith(path) && !/[?&]sid=/.test(url);
+  const begins = ({ url = "" }: IncomingMessage): boolean => url.startsWith(path) && !sessionIn(url);
   for (const onRequest of httpServer.listeners("request") as OnRequest[]) {
     httpServer.off("request", onRequest);
     httpServer.on("request", (request, response) => {
@@ -69,6 +69,11 @@ function guardDoor(httpServer: HttpServer, path: string, onArrival: EngineOption
       else onUpgrade.call(httpServer, request, socket, head);
     });
   }
+}
+
+/** What the engine takes for the id of one of its connections, read as it does: the last of several, which may be empty. */
+function sessionIn(url: string): string | undefined {
+  return url.includes("sid=") ? new URL(url, "http://engine").searchParams.getAll("sid").at(-1) : undefined;
 }
 
 function upgradeArrival(request: IncomingMessage, socket: TcpSocket, open: () => void): Arrival {

@@ -37,6 +37,19 @@ async function attempt(url: string, auth: object = {}): Promise<Welcome | Connec
   return client.welcome;
 }
 
+/** What each request is answered first, on a connection of its own. */
+async function answersTo(url: string, requests: string[]): Promise<string[]> {
+  const { port, hostname } = new URL(url);
+  return Promise.all(
+    requests.map(async (request) => {
+      const socket = connect(Number(port), hostname);
+      rawSockets.push(socket);
+      socket.write(request);
+      return String((await once(socket, "data"))[0]);
+    }),
+  );
+}
+
 const refusals = (heard: (Welcome | ConnectRefusal)[]): ConnectRefusal[] =>
   heard.filter((one): one is ConnectRefusal => "code" in one);
 
@@ -91,14 +104,9 @@ test("ADM-3: those who would wait too long are refused with rate_limited, each w
 
 test("ADM-5: past a second rate a connection is answered 503 with Retry-After before it is opened; health checks are answered", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
-  const { port, hostname } = new URL(url);
-  const answers = await Promise.all(
-    Array.from({ length: 450 }, async () => {
-      const socket = connect(Number(port), hostname);
-      rawSockets.push(socket);
-      socket.write(upgradeRequest(new URL(url)));
-      return String((await once(socket, "data"))[0]);
-    }),
+  const answers = await answersTo(
+    url,
+    Array.from({ length: 450 }, () => upgradeRequest(new URL(url))),
   );
   const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
   expect(refused.length).toBeGreaterThan(50);
@@ -110,19 +118,31 @@ test("ADM-5: past a second rate a connection is answered 503 with Retry-After be
   expect((await fetch(`http://127.0.0.1:${gateway.adminDoor.port}/livez`)).status).toBe(200);
 });
 
+test("ADM-5: what asks for a connection that is open already, and for none, waits like any other", async () => {
+  const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
+  const queries = ["&sid=", "&sid=x&sid=", "&sid=#"];
+  const answers = await answersTo(
+    url,
+    Array.from({ length: 450 }, (_, i) => upgradeRequest(new URL(url), queries[i % queries.length])),
+  );
+  const [gateway] = gateways;
+  if (!gateway) throw new Error("there is no gateway");
+  const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
+  expect(refused.length).toBeGreaterThan(50);
+  expect(await metricOf(gateway, "upgrades_refused_total")).toBe(refused.length);
+});
+
 test("ADM-5: a first request of polling is answered 503 in the same way", async () => {
   const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1", GATEWAY_TRANSPORTS: "polling,websocket" });
-  const answers = await Promise.all(
-    Array.from({ length: 350 }, async () => {
-      const answer = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
-      await answer.text();
-      return answer;
-    }),
+  const request = `GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: ${new URL(url).host}\r\n\r\n`;
+  const answers = await answersTo(
+    url,
+    Array.from({ length: 450 }, () => request),
   );
-  const refused = answers.filter(({ status }) => status === 503);
-  expect(refused.length).toBeGreaterThan(10);
-  expect(refused.every(({ headers }) => Number(headers.get("retry-after")) > 0)).toBe(true);
-  expect(answers.filter(({ status }) => status === 200).length).toBe(350 - refused.length);
+  const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
+  expect(refused.length).toBeGreaterThan(50);
+  expect(refused.every((answer) => /\r\nretry-after: [1-9]\d*\r\n/.test(answer))).toBe(true);
+  expect(answers.filter((answer) => answer.startsWith("HTTP/1.1 200")).length).toBe(450 - refused.length);
 });
 
 test("ADM-7: a node that stops tells those in line draining", async () => {

@@ -24,10 +24,10 @@ function maskedFrame(opcode: number, text: string): Buffer {
   return Buffer.concat([Buffer.from(head), mask, payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0))]);
 }
 
-/** The HTTP request that asks for a websocket of the engine. */
-export function upgradeRequest(url: URL): string {
+/** The HTTP request that asks for a websocket of the engine. @param more of the query */
+export function upgradeRequest(url: URL, more = ""): string {
   const head = [
-    "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
+    `GET /socket.io/?EIO=4&transport=websocket${more} HTTP/1.1`,
     `Host: ${url.host}`,
     "Connection: Upgrade",
     "Upgrade: websocket",
