@@ -41,6 +41,7 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
   io.attach(httpServer);
   guardDoor(httpServer, io.path(), options.onArrival);
   boundPongs(io);
+  boundConnects(io);
   cutOffSilent(io, options.connectDeadlineMs);
   return io;
 }
@@ -163,6 +164,25 @@ interface SocketInternals {
   ack(id: number): AckId;
 }
 
+/** A client connects to one namespace, once. Each further CONNECT is answered past the outbox. */
+const maxConnects = 5;
+const connectPacket = "0";
+
+/** Closes who asks again and again: the answers wait for a client that may not read. */
+function boundConnects(io: SocketIoServer): void {
+  const connects = new WeakMap<EngineConnection, number>();
+  function count(this: EngineConnection, packet: unknown): void {
+    if (typeof packet !== "string" || !packet.startsWith(connectPacket)) return;
+    const soFar = (connects.get(this) ?? 0) + 1;
+    connects.set(this, soFar);
+    if (soFar <= maxConnects) return;
+    const { socket } = this.transport;
+    this.close();
+    if (socket) cutOffUnanswered(socket);
+  }
+  io.engine.on("connection", (connection: EngineConnection) => connection.on("data", count));
+}
+
 /**
  * Gives every event of a client to `onEvent`, as a list of event, arguments, and an {@link AckId} where it wants an ack.
  * Socket.IO's own listeners and its way to answer are not used: the outbox alone writes.
@@ -244,6 +264,8 @@ interface EngineConnection {
   /** No socket while the transport is polling. */
   readonly transport: { readonly socket?: Websocket };
   once(event: "upgrade", listener: () => void): void;
+  on(event: "data", listener: (this: EngineConnection, packet: unknown) => void): void;
+  close(): void;
 }
 
 /** Undefined while the transport is polling. */
@@ -267,17 +289,20 @@ function reset(websocket: Websocket | undefined): void {
   websocket?._socket?.resetAndDestroy();
 }
 
+/** Where its peer does not answer the closing handshake in time. */
+function cutOffUnanswered(websocket: Websocket, whenClosed?: (answered: boolean) => void): void {
+  const timer = setTimeout(() => reset(websocket), closeHandshakeMs);
+  websocket.once("close", (code) => {
+    clearTimeout(timer);
+    whenClosed?.(code !== noCloseFrame);
+  });
+}
+
 export function transportOf(socket: Socket): Transport {
   return {
     close: (announce, whenClosed) => {
       const websocket = websocketOf(socket);
-      if (websocket) {
-        const timer = setTimeout(() => reset(websocket), closeHandshakeMs);
-        websocket.once("close", (code) => {
-          clearTimeout(timer);
-          whenClosed?.(code !== noCloseFrame);
-        });
-      }
+      if (websocket) cutOffUnanswered(websocket, whenClosed);
       if (announce) socket.disconnect(true);
       else socket.conn.close();
       if (!websocket) whenClosed?.(true);

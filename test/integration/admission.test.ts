@@ -245,6 +245,17 @@ test("LIM-3: a client that goes on a thousand beyond that is cut; it may come ba
   await connectClient(url);
 });
 
+test.each(["40/other,", "40{}"])("LIM-7: a connection that sends %s without end is closed", async (packet) => {
+  const { url } = await fleetWith({});
+  const socket = await openRawWebsocket(new URL(url));
+  rawSockets.push(socket);
+  let heard = "";
+  socket.on("data", (chunk: Buffer) => (heard += String(chunk)));
+  socket.write(Buffer.concat(Array.from({ length: 1_000 }, () => textFrame(packet))));
+  await new Promise((resolve) => socket.once("close", resolve));
+  expect((heard.match(/44[/{]/g) ?? []).length).toBeLessThanOrEqual(6);
+});
+
 test("LIM-4: past GATEWAY_SESSIONS_PER_USER another session of the user is refused, on whatever node, and a resume is not", async () => {
   const redis = await startRedis();
   const fleet = await startFleet({
