@@ -93,6 +93,8 @@ export class Drain implements Service {
     const { balancerMs, lastSlotMs, deadlineMs } = divideDrainTime(this.#drainMs);
     const departures = this.#departures;
     this.#refuse();
+    // Who was let in at that very moment is welcomed by then.
+    await setImmediate();
     departures.follow(this.#sessions());
     this.#logger.info({ sessions: departures.staying.size, drainMs: this.#drainMs }, "draining");
     // Who else there is, as of now; where the registry is away, as it was.
@@ -100,8 +102,6 @@ export class Drain implements Service {
     if (this.#fleet.others.length === 0) this.#sendAway();
     else {
       await departures.allGone(balancerMs);
-      // Let in at the very moment when the door was closed.
-      departures.follow(this.#sessions());
       await this.#bySlots({ beganAt, lastSlotMs, deadlineMs });
     }
     await departures.allGone(beganAt + deadlineMs - performance.now());
@@ -179,7 +179,12 @@ export class Drain implements Service {
     const { staying } = this.#departures;
     const windowMs = returnWindowMs(staying.size, this.#survivors.admissionsPerSecond);
     for (const session of staying) {
-      if (session.moved || session.endedBy) continue;
+      if (session.endedBy) continue;
+      // With leave to stay for longer, by an order of before.
+      if (session.moved) {
+        session.succession.mayStayFor(0);
+        continue;
+      }
       this.#departures.overdue(session);
       session.end("draining", reason, { reconnect: true, retryAfterMs: Math.round(Math.random() * windowMs) });
     }

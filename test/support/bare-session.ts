@@ -1,21 +1,28 @@
 import { Outbox } from "../../gateway/sockets/outbox.ts";
 import { Session } from "../../gateway/sessions/session.ts";
 
-/** A session without a connection: what it is sent goes nowhere. The caller disposes of it. */
+/** A session without a connection: what it is sent is taken at once. Whoever does not end it disposes of it. */
 export function bareSession(sessionId: string, user = "ada"): Session {
-  return new Session({
+  const session: Session = new Session({
     sessionId,
     credentials: { user, tenant: undefined, channels: [], expiresAt: Date.now() + 3_600_000, claims: {}, tokenId: "" },
     grantedChannels: [],
     info: undefined,
     moves: false,
     outbox: new Outbox({
-      sink: { write: () => undefined, takenBytes: 0 },
+      sink: { write: (_packet, _options, sent) => sent?.(), takenBytes: 0 },
       maxBytes: 1_024,
       conflateFromBytes: 1_024,
       onOverflow: () => undefined,
       onConflated: () => undefined,
     }),
-    transport: { close: () => undefined, terminate: () => undefined },
+    transport: {
+      close: (_announce, whenClosed) => {
+        session.dispose();
+        whenClosed?.(true);
+      },
+      terminate: () => session.dispose(),
+    },
   });
+  return session;
 }
