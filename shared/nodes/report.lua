@@ -25,7 +25,8 @@ local version = tonumber(fleet[7] or whole(now))
 
 -- A primary that is new, or was restarted, may lack writes; one that nobody could ask knows nobody's state. Whoever lives is heard
 -- within the time after which it would be gone. Until then nobody gets more than it says it holds.
-local away = redis.call('ZCARD', KEYS[1]) > 0 and now - heard > tonumber(ARGV[10])
+-- So does one whose clock has gone back: what was heard later than now was heard before that.
+local away = redis.call('ZCARD', KEYS[1]) > 0 and (now - heard > tonumber(ARGV[10]) or heard > now)
 -- Where nobody has ever reported and a node begins, the fleet begins; whoever turns up soon after and holds a share shows otherwise.
 local wasThere = not known and held > 0 and now >= settled and now - settled < tonumber(ARGV[9])
 if not fleet[1] and ARGV[5] == '' then
@@ -33,10 +34,11 @@ if not fleet[1] and ARGV[5] == '' then
 elseif fleet[1] ~= replid or away or wasThere then
   settled = now + ARGV[9]
   blind = 0
+  version = version + 1
 end
 
-if now >= settled then
-  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', whole(now - ARGV[9]))) do
+local forget = function(instances)
+  for _, gone in ipairs(instances) do
     local theirs, _, itsWeight = string.match(redis.call('HGET', KEYS[3], gone) or '0 0 0', '^(%d+) (%d+) (%d+)')
     inForceSum = inForceSum - theirs
     weights = weights - itsWeight
@@ -46,6 +48,10 @@ if now >= settled then
     redis.call('SREM', KEYS[4], gone)
     version = version + 1
   end
+end
+if now >= settled then
+  forget(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', whole(now - ARGV[9])))
+  forget(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. whole(now), '+inf'))
 end
 
 local lastInForce, _, lastWeight, _, lastState = string.match(known or '0 0 0 0 ', '^(%d+) (%d+) (%d+) (%d+) (.*)$')

@@ -40,7 +40,7 @@ async function onRedis(target: RedisTarget): Promise<RegistryUnderTest & { forge
 }
 
 /** With nobody in it, and long enough after it began that it knows that. */
-async function empty(target: RedisTarget): Promise<RegistryUnderTest> {
+async function empty(target: RedisTarget): ReturnType<typeof onRedis> {
   const opened = await onRedis(target);
   return {
     ...opened,
@@ -117,6 +117,36 @@ test("NODE-5: a registry that has lost its memory gives nobody more than it says
   await opened.stop();
   await ofItsOwn.stop();
 }, 20_000);
+
+test("NODE-5: where the clock goes back nobody gets more for 5 s; then who died before is gone, and views of then are read again", async () => {
+  const opened = await empty({ kind: "standalone", url: redis.url });
+  await opened.start();
+  const [registry] = opened.registries;
+  const [alive, dead] = [nodeReport({ node: "alive" }), nodeReport({ node: "dead" })];
+  const budgetPerSecond = 100;
+  await registry.report(dead, { budgetPerSecond, heldPerSecond: undefined });
+  await registry.report(alive, { budgetPerSecond, heldPerSecond: 0 });
+  await registry.report(dead, { budgetPerSecond, heldPerSecond: 45 });
+  expect((await registry.report(alive, { budgetPerSecond, heldPerSecond: 45 })).sharePerSecond).toBe(45);
+  const client = new Redis(redis.url);
+  // All that was said is of an hour later.
+  const hourMs = 3_600_000;
+  for (const { instance } of [alive, dead]) {
+    await client.zincrby("tidegate:{nodes}:heard", hourMs, instance);
+    const [inForce, share, weight, heard, state] = (
+      (await client.hget("tidegate:{nodes}:shares", instance)) ?? ""
+    ).split(" ");
+    const later = [inForce, share, weight, Number(heard) + hourMs, state].join(" ");
+    await client.hset("tidegate:{nodes}:shares", instance, later);
+  }
+  await client.hincrby("tidegate:{nodes}:fleet", "heard", hourMs);
+  expect((await registry.report(alive, { budgetPerSecond, heldPerSecond: 45 })).sharePerSecond).toBe(45);
+  await opened.forgetNothing();
+  const answer = await registry.report(alive, { budgetPerSecond, heldPerSecond: 45 });
+  expect(answer).toMatchObject({ sharePerSecond: 90, nodes: [{ node: "alive" }] });
+  client.disconnect();
+  await opened.stop();
+});
 
 test("NODE-5: the first node of a fleet has its share at once; one that begins before the others have told a registry without memory gives theirs back", async () => {
   const ofItsOwn = await startRedis();
