@@ -54,6 +54,8 @@ if now >= settled then
   forget(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. whole(now), '+inf'))
 end
 
+-- Forgotten just now, perhaps.
+known = redis.call('HGET', KEYS[3], instance)
 local lastInForce, _, lastWeight, _, lastState = string.match(known or '0 0 0 0 ', '^(%d+) (%d+) (%d+) (%d+) (.*)$')
 local othersInForce = inForceSum - lastInForce
 weights = weights - lastWeight + weight

@@ -118,6 +118,27 @@ test("NODE-5: a registry that has lost its memory gives nobody more than it says
   await ofItsOwn.stop();
 }, 20_000);
 
+test("NODE-3: who was gone and is the first to notice comes back as one that joins: its share is not free twice", async () => {
+  const opened = await empty({ kind: "standalone", url: redis.url });
+  await opened.start();
+  const [registry] = opened.registries;
+  const [paused, other] = [nodeReport({ node: "paused" }), nodeReport({ node: "other" })];
+  const budgetPerSecond = 100;
+  await registry.report(paused, { budgetPerSecond, heldPerSecond: undefined });
+  await registry.report(other, { budgetPerSecond, heldPerSecond: 0 });
+  await registry.report(paused, { budgetPerSecond, heldPerSecond: 45 });
+  expect((await registry.report(other, { budgetPerSecond, heldPerSecond: 45 })).sharePerSecond).toBe(45);
+  const client = new Redis(redis.url);
+  await client.zincrby("tidegate:{nodes}:heard", -reportLastsMs - 1_000, paused.instance);
+  const answers: number[] = [];
+  for (const report of [paused, other, paused, other]) {
+    answers.push((await registry.report(report, { budgetPerSecond, heldPerSecond: 45 })).sharePerSecond);
+  }
+  expect(answers).toEqual([45, 45, 45, 45]);
+  client.disconnect();
+  await opened.stop();
+});
+
 test("NODE-5: where the clock goes back nobody gets more for 5 s; then who died before is gone, and views of then are read again", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
