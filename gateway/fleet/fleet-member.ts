@@ -1,7 +1,7 @@
 import { TidegateError } from "../../shared/errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
-import type { FleetNode, NodeRegistry, NodeReport } from "../../shared/nodes/registry.ts";
+import { type FleetNode, type NodeRegistry, type NodeReport, reportLastsMs } from "../../shared/nodes/registry.ts";
 import { fairSharePerSecond, shareWithoutRegistry } from "../../shared/nodes/shares.ts";
 
 /** About so often a node reports, and hears of the others. */
@@ -11,8 +11,9 @@ const hurriedBeatMs = 200;
 
 /**
  * This node among the others: tells the registry of itself, and knows the fleet as it was at the last report. While the
- * registry is away it goes on with what it knew, its share included: nobody else is given it meanwhile. A node that has never
- * reached the registry goes by a hundredth of the budget, so that clients with a resume token get in.
+ * registry is away it goes on with what it knew, its share included: nobody else is given it meanwhile, but where this node
+ * alone is cut off. A node that has never reached the registry goes by a hundredth of the budget, so that clients with a
+ * resume token get in.
  */
 export class FleetMember implements Service {
   readonly #registry: NodeRegistry;
@@ -26,6 +27,10 @@ export class FleetMember implements Service {
   #nodes: readonly FleetNode[] = [];
   #drainOrdered = false;
   #answered = false;
+  /** By `performance.now()`: when it said what was answered last. */
+  #saidAt = -Infinity;
+  /** The last report had no answer. */
+  #away = false;
   /** It has just been given another share, or is owed one: others wait for it to say so, or it for them. */
   #sharesMove = false;
   #beating: Promise<void> | undefined;
@@ -49,7 +54,7 @@ export class FleetMember implements Service {
 
   /** Connections that this node may let in each second. */
   get sharePerSecond(): number {
-    return this.#sharePerSecond;
+    return this.#isForgotten ? 0 : this.#sharePerSecond;
   }
 
   /** What it is given once the others have been given theirs. */
@@ -120,6 +125,11 @@ export class FleetMember implements Service {
     return this.#begin();
   }
 
+  /** The process stood still for so long that others were given its share. */
+  get #isForgotten(): boolean {
+    return this.#answered && !this.#away && performance.now() - this.#saidAt > reportLastsMs;
+  }
+
   async #begin(): Promise<void> {
     if (this.#stopped) return;
     this.#beating = this.#beat().finally(() => {
@@ -139,12 +149,16 @@ export class FleetMember implements Service {
   }
 
   async #beat(): Promise<void> {
+    const saidAt = performance.now();
+    const held = this.sharePerSecond;
     try {
       const answer = await this.#registry.report(this.#describe(), {
         budgetPerSecond: this.#budgetPerSecond,
-        heldPerSecond: this.#answered || this.#sharePerSecond > 0 ? this.#sharePerSecond : undefined,
+        heldPerSecond: this.#answered || held > 0 ? held : undefined,
       });
       this.#answered = true;
+      this.#saidAt = saidAt;
+      this.#away = false;
       const before = this.#sharePerSecond;
       this.#sharePerSecond = answer.sharePerSecond;
       this.#nodes = answer.nodes;
@@ -154,6 +168,7 @@ export class FleetMember implements Service {
       for (const listener of this.#listeners) listener();
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
+      this.#away = true;
       if (!this.#answered) this.#sharePerSecond = shareWithoutRegistry(this.#budgetPerSecond);
       this.#logger.debug({ err: error }, "the registry of nodes could not be told");
     }
