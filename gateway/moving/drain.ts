@@ -93,6 +93,7 @@ export class Drain implements Service {
     const { balancerMs, lastSlotMs, deadlineMs } = divideDrainTime(this.#drainMs);
     const departures = this.#departures;
     this.#refuse();
+    departures.follow(this.#sessions());
     // Who was let in at that very moment is welcomed by then.
     await setImmediate();
     departures.follow(this.#sessions());

@@ -138,6 +138,19 @@ test("MOVE-1: a client that moves by itself misses and doubles nothing, its call
   expect(members).toHaveLength(11);
 });
 
+test("MOVE-4: the application subscribes a client that moves on its newer connection only", async () => {
+  const old = await connectClient(one, { sub: "mover" }, { moves: true });
+  const stopped = fleet.gateways[0]?.stop();
+  await old.next(({ event }) => event === "sync:drain");
+  const newer = await connectClient(two, {}, { token: undefined, resume: old.welcome.resumeToken, moves: true });
+  expect((await fleet.api("POST", "/v1/users/mover/subscribe", { channel })).status).toBe(202);
+  await newer.next(({ event }) => event === "sync:subscribed");
+  old.socket.disconnect();
+  await stopped;
+  expect(old.received.filter(({ event }) => event === "sync:subscribed")).toEqual([]);
+  expect(report()).toMatchObject({ sessions: 1, moved: 1 });
+});
+
 test("DRAIN-1: a stock client is told its slot, served until then with what it asked, closed, and recovers elsewhere", async () => {
   service.answer = (_request, response) => void setTimeout(() => answerJson(response, { late: true }), 1_000);
   const clients = await Promise.all(

@@ -66,6 +66,15 @@ describe("who has a session", () => {
     older.end();
   });
 
+  test("MOVE-4: what is told of the claim before its own does not make it the one that messages reach", () => {
+    const { succession: newer } = succession();
+    newer.hold(held(11), { tookOver: true });
+    newer.hearOf(10);
+    expect(newer.takesUserMessages).toBe(false);
+    newer.hearOf(11);
+    expect(newer.takesUserMessages).toBe(true);
+  });
+
   test("MOVE-4: what is told of its claim may come before its own answer does, or never; where nobody had the session nothing is waited for", () => {
     const [early, deaf, alone] = [succession().succession, succession().succession, succession().succession];
     for (const each of [early, deaf, alone]) each.expect();

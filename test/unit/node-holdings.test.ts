@@ -109,6 +109,15 @@ function addSession(sessionId: string): Session {
   return session;
 }
 
+test("PRES-6: a session that has moved is told by the node that has it now", async () => {
+  const [moved] = [addSession("moved"), addSession("stays")];
+  moved.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
+  moved.hearOf(2);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(100);
+  expect(inForce()).toEqual(["stays", "stays room:1"]);
+});
+
 function inForce(): string[] {
   const now = performance.now();
   return [...store.held].filter(([, holder]) => (store.leases.get(holder) ?? 0) > now).map(([what]) => what);
