@@ -145,9 +145,12 @@ test("MOVE-4: the application subscribes a client that moves on its newer connec
   const newer = await connectClient(two, {}, { token: undefined, resume: old.welcome.resumeToken, moves: true });
   expect((await fleet.api("POST", "/v1/users/mover/subscribe", { channel })).status).toBe(202);
   await newer.next(({ event }) => event === "sync:subscribed");
+  await fleet.api("POST", "/v1/publish", { channel, event: "tick", data: 1 });
+  await newer.next(({ event }) => event === "tick");
+  expect(await old.request("sync:presence", { channel })).toMatchObject({ error: { code: "not_subscribed" } });
+  expect(old.received.filter(({ event }) => event === "sync:subscribed")).toEqual([]);
   old.socket.disconnect();
   await stopped;
-  expect(old.received.filter(({ event }) => event === "sync:subscribed")).toEqual([]);
   expect(report()).toMatchObject({ sessions: 1, moved: 1 });
 });
 

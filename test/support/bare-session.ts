@@ -2,13 +2,13 @@ import { Outbox } from "../../gateway/sockets/outbox.ts";
 import { Session } from "../../gateway/sessions/session.ts";
 
 /** A session without a connection: what it is sent is taken at once. Whoever does not end it disposes of it. */
-export function bareSession(sessionId: string, user = "ada"): Session {
+export function bareSession(sessionId: string, user = "ada", { moves = false } = {}): Session {
   const session: Session = new Session({
     sessionId,
     credentials: { user, tenant: undefined, channels: [], expiresAt: Date.now() + 3_600_000, claims: {}, tokenId: "" },
     grantedChannels: [],
     info: undefined,
-    moves: false,
+    moves,
     outbox: new Outbox({
       sink: { write: (_packet, _options, sent) => sent?.(), takenBytes: 0 },
       maxBytes: 1_024,
