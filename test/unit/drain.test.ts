@@ -1,10 +1,11 @@
 /** What a drain makes of sessions that are not there, or not gone, when others are. */
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
 import { Drain } from "../../gateway/moving/drain.ts";
 import type { Session } from "../../gateway/sessions/session.ts";
 import { Metrics } from "../../shared/metrics.ts";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
+import type { NodeReport } from "../../shared/nodes/registry.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
@@ -16,26 +17,41 @@ function welcome(session: Session): void {
   session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
 }
 
-/** @param options.others nodes beside this one. `refuse`: what happens at the moment when the door is closed. */
-async function drainOf(sessions: Session[], options: { others: number; refuse?: () => void }): Promise<Drain> {
+interface Situation {
+  sessions: Session[];
+  drainMs: number;
+  /** Beside this one. */
+  others: readonly NodeReport[];
+  own?: Partial<NodeReport>;
+  /** What happens at the moment when the door is closed. */
+  refuse?: () => void;
+}
+
+async function drainOf(given: Situation): Promise<{ drain: Drain; registry: MemoryNodeRegistry; fleet: FleetMember }> {
   const registry = new MemoryNodeRegistry();
-  for (let other = 0; other < options.others; other++) await registry.report(nodeReport(), budget);
-  const report = nodeReport();
-  const fleet = new FleetMember({ registry, describe: () => report, budgetPerSecond: 1_000, logger: quietLogger });
+  for (const other of given.others) await registry.report(other, budget);
+  const report = nodeReport({ state: "draining", admissionWeight: 0, ...given.own });
+  const fleet = new FleetMember({ registry, describe: () => report, ...budget, logger: quietLogger });
   await fleet.report();
   const metrics = new Metrics();
-  return new Drain({
-    sessions: () => sessions,
-    refuse: options.refuse ?? (() => undefined),
+  const drain = new Drain({
+    sessions: () => given.sessions,
+    refuse: given.refuse ?? (() => undefined),
     fleet,
     url: undefined,
-    drainMs: 200,
+    drainMs: given.drainMs,
     metrics: {
       movesAsked: metrics.counter("moves_asked_total", "asked", ["cause"]),
       drainedSessions: metrics.counter("drained_sessions_total", "drained", ["outcome"]),
     },
     logger: quietLogger,
   });
+  return { drain, registry, fleet };
+}
+
+/** Lets what does not wait for the clock come about. */
+async function turn(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
 }
 
 test("DRAIN-6: who moved by an order of before, and may stay for longer than the drain lasts, has moved", async () => {
@@ -44,7 +60,7 @@ test("DRAIN-6: who moved by an order of before, and may stay for longer than the
   welcome(session);
   session.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
   session.hearOf(11);
-  const drain = await drainOf([session], { others: 1 });
+  const { drain } = await drainOf({ sessions: [session], drainMs: 200, others: [nodeReport()] });
   await drain.stop();
   expect(drain.report).toMatchObject({ sessions: 1, moved: 1, lost: 0, forced: 0 });
   expect(session.endedBy).toBe("replaced");
@@ -54,8 +70,64 @@ test.each([0, 1])(
   "DRAIN-6: who was let in at the moment when the door closed is counted, beside %d other nodes",
   async (others) => {
     const session = bareSession("s");
-    const drain = await drainOf([session], { others, refuse: () => process.nextTick(() => welcome(session)) });
+    const { drain } = await drainOf({
+      sessions: [session],
+      drainMs: 200,
+      others: Array.from({ length: others }, () => nodeReport()),
+      refuse: () => process.nextTick(() => welcome(session)),
+    });
     await drain.stop();
     expect(drain.report).toMatchObject({ sessions: 1, closed: 1 });
   },
 );
+
+test("DRAIN-2: where the others are gone meanwhile nobody waits for its slot", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const session = bareSession("s", "ada", { moves: true });
+  welcome(session);
+  const other = nodeReport();
+  const { drain, registry, fleet } = await drainOf({ sessions: [session], drainMs: 60_000, others: [other] });
+  const stopped = drain.stop();
+  await turn();
+  await vi.advanceTimersByTimeAsync(6_000);
+  await registry.leave(other.instance);
+  await fleet.report();
+  expect(session.endedBy).toBeUndefined();
+  await vi.advanceTimersByTimeAsync(3_200);
+  expect(session.endedBy).toBe("draining");
+  await stopped;
+  expect(drain.report).toMatchObject({ sessions: 1, closed: 1 });
+});
+
+test("DRAIN-4: beside another node that drains, the slots of each take the longer", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const sessions = Array.from({ length: 1_000 }, (_, at) => bareSession(`s${at}`, "ada", { moves: true }));
+  onTestFinished(() => {
+    for (const session of sessions) session.dispose();
+  });
+  for (const session of sessions) welcome(session);
+  const slots: number[] = [];
+  for (const session of sessions) session.askToMove = ({ reconnectInMs }) => void slots.push(reconnectInMs);
+  const ready = nodeReport();
+  const leaving = nodeReport({ state: "draining", admissionWeight: 0, connections: 3_000 });
+  const { drain, registry } = await drainOf({
+    sessions,
+    drainMs: 60_000,
+    others: [ready, leaving],
+    own: { connections: 1_000 },
+  });
+  // Of 1,000 a second it is given 900, and a quarter of 0.7 of them are for this node's.
+  await registry.report(ready, budget);
+  const stopped = drain.stop();
+  await turn();
+  await vi.advanceTimersByTimeAsync(5_100);
+  for (let turns = 0; turns < 3; turns++) await turn();
+  expect(slots).toHaveLength(1_000);
+  expect(Math.max(...slots)).toBeGreaterThan(6_000);
+  expect(Math.max(...slots)).toBeLessThan(6_500);
+  for (const session of sessions) session.dispose();
+  await vi.advanceTimersByTimeAsync(100);
+  await stopped;
+});
