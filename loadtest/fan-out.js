@@ -11,8 +11,9 @@ import encoding from "k6/encoding";
 import exec from "k6/execution";
 import http from "k6/http";
 import { Counter, Gauge, Trend } from "k6/metrics";
-import { DeliveryCheck } from "./delivery-check.js";
+
 import * as parameters from "./parameters.js";
+import { Sequence } from "./sequence.ts";
 import { SocketIoConnection } from "./socketio.js";
 
 const { clients, channels, rate, burst, rampSeconds, durationSeconds, drainSeconds } = parameters;
@@ -157,7 +158,7 @@ class Client {
   #subscribe() {
     this.#connection.request("sync:subscribe", { channel: this.#channel }, (ack) => {
       if (!ack.ok) return this.#interrupt(`subscribe: ${JSON.stringify(ack.error)}`);
-      this.#check = new DeliveryCheck(ack.position.offset);
+      this.#check = new Sequence(ack.position.offset);
       counters.clients_ready.add(1);
       counters.clients_late.add(Date.now() > this.#run.windowFrom ? 1 : 0);
       subscribeMs.add(Date.now() - this.#startedAt);

@@ -1,13 +1,13 @@
-/** A small fleet of real processes on this machine: Redis, the private API, two gateway nodes. */
+/** A small fleet of real processes on this machine: Redis, private APIs, gateway nodes. */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
-import { freePort, type Spawned, spawnProcess } from "../test/support/processes.ts";
+import { freePort } from "../test/support/processes.ts";
+import { answersReady, type Role, Server } from "./server.ts";
 
 export interface ServerProcess {
-  readonly role: "gateway" | "private-api" | "redis";
+  readonly role: Role;
   readonly pid: number;
 }
 
@@ -26,36 +26,37 @@ export interface OwnDeployment extends Deployment {
   readonly redisUrl: string;
   /** One for each gateway. */
   readonly adminUrls: readonly string[];
+  readonly privateApis: readonly string[];
 }
 
-const gatewayNodes = 2;
-const readyWithinMs = 20_000;
-const stopWithinMs = 10_000;
-const root = join(import.meta.dirname, "..");
+export interface FleetOptions {
+  /** How many run from the start. */
+  readonly gateways?: number;
+  /** Gateways that have ports: those that do not run from the start can be started later. */
+  readonly gatewaySeats?: number;
+  readonly privateApis?: number;
+  /** Redis keeps what it wrote when it is killed. */
+  readonly appendOnly?: boolean;
+  /** Bound of the old space of each Node program. */
+  readonly heapMiB?: number;
+  /** Settings of the gateways. */
+  readonly gatewaySettings?: Readonly<Record<string, string>>;
+}
 
-type Role = ServerProcess["role"];
+const stopWithinMs = 10_000;
 
 export class Fleet {
-  readonly #running: { role: Role; process: Spawned }[] = [];
   #folder: string | undefined;
-  #startRedis: () => Promise<void> = () => Promise.reject(new Error("not started"));
+  #redis: Server | undefined;
+  #privateApis: Server[] = [];
+  #gateways: Server[] = [];
   #stopping = false;
   /** Roles of processes that ended although nobody stopped them. */
   readonly died: Role[] = [];
 
-  /**
-   * @param options.appendOnly whether Redis keeps what it wrote when it is killed.
-   * @param options.heapMiB bound of the old space of each Node program.
-   * @param options.gatewaySettings besides those that they need.
-   */
-  async start(
-    options: {
-      gateways?: number;
-      appendOnly?: boolean;
-      heapMiB?: number;
-      gatewaySettings?: Readonly<Record<string, string>>;
-    } = {},
-  ): Promise<OwnDeployment> {
+  /** Again after `stop()`: another fleet. */
+  async start(options: FleetOptions = {}): Promise<OwnDeployment> {
+    [this.#redis, this.#privateApis, this.#gateways, this.#stopping] = [undefined, [], [], false];
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
     const relayToken = secret();
@@ -64,119 +65,139 @@ export class Fleet {
 
     const redisPort = await freePort();
     const persistence = ["--save", "", "--appendonly", options.appendOnly ? "yes" : "no", "--appendfsync", "everysec"];
-    const redisArgs = ["--port", String(redisPort), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence];
-    this.#startRedis = async () => {
-      await this.#spawn("redis", "redis-server", redisArgs).printed("Ready to accept connections");
-    };
-    await this.#startRedis();
+    this.#redis = new Server({
+      ...this.#named("redis", "redis"),
+      command: "redis-server",
+      args: ["--port", String(redisPort), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence],
+      ready: async (spawned) => spawned.printed("Ready to accept connections"),
+    });
+    await this.#start(this.#redis);
 
     const redisUrl = `redis://127.0.0.1:${redisPort}`;
     const heap = options.heapMiB !== undefined && { NODE_OPTIONS: `--max-old-space-size=${options.heapMiB}` };
     const common = { REDIS_URL: redisUrl, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn", ...heap };
-    const apiPort = await freePort();
-    const privateApi = `http://127.0.0.1:${apiPort}`;
-    const api = this.#spawn("private-api", process.execPath, ["private-api/main.ts"], {
-      ...common,
-      PRIVATE_API_HOST: "127.0.0.1",
-      PRIVATE_API_PORT: String(apiPort),
-      PRIVATE_API_TOKENS: JSON.stringify([
-        { name: "gateway", token: relayToken, scopes: ["relay"] },
-        { name: "load", token: publishToken, scopes: ["publish", "rules", "read"] },
-      ]),
-    });
-    await ready(api, privateApi);
+    const privateApis: string[] = [];
+    for (let number = 1; number <= (options.privateApis ?? 1); number++) {
+      const port = await freePort();
+      const url = `http://127.0.0.1:${port}`;
+      const api = this.#program("private-api", `private-api-${number}`, url, {
+        ...common,
+        PRIVATE_API_HOST: "127.0.0.1",
+        PRIVATE_API_PORT: String(port),
+        PRIVATE_API_TOKENS: JSON.stringify([
+          { name: "gateway", token: relayToken, scopes: ["relay"] },
+          { name: "load", token: publishToken, scopes: ["publish", "rules", "read", "operate"] },
+        ]),
+      });
+      this.#privateApis.push(api);
+      privateApis.push(url);
+      await this.#start(api);
+    }
 
     const gatewayUrls: string[] = [];
     const adminUrls: string[] = [];
-    for (let node = 1; node <= (options.gateways ?? gatewayNodes); node++) {
+    const running = options.gateways ?? 2;
+    for (let number = 1; number <= Math.max(running, options.gatewaySeats ?? 0); number++) {
       const [port, adminPort] = [await freePort(), await freePort()];
-      const gateway = this.#spawn("gateway", process.execPath, ["gateway/main.ts"], {
+      const adminUrl = `http://127.0.0.1:${adminPort}`;
+      const gateway = this.#program("gateway", `node-${number}`, adminUrl, {
         ...common,
         GATEWAY_HOST: "127.0.0.1",
-        GATEWAY_NODE: `node-${node}`,
+        GATEWAY_NODE: `node-${number}`,
         GATEWAY_PORT: String(port),
         GATEWAY_ADMIN_PORT: String(adminPort),
         GATEWAY_MAX_CONNECTIONS: "20000",
-        PRIVATE_API_URL: privateApi,
+        PRIVATE_API_URL: privateApis.join(","),
         PRIVATE_API_TOKEN: relayToken,
         AUTH_JWT_SECRET: jwtSecret,
         ...options.gatewaySettings,
       });
-      await ready(gateway, `http://127.0.0.1:${adminPort}`);
+      this.#gateways.push(gateway);
       gatewayUrls.push(`ws://127.0.0.1:${port}`);
-      adminUrls.push(`http://127.0.0.1:${adminPort}`);
+      adminUrls.push(adminUrl);
+      if (number <= running) await this.#start(gateway);
     }
-    const processes = this.#running.flatMap(({ role, process: { child } }) =>
-      child.pid === undefined ? [] : [{ role, pid: child.pid }],
-    );
-    return { gatewayUrls, adminUrls, redisUrl, privateApi, privateApiToken: publishToken, jwtSecret, processes };
+    const [privateApi = ""] = privateApis;
+    const { processes } = this;
+    return {
+      ...{ gatewayUrls, adminUrls, redisUrl, privateApi, privateApis },
+      ...{ privateApiToken: publishToken, jwtSecret, processes },
+    };
+  }
+
+  /** Those that run now. */
+  get processes(): ServerProcess[] {
+    return this.#servers.flatMap(({ role, pid }) => (pid === undefined ? [] : [{ role, pid }]));
+  }
+
+  /** In the order of their seats, also those that do not run. */
+  get gateways(): readonly Server[] {
+    return this.#gateways;
+  }
+
+  get privateApis(): readonly Server[] {
+    return this.#privateApis;
   }
 
   /** SIGKILL. */
   async killRedis(): Promise<void> {
-    await this.#kill("redis", 0);
+    await this.#redis?.kill();
   }
 
-  /** SIGKILL. @param number of those that are left, from 0. */
-  async killGateway(number: number): Promise<void> {
-    await this.#kill("gateway", number);
-  }
-
-  async #kill(role: Role, number: number): Promise<void> {
-    const victim = this.#running.filter((running) => running.role === role)[number];
-    if (!victim) throw new Error(`there is no ${role} ${number}`);
-    this.#running.splice(this.#running.indexOf(victim), 1);
-    victim.process.kill("SIGKILL");
-    await victim.process.exited;
+  /** SIGKILL. @param seat from 0. */
+  async killGateway(seat: number): Promise<void> {
+    await this.#gateways[seat]?.kill();
   }
 
   /** Again, on the same port and with what it kept. Resolves once it is ready. */
   async restartRedis(): Promise<void> {
-    await this.#startRedis();
+    await this.#redis?.start();
   }
 
   /** What the servers printed: warnings and errors, where all is well nothing. */
   output(): string {
-    return this.#running
-      .filter(({ role, process }) => role !== "redis" && process.output() !== "")
-      .map(({ role, process }) => `--- ${role}\n${process.output().slice(-4_000)}`)
+    return this.#servers
+      .filter(({ role }) => role !== "redis")
+      .map((server) => ({ server, lines: server.output().split("\n").filter(isTrouble) }))
+      .filter(({ lines }) => lines.length > 0)
+      .map(({ server, lines }) => `--- ${server.name}\n${lines.join("\n").slice(-4_000)}`)
       .join("\n");
   }
 
   /** In reverse order; who does not leave in time is killed. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    for (const { process } of this.#running.toReversed()) {
-      process.kill("SIGTERM");
-      const inTime = new AbortController();
-      const tooLate = pause(stopWithinMs, undefined, { signal: inTime.signal });
-      await Promise.race([process.exited, tooLate]).catch(() => undefined);
-      inTime.abort();
-      await tooLate.catch(() => undefined);
-      process.kill("SIGKILL");
-    }
+    await Promise.all(this.#gateways.map(async (gateway) => gateway.stop(stopWithinMs)));
+    for (const server of this.#servers.toReversed()) await server.stop(stopWithinMs);
     if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true });
   }
 
-  #spawn(role: Role, command: string, args: readonly string[], env: Record<string, string> = {}): Spawned {
+  get #servers(): Server[] {
+    return [...(this.#redis ? [this.#redis] : []), ...this.#privateApis, ...this.#gateways];
+  }
+
+  /** @param url whose `/readyz` tells. */
+  #program(role: "gateway" | "private-api", name: string, url: string, env: Record<string, string>): Server {
+    return new Server({
+      ...this.#named(role, name),
+      command: process.execPath,
+      args: [`${role}/main.ts`],
+      env,
+      ready: async (spawned) => answersReady(spawned, url),
+    });
+  }
+
+  #named(role: Role, name: string): { role: Role; name: string; onDied: () => void } {
+    return { role, name, onDied: () => void (this.#stopping || this.died.push(role)) };
+  }
+
+  async #start(server: Server): Promise<void> {
     if (this.#stopping) throw new Error("told to stop");
-    const spawned = spawnProcess(command, args, { env, cwd: root });
-    this.#running.push({ role, process: spawned });
-    const ended = (): void => {
-      const known = this.#running.some(({ process }) => process === spawned);
-      if (known && !this.#stopping) this.died.push(role);
-    };
-    spawned.exited.then(ended, ended);
-    return spawned;
+    await server.start();
   }
 }
 
-async function ready(server: Spawned, url: string): Promise<void> {
-  const deadline = Date.now() + readyWithinMs;
-  while (server.child.exitCode === null && Date.now() < deadline) {
-    const answer = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
-    if (answer?.ok) return;
-    await pause(50);
-  }
-  throw new Error(`${url} did not become ready`);
+/** Not what a log of a lower level holds besides. */
+function isTrouble(line: string): boolean {
+  return line !== "" && !/^\{"level":(10|20|30),/.test(line);
 }

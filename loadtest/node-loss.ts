@@ -53,7 +53,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   say("node 2 is killed, its clients come back at once");
   const now = [...stays.filter(({ node }) => node !== 0), ...backFirst.map(({ stay }) => stay)];
   const second = now.filter(({ node }) => node === 1);
-  await fleet.killGateway(0);
+  await fleet.killGateway(1);
   const backSecond = await inBatches(second, async (stay) => resume(deployment, stay, 2));
   const rightInMs = await untilPresent(deployment, usersBesides(stays, []));
   // Nobody is swept away with the node that they have left.

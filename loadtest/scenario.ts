@@ -11,11 +11,18 @@ export interface Verdict {
   readonly value: string | number;
 }
 
+/** For figures that are compared. */
+export interface Table {
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly (string | number)[])[];
+}
+
 export interface ScenarioReport {
   readonly scenario: string;
   readonly parameters: Readonly<Record<string, number>>;
   /** By what a person calls it, unit included. */
   readonly figures: Readonly<Record<string, string | number>>;
+  readonly tables?: readonly Table[];
   readonly verdicts: readonly Verdict[];
 }
 
@@ -58,17 +65,26 @@ export async function runScenario(run: (fleet: Fleet) => Promise<ScenarioReport>
 
 function reportText(report: ScenarioReport & { cores: number; pass: boolean }): string {
   const parameters = Object.entries(report.parameters).map(([name, value]) => `${name}=${value}`);
-  const width = Math.max(...Object.keys(report.figures).map((name) => name.length));
+  const width = Math.max(0, ...Object.keys(report.figures).map((name) => name.length));
   return [
     `${report.scenario}: ${parameters.join(" ")}, ${report.cores} cores`,
     "",
     ...Object.entries(report.figures).map(([name, value]) => `  ${name.padEnd(width)}  ${value}`),
     "",
+    ...(report.tables ?? []).flatMap((table) => [...tableLines(table), ""]),
     ...report.verdicts.map(({ title, pass, value }) => `  ${pass ? "PASS" : "FAIL"}  ${title} (${value})`),
     "",
     report.pass ? "PASS" : "FAIL",
     "",
   ].join("\n");
+}
+
+/** Under each other, numbers to the right. */
+function tableLines({ columns, rows }: Table): string[] {
+  const widths = columns.map((column, i) => Math.max(column.length, ...rows.map((row) => String(row[i] ?? "").length)));
+  const cell = (value: string | number, i: number): string =>
+    typeof value === "number" ? String(value).padStart(widths[i] ?? 0) : value.padEnd(widths[i] ?? 0);
+  return [columns, ...rows].map((row) => `  ${row.map(cell).join("  ")}`.trimEnd());
 }
 
 export async function putRules(
