@@ -1,12 +1,17 @@
-/** A service that answers at once: a process of its own, so that its CPU is not counted as the gateway's. */
-import { createServer } from "node:http";
+/** A service that answers at once, or after ECHO_DELAY_MS: a process of its own, so that its CPU is not counted as the gateway's. */
+import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
+const delayMs = Number(process.env["ECHO_DELAY_MS"] ?? 0);
+const answer = (response: ServerResponse): void => {
+  response.writeHead(200, { "content-type": "application/json" });
+  response.end('{"ok":true}');
+};
 const server = createServer((request, response) => {
   request.resume();
   request.on("end", () => {
-    response.writeHead(200, { "content-type": "application/json" });
-    response.end('{"ok":true}');
+    if (delayMs === 0) answer(response);
+    else setTimeout(() => answer(response), delayMs);
   });
 });
 server.listen(0, "127.0.0.1", () => {
