@@ -7,13 +7,13 @@
  *
  * Parameters by environment: parameters.js. Exit code 0: every verdict passed; 1: not, or it could not run.
  */
-import { execFileSync } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type Spawned, spawnProcess } from "../test/support/processes.ts";
+import type { Spawned } from "../test/support/processes.ts";
 import { type Deployment, Fleet } from "./fleet.ts";
+import { findK6, startK6 } from "./k6.ts";
 import { createReport, type FanOutResult, type Report, reportText } from "./report.ts";
 import { machineUsage, processUsage, type Usage, UsageRecorder } from "./usage.ts";
 
@@ -28,10 +28,10 @@ const fleet = new Fleet();
 let k6: Spawned | undefined;
 
 async function main(): Promise<boolean> {
-  const k6Path = execFileSync(join(import.meta.dirname, "install-k6.sh"), { stdio: ["ignore", "pipe", "inherit"] });
+  const k6Path = findK6();
   if (!flags.url && !flags.api) say("starting redis, private-api and two gateways");
   const deployment = flags.url || flags.api ? existingDeployment() : await fleet.start();
-  const report = await measure(k6Path.toString().trim(), deployment);
+  const report = await measure(k6Path, deployment);
   process.stdout.write(flags.json ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
   if (!report.pass) say(fleet.output());
   return report.pass;
@@ -62,16 +62,12 @@ async function measure(k6Path: string, deployment: Deployment): Promise<Report> 
     recorders.set(role, [...(recorders.get(role) ?? []), recorder]);
   };
   for (const { role, pid } of deployment.processes) follow(role, () => processUsage(pid));
-  const script = join(import.meta.dirname, "fan-out.js");
-  // An empty address: k6's own HTTP API stays off.
-  k6 = spawnProcess(k6Path, ["run", "--quiet", "--no-color", "--no-usage-report", "--address", "", script], {
-    env: {
-      GATEWAY_URLS: deployment.gatewayUrls.join(","),
-      PRIVATE_API_URL: deployment.privateApi,
-      PRIVATE_API_TOKEN: deployment.privateApiToken,
-      AUTH_JWT_SECRET: deployment.jwtSecret,
-      RESULT_FILE: resultFile,
-    },
+  k6 = startK6(k6Path, "fan-out.js", {
+    GATEWAY_URLS: deployment.gatewayUrls.join(","),
+    PRIVATE_API_URL: deployment.privateApi,
+    PRIVATE_API_TOKEN: deployment.privateApiToken,
+    AUTH_JWT_SECRET: deployment.jwtSecret,
+    RESULT_FILE: resultFile,
   });
   const { child } = k6;
   const { pid } = child;
