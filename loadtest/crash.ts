@@ -19,7 +19,6 @@ const gateways = 3;
 const backWithinMs = (parameters.clients / parameters.admissions) * 1_000 * 3 + 60_000;
 /** Of the bystanders' p99, against the quiet one. */
 const allowedFactor = 2;
-const lookEveryMs = 100;
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {
   return Stage.run(fleet, { gateways, ...stageParameters(parameters) }, async (stage) => {
@@ -31,7 +30,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
     await stage.phase("crash");
     const killedAt = Date.now();
     await victim?.kill();
-    while (stage.crowd.connected > stage.crowd.size - victims / 2) await pause(lookEveryMs);
+    await stage.crowd.noticed(victims / 2);
     await stage.crowd.everybodyBack(backWithinMs);
     const backSeconds = (Date.now() - killedAt) / 1_000;
     await stage.phase("after");

@@ -17,7 +17,6 @@ import { processUsage, type Usage } from "./usage.ts";
 const parameters = surgeParameters({ clients: 2_000, stockShare: 0, rate: 10 });
 const fleets = (process.env["NODES"] ?? "1,2,4,8").split(",").map(Number);
 const backWithinMs = (parameters.clients / parameters.admissions) * 1_000 * 3 + 60_000;
-const lookEveryMs = 100;
 
 interface Row {
   readonly cells: readonly (string | number)[];
@@ -79,11 +78,7 @@ async function measure(fleet: Fleet, gateways: number): Promise<Row> {
     await stage.phase("crash");
     const killedAt = Date.now();
     await victim?.kill();
-    await victim?.start();
-    while (stage.crowd.connected > stage.crowd.size - victims / 2) {
-      if (Date.now() - killedAt > 5_000) break;
-      await pause(lookEveryMs);
-    }
+    await Promise.all([victim?.start(), stage.crowd.noticed(victims / 2)]);
     await stage.crowd.everybodyBack(backWithinMs);
     const tally = await stage.report();
     const away = tally.durations("away/crash/*");

@@ -26,6 +26,7 @@ interface Part {
 }
 
 const lookEveryMs = 50;
+const noticeWithinMs = 5_000;
 
 export class Crowd {
   readonly size: number;
@@ -71,6 +72,12 @@ export class Crowd {
   /** What happens, and what is published, from now on. */
   phase(phase: string): void {
     for (const part of this.#parts) tell(part, { order: "phase", phase });
+  }
+
+  /** Resolves once so many have noticed that they lost their connection; what was over before it was seen is not waited for. */
+  async noticed(count: number): Promise<void> {
+    const deadline = performance.now() + noticeWithinMs;
+    while (this.connected > this.size - count && performance.now() < deadline) await pause(lookEveryMs);
   }
 
   /** Resolves once everybody is connected again. @returns ms that took. */
