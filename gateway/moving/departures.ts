@@ -9,7 +9,7 @@ export class Departures {
   readonly #staying = new Set<Session>();
   readonly #asked = new WeakSet<Session>();
   readonly #overdue = new WeakSet<Session>();
-  readonly #startedAt = Date.now();
+  #startedAt = 0;
   readonly #counts: Record<DrainOutcome, number> = { moved: 0, closed: 0, forced: 0, lost: 0, left: 0 };
   #sessions = 0;
   #endedAt: number | undefined;
@@ -30,6 +30,11 @@ export class Departures {
 
   get staying(): ReadonlySet<Session> {
     return this.#staying;
+  }
+
+  /** From now on sessions are sent away. */
+  begin(): void {
+    this.#startedAt = Date.now();
   }
 
   /** Those that are not known yet. A handshake that is under way is refused by itself. */

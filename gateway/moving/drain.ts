@@ -39,6 +39,8 @@ export class Drain implements Service {
   readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
   readonly #logger: Logger;
   readonly #departures: Departures;
+  /** Undefined: the balancer decides. */
+  readonly #sentTo = new WeakMap<Session, string | undefined>();
   #running: Promise<void> | undefined;
   #aloneSince: number | undefined;
 
@@ -92,6 +94,7 @@ export class Drain implements Service {
     const beganAt = performance.now();
     const { balancerMs, lastSlotMs, deadlineMs } = divideDrainTime(this.#drainMs);
     const departures = this.#departures;
+    departures.begin();
     this.#refuse();
     departures.follow(this.#sessions());
     // Who was let in at that very moment is welcomed by then.
@@ -131,10 +134,15 @@ export class Drain implements Service {
       if (this.#isLeftAlone()) return this.#sendAway();
       schedule.advance(nowMs, this.#survivors);
       for (; closed < schedule.due; closed++) this.#closeInSlot(order[closed], deadlineMs - nowMs);
-      if (schedule.hasShifted && nowMs - toldAt >= tellAgainMs) {
-        toldAt = nowMs;
-        schedule.told();
-        const slots = order.slice(closed).map((session, at) => ({ session, inMs: schedule.inMs(closed + at) }));
+      if (nowMs - toldAt >= tellAgainMs) {
+        const hasShifted = schedule.hasShifted;
+        const slots = order.flatMap((session, slot) => {
+          const isDue = slot < closed;
+          const isConcerned = this.#isMisdirected(session) || (hasShifted && !isDue);
+          return isConcerned ? [{ session, inMs: isDue ? Math.random() * tellAgainMs : schedule.inMs(slot) }] : [];
+        });
+        if (hasShifted) schedule.told();
+        if (slots.length > 0) toldAt = nowMs;
         await this.#tell(slots, beganAt + deadlineMs);
       }
       await departures.allGone(tickMs);
@@ -150,6 +158,7 @@ export class Drain implements Service {
       const now = performance.now();
       const url = destinationOf(others, this.#url);
       this.#departures.asked(session);
+      this.#sentTo.set(session, url);
       session.askToMove({
         reconnectInMs: Math.max(0, Math.round(inMs - (now - toldAt))),
         deadlineInMs: Math.max(0, Math.round(deadline - now)),
@@ -157,6 +166,13 @@ export class Drain implements Service {
       });
       this.#metrics.movesAsked.inc({ cause: "drain" });
     }
+  }
+
+  /** It was told of a node that is gone, or drains itself. */
+  #isMisdirected(session: Session): boolean {
+    const url = this.#sentTo.get(session);
+    const isWaiting = session.moves && !session.moved && !session.endedBy && !session.disposed;
+    return url !== undefined && isWaiting && !this.#fleet.others.some((node) => node.url === url);
   }
 
   /** Whoever moves by itself is left to do so. */

@@ -1,6 +1,7 @@
 /** A node that stops while the others go on. */
 import { randomUUID } from "node:crypto";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
 import type { DrainReport } from "../../shared/nodes/registry.ts";
 import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
@@ -8,6 +9,7 @@ import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { MovingClient } from "../support/moving-client.ts";
+import { nodeReport } from "../support/node-reports.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Answer, closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
@@ -256,4 +258,31 @@ test("DRAIN-7: an order through the API drains a node that goes on running, and 
   if (!first) throw new Error("there is one");
   expect(await metricOf(first, 'drained_sessions_total{outcome="moved"}')).toBe(1);
   expect(await metricOf(first, 'moves_asked_total{cause="drain"}')).toBe(2);
+});
+
+test("DRAIN-5: whoever was sent to a node that goes before it has come there is sent to another", async () => {
+  const nodeRegistry = new MemoryNodeRegistry();
+  const url = (node: string): string => `https://${node}.example`;
+  const own = await startFleet({
+    nodeRegistry,
+    environment: { GATEWAY_DRAIN_SECONDS: "30", PUBLIC_URL: url("own") },
+  });
+  onTestFinished(() => own.stop());
+  const request = { budgetPerSecond: 100_000, heldPerSecond: undefined };
+  for (const node of ["left", "right"])
+    await nodeRegistry.report(nodeReport({ node, instance: node, url: url(node) }), request);
+  const client = await RawClient.connect(new URL(own.urls[0] ?? ""), await userToken(), { moves: true });
+  const told: Drain[] = [];
+  client.onEvent = (event, data) => void (event === "sync:drain" && told.push(data as Drain));
+  const before = Date.now();
+  expect(await nodeRegistry.orderDrain("node-1")).toBe(1);
+  await eventually(() => told.length === 1, 20_000);
+  const [gone, stays] = told[0]?.url === url("left") ? ["left", "right"] : ["right", "left"];
+  await nodeRegistry.leave(gone ?? "");
+  await eventually(() => told.length === 2, 10_000);
+  expect(told[1]?.url).toBe(url(stays ?? ""));
+  expect((await nodeRegistry.nodes()).find(({ node }) => node === "node-1")?.drain?.startedAt).toBeGreaterThanOrEqual(
+    before,
+  );
+  client.socket.destroy();
 });
