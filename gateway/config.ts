@@ -41,7 +41,7 @@ const settings = {
   /** Addresses or networks whose `X-Forwarded-For` is believed. */
   TRUSTED_PROXIES: addresses(),
   /** Where clients reach this node, or the balancer in front of all of them. */
-  PUBLIC_URL: optional(url({ protocols: ["http:", "https:"] })),
+  PUBLIC_URL: optional(publicUrl()),
   GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
   /** A session is asked to move after about so long; 0: never. */
   GATEWAY_SESSION_LIFETIME_SECONDS: integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
@@ -58,13 +58,34 @@ const settings = {
   AUTH_AUDIENCE: optional(text()),
 };
 
+/** Told to everybody who asks where to connect. */
+function publicUrl(): Setting<string> {
+  const plain = url({ protocols: ["http:", "https:"] });
+  return {
+    ...plain,
+    parse: (value) => {
+      const { username, password, search, hash } = new URL(plain.parse(value) as string);
+      if (username || password || search || hash) throw new Error("must have no user, password, query or fragment");
+      return value;
+    },
+  };
+}
+
 function addresses(): Setting<readonly string[]> {
   const items = list(Type.String(), { fallback: [] });
   return {
     ...items,
     parse: (value) => {
       const networks = items.parse(value) as string[];
-      trustedProxies(networks);
+      const findings = networks.flatMap((network) => {
+        try {
+          trustedProxies([network]);
+          return [];
+        } catch (error) {
+          return [(error as Error).message];
+        }
+      });
+      if (findings.length > 0) throw new Error(findings.join("; "));
       return networks;
     },
   };
@@ -81,6 +102,10 @@ export function readGatewayConfig(environment: Environment, options: { embedded:
     const findings = redisFindings(values, !options.embedded);
     if (values.AUTH_JWT_SECRET === undefined && values.AUTH_JWKS_URL === undefined) {
       findings.push("AUTH_JWT_SECRET, AUTH_JWKS_URL: set one of them, or both");
+    }
+    const { GATEWAY_PORT, GATEWAY_ADMIN_PORT } = values;
+    if (GATEWAY_PORT === GATEWAY_ADMIN_PORT && GATEWAY_PORT !== 0) {
+      findings.push("GATEWAY_PORT, GATEWAY_ADMIN_PORT: must be two ports");
     }
     return findings;
   });

@@ -4,7 +4,7 @@ import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../documents/invalid-document.ts";
 import { isTooDeep, maxJsonDepth } from "../json.ts";
 import { describeFindings } from "../schema-errors.ts";
-import { pointCount, pointsPerPercent } from "./point.ts";
+import { isTellable, pointCount, pointsPerPercent } from "./point.ts";
 import { divide, ownersOf, type Shares } from "./shares.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -100,11 +100,8 @@ function meaningOf(value: unknown): string[] {
   const listed = new Set<string>();
   let points = 0;
   for (const [index, { percent, users = [] }] of groups) {
-    const exact = percent * pointsPerPercent;
-    if (Math.abs(exact - Math.round(exact)) > 1e-6) {
-      findings.push(`groups.${index}.percent: has more than two decimals`);
-    }
-    points += Math.round(exact);
+    if (!isTellable(percent)) findings.push(`groups.${index}.percent: has more than two decimals`);
+    points += Math.round(percent * pointsPerPercent);
     for (const user of new Set(users)) {
       if (listed.has(user)) findings.push(`groups.${index}.users: "${user}" is in another group already`);
       listed.add(user);

@@ -5,6 +5,12 @@ import { createHash } from "node:crypto";
 export const pointCount = 10_000;
 export const pointsPerPercent = pointCount / 100;
 
+/** A part of a percent that no point stands for would be rounded unseen. */
+export function isTellable(percent: number): boolean {
+  const points = percent * pointsPerPercent;
+  return Math.abs(points - Math.round(points)) < 1e-6;
+}
+
 /** A user is one within a tenant. A client that says no user has an id of its own. */
 export type Subject = { user: string; tenant: string | undefined } | { client: string } | { tenant: string };
 

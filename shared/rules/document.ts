@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../documents/invalid-document.ts";
+import { isTellable } from "../rollouts/point.ts";
 import { describeFindings } from "../schema-errors.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -162,6 +163,9 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
     if (events.has(route.event)) findings.push(`routes.${index}.event: "${route.event}" has a route already`);
     events.add(route.event);
     if (route.rollout?.to === route.service) findings.push(`routes.${index}.rollout.to: is the route's own service`);
+    if (route.rollout && !isTellable(route.rollout.percent)) {
+      findings.push(`routes.${index}.rollout.percent: has more than two decimals`);
+    }
     if (route.shadow === route.service) findings.push(`routes.${index}.shadow: is the route's own service`);
   }
   for (const [name, service] of services) {

@@ -42,6 +42,8 @@ describe("settings", () => {
           GATEWAY_PORT: "99999",
           GATEWAY_ADMIN_PORT: "tcp://10.0.0.1:8082",
           GATEWAY_MAX_CONNECTIONS: "many",
+          TRUSTED_PROXIES: "10.0.0.0/99, loopback, foo",
+          PUBLIC_URL: "https://user:word@example.com",
           GATEWAY_TRANSPORTS: "websocket,pigeon",
           PRIVATE_API_URL: "http://a:1, b",
           AUTH_JWT_SECRET: "short",
@@ -58,12 +60,15 @@ describe("settings", () => {
       "GATEWAY_PORT",
       "GATEWAY_ADMIN_PORT",
       "GATEWAY_MAX_CONNECTIONS",
+      "TRUSTED_PROXIES",
+      "PUBLIC_URL",
       "GATEWAY_TRANSPORTS",
       "PRIVATE_API_URL",
       "PRIVATE_API_TOKEN",
       "AUTH_JWT_SECRET",
     ]);
     expect(found.join("\n")).toContain("enableServiceLinks");
+    expect(found.find((finding) => finding.startsWith("TRUSTED_PROXIES"))).toMatch(/10\.0\.0\.0\/99.*foo/);
     expect(found.join("\n")).not.toContain("short,");
   });
 
@@ -72,6 +77,10 @@ describe("settings", () => {
     expect(missing).toHaveLength(2);
     const both = { ...gateway, REDIS_CLUSTER: "a:1,b:2", REDIS_SENTINELS: "c:3" };
     expect(findings(() => readGatewayConfig(both, { embedded: false }))).toHaveLength(2);
+    const onePort = { ...gateway, GATEWAY_PORT: "9000", GATEWAY_ADMIN_PORT: "9000" };
+    expect(findings(() => readGatewayConfig(onePort, { embedded: true }))).toEqual([
+      "GATEWAY_PORT, GATEWAY_ADMIN_PORT: must be two ports",
+    ]);
   });
 
   test("SET-4: secrets do not show, neither in a finding nor in the log", () => {
