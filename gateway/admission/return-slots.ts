@@ -25,6 +25,6 @@ export class ReturnSlots {
     const waitMs = slot - now;
     if (waitMs > horizonMs) return Math.ceil((horizonMs * (1 + this.#random())) / 2);
     this.#next = slot + 1_000 / options.perSecond;
-    return Math.ceil(waitMs * (1 + jitter * this.#random()));
+    return Math.min(horizonMs, Math.ceil(waitMs * (1 + jitter * this.#random())));
   }
 }

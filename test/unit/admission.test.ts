@@ -5,6 +5,7 @@ import { Admission, type AdmissionShare, type Decision } from "../../gateway/adm
 import { ClientFlow, type Passage } from "../../gateway/admission/client-flow.ts";
 import { RecentCount } from "../../gateway/admission/recent-count.ts";
 import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
+import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
 import { type Arrival, UpgradeGate } from "../../gateway/admission/upgrade-gate.ts";
 import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
 import { Metrics } from "../../shared/metrics.ts";
@@ -293,6 +294,23 @@ test("LIM-5: an address has its bounds, one of IPv6 with its whole network; what
   limits.giveUpSeat("2001:db8::2");
   expect(limits.checkMs("2001:db8::5", 1_000)).toBeUndefined();
   for (let i = 0; i < 1_000; i++) expect(limits.checkMs(`10.0.${i >> 8}.${i & 255}`, 2_000)).toBeUndefined();
+});
+
+test("LIM-5: of 50,000 addresses at once the first is forgotten: there is no end to them", () => {
+  const limits = new AddressLimits({ connections: 0, connectsPerSecond: 1 });
+  expect([limits.checkMs("10.0.0.1", 0), limits.checkMs("10.0.0.1", 0)]).toEqual([undefined, 1_000]);
+  for (let i = 0; i < 50_000; i++) limits.checkMs(`10.1.${i >> 8}.${i & 255}`, 0);
+  expect(limits.checkMs("10.0.0.1", 0)).toBeUndefined();
+});
+
+test("ADM-3: nobody is sent further ahead than 10 min, however many there are", () => {
+  const slots = new ReturnSlots();
+  const waits = Array.from({ length: 7_000 }, () => slots.take(0, { perSecond: 10, notBeforeMs: 5_000 }));
+  expect(Math.max(...waits)).toBeLessThanOrEqual(600_000);
+  // Those for whom there is no slot spread over the second half.
+  const beyond = waits.slice(6_000);
+  expect(Math.min(...beyond)).toBeGreaterThanOrEqual(300_000);
+  expect(new Set(beyond).size).toBeGreaterThan(900);
 });
 
 test.for([
