@@ -132,6 +132,8 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       await two.registry.leave(two.report.instance);
       const next = new Node(two.registry, { node: "two" });
       expect((await next.tell()).drainOrdered).toBe(false);
+      // What was told to one that has left is not kept.
+      expect((await two.tell()).drainOrdered).toBe(false);
     });
   });
 }

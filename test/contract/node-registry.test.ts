@@ -206,6 +206,8 @@ test("NODE-1: in a large fleet, too, each node hears of a changed state and of w
   expect(told[1]).toMatchObject({ node: "node-001", connections: 8, state: "draining" });
   await registry.report(nodeReport({ node: "node-100" }), request);
   expect((await asked.report(first, request)).nodes).toHaveLength(101);
+  await registry.leave(second.instance);
+  expect((await asked.report(first, request)).nodes).toHaveLength(100);
   for (const { instance } of reports) await registry.leave(instance);
   expect((await asked.report(first, request)).nodes.map(({ node }) => node)).toEqual(["node-000", "node-100"]);
   await opened.stop();

@@ -107,6 +107,18 @@ describe("client move", () => {
     expect(heard).toEqual(["p1", "p2", "h1", "n1", "p3", "h2", "n2"]);
   });
 
+  test("SDK-8: a second connection that is lost is tried again with backoff: the window is for those who have none", async () => {
+    const { client } = await connected({ random: () => 0.1 });
+    await subscribed(client);
+    gateway.welcome = { resumeToken: "resume-2", reconnect: { minDelayMs: 0, windowMs: 600_000 } };
+    holdOnSecond("sync:subscribe");
+    drain();
+    await gateway.request("sync:subscribe", 2);
+    gateway.sockets[1]?.conn.close();
+    await sockets(3);
+    expect(client.state).toMatchObject({ status: "connected" });
+  });
+
   test("SDK-7: where the second connection begins further on, the first one leads up to there, and nobody is told of a gap", async () => {
     const { client } = await connected();
     const { board, heard } = await subscribed(client);

@@ -15,6 +15,19 @@ test("ROLL-1: rollouts that are put at the same time are stored one after the ot
   expect(new Set(outcomes.map(({ kind }) => kind))).toEqual(new Set(["stored"]));
 });
 
+test("ROLL-3: of two that are put at the same time the later keeps the points that the earlier gave", async () => {
+  const store = new MemoryDocumentStore();
+  const [one, two] = ["one", "two"].map((name) => ({ name, percent: 10 }));
+  if (!one || !two) throw new Error("two groups");
+  const orders = [
+    [one, two],
+    [two, one],
+  ];
+  await Promise.all(orders.map(async (groups) => putRollouts(store, { groups, fallback }, undefined)));
+  const { shares } = checkStoredRollouts((await store.read())?.document);
+  expect(shares).toEqual({ one: [[0, 1_000]], two: [[1_000, 2_000]] });
+});
+
 test("ROLL-1: over a version that somebody else has changed meanwhile nothing is put", async () => {
   const store = new MemoryDocumentStore();
   const putOver = async (percent: number) => putRollouts(store, { groups: [{ name: "canary", percent }], fallback }, 0);
