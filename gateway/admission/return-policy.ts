@@ -16,6 +16,7 @@ export class ReturnPolicy {
   #current: ReconnectPolicy;
   #toldAt = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   /** @param options.admissionsPerSecond that are left when this node is gone. */
   constructor(options: { sessions: () => readonly Session[]; admissionsPerSecond: () => number }) {
@@ -32,7 +33,7 @@ export class ReturnPolicy {
   /** Works it out again. */
   update(): void {
     const now = performance.now();
-    if (this.#timer || now < this.#toldAt + tellEveryMs) return;
+    if (this.#stopped || this.#timer || now < this.#toldAt + tellEveryMs) return;
     const sessions = this.#sessions();
     const policy = reconnectPolicy(sessions.length, this.#admissionsPerSecond());
     if (!differsMaterially(this.#current, policy)) return;
@@ -41,7 +42,9 @@ export class ReturnPolicy {
     this.#tell(sessions, 0);
   }
 
+  /** Those who are there are sent elsewhere: nobody is told any more. */
   stop(): void {
+    this.#stopped = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }

@@ -5,10 +5,12 @@ import { Admission, type AdmissionShare, type Decision } from "../../gateway/adm
 import { ClientFlow, type Passage } from "../../gateway/admission/client-flow.ts";
 import { RecentCount } from "../../gateway/admission/recent-count.ts";
 import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
+import { ReturnPolicy } from "../../gateway/admission/return-policy.ts";
 import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
 import { type Arrival, UpgradeGate } from "../../gateway/admission/upgrade-gate.ts";
 import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
 import { Metrics } from "../../shared/metrics.ts";
+import { bareSession } from "../support/bare-session.ts";
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout", "setImmediate", "clearImmediate"] });
@@ -294,6 +296,24 @@ test("LIM-5: an address has its bounds, one of IPv6 with its whole network; what
   limits.giveUpSeat("2001:db8::2");
   expect(limits.checkMs("2001:db8::5", 1_000)).toBeUndefined();
   for (let i = 0; i < 1_000; i++) expect(limits.checkMs(`10.0.${i >> 8}.${i & 255}`, 2_000)).toBeUndefined();
+});
+
+test("WIN-1: who is there is told of a window that has changed, and of none that changes because a node stops", () => {
+  const session = bareSession("s");
+  session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
+  const send = vi.spyOn(session.outbox, "send");
+  let admissionsPerSecond = 10;
+  const sessions = Array.from({ length: 100 }, () => session);
+  const policy = new ReturnPolicy({ sessions: () => sessions, admissionsPerSecond: () => admissionsPerSecond });
+  policy.update();
+  expect(send).toHaveBeenCalledTimes(100);
+  expect(policy.current.windowMs).toBe(14_286);
+  vi.advanceTimersByTime(10_000);
+  policy.stop();
+  admissionsPerSecond = 100;
+  policy.update();
+  expect(send).toHaveBeenCalledTimes(100);
+  session.dispose();
 });
 
 test("LIM-5: of 50,000 addresses at once the first is forgotten: there is no end to them", () => {
