@@ -8,7 +8,7 @@ import type { Welcome } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
-import { startService } from "../support/http-service.ts";
+import { answerJson, startService } from "../support/http-service.ts";
 import { openRawWebsocket, textFrame, upgradeRequest } from "../support/raw-websocket.ts";
 import { startRedis } from "../support/redis.ts";
 import { type Answer, closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
@@ -154,6 +154,23 @@ test("ADM-7: a node that stops tells those in line draining", async () => {
   expect(codes.filter((code) => code === "draining").length).toBeGreaterThanOrEqual(2);
   await stopped;
   fleets.length = 0;
+});
+
+test("ADM-7: who is being checked while the node stops is refused with draining, whatever comes of the check", async () => {
+  const hook = await startService();
+  let answer = (): void => undefined;
+  hook.answer = (_request, response) => (answer = () => answerJson(response, {}));
+  const { url, gateways } = await fleetWith(
+    {},
+    { services: { gate: { url: hook.url, secret: serviceSecret } }, hooks: { connect: "gate" } },
+  );
+  const heard = attempt(url);
+  await eventually(() => hook.requests.length === 1);
+  const stopped = gateways[0]?.stop();
+  answer();
+  expect(await heard).toMatchObject({ code: "draining", retryable: true });
+  await stopped;
+  await hook.stop();
 });
 
 test("ADM-8: while Redis is away nobody new takes a place in line, and whoever resumes is let in", async () => {
