@@ -178,8 +178,11 @@ export class Session {
   }
 
   #lost(link: Link, ending: Ending): void {
-    const word = wordOf(ending);
-    if (link === this.#link && this.#next && (word.retryable || word.code === "replaced")) return this.#goOn(link);
+    const said = wordOf(ending);
+    // By a connection of this client, also by one that has come to nothing since.
+    const isMove = link === this.#link && said.code === "replaced" && (this.#next !== null || this.#move.begun);
+    const word = isMove ? { ...said, retryable: true } : said;
+    if (link === this.#link && this.#next && word.retryable) return this.#goOn(link);
     const { policy } = link;
     this.#detach(link);
     const prospect = this.#prospect(ending, word);

@@ -119,6 +119,18 @@ describe("client move", () => {
     expect(client.state).toMatchObject({ status: "connected" });
   });
 
+  test("SDK-8: replaced by a second connection that came to nothing it connects again, when the gateway said", async () => {
+    const { client } = await connected();
+    gateway.refusals.push({ code: "auth_unavailable", message: "too late", retryable: true, retryAfterMs: 300 });
+    drain();
+    await eventually(() => gateway.handshakes.length === 2);
+    gateway.sockets[0]?.emit("sync:disconnect", { code: "replaced", reason: "it goes on elsewhere", reconnect: false });
+    gateway.sockets[0]?.disconnect(true);
+    expect(await reached(client, "waiting")).toMatchObject({ reason: { code: "replaced" } });
+    await reached(client, "connected");
+    expect(gateway.handshakes[2]).toMatchObject({ resume: "resume-1" });
+  });
+
   test("SDK-7: where the second connection begins further on, the first one leads up to there, and nobody is told of a gap", async () => {
     const { client } = await connected();
     const { board, heard } = await subscribed(client);
