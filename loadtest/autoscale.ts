@@ -14,6 +14,7 @@ import { Balancer } from "./balancer.ts";
 import type { Fleet, OwnDeployment } from "./fleet.ts";
 import { findK6, startK6 } from "./k6.ts";
 import { parameter, putRules, runScenario, say, type ScenarioReport } from "./scenario.ts";
+import { endWithUs } from "./server.ts";
 import { SteadyPublisher } from "./steady-publisher.ts";
 
 const parameters = {
@@ -127,7 +128,7 @@ async function runClients(
     AUTH_JWT_SECRET: jwtSecret,
     RESULT_FILE: join(folder, "result.json"),
   });
-  process.once("exit", () => k6.kill("SIGKILL"));
+  endWithUs(k6);
   try {
     const exitCode = await k6.exited;
     if (exitCode !== 0) throw new Error(`k6 ended with exit code ${exitCode}: ${k6.output().slice(0, 2_000)}`);

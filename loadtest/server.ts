@@ -96,3 +96,15 @@ export async function answersReady(server: Spawned, url: string): Promise<void> 
   }
   throw new Error(`${url} did not become ready`);
 }
+
+const endedWithUs = new Set<Spawned>();
+process.once("exit", () => {
+  for (const spawned of endedWithUs) spawned.kill("SIGKILL");
+});
+
+/** However this process ends, so does that one. */
+export function endWithUs(spawned: Spawned): void {
+  endedWithUs.add(spawned);
+  const ended = (): void => void endedWithUs.delete(spawned);
+  spawned.exited.then(ended, ended);
+}

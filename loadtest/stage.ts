@@ -10,6 +10,7 @@ import type { Tally } from "./crowd/tally.ts";
 import type { Fleet, FleetOptions, OwnDeployment } from "./fleet.ts";
 import { NodeWatch } from "./node-watch.ts";
 import { putRules, say, type Verdict } from "./scenario.ts";
+import { endWithUs } from "./server.ts";
 import { SteadyPublisher } from "./steady-publisher.ts";
 
 export interface StageOptions extends FleetOptions {
@@ -93,7 +94,7 @@ export class Stage {
       cwd: `${import.meta.dirname}/..`,
       env: { ECHO_DELAY_MS: String(options.answerAfterMs ?? 0) },
     });
-    process.once("exit", () => echo.kill("SIGKILL"));
+    endWithUs(echo);
     const stage = new Stage({ options, deployment, balancers, echo });
     try {
       await stage.#begin();
