@@ -181,7 +181,7 @@ export class Session {
     const said = wordOf(ending);
     // By a connection of this client, also by one that has come to nothing since.
     const isMove = link === this.#link && said.code === "replaced" && (this.#next !== null || this.#move.begun);
-    const word = isMove ? { ...said, retryable: true } : said;
+    const word = isMove ? failure(said.code, said.message, true) : said;
     if (link === this.#link && this.#next && word.retryable) return this.#goOn(link);
     const { policy } = link;
     this.#detach(link);
