@@ -38,8 +38,9 @@ export class Subscription implements Follower {
   access: Access | undefined;
   readonly #outbox: Outbox;
   #state: State = { kind: "joining", settled: false, held: [], heldBytes: 0, broken: undefined };
-  /** Where the ack, or the last resync, left the client: what came until then is not delivered again. */
-  #reached: Position = { epoch: "", offset: 0 };
+  /** How far the client has come, by the ack, a resync or deliveries: what came until then is not delivered again. */
+  #epoch = "";
+  #offset = 0;
 
   constructor(channel: string, outbox: Outbox) {
     this.channel = channel;
@@ -57,7 +58,9 @@ export class Subscription implements Follower {
 
   deliver(frame: Frame, publication: Publication): void {
     if (this.#state.kind === "live") {
-      if (publication.offset > this.#reached.offset) this.#outbox.send(frame);
+      if (publication.offset <= this.#offset) return;
+      this.#offset = publication.offset;
+      this.#outbox.send(frame);
     } else this.#hold(frame, publication);
   }
 
@@ -82,7 +85,7 @@ export class Subscription implements Follower {
     if (this.#state.kind !== "lost") return undefined;
     const { reason } = this.#state;
     this.#state = { kind: "live" };
-    this.#reached = position;
+    this.#reach(position);
     this.#outbox.send(eventFrame("sync:resync", { channel: this.channel, position, reason } satisfies Resync));
     return reason;
   }
@@ -117,7 +120,7 @@ export class Subscription implements Follower {
       return false;
     }
     this.#state = { kind: "live" };
-    this.#reached = position;
+    this.#reach(position);
     for (const { frame, publication } of held) {
       if (publication) this.deliver(frame, publication);
       else this.deliverEphemeral(frame);
@@ -127,6 +130,15 @@ export class Subscription implements Follower {
 
   end(): void {
     this.#state = { kind: "ended" };
+  }
+
+  get #reached(): Position {
+    return { epoch: this.#epoch, offset: this.#offset };
+  }
+
+  #reach({ epoch, offset }: Position): void {
+    this.#epoch = epoch;
+    this.#offset = offset;
   }
 
   #hold(frame: Frame, publication: Publication | undefined): void {

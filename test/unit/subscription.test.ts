@@ -62,6 +62,12 @@ test("HUB-10: whoever has more than a history that lost writes is told, wherever
   expect(live.subscription.lose({ epoch, offset: 10 }, "position_ahead")).toBe(false);
   expect(live.subscription.lose({ epoch, offset: 9 }, "position_ahead")).toBe(true);
 
+  const delivered = create();
+  delivered.subscription.settle();
+  delivered.subscription.goLive({ epoch, offset: 10 });
+  delivered.deliver(11);
+  expect(delivered.subscription.lose({ epoch, offset: 10 }, "position_ahead")).toBe(true);
+
   const read = create();
   read.subscription.lose({ epoch, offset: 9 }, "position_ahead");
   expect(read.subscription.brokenAfter({ epoch, offset: 10 }, { epoch, offset: 9 })).toBe("position_ahead");
