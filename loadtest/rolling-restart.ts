@@ -1,7 +1,7 @@
 /**
  * A fleet of three is restarted, node after node, while everybody is connected and publications go on.
  *
- *   npm run loadtest:rolling-restart [-- --json]      parameters by environment: surge-parameters.ts
+ *   npm run loadtest:rolling-restart [-- --json]      DRAIN (seconds, default 120), and surge-parameters.ts
  *
  * Each node is told to stop (SIGTERM), drains, ends, and begins again on its ports. Exit code 0: every verdict passed.
  */
@@ -9,13 +9,13 @@ import { setTimeout as pause } from "node:timers/promises";
 import { crowdFigures, deliveryVerdicts } from "./crowd/account.ts";
 import { drainReport } from "./drain-report.ts";
 import type { Fleet } from "./fleet.ts";
-import { runScenario, say, type ScenarioReport } from "./scenario.ts";
+import { parameter, runScenario, say, type ScenarioReport } from "./scenario.ts";
 import { Stage } from "./stage.ts";
 import { stageParameters, surgeParameters } from "./surge-parameters.ts";
 
 const parameters = surgeParameters({ clients: 6_000 });
 const gateways = 3;
-const drainSeconds = 60;
+const drainSeconds = parameter("DRAIN", 120, 5, 3_600);
 /** A node that does not leave in time is killed. */
 const stopWithinMs = (drainSeconds + 20) * 1_000;
 /** For the balancers to find a node that has come back. */
