@@ -1,7 +1,7 @@
 import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
 
 /** Of what the others let in, the part that is meant for those who come back: new clients come, too. */
-const sharedBy = 0.7;
+export const partForReturns = 0.7;
 const minWindowMs = 1_000;
 const maxWindowMs = 600_000;
 /** A policy that is off by less is not worth telling everybody. */
@@ -12,7 +12,7 @@ const material = 0.25;
  * @param admissionsPerSecond of those who are left then.
  */
 export function reconnectPolicy(sessions: number, admissionsPerSecond: number): ReconnectPolicy {
-  const windowMs = (sessions * 1_000) / (sharedBy * admissionsPerSecond);
+  const windowMs = (sessions * 1_000) / (partForReturns * admissionsPerSecond);
   return { minDelayMs: 0, windowMs: Math.round(Math.min(maxWindowMs, Math.max(minWindowMs, windowMs))) };
 }
 

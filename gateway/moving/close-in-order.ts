@@ -1,5 +1,8 @@
 import type { Session } from "../sessions/session.ts";
 
+/** A client that is owed answers when its slot comes is closed that much later at most. */
+export const maxAnswersMs = 10_000;
+
 /**
  * Ends a session whose client does not move by itself: what it has asked is answered first, then it is told to come back,
  * and everything that waits for it is sent.

@@ -2,13 +2,14 @@ import { setImmediate, setTimeout as wait } from "node:timers/promises";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { DrainReport } from "../../shared/nodes/registry.ts";
+import { reconnectPolicy } from "../admission/reconnect-window.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import type { Session } from "../sessions/session.ts";
-import { closeInOrder } from "./close-in-order.ts";
+import { closeInOrder, maxAnswersMs } from "./close-in-order.ts";
 import { Departures } from "./departures.ts";
 import { destinationOf } from "./destination.ts";
-import { divideDrainTime, returnWindowMs, SlotSchedule, type Survivors } from "./slots.ts";
+import { divideDrainTime, SlotSchedule, type Survivors } from "./slots.ts";
 
 /** Slots come up this often, several at once where there are many. */
 const tickMs = 50;
@@ -16,8 +17,6 @@ const tickMs = 50;
 const tellBatch = 500;
 /** Slots that have shifted are told again no sooner. */
 const tellAgainMs = 2_000;
-/** A client that is owed answers when its slot comes is closed that much later at most. */
-const maxAnswersMs = 10_000;
 /** After the deadline: for what is told at the end to reach clients. */
 const closingMs = 3_000;
 /** A registry that has just lost its memory shows nobody for a moment. */
@@ -184,7 +183,7 @@ export class Drain implements Service {
   /** There is nobody else to take them: they come back once somebody does. */
   #sendAway(): void {
     const { staying } = this.#departures;
-    const windowMs = returnWindowMs(staying.size, this.#fleet.budgetPerSecond);
+    const { windowMs } = reconnectPolicy(staying.size, this.#fleet.budgetPerSecond);
     const answersMs = Math.min(maxAnswersMs, this.#drainMs / 2);
     for (const session of staying) {
       closeInOrder(session, { reason, answersMs, retryAfterMs: Math.round(Math.random() * windowMs) });
@@ -194,7 +193,7 @@ export class Drain implements Service {
   /** The deadline is past. */
   #force(): void {
     const { staying } = this.#departures;
-    const windowMs = returnWindowMs(staying.size, this.#survivors.admissionsPerSecond);
+    const { windowMs } = reconnectPolicy(staying.size, this.#survivors.admissionsPerSecond);
     for (const session of staying) {
       if (session.endedBy) continue;
       // With leave to stay for longer, by an order of before.

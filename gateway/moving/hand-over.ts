@@ -2,7 +2,7 @@ import type { Service } from "../../shared/lifecycle.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import type { Session } from "../sessions/session.ts";
-import { closeInOrder } from "./close-in-order.ts";
+import { closeInOrder, maxAnswersMs } from "./close-in-order.ts";
 import { destinationOf } from "./destination.ts";
 import { Surplus } from "./surplus.ts";
 
@@ -17,7 +17,6 @@ const stayMs = 30_000;
 const restMs = 600_000;
 /** Sessions that rest; of more the oldest may be asked again. */
 const maxResting = 10_000;
-const maxAnswersMs = 10_000;
 /** Of the fleet's admissions, for sessions whose lifetime is over. */
 const usedForLifetimes = 0.1;
 const lifetimeDither = 0.1;

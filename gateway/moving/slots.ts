@@ -1,14 +1,11 @@
 /** When each session of a node that drains goes elsewhere: pure arithmetic, worked out again as the fleet changes. */
+import { partForReturns } from "../admission/reconnect-window.ts";
 
-/** Of what the others let in: the rest is for whoever comes by itself. */
-const usedAdmissions = 0.7;
 /** Up to this load factor of the fullest of the others a drain is not held back. */
 const easyFactor = 0.9;
 /** From this one on it goes at the least pace. */
 const fullFactor = 1.1;
 const leastPace = 0.1;
-const minWindowMs = 1_000;
-const maxWindowMs = 600_000;
 const maxBalancerMs = 5_000;
 const maxMarginMs = 5_000;
 
@@ -57,7 +54,7 @@ export class SlotSchedule {
     this.#progress = Math.min(this.#count, this.#progress + (this.#perSecond * (nowMs - this.#nowMs)) / 1000);
     this.#nowMs = nowMs;
     if (nowMs >= this.#lastSlotMs) this.#progress = this.#count;
-    const taken = usedAdmissions * admissionsPerSecond * ourPart * pace(factor);
+    const taken = partForReturns * admissionsPerSecond * ourPart * pace(factor);
     const leftMs = Math.max(1, this.#lastSlotMs - nowMs);
     this.#perSecond = Math.max(taken, ((this.#count - this.#progress) * 1000) / leftMs);
   }
@@ -76,15 +73,6 @@ export class SlotSchedule {
   told(): void {
     this.#toldPerSecond = this.#perSecond;
   }
-}
-
-/**
- * Over how long clients that are all told at once spread their return.
- * @param admissionsPerSecond of whoever takes them.
- */
-export function returnWindowMs(sessions: number, admissionsPerSecond: number): number {
-  const neededMs = (sessions * 1000) / (usedAdmissions * admissionsPerSecond);
-  return Math.min(maxWindowMs, Math.max(minWindowMs, neededMs));
 }
 
 /** How the time of a drain is divided, in ms from its beginning. */

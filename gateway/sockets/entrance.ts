@@ -15,7 +15,7 @@ const refusalMarginMs = 250;
 /** A place is free again when somebody leaves. */
 const capacityRetryMs = 5_000;
 const limitRetryMs = 5_000;
-const drainRetryMs = 1_000;
+export const drainRetryMs = 1_000;
 
 /** A handshake that has a seat and is let in. */
 export interface Entering {

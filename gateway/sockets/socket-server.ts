@@ -18,7 +18,7 @@ import type { Admission } from "../admission/admission.ts";
 import { ReturnPolicy } from "../admission/return-policy.ts";
 import { UpgradeGate } from "../admission/upgrade-gate.ts";
 import type { ProxyTrust } from "./client-address.ts";
-import { type Entering, Entrance, stopping, tooLate } from "./entrance.ts";
+import { drainRetryMs, type Entering, Entrance, stopping, tooLate } from "./entrance.ts";
 import {
   createSocketIo,
   cutOff,
@@ -46,7 +46,6 @@ const maxMessageBytes = maxPayloadBytes * 6 + 4_096;
 const leaveMs = 1_000;
 /** Connections without a seat are bounded by a part of those with one, and this at least. */
 const minUnseated = 1_000;
-const drainRetryMs = 1_000;
 /** For what is told to clients at the end to reach them. */
 const stopPatienceMs = 3_000;
 

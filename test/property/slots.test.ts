@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { divideDrainTime, pace, returnWindowMs, SlotSchedule, type Survivors } from "../../gateway/moving/slots.ts";
+import { divideDrainTime, pace, SlotSchedule, type Survivors } from "../../gateway/moving/slots.ts";
 
 const survivors = fc.record({
   admissionsPerSecond: fc.integer({ min: 0, max: 5_000 }),
@@ -92,10 +92,4 @@ test("DRAIN-5: once the others have become full, what is left is told again, lat
   expect(schedule.hasShifted).toBe(false);
   // However full they are, the last slot is in time.
   expect(schedule.inMs(999)).toBeLessThanOrEqual(50_000);
-});
-
-test("CON-9: clients that are told to come back all at once spread their return over what is let in", () => {
-  expect(returnWindowMs(3, 1_000)).toBe(1_000);
-  expect(Math.round(returnWindowMs(7_000, 1_000))).toBe(10_000);
-  expect(returnWindowMs(10_000_000, 1)).toBe(600_000);
 });

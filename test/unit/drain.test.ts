@@ -131,3 +131,23 @@ test("DRAIN-4: beside another node that drains, the slots of each take the longe
   await vi.advanceTimersByTimeAsync(100);
   await stopped;
 });
+
+test("CON-9: where there is no other node clients are told to come back spread over what is let in", async () => {
+  const sessions = Array.from({ length: 1_400 }, (_, at) => bareSession(`s${at}`));
+  const times: number[] = [];
+  for (const session of sessions) {
+    welcome(session);
+    const { end } = session;
+    session.end = (code, reason, options) => {
+      times.push(options.retryAfterMs ?? -1);
+      end.call(session, code, reason, options);
+    };
+  }
+  const { drain } = await drainOf({ sessions, drainMs: 200, others: [] });
+  await drain.stop();
+  expect(times).toHaveLength(1_400);
+  expect(Math.min(...times)).toBeGreaterThanOrEqual(0);
+  // 1,400 at 0.7 of 1,000 a second.
+  expect(Math.max(...times)).toBeLessThanOrEqual(2_000);
+  expect(Math.max(...times)).toBeGreaterThan(1_500);
+});
