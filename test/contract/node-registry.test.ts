@@ -118,6 +118,27 @@ test("NODE-5: a registry that has lost its memory gives nobody more than it says
   await ofItsOwn.stop();
 }, 20_000);
 
+test("NODE-3: who asks for the nodes is not told of those that are gone, also where none is left to report", async () => {
+  const opened = await empty({ kind: "standalone", url: redis.url });
+  await opened.start();
+  const [registry] = opened.registries;
+  const last = nodeReport();
+  await registry.report(last, { budgetPerSecond: 100, heldPerSecond: 0 });
+  expect(await registry.nodes()).toHaveLength(1);
+  const client = new Redis(redis.url);
+  const [inForce, share, weight, heard] = ((await client.hget("tidegate:{nodes}:shares", last.instance)) ?? "").split(
+    " ",
+  );
+  const before = Number(heard) - reportLastsMs - 1_000;
+  await client.hset("tidegate:{nodes}:shares", last.instance, `${inForce} ${share} ${weight} ${before} ready`);
+  await client.zadd("tidegate:{nodes}:heard", before, last.instance);
+  expect(await registry.nodes()).toEqual([]);
+  expect(await registry.orderDrain(last.node)).toBe(0);
+  await registry.leave(last.instance);
+  client.disconnect();
+  await opened.stop();
+});
+
 test("NODE-3: who was gone and is the first to notice comes back as one that joins: its share is not free twice", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();

@@ -268,7 +268,7 @@ describe("one node", () => {
     expect((await bootstrap(url)).url).toBe(url);
     const told = await askAs(url, {
       host: "live.example:8443",
-      "x-forwarded-proto": "gopher",
+      "x-forwarded-proto": "https",
       "x-forwarded-host": "evil",
     });
     expect(told["url"]).toBe("http://live.example:8443");

@@ -308,11 +308,18 @@ test("WIN-1: who is there is told of a window that has changed, and of none that
   policy.update();
   expect(send).toHaveBeenCalledTimes(100);
   expect(policy.current.windowMs).toBe(14_286);
-  vi.advanceTimersByTime(10_000);
-  policy.stop();
+  vi.advanceTimersByTime(4_900);
   admissionsPerSecond = 100;
   policy.update();
   expect(send).toHaveBeenCalledTimes(100);
+  vi.advanceTimersByTime(200);
+  policy.update();
+  expect(send).toHaveBeenCalledTimes(200);
+  vi.advanceTimersByTime(10_000);
+  policy.stop();
+  admissionsPerSecond = 10;
+  policy.update();
+  expect(send).toHaveBeenCalledTimes(200);
   session.dispose();
 });
 
