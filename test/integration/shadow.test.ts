@@ -253,3 +253,17 @@ test("SHAD-4: what is more than the shadow may have at once is left out, and cou
   expect((await client.request("narrow", 1)).ok).toBe(false);
   await counted("skipped", before, 9);
 });
+
+test("SHAD-4: so is what is more than 64 at once of all shadows", async () => {
+  const client = await connectClient(fleet.urls[0] ?? "");
+  const before = await shadowCounts();
+  const held: (() => void)[] = [];
+  other.answer = (request, response) =>
+    void held.push(() => answerJson(response, { from: "old", body: JSON.parse(request.body) as unknown }));
+  await Promise.all(Array.from({ length: 64 }, () => client.request("patient", 1)));
+  await client.request("narrow", 1);
+  await counted("skipped", before, 1);
+  await eventually(() => held.length === 64);
+  for (const answer of held) answer();
+  await counted("same", before, 64);
+});
