@@ -14,6 +14,8 @@ export interface AddressBounds {
 export class AddressLimits {
   readonly #bounds: AddressBounds;
   readonly #seats = new Map<string, number>();
+  /** Connections, with a seat or without. */
+  readonly #open = new Map<string, number>();
   readonly #rates = new Map<string, TokenBucket>();
 
   constructor(bounds: AddressBounds) {
@@ -32,17 +34,25 @@ export class AddressLimits {
   }
 
   takeSeat(address: string): void {
-    if (this.#bounds.connections === 0) return;
-    const key = networkOf(address);
-    this.#seats.set(key, (this.#seats.get(key) ?? 0) + 1);
+    if (this.#bounds.connections > 0) countUp(this.#seats, networkOf(address));
   }
 
   giveUpSeat(address: string): void {
-    if (this.#bounds.connections === 0) return;
-    const key = networkOf(address);
-    const left = (this.#seats.get(key) ?? 0) - 1;
-    if (left > 0) this.#seats.set(key, left);
-    else this.#seats.delete(key);
+    if (this.#bounds.connections > 0) countDown(this.#seats, networkOf(address));
+  }
+
+  /** It has so many connections open that one more could only be in the way of others: twice its seats. */
+  crowds(address: string): boolean {
+    const { connections } = this.#bounds;
+    return connections > 0 && (this.#open.get(networkOf(address)) ?? 0) >= 2 * connections;
+  }
+
+  opened(address: string): void {
+    if (this.#bounds.connections > 0) countUp(this.#open, networkOf(address));
+  }
+
+  closed(address: string): void {
+    if (this.#bounds.connections > 0) countDown(this.#open, networkOf(address));
   }
 
   #rateOf(key: string, now: number): TokenBucket {
@@ -64,6 +74,16 @@ export class AddressLimits {
       if (++looked === 2) return;
     }
   }
+}
+
+function countUp(counts: Map<string, number>, key: string): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+function countDown(counts: Map<string, number>, key: string): void {
+  const left = (counts.get(key) ?? 0) - 1;
+  if (left > 0) counts.set(key, left);
+  else counts.delete(key);
 }
 
 /** What an address is counted by. */

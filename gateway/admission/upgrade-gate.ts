@@ -55,9 +55,11 @@ export class UpgradeGate {
     this.#bucket.change(gateRate(this.#perSecond), performance.now());
   }
 
-  arrive(arrival: Arrival): void {
+  /** @param crowds it comes from where too many come from already. */
+  arrive(arrival: Arrival, crowds = false): void {
     const now = performance.now();
-    if (this.#queue.size === 0 && this.#mayOpen(now)) this.#open(arrival, now);
+    if (crowds) this.#refuse(arrival, now);
+    else if (this.#queue.size === 0 && this.#mayOpen(now)) this.#open(arrival, now);
     else if (this.#queue.size >= (this.#perSecond * maxWaitMs) / 1_000) this.#refuse(arrival, now);
     else {
       this.#queue.add({ arrival, until: now + maxWaitMs });

@@ -20,7 +20,9 @@ export interface EngineOptions {
   isOriginAllowed: (origin: string | undefined) => boolean;
   patience: Patience;
   /** Given every new connection, before it costs more than its request. */
-  onArrival: (arrival: Arrival) => void;
+  onArrival: (arrival: Arrival, request: IncomingMessage) => void;
+  /** Given every connection that was opened. @returns what is called when it is closed. */
+  onOpened: (request: IncomingMessage) => () => void;
 }
 
 export function createSocketIo(httpServer: HttpServer, options: EngineOptions): SocketIoServer {
@@ -40,6 +42,9 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
   });
   io.attach(httpServer);
   guardDoor(httpServer, io.path(), options.onArrival);
+  io.engine.on("connection", (connection: EngineConnection) => {
+    if (connection.request) connection.once("close", options.onOpened(connection.request));
+  });
   boundPongs(io);
   boundConnects(io);
   cutOffSilent(io, options.connectDeadlineMs);
@@ -58,7 +63,7 @@ function guardDoor(httpServer: HttpServer, path: string, onArrival: EngineOption
   for (const onRequest of httpServer.listeners("request") as OnRequest[]) {
     httpServer.off("request", onRequest);
     httpServer.on("request", (request, response) => {
-      if (begins(request)) onArrival(pollingArrival(request, response, onRequest.bind(httpServer)));
+      if (begins(request)) onArrival(pollingArrival(request, response, onRequest.bind(httpServer)), request);
       else onRequest.call(httpServer, request, response);
     });
   }
@@ -66,7 +71,10 @@ function guardDoor(httpServer: HttpServer, path: string, onArrival: EngineOption
     httpServer.off("upgrade", onUpgrade);
     httpServer.on("upgrade", (request, socket: TcpSocket, head) => {
       if (begins(request))
-        onArrival(upgradeArrival(request, socket, () => onUpgrade.call(httpServer, request, socket, head)));
+        onArrival(
+          upgradeArrival(request, socket, () => onUpgrade.call(httpServer, request, socket, head)),
+          request,
+        );
       else onUpgrade.call(httpServer, request, socket, head);
     });
   }
@@ -263,7 +271,7 @@ interface EngineConnection {
   readonly readyState: "opening" | "open" | "closing" | "closed";
   /** No socket while the transport is polling. */
   readonly transport: { readonly socket?: Websocket };
-  once(event: "upgrade", listener: () => void): void;
+  once(event: "upgrade" | "close", listener: () => void): void;
   on(event: "data", listener: (this: EngineConnection, packet: unknown) => void): void;
   close(): void;
 }

@@ -1,4 +1,5 @@
 /** From a handshake to a seat: who may come in, when, and what the others are told. */
+import type { IncomingMessage } from "node:http";
 import type { Socket } from "socket.io";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
@@ -67,6 +68,23 @@ export class Entrance {
     this.admission.close();
   }
 
+  /** Whether its address has too many connections open already. */
+  crowds(request: IncomingMessage): boolean {
+    return this.#addresses.crowds(clientAddress(request, this.#trustedProxies));
+  }
+
+  /** @returns to be called when it is closed. */
+  opened(request: IncomingMessage): () => void {
+    const address = clientAddress(request, this.#trustedProxies);
+    this.#addresses.opened(address);
+    return () => this.#addresses.closed(address);
+  }
+
+  /** Who is refused because the node stops comes back in a slot of its own. */
+  stopping(): ConnectRefusal {
+    return refuse("draining", "this node is stopping", this.admission.returnInMs(drainRetryMs));
+  }
+
   /** Resolves once every seat is free, and who was refused has been told. */
   async empty(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -87,7 +105,7 @@ export class Entrance {
   ): Promise<ConnectRefusal | undefined> {
     if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
     this.#claimed.add(socket.conn);
-    if (this.#closed) return stopping();
+    if (this.#closed) return this.stopping();
     const { auth, headers } = socket.handshake;
     const opened = openHandshake(auth, this.#context);
     if (opened.kind === "refused") return opened.refusal;
@@ -163,15 +181,11 @@ export class Entrance {
       case "admitted":
         return undefined;
       case "closed":
-        return stopping();
+        return this.stopping();
       case "refused":
         return refuse("rate_limited", "too many connect at the moment", decision.retryAfterMs);
     }
   }
-}
-
-export function stopping(): ConnectRefusal {
-  return refuse("draining", "this node is stopping", drainRetryMs);
 }
 
 export function tooLate(): ConnectRefusal {

@@ -18,7 +18,7 @@ import type { Admission } from "../admission/admission.ts";
 import { ReturnPolicy } from "../admission/return-policy.ts";
 import { UpgradeGate } from "../admission/upgrade-gate.ts";
 import type { ProxyTrust } from "./client-address.ts";
-import { drainRetryMs, type Entering, Entrance, stopping, tooLate } from "./entrance.ts";
+import { drainRetryMs, type Entering, Entrance, tooLate } from "./entrance.ts";
 import {
   createSocketIo,
   cutOff,
@@ -132,7 +132,8 @@ export class SocketServer implements Service {
       maxMessageBytes,
       connectDeadlineMs,
       patience,
-      onArrival: (arrival) => this.#gate.arrive(arrival),
+      onArrival: (arrival, request) => this.#gate.arrive(arrival, this.#entrance.crowds(request)),
+      onOpened: (request) => this.#entrance.opened(request),
       isOriginAllowed: (origin) =>
         origin === undefined || allowedOrigins.includes("*") || allowedOrigins.includes(origin),
     });
@@ -204,7 +205,7 @@ export class SocketServer implements Service {
         return begun.refusal;
       case "begun":
     }
-    if (this.#entrance.isClosed) return stopping();
+    if (this.#entrance.isClosed) return this.#entrance.stopping();
     // Gone, or refused for being late, in the meantime.
     return socket.conn.readyState === "open" && performance.now() <= deadline ? undefined : tooLate();
   }

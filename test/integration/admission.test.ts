@@ -329,6 +329,18 @@ test("LIM-5: past GATEWAY_CONNECTIONS_PER_ADDRESS an address is refused, others 
   for (const { socket } of [...here, there]) socket.disconnect();
 });
 
+test("LIM-5: connections that say nothing count too: past twice GATEWAY_CONNECTIONS_PER_ADDRESS they are not opened", async () => {
+  const { url } = await fleetWith({ GATEWAY_CONNECTIONS_PER_ADDRESS: "2" });
+  const opened = await Promise.all(Array.from({ length: 4 }, () => openRawWebsocket(new URL(url))));
+  await expect(openRawWebsocket(new URL(url))).rejects.toThrow("503");
+  for (const socket of opened) socket.destroy();
+  await eventually(async () => {
+    const socket = await openRawWebsocket(new URL(url)).catch(() => undefined);
+    socket?.destroy();
+    return socket !== undefined;
+  });
+});
+
 test("LIM-5: past GATEWAY_CONNECTS_PER_ADDRESS in a second an address is refused, and told when", async () => {
   const { url } = await fleetWith({ GATEWAY_CONNECTS_PER_ADDRESS: "3" });
   const refused = refusals(await Promise.all(Array.from({ length: 12 }, () => attempt(url))));
