@@ -196,12 +196,12 @@ export class Drain implements Service {
     const { windowMs } = reconnectPolicy(staying.size, this.#survivors.admissionsPerSecond);
     for (const session of staying) {
       if (session.endedBy) continue;
+      this.#departures.overdue(session);
       // With leave to stay for longer, by an order of before.
       if (session.moved) {
         session.succession.mayStayFor(0);
         continue;
       }
-      this.#departures.overdue(session);
       session.end("draining", reason, { reconnect: true, retryAfterMs: Math.round(Math.random() * windowMs) });
     }
   }

@@ -87,7 +87,11 @@ export class Session {
   }) {
     this.succession = new Succession({
       sessionId: options.sessionId,
-      onReplaced: () => this.end("replaced", "this session goes on elsewhere", { reconnect: false }),
+      onReplaced: (stayed) => {
+        // The newer connection may be gone by then, and this one the only one its client has.
+        if (stayed) this.end("draining", "this session went on elsewhere", { reconnect: true });
+        else this.end("replaced", "this session goes on elsewhere", { reconnect: false });
+      },
     });
     this.moves = options.moves;
     this.info = options.info;

@@ -10,7 +10,7 @@ const ownClaimMs = 1_000;
  * was asked to move stays for a while beside the newer one: what is on its way is finished here, what is new begins there.
  */
 export class Succession {
-  readonly #onReplaced: () => void;
+  readonly #onReplaced: (stayed: boolean) => void;
   #held: Held;
   /** Of all that were heard of; our own may be known after a newer one. */
   #newestClaim = 0;
@@ -21,8 +21,8 @@ export class Succession {
   /** By `performance.now()`: messages to the user reach the one before until we hear of our claim, as it does, or until then. */
   #succeedsAt = 0;
 
-  /** @param options.onReplaced a newer claim is in force, and there is no leave to stay, or no more. */
-  constructor(options: { sessionId: string; onReplaced: () => void }) {
+  /** @param options.onReplaced a newer claim was made, and there is no leave to stay, or, where it `stayed`, no more. */
+  constructor(options: { sessionId: string; onReplaced: (stayed: boolean) => void }) {
     this.#held = { sessionId: options.sessionId, claim: 0, checkedAt: 0 };
     this.#onReplaced = options.onReplaced;
   }
@@ -81,8 +81,9 @@ export class Succession {
       this.#state = "moved";
       this.#leaveTimer = setTimeout(() => this.giveWay(), leftMs);
     } else {
+      const stayed = this.moved;
       this.#state = "over";
-      this.#onReplaced();
+      this.#onReplaced(stayed);
     }
   }
 

@@ -15,9 +15,10 @@ describe("who has a session", () => {
     vi.useRealTimers();
   });
 
-  function succession(): { succession: Succession; replaced: () => number } {
-    const onReplaced = vi.fn<() => void>();
-    return { succession: new Succession({ sessionId: "s", onReplaced }), replaced: () => onReplaced.mock.calls.length };
+  function succession(): { succession: Succession; replaced: () => boolean[] } {
+    const onReplaced = vi.fn<(stayed: boolean) => void>();
+    const replaced = (): boolean[] => onReplaced.mock.calls.map(([stayed]) => stayed);
+    return { succession: new Succession({ sessionId: "s", onReplaced }), replaced };
   }
   const held = (claim: number): { sessionId: string; claim: number; checkedAt: number } => ({
     sessionId: "s",
@@ -25,19 +26,19 @@ describe("who has a session", () => {
     checkedAt: 1,
   });
 
-  test("MOVE-3: a session that was asked to move is served beside its newer claim until the deadline, then it is replaced", () => {
+  test("MOVE-3: a session that was asked to move is served beside its newer claim until the deadline, then it ends as one that stayed", () => {
     const { succession: old, replaced } = succession();
     old.hold(held(10), { tookOver: false });
     old.mayStayFor(5_000);
     expect([old.moved, old.takesUserMessages]).toEqual([false, true]);
     vi.advanceTimersByTime(1_000);
     old.hearOf(11);
-    expect([old.moved, old.takesUserMessages, replaced()]).toEqual([true, false, 0]);
+    expect([old.moved, old.takesUserMessages, replaced()]).toEqual([true, false, []]);
     old.hearOf(12);
     vi.advanceTimersByTime(3_990);
-    expect([old.moved, replaced()]).toEqual([true, 0]);
+    expect([old.moved, replaced()]).toEqual([true, []]);
     vi.advanceTimersByTime(20);
-    expect([old.moved, old.takesUserMessages, replaced()]).toEqual([false, false, 1]);
+    expect([old.moved, old.takesUserMessages, replaced()]).toEqual([false, false, [true]]);
     old.end();
   });
 
@@ -48,7 +49,7 @@ describe("who has a session", () => {
       if (askedForMs !== undefined) old.mayStayFor(askedForMs);
       vi.advanceTimersByTime(2_000);
       old.hearOf(11);
-      expect([old.moved, replaced()]).toEqual([false, 1]);
+      expect([old.moved, replaced()]).toEqual([false, [false]]);
     }
   });
 
