@@ -52,6 +52,10 @@ function seconds(name: "drain-seconds" | "ready-seconds"): number {
 
 const api = required("--api", given.api);
 const restart = required("--restart", given.restart);
+if (!restart.includes("{node}")) {
+  complain("--restart does not say which node: {node} stands for its name");
+  process.exit(2);
+}
 const authorization = `Bearer ${required("TIDEGATE_API_TOKEN", token)}`;
 const drainSeconds = seconds("drain-seconds");
 const readySeconds = seconds("ready-seconds");

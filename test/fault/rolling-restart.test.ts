@@ -129,7 +129,10 @@ test(
 );
 
 test("DRAIN-8: it stops at the first node whose command fails, and says so; the next one is not touched", async () => {
-  const commanded = rollingRestart("exit 3", ["--json"]);
+  const unnamed = rollingRestart("exit 3");
+  expect(await unnamed.exited).toBe(2);
+  expect(unnamed.output()).toContain("{node}");
+  const commanded = rollingRestart("echo {node}; exit 3", ["--json"]);
   expect(await commanded.exited).toBe(1);
   expect(commanded.output()).toContain("node-1: the restart command ended with 3");
   expect(commanded.output()).toContain('"restarted":[]');
