@@ -7,6 +7,9 @@ import { tickMs, timerLists, Timers } from "./timers.ts";
 /** `leaving` and `moving` have a slot: the first are closed in it, the others connect elsewhere first. */
 export const doing = { waiting: 0, connecting: 1, connected: 2, leaving: 3, moving: 4 } as const;
 
+/** Linux: tcp_syn_linear_timeouts aside, the first SYN is sent again after this, the next after twice as long. */
+const synAgainMs = 1_000;
+
 export interface CrowdOptions {
   clients: number;
   kind: ClientKind;
@@ -30,6 +33,8 @@ export class Crowd {
   readonly #failures: Uint8Array;
   readonly #cold: Uint8Array;
   readonly #lastWindowMs: Uint32Array;
+  /** SYNs of the present dial that nobody took. */
+  readonly #drops: Uint8Array;
   /** Whom it is connected to, or was told to leave; while it is moving, {@link target} is another. */
   readonly #node: Uint16Array;
   readonly #target: Uint16Array;
@@ -53,6 +58,7 @@ export class Crowd {
     this.#failures = new Uint8Array(clients);
     this.#cold = new Uint8Array(clients);
     this.#lastWindowMs = new Uint32Array(clients);
+    this.#drops = new Uint8Array(clients);
     this.#node = new Uint16Array(clients);
     this.#target = new Uint16Array(clients);
     this.dialledAt = new Int32Array(clients);
@@ -103,7 +109,20 @@ export class Crowd {
   arrives(client: number, node: number, now: number): void {
     this.#target[client] = node;
     this.dialledAt[client] = now;
+    this.#drops[client] = 0;
     if (!this.isMoving(client)) this.#doing[client] = doing.connecting;
+  }
+
+  /** The node's kernel has no room for its SYN: its own sends it again after 1, 2, 4… s, until the dial has taken too long. */
+  dropped(client: number, now: number): void {
+    const drops = this.#drops[client] ?? 0;
+    const againInMs = synAgainMs * 2 ** drops;
+    if (2 * againInMs > this.kind.connectTimeoutMs) {
+      this.#drops[client] = 0;
+      return this.failed(client, now);
+    }
+    this.#drops[client] = drops + 1;
+    this.timers.set(client, now, againInMs);
   }
 
   /** It is welcome where it dialled. A client that moved has left the other node with this. */

@@ -19,6 +19,8 @@ import { tickMs } from "./timers.ts";
 export const listsPerNode = 4;
 const capacityRetryMs = 5_000;
 const drainRetryMs = 1_000;
+/** Dials that the kernel keeps for a process: what Node asks for where nobody says more. */
+const backlog = 511;
 
 export interface NodeSurroundings {
   readonly settings: Settings;
@@ -110,11 +112,13 @@ export class GatewayNode {
   /** A dial reaches it. */
   offer(client: number, now: number): void {
     const { crowd, counters, settings } = this.#around;
-    crowd.arrives(client, this.number, now);
     if (this.state === "down" || this.state === "silent") {
+      crowd.arrives(client, this.number, now);
       counters.failed++;
       return crowd.failed(client, now, this.state === "silent" ? crowd.kind.connectTimeoutMs : 0);
     }
+    if (crowd.lists.size(this.#arrivals) >= backlog) return crowd.dropped(client, now);
+    crowd.arrives(client, this.number, now);
     crowd.queuedAt[client] = now;
     crowd.lists.push(this.#arrivals, client);
     if (this.seats + crowd.lists.size(this.#arrivals) > settings.fleet.connectionsInMemory) {
