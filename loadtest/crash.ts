@@ -13,7 +13,8 @@ import { runScenario, type ScenarioReport } from "./scenario.ts";
 import { Stage } from "./stage.ts";
 import { stageParameters, surgeParameters } from "./surge-parameters.ts";
 
-const parameters = surgeParameters({ clients: 6_000, stockShare: 0.3 });
+/** What two cores bear beside everything else: those who come back are on them, too. */
+const parameters = surgeParameters({ clients: 6_000, stockShare: 0.3, admissions: 150 });
 const gateways = 3;
 /** Of those that stay, for clients to come back at the rate that is let in, several times over. */
 const backWithinMs = (parameters.clients / parameters.admissions) * 1_000 * 3 + 60_000;

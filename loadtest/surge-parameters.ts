@@ -16,14 +16,19 @@ export interface SurgeParameters {
   readonly balancers: number;
 }
 
-export function surgeParameters(defaults: { clients: number; stockShare?: number; rate?: number }): SurgeParameters {
+export function surgeParameters(defaults: {
+  clients: number;
+  stockShare?: number;
+  rate?: number;
+  admissions?: number;
+}): SurgeParameters {
   const clients = parameter("CLIENTS", defaults.clients, 10, 20_000);
   return {
     clients,
     stock: parameter("STOCK", Math.round(clients * (defaults.stockShare ?? 0.1)), 0, clients),
     channels: parameter("CHANNELS", Math.max(4, Math.round(clients / 250)), 2, 1_000),
     rate: parameter("RATE", defaults.rate ?? 4, 0.1, 1_000),
-    admissions: parameter("ADMISSIONS", 300, 1, 10_000),
+    admissions: parameter("ADMISSIONS", defaults.admissions ?? 300, 1, 10_000),
     quietSeconds: parameter("QUIET", 30, 2, 600),
     crowdProcesses: parameter("CROWD", 4, 1, 16),
     balancers: parameter("BALANCERS", 2, 1, 8),
