@@ -1,20 +1,22 @@
 import type { FleetNode } from "../../shared/nodes/registry.ts";
 
 /**
- * Where a session is sent, if nodes have addresses of their own: of two nodes at random the one with more room, so that
- * not everybody goes to the emptiest. Undefined: the balancer decides.
- * @param ownUrl of the node that sends it.
+ * Where sessions are sent, if nodes have addresses of their own: each time of two nodes at random the one with more room, so
+ * that not everybody goes to the emptiest. Undefined: the balancer decides.
+ * @param ownUrl of the node that sends them.
  */
-export function destinationOf(
+export function destinationsAmong(
   others: readonly FleetNode[],
   ownUrl: string | undefined,
   random: () => number = Math.random,
-): string | undefined {
+): () => string | undefined {
   const urls = new Set([ownUrl, ...others.map(({ url }) => url)]);
-  if (urls.has(undefined) || urls.size <= others.length) return undefined;
-  const one = others[Math.floor(random() * others.length)];
-  const two = others[Math.floor(random() * others.length)];
-  return one && two && fill(two) < fill(one) ? two.url : one?.url;
+  if (urls.has(undefined) || urls.size <= others.length) return () => undefined;
+  return () => {
+    const one = others[Math.floor(random() * others.length)];
+    const two = others[Math.floor(random() * others.length)];
+    return one && two && fill(two) < fill(one) ? two.url : one?.url;
+  };
 }
 
 /** Whatever the node has least of. */

@@ -1,14 +1,14 @@
 import { setImmediate, setTimeout as wait } from "node:timers/promises";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
-import type { DrainReport } from "../../shared/nodes/registry.ts";
+import type { DrainReport, FleetNode } from "../../shared/nodes/registry.ts";
 import { reconnectPolicy } from "../admission/reconnect-window.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import type { Session } from "../sessions/session.ts";
 import { closeInOrder, maxAnswersMs } from "./close-in-order.ts";
 import { Departures } from "./departures.ts";
-import { destinationOf } from "./destination.ts";
+import { destinationsAmong } from "./destination.ts";
 import { divideDrainTime, SlotSchedule, type Survivors } from "./slots.ts";
 
 /** Slots come up this often, several at once where there are many. */
@@ -127,17 +127,21 @@ export class Drain implements Service {
     const schedule = new SlotSchedule({ count: order.length, beginMs: performance.now() - beganAt, lastSlotMs });
     let closed = 0;
     let toldAt = -Infinity;
+    let knownNodes: readonly FleetNode[] = [];
     for (;;) {
       const nowMs = performance.now() - beganAt;
       if (departures.staying.size === 0 || nowMs >= deadlineMs) return;
       if (this.#isLeftAlone()) return this.#sendAway();
       schedule.advance(nowMs, this.#survivors);
       for (; closed < schedule.due; closed++) this.#closeInSlot(order[closed], deadlineMs - nowMs);
-      if (nowMs - toldAt >= tellAgainMs) {
+      const { nodes, others } = this.#fleet;
+      if (nowMs - toldAt >= tellAgainMs && (schedule.hasShifted || nodes !== knownNodes)) {
+        knownNodes = nodes;
         const hasShifted = schedule.hasShifted;
+        const urls = new Set(others.map(({ url }) => url));
         const slots = order.flatMap((session, slot) => {
           const isDue = slot < closed;
-          const isConcerned = this.#isMisdirected(session) || (hasShifted && !isDue);
+          const isConcerned = this.#isMisdirected(session, urls) || (hasShifted && !isDue);
           return isConcerned ? [{ session, inMs: isDue ? Math.random() * tellAgainMs : schedule.inMs(slot) }] : [];
         });
         if (hasShifted) schedule.told();
@@ -150,12 +154,12 @@ export class Drain implements Service {
 
   async #tell(slots: readonly { session: Session; inMs: number }[], deadline: number): Promise<void> {
     const toldAt = performance.now();
-    const { others } = this.#fleet;
+    const nextUrl = destinationsAmong(this.#fleet.others, this.#url);
     for (const [at, { session, inMs }] of slots.entries()) {
       if (at % tellBatch === tellBatch - 1) await setImmediate();
       if (session.moved || session.endedBy || session.disposed) continue;
       const now = performance.now();
-      const url = destinationOf(others, this.#url);
+      const url = nextUrl();
       this.#departures.asked(session);
       this.#sentTo.set(session, url);
       session.askToMove({
@@ -167,11 +171,14 @@ export class Drain implements Service {
     }
   }
 
-  /** It was told of a node that is gone, or drains itself. */
-  #isMisdirected(session: Session): boolean {
+  /**
+   * It was told of a node that is gone, or drains itself.
+   * @param urls of those that take sessions.
+   */
+  #isMisdirected(session: Session, urls: ReadonlySet<string | undefined>): boolean {
     const url = this.#sentTo.get(session);
     const isWaiting = session.moves && !session.moved && !session.endedBy && !session.disposed;
-    return url !== undefined && isWaiting && !this.#fleet.others.some((node) => node.url === url);
+    return url !== undefined && isWaiting && !urls.has(url);
   }
 
   /** Whoever moves by itself is left to do so. */

@@ -3,7 +3,7 @@ import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import type { Session } from "../sessions/session.ts";
 import { closeInOrder, maxAnswersMs } from "./close-in-order.ts";
-import { destinationOf } from "./destination.ts";
+import { destinationsAmong } from "./destination.ts";
 import { Surplus } from "./surplus.ts";
 
 const tickMs = 250;
@@ -158,7 +158,7 @@ export class HandOver implements Service {
     const now = performance.now();
     const reconnectInMs = Math.round(Math.random() * spreadMs);
     const deadlineInMs = reconnectInMs + stayMs;
-    const url = destinationOf(this.#fleet.others, this.#url);
+    const url = destinationsAmong(this.#fleet.others, this.#url)();
     this.#leaving.set(session, { slotAt: now + reconnectInMs, deadlineAt: now + deadlineInMs });
     this.#resting.set(session.id, now + restMs);
     const [oldest] = this.#resting.keys();

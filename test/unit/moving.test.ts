@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { FleetNode } from "../../shared/nodes/registry.ts";
 import { Departures, outcomeOf } from "../../gateway/moving/departures.ts";
-import { destinationOf } from "../../gateway/moving/destination.ts";
+import { destinationsAmong } from "../../gateway/moving/destination.ts";
 import { Succession } from "../../gateway/sessions/succession.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { nodeReport } from "../support/node-reports.ts";
@@ -159,12 +159,12 @@ test("MOVE-5: where nodes have addresses of their own a session is sent to one o
     (...values: number[]): (() => number) =>
     () =>
       values.shift() ?? 0;
-  expect(destinationOf(others, "http://node-0", picks(0.9, 0.5))).toBe("http://node-2");
-  expect(destinationOf(others, "http://node-0", picks(0.1, 0.9))).toBe("http://node-1");
-  expect(destinationOf(others, undefined, picks())).toBeUndefined();
-  expect(destinationOf(others, "http://node-1", picks())).toBeUndefined();
-  expect(destinationOf([node(1), node(2, { url: "http://node-1" })], "http://node-0", picks())).toBeUndefined();
+  expect(destinationsAmong(others, "http://node-0", picks(0.9, 0.5))()).toBe("http://node-2");
+  expect(destinationsAmong(others, "http://node-0", picks(0.1, 0.9))()).toBe("http://node-1");
+  expect(destinationsAmong(others, undefined, picks())()).toBeUndefined();
+  expect(destinationsAmong(others, "http://node-1", picks())()).toBeUndefined();
+  expect(destinationsAmong([node(1), node(2, { url: "http://node-1" })], "http://node-0", picks())()).toBeUndefined();
   const { url: _url, ...balanced } = node(1);
-  expect(destinationOf([balanced], undefined, picks())).toBeUndefined();
-  expect(destinationOf([], "http://node-0", picks())).toBeUndefined();
+  expect(destinationsAmong([balanced], undefined, picks())()).toBeUndefined();
+  expect(destinationsAmong([], "http://node-0", picks())()).toBeUndefined();
 });
