@@ -41,18 +41,22 @@ export class AddressLimits {
     if (this.#bounds.connections > 0) countDown(this.#seats, networkOf(address));
   }
 
+  /** Otherwise whose connections they are need not be known before they are seated. */
+  get countsOpen(): boolean {
+    return this.#bounds.connections > 0;
+  }
+
   /** It has so many connections open that one more could only be in the way of others: twice its seats. */
   crowds(address: string): boolean {
-    const { connections } = this.#bounds;
-    return connections > 0 && (this.#open.get(networkOf(address)) ?? 0) >= 2 * connections;
+    return (this.#open.get(networkOf(address)) ?? 0) >= 2 * this.#bounds.connections;
   }
 
   opened(address: string): void {
-    if (this.#bounds.connections > 0) countUp(this.#open, networkOf(address));
+    countUp(this.#open, networkOf(address));
   }
 
   closed(address: string): void {
-    if (this.#bounds.connections > 0) countDown(this.#open, networkOf(address));
+    countDown(this.#open, networkOf(address));
   }
 
   #rateOf(key: string, now: number): TokenBucket {

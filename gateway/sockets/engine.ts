@@ -21,8 +21,8 @@ export interface EngineOptions {
   patience: Patience;
   /** Given every new connection, before it costs more than its request. */
   onArrival: (arrival: Arrival, request: IncomingMessage) => void;
-  /** Given every connection that was opened. @returns what is called when it is closed. */
-  onOpened: (request: IncomingMessage) => () => void;
+  /** Given every connection that was opened. @returns what is called when it is closed, if need be. */
+  onOpened: (request: IncomingMessage) => (() => void) | undefined;
 }
 
 export function createSocketIo(httpServer: HttpServer, options: EngineOptions): SocketIoServer {
@@ -43,7 +43,8 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
   io.attach(httpServer);
   guardDoor(httpServer, io.path(), options.onArrival);
   io.engine.on("connection", (connection: EngineConnection) => {
-    if (connection.request) connection.once("close", options.onOpened(connection.request));
+    const onClosed = connection.request && options.onOpened(connection.request);
+    if (onClosed) connection.once("close", onClosed);
   });
   boundPongs(io);
   boundConnects(io);

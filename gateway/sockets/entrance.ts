@@ -70,11 +70,12 @@ export class Entrance {
 
   /** Whether its address has too many connections open already. */
   crowds(request: IncomingMessage): boolean {
-    return this.#addresses.crowds(clientAddress(request, this.#trustedProxies));
+    return this.#addresses.countsOpen && this.#addresses.crowds(clientAddress(request, this.#trustedProxies));
   }
 
-  /** @returns to be called when it is closed. */
-  opened(request: IncomingMessage): () => void {
+  /** @returns to be called when it is closed, if need be. */
+  opened(request: IncomingMessage): (() => void) | undefined {
+    if (!this.#addresses.countsOpen) return undefined;
     const address = clientAddress(request, this.#trustedProxies);
     this.#addresses.opened(address);
     return () => this.#addresses.closed(address);
