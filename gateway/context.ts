@@ -1,4 +1,5 @@
 import type { ChannelBroker } from "../shared/channels/broker.ts";
+import type { ContainedErrors } from "../shared/contained-errors.ts";
 import type { Verifier } from "../shared/jwt.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
@@ -30,6 +31,8 @@ export interface GatewayContext {
   readonly grants: Grants;
   /** What one connection may send. */
   readonly messagesPerSecond: number;
+  /** Where exceptions stop that concern one peer, or one tick of a timer. */
+  readonly errors: ContainedErrors;
   readonly metrics: GatewayMetrics;
   readonly logger: Logger;
 }

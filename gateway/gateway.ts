@@ -4,6 +4,7 @@ import { ListeningDoor, createDoor } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
 import type { DocumentStore } from "../shared/documents/store.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
+import type { ContainedErrors } from "../shared/contained-errors.ts";
 import { createVerifier } from "../shared/jwt.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
@@ -55,6 +56,7 @@ export interface Gateway extends Service {
 
 /**
  * @param options.broker, options.*Store, options.nodeRegistry started and stopped by the caller, before and after the gateway.
+ * @param options.errors counts what the node contains.
  * @param options.patience shorter than the default in tests.
  */
 export function createGateway(options: {
@@ -64,6 +66,7 @@ export function createGateway(options: {
   rolloutsStore: DocumentStore;
   sessionStore: SessionStore;
   nodeRegistry: NodeRegistry;
+  errors: ContainedErrors;
   logger: Logger;
   patience?: Patience;
 }): Gateway {
@@ -74,6 +77,7 @@ export function createGateway(options: {
     rolloutsStore,
     sessionStore,
     nodeRegistry,
+    errors,
     logger,
     patience = defaultPatience,
   } = options;
@@ -87,6 +91,7 @@ export function createGateway(options: {
     logger,
   });
   const registry = new Metrics();
+  errors.addTo(registry);
   const metrics = createGatewayMetrics(registry, {
     sessions: () => sessions.count,
     channels: () => channels.channelCount,
@@ -183,6 +188,7 @@ export function createGateway(options: {
     resumeTokens: new ResumeTokens(sealingSecrets),
     grants: new Grants(sealingSecrets),
     messagesPerSecond: config.GATEWAY_MESSAGES_PER_SECOND,
+    errors,
     metrics,
     logger,
   };

@@ -1,4 +1,5 @@
 import type { ChannelBroker } from "../shared/channels/broker.ts";
+import type { ContainedErrors } from "../shared/contained-errors.ts";
 import type { DocumentStore } from "../shared/documents/store.ts";
 import type { Logger } from "../shared/logging.ts";
 import type { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
@@ -25,6 +26,8 @@ export interface PrivateApiContext {
   readonly environment: Environment;
   readonly upstream: Upstream;
   readonly requireScope: ScopeGuard;
+  /** Where exceptions stop that concern one peer, or one tick of a timer. */
+  readonly errors: ContainedErrors;
   readonly metrics: PrivateApiMetrics;
   readonly logger: Logger;
 }

@@ -1,5 +1,6 @@
 /** A private API process, put together: what it is given, what it starts, what it tells of itself. */
 import swagger from "@fastify/swagger";
+import type { ContainedErrors } from "../shared/contained-errors.ts";
 import { createDoor, ListeningDoor } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
@@ -41,6 +42,7 @@ export interface PrivateApi extends Service {
 
 /**
  * @param options.environment where secrets of the rules (`env:NAME`) are looked up.
+ * @param options.errors counts what the process contains.
  * @param options.broker, options.*Store, options.nodeRegistry started and stopped by the caller, before and after.
  */
 export function createPrivateApi(options: {
@@ -51,9 +53,11 @@ export function createPrivateApi(options: {
   rolloutsStore: DocumentStore;
   sessionStore: SessionStore;
   nodeRegistry: NodeRegistry;
+  errors: ContainedErrors;
   logger: Logger;
 }): PrivateApi {
-  const { config, environment, broker, rulesStore, rolloutsStore, sessionStore, nodeRegistry, logger } = options;
+  const { config, environment, broker, rulesStore, rolloutsStore, sessionStore, nodeRegistry, errors, logger } =
+    options;
   let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
@@ -69,6 +73,7 @@ export function createPrivateApi(options: {
       : new RulesFile({ path: config.RULES_FILE, store: rulesStore, currentRules, environment, logger });
 
   const registry = new Metrics();
+  errors.addTo(registry);
   const relayStreams = new RelayStreams();
   const metrics = createPrivateApiMetrics(registry, {
     relayStreams: () => relayStreams.count,
@@ -87,6 +92,7 @@ export function createPrivateApi(options: {
     environment,
     upstream,
     requireScope: createScopeGuard(config.PRIVATE_API_TOKENS),
+    errors,
     metrics,
     logger,
   };

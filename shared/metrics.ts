@@ -59,6 +59,20 @@ export class Metrics {
     });
   }
 
+  /** Counters that differ by one label and are counted elsewhere, read when they are scraped. */
+  counts(name: string, help: string, label: string, read: () => NumbersByLabel): void {
+    const counter: Counter = new Counter({
+      name: `tidegate_${name}`,
+      help,
+      labelNames: [label],
+      registers: [this.#registry],
+      collect: () => {
+        counter.reset();
+        for (const [value, number] of Object.entries(read())) counter.inc({ [label]: value }, number);
+      },
+    });
+  }
+
   get contentType(): string {
     return this.#registry.contentType;
   }

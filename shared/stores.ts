@@ -2,6 +2,7 @@
 import type { ChannelBroker } from "./channels/broker.ts";
 import { MemoryBroker } from "./channels/memory-broker.ts";
 import { RedisBroker } from "./channels/redis-broker.ts";
+import { ContainedErrors } from "./contained-errors.ts";
 import { MemoryDocumentStore } from "./documents/memory-store.ts";
 import { RedisDocumentStore } from "./documents/redis-store.ts";
 import type { DocumentStore } from "./documents/store.ts";
@@ -22,11 +23,14 @@ export interface Stores extends Service {
   readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore;
   readonly nodeRegistry: NodeRegistry;
+  /** Of the process: the program that uses the stores counts here what it contains, too. */
+  readonly errors: ContainedErrors;
 }
 
 /** @param target undefined: in memory, for a single process. */
 export function createStores(target: RedisTarget | undefined, logger: Logger): Stores {
   const lifecycle = new Lifecycle(logger);
+  const errors = new ContainedErrors(logger);
   let broker: ChannelBroker;
   let rulesStore: DocumentStore;
   let rolloutsStore: DocumentStore;
@@ -58,6 +62,7 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
     rolloutsStore,
     sessionStore,
     nodeRegistry,
+    errors,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
   };

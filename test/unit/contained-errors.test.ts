@@ -1,0 +1,74 @@
+/** An exception inside of a boundary is counted and logged, and goes no further. */
+import { expect, test } from "vitest";
+import { ContainedErrors } from "../../shared/contained-errors.ts";
+import { createLogger } from "../../shared/logging.ts";
+import { Metrics } from "../../shared/metrics.ts";
+import { eventually } from "../support/eventually.ts";
+
+function recorded(): { errors: ContainedErrors; lines: () => { boundary: string; err: { message: string } }[] } {
+  let log = "";
+  const logger = createLogger({ name: "test", level: "info", destination: { write: (line) => void (log += line) } });
+  const parse = (line: string) => JSON.parse(line) as { boundary: string; err: { message: string } };
+  return { errors: new ContainedErrors(logger), lines: () => log.split("\n").filter(Boolean).map(parse) };
+}
+
+function fail(message: string): never {
+  throw new Error(message);
+}
+
+test("CONT-1: an exception in a boundary is counted and logged once for each kind", async () => {
+  const { errors, lines } = recorded();
+  const closed: unknown[] = [];
+  for (let i = 0; i < 100; i++) {
+    errors.contain(
+      "frame",
+      () => fail(`frame ${i}`),
+      (error) => closed.push(error),
+    );
+  }
+  errors.contain("http", () => fail("http"));
+  errors.contain("relay", async () => fail("relay"));
+  await eventually(() => errors.counts.relay === 1);
+  expect(errors.counts).toEqual({ frame: 100, http: 1, relay: 1, timer: 0 });
+  expect(closed).toHaveLength(100);
+  expect(lines().map(({ boundary, err }) => [boundary, err.message])).toEqual([
+    ["frame", "frame 0"],
+    ["http", "http"],
+    ["relay", "relay"],
+  ]);
+});
+
+test("CONT-1: closing the peer may throw, too", () => {
+  const { errors } = recorded();
+  errors.contain(
+    "http",
+    () => fail("first"),
+    () => fail("second"),
+  );
+  expect(errors.counts.http).toBe(2);
+});
+
+test("CONT-1: a text that a client sent does not make another kind of the error", () => {
+  const { errors, lines } = recorded();
+  for (let i = 0; i < 10; i++) errors.contain("frame", () => fail(`a\n    at somewhere:${i}`));
+  expect(lines()).toHaveLength(1);
+});
+
+test("CONT-2: periodic work that throws is done again in the next interval", async () => {
+  const { errors } = recorded();
+  const timer = errors.every(1, () => fail("tick"));
+  await eventually(() => errors.counts.timer >= 3);
+  clearInterval(timer);
+});
+
+test("CONT-3: the metrics show what was contained at each boundary", async () => {
+  const { errors } = recorded();
+  const metrics = new Metrics();
+  errors.addTo(metrics);
+  errors.contain("frame", () => fail("frame"));
+  for (let scrape = 0; scrape < 2; scrape++) {
+    const text = await metrics.render();
+    expect(text).toContain('tidegate_contained_errors_total{boundary="frame"} 1');
+    expect(text).toContain('tidegate_contained_errors_total{boundary="timer"} 0');
+  }
+});
