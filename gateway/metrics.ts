@@ -22,6 +22,7 @@ export interface GatewayMetrics {
   admissionWait: Histogram<"kind">;
   upgradesRefused: Counter;
   limited: Counter<"kind">;
+  floods: Counter<"cause">;
   bootstraps: Counter<"outcome">;
 }
 
@@ -101,6 +102,11 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
     admitted: metrics.counter("admissions_total", "Handshakes let in to be checked: resume or cold", ["kind"]),
     admissionWait: metrics.histogram("admission_wait_seconds", "From a handshake until it was let in", ["kind"]),
     upgradesRefused: metrics.counter("upgrades_refused_total", "Connections answered 503 before they were opened"),
+    floods: metrics.counter(
+      "floods_total",
+      "Connections cut because they sent too much: entering (before a session), messages, controls, connects, packets or bytes",
+      ["cause"],
+    ),
     limited: metrics.counter("limited_total", "Messages refused because their connection sent too many", ["kind"]),
   };
 }

@@ -10,16 +10,13 @@ import { serviceOf } from "../../shared/rollouts/route-target.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../sessions/session.ts";
+import type { ClientEvent } from "../sockets/engine.ts";
 
 /** An application's event: goes to the service of its route, whose answer is the ack. */
-export async function call(
-  session: Session,
-  event: string,
-  args: readonly unknown[],
-  context: GatewayContext,
-): Promise<CallOutcome> {
+export async function call(session: Session, clientEvent: ClientEvent, context: GatewayContext): Promise<CallOutcome> {
+  const { name: event } = clientEvent;
   if (!isApplicationEvent(event)) throw new TidegateError("invalid_request", `"${event}" is not a name for an event`);
-  const { data, options } = readArguments(session, args);
+  const { data, options } = readArguments(clientEvent);
   const { rules } = context.currentRules;
   const route = rules.route(event);
   const service = route && rules.service(serviceOf(route, session.identity));
@@ -43,11 +40,9 @@ export async function call(
   );
 }
 
-function readArguments(session: Session, args: readonly unknown[]): { data: unknown; options: CallOptions } {
+function readArguments({ args, binary }: ClientEvent): { data: unknown; options: CallOptions } {
   if (args.length > 2) throw new TidegateError("invalid_request", "an event has data and options, no more arguments");
-  if (session.binarySeen && args.some((arg) => containsBinary(arg))) {
-    throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
-  }
+  if (binary) throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
   const [data = null, options] = args;
   if (isTooDeep(data))
     throw new TidegateError("invalid_request", `the data is nested deeper than ${maxJsonDepth} levels`);
@@ -57,11 +52,4 @@ function readArguments(session: Session, args: readonly unknown[]): { data: unkn
     throw new TidegateError("invalid_request", `the options are not valid: ${findings}`);
   }
   return { data, options };
-}
-
-/** Not deeper than data may be: what is deeper is refused for that. */
-function containsBinary(value: unknown, depthLeft = maxJsonDepth): boolean {
-  if (typeof value !== "object" || value === null || depthLeft === 0) return false;
-  if (Buffer.isBuffer(value)) return true;
-  return Object.values(value).some((item) => containsBinary(item, depthLeft - 1));
 }

@@ -6,7 +6,7 @@ import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import { ClientFlow } from "../admission/client-flow.ts";
 import type { GatewayContext } from "../context.ts";
-import { AckId } from "../sockets/engine.ts";
+import type { ClientEvent } from "../sockets/engine.ts";
 import { ackFrame } from "../sockets/frames.ts";
 import type { Session } from "../sessions/session.ts";
 import { call } from "./call.ts";
@@ -29,21 +29,17 @@ const requests: Record<RequestName, (session: Session, request: never, context: 
 };
 
 /** Handles one event of a client and acks it, where an ack is wanted. Never rejects for what a client sends. */
-export async function dispatch(
-  session: Session,
-  event: string,
-  args: readonly unknown[],
-  context: GatewayContext,
-): Promise<void> {
+export async function dispatch(session: Session, event: ClientEvent, context: GatewayContext): Promise<void> {
   // Socket.IO hands on what came with the end of the connection.
   if (session.disposed) return;
-  const last = args.at(-1);
-  const ackId = last instanceof AckId ? last.id : undefined;
-  const given = ackId === undefined ? args : args.slice(0, -1);
-  const isRequest = event.startsWith(reservedEventPrefix);
+  const { name, ackId } = event;
+  const isRequest = name.startsWith(reservedEventPrefix);
   const { events, requests } = (session.flows ??= newFlows(context));
   const passage = (isRequest ? requests : events).pass(performance.now());
-  if (passage.kind === "flooding") return session.cut();
+  if (passage.kind === "flooding") {
+    context.metrics.floods.inc({ cause: "messages" });
+    return session.cut();
+  }
   if (passage.kind === "refused") {
     const message = isRequest ? "too many requests" : "too many messages";
     const { retryAfterMs } = passage;
@@ -53,8 +49,8 @@ export async function dispatch(
     return;
   }
   const answered = session.requests.begin();
-  if (isRequest) await answerRequest(session, event, given, ackId, context);
-  else await answerCall(session, event, given, ackId, context);
+  if (isRequest) await answerRequest(session, event, context);
+  else await answerCall(session, event, context);
   answered();
 }
 
@@ -67,36 +63,26 @@ function newFlows({ messagesPerSecond }: GatewayContext): NonNullable<Session["f
   return { events: new ClientFlow(rate, now), requests: new ClientFlow(requestRate, now) };
 }
 
-async function answerRequest(
-  session: Session,
-  event: string,
-  args: readonly unknown[],
-  ackId: number | undefined,
-  context: GatewayContext,
-): Promise<void> {
-  const known = isKnown(event);
+async function answerRequest(session: Session, event: ClientEvent, context: GatewayContext): Promise<void> {
+  const { name, ackId } = event;
+  const known = isKnown(name);
   try {
-    if (!known) throw new TidegateError("unknown_event", `"${event}" is not a request of this protocol`);
-    const reply = await handle(event, session, args, context);
+    if (!known) throw new TidegateError("unknown_event", `"${name}" is not a request of this protocol`);
+    const reply = await handle(name, session, event, context);
     if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: true, ...reply.ack }));
     reply.afterAck?.();
-    context.metrics.requests.inc({ request: event, outcome: "ok" });
+    context.metrics.requests.inc({ request: name, outcome: "ok" });
   } catch (error) {
     const wire = toWireError(error, context);
     if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: false, error: wire }));
-    context.metrics.requests.inc({ request: known ? event : "unknown", outcome: wire.code });
+    context.metrics.requests.inc({ request: known ? name : "unknown", outcome: wire.code });
   }
 }
 
-async function answerCall(
-  session: Session,
-  event: string,
-  args: readonly unknown[],
-  ackId: number | undefined,
-  context: GatewayContext,
-): Promise<void> {
+async function answerCall(session: Session, event: ClientEvent, context: GatewayContext): Promise<void> {
+  const { ackId } = event;
   const stopTimer = context.metrics.callSeconds.startTimer();
-  const result = await call(session, event, args, context).catch((error: unknown) => ({
+  const result = await call(session, event, context).catch((error: unknown) => ({
     ok: false as const,
     error: toWireError(error, context),
   }));
@@ -110,25 +96,27 @@ function isKnown(event: string): event is RequestName {
 }
 
 async function handle(
-  event: RequestName,
+  name: RequestName,
   session: Session,
-  args: readonly unknown[],
+  { args, binary }: ClientEvent,
   context: GatewayContext,
 ): Promise<Reply> {
   const [request] = args;
-  const validator = clientRequests[event];
-  if (args.length !== 1 || !validator.Check(request)) {
+  const validator = clientRequests[name];
+  if (args.length !== 1 || binary || !validator.Check(request)) {
     const findings =
-      args.length === 1 ? describeFindings(validator.Errors(request)).join("; ") : "one object is expected";
-    throw new TidegateError("invalid_request", `${event}: ${findings}`);
+      args.length === 1 && !binary
+        ? describeFindings(validator.Errors(request)).join("; ")
+        : "one object is expected, without binary data";
+    throw new TidegateError("invalid_request", `${name}: ${findings}`);
   }
-  return requests[event](session, request as never, context);
+  return requests[name](session, request as never, context);
 }
 
 /** Whatever is not an expected failure is a bug: it is logged, and the client may try again. */
 function toWireError(error: unknown, context: GatewayContext): WireError {
   if (error instanceof TidegateError) return error.toWire();
-  context.logger.error({ err: error }, "a request failed unexpectedly");
+  context.errors.report("frame", error);
   return new TidegateError("upstream_failed", "the gateway could not handle this").toWire();
 }
 

@@ -5,6 +5,7 @@ import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
+import { maxAuthLength, oversizedAuth } from "../sockets/packet-decoder.ts";
 import { hookGrantValidator, isPresentableInfo } from "../../shared/protocol/relay.ts";
 import type { Claim } from "../../shared/sessions/store.ts";
 import { authenticate, type Credentials, isSameClient, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
@@ -51,6 +52,9 @@ type Refused = { kind: "refused"; refusal: ConnectRefusal };
 
 /** As much of the check as costs little, and asks nobody. */
 export function openHandshake(auth: unknown, context: GatewayContext): Opened | Refused {
+  if (auth === oversizedAuth) {
+    return refused(refuse("unauthenticated", `auth is longer than ${maxAuthLength} characters`));
+  }
   if (!handshakeValidator.Check(auth)) {
     return refused(refuse("unauthenticated", "auth must be { token, resume?, protocol?, moves? }"));
   }

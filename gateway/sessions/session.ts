@@ -54,8 +54,6 @@ export class Session {
   readonly moves: boolean;
   /** By `performance.now()`. */
   readonly openedAt = performance.now();
-  /** A client that has sent binary may hide it anywhere: its data is searched. */
-  binarySeen = false;
   /** How much it sends: events, and requests of the gateway's own. Kept from its first message. */
   flows: { events: ClientFlow; requests: ClientFlow } | undefined;
   readonly #transport: Transport;
@@ -239,9 +237,9 @@ export class Session {
     this.#whenEnded = callback;
   }
 
-  /** For a client that breaks the bounds of the protocol: closes without a word. */
+  /** For a client that breaks the bounds of the protocol: with a reset, so that nothing more of it is read. */
   cut(): void {
-    this.#transport.close(false);
+    this.#transport.terminate();
   }
 
   /** For a client that does not read: nothing can be told any more. */

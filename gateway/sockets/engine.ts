@@ -2,19 +2,27 @@
  * The one place that knows the inside of Socket.IO and of the engine under it: which engine carries the packets, and
  * what the public interface leaves out. Written for socket.io 4.8.
  */
-import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http";
-import type { Socket as TcpSocket } from "node:net";
+import type { IncomingMessage, Server as HttpServer } from "node:http";
 import { Server as SocketIoServer, type Socket } from "socket.io";
+import { PacketType } from "socket.io-parser";
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
 import type { Arrival } from "../admission/upgrade-gate.ts";
-import type { Frame } from "./frames.ts";
-import type { FrameSink } from "./outbox.ts";
-import type { Patience } from "./patience.ts";
 import type { Transport } from "../sessions/session.ts";
+import { closeHandshakeMs, ConnectionInput } from "./connection-input.ts";
+import { arrivalOf, guardDoor } from "./door.ts";
+import type { EngineConnection, Websocket } from "./engine-internals.ts";
+import type { Frame } from "./frames.ts";
+import type { Flood } from "./input-budget.ts";
+import type { FrameSink } from "./outbox.ts";
+import { type Packet, packetParser } from "./packet-decoder.ts";
+import type { Patience } from "./patience.ts";
 
 export interface EngineOptions {
   transports: readonly ("websocket" | "polling")[];
   maxMessageBytes: number;
+  /** That one session may send in a second; twice as many at once. */
+  bytesPerSecond: number;
   /** A connection that has not authenticated by then is closed. */
   connectDeadlineMs: number;
   isOriginAllowed: (origin: string | undefined) => boolean;
@@ -23,121 +31,83 @@ export interface EngineOptions {
   onArrival: (arrival: Arrival, request: IncomingMessage) => void;
   /** Given every connection that was opened. @returns what is called when it is closed, if need be. */
   onOpened: (request: IncomingMessage) => (() => void) | undefined;
+  /** Given the cause of each connection that is cut because it sent too much. */
+  onFlood: (flood: Flood) => void;
+  errors: ContainedErrors;
 }
 
 export function createSocketIo(httpServer: HttpServer, options: EngineOptions): SocketIoServer {
+  const { isOriginAllowed, errors } = options;
   const io = new SocketIoServer({
     transports: [...options.transports],
     maxHttpBufferSize: options.maxMessageBytes,
     connectTimeout: options.connectDeadlineMs,
     pingInterval: options.patience.pingIntervalMs,
     pingTimeout: options.patience.pingTimeoutMs,
+    parser: packetParser,
     serveClient: false,
     perMessageDeflate: false,
     httpCompression: false,
-    cors: {
-      origin: (origin, answer) => answer(null, options.isOriginAllowed(origin)),
-    },
-    allowRequest: (request, answer) => answer(null, options.isOriginAllowed(request.headers.origin)),
+    // Browsers ask for these headers where a page polls; an upgrade needs none.
+    ...(options.transports.includes("polling") && {
+      cors: { origin: (origin, answer) => answer(null, isOriginAllowed(origin)) },
+    }),
   });
   io.attach(httpServer);
-  guardDoor(httpServer, io.path(), options.onArrival);
-  io.engine.on("connection", (connection: EngineConnection) => {
-    const onClosed = connection.request && options.onOpened(connection.request);
-    if (onClosed) connection.once("close", onClosed);
+  const newInput = (): ConnectionInput => new ConnectionInput(options);
+  guardDoor(httpServer, {
+    path: `${io.path()}/`,
+    isOriginAllowed,
+    onArrival: options.onArrival,
+    onUpgraded: (request, socket, id) => {
+      const connection = id === undefined ? undefined : engineOf(io).clients[id];
+      const input = connection ? inputs.get(connection) : newInput();
+      if (!connection && input) upgraded.set(request, input);
+      input?.watchFrames(socket);
+    },
   });
+  io.engine.on(
+    "connection",
+    errors.guarded("frame", (connection: EngineConnection) => {
+      const { request } = connection;
+      const input = (request && upgraded.get(request)) ?? newInput();
+      inputs.set(connection, input);
+      input.watchPackets(connection);
+      if (!request) return;
+      openedAt.set(connection, arrivalOf(request));
+      const onClosed = options.onOpened(request);
+      if (onClosed) connection.once("close", errors.guarded("frame", onClosed));
+    }),
+  );
   boundPongs(io);
-  boundConnects(io);
-  cutOffSilent(io, options.connectDeadlineMs);
   return io;
 }
 
-type OnRequest = (request: IncomingMessage, response: ServerResponse) => void;
-type OnUpgrade = (request: IncomingMessage, socket: TcpSocket, head: Buffer) => void;
+/** Connections whose socket is upgraded, and which the engine has not opened yet. */
+const upgraded = new WeakMap<IncomingMessage, ConnectionInput>();
+const inputs = new WeakMap<object, ConnectionInput>();
 
-/** When the request of a connection came, by `performance.now()`. */
-const arrivedAt = new WeakMap<IncomingMessage, number>();
-
-/** Puts itself before the engine's listeners, where a connection begins. */
-function guardDoor(httpServer: HttpServer, path: string, onArrival: EngineOptions["onArrival"]): void {
-  const begins = ({ url = "" }: IncomingMessage): boolean => url.startsWith(path) && !sessionIn(url);
-  for (const onRequest of httpServer.listeners("request") as OnRequest[]) {
-    httpServer.off("request", onRequest);
-    httpServer.on("request", (request, response) => {
-      if (begins(request)) onArrival(pollingArrival(request, response, onRequest.bind(httpServer)), request);
-      else onRequest.call(httpServer, request, response);
-    });
-  }
-  for (const onUpgrade of httpServer.listeners("upgrade") as OnUpgrade[]) {
-    httpServer.off("upgrade", onUpgrade);
-    httpServer.on("upgrade", (request, socket: TcpSocket, head) => {
-      if (begins(request))
-        onArrival(
-          upgradeArrival(request, socket, () => onUpgrade.call(httpServer, request, socket, head)),
-          request,
-        );
-      else onUpgrade.call(httpServer, request, socket, head);
-    });
-  }
+function engineOf(io: SocketIoServer): { clients: Record<string, EngineConnection | undefined> } {
+  return io.engine as never;
 }
 
-/** What the engine takes for the id of one of its connections, read as it does: the last of several, which may be empty. */
-function sessionIn(url: string): string | undefined {
-  return url.includes("sid=") ? new URL(url, "http://engine").searchParams.getAll("sid").at(-1) : undefined;
+/** A session has begun on this connection: it may send what sessions may, and nothing of its handshake is kept. */
+export function beginInput(socket: Socket): void {
+  inputs.get(socket.conn)?.beginSession();
+  // The engine keeps the request for as long as the connection lives.
+  (socket.conn as { request: unknown }).request = null;
 }
 
-function upgradeArrival(request: IncomingMessage, socket: TcpSocket, open: () => void): Arrival {
-  arrivedAt.set(request, performance.now());
-  // Node has given the socket away, and nobody has taken it yet.
-  const onError = (): void => void socket.destroy();
-  socket.on("error", onError);
-  return {
-    get gone() {
-      return socket.destroyed;
-    },
-    open: () => {
-      open();
-      socket.off("error", onError);
-    },
-    refuse: (seconds) => {
-      const head = [
-        "HTTP/1.1 503 Service Unavailable",
-        "Connection: close",
-        `Retry-After: ${seconds}`,
-        "Content-Length: 0",
-      ];
-      socket.write(`${head.join("\r\n")}\r\n\r\n`);
-      socket.destroySoon();
-    },
-  };
+/** Takes what the client sent to begin with, and keeps nothing of it. */
+export function takeHandshake(socket: Socket): { auth: unknown; userAgent: string } {
+  const { auth, headers } = socket.handshake;
+  (socket as { handshake: unknown }).handshake = noHandshake;
+  return { auth, userAgent: headers["user-agent"]?.slice(0, maxUserAgentLength) ?? "" };
 }
 
-function pollingArrival(request: IncomingMessage, response: ServerResponse, onRequest: OnRequest): Arrival {
-  arrivedAt.set(request, performance.now());
-  return {
-    get gone() {
-      return response.destroyed;
-    },
-    open: () => onRequest(request, response),
-    refuse: (seconds) => void response.writeHead(503, { "retry-after": String(seconds), connection: "close" }).end(),
-  };
-}
-
-/** Socket.IO closes who has not authenticated in time, and leaves those who do not answer that to a long wait: they are cut off. */
-function cutOffSilent(io: SocketIoServer, connectDeadlineMs: number): void {
-  io.engine.on("connection", (connection: EngineConnection) => {
-    const { socket } = connection.transport;
-    if (!socket) return;
-    // What is over by then is not kept for this: in a storm it would be thousands.
-    const [kept, websocket] = [new WeakRef(connection), new WeakRef(socket)];
-    const timer = setTimeout(() => {
-      const { request, readyState } = kept.deref() ?? { readyState: "closed" };
-      // Those that became a session have let their request go.
-      if (readyState !== "open" && request !== null) reset(websocket.deref());
-    }, connectDeadlineMs + closeHandshakeMs);
-    timer.unref();
-  });
-}
+const noHandshake = Object.freeze({});
+/** As long as those of browsers, and some more; it travels to the connect hook. */
+const maxUserAgentLength = 512;
 
 /** Connections that are open, with a session or without. */
 export function openConnections(io: SocketIoServer): number {
@@ -161,53 +131,42 @@ function cutOffUnread(this: Websocket): void {
   if (this.bufferedAmount > maxOutboxBytes + maxPongBytes) reset(this);
 }
 
-/** Stands for the ack a client asked for, in the arguments of its event. */
-export class AckId {
-  readonly id: number;
-  constructor(id: number) {
-    this.id = id;
-  }
+/** An event of a client. */
+export interface ClientEvent {
+  name: string;
+  args: readonly unknown[];
+  /** It wants an ack. */
+  ackId: number | undefined;
+  /** It announced binary attachments: `args` has placeholders for them. */
+  binary: boolean;
 }
 
 interface SocketInternals {
-  ack(id: number): AckId;
-}
-
-/** A client connects to one namespace, once. Each further CONNECT is answered past the outbox. */
-const maxConnects = 5;
-const connectPacket = "0";
-
-/** Closes who asks again and again: the answers wait for a client that may not read. */
-function boundConnects(io: SocketIoServer): void {
-  const connects = new WeakMap<EngineConnection, number>();
-  function count(this: EngineConnection, packet: unknown): void {
-    if (typeof packet !== "string" || !packet.startsWith(connectPacket)) return;
-    const soFar = (connects.get(this) ?? 0) + 1;
-    connects.set(this, soFar);
-    if (soFar <= maxConnects) return;
-    const { socket } = this.transport;
-    this.close();
-    if (socket) cutOffUnanswered(socket);
-  }
-  io.engine.on("connection", (connection: EngineConnection) => connection.on("data", count));
+  /** Given each packet of the namespace, but for CONNECT. */
+  _onpacket(packet: Packet): void;
+  ondisconnect(): void;
 }
 
 /**
- * Gives every event of a client to `onEvent`, as a list of event, arguments, and an {@link AckId} where it wants an ack.
- * Socket.IO's own listeners and its way to answer are not used: the outbox alone writes.
+ * Gives every event of a client to `onEvent`. Socket.IO's own listeners, which take the arguments of an event as arguments of
+ * a call however many they are, and its way to answer are not used: the outbox alone writes.
  */
-export function receiveEvents(socket: Socket, onEvent: (event: string, args: unknown[]) => void): void {
-  (socket as unknown as SocketInternals).ack = (id) => new AckId(id);
-  socket.onAny((event: string | number, ...args: unknown[]) => onEvent(String(event), args));
-  // A middleware that does not go on: events such as "error" would throw where nobody listens for them.
-  socket.use(() => undefined);
-}
-
-/** Called with every binary part a client sends. */
-export function onBinary(socket: Socket, callback: () => void): void {
-  socket.conn.on("data", (data: unknown) => {
-    if (typeof data !== "string") callback();
-  });
+export function receiveEvents(
+  socket: Socket,
+  onEvent: (event: ClientEvent) => Promise<void>,
+  errors: ContainedErrors,
+): void {
+  const internals = socket as unknown as SocketInternals;
+  internals._onpacket = errors.guarded(
+    "frame",
+    ({ type, id, data, binary = false }: Packet) => {
+      if (type === PacketType.DISCONNECT) internals.ondisconnect();
+      if (type !== PacketType.EVENT) return undefined;
+      const [name, ...args] = data as [string | number, ...unknown[]];
+      return onEvent({ name: String(name), args, ackId: id, binary });
+    },
+    () => transportOf(socket).terminate(),
+  );
 }
 
 export function frameSink(socket: Socket): FrameSink {
@@ -232,50 +191,15 @@ class ConnectionSink implements FrameSink {
   }
 }
 
-/** When the client asked for its connection, by `performance.now()`; kept from {@link recordOpening}. */
+/** When the client asked for its connection, by `performance.now()`. */
 const openedAt = new WeakMap<object, number>();
-
-export function recordOpening(io: SocketIoServer): void {
-  io.engine.on("connection", (connection: { request: IncomingMessage }) =>
-    openedAt.set(connection, arrivedAt.get(connection.request) ?? performance.now()),
-  );
-}
 
 export function openedAtOf(socket: Socket): number {
   return openedAt.get(socket.conn) ?? performance.now();
 }
 
-/** The upgrade request is kept alive by the engine for as long as the connection lives, unless it is let go. */
-export function releaseRequest(socket: Socket): void {
-  (socket.conn as { request: unknown }).request = null;
-}
-
-/** A peer that does not answer the websocket's closing handshake within this is cut off. */
-const closeHandshakeMs = 2_000;
 /** The code where the peer has not answered it (RFC 6455, 7.1.5). */
 const noCloseFrame = 1006;
-
-interface Websocket {
-  /** Bytes that have not left for the network. */
-  readonly bufferedAmount: number;
-  /** Null once it is closed; the handle is Node's own, of which `net` itself reads these two. */
-  readonly _socket: {
-    readonly _handle: { bytesWritten: number; writeQueueSize: number } | null;
-    resetAndDestroy(): void;
-  } | null;
-  once(event: "close", listener: (code: number) => void): void;
-  on(event: "ping", listener: (this: Websocket) => void): void;
-}
-
-interface EngineConnection {
-  readonly request: IncomingMessage | null;
-  readonly readyState: "opening" | "open" | "closing" | "closed";
-  /** No socket while the transport is polling. */
-  readonly transport: { readonly socket?: Websocket };
-  once(event: "upgrade" | "close", listener: () => void): void;
-  on(event: "data", listener: (this: EngineConnection, packet: unknown) => void): void;
-  close(): void;
-}
 
 /** Undefined while the transport is polling. */
 function websocketOf(socket: Socket): Websocket | undefined {

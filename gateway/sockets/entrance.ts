@@ -9,7 +9,7 @@ import type { GatewayContext } from "../context.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
 import { type Opened, openHandshake, type Origin } from "../sessions/handshake.ts";
 import { clientAddress, type ProxyTrust } from "./client-address.ts";
-import { openedAtOf } from "./engine.ts";
+import { openedAtOf, takeHandshake } from "./engine.ts";
 
 /** The refusal has to be on its way before the engine closes what has not been accepted. */
 const refusalMarginMs = 250;
@@ -107,7 +107,7 @@ export class Entrance {
     if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
     this.#claimed.add(socket.conn);
     if (this.#closed) return this.stopping();
-    const { auth, headers } = socket.handshake;
+    const { auth, userAgent } = takeHandshake(socket);
     const opened = openHandshake(auth, this.#context);
     if (opened.kind === "refused") return opened.refusal;
     const address = clientAddress(socket.request, this.#trustedProxies);
@@ -131,7 +131,7 @@ export class Entrance {
     const deadline = openedAt + connectDeadlineMs - refusalMarginMs;
     const { promise: late, resolve } = Promise.withResolvers<ConnectRefusal>();
     const timer = setTimeout(() => resolve(tooLate()), deadline - performance.now());
-    const origin = { address, userAgent: headers["user-agent"] ?? "" };
+    const origin = { address, userAgent };
     const entered = this.#awaitAdmission(socket, opened, openedAt + maxLineMs, late).then(
       async (refusal) => refusal ?? checkIn({ opened, origin, deadline }),
     );

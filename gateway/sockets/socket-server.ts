@@ -20,15 +20,13 @@ import { UpgradeGate } from "../admission/upgrade-gate.ts";
 import type { ProxyTrust } from "./client-address.ts";
 import { drainRetryMs, type Entering, Entrance, tooLate } from "./entrance.ts";
 import {
+  beginInput,
   createSocketIo,
   cutOff,
   frameSink,
-  onBinary,
   openConnections,
   pingTimeoutReason,
   receiveEvents,
-  recordOpening,
-  releaseRequest,
   transportOf,
 } from "./engine.ts";
 import { eventFrame } from "./frames.ts";
@@ -127,17 +125,20 @@ export class SocketServer implements Service {
 
   async start(): Promise<void> {
     const { allowedOrigins, patience } = this.#options;
+    const { messagesPerSecond, metrics, errors } = this.#context;
     const io = createSocketIo(this.#options.httpServer, {
       transports: this.#options.transports as ("websocket" | "polling")[],
       maxMessageBytes,
+      bytesPerSecond: messagesPerSecond * maxPayloadBytes,
       connectDeadlineMs,
       patience,
       onArrival: (arrival, request) => this.#gate.arrive(arrival, this.#entrance.crowds(request)),
       onOpened: (request) => this.#entrance.opened(request),
       isOriginAllowed: (origin) =>
         origin === undefined || allowedOrigins.includes("*") || allowedOrigins.includes(origin),
+      onFlood: (cause) => metrics.floods.inc({ cause }),
+      errors,
     });
-    recordOpening(io);
     io.use((socket, next) => {
       void this.#letIn(socket)
         .catch((error: unknown) => {
@@ -150,7 +151,13 @@ export class SocketServer implements Service {
           if (refusal) closeLater(socket);
         });
     });
-    io.on("connection", (socket) => this.#welcome(socket));
+    io.on("connection", (socket) =>
+      errors.contain(
+        "frame",
+        () => this.#welcome(socket),
+        () => transportOf(socket).terminate(),
+      ),
+    );
     this.#io = io;
   }
 
@@ -180,7 +187,7 @@ export class SocketServer implements Service {
     return this.#entrance.letIn(
       socket,
       async (entering) => this.#checkIn(socket, entering),
-      (closedBy) => this.#leave(socket, closedBy),
+      (closedBy) => this.#context.errors.contain("frame", () => this.#leave(socket, closedBy)),
     );
   }
 
@@ -229,7 +236,7 @@ export class SocketServer implements Service {
   #welcome(socket: Socket): void {
     const session = socket.data as Session;
     const context = this.#context;
-    releaseRequest(socket);
+    beginInput(socket);
     const welcome: Welcome = {
       protocol: protocolVersion,
       node: context.node,
@@ -242,12 +249,12 @@ export class SocketServer implements Service {
       reconnect: this.#returnPolicy.current,
     };
     session.welcome(eventFrame("sync:welcome", welcome));
-    onBinary(socket, () => {
-      session.binarySeen = true;
+    receiveEvents(socket, (event) => dispatch(session, event, context), context.errors);
+    // A packet that is no packet.
+    socket.on("error", (error: Error) => {
+      context.logger.debug({ err: error }, "bad packet");
+      transportOf(socket).close(false);
     });
-    receiveEvents(socket, (event, args) => void dispatch(session, event, args, context));
-    // A packet that is no packet: the engine closes the connection by itself.
-    socket.on("error", (error: Error) => context.logger.debug({ err: error }, "bad packet"));
     // A client may leave the namespace and keep the transport: there is nothing else for it here.
     socket.on("disconnect", (reason) => {
       if (reason === "client namespace disconnect") session.leave();

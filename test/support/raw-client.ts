@@ -70,6 +70,11 @@ export class RawClient {
     return this.#welcome;
   }
 
+  /** Resolves with the ack of a packet that is written by hand. */
+  async acked(id: number): Promise<unknown> {
+    return new Promise((resolve) => this.#acks.set(id, resolve));
+  }
+
   /** @param onAck called in the order of what is received: before any event behind the ack. */
   async request(event: string, payload: object, onAck?: (ack: unknown) => void): Promise<unknown> {
     const id = ++this.#lastAckId;

@@ -3,25 +3,33 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 
-const textOpcode = 0x1;
-const pingOpcode = 0x9;
+const opcodes = { continuation: 0x0, text: 0x1, binary: 0x2, ping: 0x9, pong: 0xa } as const;
+const maskBit = 0x80;
 
-/** A masked, unfragmented text frame of less than 64 KiB (RFC 6455, 5.2). */
+/** A masked, unfragmented text frame (RFC 6455, 5.2). */
 export function textFrame(text: string): Buffer {
-  return maskedFrame(textOpcode, text);
+  return clientFrame("text", text);
 }
 
 /** The websocket's own ping, not Engine.IO's. At most 125 bytes. */
 export function pingFrame(text: string): Buffer {
-  return maskedFrame(pingOpcode, text);
+  return clientFrame("ping", text);
 }
 
-function maskedFrame(opcode: number, text: string): Buffer {
-  const payload = Buffer.from(text);
+/** @param fin false: more of the message follows. */
+export function clientFrame(kind: keyof typeof opcodes, content: string | Buffer, fin = true): Buffer {
+  const payload = Buffer.from(content);
   const mask = randomBytes(4);
-  const { length } = payload;
-  const head = length < 126 ? [0x80 | opcode, 0x80 | length] : [0x80 | opcode, 0xfe, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.from(head), mask, payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0))]);
+  const head = Buffer.from([(fin ? 0x80 : 0) | opcodes[kind], ...lengthBytes(payload.length)]);
+  return Buffer.concat([head, mask, payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0))]);
+}
+
+function lengthBytes(length: number): number[] {
+  if (length < 126) return [maskBit | length];
+  if (length < 65_536) return [maskBit | 126, length >> 8, length & 0xff];
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(length));
+  return [maskBit | 127, ...bytes];
 }
 
 /** The HTTP request that asks for a websocket of the engine. @param more of the query */
@@ -70,7 +78,7 @@ export class ServerFrames {
     for (;;) {
       const end = frameEnd(bytes, at);
       if (end === undefined || end.at > bytes.length) break;
-      if (((bytes[at] ?? 0) & 0x0f) === textOpcode) texts.push(bytes.toString("utf8", end.at - end.length, end.at));
+      if (((bytes[at] ?? 0) & 0x0f) === opcodes.text) texts.push(bytes.toString("utf8", end.at - end.length, end.at));
       at = end.at;
     }
     this.#rest = bytes.subarray(at);

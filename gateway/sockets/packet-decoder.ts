@@ -1,0 +1,136 @@
+/**
+ * Socket.IO packets (protocol 5) from text, in place of the library's decoder: bounds are checked before anything is parsed,
+ * and binary attachments are never kept.
+ */
+import { Encoder, PacketType } from "socket.io-parser";
+import { maxResumeTokenLength, maxTokenLength } from "../../shared/protocol/limits.ts";
+import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
+
+/** Both tokens of a handshake, and as much again, so that a token that is too long is refused by its own message. */
+export const maxAuthLength = 2 * (maxTokenLength + maxResumeTokenLength);
+/** As the library has it. */
+const maxAttachments = 10;
+/** An ack id is sent back as a number. */
+const maxAckIdDigits = 15;
+/** There is one namespace, "/"; the name of another is sent back in a refusal. */
+const maxNamespaceLength = 256;
+
+/** Stands for an `auth` that is too large to be parsed. */
+export const oversizedAuth: Readonly<Record<string, unknown>> = Object.freeze({});
+
+export interface Packet {
+  type: PacketType;
+  nsp: string;
+  id?: number;
+  data?: unknown;
+  /** An event that announced binary attachments; they are dropped, its data has placeholders for them. */
+  binary?: boolean;
+}
+
+/** The part of an Emitter that Socket.IO uses of a decoder. Whatever {@link add} throws ends the connection. */
+export class PacketDecoder {
+  #onDecoded: ((packet: Packet) => void) | undefined;
+  /** Attachments that were announced and have not arrived. */
+  #attachments = 0;
+
+  on(_event: "decoded", listener: (packet: Packet) => void): void {
+    this.#onDecoded = listener;
+  }
+
+  removeListener(): void {
+    this.#onDecoded = undefined;
+  }
+
+  destroy(): void {
+    this.#attachments = 0;
+  }
+
+  /** @throws where it is no packet of the protocol. */
+  add(data: unknown): void {
+    if (typeof data === "string") {
+      if (this.#attachments > 0) throw new Error("text in place of a binary attachment");
+      const packet = this.#decode(data);
+      this.#onDecoded?.(packet);
+    } else if (this.#attachments > 0) this.#attachments--;
+    else throw new Error("a binary attachment that was not announced");
+  }
+
+  #decode(text: string): Packet {
+    let at = 1;
+    const announces = text.startsWith(binaryEvent) || text.startsWith(binaryAck);
+    if (announces) {
+      const [head = "", count = ""] = /^.(\d{1,2})-/.exec(text.slice(0, 4)) ?? [];
+      this.#attachments = Number(count);
+      if (this.#attachments < 1 || this.#attachments > maxAttachments) throw new Error("bad number of attachments");
+      at = head.length;
+    }
+    const type = packetTypes[text[0] ?? ""];
+    if (type === undefined) throw new Error("unknown packet type");
+    let nsp = "/";
+    if (text[at] === "/") {
+      const comma = text.indexOf(",", at);
+      const end = comma === -1 ? text.length : comma;
+      if (end - at > maxNamespaceLength) throw new Error("a namespace is too long");
+      nsp = text.slice(at, end);
+      at = end + 1;
+    }
+    const idEnd = endOfDigits(text, at);
+    if (idEnd - at > maxAckIdDigits) throw new Error("an ack id is too long");
+    const id = idEnd > at ? { id: Number(text.slice(at, idEnd)) } : {};
+    return { type, nsp, ...id, ...readPayload(type, text, idEnd), ...(announces && { binary: true }) };
+  }
+}
+
+const binaryEvent = "5";
+const binaryAck = "6";
+const packetTypes: Readonly<Record<string, PacketType>> = {
+  "0": PacketType.CONNECT,
+  "1": PacketType.DISCONNECT,
+  "2": PacketType.EVENT,
+  "3": PacketType.ACK,
+  "4": PacketType.CONNECT_ERROR,
+  [binaryEvent]: PacketType.EVENT,
+  [binaryAck]: PacketType.ACK,
+};
+
+/** @throws where the payload is not what a packet of this type has. */
+function readPayload(type: PacketType, text: string, at: number): { data?: unknown } {
+  if (at >= text.length) {
+    if (type === PacketType.EVENT) throw new Error("an event without a name");
+    return {};
+  }
+  switch (type) {
+    case PacketType.CONNECT: {
+      if (text.length - at > maxAuthLength) return { data: oversizedAuth };
+      const data = JSON.parse(text.slice(at)) as unknown;
+      if (typeof data !== "object" || data === null || Array.isArray(data)) throw new Error("auth is not an object");
+      return { data };
+    }
+    case PacketType.EVENT: {
+      const data = JSON.parse(text.slice(at)) as unknown;
+      if (!Array.isArray(data) || !isEventName(data[0])) throw new Error("an event without a name");
+      return { data };
+    }
+    // The gateway asks for no ack, and a client sends no payload with the others.
+    case PacketType.ACK:
+      return {};
+    case PacketType.DISCONNECT:
+    case PacketType.CONNECT_ERROR:
+    case PacketType.BINARY_EVENT:
+    case PacketType.BINARY_ACK:
+      throw new Error("an unexpected payload");
+  }
+}
+
+function isEventName(name: unknown): boolean {
+  return typeof name === "number" || (typeof name === "string" && !socketIoReservedEvents.includes(name));
+}
+
+function endOfDigits(text: string, at: number): number {
+  let end = at;
+  for (let code = text.charCodeAt(end); code >= 48 && code <= 57; code = text.charCodeAt(end)) end++;
+  return end;
+}
+
+/** For Socket.IO's option `parser`. */
+export const packetParser = { Encoder, Decoder: PacketDecoder };

@@ -1,0 +1,280 @@
+/** What one peer may send on the websocket's port, with a session and without: it ends no process, and costs others little. */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { Outbox } from "../../gateway/sockets/outbox.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
+import { RawClient } from "../support/raw-client.ts";
+import { clientFrame, openRawWebsocket, pingFrame, textFrame, upgradeRequest } from "../support/raw-websocket.ts";
+import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
+
+let fleet: Fleet;
+let url: string;
+beforeAll(async () => {
+  fleet = await startFleet({ environment: { GATEWAY_TRANSPORTS: "websocket,polling" } });
+  url = fleet.urls[0] ?? "";
+});
+afterEach(closeClients);
+afterAll(async () => fleet.stop());
+
+async function metric(series: string): Promise<number> {
+  const [gateway] = fleet.gateways;
+  if (!gateway) throw new Error("there is no gateway");
+  return metricOf(gateway, series);
+}
+
+/** @returns everything that was answered, once the connection has ended. */
+async function answerTo(request: string): Promise<string> {
+  const { port, hostname } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  let answered = "";
+  socket.on("data", (chunk) => (answered += String(chunk)));
+  socket.write(request);
+  await ended(socket);
+  return answered;
+}
+
+function upgradeTo(path: string, more: readonly string[] = []): string {
+  const [, ...headers] = upgradeRequest(new URL(url)).trimEnd().split("\r\n");
+  return [`GET ${path} HTTP/1.1`, ...headers, ...more, "", ""].join("\r\n");
+}
+
+/** A reset is an end like any other. */
+async function ended(socket: Socket): Promise<void> {
+  socket.on("error", () => socket.destroy());
+  socket.resume();
+  await new Promise<void>((resolve) => socket.once("close", () => resolve()));
+}
+
+async function honestClientIsServed(): Promise<void> {
+  const client = await connectClient(url);
+  expect((await client.subscribe("board:honest")).ok).toBe(true);
+}
+
+describe("HOST-1: an upgrade", () => {
+  test.each(["/x", "/socket.iox", "/socket.io", "/v1/bootstrap", "/"])(
+    "HOST-1: to %s is refused at once, and a reset right behind it ends nothing",
+    async (path) => {
+      expect(await answerTo(upgradeTo(path))).toMatch(/^HTTP\/1.1 404 Not Found\r\n/);
+      for (let i = 0; i < 20; i++) {
+        const socket = connect(Number(new URL(url).port), "127.0.0.1");
+        await once(socket, "connect");
+        await new Promise((resolve) => socket.write(upgradeTo(path), resolve));
+        socket.resetAndDestroy();
+      }
+      await honestClientIsServed();
+    },
+  );
+
+  test("HOST-1: to h2c is an ordinary request", async () => {
+    const request = ["GET /v1/bootstrap HTTP/1.1", `Host: ${new URL(url).host}`, "Connection: Upgrade, close"];
+    expect(await answerTo([...request, "Upgrade: h2c", "", ""].join("\r\n"))).toMatch(/^HTTP\/1.1 200 OK\r\n/);
+  });
+
+  test("HOST-1: that ends with a reset while it waits, or right after it was opened, ends nothing", async () => {
+    for (let i = 0; i < 20; i++) {
+      const socket = connect(Number(new URL(url).port), "127.0.0.1");
+      await once(socket, "connect");
+      await new Promise((resolve) => socket.write(upgradeRequest(new URL(url)), resolve));
+      if (i % 2) await once(socket, "data");
+      socket.resetAndDestroy();
+    }
+    await honestClientIsServed();
+  });
+});
+
+test("CON-15: another revision of Engine.IO than 4 is refused with 400 before anything is upgraded", async () => {
+  const answer = await answerTo(upgradeTo("/socket.io/?EIO=3&transport=websocket"));
+  expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n/);
+  expect(answer).toContain("Engine.IO 4");
+});
+
+test("HOST-2: an event with 130,000 arguments is refused, and its session goes on", async () => {
+  const client = await RawClient.connect(new URL(url), await userToken());
+  const ack = client.acked(7);
+  client.socket.write(textFrame(`427["a"${",0".repeat(130_000)}]`));
+  expect(await ack).toMatchObject({ ok: false, error: { code: "invalid_request" } });
+  expect((await client.subscribe("board:1")).recovered).toBe(false);
+  client.socket.destroy();
+});
+
+test("CONT-1: an exception while a frame is handled closes its sender, is counted, and concerns nobody else", async () => {
+  const [hurt, other] = [await connectClient(url), await connectClient(url)];
+  const before = await metric('contained_errors_total{boundary="frame"}');
+  vi.spyOn(Outbox.prototype, "send").mockImplementationOnce(() => {
+    throw new Error("a bug in the outbox");
+  });
+  hurt.socket.emit("doc.open", {}, () => undefined);
+  await hurt.disconnected;
+  expect(await metric('contained_errors_total{boundary="frame"}')).toBe(before + 1);
+  expect(fleet.log()).toContain("a bug in the outbox");
+  expect((await other.subscribe("board:1")).ok).toBe(true);
+});
+
+/** Frames that carry no event. */
+const idleFrames = {
+  "websocket pings": pingFrame(""),
+  "websocket pongs": clientFrame("pong", ""),
+  "engine pongs": textFrame("3"),
+  "engine noops": textFrame("6"),
+  "acks that nobody asked for": textFrame("431[]"),
+};
+
+async function isCut(socket: Socket, frames: Buffer, cause: string): Promise<void> {
+  const before = await metric(`floods_total{cause="${cause}"}`);
+  const closed = ended(socket);
+  socket.write(frames);
+  await closed;
+  expect(await metric(`floods_total{cause="${cause}"}`)).toBe(before + 1);
+}
+
+describe("LIM-8: frames that are no events", () => {
+  test.each(Object.entries(idleFrames))(
+    "LIM-8: %s beyond a hundred at once cut their session",
+    async (_name, frame) => {
+      const { socket } = await RawClient.connect(new URL(url), await userToken());
+      await isCut(socket, Buffer.concat(Array.from({ length: 200 }, () => frame)), "controls");
+    },
+  );
+
+  test("LIM-8: so do small fragments", async () => {
+    const { socket } = await RawClient.connect(new URL(url), await userToken());
+    const fragments = Array.from({ length: 200 }, () => clientFrame("continuation", "", false));
+    await isCut(socket, Buffer.concat([clientFrame("text", "4", false), ...fragments]), "controls");
+  });
+
+  test("LIM-8: a message in pieces of a kilobyte and more is one message", async () => {
+    const client = await RawClient.connect(new URL(url), await userToken());
+    const ack = client.acked(7);
+    const packet = `427["doc.open",${JSON.stringify("x".repeat(60_000))}]`;
+    const pieces = packet.match(/.{1,1024}/g) ?? [];
+    const frames = pieces.map((piece, i) =>
+      clientFrame(i === 0 ? "text" : "continuation", piece, i === pieces.length - 1),
+    );
+    client.socket.write(Buffer.concat([...frames, ...Array.from({ length: 60 }, () => pingFrame(""))]));
+    expect(await ack).toMatchObject({ ok: false, error: { code: "no_route" } });
+    client.socket.destroy();
+  });
+});
+
+describe("LIM-9: before its session", () => {
+  test.each(Object.entries(idleFrames))("LIM-9: a connection that sends twenty-one %s is cut", async (_name, frame) => {
+    const socket = await openRawWebsocket(new URL(url));
+    await isCut(socket, Buffer.concat(Array.from({ length: 21 }, () => frame)), "entering");
+  });
+
+  test("LIM-9: a frame that announces more than 64 KiB is cut before it has arrived", async () => {
+    const socket = await openRawWebsocket(new URL(url));
+    await isCut(socket, textFrame("x".repeat(100_000)).subarray(0, 20), "entering");
+  });
+
+  test("LIM-9: 64 KiB in many fragments are cut", async () => {
+    const socket = await openRawWebsocket(new URL(url));
+    const fragment = clientFrame("continuation", "x".repeat(15_000), false);
+    await isCut(
+      socket,
+      Buffer.concat([clientFrame("text", "4", false), fragment, fragment, fragment, fragment, fragment]),
+      "entering",
+    );
+  });
+
+  test("LIM-9: an auth of more than 48 KiB is refused unread", async () => {
+    const refusal = await refusedConnect(url, { token: await userToken(), junk: "x".repeat(50_000) });
+    expect(refusal).toMatchObject({ code: "unauthenticated", message: expect.stringContaining("auth is longer") });
+  });
+
+  test("LIM-9: a polling request of more than 64 KiB is refused; one that ends as a session sends more", async () => {
+    const { sid } = await openPolling();
+    const answer = await post(sid, `40${JSON.stringify({ token: "x".repeat(70_000) })}`);
+    expect(answer.status).toBe(413);
+    const client = await pollingSession();
+    expect((await post(client.sid, `42["doc.open",${JSON.stringify("x".repeat(60_000))}]`)).status).toBe(200);
+  });
+});
+
+async function openPolling(): Promise<{ sid: string }> {
+  const answer = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
+  return JSON.parse((await answer.text()).slice(1)) as { sid: string };
+}
+
+async function post(sid: string, body: string): Promise<Response> {
+  return fetch(`${url}/socket.io/?EIO=4&transport=polling&sid=${sid}`, { method: "POST", body });
+}
+
+async function poll(sid: string): Promise<string> {
+  return (await fetch(`${url}/socket.io/?EIO=4&transport=polling&sid=${sid}`)).text();
+}
+
+async function pollingSession(): Promise<{ sid: string }> {
+  const { sid } = await openPolling();
+  await post(sid, `40${JSON.stringify({ token: await userToken() })}`);
+  let seen = "";
+  while (!seen.includes("sync:welcome")) seen += await poll(sid);
+  return { sid };
+}
+
+describe("LIM-11: a polling request", () => {
+  test("LIM-11: with more than a thousand packets ends its connection", async () => {
+    const { sid } = await pollingSession();
+    const before = await metric('floods_total{cause="packets"}');
+    await post(sid, Array.from({ length: 1_001 }, () => "3").join("\u001e")).catch(() => undefined);
+    await eventually(async () => (await poll(sid)).includes("Session ID unknown"));
+    expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
+  });
+
+  test("LIM-11: with many pongs ends it as on a websocket", async () => {
+    const { sid } = await pollingSession();
+    await post(sid, Array.from({ length: 200 }, () => "3").join("\u001e")).catch(() => undefined);
+    await eventually(async () => (await poll(sid)).includes("Session ID unknown"));
+  });
+});
+
+describe("BAD-9: binary attachments", () => {
+  test("BAD-9: an event that announces some is refused before they arrive, and they are dropped", async () => {
+    const client = await RawClient.connect(new URL(url), await userToken());
+    const ack = client.acked(7);
+    client.socket.write(textFrame(`452-7["doc.open",{"_placeholder":true,"num":0}]`));
+    expect(await ack).toMatchObject({ ok: false, error: { code: "invalid_request" } });
+    client.socket.write(clientFrame("binary", Buffer.alloc(100_000)));
+    client.socket.write(clientFrame("binary", Buffer.alloc(10)));
+    expect((await client.subscribe("board:1")).recovered).toBe(false);
+    client.socket.destroy();
+  });
+
+  test.each([
+    ["without an event that announced it", [clientFrame("binary", "x")]],
+    ["before a session", [textFrame(`4510-["x"]`), clientFrame("binary", "x")]],
+    ["eleven of them", [textFrame(`4511-["x"]`)]],
+  ])("BAD-9: %s they close the connection", async (name, frames) => {
+    const socket =
+      name === "before a session"
+        ? await openRawWebsocket(new URL(url))
+        : (await RawClient.connect(new URL(url), await userToken())).socket;
+    const closed = ended(socket);
+    socket.write(Buffer.concat(frames));
+    await closed;
+  });
+});
+
+test("HAND-1: what a client sends in auth beside what the handshake needs is not kept", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const heap = (): number => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const token = await userToken();
+  const junk = Array.from({ length: 10_000 }, () => []);
+  // What the first connections bring into being stays.
+  const clients = [await RawClient.connect(new URL(url), token, { junk })];
+  const before = heap();
+  while (clients.length < 51) clients.push(await RawClient.connect(new URL(url), token, { junk }));
+  const bytesEach = (heap() - before) / 50;
+  for (const { socket } of clients) socket.destroy();
+  // Parsed it is 160 KB and more.
+  expect(bytesEach).toBeLessThan(80_000);
+});

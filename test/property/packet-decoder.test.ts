@@ -1,0 +1,89 @@
+import fc from "fast-check";
+import { Decoder, Encoder, type Packet as LibraryPacket, PacketType } from "socket.io-parser";
+import { expect, test } from "vitest";
+import { type Packet, PacketDecoder } from "../../gateway/sockets/packet-decoder.ts";
+
+/** @returns undefined where it was refused. */
+function decoded(text: string): Packet | undefined {
+  let packet: Packet | undefined;
+  const decoder = new PacketDecoder();
+  decoder.on("decoded", (found) => (packet = found));
+  try {
+    decoder.add(text);
+  } catch {
+    return undefined;
+  }
+  return packet;
+}
+
+function decodedByLibrary(text: string): LibraryPacket | undefined {
+  let packet: LibraryPacket | undefined;
+  const decoder = new Decoder();
+  decoder.on("decoded", (found: LibraryPacket) => (packet = found));
+  try {
+    decoder.add(text);
+  } catch {
+    return undefined;
+  }
+  return packet;
+}
+
+const anyPacket = fc.oneof(
+  fc.record({
+    type: fc.constant(PacketType.EVENT),
+    nsp: fc.constantFrom("/", "/other"),
+    id: fc.option(fc.nat(), { nil: undefined }),
+    data: fc.tuple(fc.oneof(fc.string(), fc.nat(), fc.constantFrom("disconnecting", "connect")), fc.jsonValue()),
+  }),
+  fc.record({
+    type: fc.constant(PacketType.CONNECT),
+    nsp: fc.constantFrom("/", "/other"),
+    data: fc.dictionary(fc.string(), fc.jsonValue()),
+  }),
+  fc.record({ type: fc.constant(PacketType.DISCONNECT), nsp: fc.constantFrom("/", "/other") }),
+);
+
+test("BAD-6: packets are decoded as Socket.IO's own decoder does, and refused where it refuses", () => {
+  fc.assert(
+    fc.property(anyPacket, (packet) => {
+      const [text] = new Encoder().encode(packet as LibraryPacket) as [string];
+      const expected = decodedByLibrary(text);
+      const found = decoded(text);
+      expect(found === undefined).toBe(expected === undefined);
+      if (!expected || !found) return;
+      const { type, nsp, id, data } = found;
+      expect({ type, nsp, id, data }).toEqual({
+        type: expected.type,
+        nsp: expected.nsp,
+        id: expected.id,
+        data: expected.data,
+      });
+    }),
+  );
+});
+
+test("BAD-6: text that is no packet is refused", () => {
+  const wrong = ["", "9", "x", "2", "2{}", "2[]", "2[{}]", "20", "0[]", "0null", '05"', "1[]", "4{}", "5-[]", "50-[]"];
+  for (const text of [...wrong, "5x-[]", `2${"1".repeat(16)}["a"]`, `2/${"n".repeat(300)},["a"]`, "2/a"]) {
+    expect(decoded(text), text).toBeUndefined();
+  }
+});
+
+test("BAD-6: any text is a packet or refused", () => {
+  const pieces = fc.constantFrom(
+    ...Array.from("0123456789"),
+    "-",
+    "/",
+    ",",
+    "[",
+    "]",
+    "{",
+    "}",
+    '"',
+    "a",
+    ":",
+    " ",
+    "null",
+  );
+  fc.assert(fc.property(fc.array(pieces, { maxLength: 12 }), (parts) => void decoded(parts.join(""))));
+});
