@@ -1,0 +1,190 @@
+/** Checks JSON without building a value, so that a text can be passed on as it is. Pure. */
+import { maxJsonDepth } from "./json.ts";
+
+export type JsonScan =
+  /** `depth`: levels of arrays and objects. `values`: all of them, scalars and containers. */
+  | { kind: "json"; depth: number; values: number }
+  /** Not read beyond the level that is too deep. */
+  | { kind: "too_deep" }
+  | { kind: "malformed" };
+
+/**
+ * Linear, without recursion, and nothing is allocated per value: a text of the worst shape takes a few ms per MiB, where
+ * `JSON.parse` and the value it builds take several times that. Up to `maxDepth` it accepts exactly what `JSON.parse` accepts.
+ * @param json bytes are taken for UTF-8: check them with `isUtf8` where they come from outside.
+ */
+export function scanJson(json: string | Uint8Array, maxDepth = maxJsonDepth): JsonScan {
+  const bytes = typeof json === "string" ? Buffer.from(json) : json;
+  /** By level: whether it is an object. */
+  const isObject = new Uint8Array(maxDepth + 1);
+  let depth = 0;
+  let deepest = 0;
+  let values = 0;
+  let at = 0;
+  for (;;) {
+    at = skipSpace(bytes, at);
+    values++;
+    const first = bytes[at];
+    if (first === openBrace || first === openBracket) {
+      if (depth === maxDepth) return { kind: "too_deep" };
+      depth++;
+      if (depth > deepest) deepest = depth;
+      isObject[depth] = first === openBrace ? 1 : 0;
+      at = skipSpace(bytes, at + 1);
+      // In ASCII a closing bracket or brace is its opening one plus two.
+      if (bytes[at] === first + 2) {
+        at++;
+        depth--;
+      } else {
+        if (first === openBrace) at = skipName(bytes, at);
+        if (at === -1) return { kind: "malformed" };
+        continue;
+      }
+    } else {
+      at = skipScalar(bytes, at);
+      if (at === -1) return { kind: "malformed" };
+    }
+    // A value has ended: so may what it is in.
+    for (;;) {
+      at = skipSpace(bytes, at);
+      if (depth === 0) {
+        return at === bytes.length ? { kind: "json", depth: deepest, values } : { kind: "malformed" };
+      }
+      const next = bytes[at];
+      at++;
+      if (next === comma) {
+        if (isObject[depth] === 1) at = skipName(bytes, skipSpace(bytes, at));
+        if (at === -1) return { kind: "malformed" };
+        break;
+      }
+      if (next !== (isObject[depth] === 1 ? closeBrace : closeBracket)) return { kind: "malformed" };
+      depth--;
+    }
+  }
+}
+
+const quote = 0x22;
+const plus = 0x2b;
+const comma = 0x2c;
+const minus = 0x2d;
+const dot = 0x2e;
+const zero = 0x30;
+const colon = 0x3a;
+const openBracket = 0x5b;
+const backslash = 0x5c;
+const closeBracket = 0x5d;
+const lowerE = 0x65;
+const lowerU = 0x75;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+/** Added to a letter's code, gives the lower case. */
+const lowerCase = 0x20;
+
+/** Each skip takes the position where something begins and returns the one after it, or -1 where it is malformed. */
+
+function skipSpace(bytes: Uint8Array, from: number): number {
+  let at = from;
+  for (;;) {
+    const byte = bytes[at];
+    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return at;
+    at++;
+  }
+}
+
+/** A member's name and its colon. */
+function skipName(bytes: Uint8Array, from: number): number {
+  if (bytes[from] !== quote) return -1;
+  const end = skipString(bytes, from);
+  if (end === -1) return -1;
+  const at = skipSpace(bytes, end);
+  return bytes[at] === colon ? at + 1 : -1;
+}
+
+function skipScalar(bytes: Uint8Array, from: number): number {
+  switch (bytes[from] ?? 0) {
+    case quote:
+      return skipString(bytes, from);
+    case 0x74:
+      return skipWord(bytes, from, "true");
+    case 0x66:
+      return skipWord(bytes, from, "false");
+    case 0x6e:
+      return skipWord(bytes, from, "null");
+    default:
+      return skipNumber(bytes, from);
+  }
+}
+
+function skipWord(bytes: Uint8Array, from: number, word: string): number {
+  for (let i = 1; i < word.length; i++) if (bytes[from + i] !== word.charCodeAt(i)) return -1;
+  return from + word.length;
+}
+
+function skipString(bytes: Uint8Array, from: number): number {
+  let at = from + 1;
+  for (;;) {
+    const byte = bytes[at];
+    at++;
+    if (byte === quote) return at;
+    if (byte === undefined || byte < 0x20) return -1;
+    if (byte !== backslash) continue;
+    const escaped = bytes[at];
+    at++;
+    if (escaped === lowerU) {
+      for (const end = at + 4; at < end; at++) if (!isHexDigit(bytes[at])) return -1;
+    } else if (!isEscapable(escaped ?? 0)) return -1;
+  }
+}
+
+function skipNumber(bytes: Uint8Array, from: number): number {
+  let at = bytes[from] === minus ? from + 1 : from;
+  const end = skipDigits(bytes, at);
+  // A number has digits, and no zero before others.
+  if (end === at || (bytes[at] === zero && end > at + 1)) return -1;
+  at = end;
+  if (bytes[at] === dot) {
+    at = skipDigits(bytes, at + 1);
+    if (bytes[at - 1] === dot) return -1;
+  }
+  if (((bytes[at] ?? 0) | lowerCase) === lowerE) {
+    at++;
+    if (bytes[at] === plus || bytes[at] === minus) at++;
+    const exponent = at;
+    at = skipDigits(bytes, at);
+    if (at === exponent) return -1;
+  }
+  return at;
+}
+
+function skipDigits(bytes: Uint8Array, from: number): number {
+  let at = from;
+  while (isDigit(bytes[at])) at++;
+  return at;
+}
+
+function isDigit(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= zero && byte <= 0x39;
+}
+
+function isHexDigit(byte: number | undefined): boolean {
+  if (byte === undefined) return false;
+  const lower = byte | lowerCase;
+  return isDigit(byte) || (lower >= 0x61 && lower <= 0x66);
+}
+
+/** One of `"\/bfnrt`. */
+function isEscapable(byte: number): boolean {
+  switch (byte) {
+    case quote:
+    case backslash:
+    case 0x2f:
+    case 0x62:
+    case 0x66:
+    case 0x6e:
+    case 0x72:
+    case 0x74:
+      return true;
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,82 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { isTooDeep, parseJson } from "../../shared/json.ts";
+import { scanJson } from "../../shared/json-scan.ts";
+
+const valid = fc
+  .tuple(fc.jsonValue({ maxDepth: 8 }), fc.constantFrom("", " ", "\t"))
+  .map(([value, indent]) => JSON.stringify(value, undefined, indent));
+/** Pieces of JSON in any order: most is no JSON, all is near to it. */
+const nearlyJson = fc
+  .array(
+    fc.constantFrom(
+      ...'{}[]:,"\\'.split(""),
+      ...["0", "-", "12", ".5", "e+1", "E", "1e20", "01", "-0", "true", "false", "null", "tru", "nulls", "Infinity"],
+      ...['"a"', '"\\n"', '"\\u00e9"', '"\\u12g4"', '"\\x"', '"é😀"', '"\u2028"', '"\u0000"', '"a\nb"', "'"],
+      ...[" ", "\n", "\r", "\t", "\f", "\u00a0", "\ufeff", "\u0000"],
+    ),
+    { maxLength: 12 },
+  )
+  .map((pieces) => pieces.join(""));
+const mutated = fc.tuple(valid, fc.nat(), fc.nat({ max: 3 }), nearlyJson).map(([text, at, cut, piece]) => {
+  const from = at % (text.length + 1);
+  return text.slice(0, from) + piece + text.slice(from + cut);
+});
+
+function depthOf(value: unknown): number {
+  let depth = 0;
+  while (isTooDeep(value, depth)) depth++;
+  return depth;
+}
+
+describe("a scan accepts exactly what JSON.parse accepts, and knows its depth", () => {
+  test.each([
+    ["valid text", valid, 2_000],
+    ["pieces of JSON in any order", nearlyJson, 50_000],
+    ["valid text with a mutation", mutated, 20_000],
+  ])("%s", (_name, texts, numRuns) => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        const value = parseJson(text);
+        const scan = scanJson(text);
+        expect(scan.kind).toBe(value === undefined ? "malformed" : "json");
+        if (scan.kind === "json") expect(scan.depth).toBe(depthOf(value));
+      }),
+      { numRuns },
+    );
+  });
+});
+
+test("a scan counts every value, scalars and containers", () => {
+  expect(scanJson('{"a":[1,[],{}],"b":"x"}')).toEqual({ kind: "json", depth: 3, values: 6 });
+  expect(scanJson("null")).toEqual({ kind: "json", depth: 0, values: 1 });
+});
+
+test("a scan ends at the first level that is too deep", () => {
+  const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels);
+  expect(scanJson(nested(128))).toEqual({ kind: "json", depth: 128, values: 128 });
+  expect(scanJson(nested(129))).toEqual({ kind: "too_deep" });
+  expect(scanJson(`[{"a":${nested(126)}}]`)).toMatchObject({ kind: "json", depth: 128 });
+  expect(scanJson(`[{"a":${nested(127)}}]`)).toEqual({ kind: "too_deep" });
+});
+
+test("a scan of 1 MiB of any shape takes less CPU than 100 ms", () => {
+  const filled = (unit: string): string => `[${unit.repeat(Math.floor((2 ** 20 - 3) / unit.length))}0]`;
+  const shapes = [
+    "[],",
+    "{},",
+    "0,",
+    "1e20,",
+    '"\\u00e9",',
+    "\n0,",
+    '{"":0},',
+    `${"[".repeat(127)}${"]".repeat(127)},`,
+  ];
+  for (const shape of shapes) {
+    const text = filled(shape);
+    const before = process.cpuUsage();
+    expect(scanJson(text).kind).toBe("json");
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1_000).toBeLessThan(100);
+  }
+});
