@@ -1,6 +1,6 @@
 import type { CallOutcome } from "../../shared/http/answers.ts";
 import { TidegateError } from "../../shared/errors.ts";
-import { isTooDeep, maxJsonDepth } from "../../shared/json.ts";
+import { isTooDeep } from "../../shared/json.ts";
 import { eventId } from "../../shared/http/cloudevents.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { type CallOptions, callOptionsValidator } from "../../shared/protocol/client-messages.ts";
@@ -9,6 +9,7 @@ import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rollouts/route-target.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import type { GatewayContext } from "../context.ts";
+import { assertSound, tooDeep } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
 
@@ -40,12 +41,12 @@ export async function call(session: Session, clientEvent: ClientEvent, context: 
   );
 }
 
-function readArguments({ args, binary }: ClientEvent): { data: unknown; options: CallOptions } {
+function readArguments(event: ClientEvent): { data: unknown; options: CallOptions } {
+  assertSound(event);
+  const { args } = event;
   if (args.length > 2) throw new TidegateError("invalid_request", "an event has data and options, no more arguments");
-  if (binary) throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
   const [data = null, options] = args;
-  if (isTooDeep(data))
-    throw new TidegateError("invalid_request", `the data is nested deeper than ${maxJsonDepth} levels`);
+  if (isTooDeep(data)) throw tooDeep();
   if (options === undefined || options === null) return { data, options: {} };
   if (!callOptionsValidator.Check(options)) {
     const findings = describeFindings(callOptionsValidator.Errors(options)).join("; ");

@@ -8,6 +8,7 @@ import { ClientFlow } from "../admission/client-flow.ts";
 import type { GatewayContext } from "../context.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
 import { ackFrame } from "../sockets/frames.ts";
+import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import { call } from "./call.ts";
 import { history } from "./history.ts";
@@ -98,16 +99,16 @@ function isKnown(event: string): event is RequestName {
 async function handle(
   name: RequestName,
   session: Session,
-  { args, binary }: ClientEvent,
+  event: ClientEvent,
   context: GatewayContext,
 ): Promise<Reply> {
+  assertSound(event);
+  const { args } = event;
   const [request] = args;
   const validator = clientRequests[name];
-  if (args.length !== 1 || binary || !validator.Check(request)) {
+  if (args.length !== 1 || !validator.Check(request)) {
     const findings =
-      args.length === 1 && !binary
-        ? describeFindings(validator.Errors(request)).join("; ")
-        : "one object is expected, without binary data";
+      args.length === 1 ? describeFindings(validator.Errors(request)).join("; ") : "one object is expected";
     throw new TidegateError("invalid_request", `${name}: ${findings}`);
   }
   return requests[name](session, request as never, context);

@@ -15,7 +15,7 @@ import type { EngineConnection, Websocket } from "./engine-internals.ts";
 import type { Frame } from "./frames.ts";
 import type { Flood } from "./input-budget.ts";
 import type { FrameSink } from "./outbox.ts";
-import { type Packet, packetParser } from "./packet-decoder.ts";
+import { type EventFlaw, type Packet, packetParser } from "./packet-decoder.ts";
 import type { Patience } from "./patience.ts";
 
 export interface EngineOptions {
@@ -137,8 +137,8 @@ export interface ClientEvent {
   args: readonly unknown[];
   /** It wants an ack. */
   ackId: number | undefined;
-  /** It announced binary attachments: `args` has placeholders for them. */
-  binary: boolean;
+  /** Why it is refused, whatever its arguments are. */
+  flaw: EventFlaw | undefined;
 }
 
 interface SocketInternals {
@@ -159,11 +159,11 @@ export function receiveEvents(
   const internals = socket as unknown as SocketInternals;
   internals._onpacket = errors.guarded(
     "frame",
-    ({ type, id, data, binary = false }: Packet) => {
+    ({ type, id, data, flaw }: Packet) => {
       if (type === PacketType.DISCONNECT) internals.ondisconnect();
       if (type !== PacketType.EVENT) return undefined;
       const [name, ...args] = data as [string | number, ...unknown[]];
-      return onEvent({ name: String(name), args, ackId: id, binary });
+      return onEvent({ name: String(name), args, ackId: id, flaw });
     },
     () => transportOf(socket).terminate(),
   );

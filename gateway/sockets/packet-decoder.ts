@@ -3,7 +3,8 @@
  * and binary attachments are never kept.
  */
 import { Encoder, PacketType } from "socket.io-parser";
-import { maxResumeTokenLength, maxTokenLength } from "../../shared/protocol/limits.ts";
+import { scanJson } from "../../shared/json-scan.ts";
+import { maxPayloadBytes, maxResumeTokenLength, maxTokenLength } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
 
 /** Both tokens of a handshake, and as much again, so that a token that is too long is refused by its own message. */
@@ -15,6 +16,11 @@ const maxAckIdDigits = 15;
 /** There is one namespace, "/"; the name of another is sent back in a refusal. */
 const maxNamespaceLength = 256;
 
+/** A shorter text builds no value that costs much. */
+const scanFromLength = 16 * 1_024;
+/** Of an event beside its data: the list, its name, and its options. */
+const eventValues = 8;
+
 /** Stands for an `auth` that is too large to be parsed. */
 export const oversizedAuth: Readonly<Record<string, unknown>> = Object.freeze({});
 
@@ -23,9 +29,12 @@ export interface Packet {
   nsp: string;
   id?: number;
   data?: unknown;
-  /** An event that announced binary attachments; they are dropped, its data has placeholders for them. */
-  binary?: boolean;
+  /** Why an event is refused; of its data only the name counts. */
+  flaw?: EventFlaw;
 }
+
+/** `binary`: it announced attachments, which are dropped. */
+export type EventFlaw = "binary" | "too_deep";
 
 /** The part of an Emitter that Socket.IO uses of a decoder. Whatever {@link add} throws ends the connection. */
 export class PacketDecoder {
@@ -77,7 +86,7 @@ export class PacketDecoder {
     const idEnd = endOfDigits(text, at);
     if (idEnd - at > maxAckIdDigits) throw new Error("an ack id is too long");
     const id = idEnd > at ? { id: Number(text.slice(at, idEnd)) } : {};
-    return { type, nsp, ...id, ...readPayload(type, text, idEnd), ...(announces && { binary: true }) };
+    return { type, nsp, ...id, ...readPayload(type, text, idEnd), ...(announces && { flaw: "binary" }) };
   }
 }
 
@@ -94,7 +103,7 @@ const packetTypes: Readonly<Record<string, PacketType>> = {
 };
 
 /** @throws where the payload is not what a packet of this type has. */
-function readPayload(type: PacketType, text: string, at: number): { data?: unknown } {
+function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "data" | "flaw"> {
   if (at >= text.length) {
     if (type === PacketType.EVENT) throw new Error("an event without a name");
     return {};
@@ -106,11 +115,8 @@ function readPayload(type: PacketType, text: string, at: number): { data?: unkno
       if (typeof data !== "object" || data === null || Array.isArray(data)) throw new Error("auth is not an object");
       return { data };
     }
-    case PacketType.EVENT: {
-      const data = JSON.parse(text.slice(at)) as unknown;
-      if (!Array.isArray(data) || !isEventName(data[0])) throw new Error("an event without a name");
-      return { data };
-    }
+    case PacketType.EVENT:
+      return readEvent(text.slice(at));
     // The gateway asks for no ack, and a client sends no payload with the others.
     case PacketType.ACK:
       return {};
@@ -120,6 +126,26 @@ function readPayload(type: PacketType, text: string, at: number): { data?: unkno
     case PacketType.BINARY_ACK:
       throw new Error("an unexpected payload");
   }
+}
+
+function readEvent(text: string): Pick<Packet, "data" | "flaw"> {
+  if (text.length > scanFromLength) {
+    const scan = scanJson(text);
+    if (scan.kind === "too_deep") return { data: [nameOf(text)], flaw: "too_deep" };
+    // Each value takes two bytes at least: it is over twice the limit of data, whatever it spells.
+    if (scan.kind === "json" && scan.values > maxPayloadBytes + eventValues) throw new Error("too many values");
+  }
+  const data = JSON.parse(text) as unknown;
+  if (!Array.isArray(data) || !isEventName(data[0])) throw new Error("an event without a name");
+  return { data };
+}
+
+/** Of an event that is not parsed. */
+function nameOf(text: string): string {
+  const [, literal = ""] = /^\s*\[\s*("(?:[^"\\]|\\.){1,256}")/.exec(text.slice(0, 1_024)) ?? [];
+  const name = JSON.parse(literal) as unknown;
+  if (typeof name !== "string" || !isEventName(name)) throw new Error("an event without a name");
+  return name;
 }
 
 function isEventName(name: unknown): boolean {

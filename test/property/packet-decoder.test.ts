@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { Decoder, Encoder, type Packet as LibraryPacket, PacketType } from "socket.io-parser";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { type Packet, PacketDecoder } from "../../gateway/sockets/packet-decoder.ts";
 
 /** @returns undefined where it was refused. */
@@ -86,4 +86,14 @@ test("BAD-6: any text is a packet or refused", () => {
     "null",
   );
   fc.assert(fc.property(fc.array(pieces, { maxLength: 12 }), (parts) => void decoded(parts.join(""))));
+});
+
+test("HOST-3: an event that is too deep is refused by its name, one of too many values ends its connection, unparsed", () => {
+  const parse = vi.spyOn(JSON, "parse");
+  const deep = decoded(`27["doc.open",${"[".repeat(50_000)}`);
+  expect(deep).toEqual({ type: PacketType.EVENT, nsp: "/", id: 7, data: ["doc.open"], flaw: "too_deep" });
+  expect(decoded(`2["doc.open",[${"[],".repeat(100_000)}0]]`)).toBeUndefined();
+  for (const [text] of parse.mock.calls) expect(text.length).toBeLessThan(100);
+  parse.mockRestore();
+  expect(decoded(`2["doc.open",[${"0,".repeat(60_000)}0]]`)?.flaw).toBeUndefined();
 });

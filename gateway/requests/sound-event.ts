@@ -1,0 +1,19 @@
+import { TidegateError } from "../../shared/errors.ts";
+import { maxJsonDepth } from "../../shared/json.ts";
+import type { ClientEvent } from "../sockets/engine.ts";
+
+/** @throws TidegateError `invalid_request` where the event was refused before its arguments were read. */
+export function assertSound({ flaw }: ClientEvent): void {
+  switch (flaw) {
+    case undefined:
+      return;
+    case "binary":
+      throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
+    case "too_deep":
+      throw tooDeep();
+  }
+}
+
+export function tooDeep(): TidegateError {
+  return new TidegateError("invalid_request", `the data is nested deeper than ${maxJsonDepth} levels`);
+}
