@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { Type } from "typebox";
 import { commonSettings } from "../shared/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
+import { originPolicy } from "./admission/allowed-origins.ts";
 import { trustedProxies } from "./sockets/client-address.ts";
 import {
   type Environment,
@@ -39,14 +40,14 @@ const settings = {
   /** In a second. */
   GATEWAY_CONNECTS_PER_ADDRESS: integer({ min: 0, max: 1_000_000, fallback: 0 }),
   /** Addresses or networks whose `X-Forwarded-For` is believed. */
-  TRUSTED_PROXIES: addresses(),
+  TRUSTED_PROXIES: checkedList((network) => trustedProxies([network]), []),
   /** Where clients reach this node, or the balancer in front of all of them. */
   PUBLIC_URL: optional(publicUrl()),
   GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
   /** A session is asked to move after about so long; 0: never. */
   GATEWAY_SESSION_LIFETIME_SECONDS: integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
-  /** Origins of pages that may connect; `*`: any. Clients that are no browsers send none, and may. */
-  GATEWAY_ALLOWED_ORIGINS: list(Type.String({ pattern: "^(\\*|https?://[^/]+)$" }), { fallback: ["*"] }),
+  /** Origins of pages that may connect beside those of the gateway's own host; `*`: any. Clients that are not browsers send none, and may connect. */
+  GATEWAY_ALLOWED_ORIGINS: checkedList((origin) => originPolicy([origin]), ["*"]),
   GATEWAY_TRANSPORTS: list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
   PRIVATE_API_URL: urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
   PRIVATE_API_TOKEN: text({ secret: true }),
@@ -71,22 +72,23 @@ function publicUrl(): Setting<string> {
   };
 }
 
-function addresses(): Setting<readonly string[]> {
-  const items = list(Type.String(), { fallback: [] });
+/** @param check throws where an item is not valid. */
+function checkedList(check: (item: string) => unknown, fallback: readonly string[]): Setting<readonly string[]> {
+  const items = list(Type.String(), { fallback });
   return {
     ...items,
     parse: (value) => {
-      const networks = items.parse(value) as string[];
-      const findings = networks.flatMap((network) => {
+      const given = items.parse(value) as string[];
+      const findings = given.flatMap((item) => {
         try {
-          trustedProxies([network]);
+          check(item);
           return [];
         } catch (error) {
           return [(error as Error).message];
         }
       });
       if (findings.length > 0) throw new Error(findings.join("; "));
-      return networks;
+      return given;
     },
   };
 }

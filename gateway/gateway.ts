@@ -14,6 +14,7 @@ import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { admissionWeight } from "../shared/load/admission-weight.ts";
 import type { NodeRegistry, NodeReport } from "../shared/nodes/registry.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
+import { originPolicy } from "./admission/allowed-origins.ts";
 import { addBootstrap } from "./bootstrap/bootstrap.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayContext } from "./context.ts";
@@ -197,6 +198,7 @@ export function createGateway(options: {
     host: config.GATEWAY_HOST,
     port: config.GATEWAY_PORT,
   });
+  const origins = originPolicy(config.GATEWAY_ALLOWED_ORIGINS);
   const trust = trustedProxies(config.TRUSTED_PROXIES);
   const sockets = new SocketServer({
     httpServer: publicDoor.app.server,
@@ -211,7 +213,7 @@ export function createGateway(options: {
     },
     trustedProxies: trust,
     transports: config.GATEWAY_TRANSPORTS,
-    allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
+    origins,
     patience,
   });
   const drain = new Drain({
@@ -242,7 +244,7 @@ export function createGateway(options: {
       hasPlace: sockets.accepting && sockets.seats < config.GATEWAY_MAX_CONNECTIONS,
     }),
     reconnectPolicy: () => sockets.reconnectPolicy,
-    allowedOrigins: config.GATEWAY_ALLOWED_ORIGINS,
+    origins,
     trustedProxies: trust,
     counter: metrics.bootstraps,
   });

@@ -5,6 +5,7 @@ import type { Verifier } from "../../shared/jwt.ts";
 import type { Counter } from "../../shared/metrics.ts";
 import type { Bootstrap, ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
+import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import { ReturnSlots } from "../admission/return-slots.ts";
 import { TokenBucket } from "../admission/token-bucket.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
@@ -38,7 +39,7 @@ export interface BootstrapOptions {
   /** This node, as it is now. */
   self: () => Self;
   reconnectPolicy: () => ReconnectPolicy;
-  allowedOrigins: readonly string[];
+  origins: OriginPolicy;
   trustedProxies: ProxyTrust;
   /** By `node`, `group` (which has an address of its own), or the code of the refusal. */
   counter: Counter<"outcome">;
@@ -46,7 +47,7 @@ export interface BootstrapOptions {
 
 /** `GET /v1/bootstrap` → {@link Bootstrap}: where to connect, and with what. Asks nobody, and reads what is in memory. */
 export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): void {
-  const { verify, rollouts, fleet, self, reconnectPolicy, allowedOrigins, trustedProxies, counter } = options;
+  const { verify, rollouts, fleet, self, reconnectPolicy, origins, trustedProxies, counter } = options;
   const placement = new Placement();
   fleet.onChange(() => placement.update(fleet.nodes));
   /** Of this node: no more could be let in by the whole fleet. */
@@ -88,7 +89,7 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
 
   app.register(async (scope) => {
     scope.addHook("onRequest", async (request, reply) => {
-      allowOrigin(allowedOrigins, request, reply);
+      allowOrigin(origins, request, reply);
       void reply.header("cache-control", "no-store");
     });
     scope.addHook("onError", async (_request, _reply, error) => {

@@ -1,17 +1,18 @@
 /** Pages of other origins, and the address a request came to. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { TidegateError } from "../../shared/errors.ts";
+import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { ProxyTrust } from "../sockets/client-address.ts";
 
 const preflightSeconds = 7_200;
 const hostPattern = /^[A-Za-z0-9._-]{1,253}(:\d{1,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?$/;
 
 /** Lets pages of the allowed origins read the answer, a refusal too. Others are answered, and their browser keeps it. */
-export function allowOrigin(allowed: readonly string[], request: FastifyRequest, reply: FastifyReply): void {
-  const { origin } = request.headers;
-  const any = allowed.includes("*");
+export function allowOrigin(origins: OriginPolicy, request: FastifyRequest, reply: FastifyReply): void {
+  const { origin, host } = request.headers;
+  const { any } = origins;
   if (!any) void reply.header("vary", "origin");
-  if (origin === undefined || !(any || allowed.includes(origin))) return;
+  if (origin === undefined || !origins.allows(origin, host)) return;
   void reply.headers({
     "access-control-allow-origin": any ? "*" : origin,
     "access-control-expose-headers": "retry-after",

@@ -1,6 +1,7 @@
 /** The websocket engine's part of the public port: which requests reach it, what each must look like, and who owns their sockets. */
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http";
 import type { Socket as TcpSocket } from "node:net";
+import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { Arrival } from "../admission/upgrade-gate.ts";
 
 /** The Engine.IO protocol that the gateway speaks. */
@@ -9,7 +10,7 @@ const engineProtocol = "4";
 export interface DoorOptions {
   /** Paths of the engine begin with it. */
   path: string;
-  isOriginAllowed: (origin: string | undefined) => boolean;
+  origins: OriginPolicy;
   /** Given every new connection, before it costs more than its request. */
   onArrival: (arrival: Arrival, request: IncomingMessage) => void;
   /** Called when the engine has taken the socket of an upgrade; `id`: of the connection that it belongs to already. */
@@ -90,7 +91,8 @@ function lastOf(url: string, parameter: string): string | undefined {
 }
 
 function refusalOf({ url = "", headers }: IncomingMessage, options: DoorOptions): Refusal | undefined {
-  if (!options.isOriginAllowed(headers.origin)) return { status: 403, reason: "this origin may not connect" };
+  if (!options.origins.allows(headers.origin, headers.host))
+    return { status: 403, reason: "this origin may not connect" };
   if (lastOf(url, "EIO") !== engineProtocol) {
     return { status: 400, reason: `this server speaks Engine.IO ${engineProtocol} (EIO=${engineProtocol})` };
   }

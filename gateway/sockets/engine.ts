@@ -7,6 +7,7 @@ import { Server as SocketIoServer, type Socket } from "socket.io";
 import { PacketType } from "socket.io-parser";
 import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
+import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { Arrival } from "../admission/upgrade-gate.ts";
 import type { Transport } from "../sessions/session.ts";
 import { closeHandshakeMs, ConnectionInput } from "./connection-input.ts";
@@ -25,7 +26,7 @@ export interface EngineOptions {
   bytesPerSecond: number;
   /** A connection that has not authenticated by then is closed. */
   connectDeadlineMs: number;
-  isOriginAllowed: (origin: string | undefined) => boolean;
+  origins: OriginPolicy;
   patience: Patience;
   /** Given every new connection, before it costs more than its request. */
   onArrival: (arrival: Arrival, request: IncomingMessage) => void;
@@ -37,7 +38,7 @@ export interface EngineOptions {
 }
 
 export function createSocketIo(httpServer: HttpServer, options: EngineOptions): SocketIoServer {
-  const { isOriginAllowed, errors } = options;
+  const { origins, errors } = options;
   const io = new SocketIoServer({
     transports: [...options.transports],
     maxHttpBufferSize: options.maxMessageBytes,
@@ -50,14 +51,15 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
     httpCompression: false,
     // Browsers ask for these headers where a page polls; an upgrade needs none.
     ...(options.transports.includes("polling") && {
-      cors: { origin: (origin, answer) => answer(null, isOriginAllowed(origin)) },
+      cors: ({ headers }: CorsRequest, answer: (error: null, cors: { origin: boolean }) => void) =>
+        answer(null, { origin: origins.allows(headers.origin, headers.host) }),
     }),
   });
   io.attach(httpServer);
   const newInput = (): ConnectionInput => new ConnectionInput(options);
   guardDoor(httpServer, {
     path: `${io.path()}/`,
-    isOriginAllowed,
+    origins,
     onArrival: options.onArrival,
     onUpgraded: (request, socket, id) => {
       const connection = id === undefined ? undefined : engineOf(io).clients[id];
@@ -82,6 +84,8 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
   boundPongs(io);
   return io;
 }
+
+type CorsRequest = Pick<IncomingMessage, "headers">;
 
 /** Connections whose socket is upgraded, and which the engine has not opened yet. */
 const upgraded = new WeakMap<IncomingMessage, ConnectionInput>();

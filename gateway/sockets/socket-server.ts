@@ -14,6 +14,7 @@ import type { ReconnectPolicy, Welcome } from "../../shared/protocol/wire.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
 import type { GatewayContext } from "../context.ts";
 import type { AddressBounds } from "../admission/address-limits.ts";
+import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { Admission } from "../admission/admission.ts";
 import { ReturnPolicy } from "../admission/return-policy.ts";
 import { UpgradeGate } from "../admission/upgrade-gate.ts";
@@ -59,7 +60,7 @@ export interface SocketServerOptions {
   };
   trustedProxies: ProxyTrust;
   transports: readonly string[];
-  allowedOrigins: readonly string[];
+  origins: OriginPolicy;
   patience: Patience;
 }
 
@@ -124,7 +125,7 @@ export class SocketServer implements Service {
   }
 
   async start(): Promise<void> {
-    const { allowedOrigins, patience } = this.#options;
+    const { origins, patience } = this.#options;
     const { messagesPerSecond, metrics, errors } = this.#context;
     const io = createSocketIo(this.#options.httpServer, {
       transports: this.#options.transports as ("websocket" | "polling")[],
@@ -134,8 +135,7 @@ export class SocketServer implements Service {
       patience,
       onArrival: (arrival, request) => this.#gate.arrive(arrival, this.#entrance.crowds(request)),
       onOpened: (request) => this.#entrance.opened(request),
-      isOriginAllowed: (origin) =>
-        origin === undefined || allowedOrigins.includes("*") || allowedOrigins.includes(origin),
+      origins,
       onFlood: (cause) => metrics.floods.inc({ cause }),
       errors,
     });

@@ -175,6 +175,8 @@ describe("from pages of other sites", () => {
     expect(await attempt("https://app.example")).toBe("connected");
     expect(await attempt()).toBe("connected");
     expect(await attempt("https://evil.example")).toContain("403");
+    // The gateway's own host, as a page that it serves or a stock client of Python sends it.
+    expect(await attempt(url)).toBe("connected");
     await fleet.stop();
   });
 });
