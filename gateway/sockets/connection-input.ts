@@ -41,7 +41,13 @@ export class ConnectionInput {
     const [receive] = tcp.listeners("data") as ((this: TcpSocket, chunk: Buffer) => void)[];
     // The upgrade was refused.
     if (!receive) return;
+    // A polling connection upgrades once.
+    if (this.#tcp && !this.#tcp.destroyed) {
+      tcp.resetAndDestroy();
+      return;
+    }
     this.#tcp = tcp;
+    if (this.#connection && !this.#allows(this.#budget.takeControl(performance.now()))) return;
     const scanner = new FrameScanner((head) => this.#allows(this.#frameFlood(head)));
     const handOver = this.#options.errors.guarded(
       "frame",

@@ -1,6 +1,7 @@
 /** The websocket engine's part of the public port: which requests reach it, what each must look like, and who owns their sockets. */
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http";
 import type { Socket as TcpSocket } from "node:net";
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { Arrival } from "../admission/upgrade-gate.ts";
 
@@ -15,6 +16,7 @@ export interface DoorOptions {
   onArrival: (arrival: Arrival, request: IncomingMessage) => void;
   /** Called when the engine has taken the socket of an upgrade; `id`: of the connection that it belongs to already. */
   onUpgraded: (request: IncomingMessage, socket: TcpSocket, id: string | undefined) => void;
+  errors: ContainedErrors;
 }
 
 /** A request that is refused before the engine sees it. */
@@ -43,19 +45,24 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
 
   for (const onRequest of httpServer.listeners("request") as OnRequest[]) {
     httpServer.off("request", onRequest);
-    httpServer.on("request", (request, response) => {
+    const receive = (request: IncomingMessage, response: ServerResponse): void => {
       const open = (): void => onRequest.call(httpServer, request, response);
       if (!isEngines(request) || connectionIn(request) !== undefined) return open();
       const refusal = refusalOf(request, options);
       if (refusal) refuseRequest(response, refusal);
       else options.onArrival(pollingArrival(request, response, open), request);
-    });
+    };
+    httpServer.on("request", (request, response) =>
+      options.errors.contain(
+        "http",
+        () => receive(request, response),
+        () => response.destroy(),
+      ),
+    );
   }
   const engineListeners = httpServer.listeners("upgrade") as OnUpgrade[];
   for (const onUpgrade of engineListeners) httpServer.off("upgrade", onUpgrade);
-  httpServer.on("upgrade", (request, socket: TcpSocket, head: Buffer) => {
-    // Node has given the socket away. This listener stays: the engine takes the socket late, or refuses it.
-    socket.on("error", destroy);
+  const receiveUpgrade: OnUpgrade = (request, socket, head) => {
     if (!isEngines(request)) return refuseUpgrade(socket, { status: 404, reason: "there is no websocket here" });
     const id = connectionIn(request);
     const open = (): void => {
@@ -66,6 +73,15 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
     const refusal = refusalOf(request, options);
     if (refusal) refuseUpgrade(socket, refusal);
     else options.onArrival(upgradeArrival(request, socket, open), request);
+  };
+  httpServer.on("upgrade", (request, socket: TcpSocket, head: Buffer) => {
+    // Node has given the socket away. This listener stays: the engine takes the socket late, or refuses it.
+    socket.on("error", destroy);
+    options.errors.contain(
+      "http",
+      () => receiveUpgrade(request, socket, head),
+      () => socket.destroy(),
+    );
   });
 }
 

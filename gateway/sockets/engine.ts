@@ -67,6 +67,7 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
       if (!connection && input) upgraded.set(request, input);
       input?.watchFrames(socket);
     },
+    errors,
   });
   io.engine.on(
     "connection",

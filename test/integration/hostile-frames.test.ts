@@ -228,6 +228,20 @@ describe("LIM-11: a polling request", () => {
     expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
   });
 
+  test("LIM-12: its connection upgrades to one websocket; each further one is reset", async () => {
+    const { sid } = await pollingSession();
+    const upgrade = async (): Promise<Socket> => {
+      const socket = connect(Number(new URL(url).port), "127.0.0.1");
+      socket.write(upgradeRequest(new URL(url), `&sid=${sid}`));
+      return socket;
+    };
+    const first = await upgrade();
+    await once(first, "data");
+    await ended(await upgrade());
+    expect(first.destroyed).toBe(false);
+    first.destroy();
+  });
+
   test("LIM-11: with many pongs ends it as on a websocket", async () => {
     const { sid } = await pollingSession();
     await post(sid, Array.from({ length: 200 }, () => "3").join("\u001e")).catch(() => undefined);
