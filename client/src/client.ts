@@ -42,7 +42,7 @@ export type ClientState =
    * `resumed`: the session of before goes on, as far as the gateway knows; channels recover either way. Told again, with
    * another `node`, when the client has moved there while connected.
    */
-  | { status: "connected"; sessionId: string; user: string; node: string; resumed: boolean }
+  | { status: "connected"; sessionId: string; user: string; tenant?: string; node: string; resumed: boolean }
   /** The next try begins `retryInMs` after this state began. */
   | { status: "waiting"; retryInMs: number; reason: TidegateError }
   /** For good: the gateway refused or dismissed this client, or `close()` was called (code `closed`). */

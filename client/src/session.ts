@@ -132,8 +132,15 @@ export class Session {
     this.#watchDoubles();
     if (link.drain) this.#move.ordered(link.drain);
     if (!link.welcome) return;
-    const { sessionId, user, node, resumed } = link.welcome;
-    this.#become({ status: "connected", sessionId, user, node, resumed });
+    const { sessionId, user, tenant, node, resumed } = link.welcome;
+    this.#become({
+      status: "connected",
+      sessionId,
+      user,
+      ...(tenant !== undefined && { tenant }),
+      node,
+      resumed,
+    });
   }
 
   #received(link: Link, event: string, data: unknown, meta: unknown): void {

@@ -4,6 +4,7 @@ import { isRequestCode } from "../../shared/protocol/codes.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { hookGrantValidator } from "../../shared/protocol/relay.ts";
 import type { GatewayContext } from "../context.ts";
+import { isSameClient } from "../sessions/authentication.ts";
 import { resumableUntil } from "../sessions/resume-token.ts";
 import type { Session } from "../sessions/session.ts";
 
@@ -61,8 +62,7 @@ export function grantChannel(
 
 function byGrant(session: Session, channel: string, sealed: string, context: GatewayContext): Access | undefined {
   const grant = context.grants.open(sealed);
-  const { user, tenant } = session.credentials;
-  const own = grant?.user === user && grant.tenant === tenant && grant.channel === channel;
+  const own = grant !== undefined && isSameClient(grant, session.credentials) && grant.channel === channel;
   if (!own || session.isWithdrawn(channel, grant.at)) return undefined;
   // With a newer token it lasts longer, too.
   if (resumableUntil(session.credentials, Date.now()) > grant.until) return grantChannel(session, grant, context);

@@ -44,7 +44,7 @@ export class FollowedChannels implements Service {
   readonly #tails = new Tails();
   readonly #catchUp: CatchUp;
   readonly #resyncs: ResyncPacing;
-  readonly #topics: TopicFollower;
+  readonly #topics: TopicFollower<string>;
   readonly #aligning = new Map<string, Promise<void>>();
   readonly #retries = new Map<string, NodeJS.Timeout>();
   /** Where each channel stood at the last comparison. */
@@ -72,7 +72,7 @@ export class FollowedChannels implements Service {
     this.#hub = new Hub(hubListener, (name) => this.#rules.rules.namespace(name).slow === "latest");
     this.#topics = new TopicFollower({
       broker: options.broker,
-      kind: "channel",
+      topicOf: (name) => ({ kind: "channel", name }),
       wanted: (name) => this.#hub.has(name),
       onFollowed: (name) => this.#align(name),
     });

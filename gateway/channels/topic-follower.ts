@@ -4,13 +4,13 @@ import type { ChannelBroker, Topic } from "../../shared/channels/broker.ts";
  * Follows at the broker exactly the topics that something local wants, one change at a time for each topic, however
  * quickly wishes come and go.
  */
-export class TopicFollower {
+export class TopicFollower<Name extends string> {
   readonly #broker: ChannelBroker;
-  readonly #kind: Topic["kind"];
-  readonly #wanted: (name: string) => boolean;
-  readonly #onFollowed: (name: string) => Promise<void>;
-  readonly #followed = new Set<string>();
-  readonly #changing = new Map<string, Promise<void>>();
+  readonly #topicOf: (name: Name) => Topic;
+  readonly #wanted: (name: Name) => boolean;
+  readonly #onFollowed: (name: Name) => Promise<void>;
+  readonly #followed = new Set<Name>();
+  readonly #changing = new Map<Name, Promise<void>>();
 
   /**
    * @param options.wanted asked whenever {@link update} is called.
@@ -18,18 +18,18 @@ export class TopicFollower {
    */
   constructor(options: {
     broker: ChannelBroker;
-    kind: Topic["kind"];
-    wanted: (name: string) => boolean;
-    onFollowed?: (name: string) => Promise<void>;
+    topicOf: (name: Name) => Topic;
+    wanted: (name: Name) => boolean;
+    onFollowed?: (name: Name) => Promise<void>;
   }) {
     this.#broker = options.broker;
-    this.#kind = options.kind;
+    this.#topicOf = options.topicOf;
     this.#wanted = options.wanted;
     this.#onFollowed = options.onFollowed ?? (async () => undefined);
   }
 
   /** Resolves when the broker follows the topic, or has left it, as wanted. Rejects where the broker cannot be asked. */
-  async update(name: string): Promise<void> {
+  async update(name: Name): Promise<void> {
     // A change that is as good as done may have missed this wish.
     for (;;) {
       let change = this.#changing.get(name);
@@ -42,8 +42,8 @@ export class TopicFollower {
     }
   }
 
-  async #change(name: string): Promise<void> {
-    const topic = { kind: this.#kind, name };
+  async #change(name: Name): Promise<void> {
+    const topic = this.#topicOf(name);
     while (this.#wanted(name) !== this.#followed.has(name)) {
       if (this.#followed.has(name)) {
         this.#followed.delete(name);

@@ -32,7 +32,7 @@ export async function call(session: Session, clientEvent: ClientEvent, context: 
     {
       kind: "call",
       event,
-      eventId: eventId(session.user, options.id),
+      eventId: eventId(session.identityKey, options.id),
       identity: session.identity,
       traceparent: newTraceparent(),
       timeoutMs: Math.min(options.timeoutMs ?? service.timeoutMs, service.timeoutMs),

@@ -3,10 +3,11 @@ import { createHash } from "node:crypto";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Identity } from "../../shared/http/identity-token.ts";
+import type { UserIdentity } from "../../shared/identity-key.ts";
 import { isTooDeep } from "../../shared/json.ts";
 import type { Verification, Verifier } from "../../shared/jwt.ts";
 import { connectCodes, type ConnectCode, type ConnectRefusal } from "../../shared/protocol/codes.ts";
-import { maxUserLength } from "../../shared/protocol/limits.ts";
+import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 
 /** The last moment a Date can tell. */
@@ -18,7 +19,7 @@ const ownClaims = Compile(
     sub: Type.String({ minLength: 1, maxLength: maxUserLength }),
     exp: Type.Number({ minimum: 0, maximum: maxUnixSeconds }),
     channels: Type.Optional(Type.Array(Type.String({ maxLength: 256 }), { maxItems: 1_000 })),
-    tenant: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
+    tenant: Type.Optional(Type.String({ minLength: 1, maxLength: maxTenantLength })),
     info: Type.Optional(Type.Unknown()),
   }),
 );
@@ -38,8 +39,8 @@ export interface Credentials {
 
 export type Authentication =
   | { kind: "accepted"; credentials: Credentials }
-  /** `user`: of a genuine token that has expired. */
-  | { kind: "refused"; refusal: ConnectRefusal; user?: string };
+  /** `expired`: whose token it is, where it is genuine and nothing else is wrong with it. */
+  | { kind: "refused"; refusal: ConnectRefusal; expired?: UserIdentity };
 
 export function refuse(code: ConnectCode, message: string, retryAfterMs?: number): ConnectRefusal {
   return {
@@ -56,8 +57,10 @@ export const undecidedRetryMs = 2_000;
 export async function authenticate(verify: Verifier, token: string): Promise<Authentication> {
   const verification = await verify(token);
   if (verification.kind === "valid") return readClaims(verification.claims, tokenIdOf(token));
-  const user = verification.kind === "expired" ? { user: String(verification.claims.sub) } : {};
-  return { kind: "refused", refusal: explain(verification), ...user };
+  const refusal = explain(verification);
+  if (verification.kind !== "expired") return { kind: "refused", refusal };
+  const read = readClaims(verification.claims, tokenIdOf(token));
+  return read.kind === "refused" ? read : { kind: "refused", refusal, expired: read.credentials };
 }
 
 /** @param claims verified. */
@@ -81,7 +84,7 @@ export function readClaims(claims: Identity["claims"], tokenId: string): Authent
 }
 
 /** What one was granted, or had begun, may be the other's. */
-export function isSameClient(one: Credentials, other: Credentials): boolean {
+export function isSameClient(one: UserIdentity, other: UserIdentity): boolean {
   return one.user === other.user && one.tenant === other.tenant;
 }
 

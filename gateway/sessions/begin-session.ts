@@ -30,7 +30,7 @@ export async function beginSession(session: Session, last: Claim | undefined, co
     if (last === undefined) {
       return { kind: "refused", refusal: refuse("broker_unavailable", error.message, error.options.retryAfterMs) };
     }
-    const rivals = context.sessions.ofUser(session.user).filter(({ id }) => id === session.id);
+    const rivals = context.sessions.ofUser(session.identityKey).filter(({ id }) => id === session.id);
     const newest = Math.max(last.claim, ...rivals.map(({ held }) => held.claim));
     const claim = Math.max(context.sessionStore.now(), newest + 1);
     // Not checked now: whatever was revoked since it last was still counts.
@@ -44,15 +44,13 @@ export async function beginSession(session: Session, last: Claim | undefined, co
 }
 
 async function begin(session: Session, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
-  const { id: sessionId, user } = session;
-  const outcome = await context.holdings.claim({ mode: "begin", sessionId, user, claim: 0, checkedAt: 0 });
+  const outcome = await context.holdings.claim({ mode: "begin", ...session.stored, claim: 0, checkedAt: 0 });
   if (outcome.kind === "held") hold(session, outcome, context, { resumed: false });
   return outcome.kind;
 }
 
 async function resume(session: Session, last: Claim, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
-  const { id: sessionId, user } = session;
-  const outcome = await context.holdings.claim({ mode: "resume", sessionId, user, ...last });
+  const outcome = await context.holdings.claim({ mode: "resume", ...session.stored, ...last });
   context.metrics.resumes.inc({ outcome: outcome.kind });
   if (outcome.kind === "held") hold(session, outcome, context, { resumed: true });
   else if (outcome.kind === "over") {
@@ -72,5 +70,5 @@ function hold(
   session.hold({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
   session.withdraw(withdrawn);
   // Its connection was gone before the store had answered: what it left is given back.
-  if (session.disposed) holdings.end({ ...session.held, user: session.user });
+  if (session.disposed) holdings.end(session.stored);
 }

@@ -1,6 +1,7 @@
 /** May this connection become a session? By what it resumes with, or by its token and the connect hook. */
 import { randomUUID } from "node:crypto";
 import { TidegateError } from "../../shared/errors.ts";
+import type { IdentityKey } from "../../shared/identity-key.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
@@ -91,8 +92,8 @@ export async function checkHandshake(
     if (resumable && isSameClient(resumable.credentials, credentials)) return goOn(resumable, credentials, moves);
     return askConnectHook(credentials, moves, origin, deadline, context);
   }
-  const { refusal, user = resumable?.credentials.user } = authentication;
-  const isHindrance = !refusal.retryable || user !== resumable?.credentials.user;
+  const { refusal, expired } = authentication;
+  const isHindrance = !refusal.retryable || (expired && resumable && !isSameClient(expired, resumable.credentials));
   return resumable && !isHindrance ? goOn(resumable, resumable.credentials, moves) : refused(refusal);
 }
 
@@ -142,7 +143,7 @@ async function askConnectHook(
 
 /** Several that begin at the same moment may pass together. */
 export async function refuseOneTooMany(
-  user: string,
+  user: IdentityKey,
   bound: number,
   { sessionStore }: GatewayContext,
 ): Promise<ConnectRefusal | undefined> {

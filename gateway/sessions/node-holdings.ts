@@ -256,7 +256,7 @@ export class NodeHoldings implements Service {
     // Followed first: what happens to it from here on is heard of.
     await this.#sessions.follow(session);
     if (session.disposed) return;
-    const outcome = await this.claim({ mode: "announce", user: session.user, ...session.held });
+    const outcome = await this.claim({ mode: "announce", ...session.stored });
     this.#metrics.announcements.inc({ outcome: outcome.kind });
     if (session.disposed) return;
     switch (outcome.kind) {

@@ -18,10 +18,9 @@ export class Presence {
   enter(session: Session, { channel, access }: Subscription): void {
     const namespace = this.#rules.rules.namespace(channel);
     if (!namespace.presence) return this.leave(session, channel);
-    const { held, user } = session;
     const info = access?.by === "grant" && access.info !== undefined ? access.info : session.info;
     const tellUpTo = namespace.joinLeave ? maxListedSessions : 0;
-    const membership = { session: { ...held, user }, channel, info, tellUpTo };
+    const membership = { session: session.stored, channel, info, tellUpTo };
     session.memberships.set(channel, membership);
     this.#holdings.enter(membership);
   }

@@ -1,4 +1,5 @@
 import { clockToleranceSeconds } from "../../shared/jwt.ts";
+import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/identity-key.ts";
 import type { Identity } from "../../shared/http/identity-token.ts";
 import type { DisconnectCode } from "../../shared/protocol/codes.ts";
 import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
@@ -61,6 +62,8 @@ export class Session {
   readonly #grantedChannels: readonly string[];
   readonly succession: Succession;
   readonly #withdrawn = new WithdrawnGrants();
+  /** Its user's: a new token changes neither name nor tenant. */
+  readonly identityKey: IdentityKey;
   #credentials: Credentials;
   #expiry: NodeJS.Timeout | undefined;
   /** Why the server ended it; undefined while it lives, or where the client left. */
@@ -98,6 +101,7 @@ export class Session {
     this.#transport = options.transport;
     this.#grantedChannels = options.grantedChannels;
     this.#credentials = options.credentials;
+    this.identityKey = identityKey(options.credentials);
     this.#awaitExpiry();
   }
 
@@ -108,6 +112,12 @@ export class Session {
   /** Claim 0: nobody has been told of it yet. */
   get held(): Held {
     return this.succession.held;
+  }
+
+  /** As the session store knows it. */
+  get stored(): Held & UserIdentity {
+    const { user, tenant } = this.#credentials;
+    return { ...this.held, user, tenant };
   }
 
   /** @param options.resumed the session that was is the one that is. `tookOver`: somebody had it, and is told. */

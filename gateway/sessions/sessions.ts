@@ -1,12 +1,13 @@
 import type { ChannelBroker } from "../../shared/channels/broker.ts";
+import type { IdentityKey } from "../../shared/identity-key.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { Session } from "./session.ts";
 import { TopicFollower } from "../channels/topic-follower.ts";
 
 /** The sessions of this node, by user. A user's own topic is followed while one of them is here. */
 export class Sessions {
-  readonly #byUser = new Map<string, Set<Session>>();
-  readonly #topics: TopicFollower;
+  readonly #byUser = new Map<IdentityKey, Set<Session>>();
+  readonly #topics: TopicFollower<IdentityKey>;
   readonly #logger: Logger;
   #count = 0;
 
@@ -14,7 +15,7 @@ export class Sessions {
     this.#logger = options.logger;
     this.#topics = new TopicFollower({
       broker: options.broker,
-      kind: "user",
+      topicOf: (user) => ({ kind: "user", name: user }),
       wanted: (user) => this.#byUser.has(user),
     });
   }
@@ -29,29 +30,29 @@ export class Sessions {
 
   /** Resolves once messages to the user reach the session. Rejects without a broker: then they do once it is back. */
   async add(session: Session): Promise<void> {
-    const sessions = this.#byUser.get(session.user) ?? new Set();
-    this.#byUser.set(session.user, sessions.add(session));
+    const sessions = this.#byUser.get(session.identityKey) ?? new Set();
+    this.#byUser.set(session.identityKey, sessions.add(session));
     this.#count++;
     await this.follow(session);
   }
 
   /** As {@link add}, for a session that has been added and may not be reached yet. */
   async follow(session: Session): Promise<void> {
-    await this.#topics.update(session.user);
+    await this.#topics.update(session.identityKey);
   }
 
   remove(session: Session): void {
-    const sessions = this.#byUser.get(session.user);
+    const sessions = this.#byUser.get(session.identityKey);
     if (!sessions?.delete(session)) return;
     this.#count--;
     if (sessions.size > 0) return;
-    this.#byUser.delete(session.user);
-    this.#topics.update(session.user).catch((error: unknown) => {
+    this.#byUser.delete(session.identityKey);
+    this.#topics.update(session.identityKey).catch((error: unknown) => {
       this.#logger.debug({ err: error }, "left a user's topic while the broker is away");
     });
   }
 
-  ofUser(user: string): Session[] {
+  ofUser(user: IdentityKey): Session[] {
     return [...(this.#byUser.get(user) ?? [])];
   }
 

@@ -1,5 +1,6 @@
 /** What the private API, and other nodes, tell the sessions of a user. */
 import type { UserMessage } from "../../shared/channels/broker.ts";
+import type { IdentityKey } from "../../shared/identity-key.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
 import type { Subscribed } from "../../shared/protocol/wire.ts";
@@ -10,7 +11,7 @@ import { endSubscription, revokeSubscription } from "../requests/unsubscribe.ts"
 import type { Session } from "./session.ts";
 import { Subscription } from "../channels/subscription.ts";
 
-export function onUserMessage(user: string, message: UserMessage, context: GatewayContext): void {
+export function onUserMessage(user: IdentityKey, message: UserMessage, context: GatewayContext): void {
   const sessions = context.sessions.ofUser(user);
   switch (message.kind) {
     case "send": {

@@ -1,6 +1,7 @@
 /** The websocket door: from a handshake to a session, from a session to its requests. */
 import type { Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
+import { identityKey } from "../../shared/identity-key.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import {
@@ -197,7 +198,7 @@ export class SocketServer implements Service {
     if (checked.kind === "refused") return checked.refusal;
     const { sessionsPerUser } = this.#options.limits;
     if (sessionsPerUser > 0 && !checked.resumed) {
-      const refusal = await refuseOneTooMany(checked.credentials.user, sessionsPerUser, this.#context);
+      const refusal = await refuseOneTooMany(identityKey(checked.credentials), sessionsPerUser, this.#context);
       if (refusal) return refusal;
     }
     if (performance.now() > deadline) return tooLate();
@@ -237,11 +238,13 @@ export class SocketServer implements Service {
     const session = socket.data as Session;
     const context = this.#context;
     beginInput(socket);
+    const { tenant } = session.credentials;
     const welcome: Welcome = {
       protocol: protocolVersion,
       node: context.node,
       sessionId: session.id,
       user: session.user,
+      ...(tenant !== undefined && { tenant }),
       resumed: session.resumed,
       resumeToken: context.resumeTokens.seal(session.resumable),
       expiresAt: session.expiresAt,
@@ -276,7 +279,7 @@ export class SocketServer implements Service {
     for (const channel of [...session.subscriptions.keys()]) endSubscription(session, channel, this.#context);
     sessions.remove(session);
     session.dispose();
-    if (session.held.claim > 0) holdings.end({ ...session.held, user: session.user });
+    if (session.held.claim > 0) holdings.end(session.stored);
     const reason = session.endedBy ?? (moved ? "moved" : frozen ? "ping_timeout" : "client");
     if (session.welcomed) this.#context.metrics.disconnects.inc({ reason });
   }

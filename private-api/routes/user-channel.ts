@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import { channelPattern } from "../../shared/protocol/grammar.ts";
 import type { PrivateApiContext } from "../context.ts";
-import { UserPath } from "./user-path.ts";
+import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 const Body = Type.Object({ channel: Type.String({ pattern: channelPattern.source }) }, { additionalProperties: false });
 
@@ -16,14 +16,14 @@ export function addUserChannel(
   kind: "subscribe" | "unsubscribe",
 ): void {
   const summary = kind === "subscribe" ? "Subscribe a user to a channel" : "End a user's subscriptions to a channel";
-  app.post<{ Params: UserPath; Body: { channel: string } }>(
+  app.post<UserRoute & { Body: { channel: string } }>(
     `/v1/users/:user/${kind}`,
     {
       preValidation: context.requireScope("users"),
-      schema: { summary, tags: ["users"], params: UserPath, body: Body },
+      schema: { summary, ...userSchema, body: Body },
     },
     async (request, reply) => {
-      const { user } = request.params;
+      const user = identityOf(request);
       const { channel } = request.body;
       if (kind === "unsubscribe") {
         const at = await context.sessionStore.revoke(user, { kind: "grant", channel });

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import type { PrivateApiContext } from "../context.ts";
-import { UserPath } from "./user-path.ts";
+import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 const Body = Type.Object(
   {
@@ -23,17 +23,17 @@ export function addUserDisconnect(app: FastifyInstance, context: PrivateApiConte
       if (body === "") done(null, {});
       else void parse(request, body as string, done);
     });
-    scope.post<{ Params: UserPath; Body: Static<typeof Body> }>(
+    scope.post<UserRoute & { Body: Static<typeof Body> }>(
       "/v1/users/:user/disconnect",
       {
         preValidation: async (request, reply) => {
           await requireScope(request, reply);
           request.body ??= {};
         },
-        schema: { summary: "Disconnect a user", tags: ["users"], params: UserPath, body: Body },
+        schema: { summary: "Disconnect a user", ...userSchema, body: Body },
       },
       async (request, reply) => {
-        const { user } = request.params;
+        const user = identityOf(request);
         const { reason = "disconnected by the application", reconnect = false, sessionId } = request.body;
         if (!reconnect) {
           await context.sessionStore.revoke(user, sessionId ? { kind: "session", sessionId } : { kind: "user" });

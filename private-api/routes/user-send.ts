@@ -3,23 +3,23 @@ import { Type } from "typebox";
 import type { PrivateApiContext } from "../context.ts";
 import { checkedData } from "../publishing.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
-import { UserPath } from "./user-path.ts";
+import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 const Body = Type.Object({ event: Type.String(), data: Type.Unknown() }, { additionalProperties: false });
 
 /** `POST /v1/users/{user}/send` → 202: to every session of the user, on all nodes, at most once. */
 export function addUserSend(app: FastifyInstance, context: PrivateApiContext): void {
-  app.post<{ Params: UserPath; Body: { event: string; data: unknown } }>(
+  app.post<UserRoute & { Body: { event: string; data: unknown } }>(
     "/v1/users/:user/send",
     {
       bodyLimit: maxPublishBodyBytes,
       preValidation: context.requireScope("users"),
-      schema: { summary: "Send a message to a user", tags: ["users"], params: UserPath, body: Body },
+      schema: { summary: "Send a message to a user", ...userSchema, body: Body },
     },
     async (request, reply) => {
       const { event, data } = request.body;
       const text = checkedData(event, data);
-      await context.broker.sendToUser(request.params.user, { kind: "send", event, data: text });
+      await context.broker.sendToUser(identityOf(request), { kind: "send", event, data: text });
       return reply.code(202).send({});
     },
   );

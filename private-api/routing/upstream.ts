@@ -87,8 +87,8 @@ export class Upstream implements Service {
 
   async #askConnect(question: RelayConnect): Promise<CallOutcome> {
     const { identity, address, userAgent } = question;
-    const { sessionId, user, claims } = identity;
-    const answer = await this.#askHook("connect", question, { sessionId, user, claims, address, userAgent });
+    const { sessionId, user, tenant, claims } = identity;
+    const answer = await this.#askHook("connect", question, { sessionId, user, tenant, claims, address, userAgent });
     if (answer.kind === "answered") {
       const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
       if (grant) return { ok: true, data: grant };
@@ -99,8 +99,8 @@ export class Upstream implements Service {
 
   async #askSubscribe(question: RelaySubscribe): Promise<CallOutcome> {
     const { identity, channel } = question;
-    const { sessionId, user, claims } = identity;
-    const answer = await this.#askHook("subscribe", question, { sessionId, user, claims, channel });
+    const { sessionId, user, tenant, claims } = identity;
+    const answer = await this.#askHook("subscribe", question, { sessionId, user, tenant, claims, channel });
     if (answer.kind === "answered") {
       const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
       if (grant) return { ok: true, data: grant.info === undefined ? {} : { info: grant.info } };

@@ -10,6 +10,7 @@
  * It MUST NOT deliver what it accepted before an interruption after that interruption.
  */
 import { randomUUID } from "node:crypto";
+import type { IdentityKey } from "../identity-key.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Position } from "../protocol/wire.ts";
 import type { StoreState } from "../store-state.ts";
@@ -100,20 +101,20 @@ export type UserMessage =
 export interface BrokerListener {
   onPublication(channel: string, epoch: string, publication: Publication): void;
   onEphemeral(channel: string, ephemeral: Ephemeral): void;
-  onUserMessage(user: string, message: UserMessage): void;
+  onUserMessage(user: IdentityKey, message: UserMessage): void;
   /** Messages may have been lost since {@link onInterrupted}; what is followed is followed again. */
   onRestored(): void;
   onInterrupted(): void;
 }
 
 /** What can be followed. */
-export type Topic = { kind: "channel"; name: string } | { kind: "user"; name: string };
+export type Topic = { kind: "channel"; name: string } | { kind: "user"; name: IdentityKey };
 
 export interface ChannelBroker extends Service {
   publish(request: PublishRequest): Promise<PublishOutcome>;
   /** Delivered to followers, not stored, moves no offset. Answers whether the id was seen before. */
   publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }>;
-  sendToUser(user: string, message: UserMessage): Promise<void>;
+  sendToUser(user: IdentityKey, message: UserMessage): Promise<void>;
   /** Gives a channel that never had a publication its epoch, at offset 0. */
   readHistory(query: HistoryQuery): Promise<HistorySlice>;
   /** Resolves once everything published from now on is seen. Calls for one topic must not overlap with its unfollow. */

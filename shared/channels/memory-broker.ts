@@ -15,6 +15,7 @@ import {
   type Topic,
   type UserMessage,
 } from "./broker.ts";
+import type { IdentityKey } from "../identity-key.ts";
 
 interface StoredChannel {
   epoch: string;
@@ -95,7 +96,7 @@ export class MemoryBroker implements ChannelBroker {
     return { duplicate: false };
   }
 
-  async sendToUser(user: string, message: UserMessage): Promise<void> {
+  async sendToUser(user: IdentityKey, message: UserMessage): Promise<void> {
     if (!this.#followed.has(topicKey({ kind: "user", name: user }))) return;
     for (const listener of this.#listeners) listener.onUserMessage(user, message);
   }

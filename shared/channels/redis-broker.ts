@@ -1,3 +1,4 @@
+import type { IdentityKey } from "../identity-key.ts";
 import { orBrokerUnavailable } from "../redis/unavailable.ts";
 import type { Logger } from "../logging.ts";
 import type { RedisClient } from "../redis/connect.ts";
@@ -127,7 +128,7 @@ export class RedisBroker implements ChannelBroker {
     return { duplicate: published === 0 };
   }
 
-  async sendToUser(user: string, message: UserMessage): Promise<void> {
+  async sendToUser(user: IdentityKey, message: UserMessage): Promise<void> {
     const topic = topicName({ kind: "user", name: user });
     await this.#cell(user).run("spublish", topic, formatUserMessage(message));
   }

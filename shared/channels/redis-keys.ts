@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Ephemeral, Publication, Topic, UserMessage } from "./broker.ts";
+import type { IdentityKey } from "../identity-key.ts";
 import { parseJson } from "../json.ts";
 import { slotOf } from "./slots.ts";
 
@@ -30,8 +31,9 @@ export function slotTagOf(name: string): string {
 
 /** The inverse of {@link topicName}; undefined for names that are not ours. */
 export function parseTopicName(name: string): Topic | undefined {
-  const match = /^tidegate:\{\d+\}:(channel|user):(.+)$/s.exec(name);
-  return match ? { kind: match[1] as Topic["kind"], name: match[2] as string } : undefined;
+  const [, kind, rest] = /^tidegate:\{\d+\}:(channel|user):(.+)$/s.exec(name) ?? [];
+  if (rest === undefined) return undefined;
+  return kind === "user" ? { kind, name: rest as IdentityKey } : { kind: "channel", name: rest };
 }
 
 export type ChannelMessage =

@@ -1,5 +1,6 @@
 /** What a request to a service says about itself: CloudEvents 1.0, binary mode of the HTTP binding. */
 import { createHash, randomUUID } from "node:crypto";
+import type { IdentityKey } from "../identity-key.ts";
 
 export interface EventContext {
   /** Never with a dot in it: the signature separates by dots. */
@@ -27,7 +28,7 @@ export function eventHeaders(context: EventContext): Record<string, string> {
 }
 
 /** Random, or the same for the same user and client's id, so that a service recognises a repeat. */
-export function eventId(user: string, clientId?: string): string {
+export function eventId(user: IdentityKey, clientId?: string): string {
   if (clientId === undefined) return randomUUID();
   return createHash("sha256")
     .update(JSON.stringify([user, clientId]))

@@ -30,4 +30,6 @@ export const maxGrantLength = 16 * KiB;
 export const maxListedSessions = 200;
 /** A user's name (`sub` of the token). */
 export const maxUserLength = 256;
+/** A tenant's name (`tenant` of the token). */
+export const maxTenantLength = 256;
 export const protocolVersion = 1;

@@ -38,6 +38,8 @@ export interface Welcome {
   node: string;
   sessionId: string;
   user: string;
+  /** Absent: the user has none. */
+  tenant?: string;
   resumed: boolean;
   resumeToken: string | null;
   /** Unix ms: when the session ends unless it is refreshed. */
@@ -65,6 +67,8 @@ export interface Subscribed {
 
 export interface PresenceMember {
   user: string;
+  /** Absent: the user has none. The same name in another tenant is another user. */
+  tenant?: string;
   /** Sessions of the user in the channel. */
   connections: number;
   info?: unknown;
@@ -77,6 +81,8 @@ export type PresenceAck = { members: PresenceMember[] } | { count: number };
 export interface JoinLeave {
   channel: string;
   user: string;
+  /** Absent: the user has none. */
+  tenant?: string;
   info?: unknown;
 }
 

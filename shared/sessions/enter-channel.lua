@@ -1,7 +1,7 @@
 -- A session comes to a channel, or says again that it is there.
--- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: user → sessions)
+-- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
 --       3 what the holder has in this slot (set)
--- ARGV  1 session   2 claim   3 holder   4 user   5 member (JSON: channel, user, info)   6 tell up to so many sessions
+-- ARGV  1 session   2 claim   3 holder   4 identity key   5 member (JSON: channel, user, tenant, info)   6 tell up to so many sessions
 --       7 topic of the channel   8 member of KEYS[3]
 -- Returns 1, or 0 where a newer claim of the session is there.
 

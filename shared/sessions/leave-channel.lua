@@ -1,7 +1,7 @@
 -- A session leaves a channel, where the claim that came is the one that leaves.
--- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: user → sessions)
+-- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
 --       3 what the holder has in this slot (set)
--- ARGV  1 session   2 claim, or '' for whatever claim the holder has   3 holder   4 user   5 topic of the channel   6 member of KEYS[3]
+-- ARGV  1 session   2 claim, or '' for whatever claim the holder has   3 holder   4 identity key   5 topic of the channel   6 member of KEYS[3]
 -- Returns 1, or 0 where it is not there, or another claim is.
 
 local entry = redis.call('HGET', KEYS[1], ARGV[1])

@@ -1,16 +1,22 @@
+import { type IdentityKey, identityKey, type UserIdentity } from "../identity-key.ts";
 import type { JoinLeave, PresenceMember } from "../protocol/wire.ts";
 
 /** One session in a channel, as others see it. */
 export type Member = JoinLeave;
 
+export function memberOf({ user, tenant }: UserIdentity, channel: string, info: unknown): Member {
+  return { channel, user, ...(tenant !== undefined && { tenant }), info };
+}
+
 /** A user who is there with several sessions is listed once. */
 export function membersByUser(members: readonly Member[]): PresenceMember[] {
-  const byUser = new Map<string, PresenceMember>();
-  for (const { user, info } of members) {
-    const member = byUser.get(user) ?? { user, connections: 0 };
+  const byUser = new Map<IdentityKey, PresenceMember>();
+  for (const { user, tenant, info } of members) {
+    const key = identityKey({ user, tenant });
+    const member = byUser.get(key) ?? { user, ...(tenant !== undefined && { tenant }), connections: 0 };
     member.connections++;
     if (info !== undefined) member.info = info;
-    byUser.set(user, member);
+    byUser.set(key, member);
   }
   return [...byUser.values()];
 }

@@ -1,6 +1,7 @@
 import type { ChannelBroker } from "../channels/broker.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
-import { type Member, membersByUser } from "./members.ts";
+import { type IdentityKey, identityKey } from "../identity-key.ts";
+import { type Member, memberOf, membersByUser } from "./members.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
@@ -16,7 +17,7 @@ import {
 } from "./store.ts";
 
 interface StoredSession extends SessionRecord {
-  user: string;
+  user: IdentityKey;
   claim: number;
   holder: string;
   /** Unix ms; undefined while it lives. */
@@ -31,15 +32,21 @@ interface Revoked {
   until: number;
 }
 
-type Entry = Member & { claim: number; tellUpTo: number };
+interface Entry {
+  user: IdentityKey;
+  member: Member;
+  claim: number;
+  tellUpTo: number;
+}
 
 const tidyIntervalMs = 10_000;
 
 /** Sessions and members of a single process: its lease does not run out. */
 export class MemorySessionStore implements SessionStore {
   readonly #broker: ChannelBroker;
+  /** By {@link sessionKey}. */
   readonly #sessions = new Map<string, StoredSession>();
-  readonly #revoked = new Map<string, Revoked>();
+  readonly #revoked = new Map<IdentityKey, Revoked>();
   /** Channel → session → member. */
   readonly #present = new Map<string, Map<string, Entry>>();
   #tidier: NodeJS.Timeout | undefined;
@@ -61,19 +68,21 @@ export class MemorySessionStore implements SessionStore {
     return Date.now();
   }
 
-  async claim({ mode, sessionId, user, claim, checkedAt, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
+  async claim(request: ClaimRequest): Promise<ClaimOutcome> {
+    const { mode, sessionId, claim, checkedAt, holder, node } = request;
+    const user = identityKey(request);
     const now = Date.now();
     const revoked = this.#revoked.get(user);
     const revokedAt = Math.max(revoked?.user ?? 0, revoked?.sessions.get(sessionId) ?? 0);
     if (mode !== "begin" && revokedAt >= checkedAt) return { kind: "revoked" };
-    const stored = this.#sessions.get(sessionId);
-    const known =
-      stored?.user === user && (stored.endedAt === undefined || stored.endedAt + graceMs > now) ? stored : undefined;
+    const key = sessionKey(request);
+    const stored = this.#sessions.get(key);
+    const known = stored && (stored.endedAt === undefined || stored.endedAt + graceMs > now) ? stored : undefined;
     if (mode === "resume" && !known) return { kind: "over" };
     if (mode === "announce" && known && known.claim > claim) return { kind: "replaced" };
     const held = mode === "announce" ? claim : Math.max(now, claim, (known?.claim ?? 0) + 1);
     const connectedAt = known?.connectedAt ?? now;
-    this.#sessions.set(sessionId, { sessionId, user, node, connectedAt, claim: held, holder, endedAt: undefined });
+    this.#sessions.set(key, { sessionId, user, node, connectedAt, claim: held, holder, endedAt: undefined });
     const tookOver = known !== undefined && known.endedAt === undefined && known.claim < held;
     if (tookOver) {
       await this.#broker.sendToUser(user, { kind: "replaced", sessionId, claim: held });
@@ -83,20 +92,21 @@ export class MemorySessionStore implements SessionStore {
     return { kind: "held", claim: held, checkedAt: Math.max(now, revokedAt + 1), withdrawn, tookOver };
   }
 
-  async end({ sessionId, claim }: HeldSession): Promise<void> {
-    const stored = this.#sessions.get(sessionId);
-    if (stored?.claim === claim) stored.endedAt = Date.now();
+  async end(session: HeldSession): Promise<void> {
+    const stored = this.#sessions.get(sessionKey(session));
+    if (stored?.claim === session.claim) stored.endedAt = Date.now();
   }
 
   async enter({ session, channel, info, tellUpTo }: Membership): Promise<void> {
-    const { sessionId, user, claim } = session;
+    const { sessionId, claim } = session;
+    const user = identityKey(session);
     const entries = this.#present.get(channel) ?? new Map<string, Entry>();
     this.#present.set(channel, entries);
     const before = entries.get(sessionId);
     if (before && before.claim > claim) return;
     const first = !before && ![...entries.values()].some((entry) => entry.user === user);
-    const member = { channel, user, info };
-    entries.set(sessionId, { ...member, claim, tellUpTo });
+    const member = memberOf(session, channel, info);
+    entries.set(sessionId, { user, member, claim, tellUpTo });
     if (first && entries.size <= tellUpTo) await this.#tell("sync:join", member);
   }
 
@@ -107,24 +117,23 @@ export class MemorySessionStore implements SessionStore {
     const told = entries.size <= entry.tellUpTo;
     entries.delete(session.sessionId);
     if (entries.size === 0) this.#present.delete(channel);
-    const { user, info } = entry;
-    const last = ![...entries.values()].some((other) => other.user === user);
-    if (last && told) await this.#tell("sync:leave", { channel, user, info });
+    const last = ![...entries.values()].some((other) => other.user === entry.user);
+    if (last && told) await this.#tell("sync:leave", entry.member);
   }
 
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
     const entries = [...(this.#present.get(channel)?.values() ?? [])];
     if (entries.length > listUpTo) return { count: new Set(entries.map(({ user }) => user)).size };
-    return { members: membersByUser(entries) };
+    return { members: membersByUser(entries.map(({ member }) => member)) };
   }
 
-  async sessionsOf(user: string): Promise<SessionRecord[]> {
+  async sessionsOf(user: IdentityKey): Promise<SessionRecord[]> {
     return [...this.#sessions.values()]
       .filter((session) => session.user === user && session.endedAt === undefined)
       .map(({ sessionId, node, connectedAt }) => ({ sessionId, node, connectedAt }));
   }
 
-  async revoke(user: string, revocation: Revocation): Promise<number> {
+  async revoke(user: IdentityKey, revocation: Revocation): Promise<number> {
     const now = Date.now();
     const revoked = this.#revoked.get(user) ?? { user: 0, sessions: new Map(), grants: new Map(), until: 0 };
     this.#revoked.set(user, revoked);
@@ -158,9 +167,14 @@ export class MemorySessionStore implements SessionStore {
 
   #tidy(): void {
     const now = Date.now();
-    for (const [id, { endedAt }] of this.#sessions) {
-      if (endedAt !== undefined && endedAt + graceMs <= now) this.#sessions.delete(id);
+    for (const [key, { endedAt }] of this.#sessions) {
+      if (endedAt !== undefined && endedAt + graceMs <= now) this.#sessions.delete(key);
     }
     for (const [user, { until }] of this.#revoked) if (until <= now) this.#revoked.delete(user);
   }
+}
+
+/** A session is one of its user's, as on Redis. */
+function sessionKey(session: HeldSession): string {
+  return `${session.sessionId} ${identityKey(session)}`;
 }

@@ -1,5 +1,5 @@
 -- Who is in a channel, or, of a large one, how many users.
--- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: user → sessions)
+-- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
 -- ARGV  1 list up to so many sessions
 -- Returns {users, entry, entry, …}; no entries where there are more.
 

@@ -1,5 +1,6 @@
 /** Names of the session store's keys in Redis. Everything of a user, and everything of a channel, shares its hash tag. */
 import { slotTag, slotTagOf } from "../channels/redis-keys.ts";
+import type { IdentityKey } from "../identity-key.ts";
 
 /** Holders and their leases, in one place. */
 export const leaseKeys = {
@@ -8,12 +9,12 @@ export const leaseKeys = {
   passes: "tidegate:{nodes}:passes",
 } as const;
 
-export function userKeys(user: string): { sessions: string; revoked: string } {
+export function userKeys(user: IdentityKey): { sessions: string; revoked: string } {
   const slot = slotTagOf(user);
   return { sessions: `${slot}:sessions:${user}`, revoked: `${slot}:revoked:${user}` };
 }
 
-export function endedKey(user: string, sessionId: string): string {
+export function endedKey(user: IdentityKey, sessionId: string): string {
   return `${slotTagOf(user)}:ended:${sessionId}:${user}`;
 }
 
@@ -29,8 +30,8 @@ export function holdingsKey(slot: number, holder: string): string {
 
 /** A member of {@link holdingsKey}. */
 export type Holding =
-  | { kind: "session"; sessionId: string; user: string }
-  | { kind: "membership"; sessionId: string; channel: string; user: string };
+  | { kind: "session"; sessionId: string; user: IdentityKey }
+  | { kind: "membership"; sessionId: string; channel: string; user: IdentityKey };
 
 export function formatHolding(holding: Holding): string {
   const { kind, sessionId, user } = holding;
@@ -39,8 +40,10 @@ export function formatHolding(holding: Holding): string {
 
 export function parseHolding(text: string): Holding | undefined {
   const [, sessionId, user] = /^session (\S+) (.+)$/s.exec(text) ?? [];
-  if (sessionId !== undefined && user !== undefined) return { kind: "session", sessionId, user };
+  if (sessionId !== undefined && user !== undefined) {
+    return { kind: "session", sessionId, user: user as IdentityKey };
+  }
   const [, memberId, channel, member] = /^membership (\S+) (\S+) (.+)$/s.exec(text) ?? [];
   if (memberId === undefined || channel === undefined || member === undefined) return undefined;
-  return { kind: "membership", sessionId: memberId, channel, user: member };
+  return { kind: "membership", sessionId: memberId, channel, user: member as IdentityKey };
 }

@@ -1,11 +1,12 @@
 import { topicName } from "../channels/redis-keys.ts";
 import { cellOf, slotCount, slotOf } from "../channels/slots.ts";
+import { type IdentityKey, identityKey } from "../identity-key.ts";
 import { parseJson } from "../json.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import { defineScript } from "../redis/scripts.ts";
-import { type Member, membersByUser } from "./members.ts";
+import { type Member, memberOf, membersByUser } from "./members.ts";
 import {
   endedKey,
   formatHolding,
@@ -71,7 +72,9 @@ export class RedisSessionStore implements SessionStore {
     return Date.now() + this.#clockOffsetMs;
   }
 
-  async claim({ mode, sessionId, user, claim, checkedAt, holder, node }: ClaimRequest): Promise<ClaimOutcome> {
+  async claim(request: ClaimRequest): Promise<ClaimOutcome> {
+    const { mode, sessionId, claim, checkedAt, holder, node } = request;
+    const user = identityKey(request);
     const { sessions, revoked } = userKeys(user);
     const [kind, held, now, checked, took, ...revocations] = await this.#cell(user).run<ClaimReply>(
       "tidegateClaimSession",
@@ -94,12 +97,14 @@ export class RedisSessionStore implements SessionStore {
     return { kind, claim: Number(held), checkedAt: Number(checked), withdrawn: withdrawals(revocations), tookOver };
   }
 
-  async end({ sessionId, user, claim }: HeldSession, holder: string): Promise<void> {
-    await this.#end({ kind: "session", sessionId, user }, String(claim), holder);
+  async end(session: HeldSession, holder: string): Promise<void> {
+    const { sessionId, claim } = session;
+    await this.#end({ kind: "session", sessionId, user: identityKey(session) }, String(claim), holder);
   }
 
   async enter({ session, channel, holder, info, tellUpTo }: Membership): Promise<void> {
-    const { sessionId, user, claim } = session;
+    const { sessionId, claim } = session;
+    const user = identityKey(session);
     const keys = presenceKeys(channel);
     await this.#cell(channel).run(
       "tidegateEnterChannel",
@@ -110,7 +115,7 @@ export class RedisSessionStore implements SessionStore {
       claim,
       holder,
       user,
-      JSON.stringify({ channel, user, info } satisfies Member),
+      JSON.stringify(memberOf(session, channel, info)),
       tellUpTo,
       topicName({ kind: "channel", name: channel }),
       formatHolding({ kind: "membership", sessionId, channel, user }),
@@ -118,7 +123,8 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async leave({ session, channel, holder }: Membership): Promise<void> {
-    const { sessionId, user, claim } = session;
+    const { sessionId, claim } = session;
+    const user = identityKey(session);
     await this.#leave({ kind: "membership", sessionId, channel, user }, String(claim), holder);
   }
 
@@ -138,7 +144,7 @@ export class RedisSessionStore implements SessionStore {
     return { members: membersByUser((await this.#withLease(members)).map(({ member }) => member)) };
   }
 
-  async sessionsOf(user: string): Promise<SessionRecord[]> {
+  async sessionsOf(user: IdentityKey): Promise<SessionRecord[]> {
     const records = await this.#cell(user).run<Record<string, string>>("hgetall", userKeys(user).sessions);
     const sessions = Object.entries(records).flatMap(([sessionId, record]) => {
       const [, holder = "", connectedAt, node] = /^\d+ (\S+) (\d+) (.+)$/s.exec(record) ?? [];
@@ -147,7 +153,7 @@ export class RedisSessionStore implements SessionStore {
     return (await this.#withLease(sessions)).map(({ session }) => session);
   }
 
-  async revoke(user: string, revocation: Revocation): Promise<number> {
+  async revoke(user: IdentityKey, revocation: Revocation): Promise<number> {
     const isGrant = revocation.kind === "grant";
     const at = await this.#cell(user).run<string>(
       "tidegateRevoke",

@@ -13,13 +13,13 @@
  * - decide about one session at one place, so that of two nodes one has it;
  * - fail with `broker_unavailable` within a bounded time when the store cannot be asked.
  */
+import type { IdentityKey, UserIdentity } from "../identity-key.ts";
 import type { Service } from "../lifecycle.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 
 /** A session as one node holds it. */
-export interface HeldSession {
+export interface HeldSession extends UserIdentity {
   sessionId: string;
-  user: string;
   claim: number;
 }
 
@@ -87,9 +87,9 @@ export interface SessionStore extends Service {
   leave(membership: Membership): Promise<void>;
   /** Members, or, where more than `listUpTo` sessions are in the channel, how many users. */
   presence(channel: string, listUpTo: number): Promise<PresenceAck>;
-  sessionsOf(user: string): Promise<SessionRecord[]>;
+  sessionsOf(user: IdentityKey): Promise<SessionRecord[]>;
   /** @returns its date: Unix ms by the store's clock. */
-  revoke(user: string, revocation: Revocation): Promise<number>;
+  revoke(user: IdentityKey, revocation: Revocation): Promise<number>;
   /** @returns false where the holder is not known (any more): it must take another name. `fresh`: a new one begins. */
   renewLease(holder: string, options: { fresh: boolean }): Promise<boolean>;
   /** The holder is given up: what is left under it in `inMs` is swept; until then, 0 aside, it is shown. */

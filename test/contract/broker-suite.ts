@@ -9,6 +9,7 @@ import type {
   PublishOutcome,
   PublishRequest,
 } from "../../shared/channels/broker.ts";
+import { identityKey } from "../../shared/identity-key.ts";
 import { eventually } from "../support/eventually.ts";
 
 const retention = { historySize: 100, historySeconds: 300 };
@@ -215,17 +216,38 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
     });
 
     test("a message to a user reaches who follows that user", async () => {
-      const user = `ada}{ ${randomUUID()}`;
+      const user = identityKey({ user: `ada}{ ${randomUUID()}` });
       await follower.follow({ kind: "user", name: user });
       const message = { kind: "send", event: "note", data: '{"a":"\\n"}' } as const;
       await publisher.sendToUser(user, message);
-      await publisher.sendToUser("nobody", message);
+      await publisher.sendToUser(identityKey({ user: "nobody" }), message);
       await publisher.sendToUser(user, { kind: "disconnect", reason: "bye", reconnect: false });
       await eventually(() => seen.users.length === 2);
       expect(seen.users).toEqual([
         { user, message },
         { user, message: { kind: "disconnect", reason: "bye", reconnect: false } },
       ]);
+    });
+
+    test("TEN-1: a message to a user reaches who follows that user of that tenant", async () => {
+      seen.users.length = 0;
+      const user = `ada ${randomUUID()}`;
+      // Most of them are one text where tenant and name are joined by a colon.
+      const keys = [
+        { user },
+        { user, tenant: "t" },
+        { user, tenant: "t:a" },
+        { user: `a:${user}`, tenant: "t" },
+        { user: `t:a:${user}` },
+      ].map(identityKey);
+      const message = { kind: "send", event: "note", data: "1" } as const;
+      for (const followed of keys) {
+        await follower.follow({ kind: "user", name: followed });
+        for (const key of keys) await publisher.sendToUser(key, message);
+        await eventually(() => seen.users.some((item) => item.user === followed));
+        await follower.unfollow({ kind: "user", name: followed });
+      }
+      expect(seen.users).toEqual(keys.map((key) => ({ user: key, message })));
     });
   });
 }

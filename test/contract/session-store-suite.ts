@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { BrokerListener, ChannelBroker, Ephemeral, UserMessage } from "../../shared/channels/broker.ts";
+import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/identity-key.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Claim, ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/store.ts";
 import { eventually } from "../support/eventually.ts";
@@ -26,6 +27,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
     let here: SessionStore;
     let there: SessionStore;
     let user: string;
+    let key: IdentityKey;
     let channel: string;
     const userMessages: UserMessage[] = [];
     const told: Ephemeral[] = [];
@@ -35,6 +37,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       await opened.start();
       [here, there] = opened.stores;
       user = `user ${randomUUID()}`;
+      key = identityKey({ user });
       channel = `board:${randomUUID()}`;
       userMessages.length = 0;
       told.length = 0;
@@ -43,7 +46,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
         onEphemeral: (_channel, ephemeral) => told.push(ephemeral),
         onUserMessage: (_user, message) => userMessages.push(message),
       });
-      await opened.broker.follow({ kind: "user", name: user });
+      await opened.broker.follow({ kind: "user", name: key });
       await opened.broker.follow({ kind: "channel", name: channel });
       for (const store of opened.stores) await store.renewLease("holder-a", { fresh: true });
       await here.renewLease("holder-b", { fresh: true });
@@ -70,7 +73,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
 
     test("RES-1: a session that is resumed elsewhere has a newer claim, and the one before is told that it is replaced", async () => {
       const session = await begin();
-      const [before] = await there.sessionsOf(user);
+      const [before] = await there.sessionsOf(key);
       expect(before).toMatchObject({ sessionId: session.sessionId, node: "one" });
       const claim = claimOf(await resume(session));
       expect(claim).toBeGreaterThan(session.claim);
@@ -78,7 +81,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(userMessages).toEqual([{ kind: "replaced", sessionId: session.sessionId, claim }]);
       // What the older claim says is without effect, and the stay goes on.
       await here.end(session, "holder-a");
-      expect(await here.sessionsOf(user)).toEqual([{ ...before, node: "two" }]);
+      expect(await here.sessionsOf(key)).toEqual([{ ...before, node: "two" }]);
       const again = await here.claim({ ...session, mode: "announce", holder: "holder-a", node: "one" });
       expect(again.kind).toBe("replaced");
     });
@@ -93,7 +96,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
     test("RES-2: a session that ended within the grace time is resumed; one that never was is over", async () => {
       const session = await begin();
       await here.end(session, "holder-a");
-      expect(await here.sessionsOf(user)).toEqual([]);
+      expect(await here.sessionsOf(key)).toEqual([]);
       expect((await resume(session)).kind).toBe("held");
       expect(userMessages).toEqual([]);
       expect((await resume({ ...session, sessionId: randomUUID() })).kind).toBe("over");
@@ -110,17 +113,17 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
 
     test("RES-5: what is revoked does not resume: all of a user, or one session", async () => {
       const [one, two] = [await begin(), await begin()];
-      await there.revoke(user, { kind: "session", sessionId: one.sessionId });
+      await there.revoke(key, { kind: "session", sessionId: one.sessionId });
       expect((await resume(one)).kind).toBe("revoked");
       expect((await resume(two)).kind).toBe("held");
-      await there.revoke(user, { kind: "user" });
+      await there.revoke(key, { kind: "user" });
       expect((await resume(two)).kind).toBe("revoked");
       const announced = await here.claim({ ...two, mode: "announce", holder: "holder-a", node: "one" });
       expect(announced.kind).toBe("revoked");
     });
 
     test("RES-5: a session that begins after the revocation is not touched by it", async () => {
-      await there.revoke(user, { kind: "user" });
+      await there.revoke(key, { kind: "user" });
       const session = await begin();
       const outcome = await resume(session);
       expect(outcome.kind).toBe("held");
@@ -130,14 +133,14 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       for (let i = 0; i < 20; i++) {
         const session = await begin();
         expect((await resume(session)).kind).toBe("held");
-        await there.revoke(user, i % 2 ? { kind: "user" } : { kind: "session", sessionId: session.sessionId });
+        await there.revoke(key, i % 2 ? { kind: "user" } : { kind: "session", sessionId: session.sessionId });
         expect((await resume(session)).kind).toBe("revoked");
       }
     });
 
     test("RES-7: a claim that was made without the store does not outrun a revocation", async () => {
       const session = await begin();
-      await there.revoke(user, { kind: "user" });
+      await there.revoke(key, { kind: "user" });
       const later = { ...session, claim: session.claim + 60_000 };
       expect((await resume(later)).kind).toBe("revoked");
       const announced = await here.claim({ ...later, mode: "announce", holder: "holder-a", node: "one" });
@@ -148,14 +151,14 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       const session = await begin();
       const ahead = { ...session, claim: session.claim + 60_000 };
       const outcome = await here.claim({ ...ahead, mode: "announce", holder: "holder-a", node: "one" });
-      await there.revoke(user, { kind: "user" });
+      await there.revoke(key, { kind: "user" });
       const checkedAt = outcome.kind === "held" ? outcome.checkedAt : Infinity;
       expect((await resume({ ...ahead, checkedAt })).kind).toBe("revoked");
     });
 
     test("GRANT-2: withdrawn grants come with the claim, dated", async () => {
       const session = await begin();
-      await there.revoke(user, { kind: "grant", channel });
+      await there.revoke(key, { kind: "grant", channel });
       const outcome = await resume(session);
       const withdrawn = outcome.kind === "held" ? outcome.withdrawn : new Map<string, number>();
       expect([...withdrawn.keys()]).toEqual([channel]);
@@ -191,7 +194,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       await here.enter(membership(session, { holder: "holder-c" }));
       expect(moved.kind).toBe("held");
       expect(await there.presence(channel, 100)).toEqual({ members: [{ user, connections: 1 }] });
-      expect(await there.sessionsOf(user)).toHaveLength(1);
+      expect(await there.sessionsOf(key)).toHaveLength(1);
     });
 
     test("PRES-1: whatever a user and its info consist of, they come and go like others", async () => {
@@ -207,6 +210,89 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(told.map((item) => JSON.parse(item.data) as unknown)).toEqual(
         Array.from({ length: 2 }, () => ({ channel, user: odd, info })),
       );
+    });
+
+    describe("users of one name in two tenants, and in none", () => {
+      let users: UserIdentity[];
+      beforeEach(async () => {
+        users = [{ user, tenant: "a" }, { user, tenant: "b" }, { user }];
+        for (const of of users) await opened.broker.follow({ kind: "user", name: identityKey(of) });
+      });
+      async function beginFor(of: UserIdentity, sessionId: string = randomUUID()): Promise<HeldSession & Claim> {
+        const request = { sessionId, ...of, claim: 0, checkedAt: 0 };
+        const outcome = await here.claim({ ...request, mode: "begin", holder: "holder-a", node: "one" });
+        if (outcome.kind !== "held") throw new Error(outcome.kind);
+        return { ...request, claim: outcome.claim, checkedAt: outcome.checkedAt };
+      }
+
+      test("TEN-2: sessions are each user's own, and end alone, even with one id", async () => {
+        const sessionId = randomUUID();
+        const sessions = [];
+        for (const of of users) sessions.push(await beginFor(of, sessionId));
+        const listed = await Promise.all(users.map((of) => there.sessionsOf(identityKey(of))));
+        expect(listed.map((records) => records.map((record) => record.sessionId))).toEqual(
+          users.map(() => [sessionId]),
+        );
+        expect(userMessages).toEqual([]);
+        const [first] = sessions as [HeldSession & Claim];
+        await here.end(first, "holder-a");
+        const left = await Promise.all(users.map((of) => there.sessionsOf(identityKey(of))));
+        expect(left.map(({ length }) => length)).toEqual([0, 1, 1]);
+      });
+
+      test("TEN-2: a session is resumed by its own user only, who alone is told that it is replaced", async () => {
+        const told: string[] = [];
+        opened.broker.listen({ ...silent, onUserMessage: (of) => told.push(of) });
+        const [ofA, ofB, without] = users as [UserIdentity, UserIdentity, UserIdentity];
+        const session = await beginFor(ofA);
+        for (const other of [ofB, without]) {
+          const stolen = { ...session, tenant: other.tenant };
+          expect((await resume(stolen)).kind).toBe("over");
+        }
+        expect(await resume(session)).toMatchObject({ kind: "held", tookOver: true });
+        await eventually(() => told.length > 0);
+        expect(told).toEqual([identityKey(ofA)]);
+      });
+
+      test("TEN-2: what is revoked or withdrawn is so for one of them", async () => {
+        const sessions: (HeldSession & Claim)[] = [];
+        for (const of of users) sessions.push(await beginFor(of));
+        const [ofA] = users as [UserIdentity];
+        await there.revoke(identityKey(ofA), { kind: "grant", channel });
+        const withdrawn = [];
+        for (const session of sessions) {
+          const outcome = await resume(session);
+          withdrawn.push(outcome.kind === "held" && outcome.withdrawn.has(channel));
+        }
+        expect(withdrawn).toEqual([true, false, false]);
+        await there.revoke(identityKey(ofA), { kind: "user" });
+        const kinds = [];
+        for (const session of sessions) kinds.push((await resume(session)).kind);
+        expect(kinds).toEqual(["revoked", "held", "held"]);
+      });
+
+      test("TEN-3: each is a member with its tenant, joins and leaves, and is counted", async () => {
+        const sessions: (HeldSession & Claim)[] = [];
+        for (const of of [...users, ...users]) sessions.push(await beginFor(of));
+        for (const session of sessions) await here.enter(membership(session));
+        const members = [
+          { user, tenant: "a", connections: 2 },
+          { user, tenant: "b", connections: 2 },
+          { user, connections: 2 },
+        ];
+        const shown = await there.presence(channel, 100);
+        const listed = "members" in shown ? shown.members : [];
+        expect(listed.toSorted((a, b) => (a.tenant ?? "z").localeCompare(b.tenant ?? "z"))).toEqual(members);
+        expect(await there.presence(channel, 5)).toEqual({ count: 3 });
+        for (const session of sessions) await here.leave(membership(session));
+        expect(await there.presence(channel, 100)).toEqual({ members: [] });
+        await eventually(() => told.length === 6);
+        const each = users.map((of) => ({ channel, ...of }));
+        expect(told.map(({ data }) => JSON.parse(data) as unknown)).toEqual([...each, ...each]);
+        expect(told.map(({ event }) => event)).toEqual(
+          ["join", "leave"].flatMap((kind) => users.map(() => `sync:${kind}`)),
+        );
+      });
     });
 
     test("PRES-2: a session that moved is counted once: what the older claim says is without effect", async () => {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ChannelBroker } from "../../shared/channels/broker.ts";
 import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
 import { RedisBroker } from "../../shared/channels/redis-broker.ts";
+import { identityKey } from "../../shared/identity-key.ts";
 import { Lifecycle } from "../../shared/lifecycle.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
@@ -50,6 +51,44 @@ sessionStoreSuite("memory", inMemory);
 sessionStoreSuite("Redis", () => onRedis({ kind: "standalone", url: redis.url }));
 sessionStoreSuite("a Redis Cluster", () => onRedis(cluster.target));
 
+test("TEN-2: what a node that is gone held is swept for each user of one name, and no more", async () => {
+  const ofItsOwn = await startRedis();
+  const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
+  await opened.start();
+  const [dead, alive] = opened.stores;
+  await dead.renewLease("dead", { fresh: true });
+  const channel = "room:swept";
+  const users = [{ user: "ada", tenant: "a b" }, { user: "b ada", tenant: "a" }, { user: "ada" }];
+  for (const [i, user] of users.entries()) {
+    const request = { sessionId: `session-${i}`, ...user, claim: 0, checkedAt: 0, node: "dead" };
+    const outcome = await dead.claim({ ...request, mode: "begin", holder: "dead" });
+    const claim = outcome.kind === "held" ? outcome.claim : 0;
+    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", tellUpTo: 0 });
+  }
+  const stays = {
+    sessionId: "stays",
+    user: "ada",
+    tenant: "c",
+    claim: 0,
+    checkedAt: 0,
+    node: "alive",
+    holder: "alive",
+  };
+  await alive.renewLease("alive", { fresh: true });
+  expect((await alive.claim({ ...stays, mode: "begin" })).kind).toBe("held");
+  await dead.abandon("dead", { inMs: 0 });
+  expect(await alive.sweep()).toBe(1);
+  const client = new Redis(ofItsOwn.url);
+  const names = (await client.keys("*")).filter((name) => !/ended|\{nodes\}/.test(name));
+  client.disconnect();
+  expect(names.map((name) => name.replace(/^tidegate:\{\d+\}:/, "")).toSorted()).toEqual([
+    "held:alive",
+    "sessions:\u001fc:ada",
+  ]);
+  await opened.stop();
+  await ofItsOwn.stop();
+});
+
 test("PRES-4: what a holder whose lease has run out left is removed by one sweeper, and its sessions have ended", async () => {
   const ofItsOwn = await startRedis();
   const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
@@ -76,7 +115,7 @@ test("PRES-4: what a holder whose lease has run out left is removed by one sweep
   }, leaseMs + 5_000);
   expect(swept.dead + swept.alive).toBe(1);
   expect(await alive.presence(channel, 100)).toEqual({ members: [] });
-  expect(await alive.sessionsOf("swept 7")).toEqual([]);
+  expect(await alive.sessionsOf(identityKey({ user: "swept 7" }))).toEqual([]);
   expect(await dead.renewLease("dead", { fresh: false })).toBe(false);
   const stay = { sessionId: "stay", user: "stays", claim: 0, checkedAt: 0, node: "alive" };
   const outcome = await alive.claim({ ...stay, mode: "begin", holder: "alive" });

@@ -75,6 +75,11 @@ describe("with a shared secret", () => {
       async () => ({ token: await userToken({ ...claims, exp: inOneHour() - 3_700 }) }),
       "token_expired",
     ],
+    [
+      "an expired one whose sub is an object",
+      async () => ({ token: await userToken({ ...claims, sub: { toString: 1 }, exp: inOneHour() - 7_200 }) }),
+      "unauthenticated",
+    ],
     ["another protocol", async () => ({ token: await userToken(claims), protocol: 2 }), "unsupported_protocol"],
   ])("CON-2: %s is refused in band", async ([, auth, code]) => {
     const refusal = await refusedConnect(url, await auth());

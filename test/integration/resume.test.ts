@@ -60,7 +60,7 @@ test("RES-1: a session goes on at another node, without its token and without as
   // What the connect hook had granted goes along.
   expect((await after.subscribe("extra:1")).recovered).toBe(false);
   expect(hookCalls("connect")).toBe(asked);
-  const { sessions } = (await fleet.api("GET", "/v1/users/mover/sessions")).body as { sessions: object[] };
+  const { sessions } = (await fleet.api("GET", "/v1/users/mover/sessions?tenant=acme")).body as { sessions: object[] };
   expect(sessions).toEqual([
     { sessionId: before.welcome.sessionId, node: "node-2", connectedAt: expect.any(Number) as number },
   ]);

@@ -39,6 +39,11 @@ describe("client connecting", () => {
     expect(gateway.handshakes).toEqual([{ token: "token", protocol: 1, moves: true }]);
   });
 
+  test("TEN-3: a client says which tenant its user is in", async () => {
+    gateway.welcome = { tenant: "acme" };
+    expect(await reached(open(), "connected")).toMatchObject({ user: "ada", tenant: "acme" });
+  });
+
   test("without a resume token the token callback is asked before each try", async () => {
     let asked = 0;
     const client = open({ token: async () => `token-${++asked}` });

@@ -1,0 +1,38 @@
+/** Which user a call is about: `/v1/users/{user}/…?tenant=`. */
+import type { FastifyRequest } from "fastify";
+import { type Static, Type } from "typebox";
+import { TidegateError } from "../../shared/errors.ts";
+import { type IdentityKey, identityKey } from "../../shared/identity-key.ts";
+import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
+
+const UserPath = Type.Object({ user: Type.String({ minLength: 1, maxLength: maxUserLength }) });
+/** Closed: with a misspelt `tenant` the call would concern another user. */
+const TenantQuery = Type.Object(
+  {
+    tenant: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: maxTenantLength,
+        description: "The user's tenant, as in the token. Absent: the user of that name without a tenant",
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+/** The part of a route's schema that {@link identityOf} relies on. */
+export const userSchema = { tags: ["users"], params: UserPath, querystring: TenantQuery };
+export interface UserRoute {
+  Params: Static<typeof UserPath>;
+  Querystring: Static<typeof TenantQuery>;
+}
+
+/** @throws TidegateError where the query is badly encoded: the parser takes such text as it stands. */
+export function identityOf({ params, query, url }: FastifyRequest<UserRoute>): IdentityKey {
+  try {
+    decodeURIComponent(url);
+  } catch (error) {
+    throw new TidegateError("invalid_request", "the query is no percent-encoded UTF-8", { cause: error });
+  }
+  return identityKey({ user: params.user, tenant: query.tenant });
+}
