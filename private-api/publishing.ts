@@ -4,6 +4,7 @@ import { Compile } from "typebox/compile";
 import { readPage } from "../shared/channels/history-page.ts";
 import type { PublishOutcome } from "../shared/channels/broker.ts";
 import { TidegateError } from "../shared/errors.ts";
+import { excerpt } from "../shared/excerpt.ts";
 import { isTooDeep, maxJsonDepth } from "../shared/json.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
 import { channelPattern, isApplicationEvent } from "../shared/protocol/grammar.ts";
@@ -32,7 +33,8 @@ export type PublishAnswer = { epoch: string; offset: number; duplicate?: true } 
 
 /** The data as JSON text. @throws TidegateError where the event's name or the size is not allowed. */
 export function checkedData(event: string, data: unknown): string {
-  if (!isApplicationEvent(event)) throw new TidegateError("invalid_request", `event: "${event}" is not allowed`);
+  if (!isApplicationEvent(event))
+    throw new TidegateError("invalid_request", `event: "${excerpt(event)}" is not allowed`);
   if (isTooDeep(data)) throw new TidegateError("invalid_request", `data: nested deeper than ${maxJsonDepth} levels`);
   const text = JSON.stringify(data);
   if (Buffer.byteLength(text) > maxPayloadBytes) {

@@ -1,3 +1,4 @@
+import { excerpt } from "./excerpt.ts";
 import { type RequestCode, requestCodes, type WireError } from "./protocol/codes.ts";
 
 interface ErrorOptions {
@@ -11,6 +12,9 @@ interface ErrorOptions {
   details?: Readonly<Record<string, unknown>>;
 }
 
+/** Findings included; each of them is in `errors` as well. */
+const maxMessageLength = 1_000;
+
 /** An operational failure with a code of the contract: an ack error to a client, a problem to a service. */
 export class TidegateError extends Error {
   readonly code: RequestCode;
@@ -18,7 +22,7 @@ export class TidegateError extends Error {
 
   constructor(code: RequestCode, message: string, options: ErrorOptions = {}) {
     const { cause, ...others } = options;
-    super(message, { cause });
+    super(excerpt(message, maxMessageLength), { cause });
     this.name = "TidegateError";
     this.code = code;
     this.options = others;

@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino } from "pino";
+import { excerpt } from "./excerpt.ts";
 
 export type { Logger };
 
@@ -34,16 +35,21 @@ export function createLogger(options: { name: string; level: LogLevel; destinati
   return options.destination ? pino(settings, options.destination) : pino(settings);
 }
 
+/** In characters. Messages of libraries may quote what a peer sent, and stacks begin with the message. */
+const maxMessageLength = 2_000;
+const maxTraceLength = 4_000;
+
 /** Only what errors of every library have: their further members hold commands, requests, and the secrets in them. */
 function describeError(error: unknown): unknown {
-  if (!(error instanceof Error)) return { message: String(error) };
-  const { name, message, stack, cause } = error;
+  if (!(error instanceof Error)) return { message: excerpt(String(error), maxMessageLength) };
+  const { name, stack, cause } = error;
+  const message = excerpt(error.message, maxMessageLength);
   const code: unknown = (error as Error & { code?: unknown }).code;
   return {
     type: name,
     message,
     ...(typeof code === "string" && { code }),
-    ...(cause instanceof Error && { cause: cause.message }),
-    stack,
+    ...(cause instanceof Error && { cause: excerpt(cause.message, maxMessageLength) }),
+    stack: stack?.replace(error.message, () => message).slice(0, message.length + maxTraceLength),
   };
 }

@@ -1,7 +1,13 @@
 import { Settings } from "typebox/system";
+import { excerpt } from "./excerpt.ts";
 
 /** The library stops after eight by itself: whoever mends a document wants to see them all. */
 Settings.Set({ maxErrors: 1_000 });
+
+/** Names in one line; a request may have as many as fit. */
+const maxNames = 20;
+/** Of the place of a finding: it contains names that the input chose. */
+const maxPathLength = 300;
 
 interface Finding {
   instancePath: string;
@@ -23,7 +29,7 @@ export function describeFindings(findings: readonly Finding[]): string[] {
         .replaceAll("/", ".")
         .replace(/^\d+$/, (index) => `item ${Number(index) + 1}`);
       const text = (finding.message ?? "is not valid") + particulars(finding.params ?? {});
-      return path === "" ? text : `${path}: ${text}`;
+      return path === "" ? text : `${excerpt(path, maxPathLength)}: ${text}`;
     });
   return [...new Set(lines)];
 }
@@ -37,5 +43,11 @@ function particulars(params: object): string {
     allowedValue?: string | number;
   };
   const values = known.additionalProperties ?? known.additionalProperty ?? known.allowedValues ?? known.allowedValue;
-  return values === undefined ? "" : ` (${[values].flat().join(", ")})`;
+  if (values === undefined) return "";
+  const names = [values].flat().map(String);
+  const more = names.length > maxNames ? `, and ${names.length - maxNames} more` : "";
+  return ` (${names
+    .slice(0, maxNames)
+    .map((name) => excerpt(name))
+    .join(", ")}${more})`;
 }

@@ -1,5 +1,6 @@
 import type { CallOutcome } from "../../shared/http/answers.ts";
 import { TidegateError } from "../../shared/errors.ts";
+import { excerpt } from "../../shared/excerpt.ts";
 import { isTooDeep } from "../../shared/json.ts";
 import { eventId } from "../../shared/http/cloudevents.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
@@ -16,7 +17,8 @@ import type { ClientEvent } from "../sockets/engine.ts";
 /** An application's event: goes to the service of its route, whose answer is the ack. */
 export async function call(session: Session, clientEvent: ClientEvent, context: GatewayContext): Promise<CallOutcome> {
   const { name: event } = clientEvent;
-  if (!isApplicationEvent(event)) throw new TidegateError("invalid_request", `"${event}" is not a name for an event`);
+  if (!isApplicationEvent(event))
+    throw new TidegateError("invalid_request", `"${excerpt(event)}" is not a name for an event`);
   const { data, options } = readArguments(clientEvent);
   const { rules } = context.currentRules;
   const route = rules.route(event);

@@ -1,4 +1,5 @@
 import { TidegateError } from "../../shared/errors.ts";
+import { excerpt } from "../../shared/excerpt.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
@@ -68,7 +69,7 @@ async function answerRequest(session: Session, event: ClientEvent, context: Gate
   const { name, ackId } = event;
   const known = isKnown(name);
   try {
-    if (!known) throw new TidegateError("unknown_event", `"${name}" is not a request of this protocol`);
+    if (!known) throw new TidegateError("unknown_event", `"${excerpt(name)}" is not a request of this protocol`);
     const reply = await handle(name, session, event, context);
     if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: true, ...reply.ack }));
     reply.afterAck?.();

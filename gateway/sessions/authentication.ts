@@ -3,12 +3,16 @@ import { createHash } from "node:crypto";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Identity } from "../../shared/http/identity-token.ts";
+import { excerpt } from "../../shared/excerpt.ts";
 import type { UserIdentity } from "../../shared/identity-key.ts";
 import { isTooDeep } from "../../shared/json.ts";
 import type { Verification, Verifier } from "../../shared/jwt.ts";
 import { connectCodes, type ConnectCode, type ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
+
+/** Of a refusal, in characters: a token of 8 KiB can have a thousand findings. */
+const maxRefusalLength = 1_000;
 
 /** The last moment a Date can tell. */
 const maxUnixSeconds = 8.64e12;
@@ -45,7 +49,7 @@ export type Authentication =
 export function refuse(code: ConnectCode, message: string, retryAfterMs?: number): ConnectRefusal {
   return {
     code,
-    message,
+    message: excerpt(message, maxRefusalLength),
     retryable: connectCodes[code].retryable,
     ...(retryAfterMs !== undefined && { retryAfterMs }),
   };

@@ -1,6 +1,7 @@
 /** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
 import type { FastifyError, FastifyInstance, FastifyReply } from "fastify";
 import { TidegateError } from "../errors.ts";
+import { excerpt } from "../excerpt.ts";
 import type { RequestCode } from "../protocol/codes.ts";
 import { describeFindings } from "../schema-errors.ts";
 
@@ -26,7 +27,7 @@ export function answerWithProblems(app: FastifyInstance): void {
   });
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?")[0] ?? "";
-    return sendProblem(reply, new TidegateError("not_found", `there is no ${request.method} ${path}`));
+    return sendProblem(reply, new TidegateError("not_found", `there is no ${request.method} ${excerpt(path)}`));
   });
 }
 

@@ -1,0 +1,17 @@
+/** What errors and logs repeat of a text that somebody else chose. Pure. */
+
+/** Enough to recognise a name by. */
+const maxQuotedLength = 100;
+
+// Control characters, and what else ends a line somewhere.
+// oxlint-disable-next-line no-control-regex
+const unprintable = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+/** On one line and of bounded length, whatever the text. @param maxLength in characters, before line ends are escaped. */
+export function excerpt(text: string, maxLength = maxQuotedLength): string {
+  const beginning = text.length > maxLength ? text.slice(0, maxLength) : text;
+  const line = beginning.toWellFormed().replaceAll(unprintable, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+  return beginning === text ? line : `${line}… (${text.length} characters)`;
+}
