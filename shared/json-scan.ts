@@ -1,4 +1,5 @@
-/** Checks JSON without building a value, so that a text can be passed on as it is. Pure. */
+/** Checks JSON without building a value, so that a text can be passed on as it is. */
+import { isUtf8 } from "node:buffer";
 import { maxJsonDepth } from "./json.ts";
 
 export type JsonScan =
@@ -60,6 +61,85 @@ export function scanJson(json: string | Uint8Array, maxDepth = maxJsonDepth): Js
       if (next !== (isObject[depth] === 1 ? closeBrace : closeBracket)) return { kind: "malformed" };
       depth--;
     }
+  }
+}
+
+/** Bytes from outside can be passed on as JSON: valid UTF-8, and not nested too deep. */
+export function isJson(bytes: Uint8Array): boolean {
+  return isUtf8(bytes) && scanJson(bytes).kind === "json";
+}
+
+/**
+ * Takes members out of a JSON object, without parsing the others.
+ * @param json scanned before. @param names of the members to take, in ASCII.
+ * @returns `taken`: the JSON text of each; of a name that is there twice the last counts, as in `JSON.parse`. `rest`: the
+ * object without them; undefined where nothing is left. Undefined where `json` is no object.
+ */
+export function takeMembers(
+  json: Buffer,
+  names: readonly string[],
+): { taken: Map<string, string>; rest: string | undefined } | undefined {
+  let at = skipSpace(json, 0);
+  if (json[at] !== openBrace) return undefined;
+  const taken = new Map<string, string>();
+  const kept: string[] = [];
+  /** Members that are next to each other are kept in one piece. */
+  let keptFrom = -1;
+  let keptTo = -1;
+  const keep = (): void => {
+    if (keptFrom !== -1) kept.push(json.toString("utf8", keptFrom, keptTo));
+    keptFrom = -1;
+  };
+  at = skipSpace(json, at + 1);
+  while (json[at] === quote) {
+    const nameEnd = skipString(json, at);
+    const valueFrom = skipSpace(json, skipName(json, at));
+    const valueTo = skipScanned(json, valueFrom);
+    const name = oneOf(names, json, at, nameEnd);
+    if (name === undefined) {
+      if (keptFrom === -1) keptFrom = at;
+      keptTo = valueTo;
+    } else {
+      keep();
+      taken.set(name, json.toString("utf8", valueFrom, valueTo));
+    }
+    at = skipSpace(json, valueTo);
+    if (json[at] === comma) at = skipSpace(json, at + 1);
+  }
+  keep();
+  return { taken, rest: kept.length === 0 ? undefined : `{${kept.join(",")}}` };
+}
+
+/** Which of the names is written from its quote to its quote, if any. */
+function oneOf(names: readonly string[], json: Buffer, from: number, to: number): string | undefined {
+  let escaped = false;
+  for (let at = from + 1; at < to - 1; at++) if (json[at] === backslash) escaped = true;
+  // Names are ASCII: without an escape they have a byte for each character.
+  const may = names.some(({ length }) => (escaped ? to - from - 2 <= 6 * length : to - from - 2 === length));
+  if (!may) return undefined;
+  const name = JSON.parse(json.toString("utf8", from, to)) as string;
+  return names.includes(name) ? name : undefined;
+}
+
+/** The end of a value, with the white space behind a scalar. It has been scanned: brackets and quotes tell. */
+function skipScanned(bytes: Uint8Array, from: number): number {
+  let at = from;
+  let depth = 0;
+  for (;;) {
+    const byte = bytes[at];
+    if (byte === quote) {
+      at = skipString(bytes, at);
+      if (depth === 0) return at;
+      continue;
+    }
+    if (byte === openBrace || byte === openBracket) depth++;
+    else if (byte === closeBrace || byte === closeBracket) {
+      // A scalar ends with what it is in.
+      if (depth === 0) return at;
+      depth--;
+      if (depth === 0) return at + 1;
+    } else if (byte === comma && depth === 0) return at;
+    at++;
   }
 }
 

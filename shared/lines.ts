@@ -1,21 +1,63 @@
-import { StringDecoder } from "node:string_decoder";
+/** One line of a stream, without its line break. */
+export interface Line {
+  bytes: Buffer;
+  /** It is longer than the bound: `bytes` are its beginning. */
+  cut: boolean;
+}
 
-/** Cuts a stream of UTF-8 chunks into lines, for newline-delimited JSON. Empty lines are left out. */
+const lineBreak = 0x0a;
+const firstRoomBytes = 4 * 1024;
+
+/**
+ * Cuts a stream into lines, for newline-delimited JSON. Empty lines are left out. A line that is longer than the bound is
+ * cut, and the next line is intact; the rest of it is never kept. Work is linear, whatever the size of the chunks.
+ */
 export class LineSplitter {
-  readonly #decoder = new StringDecoder("utf8");
-  readonly #maxLineLength: number;
-  #rest = "";
+  readonly #maxLineBytes: number;
+  /** The line that has no end yet is its first `#restBytes`. */
+  #rest = Buffer.alloc(0);
+  #restBytes = 0;
+  #cut = false;
 
-  /** @param maxLineLength in characters; a longer line throws. */
-  constructor(maxLineLength: number) {
-    this.#maxLineLength = maxLineLength;
+  constructor(maxLineBytes: number) {
+    this.#maxLineBytes = maxLineBytes;
   }
 
-  push(chunk: Buffer): string[] {
-    const parts = (this.#rest + this.#decoder.write(chunk)).split("\n");
-    this.#rest = parts.pop() ?? "";
-    if (this.#rest.length > this.#maxLineLength) throw new Error(`a line is longer than ${this.#maxLineLength}`);
-    return parts.filter((line) => line !== "");
+  push(chunk: Buffer): Line[] {
+    const lines: Line[] = [];
+    let from = 0;
+    for (let end = chunk.indexOf(lineBreak); end !== -1; end = chunk.indexOf(lineBreak, from)) {
+      const line = this.#complete(chunk.subarray(from, end));
+      if (line.bytes.length > 0) lines.push(line);
+      from = end + 1;
+    }
+    if (from < chunk.length) this.#keep(chunk.subarray(from));
+    return lines;
+  }
+
+  #complete(end: Buffer): Line {
+    if (this.#restBytes === 0 && end.length <= this.#maxLineBytes) return { bytes: end, cut: false };
+    this.#keep(end);
+    const line = { bytes: this.#rest.subarray(0, this.#restBytes), cut: this.#cut };
+    this.#rest = Buffer.alloc(0);
+    this.#restBytes = 0;
+    this.#cut = false;
+    return line;
+  }
+
+  #keep(part: Buffer): void {
+    const kept = part.subarray(0, this.#maxLineBytes - this.#restBytes);
+    if (kept.length < part.length) this.#cut = true;
+    const bytes = this.#restBytes + kept.length;
+    if (bytes > this.#rest.length) {
+      // Doubled: a line that arrives byte by byte is copied as often as one that arrives in two parts.
+      const room = Math.min(this.#maxLineBytes, Math.max(firstRoomBytes, 2 * bytes));
+      const larger = Buffer.allocUnsafe(room);
+      this.#rest.copy(larger, 0, 0, this.#restBytes);
+      this.#rest = larger;
+    }
+    kept.copy(this.#rest, this.#restBytes);
+    this.#restBytes = bytes;
   }
 }
 

@@ -2,7 +2,7 @@ import { TidegateError } from "../../shared/errors.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { isRequestCode } from "../../shared/protocol/codes.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
-import { hookGrantValidator } from "../../shared/protocol/relay.ts";
+import { readHookGrant } from "../../shared/protocol/relay.ts";
 import type { GatewayContext } from "../context.ts";
 import { isSameClient } from "../sessions/authentication.ts";
 import { resumableUntil } from "../sessions/resume-token.ts";
@@ -40,7 +40,7 @@ export async function allowChannel(
     timeoutMs: service.timeoutMs,
   });
   if (result.ok) {
-    const info = hookGrantValidator.Check(result.data) ? result.data.info : undefined;
+    const info = readHookGrant(result.data)?.info;
     return grantChannel(session, { channel, at, info }, context);
   }
   const { code, message, retryAfterMs } = result.error;

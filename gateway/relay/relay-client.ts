@@ -1,31 +1,31 @@
-import type { CallOutcome } from "../../shared/http/answers.ts";
+import { busy, type CallOutcome, refused } from "../../shared/http/answers.ts";
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
-import { requestCodes, type WireError } from "../../shared/protocol/codes.ts";
-import type { RelayAnswer, RelayQuestion } from "../../shared/protocol/relay.ts";
+import { type RelayAnswer, relayLine, type RelayQuestion } from "../../shared/protocol/relay.ts";
 import { RelayLink } from "./relay-link.ts";
+import { type Asker, RelayShares } from "./relay-shares.ts";
 
-/** A question without its number; `data` of a call is given as JSON text. */
-export type Question = RelayQuestion extends infer Q
-  ? Q extends RelayQuestion
-    ? Omit<Q, "id" | "data">
-    : never
-  : never;
+/** A question without its number. */
+export type Question = RelayQuestion extends infer Q ? (Q extends RelayQuestion ? Omit<Q, "id"> : never) : never;
+
+/** What a call has besides. */
+export interface CallTarget {
+  service: string;
+  /** JSON text in one line. */
+  data: string;
+}
 
 interface Pending {
   resolve: (result: CallOutcome) => void;
   timer: NodeJS.Timeout;
+  asker: Asker;
   bytes: number;
   /** By `performance.now()`: the deadline of the question. */
   deadline: number;
-  state: { kind: "waiting"; question: Question; data: string | undefined } | { kind: "sent"; link: RelayLink };
+  state: { kind: "waiting"; text: string } | { kind: "sent"; link: RelayLink };
 }
 
-/** Questions without an answer, over all links; past either bound new ones are refused. */
-const maxPending = 20_000;
-const maxPendingBytes = 64 * 1024 * 1024;
-/** Counted for a question besides its data. */
-const questionBytes = 512;
 /** How long a question waits for a private API to be there at all. */
 const maxUnsentMs = 2_000;
 /** The private API gives up by itself at the deadline; past this it has not. */
@@ -36,21 +36,29 @@ export class RelayClient implements Service {
   readonly #links: readonly RelayLink[];
   readonly #pending = new Map<number, Pending>();
   readonly #unsent = new Set<number>();
-  #pendingBytes = 0;
+  readonly #shares = new RelayShares();
   #lastId = 0;
   #nextLink = 0;
 
-  constructor(options: { addresses: readonly string[]; token: string; node: string; logger: Logger }) {
+  constructor(options: {
+    addresses: readonly string[];
+    token: string;
+    node: string;
+    errors: ContainedErrors;
+    logger: Logger;
+  }) {
     const listener = {
       onOpen: (link: RelayLink) => this.#sendUnsent(link),
-      onAnswer: (answer: RelayAnswer) => this.#settle(answer.id, answer),
+      onAnswer: (answer: RelayAnswer, payload: string | undefined) =>
+        this.#settle(answer.id, toOutcome(answer, payload)),
+      onUnreadable: (id: number) => this.#settle(id, unreadable),
       onLost: (ids: readonly number[]) => {
         for (const id of ids)
           this.#fail(id, "upstream_timeout", "the connection was lost, the call may have been made");
       },
     };
-    const { addresses, token, node, logger } = options;
-    this.#links = addresses.map((address) => new RelayLink({ address, token, node, listener, logger }));
+    const { addresses, ...others } = options;
+    this.#links = addresses.map((address) => new RelayLink({ address, listener, ...others }));
   }
 
   /** Private API addresses that can be asked. */
@@ -74,33 +82,31 @@ export class RelayClient implements Service {
   /**
    * Asks once. Never rejects: `upstream_unavailable` where it was not sent, `upstream_timeout` where it was and no
    * answer came.
-   * @param data JSON text, for a call.
    */
-  async ask(question: Question, data?: string): Promise<CallOutcome> {
+  async ask(question: Question, call?: CallTarget): Promise<CallOutcome> {
+    const { timeoutMs, ...head } = question;
+    const text = relayLine(head, call?.data);
+    const bytes = Buffer.byteLength(text);
+    const asker = { kind: question.kind, service: call?.service, sessionId: question.identity.sessionId };
+    const noRoom = this.#shares.take(asker, bytes);
+    if (noRoom !== undefined) return busy(noRoom);
     const id = ++this.#lastId;
-    const bytes = questionBytes + (data?.length ?? 0);
-    if (this.#pending.size >= maxPending || this.#pendingBytes + bytes > maxPendingBytes) {
-      return { ok: false, error: failure("upstream_unavailable", "too many calls are under way") };
-    }
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#expire(id), Math.min(question.timeoutMs, maxUnsentMs));
-      const deadline = performance.now() + question.timeoutMs;
-      const pending: Pending = { resolve, timer, bytes, deadline, state: { kind: "waiting", question, data } };
+      const timer = setTimeout(() => this.#expire(id), Math.min(timeoutMs, maxUnsentMs));
+      const deadline = performance.now() + timeoutMs;
+      const pending: Pending = { resolve, timer, asker, bytes, deadline, state: { kind: "waiting", text } };
       this.#pending.set(id, pending);
-      this.#pendingBytes += bytes;
       const link = this.#openLink();
       if (link) this.#send(id, pending, link);
       else this.#unsent.add(id);
     });
   }
 
-  /** With the time that is left of its deadline. */
+  /** With its number, and the time that is left of its deadline. */
   #send(id: number, pending: Pending, link: RelayLink): void {
     if (pending.state.kind !== "waiting") return;
-    const { question, data } = pending.state;
     const timeoutMs = Math.max(1, Math.floor(pending.deadline - performance.now()));
-    const head = JSON.stringify({ id, ...question, timeoutMs });
-    link.ask(id, data === undefined ? head : `${head.slice(0, -1)},"data":${data}}`);
+    link.ask(id, `{"id":${id},"timeoutMs":${timeoutMs},${pending.state.text.slice(1)}`);
     pending.state = { kind: "sent", link };
     clearTimeout(pending.timer);
     pending.timer = setTimeout(() => this.#expire(id), timeoutMs + answerGraceMs);
@@ -134,20 +140,23 @@ export class RelayClient implements Service {
   }
 
   #fail(id: number, code: "upstream_unavailable" | "upstream_timeout", message: string): void {
-    this.#settle(id, { ok: false, error: failure(code, message) });
+    this.#settle(id, refused(code, message));
   }
 
-  #settle(id: number, result: CallOutcome): void {
+  #settle(id: number, outcome: CallOutcome): void {
     const pending = this.#pending.get(id);
     if (!pending) return;
     this.#pending.delete(id);
     this.#unsent.delete(id);
-    this.#pendingBytes -= pending.bytes;
+    this.#shares.give(pending.asker, pending.bytes);
     clearTimeout(pending.timer);
-    pending.resolve(result.ok ? { ok: true, data: result.data } : { ok: false, error: result.error });
+    pending.resolve(outcome);
   }
 }
 
-function failure(code: "upstream_unavailable" | "upstream_timeout", message: string): WireError {
-  return { code, message, retryable: requestCodes[code].retryable };
+const unreadable = refused("upstream_bad_response", "the answer of the private API cannot be read");
+
+function toOutcome(answer: RelayAnswer, payload: string | undefined): CallOutcome {
+  if (!answer.ok) return { ok: false, error: answer.error, ...(payload !== undefined && { details: payload }) };
+  return payload === undefined ? unreadable : { ok: true, data: payload };
 }

@@ -1,39 +1,63 @@
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { RelayAnswer } from "../../shared/protocol/relay.ts";
-import { RelayStream } from "./relay-stream.ts";
+import { RelayStream, type RelayStreamListener } from "./relay-stream.ts";
 
 /** A stream is replaced after this, so that processes behind one address all get their share. */
 const rotateAfterMs = 60_000;
 const reconnectBaseMs = 50;
 const reconnectCapMs = 2_000;
+/** A stream that ends sooner counts as an attempt that failed: its private API may be of another version. */
+const steadyAfterMs = 1_000;
 
 export interface RelayLinkListener {
   onOpen(link: RelayLink): void;
-  onAnswer(answer: RelayAnswer): void;
+  onAnswer(answer: RelayAnswer, payload: string | undefined): void;
+  /** The answer to the question cannot be read. */
+  onUnreadable(id: number): void;
   /** What was asked with these ids gets no answer any more. */
   onLost(ids: readonly number[]): void;
+}
+
+interface Opened {
+  stream: RelayStream;
+  /** Questions without an answer. */
+  asked: Set<number>;
+  /** Answers of which nobody can tell what they answer. */
+  unreadable: number;
+  /** By `performance.now()`. */
+  openedAt: number;
+  /** Attempts that failed before this one. */
+  failures: number;
 }
 
 /** Keeps a stream open to one private API address: opens it again when it is lost, drained or old. */
 export class RelayLink {
   readonly #address: string;
-  readonly #open: (listener: Parameters<typeof RelayStream.open>[0]["listener"]) => Promise<RelayStream>;
+  readonly #open: (listener: RelayStreamListener) => Promise<RelayStream>;
   readonly #listener: RelayLinkListener;
   readonly #logger: Logger;
   /** Takes questions. */
-  #current: { stream: RelayStream; asked: Set<number> } | undefined;
+  #current: Opened | undefined;
   /** Asked to end, and still answering. */
-  readonly #ending = new Map<RelayStream, Set<number>>();
+  readonly #ending = new Set<Opened>();
   #timer: NodeJS.Timeout | undefined;
   #failures = 0;
   #stopped = false;
 
-  constructor(options: { address: string; token: string; node: string; listener: RelayLinkListener; logger: Logger }) {
-    const { address, token, node } = options;
+  constructor(options: {
+    address: string;
+    token: string;
+    node: string;
+    listener: RelayLinkListener;
+    errors: ContainedErrors;
+    logger: Logger;
+  }) {
+    const { address, token, node, errors } = options;
     this.#address = address;
     this.#listener = options.listener;
     this.#logger = options.logger;
-    this.#open = (listener) => RelayStream.open({ address, token, node, listener });
+    this.#open = (listener) => RelayStream.open({ address, token, node, errors, listener });
   }
 
   get isOpen(): boolean {
@@ -50,7 +74,7 @@ export class RelayLink {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#current?.stream.destroy();
-    for (const stream of this.#ending.keys()) stream.destroy();
+    for (const { stream } of this.#ending) stream.destroy();
   }
 
   ask(id: number, line: string): void {
@@ -59,21 +83,31 @@ export class RelayLink {
     this.#current.stream.ask(line);
   }
 
-  /** A question had no answer long after its deadline: the process behind its stream hangs. Its other questions are lost. */
+  /**
+   * A question had no answer long after its deadline: the process behind its stream hangs. Its other questions are lost.
+   * An answer that could not be read was there, and says nothing of the kind.
+   */
   abandon(id: number): void {
-    const current = this.#current;
-    if (current?.asked.has(id)) current.stream.destroy();
-    for (const [stream, asked] of this.#ending) if (asked.has(id)) stream.destroy();
+    for (const opened of [this.#current, ...this.#ending]) {
+      if (!opened?.asked.delete(id)) continue;
+      if (opened.unreadable > 0) opened.unreadable--;
+      else opened.stream.destroy();
+    }
   }
 
   async #connect(): Promise<void> {
     const asked = new Set<number>();
-    let opened: RelayStream | undefined;
+    let opened: Opened | undefined;
+    let stream: RelayStream;
     try {
-      opened = await this.#open({
-        onAnswer: (answer) => {
+      stream = await this.#open({
+        onAnswer: (answer, payload) => {
           asked.delete(answer.id);
-          this.#listener.onAnswer(answer);
+          this.#listener.onAnswer(answer, payload);
+        },
+        onUnreadable: (id) => {
+          if (id !== undefined && asked.delete(id)) this.#listener.onUnreadable(id);
+          else if (opened) opened.unreadable++;
         },
         onDrain: () => this.#drained(opened),
         onEnd: (error) => this.#ended(opened, asked, error),
@@ -87,12 +121,13 @@ export class RelayLink {
       return;
     }
     if (this.#stopped) {
-      opened.destroy();
+      stream.destroy();
       return;
     }
+    opened = { stream, asked, unreadable: 0, openedAt: performance.now(), failures: this.#failures };
     this.#failures = 0;
     const old = this.#current;
-    this.#current = { stream: opened, asked };
+    this.#current = opened;
     if (old) this.#endInOrder(old);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#connect(), rotateAfterMs * (0.75 + Math.random() / 2));
@@ -100,29 +135,30 @@ export class RelayLink {
   }
 
   /** Its process stops: another one is asked from here on. */
-  #drained(stream: RelayStream | undefined): void {
-    if (!stream || this.#current?.stream !== stream) return;
+  #drained(opened: Opened | undefined): void {
+    if (!opened || this.#current !== opened) return;
     clearTimeout(this.#timer);
-    const drained = this.#current;
     this.#current = undefined;
-    this.#endInOrder(drained);
+    this.#endInOrder(opened);
     void this.#connect();
   }
 
   /** No more questions; it ends with its last answer. */
-  #endInOrder({ stream, asked }: { stream: RelayStream; asked: Set<number> }): void {
-    this.#ending.set(stream, asked);
-    stream.end();
+  #endInOrder(opened: Opened): void {
+    this.#ending.add(opened);
+    opened.stream.end();
   }
 
-  #ended(stream: RelayStream | undefined, asked: ReadonlySet<number>, error: Error | undefined): void {
+  #ended(opened: Opened | undefined, asked: ReadonlySet<number>, error: Error | undefined): void {
     if (asked.size > 0) this.#listener.onLost([...asked]);
-    if (stream && this.#ending.delete(stream)) return;
-    if (this.#current?.stream !== stream) return;
+    if (!opened || this.#ending.delete(opened) || this.#current !== opened) return;
     clearTimeout(this.#timer);
     this.#current = undefined;
     if (this.#stopped) return;
-    this.#logger.warn({ err: error, address: this.#address, lost: asked.size }, "private API connection lost");
+    if (performance.now() - opened.openedAt < steadyAfterMs) this.#failures = opened.failures + 1;
+    if (this.#failures <= 1) {
+      this.#logger.warn({ err: error, address: this.#address, lost: asked.size }, "private API connection lost");
+    }
     this.#retryLater();
   }
 

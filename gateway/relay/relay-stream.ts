@@ -1,16 +1,23 @@
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import { type DuplexStream, openDuplexStream } from "../../shared/http/duplex-stream.ts";
-import { parseJson } from "../../shared/json.ts";
-import { LineBatcher, LineSplitter } from "../../shared/lines.ts";
+import { type Line, LineBatcher, LineSplitter } from "../../shared/lines.ts";
 import {
-  maxRelayLineLength,
+  maxAnswerLineBytes,
+  readRelayLine,
   type RelayAnswer,
   relayContentType,
   relayFromPrivateApi,
+  relayLine,
   relayPath,
+  relayVersion,
+  relayVersionHeader,
 } from "../../shared/protocol/relay.ts";
 
 export interface RelayStreamListener {
-  onAnswer(answer: RelayAnswer): void;
+  /** @param payload the data, or the details of the error. */
+  onAnswer(answer: RelayAnswer, payload: string | undefined): void;
+  /** A line cannot be read. @param id of the question that it answers, where that can be told. */
+  onUnreadable(id: number | undefined): void;
   /** The other side wants no more questions on this stream; answers still come. */
   onDrain(): void;
   /** No more answers come: what was asked and not answered may or may not have been done. */
@@ -27,26 +34,27 @@ export class RelayStream {
     this.#batcher = new LineBatcher((lines) => stream.write(lines));
   }
 
-  /** @throws where the private API cannot be reached or refuses the token. */
+  /** @throws where the private API cannot be reached, or refuses the token or the version. */
   static async open(options: {
     address: string;
     token: string;
     node: string;
+    errors: ContainedErrors;
     listener: RelayStreamListener;
   }): Promise<RelayStream> {
-    const { address, token, node, listener } = options;
-    const splitter = new LineSplitter(maxRelayLineLength);
-    const stream: DuplexStream = await openDuplexStream(new URL(relayPath, address), {
-      headers: { authorization: `Bearer ${token}`, "content-type": relayContentType },
-      first: `${JSON.stringify({ hello: 1, node })}\n`,
+    const { address, token, node, errors, listener } = options;
+    const splitter = new LineSplitter(maxAnswerLineBytes);
+    const headers = {
+      authorization: `Bearer ${token}`,
+      "content-type": relayContentType,
+      [relayVersionHeader]: String(relayVersion),
+    };
+    const stream = await openDuplexStream(new URL(relayPath, address), {
+      headers,
+      first: `${relayLine({ hello: relayVersion, node })}\n`,
       listener: {
         onData: (chunk) => {
-          try {
-            for (const line of splitter.push(chunk)) receive(line, listener);
-          } catch (error) {
-            listener.onEnd(error as Error);
-            stream.destroy();
-          }
+          for (const line of splitter.push(chunk)) errors.contain("relay", () => receive(line, listener, errors));
         },
         onEnd: (error) => listener.onEnd(error),
       },
@@ -69,9 +77,19 @@ export class RelayStream {
   }
 }
 
-function receive(line: string, listener: RelayStreamListener): void {
-  const value = parseJson(line);
-  if (!relayFromPrivateApi.Check(value)) throw new Error("the private API sent a line that is no answer");
-  if ("drain" in value) listener.onDrain();
-  else listener.onAnswer(value);
+/** A line that cannot be read, or whose answer throws, fails its own call and no other. */
+function receive(line: Line, listener: RelayStreamListener, errors: ContainedErrors): void {
+  const read = readRelayLine(line, relayFromPrivateApi);
+  if (read.kind === "unreadable") {
+    errors.report("relay", new Error(`an answer of the private API cannot be read: ${read.reason}`));
+    listener.onUnreadable(read.id);
+    return;
+  }
+  const { head, payload } = read;
+  if ("drain" in head) return listener.onDrain();
+  errors.contain(
+    "relay",
+    () => listener.onAnswer(head, payload),
+    () => listener.onUnreadable(head.id),
+  );
 }

@@ -39,7 +39,7 @@ export async function call(session: Session, clientEvent: ClientEvent, context: 
       traceparent: newTraceparent(),
       timeoutMs: Math.min(options.timeoutMs ?? service.timeoutMs, service.timeoutMs),
     },
-    text,
+    { service: service.name, data: text },
   );
 }
 

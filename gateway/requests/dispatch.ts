@@ -8,7 +8,7 @@ import { describeFindings } from "../../shared/schema-errors.ts";
 import { ClientFlow } from "../admission/client-flow.ts";
 import type { GatewayContext } from "../context.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
-import { ackFrame } from "../sockets/frames.ts";
+import { ackFrame, callAckFrame } from "../sockets/frames.ts";
 import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import { call } from "./call.ts";
@@ -88,7 +88,7 @@ async function answerCall(session: Session, event: ClientEvent, context: Gateway
     ok: false as const,
     error: toWireError(error, context),
   }));
-  if (ackId !== undefined) session.outbox.send(ackFrame(ackId, result));
+  if (ackId !== undefined) session.outbox.send(callAckFrame(ackId, result));
   stopTimer();
   context.metrics.calls.inc({ outcome: result.ok ? "ok" : contractCode(result.error.code) });
 }

@@ -7,7 +7,7 @@ import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
 import { maxAuthLength, oversizedAuth } from "../sockets/packet-decoder.ts";
-import { hookGrantValidator, isPresentableInfo } from "../../shared/protocol/relay.ts";
+import { isPresentableInfo, readHookGrant } from "../../shared/protocol/relay.ts";
 import type { Claim } from "../../shared/sessions/store.ts";
 import { authenticate, type Credentials, isSameClient, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
 import type { GatewayContext } from "../context.ts";
@@ -132,8 +132,9 @@ async function askConnectHook(
     traceparent: newTraceparent(),
     timeoutMs: Math.min(service.timeoutMs, leftMs),
   });
-  if (result.ok && hookGrantValidator.Check(result.data)) {
-    const { channels = [], info = accepted.info } = result.data;
+  const grant = result.ok ? readHookGrant(result.data) : undefined;
+  if (grant) {
+    const { channels = [], info = accepted.info } = grant;
     return { ...accepted, grantedChannels: channels, info };
   }
   return !result.ok && result.error.code === "forbidden"

@@ -1,5 +1,6 @@
 /** What is sent to clients, as Socket.IO packets: encoded once, however many connections get it. */
 import type { Ephemeral, Publication } from "../../shared/channels/broker.ts";
+import type { CallOutcome } from "../../shared/http/answers.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
 
 /** One message, ready for any connection. */
@@ -68,6 +69,16 @@ export function noticeFrame(event: string, payload: object): Frame {
 
 export function ackFrame(ackId: number, payload: object): Frame {
   return singleFrame(`${ackPacket}${ackId}[${JSON.stringify(payload)}]`);
+}
+
+/** The ack of a call; what its service answered is put in as it is. */
+export function callAckFrame(ackId: number, outcome: CallOutcome): Frame {
+  if (outcome.ok) return singleFrame(`${ackPacket}${ackId}[{"ok":true,"data":${outcome.data}}]`);
+  const { error, details } = outcome;
+  if (details === undefined) return ackFrame(ackId, { ok: false, error });
+  return singleFrame(
+    `${ackPacket}${ackId}[{"ok":false,"error":${JSON.stringify(error).slice(0, -1)},"details":${details}}}]`,
+  );
 }
 
 /** An unfragmented, unmasked text frame (RFC 6455, 5.2). */

@@ -1,18 +1,38 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyInstance } from "fastify";
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import { TidegateError } from "../../shared/errors.ts";
-import { parseJson } from "../../shared/json.ts";
-import { LineBatcher, LineSplitter } from "../../shared/lines.ts";
+import { AnswerBudget, type AnswerPart } from "../../shared/http/answer-budget.ts";
+import { type CallOutcome, refused } from "../../shared/http/answers.ts";
+import { type Line, LineBatcher, LineSplitter } from "../../shared/lines.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
-import { maxRelayLineLength, relayContentType, relayFromGateway, relayPath } from "../../shared/protocol/relay.ts";
+import {
+  maxQuestionLineBytes,
+  readRelayLine,
+  relayContentType,
+  relayFromGateway,
+  relayLine,
+  relayPath,
+  type RelayQuestion,
+  relayVersion,
+  relayVersionHeader,
+} from "../../shared/protocol/relay.ts";
 import type { PrivateApiContext } from "../context.ts";
 import type { Upstream } from "../routing/upstream.ts";
+
+/** Answers that a gateway has not taken yet; past this, what it asked and no service has been sent yet is not sent. */
+const maxUntakenBytes = 8 * 1024 * 1024;
+/** Gateways that are refused try again and again. */
+const logRefusalEveryMs = 60_000;
 
 /** Streams of questions from gateways: read as they come, answered as the services answer. */
 export class RelayStreams implements Service {
   readonly #open = new Set<RelayAnswerer>();
+  readonly #budget = new AnswerBudget();
+  #opened = 0;
   #draining = false;
+  #refusalLoggedAt = -Infinity;
 
   get count(): number {
     return this.#open.size;
@@ -34,44 +54,72 @@ export class RelayStreams implements Service {
         { preValidation: context.requireScope("relay"), schema: { hide: true } },
         (request, reply) => {
           if (this.#draining) throw new TidegateError("upstream_unavailable", "this process is stopping");
+          this.#checkVersion(request.headers[relayVersionHeader], context.logger);
           reply.hijack();
-          const answerer = new RelayAnswerer(request.raw, reply.raw, context);
+          const asker = `stream ${++this.#opened}`;
+          const answerer = new RelayAnswerer(request.raw, reply.raw, {
+            part: (session) => this.#budget.part(asker, session),
+            context,
+          });
           this.#open.add(answerer);
           reply.raw.once("close", () => this.#open.delete(answerer));
         },
       );
     });
   }
+
+  #checkVersion(said: string | string[] | undefined, logger: Logger): void {
+    if (said === String(relayVersion)) return;
+    // The first version said it in the hello alone.
+    const gateway = typeof said === "string" ? said : "1";
+    const now = performance.now();
+    if (now - this.#refusalLoggedAt > logRefusalEveryMs) {
+      this.#refusalLoggedAt = now;
+      logger.error({ gateway, privateApi: relayVersion }, "a gateway of another relay version is refused");
+    }
+    throw new TidegateError(
+      "invalid_request",
+      `this private API speaks relay version ${relayVersion}, the gateway ${gateway}: both must be of one version`,
+    );
+  }
 }
 
+/** The answering end of one stream. */
 class RelayAnswerer {
+  readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #part: (session: string) => AnswerPart;
   readonly #upstream: Upstream;
-  readonly #logger: Logger;
-  readonly #batcher: LineBatcher;
+  readonly #errors: ContainedErrors;
+  readonly #batcher = new LineBatcher((lines) => this.#write(lines));
+  /** Of large answers that the gateway has not taken yet. */
+  readonly #untaken = new Set<AnswerPart>();
   #unanswered = 0;
   #allAsked = false;
 
-  constructor(request: IncomingMessage, response: ServerResponse, context: PrivateApiContext) {
+  /** @param options.part of the budget for answers, by session. */
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    options: { part: (session: string) => AnswerPart; context: PrivateApiContext },
+  ) {
+    const { upstream, errors, logger } = options.context;
+    this.#request = request;
     this.#response = response;
-    this.#upstream = context.upstream;
-    this.#logger = context.logger;
-    this.#batcher = new LineBatcher((lines) => {
-      // A gateway that does not take its answers gets no more questions read.
-      if (!response.destroyed && !response.write(lines)) request.pause();
-    });
+    this.#part = options.part;
+    this.#upstream = upstream;
+    this.#errors = errors;
     response.on("drain", () => request.resume());
-    response.on("error", (error) => this.#logger.debug({ err: error }, "a relay stream broke off"));
+    response.on("error", (error) => logger.debug({ err: error }, "a relay stream broke off"));
+    response.once("close", () => {
+      for (const part of this.#untaken) part.release();
+    });
     request.on("error", () => response.destroy());
     response.writeHead(200, { "content-type": relayContentType });
     response.flushHeaders();
-    const splitter = new LineSplitter(maxRelayLineLength);
+    const splitter = new LineSplitter(maxQuestionLineBytes);
     request.on("data", (chunk: Buffer) => {
-      try {
-        for (const line of splitter.push(chunk)) this.#receive(line);
-      } catch (error) {
-        this.#breakOff(error);
-      }
+      for (const line of splitter.push(chunk)) errors.contain("relay", () => this.#receive(line));
     });
     request.on("end", () => {
       this.#allAsked = true;
@@ -83,34 +131,69 @@ class RelayAnswerer {
   async drain(): Promise<void> {
     if (this.#response.destroyed) return;
     const closed = new Promise<void>((resolve) => this.#response.once("close", resolve));
-    this.#batcher.add(JSON.stringify({ drain: true }));
+    this.#batcher.add(relayLine({ drain: true }));
     this.#batcher.flush();
     await closed;
   }
 
-  #receive(line: string): void {
-    const message = parseJson(line);
-    if (!relayFromGateway.Check(message)) throw new Error("a line does not follow the schema");
-    if ("hello" in message) return;
+  #receive(line: Line): void {
+    const read = readRelayLine(line, relayFromGateway);
+    if (read.kind === "unreadable") return this.#refuse(read.id, read.reason);
+    const { head, payload } = read;
+    if ("hello" in head) return;
+    if (head.kind === "call" && payload === undefined) return this.#refuse(head.id, "it has no data");
     this.#unanswered++;
-    void this.#upstream
-      .answer(message)
-      .catch((error: unknown) => {
-        this.#logger.error({ err: error }, "a question failed unexpectedly");
-        return { ok: false as const, error: new TidegateError("upstream_failed", "could not be handled").toWire() };
-      })
-      .then((outcome) => {
-        this.#unanswered--;
-        this.#batcher.add(JSON.stringify({ id: message.id, ...outcome }));
-        this.#endWhenAnswered();
-      })
-      .catch((error: unknown) => this.#breakOff(error));
+    this.#errors.contain("relay", () => this.#answer(head, payload ?? "null"));
   }
 
-  /** The gateway learns at once that no more answers come. */
-  #breakOff(error: unknown): void {
-    this.#logger.error({ err: error }, "a relay stream cannot go on");
-    this.#response.destroy();
+  /** The line's own call fails, and nothing else. */
+  #refuse(id: number | undefined, reason: string): void {
+    this.#errors.report("relay", new Error(`a question cannot be read: ${reason}`));
+    if (id === undefined) return;
+    this.#unanswered++;
+    this.#pass(id, refused("upstream_bad_response", `the private API cannot read the question: ${reason}`));
+  }
+
+  async #answer(question: RelayQuestion, data: string): Promise<void> {
+    const response = this.#response;
+    const part = this.#part(question.identity.sessionId);
+    const taker = {
+      part,
+      get isThere() {
+        return !response.destroyed && response.writableLength < maxUntakenBytes;
+      },
+    };
+    const outcome = await this.#upstream.answer(question, data, taker).catch((error: unknown) => {
+      this.#errors.report("relay", error);
+      return refused("upstream_failed", "the question could not be handled");
+    });
+    this.#pass(question.id, outcome, part);
+  }
+
+  /** @param part of the budget, which the answer needs until it is written. */
+  #pass(id: number, outcome: CallOutcome, part?: AnswerPart): void {
+    this.#unanswered--;
+    const line = outcome.ok
+      ? relayLine({ id, ok: true }, outcome.data)
+      : relayLine({ id, ok: false, error: outcome.error }, outcome.details);
+    if (part?.isLarge) {
+      this.#untaken.add(part);
+      this.#batcher.flush();
+      this.#write(`${line}\n`, () => {
+        this.#untaken.delete(part);
+        part.release();
+      });
+    } else {
+      part?.release();
+      this.#batcher.add(line);
+    }
+    this.#endWhenAnswered();
+  }
+
+  /** A gateway that does not take its answers gets no more questions read. */
+  #write(lines: string, written?: () => void): void {
+    if (this.#response.destroyed) written?.();
+    else if (!this.#response.write(lines, written)) this.#request.pause();
   }
 
   #endWhenAnswered(): void {

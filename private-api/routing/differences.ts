@@ -1,22 +1,27 @@
 /** What two answers of services have not in common. Pure. */
 import type { ServiceAnswer } from "../../shared/http/service-client.ts";
-import { isTooDeep, parseJson } from "../../shared/json.ts";
+import { parseJson } from "../../shared/json.ts";
+import { scanJson } from "../../shared/json-scan.ts";
 
 type Answered = ServiceAnswer & { kind: "answered" };
 
 const maxPathLength = 200;
+/** Of one answer. Two of the most expensive shape with so many are parsed and compared within 20 ms. */
+const maxValues = 20_000;
 
 /**
  * Same class of status, and the same JSON, whatever the order of its members; text that is no JSON is the same or not.
  * @returns `status`, or JSON pointers of the first members that differ (`""`: the whole), `most` at most; never a value.
+ * Undefined: they differ in text, and are too large to be compared as JSON.
  */
-export function differences(one: Answered, other: Answered, most: number): string[] {
+export function differences(one: Answered, other: Answered, most: number): string[] | undefined {
   if (Math.floor(one.status / 100) !== Math.floor(other.status / 100)) return ["status"];
-  if (one.body === other.body) return [];
-  const [first, second] = [parseJson(one.body), parseJson(other.body)];
-  if (first === undefined || second === undefined || isTooDeep(first) || isTooDeep(second)) return [""];
+  if (one.body.equals(other.body)) return [];
+  const scans = [scanJson(one.body), scanJson(other.body)];
+  if (scans.some((scan) => scan.kind !== "json")) return [""];
+  if (scans.some((scan) => scan.kind === "json" && scan.values > maxValues)) return undefined;
   const found: string[] = [];
-  collect(first, second, "", found, most);
+  collect(parseJson(one.body.toString("utf8")), parseJson(other.body.toString("utf8")), "", found, most);
   return found.map((path) => path.slice(0, maxPathLength));
 }
 

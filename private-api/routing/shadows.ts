@@ -1,14 +1,18 @@
+import { AnswerBudget, type AnswerPart, smallAnswerBytes } from "../../shared/http/answer-budget.ts";
 import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/http/service-client.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { PrivateApiMetrics } from "../metrics.ts";
 import { differences } from "./differences.ts";
 
-/** Each may hold two answers of up to 1 MiB until they are compared. */
+/** Each holds two answers until they are compared: small ones, or large ones within the budget. */
 const maxInFlight = 64;
 const maxDifferences = 5;
 /** At most one difference is logged in this time; the others are counted. */
 const logEveryMs = 1_000;
+
+/** What a shadow is sent; where its answer goes is added here. */
+export type ShadowRequest = Omit<ServiceRequest, "answer">;
 
 type Outcome = "same" | "different" | "failed" | "skipped";
 
@@ -18,6 +22,7 @@ type Outcome = "same" | "different" | "failed" | "skipped";
  */
 export class Shadows implements Service {
   readonly #client = new ServiceClient();
+  readonly #budget = new AnswerBudget();
   readonly #metrics: PrivateApiMetrics;
   readonly #logger: Logger;
   /** By service; one that has none is not listed. */
@@ -41,7 +46,7 @@ export class Shadows implements Service {
   }
 
   /** @param answering what the answer is compared with. */
-  send(request: ServiceRequest, answering: Promise<ServiceAnswer>): void {
+  send(request: ShadowRequest, answering: Promise<ServiceAnswer>): void {
     const { name, maxInFlight: ownMax } = request.service;
     const own = this.#inFlight.get(name) ?? 0;
     if (own >= ownMax || this.#allInFlight >= maxInFlight) {
@@ -64,12 +69,24 @@ export class Shadows implements Service {
       });
   }
 
-  async #compare(request: ServiceRequest, answering: Promise<ServiceAnswer>): Promise<Outcome> {
-    const [expected, answer] = await Promise.all([answering, this.#client.send({ ...request, isShadow: true })]);
+  async #compare(request: ShadowRequest, answering: Promise<ServiceAnswer>): Promise<Outcome> {
+    const kept = this.#budget.part("kept answers", request.eventId);
+    const part = this.#budget.part("shadows", request.identity.sessionId);
+    try {
+      const sent = { ...request, isShadow: true, answer: { isThere: true, part } };
+      return this.#judge(request, ...(await Promise.all([keep(answering, kept), this.#client.send(sent)])));
+    } finally {
+      kept.release();
+      part.release();
+    }
+  }
+
+  #judge(request: ShadowRequest, expected: ServiceAnswer, answer: ServiceAnswer): Outcome {
     if (answer.kind !== "answered") return "failed";
-    // There is nothing to hold it against.
+    // There is nothing to compare it with.
     if (expected.kind !== "answered") return "skipped";
     const found = differences(expected, answer, maxDifferences);
+    if (!found) return "skipped";
     if (found.length === 0) return "same";
     this.#report({
       event: request.eventType,
@@ -90,4 +107,11 @@ export class Shadows implements Service {
     this.#loggedAt = now;
     this.#unlogged = 0;
   }
+}
+
+/** The answer of the service itself, as far as there is room to keep it. */
+async function keep(answering: Promise<ServiceAnswer>, part: AnswerPart): Promise<ServiceAnswer> {
+  const answer = await answering;
+  if (answer.kind !== "answered" || answer.body.length <= smallAnswerBytes) return answer;
+  return (await part.grow("kept answers", 0)) ? answer : { kind: "answer_too_large" };
 }

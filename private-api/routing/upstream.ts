@@ -1,12 +1,18 @@
+import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
-import { type CallOutcome, interpretAnswer, refused } from "../../shared/http/answers.ts";
-import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/http/service-client.ts";
-import { parseJson } from "../../shared/json.ts";
+import { busy, type CallOutcome, interpretAnswer, refused } from "../../shared/http/answers.ts";
+import {
+  type AnswerTaker,
+  type ServiceAnswer,
+  ServiceClient,
+  type ServiceRequest,
+} from "../../shared/http/service-client.ts";
+import { scanJson } from "../../shared/json-scan.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import {
   type HookGrant,
-  hookGrantValidator,
   isPresentableInfo,
+  readHookGrant,
   type RelayCall,
   type RelayConnect,
   type RelayQuestion,
@@ -55,19 +61,22 @@ export class Upstream implements Service {
     await this.#shadows.stop();
   }
 
-  /** Never rejects for what a service does. */
-  async answer(question: RelayQuestion): Promise<CallOutcome> {
+  /**
+   * Never rejects for what a service does.
+   * @param data JSON text, of a call.
+   */
+  async answer(question: RelayQuestion, data: string, taker: AnswerTaker): Promise<CallOutcome> {
     switch (question.kind) {
       case "call":
-        return this.#call(question);
+        return this.#call(question, data, taker);
       case "connect":
-        return this.#askConnect(question);
+        return this.#askConnect(question, taker);
       case "subscribe":
-        return this.#askSubscribe(question);
+        return this.#askSubscribe(question, taker);
     }
   }
 
-  async #call(call: RelayCall): Promise<CallOutcome> {
+  async #call(call: RelayCall, data: string, taker: AnswerTaker): Promise<CallOutcome> {
     const { rules } = this.#rules;
     const route = rules.route(call.event);
     const service = route && rules.service(serviceOf(route, call.identity));
@@ -76,36 +85,44 @@ export class Upstream implements Service {
       path: route.path.replaceAll("{event}", encodeURIComponent(call.event)),
       eventId: call.eventId,
       eventType: call.event,
-      body: JSON.stringify(call.data),
+      body: data,
     };
-    const answering = this.#send(service, call, request);
+    const answering = this.#send(service, call, request, taker);
     const shadow = route.shadow === undefined ? undefined : rules.service(route.shadow);
     // Rolled out to its shadow, it is asked once.
-    if (shadow && shadow !== service) this.#shadows.send(this.#addressed(shadow, call, request), answering);
+    if (shadow && shadow !== service) {
+      this.#shadows.send(this.#addressed(shadow, call, request), answering);
+    }
     return interpretAnswer(await answering, service.name);
   }
 
-  async #askConnect(question: RelayConnect): Promise<CallOutcome> {
+  async #askConnect(question: RelayConnect, taker: AnswerTaker): Promise<CallOutcome> {
     const { identity, address, userAgent } = question;
     const { sessionId, user, tenant, claims } = identity;
-    const answer = await this.#askHook("connect", question, { sessionId, user, tenant, claims, address, userAgent });
+    const answer = await this.#askHook(
+      "connect",
+      question,
+      { sessionId, user, tenant, claims, address, userAgent },
+      taker,
+    );
     if (answer.kind === "answered") {
       const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
-      if (grant) return { ok: true, data: grant };
+      if (grant) return { ok: true, data: JSON.stringify(grant) };
       if (answer.status === 401 || answer.status === 403) return hookRefusal("forbidden", "the connect hook refused");
     }
     return hookRefusal("auth_unavailable", "the connect hook did not decide");
   }
 
-  async #askSubscribe(question: RelaySubscribe): Promise<CallOutcome> {
+  async #askSubscribe(question: RelaySubscribe, taker: AnswerTaker): Promise<CallOutcome> {
     const { identity, channel } = question;
     const { sessionId, user, tenant, claims } = identity;
-    const answer = await this.#askHook("subscribe", question, { sessionId, user, tenant, claims, channel });
+    const answer = await this.#askHook("subscribe", question, { sessionId, user, tenant, claims, channel }, taker);
     if (answer.kind === "answered") {
       const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
-      if (grant) return { ok: true, data: grant.info === undefined ? {} : { info: grant.info } };
+      if (grant) return { ok: true, data: JSON.stringify({ info: grant.info }) };
       if (answer.status === 403) return refused("channel_not_allowed", `the subscribe hook does not allow ${channel}`);
     }
+    if (answer.kind === "busy") return busy("too many requests wait for the subscribe hook");
     return refused("upstream_unavailable", "the subscribe hook did not decide");
   }
 
@@ -113,33 +130,41 @@ export class Upstream implements Service {
     hook: "connect" | "subscribe",
     question: RelayQuestion,
     body: Record<string, unknown>,
+    taker: AnswerTaker,
   ): Promise<ServiceAnswer> {
     const service = this.#rules.rules.hook(hook);
     // Switched off since the gateway asked: it asks again by the newer rules.
     if (!service) return { kind: "unreachable", reason: "the hook is off" };
-    return this.#send(service, question, {
+    const request = {
       path: `/tidegate/${hook}`,
       eventId: randomUUID(),
       eventType: `tidegate.${hook}`,
       body: JSON.stringify(body),
-    });
+    };
+    return this.#send(service, question, request, taker);
   }
 
-  async #send(service: ServiceOptions, question: RelayQuestion, request: EventRequest): Promise<ServiceAnswer> {
+  async #send(
+    service: ServiceOptions,
+    question: RelayQuestion,
+    request: EventRequest,
+    answer: AnswerTaker,
+  ): Promise<ServiceAnswer> {
     const stopTimer = this.#metrics.upstreamSeconds.startTimer();
-    const answer = await this.#client.send(this.#addressed(service, question, request));
+    const answered = await this.#client.send({ ...this.#addressed(service, question, request), answer });
     stopTimer();
     this.#metrics.upstreamAnswers.inc({
-      outcome: answer.kind === "answered" ? `${Math.floor(answer.status / 100)}xx` : answer.kind,
+      outcome: answered.kind === "answered" ? `${Math.floor(answered.status / 100)}xx` : answered.kind,
     });
-    return answer;
+    return answered;
   }
 
-  #addressed(service: ServiceOptions, question: RelayQuestion, request: EventRequest): ServiceRequest {
+  #addressed(service: ServiceOptions, question: RelayQuestion, request: EventRequest): Omit<ServiceRequest, "answer"> {
     const secrets = this.#secrets().get(service.name);
     if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
     return {
       ...request,
+      kind: question.kind,
       service,
       secrets,
       source,
@@ -150,11 +175,18 @@ export class Upstream implements Service {
   }
 }
 
+/** A grant has at most 1,000 channels; what may be parsed besides costs no more than those. */
+const maxGrantValues = 10_000;
+
 /** No body, or a JSON object as hooks answer; undefined for anything else, such as the page of a proxy in between. */
-function readGrant(body: string): HookGrant | undefined {
-  const answered = body.trim() === "" ? {} : parseJson(body);
-  if (!hookGrantValidator.Check(answered)) return undefined;
-  const { channels, info } = answered;
+function readGrant(body: Buffer): HookGrant | undefined {
+  if (!isUtf8(body)) return undefined;
+  const text = body.toString("utf8");
+  if (text.trim() === "") return {};
+  const scan = scanJson(body);
+  const grant = scan.kind === "json" && scan.values <= maxGrantValues ? readHookGrant(text) : undefined;
+  if (!grant) return undefined;
+  const { channels, info } = grant;
   if (info !== undefined && !isPresentableInfo(info)) return undefined;
   return { ...(channels && { channels }), ...(info !== undefined && { info }) };
 }

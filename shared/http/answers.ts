@@ -1,16 +1,27 @@
 /** What an answer of a service means for the client that called it. Pure. */
 import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
-import { isTooDeep, parseJson } from "../json.ts";
+import { parseJson } from "../json.ts";
+import { isJson, takeMembers } from "../json-scan.ts";
 import type { ServiceAnswer } from "./service-client.ts";
 
-export type CallOutcome = { ok: true; data: unknown } | { ok: false; error: WireError };
+/** `data` and `details` are JSON text in one line, as its author wrote it. */
+export type CallOutcome =
+  { ok: true; data: string } | { ok: false; error: Omit<WireError, "details">; details?: string };
+
+/** A service's own code and message are for programs and people, what is larger belongs into other members. */
+const maxCodeLength = 128;
+const maxMessageLength = 4_096;
+/** Before another try of what found no room. */
+const busyRetryMs = 1_000;
 
 /** The answer to a call: the service's JSON, or an error with a code of the contract (a 4xx may bring its own). */
 export function interpretAnswer(answer: ServiceAnswer, service: string): CallOutcome {
   switch (answer.kind) {
     case "unreachable":
       return refused("upstream_unavailable", `${service} cannot be reached: ${answer.reason}`);
+    case "busy":
+      return busy(`too many requests wait for ${service}`);
     case "unanswered":
       return refused("upstream_timeout", `${service} did not answer, it may have acted: ${answer.reason}`);
     case "answer_too_large":
@@ -23,10 +34,9 @@ export function interpretAnswer(answer: ServiceAnswer, service: string): CallOut
 function interpretStatus(answer: ServiceAnswer & { kind: "answered" }, service: string): CallOutcome {
   const { status, body, retryAfterMs } = answer;
   const more = { status, ...(retryAfterMs !== undefined && { retryAfterMs }) };
-  if (status === 204) return { ok: true, data: null };
+  if (status === 204) return { ok: true, data: "null" };
   if (status >= 200 && status < 300) {
-    const data = parseJson(body);
-    if (data !== undefined && !isTooDeep(data)) return { ok: true, data };
+    if (isJson(body)) return { ok: true, data: inOneLine(body).toString("utf8") };
     return refused("upstream_bad_response", `${service} answered ${status} without JSON that can be passed on`, {
       status,
     });
@@ -41,16 +51,38 @@ function interpretStatus(answer: ServiceAnswer & { kind: "answered" }, service: 
 }
 
 /** What a 4xx says by itself: its `code` and `message`, and whatever else its object has as `details`. */
-function readRejection(body: string, status: number): CallOutcome | undefined {
-  const own = parseJson(body) as Record<string, unknown> | null | undefined;
-  if (typeof own !== "object" || own === null || isTooDeep(own)) return undefined;
-  const { code, message, ...details } = own;
-  if (typeof code !== "string" || code === "" || typeof message !== "string") return undefined;
-  const more = Object.keys(details).length > 0 && { details };
-  return { ok: false, error: { code, message, retryable: false, status, ...more } };
+function readRejection(body: Buffer, status: number): CallOutcome | undefined {
+  if (!isJson(body)) return undefined;
+  const own = takeMembers(inOneLine(body), ["code", "message"]);
+  const code = parseJson(own?.taken.get("code") ?? "");
+  const message = parseJson(own?.taken.get("message") ?? "");
+  if (!own || typeof code !== "string" || code === "" || typeof message !== "string") return undefined;
+  if (code.length > maxCodeLength || message.length > maxMessageLength) return undefined;
+  const error = { code, message, retryable: false, status };
+  return { ok: false, error, ...(own.rest !== undefined && { details: own.rest }) };
+}
+
+const lineBreak = 0x0a;
+const space = 0x20;
+
+/** @param json scanned: its line breaks are white space between values. */
+function inOneLine(json: Buffer): Buffer {
+  if (!json.includes(lineBreak)) return json;
+  const line = Buffer.from(json);
+  for (let at = 0; at < line.length; at++) if (line[at] === lineBreak) line[at] = space;
+  return line;
 }
 
 /** A failed outcome with a code of the contract. */
-export function refused(code: RequestCode, message: string, more: Partial<WireError> = {}): CallOutcome {
+export function refused(
+  code: RequestCode,
+  message: string,
+  more: Partial<WireError> = {},
+): CallOutcome & { ok: false } {
   return { ok: false, error: { code, message, retryable: requestCodes[code].retryable, ...more } };
+}
+
+/** Nothing was sent: there is no room now. */
+export function busy(message: string): CallOutcome & { ok: false } {
+  return refused("upstream_unavailable", message, { retryAfterMs: busyRetryMs });
 }

@@ -4,6 +4,8 @@ import { Client } from "undici";
 
 const connectTimeoutMs = 2_000;
 const headersTimeoutMs = 5_000;
+/** Of a refusal, for the log. */
+const maxRefusalLength = 1_024;
 
 export interface DuplexStream {
   write(text: string): void;
@@ -33,10 +35,12 @@ export async function openDuplexStream(
     bodyTimeout: 0,
   });
   const body = new Readable({ read: () => undefined });
+  // Its end is told by the answer.
+  body.on("error", () => body.destroy());
   body.push(options.first);
   try {
     const answer = await client.request({ method: "POST", path: url.pathname, headers: options.headers, body });
-    if (answer.statusCode !== 200) throw new Error(`answered ${answer.statusCode}: ${await answer.body.text()}`);
+    if (answer.statusCode !== 200) throw new Error(`answered ${answer.statusCode}: ${await beginningOf(answer.body)}`);
     let ended = false;
     const end = (error?: Error): void => {
       if (ended) return;
@@ -58,4 +62,16 @@ export async function openDuplexStream(
     await client.destroy();
     throw error;
   }
+}
+
+/** What it says first; the rest is not read. */
+async function beginningOf(answer: Readable): Promise<string> {
+  let text = "";
+  // It errs when it is left unread, too.
+  answer.on("error", () => answer.destroy());
+  for await (const chunk of answer) {
+    text += String(chunk);
+    if (text.length >= maxRefusalLength) break;
+  }
+  return text.slice(0, maxRefusalLength);
 }

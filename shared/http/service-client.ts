@@ -1,14 +1,18 @@
 /** The one way to call a service: signed, bounded in time, number and size of answers. */
-import { Agent, request } from "undici";
+import { Agent } from "undici";
 import type { Service } from "../lifecycle.ts";
+import { maxAnswerBytes } from "../protocol/limits.ts";
 import type { ServiceOptions } from "../rules/rules.ts";
-import { ConcurrencyLimit } from "./concurrency-limit.ts";
+import type { AnswerPart } from "./answer-budget.ts";
 import { eventHeaders } from "./cloudevents.ts";
+import { exchange, type ExchangeResult } from "./exchange.ts";
 import { type Identity, signIdentity } from "./identity-token.ts";
+import { type RequestKind, ServicePlaces } from "./service-places.ts";
 import type { ServiceSecret } from "./service-secret.ts";
 import { signWebhook } from "./standard-webhooks.ts";
 
 export interface ServiceRequest {
+  kind: RequestKind;
   service: ServiceOptions;
   /** In the order of the service's rule: the first signs the identity, each the body. */
   secrets: readonly [ServiceSecret, ...ServiceSecret[]];
@@ -23,41 +27,29 @@ export interface ServiceRequest {
   traceparent: string;
   /** From now to the end of the answer, waiting for a free place included. */
   timeoutMs: number;
+  answer: AnswerTaker;
   /** It is told that its answer is compared, not used. */
   isShadow?: boolean;
 }
 
+/** Who takes the answer. */
+export interface AnswerTaker {
+  /** False: what is not sent yet need not be sent. */
+  readonly isThere: boolean;
+  /** Of the budget for large answers. Its owner releases it. */
+  readonly part: AnswerPart;
+}
+
 /** What came of a request; statuses are not judged here. */
 export type ServiceAnswer =
-  | { kind: "answered"; status: number; body: string; retryAfterMs?: number }
-  /** Not sent: no connection, or no free place in time. */
-  | { kind: "unreachable"; reason: string }
-  /** Sent, and no complete answer in time: the outcome is unknown. */
-  | { kind: "unanswered"; reason: string }
-  | { kind: "answer_too_large" };
+  | { kind: "answered"; status: number; body: Buffer; retryAfterMs?: number }
+  /** Not sent: too many requests wait for a place. */
+  | { kind: "busy" }
+  | Exclude<ExchangeResult, { kind: "answered" }>;
 
 const connectTimeoutMs = 2_000;
-const maxAnswerBytes = 1024 * 1024;
-/** Requests that wait for a place at one service. */
-const maxWaiting = 1_000;
 /** The identity token outlives the request by this much, for clocks that differ. */
 const identityMarginSeconds = 60;
-
-/** Errors of a request that never left: nothing was connected. */
-const notSentCodes = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "EADDRNOTAVAIL",
-  "UND_ERR_CONNECT_TIMEOUT",
-  "UND_ERR_INVALID_ARG",
-  "ERR_INVALID_URL",
-  "EPROTO",
-]);
-/** A connection without its TLS handshake carries no request either. */
-const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 
 export class ServiceClient implements Service {
   readonly #agent = new Agent({
@@ -67,8 +59,8 @@ export class ServiceClient implements Service {
     bodyTimeout: 0,
     allowH2: false,
   });
-  /** By service name; replaced when its maxInFlight changes. */
-  readonly #limits = new Map<string, { maxInFlight: number; limit: ConcurrencyLimit }>();
+  /** By service name; replaced when the service's rule changes. */
+  readonly #places = new Map<string, { service: ServiceOptions; places: ServicePlaces }>();
 
   async start(): Promise<void> {}
 
@@ -85,13 +77,15 @@ export class ServiceClient implements Service {
   /** One attempt. Never throws for what the network or the service does. */
   async send(given: ServiceRequest): Promise<ServiceAnswer> {
     const deadline = performance.now() + given.timeoutMs;
-    const limit = this.#limit(given.service);
-    if (!(await limit.acquire(given.timeoutMs)))
-      return { kind: "unreachable", reason: "too many requests wait for it" };
+    const places = this.#placesOf(given.service);
+    const entry = await places.acquire(given.kind, Buffer.byteLength(given.body), given.timeoutMs);
+    if (entry === "full") return { kind: "busy" };
+    if (entry === "late") return { kind: "unreachable", reason: "no free place in time" };
     try {
+      if (!given.answer.isThere) return { kind: "unreachable", reason: "nobody waits for the answer" };
       return await this.#send(given, deadline);
     } finally {
-      limit.release();
+      places.release(given.kind);
     }
   }
 
@@ -105,61 +99,48 @@ export class ServiceClient implements Service {
       now,
       lifetimeSeconds: Math.ceil(timeoutMs / 1000) + identityMarginSeconds,
     });
-    const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(new DOMException("too late", "TimeoutError")), timeoutMs);
-    try {
-      const answer = await request(given.service.url + given.path, {
-        dispatcher: this.#agent,
-        method: "POST",
-        signal: abort.signal,
-        body: given.body,
-        headers: {
-          "content-type": "application/json",
-          ...eventHeaders({
-            id: given.eventId,
-            type: given.eventType,
-            source: given.source,
-            time: now,
-            subject: given.identity.user,
-            sessionId: given.identity.sessionId,
-            tenant: given.identity.tenant,
-          }),
-          authorization: `Bearer ${identityToken}`,
-          ...signWebhook(given.eventId, given.body, given.secrets, now),
-          traceparent: given.traceparent,
-          "tidegate-timeout-ms": timeoutMs.toString(),
-          ...(given.isShadow && { "tidegate-shadow": "true" }),
-        },
-      });
-      const body = await answer.body.text();
-      const retryAfterMs = parseRetryAfter(answer.headers["retry-after"], now);
-      return {
-        kind: "answered",
-        status: answer.statusCode,
-        body,
-        ...(retryAfterMs !== undefined && { retryAfterMs }),
-      };
-    } catch (error) {
-      return failure(error as Error & { code?: string });
-    } finally {
-      clearTimeout(timer);
-    }
+    const { service, answer } = given;
+    const result = await exchange(this.#agent, {
+      url: service.url + given.path,
+      body: given.body,
+      headers: {
+        "content-type": "application/json",
+        ...eventHeaders({
+          id: given.eventId,
+          type: given.eventType,
+          source: given.source,
+          time: now,
+          subject: given.identity.user,
+          sessionId: given.identity.sessionId,
+          tenant: given.identity.tenant,
+        }),
+        authorization: `Bearer ${identityToken}`,
+        ...signWebhook(given.eventId, given.body, given.secrets, now),
+        traceparent: given.traceparent,
+        "tidegate-timeout-ms": timeoutMs.toString(),
+        ...(given.isShadow && { "tidegate-shadow": "true" }),
+      },
+      timeoutMs,
+      makeRoom: async (waitMs) => answer.part.grow(service.name, waitMs),
+    });
+    if (result.kind !== "answered") return result;
+    const { status, headers, body } = result;
+    const retryAfterMs = parseRetryAfter(headers["retry-after"], now);
+    return { kind: "answered", status, body, ...(retryAfterMs !== undefined && { retryAfterMs }) };
   }
 
-  #limit({ name, maxInFlight }: ServiceOptions): ConcurrencyLimit {
-    const known = this.#limits.get(name);
-    if (known?.maxInFlight === maxInFlight) return known.limit;
-    const limit = new ConcurrencyLimit({ maxInFlight, maxWaiting });
-    this.#limits.set(name, { maxInFlight, limit });
-    return limit;
+  #placesOf(service: ServiceOptions): ServicePlaces {
+    const known = this.#places.get(service.name);
+    // A change of the rules makes new options of each service: only what concerns its places counts.
+    if (known && (known.service === service || samePlaces(known.service, service))) return known.places;
+    const places = new ServicePlaces(service);
+    this.#places.set(service.name, { service, places });
+    return places;
   }
 }
 
-function failure(error: Error & { code?: string }): ServiceAnswer {
-  const code = error.code ?? "";
-  if (notSentCodes.has(code) || tlsCodes.test(code)) return { kind: "unreachable", reason: code };
-  if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") return { kind: "answer_too_large" };
-  return { kind: "unanswered", reason: error.name === "TimeoutError" ? "too late" : "the connection was cut" };
+function samePlaces(one: ServiceOptions, other: ServiceOptions): boolean {
+  return one.maxInFlight === other.maxInFlight && one.hooks.join() === other.hooks.join();
 }
 
 /** Milliseconds from a Retry-After header, seconds or date (RFC 9110, 10.2.3). */

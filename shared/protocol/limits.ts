@@ -4,6 +4,8 @@ const KiB = 1024;
 
 /** Data of one message or publication, as UTF-8 bytes of its JSON. */
 export const maxPayloadBytes = 64 * KiB;
+/** An answer of a service. */
+export const maxAnswerBytes = 1024 * KiB;
 /** Subscriptions of one connection. */
 export const maxChannelsPerConnection = 200;
 /** Publications replayed to one subscriber; past either bound it is `too_far_behind`. */

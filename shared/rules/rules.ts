@@ -24,7 +24,12 @@ export interface ServiceOptions {
   maxInFlight: number;
   /** As written in the document: `env:NAME` or the secret itself. */
   secrets: readonly string[];
+  /** That it is asked as. */
+  hooks: readonly HookName[];
 }
+
+export type HookName = "connect" | "subscribe";
+const hookNames: readonly HookName[] = ["connect", "subscribe"];
 
 export class Rules {
   /** 0: none are stored yet. */
@@ -47,7 +52,10 @@ export class Rules {
       Object.entries(listed).map(([name, own]) => [name, { ...this.#defaultNamespace, ...own }]),
     );
     this.#services = new Map(
-      Object.entries(document.services ?? {}).map(([name, own]) => [name, serviceOptions(name, own)]),
+      Object.entries(document.services ?? {}).map(([name, own]) => {
+        const hooks = hookNames.filter((hook) => document.hooks?.[hook] === name);
+        return [name, serviceOptions(name, own, hooks)];
+      }),
     );
     const routes = document.routes ?? [];
     this.#exact = new Map(routes.filter((route) => !route.event.endsWith("*")).map((route) => [route.event, route]));
@@ -76,7 +84,7 @@ export class Rules {
   }
 
   /** The service that is asked, or undefined where the hook is off. */
-  hook(name: "connect" | "subscribe"): ServiceOptions | undefined {
+  hook(name: HookName): ServiceOptions | undefined {
     const service = this.document.hooks?.[name];
     return service === undefined ? undefined : this.#services.get(service);
   }
@@ -84,12 +92,13 @@ export class Rules {
 
 export const noRules = new Rules(0, {});
 
-function serviceOptions(name: string, rule: ServiceRule): ServiceOptions {
+function serviceOptions(name: string, rule: ServiceRule, hooks: readonly HookName[]): ServiceOptions {
   return {
     name,
     url: rule.url.replace(/\/$/, ""),
     timeoutMs: rule.timeoutMs ?? serviceDefaults.timeoutMs,
     maxInFlight: rule.maxInFlight ?? serviceDefaults.maxInFlight,
     secrets: rule.secrets ?? (rule.secret === undefined ? [] : [rule.secret]),
+    hooks,
   };
 }

@@ -1,8 +1,7 @@
 /** Events of clients: which service gets them, with what, and what its answer becomes. */
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { decodeJwt, jwtVerify } from "jose";
 import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -14,6 +13,8 @@ import { closeClients, connectClient, type StockClient, userToken } from "../sup
 
 let fleet: Fleet;
 let service: HttpService;
+/** Accepts connections, and says nothing on them. */
+let mute: Server;
 const newSecret = `whsec_${Buffer.from("the next secret of that service!").toString("base64")}`;
 
 beforeAll(async () => {
@@ -22,6 +23,9 @@ beforeAll(async () => {
   await once(silent, "listening");
   const silentPort = (silent.address() as AddressInfo).port;
   silent.unref();
+  mute = createServer(() => undefined).listen(0, "127.0.0.1");
+  await once(mute, "listening");
+  const mutePort = (mute.address() as AddressInfo).port;
   const route = (event: string, name: string, path = "/events"): object => ({
     event,
     service: name,
@@ -35,6 +39,7 @@ beforeAll(async () => {
         rotating: { url: service.url, secrets: [newSecret, "env:SERVICE_SECRET"] },
         narrow: { url: service.url, secret: serviceSecret, maxInFlight: 1, timeoutMs: 10_000 },
         gone: { url: `http://127.0.0.1:${await freePort()}`, secret: serviceSecret },
+        handshakeless: { url: `https://127.0.0.1:${mutePort}`, secret: serviceSecret },
         cutting: { url: `http://127.0.0.1:${silentPort}`, secret: serviceSecret },
       },
       routes: [
@@ -45,6 +50,7 @@ beforeAll(async () => {
         route("narrow", "narrow"),
         route("gone", "gone"),
         route("cutting", "cutting"),
+        route("handshakeless", "handshakeless"),
         route("error", "documents", "/error"),
       ],
     },
@@ -54,6 +60,7 @@ afterEach(closeClients);
 afterAll(async () => {
   await fleet.stop();
   await service.stop();
+  mute.close();
 });
 
 async function newClient(claims: Record<string, unknown> = {}): Promise<StockClient> {
@@ -214,6 +221,86 @@ describe("what a service answers", () => {
     service.answer = (_request, response) =>
       response.writeHead(409).end(`{"code":"conflict","message":"deep","more":${deep}}`);
     expect((await client.request("doc.open", {})).error?.code).toBe("upstream_rejected");
+  });
+
+  test("CALL-14: code and message of a 4xx may be escaped, repeated, or come last", async () => {
+    const client = await newClient();
+    service.answer = (_request, response) =>
+      response
+        .writeHead(409)
+        .end(String.raw`{ "a" : [1e2,"}"], "code":"no", "c\u006fde" : "own" ,"b":{"code":1},"message":"m\n"}`);
+    expect((await client.request("doc.open", {})).error).toEqual({
+      ...{ code: "own", message: "m\n", retryable: false, status: 409 },
+      details: { a: [100, "}"], b: { code: 1 } },
+    });
+  });
+
+  test("CALL-15: answers and details of a 4xx reach the client as the service wrote them", async () => {
+    const client = await newClient();
+    const packets: string[] = [];
+    client.socket.io.engine.on("packet", ({ data }: { data?: unknown }) => packets.push(String(data)));
+    const text = String.raw`{"n":[1e20, 12345678901234567890,1.0,-0],${"\t"}"s":"\u00e9\/é😀\u2028","a":1,"a":2,"__proto__":{"x":1}}`;
+    service.answer = (_request, response) => response.end(text.replace(", ", ",\n"));
+    expect((await client.request("doc.open", {})).ok).toBe(true);
+    expect(packets.at(-1)).toContain(`[{"ok":true,"data":${text}}]`);
+    service.answer = (_request, response) => response.writeHead(422).end(`{"code":"own","message":"m","more":${text}}`);
+    expect((await client.request("doc.open", {})).error?.code).toBe("own");
+    expect(packets.at(-1)).toContain(`"details":{"more":${text}}}}]`);
+  });
+
+  test("CALL-15: 1 MB of numbers that grow when rewritten arrives, and other calls go on", async () => {
+    const [large, other] = [await newClient(), await newClient()];
+    const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
+    const numbers = Array.from({ length: 200_000 }, () => "1e20");
+    service.answer = (request, response) => {
+      if (request.body === '"hold"') hold(() => answerJson(response, "held"));
+      else response.end(`[${numbers.join()}]`);
+    };
+    const slow = other.request("doc.open", "hold");
+    const answer = await held;
+    const ack = await large.request("doc.open", "numbers");
+    expect(ack.data).toEqual(numbers.map(Number));
+    answer();
+    expect((await slow).data).toBe("held");
+  });
+
+  test.each([
+    ["overlong", Buffer.from([0x22, 0xc0, 0xaf, 0x22])],
+    ["a lone surrogate", Buffer.from([0x22, 0xed, 0xa0, 0x80, 0x22])],
+    ["Latin-1", Buffer.from('"é"', "latin1")],
+  ])("CALL-16: an answer that is not UTF-8 is no JSON: %s", async (_name, body) => {
+    const client = await newClient();
+    service.answer = (_request, response) => response.end(body);
+    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
+    const rejection = Buffer.concat([Buffer.from('{"code":"own","message":'), body, Buffer.from("}")]);
+    service.answer = (_request, response) => response.writeHead(409).end(rejection);
+    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_rejected");
+    service.answer = (_request, response) => response.end("\ufeff[1]");
+    expect((await client.request("doc.open", {})).data).toEqual([1]);
+  });
+
+  test("CALL-17: a 4xx with a too long code or message is upstream_rejected", async () => {
+    const client = await newClient();
+    const answerOf = async (code: string, message: string): Promise<unknown> => {
+      service.answer = (_request, response) => answerJson(response, { code, message }, 409);
+      return (await client.request("doc.open", {})).error?.code;
+    };
+    expect(await answerOf("c".repeat(128), "m".repeat(4_096))).toBe("c".repeat(128));
+    expect(await answerOf("c".repeat(129), "")).toBe("upstream_rejected");
+    expect(await answerOf("own", "m".repeat(4_097))).toBe("upstream_rejected");
+  });
+
+  test("CALL-18: a call that finds no connection in time was not sent, other calls go on", async () => {
+    const [client, other] = [await newClient(), await newClient()];
+    const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
+    service.answer = (_request, response) => hold(() => answerJson(response, "held"));
+    // Longer than the others of this service, by its own limit of 1 s.
+    const slow = other.request("narrow", 1);
+    const answer = await held;
+    const ack = await client.request("handshakeless", {}, { timeoutMs: 50 });
+    expect(ack.error).toMatchObject({ code: "upstream_unavailable", retryable: true });
+    answer();
+    expect((await slow).data).toBe("held");
   });
 
   test("CALL-8: too late is upstream_timeout, by the service's limit or the client's shorter one", async () => {

@@ -267,3 +267,24 @@ test("SHAD-4: so is what is more than 64 at once of all shadows", async () => {
   for (const answer of held) answer();
   await counted("same", before, 64);
 });
+
+test("SHAD-5: answers with too many values to compare are skipped, unless equal as text", async () => {
+  const client = await connectClient(fleet.urls[0] ?? "");
+  const answers =
+    (body: string): HttpService["answer"] =>
+    (_request, response) =>
+      response.end(body);
+  const few = JSON.stringify(["x".repeat(200_000), "y"]);
+  const many = JSON.stringify(Array.from({ length: 20_001 }, () => 0));
+  for (const [own, shadow, outcome] of [
+    [many, many, "same"],
+    [many, ` ${many}`, "skipped"],
+    [few, ` ${few}`, "same"],
+    [few, few.replace("y", "z"), "different"],
+  ] as const) {
+    const before = await shadowCounts();
+    [service.answer, other.answer] = [answers(own), answers(shadow)];
+    expect((await client.request("shadowed")).ok).toBe(true);
+    await counted(outcome, before);
+  }
+});

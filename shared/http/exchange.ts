@@ -1,0 +1,147 @@
+/** One HTTP request and its answer, bounded in time and size. Written for undici's dispatch handlers. */
+import type { Dispatcher } from "undici";
+import { maxAnswerBytes } from "../protocol/limits.ts";
+import { smallAnswerBytes } from "./answer-budget.ts";
+
+type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
+
+/** What came of it; statuses are not judged here. */
+export type ExchangeResult =
+  /** `body`: without a byte order mark. */
+  | { kind: "answered"; status: number; headers: Headers; body: Buffer }
+  /** Not sent: no connection, or none in time. */
+  | { kind: "unreachable"; reason: string }
+  /** Sent, and no complete answer in time: the outcome is unknown. */
+  | { kind: "unanswered"; reason: string }
+  | { kind: "answer_too_large" };
+
+/** Errors of a request that never left: nothing was connected. */
+const notSentCodes = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EADDRNOTAVAIL",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "UND_ERR_INVALID_ARG",
+  "ERR_INVALID_URL",
+  "EPROTO",
+]);
+/** A connection without its TLS handshake carries no request either. */
+const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
+const byteOrderMark = Buffer.from("\ufeff");
+
+export interface ExchangeOptions {
+  url: string;
+  headers: Record<string, string>;
+  body: string;
+  /** From now to the end of the answer. */
+  timeoutMs: number;
+  /** Asked before more of a large answer is read. False: there is no room within the time. */
+  makeRoom: (waitMs: number) => Promise<boolean>;
+}
+
+/** Makes a POST request, once. Never rejects for what the network or the other side does. */
+export async function exchange(dispatcher: Dispatcher, options: ExchangeOptions): Promise<ExchangeResult> {
+  return new Promise((resolve) => {
+    const handler = new ExchangeHandler(options, resolve);
+    try {
+      const { origin, pathname, search } = new URL(options.url);
+      const { headers, body } = options;
+      dispatcher.dispatch({ origin, path: pathname + search, method: "POST", headers, body }, handler);
+    } catch (error) {
+      handler.fail(error as Error);
+    }
+  });
+}
+
+class ExchangeHandler implements Dispatcher.DispatchHandler {
+  readonly #resolve: (result: ExchangeResult) => void;
+  readonly #makeRoom: ExchangeOptions["makeRoom"];
+  readonly #deadline: number;
+  readonly #timer: NodeJS.Timeout;
+  /** From when the request is written on. */
+  #controller: Dispatcher.DispatchController | undefined;
+  #settled = false;
+  #status = 0;
+  #headers: Headers = {};
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  constructor({ timeoutMs, makeRoom }: ExchangeOptions, resolve: (result: ExchangeResult) => void) {
+    this.#resolve = resolve;
+    this.#makeRoom = makeRoom;
+    this.#deadline = performance.now() + timeoutMs;
+    this.#timer = setTimeout(() => {
+      if (this.#controller) this.#giveUp({ kind: "unanswered", reason: "too late" });
+      else this.#giveUp({ kind: "unreachable", reason: "no connection in time" });
+    }, timeoutMs);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    // Its time was up while it waited for a connection: it is not sent.
+    if (this.#settled) controller.abort(new Error("too late to be sent"));
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
+    // What informs only is followed by the answer.
+    if (status < 200) return;
+    this.#status = status;
+    this.#headers = headers;
+    if (Number(headers["content-length"]) > maxAnswerBytes) this.#giveUp({ kind: "answer_too_large" });
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#settled) return;
+    this.#chunks.push(chunk);
+    const before = this.#bytes;
+    this.#bytes += chunk.length;
+    if (this.#bytes > smallAnswerBytes && before <= smallAnswerBytes) {
+      this.#waitForRoom(controller).catch((error: unknown) => this.fail(error as Error));
+    }
+  }
+
+  onResponseEnd(): void {
+    const body = this.#chunks.length === 1 && this.#chunks[0] ? this.#chunks[0] : Buffer.concat(this.#chunks);
+    const hasMark = body.subarray(0, byteOrderMark.length).equals(byteOrderMark);
+    this.#settle({
+      kind: "answered",
+      status: this.#status,
+      headers: this.#headers,
+      body: hasMark ? body.subarray(byteOrderMark.length) : body,
+    });
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.fail(error);
+  }
+
+  fail(error: Error & { code?: string }): void {
+    const code = error.code ?? "";
+    if (notSentCodes.has(code) || tlsCodes.test(code)) this.#settle({ kind: "unreachable", reason: code });
+    else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle({ kind: "answer_too_large" });
+    else this.#settle({ kind: "unanswered", reason: "the connection was cut" });
+  }
+
+  async #waitForRoom(controller: Dispatcher.DispatchController): Promise<void> {
+    controller.pause();
+    const hasRoom = await this.#makeRoom(this.#deadline - performance.now());
+    if (this.#settled) return;
+    if (hasRoom) controller.resume();
+    else this.#giveUp({ kind: "unanswered", reason: "no room for a large answer in time" });
+  }
+
+  #giveUp(result: ExchangeResult): void {
+    this.#settle(result);
+    this.#controller?.abort(new Error("nobody waits for the answer"));
+  }
+
+  #settle(result: ExchangeResult): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    clearTimeout(this.#timer);
+    this.#resolve(result);
+  }
+}

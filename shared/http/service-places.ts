@@ -1,0 +1,103 @@
+import type { HookName } from "../rules/rules.ts";
+
+/** What a request to a service is for. */
+export type RequestKind = "call" | HookName;
+
+/** Requests of each kind that wait for a place at one service, and their bodies. */
+const maxWaiting = 1_000;
+const maxWaitingBytes = 8 * 1024 * 1024;
+
+interface Waiting {
+  bytes: number;
+  admit: () => void;
+}
+
+interface Kind {
+  inFlight: number;
+  /** In order of arrival. */
+  readonly waiting: Set<Waiting>;
+  waitingBytes: number;
+}
+
+/**
+ * The requests of one service: at most so many at once, the others wait, bounded in number, bytes and time. A sixteenth of the
+ * places, at least one, is kept for each hook of the service, so that nobody is kept out by calls that hang: calls leave them
+ * alone, and requests of the subscribe hook leave those of the connect hook alone. Of calls that wait as many have a place,
+ * however many hooks wait. Where there are too few places for that, hooks go first.
+ */
+export class ServicePlaces {
+  readonly #maxInFlight: number;
+  readonly #minCalls: number;
+  readonly #maxCalls: number;
+  readonly #maxCallsAndSubscribes: number;
+  readonly #kinds: Record<RequestKind, Kind> = { call: newKind(), subscribe: newKind(), connect: newKind() };
+
+  constructor({ maxInFlight, hooks }: { maxInFlight: number; hooks: readonly HookName[] }) {
+    this.#maxInFlight = maxInFlight;
+    const reserve = Math.max(1, Math.floor(maxInFlight / 16));
+    this.#minCalls = Math.min(reserve, maxInFlight - 1);
+    this.#maxCalls = Math.max(1, maxInFlight - reserve * hooks.length);
+    this.#maxCallsAndSubscribes = Math.max(1, maxInFlight - (hooks.includes("connect") ? reserve : 0));
+  }
+
+  /**
+   * @returns `admitted`: the caller calls {@link release} afterwards. `late`: not within the time. `full`: too many wait.
+   */
+  async acquire(kind: RequestKind, bytes: number, waitMs: number): Promise<"admitted" | "late" | "full"> {
+    const own = this.#kinds[kind];
+    if (own.waiting.size === 0 && this.#hasPlace(kind)) {
+      own.inFlight++;
+      return "admitted";
+    }
+    if (own.waiting.size >= maxWaiting || own.waitingBytes + bytes > maxWaitingBytes) return "full";
+    return new Promise((resolve) => {
+      const waiting: Waiting = {
+        bytes,
+        admit: () => {
+          clearTimeout(timer);
+          resolve("admitted");
+        },
+      };
+      const timer = setTimeout(() => {
+        own.waiting.delete(waiting);
+        own.waitingBytes -= bytes;
+        resolve("late");
+      }, waitMs);
+      own.waiting.add(waiting);
+      own.waitingBytes += bytes;
+    });
+  }
+
+  release(kind: RequestKind): void {
+    this.#kinds[kind].inFlight--;
+    for (let next = this.#next(); next; next = this.#next()) {
+      const own = this.#kinds[next];
+      const [first] = own.waiting;
+      if (!first) return;
+      own.waiting.delete(first);
+      own.waitingBytes -= first.bytes;
+      own.inFlight++;
+      first.admit();
+    }
+  }
+
+  /** Whose turn it is, of those that wait and may have a place. */
+  #next(): RequestKind | undefined {
+    const { call } = this.#kinds;
+    const order: readonly RequestKind[] =
+      call.inFlight < this.#minCalls ? ["call", "connect", "subscribe"] : ["connect", "subscribe", "call"];
+    return order.find((kind) => this.#kinds[kind].waiting.size > 0 && this.#hasPlace(kind));
+  }
+
+  #hasPlace(kind: RequestKind): boolean {
+    const { call, subscribe, connect } = this.#kinds;
+    const callsAndSubscribes = call.inFlight + subscribe.inFlight;
+    if (callsAndSubscribes + connect.inFlight >= this.#maxInFlight) return false;
+    if (kind === "connect") return true;
+    return callsAndSubscribes < this.#maxCallsAndSubscribes && (kind === "subscribe" || call.inFlight < this.#maxCalls);
+  }
+}
+
+function newKind(): Kind {
+  return { inFlight: 0, waiting: new Set(), waitingBytes: 0 };
+}

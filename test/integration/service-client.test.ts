@@ -1,0 +1,84 @@
+/** Requests to a real service, without the programs around. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { AnswerBudget, type AnswerPart } from "../../shared/http/answer-budget.ts";
+import { type ServiceAnswer, ServiceClient } from "../../shared/http/service-client.ts";
+import { readServiceSecret } from "../../shared/http/service-secret.ts";
+import { serviceSecret } from "../support/fleet.ts";
+import { type HttpService, startService } from "../support/http-service.ts";
+
+let service: HttpService;
+let client: ServiceClient;
+let budget: AnswerBudget;
+
+beforeEach(async () => {
+  service = await startService();
+  client = new ServiceClient();
+  budget = new AnswerBudget();
+});
+afterEach(async () => {
+  await client.stop();
+  await service.stop();
+});
+
+async function send(part: AnswerPart, { isThere = true, timeoutMs = 20_000 } = {}): Promise<ServiceAnswer> {
+  const secret = readServiceSecret(serviceSecret);
+  if (!secret) throw new Error("the secret of the test is not valid");
+  return client.send({
+    kind: "call",
+    service: { name: "work", url: service.url, timeoutMs, maxInFlight: 100, secrets: [], hooks: [] },
+    secrets: [secret],
+    path: "/",
+    body: "{}",
+    eventId: "an-id",
+    eventType: "work",
+    source: "/test",
+    identity: { user: "ada", sessionId: "one", claims: {} },
+    traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    timeoutMs,
+    answer: { isThere, part },
+  });
+}
+
+const large = JSON.stringify("x".repeat(1_000_000));
+
+test("RELAY-8: of 100 large answers to one session two at a time are read, and all arrive", async () => {
+  service.answer = (_request, response) => response.end(large);
+  let most = 0;
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, async () => {
+      const part = budget.part("stream", "session");
+      const answer = await send(part);
+      most = Math.max(most, budget.taken);
+      part.release();
+      return answer.kind === "answered" && answer.body.length;
+    }),
+  );
+  expect(answers).toEqual(answers.map(() => large.length));
+  expect([most, budget.taken]).toEqual([2, 0]);
+});
+
+test("RELAY-8: a large answer without room times out, a small one needs no room", async () => {
+  const held = [budget.part("stream", "session"), budget.part("stream", "session")];
+  for (const part of held) await part.grow("other", 1_000);
+  service.answer = (_request, response) => response.end(large);
+  expect(await send(budget.part("stream", "session"), { timeoutMs: 200 })).toMatchObject({
+    kind: "unanswered",
+  });
+  const small = "x".repeat(64 * 1024);
+  service.answer = (_request, response) => response.end(small);
+  expect(await send(budget.part("stream", "session"))).toMatchObject({ body: Buffer.from(small) });
+  expect(await send(budget.part("stream", "another"))).toMatchObject({ kind: "answered" });
+});
+
+test("CALL-10: an announced answer over 1 MiB is not read", async () => {
+  service.answer = (_request, response) => {
+    response.writeHead(200, { "content-length": "2000000" });
+    response.flushHeaders();
+  };
+  expect(await send(budget.part("stream", "session"))).toEqual({ kind: "answer_too_large" });
+});
+
+test("RELAY-8: a request is not sent when nothing takes its answer", async () => {
+  expect(await send(budget.part("stream", "session"), { isThere: false })).toMatchObject({ kind: "unreachable" });
+  expect(service.requests).toEqual([]);
+});
