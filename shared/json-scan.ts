@@ -9,25 +9,26 @@ export type JsonScan =
   | { kind: "too_deep" }
   | { kind: "malformed" };
 
+/** By level: whether it is an object. Of the scan that runs: none waits for anything. */
+const isObject = new Uint8Array(maxJsonDepth + 1);
+
 /**
  * Linear, without recursion, and nothing is allocated per value: a text of the worst shape takes a few ms per MiB, where
- * `JSON.parse` and the value it builds take several times that. Up to `maxDepth` it accepts exactly what `JSON.parse` accepts.
- * @param json bytes are taken for UTF-8: check them with `isUtf8` where they come from outside.
+ * `JSON.parse` and the value it builds take several times that. Up to 128 levels it accepts exactly what `JSON.parse` accepts.
+ * @param json bytes are taken for UTF-8: check them with `isUtf8` where they come from outside. @param from where it begins.
  */
-export function scanJson(json: string | Uint8Array, maxDepth = maxJsonDepth): JsonScan {
+export function scanJson(json: string | Uint8Array, from = 0): JsonScan {
   const bytes = typeof json === "string" ? Buffer.from(json) : json;
-  /** By level: whether it is an object. */
-  const isObject = new Uint8Array(maxDepth + 1);
   let depth = 0;
   let deepest = 0;
   let values = 0;
-  let at = 0;
+  let at = from;
   for (;;) {
     at = skipSpace(bytes, at);
     values++;
     const first = bytes[at];
     if (first === openBrace || first === openBracket) {
-      if (depth === maxDepth) return { kind: "too_deep" };
+      if (depth === maxJsonDepth) return { kind: "too_deep" };
       depth++;
       if (depth > deepest) deepest = depth;
       isObject[depth] = first === openBrace ? 1 : 0;

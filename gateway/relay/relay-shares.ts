@@ -28,12 +28,22 @@ export interface Asker {
 }
 
 export class RelayShares {
-  readonly #node = new Share(mostOfNode);
-  readonly #calls = new Share(mostOfCalls);
-  readonly #callsAndSubscribes = new Share(mostOfCallsAndSubscribes);
+  /** Those that several services and sessions have together, by the kind of question. */
+  readonly #common: Record<Asker["kind"], readonly Share[]>;
   /** Those of whom anything is under way. */
   readonly #services = new Map<string, Share>();
   readonly #sessions = new Map<string, Share>();
+
+  constructor() {
+    const node = new Share(mostOfNode);
+    const callsAndSubscribes = new Share(mostOfCallsAndSubscribes);
+    const calls = new Share(mostOfCalls);
+    this.#common = {
+      connect: [node],
+      subscribe: [node, callsAndSubscribes],
+      call: [node, callsAndSubscribes, calls],
+    };
+  }
 
   /**
    * @param textBytes of the question.
@@ -45,9 +55,11 @@ export class RelayShares {
     const session = this.#sessions.get(asker.sessionId) ?? new Share(mostOfSession);
     if (!session.fits(bytes)) return "too many calls of this session are under way";
     if (!service.fits(bytes)) return `too many calls of ${asker.service ?? `the ${asker.kind} hook`} are under way`;
-    const shares = this.#sharesOf(asker);
+    const shares = this.#common[asker.kind];
     if (!shares.every((share) => share.fits(bytes))) return "too many calls are under way";
-    for (const share of [...shares, service, session]) share.count(1, bytes);
+    for (const share of shares) share.count(1, bytes);
+    service.count(1, bytes);
+    session.count(1, bytes);
     this.#services.set(serviceKey(asker), service);
     this.#sessions.set(asker.sessionId, session);
     return undefined;
@@ -55,21 +67,9 @@ export class RelayShares {
 
   give(asker: Asker, textBytes: number): void {
     const bytes = questionBytes + textBytes;
-    for (const share of this.#sharesOf(asker)) share.count(-1, -bytes);
+    for (const share of this.#common[asker.kind]) share.count(-1, -bytes);
     giveBack(this.#services, serviceKey(asker), bytes);
     giveBack(this.#sessions, asker.sessionId, bytes);
-  }
-
-  /** Of those that several services and sessions have together. */
-  #sharesOf({ kind }: Asker): readonly Share[] {
-    switch (kind) {
-      case "call":
-        return [this.#node, this.#callsAndSubscribes, this.#calls];
-      case "subscribe":
-        return [this.#node, this.#callsAndSubscribes];
-      case "connect":
-        return [this.#node];
-    }
   }
 }
 

@@ -97,13 +97,15 @@ export function readRelayLine<Head>(
     return { kind: "unreadable", id: id === undefined ? undefined : Number(id), reason };
   };
   if (cut) return unreadable("it is too long");
-  const end = bytes.indexOf(tab);
-  const head = parseJson(bytes.toString("utf8", 0, end === -1 ? bytes.length : end));
+  const text = bytes.toString("utf8");
+  const end = text.indexOf("\t");
+  const head = parseJson(end === -1 ? text : text.slice(0, end));
   if (!heads.Check(head)) return unreadable("its head does not follow the schema");
   if (end === -1) return { kind: "read", head, payload: undefined };
-  const payload = bytes.subarray(end + 1);
-  if (scanJson(payload).kind !== "json") return unreadable("its payload is no JSON, or nested too deep");
-  return { kind: "read", head, payload: payload.toString("utf8") };
+  if (scanJson(bytes, bytes.indexOf(tab) + 1).kind !== "json") {
+    return unreadable("its payload is no JSON, or nested too deep");
+  }
+  return { kind: "read", head, payload: text.slice(end + 1) };
 }
 
 /** What a hook may grant: the connect hook further channels, both what others see of the user. */
