@@ -89,6 +89,7 @@ export function createGateway(options: {
     addresses: config.PRIVATE_API_URL,
     token: config.PRIVATE_API_TOKEN,
     node,
+    burst: 2 * config.GATEWAY_MESSAGES_PER_SECOND,
     errors,
     logger,
   });

@@ -14,6 +14,7 @@ export interface CallTarget {
   service: string;
   /** JSON text in one line. */
   data: string;
+  dataBytes: number;
 }
 
 interface Pending {
@@ -36,14 +37,16 @@ export class RelayClient implements Service {
   readonly #links: readonly RelayLink[];
   readonly #pending = new Map<number, Pending>();
   readonly #unsent = new Set<number>();
-  readonly #shares = new RelayShares();
+  readonly #shares: RelayShares;
   #lastId = 0;
   #nextLink = 0;
 
+  /** @param options.burst messages that a session may send at once. */
   constructor(options: {
     addresses: readonly string[];
     token: string;
     node: string;
+    burst: number;
     errors: ContainedErrors;
     logger: Logger;
   }) {
@@ -57,7 +60,8 @@ export class RelayClient implements Service {
           this.#fail(id, "upstream_timeout", "the connection was lost, the call may have been made");
       },
     };
-    const { addresses, ...others } = options;
+    const { addresses, burst, ...others } = options;
+    this.#shares = new RelayShares(burst);
     this.#links = addresses.map((address) => new RelayLink({ address, listener, ...others }));
   }
 
@@ -85,11 +89,12 @@ export class RelayClient implements Service {
    */
   async ask(question: Question, call?: CallTarget): Promise<CallOutcome> {
     const { timeoutMs, ...head } = question;
-    const text = relayLine(head, call?.data);
-    const bytes = Buffer.byteLength(text);
+    const headText = JSON.stringify(head);
+    const bytes = Buffer.byteLength(headText) + (call?.dataBytes ?? 0);
     const asker = { kind: question.kind, service: call?.service, sessionId: question.identity.sessionId };
     const noRoom = this.#shares.take(asker, bytes);
     if (noRoom !== undefined) return busy(noRoom);
+    const text = relayLine(headText, call?.data);
     const id = ++this.#lastId;
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.#expire(id), Math.min(timeoutMs, maxUnsentMs));

@@ -14,27 +14,34 @@ const mostOfCalls = part(mostOfNode, 14 / 16);
 const mostOfCallsAndSubscribes = part(mostOfNode, 15 / 16);
 /** Calls of one service, or questions of one hook. */
 const mostOfService = part(mostOfCalls, 1 / 2);
-/** All channels at once and a burst of messages, or about sixteen calls of the largest size. */
-const mostOfSession: Amount = { questions: 512, bytes: 1024 * 1024 };
+/** 200 channels at once with the largest claims, or 31 calls of the largest size. */
+const mostBytesOfSession = 2 * 1024 * 1024;
+/** As many messages as it may send in ten seconds by default, or its burst where that is more. */
+const minQuestionsOfSession = 500;
 /** What a question takes besides its text. */
 const questionBytes = 512;
 
-/** Whose question it is. */
+/** The origin of a question. */
 export interface Asker {
   readonly kind: RelayQuestion["kind"];
-  /** Of a call. */
+  /** Of a call. A hook has one service. */
   readonly service: string | undefined;
   readonly sessionId: string;
 }
 
 export class RelayShares {
-  /** Those that several services and sessions have together, by the kind of question. */
+  /** Shares that all questions of a kind count for. */
   readonly #common: Record<Asker["kind"], readonly Share[]>;
-  /** Those of whom anything is under way. */
+  readonly #hooks = { connect: new Share(mostOfService), subscribe: new Share(mostOfService) };
+  /** Of every service that was called; rules name few. */
   readonly #services = new Map<string, Share>();
+  /** Of sessions with a question under way. */
   readonly #sessions = new Map<string, Share>();
+  readonly #mostOfSession: Amount;
 
-  constructor() {
+  /** @param burst messages that a session may send at once. */
+  constructor(burst: number) {
+    this.#mostOfSession = { questions: Math.max(minQuestionsOfSession, burst), bytes: mostBytesOfSession };
     const node = new Share(mostOfNode);
     const callsAndSubscribes = new Share(mostOfCallsAndSubscribes);
     const calls = new Share(mostOfCalls);
@@ -51,16 +58,15 @@ export class RelayShares {
    */
   take(asker: Asker, textBytes: number): string | undefined {
     const bytes = questionBytes + textBytes;
-    const service = this.#services.get(serviceKey(asker)) ?? new Share(mostOfService);
-    const session = this.#sessions.get(asker.sessionId) ?? new Share(mostOfSession);
+    const session = this.#sessions.get(asker.sessionId) ?? new Share(this.#mostOfSession);
     if (!session.fits(bytes)) return "too many calls of this session are under way";
+    const service = this.#serviceShare(asker);
     if (!service.fits(bytes)) return `too many calls of ${asker.service ?? `the ${asker.kind} hook`} are under way`;
-    const shares = this.#common[asker.kind];
-    if (!shares.every((share) => share.fits(bytes))) return "too many calls are under way";
-    for (const share of shares) share.count(1, bytes);
+    const common = this.#common[asker.kind];
+    for (const share of common) if (!share.fits(bytes)) return "too many calls are under way";
+    for (const share of common) share.count(1, bytes);
     service.count(1, bytes);
     session.count(1, bytes);
-    this.#services.set(serviceKey(asker), service);
     this.#sessions.set(asker.sessionId, session);
     return undefined;
   }
@@ -68,8 +74,20 @@ export class RelayShares {
   give(asker: Asker, textBytes: number): void {
     const bytes = questionBytes + textBytes;
     for (const share of this.#common[asker.kind]) share.count(-1, -bytes);
-    giveBack(this.#services, serviceKey(asker), bytes);
-    giveBack(this.#sessions, asker.sessionId, bytes);
+    this.#serviceShare(asker).count(-1, -bytes);
+    const session = this.#sessions.get(asker.sessionId);
+    session?.count(-1, -bytes);
+    if (session?.isUnused) this.#sessions.delete(asker.sessionId);
+  }
+
+  #serviceShare({ kind, service = "" }: Asker): Share {
+    if (kind !== "call") return this.#hooks[kind];
+    let share = this.#services.get(service);
+    if (!share) {
+      share = new Share(mostOfService);
+      this.#services.set(service, share);
+    }
+    return share;
   }
 }
 
@@ -94,17 +112,6 @@ class Share {
     this.#questions += questions;
     this.#bytes += bytes;
   }
-}
-
-function giveBack(shares: Map<string, Share>, key: string, bytes: number): void {
-  const share = shares.get(key);
-  share?.count(-1, -bytes);
-  if (share?.isUnused) shares.delete(key);
-}
-
-/** A hook has one service. */
-function serviceKey({ kind, service }: Asker): string {
-  return service === undefined ? kind : `${kind} ${service}`;
 }
 
 function part({ questions, bytes }: Amount, of: number): Amount {

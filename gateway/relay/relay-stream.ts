@@ -7,7 +7,6 @@ import {
   type RelayAnswer,
   relayContentType,
   relayFromPrivateApi,
-  relayLine,
   relayPath,
   relayVersion,
   relayVersionHeader,
@@ -51,7 +50,7 @@ export class RelayStream {
     };
     const stream = await openDuplexStream(new URL(relayPath, address), {
       headers,
-      first: `${relayLine({ hello: relayVersion, node })}\n`,
+      first: `${JSON.stringify({ hello: relayVersion, node })}\n`,
       listener: {
         onData: (chunk) => {
           for (const line of splitter.push(chunk)) errors.contain("relay", () => receive(line, listener, errors));

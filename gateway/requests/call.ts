@@ -39,7 +39,7 @@ export async function call(session: Session, clientEvent: ClientEvent, context: 
       traceparent: newTraceparent(),
       timeoutMs: Math.min(options.timeoutMs ?? service.timeoutMs, service.timeoutMs),
     },
-    { service: service.name, data: text },
+    { service: service.name, data: text, dataBytes: bytes },
   );
 }
 

@@ -131,7 +131,7 @@ class RelayAnswerer {
   async drain(): Promise<void> {
     if (this.#response.destroyed) return;
     const closed = new Promise<void>((resolve) => this.#response.once("close", resolve));
-    this.#batcher.add(relayLine({ drain: true }));
+    this.#batcher.add(JSON.stringify({ drain: true }));
     this.#batcher.flush();
     await closed;
   }
@@ -174,8 +174,8 @@ class RelayAnswerer {
   #pass(id: number, outcome: CallOutcome, part?: AnswerPart): void {
     this.#unanswered--;
     const line = outcome.ok
-      ? relayLine({ id, ok: true }, outcome.data)
-      : relayLine({ id, ok: false, error: outcome.error }, outcome.details);
+      ? relayLine(JSON.stringify({ id, ok: true }), outcome.data)
+      : relayLine(JSON.stringify({ id, ok: false, error: outcome.error }), outcome.details);
     if (part?.isLarge) {
       this.#untaken.add(part);
       this.#batcher.flush();

@@ -49,7 +49,7 @@ export async function openDuplexStream(
       options.listener.onEnd(error);
     };
     answer.body.on("data", (chunk: Buffer) => options.listener.onData(chunk));
-    answer.body.once("error", end);
+    answer.body.on("error", end);
     answer.body.once("end", () => end());
     answer.body.once("close", () => end());
     return {

@@ -80,8 +80,9 @@ export type RelayLine<Head> =
   /** `id`: of the question that the line is about, where at least that can be told. */
   | { kind: "unreadable"; id: number | undefined; reason: string };
 
-export function relayLine(head: object, payload?: string): string {
-  return payload === undefined ? JSON.stringify(head) : `${JSON.stringify(head)}\t${payload}`;
+/** @param head JSON text, of `JSON.stringify`. @param payload JSON text in one line. */
+export function relayLine(head: string, payload?: string): string {
+  return payload === undefined ? head : `${head}\t${payload}`;
 }
 
 const tab = 0x09;

@@ -34,7 +34,7 @@ describe("a gateway's end", () => {
     log = "";
     const logger = createLogger({ name: "test", level: "info", destination: { write: (line) => void (log += line) } });
     errors = new ContainedErrors(logger);
-    relay = new RelayClient({ addresses: [to.url], token: "a-token", node: "node-1", errors, logger });
+    relay = new RelayClient({ addresses: [to.url], token: "a-token", node: "node-1", burst: 100, errors, logger });
     await relay.start();
   }
 
@@ -48,7 +48,7 @@ describe("a gateway's end", () => {
   });
 
   const ask = async (data: unknown, { service = "a", session = "one", timeoutMs = 20_000 } = {}) =>
-    relay.ask(question(session, timeoutMs), { service, data: JSON.stringify(data) });
+    relay.ask(question(session, timeoutMs), { service, data: JSON.stringify(data), dataBytes: 100 });
 
   test.each<[string, (id: number) => string]>([
     ["is too long", (id) => `{"id":${id},"ok":true}\t"${"x".repeat(1_300_000)}"`],
@@ -97,7 +97,7 @@ describe("a gateway's end", () => {
       if (!line.endsWith('\t"hang"')) response.write(`{"id":${idOf(line)},"ok":true}\t1\n`);
     };
     const hung = Array.from({ length: 9_000 }, async (_, i) =>
-      relay.ask(question(`session-${Math.floor(i / 100)}`), { service: "a", data: '"hang"' }),
+      relay.ask(question(`session-${Math.floor(i / 100)}`), { service: "a", data: '"hang"', dataBytes: 6 }),
     );
     const refused = await Promise.race(hung);
     expect(refused).toMatchObject({ error: { code: "upstream_unavailable", retryable: true, retryAfterMs: 1_000 } });
