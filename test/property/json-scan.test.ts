@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isTooDeep, parseJson } from "../../shared/json.ts";
-import { scanJson } from "../../shared/json-scan.ts";
+import { scanJson, takeMembers } from "../../shared/json-scan.ts";
 
 const valid = fc
   .tuple(fc.jsonValue({ maxDepth: 8 }), fc.constantFrom("", " ", "\t"))
@@ -79,4 +79,40 @@ test("a scan of 1 MiB of any shape takes less CPU than 100 ms", () => {
     const { user, system } = process.cpuUsage(before);
     expect((user + system) / 1_000).toBeLessThan(100);
   }
+});
+
+test("members that are taken out of an object, and the rest of it, are as JSON.parse reads them", () => {
+  const name = fc.constantFrom(
+    '"code"',
+    '"message"',
+    '"c\\u006fde"',
+    '"\\u0063\\u006f\\u0064\\u0065"',
+    '"a"',
+    '"codes"',
+    '""',
+    '"\\""',
+  );
+  const space = fc.constantFrom("", " ", "\n\t");
+  const value = fc.jsonValue({ maxDepth: 3 }).map((json) => JSON.stringify(json));
+  const member = fc.tuple(space, name, space, value).map(([before, name, between, value]) => {
+    return `${before}${name}${between}:${before}${value}${between}`;
+  });
+  fc.assert(
+    fc.property(fc.array(member, { maxLength: 6 }), space, (members, around) => {
+      const text = `${around}{${members.join()}${members.length === 0 ? around : ""}}${around}`;
+      const whole = JSON.parse(text) as Record<string, unknown>;
+      const { taken, rest } = takeMembers(Buffer.from(text), ["code", "message"]) ?? {
+        taken: new Map<string, string>(),
+      };
+      for (const name of ["code", "message"]) {
+        const own = taken.get(name);
+        expect(own === undefined ? undefined : JSON.parse(own)).toEqual(whole[name]);
+      }
+      const { code: _code, message: _message, ...others } = whole;
+      expect(JSON.parse(rest ?? "{}")).toEqual(others);
+      expect(rest === undefined).toBe(Object.keys(others).length === 0);
+    }),
+    { numRuns: 5_000 },
+  );
+  expect(takeMembers(Buffer.from("[1]"), ["code"])).toBeUndefined();
 });
