@@ -140,7 +140,7 @@ export class RelayClient implements Service {
       return;
     }
     this.#fail(id, "upstream_timeout", "no answer in time, the call may have been made");
-    // The private API answers by the deadline whatever the service does: who is silent then hangs.
+    // The private API answers by the deadline whatever the service does: one that is silent then hangs.
     state.link.abandon(id);
   }
 

@@ -23,7 +23,7 @@ interface Opened {
   stream: RelayStream;
   /** Questions without an answer. */
   asked: Set<number>;
-  /** Answers of which nobody can tell what they answer. */
+  /** Lines that did not tell which question they answer. */
   unreadable: number;
   /** By `performance.now()`. */
   openedAt: number;

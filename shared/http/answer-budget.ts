@@ -25,7 +25,7 @@ export class AnswerBudget {
   readonly #taken = new Map<string, number>();
   readonly #waiting = new Set<Waiting>();
 
-  /** For the answer to one question. @param asker who passes it on, such as one stream of a gateway. */
+  /** For the answer to one question. @param asker passes the answer on: one stream of a gateway. */
   part(asker: string, session: string): AnswerPart {
     return new AnswerPart(this, { asker, session });
   }
@@ -56,7 +56,7 @@ export class AnswerBudget {
     });
   }
 
-  /** One whose own bounds are reached holds up nobody behind it. */
+  /** Admits in order of arrival. A waiting part whose own bounds are reached does not block those behind it. */
   give(bounds: readonly Bound[]): void {
     this.#count(bounds, -1);
     for (const waiting of this.#waiting) {
@@ -115,7 +115,7 @@ export class AnswerPart {
     return true;
   }
 
-  /** The answer has been passed on, or nobody takes it. */
+  /** Call when the answer has been passed on or dropped. */
   release(): void {
     this.#released = true;
     if (this.#bounds) this.#budget.give(this.#bounds);

@@ -61,7 +61,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #makeRoom: ExchangeOptions["makeRoom"];
   readonly #deadline: number;
   readonly #timer: NodeJS.Timeout;
-  /** From when the request is written on. */
+  /** Set when the request is about to be written. */
   #controller: Dispatcher.DispatchController | undefined;
   #settled = false;
   #status = 0;
@@ -81,12 +81,12 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    // Its time was up while it waited for a connection: it is not sent.
+    // The deadline passed while the request waited for a connection: do not send it.
     if (this.#settled) controller.abort(new Error("too late to be sent"));
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
-    // What informs only is followed by the answer.
+    // Informational: the answer follows.
     if (status < 200) return;
     this.#status = status;
     this.#headers = headers;
@@ -135,7 +135,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   #giveUp(result: ExchangeResult): void {
     this.#settle(result);
-    this.#controller?.abort(new Error("nobody waits for the answer"));
+    this.#controller?.abort(new Error("the answer is not needed"));
   }
 
   #settle(result: ExchangeResult): void {

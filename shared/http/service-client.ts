@@ -82,7 +82,7 @@ export class ServiceClient implements Service {
     if (entry === "full") return { kind: "busy" };
     if (entry === "late") return { kind: "unreachable", reason: "no free place in time" };
     try {
-      if (!given.answer.isThere) return { kind: "unreachable", reason: "nobody waits for the answer" };
+      if (!given.answer.isThere) return { kind: "unreachable", reason: "the answer has no taker" };
       return await this.#send(given, deadline);
     } finally {
       places.release(given.kind);

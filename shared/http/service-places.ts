@@ -20,10 +20,10 @@ interface Kind {
 }
 
 /**
- * The requests of one service: at most so many at once, the others wait, bounded in number, bytes and time. A sixteenth of the
- * places, at least one, is kept for each hook of the service, so that nobody is kept out by calls that hang: calls leave them
- * alone, and requests of the subscribe hook leave those of the connect hook alone. Of calls that wait as many have a place,
- * however many hooks wait. Where there are too few places for that, hooks go first.
+ * Bounds the requests to one service: `maxInFlight` at once, the others wait, bounded in number, bytes and time.
+ * Hanging calls must not keep clients from connecting, so each hook of the service has a reserve of a sixteenth of the places,
+ * at least one. Calls use neither reserve; the subscribe hook does not use that of the connect hook. Hooks are admitted before
+ * waiting calls, which keep a sixteenth in turn. With too few places for reserves, only the order remains.
  */
 export class ServicePlaces {
   readonly #maxInFlight: number;
