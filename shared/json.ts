@@ -16,3 +16,55 @@ export function isTooDeep(value: unknown, depthLeft = maxJsonDepth): boolean {
   for (const item of Object.values(value)) if (isTooDeep(item, depthLeft - 1)) return true;
   return false;
 }
+
+/** Of a JSON text: what parsing it, and walking what was parsed, costs. */
+export interface JsonMeasure {
+  /** Objects and arrays within each other, as {@link isTooDeep} counts them. */
+  depth: number;
+  /**
+   * Brackets, commas and colons outside of strings. Each is a byte of the text without its white space, so that a text
+   * of n bytes has at most n; what a parser builds grows with them.
+   */
+  structure: number;
+}
+
+/** Measures a text before it is parsed: linear, builds nothing. A text that is not JSON is measured up to any parser's first error, at least. */
+export function measureJson(text: string): JsonMeasure {
+  let depth = 0;
+  let deepest = 0;
+  let structure = 0;
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      case quote:
+        at = endOfString(text, at);
+        break;
+      case comma:
+      case colon:
+        structure++;
+        break;
+      case openBracket:
+      case openBrace:
+        structure++;
+        deepest = Math.max(deepest, ++depth);
+        break;
+      case closeBracket:
+      case closeBrace:
+        structure++;
+        depth--;
+    }
+  }
+  return { depth: deepest, structure };
+}
+
+const [quote, backslash, comma, colon] = [0x22, 0x5c, 0x2c, 0x3a];
+const [openBracket, closeBracket, openBrace, closeBrace] = [0x5b, 0x5d, 0x7b, 0x7d];
+
+/** @param from of its opening quote. @returns that of its closing one, or the end of the text. */
+function endOfString(text: string, from: number): number {
+  for (let at = from + 1; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === quote) return at;
+    if (code === backslash) at++;
+  }
+  return text.length;
+}
