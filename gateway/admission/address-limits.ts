@@ -1,3 +1,4 @@
+import { networkOf } from "../../shared/network.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
 /** Addresses whose rate is known at a time; past it the one that was seen first is forgotten. */
@@ -88,18 +89,4 @@ function countDown(counts: Map<string, number>, key: string): void {
   const left = (counts.get(key) ?? 0) - 1;
   if (left > 0) counts.set(key, left);
   else counts.delete(key);
-}
-
-/** What an address is counted by. */
-export function networkOf(address: string): string {
-  const plain = address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
-  if (!plain.includes(":")) return plain;
-  const [head = "", tail] = plain.split("%")[0]?.split("::") ?? [];
-  const groups = head === "" ? [] : head.split(":");
-  if (tail !== undefined) {
-    const behind = tail === "" ? 0 : tail.split(":").length;
-    groups.push(...Array.from({ length: Math.max(0, 8 - groups.length - behind) }, () => "0"));
-    if (tail !== "") groups.push(...tail.split(":"));
-  }
-  return `${groups.slice(0, 4).join(":")}::/64`;
 }

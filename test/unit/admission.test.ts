@@ -1,6 +1,6 @@
 /** The parts of admission that go by time. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { AddressLimits, networkOf } from "../../gateway/admission/address-limits.ts";
+import { AddressLimits } from "../../gateway/admission/address-limits.ts";
 import { Admission, type AdmissionShare, type Decision } from "../../gateway/admission/admission.ts";
 import { ClientFlow, type Passage } from "../../gateway/admission/client-flow.ts";
 import { RecentCount } from "../../gateway/admission/recent-count.ts";
@@ -10,6 +10,7 @@ import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
 import { type Arrival, UpgradeGate } from "../../gateway/admission/upgrade-gate.ts";
 import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
 import { Metrics } from "../../shared/metrics.ts";
+import { networkOf } from "../../shared/network.ts";
 import { bareSession } from "../support/bare-session.ts";
 
 beforeEach(() => {
