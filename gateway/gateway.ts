@@ -1,6 +1,6 @@
 /** A gateway node, put together: what it is given, what it starts, what it tells of itself. */
 import { randomUUID } from "node:crypto";
-import { ListeningDoor, createDoor } from "../shared/http/door.ts";
+import { Door } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
 import type { DocumentStore } from "../shared/documents/store.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
@@ -9,6 +9,7 @@ import { createVerifier } from "../shared/jwt.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
 import { Metrics } from "../shared/metrics.ts";
+import { openFilesLimit } from "../shared/open-files.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { admissionWeight } from "../shared/load/admission-weight.ts";
@@ -16,6 +17,7 @@ import type { NodeRegistry, NodeReport } from "../shared/nodes/registry.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import { originPolicy } from "./admission/allowed-origins.ts";
 import { addBootstrap } from "./bootstrap/bootstrap.ts";
+import { type Capacity, capacityOf } from "./capacity.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayContext } from "./context.ts";
 import { FleetMember } from "./fleet/fleet-member.ts";
@@ -42,8 +44,8 @@ const bodyLimit = 64 * 1024;
 
 export interface Gateway extends Service {
   /** Public door; routes may be added to its app before the start. */
-  readonly publicDoor: ListeningDoor;
-  readonly adminDoor: ListeningDoor;
+  readonly publicDoor: Door;
+  readonly adminDoor: Door;
   readonly sessionCount: number;
   /** Channels with a follower on this node. */
   readonly channelCount: number;
@@ -83,6 +85,8 @@ export function createGateway(options: {
     patience = defaultPatience,
   } = options;
   const node = config.GATEWAY_NODE;
+  const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
+  const { maxConnections } = capacity;
   const currentRules = new CurrentRules({ store: rulesStore, logger });
   const currentRollouts = new CurrentRollouts({ store: rolloutsStore, logger });
   const relay = new RelayClient({
@@ -143,7 +147,7 @@ export function createGateway(options: {
   });
   const load = new NodeLoad(() => ({
     connections: sockets.seats,
-    maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+    maxConnections,
     queuedBytes: queuedBytes(),
     admissionsPerSecond: sockets.admission.demandPerSecond,
     admissionRate: fleet.sharePerSecond,
@@ -157,14 +161,14 @@ export function createGateway(options: {
     startedAt,
     ...(config.PUBLIC_URL !== undefined && { url: config.PUBLIC_URL }),
     connections: sockets.seats,
-    maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+    maxConnections,
     factor: load.factor,
     dimensions: load.dimensions,
     idleMemory: load.idleMemory,
     admissionWeight: admissionWeight({
       draining: !sockets.accepting,
       // Whoever waits to be let in has a seat, and is what the share is for.
-      freeSeats: config.GATEWAY_MAX_CONNECTIONS - sessions.count,
+      freeSeats: maxConnections - sessions.count,
       dimensions: load.dimensions,
     }),
     ...(drain.report && { drain: drain.report }),
@@ -196,9 +200,14 @@ export function createGateway(options: {
     logger,
   };
 
-  const publicDoor = new ListeningDoor(createDoor({ logger, bodyLimit }), {
-    host: config.GATEWAY_HOST,
+  const host = config.GATEWAY_HOST;
+  const doorOptions = { host, bodyLimit, errors, closed: metrics.doorClosed, logger };
+  const publicDoor = new Door({
+    ...doorOptions,
+    name: "public",
     port: config.GATEWAY_PORT,
+    bounds: capacity.publicDoor,
+    vouches: (request) => sockets.isPoll(request),
   });
   const origins = originPolicy(config.GATEWAY_ALLOWED_ORIGINS);
   const trust = trustedProxies(config.TRUSTED_PROXIES);
@@ -206,7 +215,8 @@ export function createGateway(options: {
     httpServer: publicDoor.app.server,
     context,
     limits: {
-      maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+      maxConnections,
+      maxUnseated: capacity.maxUnseated,
       sessionsPerUser: config.GATEWAY_SESSIONS_PER_USER,
       address: {
         connections: config.GATEWAY_CONNECTIONS_PER_ADDRESS,
@@ -243,7 +253,7 @@ export function createGateway(options: {
     self: () => ({
       instance,
       url: config.PUBLIC_URL,
-      hasPlace: sockets.accepting && sockets.seats < config.GATEWAY_MAX_CONNECTIONS,
+      hasPlace: sockets.accepting && sockets.seats < maxConnections,
     }),
     reconnectPolicy: () => sockets.reconnectPolicy,
     origins,
@@ -259,9 +269,11 @@ export function createGateway(options: {
     checkMs: patience.stallCheckMs,
     checks: patience.stallChecks,
   });
-  const adminDoor = new ListeningDoor(createDoor({ logger, bodyLimit }), {
-    host: config.GATEWAY_HOST,
+  const adminDoor = new Door({
+    ...doorOptions,
+    name: "admin",
     port: config.GATEWAY_ADMIN_PORT,
+    bounds: capacity.adminDoor,
   });
   addHealthRoutes(adminDoor.app, { metrics: registry, checks: healthChecks });
   addLoadRoute(adminDoor.app, describe);
@@ -316,4 +328,18 @@ export function createGateway(options: {
     },
     stop: () => lifecycle.stop(),
   };
+}
+
+/** Warns where the limit of open files does not allow what the settings ask for. */
+function readCapacity(wantedConnections: number, logger: Logger): Capacity {
+  const limit = openFilesLimit();
+  const capacity = capacityOf(wantedConnections, limit);
+  const { wantedFiles: needed, maxConnections, maxUnseated } = capacity;
+  if (needed > limit) {
+    logger.warn(
+      { limit, needed, maxConnections, maxUnseated },
+      "the limit of open files is too low for GATEWAY_MAX_CONNECTIONS: raise it (ulimit -n, LimitNOFILE) or lower the setting",
+    );
+  }
+  return capacity;
 }

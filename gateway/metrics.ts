@@ -1,3 +1,4 @@
+import { createDoorCounter, type DoorCounter } from "../shared/http/door-counter.ts";
 import type { Dimensions } from "../shared/load/dimensions.ts";
 import type { Counter, Histogram, Metrics } from "../shared/metrics.ts";
 
@@ -24,6 +25,7 @@ export interface GatewayMetrics {
   limited: Counter<"kind">;
   floods: Counter<"cause">;
   bootstraps: Counter<"outcome">;
+  doorClosed: DoorCounter;
 }
 
 /** Reads that are made when the metrics are scraped. */
@@ -99,6 +101,7 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
       ["outcome"],
     ),
     conflated: metrics.counter("conflated_total", "Publications replaced by newer ones while they waited"),
+    doorClosed: createDoorCounter(metrics),
     admitted: metrics.counter("admissions_total", "Handshakes let in to be checked: resume or cold", ["kind"]),
     admissionWait: metrics.histogram("admission_wait_seconds", "From a handshake until it was let in", ["kind"]),
     upgradesRefused: metrics.counter("upgrades_refused_total", "Connections answered 503 before they were opened"),

@@ -1,8 +1,8 @@
 /** Who may call: bearer tokens with scopes. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { FastifyReply, FastifyRequest } from "fastify";
 import { TidegateError } from "../shared/errors.ts";
-import type { ApiTokens, Scope } from "./config.ts";
+import type { Door } from "../shared/http/door.ts";
+import { type ApiTokens, type Scope, scopes } from "./config.ts";
 
 interface KnownToken {
   name: string;
@@ -10,30 +10,50 @@ interface KnownToken {
   scopes: ReadonlySet<Scope>;
 }
 
-export type ScopeGuard = (scope: Scope) => (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
+/**
+ * Refuses a request that may not call its route at its head: nothing of its body is read. A route that does not say who may
+ * call it (`config.access`) refuses the start.
+ */
+export function authorizeRequests(door: Door, tokens: ApiTokens): void {
+  const identify = createTokenLookup(tokens);
+  door.app.addHook("onRoute", ({ method, url, config: { access } = {} }) => {
+    if (access === "public" || isScope(access)) return;
+    throw new Error(`${String(method)} ${url} does not say who may call it: config.access`);
+  });
+  door.app.addHook("onRequest", (request, reply, done) => {
+    const { access, isStream = false } = request.routeOptions.config;
+    if (access !== "public") {
+      requireScope(identify(request.headers.authorization), access);
+      door.vouchFor(request.raw, reply.raw, { isStream });
+    }
+    done();
+  });
+}
+
+function requireScope(caller: KnownToken | undefined, scope: string | undefined): void {
+  if (!caller) throw new TidegateError("unauthenticated", "a known token is needed: authorization: Bearer <token>");
+  if (!isScope(scope) || !caller.scopes.has(scope)) {
+    throw new TidegateError("missing_scope", `the token "${caller.name}" lacks the scope "${scope}"`);
+  }
+}
+
+function isScope(access: string | undefined): access is Scope {
+  return (scopes as readonly (string | undefined)[]).includes(access);
+}
 
 /** Compares hashes, all of them each time: neither the length nor a shared beginning shows in the time it takes. */
-export function createScopeGuard(tokens: ApiTokens): ScopeGuard {
+function createTokenLookup(tokens: ApiTokens): (authorization?: string) => KnownToken | undefined {
   const known: KnownToken[] = tokens.map(({ name, token, scopes }) => ({
     name,
     hash: hashOf(token),
     scopes: new Set(scopes),
   }));
-
-  function identify(given: string): KnownToken | undefined {
+  return (authorization = "") => {
+    const [, given = ""] = /^Bearer +(\S+)$/i.exec(authorization) ?? [];
     const hash = hashOf(given);
     let found: KnownToken | undefined;
     for (const candidate of known) if (timingSafeEqual(candidate.hash, hash)) found = candidate;
     return found;
-  }
-
-  return (scope) => async (request) => {
-    const [, given] = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? "") ?? [];
-    const caller = given === undefined ? undefined : identify(given);
-    if (!caller) throw new TidegateError("unauthenticated", "a known token is needed: authorization: Bearer <token>");
-    if (!caller.scopes.has(scope)) {
-      throw new TidegateError("missing_scope", `the token "${caller.name}" lacks the scope "${scope}"`);
-    }
   };
 }
 

@@ -7,7 +7,6 @@ import type { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { NodeRegistry } from "../shared/nodes/registry.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import type { Environment } from "../shared/settings.ts";
-import type { ScopeGuard } from "./authorization.ts";
 import type { PrivateApiMetrics } from "./metrics.ts";
 import type { Upstream } from "./routing/upstream.ts";
 
@@ -25,7 +24,6 @@ export interface PrivateApiContext {
   /** Where secrets of the rules are looked up. */
   readonly environment: Environment;
   readonly upstream: Upstream;
-  readonly requireScope: ScopeGuard;
   /** Where exceptions stop that concern one peer, or one tick of a timer. */
   readonly errors: ContainedErrors;
   readonly metrics: PrivateApiMetrics;

@@ -1,3 +1,4 @@
+import { createDoorCounter, type DoorCounter } from "../shared/http/door-counter.ts";
 import type { FleetLoad } from "../shared/load/fleet-load.ts";
 import type { Counter, Histogram, Metrics } from "../shared/metrics.ts";
 
@@ -6,6 +7,7 @@ export interface PrivateApiMetrics {
   upstreamAnswers: Counter<"outcome">;
   upstreamSeconds: Histogram;
   shadows: Counter<"outcome">;
+  doorClosed: DoorCounter;
 }
 
 /** Reads that are made when the metrics are scraped. */
@@ -35,6 +37,7 @@ export function createPrivateApiMetrics(metrics: Metrics, reads: PrivateApiReads
       "Requests sent to a shadow too: its answer was the same, different, or failed; or it was skipped",
       ["outcome"],
     ),
+    doorClosed: createDoorCounter(metrics),
     upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, waiting for a place included"),
   };
 }

@@ -1,13 +1,14 @@
 /** A private API process, put together: what it is given, what it starts, what it tells of itself. */
 import swagger from "@fastify/swagger";
 import type { ContainedErrors } from "../shared/contained-errors.ts";
-import { createDoor, ListeningDoor } from "../shared/http/door.ts";
+import type { ConnectionBounds } from "../shared/http/connections.ts";
+import { Door } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
 import type { ChannelBroker } from "../shared/channels/broker.ts";
 import { Lifecycle, type Service } from "../shared/lifecycle.ts";
 import type { Logger } from "../shared/logging.ts";
 import { Metrics } from "../shared/metrics.ts";
-import { maxBatchBytes } from "../shared/protocol/limits.ts";
+import { openFilesLimit, reservedFiles } from "../shared/open-files.ts";
 import type { DocumentStore } from "../shared/documents/store.ts";
 import type { NodeRegistry } from "../shared/nodes/registry.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
@@ -15,7 +16,7 @@ import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
 import type { SessionStore } from "../shared/sessions/store.ts";
 import type { Environment } from "../shared/settings.ts";
-import { createScopeGuard } from "./authorization.ts";
+import { authorizeRequests } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import type { PrivateApiContext } from "./context.ts";
 import { createFleetReading } from "./fleet-reading.ts";
@@ -36,8 +37,18 @@ import { addUserSessions } from "./routes/user-sessions.ts";
 import { RulesFile } from "./routing/rules-file.ts";
 import { Upstream } from "./routing/upstream.ts";
 
+/** Of calls that name no limit of their own: names and a reason. */
+const bodyLimit = 16 * 1024;
+/** Two streams of each gateway, and what services keep open. */
+const maxConnections = 10_000;
+/** Whoever has a token is asked for no more than its head: these are connections between two requests. */
+const maxUnprovenConnections = 1_000;
+
+/** Redis, and of each service as many requests as may be under way. */
+const enoughReservedFiles = 4_096;
+
 export interface PrivateApi extends Service {
-  readonly door: ListeningDoor;
+  readonly door: Door;
 }
 
 /**
@@ -91,13 +102,23 @@ export function createPrivateApi(options: {
     rulesFromFile: rulesFile !== undefined,
     environment,
     upstream,
-    requireScope: createScopeGuard(config.PRIVATE_API_TOKENS),
     errors,
     metrics,
     logger,
   };
 
-  const app = createDoor({ logger, bodyLimit: maxBatchBytes });
+  const door = new Door({
+    name: "api",
+    host: config.PRIVATE_API_HOST,
+    port: config.PRIVATE_API_PORT,
+    bodyLimit,
+    bounds: readBounds(logger),
+    errors,
+    closed: metrics.doorClosed,
+    logger,
+  });
+  const { app } = door;
+  authorizeRequests(door, config.PRIVATE_API_TOKENS);
   app.register(swagger, {
     openapi: {
       openapi: "3.1.0",
@@ -121,7 +142,7 @@ export function createPrivateApi(options: {
     addNodes(routes, context);
     addRollouts(routes, context);
     relayStreams.addTo(routes, context);
-    routes.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
+    routes.get("/openapi.json", { config: { access: "public" }, schema: { hide: true } }, () => app.swagger());
     addHealthRoutes(routes, { metrics: registry, checks: healthChecks });
   });
 
@@ -135,7 +156,6 @@ export function createPrivateApi(options: {
     };
   }
 
-  const door = new ListeningDoor(app, { host: config.PRIVATE_API_HOST, port: config.PRIVATE_API_PORT });
   const lifecycle = new Lifecycle(logger);
   lifecycle.add("rules", currentRules);
   lifecycle.add("rollouts", currentRollouts);
@@ -151,4 +171,18 @@ export function createPrivateApi(options: {
     },
     stop: () => lifecycle.stop(),
   };
+}
+
+/** Warns where the limit of open files leaves less than is usual. */
+function readBounds(logger: Logger): ConnectionBounds {
+  const limit = openFilesLimit();
+  const needed = maxConnections + enoughReservedFiles;
+  const total = Math.min(maxConnections, limit - reservedFiles(limit, enoughReservedFiles));
+  if (needed > limit) {
+    logger.warn(
+      { limit, needed, maxConnections: total },
+      "the limit of open files is low: raise it (ulimit -n, LimitNOFILE)",
+    );
+  }
+  return { total, unproven: Math.min(maxUnprovenConnections, Math.floor(total / 2)) };
 }

@@ -9,7 +9,7 @@ import { isTooDeep, maxJsonDepth } from "../shared/json.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
 import { channelPattern, isApplicationEvent } from "../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../shared/protocol/limits.ts";
-import { describeFindings } from "../shared/schema-errors.ts";
+import { explain } from "../shared/schema-errors.ts";
 import type { PrivateApiContext } from "./context.ts";
 
 export const PublishItem = Type.Object(
@@ -27,6 +27,8 @@ export const PublishItem = Type.Object(
 );
 export type PublishItem = Static<typeof PublishItem>;
 const validator = Compile(PublishItem);
+/** A batch has up to a thousand items, and each tells its findings. */
+const maxItemFindings = 10;
 
 /** `{}` for an ephemeral item. */
 export type PublishAnswer = { epoch: string; offset: number; duplicate?: true } | Record<string, never>;
@@ -61,7 +63,7 @@ export async function publishItem(item: unknown, context: PrivateApiContext): Pr
 
 async function publish(item: unknown, context: PrivateApiContext): Promise<PublishAnswer> {
   if (!validator.Check(item)) {
-    const errors = describeFindings(validator.Errors(item));
+    const errors = explain(validator, item, maxItemFindings);
     throw new TidegateError("invalid_request", `the item is not valid: ${errors.join("; ")}`, { errors });
   }
   const { channel, event, data, id, history, expect } = item;

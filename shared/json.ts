@@ -68,3 +68,38 @@ function endOfString(text: string, from: number): number {
   }
   return text.length;
 }
+
+/**
+ * The texts of an array's items, which are not parsed: each may be no JSON. Undefined where the text is no array.
+ * @param max where there are more, one more than that is returned.
+ */
+export function splitJsonArray(text: string, max: number): string[] | undefined {
+  const array = text.trim();
+  if (array.length < 2 || !array.startsWith("[") || !array.endsWith("]")) return undefined;
+  const inner = array.slice(1, -1);
+  const items: string[] = [];
+  let depth = 0;
+  let from = 0;
+  for (let at = 0; at < inner.length && items.length <= max; at++) {
+    switch (inner.charCodeAt(at)) {
+      case quote:
+        at = endOfString(inner, at);
+        break;
+      case openBracket:
+      case openBrace:
+        depth++;
+        break;
+      case closeBracket:
+      case closeBrace:
+        depth--;
+        break;
+      case comma:
+        if (depth > 0) break;
+        items.push(inner.slice(from, at));
+        from = at + 1;
+    }
+  }
+  const last = inner.slice(from);
+  if (items.length === 0 && last.trim() === "") return [];
+  return items.length > max ? items : [...items, last];
+}

@@ -1,14 +1,15 @@
 import { Settings } from "typebox/system";
 import { excerpt } from "./excerpt.ts";
 
-/** The library stops after eight by itself: whoever mends a document wants to see them all. */
-Settings.Set({ maxErrors: 1_000 });
+/** Findings that are listed: enough to mend a document by, and an answer that cannot be many times as large as its request. */
+const maxFindings = 100;
+const maxFindingLength = 300;
+
+/** The library stops after eight by itself. */
+Settings.Set({ maxErrors: maxFindings });
 
 /** Names in one line; a request may have as many as fit. */
 const maxNames = 20;
-/** Of the place of a finding: it contains names that the input chose. */
-const maxPathLength = 300;
-
 interface Finding {
   instancePath: string;
   message?: string;
@@ -19,19 +20,55 @@ interface Finding {
 /**
  * One line per broken rule, `path: what is wrong`, for the person who has to mend the input.
  * Takes the errors of TypeBox and of Ajv.
+ * @param max of lines, besides the one that says how many more there are.
  */
-export function describeFindings(findings: readonly Finding[]): string[] {
-  const lines = findings
-    .filter((finding) => finding.keyword !== "boolean" && finding.keyword !== "anyOf")
-    .map((finding) => {
-      const path = finding.instancePath
-        .slice(1)
-        .replaceAll("/", ".")
-        .replace(/^\d+$/, (index) => `item ${Number(index) + 1}`);
-      const text = (finding.message ?? "is not valid") + particulars(finding.params ?? {});
-      return path === "" ? text : `${excerpt(path, maxPathLength)}: ${text}`;
-    });
-  return [...new Set(lines)];
+export function describeFindings(findings: readonly Finding[], max: number = maxFindings): string[] {
+  const lines = new Set<string>();
+  let described = 0;
+  for (const finding of findings) {
+    if (lines.size === max) break;
+    described++;
+    if (finding.keyword !== "boolean" && finding.keyword !== "anyOf") lines.add(describe(finding));
+  }
+  return withRest([...lines], findings.length - described);
+}
+
+/** With more members than any schema here has, a value is not worth the time that a list of its findings takes. */
+const maxMembers = 1_000;
+
+/** As {@link describeFindings}, for a value that did not pass the validator. */
+export function explain(
+  validator: { Errors(value: unknown): readonly Finding[] },
+  value: unknown,
+  max: number = maxFindings,
+): string[] {
+  const members = typeof value === "object" && value !== null && !Array.isArray(value) ? Object.keys(value).length : 0;
+  return members > maxMembers ? [`has ${members} members`] : describeFindings(validator.Errors(value), max);
+}
+
+/** Findings that name what was sent, bounded in number and length. */
+export function boundFindings(findings: readonly string[]): string[] {
+  // Bounded once, they end with the line that says how many more there are.
+  if (findings.length <= maxFindings + 1) return findings.map(shortened);
+  const listed = findings.slice(0, maxFindings).map(shortened);
+  return withRest(listed, findings.length - listed.length);
+}
+
+function withRest(lines: string[], more: number): string[] {
+  return more > 0 ? [...lines, `… and ${more} more`] : lines;
+}
+
+function describe({ instancePath, message = "is not valid", params = {} }: Finding): string {
+  const path = instancePath
+    .slice(1)
+    .replaceAll("/", ".")
+    .replace(/^\d+$/, (index) => `item ${Number(index) + 1}`);
+  const text = message + particulars(params);
+  return path === "" ? shortened(text) : `${shortened(path)}: ${text}`;
+}
+
+function shortened(text: string): string {
+  return excerpt(text, maxFindingLength);
 }
 
 /** The names or values that the message of a schema library leaves out. */

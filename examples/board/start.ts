@@ -107,7 +107,7 @@ function closing(server: Server): Service {
 async function storeBoardRules(store: DocumentStore, board: Server): Promise<void> {
   if (await store.read()) return;
   const document = checkRules(
-    parseDocumentText("rules", await readFile(new URL("rules.yaml", import.meta.url), "utf8")),
+    await parseDocumentText("rules", await readFile(new URL("rules.yaml", import.meta.url), "utf8")),
   );
   const service = document.services?.["board"];
   if (service) service.url = `http://127.0.0.1:${(board.address() as AddressInfo).port}`;

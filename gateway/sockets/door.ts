@@ -98,7 +98,7 @@ function destroy(this: TcpSocket): void {
  * What the engine takes for the id of one of its connections, read as it does: the last of several. Undefined: the request
  * begins a connection.
  */
-function connectionIn({ url = "" }: IncomingMessage): string | undefined {
+export function connectionIn({ url = "" }: IncomingMessage): string | undefined {
   return url.includes("sid=") ? lastOf(url, "sid") || undefined : undefined;
 }
 

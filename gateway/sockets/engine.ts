@@ -11,7 +11,7 @@ import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { Arrival } from "../admission/upgrade-gate.ts";
 import type { Transport } from "../sessions/session.ts";
 import { closeHandshakeMs, ConnectionInput } from "./connection-input.ts";
-import { arrivalOf, guardDoor } from "./door.ts";
+import { arrivalOf, connectionIn, guardDoor } from "./door.ts";
 import type { EngineConnection, Websocket } from "./engine-internals.ts";
 import type { Frame } from "./frames.ts";
 import type { Flood } from "./input-budget.ts";
@@ -101,6 +101,12 @@ export function beginInput(socket: Socket): void {
   inputs.get(socket.conn)?.beginSession();
   // The engine keeps the request for as long as the connection lives.
   (socket.conn as { request: unknown }).request = null;
+}
+
+/** Whether a request is one of a polling connection that is open. */
+export function isPoll(io: SocketIoServer, request: IncomingMessage): boolean {
+  const id = request.url?.startsWith(io.path()) ? connectionIn(request) : undefined;
+  return id !== undefined && Object.hasOwn(engineOf(io).clients, id);
 }
 
 /** Takes what the client sent to begin with, and keeps nothing of it. */

@@ -1,5 +1,5 @@
 /** The websocket door: from a handshake to a session, from a session to its requests. */
-import type { Server as HttpServer } from "node:http";
+import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
 import { identityKey } from "../../shared/identity-key.ts";
 import type { Service } from "../../shared/lifecycle.ts";
@@ -26,6 +26,7 @@ import {
   createSocketIo,
   cutOff,
   frameSink,
+  isPoll,
   openConnections,
   pingTimeoutReason,
   receiveEvents,
@@ -44,8 +45,6 @@ import { Session } from "../sessions/session.ts";
 const maxMessageBytes = maxPayloadBytes * 6 + 4_096;
 /** For a client that was refused to hear of it, and leave by itself. */
 const leaveMs = 1_000;
-/** Connections without a seat are bounded by a part of those with one, and this at least. */
-const minUnseated = 1_000;
 /** For what is told to clients at the end to reach them. */
 const stopPatienceMs = 3_000;
 
@@ -55,6 +54,8 @@ export interface SocketServerOptions {
   limits: {
     /** Of this node: sessions, and handshakes that wait or are checked. */
     maxConnections: number;
+    /** Open connections without a seat. */
+    maxUnseated: number;
     /** In the fleet; 0: any number. */
     sessionsPerUser: number;
     address: AddressBounds;
@@ -77,12 +78,12 @@ export class SocketServer implements Service {
     this.#options = options;
     this.#context = options.context;
     const { context, limits, trustedProxies } = options;
-    const { maxConnections, address } = limits;
+    const { maxConnections, maxUnseated, address } = limits;
     this.#entrance = new Entrance({ context, maxConnections, address, trustedProxies });
     const { fleet, metrics, sessions } = context;
     const { admission } = this.#entrance;
     this.#gate = new UpgradeGate({
-      hasRoom: () => this.#unseated < Math.max(minUnseated, maxConnections / 2),
+      hasRoom: () => this.#unseated < maxUnseated,
       onRefused: () => metrics.upgradesRefused.inc(),
     });
     this.#returnPolicy = new ReturnPolicy({
@@ -118,6 +119,11 @@ export class SocketServer implements Service {
   /** Connections that wait to be opened. */
   get waitingUpgrades(): number {
     return this.#gate.waiting;
+  }
+
+  /** Whether a request carries packets of a connection that is open. */
+  isPoll(request: IncomingMessage): boolean {
+    return this.#io !== undefined && isPoll(this.#io, request);
   }
 
   /** Connections that are open and have no seat: not authenticated yet, or refused. */

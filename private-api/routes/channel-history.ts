@@ -25,7 +25,7 @@ export function addChannelHistory(app: FastifyInstance, context: PrivateApiConte
   app.get<{ Params: ChannelPath; Querystring: { epoch?: string; after?: number; limit?: number } }>(
     "/v1/channels/:channel/history",
     {
-      preValidation: context.requireScope("read"),
+      config: { access: "read" },
       schema: { summary: "Read a channel's history", tags: ["channels"], params: ChannelPath, querystring: Query },
     },
     async (request) => {

@@ -8,7 +8,7 @@ export function addChannelPresence(app: FastifyInstance, context: PrivateApiCont
   app.get<{ Params: ChannelPath }>(
     "/v1/channels/:channel/presence",
     {
-      preValidation: context.requireScope("read"),
+      config: { access: "read" },
       schema: { summary: "Tell who is in a channel", tags: ["channels"], params: ChannelPath },
     },
     async (request) => readPresence(context.sessionStore, request.params.channel, context.currentRules.rules),

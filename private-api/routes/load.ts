@@ -21,7 +21,7 @@ export function addLoad(app: FastifyInstance, context: PrivateApiContext): void 
   app.get(
     "/v1/load",
     {
-      preValidation: context.requireScope("read"),
+      config: { access: "read" },
       schema: {
         summary: "Load factors, and how many nodes the work wants",
         description: "A factor of 1.0 is at target. `desiredNodes` has room for one lost node, and is never 0.",

@@ -38,7 +38,7 @@ export function addNodes(app: FastifyInstance, context: PrivateApiContext): void
   app.get(
     "/v1/nodes",
     {
-      preValidation: context.requireScope("read"),
+      config: { access: "read" },
       schema: {
         summary: "The nodes of the fleet",
         tags: ["fleet"],
@@ -51,7 +51,7 @@ export function addNodes(app: FastifyInstance, context: PrivateApiContext): void
   app.post<{ Params: Static<typeof NodePath> }>(
     "/v1/nodes/:node/drain",
     {
-      preValidation: context.requireScope("operate"),
+      config: { access: "operate" },
       schema: { summary: "Send the sessions of a node elsewhere", tags: ["fleet"], params: NodePath },
     },
     async (request, reply) => {

@@ -1,7 +1,9 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import { TidegateError } from "../../shared/errors.ts";
-import { parseJson } from "../../shared/json.ts";
+import { type BodyReading, maxBodyStructure, readBody } from "../../shared/http/body.ts";
+import { splitJsonArray } from "../../shared/json.ts";
+import { Pauses } from "../../shared/pauses.ts";
 import { maxBatchBytes, maxBatchItems } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../context.ts";
 import { type PublishAnswer, publishItem } from "../publishing.ts";
@@ -12,14 +14,19 @@ type BatchAnswer = PublishAnswer | { error: { code: string; message: string; ret
 /** `POST /v1/publish/batch`: a JSON array or NDJSON; the answer has the same form and order, an error stands for itself. */
 export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext): void {
   app.register(async (scope) => {
-    scope.addContentTypeParser(ndjson, { parseAs: "string" }, (_request, body, done) => {
-      done(null, parseLines(body as string));
+    scope.removeContentTypeParser("application/json");
+    scope.addContentTypeParser("application/json", { parseAs: "string" }, (_request, text, done) => {
+      const items = splitJsonArray(text as string, maxBatchItems);
+      done(items ? null : notJson(), items);
+    });
+    scope.addContentTypeParser(ndjson, { parseAs: "string" }, (_request, text, done) => {
+      done(null, splitLines(text as string, maxBatchItems));
     });
     scope.post(
       "/v1/publish/batch",
       {
         bodyLimit: maxBatchBytes,
-        preValidation: context.requireScope("publish"),
+        config: { access: "publish" },
         schema: {
           summary: `Publish up to ${maxBatchItems} items, each on its own`,
           tags: ["publish"],
@@ -28,31 +35,73 @@ export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext
         },
       },
       async (request, reply) => {
-        const items = request.body as unknown[];
-        if (items.length > maxBatchItems) {
+        const texts = request.body as string[];
+        if (texts.length > maxBatchItems) {
           throw new TidegateError("payload_too_large", `a batch has at most ${maxBatchItems} items`);
         }
-        const answers = await Promise.all(items.map((item) => publishOne(item, context)));
-        if (!request.headers["content-type"]?.toLowerCase().startsWith(ndjson)) return answers;
+        const isNdjson = request.headers["content-type"]?.toLowerCase().startsWith(ndjson) ?? false;
+        const items = await readItems(texts);
+        // A line that is not JSON fails alone; of an array that is not JSON nothing is published.
+        if (!isNdjson && items.some(({ kind }) => kind === "not_json")) throw notJson();
+        const answers = await publishInOrder(items, context);
+        if (!isNdjson) return answers;
         return reply.type(ndjson).send(answers.map((answer) => `${JSON.stringify(answer)}\n`).join(""));
       },
     );
   });
 }
 
-/** A line that is not JSON stays in its place, as the item undefined, which no schema accepts. */
-function parseLines(body: string): unknown[] {
-  return body
-    .split("\n")
-    .filter((line) => line.trim() !== "")
-    .map(parseJson);
+/** Empty lines are left out. Where there are more than `max` lines, one more than that is returned. */
+function splitLines(text: string, max: number): string[] {
+  const lines: string[] = [];
+  for (let from = 0; from < text.length && lines.length <= max;) {
+    const end = text.indexOf("\n", from);
+    const line = text.slice(from, end < 0 ? text.length : end);
+    if (line.trim() !== "") lines.push(line);
+    from = end < 0 ? text.length : end + 1;
+  }
+  return lines;
 }
 
-async function publishOne(item: unknown, context: PrivateApiContext): Promise<BatchAnswer> {
-  try {
-    return await publishItem(item, context);
-  } catch (error) {
-    if (!(error instanceof TidegateError)) throw error;
-    return { error: { code: error.code, message: error.message, retryable: error.retryable } };
+async function readItems(texts: readonly string[]): Promise<BodyReading[]> {
+  const pauses = new Pauses();
+  const items: BodyReading[] = [];
+  for (const text of texts) {
+    items.push(readBody(text, maxBodyStructure));
+    await pauses.pause();
   }
+  return items;
+}
+
+/** Items are handed to the broker one after the other; their answers are awaited together. */
+async function publishInOrder(items: readonly BodyReading[], context: PrivateApiContext): Promise<BatchAnswer[]> {
+  const pauses = new Pauses();
+  const answers: Promise<BatchAnswer>[] = [];
+  for (const item of items) {
+    answers.push(publishOne(item, context));
+    await pauses.pause();
+  }
+  return Promise.all(answers);
+}
+
+/** Never rejects: nobody awaits it before all items are on their way. */
+async function publishOne(item: BodyReading, context: PrivateApiContext): Promise<BatchAnswer> {
+  try {
+    if (item.kind === "value") return await publishItem(item.value, context);
+    const error = item.kind === "too_much" ? item.error : notJson();
+    context.metrics.publishes.inc({ outcome: error.code });
+    return refusal(error);
+  } catch (error) {
+    if (error instanceof TidegateError) return refusal(error);
+    context.errors.report("http", error);
+    return refusal(new TidegateError("upstream_failed", "the item could not be handled"));
+  }
+}
+
+function refusal({ code, message, retryable }: TidegateError): BatchAnswer {
+  return { error: { code, message, retryable } };
+}
+
+function notJson(): TidegateError {
+  return new TidegateError("invalid_request", "is not JSON");
 }

@@ -51,7 +51,7 @@ export class RelayStreams implements Service {
       scope.addContentTypeParser(relayContentType, (_request, payload, done) => done(null, payload));
       scope.post(
         relayPath,
-        { preValidation: context.requireScope("relay"), schema: { hide: true } },
+        { config: { access: "relay", isStream: true }, schema: { hide: true } },
         (request, reply) => {
           if (this.#draining) throw new TidegateError("upstream_unavailable", "this process is stopping");
           this.#checkVersion(request.headers[relayVersionHeader], context.logger);

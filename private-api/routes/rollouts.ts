@@ -6,7 +6,7 @@ import { addVersionedDocument } from "./versioned-document.ts";
 
 /** `GET /v1/rollouts`, `PUT /v1/rollouts`. */
 export function addRollouts(app: FastifyInstance, context: PrivateApiContext): void {
-  addVersionedDocument(app, context, {
+  addVersionedDocument(app, {
     name: "rollouts",
     current: context.currentRollouts,
     show: ({ stored: { groups, fallback } }) => ({ groups, fallback }),

@@ -9,7 +9,7 @@ import { addVersionedDocument } from "./versioned-document.ts";
 /** `GET /v1/rules`, `PUT /v1/rules`. */
 export function addRules(app: FastifyInstance, context: PrivateApiContext): void {
   const { rulesStore, currentRules, environment } = context;
-  addVersionedDocument(app, context, {
+  addVersionedDocument(app, {
     name: "rules",
     description: "Secrets written in the document show as ***.",
     current: currentRules,

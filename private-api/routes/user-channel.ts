@@ -19,7 +19,7 @@ export function addUserChannel(
   app.post<UserRoute & { Body: { channel: string } }>(
     `/v1/users/:user/${kind}`,
     {
-      preValidation: context.requireScope("users"),
+      config: { access: "users" },
       schema: { summary, ...userSchema, body: Body },
     },
     async (request, reply) => {

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
+import { parseBody } from "../../shared/http/body.ts";
 import type { PrivateApiContext } from "../context.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
@@ -14,20 +15,21 @@ const Body = Type.Object(
   { additionalProperties: false },
 );
 
+/** Three members. */
+const maxStructure = 64;
+
 /** `POST /v1/users/{user}/disconnect` → 202: closes every session of the user, or one, on all nodes. */
 export function addUserDisconnect(app: FastifyInstance, context: PrivateApiContext): void {
-  const requireScope = context.requireScope("users");
   app.register(async (scope) => {
-    const parse = scope.getDefaultJsonParser("ignore", "ignore");
-    scope.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
-      if (body === "") done(null, {});
-      else void parse(request, body as string, done);
+    scope.removeContentTypeParser("application/json");
+    scope.addContentTypeParser("application/json", { parseAs: "string" }, (_request, text, done) => {
+      done(null, text === "" ? {} : parseBody(text as string, maxStructure));
     });
     scope.post<UserRoute & { Body: Static<typeof Body> }>(
       "/v1/users/:user/disconnect",
       {
-        preValidation: async (request, reply) => {
-          await requireScope(request, reply);
+        config: { access: "users" },
+        preValidation: async (request) => {
           request.body ??= {};
         },
         schema: { summary: "Disconnect a user", ...userSchema, body: Body },

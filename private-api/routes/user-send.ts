@@ -13,7 +13,7 @@ export function addUserSend(app: FastifyInstance, context: PrivateApiContext): v
     "/v1/users/:user/send",
     {
       bodyLimit: maxPublishBodyBytes,
-      preValidation: context.requireScope("users"),
+      config: { access: "users" },
       schema: { summary: "Send a message to a user", ...userSchema, body: Body },
     },
     async (request, reply) => {

@@ -7,7 +7,7 @@ export function addUserSessions(app: FastifyInstance, context: PrivateApiContext
   app.get<UserRoute>(
     "/v1/users/:user/sessions",
     {
-      preValidation: context.requireScope("read"),
+      config: { access: "read" },
       schema: { summary: "List a user's sessions", ...userSchema },
     },
     async (request) => ({ sessions: await context.sessionStore.sessionsOf(identityOf(request)) }),

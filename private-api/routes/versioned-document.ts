@@ -1,14 +1,11 @@
 /** `GET` and `PUT` of a document with versions: what the rules and the rollouts have in common. */
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { CurrentDocument } from "../../shared/documents/current-document.ts";
 import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
-import { parseDocumentText } from "../../shared/documents/parse.ts";
+import { maxDocumentBytes, maxDocumentStructure, parseDocumentText } from "../../shared/documents/parse.ts";
 import type { DocumentName, PutOutcome } from "../../shared/documents/store.ts";
 import { TidegateError } from "../../shared/errors.ts";
-import type { PrivateApiContext } from "../context.ts";
-
-const maxDocumentBytes = 1024 * 1024;
 
 export interface VersionedDocument<Value extends { readonly version: number }> {
   name: DocumentName;
@@ -28,13 +25,12 @@ export interface VersionedDocument<Value extends { readonly version: number }> {
 /** `GET /v1/{name}` → the document and its `version`; `PUT /v1/{name}` the document → `{ version }`. */
 export function addVersionedDocument<Value extends { readonly version: number }>(
   app: FastifyInstance,
-  context: PrivateApiContext,
   { name, description, current, show, put }: VersionedDocument<Value>,
 ): void {
   app.get(
     `/v1/${name}`,
     {
-      preValidation: context.requireScope("read"),
+      config: { access: "read" },
       schema: {
         summary: `The ${name} in force`,
         ...(description !== undefined && { description }),
@@ -50,18 +46,19 @@ export function addVersionedDocument<Value extends { readonly version: number }>
   );
 
   app.register(async (scope) => {
-    scope.addContentTypeParser(["application/yaml", "text/yaml"], { parseAs: "string" }, (_request, body, done) => {
-      try {
-        done(null, parseDocumentText(name, body as string));
-      } catch (error) {
-        done(asProblem(error, name));
-      }
-    });
+    scope.addContentTypeParser(
+      ["application/yaml", "text/yaml"],
+      { parseAs: "string" },
+      async (_request: FastifyRequest, text: string) =>
+        parseDocumentText(name, text).catch((error: unknown) => {
+          throw asProblem(error, name);
+        }),
+    );
     scope.put(
       `/v1/${name}`,
       {
         bodyLimit: maxDocumentBytes,
-        preValidation: context.requireScope("rules"),
+        config: { access: "rules", maxStructure: maxDocumentStructure },
         schema: {
           summary: `Replace the ${name}`,
           description: "If-Match, or `version` in the body, guards against overwriting someone else's change.",

@@ -89,7 +89,7 @@ export class RulesFile implements Service {
     // The same content is stored again where the store has lost it.
     if (text === this.#lastText && (this.#findings.length > 0 || (await this.#store.read()))) return;
     try {
-      const document = checkRules(parseDocumentText("rules", text));
+      const document = checkRules(await parseDocumentText("rules", text));
       resolveSecrets(new Rules(0, document), this.#environment);
       const { kind, version } = await this.#store.put({ document, changedAt, ifNewer: true });
       const level = kind === "older" ? "warn" : "info";

@@ -1,11 +1,13 @@
+import { boundFindings } from "../schema-errors.ts";
 import type { DocumentName } from "./store.ts";
 
-/** Every finding of a refused document. */
+/** The findings of a refused document; of very many the first. */
 export class InvalidDocument extends Error {
   readonly findings: readonly string[];
   constructor(name: DocumentName, findings: readonly string[]) {
-    super(`the ${name} are not valid: ${findings.join("; ")}`);
+    const listed = boundFindings(findings);
+    super(`the ${name} are not valid: ${listed.join("; ")}`);
     this.name = "InvalidDocument";
-    this.findings = findings;
+    this.findings = listed;
   }
 }

@@ -1,70 +1,260 @@
-/** The one way an HTTP door is built: strict schemas, errors as problems, in order to the end. */
-import type { AddressInfo } from "node:net";
+/** The one way an HTTP door is built: bounded in connections and time, strict schemas, errors as problems, in order to the end. */
+import { type IncomingMessage, Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
 import Ajv from "ajv";
 import Fastify, { type FastifyInstance, LogController } from "fastify";
+import type { ContainedErrors } from "../contained-errors.ts";
 import { TidegateError } from "../errors.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
+import { maxBodyStructure, parseBody } from "./body.ts";
+import { type Closure, type ConnectionBounds, DoorConnections } from "./connections.ts";
+import type { DoorCounter } from "./door-counter.ts";
 import { answerWithProblems, sendProblem } from "./problems.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** Brackets, commas and colons that a JSON body may have. */
+    maxStructure?: number;
+    /** The request lasts as long as both sides want, once the door vouches for it. */
+    isStream?: boolean;
+  }
+}
 
 /** A channel's name, percent-encoded. */
 const maxParamLength = 1_024;
 
 const stopPatienceMs = 2_000;
 
+/** How long a door waits for a peer. */
+export interface DoorTimeouts {
+  /** For the head of a request: from the connection, or from its first byte. */
+  headMs: number;
+  /** For a whole request, the head included: 64 KiB come at 2 KiB a second. */
+  requestMs: number;
+  /** Between two requests. Balancers keep connections for 60 s and must close them first, or a request meets the close. */
+  idleMs: number;
+  /** For a peer to take a part of its answer, or to send anything. Longer than a poll is held. */
+  stalledMs: number;
+  /** Between two looks at the first two. */
+  checkMs: number;
+}
+
+const defaultTimeouts: DoorTimeouts = {
+  headMs: 10_000,
+  requestMs: 30_000,
+  idleMs: 65_000,
+  stalledMs: 120_000,
+  checkMs: 1_000,
+};
+
 /** Nothing is dropped or converted on the way in, and every finding is told; a query is text and has its numbers read. */
 const strict = { removeAdditional: false, useDefaults: true, allErrors: true } as const;
 const bodyAjv = new Ajv.default({ ...strict, coerceTypes: false });
 const queryAjv = new Ajv.default({ ...strict, coerceTypes: true });
 
-export function createDoor(options: { logger: Logger; bodyLimit: number }): FastifyInstance {
-  const app = Fastify({
-    loggerInstance: options.logger,
-    logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: options.bodyLimit,
-    routerOptions: { maxParamLength },
-    forceCloseConnections: "idle",
-    return503OnClosing: false,
-    // Data is anybody's JSON, whatever its names; nothing here merges it into objects.
-    onProtoPoisoning: "ignore",
-    onConstructorPoisoning: "ignore",
-    frameworkErrors: (error, _request, reply) => {
-      void sendProblem(reply, new TidegateError("invalid_request", error.message));
-    },
-  }) as unknown as FastifyInstance;
-  app.setValidatorCompiler(({ schema, httpPart }) => {
-    const ajv = httpPart === "body" ? bodyAjv : queryAjv;
-    return ajv.compile(schema as object);
-  });
-  answerWithProblems(app);
-  return app;
+export interface DoorOptions {
+  /** In the metrics: which door it is. */
+  name: string;
+  host: string;
+  port: number;
+  /** Of routes that name none of their own. */
+  bodyLimit: number;
+  bounds: ConnectionBounds;
+  /** Whether a request belongs to something that other bounds count, such as a session. */
+  vouches?: (request: IncomingMessage) => boolean;
+  errors: ContainedErrors;
+  /** Connections that the door closed. */
+  closed: DoorCounter;
+  logger: Logger;
+  timeouts?: DoorTimeouts;
 }
 
 /** A door as a service: listens from start to stop; requests under way come to their end. */
-export class ListeningDoor implements Service {
+export class Door implements Service {
   readonly app: FastifyInstance;
-  readonly #host: string;
-  readonly #port: number;
+  readonly connections: DoorConnections;
+  readonly #options: DoorOptions;
+  readonly #server: DoorServer;
+  /** Of streams that are under way. */
+  readonly #streaming = new WeakSet<Socket>();
 
-  constructor(app: FastifyInstance, address: { host: string; port: number }) {
-    this.app = app;
-    this.#host = address.host;
-    this.#port = address.port;
+  constructor(options: DoorOptions) {
+    this.#options = options;
+    const { bounds } = options;
+    this.connections = new DoorConnections(bounds, (reason) => this.#count(reason));
+    this.#server = new DoorServer({
+      timeouts: options.timeouts ?? defaultTimeouts,
+      connections: this.connections,
+      vouches: options.vouches ?? (() => false),
+      errors: options.errors,
+    });
+    this.#server.maxConnections = bounds.total;
+    this.#server.on("drop", () => this.#count("full"));
+    this.app = this.#createApp();
   }
 
   /** The port that is listened on; the system's choice where 0 was asked for. */
   get port(): number {
-    return (this.app.server.address() as AddressInfo).port;
+    return (this.#server.address() as AddressInfo).port;
   }
 
   async start(): Promise<void> {
-    await this.app.listen({ host: this.#host, port: this.#port });
+    const { host, port } = this.#options;
+    await this.app.listen({ host, port });
   }
 
   /** Requests that are not complete by then are cut off: whoever holds one open must not hold the stop. */
   async stop(): Promise<void> {
-    const timer = setTimeout(() => this.app.server.closeAllConnections(), stopPatienceMs);
+    const timer = setTimeout(() => this.#server.closeAllConnections(), stopPatienceMs);
     await this.app.close();
     clearTimeout(timer);
   }
+
+  /** For a request whose caller is known. A stream is exempt from all timeouts from here on. */
+  vouchFor(request: IncomingMessage, response: ServerResponse, options: { isStream: boolean }): void {
+    this.connections.vouchFor(request);
+    if (!options.isStream) return;
+    const { socket } = request;
+    this.#streaming.add(socket);
+    socket.setTimeout(0);
+    response.once("close", () => this.#streaming.delete(socket));
+  }
+
+  #createApp(): FastifyInstance {
+    const { logger, bodyLimit, errors } = this.#options;
+    const app = Fastify({
+      loggerInstance: logger,
+      logController: new LogController({ disableRequestLogging: true }),
+      serverFactory: (onRequest) => this.#server.on("request", onRequest),
+      bodyLimit,
+      routerOptions: { maxParamLength },
+      forceCloseConnections: "idle",
+      return503OnClosing: false,
+      clientErrorHandler: (error, socket) => this.#refuseMalformed(error, socket),
+      frameworkErrors: (error, _request, reply) => {
+        void sendProblem(reply, new TidegateError("invalid_request", error.message));
+      },
+    }) as unknown as FastifyInstance;
+    app.setValidatorCompiler(({ schema, httpPart }) => {
+      const ajv = httpPart === "body" ? bodyAjv : queryAjv;
+      return ajv.compile(schema as object);
+    });
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser("application/json", { parseAs: "string" }, (request, text, done) => {
+      done(null, parseBody(text as string, request.routeOptions.config.maxStructure ?? maxBodyStructure));
+    });
+    answerWithProblems(app, errors);
+    return app;
+  }
+
+  #refuseMalformed(error: Error & { code?: string }, socket: Socket): void {
+    const isLate = error.code === "ERR_HTTP_REQUEST_TIMEOUT";
+    // Asked once for each request: the server does not look at this one again.
+    if (isLate && this.#streaming.has(socket)) return;
+    if (socket.destroyed) return;
+    if (error.code !== "ECONNRESET") this.#count(isLate ? "late" : "malformed");
+    const status = isLate ? 408 : error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
+    // An answer that is under way must not get another one into its middle.
+    if (socket.writable && !this.connections.isAnswering(socket)) socket.write(bareAnswer(status));
+    socket.destroy();
+  }
+
+  #count(reason: Closure): void {
+    this.#options.closed.inc({ door: this.#options.name, reason });
+  }
 }
+
+function bareAnswer(status: 400 | 408 | 431): string {
+  const titles = { 400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large" };
+  return `HTTP/1.1 ${status} ${titles[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`;
+}
+
+/** What a peer causes. An exception in a listener closes that peer; one in a listener of another event is a bug of the start. */
+type PeerEvent = "connection" | "request" | "upgrade" | "clientError";
+
+/** Node's server, with a boundary around the listeners of whatever a peer causes. */
+class DoorServer extends Server {
+  readonly #connections: DoorConnections;
+  readonly #vouches: (request: IncomingMessage) => boolean;
+  readonly #errors: ContainedErrors;
+
+  constructor(options: {
+    timeouts: DoorTimeouts;
+    connections: DoorConnections;
+    vouches: (request: IncomingMessage) => boolean;
+    errors: ContainedErrors;
+  }) {
+    const { headMs, requestMs, idleMs, stalledMs, checkMs } = options.timeouts;
+    super({
+      headersTimeout: headMs,
+      requestTimeout: requestMs,
+      keepAliveTimeout: idleMs,
+      connectionsCheckingInterval: checkMs,
+    });
+    this.setTimeout(stalledMs);
+    this.#connections = options.connections;
+    this.#vouches = options.vouches;
+    this.#errors = options.errors;
+  }
+
+  override emit(event: string | symbol, ...args: unknown[]): boolean {
+    const socket = peerOf(event, args);
+    if (!socket) return super.emit(event as string, ...args);
+    let heard = true;
+    this.#errors.contain(
+      "http",
+      () => {
+        if (this.#admits(event as PeerEvent, args)) heard = super.emit(event as string, ...args);
+      },
+      () => socket.destroy(),
+    );
+    return heard;
+  }
+
+  /** @returns false where the connection was closed instead. */
+  #admits(event: PeerEvent, args: unknown[]): boolean {
+    switch (event) {
+      case "connection": {
+        const [socket] = args as [Socket];
+        this.#connections.arrived(socket);
+        return !socket.destroyed;
+      }
+      case "request": {
+        const [request, response] = args as [IncomingMessage, ServerResponse];
+        request.on("error", ignore);
+        response.on("error", ignore);
+        if (!this.#connections.requested(request, response)) return false;
+        if (this.#vouches(request)) this.#connections.vouchFor(request);
+        return true;
+      }
+      case "upgrade": {
+        // Node gives the socket away without a listener; an error that nobody hears would end the process.
+        const [, socket] = args as [IncomingMessage, Socket];
+        socket.on("error", ignore);
+        this.#connections.upgraded(socket);
+        return true;
+      }
+      case "clientError":
+        return true;
+    }
+  }
+}
+
+function peerOf(event: string | symbol, args: unknown[]): Socket | undefined {
+  const [first, second] = args;
+  switch (event as PeerEvent) {
+    case "connection":
+      return first as Socket;
+    case "request":
+      return (first as IncomingMessage).socket;
+    case "upgrade":
+    case "clientError":
+      return second as Socket;
+    default:
+      return undefined;
+  }
+}
+
+/** The connection is closed by then; what remains of the request sees that. */
+function ignore(): void {}

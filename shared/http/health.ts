@@ -3,6 +3,13 @@ import type { FastifyInstance } from "fastify";
 import type { StoreState } from "../store-state.ts";
 import type { Metrics } from "../metrics.ts";
 
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** Who may call a route, where its door asks for tokens: those whose token has this scope, or anybody. */
+    access?: string;
+  }
+}
+
 /** `degraded`: works in part, and takes traffic. */
 export type HealthStatus = "ok" | "degraded" | "fail";
 
@@ -21,7 +28,7 @@ export function overallHealth(checks: Readonly<Record<string, HealthStatus>>): H
 }
 
 export function addHealthRoutes(app: FastifyInstance, options: { checks: HealthChecks; metrics: Metrics }): void {
-  const hidden = { schema: { hide: true } };
+  const hidden = { config: { access: "public" }, schema: { hide: true } } as const;
   app.get("/livez", hidden, () => ({ status: "ok", checks: {} }));
   app.get("/readyz", hidden, (_request, reply) => {
     const checks = options.checks();

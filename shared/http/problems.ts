@@ -1,5 +1,7 @@
 /** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
-import type { FastifyError, FastifyInstance, FastifyReply } from "fastify";
+import type { IncomingMessage } from "node:http";
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { ContainedErrors } from "../contained-errors.ts";
 import { TidegateError } from "../errors.ts";
 import { excerpt } from "../excerpt.ts";
 import type { RequestCode } from "../protocol/codes.ts";
@@ -19,22 +21,35 @@ export interface Problem {
 }
 
 /** Every error of the door, one that nobody expected included, leaves it as a problem. */
-export function answerWithProblems(app: FastifyInstance): void {
-  app.setErrorHandler((error: FastifyError | TidegateError, request, reply) => {
+export function answerWithProblems(app: FastifyInstance, errors: ContainedErrors): void {
+  app.setErrorHandler((error: FastifyError | TidegateError, _request, reply) => {
     const known = error instanceof TidegateError ? error : translate(error);
-    if (known === undefined) request.log.error({ err: error }, "a request failed unexpectedly");
+    if (known === undefined) errors.report("http", error);
     return sendProblem(reply, known ?? new TidegateError("upstream_failed", "the request could not be handled"));
   });
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split("?")[0] ?? "";
-    return sendProblem(reply, new TidegateError("not_found", `there is no ${request.method} ${excerpt(path)}`));
+  // Before anything of a body is read.
+  app.addHook("onRequest", (request, _reply, done) => {
+    if (request.is404) throw notFound(request);
+    done();
   });
+  app.setNotFoundHandler((request, reply) => sendProblem(reply, notFound(request)));
 }
 
+function notFound({ method, url }: FastifyRequest): TidegateError {
+  const [path = ""] = url.split("?", 1);
+  return new TidegateError("not_found", `there is no ${method} ${excerpt(path)}`);
+}
+
+/** An answer that does not wait for the rest of its request ends the connection: nothing more of it is read. */
 export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyReply {
   const problem = toProblem(error);
   if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
+  if (hasMoreToCome(reply.request.raw)) void reply.header("connection", "close");
   return reply.code(problem.status).type(problemType).send(problem);
+}
+
+function hasMoreToCome({ complete, headers }: IncomingMessage): boolean {
+  return !complete && (headers["transfer-encoding"] !== undefined || Number(headers["content-length"]) > 0);
 }
 
 function toProblem(error: TidegateError): Problem & Record<string, unknown> {

@@ -6,6 +6,9 @@ import { isTellable } from "../rollouts/point.ts";
 import { describeFindings } from "../schema-errors.ts";
 
 const closed = { additionalProperties: false } as const;
+/** Of routes, namespaces, services. */
+const maxEntries = 10_000;
+const bounded = { ...closed, maxProperties: maxEntries };
 const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" });
 const EventPattern = Type.String({ pattern: "^([A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\\*?|\\*)$" });
 /** `env:NAME`, read where it is used, or `whsec_` and the base64 of at least 32 bytes. */
@@ -75,15 +78,11 @@ const Hooks = Type.Object(
 
 export const RulesDocument = Type.Object(
   {
-    namespaces: Type.Optional(
-      Type.Record(Type.String({ pattern: "^[a-z0-9_-]{1,32}$" }), Namespace, { additionalProperties: false }),
-    ),
+    namespaces: Type.Optional(Type.Record(Type.String({ pattern: "^[a-z0-9_-]{1,32}$" }), Namespace, bounded)),
     services: Type.Optional(
-      Type.Record(Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" }), Service, {
-        additionalProperties: false,
-      }),
+      Type.Record(Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" }), Service, bounded),
     ),
-    routes: Type.Optional(Type.Array(Route, { maxItems: 10_000 })),
+    routes: Type.Optional(Type.Array(Route, { maxItems: maxEntries })),
     hooks: Type.Optional(Hooks),
     sources: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   },

@@ -1,6 +1,9 @@
 /** The calls of internal services: what is taken, what is refused, and how. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { authorizeRequests } from "../../private-api/authorization.ts";
 import { type ApiOptions, type Fleet, startFleet, tokens } from "../support/fleet.ts";
+import { openRaw, requestHead } from "../support/raw-http.ts";
+import { createTestDoor } from "../support/test-door.ts";
 
 let fleet: Fleet;
 beforeAll(async () => {
@@ -19,6 +22,42 @@ describe("who may call", () => {
   ])("API-1: %s is refused", async ([, options, status, code]) => {
     const answer = await fleet.api("POST", "/v1/publish", valid, options);
     expect([answer.status, answer.body["code"]]).toEqual([status, code]);
+  });
+
+  const callsWithBody = [
+    ["PUT", "/v1/rules", "application/yaml"],
+    ["PUT", "/v1/rollouts", "application/json"],
+    ["POST", "/v1/publish", "application/json"],
+    ["POST", "/v1/publish/batch", "application/x-ndjson"],
+    ["POST", "/v1/users/ada/send", "application/json"],
+    ["POST", "/v1/users/ada/disconnect", "application/json"],
+    ["POST", "/v1/users/ada/subscribe", "application/json"],
+    ["POST", "/v1/relay", "application/x-ndjson"],
+    ["POST", "/v1/nothing", "application/json"],
+  ] as const;
+
+  test.for(callsWithBody)(
+    "API-4: nothing of a body is read before %s %s knows its caller",
+    async ([method, path, contentType]) => {
+      const headers = [`Content-Type: ${contentType}`, "Content-Length: 1000000", "Authorization: Bearer unknown"];
+      const { closed } = openRaw(fleet.privateApi.door.port, `${requestHead(method, path, headers)}{`);
+      const status = path === "/v1/nothing" ? 404 : 401;
+      expect(await closed).toMatch(new RegExp(`^HTTP/1.1 ${status} [^]*connection: close`, "i"));
+    },
+  );
+
+  test("API-4: nothing of a body is read where the token lacks the scope", async () => {
+    const headers = ["Content-Length: 1000000", `Authorization: Bearer ${tokens.reader}`];
+    const { closed } = openRaw(fleet.privateApi.door.port, `${requestHead("PUT", "/v1/rules", headers)}{`);
+    expect(await closed).toMatch(/^HTTP\/1.1 403 [^]*missing_scope/);
+  });
+
+  test("API-5: a call that does not say who may use it refuses the start", () => {
+    const { door } = createTestDoor();
+    authorizeRequests(door, []);
+    expect(() => door.app.get("/open", () => "")).toThrow(/GET \/open does not say who may call it/);
+    expect(() => door.app.get("/open", { config: { access: "anybody" } }, () => "")).toThrow(/who may call it/);
+    expect(() => door.app.get("/open", { config: { access: "public" } }, () => "")).not.toThrow();
   });
 
   test("API-2: errors are problems with code, retryable and every finding", async () => {

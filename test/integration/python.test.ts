@@ -22,7 +22,7 @@ afterEach(async () => {
 
 test("LANG-1: a stock Python client and a service of the standard library make the whole loop", async () => {
   const port = await freePort();
-  const rules = parseDocumentText("rules", await readFile(example("rules.yaml"), "utf8")) as {
+  const rules = (await parseDocumentText("rules", await readFile(example("rules.yaml"), "utf8"))) as {
     services: { greeter: { url: string } };
   };
   rules.services.greeter.url = `http://127.0.0.1:${port}`;

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { isTooDeep, measureJson } from "../../shared/json.ts";
+import { isTooDeep, measureJson, parseJson, splitJsonArray } from "../../shared/json.ts";
 
 const anyJson = fc.jsonValue({ depthSize: "large", maxDepth: 12 });
 
@@ -29,4 +29,31 @@ test("a text that is no JSON is measured, too", () => {
   expect(measureJson('[[["]]]')).toEqual({ depth: 3, structure: 3 });
   expect(measureJson("]]]{")).toEqual({ depth: 0, structure: 4 });
   expect(measureJson('"\\')).toEqual({ depth: 0, structure: 0 });
+});
+
+test("an array is split into the texts of its items", () => {
+  fc.assert(
+    fc.property(fc.array(anyJson), fc.constantFrom(undefined, 1), (items, indent) => {
+      const texts = splitJsonArray(JSON.stringify(items, undefined, indent), items.length);
+      expect(texts?.map(parseJson)).toEqual(JSON.parse(JSON.stringify(items)));
+    }),
+  );
+});
+
+test("a text that is split into JSON items is JSON, and the other way round", () => {
+  const token = fc.constantFrom("[", "]", "{", "}", ",", ":", '"', "\\", "1", "a", " ", "null");
+  fc.assert(
+    fc.property(fc.array(token, { maxLength: 12 }), (tokens) => {
+      const text = `[${tokens.join("")}]`;
+      const items = splitJsonArray(text, 100)?.map(parseJson);
+      expect(items !== undefined && !items.includes(undefined)).toBe(parseJson(text) !== undefined);
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+test("of a long array no more than asked for and one is split off", () => {
+  expect(splitJsonArray("[1,2,3,4,5]", 2)).toEqual(["1", "2", "3"]);
+  expect(splitJsonArray("[1,2,3]", 3)).toEqual(["1", "2", "3"]);
+  expect(splitJsonArray('{"a":1}', 3)).toBeUndefined();
 });

@@ -1,0 +1,49 @@
+/** Members of a pool by owner, and who gives way when the pool is full: the oldest member of the owner that has most. Pure. */
+export class FairPool<Member> {
+  readonly #owners = new Map<string, Set<Member>>();
+  readonly #ownerOf = new Map<Member, string>();
+  /** Owners by the number of their members. */
+  readonly #bySize = new Map<number, Set<string>>();
+  #largest = 0;
+
+  get size(): number {
+    return this.#ownerOf.size;
+  }
+
+  /** Added again, a member is the newest. */
+  add(member: Member, owner: string): void {
+    this.delete(member);
+    const members = this.#owners.get(owner) ?? new Set();
+    this.#owners.set(owner, members.add(member));
+    this.#ownerOf.set(member, owner);
+    this.#resized(owner, members.size - 1, members.size);
+    this.#largest = Math.max(this.#largest, members.size);
+  }
+
+  delete(member: Member): void {
+    const owner = this.#ownerOf.get(member);
+    const members = owner === undefined ? undefined : this.#owners.get(owner);
+    if (owner === undefined || !members) return;
+    this.#ownerOf.delete(member);
+    members.delete(member);
+    if (members.size === 0) this.#owners.delete(owner);
+    this.#resized(owner, members.size + 1, members.size);
+    while (this.#largest > 0 && !this.#bySize.has(this.#largest)) this.#largest--;
+  }
+
+  /** The member that gives way; undefined where there is none. */
+  get next(): Member | undefined {
+    const [owner] = this.#bySize.get(this.#largest) ?? [];
+    const [member] = (owner === undefined ? undefined : this.#owners.get(owner)) ?? [];
+    return member;
+  }
+
+  #resized(owner: string, from: number, to: number): void {
+    const before = this.#bySize.get(from);
+    before?.delete(owner);
+    if (before?.size === 0) this.#bySize.delete(from);
+    if (to === 0) return;
+    const after = this.#bySize.get(to) ?? new Set();
+    this.#bySize.set(to, after.add(owner));
+  }
+}

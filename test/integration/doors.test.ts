@@ -1,0 +1,238 @@
+/** HTTP doors against peers that send half of what they announce, too much of it, or come in crowds. */
+import { afterEach, describe, expect, test } from "vitest";
+import type { Door, DoorTimeouts } from "../../shared/http/door.ts";
+import { eventually } from "../support/eventually.ts";
+import { startFleet } from "../support/fleet.ts";
+import { openRaw, type RawConnection, requestHead } from "../support/raw-http.ts";
+import { createTestDoor, type TestDoor } from "../support/test-door.ts";
+
+const running: Door[] = [];
+const opened: RawConnection[] = [];
+afterEach(async () => {
+  for (const { socket } of opened.splice(0)) socket.destroy();
+  for (const door of running.splice(0)) await door.stop();
+});
+
+async function start(created: TestDoor): Promise<TestDoor> {
+  running.push(created.door);
+  await created.door.start();
+  return created;
+}
+
+function open(door: Door, text: string, from?: string): RawConnection {
+  const connection = openRaw(door.port, text, from);
+  opened.push(connection);
+  return connection;
+}
+
+async function answers(door: Door, from?: string): Promise<boolean> {
+  const connection = open(door, requestHead("GET", "/", ["Connection: close"]), from);
+  return (await connection.closed).endsWith("here");
+}
+
+const halfHead = "GET / HTTP/1.1\r\nHost: te";
+const halfBody = `${requestHead("POST", "/", ["Content-Type: application/json", "Content-Length: 100"])}{"a":`;
+
+describe("time", () => {
+  test.for<[string, string, Partial<DoorTimeouts>, string]>([
+    ["a connection that sends nothing", "", { headMs: 50 }, "408"],
+    ["half a head", halfHead, { headMs: 50 }, "408"],
+    ["half a body", halfBody, { headMs: 50, requestMs: 80 }, "408"],
+    ["a connection that is idle after a request", requestHead("GET", "/"), { idleMs: 50 }, "200"],
+  ])("DOOR-1: %s frees its socket in time", async ([, text, timeouts, status]) => {
+    const { door, closures } = await start(createTestDoor({ timeouts }));
+    const received = await open(door, text).closed;
+    expect(received.slice(0, 12)).toBe(`HTTP/1.1 ${status}`);
+    expect((await closures())["late"]).toBe(status === "408" ? 1 : undefined);
+    await eventually(() => door.connections.total === 0);
+  });
+
+  test("DOOR-1: all three doors of the two programs have these timeouts", async () => {
+    const fleet = await startFleet({});
+    const [gateway] = fleet.gateways;
+    for (const door of [gateway?.publicDoor, gateway?.adminDoor, fleet.privateApi.door]) {
+      expect(door?.app.server).toMatchObject({
+        headersTimeout: 10_000,
+        requestTimeout: 30_000,
+        keepAliveTimeout: 65_000,
+        timeout: 120_000,
+      });
+    }
+    await fleet.stop();
+  });
+
+  test("DOOR-2: a stream that the door vouches for outlasts the timeouts, another request does not", async () => {
+    const created = createTestDoor({ timeouts: { headMs: 50, requestMs: 100, stalledMs: 100 } });
+    const { door } = created;
+    door.app.addHook("onRequest", (request, reply, done) => {
+      const vouched = request.headers["x-known"] !== undefined;
+      if (vouched) door.vouchFor(request.raw, reply.raw, { isStream: true });
+      done();
+    });
+    door.app.addContentTypeParser("text/stream", (_request, payload, done) => done(null, payload));
+    door.app.post("/stream", (request, reply) => {
+      reply.hijack();
+      reply.raw.flushHeaders();
+      request.raw.pipe(reply.raw);
+    });
+    await start(created);
+    const head = (more: string[]): string =>
+      requestHead("POST", "/stream", ["Content-Type: text/stream", "Content-Length: 10", ...more]);
+    const known = open(door, head(["X-Known: 1"]));
+    const unknown = await open(door, head([])).closed;
+    // The one that came later has been cut by now: so would this one have been.
+    expect(unknown).not.toContain("finished");
+    known.socket.write("finished\r\n");
+    await eventually(() => known.received().includes("finished"));
+  });
+});
+
+describe("number", () => {
+  test("DOOR-3: a crowd of half-sent requests from one address leaves room for another", async () => {
+    const { door, closures } = await start(createTestDoor({ bounds: { total: 100, unproven: 20 } }));
+    const crowd = Array.from({ length: 60 }, (_, i) => open(door, i % 2 ? halfHead : halfBody, "127.0.0.2"));
+    await eventually(async () => ((await closures())["crowded"] ?? 0) >= 40);
+    expect(door.connections.unproven).toBe(20);
+    expect(await Promise.all(Array.from({ length: 10 }, async () => answers(door)))).not.toContain(false);
+    // The oldest went first.
+    const isOpen = crowd.map(({ socket }) => !socket.destroyed);
+    expect(isOpen.lastIndexOf(false)).toBeLessThan(isOpen.indexOf(true));
+  });
+
+  test("DOOR-3: behind one balancer a new connection takes the place of the oldest idle one", async () => {
+    const { door } = await start(createTestDoor({ bounds: { total: 100, unproven: 5 } }));
+    const idle: RawConnection[] = [];
+    for (let i = 0; i < 8; i++) {
+      const connection = open(door, requestHead("GET", "/"));
+      await eventually(() => connection.received().endsWith("here"));
+      idle.push(connection);
+    }
+    expect(await answers(door)).toBe(true);
+    await eventually(() => idle.slice(0, 3).every(({ socket }) => socket.destroyed));
+    expect(idle.at(-1)?.socket.destroyed).toBe(false);
+  });
+
+  test("DOOR-4: what the door vouches for gives way to nobody, and is bounded in number", async () => {
+    const created = createTestDoor({ bounds: { total: 10, unproven: 10 } });
+    const { door, closures } = created;
+    door.app.get("/held", (request, reply) => {
+      reply.hijack();
+      door.vouchFor(request.raw, reply.raw, { isStream: true });
+    });
+    await start(created);
+    const held = Array.from({ length: 9 }, () => open(door, requestHead("GET", "/held"), "127.0.0.2"));
+    await eventually(() => door.connections.total === 9 && door.connections.unproven === 0);
+    open(door, requestHead("GET", "/held"));
+    await eventually(async () => (await closures())["crowded"] === 1);
+    expect(held.filter(({ socket }) => socket.destroyed)).toEqual([]);
+    held[0]?.socket.destroy();
+    await eventually(() => door.connections.total === 8);
+    expect(await answers(door)).toBe(true);
+  });
+
+  test("DOOR-5: a connection that sends many requests at once is closed", async () => {
+    const { door, closures } = await start(createTestDoor());
+    const received = await open(door, requestHead("GET", "/").repeat(1_000)).closed;
+    expect(received.split("HTTP/1.1 200").length).toBeLessThan(20);
+    expect((await closures())["pipelined"]).toBe(1);
+  });
+});
+
+describe("exceptions", () => {
+  interface Place {
+    name: string;
+    add: (created: TestDoor) => void;
+    request?: string;
+    status?: string;
+  }
+  const fail = (): never => {
+    throw new Error("a bug");
+  };
+  const places: Place[] = [
+    { name: "a handler", add: ({ door }) => void door.app.get("/bug", fail), status: "502" },
+    {
+      name: "an asynchronous handler",
+      add: ({ door }) => void door.app.get("/bug", async () => fail()),
+      status: "502",
+    },
+    {
+      name: "a hook",
+      add: ({ door }) => void door.app.get("/bug", { preHandler: fail }, () => "never"),
+      status: "502",
+    },
+    {
+      name: "a hook before the answer is sent",
+      add: ({ door }) => void door.app.get("/bug", { onSend: fail }, () => "never"),
+      status: "502",
+    },
+    {
+      name: "a serializer",
+      add: ({ door }) => void door.app.get("/bug", (_request, reply) => reply.serializer(fail).send({ a: 1 })),
+      status: "502",
+    },
+    {
+      name: "a value that is no JSON",
+      add: ({ door }) => void door.app.get("/bug", () => ({ number: 1n })),
+      status: "502",
+    },
+    {
+      name: "a body parser",
+      add: ({ door }) => {
+        door.app.addContentTypeParser("text/bug", { parseAs: "string" }, fail);
+        door.app.post("/bug", () => "never");
+      },
+      request: `${requestHead("POST", "/bug", ["Content-Type: text/bug", "Content-Length: 1"])}x`,
+      status: "502",
+    },
+    {
+      name: "a listener of the server, on a request",
+      add: ({ door }) =>
+        void door.app.server.prependListener("request", ({ url }: { url?: string }) => url === "/bug" && fail()),
+    },
+    {
+      name: "a listener of the server, on an upgrade",
+      add: ({ door }) => void door.app.server.on("upgrade", fail),
+      request: requestHead("GET", "/bug", ["Connection: Upgrade", "Upgrade: websocket"]),
+    },
+  ];
+
+  test.for(places)("CONT-1: one in $name answers or closes that peer alone", async ({ add, request, status }) => {
+    const created = createTestDoor();
+    add(created);
+    const { door, errors } = await start(created);
+    const text = request ?? requestHead("GET", "/bug", ["Connection: close"]);
+    const other = open(door, halfHead);
+    const peer = open(door, text);
+    if (status === undefined) await peer.closed;
+    else await eventually(() => peer.received().startsWith(`HTTP/1.1 ${status}`));
+    expect(errors.counts).toEqual({ frame: 0, http: 1, relay: 0, timer: 0 });
+    other.socket.write("st\r\nConnection: close\r\n\r\n");
+    expect(await other.closed).toContain("here");
+  });
+
+  test("CONT-1: a response that fails after it was taken over, and a socket without a listener, end nothing", async () => {
+    const created = createTestDoor();
+    const { door } = created;
+    let written = false;
+    door.app.get("/bug", (_request, reply) => {
+      reply.hijack();
+      reply.raw.end("over");
+      reply.raw.write("more", () => (written = true));
+    });
+    door.app.server.on("upgrade", () => undefined);
+    await start(created);
+    open(door, requestHead("GET", "/bug"));
+    const upgraded = open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
+    await eventually(() => written && door.connections.unproven === 1);
+    upgraded.socket.resetAndDestroy();
+    await eventually(() => door.connections.total === 1);
+    expect(await answers(door)).toBe(true);
+  });
+
+  test("CONT-1: what is not HTTP is answered 400 and counted", async () => {
+    const { door, closures } = await start(createTestDoor());
+    expect(await open(door, "hello\r\n\r\n").closed).toMatch(/^HTTP\/1.1 400/);
+    expect(await open(door, requestHead("GET", "/", [`X: ${"x".repeat(20_000)}`])).closed).toMatch(/^HTTP\/1.1 431/);
+    expect((await closures())["malformed"]).toBe(2);
+  });
+});
