@@ -63,7 +63,7 @@ export async function publishItem(item: unknown, context: PrivateApiContext): Pr
 
 async function publish(item: unknown, context: PrivateApiContext): Promise<PublishAnswer> {
   if (!validator.Check(item)) {
-    const errors = explain(validator, item, maxItemFindings);
+    const errors = explain(validator, item, { max: maxItemFindings });
     throw new TidegateError("invalid_request", `the item is not valid: ${errors.join("; ")}`, { errors });
   }
   const { channel, event, data, id, history, expect } = item;

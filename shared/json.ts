@@ -17,6 +17,9 @@ export function isTooDeep(value: unknown, depthLeft = maxJsonDepth): boolean {
   return false;
 }
 
+/** Of one object. Data within its limit has fewer: a member takes seven bytes. */
+export const maxJsonMembers = 10_000;
+
 /** Of a JSON text: what parsing it, and walking what was parsed, costs. */
 export interface JsonMeasure {
   /** Objects and arrays within each other, as {@link isTooDeep} counts them. */
@@ -26,6 +29,8 @@ export interface JsonMeasure {
    * of n bytes has at most n; what a parser builds grows with them.
    */
   structure: number;
+  /** Members of the object that has most: looking through them costs more than through as many items of an array. */
+  widest: number;
 }
 
 /** Measures a text before it is parsed: linear, builds nothing. A text that is not JSON is measured up to any parser's first error, at least. */
@@ -33,29 +38,38 @@ export function measureJson(text: string): JsonMeasure {
   let depth = 0;
   let deepest = 0;
   let structure = 0;
+  let widest = 0;
+  /** By depth, of the objects that are open; not of those that are too deep anyway. */
+  const members: number[] = [];
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
       case quote:
         at = endOfString(text, at);
         break;
       case comma:
+        structure++;
+        break;
       case colon:
         structure++;
+        if (depth > maxMeasuredDepth) break;
+        widest = Math.max(widest, (members[depth] = (members[depth] ?? 0) + 1));
         break;
       case openBracket:
       case openBrace:
         structure++;
         deepest = Math.max(deepest, ++depth);
+        if (depth <= maxMeasuredDepth) members[depth] = 0;
         break;
       case closeBracket:
       case closeBrace:
         structure++;
-        depth--;
+        depth = Math.max(0, depth - 1);
     }
   }
-  return { depth: deepest, structure };
+  return { depth: deepest, structure, widest };
 }
 
+const maxMeasuredDepth = 2 * maxJsonDepth;
 const [quote, backslash, comma, colon] = [0x22, 0x5c, 0x2c, 0x3a];
 const [openBracket, closeBracket, openBrace, closeBrace] = [0x5b, 0x5d, 0x7b, 0x7d];
 

@@ -2,7 +2,7 @@ import { Settings } from "typebox/system";
 import { excerpt } from "./excerpt.ts";
 
 /** Findings that are listed: enough to mend a document by, and an answer that cannot be many times as large as its request. */
-const maxFindings = 100;
+export const maxFindings = 100;
 const maxFindingLength = 300;
 
 /** The library stops after eight by itself. */
@@ -36,14 +36,27 @@ export function describeFindings(findings: readonly Finding[], max: number = max
 /** With more members than any schema here has, a value is not worth the time that a list of its findings takes. */
 const maxMembers = 1_000;
 
-/** As {@link describeFindings}, for a value that did not pass the validator. */
+/** What lists its findings, such as a compiled schema. */
+export interface Explained {
+  Errors(value: unknown): readonly Finding[];
+}
+
+/**
+ * As {@link describeFindings}, for a value that did not pass.
+ * @param options.path of the value in its document, as a JSON pointer.
+ */
 export function explain(
-  validator: { Errors(value: unknown): readonly Finding[] },
+  validator: Explained,
   value: unknown,
-  max: number = maxFindings,
+  { path = "", max = maxFindings }: { path?: string; max?: number } = {},
 ): string[] {
   const members = typeof value === "object" && value !== null && !Array.isArray(value) ? Object.keys(value).length : 0;
-  return members > maxMembers ? [`has ${members} members`] : describeFindings(validator.Errors(value), max);
+  const findings =
+    members > maxMembers ? [{ instancePath: "", message: `has ${members} members` }] : validator.Errors(value);
+  return describeFindings(
+    findings.map((finding) => ({ ...finding, instancePath: path + finding.instancePath })),
+    max,
+  );
 }
 
 /** Findings that name what was sent, bounded in number and length. */

@@ -68,7 +68,9 @@ export function addVersionedDocument<Value extends { readonly version: number }>
         },
       },
       async (request, reply) => {
-        const { version: bodyVersion, ...given } = request.body as Record<string, unknown>;
+        const given = request.body as Record<string, unknown>;
+        const bodyVersion = given["version"];
+        delete given["version"];
         const outcome = await putOrProblem(given, expectedVersion(request.headers["if-match"], bodyVersion));
         await current.refresh();
         void reply.header("etag", etag(outcome.version));

@@ -1,63 +1,71 @@
 /** The text of a document, YAML or JSON, to its value. */
-import { Worker } from "node:worker_threads";
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { TidegateError } from "../errors.ts";
 import { ConcurrencyLimit } from "../http/concurrency-limit.ts";
-import { measureJson, parseJson } from "../json.ts";
+import { maxJsonMembers, measureJson, parseJson } from "../json.ts";
 import { InvalidDocument } from "./invalid-document.ts";
 import type { DocumentName } from "./store.ts";
-import type { YamlResult, YamlTask } from "./yaml-worker.ts";
+import type { YamlResult } from "./yaml-to-json.ts";
 
 /** Several thousand routes: reading it is work for the event loop of every process. */
 export const maxDocumentBytes = 512 * 1024;
 /** Brackets, commas and colons of a document as JSON. A route has about a dozen. */
 export const maxDocumentStructure = 150_000;
-/** A YAML document of the greatest size takes less than a second. */
+/** A YAML document of the greatest size takes about a second, and half of the memory. */
 const yamlDeadlineMs = 5_000;
-const yamlHeapMb = 256;
+const yamlHeapMb = 192;
+const yamlProgram = fileURLToPath(new URL("yaml-to-json.ts", import.meta.url));
 
 /** One at a time: each takes a core and memory of its own. */
 const turns = new ConcurrencyLimit({ maxInFlight: 1, maxWaiting: 10 });
 
 /**
- * YAML or JSON to a value. YAML is parsed beside the event loop, and given up after a deadline.
+ * YAML or JSON to a value. YAML is parsed in a process of its own, which may take its time and its memory and no more.
  * @throws InvalidDocument with the syntax errors, by line and column. @throws TidegateError where too many wait for their turn.
  */
 export async function parseDocumentText(name: DocumentName, text: string): Promise<unknown> {
-  checkSize(name, text);
-  const value = parseJson(text);
+  if (Buffer.byteLength(text) > maxDocumentBytes) throw new InvalidDocument(name, [tooLarge]);
+  const value = excessOf(text) === undefined ? parseJson(text) : undefined;
   if (value !== undefined) return value;
-  if (!(await turns.acquire(yamlDeadlineMs))) {
-    throw new TidegateError("rate_limited", "other documents are being read", { retryAfterMs: yamlDeadlineMs });
-  }
-  const result = await runWorker({ text, maxJsonLength: maxDocumentBytes }).finally(() => turns.release());
+  if (!(await turns.acquire(yamlDeadlineMs))) throw notNow();
+  const result = await yamlToJson(text).finally(() => turns.release());
   if ("findings" in result) throw new InvalidDocument(name, result.findings);
-  checkSize(name, result.json);
+  const excess = excessOf(result.json);
+  if (excess !== undefined) throw new InvalidDocument(name, [excess]);
   return parseJson(result.json);
 }
 
-function checkSize(name: DocumentName, text: string): void {
-  if (Buffer.byteLength(text) > maxDocumentBytes) {
-    throw new InvalidDocument(name, [`is larger than ${maxDocumentBytes} bytes`]);
-  }
-  if (measureJson(text).structure > maxDocumentStructure) {
-    throw new InvalidDocument(name, [`has more than ${maxDocumentStructure} brackets, commas and colons`]);
-  }
+const tooLarge = `is larger than ${maxDocumentBytes} bytes`;
+
+/** Why a JSON text is not parsed. */
+function excessOf(json: string): string | undefined {
+  if (Buffer.byteLength(json) > 2 * maxDocumentBytes) return tooLarge;
+  const { structure, widest } = measureJson(json);
+  if (structure > maxDocumentStructure) return `has more than ${maxDocumentStructure} brackets, commas and colons`;
+  return widest > maxJsonMembers ? `an object has more than ${maxJsonMembers} members` : undefined;
 }
 
-async function runWorker(workerData: YamlTask): Promise<YamlResult> {
-  const worker = new Worker(new URL("yaml-worker.ts", import.meta.url), {
-    workerData,
-    resourceLimits: { maxOldGenerationSizeMb: yamlHeapMb },
+async function yamlToJson(yaml: string): Promise<YamlResult> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      process.execPath,
+      [`--max-old-space-size=${yamlHeapMb}`, yamlProgram],
+      // Aliases may stand for much more than the text.
+      { env: {}, timeout: yamlDeadlineMs, killSignal: "SIGKILL", maxBuffer: 2 * maxDocumentBytes },
+      (error, output) => {
+        if (!error) resolve(parseJson(output) as YamlResult);
+        else if ("syscall" in error) reject(notNow(error));
+        else resolve({ findings: ["takes too much time or memory to parse"] });
+      },
+    );
+    // It may be gone before it has read everything.
+    child.stdin?.on("error", () => undefined);
+    child.stdin?.end(yaml);
   });
-  return new Promise((resolve) => {
-    const settle = (result: YamlResult): void => {
-      clearTimeout(timer);
-      resolve(result);
-      void worker.terminate();
-    };
-    const timer = setTimeout(() => settle({ findings: ["takes too long to parse"] }), yamlDeadlineMs);
-    worker.once("message", settle);
-    worker.on("error", (error) => settle({ findings: [`could not be parsed: ${error.message}`] }));
-    worker.once("exit", () => settle({ findings: ["could not be parsed"] }));
-  });
+}
+
+/** Other documents are being read, or the system starts no process. */
+function notNow(cause?: Error): TidegateError {
+  return new TidegateError("upstream_unavailable", "YAML cannot be read now", { retryAfterMs: yamlDeadlineMs, cause });
 }

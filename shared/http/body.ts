@@ -1,5 +1,5 @@
 import { TidegateError } from "../errors.ts";
-import { maxJsonDepth, measureJson, parseJson } from "../json.ts";
+import { maxJsonDepth, maxJsonMembers, measureJson, parseJson } from "../json.ts";
 import { maxPayloadBytes } from "../protocol/limits.ts";
 
 /** What a request has around its data. */
@@ -18,9 +18,13 @@ export type BodyReading =
  * @param maxStructure brackets, commas and colons.
  */
 export function readBody(text: string, maxStructure: number): BodyReading {
-  const { depth, structure } = measureJson(text);
+  const { depth, structure, widest } = measureJson(text);
   if (structure > maxStructure) {
     const message = `has more than ${maxStructure} brackets, commas and colons`;
+    return { kind: "too_much", error: new TidegateError("payload_too_large", message) };
+  }
+  if (widest > maxJsonMembers) {
+    const message = `an object has more than ${maxJsonMembers} members`;
     return { kind: "too_much", error: new TidegateError("payload_too_large", message) };
   }
   if (depth > maxJsonDepth + envelopeDepth) {

@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../documents/invalid-document.ts";
 import { isTooDeep, maxJsonDepth } from "../json.ts";
-import { describeFindings } from "../schema-errors.ts";
+import { explain } from "../schema-errors.ts";
 import { isTellable, pointCount, pointsPerPercent } from "./point.ts";
 import { divide, ownersOf, type Shares } from "./shares.ts";
 
@@ -49,9 +49,13 @@ const parts = { group: Compile(Group), fallback: Compile(Fallback) };
 
 /** @throws InvalidDocument with every finding. */
 export function checkRollouts(value: unknown): RolloutsDocument {
+  const { groups } = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
+  if (Array.isArray(groups) && groups.length > maxGroups) {
+    throw new InvalidDocument("rollouts", [`groups: has ${groups.length} entries, more than ${maxGroups}`]);
+  }
   const meaning = meaningOf(value);
   if (!validator.Check(value)) {
-    throw new InvalidDocument("rollouts", [...describeFindings(validator.Errors(value)), ...meaning]);
+    throw new InvalidDocument("rollouts", [...explain(validator, value), ...meaning]);
   }
   if (meaning.length > 0) throw new InvalidDocument("rollouts", meaning);
   return value;

@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../documents/invalid-document.ts";
 import { isTellable } from "../rollouts/point.ts";
-import { describeFindings } from "../schema-errors.ts";
+import { type Explained, explain, maxFindings } from "../schema-errors.ts";
 
 const closed = { additionalProperties: false } as const;
 /** Of routes, namespaces, services. */
@@ -76,15 +76,19 @@ const Hooks = Type.Object(
   closed,
 );
 
-export const RulesDocument = Type.Object(
+const namespaceName = /^[a-z0-9_-]{1,32}$/;
+const serviceName = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/;
+const frame = {
+  hooks: Type.Optional(Hooks),
+  sources: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+};
+
+const RulesDocument = Type.Object(
   {
-    namespaces: Type.Optional(Type.Record(Type.String({ pattern: "^[a-z0-9_-]{1,32}$" }), Namespace, bounded)),
-    services: Type.Optional(
-      Type.Record(Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" }), Service, bounded),
-    ),
+    namespaces: Type.Optional(Type.Record(Type.String({ pattern: namespaceName.source }), Namespace, bounded)),
+    services: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Service, bounded)),
     routes: Type.Optional(Type.Array(Route, { maxItems: maxEntries })),
-    hooks: Type.Optional(Hooks),
-    sources: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    ...frame,
   },
   closed,
 );
@@ -95,6 +99,8 @@ export type ServiceRule = Static<typeof Service>;
 export type RouteRule = Static<typeof Route>;
 
 const validator = Compile(RulesDocument);
+/** Of a document without its namespaces, services and routes. */
+const frameValidator = Compile(Type.Object(frame, closed));
 const parts = {
   namespace: Compile(Namespace),
   service: Compile(Service),
@@ -116,10 +122,41 @@ interface WellFormedParts {
 export function checkRules(value: unknown): RulesDocument {
   const wellFormed = wellFormedParts(value);
   const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...unsupported(wellFormed)];
-  if (!validator.Check(value))
-    throw new InvalidDocument("rules", [...describeFindings(validator.Errors(value)), ...meaning]);
+  if (!validator.Check(value)) throw new InvalidDocument("rules", [...formFindings(value), ...meaning]);
   if (meaning.length > 0) throw new InvalidDocument("rules", meaning);
   return value;
+}
+
+/** Entry by entry, as long as findings are listed: the library's own list takes its time for all that is right, too. */
+function formFindings(value: unknown): string[] {
+  const { namespaces, services, routes, ...others } = (
+    typeof value === "object" && value !== null ? value : {}
+  ) as Record<string, unknown>;
+  return [
+    ...explain(frameValidator, Array.isArray(value) ? value : others),
+    ...entryFindings("namespaces", namespaces, { isMap: true, validator: parts.namespace, name: namespaceName }),
+    ...entryFindings("services", services, { isMap: true, validator: parts.service, name: serviceName }),
+    ...entryFindings("routes", routes, { isMap: false, validator: parts.route }),
+  ];
+}
+
+function entryFindings(
+  member: string,
+  entries: unknown,
+  part: { isMap: boolean; validator: Explained & { Check(value: unknown): boolean }; name?: RegExp },
+): string[] {
+  if (entries === undefined) return [];
+  if (typeof entries !== "object" || entries === null || Array.isArray(entries) === part.isMap) {
+    return [`${member}: must be ${part.isMap ? "an object" : "an array"}`];
+  }
+  const all = Object.entries(entries);
+  const findings = all.length > maxEntries ? [`${member}: has ${all.length} entries, more than ${maxEntries}`] : [];
+  for (const [name, given] of all) {
+    if (findings.length > maxFindings) break;
+    if (part.name?.test(name) === false) findings.push(`${member}.${name}: is not a possible name`);
+    if (!part.validator.Check(given)) findings.push(...explain(part.validator, given, { path: `/${member}/${name}` }));
+  }
+  return findings;
 }
 
 function wellFormedParts(value: unknown): WellFormedParts {

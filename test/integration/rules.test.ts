@@ -135,6 +135,47 @@ describe("through the API", () => {
     expect(fleet.gateways.map((gateway) => gateway.rulesVersion)).toEqual([3, 3]);
   });
 
+  const putYaml = async (text: string) =>
+    fleet.api("PUT", "/v1/rules", undefined, { text, headers: { "content-type": "application/yaml" } });
+
+  test("RULE-10: YAML that takes too long to parse is refused, and everything else goes on meanwhile", async () => {
+    let refused: unknown;
+    const putting = putYaml("? ".repeat(40_000)).then((answer) => (refused = answer));
+    for (let i = 0; i < 5; i++) {
+      expect((await fleet.api("GET", "/v1/rules")).status).toBe(200);
+      expect(refused).toBeUndefined();
+    }
+    expect(await putting).toMatchObject({ status: 400, body: { errors: ["takes too much time or memory to parse"] } });
+  });
+
+  test.for<[string, string, string]>([
+    ["a key that is given twice", "hooks: {}\nhooks: {}", 'the key "hooks" is given twice at line 2, column 1'],
+    ["a key that is given twice in flow style", "{ hooks: {}, hooks: {} }", 'the key "hooks" is given twice at line 1'],
+    ["aliases that stand for too much", `a: &a ["${"x".repeat(50_000)}"]\nb: [${"*a, ".repeat(60)}]`, "too much"],
+    ["more than 512 KiB", "#".repeat(513 * 1024), "payload_too_large"],
+    ["too many routes", `{ "routes": [${"{},".repeat(10_000)}{}] }`, "routes: has 10001 entries, more than 10000"],
+    ["an alias of nothing", "a: *b", "Unresolved alias"],
+    ["a scalar", "5", "must be object"],
+    ["nothing", "", "must be object"],
+  ])("RULE-10: %s is refused with the reason", async ([, text, reason]) => {
+    const answer = await putYaml(text);
+    expect(answer.status).toBeGreaterThanOrEqual(400);
+    expect(answer.text.replaceAll('\\"', '"')).toContain(reason);
+  });
+
+  test("RULE-5: of thousands of findings the first hundred are told, and how many more there are", async () => {
+    const routes = Array.from({ length: 5_000 }, (_, i) => ({ event: `e${i}`, service: "s", path: "/", mode: "call" }));
+    const { body } = await fleet.api("PUT", "/v1/rules", { routes });
+    const findings = body["errors"] as string[];
+    expect(findings).toHaveLength(101);
+    expect(findings[0]).toBe('routes.0.service: there is no service "s" (add it under services)');
+    expect(findings.at(-1)).toBe("… and 4900 more");
+    const broken = await fleet.api("PUT", "/v1/rules", { routes: routes.map(() => ({ path: 5 })) });
+    expect((broken.body["errors"] as string[]).length).toBeLessThanOrEqual(101);
+    const long = await fleet.api("PUT", "/v1/rules", { ["x".repeat(10_000)]: 1 });
+    expect(long.text.length).toBeLessThan(1_000);
+  });
+
   test("RULE-6: rules are put with their own scope only", async () => {
     const answer = await fleet.api("PUT", "/v1/rules", {}, { token: tokens.reader });
     expect(answer.body["code"]).toBe("missing_scope");

@@ -25,10 +25,24 @@ test("the structure of a JSON text is what remains of it without its scalars and
   );
 });
 
+test("the widest object of a JSON text has as many members as measured", () => {
+  const widestOf = (value: unknown): number => {
+    if (typeof value !== "object" || value === null) return 0;
+    const own = Array.isArray(value) ? 0 : Object.keys(value).length;
+    return Math.max(own, ...Object.values(value).map(widestOf));
+  };
+  fc.assert(
+    fc.property(anyJson, (value) => {
+      const read: unknown = JSON.parse(JSON.stringify(value));
+      expect(measureJson(JSON.stringify(value)).widest).toBe(widestOf(read));
+    }),
+  );
+});
+
 test("a text that is no JSON is measured, too", () => {
-  expect(measureJson('[[["]]]')).toEqual({ depth: 3, structure: 3 });
-  expect(measureJson("]]]{")).toEqual({ depth: 0, structure: 4 });
-  expect(measureJson('"\\')).toEqual({ depth: 0, structure: 0 });
+  expect(measureJson('[[["]]]')).toEqual({ depth: 3, structure: 3, widest: 0 });
+  expect(measureJson("]]]{")).toEqual({ depth: 1, structure: 4, widest: 0 });
+  expect(measureJson('"\\')).toEqual({ depth: 0, structure: 0, widest: 0 });
 });
 
 test("an array is split into the texts of its items", () => {

@@ -1,0 +1,58 @@
+/**
+ * A program: YAML on standard input, {@link YamlResult} on standard output. The one place that knows the YAML library, whose
+ * time and memory are not bounded by the size of a text (80 KB of `? ` take a minute and a gigabyte): whoever runs this
+ * bounds both, and loses nothing when it dies.
+ */
+import { text } from "node:stream/consumers";
+import { type Document, isNode, isScalar, LineCounter, parseDocument, visit } from "yaml";
+
+export type YamlResult = { json: string } | { findings: string[] };
+
+/** More findings would only be cut off by the one who asked. */
+const maxErrors = 1_000;
+/** An alias counts as all that it stands for. */
+const maxAliasCount = 100;
+
+function toJson(yaml: string): YamlResult {
+  const lineCounter = new LineCounter();
+  // The library's own check of keys compares each with each.
+  const document = parseDocument(yaml, { lineCounter, prettyErrors: true, uniqueKeys: false, logLevel: "silent" });
+  const findings = [
+    ...document.errors.slice(0, maxErrors).map(({ message }) => message.trim()),
+    ...repeatedKeys(document, lineCounter),
+  ];
+  if (findings.length > 0) return { findings };
+  const json = JSON.stringify(document.toJS({ maxAliasCount })) as string | undefined;
+  if (json === undefined) return { findings: ["is empty"] };
+  return { json };
+}
+
+function repeatedKeys(document: Document, lineCounter: LineCounter): string[] {
+  const findings: string[] = [];
+  visit(document, {
+    Map: (_key, { items }) => {
+      const seen = new Set<string>();
+      for (const { key } of items) {
+        const name = isScalar(key) ? String(key.value) : String(key);
+        if (seen.has(name)) {
+          const { line, col } = lineCounter.linePos((isNode(key) ? key.range?.[0] : undefined) ?? 0);
+          findings.push(`the key "${name}" is given twice at line ${line}, column ${col}`);
+        }
+        if (findings.length === maxErrors) return visit.BREAK;
+        seen.add(name);
+      }
+      return undefined;
+    },
+  });
+  return findings;
+}
+
+function convert(yaml: string): YamlResult {
+  try {
+    return toJson(yaml);
+  } catch (error) {
+    return { findings: [(error as Error).message] };
+  }
+}
+
+process.stdout.write(JSON.stringify(convert(await text(process.stdin))));

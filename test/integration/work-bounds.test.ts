@@ -1,0 +1,236 @@
+/** What one request costs the event loop at most: the time that the main thread runs for it, whatever else the machine does. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { mainThreadMs } from "../support/cpu-time.ts";
+import { eventually } from "../support/eventually.ts";
+import { jwtSecret } from "../support/fleet.ts";
+import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+
+/** The contract is 20 ms without a token and 50 ms with one; a slow machine takes a few times as long, what is unbounded a hundred times. */
+const allowedMs = { none: 20 * 4, token: 50 * 4 };
+
+const token = "service-token-of-the-test";
+const KiB = 1024;
+let redis: RedisServer;
+let privateApi: Spawned;
+let gateway: Spawned;
+let ports: { api: number; public: number; admin: number };
+
+beforeAll(async () => {
+  redis = await startRedis();
+  ports = { api: await freePort(), public: await freePort(), admin: await freePort() };
+  const scopes = ["publish", "users", "read", "rules", "operate", "relay"];
+  const common = { LOG_LEVEL: "warn", REDIS_URL: redis.url };
+  privateApi = spawnProcess(process.execPath, ["private-api/main.ts"], {
+    env: {
+      ...common,
+      PRIVATE_API_HOST: "127.0.0.1",
+      PRIVATE_API_PORT: String(ports.api),
+      PRIVATE_API_TOKENS: JSON.stringify([{ name: "all", token, scopes }]),
+    },
+  });
+  gateway = spawnProcess(process.execPath, ["gateway/main.ts"], {
+    env: {
+      ...common,
+      GATEWAY_HOST: "127.0.0.1",
+      GATEWAY_PORT: String(ports.public),
+      GATEWAY_ADMIN_PORT: String(ports.admin),
+      GATEWAY_TRANSPORTS: "websocket,polling",
+      PRIVATE_API_URL: `http://127.0.0.1:${ports.api}`,
+      PRIVATE_API_TOKEN: token,
+      AUTH_JWT_SECRET: jwtSecret,
+    },
+  });
+  await Promise.all([ports.api, ports.admin].map((port) => eventually(() => isReady(port))));
+});
+afterAll(async () => {
+  for (const program of [privateApi, gateway]) program.kill("SIGKILL");
+  await Promise.all([privateApi.exited, gateway.exited]);
+  await redis.stop();
+});
+
+async function isReady(port: number): Promise<boolean> {
+  const answer = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined);
+  return answer?.status === 200;
+}
+
+interface Input {
+  name: string;
+  request: string;
+  type?: string;
+  body?: string;
+  /** What it is answered. */
+  status: number;
+}
+
+const json = "application/json";
+const yaml = "application/yaml";
+const ndjson = "application/x-ndjson";
+
+/** Distinct names: the dearest that JSON has. */
+function members(length: number): string {
+  const all: string[] = [];
+  for (let i = 0, size = 0; size < length; size += (all.at(-1)?.length ?? 0) + 1) all.push(`"${(i++).toString(36)}":0`);
+  return all.join(",");
+}
+
+function item(data: string): string {
+  return `{"channel":"board:1","event":"e","data":${data}}`;
+}
+
+function ruleEntries(count: number, entry: (index: number) => string): string {
+  return Array.from({ length: count }, (_, index) => entry(index)).join(",");
+}
+
+const brackets = "[],".repeat(330 * KiB);
+const secret = `whsec_${"A".repeat(43)}`;
+const service = `{"url":"http://x","secret":"${secret}"}`;
+const route = (index: number): string => `{"event":"e${index}","service":"s","path":"/p","mode":"call"}`;
+
+const inputs: Input[] = [
+  {
+    name: "brackets",
+    request: "POST /v1/publish",
+    type: json,
+    body: item(`[${brackets.slice(0, 389_999)}0]`),
+    status: 413,
+  },
+  {
+    name: "brackets within the limit",
+    request: "POST /v1/publish",
+    type: json,
+    body: item(`[${"[],".repeat(21_700)}0]`),
+    status: 200,
+  },
+  { name: "members", request: "POST /v1/publish", type: json, body: `{${members(350 * KiB)}}`, status: 413 },
+  {
+    name: "unknown members",
+    request: "POST /v1/users/u/send",
+    type: json,
+    body: `{${members(60 * KiB)}}`,
+    status: 400,
+  },
+  { name: "brackets", request: "POST /v1/publish/batch", type: json, body: `[${brackets}0]`, status: 413 },
+  {
+    name: "one item of members",
+    request: "POST /v1/publish/batch",
+    type: json,
+    body: `[{${members(1_000 * KiB)}}]`,
+    status: 200,
+  },
+  {
+    name: "payloads of numbers",
+    request: "POST /v1/publish/batch",
+    type: json,
+    body: `[${Array.from({ length: 15 }, () => item(`[${"0,".repeat(32_000)}0]`)).join(",")}]`,
+    status: 200,
+  },
+  { name: "bad lines", request: "POST /v1/publish/batch", type: ndjson, body: "x\n".repeat(500 * KiB), status: 413 },
+  {
+    name: "a thousand bad lines",
+    request: "POST /v1/publish/batch",
+    type: ndjson,
+    body: `${"x".repeat(1_000)}\n`.repeat(1_000),
+    status: 200,
+  },
+  { name: "closing brackets", request: "PUT /v1/rules", type: yaml, body: "}".repeat(40 * KiB), status: 400 },
+  {
+    name: "many keys",
+    request: "PUT /v1/rules",
+    type: yaml,
+    body: ruleEntries(20_000, (index) => `k${index}: 1`).replaceAll(",", "\n"),
+    status: 400,
+  },
+  { name: "keys of keys", request: "PUT /v1/rules", type: yaml, body: "? ".repeat(40 * KiB), status: 400 },
+  {
+    name: "aliases",
+    request: "PUT /v1/rules",
+    type: yaml,
+    body: `a: &a [${"1,".repeat(5_000)}1]\nb: [${"*a,".repeat(90)}*a]`,
+    status: 400,
+  },
+  { name: "members", request: "PUT /v1/rules", type: json, body: `{${members(500 * KiB)}}`, status: 413 },
+  {
+    name: "8,500 routes",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"services":{"s":${service}},"routes":[${ruleEntries(8_500, route)}]}`,
+    status: 200,
+  },
+  {
+    name: "8,500 routes to nowhere",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"routes":[${ruleEntries(8_500, route)}]}`,
+    status: 400,
+  },
+  {
+    name: "9,000 namespaces",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"namespaces":{${ruleEntries(9_000, (index) => `"n${index}":{"historySize":1}`)}}}`,
+    status: 200,
+  },
+  {
+    name: "32,000 listed users",
+    request: "PUT /v1/rollouts",
+    type: json,
+    body: `{"groups":[${ruleEntries(32, (group) => `{"name":"g${group}","percent":1,"users":[${ruleEntries(1_000, (user) => `"u${group}.${user}"`)}]}`)}],"fallback":{"name":"f"}}`,
+    status: 200,
+  },
+  {
+    name: "a long query",
+    request: `GET /v1/channels/a:b/history?${ruleEntries(3_000, (index) => `${index.toString(36)}=`).replaceAll(",", "&")}`,
+    status: 400,
+  },
+];
+
+async function costOf(
+  pid: number | undefined,
+  port: number,
+  { request, type, body }: Input,
+  more: object,
+): Promise<{ status: number; text: string; ms: number }> {
+  const [method = "", path = ""] = request.split(" ");
+  const before = mainThreadMs(pid ?? 0);
+  const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
+    method,
+    headers: { ...(type !== undefined && { "content-type": type }), ...more },
+    ...(body !== undefined && { body }),
+  });
+  const text = await answer.text();
+  return { status: answer.status, text, ms: mainThreadMs(pid ?? 0) - before };
+}
+
+test.for(inputs)("BND-1: $request with $name takes little of the event loop", async (input) => {
+  const { status, text, ms } = await costOf(privateApi.child.pid, ports.api, input, {
+    authorization: `Bearer ${token}`,
+  });
+  expect(status).toBe(input.status);
+  expect(ms).toBeLessThan(allowedMs.token);
+  // An answer tells what is wrong, not everything that was sent.
+  expect(text.length).toBeLessThan(150 * KiB);
+});
+
+test.for(inputs)("BND-2: $request with $name and without a token takes hardly anything", async (input) => {
+  const { status, ms } = await costOf(privateApi.child.pid, ports.api, input, {});
+  expect(status).toBe(401);
+  expect(ms).toBeLessThan(allowedMs.none);
+});
+
+const publicInputs: Input[] = [
+  { name: "a long query", request: `GET /v1/bootstrap?${"a=%41&".repeat(2_500)}`, status: 200 },
+  { name: "a body", request: "POST /v1/bootstrap", type: json, body: "[".repeat(60 * KiB), status: 404 },
+  {
+    name: "an unknown poll",
+    request: "POST /socket.io/?EIO=4&transport=polling&sid=x",
+    body: "4".repeat(380 * KiB),
+    status: 400,
+  },
+];
+
+test.for(publicInputs)("BND-2: $request with $name takes hardly anything of a gateway", async (input) => {
+  const { status, ms } = await costOf(gateway.child.pid, ports.public, input, {});
+  expect(status).toBe(input.status);
+  expect(ms).toBeLessThan(allowedMs.none);
+});
