@@ -87,8 +87,8 @@ export function createGateway(options: {
   const node = config.GATEWAY_NODE;
   const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
   const { maxConnections } = capacity;
-  const currentRules = new CurrentRules({ store: rulesStore, logger });
-  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, logger });
+  const currentRules = new CurrentRules({ store: rulesStore, errors, logger });
+  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, errors, logger });
   const relay = new RelayClient({
     addresses: config.PRIVATE_API_URL,
     token: config.PRIVATE_API_TOKEN,
@@ -116,18 +116,22 @@ export function createGateway(options: {
   const channels = new FollowedChannels({
     broker,
     rules: currentRules,
+    errors,
     logger,
     metrics,
   });
   const sessions = new Sessions({ broker, logger });
   const queuedBytes = (): number => sessions.all.reduce((sum, session) => sum + session.outbox.bytes, 0);
+  const { onPublication, onEphemeral, onInterrupted, onRestored } = channels.listener;
   broker.listen({
-    ...channels.listener,
-    onUserMessage: (user, message) => onUserMessage(user, message, context),
+    onPublication: errors.guarded("store", onPublication),
+    onEphemeral: errors.guarded("store", onEphemeral),
+    onInterrupted: errors.guarded("store", onInterrupted),
+    onUserMessage: errors.guarded("store", (user, message) => onUserMessage(user, message, context)),
     onRestored: () => {
-      channels.listener.onRestored();
-      sessions.onRestored();
-      holdings.onRestored();
+      errors.contain("store", onRestored);
+      errors.contain("store", () => sessions.onRestored());
+      errors.contain("store", () => holdings.onRestored());
     },
   });
 
@@ -145,13 +149,16 @@ export function createGateway(options: {
     metrics,
     logger,
   });
-  const load = new NodeLoad(() => ({
-    connections: sockets.seats,
-    maxConnections,
-    queuedBytes: queuedBytes(),
-    admissionsPerSecond: sockets.admission.demandPerSecond,
-    admissionRate: fleet.sharePerSecond,
-  }));
+  const load = new NodeLoad(
+    () => ({
+      connections: sockets.seats,
+      maxConnections,
+      queuedBytes: queuedBytes(),
+      admissionsPerSecond: sockets.admission.demandPerSecond,
+      admissionRate: fleet.sharePerSecond,
+    }),
+    errors,
+  );
   const instance = randomUUID();
   const startedAt = Date.now();
   const describe = (): NodeReport => ({
@@ -177,6 +184,7 @@ export function createGateway(options: {
     registry: nodeRegistry,
     describe,
     budgetPerSecond: config.GATEWAY_ADMISSIONS_PER_SECOND,
+    errors,
     logger,
   });
   const sealingSecrets = config.RESUME_SECRET ?? ([config.PRIVATE_API_TOKEN] as const);
@@ -244,6 +252,7 @@ export function createGateway(options: {
     fleet,
     url: config.PUBLIC_URL,
     lifetimeMs: config.GATEWAY_SESSION_LIFETIME_SECONDS * 1000,
+    errors,
     metrics,
   });
   addBootstrap(publicDoor.app, {
@@ -268,6 +277,7 @@ export function createGateway(options: {
     },
     checkMs: patience.stallCheckMs,
     checks: patience.stallChecks,
+    errors,
   });
   const adminDoor = new Door({
     ...doorOptions,

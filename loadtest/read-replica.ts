@@ -10,6 +10,7 @@
 import { parseArgs } from "node:util";
 import type { Position } from "../shared/channels/broker.ts";
 import { RedisBroker } from "../shared/channels/redis-broker.ts";
+import { ContainedErrors } from "../shared/contained-errors.ts";
 import { createLogger } from "../shared/logging.ts";
 import { RedisConnections } from "../shared/redis/connections.ts";
 import { eventually } from "../test/support/eventually.ts";
@@ -67,7 +68,7 @@ function difference(after: ServerUse, before: ServerUse): ServerUse {
 
 async function openNode(primary: RedisServer, replica: RedisServer | undefined): Promise<Node> {
   const target = { kind: "standalone", url: primary.url, ...(replica && { readUrl: replica.url }) } as const;
-  const connections = new RedisConnections({ target, logger });
+  const connections = new RedisConnections({ target, errors: new ContainedErrors(logger), logger });
   const broker = new RedisBroker({ cells: [connections], logger });
   const node: Node = { connections, broker, delivered: 0 };
   broker.listen({

@@ -72,16 +72,17 @@ export function createPrivateApi(options: {
   let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
+    errors,
     logger,
     accept: (rules) => {
       secrets = resolveSecrets(rules, environment);
     },
   });
-  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, logger });
+  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, errors, logger });
   const rulesFile =
     config.RULES_FILE === undefined
       ? undefined
-      : new RulesFile({ path: config.RULES_FILE, store: rulesStore, currentRules, environment, logger });
+      : new RulesFile({ path: config.RULES_FILE, store: rulesStore, currentRules, environment, errors, logger });
 
   const registry = new Metrics();
   errors.addTo(registry);

@@ -5,8 +5,8 @@
 import type { Logger } from "./logging.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** What was being handled: a client's message, a request or response, a line of the relay, a timer. */
-export type Boundary = "frame" | "http" | "relay" | "timer";
+/** What was being handled: a client's message, a request or response, a line of the relay, news of the store, a timer. */
+export type Boundary = "frame" | "http" | "relay" | "store" | "timer";
 
 /** An error of the same kind is logged again after this. */
 const logEveryMs = 60_000;
@@ -21,7 +21,7 @@ interface Kind {
 
 export class ContainedErrors {
   readonly #logger: Logger;
-  readonly #counts: Record<Boundary, number> = { frame: 0, http: 0, relay: 0, timer: 0 };
+  readonly #counts: Record<Boundary, number> = { frame: 0, http: 0, relay: 0, store: 0, timer: 0 };
   readonly #kinds = new Map<string, Kind>();
 
   constructor(logger: Logger) {

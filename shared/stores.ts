@@ -37,7 +37,7 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   let sessionStore: SessionStore;
   let nodeRegistry: NodeRegistry;
   if (target) {
-    const connections = new RedisConnections({ target, logger });
+    const connections = new RedisConnections({ target, errors, logger });
     broker = new RedisBroker({ cells: [connections], logger });
     rulesStore = new RedisDocumentStore(connections, "rules");
     rolloutsStore = new RedisDocumentStore(connections, "rollouts");
@@ -45,10 +45,10 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
     nodeRegistry = new RedisNodeRegistry(connections);
     lifecycle.add("Redis", connections);
   } else {
-    broker = new MemoryBroker();
+    broker = new MemoryBroker(errors);
     rulesStore = new MemoryDocumentStore();
     rolloutsStore = new MemoryDocumentStore();
-    sessionStore = new MemorySessionStore(broker);
+    sessionStore = new MemorySessionStore(broker, errors);
     nodeRegistry = new MemoryNodeRegistry();
   }
   lifecycle.add("broker", broker);

@@ -1,4 +1,5 @@
 /** What the clients of this node are told of their return, should it be gone: in the welcome, and when it has changed. */
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { Session } from "../sessions/session.ts";
 import { noticeFrame } from "../sockets/frames.ts";
@@ -13,15 +14,21 @@ const tellEveryMs = 5_000;
 export class ReturnPolicy {
   readonly #sessions: () => readonly Session[];
   readonly #admissionsPerSecond: () => number;
+  readonly #errors: ContainedErrors;
   #current: ReconnectPolicy;
   #toldAt = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
   /** @param options.admissionsPerSecond that are left when this node is gone. */
-  constructor(options: { sessions: () => readonly Session[]; admissionsPerSecond: () => number }) {
+  constructor(options: {
+    sessions: () => readonly Session[];
+    admissionsPerSecond: () => number;
+    errors: ContainedErrors;
+  }) {
     this.#sessions = options.sessions;
     this.#admissionsPerSecond = options.admissionsPerSecond;
+    this.#errors = options.errors;
     this.#current = reconnectPolicy(0, options.admissionsPerSecond());
   }
 
@@ -55,7 +62,8 @@ export class ReturnPolicy {
     if (from >= sessions.length) return;
     const frame = noticeFrame("sync:policy", { reconnect: this.#current });
     for (const session of sessions.slice(from, from + portion)) {
-      if (session.welcomed && !session.disposed) session.outbox.send(frame);
+      if (!session.welcomed || session.disposed) continue;
+      this.#errors.contain("timer", () => session.outbox.send(frame));
     }
     this.#timer = setTimeout(() => this.#tell(sessions, from + portion), portionEveryMs);
     this.#timer.unref();

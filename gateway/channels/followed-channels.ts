@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type {
   BrokerListener,
   ChannelBroker,
@@ -39,6 +40,7 @@ export class FollowedChannels implements Service {
   readonly #hub: Hub;
   readonly #broker: ChannelBroker;
   readonly #rules: CurrentRules;
+  readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   readonly #metrics: GatewayMetrics;
   readonly #tails = new Tails();
@@ -51,9 +53,16 @@ export class FollowedChannels implements Service {
   #offsetsThen = new Map<string, number>();
   #idleCheck: NodeJS.Timeout | undefined;
 
-  constructor(options: { broker: ChannelBroker; rules: CurrentRules; logger: Logger; metrics: GatewayMetrics }) {
+  constructor(options: {
+    broker: ChannelBroker;
+    rules: CurrentRules;
+    errors: ContainedErrors;
+    logger: Logger;
+    metrics: GatewayMetrics;
+  }) {
     this.#broker = options.broker;
     this.#rules = options.rules;
+    this.#errors = options.errors;
     this.#logger = options.logger;
     this.#metrics = options.metrics;
     this.#resyncs = new ResyncPacing((channel, follower) => this.#tellResync(channel, follower));
@@ -197,8 +206,10 @@ export class FollowedChannels implements Service {
     if (!this.#hub.has(channel)) return true;
     const position = this.#hub.position(channel);
     if (!position) return false;
-    const reason = follower.resync(position);
-    if (reason) this.#metrics.resyncs.inc({ reason });
+    this.#errors.contain("timer", () => {
+      const reason = follower.resync(position);
+      if (reason) this.#metrics.resyncs.inc({ reason });
+    });
     return true;
   }
 

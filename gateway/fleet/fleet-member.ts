@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
@@ -19,6 +20,7 @@ export class FleetMember implements Service {
   readonly #registry: NodeRegistry;
   readonly #describe: () => NodeReport;
   readonly #budgetPerSecond: number;
+  readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   readonly #listeners: (() => void)[] = [];
   /** It stays; the rest of what describes this node does not, and takes a moment. */
@@ -44,11 +46,13 @@ export class FleetMember implements Service {
     registry: NodeRegistry;
     describe: () => NodeReport;
     budgetPerSecond: number;
+    errors: ContainedErrors;
     logger: Logger;
   }) {
     this.#registry = options.registry;
     this.#describe = options.describe;
     this.#budgetPerSecond = options.budgetPerSecond;
+    this.#errors = options.errors;
     this.#logger = options.logger;
   }
 
@@ -142,7 +146,7 @@ export class FleetMember implements Service {
     if (this.#stopped) return;
     const beat = this.#sharesMove ? hurriedBeatMs : beatMs;
     this.#timer = setTimeout(
-      () => void this.report().finally(() => this.#schedule()),
+      this.#errors.guarded("timer", () => this.report().finally(() => this.#schedule())),
       beat * (0.75 + Math.random() / 2),
     );
     this.#timer.unref();
@@ -165,7 +169,7 @@ export class FleetMember implements Service {
       this.#sharesMove =
         differs(before, answer.sharePerSecond) || differs(answer.sharePerSecond, this.fairSharePerSecond);
       this.#drainOrdered = answer.drainOrdered;
-      for (const listener of this.#listeners) listener();
+      for (const listener of this.#listeners) this.#errors.contain("timer", listener);
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
       this.#away = true;

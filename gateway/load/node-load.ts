@@ -1,4 +1,5 @@
 /** How full this node is: measured once a second, smoothed. */
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import { dimensionNames, type Dimensions } from "../../shared/load/dimensions.ts";
 import { loadFactor, utilisationTargets } from "../../shared/load/factor.ts";
@@ -47,12 +48,14 @@ export class NodeLoad implements Service {
   readonly #meter = new ProcessMeter();
   readonly #limits = processLimits();
   readonly #readGateway: () => GatewayUsage;
+  readonly #errors: ContainedErrors;
   #dimensions = Object.fromEntries(dimensionNames.map((name) => [name, 0])) as Dimensions;
   #idleMemory = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(readGateway: () => GatewayUsage) {
+  constructor(readGateway: () => GatewayUsage, errors: ContainedErrors) {
     this.#readGateway = readGateway;
+    this.#errors = errors;
   }
 
   get dimensions(): Dimensions {
@@ -73,7 +76,7 @@ export class NodeLoad implements Service {
     this.#meter.start();
     this.#idleMemory = memoryUsed(this.#meter.read(), this.#limits);
     this.#dimensions = { ...this.#dimensions, memory: this.#idleMemory };
-    this.#timer = setInterval(() => this.#sample(), sampleMs);
+    this.#timer = this.#errors.every(sampleMs, () => this.#sample());
     this.#timer.unref();
   }
 

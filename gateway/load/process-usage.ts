@@ -33,6 +33,7 @@ export class ProcessMeter {
   #loop = performance.eventLoopUtilization();
   #cpu = process.cpuUsage();
   #readAt = performance.now();
+  #rssBytes = 0;
 
   start(): void {
     this.#delay.enable();
@@ -54,12 +55,22 @@ export class ProcessMeter {
       cores: (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1_000 / elapsedMs,
       // What is measured is from one firing to the next.
       delayP99Ms: this.#delay.count > 0 ? Math.max(0, this.#delay.percentile(99) / 1e6 - delayResolutionMs) : 0,
-      rssBytes: process.memoryUsage.rss(),
+      rssBytes: this.#readRss(),
       heapBytes: getHeapStatistics().used_heap_size,
     };
     this.#delay.reset();
     [this.#loop, this.#cpu, this.#readAt] = [loop, cpu, now];
     return usage;
+  }
+
+  /** The system tells it through a file: where no file can be opened, it is what it was. */
+  #readRss(): number {
+    try {
+      this.#rssBytes = process.memoryUsage.rss();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    }
+    return this.#rssBytes;
   }
 }
 

@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics.ts";
@@ -41,6 +42,7 @@ export class HandOver implements Service {
   readonly #fleet: FleetMember;
   readonly #url: string | undefined;
   readonly #lifetimeMs: number;
+  readonly #errors: ContainedErrors;
   readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
   readonly #surplus = new Surplus();
   readonly #leaving = new Map<Session, Leaving>();
@@ -64,6 +66,7 @@ export class HandOver implements Service {
     fleet: FleetMember;
     url: string | undefined;
     lifetimeMs: number;
+    errors: ContainedErrors;
     metrics: Pick<GatewayMetrics, "movesAsked">;
   }) {
     this.#sessions = options.sessions;
@@ -72,13 +75,14 @@ export class HandOver implements Service {
     this.#fleet = options.fleet;
     this.#url = options.url;
     this.#lifetimeMs = options.lifetimeMs;
+    this.#errors = options.errors;
     this.#metrics = options.metrics;
   }
 
   async start(): Promise<void> {
     this.#decidedAt = performance.now();
     this.#fleet.onChange(() => this.#rebalance());
-    this.#timer = setInterval(() => this.#tick(), tickMs).unref();
+    this.#timer = this.#errors.every(tickMs, () => this.#tick()).unref();
   }
 
   async stop(): Promise<void> {

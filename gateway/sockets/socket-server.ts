@@ -89,6 +89,7 @@ export class SocketServer implements Service {
     this.#returnPolicy = new ReturnPolicy({
       sessions: () => sessions.all,
       admissionsPerSecond: () => fleet.budgetPerSecond,
+      errors: context.errors,
     });
     this.#gate.setRate(admission.returnsPerSecond);
     fleet.onChange(() => {

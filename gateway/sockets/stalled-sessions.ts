@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Session } from "../sessions/session.ts";
 
@@ -16,6 +17,7 @@ export class StalledSessions implements Service {
   readonly #onStalled: (session: Session) => void;
   readonly #checkMs: number;
   readonly #checks: number;
+  readonly #errors: ContainedErrors;
   /** Where those that wait stood at the last look. */
   #waiting = new Map<Session, Stay>();
   #timer: NodeJS.Timeout | undefined;
@@ -25,15 +27,17 @@ export class StalledSessions implements Service {
     onStalled: (session: Session) => void;
     checkMs: number;
     checks: number;
+    errors: ContainedErrors;
   }) {
     this.#sessions = options.sessions;
     this.#onStalled = options.onStalled;
     this.#checkMs = options.checkMs;
     this.#checks = options.checks;
+    this.#errors = options.errors;
   }
 
   async start(): Promise<void> {
-    this.#timer = setInterval(() => this.#look(), this.#checkMs).unref();
+    this.#timer = this.#errors.every(this.#checkMs, () => this.#look()).unref();
   }
 
   async stop(): Promise<void> {
@@ -48,7 +52,7 @@ export class StalledSessions implements Service {
       if (bytes === 0) continue;
       const before = then.get(session);
       const looks = before?.progress === progress ? before.looks + 1 : 0;
-      if (looks >= this.#checks) this.#onStalled(session);
+      if (looks >= this.#checks) this.#errors.contain("timer", () => this.#onStalled(session));
       else this.#waiting.set(session, { progress, looks });
     }
   }

@@ -1,6 +1,7 @@
 import { watch, type FSWatcher } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import type { Service } from "../../shared/lifecycle.ts";
 import type { Logger } from "../../shared/logging.ts";
@@ -24,6 +25,7 @@ export class RulesFile implements Service {
   readonly #store: DocumentStore;
   readonly #currentRules: CurrentRules;
   readonly #environment: Environment;
+  readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   #watcher: FSWatcher | undefined;
   #settle: NodeJS.Timeout | undefined;
@@ -37,12 +39,14 @@ export class RulesFile implements Service {
     store: DocumentStore;
     currentRules: CurrentRules;
     environment: Environment;
+    errors: ContainedErrors;
     logger: Logger;
   }) {
     this.#path = options.path;
     this.#store = options.store;
     this.#currentRules = options.currentRules;
     this.#environment = options.environment;
+    this.#errors = options.errors;
     this.#logger = options.logger;
   }
 
@@ -63,7 +67,7 @@ export class RulesFile implements Service {
     // The folder: an atomic replacement, or a link that is turned, would leave a watch on the old file.
     this.#watcher = watch(dirname(this.#path), () => this.#loadSoon());
     this.#watcher.on("error", (error) => this.#logger.warn({ err: error }, "the rules file is not watched any more"));
-    this.#recheck = setInterval(() => this.#loadSoon(), recheckMs);
+    this.#recheck = this.#errors.every(recheckMs, () => this.#loadSoon());
   }
 
   async stop(): Promise<void> {

@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../contained-errors.ts";
 import {
   type BrokerListener,
   type ChannelBroker,
@@ -38,10 +39,15 @@ export class MemoryBroker implements ChannelBroker {
   readonly #seenIds = new Map<string, { position: Position; expiresAt: number }>();
   readonly #followed = new Set<string>();
   readonly #listeners: BrokerListener[] = [];
+  readonly #errors: ContainedErrors;
   #sweeper: NodeJS.Timeout | undefined;
 
+  constructor(errors: ContainedErrors) {
+    this.#errors = errors;
+  }
+
   async start(): Promise<void> {
-    this.#sweeper = setInterval(() => this.#sweep(), sweepIntervalMs);
+    this.#sweeper = this.#errors.every(sweepIntervalMs, () => this.#sweep());
     this.#sweeper.unref();
   }
 

@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../contained-errors.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
 import { InvalidDocument } from "./invalid-document.ts";
@@ -14,6 +15,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   readonly #name: DocumentName;
   readonly #store: DocumentStore;
   readonly #read: (stored: StoredDocument) => Value;
+  readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   #value: Value;
   #changedAt = 0;
@@ -31,12 +33,14 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
     store: DocumentStore;
     none: Value;
     read: (stored: StoredDocument) => Value;
+    errors: ContainedErrors;
     logger: Logger;
   }) {
     this.#name = options.name;
     this.#store = options.store;
     this.#value = options.none;
     this.#read = options.read;
+    this.#errors = options.errors;
     this.#logger = options.logger;
   }
 
@@ -52,7 +56,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   async start(): Promise<void> {
     this.#store.onChange(() => void this.refresh());
     await this.refresh();
-    this.#recheck = setInterval(() => void this.refresh(), recheckMs);
+    this.#recheck = this.#errors.every(recheckMs, () => this.refresh());
   }
 
   async stop(): Promise<void> {

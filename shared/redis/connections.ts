@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { slotCount } from "../channels/slots.ts";
+import type { ContainedErrors } from "../contained-errors.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
 import type { StoreState } from "../store-state.ts";
@@ -43,6 +44,7 @@ export class RedisConnections implements Service {
   /** Where history may be read instead; undefined: nowhere. */
   readonly replica: ReadReplica | undefined;
   readonly #target: RedisTarget;
+  readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   readonly #process = randomUUID();
   /** By primary. */
@@ -52,9 +54,10 @@ export class RedisConnections implements Service {
   #untold = true;
   #started: (() => void) | undefined;
 
-  constructor(options: { target: RedisTarget; logger: Logger }) {
-    const { target, logger } = options;
+  constructor(options: { target: RedisTarget; errors: ContainedErrors; logger: Logger }) {
+    const { target, errors, logger } = options;
     this.#target = target;
+    this.#errors = errors;
     this.#logger = logger;
     this.#commands = new RedisCommands(createRedisClient(target, logger));
     if (target.kind !== "cluster" && target.readUrl !== undefined) {
@@ -89,13 +92,19 @@ export class RedisConnections implements Service {
   }
 
   async start(): Promise<void> {
-    this.commands.on("refresh", () => this.#relocate());
-    this.commands.on("ready", () => this.#checkAll());
+    this.commands.on(
+      "refresh",
+      this.#errors.guarded("store", () => this.#relocate()),
+    );
+    this.commands.on(
+      "ready",
+      this.#errors.guarded("store", () => this.#checkAll()),
+    );
     const restored = new Promise<void>((resolve) => (this.#started = resolve));
     const deadline = performance.now() + startWaitMs;
     await Promise.all([connect(this.commands, startWaitMs), this.replica?.start(startWaitMs)]);
     this.#relocate();
-    this.#heartbeat = setInterval(() => this.#checkAll(), heartbeatMs);
+    this.#heartbeat = this.#errors.every(heartbeatMs, () => this.#checkAll());
     const late = Promise.withResolvers<void>();
     const timer = setTimeout(late.resolve, deadline - performance.now());
     await Promise.race([restored, late.promise]);
@@ -207,7 +216,8 @@ export class RedisConnections implements Service {
   #checkAll(): void {
     beginAnew(this.commands);
     for (const subscriber of this.#subscribers.values()) {
-      void subscriber.check().then(() => {
+      this.#errors.contain("store", async () => {
+        await subscriber.check();
         // A primary that went away must not keep back what the others have to tell.
         this.#tellRestored();
         if (subscriber.state !== "ok") refreshSlots(this.commands);

@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../contained-errors.ts";
 import { CurrentDocument } from "../documents/current-document.ts";
 import type { DocumentStore } from "../documents/store.ts";
 import type { Logger } from "../logging.ts";
@@ -6,7 +7,7 @@ import { noRollouts, Rollouts } from "./rollouts.ts";
 
 /** The newest valid rollouts of the store. */
 export class CurrentRollouts extends CurrentDocument<Rollouts> {
-  constructor(options: { store: DocumentStore; logger: Logger }) {
+  constructor(options: { store: DocumentStore; errors: ContainedErrors; logger: Logger }) {
     super({
       ...options,
       name: "rollouts",

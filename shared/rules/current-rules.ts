@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../contained-errors.ts";
 import { CurrentDocument } from "../documents/current-document.ts";
 import type { DocumentStore } from "../documents/store.ts";
 import type { Logger } from "../logging.ts";
@@ -7,8 +8,13 @@ import { noRules, Rules } from "./rules.ts";
 /** The newest valid rules of the store. */
 export class CurrentRules extends CurrentDocument<Rules> {
   /** @param options.accept called before rules come into force; throws InvalidDocument to refuse them. */
-  constructor(options: { store: DocumentStore; logger: Logger; accept?: (rules: Rules) => void }) {
-    const { store, logger, accept } = options;
+  constructor(options: {
+    store: DocumentStore;
+    errors: ContainedErrors;
+    logger: Logger;
+    accept?: (rules: Rules) => void;
+  }) {
+    const { store, errors, logger, accept } = options;
     super({
       name: "rules",
       store,
@@ -18,6 +24,7 @@ export class CurrentRules extends CurrentDocument<Rules> {
         accept?.(rules);
         return rules;
       },
+      errors,
       logger,
     });
   }

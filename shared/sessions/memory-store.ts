@@ -1,3 +1,4 @@
+import type { ContainedErrors } from "../contained-errors.ts";
 import type { ChannelBroker } from "../channels/broker.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 import { type IdentityKey, identityKey } from "../identity-key.ts";
@@ -49,15 +50,17 @@ export class MemorySessionStore implements SessionStore {
   readonly #revoked = new Map<IdentityKey, Revoked>();
   /** Channel → session → member. */
   readonly #present = new Map<string, Map<string, Entry>>();
+  readonly #errors: ContainedErrors;
   #tidier: NodeJS.Timeout | undefined;
 
   /** @param broker carries joins, leaves and replacements to those who follow. */
-  constructor(broker: ChannelBroker) {
+  constructor(broker: ChannelBroker, errors: ContainedErrors) {
     this.#broker = broker;
+    this.#errors = errors;
   }
 
   async start(): Promise<void> {
-    this.#tidier = setInterval(() => this.#tidy(), tidyIntervalMs).unref();
+    this.#tidier = this.#errors.every(tidyIntervalMs, () => this.#tidy()).unref();
   }
 
   async stop(): Promise<void> {

@@ -4,7 +4,7 @@ import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
 import { RedisBroker } from "../../shared/channels/redis-broker.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { brokerSuite } from "./broker-suite.ts";
@@ -23,7 +23,7 @@ afterAll(async () => {
 const opened: RedisConnections[] = [];
 
 async function brokerOn(target: RedisTarget): Promise<ChannelBroker> {
-  const connections = new RedisConnections({ target, logger: quietLogger });
+  const connections = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
   await connections.start();
   opened.push(connections);
   return new RedisBroker({ cells: [connections], logger: quietLogger });
@@ -33,7 +33,7 @@ async function pairOn(target: RedisTarget): Promise<[ChannelBroker, ChannelBroke
 }
 
 brokerSuite("memory", async () => {
-  const broker = new MemoryBroker();
+  const broker = new MemoryBroker(quietErrors);
   return [broker, broker];
 });
 brokerSuite("Redis", async () => pairOn({ kind: "standalone", url: redis.url }));

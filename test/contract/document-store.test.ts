@@ -5,7 +5,7 @@ import { RedisDocumentStore } from "../../shared/documents/redis-store.ts";
 import type { DocumentName, DocumentStore } from "../../shared/documents/store.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
 let redis: RedisServer;
@@ -19,7 +19,11 @@ afterAll(async () => {
 });
 
 async function redisStore(name: DocumentName): Promise<DocumentStore> {
-  const connection = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
+  const connection = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
   connections.push(connection);
   await connection.start();
   const store = new RedisDocumentStore(connection, name);

@@ -7,7 +7,7 @@ import { reportLastsMs } from "../../shared/nodes/registry.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
@@ -24,7 +24,7 @@ afterAll(async () => {
 
 async function onRedis(target: RedisTarget): Promise<RegistryUnderTest & { forgetNothing(): Promise<void> }> {
   const all = new Lifecycle(quietLogger);
-  const [one, two] = [1, 2].map(() => new RedisConnections({ target, logger: quietLogger }));
+  const [one, two] = [1, 2].map(() => new RedisConnections({ target, errors: quietErrors, logger: quietLogger }));
   if (!one || !two) throw new Error("two connections");
   all.add("one", one);
   all.add("two", two);

@@ -11,7 +11,7 @@ import { MemorySessionStore } from "../../shared/sessions/memory-store.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis-store.ts";
 import { leaseMs, type SessionStore } from "../../shared/sessions/store.ts";
 import { eventually } from "../support/eventually.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { sessionStoreSuite, type StoresUnderTest } from "./session-store-suite.ts";
@@ -32,14 +32,14 @@ function together(broker: ChannelBroker, stores: StoresUnderTest["stores"], all:
 }
 
 function inMemory(): StoresUnderTest {
-  const broker = new MemoryBroker();
-  const store = new MemorySessionStore(broker);
+  const broker = new MemoryBroker(quietErrors);
+  const store = new MemorySessionStore(broker, quietErrors);
   return together(broker, [store, store], new Lifecycle(quietLogger));
 }
 
 function onRedis(target: RedisTarget): StoresUnderTest {
   const all = new Lifecycle(quietLogger);
-  const [one, two] = [1, 2].map(() => new RedisConnections({ target, logger: quietLogger }));
+  const [one, two] = [1, 2].map(() => new RedisConnections({ target, errors: quietErrors, logger: quietLogger }));
   if (!one || !two) throw new Error("two connections");
   all.add("one", one);
   all.add("two", two);

@@ -5,7 +5,7 @@ import { RedisBroker } from "../../shared/channels/redis-broker.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { asked } from "../support/redis-failover.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient } from "../support/stock-client.ts";
@@ -39,7 +39,7 @@ async function startServers(): Promise<{ kind: "standalone"; url: string; readUr
 }
 
 async function startBroker(): Promise<RedisBroker> {
-  connections = new RedisConnections({ target: await startServers(), logger: quietLogger });
+  connections = new RedisConnections({ target: await startServers(), errors: quietErrors, logger: quietLogger });
   const broker = new RedisBroker({ cells: [connections], logger: quietLogger });
   await connections.start();
   await broker.start();

@@ -5,7 +5,7 @@ import { TidegateError } from "../../shared/errors.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { asked } from "../support/redis-failover.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -29,7 +29,11 @@ const maxPending = 20_000;
 
 test("STALL-1: publishes to a Redis that hangs are refused without being sent, pending ones are bounded, and no refused one appears afterwards", async () => {
   redis = await startRedis();
-  connections = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
+  connections = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
   const broker = new RedisBroker({ cells: [connections], logger: quietLogger });
   await connections.start();
   await broker.start();
@@ -85,7 +89,7 @@ test("STALL-3: what is asked of a hanging primary after its connection was cut i
   redis = await startRedis();
   const cluster = await startRedisCluster();
   for (const target of [{ kind: "standalone", url: redis.url } as const, cluster.target]) {
-    const own = new RedisConnections({ target, logger: quietLogger });
+    const own = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
     const broker = new RedisBroker({ cells: [own], logger: quietLogger });
     await own.start();
     await broker.start();

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from "node:n
 import { afterEach, expect, test } from "vitest";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
 const master = "tidegate";
@@ -66,7 +66,7 @@ test("SENT-4: a node that hears of a failover while it asks where the primary is
   await once(sentinel, "listening");
   const { port } = sentinel.address() as AddressInfo;
   const target = { kind: "sentinel", sentinels: [`127.0.0.1:${port}`], master } as const;
-  connections = new RedisConnections({ target, logger: quietLogger });
+  connections = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
   await connections.start();
   await eventually(() => listening.size >= 2 && connections.state === "ok");
 

@@ -205,7 +205,7 @@ describe("exceptions", () => {
     const peer = open(door, text);
     if (status === undefined) await peer.closed;
     else await eventually(() => peer.received().startsWith(`HTTP/1.1 ${status}`));
-    expect(errors.counts).toEqual({ frame: 0, http: 1, relay: 0, timer: 0 });
+    expect(errors.counts).toEqual({ frame: 0, http: 1, relay: 0, store: 0, timer: 0 });
     other.socket.write("st\r\nConnection: close\r\n\r\n");
     expect(await other.closed).toContain("here");
   });

@@ -9,7 +9,7 @@ import { RedisNodeRegistry } from "../../shared/nodes/redis-registry.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet, tokens } from "../support/fleet.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { nodeReport } from "../support/node-reports.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -22,7 +22,7 @@ beforeAll(async () => {
   redis = await startRedis();
   const target = { kind: "standalone", url: redis.url } as const;
   fleet = await startFleet({ target, gateways: 2, environment: { PUBLIC_URL: "https://live.example" }, rules: {} });
-  connections = new RedisConnections({ target, logger: quietLogger });
+  connections = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
   await connections.start();
 });
 afterEach(closeClients);

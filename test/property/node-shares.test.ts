@@ -6,7 +6,7 @@ import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
 import { RedisNodeRegistry } from "../../shared/nodes/redis-registry.ts";
 import type { NodeRegistry } from "../../shared/nodes/registry.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
@@ -19,7 +19,11 @@ let connections: RedisConnections;
 let client: Redis;
 beforeAll(async () => {
   redis = await startRedis();
-  connections = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
+  connections = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
   await connections.start();
   client = new Redis(redis.url);
 });

@@ -8,14 +8,18 @@ import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory-store.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis-store.ts";
 import type { Claim, HeldSession, SessionStore } from "../../shared/sessions/store.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
 let redis: RedisServer;
 let connections: RedisConnections;
 beforeAll(async () => {
   redis = await startRedis();
-  connections = new RedisConnections({ target: { kind: "standalone", url: redis.url }, logger: quietLogger });
+  connections = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
   await connections.start();
 });
 afterAll(async () => {
@@ -88,11 +92,11 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
 }
 
 test("PRES-2: whatever late connections say, a session counts once, by its newest claim; memory and Redis agree", async () => {
-  const broker = new MemoryBroker();
+  const broker = new MemoryBroker(quietErrors);
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 150, size: "max" }), async (steps) => {
       const suffix = randomUUID();
-      const memory = await run(new MemorySessionStore(broker), steps, suffix);
+      const memory = await run(new MemorySessionStore(broker, quietErrors), steps, suffix);
       const onRedis = await run(new RedisSessionStore([connections]), steps, suffix);
       expect(onRedis).toEqual(memory);
       for (const shown of memory) {

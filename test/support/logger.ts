@@ -1,4 +1,8 @@
+import { ContainedErrors } from "../../shared/contained-errors.ts";
 import { createLogger } from "../../shared/logging.ts";
 
 /** For parts whose log is not the subject of the test. */
 export const quietLogger = createLogger({ name: "test", level: "silent" });
+
+/** For parts that are not expected to contain any. */
+export const quietErrors = new ContainedErrors(quietLogger);

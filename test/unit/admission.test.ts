@@ -12,6 +12,7 @@ import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
 import { Metrics } from "../../shared/metrics.ts";
 import { networkOf } from "../../shared/network.ts";
 import { bareSession } from "../support/bare-session.ts";
+import { quietErrors } from "../support/logger.ts";
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout", "setImmediate", "clearImmediate"] });
@@ -305,7 +306,11 @@ test("WIN-1: who is there is told of a window that has changed, and of none that
   const send = vi.spyOn(session.outbox, "send");
   let admissionsPerSecond = 10;
   const sessions = Array.from({ length: 100 }, () => session);
-  const policy = new ReturnPolicy({ sessions: () => sessions, admissionsPerSecond: () => admissionsPerSecond });
+  const policy = new ReturnPolicy({
+    sessions: () => sessions,
+    admissionsPerSecond: () => admissionsPerSecond,
+    errors: quietErrors,
+  });
   policy.update();
   expect(send).toHaveBeenCalledTimes(100);
   expect(policy.current.windowMs).toBe(14_286);

@@ -29,7 +29,7 @@ test("CONT-1: an exception in a boundary is counted and logged once for each kin
   errors.contain("http", () => fail("http"));
   errors.contain("relay", async () => fail("relay"));
   await eventually(() => errors.counts.relay === 1);
-  expect(errors.counts).toEqual({ frame: 100, http: 1, relay: 1, timer: 0 });
+  expect(errors.counts).toEqual({ frame: 100, http: 1, relay: 1, store: 0, timer: 0 });
   expect(closed).toHaveLength(100);
   expect(lines().map(({ boundary, err }) => [boundary, err.message])).toEqual([
     ["frame", "frame 0"],

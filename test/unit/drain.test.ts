@@ -7,7 +7,7 @@ import { Metrics } from "../../shared/metrics.ts";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
 import type { NodeReport } from "../../shared/nodes/registry.ts";
 import { bareSession } from "../support/bare-session.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 
 const budget = { budgetPerSecond: 1_000, heldPerSecond: 0 };
@@ -31,7 +31,13 @@ async function drainOf(given: Situation): Promise<{ drain: Drain; registry: Memo
   const registry = new MemoryNodeRegistry();
   for (const other of given.others) await registry.report(other, budget);
   const report = nodeReport({ state: "draining", admissionWeight: 0, ...given.own });
-  const fleet = new FleetMember({ registry, describe: () => report, ...budget, logger: quietLogger });
+  const fleet = new FleetMember({
+    registry,
+    describe: () => report,
+    ...budget,
+    errors: quietErrors,
+    logger: quietLogger,
+  });
   await fleet.report();
   const metrics = new Metrics();
   const drain = new Drain({

@@ -2,7 +2,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import type { NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "../../shared/nodes/registry.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 
 /** A registry whose answers the test gives. */
@@ -30,7 +30,13 @@ class AskedRegistry implements NodeRegistry {
 
 function member(describe: () => NodeReport): { registry: AskedRegistry; fleet: FleetMember } {
   const registry = new AskedRegistry();
-  const fleet = new FleetMember({ registry, describe, budgetPerSecond: 1_000, logger: quietLogger });
+  const fleet = new FleetMember({
+    registry,
+    describe,
+    budgetPerSecond: 1_000,
+    errors: quietErrors,
+    logger: quietLogger,
+  });
   onTestFinished(() => fleet.stop());
   return { registry, fleet };
 }
@@ -115,4 +121,19 @@ test("NODE-2: while shares move a node reports at once, so that others need not 
   // The next was to come within 1,250 ms. At the quiet pace there are five at most.
   await vi.advanceTimersByTimeAsync(3_000);
   expect(registry.reports.length - quiet).toBeGreaterThan(6);
+});
+
+test("CONT-2: a listener that throws keeps neither the others from the report nor the node from the next one", async () => {
+  const described = nodeReport();
+  const { registry, fleet } = member(() => described);
+  registry.answer = async () => 300;
+  const before = quietErrors.counts.timer;
+  let heard = 0;
+  fleet.onChange(() => {
+    throw new Error("a bug");
+  });
+  fleet.onChange(() => void heard++);
+  await fleet.start();
+  await fleet.report();
+  expect([heard, registry.reports.length, quietErrors.counts.timer - before]).toEqual([2, 2, 2]);
 });

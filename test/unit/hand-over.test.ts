@@ -5,7 +5,7 @@ import { HandOver } from "../../gateway/moving/hand-over.ts";
 import { Metrics } from "../../shared/metrics.ts";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
 import { bareSession } from "../support/bare-session.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 
 test("REB-2: who was asked is not asked again for 10 min, by whatever connection it goes on", async () => {
@@ -13,7 +13,13 @@ test("REB-2: who was asked is not asked again for 10 min, by whatever connection
   onTestFinished(() => void vi.useRealTimers());
   const report = nodeReport();
   const registry = new MemoryNodeRegistry();
-  const fleet = new FleetMember({ registry, describe: () => report, budgetPerSecond: 1_000, logger: quietLogger });
+  const fleet = new FleetMember({
+    registry,
+    describe: () => report,
+    budgetPerSecond: 1_000,
+    errors: quietErrors,
+    logger: quietLogger,
+  });
   await fleet.report();
   const asked: number[] = [];
   const connect = (): ReturnType<typeof bareSession> => {
@@ -30,6 +36,7 @@ test("REB-2: who was asked is not asked again for 10 min, by whatever connection
     instance: report.instance,
     fleet,
     url: undefined,
+    errors: quietErrors,
     lifetimeMs: 1_000,
     metrics: { movesAsked: new Metrics().counter("moves_asked_total", "asked", ["cause"]) },
   });

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { measuredDimensions } from "../../gateway/load/node-load.ts";
 import { ProcessMeter, processLimits } from "../../gateway/load/process-usage.ts";
 import { dimensionsOf } from "../support/node-reports.ts";
@@ -41,4 +41,21 @@ test("LOAD-2: what the process uses is measured since the last reading, against 
   expect(Number.isFinite(cores)).toBe(true);
   expect(memoryBytes).toBeGreaterThan(busy.rssBytes);
   expect(heapBytes).toBeGreaterThan(busy.heapBytes);
+});
+
+test("CONT-2: where no file can be opened resident memory is what it was, and the rest is measured", () => {
+  const meter = new ProcessMeter();
+  meter.start();
+  const { rssBytes } = meter.read();
+  const rss = vi.spyOn(process.memoryUsage, "rss").mockImplementation(() => {
+    throw Object.assign(new Error("EMFILE: too many open files"), {
+      code: "EMFILE",
+      syscall: "uv_resident_set_memory",
+    });
+  });
+  const usage = meter.read();
+  rss.mockRestore();
+  meter.stop();
+  expect(usage.rssBytes).toBe(rssBytes);
+  expect(usage.heapBytes).toBeGreaterThan(0);
 });

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { StalledSessions } from "../../gateway/sockets/stalled-sessions.ts";
 import type { Session } from "../../gateway/sessions/session.ts";
+import { quietErrors } from "../support/logger.ts";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -18,6 +19,7 @@ test("SLOW-2: who takes nothing at six looks in a row is ended once; who waits f
   const sessions = new Set([stuck, idle, slow, late]);
   const ended: object[] = [];
   const sweep = new StalledSessions({
+    errors: quietErrors,
     sessions: () => [...sessions] as unknown as Session[],
     onStalled: (session) => {
       ended.push(session);
