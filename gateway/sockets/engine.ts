@@ -30,8 +30,8 @@ export interface EngineOptions {
   patience: Patience;
   /** Given every new connection, before it costs more than its request. */
   onArrival: (arrival: Arrival, request: IncomingMessage) => void;
-  /** Given every connection that was opened. @returns what is called when it is closed, if need be. */
-  onOpened: (request: IncomingMessage) => (() => void) | undefined;
+  /** Given every connection that was opened. @returns what is called when it is closed. */
+  onOpened: (request: IncomingMessage, connection: EngineConnection) => () => void;
   /** Given the cause of each connection that is cut because it sent too much. */
   onFlood: (flood: Flood) => void;
   errors: ContainedErrors;
@@ -78,8 +78,7 @@ export function createSocketIo(httpServer: HttpServer, options: EngineOptions): 
       input.watchPackets(connection);
       if (!request) return;
       openedAt.set(connection, arrivalOf(request));
-      const onClosed = options.onOpened(request);
-      if (onClosed) connection.once("close", errors.guarded("frame", onClosed));
+      connection.once("close", errors.guarded("frame", options.onOpened(request, connection)));
     }),
   );
   boundPongs(io);
@@ -119,11 +118,6 @@ export function takeHandshake(socket: Socket): { auth: unknown; userAgent: strin
 const noHandshake = Object.freeze({});
 /** As long as those of browsers, and some more; it travels to the connect hook. */
 const maxUserAgentLength = 512;
-
-/** Connections that are open, with a session or without. */
-export function openConnections(io: SocketIoServer): number {
-  return io.engine.clientsCount;
-}
 
 /** Pongs that wait for a client; what is more was asked for by one that does not read. */
 const maxPongBytes = 64 * 1024;
@@ -223,6 +217,13 @@ export const pingTimeoutReason = "ping timeout";
 /** At once: the engine itself would leave the socket to a closing handshake. */
 export function cutOff(socket: Socket): void {
   reset(websocketOf(socket));
+}
+
+/** A connection without a session, of which nothing is kept. */
+export function cutOffConnection(connection: EngineConnection): void {
+  const { socket } = connection.transport;
+  connection.close(true);
+  reset(socket);
 }
 
 /**

@@ -1,6 +1,8 @@
 /** From a handshake to a seat: who may come in, when, and what the others are told. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "socket.io";
+import { FairPool } from "../../shared/fair-pool.ts";
+import { networkOf } from "../../shared/network.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
 import { type AddressBounds, AddressLimits } from "../admission/address-limits.ts";
@@ -9,7 +11,8 @@ import type { GatewayContext } from "../context.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
 import { type Opened, openHandshake, type Origin } from "../sessions/handshake.ts";
 import { clientAddress, type ProxyTrust } from "./client-address.ts";
-import { openedAtOf, takeHandshake } from "./engine.ts";
+import { cutOffConnection, openedAtOf, takeHandshake } from "./engine.ts";
+import type { EngineConnection } from "./engine-internals.ts";
 
 /** The refusal has to be on its way before the engine closes what has not been accepted. */
 const refusalMarginMs = 250;
@@ -32,6 +35,9 @@ export class Entrance {
   readonly #maxConnections: number;
   readonly #addresses: AddressLimits;
   readonly #trustedProxies: ProxyTrust;
+  readonly #maxUnseated: number;
+  /** Connections that are open and have no seat: not authenticated yet, or refused. */
+  readonly #unseated = new FairPool<EngineConnection>();
   /** Sessions, and handshakes that wait or are checked. */
   #seats = 0;
   /** Connections that have tried to authenticate: each has one try, and one session. */
@@ -42,11 +48,13 @@ export class Entrance {
   constructor(options: {
     context: GatewayContext;
     maxConnections: number;
+    maxUnseated: number;
     address: AddressBounds;
     trustedProxies: ProxyTrust;
   }) {
     this.#context = options.context;
     this.#maxConnections = options.maxConnections;
+    this.#maxUnseated = options.maxUnseated;
     this.#addresses = new AddressLimits(options.address);
     this.#trustedProxies = options.trustedProxies;
     const { fleet, metrics } = options.context;
@@ -73,12 +81,29 @@ export class Entrance {
     return this.#addresses.countsOpen && this.#addresses.crowds(clientAddress(request, this.#trustedProxies));
   }
 
-  /** @returns to be called when it is closed, if need be. */
-  opened(request: IncomingMessage): (() => void) | undefined {
-    if (!this.#addresses.countsOpen) return undefined;
+  /** @returns to be called when it is closed. */
+  opened(request: IncomingMessage, connection: EngineConnection): () => void {
     const address = clientAddress(request, this.#trustedProxies);
-    this.#addresses.opened(address);
-    return () => this.#addresses.closed(address);
+    if (this.#addresses.countsOpen) this.#addresses.opened(address);
+    this.#unseated.add(connection, networkOf(address));
+    return () => {
+      this.#unseated.delete(connection);
+      if (this.#addresses.countsOpen) this.#addresses.closed(address);
+    };
+  }
+
+  /**
+   * For one more connection without a seat. Where there are too many, the address that has most of them loses its oldest
+   * one: it has had longest to authenticate.
+   */
+  makeRoom(): boolean {
+    if (this.#unseated.size < this.#maxUnseated) return true;
+    const oldest = this.#unseated.next;
+    if (!oldest) return false;
+    this.#unseated.delete(oldest);
+    this.#context.metrics.doorClosed.inc({ door: "public", reason: "crowded" });
+    this.#context.errors.contain("http", () => cutOffConnection(oldest));
+    return true;
   }
 
   /** Who is refused because the node stops comes back in a slot of its own. */
@@ -115,7 +140,9 @@ export class Entrance {
     if (noRoom) return noRoom;
     // Socket.IO comes here a turn later: a connection that has closed since tells nobody any more.
     if (socket.conn.readyState !== "open") return tooLate();
+    const connection = socket.conn as unknown as EngineConnection;
     this.#seats++;
+    this.#unseated.delete(connection);
     this.#addresses.takeSeat(address);
     let seated = true;
     const giveUpSeat = (closedBy?: string): void => {
@@ -123,6 +150,7 @@ export class Entrance {
       if (!seated) return;
       seated = false;
       this.#seats--;
+      if (connection.readyState === "open") this.#unseated.add(connection, networkOf(address));
       this.#addresses.giveUpSeat(address);
       this.#tellEmpty();
     };

@@ -27,7 +27,6 @@ import {
   cutOff,
   frameSink,
   isPoll,
-  openConnections,
   pingTimeoutReason,
   receiveEvents,
   transportOf,
@@ -79,11 +78,11 @@ export class SocketServer implements Service {
     this.#context = options.context;
     const { context, limits, trustedProxies } = options;
     const { maxConnections, maxUnseated, address } = limits;
-    this.#entrance = new Entrance({ context, maxConnections, address, trustedProxies });
+    this.#entrance = new Entrance({ context, maxConnections, maxUnseated, address, trustedProxies });
     const { fleet, metrics, sessions } = context;
     const { admission } = this.#entrance;
     this.#gate = new UpgradeGate({
-      hasRoom: () => this.#unseated < maxUnseated,
+      hasRoom: () => this.#entrance.makeRoom(),
       onRefused: () => metrics.upgradesRefused.inc(),
     });
     this.#returnPolicy = new ReturnPolicy({
@@ -127,11 +126,6 @@ export class SocketServer implements Service {
     return this.#io !== undefined && isPoll(this.#io, request);
   }
 
-  /** Connections that are open and have no seat: not authenticated yet, or refused. */
-  get #unseated(): number {
-    return this.#io ? openConnections(this.#io) - this.seats : 0;
-  }
-
   async start(): Promise<void> {
     const { origins, patience } = this.#options;
     const { messagesPerSecond, metrics, errors } = this.#context;
@@ -142,7 +136,7 @@ export class SocketServer implements Service {
       connectDeadlineMs,
       patience,
       onArrival: (arrival, request) => this.#gate.arrive(arrival, this.#entrance.crowds(request)),
-      onOpened: (request) => this.#entrance.opened(request),
+      onOpened: (request, connection) => this.#entrance.opened(request, connection),
       origins,
       onFlood: (cause) => metrics.floods.inc({ cause }),
       errors,

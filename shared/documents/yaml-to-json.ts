@@ -18,13 +18,19 @@ function toJson(yaml: string): YamlResult {
   // The library's own check of keys compares each with each.
   const document = parseDocument(yaml, { lineCounter, prettyErrors: true, uniqueKeys: false, logLevel: "silent" });
   const findings = [
-    ...document.errors.slice(0, maxErrors).map(({ message }) => message.trim()),
+    ...document.errors.slice(0, maxErrors).map(({ message }) => whatAndWhere(message)),
     ...repeatedKeys(document, lineCounter),
   ];
   if (findings.length > 0) return { findings };
   const json = JSON.stringify(document.toJS({ maxAliasCount })) as string | undefined;
   if (json === undefined) return { findings: ["is empty"] };
   return { json };
+}
+
+/** Behind the first line the library shows the place in the text. */
+function whatAndWhere(message: string): string {
+  const [line = ""] = message.split("\n", 1);
+  return line.replace(/:$/, "");
 }
 
 function repeatedKeys(document: Document, lineCounter: LineCounter): string[] {

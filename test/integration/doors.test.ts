@@ -3,7 +3,9 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { Door, DoorTimeouts } from "../../shared/http/door.ts";
 import { eventually } from "../support/eventually.ts";
 import { startFleet } from "../support/fleet.ts";
+import { upgradeRequest } from "../support/raw-websocket.ts";
 import { openRaw, type RawConnection, requestHead } from "../support/raw-http.ts";
+import { closeClients, connectClient } from "../support/stock-client.ts";
 import { createTestDoor, type TestDoor } from "../support/test-door.ts";
 
 const running: Door[] = [];
@@ -136,6 +138,22 @@ describe("number", () => {
     expect(received.split("HTTP/1.1 200").length).toBeLessThan(20);
     expect((await closures())["pipelined"]).toBe(1);
   });
+});
+
+test("DOOR-6: websockets that do not authenticate, from one address, leave room for another", async () => {
+  const fleet = await startFleet({ environment: { GATEWAY_MAX_CONNECTIONS: "10" } });
+  const [gateway] = fleet.gateways;
+  const url = new URL(fleet.urls[0] ?? "");
+  const silent = Array.from({ length: 1_100 }, () => openRaw(Number(url.port), upgradeRequest(url), "127.0.0.2"));
+  opened.push(...silent);
+  await eventually(() => silent.every(({ received }) => received().includes("101 ")));
+  await eventually(() => silent.filter(({ socket }) => socket.destroyed).length >= 100);
+  const client = await connectClient(url.href);
+  expect(client.welcome.resumed).toBe(false);
+  expect(gateway?.sessionCount).toBe(1);
+  closeClients();
+  for (const { socket } of silent) socket.destroy();
+  await fleet.stop();
 });
 
 describe("exceptions", () => {
