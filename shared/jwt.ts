@@ -1,6 +1,7 @@
 /** The one place that knows the JWT library. */
 import { createSecretKey } from "node:crypto";
-import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from "jose";
+import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from "jose";
+import { FetchedDocument, type FetchTiming } from "./http/fetched-document.ts";
 
 export interface VerifierOptions {
   /** HS256, the shared secret. */
@@ -23,10 +24,16 @@ export type Verifier = (token: string) => Promise<Verification>;
 
 /** Difference between the issuer's clock and ours that is let pass. */
 export const clockToleranceSeconds = 10;
-const jwksTimeoutMs = 4_000;
-/** At most one fetch in this time for key ids that are not known, so that forged ones cost nothing. */
-const jwksCooldownMs = 10_000;
-const jwksMaxAgeMs = 600_000;
+const jwksTiming: FetchTiming = {
+  timeoutMs: 4_000,
+  maxAgeMs: 600_000,
+  // An issuer that is away for an hour keeps nobody out whose key was known before.
+  maxStaleMs: 3_600_000,
+  // Key ids that are not known, forged ones too, cost a fetch in this time at most.
+  cooldownMs: 10_000,
+  // As soon as those who were told to come back do so.
+  failureCooldownMs: 2_000,
+};
 
 /** Checks signature, algorithm, `exp`, `sub`, and issuer and audience where given. */
 export function createVerifier(options: VerifierOptions): Verifier {
@@ -39,14 +46,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
   };
   // As an object: the library would import bytes anew for each token.
   const sharedKey = secret === undefined ? undefined : createSecretKey(secret, "utf8");
-  const fetchedKeys =
-    jwksUrl === undefined
-      ? undefined
-      : createRemoteJWKSet(new URL(jwksUrl), {
-          timeoutDuration: jwksTimeoutMs,
-          cooldownDuration: jwksCooldownMs,
-          cacheMaxAge: jwksMaxAgeMs,
-        });
+  const fetchedKeys = jwksUrl === undefined ? undefined : createKeyLookup(new URL(jwksUrl));
 
   return async (token) => {
     try {
@@ -60,8 +60,30 @@ export function createVerifier(options: VerifierOptions): Verifier {
       return { kind: "valid", claims: payload };
     } catch (error) {
       if (error instanceof errors.JWTExpired) return { kind: "expired", claims: error.payload };
-      if (isKeyFetchFailure(error)) return { kind: "unavailable", cause: error };
-      return { kind: "invalid", reason: (error as Error).message };
+      if (error instanceof errors.JOSEError) return { kind: "invalid", reason: error.message };
+      // Not the token's own fault: keys that cannot be fetched, or not be used.
+      return { kind: "unavailable", cause: error };
+    }
+  };
+}
+
+/** A key by its id. @throws FetchFailed */
+function createKeyLookup(url: URL): JWTVerifyGetKey {
+  // The library checks the form.
+  const document = new FetchedDocument({
+    url,
+    read: (json) => createLocalJWKSet(json as JSONWebKeySet),
+    timing: jwksTiming,
+  });
+  return async (header, token) => {
+    const keys = await document.current();
+    try {
+      return await keys(header, token);
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+      const newerKeys = await document.newer();
+      if (!newerKeys) throw error;
+      return newerKeys(header, token);
     }
   };
 }
@@ -73,11 +95,4 @@ function isHs256(token: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** Everything that is not the token's own fault. */
-function isKeyFetchFailure(error: unknown): boolean {
-  if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return true;
-  // The library throws its base class for an answer that is not 200, and lets errors of fetch pass.
-  return !(error instanceof errors.JOSEError) || error.code === "ERR_JOSE_GENERIC";
 }

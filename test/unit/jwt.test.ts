@@ -1,0 +1,103 @@
+/** Keys of an issuer that is slow, away, or changes them. */
+import { once } from "node:events";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { exportJWK, generateKeyPair, SignJWT } from "jose";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { createVerifier, type Verifier } from "../../shared/jwt.ts";
+import { answerJson } from "../support/http-service.ts";
+
+const { privateKey, publicKey } = await generateKeyPair("ES256", { extractable: true });
+const jwk = { ...(await exportJWK(publicKey)), kid: "known", alg: "ES256" };
+
+let server: Server;
+let answer: (response: ServerResponse) => void;
+let fetches: number;
+let verify: Verifier;
+
+beforeEach(async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  fetches = 0;
+  answer = (response) => answerJson(response, { keys: [jwk] });
+  server = createServer((_request, response) => {
+    fetches++;
+    answer(response);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  verify = createVerifier({ jwksUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/keys` });
+});
+afterEach(() => {
+  vi.useRealTimers();
+  server.closeAllConnections();
+  server.close();
+});
+
+async function tokenOf(kid: string): Promise<string> {
+  return new SignJWT({ sub: "ada", exp: Math.floor(Date.now() / 1000) + 3_600 })
+    .setProtectedHeader({ alg: "ES256", kid })
+    .sign(privateKey);
+}
+
+async function kindsOf(kids: readonly string[]): Promise<Set<string>> {
+  const kinds = await Promise.all(kids.map(async (kid) => (await verify(await tokenOf(kid))).kind));
+  return new Set(kinds);
+}
+
+const unknown = Array.from({ length: 100 }, (_, i) => `unknown ${i}`);
+const fail = (response: ServerResponse): void => answerJson(response, {}, 500);
+
+test("KEYS-1: a hundred unknown key ids cost one fetch while the keys cannot be fetched", async () => {
+  answer = fail;
+  expect(await kindsOf(unknown)).toEqual(new Set(["unavailable"]));
+  for (const kid of unknown) expect((await verify(await tokenOf(kid))).kind).toBe("unavailable");
+  expect(fetches).toBe(1);
+  vi.advanceTimersByTime(2_000);
+  answer = (response) => answerJson(response, { keys: [jwk] });
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  expect(fetches).toBe(2);
+});
+
+test("KEYS-1: a fetch that fails, or is under way, keeps nobody from a key that is known", async () => {
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  vi.advanceTimersByTime(10_000);
+  answer = fail;
+  expect(await kindsOf(["known", ...unknown])).toEqual(new Set(["valid", "unavailable"]));
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  vi.advanceTimersByTime(10_000);
+  const held: ServerResponse[] = [];
+  answer = (response) => held.push(response);
+  const waiting = kindsOf(unknown);
+  await vi.waitUntil(() => held.length === 1);
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  for (const response of held) answerJson(response, { keys: [jwk] });
+  expect(await waiting).toEqual(new Set(["invalid"]));
+  expect(fetches).toBe(3);
+});
+
+test("KEYS-1: keys that are too old are used for an hour where they cannot be fetched again, then not", async () => {
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  answer = fail;
+  vi.advanceTimersByTime(601_000);
+  expect(await kindsOf(["known", "known"])).toEqual(new Set(["valid"]));
+  expect(fetches).toBe(2);
+  vi.advanceTimersByTime(3_000_000);
+  expect(await kindsOf(["known"])).toEqual(new Set(["unavailable"]));
+});
+
+test("CON-12: a key that the issuer took away is not known any more after ten minutes", async () => {
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  answer = (response) => answerJson(response, { keys: [] });
+  vi.advanceTimersByTime(601_000);
+  expect(await kindsOf(["known"])).toEqual(new Set(["invalid"]));
+});
+
+test.for<[string, (response: ServerResponse) => void]>([
+  ["no JSON", (response) => response.end("<html>")],
+  ["no keys", (response) => answerJson(response, { keys: 5 })],
+  ["a redirect", (response) => response.writeHead(302, { location: "/elsewhere" }).end()],
+  ["a connection that is cut", (response) => response.destroy()],
+])("KEYS-1: %s in place of the keys is as if they were away", async ([, given]) => {
+  answer = given;
+  expect(await kindsOf(["known", ...unknown])).toEqual(new Set(["unavailable"]));
+  expect(fetches).toBe(1);
+});
