@@ -56,16 +56,23 @@ export class RelayStreams implements Service {
           if (this.#draining) throw new TidegateError("upstream_unavailable", "this process is stopping");
           this.#checkVersion(request.headers[relayVersionHeader], context.logger);
           reply.hijack();
-          const asker = `stream ${++this.#opened}`;
-          const answerer = new RelayAnswerer(request.raw, reply.raw, {
-            part: (session) => this.#budget.part(asker, session),
-            context,
-          });
-          this.#open.add(answerer);
-          reply.raw.once("close", () => this.#open.delete(answerer));
+          // Nobody else closes what has been taken over.
+          context.errors.contain(
+            "relay",
+            () => this.#begin(request.raw, reply.raw, context),
+            () => reply.raw.destroy(),
+          );
         },
       );
     });
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse, context: PrivateApiContext): void {
+    const asker = `stream ${++this.#opened}`;
+    const part = (session: string): AnswerPart => this.#budget.part(asker, session);
+    const answerer = new RelayAnswerer(request, response, { part, context });
+    this.#open.add(answerer);
+    response.once("close", () => this.#open.delete(answerer));
   }
 
   #checkVersion(said: string | string[] | undefined, logger: Logger): void {

@@ -2,7 +2,6 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { TidegateError } from "../errors.ts";
-import { ConcurrencyLimit } from "../http/concurrency-limit.ts";
 import { maxJsonMembers, measureJson, parseJson } from "../json.ts";
 import { InvalidDocument } from "./invalid-document.ts";
 import type { DocumentName } from "./store.ts";
@@ -17,8 +16,8 @@ const yamlDeadlineMs = 5_000;
 const yamlHeapMb = 192;
 const yamlProgram = fileURLToPath(new URL("yaml-to-json.ts", import.meta.url));
 
-/** One at a time: each takes a core and memory of its own. */
-const turns = new ConcurrencyLimit({ maxInFlight: 1, maxWaiting: 10 });
+/** One at a time: each takes a core and memory of its own. So many wait for their turn. */
+const maxWaiting = 3;
 
 /**
  * YAML or JSON to a value. YAML is parsed in a process of its own, which may take its time and its memory and no more.
@@ -28,8 +27,7 @@ export async function parseDocumentText(name: DocumentName, text: string): Promi
   if (Buffer.byteLength(text) > maxDocumentBytes) throw new InvalidDocument(name, [tooLarge]);
   const value = excessOf(text) === undefined ? parseJson(text) : undefined;
   if (value !== undefined) return value;
-  if (!(await turns.acquire(yamlDeadlineMs))) throw notNow();
-  const result = await yamlToJson(text).finally(() => turns.release());
+  const result = await inTurn(() => yamlToJson(text));
   if ("findings" in result) throw new InvalidDocument(name, result.findings);
   const excess = excessOf(result.json);
   if (excess !== undefined) throw new InvalidDocument(name, [excess]);
@@ -44,6 +42,17 @@ function excessOf(json: string): string | undefined {
   const { structure, widest } = measureJson(json);
   if (structure > maxDocumentStructure) return `has more than ${maxDocumentStructure} brackets, commas and colons`;
   return widest > maxJsonMembers ? `an object has more than ${maxJsonMembers} members` : undefined;
+}
+
+let waiting = 0;
+let last: Promise<unknown> = Promise.resolve();
+
+async function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+  if (waiting > maxWaiting) throw notNow();
+  waiting++;
+  const result = last.then(work).finally(() => waiting--);
+  last = result.catch(() => undefined);
+  return result;
 }
 
 async function yamlToJson(yaml: string): Promise<YamlResult> {
