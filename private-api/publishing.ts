@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { readPage } from "../shared/channels/history-page.ts";
 import type { PublishOutcome } from "../shared/channels/broker.ts";
-import { TidegateError } from "../shared/errors.ts";
+import { type ErrorOptions, TidegateError } from "../shared/errors.ts";
 import { excerpt } from "../shared/excerpt.ts";
 import { isTooDeep, maxJsonDepth } from "../shared/json.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
@@ -47,11 +47,16 @@ export function checkedData(event: string, data: unknown): string {
 
 /**
  * Publishes one item. The broker is asked before the first wait: items given one after the other keep their order.
- * @throws TidegateError, counted; a conflict brings the channel's position and what was published since.
+ * @param options.tellMissed a conflict brings the channel's position and what was published since, which has to be read.
+ * @throws TidegateError, counted.
  */
-export async function publishItem(item: unknown, context: PrivateApiContext): Promise<PublishAnswer> {
+export async function publishItem(
+  item: unknown,
+  context: PrivateApiContext,
+  options: { tellMissed: boolean },
+): Promise<PublishAnswer> {
   try {
-    const answer = await publish(item, context);
+    const answer = await publish(item, context, options);
     context.metrics.publishes.inc({ outcome: "duplicate" in answer ? "duplicate" : "ok" });
     return answer;
   } catch (error) {
@@ -61,7 +66,11 @@ export async function publishItem(item: unknown, context: PrivateApiContext): Pr
   }
 }
 
-async function publish(item: unknown, context: PrivateApiContext): Promise<PublishAnswer> {
+async function publish(
+  item: unknown,
+  context: PrivateApiContext,
+  { tellMissed }: { tellMissed: boolean },
+): Promise<PublishAnswer> {
   if (!validator.Check(item)) {
     const errors = explain(validator, item, { max: maxItemFindings });
     throw new TidegateError("invalid_request", `the item is not valid: ${errors.join("; ")}`, { errors });
@@ -76,21 +85,24 @@ async function publish(item: unknown, context: PrivateApiContext): Promise<Publi
   }
   const retention = context.currentRules.rules.namespace(channel);
   const outcome = await context.broker.publish({ ...common, retention, ...(expect && { expect }) });
-  if (outcome.kind === "conflict") throw await describeConflict(item, outcome, context);
+  if (outcome.kind === "conflict") {
+    const missed = tellMissed ? await readMissed(item, outcome, context) : {};
+    throw new TidegateError("conflict", "the channel has moved on", missed);
+  }
   return { ...outcome.position, ...(outcome.duplicate && { duplicate: true }) };
 }
 
-/** Brings what the publisher has not seen, as far as it is kept. */
-async function describeConflict(
+/** What the publisher has not seen, as far as it is kept: members of the problem. */
+async function readMissed(
   { channel, expect }: PublishItem,
   { position }: PublishOutcome,
   { broker, currentRules }: PrivateApiContext,
-): Promise<TidegateError> {
+): Promise<Pick<ErrorOptions, "details" | "publications">> {
   const retention = currentRules.rules.namespace(channel);
   const since = { epoch: expect?.epoch, after: expect?.offset };
   const missed = await readPage(broker, { channel, retention, ...since }).catch((error: unknown) => {
     if (error instanceof TidegateError && !error.retryable) return { position, publications: [] };
     throw error;
   });
-  return new TidegateError("conflict", "the channel has moved on", { details: { ...missed } });
+  return { details: { position: missed.position }, publications: missed.publications };
 }

@@ -1,7 +1,8 @@
+import type { Publication } from "./channels/broker.ts";
 import { excerpt } from "./excerpt.ts";
 import { type RequestCode, requestCodes, type WireError } from "./protocol/codes.ts";
 
-interface ErrorOptions {
+export interface ErrorOptions {
   retryAfterMs?: number | undefined;
   /** HTTP status of the service, where it answered. */
   status?: number;
@@ -10,6 +11,8 @@ interface ErrorOptions {
   errors?: readonly string[];
   /** Further members of the HTTP problem, e.g. the position of a conflict. */
   details?: Readonly<Record<string, unknown>>;
+  /** A further member of the HTTP problem, as stored. */
+  publications?: readonly Publication[];
 }
 
 /** Findings included; each of them is in `errors` as well. */

@@ -39,12 +39,17 @@ export class TokenBucket {
     this.#tokens = Math.min(this.#tokens, rate.capacity);
   }
 
-  /** @returns whether there was one. */
-  take(now: number): boolean {
+  /** @returns whether there were so many. */
+  take(now: number, tokens = 1): boolean {
     this.#accrue(now);
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
+    if (this.#tokens < tokens) return false;
+    this.#tokens -= tokens;
     return true;
+  }
+
+  /** Takes them whether they are there or not: what accrues makes up for them first. */
+  owe(tokens: number): void {
+    this.#tokens -= tokens;
   }
 
   /** Until a token is there; infinite where none accrues. */

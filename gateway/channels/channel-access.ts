@@ -1,6 +1,7 @@
 import { TidegateError } from "../../shared/errors.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { isRequestCode } from "../../shared/protocol/codes.ts";
+import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { readHookGrant } from "../../shared/protocol/relay.ts";
 import type { GatewayContext } from "../context.ts";
@@ -12,22 +13,21 @@ import type { Session } from "../sessions/session.ts";
 export type Access =
   /** A token that is replaced can take it away again. */
   | { by: "token" | "namespace" }
-  /** The grant was issued at `at`; withdrawn later it ends. `info`: what others see of the user there. */
-  | { by: "grant"; sealed: string; at: number; info?: unknown };
+  /** The grant was issued at `at`; withdrawn later it ends. `until`: Unix ms. `info`: what others see of the user there. */
+  | { by: "grant"; sealed: string; at: number; until: number; info?: unknown };
 
-/** May this session follow the channel? By its token, its namespace, a grant, or the subscribe hook, in this order. */
-export async function allowChannel(
-  session: Session,
-  channel: string,
-  sealedGrant: string | undefined,
-  context: GatewayContext,
-): Promise<Access> {
-  if (session.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
-  const { rules } = context.currentRules;
-  if (rules.namespace(channel).access === "user") return { by: "namespace" };
-  const granted = sealedGrant === undefined ? undefined : byGrant(session, channel, sealedGrant, context);
-  if (granted) return granted;
-  const service = rules.hook("subscribe");
+type Granted = Access & { by: "grant" };
+
+/**
+ * May this session follow the channel? By its token, its namespace, a grant, or the subscribe hook, in this order.
+ * @param request its grant is taken out: up to 16 KiB, for which nobody has a use while it waits for a hook or a replay.
+ */
+export async function allowChannel(session: Session, request: Subscribe, context: GatewayContext): Promise<Access> {
+  const { channel } = request;
+  const allowed = allowUnasked(session, request, context);
+  request.grant = null;
+  if (allowed) return allowed;
+  const service = context.currentRules.rules.hook("subscribe");
   if (!service) throw new TidegateError("channel_not_allowed", `the token does not allow ${channel}`);
   const { identity } = session;
   // Dated before the question: a withdrawal in the meantime counts.
@@ -52,19 +52,33 @@ export function grantChannel(
   session: Session,
   { channel, at, info }: { channel: string; at: number; info?: unknown },
   context: GatewayContext,
-): Access & { by: "grant" } {
+): Granted {
   const until = resumableUntil(session.credentials, Date.now());
   const { user, tenant } = session.credentials;
   const shown = info === undefined ? {} : { info };
   const sealed = context.grants.seal({ user, ...(tenant !== undefined && { tenant }), channel, at, until, ...shown });
-  return { by: "grant", at, sealed, ...shown };
+  return { by: "grant", at, until, sealed, ...shown };
 }
 
-function byGrant(session: Session, channel: string, sealed: string, context: GatewayContext): Access | undefined {
+/** A grant that was prolonged with the session's token, where that makes it last longer. */
+export function prolong(session: Session, channel: string, granted: Granted, context: GatewayContext): Granted {
+  if (resumableUntil(session.credentials, Date.now()) <= granted.until) return granted;
+  return grantChannel(session, { channel, at: granted.at, info: granted.info }, context);
+}
+
+/** What needs nobody's decision. */
+function allowUnasked(
+  session: Session,
+  { channel, grant: sealed }: Subscribe,
+  context: GatewayContext,
+): Access | undefined {
+  if (session.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
+  if (context.currentRules.rules.namespace(channel).access === "user") return { by: "namespace" };
+  if (sealed === undefined || sealed === null) return undefined;
   const grant = context.grants.open(sealed);
   const own = grant !== undefined && isSameClient(grant, session.credentials) && grant.channel === channel;
   if (!own || session.isWithdrawn(channel, grant.at)) return undefined;
-  // With a newer token it lasts longer, too.
-  if (resumableUntil(session.credentials, Date.now()) > grant.until) return grantChannel(session, grant, context);
-  return { by: "grant", at: grant.at, sealed, ...(grant.info !== undefined && { info: grant.info }) };
+  const { at, until, info } = grant;
+  const granted = { by: "grant", at, until, sealed, ...(info !== undefined && { info }) } as const;
+  return prolong(session, channel, granted, context);
 }

@@ -3,18 +3,18 @@ import { excerpt } from "../../shared/excerpt.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
-import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/schema-errors.ts";
 import { ClientFlow } from "../admission/client-flow.ts";
 import type { GatewayContext } from "../context.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
-import { ackFrame, callAckFrame } from "../sockets/frames.ts";
+import { ackFrame, ackFrameOfText, callAckFrame } from "../sockets/frames.ts";
 import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import { call } from "./call.ts";
 import { history } from "./history.ts";
 import { refresh } from "./refresh.ts";
-import type { Reply } from "./reply.ts";
+import { maxOpenRequests, prices, requestBudget, unknownRequestPrice } from "./prices.ts";
+import { ackText, type Reply } from "./reply.ts";
 import { subscribe } from "./subscribe.ts";
 import { unsubscribe } from "./unsubscribe.ts";
 import { presence } from "./presence.ts";
@@ -37,7 +37,8 @@ export async function dispatch(session: Session, event: ClientEvent, context: Ga
   const { name, ackId } = event;
   const isRequest = name.startsWith(reservedEventPrefix);
   const { events, requests } = (session.flows ??= newFlows(context));
-  const passage = (isRequest ? requests : events).pass(performance.now());
+  const flow = isRequest ? requests : events;
+  const passage = flow.pass(performance.now(), isRequest ? priceOf(name) : 1);
   if (passage.kind === "flooding") {
     context.metrics.floods.inc({ cause: "messages" });
     return session.cut();
@@ -51,33 +52,41 @@ export async function dispatch(session: Session, event: ClientEvent, context: Ga
     return;
   }
   const answered = session.requests.begin();
-  if (isRequest) await answerRequest(session, event, context);
+  let surcharge = 0;
+  if (isRequest) surcharge = await answerRequest(session, event, context);
   else await answerCall(session, event, context);
+  flow.answered(surcharge);
   answered();
 }
 
-/** A client may subscribe again to all of its channels at once when it comes back, and ask for their presence and history. */
-const requestRate = { capacity: 3 * maxChannelsPerConnection, perSecond: maxChannelsPerConnection };
+function priceOf(name: string): number {
+  return isKnown(name) ? prices[name] : unknownRequestPrice;
+}
 
 function newFlows({ messagesPerSecond }: GatewayContext): NonNullable<Session["flows"]> {
   const now = performance.now();
   const rate = { capacity: 2 * messagesPerSecond, perSecond: messagesPerSecond };
-  return { events: new ClientFlow(rate, now), requests: new ClientFlow(requestRate, now) };
+  return { events: new ClientFlow(rate, now), requests: new ClientFlow(requestBudget, now, maxOpenRequests) };
 }
 
-async function answerRequest(session: Session, event: ClientEvent, context: GatewayContext): Promise<void> {
+/** @returns what it cost besides its price. */
+async function answerRequest(session: Session, event: ClientEvent, context: GatewayContext): Promise<number> {
   const { name, ackId } = event;
   const known = isKnown(name);
   try {
     if (!known) throw new TidegateError("unknown_event", `"${excerpt(name)}" is not a request of this protocol`);
     const reply = await handle(name, session, event, context);
-    if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: true, ...reply.ack }));
-    reply.afterAck?.();
+    // Written whether it is wanted or not: what was read for it counts by its size.
+    const text = ackText(reply);
+    if (ackId !== undefined) session.outbox.send(ackFrameOfText(ackId, text));
+    reply.afterAck?.(text.length);
     context.metrics.requests.inc({ request: name, outcome: "ok" });
+    return reply.surcharge ?? 0;
   } catch (error) {
     const wire = toWireError(error, context);
     if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: false, error: wire }));
     context.metrics.requests.inc({ request: known ? name : "unknown", outcome: wire.code });
+    return 0;
   }
 }
 

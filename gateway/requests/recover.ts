@@ -1,21 +1,28 @@
-import type { Position } from "../../shared/channels/broker.ts";
-import { toWirePublication } from "../../shared/channels/history-page.ts";
+import type { Position, Publication } from "../../shared/channels/broker.ts";
+import { maxReplayBytes } from "../../shared/protocol/limits.ts";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Subscription } from "../channels/subscription.ts";
+
+interface Recovered {
+  ack: Omit<SubscribeAck, "publications" | "grant">;
+  publications: readonly Publication[];
+  /** That was read in vain. */
+  wastedBytes: number;
+}
 
 /** Where a subscription that has joined its channel begins, and what it missed since the position it was given. */
 export async function recover(
   subscription: Subscription,
   from: Position | undefined,
   context: GatewayContext,
-): Promise<SubscribeAck> {
+): Promise<Recovered> {
   const { channel } = subscription;
   const { channels, metrics } = context;
   if (!from) {
     const position = await channels.position(channel);
     subscription.settle();
-    return { channel, position, recovered: false, publications: [] };
+    return { ack: { channel, position, recovered: false }, publications: [], wastedBytes: 0 };
   }
   const { way, source } = await channels.catchUp(channel, from);
   const now = await channels.position(channel);
@@ -23,7 +30,12 @@ export async function recover(
   metrics.recoveries.inc({ outcome: reason ?? source });
   subscription.settle();
   if (way.kind === "broken" || reason) {
-    return { channel, position: now, recovered: false, ...(reason && { reason }), publications: [] };
+    return {
+      ack: { channel, position: now, recovered: false, ...(reason && { reason }) },
+      publications: [],
+      wastedBytes: source === "history" ? maxReplayBytes : 0,
+    };
   }
-  return { channel, position: way.position, recovered: true, publications: way.publications.map(toWirePublication) };
+  const { position, publications } = way;
+  return { ack: { channel, position, recovered: true }, publications, wastedBytes: 0 };
 }

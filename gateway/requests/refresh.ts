@@ -3,7 +3,7 @@ import type { Refresh } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { RefreshAck } from "../../shared/protocol/wire.ts";
 import { authenticate, isSameClient } from "../sessions/authentication.ts";
-import { grantChannel } from "../channels/channel-access.ts";
+import { prolong } from "../channels/channel-access.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
@@ -36,9 +36,9 @@ function renewGrants(session: Session, context: GatewayContext): Record<string, 
   for (const subscription of session.subscriptions.values()) {
     const { channel, access } = subscription;
     if (access?.by !== "grant") continue;
-    const renewed = grantChannel(session, { channel, at: access.at, info: access.info }, context);
-    subscription.access = renewed;
-    grants.push([channel, renewed.sealed]);
+    const prolonged = prolong(session, channel, access, context);
+    subscription.access = prolonged;
+    grants.push([channel, prolonged.sealed]);
   }
   return grants.length > 0 ? Object.fromEntries(grants) : undefined;
 }

@@ -1,7 +1,20 @@
+import { textWithPublications } from "../../shared/channels/history-page.ts";
+import type { Publication } from "../../shared/channels/broker.ts";
+
 /** What a request is answered with. */
 export interface Reply {
   /** Sent as `{ ok: true, ...ack }`. */
   ack: object;
-  /** Runs once the ack is in the outbox, before anything else is sent. */
-  afterAck?: () => void;
+  /** A further member of the ack, as stored. */
+  publications?: readonly Publication[];
+  /** Beside the price of the request. */
+  surcharge?: number;
+  /** Runs once the ack is in the outbox, before anything else is sent. Given the size of the ack. */
+  afterAck?: (bytes: number) => void;
+}
+
+/** The ack of a request that succeeded, as JSON text. */
+export function ackText({ ack, publications }: Reply): string {
+  const members = { ok: true, ...ack };
+  return publications ? textWithPublications(members, publications) : JSON.stringify(members);
 }

@@ -5,6 +5,7 @@ import { allowChannel } from "../channels/channel-access.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "../sessions/session.ts";
 import { Subscription } from "../channels/subscription.ts";
+import { announcementPrice } from "./prices.ts";
 import { recover } from "./recover.ts";
 import type { Reply } from "./reply.ts";
 import { dropSubscription, endSubscription } from "./unsubscribe.ts";
@@ -18,27 +19,31 @@ export async function subscribe(session: Session, request: Subscribe, context: G
   }
   const subscription = new Subscription(channel, session.outbox);
   session.subscriptions.set(channel, subscription);
-  let endTurn = (): void => undefined;
+  let endRead = (_bytes: number): void => undefined;
   try {
-    const access = await allowChannel(session, channel, request.grant ?? undefined, context);
+    const access = await allowChannel(session, request, context);
     subscription.access = access;
     assertWanted(subscription);
     // Before anything of the channel has to be held.
-    if (request.position) endTurn = await session.replayTurns.take();
+    if (request.position) endRead = await session.reads.take();
     assertWanted(subscription);
     await context.channels.join(channel, subscription);
-    const ack = await recover(subscription, request.position ?? undefined, context);
+    const { ack, publications, wastedBytes } = await recover(subscription, request.position ?? undefined, context);
     assertWanted(subscription);
+    const wasAnnounced = context.presence.isAnnounced(session, channel);
     context.presence.enter(session, subscription);
+    const joins = !wasAnnounced && context.presence.isAnnounced(session, channel);
     return {
       ack: { ...ack, ...(access.by === "grant" && { grant: access.sealed }) },
-      afterAck: () => {
+      publications,
+      surcharge: joins ? announcementPrice : 0,
+      afterAck: (bytes) => {
         context.channels.goLive(subscription, ack.position);
-        endTurn();
+        endRead(bytes + wastedBytes);
       },
     };
   } catch (error) {
-    endTurn();
+    endRead(0);
     if (session.subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
     else context.channels.leave(channel, subscription);
     throw error;

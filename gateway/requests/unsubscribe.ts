@@ -4,13 +4,15 @@ import type { Revoked } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../context.ts";
 import { eventFrame } from "../sockets/frames.ts";
 import type { Session } from "../sessions/session.ts";
+import { announcementPrice } from "./prices.ts";
 import type { Reply } from "./reply.ts";
 
-export async function unsubscribe(session: Session, request: Unsubscribe, context: GatewayContext): Promise<Reply> {
-  if (!endSubscription(session, request.channel, context)) {
-    throw new TidegateError("not_subscribed", `there is no subscription to ${request.channel}`);
+export async function unsubscribe(session: Session, { channel }: Unsubscribe, context: GatewayContext): Promise<Reply> {
+  const leaves = context.presence.isAnnounced(session, channel);
+  if (!endSubscription(session, channel, context)) {
+    throw new TidegateError("not_subscribed", `there is no subscription to ${channel}`);
   }
-  return { ack: {} };
+  return { ack: {}, surcharge: leaves ? announcementPrice : 0 };
 }
 
 /** The session leaves the channel. @returns whether there was a subscription. */

@@ -25,6 +25,11 @@ export class Presence {
     this.#holdings.enter(membership);
   }
 
+  /** Others in the channel are told that it is there, and will be told when it leaves. */
+  isAnnounced(session: Session, channel: string): boolean {
+    return (session.memberships.get(channel)?.tellUpTo ?? 0) > 0;
+  }
+
   /** Its connection has ended. A client that is expected back soon stays for a moment: it neither leaves nor joins. */
   leaveAll(session: Session): void {
     for (const membership of session.memberships.values()) {

@@ -8,7 +8,7 @@ import type { ClientFlow } from "../admission/client-flow.ts";
 import type { Credentials } from "./authentication.ts";
 import { eventFrame, type Frame } from "../sockets/frames.ts";
 import type { Outbox } from "../sockets/outbox.ts";
-import { ReplayTurns } from "../sockets/replay-turns.ts";
+import { ReadTurns } from "../sockets/read-turns.ts";
 import type { Resumable } from "./resume-token.ts";
 import { type Held, Succession } from "./succession.ts";
 import type { Subscription } from "../channels/subscription.ts";
@@ -44,7 +44,7 @@ const maxTimerMs = 2 ** 31 - 1;
 /** One client's stay: who it is, what it follows, how it is told and how it ends. */
 export class Session {
   readonly outbox: Outbox;
-  readonly replayTurns: ReplayTurns;
+  readonly reads: ReadTurns;
   readonly requests = new OpenRequests();
   readonly subscriptions = new Map<string, Subscription>();
   /** Channels where others see it. */
@@ -97,7 +97,7 @@ export class Session {
     this.moves = options.moves;
     this.info = options.info;
     this.outbox = options.outbox;
-    this.replayTurns = new ReplayTurns(options.outbox);
+    this.reads = new ReadTurns(options.outbox);
     this.#transport = options.transport;
     this.#grantedChannels = options.grantedChannels;
     this.#credentials = options.credentials;

@@ -71,14 +71,17 @@ export function ackFrame(ackId: number, payload: object): Frame {
   return singleFrame(`${ackPacket}${ackId}[${JSON.stringify(payload)}]`);
 }
 
+/** @param payload JSON text */
+export function ackFrameOfText(ackId: number, payload: string): Frame {
+  return singleFrame(`${ackPacket}${ackId}[${payload}]`);
+}
+
 /** The ack of a call; what its service answered is put in as it is. */
 export function callAckFrame(ackId: number, outcome: CallOutcome): Frame {
-  if (outcome.ok) return singleFrame(`${ackPacket}${ackId}[{"ok":true,"data":${outcome.data}}]`);
+  if (outcome.ok) return ackFrameOfText(ackId, `{"ok":true,"data":${outcome.data}}`);
   const { error, details } = outcome;
   if (details === undefined) return ackFrame(ackId, { ok: false, error });
-  return singleFrame(
-    `${ackPacket}${ackId}[{"ok":false,"error":${JSON.stringify(error).slice(0, -1)},"details":${details}}}]`,
-  );
+  return ackFrameOfText(ackId, `{"ok":false,"error":${JSON.stringify(error).slice(0, -1)},"details":${details}}}`);
 }
 
 /** An unfragmented, unmasked text frame (RFC 6455, 5.2). */

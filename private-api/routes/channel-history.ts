@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
-import { readPage } from "../../shared/channels/history-page.ts";
+import { readPage, textWithPublications } from "../../shared/channels/history-page.ts";
 import { maxHistoryLimit } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../context.ts";
 import { ChannelPath } from "./channel-path.ts";
@@ -28,10 +28,11 @@ export function addChannelHistory(app: FastifyInstance, context: PrivateApiConte
       config: { access: "read" },
       schema: { summary: "Read a channel's history", tags: ["channels"], params: ChannelPath, querystring: Query },
     },
-    async (request) => {
+    async (request, reply) => {
       const { channel } = request.params;
       const retention = context.currentRules.rules.namespace(channel);
-      return readPage(context.broker, { channel, retention, ...request.query });
+      const { position, publications } = await readPage(context.broker, { channel, retention, ...request.query });
+      return reply.type("application/json; charset=utf-8").send(textWithPublications({ position }, publications));
     },
   );
 }

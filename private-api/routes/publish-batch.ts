@@ -87,7 +87,7 @@ async function publishInOrder(items: readonly BodyReading[], context: PrivateApi
 /** Never rejects: nobody awaits it before all items are on their way. */
 async function publishOne(item: BodyReading, context: PrivateApiContext): Promise<BatchAnswer> {
   try {
-    if (item.kind === "value") return await publishItem(item.value, context);
+    if (item.kind === "value") return await publishItem(item.value, context, { tellMissed: false });
     const error = item.kind === "too_much" ? item.error : notJson();
     context.metrics.publishes.inc({ outcome: error.code });
     return refusal(error);

@@ -14,6 +14,6 @@ export function addPublish(app: FastifyInstance, context: PrivateApiContext): vo
       // publishItem checks it, as it does the items of a batch.
       validatorCompiler: () => () => true,
     },
-    async (request) => publishItem(request.body, context),
+    async (request) => publishItem(request.body, context, { tellMissed: true }),
   );
 }

@@ -1,13 +1,14 @@
 /** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
 import type { IncomingMessage } from "node:http";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { textWithPublications } from "../channels/history-page.ts";
 import type { ContainedErrors } from "../contained-errors.ts";
 import { TidegateError } from "../errors.ts";
 import { excerpt } from "../excerpt.ts";
 import type { RequestCode } from "../protocol/codes.ts";
 import { describeFindings } from "../schema-errors.ts";
 
-const problemType = "application/problem+json";
+const problemType = "application/problem+json; charset=utf-8";
 
 export interface Problem {
   type: string;
@@ -45,7 +46,9 @@ export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyR
   const problem = toProblem(error);
   if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
   if (hasMoreToCome(reply.request.raw)) void reply.header("connection", "close");
-  return reply.code(problem.status).type(problemType).send(problem);
+  const { publications } = error.options;
+  const text = publications ? textWithPublications(problem, publications) : JSON.stringify(problem);
+  return reply.code(problem.status).type(problemType).send(text);
 }
 
 function hasMoreToCome({ complete, headers }: IncomingMessage): boolean {

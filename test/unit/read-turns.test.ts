@@ -1,0 +1,79 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { type Frame, singleFrame } from "../../gateway/sockets/frames.ts";
+import { Outbox } from "../../gateway/sockets/outbox.ts";
+import { ReadTurns } from "../../gateway/sockets/read-turns.ts";
+
+const KiB = 1_024;
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+/** Takes what is written when it is told to. */
+function setUp(): { outbox: Outbox; reads: ReadTurns; take: () => void } {
+  let pending: (() => void)[] = [];
+  const outbox = new Outbox({
+    sink: {
+      takenBytes: 0,
+      write: (_packet: string, _options: Frame["options"], sent?: () => void) => void (sent && pending.push(sent)),
+    },
+    maxBytes: 1_024 * KiB,
+    conflateFromBytes: 1_024 * KiB,
+    onOverflow: () => undefined,
+    onConflated: () => undefined,
+  });
+  outbox.open(singleFrame("welcome"));
+  const take = (): void => {
+    while (outbox.bytes > 0) for (const sent of pending.splice(0)) sent();
+    pending = [];
+  };
+  take();
+  return { outbox, reads: new ReadTurns(outbox), take };
+}
+
+/** Reads that begin are counted, and end at once with so many bytes. */
+function read(reads: ReadTurns, times: number, bytes: number): { begun: number } {
+  const count = { begun: 0 };
+  for (let i = 0; i < times; i++) {
+    void reads.take().then((end) => {
+      count.begun++;
+      end(bytes);
+    });
+  }
+  return count;
+}
+
+test("COST-1: a read begins when the one before has ended and the outbox has room, or is closed", async () => {
+  const { outbox, reads, take } = setUp();
+  const end = await reads.take();
+  const count = read(reads, 2, 0);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(count.begun).toBe(0);
+  outbox.send(singleFrame("x".repeat(300 * KiB)));
+  end(300 * KiB);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(count.begun).toBe(0);
+  take();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(count.begun).toBe(2);
+  outbox.send(singleFrame("x".repeat(300 * KiB)));
+  const last = read(reads, 1, 0);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(last.begun).toBe(0);
+  outbox.close();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(last.begun).toBe(1);
+});
+
+test("COST-2: reads bring 4 MiB at once and 4 MiB a second; small ones are not held up", async () => {
+  const { reads } = setUp();
+  const pages = read(reads, 200, 512 * KiB);
+  await vi.advanceTimersByTimeAsync(0);
+  // The last of them begins while the one before it is just paid for.
+  expect(pages.begun).toBe(9);
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(pages.begun).toBe(9 + 80);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(pages.begun).toBe(200);
+  const small = read(reads, 600, KiB);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(small.begun).toBe(600);
+});
