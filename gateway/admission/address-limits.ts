@@ -1,7 +1,8 @@
 import { networkOf } from "../../shared/network.ts";
+import { ByAddress } from "./by-address.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
-/** Addresses whose rate is known at a time; past it the one that was seen first is forgotten. */
+/** Whose rate is known at a time. */
 const maxAddresses = 50_000;
 
 export interface AddressBounds {
@@ -17,7 +18,7 @@ export class AddressLimits {
   readonly #seats = new Map<string, number>();
   /** Connections, with a seat or without. */
   readonly #open = new Map<string, number>();
-  readonly #rates = new Map<string, TokenBucket>();
+  readonly #rates = new ByAddress<TokenBucket>({ isOver: (rate, now) => rate.isFull(now), maxAddresses });
 
   constructor(bounds: AddressBounds) {
     this.#bounds = bounds;
@@ -26,12 +27,12 @@ export class AddressLimits {
   /** @returns undefined where it may connect, else how long it should wait. */
   checkMs(address: string, now: number): number | undefined {
     const { connections, connectsPerSecond } = this.#bounds;
-    const key = networkOf(address);
     if (connectsPerSecond > 0) {
-      const bucket = this.#rateOf(key, now);
+      const rate = { capacity: connectsPerSecond, perSecond: connectsPerSecond };
+      const bucket = this.#rates.of(address, now, () => new TokenBucket(rate, now));
       if (!bucket.take(now)) return Math.ceil(bucket.waitMs(now));
     }
-    return connections > 0 && (this.#seats.get(key) ?? 0) >= connections ? 0 : undefined;
+    return connections > 0 && (this.#seats.get(networkOf(address)) ?? 0) >= connections ? 0 : undefined;
   }
 
   takeSeat(address: string): void {
@@ -58,26 +59,6 @@ export class AddressLimits {
 
   closed(address: string): void {
     countDown(this.#open, networkOf(address));
-  }
-
-  #rateOf(key: string, now: number): TokenBucket {
-    const { connectsPerSecond } = this.#bounds;
-    let bucket = this.#rates.get(key);
-    if (!bucket) {
-      this.#forget(now);
-      bucket = new TokenBucket({ capacity: connectsPerSecond, perSecond: connectsPerSecond }, now);
-      this.#rates.set(key, bucket);
-    }
-    return bucket;
-  }
-
-  /** The oldest where it says nothing any more, or there are too many: two for each that comes keep the map small. */
-  #forget(now: number): void {
-    let looked = 0;
-    for (const [key, bucket] of this.#rates) {
-      if (bucket.isFull(now) || this.#rates.size >= maxAddresses) this.#rates.delete(key);
-      if (++looked === 2) return;
-    }
   }
 }
 

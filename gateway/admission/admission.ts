@@ -22,10 +22,16 @@ export type Decision =
   /** The node does not let in any more. */
   | { kind: "closed" };
 
-interface Waiting {
+/** A handshake that asks to be let in. */
+export interface Comer {
   kind: AdmissionKind;
-  since: number;
+  address: string;
+  /** By `performance.now()`: if it has not been let in by then, it is refused. */
   until: number;
+}
+
+interface Waiting extends Comer {
+  since: number;
   decide: (decision: Decision) => void;
 }
 
@@ -94,13 +100,13 @@ export class Admission {
   }
 
   /**
-   * @param until by `performance.now()`: whoever has not been let in by then is refused.
    * @param decide called once, at once where it is clear, unless it leaves before.
    * @returns leaves the line.
    */
-  enter(kind: AdmissionKind, until: number, decide: (decision: Decision) => void): () => void {
+  enter(comer: Comer, decide: (decision: Decision) => void): () => void {
     const now = performance.now();
-    const waiting = { kind, since: now, until, decide };
+    const { kind, until } = comer;
+    const waiting = { ...comer, since: now, decide };
     this.#followShare(now);
     if (this.#closed) decide({ kind: "closed" });
     else if (this.#line.length === 0 && this.#bucket.take(now)) this.#admit(waiting, now);
@@ -112,13 +118,13 @@ export class Admission {
     return () => void this.#line.remove(waiting);
   }
 
-  /** For one who is refused for another reason. @returns its slot, at least `notBeforeMs` away. */
-  returnInMs(notBeforeMs = 0): number {
+  /** For a client that is refused for another reason. @returns its reconnect time, at least `notBeforeMs` away. */
+  returnInMs(address: string, notBeforeMs: number): number {
     const now = performance.now();
     this.#decided.add(now);
     const perSecond = this.returnsPerSecond * slotsOfRate;
     const lineMs = (this.#line.length * 1_000) / this.#linePerSecond;
-    return this.#slots.take(now, { perSecond, notBeforeMs: Math.max(notBeforeMs, lineMs) });
+    return this.#slots.take(now, { perSecond, address, notBeforeMs: Math.max(notBeforeMs, lineMs) });
   }
 
   /** Nobody is let in any more; those in line are told. */
@@ -143,9 +149,10 @@ export class Admission {
     decide({ kind: "admitted" });
   }
 
-  #refuse({ decide }: Waiting, now: number): void {
+  #refuse({ address, decide }: Waiting, now: number): void {
     const nextInMs = this.#bucket.waitMs(now);
-    decide({ kind: "refused", retryAfterMs: this.returnInMs(Number.isFinite(nextInMs) ? nextInMs : 0) });
+    const notBeforeMs = Number.isFinite(nextInMs) ? nextInMs : 0;
+    decide({ kind: "refused", retryAfterMs: this.returnInMs(address, notBeforeMs) });
   }
 
   readonly #letIn = (): void => {

@@ -52,6 +52,12 @@ export class TokenBucket {
     this.#tokens -= tokens;
   }
 
+  /** How many are there; negative where some are owed. */
+  tokens(now: number): number {
+    this.#accrue(now);
+    return this.#tokens;
+  }
+
   /** Until a token is there; infinite where none accrues. */
   waitMs(now: number): number {
     this.#accrue(now);

@@ -18,6 +18,20 @@ export interface Arrival {
   refuse(retryAfterSeconds: number): void;
 }
 
+/** Where an arrival comes from. */
+export interface ArrivalOrigin {
+  /** Too many come from there already. */
+  crowds: boolean;
+  /** Worked out for those that are refused only. */
+  address: () => string;
+}
+
+interface Waiting {
+  arrival: Arrival;
+  origin: ArrivalOrigin;
+  until: number;
+}
+
 /**
  * What stands before the websocket's door: opens connections in small slices, so that thousands that come at once hold
  * nobody up. Bounded: it opens twice as many a second as the node lets in, so that those who are refused are told in
@@ -27,7 +41,7 @@ export class UpgradeGate {
   readonly #hasRoom: () => boolean;
   readonly #onRefused: () => void;
   readonly #slots = new ReturnSlots();
-  readonly #queue = new Set<{ arrival: Arrival; until: number }>();
+  readonly #queue = new Set<Waiting>();
   readonly #bucket: TokenBucket;
   #perSecond = minPerSecond;
   #pump: { cancel: () => void } | undefined;
@@ -55,14 +69,14 @@ export class UpgradeGate {
     this.#bucket.change(gateRate(this.#perSecond), performance.now());
   }
 
-  /** @param crowds it comes from where too many come from already. */
-  arrive(arrival: Arrival, crowds = false): void {
+  arrive(arrival: Arrival, origin: ArrivalOrigin): void {
     const now = performance.now();
-    if (crowds) this.#refuse(arrival, now);
+    const waiting = { arrival, origin, until: now + maxWaitMs };
+    if (origin.crowds) this.#refuse(waiting, now);
     else if (this.#queue.size === 0 && this.#mayOpen(now)) this.#open(arrival, now);
-    else if (this.#queue.size >= (this.#perSecond * maxWaitMs) / 1_000) this.#refuse(arrival, now);
+    else if (this.#queue.size >= (this.#perSecond * maxWaitMs) / 1_000) this.#refuse(waiting, now);
     else {
-      this.#queue.add({ arrival, until: now + maxWaitMs });
+      this.#queue.add(waiting);
       this.#schedule(now);
     }
   }
@@ -71,7 +85,7 @@ export class UpgradeGate {
   stop(): void {
     this.#pump?.cancel();
     this.#pump = undefined;
-    for (const { arrival } of this.#queue) this.#refuse(arrival, performance.now());
+    for (const waiting of this.#queue) this.#refuse(waiting, performance.now());
     this.#queue.clear();
   }
 
@@ -90,9 +104,10 @@ export class UpgradeGate {
     });
   }
 
-  #refuse(arrival: Arrival, now: number): void {
+  #refuse({ arrival, origin }: Waiting, now: number): void {
     this.#onRefused();
-    const waitMs = this.#slots.take(now, { perSecond: this.#perSecond, notBeforeMs: maxWaitMs });
+    const address = origin.address();
+    const waitMs = this.#slots.take(now, { perSecond: this.#perSecond, notBeforeMs: maxWaitMs, address });
     arrival.refuse(Math.ceil(waitMs / 1_000));
   }
 
@@ -116,7 +131,7 @@ export class UpgradeGate {
         if (now < entry.until) {
           if (!this.#mayOpen(now)) break;
           this.#open(entry.arrival, now);
-        } else this.#refuse(entry.arrival, now);
+        } else this.#refuse(entry, now);
       }
       this.#queue.delete(entry);
     }

@@ -6,10 +6,10 @@ import type { Counter } from "../../shared/metrics.ts";
 import type { Bootstrap, ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
 import type { OriginPolicy } from "../admission/allowed-origins.ts";
+import { FairBudget } from "../admission/fair-budget.ts";
 import { ReturnSlots } from "../admission/return-slots.ts";
-import { TokenBucket } from "../admission/token-bucket.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
-import type { ProxyTrust } from "../sockets/client-address.ts";
+import { clientAddress, type ProxyTrust } from "../sockets/client-address.ts";
 import { allowOrigin, ownOrigin } from "./origins.ts";
 import { Placement } from "./placement.ts";
 import { readSubject } from "./subject.ts";
@@ -20,6 +20,10 @@ const minPerSecond = 100;
 /** Seats take a while to become free, or a node to be started. */
 const fullRetryMs = 5_000;
 const busyRetryMs = 1_000;
+/** Requests are cheap to repeat, also for those who want others to wait long. */
+const horizonMs = 60_000;
+/** Answers that a token costs which was checked in vain. */
+const forgedTokenCost = 4;
 const maxClientIdLength = 256;
 
 const Query = Type.Object({
@@ -52,30 +56,39 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
   fleet.onChange(() => placement.update(fleet.nodes));
   /** Of this node: no more could be let in by the whole fleet. */
   const perSecond = Math.max(minPerSecond, fleet.budgetPerSecond);
-  const budget = new TokenBucket({ capacity: perSecond, perSecond }, performance.now());
-  const busySlots = new ReturnSlots();
-  const fullSlots = new ReturnSlots();
+  const budget = new FairBudget(perSecond, performance.now());
+  const busySlots = new ReturnSlots({ horizonMs });
+  const fullSlots = new ReturnSlots({ horizonMs });
 
   async function answer(request: FastifyRequest<{ Querystring: { client?: string } }>): Promise<Bootstrap> {
-    if (!budget.take(performance.now())) {
-      const retryAfterMs = busySlots.take(performance.now(), { perSecond, notBeforeMs: busyRetryMs });
+    const address = clientAddress(request.raw, trustedProxies);
+    const now = performance.now();
+    if (!budget.take(address, now)) {
+      const retryAfterMs = busySlots.take(now, { perSecond, notBeforeMs: busyRetryMs, address });
       throw new TidegateError("rate_limited", "too many ask at once", { retryAfterMs });
     }
     const { authorization } = request.headers;
-    const subject = await readSubject(verify, { authorization, client: request.query.client });
+    const subject = await readSubject(verify, { authorization, client: request.query.client }).catch(
+      (error: unknown) => {
+        const isForged = error instanceof TidegateError && error.code === "unauthenticated";
+        if (isForged) budget.owe(address, forgedTokenCost, performance.now());
+        throw error;
+      },
+    );
     const { name, url, config = {} } = rollouts.rollouts.groupOf(subject);
-    const answered = { url: url ?? placeFor(request), reconnect: reconnectPolicy(), group: name, config };
+    const answered = { url: url ?? placeFor(request, address), reconnect: reconnectPolicy(), group: name, config };
     counter.inc({ outcome: url === undefined ? "node" : "group" });
     return answered;
   }
 
-  function placeFor(request: FastifyRequest): string {
+  function placeFor(request: FastifyRequest, address: string): string {
     const node = choose();
     if (node) return node.url ?? ownOrigin(request, trustedProxies);
     const answering = Math.max(1, fleet.nodes.length);
     const retryAfterMs = fullSlots.take(performance.now(), {
       perSecond: fleet.budgetPerSecond / answering,
       notBeforeMs: fullRetryMs,
+      address,
     });
     throw new TidegateError("upstream_unavailable", "no node can take a connection now", { retryAfterMs });
   }

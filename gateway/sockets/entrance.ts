@@ -6,7 +6,7 @@ import { networkOf } from "../../shared/network.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
 import { type AddressBounds, AddressLimits } from "../admission/address-limits.ts";
-import { Admission, type Decision, maxLineMs } from "../admission/admission.ts";
+import { Admission, type Comer, type Decision, maxLineMs } from "../admission/admission.ts";
 import type { GatewayContext } from "../context.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
 import { type Opened, openHandshake, type Origin } from "../sessions/handshake.ts";
@@ -76,14 +76,19 @@ export class Entrance {
     this.admission.close();
   }
 
+  /** Where the client is, behind whatever trusted proxies. */
+  addressOf(request: IncomingMessage): string {
+    return clientAddress(request, this.#trustedProxies);
+  }
+
   /** Whether its address has too many connections open already. */
   crowds(request: IncomingMessage): boolean {
-    return this.#addresses.countsOpen && this.#addresses.crowds(clientAddress(request, this.#trustedProxies));
+    return this.#addresses.countsOpen && this.#addresses.crowds(this.addressOf(request));
   }
 
   /** @returns to be called when it is closed. */
   opened(request: IncomingMessage, connection: EngineConnection): () => void {
-    const address = clientAddress(request, this.#trustedProxies);
+    const address = this.addressOf(request);
     if (this.#addresses.countsOpen) this.#addresses.opened(address);
     this.#unseated.add(connection, networkOf(address));
     return () => {
@@ -106,9 +111,9 @@ export class Entrance {
     return true;
   }
 
-  /** Who is refused because the node stops comes back in a slot of its own. */
-  stopping(): ConnectRefusal {
-    return refuse("draining", "this node is stopping", this.admission.returnInMs(drainRetryMs));
+  /** A client that is refused because the node stops comes back at a reconnect time of its own. */
+  stopping(address: string): ConnectRefusal {
+    return refuse("draining", "this node is stopping", this.admission.returnInMs(address, drainRetryMs));
   }
 
   /** Resolves once every seat is free, and who was refused has been told. */
@@ -131,11 +136,11 @@ export class Entrance {
   ): Promise<ConnectRefusal | undefined> {
     if (this.#claimed.has(socket.conn)) return refuse("unauthenticated", "a connection authenticates once");
     this.#claimed.add(socket.conn);
-    if (this.#closed) return this.stopping();
+    const address = this.addressOf(socket.request);
+    if (this.#closed) return this.stopping(address);
     const { auth, userAgent } = takeHandshake(socket);
     const opened = openHandshake(auth, this.#context);
     if (opened.kind === "refused") return opened.refusal;
-    const address = clientAddress(socket.request, this.#trustedProxies);
     const noRoom = this.#findRoom(opened, address);
     if (noRoom) return noRoom;
     // Socket.IO comes here a turn later: a connection that has closed since tells nobody any more.
@@ -160,7 +165,8 @@ export class Entrance {
     const { promise: late, resolve } = Promise.withResolvers<ConnectRefusal>();
     const timer = setTimeout(() => resolve(tooLate()), deadline - performance.now());
     const origin = { address, userAgent };
-    const entered = this.#awaitAdmission(socket, opened, openedAt + maxLineMs, late).then(
+    const comer = { kind: opened.resumable ? "resume" : "cold", address, until: openedAt + maxLineMs } as const;
+    const entered = this.#awaitAdmission(socket, comer, late).then(
       async (refusal) => refusal ?? checkIn({ opened, origin, deadline }),
     );
     const refusal = await Promise.race([entered, late]);
@@ -181,27 +187,19 @@ export class Entrance {
       return refuse("rate_limited", "too many connections from this address", waitMs === 0 ? limitRetryMs : waitMs);
     }
     if (this.#seats >= this.#maxConnections) {
-      return refuse("at_capacity", "this node has no free place", this.admission.returnInMs(capacityRetryMs));
+      return refuse("at_capacity", "this node has no free place", this.admission.returnInMs(address, capacityRetryMs));
     }
     if (!resumable && this.#context.broker.state === "away") {
-      const retryAfterMs = this.admission.returnInMs(undecidedRetryMs);
+      const retryAfterMs = this.admission.returnInMs(address, undecidedRetryMs);
       return refuse("broker_unavailable", "nobody new can be let in at the moment", retryAfterMs);
     }
     return undefined;
   }
 
-  /**
-   * @param until by `performance.now()`.
-   * @param late resolves when there is no point any more.
-   */
-  async #awaitAdmission(
-    socket: Socket,
-    { resumable }: Opened,
-    until: number,
-    late: Promise<unknown>,
-  ): Promise<ConnectRefusal | undefined> {
+  /** @param late resolves when there is no point any more. */
+  async #awaitAdmission(socket: Socket, comer: Comer, late: Promise<unknown>): Promise<ConnectRefusal | undefined> {
     const { promise, resolve } = Promise.withResolvers<Decision>();
-    const leave = this.admission.enter(resumable ? "resume" : "cold", until, resolve);
+    const leave = this.admission.enter(comer, resolve);
     socket.conn.once("close", leave);
     void late.then(leave);
     const decision = await promise;
@@ -210,7 +208,7 @@ export class Entrance {
       case "admitted":
         return undefined;
       case "closed":
-        return this.stopping();
+        return this.stopping(comer.address);
       case "refused":
         return refuse("rate_limited", "too many connect at the moment", decision.retryAfterMs);
     }

@@ -135,7 +135,11 @@ export class SocketServer implements Service {
       bytesPerSecond: messagesPerSecond * maxPayloadBytes,
       connectDeadlineMs,
       patience,
-      onArrival: (arrival, request) => this.#gate.arrive(arrival, this.#entrance.crowds(request)),
+      onArrival: (arrival, request) =>
+        this.#gate.arrive(arrival, {
+          crowds: this.#entrance.crowds(request),
+          address: () => this.#entrance.addressOf(request),
+        }),
       onOpened: (request, connection) => this.#entrance.opened(request, connection),
       origins,
       onFlood: (cause) => metrics.floods.inc({ cause }),
@@ -214,7 +218,7 @@ export class SocketServer implements Service {
         return begun.refusal;
       case "begun":
     }
-    if (this.#entrance.isClosed) return this.#entrance.stopping();
+    if (this.#entrance.isClosed) return this.#entrance.stopping(entering.origin.address);
     // Gone, or refused for being late, in the meantime.
     return socket.conn.readyState === "open" && performance.now() <= deadline ? undefined : tooLate();
   }

@@ -34,7 +34,7 @@ export class NodeAdmission {
 
   constructor(options: { budgetPerSecond: number; nodes: number; nowMs: number; random: () => number }) {
     this.#budgetPerSecond = options.budgetPerSecond;
-    this.#slots = new ReturnSlots(options.random);
+    this.#slots = new ReturnSlots({ random: options.random });
     this.give({ sharePerSecond: 0, fairSharePerSecond: 0, nodes: options.nodes }, options.nowMs);
   }
 

@@ -37,12 +37,15 @@ async function attempt(url: string, auth: object = {}): Promise<Welcome | Connec
   return client.welcome;
 }
 
-/** What each request is answered first, on a connection of its own. */
-async function answersTo(url: string, requests: string[]): Promise<string[]> {
+/**
+ * What each request is answered first, on a connection of its own.
+ * @param localAddress another one of this machine: all of 127.0.0.0/8 are.
+ */
+async function answersTo(url: string, requests: string[], localAddress = "127.0.0.1"): Promise<string[]> {
   const { port, hostname } = new URL(url);
   return Promise.all(
     requests.map(async (request) => {
-      const socket = connect(Number(port), hostname);
+      const socket = connect({ port: Number(port), host: hostname, localAddress });
       rawSockets.push(socket);
       socket.write(request);
       return String((await once(socket, "data"))[0]);
@@ -130,6 +133,22 @@ test("ADM-5: what asks for a connection that is open already, and for none, wait
   const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
   expect(refused.length).toBeGreaterThan(50);
   expect(await metricOf(gateway, "upgrades_refused_total")).toBe(refused.length);
+});
+
+test("RET-1: connections of one address that are refused do not make those of others wait for long", async () => {
+  const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
+  const request = upgradeRequest(new URL(url));
+  const retryAfterSeconds = (answers: string[]): number[] =>
+    answers.map((answer) => Number(/\r\nRetry-After: (\d+)\r\n/.exec(answer)?.[1] ?? 0));
+  const greedy = await answersTo(url, Array<string>(2_000).fill(request));
+  expect(Math.max(...retryAfterSeconds(greedy))).toBeGreaterThan(10);
+  // All that is opened within two seconds is taken again.
+  const again = answersTo(url, Array<string>(500).fill(request));
+  const others = await answersTo(url, Array<string>(20).fill(request), "127.0.0.2");
+  const refused = retryAfterSeconds(others).filter((seconds) => seconds > 0);
+  expect(refused.length).toBeGreaterThan(0);
+  expect(Math.max(...refused)).toBeLessThan(10);
+  await again;
 });
 
 test("ADM-5: a first request of polling is answered 503 in the same way", async () => {
@@ -246,8 +265,10 @@ test("LIM-2: a client subscribes to all of its channels at once when it comes ba
     ]),
   );
   expect(acks.filter(({ ok, error }: Answer) => !ok && error?.code === "rate_limited")).toEqual([]);
+  const asked = await Promise.all(channels.map((channel) => client.request("sync:presence", { channel })));
+  expect(asked.filter(({ ok }) => !ok)).toEqual([]);
   const more = await Promise.all(
-    Array.from({ length: 700 }, () => client.request("sync:unsubscribe", { channel: "board:0" })),
+    Array.from({ length: 500 }, () => client.request("sync:presence", { channel: "board:0" })),
   );
   const refused = more.filter(({ error }) => error?.code === "rate_limited");
   expect(refused.length).toBeGreaterThan(100);

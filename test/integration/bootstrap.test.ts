@@ -50,6 +50,22 @@ async function askAs(url: string, headers: Record<string, string>): Promise<Reco
   });
 }
 
+/** From another address of this machine: all of 127.0.0.0/8 are. */
+async function askFrom(localAddress: string, url: string): Promise<{ status: number; retryAfterMs: number }> {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve, reject) => {
+    const asking = request({ host: hostname, port, path: "/v1/bootstrap", localAddress }, (answer) => {
+      let text = "";
+      answer.setEncoding("utf8").on("data", (part: string) => (text += part));
+      answer.once("end", () => {
+        const { retryAfterMs = 0 } = JSON.parse(text) as { retryAfterMs?: number };
+        resolve({ status: answer.statusCode ?? 0, retryAfterMs });
+      });
+    });
+    asking.on("error", reject).end();
+  });
+}
+
 /** That it tells so many who ask at once. */
 async function addressesOf(url: string, crowd = 100): Promise<Set<string>> {
   const told = await Promise.all(Array.from({ length: crowd }, () => bootstrap(url)));
@@ -348,4 +364,50 @@ test("BOOT-5: a trusted proxy tells by which scheme the request came", async () 
   expect(await urlFor("https, http")).toBe("https://live.example");
   expect(await urlFor("gopher")).toBe("http://live.example");
   await fleet.stop();
+});
+
+describe("beside an address that asks without end", () => {
+  let fleet: Fleet;
+  let url: string;
+  async function start(environment: Record<string, string>): Promise<void> {
+    fleet = await startFleet({ environment });
+    url = fleet.urls[0] ?? "";
+  }
+  afterEach(async () => {
+    closeClients();
+    await fleet.stop();
+  });
+
+  test("BOOT-8: others that ask for little are answered, and those that are refused need not wait for its places", async () => {
+    await start({ GATEWAY_ADMISSIONS_PER_SECOND: "40" });
+    let stopped = false;
+    const greedy = Promise.all(
+      Array.from({ length: 4 }, async () => {
+        while (!stopped) await ask(url);
+      }),
+    );
+    await Promise.all(Array.from({ length: 1_200 }, () => ask(url)));
+    const others = await Promise.all(Array.from({ length: 15 }, (_, i) => askFrom(`127.0.0.${i + 2}`, url)));
+    // A crowd behind another address: some of it is refused.
+    const crowd = await Promise.all(Array.from({ length: 200 }, () => askFrom("127.0.1.1", url)));
+    stopped = true;
+    await greedy;
+    expect(others.map(({ status }) => status)).toEqual(Array(15).fill(200));
+    const times = crowd.filter(({ status }) => status === 429).map(({ retryAfterMs }) => retryAfterMs);
+    expect(Math.min(...times)).toBeGreaterThanOrEqual(1_000);
+    expect(Math.min(...times)).toBeLessThan(7_000);
+    expect(new Set(times).size).toBeGreaterThan(times.length / 2);
+  });
+
+  test("RET-1: while no node has room, one address does not use up the reconnect times of others", async () => {
+    await start({ GATEWAY_MAX_CONNECTIONS: "1", GATEWAY_ADMISSIONS_PER_SECOND: "1" });
+    await connectClient(url);
+    await eventually(async () => (await ask(url)).status === 503);
+    // One a second: its places would reach a minute ahead.
+    await Promise.all(Array.from({ length: 60 }, () => ask(url)));
+    const refused = await askFrom("127.0.2.1", url);
+    expect(refused.status).toBe(503);
+    expect(refused.retryAfterMs).toBeGreaterThanOrEqual(5_000);
+    expect(refused.retryAfterMs).toBeLessThan(13_000);
+  });
 });

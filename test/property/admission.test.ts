@@ -129,7 +129,7 @@ test("ADM-3: as many as are told to come back in a second are let in in one, unt
       fc.integer({ min: 1, max: 500 }),
       fc.array(fc.record({ pauseMs: fc.nat(300), notBeforeMs: fc.nat(5_000) }), { minLength: 1, maxLength: 300 }),
       (perSecond, refusals) => {
-        const slots = new ReturnSlots(() => 0);
+        const slots = new ReturnSlots({ random: () => 0 });
         let now = 0;
         const times = refusals.map(({ pauseMs, notBeforeMs }) => {
           now += pauseMs;

@@ -1,11 +1,14 @@
 /** The parts of admission that go by time. */
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { AddressLimits } from "../../gateway/admission/address-limits.ts";
 import { Admission, type AdmissionShare, type Decision } from "../../gateway/admission/admission.ts";
+import { ByAddress } from "../../gateway/admission/by-address.ts";
+import { FairBudget } from "../../gateway/admission/fair-budget.ts";
 import { ClientFlow, type Passage } from "../../gateway/admission/client-flow.ts";
 import { RecentCount } from "../../gateway/admission/recent-count.ts";
 import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
 import { ReturnPolicy } from "../../gateway/admission/return-policy.ts";
+import { announcementPrice, maxOpenRequests, prices, requestBudget } from "../../gateway/requests/prices.ts";
 import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
 import { type Arrival, UpgradeGate } from "../../gateway/admission/upgrade-gate.ts";
 import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
@@ -53,7 +56,7 @@ function node(sharePerSecond = 10): {
         decision: undefined,
         leave: () => undefined,
       };
-      comer.leave = admission.enter(kind, performance.now() + 5_000, (decision) => {
+      comer.leave = admission.enter({ kind, address: anAddress, until: performance.now() + 5_000 }, (decision) => {
         expect(comer.decision).toBeUndefined();
         comer.decision = decision;
       });
@@ -62,6 +65,8 @@ function node(sharePerSecond = 10): {
   };
 }
 
+const anAddress = "192.0.2.1";
+const fromAnAddress = { crowds: false, address: () => anAddress };
 const admitted = { kind: "admitted" };
 const count = (all: { decision: Decision | undefined }[], kind: Decision["kind"] | undefined): number =>
   all.filter(({ decision }) => decision?.kind === kind).length;
@@ -125,7 +130,7 @@ test("ADM-3: each who is refused is given a slot of its own, spread over the tim
 test("ADM-3: a full node, which has next to no share, sends those it refuses back at the rate of the fleet", () => {
   const { share, admission } = node(0.1);
   Object.assign(share, { budgetPerSecond: 200, nodes: [1, 2] });
-  const waits = Array.from({ length: 90 }, () => admission.returnInMs(5_000));
+  const waits = Array.from({ length: 90 }, () => admission.returnInMs(anAddress, 5_000));
   expect(Math.min(...waits)).toBeGreaterThanOrEqual(5_000);
   expect(Math.max(...waits)).toBeLessThan(6_500);
 });
@@ -187,7 +192,7 @@ class Comer implements Arrival {
 function comersAt(gate: UpgradeGate, number: number): Comer[] {
   return Array.from({ length: number }, () => {
     const comer = new Comer();
-    gate.arrive(comer);
+    gate.arrive(comer, fromAnAddress);
     return comer;
   });
 }
@@ -228,7 +233,7 @@ test("ADM-5: work on connections is done in slices, with turns for others betwee
     refuse: () => undefined,
   }));
   const openedPerTurn: number[] = [];
-  for (const arrival of slow) gate.arrive(arrival);
+  for (const arrival of slow) gate.arrive(arrival, fromAnAddress);
   openedPerTurn.push(opened);
   while (gate.waiting > 0) {
     const before = opened;
@@ -248,7 +253,7 @@ test("ADM-6: while as many connections are open without a seat as may be, no mor
       comer.state = "open";
       room--;
     };
-    gate.arrive(comer);
+    gate.arrive(comer, fromAnAddress);
     return comer;
   });
   vi.advanceTimersByTime(500);
@@ -371,4 +376,112 @@ test("ADM-2: whoever comes to a node that has just begun waits for the share tha
   share.fairSharePerSecond = 100;
   const crowd = Array.from({ length: 100 }, () => comes("cold"));
   expect(crowd.filter(({ decision }) => decision?.kind === "refused")).toEqual([]);
+});
+
+test("LIM-2: a client asks about all of its channels at once; after that reads pass twenty a second", () => {
+  const flow = new ClientFlow(requestBudget, 0, maxOpenRequests);
+  const pass = (name: keyof typeof prices, count: number, now: number): number =>
+    Array.from({ length: count }, () => flow.pass(now, prices[name])).filter(({ kind }) => kind === "passed").length;
+  expect(pass("sync:subscribe", 200, 0)).toBe(200);
+  // Each joins a channel where others are told of it.
+  for (let i = 0; i < 200; i++) flow.answered(announcementPrice);
+  expect(pass("sync:presence", 200, 0)).toBe(200);
+  expect(pass("sync:history", 200, 0)).toBe(200);
+  for (let i = 0; i < 400; i++) flow.answered();
+  let passed = 0;
+  for (let now = 0; now < 10_000; now += 50) {
+    const read = pass("sync:history", 2, now);
+    for (let i = 0; i < read; i++) flow.answered();
+    passed += read;
+  }
+  expect(passed).toBeGreaterThanOrEqual(198);
+  expect(passed).toBeLessThanOrEqual(200);
+});
+
+test("LIM-2: joining and leaving a channel over and over is told to others eight times a second", () => {
+  const flow = new ClientFlow(requestBudget, 0, maxOpenRequests);
+  let told = 0;
+  for (let now = 0; now < 60_000; now += 10) {
+    for (const name of ["sync:subscribe", "sync:unsubscribe"] as const) {
+      if (flow.pass(now, prices[name]).kind !== "passed") continue;
+      flow.answered(announcementPrice);
+      told++;
+    }
+  }
+  const atOnce = requestBudget.capacity / 12;
+  expect(told).toBeGreaterThan(atOnce);
+  expect(told).toBeLessThan(atOnce + 60 * 17);
+});
+
+test("LIM-2: no more than 600 requests are open at a time", () => {
+  const flow = new ClientFlow({ capacity: 10_000, perSecond: 1 }, 0, 600);
+  const kinds = Array.from({ length: 601 }, () => flow.pass(0).kind);
+  expect(kinds.slice(0, 600).every((kind) => kind === "passed")).toBe(true);
+  expect(flow.pass(0)).toMatchObject({ kind: "refused", retryAfterMs: 1_000 });
+  flow.answered();
+  expect(flow.pass(0).kind).toBe("passed");
+});
+
+describe("reconnect times and addresses", () => {
+  const perSecond = 100;
+  const waits = (slots: ReturnSlots, count: number, address: (i: number) => string, now = 0): number[] =>
+    Array.from({ length: count }, (_, i) => slots.take(now, { perSecond, notBeforeMs: 1_000, address: address(i) }));
+
+  test("RET-1: an address that is refused again and again makes others wait 5 s longer at most", () => {
+    const slots = new ReturnSlots();
+    waits(slots, 10_000, () => "192.0.2.1");
+    expect(slots.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
+    // One place for each of a hundred more.
+    waits(slots, 10_000, (i) => `2001:db8:0:${i % 100}::${i}`);
+    expect(slots.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.3" })).toBeLessThanOrEqual(7_370);
+    // Ten minutes later all of that is past.
+    waits(slots, 10_000, () => "192.0.2.1", 700_000);
+    expect(slots.take(700_000, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
+  });
+
+  test("RET-1: clients of one address are spread over the time that admitting them takes", () => {
+    const slots = new ReturnSlots({ random: () => 0 });
+    waits(slots, 500, (i) => `192.0.2.${i % 250}`);
+    const crowd = waits(slots, 3_000, () => "198.51.100.1").sort((one, other) => one - other);
+    expect(crowd.at(-1)).toBeGreaterThan(30_000);
+    for (let i = 100; i < crowd.length; i++) expect((crowd[i] ?? 0) - (crowd[i - 100] ?? 0)).toBeGreaterThan(950);
+    // Two crowds share the rate.
+    const other = waits(slots, 1_000, () => "198.51.100.2").sort((one, next) => one - next);
+    expect((other.at(-1) ?? 0) - (other[1] ?? 0)).toBeGreaterThan(19_000);
+  });
+});
+
+describe("a budget that addresses share", () => {
+  const taken = (budget: FairBudget, count: number, address: string, now: number): number =>
+    Array.from({ length: count }, () => budget.take(address, now)).filter(Boolean).length;
+
+  test("BOOT-8: one address alone has all of it; beside it others that ask for little are answered", () => {
+    const budget = new FairBudget(100, 0);
+    expect(taken(budget, 1_000, "192.0.2.1", 0)).toBe(80);
+    expect(taken(budget, 5, "192.0.2.2", 0)).toBe(5);
+    let [greedy, modest] = [0, 0];
+    for (let now = 10; now <= 10_000; now += 10) {
+      greedy += taken(budget, 10, "192.0.2.1", now);
+      if (now % 200 === 0) modest += taken(budget, 1, `2001:db8:0:${now}::1`, now);
+    }
+    expect(modest).toBe(50);
+    expect(greedy).toBeGreaterThan(900);
+    expect(greedy + modest).toBeLessThanOrEqual(1_020);
+  });
+
+  test("BOOT-8: what an address has cost beyond an answer is taken from its own part as well", () => {
+    const budget = new FairBudget(100, 0);
+    for (let now = 0; now < 10_000; now += 10) {
+      if (budget.take("192.0.2.1", now)) budget.owe("192.0.2.1", 4, now);
+    }
+    expect(taken(budget, 10, "192.0.2.2", 10_000)).toBe(10);
+  });
+});
+
+test("RET-2: of 10,000 addresses at once the first counts as new", () => {
+  const seen = new ByAddress<{ at: number }>({ isOver: ({ at }, now) => now > at + 1_000 });
+  const first = seen.of("10.0.0.1", 0, () => ({ at: 0 }));
+  expect(seen.of("10.0.0.1", 0, () => ({ at: 0 }))).toBe(first);
+  for (let i = 0; i < 10_000; i++) seen.of(`10.1.${i >> 8}.${i & 255}`, 0, () => ({ at: 0 }));
+  expect(seen.of("10.0.0.1", 0, () => ({ at: 0 }))).not.toBe(first);
 });
