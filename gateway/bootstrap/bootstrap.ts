@@ -22,6 +22,10 @@ const fullRetryMs = 5_000;
 const busyRetryMs = 1_000;
 /** Requests are cheap to repeat, also for those who want others to wait long. */
 const horizonMs = 60_000;
+/** A 429 comes so late, and a connection that asks without end is slow. */
+const refusalDelayMs = 500;
+/** Of those at a time; past it a 429 comes at once. */
+const maxDelayed = 1_000;
 /** Answers that a token costs which was checked in vain. */
 const forgedTokenCost = 4;
 const maxClientIdLength = 256;
@@ -59,12 +63,14 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
   const budget = new FairBudget(perSecond, performance.now());
   const busySlots = new ReturnSlots({ horizonMs });
   const fullSlots = new ReturnSlots({ horizonMs });
+  let delayed = 0;
 
   async function answer(request: FastifyRequest<{ Querystring: { client?: string } }>): Promise<Bootstrap> {
     const address = clientAddress(request.raw, trustedProxies);
     const now = performance.now();
     if (!budget.take(address, now)) {
       const retryAfterMs = busySlots.take(now, { perSecond, notBeforeMs: busyRetryMs, address });
+      await delayRefusal();
       throw new TidegateError("rate_limited", "too many ask at once", { retryAfterMs });
     }
     const { authorization } = request.headers;
@@ -79,6 +85,13 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
     const answered = { url: url ?? placeFor(request, address), reconnect: reconnectPolicy(), group: name, config };
     counter.inc({ outcome: url === undefined ? "node" : "group" });
     return answered;
+  }
+
+  async function delayRefusal(): Promise<void> {
+    if (delayed >= maxDelayed) return;
+    delayed++;
+    await new Promise((resolve) => setTimeout(resolve, refusalDelayMs).unref());
+    delayed--;
   }
 
   function placeFor(request: FastifyRequest, address: string): string {

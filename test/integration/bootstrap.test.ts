@@ -399,6 +399,21 @@ describe("beside an address that asks without end", () => {
     expect(new Set(times).size).toBeGreaterThan(times.length / 2);
   });
 
+  test("BOOT-9: a connection is refused slowly, and others are answered meanwhile", async () => {
+    await start({ GATEWAY_ADMISSIONS_PER_SECOND: "40" });
+    const times = await Promise.all(
+      Array.from({ length: 300 }, async () => {
+        const began = performance.now();
+        const { status } = await ask(url);
+        return { status, ms: performance.now() - began };
+      }),
+    );
+    const refused = times.filter(({ status }) => status === 429);
+    expect(refused.length).toBeGreaterThan(100);
+    expect(refused.filter(({ ms }) => ms < 450)).toEqual([]);
+    expect(times.some(({ status, ms }) => status === 200 && ms < 450)).toBe(true);
+  });
+
   test("RET-1: while no node has room, one address does not use up the reconnect times of others", async () => {
     await start({ GATEWAY_MAX_CONNECTIONS: "1", GATEWAY_ADMISSIONS_PER_SECOND: "1" });
     await connectClient(url);
