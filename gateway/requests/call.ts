@@ -8,8 +8,8 @@ import { type CallOptions, callOptionsValidator } from "../../shared/protocol/cl
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rollouts/route-target.ts";
-import { describeFindings } from "../../shared/schema-errors.ts";
 import type { GatewayContext } from "../context.ts";
+import { findingsOf } from "./findings.ts";
 import { assertSound, tooDeep } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
@@ -51,7 +51,7 @@ function readArguments(event: ClientEvent): { data: unknown; options: CallOption
   if (isTooDeep(data)) throw tooDeep();
   if (options === undefined || options === null) return { data, options: {} };
   if (!callOptionsValidator.Check(options)) {
-    const findings = describeFindings(callOptionsValidator.Errors(options)).join("; ");
+    const findings = findingsOf(callOptionsValidator, options);
     throw new TidegateError("invalid_request", `the options are not valid: ${findings}`);
   }
   return { data, options };

@@ -3,7 +3,6 @@ import { excerpt } from "../../shared/excerpt.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
-import { describeFindings } from "../../shared/schema-errors.ts";
 import { ClientFlow } from "../admission/client-flow.ts";
 import type { GatewayContext } from "../context.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
@@ -11,6 +10,7 @@ import { ackFrame, ackFrameOfText, callAckFrame } from "../sockets/frames.ts";
 import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import { call } from "./call.ts";
+import { findingsOf } from "./findings.ts";
 import { history } from "./history.ts";
 import { refresh } from "./refresh.ts";
 import { maxOpenRequests, prices, requestBudget, unknownRequestPrice } from "./prices.ts";
@@ -117,8 +117,7 @@ async function handle(
   const [request] = args;
   const validator = clientRequests[name];
   if (args.length !== 1 || !validator.Check(request)) {
-    const findings =
-      args.length === 1 ? describeFindings(validator.Errors(request)).join("; ") : "one object is expected";
+    const findings = args.length === 1 ? findingsOf(validator, request) : "one object is expected";
     throw new TidegateError("invalid_request", `${name}: ${findings}`);
   }
   return requests[name](session, request as never, context);

@@ -1,6 +1,6 @@
 /**
- * What the gateway's own requests cost their session. A unit is about 0.1 ms of one core, of the node and of Redis together,
- * as measured with the largest answers that {@link ReadTurns} does not pace by itself.
+ * What the gateway's own requests cost their session. A unit is about 0.1 ms of one core, of the node and of Redis together.
+ * Large answers take longer: `ReadTurns` spreads them over time.
  */
 import type { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
@@ -23,7 +23,7 @@ export const announcementPrice = 10;
 
 /**
  * A client that reconnects may subscribe to all of its channels at once, each of which announces it, and ask for their
- * presence and history. Per second it may then use 2 % of a core.
+ * presence and history. After that it may use about 3 % of a core.
  */
 export const requestBudget = {
   capacity:

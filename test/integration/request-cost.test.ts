@@ -155,6 +155,15 @@ test("COST-4: stored data is passed on as it was stored: in a page, in a replay,
   expect(conflict.text).toContain(member);
 });
 
+test("COST-5: of a request with thousands of members their number is told, and none of them", async () => {
+  const client = await connectClient(url);
+  const members = Object.fromEntries(Array.from({ length: 6_000 }, (_, i) => [`member${i}`, i]));
+  const { error } = await client.request("sync:subscribe", { channel, ...members });
+  expect(error).toMatchObject({ code: "invalid_request", message: "sync:subscribe: has 6001 members" });
+  const call = await client.request("card.move", {}, members);
+  expect(call.error).toMatchObject({ code: "invalid_request", message: "the options are not valid: has 6000 members" });
+});
+
 test("BATCH-4: a conflict within a batch reads no history", async () => {
   const { epoch } = await publishPage();
   const before = await pagesRead();
