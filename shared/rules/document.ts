@@ -6,9 +6,10 @@ import { isTellable } from "../rollouts/point.ts";
 import { type Explained, explain, maxFindings } from "../schema-errors.ts";
 
 const closed = { additionalProperties: false } as const;
-/** Of routes, namespaces, services. */
-const maxEntries = 10_000;
-const bounded = { ...closed, maxProperties: maxEntries };
+const maxRoutes = 10_000;
+/** Of namespaces, and of services. */
+const maxNames = 1_000;
+const bounded = { ...closed, maxProperties: maxNames };
 const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" });
 const EventPattern = Type.String({ pattern: "^([A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\\*?|\\*)$" });
 /** `env:NAME`, read where it is used, or `whsec_` and the base64 of at least 32 bytes. */
@@ -87,7 +88,7 @@ const RulesDocument = Type.Object(
   {
     namespaces: Type.Optional(Type.Record(Type.String({ pattern: namespaceName.source }), Namespace, bounded)),
     services: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Service, bounded)),
-    routes: Type.Optional(Type.Array(Route, { maxItems: maxEntries })),
+    routes: Type.Optional(Type.Array(Route, { maxItems: maxRoutes })),
     ...frame,
   },
   closed,
@@ -134,23 +135,28 @@ function formFindings(value: unknown): string[] {
   ) as Record<string, unknown>;
   return [
     ...explain(frameValidator, Array.isArray(value) ? value : others),
-    ...entryFindings("namespaces", namespaces, { isMap: true, validator: parts.namespace, name: namespaceName }),
-    ...entryFindings("services", services, { isMap: true, validator: parts.service, name: serviceName }),
-    ...entryFindings("routes", routes, { isMap: false, validator: parts.route }),
+    ...entryFindings("namespaces", namespaces, {
+      max: maxNames,
+      isMap: true,
+      validator: parts.namespace,
+      name: namespaceName,
+    }),
+    ...entryFindings("services", services, { max: maxNames, isMap: true, validator: parts.service, name: serviceName }),
+    ...entryFindings("routes", routes, { max: maxRoutes, isMap: false, validator: parts.route }),
   ];
 }
 
 function entryFindings(
   member: string,
   entries: unknown,
-  part: { isMap: boolean; validator: Explained & { Check(value: unknown): boolean }; name?: RegExp },
+  part: { max: number; isMap: boolean; validator: Explained & { Check(value: unknown): boolean }; name?: RegExp },
 ): string[] {
   if (entries === undefined) return [];
   if (typeof entries !== "object" || entries === null || Array.isArray(entries) === part.isMap) {
     return [`${member}: must be ${part.isMap ? "an object" : "an array"}`];
   }
   const all = Object.entries(entries);
-  const findings = all.length > maxEntries ? [`${member}: has ${all.length} entries, more than ${maxEntries}`] : [];
+  const findings = all.length > part.max ? [`${member}: has ${all.length} entries, more than ${part.max}`] : [];
   for (const [name, given] of all) {
     if (findings.length > maxFindings) break;
     if (part.name?.test(name) === false) findings.push(`${member}.${name}: is not a possible name`);

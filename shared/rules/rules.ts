@@ -46,10 +46,10 @@ export class Rules {
   constructor(version: number, document: RulesDocument) {
     this.version = version;
     this.document = document;
-    const { default: ownDefault, ...listed } = document.namespaces ?? {};
-    this.#defaultNamespace = { ...builtInNamespace, ...ownDefault };
+    const namespaces = document.namespaces ?? {};
+    this.#defaultNamespace = { ...builtInNamespace, ...namespaces["default"] };
     this.#namespaces = new Map(
-      Object.entries(listed).map(([name, own]) => [name, { ...this.#defaultNamespace, ...own }]),
+      Object.entries(namespaces).map(([name, own]) => [name, { ...this.#defaultNamespace, ...own }]),
     );
     this.#services = new Map(
       Object.entries(document.services ?? {}).map(([name, own]) => {

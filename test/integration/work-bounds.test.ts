@@ -169,6 +169,13 @@ const inputs: Input[] = [
     request: "PUT /v1/rules",
     type: json,
     body: `{"namespaces":{${ruleEntries(9_000, (index) => `"n${index}":{"historySize":1}`)}}}`,
+    status: 400,
+  },
+  {
+    name: "1,000 services",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"services":{${ruleEntries(1_000, (index) => `"s${index}":${service}`)}}}`,
     status: 200,
   },
   {
