@@ -39,6 +39,8 @@ export interface FleetOptions {
   readonly appendOnly?: boolean;
   /** Bound of the old space of each Node program. */
   readonly heapMiB?: number;
+  /** Bound of the file descriptors of each Node program. */
+  readonly descriptors?: number;
   /** Settings of the gateways. */
   readonly gatewaySettings?: Readonly<Record<string, string>>;
 }
@@ -51,12 +53,14 @@ export class Fleet {
   #privateApis: Server[] = [];
   #gateways: Server[] = [];
   #stopping = false;
+  #descriptors: number | undefined;
   /** Roles of processes that ended although nobody stopped them. */
   readonly died: Role[] = [];
 
   /** Again after `stop()`: another fleet. */
   async start(options: FleetOptions = {}): Promise<OwnDeployment> {
     [this.#redis, this.#privateApis, this.#gateways, this.#stopping] = [undefined, [], [], false];
+    this.#descriptors = options.descriptors;
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
     const relayToken = secret();
@@ -178,10 +182,15 @@ export class Fleet {
 
   /** @param url whose `/readyz` tells. */
   #program(role: "gateway" | "private-api", name: string, url: string, env: Record<string, string>): Server {
+    const command = [process.execPath, `${role}/main.ts`];
+    const [first = "", ...args] =
+      this.#descriptors === undefined
+        ? command
+        : ["sh", "-c", `ulimit -n ${this.#descriptors} && exec "$@"`, "sh", ...command];
     return new Server({
       ...this.#named(role, name),
-      command: process.execPath,
-      args: [`${role}/main.ts`],
+      command: first,
+      args,
       env,
       ready: async (spawned) => answersReady(spawned, url),
     });

@@ -10,17 +10,42 @@ export interface Usage {
   readonly rssBytes: number;
 }
 
+export interface ThreadUsage extends Usage {
+  /** How long the thread could have run and had no core to run on, up to now. Absent where the kernel does not tell. */
+  readonly waitedMs?: number;
+}
+
 /** What /proc counts in: USER_HZ, 100 on every Linux that Node runs on. */
 const msPerTick = 10;
 const sampleEveryMs = 250;
 
 /** Undefined when the process is gone, or where there is no /proc. */
 export function processUsage(pid: number): Usage | undefined {
+  return readUsage(`/proc/${pid}`);
+}
+
+/** Times of the thread with the event loop alone; the memory is that of the whole process. */
+export function mainThreadUsage(pid: number): ThreadUsage | undefined {
+  const folder = `/proc/${pid}/task/${pid}`;
+  const usage = readUsage(folder);
+  const waitedMs = waitedOf(folder);
+  return usage && { ...usage, ...(waitedMs !== undefined && { waitedMs }) };
+}
+
+function waitedOf(folder: string): number | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return Number(readFileSync(`${folder}/schedstat`, "latin1").split(" ")[1]) / 1e6;
+  } catch {
+    return undefined;
+  }
+}
+
+function readUsage(folder: string): Usage | undefined {
+  try {
+    const stat = readFileSync(`${folder}/stat`, "latin1");
     // The name, in parentheses, may hold anything; after it, utime and stime are the 12th and 13th.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const rssKib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
+    const rssKib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`${folder}/status`, "latin1"))?.[1];
     if (rssKib === undefined) return undefined;
     return {
       atMs: Date.now(),
@@ -39,12 +64,12 @@ export function machineUsage(): Usage {
 }
 
 /** Takes samples until stopped. */
-export class UsageRecorder {
-  readonly #read: () => Usage | undefined;
-  readonly #samples: Usage[] = [];
+export class UsageRecorder<Sample extends Usage = Usage> {
+  readonly #read: () => Sample | undefined;
+  readonly #samples: Sample[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(read: () => Usage | undefined) {
+  constructor(read: () => Sample | undefined) {
     this.#read = read;
   }
 
@@ -59,8 +84,8 @@ export class UsageRecorder {
   }
 
   /** The sample closest to a moment (Unix ms). */
-  at(moment: number): Usage | undefined {
-    let closest: Usage | undefined;
+  at(moment: number): Sample | undefined {
+    let closest: Sample | undefined;
     for (const sample of this.#samples) {
       if (!closest || Math.abs(sample.atMs - moment) < Math.abs(closest.atMs - moment)) closest = sample;
     }

@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Position, SubscribeAck, Welcome } from "../../shared/protocol/wire.ts";
-import { openRawWebsocket, ServerFrames, textFrame } from "./raw-websocket.ts";
+import { type DialOptions, openRawWebsocket, ServerFrames, textFrame } from "./raw-websocket.ts";
 
 export type OnEvent = (
   event: string,
@@ -48,8 +48,13 @@ export class RawClient {
    *
    * @throws RefusedError, or another where the connection ends without a word
    */
-  static async connect(url: URL, token: string | undefined, auth: object = {}): Promise<RawClient> {
-    const client = new RawClient(await openRawWebsocket(url));
+  static async connect(
+    url: URL,
+    token: string | undefined,
+    auth: object = {},
+    dial: DialOptions = {},
+  ): Promise<RawClient> {
+    const client = new RawClient(await openRawWebsocket(url, dial));
     const welcome = new Promise<Welcome>((resolve, reject) => {
       client.#whenWelcome = resolve;
       client.#whenRefused = reject;

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 
-const opcodes = { continuation: 0x0, text: 0x1, binary: 0x2, ping: 0x9, pong: 0xa } as const;
+const opcodes = { continuation: 0x0, text: 0x1, binary: 0x2, close: 0x8, ping: 0x9, pong: 0xa } as const;
 const maskBit = 0x80;
 
 /** A masked, unfragmented text frame (RFC 6455, 5.2). */
@@ -20,8 +20,13 @@ export function pingFrame(text: string): Buffer {
 export function clientFrame(kind: keyof typeof opcodes, content: string | Buffer, fin = true): Buffer {
   const payload = Buffer.from(content);
   const mask = randomBytes(4);
-  const head = Buffer.from([(fin ? 0x80 : 0) | opcodes[kind], ...lengthBytes(payload.length)]);
-  return Buffer.concat([head, mask, payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0))]);
+  const masked = payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0));
+  return Buffer.concat([frameHead(kind, payload.length, fin), mask, masked]);
+}
+
+/** Announces `length` bytes of payload; the mask and the payload follow. */
+export function frameHead(kind: keyof typeof opcodes, length: number, fin = true): Buffer {
+  return Buffer.from([(fin ? 0x80 : 0) | opcodes[kind], ...lengthBytes(length)]);
 }
 
 function lengthBytes(length: number): number[] {
@@ -45,13 +50,20 @@ export function upgradeRequest(url: URL, more = ""): string {
   return `${head.join("\r\n")}\r\n\r\n`;
 }
 
+export interface DialOptions {
+  /** Where the connection comes from: on Linux any of 127.0.0.0/8 towards a loopback address. */
+  readonly localAddress?: string;
+  /** Destroys the socket. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Resolves once the engine has opened; the caller ends it.
  *
  * @throws where the connection ends before: the upgrade was refused, or nobody is there
  */
-export async function openRawWebsocket(url: URL): Promise<Socket> {
-  const socket = connect(Number(url.port), url.hostname);
+export async function openRawWebsocket(url: URL, options: DialOptions = {}): Promise<Socket> {
+  const socket = connect({ port: Number(url.port), host: url.hostname, ...options });
   // The gateway ends who does not read with a reset: an end like any other.
   socket.on("error", () => socket.destroy());
   socket.write(upgradeRequest(url));

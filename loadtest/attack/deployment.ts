@@ -1,0 +1,165 @@
+/** What is attacked: a deployment of our own, which is started again where it ended, or one that runs elsewhere. */
+import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
+import { endWithUs } from "../server.ts";
+import { Fleet } from "../fleet.ts";
+import { putRules } from "../scenario.ts";
+import { mainThreadUsage, type ThreadUsage } from "../usage.ts";
+import { attackedNamespace, type TargetAddresses } from "./attack.ts";
+
+export const programs = ["gateway", "private-api"] as const;
+export type Program = (typeof programs)[number];
+
+/** What an attack asks of the deployment that it is run against. */
+export interface DeploymentNeeds {
+  readonly gatewaySettings?: Readonly<Record<string, string>>;
+  readonly descriptors?: number;
+}
+
+export interface AttackedDeployment {
+  readonly target: TargetAddresses;
+  /** CPU time of the main thread where the deployment is our own, else of the process; and memory. */
+  usage(program: Program): ThreadUsage | undefined;
+  /** Programs that ended by themselves since this was asked last; they run again when it resolves. */
+  revive(): Promise<readonly Program[]>;
+  /** Programs that ended by themselves and have not been revived. */
+  readonly died: readonly Program[];
+  /** Ends what does not answer any more, and starts it again. */
+  restart(): Promise<void>;
+  /** What the programs logged: errors and warnings. */
+  output(): string;
+  stop(): Promise<void>;
+}
+
+/** A container's size. Without it a heap grows by what was never collected, and says nothing about what piles up. */
+const heapMiB = 512;
+const root = `${import.meta.dirname}/../..`;
+
+/** Which service, and which of its behaviours, an event is for. */
+function rulesFor(serviceUrl: string): object {
+  const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+  const service = { url: serviceUrl, secret, timeoutMs: 5_000 };
+  return {
+    namespaces: {
+      [attackedNamespace]: { historySize: 1_000 },
+      present: { access: "user", presence: true },
+    },
+    services: { honest: service, broken: service },
+    routes: [
+      { event: "attack.echo", service: "honest", path: "/{event}", mode: "call" },
+      { event: "attack.*", service: "broken", path: "/{event}", mode: "call" },
+    ],
+    hooks: { connect: "honest", subscribe: "honest" },
+  };
+}
+
+async function startService(environment: Record<string, string>): Promise<{ spawned: Spawned; port: number }> {
+  const spawned = spawnProcess(process.execPath, ["loadtest/attack/service.ts"], { cwd: root, env: environment });
+  endWithUs(spawned);
+  const port = Number(/\d+$/.exec(await spawned.printed("listening on"))?.[0]);
+  return { spawned, port };
+}
+
+export async function startDeployment(needs: DeploymentNeeds): Promise<AttackedDeployment> {
+  const service = await startService({});
+  const serviceUrl = `http://127.0.0.1:${service.port}`;
+  const fleet = new Fleet();
+  const died = new Set<Program>();
+  try {
+    const started = await fleet.start({
+      gateways: 1,
+      heapMiB,
+      ...(needs.descriptors !== undefined && { descriptors: needs.descriptors }),
+      gatewaySettings: { AUTH_JWKS_URL: `${serviceUrl}/keys`, ...needs.gatewaySettings },
+    });
+    await putRules(started, rulesFor(serviceUrl));
+    const [gateway = "", admin = ""] = [started.gatewayUrls[0]?.replace(/^ws/, "http"), started.adminUrls[0]];
+    const target = {
+      ...{ gateway, admin, api: started.privateApi },
+      ...{ apiToken: started.privateApiToken, jwtSecret: started.jwtSecret },
+    };
+    const serverOf = (program: Program): (typeof fleet.gateways)[number] | undefined =>
+      program === "gateway" ? fleet.gateways[0] : fleet.privateApis[0];
+    const noticeDied = (): void => {
+      for (const role of fleet.died.splice(0)) if (role !== "redis") died.add(role);
+    };
+    return {
+      target,
+      usage: (program) => {
+        const pid = serverOf(program)?.pid;
+        return pid === undefined ? undefined : mainThreadUsage(pid);
+      },
+      get died() {
+        noticeDied();
+        return [...died];
+      },
+      revive: async () => {
+        noticeDied();
+        const revived = programs.filter((program) => died.has(program));
+        for (const program of revived) {
+          await serverOf(program)?.kill();
+          await serverOf(program)?.start();
+        }
+        died.clear();
+        return revived;
+      },
+      restart: async () => {
+        for (const program of programs) {
+          await serverOf(program)?.kill();
+          await serverOf(program)?.start();
+        }
+      },
+      output: () => fleet.output(),
+      stop: async () => {
+        await fleet.stop();
+        service.spawned.kill("SIGKILL");
+      },
+    };
+  } catch (error) {
+    await fleet.stop();
+    service.spawned.kill("SIGKILL");
+    throw error;
+  }
+}
+
+/** @param options.servicePort where the deployment's rules send `attack.*`. */
+export async function reachDeployment(
+  target: TargetAddresses,
+  options: { serviceHost: string; servicePort: number },
+): Promise<AttackedDeployment> {
+  const { serviceHost, servicePort } = options;
+  const { spawned } = await startService({ SERVICE_HOST: serviceHost, SERVICE_PORT: String(servicePort) });
+  const latest = new Map<Program, ThreadUsage | undefined>();
+  const scrape = (): void => {
+    void readMetrics(target.admin).then((usage) => latest.set("gateway", usage));
+    void readMetrics(target.api).then((usage) => latest.set("private-api", usage));
+  };
+  scrape();
+  const timer = setInterval(scrape, scrapeEveryMs);
+  return {
+    target,
+    usage: (program) => latest.get(program),
+    revive: async () => [],
+    died: [],
+    restart: async () => undefined,
+    output: () => "",
+    stop: async () => {
+      clearInterval(timer);
+      spawned.kill("SIGKILL");
+    },
+  };
+}
+
+const scrapeEveryMs = 1_000;
+const scrapeWithinMs = 2_000;
+
+/** From what any program tells of itself. */
+async function readMetrics(url: string): Promise<ThreadUsage | undefined> {
+  const signal = AbortSignal.timeout(scrapeWithinMs);
+  const text = await fetch(new URL("/metrics", url), { signal }).then(
+    async (answer) => answer.text(),
+    () => "",
+  );
+  const value = (name: string): number => Number(new RegExp(`^${name} (\\S+)`, "m").exec(text)?.[1]);
+  const [seconds, rssBytes] = [value("process_cpu_seconds_total"), value("process_resident_memory_bytes")];
+  return Number.isNaN(seconds) ? undefined : { atMs: Date.now(), cpuMs: seconds * 1_000, rssBytes };
+}

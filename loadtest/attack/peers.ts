@@ -1,0 +1,154 @@
+/** Connections of attackers: dialled again whenever the other side ends them, until the attack is over. */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { setImmediate as turn, setTimeout as pause } from "node:timers/promises";
+import { openRawWebsocket } from "../../test/support/raw-websocket.ts";
+import { RawClient } from "../../test/support/raw-client.ts";
+import type { Load, Target } from "./attack.ts";
+
+/** After a connection that came to nothing: a port that is closed must not cost the attacker all of its CPU. */
+const afterRefusalMs = 10;
+
+/** Runs `attempt` again and again, on as many connections at a time as the load says. */
+export async function keepBusy(load: Load, attempt: (worker: number) => Promise<void>): Promise<void> {
+  const worker = async (number: number): Promise<void> => {
+    while (!load.over) {
+      try {
+        await attempt(number);
+        await turn();
+      } catch {
+        // A refusal, a reset, an end: what attacks expect. The tally has it.
+        load.tally.refused++;
+        await pause(afterRefusalMs);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: load.connections }, (_, number) => worker(number)));
+}
+
+/** Resolves when the socket is gone: the other side ends it, or the attack, or the time that it is held for. */
+export async function untilGone(socket: Socket, load: Load, heldMs?: number): Promise<void> {
+  if (load.over) socket.destroy();
+  if (socket.destroyed) return;
+  const timer = heldMs === undefined ? undefined : setTimeout(() => socket.destroy(), heldMs);
+  await new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  clearTimeout(timer);
+}
+
+/** A connection without a word. @throws where there is none */
+export async function dial(url: URL, load: Load): Promise<Socket> {
+  const socket = connect({ port: Number(url.port), host: url.hostname, ...load.dial });
+  socket.on("error", () => socket.destroy());
+  const gone = once(socket, "close").then(() => {
+    throw new Error("closed before it was open");
+  });
+  await Promise.race([once(socket, "connect"), gone]);
+  gone.catch(() => undefined);
+  load.tally.connections++;
+  return socket;
+}
+
+/** A websocket that has not authenticated. Reads and forgets what comes. */
+export async function openWebsocket(target: Target, load: Load): Promise<Socket> {
+  const socket = await openRawWebsocket(target.gateway, load.dial);
+  socket.resume();
+  load.tally.connections++;
+  return socket;
+}
+
+/** A client with a session. @throws where it is refused */
+export async function openSession(
+  target: Target,
+  load: Load,
+  options: { claims?: Readonly<Record<string, unknown>>; auth?: object } = {},
+): Promise<RawClient> {
+  const token = await target.clientToken(options.claims);
+  const client = await RawClient.connect(target.gateway, token, options.auth, load.dial);
+  load.tally.connections++;
+  return client;
+}
+
+/**
+ * Writes the same bytes as fast as they are taken, until the connection or the attack ends.
+ *
+ * @param frames how many frames or requests the bytes are
+ */
+export async function pour(socket: Socket, bytes: Buffer, frames: number, load: Load): Promise<void> {
+  while (!load.over && !socket.destroyed) {
+    await write(socket, bytes);
+    load.sent(frames, bytes.length);
+  }
+  socket.destroy();
+}
+
+/** Resolves once there is room for more, or the connection is gone. */
+export async function write(socket: Socket, bytes: Buffer | string): Promise<void> {
+  if (socket.destroyed) return;
+  if (socket.write(bytes)) {
+    await turn();
+    return;
+  }
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.once("drain", resolve);
+  socket.once("close", resolve);
+  await promise;
+  socket.off("drain", resolve);
+  socket.off("close", resolve);
+}
+
+/** Frames put together until they are about this large: the attacker's own calls into the kernel cost little. */
+const pourBytes = 64 * 1024;
+
+export function repeated(frame: Buffer): { bytes: Buffer; frames: number } {
+  const frames = Math.max(1, Math.floor(pourBytes / frame.length));
+  return { bytes: Buffer.concat(Array.from({ length: frames }, () => frame)), frames };
+}
+
+/** An HTTP request as text. */
+export function httpRequest(
+  line: string,
+  host: URL,
+  headers: Readonly<Record<string, string | number>> = {},
+  body: string | Buffer = "",
+): Buffer {
+  const length = Buffer.byteLength(body);
+  const all = { host: host.host, ...(length > 0 && { "content-length": length }), ...headers };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  return Buffer.concat([Buffer.from(`${line} HTTP/1.1\r\n${lines.join("")}\r\n`), Buffer.from(body)]);
+}
+
+/** Counts the answers that come on a connection by status, without keeping them. */
+export function countAnswers(socket: Socket, load: Load, onAnswer: () => void = () => undefined): void {
+  const { statuses } = load.tally;
+  socket.on("data", (chunk: Buffer) => {
+    for (const [, status = ""] of chunk.toString("latin1").matchAll(/HTTP\/1\.1 (\d{3})/g)) {
+      statuses[status] = (statuses[status] ?? 0) + 1;
+      onAnswer();
+    }
+  });
+}
+
+/** One request after the other on each connection, each when the one before is answered. */
+export async function askInTurn(url: URL, request: Buffer, load: Load): Promise<void> {
+  await keepBusy(load, async () => {
+    const socket = await dial(url, load);
+    const ask = (): void => {
+      if (load.over || socket.destroyed) return;
+      socket.write(request);
+      load.sent(1, request.length);
+    };
+    countAnswers(socket, load, ask);
+    ask();
+    await untilGone(socket, load);
+  });
+}
+
+/** Requests without waiting for answers. */
+export async function pipeline(url: URL, request: Buffer, load: Load): Promise<void> {
+  const { bytes, frames } = repeated(request);
+  await keepBusy(load, async () => {
+    const socket = await dial(url, load);
+    countAnswers(socket, load);
+    await pour(socket, bytes, frames, load);
+  });
+}

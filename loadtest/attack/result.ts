@@ -1,0 +1,92 @@
+/** What an attack did to the honest clients and the programs, and which marks it missed. */
+import type { Attack, Need, Tally } from "./attack.ts";
+import type { Program } from "./deployment.ts";
+import { type Sample, type SampleKind, sampleKinds } from "./orders.ts";
+
+/** Durations in ms; what failed counts as if it had taken as long as anything is waited for. */
+export interface Spread {
+  readonly count: number;
+  readonly failed: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+export type Spreads = Readonly<Record<SampleKind, Spread>>;
+
+export interface ProgramFigures {
+  readonly rssBytes: { readonly before: number; readonly peak: number; readonly after: number };
+  /** Of one core: before, and under attack. */
+  readonly cpu: { readonly quiet: number; readonly attacked: number };
+  /** Parts of the time that its main thread could have run and had no core to run on: what the machine, not the program, delays. */
+  readonly waited: { readonly quiet: number; readonly attacked: number };
+}
+
+export interface AttackResult {
+  readonly name: string;
+  readonly does: string;
+  readonly needs: Need;
+  readonly connections: number;
+  readonly seconds: number;
+  readonly attacker: Tally & { readonly sentPerSecond: number; readonly bytesPerSecond: number };
+  readonly quiet: Spreads;
+  readonly attacked: Spreads;
+  readonly after: Spreads;
+  readonly programs: Readonly<Record<Program, ProgramFigures>>;
+  /** Programs that ended. */
+  readonly died: readonly Program[];
+  /** From the end of the attack until everything was answered again; undefined: it was given up. */
+  readonly recoveredAfterMs: number | undefined;
+  /** By how much the measuring process was late at most: figures are uncertain by as much. */
+  readonly witnessLateMs: number;
+}
+
+/** A failed call, and one that took longer, count as this. */
+const failedMs = 5_000;
+
+export const marks = { timesQuiet: 3, healthMs: 200, grownBytes: 64 * 1024 ** 2 } as const;
+
+export function spreadsOf(samples: readonly Sample[]): Spreads {
+  return Object.fromEntries(
+    sampleKinds.map((kind) => [kind, spread(samples.filter((sample) => sample.kind === kind))]),
+  ) as Record<SampleKind, Spread>;
+}
+
+function spread(samples: readonly Sample[]): Spread {
+  const sorted = Float64Array.from(samples, ({ failed, tookMs }) => (failed ? failedMs : tookMs)).sort();
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+  return {
+    count: samples.length,
+    failed: samples.filter(({ failed }) => failed).length,
+    p50: at(0.5),
+    p99: at(0.99),
+    max: at(1),
+  };
+}
+
+/** How much later honest calls are answered, by their 99th percentiles. */
+export function timesQuiet({ quiet, attacked }: Pick<AttackResult, "quiet" | "attacked">): number {
+  return attacked.call.p99 / quiet.call.p99;
+}
+
+/**
+ * What was missed, a word each. The delay of calls is a mark where the attacker has nothing; who has a token is bounded, and
+ * may use what it is given.
+ */
+export function missedMarks(result: AttackResult): string[] {
+  const { died, recoveredAfterMs, attacked, programs } = result;
+  if (died.length > 0) return died.map((program) => `DIED:${program}`);
+  const missed: string[] = [];
+  if (recoveredAfterMs === undefined) missed.push("stuck");
+  if (result.needs === "nothing" && !(timesQuiet(result) <= marks.timesQuiet)) missed.push("delay");
+  if (attacked["gateway health"].max > marks.healthMs) missed.push("health:gateway");
+  if (attacked["API health"].max > marks.healthMs) missed.push("health:private-api");
+  for (const [program, { rssBytes }] of Object.entries(programs)) {
+    if (rssBytes.after - rssBytes.before > marks.grownBytes) missed.push(`memory:${program}`);
+  }
+  return missed;
+}
+
+export function connectionsOf(attack: Attack, asked: number): number {
+  return asked * (attack.connectionsEach ?? 1);
+}
