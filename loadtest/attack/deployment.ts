@@ -19,11 +19,9 @@ export interface AttackedDeployment {
   readonly target: TargetAddresses;
   /** CPU time of the main thread where the deployment is our own, else of the process; and memory. */
   usage(program: Program): ThreadUsage | undefined;
-  /** Programs that ended by themselves since this was asked last; they run again when it resolves. */
-  revive(): Promise<readonly Program[]>;
-  /** Programs that ended by themselves and have not been revived. */
+  /** Programs that ended by themselves since the start or the last restart. */
   readonly died: readonly Program[];
-  /** Ends what does not answer any more, and starts it again. */
+  /** Both programs, on their ports. */
   restart(): Promise<void>;
   /** What the programs logged: errors and warnings. */
   output(): string;
@@ -41,7 +39,7 @@ function rulesFor(serviceUrl: string): object {
   return {
     namespaces: {
       [attackedNamespace]: { historySize: 1_000 },
-      present: { access: "user", presence: true },
+      present: { access: "user", presence: true, joinLeave: true },
     },
     services: { honest: service, broken: service },
     routes: [
@@ -63,7 +61,6 @@ export async function startDeployment(needs: DeploymentNeeds): Promise<AttackedD
   const service = await startService({});
   const serviceUrl = `http://127.0.0.1:${service.port}`;
   const fleet = new Fleet();
-  const died = new Set<Program>();
   try {
     const started = await fleet.start({
       gateways: 1,
@@ -79,9 +76,6 @@ export async function startDeployment(needs: DeploymentNeeds): Promise<AttackedD
     };
     const serverOf = (program: Program): (typeof fleet.gateways)[number] | undefined =>
       program === "gateway" ? fleet.gateways[0] : fleet.privateApis[0];
-    const noticeDied = (): void => {
-      for (const role of fleet.died.splice(0)) if (role !== "redis") died.add(role);
-    };
     return {
       target,
       usage: (program) => {
@@ -89,24 +83,14 @@ export async function startDeployment(needs: DeploymentNeeds): Promise<AttackedD
         return pid === undefined ? undefined : mainThreadUsage(pid);
       },
       get died() {
-        noticeDied();
-        return [...died];
-      },
-      revive: async () => {
-        noticeDied();
-        const revived = programs.filter((program) => died.has(program));
-        for (const program of revived) {
-          await serverOf(program)?.kill();
-          await serverOf(program)?.start();
-        }
-        died.clear();
-        return revived;
+        return programs.filter((program) => fleet.died.includes(program));
       },
       restart: async () => {
         for (const program of programs) {
           await serverOf(program)?.kill();
           await serverOf(program)?.start();
         }
+        fleet.died.length = 0;
       },
       output: () => fleet.output(),
       stop: async () => {
@@ -138,7 +122,6 @@ export async function reachDeployment(
   return {
     target,
     usage: (program) => latest.get(program),
-    revive: async () => [],
     died: [],
     restart: async () => undefined,
     output: () => "",

@@ -117,6 +117,9 @@ const onEachDoor = doors.flatMap(({ door, title, suffix, path }): Attack[] => [
 /** Requests that anybody may make, without waiting for the answers. */
 const pipelines: readonly { name: string; door: Door; request: string }[] = [
   { name: "pipelined-bootstraps", door: "gateway", request: "GET /v1/bootstrap" },
+  { name: "pipelined-preflights", door: "gateway", request: "OPTIONS /v1/bootstrap" },
+  { name: "pipelined-bad-urls", door: "gateway", request: "GET /%ZZ%" },
+  { name: "pipelined-api-bad-urls", door: "api", request: "GET /v1/channels/%ZZ%/history" },
   { name: "pipelined-unknown-paths", door: "gateway", request: `GET /${"x".repeat(200)}` },
   { name: "pipelined-engine", door: "gateway", request: "GET /socket.io/?EIO=4&transport=polling" },
   { name: "pipelined-metrics", door: "admin", request: "GET /metrics" },

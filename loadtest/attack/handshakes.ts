@@ -112,6 +112,30 @@ export const handshakeAttacks: readonly Attack[] = [
     },
   },
   {
+    name: "resumes-that-leave",
+    does: "one session that is resumed again and again",
+    needs: "client token",
+    run: async (target, load) => {
+      const { welcome, socket } = await openSession(target, load);
+      socket.destroy();
+      const auth = { resume: welcome.resumeToken };
+      await keepBusy(load, async () => {
+        const resumed = await openSession(target, load, { auth });
+        load.sent(1, 0);
+        resumed.socket.destroy();
+      });
+    },
+  },
+  {
+    name: "forged-resumes",
+    does: "resume tokens of 16 KiB that nobody sealed",
+    needs: "nothing",
+    run: async (target, load) => {
+      const packet = `40${JSON.stringify({ resume: randomBytes(12_000).toString("base64url") })}`;
+      await present(target, load, () => packet);
+    },
+  },
+  {
     name: "sessions-that-leave",
     does: "sessions that end as soon as they have begun",
     needs: "client token",

@@ -56,6 +56,43 @@ async function sendOnce(target: Target, load: Load, frame: Buffer, authenticated
   });
 }
 
+/** Members of one channel, for each connection that was asked for; PRES-3 lists 200. */
+const crowdEach = 48;
+const presentChannel = `present:${attackedNamespace}`;
+
+/** One connection in so many attacks, before the others, which only follow the channel. */
+async function beforeCrowd(target: Target, load: Load, attack: (client: RawClient) => Promise<void>): Promise<void> {
+  const info = "x".repeat(1_000);
+  await keepBusy(load, async (worker) => {
+    const client = await openSession(target, load, { claims: { sub: `member-${worker}`, info } });
+    await client.subscribe(presentChannel);
+    if (worker % crowdEach === 0) await attack(client);
+    else await untilGone(client.socket, load);
+  });
+}
+
+/** As many events as a connection may send (LIM-1). */
+const eventsAtOnce = 100;
+const eventsPerSecond = 50;
+
+const atEventRate: readonly { name: string; does: string; data: () => string }[] = [
+  {
+    name: "large-events",
+    does: "events of 64 KiB at the rate that is allowed",
+    data: () => JSON.stringify("x".repeat(65_000)),
+  },
+  {
+    name: "escaped-events",
+    does: "events of 64 KiB that take 380 KiB on the wire, at the rate that is allowed",
+    data: () => `"${String.raw`\u0061`.repeat(65_000)}"`,
+  },
+  {
+    name: "wide-events",
+    does: "events of 21,000 empty lists, at the rate that is allowed",
+    data: () => `[${Array.from({ length: 21_000 }, () => "[]").join(",")}]`,
+  },
+];
+
 const manyArguments = textFrame(`42["attack.echo"${",0".repeat(130_000)}]`);
 const brackets = `${"[".repeat(190_000)}${"]".repeat(190_000)}`;
 
@@ -142,16 +179,71 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "presence-reads",
-    does: "600 reads of presence at once, and 200 more a second",
+    does: "600 reads of the presence of 190 members at once, and 200 more a second",
     needs: "client token",
+    connectionsEach: crowdEach,
     run: async (target, load) =>
-      keepBusy(load, async () => {
-        const client = await openSession(target, load);
-        const channel = `present:${attackedNamespace}`;
-        await client.subscribe(channel);
-        await repeatRequest(client, requestFrame("sync:presence", { channel }), load, true);
+      beforeCrowd(target, load, async (client) => {
+        await repeatRequest(client, requestFrame("sync:presence", { channel: presentChannel }), load, true);
       }),
   },
+  {
+    name: "presence-churn",
+    does: "subscribes and unsubscribes of a channel whose 190 members are told of each",
+    needs: "client token",
+    connectionsEach: crowdEach,
+    run: async (target, load) =>
+      beforeCrowd(target, load, async ({ socket }) => {
+        const requests = ["sync:unsubscribe", "sync:subscribe"].map((name) =>
+          requestFrame(name, { channel: presentChannel }),
+        );
+        const bytes = Buffer.concat(requests);
+        while (!load.over && !socket.destroyed) {
+          await write(socket, bytes);
+          load.sent(requests.length, bytes.length);
+          await pause((requests.length * 1_000) / requestsPerSecond);
+        }
+      }),
+  },
+  {
+    name: "subscribe-hooks",
+    does: "600 subscribes at once, and 200 more a second, each of which asks a service",
+    needs: "client token",
+    run: async (target, load) => {
+      let number = 0;
+      await keepBusy(load, async () => {
+        const client = await openSession(target, load);
+        while (!load.over && !client.socket.destroyed) {
+          const channel = `${grantedNamespace}:hook-${number++}`;
+          const bytes = Buffer.concat([
+            requestFrame("sync:subscribe", { channel }),
+            requestFrame("sync:unsubscribe", { channel }),
+          ]);
+          await write(client.socket, bytes);
+          load.sent(2, bytes.length);
+          if (number > requestsAtOnce / 2) await pause(2_000 / requestsPerSecond);
+        }
+      });
+    },
+  },
+  ...atEventRate.map(({ name, does, data }): Attack => ({
+    name,
+    does,
+    needs: "client token",
+    run: async (target, load) => {
+      const frame = textFrame(`421["attack.echo",${data()}]`);
+      await keepBusy(load, async () => {
+        const { socket } = await openSession(target, load);
+        for (let sent = 0; sent < eventsAtOnce && !socket.destroyed; sent++) await write(socket, frame);
+        load.sent(eventsAtOnce, eventsAtOnce * frame.length);
+        while (!load.over && !socket.destroyed) {
+          await pause(1_000 / eventsPerSecond);
+          await write(socket, frame);
+          load.sent(1, frame.length);
+        }
+      });
+    },
+  })),
   {
     name: "subscribe-churn",
     does: "subscribes and unsubscribes of new channels, 200 a second",

@@ -12,7 +12,7 @@ import {
   startDeployment,
 } from "./deployment.ts";
 import { Attacker, Witness } from "./processes.ts";
-import { type AttackResult, connectionsOf, type ProgramFigures, spreadsOf } from "./result.ts";
+import { type AttackResult, connectionsOf, missedMarks, type ProgramFigures, spreadsOf } from "./result.ts";
 import type { AttackSettings } from "./settings.ts";
 
 const callsPerSecond = 80;
@@ -25,6 +25,7 @@ const recoverWithinMs = 60_000;
 /** How long everything has to be answered for. */
 const calmMs = 1_000;
 const healthyMs = 100;
+const maxShownOutput = 600;
 const loopbackAttackers = "127.0.0.66";
 
 /** Runs all that were chosen. @param onResult called with each result as it comes */
@@ -87,11 +88,22 @@ async function runGroup(
   try {
     for (const recorder of Object.values(recorders)) recorder.start();
     await pause(warmUpMs);
-    for (const attack of attacks) onResult(await runAttack(attack, { deployment, witness, recorders, settings }));
+    for (const attack of attacks) {
+      const result = await runAttack(attack, { deployment, witness, recorders, settings });
+      onResult(result);
+      if (!leavesTraces(result)) continue;
+      await deployment.restart();
+      await pause(warmUpMs);
+    }
   } finally {
     for (const recorder of Object.values(recorders)) recorder.stop();
     witness.stop();
   }
+}
+
+/** What it grew or broke would show in the figures of the attacks after it. */
+function leavesTraces(result: AttackResult): boolean {
+  return missedMarks(result).some((mark) => !mark.startsWith("delay") && !mark.startsWith("health"));
 }
 
 interface Stage {
@@ -113,15 +125,13 @@ async function runAttack(attack: Attack, { deployment, witness, recorders, setti
   await pause(quietSeconds * 1_000);
 
   const attackFrom = Date.now();
-  const running = attacker.run(seconds * 1_000);
-  const died = await endOrDeath(running, attacker, deployment);
+  await endOrDeath(attacker.run(seconds * 1_000), attacker, deployment);
   const attackUntil = Date.now();
+  const recoveredAfterMs = await recovery(witness, attackUntil, deployment);
+  const { died } = deployment;
   if (died.length > 0) {
-    say(`${attack.name}: ${died.join(", ")} ended`);
-    await deployment.revive();
+    say(`${attack.name}: ${died.join(", ")} ended: ${deployment.output().slice(-maxShownOutput)}`);
   }
-  const recoveredAfterMs = await recovery(witness, attackUntil);
-  if (recoveredAfterMs === undefined) await deployment.restart();
   const calmFrom = Date.now();
   await pause(quietSeconds * 1_000);
   const calmUntil = Date.now();
@@ -161,12 +171,8 @@ async function runAttack(attack: Attack, { deployment, witness, recorders, setti
   };
 }
 
-/** Resolves when the attack is over, or with those that it has ended: there is nothing left to attack then. */
-async function endOrDeath(
-  running: Promise<void>,
-  attacker: Attacker,
-  deployment: AttackedDeployment,
-): Promise<readonly Program[]> {
+/** Resolves when the attack is over, or has ended a program: there is nothing left to attack then. */
+async function endOrDeath(running: Promise<void>, attacker: Attacker, deployment: AttackedDeployment): Promise<void> {
   let over = false;
   const ended = running.then(() => {
     over = true;
@@ -174,15 +180,22 @@ async function endOrDeath(
   while (!over && deployment.died.length === 0) await Promise.race([ended, pause(lookEveryMs)]);
   attacker.kill();
   await ended;
-  return deployment.died;
 }
 
-/** Waits until all that honest clients asked for within the last second was answered as on a quiet day. */
-async function recovery(witness: Witness, attackUntil: number): Promise<number | undefined> {
+/**
+ * Waits until all that honest clients asked for within the last second was answered as on a quiet day.
+ *
+ * @returns undefined where that takes too long, or a program has ended
+ */
+async function recovery(
+  witness: Witness,
+  attackUntil: number,
+  deployment: AttackedDeployment,
+): Promise<number | undefined> {
   for (;;) {
     await pause(lookEveryMs);
     const now = Date.now();
-    if (now - attackUntil > recoverWithinMs) return undefined;
+    if (deployment.died.length > 0 || now - attackUntil > recoverWithinMs) return undefined;
     if (now - attackUntil < calmMs) continue;
     const recent = witness.samples(now - calmMs, now);
     const calls = recent.filter(({ kind }) => kind === "call");

@@ -1,0 +1,79 @@
+/** Every attack in small, against programs of their own: nothing ends. What attacks cost is measured by `npm run attack`. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Attack, Load, Target } from "../../loadtest/attack/attack.ts";
+import { attacks } from "../../loadtest/attack/catalogue.ts";
+import { type AttackedDeployment, startDeployment } from "../../loadtest/attack/deployment.ts";
+import { eventually } from "../support/eventually.ts";
+import { spawnProcess } from "../support/processes.ts";
+import { RawClient } from "../support/raw-client.ts";
+
+const attackMs = 300;
+const connections = 2;
+const attackersAddress = "127.0.0.66";
+
+const own = attacks.filter(({ name }) => name !== "control");
+const groups: readonly { deployment: string; chosen: readonly Attack[] }[] = [
+  {
+    deployment: "with defaults",
+    chosen: own.filter(({ gatewaySettings, descriptors }) => !gatewaySettings && descriptors === undefined),
+  },
+  { deployment: "with polling", chosen: own.filter(({ gatewaySettings }) => gatewaySettings) },
+  { deployment: "with few file descriptors", chosen: own.filter(({ descriptors }) => descriptors !== undefined) },
+];
+
+describe.each(groups)("a deployment $deployment", ({ chosen }) => {
+  let deployment: AttackedDeployment;
+  let target: Target;
+  beforeAll(async () => {
+    deployment = await startDeployment(chosen[0] ?? {});
+    target = new Target(deployment.target);
+  });
+  afterAll(async () => deployment.stop());
+
+  test.each(chosen)("ATK-1: no program ends, and clients are served afterwards: $name", async (attack) => {
+    const load = new Load({
+      connections: connections * (attack.connectionsEach ?? 1),
+      signal: AbortSignal.timeout(attackMs),
+      localAddress: attackersAddress,
+    });
+    await attack.prepare?.(target);
+    await attack.run(target, load);
+    expect(load.tally.connections).toBeGreaterThan(0);
+    await eventually(async () => (await isHealthy(target.admin)) && (await isHealthy(target.api)));
+    await eventually(async () => isServed(target));
+    expect(deployment.died).toEqual([]);
+  });
+});
+
+async function isHealthy(url: URL): Promise<boolean> {
+  return fetch(new URL("/livez", url)).then(
+    ({ ok }) => ok,
+    () => false,
+  );
+}
+
+/** A new client connects, and its event reaches the service. */
+async function isServed(target: Target): Promise<boolean> {
+  try {
+    const client = await RawClient.connect(target.gateway, await target.clientToken({ sub: "honest" }));
+    const ack = (await client.request("attack.echo", {})) as { ok: boolean };
+    client.socket.destroy();
+    return ack.ok;
+  } catch {
+    // Refused for the moment, as it may be just after an attack.
+    return false;
+  }
+}
+
+test("the command lists what it knows, and says how it is used where a flag is wrong", async () => {
+  const run = async (...args: string[]): Promise<[number | null, string]> => {
+    const spawned = spawnProcess(process.execPath, ["loadtest/attack/main.ts", ...args]);
+    return [await spawned.exited, spawned.output()];
+  };
+  const [listed, list] = await run("--list");
+  expect([listed, list.split("\n").length]).toEqual([0, attacks.length + 1]);
+  const [refused, complaint] = await run("--seconds", "soon", "--only", "nothing-like-it", "--gateway", "http://a");
+  expect(refused).toBe(78);
+  for (const flag of ["--seconds", "--only", "--admin", "npm run attack"]) expect(complaint).toContain(flag);
+  expect(complaint).not.toContain(" at ");
+});
