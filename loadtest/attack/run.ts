@@ -130,7 +130,7 @@ async function runAttack(attack: Attack, { deployment, witness, recorders, setti
   const recoveredAfterMs = await recovery(witness, attackUntil, deployment);
   const { died } = deployment;
   if (died.length > 0) {
-    say(`${attack.name}: ${died.join(", ")} ended: ${deployment.output().slice(-maxShownOutput)}`);
+    say(`${attack.name}: ${died.join(", ")} ended: ${lastError(deployment.output())}`);
   }
   const calmFrom = Date.now();
   await pause(quietSeconds * 1_000);
@@ -169,6 +169,12 @@ async function runAttack(attack: Attack, { deployment, witness, recorders, setti
     programs: { gateway: figures("gateway"), "private-api": figures("private-api") },
     ...{ died, recoveredAfterMs, witnessLateMs: witness.lateMs(attackFrom, attackUntil) },
   };
+}
+
+/** Without the stack below it. */
+function lastError(output: string): string {
+  const lines = output.split("\n").filter((line) => /FATAL ERROR|"level":60|^\w*Error: /.test(line));
+  return (lines.at(-1) ?? "without a word").slice(0, maxShownOutput);
 }
 
 /** Resolves when the attack is over, or has ended a program: there is nothing left to attack then. */
