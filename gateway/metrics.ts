@@ -107,7 +107,7 @@ export function createGatewayMetrics(metrics: Metrics, reads: GatewayReads): Gat
     upgradesRefused: metrics.counter("upgrades_refused_total", "Connections answered 503 before they were opened"),
     floods: metrics.counter(
       "floods_total",
-      "Connections cut because they sent too much: entering (before a session), messages, controls, connects, packets or bytes",
+      "Connections cut because they sent too much: entering (before a session), closing (after it was closed), messages, controls, connects, packets or bytes",
       ["cause"],
     ),
     limited: metrics.counter("limited_total", "Messages refused because their connection sent too many", ["kind"]),

@@ -68,7 +68,10 @@ export class ConnectionInput {
   watchPackets(connection: EngineConnection): void {
     this.#connection = connection;
     connection.on("packet", (packet) => void this.#allows(this.#packetFlood(packet)));
-    connection.once("close", () => this.#cutOffUnanswered());
+    connection.once("close", () => {
+      this.#budget.beginClosing();
+      this.#cutOffUnanswered();
+    });
     const { transport } = connection;
     if (transport.name === "polling") this.#watchPolling(transport);
   }

@@ -8,9 +8,11 @@ const maxConnects = 5;
 /** Before a session begins: CONNECT with its token and what it resumes with, in as many frames. */
 const maxEnteringFrames = 20;
 const maxEnteringBytes = 64 * 1024;
+/** What a client had on its way when its connection was closed, and its answer to that. */
+const maxClosingFrames = 1_000;
 
-/** Why a connection is cut. `entering`: it sent too much before its session began. */
-export type Flood = "entering" | "controls" | "connects" | "packets" | "bytes";
+/** Why a connection is cut. `entering`: it sent too much before its session began; `closing`: after the node had closed it. */
+export type Flood = "entering" | "closing" | "controls" | "connects" | "packets" | "bytes";
 
 /** Grows by what is added, and shrinks with time. */
 class Leak {
@@ -43,6 +45,8 @@ class Leak {
 export class InputBudget {
   readonly #bytesPerSecond: number;
   #entering: { frames: number; bytes: number } | undefined = { frames: 0, bytes: 0 };
+  /** Frames since the node has closed the connection. */
+  #closingFrames: number | undefined;
   #connects = 0;
   #controls: Leak | undefined;
   #bytes: Leak | undefined;
@@ -65,6 +69,11 @@ export class InputBudget {
   /** A session has begun: the bounds of a stranger end. */
   beginSession(): void {
     this.#entering = undefined;
+  }
+
+  /** The node waits for its peer to answer the closing handshake; nothing else of it counts any more. */
+  beginClosing(): void {
+    this.#closingFrames ??= 0;
   }
 
   takeBytes(bytes: number, now: number): Flood | undefined {
@@ -90,6 +99,7 @@ export class InputBudget {
 
   /** Any frame, before its content is known. */
   takeFrame(): Flood | undefined {
+    if (this.#closingFrames !== undefined && ++this.#closingFrames > maxClosingFrames) return "closing";
     if (!this.#entering) return undefined;
     return ++this.#entering.frames > maxEnteringFrames ? "entering" : undefined;
   }

@@ -163,6 +163,15 @@ describe("LIM-8: frames that are no events", () => {
   });
 });
 
+test("LIM-13: a thousand frames after the node has closed a connection cut it", async () => {
+  const { socket } = await RawClient.connect(new URL(url), await userToken());
+  // A packet that is none: the node closes the connection and waits for the answer to that.
+  socket.write(textFrame("4"));
+  const [closeFrame] = (await once(socket, "data")) as [Buffer];
+  expect(closeFrame[0]).toBe(0x88);
+  await isCut(socket, Buffer.concat(Array.from({ length: 1_001 }, () => textFrame("4"))), "closing");
+});
+
 describe("LIM-9: before its session", () => {
   test.each(Object.entries(idleFrames))("LIM-9: a connection that sends twenty-one %s is cut", async (_name, frame) => {
     const socket = await openRawWebsocket(new URL(url));
