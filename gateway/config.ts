@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { Type } from "typebox";
-import { commonSettings } from "../shared/common-settings.ts";
+import { commonSettings, settingsWithoutEffect } from "../shared/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
 import { originPolicy } from "./admission/allowed-origins.ts";
 import { trustedProxies } from "./sockets/client-address.ts";
@@ -19,6 +19,7 @@ import {
   url,
   urls,
 } from "../shared/settings.ts";
+import { unknownSettings } from "../shared/unknown-settings.ts";
 
 /** HS256 asks for a key as long as its hash. */
 const minSecretLength = 32;
@@ -93,6 +94,16 @@ function checkedList(check: (item: string) => unknown, fallback: readonly string
   };
 }
 
+const prefixes = ["GATEWAY_", "PRIVATE_API_", "AUTH_", "REDIS_"];
+/** Of the private API: one environment may serve both programs. */
+const settingsOfOthers = [
+  "PRIVATE_API_HOST",
+  "PRIVATE_API_PORT",
+  "PRIVATE_API_TOKENS",
+  "PRIVATE_API_STOP_SECONDS",
+  "RULES_FILE",
+];
+
 export type GatewayConfig = SettingValues<typeof settings>;
 
 /**
@@ -100,7 +111,7 @@ export type GatewayConfig = SettingValues<typeof settings>;
  * @throws SettingsError listing everything that must be changed.
  */
 export function readGatewayConfig(environment: Environment, options: { embedded: boolean }): GatewayConfig {
-  return readSettings(settings, environment, (values) => {
+  const refine = (values: GatewayConfig): string[] => {
     const findings = redisFindings(values, !options.embedded);
     if (values.AUTH_JWT_SECRET === undefined && values.AUTH_JWKS_URL === undefined) {
       findings.push("AUTH_JWT_SECRET, AUTH_JWKS_URL: set one of them, or both");
@@ -110,7 +121,14 @@ export function readGatewayConfig(environment: Environment, options: { embedded:
       findings.push("GATEWAY_PORT, GATEWAY_ADMIN_PORT: must be two ports");
     }
     return findings;
-  });
+  };
+  return readSettings(settings, environment, refine, unknownGatewaySettings(environment));
+}
+
+/** Variables that look like settings and are none, described. */
+export function unknownGatewaySettings(environment: Environment): readonly string[] {
+  const names = [...Object.keys(settings), ...settingsOfOthers, ...settingsWithoutEffect];
+  return unknownSettings(environment, { names, prefixes });
 }
 
 /** For the log. */

@@ -1,20 +1,20 @@
 /** Runs one gateway node until it is told to stop. */
-import { warnWithoutEffect } from "../shared/common-settings.ts";
+import { warnOfSettings } from "../shared/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/lifecycle.ts";
 import { createLogger } from "../shared/logging.ts";
 import { redisTarget } from "../shared/redis/connect.ts";
 import { orExit } from "../shared/settings.ts";
 import { createStores } from "../shared/stores.ts";
-import { maskedGatewayConfig, readGatewayConfig } from "./config.ts";
+import { maskedGatewayConfig, readGatewayConfig, unknownGatewaySettings } from "./config.ts";
 import { createGateway } from "./gateway.ts";
 
 const config = orExit(() => readGatewayConfig(process.env, { embedded: false }));
 const logger = createLogger({ name: "gateway", level: config.LOG_LEVEL });
 logger.info({ settings: maskedGatewayConfig(config) }, "gateway starting");
-warnWithoutEffect(process.env, logger);
+warnOfSettings(process.env, unknownGatewaySettings(process.env), logger);
 
 const stores = createStores(redisTarget(config), logger);
 const program = new Lifecycle(logger);
 program.add("stores", stores);
 program.add("gateway", createGateway({ config, ...stores, logger }));
-await runProgram(program, { logger, stopDeadlineMs: config.GATEWAY_DRAIN_SECONDS * 1000 + 5_000 });
+await runProgram(program, { settings: config, logger, stopDeadlineMs: config.GATEWAY_DRAIN_SECONDS * 1000 + 5_000 });

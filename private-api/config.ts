@@ -1,5 +1,5 @@
 import { Type, type Static } from "typebox";
-import { commonSettings } from "../shared/common-settings.ts";
+import { commonSettings, settingsWithoutEffect } from "../shared/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
 import {
   type Environment,
@@ -12,6 +12,7 @@ import {
   type SettingValues,
   text,
 } from "../shared/settings.ts";
+import { unknownSettings } from "../shared/unknown-settings.ts";
 
 export const scopes = ["publish", "users", "read", "rules", "operate", "relay"] as const;
 export type Scope = (typeof scopes)[number];
@@ -38,6 +39,10 @@ const settings = {
   RULES_FILE: optional(text()),
 };
 
+const prefixes = ["PRIVATE_API_", "REDIS_"];
+/** Of the gateway: one environment may serve both programs. */
+const settingsOfOthers = ["PRIVATE_API_URL", "PRIVATE_API_TOKEN"];
+
 export type PrivateApiConfig = SettingValues<typeof settings>;
 
 /**
@@ -45,13 +50,20 @@ export type PrivateApiConfig = SettingValues<typeof settings>;
  * @throws SettingsError listing everything that must be changed.
  */
 export function readPrivateApiConfig(environment: Environment, options: { embedded: boolean }): PrivateApiConfig {
-  return readSettings(settings, environment, (values) => {
+  const refine = (values: PrivateApiConfig): string[] => {
     const findings = redisFindings(values, !options.embedded);
     const given: unknown = values.PRIVATE_API_TOKENS;
     const tokens = Array.isArray(given) ? given.map((entry: { token?: unknown } | null) => entry?.token) : [];
     if (new Set(tokens).size < tokens.length) findings.push("PRIVATE_API_TOKENS: two entries have the same token");
     return findings;
-  });
+  };
+  return readSettings(settings, environment, refine, unknownPrivateApiSettings(environment));
+}
+
+/** Variables that look like settings and are none, described. */
+export function unknownPrivateApiSettings(environment: Environment): readonly string[] {
+  const names = [...Object.keys(settings), ...settingsOfOthers, ...settingsWithoutEffect];
+  return unknownSettings(environment, { names, prefixes });
 }
 
 /** For the log. */

@@ -1,20 +1,20 @@
 /** Runs one private API process until it is told to stop. */
-import { warnWithoutEffect } from "../shared/common-settings.ts";
+import { warnOfSettings } from "../shared/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/lifecycle.ts";
 import { createLogger } from "../shared/logging.ts";
 import { redisTarget } from "../shared/redis/connect.ts";
 import { orExit } from "../shared/settings.ts";
 import { createStores } from "../shared/stores.ts";
-import { maskedPrivateApiConfig, readPrivateApiConfig } from "./config.ts";
+import { maskedPrivateApiConfig, readPrivateApiConfig, unknownPrivateApiSettings } from "./config.ts";
 import { createPrivateApi } from "./private-api.ts";
 
 const config = orExit(() => readPrivateApiConfig(process.env, { embedded: false }));
 const logger = createLogger({ name: "private-api", level: config.LOG_LEVEL });
 logger.info({ settings: maskedPrivateApiConfig(config) }, "private API starting");
-warnWithoutEffect(process.env, logger);
+warnOfSettings(process.env, unknownPrivateApiSettings(process.env), logger);
 
 const stores = createStores(redisTarget(config), logger);
 const program = new Lifecycle(logger);
 program.add("stores", stores);
 program.add("private API", createPrivateApi({ config, environment: process.env, ...stores, logger }));
-await runProgram(program, { logger, stopDeadlineMs: config.PRIVATE_API_STOP_SECONDS * 1000 });
+await runProgram(program, { settings: config, logger, stopDeadlineMs: config.PRIVATE_API_STOP_SECONDS * 1000 });

@@ -9,9 +9,11 @@ export const commonSettings = {
 };
 
 /** Part of the contract, and without effect in this version: set, they are named in a warning. */
-const settingsWithoutEffect = ["REDIS_CELLS", "JOURNAL_DIR", "GATEWAY_WORKERS"];
+export const settingsWithoutEffect = ["REDIS_CELLS", "JOURNAL_DIR", "GATEWAY_WORKERS"];
 
-export function warnWithoutEffect(environment: Environment, logger: Logger): void {
+/** Names, in the log, what has no effect. @param unknown variables that are no settings, as `unknownSettings` describes them. */
+export function warnOfSettings(environment: Environment, unknown: readonly string[], logger: Logger): void {
   const names = settingsWithoutEffect.filter((name) => environment[name]);
   if (names.length > 0) logger.warn({ names }, "these settings are without effect in this version");
+  if (unknown.length > 0) logger.warn(`unknown settings: ${unknown.join(", ")}`);
 }

@@ -1,4 +1,5 @@
 import type { Logger } from "./logging.ts";
+import { explainStartFailure } from "./start-failure.ts";
 
 /** Something with a beginning and an end. `start` once; `stop` idempotent, also after a failed start. */
 export interface Service {
@@ -55,9 +56,13 @@ const echoMs = 500;
 /**
  * Runs a program until SIGTERM or SIGINT, then stops it in order. A second signal, or the deadline, forces the exit.
  * A bug (an uncaught error) is logged and ends the process in the same order, with exit code 1.
+ * @param options.settings by variable name: where one of them keeps the program from starting, the log names it.
  */
-export async function runProgram(program: Service, options: { logger: Logger; stopDeadlineMs: number }): Promise<void> {
-  const { logger, stopDeadlineMs } = options;
+export async function runProgram(
+  program: Service,
+  options: { settings: Readonly<Record<string, unknown>>; logger: Logger; stopDeadlineMs: number },
+): Promise<void> {
+  const { settings, logger, stopDeadlineMs } = options;
   let stoppingSince: number | undefined;
 
   async function end(exitCode: number): Promise<void> {
@@ -93,7 +98,9 @@ export async function runProgram(program: Service, options: { logger: Logger; st
   try {
     await program.start();
   } catch (error) {
-    logger.fatal({ err: error }, (error as Error).message);
+    const explained = explainStartFailure(error, settings);
+    if (explained === undefined) logger.fatal({ err: error }, (error as Error).message);
+    else logger.fatal(explained);
     await end(1);
   }
 }

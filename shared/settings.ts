@@ -2,6 +2,7 @@
 import { type TSchema, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { describeFindings } from "./schema-errors.ts";
+import { isServiceLinkPort } from "./unknown-settings.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -126,11 +127,13 @@ function checkedUrl(value: string, protocols: readonly string[]): string {
   return value;
 }
 
-/** Every finding of a check that failed; the message lists them, one a line. */
+/** Every finding of a check that failed; the message lists them, one a line, and after them what may be a typing error. */
 export class SettingsError extends Error {
   readonly findings: readonly string[];
-  constructor(findings: readonly string[]) {
-    super(`these settings must be changed:\n${findings.map((finding) => `  ${finding}`).join("\n")}`);
+  constructor(findings: readonly string[], unknown: readonly string[] = []) {
+    const lines = ["these settings must be changed:", ...findings.map((finding) => `  ${finding}`)];
+    if (unknown.length > 0) lines.push(`these are no settings: ${unknown.join(", ")}`);
+    super(lines.join("\n"));
     this.name = "SettingsError";
     this.findings = findings;
   }
@@ -139,12 +142,14 @@ export class SettingsError extends Error {
 /**
  * Reads a table of settings. An empty variable counts as absent.
  * @param refine further findings that concern several settings together; a value that is not valid is its text then.
+ * @param unknown variables that are no settings, as `unknownSettings` describes them: an error names them too.
  * @throws SettingsError with every finding; values of secret settings are never part of it.
  */
 export function readSettings<T extends Table>(
   table: T,
   environment: Environment,
   refine: (values: SettingValues<T>) => readonly string[] = () => [],
+  unknown: readonly string[] = [],
 ): SettingValues<T> {
   const findings: string[] = [];
   const values: Record<string, unknown> = {};
@@ -168,7 +173,7 @@ export function readSettings<T extends Table>(
   }
   const checked = values as SettingValues<T>;
   findings.push(...refine(checked));
-  if (findings.length > 0) throw new SettingsError(findings);
+  if (findings.length > 0) throw new SettingsError(findings, unknown);
   return checked;
 }
 
@@ -177,11 +182,11 @@ function shown(setting: Setting<unknown>, given: string): string {
   return setting.secret || given.includes("@") ? "" : `, not ${JSON.stringify(given)}`;
 }
 
-/** Kubernetes sets `<SERVICE>_PORT=tcp://…` in every pod, which collides with a service called `gateway`. */
+/** A service called `gateway` sets GATEWAY_PORT in every pod of its namespace. */
 function kubernetesHint(name: string, given: string): string {
-  return name.endsWith("_PORT") && given.startsWith("tcp://")
-    ? " (set by Kubernetes for a service of that name: set enableServiceLinks: false, or the variable itself)"
-    : "";
+  if (!isServiceLinkPort(name, given)) return "";
+  const service = name.slice(0, -"_PORT".length).toLowerCase().replaceAll("_", "-");
+  return ` (Kubernetes sets it for the service "${service}": set enableServiceLinks: false in the pod's spec, or set ${name} there)`;
 }
 
 /** For the log: secrets become `***`, passwords within URLs too. */

@@ -13,19 +13,20 @@ import { fileURLToPath } from "node:url";
 import fastifyStatic from "@fastify/static";
 import type { FastifyInstance } from "fastify";
 import { SignJWT } from "jose";
-import { type GatewayConfig, readGatewayConfig } from "../../gateway/config.ts";
+import { type GatewayConfig, readGatewayConfig, unknownGatewaySettings } from "../../gateway/config.ts";
 import { createGateway } from "../../gateway/gateway.ts";
-import { type PrivateApiConfig, readPrivateApiConfig } from "../../private-api/config.ts";
+import { type PrivateApiConfig, readPrivateApiConfig, unknownPrivateApiSettings } from "../../private-api/config.ts";
 import { createPrivateApi } from "../../private-api/private-api.ts";
-import { warnWithoutEffect } from "../../shared/common-settings.ts";
+import { warnOfSettings } from "../../shared/common-settings.ts";
 import { Lifecycle, runProgram, type Service } from "../../shared/lifecycle.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { redisTarget } from "../../shared/redis/connect.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
 import type { DocumentStore } from "../../shared/documents/store.ts";
-import { type Environment, orExit } from "../../shared/settings.ts";
+import { type Environment, orExit, port, readSettings } from "../../shared/settings.ts";
 import { createStores } from "../../shared/stores.ts";
+import { readableLog } from "./readable-log.ts";
 import { createBoardService } from "./service.ts";
 
 const stopDeadlineMs = 10_000;
@@ -44,7 +45,6 @@ const environment: Environment = {
   PRIVATE_API_TOKENS: "[]",
   PRIVATE_API_TOKEN: madeUp.relayToken,
   BOARD_SECRET: madeUp.boardSecret,
-  BOARD_PORT: "8083",
   ...process.env,
 };
 
@@ -58,8 +58,15 @@ const privateApiConfig = orExit((): PrivateApiConfig => {
 });
 const gatewayConfig = orExit(() => readGatewayConfig(environment, { embedded: true }));
 
-const logger = createLogger({ name: "tidegate", level: gatewayConfig.LOG_LEVEL });
-warnWithoutEffect(environment, logger);
+const { BOARD_PORT } = orExit(() => readSettings({ BOARD_PORT: port(8083) }, environment));
+
+const logger = createLogger({
+  name: "tidegate",
+  level: gatewayConfig.LOG_LEVEL,
+  destination: readableLog((text) => process.stdout.write(text)),
+});
+const unknown = new Set([...unknownGatewaySettings(environment), ...unknownPrivateApiSettings(environment)]);
+warnOfSettings(environment, [...unknown], logger);
 const stores = createStores(redisTarget(gatewayConfig), logger);
 const privateApi = createPrivateApi({ config: privateApiConfig, environment, ...stores, logger });
 
@@ -74,7 +81,7 @@ class Demo implements Service {
       privateApiUrl,
       publishToken: madeUp.publishToken,
     });
-    board.listen(Number(environment["BOARD_PORT"]), "127.0.0.1");
+    board.listen(BOARD_PORT, "127.0.0.1");
     await once(board, "listening");
     this.#running.add("board service", closing(board));
     if (privateApiConfig.RULES_FILE === undefined) await storeBoardRules(stores.rulesStore, board);
@@ -157,4 +164,5 @@ const program = new Lifecycle(logger);
 program.add("stores", stores);
 program.add("private API", privateApi);
 program.add("demo", new Demo());
-await runProgram(program, { logger, stopDeadlineMs });
+const settings = { ...privateApiConfig, ...gatewayConfig, BOARD_PORT };
+await runProgram(program, { settings, logger, stopDeadlineMs });

@@ -1,6 +1,9 @@
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
-import { maskedGatewayConfig, readGatewayConfig } from "../../gateway/config.ts";
-import { readPrivateApiConfig } from "../../private-api/config.ts";
+import { maskedGatewayConfig, readGatewayConfig, unknownGatewaySettings } from "../../gateway/config.ts";
+import { readPrivateApiConfig, unknownPrivateApiSettings } from "../../private-api/config.ts";
 import { SettingsError } from "../../shared/settings.ts";
 import { spawnProcess } from "../support/processes.ts";
 
@@ -110,4 +113,114 @@ describe("settings", () => {
       expect(started.output()).toContain("LOG_LEVEL: must be equal to one of the allowed values");
     },
   );
+
+  describe("SET-6: a variable that is no setting is named, with the nearest name", () => {
+    test.for([
+      ["GATEWAY_MAX_CONECTIONS", "GATEWAY_MAX_CONNECTIONS"],
+      ["GATEWAY_MAX_CONN", "GATEWAY_MAX_CONNECTIONS"],
+      ["gateway_port", "GATEWAY_PORT"],
+      ["AUTH_JWT_SECRETS", "AUTH_JWT_SECRET"],
+      ["PRIVATE_API_TOKN", "PRIVATE_API_TOKEN"],
+      ["TRUSTED_PROXY", "TRUSTED_PROXIES"],
+      ["LOG_LEVL", "LOG_LEVEL"],
+    ] as const)("%s: %s", ([name, nearest]) => {
+      expect(unknownGatewaySettings({ [name]: "value" })).toEqual([`${name} (did you mean ${nearest}?)`]);
+    });
+
+    test("a name of our prefix that is like no setting is named alone, without its value", () => {
+      expect(unknownGatewaySettings({ REDIS_PASSWORD: "hidden", GATEWAY_FOO: "1" })).toEqual([
+        "GATEWAY_FOO",
+        "REDIS_PASSWORD",
+      ]);
+    });
+
+    test("what is not ours, and the settings of the other program, are not named", () => {
+      const others = { PATH: "/bin", LOG_FORMAT: "json", PUBLIC_DIRECTORY: "/www", GATEWAY_NODE: "" };
+      expect(unknownGatewaySettings({ ...others, PRIVATE_API_TOKENS: "[]", PRIVATE_API_PORT: "1" })).toEqual([]);
+      expect(unknownPrivateApiSettings({ ...others, ...gateway, GATEWAY_PORT: "1", RULES_FILE: "r.yaml" })).toEqual([]);
+    });
+
+    test("an error about a missing setting names it too", () => {
+      const read = (): unknown => readPrivateApiConfig({ PRIVATE_API_TOKNS: "[]" }, { embedded: true });
+      expect(read).toThrow("PRIVATE_API_TOKNS (did you mean PRIVATE_API_TOKENS?)");
+    });
+
+    test.for(["gateway", "private-api"])("%s logs it at the start", async (program) => {
+      const started = spawnProcess(process.execPath, [`${program}/main.ts`], {
+        env: {
+          ...gateway,
+          REDIS_URL: "redis://127.0.0.1:1",
+          PRIVATE_API_TOKENS: "[]",
+          PRIVATE_API_STOP_SECOND: "9",
+          GATEWAY_PORT: "0",
+          GATEWAY_ADMIN_PORT: "0",
+          PRIVATE_API_PORT: "0",
+        },
+      });
+      await started.printed("unknown settings: PRIVATE_API_STOP_SECOND (did you mean PRIVATE_API_STOP_SECONDS?)");
+      started.kill("SIGKILL");
+      await started.exited;
+    });
+  });
+
+  test("SET-7: service links of Kubernetes are recognised", () => {
+    const links = {
+      GATEWAY_SERVICE_HOST: "10.0.0.1",
+      GATEWAY_SERVICE_PORT: "8080",
+      GATEWAY_SERVICE_PORT_HTTP: "8080",
+      GATEWAY_PUBLIC_PORT: "tcp://10.0.0.1:8080",
+      REDIS_PORT: "tcp://10.0.0.2:6379",
+      REDIS_PORT_6379_TCP: "tcp://10.0.0.2:6379",
+      REDIS_PORT_6379_TCP_PROTO: "tcp",
+      REDIS_PORT_6379_TCP_PORT: "6379",
+      REDIS_PORT_6379_TCP_ADDR: "10.0.0.2",
+      PRIVATE_API_PORT_8081_TCP_ADDR: "10.0.0.3",
+    };
+    expect(unknownGatewaySettings(links)).toEqual([]);
+    expect(unknownPrivateApiSettings(links)).toEqual([]);
+    const found = findings(() =>
+      readGatewayConfig({ ...gateway, ...links, GATEWAY_PORT: "tcp://10.0.0.1:8080" }, { embedded: false }),
+    );
+    expect(found).toEqual([
+      'GATEWAY_PORT: must be a whole number, not "tcp://10.0.0.1:8080" (Kubernetes sets it for the service "gateway": ' +
+        "set enableServiceLinks: false in the pod's spec, or set GATEWAY_PORT there)",
+    ]);
+  });
+
+  describe("SET-8: a failed start prints one line, with the setting to change", () => {
+    async function startDemo(env: Record<string, string>): Promise<string> {
+      const started = spawnProcess(process.execPath, ["examples/board/start.ts"], {
+        env: { GATEWAY_PORT: "0", GATEWAY_ADMIN_PORT: "0", PRIVATE_API_PORT: "0", BOARD_PORT: "0", ...env },
+      });
+      expect(await started.exited).toBe(1);
+      return started.output();
+    }
+
+    test.for(["GATEWAY_PORT", "GATEWAY_ADMIN_PORT", "PRIVATE_API_PORT", "BOARD_PORT"])("%s is in use", async (name) => {
+      const taken = createServer().listen(0, "127.0.0.1");
+      await once(taken, "listening");
+      const { port } = taken.address() as AddressInfo;
+      try {
+        expect(await startDemo({ [name]: String(port) })).toMatch(
+          new RegExp(
+            `^\\d\\d:\\d\\d:\\d\\d FATAL port ${port} is in use: stop the program that listens on it, or set ${name}\n$`,
+          ),
+        );
+      } finally {
+        taken.close();
+      }
+    });
+
+    test("the host is no address of this machine", async () => {
+      const output = await startDemo({ GATEWAY_HOST: "192.0.2.1" });
+      expect(output).toContain("this machine has no address 192.0.2.1: change GATEWAY_HOST\n");
+      expect(output).not.toContain(" at ");
+    });
+
+    test("the rules file is not there", async () => {
+      const output = await startDemo({ RULES_FILE: "/nowhere/rules.yaml" });
+      expect(output).toContain("FATAL RULES_FILE: the file cannot be read: ENOENT");
+      expect(output).not.toContain(" at ");
+    });
+  });
 });

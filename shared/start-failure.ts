@@ -1,0 +1,47 @@
+/** Why a program did not start, where its operator has to change something. */
+import { InvalidDocument } from "./documents/invalid-document.ts";
+
+/** What the system says of a call that failed, as far as it says it. */
+type SystemError = Error & { code?: string; syscall?: string; port?: number; address?: string; hostname?: string };
+type Settings = Readonly<Record<string, unknown>>;
+
+/**
+ * One line that says what is wrong and which setting changes it; undefined: the cause is not known.
+ * @param settings by variable name: the one that led to a port, a host or a file is found by its value.
+ */
+export function explainStartFailure(error: unknown, settings: Settings): string | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof InvalidDocument) return `RULES_FILE: ${cause.message}`;
+    const explained = explainSystemError(cause, settings);
+    if (explained !== undefined) return explained;
+  }
+  return undefined;
+}
+
+function explainSystemError(error: SystemError, settings: Settings): string | undefined {
+  const { code, syscall, port, address, hostname } = error;
+  const host = namesOf("_HOST", address ?? hostname, settings);
+  if (syscall === "listen" && port !== undefined) {
+    const name = namesOf("_PORT", port, settings);
+    if (code === "EADDRINUSE") {
+      return `port ${port} is in use: stop the program that listens on it, or set ${name || "another port"}`;
+    }
+    if (code === "EACCES") {
+      return `port ${port} is reserved: set ${name || "it"} to 1024 or more, or run with the right to bind it`;
+    }
+  }
+  if (host !== "" && (code === "EADDRNOTAVAIL" || syscall === "getaddrinfo")) {
+    return `this machine has no address ${address ?? hostname}: change ${host}`;
+  }
+  if (settings["RULES_FILE"] !== undefined && (error as { path?: unknown }).path === settings["RULES_FILE"]) {
+    return `RULES_FILE: the file cannot be read: ${error.message}`;
+  }
+  return undefined;
+}
+
+/** The settings of that ending and value. */
+function namesOf(ending: string, value: unknown, settings: Settings): string {
+  return Object.keys(settings)
+    .filter((name) => name.endsWith(ending) && value !== undefined && settings[name] === value)
+    .join(" or ");
+}

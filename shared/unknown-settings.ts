@@ -1,0 +1,60 @@
+/** Environment variables that look like a setting and are none: a typing error must not pass as a default. */
+import type { Environment } from "./settings.ts";
+
+/** Kubernetes describes each service to each pod in variables of these names (service links); Docker's links are alike. */
+const serviceLinkNames = /_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/;
+
+/** `<SERVICE>_PORT` of a service link has the form of a URL. */
+export function isServiceLinkPort(name: string, value: string): boolean {
+  return name.endsWith("_PORT") && /^(tcp|udp|sctp):\/\//.test(value);
+}
+
+/**
+ * One line for each variable that is none of the settings and either begins with one of the prefixes or is nearly the name
+ * of a setting. Values are no part of it.
+ * @param options.names every setting that the environment may hold, those of other programs included.
+ */
+export function unknownSettings(
+  environment: Environment,
+  options: { names: readonly string[]; prefixes: readonly string[] },
+): readonly string[] {
+  const known = new Set(options.names);
+  return Object.entries(environment)
+    .filter(([name, value]) => value && !known.has(name))
+    .filter(([name, value = ""]) => !serviceLinkNames.test(name) && !isServiceLinkPort(name, value))
+    .map(([name]) => name)
+    .sort()
+    .flatMap((name) => {
+      const prefix = options.prefixes.find((candidate) => name.toUpperCase().startsWith(candidate));
+      const nearest = nearestName(name, options.names, prefix);
+      if (nearest !== undefined) return [`${name} (did you mean ${nearest}?)`];
+      return prefix === undefined ? [] : [name];
+    });
+}
+
+/** A name of our prefix may differ in half of what follows it, any other in a fifth: it may belong to somebody else. */
+function nearestName(name: string, names: readonly string[], prefix: string | undefined): string | undefined {
+  let nearest: { name: string; edits: number } | undefined;
+  for (const candidate of names) {
+    if (prefix !== undefined && !candidate.startsWith(prefix)) continue;
+    const allowed = Math.floor(prefix === undefined ? candidate.length / 5 : (candidate.length - prefix.length) / 2);
+    if (Math.abs(candidate.length - name.length) > allowed) continue;
+    const edits = editDistance(name.toUpperCase(), candidate);
+    if (edits <= allowed && (nearest === undefined || edits < nearest.edits)) nearest = { name: candidate, edits };
+  }
+  return nearest?.name;
+}
+
+/** Characters to insert, delete or replace (Levenshtein). */
+function editDistance(one: string, other: string): number {
+  let above = Array.from({ length: other.length + 1 }, (_, column) => column);
+  for (let row = 0; row < one.length; row++) {
+    const line = [row + 1];
+    for (let column = 1; column <= other.length; column++) {
+      const replaced = (above[column - 1] ?? 0) + (one[row] === other[column - 1] ? 0 : 1);
+      line.push(Math.min(replaced, (above[column] ?? 0) + 1, (line[column - 1] ?? 0) + 1));
+    }
+    above = line;
+  }
+  return above[other.length] ?? 0;
+}
