@@ -7,12 +7,14 @@
  * Each node is told to drain; once its report says that it has, the command is run, `{node}` standing for its name, quoted for
  * the shell; once a new process of that name is ready, the next one follows. It stops at the first that fails, with exit code 1:
  * the nodes before it are new, those behind it have not been touched. The token has the scopes `read` and `operate`.
+ * Exit code 78: a bad argument.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
-import { parseArgs } from "node:util";
+import { readArguments, toggle } from "../shared/command-line.ts";
 import type { DrainReport } from "../shared/nodes/registry.ts";
+import { integer, type Setting, text, url } from "../shared/settings.ts";
 import { isListing, type ListedNode } from "./node-listing.ts";
 
 const pollMs = 250;
@@ -22,55 +24,34 @@ class Failure extends Error {}
 /** It cannot come about any more. */
 class Gone extends Failure {}
 
-function complain(text: string): void {
-  process.stderr.write(`${text}\n`);
-}
-
-const { values: given } = parseArgs({
-  options: {
-    api: { type: "string" },
-    restart: { type: "string" },
-    "drain-seconds": { type: "string", default: "120" },
-    "ready-seconds": { type: "string", default: "60" },
-    json: { type: "boolean", default: false },
+const restartCommand: Setting<string> = {
+  ...text(),
+  parse: (command) => {
+    if (!command.includes("{node}")) throw new Error("does not say which node: {node} stands for its name");
+    return command;
   },
+};
+const given = readArguments({
+  "--api": url({ protocols: ["http:", "https:"] }),
+  "--restart": restartCommand,
+  "--drain-seconds": integer({ min: 1, max: 86_400, fallback: 120 }),
+  "--ready-seconds": integer({ min: 1, max: 86_400, fallback: 60 }),
+  "--json": toggle(),
+  TIDEGATE_API_TOKEN: text({ secret: true }),
 });
-const token = process.env["TIDEGATE_API_TOKEN"];
-
-function required(name: string, value: string | undefined): string {
-  if (value) return value;
-  complain(`${name} is missing: see the head of deploy/rolling-restart.ts`);
-  process.exit(2);
-}
-
-function seconds(name: "drain-seconds" | "ready-seconds"): number {
-  const value = Number(given[name]);
-  if (value > 0) return value;
-  complain(`--${name} is a number of seconds`);
-  process.exit(2);
-}
-
-const api = required("--api", given.api);
-const restart = required("--restart", given.restart);
-if (!restart.includes("{node}")) {
-  complain("--restart does not say which node: {node} stands for its name");
-  process.exit(2);
-}
-const authorization = `Bearer ${required("TIDEGATE_API_TOKEN", token)}`;
-const drainSeconds = seconds("drain-seconds");
-const readySeconds = seconds("ready-seconds");
+const authorization = `Bearer ${given.TIDEGATE_API_TOKEN}`;
 
 /** Progress, for a person; with `--json` only the end is for a machine. */
-function say(text: string): void {
-  if (!given.json) process.stdout.write(`${text}\n`);
+function say(line: string): void {
+  if (!given["--json"]) process.stdout.write(`${line}\n`);
 }
 
 async function ask(method: string, path: string): Promise<unknown> {
   const signal = AbortSignal.timeout(requestMs);
-  const answer = await fetch(new URL(path, api), { method, headers: { authorization }, signal });
-  const text = await answer.text();
-  if (!answer.ok) throw new Failure(`${method} ${path}: ${answer.status} ${text}`);
-  return JSON.parse(text) as unknown;
+  const answer = await fetch(new URL(path, given["--api"]), { method, headers: { authorization }, signal });
+  const body = await answer.text();
+  if (!answer.ok) throw new Failure(`${method} ${path}: ${answer.status} ${body}`);
+  return JSON.parse(body) as unknown;
 }
 
 async function listNodes(): Promise<readonly ListedNode[]> {
@@ -103,7 +84,7 @@ async function until<T>(
 
 async function drain({ node, instance }: ListedNode): Promise<DrainReport> {
   await ask("POST", `/v1/nodes/${encodeURIComponent(node)}/drain`);
-  return until(`${node}: drained`, drainSeconds, (nodes) => {
+  return until(`${node}: drained`, given["--drain-seconds"], (nodes) => {
     const found = nodes.find((listed) => listed.instance === instance);
     if (!found) throw new Gone(`${node} was gone before it had drained`);
     return found.drain?.endedAt === undefined ? undefined : found.drain;
@@ -112,8 +93,8 @@ async function drain({ node, instance }: ListedNode): Promise<DrainReport> {
 
 async function runRestart(node: string): Promise<void> {
   const quoted = `'${node.replaceAll("'", String.raw`'\''`)}'`;
-  const output = given.json ? "ignore" : "inherit";
-  const child = spawn("/bin/sh", ["-c", restart.replaceAll("{node}", () => quoted)], {
+  const output = given["--json"] ? "ignore" : "inherit";
+  const child = spawn("/bin/sh", ["-c", given["--restart"].replaceAll("{node}", () => quoted)], {
     stdio: ["ignore", output, "inherit"],
   });
   const [code] = (await once(child, "close")) as [number | null];
@@ -130,7 +111,7 @@ async function renew(listed: ListedNode): Promise<DrainReport> {
     `${node}: drained ${sessions} sessions in ${took} s (moved ${moved}, closed ${closed}, forced ${forced}, lost ${lost}, left ${left})`,
   );
   await runRestart(node);
-  await until(`${node}: ready again`, readySeconds, (nodes) =>
+  await until(`${node}: ready again`, given["--ready-seconds"], (nodes) =>
     nodes.find((next) => next.node === node && next.instance !== instance && next.state === "ready"),
   );
   say(`${node}: ready`);
@@ -165,9 +146,9 @@ try {
 }
 const all = counted.map((count) => `${count} ${sums[count]}`).join(", ");
 say(`${restarted.length} nodes restarted; ${all}`);
-if (given.json)
+if (given["--json"])
   process.stdout.write(`${JSON.stringify({ restarted, ...sums, ...(failure !== undefined && { failure }) })}\n`);
 if (failure !== undefined) {
-  complain(failure);
+  process.stderr.write(`${failure}\n`);
   process.exitCode = 1;
 }

@@ -5,16 +5,16 @@
  *
  * Reports calls per second, latency, and the CPU time of each program per call. No verdict: compare within one run.
  */
-import { parseArgs } from "node:util";
 import { SignJWT } from "jose";
 import { io, type Socket } from "socket.io-client";
+import { readArguments, toggle } from "../shared/command-line.ts";
 import { spawnProcess } from "../test/support/processes.ts";
 import { Fleet } from "./fleet.ts";
-import { putRules } from "./scenario.ts";
+import { parameter, putRules } from "./scenario.ts";
 import { processUsage } from "./usage.ts";
 
-const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } });
-const seconds = Number(process.env["CALLS_SECONDS"] ?? 8);
+const flags = readArguments({ "--json": toggle() });
+const seconds = parameter("CALLS_SECONDS", 8, 1, 600);
 const connections = 8;
 const atOnce = [1, 64];
 const warmUpCalls = 2_000;
@@ -76,7 +76,7 @@ async function main(): Promise<void> {
     });
   }
   for (const socket of sockets) socket.disconnect();
-  process.stdout.write(flags.json ? `${JSON.stringify(results, undefined, 2)}\n` : results.map(line).join(""));
+  process.stdout.write(flags["--json"] ? `${JSON.stringify(results, undefined, 2)}\n` : results.map(line).join(""));
 }
 
 async function connected(url: string, token: string): Promise<Socket> {

@@ -10,24 +10,25 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { SignJWT } from "jose";
+import { readArguments, toggle } from "../shared/command-line.ts";
 import type { Position } from "../shared/protocol/wire.ts";
 import { Fleet, type OwnDeployment, type ServerProcess } from "./fleet.ts";
 import { LeanClient } from "./lean-client.ts";
+import { parameter } from "./scenario.ts";
 import { processUsage } from "./usage.ts";
 
-const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } });
+const flags = readArguments({ "--json": toggle() });
 
 const parameters = {
-  clients: Number(process.env["CLIENTS"] ?? 5_000),
+  clients: parameter("CLIENTS", 5_000, 1, 20_000),
   /** In the history; the clients stand all over it. */
-  publications: Number(process.env["PUBLICATIONS"] ?? 500),
-  payloadBytes: Number(process.env["PAYLOAD_BYTES"] ?? 64),
+  publications: parameter("PUBLICATIONS", 500, 1, 1_000),
+  payloadBytes: parameter("PAYLOAD_BYTES", 64, 0, 30_000),
   /** Publications per second while they return. */
-  ratePerSecond: Number(process.env["RATE"] ?? 2),
+  ratePerSecond: parameter("RATE", 2, 0.1, 1_000),
   /** Connections that are being opened at the same time: the kernel's queue of a listening port is short. */
-  dialling: Number(process.env["DIALLING"] ?? 500),
+  dialling: parameter("DIALLING", 500, 1, 5_000),
 };
 const maxHistoryReads = 5;
 const endWithinMs = 60_000;
@@ -149,7 +150,7 @@ async function main(): Promise<boolean> {
     trouble: [...new Set(clients.flatMap(({ trouble }) => trouble ?? []))].slice(0, 5),
   };
   for (const client of clients) client.leave();
-  process.stdout.write(flags.json ? `${JSON.stringify(report, undefined, 2)}\n` : text(report));
+  process.stdout.write(flags["--json"] ? `${JSON.stringify(report, undefined, 2)}\n` : text(report));
   if (!report.pass) say(fleet.output());
   return report.pass;
 }

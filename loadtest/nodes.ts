@@ -7,6 +7,7 @@
  * supervises it does. Exit code 0: nobody lost anything, and the rate that is let in was kept.
  */
 import { setTimeout as pause } from "node:timers/promises";
+import { refuseArguments } from "../shared/command-line.ts";
 import { deliveryVerdicts } from "./crowd/account.ts";
 import type { Fleet } from "./fleet.ts";
 import { runScenario, say, type ScenarioReport, type Verdict } from "./scenario.ts";
@@ -14,8 +15,13 @@ import { Stage } from "./stage.ts";
 import { stageParameters, surgeParameters } from "./surge-parameters.ts";
 import { processUsage, type Usage } from "./usage.ts";
 
+/** Of one fleet, on this machine. */
+const maxNodes = 32;
 const parameters = surgeParameters({ clients: 2_000, stockShare: 0, rate: 10 });
 const fleets = (process.env["NODES"] ?? "1,2,4,8").split(",").map(Number);
+if (!fleets.every((nodes) => Number.isInteger(nodes) && nodes >= 1 && nodes <= maxNodes)) {
+  refuseArguments(`NODES must be numbers from 1 to ${maxNodes}, as in 1,2,4, not "${process.env["NODES"]}"`);
+}
 const backWithinMs = (parameters.clients / parameters.admissions) * 1_000 * 3 + 60_000;
 
 interface Row {

@@ -7,21 +7,22 @@
  * Each node follows every channel; then everybody who returns reads half a channel's history while publishing goes on.
  * A primary with one replica, in both rounds. Verdicts are about correctness: every read is complete, nothing is missed.
  */
-import { parseArgs } from "node:util";
 import type { Position } from "../shared/channels/broker.ts";
 import { RedisBroker } from "../shared/channels/redis-broker.ts";
 import { ContainedErrors } from "../shared/contained-errors.ts";
+import { readArguments, toggle } from "../shared/command-line.ts";
 import { createLogger } from "../shared/logging.ts";
 import { RedisConnections } from "../shared/redis/connections.ts";
 import { eventually } from "../test/support/eventually.ts";
 import { asked } from "../test/support/redis-failover.ts";
 import { type RedisServer, startRedis } from "../test/support/redis.ts";
+import { parameter } from "./scenario.ts";
 
-const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } });
-const nodeCount = Number(process.env["NODES"] ?? 4);
-const channelCount = Number(process.env["CHANNELS"] ?? 300);
-const returns = Number(process.env["RETURNS"] ?? 20);
-const publicationsMeanwhile = Number(process.env["PUBLICATIONS"] ?? 10);
+const flags = readArguments({ "--json": toggle() });
+const nodeCount = parameter("NODES", 4, 1, 100);
+const channelCount = parameter("CHANNELS", 300, 1, 10_000);
+const returns = parameter("RETURNS", 20, 1, 1_000);
+const publicationsMeanwhile = parameter("PUBLICATIONS", 10, 0, 1_000);
 const historySize = 100;
 /** Reads under way at once, of each node: a gateway bounds them, too. */
 const readsAtOnce = 64;
@@ -174,7 +175,7 @@ try {
   await eventually(async () => (await asked(replica, (client) => client.role()))[3] === "connected", withinMs);
   const rounds = [await measure(primary, replica, false), await measure(primary, replica, true)];
   const pass = rounds.every(({ incompleteReads, missedDeliveries }) => incompleteReads === 0 && missedDeliveries === 0);
-  process.stdout.write(flags.json ? `${JSON.stringify({ rounds, pass }, undefined, 2)}\n` : text(rounds, pass));
+  process.stdout.write(flags["--json"] ? `${JSON.stringify({ rounds, pass }, undefined, 2)}\n` : text(rounds, pass));
   process.exitCode = pass ? 0 : 1;
 } finally {
   await replica.stop();

@@ -10,7 +10,8 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { readArguments, refuseArguments, toggle } from "../shared/command-line.ts";
+import { optional, text, url, urls } from "../shared/settings.ts";
 import type { Spawned } from "../test/support/processes.ts";
 import { type Deployment, Fleet } from "./fleet.ts";
 import { findK6, startK6 } from "./k6.ts";
@@ -20,31 +21,39 @@ import { machineUsage, processUsage, type Usage, UsageRecorder } from "./usage.t
 /** The scenario's own bounds are shorter; this one is for a k6 that hangs. */
 const k6DeadlineMs = 25 * 60_000;
 
-const { values: flags } = parseArgs({
-  options: { json: { type: "boolean", default: false }, url: { type: "string" }, api: { type: "string" } },
+const flags = readArguments({
+  "--json": toggle(),
+  "--url": optional(urls({ protocols: ["ws:", "wss:"] })),
+  "--api": optional(url({ protocols: ["http:", "https:"] })),
+  PRIVATE_API_TOKEN: optional(text({ secret: true })),
+  AUTH_JWT_SECRET: optional(text({ secret: true })),
 });
+const existing = existingDeployment();
 
 const fleet = new Fleet();
 let k6: Spawned | undefined;
 
 async function main(): Promise<boolean> {
   const k6Path = findK6();
-  if (!flags.url && !flags.api) say("starting redis, private-api and two gateways");
-  const deployment = flags.url || flags.api ? existingDeployment() : await fleet.start();
+  if (!existing) say("starting redis, private-api and two gateways");
+  const deployment = existing ?? (await fleet.start());
   const report = await measure(k6Path, deployment);
-  process.stdout.write(flags.json ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
+  process.stdout.write(flags["--json"] ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
   if (!report.pass) say(fleet.output());
   return report.pass;
 }
 
-function existingDeployment(): Deployment {
-  const { PRIVATE_API_TOKEN: privateApiToken, AUTH_JWT_SECRET: jwtSecret } = process.env;
-  if (!flags.url || !flags.api || !privateApiToken || !jwtSecret) {
-    throw new Error("a deployment needs --url, --api and the variables PRIVATE_API_TOKEN and AUTH_JWT_SECRET");
+/** Undefined: none is given. */
+function existingDeployment(): Deployment | undefined {
+  const { "--url": gatewayUrls, "--api": privateApi } = flags;
+  const { PRIVATE_API_TOKEN: privateApiToken, AUTH_JWT_SECRET: jwtSecret } = flags;
+  if (!gatewayUrls && !privateApi) return undefined;
+  if (!gatewayUrls || !privateApi || !privateApiToken || !jwtSecret) {
+    return refuseArguments("a deployment needs --url, --api and the variables PRIVATE_API_TOKEN and AUTH_JWT_SECRET");
   }
   return {
-    gatewayUrls: flags.url.split(","),
-    privateApi: flags.api,
+    gatewayUrls,
+    privateApi,
     privateApiToken,
     jwtSecret,
     processes: [],

@@ -1,7 +1,7 @@
 /** What the scenarios that are driven from Node have in common: readers, figures, verdicts, and how a run ends. */
 import { availableParallelism } from "node:os";
-import { parseArgs } from "node:util";
 import { SignJWT } from "jose";
+import { readArguments, refuseArguments, toggle } from "../shared/command-line.ts";
 import { RawClient } from "../test/support/raw-client.ts";
 import { type Deployment, Fleet } from "./fleet.ts";
 
@@ -26,11 +26,11 @@ export interface ScenarioReport {
   readonly verdicts: readonly Verdict[];
 }
 
-/** A parameter from the environment; every one is bounded, so that a run always ends. */
+/** A parameter from the environment; every one is bounded, so that a run always ends. One that is not valid ends the program. */
 export function parameter(name: string, fallback: number, min: number, max: number): number {
   const value = Number(process.env[name] ?? fallback);
-  if (!(value >= min && value <= max)) throw new Error(`${name} must be a number from ${min} to ${max}`);
-  return value;
+  if (value >= min && value <= max) return value;
+  return refuseArguments(`${name} must be a number from ${min} to ${max}, not "${process.env[name]}"`);
 }
 
 /** Progress; stdout is for the report alone. */
@@ -40,7 +40,7 @@ export function say(text: string): void {
 
 /** Runs a scenario against a fleet of its own, prints its report, and ends fleet and process: 0 where every verdict passed. */
 export async function runScenario(run: (fleet: Fleet) => Promise<ScenarioReport>): Promise<void> {
-  const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } });
+  const flags = readArguments({ "--json": toggle() });
   const fleet = new Fleet();
   const end = async (exitCode: number): Promise<void> => {
     await fleet.stop();
@@ -53,7 +53,7 @@ export async function runScenario(run: (fleet: Fleet) => Promise<ScenarioReport>
     const verdicts = [...report.verdicts, died];
     const pass = verdicts.every((verdict) => verdict.pass);
     const whole = { ...report, cores: availableParallelism(), verdicts, pass };
-    process.stdout.write(flags.json ? `${JSON.stringify(whole, undefined, 2)}\n` : reportText(whole));
+    process.stdout.write(flags["--json"] ? `${JSON.stringify(whole, undefined, 2)}\n` : reportText(whole));
     if (!pass) say(fleet.output());
     await end(pass ? 0 : 1);
   } catch (error) {

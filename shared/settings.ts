@@ -16,9 +16,9 @@ export interface Setting<Value> {
   secret: boolean;
 }
 
-type Table = Readonly<Record<string, Setting<unknown>>>;
+export type SettingTable = Readonly<Record<string, Setting<unknown>>>;
 /** The checked values of a table, by variable name. */
-export type SettingValues<T extends Table> = {
+export type SettingValues<T extends SettingTable> = {
   readonly [Name in keyof T]: T[Name] extends Setting<infer Value> ? Value : never;
 };
 
@@ -145,7 +145,7 @@ export class SettingsError extends Error {
  * @param unknown variables that are no settings, as `unknownSettings` describes them: an error names them too.
  * @throws SettingsError with every finding; values of secret settings are never part of it.
  */
-export function readSettings<T extends Table>(
+export function readSettings<T extends SettingTable>(
   table: T,
   environment: Environment,
   refine: (values: SettingValues<T>) => readonly string[] = () => [],
@@ -190,7 +190,7 @@ function kubernetesHint(name: string, given: string): string {
 }
 
 /** For the log: secrets become `***`, passwords within URLs too. */
-export function maskedSettings<T extends Table>(table: T, values: SettingValues<T>): Record<string, unknown> {
+export function maskedSettings<T extends SettingTable>(table: T, values: SettingValues<T>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(table).map(([name, setting]) => {
       const value = values[name as keyof T] as unknown;

@@ -13,14 +13,13 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { SignJWT } from "jose";
-import { orExit } from "../../shared/settings.ts";
 import { readHistorySize } from "./private-api.ts";
 import type { Publisher } from "./publisher.ts";
 import { type CheckerReport, countByKind, reportText } from "./report.ts";
 import { CheckerRun } from "./run.ts";
 import { readCheckerSettings } from "./settings.ts";
 
-const settings = orExit(() => readCheckerSettings(process.argv.slice(2), process.env));
+const settings = readCheckerSettings();
 const reconnectMs = 1_000;
 const followWithinMs = 30_000;
 const publishWithinMs = 30_000;
@@ -63,7 +62,7 @@ async function main(): Promise<CheckerReport> {
     await Promise.all([dropNowAndThen(run), ...publishers.map((publisher) => publishOn(publisher))]);
     clearTimeout(untilEnd);
     say("the last publications");
-    const lossDeclared = settings.allowLoss;
+    const lossDeclared = settings["--allow-loss"];
     const channels = await run.finish({ withinMs: settleMs, historySize: () => historySize, lossDeclared });
     const violations = countByKind(channels.flatMap((verdict) => verdict.violations));
     return {
@@ -116,7 +115,7 @@ function say(line: string): void {
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => ending.abort());
 try {
   const report = await main();
-  process.stdout.write(settings.json ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
+  process.stdout.write(settings["--json"] ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
   process.exitCode = report.pass ? 0 : 1;
 } catch (error) {
   say((error as Error).message);

@@ -1,17 +1,7 @@
 /** What the checker is told: by flags, or by environment variables. All findings are listed at once. */
 import { Type } from "typebox";
-import { parseArgs } from "node:util";
-import {
-  type Environment,
-  integer,
-  readSettings,
-  type Setting,
-  SettingsError,
-  type SettingValues,
-  text,
-  url,
-  urls,
-} from "../../shared/settings.ts";
+import { readArguments, toggle } from "../../shared/command-line.ts";
+import { integer, type Setting, type SettingValues, text, url, urls } from "../../shared/settings.ts";
 
 const namespace: Setting<string> = {
   ...text({ fallback: "checker" }),
@@ -32,10 +22,12 @@ const settings = {
   /** Connections that are dropped per minute, all clients together. */
   "--drops": integer({ min: 0, max: 6_000, fallback: 60 }),
   "--seconds": integer({ min: 1, max: 3_600, fallback: 30 }),
+  "--json": toggle(),
+  "--allow-loss": toggle(),
 };
 
 /** Where a setting comes from when there is no flag. */
-const variables: Record<keyof typeof settings, string> = {
+const variables = {
   "--gateway": "GATEWAY_URLS",
   "--api": "PRIVATE_API_URL",
   "--api-token": "PRIVATE_API_TOKEN",
@@ -49,30 +41,6 @@ const variables: Record<keyof typeof settings, string> = {
   "--seconds": "CHECKER_SECONDS",
 };
 
-export type CheckerSettings = SettingValues<typeof settings> & { readonly json: boolean; readonly allowLoss: boolean };
-
-/** @throws SettingsError */
-export function readCheckerSettings(args: readonly string[], environment: Environment): CheckerSettings {
-  const names = Object.keys(settings) as (keyof typeof settings)[];
-  const flags = parseFlags(args, names);
-  const given = Object.fromEntries(
-    names.map((name) => {
-      const flag = flags[name.slice(2)];
-      return [name, typeof flag === "string" ? flag : environment[variables[name]]];
-    }),
-  );
-  const values = readSettings(settings, given);
-  return { ...values, json: flags["json"] === true, allowLoss: flags["allow-loss"] === true };
-}
-
-function parseFlags(args: readonly string[], names: readonly string[]): Record<string, string | boolean | undefined> {
-  const options = Object.fromEntries(names.map((name) => [name.slice(2), { type: "string" as const }]));
-  try {
-    return parseArgs({
-      args: [...args],
-      options: { ...options, json: { type: "boolean" }, "allow-loss": { type: "boolean" } },
-    }).values;
-  } catch (error) {
-    throw new SettingsError([(error as Error).message]);
-  }
+export function readCheckerSettings(): SettingValues<typeof settings> {
+  return readArguments(settings, variables);
 }

@@ -8,7 +8,9 @@
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { Type } from "typebox";
+import { readArguments, toggle } from "../../shared/command-line.ts";
+import { integer, list, oneOf, optional, text } from "../../shared/settings.ts";
 import { type ClientKindName, clientKinds } from "./client-kinds.ts";
 import { seriesCsv } from "./csv.ts";
 import { beginSeconds, type Scenario, scenarios, type ScenarioName } from "./events.ts";
@@ -25,33 +27,30 @@ import { type Variant, variantsOf } from "./variants.ts";
 const clientsPerNode = 50_000;
 const secondsForAll = 400;
 
-const { values: flags } = parseArgs({
-  options: {
-    scenario: { type: "string", default: "fleet" },
-    clients: { type: "string", default: "1000000" },
-    nodes: { type: "string" },
-    budget: { type: "string" },
-    kinds: { type: "string" },
-    seed: { type: "string", default: "1" },
-    horizon: { type: "string", default: "3600" },
-    out: { type: "string", default: "loadtest/results/simulation" },
-    json: { type: "boolean", default: false },
-  },
+const flags = readArguments({
+  "--scenario": oneOf([...Object.keys(scenarios), "ladder"], "fleet"),
+  "--clients": integer({ min: 100, max: 20_000_000, fallback: 1_000_000 }),
+  "--nodes": optional(integer({ min: 2, max: 1_000 })),
+  "--budget": optional(integer({ min: 1, max: 1_000_000 })),
+  "--kinds": optional(list(Type.Enum(Object.keys(clientKinds)))),
+  "--seed": integer({ min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 1 }),
+  "--horizon": integer({ min: 30, max: 86_400, fallback: 3_600 }),
+  "--out": text({ fallback: "loadtest/results/simulation" }),
+  "--json": toggle(),
 });
+const out = flags["--out"];
 
 async function main(): Promise<void> {
-  const clients = whole("clients", flags.clients, 100, 20_000_000);
+  const { "--scenario": name, "--clients": clients, "--horizon": horizonSeconds } = flags;
   const shape = {
     clients,
-    nodes: whole("nodes", flags.nodes ?? String(Math.max(2, Math.ceil(clients / clientsPerNode))), 2, 1_000),
-    seed: whole("seed", flags.seed, 0, Number.MAX_SAFE_INTEGER),
-    budgetPerSecond: whole("budget", flags.budget ?? String(Math.ceil(clients / secondsForAll)), 1, 1_000_000),
+    nodes: flags["--nodes"] ?? Math.max(2, Math.ceil(clients / clientsPerNode)),
+    seed: flags["--seed"],
+    budgetPerSecond: flags["--budget"] ?? Math.ceil(clients / secondsForAll),
   };
-  const horizonSeconds = whole("horizon", flags.horizon, 30, 86_400);
   const figures = readFigures();
-  const name = oneOf("scenario", flags.scenario, [...Object.keys(scenarios), "ladder"]);
-  const kinds = flags.kinds?.split(",").map((kind) => oneOf("kinds", kind, Object.keys(clientKinds)) as ClientKindName);
-  await mkdir(flags.out, { recursive: true });
+  const kinds = flags["--kinds"] as readonly ClientKindName[] | undefined;
+  await mkdir(out, { recursive: true });
   if (name !== "ladder") {
     const scenario = name as ScenarioName;
     return runAll({
@@ -85,7 +84,7 @@ async function runAll({ file, scenario: name, variants, shape, horizonSeconds, f
   const subtitle = `${short(shape.clients)} clients on ${shape.nodes} nodes, budget ${short(shape.budgetPerSecond)} admissions/s, seed ${shape.seed}`;
   const picture = drawRuns(runs, { title: capital(scenario.title), subtitle, budgetPerSecond: shape.budgetPerSecond });
   const write = async (ending: string, content: string): Promise<void> =>
-    writeFile(join(flags.out, `${file}.${ending}`), content);
+    writeFile(join(out, `${file}.${ending}`), content);
   const report = {
     scenario: name,
     title: scenario.title,
@@ -95,8 +94,8 @@ async function runAll({ file, scenario: name, variants, shape, horizonSeconds, f
   };
   const json = `${JSON.stringify(report, undefined, 2)}\n`;
   await Promise.all([write("svg", picture), write("csv", seriesCsv(runs)), write("json", json)]);
-  const text = `${capital(scenario.title)}: ${subtitle}\n\n${plainTable(summaryTable(runs))}\n\n${legend}\n\nwritten to ${flags.out}: ${file}.svg, .csv, .json\n\n`;
-  process.stdout.write(flags.json ? json : text);
+  const text = `${capital(scenario.title)}: ${subtitle}\n\n${plainTable(summaryTable(runs))}\n\n${legend}\n\nwritten to ${out}: ${file}.svg, .csv, .json\n\n`;
+  process.stdout.write(flags["--json"] ? json : text);
 }
 
 function runVariant(variant: Variant, scenario: Scenario, horizonSeconds: number, figures: Figures) {
@@ -114,18 +113,6 @@ function runVariant(variant: Variant, scenario: Scenario, horizonSeconds: number
     recording,
     summary: summarise(recording, settings, beginSeconds, figures),
   };
-}
-
-function whole(name: string, value: string, min: number, max: number): number {
-  const number = Number(value);
-  if (!Number.isInteger(number) || number < min || number > max)
-    throw new Error(`--${name} must be a whole number from ${min} to ${max}`);
-  return number;
-}
-
-function oneOf(name: string, value: string, allowed: readonly string[]): string {
-  if (!allowed.includes(value)) throw new Error(`--${name} must be of: ${allowed.join(", ")}`);
-  return value;
 }
 
 function capital(text: string): string {
