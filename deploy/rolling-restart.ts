@@ -14,7 +14,7 @@ import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
 import { readArguments, toggle } from "../shared/command-line.ts";
 import type { DrainReport } from "../shared/nodes/registry.ts";
-import { integer, type Setting, text, url } from "../shared/settings.ts";
+import { integer, type Setting, text, token, url } from "../shared/settings.ts";
 import { isListing, type ListedNode } from "./node-listing.ts";
 
 const pollMs = 250;
@@ -37,7 +37,7 @@ const given = readArguments({
   "--drain-seconds": integer({ min: 1, max: 86_400, fallback: 120 }),
   "--ready-seconds": integer({ min: 1, max: 86_400, fallback: 60 }),
   "--json": toggle(),
-  TIDEGATE_API_TOKEN: text({ secret: true }),
+  TIDEGATE_API_TOKEN: token(),
 });
 const authorization = `Bearer ${given.TIDEGATE_API_TOKEN}`;
 

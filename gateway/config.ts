@@ -16,6 +16,7 @@ import {
   type Setting,
   type SettingValues,
   text,
+  token,
   url,
   urls,
 } from "../shared/settings.ts";
@@ -43,7 +44,7 @@ const settings = {
   /** Addresses or networks whose `X-Forwarded-For` is believed. */
   TRUSTED_PROXIES: checkedList((network) => trustedProxies([network]), []),
   /** Where clients reach this node, or the balancer in front of all of them. */
-  PUBLIC_URL: optional(publicUrl()),
+  PUBLIC_URL: optional(url({ protocols: ["http:", "https:"] })),
   GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
   /** A session is asked to move after about so long; 0: never. */
   GATEWAY_SESSION_LIFETIME_SECONDS: integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
@@ -51,27 +52,14 @@ const settings = {
   GATEWAY_ALLOWED_ORIGINS: checkedList((origin) => originPolicy([origin]), ["*"]),
   GATEWAY_TRANSPORTS: list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
   PRIVATE_API_URL: urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
-  PRIVATE_API_TOKEN: text({ secret: true }),
+  PRIVATE_API_TOKEN: token(),
   /** Seal what clients carry; the first seals, any opens. Absent: derived from PRIVATE_API_TOKEN. */
   RESUME_SECRET: optional(nonEmptyList(Type.String({ minLength: minSecretLength }), { secret: true })),
   AUTH_JWT_SECRET: optional(text({ secret: true, minLength: minSecretLength })),
-  AUTH_JWKS_URL: optional(url({ protocols: ["http:", "https:"] })),
+  AUTH_JWKS_URL: optional(url({ protocols: ["http:", "https:"], allows: ["path", "query"] })),
   AUTH_ISSUER: optional(text()),
   AUTH_AUDIENCE: optional(text()),
 };
-
-/** Told to everybody who asks where to connect. */
-function publicUrl(): Setting<string> {
-  const plain = url({ protocols: ["http:", "https:"] });
-  return {
-    ...plain,
-    parse: (value) => {
-      const { username, password, search, hash } = new URL(plain.parse(value) as string);
-      if (username || password || search || hash) throw new Error("must have no user, password, query or fragment");
-      return value;
-    },
-  };
-}
 
 /** @param check throws where an item is not valid. */
 function checkedList(check: (item: string) => unknown, fallback: readonly string[]): Setting<readonly string[]> {

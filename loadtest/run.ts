@@ -11,7 +11,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readArguments, refuseArguments, toggle } from "../shared/command-line.ts";
-import { optional, text, url, urls } from "../shared/settings.ts";
+import { optional, text, token, url, urls } from "../shared/settings.ts";
 import type { Spawned } from "../test/support/processes.ts";
 import { type Deployment, Fleet } from "./fleet.ts";
 import { findK6, startK6 } from "./k6.ts";
@@ -24,8 +24,8 @@ const k6DeadlineMs = 25 * 60_000;
 const flags = readArguments({
   "--json": toggle(),
   "--url": optional(urls({ protocols: ["ws:", "wss:"] })),
-  "--api": optional(url({ protocols: ["http:", "https:"] })),
-  PRIVATE_API_TOKEN: optional(text({ secret: true })),
+  "--api": optional(url({ protocols: ["http:", "https:"], allows: ["path"] })),
+  PRIVATE_API_TOKEN: optional(token()),
   AUTH_JWT_SECRET: optional(text({ secret: true })),
 });
 const existing = existingDeployment();

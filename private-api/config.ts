@@ -3,7 +3,9 @@ import { commonSettings, settingsWithoutEffect } from "../shared/common-settings
 import { redisFindings } from "../shared/redis/settings.ts";
 import {
   type Environment,
+  headerTokenFinding,
   integer,
+  isHeaderToken,
   json,
   maskedSettings,
   optional,
@@ -54,6 +56,11 @@ export function readPrivateApiConfig(environment: Environment, options: { embedd
     const findings = redisFindings(values, !options.embedded);
     const given: unknown = values.PRIVATE_API_TOKENS;
     const tokens = Array.isArray(given) ? given.map((entry: { token?: unknown } | null) => entry?.token) : [];
+    for (const [index, given] of tokens.entries()) {
+      if (typeof given === "string" && !isHeaderToken(given)) {
+        findings.push(`PRIVATE_API_TOKENS: item ${index + 1}.token: ${headerTokenFinding}`);
+      }
+    }
     if (new Set(tokens).size < tokens.length) findings.push("PRIVATE_API_TOKENS: two entries have the same token");
     return findings;
   };

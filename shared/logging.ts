@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino } from "pino";
 import { excerpt } from "./excerpt.ts";
+import { withoutSecrets } from "./masking.ts";
 
 export type { Logger };
 
@@ -41,15 +42,19 @@ const maxTraceLength = 4_000;
 
 /** Only what errors of every library have: their further members hold commands, requests, and the secrets in them. */
 function describeError(error: unknown): unknown {
-  if (!(error instanceof Error)) return { message: excerpt(String(error), maxMessageLength) };
+  if (!(error instanceof Error)) return { message: describeMessage(String(error)) };
   const { name, stack, cause } = error;
-  const message = excerpt(error.message, maxMessageLength);
+  const message = describeMessage(error.message);
   const code: unknown = (error as Error & { code?: unknown }).code;
   return {
     type: name,
     message,
     ...(typeof code === "string" && { code }),
-    ...(cause instanceof Error && { cause: excerpt(cause.message, maxMessageLength) }),
+    ...(cause instanceof Error && { cause: describeMessage(cause.message) }),
     stack: stack?.replace(error.message, () => message).slice(0, message.length + maxTraceLength),
   };
+}
+
+function describeMessage(message: string): string {
+  return withoutSecrets(excerpt(message, maxMessageLength));
 }

@@ -1,6 +1,7 @@
 /** Settings from environment variables: declared once as a table, checked all at once, secrets masked. */
 import { type TSchema, Type } from "typebox";
 import { Compile } from "typebox/compile";
+import { withoutSecrets } from "./masking.ts";
 import { describeFindings } from "./schema-errors.ts";
 import { isServiceLinkPort } from "./unknown-settings.ts";
 
@@ -52,8 +53,26 @@ export function port(fallback: number): Setting<number> {
   return integer({ min: 0, max: 65_535, fallback });
 }
 
+/** One line; a secret is taken as it is, byte for byte. */
 export function text(options: Common<string> & { minLength?: number } = {}): Setting<string> {
-  return declare(Type.String({ minLength: options.minLength ?? 1 }), (value) => value, options);
+  const schema = Type.String({ minLength: options.minLength ?? 1 });
+  return declare(schema, (value) => (options.secret ? value : oneLine(value)), options);
+}
+
+/** A bearer token: a secret that an HTTP header can carry. */
+export function token(): Setting<string> {
+  const parse = (value: string): string => {
+    if (!isHeaderToken(value)) throw new Error(headerTokenFinding);
+    return value;
+  };
+  return declare(Type.String(), parse, { secret: true });
+}
+
+export const headerTokenFinding = "must be visible ASCII without spaces: also no line break at its end";
+
+/** As the door reads it from `authorization: Bearer <token>`. */
+export function isHeaderToken(value: string): boolean {
+  return /^[\x21-\x7e]+$/.test(value);
 }
 
 /** A setting that may be absent. */
@@ -90,18 +109,19 @@ export function nonEmptyList(
   };
 }
 
-export function url(options: Common<string> & { protocols: readonly string[] }): Setting<string> {
-  return declare(Type.String(), (value) => checkedUrl(value, options.protocols), options);
+interface UrlForm {
+  protocols: readonly string[];
+  /** Beside scheme, host and port. */
+  allows?: readonly ("credentials" | "path" | "query")[];
 }
 
-export function urls(
-  options: Common<readonly string[]> & { protocols: readonly string[] },
-): Setting<readonly string[]> {
+export function url(options: Common<string> & UrlForm): Setting<string> {
+  return declare(Type.String(), (value) => checkedUrl(value, options), options);
+}
+
+export function urls(options: Common<readonly string[]> & UrlForm): Setting<readonly string[]> {
   const items = list(Type.String(), options);
-  return {
-    ...items,
-    parse: (value) => (items.parse(value) as string[]).map((item) => checkedUrl(item, options.protocols)),
-  };
+  return { ...items, parse: (value) => (items.parse(value) as string[]).map((item) => checkedUrl(item, options)) };
 }
 
 export function json<Value>(schema: TSchema, options: Common<Value> = {}): Setting<Value> {
@@ -119,11 +139,25 @@ export function json<Value>(schema: TSchema, options: Common<Value> = {}): Setti
   );
 }
 
-function checkedUrl(value: string, protocols: readonly string[]): string {
+/** The URL parser drops line breaks, and those who use an address drop the parts they have no use for: neither is said to anybody. */
+function checkedUrl(value: string, { protocols, allows = [] }: UrlForm): string {
   const allowed = protocols.map((protocol) => `${protocol}//`).join(" or ");
-  if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol)) {
-    throw new Error(`must be a URL that starts with ${allowed}`);
+  if (/\s/.test(value) || !URL.canParse(value) || !protocols.includes(new URL(value).protocol)) {
+    throw new Error(`must be a URL that starts with ${allowed}, without spaces and line breaks`);
   }
+  const { username, password, pathname, search, hash } = new URL(value);
+  const excess = [
+    ...((username || password) && !allows.includes("credentials") ? ["user and password"] : []),
+    ...(!["", "/"].includes(pathname) && !allows.includes("path") ? ["path"] : []),
+    ...(search && !allows.includes("query") ? ["query"] : []),
+    ...(hash ? ["fragment"] : []),
+  ];
+  if (excess.length > 0) throw new Error(`must have no ${excess.join(", ")}`);
+  return value;
+}
+
+function oneLine(value: string): string {
+  if (/\p{Cc}/u.test(value)) throw new Error("must have no control characters, such as a line break at its end");
   return value;
 }
 
@@ -178,8 +212,8 @@ export function readSettings<T extends SettingTable>(
 }
 
 function shown(setting: Setting<unknown>, given: string): string {
-  // What holds an @ may be a URL with a password that could not be told apart.
-  return setting.secret || given.includes("@") ? "" : `, not ${JSON.stringify(given)}`;
+  // What holds an @ may be a URL with a password that could not be told apart, and a query may hold a key.
+  return setting.secret || /[@?]/.test(given) ? "" : `, not ${JSON.stringify(given)}`;
 }
 
 /** A service called `gateway` sets GATEWAY_PORT in every pod of its namespace. */
@@ -189,13 +223,13 @@ function kubernetesHint(name: string, given: string): string {
   return ` (Kubernetes sets it for the service "${service}": set enableServiceLinks: false in the pod's spec, or set ${name} there)`;
 }
 
-/** For the log: secrets become `***`, passwords within URLs too. */
+/** For the log: secrets become `***`, credentials and queries within URLs too. */
 export function maskedSettings<T extends SettingTable>(table: T, values: SettingValues<T>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(table).map(([name, setting]) => {
       const value = values[name as keyof T] as unknown;
       if (value === undefined) return [name, undefined];
-      return [name, setting.secret ? "***" : mapStrings(value, withoutCredentials)];
+      return [name, setting.secret ? "***" : mapStrings(value, withoutSecrets)];
     }),
   );
 }
@@ -203,11 +237,6 @@ export function maskedSettings<T extends SettingTable>(table: T, values: Setting
 function mapStrings(value: unknown, change: (text: string) => string): unknown {
   if (typeof value === "string") return change(value);
   return Array.isArray(value) ? value.map((item) => mapStrings(item, change)) : value;
-}
-
-/** Up to the last @: a password may hold any character. */
-function withoutCredentials(value: string): string {
-  return value.replaceAll(/(\w+:\/\/)\S*@/g, "$1***@");
 }
 
 /** For the entry of a program: a settings error is printed for the operator and ends the process with code 78 (EX_CONFIG). */

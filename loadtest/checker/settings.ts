@@ -1,7 +1,7 @@
 /** What the checker is told: by flags, or by environment variables. All findings are listed at once. */
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/command-line.ts";
-import { integer, type Setting, type SettingValues, text, url, urls } from "../../shared/settings.ts";
+import { integer, type Setting, type SettingValues, text, token, url, urls } from "../../shared/settings.ts";
 
 const namespace: Setting<string> = {
   ...text({ fallback: "checker" }),
@@ -10,8 +10,8 @@ const namespace: Setting<string> = {
 
 const settings = {
   "--gateway": urls({ protocols: ["http:", "https:", "ws:", "wss:"] }),
-  "--api": url({ protocols: ["http:", "https:"] }),
-  "--api-token": text({ secret: true }),
+  "--api": url({ protocols: ["http:", "https:"], allows: ["path"] }),
+  "--api-token": token(),
   "--jwt-secret": text({ secret: true, minLength: 32 }),
   "--namespace": namespace,
   "--clients": integer({ min: 1, max: 5_000, fallback: 10 }),

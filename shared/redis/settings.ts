@@ -3,10 +3,12 @@ import { list, optional, type SettingValues, text, url } from "../settings.ts";
 
 const HostAndPort = Type.String({ pattern: "^[^:\\s]+:\\d{1,5}$" });
 
+const redisUrl = { protocols: ["redis:", "rediss:"], allows: ["credentials", "path", "query"] } as const;
+
 /** Where Redis is. All absent: the in-memory implementations, one process. */
 export const redisSettings = {
-  REDIS_URL: optional(url({ protocols: ["redis:", "rediss:"] })),
-  REDIS_READ_URL: optional(url({ protocols: ["redis:", "rediss:"] })),
+  REDIS_URL: optional(url(redisUrl)),
+  REDIS_READ_URL: optional(url(redisUrl)),
   REDIS_SENTINELS: optional(list(HostAndPort)),
   REDIS_SENTINEL_MASTER: optional(text()),
   REDIS_CLUSTER: optional(list(HostAndPort)),

@@ -214,6 +214,9 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
     const given = [service.secret, service.secrets].filter((secret) => secret !== undefined).length;
     if (given !== 1) findings.push(`services.${name}: give either secret or secrets`);
     if (!URL.canParse(service.url)) findings.push(`services.${name}.url: is not a URL`);
+    else if (new URL(service.url).username || new URL(service.url).password) {
+      findings.push(`services.${name}.url: must have no user or password: secret is what a service knows us by`);
+    }
   }
   return findings;
 }

@@ -43,6 +43,18 @@ describe("through the API", () => {
     await redis.stop();
   });
 
+  test("RULE-10: a service's URL has no user or password, and the refusal does not repeat them", async () => {
+    for (const credentials of ["ada:hidden@", "hidden@", ":hidden@"]) {
+      const url = `http://${credentials}service.internal`;
+      const refused = await fleet.api("PUT", "/v1/rules", { services: { echo: { url, secret: serviceSecret } } });
+      expect([refused.status, refused.body]).toMatchObject([
+        400,
+        { errors: ["services.echo.url: must have no user or password: secret is what a service knows us by"] },
+      ]);
+      expect(JSON.stringify(refused.body)).not.toContain("hidden");
+    }
+  });
+
   test("RULE-2: a document is stored with a version, held by every node, and shown without its secrets", async () => {
     const rules = {
       services: {

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import { excerpt } from "../../shared/excerpt.ts";
 import { createLogger } from "../../shared/logging.ts";
@@ -41,4 +42,16 @@ test("ECHO-1: a log line of an error is bounded, and keeps the trace", () => {
   const { err } = JSON.parse(log) as { err: { message: string; stack: string; cause: string } };
   expect(err.message).toMatch(/^first line/);
   expect(err.stack).toMatch(/\n {4}at .*excerpt\.test\.ts/);
+});
+
+test("BAD-7: neither a log line of an error nor a finding has a secret of a URL or of a service", () => {
+  const text =
+    'no "https://ada:pa@ss@id.example/keys" and redis://:hid/den@r:1/0 https://a/b?key=hidden, secret: whsec_hidden/+=';
+  const shown = 'no "https://***@id.example/keys" and redis://***@r:1/0 https://a/b?*** secret: whsec_***';
+  let log = "";
+  const logger = createLogger({ name: "test", level: "info", destination: { write: (line) => void (log += line) } });
+  logger.error({ err: new Error(text, { cause: new Error(text) }) }, "failed");
+  expect((JSON.parse(log) as { err: object }).err).toMatchObject({ message: shown, cause: shown });
+  expect(new InvalidDocument("rules", [text])).toMatchObject({ findings: [shown] });
+  for (const secret of ["hid", "pa@ss", "ada"]) expect(log).not.toContain(secret);
 });

@@ -163,6 +163,58 @@ describe("settings", () => {
     });
   });
 
+  describe("SET-9: a part of a URL that nobody would use refuses the start", () => {
+    test.for([
+      ["PRIVATE_API_URL", "http://a:1, http://gateway:hidden@b:2", "user and password"],
+      ["PRIVATE_API_URL", "http://api:8081/tidegate", "path"],
+      ["PRIVATE_API_URL", "http://api:8081/?key=hidden", "query"],
+      ["PUBLIC_URL", "https://live.example/rt", "path"],
+      ["PUBLIC_URL", "https://user:hidden@live.example/a?key=hidden#b", "user and password, path, query, fragment"],
+      ["AUTH_JWKS_URL", "https://user:hidden@id.example/keys", "user and password"],
+    ] as const)("%s: %s", ([name, value, excess]) => {
+      const found = findings(() => readGatewayConfig({ ...gateway, [name]: value }, { embedded: false }));
+      expect(found).toEqual([expect.stringContaining(`${name}: must have no ${excess}`)]);
+      expect(found.join()).not.toContain("hidden");
+    });
+
+    test.for(["PRIVATE_API_URL", "PUBLIC_URL", "AUTH_JWKS_URL", "REDIS_URL"])("%s with a line break", (name) => {
+      const value = name === "REDIS_URL" ? "redis://redis:6379/\n1" : "https://a.exa\nmple";
+      const found = findings(() => readGatewayConfig({ ...gateway, [name]: value }, { embedded: false }));
+      expect(found).toEqual([expect.stringContaining("without spaces and line breaks")]);
+    });
+
+    test("a final slash, and the path and query of the keys, are of use", () => {
+      const given = {
+        PRIVATE_API_URL: "http://a:1/",
+        PUBLIC_URL: "https://b/",
+        AUTH_JWKS_URL: "https://c/keys?key=hidden",
+      };
+      const config = readGatewayConfig({ ...gateway, ...given }, { embedded: false });
+      expect(config).toMatchObject({ ...given, PRIVATE_API_URL: ["http://a:1/"] });
+      expect(maskedGatewayConfig(config)).toMatchObject({ AUTH_JWKS_URL: "https://c/keys?***" });
+    });
+  });
+
+  test("SET-10: a token that no HTTP header carries refuses the start", () => {
+    for (const token of ["with space", "hidden-token-of-16\n", "hidden-tökén-of-16"]) {
+      const found = [
+        ...findings(() => readGatewayConfig({ ...gateway, PRIVATE_API_TOKEN: token }, { embedded: false })),
+        ...findings(() => {
+          const tokens = [{ name: "a", token: token.padEnd(20, "x"), scopes: ["read"] }];
+          return readPrivateApiConfig({ PRIVATE_API_TOKENS: JSON.stringify(tokens) }, { embedded: true });
+        }),
+      ];
+      expect(found).toEqual([
+        "PRIVATE_API_TOKEN: must be visible ASCII without spaces: also no line break at its end",
+        "PRIVATE_API_TOKENS: item 1.token: must be visible ASCII without spaces: also no line break at its end",
+      ]);
+    }
+    const named = findings(() => readGatewayConfig({ ...gateway, AUTH_ISSUER: "https://id\n" }, { embedded: false }));
+    expect(named).toEqual([expect.stringMatching(/^AUTH_ISSUER: must have no control characters/)]);
+    const secrets = { ...gateway, AUTH_JWT_SECRET: `${secret}\n` };
+    expect(readGatewayConfig(secrets, { embedded: false }).AUTH_JWT_SECRET).toBe(`${secret}\n`);
+  });
+
   test("SET-7: service links of Kubernetes are recognised", () => {
     const links = {
       GATEWAY_SERVICE_HOST: "10.0.0.1",
