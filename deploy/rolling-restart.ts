@@ -13,16 +13,25 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
 import { readArguments, toggle } from "../shared/command-line.ts";
+import { parseRetryAfter } from "../shared/protocol/retry-after.ts";
 import type { DrainReport } from "../shared/nodes/registry.ts";
 import { integer, type Setting, text, token, url } from "../shared/settings.ts";
 import { isListing, type ListedNode } from "./node-listing.ts";
 
 const pollMs = 250;
 const requestMs = 10_000;
+/** For the API to answer at all, before anything is waited for. */
+const answerSeconds = 30;
 
 class Failure extends Error {}
-/** It cannot come about any more. */
-class Gone extends Failure {}
+/** The API does not answer now; the same again may help. */
+class Postponed extends Failure {
+  readonly retryAfterMs: number;
+  constructor(message: string, retryAfterMs: number) {
+    super(message);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
 
 const restartCommand: Setting<string> = {
   ...text(),
@@ -50,7 +59,11 @@ async function ask(method: string, path: string): Promise<unknown> {
   const signal = AbortSignal.timeout(requestMs);
   const answer = await fetch(new URL(path, given["--api"]), { method, headers: { authorization }, signal });
   const body = await answer.text();
-  if (!answer.ok) throw new Failure(`${method} ${path}: ${answer.status} ${body}`);
+  const refusal = `${method} ${path}: ${answer.status} ${body}`;
+  if (answer.status === 429 || answer.status >= 500) {
+    throw new Postponed(refusal, parseRetryAfter(answer.headers.get("retry-after") ?? "", Date.now()) ?? pollMs);
+  }
+  if (!answer.ok) throw new Failure(refusal);
   return JSON.parse(body) as unknown;
 }
 
@@ -60,33 +73,32 @@ async function listNodes(): Promise<readonly ListedNode[]> {
   return listing.nodes;
 }
 
-/** Looks until `find` finds something. An API that does not answer for a moment is asked again. */
-async function until<T>(
-  what: string,
-  withinSeconds: number,
-  find: (nodes: readonly ListedNode[]) => T | undefined,
-): Promise<T> {
+/** Asks until there is something. An API that does not answer for a moment is asked again, as late as it says. */
+async function until<T>(what: string, withinSeconds: number, find: () => Promise<T | undefined>): Promise<T> {
   const deadline = performance.now() + withinSeconds * 1000;
-  let trouble = "";
-  while (performance.now() < deadline) {
+  for (;;) {
+    let trouble = "";
+    let pauseMs = pollMs;
     try {
-      const found = find(await listNodes());
+      const found = await find();
       if (found !== undefined) return found;
-      trouble = "";
     } catch (error) {
-      if (error instanceof Gone) throw error;
+      if (error instanceof Postponed) pauseMs = Math.max(pollMs, error.retryAfterMs);
+      else if (error instanceof Failure) throw error;
       trouble = `: ${(error as Error).message}`;
     }
-    await wait(pollMs);
+    if (performance.now() + pauseMs > deadline) throw new Failure(`${what} not within ${withinSeconds} s${trouble}`);
+    await wait(pauseMs);
   }
-  throw new Failure(`${what} not within ${withinSeconds} s${trouble}`);
 }
 
 async function drain({ node, instance }: ListedNode): Promise<DrainReport> {
-  await ask("POST", `/v1/nodes/${encodeURIComponent(node)}/drain`);
-  return until(`${node}: drained`, given["--drain-seconds"], (nodes) => {
-    const found = nodes.find((listed) => listed.instance === instance);
-    if (!found) throw new Gone(`${node} was gone before it had drained`);
+  await until(`${node}: ordered to drain`, answerSeconds, async () =>
+    ask("POST", `/v1/nodes/${encodeURIComponent(node)}/drain`),
+  );
+  return until(`${node}: drained`, given["--drain-seconds"], async () => {
+    const found = (await listNodes()).find((listed) => listed.instance === instance);
+    if (!found) throw new Failure(`${node} was gone before it had drained`);
     return found.drain?.endedAt === undefined ? undefined : found.drain;
   });
 }
@@ -111,8 +123,8 @@ async function renew(listed: ListedNode): Promise<DrainReport> {
     `${node}: drained ${sessions} sessions in ${took} s (moved ${moved}, closed ${closed}, forced ${forced}, lost ${lost}, left ${left})`,
   );
   await runRestart(node);
-  await until(`${node}: ready again`, given["--ready-seconds"], (nodes) =>
-    nodes.find((next) => next.node === node && next.instance !== instance && next.state === "ready"),
+  await until(`${node}: ready again`, given["--ready-seconds"], async () =>
+    (await listNodes()).find((next) => next.node === node && next.instance !== instance && next.state === "ready"),
   );
   say(`${node}: ready`);
   return report;
@@ -130,7 +142,7 @@ const sums: Record<(typeof counted)[number], number> = {
 const restarted: string[] = [];
 let failure: string | undefined;
 try {
-  const nodes = await listNodes();
+  const nodes = await until("the list of nodes", answerSeconds, listNodes);
   if (nodes.length === 0) throw new Failure("the fleet has no nodes");
   const names = nodes.map(({ node }) => node);
   const twice = names.find((name, at) => names.indexOf(name) !== at);

@@ -1,5 +1,6 @@
 /** Asks where to connect: `GET /v1/bootstrap`. */
 import type { Bootstrap, WireError } from "../../shared/protocol/wire.ts";
+import { parseRetryAfter } from "../../shared/protocol/retry-after.ts";
 import { failure, TidegateError } from "./errors.ts";
 
 const answerDeadlineMs = 10_000;
@@ -56,33 +57,38 @@ export class Address {
 }
 
 async function ask(endpoint: string, token: string, signal: AbortSignal): Promise<Bootstrap> {
-  let ok: boolean;
-  let body: unknown;
-  try {
-    const response = await fetch(endpoint, {
-      headers: { authorization: `Bearer ${token}` },
-      cache: "no-store",
-      signal,
-    });
-    ok = response.ok;
-    body = await response.json();
-  } catch (cause) {
-    throw unavailable("it does not answer", cause);
-  }
-  if (typeof body !== "object" || body === null) throw unavailable("its answer is none");
-  if (!ok) throw refusal(body);
-  const { url, reconnect, group, config } = body as Partial<Bootstrap>;
+  const response = await fetch(endpoint, {
+    headers: { authorization: `Bearer ${token}` },
+    cache: "no-store",
+    signal,
+  }).catch((cause: unknown) => {
+    throw unavailable("it does not answer", { cause });
+  });
+  const body: unknown = await response.json().catch(() => undefined);
+  if (!response.ok) throw refusal(response, body);
+  const { url, reconnect, group, config } = (body ?? {}) as Partial<Bootstrap>;
   if (typeof url !== "string" || typeof reconnect?.windowMs !== "number") throw unavailable("its answer is none");
   return { url, reconnect, group: group ?? "default", config: config ?? {} };
 }
 
-/** An HTTP problem of the gateway; from anybody else it only says that the endpoint is not there. */
-function refusal({ code, detail, retryable, retryAfterMs }: Partial<WireError> & { detail?: string }): TidegateError {
-  if (typeof code !== "string" || typeof retryable !== "boolean") return unavailable("its answer is none");
+/** An HTTP problem of the gateway; from anybody else, such as a balancer, it only says that the endpoint is not there. */
+function refusal({ status, headers }: Response, body: unknown): TidegateError {
+  const problem = (body ?? {}) as Partial<WireError> & { detail?: string };
+  const { code, detail, retryable, retryAfterMs } = problem;
+  if (typeof code !== "string" || typeof retryable !== "boolean") {
+    return unavailable(`it answers ${status}`, {
+      retryAfterMs: parseRetryAfter(headers.get("retry-after") ?? "", Date.now()),
+    });
+  }
   const message = detail ?? code;
   return new TidegateError({ code, message, retryable, ...(retryAfterMs !== undefined && { retryAfterMs }) });
 }
 
-function unavailable(why: string, cause?: unknown): TidegateError {
-  return failure("bootstrap_unavailable", `the bootstrap endpoint could not be asked: ${why}`, true, cause);
+function unavailable(why: string, more: { retryAfterMs?: number | undefined; cause?: unknown } = {}): TidegateError {
+  const { retryAfterMs, cause } = more;
+  const message = `the bootstrap endpoint could not be asked: ${why}`;
+  return new TidegateError(
+    { code: "bootstrap_unavailable", message, retryable: true, ...(retryAfterMs !== undefined && { retryAfterMs }) },
+    { cause },
+  );
 }

@@ -1,4 +1,5 @@
 import type { ConnectCode, DisconnectCode, RequestCode, WireError } from "../../shared/protocol/codes.ts";
+import { boundedRetryAfterMs } from "../../shared/protocol/retry-after.ts";
 import { type Conflict, readConflict } from "./conflict.ts";
 
 /** Codes that this SDK gives by itself, without the gateway's word. */
@@ -25,7 +26,7 @@ export type ErrorCode = RequestCode | ConnectCode | DisconnectCode | ClientCode 
 export class TidegateError extends Error {
   readonly code: ErrorCode;
   readonly retryable: boolean;
-  /** Milliseconds to wait before another try, where known. */
+  /** Milliseconds to wait before another try, where known; an hour at most. */
   readonly retryAfterMs: number | undefined;
   /** The HTTP status of the service, where it answered. */
   readonly status: number | undefined;
@@ -39,7 +40,7 @@ export class TidegateError extends Error {
     this.name = "TidegateError";
     this.code = error.code;
     this.retryable = error.retryable;
-    this.retryAfterMs = error.retryAfterMs;
+    this.retryAfterMs = boundedRetryAfterMs(error.retryAfterMs);
     this.status = error.status;
     this.details = error.details;
     this.conflict = error.code === "conflict" ? readConflict(error.details) : undefined;

@@ -1,3 +1,4 @@
+import { boundedRetryAfterMs } from "../../shared/protocol/retry-after.ts";
 import type { RefreshAck } from "../../shared/protocol/wire.ts";
 import type { GatewayConnection } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
@@ -47,7 +48,7 @@ export class Refresh {
     if (token === null) return this.#schedule(expiresAt);
     connection.request<RefreshAck>("sync:refresh", [{ token }], (ack) => {
       if (this.#connection !== connection) return;
-      if (!ack.ok) return this.#schedule(expiresAt, ack.error.retryAfterMs);
+      if (!ack.ok) return this.#schedule(expiresAt, boundedRetryAfterMs(ack.error.retryAfterMs));
       this.#credentials.renewed(token, ack.resumeToken);
       for (const [channel, grant] of Object.entries(ack.grants ?? {})) this.#onGrant(channel, grant);
       this.#expiresAt = ack.expiresAt;

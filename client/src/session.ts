@@ -194,8 +194,9 @@ export class Session {
     this.#detach(link);
     const prospect = this.#prospect(ending, word);
     if (prospect !== "none") {
-      const { retryAfterMs } = word;
-      this.#retry(errorOf(word), { policy, credentialsRefused: prospect === "others", retryAfterMs });
+      const reason = errorOf(word);
+      const { retryAfterMs } = reason;
+      this.#retry(reason, { policy, credentialsRefused: prospect === "others", retryAfterMs });
     } else if (this.#link && ending.kind === "refused") {
       // The connection in use may last as long as it is let.
       this.#move.stop();

@@ -12,7 +12,7 @@ let endpoint: Server;
 let bootstrap: string;
 let asked: IncomingMessage[];
 /** Used up one by one; then the address of the gateway. */
-let answers: { status: number; body: unknown }[];
+let answers: { status: number; body: unknown; headers?: Record<string, string> }[];
 const { open, closeAll } = clientsOf(() => gateway);
 
 beforeEach(async () => {
@@ -22,8 +22,8 @@ beforeEach(async () => {
   answers = [];
   endpoint = createServer((request, response) => {
     asked.push(request);
-    const { status, body } = answers.shift() ?? { status: 200, body: answer() };
-    response.writeHead(status, { "content-type": "application/json" });
+    const { status, body, headers } = answers.shift() ?? { status: 200, body: answer() };
+    response.writeHead(status, { "content-type": "application/json", ...headers });
     response.end(typeof body === "string" ? body : JSON.stringify(body));
   }).listen(0, "127.0.0.1");
   await once(endpoint, "listening");
@@ -116,6 +116,26 @@ describe("client with a bootstrap endpoint", () => {
     });
     await reached(client, "connected");
   });
+
+  test.each([
+    ["0.5", 1_000],
+    ["999999", 3_600_000],
+    ["-1", 100],
+    ["Sun, 06 Nov 1994 08:49:37 GMT", 100],
+  ])("WAIT-3: a balancer's 503 with Retry-After: %s is followed by a try after %d ms", async (header, retryInMs) => {
+    answers.push({ status: 503, body: "<html>", headers: { "retry-after": header } });
+    const { reason, ...state } = await reached(open(asks({ random: () => 0.1 })), "waiting");
+    expect([state.retryInMs, reason.code]).toEqual([retryInMs, "bootstrap_unavailable"]);
+  });
+
+  test.each([-5, "5", null, Number.MAX_VALUE])(
+    "WAIT-3: retryAfterMs %j is no wait, or one of an hour",
+    async (retryAfterMs) => {
+      answers.push(problem(429, "rate_limited", { retryable: true, retryAfterMs }));
+      const { retryInMs } = await reached(open(asks({ random: () => 0.1 })), "waiting");
+      expect(retryInMs).toBe(retryAfterMs === Number.MAX_VALUE ? 3_600_000 : 100);
+    },
+  );
 
   test("SDK-9: while it cannot be asked the address known from before does", async () => {
     const client = open(asks());

@@ -249,6 +249,27 @@ describe("client token refresh", () => {
     open();
     await gateway.request("sync:refresh", 2);
   });
+
+  test.each(["sync:refresh", "sync:subscribe"])(
+    "WAIT-3: a huge retryAfterMs of %s is a long wait, not a busy loop",
+    async (event) => {
+      gateway.welcome = { expiresAt: Date.now() + 1_500 };
+      gateway.onRequest = (request) => {
+        const error = { code: "rate_limited", message: "later", retryable: true, retryAfterMs: 1e12 };
+        if (request.event !== event) return gateway.grant(request);
+        request.answer({ ok: false, error });
+        return true;
+      };
+      const client = open();
+      client
+        .channel("room:1")
+        .subscribe()
+        .catch(() => undefined);
+      await gateway.request(event);
+      for (let i = 0; i < 50; i++) await client.call("other");
+      expect(gateway.of(event)).toHaveLength(1);
+    },
+  );
 });
 
 describe("client calls", () => {
