@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, onTestFinished, test } from "vitest";
 import { channelKeys } from "../../shared/channels/redis-keys.ts";
 import { createLogger } from "../../shared/logging.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
@@ -120,6 +120,7 @@ test("RED-2: a Redis that lost its data is one resync for each follower, with th
 test("RED-3: while Redis is away calls go on, publishes are 503 with Retry-After, new connections are refused, nothing ends", async () => {
   redis = await startRedis({ appendOnly: true });
   const service = await startService();
+  onTestFinished(() => service.stop());
   service.answer = (_request, response) => answerJson(response, "done");
   fleet = await startFleet({
     target: { kind: "standalone", url: redis.url },
@@ -153,7 +154,6 @@ test("RED-3: while Redis is away calls go on, publishes are 503 with Retry-After
   await client.next((received) => received.data === "back");
   expect(client.received.some((received) => received.data === "lost")).toBe(false);
   expect((await client.request("sync:subscribe", { channel: "board:2" })).ok).toBe(true);
-  await service.stop();
 });
 
 test("HUB-5: a last publication whose message was lost is found and delivered", async () => {

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { io } from "socket.io-client";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, onTestFinished, test } from "vitest";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Welcome } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
@@ -177,6 +177,7 @@ test("ADM-7: a node that stops tells those in line draining", async () => {
 
 test("ADM-7: who is being checked while the node stops is refused with draining, whatever comes of the check", async () => {
   const hook = await startService();
+  onTestFinished(() => hook.stop());
   let answer = (): void => undefined;
   hook.answer = (_request, response) => (answer = () => answerJson(response, {}));
   const { url, gateways } = await fleetWith(
@@ -189,11 +190,11 @@ test("ADM-7: who is being checked while the node stops is refused with draining,
   answer();
   expect(await heard).toMatchObject({ code: "draining", retryable: true });
   await stopped;
-  await hook.stop();
 });
 
 test("ADM-8: while Redis is away nobody new takes a place in line, and whoever resumes is let in", async () => {
   const redis = await startRedis();
+  onTestFinished(() => redis.stop());
   const fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   fleets.push(fleet);
   const [url = ""] = fleet.urls;
@@ -210,7 +211,6 @@ test("ADM-8: while Redis is away nobody new takes a place in line, and whoever r
   expect(await metricOf(gateway, 'admissions_total{kind="cold"}')).toBe(before);
   const { welcome } = await connectClient(url, {}, { token: undefined, resume: client.welcome.resumeToken });
   expect(welcome.resumed).toBe(true);
-  await redis.stop();
 });
 
 test("END-5: a refused connection is closed soon after it was told, before one that says nothing", async () => {
@@ -235,6 +235,7 @@ test("WIN-1: the window for a return grows with the sessions of the node, and wh
 
 test("LIM-1: of what one connection sends beyond 100 at once and 50 a second, each is refused with a time; what it queued while away passes", async () => {
   const service = await startService();
+  onTestFinished(() => service.stop());
   const { url } = await fleetWith(
     {},
     {
@@ -251,7 +252,6 @@ test("LIM-1: of what one connection sends beyond 100 at once and 50 a second, ea
   expect(refused[0]?.error).toMatchObject({ code: "rate_limited", retryable: true });
   expect(refused.at(-1)?.error?.retryAfterMs).toBeGreaterThan(refused[0]?.error?.retryAfterMs ?? Infinity);
   expect(service.requests.length).toBe(300 - refused.length);
-  await service.stop();
 });
 
 test("LIM-2: a client subscribes to all of its channels at once when it comes back, and asks about each", async () => {
@@ -296,6 +296,7 @@ test.each(["40/other,", "40{}"])("LIM-7: a connection that sends %s without end 
 
 test("LIM-4: past GATEWAY_SESSIONS_PER_USER another session of the user is refused, on whatever node, and a resume is not", async () => {
   const redis = await startRedis();
+  onTestFinished(() => redis.stop());
   const fleet = await startFleet({
     target: { kind: "standalone", url: redis.url },
     gateways: 2,
@@ -316,10 +317,6 @@ test("LIM-4: past GATEWAY_SESSIONS_PER_USER another session of the user is refus
   await connectClient(one, { sub: "bob" });
   const resumed = await connectClient(other, {}, { token: undefined, resume: clients[0]?.welcome.resumeToken });
   expect(resumed.welcome.resumed).toBe(true);
-  closeClients();
-  await fleet.stop();
-  fleets.length = 0;
-  await redis.stop();
 });
 
 test("LIM-5: past GATEWAY_CONNECTIONS_PER_ADDRESS an address is refused, others are not, until one of it leaves", async () => {
@@ -379,6 +376,7 @@ test.for([
   "LIM-6: with TRUSTED_PROXIES %s and X-Forwarded-For %s the connect hook is told %s",
   async ([trusted = "", forwarded = "", address]) => {
     const hook = await startService();
+    onTestFinished(() => hook.stop());
     const { url } = await fleetWith(
       { TRUSTED_PROXIES: trusted },
       { services: { gate: { url: hook.url, secret: serviceSecret } }, hooks: { connect: "gate" } },
@@ -392,7 +390,6 @@ test.for([
     await new Promise((resolve) => socket.once("sync:welcome", resolve));
     expect(JSON.parse(hook.requests[0]?.body ?? "{}")).toMatchObject({ address });
     socket.disconnect();
-    await hook.stop();
   },
 );
 

@@ -1,7 +1,7 @@
 /** Where clients are told to connect, in which group, with what configuration. */
 import { request } from "node:http";
 import { generateKeyPair, SignJWT } from "jose";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { TidegateError } from "../../shared/errors.ts";
 import type { NodeReport } from "../../shared/nodes/registry.ts";
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
@@ -342,6 +342,7 @@ test("BOOT-2: while the keys cannot be fetched, who says a token is told to come
   const fleet = await startFleet({
     environment: { AUTH_JWT_SECRET: "", AUTH_JWKS_URL: `http://127.0.0.1:${await freePort()}/keys` },
   });
+  onTestFinished(() => fleet.stop());
   const [url = ""] = fleet.urls;
   const { privateKey } = await generateKeyPair("ES256");
   const token = await new SignJWT({ sub: "ada" })
@@ -352,18 +353,17 @@ test("BOOT-2: while the keys cannot be fetched, who says a token is told to come
   expect([status, body["code"], body["retryable"]]).toEqual([503, "upstream_unavailable", true]);
   expect(body["retryAfterMs"]).toBeGreaterThan(0);
   expect((await ask(url)).status).toBe(200);
-  await fleet.stop();
 });
 
 test("BOOT-5: a trusted proxy tells by which scheme the request came", async () => {
   const fleet = await startFleet({ environment: { TRUSTED_PROXIES: "loopback" } });
+  onTestFinished(() => fleet.stop());
   const [url = ""] = fleet.urls;
   const urlFor = async (proto: string): Promise<unknown> =>
     (await askAs(url, { host: "live.example", "x-forwarded-proto": proto }))["url"];
   expect(await urlFor("https")).toBe("https://live.example");
   expect(await urlFor("https, http")).toBe("https://live.example");
   expect(await urlFor("gopher")).toBe("http://live.example");
-  await fleet.stop();
 });
 
 describe("beside an address that asks without end", () => {

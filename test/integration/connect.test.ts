@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { connect as connectTcp, type AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { io } from "socket.io-client";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { openRawWebsocket } from "../support/raw-websocket.ts";
@@ -87,7 +87,8 @@ describe("with a shared secret", () => {
   });
 
   test("CON-3: a clock that is a few seconds off is let pass", async () => {
-    await connectClient(url, { ...claims, nbf: Math.floor(Date.now() / 1000) + 5 });
+    const { welcome } = await connectClient(url, { ...claims, nbf: Math.floor(Date.now() / 1000) + 5 });
+    expect(welcome.user).toBe("ada");
   });
 
   test("CON-4: past its connection cap a node refuses with at_capacity, and takes the next when one leaves", async () => {
@@ -145,6 +146,7 @@ describe("with a shared secret", () => {
     await once(socket, "close");
     // It does not answer the closing handshake.
     await new Promise((resolve) => raw.once("close", resolve));
+    expect([socket.readyState, raw.destroyed]).toEqual([WebSocket.CLOSED, true]);
   });
 
   test("CON-9: a stopped node says so and closes transports, so that stock clients return by themselves", async () => {
@@ -159,6 +161,7 @@ describe("with a shared secret", () => {
 describe("from pages of other sites", () => {
   test("CON-10: an origin that is not listed is refused at the upgrade; a listed one and none are let in", async () => {
     const fleet = await startFleet({ environment: { GATEWAY_ALLOWED_ORIGINS: "https://app.example" } });
+    onTestFinished(() => fleet.stop());
     const [url = ""] = fleet.urls;
     const attempt = async (origin?: string): Promise<string> => {
       const socket = io(url, {
@@ -182,7 +185,6 @@ describe("from pages of other sites", () => {
     expect(await attempt("https://evil.example")).toContain("403");
     // The gateway's own host, as a page that it serves or a stock client of Python sends it.
     expect(await attempt(url)).toBe("connected");
-    await fleet.stop();
   });
 });
 
@@ -364,27 +366,28 @@ describe("with hooks", () => {
 
 test("CON-13: a half-open handshake costs the node nothing: the process answers others", async () => {
   const fleet = await startFleet({});
+  onTestFinished(() => fleet.stop());
   const { port } = new URL(fleet.urls[0] ?? "");
   const raw = connectTcp(Number(port), "127.0.0.1");
   await once(raw, "connect");
+  onTestFinished(() => void raw.destroy());
   raw.write("GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n");
-  await connectClient(fleet.urls[0] ?? "");
-  raw.destroy();
-  await fleet.stop();
+  const { welcome } = await connectClient(fleet.urls[0] ?? "");
+  expect(welcome.resumed).toBe(false);
 });
 
 test("CON-14: over polling, where it is allowed, a client is welcomed, subscribes and gets publications", async () => {
   const fleet = await startFleet({ environment: { GATEWAY_TRANSPORTS: "polling,websocket" } });
+  onTestFinished(() => fleet.stop());
   const socket = io(fleet.urls[0] ?? "", {
     transports: ["polling"],
     forceNew: true,
     auth: { token: await userToken() },
   });
+  onTestFinished(() => void socket.disconnect());
   await new Promise((resolve) => socket.once("sync:welcome", resolve));
   expect(await socket.emitWithAck("sync:subscribe", { channel: "board:1" })).toMatchObject({ ok: true });
   const received = new Promise((resolve) => socket.once("moved", (...args) => resolve(args)));
   await fleet.api("POST", "/v1/publish", { channel: "board:1", event: "moved", data: { x: "ä" } });
   expect(await received).toEqual([{ x: "ä" }, { channel: "board:1", offset: 1 }]);
-  socket.disconnect();
-  await fleet.stop();
 });

@@ -282,6 +282,8 @@ describe("BAD-9: binary attachments", () => {
     const closed = ended(socket);
     socket.write(Buffer.concat(frames));
     await closed;
+    expect(socket.destroyed).toBe(true);
+    await honestClientIsServed();
   });
 });
 

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, onTestFinished, test } from "vitest";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, jwtSecret, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
@@ -54,6 +54,7 @@ test("LANG-1: a stock Python client and a service of the standard library make t
 
 test("CALL-4: Python's Standard Webhooks and JWT libraries accept a request, and refuse a changed one", async () => {
   const service = await startService();
+  onTestFinished(() => service.stop());
   fleet = await startFleet({
     rules: {
       services: { documents: { url: service.url, secret: serviceSecret } },
@@ -75,5 +76,4 @@ test("CALL-4: Python's Standard Webhooks and JWT libraries accept a request, and
     claims: { sub: "ada", tenant: "acme", sid: client.welcome.sessionId },
   });
   expect(check(body.replace("✓", "x")).status).not.toBe(0);
-  await service.stop();
 });

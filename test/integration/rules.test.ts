@@ -2,7 +2,7 @@
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
@@ -199,11 +199,13 @@ describe("from a file", () => {
     const file = join(folder, "rules.yaml");
     await writeFile(file, rulesYaml("/first"));
     const redis = await startRedis();
+    onTestFinished(() => redis.stop());
     const fleet = await startFleet({
       target: { kind: "standalone", url: redis.url },
       gateways: 2,
       environment: { RULES_FILE: file, GATEWAY_MESSAGES_PER_SECOND: "100000" },
     });
+    onTestFinished(() => fleet.stop());
     await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === 1));
     const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
     const answers: unknown[] = [];
@@ -240,8 +242,6 @@ describe("from a file", () => {
     expect(new Set(order)).toEqual(new Set(["/first", "/second", "/fourth"]));
     const put = await fleet.api("PUT", "/v1/rules", {});
     expect([put.status, put.body["code"]]).toEqual([409, "conflict"]);
-    await fleet.stop();
-    await redis.stop();
   });
 
   test("RULE-8: a file that is not valid at the start, or not there, refuses the start", async () => {

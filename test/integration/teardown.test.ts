@@ -118,6 +118,7 @@ test("END-6: an unfinished request of a stranger and a client that is frozen do 
   frozen.pause();
   // The stop itself is the assertion: without its bounds it would outlast the test.
   await other.stop();
+  expect(other.gateways[0]?.sessionCount).toBe(0);
   stranger.destroy();
   frozen.destroy();
 });

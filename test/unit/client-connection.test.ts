@@ -246,8 +246,9 @@ describe("client token refresh", () => {
       answer({ ok: false, error });
       return true;
     };
-    open();
+    const client = open();
     await gateway.request("sync:refresh", 2);
+    expect(client.state.status).toBe("connected");
   });
 
   test.each(["sync:refresh", "sync:subscribe"])(

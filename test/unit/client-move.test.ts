@@ -247,7 +247,32 @@ describe("client move", () => {
     await connected();
     drain({ reconnectInMs: 60_000 });
     drain({ reconnectInMs: 0 });
-    await sockets(2);
+    await gone(0);
+    expect(gateway.sockets).toHaveLength(2);
+  });
+
+  test("the slot that a newer order replaced does not come", () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+    try {
+      let opened = 0;
+      const move = new Move({ open: () => opened++, complete: () => expect.unreachable() });
+      const order = (inMs: number) => ({ dueAtMs: performance.now() + inMs, deadlineAtMs: 100_000, url: undefined });
+      for (const [replaced, newer] of [
+        [1_000, 5_000],
+        [5_000, 1_000],
+      ] as const) {
+        opened = 0;
+        move.ordered(order(replaced));
+        move.ordered(order(newer));
+        vi.advanceTimersByTime(newer - 1);
+        expect(opened).toBe(0);
+        vi.advanceTimersByTime(10_000);
+        expect(opened).toBe(1);
+        move.stop();
+      }
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test("an order that comes to the new connection while the old one is still there is obeyed afterwards", async () => {

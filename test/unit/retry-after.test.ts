@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { parseRetryAfter } from "../../shared/protocol/retry-after.ts";
 import { answerJson, startService } from "../support/http-service.ts";
 import { spawnProcess } from "../support/processes.ts";
@@ -41,6 +41,7 @@ describe("WAIT-1: Retry-After is whole seconds, at most an hour, or nothing", ()
 
 test("WAIT-2: the rolling restart asks again when Retry-After says so, and stops at a refusal", async () => {
   const api = await startService();
+  onTestFinished(() => api.stop());
   const askedAt: number[] = [];
   api.answer = (_request, response) => {
     askedAt.push(performance.now());
@@ -50,7 +51,6 @@ test("WAIT-2: the rolling restart asks again when Retry-After says so, and stops
   const args = ["deploy/rolling-restart.ts", "--api", api.url, "--restart", "echo {node}"];
   const restart = spawnProcess(process.execPath, args, { env: { TIDEGATE_API_TOKEN: "token-of-an-operator" } });
   expect([await restart.exited, restart.output()]).toEqual([1, expect.stringContaining("403")]);
-  await api.stop();
   const [first = 0, second = 0, ...more] = askedAt;
   expect(more).toEqual([]);
   expect(second - first).toBeGreaterThan(990);

@@ -157,7 +157,11 @@ describe("settings", () => {
           PRIVATE_API_PORT: "0",
         },
       });
-      await started.printed("unknown settings: PRIVATE_API_STOP_SECOND (did you mean PRIVATE_API_STOP_SECONDS?)");
+      const line = await started.printed("unknown settings: ");
+      expect(JSON.parse(line)).toMatchObject({
+        level: 40,
+        msg: "unknown settings: PRIVATE_API_STOP_SECOND (did you mean PRIVATE_API_STOP_SECONDS?)",
+      });
       started.kill("SIGKILL");
       await started.exited;
     });
