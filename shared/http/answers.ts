@@ -1,6 +1,7 @@
 /** What an answer of a service means for the client that called it. Pure. */
 import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
+import { excerpt } from "../excerpt.ts";
 import { parseJson } from "../json.ts";
 import { isJson, takeMembers } from "../json-scan.ts";
 import type { ServiceAnswer } from "./service-client.ts";
@@ -26,6 +27,11 @@ export function interpretAnswer(answer: ServiceAnswer, service: string): CallOut
       return refused("upstream_timeout", `${service} did not answer, it may have acted: ${answer.reason}`);
     case "answer_too_large":
       return refused("upstream_bad_response", `the answer of ${service} is too large`);
+    case "unreadable": {
+      const { status, encoding } = answer;
+      const message = `the answer of ${service} in the encoding ${excerpt(encoding)} cannot be read: send it uncompressed`;
+      return refused("upstream_bad_response", message, { status });
+    }
     case "answered":
       return interpretStatus(answer, service);
   }

@@ -1,4 +1,6 @@
 /** One HTTP request and its answer, bounded in time and size. Written for undici's dispatch handlers. */
+import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
 import type { Dispatcher } from "undici";
 import { maxAnswerBytes } from "../protocol/limits.ts";
 import { smallAnswerBytes } from "./answer-budget.ts";
@@ -7,8 +9,10 @@ type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStar
 
 /** What came of it; statuses are not judged here. */
 export type ExchangeResult =
-  /** `body`: without a byte order mark. */
+  /** `body`: decompressed, without a byte order mark. */
   | { kind: "answered"; status: number; headers: Headers; body: Buffer }
+  /** Its body cannot be decompressed. */
+  | { kind: "unreadable"; status: number; headers: Headers; encoding: string }
   /** Not sent: no connection, or none in time. */
   | { kind: "unreachable"; reason: string }
   /** Sent, and no complete answer in time: the outcome is unknown. */
@@ -30,6 +34,7 @@ const notSentCodes = new Set([
 ]);
 /** A connection without its TLS handshake carries no request either. */
 const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
+const unzip = promisify(gunzip);
 const byteOrderMark = Buffer.from("\ufeff");
 
 export interface ExchangeOptions {
@@ -55,6 +60,8 @@ export async function exchange(dispatcher: Dispatcher, options: ExchangeOptions)
     }
   });
 }
+
+const noRoom = { kind: "unanswered", reason: "no room for a large answer in time" } as const;
 
 class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #resolve: (result: ExchangeResult) => void;
@@ -105,6 +112,12 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     const body = this.#chunks.length === 1 && this.#chunks[0] ? this.#chunks[0] : Buffer.concat(this.#chunks);
+    const encoding = String(this.#headers["content-encoding"] ?? "identity").toLowerCase();
+    if (body.length === 0 || encoding === "identity") this.#answered(body);
+    else this.#decompress(body, encoding).catch((error: unknown) => this.fail(error as Error));
+  }
+
+  #answered(body: Buffer): void {
     const hasMark = body.subarray(0, byteOrderMark.length).equals(byteOrderMark);
     this.#settle({
       kind: "answered",
@@ -112,6 +125,20 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
       headers: this.#headers,
       body: hasMark ? body.subarray(byteOrderMark.length) : body,
     });
+  }
+
+  /** The request accepts no compression; some servers and proxies apply gzip all the same. */
+  async #decompress(body: Buffer, encoding: string): Promise<void> {
+    const unreadable = { kind: "unreadable", status: this.#status, headers: this.#headers, encoding } as const;
+    if (encoding !== "gzip" && encoding !== "x-gzip") return this.#settle(unreadable);
+    // What comes out may be large, however small the body is.
+    if (!(await this.#makeRoom(this.#deadline - performance.now()))) return this.#settle(noRoom);
+    try {
+      this.#answered(await unzip(body, { maxOutputLength: maxAnswerBytes }));
+    } catch (error) {
+      const isTooLarge = (error as { code?: unknown }).code === "ERR_BUFFER_TOO_LARGE";
+      this.#settle(isTooLarge ? { kind: "answer_too_large" } : unreadable);
+    }
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -130,7 +157,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     const hasRoom = await this.#makeRoom(this.#deadline - performance.now());
     if (this.#settled) return;
     if (hasRoom) controller.resume();
-    else this.#giveUp({ kind: "unanswered", reason: "no room for a large answer in time" });
+    else this.#giveUp(noRoom);
   }
 
   #giveUp(result: ExchangeResult): void {

@@ -2,6 +2,7 @@
 import { Agent } from "undici";
 import type { Service } from "../lifecycle.ts";
 import { maxAnswerBytes } from "../protocol/limits.ts";
+import { parseRetryAfter } from "../protocol/retry-after.ts";
 import type { ServiceOptions } from "../rules/rules.ts";
 import type { AnswerPart } from "./answer-budget.ts";
 import { eventHeaders } from "./cloudevents.ts";
@@ -45,7 +46,9 @@ export type ServiceAnswer =
   | { kind: "answered"; status: number; body: Buffer; retryAfterMs?: number }
   /** Not sent: too many requests wait for a place. */
   | { kind: "busy" }
-  | Exclude<ExchangeResult, { kind: "answered" }>;
+  /** A 2xx whose body cannot be decompressed. */
+  | { kind: "unreadable"; status: number; encoding: string }
+  | Exclude<ExchangeResult, { kind: "answered" | "unreadable" }>;
 
 const connectTimeoutMs = 2_000;
 /** The identity token outlives the request by this much, for clocks that differ. */
@@ -105,6 +108,7 @@ export class ServiceClient implements Service {
       body: given.body,
       headers: {
         "content-type": "application/json",
+        "accept-encoding": "identity",
         ...eventHeaders({
           id: given.eventId,
           type: given.eventType,
@@ -123,10 +127,15 @@ export class ServiceClient implements Service {
       timeoutMs,
       makeRoom: async (waitMs) => answer.part.grow(service.name, waitMs),
     });
-    if (result.kind !== "answered") return result;
-    const { status, headers, body } = result;
-    const retryAfterMs = parseRetryAfter(headers["retry-after"], now);
-    return { kind: "answered", status, body, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+    if (result.kind !== "answered" && result.kind !== "unreadable") return result;
+    const { status, headers } = result;
+    const retryAfter = headers["retry-after"];
+    const retryAfterMs = typeof retryAfter === "string" ? parseRetryAfter(retryAfter, Date.now()) : undefined;
+    const retry = retryAfterMs !== undefined && { retryAfterMs };
+    if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...retry };
+    // Where the status says it all the body does not matter.
+    if (status < 200 || status > 299) return { kind: "answered", status, body: Buffer.alloc(0), ...retry };
+    return { kind: "unreadable", status, encoding: result.encoding };
   }
 
   #placesOf(service: ServiceOptions): ServicePlaces {
@@ -141,12 +150,4 @@ export class ServiceClient implements Service {
 
 function samePlaces(one: ServiceOptions, other: ServiceOptions): boolean {
   return one.maxInFlight === other.maxInFlight && one.hooks.join() === other.hooks.join();
-}
-
-/** Milliseconds from a Retry-After header, seconds or date (RFC 9110, 10.2.3). */
-function parseRetryAfter(header: string | string[] | undefined, now: Date): number | undefined {
-  if (typeof header !== "string") return undefined;
-  if (/^\d{1,9}$/.test(header.trim())) return Number(header) * 1000;
-  const date = Date.parse(header);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - now.getTime());
 }

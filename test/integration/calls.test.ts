@@ -2,6 +2,7 @@
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
+import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import { decodeJwt, jwtVerify } from "jose";
 import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -277,6 +278,57 @@ describe("what a service answers", () => {
     expect((await client.request("doc.open", {})).error?.code).toBe("upstream_rejected");
     service.answer = (_request, response) => response.end("\ufeff[1]");
     expect((await client.request("doc.open", {})).data).toEqual([1]);
+  });
+
+  test.each([
+    ["0.5", 1_000],
+    ["1.5", 2_000],
+    ["86400", 3_600_000],
+    ["-1", undefined],
+    ["Sun, 06 Nov 1994 08:49:37 GMT", undefined],
+    ["soon", undefined],
+  ])("WAIT-1: Retry-After: %s of a service reaches the client as %s", async (header, retryAfterMs) => {
+    const client = await newClient();
+    service.answer = (_request, response) => response.writeHead(429, { "retry-after": header }).end();
+    expect((await client.request("doc.open", {})).error?.retryAfterMs).toBe(retryAfterMs);
+  });
+
+  test("CALL-19: a gzip answer that nobody asked for is read, within the bound of answers", async () => {
+    const client = await newClient();
+    const answerWith = (body: Buffer, status = 200, encoding = "gzip"): void => {
+      service.answer = (_request, response) => response.writeHead(status, { "content-encoding": encoding }).end(body);
+    };
+    answerWith(gzipSync('\ufeff{"a":"ä"}'));
+    expect((await client.request("doc.open", {})).data).toEqual({ a: "ä" });
+    expect(service.requests.at(-1)?.headers["accept-encoding"]).toBe("identity");
+    answerWith(gzipSync('{"code":"own","message":"no"}'), 409, "x-gzip");
+    expect((await client.request("doc.open", {})).error).toMatchObject({ code: "own", status: 409 });
+    answerWith(gzipSync(JSON.stringify("x".repeat(900_000))));
+    expect((await client.request("doc.open", {})).data).toHaveLength(900_000);
+    answerWith(gzipSync(Buffer.alloc(100 * 1024 * 1024, "1")));
+    expect((await client.request("doc.open", {})).error).toMatchObject({
+      code: "upstream_bad_response",
+      message: expect.stringContaining("too large") as string,
+    });
+    answerWith(Buffer.alloc(0), 204);
+    expect((await client.request("doc.open", {})).data).toBeNull();
+  });
+
+  test.each([
+    ["gzip", Buffer.from('{"a":1}')],
+    ["gzip", gzipSync('{"a":1}').subarray(0, -9)],
+    ["br", brotliCompressSync('{"a":1}')],
+    ["deflate", deflateSync('{"a":1}')],
+  ])("CALL-19: an answer in the encoding %s that cannot be read says so", async (encoding, body) => {
+    const client = await newClient();
+    service.answer = (_request, response) => response.writeHead(200, { "content-encoding": encoding }).end(body);
+    expect((await client.request("doc.open", {})).error).toMatchObject({
+      code: "upstream_bad_response",
+      status: 200,
+      message: expect.stringContaining(`in the encoding ${encoding} cannot be read`) as string,
+    });
+    service.answer = (_request, response) => response.writeHead(403, { "content-encoding": encoding }).end(body);
+    expect((await client.request("doc.open", {})).error).toMatchObject({ code: "upstream_rejected", status: 403 });
   });
 
   test("CALL-17: a 4xx with a too long code or message is upstream_rejected", async () => {
