@@ -1,6 +1,5 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
-import { parseBody } from "../../shared/http/body.ts";
 import type { PrivateApiContext } from "../context.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
@@ -20,30 +19,24 @@ const maxStructure = 64;
 
 /** `POST /v1/users/{user}/disconnect` → 202: closes every session of the user, or one, on all nodes. */
 export function addUserDisconnect(app: FastifyInstance, context: PrivateApiContext): void {
-  app.register(async (scope) => {
-    scope.removeContentTypeParser("application/json");
-    scope.addContentTypeParser("application/json", { parseAs: "string" }, (_request, text, done) => {
-      done(null, text === "" ? {} : parseBody(text as string, maxStructure));
-    });
-    scope.post<UserRoute & { Body: Static<typeof Body> }>(
-      "/v1/users/:user/disconnect",
-      {
-        config: { access: "users" },
-        preValidation: async (request) => {
-          request.body ??= {};
-        },
-        schema: { summary: "Disconnect a user", ...userSchema, body: Body },
+  app.post<UserRoute & { Body: Static<typeof Body> }>(
+    "/v1/users/:user/disconnect",
+    {
+      config: { access: "users", maxStructure },
+      preValidation: async (request) => {
+        request.body ??= {};
       },
-      async (request, reply) => {
-        const user = identityOf(request);
-        const { reason = "disconnected by the application", reconnect = false, sessionId } = request.body;
-        if (!reconnect) {
-          await context.sessionStore.revoke(user, sessionId ? { kind: "session", sessionId } : { kind: "user" });
-        }
-        const only = sessionId === undefined ? {} : { sessionId };
-        await context.broker.sendToUser(user, { kind: "disconnect", reason, reconnect, ...only });
-        return reply.code(202).send({});
-      },
-    );
-  });
+      schema: { summary: "Disconnect a user", ...userSchema, body: Body },
+    },
+    async (request, reply) => {
+      const user = identityOf(request);
+      const { reason = "disconnected by the application", reconnect = false, sessionId } = request.body;
+      if (!reconnect) {
+        await context.sessionStore.revoke(user, sessionId ? { kind: "session", sessionId } : { kind: "user" });
+      }
+      const only = sessionId === undefined ? {} : { sessionId };
+      await context.broker.sendToUser(user, { kind: "disconnect", reason, reconnect, ...only });
+      return reply.code(202).send({});
+    },
+  );
 }

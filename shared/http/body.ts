@@ -7,6 +7,8 @@ const envelopeDepth = 8;
 /** Each of them is a byte of the data's JSON: data within its limit cannot have more. The rest is for what is around it. */
 export const maxBodyStructure = maxPayloadBytes + 1_024;
 
+const byteOrderMark = "\ufeff";
+
 export type BodyReading =
   | { kind: "value"; value: unknown }
   | { kind: "not_json" }
@@ -14,7 +16,7 @@ export type BodyReading =
   | { kind: "too_much"; error: TidegateError };
 
 /**
- * A JSON text of a peer to its value. How much that builds is known before it is parsed.
+ * A JSON text of a peer to its value; a byte order mark before it is left out. How much that builds is known before it is parsed.
  * @param maxStructure brackets, commas and colons.
  */
 export function readBody(text: string, maxStructure: number): BodyReading {
@@ -31,7 +33,7 @@ export function readBody(text: string, maxStructure: number): BodyReading {
     const message = `nested deeper than ${maxJsonDepth} levels`;
     return { kind: "too_much", error: new TidegateError("invalid_request", message) };
   }
-  const value = parseJson(text);
+  const value = parseJson(text.startsWith(byteOrderMark) ? text.slice(byteOrderMark.length) : text);
   return value === undefined ? { kind: "not_json" } : { kind: "value", value };
 }
 

@@ -142,7 +142,15 @@ export class Door implements Service {
     });
     app.removeAllContentTypeParsers();
     app.addContentTypeParser("application/json", { parseAs: "string" }, (request, text, done) => {
-      done(null, parseBody(text as string, request.routeOptions.config.maxStructure ?? maxBodyStructure));
+      const { maxStructure = maxBodyStructure } = request.routeOptions.config;
+      done(null, text === "" ? undefined : parseBody(text as string, maxStructure));
+    });
+    // Clients name a content type where there is no body, too: it says nothing then, and no parser needs to know it.
+    app.addHook("onRequest", ({ raw: { headers } }, _reply, done) => {
+      if (headers["transfer-encoding"] === undefined && Number(headers["content-length"] ?? 0) === 0) {
+        delete headers["content-type"];
+      }
+      done();
     });
     answerWithProblems(app, errors);
     return app;

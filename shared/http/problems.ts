@@ -79,6 +79,12 @@ function translate(error: FastifyError): TidegateError | undefined {
   if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE") {
     return new TidegateError("payload_too_large", "the body is too large");
   }
+  if (error.code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") {
+    return new TidegateError(
+      "invalid_request",
+      "this call takes no body of that content type: is it application/json?",
+    );
+  }
   if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
     return new TidegateError("invalid_request", error.message);
   }

@@ -230,6 +230,62 @@ describe("users", () => {
   });
 });
 
+describe("bodies as clients send them", () => {
+  const types = ["application/json", "application/x-www-form-urlencoded", "text/plain", "nonsense"];
+
+  test.each(types)("BODY-1: without a body a content type of %s says nothing", async (type) => {
+    const empty = { text: "", headers: { "content-type": type } };
+    expect((await fleet.api("POST", "/v1/users/nobody/disconnect", undefined, empty)).status).toBe(202);
+    // Understood: it is only that no node is called so.
+    expect((await fleet.api("POST", "/v1/nodes/nobody/drain", undefined, empty)).body["code"]).toBe("not_found");
+    for (const path of ["/v1/publish", "/v1/publish/batch", "/v1/users/ada/send"]) {
+      const answer = await fleet.api("POST", path, undefined, empty);
+      expect([answer.status, answer.body["code"]]).toEqual([400, "invalid_request"]);
+    }
+  });
+
+  test("BODY-1: nor where an empty body is sent in chunks", async () => {
+    const answer = await fetch(`${fleet.apiUrl}/v1/users/nobody/disconnect`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${tokens.service}`, "content-type": "application/json" },
+      body: new ReadableStream({ start: (controller) => controller.close() }),
+      duplex: "half",
+    });
+    expect(answer.status).toBe(202);
+  });
+
+  test("BODY-1: a body of another content type is refused with the one to send", async () => {
+    const form = { text: "channel=board:1", headers: { "content-type": "application/x-www-form-urlencoded" } };
+    const answer = await fleet.api("POST", "/v1/publish", undefined, form);
+    expect([answer.status, answer.body["detail"]]).toEqual([400, expect.stringContaining("application/json")]);
+  });
+
+  test("BODY-2: a byte order mark before a JSON or YAML body, or a line of NDJSON, is left out", async () => {
+    const marked = (text: string, type = "application/json"): ApiOptions => ({
+      text: `\ufeff${text}`,
+      headers: { "content-type": type },
+    });
+    const item = JSON.stringify(valid);
+    expect((await fleet.api("POST", "/v1/publish", undefined, marked(item))).status).toBe(200);
+    const array = await fleet.api("POST", "/v1/publish/batch", undefined, marked(`[${item},${item}]`));
+    const lines = marked(`${item}\n\ufeff${item}\n`, "application/x-ndjson");
+    const ndjson = await fleet.api("POST", "/v1/publish/batch", undefined, lines);
+    for (const { status, text } of [array, ndjson]) {
+      expect([status, text.match(/"offset"/g)?.length, text.includes("error")]).toEqual([200, 2, false]);
+    }
+    const { version, ...rules } = (await fleet.api("GET", "/v1/rules")).body;
+    for (const document of [
+      marked(JSON.stringify(rules)),
+      marked(JSON.stringify(rules), "application/yaml"),
+      marked("namespaces: {}", "application/yaml"),
+    ]) {
+      expect((await fleet.api("PUT", "/v1/rules", undefined, document)).status).toBe(200);
+    }
+    await fleet.api("PUT", "/v1/rules", rules);
+    expect(version).toBeGreaterThan(0);
+  });
+});
+
 test("HIS-3: a bad query of the history is refused with every finding", async () => {
   const answer = await fleet.api("GET", "/v1/channels/board:1/history?after=-1&limit=2000&x=1");
   expect(answer.status).toBe(400);

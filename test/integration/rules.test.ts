@@ -43,7 +43,7 @@ describe("through the API", () => {
     await redis.stop();
   });
 
-  test("RULE-10: a service's URL has no user or password, and the refusal does not repeat them", async () => {
+  test("RULE-11: a service's URL has no user or password, and no finding repeats a secret", async () => {
     for (const credentials of ["ada:hidden@", "hidden@", ":hidden@"]) {
       const url = `http://${credentials}service.internal`;
       const refused = await fleet.api("PUT", "/v1/rules", { services: { echo: { url, secret: serviceSecret } } });
@@ -53,6 +53,13 @@ describe("through the API", () => {
       ]);
       expect(JSON.stringify(refused.body)).not.toContain("hidden");
     }
+    const yaml = {
+      text: "services:\n  echo: { secret: hidden\n  url: b",
+      headers: { "content-type": "application/yaml" },
+    };
+    const refused = await fleet.api("PUT", "/v1/rules", undefined, yaml);
+    expect(refused.body["errors"]).toEqual(expect.arrayContaining([expect.stringMatching(/line 3, column \d+$/)]));
+    expect(refused.text).not.toContain("hidden");
   });
 
   test("RULE-2: a document is stored with a version, held by every node, and shown without its secrets", async () => {
