@@ -1,6 +1,14 @@
 /** The one place that knows the JWT library. */
-import { createSecretKey } from "node:crypto";
-import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from "jose";
+import { createSecretKey, type KeyObject } from "node:crypto";
+import {
+  createLocalJWKSet,
+  errors,
+  type JSONWebKeySet,
+  type JWTPayload,
+  jwtVerify,
+  type JWTVerifyGetKey,
+  type JWTVerifyOptions,
+} from "jose";
 import { FetchedDocument, type FetchTiming } from "./http/fetched-document.ts";
 
 export interface VerifierOptions {
@@ -29,11 +37,14 @@ const jwksTiming: FetchTiming = {
   maxAgeMs: 600_000,
   // An issuer that is away for an hour keeps nobody out whose key was known before.
   maxStaleMs: 3_600_000,
-  // Key ids that are not known, forged ones too, cost a fetch in this time at most.
+  // Tokens of keys that are not known, forged ones too, cost a fetch in this time at most.
   cooldownMs: 10_000,
   // As soon as those who were told to come back do so.
   failureCooldownMs: 2_000,
 };
+
+/** For a token that does not say which key signed it. Issuers have two or three at a time; each try costs a signature check. */
+const maxKeysTried = 10;
 
 /** Checks signature, algorithm, `exp`, `sub`, and issuer and audience where given. */
 export function createVerifier(options: VerifierOptions): Verifier {
@@ -46,18 +57,17 @@ export function createVerifier(options: VerifierOptions): Verifier {
   };
   // As an object: the library would import bytes anew for each token.
   const sharedKey = secret === undefined ? undefined : createSecretKey(secret, "utf8");
-  const fetchedKeys = jwksUrl === undefined ? undefined : createKeyLookup(new URL(jwksUrl));
+  const verifyByFetchedKeys =
+    jwksUrl === undefined
+      ? undefined
+      : createKeySetVerifier(new URL(jwksUrl), { ...common, algorithms: ["RS256", "ES256", "EdDSA"] });
+  const verifyBySharedKey = async (token: string): Promise<JWTPayload> =>
+    (await jwtVerify(token, sharedKey as KeyObject, { ...common, algorithms: ["HS256"] })).payload;
 
   return async (token) => {
     try {
-      const { payload } =
-        sharedKey && !(fetchedKeys && !isHs256(token))
-          ? await jwtVerify(token, sharedKey, { ...common, algorithms: ["HS256"] })
-          : await jwtVerify(token, fetchedKeys as JWTVerifyGetKey, {
-              ...common,
-              algorithms: ["RS256", "ES256", "EdDSA"],
-            });
-      return { kind: "valid", claims: payload };
+      const byFetchedKeys = verifyByFetchedKeys && !(sharedKey && isHs256(token));
+      return { kind: "valid", claims: await (byFetchedKeys ? verifyByFetchedKeys : verifyBySharedKey)(token) };
     } catch (error) {
       if (error instanceof errors.JWTExpired) return { kind: "expired", claims: error.payload };
       if (error instanceof errors.JOSEError) return { kind: "invalid", reason: error.message };
@@ -67,25 +77,54 @@ export function createVerifier(options: VerifierOptions): Verifier {
   };
 }
 
-/** A key by its id. @throws FetchFailed */
-function createKeyLookup(url: URL): JWTVerifyGetKey {
+/** Fetches the keys again for a token that none of them made: the issuer may have a new one. @throws FetchFailed */
+function createKeySetVerifier(url: URL, options: JWTVerifyOptions): (token: string) => Promise<JWTPayload> {
   // The library checks the form.
   const document = new FetchedDocument({
     url,
     read: (json) => createLocalJWKSet(json as JSONWebKeySet),
     timing: jwksTiming,
   });
-  return async (header, token) => {
+  return async (token) => {
     const keys = await document.current();
     try {
-      return await keys(header, token);
+      return await verifyByAny(token, keys, options);
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      const newerKeys = await document.newer();
+      const newerKeys = await newerFor(error, keys, document);
       if (!newerKeys) throw error;
-      return newerKeys(header, token);
+      return verifyByAny(token, newerKeys, options);
     }
   };
+}
+
+async function newerFor(
+  failure: unknown,
+  keys: JWTVerifyGetKey,
+  document: FetchedDocument<JWTVerifyGetKey>,
+): Promise<JWTVerifyGetKey | undefined> {
+  if (failure instanceof errors.JWKSNoMatchingKey) return document.newerThan(keys);
+  if (!(failure instanceof errors.JWSSignatureVerificationFailed)) return undefined;
+  // Keys replaced under the same id, or without one. Where they cannot be fetched the known ones have the last word.
+  return document.newerThan(keys).catch(() => undefined);
+}
+
+/** By the key that the token names; by each that fits its algorithm where it names none, or several have that id. */
+async function verifyByAny(token: string, keys: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<JWTPayload> {
+  try {
+    return (await jwtVerify(token, keys, options)).payload;
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
+    let tried = 0;
+    for await (const key of error) {
+      if (++tried > maxKeysTried) break;
+      try {
+        return (await jwtVerify(token, key, options)).payload;
+      } catch (failure) {
+        if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure;
+      }
+    }
+    throw new errors.JWSSignatureVerificationFailed();
+  }
 }
 
 function isHs256(token: string): boolean {

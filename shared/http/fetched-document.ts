@@ -50,8 +50,9 @@ export class FetchedDocument<Value> {
     }
   }
 
-  /** For what the present one lacks. Undefined: it was fetched a moment ago, and lacks it still. @throws FetchFailed */
-  async newer(): Promise<Value | undefined> {
+  /** For what a document lacks. Undefined: it was fetched a moment ago, there is no newer one. @throws FetchFailed */
+  async newerThan(value: Value): Promise<Value | undefined> {
+    if (this.#value !== undefined && this.#value !== value) return this.#value;
     return this.#ageMs < this.#timing.cooldownMs ? undefined : this.#fetchOnce();
   }
 

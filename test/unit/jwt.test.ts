@@ -101,3 +101,62 @@ test.for<[string, (response: ServerResponse) => void]>([
   expect(await kindsOf(["known", ...unknown])).toEqual(new Set(["unavailable"]));
   expect(fetches).toBe(1);
 });
+
+/** Keys of one algorithm, as they are published, and a token that each signs. */
+async function keysOf(count: number, header: { kid?: string }): Promise<{ jwk: object; token: string }[]> {
+  return Promise.all(
+    Array.from({ length: count }, async () => {
+      const pair = await generateKeyPair("ES256", { extractable: true });
+      const token = await new SignJWT({ sub: "ada", exp: Math.floor(Date.now() / 1000) + 3_600 })
+        .setProtectedHeader({ alg: "ES256", ...header })
+        .sign(pair.privateKey);
+      return { jwk: { ...(await exportJWK(pair.publicKey)), ...header }, token };
+    }),
+  );
+}
+
+async function kindsOfTokens(keys: readonly { token: string }[]): Promise<string[]> {
+  return Promise.all(keys.map(async ({ token }) => (await verify(token)).kind));
+}
+
+test.each([
+  ["without a key id", {}],
+  ["of several keys with one id", { kid: "current" }],
+])("KEYS-2: a token %s is checked with each key that fits", async (_name, header) => {
+  const [foreign, ...keys] = await keysOf(4, header);
+  const { publicKey: other } = await generateKeyPair("RS256", { extractable: true });
+  const published = [{ ...(await exportJWK(other)), ...header }, jwk, ...keys.map((key) => key.jwk)];
+  answer = (response) => answerJson(response, { keys: published });
+  expect(await kindsOfTokens(keys)).toEqual(["valid", "valid", "valid"]);
+  expect(foreign && (await verify(foreign.token))).toEqual({
+    kind: "invalid",
+    reason: "signature verification failed",
+  });
+  const expired = await new SignJWT({ sub: "ada", exp: 1 }).setProtectedHeader({ alg: "ES256" }).sign(privateKey);
+  expect((await verify(expired)).kind).toBe("expired");
+  expect(fetches).toBe(1);
+});
+
+test("KEYS-2: ten keys at most are tried", async () => {
+  const keys = await keysOf(11, {});
+  answer = (response) => answerJson(response, { keys: keys.map((key) => key.jwk) });
+  expect(await kindsOfTokens(keys)).toEqual([...Array.from({ length: 10 }, () => "valid"), "invalid"]);
+});
+
+test("CON-12: keys that were replaced under the same id are fetched again, at most every 10 s", async () => {
+  const [before, after] = await keysOf(2, { kid: "current" });
+  if (!before || !after) throw new Error("there are two");
+  answer = (response) => answerJson(response, { keys: [before.jwk] });
+  expect(await kindsOfTokens([before, after, after])).toEqual(["valid", "invalid", "invalid"]);
+  expect(fetches).toBe(1);
+  answer = (response) => answerJson(response, { keys: [before.jwk, after.jwk] });
+  vi.advanceTimersByTime(10_000);
+  expect(await kindsOfTokens([before, after, after])).toEqual(["valid", "valid", "valid"]);
+  expect(fetches).toBe(2);
+  // Where they cannot be fetched a forged token is what it was before.
+  answer = fail;
+  vi.advanceTimersByTime(10_000);
+  const [forged] = await keysOf(1, { kid: "current" });
+  expect(await kindsOfTokens([after, forged ?? after])).toEqual(["valid", "invalid"]);
+  expect(fetches).toBe(3);
+});
