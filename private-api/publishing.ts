@@ -7,7 +7,7 @@ import { type ErrorOptions, TidegateError } from "../shared/errors.ts";
 import { excerpt } from "../shared/excerpt.ts";
 import { isTooDeep, maxJsonDepth } from "../shared/json.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
-import { channelPattern, isApplicationEvent } from "../shared/protocol/grammar.ts";
+import { channelPattern, isApplicationEvent, wellFormedPattern } from "../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../shared/protocol/limits.ts";
 import { explain } from "../shared/schema-errors.ts";
 import type { PrivateApiContext } from "./context.ts";
@@ -18,7 +18,12 @@ export const PublishItem = Type.Object(
     event: Type.String({ description: "Name of the event that clients get" }),
     data: Type.Unknown({ description: `At most ${maxPayloadBytes} bytes as JSON` }),
     id: Type.Optional(
-      Type.String({ minLength: 1, maxLength: 200, description: "Idempotent per channel for 5 minutes" }),
+      Type.String({
+        minLength: 1,
+        maxLength: 200,
+        pattern: wellFormedPattern.source,
+        description: "Idempotent per channel for 5 minutes",
+      }),
     ),
     history: Type.Optional(Type.Boolean({ description: "false: ephemeral, not stored, moves no offset" })),
     expect: Type.Optional(PositionSchema),

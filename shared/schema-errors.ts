@@ -1,5 +1,6 @@
 import { Settings } from "typebox/system";
 import { excerpt } from "./excerpt.ts";
+import { wellFormedPattern } from "./protocol/grammar.ts";
 
 /** Findings that are listed: enough to mend a document by, and an answer that cannot be many times as large as its request. */
 export const maxFindings = 100;
@@ -71,17 +72,23 @@ function withRest(lines: string[], more: number): string[] {
   return more > 0 ? [...lines, `… and ${more} more`] : lines;
 }
 
-function describe({ instancePath, message = "is not valid", params = {} }: Finding): string {
+function describe(finding: Finding): string {
+  const { instancePath, params = {} } = finding;
   const path = instancePath
     .slice(1)
     .replaceAll("/", ".")
     .replace(/^\d+$/, (index) => `item ${Number(index) + 1}`);
-  const text = message + particulars(params);
+  const text = messageOf(finding) + particulars(params);
   return path === "" ? shortened(text) : `${shortened(path)}: ${text}`;
 }
 
 function shortened(text: string): string {
   return excerpt(text, maxFindingLength);
+}
+
+function messageOf({ message = "is not valid", params = {} }: Finding): string {
+  const { pattern } = params as { pattern?: unknown };
+  return pattern === wellFormedPattern.source ? "must be well-formed Unicode" : message;
 }
 
 /** The names or values that the message of a schema library leaves out. */

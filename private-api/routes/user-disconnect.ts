@@ -1,15 +1,23 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
+import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import type { PrivateApiContext } from "../context.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 const Body = Type.Object(
   {
-    reason: Type.Optional(Type.String({ maxLength: 500 })),
+    reason: Type.Optional(Type.String({ maxLength: 500, pattern: wellFormedPattern.source })),
     reconnect: Type.Optional(
       Type.Boolean({ description: "May the clients come back? Default: false: they cannot resume either" }),
     ),
-    sessionId: Type.Optional(Type.String({ minLength: 1, maxLength: 64, description: "Only this session" })),
+    sessionId: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 64,
+        pattern: wellFormedPattern.source,
+        description: "Only this session",
+      }),
+    ),
   },
   { additionalProperties: false },
 );

@@ -13,8 +13,9 @@ export function channelKeys(channel: string): { state: string; history: string }
   return { state: `${slot}:state:${channel}`, history: `${slot}:history:${channel}` };
 }
 
+/** A channel may contain colons. Those of the id are escaped, so that the last one is where the id begins. */
 export function idempotencyKey(kind: "publication" | "ephemeral", channel: string, id: string): string {
-  return `${slotTagOf(channel)}:id:${kind}:${channel}:${id}`;
+  return `${slotTagOf(channel)}:id:${kind}:${channel}:${id.replaceAll(/[%:]/g, encodeURIComponent)}`;
 }
 
 export function topicName(topic: Topic): string {

@@ -1,14 +1,14 @@
 /** Schemas of what a client sends: the handshake and the `sync:` requests. The types derive from them. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { channelPattern } from "./grammar.ts";
+import { channelPattern, wellFormedPattern } from "./grammar.ts";
 import { maxGrantLength, maxHistoryLimit, maxTokenLength } from "./limits.ts";
 
 const closed = { additionalProperties: false } as const;
 
 const Channel = Type.String({ pattern: channelPattern.source });
 const Offset = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
-const Epoch = Type.String({ minLength: 1, maxLength: 64 });
+const Epoch = Type.String({ minLength: 1, maxLength: 64, pattern: wellFormedPattern.source });
 export const PositionSchema = Type.Object({ epoch: Epoch, offset: Offset }, closed);
 
 /** `auth` of the Socket.IO handshake. */
@@ -45,7 +45,7 @@ export const Refresh = Type.Object({ token: Type.String({ minLength: 1, maxLengt
 /** Second argument of an application event. */
 export const CallOptions = Type.Object(
   {
-    id: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
+    id: Type.Optional(Type.String({ minLength: 1, maxLength: 200, pattern: wellFormedPattern.source })),
     timeoutMs: Type.Optional(Type.Integer({ minimum: 1 })),
   },
   closed,

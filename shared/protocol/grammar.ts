@@ -16,6 +16,9 @@ export const socketIoReservedEvents: readonly string[] = [
   "removeListener",
 ];
 
+/** Well-formed Unicode: UTF-8 has no bytes for half a surrogate pair, and two texts would become one. For schemas. */
+export const wellFormedPattern = /^\P{Cs}*$/u;
+
 export function isChannel(text: string): boolean {
   return channelPattern.test(text);
 }

@@ -3,6 +3,7 @@ import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../documents/invalid-document.ts";
 import { isTooDeep, maxJsonDepth } from "../json.ts";
+import { wellFormedPattern } from "../protocol/grammar.ts";
 import { explain } from "../schema-errors.ts";
 import { isTellable, pointCount, pointsPerPercent } from "./point.ts";
 import { divide, ownersOf, type Shares } from "./shares.ts";
@@ -25,7 +26,11 @@ const Group = Type.Object(
     ...common,
     percent: Type.Number({ minimum: 0, maximum: 100 }),
     /** In the group whatever the percentage. */
-    users: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: maxUserLength }), { maxItems: maxUsers })),
+    users: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: maxUserLength, pattern: wellFormedPattern.source }), {
+        maxItems: maxUsers,
+      }),
+    ),
   },
   closed,
 );

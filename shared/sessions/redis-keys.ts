@@ -1,6 +1,10 @@
-/** Names of the session store's keys in Redis. Everything of a user, and everything of a channel, shares its hash tag. */
+/**
+ * Names of the session store's keys in Redis. Everything of a user, and everything of a channel, shares its hash tag.
+ * Sessions and holders are named by UUIDs, which the gateways choose.
+ */
 import { slotTag, slotTagOf } from "../channels/redis-keys.ts";
 import type { IdentityKey } from "../identity-key.ts";
+import type { Revocation } from "./store.ts";
 
 /** Holders and their leases, in one place. */
 export const leaseKeys = {
@@ -46,4 +50,16 @@ export function parseHolding(text: string): Holding | undefined {
   const [, memberId, channel, member] = /^membership (\S+) (\S+) (.+)$/s.exec(text) ?? [];
   if (memberId === undefined || channel === undefined || member === undefined) return undefined;
   return { kind: "membership", sessionId: memberId, channel, user: member as IdentityKey };
+}
+
+/** A field of the hash of a user's revocations. */
+export function revocationName(revocation: Revocation): string {
+  switch (revocation.kind) {
+    case "user":
+      return "user";
+    case "session":
+      return `session ${revocation.sessionId}`;
+    case "grant":
+      return `grant ${revocation.channel}`;
+  }
 }

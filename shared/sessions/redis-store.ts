@@ -15,6 +15,7 @@ import {
   leaseKeys,
   parseHolding,
   presenceKeys,
+  revocationName,
   userKeys,
 } from "./redis-keys.ts";
 import {
@@ -305,17 +306,6 @@ function defineScripts(client: RedisClient): void {
   define("tidegateRevoke", "revoke.lua", 1);
   define("tidegateRenewLease", "renew-lease.lua", 1);
   define("tidegateTakeExpired", "take-expired.lua", 2);
-}
-
-function revocationName(revocation: Revocation): string {
-  switch (revocation.kind) {
-    case "user":
-      return "user";
-    case "session":
-      return `session ${revocation.sessionId}`;
-    case "grant":
-      return `grant ${revocation.channel}`;
-  }
 }
 
 /** @param revocations name and time in turn. */

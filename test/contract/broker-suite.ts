@@ -9,6 +9,7 @@ import type {
   PublishOutcome,
   PublishRequest,
 } from "../../shared/channels/broker.ts";
+import { slotOf } from "../../shared/channels/slots.ts";
 import { identityKey } from "../../shared/identity-key.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -150,6 +151,19 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       await publish(channel, { id: "b" });
       expect(await publish(channel, { id: "a" })).toEqual({ ...first, duplicate: true });
       expect((await read(channel)).position.offset).toBe(2);
+    });
+
+    test("KEY-1: an id belongs to its channel, wherever the two have colons", async () => {
+      const name =
+        Array.from({ length: 10_000 }, newChannel).find((own) => slotOf(own) === slotOf(`${own}:line`)) ?? "";
+      const outcomes = [await publish(name, { id: "line:1" }), await publish(`${name}:line`, { id: "1" })];
+      expect(outcomes).toMatchObject([{ duplicate: false }, { duplicate: false }]);
+      expect((await read(`${name}:line`)).publications).toHaveLength(1);
+      const ephemerals = [
+        await publisher.publishEphemeral({ channel: name, event: "typing", data: "1", id: "line:1" }),
+        await publisher.publishEphemeral({ channel: `${name}:line`, event: "typing", data: "1", id: "1" }),
+      ];
+      expect(ephemerals).toEqual([{ duplicate: false }, { duplicate: false }]);
     });
 
     test("CH-6: expect publishes only at exactly that position", async () => {

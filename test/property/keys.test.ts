@@ -1,0 +1,223 @@
+/** Keys, topics and entries that are built from parts: other parts, another name. */
+import { randomUUID } from "node:crypto";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { ephemeralFrame, publicationFrame } from "../../gateway/sockets/frames.ts";
+import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
+import { channelKeys, idempotencyKey, parseTopicName, topicName } from "../../shared/channels/redis-keys.ts";
+import { eventId } from "../../shared/http/cloudevents.ts";
+import { type IdentityKey, identityKey } from "../../shared/identity-key.ts";
+import {
+  endedKey,
+  formatHolding,
+  type Holding,
+  holdingsKey,
+  leaseKeys,
+  parseHolding,
+  presenceKeys,
+  revocationName,
+  userKeys,
+} from "../../shared/sessions/redis-keys.ts";
+import type { Revocation } from "../../shared/sessions/store.ts";
+
+const runs = { numRuns: 20_000 };
+const retention = { historySize: 1, historySeconds: 300 };
+
+/** Few and alike, so that pairs of parts meet where a separator may be part of a part. */
+function joined(pieces: readonly string[], maxLength = 3): fc.Arbitrary<string> {
+  return fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength }).map((parts) => parts.join(""));
+}
+const channel = joined(["a", ":", "1"]).map((rest) => `b:${rest}`);
+const anyText = fc.oneof(
+  { weight: 3, arbitrary: joined(["a", ":", "1"]) },
+  joined(["a", ":", " ", "%", "3A", "{", "}", "\n", "\u0000", "\u001f", "ä", "🚀", "b:a"]),
+  fc.string({ unit: "binary", minLength: 1, maxLength: 20 }),
+);
+const user = fc.record({ user: anyText, tenant: fc.option(anyText, { nil: undefined }) }).map(identityKey);
+const event = joined(["a", ".", ":", "1", "ephemeral"]).map((rest) => `e${rest}`);
+/** As the gateways choose them: a few, so that they meet. */
+const uuid = fc.constantFrom(...Array.from({ length: 4 }, () => randomUUID()));
+
+interface Name {
+  text: string;
+  parts: unknown[];
+}
+/** Every name in Redis that is built from parts, with the parts. */
+const names: fc.Arbitrary<Name>[] = [
+  channel.map((of) => ({ text: channelKeys(of).state, parts: ["state", of] })),
+  channel.map((of) => ({ text: channelKeys(of).history, parts: ["history", of] })),
+  fc.tuple(fc.constantFrom("publication" as const, "ephemeral" as const), channel, anyText).map((parts) => {
+    return { text: idempotencyKey(...parts), parts };
+  }),
+  channel.map((of) => ({ text: topicName({ kind: "channel", name: of }), parts: ["channel", of] })),
+  user.map((of) => ({ text: topicName({ kind: "user", name: of }), parts: ["user", of] })),
+  user.map((of) => ({ text: userKeys(of).sessions, parts: ["sessions", of] })),
+  user.map((of) => ({ text: userKeys(of).revoked, parts: ["revoked", of] })),
+  fc.tuple(user, uuid).map(([of, session]) => ({ text: endedKey(of, session), parts: ["ended", of, session] })),
+  channel.map((of) => ({ text: presenceKeys(of).sessions, parts: ["presence", of] })),
+  channel.map((of) => ({ text: presenceKeys(of).users, parts: ["present", of] })),
+  uuid.map((holder) => ({ text: holdingsKey(7, holder), parts: ["held", holder] })),
+  fc.constantFrom(...Object.values(leaseKeys)).map((text) => ({ text, parts: [text] })),
+];
+const name = fc.oneof(...names);
+/** Of one kind, and of any two. */
+const pair = fc.oneof(...names.map((kind) => fc.tuple(kind, kind)), fc.tuple(name, name));
+
+/** Names in one slot are as good as those in any other: as bytes, which is how Redis compares them. */
+function withoutTag({ text }: Name): string {
+  return Buffer.from(text.replace(/\{\d+\}/, "{}")).toString("hex");
+}
+
+test("KEY-1: names in Redis differ where their parts do, whatever these contain", () => {
+  fc.assert(
+    fc.property(pair, ([one, other]) => {
+      const isSame = JSON.stringify(one.parts) === JSON.stringify(other.parts);
+      expect(withoutTag(one) === withoutTag(other)).toBe(isSame);
+    }),
+    { numRuns: 100_000 },
+  );
+});
+
+/** Two channels and ids that are one text, cut in two places. */
+const cutTwice = fc
+  .tuple(fc.array(fc.constantFrom("a", "b", "3A"), { minLength: 3, maxLength: 6 }), fc.nat(), fc.nat())
+  .map(([pieces, ...places]) =>
+    places.map((place) => {
+      const cut = 1 + (place % (pieces.length - 1));
+      return { channel: `b:${pieces.slice(0, cut).join(":")}`, id: pieces.slice(cut).join(":") };
+    }),
+  );
+
+test("KEY-1: an id and a channel that share a boundary make two keys", () => {
+  fc.assert(
+    fc.property(cutTwice, (items) => {
+      const keys = items.map(({ channel: of, id }) => idempotencyKey("publication", of, id).replace(/\d+/, ""));
+      expect(new Set(keys).size).toBe(new Set(items.map(({ id }) => id)).size);
+    }),
+    runs,
+  );
+  // Ids without colon or percent sign keep the keys that running fleets have stored.
+  expect(idempotencyKey("publication", "board:1", "move 7")).toBe("tidegate:{245}:id:publication:board:1:move 7");
+});
+
+test("KEY-1: topics are read back as they were named", () => {
+  fc.assert(
+    fc.property(channel, user, (ofChannel, ofUser) => {
+      for (const topic of [
+        { kind: "channel", name: ofChannel },
+        { kind: "user", name: ofUser },
+      ] as const) {
+        expect(parseTopicName(topicName(topic))).toEqual(topic);
+      }
+    }),
+    runs,
+  );
+});
+
+const holding: fc.Arbitrary<Holding> = fc.oneof(
+  fc.record({ kind: fc.constant("session" as const), sessionId: uuid, user }),
+  fc.record({ kind: fc.constant("membership" as const), sessionId: uuid, channel, user }),
+);
+
+test("KEY-1: what a holder has is read back as it was written", () => {
+  fc.assert(
+    fc.property(holding, (held) => {
+      expect(parseHolding(formatHolding(held))).toEqual(held);
+    }),
+    runs,
+  );
+});
+
+const revocation: fc.Arbitrary<Revocation> = fc.oneof(
+  fc.constant({ kind: "user" as const }),
+  fc.record({ kind: fc.constant("session" as const), sessionId: anyText }),
+  fc.record({ kind: fc.constant("grant" as const), channel }),
+);
+
+test("KEY-1: revocations of a user differ in name where they differ", () => {
+  fc.assert(
+    fc.property(revocation, revocation, (one, other) => {
+      const isSame = JSON.stringify(one) === JSON.stringify(other);
+      expect(revocationName(one) === revocationName(other)).toBe(isSame);
+    }),
+    runs,
+  );
+});
+
+test("KEY-1: repeats of a call are known by user and id, whatever these contain", () => {
+  fc.assert(
+    fc.property(fc.tuple(user, anyText), fc.tuple(user, anyText), (one, other) => {
+      expect(eventId(...one) === eventId(...other)).toBe(JSON.stringify(one) === JSON.stringify(other));
+    }),
+    runs,
+  );
+});
+
+const conflated = fc.record({ channel, event, isEphemeral: fc.boolean() });
+
+function conflationKey({
+  channel: of,
+  event: name,
+  isEphemeral,
+}: {
+  channel: string;
+  event: string;
+  isEphemeral: boolean;
+}) {
+  const item = { event: name, data: "1" };
+  const frame = isEphemeral
+    ? ephemeralFrame(of, item, true)
+    : publicationFrame(of, { ...item, offset: 1, prev: 0 }, true);
+  return frame.conflationKey;
+}
+
+test("KEY-1: a frame stands only for those of its channel, event and kind", () => {
+  fc.assert(
+    fc.property(conflated, conflated, (one, other) => {
+      const isSame = JSON.stringify(one) === JSON.stringify(other);
+      expect(conflationKey(one) === conflationKey(other)).toBe(isSame);
+    }),
+    runs,
+  );
+});
+
+test("KEY-1: in memory a publication is a repeat only of its channel, id and kind", async () => {
+  const item = fc.record({ channel, id: anyText, isEphemeral: fc.boolean() });
+  await fc.assert(
+    fc.asyncProperty(item, item, async (one, other) => {
+      const broker = new MemoryBroker();
+      const isRepeat = async ({ isEphemeral, ...of }: { channel: string; id: string; isEphemeral: boolean }) => {
+        const request = { ...of, event: "moved", data: "1", retention };
+        return isEphemeral
+          ? (await broker.publishEphemeral(request)).duplicate
+          : ((await broker.publish(request)) as { duplicate: boolean }).duplicate;
+      };
+      expect(await isRepeat(one)).toBe(false);
+      expect(await isRepeat(other)).toBe(JSON.stringify(one) === JSON.stringify(other));
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+test("KEY-1: in memory a message reaches its own topic only", async () => {
+  await fc.assert(
+    fc.asyncProperty(user, fc.oneof(user, channel), async (one, other) => {
+      const broker = new MemoryBroker();
+      const seen: IdentityKey[] = [];
+      broker.listen({
+        onPublication: () => undefined,
+        onEphemeral: () => undefined,
+        onUserMessage: (to) => seen.push(to),
+        onRestored: () => undefined,
+        onInterrupted: () => undefined,
+      });
+      await broker.follow({ kind: "channel", name: other });
+      await broker.sendToUser(one, { kind: "send", event: "note", data: "1" });
+      expect(seen).toEqual([]);
+      await broker.follow({ kind: "user", name: other as IdentityKey });
+      await broker.sendToUser(one, { kind: "send", event: "note", data: "1" });
+      expect(seen).toEqual((one as string) === other ? [one] : []);
+    }),
+    { numRuns: 5_000 },
+  );
+});
