@@ -9,6 +9,7 @@ import {
   integer,
   list,
   maskedSettings,
+  matching,
   nonEmptyList,
   optional,
   port,
@@ -30,7 +31,12 @@ const settings = {
   GATEWAY_HOST: text({ fallback: "0.0.0.0" }),
   GATEWAY_PORT: port(8080),
   GATEWAY_ADMIN_PORT: port(8082),
-  GATEWAY_NODE: nodeName(),
+  /** Names of nodes are compared in several places. Bytes that are not UTF-8 arrive as U+FFFD: two names would be one. */
+  GATEWAY_NODE: matching(
+    /^[^\p{Cc}\p{Cs}\ufffd]{1,128}$/u,
+    "must be at most 128 characters of well-formed Unicode, none of them a control character",
+    { fallback: hostname() },
+  ),
   GATEWAY_MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
   /** Of the whole fleet. */
   GATEWAY_ADMISSIONS_PER_SECOND: integer({ min: 1, max: 1_000_000, fallback: 1_000 }),
@@ -60,17 +66,6 @@ const settings = {
   AUTH_ISSUER: optional(text()),
   AUTH_AUDIENCE: optional(text()),
 };
-
-/** Names of nodes are compared in several places. Bytes that are not UTF-8 arrive as U+FFFD: two names would be one. */
-function nodeName(): Setting<string> {
-  return {
-    ...text({ fallback: hostname() }),
-    parse: (value) => {
-      if (/^[^\p{Cc}\p{Cs}\ufffd]{1,128}$/u.test(value)) return value;
-      throw new Error("must be at most 128 characters of well-formed Unicode, none of them a control character");
-    },
-  };
-}
 
 /** @param check throws where an item is not valid. */
 function checkedList(check: (item: string) => unknown, fallback: readonly string[]): Setting<readonly string[]> {

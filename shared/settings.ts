@@ -75,6 +75,15 @@ export function isHeaderToken(value: string): boolean {
   return /^[\x21-\x7e]+$/.test(value);
 }
 
+/** @param finding what to change where the text does not match. */
+export function matching(pattern: RegExp, finding: string, options: Common<string> = {}): Setting<string> {
+  const check = (value: string): string => {
+    if (!pattern.test(value)) throw new Error(finding);
+    return value;
+  };
+  return declare(Type.String(), check, options);
+}
+
 /** A setting that may be absent. */
 export function optional<Value>(setting: Setting<Value>): Setting<Value | undefined> {
   return { ...setting, fallback: undefined };

@@ -71,7 +71,7 @@ export class RedisBroker implements ChannelBroker {
   async start(): Promise<void> {
     for (const connections of this.#cells) {
       connections.listen({
-        onMessage: (topic, message) => this.#receive(topic, message),
+        onMessage: (topic, message) => this.#receive(parseTopicName(connections.root, topic), message),
         onInterrupted: () => this.#tell((listener) => listener.onInterrupted()),
         onRestored: () => this.#tell((listener) => listener.onRestored()),
       });
@@ -88,10 +88,10 @@ export class RedisBroker implements ChannelBroker {
 
   async publish(request: PublishRequest): Promise<PublishOutcome> {
     const { channel, event, data, retention, id, expect } = request;
-    const { state, history } = channelKeys(channel);
     const cell = this.#cell(channel);
+    const { state, history } = channelKeys(cell.root, channel);
     const values = [
-      topicName({ kind: "channel", name: channel }),
+      topicName(cell.root, { kind: "channel", name: channel }),
       event,
       data,
       newEpoch(),
@@ -106,7 +106,7 @@ export class RedisBroker implements ChannelBroker {
       ? cell.run<PublishReply>("tidegatePublish", state, history, ...values)
       : cell.run<PublishReply>(
           "tidegatePublishOnce",
-          ...[state, history, idempotencyKey("publication", channel, id)],
+          ...[state, history, idempotencyKey(cell.root, "publication", channel, id)],
           ...values,
         ));
     const position = { epoch, offset: Number(offset) };
@@ -117,38 +117,39 @@ export class RedisBroker implements ChannelBroker {
   async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
     const cell = this.#cell(channel);
-    const topic = topicName({ kind: "channel", name: channel });
+    const topic = topicName(cell.root, { kind: "channel", name: channel });
     if (id === undefined) {
       await cell.run("spublish", topic, `e ${event}\n${data}`);
       return { duplicate: false };
     }
-    const key = idempotencyKey("ephemeral", channel, id);
+    const key = idempotencyKey(cell.root, "ephemeral", channel, id);
     const values = [topic, event, data, idempotencySeconds];
     const published = await cell.run<0 | 1>("tidegatePublishEphemeralOnce", key, ...values);
     return { duplicate: published === 0 };
   }
 
   async sendToUser(user: IdentityKey, message: UserMessage): Promise<void> {
-    const topic = topicName({ kind: "user", name: user });
-    await this.#cell(user).run("spublish", topic, formatUserMessage(message));
+    const cell = this.#cell(user);
+    const topic = topicName(cell.root, { kind: "user", name: user });
+    await cell.run("spublish", topic, formatUserMessage(message));
   }
 
   async readHistory(query: HistoryQuery): Promise<HistorySlice> {
-    const { replica } = this.#cell(query.channel);
-    if (replica?.usable && query.limit > 0 && query.reaching) {
-      const slice = await this.#readReplica(replica, query);
+    const cell = this.#cell(query.channel);
+    if (cell.replica?.usable && query.limit > 0 && query.reaching) {
+      const slice = await this.#readReplica(cell.replica, cell.root, query);
       if (slice) return slice;
     }
-    const { channel, newest } = query;
-    return toSlice(await this.#cell(channel).run("tidegateReadHistory", ...historyArguments(query)), newest);
+    return toSlice(await cell.run("tidegateReadHistory", ...historyArguments(cell.root, query)), query.newest);
   }
 
   /** Undefined where the primary has to be asked: the replica is behind, elsewhere, away, or lacks what is wanted. */
-  async #readReplica(replica: ReadReplica, query: HistoryQuery): Promise<HistorySlice | undefined> {
+  async #readReplica(replica: ReadReplica, root: string, query: HistoryQuery): Promise<HistorySlice | undefined> {
     const { epoch, after, reaching } = query;
     let reply: HistoryReply | [];
     try {
-      reply = await replica.run<HistoryReply | []>("tidegateReadHistory", ...historyArguments(query), "read-only");
+      const values = historyArguments(root, query);
+      reply = await replica.run<HistoryReply | []>("tidegateReadHistory", ...values, "read-only");
     } catch (error) {
       this.#logger.debug({ err: error }, "the replica could not be read");
       return undefined;
@@ -164,11 +165,13 @@ export class RedisBroker implements ChannelBroker {
   }
 
   async follow(topic: Topic): Promise<void> {
-    await orBrokerUnavailable(this.#cell(topic.name).subscribe(topicName(topic)));
+    const cell = this.#cell(topic.name);
+    await orBrokerUnavailable(cell.subscribe(topicName(cell.root, topic)));
   }
 
   async unfollow(topic: Topic): Promise<void> {
-    await orBrokerUnavailable(this.#cell(topic.name).unsubscribe(topicName(topic)));
+    const cell = this.#cell(topic.name);
+    await orBrokerUnavailable(cell.unsubscribe(topicName(cell.root, topic)));
   }
 
   /** Which Redis owns a channel or a user. */
@@ -182,13 +185,12 @@ export class RedisBroker implements ChannelBroker {
     for (const listener of this.#listeners) say(listener);
   }
 
-  #receive(name: string, message: string): void {
-    const topic = parseTopicName(name);
+  #receive(topic: Topic | undefined, message: string): void {
     if (topic === undefined) return;
     if (topic.kind === "user") {
       const parsed = parseUserMessage(message);
       if (parsed) this.#tell((listener) => listener.onUserMessage(topic.name, parsed));
-      else this.#logger.error({ topic: name }, "not a message to a user");
+      else this.#logger.error({ topic }, "not a message to a user");
       return;
     }
     const parsed = parseChannelMessage(message);
@@ -196,13 +198,13 @@ export class RedisBroker implements ChannelBroker {
       this.#tell((listener) => listener.onPublication(topic.name, parsed.epoch, parsed.publication));
     } else if (parsed?.kind === "ephemeral") {
       this.#tell((listener) => listener.onEphemeral(topic.name, parsed.ephemeral));
-    } else this.#logger.error({ topic: name }, "not a publication");
+    } else this.#logger.error({ topic }, "not a publication");
   }
 }
 
-function historyArguments(query: HistoryQuery): (string | number)[] {
+function historyArguments(root: string, query: HistoryQuery): (string | number)[] {
   const { channel, after, limit, maxBytes, epoch, retention, newest } = query;
-  const { state, history } = channelKeys(channel);
+  const { state, history } = channelKeys(root, channel);
   const stateSeconds = retention.historySeconds + stateSecondsBeyondHistory;
   return [state, history, newEpoch(), after ?? "", limit, maxBytes, epoch ?? "", stateSeconds, newest ? 1 : 0];
 }

@@ -1,4 +1,7 @@
-/** Names of keys and topics in Redis, and the form of what is published there. Everything of a slot shares its hash tag. */
+/**
+ * Names of keys and topics in Redis, and the form of what is published there. Everything of a slot shares its hash tag.
+ * `root` is what all names of the deployment begin with ({@link RedisConnections.root}).
+ */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Ephemeral, Publication, Topic, UserMessage } from "./broker.ts";
@@ -6,33 +9,32 @@ import type { IdentityKey } from "../identity-key.ts";
 import { parseJson } from "../json.ts";
 import { slotOf } from "./slots.ts";
 
-const prefix = "tidegate:";
-
-export function channelKeys(channel: string): { state: string; history: string } {
-  const slot = slotTagOf(channel);
+export function channelKeys(root: string, channel: string): { state: string; history: string } {
+  const slot = slotTagOf(root, channel);
   return { state: `${slot}:state:${channel}`, history: `${slot}:history:${channel}` };
 }
 
 /** A channel may contain colons. Those of the id are escaped, so that the last one is where the id begins. */
-export function idempotencyKey(kind: "publication" | "ephemeral", channel: string, id: string): string {
-  return `${slotTagOf(channel)}:id:${kind}:${channel}:${id.replaceAll(/[%:]/g, encodeURIComponent)}`;
+export function idempotencyKey(root: string, kind: "publication" | "ephemeral", channel: string, id: string): string {
+  return `${slotTagOf(root, channel)}:id:${kind}:${channel}:${id.replaceAll(/[%:]/g, encodeURIComponent)}`;
 }
 
-export function topicName(topic: Topic): string {
-  return `${slotTagOf(topic.name)}:${topic.kind}:${topic.name}`;
+export function topicName(root: string, topic: Topic): string {
+  return `${slotTagOf(root, topic.name)}:${topic.kind}:${topic.name}`;
 }
 
-export function slotTag(slot: number): string {
-  return `${prefix}{${slot}}`;
+export function slotTag(root: string, slot: number): string {
+  return `${root}:{${slot}}`;
 }
 
-export function slotTagOf(name: string): string {
-  return slotTag(slotOf(name));
+export function slotTagOf(root: string, name: string): string {
+  return slotTag(root, slotOf(name));
 }
 
 /** The inverse of {@link topicName}; undefined for names that are not ours. */
-export function parseTopicName(name: string): Topic | undefined {
-  const [, kind, rest] = /^tidegate:\{\d+\}:(channel|user):(.+)$/s.exec(name) ?? [];
+export function parseTopicName(root: string, name: string): Topic | undefined {
+  if (!name.startsWith(root)) return undefined;
+  const [, kind, rest] = /^:\{\d+\}:(channel|user):(.+)$/s.exec(name.slice(root.length)) ?? [];
   if (rest === undefined) return undefined;
   return kind === "user" ? { kind, name: rest as IdentityKey } : { kind: "channel", name: rest };
 }

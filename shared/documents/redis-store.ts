@@ -14,8 +14,8 @@ export class RedisDocumentStore implements DocumentStore {
   /** The caller starts and stops the connections. */
   constructor(connections: RedisConnections, name: DocumentName) {
     this.#connections = connections;
-    this.#key = `tidegate:{${name}}:document`;
-    this.#topic = `tidegate:{${name}}:changed`;
+    this.#key = `${connections.root}:{${name}}:document`;
+    this.#topic = `${connections.root}:{${name}}:changed`;
     defineScript(connections.commands, "tidegatePutDocument", new URL("put-document.lua", import.meta.url), 1);
   }
 

@@ -11,15 +11,25 @@ import {
 import { budgetParts, fromUnits, toUnits } from "./shares.ts";
 import { formatReport, parseReport } from "./stored-report.ts";
 
-/** In one place: one script sees and changes all of them. */
-const keys = {
-  heard: "tidegate:{nodes}:heard",
-  reports: "tidegate:{nodes}:reports",
-  shares: "tidegate:{nodes}:shares",
-  drainOrders: "tidegate:{nodes}:drain-orders",
-  fleet: "tidegate:{nodes}:fleet",
-} as const;
-const allKeys = [keys.heard, keys.reports, keys.shares, keys.drainOrders, keys.fleet];
+interface RegistryKeys {
+  heard: string;
+  reports: string;
+  shares: string;
+  drainOrders: string;
+  fleet: string;
+}
+
+/** In one place: one script sees and changes all of them. @param root what all names of the deployment begin with. */
+function registryKeys(root: string): RegistryKeys {
+  const tag = `${root}:{nodes}`;
+  return {
+    heard: `${tag}:heard`,
+    reports: `${tag}:reports`,
+    shares: `${tag}:shares`,
+    drainOrders: `${tag}:drain-orders`,
+    fleet: `${tag}:fleet`,
+  };
+}
 
 /** Nodes that run report more often: without any for so long nobody could ask Redis. */
 const silentMs = 3_000;
@@ -44,12 +54,14 @@ type ReportReply = [share: string, drainOrdered: 0 | 1, now: string, version: st
 /** The nodes of a fleet. The clock is that of Redis. */
 export class RedisNodeRegistry implements NodeRegistry {
   readonly #connections: RedisConnections;
+  readonly #keys: RegistryKeys;
   /** By the instance that reports here. */
   readonly #views = new Map<string, View>();
 
   /** The caller starts and stops the connections. */
   constructor(connections: RedisConnections) {
     this.#connections = connections;
+    this.#keys = registryKeys(connections.root);
     const define = (name: string, file: string, numberOfKeys: number): void => {
       defineScript(connections.commands, name, new URL(file, import.meta.url), numberOfKeys);
     };
@@ -62,13 +74,19 @@ export class RedisNodeRegistry implements NodeRegistry {
   async start(): Promise<void> {}
   async stop(): Promise<void> {}
 
+  /** In the order in which report.lua and leave.lua take them. */
+  get #allKeys(): string[] {
+    const { heard, reports, shares, drainOrders, fleet } = this.#keys;
+    return [heard, reports, shares, drainOrders, fleet];
+  }
+
   async report(report: NodeReport, { budgetPerSecond, heldPerSecond }: ShareRequest): Promise<ReportAnswer> {
     const { instance, state, admissionWeight } = report;
     const budget = budgetParts(budgetPerSecond);
     const view = this.#views.get(instance);
     const [share, drainOrdered, now, version, reports, shares] = await this.#connections.run<ReportReply>(
       "tidegateReportNode",
-      ...allKeys,
+      ...this.#allKeys,
       ...[instance, formatReport(report), state, Math.round(admissionWeight * unitsPerWeight)],
       heldPerSecond === undefined ? "" : toUnits(heldPerSecond),
       ...[budget.shared, budget.most, budget.blind, reportLastsMs, silentMs],
@@ -83,20 +101,20 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   async leave(instance: string): Promise<void> {
     this.#views.delete(instance);
-    await this.#connections.run("tidegateNodeLeaves", ...allKeys, instance);
+    await this.#connections.run("tidegateNodeLeaves", ...this.#allKeys, instance);
   }
 
   async nodes(): Promise<readonly FleetNode[]> {
     const [now, reports, shares] = await this.#connections.run<[string, Pairs, Pairs]>(
       "tidegateReadNodes",
-      keys.reports,
-      keys.shares,
+      this.#keys.reports,
+      this.#keys.shares,
     );
     return nodesOf(now, reports, shares);
   }
 
   async orderDrain(node: string): Promise<number> {
-    const { reports, heard, drainOrders } = keys;
+    const { reports, heard, drainOrders } = this.#keys;
     return this.#connections.run<number>("tidegateOrderDrain", reports, heard, drainOrders, node, reportLastsMs);
   }
 }

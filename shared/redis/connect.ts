@@ -8,10 +8,14 @@ import type { SettingValues } from "../settings.ts";
 import type { redisSettings } from "./settings.ts";
 
 export type RedisClient = Redis | Cluster;
-export type RedisTarget =
+export type RedisTarget = (
   | { kind: "standalone"; url: string; readUrl?: string }
   | { kind: "sentinel"; sentinels: readonly string[]; master: string; readUrl?: string }
-  | { kind: "cluster"; nodes: readonly string[] };
+  | { kind: "cluster"; nodes: readonly string[] }
+) & {
+  /** Of the names of all keys and topics: two deployments share a Redis where theirs differ. */
+  prefix?: string;
+};
 
 /** A command or a connect that takes longer counts as failed. */
 export const commandTimeoutMs = 3_000;
@@ -26,12 +30,13 @@ const clusterSlots = 16_384;
 
 /** Undefined where no Redis is configured. */
 export function redisTarget(settings: SettingValues<typeof redisSettings>): RedisTarget | undefined {
-  const read = settings.REDIS_READ_URL ? { readUrl: settings.REDIS_READ_URL } : {};
-  if (settings.REDIS_CLUSTER) return { kind: "cluster", nodes: settings.REDIS_CLUSTER };
+  const { REDIS_PREFIX: prefix, REDIS_CLUSTER: nodes, REDIS_READ_URL: readUrl } = settings;
+  if (nodes) return { kind: "cluster", nodes, prefix };
+  const common = { prefix, ...(readUrl !== undefined && { readUrl }) };
   if (settings.REDIS_SENTINELS && settings.REDIS_SENTINEL_MASTER) {
-    return { kind: "sentinel", sentinels: settings.REDIS_SENTINELS, master: settings.REDIS_SENTINEL_MASTER, ...read };
+    return { kind: "sentinel", sentinels: settings.REDIS_SENTINELS, master: settings.REDIS_SENTINEL_MASTER, ...common };
   }
-  return settings.REDIS_URL ? { kind: "standalone", url: settings.REDIS_URL, ...read } : undefined;
+  return settings.REDIS_URL ? { kind: "standalone", url: settings.REDIS_URL, ...common } : undefined;
 }
 
 /** Full jitter up to 2 s, so that a fleet does not come back as one. */
@@ -128,6 +133,14 @@ export function beginAnew(client: RedisClient): void {
   if (client.status !== "end") return;
   // As in connect.
   client.connect().catch(() => undefined);
+}
+
+/** Which database of the server the client's commands concern. A cluster has one. */
+export function databaseOf(client: RedisClient): number {
+  if (!(client instanceof Redis)) return 0;
+  // What comes from a URL is text, whatever its type says.
+  const database = client.options.db as number | string | undefined;
+  return Number(database ?? 0);
 }
 
 /** The primary that owns a key or topic: `host:port` in a cluster, `""` where there is one only or none is known. */

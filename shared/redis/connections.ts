@@ -10,12 +10,14 @@ import {
   connect,
   createRedisClient,
   createSubscriber,
+  databaseOf,
   hashTag,
   primaryOf,
   type RedisClient,
   type RedisTarget,
   refreshSlots,
 } from "./connect.ts";
+import { defaultPrefix, nameRoot } from "./name-root.ts";
 import { ReadReplica } from "./read-replica.ts";
 import { TopicConnection } from "./topic-connection.ts";
 
@@ -37,9 +39,11 @@ export interface TopicListener {
  * What one process has open to Redis: a connection for commands and one for subscriptions, in a cluster one of each per
  * primary. Each subscriber connection is probed with the heartbeat.
  *
- * Topics are sharded pub/sub channels and carry a hash tag, as in `tidegate:{17}:…`.
+ * Topics are sharded pub/sub channels and carry a hash tag, as in `tidegate:{17}:…`. Who follows one begins it with {@link root}.
  */
 export class RedisConnections implements Service {
+  /** What the names of all keys and topics begin with; a colon and a hash tag follow. */
+  readonly root: string;
   readonly #commands: RedisCommands;
   /** Where history may be read instead; undefined: nowhere. */
   readonly replica: ReadReplica | undefined;
@@ -60,6 +64,7 @@ export class RedisConnections implements Service {
     this.#errors = errors;
     this.#logger = logger;
     this.#commands = new RedisCommands(createRedisClient(target, logger));
+    this.root = nameRoot(target.prefix ?? defaultPrefix, databaseOf(this.commands));
     if (target.kind !== "cluster" && target.readUrl !== undefined) {
       this.replica = new ReadReplica({
         url: target.readUrl,
@@ -171,7 +176,7 @@ export class RedisConnections implements Service {
   /** One that the primary owns. */
   #probeTopic(primary: string, ...candidates: string[]): string {
     const own = (topic: string): boolean => primaryOf(this.commands, topic) === primary;
-    const probeAt = (tag: string): string => `tidegate:{${tag}}:probe:${this.#process}`;
+    const probeAt = (tag: string): string => `${this.root}:{${tag}}:probe:${this.#process}`;
     const known = slotTags.map(probeAt).find(own);
     return known ?? candidates.map((topic) => probeAt(hashTag(topic))).find(own) ?? probeAt("0");
   }
@@ -196,7 +201,7 @@ export class RedisConnections implements Service {
     }
     if (moves.size > 0) this.#tellInterrupted();
     for (const tag of slotTags) {
-      const topic = `tidegate:{${tag}}:`;
+      const topic = `${this.root}:{${tag}}:`;
       const owner = primaryOf(this.commands, topic);
       if (owner !== "") this.#subscriber(owner, topic);
     }

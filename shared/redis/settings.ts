@@ -1,5 +1,6 @@
 import { Type } from "typebox";
-import { list, optional, type SettingValues, text, url } from "../settings.ts";
+import { list, matching, optional, type SettingValues, text, url } from "../settings.ts";
+import { defaultPrefix, prefixPattern } from "./name-root.ts";
 
 const HostAndPort = Type.String({ pattern: "^[^:\\s]+:\\d{1,5}$" });
 
@@ -12,6 +13,7 @@ export const redisSettings = {
   REDIS_SENTINELS: optional(list(HostAndPort)),
   REDIS_SENTINEL_MASTER: optional(text()),
   REDIS_CLUSTER: optional(list(HostAndPort)),
+  REDIS_PREFIX: matching(prefixPattern, "must be 1 to 64 of A-Z a-z 0-9 _ . : / -", { fallback: defaultPrefix }),
 };
 
 /** @param required a program of its own: without Redis there is nobody to share with. */
@@ -27,8 +29,16 @@ export function redisFindings(settings: SettingValues<typeof redisSettings>, req
   if (settings.REDIS_READ_URL && settings.REDIS_CLUSTER) {
     findings.push("REDIS_READ_URL: is for REDIS_URL or REDIS_SENTINELS, not for REDIS_CLUSTER");
   }
+  if (settings.REDIS_READ_URL && databaseIn(settings.REDIS_READ_URL) !== databaseIn(settings.REDIS_URL)) {
+    findings.push("REDIS_READ_URL: must name the database that the deployment is on");
+  }
   if (required && ways.every((way) => way === undefined)) {
     findings.push("REDIS_URL: is required for a program of its own (`npm start` runs everything without Redis)");
   }
   return findings;
+}
+
+/** As the URL's path tells it. */
+function databaseIn(address: string | undefined): number {
+  return Number(URL.parse(address ?? "")?.pathname.slice(1) ?? 0);
 }

@@ -1,35 +1,34 @@
 /**
  * Names of the session store's keys in Redis. Everything of a user, and everything of a channel, shares its hash tag.
- * Sessions and holders are named by UUIDs, which the gateways choose.
+ * `root` is what all names of the deployment begin with. Sessions and holders are named by UUIDs, which the gateways choose.
  */
 import { slotTag, slotTagOf } from "../channels/redis-keys.ts";
 import type { IdentityKey } from "../identity-key.ts";
 import type { Revocation } from "./store.ts";
 
 /** Holders and their leases, in one place. */
-export const leaseKeys = {
-  leases: "tidegate:{nodes}:leases",
-  toSweep: "tidegate:{nodes}:to-sweep",
-  passes: "tidegate:{nodes}:passes",
-} as const;
+export function leaseKeys(root: string): { leases: string; toSweep: string; passes: string } {
+  const tag = `${root}:{nodes}`;
+  return { leases: `${tag}:leases`, toSweep: `${tag}:to-sweep`, passes: `${tag}:passes` };
+}
 
-export function userKeys(user: IdentityKey): { sessions: string; revoked: string } {
-  const slot = slotTagOf(user);
+export function userKeys(root: string, user: IdentityKey): { sessions: string; revoked: string } {
+  const slot = slotTagOf(root, user);
   return { sessions: `${slot}:sessions:${user}`, revoked: `${slot}:revoked:${user}` };
 }
 
-export function endedKey(user: IdentityKey, sessionId: string): string {
-  return `${slotTagOf(user)}:ended:${sessionId}:${user}`;
+export function endedKey(root: string, user: IdentityKey, sessionId: string): string {
+  return `${slotTagOf(root, user)}:ended:${sessionId}:${user}`;
 }
 
-export function presenceKeys(channel: string): { sessions: string; users: string } {
-  const slot = slotTagOf(channel);
+export function presenceKeys(root: string, channel: string): { sessions: string; users: string } {
+  const slot = slotTagOf(root, channel);
   return { sessions: `${slot}:presence:${channel}`, users: `${slot}:present:${channel}` };
 }
 
 /** What a holder has in one slot. */
-export function holdingsKey(slot: number, holder: string): string {
-  return `${slotTag(slot)}:held:${holder}`;
+export function holdingsKey(root: string, slot: number, holder: string): string {
+  return `${slotTag(root, slot)}:held:${holder}`;
 }
 
 /** A member of {@link holdingsKey}. */

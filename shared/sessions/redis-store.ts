@@ -76,19 +76,20 @@ export class RedisSessionStore implements SessionStore {
   async claim(request: ClaimRequest): Promise<ClaimOutcome> {
     const { mode, sessionId, claim, checkedAt, holder, node } = request;
     const user = identityKey(request);
-    const { sessions, revoked } = userKeys(user);
-    const [kind, held, now, checked, took, ...revocations] = await this.#cell(user).run<ClaimReply>(
+    const cell = this.#cell(user);
+    const { sessions, revoked } = userKeys(cell.root, user);
+    const [kind, held, now, checked, took, ...revocations] = await cell.run<ClaimReply>(
       "tidegateClaimSession",
       sessions,
-      endedKey(user, sessionId),
+      endedKey(cell.root, user, sessionId),
       revoked,
-      holdingsKey(slotOf(user), holder),
+      holdingsKey(cell.root, slotOf(user), holder),
       mode,
       sessionId,
       claim,
       holder,
       node,
-      topicName({ kind: "user", name: user }),
+      topicName(cell.root, { kind: "user", name: user }),
       formatHolding({ kind: "session", sessionId, user }),
       checkedAt,
     );
@@ -106,19 +107,20 @@ export class RedisSessionStore implements SessionStore {
   async enter({ session, channel, holder, info, tellUpTo }: Membership): Promise<void> {
     const { sessionId, claim } = session;
     const user = identityKey(session);
-    const keys = presenceKeys(channel);
-    await this.#cell(channel).run(
+    const cell = this.#cell(channel);
+    const keys = presenceKeys(cell.root, channel);
+    await cell.run(
       "tidegateEnterChannel",
       keys.sessions,
       keys.users,
-      holdingsKey(slotOf(channel), holder),
+      holdingsKey(cell.root, slotOf(channel), holder),
       sessionId,
       claim,
       holder,
       user,
       JSON.stringify(memberOf(session, channel, info)),
       tellUpTo,
-      topicName({ kind: "channel", name: channel }),
+      topicName(cell.root, { kind: "channel", name: channel }),
       formatHolding({ kind: "membership", sessionId, channel, user }),
     );
   }
@@ -130,13 +132,9 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
-    const { sessions, users } = presenceKeys(channel);
-    const [count, ...entries] = await this.#cell(channel).run<PresenceReply>(
-      "tidegateReadPresence",
-      sessions,
-      users,
-      listUpTo,
-    );
+    const cell = this.#cell(channel);
+    const { sessions, users } = presenceKeys(cell.root, channel);
+    const [count, ...entries] = await cell.run<PresenceReply>("tidegateReadPresence", sessions, users, listUpTo);
     if (count > 0 && entries.length === 0) return { count };
     const members = entries.map((entry) => {
       const [, holder = "", member = ""] = /^\d+ (\S+) \d+ (.+)$/s.exec(entry) ?? [];
@@ -146,7 +144,8 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async sessionsOf(user: IdentityKey): Promise<SessionRecord[]> {
-    const records = await this.#cell(user).run<Record<string, string>>("hgetall", userKeys(user).sessions);
+    const cell = this.#cell(user);
+    const records = await cell.run<Record<string, string>>("hgetall", userKeys(cell.root, user).sessions);
     const sessions = Object.entries(records).flatMap(([sessionId, record]) => {
       const [, holder = "", connectedAt, node] = /^\d+ (\S+) (\d+) (.+)$/s.exec(record) ?? [];
       return node === undefined ? [] : [{ holder, session: { sessionId, node, connectedAt: Number(connectedAt) } }];
@@ -156,9 +155,10 @@ export class RedisSessionStore implements SessionStore {
 
   async revoke(user: IdentityKey, revocation: Revocation): Promise<number> {
     const isGrant = revocation.kind === "grant";
-    const at = await this.#cell(user).run<string>(
+    const cell = this.#cell(user);
+    const at = await cell.run<string>(
       "tidegateRevoke",
-      userKeys(user).revoked,
+      userKeys(cell.root, user).revoked,
       revocationName(revocation),
       // Past the bound more is taken away than was asked for, never less.
       isGrant ? `grant ${everyChannel}` : "user",
@@ -171,7 +171,7 @@ export class RedisSessionStore implements SessionStore {
   async renewLease(holder: string, { fresh }: { fresh: boolean }): Promise<boolean> {
     const [known, now] = await this.#leases.run<LeaseReply>(
       "tidegateRenewLease",
-      leaseKeys.leases,
+      this.#leaseKeys.leases,
       holder,
       leaseMs,
       fresh ? 1 : 0,
@@ -182,15 +182,15 @@ export class RedisSessionStore implements SessionStore {
 
   async abandon(holder: string, { inMs }: { inMs: number }): Promise<void> {
     if (inMs > 0) {
-      await this.#leases.run("zadd", leaseKeys.leases, "XX", this.now() + inMs, holder);
+      await this.#leases.run("zadd", this.#leaseKeys.leases, "XX", this.now() + inMs, holder);
       return;
     }
-    await this.#leases.run("zadd", leaseKeys.toSweep, 0, holder);
-    await this.#leases.run("zrem", leaseKeys.leases, holder);
+    await this.#leases.run("zadd", this.#leaseKeys.toSweep, 0, holder);
+    await this.#leases.run("zrem", this.#leaseKeys.leases, holder);
   }
 
   async sweep(): Promise<number> {
-    const { leases, toSweep, passes } = leaseKeys;
+    const { leases, toSweep, passes } = this.#leaseKeys;
     const holders = await this.#leases.run<string[]>(
       "tidegateTakeExpired",
       leases,
@@ -209,8 +209,8 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async #sweepSlot(slot: number, holder: string): Promise<void> {
-    const key = holdingsKey(slot, holder);
     const cell = this.#cellOfSlot(slot);
+    const key = holdingsKey(cell.root, slot, holder);
     const holdings = await cell.run<string[]>("smembers", key);
     for (let at = 0; at < holdings.length; at += sweepBatch) {
       await Promise.all(
@@ -226,11 +226,12 @@ export class RedisSessionStore implements SessionStore {
 
   async #end(holding: Holding & { kind: "session" }, claim: string, holder: string): Promise<void> {
     const { sessionId, user } = holding;
-    await this.#cell(user).run(
+    const cell = this.#cell(user);
+    await cell.run(
       "tidegateEndSession",
-      userKeys(user).sessions,
-      endedKey(user, sessionId),
-      holdingsKey(slotOf(user), holder),
+      userKeys(cell.root, user).sessions,
+      endedKey(cell.root, user, sessionId),
+      holdingsKey(cell.root, slotOf(user), holder),
       sessionId,
       claim,
       holder,
@@ -241,17 +242,18 @@ export class RedisSessionStore implements SessionStore {
 
   async #leave(holding: Holding & { kind: "membership" }, claim: string, holder: string): Promise<void> {
     const { sessionId, channel, user } = holding;
-    const { sessions, users } = presenceKeys(channel);
-    await this.#cell(channel).run(
+    const cell = this.#cell(channel);
+    const { sessions, users } = presenceKeys(cell.root, channel);
+    await cell.run(
       "tidegateLeaveChannel",
       sessions,
       users,
-      holdingsKey(slotOf(channel), holder),
+      holdingsKey(cell.root, slotOf(channel), holder),
       sessionId,
       claim,
       holder,
       user,
-      topicName({ kind: "channel", name: channel }),
+      topicName(cell.root, { kind: "channel", name: channel }),
       formatHolding(holding),
     );
   }
@@ -268,7 +270,9 @@ export class RedisSessionStore implements SessionStore {
   async #currentHolders(maxAgeMs: number): Promise<Set<string>> {
     const now = performance.now();
     if (!this.#holders || this.#holders.at + maxAgeMs <= now) {
-      const read = this.#leases.run<string[]>("zrange", leaseKeys.leases, "0", "-1").then((names) => new Set(names));
+      const read = this.#leases
+        .run<string[]>("zrange", this.#leaseKeys.leases, "0", "-1")
+        .then((names) => new Set(names));
       this.#holders = { read, at: now };
       read.catch(() => (this.#holders = undefined));
     }
@@ -281,6 +285,10 @@ export class RedisSessionStore implements SessionStore {
 
   get #leases(): RedisConnections {
     return this.#cellOfSlot(0);
+  }
+
+  get #leaseKeys(): ReturnType<typeof leaseKeys> {
+    return leaseKeys(this.#leases.root);
   }
 
   #cell(name: string): RedisConnections {

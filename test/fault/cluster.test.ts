@@ -131,7 +131,7 @@ test("CLU-1: a slot that moves while its channels are published to and followed 
   await command(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromId);
   await command(from, "CLUSTER", "SETSLOT", slot, "MIGRATING", toId);
   // One key at a time: scripts find some of a channel's keys here and some there.
-  const { state } = channelKeys(moving);
+  const { state } = channelKeys("tidegate", moving);
   await command(from, "MIGRATE", "127.0.0.1", to.port, state, 0, 5_000);
   const before = load.acknowledged.get(moving)?.length ?? 0;
   const untouched = channels.find((channel) => hashSlot(channel) !== slot) ?? "";

@@ -85,7 +85,7 @@ test("HUB-7: two hundred whose history is gone are told once each, and go on fro
   await publish(channel, 5);
   const clients = await connectMany(200);
   await Promise.all(clients.map((client) => client.subscribe(channel)));
-  const { state, history } = channelKeys(channel);
+  const { state, history } = channelKeys("tidegate", channel);
   const raw = new Redis(redis.url);
   await raw.del(state, history);
   raw.disconnect();
@@ -107,7 +107,7 @@ test("HUB-7: who subscribes again before being told is answered by its own posit
   const acks = await Promise.all(clients.map((client) => client.subscribe(channel)));
   const before = acks[0]?.position;
   if (!before) throw new Error("nobody subscribed");
-  const { state, history } = channelKeys(channel);
+  const { state, history } = channelKeys("tidegate", channel);
   const raw = new Redis(redis.url);
   await raw.del(state, history);
   raw.disconnect();
@@ -136,7 +136,7 @@ test("HUB-9: after an interruption positions are compared, and only the history 
   if (!node || !client) throw new Error("no node");
   const aligned = await metricOf(node, 'history_reads_total{kind="align"}');
   const compared = await metricOf(node, 'history_reads_total{kind="compare"}');
-  const { state, history } = channelKeys("board:quiet-70");
+  const { state, history } = channelKeys("tidegate", "board:quiet-70");
   const raw = new Redis(redis.url);
   await raw.multi().hset(state, "offset", "2").xadd(history, "2-0", "p", "1", "e", "moved", "d", '"missed"').exec();
   await raw.call("CLIENT", "KILL", "TYPE", "pubsub");

@@ -73,7 +73,7 @@ test("RED-1: a Redis that was restarted with its data jumps past every offset it
 test("RED-1: two changes of the primary in a row, the second of which lost the first's writes, give no offset twice", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
-  const { state, history } = channelKeys(item.channel);
+  const { state, history } = channelKeys("tidegate", item.channel);
   const raw = new Redis(redis.url);
   const survivor = await publish("kept");
   // A primary is known by its replication id: another one in the state stands for a change of it.
@@ -164,7 +164,7 @@ test("HUB-5: a last publication whose message was lost is found and delivered", 
   await publish("first");
   for (const client of clients) await client.next((received) => received.data === "first");
   // What publish.lua stores, without the message to followers.
-  const { state, history } = channelKeys(item.channel);
+  const { state, history } = channelKeys("tidegate", item.channel);
   const raw = new Redis(redis.url);
   await raw.multi().hset(state, "offset", "2").xadd(history, "2-0", "p", "1", "e", "moved", "d", '"lost"').exec();
   raw.disconnect();
@@ -179,7 +179,7 @@ test("CH-9: entries of a history whose state is gone are not shown under the new
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   for (const data of [1, 2, 3]) await publish(data);
   const raw = new Redis(redis.url);
-  await raw.del(channelKeys(item.channel).state);
+  await raw.del(channelKeys("tidegate", item.channel).state);
   raw.disconnect();
   const anew = await publish("anew");
   expect(anew.offset).toBe(1);

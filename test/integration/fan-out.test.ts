@@ -88,7 +88,7 @@ test("FAN-3: a node follows a channel at the broker only while one of its sessio
   await here.subscribe(channel);
   await eventually(() => fleet.gateways[0]?.channelCount === 1);
   expect(fleet.gateways[1]?.channelCount).toBe(0);
-  const topic = topicName({ kind: "channel", name: channel });
+  const topic = topicName("tidegate", { kind: "channel", name: channel });
   const raw = new Redis(redis.url);
   const followers = async (): Promise<unknown> => ((await raw.call("PUBSUB", "SHARDNUMSUB", topic)) as unknown[])[1];
   expect(await followers()).toBe(1);

@@ -35,6 +35,7 @@ const identity: fc.Arbitrary<UserIdentity> = fc.record(
 );
 const sessionId = "0d4e2f0c-4d7b-4d4e-a7b6-0f0d6a1c2b3e";
 const runs = { numRuns: 20_000 };
+const root = "tidegate";
 
 function isSame(one: UserIdentity, other: UserIdentity): boolean {
   return one.user === other.user && one.tenant === other.tenant;
@@ -43,7 +44,7 @@ function isSame(one: UserIdentity, other: UserIdentity): boolean {
 /** Everything that is named after a user. */
 function namesOf(of: UserIdentity): string[] {
   const user = identityKey(of);
-  const { sessions, revoked } = userKeys(user);
+  const { sessions, revoked } = userKeys(root, user);
   const holdings: Holding[] = [
     { kind: "session", sessionId, user },
     { kind: "membership", sessionId, channel: "room:1", user },
@@ -52,8 +53,8 @@ function namesOf(of: UserIdentity): string[] {
     user,
     sessions,
     revoked,
-    endedKey(user, sessionId),
-    topicName({ kind: "user", name: user }),
+    endedKey(root, user, sessionId),
+    topicName(root, { kind: "user", name: user }),
     eventId(user, "1"),
     ...holdings.map(formatHolding),
   ];
@@ -85,13 +86,13 @@ test("TEN-5: everything of one user is in one slot, and can be read back", () =>
   fc.assert(
     fc.property(identity, (of) => {
       const user = identityKey(of);
-      const { sessions, revoked } = userKeys(user);
-      const topic = topicName({ kind: "user", name: user });
-      for (const text of [sessions, revoked, endedKey(user, sessionId), topic]) {
-        expect(text.startsWith(`${slotTagOf(user)}:`)).toBe(true);
-        expect(text.indexOf("}")).toBe(slotTagOf(user).length - 1);
+      const { sessions, revoked } = userKeys(root, user);
+      const topic = topicName(root, { kind: "user", name: user });
+      for (const text of [sessions, revoked, endedKey(root, user, sessionId), topic]) {
+        expect(text.startsWith(`${slotTagOf(root, user)}:`)).toBe(true);
+        expect(text.indexOf("}")).toBe(slotTagOf(root, user).length - 1);
       }
-      expect(parseTopicName(topic)).toEqual({ kind: "user", name: user });
+      expect(parseTopicName(root, topic)).toEqual({ kind: "user", name: user });
       const session: Holding = { kind: "session", sessionId, user };
       const membership: Holding = { kind: "membership", sessionId, channel: "room:1", user };
       expect([session, membership].map(formatHolding).map(parseHolding)).toEqual([session, membership]);
@@ -103,8 +104,8 @@ test("TEN-5: everything of one user is in one slot, and can be read back", () =>
 test("TEN-5: the keys of a user without a tenant are those that running fleets have stored", () => {
   const user = identityKey({ user: "ada: {x} 100%" });
   expect(user).toBe("ada: {x} 100%");
-  expect(topicName({ kind: "user", name: user })).toMatch(/^tidegate:\{\d+\}:user:ada: \{x\} 100%$/);
-  expect(userKeys(identityKey({ user: "ada" }))).toEqual({
+  expect(topicName(root, { kind: "user", name: user })).toMatch(/^tidegate:\{\d+\}:user:ada: \{x\} 100%$/);
+  expect(userKeys(root, identityKey({ user: "ada" }))).toEqual({
     sessions: "tidegate:{50}:sessions:ada",
     revoked: "tidegate:{50}:revoked:ada",
   });

@@ -7,6 +7,7 @@ import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
 import { channelKeys, idempotencyKey, parseTopicName, topicName } from "../../shared/channels/redis-keys.ts";
 import { eventId } from "../../shared/http/cloudevents.ts";
 import { type IdentityKey, identityKey } from "../../shared/identity-key.ts";
+import { defaultPrefix, nameRoot, prefixPattern } from "../../shared/redis/name-root.ts";
 import {
   endedKey,
   formatHolding,
@@ -38,27 +39,39 @@ const event = joined(["a", ".", ":", "1", "ephemeral"]).map((rest) => `e${rest}`
 /** As the gateways choose them: a few, so that they meet. */
 const uuid = fc.constantFrom(...Array.from({ length: 4 }, () => randomUUID()));
 
-interface Name {
-  text: string;
-  parts: unknown[];
-}
+/** They share a Redis. */
+const deployment = fc.record({ prefix: fc.constantFrom("a", "a:", "a:1"), database: fc.nat(1) });
+
 /** Every name in Redis that is built from parts, with the parts. */
 const names: fc.Arbitrary<Name>[] = [
-  channel.map((of) => ({ text: channelKeys(of).state, parts: ["state", of] })),
-  channel.map((of) => ({ text: channelKeys(of).history, parts: ["history", of] })),
-  fc.tuple(fc.constantFrom("publication" as const, "ephemeral" as const), channel, anyText).map((parts) => {
-    return { text: idempotencyKey(...parts), parts };
-  }),
-  channel.map((of) => ({ text: topicName({ kind: "channel", name: of }), parts: ["channel", of] })),
-  user.map((of) => ({ text: topicName({ kind: "user", name: of }), parts: ["user", of] })),
-  user.map((of) => ({ text: userKeys(of).sessions, parts: ["sessions", of] })),
-  user.map((of) => ({ text: userKeys(of).revoked, parts: ["revoked", of] })),
-  fc.tuple(user, uuid).map(([of, session]) => ({ text: endedKey(of, session), parts: ["ended", of, session] })),
-  channel.map((of) => ({ text: presenceKeys(of).sessions, parts: ["presence", of] })),
-  channel.map((of) => ({ text: presenceKeys(of).users, parts: ["present", of] })),
-  uuid.map((holder) => ({ text: holdingsKey(7, holder), parts: ["held", holder] })),
-  fc.constantFrom(...Object.values(leaseKeys)).map((text) => ({ text, parts: [text] })),
+  named(channel, (root, of) => channelKeys(root, of).state),
+  named(channel, (root, of) => channelKeys(root, of).history),
+  named(fc.tuple(channel, anyText), (root, of) => idempotencyKey(root, "publication", ...of)),
+  named(fc.tuple(channel, anyText), (root, of) => idempotencyKey(root, "ephemeral", ...of)),
+  named(channel, (root, of) => topicName(root, { kind: "channel", name: of })),
+  named(user, (root, of) => topicName(root, { kind: "user", name: of })),
+  named(user, (root, of) => userKeys(root, of).sessions),
+  named(user, (root, of) => userKeys(root, of).revoked),
+  named(fc.tuple(user, uuid), (root, of) => endedKey(root, ...of)),
+  named(channel, (root, of) => presenceKeys(root, of).sessions),
+  named(channel, (root, of) => presenceKeys(root, of).users),
+  named(uuid, (root, of) => holdingsKey(root, 7, of)),
+  named(fc.constantFrom("leases" as const, "toSweep" as const, "passes" as const), (root, of) => leaseKeys(root)[of]),
 ];
+
+interface Name {
+  text: string;
+  parts: string;
+}
+
+/** Different kinds of names have different parts. */
+function named<Parts>(of: fc.Arbitrary<Parts>, nameOf: (root: string, parts: Parts) => string): fc.Arbitrary<Name> {
+  const kind = randomUUID();
+  return fc.tuple(deployment, of).map(([on, parts]) => {
+    return { text: nameOf(nameRoot(on.prefix, on.database), parts), parts: JSON.stringify([kind, on, parts]) };
+  });
+}
+
 const name = fc.oneof(...names);
 /** Of one kind, and of any two. */
 const pair = fc.oneof(...names.map((kind) => fc.tuple(kind, kind)), fc.tuple(name, name));
@@ -71,11 +84,25 @@ function withoutTag({ text }: Name): string {
 test("KEY-1: names in Redis differ where their parts do, whatever these contain", () => {
   fc.assert(
     fc.property(pair, ([one, other]) => {
-      const isSame = JSON.stringify(one.parts) === JSON.stringify(other.parts);
-      expect(withoutTag(one) === withoutTag(other)).toBe(isSame);
+      expect(withoutTag(one) === withoutTag(other)).toBe(one.parts === other.parts);
     }),
     { numRuns: 100_000 },
   );
+});
+
+test("KEY-2: deployments whose database or prefix differs begin their names in different ways", () => {
+  const on = fc.record({ prefix: fc.stringMatching(prefixPattern), database: fc.nat(20) });
+  const like = fc.record({ prefix: joined(["a", ":", "1", "/", "."]), database: fc.nat(20) });
+  fc.assert(
+    fc.property(fc.oneof(on, like), fc.oneof(on, like), (one, other) => {
+      const [first, second] = [one, other].map(({ prefix, database }) => `${nameRoot(prefix, database)}:{`);
+      expect(first?.startsWith(second ?? "")).toBe(JSON.stringify(one) === JSON.stringify(other));
+      // Everything of a slot is in one place as long as its tag is the first one.
+      expect(first?.indexOf("{")).toBe((first?.length ?? 0) - 1);
+    }),
+    runs,
+  );
+  expect(nameRoot(defaultPrefix, 0)).toBe("tidegate");
 });
 
 /** Two channels and ids that are one text, cut in two places. */
@@ -91,23 +118,29 @@ const cutTwice = fc
 test("KEY-1: an id and a channel that share a boundary make two keys", () => {
   fc.assert(
     fc.property(cutTwice, (items) => {
-      const keys = items.map(({ channel: of, id }) => idempotencyKey("publication", of, id).replace(/\d+/, ""));
+      const keys = items.map(({ channel: of, id }) =>
+        idempotencyKey("tidegate", "publication", of, id).replace(/\d+/, ""),
+      );
       expect(new Set(keys).size).toBe(new Set(items.map(({ id }) => id)).size);
     }),
     runs,
   );
   // Ids without colon or percent sign keep the keys that running fleets have stored.
-  expect(idempotencyKey("publication", "board:1", "move 7")).toBe("tidegate:{245}:id:publication:board:1:move 7");
+  expect(idempotencyKey("tidegate", "publication", "board:1", "move 7")).toBe(
+    "tidegate:{245}:id:publication:board:1:move 7",
+  );
 });
 
 test("KEY-1: topics are read back as they were named", () => {
   fc.assert(
-    fc.property(channel, user, (ofChannel, ofUser) => {
+    fc.property(deployment, channel, user, (on, ofChannel, ofUser) => {
+      const root = nameRoot(on.prefix, on.database);
       for (const topic of [
         { kind: "channel", name: ofChannel },
         { kind: "user", name: ofUser },
       ] as const) {
-        expect(parseTopicName(topicName(topic))).toEqual(topic);
+        expect(parseTopicName(root, topicName(root, topic))).toEqual(topic);
+        expect(parseTopicName(`${root}:1`, topicName(root, topic))).toBeUndefined();
       }
     }),
     runs,

@@ -29,6 +29,7 @@ describe("settings", () => {
       GATEWAY_PORT: 8080,
       GATEWAY_ADMIN_PORT: 8082,
       GATEWAY_TRANSPORTS: ["websocket"],
+      REDIS_PREFIX: "tidegate",
       PRIVATE_API_URL: ["http://127.0.0.1:8081"],
     });
     const tokens = '[{"name":"a","token":"0123456789abcdef","scopes":["publish"]}]';
@@ -51,6 +52,7 @@ describe("settings", () => {
           PRIVATE_API_URL: "http://a:1, b",
           AUTH_JWT_SECRET: "short",
           REDIS_URL: "http://redis",
+          REDIS_PREFIX: "a{b}",
           LOG_LEVEL: "loud",
         },
         { embedded: false },
@@ -59,6 +61,7 @@ describe("settings", () => {
     const named = found.map((finding) => finding.split(":")[0]);
     expect(named).toEqual([
       "REDIS_URL",
+      "REDIS_PREFIX",
       "LOG_LEVEL",
       "GATEWAY_PORT",
       "GATEWAY_ADMIN_PORT",
@@ -84,6 +87,13 @@ describe("settings", () => {
     expect(findings(() => readGatewayConfig(onePort, { embedded: true }))).toEqual([
       "GATEWAY_PORT, GATEWAY_ADMIN_PORT: must be two ports",
     ]);
+    const read = (REDIS_URL: string, REDIS_READ_URL: string) => () =>
+      readGatewayConfig({ ...gateway, REDIS_URL, REDIS_READ_URL }, { embedded: false });
+    expect(findings(read("redis://a/1", "redis://b"))).toEqual([
+      "REDIS_READ_URL: must name the database that the deployment is on",
+    ]);
+    expect(read("redis://a/1", "redis://b/1")).not.toThrow();
+    expect(read("redis://a", "redis://b/")).not.toThrow();
   });
 
   test("SET-4: secrets do not show, neither in a finding nor in the log", () => {
