@@ -30,6 +30,6 @@ export function ownOrigin(request: FastifyRequest, trust: ProxyTrust): string {
   const { host, protocol, headers, socket } = request;
   if (!hostPattern.test(host)) throw new TidegateError("invalid_request", "the request names no host");
   const told = trust(socket.remoteAddress ?? "", 0) ? headers["x-forwarded-proto"] : undefined;
-  const [, forwarded = protocol] = /^(https?)\s*(?:,|$)/.exec(String(told)) ?? [];
+  const [, forwarded = protocol] = /^(https?)\s*(?:,|$)/.exec(String(told).toLowerCase()) ?? [];
   return `${forwarded}://${host}`;
 }

@@ -363,6 +363,8 @@ test("BOOT-5: a trusted proxy tells by which scheme the request came", async () 
     (await askAs(url, { host: "live.example", "x-forwarded-proto": proto }))["url"];
   expect(await urlFor("https")).toBe("https://live.example");
   expect(await urlFor("https, http")).toBe("https://live.example");
+  expect(await urlFor("HTTPS")).toBe("https://live.example");
+  expect(await urlFor("Https , http")).toBe("https://live.example");
   expect(await urlFor("gopher")).toBe("http://live.example");
 });
 
