@@ -11,6 +11,13 @@ export type JsonScan =
 
 /** By level: whether it is an object. Of the scan that runs: none waits for anything. */
 const isObject = new Uint8Array(maxJsonDepth + 1);
+/** Of the value that was scanned last. */
+let scannedDepth = 0;
+let scannedValues = 0;
+
+/** In place of the end of a value. */
+const malformed = -1;
+const tooDeep = -2;
 
 /**
  * Linear, without recursion, and nothing is allocated per value: a text of the worst shape takes a few ms per MiB, where
@@ -19,6 +26,14 @@ const isObject = new Uint8Array(maxJsonDepth + 1);
  */
 export function scanJson(json: string | Uint8Array, from = 0): JsonScan {
   const bytes = typeof json === "string" ? Buffer.from(json) : json;
+  const end = scanValue(bytes, skipSpace(bytes, from));
+  if (end === tooDeep) return { kind: "too_deep" };
+  if (end === malformed || skipSpace(bytes, end) !== bytes.length) return { kind: "malformed" };
+  return { kind: "json", depth: scannedDepth, values: scannedValues };
+}
+
+/** @param from where a value begins. @returns where it ends, {@link malformed} or {@link tooDeep}. */
+function scanValue(bytes: Uint8Array, from: number): number {
   let depth = 0;
   let deepest = 0;
   let values = 0;
@@ -28,7 +43,7 @@ export function scanJson(json: string | Uint8Array, from = 0): JsonScan {
     values++;
     const first = bytes[at];
     if (first === openBrace || first === openBracket) {
-      if (depth === maxJsonDepth) return { kind: "too_deep" };
+      if (depth === maxJsonDepth) return tooDeep;
       depth++;
       if (depth > deepest) deepest = depth;
       isObject[depth] = first === openBrace ? 1 : 0;
@@ -39,30 +54,66 @@ export function scanJson(json: string | Uint8Array, from = 0): JsonScan {
         depth--;
       } else {
         if (first === openBrace) at = skipName(bytes, at);
-        if (at === -1) return { kind: "malformed" };
+        if (at === malformed) return malformed;
         continue;
       }
     } else {
       at = skipScalar(bytes, at);
-      if (at === -1) return { kind: "malformed" };
+      if (at === malformed) return malformed;
     }
     // A value has ended: so may what it is in.
     for (;;) {
-      at = skipSpace(bytes, at);
       if (depth === 0) {
-        return at === bytes.length ? { kind: "json", depth: deepest, values } : { kind: "malformed" };
+        scannedDepth = deepest;
+        scannedValues = values;
+        return at;
       }
+      at = skipSpace(bytes, at);
       const next = bytes[at];
       at++;
       if (next === comma) {
         if (isObject[depth] === 1) at = skipName(bytes, skipSpace(bytes, at));
-        if (at === -1) return { kind: "malformed" };
+        if (at === malformed) return malformed;
         break;
       }
-      if (next !== (isObject[depth] === 1 ? closeBrace : closeBracket)) return { kind: "malformed" };
+      if (next !== (isObject[depth] === 1 ? closeBrace : closeBracket)) return malformed;
       depth--;
     }
   }
+}
+
+export type ItemsScan =
+  /** `items`: the bytes of each. `values`: of all of them, those included that were left out. */
+  | { kind: "items"; items: Uint8Array[]; values: number }
+  /** An item is nested deeper than 128 levels. */
+  | { kind: "too_deep" }
+  | { kind: "malformed" };
+
+/**
+ * As {@link scanJson}, of an array, which is no level of its items.
+ * @param maxItems more of them are scanned and left out.
+ */
+export function scanItems(json: Uint8Array, maxItems: number): ItemsScan {
+  const items: Uint8Array[] = [];
+  let values = 0;
+  let at = skipSpace(json, 0);
+  if (json[at] !== openBracket) return { kind: "malformed" };
+  at = skipSpace(json, at + 1);
+  if (json[at] === closeBracket) at++;
+  else {
+    for (let next: number | undefined = comma; next === comma; at++) {
+      const from = skipSpace(json, at);
+      const end = scanValue(json, from);
+      if (end === tooDeep) return { kind: "too_deep" };
+      if (end === malformed) return { kind: "malformed" };
+      values += scannedValues;
+      if (items.length < maxItems) items.push(json.subarray(from, end));
+      at = skipSpace(json, end);
+      next = json[at];
+      if (next !== comma && next !== closeBracket) return { kind: "malformed" };
+    }
+  }
+  return skipSpace(json, at) === json.length ? { kind: "items", items, values } : { kind: "malformed" };
 }
 
 /** Bytes from outside can be passed on as JSON: valid UTF-8, and not nested too deep. */

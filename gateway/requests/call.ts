@@ -1,7 +1,8 @@
 import type { CallOutcome } from "../../shared/http/answers.ts";
 import { TidegateError } from "../../shared/errors.ts";
 import { excerpt } from "../../shared/excerpt.ts";
-import { isTooDeep } from "../../shared/json.ts";
+import { parseJson } from "../../shared/json.ts";
+import type { JsonText } from "../../shared/json-text.ts";
 import { eventId } from "../../shared/http/cloudevents.ts";
 import { newTraceparent } from "../../shared/http/traceparent.ts";
 import { type CallOptions, callOptionsValidator } from "../../shared/protocol/client-messages.ts";
@@ -10,7 +11,7 @@ import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rollouts/route-target.ts";
 import type { GatewayContext } from "../context.ts";
 import { findingsOf } from "./findings.ts";
-import { assertSound, tooDeep } from "./sound-event.ts";
+import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
 
@@ -24,10 +25,8 @@ export async function call(session: Session, clientEvent: ClientEvent, context: 
   const route = rules.route(event);
   const service = route && rules.service(serviceOf(route, session.identity));
   if (!service) throw new TidegateError("no_route", `no route for "${event}"`);
-  const text = JSON.stringify(data);
-  const bytes = Buffer.byteLength(text);
-  if (bytes > maxPayloadBytes * 2) session.cut();
-  if (bytes > maxPayloadBytes) {
+  if (data.bytes > maxPayloadBytes * 2) session.cut();
+  if (data.bytes > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `the data is larger than ${maxPayloadBytes} bytes of JSON`);
   }
   return context.relay.ask(
@@ -39,16 +38,18 @@ export async function call(session: Session, clientEvent: ClientEvent, context: 
       traceparent: newTraceparent(),
       timeoutMs: Math.min(options.timeoutMs ?? service.timeoutMs, service.timeoutMs),
     },
-    { service: service.name, data: text, dataBytes: bytes },
+    { service: service.name, data: data.text, dataBytes: data.bytes },
   );
 }
 
-function readArguments(event: ClientEvent): { data: unknown; options: CallOptions } {
+const noData: JsonText = { text: "null", bytes: 4 };
+
+function readArguments(event: ClientEvent): { data: JsonText; options: CallOptions } {
   assertSound(event);
   const { args } = event;
   if (args.length > 2) throw new TidegateError("invalid_request", "an event has data and options, no more arguments");
-  const [data = null, options] = args;
-  if (isTooDeep(data)) throw tooDeep();
+  const [data = noData, second] = args;
+  const options = second && parseJson(second.text);
   if (options === undefined || options === null) return { data, options: {} };
   if (!callOptionsValidator.Check(options)) {
     const findings = findingsOf(callOptionsValidator, options);

@@ -1,5 +1,6 @@
 import { TidegateError } from "../../shared/errors.ts";
 import { excerpt } from "../../shared/excerpt.ts";
+import { parseJson } from "../../shared/json.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
@@ -114,7 +115,7 @@ async function handle(
 ): Promise<Reply> {
   assertSound(event);
   const { args } = event;
-  const [request] = args;
+  const request = args[0] && parseJson(args[0].text);
   const validator = clientRequests[name];
   if (args.length !== 1 || !validator.Check(request)) {
     const findings = args.length === 1 ? findingsOf(validator, request) : "one object is expected";

@@ -10,10 +10,6 @@ export function assertSound({ flaw }: ClientEvent): void {
     case "binary":
       throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
     case "too_deep":
-      throw tooDeep();
+      throw new TidegateError("invalid_request", `the data is nested deeper than ${maxJsonDepth} levels`);
   }
-}
-
-export function tooDeep(): TidegateError {
-  return new TidegateError("invalid_request", `the data is nested deeper than ${maxJsonDepth} levels`);
 }

@@ -3,6 +3,7 @@ import type { Socket as TcpSocket } from "node:net";
 import type { ContainedErrors } from "../../shared/contained-errors.ts";
 import type { EngineConnection, EnginePacket, PollingTransport } from "./engine-internals.ts";
 import { type FrameHead, FrameScanner } from "./frame-scanner.ts";
+import { refuseInvalidText } from "./polled-text.ts";
 import { type Flood, InputBudget } from "./input-budget.ts";
 
 const firstControlOpcode = 8;
@@ -85,6 +86,14 @@ export class ConnectionInput {
 
   #watchPolling(transport: PollingTransport): void {
     transport.maxHttpBufferSize = this.#budget.maxMessageBytes ?? this.#options.maxMessageBytes;
+    const receiveRequest = transport.onDataRequest;
+    transport.onDataRequest = (request, response) => {
+      refuseInvalidText(request, () => {
+        if (response.headersSent) return;
+        response.writeHead(400, { connection: "close" }).end("the body is not UTF-8", () => this.#cut());
+      });
+      receiveRequest.call(transport, request, response);
+    };
     const receive = transport.onData;
     const handOver = this.#options.errors.guarded(
       "frame",

@@ -1,5 +1,5 @@
 /** What the engine under Socket.IO has and its types do not tell. Read in engine.io 6.6 and ws 8.21. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket as TcpSocket } from "node:net";
 
 export interface Websocket {
@@ -21,6 +21,8 @@ export interface PollingTransport {
   readonly socket?: never;
   /** Of one request, in bytes. */
   maxHttpBufferSize: number;
+  /** Given each request with packets, before its body is read. */
+  onDataRequest(request: IncomingMessage, response: ServerResponse): void;
   /** Given the body of each request: packets behind each other. */
   onData(payload: string): void;
 }

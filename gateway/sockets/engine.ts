@@ -16,7 +16,7 @@ import type { EngineConnection, Websocket } from "./engine-internals.ts";
 import type { Frame } from "./frames.ts";
 import type { Flood } from "./input-budget.ts";
 import type { FrameSink } from "./outbox.ts";
-import { type EventFlaw, type Packet, packetParser } from "./packet-decoder.ts";
+import { type Packet, type PacketEvent, packetParser } from "./packet-decoder.ts";
 import type { Patience } from "./patience.ts";
 
 export interface EngineOptions {
@@ -137,13 +137,9 @@ function cutOffUnread(this: Websocket): void {
 }
 
 /** An event of a client. */
-export interface ClientEvent {
-  name: string;
-  args: readonly unknown[];
+export interface ClientEvent extends PacketEvent {
   /** It wants an ack. */
   ackId: number | undefined;
-  /** Why it is refused, whatever its arguments are. */
-  flaw: EventFlaw | undefined;
 }
 
 interface SocketInternals {
@@ -164,11 +160,9 @@ export function receiveEvents(
   const internals = socket as unknown as SocketInternals;
   internals._onpacket = errors.guarded(
     "frame",
-    ({ type, id, data, flaw }: Packet) => {
+    ({ type, id, event }: Packet) => {
       if (type === PacketType.DISCONNECT) internals.ondisconnect();
-      if (type !== PacketType.EVENT) return undefined;
-      const [name, ...args] = data as [string | number, ...unknown[]];
-      return onEvent({ name: String(name), args, ackId: id, flaw });
+      return event && onEvent({ ...event, ackId: id });
     },
     () => transportOf(socket).terminate(),
   );

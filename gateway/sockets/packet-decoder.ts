@@ -3,7 +3,9 @@
  * and binary attachments are never kept.
  */
 import { Encoder, PacketType } from "socket.io-parser";
-import { scanJson } from "../../shared/json-scan.ts";
+import { parseJson } from "../../shared/json.ts";
+import { scanItems } from "../../shared/json-scan.ts";
+import { type JsonText, passedOn } from "../../shared/json-text.ts";
 import { maxPayloadBytes, maxResumeTokenLength, maxTokenLength } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
 
@@ -16,9 +18,7 @@ const maxAckIdDigits = 15;
 /** There is one namespace, "/"; the name of another is sent back in a refusal. */
 const maxNamespaceLength = 256;
 
-/** A shorter text builds no value that costs much. */
-const scanFromLength = 16 * 1_024;
-/** Of an event beside its data: the list, its name, and its options. */
+/** Of an event beside its data: its name, and its options. */
 const eventValues = 8;
 
 /** Stands for an `auth` that is too large to be parsed. */
@@ -28,8 +28,17 @@ export interface Packet {
   type: PacketType;
   nsp: string;
   id?: number;
-  data?: unknown;
-  /** Why an event is refused; of its data only the name counts. */
+  /** `auth`, of a CONNECT. */
+  data?: object;
+  /** Of an EVENT. */
+  event?: PacketEvent;
+}
+
+export interface PacketEvent {
+  name: string;
+  /** As they were written, not parsed: those beyond {@link maxArguments} are left out. */
+  args: readonly JsonText[];
+  /** Why it is refused, whatever its arguments are. */
   flaw?: EventFlaw;
 }
 
@@ -86,7 +95,9 @@ export class PacketDecoder {
     const idEnd = endOfDigits(text, at);
     if (idEnd - at > maxAckIdDigits) throw new Error("an ack id is too long");
     const id = idEnd > at ? { id: Number(text.slice(at, idEnd)) } : {};
-    return { type, nsp, ...id, ...readPayload(type, text, idEnd), ...(announces && { flaw: "binary" }) };
+    const payload = readPayload(type, text, idEnd);
+    if (announces && payload.event) payload.event.flaw = "binary";
+    return { type, nsp, ...id, ...payload };
   }
 }
 
@@ -103,7 +114,7 @@ const packetTypes: Readonly<Record<string, PacketType>> = {
 };
 
 /** @throws where the payload is not what a packet of this type has. */
-function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "data" | "flaw"> {
+function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "data" | "event"> {
   if (at >= text.length) {
     if (type === PacketType.EVENT) throw new Error("an event without a name");
     return {};
@@ -116,7 +127,7 @@ function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "
       return { data };
     }
     case PacketType.EVENT:
-      return readEvent(text.slice(at));
+      return { event: readEvent(text.slice(at)) };
     // The gateway asks for no ack, and a client sends no payload with the others.
     case PacketType.ACK:
       return {};
@@ -128,28 +139,32 @@ function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "
   }
 }
 
-function readEvent(text: string): Pick<Packet, "data" | "flaw"> {
-  if (text.length > scanFromLength) {
-    const scan = scanJson(text);
-    if (scan.kind === "too_deep") return { data: [nameOf(text)], flaw: "too_deep" };
-    // Each value takes two bytes at least: it is over twice the limit of data, whatever it spells.
-    if (scan.kind === "json" && scan.values > maxPayloadBytes + eventValues) throw new Error("too many values");
-  }
-  const data = JSON.parse(text) as unknown;
-  if (!Array.isArray(data) || !isEventName(data[0])) throw new Error("an event without a name");
-  return { data };
+/** One more than any event may have tells that there are too many. */
+const maxArguments = 3;
+
+function readEvent(text: string): PacketEvent {
+  const scan = scanItems(Buffer.from(text), 1 + maxArguments);
+  if (scan.kind === "malformed") throw new Error("an event is not JSON");
+  if (scan.kind === "too_deep") return { name: nameOf(text), args: [], flaw: "too_deep" };
+  // Each value takes two bytes at least: it is over twice the limit of data, whatever it spells.
+  if (scan.values > maxPayloadBytes + eventValues) throw new Error("too many values");
+  const [first, ...others] = scan.items;
+  const { text: literal } = passedOn(first ?? new Uint8Array(), maxPayloadBytes);
+  return { name: readName(literal), args: others.map((argument) => passedOn(argument, maxPayloadBytes)) };
 }
 
-/** Of an event that is not parsed. */
-function nameOf(text: string): string {
-  const [, literal = ""] = /^\s*\[\s*("(?:[^"\\]|\\.){1,256}")/.exec(text.slice(0, 1_024)) ?? [];
-  const name = JSON.parse(literal) as unknown;
-  if (typeof name !== "string" || !isEventName(name)) throw new Error("an event without a name");
+/** A number is a name as it was written: 1e3 and 1000 are two. */
+function readName(literal: string): string {
+  const name = parseJson(literal);
+  if (typeof name === "number") return literal;
+  if (typeof name !== "string" || socketIoReservedEvents.includes(name)) throw new Error("an event without a name");
   return name;
 }
 
-function isEventName(name: unknown): boolean {
-  return typeof name === "number" || (typeof name === "string" && !socketIoReservedEvents.includes(name));
+/** Of an event that is nested too deep: it is read no further. */
+function nameOf(text: string): string {
+  const [, literal = ""] = /^\s*\[\s*("(?:[^"\\]|\\.){1,256}")/.exec(text.slice(0, 1_024)) ?? [];
+  return readName(literal);
 }
 
 function endOfDigits(text: string, at: number): number {

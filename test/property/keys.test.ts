@@ -20,6 +20,7 @@ import {
   userKeys,
 } from "../../shared/sessions/redis-keys.ts";
 import type { Revocation } from "../../shared/sessions/store.ts";
+import { quietErrors } from "../support/logger.ts";
 
 const runs = { numRuns: 20_000 };
 const retention = { historySize: 1, historySeconds: 300 };
@@ -218,7 +219,7 @@ test("KEY-1: in memory a publication is a repeat only of its channel, id and kin
   const item = fc.record({ channel, id: anyText, isEphemeral: fc.boolean() });
   await fc.assert(
     fc.asyncProperty(item, item, async (one, other) => {
-      const broker = new MemoryBroker();
+      const broker = new MemoryBroker(quietErrors);
       const isRepeat = async ({ isEphemeral, ...of }: { channel: string; id: string; isEphemeral: boolean }) => {
         const request = { ...of, event: "moved", data: "1", retention };
         return isEphemeral
@@ -235,7 +236,7 @@ test("KEY-1: in memory a publication is a repeat only of its channel, id and kin
 test("KEY-1: in memory a message reaches its own topic only", async () => {
   await fc.assert(
     fc.asyncProperty(user, fc.oneof(user, channel), async (one, other) => {
-      const broker = new MemoryBroker();
+      const broker = new MemoryBroker(quietErrors);
       const seen: IdentityKey[] = [];
       broker.listen({
         onPublication: () => undefined,

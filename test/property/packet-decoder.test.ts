@@ -51,12 +51,16 @@ test("BAD-6: packets are decoded as Socket.IO's own decoder does, and refused wh
       const found = decoded(text);
       expect(found === undefined).toBe(expected === undefined);
       if (!expected || !found) return;
-      const { type, nsp, id, data } = found;
-      expect({ type, nsp, id, data }).toEqual({
+      const { type, nsp, id, data, event } = found;
+      const args = event?.args.map(({ text }) => JSON.parse(text) as unknown);
+      const [name, ...others] = event ? (expected.data as [string | number, ...unknown[]]) : [];
+      expect({ type, nsp, id, data, name: event?.name, args }).toEqual({
         type: expected.type,
         nsp: expected.nsp,
         id: expected.id,
-        data: expected.data,
+        data: event ? undefined : (expected.data as unknown),
+        name: event && String(name),
+        args: event && others,
       });
     }),
   );
@@ -91,9 +95,25 @@ test("BAD-6: any text is a packet or refused", () => {
 test("HOST-3: an event that is too deep is refused by its name, one of too many values ends its connection, unparsed", () => {
   const parse = vi.spyOn(JSON, "parse");
   const deep = decoded(`27["doc.open",${"[".repeat(50_000)}`);
-  expect(deep).toEqual({ type: PacketType.EVENT, nsp: "/", id: 7, data: ["doc.open"], flaw: "too_deep" });
+  const event = { name: "doc.open", args: [], flaw: "too_deep" };
+  expect(deep).toEqual({ type: PacketType.EVENT, nsp: "/", id: 7, event });
   expect(decoded(`2["doc.open",[${"[],".repeat(100_000)}0]]`)).toBeUndefined();
   for (const [text] of parse.mock.calls) expect(text.length).toBeLessThan(100);
   parse.mockRestore();
-  expect(decoded(`2["doc.open",[${"0,".repeat(60_000)}0]]`)?.flaw).toBeUndefined();
+  expect(decoded(`2["doc.open",[${"0,".repeat(60_000)}0]]`)?.event?.flaw).toBeUndefined();
+});
+
+test("TEXT-3: data, and a number as a name, are handed on as written", () => {
+  const event = (text: string): unknown[] => {
+    const found = decoded(text)?.event;
+    return [found?.name, ...(found?.args.map((argument) => argument.text) ?? [])];
+  };
+  expect(event('2[ 9007199254740993 , { "a" : [ 1e999 ,\r\n-0 ] , "a" : "\\ud800 \\u00e9" } ]')).toEqual([
+    "9007199254740993",
+    '{"a":[1e999,-0],"a":"\\ud800 \\u00e9"}',
+  ]);
+  expect(event('2[1e3,"",null]')).toEqual(["1e3", '""', "null"]);
+  const nested = (levels: number): string => `2["a",${"[".repeat(levels)}${"]".repeat(levels)}]`;
+  expect(decoded(nested(128))?.event?.flaw).toBeUndefined();
+  expect(decoded(nested(129))?.event?.flaw).toBe("too_deep");
 });

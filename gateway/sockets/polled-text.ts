@@ -1,0 +1,23 @@
+import type { IncomingMessage } from "node:http";
+
+/**
+ * Stands between the parser of HTTP and whoever reads the body as text: Node would read U+FFFD in place of bytes that are not
+ * UTF-8. (The websocket library checks by itself.)
+ * @param onInvalid called once, in place of the rest of the body.
+ */
+export function refuseInvalidText(request: IncomingMessage, onInvalid: () => void): void {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const push = request.push.bind(request);
+  let isValid = true;
+  request.push = (chunk: Buffer | null) => {
+    if (!isValid) return true;
+    try {
+      decoder.decode(chunk ?? undefined, { stream: chunk !== null });
+    } catch {
+      isValid = false;
+      onInvalid();
+      return true;
+    }
+    return push(chunk);
+  };
+}
