@@ -11,6 +11,8 @@ const allowedMs = { none: 20 * 4, token: 50 * 4 };
 
 const token = "service-token-of-the-test";
 const KiB = 1024;
+/** Two programs start beside other tests. */
+const startMs = 50_000;
 let redis: RedisServer;
 let privateApi: Spawned;
 let gateway: Spawned;
@@ -41,7 +43,7 @@ beforeAll(async () => {
       AUTH_JWT_SECRET: jwtSecret,
     },
   });
-  await Promise.all([ports.api, ports.admin].map((port) => eventually(() => isReady(port))));
+  await Promise.all([ports.api, ports.admin].map((port) => eventually(() => isReady(port), startMs)));
 });
 afterAll(async () => {
   for (const program of [privateApi, gateway]) program.kill("SIGKILL");
