@@ -43,11 +43,18 @@ async function attempt(url: string, auth: object = {}): Promise<Welcome | Connec
  */
 async function answersTo(url: string, requests: string[], localAddress = "127.0.0.1"): Promise<string[]> {
   const { port, hostname } = new URL(url);
-  return Promise.all(
-    requests.map(async (request) => {
+  const sockets = await Promise.all(
+    requests.map(async () => {
       const socket = connect({ port: Number(port), host: hostname, localAddress });
       rawSockets.push(socket);
-      socket.write(request);
+      await once(socket, "connect");
+      return socket;
+    }),
+  );
+  // All at once, however long it took to connect.
+  return Promise.all(
+    sockets.map(async (socket, i) => {
+      socket.write(requests[i] ?? "");
       return String((await once(socket, "data"))[0]);
     }),
   );
@@ -109,7 +116,7 @@ test("ADM-5: past a second rate a connection is answered 503 with Retry-After be
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
   const answers = await answersTo(
     url,
-    Array.from({ length: 450 }, () => upgradeRequest(new URL(url))),
+    Array.from({ length: 900 }, () => upgradeRequest(new URL(url))),
   );
   const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
   expect(refused.length).toBeGreaterThan(50);
@@ -126,7 +133,7 @@ test("ADM-5: what asks for a connection that is open already, and for none, wait
   const queries = ["&sid=", "&sid=x&sid=", "&sid=#"];
   const answers = await answersTo(
     url,
-    Array.from({ length: 450 }, (_, i) => upgradeRequest(new URL(url), queries[i % queries.length])),
+    Array.from({ length: 900 }, (_, i) => upgradeRequest(new URL(url), queries[i % queries.length])),
   );
   const [gateway] = gateways;
   if (!gateway) throw new Error("there is no gateway");
@@ -156,21 +163,27 @@ test("ADM-5: a first request of polling is answered 503 in the same way", async 
   const request = `GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: ${new URL(url).host}\r\n\r\n`;
   const answers = await answersTo(
     url,
-    Array.from({ length: 450 }, () => request),
+    Array.from({ length: 900 }, () => request),
   );
   const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
   expect(refused.length).toBeGreaterThan(50);
   expect(refused.every((answer) => /\r\nretry-after: [1-9]\d*\r\n/.test(answer))).toBe(true);
-  expect(answers.filter((answer) => answer.startsWith("HTTP/1.1 200")).length).toBe(450 - refused.length);
+  expect(answers.filter((answer) => answer.startsWith("HTTP/1.1 200")).length).toBe(answers.length - refused.length);
 });
 
 test("ADM-7: a node that stops tells those in line draining", async () => {
   const { url, gateways, stop } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
   const heard = Array.from({ length: 4 }, () => attempt(url));
-  await eventually(async () => gateways[0] !== undefined && (await metricOf(gateways[0], "handshakes_waiting")) >= 2);
+  const [gateway] = gateways;
+  if (!gateway) throw new Error("there is no gateway");
+  // All have asked: one that has not is told nothing by a node that stops.
+  await eventually(async () => (await metricOf(gateway, "seats")) === 4);
+  const waiting = await metricOf(gateway, "handshakes_waiting");
   const stopped = stop();
   const codes = refusals(await Promise.all(heard)).map(({ code }) => code);
-  expect(codes.filter((code) => code === "draining").length).toBeGreaterThanOrEqual(2);
+  // One a second is let in, and one may have been in the meantime.
+  expect(waiting).toBeGreaterThanOrEqual(2);
+  expect(codes.filter((code) => code === "draining").length).toBeGreaterThanOrEqual(waiting - 1);
   await stopped;
   fleets.length = 0;
 });
