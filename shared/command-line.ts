@@ -13,10 +13,12 @@ export function toggle(): Setting<boolean> {
  * Reads the arguments of this program. `--help` prints the usage and ends it; a bad argument ends it with exit code 78.
  * @param table `--name`: a flag; anything else: a variable of the environment.
  * @param variables where a flag that is not given comes from instead.
+ * @param refine further findings, as of {@link readSettings}.
  */
 export function readArguments<T extends SettingTable>(
   table: T,
   variables: Readonly<Record<string, string>> = {},
+  refine?: (values: SettingValues<T>) => readonly string[],
 ): SettingValues<T> {
   try {
     const flags = parseFlags(table);
@@ -28,7 +30,7 @@ export function readArguments<T extends SettingTable>(
       const flag = name.startsWith("--") ? flags[name.slice(2)] : undefined;
       return [name, flag === undefined ? process.env[variables[name] ?? name] : String(flag)];
     });
-    return readSettings(table, Object.fromEntries(given) as Record<string, string | undefined>);
+    return readSettings(table, Object.fromEntries(given) as Record<string, string | undefined>, refine);
   } catch (error) {
     if (error instanceof SettingsError || isParseError(error)) return refuseArguments(error.message);
     throw error;

@@ -2,35 +2,26 @@
  * Attacks a deployment in every way that is known here, and says what honest clients notice.
  *
  *   npm run attack -- [--seconds 30] [--connections 4] [--quiet-seconds 10] [--only NAME,…] [--json] [--list]
+ *     [--from ADDRESS]   where the attackers connect from; 127.0.0.66 where the gateway is on a loopback address
+ *     [--gateway URL --admin URL --api URL --api-token TOKEN --jwt-secret SECRET [--service-host HOST] [--service-port PORT]]
+ *                        a deployment that runs; without these the command starts one and ends it
  *
- * By default it starts a deployment of its own and ends it; settings.ts has the flags for one that runs. Each attack ends
- * by itself. Exit code 0: every mark was kept; 1: one was missed, or the run broke off; 78: a bad flag.
+ * --only takes names of attacks and families; --list shows them. Each attack ends by itself. Exit code 0: every mark was kept; 1: one was missed, or the run broke off; 78: a bad flag.
  */
 import { availableParallelism } from "node:os";
 import { say } from "../scenario.ts";
-import { SettingsError } from "../../shared/settings.ts";
 import { heading, listText, reportText, resultLine } from "./report.ts";
 import { type AttackResult, missedMarks } from "./result.ts";
 import { runAttacks, stopDeployment } from "./run.ts";
-import { type AttackSettings, readAttackSettings, usage } from "./settings.ts";
-
-function readSettingsOrExit(): AttackSettings {
-  try {
-    return readAttackSettings(process.argv.slice(2), process.env);
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    process.stderr.write(`${error.message}\n\n${usage}`);
-    return process.exit(78);
-  }
-}
+import { readAttackSettings } from "./settings.ts";
 
 async function end(exitCode: number): Promise<void> {
   await stopDeployment();
   process.exit(exitCode);
 }
 
-const settings = readSettingsOrExit();
-if (settings.list) {
+const settings = readAttackSettings();
+if (settings["--list"]) {
   process.stdout.write(listText(settings.attacks));
   process.exit(0);
 }
@@ -48,7 +39,7 @@ try {
   brokenOff = true;
 }
 const pass = !brokenOff && results.every((result) => missedMarks(result).length === 0);
-if (settings.json) {
+if (settings["--json"]) {
   const judged = results.map((result) => ({ ...result, missed: missedMarks(result) }));
   const report = { cores: availableParallelism(), pass, brokenOff, results: judged };
   process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
