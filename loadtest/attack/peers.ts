@@ -4,17 +4,19 @@ import { connect, type Socket } from "node:net";
 import { setImmediate as turn, setTimeout as pause } from "node:timers/promises";
 import { openRawWebsocket } from "../../test/support/raw-websocket.ts";
 import { RawClient } from "../../test/support/raw-client.ts";
+import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import type { Load, Target } from "./attack.ts";
 
 /** After a connection that came to nothing: a port that is closed must not cost the attacker all of its CPU. */
 const afterRefusalMs = 10;
 
-/** Runs `attempt` again and again, on as many connections at a time as the load says. */
+/** Runs `attempt` again and again, on as many connections at a time as the load says. Resolves when the attack is over. */
 export async function keepBusy(load: Load, attempt: (worker: number) => Promise<void>): Promise<void> {
+  const over = load.over ? Promise.resolve() : once(load.signal, "abort");
   const worker = async (number: number): Promise<void> => {
     while (!load.over) {
       try {
-        await attempt(number);
+        await Promise.race([attempt(number), over]);
         await turn();
       } catch {
         // A refusal, a reset, an end: what attacks expect. The tally has it.
@@ -66,6 +68,16 @@ export async function openSession(
   const client = await RawClient.connect(target.gateway, token, options.auth, load.dial);
   load.tally.connections++;
   return client;
+}
+
+/** @throws where it is refused, or the connection ends before the ack */
+export async function subscribe(client: RawClient, channel: string): Promise<SubscribeAck> {
+  const gone = client.closed.then(() => {
+    throw new Error("closed before the ack");
+  });
+  const ack = await Promise.race([client.subscribe(channel), gone]);
+  gone.catch(() => undefined);
+  return ack;
 }
 
 /**

@@ -2,7 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { pingFrame, textFrame } from "../../test/support/raw-websocket.ts";
 import { type Attack, attackedNamespace, type Load, type Target } from "./attack.ts";
-import { keepBusy, openSession, openWebsocket, repeated, untilGone, write } from "./peers.ts";
+import { keepBusy, openSession, openWebsocket, repeated, subscribe, untilGone, write } from "./peers.ts";
 
 const publishesPerSecond = 50;
 const publishedBytes = 8 * 1024;
@@ -37,7 +37,7 @@ export const readerAttacks: readonly Attack[] = [
       const channel = `${attackedNamespace}:busy`;
       const readers = keepBusy(load, async () => {
         const client = await openSession(target, load);
-        await client.subscribe(channel);
+        await subscribe(client, channel);
         load.sent(1, 0);
         client.socket.pause();
         while (!load.over && !client.socket.destroyed) {

@@ -3,7 +3,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { textFrame } from "../../test/support/raw-websocket.ts";
 import type { RawClient } from "../../test/support/raw-client.ts";
 import { type Attack, attackedNamespace, type Load, type Target } from "./attack.ts";
-import { keepBusy, openSession, openWebsocket, pour, repeated, untilGone, write } from "./peers.ts";
+import { keepBusy, openSession, openWebsocket, pour, repeated, subscribe, untilGone, write } from "./peers.ts";
 
 /** A namespace that no token allows: the subscribe hook decides, and its grants are to be renewed. */
 const grantedNamespace = "granted";
@@ -65,7 +65,7 @@ async function beforeCrowd(target: Target, load: Load, attack: (client: RawClien
   const info = "x".repeat(1_000);
   await keepBusy(load, async (worker) => {
     const client = await openSession(target, load, { claims: { sub: `member-${worker}`, info } });
-    await client.subscribe(presentChannel);
+    await subscribe(client, presentChannel);
     if (worker % crowdEach === 0) await attack(client);
     else await untilGone(client.socket, load);
   });
@@ -132,7 +132,7 @@ export const requestAttacks: readonly Attack[] = [
     run: async (target, load) =>
       keepBusy(load, async () => {
         const client = await openSession(target, load);
-        await client.subscribe(storedChannel);
+        await subscribe(client, storedChannel);
         await repeatRequest(client, requestFrame("sync:history", { channel: storedChannel }), load, false);
       }),
   },
@@ -144,7 +144,7 @@ export const requestAttacks: readonly Attack[] = [
     run: async (target, load) =>
       keepBusy(load, async () => {
         const client = await openSession(target, load);
-        await client.subscribe(storedChannel);
+        await subscribe(client, storedChannel);
         await repeatRequest(client, requestFrame("sync:history", { channel: storedChannel }), load, true);
       }),
   },
@@ -156,7 +156,7 @@ export const requestAttacks: readonly Attack[] = [
     run: async (target, load) =>
       keepBusy(load, async () => {
         const client = await openSession(target, load);
-        const { epoch, offset } = (await client.subscribe(storedChannel)).position;
+        const { epoch, offset } = (await subscribe(client, storedChannel)).position;
         const position = { epoch, offset: Math.max(0, offset - storedPublications + 10) };
         const request = requestFrame("sync:subscribe", { channel: storedChannel, position });
         await repeatRequest(client, request, load, false);
@@ -171,7 +171,7 @@ export const requestAttacks: readonly Attack[] = [
         const user = { sub: `attacker-${worker}` };
         const client = await openSession(target, load, { claims: user });
         for (let number = 0; number < grantedChannels; number++) {
-          await client.subscribe(`${grantedNamespace}:${worker}-${number}`);
+          await subscribe(client, `${grantedNamespace}:${worker}-${number}`);
         }
         const token = await target.clientToken(user);
         await repeatRequest(client, requestFrame("sync:refresh", { token }), load, true);
