@@ -1,3 +1,4 @@
+#!lua
 -- Publishes one item on a channel: gives it the next offset, stores it, shows it to followers.
 -- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)   3 idempotency key, where there is an id
 -- ARGV  1 topic   2 event   3 data (JSON text)   4 epoch for a new channel   5 history size   6 history seconds

@@ -1,5 +1,5 @@
 import type { IdentityKey } from "../identity-key.ts";
-import { orBrokerUnavailable } from "../redis/unavailable.ts";
+import { brokerUnavailable, orBrokerUnavailable } from "../redis/unavailable.ts";
 import type { Logger } from "../logging.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
@@ -34,7 +34,17 @@ import { cellOf, slotOf } from "./slots.ts";
 
 type PublishReply = [outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string];
 
-type HistoryReply = [epoch: string, offset: string, more: 0 | 1, keptForMs: number, ...entries: string[]];
+type HistoryReply = [
+  epoch: string,
+  offset: string,
+  more: 0 | 1,
+  keptForMs: number,
+  stateSeconds: number,
+  ...entries: string[],
+];
+
+/** A channel that is asked for and never published to must not fill the store. */
+const emptyStateSeconds = 3_600;
 
 function defineScripts(client: RedisClient): void {
   const define = (name: string, file: string, numberOfKeys: number): void => {
@@ -44,9 +54,13 @@ function defineScripts(client: RedisClient): void {
   define("tidegatePublishOnce", "publish.lua", 3);
   define("tidegatePublishEphemeralOnce", "publish-ephemeral.lua", 1);
   define("tidegateReadHistory", "read-history.lua", 2);
+  define("tidegateBeginChannel", "begin-channel.lua", 2);
 }
 
-/** Channels on Redis 7 or later: standalone, Sentinel or Cluster. One round trip for each operation. */
+/**
+ * Channels on Redis 7 or later: standalone, Sentinel or Cluster. One round trip for each operation, but for the first look at a
+ * channel. Reads write nothing, so that they work where writes are refused.
+ */
 export class RedisBroker implements ChannelBroker {
   readonly #cells: readonly RedisConnections[];
   readonly #logger: Logger;
@@ -140,7 +154,26 @@ export class RedisBroker implements ChannelBroker {
       const slice = await this.#readReplica(cell.replica, cell.root, query);
       if (slice) return slice;
     }
-    return toSlice(await cell.run("tidegateReadHistory", ...historyArguments(cell.root, query)), query.newest);
+    const read = async () => cell.run<HistoryReply | []>("tidegateReadHistory", ...historyArguments(cell.root, query));
+    let reply = await read();
+    if (isUnknown(reply)) {
+      const { state, history } = channelKeys(cell.root, query.channel);
+      await cell.run("tidegateBeginChannel", state, history, newEpoch(), emptyStateSeconds);
+      reply = await read();
+    }
+    if (isUnknown(reply)) throw brokerUnavailable("the message store loses what it is told");
+    this.#keepState(cell, query, reply);
+    return toSlice(reply, query.newest);
+  }
+
+  /** The state of a channel that is looked at stays. Renewed when half of its time is over: most reads write nothing. */
+  #keepState(cell: RedisConnections, { channel, retention }: HistoryQuery, reply: HistoryReply): void {
+    const [, offset, , , leftSeconds] = reply;
+    const seconds = offset === "0" ? emptyStateSeconds : retention.historySeconds + stateSecondsBeyondHistory;
+    if (leftSeconds > seconds / 2) return;
+    cell.run("expire", channelKeys(cell.root, channel).state, seconds, "GT").catch((error: unknown) => {
+      this.#logger.debug({ err: error, channel }, "the state of a channel could not be kept for longer");
+    });
   }
 
   /** Undefined where the primary has to be asked: the replica is behind, elsewhere, away, or lacks what is wanted. */
@@ -148,15 +181,13 @@ export class RedisBroker implements ChannelBroker {
     const { epoch, after, reaching } = query;
     let reply: HistoryReply | [];
     try {
-      const values = historyArguments(root, query);
-      reply = await replica.run<HistoryReply | []>("tidegateReadHistory", ...values, "read-only");
+      reply = await replica.run<HistoryReply | []>("tidegateReadHistory", ...historyArguments(root, query));
     } catch (error) {
       this.#logger.debug({ err: error }, "the replica could not be read");
       return undefined;
     }
-    const [known] = reply;
-    if (known === undefined) return undefined;
-    const slice = toSlice(reply as HistoryReply, query.newest);
+    if (isUnknown(reply)) return undefined;
+    const slice = toSlice(reply, query.newest);
     const { position, publications } = slice;
     const reaches = position.epoch === reaching?.epoch && position.offset >= reaching.offset;
     const bridges = after === undefined || (publications[0]?.prev ?? position.offset) <= after;
@@ -203,13 +234,16 @@ export class RedisBroker implements ChannelBroker {
 }
 
 function historyArguments(root: string, query: HistoryQuery): (string | number)[] {
-  const { channel, after, limit, maxBytes, epoch, retention, newest } = query;
+  const { channel, after, limit, maxBytes, epoch, newest } = query;
   const { state, history } = channelKeys(root, channel);
-  const stateSeconds = retention.historySeconds + stateSecondsBeyondHistory;
-  return [state, history, newEpoch(), after ?? "", limit, maxBytes, epoch ?? "", stateSeconds, newest ? 1 : 0];
+  return [state, history, after ?? "", limit, maxBytes, epoch ?? "", newest ? 1 : 0];
 }
 
-function toSlice([epoch, offset, more, keptForMs, ...entries]: HistoryReply, newest = false): HistorySlice {
+function isUnknown(reply: HistoryReply | []): reply is [] {
+  return reply.length === 0;
+}
+
+function toSlice([epoch, offset, more, keptForMs, , ...entries]: HistoryReply, newest = false): HistorySlice {
   const publications: Publication[] = [];
   for (let at = 0; at < entries.length; at += 4) {
     const [id = "", prev = "", event = "", data = ""] = entries.slice(at, at + 4);

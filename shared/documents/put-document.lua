@@ -1,3 +1,4 @@
+#!lua
 -- Stores a versioned document, if it applies, and tells everyone.
 -- KEYS  1 document (hash: version, changedAt, document)
 -- ARGV  1 document (JSON text)   2 changed at (Unix ms)   3 required version, or ''   4 '1': only over an older document   5 topic

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A node stops: its share is free.
 -- KEYS  1 heard (sorted set)   2 reports (hash)   3 shares (hash: instance → 'inForce share weight …')   4 orders to drain (set)
 --       5 fleet (hash: inForce, weights, version)

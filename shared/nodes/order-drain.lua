@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Tells all nodes of a name to drain.
 -- KEYS  1 reports (hash: instance → report, a JSON array that begins with the name)   2 heard (sorted set: instance → Unix ms)
 --       3 orders to drain (set of instances)

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Who there is, those included that are gone and not yet forgotten.
 -- KEYS  1 reports (hash: instance → report)   2 shares (hash: instance → 'inForce share weight heard state')
 -- Returns {now in Unix ms, reports, shares}.

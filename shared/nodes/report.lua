@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A node says how it is, and hears how many connections it may let in.
 -- KEYS  1 heard (sorted set: instance → Unix ms of its last report)   2 reports (hash: instance → report)
 --       3 shares (hash: instance → 'inForce share weight heard state')   4 orders to drain (set of instances)

@@ -1,3 +1,4 @@
+#!lua
 -- Begins a session, takes it over, or announces it, unless that has been revoked.
 -- KEYS  1 sessions of the user (hash: session → 'claim holder connectedAt node')   2 the session, ended ('claim connectedAt')
 --       3 revocations of the user (hash: name → Unix ms)   4 what the holder has in this slot (set)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends a session where the claim is in force: from now on the grace time runs.
 -- KEYS  1 sessions of the user (hash)   2 the session, ended   3 what the holder has in this slot (set)
 -- ARGV  1 session   2 claim, or '' for whatever claim the holder has   3 holder   4 grace in ms   5 member of KEYS[3]

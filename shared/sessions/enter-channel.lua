@@ -1,3 +1,4 @@
+#!lua
 -- A session comes to a channel, or says again that it is there.
 -- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
 --       3 what the holder has in this slot (set)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A session leaves a channel, where the claim that came is the one that leaves.
 -- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
 --       3 what the holder has in this slot (set)

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Who is in a channel, or, of a large one, how many users.
 -- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
 -- ARGV  1 list up to so many sessions

@@ -34,6 +34,7 @@ import {
 } from "./store.ts";
 
 /** Two passes, this far apart: what a paused process had under way may still arrive after the first. */
+const sweepPasses = 2;
 const sweepAgainMs = 30_000;
 /** Holders in one go. */
 const sweepHolders = 20;
@@ -181,12 +182,8 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async abandon(holder: string, { inMs }: { inMs: number }): Promise<void> {
-    if (inMs > 0) {
-      await this.#leases.run("zadd", this.#leaseKeys.leases, "XX", this.now() + inMs, holder);
-      return;
-    }
-    await this.#leases.run("zadd", this.#leaseKeys.toSweep, 0, holder);
-    await this.#leases.run("zrem", this.#leaseKeys.leases, holder);
+    const { leases, toSweep } = this.#leaseKeys;
+    await this.#leases.run("tidegateAbandon", leases, toSweep, holder, inMs);
   }
 
   async sweep(): Promise<number> {
@@ -200,10 +197,7 @@ export class RedisSessionStore implements SessionStore {
     );
     for (const holder of holders) {
       for (let slot = 0; slot < slotCount; slot++) await this.#sweepSlot(slot, holder);
-      const pass = await this.#leases.run<number>("hincrby", passes, holder, 1);
-      if (pass < 2) continue;
-      await this.#leases.run("zrem", toSweep, holder);
-      await this.#leases.run("hdel", passes, holder);
+      await this.#leases.run("tidegateEndSweep", toSweep, passes, holder, sweepPasses);
     }
     return holders.length;
   }
@@ -313,7 +307,9 @@ function defineScripts(client: RedisClient): void {
   define("tidegateReadPresence", "read-presence.lua", 2);
   define("tidegateRevoke", "revoke.lua", 1);
   define("tidegateRenewLease", "renew-lease.lua", 1);
+  define("tidegateAbandon", "abandon.lua", 2);
   define("tidegateTakeExpired", "take-expired.lua", 2);
+  define("tidegateEndSweep", "end-sweep.lua", 2);
 }
 
 /** @param revocations name and time in turn. */

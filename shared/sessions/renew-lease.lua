@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Prolongs the lease of a holder.
 -- KEYS  1 leases (sorted set: holder → Unix ms when it runs out)
 -- ARGV  1 holder   2 lease in ms   3 1 where the holder is new, else 0

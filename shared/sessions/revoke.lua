@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes away what a user could come back with: everything, one session, or the grants for a channel.
 -- KEYS  1 revocations of the user (hash: name → Unix ms)
 -- ARGV  1 name: 'user', 'session …' or 'grant …'   2 name when there are too many   3 so many   4 remembered for so many ms
