@@ -220,9 +220,9 @@ export class NodeHoldings implements Service {
   async #beginAnew(): Promise<void> {
     const next = randomUUID();
     await this.#renewLease(next, { fresh: true });
-    if (this.#registered) this.#formerHolders.push(this.#holder);
-    // The oldest run out by themselves: what is only under them is then swept too early, which the next beat mends.
-    if (this.#formerHolders.length > maxFormerHolders) this.#formerHolders.shift();
+    // Past the bound the last one runs out by itself: a store that refuses to be told has next to nothing under it, and most under the
+    // oldest. What is under it is swept too early, which the next beat mends.
+    if (this.#registered && this.#formerHolders.length < maxFormerHolders) this.#formerHolders.push(this.#holder);
     this.#registered = true;
     this.#holder = next;
     // Known by the old name only, they go with it.

@@ -137,6 +137,21 @@ test("PRES-6: what could not be told while everything is told again is told with
   expect(inForce()).toHaveLength(240);
 });
 
+test("PRES-6: what was told stays in force however long the store refuses to be told again", async () => {
+  for (let i = 0; i < 3; i++) addSession(`s${i}`);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(100);
+  store.onClaim = async () => {
+    throw away;
+  };
+  holdings.mention();
+  await vi.advanceTimersByTimeAsync(300_000);
+  expect(inForce()).toHaveLength(6);
+  store.onClaim = async () => undefined;
+  await vi.advanceTimersByTimeAsync(15_000);
+  expect(inForce()).toHaveLength(6);
+});
+
 test("PRES-6: while a part of the store is away the members in the others stay, and all names but the last are given up in the end", async () => {
   for (let i = 0; i < 120; i++) addSession(`s${i}`);
   holdings.onRestored();
