@@ -189,7 +189,8 @@ export class Entrance {
     if (this.#seats >= this.#maxConnections) {
       return refuse("at_capacity", "this node has no free place", this.admission.returnInMs(address, capacityRetryMs));
     }
-    if (!resumable && this.#context.broker.state === "away") {
+    const { state } = this.#context.broker;
+    if (!resumable && (state === "away" || state === "refusing")) {
       const retryAfterMs = this.admission.returnInMs(address, undecidedRetryMs);
       return refuse("broker_unavailable", "nobody new can be let in at the moment", retryAfterMs);
     }

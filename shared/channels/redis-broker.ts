@@ -5,7 +5,7 @@ import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { ReadReplica } from "../redis/read-replica.ts";
 import { defineScript } from "../redis/scripts.ts";
-import type { StoreState } from "../store-state.ts";
+import { type StoreState, worstState } from "../store-state.ts";
 import {
   type BrokerListener,
   type ChannelBroker,
@@ -78,8 +78,7 @@ export class RedisBroker implements ChannelBroker {
 
   /** The worst of the cells. */
   get state(): StoreState {
-    const states = new Set(this.#cells.map(({ state }) => state));
-    return (["deaf", "away"] as const).find((state) => states.has(state)) ?? "ok";
+    return worstState(this.#cells.map(({ state }) => state));
   }
 
   async start(): Promise<void> {

@@ -13,9 +13,9 @@ declare module "fastify" {
 /** `degraded`: works in part, and takes traffic. */
 export type HealthStatus = "ok" | "degraded" | "fail";
 
-/** While the store is away everybody is degraded, and takes traffic; who alone is deaf to it must not look healthy. */
+/** While the store is away, or refuses writes, every node is degraded and takes traffic. A node that alone is deaf must not look healthy. */
 export function storeHealth(state: StoreState): HealthStatus {
-  return ({ ok: "ok", away: "degraded", deaf: "fail" } as const)[state];
+  return ({ ok: "ok", away: "degraded", refusing: "degraded", deaf: "fail" } as const)[state];
 }
 
 /** The worst of the checks is the status of the whole. */

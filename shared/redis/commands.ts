@@ -1,5 +1,6 @@
 import { CommandWindow } from "./command-window.ts";
 import { commandTimeoutMs, cutOff, isTimeout, primaryOf, type RedisClient } from "./connect.ts";
+import { refusalOf } from "./refusals.ts";
 import type { Script } from "./scripts.ts";
 import { orBrokerUnavailable } from "./unavailable.ts";
 
@@ -11,12 +12,15 @@ const redirection = /^(MOVED|ASK|TRYAGAIN)\b/;
 /** Commands to one Redis, a cluster included, within the bounds of {@link CommandWindow} for each primary. */
 export class RedisCommands {
   readonly client: RedisClient;
+  readonly #onWrongServer: () => void;
   readonly #windows = new Map<string, CommandWindow>();
   /** Keys whose last command was redirected: what follows waits behind it, so that their order stays. */
   readonly #redirected = new Map<string, Promise<unknown>>();
 
-  constructor(client: RedisClient) {
+  /** @param onWrongServer a server refuses everything: the connection to it has been cut, and others to it are of no use either. */
+  constructor(client: RedisClient, onWrongServer: () => void = () => undefined) {
     this.client = client;
+    this.#onWrongServer = onWrongServer;
   }
 
   /** Commands without an answer yet. */
@@ -53,8 +57,10 @@ export class RedisCommands {
     } catch (error) {
       const cause = (error as Error).cause ?? error;
       answered = cause instanceof Error && cause.name === "ReplyError";
+      const isWrongServer = refusalOf(cause)?.remedy === "reconnect";
       // What this connection still holds must not be executed later.
-      if (isTimeout(cause)) cutOff(this.client, primary);
+      if (isWrongServer || isTimeout(cause)) cutOff(this.client, primary);
+      if (isWrongServer) this.#onWrongServer();
       throw error;
     } finally {
       window.leave(bytes, answered);

@@ -1,13 +1,25 @@
 /** The one place that knows the Redis client: how it is opened, whom it asks, how it is cut off. */
 import { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
+import { type ConnectionOptions, TLSSocket } from "node:tls";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import { crc16 } from "../channels/slots.ts";
 import type { Logger } from "../logging.ts";
 import type { SettingValues } from "../settings.ts";
-import type { redisSettings } from "./settings.ts";
+import {
+  addressText,
+  parseClusterNodes,
+  parseNamedPrimary,
+  parseSentinels,
+  parseServerUrl,
+  type ServerAddress,
+} from "./address.ts";
+import { defaultPrefix, nameRoot } from "./name-root.ts";
+import { connectorTo, type PrimarySource } from "./primary-connector.ts";
+import { refusalOf } from "./refusals.ts";
+import { type redisSettings, type RedisTls, readTls } from "./settings.ts";
 
 export type RedisClient = Redis | Cluster;
+/** Addresses, as the settings write them. */
 export type RedisTarget = (
   | { kind: "standalone"; url: string; readUrl?: string }
   | { kind: "sentinel"; sentinels: readonly string[]; master: string; readUrl?: string }
@@ -15,7 +27,10 @@ export type RedisTarget = (
 ) & {
   /** Of the names of all keys and topics: two deployments share a Redis where theirs differ. */
   prefix?: string;
+  tls?: RedisTls;
 };
+
+type SingleTarget = Exclude<RedisTarget, { kind: "cluster" }>;
 
 /** A command or a connect that takes longer counts as failed. */
 export const commandTimeoutMs = 3_000;
@@ -24,19 +39,33 @@ const connectTimeoutMs = 3_000;
 const sentinelTimeoutMs = 1_000;
 /** A connection that is given up is not waited for. */
 const disconnectTimeoutMs = 100;
+/** A server that loads its data is asked again so often at least. */
+const loadingRetryMs = 500;
 /** How long an ordinary change of a cluster may go unnoticed; a redirection or a failure is followed up at once. */
 const slotsRefreshMs = 5_000;
 const clusterSlots = 16_384;
 
-/** Undefined where no Redis is configured. */
+/** Undefined where no Redis is configured. @param settings that are valid (`redisFindings`). */
 export function redisTarget(settings: SettingValues<typeof redisSettings>): RedisTarget | undefined {
-  const { REDIS_PREFIX: prefix, REDIS_CLUSTER: nodes, REDIS_READ_URL: readUrl } = settings;
-  if (nodes) return { kind: "cluster", nodes, prefix };
-  const common = { prefix, ...(readUrl !== undefined && { readUrl }) };
-  if (settings.REDIS_SENTINELS && settings.REDIS_SENTINEL_MASTER) {
-    return { kind: "sentinel", sentinels: settings.REDIS_SENTINELS, master: settings.REDIS_SENTINEL_MASTER, ...common };
+  const { REDIS_URL, REDIS_CLUSTER, REDIS_SENTINELS, REDIS_SENTINEL_MASTER } = settings;
+  const { REDIS_PREFIX: prefix, REDIS_READ_URL: readUrl } = settings;
+  const all = { prefix, tls: readTls(settings) };
+  if (REDIS_CLUSTER) return { kind: "cluster", nodes: REDIS_CLUSTER, ...all };
+  const read = readUrl === undefined ? {} : { readUrl };
+  if (REDIS_SENTINELS && REDIS_SENTINEL_MASTER) {
+    return { kind: "sentinel", sentinels: REDIS_SENTINELS, master: REDIS_SENTINEL_MASTER, ...all, ...read };
   }
-  return settings.REDIS_URL ? { kind: "standalone", url: settings.REDIS_URL, ...common } : undefined;
+  return REDIS_URL === undefined ? undefined : { kind: "standalone", url: REDIS_URL, ...all, ...read };
+}
+
+/** What the names of all keys and topics begin with. */
+export function rootOf(target: RedisTarget): string {
+  return nameRoot(target.prefix ?? defaultPrefix, target.kind === "cluster" ? 0 : loginOf(target).database);
+}
+
+/** Of the primary. */
+function loginOf(target: SingleTarget): Login {
+  return target.kind === "sentinel" ? parseNamedPrimary(target.master) : parseServerUrl(target.url);
 }
 
 /** Full jitter up to 2 s, so that a fleet does not come back as one. */
@@ -59,6 +88,7 @@ const common = {
   commandTimeout: commandTimeoutMs,
   connectTimeout: connectTimeoutMs,
   disconnectTimeout: disconnectTimeoutMs,
+  maxLoadingRetryTime: loadingRetryMs,
   // Nothing but the question whether it is ready delays a connection: a server that hangs fails it in one timeout.
   disableClientInfo: true,
 } satisfies RedisOptions;
@@ -72,48 +102,116 @@ const single = {
 /** Their replies come one for each topic. */
 const subscriber = { ...single, enableAutoPipelining: false };
 
-function openSingle(target: Exclude<RedisTarget, { kind: "cluster" }>, options: typeof subscriber = single): Redis {
-  if (target.kind === "standalone") return new Redis(target.url, options);
-  return new Redis({
-    ...options,
-    sentinels: target.sentinels.map(hostAndPort),
-    name: target.master,
-    sentinelCommandTimeout: sentinelTimeoutMs,
-    sentinelRetryStrategy: reconnectDelayMs,
-    failoverDetector: true,
-    // A primary that was demoted while connected: the sentinels are asked again.
-    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+type Login = Omit<ServerAddress, "host" | "port">;
+interface LoginOptions {
+  db?: number;
+  username?: string;
+  password?: string;
+  tls?: ConnectionOptions;
+}
+
+/** Opens connections to the servers that hold the data. The caller connects ({@link connect}) and disconnects them. */
+export class RedisServers {
+  readonly #target: RedisTarget;
+  readonly #source: PrimarySource;
+  readonly #replicas: "accepted" | "refused";
+  readonly #logger: Logger;
+
+  /**
+   * @param options.source where the primary is, which sentinels know; otherwise the target says it.
+   * @param options.replicas whether one may be connected to.
+   */
+  constructor(options: {
+    target: RedisTarget;
+    source?: PrimarySource;
+    replicas?: "accepted" | "refused";
+    logger: Logger;
+  }) {
+    const { target } = options;
+    this.#target = target;
+    this.#source = options.source ?? { locate: () => parseServerUrl(target.kind === "standalone" ? target.url : "") };
+    this.#replicas = options.replicas ?? "refused";
+    this.#logger = options.logger;
+  }
+
+  /** For commands. */
+  openClient(): RedisClient {
+    const target = this.#target;
+    return target.kind === "cluster" ? this.#openCluster(target) : this.#openSingle(target, single);
+  }
+
+  /** For subscriptions: one connection to one server, the commands' own, or its primary of that name in a cluster. */
+  openSubscriber(commands: RedisClient, primary: string): Redis {
+    if (this.#target.kind !== "cluster") return this.#openSingle(this.#target, subscriber);
+    const known = clusterNode(commands, primary);
+    const [login] = parseClusterNodes(this.#target.nodes);
+    const options = { ...subscriber, readOnly: false };
+    const at = primary.lastIndexOf(":");
+    const address = { host: primary.slice(0, at), port: Number(primary.slice(at + 1)) };
+    const opened = known?.duplicate(options) ?? new Redis({ ...options, ...this.#loginOptions(login), ...address });
+    return logged(opened, this.#logger);
+  }
+
+  #openSingle(target: SingleTarget, options: typeof single): Redis {
+    const loginOptions = this.#loginOptions(loginOf(target));
+    const Connector = connectorTo(this.#source, { tls: loginOptions.tls, replicas: this.#replicas });
+    return logged(new Redis({ ...options, ...loginOptions, Connector }), this.#logger);
+  }
+
+  #openCluster(target: RedisTarget & { kind: "cluster" }): Cluster {
+    const nodes = parseClusterNodes(target.nodes);
+    const [login] = nodes;
+    const cluster = new Cluster(
+      nodes.map(({ host, port }) => ({ host, port })),
+      {
+        lazyConnect: true,
+        enableAutoPipelining: true,
+        enableOfflineQueue: false,
+        clusterRetryStrategy: reconnectDelayMs,
+        slotsRefreshInterval: slotsRefreshMs,
+        // A command whose connection broke may have run: repeating it is the caller's decision.
+        retryDelayOnFailover: 0,
+        redisOptions: { ...common, ...this.#loginOptions(login) },
+      },
+    );
+    return logged(cluster, this.#logger);
+  }
+
+  #loginOptions(login: Login | undefined): LoginOptions {
+    return login ? loginOptions(login, this.#target.tls) : {};
+  }
+}
+
+/** One for each sentinel. What is asked of them waits for a connection, and fails in time. The caller disconnects them. */
+export function openSentinels(target: RedisTarget & { kind: "sentinel" }, logger: Logger): Redis[] {
+  const options = {
+    ...common,
+    enableAutoPipelining: false,
+    enableReadyCheck: false,
+    connectTimeout: sentinelTimeoutMs,
+    commandTimeout: sentinelTimeoutMs,
+    retryStrategy: reconnectDelayMs,
+  } satisfies RedisOptions;
+  return parseSentinels(target.sentinels).map(({ host, port, ...login }) => {
+    return logged(new Redis({ ...options, ...loginOptions(login, target.tls), host, port }), logger);
   });
 }
 
-function openCluster(nodes: readonly string[]): Cluster {
-  return new Cluster(nodes.map(hostAndPort), {
-    lazyConnect: true,
-    enableAutoPipelining: true,
-    enableOfflineQueue: false,
-    clusterRetryStrategy: reconnectDelayMs,
-    slotsRefreshInterval: slotsRefreshMs,
-    // A command whose connection broke may have run: repeating it is the caller's decision.
-    retryDelayOnFailover: 0,
-    redisOptions: common,
-  });
-}
-
-/** For commands. The caller connects ({@link connect}) and disconnects. */
-export function createRedisClient(target: RedisTarget, logger: Logger): RedisClient {
-  return logged(target.kind === "cluster" ? openCluster(target.nodes) : openSingle(target), logger);
-}
-
-/** For subscriptions: one connection to one server, the commands' own, or its primary of that name in a cluster. */
-export function createSubscriber(target: RedisTarget, commands: RedisClient, primary: string, logger: Logger): Redis {
-  if (target.kind !== "cluster") return logged(openSingle(target, subscriber), logger);
-  const known = clusterNode(commands, primary);
-  const options = { ...subscriber, readOnly: false };
-  return logged(known?.duplicate(options) ?? new Redis({ ...hostAndPort(primary), ...options }), logger);
+function loginOptions({ username, password, database, tls }: Login, certificates: RedisTls = {}): LoginOptions {
+  return {
+    db: database,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    ...(tls && { tls: { ...certificates } }),
+  };
 }
 
 function logged<Client extends RedisClient>(client: Client, logger: Logger): Client {
-  client.on("error", (error: Error) => logger.warn({ err: error }, "redis connection"));
+  client.on("error", (error: Error) => {
+    logger.warn({ err: error }, "redis connection");
+    // The client would go on with what it was given, such as another database than the one it asked for.
+    if (refusalOf(error)?.remedy === "reconnect") client.disconnect(true);
+  });
   return client;
 }
 
@@ -128,19 +226,16 @@ export async function connect(client: RedisClient, waitMs: number): Promise<void
   clearTimeout(timer);
 }
 
-/** A client that hears of a failover while it connects gives up for good: it begins anew. */
-export function beginAnew(client: RedisClient): void {
-  if (client.status !== "end") return;
+/** Connects again at once, whatever the connection is busy with or waits for. */
+export function reconnectNow(client: RedisClient): void {
+  if (client instanceof Cluster || client.status === "wait" || client.status === "end") return;
   // As in connect.
-  client.connect().catch(() => undefined);
-}
-
-/** Which database of the server the client's commands concern. A cluster has one. */
-export function databaseOf(client: RedisClient): number {
-  if (!(client instanceof Redis)) return 0;
-  // What comes from a URL is text, whatever its type says.
-  const database = client.options.db as number | string | undefined;
-  return Number(database ?? 0);
+  const reconnect = (): void => void client.connect().catch(() => undefined);
+  if (client.status === "reconnecting") reconnect();
+  else {
+    client.once("reconnecting", reconnect);
+    cutOff(client, "");
+  }
 }
 
 /** The primary that owns a key or topic: `host:port` in a cluster, `""` where there is one only or none is known. */
@@ -175,10 +270,5 @@ export function cutOff(client: RedisClient, primary: string): void {
 
 function clusterNode(client: RedisClient, primary: string): Redis | undefined {
   if (client instanceof Redis) return client;
-  return client.nodes("all").find(({ options }) => `${options.host}:${options.port}` === primary);
-}
-
-function hostAndPort(address: string): { host: string; port: number } {
-  const colon = address.lastIndexOf(":");
-  return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) };
+  return client.nodes("all").find(({ options: { host = "", port = 0 } }) => addressText({ host, port }) === primary);
 }

@@ -3,22 +3,26 @@ import { slotCount } from "../channels/slots.ts";
 import type { ContainedErrors } from "../contained-errors.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
-import type { StoreState } from "../store-state.ts";
+import { type StoreState, worstState } from "../store-state.ts";
+import { parseNamedPrimary } from "./address.ts";
 import { RedisCommands } from "./commands.ts";
 import {
-  beginAnew,
   connect,
-  createRedisClient,
-  createSubscriber,
-  databaseOf,
   hashTag,
+  openSentinels,
   primaryOf,
+  reconnectNow,
   type RedisClient,
+  RedisServers,
   type RedisTarget,
   refreshSlots,
+  rootOf,
 } from "./connect.ts";
-import { defaultPrefix, nameRoot } from "./name-root.ts";
+import type { ProbeSender } from "./probe.ts";
 import { ReadReplica } from "./read-replica.ts";
+import { refusalOf } from "./refusals.ts";
+import { defineScript } from "./scripts.ts";
+import { Sentinels } from "./sentinels.ts";
 import { TopicConnection } from "./topic-connection.ts";
 
 /** Wait for Redis at the start; past it the process starts without, and is not ready. */
@@ -49,25 +53,50 @@ export class RedisConnections implements Service {
   readonly replica: ReadReplica | undefined;
   readonly #target: RedisTarget;
   readonly #errors: ContainedErrors;
+  readonly #servers: RedisServers;
+  readonly #sentinels: Sentinels | undefined;
   readonly #logger: Logger;
   readonly #process = randomUUID();
   /** By primary. */
   readonly #subscribers = new Map<string, TopicConnection>();
   readonly #listeners: TopicListener[] = [];
+  readonly #probeSender: ProbeSender = {
+    write: (topic, message) => this.run("tidegateProbe", topic, topic, message),
+    publish: (topic, message) => this.run("spublish", topic, message),
+  };
   #heartbeat: NodeJS.Timeout | undefined;
+  /** The state that was logged last, and why. */
+  #logged = "";
+  /** Of the connection for commands, since it last was ready. */
+  #lastError: Error | undefined;
   #untold = true;
   #started: (() => void) | undefined;
 
   constructor(options: { target: RedisTarget; errors: ContainedErrors; logger: Logger }) {
     const { target, errors, logger } = options;
+    this.root = rootOf(target);
     this.#target = target;
     this.#errors = errors;
     this.#logger = logger;
-    this.#commands = new RedisCommands(createRedisClient(target, logger));
-    this.root = nameRoot(target.prefix ?? defaultPrefix, databaseOf(this.commands));
+    if (target.kind === "sentinel") {
+      this.#sentinels = new Sentinels({
+        name: parseNamedPrimary(target.master).name,
+        clients: openSentinels(target, logger),
+        searching: () => this.state !== "ok",
+        onMoved: () => {
+          reconnectNow(this.commands);
+          this.#followPrimary();
+        },
+        errors,
+        logger,
+      });
+    }
+    this.#servers = new RedisServers({ target, logger, ...(this.#sentinels && { source: this.#sentinels }) });
+    this.#commands = new RedisCommands(this.#servers.openClient(), () => this.#followPrimary());
+    defineScript(this.commands, "tidegateProbe", new URL("probe.lua", import.meta.url), 1);
     if (target.kind !== "cluster" && target.readUrl !== undefined) {
       this.replica = new ReadReplica({
-        url: target.readUrl,
+        target: { kind: "standalone", url: target.readUrl, ...(target.tls && { tls: target.tls }) },
         // A replica whose messages do not come back may have lost its primary.
         trusted: () => this.#subscribers.get("")?.atBestPlace === true && this.state === "ok",
         logger,
@@ -87,8 +116,7 @@ export class RedisConnections implements Service {
 
   get state(): StoreState {
     if (this.commands.status !== "ready" || !this.#commands.answering) return "away";
-    const states = new Set([...this.#subscribers.values()].map(({ state }) => state));
-    return (["deaf", "away"] as const).find((state) => states.has(state)) ?? "ok";
+    return worstState([...this.#subscribers.values()].map(({ state }) => state));
   }
 
   /** @see RedisCommands.run */
@@ -101,12 +129,17 @@ export class RedisConnections implements Service {
       "refresh",
       this.#errors.guarded("store", () => this.#relocate()),
     );
+    this.commands.on("error", (error: Error) => (this.#lastError = error));
     this.commands.on(
       "ready",
-      this.#errors.guarded("store", () => this.#checkAll()),
+      this.#errors.guarded("store", () => {
+        this.#lastError = undefined;
+        this.#checkAll();
+      }),
     );
     const restored = new Promise<void>((resolve) => (this.#started = resolve));
     const deadline = performance.now() + startWaitMs;
+    await this.#sentinels?.start();
     await Promise.all([connect(this.commands, startWaitMs), this.replica?.start(startWaitMs)]);
     this.#relocate();
     this.#heartbeat = this.#errors.every(heartbeatMs, () => this.#checkAll());
@@ -114,12 +147,14 @@ export class RedisConnections implements Service {
     const timer = setTimeout(late.resolve, deadline - performance.now());
     await Promise.race([restored, late.promise]);
     clearTimeout(timer);
+    this.#logState();
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#heartbeat);
     this.#listeners.length = 0;
     this.commands.removeAllListeners("refresh");
+    await this.#sentinels?.stop();
     for (const subscriber of this.#subscribers.values()) subscriber.stop();
     this.replica?.stop();
     this.#commands.stop();
@@ -152,12 +187,12 @@ export class RedisConnections implements Service {
     let subscriber = this.#subscribers.get(primary);
     if (!subscriber) {
       const { replica } = this;
-      const ofPrimary = () => createSubscriber(this.#target, this.commands, primary, this.#logger);
+      const ofPrimary = () => this.#servers.openSubscriber(this.commands, primary);
       subscriber = new TopicConnection({
         open: replica ? [() => replica.createSubscriber(), ofPrimary] : [ofPrimary],
         // A replica that is away when the process starts is gone back to like one that went away later.
         beginAt: replica && replica.client.status !== "ready" ? 1 : 0,
-        publish: (probe, message) => this.run("spublish", probe, message),
+        probeSender: this.#probeSender,
         probeTopic: this.#probeTopic(primary, topic),
         onMessage: (name, message) => {
           for (const listener of this.#listeners) listener.onMessage(name, message);
@@ -219,7 +254,6 @@ export class RedisConnections implements Service {
   }
 
   #checkAll(): void {
-    beginAnew(this.commands);
     for (const subscriber of this.#subscribers.values()) {
       this.#errors.contain("store", async () => {
         await subscriber.check();
@@ -227,8 +261,32 @@ export class RedisConnections implements Service {
         this.#tellRestored();
         if (subscriber.state !== "ok") refreshSlots(this.commands);
         if (!subscriber.atBestPlace && this.replica?.dueToReturn()) subscriber.returnToBestPlace();
+        this.#logState();
       });
     }
+    this.#logState();
+  }
+
+  /** In a cluster that happens slot by slot. */
+  #followPrimary(): void {
+    if (this.#target.kind === "cluster") return;
+    for (const subscriber of this.#subscribers.values()) subscriber.followPrimary();
+  }
+
+  #logState(): void {
+    const { state } = this;
+    const reason = state === "ok" ? "" : this.#reason(state);
+    if (`${state} ${reason}` === this.#logged) return;
+    this.#logged = `${state} ${reason}`;
+    if (state === "ok") this.#logger.info("redis takes writes and passes messages on");
+    else this.#logger.warn({ state, reason }, "redis cannot be used as it should be");
+  }
+
+  #reason(state: StoreState): string {
+    if (state === "deaf") return "messages do not come back";
+    const refused = [...this.#subscribers.values()].find((subscriber) => subscriber.refusal);
+    const refusal = refused?.refusal ?? refusalOf(this.#lastError);
+    return refusal?.reason ?? this.#lastError?.message ?? "it does not answer";
   }
 
   #tellInterrupted(): void {

@@ -1,6 +1,15 @@
-/** Whether what is published comes back: a subscription can be lost while its connection looks healthy. */
+/** Whether writes are taken and what is published comes back: a subscription can be lost while its connection looks healthy. */
+import { TidegateError } from "../errors.ts";
+import { type Refusal, refusalOf } from "./refusals.ts";
 
 export type ProbeOutcome = "returned" | "lost" | "unanswered";
+
+/** How a probe leaves: over the connection for commands, to the primary. Both reject with what the server answered as cause. */
+export interface ProbeSender {
+  /** Writes something, removes it, and publishes, in one step. */
+  write(topic: string, message: string): Promise<unknown>;
+  publish(topic: string, message: string): Promise<unknown>;
+}
 
 /** A connection on which nothing arrives for this long after a probe was published is deaf. */
 const silenceMs = 2_500;
@@ -10,16 +19,21 @@ const maxWaits = 4;
 /** Messages of one subscriber connection to itself, on a topic of its own. */
 export class Probe {
   readonly topic: string;
-  readonly #publish: (topic: string, message: string) => Promise<unknown>;
+  readonly #sender: ProbeSender;
   #sent = 0;
   #returned = 0;
   #received = 0;
+  #refusal: Refusal | undefined;
   readonly #waiting = new Set<() => void>();
 
-  /** @param options.publish rejects where the publishing side is not answered. */
-  constructor(options: { topic: string; publish: (topic: string, message: string) => Promise<unknown> }) {
+  constructor(options: { topic: string; sender: ProbeSender }) {
     this.topic = options.topic;
-    this.#publish = options.publish;
+    this.#sender = options.sender;
+  }
+
+  /** Why the last probe could not be written. */
+  get refusal(): Refusal | undefined {
+    return this.#refusal;
   }
 
   /** For each message that arrives, whatever its topic. */
@@ -30,12 +44,14 @@ export class Probe {
     for (const look of this.#waiting) look();
   }
 
-  /** Whether the publishing side answers, wherever its messages go. */
+  /** Whether the publishing side answers, wherever its messages go. Where it takes no writes, it may still take messages. */
   async ask(): Promise<boolean> {
-    return this.#publish(this.topic, String(++this.#sent)).then(
-      () => true,
-      () => false,
-    );
+    const message = String(++this.#sent);
+    const refusal = await outcomeOf(this.#sender.write(this.topic, message));
+    this.#refusal = refusal === "failed" ? undefined : refusal;
+    if (refusal === undefined) return true;
+    if (refusal === "failed" || refusal.remedy === "reconnect") return false;
+    return (await outcomeOf(this.#sender.publish(this.topic, message))) === undefined;
   }
 
   async send(): Promise<ProbeOutcome> {
@@ -64,5 +80,16 @@ export class Probe {
       this.#waiting.delete(look);
     }
     return this.#returned >= number;
+  }
+}
+
+/** Undefined where it was done. */
+async function outcomeOf(sent: Promise<unknown>): Promise<Refusal | "failed" | undefined> {
+  try {
+    await sent;
+    return undefined;
+  } catch (error) {
+    const cause: unknown = error instanceof TidegateError ? error.cause : error;
+    return refusalOf(cause) ?? "failed";
   }
 }

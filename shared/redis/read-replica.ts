@@ -1,25 +1,24 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "../logging.ts";
 import { RedisCommands } from "./commands.ts";
-import { connect, createRedisClient, createSubscriber } from "./connect.ts";
+import { connect, RedisServers, type RedisTarget } from "./connect.ts";
 
 /** Between two attempts to go back to a replica that was found silent. */
 const returnMs = 30_000;
 
 /** A replica that takes subscriptions and reads of history off the primary. It decides nothing. */
 export class ReadReplica {
-  readonly #url: string;
-  readonly #logger: Logger;
+  readonly #servers: RedisServers;
   readonly #commands: RedisCommands;
   readonly #trusted: () => boolean;
   #returnAt = performance.now() + returnMs;
 
   /** @param options.trusted what is published at the primary arrives here. */
-  constructor(options: { url: string; trusted: () => boolean; logger: Logger }) {
-    this.#url = options.url;
-    this.#logger = options.logger;
+  constructor(options: { target: RedisTarget; trusted: () => boolean; logger: Logger }) {
+    const { target, logger } = options;
+    this.#servers = new RedisServers({ target, replicas: "accepted", logger });
     this.#trusted = options.trusted;
-    this.#commands = new RedisCommands(createRedisClient({ kind: "standalone", url: options.url }, options.logger));
+    this.#commands = new RedisCommands(this.#servers.openClient());
   }
 
   /** For scripts to be defined; asked through {@link run}. */
@@ -46,7 +45,7 @@ export class ReadReplica {
   }
 
   createSubscriber(): Redis {
-    return createSubscriber({ kind: "standalone", url: this.#url }, this.client, "", this.#logger);
+    return this.#servers.openSubscriber(this.client, "");
   }
 
   /** True once in a while: another attempt costs an interruption. */

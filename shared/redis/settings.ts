@@ -1,26 +1,70 @@
+import { readFileSync } from "node:fs";
 import { Type } from "typebox";
-import { list, matching, optional, type SettingValues, text, url } from "../settings.ts";
+import { list, matching, optional, type Setting, type SettingValues, text } from "../settings.ts";
+import { parseClusterNodes, parseNamedPrimary, parseSentinels, parseServerUrl } from "./address.ts";
 import { defaultPrefix, prefixPattern } from "./name-root.ts";
-
-const HostAndPort = Type.String({ pattern: "^[^:\\s]+:\\d{1,5}$" });
-
-const redisUrl = { protocols: ["redis:", "rediss:"], allows: ["credentials", "path", "query"] } as const;
 
 /** Where Redis is. All absent: the in-memory implementations, one process. */
 export const redisSettings = {
-  REDIS_URL: optional(url(redisUrl)),
-  REDIS_READ_URL: optional(url(redisUrl)),
-  REDIS_SENTINELS: optional(list(HostAndPort)),
-  REDIS_SENTINEL_MASTER: optional(text()),
-  REDIS_CLUSTER: optional(list(HostAndPort)),
+  REDIS_URL: optional(checked(text(), parseServerUrl)),
+  REDIS_READ_URL: optional(checked(text(), parseServerUrl)),
+  REDIS_SENTINELS: optional(checked(list(Type.String()), parseSentinels)),
+  /** The name that the sentinels know the primary by, or a URL with that as its host. */
+  REDIS_SENTINEL_MASTER: optional(checked(text(), parseNamedPrimary)),
+  REDIS_CLUSTER: optional(checked(list(Type.String()), parseClusterNodes)),
+  /** Files in PEM form. */
+  REDIS_TLS_CA: optional(checked(text(), readPem)),
+  REDIS_TLS_CERT: optional(checked(text(), readPem)),
+  REDIS_TLS_KEY: optional(checked(text(), readPem)),
   REDIS_PREFIX: matching(prefixPattern, "must be 1 to 64 of A-Z a-z 0-9 _ . : / -", { fallback: defaultPrefix }),
 };
+
+/** For connections with TLS: whom to trust beside the usual authorities, and how to log in by certificate. PEM. */
+export interface RedisTls {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
+/** @param check throws what to change; it quotes nothing, as a password may be part of it. */
+function checked<Value>(setting: Setting<Value>, check: (value: Value) => unknown): Setting<Value> {
+  return {
+    ...setting,
+    parse: (given) => {
+      const value = setting.parse(given) as Value;
+      check(value);
+      return value;
+    },
+  };
+}
+
+function readPem(file: string): string {
+  try {
+    const pem = readFileSync(file, "utf8");
+    if (pem.includes("-----BEGIN ")) return pem;
+  } catch (error) {
+    throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`, { cause: error });
+  }
+  throw new Error("the file holds no PEM");
+}
+
+export function readTls(settings: SettingValues<typeof redisSettings>): RedisTls {
+  const { REDIS_TLS_CA, REDIS_TLS_CERT, REDIS_TLS_KEY } = settings;
+  return {
+    ...(REDIS_TLS_CA !== undefined && { ca: readPem(REDIS_TLS_CA) }),
+    ...(REDIS_TLS_CERT !== undefined && { cert: readPem(REDIS_TLS_CERT) }),
+    ...(REDIS_TLS_KEY !== undefined && { key: readPem(REDIS_TLS_KEY) }),
+  };
+}
 
 /** @param required a program of its own: without Redis there is nobody to share with. */
 export function redisFindings(settings: SettingValues<typeof redisSettings>, required: boolean): string[] {
   const findings: string[] = [];
   if ((settings.REDIS_SENTINELS === undefined) !== (settings.REDIS_SENTINEL_MASTER === undefined)) {
     findings.push("REDIS_SENTINELS, REDIS_SENTINEL_MASTER: set both or neither");
+  }
+  if ((settings.REDIS_TLS_CERT === undefined) !== (settings.REDIS_TLS_KEY === undefined)) {
+    findings.push("REDIS_TLS_CERT, REDIS_TLS_KEY: set both or neither");
   }
   const ways = [settings.REDIS_URL, settings.REDIS_SENTINELS, settings.REDIS_CLUSTER];
   if (ways.filter((way) => way !== undefined).length > 1) {
@@ -29,7 +73,8 @@ export function redisFindings(settings: SettingValues<typeof redisSettings>, req
   if (settings.REDIS_READ_URL && settings.REDIS_CLUSTER) {
     findings.push("REDIS_READ_URL: is for REDIS_URL or REDIS_SENTINELS, not for REDIS_CLUSTER");
   }
-  if (settings.REDIS_READ_URL && databaseIn(settings.REDIS_READ_URL) !== databaseIn(settings.REDIS_URL)) {
+  const deployment = settings.REDIS_URL ?? settings.REDIS_SENTINEL_MASTER;
+  if (settings.REDIS_READ_URL && databaseIn(settings.REDIS_READ_URL) !== databaseIn(deployment)) {
     findings.push("REDIS_READ_URL: must name the database that the deployment is on");
   }
   if (required && ways.every((way) => way === undefined)) {
@@ -38,7 +83,7 @@ export function redisFindings(settings: SettingValues<typeof redisSettings>, req
   return findings;
 }
 
-/** As the URL's path tells it. */
-function databaseIn(address: string | undefined): number {
-  return Number(URL.parse(address ?? "")?.pathname.slice(1) ?? 0);
+/** As the URL's path tells it; a name alone tells none. */
+function databaseIn(address: string | undefined): string {
+  return URL.parse(address ?? "")?.pathname.slice(1) || "0";
 }

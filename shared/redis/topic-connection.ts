@@ -2,7 +2,8 @@ import type { Redis } from "ioredis";
 import type { Logger } from "../logging.ts";
 import type { StoreState } from "../store-state.ts";
 import { hashTag, isTimeout } from "./connect.ts";
-import { Probe, type ProbeOutcome } from "./probe.ts";
+import { Probe, type ProbeOutcome, type ProbeSender } from "./probe.ts";
+import type { Refusal } from "./refusals.ts";
 
 /** Topics in one SSUBSCRIBE, so that no single command holds the connection long. */
 const subscribeBatch = 100;
@@ -17,8 +18,8 @@ export interface TopicConnectionOptions {
   open: readonly (() => Redis)[];
   /** Index of the place to begin at. */
   beginAt: number;
-  /** To the primary. Rejects where it does not answer. */
-  publish: (topic: string, message: string) => Promise<unknown>;
+  /** To the primary. */
+  probeSender: ProbeSender;
   probeTopic: string;
   onMessage: (topic: string, message: string) => void;
   /** Messages may be lost from here on. */
@@ -47,7 +48,7 @@ export class TopicConnection {
   #generation = 0;
   #restoring = false;
   #checking = false;
-  /** The last probe could be published: a Redis that hangs keeps its connections open. */
+  /** The last probe could be sent: a Redis that hangs keeps its connections open. */
   #answering = true;
   #answeringSince = performance.now();
   #retry: NodeJS.Timeout | undefined;
@@ -61,13 +62,18 @@ export class TopicConnection {
 
   get state(): StoreState {
     if (!this.#answering) return "away";
-    if (this.#live) return "ok";
+    if (this.#live) return this.refusal ? "refusing" : "ok";
     const since = Math.max(this.#interruptedAt, this.#answeringSince);
     return performance.now() - since < reconnectGraceMs ? "away" : "deaf";
   }
 
   get live(): boolean {
     return this.#live;
+  }
+
+  /** Why the primary took no write when it was asked last. */
+  get refusal(): Refusal | undefined {
+    return this.#probe.refusal;
   }
 
   /** Not live, and expected to be soon. */
@@ -142,6 +148,11 @@ export class TopicConnection {
     this.#reopen();
   }
 
+  /** The primary is elsewhere: of the places the last leads to it. */
+  followPrimary(): void {
+    if (this.#place === this.#options.open.length - 1) this.#reopen();
+  }
+
   /** The heartbeat: finds what nobody told. */
   async check(): Promise<void> {
     if (this.#checking || this.#stopped) return;
@@ -177,7 +188,7 @@ export class TopicConnection {
   }
 
   #newProbe(topic: string): Probe {
-    return new Probe({ topic, publish: this.#options.publish });
+    return new Probe({ topic, sender: this.#options.probeSender });
   }
 
   #tryNext(): void {

@@ -1,10 +1,8 @@
 /** From what the Redis client fails with to an error of the contract. */
 import { TidegateError } from "../errors.ts";
 import { isTimeout } from "./connect.ts";
+import { refusalOf } from "./refusals.ts";
 
-/** Replies of a Redis that cannot do its work now. Other error replies are bugs of ours. */
-const redisTrouble =
-  /^(OOM|READONLY|LOADING|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MISCONF|BUSY|TRYAGAIN|MOVED|ASK|NOAUTH|NOPERM|WRONGPASS)\b/;
 /** What a stall or a first reconnect usually needs. */
 const retryAfterMs = 1_000;
 
@@ -20,7 +18,9 @@ export async function orBrokerUnavailable<Reply>(reply: Promise<Reply>): Promise
     const known = error as Error & { command?: unknown };
     // The client hangs the command on its error, arguments and all: data and secrets that no log may show.
     delete known.command;
-    if (known.name === "ReplyError" && !redisTrouble.test(known.message)) throw known;
+    const refusal = refusalOf(known);
+    if (refusal) throw brokerUnavailable(`the message store refuses: ${refusal.reason}`, known);
+    if (known.name === "ReplyError") throw known;
     const message = isUnanswered(known)
       ? "the message store did not answer: it may still have done what it was asked"
       : "the message store cannot be reached";

@@ -1,18 +1,25 @@
 /** A Redis that answers, and refuses. */
+import { mkdir, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Redis } from "ioredis";
 import { afterEach, expect, test } from "vitest";
 import { channelKeys } from "../../shared/channels/redis-keys.ts";
 import { eventually } from "../support/eventually.ts";
 import { type ApiAnswer, type Fleet, startFleet } from "../support/fleet.ts";
 import { asked } from "../support/redis-failover.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
+import { closeClients, connectClient, refusedConnect, type StockClient, userToken } from "../support/stock-client.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
 
 let redis: RedisServer;
 let fleet: Fleet;
+/** Each stopped after the fleet. */
+const others: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
   closeClients();
   await fleet.stop();
   await redis.stop();
+  for (const other of others.splice(0)) await other.stop();
 });
 
 const channel = "board:1";
@@ -20,6 +27,30 @@ const rules = { namespaces: { board: { presence: true, joinLeave: true } } };
 
 async function publish(data: unknown, more: object = {}): Promise<ApiAnswer> {
   return fleet.api("POST", "/v1/publish", { channel, event: "moved", data, ...more });
+}
+
+/** Retried until it is taken. */
+async function published(data: unknown): Promise<void> {
+  await eventually(async () => (await publish(data)).status === 200, 20_000);
+}
+
+/** Of every program. */
+async function brokerHealth(): Promise<string[]> {
+  const ports = [...fleet.gateways.map(({ adminDoor }) => adminDoor.port), fleet.privateApi.door.port];
+  return Promise.all(
+    ports.map(async (port) => {
+      const ready = await fetch(`http://127.0.0.1:${port}/readyz`);
+      return `${ready.status} ${((await ready.json()) as { checks: { broker: string } }).checks.broker}`;
+    }),
+  );
+}
+
+async function allHave(health: string): Promise<void> {
+  await eventually(async () => (await brokerHealth()).every((each) => each === health), 20_000);
+}
+
+function dataOf({ received }: StockClient): unknown[] {
+  return received.filter(({ event }) => event !== "sync:policy").map(({ data }) => data);
 }
 
 async function set(name: string, value: string): Promise<void> {
@@ -30,7 +61,7 @@ function expectRefused({ status, body, headers }: ApiAnswer): void {
   expect([status, body["code"], headers.get("retry-after")]).toEqual([503, "broker_unavailable", "1"]);
 }
 
-test("RED-4: with Redis's memory used up publishes are 503 and write nothing; reading, leaving and revoking go on", async () => {
+test("RED-4: with maxmemory used up publishes are 503 and write nothing; reads and leaves go on", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2, rules });
   const [stays, leaves, ends] = [
@@ -46,7 +77,7 @@ test("RED-4: with Redis's memory used up publishes are 503 and write nothing; re
   const answers = await Promise.all(Array.from({ length: 300 }, (_, n) => publish(large, n % 2 ? { id: `${n}` } : {})));
   for (const answer of answers) expectRefused(answer);
   expectRefused(await publish(large, { history: false, id: "ephemeral" }));
-  const { state, history } = channelKeys(channel);
+  const { state, history } = channelKeys("tidegate", channel);
   const stored = await asked(redis, async (client) => [await client.xlen(history), await client.hget(state, "offset")]);
   expect(stored).toEqual([1, "1"]);
   expect(await asked(redis, (client) => client.keys("*:id:*"))).toEqual([]);
@@ -72,4 +103,134 @@ test("RED-4: with Redis's memory used up publishes are 503 and write nothing; re
   expect([after.status, after.body]).toEqual([200, { epoch: before["epoch"], offset: 2 }]);
   await stays.next(({ data }) => data === "after");
   expect(stays.received.filter(({ event }) => event === "moved").map(({ data }) => data)).toEqual(["before", "after"]);
+});
+
+test("RED-5: with the disk full publishes are 503, nodes are degraded; reads and messages go on", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  const client = await connectClient(fleet.urls[0] ?? "");
+  await client.subscribe(channel);
+  await published("before");
+  const [, folder = ""] = await asked(redis, (raw) => raw.config("GET", "dir"));
+  // What stands where the snapshot belongs keeps it from being written.
+  await mkdir(join(folder, "dump.rdb"));
+  await set("save", "3600 1");
+  await asked(redis, (raw) => raw.bgsave());
+  await allHave("200 degraded");
+  expect(fleet.log()).toContain("the server cannot write to its disk");
+  expectRefused(await publish("refused"));
+  expect((await fleet.api("GET", `/v1/channels/${channel}/history`)).status).toBe(200);
+  expect((await publish("ephemeral", { history: false })).status).toBe(200);
+
+  await rmdir(join(folder, "dump.rdb"));
+  await asked(redis, (raw) => raw.bgsave());
+  await published("after");
+  await allHave("200 ok");
+  await client.next(({ data }) => data === "after");
+  expect(dataOf(client)).toEqual(["before", "ephemeral", "after"]);
+});
+
+test("RED-6: nodes leave their old connections for the replica promoted behind the address", async () => {
+  redis = await startRedis();
+  const replica = await startRedis({ replicaOf: redis.port });
+  const link = await startTcpProxy(redis.port);
+  others.push(link, replica);
+  await eventually(async () => (await asked(replica, (client) => client.role()))[3] === "connected");
+  fleet = await startFleet({ target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` }, gateways: 2 });
+  const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
+  for (const client of clients) await client.subscribe(channel);
+  await published("before");
+  await eventually(async () => (await asked(redis, (client) => client.wait(1, 1_000))) === 1);
+
+  await asked(replica, (client) => client.replicaof("NO", "ONE"));
+  await asked(redis, (client) => client.replicaof("127.0.0.1", replica.port));
+  link.redirect(replica.port);
+  await published("after");
+  await allHave("200 ok");
+  await published("last");
+  for (const client of clients) {
+    await client.next(({ data }) => data === "last");
+    expect(dataOf(client)).toEqual(["before", "after", "last"]);
+  }
+  // Subscriptions follow too.
+  await eventually(async () => {
+    const topics = (await asked(redis, (client) => client.call("PUBSUB", "SHARDCHANNELS"))) as string[];
+    return topics.length === 0;
+  });
+});
+
+test("RED-6: nodes are degraded and say why while the server is a replica, and go on afterwards", async () => {
+  redis = await startRedis();
+  const other = await startRedis();
+  others.push(other);
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  await published("before");
+  await asked(redis, (client) => client.replicaof("127.0.0.1", other.port));
+  await allHave("200 degraded");
+  expectRefused(await publish("refused"));
+  expect(fleet.log()).toContain("the server is a replica");
+  await asked(redis, (client) => client.replicaof("NO", "ONE"));
+  await published("after");
+  await allHave("200 ok");
+});
+
+test("RED-7: nodes are degraded, say why and refuse new sessions while no write is taken", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  const client = await connectClient(fleet.urls[0] ?? "");
+  await client.subscribe(channel);
+  await published("before");
+  await set("min-replicas-to-write", "1");
+  await allHave("200 degraded");
+  expect(fleet.log()).toContain("too few replicas follow the server");
+  expectRefused(await publish("refused"));
+  expect((await client.subscribe(channel)).ok).toBe(true);
+  const refusal = await refusedConnect(fleet.urls[0] ?? "", { token: await userToken({ sub: "new" }) });
+  expect(refusal).toMatchObject({ code: "broker_unavailable", retryable: true });
+  await set("min-replicas-to-write", "0");
+  await allHave("200 ok");
+  await published("after");
+  await client.next(({ data }) => data === "after");
+  expect(dataOf(client)).toEqual(["before", "after"]);
+});
+
+test.for([
+  // Closes at once, before a client can read why.
+  {
+    title: "no connection left",
+    begin: "CONFIG SET maxclients 1",
+    end: "CONFIG SET maxclients 1000",
+    named: "EPIPE|RESET",
+  },
+  {
+    title: "another password",
+    begin: "ACL SETUSER default resetpass >other",
+    end: "ACL SETUSER default nopass",
+    named: "wants a password",
+  },
+  {
+    title: "fewer rights",
+    begin: "ACL SETUSER default -eval -evalsha",
+    end: "ACL SETUSER default +eval +evalsha",
+    named: "lacks a right",
+  },
+])("RED-8: a server with $title makes nodes degraded, is logged, and is used again", async (kind) => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  await published("before");
+  const operator = new Redis(redis.url);
+  operator.on("error", () => undefined);
+  others.push({ stop: async () => operator.disconnect() });
+  const run = async (line: string): Promise<void> => {
+    const [name = "", ...words] = line.split(" ");
+    await operator.call(name, ...words);
+  };
+  await run(kind.begin);
+  for (const type of ["normal", "pubsub"]) await run(`CLIENT KILL TYPE ${type} SKIPME yes`);
+  await allHave("200 degraded");
+  await eventually(() => new RegExp(`"reason":"[^"]*(${kind.named})`).test(fleet.log()));
+  expectRefused(await publish("refused"));
+  await run(kind.end);
+  await published("after");
+  await allHave("200 ok");
 });

@@ -1,80 +1,113 @@
-/** A sentinel whose news comes at the worst moment. */
+/** Sentinels that do not agree, and whose answer changes at the worst moment. */
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
+import { asked } from "../support/redis-failover.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
-const master = "tidegate";
 let redis: RedisServer;
 let connections: RedisConnections;
-let sentinel: Server;
+const servers: Server[] = [];
 const sockets = new Set<Socket>();
+beforeEach(async () => {
+  redis = await startRedis();
+});
 afterEach(async () => {
   await connections.stop();
   for (const socket of sockets) socket.destroy();
-  sentinel.close();
+  for (const server of servers.splice(0)) server.close();
   await redis.stop();
 });
+
+async function listen(onConnection: (socket: Socket) => void): Promise<number> {
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined);
+    onConnection(socket);
+  }).listen(0, "127.0.0.1");
+  servers.push(server);
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
+}
 
 function bulk(...parts: string[]): string {
   return `*${parts.length}\r\n${parts.map((part) => `$${part.length}\r\n${part}\r\n`).join("")}`;
 }
 
-test("SENT-4: a node that hears of a failover while it asks where the primary is comes back all the same", async () => {
-  redis = await startRedis();
-  /** Those that wait for news. */
-  const listening = new Set<Socket>();
-  const asking: Socket[] = [];
-  let untimely = false;
-  function answer(socket: Socket, command: string): void {
-    const address = bulk("127.0.0.1", String(redis.port));
-    if (command.includes("get-master-addr-by-name")) {
-      if (!untimely) {
-        socket.write(address);
-        return;
-      }
-      asking.push(socket);
-      // The connection for commands and the one for subscriptions.
-      if (asking.length < 2) return;
-      untimely = false;
-      for (const listener of listening) listener.write(bulk("message", "+switch-master", "news"));
-      setTimeout(() => {
-        for (const waiting of asking) waiting.write(address);
-      }, 100);
-    } else if (command.includes("subscribe")) {
-      listening.add(socket);
-      socket.write("*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n");
-    } else socket.write("+OK\r\n");
-  }
-  sentinel = createServer((socket) => {
-    sockets.add(socket);
-    socket.on("error", () => undefined);
-    socket.on("close", () => listening.delete(socket));
+interface Opinion {
+  port: number;
+  epoch: number;
+  questions: number;
+}
+
+/** Answers what a node asks. @returns its address. */
+async function startSentinel(opinion: Opinion): Promise<string> {
+  const port = await listen((socket) => {
     socket.on("data", (chunk) => {
       // One array of words for each command.
-      for (const command of chunk
+      const commands = chunk
         .toString()
         .toLowerCase()
-        .split(/\*\d+\r\n/)
-        .slice(1))
-        answer(socket, command);
+        .split(/\*\d+\r\n/);
+      for (const command of commands.slice(1)) {
+        const names = command.includes("get-master-addr-by-name");
+        if (names) opinion.questions++;
+        socket.write(
+          names
+            ? bulk("127.0.0.1", String(opinion.port))
+            : bulk("name", "tidegate", "config-epoch", `${opinion.epoch}`),
+        );
+      }
     });
-  }).listen(0, "127.0.0.1");
-  await once(sentinel, "listening");
-  const { port } = sentinel.address() as AddressInfo;
-  const target = { kind: "sentinel", sentinels: [`127.0.0.1:${port}`], master } as const;
+  });
+  return `127.0.0.1:${port}`;
+}
+
+async function follow(...sentinels: string[]): Promise<void> {
+  const target = { kind: "sentinel", sentinels, master: "tidegate" } as const;
   connections = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
   await connections.start();
-  await eventually(() => listening.size >= 2 && connections.state === "ok");
+}
 
-  untimely = true;
-  const ended = new Promise<void>((resolve) => connections.commands.once("end", () => resolve()));
-  await redis.kill();
-  await ended;
-  await redis.restart();
-  await eventually(() => connections.state === "ok", 20_000);
-  expect(await connections.run("get", "tidegate:{1}:nothing")).toBeNull();
+/** Where commands go. */
+async function portInUse(): Promise<number> {
+  return Number(/tcp_port:(\d+)/.exec(await connections.commands.info("server"))?.[1]);
+}
+
+test("SENT-4: a node that connects to a server that hangs leaves it when a sentinel names another", async () => {
+  let hanging = 0;
+  const opinion = { port: await listen(() => hanging++), epoch: 1, questions: 0 };
+  const started = follow(await startSentinel(opinion));
+  await eventually(() => hanging > 0);
+  expect(connections.state).toBe("away");
+  opinion.port = redis.port;
+  opinion.epoch = 2;
+  await started;
+  await eventually(() => connections.state === "ok");
+  expect(await portInUse()).toBe(redis.port);
+});
+
+test("SENT-5: the newest configuration counts, however many sentinels are behind or hang", async () => {
+  const former = await startRedis();
+  const opinions = [1, 2].map(() => ({ port: former.port, epoch: 4, questions: 0 }));
+  const [leader] = opinions as [Opinion, Opinion];
+  const hanging = `127.0.0.1:${await listen(() => undefined)}`;
+  await follow(hanging, ...(await Promise.all(opinions.map(startSentinel))));
+  await eventually(() => connections.state === "ok");
+  expect(await portInUse()).toBe(former.port);
+
+  // Nobody has closed a connection, and the former primary still takes writes.
+  Object.assign(leader, { port: redis.port, epoch: 5 });
+  await eventually(async () => connections.state === "ok" && (await portInUse()) === redis.port);
+  await eventually(async () => {
+    const topics = (await asked(former, (client) => client.call("PUBSUB", "SHARDCHANNELS"))) as string[];
+    return topics.length === 0;
+  });
+  const stale = opinions.map(({ questions }) => questions);
+  await eventually(() => opinions.every(({ questions }, n) => questions > (stale[n] ?? 0)));
+  expect(await portInUse()).toBe(redis.port);
+  await former.stop();
 });

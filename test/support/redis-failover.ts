@@ -3,7 +3,7 @@ import { Redis } from "ioredis";
 import type { RedisServer } from "./redis.ts";
 
 /** A question to one server; rejects where it does not answer. */
-export async function asked<T>(server: RedisServer, ask: (client: Redis) => Promise<T>): Promise<T> {
+export async function asked<T>(server: Pick<RedisServer, "url">, ask: (client: Redis) => Promise<T>): Promise<T> {
   const client = new Redis(server.url, { protocol: 2, commandTimeout: 5_000, maxRetriesPerRequest: 1 });
   // The question itself fails too.
   client.on("error", () => undefined);

@@ -19,6 +19,8 @@ export interface TcpProxy {
   cut(options?: { halfOpen?: boolean }): void;
   /** Opens the link; connections that lost bytes are cut. */
   heal(): void;
+  /** New connections go to another port; those that are open stay where they are. */
+  redirect(target: number): void;
   stop(): Promise<void>;
 }
 
@@ -32,6 +34,7 @@ const slowMs = 50;
 
 /** @param target port on the loopback interface. */
 export async function startTcpProxy(target: number): Promise<TcpProxy> {
+  let targetNow = target;
   const pairs = new Set<Pair>();
   /** Their clients are gone; the server is not told until the link heals. */
   const orphans = new Set<Socket>();
@@ -80,7 +83,7 @@ export async function startTcpProxy(target: number): Promise<TcpProxy> {
       client.resetAndDestroy();
       return;
     }
-    const server = connect({ port: target, host: "127.0.0.1", allowHalfOpen: true });
+    const server = connect({ port: targetNow, host: "127.0.0.1", allowHalfOpen: true });
     const pair: Pair = { client, server, swallowed: false };
     pairs.add(pair);
     pipe(pair, "client");
@@ -123,6 +126,7 @@ export async function startTcpProxy(target: number): Promise<TcpProxy> {
       proxy.set("open");
       for (const orphan of orphans) orphan.resetAndDestroy();
     },
+    redirect: (next) => void (targetNow = next),
     stop: async () => {
       stopped = true;
       proxy.set("closed");

@@ -1,0 +1,10 @@
+#!lua
+-- Proves that the server takes writes, and sends a message.
+-- KEYS  1 probe (string, gone when the script ends)
+-- ARGV  1 topic   2 message
+-- Returns 1.
+
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('DEL', KEYS[1])
+redis.call('SPUBLISH', ARGV[1], ARGV[2])
+return 1
