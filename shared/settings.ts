@@ -258,3 +258,14 @@ export function orExit<Value>(read: () => Value): Value {
     return process.exit(78);
   }
 }
+
+/** As {@link orExit}, for what takes time to find out. */
+export async function orExitLater(check: Promise<void>): Promise<void> {
+  try {
+    await check;
+  } catch (error) {
+    orExit(() => {
+      throw error as Error;
+    });
+  }
+}

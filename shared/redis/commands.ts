@@ -6,15 +6,15 @@ import { orBrokerUnavailable } from "./unavailable.ts";
 
 type Argument = string | number;
 
-/** Not executed, whatever it was: its keys live elsewhere, or are on their way there. */
-const redirection = /^(MOVED|ASK|TRYAGAIN)\b/;
+/** Not executed, whatever it was: its keys live elsewhere, or are on their way there, or the server has forgotten the script twice. */
+const notExecuted = /^(MOVED|ASK|TRYAGAIN|NOSCRIPT)\b/;
 
 /** Commands to one Redis, a cluster included, within the bounds of {@link CommandWindow} for each primary. */
 export class RedisCommands {
   readonly client: RedisClient;
   readonly #onWrongServer: () => void;
   readonly #windows = new Map<string, CommandWindow>();
-  /** Keys whose last command was redirected: what follows waits behind it, so that their order stays. */
+  /** Keys whose last command is sent once more: what follows waits behind it, so that their order stays. */
   readonly #redirected = new Map<string, Promise<unknown>>();
 
   /** @param onWrongServer a server refuses everything: the connection to it has been cut, and others to it are of no use either. */
@@ -73,12 +73,12 @@ export class RedisCommands {
     try {
       return await (this.client as unknown as Record<string, Script<unknown>>)[name]?.(...keysAndArguments);
     } catch (error) {
-      if (!redirection.test((error as Error).message)) throw error;
+      if (!notExecuted.test((error as Error).message)) throw error;
       return await this.#sendAlone(name, key, keysAndArguments, this.#redirected.get(key));
     }
   }
 
-  /** In a pipeline of its own, which the client takes to where the key is now. */
+  /** In a pipeline of its own, which the client takes to where the key is now, the text of a script included. */
   async #sendAlone(
     name: string,
     key: string,

@@ -37,6 +37,8 @@ export const commandTimeoutMs = 3_000;
 const connectTimeoutMs = 3_000;
 /** A sentinel that hangs is passed over. */
 const sentinelTimeoutMs = 1_000;
+/** A server that hangs does not hold a start up for longer, twice at most. */
+const checkTimeoutMs = 2_000;
 /** A connection that is given up is not waited for. */
 const disconnectTimeoutMs = 100;
 /** A server that loads its data is asked again so often at least. */
@@ -194,6 +196,22 @@ export function openSentinels(target: RedisTarget & { kind: "sentinel" }, logger
   } satisfies RedisOptions;
   return parseSentinels(target.sentinels).map(({ host, port, ...login }) => {
     return logged(new Redis({ ...options, ...loginOptions(login, target.tls), host, port }), logger);
+  });
+}
+
+/** For a few questions to one server. It is not connected to again, and fails soon. The caller disconnects. */
+export function openForCheck({ host, port, ...login }: ServerAddress, tls: RedisTls | undefined): Redis {
+  return new Redis({
+    ...common,
+    ...loginOptions(login, tls),
+    host,
+    port,
+    enableAutoPipelining: false,
+    enableOfflineQueue: false,
+    enableReadyCheck: false,
+    connectTimeout: checkTimeoutMs,
+    commandTimeout: checkTimeoutMs,
+    retryStrategy: () => null,
   });
 }
 

@@ -67,8 +67,9 @@ export class RedisConnections implements Service {
   #heartbeat: NodeJS.Timeout | undefined;
   /** The state that was logged last, and why. */
   #logged = "";
-  /** Of the connection for commands, since it last was ready. */
+  /** Why the connection for commands is not ready: the first error of the last attempt that failed. */
   #lastError: Error | undefined;
+  #attemptFailed = false;
   #untold = true;
   #started: (() => void) | undefined;
 
@@ -129,7 +130,11 @@ export class RedisConnections implements Service {
       "refresh",
       this.#errors.guarded("store", () => this.#relocate()),
     );
-    this.commands.on("error", (error: Error) => (this.#lastError = error));
+    this.commands.on("connecting", () => (this.#attemptFailed = false));
+    this.commands.on("error", (error: Error) => {
+      if (!this.#attemptFailed) this.#lastError = error;
+      this.#attemptFailed = true;
+    });
     this.commands.on(
       "ready",
       this.#errors.guarded("store", () => {

@@ -39,6 +39,7 @@ const refusals: readonly (readonly [reply: RegExp, refusal: Refusal])[] = [
   [/^NOREPLICAS\b/, { ...wait, reason: "too few replicas follow the server (min-replicas-to-write)" }],
   [/^CLUSTERDOWN\b/, { ...wait, reason: "a part of the cluster has no primary" }],
   [/^(MOVED|ASK|TRYAGAIN)\b/, { ...wait, reason: "a part of the cluster is moving" }],
+  [/^NOSCRIPT\b/, { ...wait, reason: "the server forgets scripts at once" }],
   [/^BUSY\b/, { ...wait, reason: "a script keeps the server busy" }],
 ];
 

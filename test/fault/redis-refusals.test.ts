@@ -234,3 +234,41 @@ test.for([
   await published("after");
   await allHave("200 ok");
 });
+
+test("RSET-4: a server that came back with fewer databases is not used, and nothing goes to another", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({ target: { kind: "standalone", url: `${redis.url}/9` } });
+  await published("before");
+  await redis.kill();
+  await redis.restart({ databases: 4 });
+  await allHave("200 degraded");
+  await eventually(() => fleet.log().includes('"reason":"the server has no database of that number"'));
+  expectRefused(await publish("refused"));
+  expect(await asked(redis, (client) => client.info("keyspace"))).not.toContain("db0");
+  await redis.kill();
+  await redis.restart();
+  await published("after");
+  await allHave("200 ok");
+});
+
+test("RED-9: scripts that the server forgot are sent again: nothing fails, doubles or changes order", async () => {
+  redis = await startRedis();
+  fleet = await startFleet({
+    target: { kind: "standalone", url: redis.url },
+    rules: { namespaces: { board: { historySize: 1_000 } } },
+  });
+  const client = await connectClient(fleet.urls[0] ?? "");
+  await client.subscribe(channel);
+  const sent: number[] = [];
+  for (let round = 0; round < 20; round++) {
+    const items = Array.from({ length: 40 }, (_, n) => ({ channel, event: "moved", data: round * 40 + n }));
+    sent.push(...items.map(({ data }) => data));
+    const [answer] = await Promise.all([
+      fleet.api("POST", "/v1/publish/batch", items),
+      asked(redis, (raw) => raw.script("FLUSH")),
+    ]);
+    expect(answer.status, answer.text).toBe(200);
+  }
+  await client.next(({ data }) => data === sent.at(-1));
+  expect(dataOf(client)).toEqual(sent);
+});

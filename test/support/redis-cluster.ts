@@ -3,7 +3,7 @@ import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { eventually } from "./eventually.ts";
 import { spawnProcess } from "./processes.ts";
 import { asked } from "./redis-failover.ts";
-import { type RedisServer, startRedis } from "./redis.ts";
+import { type RedisServer, type Secure, startRedis } from "./redis.ts";
 
 export interface RedisCluster {
   readonly target: RedisTarget;
@@ -19,17 +19,27 @@ export interface Shard {
 }
 
 /** Three primaries that own all slots between them, each with that many replicas. */
-export async function startRedisCluster({ replicas = 0 } = {}): Promise<RedisCluster> {
+export async function startRedisCluster({
+  replicas = 0,
+  host = "127.0.0.1",
+  secure,
+}: { replicas?: number; host?: string; secure?: Secure } = {}): Promise<RedisCluster> {
   const count = 3 * (1 + replicas);
-  const servers = await Promise.all(Array.from({ length: count }, () => startRedis({ cluster: true })));
-  const nodes = servers.map((server) => `127.0.0.1:${server.port}`);
+  const options = { cluster: true, host, ...(secure && { secure }) };
+  const servers = await Promise.all(Array.from({ length: count }, () => startRedis(options)));
+  const addresses = servers.map((server) => `${host}:${server.port}`);
   const create = spawnProcess("redis-cli", [
-    ...["--cluster", "create", ...nodes, "--cluster-replicas", String(replicas), "--cluster-yes"],
+    ...["--cluster", "create", ...addresses, "--cluster-replicas", String(replicas), "--cluster-yes"],
+    ...(secure ? loginArguments(secure) : []),
   ]);
   await create.printed("[OK] All 16384 slots covered");
   await create.exited;
   const cluster: RedisCluster = {
-    target: { kind: "cluster", nodes },
+    target: {
+      kind: "cluster",
+      nodes: secure ? servers.map(({ url }) => url) : servers.map(({ url }) => url.replace("redis://", "")),
+      ...(secure && { tls: secure.certificates.pem }),
+    },
     servers,
     shards: () => shardsOf(servers),
     stop: async () => {
@@ -65,4 +75,9 @@ async function shardsOf(servers: readonly RedisServer[]): Promise<Shard[]> {
       primary: server,
       replicas: roles.filter(({ primaryPort }) => primaryPort === server.port).map((replica) => replica.server),
     }));
+}
+
+function loginArguments({ certificates: { files }, user, password }: Secure): string[] {
+  const tls = ["--tls", "--cacert", files.ca, "--cert", files.cert, "--key", files.key];
+  return [...tls, "--user", user, "--pass", password];
 }

@@ -3,8 +3,12 @@ import { Redis } from "ioredis";
 import type { RedisServer } from "./redis.ts";
 
 /** A question to one server; rejects where it does not answer. */
-export async function asked<T>(server: Pick<RedisServer, "url">, ask: (client: Redis) => Promise<T>): Promise<T> {
-  const client = new Redis(server.url, { protocol: 2, commandTimeout: 5_000, maxRetriesPerRequest: 1 });
+export async function asked<T>(
+  server: Pick<RedisServer, "url" | "tls">,
+  ask: (client: Redis) => Promise<T>,
+): Promise<T> {
+  const { url, tls } = server;
+  const client = new Redis(url, { protocol: 2, commandTimeout: 5_000, maxRetriesPerRequest: 1, ...(tls && { tls }) });
   // The question itself fails too.
   client.on("error", () => undefined);
   try {

@@ -7,7 +7,7 @@ import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { eventually } from "./eventually.ts";
 import { freePort, type Spawned, spawnProcess } from "./processes.ts";
 import { asked } from "./redis-failover.ts";
-import { type RedisServer, startRedis } from "./redis.ts";
+import { type RedisServer, type Secure, startRedis, tlsSettings } from "./redis.ts";
 
 const master = "tidegate";
 const sentinelCount = 3;
@@ -29,15 +29,25 @@ export interface RedisSentinel {
   stop(): Promise<void>;
 }
 
-export async function startRedisSentinel({ replicas = 1 } = {}): Promise<RedisSentinel> {
-  const first = await startRedis();
-  const others = Array.from({ length: replicas }, () => startRedis({ replicaOf: first.port }));
+/** @param options.sentinels how they want to be logged in to, beside what `secure` says of the data. */
+export async function startRedisSentinel({
+  replicas = 1,
+  secure,
+}: { replicas?: number; secure?: { data: Secure; sentinels: Secure } } = {}): Promise<RedisSentinel> {
+  const dataOptions = secure ? { secure: secure.data } : {};
+  const first = await startRedis(dataOptions);
+  const others = Array.from({ length: replicas }, () => startRedis({ replicaOf: first.port, ...dataOptions }));
   const servers = [first, ...(await Promise.all(others))];
   const folder = await mkdtemp(join(tmpdir(), "tidegate-sentinel-"));
   const sentinels = await Promise.all(
-    Array.from({ length: sentinelCount }, (_, n) => startSentinel(join(folder, `${n}.conf`), first.port)),
+    Array.from({ length: sentinelCount }, (_, n) => startSentinel(join(folder, `${n}.conf`), first.port, secure)),
   );
-  const clients = sentinels.map(({ port }) => new Redis({ port, protocol: 2, commandTimeout: 5_000 }));
+  const login = secure && {
+    username: secure.sentinels.user,
+    password: secure.sentinels.password,
+    tls: secure.sentinels.certificates.pem,
+  };
+  const clients = sentinels.map(({ port }) => new Redis({ port, protocol: 2, commandTimeout: 5_000, ...login }));
   for (const client of clients) client.on("error", () => undefined);
 
   async function agreedPort(): Promise<number | undefined> {
@@ -64,7 +74,10 @@ export async function startRedisSentinel({ replicas = 1 } = {}): Promise<RedisSe
 
   await eventually(async () => (await Promise.all(clients.map(knowsAll))).every(Boolean), 30_000);
   return {
-    target: { kind: "sentinel", sentinels: sentinels.map(({ port }) => `127.0.0.1:${port}`), master },
+    target: targetOf(
+      sentinels.map(({ port }) => port),
+      secure,
+    ),
     servers,
     primary,
     promoted: async (former) => {
@@ -92,15 +105,45 @@ export async function startRedisSentinel({ replicas = 1 } = {}): Promise<RedisSe
   };
 }
 
-async function startSentinel(file: string, primaryPort: number): Promise<{ port: number; process: Spawned }> {
+function targetOf(ports: readonly number[], secure?: { data: Secure; sentinels: Secure }): RedisSentinel["target"] {
+  const [firstPort, ...others] = ports.map((port) => `127.0.0.1:${port}`);
+  if (!secure) return { kind: "sentinel", sentinels: [firstPort ?? "", ...others], master };
+  const login = ({ user, password }: Secure): string => `rediss://${user}:${encodeURIComponent(password)}@`;
+  return {
+    kind: "sentinel",
+    // Those that are no URL log in as the first that is one.
+    sentinels: [login(secure.sentinels) + firstPort, ...others],
+    master: login(secure.data) + master,
+    tls: secure.data.certificates.pem,
+  };
+}
+
+async function startSentinel(
+  file: string,
+  primaryPort: number,
+  secure?: { data: Secure; sentinels: Secure },
+): Promise<{ port: number; process: Spawned }> {
   const port = await freePort();
   const lines = [
-    `port ${port}`,
+    ...(secure
+      ? tlsSettings(secure.sentinels.certificates, port).map((setting) => setting.join(" "))
+      : [`port ${port}`]),
     "bind 127.0.0.1",
     `sentinel monitor ${master} 127.0.0.1 ${primaryPort} ${Math.floor(sentinelCount / 2) + 1}`,
     `sentinel down-after-milliseconds ${master} ${downAfterMs}`,
     `sentinel failover-timeout ${master} ${failoverTimeoutMs}`,
   ];
+  if (secure) {
+    const { data, sentinels } = secure;
+    lines.push(
+      `sentinel auth-user ${master} ${data.user}`,
+      `sentinel auth-pass ${master} ${data.password}`,
+      "user default off",
+      `user ${sentinels.user} on >${sentinels.password} ~* &* +@all`,
+      `sentinel sentinel-user ${sentinels.user}`,
+      `sentinel sentinel-pass ${sentinels.password}`,
+    );
+  }
   await writeFile(file, lines.join("\n"));
   const process = spawnProcess("redis-server", [file, "--sentinel"]);
   await process.printed(`monitor master ${master}`);

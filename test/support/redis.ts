@@ -2,11 +2,21 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Certificates } from "./certificates.ts";
 import { freePort, type Spawned, spawnProcess } from "./processes.ts";
+
+/** TLS in both directions, and a user who must log in. */
+export interface Secure {
+  readonly certificates: Certificates;
+  readonly user: string;
+  readonly password: string;
+}
 
 export interface RedisServer {
   readonly port: number;
   readonly url: string;
+  /** What a client needs besides the URL. */
+  readonly tls?: Certificates["pem"];
   readonly running: boolean;
   /** SIGKILL; data in the append-only file, if it has one, stays. */
   kill(): Promise<void>;
@@ -22,14 +32,35 @@ interface RestartOptions {
   replicaOf?: number;
   /** Without what its append-only file holds. */
   empty?: boolean;
+  /** 16 otherwise. */
+  databases?: number;
+}
+
+/** Settings of servers and of sentinels. */
+export function tlsSettings({ files }: Certificates, port: number): [name: string, value: string][] {
+  return [
+    ["port", "0"],
+    ["tls-port", String(port)],
+    ["tls-ca-cert-file", files.ca],
+    ["tls-cert-file", files.cert],
+    ["tls-key-file", files.key],
+    ["tls-replication", "yes"],
+  ];
 }
 
 export async function startRedis(
-  options: { appendOnly?: boolean; cluster?: boolean; replicaOf?: number } = {},
+  options: { appendOnly?: boolean; cluster?: boolean; replicaOf?: number; host?: string; secure?: Secure } = {},
 ): Promise<RedisServer> {
+  const { host = "127.0.0.1", secure } = options;
   const folder = await mkdtemp(join(tmpdir(), "tidegate-redis-"));
   const port = await freePort();
-  const fixed = ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""];
+  const fixed = ["--bind", host, "--dir", folder, "--save", ""];
+  if (secure) {
+    const { certificates, user, password } = secure;
+    fixed.push(...tlsSettings(certificates, port).flatMap(([name, value]) => [`--${name}`, value]));
+    fixed.push("--tls-cluster", options.cluster ? "yes" : "no", "--masteruser", user, "--masterauth", password);
+    fixed.push("--user", "default", "off", "--user", user, "on", `>${password}`, "~*", "&*", "+@all");
+  } else fixed.push("--port", String(port));
   // Written at once, whatever the disk is busy with: a killed process then loses nothing.
   fixed.push("--appendonly", options.appendOnly ? "yes" : "no", "--appendfsync", "no");
   // Without it a replica copies at most five seconds after it is told to.
@@ -43,10 +74,10 @@ export async function startRedis(
   }
   let server: Spawned;
 
-  async function start({ replicaOf, empty = false }: RestartOptions = {}): Promise<void> {
+  async function start({ replicaOf, empty = false, databases = 16 }: RestartOptions = {}): Promise<void> {
     if (empty) await rm(join(folder, "appendonlydir"), { recursive: true, force: true });
     const role = replicaOf === undefined ? [] : ["--replicaof", `127.0.0.1 ${replicaOf}`];
-    server = spawnProcess("redis-server", [...fixed, ...role]);
+    server = spawnProcess("redis-server", [...fixed, ...role, "--databases", String(databases)]);
     await server.printed("Ready to accept connections");
   }
   async function kill(): Promise<void> {
@@ -56,7 +87,8 @@ export async function startRedis(
   await start(options.replicaOf === undefined ? {} : { replicaOf: options.replicaOf });
   return {
     port,
-    url: `redis://127.0.0.1:${port}`,
+    url: urlOf(host, port, secure),
+    ...(secure && { tls: secure.certificates.pem }),
     get running() {
       return server.child.exitCode === null && server.child.signalCode === null;
     },
@@ -68,4 +100,10 @@ export async function startRedis(
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+function urlOf(host: string, port: number, secure: Secure | undefined): string {
+  const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  if (!secure) return `redis://${address}`;
+  return `rediss://${encodeURIComponent(secure.user)}:${encodeURIComponent(secure.password)}@${address}`;
 }

@@ -1,0 +1,20 @@
+#!lua flags=no-writes
+-- Which commands the user may not run on the keys and topics of this deployment.
+-- KEYS  1 a key, which is a topic too
+-- ARGV  commands; a subcommand follows a '|'
+-- Returns those that are not allowed.
+
+local denied = {}
+for _, command in ipairs(ARGV) do
+  local name, subcommand = string.match(command, '^([^|]+)|?(.*)$')
+  local allowed
+  if subcommand ~= '' then
+    allowed = redis.acl_check_cmd(name, subcommand)
+  else
+    allowed = redis.acl_check_cmd(name, KEYS[1], KEYS[1])
+  end
+  if not allowed then
+    denied[#denied + 1] = command
+  end
+end
+return denied

@@ -1,0 +1,197 @@
+/** What only the servers know of the Redis settings: looked at once, before a program starts. */
+import type { Redis } from "ioredis";
+import { SettingsError } from "../settings.ts";
+import {
+  addressText,
+  parseClusterNodes,
+  parseNamedPrimary,
+  parseSentinels,
+  parseServerUrl,
+  type ServerAddress,
+} from "./address.ts";
+import { openForCheck, type RedisTarget } from "./connect.ts";
+import { refusalOf } from "./refusals.ts";
+import { defineScript } from "./scripts.ts";
+import type { RedisTls } from "./settings.ts";
+
+/** Scripts need their flags, and sharded topics. */
+const minMajorVersion = 7;
+const anyKey = "tidegate:{0}:check";
+
+/** What programs run on a replica that takes reads, in scripts too. */
+export const readingCommands = [
+  ...["info", "eval", "evalsha", "ssubscribe", "sunsubscribe"],
+  ...["hmget", "ttl", "pttl", "xrange", "xrevrange"],
+] as const;
+/** What programs run on a primary. The tests compare it with the code. */
+export const primaryCommands = [
+  ...readingCommands,
+  ...[
+    "del",
+    "exists",
+    "expire",
+    "get",
+    "hdel",
+    "hexists",
+    "hget",
+    "hgetall",
+    "hincrby",
+    "hlen",
+    "hset",
+    "hvals",
+    "pexpire",
+  ],
+  ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
+  ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"],
+] as const;
+/** What a cluster's client asks besides. */
+const clusterCommands = ["cluster|slots", "cluster|info"];
+
+const untrusted = "the server's certificate is signed by nobody who is trusted: set REDIS_TLS_CA";
+/** By the code of a failed connection. */
+const tlsFindings: Readonly<Record<string, string>> = {
+  DEPTH_ZERO_SELF_SIGNED_CERT: untrusted,
+  SELF_SIGNED_CERT_IN_CHAIN: untrusted,
+  UNABLE_TO_GET_ISSUER_CERT: untrusted,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: untrusted,
+  ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is for another host than the one it is reached by",
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "the server wants a certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY",
+};
+
+/**
+ * Servers that cannot be reached, or are busy, prove nothing: a program starts without them and waits.
+ * @throws SettingsError with everything that an operator has to change.
+ */
+export async function checkRedisSetup(target: RedisTarget): Promise<void> {
+  const findings = await findingsOf(target);
+  if (findings.length > 0) throw new SettingsError(findings);
+}
+
+async function findingsOf(target: RedisTarget): Promise<string[]> {
+  const { tls } = target;
+  const readUrl = target.kind === "cluster" ? undefined : target.readUrl;
+  const replica =
+    readUrl === undefined
+      ? []
+      : look("REDIS_READ_URL", parseServerUrl(readUrl), tls, (client) =>
+          checkData(client, "standalone", readingCommands),
+        );
+  switch (target.kind) {
+    case "standalone": {
+      const primary = look("REDIS_URL", parseServerUrl(target.url), tls, (client) =>
+        checkData(client, "standalone", primaryCommands),
+      );
+      return (await Promise.all([primary, replica])).flat();
+    }
+    case "sentinel":
+      return (await Promise.all([sentinelFindings(target), replica])).flat();
+    case "cluster":
+      return inParallel(parseClusterNodes(target.nodes), (address) =>
+        look(`REDIS_CLUSTER: ${addressText(address)}`, address, tls, (client) =>
+          checkData(client, "cluster", [...primaryCommands, ...clusterCommands]),
+        ),
+      );
+  }
+}
+
+async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Promise<string[]> {
+  const { name, ...login } = parseNamedPrimary(target.master);
+  const named: ServerAddress[] = [];
+  let unknown = 0;
+  const findings = await inParallel(parseSentinels(target.sentinels), (address) =>
+    look(`REDIS_SENTINELS: ${addressText(address)}`, address, target.tls, async (client) => {
+      const mode = fieldOf(await client.info("server"), "redis_mode");
+      if (mode !== "sentinel") return ["is no sentinel"];
+      const answer = (await client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)) as [string, string] | null;
+      if (answer) named.push({ ...login, host: answer[0], port: Number(answer[1]) });
+      else unknown++;
+      return [];
+    }),
+  );
+  const [primary] = named;
+  if (!primary) {
+    return unknown === 0
+      ? findings
+      : [...findings, `REDIS_SENTINEL_MASTER: no sentinel knows a primary called ${name}`];
+  }
+  const ofPrimary = await look(`REDIS_SENTINEL_MASTER: ${addressText(primary)}`, primary, target.tls, (client) =>
+    checkData(client, "standalone", primaryCommands),
+  );
+  return [...findings, ...ofPrimary];
+}
+
+/** @returns what is wrong with a server that holds data. */
+async function checkData(
+  client: Redis,
+  mode: "standalone" | "cluster",
+  commands: readonly string[],
+): Promise<string[]> {
+  const info = await client.info("server");
+  const found = fieldOf(info, "redis_mode");
+  if (found !== mode)
+    return [`is ${modeNames[found] ?? "another kind of server"}: set ${modeSettings[found] ?? "another"}`];
+  const version = fieldOf(info, "redis_version");
+  if (Number.parseInt(version, 10) < minMajorVersion)
+    return [`is Redis ${version}; ${minMajorVersion} or later is needed`];
+  defineScript(client, "tidegateCheckRights", new URL("check-rights.lua", import.meta.url), 1);
+  const check = client as Redis & { tidegateCheckRights(key: string, ...commands: string[]): Promise<string[]> };
+  const denied = await check.tidegateCheckRights(anyKey, ...commands);
+  return denied.length === 0 ? [] : [`the user may not run ${denied.join(" ")}`];
+}
+
+const modeNames: Readonly<Record<string, string>> = {
+  standalone: "no cluster",
+  cluster: "part of a cluster",
+  sentinel: "a sentinel",
+};
+const modeSettings: Readonly<Record<string, string>> = {
+  standalone: "REDIS_URL",
+  cluster: "REDIS_CLUSTER",
+  sentinel: "REDIS_SENTINELS and REDIS_SENTINEL_MASTER",
+};
+
+/** @param what begins each finding. */
+async function look(
+  what: string,
+  address: ServerAddress,
+  tls: RedisTls | undefined,
+  check: (client: Redis) => Promise<string[]>,
+): Promise<string[]> {
+  const client = openForCheck(address, tls);
+  const failures: Error[] = [];
+  client.on("error", (error: Error) => failures.push(error));
+  const findings: string[] = [];
+  try {
+    await client.connect();
+    findings.push(...(await check(client)));
+  } catch (error) {
+    failures.push(error as Error);
+  } finally {
+    client.disconnect();
+  }
+  findings.push(...failures.flatMap((failure) => explain(failure, address)));
+  return [...new Set(findings)].map((finding) => `${what}: ${finding}`);
+}
+
+function explain(failure: Error & { code?: string }, { database }: ServerAddress): string[] {
+  const refusal = refusalOf(failure);
+  if (refusal) {
+    if (!refusal.preventsStart) return [];
+    return [/DB index/.test(failure.message) ? `${refusal.reason} (${database})` : refusal.reason];
+  }
+  if (failure.name === "ReplyError" && /unknown command/i.test(failure.message)) return [failure.message];
+  const finding = tlsFindings[failure.code ?? ""];
+  return finding === undefined ? [] : [finding];
+}
+
+function fieldOf(info: string, name: string): string {
+  return new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1] ?? "";
+}
+
+async function inParallel<Item>(
+  items: readonly Item[],
+  findings: (item: Item) => Promise<string[]>,
+): Promise<string[]> {
+  return (await Promise.all(items.map(findings))).flat();
+}

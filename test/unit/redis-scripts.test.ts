@@ -1,0 +1,36 @@
+/** What the scripts of Redis declare, and what a user of Redis must be allowed to run. */
+import { readdirSync, readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { primaryCommands, readingCommands } from "../../shared/redis/setup.ts";
+
+const shared = new URL("../../shared/", import.meta.url);
+const files = readdirSync(shared, { recursive: true, encoding: "utf8" });
+const textOf = (file: string): string => readFileSync(new URL(file, shared), "utf8");
+const scripts = new Map(files.filter((file) => file.endsWith(".lua")).map((file) => [file, textOf(file)]));
+
+function calledBy(text: string): string[] {
+  return [...text.matchAll(/redis\.call\('([A-Z]+)'/g)].map(([, name = ""]) => name.toLowerCase());
+}
+
+test("RED-4: every script declares what it may do, and those that only read write nothing", () => {
+  expect(scripts.size).toBeGreaterThan(10);
+  for (const [file, text] of scripts) {
+    const [, flags] = /^#!lua(?: flags=(no-writes|allow-oom))?\n/.exec(text) ?? ["", "undeclared"];
+    expect(flags, file).not.toBe("undeclared");
+    const onlyReads = calledBy(text).every((name) =>
+      /^(H?M?GET|HGETALL|HLEN|HVALS|P?TTL|XREV|XRANGE|TIME)/i.test(name),
+    );
+    expect(flags === "no-writes", file).toBe(onlyReads);
+  }
+});
+
+test("RSEC-5: the commands that are checked at the start are those that scripts and programs run", () => {
+  const plain = files
+    .filter((file) => file.endsWith(".ts"))
+    .flatMap((file) => [...textOf(file).matchAll(/\brun(?:<[^(]*>)?\(\s*"([a-z]+)"/g)].map(([, name = ""]) => name));
+  const always = ["info", "eval", "evalsha", "ssubscribe", "sunsubscribe"];
+  const used = new Set([...always, ...plain, ...[...scripts.values()].flatMap(calledBy)]);
+  expect([...primaryCommands].toSorted()).toEqual([...used].toSorted());
+  const ofReads = new Set([...always, ...calledBy(scripts.get("channels/read-history.lua") ?? "")]);
+  expect([...readingCommands].toSorted()).toEqual([...ofReads].toSorted());
+});
