@@ -195,7 +195,10 @@ export function openSentinels(target: RedisTarget & { kind: "sentinel" }, logger
     retryStrategy: reconnectDelayMs,
   } satisfies RedisOptions;
   return parseSentinels(target.sentinels).map(({ host, port, ...login }) => {
-    return logged(new Redis({ ...options, ...loginOptions(login, target.tls), host, port }), logger);
+    const client = new Redis({ ...options, ...loginOptions(login, target.tls), host, port });
+    // Often, and for as long as one is down: whoever asks logs what changes.
+    client.on("error", (error: Error) => logger.debug({ err: error }, "sentinel connection"));
+    return client;
   });
 }
 
@@ -226,11 +229,16 @@ function loginOptions({ username, password, database, tls }: Login, certificates
 
 function logged<Client extends RedisClient>(client: Client, logger: Logger): Client {
   client.on("error", (error: Error) => {
-    logger.warn({ err: error }, "redis connection");
+    logger.warn({ err: rootError(error) }, "redis connection");
     // The client would go on with what it was given, such as another database than the one it asked for.
     if (refusalOf(error)?.remedy === "reconnect") client.disconnect(true);
   });
   return client;
+}
+
+/** What keeps a cluster's client from its servers hangs on a general error. */
+export function rootError(error: Error & { lastNodeError?: unknown }): Error {
+  return error.lastNodeError instanceof Error ? error.lastNodeError : error;
 }
 
 /** Waits for the first connection, at most `waitMs`; the client goes on trying afterwards. */

@@ -16,6 +16,7 @@ import {
   RedisServers,
   type RedisTarget,
   refreshSlots,
+  rootError,
   rootOf,
 } from "./connect.ts";
 import type { ProbeSender } from "./probe.ts";
@@ -132,7 +133,7 @@ export class RedisConnections implements Service {
     );
     this.commands.on("connecting", () => (this.#attemptFailed = false));
     this.commands.on("error", (error: Error) => {
-      if (!this.#attemptFailed) this.#lastError = error;
+      if (!this.#attemptFailed) this.#lastError = rootError(error);
       this.#attemptFailed = true;
     });
     this.commands.on(

@@ -3,6 +3,7 @@ import type { ContainedErrors } from "../contained-errors.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
 import { addressText } from "./address.ts";
+import { cutOff, isTimeout } from "./connect.ts";
 import type { HostAndPort, PrimarySource } from "./primary-connector.ts";
 
 /** How often each sentinel is asked: while the primary serves us, and while it does not. */
@@ -21,7 +22,10 @@ interface Answer {
 interface Sentinel {
   readonly client: Redis;
   answer: Answer | undefined;
+  /** Why the last question had no answer. */
   failure: Error | undefined;
+  /** What its connection failed with last: says more than what becomes of a question then. */
+  connectionError: Error | undefined;
   asking: boolean;
   askedAt: number;
 }
@@ -39,6 +43,7 @@ export class Sentinels implements Service, PrimarySource {
   readonly #logger: Logger;
   #address: HostAndPort | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   /**
    * @param options.clients one for each sentinel, which fail within a bounded time.
@@ -54,13 +59,19 @@ export class Sentinels implements Service, PrimarySource {
     logger: Logger;
   }) {
     this.#name = options.name;
-    this.#sentinels = options.clients.map((client) => ({
-      client,
-      answer: undefined,
-      failure: undefined,
-      asking: false,
-      askedAt: -Infinity,
-    }));
+    this.#sentinels = options.clients.map((client) => {
+      const sentinel: Sentinel = {
+        client,
+        answer: undefined,
+        failure: undefined,
+        connectionError: undefined,
+        asking: false,
+        askedAt: -Infinity,
+      };
+      client.on("error", (error: Error) => (sentinel.connectionError = error));
+      client.on("ready", () => (sentinel.connectionError = undefined));
+      return sentinel;
+    });
     this.#searching = options.searching;
     this.#onMoved = options.onMoved;
     this.#errors = options.errors;
@@ -73,6 +84,7 @@ export class Sentinels implements Service, PrimarySource {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true;
     clearInterval(this.#timer);
     for (const { client } of this.#sentinels) client.disconnect();
   }
@@ -101,10 +113,23 @@ export class Sentinels implements Service, PrimarySource {
       sentinel.answer = await askForPrimary(sentinel.client, this.#name);
       sentinel.failure = undefined;
     } catch (error) {
-      sentinel.failure = error as Error;
+      // Half open, perhaps: another connection may fare better.
+      if (isTimeout(error)) cutOff(sentinel.client, "");
+      this.#noteFailure(sentinel, sentinel.connectionError ?? (error as Error));
     }
     sentinel.asking = false;
     this.#decide();
+  }
+
+  #noteFailure(sentinel: Sentinel, failure: Error): void {
+    const isKnown = sentinel.failure?.message === failure.message;
+    sentinel.failure = failure;
+    if (isKnown || this.#stopped) return;
+    const { host = "", port = 0 } = sentinel.client.options;
+    this.#logger.warn(
+      { err: failure, sentinel: addressText({ host, port }) },
+      "a sentinel does not say where redis is",
+    );
   }
 
   #decide(): void {

@@ -101,8 +101,7 @@ async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Pro
   let unknown = 0;
   const findings = await inParallel(parseSentinels(target.sentinels), (address) =>
     look(`REDIS_SENTINELS: ${addressText(address)}`, address, target.tls, async (client) => {
-      const mode = fieldOf(await client.info("server"), "redis_mode");
-      if (mode !== "sentinel") return ["is no sentinel"];
+      if (modeOf(await client.info("server")) !== "sentinel") return ["is no sentinel"];
       const answer = (await client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)) as [string, string] | null;
       if (answer) named.push({ ...login, host: answer[0], port: Number(answer[1]) });
       else unknown++;
@@ -128,28 +127,29 @@ async function checkData(
   commands: readonly string[],
 ): Promise<string[]> {
   const info = await client.info("server");
-  const found = fieldOf(info, "redis_mode");
-  if (found !== mode)
-    return [`is ${modeNames[found] ?? "another kind of server"}: set ${modeSettings[found] ?? "another"}`];
+  const found = modeOf(info);
+  if (found !== undefined && found !== mode) return [`is ${modes[found].name}: set ${modes[found].setting}`];
   const version = fieldOf(info, "redis_version");
-  if (Number.parseInt(version, 10) < minMajorVersion)
+  if (Number.parseInt(version, 10) < minMajorVersion) {
     return [`is Redis ${version}; ${minMajorVersion} or later is needed`];
+  }
   defineScript(client, "tidegateCheckRights", new URL("check-rights.lua", import.meta.url), 1);
   const check = client as Redis & { tidegateCheckRights(key: string, ...commands: string[]): Promise<string[]> };
   const denied = await check.tidegateCheckRights(anyKey, ...commands);
   return denied.length === 0 ? [] : [`the user may not run ${denied.join(" ")}`];
 }
 
-const modeNames: Readonly<Record<string, string>> = {
-  standalone: "no cluster",
-  cluster: "part of a cluster",
-  sentinel: "a sentinel",
-};
-const modeSettings: Readonly<Record<string, string>> = {
-  standalone: "REDIS_URL",
-  cluster: "REDIS_CLUSTER",
-  sentinel: "REDIS_SENTINELS and REDIS_SENTINEL_MASTER",
-};
+const modes = {
+  standalone: { name: "no cluster", setting: "REDIS_URL" },
+  cluster: { name: "part of a cluster", setting: "REDIS_CLUSTER" },
+  sentinel: { name: "a sentinel", setting: "REDIS_SENTINELS and REDIS_SENTINEL_MASTER" },
+} as const;
+
+/** Valkey calls it by another name. Undefined where a server does not say. */
+function modeOf(info: string): keyof typeof modes | undefined {
+  const mode = fieldOf(info, "(?:redis|server)_mode");
+  return (["standalone", "cluster", "sentinel"] as const).find((known) => known === mode);
+}
 
 /** @param what begins each finding. */
 async function look(
