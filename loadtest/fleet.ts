@@ -27,6 +27,8 @@ export interface OwnDeployment extends Deployment {
   /** One for each gateway. */
   readonly adminUrls: readonly string[];
   readonly privateApis: readonly string[];
+  /** What the gateways identify themselves with. */
+  readonly relayToken: string;
 }
 
 export interface FleetOptions {
@@ -41,8 +43,16 @@ export interface FleetOptions {
   readonly heapMiB?: number;
   /** Bound of the file descriptors of each Node program. */
   readonly descriptors?: number;
+  /** Flags of Node, of the gateways and private APIs. */
+  readonly nodeFlags?: readonly string[];
   /** Settings of the gateways. */
   readonly gatewaySettings?: Readonly<Record<string, string>>;
+  /** Tokens of the private API beside its own two. */
+  readonly moreTokens?: readonly {
+    readonly name: string;
+    readonly token: string;
+    readonly scopes: readonly string[];
+  }[];
 }
 
 const stopWithinMs = 10_000;
@@ -78,8 +88,13 @@ export class Fleet {
     await this.#start(this.#redis);
 
     const redisUrl = `redis://127.0.0.1:${redisPort}`;
-    const heap = options.heapMiB !== undefined && { NODE_OPTIONS: `--max-old-space-size=${options.heapMiB}` };
-    const common = { REDIS_URL: redisUrl, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn", ...heap };
+    const flags = [...(options.nodeFlags ?? [])];
+    if (options.heapMiB !== undefined) flags.push(`--max-old-space-size=${options.heapMiB}`);
+    const common = {
+      REDIS_URL: redisUrl,
+      LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn",
+      ...(flags.length > 0 && { NODE_OPTIONS: flags.join(" ") }),
+    };
     const privateApis: string[] = [];
     for (let number = 1; number <= (options.privateApis ?? 1); number++) {
       const port = await freePort();
@@ -91,6 +106,7 @@ export class Fleet {
         PRIVATE_API_TOKENS: JSON.stringify([
           { name: "gateway", token: relayToken, scopes: ["relay"] },
           { name: "load", token: publishToken, scopes: ["publish", "rules", "read", "operate"] },
+          ...(options.moreTokens ?? []),
         ]),
       });
       this.#privateApis.push(api);
@@ -125,7 +141,7 @@ export class Fleet {
     const { processes } = this;
     return {
       ...{ gatewayUrls, adminUrls, redisUrl, privateApi, privateApis },
-      ...{ privateApiToken: publishToken, jwtSecret, processes },
+      ...{ privateApiToken: publishToken, relayToken, jwtSecret, processes },
     };
   }
 

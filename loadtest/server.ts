@@ -42,6 +42,12 @@ export class Server {
     return this.#running !== undefined;
   }
 
+  /** It has ended although nobody ended it. */
+  get died(): boolean {
+    const child = this.#running?.child;
+    return child !== undefined && (child.exitCode !== null || child.signalCode !== null);
+  }
+
   /** Everything that it printed, also before it was started again. */
   output(): string {
     return this.#printedBefore + (this.#running?.output() ?? "");
@@ -53,6 +59,7 @@ export class Server {
     const { command, args, env, ready, onDied } = this.#options;
     const spawned = spawnProcess(command, args, { ...(env && { env }), cwd: root });
     this.#running = spawned;
+    endWithUs(spawned);
     const ended = (): void => {
       if (this.#running === spawned) onDied();
     };

@@ -6,6 +6,11 @@ import { connect, type Socket } from "node:net";
 const opcodes = { continuation: 0x0, text: 0x1, binary: 0x2, close: 0x8, ping: 0x9, pong: 0xa } as const;
 const maskBit = 0x80;
 
+export interface ServerFrame {
+  readonly opcode: number;
+  readonly payload: Buffer;
+}
+
 /** A masked, unfragmented text frame (RFC 6455, 5.2). */
 export function textFrame(text: string): Buffer {
   return clientFrame("text", text);
@@ -79,22 +84,28 @@ export async function openRawWebsocket(url: URL, options: DialOptions = {}): Pro
   return socket;
 }
 
-/** Cuts what a server sends into its text frames; others are left out. */
+/** Cuts what a server sends into frames. */
 export class ServerFrames {
   #rest: Buffer = Buffer.alloc(0);
 
+  /** @returns the text frames that are complete; others are left out. */
   push(chunk: Buffer): string[] {
+    return this.frames(chunk).flatMap(({ opcode, payload }) => (opcode === opcodes.text ? [payload.toString()] : []));
+  }
+
+  /** @returns all frames that are complete. */
+  frames(chunk: Buffer): ServerFrame[] {
     const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
-    const texts: string[] = [];
+    const frames: ServerFrame[] = [];
     let at = 0;
     for (;;) {
       const end = frameEnd(bytes, at);
       if (end === undefined || end.at > bytes.length) break;
-      if (((bytes[at] ?? 0) & 0x0f) === opcodes.text) texts.push(bytes.toString("utf8", end.at - end.length, end.at));
+      frames.push({ opcode: (bytes[at] ?? 0) & 0x0f, payload: bytes.subarray(end.at - end.length, end.at) });
       at = end.at;
     }
     this.#rest = bytes.subarray(at);
-    return texts;
+    return frames;
   }
 }
 

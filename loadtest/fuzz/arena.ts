@@ -1,0 +1,279 @@
+/**
+ * A deployment to be fuzzed: real processes, a hostile end behind them, and an honest client. `main` has a hostile service
+ * behind its private API; `relay` has a gateway whose private API is hostile.
+ */
+import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
+import { endWithUs } from "../server.ts";
+import { Fleet, type OwnDeployment } from "../fleet.ts";
+import { putRules } from "../scenario.ts";
+import { Asker } from "./asker.ts";
+import { HonestClient, type HonestFigures } from "./honest-client.ts";
+import { HostilePrivateApi } from "./hostile-private-api.ts";
+import { HostileService } from "./hostile-service.ts";
+import type { Input } from "./input.ts";
+import { fullChannel, honestUser } from "./names.ts";
+import { type Live, type LiveName, signedToken } from "./parts.ts";
+import { Plans } from "./plans.ts";
+import { type Place, play, type Played } from "./player.ts";
+import { type Finding, ProcessWatch } from "./process-watch.ts";
+
+export type ArenaName = "main" | "relay";
+
+const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+const apiToken = "fuzz-token-of-services";
+/** The hostile end may keep everybody waiting for so long. */
+const hostileTimeoutMs = 600;
+/** A heap that swells ends its process soon. */
+const heapMiB = 384;
+const farExp = 4_102_444_800;
+/** Of the year 2001. */
+const pastExp = 1_000_000_000;
+const users = 40;
+const relayBackMs = 5_000;
+const historySize = 100;
+const fullHistoryBytes = 500 * 1024;
+const containedPattern = /^tidegate_contained_errors_total\{boundary="(\w+)"\} (\d+)/gm;
+const gauges = [
+  "sessions",
+  "seats",
+  "calls_pending",
+  "outbox_bytes",
+  "handshakes_waiting",
+  "upgrades_waiting",
+  "channels_followed",
+];
+
+/** What a process uses; of the gateway, what it says itself, too. */
+export type Resources = Readonly<Record<string, number>>;
+
+export class Arena {
+  readonly name: ArenaName;
+  readonly #fleet = new Fleet();
+  readonly #plans = new Plans();
+  readonly #honest = new HonestClient();
+  readonly #live: Live;
+  #deployment: OwnDeployment | undefined;
+  #watches: readonly ProcessWatch[] = [];
+  #hostile: HostileService | HostilePrivateApi | undefined;
+  #echo: Spawned | undefined;
+  #place: Place | undefined;
+  #asker: Asker | undefined;
+  #rules = { namespaces: {}, services: {}, routes: [] as object[] };
+  #lastUser = 0;
+  #interrupted = false;
+
+  constructor(name: ArenaName) {
+    this.name = name;
+    this.#live = this.#createLive();
+  }
+
+  async start(): Promise<void> {
+    const hostile =
+      this.name === "main"
+        ? new HostileService(this.#plans, this.#live)
+        : new HostilePrivateApi(this.#plans, this.#live);
+    await hostile.start();
+    this.#hostile = hostile;
+    const relay = hostile instanceof HostilePrivateApi && { PRIVATE_API_URL: hostile.urls.join(",") };
+    const deployment = await this.#fleet.start({
+      gateways: 1,
+      heapMiB,
+      nodeFlags: ["--inspect=127.0.0.1:0"],
+      gatewaySettings: {
+        GATEWAY_TRANSPORTS: "websocket,polling",
+        GATEWAY_ADMISSIONS_PER_SECOND: "100000",
+        TRUSTED_PROXIES: "127.0.0.1",
+        GATEWAY_DRAIN_SECONDS: "2",
+        ...relay,
+      },
+      moreTokens: [{ name: "fuzz", token: apiToken, scopes: ["publish", "users", "read"] }],
+    });
+    this.#deployment = deployment;
+    const [gateway, privateApi] = [this.#fleet.gateways[0], this.#fleet.privateApis[0]];
+    if (!gateway || !privateApi) throw new Error("the fleet is not complete");
+    this.#watches = [gateway, privateApi].map((server) => new ProcessWatch(server));
+    const port = (url = ""): number => Number(new URL(url).port);
+    const { gatewayUrls, adminUrls } = deployment;
+    const ports = { public: port(gatewayUrls[0]), admin: port(adminUrls[0]), private: port(deployment.privateApi) };
+    this.#place = { ports, live: this.#live };
+    const url = new URL(`http://127.0.0.1:${ports.public}`);
+    this.#asker = new Asker({ url, live: this.#live, plans: this.#plans });
+    await this.#putRules(deployment);
+    await this.#fillChannel(deployment);
+    await this.#honest.start({
+      url: url.href,
+      token: this.#token(honestUser, ["honest:*"]),
+      apiUrl: deployment.privateApi,
+      apiToken,
+      healthUrls: [adminUrls[0] ?? "", deployment.privateApi],
+      calls: this.name === "main",
+    });
+  }
+
+  get gateway(): ProcessWatch {
+    return this.#watch(0);
+  }
+
+  get privateApi(): ProcessWatch {
+    return this.#watch(1);
+  }
+
+  get watches(): readonly ProcessWatch[] {
+    return this.#watches;
+  }
+
+  /** @throws where a question never gets an answer. */
+  async play(input: Input, whenReady?: () => Promise<void>): Promise<Played> {
+    if (!this.#place || !this.#asker) throw new Error("the arena is not open");
+    if (input.kind === "conversation") return play(input, this.#place, whenReady);
+    await whenReady?.();
+    await this.#asker.ask(input);
+    return { frames: 0, requests: 1, refused: false };
+  }
+
+  /** Ends what inputs have left open on this side. */
+  leave(): void {
+    this.#asker?.leave();
+  }
+
+  /** Since the last time. Undefined where a process was not there for a while: that has been found already. */
+  async honestFigures(): Promise<HonestFigures | undefined> {
+    const figures = await this.#honest.figures();
+    const wasInterrupted = this.#interrupted;
+    this.#interrupted = false;
+    return wasInterrupted ? undefined : figures;
+  }
+
+  get hasDead(): boolean {
+    return this.#watches.some(({ isGone }) => isGone);
+  }
+
+  /** What was logged, and what died, since the last time. What died is started again. */
+  async findings(): Promise<Finding[]> {
+    const findings = this.#watches.flatMap((watch) => watch.findings());
+    const dead = this.#watches.filter(({ isGone }) => isGone);
+    if (dead.length === 0) return findings;
+    this.#interrupted = true;
+    for (const watch of dead) {
+      findings.push(watch.death());
+      await watch.server.kill();
+      watch.startOver();
+      await watch.server.start();
+    }
+    await this.#relayIsBack();
+    return findings;
+  }
+
+  /** Exceptions that a boundary has stopped, by process and boundary. */
+  async contained(): Promise<Map<string, number>> {
+    const counts = new Map<string, number>();
+    for (const { server } of this.#watches) {
+      for (const [, boundary, count] of (await this.#metrics(server.role)).matchAll(containedPattern)) {
+        counts.set(`${server.role} ${boundary}`, Number(count));
+      }
+    }
+    return counts;
+  }
+
+  async resources(): Promise<Resources> {
+    const metrics = await this.#metrics("gateway");
+    const told = gauges.map((name) => [
+      `gateway ${name}`,
+      Number(new RegExp(`^tidegate_${name} (\\S+)`, "m").exec(metrics)?.[1] ?? Number.NaN),
+    ]);
+    const used = this.#watches.map((watch) => [`${watch.server.role} descriptors`, watch.descriptors]);
+    return Object.fromEntries([...told, ...used]) as Resources;
+  }
+
+  /** @returns whether all of its programs ended in order. */
+  async stop(): Promise<boolean> {
+    this.leave();
+    await this.#honest.stop();
+    const died = this.#fleet.died.length;
+    await this.#fleet.stop();
+    this.#echo?.kill("SIGKILL");
+    await this.#hostile?.stop();
+    return died === this.#fleet.died.length;
+  }
+
+  async #metrics(role: string): Promise<string> {
+    const url = role === "gateway" ? this.#deployment?.adminUrls[0] : this.#deployment?.privateApi;
+    return (await fetch(`${url}/metrics`)).text();
+  }
+
+  #watch(index: number): ProcessWatch {
+    const watch = this.#watches[index];
+    if (!watch) throw new Error("the arena is not open");
+    return watch;
+  }
+
+  #createLive(): Live {
+    const jwtSecret = (): string => this.#deployment?.jwtSecret ?? "";
+    const values: Partial<Record<LiveName, () => string>> = {
+      token: () => this.#token(`fuzz-${this.#lastUser++ % users}`, ["fuzz:*"]),
+      expiredToken: () => this.#token("fuzz-1", ["fuzz:*"], pastExp),
+      apiToken: () => apiToken,
+      rulesToken: () => this.#deployment?.privateApiToken ?? "",
+      relayToken: () => this.#deployment?.relayToken ?? "",
+      namespaces: () => JSON.stringify(this.#rules.namespaces).slice(1, -1),
+      services: () => JSON.stringify(this.#rules.services).slice(1, -1),
+      routes: () => JSON.stringify(this.#rules.routes).slice(1, -1),
+    };
+    return {
+      get jwtSecret() {
+        return jwtSecret();
+      },
+      value: (name) => values[name]?.() ?? "none",
+    };
+  }
+
+  #token(sub: string, channels: readonly string[], exp = farExp): string {
+    return signedToken(JSON.stringify({ sub, exp, channels }), this.#live.jwtSecret);
+  }
+
+  async #putRules(deployment: OwnDeployment): Promise<void> {
+    const hostile = { url: "http://127.0.0.1:1", secret, timeoutMs: hostileTimeoutMs, maxInFlight: 1_000 };
+    this.#rules = {
+      namespaces: {
+        fuzz: { historySize, presence: true, joinLeave: true },
+        open: { access: "user", slow: "latest" },
+        honest: { historySize: 100 },
+      },
+      services: { hostile: { ...hostile, ...(this.#hostile instanceof HostileService && { url: this.#hostile.url }) } },
+      routes: [{ event: "hostile.*", service: "hostile", path: "/{event}", mode: "call" }],
+    };
+    if (this.name === "main") {
+      this.#echo = spawnProcess(process.execPath, ["loadtest/echo-service.ts"], {
+        cwd: `${import.meta.dirname}/../..`,
+      });
+      endWithUs(this.#echo);
+      const port = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
+      this.#rules.services = { ...this.#rules.services, echo: { url: `http://127.0.0.1:${port}`, secret } };
+      for (const event of ["echo", "fuzz.*"])
+        this.#rules.routes.push({ event, service: "echo", path: "/", mode: "call" });
+    }
+    await putRules(deployment, { ...this.#rules, hooks: { connect: "hostile", subscribe: "hostile" } });
+  }
+
+  /** With as much history as is read at once. */
+  async #fillChannel({ privateApi }: OwnDeployment): Promise<void> {
+    const data = "x".repeat(fullHistoryBytes / historySize);
+    const items = Array.from({ length: historySize }, () => ({ channel: fullChannel, event: "fuzz.full", data }));
+    const answer = await fetch(`${privateApi}/v1/publish/batch`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${apiToken}`, "content-type": "application/json" },
+      body: JSON.stringify(items),
+    });
+    if (!answer.ok) throw new Error(`the history could not be filled: ${await answer.text()}`);
+    await answer.arrayBuffer();
+  }
+
+  async #relayIsBack(): Promise<void> {
+    const deadline = Date.now() + relayBackMs;
+    while (Date.now() < deadline) {
+      const answer = await fetch(`${this.#deployment?.adminUrls[0]}/readyz`).catch(() => undefined);
+      const { checks } = ((await answer?.json()) ?? {}) as { checks?: { privateApi?: string } };
+      if (checks?.privateApi === "ok") return;
+    }
+  }
+}

@@ -1,0 +1,142 @@
+/** One TCP connection to a door: what is written in which pieces, what came back, and how it ends. */
+import { connect, type Socket } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { ServerFrames } from "../../test/support/raw-websocket.ts";
+
+const textOpcode = 1;
+const closeOpcode = 8;
+const pongOpcode = 10;
+/** However small its segments, a write is not cut into more. */
+const maxSegments = 400;
+const statusLine = Buffer.from("HTTP/1.1 ");
+/** Of what a server sends, kept for values that are looked for in it. */
+const keptText = 4_000;
+
+export class Link {
+  readonly #socket: Socket;
+  readonly #frames = new ServerFrames();
+  #isWebsocket = false;
+  #changed: () => void = () => undefined;
+  #lastChangeMs = performance.now();
+  closed = false;
+  /** Status lines. */
+  answers = 0;
+  /** The last text that came. */
+  text = "";
+  texts = 0;
+  /** The highest number that a pong brought back. */
+  marked = 0;
+  receivedBytes = 0;
+
+  constructor(port: number) {
+    this.#socket = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
+    this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
+    // Connections that break are what this is about.
+    this.#socket.on("error", () => this.#socket.destroy());
+    this.#socket.on("end", () => this.#close());
+    this.#socket.on("close", () => this.#close());
+  }
+
+  /** From now on what comes is frames. */
+  becomeWebsocket(): void {
+    this.#isWebsocket = true;
+  }
+
+  /** Resolves when the operating system has it, or the connection is gone. */
+  async write(bytes: Buffer, segmentBytes?: number): Promise<void> {
+    if (segmentBytes === undefined) return this.#write(bytes);
+    const size = Math.max(segmentBytes, Math.ceil(bytes.length / maxSegments));
+    for (let at = 0; at < bytes.length && !this.closed; at += size) {
+      await this.#write(bytes.subarray(at, at + size));
+      await nextTurn();
+    }
+  }
+
+  /**
+   * Resolves once `isDone`, or the connection is closed, or nothing has come for so long.
+   *
+   * @returns whether it is done
+   */
+  async until(isDone: () => boolean, silentMs: number): Promise<boolean> {
+    this.#lastChangeMs = performance.now();
+    while (!isDone() && !this.closed) {
+      const leftMs = silentMs - (performance.now() - this.#lastChangeMs);
+      if (leftMs <= 0) break;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, leftMs);
+        this.#changed = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    return isDone();
+  }
+
+  halfClose(): void {
+    this.#socket.end();
+  }
+
+  reset(): void {
+    this.#socket.resetAndDestroy();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    if (this.closed || this.#socket.destroyed) return;
+    await new Promise<void>((resolve) => {
+      this.#socket.once("close", resolve);
+      this.#socket.write(bytes, () => {
+        this.#socket.off("close", resolve);
+        resolve();
+      });
+    });
+  }
+
+  #take(chunk: Buffer): void {
+    this.receivedBytes += chunk.length;
+    if (this.#isWebsocket) this.#takeFrames(chunk);
+    else this.#takeHttp(chunk);
+    this.#news();
+  }
+
+  #takeHttp(chunk: Buffer): void {
+    for (let at = chunk.indexOf(statusLine); at !== -1; at = chunk.indexOf(statusLine, at + 1)) this.answers++;
+    this.text = (this.text + chunk.toString("latin1")).slice(-keptText);
+    const end = this.text.indexOf("\r\n\r\n");
+    // The first frames of a websocket may come with the head of its answer.
+    if (!this.text.startsWith("HTTP/1.1 101") || end === -1) return;
+    const behind = chunk.length - (this.text.length - end - 4);
+    this.becomeWebsocket();
+    this.#takeFrames(chunk.subarray(Math.max(0, behind)));
+  }
+
+  #takeFrames(chunk: Buffer): void {
+    for (const { opcode, payload } of this.#frames.frames(chunk)) {
+      if (opcode === pongOpcode && payload.length === 4) this.marked = Math.max(this.marked, payload.readUInt32BE());
+      // The server waits for an answer to it, which none of these clients gives.
+      if (opcode === closeOpcode) this.closed = true;
+      if (opcode !== textOpcode) continue;
+      this.texts++;
+      this.text = payload.toString("utf8", 0, keptText);
+      this.onText(this.text);
+    }
+  }
+
+  onText: (text: string) => void = () => undefined;
+
+  #close(): void {
+    this.closed = true;
+    this.#news();
+  }
+
+  #news(): void {
+    this.#lastChangeMs = performance.now();
+    const changed = this.#changed;
+    this.#changed = () => undefined;
+    changed();
+  }
+}

@@ -1,0 +1,47 @@
+/** Names that the fuzzed inputs use: few, so that inputs meet; and never those of the honest client. */
+import type { Dice } from "./dice.ts";
+import type { Part } from "./parts.ts";
+
+export const honestUser = "honest";
+export const honestChannel = "honest:1";
+/** Its history is as long as one answer may be. */
+export const fullChannel = "fuzz:full";
+/** The hook of the hostile service lets everybody subscribe to these. */
+export const grantedNamespace = "granted";
+
+/** Clients of the fuzzer; more of them would be more sessions per user to look at. */
+const users = 40;
+
+export function fuzzUser(dice: Dice): string {
+  return `fuzz-${dice.between(0, users - 1)}`;
+}
+
+/** Characters that stand for themselves in JSON and in a path. */
+export function channelText(dice: Dice, largest: number): Part[] {
+  return dice.weighted<Part[]>([
+    [6, () => [`fuzz:${dice.between(0, 30)}`]],
+    [2, () => [`open:${dice.between(0, 10)}`]],
+    [1, () => [`other:${dice.between(0, 10)}`]],
+    [
+      1,
+      () => [
+        dice.pick([
+          "",
+          ":",
+          "fuzz:",
+          ":a",
+          "Fuzz:1",
+          "fuzz:__proto__",
+          "fuzz:a/../b",
+          "fuzz: ",
+          "fuzz:é",
+          "__proto__:a",
+        ]),
+      ],
+    ],
+    [
+      0.2,
+      () => ["fuzz:", { repeat: dice.pick(["a", "/", ".", ":", "@", "é", " "]), times: dice.magnitude(1, largest) }],
+    ],
+  ]);
+}

@@ -1,0 +1,159 @@
+/** What a process under attack must not do: end, or log a failure of its own. And what it uses. */
+import { readdirSync, readFileSync } from "node:fs";
+import type { Server } from "../server.ts";
+import { processUsage } from "../usage.ts";
+
+export interface Finding {
+  readonly kind: "died" | "logged";
+  /** Its role. */
+  readonly process: string;
+  /** Of a contained exception: what was being handled. It is logged once a minute, and counted each time. */
+  readonly boundary?: string;
+  /** The same for the same cause, whatever the input said. */
+  readonly signature: string;
+  readonly text: string;
+}
+
+/** Lines at level error that are right, and why. */
+const explained: readonly { readonly pattern: RegExp; readonly reason: string }[] = [
+  {
+    pattern: /^contained error: Error: (a question|an answer of the private API) cannot be read: /,
+    reason: "a peer with the relay token breaks the protocol of the relay: an operator must see it",
+  },
+  {
+    pattern: /^a gateway of another relay version is refused/,
+    reason: "an operator has to bring both programs to one version",
+  },
+];
+
+/** What Node prints about its inspector, which the fuzzer uses, and about warnings that stand before it. */
+const nodeLine = /^(Debugger |For help, see|Starting inspector|Waiting for the debugger|\(Use `node --trace-)/;
+const errorLevel = 50;
+const warnLevel = 40;
+
+interface LogLine {
+  readonly level?: number;
+  readonly msg?: string;
+  readonly boundary?: string;
+  readonly err?: { readonly type?: string; readonly message?: string; readonly stack?: string };
+}
+
+/** The last words of a process that a bug ends: it stops in order after that, which may take a while. */
+const lastWords = "a bug ends this process";
+
+export class ProcessWatch {
+  readonly server: Server;
+  #read = 0;
+  /** As far as last words were looked for. */
+  #sniffed = 0;
+  #saidLastWords = false;
+  /** Warnings by message: not a failure, and of interest. */
+  readonly warnings = new Map<string, number>();
+
+  constructor(server: Server) {
+    this.server = server;
+  }
+
+  /** It has ended, or is about to. */
+  get isGone(): boolean {
+    const output = this.server.output();
+    if (output.length > this.#sniffed) {
+      this.#saidLastWords ||= output.includes(lastWords, Math.max(0, this.#sniffed - lastWords.length));
+      this.#sniffed = output.length;
+    }
+    return this.#saidLastWords || this.server.died;
+  }
+
+  /** What it printed since the last time, as far as it is unexpected. */
+  findings(): Finding[] {
+    const output = this.server.output();
+    const end = output.lastIndexOf("\n") + 1;
+    const lines = output.slice(this.#read, end).split("\n");
+    this.#read = Math.max(this.#read, end);
+    return lines.flatMap((line) => this.#judge(line) ?? []);
+  }
+
+  /** Why it ended, once it has. */
+  death(): Finding {
+    const lines = this.server.output().trimEnd().split("\n").slice(-40);
+    const fatal = lines.map(parseLine).findLast(({ msg, err }) => msg === lastWords && err);
+    const said = lines.find((line) => line.includes("FATAL ERROR")) ?? lines.at(-1) ?? "";
+    return this.#finding(
+      "died",
+      fatal ? signatureOf(fatal) : normal(said),
+      fatal ? JSON.stringify(fatal.err) : lines.join("\n"),
+    );
+  }
+
+  /** Has the same server been started again, its output begins anew. */
+  startOver(): void {
+    [this.#read, this.#sniffed, this.#saidLastWords] = [0, 0, false];
+  }
+
+  /** CPU time of the main thread so far. */
+  get mainThreadMs(): number {
+    const { pid } = this.server;
+    try {
+      return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "latin1").split(" ")[0]) / 1e6;
+    } catch {
+      return 0;
+    }
+  }
+
+  get descriptors(): number {
+    try {
+      return readdirSync(`/proc/${this.server.pid}/fd`).length;
+    } catch {
+      return 0;
+    }
+  }
+
+  get rssBytes(): number {
+    return processUsage(this.server.pid ?? 0)?.rssBytes ?? 0;
+  }
+
+  #judge(text: string): Finding | undefined {
+    if (text === "" || nodeLine.test(text)) return undefined;
+    const line = parseLine(text);
+    const { level, msg = "" } = line;
+    if (level === undefined) return this.#finding("logged", normal(text), text);
+    if (level === warnLevel) this.warnings.set(msg, (this.warnings.get(msg) ?? 0) + 1);
+    // Told as its death.
+    if (msg === lastWords) return undefined;
+    if (
+      level < errorLevel ||
+      explained.some(({ pattern }) => pattern.test(`${msg}: ${line.err?.type}: ${line.err?.message}`))
+    )
+      return undefined;
+    const { boundary } = line;
+    return { ...this.#finding("logged", signatureOf(line), text), ...(boundary !== undefined && { boundary }) };
+  }
+
+  #finding(kind: Finding["kind"], signature: string, text: string): Finding {
+    const process = this.server.role;
+    return { kind, process, signature: `${process} ${kind}: ${signature}`, text: text.slice(0, 4_000) };
+  }
+}
+
+function parseLine(text: string): LogLine {
+  try {
+    return JSON.parse(text) as LogLine;
+  } catch {
+    return {};
+  }
+}
+
+function signatureOf({ msg = "", err }: LogLine): string {
+  if (!err) return normal(msg);
+  const place = /((?:gateway|private-api|shared|node_modules)\/[^\s():]+):\d+/.exec(err.stack ?? "")?.[1] ?? "";
+  return normal(`${msg}: ${err.type}: ${err.message} ${place}`);
+}
+
+/** Without numbers and quotations, which differ from one input to the next. */
+function normal(text: string): string {
+  return text
+    .slice(0, 300)
+    .replaceAll(/"[^"]*"|'[^']*'|`[^`]*`/g, '"…"')
+    .replaceAll(/\d+/g, "0")
+    .slice(0, 200);
+}

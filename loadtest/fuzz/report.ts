@@ -1,0 +1,76 @@
+/** What a run found, as a person reads it. */
+import { type Histogram, histogramText } from "../histogram.ts";
+import type { Verdict } from "../scenario.ts";
+import { type Costly, limits } from "./cost.ts";
+import type { MemoryGrowth } from "./leftovers.ts";
+import { inputText, type Violation, violationLines } from "./violations.ts";
+
+export interface Tally {
+  inputs: number;
+  frames: number;
+  requests: number;
+  /** Connections that were not opened, or whose clients were not welcomed. */
+  refused: number;
+  ms: number;
+}
+
+export interface FuzzReport {
+  readonly seed: string;
+  readonly seconds: number;
+  readonly pass: boolean;
+  readonly tallies: Readonly<Record<string, Tally>>;
+  readonly honest: Readonly<Record<"calls" | "publications" | "health", Histogram>>;
+  readonly honestFailures: Readonly<Record<string, number>>;
+  readonly memory: readonly MemoryGrowth[];
+  /** Process, boundary and count, of boundaries that should stop nothing. */
+  readonly contained: readonly string[];
+  readonly leftovers: readonly string[];
+  /** By process, target and standing, the costliest first. */
+  readonly worst: readonly Costly[];
+  readonly measured: number;
+  readonly warnings: Readonly<Record<string, number>>;
+  readonly violations: readonly Violation[];
+  readonly endedInOrder: boolean;
+  readonly verdicts: readonly Verdict[];
+}
+
+export function reportText(report: FuzzReport): string {
+  const { tallies, honest, memory, worst, violations, verdicts, warnings } = report;
+  const lines = [`fuzz: seed ${report.seed}, ${report.seconds.toFixed(0)} s`, ""];
+  for (const [name, tally] of Object.entries(tallies)) lines.push(`  ${name.padEnd(16)} ${tallyText(tally)}`);
+  lines.push("", "  an honest client meanwhile");
+  for (const [name, histogram] of Object.entries(honest))
+    lines.push(`    ${name.padEnd(14)} ${histogramText(histogram)}`);
+  lines.push("", "  memory, MiB: heap after a collection, RSS");
+  for (const { arena, process, heapBytes, rssBytes } of memory) {
+    lines.push(`    ${`${process} (${arena})`.padEnd(22)} ${mib(heapBytes)}, ${mib(rssBytes)}`);
+  }
+  lines.push(
+    "",
+    `  the costliest of ${report.measured} single inputs, ms of CPU: longest turn of the event loop, all turns`,
+  );
+  for (const { process, target, standing, turnMs, totalMs, input } of worst) {
+    const over = turnMs > limits[standing] ? " OVER" : "";
+    const kind = `${process}, ${target}, ${standing}`;
+    lines.push(
+      `    ${kind.padEnd(48)} ${turnMs.toFixed(1)}, ${totalMs.toFixed(1)}${over}`,
+      `      ${inputText([input])}`,
+    );
+  }
+  if (Object.keys(warnings).length > 0) lines.push("", "  warnings in the logs");
+  for (const [message, count] of Object.entries(warnings)) lines.push(`    ${count} ${message}`);
+  for (const violation of violations) lines.push("", ...violationLines(violation));
+  lines.push("", ...verdicts.map(({ title, pass, value }) => `  ${pass ? "PASS" : "FAIL"}  ${title} (${value})`));
+  return [...lines, "", report.pass ? "PASS" : "FAIL", ""].join("\n");
+}
+
+export function tallyText({ inputs, frames, requests, refused, ms }: Tally): string {
+  const counted = (count: number, what: string): string[] =>
+    count > 0 ? [`${count} ${what} (${Math.round((count * 1_000) / Math.max(1, ms))}/s)`] : [];
+  const more = refused > 0 ? [`${refused} refused`] : [];
+  return [`${inputs} inputs`, ...counted(frames, "frames"), ...counted(requests, "requests"), ...more].join(", ");
+}
+
+function mib([before, after]: readonly [number, number]): string {
+  return `${(before / 1024 ** 2).toFixed(1)} → ${(after / 1024 ** 2).toFixed(1)}`;
+}

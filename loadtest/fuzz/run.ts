@@ -1,0 +1,355 @@
+/** A run: the corpus first, then rounds over all targets, then what is left when all is quiet. */
+import { setTimeout as pause } from "node:timers/promises";
+import { Histogram } from "../histogram.ts";
+import { Arena } from "./arena.ts";
+import { readCorpus } from "./corpus.ts";
+import { CostMeter, type Costly, limits } from "./cost.ts";
+import { type Input, inputValidator } from "./input.ts";
+import { growthOf, leftovers, type Memory, type MemoryGrowth, memoryOf, resourcesOf } from "./leftovers.ts";
+import { minimise } from "./minimise.ts";
+import type { Finding } from "./process-watch.ts";
+import { type FuzzReport, type Tally, tallyText } from "./report.ts";
+import type { FuzzSettings } from "./settings.ts";
+import { costlyInputOf, inputOf, type Target, targets } from "./targets.ts";
+import { verdictsOn } from "./verdicts.ts";
+import { Violations } from "./violations.ts";
+
+export interface FuzzOptions extends FuzzSettings {
+  readonly signal?: AbortSignal;
+  readonly say: (line: string) => void;
+  /** For finding and minimising the inputs behind one finding. */
+  readonly huntMs: number;
+  /** What a turn may cost, of its limit: more than 1 where a machine is shared. */
+  readonly costFactor: number;
+}
+
+/** The first round has the same inputs in each run, and warms up: from its end on memory is compared. */
+const firstSeed = "first";
+const roundMs = 60_000;
+const minRoundMs = 1_000;
+const warmUpShare = 0.35;
+/** The rest goes to what single inputs cost. */
+const massShare = 0.7;
+const watchMs = 200;
+/** Inputs that may have caused what is found now. */
+const maxSuspects = 1_500;
+const settleMs = 1_500;
+
+export async function runFuzz(options: FuzzOptions): Promise<FuzzReport> {
+  const chosen = targets.filter(({ name }) => options.targets.includes(name));
+  const arenas = [...new Set(chosen.map(({ arena }) => arena))].map((name) => new Arena(name));
+  let stopped: Promise<boolean[]> | undefined;
+  const stop = async (): Promise<boolean> => {
+    stopped ??= Promise.all(arenas.map(async (arena) => arena.stop()));
+    return (await stopped).every(Boolean);
+  };
+  try {
+    options.say(`seed ${options.seed}`);
+    await Promise.all(arenas.map(async (arena) => arena.start()));
+    return await new FuzzRun(options, chosen, arenas).run(stop);
+  } finally {
+    await stop();
+  }
+}
+
+class FuzzRun {
+  readonly #options: FuzzOptions;
+  readonly #targets: readonly Target[];
+  readonly #arenas: readonly Arena[];
+  readonly #tallies = new Map<string, Tally>();
+  readonly #violations: Violations;
+  readonly #worst = new Map<string, Costly>();
+  readonly #honest = { calls: new Histogram(), publications: new Histogram(), health: new Histogram() };
+  readonly #honestFailures: Record<string, number> = {};
+  /** Of the next input, by series. */
+  readonly #numbers = new Map<string, number>();
+  readonly #startedAt = performance.now();
+  #seed = firstSeed;
+  #measured = 0;
+
+  constructor(options: FuzzOptions, chosen: readonly Target[], arenas: readonly Arena[]) {
+    this.#options = options;
+    this.#targets = chosen;
+    this.#arenas = arenas;
+    this.#violations = new Violations({ ...options, say: (line) => this.#say(line) });
+    for (const { name } of chosen) this.#tallies.set(name, { inputs: 0, frames: 0, requests: 0, refused: 0, ms: 0 });
+  }
+
+  /** @param stop ends the arenas; whether in order. */
+  async run(stop: () => Promise<boolean>): Promise<FuzzReport> {
+    await pause(settleMs);
+    const before = await resourcesOf(this.#arenas);
+    const memory = await this.#fuzz();
+    const left = await leftovers(this.#arenas, before, this.#options.signal);
+    await this.#sweep();
+    await this.#askHonest();
+    const contained = await this.#contained();
+    const { seed } = this.#options;
+    const found = {
+      seed,
+      seconds: (performance.now() - this.#startedAt) / 1_000,
+      tallies: Object.fromEntries(this.#tallies),
+      honest: this.#honest,
+      honestFailures: this.#honestFailures,
+      memory,
+      contained,
+      leftovers: left,
+      worst: [...this.#worst.values()].sort((a, b) => b.turnMs - a.turnMs),
+      measured: this.#measured,
+      warnings: this.#warnings(),
+      violations: this.#violations.all,
+      endedInOrder: await stop(),
+    };
+    const verdicts = verdictsOn(found);
+    return { ...found, verdicts, pass: verdicts.every(({ pass }) => pass) };
+  }
+
+  async #fuzz(): Promise<MemoryGrowth[]> {
+    const { only, seconds } = this.#options;
+    if (only !== undefined) {
+      await this.#playOnly(only);
+      return [];
+    }
+    await this.#replayCorpus();
+    await this.#round(Math.min(roundMs, seconds * 1_000 * warmUpShare));
+    const before = await this.#memory();
+    this.#seed = this.#options.seed;
+    this.#numbers.clear();
+    do await this.#round(Math.min(roundMs, Math.max(minRoundMs, this.#leftMs)));
+    while (!this.#isOver);
+    return growthOf(before, await this.#memory());
+  }
+
+  get #leftMs(): number {
+    return this.#options.seconds * 1_000 - (performance.now() - this.#startedAt - this.#violations.huntedMs);
+  }
+
+  get #isOver(): boolean {
+    return this.#isAborted || this.#leftMs <= 0 || this.#targets.every((target) => this.#isEnough(target));
+  }
+
+  get #isAborted(): boolean {
+    return this.#options.signal?.aborted ?? false;
+  }
+
+  #isEnough({ counts }: Target): boolean {
+    const sum = [...this.#tallies.values()].reduce((total, tally) => total + tally[counts], 0);
+    return sum >= this.#options[counts];
+  }
+
+  async #round(ms: number): Promise<void> {
+    const left = this.#targets.filter((target) => !this.#isEnough(target));
+    const weights = left.reduce((sum, { weight }) => sum + weight, 0);
+    for (const target of left) {
+      if (this.#isAborted) return;
+      await this.#slice(target, (ms * massShare * target.weight) / weights);
+      await this.#askHonest();
+    }
+    for (const target of left) {
+      if (this.#isAborted) return;
+      await this.#costs(target, (ms * (1 - massShare)) / left.length);
+      await this.#askHonest();
+    }
+  }
+
+  /** Plays inputs of one target, many at once. */
+  async #slice(target: Target, ms: number): Promise<void> {
+    const arena = this.#arena(target);
+    const tally = this.#tally(target);
+    const earlier = { ...tally };
+    const deadline = performance.now() + ms;
+    while (performance.now() < deadline && !this.#isEnough(target) && !this.#isAborted) {
+      const startedAt = performance.now();
+      const suspects: Input[] = [];
+      const findings: Finding[] = [];
+      let stopped = false;
+      const watching = setInterval(() => {
+        findings.push(...arena.watches.flatMap((watch) => watch.findings()));
+        stopped ||= findings.some(({ signature }) => !this.#violations.knows(signature)) || this.#isEnough(target);
+      }, watchMs);
+      const workers = Array.from({ length: target.atOnce }, async () => {
+        while (!stopped && !arena.hasDead && performance.now() < deadline && !this.#isAborted) {
+          await this.#playNext(target, suspects, tally);
+        }
+      });
+      await Promise.all(workers);
+      clearInterval(watching);
+      tally.ms += performance.now() - startedAt;
+      findings.push(...(await arena.findings()));
+      arena.leave();
+      for (const finding of findings) await this.#found(target, finding, suspects.slice(-maxSuspects));
+    }
+    const now = { ...tally };
+    for (const field of ["inputs", "frames", "requests", "refused", "ms"] as const) now[field] -= earlier[field];
+    this.#say(`${target.name}: ${tallyText(now)}`);
+  }
+
+  async #playNext(target: Target, suspects: Input[], tally: Tally): Promise<void> {
+    const input = inputOf(target, this.#seed, this.#nextNumber(target.name));
+    suspects.push(input);
+    if (suspects.length > 2 * maxSuspects) suspects.splice(0, maxSuspects);
+    try {
+      const { frames, requests, refused } = await this.#arena(target).play(input);
+      tally.inputs++;
+      tally.frames += frames;
+      tally.requests += requests;
+      if (refused) tally.refused++;
+    } catch (error) {
+      if (this.#arena(target).hasDead) return;
+      const { message: text } = error as Error;
+      const { name } = target;
+      this.#violations.add({
+        kind: "unanswered",
+        signature: `unanswered: ${text}`,
+        text,
+        target: name,
+        inputs: [input],
+      });
+    }
+  }
+
+  async #found({ name, arena }: Target, finding: Finding, suspects: readonly Input[]): Promise<void> {
+    if (!this.#violations.knows(finding.signature)) await this.#askHonest();
+    await this.#violations.addFinding(this.#named(arena), name, finding, suspects);
+  }
+
+  /** Plays single costly inputs of one target, one after the other. */
+  async #costs(target: Target, ms: number): Promise<void> {
+    const arena = this.#arena(target);
+    const deadline = performance.now() + ms;
+    const meter = await CostMeter.open(arena, this.#worst);
+    while (performance.now() < deadline && !this.#isAborted) {
+      const input = costlyInputOf(target, this.#seed, this.#nextNumber(`${target.name}/costly`));
+      await this.#cost(meter, target, input);
+      const findings = await arena.findings();
+      for (const finding of findings) await this.#found(target, finding, [input]);
+      // What died has taken its inspector along.
+      if (findings.some(({ kind }) => kind === "died")) break;
+    }
+    meter.close();
+    arena.leave();
+    this.#measured += meter.measured;
+    this.#say(`${target.name}: ${meter.measured} single inputs measured`);
+  }
+
+  async #cost(meter: CostMeter, target: Target, input: Input): Promise<void> {
+    for (const { process, standing, turnMs } of await meter.measure(target, input)) {
+      const limitMs = limits[standing] * this.#options.costFactor;
+      if (turnMs <= limitMs) continue;
+      const signature = `${process} blocked by ${target.name}, ${standing}`;
+      const text = `${turnMs.toFixed(1)} ms of CPU in one turn, of ${limitMs}`;
+      if (!this.#violations.add({ kind: "blocked", signature, text, target: target.name })) continue;
+      await this.#violations.hunt(this.#arena(target), signature, async (withinMs) => {
+        const smallest = await minimise(input, {
+          stillShows: async (candidate) => meter.costsMore(candidate, process, limitMs),
+          isValid: (candidate): candidate is Input => inputValidator.Check(candidate),
+          maxTries: 60,
+          deadline: performance.now() + withinMs,
+        });
+        return [smallest];
+      });
+    }
+  }
+
+  async #replayCorpus(): Promise<void> {
+    let replayed = 0;
+    for (const [file, { target: name, inputs }] of readCorpus()) {
+      const target = this.#targets.find((candidate) => candidate.name === name);
+      if (!target || this.#isAborted) continue;
+      const arena = this.#arena(target);
+      const meter = await CostMeter.open(arena, this.#worst);
+      for (const input of inputs) await this.#cost(meter, target, input);
+      meter.close();
+      for (const { kind, signature, text } of await arena.findings()) {
+        this.#violations.add({ kind, signature, text, target: name, inputs, file });
+        this.#say(`corpus/${file} shows: ${signature}`);
+      }
+      replayed++;
+    }
+    this.#say(`corpus: ${replayed} entries replayed`);
+  }
+
+  async #playOnly(number: number): Promise<void> {
+    const [target] = this.#targets;
+    if (!target) return;
+    const input = inputOf(target, this.#options.seed, number);
+    this.#say(JSON.stringify(input, undefined, 2));
+    this.#say(JSON.stringify(await this.#arena(target).play(input)));
+    await pause(settleMs);
+  }
+
+  async #askHonest(): Promise<void> {
+    for (const arena of this.#arenas) {
+      const taken = await arena.honestFigures();
+      if (!taken) continue;
+      const { failures, ...figures } = taken;
+      for (const [what, count] of Object.entries(failures)) {
+        this.#say(`the honest client of ${arena.name} was refused ${count} times: ${what}`);
+        this.#honestFailures[what] = (this.#honestFailures[what] ?? 0) + count;
+      }
+      for (const name of ["calls", "publications", "health"] as const) this.#honest[name].merge(figures[name]);
+    }
+  }
+
+  async #memory(): Promise<Memory[]> {
+    await pause(settleMs);
+    await this.#sweep();
+    return memoryOf(this.#arenas);
+  }
+
+  /** What shows when all is quiet, nobody knows from what. */
+  async #sweep(): Promise<void> {
+    for (const arena of this.#arenas) {
+      for (const { kind, signature, text } of await arena.findings()) {
+        this.#violations.add({ kind, signature, text, target: arena.name });
+      }
+    }
+  }
+
+  /** The relay's boundary stops what peers do wrong, too: what else it stops is in the log. */
+  async #contained(): Promise<string[]> {
+    const all: string[] = [];
+    for (const arena of this.#arenas) {
+      for (const [boundary, count] of await arena.contained()) {
+        if (count > 0 && !boundary.endsWith(" relay")) all.push(`${boundary}: ${count}`);
+      }
+    }
+    return all;
+  }
+
+  #warnings(): Record<string, number> {
+    const warnings: Record<string, number> = {};
+    for (const [message, count] of this.#arenas.flatMap(({ watches }) =>
+      watches.flatMap((watch) => [...watch.warnings]),
+    )) {
+      warnings[message] = (warnings[message] ?? 0) + count;
+    }
+    return warnings;
+  }
+
+  #nextNumber(series: string): number {
+    const number = this.#numbers.get(series) ?? 0;
+    this.#numbers.set(series, number + 1);
+    return number;
+  }
+
+  #arena({ arena }: Target): Arena {
+    return this.#named(arena);
+  }
+
+  #named(name: string): Arena {
+    const arena = this.#arenas.find((candidate) => candidate.name === name);
+    if (!arena) throw new Error(`the arena ${name} is not open`);
+    return arena;
+  }
+
+  #tally({ name }: Target): Tally {
+    const tally = this.#tallies.get(name);
+    if (!tally) throw new Error(`no such target: ${name}`);
+    return tally;
+  }
+
+  #say(line: string): void {
+    this.#options.say(`${((performance.now() - this.#startedAt) / 1_000).toFixed(1)} s ${line}`);
+  }
+}

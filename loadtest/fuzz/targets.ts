@@ -1,0 +1,143 @@
+/** What is fuzzed. An input follows from the seed, the name of its target and its number. */
+import { costlyRelayAnswer, costlyServiceAnswer, relayAnswer, serviceAnswer } from "./answers.ts";
+import type { ArenaName } from "./arena.ts";
+import { Dice } from "./dice.ts";
+import { costlyDocument, documentConversation } from "./documents.ts";
+import type { Input } from "./input.ts";
+import type { Part } from "./parts.ts";
+import { costlyPrivateRequest, privateConversation } from "./private-door.ts";
+import {
+  adminConversation,
+  costlyAdminRequest,
+  costlyPolling,
+  costlyPublicRequest,
+  pollingConversation,
+  publicConversation,
+} from "./public-door.ts";
+import { costlyRelayLine, relayConversation } from "./relay-questions.ts";
+import { costlyWebsocket, websocketConversation } from "./websockets.ts";
+
+export interface Target {
+  readonly name: string;
+  readonly arena: ArenaName;
+  readonly counts: "frames" | "requests";
+  /** Inputs that are played at once. */
+  readonly atOnce: number;
+  readonly make: (dice: Dice) => Input;
+  /** One message or request, as large as costs the most. */
+  readonly makeCostly: (dice: Dice) => Input;
+  /** Of the time of a round. */
+  readonly weight: number;
+}
+
+/** More would only wait in the queue of the same event loop, and the honest client with them. */
+const connections = 12;
+
+export const targets: readonly Target[] = [
+  {
+    name: "websocket",
+    arena: "main",
+    counts: "frames",
+    atOnce: connections,
+    make: websocketConversation,
+    makeCostly: costlyWebsocket,
+    weight: 3,
+  },
+  {
+    name: "polling",
+    arena: "main",
+    counts: "requests",
+    atOnce: 32,
+    make: pollingConversation,
+    makeCostly: costlyPolling,
+    weight: 1,
+  },
+  {
+    name: "public",
+    arena: "main",
+    counts: "requests",
+    atOnce: 32,
+    make: publicConversation,
+    makeCostly: costlyPublicRequest,
+    weight: 1,
+  },
+  {
+    name: "admin",
+    arena: "main",
+    counts: "requests",
+    atOnce: connections,
+    make: adminConversation,
+    makeCostly: costlyAdminRequest,
+    weight: 0.5,
+  },
+  {
+    name: "private",
+    arena: "main",
+    counts: "requests",
+    atOnce: 32,
+    make: privateConversation,
+    makeCostly: costlyPrivateRequest,
+    weight: 1,
+  },
+  {
+    name: "relay-questions",
+    arena: "main",
+    counts: "requests",
+    atOnce: connections,
+    make: relayConversation,
+    makeCostly: costlyRelayLine,
+    weight: 1,
+  },
+  {
+    name: "documents",
+    arena: "main",
+    counts: "requests",
+    atOnce: connections,
+    make: documentConversation,
+    makeCostly: costlyDocument,
+    weight: 1,
+  },
+  {
+    name: "service-answers",
+    arena: "main",
+    counts: "requests",
+    atOnce: 64,
+    make: serviceAnswer,
+    makeCostly: costlyServiceAnswer,
+    weight: 1,
+  },
+  {
+    name: "relay-answers",
+    arena: "relay",
+    counts: "requests",
+    atOnce: 64,
+    make: relayAnswer,
+    makeCostly: costlyRelayAnswer,
+    weight: 1,
+  },
+];
+
+export function inputOf(target: Target, seed: string, number: number): Input {
+  return target.make(new Dice(`${seed}/${target.name}/${number}`));
+}
+
+export function costlyInputOf(target: Target, seed: string, number: number): Input {
+  return target.makeCostly(new Dice(`${seed}/${target.name}/costly/${number}`));
+}
+
+/** Whether whoever sends it has shown a token first. What stands behind a door of ours has. */
+export function isAuthenticated(input: Input): boolean {
+  if (input.kind !== "conversation") return true;
+  if (input.opening === "session") return true;
+  return input.steps.some((step) => {
+    if ("request" in step)
+      return hasToken([...step.request.headers.flatMap(([, value]) => value), ...(step.request.body ?? [])]);
+    return "text" in step && hasToken(step.text);
+  });
+}
+
+const tokens: ReadonlySet<string> = new Set(["token", "sameToken", "apiToken", "rulesToken", "relayToken", "resume"]);
+
+function hasToken(parts: readonly Part[]): boolean {
+  return parts.some((part) => typeof part === "object" && ("jwt" in part || ("live" in part && tokens.has(part.live))));
+}

@@ -1,0 +1,58 @@
+/** What must hold in a run. */
+import type { Verdict } from "../scenario.ts";
+import type { FuzzReport } from "./report.ts";
+
+const heapGrowthBytes = 16 * 1024 ** 2;
+const rssGrowthBytes = 64 * 1024 ** 2;
+/** The fuzzer keeps the event loops of its targets full: what waits in them waits behind its inputs. */
+const honestP99Ms = 1_500;
+const honestMaxMs = 8_000;
+
+export function verdictsOn(report: Omit<FuzzReport, "pass" | "verdicts">): Verdict[] {
+  const { violations, memory, honest, honestFailures, contained, leftovers, endedInOrder } = report;
+  const none = (title: string, kind: (typeof violations)[number]["kind"]): Verdict => {
+    const found = violations.filter((violation) => violation.kind === kind).length;
+    return { title, pass: found === 0, value: found };
+  };
+  const empty = (title: string, found: readonly string[]): Verdict => ({
+    title,
+    pass: found.length === 0,
+    value: found.join(", ") || "none",
+  });
+  const atMost = (title: string, value: number, bound: number, unit: string): Verdict => ({
+    title: `${title}: ${bound} ${unit} at most`,
+    pass: value <= bound,
+    value: `${value.toFixed(1)} ${unit}`,
+  });
+  const growth = (field: "heapBytes" | "rssBytes"): number =>
+    Math.max(0, ...memory.map((figures) => figures[field][1] - figures[field][0])) / 1024 ** 2;
+  const delays = Object.values(honest).filter(({ count }) => count > 0);
+  const slowest = (ofDelay: (delay: (typeof delays)[number]) => number): number => Math.max(0, ...delays.map(ofDelay));
+  return [
+    none("processes that ended, by cause", "died"),
+    none("failures that a process logged, by cause", "logged"),
+    empty("exceptions that a boundary stopped", contained),
+    none("questions without an answer", "unanswered"),
+    none("single inputs that block for longer than they may, by kind", "blocked"),
+    empty(
+      "what the honest client was refused",
+      Object.entries(honestFailures).map(([what, times]) => `${times} × ${what}`),
+    ),
+    atMost(
+      "delay of the honest client, 99th percentile",
+      slowest((delay) => delay.percentile(0.99)),
+      honestP99Ms,
+      "ms",
+    ),
+    atMost(
+      "… longest",
+      slowest(({ max }) => max),
+      honestMaxMs,
+      "ms",
+    ),
+    empty("sessions, seats, calls, bytes and descriptors that are not free again", leftovers),
+    atMost("growth of a heap", growth("heapBytes"), heapGrowthBytes / 1024 ** 2, "MiB"),
+    atMost("growth of RSS", growth("rssBytes"), rssGrowthBytes / 1024 ** 2, "MiB"),
+    { title: "every program ends in order when it is told to", pass: endedInOrder, value: String(endedInOrder) },
+  ];
+}
