@@ -267,11 +267,12 @@ describe("settings", () => {
       await once(taken, "listening");
       const { port } = taken.address() as AddressInfo;
       try {
-        expect(await startDemo({ [name]: String(port) })).toMatch(
-          new RegExp(
-            `^\\d\\d:\\d\\d:\\d\\d FATAL port ${port} is in use: stop the program that listens on it, or set ${name}\n$`,
-          ),
+        const lines = (await startDemo({ [name]: String(port) })).trimEnd().split("\n");
+        // Before it, a warning where the machine gives few open files.
+        expect(lines.pop()?.slice("hh:mm:ss ".length)).toBe(
+          `FATAL port ${port} is in use: stop the program that listens on it, or set ${name}`,
         );
+        for (const line of lines) expect(line).toMatch(/^\d\d:\d\d:\d\d WARN /);
       } finally {
         taken.close();
       }
