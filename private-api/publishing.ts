@@ -5,7 +5,7 @@ import { readPage } from "../shared/channels/history-page.ts";
 import type { PublishOutcome } from "../shared/channels/broker.ts";
 import { type ErrorOptions, TidegateError } from "../shared/errors.ts";
 import { excerpt } from "../shared/excerpt.ts";
-import { isTooDeep, maxJsonDepth } from "../shared/json.ts";
+import type { JsonText } from "../shared/json-text.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
 import { channelPattern, isApplicationEvent, wellFormedPattern } from "../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../shared/protocol/limits.ts";
@@ -38,20 +38,17 @@ const maxItemFindings = 10;
 /** `{}` for an ephemeral item. */
 export type PublishAnswer = { epoch: string; offset: number; duplicate?: true } | Record<string, never>;
 
-/** The data as JSON text. @throws TidegateError where the event's name or the size is not allowed. */
-export function checkedData(event: string, data: unknown): string {
+/** @throws TidegateError where the event's name or the size of the data is not allowed. */
+export function checkData(event: string, data: JsonText): void {
   if (!isApplicationEvent(event))
     throw new TidegateError("invalid_request", `event: "${excerpt(event)}" is not allowed`);
-  if (isTooDeep(data)) throw new TidegateError("invalid_request", `data: nested deeper than ${maxJsonDepth} levels`);
-  const text = JSON.stringify(data);
-  if (Buffer.byteLength(text) > maxPayloadBytes) {
+  if (data.bytes > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `data: larger than ${maxPayloadBytes} bytes of JSON`);
   }
-  return text;
 }
 
 /**
- * Publishes one item. The broker is asked before the first wait: items given one after the other keep their order.
+ * Publishes one item, of which `data` is a {@link JsonText}. The broker is asked before the first wait: items given one after the other keep their order.
  * @param options.tellMissed a conflict brings the channel's position and what was published since, which has to be read.
  * @throws TidegateError, counted.
  */
@@ -80,9 +77,11 @@ async function publish(
     const errors = explain(validator, item, { max: maxItemFindings });
     throw new TidegateError("invalid_request", `the item is not valid: ${errors.join("; ")}`, { errors });
   }
-  const { channel, event, data, id, history, expect } = item;
-  const text = checkedData(event, data);
-  const common = { channel, event, data: text, ...(id !== undefined && { id }) };
+  const { channel, event, id, history, expect } = item;
+  // As the body was read.
+  const data = item.data as JsonText;
+  checkData(event, data);
+  const common = { channel, event, data: data.text, ...(id !== undefined && { id }) };
   if (history === false) {
     if (expect) throw new TidegateError("invalid_request", "expect: an ephemeral publication has no position");
     await context.broker.publishEphemeral(common);

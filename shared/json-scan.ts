@@ -116,6 +116,55 @@ export function scanItems(json: Uint8Array, maxItems: number): ItemsScan {
   return skipSpace(json, at) === json.length ? { kind: "items", items, values } : { kind: "malformed" };
 }
 
+export interface JsonMember {
+  name: string;
+  /** The bytes of its value. */
+  json: Uint8Array;
+  /** In it, itself included. */
+  values: number;
+}
+
+export type MembersScan =
+  /** In their order, those that are there twice included. */
+  | { kind: "members"; members: JsonMember[] }
+  | { kind: "too_many" }
+  /** Other JSON. */
+  | { kind: "no_object" }
+  /** A value is nested deeper than 128 levels. */
+  | { kind: "too_deep" }
+  | { kind: "malformed" };
+
+/** As {@link scanJson}, of an object, which is no level of its members. */
+export function scanMembers(json: Uint8Array, maxMembers: number): MembersScan {
+  const members: JsonMember[] = [];
+  let at = skipSpace(json, 0);
+  if (json[at] !== openBrace) {
+    const { kind } = scanJson(json);
+    return { kind: kind === "json" ? "no_object" : kind };
+  }
+  at = skipSpace(json, at + 1);
+  if (json[at] === closeBrace) at++;
+  else {
+    for (let next: number | undefined = comma; next === comma; at++) {
+      const nameFrom = skipSpace(json, at);
+      const from = skipName(json, nameFrom);
+      if (from === malformed) return { kind: "malformed" };
+      if (members.length === maxMembers) return { kind: "too_many" };
+      const valueFrom = skipSpace(json, from);
+      const end = scanValue(json, valueFrom);
+      if (end === tooDeep) return { kind: "too_deep" };
+      if (end === malformed) return { kind: "malformed" };
+      const literal = Buffer.from(json.subarray(nameFrom, skipString(json, nameFrom))).toString();
+      const name = JSON.parse(literal) as string;
+      members.push({ name, json: json.subarray(valueFrom, end), values: scannedValues });
+      at = skipSpace(json, end);
+      next = json[at];
+      if (next !== comma && next !== closeBrace) return { kind: "malformed" };
+    }
+  }
+  return skipSpace(json, at) === json.length ? { kind: "members", members } : { kind: "malformed" };
+}
+
 /** Bytes from outside can be passed on as JSON: valid UTF-8, and not nested too deep. */
 export function isJson(bytes: Uint8Array): boolean {
   return isUtf8(bytes) && scanJson(bytes).kind === "json";

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import { TidegateError } from "../../shared/errors.ts";
-import { type BodyReading, maxBodyStructure, readBody } from "../../shared/http/body.ts";
+import { bodyText, type DataBody, readDataBody } from "../../shared/http/body.ts";
 import { splitJsonArray } from "../../shared/json.ts";
 import { Pauses } from "../../shared/pauses.ts";
 import { maxBatchBytes, maxBatchItems } from "../../shared/protocol/limits.ts";
@@ -15,12 +15,12 @@ type BatchAnswer = PublishAnswer | { error: { code: string; message: string; ret
 export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext): void {
   app.register(async (scope) => {
     scope.removeContentTypeParser("application/json");
-    scope.addContentTypeParser("application/json", { parseAs: "string" }, (_request, text, done) => {
-      const items = splitJsonArray(text as string, maxBatchItems);
+    scope.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) => {
+      const items = splitJsonArray(bodyText(body as Buffer), maxBatchItems);
       done(items ? null : notJson(), items);
     });
-    scope.addContentTypeParser(ndjson, { parseAs: "string" }, (_request, text, done) => {
-      done(null, splitLines(text as string, maxBatchItems));
+    scope.addContentTypeParser(ndjson, { parseAs: "buffer" }, (_request, body, done) => {
+      done(null, splitLines(bodyText(body as Buffer), maxBatchItems));
     });
     scope.post(
       "/v1/publish/batch",
@@ -63,18 +63,18 @@ function splitLines(text: string, max: number): string[] {
   return lines;
 }
 
-async function readItems(texts: readonly string[]): Promise<BodyReading[]> {
+async function readItems(texts: readonly string[]): Promise<DataBody[]> {
   const pauses = new Pauses();
-  const items: BodyReading[] = [];
+  const items: DataBody[] = [];
   for (const text of texts) {
-    items.push(readBody(text, maxBodyStructure));
+    items.push(readDataBody(text));
     await pauses.pause();
   }
   return items;
 }
 
 /** Items are handed to the broker one after the other; their answers are awaited together. */
-async function publishInOrder(items: readonly BodyReading[], context: PrivateApiContext): Promise<BatchAnswer[]> {
+async function publishInOrder(items: readonly DataBody[], context: PrivateApiContext): Promise<BatchAnswer[]> {
   const pauses = new Pauses();
   const answers: Promise<BatchAnswer>[] = [];
   for (const item of items) {
@@ -85,10 +85,10 @@ async function publishInOrder(items: readonly BodyReading[], context: PrivateApi
 }
 
 /** Never rejects: nobody awaits it before all items are on their way. */
-async function publishOne(item: BodyReading, context: PrivateApiContext): Promise<BatchAnswer> {
+async function publishOne(item: DataBody, context: PrivateApiContext): Promise<BatchAnswer> {
   try {
     if (item.kind === "value") return await publishItem(item.value, context, { tellMissed: false });
-    const error = item.kind === "too_much" ? item.error : notJson();
+    const error = item.kind === "refused" ? item.error : notJson();
     context.metrics.publishes.inc({ outcome: error.code });
     return refusal(error);
   } catch (error) {

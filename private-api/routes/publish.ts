@@ -9,7 +9,7 @@ export function addPublish(app: FastifyInstance, context: PrivateApiContext): vo
     "/v1/publish",
     {
       bodyLimit: maxPublishBodyBytes,
-      config: { access: "publish" },
+      config: { access: "publish", passesData: true },
       schema: { summary: "Publish to a channel", tags: ["publish"], body: PublishItem },
       // publishItem checks it, as it does the items of a batch.
       validatorCompiler: () => () => true,

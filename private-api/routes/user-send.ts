@@ -1,7 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
+import type { JsonText } from "../../shared/json-text.ts";
 import type { PrivateApiContext } from "../context.ts";
-import { checkedData } from "../publishing.ts";
+import { checkData } from "../publishing.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
@@ -9,17 +10,17 @@ const Body = Type.Object({ event: Type.String(), data: Type.Unknown() }, { addit
 
 /** `POST /v1/users/{user}/send` → 202: to every session of the user, on all nodes, at most once. */
 export function addUserSend(app: FastifyInstance, context: PrivateApiContext): void {
-  app.post<UserRoute & { Body: { event: string; data: unknown } }>(
+  app.post<UserRoute & { Body: { event: string; data: JsonText } }>(
     "/v1/users/:user/send",
     {
       bodyLimit: maxPublishBodyBytes,
-      config: { access: "users" },
+      config: { access: "users", passesData: true },
       schema: { summary: "Send a message to a user", ...userSchema, body: Body },
     },
     async (request, reply) => {
       const { event, data } = request.body;
-      const text = checkedData(event, data);
-      await context.broker.sendToUser(identityOf(request), { kind: "send", event, data: text });
+      checkData(event, data);
+      await context.broker.sendToUser(identityOf(request), { kind: "send", event, data: data.text });
       return reply.code(202).send({});
     },
   );

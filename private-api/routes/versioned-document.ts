@@ -6,6 +6,7 @@ import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
 import { maxDocumentBytes, maxDocumentStructure, parseDocumentText } from "../../shared/documents/parse.ts";
 import type { DocumentName, PutOutcome } from "../../shared/documents/store.ts";
 import { TidegateError } from "../../shared/errors.ts";
+import { bodyText } from "../../shared/http/body.ts";
 
 export interface VersionedDocument<Value extends { readonly version: number }> {
   name: DocumentName;
@@ -48,9 +49,9 @@ export function addVersionedDocument<Value extends { readonly version: number }>
   app.register(async (scope) => {
     scope.addContentTypeParser(
       ["application/yaml", "text/yaml"],
-      { parseAs: "string" },
-      async (_request: FastifyRequest, text: string) =>
-        parseDocumentText(name, text).catch((error: unknown) => {
+      { parseAs: "buffer" },
+      async (_request: FastifyRequest, body: Buffer) =>
+        parseDocumentText(name, bodyText(body)).catch((error: unknown) => {
           throw asProblem(error, name);
         }),
     );

@@ -7,7 +7,7 @@ import type { ContainedErrors } from "../contained-errors.ts";
 import { TidegateError } from "../errors.ts";
 import type { Service } from "../lifecycle.ts";
 import type { Logger } from "../logging.ts";
-import { maxBodyStructure, parseBody } from "./body.ts";
+import { bodyText, maxBodyStructure, parseBody, parseDataBody } from "./body.ts";
 import { type Closure, type ConnectionBounds, DoorConnections } from "./connections.ts";
 import type { DoorCounter } from "./door-counter.ts";
 import { answerWithProblems, sendProblem } from "./problems.ts";
@@ -16,6 +16,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Brackets, commas and colons that a JSON body may have. */
     maxStructure?: number;
+    /** The member `data` of a JSON body stays text. */
+    passesData?: boolean;
     /** The request lasts as long as both sides want, once the door vouches for it. */
     isStream?: boolean;
   }
@@ -141,9 +143,10 @@ export class Door implements Service {
       return ajv.compile(schema as object);
     });
     app.removeAllContentTypeParsers();
-    app.addContentTypeParser("application/json", { parseAs: "string" }, (request, text, done) => {
-      const { maxStructure = maxBodyStructure } = request.routeOptions.config;
-      done(null, text === "" ? undefined : parseBody(text as string, maxStructure));
+    app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
+      const text = bodyText(body as Buffer);
+      const { maxStructure = maxBodyStructure, passesData = false } = request.routeOptions.config;
+      done(null, text === "" ? undefined : passesData ? parseDataBody(text) : parseBody(text, maxStructure));
     });
     // Clients name a content type where there is no body, too: it says nothing then, and no parser needs to know it.
     app.addHook("onRequest", ({ raw: { headers } }, _reply, done) => {

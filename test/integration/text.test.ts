@@ -1,11 +1,13 @@
 /** What becomes of text on its way: kept as it was sent, or refused, never altered. */
+import { createHmac } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { readGatewayConfig } from "../../gateway/config.ts";
-import { type ApiAnswer, type Fleet, jwtSecret, serviceSecret, startFleet } from "../support/fleet.ts";
+import { eventually } from "../support/eventually.ts";
+import { type ApiAnswer, type Fleet, jwtSecret, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { RawClient } from "../support/raw-client.ts";
-import { clientFrame, openRawWebsocket, textFrame } from "../support/raw-websocket.ts";
-import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
+import { clientFrame, openRawWebsocket, ServerFrames, textFrame } from "../support/raw-websocket.ts";
+import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
 
 let service: HttpService;
 let fleet: Fleet;
@@ -76,6 +78,17 @@ test("TEXT-1: a node is not named by what is no text", () => {
   expect(name("Knoten ä 🚀")().GATEWAY_NODE).toBe("Knoten ä 🚀");
 });
 
+/** What no value of JavaScript stands for, with the text that is passed on where that is another one. */
+const spellings: readonly (readonly [what: string, data: string, expected: string | undefined])[] = [
+  ["integers beyond 2^53", "9007199254740993", "9007199254740993"],
+  ["numbers that no double holds", "[1e999,-0,1.50,0.1234567890123456789]", undefined],
+  ["members that are there twice", '{"a":1,"a":2,"__proto__":{"b":3},"constructor":4}', undefined],
+  ["half a surrogate pair, as an escape", '["\\ud800","\\udc00\\ud800","\\ud83d\\ude80"]', undefined],
+  ["escapes that need not be", '"\\u00e9\\/\\u0041"', undefined],
+  ["128 levels", "[".repeat(128) + "]".repeat(128), undefined],
+  ["space between values", '\n{ "a" :\t[ 1 , "b  c" ] }\r\n', '{"a":[1,"b  c"]}'],
+];
+
 /** Data of a call, as a client spells it → the body that the service gets, and the ack of a service that answers with it. */
 async function passed(data: string): Promise<{ body: string; ack: string }> {
   const client = await RawClient.connect(new URL(fleet.urls[0] ?? ""), await userToken());
@@ -90,17 +103,12 @@ async function passed(data: string): Promise<{ body: string; ack: string }> {
   return { body: service.requests.at(-1)?.body ?? "", ack };
 }
 
-test.each([
-  ["integers beyond 2^53", "9007199254740993", "9007199254740993"],
-  ["numbers that no double holds", "[1e999,-0,1.50,0.1234567890123456789]", undefined],
-  ["members that are there twice", '{"a":1,"a":2,"__proto__":{"b":3},"constructor":4}', undefined],
-  ["half a surrogate pair, as an escape", '["\\ud800","\\udc00\\ud800","\\ud83d\\ude80"]', undefined],
-  ["escapes that need not be", '"\\u00e9\\/\\u0041"', undefined],
-  ["128 levels", "[".repeat(128) + "]".repeat(128), undefined],
-  ["space between values", '\n{ "a" :\t[ 1 , "b  c" ] }\r\n', '{"a":[1,"b  c"]}'],
-])("TEXT-3: of a call's data %s reach the service as they were written", async (_what, data, expected = data) => {
-  expect(await passed(data)).toEqual({ body: expected, ack: `{"ok":true,"data":${expected}}` });
-});
+test.each(spellings)(
+  "TEXT-3: of a call's data %s reach the service as they were written",
+  async (_what, data, expected = data) => {
+    expect(await passed(data)).toEqual({ body: expected, ack: `{"ok":true,"data":${expected}}` });
+  },
+);
 
 test("TEXT-4: data over the limit by its escapes alone has them as characters", async () => {
   const spelled = (length: number): string => JSON.stringify("ä".repeat(length)).replaceAll("ä", "\\u00e4");
@@ -159,4 +167,149 @@ describe("polling", () => {
     expect([answer.status, await answer.text()]).toEqual([200, "ok"]);
     expect(await (await fetch(own)).text()).toContain("unauthenticated");
   });
+});
+
+/** Everything that a client is sent, from the first subscription of the channel on; each message as text. */
+class Frames {
+  readonly texts: string[] = [];
+  readonly client: RawClient;
+  readonly #frames = new ServerFrames();
+
+  private constructor(client: RawClient) {
+    this.client = client;
+    client.socket.on("data", (chunk: Buffer) => this.texts.push(...this.#frames.push(chunk)));
+  }
+
+  static async of(): Promise<Frames> {
+    return new Frames(await RawClient.connect(new URL(fleet.urls[0] ?? ""), await userToken()));
+  }
+
+  async next(part: string): Promise<string> {
+    await eventually(() => this.texts.some((text) => text.includes(part)));
+    return this.texts.find((text) => text.includes(part)) ?? "";
+  }
+}
+
+describe("published", () => {
+  let channels = 0;
+
+  test.each(spellings)(
+    "TEXT-3: %s reach subscribers and readers of history as written",
+    async (_what, data, expected = data) => {
+      const channel = `board:written-${++channels}`;
+      const item = (event: string, more = ""): string =>
+        `{"channel":"${channel}","event":"${event}",${more}"data":${data}}`;
+      const frames = await Frames.of();
+      const { position } = await frames.client.subscribe(channel);
+      const expect0 = `"expect":${JSON.stringify({ ...position, offset: 0 })},`;
+
+      for (const [path, text] of [
+        ["/v1/publish", item("one")],
+        ["/v1/publish/batch", `[ ${item("two")} , ${item("three")} ]`],
+        ["/v1/publish", item("fleeting", '"history":false,')],
+        ["/v1/users/ada/send", `{"event":"note","data":${data}}`],
+      ] as const) {
+        expect((await post(path, text)).status).toBeLessThan(300);
+      }
+      const lines = item("four").replaceAll(/[\r\n]/g, "");
+      const ndjson = { "content-type": "application/x-ndjson" };
+      expect(
+        (await fleet.api("POST", "/v1/publish/batch", undefined, { text: `${lines}\n`, headers: ndjson })).status,
+      ).toBe(200);
+
+      for (const event of ["one", "two", "three", "fleeting", "note", "four"]) {
+        expect(await frames.next(`["${event}",`)).toContain(`["${event}",${expected},{`);
+      }
+      const publications = ["one", "two", "three", "four"].map((event, at) => {
+        return `{"offset":${at + 1},"event":"${event}","data":${expected}}`;
+      });
+      const { text: history } = await fleet.api("GET", `/v1/channels/${channel}/history`);
+      expect(history).toContain(`"publications":[${publications.join(",")}]`);
+      const { text: conflict } = await post("/v1/publish", item("late", expect0));
+      expect(conflict).toContain(`"publications":[${publications.join(",")}]`);
+      await frames.client.request("sync:history", { channel });
+      expect(await frames.next(',"publications":[{"offset":1')).toContain(publications.join(","));
+      const returning = await Frames.of();
+      await returning.client.subscribe(channel, position);
+      expect(await returning.next('"recovered":true')).toContain(publications.join(","));
+      for (const { client } of [frames, returning]) client.socket.destroy();
+    },
+  );
+
+  test("TEXT-4: data over the limit by its escapes alone is published without them", async () => {
+    const spelled = (length: number): string => JSON.stringify("ä".repeat(length)).replaceAll("ä", "\\u00e4");
+    const item = (length: number): string => `{"channel":"board:escapes","event":"e","data":${spelled(length)}}`;
+    const most = 32 * 1024 - 1;
+    expect((await post("/v1/publish", item(most))).status).toBe(200);
+    expect((await fleet.api("GET", "/v1/channels/board:escapes/history")).text).toContain(
+      JSON.stringify("ä".repeat(most)),
+    );
+    expect((await post("/v1/publish", item(most + 1))).body).toMatchObject({ code: "payload_too_large" });
+    expect((await post("/v1/users/ada/send", `{"event":"e","data":${spelled(most)}}`)).status).toBe(202);
+  });
+});
+
+const json = "application/json";
+test.each([
+  ["POST", "/v1/publish", json, '{"channel":"b:1","event":"e","data":"?"}'],
+  ["POST", "/v1/publish", json, '{"channel":"b:1","event":"e","data":1,"id":"?"}'],
+  ["POST", "/v1/publish/batch", json, '[{"channel":"b:1","event":"e","data":"?"}]'],
+  ["POST", "/v1/publish/batch", "application/x-ndjson", '{"channel":"b:1","event":"e","data":"?"}\n'],
+  ["POST", "/v1/users/ada/send", json, '{"event":"e","data":"?"}'],
+  ["POST", "/v1/users/ada/disconnect", json, '{"reason":"?"}'],
+  ["POST", "/v1/users/ada/subscribe", json, '{"channel":"b:1?"}'],
+  ["PUT", "/v1/rules", json, '{"namespaces":{"a":{}},"?":1}'],
+  ["PUT", "/v1/rules", "application/yaml", "# ?\nnamespaces: {}"],
+])("TEXT-2: %s %s of %s with bytes that are not UTF-8 is refused", async (method, path, type, body) => {
+  for (const bytes of [[0xff], [0xed, 0xa0, 0x80], [0xf0, 0x9f, 0x98]]) {
+    const [before = "", after = ""] = body.split("?");
+    const answer = await fetch(fleet.apiUrl + path, {
+      method,
+      headers: { authorization: `Bearer ${tokens.service}`, "content-type": type },
+      body: Buffer.concat([Buffer.from(before), Buffer.from(bytes), Buffer.from(after)]),
+    });
+    expect(answer.status).toBe(400);
+    expect(await answer.json()).toMatchObject({ code: "invalid_request", detail: "the body is not UTF-8" });
+  }
+});
+
+test("TEXT-2: a token whose claims are not UTF-8 is refused", async () => {
+  const part = (content: Buffer | string): string => Buffer.from(content).toString("base64url");
+  const claims = Buffer.concat([Buffer.from('{"exp":9999999999,"sub":"'), Buffer.from([0xff]), Buffer.from('"}')]);
+  const signed = `${part('{"alg":"HS256"}')}.${part(claims)}`;
+  const token = `${signed}.${createHmac("sha256", jwtSecret).update(signed).digest("base64url")}`;
+  expect((await refusedConnect(fleet.urls[0] ?? "", { token })).code).toBe("unauthenticated");
+});
+
+test.each([
+  ["POST", "/v1/publish", '{"channel":"board:1","channel":"board:2","event":"e","data":1}'],
+  ["POST", "/v1/publish", '{"channel":"board:1","event":"e","data":1,"d\\u0061ta":2}'],
+  ["POST", "/v1/users/ada/send", '{"event":"e","data":1,"data":2}'],
+])("TEXT-5: %s %s with a member beside the data given twice is refused", async (_method, path, text) => {
+  const answer = await post(path, text);
+  expect([answer.status, answer.body["code"]]).toEqual([400, "invalid_request"]);
+  expect(answer.text).toContain("given twice");
+});
+
+test("TEXT-5: an item with a member given twice fails alone; elsewhere the last one counts", async () => {
+  const item = '{"channel":"board:twice","event":"e","data":1}';
+  const batch = await post(
+    "/v1/publish/batch",
+    `[${item},{"channel":"board:twice","event":"e","data":1,"data":2},${item}]`,
+  );
+  expect(JSON.parse(batch.text)).toMatchObject([{ offset: 1 }, { error: { code: "invalid_request" } }, { offset: 2 }]);
+  const frames = await Frames.of();
+  frames.client.socket.write(textFrame('4299["sync:subscribe",{"channel":"board:no","channel":"board:twice"}]'));
+  expect(await frames.next("4399[")).toContain('"channel":"board:twice"');
+  frames.client.socket.destroy();
+});
+
+test.each(["9007199254740993", "1e999", "-1", "0.5", '"0"'])("TEXT-6: %s is no offset", async (offset) => {
+  const text = `{"channel":"board:1","event":"e","data":1,"expect":{"epoch":"a","offset":${offset}}}`;
+  expect((await post("/v1/publish", text)).body).toMatchObject({ code: "invalid_request" });
+  const frames = await Frames.of();
+  const request = `{"channel":"board:1","position":{"epoch":"a","offset":${offset}}}`;
+  frames.client.socket.write(textFrame(`4299["sync:subscribe",${request}]`));
+  expect(await frames.next("4399[")).toContain('"code":"invalid_request"');
+  frames.client.socket.destroy();
 });

@@ -94,7 +94,7 @@ const inputs: Input[] = [
     name: "brackets",
     request: "POST /v1/publish",
     type: json,
-    body: item(`[${brackets.slice(0, 389_999)}0]`),
+    body: item(`[${brackets.slice(0, 390_000)}0]`),
     status: 413,
   },
   {
