@@ -1,10 +1,35 @@
-/** JSON text to a value; undefined (which JSON has no text for) where it is not JSON. */
+/**
+ * JSON text to a value; undefined (which JSON has no text for) where it is not JSON. A number that becomes another one, such as
+ * 9007199254740993 or 1e999, is an object that `JSON.stringify` writes as the number was written: where it is passed on it
+ * stays what it was, and no schema takes it for a number.
+ */
 export function parseJson(text: string): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    return mayRound.test(text) ? json.parse(text, keepRounded) : json.parse(text);
   } catch {
     return undefined;
   }
+}
+
+/** Long numbers and long exponents, and hardly ever a string. */
+const mayRound = /(?:^|[[:,\s])-?(?:\d{16}|\d+(?:\.\d+)?[eE][+-]?\d{3})/;
+
+/** What the types of this library do not have yet. */
+const json = JSON as unknown as {
+  parse(text: string, reviver?: (name: string, value: unknown, context: { source?: string }) => unknown): unknown;
+  rawJSON(text: string): object;
+};
+
+function keepRounded(_name: string, value: unknown, { source = "" }: { source?: string }): unknown {
+  return typeof value === "number" && isRounded(value, source) ? json.rawJSON(source) : value;
+}
+
+/** Fractions have as many digits as a double: that is what everybody reads them as. */
+function isRounded(value: number, source: string): boolean {
+  if (value === 0) return /^-?[0.]*[1-9]/.test(source);
+  return (
+    !Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value) && String(value) !== source)
+  );
 }
 
 /** Values nested deeper would overflow the stack of whatever walks them: ours, or that of a service. */

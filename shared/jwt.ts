@@ -9,6 +9,7 @@ import {
   type JWTVerifyGetKey,
   type JWTVerifyOptions,
 } from "jose";
+import { parseJson } from "./json.ts";
 import { FetchedDocument, type FetchTiming } from "./http/fetched-document.ts";
 
 export interface VerifierOptions {
@@ -67,9 +68,10 @@ export function createVerifier(options: VerifierOptions): Verifier {
   return async (token) => {
     try {
       const byFetchedKeys = verifyByFetchedKeys && !(sharedKey && isHs256(token));
-      return { kind: "valid", claims: await (byFetchedKeys ? verifyByFetchedKeys : verifyBySharedKey)(token) };
+      const verified = await (byFetchedKeys ? verifyByFetchedKeys : verifyBySharedKey)(token);
+      return { kind: "valid", claims: exactClaims(token, verified) };
     } catch (error) {
-      if (error instanceof errors.JWTExpired) return { kind: "expired", claims: error.payload };
+      if (error instanceof errors.JWTExpired) return { kind: "expired", claims: exactClaims(token, error.payload) };
       if (error instanceof errors.JOSEError) return { kind: "invalid", reason: error.message };
       // Not the token's own fault: keys that cannot be fetched, or not be used.
       return { kind: "unavailable", cause: error };
@@ -125,6 +127,12 @@ async function verifyByAny(token: string, keys: JWTVerifyGetKey, options: JWTVer
     }
     throw new errors.JWSSignatureVerificationFailed();
   }
+}
+
+/** As the issuer wrote them: of the library's own the numbers are rounded. */
+function exactClaims(token: string, verified: JWTPayload): JWTPayload {
+  const claims = parseJson(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
+  return { ...verified, ...(claims as JWTPayload) };
 }
 
 function isHs256(token: string): boolean {

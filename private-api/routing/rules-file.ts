@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { watch, type FSWatcher } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -89,10 +90,11 @@ export class RulesFile implements Service {
   async #load(): Promise<void> {
     const read = await this.#read();
     if (read === undefined) return;
-    const { text, changedAt } = read;
+    const { text, isText, changedAt } = read;
     // The same content is stored again where the store has lost it.
     if (text === this.#lastText && (this.#findings.length > 0 || (await this.#store.read()))) return;
     try {
+      if (!isText) throw new InvalidDocument("rules", ["is not UTF-8"]);
       const document = checkRules(await parseDocumentText("rules", text));
       resolveSecrets(new Rules(0, document), this.#environment);
       const { kind, version } = await this.#store.put({ document, changedAt, ifNewer: true });
@@ -109,14 +111,19 @@ export class RulesFile implements Service {
   }
 
   /** Undefined, and reported, where a file that was there before cannot be read. */
-  async #read(): Promise<{ text: string; changedAt: number } | undefined> {
+  async #read(): Promise<{ text: string; isText: boolean; changedAt: number } | undefined> {
     try {
       // ctime: when this content came to be here, also where a copy keeps an older modification time. Asked before the
       // content is read, so that a change in between is newer. Once running, what is seen to change changes now: a link
       // that is turned back leads to an older file.
       const { ctimeMs } = await stat(this.#path);
-      const text = await readFile(this.#path, "utf8");
-      return { text, changedAt: Math.floor(this.#lastText === undefined ? ctimeMs : Math.max(ctimeMs, Date.now())) };
+      const bytes = await readFile(this.#path);
+      const text = bytes.toString("utf8");
+      return {
+        text,
+        isText: isUtf8(bytes),
+        changedAt: Math.floor(this.#lastText === undefined ? ctimeMs : Math.max(ctimeMs, Date.now())),
+      };
     } catch (error) {
       if (this.#lastText === undefined) throw error;
       if (this.#findings.length === 0) this.#report([`the file cannot be read: ${(error as Error).message}`]);

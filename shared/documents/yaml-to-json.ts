@@ -16,15 +16,30 @@ const maxAliasCount = 100;
 function toJson(yaml: string): YamlResult {
   const lineCounter = new LineCounter();
   // The library's own check of keys compares each with each.
-  const document = parseDocument(yaml, { lineCounter, prettyErrors: true, uniqueKeys: false, logLevel: "silent" });
+  const document = parseDocument(yaml, {
+    lineCounter,
+    prettyErrors: true,
+    logLevel: "silent",
+    uniqueKeys: false,
+    intAsBigInt: true,
+  });
   const findings = [
     ...document.errors.slice(0, maxErrors).map(({ message }) => whatAndWhere(message)),
     ...repeatedKeys(document, lineCounter),
   ];
   if (findings.length > 0) return { findings };
-  const json = JSON.stringify(document.toJS({ maxAliasCount })) as string | undefined;
+  const json = JSON.stringify(document.toJS({ maxAliasCount }), (name, value: unknown) => {
+    if (typeof value === "number" && !Number.isFinite(value)) findings.push(`${name}: JSON has no such number`);
+    return typeof value === "bigint" ? rawJson(value) : value;
+  }) as string | undefined;
+  if (findings.length > 0) return { findings };
   if (json === undefined) return { findings: ["is empty"] };
   return { json };
+}
+
+/** With all its digits. */
+function rawJson(integer: bigint): unknown {
+  return (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(String(integer));
 }
 
 /** Behind the first line the library shows the place in the text. */

@@ -1,5 +1,8 @@
 /** What becomes of text on its way: kept as it was sent, or refused, never altered. */
 import { createHmac } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import { eventually } from "../support/eventually.ts";
@@ -18,6 +21,7 @@ beforeAll(async () => {
   fleet = await startFleet({
     environment: { GATEWAY_TRANSPORTS: "websocket,polling" },
     rules: {
+      namespaces: { room: { presence: true, joinLeave: true } },
       services: { app: { url: service.url, secret: serviceSecret } },
       routes: [{ event: "card.*", service: "app", path: "/{event}", mode: "call" }],
     },
@@ -180,8 +184,8 @@ class Frames {
     client.socket.on("data", (chunk: Buffer) => this.texts.push(...this.#frames.push(chunk)));
   }
 
-  static async of(): Promise<Frames> {
-    return new Frames(await RawClient.connect(new URL(fleet.urls[0] ?? ""), await userToken()));
+  static async of(token?: string): Promise<Frames> {
+    return new Frames(await RawClient.connect(new URL(fleet.urls[0] ?? ""), token ?? (await userToken())));
   }
 
   async next(part: string): Promise<string> {
@@ -273,12 +277,24 @@ test.each([
   }
 });
 
-test("TEXT-2: a token whose claims are not UTF-8 is refused", async () => {
-  const part = (content: Buffer | string): string => Buffer.from(content).toString("base64url");
-  const claims = Buffer.concat([Buffer.from('{"exp":9999999999,"sub":"'), Buffer.from([0xff]), Buffer.from('"}')]);
+/** A token whose claims are spelled by hand. */
+function tokenOf(claims: string | Buffer): string {
+  const part = (content: string | Buffer): string => Buffer.from(content).toString("base64url");
   const signed = `${part('{"alg":"HS256"}')}.${part(claims)}`;
-  const token = `${signed}.${createHmac("sha256", jwtSecret).update(signed).digest("base64url")}`;
-  expect((await refusedConnect(fleet.urls[0] ?? "", { token })).code).toBe("unauthenticated");
+  return `${signed}.${createHmac("sha256", jwtSecret).update(signed).digest("base64url")}`;
+}
+
+test("TEXT-2: a token whose claims are not UTF-8 is refused", async () => {
+  const claims = Buffer.concat([Buffer.from('{"exp":9999999999,"sub":"'), Buffer.from([0xff]), Buffer.from('"}')]);
+  expect((await refusedConnect(fleet.urls[0] ?? "", { token: tokenOf(claims) })).code).toBe("unauthenticated");
+});
+
+test("TEXT-2: a rules file that is not UTF-8 refuses the start", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-"));
+  const file = join(folder, "rules.yaml");
+  await writeFile(file, Buffer.concat([Buffer.from("# "), Buffer.from([0xff]), Buffer.from("\nnamespaces: {}")]));
+  await expect(startFleet({ environment: { RULES_FILE: file } })).rejects.toThrow("is not UTF-8");
+  await rm(folder, { recursive: true });
 });
 
 test.each([
@@ -312,4 +328,54 @@ test.each(["9007199254740993", "1e999", "-1", "0.5", '"0"'])("TEXT-6: %s is no o
   frames.client.socket.write(textFrame(`4299["sync:subscribe",${request}]`));
   expect(await frames.next("4399[")).toContain('"code":"invalid_request"');
   frames.client.socket.destroy();
+});
+
+describe("read and passed on", () => {
+  const exact = '{"id":9007199254740993,"most":1e999}';
+
+  test("TEXT-7: claims and info keep their numbers, to services and members, and through a resume", async () => {
+    const frames = await Frames.of(
+      tokenOf(`{"sub":"ada","exp":9999999999,"channels":["room:*"],"account":${exact},"info":${exact}}`),
+    );
+    await frames.client.subscribe("room:1");
+    await frames.client.request("sync:presence", { channel: "room:1" });
+    expect(await frames.next('"members":[')).toContain(`"info":${exact}`);
+    expect(await frames.next('["sync:join"')).toContain(`"info":${exact}`);
+    expect((await fleet.api("GET", "/v1/channels/room:1/presence")).text).toContain(`"info":${exact}`);
+
+    const { resumeToken } = frames.client.welcome;
+    frames.client.socket.destroy();
+    const resumed = await RawClient.connect(new URL(fleet.urls[0] ?? ""), undefined, { resume: resumeToken });
+    expect(resumed.welcome.resumed).toBe(true);
+    await resumed.request("card.move", {});
+    const [, jwt = ""] = service.requests.at(-1)?.headers.authorization?.split(".") ?? [];
+    expect(Buffer.from(jwt, "base64url").toString()).toContain(`"account":${exact}`);
+    resumed.socket.destroy();
+  });
+
+  test.each([
+    ["application/json", `{"groups":[],"fallback":{"name":"f","config":${exact}}}`],
+    [
+      "application/yaml",
+      "groups: []\nfallback: { name: f, config: { id: 9007199254740993, most: 340282366920938463463 } }",
+    ],
+  ])("TEXT-7: the config of a rollout, put as %s, reaches clients with its numbers", async (type, text) => {
+    const put = await fleet.api("PUT", "/v1/rollouts", undefined, { text, headers: { "content-type": type } });
+    expect(put.status).toBe(200);
+    const config = type.endsWith("json") ? exact : '{"id":9007199254740993,"most":340282366920938463463}';
+    await eventually(async () => (await (await fetch(`${fleet.urls[0]}/v1/bootstrap`)).text()).includes(config));
+    expect((await fleet.api("GET", "/v1/rollouts")).text).toContain(config);
+  });
+
+  test("TEXT-7: YAML's numbers that JSON does not have are refused", async () => {
+    const text = "groups: []\nfallback: { name: f, config: { most: 1e999, more: .inf } }";
+    const put = await fleet.api("PUT", "/v1/rollouts", undefined, {
+      text,
+      headers: { "content-type": "application/yaml" },
+    });
+    expect([put.status, put.body["errors"]]).toEqual([
+      400,
+      ["most: JSON has no such number", "more: JSON has no such number"],
+    ]);
+  });
 });
