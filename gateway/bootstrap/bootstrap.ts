@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import { TidegateError } from "../../shared/errors.ts";
+import { assertDecodable } from "../../shared/http/query.ts";
 import type { Verifier } from "../../shared/jwt.ts";
 import type { Counter } from "../../shared/metrics.ts";
 import type { Bootstrap, ReconnectPolicy } from "../../shared/protocol/wire.ts";
@@ -73,6 +74,7 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
       await delayRefusal();
       throw new TidegateError("rate_limited", "too many ask at once", { retryAfterMs });
     }
+    assertDecodable(request.url);
     const { authorization } = request.headers;
     const subject = await readSubject(verify, { authorization, client: request.query.client }).catch(
       (error: unknown) => {

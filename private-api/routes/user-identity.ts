@@ -1,7 +1,7 @@
 /** Which user a call is about: `/v1/users/{user}/…?tenant=`. */
 import type { FastifyRequest } from "fastify";
 import { type Static, Type } from "typebox";
-import { TidegateError } from "../../shared/errors.ts";
+import { assertDecodable } from "../../shared/http/query.ts";
 import { type IdentityKey, identityKey } from "../../shared/identity-key.ts";
 import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
 
@@ -27,12 +27,8 @@ export interface UserRoute {
   Querystring: Static<typeof TenantQuery>;
 }
 
-/** @throws TidegateError where the query is badly encoded: the parser takes such text as it stands. */
+/** @throws TidegateError where the query is badly encoded. */
 export function identityOf({ params, query, url }: FastifyRequest<UserRoute>): IdentityKey {
-  try {
-    decodeURIComponent(url);
-  } catch (error) {
-    throw new TidegateError("invalid_request", "the query is no percent-encoded UTF-8", { cause: error });
-  }
+  assertDecodable(url);
   return identityKey({ user: params.user, tenant: query.tenant });
 }

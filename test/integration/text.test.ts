@@ -63,6 +63,14 @@ test("TEXT-1: half a surrogate pair is refused in an item of a batch, which alon
   expect(JSON.parse(answer.text)).toMatchObject([refused, { offset: 1 }, refused]);
 });
 
+test.each(["%ED%A0%80", "%FF", "%"])(
+  "TEXT-1: an id in a query that is no encoded UTF-8 is refused: %s",
+  async (client) => {
+    const answer = await fetch(`${fleet.urls[0]}/v1/bootstrap?client=${client}`);
+    expect([answer.status, await answer.json()]).toMatchObject([400, { code: "invalid_request" }]);
+  },
+);
+
 test("TEXT-1: half a surrogate pair is refused in the id of a call and in users of a rollout", async () => {
   const client = await connectClient(fleet.urls[0] ?? "");
   expect(await client.request("card.move", {}, { id: "\ud800" })).toMatchObject({ error: { code: "invalid_request" } });
@@ -301,10 +309,17 @@ test.each([
   ["POST", "/v1/publish", '{"channel":"board:1","channel":"board:2","event":"e","data":1}'],
   ["POST", "/v1/publish", '{"channel":"board:1","event":"e","data":1,"d\\u0061ta":2}'],
   ["POST", "/v1/users/ada/send", '{"event":"e","data":1,"data":2}'],
+  ["POST", "/v1/users/ada/send", '{"event":"e","data":1,"__proto__":{},"__proto__":{}}'],
 ])("TEXT-5: %s %s with a member beside the data given twice is refused", async (_method, path, text) => {
   const answer = await post(path, text);
   expect([answer.status, answer.body["code"]]).toEqual([400, "invalid_request"]);
   expect(answer.text).toContain("given twice");
+});
+
+test("TEXT-5: __proto__ beside the data is a member like any other that is not known", async () => {
+  const answer = await post("/v1/publish", '{"channel":"board:1","event":"e","__proto__":{"data":1}}');
+  expect(answer.body).toMatchObject({ code: "invalid_request" });
+  expect(answer.text).toContain("__proto__");
 });
 
 test("TEXT-5: an item with a member given twice fails alone; elsewhere the last one counts", async () => {

@@ -1,0 +1,10 @@
+import { TidegateError } from "../errors.ts";
+
+/** @throws TidegateError where the query is badly encoded: the parser takes such text as it stands. */
+export function assertDecodable(url: string): void {
+  try {
+    decodeURIComponent(url);
+  } catch (error) {
+    throw new TidegateError("invalid_request", "the query is no percent-encoded UTF-8", { cause: error });
+  }
+}
