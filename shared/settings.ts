@@ -121,7 +121,7 @@ export function nonEmptyList(
 interface UrlForm {
   protocols: readonly string[];
   /** Beside scheme, host and port. */
-  allows?: readonly ("credentials" | "path" | "query")[];
+  allows?: readonly ("path" | "query")[];
 }
 
 export function url(options: Common<string> & UrlForm): Setting<string> {
@@ -156,7 +156,7 @@ function checkedUrl(value: string, { protocols, allows = [] }: UrlForm): string 
   }
   const { username, password, pathname, search, hash } = new URL(value);
   const excess = [
-    ...((username || password) && !allows.includes("credentials") ? ["user and password"] : []),
+    ...(username || password ? ["user and password"] : []),
     ...(!["", "/"].includes(pathname) && !allows.includes("path") ? ["path"] : []),
     ...(search && !allows.includes("query") ? ["query"] : []),
     ...(hash ? ["fragment"] : []),

@@ -32,7 +32,10 @@ export function parseServerUrl(text: string): ServerAddress {
  * @throws as {@link parseServerUrl}.
  */
 export function parseNamedPrimary(text: string): NamedPrimary {
-  if (!isUrl(text)) return { name: text, tls: false, database: 0 };
+  if (!isUrl(text)) {
+    if (!/^[\w.-]+$/.test(text)) throw new Error("must be a name, or a URL whose host is the name");
+    return { name: text, tls: false, database: 0 };
+  }
   const { host: name, port, ...login } = parseUrl(text);
   if (port !== undefined) throw new Error("must have no port: the sentinels tell it");
   return { ...login, name };
@@ -97,9 +100,9 @@ function parseHostAndPort(text: string): ServerAddress {
 }
 
 function parseUrl(text: string): Omit<ServerAddress, "port"> & { port?: number } {
-  if (!URL.canParse(text) || !/^rediss?:\/\//i.test(text)) {
+  if (/\s/.test(text) || !URL.canParse(text) || !/^rediss?:\/\//i.test(text)) {
     throw new Error(
-      "must be a URL that starts with redis:// or rediss://; special characters in user and password are written as %XX",
+      "must be a URL that starts with redis:// or rediss://, without spaces and line breaks; special characters in user and password are written as %XX",
     );
   }
   const { protocol, hostname, port, username, password, pathname, search, hash } = new URL(text);

@@ -6,11 +6,11 @@ import { defaultPrefix, prefixPattern } from "./name-root.ts";
 
 /** Where Redis is. All absent: the in-memory implementations, one process. */
 export const redisSettings = {
-  REDIS_URL: optional(checked(text(), parseServerUrl)),
-  REDIS_READ_URL: optional(checked(text(), parseServerUrl)),
+  REDIS_URL: optional(address(parseServerUrl)),
+  REDIS_READ_URL: optional(address(parseServerUrl)),
   REDIS_SENTINELS: optional(checked(list(Type.String()), parseSentinels)),
   /** The name that the sentinels know the primary by, or a URL with that as its host. */
-  REDIS_SENTINEL_MASTER: optional(checked(text(), parseNamedPrimary)),
+  REDIS_SENTINEL_MASTER: optional(address(parseNamedPrimary)),
   REDIS_CLUSTER: optional(checked(list(Type.String()), parseClusterNodes)),
   /** Files in PEM form. */
   REDIS_TLS_CA: optional(checked(text(), readPem)),
@@ -26,7 +26,18 @@ export interface RedisTls {
   readonly key?: string;
 }
 
-/** @param check throws what to change; it quotes nothing, as a password may be part of it. */
+/** @param parse throws what to change; it quotes nothing, as a password may be part of it. */
+function address(parse: (given: string) => unknown): Setting<string> {
+  return {
+    ...text(),
+    parse: (given) => {
+      parse(given);
+      return given;
+    },
+  };
+}
+
+/** @param check as for {@link address}. */
 function checked<Value>(setting: Setting<Value>, check: (value: Value) => unknown): Setting<Value> {
   return {
     ...setting,

@@ -9,14 +9,13 @@ import {
   parseServerUrl,
   type ServerAddress,
 } from "./address.ts";
-import { openForCheck, type RedisTarget } from "./connect.ts";
+import { openForCheck, type RedisTarget, rootOf } from "./connect.ts";
 import { refusalOf } from "./refusals.ts";
 import { defineScript } from "./scripts.ts";
 import type { RedisTls } from "./settings.ts";
 
 /** Scripts need their flags, and sharded topics. */
 const minMajorVersion = 7;
-const anyKey = "tidegate:{0}:check";
 
 /** What programs run on a replica that takes reads, in scripts too. */
 export const readingCommands = [
@@ -70,17 +69,18 @@ export async function checkRedisSetup(target: RedisTarget): Promise<void> {
 
 async function findingsOf(target: RedisTarget): Promise<string[]> {
   const { tls } = target;
+  const root = rootOf(target);
   const readUrl = target.kind === "cluster" ? undefined : target.readUrl;
   const replica =
     readUrl === undefined
       ? []
       : look("REDIS_READ_URL", parseServerUrl(readUrl), tls, (client) =>
-          checkData(client, "standalone", readingCommands),
+          checkData(client, "standalone", readingCommands, root),
         );
   switch (target.kind) {
     case "standalone": {
       const primary = look("REDIS_URL", parseServerUrl(target.url), tls, (client) =>
-        checkData(client, "standalone", primaryCommands),
+        checkData(client, "standalone", primaryCommands, root),
       );
       return (await Promise.all([primary, replica])).flat();
     }
@@ -89,13 +89,14 @@ async function findingsOf(target: RedisTarget): Promise<string[]> {
     case "cluster":
       return inParallel(parseClusterNodes(target.nodes), (address) =>
         look(`REDIS_CLUSTER: ${addressText(address)}`, address, tls, (client) =>
-          checkData(client, "cluster", [...primaryCommands, ...clusterCommands]),
+          checkData(client, "cluster", [...primaryCommands, ...clusterCommands], root),
         ),
       );
   }
 }
 
 async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Promise<string[]> {
+  const root = rootOf(target);
   const { name, ...login } = parseNamedPrimary(target.master);
   const named: ServerAddress[] = [];
   let unknown = 0;
@@ -115,16 +116,17 @@ async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Pro
       : [...findings, `REDIS_SENTINEL_MASTER: no sentinel knows a primary called ${name}`];
   }
   const ofPrimary = await look(`REDIS_SENTINEL_MASTER: ${addressText(primary)}`, primary, target.tls, (client) =>
-    checkData(client, "standalone", primaryCommands),
+    checkData(client, "standalone", primaryCommands, root),
   );
   return [...findings, ...ofPrimary];
 }
 
-/** @returns what is wrong with a server that holds data. */
+/** @returns what is wrong with a server that holds data. @param root what keys and topics begin with. */
 async function checkData(
   client: Redis,
   mode: "standalone" | "cluster",
   commands: readonly string[],
+  root: string,
 ): Promise<string[]> {
   const info = await client.info("server");
   const found = modeOf(info);
@@ -135,7 +137,7 @@ async function checkData(
   }
   defineScript(client, "tidegateCheckRights", new URL("check-rights.lua", import.meta.url), 1);
   const check = client as Redis & { tidegateCheckRights(key: string, ...commands: string[]): Promise<string[]> };
-  const denied = await check.tidegateCheckRights(anyKey, ...commands);
+  const denied = await check.tidegateCheckRights(`${root}:{0}:check`, ...commands);
   return denied.length === 0 ? [] : [`the user may not run ${denied.join(" ")}`];
 }
 

@@ -58,6 +58,7 @@ test("RSET-1: an address that cannot mean what it says is refused with what to c
     "http://redis": /must be a URL that starts with redis:/,
     redis: /must be a URL that starts with redis:/,
     "redis://redis:0": /must have a port/,
+    "redis://red\nis": /without spaces and line breaks/,
   };
   for (const [REDIS_URL, expected] of Object.entries(wrong)) {
     const found = await settingFindings({ REDIS_URL, REDIS_READ_URL: REDIS_URL });
@@ -89,6 +90,7 @@ test("RSET-1: each entry of a list, the name of the primary, and files are check
     [{ REDIS_CLUSTER: `redis://${login}a:1/2` }, /entry 1: must name no database/],
     [{ REDIS_CLUSTER: `redis://${login}a:1,rediss://${login}b:2` }, /the same scheme, user and password/],
     [{ REDIS_SENTINELS: "a", REDIS_SENTINEL_MASTER: "main" }, /^REDIS_SENTINELS: entry 1/],
+    [{ REDIS_SENTINELS: "a:1", REDIS_SENTINEL_MASTER: "a b" }, /^REDIS_SENTINEL_MASTER: must be a name/],
     [{ REDIS_SENTINELS: "a:1", REDIS_SENTINEL_MASTER: `redis://${login}main:1` }, /^REDIS_SENTINEL_MASTER: .* no port/],
     [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: "/nowhere.pem" }, /^REDIS_TLS_CA: the file cannot be read \(ENOENT\)/],
     [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: emptyFile }, /^REDIS_TLS_CA: the file holds no PEM/],
@@ -121,7 +123,7 @@ test.for(["gateway", "private-api"])(
   },
 );
 
-test("RSET-2: a login, a right or a kind of server that does not fit is found, for all servers at once", async () => {
+test("RSET-2: a login, a right or a kind of server that does not fit is found, all at once", async () => {
   const url = (login: string): string => `redis://${login}127.0.0.1:${redis.port}`;
   const setUser = async (...rules: string[]) =>
     asked(redis, (client) => client.call("ACL", "SETUSER", "low", "reset", "on", `>${password}`, ...rules));
