@@ -18,6 +18,7 @@ const mayRound = /(?:^|[[:,\s])-?(?:\d{16}|\d+(?:\.\d+)?[eE][+-]?\d{3})/;
 const json = JSON as unknown as {
   parse(text: string, reviver?: (name: string, value: unknown, context: { source?: string }) => unknown): unknown;
   rawJSON(text: string): object;
+  isRawJSON(value: unknown): boolean;
 };
 
 function keepRounded(_name: string, value: unknown, { source = "" }: { source?: string }): unknown {
@@ -36,7 +37,7 @@ function isRounded(value: number, source: string): boolean {
 export const maxJsonDepth = 128;
 
 export function isTooDeep(value: unknown, depthLeft = maxJsonDepth): boolean {
-  if (typeof value !== "object" || value === null) return false;
+  if (typeof value !== "object" || value === null || json.isRawJSON(value)) return false;
   if (depthLeft === 0) return true;
   for (const item of Object.values(value)) if (isTooDeep(item, depthLeft - 1)) return true;
   return false;

@@ -155,8 +155,8 @@ function readEvent(text: string): PacketEvent {
 
 /** A number is a name as it was written: 1e3 and 1000 are two. */
 function readName(literal: string): string {
+  if (/^[-\d]/.test(literal)) return literal;
   const name = parseJson(literal);
-  if (typeof name === "number") return literal;
   if (typeof name !== "string" || socketIoReservedEvents.includes(name)) throw new Error("an event without a name");
   return name;
 }

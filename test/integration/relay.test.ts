@@ -75,6 +75,18 @@ describe("a gateway's end", () => {
     expect(api.opened).toHaveLength(1);
   });
 
+  test("RELAY-4: a process that owes one answer, and gives others meanwhile, does not hang", async () => {
+    api.onQuestion = (line, response) => {
+      if (!line.includes("forgotten")) response.write(`{"id":${idOf(line)},"ok":true}\t1\n`);
+    };
+    let over = false;
+    const forgotten = ask("forgotten", { timeoutMs: 1 }).finally(() => (over = true));
+    while (!over) expect(await ask(1)).toEqual({ ok: true, data: "1" });
+    expect(await forgotten).toMatchObject({ ok: false, error: { code: "upstream_timeout" } });
+    expect(await ask(1)).toEqual({ ok: true, data: "1" });
+    expect(api.opened).toHaveLength(1);
+  });
+
   test("RELAY-5: unreadable lines are logged once and cut no link when their calls time out", async () => {
     let holding = "";
     api.onQuestion = (line, response) => {
