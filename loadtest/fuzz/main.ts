@@ -3,16 +3,24 @@
  *
  *   npm run fuzz -- [--seconds 60 | --frames N --requests N] [--seed TEXT] [--target NAME[,NAME]] [--only NUMBER] [--keep] [--json]
  *
- * Exit code 0: nothing was found; 1: something was, or the run could not take place; 2: bad arguments.
+ *   --frames    until so many websocket frames were handled; --requests: until so many requests were answered
+ *   --seed      repeats a run's inputs (default: random, printed)
+ *   --target    default: all; a name that is none lists them
+ *   --only      plays one input of one target, and prints it
+ *   --keep      writes what is found to loadtest/fuzz/corpus, as small as it gets
+ *
+ * Exit code 0: nothing was found; 1: something was, or the run could not take place; 78: bad arguments.
  */
 import { reportText } from "./report.ts";
 import { runFuzz } from "./run.ts";
-import { type FuzzSettings, readFuzzSettings, usage } from "./settings.ts";
+import { readFuzzSettings } from "./settings.ts";
 
 const huntMs = 90_000;
 const ending = new AbortController();
 
-async function main(settings: FuzzSettings): Promise<number> {
+const settings = readFuzzSettings();
+
+async function main(): Promise<number> {
   try {
     const report = await runFuzz({ ...settings, signal: ending.signal, say, huntMs, costFactor: 1 });
     process.stdout.write(settings.json ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
@@ -28,15 +36,6 @@ function say(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-function readSettings(): FuzzSettings | undefined {
-  try {
-    return readFuzzSettings(process.argv.slice(2));
-  } catch (error) {
-    say(`${(error as Error).message}\n\n${usage}`);
-    return undefined;
-  }
-}
-
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
     // The processes that were started end with this one.
@@ -44,5 +43,4 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     ending.abort();
   });
 }
-const settings = readSettings();
-process.exit(settings ? await main(settings) : 2);
+process.exit(await main());

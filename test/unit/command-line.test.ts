@@ -17,6 +17,8 @@ describe("CMD-1: a bad argument prints what is wrong and the usage, exit code 78
     ["deploy/rolling-restart.ts --restart now", "{node} stands for its name", "npm run rolling-restart"],
     ["deploy/rolling-restart.ts --api=x", "--api: must be a URL", "npm run rolling-restart"],
     ["loadtest/run.ts --url ws://a", "a deployment needs --url, --api", "npm run loadtest"],
+    ["loadtest/fuzz/main.ts --target nothing", "--target: ", "npm run fuzz"],
+    ["loadtest/fuzz/main.ts --seconds=-1 --only 1", "--only: give one --target", "npm run fuzz"],
     ["loadtest/attack/main.ts --only nothing", "no family called nothing", "npm run attack"],
     ["loadtest/attack/main.ts --api http://a", "--jwt-secret: is required", "npm run attack"],
     ["loadtest/calls.ts --jsn", "--jsn", "npm run loadtest:calls"],

@@ -194,7 +194,7 @@ describe("settings", () => {
     test.for(["PRIVATE_API_URL", "PUBLIC_URL", "AUTH_JWKS_URL", "REDIS_URL"])("%s with a line break", (name) => {
       const value = name === "REDIS_URL" ? "redis://redis:6379/\n1" : "https://a.exa\nmple";
       const found = findings(() => readGatewayConfig({ ...gateway, [name]: value }, { embedded: false }));
-      expect(found).toEqual([expect.stringContaining("without spaces and line breaks")]);
+      expect(found).toEqual([expect.stringMatching(/^\w+: .*line break/)]);
     });
 
     test("a final slash, and the path and query of the keys, are of use", () => {
