@@ -37,24 +37,24 @@ async function attempt(url: string, auth: object = {}): Promise<Welcome | Connec
   return client.welcome;
 }
 
-/**
- * What each request is answered first, on a connection of its own.
- * @param localAddress another one of this machine: all of 127.0.0.0/8 are.
- */
-async function answersTo(url: string, requests: string[], localAddress = "127.0.0.1"): Promise<string[]> {
+/** @param localAddress another one of this machine: all of 127.0.0.0/8 are. */
+async function connections(url: string, count: number, localAddress = "127.0.0.1"): Promise<Socket[]> {
   const { port, hostname } = new URL(url);
-  const sockets = await Promise.all(
-    requests.map(async () => {
+  return Promise.all(
+    Array.from({ length: count }, async () => {
       const socket = connect({ port: Number(port), host: hostname, localAddress });
       rawSockets.push(socket);
       await once(socket, "connect");
       return socket;
     }),
   );
-  // All at once, however long it took to connect.
+}
+
+/** What each is answered first; all ask at once. @param request of the connection with this number */
+async function answersTo(sockets: readonly Socket[], request: (i: number) => string): Promise<string[]> {
   return Promise.all(
     sockets.map(async (socket, i) => {
-      socket.write(requests[i] ?? "");
+      socket.write(request(i));
       return String((await once(socket, "data"))[0]);
     }),
   );
@@ -114,10 +114,7 @@ test("ADM-3: those who would wait too long are refused with rate_limited, each w
 
 test("ADM-5: past a second rate a connection is answered 503 with Retry-After before it is opened; health checks are answered", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
-  const answers = await answersTo(
-    url,
-    Array.from({ length: 900 }, () => upgradeRequest(new URL(url))),
-  );
+  const answers = await answersTo(await connections(url, 900), () => upgradeRequest(new URL(url)));
   const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
   expect(refused.length).toBeGreaterThan(50);
   expect(refused.every((answer) => /\r\nRetry-After: [1-9]\d*\r\n/.test(answer))).toBe(true);
@@ -131,9 +128,8 @@ test("ADM-5: past a second rate a connection is answered 503 with Retry-After be
 test("ADM-5: what asks for a connection that is open already, and for none, waits like any other", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
   const queries = ["&sid=", "&sid=x&sid=", "&sid=#"];
-  const answers = await answersTo(
-    url,
-    Array.from({ length: 900 }, (_, i) => upgradeRequest(new URL(url), queries[i % queries.length])),
+  const answers = await answersTo(await connections(url, 900), (i) =>
+    upgradeRequest(new URL(url), queries[i % queries.length]),
   );
   const [gateway] = gateways;
   if (!gateway) throw new Error("there is no gateway");
@@ -147,11 +143,12 @@ test("RET-1: connections of one address that are refused do not make those of ot
   const request = upgradeRequest(new URL(url));
   const retryAfterSeconds = (answers: string[]): number[] =>
     answers.map((answer) => Number(/\r\nRetry-After: (\d+)\r\n/.exec(answer)?.[1] ?? 0));
-  const greedy = await answersTo(url, Array<string>(2_000).fill(request));
+  const greedy = await answersTo(await connections(url, 2_000), () => request);
   expect(Math.max(...retryAfterSeconds(greedy))).toBeGreaterThan(10);
   // All that is opened within two seconds is taken again.
-  const again = answersTo(url, Array<string>(500).fill(request));
-  const others = await answersTo(url, Array<string>(20).fill(request), "127.0.0.2");
+  const [greedySockets, otherSockets] = [await connections(url, 500), await connections(url, 20, "127.0.0.2")];
+  const again = answersTo(greedySockets, () => request);
+  const others = await answersTo(otherSockets, () => request);
   const refused = retryAfterSeconds(others).filter((seconds) => seconds > 0);
   expect(refused.length).toBeGreaterThan(0);
   expect(Math.max(...refused)).toBeLessThan(10);
@@ -161,10 +158,7 @@ test("RET-1: connections of one address that are refused do not make those of ot
 test("ADM-5: a first request of polling is answered 503 in the same way", async () => {
   const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1", GATEWAY_TRANSPORTS: "polling,websocket" });
   const request = `GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: ${new URL(url).host}\r\n\r\n`;
-  const answers = await answersTo(
-    url,
-    Array.from({ length: 900 }, () => request),
-  );
+  const answers = await answersTo(await connections(url, 900), () => request);
   const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
   expect(refused.length).toBeGreaterThan(50);
   expect(refused.every((answer) => /\r\nretry-after: [1-9]\d*\r\n/.test(answer))).toBe(true);
