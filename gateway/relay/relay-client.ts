@@ -134,14 +134,14 @@ export class RelayClient implements Service {
   }
 
   #expire(id: number): void {
-    const state = this.#pending.get(id)?.state;
+    const { state, deadline = 0 } = this.#pending.get(id) ?? {};
     if (state?.kind !== "sent") {
       this.#fail(id, "upstream_unavailable", "no private API can be reached");
       return;
     }
     this.#fail(id, "upstream_timeout", "no answer in time, the call may have been made");
     // The private API answers by the deadline whatever the service does: one that is silent then hangs.
-    state.link.abandon(id);
+    state.link.abandon(id, deadline);
   }
 
   #fail(id: number, code: "upstream_unavailable" | "upstream_timeout", message: string): void {

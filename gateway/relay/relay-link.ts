@@ -27,6 +27,8 @@ interface Opened {
   unreadable: number;
   /** By `performance.now()`. */
   openedAt: number;
+  /** Something arrived last, by `performance.now()`. */
+  heardAt: number;
   /** Attempts that failed before this one. */
   failures: number;
 }
@@ -84,14 +86,15 @@ export class RelayLink {
   }
 
   /**
-   * A question had no answer long after its deadline: the process behind its stream hangs. Its other questions are lost.
-   * An answer that could not be read was there, and says nothing of the kind.
+   * A question had no answer long after its deadline. Where nothing at all has arrived since then, the process behind its stream
+   * hangs, and its other questions are lost. An answer that could not be read was there, and says nothing of the kind.
+   * @param deadline by `performance.now()`.
    */
-  abandon(id: number): void {
+  abandon(id: number, deadline: number): void {
     for (const opened of [this.#current, ...this.#ending]) {
       if (!opened?.asked.delete(id)) continue;
       if (opened.unreadable > 0) opened.unreadable--;
-      else opened.stream.destroy();
+      else leaveIfSilent(opened, deadline);
     }
   }
 
@@ -109,6 +112,9 @@ export class RelayLink {
           if (id !== undefined && asked.delete(id)) this.#listener.onUnreadable(id);
           else if (opened) opened.unreadable++;
         },
+        onHeard: () => {
+          if (opened) opened.heardAt = performance.now();
+        },
         onDrain: () => this.#drained(opened),
         onEnd: (error) => this.#ended(opened, asked, error),
       });
@@ -124,7 +130,8 @@ export class RelayLink {
       stream.destroy();
       return;
     }
-    opened = { stream, asked, unreadable: 0, openedAt: performance.now(), failures: this.#failures };
+    const now = performance.now();
+    opened = { stream, asked, unreadable: 0, openedAt: now, heardAt: now, failures: this.#failures };
     this.#failures = 0;
     const old = this.#current;
     this.#current = opened;
@@ -167,4 +174,11 @@ export class RelayLink {
     const capMs = Math.min(reconnectCapMs, reconnectBaseMs * 2 ** Math.min(this.#failures, 10));
     this.#timer = setTimeout(() => void this.#connect(), Math.random() * capMs);
   }
+}
+
+/** What has arrived while this process was busy is read first: the poll phase lies between a timer and an immediate. */
+function leaveIfSilent(opened: Opened, since: number): void {
+  setImmediate(() => {
+    if (opened.heardAt < since) opened.stream.destroy();
+  });
 }

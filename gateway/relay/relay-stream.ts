@@ -13,6 +13,8 @@ import {
 } from "../../shared/protocol/relay.ts";
 
 export interface RelayStreamListener {
+  /** Anything arrived. */
+  onHeard(): void;
   /** @param payload the data, or the details of the error. */
   onAnswer(answer: RelayAnswer, payload: string | undefined): void;
   /** A line cannot be read. @param id of the question that it answers, where that can be told. */
@@ -53,6 +55,7 @@ export class RelayStream {
       first: `${JSON.stringify({ hello: relayVersion, node })}\n`,
       listener: {
         onData: (chunk) => {
+          listener.onHeard();
           for (const line of splitter.push(chunk)) errors.contain("relay", () => receive(line, listener, errors));
         },
         onEnd: (error) => listener.onEnd(error),
