@@ -7,6 +7,7 @@ import { endWithUs } from "../server.ts";
 import { Fleet, type OwnDeployment } from "../fleet.ts";
 import { putRules } from "../scenario.ts";
 import { Asker } from "./asker.ts";
+import { Audience } from "./audience.ts";
 import { HonestClient, type HonestFigures } from "./honest-client.ts";
 import { HostilePrivateApi } from "./hostile-private-api.ts";
 import { HostileService } from "./hostile-service.ts";
@@ -23,12 +24,15 @@ const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 const apiToken = "fuzz-token-of-services";
 /** The hostile end may keep everybody waiting for so long. */
 const hostileTimeoutMs = 600;
+/** Below what the fuzzer asks at once: some wait for a place. */
+const hostileInFlight = 48;
 /** A heap that swells ends its process soon. */
 const heapMiB = 384;
 const farExp = 4_102_444_800;
 /** Of the year 2001. */
 const pastExp = 1_000_000_000;
 const users = 40;
+const audience = 6;
 const relayBackMs = 5_000;
 const historySize = 100;
 const fullHistoryBytes = 500 * 1024;
@@ -61,6 +65,9 @@ export class Arena {
   #rules = { namespaces: {}, services: {}, routes: [] as object[] };
   #lastUser = 0;
   #interrupted = false;
+  #audience: Audience | undefined;
+  /** What conversations were told last: resume tokens, grants, epochs. Each polling session is its own conversation's. */
+  readonly #told = new Map<LiveName, string>();
 
   constructor(name: ArenaName) {
     this.name = name;
@@ -74,17 +81,27 @@ export class Arena {
         : new HostilePrivateApi(this.#plans, this.#live);
     await hostile.start();
     this.#hostile = hostile;
-    const relay = hostile instanceof HostilePrivateApi && { PRIVATE_API_URL: hostile.urls.join(",") };
+    const own: Record<string, string> =
+      hostile instanceof HostilePrivateApi
+        ? {
+            PRIVATE_API_URL: hostile.urls.join(","),
+            // Handshakes wait and are refused here.
+            GATEWAY_ADMISSIONS_PER_SECOND: "200",
+            GATEWAY_CONNECTIONS_PER_ADDRESS: "2000",
+            GATEWAY_CONNECTS_PER_ADDRESS: "1000",
+          }
+        : { AUTH_JWKS_URL: `${hostile.url}/jwks` };
     const deployment = await this.#fleet.start({
       gateways: 1,
       heapMiB,
       nodeFlags: ["--inspect=127.0.0.1:0"],
       gatewaySettings: {
         GATEWAY_TRANSPORTS: "websocket,polling",
+        GATEWAY_MAX_CONNECTIONS: "4000",
         GATEWAY_ADMISSIONS_PER_SECOND: "100000",
         TRUSTED_PROXIES: "127.0.0.1",
         GATEWAY_DRAIN_SECONDS: "2",
-        ...relay,
+        ...own,
       },
       moreTokens: [{ name: "fuzz", token: apiToken, scopes: ["publish", "users", "read"] }],
     });
@@ -95,7 +112,7 @@ export class Arena {
     const port = (url = ""): number => Number(new URL(url).port);
     const { gatewayUrls, adminUrls } = deployment;
     const ports = { public: port(gatewayUrls[0]), admin: port(adminUrls[0]), private: port(deployment.privateApi) };
-    this.#place = { ports, live: this.#live };
+    this.#place = { ports, live: this.#live, learn: (name, value) => void this.#told.set(name, value) };
     const url = new URL(`http://127.0.0.1:${ports.public}`);
     this.#asker = new Asker({ url, live: this.#live, plans: this.#plans });
     await this.#putRules(deployment);
@@ -129,6 +146,18 @@ export class Arena {
     await whenReady?.();
     await this.#asker.ask(input);
     return { frames: 0, requests: 1, refused: false };
+  }
+
+  /** From now on somebody is there to whom something can be sent. */
+  gatherAudience(): void {
+    if (this.name !== "main" || !this.#place) return;
+    const url = new URL(`http://127.0.0.1:${this.#place.ports.public}`);
+    const tokens = Array.from({ length: audience }, (_, number) => this.#token(`fuzz-${number}`, ["fuzz:*"]));
+    this.#audience = new Audience(url, tokens);
+  }
+
+  async dismissAudience(): Promise<void> {
+    await this.#audience?.stop();
   }
 
   /** Ends what inputs have left open on this side. */
@@ -188,6 +217,7 @@ export class Arena {
   /** @returns whether all of its programs ended in order. */
   async stop(): Promise<boolean> {
     this.leave();
+    await this.dismissAudience();
     await this.#honest.stop();
     const died = this.#fleet.died.length;
     await this.#fleet.stop();
@@ -223,7 +253,7 @@ export class Arena {
       get jwtSecret() {
         return jwtSecret();
       },
-      value: (name) => values[name]?.() ?? "none",
+      value: (name) => values[name]?.() ?? (name === "sid" ? undefined : this.#told.get(name)) ?? "none",
     };
   }
 
@@ -232,26 +262,27 @@ export class Arena {
   }
 
   async #putRules(deployment: OwnDeployment): Promise<void> {
-    const hostile = { url: "http://127.0.0.1:1", secret, timeoutMs: hostileTimeoutMs, maxInFlight: 1_000 };
+    const nobody = { url: "http://127.0.0.1:1", secret };
+    const hostile = { ...nobody, timeoutMs: hostileTimeoutMs, maxInFlight: hostileInFlight };
+    const call = { service: "echo", path: "/", mode: "call" };
     this.#rules = {
       namespaces: {
         fuzz: { historySize, presence: true, joinLeave: true },
         open: { access: "user", slow: "latest" },
         honest: { historySize: 100 },
       },
-      services: { hostile: { ...hostile, ...(this.#hostile instanceof HostileService && { url: this.#hostile.url }) } },
-      routes: [{ event: "hostile.*", service: "hostile", path: "/{event}", mode: "call" }],
+      services: {
+        hostile: { ...hostile, ...(this.#hostile instanceof HostileService && { url: this.#hostile.url }) },
+        echo: this.name === "main" ? { url: await this.#startEcho(), secret } : nobody,
+      },
+      routes: [
+        { event: "hostile.*", service: "hostile", path: "/{event}", mode: "call" },
+        { ...call, event: "echo" },
+        { ...call, event: "fuzz.*" },
+        { ...call, event: "shadow.*", shadow: "hostile" },
+        { ...call, event: "split.*", rollout: { to: "hostile", percent: 50 } },
+      ],
     };
-    if (this.name === "main") {
-      this.#echo = spawnProcess(process.execPath, ["loadtest/echo-service.ts"], {
-        cwd: `${import.meta.dirname}/../..`,
-      });
-      endWithUs(this.#echo);
-      const port = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
-      this.#rules.services = { ...this.#rules.services, echo: { url: `http://127.0.0.1:${port}`, secret } };
-      for (const event of ["echo", "fuzz.*"])
-        this.#rules.routes.push({ event, service: "echo", path: "/", mode: "call" });
-    }
     await putRules(deployment, { ...this.#rules, hooks: { connect: "hostile", subscribe: "hostile" } });
   }
 
@@ -266,6 +297,14 @@ export class Arena {
     });
     if (!answer.ok) throw new Error(`the history could not be filled: ${await answer.text()}`);
     await answer.arrayBuffer();
+  }
+
+  async #startEcho(): Promise<string> {
+    const root = `${import.meta.dirname}/../..`;
+    this.#echo = spawnProcess(process.execPath, ["loadtest/echo-service.ts"], { cwd: root });
+    endWithUs(this.#echo);
+    const port = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
+    return `http://127.0.0.1:${port}`;
   }
 
   async #relayIsBack(): Promise<void> {

@@ -1,13 +1,26 @@
 /** A service on a bare socket: answers as planned, and in order where nothing is planned. */
+import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { grantedNamespace } from "./names.ts";
 import type { Live } from "./parts.ts";
 import { answer, type Plans } from "./plans.ts";
 
+const { publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const key = publicKey.export({ format: "jwk" });
+const keySets = [
+  JSON.stringify({ keys: [{ ...key, kid: "k1", alg: "ES256", use: "sig" }] }),
+  "",
+  '{"keys":[]}',
+  "{",
+  JSON.stringify({ keys: [{ ...key, x: "" }, null, { kty: "oct", k: "AA" }, { kty: "__proto__" }] }),
+  '{"keys":{"length":1e9}}',
+];
+
 export class HostileService {
   readonly #plans: Plans;
   readonly #live: Live;
+  #keySet = 0;
   readonly #sockets = new Set<Socket>();
   readonly #server = createServer((socket) => this.#serve(socket));
 
@@ -31,6 +44,13 @@ export class HostileService {
     await once(this.#server, "close");
   }
 
+  /** Of an issuer that is not always well. */
+  #keys(): string {
+    const body = keySets[this.#keySet++ % keySets.length] ?? "";
+    const status = body === "" ? "500 x" : "200 OK";
+    return `HTTP/1.1 ${status}\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`;
+  }
+
   #serve(socket: Socket): void {
     this.#sockets.add(socket);
     let received = "";
@@ -52,6 +72,7 @@ export class HostileService {
     else if (request.includes(`"channel":"${grantedNamespace}:`)) socket.write("HTTP/1.1 204 x\r\n\r\n");
     else if (request.startsWith("POST /tidegate/subscribe"))
       socket.write("HTTP/1.1 403 x\r\ncontent-length: 0\r\n\r\n");
+    else if (request.startsWith("GET /jwks")) socket.write(this.#keys());
     else socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
   }
 }

@@ -19,8 +19,10 @@ export function fuzzUser(dice: Dice): string {
 /** Characters that stand for themselves in JSON and in a path. */
 export function channelText(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
-    [6, () => [`fuzz:${dice.between(0, 30)}`]],
-    [2, () => [`open:${dice.between(0, 10)}`]],
+    // Requests about a channel need a subscription of it: most of them meet.
+    [6, () => ["fuzz:1"]],
+    [4, () => [`fuzz:${dice.between(0, 30)}`]],
+    [2, () => [`open:${dice.between(0, 3)}`]],
     [1, () => [`other:${dice.between(0, 10)}`]],
     [
       1,

@@ -14,6 +14,8 @@ const eventNames = [
     "echo",
     "echo",
     "fuzz.a",
+    "shadow.a",
+    "split.a",
     "fuzz.b.c",
     "hostile.none",
     "nothing",

@@ -32,6 +32,8 @@ export interface Played {
 export interface Place {
   readonly ports: Readonly<Record<Door, number>>;
   readonly live: Live;
+  /** Given what the server tells one conversation: another may use it. */
+  readonly learn: (name: LiveName, value: string) => void;
 }
 
 /** @param whenReady called when the connection is open, and at each step that says so. */
@@ -50,6 +52,7 @@ class Playing {
   readonly #told = new Map<LiveName, string>();
   readonly #ports: Place["ports"];
   readonly #whenReady: () => Promise<void>;
+  readonly #tell: Place["learn"];
   /** Not written yet. */
   #pending: Buffer[] = [];
   #writtenBytes = 0;
@@ -62,8 +65,9 @@ class Playing {
   /** Texts that had come when something was last written. */
   #heardBytes = 0;
 
-  constructor(conversation: Conversation, { ports, live }: Place, whenReady: () => Promise<void>) {
+  constructor(conversation: Conversation, { ports, live, learn }: Place, whenReady: () => Promise<void>) {
     this.#conversation = conversation;
+    this.#tell = learn;
     this.#whenReady = whenReady;
     this.#ports = ports;
     this.#live = { jwtSecret: live.jwtSecret, value: (name) => this.#told.get(name) ?? live.value(name) };
@@ -187,7 +191,9 @@ class Playing {
     for (const [name, pattern] of patterns) {
       if (this.#told.has(name)) continue;
       const value = pattern.exec(text)?.[1];
-      if (value !== undefined) this.#told.set(name, value);
+      if (value === undefined) continue;
+      this.#told.set(name, value);
+      this.#tell(name, value);
     }
   }
 

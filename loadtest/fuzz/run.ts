@@ -80,6 +80,7 @@ class FuzzRun {
     await pause(settleMs);
     const before = await resourcesOf(this.#arenas);
     const memory = await this.#fuzz();
+    for (const arena of this.#arenas) await arena.dismissAudience();
     const left = await leftovers(this.#arenas, before, this.#options.signal);
     await this.#sweep();
     await this.#askHonest();
@@ -106,6 +107,7 @@ class FuzzRun {
 
   async #fuzz(): Promise<MemoryGrowth[]> {
     const { only, seconds } = this.#options;
+    for (const arena of this.#arenas) arena.gatherAudience();
     if (only !== undefined) {
       await this.#playOnly(only);
       return [];
@@ -319,10 +321,11 @@ class FuzzRun {
 
   #warnings(): Record<string, number> {
     const warnings: Record<string, number> = {};
-    for (const [message, count] of this.#arenas.flatMap(({ watches }) =>
-      watches.flatMap((watch) => [...watch.warnings]),
-    )) {
-      warnings[message] = (warnings[message] ?? 0) + count;
+    for (const { name, watches } of this.#arenas) {
+      for (const [message, count] of watches.flatMap((watch) => [...watch.warnings])) {
+        const where = `${name}: ${message}`;
+        warnings[where] = (warnings[where] ?? 0) + count;
+      }
     }
     return warnings;
   }

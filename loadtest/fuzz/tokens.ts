@@ -67,7 +67,8 @@ const headers = [
 /** The content of a JSON string: what stands between the quotes. */
 export function tokenText(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
-    [4, () => [{ live: "token" }]],
+    [3, () => [{ live: "token" }]],
+    [2, () => [{ live: "sameToken" }]],
     [1, () => [{ live: "expiredToken" }]],
     [8, () => [strangeToken(dice, largest)]],
     [1, () => [{ live: "apiToken" }]],

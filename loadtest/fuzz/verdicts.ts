@@ -5,8 +5,8 @@ import type { FuzzReport } from "./report.ts";
 const heapGrowthBytes = 16 * 1024 ** 2;
 const rssGrowthBytes = 64 * 1024 ** 2;
 /** The fuzzer keeps the event loops of its targets full: what waits in them waits behind its inputs. */
-const honestP99Ms = 1_500;
-const honestMaxMs = 8_000;
+const honestP99Ms = 3_000;
+const honestMaxMs = 10_000;
 
 export function verdictsOn(report: Omit<FuzzReport, "pass" | "verdicts">): Verdict[] {
   const { violations, memory, honest, honestFailures, contained, leftovers, endedInOrder } = report;
