@@ -10,6 +10,10 @@ export class FairPool<Member> {
     return this.#ownerOf.size;
   }
 
+  has(member: Member): boolean {
+    return this.#ownerOf.has(member);
+  }
+
   /** Added again, a member is the newest. */
   add(member: Member, owner: string): void {
     this.delete(member);

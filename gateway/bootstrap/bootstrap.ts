@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import { TidegateError } from "../../shared/errors.ts";
 import { assertDecodable } from "../../shared/http/query.ts";
+import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import type { Verifier } from "../../shared/jwt.ts";
 import type { Counter } from "../../shared/metrics.ts";
 import type { Bootstrap, ReconnectPolicy } from "../../shared/protocol/wire.ts";
@@ -23,9 +24,7 @@ const fullRetryMs = 5_000;
 const busyRetryMs = 1_000;
 /** Requests are cheap to repeat, also for those who want others to wait long. */
 const horizonMs = 60_000;
-/** A 429 comes so late, and a connection that asks without end is slow. */
-const refusalDelayMs = 500;
-/** Of those at a time; past it a 429 comes at once. */
+/** Of 429 at a time; past it one comes at once. */
 const maxDelayed = 1_000;
 /** Answers that a token costs which was checked in vain. */
 const forgedTokenCost = 4;
@@ -64,14 +63,14 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
   const budget = new FairBudget(perSecond, performance.now());
   const busySlots = new ReturnSlots({ horizonMs });
   const fullSlots = new ReturnSlots({ horizonMs });
-  let delayed = 0;
+  const refusalDelay = new RefusalDelay(maxDelayed);
 
   async function answer(request: FastifyRequest<{ Querystring: { client?: string } }>): Promise<Bootstrap> {
     const address = clientAddress(request.raw, trustedProxies);
     const now = performance.now();
     if (!budget.take(address, now)) {
       const retryAfterMs = busySlots.take(now, { perSecond, notBeforeMs: busyRetryMs, address });
-      await delayRefusal();
+      await new Promise<void>((resolve) => refusalDelay.before(resolve));
       throw new TidegateError("rate_limited", "too many ask at once", { retryAfterMs });
     }
     assertDecodable(request.url);
@@ -87,13 +86,6 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
     const answered = { url: url ?? placeFor(request, address), reconnect: reconnectPolicy(), group: name, config };
     counter.inc({ outcome: url === undefined ? "node" : "group" });
     return answered;
-  }
-
-  async function delayRefusal(): Promise<void> {
-    if (delayed >= maxDelayed) return;
-    delayed++;
-    await new Promise((resolve) => setTimeout(resolve, refusalDelayMs).unref());
-    delayed--;
   }
 
   function placeFor(request: FastifyRequest, address: string): string {

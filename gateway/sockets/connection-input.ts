@@ -13,6 +13,8 @@ const eventPackets = new Set(["2", "5"]);
 const connectPacket = "0";
 /** A peer that does not answer the websocket's closing handshake within this is cut off. */
 export const closeHandshakeMs = 2_000;
+/** What the kernel hands over at most in one read: where it is as much, there is more. */
+const fullReadBytes = 64 * 1024;
 const pollingSeparator = "\u001e";
 
 export interface ConnectionInputOptions {
@@ -60,7 +62,9 @@ export class ConnectionInput {
       const now = performance.now();
       if (this.#isCut || !this.#allows(this.#budget.takeBytes(chunk.length, now)) || !scanner.scan(chunk)) return;
       handOver(chunk);
-      this.#pause(tcp, this.#budget.pauseMs);
+      const { pauseMs } = this.#budget;
+      if (pauseMs > 0) this.#pause(tcp, pauseMs);
+      else if (chunk.length >= fullReadBytes) this.#yieldTurn(tcp);
     });
     tcp.once("close", () => clearTimeout(this.#timer));
   }
@@ -155,8 +159,15 @@ export class ConnectionInput {
     this.#timer = setTimeout(() => tcp.resetAndDestroy(), closeHandshakeMs).unref();
   }
 
+  /** Others are read before more of this connection, of which Node would otherwise take 2 MiB in one turn of the event loop. */
+  #yieldTurn(tcp: TcpSocket): void {
+    if (this.#isCut) return;
+    tcp.pause();
+    setImmediate(() => tcp.resume());
+  }
+
   #pause(tcp: TcpSocket, ms: number): void {
-    if (ms === 0 || this.#isCut || this.#connection?.readyState !== "open") return;
+    if (this.#isCut || this.#connection?.readyState !== "open") return;
     tcp.pause();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => tcp.resume(), ms);

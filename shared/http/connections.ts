@@ -3,6 +3,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { FairPool } from "../fair-pool.ts";
 import { networkOf } from "../network.ts";
+import { beginsMoreThan, stopReading } from "./door-input.ts";
+import { RefusalDelay } from "./refusal-delay.ts";
 
 export interface ConnectionBounds {
   /** Open at once, of whatever kind. */
@@ -13,6 +15,9 @@ export interface ConnectionBounds {
 
 /** Requests of one connection that are answered at once. Clients that we know of send the next one after the answer. */
 const maxPipelined = 16;
+
+/** Connections that are held before they are closed; past it they are closed at once. */
+const maxHeld = 1_000;
 
 /** Why the door closed a connection. */
 export type Closure =
@@ -35,6 +40,9 @@ export class DoorConnections {
   readonly #bounds: ConnectionBounds;
   readonly #onClosed: (closure: Closure) => void;
   readonly #unproven = new FairPool<Socket>();
+  readonly #refusalDelay = new RefusalDelay(maxHeld);
+  /** Not read any more, and closed in a moment. */
+  readonly #held = new WeakSet<Socket>();
   /** Responses under way, of the connections that have any. */
   readonly #pending = new Map<Socket, Set<ServerResponse>>();
   #total = 0;
@@ -67,15 +75,17 @@ export class DoorConnections {
   /** @returns false where the connection was closed instead. */
   requested(request: IncomingMessage, response: ServerResponse): boolean {
     const { socket } = request;
-    if (socket.destroyed) return false;
+    if (socket.destroyed || this.#held.has(socket)) return false;
     const pending = this.#pending.get(socket) ?? new Set();
     if (pending.size >= maxPipelined) {
-      this.#close(socket, "pipelined");
+      this.#flooded(socket);
       return false;
     }
     this.#pending.set(socket, pending.add(response));
     response.once("close", () => {
       pending.delete(response);
+      // Nobody takes the rest of the request.
+      if (!request.complete) this.#hold(socket);
       if (pending.size > 0) return;
       this.#pending.delete(socket);
       if (!socket.destroyed) this.#add(socket);
@@ -86,6 +96,14 @@ export class DoorConnections {
   /** Until the response ends. */
   vouchFor(request: IncomingMessage): void {
     this.#unproven.delete(request.socket);
+  }
+
+  /** @returns whether a chunk may be parsed. */
+  accepts(socket: Socket, chunk: Buffer): boolean {
+    if (this.#held.has(socket)) return false;
+    if (!this.#unproven.has(socket) || !beginsMoreThan(maxPipelined, chunk)) return true;
+    this.#flooded(socket);
+    return false;
   }
 
   upgraded(socket: Socket): void {
@@ -104,6 +122,19 @@ export class DoorConnections {
   #evict(): void {
     const socket = this.#unproven.next;
     if (socket) this.#close(socket, "crowded");
+  }
+
+  #flooded(socket: Socket): void {
+    this.#onClosed("pipelined");
+    this.#hold(socket);
+  }
+
+  /** A connection that was closed at once would be back at once. */
+  #hold(socket: Socket): void {
+    if (socket.destroyed || this.#held.has(socket)) return;
+    this.#held.add(socket);
+    stopReading(socket);
+    this.#refusalDelay.before(() => socket.destroy());
   }
 
   #close(socket: Socket, closure: Closure): void {

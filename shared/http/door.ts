@@ -10,6 +10,7 @@ import type { Logger } from "../logging.ts";
 import { bodyText, maxBodyStructure, parseBody, parseDataBody } from "./body.ts";
 import { type Closure, type ConnectionBounds, DoorConnections } from "./connections.ts";
 import type { DoorCounter } from "./door-counter.ts";
+import { DoorInput } from "./door-input.ts";
 import { answerWithProblems, sendProblem } from "./problems.ts";
 
 declare module "fastify" {
@@ -189,6 +190,7 @@ class DoorServer extends Server {
   readonly #connections: DoorConnections;
   readonly #vouches: (request: IncomingMessage) => boolean;
   readonly #errors: ContainedErrors;
+  readonly #inputs = new WeakMap<Socket, DoorInput>();
 
   constructor(options: {
     timeouts: DoorTimeouts;
@@ -216,7 +218,10 @@ class DoorServer extends Server {
     this.#errors.contain(
       "http",
       () => {
-        if (this.#admits(event as PeerEvent, args)) heard = super.emit(event as string, ...args);
+        if (!this.#admits(event as PeerEvent, args)) return;
+        heard = super.emit(event as string, ...args);
+        if (event !== "connection") return;
+        this.#inputs.set(socket, new DoorInput(socket, (chunk) => this.#connections.accepts(socket, chunk)));
       },
       () => socket.destroy(),
     );
@@ -243,6 +248,7 @@ class DoorServer extends Server {
         // Node gives the socket away without a listener; an error that nobody hears would end the process.
         const [, socket] = args as [IncomingMessage, Socket];
         socket.on("error", ignore);
+        this.#inputs.get(socket)?.end();
         this.#connections.upgraded(socket);
         return true;
       }

@@ -7,6 +7,8 @@ import { TidegateError } from "../errors.ts";
 import { excerpt } from "../excerpt.ts";
 import type { RequestCode } from "../protocol/codes.ts";
 import { describeFindings } from "../schema-errors.ts";
+import { stopReading } from "./door-input.ts";
+import { RefusalDelay } from "./refusal-delay.ts";
 
 const problemType = "application/problem+json; charset=utf-8";
 
@@ -41,14 +43,25 @@ function notFound({ method, url }: FastifyRequest): TidegateError {
   return new TidegateError("not_found", `there is no ${method} ${excerpt(path)}`);
 }
 
-/** An answer that does not wait for the rest of its request ends the connection: nothing more of it is read. */
+/** Answers that wait; each keeps its connection, and nothing of its request. */
+const maxLate = 1_000;
+const lateAnswers = new RefusalDelay(maxLate);
+
+/** An answer that does not wait for the rest of its request ends the connection: nothing more of it is read. It comes late. */
 export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyReply {
   const problem = toProblem(error);
+  const { raw } = reply.request;
   if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
-  if (hasMoreToCome(reply.request.raw)) void reply.header("connection", "close");
   const { publications } = error.options;
   const text = publications ? textWithPublications(problem, publications) : JSON.stringify(problem);
-  return reply.code(problem.status).type(problemType).send(text);
+  void reply.code(problem.status).type(problemType);
+  if (!hasMoreToCome(raw)) return reply.send(text);
+  void reply.header("connection", "close");
+  stopReading(raw.socket);
+  // What of the body came with the head is dropped.
+  raw.resume();
+  lateAnswers.before(() => void reply.send(text));
+  return reply;
 }
 
 function hasMoreToCome({ complete, headers }: IncomingMessage): boolean {

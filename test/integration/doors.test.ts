@@ -4,6 +4,7 @@ import type { Door, DoorTimeouts } from "../../shared/http/door.ts";
 import { eventually } from "../support/eventually.ts";
 import { startFleet } from "../support/fleet.ts";
 import { upgradeRequest } from "../support/raw-websocket.ts";
+import { readPerTurn } from "../support/read-per-turn.ts";
 import { openRaw, type RawConnection, requestHead } from "../support/raw-http.ts";
 import { closeClients, connectClient } from "../support/stock-client.ts";
 import { createTestDoor, type TestDoor } from "../support/test-door.ts";
@@ -138,6 +139,46 @@ describe("number", () => {
     expect(received.split("HTTP/1.1 200").length).toBeLessThan(20);
     expect((await closures())["pipelined"]).toBe(1);
   });
+});
+
+describe("DOOR-7: a connection is held for half a second before it is closed", () => {
+  const earlyAnswer = requestHead("POST", "/early", ["Content-Type: text/plain", "Content-Length: 1000000"]);
+  const refused = requestHead("POST", "/nothing", ["Content-Type: text/plain", "Content-Length: 1000000"]);
+  test.for<[string, string, string]>([
+    ["that sends many requests at once", requestHead("GET", "/").repeat(1_000), ""],
+    ["whose request is answered before its body has arrived", earlyAnswer, "200"],
+    ["whose request is refused before its body has arrived", refused, "404"],
+  ])("DOOR-7: %s, and nothing more of it is read", async ([, request, status]) => {
+    const created = createTestDoor();
+    created.door.app.post("/early", { onRequest: (_request, reply) => void reply.send("early") }, () => "late");
+    const { door } = await start(created);
+    const startedAt = performance.now();
+    const connection = open(door, request);
+    // More than a kernel keeps: it is all taken only where somebody reads it.
+    const wasRead = new Promise<boolean>((resolve) =>
+      connection.socket.write(Buffer.alloc(32 * 1024 * 1024), (error) => resolve(!error)),
+    );
+    expect((await connection.closed).slice(9, 12)).toBe(status);
+    expect(performance.now() - startedAt).toBeGreaterThan(450);
+    expect(await wasRead).toBe(false);
+  });
+});
+
+test("DOOR-8: in one turn of the event loop at most 128 KiB of a request are read", async () => {
+  const created = createTestDoor();
+  const read = readPerTurn();
+  created.door.app.addContentTypeParser("application/octet-stream", (_request, payload, done) => {
+    payload.on("data", ({ length }: Buffer) => read.add(length));
+    payload.once("end", () => done(null, "read"));
+  });
+  const { door } = await start(created);
+  const length = 8 * 1024 * 1024;
+  const headers = ["Content-Type: application/octet-stream", `Content-Length: ${length}`, "Connection: close"];
+  const connection = open(door, requestHead("POST", "/", headers));
+  connection.socket.write(Buffer.alloc(length));
+  expect(await connection.closed).toContain("HTTP/1.1 200");
+  expect(read.end().total).toBe(length);
+  expect(read.most).toBeLessThanOrEqual(128 * 1024);
 });
 
 test("DOOR-6: websockets that do not authenticate, from one address, leave room for another", async () => {

@@ -4,12 +4,14 @@ import { connect, type Socket } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { FrameScanner } from "../../gateway/sockets/frame-scanner.ts";
 import { Outbox } from "../../gateway/sockets/outbox.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { clientFrame, openRawWebsocket, pingFrame, textFrame, upgradeRequest } from "../support/raw-websocket.ts";
+import { readPerTurn } from "../support/read-per-turn.ts";
 import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
 
 let fleet: Fleet;
@@ -117,6 +119,8 @@ test("CONT-1: an exception while a frame is handled closes its sender, is counte
   expect((await other.subscribe("board:1")).ok).toBe(true);
 });
 
+const scanOf = FrameScanner.prototype.scan;
+
 /** Frames that carry no event. */
 const idleFrames = {
   "websocket pings": pingFrame(""),
@@ -170,6 +174,24 @@ test("LIM-13: a thousand frames after the node has closed a connection cut it", 
   const [closeFrame] = (await once(socket, "data")) as [Buffer];
   expect(closeFrame[0]).toBe(0x88);
   await isCut(socket, Buffer.concat(Array.from({ length: 1_001 }, () => textFrame("4"))), "closing");
+});
+
+test("LIM-14: in one turn of the event loop about 128 KiB of a session are read, however much it sends", async () => {
+  const client = await RawClient.connect(new URL(url), await userToken());
+  const read = readPerTurn();
+  const scan = vi.spyOn(FrameScanner.prototype, "scan");
+  scan.mockImplementation(function (this: FrameScanner, chunk) {
+    read.add(chunk.length);
+    return Reflect.apply(scanOf, this, [chunk]);
+  });
+  const event = textFrame(`42["doc.open",${JSON.stringify("x".repeat(60_000))}]`);
+  const ack = client.acked(7);
+  client.socket.write(Buffer.concat([...Array.from({ length: 80 }, () => event), textFrame('427["doc.open",0]')]));
+  expect(await ack).toMatchObject({ ok: false });
+  expect(read.end().total).toBeGreaterThan(80 * 60_000);
+  expect(read.most).toBeLessThanOrEqual(160 * 1024);
+  scan.mockRestore();
+  client.socket.destroy();
 });
 
 describe("LIM-9: before its session", () => {
