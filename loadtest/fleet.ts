@@ -41,6 +41,8 @@ export interface FleetOptions {
   readonly appendOnly?: boolean;
   /** Bound of the old space of each Node program. */
   readonly heapMiB?: number;
+  /** Bound of each of the semi-spaces that make up the young generation. */
+  readonly semiSpaceMiB?: number;
   /** Bound of the file descriptors of each Node program. */
   readonly descriptors?: number;
   /** Flags of Node, of the gateways and private APIs. */
