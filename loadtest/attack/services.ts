@@ -14,8 +14,10 @@ async function call(target: Target, load: Load, behaviour: Behaviour, data: unkn
   await keepBusy(load, async () => {
     const { socket } = await openSession(target, load);
     const atOnce = Math.max(1, Math.round((eventsAtOnce * perSecond) / eventsPerSecond));
-    for (let sent = 0; sent < atOnce && !socket.destroyed; sent++) await write(socket, frame);
-    load.sent(atOnce, atOnce * frame.length);
+    for (let sent = 0; sent < atOnce && !socket.destroyed; sent++) {
+      await write(socket, frame);
+      load.sent(1, frame.length);
+    }
     while (!load.over && !socket.destroyed) {
       await pause(1_000 / perSecond);
       await write(socket, frame);
