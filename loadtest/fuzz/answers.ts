@@ -87,6 +87,7 @@ export function serviceAnswer(dice: Dice): Answer {
       ],
     ],
     [1, () => [{ end: dice.pick(["half-close", "reset"]) }]],
+    [0.5, () => largeAnswer(dice, asked)],
     [1, () => []],
     [1, () => [{ send: anyBytes(dice) }]],
     [1, () => [{ send: [...httpAnswer(dice, asked), ...httpAnswer(dice, asked)] }]],
@@ -109,12 +110,16 @@ export function serviceAnswer(dice: Dice): Answer {
 /** One large answer, for what it costs. */
 export function costlyServiceAnswer(dice: Dice): Answer {
   const asked = dice.pick(["call", "call", "call", "connect", "subscribe"] as const);
+  return { kind: "service-answer", asked, steps: largeAnswer(dice, asked) };
+}
+
+function largeAnswer(dice: Dice, asked: Answer["asked"]): AnswerStep[] {
   const value = largeText(dice, dice.magnitude(2_000, 1_048_000));
   const status = asked === "call" && dice.chance(0.3) ? 409 : 200;
   const body = status === 409 ? ['{"code":"a","message":"b","details":', ...value, "}"] : value;
   // Its length is not known before it is rendered: the end of the connection ends it.
   const send = [`HTTP/1.1 ${status} x\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n`, ...body];
-  return { kind: "service-answer", asked, steps: [{ send }, { end: "half-close" }] };
+  return [{ send }, { end: "half-close" }];
 }
 
 function kindOfQuestion(dice: Dice): Answer["asked"] {

@@ -46,6 +46,8 @@ const Step = Type.Union([
   Type.Object({ pauseMs: PauseMs }, closed),
   /** Waits for the answers to everything before it: what one input costs is measured from here on. */
   Type.Object({ ready: Type.Literal(true) }, closed),
+  /** Reads nothing any more. */
+  Type.Object({ deaf: Type.Literal(true) }, closed),
   /** A websocket ping whose pong says that everything before it was handled. */
   Type.Object({ mark: Type.Literal(true) }, closed),
 ]);

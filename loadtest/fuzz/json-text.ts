@@ -68,6 +68,25 @@ export function smallText(dice: Dice, depth = 3): string {
   return `{${items.map((item) => `${JSON.stringify(shortString(dice))}:${item}`).join(",")}}`;
 }
 
+const stringTexts = [
+  ...[
+    "x",
+    "é",
+    "😀",
+    "\\u0000",
+    "\\ud800",
+    "\\u0041",
+    "\\u00e9",
+    "\\ud83d\\ude00",
+    '\\"',
+    "\\\\",
+    "\\/",
+    "\\n",
+    "a.b-",
+    "/",
+  ],
+] as const;
+
 /** A value of about so many bytes, in a form that costs parsers, walkers or writers a lot. */
 export function largeText(dice: Dice, bytes: number): Part[] {
   const repeat = (open: string, text: string, close: string): Part[] => [
@@ -97,7 +116,7 @@ export function largeText(dice: Dice, bytes: number): Part[] {
     [2, () => nested("[", "0", "]")],
     [2, () => nested('{"a":', "0", "}")],
     [1, () => nested('[{"a":', "0", "}]")],
-    [2, () => repeat('"', dice.pick(["x", "é", "😀", "\\u0000", "\\ud800", '\\"', "\\\\", "a.b-", "/"]), '"')],
+    [2, () => repeat('"', dice.pick(stringTexts), '"')],
     [1, () => repeat("1", "0", "")],
     [1, () => repeat("0.", "9", "e-9")],
     [1, () => repeat("1e", "9", "")],

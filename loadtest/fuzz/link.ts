@@ -73,6 +73,10 @@ export class Link {
     return isDone();
   }
 
+  stopReading(): void {
+    this.#socket.pause();
+  }
+
   halfClose(): void {
     this.#socket.end();
   }

@@ -134,6 +134,7 @@ class Playing {
       await this.#flush();
       if ("pauseMs" in step) await pause(step.pauseMs);
       else if ("ready" in step) await this.#getReady();
+      else if ("deaf" in step) this.#link.stopReading();
       else await this.#listen();
     }
   }
@@ -215,5 +216,5 @@ const patterns: readonly (readonly [LiveName, RegExp])[] = [
   ["sid", /"sid":"([^"]{1,40})"/],
   ["resume", /"resumeToken":"([^"]+)"/],
   ["grant", /"grant":"([^"]+)"/],
-  ["epoch", /"epoch":"([^"]{1,64})"/],
+  ["epoch", /"channel":"fuzz:1","position":\{"epoch":"([^"]{1,64})"/],
 ];

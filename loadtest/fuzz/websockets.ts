@@ -14,6 +14,7 @@ const framesPerMark = 40;
 const largest = 20_000;
 
 export function websocketConversation(dice: Dice): Conversation {
+  if (dice.chance(0.01)) return deafConversation(dice);
   const opening = dice.chance(0.25) ? "websocket" : "session";
   const steps = opening === "session" ? sessionSteps(dice) : earlySteps(dice);
   for (let left = dice.between(0, 3); left > 0; left--) steps.push(closingStep(dice));
@@ -23,6 +24,27 @@ export function websocketConversation(dice: Dice): Conversation {
     opening,
     steps,
     ...transport(dice, 50_000),
+  };
+}
+
+/** A client that asks for much, and reads nothing of it. */
+function deafConversation(dice: Dice): Conversation {
+  const asking = ['"sync:history"', '"sync:subscribe"', '"sync:presence"', '"echo"', '"nothing"'] as const;
+  const steps: Step[] = [
+    { text: [`421["sync:subscribe",{"channel":"${fullChannel}"}]`] },
+    { ready: true },
+    { deaf: true },
+  ];
+  for (let left = dice.magnitude(10, 400); left > 0; left--) {
+    steps.push({ text: [`42${left}[${dice.pick(asking)},{"channel":"${fullChannel}"}]`] });
+  }
+  steps.push({ pauseMs: dice.magnitude(10, 2_000) });
+  return {
+    kind: "conversation",
+    door: "public",
+    opening: "session",
+    steps,
+    ending: dice.pick(["reset", "half-close"]),
   };
 }
 
