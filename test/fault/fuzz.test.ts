@@ -15,7 +15,7 @@ let report: FuzzReport;
 beforeAll(async () => {
   report = await runFuzz({
     seed,
-    seconds: 14,
+    seconds: 8,
     frames: Infinity,
     requests: Infinity,
     targets: targets.map(({ name }) => name),
