@@ -23,7 +23,7 @@ export type ArenaName = "main" | "relay";
 const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 const apiToken = "fuzz-token-of-services";
 /** The hostile end may keep everybody waiting for so long. */
-const hostileTimeoutMs = 600;
+const hostileTimeoutMs = 300;
 /** Below what the fuzzer asks at once: some wait for a place. */
 const hostileInFlight = 48;
 /** A heap that swells ends its process soon. */
@@ -33,6 +33,9 @@ const farExp = 4_102_444_800;
 const pastExp = 1_000_000_000;
 const users = 40;
 const audience = 6;
+const sampleMs = 200;
+const starvedShare = 0.7;
+const starvedSamples = 4;
 const relayBackMs = 5_000;
 const historySize = 100;
 const fullHistoryBytes = 500 * 1024;
@@ -66,6 +69,9 @@ export class Arena {
   #lastUser = 0;
   #interrupted = false;
   #audience: Audience | undefined;
+  #sampling: NodeJS.Timeout | undefined;
+  /** Times that a process had no core for long. */
+  starved = 0;
   /** What conversations were told last: resume tokens, grants, epochs. Each polling session is its own conversation's. */
   readonly #told = new Map<LiveName, string>();
 
@@ -117,6 +123,7 @@ export class Arena {
     this.#asker = new Asker({ url, live: this.#live, plans: this.#plans });
     await this.#putRules(deployment);
     await this.#fillChannel(deployment);
+    this.#sampling = setInterval(this.#starvationSampler(), sampleMs);
     await this.#honest.start({
       url: url.href,
       token: this.#token(honestUser, ["honest:*"]),
@@ -165,7 +172,10 @@ export class Arena {
     this.#asker?.leave();
   }
 
-  /** Since the last time. Undefined where a process was not there for a while: that has been found already. */
+  /**
+   * Since the last time. Undefined where a process was not there for a while, which has been found already, or where the
+   * machine gave it no core for so long that it seemed to hang.
+   */
   async honestFigures(): Promise<HonestFigures | undefined> {
     const figures = await this.#honest.figures();
     const wasInterrupted = this.#interrupted;
@@ -216,6 +226,7 @@ export class Arena {
 
   /** @returns whether all of its programs ended in order. */
   async stop(): Promise<boolean> {
+    clearInterval(this.#sampling);
     this.leave();
     await this.dismissAudience();
     await this.#honest.stop();
@@ -229,6 +240,22 @@ export class Arena {
   async #metrics(role: string): Promise<string> {
     const url = role === "gateway" ? this.#deployment?.adminUrls[0] : this.#deployment?.privateApi;
     return (await fetch(`${url}/metrics`)).text();
+  }
+
+  /** Looks whether a process has waited for a core nearly all the time, for about as long as lets others take it for dead. */
+  #starvationSampler(): () => void {
+    const waits = this.#watches.map((watch) => ({ watch, waitedMs: watch.waitedMs, samples: 0 }));
+    return () => {
+      for (const wait of waits) {
+        const now = wait.watch.waitedMs;
+        wait.samples = now - wait.waitedMs > sampleMs * starvedShare ? wait.samples + 1 : 0;
+        wait.waitedMs = now;
+        if (wait.samples < starvedSamples) continue;
+        wait.samples = 0;
+        this.starved++;
+        this.#interrupted = true;
+      }
+    };
   }
 
   #watch(index: number): ProcessWatch {

@@ -14,6 +14,8 @@ export interface CorpusEntry {
   readonly found: string;
   /** In this order. */
   readonly inputs: readonly Input[];
+  /** It blocked a process: what it costs is measured. */
+  readonly costly?: boolean;
 }
 
 export function readCorpus(): ReadonlyMap<string, CorpusEntry> {

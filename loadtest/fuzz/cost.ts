@@ -1,6 +1,6 @@
 /**
- * What single inputs cost: the CPU time of a process's main thread from an input until it rests again, which does not depend
- * on what else the machine does; and, for the costliest, the longest turn of its event loop.
+ * What single inputs cost: the CPU time of the longest turn of a process's event loop while an input is handled. It does
+ * not depend on what else the machine does, nor on how long an answer takes.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Arena } from "./arena.ts";
@@ -9,16 +9,11 @@ import { Inspector } from "./inspector.ts";
 import type { ProcessWatch } from "./process-watch.ts";
 import { isAuthenticated, type Target } from "./targets.ts";
 
-/** A process that used so little of so long rests: the honest client costs about that. */
-const restMs = 4;
-const restingCpuMs = 1;
-const restWithinMs = 60_000;
-/** What an input causes is over by then, where it is not known when the process rests. */
-const afterwardsMs = 100;
-/** The smallest of so many tries is the input's own cost. */
+/** What an input causes behind its answer is over by then, or seen by the next try. */
+const afterwardsMs = 5;
+/** The smallest of so many tries is the input's own cost. Of one that takes long there are fewer. */
 const tries = 3;
-/** What costs less in all is not measured again, nor turn by turn. */
-const worthMs = 10;
+const triesWithinMs = 1_500;
 
 export const limits = { unauthenticated: 20, authenticated: 50 } as const;
 export type Standing = keyof typeof limits;
@@ -27,10 +22,7 @@ export interface Costly {
   readonly process: string;
   readonly target: string;
   readonly standing: Standing;
-  /** CPU time of the longest turn of the event loop; of a cheap input, that of all turns. */
   readonly turnMs: number;
-  /** Of all turns together. */
-  readonly totalMs: number;
   readonly input: Input;
 }
 
@@ -61,69 +53,43 @@ export class CostMeter {
   async measure(target: Target, input: Input): Promise<Costly[]> {
     this.measured++;
     const standing = isAuthenticated(input) ? "authenticated" : "unauthenticated";
-    const totals = await this.#totals(input);
-    const records: Costly[] = [];
-    if (this.#arena.hasDead) return records;
-    for (const watch of this.#arena.watches) {
-      const kind = `${watch.server.role} ${target.name} ${standing}`;
-      const mostMs = this.worst.get(kind)?.turnMs ?? 0;
-      let totalMs = totals.get(watch) ?? 0;
-      for (let left = tries - 1; left > 0 && totalMs > Math.max(mostMs, worthMs); left--) {
-        totalMs = Math.min(totalMs, (await this.#totals(input)).get(watch) ?? 0);
-      }
-      if (totalMs <= mostMs || this.#arena.hasDead) continue;
-      const turnMs = totalMs <= worthMs ? totalMs : await this.#longestTurn(watch, input);
-      // Not a number where the process has ended.
-      if (!(turnMs > mostMs)) continue;
-      const costly = { process: watch.server.role, target: target.name, standing, turnMs, totalMs, input } as const;
-      this.worst.set(kind, costly);
-      records.push(costly);
+    const deadline = performance.now() + triesWithinMs;
+    const kindOf = ({ server }: ProcessWatch): string => `${server.role} ${target.name} ${standing}`;
+    let record = await this.#longestTurns(input);
+    for (let left = tries - 1; left > 0 && performance.now() < deadline; left--) {
+      const isRecord = [...record].some(([watch, ms]) => ms > (this.worst.get(kindOf(watch))?.turnMs ?? 0));
+      if (!isRecord || this.#arena.hasDead) break;
+      const again = await this.#longestTurns(input);
+      record = new Map([...record].map(([watch, ms]) => [watch, Math.min(ms, again.get(watch) ?? 0)]));
     }
-    return records;
+    return [...record].flatMap(([watch, turnMs]) => {
+      const mostMs = this.worst.get(kindOf(watch))?.turnMs ?? 0;
+      // Not a number where the process has ended.
+      if (!(turnMs > mostMs) || this.#arena.hasDead) return [];
+      const costly = { process: watch.server.role, target: target.name, standing, turnMs, input } as const;
+      this.worst.set(kindOf(watch), costly);
+      return [costly];
+    });
   }
 
   /** Whether it costs a process more than so much, each time. */
   async costsMore(input: Input, process: string, ms: number): Promise<boolean> {
-    const watch = this.#arena.watches.find(({ server }) => server.role === process);
-    if (!watch) return false;
     for (let left = tries; left > 0; left--) {
-      if (((await this.#totals(input)).get(watch) ?? 0) <= ms) return false;
+      const turns = [...(await this.#longestTurns(input))];
+      if (!turns.some(([watch, turnMs]) => watch.server.role === process && turnMs > ms)) return false;
     }
-    return (await this.#longestTurn(watch, input)) > ms;
+    return true;
   }
 
-  async #totals(input: Input): Promise<Map<ProcessWatch, number>> {
-    const { watches } = this.#arena;
-    let before: number[] = [];
+  async #longestTurns(input: Input): Promise<Map<ProcessWatch, number>> {
+    const inspectors = [...this.#inspectors];
+    for (const [, inspector] of inspectors) await inspector.startMeter();
     await this.#arena.play(input, async () => {
-      await this.#rest();
-      before = watches.map((watch) => watch.mainThreadMs);
+      for (const [, inspector] of inspectors) await inspector.resetMeter();
     });
-    await this.#rest();
-    return new Map(watches.map((watch, index) => [watch, watch.mainThreadMs - (before[index] ?? Number.NaN)]));
-  }
-
-  async #longestTurn(watch: ProcessWatch, input: Input): Promise<number> {
-    let shortest = Infinity;
-    for (let left = tries; left > 0; left--) {
-      const turnMs = await this.#inspectors.get(watch)?.longestTurnMs(async (begin) => {
-        await this.#arena.play(input, begin);
-        await pause(afterwardsMs);
-      });
-      shortest = Math.min(shortest, turnMs ?? 0);
-    }
-    return shortest;
-  }
-
-  /** Resolves when no process does anything any more. */
-  async #rest(): Promise<void> {
-    const deadline = performance.now() + restWithinMs;
-    let before = this.#arena.watches.map((watch) => watch.mainThreadMs);
-    while (performance.now() < deadline && !this.#arena.hasDead) {
-      await pause(restMs);
-      const now = this.#arena.watches.map((watch) => watch.mainThreadMs);
-      if (now.every((ms, index) => ms - (before[index] ?? 0) < restingCpuMs)) return;
-      before = now;
-    }
+    await pause(afterwardsMs);
+    const turns = new Map<ProcessWatch, number>();
+    for (const [watch, inspector] of inspectors) turns.set(watch, await inspector.stopMeter());
+    return turns;
   }
 }

@@ -23,8 +23,9 @@ export function documentConversation(dice: Dice): Conversation {
 
 /** One document, for what it costs, with a token or without. */
 export function costlyDocument(dice: Dice): Conversation {
-  const bytes = dice.magnitude(2_000, 1_000_000);
-  const isYaml = dice.chance(0.6);
+  // YAML takes its time, in a process of its own.
+  const isYaml = dice.chance(0.4);
+  const bytes = dice.magnitude(2_000, isYaml ? 200_000 : 1_000_000);
   const body = isYaml ? largeYaml(dice, bytes) : largeRules(dice, bytes);
   const headers: Header[] = [
     ["content-type", [isYaml ? "application/yaml" : "application/json"]],

@@ -57,15 +57,18 @@ export class Inspector {
     return (await this.#ask("Runtime.getHeapUsage")).result?.usedSize ?? 0;
   }
 
-  /**
-   * @param act given what begins the measuring again.
-   * @returns ms of CPU that the longest turn of the event loop took since then.
-   */
-  async longestTurnMs(act: (begin: () => Promise<void>) => Promise<void>): Promise<number> {
+  /** Until it is stopped the process does nothing but turn: what a turn does besides is what it costs. */
+  async startMeter(): Promise<void> {
     await this.#evaluate(meter);
-    await act(async () => void (await this.#evaluate("fuzzMeter.longest = 0")));
-    const micros = await this.#evaluate("fuzzMeter.on = false, fuzzMeter.longest");
-    return Number(micros) / 1_000;
+  }
+
+  async resetMeter(): Promise<void> {
+    await this.#evaluate("fuzzMeter.longest = 0");
+  }
+
+  /** @returns ms of CPU that the longest turn of the event loop took since the start, or since it was reset. */
+  async stopMeter(): Promise<number> {
+    return Number(await this.#evaluate("fuzzMeter.on = false, fuzzMeter.longest")) / 1_000;
   }
 
   close(): void {

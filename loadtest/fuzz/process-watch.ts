@@ -90,11 +90,11 @@ export class ProcessWatch {
     [this.#read, this.#sniffed, this.#saidLastWords] = [0, 0, false];
   }
 
-  /** CPU time of the main thread so far. */
-  get mainThreadMs(): number {
+  /** Time that the main thread could have run, and had no core. */
+  get waitedMs(): number {
     const { pid } = this.server;
     try {
-      return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "latin1").split(" ")[0]) / 1e6;
+      return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "latin1").split(" ")[1]) / 1e6;
     } catch {
       return 0;
     }

@@ -20,6 +20,8 @@ export interface FuzzReport {
   readonly pass: boolean;
   readonly tallies: Readonly<Record<string, Tally>>;
   readonly honest: Readonly<Record<"calls" | "publications" | "health", Histogram>>;
+  /** Times that a process had no core for long: the honest client's figures of those slices are left out. */
+  readonly starved: number;
   readonly honestFailures: Readonly<Record<string, number>>;
   readonly memory: readonly MemoryGrowth[];
   /** Process, boundary and count, of boundaries that should stop nothing. */
@@ -38,7 +40,9 @@ export function reportText(report: FuzzReport): string {
   const { tallies, honest, memory, worst, violations, verdicts, warnings } = report;
   const lines = [`fuzz: seed ${report.seed}, ${report.seconds.toFixed(0)} s`, ""];
   for (const [name, tally] of Object.entries(tallies)) lines.push(`  ${name.padEnd(16)} ${tallyText(tally)}`);
-  lines.push("", "  an honest client meanwhile");
+  const starved =
+    report.starved > 0 ? `, without the slices in which the machine starved a process ${report.starved} times` : "";
+  lines.push("", `  an honest client meanwhile${starved}`);
   for (const [name, histogram] of Object.entries(honest))
     lines.push(`    ${name.padEnd(14)} ${histogramText(histogram)}`);
   lines.push("", "  memory, MiB: heap after a collection, RSS");
@@ -47,15 +51,12 @@ export function reportText(report: FuzzReport): string {
   }
   lines.push(
     "",
-    `  the costliest of ${report.measured} single inputs, ms of CPU: longest turn of the event loop, all turns`,
+    `  the costliest of ${report.measured} single inputs: ms of CPU in the longest turn of the event loop`,
   );
-  for (const { process, target, standing, turnMs, totalMs, input } of worst) {
+  for (const { process, target, standing, turnMs, input } of worst) {
     const over = turnMs > limits[standing] ? " OVER" : "";
     const kind = `${process}, ${target}, ${standing}`;
-    lines.push(
-      `    ${kind.padEnd(48)} ${turnMs.toFixed(1)}, ${totalMs.toFixed(1)}${over}`,
-      `      ${inputText([input])}`,
-    );
+    lines.push(`    ${kind.padEnd(48)} ${turnMs.toFixed(1)}${over}`, `      ${inputText([input])}`);
   }
   if (Object.keys(warnings).length > 0) lines.push("", "  warnings in the logs");
   for (const [message, count] of Object.entries(warnings)) lines.push(`    ${count} ${message}`);

@@ -34,6 +34,8 @@ const watchMs = 200;
 /** Inputs that may have caused what is found now. */
 const maxSuspects = 1_500;
 const settleMs = 1_500;
+/** What an input does may show a little later. */
+const afterReplayMs = 50;
 
 export async function runFuzz(options: FuzzOptions): Promise<FuzzReport> {
   const chosen = targets.filter(({ name }) => options.targets.includes(name));
@@ -91,6 +93,7 @@ class FuzzRun {
       seconds: (performance.now() - this.#startedAt) / 1_000,
       tallies: Object.fromEntries(this.#tallies),
       honest: this.#honest,
+      starved: this.#arenas.reduce((sum, { starved }) => sum + starved, 0),
       honestFailures: this.#honestFailures,
       memory,
       contained,
@@ -255,13 +258,16 @@ class FuzzRun {
 
   async #replayCorpus(): Promise<void> {
     let replayed = 0;
-    for (const [file, { target: name, inputs }] of readCorpus()) {
+    for (const [file, { target: name, inputs, costly }] of readCorpus()) {
       const target = this.#targets.find((candidate) => candidate.name === name);
       if (!target || this.#isAborted) continue;
       const arena = this.#arena(target);
-      const meter = await CostMeter.open(arena, this.#worst);
-      for (const input of inputs) await this.#cost(meter, target, input);
-      meter.close();
+      for (const input of inputs) await arena.play(input);
+      if (costly) {
+        const meter = await CostMeter.open(arena, this.#worst);
+        for (const input of inputs) await this.#cost(meter, target, input);
+        meter.close();
+      } else await pause(afterReplayMs);
       for (const { kind, signature, text } of await arena.findings()) {
         this.#violations.add({ kind, signature, text, target: name, inputs, file });
         this.#say(`corpus/${file} shows: ${signature}`);

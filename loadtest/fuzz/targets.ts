@@ -32,6 +32,8 @@ export interface Target {
 
 /** More would only wait in the queue of the same event loop, and the honest client with them. */
 const connections = 12;
+/** What is refused at HTTP is answered late on purpose. */
+const patient = 64;
 
 export const targets: readonly Target[] = [
   {
@@ -47,7 +49,7 @@ export const targets: readonly Target[] = [
     name: "polling",
     arena: "main",
     counts: "requests",
-    atOnce: 32,
+    atOnce: patient,
     make: pollingConversation,
     makeCostly: costlyPolling,
     weight: 1,
@@ -56,7 +58,7 @@ export const targets: readonly Target[] = [
     name: "public",
     arena: "main",
     counts: "requests",
-    atOnce: 32,
+    atOnce: patient,
     make: publicConversation,
     makeCostly: costlyPublicRequest,
     weight: 1,
@@ -74,7 +76,7 @@ export const targets: readonly Target[] = [
     name: "private",
     arena: "main",
     counts: "requests",
-    atOnce: 32,
+    atOnce: patient,
     make: privateConversation,
     makeCostly: costlyPrivateRequest,
     weight: 1,

@@ -83,7 +83,14 @@ export class Violations {
     if (!violation) return;
     if (inputs) violation.inputs = inputs;
     const file =
-      inputs && this.#options.keep ? keep({ target: violation.target, found: signature, inputs }) : undefined;
+      inputs && this.#options.keep
+        ? keep({
+            target: violation.target,
+            found: signature,
+            inputs,
+            ...(violation.kind === "blocked" && { costly: true }),
+          })
+        : undefined;
     if (file !== undefined) violation.file = file;
     for (const line of violationLines(violation)) this.#options.say(line);
   }
