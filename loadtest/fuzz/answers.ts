@@ -44,7 +44,7 @@ export function costlyRelayAnswer(dice: Dice): Answer {
     ],
     [1, () => value],
   ]);
-  return { kind: "relay-answer", asked, steps: [{ line }] };
+  return { kind: "relay-answer", asked, steps: [{ line }], patient: true };
 }
 
 /** HTTP answers of a service, and what is no HTTP. */
@@ -110,7 +110,7 @@ export function serviceAnswer(dice: Dice): Answer {
 /** One large answer, for what it costs. */
 export function costlyServiceAnswer(dice: Dice): Answer {
   const asked = dice.pick(["call", "call", "call", "connect", "subscribe"] as const);
-  return { kind: "service-answer", asked, steps: largeAnswer(dice, asked) };
+  return { kind: "service-answer", asked, steps: largeAnswer(dice, asked), patient: true };
 }
 
 function largeAnswer(dice: Dice, asked: Answer["asked"]): AnswerStep[] {

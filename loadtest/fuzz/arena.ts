@@ -22,8 +22,10 @@ export type ArenaName = "main" | "relay";
 
 const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 const apiToken = "fuzz-token-of-services";
-/** The hostile end may keep everybody waiting for so long. */
+/** The hostile end may keep callers waiting for so long; where what it answers is large, and measured, it has the time to. */
 const hostileTimeoutMs = 300;
+const hookTimeoutMs = 1_000;
+const patientTimeoutMs = 4_000;
 /** Below what the fuzzer asks at once: some wait for a place. */
 const hostileInFlight = 48;
 /** A heap that swells ends its process soon. */
@@ -177,8 +179,8 @@ export class Arena {
    * machine gave it no core for so long that it seemed to hang.
    */
   async honestFigures(): Promise<HonestFigures | undefined> {
-    const figures = await this.#honest.figures();
     const wasInterrupted = this.#interrupted;
+    const figures = await this.#honest.figures(wasInterrupted);
     this.#interrupted = false;
     return wasInterrupted ? undefined : figures;
   }
@@ -290,7 +292,8 @@ export class Arena {
 
   async #putRules(deployment: OwnDeployment): Promise<void> {
     const nobody = { url: "http://127.0.0.1:1", secret };
-    const hostile = { ...nobody, timeoutMs: hostileTimeoutMs, maxInFlight: hostileInFlight };
+    const hostileUrl = this.#hostile instanceof HostileService ? this.#hostile.url : nobody.url;
+    const hostile = { url: hostileUrl, secret, maxInFlight: hostileInFlight };
     const call = { service: "echo", path: "/", mode: "call" };
     this.#rules = {
       namespaces: {
@@ -299,18 +302,21 @@ export class Arena {
         honest: { historySize: 100 },
       },
       services: {
-        hostile: { ...hostile, ...(this.#hostile instanceof HostileService && { url: this.#hostile.url }) },
+        hostile: { ...hostile, timeoutMs: hostileTimeoutMs },
+        hooks: { ...hostile, timeoutMs: hookTimeoutMs },
+        patient: { ...hostile, timeoutMs: patientTimeoutMs },
         echo: this.name === "main" ? { url: await this.#startEcho(), secret } : nobody,
       },
       routes: [
         { event: "hostile.*", service: "hostile", path: "/{event}", mode: "call" },
+        { event: "patient.*", service: "patient", path: "/", mode: "call" },
         { ...call, event: "echo" },
         { ...call, event: "fuzz.*" },
         { ...call, event: "shadow.*", shadow: "hostile" },
         { ...call, event: "split.*", rollout: { to: "hostile", percent: 50 } },
       ],
     };
-    await putRules(deployment, { ...this.#rules, hooks: { connect: "hostile", subscribe: "hostile" } });
+    await putRules(deployment, { ...this.#rules, hooks: { connect: "hooks", subscribe: "hooks" } });
   }
 
   /** With as much history as is read at once. */

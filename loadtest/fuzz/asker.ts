@@ -32,9 +32,15 @@ export class Asker {
   }
 
   /** @throws where the question gets no answer at all; whichever it gets is right. */
-  async ask({ asked, steps }: Answer): Promise<void> {
+  async ask({ asked, steps, patient }: Answer): Promise<void> {
     const number = this.#plans.add(steps);
-    const done = asked === "connect" ? this.#connect(number) : this.#request(asked, number);
+    const prefix = patient ? "patient." : number % shadowedEach === 0 ? "shadow." : "";
+    const asking = {
+      call: async () => this.#request(`${prefix}hostile.${number}`, {}),
+      connect: async () => this.#connect(number),
+      subscribe: async () => this.#request("sync:subscribe", { channel: `asked:${number}` }),
+    };
+    const done = asking[asked]();
     const { promise: late, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(
       () => reject(new Error(`a ${asked} had no answer for ${answeredWithinMs} ms`)),
@@ -59,16 +65,13 @@ export class Asker {
     client?.socket.destroy();
   }
 
-  async #request(asked: "call" | "subscribe", number: number): Promise<void> {
+  async #request(event: string, payload: object): Promise<void> {
     const asking = this.#session();
     asking.left--;
     asking.underWay++;
     const client = await asking.client;
     if (client && !client.socket.destroyed) {
-      const answered =
-        asked === "call"
-          ? client.request(number % shadowedEach === 0 ? `shadow.hostile.${number}` : `hostile.${number}`, {})
-          : client.request("sync:subscribe", { channel: `asked:${number}` });
+      const answered = client.request(event, payload);
       await Promise.race([answered, client.closed]);
     }
     asking.underWay--;

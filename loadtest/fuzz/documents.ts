@@ -86,7 +86,7 @@ function extendedRules(dice: Dice): Part[] {
       { live: "routes" as const },
       { count: ',{"event":"x#.*","service":"s0","path":"/{event}","mode":"call"}', times },
     ],
-    ...[`],"hooks":{"connect":"hostile","subscribe":"hostile"}}`],
+    ...[`],"hooks":{"connect":"hooks","subscribe":"hooks"}}`],
   ];
 }
 

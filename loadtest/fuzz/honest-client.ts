@@ -46,9 +46,9 @@ export class HonestClient {
     await once(this.#child, "message", { signal: AbortSignal.timeout(startWithinMs) });
   }
 
-  /** Since the last time it was asked. */
-  async figures(): Promise<HonestFigures> {
-    this.#child.send("figures");
+  /** Since the last time it was asked. @param forget what is on its way, too. */
+  async figures(forget: boolean): Promise<HonestFigures> {
+    this.#child.send(forget ? "forget" : "figures");
     const [figures] = (await once(this.#child, "message")) as [HonestFigures];
     return figures;
   }
@@ -106,6 +106,11 @@ class Serving {
         void this.#timed("health check", this.#health, async () => this.#check(health));
       }
     }, checkEveryMs);
+  }
+
+  /** Publications that were made while nobody could get them. */
+  forget(): void {
+    this.#published.clear();
   }
 
   take(): HonestFigures {
@@ -191,8 +196,9 @@ async function ask(url: string, post?: { token: string; body: string }): Promise
 
 function serve(): void {
   let serving: Serving | undefined;
-  process.on("message", (order: HonestOptions | "figures") => {
-    if (order === "figures") process.send?.(serving?.take());
+  process.on("message", (order: HonestOptions | "figures" | "forget") => {
+    if (order === "forget") serving?.forget();
+    if (order === "figures" || order === "forget") process.send?.(serving?.take());
     else {
       serving = new Serving(order);
       void serving.begin().then(() => process.send?.("ready"));

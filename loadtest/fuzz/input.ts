@@ -92,6 +92,8 @@ const Answer = Type.Object(
     kind: Type.Enum(["relay-answer", "service-answer"]),
     asked: Type.Enum(["call", "connect", "subscribe"]),
     steps: Type.Array(AnswerStep),
+    /** It is large: its route has more time. */
+    patient: Type.Optional(Type.Literal(true)),
   },
   closed,
 );

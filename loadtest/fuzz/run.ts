@@ -28,8 +28,9 @@ const firstSeed = "first";
 const roundMs = 60_000;
 const minRoundMs = 1_000;
 const warmUpShare = 0.35;
-/** The rest goes to what single inputs cost. */
+/** The rest goes to what single inputs cost, of which some are measured however slow the machine is. */
 const massShare = 0.7;
+const minMeasured = 3;
 const watchMs = 200;
 /** Inputs that may have caused what is found now. */
 const maxSuspects = 1_500;
@@ -223,7 +224,7 @@ class FuzzRun {
     const arena = this.#arena(target);
     const deadline = performance.now() + ms;
     const meter = await CostMeter.open(arena, this.#worst);
-    while (performance.now() < deadline && !this.#isAborted) {
+    while ((performance.now() < deadline || meter.measured < minMeasured) && !this.#isAborted) {
       const input = costlyInputOf(target, this.#seed, this.#nextNumber(`${target.name}/costly`));
       await this.#cost(meter, target, input);
       const findings = await arena.findings();
