@@ -63,8 +63,10 @@ async function yamlToJson(yaml: string): Promise<YamlResult> {
       // Aliases may stand for much more than the text.
       { env: {}, timeout: yamlDeadlineMs, killSignal: "SIGKILL", maxBuffer: 2 * maxDocumentBytes },
       (error, output) => {
-        if (!error) resolve(parseJson(output) as YamlResult);
-        else if ("syscall" in error) reject(notNow(error));
+        // Its output is cut off where the deadline comes while it ends by itself.
+        const result = error ? undefined : (parseJson(output) as YamlResult | undefined);
+        if (result) resolve(result);
+        else if (error && "syscall" in error) reject(notNow(error));
         else resolve({ findings: ["takes too much time or memory to parse"] });
       },
     );
