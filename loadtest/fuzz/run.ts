@@ -121,9 +121,12 @@ class FuzzRun {
     const before = await this.#memory();
     this.#seed = this.#options.seed;
     this.#numbers.clear();
-    do await this.#round(Math.min(roundMs, Math.max(minRoundMs, this.#leftMs)));
-    while (!this.#isOver);
-    return growthOf(before, await this.#memory());
+    let after = before;
+    do {
+      await this.#round(Math.min(roundMs, Math.max(minRoundMs, this.#leftMs)));
+      after = await this.#memory();
+    } while (!this.#isOver);
+    return growthOf(before, after);
   }
 
   get #leftMs(): number {
@@ -303,7 +306,12 @@ class FuzzRun {
   async #memory(): Promise<Memory[]> {
     await pause(settleMs);
     await this.#sweep();
-    return memoryOf(this.#arenas);
+    const memory = await memoryOf(this.#arenas);
+    const heaps = memory.map(
+      ({ arena, process, heapBytes }) => `${process} (${arena}) ${(heapBytes / 1024 ** 2).toFixed(1)}`,
+    );
+    this.#say(`heaps, MiB: ${heaps.join(", ")}`);
+    return memory;
   }
 
   /** What shows when all is quiet, nobody knows from what. */
