@@ -12,10 +12,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
-import { readArguments, toggle } from "../shared/command-line.ts";
+import { readArguments, toggle } from "../shared/runtime/command-line.ts";
 import { parseRetryAfter } from "../shared/protocol/retry-after.ts";
-import type { DrainReport } from "../shared/nodes/registry.ts";
-import { integer, type Setting, text, token, url } from "../shared/settings.ts";
+import type { DrainReport } from "../shared/nodes/contract.ts";
+import { integer, type Setting, text, token, url } from "../shared/runtime/settings.ts";
 import { isListing, type ListedNode } from "./node-listing.ts";
 
 const pollMs = 250;

@@ -1,6 +1,6 @@
 /** How many connections of each kind a node has room for: what its settings ask for, as far as the limit of open files goes. Pure. */
 import type { ConnectionBounds } from "../shared/http/connections.ts";
-import { reservedFiles } from "../shared/open-files.ts";
+import { reservedFiles } from "../shared/runtime/open-files.ts";
 
 /** Connections without a seat are bounded by a part of those with one, and this at least. */
 const minUnseated = 1_000;

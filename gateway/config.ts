@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { Type } from "typebox";
-import { commonSettings, settingsWithoutEffect } from "../shared/common-settings.ts";
+import { commonSettings, settingsWithoutEffect } from "../shared/program/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
 import { originPolicy } from "./admission/allowed-origins.ts";
 import { trustedProxies } from "./sockets/client-address.ts";
@@ -20,8 +20,8 @@ import {
   token,
   url,
   urls,
-} from "../shared/settings.ts";
-import { unknownSettings } from "../shared/unknown-settings.ts";
+} from "../shared/runtime/settings.ts";
+import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 
 /** HS256 asks for a key as long as its hash. */
 const minSecretLength = 32;

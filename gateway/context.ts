@@ -1,9 +1,9 @@
-import type { ChannelBroker } from "../shared/channels/broker.ts";
-import type { ContainedErrors } from "../shared/contained-errors.ts";
-import type { Verifier } from "../shared/jwt.ts";
-import type { Logger } from "../shared/logging.ts";
+import type { ChannelBroker } from "../shared/channels/contract.ts";
+import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import type { Verifier } from "../shared/tokens/jwt.ts";
+import type { Logger } from "../shared/runtime/logging.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
-import type { SessionStore } from "../shared/sessions/store.ts";
+import type { SessionStore } from "../shared/sessions/contract.ts";
 import type { FleetMember } from "./fleet/fleet-member.ts";
 import type { FollowedChannels } from "./channels/followed-channels.ts";
 import type { Grants } from "./sessions/grant.ts";

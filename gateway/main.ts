@@ -1,11 +1,11 @@
 /** Runs one gateway node until it is told to stop. */
-import { warnOfSettings } from "../shared/common-settings.ts";
-import { Lifecycle, runProgram } from "../shared/lifecycle.ts";
-import { createLogger } from "../shared/logging.ts";
+import { warnOfSettings } from "../shared/program/common-settings.ts";
+import { Lifecycle, runProgram } from "../shared/runtime/lifecycle.ts";
+import { createLogger } from "../shared/runtime/logging.ts";
 import { redisTarget } from "../shared/redis/connect.ts";
 import { checkRedisSetup } from "../shared/redis/setup.ts";
-import { orExit, orExitLater } from "../shared/settings.ts";
-import { createStores } from "../shared/stores.ts";
+import { orExit, orExitLater } from "../shared/runtime/settings.ts";
+import { createStores } from "../shared/program/stores.ts";
 import { maskedGatewayConfig, readGatewayConfig, unknownGatewaySettings } from "./config.ts";
 import { createGateway } from "./gateway.ts";
 

@@ -7,7 +7,7 @@
  */
 import { SignJWT } from "jose";
 import { io, type Socket } from "socket.io-client";
-import { readArguments, toggle } from "../shared/command-line.ts";
+import { readArguments, toggle } from "../shared/runtime/command-line.ts";
 import { spawnProcess } from "../test/support/processes.ts";
 import { Fleet } from "./fleet.ts";
 import { parameter, putRules } from "./scenario.ts";

@@ -1,4 +1,4 @@
-import type { DrainReport } from "../shared/nodes/registry.ts";
+import type { DrainReport } from "../shared/nodes/contract.ts";
 
 /** What a node logged of its last drain, in one line. Its log level must be `info`. */
 export function drainReport(output: string): string {

@@ -7,9 +7,9 @@
  * under Sentinel follows the other. The kinds take turns: what differs is what becomes of the former primary.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import { RedisBroker } from "../shared/channels/redis-broker.ts";
-import { ContainedErrors } from "../shared/contained-errors.ts";
-import { createLogger } from "../shared/logging.ts";
+import { RedisBroker } from "../shared/channels/redis.ts";
+import { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import { createLogger } from "../shared/runtime/logging.ts";
 import { RedisConnections } from "../shared/redis/connections.ts";
 import { eventually } from "../test/support/eventually.ts";
 import { asked, dieAhead, freezeReplicas } from "../test/support/redis-failover.ts";

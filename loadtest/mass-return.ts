@@ -11,7 +11,7 @@ import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { SignJWT } from "jose";
-import { readArguments, toggle } from "../shared/command-line.ts";
+import { readArguments, toggle } from "../shared/runtime/command-line.ts";
 import type { Position } from "../shared/protocol/wire.ts";
 import { Fleet, type OwnDeployment, type ServerProcess } from "./fleet.ts";
 import { LeanClient } from "./lean-client.ts";

@@ -9,7 +9,7 @@
 import { SignJWT } from "jose";
 import { io, type Socket } from "socket.io-client";
 import type { PresenceMember, Welcome } from "../shared/protocol/wire.ts";
-import { leaseMs } from "../shared/sessions/store.ts";
+import { leaseMs } from "../shared/sessions/contract.ts";
 import type { Deployment, Fleet } from "./fleet.ts";
 import { parameter, putRules, runScenario, say, type ScenarioReport } from "./scenario.ts";
 

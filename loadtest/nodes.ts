@@ -7,7 +7,7 @@
  * supervises it does. Exit code 0: nobody lost anything, and the rate that is let in was kept.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import { refuseArguments } from "../shared/command-line.ts";
+import { refuseArguments } from "../shared/runtime/command-line.ts";
 import { deliveryVerdicts } from "./crowd/account.ts";
 import type { Fleet } from "./fleet.ts";
 import { runScenario, say, type ScenarioReport, type Verdict } from "./scenario.ts";

@@ -7,11 +7,11 @@
  * Each node follows every channel; then everybody who returns reads half a channel's history while publishing goes on.
  * A primary with one replica, in both rounds. Verdicts are about correctness: every read is complete, nothing is missed.
  */
-import type { Position } from "../shared/channels/broker.ts";
-import { RedisBroker } from "../shared/channels/redis-broker.ts";
-import { ContainedErrors } from "../shared/contained-errors.ts";
-import { readArguments, toggle } from "../shared/command-line.ts";
-import { createLogger } from "../shared/logging.ts";
+import type { Position } from "../shared/channels/contract.ts";
+import { RedisBroker } from "../shared/channels/redis.ts";
+import { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import { readArguments, toggle } from "../shared/runtime/command-line.ts";
+import { createLogger } from "../shared/runtime/logging.ts";
 import { RedisConnections } from "../shared/redis/connections.ts";
 import { eventually } from "../test/support/eventually.ts";
 import { asked } from "../test/support/redis-failover.ts";

@@ -1,7 +1,7 @@
 /** What the scenarios that are driven from Node have in common: readers, figures, verdicts, and how a run ends. */
 import { availableParallelism } from "node:os";
 import { SignJWT } from "jose";
-import { readArguments, refuseArguments, toggle } from "../shared/command-line.ts";
+import { readArguments, refuseArguments, toggle } from "../shared/runtime/command-line.ts";
 import { RawClient } from "../test/support/raw-client.ts";
 import { type Deployment, Fleet } from "./fleet.ts";
 

@@ -1,6 +1,6 @@
 /** Who may call: bearer tokens with scopes. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { TidegateError } from "../shared/errors.ts";
+import { TidegateError } from "../shared/runtime/errors.ts";
 import type { Door } from "../shared/http/door.ts";
 import { type ApiTokens, type Scope, scopes } from "./config.ts";
 

@@ -1,5 +1,5 @@
 import { Type, type Static } from "typebox";
-import { commonSettings, settingsWithoutEffect } from "../shared/common-settings.ts";
+import { commonSettings, settingsWithoutEffect } from "../shared/program/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
 import {
   type Environment,
@@ -13,8 +13,8 @@ import {
   readSettings,
   type SettingValues,
   text,
-} from "../shared/settings.ts";
-import { unknownSettings } from "../shared/unknown-settings.ts";
+} from "../shared/runtime/settings.ts";
+import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 
 export const scopes = ["publish", "users", "read", "rules", "operate", "relay"] as const;
 export type Scope = (typeof scopes)[number];

@@ -1,12 +1,12 @@
-import type { ChannelBroker } from "../shared/channels/broker.ts";
-import type { ContainedErrors } from "../shared/contained-errors.ts";
-import type { DocumentStore } from "../shared/documents/store.ts";
-import type { Logger } from "../shared/logging.ts";
+import type { ChannelBroker } from "../shared/channels/contract.ts";
+import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import type { DocumentStore } from "../shared/documents/contract.ts";
+import type { Logger } from "../shared/runtime/logging.ts";
 import type { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import type { CurrentRules } from "../shared/rules/current-rules.ts";
-import type { NodeRegistry } from "../shared/nodes/registry.ts";
-import type { SessionStore } from "../shared/sessions/store.ts";
-import type { Environment } from "../shared/settings.ts";
+import type { NodeRegistry } from "../shared/nodes/contract.ts";
+import type { SessionStore } from "../shared/sessions/contract.ts";
+import type { Environment } from "../shared/runtime/settings.ts";
 import type { PrivateApiMetrics } from "./metrics.ts";
 import type { Upstream } from "./routing/upstream.ts";
 

@@ -1,6 +1,6 @@
-import { TidegateError } from "../shared/errors.ts";
+import { TidegateError } from "../shared/runtime/errors.ts";
 import { fleetLoad, type FleetLoad } from "../shared/load/fleet-load.ts";
-import type { NodeRegistry } from "../shared/nodes/registry.ts";
+import type { NodeRegistry } from "../shared/nodes/contract.ts";
 
 /** All metrics of one scrape come from one reading. */
 const maxAgeMs = 500;

@@ -2,14 +2,14 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { readPage } from "../shared/channels/history-page.ts";
-import type { PublishOutcome } from "../shared/channels/broker.ts";
-import { type ErrorOptions, TidegateError } from "../shared/errors.ts";
-import { excerpt } from "../shared/excerpt.ts";
-import type { JsonText } from "../shared/json-text.ts";
+import type { PublishOutcome } from "../shared/channels/contract.ts";
+import { type ErrorOptions, TidegateError } from "../shared/runtime/errors.ts";
+import { excerpt } from "../shared/runtime/excerpt.ts";
+import type { JsonText } from "../shared/json/json-text.ts";
 import { PositionSchema } from "../shared/protocol/client-messages.ts";
 import { channelPattern, isApplicationEvent, wellFormedPattern } from "../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../shared/protocol/limits.ts";
-import { explain } from "../shared/schema-errors.ts";
+import { explain } from "../shared/runtime/schema-errors.ts";
 import type { PrivateApiContext } from "./context.ts";
 
 export const PublishItem = Type.Object(

@@ -17,15 +17,15 @@ import { type GatewayConfig, readGatewayConfig, unknownGatewaySettings } from ".
 import { createGateway } from "../../gateway/gateway.ts";
 import { type PrivateApiConfig, readPrivateApiConfig, unknownPrivateApiSettings } from "../../private-api/config.ts";
 import { createPrivateApi } from "../../private-api/private-api.ts";
-import { warnOfSettings } from "../../shared/common-settings.ts";
-import { Lifecycle, runProgram, type Service } from "../../shared/lifecycle.ts";
-import { createLogger } from "../../shared/logging.ts";
+import { warnOfSettings } from "../../shared/program/common-settings.ts";
+import { Lifecycle, runProgram, type Service } from "../../shared/runtime/lifecycle.ts";
+import { createLogger } from "../../shared/runtime/logging.ts";
 import { redisTarget } from "../../shared/redis/connect.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
-import type { DocumentStore } from "../../shared/documents/store.ts";
-import { type Environment, orExit, port, readSettings } from "../../shared/settings.ts";
-import { createStores } from "../../shared/stores.ts";
+import type { DocumentStore } from "../../shared/documents/contract.ts";
+import { type Environment, orExit, port, readSettings } from "../../shared/runtime/settings.ts";
+import { createStores } from "../../shared/program/stores.ts";
 import { readableLog } from "./readable-log.ts";
 import { createBoardService } from "./service.ts";
 

@@ -1,4 +1,4 @@
-import { networkOf } from "../../shared/network.ts";
+import { networkOf } from "../../shared/http/network.ts";
 import { ByAddress } from "./by-address.ts";
 import { TokenBucket } from "./token-bucket.ts";
 

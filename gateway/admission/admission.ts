@@ -1,5 +1,5 @@
 /** Lets handshakes in at the rate that the fleet gives this node; the others wait a moment, or are told when to come back. */
-import type { Counter, Histogram } from "../../shared/metrics.ts";
+import type { Counter, Histogram } from "../../shared/runtime/metrics.ts";
 import { RecentCount } from "./recent-count.ts";
 import { ReturnSlots } from "./return-slots.ts";
 import { neverMoreThan, TokenBucket } from "./token-bucket.ts";

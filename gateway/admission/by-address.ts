@@ -1,4 +1,4 @@
-import { networkOf } from "../../shared/network.ts";
+import { networkOf } from "../../shared/http/network.ts";
 
 /** Something that is known of each address, and of no more of them than a bound allows. Pure. */
 export class ByAddress<Value> {

@@ -1,5 +1,5 @@
 /** What the clients of this node are told of their return, should it be gone: in the welcome, and when it has changed. */
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { Session } from "../sessions/session.ts";
 import { noticeFrame } from "../sockets/frames.ts";

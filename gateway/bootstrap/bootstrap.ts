@@ -1,10 +1,10 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { Type } from "typebox";
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { assertDecodable } from "../../shared/http/query.ts";
 import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
-import type { Verifier } from "../../shared/jwt.ts";
-import type { Counter } from "../../shared/metrics.ts";
+import type { Verifier } from "../../shared/tokens/jwt.ts";
+import type { Counter } from "../../shared/runtime/metrics.ts";
 import type { Bootstrap, ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
 import type { OriginPolicy } from "../admission/allowed-origins.ts";

@@ -1,6 +1,6 @@
 /** Pages of other origins, and the address a request came to. */
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { ProxyTrust } from "../sockets/client-address.ts";
 

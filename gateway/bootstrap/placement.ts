@@ -2,7 +2,7 @@
  * Which node somebody is sent to: the lighter one of two that are drawn at random. Everybody who asked for the lightest
  * would be sent to the same, as it was a second ago; drawn in pairs, no node of n gets more than about 2/n of a crowd. Pure.
  */
-import type { FleetNode } from "../../shared/nodes/registry.ts";
+import type { FleetNode } from "../../shared/nodes/contract.ts";
 
 /** A node, and how many were sent there that its reports may not count yet. */
 interface Place {

@@ -1,6 +1,6 @@
 /** Who asks where to connect, as far as that matters: for the group. */
-import { TidegateError } from "../../shared/errors.ts";
-import type { Verifier } from "../../shared/jwt.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Verifier } from "../../shared/tokens/jwt.ts";
 import { maxTokenLength } from "../../shared/protocol/limits.ts";
 import type { Subject } from "../../shared/rollouts/point.ts";
 import { readClaims, undecidedRetryMs } from "../sessions/authentication.ts";

@@ -2,7 +2,7 @@
  * What returning clients have missed: from the tail, else by one read of history at a time for each channel, whatever
  * the number of those that wait for it.
  */
-import type { HistorySlice, Position } from "../../shared/channels/broker.ts";
+import type { HistorySlice, Position } from "../../shared/channels/contract.ts";
 import { type Bridge, bridgeFromReading, type Reading } from "./recovery.ts";
 import type { Tails } from "./tails.ts";
 

@@ -1,5 +1,5 @@
-import { TidegateError } from "../../shared/errors.ts";
-import { newTraceparent } from "../../shared/http/traceparent.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { newTraceparent } from "../../shared/services/traceparent.ts";
 import { isRequestCode } from "../../shared/protocol/codes.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";

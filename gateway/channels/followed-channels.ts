@@ -1,4 +1,4 @@
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type {
   BrokerListener,
   ChannelBroker,
@@ -7,10 +7,10 @@ import type {
   HistorySlice,
   Position,
   Publication,
-} from "../../shared/channels/broker.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
+} from "../../shared/channels/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type CatchUpChannel, CatchUp, type CaughtUp } from "./catch-up.ts";

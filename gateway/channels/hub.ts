@@ -2,7 +2,7 @@
  * Which local followers a channel has, and how far it has come on this node. Pure: it reports a gap and leaves the
  * reading of history to its owner.
  */
-import type { Ephemeral, HistorySlice, Position, Publication } from "../../shared/channels/broker.ts";
+import type { Ephemeral, HistorySlice, Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 import { ephemeralFrame, type Frame, publicationFrame } from "../sockets/frames.ts";
 import { bridge } from "./recovery.ts";

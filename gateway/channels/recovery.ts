@@ -1,5 +1,5 @@
 /** From a position to the present by way of history: what a follower missed, or why that cannot be told. Pure. */
-import type { HistorySlice, Position, Publication } from "../../shared/channels/broker.ts";
+import type { HistorySlice, Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 
 export type Bridge =

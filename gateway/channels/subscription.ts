@@ -1,4 +1,4 @@
-import type { Position, Publication } from "../../shared/channels/broker.ts";
+import type { Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 import type { Resync } from "../../shared/protocol/wire.ts";
 import { eventFrame, type Frame } from "../sockets/frames.ts";

@@ -2,7 +2,7 @@
  * The last publications of each followed channel, as the hub delivered them: whoever comes back is answered from here,
  * as far as it reaches. Pure: it says where it does not know, and is told what was read from history.
  */
-import type { HistorySlice, Position, Publication, Retention } from "../../shared/channels/broker.ts";
+import type { HistorySlice, Position, Publication, Retention } from "../../shared/channels/contract.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type Bridge, bridge, type Reading } from "./recovery.ts";
 

@@ -1,4 +1,4 @@
-import type { ChannelBroker, Topic } from "../../shared/channels/broker.ts";
+import type { ChannelBroker, Topic } from "../../shared/channels/contract.ts";
 
 /**
  * Follows at the broker exactly the topics that something local wants, one change at a time for each topic, however

@@ -1,8 +1,8 @@
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
-import { type FleetNode, type NodeRegistry, type NodeReport, reportLastsMs } from "../../shared/nodes/registry.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { type FleetNode, type NodeRegistry, type NodeReport, reportLastsMs } from "../../shared/nodes/contract.ts";
 import { fairSharePerSecond, shareWithoutRegistry } from "../../shared/nodes/shares.ts";
 
 /** About so often a node reports, and hears of the others. */

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
-import { type NodeLoadAnswer, toLoadAnswer } from "../../shared/load/load-answer.ts";
-import type { NodeReport } from "../../shared/nodes/registry.ts";
+import { type NodeLoadAnswer, toLoadAnswer } from "../../shared/nodes/load-answer.ts";
+import type { NodeReport } from "../../shared/nodes/contract.ts";
 
 /** `GET /load` on the admin port: how full this node is, as of now. */
 export function addLoadRoute(app: FastifyInstance, describe: () => NodeReport): void {

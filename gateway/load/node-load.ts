@@ -1,6 +1,6 @@
 /** How full this node is: measured once a second, smoothed. */
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { dimensionNames, type Dimensions } from "../../shared/load/dimensions.ts";
 import { loadFactor, utilisationTargets } from "../../shared/load/factor.ts";
 import { smoothed } from "../../shared/load/smoothing.ts";

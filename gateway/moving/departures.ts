@@ -1,4 +1,4 @@
-import type { DrainReport } from "../../shared/nodes/registry.ts";
+import type { DrainReport } from "../../shared/nodes/contract.ts";
 import type { Session, SessionEnd } from "../sessions/session.ts";
 
 export type DrainOutcome = "moved" | "closed" | "forced" | "lost" | "left";

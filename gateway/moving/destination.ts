@@ -1,4 +1,4 @@
-import type { FleetNode } from "../../shared/nodes/registry.ts";
+import type { FleetNode } from "../../shared/nodes/contract.ts";
 
 /**
  * Where sessions are sent, if nodes have addresses of their own: each time of two nodes at random the one with more room, so

@@ -1,7 +1,7 @@
 import { setImmediate, setTimeout as wait } from "node:timers/promises";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
-import type { DrainReport, FleetNode } from "../../shared/nodes/registry.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import type { DrainReport, FleetNode } from "../../shared/nodes/contract.ts";
 import { reconnectPolicy } from "../admission/reconnect-window.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics.ts";

@@ -1,5 +1,5 @@
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import type { Session } from "../sessions/session.ts";

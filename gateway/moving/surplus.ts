@@ -1,5 +1,5 @@
 /** How many sessions a node hands over because others are emptier, for instance new: pure arithmetic. */
-import type { FleetNode } from "../../shared/nodes/registry.ts";
+import type { FleetNode } from "../../shared/nodes/contract.ts";
 
 /** It begins where a node has more than its part by this much of its cap, and by this much of its part. */
 const beginOfCap = 0.05;

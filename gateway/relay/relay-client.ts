@@ -1,7 +1,7 @@
-import { busy, type CallOutcome, refused } from "../../shared/http/answers.ts";
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
+import { busy, type CallOutcome, refused } from "../../shared/services/answers.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import { type RelayAnswer, relayLine, type RelayQuestion } from "../../shared/protocol/relay.ts";
 import { RelayLink } from "./relay-link.ts";
 import { type Asker, RelayShares } from "./relay-shares.ts";

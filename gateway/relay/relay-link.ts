@@ -1,5 +1,5 @@
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import type { Logger } from "../../shared/logging.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import type { RelayAnswer } from "../../shared/protocol/relay.ts";
 import { RelayStream, type RelayStreamListener } from "./relay-stream.ts";
 

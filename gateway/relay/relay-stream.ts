@@ -1,6 +1,6 @@
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { type DuplexStream, openDuplexStream } from "../../shared/http/duplex-stream.ts";
-import { type Line, LineBatcher, LineSplitter } from "../../shared/lines.ts";
+import { type Line, LineBatcher, LineSplitter } from "../../shared/json/lines.ts";
 import {
   maxAnswerLineBytes,
   readRelayLine,

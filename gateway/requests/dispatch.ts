@@ -1,6 +1,6 @@
-import { TidegateError } from "../../shared/errors.ts";
-import { excerpt } from "../../shared/excerpt.ts";
-import { parseJson } from "../../shared/json.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
+import { parseJson } from "../../shared/json/json.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";

@@ -1,4 +1,4 @@
-import { describeFindings } from "../../shared/schema-errors.ts";
+import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
 /** No request has so many. To list what is wrong with thousands takes longer than all else that is done for them. */
 const maxMembers = 20;

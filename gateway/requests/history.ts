@@ -1,4 +1,4 @@
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { History } from "../../shared/protocol/client-messages.ts";
 import { maxReplayBytes } from "../../shared/protocol/limits.ts";
 import { readPage } from "../../shared/channels/history-page.ts";

@@ -1,4 +1,4 @@
-import type { Position, Publication } from "../../shared/channels/broker.ts";
+import type { Position, Publication } from "../../shared/channels/contract.ts";
 import { maxReplayBytes } from "../../shared/protocol/limits.ts";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../context.ts";

@@ -1,4 +1,4 @@
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Refresh } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { RefreshAck } from "../../shared/protocol/wire.ts";

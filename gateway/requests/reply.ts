@@ -1,5 +1,5 @@
 import { textWithPublications } from "../../shared/channels/history-page.ts";
-import type { Publication } from "../../shared/channels/broker.ts";
+import type { Publication } from "../../shared/channels/contract.ts";
 
 /** What a request is answered with. */
 export interface Reply {

@@ -1,5 +1,5 @@
-import { TidegateError } from "../../shared/errors.ts";
-import { maxJsonDepth } from "../../shared/json.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { maxJsonDepth } from "../../shared/json/json.ts";
 import type { ClientEvent } from "../sockets/engine.ts";
 
 /** @throws TidegateError `invalid_request` where the event was refused before its arguments were read. */

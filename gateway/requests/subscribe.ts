@@ -1,4 +1,4 @@
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
 import { allowChannel } from "../channels/channel-access.ts";

@@ -1,4 +1,4 @@
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Unsubscribe } from "../../shared/protocol/client-messages.ts";
 import type { Revoked } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../context.ts";

@@ -2,14 +2,14 @@
 import { createHash } from "node:crypto";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
-import type { Identity } from "../../shared/http/identity-token.ts";
-import { excerpt } from "../../shared/excerpt.ts";
-import type { UserIdentity } from "../../shared/identity-key.ts";
-import { isTooDeep } from "../../shared/json.ts";
-import type { Verification, Verifier } from "../../shared/jwt.ts";
+import type { Identity } from "../../shared/services/identity-token.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
+import type { UserIdentity } from "../../shared/protocol/identity-key.ts";
+import { isTooDeep } from "../../shared/json/json.ts";
+import type { Verification, Verifier } from "../../shared/tokens/jwt.ts";
 import { connectCodes, type ConnectCode, type ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
-import { describeFindings } from "../../shared/schema-errors.ts";
+import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
 /** Of a refusal, in characters: a token of 8 KiB can have a thousand findings. */
 const maxRefusalLength = 1_000;

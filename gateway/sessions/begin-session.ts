@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
-import type { Claim, ClaimOutcome } from "../../shared/sessions/store.ts";
+import type { Claim, ClaimOutcome } from "../../shared/sessions/contract.ts";
 import { refuse } from "./authentication.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Session } from "./session.ts";

@@ -1,7 +1,7 @@
 /** Sealed proof that a user may follow a channel: presented again, nobody is asked. */
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { Sealer } from "../../shared/sealing.ts";
+import { Sealer } from "../../shared/tokens/sealing.ts";
 
 const Content = Compile(
   Type.Object({

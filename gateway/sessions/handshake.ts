@@ -1,14 +1,14 @@
 /** May this connection become a session? By what it resumes with, or by its token and the connect hook. */
 import { randomUUID } from "node:crypto";
-import { TidegateError } from "../../shared/errors.ts";
-import type { IdentityKey } from "../../shared/identity-key.ts";
-import { newTraceparent } from "../../shared/http/traceparent.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
+import { newTraceparent } from "../../shared/services/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
 import { maxAuthLength, oversizedAuth } from "../sockets/packet-decoder.ts";
 import { isPresentableInfo, readHookGrant } from "../../shared/protocol/relay.ts";
-import type { Claim } from "../../shared/sessions/store.ts";
+import type { Claim } from "../../shared/sessions/contract.ts";
 import { authenticate, type Credentials, isSameClient, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Resumable } from "./resume-token.ts";

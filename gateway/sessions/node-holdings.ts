@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { TidegateError } from "../../shared/errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
@@ -10,7 +10,7 @@ import {
   lingerMs,
   type Membership,
   type SessionStore,
-} from "../../shared/sessions/store.ts";
+} from "../../shared/sessions/contract.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import type { Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";

@@ -5,8 +5,8 @@
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { maxResumeTokenLength } from "../../shared/protocol/limits.ts";
-import { Sealer } from "../../shared/sealing.ts";
-import { type Claim, maxResumeMs } from "../../shared/sessions/store.ts";
+import { Sealer } from "../../shared/tokens/sealing.ts";
+import { type Claim, maxResumeMs } from "../../shared/sessions/contract.ts";
 import { type Credentials, readClaims } from "./authentication.ts";
 
 /** After the JWT has expired: time to come back, and to get a new one. */

@@ -1,9 +1,9 @@
-import { clockToleranceSeconds } from "../../shared/jwt.ts";
-import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/identity-key.ts";
-import type { Identity } from "../../shared/http/identity-token.ts";
+import { clockToleranceSeconds } from "../../shared/tokens/jwt.ts";
+import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/protocol/identity-key.ts";
+import type { Identity } from "../../shared/services/identity-token.ts";
 import type { DisconnectCode } from "../../shared/protocol/codes.ts";
 import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
-import type { Membership, Withdrawals } from "../../shared/sessions/store.ts";
+import type { Membership, Withdrawals } from "../../shared/sessions/contract.ts";
 import type { ClientFlow } from "../admission/client-flow.ts";
 import type { Credentials } from "./authentication.ts";
 import { eventFrame, type Frame } from "../sockets/frames.ts";

@@ -1,6 +1,6 @@
-import type { ChannelBroker } from "../../shared/channels/broker.ts";
-import type { IdentityKey } from "../../shared/identity-key.ts";
-import type { Logger } from "../../shared/logging.ts";
+import type { ChannelBroker } from "../../shared/channels/contract.ts";
+import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import type { Session } from "./session.ts";
 import { TopicFollower } from "../channels/topic-follower.ts";
 

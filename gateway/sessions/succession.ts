@@ -1,4 +1,4 @@
-import type { Claim } from "../../shared/sessions/store.ts";
+import type { Claim } from "../../shared/sessions/contract.ts";
 
 export type Held = Claim & { sessionId: string };
 

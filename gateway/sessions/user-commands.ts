@@ -1,7 +1,7 @@
 /** What the private API, and other nodes, tell the sessions of a user. */
-import type { UserMessage } from "../../shared/channels/broker.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import type { IdentityKey } from "../../shared/identity-key.ts";
+import type { UserMessage } from "../../shared/channels/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
 import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
 import type { Subscribed } from "../../shared/protocol/wire.ts";
 import { grantChannel } from "../channels/channel-access.ts";

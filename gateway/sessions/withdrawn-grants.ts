@@ -1,4 +1,4 @@
-import { everyChannel, type Withdrawals } from "../../shared/sessions/store.ts";
+import { everyChannel, type Withdrawals } from "../../shared/sessions/contract.ts";
 
 /** Grants of one session that count no more. */
 export class WithdrawnGrants {

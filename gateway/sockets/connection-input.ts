@@ -1,6 +1,6 @@
 /** Counts what a connection sends, wherever it arrives: websocket frames on its TCP socket, packets of the engine, polling requests. */
 import type { Socket as TcpSocket } from "node:net";
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { EngineConnection, EnginePacket, PollingTransport } from "./engine-internals.ts";
 import { type FrameHead, FrameScanner } from "./frame-scanner.ts";
 import { refuseInvalidText } from "./polled-text.ts";

@@ -1,7 +1,7 @@
 /** The websocket engine's part of the public port: which requests reach it, what each must look like, and who owns their sockets. */
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http";
 import type { Socket as TcpSocket } from "node:net";
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { Arrival } from "../admission/upgrade-gate.ts";
 

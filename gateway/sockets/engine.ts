@@ -5,7 +5,7 @@
 import type { IncomingMessage, Server as HttpServer } from "node:http";
 import { Server as SocketIoServer, type Socket } from "socket.io";
 import { PacketType } from "socket.io-parser";
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
 import type { OriginPolicy } from "../admission/allowed-origins.ts";
 import type { Arrival } from "../admission/upgrade-gate.ts";

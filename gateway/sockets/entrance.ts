@@ -1,8 +1,8 @@
 /** From a handshake to a seat: who may come in, when, and what the others are told. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "socket.io";
-import { FairPool } from "../../shared/fair-pool.ts";
-import { networkOf } from "../../shared/network.ts";
+import { FairPool } from "../../shared/runtime/fair-pool.ts";
+import { networkOf } from "../../shared/http/network.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
 import { type AddressBounds, AddressLimits } from "../admission/address-limits.ts";

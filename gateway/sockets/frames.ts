@@ -1,6 +1,6 @@
 /** What is sent to clients, as Socket.IO packets: encoded once, however many connections get it. */
-import type { Ephemeral, Publication } from "../../shared/channels/broker.ts";
-import type { CallOutcome } from "../../shared/http/answers.ts";
+import type { Ephemeral, Publication } from "../../shared/channels/contract.ts";
+import type { CallOutcome } from "../../shared/services/answers.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
 
 /** One message, ready for any connection. */

@@ -3,9 +3,9 @@
  * and binary attachments are never kept.
  */
 import { Encoder, PacketType } from "socket.io-parser";
-import { parseJson } from "../../shared/json.ts";
-import { scanItems } from "../../shared/json-scan.ts";
-import { type JsonText, passedOn } from "../../shared/json-text.ts";
+import { parseJson } from "../../shared/json/json.ts";
+import { scanItems } from "../../shared/json/json-scan.ts";
+import { type JsonText, passedOn } from "../../shared/json/json-text.ts";
 import { maxPayloadBytes, maxResumeTokenLength, maxTokenLength } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
 

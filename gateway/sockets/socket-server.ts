@@ -1,8 +1,8 @@
 /** The websocket door: from a handshake to a session, from a session to its requests. */
 import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
-import { identityKey } from "../../shared/identity-key.ts";
-import type { Service } from "../../shared/lifecycle.ts";
+import { identityKey } from "../../shared/protocol/identity-key.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import {
   conflateFromBytes,

@@ -1,5 +1,5 @@
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Session } from "../sessions/session.ts";
 
 interface Stay {

@@ -1,7 +1,7 @@
 /** What the checker is told: by flags, or by environment variables. All findings are listed at once. */
 import { Type } from "typebox";
-import { readArguments, toggle } from "../../shared/command-line.ts";
-import { integer, type Setting, type SettingValues, text, token, url, urls } from "../../shared/settings.ts";
+import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
+import { integer, type Setting, type SettingValues, text, token, url, urls } from "../../shared/runtime/settings.ts";
 
 const namespace: Setting<string> = {
   ...text({ fallback: "checker" }),

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { type Line, LineSplitter } from "../../shared/lines.ts";
+import { type Line, LineSplitter } from "../../shared/json/lines.ts";
 import {
   maxQuestionLineBytes,
   readRelayLine,

@@ -1,8 +1,8 @@
 /** What a run is told on its command line. */
 import { randomBytes } from "node:crypto";
 import { Type } from "typebox";
-import { readArguments, toggle } from "../../shared/command-line.ts";
-import { integer, list, optional, text } from "../../shared/settings.ts";
+import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
+import { integer, list, optional, text } from "../../shared/runtime/settings.ts";
 import { targets } from "./targets.ts";
 
 const names = targets.map(({ name }) => name);

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { describeFindings } from "../../shared/schema-errors.ts";
+import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
 const micros = Type.Number({ exclusiveMinimum: 0 });
 

@@ -3,13 +3,13 @@
  * node reports once a second. What a process that died was given stays in force until its last report is too old.
  */
 import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
-import { reportLastsMs } from "../../shared/nodes/registry.ts";
+import { reportLastsMs } from "../../shared/nodes/contract.ts";
 import { budgetParts, fairSharePerSecond, fromUnits, nextShare } from "../../shared/nodes/shares.ts";
 import type { GatewayNode } from "./gateway-node.ts";
 import { tickMs } from "./timers.ts";
 
 const beatTicks = 1_000 / tickMs;
-/** Without any report for so long nobody could ask: what is known may be old (shared/nodes/redis-registry.ts). */
+/** Without any report for so long nobody could ask: what is known may be old (shared/nodes/redis.ts). */
 const silentTicks = 3_000 / tickMs;
 const goneTicks = reportLastsMs / tickMs;
 

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
-import { TidegateError } from "../../shared/errors.ts";
-import { thousandths } from "../../shared/load/load-answer.ts";
-import type { FleetNode } from "../../shared/nodes/registry.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { thousandths } from "../../shared/nodes/load-answer.ts";
+import type { FleetNode } from "../../shared/nodes/contract.ts";
 import type { PrivateApiContext } from "../context.ts";
 
 const count = Type.Integer({ minimum: 0 });

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { bodyText, type DataBody, readDataBody } from "../../shared/http/body.ts";
-import { splitJsonArray } from "../../shared/json.ts";
-import { Pauses } from "../../shared/pauses.ts";
+import { splitJsonArray } from "../../shared/json/json.ts";
+import { Pauses } from "../../shared/runtime/pauses.ts";
 import { maxBatchBytes, maxBatchItems } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../context.ts";
 import { type PublishAnswer, publishItem } from "../publishing.ts";

@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyInstance } from "fastify";
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import { AnswerBudget, type AnswerPart } from "../../shared/http/answer-budget.ts";
-import { type CallOutcome, refused } from "../../shared/http/answers.ts";
-import { type Line, LineBatcher, LineSplitter } from "../../shared/lines.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
+import { type CallOutcome, refused } from "../../shared/services/answers.ts";
+import { type Line, LineBatcher, LineSplitter } from "../../shared/json/lines.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import {
   maxQuestionLineBytes,
   readRelayLine,

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from "fastify";
-import { TidegateError } from "../../shared/errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import { Rules } from "../../shared/rules/rules.ts";
 import { maskSecrets, resolveSecrets } from "../../shared/rules/secrets.ts";

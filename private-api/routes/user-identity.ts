@@ -2,7 +2,7 @@
 import type { FastifyRequest } from "fastify";
 import { type Static, Type } from "typebox";
 import { assertDecodable } from "../../shared/http/query.ts";
-import { type IdentityKey, identityKey } from "../../shared/identity-key.ts";
+import { type IdentityKey, identityKey } from "../../shared/protocol/identity-key.ts";
 import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
 
 const UserPath = Type.Object({ user: Type.String({ minLength: 1, maxLength: maxUserLength }) });

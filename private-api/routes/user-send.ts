@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
-import type { JsonText } from "../../shared/json-text.ts";
+import type { JsonText } from "../../shared/json/json-text.ts";
 import type { PrivateApiContext } from "../context.ts";
 import { checkData } from "../publishing.ts";
 import { maxPublishBodyBytes } from "./limits.ts";

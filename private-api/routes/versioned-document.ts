@@ -2,10 +2,10 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { CurrentDocument } from "../../shared/documents/current-document.ts";
-import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
+import { InvalidDocument } from "../../shared/runtime/invalid-document.ts";
 import { maxDocumentBytes, maxDocumentStructure, parseDocumentText } from "../../shared/documents/parse.ts";
-import type { DocumentName, PutOutcome } from "../../shared/documents/store.ts";
-import { TidegateError } from "../../shared/errors.ts";
+import type { DocumentName, PutOutcome } from "../../shared/documents/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { bodyText } from "../../shared/http/body.ts";
 
 export interface VersionedDocument<Value extends { readonly version: number }> {

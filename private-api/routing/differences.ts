@@ -1,7 +1,7 @@
 /** What two answers of services have not in common. Pure. */
-import type { ServiceAnswer } from "../../shared/http/service-client.ts";
-import { parseJson } from "../../shared/json.ts";
-import { scanJson } from "../../shared/json-scan.ts";
+import type { ServiceAnswer } from "../../shared/services/service-client.ts";
+import { parseJson } from "../../shared/json/json.ts";
+import { scanJson } from "../../shared/json/json-scan.ts";
 
 type Answered = ServiceAnswer & { kind: "answered" };
 

@@ -1,6 +1,6 @@
-import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
-import type { DocumentStore, PutOutcome, StoredDocument } from "../../shared/documents/store.ts";
-import { TidegateError } from "../../shared/errors.ts";
+import { InvalidDocument } from "../../shared/runtime/invalid-document.ts";
+import type { DocumentStore, PutOutcome, StoredDocument } from "../../shared/documents/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import {
   checkStoredRollouts,
   type RolloutsDocument,

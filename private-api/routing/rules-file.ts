@@ -2,18 +2,18 @@ import { isUtf8 } from "node:buffer";
 import { watch, type FSWatcher } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { ContainedErrors } from "../../shared/contained-errors.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
-import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { InvalidDocument } from "../../shared/runtime/invalid-document.ts";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
-import type { DocumentStore } from "../../shared/documents/store.ts";
+import type { DocumentStore } from "../../shared/documents/contract.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { Rules } from "../../shared/rules/rules.ts";
 import { resolveSecrets } from "../../shared/rules/secrets.ts";
-import type { Environment } from "../../shared/settings.ts";
+import type { Environment } from "../../shared/runtime/settings.ts";
 
 /** An editor writes a file in several steps: it is read when nothing has happened for this long. */
 const settleMs = 30;

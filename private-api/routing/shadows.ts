@@ -1,7 +1,7 @@
-import { AnswerBudget, type AnswerPart, smallAnswerBytes } from "../../shared/http/answer-budget.ts";
-import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/http/service-client.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Logger } from "../../shared/logging.ts";
+import { AnswerBudget, type AnswerPart, smallAnswerBytes } from "../../shared/services/answer-budget.ts";
+import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/services/service-client.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics.ts";
 import { differences } from "./differences.ts";
 

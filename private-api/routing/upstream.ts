@@ -1,14 +1,14 @@
 import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
-import { busy, type CallOutcome, interpretAnswer, refused } from "../../shared/http/answers.ts";
+import { busy, type CallOutcome, interpretAnswer, refused } from "../../shared/services/answers.ts";
 import {
   type AnswerTaker,
   type ServiceAnswer,
   ServiceClient,
   type ServiceRequest,
-} from "../../shared/http/service-client.ts";
-import { scanJson } from "../../shared/json-scan.ts";
-import type { Service } from "../../shared/lifecycle.ts";
+} from "../../shared/services/service-client.ts";
+import { scanJson } from "../../shared/json/json-scan.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
 import {
   type HookGrant,
   isPresentableInfo,
@@ -18,11 +18,11 @@ import {
   type RelayQuestion,
   type RelaySubscribe,
 } from "../../shared/protocol/relay.ts";
-import { serviceOf } from "../../shared/rollouts/route-target.ts";
+import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
-import type { Logger } from "../../shared/logging.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics.ts";
 import { Shadows } from "./shadows.ts";
 

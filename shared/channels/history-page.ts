@@ -1,7 +1,7 @@
 /** A page of a channel's history as clients and services ask for it. */
-import { TidegateError } from "../errors.ts";
+import { TidegateError } from "../runtime/errors.ts";
 import { maxHistoryLimit, maxReplayBytes } from "../protocol/limits.ts";
-import type { ChannelBroker, HistoryQuery, Position, Publication } from "./broker.ts";
+import type { ChannelBroker, HistoryQuery, Position, Publication } from "./contract.ts";
 
 export type PageQuery = Omit<HistoryQuery, "limit" | "maxBytes"> & { limit?: number | undefined };
 

@@ -1,8 +1,8 @@
-import type { ContainedErrors } from "../contained-errors.ts";
-import type { Service } from "../lifecycle.ts";
-import type { Logger } from "../logging.ts";
-import { InvalidDocument } from "./invalid-document.ts";
-import type { DocumentName, DocumentStore, StoredDocument } from "./store.ts";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
+import type { Service } from "../runtime/lifecycle.ts";
+import type { Logger } from "../runtime/logging.ts";
+import { InvalidDocument } from "../runtime/invalid-document.ts";
+import type { DocumentName, DocumentStore, StoredDocument } from "./contract.ts";
 
 /** For a change whose message was lost, or that could not be read. */
 const recheckMs = 30_000;

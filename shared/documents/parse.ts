@@ -1,10 +1,10 @@
 /** The text of a document, YAML or JSON, to its value. */
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { TidegateError } from "../errors.ts";
-import { maxJsonMembers, measureJson, parseJson } from "../json.ts";
-import { InvalidDocument } from "./invalid-document.ts";
-import type { DocumentName } from "./store.ts";
+import { TidegateError } from "../runtime/errors.ts";
+import { maxJsonMembers, measureJson, parseJson } from "../json/json.ts";
+import { InvalidDocument } from "../runtime/invalid-document.ts";
+import type { DocumentName } from "./contract.ts";
 import type { YamlResult } from "./yaml-to-json.ts";
 
 /** Several thousand routes: reading it is work for the event loop of every process. */

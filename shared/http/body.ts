@@ -1,10 +1,10 @@
 /** Bodies of requests: what is read of them, and what stays text. */
 import { isUtf8 } from "node:buffer";
-import { TidegateError } from "../errors.ts";
-import { excerpt } from "../excerpt.ts";
-import { maxJsonDepth, maxJsonMembers, measureJson, parseJson } from "../json.ts";
-import { type JsonMember, scanMembers } from "../json-scan.ts";
-import { passedOn } from "../json-text.ts";
+import { TidegateError } from "../runtime/errors.ts";
+import { excerpt } from "../runtime/excerpt.ts";
+import { maxJsonDepth, maxJsonMembers, measureJson, parseJson } from "../json/json.ts";
+import { type JsonMember, scanMembers } from "../json/json-scan.ts";
+import { passedOn } from "../json/json-text.ts";
 import { maxPayloadBytes } from "../protocol/limits.ts";
 
 /** Brackets, commas and colons of a body without data: the largest has a handful of members. */

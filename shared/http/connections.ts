@@ -1,8 +1,8 @@
 /** The connections of a door: how many there may be, and which one gives way when there are too many. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { FairPool } from "../fair-pool.ts";
-import { networkOf } from "../network.ts";
+import { FairPool } from "../runtime/fair-pool.ts";
+import { networkOf } from "./network.ts";
 import { beginsMoreThan, stopReading } from "./door-input.ts";
 import { RefusalDelay } from "./refusal-delay.ts";
 

@@ -1,4 +1,4 @@
-import type { Counter, Metrics } from "../metrics.ts";
+import type { Counter, Metrics } from "../runtime/metrics.ts";
 
 export type DoorCounter = Counter<"door" | "reason">;
 

@@ -1,7 +1,7 @@
 /** Liveness, readiness and metrics, as probes and scrapers ask for them. */
 import type { FastifyInstance } from "fastify";
-import type { StoreState } from "../store-state.ts";
-import type { Metrics } from "../metrics.ts";
+import type { StoreState } from "../runtime/store-state.ts";
+import type { Metrics } from "../runtime/metrics.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {

@@ -2,11 +2,11 @@
 import type { IncomingMessage } from "node:http";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { textWithPublications } from "../channels/history-page.ts";
-import type { ContainedErrors } from "../contained-errors.ts";
-import { TidegateError } from "../errors.ts";
-import { excerpt } from "../excerpt.ts";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
+import { TidegateError } from "../runtime/errors.ts";
+import { excerpt } from "../runtime/excerpt.ts";
 import type { RequestCode } from "../protocol/codes.ts";
-import { describeFindings } from "../schema-errors.ts";
+import { describeFindings } from "../runtime/schema-errors.ts";
 import { stopReading } from "./door-input.ts";
 import { RefusalDelay } from "./refusal-delay.ts";
 

@@ -1,4 +1,4 @@
-import { TidegateError } from "../errors.ts";
+import { TidegateError } from "../runtime/errors.ts";
 
 /** @throws TidegateError where the query is badly encoded: the parser takes such text as it stands. */
 export function assertDecodable(url: string): void {

@@ -2,9 +2,9 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { dimensionNames, type Dimensions } from "../load/dimensions.ts";
-import { thousandths } from "../load/load-answer.ts";
-import { parseJson } from "../json.ts";
-import type { NodeReport } from "./registry.ts";
+import { thousandths } from "./load-answer.ts";
+import { parseJson } from "../json/json.ts";
+import type { NodeReport } from "./contract.ts";
 
 const count = Type.Number({ minimum: 0 });
 

@@ -9,9 +9,9 @@
  */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { isTooDeep, parseJson } from "../json.ts";
-import { scanJson } from "../json-scan.ts";
-import type { Line } from "../lines.ts";
+import { isTooDeep, parseJson } from "../json/json.ts";
+import { scanJson } from "../json/json-scan.ts";
+import type { Line } from "../json/lines.ts";
 import { maxAnswerBytes, maxPayloadBytes } from "./limits.ts";
 
 export const relayPath = "/v1/relay";

@@ -2,9 +2,9 @@
 import { Socket } from "node:net";
 import { type ConnectionOptions, TLSSocket } from "node:tls";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
-import { crc16 } from "../channels/slots.ts";
-import type { Logger } from "../logging.ts";
-import type { SettingValues } from "../settings.ts";
+import { crc16 } from "./slots.ts";
+import type { Logger } from "../runtime/logging.ts";
+import type { SettingValues } from "../runtime/settings.ts";
 import {
   addressText,
   parseClusterNodes,

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { slotCount } from "../channels/slots.ts";
-import type { ContainedErrors } from "../contained-errors.ts";
-import type { Service } from "../lifecycle.ts";
-import type { Logger } from "../logging.ts";
-import { type StoreState, worstState } from "../store-state.ts";
+import { slotCount } from "./slots.ts";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
+import type { Service } from "../runtime/lifecycle.ts";
+import type { Logger } from "../runtime/logging.ts";
+import { type StoreState, worstState } from "../runtime/store-state.ts";
 import { parseNamedPrimary } from "./address.ts";
 import { RedisCommands } from "./commands.ts";
 import {

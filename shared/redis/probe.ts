@@ -1,5 +1,5 @@
 /** Whether writes are taken and what is published comes back: a subscription can be lost while its connection looks healthy. */
-import { TidegateError } from "../errors.ts";
+import { TidegateError } from "../runtime/errors.ts";
 import { type Refusal, refusalOf } from "./refusals.ts";
 
 export type ProbeOutcome = "returned" | "lost" | "unanswered";

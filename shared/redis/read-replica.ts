@@ -1,5 +1,5 @@
 import type { Redis } from "ioredis";
-import type { Logger } from "../logging.ts";
+import type { Logger } from "../runtime/logging.ts";
 import { RedisCommands } from "./commands.ts";
 import { connect, RedisServers, type RedisTarget } from "./connect.ts";
 

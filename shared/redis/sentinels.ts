@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
-import type { ContainedErrors } from "../contained-errors.ts";
-import type { Service } from "../lifecycle.ts";
-import type { Logger } from "../logging.ts";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
+import type { Service } from "../runtime/lifecycle.ts";
+import type { Logger } from "../runtime/logging.ts";
 import { addressText } from "./address.ts";
 import { cutOff, isTimeout } from "./connect.ts";
 import type { HostAndPort, PrimarySource } from "./primary-connector.ts";

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Type } from "typebox";
-import { list, matching, optional, type Setting, type SettingValues, text } from "../settings.ts";
+import { list, matching, optional, type Setting, type SettingValues, text } from "../runtime/settings.ts";
 import { parseClusterNodes, parseNamedPrimary, parseSentinels, parseServerUrl } from "./address.ts";
 import { defaultPrefix, prefixPattern } from "./name-root.ts";
 

@@ -1,6 +1,6 @@
 /** What only the servers know of the Redis settings: looked at once, before a program starts. */
 import type { Redis } from "ioredis";
-import { SettingsError } from "../settings.ts";
+import { SettingsError } from "../runtime/settings.ts";
 import {
   addressText,
   parseClusterNodes,

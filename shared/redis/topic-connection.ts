@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
-import type { Logger } from "../logging.ts";
-import type { StoreState } from "../store-state.ts";
+import type { Logger } from "../runtime/logging.ts";
+import type { StoreState } from "../runtime/store-state.ts";
 import { hashTag, isTimeout } from "./connect.ts";
 import { Probe, type ProbeOutcome, type ProbeSender } from "./probe.ts";
 import type { Refusal } from "./refusals.ts";

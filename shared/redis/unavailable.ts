@@ -1,5 +1,5 @@
 /** From what the Redis client fails with to an error of the contract. */
-import { TidegateError } from "../errors.ts";
+import { TidegateError } from "../runtime/errors.ts";
 import { isTimeout } from "./connect.ts";
 import { refusalOf } from "./refusals.ts";
 

@@ -1,10 +1,10 @@
 /** The rollouts document: its schema, and what else must hold in it. Pure. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { InvalidDocument } from "../documents/invalid-document.ts";
-import { isTooDeep, maxJsonDepth } from "../json.ts";
+import { InvalidDocument } from "../runtime/invalid-document.ts";
+import { isTooDeep, maxJsonDepth } from "../json/json.ts";
 import { wellFormedPattern } from "../protocol/grammar.ts";
-import { explain } from "../schema-errors.ts";
+import { explain } from "../runtime/schema-errors.ts";
 import { isTellable, pointCount, pointsPerPercent } from "./point.ts";
 import { divide, ownersOf, type Shares } from "./shares.ts";
 

@@ -1,7 +1,7 @@
-import type { ContainedErrors } from "../contained-errors.ts";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import { CurrentDocument } from "../documents/current-document.ts";
-import type { DocumentStore } from "../documents/store.ts";
-import type { Logger } from "../logging.ts";
+import type { DocumentStore } from "../documents/contract.ts";
+import type { Logger } from "../runtime/logging.ts";
 import { checkRules } from "./document.ts";
 import { noRules, Rules } from "./rules.ts";
 

@@ -1,9 +1,9 @@
 /** The rules document: its schema, its defaults, and what else must hold in it. Pure. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { InvalidDocument } from "../documents/invalid-document.ts";
+import { InvalidDocument } from "../runtime/invalid-document.ts";
 import { isTellable } from "../rollouts/point.ts";
-import { type Explained, explain, maxFindings } from "../schema-errors.ts";
+import { type Explained, explain, maxFindings } from "../runtime/schema-errors.ts";
 
 const closed = { additionalProperties: false } as const;
 const maxRoutes = 10_000;

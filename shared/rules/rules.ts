@@ -1,5 +1,5 @@
 /** The rules in force, ready for look-ups. Pure. */
-import type { Retention } from "../channels/broker.ts";
+import type { Retention } from "../channels/contract.ts";
 import { namespaceOf } from "../protocol/grammar.ts";
 import type { NamespaceRule, RouteRule, RulesDocument, ServiceRule } from "./document.ts";
 

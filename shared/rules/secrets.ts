@@ -1,7 +1,7 @@
 /** Secrets within the rules: resolved where they are used, masked where they are shown. */
-import type { Environment } from "../settings.ts";
-import { readServiceSecret, type ServiceSecret } from "../http/service-secret.ts";
-import { InvalidDocument } from "../documents/invalid-document.ts";
+import type { Environment } from "../runtime/settings.ts";
+import { readServiceSecret, type ServiceSecret } from "./service-secret.ts";
+import { InvalidDocument } from "../runtime/invalid-document.ts";
 import type { RulesDocument } from "./document.ts";
 import type { Rules } from "./rules.ts";
 

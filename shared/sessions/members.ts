@@ -1,4 +1,4 @@
-import { type IdentityKey, identityKey, type UserIdentity } from "../identity-key.ts";
+import { type IdentityKey, identityKey, type UserIdentity } from "../protocol/identity-key.ts";
 import type { JoinLeave, PresenceMember } from "../protocol/wire.ts";
 
 /** One session in a channel, as others see it. */

@@ -1,9 +1,9 @@
-import { TidegateError } from "../errors.ts";
+import { TidegateError } from "../runtime/errors.ts";
 import { namespaceOf } from "../protocol/grammar.ts";
 import { maxListedSessions } from "../protocol/limits.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 import type { Rules } from "../rules/rules.ts";
-import type { SessionStore } from "./store.ts";
+import type { SessionStore } from "./contract.ts";
 
 /** Who is in a channel, as clients and services ask for it. @throws TidegateError where its namespace shows nobody. */
 export async function readPresence(store: SessionStore, channel: string, rules: Rules): Promise<PresenceAck> {

@@ -8,9 +8,9 @@ import type {
   Publication,
   PublishOutcome,
   PublishRequest,
-} from "../../shared/channels/broker.ts";
-import { slotOf } from "../../shared/channels/slots.ts";
-import { identityKey } from "../../shared/identity-key.ts";
+} from "../../shared/channels/contract.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
+import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { eventually } from "../support/eventually.ts";
 
 const retention = { historySize: 100, historySeconds: 300 };

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll } from "vitest";
-import type { ChannelBroker } from "../../shared/channels/broker.ts";
-import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
-import { RedisBroker } from "../../shared/channels/redis-broker.ts";
+import type { ChannelBroker } from "../../shared/channels/contract.ts";
+import { MemoryBroker } from "../../shared/channels/memory.ts";
+import { RedisBroker } from "../../shared/channels/redis.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";

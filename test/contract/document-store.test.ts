@@ -1,8 +1,8 @@
 /** What every implementation of DocumentStore does. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { MemoryDocumentStore } from "../../shared/documents/memory-store.ts";
-import { RedisDocumentStore } from "../../shared/documents/redis-store.ts";
-import type { DocumentName, DocumentStore } from "../../shared/documents/store.ts";
+import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
+import { RedisDocumentStore } from "../../shared/documents/redis.ts";
+import type { DocumentName, DocumentStore } from "../../shared/documents/contract.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";

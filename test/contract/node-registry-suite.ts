@@ -1,7 +1,7 @@
 /** What every implementation of NodeRegistry does. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { NodeRegistry, NodeReport, ReportAnswer } from "../../shared/nodes/registry.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { NodeRegistry, NodeReport, ReportAnswer } from "../../shared/nodes/contract.ts";
 import { dimensionsOf, nodeReport } from "../support/node-reports.ts";
 
 /** Two views of one registry, as of two processes; nobody is in it. */

@@ -1,9 +1,9 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Lifecycle } from "../../shared/lifecycle.ts";
-import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
-import { RedisNodeRegistry } from "../../shared/nodes/redis-registry.ts";
-import { reportLastsMs } from "../../shared/nodes/registry.ts";
+import { Lifecycle } from "../../shared/runtime/lifecycle.ts";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
+import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
+import { reportLastsMs } from "../../shared/nodes/contract.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";

@@ -1,10 +1,10 @@
 /** What every implementation of SessionStore does. */
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { BrokerListener, ChannelBroker, Ephemeral, UserMessage } from "../../shared/channels/broker.ts";
-import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/identity-key.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import type { Claim, ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/store.ts";
+import type { BrokerListener, ChannelBroker, Ephemeral, UserMessage } from "../../shared/channels/contract.ts";
+import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/protocol/identity-key.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Claim, ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/contract.ts";
 import { eventually } from "../support/eventually.ts";
 
 /** Two views of one store, as of two nodes, and a broker that carries what the store tells. */

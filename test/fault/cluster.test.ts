@@ -1,7 +1,7 @@
 /** A Redis Cluster whose slots move and whose primaries die, while everybody publishes and follows. */
 import { afterEach, expect, test } from "vitest";
-import { channelKeys } from "../../shared/channels/redis-keys.ts";
-import { crc16, slotOf } from "../../shared/channels/slots.ts";
+import { channelKeys } from "../../shared/channels/keys.ts";
+import { crc16, slotOf } from "../../shared/redis/slots.ts";
 import type { Position, Resync } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";

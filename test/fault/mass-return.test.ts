@@ -1,7 +1,7 @@
 /** Everyone comes back at once, or has to be told that history cannot bridge. */
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { channelKeys } from "../../shared/channels/redis-keys.ts";
+import { channelKeys } from "../../shared/channels/keys.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";

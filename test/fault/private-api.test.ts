@@ -3,7 +3,7 @@ import type { ServerResponse } from "node:http";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
 import { readGatewayConfig } from "../../gateway/config.ts";
-import { createStores, type Stores } from "../../shared/stores.ts";
+import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
 import { jwtSecret, serviceSecret, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";

@@ -1,7 +1,7 @@
 /** Subscriptions and history from a replica, and what it may get wrong: nothing. */
 import { afterEach, expect, test } from "vitest";
-import type { HistoryQuery, Position } from "../../shared/channels/broker.ts";
-import { RedisBroker } from "../../shared/channels/redis-broker.ts";
+import type { HistoryQuery, Position } from "../../shared/channels/contract.ts";
+import { RedisBroker } from "../../shared/channels/redis.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";

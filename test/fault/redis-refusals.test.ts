@@ -3,7 +3,7 @@ import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import { afterEach, expect, test } from "vitest";
-import { channelKeys } from "../../shared/channels/redis-keys.ts";
+import { channelKeys } from "../../shared/channels/keys.ts";
 import { eventually } from "../support/eventually.ts";
 import { type ApiAnswer, type Fleet, startFleet } from "../support/fleet.ts";
 import { asked } from "../support/redis-failover.ts";

@@ -1,7 +1,7 @@
 /** A Redis that stops answering with its connections open, under load. */
 import { afterEach, expect, test } from "vitest";
-import { RedisBroker } from "../../shared/channels/redis-broker.ts";
-import { TidegateError } from "../../shared/errors.ts";
+import { RedisBroker } from "../../shared/channels/redis.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";

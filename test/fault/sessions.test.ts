@@ -1,7 +1,7 @@
 /** Sessions and presence while nodes pause, and while Redis is away. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { io } from "socket.io-client";
-import { leaseMs } from "../../shared/sessions/store.ts";
+import { leaseMs } from "../../shared/sessions/contract.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { spawnProcess } from "../support/processes.ts";

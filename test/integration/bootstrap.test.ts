@@ -2,10 +2,10 @@
 import { request } from "node:http";
 import { generateKeyPair, SignJWT } from "jose";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { TidegateError } from "../../shared/errors.ts";
-import type { NodeReport } from "../../shared/nodes/registry.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { NodeReport } from "../../shared/nodes/contract.ts";
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
-import { createStores, type Stores } from "../../shared/stores.ts";
+import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { quietLogger } from "../support/logger.ts";

@@ -8,7 +8,7 @@ import { readGatewayConfig } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
 import { readPrivateApiConfig } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
-import { createStores, type Stores } from "../../shared/stores.ts";
+import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietLogger } from "../support/logger.ts";
 import { freePort } from "../support/processes.ts";

@@ -1,8 +1,8 @@
 /** A node that stops while the others go on. */
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
-import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
-import type { DrainReport } from "../../shared/nodes/registry.ts";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
+import type { DrainReport } from "../../shared/nodes/contract.ts";
 import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";

@@ -1,7 +1,7 @@
 /** Two gateway nodes and one private API on a real Redis: what is published reaches everyone, once and in order. */
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { topicName } from "../../shared/channels/redis-keys.ts";
+import { topicName } from "../../shared/channels/keys.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";

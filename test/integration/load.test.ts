@@ -5,7 +5,7 @@ import { parseAllDocuments } from "yaml";
 import type { Gateway } from "../../gateway/gateway.ts";
 import { type Dimension, dimensionNames } from "../../shared/load/dimensions.ts";
 import { loadFactor } from "../../shared/load/factor.ts";
-import { RedisNodeRegistry } from "../../shared/nodes/redis-registry.ts";
+import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet, tokens } from "../support/fleet.ts";

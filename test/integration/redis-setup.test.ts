@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { checkRedisSetup } from "../../shared/redis/setup.ts";
-import { SettingsError } from "../../shared/settings.ts";
+import { SettingsError } from "../../shared/runtime/settings.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { freePort, spawnProcess } from "../support/processes.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";

@@ -1,7 +1,7 @@
 /** What the requests of one connection may cost the node, Redis and everybody else. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Position } from "../../shared/protocol/wire.ts";
-import { createStores } from "../../shared/stores.ts";
+import { createStores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";

@@ -1,8 +1,8 @@
 /** Requests to a real service, without the programs around. */
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { AnswerBudget, type AnswerPart } from "../../shared/http/answer-budget.ts";
-import { type ServiceAnswer, ServiceClient } from "../../shared/http/service-client.ts";
-import { readServiceSecret } from "../../shared/http/service-secret.ts";
+import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
+import { type ServiceAnswer, ServiceClient } from "../../shared/services/service-client.ts";
+import { readServiceSecret } from "../../shared/rules/service-secret.ts";
 import { serviceSecret } from "../support/fleet.ts";
 import { type HttpService, startService } from "../support/http-service.ts";
 

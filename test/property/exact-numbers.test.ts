@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { parseJson } from "../../shared/json.ts";
+import { parseJson } from "../../shared/json/json.ts";
 
 const digits = (most: number): fc.Arbitrary<string> => fc.stringMatching(new RegExp(`^[1-9][0-9]{0,${most}}$`));
 const number = fc.oneof(

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { FairPool } from "../../shared/fair-pool.ts";
+import { FairPool } from "../../shared/runtime/fair-pool.ts";
 
 const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("add" as const), member: fc.nat(30), owner: fc.nat(4) }) },

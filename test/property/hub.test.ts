@@ -1,7 +1,7 @@
 /** The hub under a transport that loses and repeats: followers see every publication once and in order, or a resync. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { HistorySlice, Position, Publication } from "../../shared/channels/broker.ts";
+import type { HistorySlice, Position, Publication } from "../../shared/channels/contract.ts";
 import { type Alignment, Hub, type HubListener, type Follower } from "../../gateway/channels/hub.ts";
 
 const channel = "board:1";

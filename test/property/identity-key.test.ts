@@ -1,10 +1,10 @@
 /** Whatever tenants and users are called, no two of them share a name in Redis or in memory. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { parseTopicName, slotTagOf, topicName } from "../../shared/channels/redis-keys.ts";
-import { eventId } from "../../shared/http/cloudevents.ts";
-import { identityKey, type UserIdentity } from "../../shared/identity-key.ts";
-import { endedKey, formatHolding, type Holding, parseHolding, userKeys } from "../../shared/sessions/redis-keys.ts";
+import { parseTopicName, slotTagOf, topicName } from "../../shared/channels/keys.ts";
+import { eventId } from "../../shared/services/cloudevents.ts";
+import { identityKey, type UserIdentity } from "../../shared/protocol/identity-key.ts";
+import { endedKey, formatHolding, type Holding, parseHolding, userKeys } from "../../shared/sessions/keys.ts";
 
 /** What separates, quotes or encodes anywhere on the way, and what is hardly ever a name. */
 const pieces = [

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { isTooDeep, parseJson } from "../../shared/json.ts";
-import { scanJson, takeMembers } from "../../shared/json-scan.ts";
+import { isTooDeep, parseJson } from "../../shared/json/json.ts";
+import { scanJson, takeMembers } from "../../shared/json/json-scan.ts";
 
 const valid = fc
   .tuple(fc.jsonValue({ maxDepth: 8 }), fc.constantFrom("", " ", "\t"))

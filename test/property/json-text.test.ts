@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { scanItems, scanJson } from "../../shared/json-scan.ts";
-import { passedOn } from "../../shared/json-text.ts";
+import { scanItems, scanJson } from "../../shared/json/json-scan.ts";
+import { passedOn } from "../../shared/json/json-text.ts";
 
 const space = fc.constantFrom("", "", " ", "\n", "\r\n\t");
 const number = fc.constantFrom("0", "-0", "1e999", "-1E-7", "9007199254740993", "1.50", "0.1234567890123456789");

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { isTooDeep, measureJson, parseJson, splitJsonArray } from "../../shared/json.ts";
+import { isTooDeep, measureJson, parseJson, splitJsonArray } from "../../shared/json/json.ts";
 
 const anyJson = fc.jsonValue({ depthSize: "large", maxDepth: 12 });
 

@@ -3,10 +3,10 @@ import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { ephemeralFrame, publicationFrame } from "../../gateway/sockets/frames.ts";
-import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
-import { channelKeys, idempotencyKey, parseTopicName, topicName } from "../../shared/channels/redis-keys.ts";
-import { eventId } from "../../shared/http/cloudevents.ts";
-import { type IdentityKey, identityKey } from "../../shared/identity-key.ts";
+import { MemoryBroker } from "../../shared/channels/memory.ts";
+import { channelKeys, idempotencyKey, parseTopicName, topicName } from "../../shared/channels/keys.ts";
+import { eventId } from "../../shared/services/cloudevents.ts";
+import { type IdentityKey, identityKey } from "../../shared/protocol/identity-key.ts";
 import { defaultPrefix, nameRoot, prefixPattern } from "../../shared/redis/name-root.ts";
 import {
   endedKey,
@@ -18,8 +18,8 @@ import {
   presenceKeys,
   revocationName,
   userKeys,
-} from "../../shared/sessions/redis-keys.ts";
-import type { Revocation } from "../../shared/sessions/store.ts";
+} from "../../shared/sessions/keys.ts";
+import type { Revocation } from "../../shared/sessions/contract.ts";
 import { quietErrors } from "../support/logger.ts";
 
 const runs = { numRuns: 20_000 };

@@ -2,7 +2,7 @@ import { isIPv6, SocketAddress } from "node:net";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { AddressLimits } from "../../gateway/admission/address-limits.ts";
-import { networkOf } from "../../shared/network.ts";
+import { networkOf } from "../../shared/http/network.ts";
 
 /** Zeros are common in addresses, and are what spellings differ in. */
 const group = fc.oneof(fc.constant(0), fc.constant(0xffff), fc.integer({ min: 0, max: 0xffff }));

@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
-import { RedisNodeRegistry } from "../../shared/nodes/redis-registry.ts";
-import type { NodeRegistry } from "../../shared/nodes/registry.ts";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
+import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
+import type { NodeRegistry } from "../../shared/nodes/contract.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";

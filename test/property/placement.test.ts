@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Placement } from "../../gateway/bootstrap/placement.ts";
-import type { FleetNode } from "../../shared/nodes/registry.ts";
+import type { FleetNode } from "../../shared/nodes/contract.ts";
 import { nodeReport } from "../support/node-reports.ts";
 import { SeededRandom } from "../support/schedules/seeded-random.ts";
 

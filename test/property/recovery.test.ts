@@ -1,7 +1,7 @@
 /** Recovery against a model: a history with jumps and trimming, and clients that stand anywhere. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Publication } from "../../shared/channels/broker.ts";
+import type { Publication } from "../../shared/channels/contract.ts";
 import { bridge } from "../../gateway/channels/recovery.ts";
 
 const epoch = "e";

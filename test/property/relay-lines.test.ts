@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { callAckFrame } from "../../gateway/sockets/frames.ts";
-import { LineSplitter } from "../../shared/lines.ts";
+import { LineSplitter } from "../../shared/json/lines.ts";
 import {
   maxAnswerLineBytes,
   readRelayLine,

@@ -1,6 +1,6 @@
 /** Who is sent to the service that a route is rolled out to. */
 import { expect, test } from "vitest";
-import { serviceOf } from "../../shared/rollouts/route-target.ts";
+import { serviceOf } from "../../shared/rules/route-target.ts";
 
 const users = Array.from({ length: 10_000 }, (_, i) => ({ user: `user-${i}`, tenant: undefined }));
 

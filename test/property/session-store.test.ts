@@ -2,12 +2,12 @@
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { MemoryBroker } from "../../shared/channels/memory-broker.ts";
-import { identityKey } from "../../shared/identity-key.ts";
+import { MemoryBroker } from "../../shared/channels/memory.ts";
+import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
-import { MemorySessionStore } from "../../shared/sessions/memory-store.ts";
-import { RedisSessionStore } from "../../shared/sessions/redis-store.ts";
-import type { Claim, HeldSession, SessionStore } from "../../shared/sessions/store.ts";
+import { MemorySessionStore } from "../../shared/sessions/memory.ts";
+import { RedisSessionStore } from "../../shared/sessions/redis.ts";
+import type { Claim, HeldSession, SessionStore } from "../../shared/sessions/contract.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 

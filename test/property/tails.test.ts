@@ -1,7 +1,7 @@
 /** The tail against a model of history: whatever it answers is what a read of history would. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { HistorySlice } from "../../shared/channels/broker.ts";
+import type { HistorySlice } from "../../shared/channels/contract.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type Bridge, bridgeFromReading, type Reading } from "../../gateway/channels/recovery.ts";
 import { Tails } from "../../gateway/channels/tails.ts";

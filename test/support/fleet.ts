@@ -5,11 +5,11 @@ import { createGateway, type Gateway } from "../../gateway/gateway.ts";
 import { defaultPatience, type Patience } from "../../gateway/sockets/patience.ts";
 import { readPrivateApiConfig } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
-import type { Service } from "../../shared/lifecycle.ts";
-import { createLogger } from "../../shared/logging.ts";
-import type { NodeRegistry } from "../../shared/nodes/registry.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import { createLogger } from "../../shared/runtime/logging.ts";
+import type { NodeRegistry } from "../../shared/nodes/contract.ts";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
-import { createStores, type Stores } from "../../shared/stores.ts";
+import { createStores, type Stores } from "../../shared/program/stores.ts";
 
 import { eventually } from "./eventually.ts";
 

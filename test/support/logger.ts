@@ -1,5 +1,5 @@
-import { ContainedErrors } from "../../shared/contained-errors.ts";
-import { createLogger } from "../../shared/logging.ts";
+import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { createLogger } from "../../shared/runtime/logging.ts";
 
 /** For parts whose log is not the subject of the test. */
 export const quietLogger = createLogger({ name: "test", level: "silent" });

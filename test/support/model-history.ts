@@ -1,5 +1,5 @@
 /** A channel's history in the simplest possible form, with a clock of its own: what tails and catching up are compared with. */
-import type { HistoryQuery, HistorySlice, Position, Publication, Retention } from "../../shared/channels/broker.ts";
+import type { HistoryQuery, HistorySlice, Position, Publication, Retention } from "../../shared/channels/contract.ts";
 
 export class ModelHistory {
   readonly retention: Retention;

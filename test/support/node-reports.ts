@@ -1,7 +1,7 @@
 /** Reports of nodes, for tests of what nodes tell each other. */
 import { randomUUID } from "node:crypto";
 import { dimensionNames, type Dimensions } from "../../shared/load/dimensions.ts";
-import type { NodeReport } from "../../shared/nodes/registry.ts";
+import type { NodeReport } from "../../shared/nodes/contract.ts";
 
 /** @returns dimensions that are 0 where nothing is given. */
 export function dimensionsOf(given: Partial<Dimensions> = {}): Dimensions {

@@ -1,9 +1,9 @@
 /** A door by itself, patient unless it is told otherwise. */
-import { ContainedErrors } from "../../shared/contained-errors.ts";
+import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { ConnectionBounds } from "../../shared/http/connections.ts";
 import { Door, type DoorTimeouts } from "../../shared/http/door.ts";
 import { createDoorCounter } from "../../shared/http/door-counter.ts";
-import { Metrics } from "../../shared/metrics.ts";
+import { Metrics } from "../../shared/runtime/metrics.ts";
 import { quietLogger } from "./logger.ts";
 
 const patient: DoorTimeouts = { headMs: 60_000, requestMs: 60_000, idleMs: 60_000, stalledMs: 60_000, checkMs: 20 };

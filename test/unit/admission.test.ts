@@ -12,8 +12,8 @@ import { announcementPrice, maxOpenRequests, prices, requestBudget } from "../..
 import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
 import { type Arrival, UpgradeGate } from "../../gateway/admission/upgrade-gate.ts";
 import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
-import { Metrics } from "../../shared/metrics.ts";
-import { networkOf } from "../../shared/network.ts";
+import { Metrics } from "../../shared/runtime/metrics.ts";
+import { networkOf } from "../../shared/http/network.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { quietErrors } from "../support/logger.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { AnswerBudget, type AnswerPart } from "../../shared/http/answer-budget.ts";
+import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
 
 /** Longer than any test. */
 const waitMs = 60_000;

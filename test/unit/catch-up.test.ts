@@ -1,6 +1,6 @@
 /** Many that return to one channel at once: few reads, and each is told the truth. */
 import { expect, test } from "vitest";
-import type { HistorySlice, Position } from "../../shared/channels/broker.ts";
+import type { HistorySlice, Position } from "../../shared/channels/contract.ts";
 import { CatchUp, type CaughtUp } from "../../gateway/channels/catch-up.ts";
 import { Tails } from "../../gateway/channels/tails.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";

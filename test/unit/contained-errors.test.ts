@@ -1,8 +1,8 @@
 /** An exception inside of a boundary is counted and logged, and goes no further. */
 import { expect, test } from "vitest";
-import { ContainedErrors } from "../../shared/contained-errors.ts";
-import { createLogger } from "../../shared/logging.ts";
-import { Metrics } from "../../shared/metrics.ts";
+import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { createLogger } from "../../shared/runtime/logging.ts";
+import { Metrics } from "../../shared/runtime/metrics.ts";
 import { eventually } from "../support/eventually.ts";
 
 function recorded(): { errors: ContainedErrors; lines: () => { boundary: string; err: { message: string } }[] } {

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { InvalidDocument } from "../../shared/documents/invalid-document.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import { excerpt } from "../../shared/excerpt.ts";
-import { createLogger } from "../../shared/logging.ts";
-import { describeFindings } from "../../shared/schema-errors.ts";
+import { InvalidDocument } from "../../shared/runtime/invalid-document.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
+import { createLogger } from "../../shared/runtime/logging.ts";
+import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
 const long = `first line\nsecond ${"x".repeat(1_000_000)}`;
 

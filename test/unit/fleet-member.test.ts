@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test, vi } from "vitest";
 import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import type { NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "../../shared/nodes/registry.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "../../shared/nodes/contract.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 

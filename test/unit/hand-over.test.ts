@@ -2,8 +2,8 @@
 import { onTestFinished, expect, test, vi } from "vitest";
 import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
 import { HandOver } from "../../gateway/moving/hand-over.ts";
-import { Metrics } from "../../shared/metrics.ts";
-import { MemoryNodeRegistry } from "../../shared/nodes/memory-registry.ts";
+import { Metrics } from "../../shared/runtime/metrics.ts";
+import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";

@@ -4,7 +4,7 @@ import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { createVerifier, type Verifier } from "../../shared/jwt.ts";
+import { createVerifier, type Verifier } from "../../shared/tokens/jwt.ts";
 import { answerJson } from "../support/http-service.ts";
 
 const { privateKey, publicKey } = await generateKeyPair("ES256", { extractable: true });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { LineSplitter } from "../../shared/lines.ts";
+import { LineSplitter } from "../../shared/json/lines.ts";
 
 const maxLineBytes = 20;
 

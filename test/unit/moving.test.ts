@@ -1,6 +1,6 @@
 /** Which connection a session goes on with, where it is sent, and what is said of how it went. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { FleetNode } from "../../shared/nodes/registry.ts";
+import type { FleetNode } from "../../shared/nodes/contract.ts";
 import { Departures, outcomeOf } from "../../gateway/moving/departures.ts";
 import { destinationsAmong } from "../../gateway/moving/destination.ts";
 import { Succession } from "../../gateway/sessions/succession.ts";

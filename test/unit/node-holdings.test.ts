@@ -2,10 +2,10 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { NodeHoldings } from "../../gateway/sessions/node-holdings.ts";
 import type { Session } from "../../gateway/sessions/session.ts";
-import { TidegateError } from "../../shared/errors.ts";
-import { Metrics } from "../../shared/metrics.ts";
-import type { ClaimOutcome, ClaimRequest, Membership, SessionStore } from "../../shared/sessions/store.ts";
-import { leaseMs } from "../../shared/sessions/store.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { Metrics } from "../../shared/runtime/metrics.ts";
+import type { ClaimOutcome, ClaimRequest, Membership, SessionStore } from "../../shared/sessions/contract.ts";
+import { leaseMs } from "../../shared/sessions/contract.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { quietLogger } from "../support/logger.ts";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { putRollouts } from "../../private-api/routing/put-rollouts.ts";
-import { MemoryDocumentStore } from "../../shared/documents/memory-store.ts";
+import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
 import { checkStoredRollouts } from "../../shared/rollouts/document.ts";
 
 const fallback = { name: "stable" };

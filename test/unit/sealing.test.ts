@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Sealer } from "../../shared/sealing.ts";
+import { Sealer } from "../../shared/tokens/sealing.ts";
 
 const old = "an old secret, long enough for its purpose";
 const current = "a new secret, long enough for its purpose";

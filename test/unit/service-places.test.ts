@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type RequestKind, ServicePlaces } from "../../shared/http/service-places.ts";
+import { type RequestKind, ServicePlaces } from "../../shared/services/service-places.ts";
 
 /** Longer than any test. */
 const waitMs = 60_000;

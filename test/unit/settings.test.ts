@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
 import { maskedGatewayConfig, readGatewayConfig, unknownGatewaySettings } from "../../gateway/config.ts";
 import { readPrivateApiConfig, unknownPrivateApiSettings } from "../../private-api/config.ts";
-import { SettingsError } from "../../shared/settings.ts";
+import { SettingsError } from "../../shared/runtime/settings.ts";
 import { spawnProcess } from "../support/processes.ts";
 
 const secret = "0123456789abcdef0123456789abcdef";

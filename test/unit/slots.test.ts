@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { cellOf, crc16, slotOf } from "../../shared/channels/slots.ts";
+import { cellOf, crc16, slotOf } from "../../shared/redis/slots.ts";
 
 test("CH-7: slots are CRC-16/XMODEM modulo 256, as Redis Cluster hashes", () => {
   // The check value of the CRC catalogue, and `CLUSTER KEYSLOT` of a Redis for the others.

@@ -1,5 +1,5 @@
 /** The contract for where a versioned document is kept: the rules, the rollouts. Memory and Redis pass the same suite. */
-import type { Service } from "../lifecycle.ts";
+import type { Service } from "../runtime/lifecycle.ts";
 
 /** What is kept: each has its own versions. */
 export type DocumentName = "rules" | "rollouts";

@@ -1,6 +1,6 @@
 /** What a request to a service says about itself: CloudEvents 1.0, binary mode of the HTTP binding. */
 import { createHash, randomUUID } from "node:crypto";
-import type { IdentityKey } from "../identity-key.ts";
+import type { IdentityKey } from "../protocol/identity-key.ts";
 
 export interface EventContext {
   /** Never with a dot in it: the signature separates by dots. */

@@ -1,9 +1,9 @@
 /** What an answer of a service means for the client that called it. Pure. */
 import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
-import { excerpt } from "../excerpt.ts";
-import { parseJson } from "../json.ts";
-import { isJson, takeMembers } from "../json-scan.ts";
+import { excerpt } from "../runtime/excerpt.ts";
+import { parseJson } from "../json/json.ts";
+import { isJson, takeMembers } from "../json/json-scan.ts";
 import type { ServiceAnswer } from "./service-client.ts";
 
 /** `data` and `details` are JSON text in one line, as its author wrote it. */

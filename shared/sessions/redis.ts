@@ -1,7 +1,7 @@
-import { topicName } from "../channels/redis-keys.ts";
-import { cellOf, slotCount, slotOf } from "../channels/slots.ts";
-import { type IdentityKey, identityKey } from "../identity-key.ts";
-import { parseJson } from "../json.ts";
+import { topicName } from "../channels/keys.ts";
+import { cellOf, slotCount, slotOf } from "../redis/slots.ts";
+import { type IdentityKey, identityKey } from "../protocol/identity-key.ts";
+import { parseJson } from "../json/json.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
@@ -17,7 +17,7 @@ import {
   presenceKeys,
   revocationName,
   userKeys,
-} from "./redis-keys.ts";
+} from "./keys.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
@@ -31,7 +31,7 @@ import {
   type Revocation,
   type SessionRecord,
   type SessionStore,
-} from "./store.ts";
+} from "./contract.ts";
 
 /** Two passes, this far apart: what a paused process had under way may still arrive after the first. */
 const sweepPasses = 2;

@@ -1,5 +1,5 @@
-import type { RouteRule } from "../rules/document.ts";
-import { pointOf, pointsPerPercent } from "./point.ts";
+import type { RouteRule } from "./document.ts";
+import { pointOf, pointsPerPercent } from "../rollouts/point.ts";
 
 /**
  * The service that gets this caller's events of a route: its own, or the one it is rolled out to. Routes that are rolled

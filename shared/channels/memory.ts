@@ -1,4 +1,4 @@
-import type { ContainedErrors } from "../contained-errors.ts";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import {
   type BrokerListener,
   type ChannelBroker,
@@ -15,8 +15,8 @@ import {
   stateSecondsBeyondHistory,
   type Topic,
   type UserMessage,
-} from "./broker.ts";
-import type { IdentityKey } from "../identity-key.ts";
+} from "./contract.ts";
+import type { IdentityKey } from "../protocol/identity-key.ts";
 
 interface StoredChannel {
   epoch: string;

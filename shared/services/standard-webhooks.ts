@@ -1,6 +1,6 @@
 /** Signatures after the Standard Webhooks specification (standardwebhooks.com), symmetric scheme `v1`. */
 import { createHmac } from "node:crypto";
-import type { ServiceSecret } from "./service-secret.ts";
+import type { ServiceSecret } from "../rules/service-secret.ts";
 
 export interface WebhookHeaders {
   "webhook-id": string;

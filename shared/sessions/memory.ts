@@ -1,7 +1,7 @@
-import type { ContainedErrors } from "../contained-errors.ts";
-import type { ChannelBroker } from "../channels/broker.ts";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
+import type { ChannelBroker } from "../channels/contract.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
-import { type IdentityKey, identityKey } from "../identity-key.ts";
+import { type IdentityKey, identityKey } from "../protocol/identity-key.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
 import {
   type ClaimOutcome,
@@ -15,7 +15,7 @@ import {
   type Revocation,
   type SessionRecord,
   type SessionStore,
-} from "./store.ts";
+} from "./contract.ts";
 
 interface StoredSession extends SessionRecord {
   user: IdentityKey;

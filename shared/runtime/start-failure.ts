@@ -1,5 +1,5 @@
 /** Why a program did not start, where its operator has to change something. */
-import { InvalidDocument } from "./documents/invalid-document.ts";
+import { InvalidDocument } from "./invalid-document.ts";
 
 /** What the system says of a call that failed, as far as it says it. */
 type SystemError = Error & { code?: string; syscall?: string; port?: number; address?: string; hostname?: string };

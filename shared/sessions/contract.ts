@@ -13,8 +13,8 @@
  * - decide about one session at one place, so that of two nodes one has it;
  * - fail with `broker_unavailable` within a bounded time when the store cannot be asked.
  */
-import type { IdentityKey, UserIdentity } from "../identity-key.ts";
-import type { Service } from "../lifecycle.ts";
+import type { IdentityKey, UserIdentity } from "../protocol/identity-key.ts";
+import type { Service } from "../runtime/lifecycle.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 
 /** A session as one node holds it. */

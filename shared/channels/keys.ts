@@ -4,10 +4,10 @@
  */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
-import type { Ephemeral, Publication, Topic, UserMessage } from "./broker.ts";
-import type { IdentityKey } from "../identity-key.ts";
-import { parseJson } from "../json.ts";
-import { slotOf } from "./slots.ts";
+import type { Ephemeral, Publication, Topic, UserMessage } from "./contract.ts";
+import type { IdentityKey } from "../protocol/identity-key.ts";
+import { parseJson } from "../json/json.ts";
+import { slotOf } from "../redis/slots.ts";
 
 export function channelKeys(root: string, channel: string): { state: string; history: string } {
   const slot = slotTagOf(root, channel);

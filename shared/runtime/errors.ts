@@ -1,6 +1,6 @@
-import type { Publication } from "./channels/broker.ts";
+import type { Publication } from "../channels/contract.ts";
 import { excerpt } from "./excerpt.ts";
-import { type RequestCode, requestCodes, type WireError } from "./protocol/codes.ts";
+import { type RequestCode, requestCodes, type WireError } from "../protocol/codes.ts";
 
 export interface ErrorOptions {
   retryAfterMs?: number | undefined;

@@ -1,6 +1,6 @@
 import { Settings } from "typebox/system";
 import { excerpt } from "./excerpt.ts";
-import { wellFormedPattern } from "./protocol/grammar.ts";
+import { wellFormedPattern } from "../protocol/grammar.ts";
 
 /** Findings that are listed: enough to mend a document by, and an answer that cannot be many times as large as its request. */
 export const maxFindings = 100;

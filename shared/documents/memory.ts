@@ -1,4 +1,4 @@
-import type { DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./store.ts";
+import type { DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./contract.ts";
 
 /** A document of a single process. */
 export class MemoryDocumentStore implements DocumentStore {

@@ -13,7 +13,7 @@
  * - fail with `broker_unavailable` within a bounded time when the registry cannot be asked.
  */
 import type { Dimensions } from "../load/dimensions.ts";
-import type { Service } from "../lifecycle.ts";
+import type { Service } from "../runtime/lifecycle.ts";
 
 /** What a node says of itself. */
 export interface NodeReport {

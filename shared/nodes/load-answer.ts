@@ -1,7 +1,7 @@
 /** How full a node is, as `/load` and `/v1/load` tell it. */
 import { type Static, Type } from "typebox";
-import type { NodeReport } from "../nodes/registry.ts";
-import { dimensionNames, type Dimensions } from "./dimensions.ts";
+import type { NodeReport } from "./contract.ts";
+import { dimensionNames, type Dimensions } from "../load/dimensions.ts";
 
 const used = Type.Number({ minimum: 0, description: "used ÷ allowed: 1.0 is at target" });
 

@@ -19,7 +19,7 @@ const marker = "\u001f";
  * encoded tenant has no colon. A name without a tenant that begins with the marker gets that form with an empty tenant,
  * which no token has.
  *
- * Everything that the fleet keeps about one user is in the slot of the key ({@link slotOf} of shared/channels/slots.ts).
+ * Everything that the fleet keeps about one user is in the slot of the key ({@link slotOf} of shared/redis/slots.ts).
  * @param identity of well-formed names: in UTF-8 others become one another.
  */
 export function identityKey({ user, tenant }: UserIdentity): IdentityKey {

@@ -4,7 +4,7 @@
  * random nonces under one key (NIST SP 800-38D, 8.3).
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
-import { parseJson } from "./json.ts";
+import { parseJson } from "../json/json.ts";
 
 const version = 1;
 const saltBytes = 16;

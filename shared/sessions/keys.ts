@@ -2,9 +2,9 @@
  * Names of the session store's keys in Redis. Everything of a user, and everything of a channel, shares its hash tag.
  * `root` is what all names of the deployment begin with. Sessions and holders are named by UUIDs, which the gateways choose.
  */
-import { slotTag, slotTagOf } from "../channels/redis-keys.ts";
-import type { IdentityKey } from "../identity-key.ts";
-import type { Revocation } from "./store.ts";
+import { slotTag, slotTagOf } from "../channels/keys.ts";
+import type { IdentityKey } from "../protocol/identity-key.ts";
+import type { Revocation } from "./contract.ts";
 
 /** Holders and their leases, in one place. */
 export function leaseKeys(root: string): { leases: string; toSweep: string; passes: string } {

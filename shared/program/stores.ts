@@ -1,21 +1,21 @@
 /** Where channels, sessions, rules, rollouts and nodes are kept: on Redis, or in this process. */
-import type { ChannelBroker } from "./channels/broker.ts";
-import { MemoryBroker } from "./channels/memory-broker.ts";
-import { RedisBroker } from "./channels/redis-broker.ts";
-import { ContainedErrors } from "./contained-errors.ts";
-import { MemoryDocumentStore } from "./documents/memory-store.ts";
-import { RedisDocumentStore } from "./documents/redis-store.ts";
-import type { DocumentStore } from "./documents/store.ts";
-import { Lifecycle, type Service } from "./lifecycle.ts";
-import type { Logger } from "./logging.ts";
-import type { RedisTarget } from "./redis/connect.ts";
-import { RedisConnections } from "./redis/connections.ts";
-import { MemoryNodeRegistry } from "./nodes/memory-registry.ts";
-import { RedisNodeRegistry } from "./nodes/redis-registry.ts";
-import type { NodeRegistry } from "./nodes/registry.ts";
-import { MemorySessionStore } from "./sessions/memory-store.ts";
-import { RedisSessionStore } from "./sessions/redis-store.ts";
-import type { SessionStore } from "./sessions/store.ts";
+import type { ChannelBroker } from "../channels/contract.ts";
+import { MemoryBroker } from "../channels/memory.ts";
+import { RedisBroker } from "../channels/redis.ts";
+import { ContainedErrors } from "../runtime/contained-errors.ts";
+import { MemoryDocumentStore } from "../documents/memory.ts";
+import { RedisDocumentStore } from "../documents/redis.ts";
+import type { DocumentStore } from "../documents/contract.ts";
+import { Lifecycle, type Service } from "../runtime/lifecycle.ts";
+import type { Logger } from "../runtime/logging.ts";
+import type { RedisTarget } from "../redis/connect.ts";
+import { RedisConnections } from "../redis/connections.ts";
+import { MemoryNodeRegistry } from "../nodes/memory.ts";
+import { RedisNodeRegistry } from "../nodes/redis.ts";
+import type { NodeRegistry } from "../nodes/contract.ts";
+import { MemorySessionStore } from "../sessions/memory.ts";
+import { RedisSessionStore } from "../sessions/redis.ts";
+import type { SessionStore } from "../sessions/contract.ts";
 
 export interface Stores extends Service {
   readonly broker: ChannelBroker;

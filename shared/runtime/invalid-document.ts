@@ -1,6 +1,6 @@
-import { withoutSecrets } from "../masking.ts";
-import { boundFindings } from "../schema-errors.ts";
-import type { DocumentName } from "./store.ts";
+import { withoutSecrets } from "./masking.ts";
+import { boundFindings } from "./schema-errors.ts";
+import type { DocumentName } from "../documents/contract.ts";
 
 /** The findings of a refused document, of very many the first; without the secrets in them: they are logged, and answered. */
 export class InvalidDocument extends Error {

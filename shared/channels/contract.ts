@@ -10,10 +10,10 @@
  * It MUST NOT deliver what it accepted before an interruption after that interruption.
  */
 import { randomUUID } from "node:crypto";
-import type { IdentityKey } from "../identity-key.ts";
-import type { Service } from "../lifecycle.ts";
+import type { IdentityKey } from "../protocol/identity-key.ts";
+import type { Service } from "../runtime/lifecycle.ts";
 import type { Position } from "../protocol/wire.ts";
-import type { StoreState } from "../store-state.ts";
+import type { StoreState } from "../runtime/store-state.ts";
 
 export type { Position };
 

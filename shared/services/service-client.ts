@@ -1,6 +1,6 @@
 /** The one way to call a service: signed, bounded in time, number and size of answers. */
 import { Agent } from "undici";
-import type { Service } from "../lifecycle.ts";
+import type { Service } from "../runtime/lifecycle.ts";
 import { maxAnswerBytes } from "../protocol/limits.ts";
 import { parseRetryAfter } from "../protocol/retry-after.ts";
 import type { ServiceOptions } from "../rules/rules.ts";
@@ -9,7 +9,7 @@ import { eventHeaders } from "./cloudevents.ts";
 import { exchange, type ExchangeResult } from "./exchange.ts";
 import { type Identity, signIdentity } from "./identity-token.ts";
 import { type RequestKind, ServicePlaces } from "./service-places.ts";
-import type { ServiceSecret } from "./service-secret.ts";
+import type { ServiceSecret } from "../rules/service-secret.ts";
 import { signWebhook } from "./standard-webhooks.ts";
 
 export interface ServiceRequest {

@@ -1,7 +1,7 @@
 /** Settings that both programs know. */
-import { type Logger, logLevels } from "./logging.ts";
-import { redisSettings } from "./redis/settings.ts";
-import { type Environment, oneOf } from "./settings.ts";
+import { type Logger, logLevels } from "../runtime/logging.ts";
+import { redisSettings } from "../redis/settings.ts";
+import { type Environment, oneOf } from "../runtime/settings.ts";
 
 export const commonSettings = {
   ...redisSettings,

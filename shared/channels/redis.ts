@@ -1,11 +1,11 @@
-import type { IdentityKey } from "../identity-key.ts";
+import type { IdentityKey } from "../protocol/identity-key.ts";
 import { brokerUnavailable, orBrokerUnavailable } from "../redis/unavailable.ts";
-import type { Logger } from "../logging.ts";
+import type { Logger } from "../runtime/logging.ts";
 import type { RedisClient } from "../redis/connect.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { ReadReplica } from "../redis/read-replica.ts";
 import { defineScript } from "../redis/scripts.ts";
-import { type StoreState, worstState } from "../store-state.ts";
+import { type StoreState, worstState } from "../runtime/store-state.ts";
 import {
   type BrokerListener,
   type ChannelBroker,
@@ -20,7 +20,7 @@ import {
   stateSecondsBeyondHistory,
   type Topic,
   type UserMessage,
-} from "./broker.ts";
+} from "./contract.ts";
 import {
   channelKeys,
   formatUserMessage,
@@ -29,8 +29,8 @@ import {
   parseTopicName,
   parseUserMessage,
   topicName,
-} from "./redis-keys.ts";
-import { cellOf, slotOf } from "./slots.ts";
+} from "./keys.ts";
+import { cellOf, slotOf } from "../redis/slots.ts";
 
 type PublishReply = [outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string];
 

@@ -7,7 +7,7 @@ import {
   reportLastsMs,
   type ReportAnswer,
   type ShareRequest,
-} from "./registry.ts";
+} from "./contract.ts";
 import { budgetParts, fromUnits, toUnits } from "./shares.ts";
 import { formatReport, parseReport } from "./stored-report.ts";
 

@@ -1,4 +1,4 @@
-import type { FleetNode, NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "./registry.ts";
+import type { FleetNode, NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "./contract.ts";
 import { budgetParts, fromUnits, nextShare, toUnits } from "./shares.ts";
 
 interface Known {

@@ -1,7 +1,7 @@
-import { parseJson } from "../json.ts";
+import { parseJson } from "../json/json.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import { defineScript } from "../redis/scripts.ts";
-import type { DocumentName, DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./store.ts";
+import type { DocumentName, DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./contract.ts";
 
 /** A document of a fleet. */
 export class RedisDocumentStore implements DocumentStore {

@@ -9,8 +9,8 @@ import {
   type JWTVerifyGetKey,
   type JWTVerifyOptions,
 } from "jose";
-import { parseJson } from "./json.ts";
-import { FetchedDocument, type FetchTiming } from "./http/fetched-document.ts";
+import { parseJson } from "../json/json.ts";
+import { FetchedDocument, type FetchTiming } from "../http/fetched-document.ts";
 
 export interface VerifierOptions {
   /** HS256, the shared secret. */
