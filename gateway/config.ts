@@ -2,8 +2,8 @@ import { hostname } from "node:os";
 import { Type } from "typebox";
 import { commonSettings, settingsWithoutEffect } from "../shared/program/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
-import { originPolicy } from "./admission/allowed-origins.ts";
-import { trustedProxies } from "./sockets/client-address.ts";
+import { originPolicy } from "./entrance/allowed-origins.ts";
+import { trustedProxies } from "./entrance/client-address.ts";
 import {
   type Environment,
   integer,

@@ -1,8 +1,8 @@
 /** Pages of other origins, and the address a request came to. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { TidegateError } from "../../shared/runtime/errors.ts";
-import type { OriginPolicy } from "../admission/allowed-origins.ts";
-import type { ProxyTrust } from "../sockets/client-address.ts";
+import type { OriginPolicy } from "../entrance/allowed-origins.ts";
+import type { ProxyTrust } from "../entrance/client-address.ts";
 
 const preflightSeconds = 7_200;
 const hostPattern = /^[A-Za-z0-9._-]{1,253}(:\d{1,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?$/;

@@ -15,7 +15,7 @@ import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type CatchUpChannel, CatchUp, type CaughtUp } from "./catch-up.ts";
 import { type Follower, Hub, type HubListener } from "./hub.ts";
-import type { GatewayMetrics } from "../metrics.ts";
+import type { GatewayMetrics } from "../metrics/metrics.ts";
 import { ResyncPacing } from "./resync-pacing.ts";
 import type { Subscription } from "./subscription.ts";
 import { Tails } from "./tails.ts";

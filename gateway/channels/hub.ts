@@ -4,7 +4,7 @@
  */
 import type { Ephemeral, HistorySlice, Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
-import { ephemeralFrame, type Frame, publicationFrame } from "../sockets/frames.ts";
+import { ephemeralFrame, type Frame, publicationFrame } from "../outbox/frames.ts";
 import { bridge } from "./recovery.ts";
 
 export interface Follower {

@@ -1,10 +1,10 @@
 import type { Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 import type { Resync } from "../../shared/protocol/wire.ts";
-import { eventFrame, type Frame } from "../sockets/frames.ts";
-import type { Access } from "./channel-access.ts";
+import { eventFrame, type Frame } from "../outbox/frames.ts";
+import type { Access } from "../subscriptions/access.ts";
 import type { Follower } from "./hub.ts";
-import type { Outbox } from "../sockets/outbox.ts";
+import type { Outbox } from "../outbox/outbox.ts";
 
 /** Held for one subscription while its history is read; past it the position counts as too far behind. */
 const maxHeldBytes = 1024 * 1024;

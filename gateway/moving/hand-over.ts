@@ -1,7 +1,7 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
-import type { GatewayMetrics } from "../metrics.ts";
+import type { GatewayMetrics } from "../metrics/metrics.ts";
 import type { Session } from "../sessions/session.ts";
 import { closeInOrder, maxAnswersMs } from "./close-in-order.ts";
 import { destinationsAmong } from "./destination.ts";

@@ -1,5 +1,5 @@
 /** When each session of a node that drains goes elsewhere: pure arithmetic, worked out again as the fleet changes. */
-import { partForReturns } from "../admission/reconnect-window.ts";
+import { partForReturns } from "../entrance/reconnect-window.ts";
 
 /** Up to this load factor of the fullest of the others a drain is not held back. */
 const easyFactor = 0.9;

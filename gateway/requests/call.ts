@@ -9,11 +9,11 @@ import { type CallOptions, callOptionsValidator } from "../../shared/protocol/cl
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
-import type { GatewayContext } from "../context.ts";
+import type { GatewayContext } from "../node/context.ts";
 import { findingsOf } from "./findings.ts";
 import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
-import type { ClientEvent } from "../sockets/engine.ts";
+import type { ClientEvent } from "../engine/engine.ts";
 
 /** An application's event: goes to the service of its route, whose answer is the ack. */
 export async function call(session: Session, clientEvent: ClientEvent, context: GatewayContext): Promise<CallOutcome> {

@@ -2,7 +2,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { History } from "../../shared/protocol/client-messages.ts";
 import { maxReplayBytes } from "../../shared/protocol/limits.ts";
 import { readPage } from "../../shared/channels/history-page.ts";
-import type { GatewayContext } from "../context.ts";
+import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
 

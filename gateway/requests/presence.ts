@@ -1,6 +1,6 @@
 import type { Presence } from "../../shared/protocol/client-messages.ts";
 import { readPresence } from "../../shared/sessions/read-presence.ts";
-import type { GatewayContext } from "../context.ts";
+import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
 import { assertSubscribed } from "./history.ts";
 import type { Reply } from "./reply.ts";

@@ -1,6 +1,6 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { maxJsonDepth } from "../../shared/json/json.ts";
-import type { ClientEvent } from "../sockets/engine.ts";
+import type { ClientEvent } from "../engine/engine.ts";
 
 /** @throws TidegateError `invalid_request` where the event was refused before its arguments were read. */
 export function assertSound({ flaw }: ClientEvent): void {

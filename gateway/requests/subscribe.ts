@@ -1,12 +1,12 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
-import { allowChannel } from "../channels/channel-access.ts";
-import type { GatewayContext } from "../context.ts";
+import { allowChannel } from "../subscriptions/access.ts";
+import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
 import { Subscription } from "../channels/subscription.ts";
 import { announcementPrice } from "./prices.ts";
-import { recover } from "./recover.ts";
+import { recover } from "../subscriptions/recover.ts";
 import type { Reply } from "./reply.ts";
 import { dropSubscription, endSubscription } from "./unsubscribe.ts";
 

@@ -1,8 +1,8 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Unsubscribe } from "../../shared/protocol/client-messages.ts";
 import type { Revoked } from "../../shared/protocol/wire.ts";
-import type { GatewayContext } from "../context.ts";
-import { eventFrame } from "../sockets/frames.ts";
+import type { GatewayContext } from "../node/context.ts";
+import { eventFrame } from "../outbox/frames.ts";
 import type { Session } from "../sessions/session.ts";
 import { announcementPrice } from "./prices.ts";
 import type { Reply } from "./reply.ts";

@@ -11,7 +11,7 @@ import {
   type Membership,
   type SessionStore,
 } from "../../shared/sessions/contract.ts";
-import type { GatewayMetrics } from "../metrics.ts";
+import type { GatewayMetrics } from "../metrics/metrics.ts";
 import type { Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
 

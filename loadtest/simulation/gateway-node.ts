@@ -5,12 +5,12 @@
  * queued. Where that is longer than a ping may take, sessions fall.
  */
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
-import { defaultPatience } from "../../gateway/sockets/patience.ts";
+import { defaultPatience } from "../../gateway/engine/patience.ts";
 import { undecidedRetryMs } from "../../gateway/sessions/authentication.ts";
 import { nobody } from "./client-lists.ts";
 import type { Counters } from "./counters.ts";
 import type { Crowd } from "./crowd.ts";
-import { maxLineMs } from "../../gateway/admission/admission.ts";
+import { maxLineMs } from "../../gateway/entrance/admission.ts";
 import { type Given, maxGateMs, NodeAdmission } from "./node-admission.ts";
 import type { SeededRandom } from "./random.ts";
 import type { Settings } from "./settings.ts";

@@ -2,12 +2,12 @@
  * What one node decides about handshakes, with the gateway's own parts: token bucket, waiting line, slots. Only the gate's
  * queue and the clock are the simulation's.
  */
-import { maxLineMs } from "../../gateway/admission/admission.ts";
-import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
-import { neverMoreThan, TokenBucket } from "../../gateway/admission/token-bucket.ts";
-import { type AdmissionKind, WaitingLine } from "../../gateway/admission/waiting-line.ts";
+import { maxLineMs } from "../../gateway/entrance/admission.ts";
+import { ReturnSlots } from "../../gateway/entrance/return-slots.ts";
+import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
+import { type AdmissionKind, WaitingLine } from "../../gateway/entrance/waiting-line.ts";
 
-/** These are constants of gateway/admission/admission.ts and upgrade-gate.ts. */
+/** These are constants of gateway/entrance/admission.ts and upgrade-gate.ts. */
 const slotsOfRate = 0.9;
 export const maxGateMs = 2_000;
 const minUpgradesPerSecond = 100;

@@ -2,7 +2,7 @@
  * How the nodes share the fleet's budget: the rule of shared/nodes/shares.ts, in the order of shared/nodes/report.lua. Each
  * node reports once a second. What a process that died was given stays in force until its last report is too old.
  */
-import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
+import { reconnectPolicy } from "../../gateway/entrance/reconnect-window.ts";
 import { reportLastsMs } from "../../shared/nodes/contract.ts";
 import { budgetParts, fairSharePerSecond, fromUnits, nextShare } from "../../shared/nodes/shares.ts";
 import type { GatewayNode } from "./gateway-node.ts";

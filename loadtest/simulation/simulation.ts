@@ -12,7 +12,7 @@ import { Recorder, type Recording } from "./recorder.ts";
 import { RollingDeploy } from "./rolling-deploy.ts";
 import type { Settings } from "./settings.ts";
 import { ShareRegistry } from "./share-registry.ts";
-import { defaultPatience } from "../../gateway/sockets/patience.ts";
+import { defaultPatience } from "../../gateway/engine/patience.ts";
 import { tickMs } from "./timers.ts";
 
 const ticksPerSecond = 1_000 / tickMs;

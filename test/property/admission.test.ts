@@ -1,9 +1,9 @@
 /** Whatever comes, and however shares change: nobody is let in too early, and nobody is forgotten. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
-import { neverMoreThan, TokenBucket } from "../../gateway/admission/token-bucket.ts";
-import { type AdmissionKind, WaitingLine } from "../../gateway/admission/waiting-line.ts";
+import { ReturnSlots } from "../../gateway/entrance/return-slots.ts";
+import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
+import { type AdmissionKind, WaitingLine } from "../../gateway/entrance/waiting-line.ts";
 
 /** The most of these times that fall into one second, wherever it begins. */
 function mostInOneSecond(times: readonly number[]): number {

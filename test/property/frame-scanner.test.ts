@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type FrameHead, FrameScanner } from "../../gateway/sockets/frame-scanner.ts";
+import { type FrameHead, FrameScanner } from "../../gateway/engine/frame-scanner.ts";
 import { clientFrame } from "../support/raw-websocket.ts";
 
 const anyFrame = fc.record({

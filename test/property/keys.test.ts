@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ephemeralFrame, publicationFrame } from "../../gateway/sockets/frames.ts";
+import { ephemeralFrame, publicationFrame } from "../../gateway/outbox/frames.ts";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { channelKeys, idempotencyKey, parseTopicName, topicName } from "../../shared/channels/keys.ts";
 import { eventId } from "../../shared/services/cloudevents.ts";

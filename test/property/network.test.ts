@@ -1,7 +1,7 @@
 import { isIPv6, SocketAddress } from "node:net";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { AddressLimits } from "../../gateway/admission/address-limits.ts";
+import { AddressLimits } from "../../gateway/entrance/address-limits.ts";
 import { networkOf } from "../../shared/http/network.ts";
 
 /** Zeros are common in addresses, and are what spellings differ in. */

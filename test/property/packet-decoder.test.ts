@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { Decoder, Encoder, type Packet as LibraryPacket, PacketType } from "socket.io-parser";
 import { expect, test, vi } from "vitest";
-import { type Packet, PacketDecoder } from "../../gateway/sockets/packet-decoder.ts";
+import { type Packet, PacketDecoder } from "../../gateway/engine/packet-decoder.ts";
 
 /** @returns undefined where it was refused. */
 function decoded(text: string): Packet | undefined {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { callAckFrame } from "../../gateway/sockets/frames.ts";
+import { callAckFrame } from "../../gateway/outbox/frames.ts";
 import { LineSplitter } from "../../shared/json/lines.ts";
 import {
   maxAnswerLineBytes,

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Frame } from "../../gateway/sockets/frames.ts";
-import { WaitingFrames } from "../../gateway/sockets/waiting-frames.ts";
+import type { Frame } from "../../gateway/outbox/frames.ts";
+import { WaitingFrames } from "../../gateway/outbox/waiting-frames.ts";
 
 type Step = { kind: "push"; channel: number; event: number | null; bytes: number } | { kind: "take"; maxBytes: number };
 

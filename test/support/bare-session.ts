@@ -1,4 +1,4 @@
-import { Outbox } from "../../gateway/sockets/outbox.ts";
+import { Outbox } from "../../gateway/outbox/outbox.ts";
 import { Session } from "../../gateway/sessions/session.ts";
 
 /** A session without a connection: what it is sent is taken at once. Whoever does not end it disposes of it. */

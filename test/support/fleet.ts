@@ -2,7 +2,7 @@
 import type { DestinationStream } from "pino";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
-import { defaultPatience, type Patience } from "../../gateway/sockets/patience.ts";
+import { defaultPatience, type Patience } from "../../gateway/engine/patience.ts";
 import { readPrivateApiConfig } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";

@@ -1,17 +1,17 @@
 /** The parts of admission that go by time. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { AddressLimits } from "../../gateway/admission/address-limits.ts";
-import { Admission, type AdmissionShare, type Decision } from "../../gateway/admission/admission.ts";
-import { ByAddress } from "../../gateway/admission/by-address.ts";
-import { FairBudget } from "../../gateway/admission/fair-budget.ts";
-import { ClientFlow, type Passage } from "../../gateway/admission/client-flow.ts";
-import { RecentCount } from "../../gateway/admission/recent-count.ts";
-import { reconnectPolicy } from "../../gateway/admission/reconnect-window.ts";
-import { ReturnPolicy } from "../../gateway/admission/return-policy.ts";
+import { AddressLimits } from "../../gateway/entrance/address-limits.ts";
+import { Admission, type AdmissionShare, type Decision } from "../../gateway/entrance/admission.ts";
+import { ByAddress } from "../../gateway/entrance/by-address.ts";
+import { FairBudget } from "../../gateway/entrance/fair-budget.ts";
+import { ClientFlow, type Passage } from "../../gateway/sessions/client-flow.ts";
+import { RecentCount } from "../../gateway/entrance/recent-count.ts";
+import { reconnectPolicy } from "../../gateway/entrance/reconnect-window.ts";
+import { ReturnPolicy } from "../../gateway/entrance/return-policy.ts";
 import { announcementPrice, maxOpenRequests, prices, requestBudget } from "../../gateway/requests/prices.ts";
-import { ReturnSlots } from "../../gateway/admission/return-slots.ts";
-import { type Arrival, UpgradeGate } from "../../gateway/admission/upgrade-gate.ts";
-import type { AdmissionKind } from "../../gateway/admission/waiting-line.ts";
+import { ReturnSlots } from "../../gateway/entrance/return-slots.ts";
+import { type Arrival, UpgradeGate } from "../../gateway/entrance/upgrade-gate.ts";
+import type { AdmissionKind } from "../../gateway/entrance/waiting-line.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { networkOf } from "../../shared/http/network.ts";
 import { bareSession } from "../support/bare-session.ts";

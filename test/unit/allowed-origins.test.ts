@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { originPolicy } from "../../gateway/admission/allowed-origins.ts";
+import { originPolicy } from "../../gateway/entrance/allowed-origins.ts";
 import { readGatewayConfig } from "../../gateway/config.ts";
 
 test.each([

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { describe, expect, test } from "vitest";
-import { clientAddress, trustedProxies } from "../../gateway/sockets/client-address.ts";
+import { clientAddress, trustedProxies } from "../../gateway/entrance/client-address.ts";
 
 const trust = trustedProxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"]);
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { InputBudget } from "../../gateway/sockets/input-budget.ts";
+import { InputBudget } from "../../gateway/engine/input-budget.ts";
 
 function ofSession(): InputBudget {
   const budget = new InputBudget(1_000);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { ephemeralFrame, eventFrame, type Frame, publicationFrame, singleFrame } from "../../gateway/sockets/frames.ts";
-import { Outbox } from "../../gateway/sockets/outbox.ts";
+import { ephemeralFrame, eventFrame, type Frame, publicationFrame, singleFrame } from "../../gateway/outbox/frames.ts";
+import { Outbox } from "../../gateway/outbox/outbox.ts";
 
 /** A connection whose network takes what is written only when it is told to. */
 function createSink() {

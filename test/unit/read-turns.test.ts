@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { type Frame, singleFrame } from "../../gateway/sockets/frames.ts";
-import { Outbox } from "../../gateway/sockets/outbox.ts";
-import { ReadTurns } from "../../gateway/sockets/read-turns.ts";
+import { type Frame, singleFrame } from "../../gateway/outbox/frames.ts";
+import { Outbox } from "../../gateway/outbox/outbox.ts";
+import { ReadTurns } from "../../gateway/outbox/read-turns.ts";
 
 const KiB = 1_024;
 beforeEach(() => void vi.useFakeTimers());

@@ -1,7 +1,7 @@
 /** Thousands that history cannot bridge for: each is told once, and not all together. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Hub } from "../../gateway/channels/hub.ts";
-import { Outbox } from "../../gateway/sockets/outbox.ts";
+import { Outbox } from "../../gateway/outbox/outbox.ts";
 import { ResyncPacing } from "../../gateway/channels/resync-pacing.ts";
 import { Subscription } from "../../gateway/channels/subscription.ts";
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { StalledSessions } from "../../gateway/sockets/stalled-sessions.ts";
+import { StalledSessions } from "../../gateway/sessions/stalled-sessions.ts";
 import type { Session } from "../../gateway/sessions/session.ts";
 import { quietErrors } from "../support/logger.ts";
 

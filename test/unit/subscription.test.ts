@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Subscription } from "../../gateway/channels/subscription.ts";
-import { publicationFrame } from "../../gateway/sockets/frames.ts";
-import { Outbox } from "../../gateway/sockets/outbox.ts";
+import { publicationFrame } from "../../gateway/outbox/frames.ts";
+import { Outbox } from "../../gateway/outbox/outbox.ts";
 
 const channel = "board:1";
 const epoch = "e";

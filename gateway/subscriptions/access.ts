@@ -4,7 +4,7 @@ import { isRequestCode } from "../../shared/protocol/codes.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { readHookGrant } from "../../shared/protocol/relay.ts";
-import type { GatewayContext } from "../context.ts";
+import type { GatewayContext } from "../node/context.ts";
 import { isSameClient } from "../sessions/authentication.ts";
 import { resumableUntil } from "../sessions/resume-token.ts";
 import type { Session } from "../sessions/session.ts";

@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Claim, ClaimOutcome } from "../../shared/sessions/contract.ts";
-import { refuse } from "./authentication.ts";
-import type { GatewayContext } from "../context.ts";
-import type { Session } from "./session.ts";
+import { refuse } from "../sessions/authentication.ts";
+import type { GatewayContext } from "../node/context.ts";
+import type { Session } from "../sessions/session.ts";
 
 export type Begun =
   | { kind: "begun" }

@@ -1,4 +1,4 @@
-import { TokenBucket, type BucketRate } from "./token-bucket.ts";
+import { TokenBucket, type BucketRate } from "../../shared/runtime/token-bucket.ts";
 
 /** A connection that has sent so many more than it may, and does not stop, is cut. */
 const maxRefused = 1_000;

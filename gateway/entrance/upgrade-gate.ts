@@ -1,5 +1,5 @@
 import { ReturnSlots } from "./return-slots.ts";
-import { type BucketRate, TokenBucket } from "./token-bucket.ts";
+import { type BucketRate, TokenBucket } from "../../shared/runtime/token-bucket.ts";
 
 /** Work on new connections that is done before the event loop turns to what else there is. */
 const turnMs = 4;

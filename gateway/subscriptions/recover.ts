@@ -1,7 +1,7 @@
 import type { Position, Publication } from "../../shared/channels/contract.ts";
 import { maxReplayBytes } from "../../shared/protocol/limits.ts";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
-import type { GatewayContext } from "../context.ts";
+import type { GatewayContext } from "../node/context.ts";
 import type { Subscription } from "../channels/subscription.ts";
 
 interface Recovered {

@@ -6,12 +6,19 @@ import { newTraceparent } from "../../shared/services/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
-import { maxAuthLength, oversizedAuth } from "../sockets/packet-decoder.ts";
+import { maxAuthLength, oversizedAuth } from "../engine/packet-decoder.ts";
 import { isPresentableInfo, readHookGrant } from "../../shared/protocol/relay.ts";
 import type { Claim } from "../../shared/sessions/contract.ts";
-import { authenticate, type Credentials, isSameClient, refuse, tokenIdOf, undecidedRetryMs } from "./authentication.ts";
-import type { GatewayContext } from "../context.ts";
-import type { Resumable } from "./resume-token.ts";
+import {
+  authenticate,
+  type Credentials,
+  isSameClient,
+  refuse,
+  tokenIdOf,
+  undecidedRetryMs,
+} from "../sessions/authentication.ts";
+import type { GatewayContext } from "../node/context.ts";
+import type { Resumable } from "../sessions/resume-token.ts";
 
 /** A resumed session has at least so long to refresh, however little its token leaves. */
 const minStayMs = 60_000;

@@ -2,7 +2,7 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { Session } from "../sessions/session.ts";
-import { noticeFrame } from "../sockets/frames.ts";
+import { noticeFrame } from "../outbox/frames.ts";
 import { differsMaterially, reconnectPolicy } from "./reconnect-window.ts";
 
 /** So many are told at a time, then others have their turn. */

@@ -1,6 +1,6 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
-import type { Session } from "../sessions/session.ts";
+import type { Session } from "./session.ts";
 
 interface Stay {
   readonly progress: number;

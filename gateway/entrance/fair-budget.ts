@@ -1,5 +1,5 @@
 import { ByAddress } from "./by-address.ts";
-import { TokenBucket } from "./token-bucket.ts";
+import { TokenBucket } from "../../shared/runtime/token-bucket.ts";
 
 /** The last part of the budget is for addresses that have had less than their own part. */
 const reservedPart = 0.2;

@@ -5,12 +5,12 @@ import { FairPool } from "../../shared/runtime/fair-pool.ts";
 import { networkOf } from "../../shared/http/network.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
-import { type AddressBounds, AddressLimits } from "../admission/address-limits.ts";
-import { Admission, type Comer, type Decision, maxLineMs } from "../admission/admission.ts";
-import type { GatewayContext } from "../context.ts";
+import { type AddressBounds, AddressLimits } from "../entrance/address-limits.ts";
+import { Admission, type Comer, type Decision, maxLineMs } from "../entrance/admission.ts";
+import type { GatewayContext } from "../node/context.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
-import { type Opened, openHandshake, type Origin } from "../sessions/handshake.ts";
-import { clientAddress, type ProxyTrust } from "./client-address.ts";
+import { type Opened, openHandshake, type Origin } from "../entrance/handshake.ts";
+import { clientAddress, type ProxyTrust } from "../entrance/client-address.ts";
 import { cutOffConnection, openedAtOf, takeHandshake } from "./engine.ts";
 import type { EngineConnection } from "./engine-internals.ts";
 

@@ -4,11 +4,11 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
 import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
 import type { Subscribed } from "../../shared/protocol/wire.ts";
-import { grantChannel } from "../channels/channel-access.ts";
-import type { GatewayContext } from "../context.ts";
-import { eventFrame, userFrame } from "../sockets/frames.ts";
+import { grantChannel } from "../subscriptions/access.ts";
+import type { GatewayContext } from "../node/context.ts";
+import { eventFrame, userFrame } from "../outbox/frames.ts";
 import { endSubscription, revokeSubscription } from "../requests/unsubscribe.ts";
-import type { Session } from "./session.ts";
+import type { Session } from "../sessions/session.ts";
 import { Subscription } from "../channels/subscription.ts";
 
 export function onUserMessage(user: IdentityKey, message: UserMessage, context: GatewayContext): void {

@@ -2,7 +2,7 @@
 import type { Counter, Histogram } from "../../shared/runtime/metrics.ts";
 import { RecentCount } from "./recent-count.ts";
 import { ReturnSlots } from "./return-slots.ts";
-import { neverMoreThan, TokenBucket } from "./token-bucket.ts";
+import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
 import { type AdmissionKind, WaitingLine } from "./waiting-line.ts";
 
 /** The rest of the time from upgrade to accept is left to the checks. */

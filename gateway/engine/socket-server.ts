@@ -13,13 +13,13 @@ import {
 } from "../../shared/protocol/limits.ts";
 import type { ReconnectPolicy, Welcome } from "../../shared/protocol/wire.ts";
 import { refuse, undecidedRetryMs } from "../sessions/authentication.ts";
-import type { GatewayContext } from "../context.ts";
-import type { AddressBounds } from "../admission/address-limits.ts";
-import type { OriginPolicy } from "../admission/allowed-origins.ts";
-import type { Admission } from "../admission/admission.ts";
-import { ReturnPolicy } from "../admission/return-policy.ts";
-import { UpgradeGate } from "../admission/upgrade-gate.ts";
-import type { ProxyTrust } from "./client-address.ts";
+import type { GatewayContext } from "../node/context.ts";
+import type { AddressBounds } from "../entrance/address-limits.ts";
+import type { OriginPolicy } from "../entrance/allowed-origins.ts";
+import type { Admission } from "../entrance/admission.ts";
+import { ReturnPolicy } from "../entrance/return-policy.ts";
+import { UpgradeGate } from "../entrance/upgrade-gate.ts";
+import type { ProxyTrust } from "../entrance/client-address.ts";
 import { drainRetryMs, type Entering, Entrance, tooLate } from "./entrance.ts";
 import {
   beginInput,
@@ -31,10 +31,10 @@ import {
   receiveEvents,
   transportOf,
 } from "./engine.ts";
-import { eventFrame } from "./frames.ts";
-import { beginSession } from "../sessions/begin-session.ts";
-import { type Accepted, checkHandshake, refuseOneTooMany } from "../sessions/handshake.ts";
-import { Outbox } from "./outbox.ts";
+import { eventFrame } from "../outbox/frames.ts";
+import { beginSession } from "../entrance/begin-session.ts";
+import { type Accepted, checkHandshake, refuseOneTooMany } from "../entrance/handshake.ts";
+import { Outbox } from "../outbox/outbox.ts";
 import type { Patience } from "./patience.ts";
 import { dispatch } from "../requests/dispatch.ts";
 import { endSubscription } from "../requests/unsubscribe.ts";

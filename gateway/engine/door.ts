@@ -2,8 +2,8 @@
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http";
 import type { Socket as TcpSocket } from "node:net";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
-import type { OriginPolicy } from "../admission/allowed-origins.ts";
-import type { Arrival } from "../admission/upgrade-gate.ts";
+import type { OriginPolicy } from "../entrance/allowed-origins.ts";
+import type { Arrival } from "../entrance/upgrade-gate.ts";
 
 /** The Engine.IO protocol that the gateway speaks. */
 const engineProtocol = "4";

@@ -1,6 +1,6 @@
 import { networkOf } from "../../shared/http/network.ts";
 import { ByAddress } from "./by-address.ts";
-import { TokenBucket } from "./token-bucket.ts";
+import { TokenBucket } from "../../shared/runtime/token-bucket.ts";
 
 /** Whose rate is known at a time. */
 const maxAddresses = 50_000;

@@ -1,6 +1,6 @@
-import { createDoorCounter, type DoorCounter } from "../shared/http/door-counter.ts";
-import type { Dimensions } from "../shared/load/dimensions.ts";
-import type { Counter, Histogram, Metrics } from "../shared/runtime/metrics.ts";
+import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
+import type { Dimensions } from "../../shared/load/dimensions.ts";
+import type { Counter, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
 
 export interface GatewayMetrics {
   connects: Counter<"outcome">;
