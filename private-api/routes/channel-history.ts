@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import { readPage, textWithPublications } from "../../shared/channels/history-page.ts";
 import { maxHistoryLimit } from "../../shared/protocol/limits.ts";
-import type { PrivateApiContext } from "../context.ts";
+import type { PrivateApiContext } from "../node/context.ts";
 import { ChannelPath } from "./channel-path.ts";
 
 const Query = Type.Object(

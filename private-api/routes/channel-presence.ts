@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { readPresence } from "../../shared/sessions/read-presence.ts";
-import type { PrivateApiContext } from "../context.ts";
+import type { PrivateApiContext } from "../node/context.ts";
 import { ChannelPath } from "./channel-path.ts";
 
 /** `GET /v1/channels/{channel}/presence` → `{ members: [{ user, connections, info? }] }`, or `{ count }` of a large one. */

@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import { fleetLoad } from "../../shared/load/fleet-load.ts";
 import { NodeLoadAnswer, thousandths, toLoadAnswer } from "../../shared/nodes/load-answer.ts";
-import type { PrivateApiContext } from "../context.ts";
+import type { PrivateApiContext } from "../node/context.ts";
 
 const Load = Type.Object({
   nodes: Type.Integer({ minimum: 0 }),

@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { thousandths } from "../../shared/nodes/load-answer.ts";
 import type { FleetNode } from "../../shared/nodes/contract.ts";
-import type { PrivateApiContext } from "../context.ts";
+import type { PrivateApiContext } from "../node/context.ts";
 
 const count = Type.Integer({ minimum: 0 });
 

@@ -5,8 +5,8 @@ import { bodyText, type DataBody, readDataBody } from "../../shared/http/body.ts
 import { splitJsonArray } from "../../shared/json/json.ts";
 import { Pauses } from "../../shared/runtime/pauses.ts";
 import { maxBatchBytes, maxBatchItems } from "../../shared/protocol/limits.ts";
-import type { PrivateApiContext } from "../context.ts";
-import { type PublishAnswer, publishItem } from "../publishing.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import { type PublishAnswer, publishItem } from "../publishing/publishing.ts";
 
 const ndjson = "application/x-ndjson";
 type BatchAnswer = PublishAnswer | { error: { code: string; message: string; retryable: boolean } };

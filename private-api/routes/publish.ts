@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
-import type { PrivateApiContext } from "../context.ts";
-import { PublishItem, publishItem } from "../publishing.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import { PublishItem, publishItem } from "../publishing/publishing.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 
 /** `POST /v1/publish` → `{ epoch, offset, duplicate? }`, or `{}` for an ephemeral item. */

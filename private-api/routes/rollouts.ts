@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { checkRollouts } from "../../shared/rollouts/document.ts";
-import type { PrivateApiContext } from "../context.ts";
-import { putRollouts } from "../routing/put-rollouts.ts";
-import { addVersionedDocument } from "./versioned-document.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import { putRollouts } from "../documents/put-rollouts.ts";
+import { addVersionedDocument } from "../documents/versioned-document.ts";
 
 /** `GET /v1/rollouts`, `PUT /v1/rollouts`. */
 export function addRollouts(app: FastifyInstance, context: PrivateApiContext): void {

@@ -3,8 +3,8 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import { Rules } from "../../shared/rules/rules.ts";
 import { maskSecrets, resolveSecrets } from "../../shared/rules/secrets.ts";
-import type { PrivateApiContext } from "../context.ts";
-import { addVersionedDocument } from "./versioned-document.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import { addVersionedDocument } from "../documents/versioned-document.ts";
 
 /** `GET /v1/rules`, `PUT /v1/rules`. */
 export function addRules(app: FastifyInstance, context: PrivateApiContext): void {

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
-import type { PrivateApiContext } from "../context.ts";
+import type { PrivateApiContext } from "../node/context.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 const Body = Type.Object(

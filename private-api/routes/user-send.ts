@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import type { JsonText } from "../../shared/json/json-text.ts";
-import type { PrivateApiContext } from "../context.ts";
-import { checkData } from "../publishing.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import { checkData } from "../publishing/publishing.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from "fastify";
-import type { PrivateApiContext } from "../context.ts";
+import type { PrivateApiContext } from "../node/context.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 /** `GET /v1/users/{user}/sessions` → `{ sessions: [{ sessionId, node, connectedAt }] }`, of all nodes; Unix ms. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { putRollouts } from "../../private-api/routing/put-rollouts.ts";
+import { putRollouts } from "../../private-api/documents/put-rollouts.ts";
 import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
 import { checkStoredRollouts } from "../../shared/rollouts/document.ts";
 

@@ -18,8 +18,8 @@ import {
   relayVersion,
   relayVersionHeader,
 } from "../../shared/protocol/relay.ts";
-import type { PrivateApiContext } from "../context.ts";
-import type { Upstream } from "../routing/upstream.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import type { Upstream } from "../upstream/upstream.ts";
 
 /** Answers that a gateway has not taken yet; past this, what it asked and no service has been sent yet is not sent. */
 const maxUntakenBytes = 8 * 1024 * 1024;

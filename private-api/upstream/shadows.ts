@@ -2,7 +2,7 @@ import { AnswerBudget, type AnswerPart, smallAnswerBytes } from "../../shared/se
 import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/services/service-client.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
-import type { PrivateApiMetrics } from "../metrics.ts";
+import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import { differences } from "./differences.ts";
 
 /** Each holds two answers until they are compared: small ones, or large ones within the budget. */

@@ -23,7 +23,7 @@ import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
-import type { PrivateApiMetrics } from "../metrics.ts";
+import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import { Shadows } from "./shadows.ts";
 
 const source = "/tidegate/socket";

@@ -1,6 +1,6 @@
-import { createDoorCounter, type DoorCounter } from "../shared/http/door-counter.ts";
-import type { FleetLoad } from "../shared/load/fleet-load.ts";
-import type { Counter, Histogram, Metrics } from "../shared/runtime/metrics.ts";
+import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
+import type { FleetLoad } from "../../shared/load/fleet-load.ts";
+import type { Counter, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
 
 export interface PrivateApiMetrics {
   publishes: Counter<"outcome">;

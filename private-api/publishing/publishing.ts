@@ -1,16 +1,16 @@
 /** What one item to publish may look like, and how it is published; single and batch share it. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { readPage } from "../shared/channels/history-page.ts";
-import type { PublishOutcome } from "../shared/channels/contract.ts";
-import { type ErrorOptions, TidegateError } from "../shared/runtime/errors.ts";
-import { excerpt } from "../shared/runtime/excerpt.ts";
-import type { JsonText } from "../shared/json/json-text.ts";
-import { PositionSchema } from "../shared/protocol/client-messages.ts";
-import { channelPattern, isApplicationEvent, wellFormedPattern } from "../shared/protocol/grammar.ts";
-import { maxPayloadBytes } from "../shared/protocol/limits.ts";
-import { explain } from "../shared/runtime/schema-errors.ts";
-import type { PrivateApiContext } from "./context.ts";
+import { readPage } from "../../shared/channels/history-page.ts";
+import type { PublishOutcome } from "../../shared/channels/contract.ts";
+import { type ErrorOptions, TidegateError } from "../../shared/runtime/errors.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
+import type { JsonText } from "../../shared/json/json-text.ts";
+import { PositionSchema } from "../../shared/protocol/client-messages.ts";
+import { channelPattern, isApplicationEvent, wellFormedPattern } from "../../shared/protocol/grammar.ts";
+import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
+import { explain } from "../../shared/runtime/schema-errors.ts";
+import type { PrivateApiContext } from "../node/context.ts";
 
 export const PublishItem = Type.Object(
   {

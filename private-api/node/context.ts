@@ -1,0 +1,31 @@
+import type { ChannelBroker } from "../../shared/channels/contract.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { DocumentStore } from "../../shared/documents/contract.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { NodeRegistry } from "../../shared/nodes/contract.ts";
+import type { SessionStore } from "../../shared/sessions/contract.ts";
+import type { Environment } from "../../shared/runtime/settings.ts";
+import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import type { Upstream } from "../upstream/upstream.ts";
+
+/** What the routes need of the process. */
+export interface PrivateApiContext {
+  readonly broker: ChannelBroker;
+  readonly rulesStore: DocumentStore;
+  readonly rolloutsStore: DocumentStore;
+  readonly sessionStore: SessionStore;
+  readonly nodeRegistry: NodeRegistry;
+  readonly currentRules: CurrentRules;
+  readonly currentRollouts: CurrentRollouts;
+  /** The rules come from a file: they are not put through the API. */
+  readonly rulesFromFile: boolean;
+  /** Where secrets of the rules are looked up. */
+  readonly environment: Environment;
+  readonly upstream: Upstream;
+  /** Where exceptions stop that concern one peer, or one tick of a timer. */
+  readonly errors: ContainedErrors;
+  readonly metrics: PrivateApiMetrics;
+  readonly logger: Logger;
+}
