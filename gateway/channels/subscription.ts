@@ -2,9 +2,15 @@ import type { Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 import type { Resync } from "../../shared/protocol/wire.ts";
 import { eventFrame, type Frame } from "../outbox/frames.ts";
-import type { Access } from "../subscriptions/access.ts";
 import type { Follower } from "./hub.ts";
 import type { Outbox } from "../outbox/outbox.ts";
+
+/** Why a session may follow a channel, and what goes with it. */
+export type Access =
+  /** A token that is replaced can take it away again. */
+  | { by: "token" | "namespace" }
+  /** The grant was issued at `at`; withdrawn later it ends. `until`: Unix ms. `info`: what others see of the user there. */
+  | { by: "grant"; sealed: string; at: number; until: number; info?: unknown };
 
 /** Held for one subscription while its history is read; past it the position counts as too far behind. */
 const maxHeldBytes = 1024 * 1024;

@@ -7,7 +7,7 @@ import type { Subscribed } from "../../shared/protocol/wire.ts";
 import { grantChannel } from "../subscriptions/access.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { eventFrame, userFrame } from "../outbox/frames.ts";
-import { endSubscription, revokeSubscription } from "../requests/unsubscribe.ts";
+import { endSubscription, revokeSubscription } from "../subscriptions/end.ts";
 import type { Session } from "../sessions/session.ts";
 import { Subscription } from "../channels/subscription.ts";
 

@@ -9,6 +9,7 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
 import type { OriginPolicy } from "../entrance/allowed-origins.ts";
 import type { Arrival } from "../entrance/upgrade-gate.ts";
+import type { ClientEvent } from "../requests/client-event.ts";
 import type { Transport } from "../sessions/session.ts";
 import { closeHandshakeMs, ConnectionInput } from "./connection-input.ts";
 import { arrivalOf, connectionIn, guardDoor } from "./door.ts";
@@ -16,7 +17,7 @@ import type { EngineConnection, Websocket } from "./engine-internals.ts";
 import type { Frame } from "../outbox/frames.ts";
 import type { Flood } from "./input-budget.ts";
 import type { FrameSink } from "../outbox/outbox.ts";
-import { type Packet, type PacketEvent, packetParser } from "./packet-decoder.ts";
+import { type Packet, packetParser } from "./packet-decoder.ts";
 import type { Patience } from "./patience.ts";
 
 export interface EngineOptions {
@@ -134,12 +135,6 @@ function boundPongs(io: SocketIoServer): void {
 /** One function for all connections. */
 function cutOffUnread(this: Websocket): void {
   if (this.bufferedAmount > maxOutboxBytes + maxPongBytes) reset(this);
-}
-
-/** An event of a client. */
-export interface ClientEvent extends PacketEvent {
-  /** It wants an ack. */
-  ackId: number | undefined;
 }
 
 interface SocketInternals {

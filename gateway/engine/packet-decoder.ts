@@ -5,12 +5,12 @@
 import { Encoder, PacketType } from "socket.io-parser";
 import { parseJson } from "../../shared/json/json.ts";
 import { scanItems } from "../../shared/json/json-scan.ts";
-import { type JsonText, passedOn } from "../../shared/json/json-text.ts";
-import { maxPayloadBytes, maxResumeTokenLength, maxTokenLength } from "../../shared/protocol/limits.ts";
+import { passedOn } from "../../shared/json/json-text.ts";
+import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
+import { maxAuthLength, oversizedAuth } from "../entrance/auth-bound.ts";
+import type { ClientEvent } from "../requests/client-event.ts";
 
-/** Both tokens of a handshake, and as much again, so that a token that is too long is refused by its own message. */
-export const maxAuthLength = 2 * (maxTokenLength + maxResumeTokenLength);
 /** As the library has it. */
 const maxAttachments = 10;
 /** An ack id is sent back as a number. */
@@ -20,9 +20,6 @@ const maxNamespaceLength = 256;
 
 /** Of an event beside its data: its name, and its options. */
 const eventValues = 8;
-
-/** Stands for an `auth` that is too large to be parsed. */
-export const oversizedAuth: Readonly<Record<string, unknown>> = Object.freeze({});
 
 export interface Packet {
   type: PacketType;
@@ -34,16 +31,8 @@ export interface Packet {
   event?: PacketEvent;
 }
 
-export interface PacketEvent {
-  name: string;
-  /** As they were written, not parsed: those beyond {@link maxArguments} are left out. */
-  args: readonly JsonText[];
-  /** Why it is refused, whatever its arguments are. */
-  flaw?: EventFlaw;
-}
-
-/** `binary`: it announced attachments, which are dropped. */
-export type EventFlaw = "binary" | "too_deep";
+/** An event before it is known whether its client wants an ack. */
+export type PacketEvent = Omit<ClientEvent, "ackId">;
 
 /** The part of an Emitter that Socket.IO uses of a decoder. Whatever {@link add} throws ends the connection. */
 export class PacketDecoder {

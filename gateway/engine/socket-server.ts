@@ -37,7 +37,7 @@ import { type Accepted, checkHandshake, refuseOneTooMany } from "../entrance/han
 import { Outbox } from "../outbox/outbox.ts";
 import type { Patience } from "./patience.ts";
 import { dispatch } from "../requests/dispatch.ts";
-import { endSubscription } from "../requests/unsubscribe.ts";
+import { endSubscription } from "../subscriptions/end.ts";
 import { Session } from "../sessions/session.ts";
 
 /** The limit is on the data's bytes; as JSON text each may be spelled `\u00xx`. What is larger closes the transport. */

@@ -6,7 +6,7 @@ import { newTraceparent } from "../../shared/services/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
-import { maxAuthLength, oversizedAuth } from "../engine/packet-decoder.ts";
+import { maxAuthLength, oversizedAuth } from "./auth-bound.ts";
 import { isPresentableInfo, readHookGrant } from "../../shared/protocol/relay.ts";
 import type { Claim } from "../../shared/sessions/contract.ts";
 import {

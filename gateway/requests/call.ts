@@ -13,7 +13,7 @@ import type { GatewayContext } from "../node/context.ts";
 import { findingsOf } from "./findings.ts";
 import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
-import type { ClientEvent } from "../engine/engine.ts";
+import type { ClientEvent } from "./client-event.ts";
 
 /** An application's event: goes to the service of its route, whose answer is the ack. */
 export async function call(session: Session, clientEvent: ClientEvent, context: GatewayContext): Promise<CallOutcome> {

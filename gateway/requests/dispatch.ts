@@ -6,7 +6,7 @@ import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
 import { ClientFlow } from "../sessions/client-flow.ts";
 import type { GatewayContext } from "../node/context.ts";
-import type { ClientEvent } from "../engine/engine.ts";
+import type { ClientEvent } from "./client-event.ts";
 import { ackFrame, ackFrameOfText, callAckFrame } from "../outbox/frames.ts";
 import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";

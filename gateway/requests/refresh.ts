@@ -7,7 +7,7 @@ import { prolong } from "../subscriptions/access.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
-import { revokeSubscription } from "./unsubscribe.ts";
+import { revokeSubscription } from "../subscriptions/end.ts";
 
 /** A new token for the session. Subscriptions that only the old one allowed are revoked. */
 export async function refresh(session: Session, request: Refresh, context: GatewayContext): Promise<Reply> {

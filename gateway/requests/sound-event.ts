@@ -1,6 +1,6 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { maxJsonDepth } from "../../shared/json/json.ts";
-import type { ClientEvent } from "../engine/engine.ts";
+import type { ClientEvent } from "./client-event.ts";
 
 /** @throws TidegateError `invalid_request` where the event was refused before its arguments were read. */
 export function assertSound({ flaw }: ClientEvent): void {

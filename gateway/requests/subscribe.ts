@@ -8,7 +8,7 @@ import { Subscription } from "../channels/subscription.ts";
 import { announcementPrice } from "./prices.ts";
 import { recover } from "../subscriptions/recover.ts";
 import type { Reply } from "./reply.ts";
-import { dropSubscription, endSubscription } from "./unsubscribe.ts";
+import { dropSubscription, endSubscription } from "../subscriptions/end.ts";
 
 /** Starts, or replaces, the session's subscription to a channel; with a position, from there. */
 export async function subscribe(session: Session, request: Subscribe, context: GatewayContext): Promise<Reply> {

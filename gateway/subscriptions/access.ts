@@ -4,17 +4,11 @@ import { isRequestCode } from "../../shared/protocol/codes.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { readHookGrant } from "../../shared/protocol/relay.ts";
+import type { Access } from "../channels/subscription.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { isSameClient } from "../sessions/authentication.ts";
 import { resumableUntil } from "../sessions/resume-token.ts";
 import type { Session } from "../sessions/session.ts";
-
-/** Why a session may follow a channel, and what goes with it. */
-export type Access =
-  /** A token that is replaced can take it away again. */
-  | { by: "token" | "namespace" }
-  /** The grant was issued at `at`; withdrawn later it ends. `until`: Unix ms. `info`: what others see of the user there. */
-  | { by: "grant"; sealed: string; at: number; until: number; info?: unknown };
 
 type Granted = Access & { by: "grant" };
 

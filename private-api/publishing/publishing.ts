@@ -1,7 +1,7 @@
 /** What one item to publish may look like, and how it is published; single and batch share it. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
-import { readPage } from "../../shared/channels/history-page.ts";
+import { publicationsText, readPage } from "../../shared/channels/history-page.ts";
 import type { PublishOutcome } from "../../shared/channels/contract.ts";
 import { type ErrorOptions, TidegateError } from "../../shared/runtime/errors.ts";
 import { excerpt } from "../../shared/runtime/excerpt.ts";
@@ -101,12 +101,15 @@ async function readMissed(
   { channel, expect }: PublishItem,
   { position }: PublishOutcome,
   { broker, currentRules }: PrivateApiContext,
-): Promise<Pick<ErrorOptions, "details" | "publications">> {
+): Promise<Pick<ErrorOptions, "details" | "jsonMembers">> {
   const retention = currentRules.rules.namespace(channel);
   const since = { epoch: expect?.epoch, after: expect?.offset };
   const missed = await readPage(broker, { channel, retention, ...since }).catch((error: unknown) => {
     if (error instanceof TidegateError && !error.retryable) return { position, publications: [] };
     throw error;
   });
-  return { details: { position: missed.position }, publications: missed.publications };
+  return {
+    details: { position: missed.position },
+    jsonMembers: { publications: publicationsText(missed.publications) },
+  };
 }

@@ -1,4 +1,5 @@
 /** A page of a channel's history as clients and services ask for it. */
+import { objectText } from "../json/json-text.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import { maxHistoryLimit, maxReplayBytes } from "../protocol/limits.ts";
 import type { ChannelBroker, HistoryQuery, Position, Publication } from "./contract.ts";
@@ -34,12 +35,14 @@ export async function readPage(broker: ChannelBroker, query: PageQuery): Promise
 /**
  * The JSON text of `{ ...members, publications }`. Stored data is JSON text already: it is copied, never parsed, so that
  * a page costs about as much as its bytes.
- *
- * @param members at least one
  */
 export function textWithPublications(members: object, publications: readonly Publication[]): string {
-  const head = JSON.stringify(members).slice(0, -1);
-  return `${head},"publications":[${publications.map(publicationText).join(",")}]}`;
+  return objectText(members, { publications: publicationsText(publications) });
+}
+
+/** The JSON text of an array of publications. */
+export function publicationsText(publications: readonly Publication[]): string {
+  return `[${publications.map(publicationText).join(",")}]`;
 }
 
 /** As a client or a service gets it: `prev` only where it is not the offset before. */

@@ -1,7 +1,7 @@
 /** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
 import type { IncomingMessage } from "node:http";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { textWithPublications } from "../channels/history-page.ts";
+import { objectText } from "../json/json-text.ts";
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import { excerpt } from "../runtime/excerpt.ts";
@@ -52,8 +52,7 @@ export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyR
   const problem = toProblem(error);
   const { raw } = reply.request;
   if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
-  const { publications } = error.options;
-  const text = publications ? textWithPublications(problem, publications) : JSON.stringify(problem);
+  const text = objectText(problem, error.options.jsonMembers);
   void reply.code(problem.status).type(problemType);
   if (!hasMoreToCome(raw)) return reply.send(text);
   void reply.header("connection", "close");

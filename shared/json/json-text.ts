@@ -142,3 +142,10 @@ function writeUtf8(bytes: Uint8Array, from: number, point: number): number {
   }
   return to;
 }
+
+/** The JSON text of an object with `members` and, after them, `jsonMembers`, whose values are JSON text already. */
+export function objectText(members: object, jsonMembers: Readonly<Record<string, string>> = {}): string {
+  const own = JSON.stringify(members).slice(1, -1);
+  const others = Object.entries(jsonMembers).map(([name, json]) => `${JSON.stringify(name)}:${json}`);
+  return `{${(own === "" ? others : [own, ...others]).join(",")}}`;
+}

@@ -1,4 +1,3 @@
-import type { Publication } from "../channels/contract.ts";
 import { excerpt } from "./excerpt.ts";
 import { type RequestCode, requestCodes, type WireError } from "../protocol/codes.ts";
 
@@ -11,8 +10,8 @@ export interface ErrorOptions {
   errors?: readonly string[];
   /** Further members of the HTTP problem, e.g. the position of a conflict. */
   details?: Readonly<Record<string, unknown>>;
-  /** A further member of the HTTP problem, as stored. */
-  publications?: readonly Publication[];
+  /** Further members of the HTTP problem, as JSON text. */
+  jsonMembers?: Readonly<Record<string, string>>;
 }
 
 /** Findings included; each of them is in `errors` as well. */
