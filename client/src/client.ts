@@ -1,16 +1,16 @@
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
-import { Address } from "./bootstrap.ts";
-import type { CallOptions, OfflineBounds } from "./call-options.ts";
-import { Calls } from "./calls.ts";
-import type { Channel } from "./channel.ts";
-import { Channels } from "./channels.ts";
-import { Connection } from "./connection.ts";
-import type { TokenSource } from "./credentials.ts";
-import { Doubles } from "./doubles.ts";
-import { failure, type TidegateError } from "./errors.ts";
-import { EventListeners, Listeners } from "./listeners.ts";
+import { Address } from "./connection/bootstrap.ts";
+import type { CallOptions, OfflineBounds } from "./api/call-options.ts";
+import { Calls } from "./calls/calls.ts";
+import type { Channel } from "./api/channel.ts";
+import { Channels } from "./channels/channels.ts";
+import { Connection } from "./connection/connection.ts";
+import type { TokenSource } from "./connection/credentials.ts";
+import { Doubles } from "./channels/doubles.ts";
+import { failure, type TidegateError } from "./api/errors.ts";
+import { EventListeners, Listeners } from "./channels/listeners.ts";
 import { type Connector, Session } from "./session.ts";
-import type { Random } from "./timing.ts";
+import type { Random } from "./connection/timing.ts";
 
 export interface ClientOptions {
   /** The gateway's origin, e.g. `https://sync.example.com`. This, or `bootstrap`. */

@@ -11,12 +11,12 @@ export function connect(options: ClientOptions): Client {
   return Client.connect(options);
 }
 
-export { TidegateError } from "./errors.ts";
-export type { CallOptions, OfflineBounds } from "./call-options.ts";
-export type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "./channel.ts";
+export { TidegateError } from "./api/errors.ts";
+export type { CallOptions, OfflineBounds } from "./api/call-options.ts";
+export type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "./api/channel.ts";
 export type { Client, ClientOptions, ClientState } from "./client.ts";
-export type { Conflict } from "./conflict.ts";
-export type { ErrorCode } from "./errors.ts";
+export type { Conflict } from "./api/conflict.ts";
+export type { ErrorCode } from "./api/errors.ts";
 export type {
   Bootstrap,
   JoinLeave,

@@ -1,19 +1,19 @@
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import type { Policy, Welcome } from "../../shared/protocol/wire.ts";
-import type { Address } from "./bootstrap.ts";
-import type { Calls } from "./calls.ts";
-import type { PublicationMeta } from "./channel.ts";
-import type { Channels } from "./channels.ts";
+import type { Address } from "./connection/bootstrap.ts";
+import type { Calls } from "./calls/calls.ts";
+import type { PublicationMeta } from "./api/channel.ts";
+import type { Channels } from "./channels/channels.ts";
 import type { ClientState } from "./client.ts";
-import type { ConnectionCallbacks, Ending, GatewayConnection } from "./connection.ts";
-import { type Auth, Credentials, type Prospect, type TokenSource } from "./credentials.ts";
-import type { Doubles } from "./doubles.ts";
-import { failure, type TidegateError } from "./errors.ts";
-import { errorOf, type Word, wordOf } from "./ending.ts";
-import { Link, readDrain } from "./link.ts";
-import { Move } from "./move.ts";
-import { Refresh } from "./refresh.ts";
-import { type Random, RetrySchedule, type Setback } from "./timing.ts";
+import type { ConnectionCallbacks, Ending, GatewayConnection } from "./connection/connection.ts";
+import { type Auth, Credentials, type Prospect, type TokenSource } from "./connection/credentials.ts";
+import type { Doubles } from "./channels/doubles.ts";
+import { failure, type TidegateError } from "./api/errors.ts";
+import { errorOf, type Word, wordOf } from "./connection/ending.ts";
+import { Link, readDrain } from "./connection/link.ts";
+import { Move } from "./connection/move.ts";
+import { Refresh } from "./connection/refresh.ts";
+import { type Random, RetrySchedule, type Setback } from "./connection/timing.ts";
 
 /** How a connection is made; tests bring their own. */
 export type Connector = (

@@ -1,5 +1,5 @@
 /** How clients of each kind time their tries. The SDK's times come from its own source. */
-import { backoffDelayMs, type Random } from "../../client/src/timing.ts";
+import { backoffDelayMs, type Random } from "../../client/src/connection/timing.ts";
 
 export interface ClientKind {
   readonly title: string;

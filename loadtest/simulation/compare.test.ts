@@ -2,7 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { SignJWT } from "jose";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { RetrySchedule, type Setback } from "../../client/src/timing.ts";
+import { RetrySchedule, type Setback } from "../../client/src/connection/timing.ts";
 import { Fleet, type OwnDeployment } from "../fleet.ts";
 import { putRules } from "../scenario.ts";
 import { beginSeconds, scenarios } from "./events.ts";

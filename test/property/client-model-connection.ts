@@ -1,4 +1,4 @@
-import type { ConnectionCallbacks, Ending, GatewayConnection } from "../../client/src/connection.ts";
+import type { ConnectionCallbacks, Ending, GatewayConnection } from "../../client/src/connection/connection.ts";
 import type { Ack, Position } from "../../shared/protocol/wire.ts";
 
 export type AnyAck = Ack<Record<string, unknown>>;

@@ -6,7 +6,7 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { vi } from "vitest";
 import type { Channel, ClientState, TidegateError } from "../../client/src/index.ts";
 import { Client } from "../../client/src/client.ts";
-import type { ConnectionCallbacks, GatewayConnection } from "../../client/src/connection.ts";
+import type { ConnectionCallbacks, GatewayConnection } from "../../client/src/connection/connection.ts";
 import type { ConnectCode } from "../../shared/protocol/codes.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
 import { failed, ModelConnection, type Request, type Stream } from "./client-model-connection.ts";

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { Manager } from "socket.io-client";
 import { afterEach, expect, test, vi } from "vitest";
-import { RetrySchedule } from "../../client/src/timing.ts";
+import { RetrySchedule } from "../../client/src/connection/timing.ts";
 import {
   type ClientKindName,
   clientKinds,

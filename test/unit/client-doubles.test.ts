@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Doubles } from "../../client/src/doubles.ts";
+import { Doubles } from "../../client/src/channels/doubles.ts";
 
 test("SDK-7: of what one connection has brought the newest thousand are remembered for the other", () => {
   const doubles = new Doubles();

@@ -1,7 +1,7 @@
 /** Leaving one connection for another: connect first, leave afterwards. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Channel, Client, ClientOptions, ClientState } from "../../client/src/index.ts";
-import { Move } from "../../client/src/move.ts";
+import { Move } from "../../client/src/connection/move.ts";
 import type { Drain } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { advance, replayStart } from "../../client/src/position.ts";
+import { advance, replayStart } from "../../client/src/channels/position.ts";
 
 const ack = { channel: "board:1", position: { epoch: "e2", offset: 9 }, publications: [] };
 

@@ -1,7 +1,7 @@
 /** What the end of a connection says, in the words of an error. */
-import type { Disconnect, WireError } from "../../shared/protocol/wire.ts";
+import type { Disconnect, WireError } from "../../../shared/protocol/wire.ts";
 import type { Ending } from "./connection.ts";
-import { TidegateError } from "./errors.ts";
+import { TidegateError } from "../api/errors.ts";
 
 export type Word = WireError | TidegateError;
 

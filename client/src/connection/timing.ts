@@ -1,5 +1,5 @@
 /** When to try again, and when to refresh a token. No clock and no timer in here: times come in, delays go out. */
-import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
+import type { ReconnectPolicy } from "../../../shared/protocol/wire.ts";
 
 /** A uniformly random number in [0, 1). */
 export type Random = () => number;

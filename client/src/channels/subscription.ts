@@ -6,14 +6,14 @@ import type {
   Revoked,
   SubscribeAck,
   Subscribed,
-} from "../../shared/protocol/wire.ts";
-import type { ChannelEnd, PublicationMeta, Subscription } from "./channel.ts";
-import type { GatewayConnection } from "./connection.ts";
+} from "../../../shared/protocol/wire.ts";
+import type { ChannelEnd, PublicationMeta, Subscription } from "../api/channel.ts";
+import type { GatewayConnection } from "../connection/connection.ts";
 import type { Doubles } from "./doubles.ts";
-import { failure, TidegateError } from "./errors.ts";
+import { failure, TidegateError } from "../api/errors.ts";
 import { Hold } from "./hold.ts";
 import { advance, bridges, furthest, replayStart, sameHistory } from "./position.ts";
-import { backoffDelayMs, type Random } from "./timing.ts";
+import { backoffDelayMs, type Random } from "../connection/timing.ts";
 import { newWish, type Wish } from "./wish.ts";
 
 /** Who hears what comes of a subscription. */

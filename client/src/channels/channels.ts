@@ -1,12 +1,12 @@
-import { isChannel } from "../../shared/protocol/grammar.ts";
-import type { JoinLeave, Resync, Revoked, Subscribed } from "../../shared/protocol/wire.ts";
-import type { Channel, PublicationMeta } from "./channel.ts";
+import { isChannel } from "../../../shared/protocol/grammar.ts";
+import type { JoinLeave, Resync, Revoked, Subscribed } from "../../../shared/protocol/wire.ts";
+import type { Channel, PublicationMeta } from "../api/channel.ts";
 import { ClientChannel } from "./client-channel.ts";
-import type { GatewayConnection } from "./connection.ts";
+import type { GatewayConnection } from "../connection/connection.ts";
 import type { Doubles } from "./doubles.ts";
-import { failure, type TidegateError } from "./errors.ts";
+import { failure, type TidegateError } from "../api/errors.ts";
 import { Listeners } from "./listeners.ts";
-import type { Random } from "./timing.ts";
+import type { Random } from "../connection/timing.ts";
 
 /** The channels that one client has spoken of, and what comes for them. */
 export class Channels {

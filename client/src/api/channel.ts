@@ -5,7 +5,7 @@ import type {
   RecoveryReason,
   Resync,
   WirePublication,
-} from "../../shared/protocol/wire.ts";
+} from "../../../shared/protocol/wire.ts";
 
 /** Second argument of a listener: a publication with history, or an ephemeral one. */
 export type PublicationMeta = { channel: string; offset: number; prev?: number } | { channel: string };

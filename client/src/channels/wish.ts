@@ -1,5 +1,5 @@
-import type { Subscription } from "./channel.ts";
-import type { TidegateError } from "./errors.ts";
+import type { Subscription } from "../api/channel.ts";
+import type { TidegateError } from "../api/errors.ts";
 
 /** What the application asked for with one `subscribe()`. */
 export interface Wish {

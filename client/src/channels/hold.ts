@@ -1,5 +1,5 @@
-import type { Position } from "../../shared/protocol/wire.ts";
-import type { GatewayConnection } from "./connection.ts";
+import type { Position } from "../../../shared/protocol/wire.ts";
+import type { GatewayConnection } from "../connection/connection.ts";
 import { advance } from "./position.ts";
 import type { Wish } from "./wish.ts";
 

@@ -1,4 +1,4 @@
-import type { Drain, ReconnectPolicy, Welcome } from "../../shared/protocol/wire.ts";
+import type { Drain, ReconnectPolicy, Welcome } from "../../../shared/protocol/wire.ts";
 import type { GatewayConnection } from "./connection.ts";
 import type { Refresh } from "./refresh.ts";
 

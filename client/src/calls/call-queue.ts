@@ -1,4 +1,4 @@
-import type { OfflineBounds } from "./call-options.ts";
+import type { OfflineBounds } from "../api/call-options.ts";
 
 /** What the queue must know of a call. */
 export interface QueuedCall {

@@ -1,5 +1,5 @@
-import type { ConnectCode, DisconnectCode, RequestCode, WireError } from "../../shared/protocol/codes.ts";
-import { boundedRetryAfterMs } from "../../shared/protocol/retry-after.ts";
+import type { ConnectCode, DisconnectCode, RequestCode, WireError } from "../../../shared/protocol/codes.ts";
+import { boundedRetryAfterMs } from "../../../shared/protocol/retry-after.ts";
 import { type Conflict, readConflict } from "./conflict.ts";
 
 /** Codes that this SDK gives by itself, without the gateway's word. */

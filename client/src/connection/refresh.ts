@@ -1,5 +1,5 @@
-import { boundedRetryAfterMs } from "../../shared/protocol/retry-after.ts";
-import type { RefreshAck } from "../../shared/protocol/wire.ts";
+import { boundedRetryAfterMs } from "../../../shared/protocol/retry-after.ts";
+import type { RefreshAck } from "../../../shared/protocol/wire.ts";
 import type { GatewayConnection } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
 import { type Random, refreshDelayMs } from "./timing.ts";

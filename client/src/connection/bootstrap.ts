@@ -1,7 +1,7 @@
 /** Asks where to connect: `GET /v1/bootstrap`. */
-import type { Bootstrap, WireError } from "../../shared/protocol/wire.ts";
-import { parseRetryAfter } from "../../shared/protocol/retry-after.ts";
-import { failure, TidegateError } from "./errors.ts";
+import type { Bootstrap, WireError } from "../../../shared/protocol/wire.ts";
+import { parseRetryAfter } from "../../../shared/protocol/retry-after.ts";
+import { failure, TidegateError } from "../api/errors.ts";
 
 const answerDeadlineMs = 10_000;
 

@@ -1,8 +1,8 @@
 /** One connection to the gateway, and the only module that knows socket.io-client. */
 import { Manager, type Socket } from "socket.io-client";
-import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
-import type { Ack, Disconnect, Welcome, WireError } from "../../shared/protocol/wire.ts";
-import type { TidegateError } from "./errors.ts";
+import type { ConnectRefusal } from "../../../shared/protocol/codes.ts";
+import type { Ack, Disconnect, Welcome, WireError } from "../../../shared/protocol/wire.ts";
+import type { TidegateError } from "../api/errors.ts";
 import { maxTimerMs } from "./timing.ts";
 
 /** From the first packet to the welcome. The gateway itself takes 8 s at most; the rest is for the way there. */

@@ -1,5 +1,5 @@
 /** What a publish that expected another position is refused with, and a service hands on. No I/O. */
-import type { Position, WirePublication } from "../../shared/protocol/wire.ts";
+import type { Position, WirePublication } from "../../../shared/protocol/wire.ts";
 
 /** The channel has moved on since the position that was acted on. */
 export interface Conflict {

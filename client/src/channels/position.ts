@@ -1,5 +1,5 @@
 /** Where a subscriber stands in a channel. No I/O. */
-import type { Position, SubscribeAck } from "../../shared/protocol/wire.ts";
+import type { Position, SubscribeAck } from "../../../shared/protocol/wire.ts";
 
 /** The position after a publication, or `null` where that publication was seen before. */
 export function advance(position: Position, offset: number): Position | null {

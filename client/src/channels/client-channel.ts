@@ -7,14 +7,14 @@ import type {
   Resync,
   Revoked,
   Subscribed,
-} from "../../shared/protocol/wire.ts";
-import type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "./channel.ts";
-import type { GatewayConnection } from "./connection.ts";
+} from "../../../shared/protocol/wire.ts";
+import type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "../api/channel.ts";
+import type { GatewayConnection } from "../connection/connection.ts";
 import type { Doubles } from "./doubles.ts";
-import { failure, TidegateError } from "./errors.ts";
+import { failure, TidegateError } from "../api/errors.ts";
 import { EventListeners, Listeners } from "./listeners.ts";
 import { ChannelSubscription } from "./subscription.ts";
-import type { Random } from "./timing.ts";
+import type { Random } from "../connection/timing.ts";
 
 /** A channel as the application has it. The client calls all that {@link Channel} does not have. */
 export class ClientChannel implements Channel {

@@ -1,6 +1,6 @@
 /** What this client presents to be let in: the token, and what stands for it after the first welcome. */
-import { protocolVersion } from "../../shared/protocol/limits.ts";
-import { failure } from "./errors.ts";
+import { protocolVersion } from "../../../shared/protocol/limits.ts";
+import { failure } from "../api/errors.ts";
 
 const tokenDeadlineMs = 15_000;
 

@@ -1,11 +1,11 @@
-import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
-import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
-import type { Ack, CallAck } from "../../shared/protocol/wire.ts";
-import type { CallOptions, OfflineBounds } from "./call-options.ts";
+import { isApplicationEvent } from "../../../shared/protocol/grammar.ts";
+import { maxPayloadBytes } from "../../../shared/protocol/limits.ts";
+import type { Ack, CallAck } from "../../../shared/protocol/wire.ts";
+import type { CallOptions, OfflineBounds } from "../api/call-options.ts";
 import { CallQueue } from "./call-queue.ts";
-import type { GatewayConnection } from "./connection.ts";
-import { failure, TidegateError } from "./errors.ts";
-import { maxTimerMs, type Random, repeatDelayMs } from "./timing.ts";
+import type { GatewayConnection } from "../connection/connection.ts";
+import { failure, TidegateError } from "../api/errors.ts";
+import { maxTimerMs, type Random, repeatDelayMs } from "../connection/timing.ts";
 
 /** The longest `timeoutMs` of the contract. */
 const maxTryMs = 600_000;
