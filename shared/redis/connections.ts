@@ -111,6 +111,11 @@ export class RedisConnections implements Service {
     return this.#commands.client;
   }
 
+  /** One script may use keys of several slots. */
+  get spansSlots(): boolean {
+    return this.#target.kind !== "cluster";
+  }
+
   /** Commands without an answer yet. */
   get pendingCommands(): number {
     return this.#commands.pending;

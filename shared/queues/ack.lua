@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- Ends leases whose items were delivered: they leave their queue, which is ready again where it holds more.
+-- KEYS  1 a name in the slot of the first lease
+-- ARGV  for each lease: prefix of the slot's keys, lease (fence class items queue), number of items done, sequence of the last of them
+-- Returns for each lease 1, or 0 where it had ended before.
+-- include ready.part.lua
+-- include leave.part.lua
+
+local replies = {}
+for at = 1, #ARGV, 4 do
+  local prefix, lease, done = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local held = redis.call('ZREM', prefix .. 'leases', lease)
+  if held == 1 then
+    local queue = string.match(lease, '^%d+ %S+ %d+ (.*)$')
+    leave(prefix, queue, done)
+    goOn(prefix, queue, ARGV[at + 3])
+  end
+  replies[#replies + 1] = held
+end
+return replies

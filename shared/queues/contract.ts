@@ -1,0 +1,147 @@
+/**
+ * The contract for keyed queues. Each queue is a virtual FIFO list of items; one that is empty takes no space. At most one
+ * lease holder works on a queue, so that its items are delivered one after the other, in the order in which they were stored.
+ * Memory and Redis pass the same suite.
+ */
+import type { Service } from "../runtime/lifecycle.ts";
+import type { StoreState } from "../runtime/store-state.ts";
+
+/** Items of one key stay in order for each service. Names of services contain no colon. */
+export interface QueueName {
+  readonly service: string;
+  /** "": the one tenant of a deployment without tenants. */
+  readonly tenant: string;
+  readonly key: string;
+}
+
+export interface NewItem {
+  readonly queue: QueueName;
+  readonly class: string;
+  /** JSON text of one line: everything that the dispatcher needs besides the data. */
+  readonly head: string;
+  /** JSON text. */
+  readonly data: string;
+  /** A second item with this id within {@link dedupeMs} is not stored. Unique within the deployment. */
+  readonly dedupeId?: string;
+}
+
+export type Enqueued = { kind: "stored"; sequence: string } | { kind: "duplicate" };
+
+/** Work that shares a part of the workers: items of one class for one service, first attempts and retries apart. */
+export interface Lane {
+  readonly class: string;
+  readonly service: string;
+  readonly attempt: "first" | "retry";
+}
+
+/** Queues of one tenant that wait for a worker. */
+export interface ReadyQueues extends Lane {
+  readonly slot: number;
+  readonly tenant: string;
+}
+
+export interface ClaimRequest extends ReadyQueues {
+  readonly maxQueues: number;
+  /** Of each queue. */
+  readonly maxItems: number;
+}
+
+/** The right to work on a queue, until it is settled, extended no more, or expires. */
+export interface Lease {
+  readonly slot: number;
+  readonly queue: QueueName;
+  readonly class: string;
+  /** The fencing token: 20 digits, grows with each lease of the queue. */
+  readonly fence: string;
+  /** Items that were claimed with it. */
+  readonly items: number;
+}
+
+export interface QueuedItem {
+  /** 20 digits, grows within the queue. */
+  readonly sequence: string;
+  readonly class: string;
+  readonly head: string;
+  readonly data: string;
+}
+
+export interface Claimed {
+  readonly lease: Lease;
+  /** Of the first item, that failed before; leases that expired count. */
+  readonly attempts: number;
+  /** The sequence of the item before the first one, while the queue has not been empty since. */
+  readonly previous: string | undefined;
+  readonly items: readonly [QueuedItem, ...QueuedItem[]];
+}
+
+export interface ClaimReply {
+  readonly claimed: readonly Claimed[];
+  /** False: no more queues were ready when the store looked. */
+  readonly more: boolean;
+}
+
+/** How work on a lease ends. `done`: items from the first on that leave the queue. */
+export type Settlement =
+  | { kind: "done"; done: number }
+  /** The next item is claimed again after `delayMs`; `attempts` of it have failed. */
+  | { kind: "retry"; done: number; attempts: number; delayMs: number }
+  /** The item after those leaves the queue, too, and is kept as a dead letter. `failure`: JSON text of one line. */
+  | { kind: "dead"; done: number; failure: string }
+  /** The queue waits until {@link QueueOperations.release}. */
+  | { kind: "park"; done: number };
+
+export interface QueueListener {
+  /** A tenant has ready queues in a lane where it had none. */
+  onReady(ready: ReadyQueues): void;
+  /** Such news may have been missed: {@link QueueStore.ready} tells everything. */
+  onRestored(): void;
+}
+
+export interface QueueStore extends Service {
+  readonly state: StoreState;
+  /** Stored when it resolves. Items of one queue that are given one after the other keep their order. @throws TidegateError `broker_unavailable` */
+  enqueue(item: NewItem): Promise<Enqueued>;
+  /** Replies in the order of the requests. */
+  claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]>;
+  /** @param previous the sequence of the last item that leaves the queue. @returns false: the lease had ended, and nothing was changed. */
+  settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean>;
+  /** For another {@link leaseMs}. @returns for each whether it still holds. */
+  extend(leases: readonly Lease[]): Promise<readonly boolean[]>;
+  /** Makes queues ready whose lease has expired or whose next attempt is due. @returns ms until there is more to do; undefined: nothing waits. */
+  promote(): Promise<number | undefined>;
+  ready(): Promise<readonly ReadyQueues[]>;
+  listen(listener: QueueListener): void;
+}
+
+/** Renewed while work goes on, at a third of it. */
+export const leaseMs = 10_000;
+export const dedupeMs = 600_000;
+
+export interface DeadLetter {
+  readonly id: string;
+  readonly queue: QueueName;
+  /** Unix ms, by the store's clock. */
+  readonly failedAt: number;
+  readonly failure: string;
+  readonly item: QueuedItem;
+}
+
+export interface QueueDepth {
+  readonly class: string;
+  readonly tenant: string;
+  /** Without those in flight. */
+  readonly waiting: number;
+  readonly inFlight: number;
+}
+
+/** What operators do with queues. */
+export interface QueueOperations {
+  depths(): Promise<readonly QueueDepth[]>;
+  /** Oldest first. @param after the id of the last one that is known */
+  deadLetters(query: { limit: number; after?: string }): Promise<readonly DeadLetter[]>;
+  /** Back to the tail of its queue, as a new item. @returns false where there is none. */
+  retryDeadLetter(id: string): Promise<boolean>;
+  removeDeadLetter(id: string): Promise<boolean>;
+  /** Makes a parked or delayed queue ready, with its first attempt. @returns false where it is neither. */
+  release(queue: QueueName): Promise<boolean>;
+}

@@ -1,0 +1,114 @@
+/**
+ * Names of keys and topics of queues in Redis, and the form of what is kept there. Everything of a slot begins with one prefix, which
+ * carries its hash tag:
+ *
+ *     q:QUEUE             list      the items in order; the first ones stay while they are in flight
+ *     k:QUEUE             hash      attempts, previous; only where one of them matters
+ *     r:LANE              list      queues that are ready for a worker
+ *     lanes               set       lanes with ready queues
+ *     leases, delays      zset      when a lease ends, when the next attempt is due
+ *     parked              set       queues that wait for an operator
+ *     depths              hash      class:tenant → items
+ *     id:ID               string    an item with this id was stored
+ *     numbers, numbers:…  string    the last sequence or fencing token
+ *     dead, deadAt        hash, zset   dead letters by sequence
+ *     ready               topic     lanes that have ready queues now
+ */
+import { slotTag } from "../channels/keys.ts";
+import { slotCount, slotOf } from "../redis/slots.ts";
+import type { DeadLetter, Lease, QueuedItem, QueueName, ReadyQueues } from "./contract.ts";
+
+/** Injective: the name of a service has no colon, and those of the tenant are escaped. One line. */
+export function queueText({ service, tenant, key }: QueueName): string {
+  return `${service}:${tenantText(tenant)}:${key.replaceAll(/[%\r\n]/g, encodeURIComponent)}`;
+}
+
+export function parseQueue(text: string): QueueName {
+  const [, service = "", tenant = "", key = ""] = /^([^:]*):([^:]*):(.*)$/s.exec(text) ?? [];
+  return { service, tenant: decodeURIComponent(tenant), key: decodeURIComponent(key) };
+}
+
+export function tenantText(tenant: string): string {
+  return tenant.replaceAll(/[%:\s]/g, encodeURIComponent);
+}
+
+export function slotOfQueue(queue: QueueName): number {
+  return slotOf(queueText(queue));
+}
+
+/** What the names of all keys of a slot begin with. */
+export function slotPrefix(root: string, slot: number): string {
+  return `${slotTag(root, slot)}:queues:`;
+}
+
+export function readyTopic(root: string, slot: number): string {
+  return `${slotPrefix(root, slot)}ready`;
+}
+
+/** The slot of {@link readyTopic}; undefined for other topics. */
+export function slotOfTopic(root: string, topic: string): number | undefined {
+  if (!topic.startsWith(root)) return undefined;
+  const [, slot] = /^:\{(\d+)\}:queues:ready$/.exec(topic.slice(root.length)) ?? [];
+  return slot === undefined || Number(slot) >= slotCount ? undefined : Number(slot);
+}
+
+export function laneText({ class: name, service, attempt, tenant }: Omit<ReadyQueues, "slot">): string {
+  return `${name}:${service}:${attempt === "first" ? "f" : "r"}:${tenantText(tenant)}`;
+}
+
+export function parseLane(slot: number, text: string): ReadyQueues {
+  const [name = "", service = "", kind, tenant = ""] = text.split(":");
+  const attempt = kind === "f" ? "first" : "retry";
+  return { slot, class: name, service, attempt, tenant: decodeURIComponent(tenant) };
+}
+
+/** As it stands among the leases; the fence is a decimal number there. */
+export function leaseText(lease: Lease): string {
+  return `${Number(lease.fence)} ${lease.class} ${lease.items} ${queueText(lease.queue)}`;
+}
+
+const numberDigits = 20;
+
+/** Sequences and fencing tokens, so that they can be compared as text. */
+export function paddedNumber(number: string | number): string {
+  return String(number).padStart(numberDigits, "0");
+}
+
+/** Sequence and class, head, data, a line each; the data may have more lines. */
+export function parseItem(text: string): QueuedItem {
+  const headAt = text.indexOf("\n");
+  const dataAt = text.indexOf("\n", headAt + 1);
+  const [sequence = "", name = ""] = text.slice(0, headAt).split(" ");
+  return {
+    sequence: paddedNumber(sequence),
+    class: name,
+    head: text.slice(headAt + 1, dataAt),
+    data: text.slice(dataAt + 1),
+  };
+}
+
+export function deadLetterId(slot: number, sequence: string): string {
+  return `${slot}-${sequence}`;
+}
+
+/** Slot and sequence of a dead letter's id; undefined: there can be none with this id. */
+export function parseDeadLetterId(id: string): { slot: number; sequence: string } | undefined {
+  const [, slot, sequence] = /^(\d{1,3})-(\d{1,16})$/.exec(id) ?? [];
+  if (slot === undefined || sequence === undefined || Number(slot) >= slotCount) return undefined;
+  return { slot: Number(slot), sequence };
+}
+
+/** Time and queue in the first line, the failure in the second, then the item. */
+export function parseDeadLetter(slot: number, text: string): DeadLetter {
+  const failureAt = text.indexOf("\n");
+  const itemAt = text.indexOf("\n", failureAt + 1);
+  const [, failedAt = "0", queue = ""] = /^(\d+) (.*)$/.exec(text.slice(0, failureAt)) ?? [];
+  const item = parseItem(text.slice(itemAt + 1));
+  return {
+    id: deadLetterId(slot, String(Number(item.sequence))),
+    queue: parseQueue(queue),
+    failedAt: Number(failedAt),
+    failure: text.slice(failureAt + 1, itemAt),
+    item,
+  };
+}

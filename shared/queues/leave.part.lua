@@ -1,0 +1,28 @@
+-- Takes the first items of a queue out of it, and makes it ready where it holds more. Needs makeReady.
+-- Returns the items.
+local function leave(prefix, queue, count)
+  local tenant = string.match(queue, '^[^:]*:([^:]*):')
+  local items = redis.call('LPOP', prefix .. 'q:' .. queue, count) or {}
+  local left = {}
+  for _, item in ipairs(items) do
+    local depth = string.match(item, '^%d+ (%S+)') .. ':' .. tenant
+    left[depth] = (left[depth] or 0) + 1
+  end
+  for depth, number in pairs(left) do
+    if redis.call('HINCRBY', prefix .. 'depths', depth, -number) <= 0 then
+      redis.call('HDEL', prefix .. 'depths', depth)
+    end
+  end
+  return items
+end
+
+-- The queue goes on with its first attempt at the item that comes next, or is gone.
+local function goOn(prefix, queue, previous)
+  local head = redis.call('LINDEX', prefix .. 'q:' .. queue, 0)
+  if head then
+    redis.call('HSET', prefix .. 'k:' .. queue, 'previous', previous, 'attempts', '0')
+    makeReady(prefix, string.match(head, '^%d+ (%S+)'), 'f', queue, false)
+  else
+    redis.call('DEL', prefix .. 'k:' .. queue)
+  end
+end

@@ -1,0 +1,256 @@
+import {
+  type Claimed,
+  type ClaimReply,
+  type ClaimRequest,
+  type DeadLetter,
+  dedupeMs,
+  type Enqueued,
+  type Lease,
+  leaseMs,
+  type NewItem,
+  type QueueDepth,
+  type QueuedItem,
+  type QueueListener,
+  type QueueName,
+  type QueueOperations,
+  type QueueStore,
+  type ReadyQueues,
+  type Settlement,
+} from "./contract.ts";
+import { deadLetterId, laneText, leaseText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
+
+interface Queue {
+  readonly name: QueueName;
+  readonly slot: number;
+  readonly items: QueuedItem[];
+  attempts: number;
+  previous: string | undefined;
+  state: "ready" | "leased" | "delayed" | "parked";
+}
+
+/** The queues of a single process: nothing outlives it. */
+export class MemoryQueueStore implements QueueStore, QueueOperations {
+  readonly state = "ok";
+  readonly #queues = new Map<string, Queue>();
+  /** Slot and lane → queues in order. */
+  readonly #ready = new Map<string, Queue[]>();
+  /** Lease text → the queue, and when the lease ends by `Date.now()`. */
+  readonly #leases = new Map<string, { queue: Queue; endsAt: number }>();
+  readonly #delays = new Map<Queue, number>();
+  /** Insertion order is expiry order. */
+  readonly #seenIds = new Map<string, number>();
+  readonly #deadLetters = new Map<string, DeadLetter>();
+  readonly #listeners: QueueListener[] = [];
+  #number = 0;
+
+  async start(): Promise<void> {}
+
+  async stop(): Promise<void> {
+    this.#listeners.length = 0;
+  }
+
+  async enqueue({ queue: name, class: itemClass, head, data, dedupeId }: NewItem): Promise<Enqueued> {
+    const now = Date.now();
+    this.#forgetIds(now);
+    const slot = slotOfQueue(name);
+    if (dedupeId !== undefined) {
+      const seen = `${slot} ${dedupeId}`;
+      if (this.#seenIds.has(seen)) return { kind: "duplicate" };
+      this.#seenIds.set(seen, now + dedupeMs);
+    }
+    const sequence = this.#nextNumber();
+    this.#store(name, { sequence, class: itemClass, head, data });
+    return { kind: "stored", sequence };
+  }
+
+  async claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]> {
+    return requests.map((request) => {
+      const lane = laneAt(request);
+      const ready = this.#ready.get(lane) ?? [];
+      const queues = ready.splice(0, request.maxQueues);
+      const more = ready.length > 0;
+      if (!more) this.#ready.delete(lane);
+      return { more, claimed: queues.map((queue) => this.#lease(queue, request)) };
+    });
+  }
+
+  async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
+    const text = leaseText(lease);
+    const held = this.#leases.get(text);
+    if (!held) return false;
+    this.#leases.delete(text);
+    const { queue } = held;
+    queue.items.splice(0, settlement.done);
+    if (previous !== "") queue.previous = previous;
+    switch (settlement.kind) {
+      case "done":
+        this.#goOn(queue);
+        break;
+      case "retry":
+        queue.attempts = settlement.attempts;
+        queue.state = "delayed";
+        this.#delays.set(queue, Date.now() + settlement.delayMs);
+        break;
+      case "dead": {
+        const item = queue.items.shift();
+        if (item) this.#bury(queue, item, settlement.failure);
+        this.#goOn(queue);
+        break;
+      }
+      case "park":
+        queue.attempts = 0;
+        queue.state = "parked";
+    }
+    return true;
+  }
+
+  async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
+    return leases.map((lease) => {
+      const held = this.#leases.get(leaseText(lease));
+      if (held) held.endsAt = Date.now() + leaseMs;
+      return held !== undefined;
+    });
+  }
+
+  async promote(): Promise<number | undefined> {
+    const now = Date.now();
+    let next: number | undefined;
+    const look = (at: number): boolean => {
+      if (at <= now) return true;
+      next = Math.min(next ?? Infinity, at - now);
+      return false;
+    };
+    for (const [text, { queue, endsAt }] of this.#leases) {
+      if (!look(endsAt)) continue;
+      this.#leases.delete(text);
+      queue.attempts++;
+      this.#makeReady(queue, { attempt: "retry", front: true });
+    }
+    for (const [queue, dueAt] of this.#delays) {
+      if (!look(dueAt)) continue;
+      this.#delays.delete(queue);
+      this.#makeReady(queue, { attempt: "retry" });
+    }
+    return next;
+  }
+
+  async ready(): Promise<readonly ReadyQueues[]> {
+    return [...this.#ready.keys()].map((text) => {
+      const at = text.indexOf(" ");
+      return parseLane(Number(text.slice(0, at)), text.slice(at + 1));
+    });
+  }
+
+  listen(listener: QueueListener): void {
+    this.#listeners.push(listener);
+  }
+
+  async depths(): Promise<readonly QueueDepth[]> {
+    const depths = new Map<string, { class: string; tenant: string; waiting: number; inFlight: number }>();
+    const at = (name: string, { tenant }: QueueName): { waiting: number; inFlight: number } => {
+      const key = JSON.stringify([name, tenant]);
+      const depth = depths.get(key) ?? { class: name, tenant, waiting: 0, inFlight: 0 };
+      depths.set(key, depth);
+      return depth;
+    };
+    for (const { name, items } of this.#queues.values()) for (const item of items) at(item.class, name).waiting++;
+    for (const [text, { queue }] of this.#leases) {
+      const [, name = "", items = "0"] = text.split(" ");
+      const depth = at(name, queue.name);
+      depth.waiting -= Number(items);
+      depth.inFlight += Number(items);
+    }
+    return [...depths.values()];
+  }
+
+  async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
+    const all = [...this.#deadLetters.values()];
+    const at = all.findIndex(({ id }) => id === after);
+    return all.slice(at + 1, at + 1 + limit);
+  }
+
+  async retryDeadLetter(id: string): Promise<boolean> {
+    const letter = this.#deadLetters.get(id);
+    if (!letter) return false;
+    this.#deadLetters.delete(id);
+    this.#store(letter.queue, { ...letter.item, sequence: this.#nextNumber() });
+    return true;
+  }
+
+  async removeDeadLetter(id: string): Promise<boolean> {
+    return this.#deadLetters.delete(id);
+  }
+
+  async release(name: QueueName): Promise<boolean> {
+    const queue = this.#queues.get(queueText(name));
+    if (queue?.state !== "parked" && queue?.state !== "delayed") return false;
+    this.#delays.delete(queue);
+    queue.attempts = 0;
+    this.#makeReady(queue, { attempt: "first" });
+    return true;
+  }
+
+  #nextNumber(): string {
+    return paddedNumber(++this.#number);
+  }
+
+  #store(name: QueueName, item: QueuedItem): void {
+    const text = queueText(name);
+    const known = this.#queues.get(text);
+    if (known) {
+      known.items.push(item);
+      return;
+    }
+    const slot = slotOfQueue(name);
+    const queue: Queue = { name, slot, items: [item], attempts: 0, previous: undefined, state: "ready" };
+    this.#queues.set(text, queue);
+    this.#makeReady(queue, { attempt: "first" });
+  }
+
+  #makeReady(queue: Queue, { attempt, front = false }: { attempt: ReadyQueues["attempt"]; front?: boolean }): void {
+    const [head] = queue.items;
+    queue.state = "ready";
+    const { service, tenant } = queue.name;
+    const news = { slot: queue.slot, class: head?.class ?? "", service, attempt, tenant };
+    const lane = laneAt(news);
+    const ready = this.#ready.get(lane);
+    if (ready && front) ready.unshift(queue);
+    else if (ready) ready.push(queue);
+    else {
+      this.#ready.set(lane, [queue]);
+      for (const listener of this.#listeners) listener.onReady(news);
+    }
+  }
+
+  #lease(queue: Queue, request: ClaimRequest): Claimed {
+    const items = queue.items.slice(0, request.maxItems) as [QueuedItem, ...QueuedItem[]];
+    const { slot, name } = queue;
+    const lease = { slot, queue: name, class: request.class, fence: this.#nextNumber(), items: items.length };
+    queue.state = "leased";
+    this.#leases.set(leaseText(lease), { queue, endsAt: Date.now() + leaseMs });
+    return { lease, attempts: queue.attempts, previous: queue.previous, items };
+  }
+
+  /** With its first attempt at the item that comes next. */
+  #goOn(queue: Queue): void {
+    queue.attempts = 0;
+    if (queue.items.length > 0) this.#makeReady(queue, { attempt: "first" });
+    else this.#queues.delete(queueText(queue.name));
+  }
+
+  #bury(queue: Queue, item: QueuedItem, failure: string): void {
+    const id = deadLetterId(queue.slot, String(Number(item.sequence)));
+    this.#deadLetters.set(id, { id, queue: queue.name, failedAt: Date.now(), failure, item });
+  }
+
+  #forgetIds(now: number): void {
+    for (const [id, expiresAt] of this.#seenIds) {
+      if (expiresAt > now) return;
+      this.#seenIds.delete(id);
+    }
+  }
+}
+
+function laneAt(ready: ReadyQueues): string {
+  return `${ready.slot} ${laneText(ready)}`;
+}

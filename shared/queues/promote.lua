@@ -1,0 +1,38 @@
+#!lua flags=allow-oom
+-- Makes queues ready whose lease has expired, ahead of others, with one attempt more; and those whose next attempt is due.
+-- KEYS  1 a name in the slot of the first prefix
+-- ARGV  1 queues of each slot at most, then the prefixes of the slots' keys
+-- Returns ms until the next lease or delay of any slot ends, 0 where more has ended already, -1 where none is left.
+-- include ready.part.lua
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local nextMs = -1
+local function look(name, limit)
+  local first = redis.call('ZRANGE', name, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local leftMs = math.max(0, tonumber(first[2]) - now)
+    if nextMs < 0 or leftMs < nextMs then
+      nextMs = leftMs
+    end
+    if leftMs == 0 then
+      return redis.call('ZRANGE', name, '-inf', string.format('%.0f', now), 'BYSCORE', 'LIMIT', 0, limit)
+    end
+  end
+  return {}
+end
+for at = 2, #ARGV do
+  local prefix = ARGV[at]
+  for _, lease in ipairs(look(prefix .. 'leases', ARGV[1])) do
+    local class, queue = string.match(lease, '^%d+ (%S+) %d+ (.*)$')
+    redis.call('ZREM', prefix .. 'leases', lease)
+    redis.call('HINCRBY', prefix .. 'k:' .. queue, 'attempts', 1)
+    makeReady(prefix, class, 'r', queue, true)
+  end
+  for _, delayed in ipairs(look(prefix .. 'delays', ARGV[1])) do
+    local class, queue = string.match(delayed, '^(%S+) (.*)$')
+    redis.call('ZREM', prefix .. 'delays', delayed)
+    makeReady(prefix, class, 'r', queue, false)
+  end
+end
+return nextMs

@@ -1,0 +1,319 @@
+import { readFileSync } from "node:fs";
+import type { RedisConnections } from "../redis/connections.ts";
+import { cellOf, slotCount } from "../redis/slots.ts";
+import { type StoreState, worstState } from "../runtime/store-state.ts";
+import {
+  type Claimed,
+  type ClaimReply,
+  type ClaimRequest,
+  type DeadLetter,
+  dedupeMs,
+  type Enqueued,
+  type Lease,
+  leaseMs,
+  type NewItem,
+  type QueueDepth,
+  type QueuedItem,
+  type QueueListener,
+  type QueueName,
+  type QueueOperations,
+  type QueueStore,
+  type ReadyQueues,
+  type Settlement,
+} from "./contract.ts";
+import {
+  laneText,
+  leaseText,
+  paddedNumber,
+  parseDeadLetter,
+  parseDeadLetterId,
+  parseItem,
+  parseLane,
+  parseQueue,
+  queueText,
+  readyTopic,
+  slotOfQueue,
+  slotOfTopic,
+  slotPrefix,
+} from "./keys.ts";
+import { SlotBatches } from "./slot-batches.ts";
+
+type ClaimedReply = [queue: string, fence: string, attempts: string, previous: string, ...items: string[]];
+type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
+
+/** Of each slot, in one script call. */
+const maxPromoted = 100;
+const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
+
+function defineScripts(cell: RedisConnections): void {
+  const define = (name: string, file: string): void => {
+    const part = (name: string): string => readFileSync(new URL(name, import.meta.url), "utf8");
+    const lua = part(file).replaceAll(/^-- include (\S+)$/gm, (_, included: string) => part(included));
+    cell.commands.defineCommand(name, { lua, numberOfKeys: 1 });
+  };
+  define("tidegateEnqueue", "enqueue.lua");
+  define("tidegateClaim", "claim.lua");
+  define("tidegateAck", "ack.lua");
+  define("tidegateRetry", "retry.lua");
+  define("tidegateExtend", "extend.lua");
+  define("tidegatePromote", "promote.lua");
+  define("tidegateRelease", "release.lua");
+  define("tidegateRetryDead", "retry-dead.lua");
+}
+
+/** Queues on Redis 7: standalone, Sentinel or Cluster. */
+export class RedisQueueStore implements QueueStore, QueueOperations {
+  readonly #cells: readonly RedisConnections[];
+  readonly #listeners: QueueListener[] = [];
+  readonly #enqueues: SlotBatches<string>;
+  readonly #acks: SlotBatches<0 | 1>;
+
+  /** @param cells by their number; the caller starts and stops them. */
+  constructor(cells: readonly RedisConnections[]) {
+    this.#cells = cells;
+    for (const cell of cells) defineScripts(cell);
+    const cellOfSlot = (slot: number): RedisConnections => this.#cellOf(slot);
+    this.#enqueues = new SlotBatches({
+      script: "tidegateEnqueue",
+      arguments: (groups) => [
+        dedupeMs,
+        ...groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
+      ],
+      cellOf: cellOfSlot,
+    });
+    this.#acks = new SlotBatches({
+      script: "tidegateAck",
+      arguments: (groups) => groups.flatMap(({ prefix, entries }) => entries.flatMap((values) => [prefix, ...values])),
+      cellOf: cellOfSlot,
+    });
+  }
+
+  get state(): StoreState {
+    return worstState(this.#cells.map(({ state }) => state));
+  }
+
+  async start(): Promise<void> {}
+
+  async stop(): Promise<void> {
+    this.#listeners.length = 0;
+  }
+
+  async enqueue({ queue, class: name, dedupeId = "", head, data }: NewItem): Promise<Enqueued> {
+    const values = [queueText(queue), name, dedupeId, head, data];
+    const sequence = await this.#enqueues.add(slotOfQueue(queue), values);
+    return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
+  }
+
+  async claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]> {
+    const replies = await this.#perCell<ClaimRequest, GroupReply>(
+      "tidegateClaim",
+      requests,
+      ({ slot }) => slot,
+      (prefix, request) => [prefix, laneText(request), request.maxQueues, request.maxItems],
+      [leaseMs],
+    );
+    return replies.map((reply, index) => toClaimReply(reply, requests[index]));
+  }
+
+  async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
+    const last = previous === "" ? "" : String(Number(previous));
+    if (settlement.kind === "done") {
+      return (await this.#acks.add(lease.slot, [leaseText(lease), settlement.done, last])) === 1;
+    }
+    const cell = this.#cellOf(lease.slot);
+    const prefix = slotPrefix(cell.root, lease.slot);
+    const { kind, done } = settlement;
+    const outcome = kind === "retry" ? "delay" : kind;
+    const attempts = kind === "retry" ? settlement.attempts : 0;
+    const delayMs = kind === "retry" ? settlement.delayMs : 0;
+    const failure = kind === "dead" ? settlement.failure : "";
+    const values = [prefix, leaseText(lease), done, last, outcome, attempts, delayMs, failure];
+    return (await cell.run<0 | 1>("tidegateRetry", prefix, ...values)) === 1;
+  }
+
+  async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
+    const held = await this.#perCell<Lease, 0 | 1>(
+      "tidegateExtend",
+      leases,
+      ({ slot }) => slot,
+      (prefix, lease) => [prefix, leaseText(lease)],
+      [leaseMs],
+    );
+    return held.map((reply) => reply === 1);
+  }
+
+  async promote(): Promise<number | undefined> {
+    const waits = await Promise.all(
+      this.#cells.flatMap((cell) => {
+        const slots = everySlot.filter((slot) => this.#cellOf(slot) === cell);
+        const groups = cell.spansSlots ? [slots] : slots.map((slot) => [slot]);
+        return groups.map(async (group) => {
+          const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
+          return cell.run<number>("tidegatePromote", prefixes[0] ?? "", maxPromoted, ...prefixes);
+        });
+      }),
+    );
+    const next = waits.filter((waitMs) => waitMs >= 0);
+    return next.length === 0 ? undefined : Math.min(...next);
+  }
+
+  async ready(): Promise<readonly ReadyQueues[]> {
+    const lanes = await this.#ofEverySlot(async (cell, slot) =>
+      cell.run<string[]>("smembers", `${slotPrefix(cell.root, slot)}lanes`),
+    );
+    return lanes.flatMap((texts, slot) => texts.map((text) => parseLane(slot, text)));
+  }
+
+  /** Follows the news of all slots. */
+  listen(listener: QueueListener): void {
+    this.#listeners.push(listener);
+    if (this.#listeners.length > 1) return;
+    for (const cell of this.#cells) {
+      cell.listen({
+        onMessage: (topic, message) => {
+          const slot = slotOfTopic(cell.root, topic);
+          if (slot !== undefined) for (const each of this.#listeners) each.onReady(parseLane(slot, message));
+        },
+        onInterrupted: () => undefined,
+        onRestored: () => {
+          for (const each of this.#listeners) each.onRestored();
+        },
+      });
+    }
+    for (const slot of everySlot) {
+      const cell = this.#cellOf(slot);
+      // A topic that cannot be subscribed now is subscribed when Redis is back; that is told.
+      cell.subscribe(readyTopic(cell.root, slot)).catch(() => undefined);
+    }
+  }
+
+  async depths(): Promise<readonly QueueDepth[]> {
+    const depths = new Map<string, { waiting: number; inFlight: number }>();
+    await this.#ofEverySlot(async (cell, slot) => {
+      const prefix = slotPrefix(cell.root, slot);
+      const [counts, leases] = await Promise.all([
+        cell.run<string[]>("hgetall", `${prefix}depths`),
+        cell.run<string[]>("zrange", `${prefix}leases`, "0", "-1"),
+      ]);
+      const at = (text: string): { waiting: number; inFlight: number } => {
+        const known = depths.get(text) ?? { waiting: 0, inFlight: 0 };
+        depths.set(text, known);
+        return known;
+      };
+      for (const [text, items] of Object.entries(counts)) at(text).waiting += Number(items);
+      for (const lease of leases) {
+        const [, name = "", items = "0", tenant = ""] = /^\d+ (\S+) (\d+) [^:]*:([^:]*):/.exec(lease) ?? [];
+        const depth = at(`${name}:${tenant}`);
+        depth.waiting -= Number(items);
+        depth.inFlight += Number(items);
+      }
+    });
+    return [...depths].map(([text, { waiting, inFlight }]) => {
+      const [name = "", tenant = ""] = text.split(":");
+      return { class: name, tenant: decodeURIComponent(tenant), waiting: Math.max(0, waiting), inFlight };
+    });
+  }
+
+  async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
+    const last = after === undefined ? undefined : parseDeadLetterId(after);
+    const since = last && (await this.#failedAt(last));
+    const found = await this.#ofEverySlot(async (cell, slot) => {
+      const prefix = slotPrefix(cell.root, slot);
+      const range = [`${prefix}deadAt`, since ?? "-inf", "+inf", "BYSCORE", "LIMIT", 0, limit + 1];
+      const ids = await cell.run<string[]>("zrange", ...range);
+      if (ids.length === 0) return [];
+      const texts = await cell.run<(string | null)[]>("hmget", `${prefix}dead`, ...ids);
+      return texts.flatMap((text) => (text === null ? [] : [parseDeadLetter(slot, text)]));
+    });
+    const ordered = found.flat().sort((one, other) => one.failedAt - other.failedAt || (one.id < other.id ? -1 : 1));
+    const at = ordered.findIndex(({ id }) => id === after);
+    return ordered.slice(at + 1, at + 1 + limit);
+  }
+
+  async retryDeadLetter(id: string): Promise<boolean> {
+    const place = parseDeadLetterId(id);
+    if (!place) return false;
+    const cell = this.#cellOf(place.slot);
+    const prefix = slotPrefix(cell.root, place.slot);
+    return (await cell.run<0 | 1>("tidegateRetryDead", prefix, prefix, place.sequence)) === 1;
+  }
+
+  async removeDeadLetter(id: string): Promise<boolean> {
+    const place = parseDeadLetterId(id);
+    if (!place) return false;
+    const cell = this.#cellOf(place.slot);
+    const prefix = slotPrefix(cell.root, place.slot);
+    const removed = await cell.run<number>("hdel", `${prefix}dead`, place.sequence);
+    await cell.run("zrem", `${prefix}deadAt`, place.sequence);
+    return removed === 1;
+  }
+
+  async release(queue: QueueName): Promise<boolean> {
+    const slot = slotOfQueue(queue);
+    const cell = this.#cellOf(slot);
+    const prefix = slotPrefix(cell.root, slot);
+    return (await cell.run<0 | 1>("tidegateRelease", prefix, prefix, queueText(queue))) === 1;
+  }
+
+  async #failedAt({ slot, sequence }: { slot: number; sequence: string }): Promise<string | undefined> {
+    const cell = this.#cellOf(slot);
+    return (await cell.run<string | null>("zscore", `${slotPrefix(cell.root, slot)}deadAt`, sequence)) ?? undefined;
+  }
+
+  async #ofEverySlot<Result>(ask: (cell: RedisConnections, slot: number) => Promise<Result>): Promise<Result[]> {
+    return Promise.all(everySlot.map(async (slot) => ask(this.#cellOf(slot), slot)));
+  }
+
+  /** One script call for each Redis, in a cluster one for each slot. @returns a reply for each entry, in order. */
+  async #perCell<Entry, Reply>(
+    script: string,
+    entries: readonly Entry[],
+    slotOf: (entry: Entry) => number,
+    values: (prefix: string, entry: Entry) => (string | number)[],
+    common: (string | number)[],
+  ): Promise<Reply[]> {
+    const groups = new Map<RedisConnections | number, number[]>();
+    for (const [index, entry] of entries.entries()) {
+      const slot = slotOf(entry);
+      const cell = this.#cellOf(slot);
+      const group = cell.spansSlots ? cell : slot;
+      groups.set(group, [...(groups.get(group) ?? []), index]);
+    }
+    const replies: Reply[] = [];
+    await Promise.all(
+      [...groups.values()].map(async (indexes) => {
+        const some = indexes.map((index) => entries[index] as Entry);
+        const cell = this.#cellOf(slotOf(some[0] as Entry));
+        const prefixOf = (entry: Entry): string => slotPrefix(cell.root, slotOf(entry));
+        const listed = some.flatMap((entry) => values(prefixOf(entry), entry));
+        const answers = await cell.run<Reply[]>(script, prefixOf(some[0] as Entry), ...common, ...listed);
+        for (const [at, index] of indexes.entries()) replies[index] = answers[at] as Reply;
+      }),
+    );
+    return replies;
+  }
+
+  #cellOf(slot: number): RedisConnections {
+    const cell = this.#cells[cellOf(slot)];
+    if (!cell) throw new Error(`no cell owns slot ${slot}`);
+    return cell;
+  }
+}
+
+function toClaimReply([more, ...claimed]: GroupReply, request: ClaimRequest | undefined): ClaimReply {
+  return {
+    more: more === 1,
+    claimed: claimed.map(([queue, fence, attempts, previous, ...items]): Claimed => {
+      const parsed = items.map(parseItem) as [QueuedItem, ...QueuedItem[]];
+      const lease = {
+        slot: request?.slot ?? 0,
+        queue: parseQueue(queue),
+        class: request?.class ?? "",
+        fence: paddedNumber(fence),
+        items: items.length,
+      };
+      const before = previous === "" ? undefined : paddedNumber(previous);
+      return { lease, attempts: Number(attempts), previous: before, items: parsed };
+    }),
+  };
+}

@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- Makes a queue ready that is parked, or waits for its next attempt.
+-- KEYS  1 a name in the slot
+-- ARGV  1 prefix of the slot's keys   2 queue (service:tenant:key)
+-- Returns 1, or 0 where it is neither.
+-- include ready.part.lua
+
+local prefix, queue = ARGV[1], ARGV[2]
+local head = redis.call('LINDEX', prefix .. 'q:' .. queue, 0)
+if not head then
+  return 0
+end
+local class = string.match(head, '^%d+ (%S+)')
+local member = class .. ' ' .. queue
+if redis.call('SREM', prefix .. 'parked', member) + redis.call('ZREM', prefix .. 'delays', member) == 0 then
+  return 0
+end
+redis.call('HSET', prefix .. 'k:' .. queue, 'attempts', '0')
+makeReady(prefix, class, 'f', queue, false)
+return 1

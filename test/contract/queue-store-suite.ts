@@ -1,0 +1,318 @@
+/** What every implementation of QueueStore and QueueOperations does. */
+import { describe, expect, test, vi } from "vitest";
+import type {
+  Claimed,
+  Enqueued,
+  Lane,
+  NewItem,
+  QueueOperations,
+  QueueStore,
+  ReadyQueues,
+} from "../../shared/queues/contract.ts";
+import { slotOfQueue } from "../../shared/queues/keys.ts";
+import { eventually } from "../support/eventually.ts";
+
+export type Queues = QueueStore & QueueOperations;
+
+let names = 0;
+
+/** A service of its own for each test: stores are shared. */
+function newService(): string {
+  return `service-${++names}`;
+}
+
+interface Place {
+  service: string;
+  tenant?: string;
+  key?: string;
+  class?: string;
+}
+
+function item({ service, tenant = "", key = "k", class: name = "messages" }: Place, data: unknown = 1): NewItem {
+  return { queue: { service, tenant, key }, class: name, head: "{}", data: JSON.stringify(data) };
+}
+
+function readyAt(
+  { service, tenant = "", key = "k", class: name = "messages" }: Place,
+  attempt: Lane["attempt"],
+): ReadyQueues {
+  return { slot: slotOfQueue({ service, tenant, key }), class: name, service, tenant, attempt };
+}
+
+/** Claims one queue of the place's lane. */
+async function claim(
+  store: Queues,
+  place: Place,
+  { attempt = "first", maxItems = 1 }: { attempt?: Lane["attempt"]; maxItems?: number } = {},
+): Promise<Claimed | undefined> {
+  const [reply] = await store.claim([{ ...readyAt(place, attempt), maxQueues: 1, maxItems }]);
+  return reply?.claimed[0];
+}
+
+function dataOf(claimed: Claimed | undefined): unknown[] | undefined {
+  return claimed?.items.map(({ data }) => JSON.parse(data) as unknown);
+}
+
+async function done(store: Queues, claimed: Claimed | undefined, count = claimed?.items.length ?? 0): Promise<boolean> {
+  if (!claimed) throw new Error("nothing was claimed");
+  return store.settle(claimed.lease, { kind: "done", done: count }, claimed.items[count - 1]?.sequence ?? "");
+}
+
+async function retry(store: Queues, claimed: Claimed | undefined, delayMs = 0): Promise<boolean> {
+  if (!claimed) throw new Error("nothing was claimed");
+  const attempts = claimed.attempts + 1;
+  return store.settle(claimed.lease, { kind: "retry", done: 0, attempts, delayMs }, "");
+}
+
+/** @param create two stores of one deployment, as of two programs; one where there is only one. */
+export function queueStoreSuite(name: string, create: () => Promise<[Queues, Queues]>): void {
+  describe(`queue store: ${name}`, () => {
+    test("QUE-1: items of one key are claimed in order, one at a time", async () => {
+      const [store, other] = await create();
+      const place = { service: newService() };
+      for (const data of ["a", "b", "c"]) await store.enqueue(item(place, data));
+      const first = await claim(store, place);
+      expect(dataOf(first)).toEqual(["a"]);
+      expect(await claim(other, place)).toBeUndefined();
+      expect(await done(store, first)).toBe(true);
+      const second = await claim(other, place);
+      expect(dataOf(second)).toEqual(["b"]);
+      expect(second?.previous).toBe(first?.items[0].sequence);
+      await done(other, second);
+      await done(store, await claim(store, place));
+      expect(await claim(store, place)).toBeUndefined();
+    });
+
+    test("QUE-1: items enqueued in one turn keep their order", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      const stored = await Promise.all(
+        Array.from({ length: 300 }, async (_, index) => store.enqueue(item(place, index))),
+      );
+      const sequences = stored.map((outcome) => (outcome.kind === "stored" ? outcome.sequence : ""));
+      expect(sequences).toEqual(sequences.toSorted());
+      const claimed = await claim(store, place, { maxItems: 300 });
+      expect(dataOf(claimed)).toEqual(Array.from({ length: 300 }, (_, index) => index));
+      expect(await done(store, claimed)).toBe(true);
+    });
+
+    test("QUE-2: sequences and fencing tokens grow and are 20 digits", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      const sequences: string[] = [];
+      const fences: string[] = [];
+      for (let round = 0; round < 3; round++) {
+        await store.enqueue(item(place));
+        const claimed = await claim(store, place);
+        sequences.push(claimed?.items[0].sequence ?? "");
+        fences.push(claimed?.lease.fence ?? "");
+        await done(store, claimed);
+      }
+      for (const numbers of [sequences, fences]) {
+        expect(numbers).toEqual([...new Set(numbers)].toSorted());
+        for (const number of numbers) expect(number).toMatch(/^\d{20}$/);
+      }
+    });
+
+    test("QUE-3: a failed item stays at the head, and later items wait for it", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      await store.enqueue(item(place, "a"));
+      await store.enqueue(item(place, "b"));
+      const first = await claim(store, place);
+      expect(await retry(store, first)).toBe(true);
+      expect(await claim(store, place)).toBeUndefined();
+      await eventually(async () => {
+        await store.promote();
+        return (await store.ready()).some((ready) => ready.service === place.service && ready.attempt === "retry");
+      });
+      const again = await claim(store, place, { attempt: "retry" });
+      expect(again).toMatchObject({ attempts: 1, items: [{ sequence: first?.items[0].sequence }] });
+      expect(again?.lease.fence).not.toBe(first?.lease.fence);
+      await done(store, again);
+      expect(dataOf(await claim(store, place))).toEqual(["b"]);
+    });
+
+    test("QUE-3: a delayed item is not ready before its time", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      await store.enqueue(item(place));
+      await retry(store, await claim(store, place), 60_000);
+      const waitMs = await store.promote();
+      expect(waitMs).toBeGreaterThan(0);
+      expect(waitMs).toBeLessThanOrEqual(60_000);
+      expect(await claim(store, place, { attempt: "retry" })).toBeUndefined();
+    });
+
+    test("QUE-4: what a stale lease holder settles or extends is refused", async () => {
+      const [store, other] = await create();
+      const place = { service: newService() };
+      await store.enqueue(item(place, "a"));
+      await store.enqueue(item(place, "b"));
+      const claimed = await claim(store, place);
+      expect(await store.extend([claimed?.lease].flatMap((lease) => lease ?? []))).toEqual([true]);
+      expect(await done(store, claimed)).toBe(true);
+      expect(await done(other, claimed)).toBe(false);
+      expect(await retry(other, claimed)).toBe(false);
+      expect(await other.extend([claimed?.lease].flatMap((lease) => lease ?? []))).toEqual([false]);
+      expect(dataOf(await claim(store, place))).toEqual(["b"]);
+    });
+
+    test("QUE-5: an id is stored once, whatever else the second item says", async () => {
+      const [store, other] = await create();
+      const place = { service: newService() };
+      const dedupeId = newService();
+      expect((await store.enqueue({ ...item(place, "a"), dedupeId })).kind).toBe("stored");
+      const repeats = await Promise.all(
+        [other, store].map(async (each) => each.enqueue({ ...item(place, "b"), dedupeId })),
+      );
+      expect(repeats.map(({ kind }: Enqueued) => kind)).toEqual(["duplicate", "duplicate"]);
+      expect(dataOf(await claim(store, place, { maxItems: 10 }))).toEqual(["a"]);
+    });
+
+    test("QUE-6: a dead letter keeps the item and its failure, and the queue goes on", async () => {
+      const [store, other] = await create();
+      const place = { service: newService(), tenant: "t: 1%", key: "line\none:%" };
+      await store.enqueue(item(place, "bad\n"));
+      await store.enqueue(item(place, "good"));
+      const claimed = await claim(store, place);
+      const sequence = claimed?.items[0].sequence ?? "";
+      if (!claimed) throw new Error("nothing was claimed");
+      const failure = JSON.stringify({ code: "upstream_rejected", message: "no\nway" });
+      expect(await store.settle(claimed.lease, { kind: "dead", done: 0, failure }, sequence)).toBe(true);
+      const next = await claim(store, place);
+      expect(next).toMatchObject({ previous: sequence, attempts: 0, items: [{ data: '"good"' }] });
+      await done(store, next);
+      const letters = (await other.deadLetters({ limit: 1_000 })).filter(
+        ({ queue }) => queue.service === place.service,
+      );
+      expect(letters).toMatchObject([
+        { failure, queue: { tenant: "t: 1%", key: "line\none:%" }, item: { sequence, data: '"bad\\n"' } },
+      ]);
+
+      const [{ id } = { id: "" }] = letters;
+      expect(await Promise.all([store.retryDeadLetter(id), other.retryDeadLetter(id)])).toContain(true);
+      expect(await store.retryDeadLetter(id)).toBe(false);
+      const again = await claim(store, place, { maxItems: 5 });
+      expect(dataOf(again)).toEqual(["bad\n"]);
+      expect((again?.items[0].sequence ?? "") > sequence).toBe(true);
+      expect(await store.removeDeadLetter(id)).toBe(false);
+      expect(await store.removeDeadLetter("999-1")).toBe(false);
+    });
+
+    test("QUE-6: dead letters are listed oldest first, page by page", async () => {
+      const [store] = await create();
+      const service = newService();
+      const keys = ["a", "b", "c", "d", "e"];
+      for (const key of keys) {
+        await store.enqueue(item({ service, key }));
+        const claimed = await claim(store, { service, key });
+        if (claimed)
+          await store.settle(claimed.lease, { kind: "dead", done: 0, failure: "{}" }, claimed.items[0].sequence);
+      }
+      const listed: string[] = [];
+      for (let after: string | undefined; ;) {
+        const page = await store.deadLetters({ limit: 2, ...(after !== undefined && { after }) });
+        expect(page.length).toBeLessThanOrEqual(2);
+        listed.push(...page.filter(({ queue }) => queue.service === service).map(({ queue }) => queue.key));
+        after = page.at(-1)?.id;
+        if (after === undefined) break;
+      }
+      expect(listed.toSorted()).toEqual(keys);
+    });
+
+    test("QUE-7: a parked queue waits until it is released, with its first attempt", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      await store.enqueue(item(place, "a"));
+      const claimed = await claim(store, place);
+      if (claimed) expect(await store.settle(claimed.lease, { kind: "park", done: 0 }, "")).toBe(true);
+      await store.enqueue(item(place, "b"));
+      await store.promote();
+      expect(await claim(store, place)).toBeUndefined();
+      const queue = { service: place.service, tenant: "", key: "k" };
+      expect(await store.release({ ...queue, key: "other" })).toBe(false);
+      expect(await store.release(queue)).toBe(true);
+      expect(await store.release(queue)).toBe(false);
+      expect(await claim(store, place, { maxItems: 2 })).toMatchObject({
+        attempts: 0,
+        items: [{ data: '"a"' }, { data: '"b"' }],
+      });
+    });
+
+    test("QUE-8: of a batch the items that were done leave, the others come again", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      for (const data of [1, 2, 3, 4]) await store.enqueue(item(place, data));
+      const batch = await claim(store, place, { maxItems: 3 });
+      expect(dataOf(batch)).toEqual([1, 2, 3]);
+      expect(await done(store, batch, 2)).toBe(true);
+      const rest = await claim(store, place, { maxItems: 3 });
+      expect(dataOf(rest)).toEqual([3, 4]);
+      expect(rest?.previous).toBe(batch?.items[1]?.sequence);
+      if (rest)
+        await store.settle(rest.lease, { kind: "retry", done: 1, attempts: 1, delayMs: 0 }, rest.items[0].sequence);
+      await eventually(async () => {
+        await store.promote();
+        return dataOf(await claim(store, place, { attempt: "retry" }))?.[0] === 4;
+      });
+    });
+
+    test("QUE-9: lanes keep tenants, classes, services and retries apart", async () => {
+      const [store] = await create();
+      const service = newService();
+      const places = [
+        { service, tenant: "a" },
+        { service, tenant: "a:b" },
+        { service, tenant: "a", class: "stats", key: "s" },
+        { service: newService(), tenant: "a" },
+      ];
+      for (const place of places) await store.enqueue(item(place, place.tenant));
+      for (const place of places) {
+        const [reply] = await store.claim([{ ...readyAt(place, "first"), maxQueues: 9, maxItems: 9 }]);
+        expect(reply).toMatchObject({ more: false, claimed: [{ items: [{ data: JSON.stringify(place.tenant) }] }] });
+      }
+    });
+
+    test("QUE-10: dispatchers hear of a tenant's first ready queue, and can ask for all", async () => {
+      const [store, other] = await create();
+      const place = { service: newService(), tenant: "t" };
+      const heard = vi.fn<(ready: ReadyQueues) => void>();
+      const restored = vi.fn<() => void>();
+      other.listen({ onReady: heard, onRestored: restored });
+      await eventually(async () => {
+        const probe = { service: newService() };
+        await store.enqueue(item(probe));
+        return heard.mock.calls.some(([{ service }]) => service.startsWith("service-"));
+      });
+      await store.enqueue(item(place));
+      await eventually(() =>
+        heard.mock.calls.some(([ready]) => ready.service === place.service && ready.tenant === "t"),
+      );
+      expect(await store.ready()).toContainEqual(readyAt(place, "first"));
+      await done(store, await claim(store, place));
+      await store.claim([{ ...readyAt(place, "first"), maxQueues: 1, maxItems: 1 }]);
+      expect((await store.ready()).filter(({ service }) => service === place.service)).toEqual([]);
+    });
+
+    test("QUE-11: depths count what waits and what is in flight, by class and tenant", async () => {
+      const [store] = await create();
+      const tenant = newService();
+      const place = { service: newService(), tenant };
+      for (const data of [1, 2, 3, 4, 5]) await store.enqueue(item(place, data));
+      await store.enqueue({ ...item(place), class: "stats" });
+      const depthsOf = async (): Promise<unknown[]> =>
+        (await store.depths())
+          .filter((depth) => depth.tenant === tenant)
+          .toSorted((a, b) => (a.class < b.class ? -1 : 1));
+      const batch = await claim(store, place, { maxItems: 2 });
+      expect(await depthsOf()).toEqual([
+        { class: "messages", tenant, waiting: 3, inFlight: 2 },
+        { class: "stats", tenant, waiting: 1, inFlight: 0 },
+      ]);
+      await done(store, batch);
+      await done(store, await claim(store, place, { maxItems: 9 }));
+      expect(await depthsOf()).toEqual([]);
+    });
+  });
+}

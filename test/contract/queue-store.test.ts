@@ -1,0 +1,36 @@
+import { afterAll, beforeAll } from "vitest";
+import { MemoryQueueStore } from "../../shared/queues/memory.ts";
+import { RedisQueueStore } from "../../shared/queues/redis.ts";
+import type { RedisTarget } from "../../shared/redis/connect.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+import { startRedisCluster } from "../support/redis-cluster.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { type Queues, queueStoreSuite } from "./queue-store-suite.ts";
+
+let redis: RedisServer;
+let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+const opened: RedisConnections[] = [];
+
+beforeAll(async () => {
+  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+}, 60_000);
+afterAll(async () => {
+  await Promise.all(opened.map((connections) => connections.stop()));
+  await Promise.all([redis.stop(), cluster.stop()]);
+});
+
+async function storeOn(target: RedisTarget): Promise<Queues> {
+  const connections = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
+  await connections.start();
+  opened.push(connections);
+  return new RedisQueueStore([connections]);
+}
+
+const inMemory = new MemoryQueueStore();
+queueStoreSuite("memory", async () => [inMemory, inMemory]);
+queueStoreSuite("Redis", async () => [
+  await storeOn({ kind: "standalone", url: redis.url }),
+  await storeOn({ kind: "standalone", url: redis.url }),
+]);
+queueStoreSuite("Redis Cluster", async () => [await storeOn(cluster.target), await storeOn(cluster.target)]);
