@@ -107,14 +107,20 @@ export interface QueueStore extends Service {
   settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean>;
   /** For another {@link leaseMs}. @returns for each whether it still holds. */
   extend(leases: readonly Lease[]): Promise<readonly boolean[]>;
-  /** Makes queues ready whose lease has expired or whose next attempt is due. @returns ms until there is more to do; undefined: nothing waits. */
-  promote(): Promise<number | undefined>;
-  ready(): Promise<readonly ReadyQueues[]>;
+  /**
+   * Makes queues ready whose lease has expired or whose next attempt is due.
+   * @param slots all of them where it is left out
+   * @returns ms until there is more to do; undefined: nothing waits
+   */
+  promote(slots?: readonly number[]): Promise<number | undefined>;
+  /** `complete` is false where a slot has more lanes than are listed: at most {@link maxLanesListed} of each. */
+  ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }>;
   listen(listener: QueueListener): void;
 }
 
 /** Renewed while work goes on, at a third of it. */
 export const leaseMs = 10_000;
+export const maxLanesListed = 1_000;
 export const dedupeMs = 600_000;
 
 export interface DeadLetter {

@@ -134,11 +134,12 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return next;
   }
 
-  async ready(): Promise<readonly ReadyQueues[]> {
-    return [...this.#ready.keys()].map((text) => {
+  async ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }> {
+    const lanes = [...this.#ready.keys()].map((text) => {
       const at = text.indexOf(" ");
       return parseLane(Number(text.slice(0, at)), text.slice(at + 1));
     });
+    return { lanes, complete: true };
   }
 
   listen(listener: QueueListener): void {

@@ -11,6 +11,7 @@ import {
   type Enqueued,
   type Lease,
   leaseMs,
+  maxLanesListed,
   type NewItem,
   type QueueDepth,
   type QueuedItem,
@@ -142,26 +143,31 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return held.map((reply) => reply === 1);
   }
 
-  async promote(): Promise<number | undefined> {
+  async promote(slots: readonly number[] = everySlot): Promise<number | undefined> {
     const waits = await Promise.all(
       this.#cells.flatMap((cell) => {
-        const slots = everySlot.filter((slot) => this.#cellOf(slot) === cell);
-        const groups = cell.spansSlots ? [slots] : slots.map((slot) => [slot]);
-        return groups.map(async (group) => {
-          const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
-          return cell.run<number>("tidegatePromote", prefixes[0] ?? "", maxPromoted, ...prefixes);
-        });
+        const own = slots.filter((slot) => this.#cellOf(slot) === cell);
+        const groups = cell.spansSlots ? [own] : own.map((slot) => [slot]);
+        return groups
+          .filter((group) => group.length > 0)
+          .map(async (group) => {
+            const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
+            return cell.run<number>("tidegatePromote", prefixes[0] ?? "", maxPromoted, ...prefixes);
+          });
       }),
     );
     const next = waits.filter((waitMs) => waitMs >= 0);
     return next.length === 0 ? undefined : Math.min(...next);
   }
 
-  async ready(): Promise<readonly ReadyQueues[]> {
+  async ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }> {
     const lanes = await this.#ofEverySlot(async (cell, slot) =>
-      cell.run<string[]>("smembers", `${slotPrefix(cell.root, slot)}lanes`),
+      cell.run<string[]>("srandmember", `${slotPrefix(cell.root, slot)}lanes`, maxLanesListed),
     );
-    return lanes.flatMap((texts, slot) => texts.map((text) => parseLane(slot, text)));
+    return {
+      lanes: lanes.flatMap((texts, slot) => texts.map((text) => parseLane(slot, text))),
+      complete: lanes.every(({ length }) => length < maxLanesListed),
+    };
   }
 
   /** Follows the news of all slots. */

@@ -45,6 +45,7 @@ export const primaryCommands = [
     "lrange",
     "pexpire",
     "rpush",
+    "srandmember",
   ],
   ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
   ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"],

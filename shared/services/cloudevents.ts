@@ -36,6 +36,6 @@ export function eventId(user: IdentityKey, clientId?: string): string {
 }
 
 /** Percent-encodes what a header cannot carry, as section 3.1.3.2 of the HTTP binding says. */
-function encodeHeader(value: string): string {
+export function encodeHeader(value: string): string {
   return value.replaceAll(/[^\x21\x23\x24\x26-\x7e]+/g, (part) => encodeURIComponent(part.toWellFormed()));
 }

@@ -31,6 +31,10 @@ export interface ServiceRequest {
   answer: AnswerTaker;
   /** It is told that its answer is compared, not used. */
   isShadow?: boolean;
+  /** Further headers. */
+  headers?: Readonly<Record<string, string>>;
+  /** `webhook-id`, where it is not the event's id. */
+  webhookId?: string;
 }
 
 /** Who takes the answer. */
@@ -83,6 +87,7 @@ export class ServiceClient implements Service {
     const places = this.#placesOf(given.service);
     const entry = await places.acquire(given.kind, Buffer.byteLength(given.body), given.timeoutMs);
     if (entry === "full") return { kind: "busy" };
+    if (entry === "late" && given.kind === "queued") return { kind: "busy" };
     if (entry === "late") return { kind: "unreachable", reason: "no free place in time" };
     try {
       if (!given.answer.isThere) return { kind: "unreachable", reason: "the answer has no taker" };
@@ -119,10 +124,11 @@ export class ServiceClient implements Service {
           tenant: given.identity.tenant,
         }),
         authorization: `Bearer ${identityToken}`,
-        ...signWebhook(given.eventId, given.body, given.secrets, now),
+        ...signWebhook(given.webhookId ?? given.eventId, given.body, given.secrets, now),
         traceparent: given.traceparent,
         "tidegate-timeout-ms": timeoutMs.toString(),
         ...(given.isShadow && { "tidegate-shadow": "true" }),
+        ...given.headers,
       },
       timeoutMs,
       makeRoom: async (waitMs) => answer.part.grow(service.name, waitMs),

@@ -1,7 +1,7 @@
 import type { HookName } from "../rules/rules.ts";
 
 /** What a request to a service is for. */
-export type RequestKind = "call" | HookName;
+export type RequestKind = "call" | "queued" | HookName;
 
 /** Requests of each kind that wait for a place at one service, and their bodies. */
 const maxWaiting = 1_000;
@@ -23,14 +23,21 @@ interface Kind {
  * Bounds the requests to one service: `maxInFlight` at once, the others wait, bounded in number, bytes and time.
  * Hanging calls must not keep clients from connecting, so each hook of the service has a reserve of a sixteenth of the places,
  * at least one. Calls use neither reserve; the subscribe hook does not use that of the connect hook. Hooks are admitted before
- * waiting calls, which keep a sixteenth in turn. With too few places for reserves, only the order remains.
+ * waiting calls, which keep a sixteenth in turn. Deliveries of queues are admitted last, and keep a sixteenth, too. With too few
+ * places for reserves, only the order remains.
  */
 export class ServicePlaces {
   readonly #maxInFlight: number;
+  /** Of calls, and of deliveries of queues. */
   readonly #minCalls: number;
   readonly #maxCalls: number;
   readonly #maxCallsAndSubscribes: number;
-  readonly #kinds: Record<RequestKind, Kind> = { call: newKind(), subscribe: newKind(), connect: newKind() };
+  readonly #kinds: Record<RequestKind, Kind> = {
+    call: newKind(),
+    queued: newKind(),
+    subscribe: newKind(),
+    connect: newKind(),
+  };
 
   constructor({ maxInFlight, hooks }: { maxInFlight: number; hooks: readonly HookName[] }) {
     this.#maxInFlight = maxInFlight;
@@ -83,18 +90,24 @@ export class ServicePlaces {
 
   /** Whose turn it is, of those that wait and may have a place. */
   #next(): RequestKind | undefined {
-    const { call } = this.#kinds;
+    const { call, queued } = this.#kinds;
+    const calls: readonly RequestKind[] = queued.inFlight < this.#minCalls ? ["queued", "call"] : ["call", "queued"];
     const order: readonly RequestKind[] =
-      call.inFlight < this.#minCalls ? ["call", "connect", "subscribe"] : ["connect", "subscribe", "call"];
+      call.inFlight < this.#minCalls ? ["call", "connect", "subscribe", "queued"] : ["connect", "subscribe", ...calls];
     return order.find((kind) => this.#kinds[kind].waiting.size > 0 && this.#hasPlace(kind));
   }
 
   #hasPlace(kind: RequestKind): boolean {
-    const { call, subscribe, connect } = this.#kinds;
-    const callsAndSubscribes = call.inFlight + subscribe.inFlight;
+    const { call, queued, subscribe, connect } = this.#kinds;
+    const calls = call.inFlight + queued.inFlight;
+    const callsAndSubscribes = calls + subscribe.inFlight;
     if (callsAndSubscribes + connect.inFlight >= this.#maxInFlight) return false;
     if (kind === "connect") return true;
-    return callsAndSubscribes < this.#maxCallsAndSubscribes && (kind === "subscribe" || call.inFlight < this.#maxCalls);
+    if (callsAndSubscribes >= this.#maxCallsAndSubscribes) return false;
+    if (kind === "subscribe") return true;
+    return (
+      calls < this.#maxCalls && (kind === "call" || queued.inFlight < Math.max(1, this.#maxCalls - this.#minCalls))
+    );
   }
 }
 

@@ -124,7 +124,9 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(await claim(store, place)).toBeUndefined();
       await eventually(async () => {
         await store.promote();
-        return (await store.ready()).some((ready) => ready.service === place.service && ready.attempt === "retry");
+        return (await store.ready()).lanes.some(
+          (ready) => ready.service === place.service && ready.attempt === "retry",
+        );
       });
       const again = await claim(store, place, { attempt: "retry" });
       expect(again).toMatchObject({ attempts: 1, items: [{ sequence: first?.items[0].sequence }] });
@@ -289,10 +291,10 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       await eventually(() =>
         heard.mock.calls.some(([ready]) => ready.service === place.service && ready.tenant === "t"),
       );
-      expect(await store.ready()).toContainEqual(readyAt(place, "first"));
+      expect((await store.ready()).lanes).toContainEqual(readyAt(place, "first"));
       await done(store, await claim(store, place));
       await store.claim([{ ...readyAt(place, "first"), maxQueues: 1, maxItems: 1 }]);
-      expect((await store.ready()).filter(({ service }) => service === place.service)).toEqual([]);
+      expect((await store.ready()).lanes.filter(({ service }) => service === place.service)).toEqual([]);
     });
 
     test("QUE-11: depths count what waits and what is in flight, by class and tenant", async () => {

@@ -1,0 +1,139 @@
+/** One delivery: which items go into one request, what the request says, and what its answer means. Pure. */
+import { isUtf8 } from "node:buffer";
+import { parseJson } from "../../shared/json/json.ts";
+import type { Claimed, QueuedItem } from "../../shared/queues/contract.ts";
+import { type ItemHead, parseHead } from "../../shared/queues/item-head.ts";
+import { encodeHeader } from "../../shared/services/cloudevents.ts";
+import type { ServiceAnswer } from "../../shared/services/service-client.ts";
+
+/** Of a route. */
+export interface DeliveryPolicy {
+  /** Attempts before the item has failed. */
+  attempts: number;
+  minMs: number;
+  maxMs: number;
+  onFailure: "skip" | "park" | "block";
+  /** Items sent at once, as a JSON array; 1: the item itself. */
+  batch: number;
+}
+
+export interface Delivery {
+  head: ItemHead;
+  items: readonly [QueuedItem, ...QueuedItem[]];
+  policy: DeliveryPolicy;
+  body: string;
+  headers: Record<string, string>;
+  webhookId: string;
+}
+
+/**
+ * Of the items that were claimed the first ones that one request may carry: of one event, as many as its route allows.
+ * @returns undefined where the first item is none that this version has written
+ */
+export function deliveryOf(claimed: Claimed, policyOf: (event: string) => DeliveryPolicy): Delivery | undefined {
+  const [first, ...others] = claimed.items;
+  const head = parseHead(first.head);
+  if (!head) return undefined;
+  const policy = policyOf(head.event);
+  const items: [QueuedItem, ...QueuedItem[]] = [first];
+  for (const item of others) {
+    if (items.length >= policy.batch || parseHead(item.head)?.event !== head.event) break;
+    items.push(item);
+  }
+  const isBatch = policy.batch > 1;
+  const { key } = claimed.lease.queue;
+  const last = items.at(-1) ?? first;
+  return {
+    head,
+    items,
+    policy,
+    body: isBatch ? `[${items.map(({ data }) => data).join(",")}]` : first.data,
+    headers: {
+      "ce-partitionkey": encodeHeader(key),
+      "ce-sequence": first.sequence,
+      ...(claimed.previous !== undefined && { "ce-previous": claimed.previous }),
+      "ce-fence": claimed.lease.fence,
+      "tidegate-attempt": String(claimed.attempts + 1),
+    },
+    // A repeat with other items is another message.
+    webhookId: items.length > 1 ? `${head.id}-${Number(last.sequence)}` : head.id,
+  };
+}
+
+export type Verdict =
+  | { kind: "done"; count: number }
+  /** `counts`: an attempt was used up. */
+  | { kind: "retry"; counts: boolean; afterMs?: number; error: DeliveryError }
+  /** Another attempt would not help. */
+  | { kind: "failed"; error: DeliveryError };
+
+export interface DeliveryError {
+  code: string;
+  status?: number;
+  message: string;
+}
+
+/** The longest that a service's Retry-After is obeyed. */
+const maxRetryAfterMs = 3_600_000;
+/** Where nothing was sent because there was no place. */
+const noPlaceMs = 250;
+const maxDoneBytes = 1_024;
+
+/** What the answer to a request with `items` items means. */
+export function judge(answer: ServiceAnswer, { items, isBatch }: { items: number; isBatch: boolean }): Verdict {
+  switch (answer.kind) {
+    case "busy":
+      return {
+        kind: "retry",
+        counts: false,
+        afterMs: noPlaceMs,
+        error: failure("upstream_unavailable", "no free place"),
+      };
+    case "unreachable":
+      return { kind: "retry", counts: true, error: failure("upstream_unavailable", answer.reason) };
+    case "unanswered":
+      return { kind: "retry", counts: true, error: failure("upstream_timeout", answer.reason) };
+    // Any 2xx says that the work is done, whatever its body is.
+    case "unreadable":
+      return { kind: "done", count: items };
+    case "answer_too_large":
+      return { kind: "done", count: items };
+    case "answered":
+      return judgeStatus(answer, { items, isBatch });
+  }
+}
+
+function judgeStatus(
+  { status, body, retryAfterMs }: ServiceAnswer & { kind: "answered" },
+  { items, isBatch }: { items: number; isBatch: boolean },
+): Verdict {
+  if (status >= 200 && status < 300) return { kind: "done", count: isBatch ? (doneOf(body, items) ?? items) : items };
+  const error = { ...failure(codeOf(status), `the service answered ${status}`), status };
+  if ((status === 429 || status === 503) && retryAfterMs !== undefined) {
+    return { kind: "retry", counts: false, afterMs: Math.min(maxRetryAfterMs, retryAfterMs), error };
+  }
+  const isRetried = status === 408 || status === 425 || status === 429 || status >= 500;
+  return isRetried ? { kind: "retry", counts: true, error } : { kind: "failed", error };
+}
+
+/** `{ "done": k }`: the service accepted the first k. */
+function doneOf(body: Buffer, items: number): number | undefined {
+  if (body.length > maxDoneBytes || !isUtf8(body)) return undefined;
+  const done = (parseJson(body.toString("utf8")) as { done?: unknown } | null | undefined)?.done;
+  return Number.isSafeInteger(done) && Number(done) >= 0 ? Math.min(Number(done), items) : undefined;
+}
+
+function codeOf(status: number): string {
+  if (status === 429) return "rate_limited";
+  return status >= 500 ? "upstream_failed" : "upstream_rejected";
+}
+
+function failure(code: string, message: string): DeliveryError {
+  return { code, message };
+}
+
+/** Exponential, with half of it at random, so that items that failed together do not come together. */
+export function retryDelayMs({ minMs, maxMs }: DeliveryPolicy, attempts: number, random: () => number): number {
+  const fullMs = Math.min(maxMs, minMs * 2 ** Math.min(30, attempts - 1));
+  return Math.round(fullMs * (0.5 + random() / 2));
+}

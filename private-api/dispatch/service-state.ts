@@ -1,0 +1,26 @@
+/** What a dispatcher knows of one service: how many requests it takes, and whether it answers. Pure. */
+import { Circuit } from "../../shared/services/circuit.ts";
+import { AdaptiveLimit } from "./adaptive-limit.ts";
+
+export class ServiceState {
+  readonly circuit: Circuit;
+  limit: AdaptiveLimit;
+  inFlight = 0;
+  readonly #maxInFlight: number;
+
+  constructor(maxInFlight: number, random: () => number) {
+    this.#maxInFlight = maxInFlight;
+    this.circuit = new Circuit(random);
+    this.limit = new AdaptiveLimit(maxInFlight);
+  }
+
+  get maxInFlight(): number {
+    return this.#maxInFlight;
+  }
+
+  /** Requests that it can be sent now. */
+  capacity(nowMs: number): number {
+    if (this.circuit.isOpen) return this.circuit.waitMs(nowMs) === 0 ? 1 : 0;
+    return this.limit.limit - this.inFlight;
+  }
+}

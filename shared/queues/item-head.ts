@@ -1,0 +1,35 @@
+/** The head of a queued item: what a delivery needs besides the data. Whoever enqueues writes it, the dispatcher reads it. */
+import { type Static, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { parseJson } from "../json/json.ts";
+
+const ItemHead = Type.Object({
+  /** `ce-id`: the same through every attempt. */
+  id: Type.String(),
+  event: Type.String(),
+  /** `ce-source` */
+  source: Type.String(),
+  /** Appended to the URL of the service. */
+  path: Type.String(),
+  /** Unix ms. */
+  at: Type.Number(),
+  traceparent: Type.String(),
+  user: Type.String(),
+  tenant: Type.Optional(Type.String()),
+  sessionId: Type.String(),
+  claims: Type.Record(Type.String(), Type.Unknown()),
+});
+export type ItemHead = Static<typeof ItemHead>;
+
+const validator = Compile(ItemHead);
+
+/** In one line. */
+export function formatHead(head: ItemHead): string {
+  return JSON.stringify(head);
+}
+
+/** Undefined for what is not the head of an item. */
+export function parseHead(text: string): ItemHead | undefined {
+  const head = parseJson(text);
+  return validator.Check(head) ? head : undefined;
+}

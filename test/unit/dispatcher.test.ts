@@ -1,0 +1,293 @@
+/** Dispatchers over a store in memory, with services that are functions. */
+import { afterEach, describe, expect, test } from "vitest";
+import type { Delivery, DeliveryPolicy } from "../../private-api/dispatch/delivery.ts";
+import { Dispatcher, type DispatchOutcome } from "../../private-api/dispatch/dispatcher.ts";
+import { Workers } from "../../private-api/dispatch/workers.ts";
+import { formatHead } from "../../shared/queues/item-head.ts";
+import { MemoryQueueStore } from "../../shared/queues/memory.ts";
+import type { ServiceAnswer } from "../../shared/services/service-client.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+
+type Answerer = (delivery: Delivery, service: string) => ServiceAnswer | Promise<ServiceAnswer>;
+
+const started: Dispatcher[] = [];
+afterEach(async () => {
+  await Promise.all(started.splice(0).map(async (dispatcher) => dispatcher.stop()));
+});
+
+const patient: DeliveryPolicy = { attempts: 3, minMs: 1, maxMs: 5, onFailure: "skip", batch: 1 };
+
+async function startDispatcher(
+  store: MemoryQueueStore,
+  answer: Answerer,
+  {
+    policy = patient,
+    total = 16,
+    shares = { messages: 1 },
+    maxInFlight = 64,
+  }: {
+    policy?: DeliveryPolicy;
+    total?: number;
+    shares?: Record<string, number>;
+    maxInFlight?: number;
+  } = {},
+): Promise<{ dispatcher: Dispatcher; outcomes: DispatchOutcome[] }> {
+  const outcomes: DispatchOutcome[] = [];
+  const dispatcher = new Dispatcher({
+    store,
+    workers: new Workers({ total, shares: () => new Map(Object.entries(shares)) }),
+    service: () => ({ maxInFlight, maxBatch: policy.batch }),
+    policy: () => policy,
+    send: async (service, delivery) => answer(delivery, service),
+    onOutcome: (_class, _service, outcome) => outcomes.push(outcome),
+    stopMs: 5_000,
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+  started.push(dispatcher);
+  await dispatcher.start();
+  return { dispatcher, outcomes };
+}
+
+async function enqueue(
+  store: MemoryQueueStore,
+  data: unknown,
+  { key = "k", tenant = "", class: name = "messages", service = "documents" } = {},
+): Promise<void> {
+  const head = formatHead({
+    ...{ id: String(data), event: "doc.edit", source: "/tidegate/socket", path: "/edits", at: Date.now() },
+    ...{ traceparent: "00", user: "u", sessionId: "s", claims: {} },
+  });
+  await store.enqueue({ queue: { service, tenant, key }, class: name, head, data: JSON.stringify(data) });
+}
+
+function answered(status: number, body = "", retryAfterMs?: number): ServiceAnswer {
+  return { kind: "answered", status, body: Buffer.from(body), ...(retryAfterMs !== undefined && { retryAfterMs }) };
+}
+
+describe("dispatcher", () => {
+  test("DISP-1: items of a key are delivered in order, one at a time, through retries", async () => {
+    const store = new MemoryQueueStore();
+    const arrived: string[] = [];
+    let open = 0;
+    await startDispatcher(store, async ({ body, headers }) => {
+      expect(open).toBe(0);
+      open++;
+      await new Promise(setImmediate);
+      open--;
+      arrived.push(`${body}#${headers["tidegate-attempt"]}`);
+      return body === "2" && headers["tidegate-attempt"] !== "3" ? answered(500) : answered(204);
+    });
+    for (const data of [1, 2, 3]) await enqueue(store, data);
+    await eventually(() => arrived.includes("3#1"));
+    expect(arrived).toEqual(["1#1", "2#1", "2#2", "2#3", "3#1"]);
+  });
+
+  test("DISP-2: after the last attempt the item is a dead letter, and the next one is delivered", async () => {
+    const store = new MemoryQueueStore();
+    const arrived: string[] = [];
+    const { outcomes } = await startDispatcher(store, ({ body }) => {
+      arrived.push(body);
+      return body === "1" ? answered(502) : answered(200);
+    });
+    await enqueue(store, 1);
+    await enqueue(store, 2);
+    await eventually(() => arrived.includes("2"));
+    expect(arrived).toEqual(["1", "1", "1", "2"]);
+    const [letter] = await store.deadLetters({ limit: 9 });
+    const failure: unknown = JSON.parse(letter?.failure ?? "");
+    expect(failure).toMatchObject({ attempts: 3, lastError: { code: "upstream_failed", status: 502 } });
+    expect(outcomes.filter((outcome) => outcome === "failed")).toHaveLength(1);
+  });
+
+  test("DISP-3: a 4xx fails at once; 408, 425 and 429 are tried again", async () => {
+    const store = new MemoryQueueStore();
+    const attempts = new Map<string, number>();
+    await startDispatcher(store, ({ body }) => {
+      attempts.set(body, (attempts.get(body) ?? 0) + 1);
+      return answered(Number(body));
+    });
+    for (const status of [400, 404, 301, 408, 425, 429]) await enqueue(store, status, { key: String(status) });
+    await eventually(async () => (await store.deadLetters({ limit: 9 })).length === 6);
+    expect(Object.fromEntries(attempts)).toEqual({ 301: 1, 400: 1, 404: 1, 408: 3, 425: 3, 429: 3 });
+  });
+
+  test("DISP-4: Retry-After is obeyed and uses up no attempt", async () => {
+    const store = new MemoryQueueStore();
+    const attempts: (string | undefined)[] = [];
+    await startDispatcher(store, ({ headers }) => {
+      attempts.push(headers["tidegate-attempt"]);
+      return attempts.length < 6 ? answered(attempts.length % 2 ? 429 : 503, "", 1) : answered(200);
+    });
+    await enqueue(store, 1);
+    await eventually(() => attempts.length === 6);
+    expect(new Set(attempts)).toEqual(new Set(["1"]));
+  });
+
+  test("DISP-5: while a service is down its circuit opens, and no item uses up its attempts", async () => {
+    const store = new MemoryQueueStore();
+    let down = true;
+    const arrived = new Set<string>();
+    await startDispatcher(
+      store,
+      ({ body }) => {
+        if (down) return { kind: "unreachable", reason: "connection refused" };
+        arrived.add(body);
+        return answered(200);
+      },
+      { policy: { ...patient, attempts: 12 } },
+    );
+    for (let data = 0; data < 40; data++) await enqueue(store, data, { key: String(data) });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    down = false;
+    await eventually(() => arrived.size === 40, 10_000);
+    expect(await store.deadLetters({ limit: 1 })).toEqual([]);
+  });
+
+  test("DISP-6: a batch is an array; what the service did not accept comes again, alone at the head", async () => {
+    const store = new MemoryQueueStore();
+    const bodies: unknown[] = [];
+    const ids: string[] = [];
+    for (const data of [1, 2, 3, 4, 5]) await enqueue(store, data);
+    await startDispatcher(
+      store,
+      ({ body, webhookId }) => {
+        bodies.push(JSON.parse(body));
+        ids.push(webhookId);
+        return answered(200, bodies.length === 1 ? '{"done":1}' : "");
+      },
+      { policy: { ...patient, batch: 3 } },
+    );
+    await eventually(() => bodies.length === 3);
+    expect(bodies).toEqual([[1, 2, 3], [2, 3, 4], [5]]);
+    expect(new Set(ids).size).toBe(3);
+  });
+
+  test("DISP-7: parked and blocked queues hold their later items", async () => {
+    for (const onFailure of ["park", "block"] as const) {
+      const store = new MemoryQueueStore();
+      let works = false;
+      let refused = 0;
+      const arrived: string[] = [];
+      const { dispatcher } = await startDispatcher(
+        store,
+        ({ body }) => {
+          if (works) arrived.push(body);
+          else refused++;
+          return answered(works ? 200 : 400);
+        },
+        { policy: { ...patient, onFailure, maxMs: 20 } },
+      );
+      await enqueue(store, 1);
+      await enqueue(store, 2);
+      await enqueue(store, 3, { key: "other" });
+      await eventually(() => refused >= 2 && dispatcher.inFlight === 0);
+      works = true;
+      if (onFailure === "park") {
+        expect(arrived).toEqual([]);
+        expect(await store.release({ service: "documents", tenant: "", key: "k" })).toBe(true);
+      }
+      await eventually(() => arrived.includes("2"));
+      expect(arrived.filter((body) => body !== "3")).toEqual(["1", "2"]);
+      expect(await store.deadLetters({ limit: 1 })).toEqual([]);
+    }
+  });
+
+  test("DISP-8: tenants take turns: one with many waiting items delays another's by one turn", async () => {
+    const store = new MemoryQueueStore();
+    const arrived: string[] = [];
+    const gate = Promise.withResolvers<void>();
+    for (let data = 0; data < 2_000; data++) await enqueue(store, data, { key: String(data), tenant: "noisy" });
+    await startDispatcher(
+      store,
+      async ({ body }) => {
+        arrived.push(body);
+        if (arrived.length === 100) {
+          await enqueue(store, "quiet", { key: "q", tenant: "quiet" });
+          gate.resolve();
+        }
+        await new Promise(setImmediate);
+        return answered(200);
+      },
+      { total: 8 },
+    );
+    await gate.promise;
+    await eventually(() => arrived.includes('"quiet"'));
+    // At most a claim under way, and what the workers have in hand.
+    expect(arrived.indexOf('"quiet"')).toBeLessThan(100 + 3 * 8);
+  });
+
+  test("DISP-9: a class that floods has no more than its share of the workers", async () => {
+    const store = new MemoryQueueStore();
+    const held: (() => void)[] = [];
+    let open = 0;
+    let most = 0;
+    await startDispatcher(
+      store,
+      async (_delivery, service) => {
+        if (service !== "slow") return answered(200);
+        most = Math.max(most, ++open);
+        await new Promise<void>((resolve) => held.push(resolve));
+        open--;
+        return answered(200);
+      },
+      { total: 18, shares: { messages: 8, stats: 1 } },
+    );
+    for (let data = 0; data < 50; data++) {
+      await enqueue(store, data, { key: String(data), class: "stats", service: "slow" });
+    }
+    await eventually(() => held.length > 0);
+    await enqueue(store, "message", { key: "m" });
+    await eventually(async () => (await store.depths()).every((depth) => depth.class !== "messages"));
+    expect(most).toBeLessThanOrEqual(2);
+    let released = 0;
+    await eventually(() => {
+      for (const resolve of held.splice(0)) {
+        released++;
+        resolve();
+      }
+      return released === 50;
+    });
+  });
+
+  test("DISP-10: a dispatcher that stops finishes what is under way and claims nothing more", async () => {
+    const store = new MemoryQueueStore();
+    const held = Promise.withResolvers<void>();
+    const arrived: string[] = [];
+    const { dispatcher } = await startDispatcher(store, async ({ body }) => {
+      arrived.push(body);
+      await held.promise;
+      return answered(200);
+    });
+    await enqueue(store, 1);
+    await enqueue(store, 2);
+    await eventually(() => arrived.length === 1);
+    const stopped = dispatcher.stop();
+    held.resolve();
+    await stopped;
+    expect(arrived).toEqual(["1"]);
+    expect(await store.depths()).toEqual([{ class: "messages", tenant: "", waiting: 1, inFlight: 0 }]);
+  });
+
+  test("DISP-11: an item that ends each of its workers becomes a dead letter in the end", async () => {
+    const store = new MemoryQueueStore();
+    await enqueue(store, 1);
+    for (let worker = 0; worker < 3; worker++) {
+      const [lane] = (await store.ready()).lanes;
+      if (!lane) throw new Error("the item is not ready");
+      const [reply] = await store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
+      // What the expiry of its lease leaves behind.
+      const [claimed] = reply?.claimed ?? [];
+      if (claimed) await store.settle(claimed.lease, { kind: "retry", done: 0, attempts: worker + 1, delayMs: 0 }, "");
+      await store.promote();
+    }
+    const arrived: string[] = [];
+    await startDispatcher(store, ({ body }) => {
+      arrived.push(body);
+      return answered(200);
+    });
+    await eventually(async () => (await store.deadLetters({ limit: 1 })).length === 1);
+    expect(arrived).toEqual([]);
+  });
+});
