@@ -41,7 +41,13 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   readonly #seenIds = new Map<string, number>();
   readonly #deadLetters = new Map<string, DeadLetter>();
   readonly #listeners: QueueListener[] = [];
+  readonly #leaseMs: number;
   #number = 0;
+
+  /** @param options.leaseMs shorter than the default in tests */
+  constructor(options: { leaseMs?: number } = {}) {
+    this.#leaseMs = options.leaseMs ?? leaseMs;
+  }
 
   async start(): Promise<void> {}
 
@@ -107,27 +113,28 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
     return leases.map((lease) => {
       const held = this.#leases.get(leaseText(lease));
-      if (held) held.endsAt = Date.now() + leaseMs;
+      if (held) held.endsAt = Date.now() + this.#leaseMs;
       return held !== undefined;
     });
   }
 
-  async promote(): Promise<number | undefined> {
+  async promote(slots?: readonly number[]): Promise<number | undefined> {
     const now = Date.now();
     let next: number | undefined;
-    const look = (at: number): boolean => {
+    const isDue = ({ slot }: Queue, at: number): boolean => {
+      if (slots && !slots.includes(slot)) return false;
       if (at <= now) return true;
       next = Math.min(next ?? Infinity, at - now);
       return false;
     };
     for (const [text, { queue, endsAt }] of this.#leases) {
-      if (!look(endsAt)) continue;
+      if (!isDue(queue, endsAt)) continue;
       this.#leases.delete(text);
       queue.attempts++;
       this.#makeReady(queue, { attempt: "retry", front: true });
     }
     for (const [queue, dueAt] of this.#delays) {
-      if (!look(dueAt)) continue;
+      if (!isDue(queue, dueAt)) continue;
       this.#delays.delete(queue);
       this.#makeReady(queue, { attempt: "retry" });
     }
@@ -228,7 +235,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     const { slot, name } = queue;
     const lease = { slot, queue: name, class: request.class, fence: this.#nextNumber(), items: items.length };
     queue.state = "leased";
-    this.#leases.set(leaseText(lease), { queue, endsAt: Date.now() + leaseMs });
+    this.#leases.set(leaseText(lease), { queue, endsAt: Date.now() + this.#leaseMs });
     return { lease, attempts: queue.attempts, previous: queue.previous, items };
   }
 

@@ -69,8 +69,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   readonly #enqueues: SlotBatches<string>;
   readonly #acks: SlotBatches<0 | 1>;
 
-  /** @param cells by their number; the caller starts and stops them. */
-  constructor(cells: readonly RedisConnections[]) {
+  readonly #leaseMs: number;
+
+  /**
+   * @param cells by their number; the caller starts and stops them.
+   * @param options.leaseMs shorter than the default in tests
+   */
+  constructor(cells: readonly RedisConnections[], options: { leaseMs?: number } = {}) {
+    this.#leaseMs = options.leaseMs ?? leaseMs;
     this.#cells = cells;
     for (const cell of cells) defineScripts(cell);
     const cellOfSlot = (slot: number): RedisConnections => this.#cellOf(slot);
@@ -111,7 +117,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       requests,
       ({ slot }) => slot,
       (prefix, request) => [prefix, laneText(request), request.maxQueues, request.maxItems],
-      [leaseMs],
+      [this.#leaseMs],
     );
     return replies.map((reply, index) => toClaimReply(reply, requests[index]));
   }
@@ -138,7 +144,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       leases,
       ({ slot }) => slot,
       (prefix, lease) => [prefix, leaseText(lease)],
-      [leaseMs],
+      [this.#leaseMs],
     );
     return held.map((reply) => reply === 1);
   }
