@@ -33,7 +33,7 @@ import { createGatewayMetrics } from "./metrics/metrics.ts";
 import { Drain } from "./moving/drain.ts";
 import { HandOver } from "./moving/hand-over.ts";
 import { trustedProxies } from "./entrance/client-address.ts";
-import { defaultPatience, type Patience } from "./engine/patience.ts";
+import { defaultLiveness, type Liveness } from "./engine/liveness.ts";
 import { RelayClient } from "./relay/relay-client.ts";
 import { Sessions } from "./sessions/sessions.ts";
 import { SocketServer } from "./engine/socket-server.ts";
@@ -60,7 +60,7 @@ export interface Gateway extends Service {
 /**
  * @param options.broker, options.*Store, options.nodeRegistry started and stopped by the caller, before and after the gateway.
  * @param options.errors counts what the node contains.
- * @param options.patience shorter than the default in tests.
+ * @param options.liveness shorter than the default in tests.
  */
 export function createGateway(options: {
   config: GatewayConfig;
@@ -71,7 +71,7 @@ export function createGateway(options: {
   nodeRegistry: NodeRegistry;
   errors: ContainedErrors;
   logger: Logger;
-  patience?: Patience;
+  liveness?: Liveness;
 }): Gateway {
   const {
     config,
@@ -82,7 +82,7 @@ export function createGateway(options: {
     nodeRegistry,
     errors,
     logger,
-    patience = defaultPatience,
+    liveness = defaultLiveness,
   } = options;
   const node = config.GATEWAY_NODE;
   const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
@@ -234,7 +234,7 @@ export function createGateway(options: {
     trustedProxies: trust,
     transports: config.GATEWAY_TRANSPORTS,
     origins,
-    patience,
+    liveness,
   });
   const drain = new Drain({
     sessions: () => sessions.all,
@@ -259,10 +259,10 @@ export function createGateway(options: {
     verify,
     rollouts: currentRollouts,
     fleet,
-    self: () => ({
+    ownNode: () => ({
       instance,
       url: config.PUBLIC_URL,
-      hasPlace: sockets.accepting && sockets.seats < maxConnections,
+      hasFreeSeat: sockets.accepting && sockets.seats < maxConnections,
     }),
     reconnectPolicy: () => sockets.reconnectPolicy,
     origins,
@@ -275,8 +275,8 @@ export function createGateway(options: {
       metrics.slowConsumers.inc({ cause: "stalled" });
       session.terminate("slow_consumer");
     },
-    checkMs: patience.stallCheckMs,
-    checks: patience.stallChecks,
+    checkMs: liveness.stallCheckMs,
+    checks: liveness.stallChecks,
     errors,
   });
   const adminDoor = new Door({

@@ -1,5 +1,5 @@
 /** When each session of a node that drains goes elsewhere: pure arithmetic, worked out again as the fleet changes. */
-import { partForReturns } from "../entrance/reconnect-window.ts";
+import { partForReconnects } from "../entrance/reconnect-window.ts";
 
 /** Up to this load factor of the fullest of the others a drain is not held back. */
 const easyFactor = 0.9;
@@ -54,7 +54,7 @@ export class SlotSchedule {
     this.#progress = Math.min(this.#count, this.#progress + (this.#perSecond * (nowMs - this.#nowMs)) / 1000);
     this.#nowMs = nowMs;
     if (nowMs >= this.#lastSlotMs) this.#progress = this.#count;
-    const taken = partForReturns * admissionsPerSecond * ourPart * pace(factor);
+    const taken = partForReconnects * admissionsPerSecond * ourPart * pace(factor);
     const leftMs = Math.max(1, this.#lastSlotMs - nowMs);
     this.#perSecond = Math.max(taken, ((this.#count - this.#progress) * 1000) / leftMs);
   }

@@ -1,13 +1,6 @@
+import type { Connection } from "./connection.ts";
 import type { Frame } from "./frames.ts";
 import { WaitingFrames } from "./waiting-frames.ts";
-
-/** The part of an engine's connection that an outbox writes to. */
-export interface FrameSink {
-  /** `sent` is called once this and everything before it has left for the network. */
-  write(packet: string, options: Frame["options"], sent?: () => void): unknown;
-  /** Grows while the network takes what was written, before `sent` is called, too. */
-  readonly takenBytes: number;
-}
 
 /**
  * What is handed to the network at a time. The rest waits here, where it can be conflated, and where the engine's own
@@ -20,7 +13,7 @@ const batchBytes = 64 * 1024;
  * Bounded: where the reader is too slow, `onOverflow` is called once and nothing more is sent.
  */
 export class Outbox {
-  readonly #sink: FrameSink;
+  readonly #sink: Pick<Connection, "write" | "takenBytes">;
   readonly #maxBytes: number;
   readonly #onOverflow: () => void;
   readonly #waiting: WaitingFrames;
@@ -35,7 +28,7 @@ export class Outbox {
    * @param options.onConflated with the number of frames that newer ones replaced.
    */
   constructor(options: {
-    sink: FrameSink;
+    sink: Pick<Connection, "write" | "takenBytes">;
     maxBytes: number;
     conflateFromBytes: number;
     onOverflow: () => void;

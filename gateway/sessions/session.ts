@@ -6,6 +6,7 @@ import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
 import type { Membership, Withdrawals } from "../../shared/sessions/contract.ts";
 import type { ClientFlow } from "./client-flow.ts";
 import type { Credentials } from "./authentication.ts";
+import type { Connection } from "../outbox/connection.ts";
 import { eventFrame, type Frame } from "../outbox/frames.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { ReadTurns } from "../outbox/read-turns.ts";
@@ -14,17 +15,6 @@ import { type Held, Succession } from "./succession.ts";
 import type { Subscription } from "../channels/subscription.ts";
 import { OpenRequests } from "./open-requests.ts";
 import { WithdrawnGrants } from "./withdrawn-grants.ts";
-
-/** The transport under a session, as far as a session needs it. */
-export interface Transport {
-  /**
-   * Ends it in order; `announce`: with a Socket.IO DISCONNECT, after which a stock client stays away.
-   * `whenClosed` is told whether the peer has taken everything.
-   */
-  close(announce: boolean, whenClosed?: (taken: boolean) => void): void;
-  /** Ends it now, whatever waits to be sent. */
-  terminate(): void;
-}
 
 /** How a session ended on this connection. */
 export type SessionEnd =
@@ -57,7 +47,7 @@ export class Session {
   readonly openedAt = performance.now();
   /** How much it sends: events, and requests of the gateway's own. Kept from its first message. */
   flows: { events: ClientFlow; requests: ClientFlow } | undefined;
-  readonly #transport: Transport;
+  readonly #connection: Pick<Connection, "close" | "terminate">;
   /** What the connect hook added to the token's channels. */
   readonly #grantedChannels: readonly string[];
   readonly succession: Succession;
@@ -84,7 +74,7 @@ export class Session {
     info: unknown;
     moves: boolean;
     outbox: Outbox;
-    transport: Transport;
+    connection: Pick<Connection, "close" | "terminate">;
   }) {
     this.succession = new Succession({
       sessionId: options.sessionId,
@@ -98,7 +88,7 @@ export class Session {
     this.info = options.info;
     this.outbox = options.outbox;
     this.reads = new ReadTurns(options.outbox);
-    this.#transport = options.transport;
+    this.#connection = options.connection;
     this.#grantedChannels = options.grantedChannels;
     this.#credentials = options.credentials;
     this.identityKey = identityKey(options.credentials);
@@ -234,11 +224,11 @@ export class Session {
     this.#mayReturn = reconnect || code === "replaced";
     const notice: Disconnect = { code, reason, reconnect, ...(retryAfterMs !== undefined && { retryAfterMs }) };
     this.outbox.send(eventFrame("sync:disconnect", notice));
-    this.#giveUp = setTimeout(() => this.#transport.terminate(), closeFlushMs);
+    this.#giveUp = setTimeout(() => this.#connection.terminate(), closeFlushMs);
     this.outbox.whenEmpty(() => {
       clearTimeout(this.#giveUp);
       this.#closing = true;
-      this.#transport.close(!reconnect, (told) => this.#tellEnd({ kind: "ended", code, told }));
+      this.#connection.close(!reconnect, (told) => this.#tellEnd({ kind: "ended", code, told }));
     });
   }
 
@@ -249,13 +239,13 @@ export class Session {
 
   /** For a client that breaks the bounds of the protocol: with a reset, so that nothing more of it is read. */
   cut(): void {
-    this.#transport.terminate();
+    this.#connection.terminate();
   }
 
   /** For a client that does not read: nothing can be told any more. */
   terminate(code: DisconnectCode): void {
     this.#endedBy ??= code;
-    this.#transport.terminate();
+    this.#connection.terminate();
   }
 
   /** The transport is gone, or never was accepted. */

@@ -19,8 +19,8 @@ let stalling: Fleet;
 let pinging: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ rules });
-  stalling = await startFleet({ rules, patience: { stallCheckMs: 200 } });
-  pinging = await startFleet({ rules, patience: { pingIntervalMs: 200, pingTimeoutMs: 3_000 } });
+  stalling = await startFleet({ rules, liveness: { stallCheckMs: 200 } });
+  pinging = await startFleet({ rules, liveness: { pingIntervalMs: 200, pingTimeoutMs: 3_000 } });
 });
 afterEach(async () => {
   closeClients();

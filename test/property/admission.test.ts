@@ -1,9 +1,9 @@
 /** Whatever comes, and however shares change: nobody is let in too early, and nobody is forgotten. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ReturnSlots } from "../../gateway/entrance/return-slots.ts";
+import { ReconnectTimes } from "../../gateway/entrance/reconnect-times.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
-import { type AdmissionKind, WaitingLine } from "../../gateway/entrance/waiting-line.ts";
+import { type AdmissionKind, AdmissionQueue } from "../../gateway/entrance/admission-queue.ts";
 
 /** The most of these times that fall into one second, wherever it begins. */
 function mostInOneSecond(times: readonly number[]): number {
@@ -95,29 +95,29 @@ test("ADM-2: resumes before cold ones, the oldest first; a cold one for every ni
   );
   fc.assert(
     fc.property(steps, (steps) => {
-      const line = new WaitingLine<Waiting>();
+      const queue = new AdmissionQueue<Waiting>();
       const model: { resume: Waiting[]; cold: Waiting[] } = { resume: [], cold: [] };
       let resumesInARow = 0;
       for (const step of steps) {
         if (step.do === "add") {
           const waiting = { kind: step.kind };
-          line.add(step.kind, waiting);
+          queue.add(step.kind, waiting);
           model[step.kind].push(waiting);
         } else if (step.do === "leave") {
           const all = [...model.resume, ...model.cold];
           const leaver = all[step.which % Math.max(1, all.length)];
           if (!leaver) continue;
-          expect(line.remove(leaver)).toBe(true);
-          expect(line.remove(leaver)).toBe(false);
+          expect(queue.remove(leaver)).toBe(true);
+          expect(queue.remove(leaver)).toBe(false);
           model[leaver.kind] = model[leaver.kind].filter((waiting) => waiting !== leaver);
         } else {
           const isColdsTurn = model.resume.length === 0 || (resumesInARow >= 9 && model.cold.length > 0);
           const kind = isColdsTurn ? "cold" : "resume";
-          expect(line.oldest(kind)).toBe(model[kind][0]);
-          expect(line.next()).toBe(model[kind].shift());
+          expect(queue.oldest(kind)).toBe(model[kind][0]);
+          expect(queue.take()).toBe(model[kind].shift());
           resumesInARow = kind === "resume" ? resumesInARow + 1 : 0;
         }
-        expect(line.length).toBe(model.resume.length + model.cold.length);
+        expect(queue.length).toBe(model.resume.length + model.cold.length);
       }
     }),
   );
@@ -129,17 +129,17 @@ test("ADM-3: as many as are told to come back in a second are let in in one, unt
       fc.integer({ min: 1, max: 500 }),
       fc.array(fc.record({ pauseMs: fc.nat(300), notBeforeMs: fc.nat(5_000) }), { minLength: 1, maxLength: 300 }),
       (perSecond, refusals) => {
-        const slots = new ReturnSlots({ random: () => 0 });
+        const times = new ReconnectTimes({ random: () => 0 });
         let now = 0;
-        const times = refusals.map(({ pauseMs, notBeforeMs }) => {
+        const reconnectAt = refusals.map(({ pauseMs, notBeforeMs }) => {
           now += pauseMs;
-          const waitMs = slots.take(now, { perSecond, notBeforeMs });
+          const waitMs = times.take(now, { perSecond, notBeforeMs });
           expect(waitMs).toBeGreaterThanOrEqual(notBeforeMs);
           expect(waitMs).toBeLessThanOrEqual(600_000);
           return now + waitMs;
         });
         // Whole ms: one more may fall into a second.
-        if (perSecond * 600 > refusals.length) expect(mostInOneSecond(times)).toBeLessThanOrEqual(perSecond + 1);
+        if (perSecond * 600 > refusals.length) expect(mostInOneSecond(reconnectAt)).toBeLessThanOrEqual(perSecond + 1);
       },
     ),
   );

@@ -16,7 +16,7 @@ export function bareSession(sessionId: string, user = "ada", { moves = false } =
       onOverflow: () => undefined,
       onConflated: () => undefined,
     }),
-    transport: {
+    connection: {
       close: (_announce, whenClosed) => {
         session.dispose();
         whenClosed?.(true);

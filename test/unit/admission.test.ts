@@ -7,11 +7,11 @@ import { FairBudget } from "../../gateway/entrance/fair-budget.ts";
 import { ClientFlow, type Passage } from "../../gateway/sessions/client-flow.ts";
 import { RecentCount } from "../../gateway/entrance/recent-count.ts";
 import { reconnectPolicy } from "../../gateway/entrance/reconnect-window.ts";
-import { ReturnPolicy } from "../../gateway/entrance/return-policy.ts";
+import { CurrentReconnectPolicy } from "../../gateway/entrance/current-reconnect-policy.ts";
 import { announcementPrice, maxOpenRequests, prices, requestBudget } from "../../gateway/requests/prices.ts";
-import { ReturnSlots } from "../../gateway/entrance/return-slots.ts";
+import { ReconnectTimes } from "../../gateway/entrance/reconnect-times.ts";
 import { type Arrival, UpgradeGate } from "../../gateway/entrance/upgrade-gate.ts";
-import type { AdmissionKind } from "../../gateway/entrance/waiting-line.ts";
+import type { AdmissionKind } from "../../gateway/entrance/admission-queue.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { networkOf } from "../../shared/http/network.ts";
 import { bareSession } from "../support/bare-session.ts";
@@ -56,7 +56,7 @@ function node(sharePerSecond = 10): {
         decision: undefined,
         leave: () => undefined,
       };
-      comer.leave = admission.enter({ kind, address: anAddress, until: performance.now() + 5_000 }, (decision) => {
+      comer.leave = admission.enter({ kind, address: anAddress, deadline: performance.now() + 5_000 }, (decision) => {
         expect(comer.decision).toBeUndefined();
         comer.decision = decision;
       });
@@ -66,7 +66,6 @@ function node(sharePerSecond = 10): {
 }
 
 const anAddress = "192.0.2.1";
-const fromAnAddress = { crowds: false, address: () => anAddress };
 const admitted = { kind: "admitted" };
 const count = (all: { decision: Decision | undefined }[], kind: Decision["kind"] | undefined): number =>
   all.filter(({ decision }) => decision?.kind === kind).length;
@@ -130,7 +129,7 @@ test("ADM-3: each who is refused is given a slot of its own, spread over the tim
 test("ADM-3: a full node, which has next to no share, sends those it refuses back at the rate of the fleet", () => {
   const { share, admission } = node(0.1);
   Object.assign(share, { budgetPerSecond: 200, nodes: [1, 2] });
-  const waits = Array.from({ length: 90 }, () => admission.returnInMs(anAddress, 5_000));
+  const waits = Array.from({ length: 90 }, () => admission.takeReconnectMs(anAddress, 5_000));
   expect(Math.min(...waits)).toBeGreaterThanOrEqual(5_000);
   expect(Math.max(...waits)).toBeLessThan(6_500);
 });
@@ -176,7 +175,8 @@ test("a count of the last second forgets by and by", () => {
   expect(recent.total(60_000)).toBe(0);
 });
 
-class Comer implements Arrival {
+class TestArrival implements Arrival {
+  readonly address = anAddress;
   state: "waiting" | "open" | "refused" = "waiting";
   gone = false;
   retryAfterSeconds = 0;
@@ -189,14 +189,14 @@ class Comer implements Arrival {
   }
 }
 
-function comersAt(gate: UpgradeGate, number: number): Comer[] {
+function comersAt(gate: UpgradeGate, number: number): TestArrival[] {
   return Array.from({ length: number }, () => {
-    const comer = new Comer();
-    gate.arrive(comer, fromAnAddress);
+    const comer = new TestArrival();
+    gate.arrive(comer, false);
     return comer;
   });
 }
-const inState = (comers: Comer[], state: Comer["state"]): number =>
+const inState = (comers: TestArrival[], state: TestArrival["state"]): number =>
   comers.filter((comer) => comer.state === state).length;
 
 test("ADM-5: connections are opened at twice the rate; past what can be opened in 2 s they are refused, each with a time", () => {
@@ -225,6 +225,7 @@ test("ADM-5: work on connections is done in slices, with turns for others betwee
   const gate = new UpgradeGate({ hasRoom: () => true, onRefused: () => undefined });
   let opened = 0;
   const slow = Array.from({ length: 12 }, () => ({
+    address: anAddress,
     gone: false,
     open: () => {
       opened++;
@@ -233,7 +234,7 @@ test("ADM-5: work on connections is done in slices, with turns for others betwee
     refuse: () => undefined,
   }));
   const openedPerTurn: number[] = [];
-  for (const arrival of slow) gate.arrive(arrival, fromAnAddress);
+  for (const arrival of slow) gate.arrive(arrival, false);
   openedPerTurn.push(opened);
   while (gate.waiting > 0) {
     const before = opened;
@@ -248,12 +249,12 @@ test("ADM-6: while as many connections are open without a seat as may be, no mor
   let room = 5;
   const gate = new UpgradeGate({ hasRoom: () => room > 0, onRefused: () => undefined });
   const comers = Array.from({ length: 8 }, () => {
-    const comer = new Comer();
+    const comer = new TestArrival();
     comer.open = () => {
       comer.state = "open";
       room--;
     };
-    gate.arrive(comer, fromAnAddress);
+    gate.arrive(comer, false);
     return comer;
   });
   vi.advanceTimersByTime(500);
@@ -311,7 +312,7 @@ test("WIN-1: who is there is told of a window that has changed, and of none that
   const send = vi.spyOn(session.outbox, "send");
   let admissionsPerSecond = 10;
   const sessions = Array.from({ length: 100 }, () => session);
-  const policy = new ReturnPolicy({
+  const policy = new CurrentReconnectPolicy({
     sessions: () => sessions,
     admissionsPerSecond: () => admissionsPerSecond,
     errors: quietErrors,
@@ -342,8 +343,8 @@ test("LIM-5: of 50,000 addresses at once the first is forgotten: there is no end
 });
 
 test("ADM-3: nobody is sent further ahead than 10 min, however many there are", () => {
-  const slots = new ReturnSlots();
-  const waits = Array.from({ length: 7_000 }, () => slots.take(0, { perSecond: 10, notBeforeMs: 5_000 }));
+  const times = new ReconnectTimes();
+  const waits = Array.from({ length: 7_000 }, () => times.take(0, { perSecond: 10, notBeforeMs: 5_000 }));
   expect(Math.max(...waits)).toBeLessThanOrEqual(600_000);
   // Those for whom there is no slot spread over the second half.
   const beyond = waits.slice(6_000);
@@ -424,29 +425,29 @@ test("LIM-2: no more than 600 requests are open at a time", () => {
 
 describe("reconnect times and addresses", () => {
   const perSecond = 100;
-  const waits = (slots: ReturnSlots, count: number, address: (i: number) => string, now = 0): number[] =>
-    Array.from({ length: count }, (_, i) => slots.take(now, { perSecond, notBeforeMs: 1_000, address: address(i) }));
+  const waits = (times: ReconnectTimes, count: number, address: (i: number) => string, now = 0): number[] =>
+    Array.from({ length: count }, (_, i) => times.take(now, { perSecond, notBeforeMs: 1_000, address: address(i) }));
 
   test("RET-1: an address that is refused again and again makes others wait 5 s longer at most", () => {
-    const slots = new ReturnSlots();
-    waits(slots, 10_000, () => "192.0.2.1");
-    expect(slots.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
+    const times = new ReconnectTimes();
+    waits(times, 10_000, () => "192.0.2.1");
+    expect(times.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
     // One place for each of a hundred more.
-    waits(slots, 10_000, (i) => `2001:db8:0:${i % 100}::${i}`);
-    expect(slots.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.3" })).toBeLessThanOrEqual(7_370);
+    waits(times, 10_000, (i) => `2001:db8:0:${i % 100}::${i}`);
+    expect(times.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.3" })).toBeLessThanOrEqual(7_370);
     // Ten minutes later all of that is past.
-    waits(slots, 10_000, () => "192.0.2.1", 700_000);
-    expect(slots.take(700_000, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
+    waits(times, 10_000, () => "192.0.2.1", 700_000);
+    expect(times.take(700_000, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
   });
 
   test("RET-1: clients of one address are spread over the time that admitting them takes", () => {
-    const slots = new ReturnSlots({ random: () => 0 });
-    waits(slots, 500, (i) => `192.0.2.${i % 250}`);
-    const crowd = waits(slots, 3_000, () => "198.51.100.1").sort((one, other) => one - other);
+    const times = new ReconnectTimes({ random: () => 0 });
+    waits(times, 500, (i) => `192.0.2.${i % 250}`);
+    const crowd = waits(times, 3_000, () => "198.51.100.1").sort((one, other) => one - other);
     expect(crowd.at(-1)).toBeGreaterThan(30_000);
     for (let i = 100; i < crowd.length; i++) expect((crowd[i] ?? 0) - (crowd[i - 100] ?? 0)).toBeGreaterThan(950);
     // Two crowds share the rate.
-    const other = waits(slots, 1_000, () => "198.51.100.2").sort((one, next) => one - next);
+    const other = waits(times, 1_000, () => "198.51.100.2").sort((one, next) => one - next);
     expect((other.at(-1) ?? 0) - (other[1] ?? 0)).toBeGreaterThan(19_000);
   });
 });

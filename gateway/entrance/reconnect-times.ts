@@ -1,15 +1,15 @@
 import { ByAddress } from "./by-address.ts";
 
-/** Nobody is told to wait longer; clients beyond it return somewhere in the second half of it. */
+/** The longest wait. Past it, clients get a random time in its second half. */
 const horizonMs = 600_000;
-/** Part of the wait by which reconnect times are moved at random: those of several nodes do not fall together. */
+/** Random part of a wait: keeps the reconnect times of several nodes from coinciding. */
 const jitter = 0.05;
-/** The longest line in which an address may have more than one place. */
+/** An address may have several places in the common line while the line is shorter than this. */
 const sharedLineMs = 5_000;
 
-/** Reconnect times are given one after the other, at a rate. */
+/** Reconnect times in order, at a rate. */
 interface Line {
-  next: number;
+  nextAt: number;
 }
 
 interface AddressPlaces {
@@ -20,18 +20,18 @@ interface AddressPlaces {
 }
 
 /**
- * When clients that are refused come back: each at a reconnect time of its own, one after the other at a rate, so that so many
- * of them need as long as admitting them does.
+ * Gives each client that is refused a reconnect time of its own, one after the other at a rate: the clients reconnect no
+ * faster than the node admits them.
  *
- * An address that is refused again and again makes nobody else wait: it has one place in the line that all share, and more
- * only while that line is short. Its other reconnect times form a line of their own, as an address may stand for many clients.
- * All these lines have the rate once more between them.
+ * An address that is refused again and again delays no other: it has one place in the common line, and more only while that
+ * line is short. Its further reconnect times form a line of their own, as an address may stand for many clients. All these
+ * lines together have the rate a second time.
  */
-export class ReturnSlots {
+export class ReconnectTimes {
   readonly #horizonMs: number;
   readonly #random: () => number;
-  readonly #line: Line = { next: 0 };
-  /** An address whose reconnect times are all past has none. */
+  readonly #line: Line = { nextAt: 0 };
+  /** Addresses with a reconnect time that has not passed. */
   readonly #places = new ByAddress<AddressPlaces>({
     isOver: ({ until }, now) => until <= now,
     onForgotten: ({ ownLine }) => {
@@ -48,9 +48,10 @@ export class ReturnSlots {
   }
 
   /**
-   * @param options.notBeforeMs from now: until then, others are let in.
-   * @param options.address of the client; undefined: it is known that each client has one of its own.
-   * @returns how long to wait for the reconnect time that was taken, whole ms.
+   * Takes the next reconnect time.
+   * @param options.notBeforeMs from now: earlier times belong to clients that wait already.
+   * @param options.address of the client; undefined: each client is known to have an address of its own.
+   * @returns how long to wait for it, whole ms.
    */
   take(now: number, options: { perSecond: number; notBeforeMs: number; address?: string }): number {
     const { perSecond, notBeforeMs, address } = options;
@@ -59,20 +60,20 @@ export class ReturnSlots {
     const earliest = now + notBeforeMs;
     const line = places ? this.#lineFor(places, { earliest, perSecond }) : this.#line;
     const lines = line === this.#line ? 1 : this.#ownLines;
-    const slot = Math.max(line.next, earliest);
-    const waitMs = slot - now;
+    const reconnectAt = Math.max(line.nextAt, earliest);
+    const waitMs = reconnectAt - now;
     if (waitMs > this.#horizonMs) return Math.ceil((this.#horizonMs * (1 + this.#random())) / 2);
-    line.next = slot + (1_000 * lines) / perSecond;
-    if (places) places.until = Math.max(places.until, slot);
+    line.nextAt = reconnectAt + (1_000 * lines) / perSecond;
+    if (places) places.until = Math.max(places.until, reconnectAt);
     return Math.min(this.#horizonMs, Math.ceil(waitMs * (1 + jitter * this.#random())));
   }
 
   #lineFor(places: AddressPlaces, { earliest, perSecond }: { earliest: number; perSecond: number }): Line {
     if (places.ownLine) return places.ownLine;
     const isFirst = places.until === 0;
-    if (isFirst || this.#line.next - earliest < sharedLineMs) return this.#line;
+    if (isFirst || this.#line.nextAt - earliest < sharedLineMs) return this.#line;
     this.#ownLines++;
-    places.ownLine = { next: places.until + 1_000 / perSecond };
+    places.ownLine = { nextAt: places.until + 1_000 / perSecond };
     return places.ownLine;
   }
 }

@@ -1,14 +1,14 @@
-/** How a connection begins: with a session it had, or without. */
+/** How a connection begins: `resume` continues a session, `cold` begins a new one. */
 export type AdmissionKind = "resume" | "cold";
 
-/** Of so many that are let in from a line of both kinds, one is cold, however many resumes come. */
+/** One in so many admissions is cold while both kinds wait. */
 const coldEvery = 10;
 
 /**
- * Those who wait to be let in: resumes before cold ones, the oldest of a kind first. A cold one is let in for every nine
- * resumes, so that resumes without end do not keep the others out.
+ * Handshakes that wait for admission: resumes before cold ones, the oldest of a kind first. After nine resumes in a row
+ * comes a cold one, so that endless resumes do not starve new clients.
  */
-export class WaitingLine<Entry> {
+export class AdmissionQueue<Entry> {
   readonly #kinds = { resume: new Queue<Entry>(), cold: new Queue<Entry>() };
   #resumesInARow = 0;
 
@@ -16,28 +16,24 @@ export class WaitingLine<Entry> {
     return this.#kinds.resume.length + this.#kinds.cold.length;
   }
 
-  lengthOf(kind: AdmissionKind): number {
-    return this.#kinds[kind].length;
-  }
-
   add(kind: AdmissionKind, entry: Entry): void {
     this.#kinds[kind].add(entry);
   }
 
-  /** @returns false where it does not wait (any more). */
+  /** @returns false where the entry is not in the queue. */
   remove(entry: Entry): boolean {
     return this.#kinds.resume.remove(entry) || this.#kinds.cold.remove(entry);
   }
 
-  /** How many are let in before one that comes now, if no more come. */
+  /** Entries that are taken before one that is added now, if no others are added. */
   ahead(kind: AdmissionKind): number {
     const { resume, cold } = this.#kinds;
     if (kind === "cold") return Math.min(resume.length, (cold.length + 1) * (coldEvery - 1)) + cold.length;
     return resume.length + Math.min(cold.length, Math.floor((this.#resumesInARow + resume.length) / (coldEvery - 1)));
   }
 
-  /** Takes out who is let in next. */
-  next(): Entry | undefined {
+  /** Takes the next entry. */
+  take(): Entry | undefined {
     const { resume, cold } = this.#kinds;
     const coldIsDue = this.#resumesInARow >= coldEvery - 1 && cold.length > 0;
     if (resume.length === 0 || coldIsDue) {
@@ -48,16 +44,16 @@ export class WaitingLine<Entry> {
     return resume.take();
   }
 
-  /** Who has waited longest of a kind. */
+  /** The entry of a kind that has waited longest. */
   oldest(kind: AdmissionKind): Entry | undefined {
     return this.#kinds[kind].first();
   }
 }
 
-/** First in, first out; whoever is in it can leave at any time. */
+/** First in, first out; any entry can be removed at any time. */
 class Queue<Entry> {
   readonly #entries = new Set<Entry>();
-  /** Goes on past those that have left, so that taking the first does not search for it. */
+  /** Continues past removed entries: taking the first one does not search for it. */
   #iterator = this.#entries.values();
   #first: Entry | undefined;
 
