@@ -7,8 +7,7 @@ import { readClaims, undecidedRetryMs } from "../sessions/authentication.ts";
 import { resumableUntil } from "../sessions/resume-token.ts";
 
 /**
- * An expired token is accepted while its user may still resume: a client needs no new token to reconnect.
- * @returns undefined where the request names neither user nor client.
+ * Undefined where the request names neither user nor client. An expired token is accepted while its user may still resume.
  */
 export async function readSubject(
   verify: Verifier,

@@ -102,7 +102,7 @@ export class ClientConnection implements Connection {
   }
 
   /** The client's session begins: lifts the bounds of a stranger, and delivers every event of the client from now on. */
-  begin(socket: Socket, { onEvent, onLeave, onBadPacket }: SessionListener, errors: ContainedErrors): void {
+  begin(socket: Socket, errors: ContainedErrors, { onEvent, onLeave, onBadPacket }: SessionListener): void {
     this.#socket = socket;
     this.#input.beginSession();
     this.#engineSocket.request = null;

@@ -6,15 +6,13 @@ import { connectDeadlineMs, maxPayloadBytes } from "../../shared/protocol/limits
 import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Admission } from "../entrance/admission.ts";
-import type { OriginPolicy } from "../entrance/allowed-origins.ts";
 import { welcome } from "../entrance/begin-session.ts";
 import { clientAddress, type ProxyTrust } from "../entrance/client-address.ts";
 import { Entrance, type EntranceLimits } from "../entrance/entrance.ts";
 import { dispatch } from "../requests/dispatch.ts";
 import type { Session } from "../sessions/session.ts";
 import { type ClientConnection, connectionOf, takeHandshake } from "./client-connection.ts";
-import type { Liveness } from "./liveness.ts";
-import { createSocketIo, isPoll } from "./socket-io.ts";
+import { createSocketIo, isPoll, type SocketIoOptions } from "./socket-io.ts";
 
 /** The bound is on the bytes of data; as JSON text each may be spelled `\u00xx`. A larger message closes the transport. */
 const maxMessageBytes = maxPayloadBytes * 6 + 4_096;
@@ -23,25 +21,20 @@ const leaveMs = 1_000;
 /** Time for the last notices to reach the clients of a node that stops. */
 const stopMs = 3_000;
 
-export interface SocketServerOptions {
+export interface SocketServerOptions extends Pick<SocketIoOptions, "transports" | "origins" | "liveness"> {
   httpServer: HttpServer;
   context: GatewayContext;
   limits: EntranceLimits;
   trustedProxies: ProxyTrust;
-  transports: readonly string[];
-  origins: OriginPolicy;
-  liveness: Liveness;
 }
 
 export class SocketServer implements Service {
   readonly #options: SocketServerOptions;
-  readonly #context: GatewayContext;
   readonly #entrance: Entrance;
   #io: SocketIoServer | undefined;
 
   constructor(options: SocketServerOptions) {
     this.#options = options;
-    this.#context = options.context;
     this.#entrance = new Entrance(options.context, options.limits);
   }
 
@@ -74,16 +67,14 @@ export class SocketServer implements Service {
   }
 
   async start(): Promise<void> {
-    const { httpServer, transports, origins, liveness, trustedProxies } = this.#options;
-    const { messagesPerSecond, metrics, errors } = this.#context;
+    const { httpServer, trustedProxies, context } = this.#options;
+    const { messagesPerSecond, metrics, errors } = context;
     this.#entrance.start();
     const io = createSocketIo(httpServer, {
-      transports,
+      ...this.#options,
       maxMessageBytes,
       bytesPerSecond: messagesPerSecond * maxPayloadBytes,
       connectDeadlineMs,
-      origins,
-      liveness,
       addressOf: (request) => clientAddress(request, trustedProxies),
       onArrival: (arrival) => this.#entrance.arrive(arrival),
       onOpened: (connection) => this.#entrance.opened(connection),
@@ -139,17 +130,13 @@ export class SocketServer implements Service {
   /** Socket.IO has answered CONNECT. */
   #begin(socket: Socket, connection: ClientConnection): void {
     const session = socket.data as Session;
-    const { logger, errors } = this.#context;
-    connection.begin(
-      socket,
-      {
-        onEvent: (event) => dispatch(session, event, this.#context),
-        onLeave: () => session.leave(),
-        onBadPacket: (error) => logger.debug({ err: error }, "bad packet"),
-      },
-      errors,
-    );
-    welcome(session, this.reconnectPolicy, this.#context);
+    const { context } = this.#options;
+    connection.begin(socket, context.errors, {
+      onEvent: (event) => dispatch(session, event, context),
+      onLeave: () => session.leave(),
+      onBadPacket: (error) => context.logger.debug({ err: error }, "bad packet"),
+    });
+    welcome(session, this.reconnectPolicy, context);
   }
 }
 

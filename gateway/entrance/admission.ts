@@ -118,10 +118,7 @@ export class Admission {
     return () => void this.#queue.remove(waiting);
   }
 
-  /**
-   * Takes a reconnect time for a client that is refused, for whatever reason.
-   * @returns how long to wait for it: at least `notBeforeMs`.
-   */
+  /** Takes a reconnect time for a client that is refused. @returns how long to wait for it, at least `notBeforeMs`. */
   takeReconnectMs(address: string, notBeforeMs: number): number {
     const now = performance.now();
     this.#decided.add(now);

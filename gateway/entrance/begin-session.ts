@@ -47,7 +47,15 @@ export async function beginSession(session: Session, last: Claim | undefined, co
   } catch (error) {
     if (!(error instanceof TidegateError)) throw error;
     if (last === undefined) return refused("broker_unavailable", error.message, error.options.retryAfterMs);
-    resumeUnchecked(session, last, context, { resumed: session.id === id });
+    // A claim that is newer than any this node knows. `checkedAt` stays: a revocation since the last check still counts.
+    const rivals = context.sessions.ofUser(session.identityKey).filter(({ id }) => id === session.id);
+    const newest = Math.max(last.claim, ...rivals.map(({ held }) => held.claim));
+    const claim = Math.max(context.sessionStore.now(), newest + 1);
+    const held = { sessionId: session.id, claim, checkedAt: last.checkedAt };
+    session.hold(held, { resumed: session.id === id, tookOver: false });
+    for (const rival of rivals) rival.hearOf(claim);
+    context.holdings.mention();
+    context.metrics.resumes.inc({ outcome: "unchecked" });
     return { kind: "begun" };
   }
 }
@@ -68,24 +76,6 @@ async function resume(session: Session, last: Claim, context: GatewayContext): P
     return begin(session, context);
   }
   return outcome.kind;
-}
-
-/** Without the store: by a claim that is newer than any this node knows. */
-function resumeUnchecked(
-  session: Session,
-  last: Claim,
-  context: GatewayContext,
-  { resumed }: { resumed: boolean },
-): void {
-  const { id } = session;
-  const rivals = context.sessions.ofUser(session.identityKey).filter((other) => other.id === id);
-  const newest = Math.max(last.claim, ...rivals.map(({ held }) => held.claim));
-  const claim = Math.max(context.sessionStore.now(), newest + 1);
-  // `checkedAt` stays: a revocation since the last check still counts.
-  session.hold({ sessionId: id, claim, checkedAt: last.checkedAt }, { resumed, tookOver: false });
-  for (const rival of rivals) rival.hearOf(claim);
-  context.holdings.mention();
-  context.metrics.resumes.inc({ outcome: "unchecked" });
 }
 
 function applyClaim(

@@ -21,7 +21,6 @@ export class ByAddress<Value> {
     this.#maxAddresses = options.maxAddresses ?? 10_000;
   }
 
-  /** @returns the value of the address; a new one where none is known, or the known one is over. */
   of(address: string, now: number, create: () => Value): Value {
     const key = networkOf(address);
     const known = this.#values.get(key);

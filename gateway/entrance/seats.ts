@@ -6,7 +6,7 @@ import type { Session } from "../sessions/session.ts";
 import { type AddressBounds, AddressLimits } from "./address-limits.ts";
 
 /** A connection's place on this node: from its handshake until the connection closes or the handshake is refused. */
-export class Seat {
+export interface Seat {
   readonly connection: Connection;
   /** Of the handshake, by `performance.now()`. */
   readonly deadline: number;
@@ -14,25 +14,9 @@ export class Seat {
   session: Session | undefined;
   /** Set while the handshake waits for admission. */
   leaveQueue: (() => void) | undefined;
-  #giveBack: (() => void) | undefined;
-
-  constructor(connection: Connection, deadline: number, giveBack: () => void) {
-    this.connection = connection;
-    this.deadline = deadline;
-    this.#giveBack = giveBack;
-  }
-
-  get isReleased(): boolean {
-    return this.#giveBack === undefined;
-  }
-
+  isReleased: boolean;
   /** Idempotent. */
-  release(): void {
-    this.leaveQueue?.();
-    const giveBack = this.#giveBack;
-    this.#giveBack = undefined;
-    giveBack?.();
-  }
+  release(): void;
 }
 
 export interface SeatBounds {
@@ -97,12 +81,17 @@ export class Seats {
     this.#taken++;
     this.#unseated.delete(connection);
     this.addresses.takeSeat(address);
-    return new Seat(connection, deadline, () => {
+    const release = (): void => {
+      seat.leaveQueue?.();
+      if (seat.isReleased) return;
+      seat.isReleased = true;
       this.#taken--;
       if (connection.isOpen) this.#unseated.add(connection, networkOf(address));
       this.addresses.giveUpSeat(address);
       this.#notifyEmpty();
-    });
+    };
+    const seat: Seat = { connection, deadline, session: undefined, leaveQueue: undefined, isReleased: false, release };
+    return seat;
   }
 
   /** Resolves once every seat is free, and the last refusal has been sent. One caller at a time. */
