@@ -88,7 +88,7 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
   }
 
   function urlOfNode(request: FastifyRequest, address: string): string {
-    const node = chooseNode();
+    const node = chooseNode(fleet, placement, ownNode());
     if (node) return node.url ?? ownOrigin(request, trustedProxies);
     const answering = Math.max(1, fleet.nodes.length);
     const retryAfterMs = retryTimes.full.take(performance.now(), {
@@ -97,13 +97,6 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
       address,
     });
     throw new TidegateError("upstream_unavailable", "no node can take a connection now", { retryAfterMs });
-  }
-
-  function chooseNode(): { url?: string | undefined } | undefined {
-    const own = ownNode();
-    // Before the first report of the fleet, this node is the only one it knows.
-    if (fleet.nodes.length === 0) return own.hasFreeSeat ? own : undefined;
-    return placement.choose(({ instance }) => instance !== own.instance || own.hasFreeSeat);
   }
 
   app.register(async (scope) => {
@@ -118,4 +111,10 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
     scope.get(path, { schema: { querystring: Query } }, answer);
     scope.options(path, async (_request, reply) => reply.code(204).send());
   });
+}
+
+function chooseNode(fleet: FleetMember, placement: Placement, own: OwnNode): { url?: string | undefined } | undefined {
+  // Before the first report of the fleet, this node is the only one it knows.
+  if (fleet.nodes.length === 0) return own.hasFreeSeat ? own : undefined;
+  return placement.choose(({ instance }) => instance !== own.instance || own.hasFreeSeat);
 }
