@@ -1,4 +1,4 @@
-/** A door by itself, patient unless it is told otherwise. */
+/** A door without a program, with long timeouts by default. */
 import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { ConnectionBounds } from "../../shared/http/connections.ts";
 import { Door, type DoorTimeouts } from "../../shared/http/door.ts";
