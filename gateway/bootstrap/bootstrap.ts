@@ -57,7 +57,7 @@ export interface BootstrapOptions {
 export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): void {
   const { verify, rollouts, fleet, self, reconnectPolicy, origins, trustedProxies, counter } = options;
   const placement = new Placement();
-  fleet.onChange(() => placement.update(fleet.nodes));
+  fleet.onReport(() => placement.update(fleet.nodes));
   /** Of this node: no more could be let in by the whole fleet. */
   const perSecond = Math.max(minPerSecond, fleet.budgetPerSecond);
   const budget = new FairBudget(perSecond, performance.now());

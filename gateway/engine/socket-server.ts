@@ -91,7 +91,7 @@ export class SocketServer implements Service {
       errors: context.errors,
     });
     this.#gate.setRate(admission.returnsPerSecond);
-    fleet.onChange(() => {
+    fleet.onReport(() => {
       admission.onShare();
       this.#gate.setRate(admission.returnsPerSecond);
       this.#returnPolicy.update();
