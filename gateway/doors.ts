@@ -137,6 +137,6 @@ function createAdminDoor(options: DoorOptions, state: NodeState, sockets: Socket
     privateApi: relay.openLinks > 0 ? "ok" : "degraded",
     accepting: sockets.accepting ? "ok" : "fail",
   });
-  addHealthRoutes(door.app, { metrics: state.registry, checks });
+  addHealthRoutes(door.app, { metrics: state.metricsRegistry, checks });
   return door;
 }

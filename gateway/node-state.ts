@@ -50,16 +50,16 @@ export interface NodeState {
   readonly instance: string;
   /** Unix ms. */
   readonly startedAt: number;
-  readonly registry: Metrics;
+  readonly metricsRegistry: Metrics;
 }
 
 export function createNodeState(options: GatewayOptions): NodeState {
   const { config, broker, sessionStore, errors, logger } = options;
   const node = config.GATEWAY_NODE;
   const instance = randomUUID();
-  const registry = new Metrics();
-  errors.addTo(registry);
-  const metrics = createGatewayMetrics(registry);
+  const metricsRegistry = new Metrics();
+  errors.addTo(metricsRegistry);
+  const metrics = createGatewayMetrics(metricsRegistry);
   const currentRules = new CurrentRules({ store: options.rulesStore, errors, logger });
   const currentRollouts = new CurrentRollouts({ store: options.rolloutsStore, errors, logger });
   metrics.observe({
@@ -100,7 +100,7 @@ export function createNodeState(options: GatewayOptions): NodeState {
   listenToBroker(context);
   const drainProgress = new DrainProgress((outcome) => metrics.drainedSessions.inc({ outcome }));
   const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
-  return { context, capacity, currentRollouts, drainProgress, instance, startedAt: Date.now(), registry };
+  return { context, capacity, currentRollouts, drainProgress, instance, startedAt: Date.now(), metricsRegistry };
 }
 
 /** Bytes that wait to be sent to all clients of a node. */

@@ -57,7 +57,7 @@ interface ProcessState {
   readonly context: PrivateApiContext;
   readonly rulesFile: RulesFile | undefined;
   readonly relayStreams: RelayStreams;
-  readonly registry: Metrics;
+  readonly metricsRegistry: Metrics;
 }
 
 export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
@@ -84,9 +84,9 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
 function createState(options: PrivateApiOptions): ProcessState {
   const { config, environment, broker, rulesStore, rolloutsStore, sessionStore, nodeRegistry, errors, logger } =
     options;
-  const registry = new Metrics();
-  errors.addTo(registry);
-  const metrics = createPrivateApiMetrics(registry);
+  const metricsRegistry = new Metrics();
+  errors.addTo(metricsRegistry);
+  const metrics = createPrivateApiMetrics(metricsRegistry);
   let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
@@ -118,11 +118,11 @@ function createState(options: PrivateApiOptions): ProcessState {
     metrics,
     logger,
   };
-  return { context, rulesFile, relayStreams, registry };
+  return { context, rulesFile, relayStreams, metricsRegistry };
 }
 
 function createDoor({ config, errors, logger }: PrivateApiOptions, state: ProcessState): Door {
-  const { context, relayStreams, registry } = state;
+  const { context, relayStreams, metricsRegistry } = state;
   const door = new Door({
     name: "api",
     host: config.PRIVATE_API_HOST,
@@ -147,7 +147,7 @@ function createDoor({ config, errors, logger }: PrivateApiOptions, state: Proces
     addRoutes(scope, context);
     relayStreams.addTo(scope, context);
     scope.get("/openapi.json", { config: { access: "public" }, schema: { hide: true } }, () => app.swagger());
-    addHealthRoutes(scope, { metrics: registry, checks: () => healthChecks(state) });
+    addHealthRoutes(scope, { metrics: metricsRegistry, checks: () => healthChecks(state) });
   });
   return door;
 }
