@@ -1,4 +1,4 @@
-/** Runs one gateway node until it is told to stop. */
+/** Runs one gateway node until SIGTERM or SIGINT. */
 import { warnOfSettings } from "../shared/program/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/runtime/lifecycle.ts";
 import { createLogger } from "../shared/runtime/logging.ts";

@@ -1,4 +1,4 @@
-/** Runs one private API process until it is told to stop. */
+/** Runs one private API process until SIGTERM or SIGINT. */
 import { warnOfSettings } from "../shared/program/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/runtime/lifecycle.ts";
 import { createLogger } from "../shared/runtime/logging.ts";

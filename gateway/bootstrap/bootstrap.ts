@@ -57,7 +57,7 @@ export interface BootstrapOptions {
 export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): void {
   const { verify, rollouts, fleet, ownNode, reconnectPolicy, origins, trustedProxies, counter } = options;
   const placement = new Placement();
-  fleet.onChange(() => placement.update(fleet.nodes));
+  fleet.onReport(() => placement.update(fleet.nodes));
   // Of this node alone: enough for all clients that the fleet admits.
   const perSecond = Math.max(minPerSecond, fleet.budgetPerSecond);
   const budget = new FairBudget(perSecond, performance.now());

@@ -68,7 +68,7 @@ export class Entrance {
 
   start(): void {
     this.gate.setRate(this.admission.reconnectsPerSecond);
-    this.#context.fleet.onChange(() => {
+    this.#context.fleet.onReport(() => {
       this.admission.onShare();
       this.gate.setRate(this.admission.reconnectsPerSecond);
       this.reconnectPolicy.update();

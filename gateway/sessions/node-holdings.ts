@@ -36,7 +36,7 @@ export class NodeHoldings implements Service {
   readonly #store: SessionStore;
   readonly #node: string;
   readonly #sessions: Pick<Sessions, "all" | "follow">;
-  readonly #onWithdrawn: (session: Session) => void;
+  #onWithdrawn: (session: Session) => void = () => undefined;
   readonly #metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
   readonly #logger: Logger;
   #holder: string = randomUUID();
@@ -61,17 +61,19 @@ export class NodeHoldings implements Service {
     store: SessionStore;
     node: string;
     sessions: Pick<Sessions, "all" | "follow">;
-    /** Grants may have been withdrawn without us hearing of it. */
-    onWithdrawn: (session: Session) => void;
     metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
     logger: Logger;
   }) {
     this.#store = options.store;
     this.#node = options.node;
     this.#sessions = options.sessions;
-    this.#onWithdrawn = options.onWithdrawn;
     this.#metrics = options.metrics;
     this.#logger = options.logger;
+  }
+
+  /** Called for a session whose grants the store reports as withdrawn; one listener. */
+  onWithdrawn(listener: (session: Session) => void): void {
+    this.#onWithdrawn = listener;
   }
 
   async start(): Promise<void> {

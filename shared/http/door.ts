@@ -64,8 +64,6 @@ export interface DoorOptions {
   /** Of routes that name none of their own. */
   bodyLimit: number;
   bounds: ConnectionBounds;
-  /** Whether a request belongs to something that other bounds count, such as a session. */
-  vouches?: (request: IncomingMessage) => boolean;
   errors: ContainedErrors;
   /** Connections that the door closed. */
   closed: DoorCounter;
@@ -89,7 +87,6 @@ export class Door implements Service {
     this.#server = new DoorServer({
       timeouts: options.timeouts ?? defaultTimeouts,
       connections: this.connections,
-      vouches: options.vouches ?? (() => false),
       errors: options.errors,
     });
     this.#server.maxConnections = bounds.total;
@@ -112,6 +109,11 @@ export class Door implements Service {
     const timer = setTimeout(() => this.#server.closeAllConnections(), stopPatienceMs);
     await this.app.close();
     clearTimeout(timer);
+  }
+
+  /** @param belongs whether a request is part of something that other bounds count, such as a session. One predicate, set before the start. */
+  exempt(belongs: (request: IncomingMessage) => boolean): void {
+    this.#server.vouches = belongs;
   }
 
   /** For a request whose caller is known. A stream is exempt from all timeouts from here on. */
@@ -188,16 +190,11 @@ type PeerEvent = "connection" | "request" | "upgrade" | "clientError";
 /** Node's server, with a boundary around the listeners of whatever a peer causes. */
 class DoorServer extends Server {
   readonly #connections: DoorConnections;
-  readonly #vouches: (request: IncomingMessage) => boolean;
+  vouches: (request: IncomingMessage) => boolean = () => false;
   readonly #errors: ContainedErrors;
   readonly #inputs = new WeakMap<Socket, DoorInput>();
 
-  constructor(options: {
-    timeouts: DoorTimeouts;
-    connections: DoorConnections;
-    vouches: (request: IncomingMessage) => boolean;
-    errors: ContainedErrors;
-  }) {
+  constructor(options: { timeouts: DoorTimeouts; connections: DoorConnections; errors: ContainedErrors }) {
     const { headMs, requestMs, idleMs, stalledMs, checkMs } = options.timeouts;
     super({
       headersTimeout: headMs,
@@ -207,7 +204,6 @@ class DoorServer extends Server {
     });
     this.setTimeout(stalledMs);
     this.#connections = options.connections;
-    this.#vouches = options.vouches;
     this.#errors = options.errors;
   }
 
@@ -241,7 +237,7 @@ class DoorServer extends Server {
         request.on("error", ignore);
         response.on("error", ignore);
         if (!this.#connections.requested(request, response)) return false;
-        if (this.#vouches(request)) this.#connections.vouchFor(request);
+        if (this.vouches(request)) this.#connections.vouchFor(request);
         return true;
       }
       case "upgrade": {

@@ -15,6 +15,10 @@ export interface Setting<Value> {
   /** Absent: the setting must be given. */
   fallback?: Value;
   secret: boolean;
+  /** For docs/settings.md. */
+  description?: string;
+  /** The default in docs/settings.md where it depends on the machine or on another setting. */
+  shownFallback?: string;
 }
 
 export type SettingTable = Readonly<Record<string, Setting<unknown>>>;
@@ -35,6 +39,11 @@ function declare<Value>(schema: TSchema, parse: Setting<Value>["parse"], common:
     secret: common.secret ?? false,
     ...("fallback" in common && { fallback: common.fallback }),
   };
+}
+
+/** Describes a setting for docs/settings.md. */
+export function about<Value>(description: string, setting: Setting<Value>, shownFallback?: string): Setting<Value> {
+  return { ...setting, description, ...(shownFallback !== undefined && { shownFallback }) };
 }
 
 export function integer(options: { min: number; max: number; fallback?: number }): Setting<number> {
@@ -65,7 +74,7 @@ export function token(): Setting<string> {
     if (!isHeaderToken(value)) throw new Error(headerTokenFinding);
     return value;
   };
-  return declare(Type.String(), parse, { secret: true });
+  return declare(Type.String({ title: "bearer token" }), parse, { secret: true });
 }
 
 export const headerTokenFinding = "must be visible ASCII without spaces: also no line break at its end";
@@ -81,7 +90,7 @@ export function matching(pattern: RegExp, finding: string, options: Common<strin
     if (!pattern.test(value)) throw new Error(finding);
     return value;
   };
-  return declare(Type.String(), check, options);
+  return declare(Type.String({ title: finding.replace(/^must be /, "") }), check, options);
 }
 
 /** A setting that may be absent. */
@@ -125,11 +134,11 @@ interface UrlForm {
 }
 
 export function url(options: Common<string> & UrlForm): Setting<string> {
-  return declare(Type.String(), (value) => checkedUrl(value, options), options);
+  return declare(Type.String({ title: "URL" }), (value) => checkedUrl(value, options), options);
 }
 
 export function urls(options: Common<readonly string[]> & UrlForm): Setting<readonly string[]> {
-  const items = list(Type.String(), options);
+  const items = list(Type.String({ title: "URL" }), options);
   return { ...items, parse: (value) => (items.parse(value) as string[]).map((item) => checkedUrl(item, options)) };
 }
 

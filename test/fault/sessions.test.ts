@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { io } from "socket.io-client";
 import { leaseMs } from "../../shared/sessions/contract.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -23,7 +24,7 @@ beforeEach(async () => {
   link = await startTcpProxy(redis.port);
   whole = await startFleet({ target: { kind: "standalone", url: redis.url }, rules });
   cut = await startFleet({ target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` } });
-  await eventually(() => cut.gateways[0]?.rulesVersion === 1);
+  await eventually(async () => (await metricOf(cut.gateways[0], "rules_version")) === 1);
   [one = ""] = cut.urls;
   [two = ""] = whole.urls;
 });
@@ -108,9 +109,9 @@ test("END-1: a connection that ends while the store is asked about its session l
   await connectClient(one, { sub: "brief" });
   link.set("stalled");
   const gone = io(one, { transports: ["websocket"], auth: { token: await userToken({ sub: "brief" }) } });
-  await eventually(() => cut.gateways[0]?.sessionCount === 2);
+  await eventually(async () => (await metricOf(cut.gateways[0], "sessions")) === 2);
   gone.disconnect();
-  await eventually(() => cut.gateways[0]?.sessionCount === 1);
+  await eventually(async () => (await metricOf(cut.gateways[0], "sessions")) === 1);
   link.heal();
   // Whatever was told before it has been told then.
   const after = await connectClient(one, { sub: "brief" });
@@ -158,7 +159,7 @@ test("PRES-6: a Redis that was away, or has lost its data, has everybody again, 
   for (const client of [watcher, stays, leaves]) await client.subscribe("room:1");
   await redis.kill();
   leaves.socket.disconnect();
-  await eventually(() => cut.gateways[0]?.sessionCount === 1);
+  await eventually(async () => (await metricOf(cut.gateways[0], "sessions")) === 1);
   await redis.restart();
   const users = async (): Promise<string[] | undefined> =>
     (await members("room:1"))?.map(({ user }) => user).toSorted();

@@ -67,7 +67,7 @@ test("CON-4: of a crowd, exactly the cap is admitted; the others get a reconnect
   const { url, gateways } = await fleetWith({ GATEWAY_MAX_CONNECTIONS: "20" });
   const outcomes = await Promise.all(Array.from({ length: 60 }, () => attempt(url)));
   const refused = refusals(outcomes);
-  expect(gateways[0]?.sessionCount).toBe(20);
+  expect(await metricOf(gateways[0], "sessions")).toBe(20);
   expect(new Set(refused.map(({ code }) => code))).toEqual(new Set(["at_capacity"]));
   expect(refused).toHaveLength(40);
   expect(refused.every(({ retryAfterMs = 0 }) => retryAfterMs >= 5_000)).toBe(true);

@@ -7,6 +7,7 @@ import type { NodeReport } from "../../shared/nodes/contract.ts";
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricsOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
@@ -114,7 +115,9 @@ describe("a fleet of two nodes with addresses of their own", () => {
   async function putRollouts(document: object): Promise<void> {
     const { status, body, text } = await fleet.api("PUT", "/v1/rollouts", document);
     if (status !== 200) throw new Error(text);
-    await eventually(() => fleet.gateways.every((gateway) => gateway.rolloutsVersion === body["version"]));
+    await eventually(async () =>
+      (await metricsOf(fleet.gateways, "rollouts_version")).every((value) => value === body["version"]),
+    );
   }
 
   test("BOOT-1: the answer has a node's address, the reconnect policy, group and configuration", async () => {

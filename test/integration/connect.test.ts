@@ -6,6 +6,7 @@ import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { io } from "socket.io-client";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { openRawWebsocket } from "../support/raw-websocket.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
@@ -96,7 +97,7 @@ describe("with a shared secret", () => {
     const refusal = await refusedConnect(url, { token: await userToken(claims) });
     expect(refusal).toMatchObject({ code: "at_capacity", retryable: true, retryAfterMs: expect.any(Number) as number });
     for (const client of clients) client.socket.disconnect();
-    await eventually(() => fleet.gateways[0]?.sessionCount === 0);
+    await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === 0);
     await connectClient(url, claims);
   });
 

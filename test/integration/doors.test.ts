@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import type { Door, DoorTimeouts } from "../../shared/http/door.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { startFleet } from "../support/fleet.ts";
 import { upgradeRequest } from "../support/raw-websocket.ts";
 import { readPerTurn } from "../support/read-per-turn.ts";
@@ -191,7 +192,7 @@ test("DOOR-6: unauthenticated websockets from one address leave room for another
   await eventually(() => silent.filter(({ socket }) => socket.destroyed).length >= 100);
   const client = await connectClient(url.href);
   expect(client.welcome.resumed).toBe(false);
-  expect(gateway?.sessionCount).toBe(1);
+  expect(await metricOf(gateway, "sessions")).toBe(1);
   closeClients();
   for (const { socket } of silent) socket.destroy();
   await fleet.stop();

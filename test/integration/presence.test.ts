@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { maxListedSessions } from "../../shared/protocol/limits.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
@@ -71,7 +72,7 @@ test("PRES-2: a session that goes on at another node is counted once, and nobody
   const after = await connectClient(two, {}, { token: undefined, resume: before.welcome.resumeToken });
   await after.subscribe(channel);
   await before.disconnected;
-  await eventually(() => fleet.gateways[0]?.sessionCount === 1);
+  await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === 1);
   await watcher.subscribe(channel);
   const counted = ((await members(watcher, channel)) as { connections: number }[]).map((member) => member.connections);
   expect(counted).toEqual([1, 1]);

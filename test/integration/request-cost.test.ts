@@ -84,7 +84,7 @@ test("COST-1: a client that does not read its answers makes the node read no mor
   expect(read).toBeLessThan(60);
   // Nor for requests that still wait when its session has ended.
   greedy.socket.destroy();
-  await eventually(() => fleet.gateways[0]?.sessionCount === 1);
+  await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === 1);
   expect(await honest.request("sync:history", { channel })).toMatchObject({ ok: true });
   expect(await pagesRead()).toBeLessThanOrEqual(read + 3);
 });
@@ -107,7 +107,7 @@ test("COST-3: six refreshes pass at once; one more is refused with a time, and c
     services: { gate: { url: service.url, secret: serviceSecret } },
     hooks: { subscribe: "gate" },
   });
-  await eventually(() => fleet.gateways[0]?.rulesVersion === 2);
+  await eventually(async () => (await metricOf(fleet.gateways[0], "rules_version")) === 2);
   const exp = Math.floor(Date.now() / 1_000) + 3_600;
   const client = await connectClient(url, { exp });
   const { grant } = await client.subscribe("room:1");

@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { type RedisCluster, startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -150,9 +151,9 @@ describe.each(cases)("$name", ({ targets, roots }) => {
     const { body: before } = await there.api("GET", "/v1/rules");
     const put = await here.api("PUT", "/v1/rules", { namespaces: { other: {} } });
     await here.api("PUT", "/v1/rollouts", { groups: [], fallback: { name: "here" } });
-    await eventually(() => here.gateways[0]?.rulesVersion === put.body["version"]);
+    await eventually(async () => (await metricOf(here.gateways[0], "rules_version")) === put.body["version"]);
     expect((await there.api("GET", "/v1/rules")).body).toEqual(before);
-    expect(there.gateways[0]?.rulesVersion).toBe(before["version"]);
+    expect(await metricOf(there.gateways[0], "rules_version")).toBe(before["version"]);
     expect((await there.api("GET", "/v1/rollouts")).body["version"]).toBe(0);
   });
 

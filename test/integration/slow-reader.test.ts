@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricOf, metricsOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { spawnProcess } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
@@ -25,7 +26,8 @@ beforeAll(async () => {
 afterEach(async () => {
   closeClients();
   for (const { socket } of rawClients.splice(0)) socket.destroy();
-  await eventually(() => [fleet, stalling, pinging].every(({ gateways }) => gateways[0]?.sessionCount === 0));
+  const gateways = [fleet, stalling, pinging].flatMap((each) => each.gateways);
+  await eventually(async () => (await metricsOf(gateways, "sessions")).every((count) => count === 0));
 });
 afterAll(async () => {
   await fleet.stop();
@@ -110,7 +112,7 @@ test("SLOW-1: past 1 MiB waiting, a client that does not read is closed as slow_
     expect(published).toBeLessThan(1_000);
   }
   expect(await metric(fleet, 'slow_consumers_total{cause="bytes"}')).toBe(1);
-  await eventually(() => fleet.gateways[0]?.sessionCount === 1);
+  await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === 1);
   await reader.next((item) => (item.meta as { offset: number }).offset === published);
   expect(reader.received.map((item) => (item.meta as { offset: number }).offset)).toEqual(upTo(published));
 });
@@ -171,7 +173,7 @@ test("SLOW-3: a client that answers no ping is found, its place is free and its 
   silent.answersPings = false;
   await silent.closed;
   expect(await metric(pinging, 'disconnects_total{reason="ping_timeout"}')).toBe(1);
-  expect(pinging.gateways[0]?.sessionCount).toBe(1);
+  expect(await metricOf(pinging.gateways[0], "sessions")).toBe(1);
   expect(answering.socket.connected).toBe(true);
 });
 
@@ -189,7 +191,7 @@ test("SLOW-3: so is a client whose process is frozen", async () => {
     const found = await metric(pinging, 'disconnects_total{reason="ping_timeout"}');
     client.kill("SIGSTOP");
     await eventually(async () => (await metric(pinging, 'disconnects_total{reason="ping_timeout"}')) > found, 20_000);
-    await eventually(() => pinging.gateways[0]?.sessionCount === 0);
+    await eventually(async () => (await metricOf(pinging.gateways[0], "sessions")) === 0);
   } finally {
     client.kill("SIGKILL");
   }
@@ -228,17 +230,17 @@ test("SLOW-5: SLOW-6: SLOW-7: with latest, a reader that is too slow goes on wit
 test("SLOW-8: a client that sends websocket pings and does not read the pongs is cut off", async () => {
   const [gateway] = fleet.gateways;
   const flooder = await rawClient(fleet);
-  expect(gateway?.sessionCount).toBe(1);
+  expect(await metricOf(gateway, "sessions")).toBe(1);
   flooder.socket.pause();
   const pings = Buffer.concat(Array.from({ length: 5_000 }, () => pingFrame("x".repeat(125))));
   let sentBytes = 0;
-  while (gateway?.sessionCount === 1) {
+  while ((await metricOf(gateway, "sessions")) === 1) {
     await new Promise((resolve) => flooder.socket.write(pings, resolve));
     sentBytes += pings.length;
     // The bound is 1 MiB; the rest is what the kernel takes.
     expect(sentBytes).toBeLessThan(64 * 1024 * 1024);
   }
-  expect(gateway?.sessionCount).toBe(0);
+  expect(await metricOf(gateway, "sessions")).toBe(0);
   expect(sentBytes).toBeGreaterThan(0);
 });
 
@@ -266,8 +268,8 @@ test("OUT-5: a session that is ended while its client reads nothing is closed al
   slow.socket.pause();
   const waits = async (): Promise<boolean> => (await metric(fleet, "sessions_waiting")) > 0;
   await fill(fleet, channel, waits);
-  const before = fleet.gateways[0]?.sessionCount ?? 0;
+  const before = await metricOf(fleet.gateways[0], "sessions");
   expect((await fleet.api("POST", "/v1/users/slow/disconnect", {})).status).toBe(202);
   // Neither a stall (30 s) nor a ping (45 s) would have found it by then.
-  await eventually(() => fleet.gateways[0]?.sessionCount === before - 1);
+  await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === before - 1);
 });

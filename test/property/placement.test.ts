@@ -1,4 +1,4 @@
-/** Which nodes a crowd is sent to. */
+/** Which node each client of a crowd is sent to. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Placement } from "../../gateway/bootstrap/placement.ts";
@@ -33,7 +33,7 @@ const fleets = fc.array(
   { maxLength: 12 },
 );
 
-test("BOOT-3: clients are sent to ready nodes with free seats, while there are any", () => {
+test("BOOT-3: a client is sent to a ready node with a free seat, and refused only without one", () => {
   fc.assert(
     fc.property(fleets, fc.integer(), fc.nat(3_000), (given, seed, crowd) => {
       const nodes = given.map((own, index) => nodeOf(`node-${index}`, own));
@@ -76,7 +76,7 @@ test("BOOT-3: a crowd between two reports is spread, although one node is the li
           sent.set(instance, (sent.get(instance) ?? 0) + 1);
         }
         const fair = crowd / n;
-        // Drawn in pairs: at most 2/n of the crowd, give or take chance.
+        // Drawn in pairs: at most 2/n of all, apart from chance.
         for (const count of sent.values()) expect(count).toBeLessThanOrEqual(2 * fair + 5 * Math.sqrt(2 * fair));
         const lightest = sent.get("node-0") ?? 0;
         expect(lightest).toBeGreaterThanOrEqual(Math.max(...[...sent.values()]) * 0.8);
@@ -100,7 +100,7 @@ test("BOOT-3: equal nodes share a crowd far more evenly than by chance", () => {
   );
 });
 
-test("BOOT-3: clients sent to a node count until the second report after", () => {
+test("BOOT-3: clients sent since the last reports count until the reports after the next", () => {
   const placement = placementOf(1);
   const [full, other] = [nodeOf("one", { maxConnections: 3 }), nodeOf("two", { maxConnections: 2 })];
   const seats = (): string[] => {
@@ -116,7 +116,7 @@ test("BOOT-3: clients sent to a node count until the second report after", () =>
   expect(seats()).toEqual(["one", "one", "two", "two"]);
 });
 
-test("BOOT-3: a node that the caller knows to be closed is not chosen", () => {
+test("BOOT-3: knowledge beyond a node's report counts", () => {
   const placement = placementOf(2);
   placement.update([nodeOf("one"), nodeOf("two")]);
   for (let i = 0; i < 100; i++) expect(placement.choose((node) => node.instance !== "one")?.instance).toBe("two");

@@ -12,6 +12,7 @@ import type { RedisTarget } from "../../shared/redis/connect.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 
 import { eventually } from "./eventually.ts";
+import { metricsOf } from "./gateway-metrics.ts";
 
 export const jwtSecret = "a secret of the test, long enough for HS256";
 export const serviceSecret = `whsec_${Buffer.from("a service's secret, 32 bytes long").toString("base64")}`;
@@ -139,7 +140,9 @@ export async function startFleet(options: {
   if (options.rules) {
     const stored = await api("PUT", "/v1/rules", options.rules);
     if (stored.status !== 200) throw new Error(`the rules of the test are not valid: ${stored.text}`);
-    await eventually(() => gateways.every((gateway) => gateway.rulesVersion === stored.body["version"]));
+    await eventually(async () =>
+      (await metricsOf(gateways, "rules_version")).every((value) => value === stored.body["version"]),
+    );
   }
   return {
     gateways,

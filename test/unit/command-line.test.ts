@@ -14,7 +14,7 @@ describe("CMD-1: a bad argument prints what is wrong and the usage, exit code 78
     ["loadtest/simulation/main.ts --kinds=magpie", "--kinds: ", "npm run simulation"],
     ["loadtest/checker/main.ts --clients 0", "--api: is required", "npm run checker"],
     ["loadtest/checker/schedules.ts --schedules many", "--schedules: must be a whole", "npm run checker:schedules"],
-    ["deploy/rolling-restart.ts --restart now", "{node} stands for its name", "npm run rolling-restart"],
+    ["deploy/rolling-restart.ts --restart now", "must contain {node}", "npm run rolling-restart"],
     ["deploy/rolling-restart.ts --api=x", "--api: must be a URL", "npm run rolling-restart"],
     ["loadtest/run.ts --url ws://a", "a deployment needs --url, --api", "npm run loadtest"],
     ["loadtest/fuzz/main.ts --target nothing", "--target: ", "npm run fuzz"],

@@ -81,7 +81,6 @@ beforeEach(async () => {
       },
       follow: (session) => follow(session),
     },
-    onWithdrawn: () => undefined,
     metrics: {
       sweptNodes: metrics.counter("swept_nodes_total", "swept"),
       announcements: metrics.counter("session_announcements_total", "announced", ["outcome"]),

@@ -85,7 +85,7 @@ describe("settings", () => {
     expect(findings(() => readGatewayConfig(both, { embedded: false }))).toHaveLength(2);
     const onePort = { ...gateway, GATEWAY_PORT: "9000", GATEWAY_ADMIN_PORT: "9000" };
     expect(findings(() => readGatewayConfig(onePort, { embedded: true }))).toEqual([
-      "GATEWAY_PORT, GATEWAY_ADMIN_PORT: must be two ports",
+      "GATEWAY_PORT, GATEWAY_ADMIN_PORT: must differ",
     ]);
     const read = (REDIS_URL: string, REDIS_READ_URL: string) => () =>
       readGatewayConfig({ ...gateway, REDIS_URL, REDIS_READ_URL }, { embedded: false });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { Surplus } from "../../gateway/moving/surplus.ts";
+import { RebalanceQuota } from "../../gateway/moving/rebalance-quota.ts";
 
 interface Node {
   instance: string;
@@ -8,7 +8,7 @@ interface Node {
   connections: number;
   maxConnections: number;
   factor: number;
-  surplus: Surplus;
+  quota: RebalanceQuota;
   asked: number;
 }
 
@@ -19,26 +19,26 @@ function fleetOf(nodes: readonly { connections: number; maxConnections: number; 
     connections,
     maxConnections,
     factor,
-    surplus: new Surplus(),
+    quota: new RebalanceQuota(),
     asked: 0,
   }));
 }
 
 function decide(nodes: readonly Node[], node: Node, leaving = 0, gone = 0): number {
   const { instance } = node;
-  return node.surplus.decide({ nodes, instance, leaving, gone, budgetPerSecond: 1_000, elapsedMs: 1_000 });
+  return node.quota.next({ nodes, instance, leaving, gone, budgetPerSecond: 1_000, elapsedMs: 1_000 });
 }
 
-/** One second: all decide of the same fleet, then those that were asked land. @returns how many were asked. */
+/** One second: all nodes decide from the same view, then the asked sessions move. @returns how many were asked. */
 function second(nodes: readonly Node[], land: (giver: Node) => Node): number {
-  const wishes = nodes.map((node) => decide(nodes, node));
+  const quotas = nodes.map((node) => decide(nodes, node));
   for (const [at, node] of nodes.entries()) {
-    for (let i = 0; i < (wishes[at] ?? 0); i++) {
+    for (let i = 0; i < (quotas[at] ?? 0); i++) {
       node.connections--;
       land(node).connections++;
     }
   }
-  return wishes.reduce((sum, wish) => sum + wish, 0);
+  return quotas.reduce((sum, quota) => sum + quota, 0);
 }
 
 function mean(nodes: readonly Node[]): number {
@@ -59,7 +59,7 @@ const sizes = fc.array(
   { minLength: 1, maxLength: 8 },
 );
 
-test("REB-1: sessions go from the fullest to the emptiest at a bounded rate, nobody gives more than it has too many, and it stops", () => {
+test("REB-1: sessions move from full to empty nodes at a bounded rate, never below a node's part", () => {
   fc.assert(
     fc.property(sizes, (given) => {
       const nodes = fleetOf(given);
@@ -75,7 +75,7 @@ test("REB-1: sessions go from the fullest to the emptiest at a bounded rate, nob
         quiet = asked === 0 ? quiet + 1 : 0;
         for (const [at, node] of nodes.entries()) {
           const part = mean(nodes) * node.maxConnections;
-          // Below its part only where it was before.
+          // Below its part only if it was there before.
           expect(node.connections).toBeGreaterThanOrEqual(Math.floor(Math.min(part, before[at] ?? 0)));
         }
       }
@@ -89,7 +89,7 @@ test("REB-1: sessions go from the fullest to the emptiest at a bounded rate, nob
   );
 });
 
-test("REB-1: nor where each knows the others as they were a second or two ago", () => {
+test("REB-1: a node stays at its part with a view of the fleet that is one or two seconds old", () => {
   fc.assert(
     fc.property(sizes, fc.integer({ min: 1, max: 2 }), (given, ageSeconds) => {
       const nodes = fleetOf(given);
@@ -99,23 +99,23 @@ test("REB-1: nor where each knows the others as they were a second or two ago", 
         const counts = nodes.map(({ connections }) => connections);
         seen.push(counts);
         const old = seen[Math.max(0, s - ageSeconds)] ?? counts;
-        const wishes = nodes.map((node, at) => {
+        const quotas = nodes.map((node, at) => {
           const view = nodes.map((other, i) => ({ ...other, connections: (i === at ? counts : old)[i] ?? 0 }));
           const gone = (left[at] ?? []).slice(-2).reduce((total, count) => total + count, 0);
           return decide(view, node, 0, gone);
         });
         for (const [at, node] of nodes.entries()) {
-          const wish = wishes[at] ?? 0;
-          left[at]?.push(wish);
-          node.connections -= wish;
-          if (wish === 0) continue;
+          const quota = quotas[at] ?? 0;
+          left[at]?.push(quota);
+          node.connections -= quota;
+          if (quota === 0) continue;
           expect(node.connections).toBeGreaterThanOrEqual(
-            Math.floor(((sum(nodes, "connections") + wish) / sum(nodes, "maxConnections")) * node.maxConnections) - 1,
+            Math.floor(((sum(nodes, "connections") + quota) / sum(nodes, "maxConnections")) * node.maxConnections) - 1,
           );
           const [emptiest] = nodes.toSorted(
             (a, b) => a.connections / a.maxConnections - b.connections / b.maxConnections,
           );
-          if (emptiest) emptiest.connections += wish;
+          if (emptiest) emptiest.connections += quota;
         }
       }
     }),
@@ -123,7 +123,7 @@ test("REB-1: nor where each knows the others as they were a second or two ago", 
   );
 });
 
-test("REB-1: it stops as well where the balancer sends sessions anywhere, to where they came from, too", () => {
+test("REB-1: rebalancing stops also when the balancer returns sessions to any node", () => {
   fc.assert(
     fc.property(sizes, fc.infiniteStream(fc.nat({ max: 1_000_000 })), (given, numbers) => {
       const nodes = fleetOf(given.map(({ connections }) => ({ connections, maxConnections: 10_000 })));
@@ -138,7 +138,7 @@ test("REB-1: it stops as well where the balancer sends sessions anywhere, to whe
   );
 });
 
-test("REB-2: a small difference, a fleet of one, full receivers, and a node that drains: nobody is asked", () => {
+test("REB-2: no session moves for a small difference, in a fleet of one, to full nodes, or in a drain", () => {
   const cap = { maxConnections: 10_000 };
   const asked = (nodes: readonly Node[]): number => second(nodes, (node) => node);
   expect(asked(fleetOf([{ ...cap, connections: 9_000 }]))).toBe(0);
@@ -169,7 +169,7 @@ test("REB-2: a small difference, a fleet of one, full receivers, and a node that
   expect(asked(draining)).toBe(0);
 });
 
-test("REB-2: those that were asked and are still here count as gone", () => {
+test("REB-2: sessions that were asked and are still here count as gone", () => {
   const nodes = fleetOf([
     { connections: 8_000, maxConnections: 10_000 },
     { connections: 0, maxConnections: 10_000 },

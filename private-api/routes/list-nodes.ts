@@ -1,6 +1,5 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
-import { TidegateError } from "../../shared/runtime/errors.ts";
 import { thousandths } from "../../shared/nodes/load-answer.ts";
 import type { FleetNode } from "../../shared/nodes/contract.ts";
 import type { PrivateApiContext } from "../node/context.ts";
@@ -16,7 +15,7 @@ const Node = Type.Object({
   connections: count,
   maxConnections: count,
   factor: Type.Number({ minimum: 0 }),
-  admissionsPerSecond: Type.Number({ minimum: 0, description: "Connections that it may let in each second" }),
+  admissionsPerSecond: Type.Number({ minimum: 0, description: "Connections that it may admit each second" }),
   drain: Type.Optional(
     Type.Object({
       startedAt: Type.Integer({ description: "Unix ms" }),
@@ -31,10 +30,8 @@ const Node = Type.Object({
   ),
 });
 
-const NodePath = Type.Object({ node: Type.String({ minLength: 1 }) });
-
-/** `GET /v1/nodes` → who there is; `POST /v1/nodes/{node}/drain` → 202: each node of that name hears it with its next report. */
-export function addNodes(app: FastifyInstance, context: PrivateApiContext): void {
+/** `GET /v1/nodes` → `{ nodes }`: every node of the fleet, with the report of its drain. */
+export function addListNodes(app: FastifyInstance, context: PrivateApiContext): void {
   app.get(
     "/v1/nodes",
     {
@@ -45,27 +42,12 @@ export function addNodes(app: FastifyInstance, context: PrivateApiContext): void
         response: { 200: Type.Object({ nodes: Type.Array(Node) }) },
       },
     },
-    async () => ({ nodes: (await context.nodeRegistry.nodes()).map(shown) }),
-  );
-
-  app.post<{ Params: Static<typeof NodePath> }>(
-    "/v1/nodes/:node/drain",
-    {
-      config: { access: "operate" },
-      schema: { summary: "Send the sessions of a node elsewhere", tags: ["fleet"], params: NodePath },
-    },
-    async (request, reply) => {
-      const { node } = request.params;
-      const told = await context.nodeRegistry.orderDrain(node);
-      if (told === 0) throw new TidegateError("not_found", "no node is called so");
-      context.logger.info({ node, told }, "told to drain");
-      return reply.code(202).send({});
-    },
+    async () => ({ nodes: (await context.nodeRegistry.nodes()).map(toListed) }),
   );
 }
 
-function shown(known: FleetNode): Static<typeof Node> {
-  const { node, instance, state, url, startedAt, connections, maxConnections, factor, sharePerSecond, drain } = known;
+function toListed(listed: FleetNode): Static<typeof Node> {
+  const { node, instance, state, url, startedAt, connections, maxConnections, factor, sharePerSecond, drain } = listed;
   return {
     node,
     instance,

@@ -3,13 +3,13 @@ import type { Session, SessionEnd } from "../sessions/session.ts";
 
 export type DrainOutcome = "moved" | "closed" | "forced" | "lost" | "left";
 
-/** The sessions that a node has when it begins to drain, and what becomes of each. */
-export class Departures {
+/** The sessions present when a node's drain begins, and how each of them ends. */
+export class DrainProgress {
   readonly #onGone: (outcome: DrainOutcome) => void;
-  readonly #staying = new Set<Session>();
+  readonly #remaining = new Set<Session>();
   readonly #asked = new WeakSet<Session>();
   readonly #overdue = new WeakSet<Session>();
-  #startedAt = 0;
+  #startedAt: number | undefined;
   readonly #counts: Record<DrainOutcome, number> = { moved: 0, closed: 0, forced: 0, lost: 0, left: 0 };
   #sessions = 0;
   #endedAt: number | undefined;
@@ -19,7 +19,9 @@ export class Departures {
     this.#onGone = onGone;
   }
 
-  get report(): DrainReport {
+  /** Undefined before the drain. */
+  get report(): DrainReport | undefined {
+    if (this.#startedAt === undefined) return undefined;
     return {
       startedAt: this.#startedAt,
       ...(this.#endedAt !== undefined && { endedAt: this.#endedAt }),
@@ -28,38 +30,37 @@ export class Departures {
     };
   }
 
-  get staying(): ReadonlySet<Session> {
-    return this.#staying;
+  get remaining(): ReadonlySet<Session> {
+    return this.#remaining;
   }
 
-  /** From now on sessions are sent away. */
   begin(): void {
     this.#startedAt = Date.now();
   }
 
-  /** Those that are not known yet. A handshake that is under way is refused by itself. */
-  follow(sessions: readonly Session[]): void {
+  /** Adds sessions not tracked yet. A handshake under way is not one of them: the door refuses it. */
+  track(sessions: readonly Session[]): void {
     for (const session of sessions) {
-      if (!session.welcomed || this.#staying.has(session)) continue;
-      this.#staying.add(session);
+      if (!session.welcomed || this.#remaining.has(session)) continue;
+      this.#remaining.add(session);
       this.#sessions++;
       session.whenEnded((end) => this.#settle(session, outcomeOf(end, this.#stateOf(session))));
     }
   }
 
-  /** It has been asked to move. */
-  asked(session: Session): void {
+  /** The session's client has been asked to move. */
+  markAsked(session: Session): void {
     this.#asked.add(session);
   }
 
-  /** The deadline is past, and it has not been closed. */
-  overdue(session: Session): void {
+  /** The session is still open at the deadline. */
+  markOverdue(session: Session): void {
     this.#overdue.add(session);
   }
 
-  /** Resolves once nobody is here, after that time at the latest. */
+  /** Resolves once every tracked session is gone, or after this time. */
   async allGone(withinMs: number): Promise<void> {
-    if (this.#staying.size === 0 || withinMs <= 0) return;
+    if (this.#remaining.size === 0 || withinMs <= 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, withinMs);
     this.#whenAllGone = resolve;
@@ -67,9 +68,9 @@ export class Departures {
     clearTimeout(timer);
   }
 
-  /** Who has not been heard to be gone is counted as well. */
+  /** Counts the sessions whose end is still unknown, too. */
   end(): void {
-    for (const session of this.#staying) this.#settle(session, this.#overdue.has(session) ? "forced" : "lost");
+    for (const session of this.#remaining) this.#settle(session, this.#overdue.has(session) ? "forced" : "lost");
     this.#endedAt = Date.now();
   }
 
@@ -78,14 +79,14 @@ export class Departures {
   }
 
   #settle(session: Session, outcome: DrainOutcome): void {
-    if (!this.#staying.delete(session)) return;
+    if (!this.#remaining.delete(session)) return;
     this.#counts[outcome]++;
     this.#onGone(outcome);
-    if (this.#staying.size === 0) this.#whenAllGone();
+    if (this.#remaining.size === 0) this.#whenAllGone();
   }
 }
 
-/** @param session.asked to move. `overdue`: still there at the deadline. */
+/** @param session.moves its client moves by itself. `asked`: to move. `overdue`: still open at the deadline. */
 export function outcomeOf(
   end: SessionEnd,
   { moves, asked, overdue }: { moves: boolean; asked: boolean; overdue: boolean },
@@ -96,7 +97,7 @@ export function outcomeOf(
     case "broke":
       return "lost";
     case "left":
-      // Where the store is away nobody tells us that it has gone on elsewhere.
+      // While the store is away this node does not hear of the newer connection.
       return moves && asked ? "moved" : "left";
     case "ended":
       if (end.code === "replaced") return "moved";

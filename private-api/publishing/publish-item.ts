@@ -1,4 +1,4 @@
-/** What one item to publish may look like, and how it is published; single and batch share it. */
+/** The schema of an item to publish, and how one item is published; single publish and batch share both. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { publicationsText, readPage } from "../../shared/channels/history-page.ts";
@@ -32,30 +32,32 @@ export const PublishItem = Type.Object(
 );
 export type PublishItem = Static<typeof PublishItem>;
 const validator = Compile(PublishItem);
-/** A batch has up to a thousand items, and each tells its findings. */
+/** Findings listed for each item: a batch has up to a thousand items. */
 const maxItemFindings = 10;
 
 /** `{}` for an ephemeral item. */
 export type PublishAnswer = { epoch: string; offset: number; duplicate?: true } | Record<string, never>;
 
-/** @throws TidegateError where the event's name or the size of the data is not allowed. */
+/** @throws TidegateError for an event name or a data size that is not allowed. */
 export function checkData(event: string, data: JsonText): void {
-  if (!isApplicationEvent(event))
+  if (!isApplicationEvent(event)) {
     throw new TidegateError("invalid_request", `event: "${excerpt(event)}" is not allowed`);
+  }
   if (data.bytes > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `data: larger than ${maxPayloadBytes} bytes of JSON`);
   }
 }
 
 /**
- * Publishes one item, of which `data` is a {@link JsonText}. The broker is asked before the first wait: items given one after the other keep their order.
- * @param options.tellMissed a conflict brings the channel's position and what was published since, which has to be read.
- * @throws TidegateError, counted.
+ * Publishes one item, whose `data` is a {@link JsonText}. The broker is called before the first await: items passed one
+ * after the other keep their order.
+ * @param options.withMissed reads the channel's position and the publications after `expect` into the error of a conflict.
+ * @throws TidegateError; the metrics count it.
  */
 export async function publishItem(
   item: unknown,
   context: PrivateApiContext,
-  options: { tellMissed: boolean },
+  options: { withMissed: boolean },
 ): Promise<PublishAnswer> {
   try {
     const answer = await publish(item, context, options);
@@ -71,14 +73,14 @@ export async function publishItem(
 async function publish(
   item: unknown,
   context: PrivateApiContext,
-  { tellMissed }: { tellMissed: boolean },
+  { withMissed }: { withMissed: boolean },
 ): Promise<PublishAnswer> {
   if (!validator.Check(item)) {
     const errors = explain(validator, item, { max: maxItemFindings });
     throw new TidegateError("invalid_request", `the item is not valid: ${errors.join("; ")}`, { errors });
   }
   const { channel, event, id, history, expect } = item;
-  // As the body was read.
+  // The door reads `data` as text (config.passesData).
   const data = item.data as JsonText;
   checkData(event, data);
   const common = { channel, event, data: data.text, ...(id !== undefined && { id }) };
@@ -90,13 +92,13 @@ async function publish(
   const retention = context.currentRules.rules.namespace(channel);
   const outcome = await context.broker.publish({ ...common, retention, ...(expect && { expect }) });
   if (outcome.kind === "conflict") {
-    const missed = tellMissed ? await readMissed(item, outcome, context) : {};
-    throw new TidegateError("conflict", "the channel has moved on", missed);
+    const missed = withMissed ? await readMissed(item, outcome, context) : {};
+    throw new TidegateError("conflict", "the channel is at another position", missed);
   }
   return { ...outcome.position, ...(outcome.duplicate && { duplicate: true }) };
 }
 
-/** What the publisher has not seen, as far as it is kept: members of the problem. */
+/** Members of the problem: the publications after `expect`, as far as history has them. */
 async function readMissed(
   { channel, expect }: PublishItem,
   { position }: PublishOutcome,

@@ -1,25 +1,26 @@
-/** Whom a node asks to go on elsewhere while it goes on itself. */
+/** Which sessions a running node asks to move. */
 import { onTestFinished, expect, test, vi } from "vitest";
 import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
-import { HandOver } from "../../gateway/moving/hand-over.ts";
+import { Rebalancer } from "../../gateway/moving/rebalancer.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 
-test("REB-2: who was asked is not asked again for 10 min, by whatever connection it goes on", async () => {
+test("REB-2: a session that was asked to move is not asked again for 10 minutes, on any connection", async () => {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
   const report = nodeReport();
   const registry = new MemoryNodeRegistry();
   const fleet = new FleetMember({
     registry,
-    describe: () => report,
+    instance: report.instance,
     budgetPerSecond: 1_000,
     errors: quietErrors,
     logger: quietLogger,
   });
+  fleet.describeBy(() => report);
   await fleet.report();
   const asked: number[] = [];
   const connect = (): ReturnType<typeof bareSession> => {
@@ -30,7 +31,7 @@ test("REB-2: who was asked is not asked again for 10 min, by whatever connection
     return session;
   };
   let session = connect();
-  const handOver = new HandOver({
+  const rebalancer = new Rebalancer({
     sessions: () => (session.disposed ? [] : [session]),
     accepting: () => true,
     instance: report.instance,
@@ -40,8 +41,8 @@ test("REB-2: who was asked is not asked again for 10 min, by whatever connection
     lifetimeMs: 1_000,
     metrics: { movesAsked: new Metrics().counter("moves_asked_total", "asked", ["cause"]) },
   });
-  await handOver.start();
-  onTestFinished(() => handOver.stop());
+  await rebalancer.start();
+  onTestFinished(() => rebalancer.stop());
   vi.advanceTimersByTime(2_000);
   expect(asked).toHaveLength(1);
   session.dispose();

@@ -8,14 +8,15 @@ import {
   withShares,
 } from "../../shared/rollouts/document.ts";
 
-/** Of so many who put at the same time each has its turn: in every round one is stored. */
+/** As many concurrent puts succeed: one of them is stored in each round. */
 const maxTries = 20;
 
 /**
- * Stores rollouts, with shares that go by those that are stored.
- * @param ifVersion only over this version; undefined: over any.
+ * Stores rollouts, with shares that keep those of the stored ones where possible.
+ * @param ifVersion store only over this version; undefined: over any.
+ * @throws TidegateError `conflict` after too many concurrent puts.
  */
-export async function putRollouts(
+export async function storeRollouts(
   store: DocumentStore,
   rollouts: RolloutsDocument,
   ifVersion: number | undefined,
@@ -28,10 +29,10 @@ export async function putRollouts(
     const outcome = await store.put({ document, changedAt: Date.now(), ifVersion: version });
     if (outcome.kind !== "version_differs" || ifVersion !== undefined) return outcome;
   }
-  throw new TidegateError("conflict", "others change the rollouts at the same time");
+  throw new TidegateError("conflict", "too many concurrent changes of the rollouts: try again");
 }
 
-/** What is not valid here has no shares that could be kept. */
+/** Undefined where the stored document is not valid: it has no shares to keep. */
 function validOrNone({ document }: StoredDocument): StoredRollouts | undefined {
   try {
     return checkStoredRollouts(document);

@@ -3,39 +3,39 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
 import type { Session } from "../sessions/session.ts";
-import { closeInOrder, maxAnswersMs } from "./close-in-order.ts";
-import { destinationsAmong } from "./destination.ts";
-import { Surplus } from "./surplus.ts";
+import { closeGracefully, maxAnswersMs } from "./close-gracefully.ts";
+import { destinationPicker } from "./destination.ts";
+import { RebalanceQuota } from "./rebalance-quota.ts";
 
 const tickMs = 250;
-/** Those that are asked together go one after the other within this. */
+/** Sessions asked together move at random times within this. */
 const spreadMs = 2_000;
-/** By then another node has reported whoever has come to it. */
+/** Within this the receiving node has reported a session that moved. */
 const reportedMs = 2_500;
-/** Whoever has moved is served so long beside its new connection. */
-const stayMs = 30_000;
-/** Sent back to us by the balancer: not asked again for so long. */
+/** How long a session that has moved is served beside its new connection. */
+const overlapMs = 30_000;
+/** A session that the balancer sends back to this node is not asked again for this long. */
 const restMs = 600_000;
-/** Sessions that rest; of more the oldest may be asked again. */
+/** Longest list of resting sessions; beyond it the oldest may be asked again. */
 const maxResting = 10_000;
-/** Of the fleet's admissions, for sessions whose lifetime is over. */
+/** Part of the fleet's admissions for sessions whose lifetime is over. */
 const usedForLifetimes = 0.1;
-const lifetimeDither = 0.1;
-const reason = "this session goes on at another node";
+const lifetimeJitter = 0.1;
+const reason = "this session moves to another node";
 
 type Cause = "rebalance" | "lifetime";
 
+/** Times by `performance.now()`. */
 interface Leaving {
-  /** By `performance.now()`. */
-  slotAt: number;
+  moveAt: number;
   deadlineAt: number;
 }
 
 /**
- * Asks sessions to go on elsewhere while the node goes on: some of those it has too many of, after others have come, and,
- * where that is set, each after its lifetime. Clients that move by themselves are asked first.
+ * Asks sessions to move while the node keeps running: surplus ones after other nodes have joined, and, where a lifetime is
+ * set, each at the end of its lifetime. Clients that move by themselves are asked first.
  */
-export class HandOver implements Service {
+export class Rebalancer implements Service {
   readonly #sessions: () => readonly Session[];
   readonly #accepting: () => boolean;
   readonly #instance: string;
@@ -44,20 +44,20 @@ export class HandOver implements Service {
   readonly #lifetimeMs: number;
   readonly #errors: ContainedErrors;
   readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
-  readonly #surplus = new Surplus();
+  readonly #quota = new RebalanceQuota();
   readonly #leaving = new Map<Session, Leaving>();
-  /** When they left, by `performance.now()`. */
+  /** When asked sessions left, by `performance.now()`. */
   #gone: number[] = [];
-  /** By their id, until when. */
+  /** Session id → end of its rest, by `performance.now()`. */
   readonly #resting = new Map<string, number>();
-  readonly #ends = new WeakMap<Session, number>();
+  readonly #lifetimeEnds = new WeakMap<Session, number>();
   #decidedAt = 0;
   #lifetimeCredit = 0;
   #timer: NodeJS.Timeout | undefined;
 
   /**
-   * @param options.url of this node, as the fleet knows it.
-   * @param options.lifetimeMs more or less a tenth; 0: without end.
+   * @param options.url of this node, as in its reports.
+   * @param options.lifetimeMs plus or minus a tenth; 0: sessions have no end.
    */
   constructor(options: {
     sessions: () => readonly Session[];
@@ -81,7 +81,7 @@ export class HandOver implements Service {
 
   async start(): Promise<void> {
     this.#decidedAt = performance.now();
-    this.#fleet.onChange(() => this.#rebalance());
+    this.#fleet.onReport(() => this.#rebalance());
     this.#timer = this.#errors.every(tickMs, () => this.#tick()).unref();
   }
 
@@ -95,7 +95,7 @@ export class HandOver implements Service {
     this.#decidedAt = now;
     if (!this.#accepting()) return;
     const { nodes, budgetPerSecond } = this.#fleet;
-    const wanted = this.#surplus.decide({
+    const wanted = this.#quota.next({
       nodes,
       instance: this.#instance,
       leaving: this.#leaving.size,
@@ -104,7 +104,7 @@ export class HandOver implements Service {
       elapsedMs,
     });
     if (wanted === 0) return;
-    // Those whose users came first: whoever was sent back to us is not among them.
+    // Longest-connected users first: sessions that the balancer sent back come last.
     const candidates = this.#sessions().filter((session) => this.#mayBeAsked(session));
     const willing = candidates.filter(({ moves }) => moves).slice(0, wanted);
     const others = candidates.filter(({ moves }) => !moves).slice(0, wanted - willing.length);
@@ -119,14 +119,14 @@ export class HandOver implements Service {
       this.#resting.delete(id);
     }
     this.#gone = this.#gone.filter((at) => now - at < reportedMs);
-    for (const [session, { slotAt, deadlineAt }] of this.#leaving) {
+    for (const [session, { moveAt, deadlineAt }] of this.#leaving) {
       if (session.disposed) {
         this.#leaving.delete(session);
         this.#gone.push(now);
       } else if (now >= deadlineAt) this.#leaving.delete(session);
-      else if (now >= slotAt && !session.moves && !session.moved) {
-        this.#leaving.set(session, { slotAt: Infinity, deadlineAt });
-        closeInOrder(session, { reason, answersMs: maxAnswersMs, retryAfterMs: 0 });
+      else if (now >= moveAt && !session.moves && !session.moved) {
+        this.#leaving.set(session, { moveAt: Infinity, deadlineAt });
+        closeGracefully(session, { reason, answersMs: maxAnswersMs, retryAfterMs: 0 });
       }
     }
     if (this.#lifetimeMs > 0) this.#endLifetimes(now);
@@ -138,18 +138,18 @@ export class HandOver implements Service {
     this.#lifetimeCredit = Math.min(Math.max(1, perSecond), this.#lifetimeCredit + (perSecond * tickMs) / 1000);
     for (const session of this.#sessions()) {
       if (this.#lifetimeCredit < 1) return;
-      if (now < this.#endOf(session) || !this.#mayBeAsked(session)) continue;
+      if (now < this.#lifetimeEnd(session) || !this.#mayBeAsked(session)) continue;
       this.#lifetimeCredit--;
       this.#ask(session, "lifetime");
     }
   }
 
-  #endOf(session: Session): number {
-    const known = this.#ends.get(session);
+  #lifetimeEnd(session: Session): number {
+    const known = this.#lifetimeEnds.get(session);
     if (known !== undefined) return known;
-    const dither = 1 + (Math.random() * 2 - 1) * lifetimeDither;
-    const end = session.openedAt + this.#lifetimeMs * dither;
-    this.#ends.set(session, end);
+    const jitter = 1 + (Math.random() * 2 - 1) * lifetimeJitter;
+    const end = session.openedAt + this.#lifetimeMs * jitter;
+    this.#lifetimeEnds.set(session, end);
     return end;
   }
 
@@ -161,9 +161,9 @@ export class HandOver implements Service {
   #ask(session: Session, cause: Cause): void {
     const now = performance.now();
     const reconnectInMs = Math.round(Math.random() * spreadMs);
-    const deadlineInMs = reconnectInMs + stayMs;
-    const url = destinationsAmong(this.#fleet.others, this.#url)();
-    this.#leaving.set(session, { slotAt: now + reconnectInMs, deadlineAt: now + deadlineInMs });
+    const deadlineInMs = reconnectInMs + overlapMs;
+    const url = destinationPicker(this.#fleet.others, this.#url)();
+    this.#leaving.set(session, { moveAt: now + reconnectInMs, deadlineAt: now + deadlineInMs });
     this.#resting.set(session.id, now + restMs);
     const [oldest] = this.#resting.keys();
     if (this.#resting.size > maxResting && oldest !== undefined) this.#resting.delete(oldest);

@@ -1,6 +1,7 @@
-/** Sessions that go on elsewhere while their node goes on. */
+/** Sessions that move while their node keeps running. */
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { Gateway } from "../../gateway/gateway.ts";
+import type { NodeLoadAnswer } from "../../shared/nodes/load-answer.ts";
 import type { Disconnect } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
@@ -38,7 +39,7 @@ async function publish(to: Fleet, channel: string, count: number): Promise<void>
   for (let i = 0; i < count; i++) await to.api("POST", "/v1/publish", { channel, event: "tick", data: i });
 }
 
-test("MOVE-2: a session whose lifetime is over is asked to move, and may come back to the same node: nothing is lost there", async () => {
+test("MOVE-2: at the end of its lifetime a session moves, also to the same node, and loses nothing", async () => {
   const channel = "room:same";
   const started = (fleet = await startFleet({
     environment: { GATEWAY_SESSION_LIFETIME_SECONDS: "1" },
@@ -54,7 +55,7 @@ test("MOVE-2: a session whose lifetime is over is asked to move, and may come ba
   const mover = await MovingClient.connect({ url, elsewhere: () => url, channel, claims: { sub: "mover" } });
   const first = mover.connection;
   const call = mover.call("card.move", {});
-  // The other connection begins while the call is under way on the first.
+  // The second connection opens while the call is pending on the first.
   await eventually(() => mover.connection !== first);
   await publish(started, channel, 5);
   await started.api("POST", "/v1/users/mover/send", { event: "note", data: "once" });
@@ -68,14 +69,14 @@ test("MOVE-2: a session whose lifetime is over is asked to move, and may come ba
   expect(mover.userMessages).toEqual(["once"]);
   expect(mover.connection.welcome).toMatchObject({ resumed: true, sessionId: first.welcome.sessionId });
   await eventually(async () => (await metricOf(gateway, 'disconnects_total{reason="moved"}')) === 1);
-  // The one that does not move by itself is closed in its slot.
+  // The gateway closes the client that does not move by itself, at its move time.
   expect(await watcher.disconnected).toBe("transport close");
   const told = watcher.received.find(({ event }) => event === "sync:disconnect")?.data as Disconnect;
   expect(told).toMatchObject({ code: "draining", reconnect: true });
   expect(watcher.received.filter(({ event }) => event === "sync:leave")).toEqual([]);
 });
 
-test("REB-1: after a node has come the fullest hands sessions over, until each has its part", async () => {
+test("REB-1: after a node joins, the fullest node moves sessions to it until each has its part", async () => {
   const channel = "room:full";
   const started = (fleet = await startFleet({
     target: { kind: "standalone", url: redis.url },
@@ -84,7 +85,7 @@ test("REB-1: after a node has come the fullest hands sessions over, until each h
     rules: rules(service.url),
   }));
   const [one = "", two = ""] = started.urls;
-  // Before the others: it may begin while they come.
+  // Movers connect first: rebalancing may start while the others connect.
   const movers = await Promise.all(
     Array.from({ length: 14 }, async (_, at) =>
       MovingClient.connect({ url: one, elsewhere: () => two, channel, claims: { sub: `mover-${at}` } }),
@@ -93,14 +94,17 @@ test("REB-1: after a node has come the fullest hands sessions over, until each h
   const stock = await Promise.all(
     Array.from({ length: 6 }, async (_, at) => connectClient(one, { sub: `stock-${at}` })),
   );
-  const counts = (): number[] => started.gateways.map(({ sessionCount }) => sessionCount);
-  // Not without end: a node that is busy is given nobody.
+  const counts = async (): Promise<string> => {
+    const { items } = (await started.api("GET", "/v1/load")).body as { items: NodeLoadAnswer[] };
+    return items.map(({ connections }) => connections).join();
+  };
+  // Bounded: a busy node receives no sessions.
   for (const { moved } of movers) void moved.then(async () => publish(started, channel, 5));
   await publish(started, channel, 5);
-  await eventually(() => counts().join() === "10,10", 20_000);
+  await eventually(async () => (await counts()) === "10,10", 20_000);
   expect(await metricOf(started.gateways[0] as Gateway, 'moves_asked_total{cause="rebalance"}')).toBe(10);
   await eventually(() => movers.every(({ offsets }) => offsets.length === 5 + 10 * 5));
   for (const { offsets } of movers) expect(offsets).toEqual(Array.from({ length: 55 }, (_, at) => at + 1));
-  // Clients that would notice are left alone while others do not.
+  // Stock clients would notice: they stay while clients that move by themselves are there.
   expect(stock.every(({ socket }) => socket.connected)).toBe(true);
 });

@@ -1,14 +1,14 @@
 import type { Session } from "../sessions/session.ts";
 
-/** A client that is owed answers when its slot comes is closed that much later at most. */
+/** Longest wait for answers that the client is still owed when its move time comes. */
 export const maxAnswersMs = 10_000;
 
 /**
- * Ends a session whose client does not move by itself: what it has asked is answered first, then it is told to come back,
- * and everything that waits for it is sent.
- * @param options.answersMs at most so long for answers that are owed.
+ * Ends a session whose client does not move by itself: waits for the answers to its open requests, asks the client to
+ * reconnect, and closes once everything that waits for the client is sent.
+ * @param options.answersMs longest wait for answers.
  */
-export function closeInOrder(
+export function closeGracefully(
   session: Session,
   options: { reason: string; answersMs: number; retryAfterMs: number },
 ): void {
