@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { parse } from "yaml";
 import { describe, expect, test } from "vitest";
 import { isTooDeep, parseJson } from "../../shared/json/json.ts";
 import { scanJson, takeMembers } from "../../shared/json/json-scan.ts";
@@ -81,38 +82,48 @@ test("a scan of 1 MiB of any shape takes less CPU than 100 ms", () => {
   }
 });
 
-test("members that are taken out of an object, and the rest of it, are as JSON.parse reads them", () => {
-  const name = fc.constantFrom(
-    '"code"',
-    '"message"',
-    '"c\\u006fde"',
-    '"\\u0063\\u006f\\u0064\\u0065"',
-    '"a"',
-    '"codes"',
-    '""',
-    '"\\""',
-  );
-  const space = fc.constantFrom("", " ", "\n\t");
-  const value = fc.jsonValue({ maxDepth: 3 }).map((json) => JSON.stringify(json));
-  const member = fc.tuple(space, name, space, value).map(([before, name, between, value]) => {
-    return `${before}${name}${between}:${before}${value}${between}`;
-  });
+test("members that are taken out of an object, and the rest of it, are what was written", () => {
+  const names = {
+    '"code"': "code",
+    '"message"': "message",
+    '"c\\u006fde"': "code",
+    '"\\u0063\\u006f\\u0064\\u0065"': "code",
+    '"a"': "a",
+    '"codes"': "codes",
+    '""': "",
+    '"\\""': '"',
+  };
+  const space = fc.constantFrom("", " ", "\n ");
+  const member = fc.tuple(space, fc.constantFrom(...Object.entries(names)), space, fc.jsonValue({ maxDepth: 3 }));
   fc.assert(
     fc.property(fc.array(member, { maxLength: 6 }), space, (members, around) => {
-      const text = `${around}{${members.join()}${members.length === 0 ? around : ""}}${around}`;
-      const whole = JSON.parse(text) as Record<string, unknown>;
+      const texts = members.map(([before, [name], between, value]) => {
+        return `${before}${name}${between}:${before}${JSON.stringify(value)}${between}`;
+      });
+      const text = `${around}{${texts.join()}${members.length === 0 ? around : ""}}${around}`;
+      const whole = new Map(members.map(([, [, name], , value]) => [name, value]));
       const { taken, rest } = takeMembers(Buffer.from(text), ["code", "message"]) ?? {
         taken: new Map<string, string>(),
       };
       for (const name of ["code", "message"]) {
         const own = taken.get(name);
-        expect(own === undefined ? undefined : JSON.parse(own)).toEqual(whole[name]);
+        expect(own === undefined ? undefined : parseYaml(own)).toEqual(plain(whole.get(name)));
+        whole.delete(name);
       }
-      const { code: _code, message: _message, ...others } = whole;
-      expect(JSON.parse(rest ?? "{}")).toEqual(others);
-      expect(rest === undefined).toBe(Object.keys(others).length === 0);
+      expect(new Map(Object.entries(parseYaml(rest ?? "{}") as object))).toEqual(new Map(plain([...whole])));
+      expect(rest === undefined).toBe(whole.size === 0);
     }),
-    { numRuns: 5_000 },
+    { numRuns: 2_000 },
   );
   expect(takeMembers(Buffer.from("[1]"), ["code"])).toBeUndefined();
 });
+
+/** JSON is YAML, too. V8's own parser may return another member's name where names are escaped. */
+function parseYaml(json: string): unknown {
+  return parse(json, { uniqueKeys: false });
+}
+
+/** As it is after a way through JSON: without negative zeros. */
+function plain<Value>(value: Value): Value {
+  return value === undefined ? value : (parseYaml(JSON.stringify(value)) as Value);
+}
