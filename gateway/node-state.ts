@@ -13,7 +13,7 @@ import type { SessionStore } from "../shared/sessions/contract.ts";
 import { createVerifier, type Verifier } from "../shared/tokens/jwt.ts";
 import { type Capacity, capacityOf } from "./capacity.ts";
 import { FollowedChannels } from "./channels/followed-channels.ts";
-import { endWithdrawn, onUserMessage } from "./commands/user-commands.ts";
+import { onUserMessage } from "./commands/user-commands.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Liveness } from "./engine/liveness.ts";
 import { FleetMember } from "./fleet/fleet-member.ts";
@@ -26,6 +26,7 @@ import { NodeHoldings } from "./sessions/node-holdings.ts";
 import { Presence } from "./sessions/presence.ts";
 import { ResumeTokens } from "./sessions/resume-token.ts";
 import { Sessions } from "./sessions/sessions.ts";
+import { revokeWithdrawn } from "./subscriptions/end.ts";
 
 /** The caller starts the broker, the stores and the registry before the gateway, and stops them after it. */
 export interface GatewayOptions {
@@ -96,7 +97,7 @@ export function createNodeState(options: GatewayOptions): NodeState {
     metrics,
     logger,
   };
-  holdings.onWithdrawn((session) => endWithdrawn(session, context));
+  holdings.onWithdrawn((session) => revokeWithdrawn(session, context));
   listenToBroker(context);
   const drainProgress = new DrainProgress((outcome) => metrics.drainedSessions.inc({ outcome }));
   const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
