@@ -19,7 +19,7 @@ export function subscribe(
 /** Without effect where the session is subscribed already, or has too many channels. */
 async function subscribeSession(session: Session, channel: string, context: GatewayContext): Promise<void> {
   if (!session.welcomed || session.disposed || session.moved || session.subscriptions.has(channel)) return;
-  const at = session.dateGrant(channel, context.sessionStore.now());
+  const at = session.permissions.dateGrant(channel, context.sessionStore.now());
   const access = grantChannel(session, { channel, at }, context);
   try {
     const request = { channel, authorize: () => access };

@@ -44,7 +44,7 @@ function renewGrants(session: Session, context: GatewayContext): Record<string, 
 }
 
 function revokeLost(session: Session, context: GatewayContext): void {
-  const patterns = session.channelPatterns;
+  const patterns = session.permissions.channelPatterns;
   for (const { channel, access } of session.subscriptions.values()) {
     if (access?.by !== "token" || patterns.some((pattern) => matchesPattern(pattern, channel))) continue;
     revokeSubscription(session, channel, "the new token does not allow it", context);

@@ -30,7 +30,7 @@ export async function authorizeSubscribe(
   if (!service) throw new TidegateError("channel_not_allowed", `the token does not allow ${channel}`);
   const { identity } = session;
   // Dated before the hook is asked: a withdrawal in the meantime counts.
-  const at = session.dateGrant(channel, context.sessionStore.now());
+  const at = session.permissions.dateGrant(channel, context.sessionStore.now());
   const result = await context.relay.ask({
     kind: "subscribe",
     channel,
@@ -78,12 +78,12 @@ function accessWithoutHook(
   { channel, grant: sealed }: Subscribe,
   context: GatewayContext,
 ): Access | undefined {
-  if (session.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
+  if (session.permissions.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
   if (context.currentRules.rules.namespace(channel).access === "user") return { by: "namespace" };
   if (sealed === undefined || sealed === null) return undefined;
   const grant = context.grants.open(sealed);
   const own = grant !== undefined && isSameClient(grant, session.credentials) && grant.channel === channel;
-  if (!own || session.isWithdrawn(channel, grant.at)) return undefined;
+  if (!own || session.permissions.isWithdrawn(channel, grant.at)) return undefined;
   const { at, until, info } = grant;
   const granted = { by: "grant", at, until, sealed, ...(info !== undefined && { info }) } as const;
   return prolong(session, channel, granted, context);

@@ -18,7 +18,7 @@ export function revokeSubscription(session: Session, channel: string, reason: st
 /** Revokes subscriptions whose grant was withdrawn. */
 export function revokeWithdrawn(session: Session, context: GatewayContext): void {
   for (const { channel, access } of session.subscriptions.values()) {
-    if (access?.by !== "grant" || !session.isWithdrawn(channel, access.at)) continue;
+    if (access?.by !== "grant" || !session.permissions.isWithdrawn(channel, access.at)) continue;
     revokeSubscription(session, channel, "the grant was withdrawn", context);
   }
 }

@@ -15,13 +15,13 @@ test("GRANT-2: a withdrawal counts from its date, in whatever order withdrawals 
   const session = bareSession("s");
   session.withdraw(new Map([["room:1", 20]]));
   session.withdraw(new Map([["room:1", 10]]));
-  expect([19, 20, 21].map((at) => session.isWithdrawn("room:1", at))).toEqual([true, true, false]);
-  expect(session.isWithdrawn("room:2", 5)).toBe(false);
+  expect([19, 20, 21].map((at) => session.permissions.isWithdrawn("room:1", at))).toEqual([true, true, false]);
+  expect(session.permissions.isWithdrawn("room:2", 5)).toBe(false);
   // The node's idea of the store's clock is behind.
-  expect(session.isWithdrawn("room:1", session.dateGrant("room:1", 15))).toBe(false);
+  expect(session.permissions.isWithdrawn("room:1", session.permissions.dateGrant("room:1", 15))).toBe(false);
   session.withdraw(new Map([["*", 40]]));
-  expect(session.isWithdrawn("room:2", 40)).toBe(true);
-  expect(session.isWithdrawn("room:2", session.dateGrant("room:2", 15))).toBe(false);
+  expect(session.permissions.isWithdrawn("room:2", 40)).toBe(true);
+  expect(session.permissions.isWithdrawn("room:2", session.permissions.dateGrant("room:2", 15))).toBe(false);
   session.dispose();
 });
 
