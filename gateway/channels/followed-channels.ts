@@ -80,7 +80,7 @@ export class FollowedChannels implements Service {
     this.#channels.delete(name);
     if (channel.claimsPausedUntil > performance.now()) this.#claimPauses.set(name, channel.claimsPausedUntil);
     this.#topics.update(name).catch((error: unknown) => {
-      this.#context.logger.debug({ err: error, channel: name }, "left a channel while the broker is away");
+      this.#context.logger.debug({ err: error, channel: name }, "a channel could not be left: the broker is away");
     });
   }
 

@@ -2,7 +2,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import { maxJsonDepth } from "../../shared/json/json.ts";
 import type { ClientEvent } from "./client-event.ts";
 
-/** @throws TidegateError `invalid_request` where the event was refused before its arguments were read. */
+/** @throws TidegateError `invalid_request` where the decoder found a flaw. */
 export function assertSound({ flaw }: ClientEvent): void {
   switch (flaw) {
     case undefined:

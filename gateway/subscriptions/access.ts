@@ -61,13 +61,13 @@ export function grantChannel(
 ): Granted {
   const until = resumableUntil(session.credentials, Date.now());
   const { user, tenant } = session.credentials;
-  const shown = info === undefined ? {} : { info };
-  const sealed = context.grants.seal({ user, ...(tenant !== undefined && { tenant }), channel, at, until, ...shown });
-  return { by: "grant", at, until, sealed, ...shown };
+  const visible = info === undefined ? {} : { info };
+  const sealed = context.grants.seal({ user, ...(tenant !== undefined && { tenant }), channel, at, until, ...visible });
+  return { by: "grant", at, until, sealed, ...visible };
 }
 
 /** Extends a grant to the life of the session's token; the same grant where that is not longer. */
-export function prolong(session: Session, channel: string, granted: Granted, context: GatewayContext): Granted {
+export function extendGrant(session: Session, channel: string, granted: Granted, context: GatewayContext): Granted {
   if (resumableUntil(session.credentials, Date.now()) <= granted.until) return granted;
   return grantChannel(session, { channel, at: granted.at, info: granted.info }, context);
 }
@@ -86,5 +86,5 @@ function accessWithoutHook(
   if (!own || session.permissions.isWithdrawn(channel, grant.at)) return undefined;
   const { at, until, info } = grant;
   const granted = { by: "grant", at, until, sealed, ...(info !== undefined && { info }) } as const;
-  return prolong(session, channel, granted, context);
+  return extendGrant(session, channel, granted, context);
 }
