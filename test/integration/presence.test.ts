@@ -36,7 +36,7 @@ function told(client: StockClient): [string, unknown][] {
     .map(({ event, data }) => [event, data]);
 }
 
-test("PRES-1: who is in a channel is the same on every node and in the API, each user once; joins and leaves are told", async () => {
+test("PRES-1: every node and the API list each user once, and sessions get joins and leaves", async () => {
   const channel = "room:1";
   const ada = await connectClient(one, { sub: "ada", info: { name: "Ada" } });
   await ada.subscribe(channel);
@@ -63,7 +63,7 @@ test("PRES-1: who is in a channel is the same on every node and in the API, each
   ]);
 });
 
-test("PRES-2: a session that goes on at another node is counted once, and nobody is told", async () => {
+test("PRES-2: a session that resumes on another node counts once, without a leave or join", async () => {
   const channel = "room:2";
   const watcher = await connectClient(one, { sub: "watcher" });
   await watcher.subscribe(channel);
@@ -80,7 +80,7 @@ test("PRES-2: a session that goes on at another node is counted once, and nobody
   expect(aboutMover.map(([event]) => event)).toEqual(["sync:join"]);
 });
 
-test("PRES-2: a connection that breaks and is not back in time leaves", async () => {
+test("PRES-2: a session whose connection broke leaves unless it resumes in time", async () => {
   const channel = "room:5";
   const watcher = await connectClient(one, { sub: "watcher" });
   await watcher.subscribe(channel);
@@ -92,7 +92,7 @@ test("PRES-2: a connection that breaks and is not back in time leaves", async ()
   expect(await members(watcher, channel)).toHaveLength(1);
 });
 
-test("PRES-3: a large channel answers with the number of its users", async () => {
+test("PRES-3: in a large channel the answer is the number of users", async () => {
   const channel = "room:3";
   const clients = await Promise.all(
     Array.from({ length: maxListedSessions + 1 }, (_, i) =>
@@ -106,7 +106,7 @@ test("PRES-3: a large channel answers with the number of its users", async () =>
   await eventually(async () => (await first?.request("sync:presence", { channel }))?.["members"] !== undefined);
 });
 
-test("PRES-5: presence needs the subscription, and a namespace that shows it", async () => {
+test("PRES-5: presence needs the subscription, and a namespace with presence", async () => {
   const client = await connectClient(one);
   const without = await client.request("sync:presence", { channel: "room:4" });
   expect(without.error?.code).toBe("not_subscribed");

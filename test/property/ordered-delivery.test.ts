@@ -41,7 +41,7 @@ function begun(delivery: OrderedDelivery): Alignment {
 
 type Fate = "arrives" | "is lost" | "arrives twice";
 
-test("HUB-1: each follower gets every publication once and in order, whatever the transport loses or repeats", () => {
+test("HUB-1: followers get every publication once and in order, whatever the transport does", () => {
   const fates = fc.array(fc.constantFrom<Fate>("arrives", "is lost", "arrives twice"), { maxLength: 60 });
   fc.assert(
     fc.property(fates, fc.integer({ min: 1, max: 60 }), (plan, historySize) => {
@@ -66,7 +66,7 @@ test("HUB-1: each follower gets every publication once and in order, whatever th
           if (delivery.receive(epoch, publication)) align();
         }
       }
-      // The last ones may be lost: a comparison of positions finds them.
+      // The last publications may be lost: a comparison of positions finds them.
       delivery.misalign();
       align();
 
@@ -119,7 +119,7 @@ test("HUB-3: a new epoch of the history is one resync for each follower", () => 
   expect(follower.offsets).toEqual([-1, 2]);
 });
 
-test("HUB-4: a read that began before an interruption, or before the last follower left, aligns nothing", () => {
+test("HUB-4: a read from before an interruption, or before the last leave, aligns nothing", () => {
   const delivery = new OrderedDelivery(owner);
   const [early, late] = [new Recorder(), new Recorder()];
   const slice = (offset: number): HistorySlice => ({ position: { epoch, offset }, publications: [], more: false });

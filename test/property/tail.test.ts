@@ -52,7 +52,7 @@ const steps = fc.array(
   { maxLength: 40 },
 );
 
-test("REC-3: a tail answers what a read of history would, through jumps, trimming, expiry and eviction", () => {
+test("REC-3: a tail answers as history would, through jumps, trimming, expiry and eviction", () => {
   fc.assert(
     fc.property(fc.constantFrom(0, 3, 20, 2_000), fc.nat({ max: 20 }), steps, (historySize, before, plan) => {
       const retention = { historySize, historySeconds: 10 };
@@ -70,7 +70,7 @@ test("REC-3: a tail answers what a read of history would, through jumps, trimmin
             given.push(publication.offset);
           }
         } else {
-          // Near an offset that was given: it, or inside a jump before it.
+          // An offset of a publication, or one inside a jump before it.
           const offset = Math.max(0, (given[step.seed % given.length] ?? 0) - (step.seed % 7 === 0 ? 1 : 0));
           const from = { epoch: history.epoch, offset };
           const expected = answerOfHistory(history, offset);

@@ -11,7 +11,7 @@ import { quietLogger } from "../support/logger.ts";
 
 /** Keeps what is written; the test says how long that takes and what fails. */
 class Store implements SessionStore {
-  /** Holder → when its lease runs out, by `performance.now()`. */
+  /** Holder → expiry of its lease, by `performance.now()`. */
   readonly leases = new Map<string, number>();
   /** Session, or session and channel → holder. */
   readonly held = new Map<string, string>();
@@ -151,7 +151,7 @@ test("PRES-6: what was announced stays however long the store refuses announceme
   expect(inForce()).toHaveLength(6);
 });
 
-test("PRES-6: members stay while a part of the store is away; then all names but the last are abandoned", async () => {
+test("PRES-6: members stay while part of the store is away; old names are abandoned afterwards", async () => {
   for (let i = 0; i < 120; i++) addSession(`s${i}`);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(3_000);
@@ -228,7 +228,7 @@ test("PRES-6: a session that begins while the node changes its name is announced
   expect(store.abandoned).toHaveLength(1);
 });
 
-test("RES-7: a session that began without the broker is announced once messages to its user reach it", async () => {
+test("RES-7: a session from a broker outage is announced once its user's messages reach it", async () => {
   const session = addSession("s");
   let followed = false;
   follow = async () => {

@@ -174,7 +174,7 @@ test("HUB-8: a gap after the ack was decided is one resync after it", () => {
   expect(sent[1]).toContain('"offset":5');
 });
 
-test("SUB-2: what was held while history was read follows the position read, or the ack says why not", () => {
+test("SUB-2: frames held during a read follow its position, or the ack says why not", () => {
   const node = createNode();
   const { subscription } = node.join();
   node.align("a", 5);

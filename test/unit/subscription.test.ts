@@ -32,7 +32,7 @@ function create(): { subscription: Subscription; sent: string[]; deliver: (offse
   return { subscription, sent, deliver };
 }
 
-test("HUB-10: a subscription that recovered beyond the node gets no resync for what the node lost", () => {
+test("HUB-10: a subscription that recovered beyond the node gets no resync for its losses", () => {
   const joining = create();
   joining.subscription.settle();
   expect(joining.subscription.markLost({ epoch, offset: 10 }, "history_trimmed")).toBe(false);
