@@ -14,6 +14,7 @@ export interface CaughtUp {
 
 /** The channel, as far as catching up needs it. */
 export interface CatchUpChannel {
+  readonly name: string;
   /** Where live deliveries stand; undefined while misaligned, or without a follower. */
   readonly position: Position | undefined;
   /** Resolves once live deliveries stand somewhere; undefined where the last follower left first. @throws TidegateError without a broker. */
@@ -53,23 +54,26 @@ const maxReads = 4;
 export class CatchUp {
   readonly #tail: Tail;
   readonly #channel: CatchUpChannel;
+  readonly #claimPauses: Map<string, number>;
   readonly #claimPauseMs: number;
   /** While a client waits, or a pause lasts. */
   #queue: Queue | undefined;
-  #pausedUntil: number;
   #stopped = false;
 
-  /** @param options.pausedUntil as {@link pausedUntil}, where the channel was left and joined again. */
-  constructor(options: { tail: Tail; channel: CatchUpChannel; pausedUntil?: number; claimPauseMs?: number }) {
+  /**
+   * @param options.claimPauses channel → end of its pause, by `performance.now()`. It outlives the catch-up, so that leaving and
+   * joining a channel does not shorten the pause.
+   */
+  constructor(options: {
+    tail: Tail;
+    channel: CatchUpChannel;
+    claimPauses: Map<string, number>;
+    claimPauseMs?: number;
+  }) {
     this.#tail = options.tail;
     this.#channel = options.channel;
-    this.#pausedUntil = options.pausedUntil ?? 0;
+    this.#claimPauses = options.claimPauses;
     this.#claimPauseMs = options.claimPauseMs ?? claimPauseMs;
-  }
-
-  /** By `performance.now()`: no read for claims alone begins before this. */
-  get pausedUntil(): number {
-    return this.#pausedUntil;
   }
 
   /** Ends every pause, also later ones. */
@@ -102,7 +106,8 @@ export class CatchUp {
 
   async #serve(queue: Queue): Promise<void> {
     for (;;) {
-      const pauseMs = this.#stopped ? 0 : this.#pausedUntil - performance.now();
+      const pausedUntil = this.#claimPauses.get(this.#channel.name) ?? 0;
+      const pauseMs = this.#stopped ? 0 : pausedUntil - performance.now();
       if (queue.waiting.length === 0) {
         if (pauseMs <= 0) break;
         await pause(queue, pauseMs);
@@ -120,7 +125,9 @@ export class CatchUp {
         }
         queue.waiting = [];
         await this.#readFor(waiting, queue, at);
-        if (waiting.some(({ from }) => isAhead(from, at))) this.#pausedUntil = performance.now() + this.#claimPauseMs;
+        if (waiting.some(({ from }) => isAhead(from, at))) {
+          this.#claimPauses.set(this.#channel.name, performance.now() + this.#claimPauseMs);
+        }
       } catch (error) {
         const { waiting } = queue;
         queue.waiting = [];

@@ -30,6 +30,8 @@ export interface ChannelContext {
   readonly rules: Pick<CurrentRules, "rules">;
   readonly tailBudget: TailBudget;
   readonly resyncs: ResyncPacing;
+  /** See {@link CatchUp}. */
+  readonly claimPauses: Map<string, number>;
   readonly errors: ContainedErrors;
   readonly metrics: Pick<GatewayMetrics, "deliveries" | "resyncs" | "historyReads">;
   readonly logger: Logger;
@@ -51,19 +53,11 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
   #repairRetry: NodeJS.Timeout | undefined;
   /** At the last {@link isQuiet}. */
   #offsetThen: number | undefined;
-  readonly #claimsPausedBefore: number;
   #stopped = false;
 
-  /** @param claimsPausedUntil of the channel when its last follower left. */
-  constructor(name: string, context: ChannelContext, claimsPausedUntil = 0) {
+  constructor(name: string, context: ChannelContext) {
     this.name = name;
     this.#context = context;
-    this.#claimsPausedBefore = claimsPausedUntil;
-  }
-
-  /** By `performance.now()`: no read for clients that claim to be ahead of this node begins before this. */
-  get claimsPausedUntil(): number {
-    return this.#catchUp?.pausedUntil ?? this.#claimsPausedBefore;
   }
 
   get keepsLatest(): boolean {
@@ -130,7 +124,8 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
 
   /** What a follower missed since `from`, or why that cannot be told. */
   async catchUp(from: Position): Promise<CaughtUp> {
-    this.#catchUp ??= new CatchUp({ tail: this.#ownTail, channel: this, pausedUntil: this.claimsPausedUntil });
+    const { claimPauses } = this.#context;
+    this.#catchUp ??= new CatchUp({ tail: this.#ownTail, channel: this, claimPauses });
     return this.#catchUp.from(from);
   }
 

@@ -19,13 +19,16 @@ const compareBatch = 500;
 export class FollowedChannels implements Service {
   readonly #context: ChannelContext;
   readonly #channels = new Map<string, FollowedChannel>();
-  /** Of channels without a follower: `claimsPausedUntil`, so that joining again does not shorten the pause. */
-  readonly #claimPauses = new Map<string, number>();
   readonly #topics: TopicFollower<string>;
   #idleCheck: NodeJS.Timeout | undefined;
 
-  constructor(options: Omit<ChannelContext, "tailBudget" | "resyncs">) {
-    this.#context = { ...options, tailBudget: new TailBudget(), resyncs: new ResyncPacing() };
+  constructor(options: Omit<ChannelContext, "tailBudget" | "resyncs" | "claimPauses">) {
+    this.#context = {
+      ...options,
+      tailBudget: new TailBudget(),
+      resyncs: new ResyncPacing(),
+      claimPauses: new Map(),
+    };
     this.#topics = new TopicFollower({
       broker: options.broker,
       topicOf: (name) => ({ kind: "channel", name }),
@@ -59,7 +62,7 @@ export class FollowedChannels implements Service {
   async join(name: string, follower: Follower): Promise<void> {
     let channel = this.#channels.get(name);
     if (!channel) {
-      channel = new FollowedChannel(name, this.#context, this.#claimPauses.get(name));
+      channel = new FollowedChannel(name, this.#context);
       this.#channels.set(name, channel);
     }
     channel.add(follower);
@@ -78,7 +81,6 @@ export class FollowedChannels implements Service {
     channel.remove(follower);
     if (channel.isFollowed) return;
     this.#channels.delete(name);
-    if (channel.claimsPausedUntil > performance.now()) this.#claimPauses.set(name, channel.claimsPausedUntil);
     this.#topics.update(name).catch((error: unknown) => {
       this.#context.logger.debug({ err: error, channel: name }, "a channel could not be left: the broker is away");
     });
@@ -151,8 +153,9 @@ export class FollowedChannels implements Service {
   }
 
   async #compareQuiet(): Promise<void> {
+    const { claimPauses } = this.#context;
     const now = performance.now();
-    for (const [name, until] of this.#claimPauses) if (until <= now) this.#claimPauses.delete(name);
+    for (const [name, until] of claimPauses) if (until <= now) claimPauses.delete(name);
     const quiet = [...this.#channels.values()].filter((channel) => channel.isQuiet());
     for (let at = 0; at < quiet.length; at += compareBatch) {
       await Promise.all(quiet.slice(at, at + compareBatch).map((channel) => channel.compare()));

@@ -19,8 +19,10 @@ function createNode(options: { historySize?: number; claimPauseMs?: number; tail
   const underWay: (() => void)[] = [];
   const catchUp = new CatchUp({
     tail,
+    claimPauses: new Map(),
     claimPauseMs: options.claimPauseMs ?? 0,
     channel: {
+      name: "board:1",
       get position() {
         return position;
       },
