@@ -17,7 +17,7 @@ export interface CatchUpChannel {
   readonly name: string;
   /** Where live deliveries stand; undefined while misaligned, or without a follower. */
   readonly position: Position | undefined;
-  /** Resolves once live deliveries stand somewhere; undefined where the last follower left first. @throws TidegateError without a broker. */
+  /** Resolves once aligned; undefined where the last follower left first. @throws TidegateError without a broker. */
   aligned(): Promise<Position | undefined>;
   /** The node missed publications, or has another epoch than was read. */
   realign(): void;
@@ -61,8 +61,8 @@ export class CatchUp {
   #stopped = false;
 
   /**
-   * @param options.claimPauses channel → end of its pause, by `performance.now()`. It outlives the catch-up, so that leaving and
-   * joining a channel does not shorten the pause.
+   * @param options.claimPauses channel → end of its pause, by `performance.now()`. Outlives the catch-up: leaving and joining
+   * a channel does not shorten its pause.
    */
   constructor(options: {
     tail: Tail;

@@ -122,14 +122,13 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
     return true;
   }
 
-  /** What a follower missed since `from`, or why that cannot be told. */
+  /** What a follower missed since `from`, or why history cannot tell. */
   async catchUp(from: Position): Promise<CaughtUp> {
     const { claimPauses } = this.#context;
     this.#catchUp ??= new CatchUp({ tail: this.#ownTail, channel: this, claimPauses });
     return this.#catchUp.from(from);
   }
 
-  /** Resolves once live deliveries stand somewhere; undefined where the last follower left first. @throws TidegateError without a broker. */
   async aligned(): Promise<Position | undefined> {
     while (this.isFollowed) {
       const { position } = this;

@@ -93,7 +93,7 @@ export class FollowedChannels implements Service {
     return position;
   }
 
-  /** What a follower missed since `from`, or why that cannot be told. @throws TidegateError as {@link position}. */
+  /** What a follower missed since `from`, or why history cannot tell. @throws TidegateError as {@link position}. */
   async catchUp(name: string, from: Position): Promise<CaughtUp> {
     const channel = this.#channels.get(name);
     if (!channel) throw notFollowed();

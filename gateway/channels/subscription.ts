@@ -5,11 +5,11 @@ import { eventFrame, type Frame } from "../outbox/frames.ts";
 import type { Follower } from "./ordered-delivery.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 
-/** Why a session may follow a channel, and what goes with it. */
+/** Why a session may follow a channel. */
 export type Access =
-  /** A new token without the channel revokes it. */
+  /** `token`: a new token without the channel revokes it. */
   | { by: "token" | "namespace" }
-  /** `at`, `until`: Unix ms of issue and expiry; a later withdrawal revokes it. `info`: what others in the channel see of the user. */
+  /** Issued `at`, expires `until`, Unix ms; a later withdrawal revokes it. Others in the channel see `info` of the user. */
   | { by: "grant"; sealed: string; at: number; until: number; info?: unknown };
 
 /** Held for one subscription while its history is read; beyond this its position counts as too far behind. */

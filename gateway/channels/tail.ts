@@ -91,7 +91,7 @@ export class Tail {
   }
 
   /**
-   * What a client at `from` has missed, or why that cannot be told.
+   * What a client at `from` has missed, or why history cannot tell.
    * @param at where the channel stands.
    * @param now Unix ms.
    * @returns undefined where history has to be read.

@@ -86,8 +86,8 @@ export class RelayLink {
   }
 
   /**
-   * Gives up a question long after its deadline. Where nothing has arrived on its stream since the deadline, the process behind it
-   * hangs: the stream is destroyed, and its other questions are lost. An unreadable line counts as the answer.
+   * Gives up a question long after its deadline. Where nothing has arrived on its stream since the deadline, the process
+   * behind it hangs: the stream is destroyed, and its other questions are lost. An unreadable line counts as the answer.
    * @param deadline by `performance.now()`.
    */
   abandon(id: number, deadline: number): void {

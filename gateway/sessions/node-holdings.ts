@@ -90,7 +90,7 @@ export class NodeHoldings implements Service {
     try {
       const outcome = await this.#store.claim({ ...request, holder, node: this.#node });
       if (outcome.kind === "held" && holder !== this.#lease.holder) {
-        // Written under a name that is being abandoned: once more, under the next. A newer claim by then arrives as a message.
+        // Written under a name that is being abandoned: once more, under the next. A newer claim arrives as a message.
         await this.claim({ ...request, mode: "announce", claim: outcome.claim, checkedAt: outcome.checkedAt });
       }
       return outcome;

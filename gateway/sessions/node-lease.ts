@@ -87,7 +87,7 @@ export class NodeLease {
     await this.#store.abandon(this.#holder, { inMs: lingerMs });
   }
 
-  /** Sweeps expired leases while this node's own is steady. What a sweep does not finish a later one, of any node, takes up. */
+  /** Sweeps expired leases while this node's own is steady. A later sweep, of any node, resumes an unfinished one. */
   sweepWhereSteady(): void {
     const now = performance.now();
     this.#steadySince ??= now;

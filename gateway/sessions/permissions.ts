@@ -43,7 +43,7 @@ export class Permissions {
     this.#withdrawn = merged;
   }
 
-  /** The date of a new grant: later than every withdrawal. @param now by the store's clock, which this node may be behind. */
+  /** Dates a new grant: later than every withdrawal. @param now by the store's clock, which this node may be behind. */
   dateGrant(channel: string, now: number): number {
     return Math.max(now, this.#withdrawnAt(channel) + 1);
   }

@@ -28,7 +28,7 @@ export class Sessions {
     return [...this.#byUser.values()].flatMap((sessions) => [...sessions]);
   }
 
-  /** Resolves once messages to the user reach the session. @throws TidegateError without a broker: {@link onRestored} makes up for it. */
+  /** Resolves once messages to the user reach the session. @throws TidegateError without a broker: see {@link onRestored}. */
   async add(session: Session): Promise<void> {
     const sessions = this.#byUser.get(session.identityKey) ?? new Set();
     this.#byUser.set(session.identityKey, sessions.add(session));

@@ -18,7 +18,7 @@ export class Succession {
   /** By `performance.now()`: a connection that moves may stay until then. */
   #mayStayUntil = 0;
   #leaveTimer: NodeJS.Timeout | undefined;
-  /** By `performance.now()`: until then the connection before takes messages to the user, unless both learn of the claim earlier. */
+  /** By `performance.now()`: until then, or until it learns of the claim, the older connection takes messages to the user. */
   #succeedsAt = 0;
 
   /** @param options.onReplaced a newer claim is in force; `stayed`: the time beside the newer connection is over. */

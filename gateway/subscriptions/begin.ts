@@ -10,13 +10,13 @@ import { recover } from "./recover.ts";
 
 export interface BegunSubscription {
   subscription: Subscription;
-  /** What the client is to be sent. */
+  /** For the client, as an ack or a notice. */
   ack: Omit<SubscribeAck, "publications">;
-  /** What it missed since the position it gave. */
+  /** Missed since `request.from`. */
   publications: readonly Publication[];
-  /** The session was not announced to others in the channel before. */
+  /** Others in the channel get a join of this session. */
   joins: boolean;
-  /** To be called once the ack, or a notice of it, is in the outbox. @param sentBytes its size. */
+  /** MUST be called once the ack or notice is in the outbox. @param sentBytes its size. */
   goLive(sentBytes?: number): void;
 }
 
