@@ -11,9 +11,8 @@ import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { findingsOf } from "./findings.ts";
-import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
-import type { ClientEvent } from "./client-event.ts";
+import { assertSound, type ClientEvent } from "./client-event.ts";
 
 /** An event of the application: the service of its route answers it, and that is the ack. */
 export async function call(session: Session, clientEvent: ClientEvent, context: GatewayContext): Promise<CallOutcome> {

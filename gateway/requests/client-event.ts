@@ -1,4 +1,6 @@
+import { maxJsonDepth } from "../../shared/json/json.ts";
 import type { JsonText } from "../../shared/json/json-text.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 
 /** An event from a client, as the engine decodes it. */
 export interface ClientEvent {
@@ -13,3 +15,15 @@ export interface ClientEvent {
 
 /** `binary`: it has attachments, which are dropped. */
 export type EventFlaw = "binary" | "too_deep";
+
+/** @throws TidegateError `invalid_request` where the decoder found a flaw. */
+export function assertSound({ flaw }: ClientEvent): void {
+  switch (flaw) {
+    case undefined:
+      return;
+    case "binary":
+      throw new TidegateError("invalid_request", "binary data is not supported: send text or JSON");
+    case "too_deep":
+      throw new TidegateError("invalid_request", `the data is nested deeper than ${maxJsonDepth} levels`);
+  }
+}
