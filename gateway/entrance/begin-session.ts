@@ -52,9 +52,9 @@ export async function beginSession(session: Session, last: Claim | undefined, co
     const newest = Math.max(last.claim, ...rivals.map(({ held }) => held.claim));
     const claim = Math.max(context.sessionStore.now(), newest + 1);
     const held = { sessionId: session.id, claim, checkedAt: last.checkedAt };
-    session.hold(held, { resumed: session.id === id, tookOver: false });
-    for (const rival of rivals) rival.hearOf(claim);
-    context.holdings.mention();
+    session.applyClaim(held, { resumed: session.id === id, tookOver: false });
+    for (const rival of rivals) rival.noticeClaim(claim);
+    context.holdings.markIncomplete();
     context.metrics.resumes.inc({ outcome: "unchecked" });
     return { kind: "begun" };
   }
@@ -72,7 +72,7 @@ async function resume(session: Session, last: Claim, context: GatewayContext): P
   if (outcome.kind === "held") applyClaim(session, outcome, context, { resumed: true });
   else if (outcome.kind === "over") {
     // The session ended too long ago: the same user begins a new one.
-    session.hold({ sessionId: randomUUID(), claim: 0, checkedAt: 0 }, { resumed: false, tookOver: false });
+    session.applyClaim({ sessionId: randomUUID(), claim: 0, checkedAt: 0 }, { resumed: false, tookOver: false });
     return begin(session, context);
   }
   return outcome.kind;
@@ -84,7 +84,7 @@ function applyClaim(
   { holdings }: GatewayContext,
   { resumed }: { resumed: boolean },
 ): void {
-  session.hold({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
+  session.applyClaim({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
   session.withdraw(withdrawn);
   // The connection closed before the store answered: gives the claim back.
   if (session.disposed) holdings.end(session.stored);

@@ -101,7 +101,7 @@ export class NodeHoldings implements Service {
   }
 
   /** A session has begun that the store does not know: the next beat announces it. */
-  mention(): void {
+  markIncomplete(): void {
     this.#complete = false;
   }
 

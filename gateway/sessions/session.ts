@@ -10,7 +10,7 @@ import { eventFrame, type Frame } from "../outbox/frames.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { ReadTurns } from "../outbox/read-turns.ts";
 import type { Resumable } from "./resume-token.ts";
-import { type Held, Succession } from "./succession.ts";
+import { type SessionClaim, Succession } from "./succession.ts";
 import type { Subscription } from "../channels/subscription.ts";
 import { OpenRequests } from "./open-requests.ts";
 import { Permissions } from "./permissions.ts";
@@ -95,25 +95,25 @@ export class Session {
   }
 
   /** Claim 0: not in the session store yet. */
-  get held(): Held {
+  get held(): SessionClaim {
     return this.succession.held;
   }
 
   /** As the session store knows it. */
-  get stored(): Held & UserIdentity {
+  get stored(): SessionClaim & UserIdentity {
     const { user, tenant } = this.credentials;
     return { ...this.held, user, tenant };
   }
 
   /** @param options.resumed it existed before. `tookOver`: another connection had it, and is notified. */
-  hold(held: Held, { resumed, tookOver }: { resumed: boolean; tookOver: boolean }): void {
+  applyClaim(held: SessionClaim, { resumed, tookOver }: { resumed: boolean; tookOver: boolean }): void {
     this.#resumed = resumed;
-    this.succession.hold(held, { tookOver });
+    this.succession.applyClaim(held, { tookOver });
   }
 
   /** A connection has claimed the session. The newest claim wins. */
-  hearOf(claim: number): void {
-    this.succession.hearOf(claim);
+  noticeClaim(claim: number): void {
+    this.succession.noticeClaim(claim);
   }
 
   /** It resumed on another connection, as it was asked to, and its client has not closed this one yet. */

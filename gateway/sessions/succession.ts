@@ -1,6 +1,6 @@
 import type { Claim } from "../../shared/sessions/contract.ts";
 
-export type Held = Claim & { sessionId: string };
+export type SessionClaim = Claim & { sessionId: string };
 
 /** The message about this connection's claim arrives within this time, or is lost. */
 const ownClaimMs = 1_000;
@@ -11,7 +11,7 @@ const ownClaimMs = 1_000;
  */
 export class Succession {
   readonly #onReplaced: (stayed: boolean) => void;
-  #held: Held;
+  #held: SessionClaim;
   /** Of all connections. A newer claim may be known before the own one. */
   #newestClaim = 0;
   #state: "ours" | "moved" | "over" = "ours";
@@ -28,7 +28,7 @@ export class Succession {
   }
 
   /** Claim 0: not in the session store yet. */
-  get held(): Held {
+  get held(): SessionClaim {
     return this.#held;
   }
 
@@ -48,7 +48,7 @@ export class Succession {
   }
 
   /** @param tookOver another connection had the session. One message notifies both. */
-  hold(held: Held, { tookOver }: { tookOver: boolean }): void {
+  applyClaim(held: SessionClaim, { tookOver }: { tookOver: boolean }): void {
     if (held.sessionId !== this.#held.sessionId) this.#newestClaim = 0;
     this.#held = held;
     const heard = this.#newestClaim >= held.claim;
@@ -61,7 +61,7 @@ export class Succession {
     this.#held = { ...this.#held, checkedAt };
   }
 
-  hearOf(claim: number): void {
+  noticeClaim(claim: number): void {
     this.#newestClaim = Math.max(this.#newestClaim, claim);
     if (claim >= this.#held.claim) this.#succeedsAt = 0;
     this.#compare();

@@ -28,13 +28,13 @@ describe("which connection owns a session", () => {
 
   test("MOVE-3: an asked session is served beside its newer claim until the deadline, then it ends", () => {
     const { succession: old, replaced } = succession();
-    old.hold(held(10), { tookOver: false });
+    old.applyClaim(held(10), { tookOver: false });
     old.mayStayFor(5_000);
     expect([old.moved, old.takesUserMessages]).toEqual([false, true]);
     vi.advanceTimersByTime(1_000);
-    old.hearOf(11);
+    old.noticeClaim(11);
     expect([old.moved, old.takesUserMessages, replaced()]).toEqual([true, false, []]);
-    old.hearOf(12);
+    old.noticeClaim(12);
     vi.advanceTimersByTime(3_990);
     expect([old.moved, replaced()]).toEqual([true, []]);
     vi.advanceTimersByTime(20);
@@ -45,45 +45,45 @@ describe("which connection owns a session", () => {
   test("MOVE-3: a session that was not asked, or is past its deadline, is replaced at once", () => {
     for (const askedForMs of [undefined, 1_000]) {
       const { succession: old, replaced } = succession();
-      old.hold(held(10), { tookOver: false });
+      old.applyClaim(held(10), { tookOver: false });
       if (askedForMs !== undefined) old.mayStayFor(askedForMs);
       vi.advanceTimersByTime(2_000);
-      old.hearOf(11);
+      old.noticeClaim(11);
       expect([old.moved, replaced()]).toEqual([false, [false]]);
     }
   });
 
   test("MOVE-4: user messages reach the older connection until both know the newer claim", () => {
     const [older, newer] = [succession().succession, succession().succession];
-    older.hold(held(10), { tookOver: false });
+    older.applyClaim(held(10), { tookOver: false });
     older.mayStayFor(5_000);
     const takers = (): boolean[] => [older.takesUserMessages, newer.takesUserMessages];
     newer.expect();
     expect(takers()).toEqual([true, false]);
-    newer.hold(held(11), { tookOver: true });
+    newer.applyClaim(held(11), { tookOver: true });
     expect(takers()).toEqual([true, false]);
-    for (const each of [older, newer]) each.hearOf(11);
+    for (const each of [older, newer]) each.noticeClaim(11);
     expect(takers()).toEqual([false, true]);
     older.end();
   });
 
   test("MOVE-4: news of an earlier claim does not make a connection receive user messages", () => {
     const { succession: newer } = succession();
-    newer.hold(held(11), { tookOver: true });
-    newer.hearOf(10);
+    newer.applyClaim(held(11), { tookOver: true });
+    newer.noticeClaim(10);
     expect(newer.takesUserMessages).toBe(false);
-    newer.hearOf(11);
+    newer.noticeClaim(11);
     expect(newer.takesUserMessages).toBe(true);
   });
 
   test("MOVE-4: news of a claim may arrive before its answer, or never; a free session waits for none", () => {
     const [early, deaf, alone] = [succession().succession, succession().succession, succession().succession];
     for (const each of [early, deaf, alone]) each.expect();
-    early.hearOf(11);
+    early.noticeClaim(11);
     expect(early.takesUserMessages).toBe(true);
-    early.hold(held(11), { tookOver: true });
-    deaf.hold(held(11), { tookOver: true });
-    alone.hold(held(11), { tookOver: false });
+    early.applyClaim(held(11), { tookOver: true });
+    deaf.applyClaim(held(11), { tookOver: true });
+    alone.applyClaim(held(11), { tookOver: false });
     expect([early, deaf, alone].map(({ takesUserMessages }) => takesUserMessages)).toEqual([true, false, true]);
     vi.advanceTimersByTime(1_000);
     expect(deaf.takesUserMessages).toBe(true);
@@ -93,10 +93,10 @@ describe("which connection owns a session", () => {
 test("MOVE-1: a client that leaves its old connection after moving is not shown as leaving", () => {
   const [moved, left] = [bareSession("s"), bareSession("s")];
   for (const session of [moved, left]) {
-    session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
+    session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
     session.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
   }
-  moved.hearOf(11);
+  moved.noticeClaim(11);
   for (const session of [moved, left]) session.leave();
   expect([moved.mayReturn, left.mayReturn]).toEqual([true, false]);
   for (const session of [moved, left]) session.dispose();

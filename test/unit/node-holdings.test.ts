@@ -102,7 +102,7 @@ afterEach(async () => {
 function addSession(sessionId: string): Session {
   const user = `user of ${sessionId}`;
   const session = bareSession(sessionId, user);
-  session.hold({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false, tookOver: false });
+  session.applyClaim({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false, tookOver: false });
   session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", tellUpTo: 0 });
   sessions.push(session);
   return session;
@@ -111,7 +111,7 @@ function addSession(sessionId: string): Session {
 test("PRES-6: a node does not announce a session that has moved to another node", async () => {
   const [moved] = [addSession("moved"), addSession("stays")];
   moved.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
-  moved.hearOf(2);
+  moved.noticeClaim(2);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   expect(inForce()).toEqual(["stays", "stays room:1"]);
@@ -143,7 +143,7 @@ test("PRES-6: what was announced stays however long the store refuses announceme
   store.onClaim = async () => {
     throw away;
   };
-  holdings.mention();
+  holdings.markIncomplete();
   await vi.advanceTimersByTimeAsync(300_000);
   expect(inForce()).toHaveLength(6);
   store.onClaim = async () => undefined;
@@ -234,7 +234,7 @@ test("RES-7: a session from a broker outage is announced once its user's message
   follow = async () => {
     if (!followed) throw away;
   };
-  holdings.mention();
+  holdings.markIncomplete();
   await vi.advanceTimersByTimeAsync(3_000);
   expect(store.held.size).toBe(0);
   followed = true;

@@ -4,9 +4,9 @@ import { bareSession } from "../support/bare-session.ts";
 test("RES-1: a newer claim ends a session, also where it is known before its own claim", () => {
   const session = bareSession("s");
   // Its own claim, and a newer one: both arrive before the store's answer.
-  session.hearOf(10);
-  session.hearOf(11);
-  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
+  session.noticeClaim(10);
+  session.noticeClaim(11);
+  session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
   expect(session.endedBy).toBe("replaced");
   session.dispose();
 });
@@ -27,12 +27,12 @@ test("GRANT-2: withdrawals arrive in any order; a grant stays where it is newer 
 
 test("RES-1: a session is not ended by its own claim, nor by a claim of another session", () => {
   const session = bareSession("s");
-  session.hearOf(10);
-  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
+  session.noticeClaim(10);
+  session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
   const other = bareSession("s");
-  other.hearOf(10);
-  other.hold({ sessionId: "t", claim: 0, checkedAt: 1 }, { resumed: false, tookOver: false });
-  other.hold({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: false, tookOver: false });
+  other.noticeClaim(10);
+  other.applyClaim({ sessionId: "t", claim: 0, checkedAt: 1 }, { resumed: false, tookOver: false });
+  other.applyClaim({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: false, tookOver: false });
   expect([session.endedBy, other.endedBy]).toEqual([undefined, undefined]);
   for (const each of [session, other]) each.dispose();
 });
