@@ -10,7 +10,7 @@ export function unsubscribe(
   context: GatewayContext,
 ): void {
   for (const session of sessions) {
-    session.withdraw(new Map([[channel, at]]));
+    session.permissions.withdraw(new Map([[channel, at]]));
     revokeSubscription(session, channel, "unsubscribed by the application", context);
   }
 }

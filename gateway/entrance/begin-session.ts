@@ -85,7 +85,7 @@ function applyClaim(
   { resumed }: { resumed: boolean },
 ): void {
   session.applyClaim({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
-  session.withdraw(withdrawn);
+  session.permissions.withdraw(withdrawn);
   // The connection closed before the store answered: gives the claim back.
   if (session.disposed) holdings.end(session.stored);
 }

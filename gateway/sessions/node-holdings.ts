@@ -214,7 +214,7 @@ export class NodeHoldings implements Service {
     switch (outcome.kind) {
       case "held":
         session.succession.confirm(outcome.checkedAt);
-        session.withdraw(outcome.withdrawn);
+        session.permissions.withdraw(outcome.withdrawn);
         this.#onWithdrawn(session);
         await Promise.all([...session.memberships.values()].map((membership) => this.#enter(membership)));
         return;

@@ -2,7 +2,7 @@ import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/p
 import type { Identity } from "../../shared/services/identity-token.ts";
 import type { DisconnectCode } from "../../shared/protocol/codes.ts";
 import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
-import type { Membership, Withdrawals } from "../../shared/sessions/contract.ts";
+import type { Membership } from "../../shared/sessions/contract.ts";
 import type { ClientFlow } from "./client-flow.ts";
 import type { Credentials } from "./authentication.ts";
 import type { Connection } from "../outbox/connection.ts";
@@ -153,10 +153,6 @@ export class Session {
   get identity(): Identity {
     const { user, tenant, claims } = this.credentials;
     return { user, sessionId: this.id, ...(tenant !== undefined && { tenant }), claims };
-  }
-
-  withdraw(withdrawn: Withdrawals): void {
-    this.permissions.withdraw(withdrawn);
   }
 
   get endedBy(): DisconnectCode | undefined {

@@ -13,13 +13,13 @@ test("RES-1: a newer claim ends a session, also where it is known before its own
 
 test("GRANT-2: withdrawals arrive in any order; a grant stays where it is newer than all of them", () => {
   const session = bareSession("s");
-  session.withdraw(new Map([["room:1", 20]]));
-  session.withdraw(new Map([["room:1", 10]]));
+  session.permissions.withdraw(new Map([["room:1", 20]]));
+  session.permissions.withdraw(new Map([["room:1", 10]]));
   expect([19, 20, 21].map((at) => session.permissions.isWithdrawn("room:1", at))).toEqual([true, true, false]);
   expect(session.permissions.isWithdrawn("room:2", 5)).toBe(false);
   // The node's estimate of the store's clock is behind.
   expect(session.permissions.isWithdrawn("room:1", session.permissions.dateGrant("room:1", 15))).toBe(false);
-  session.withdraw(new Map([["*", 40]]));
+  session.permissions.withdraw(new Map([["*", 40]]));
   expect(session.permissions.isWithdrawn("room:2", 40)).toBe(true);
   expect(session.permissions.isWithdrawn("room:2", session.permissions.dateGrant("room:2", 15))).toBe(false);
   session.dispose();
