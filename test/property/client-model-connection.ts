@@ -1,4 +1,5 @@
-import type { ConnectionCallbacks, Ending, GatewayConnection } from "../../client/src/connection/connection.ts";
+import type { ConnectionCallbacks, GatewayConnection } from "../../client/src/connection/connection.ts";
+import type { ConnectionEnd } from "../../client/src/connection/connection-end.ts";
 import type { Ack, Position } from "../../shared/protocol/wire.ts";
 
 export type AnyAck = Ack<Record<string, unknown>>;
@@ -67,19 +68,19 @@ export class ModelConnection implements GatewayConnection {
       this.requests.splice(index, 1);
       clearTimeout(timer);
       answered(ack);
-      this.#leaveIfIdle();
+      this.#closeIfIdle();
     };
     const request: Request = { event, args, wish: -1, settle };
     this.requests.push(request);
     request.wish = this.#gateway.sent(this, event, args);
   }
 
-  leave(withinMs: number): void {
+  closeWhenIdle(withinMs: number): void {
     if (this.stage === "over") return;
     this.#gateway.left(this, withinMs);
     this.leaving = true;
-    this.#leaveTimer = setTimeout(() => this.end({ kind: "left" }), withinMs);
-    this.#leaveIfIdle();
+    this.#leaveTimer = setTimeout(() => this.end({ kind: "closed" }), withinMs);
+    this.#closeIfIdle();
   }
 
   close(): void {
@@ -88,15 +89,15 @@ export class ModelConnection implements GatewayConnection {
     this.#failRequests();
   }
 
-  end(ending: Ending): void {
+  end(ending: ConnectionEnd): void {
     if (this.stage === "over") return;
     this.#over();
     this.callbacks.ended(ending);
     this.#failRequests();
   }
 
-  #leaveIfIdle(): void {
-    if (this.leaving && this.requests.length === 0) this.end({ kind: "left" });
+  #closeIfIdle(): void {
+    if (this.leaving && this.requests.length === 0) this.end({ kind: "closed" });
   }
 
   #over(): void {

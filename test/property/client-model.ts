@@ -173,7 +173,7 @@ export class World {
     const connection = this.#connection(which);
     if (connection?.stage !== "welcomed") return;
     const counts = !connection.leaving;
-    connection.end({ kind: "dismissed", disconnect: { code, reason: code, reconnect } });
+    connection.end({ kind: "disconnected", disconnect: { code, reason: code, reconnect } });
     if (code !== "replaced" || !connection.drained) equal(this.#closed, counts && !reconnect);
   }
 

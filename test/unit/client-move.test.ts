@@ -1,7 +1,7 @@
 /** Leaving one connection for another: connect first, leave afterwards. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Channel, Client, ClientOptions, ClientState } from "../../client/src/index.ts";
-import { Move } from "../../client/src/connection/move.ts";
+import { MoveSchedule } from "../../client/src/connection/move-schedule.ts";
 import type { Drain } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
@@ -255,15 +255,19 @@ describe("client move", () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     try {
       let opened = 0;
-      const move = new Move({ open: () => opened++, complete: () => expect.unreachable() });
-      const order = (inMs: number) => ({ dueAtMs: performance.now() + inMs, deadlineAtMs: 100_000, url: undefined });
+      const move = new MoveSchedule({ open: () => opened++, complete: () => expect.unreachable() });
+      const order = (inMs: number) => ({
+        reconnectAtMs: performance.now() + inMs,
+        deadlineAtMs: 100_000,
+        url: undefined,
+      });
       for (const [replaced, newer] of [
         [1_000, 5_000],
         [5_000, 1_000],
       ] as const) {
         opened = 0;
-        move.ordered(order(replaced));
-        move.ordered(order(newer));
+        move.drain(order(replaced));
+        move.drain(order(newer));
         vi.advanceTimersByTime(newer - 1);
         expect(opened).toBe(0);
         vi.advanceTimersByTime(10_000);
@@ -307,12 +311,12 @@ describe("client move", () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     try {
       let opened = 0;
-      const move = new Move({ open: () => opened++, complete: () => expect.unreachable() });
-      const order = { dueAtMs: performance.now(), deadlineAtMs: 100_000, url: undefined };
-      move.ordered(order);
+      const move = new MoveSchedule({ open: () => opened++, complete: () => expect.unreachable() });
+      const order = { reconnectAtMs: performance.now(), deadlineAtMs: 100_000, url: undefined };
+      move.drain(order);
       vi.advanceTimersByTime(0);
-      move.again(60_000, 60_000);
-      move.ordered(order);
+      move.retry(60_000, 60_000);
+      move.drain(order);
       vi.advanceTimersByTime(59_999);
       expect(opened).toBe(1);
       vi.advanceTimersByTime(1);

@@ -71,7 +71,7 @@ describe("client retry timing", () => {
   test("an expired token is replaced at once, a second time only after the backoff", () => {
     const schedule = new RetrySchedule(() => 0.5);
     const expired = { credentialsRefused: true };
-    expect([expired, expired, expired].map((setback) => schedule.nextDelayMs(setback))).toEqual([0, 1_000, 2_000]);
+    expect([expired, expired, expired].map((hints) => schedule.nextDelayMs(hints))).toEqual([0, 1_000, 2_000]);
   });
 
   test("a token is refreshed before it expires, with time left for another try", () => {

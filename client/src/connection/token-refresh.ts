@@ -4,24 +4,24 @@ import type { GatewayConnection } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
 import { type Random, refreshDelayMs } from "./timing.ts";
 
-/** Prolongs the session before it expires, as long as its connection is the newest one. */
-export class Refresh {
+/** Sends `sync:refresh` with a fresh token before the session expires. Owns one timer. */
+export class TokenRefresh {
   readonly #credentials: Credentials;
   readonly #random: Random;
   readonly #onGrant: (channel: string, grant: string) => void;
   #connection: GatewayConnection | null = null;
-  /** As prolonged last. */
+  /** By the last refresh. */
   #expiresAt: number | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param onGrant told of each grant that was renewed with the token. */
+  /** @param onGrant called for each grant that the gateway renews along with the token */
   constructor(credentials: Credentials, random: Random, onGrant: (channel: string, grant: string) => void) {
     this.#credentials = credentials;
     this.#random = random;
     this.#onGrant = onGrant;
   }
 
-  /** Once more after `stop()`, too. @param expiresAt Unix ms, by the welcome */
+  /** May follow `stop()`. @param expiresAt Unix ms, from the welcome */
   start(connection: GatewayConnection, expiresAt: number): void {
     this.stop();
     this.#connection = connection;
@@ -34,16 +34,16 @@ export class Refresh {
     clearTimeout(this.#timer);
   }
 
-  #schedule(expiresAt: number, notBeforeMs = 0): void {
-    const delayMs = Math.max(notBeforeMs, refreshDelayMs(expiresAt - Date.now(), this.#random));
+  #schedule(expiresAt: number, minDelayMs = 0): void {
+    const delayMs = Math.max(minDelayMs, refreshDelayMs(expiresAt - Date.now(), this.#random));
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#refresh(expiresAt), delayMs);
   }
 
-  /** Where it fails it is tried again, ever sooner; in the end the gateway says `token_expired`. */
+  /** Retries a failed refresh at shrinking intervals, until the gateway disconnects with `token_expired`. */
   async #refresh(expiresAt: number): Promise<void> {
     const connection = this.#connection;
-    const token = await this.#credentials.ask().catch(() => null);
+    const token = await this.#credentials.fetchToken().catch(() => null);
     if (!connection || this.#connection !== connection) return;
     if (token === null) return this.#schedule(expiresAt);
     connection.request<RefreshAck>("sync:refresh", [{ token }], (ack) => {
