@@ -126,7 +126,7 @@ export class Client {
   }
 
   /**
-   * Calls the listener when the server subscribes this client to a channel that the application had not asked for. From
+   * Calls the listener when the server subscribes this client to a channel that the application had not requested. From
    * then on the channel behaves as after `subscribe()`, also across reconnects. Listeners that are added to it inside the
    * callback receive everything after `channel.position`. Returns a function that removes the listener.
    */

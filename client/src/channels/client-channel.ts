@@ -122,7 +122,7 @@ export class ClientChannel implements Channel {
     this.#subscription.revoked(connection, revoked);
   }
 
-  /** Returns true unless the application had asked for the channel. */
+  /** Returns true unless the application had requested the channel. */
   subscribed(connection: GatewayConnection, subscribed: Subscribed): boolean {
     return this.#subscription.subscribed(connection, subscribed);
   }

@@ -74,7 +74,7 @@ export class ChannelSubscription {
     this.#withdraw(error);
   }
 
-  /** The server subscribed this session. Returns true unless the application had asked for the channel. */
+  /** The server subscribed this session. Returns true unless the application had requested the channel. */
   subscribed(connection: GatewayConnection, { position, grant }: Subscribed): boolean {
     const stream = this.#delivery.on(connection);
     if (!stream) return false;
