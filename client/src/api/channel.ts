@@ -84,7 +84,8 @@ export interface Channel<Events extends object = Record<string, unknown>> {
   onEnd(listener: (end: ChannelEnd) => void): () => void;
 
   /**
-   * Reads publications after the offset `after` (0 by default), at most `limit` (1000 at most). Needs the subscription.
+   * Reads publications after the offset `after`, without it from the oldest that is kept. Returns at most `limit` of them
+   * (1000 by default and at most) and 512 KiB; read on after the last `offset`. Needs the subscription.
    *
    * @throws {TidegateError} `not_subscribed`; `epoch_changed`, `history_trimmed`: take a snapshot; `not_connected`;
    *   `upstream_timeout`, when the connection was lost before the answer
