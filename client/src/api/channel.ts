@@ -93,9 +93,10 @@ export interface Channel<Events extends object = Record<string, unknown>> {
   history(options?: { after?: number; limit?: number }): Promise<History>;
 
   /**
-   * Reads the users in the channel, if its namespace keeps presence. Needs the subscription.
+   * Reads the users in the channel. Needs the subscription.
    *
-   * @throws {TidegateError} `not_subscribed`, `not_connected`, `upstream_timeout`, …
+   * @throws {TidegateError} `invalid_request`, if the channel's namespace keeps no presence; `not_subscribed`;
+   *   `not_connected`; `upstream_timeout`
    */
   presence(): Promise<Presence>;
 
