@@ -11,6 +11,7 @@ import type {
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type CatchUpChannel, CatchUp, type CaughtUp } from "./catch-up.ts";
@@ -245,14 +246,11 @@ export class FollowedChannels implements Service {
 
   /** At a moment of its own, so that nodes do not ask together. */
   #scheduleIdleCheck(): void {
-    this.#idleCheck = setTimeout(
-      () => {
-        this.#compareIdle()
-          .catch((error: unknown) => this.#logger.debug({ err: error }, "quiet channels could not be compared"))
-          .finally(() => this.#scheduleIdleCheck());
-      },
-      idleCheckMs * (0.75 + Math.random() / 2),
-    );
+    this.#idleCheck = setTimeout(() => {
+      this.#compareIdle()
+        .catch((error: unknown) => this.#logger.debug({ err: error }, "quiet channels could not be compared"))
+        .finally(() => this.#scheduleIdleCheck());
+    }, jittered(idleCheckMs));
     this.#idleCheck.unref();
   }
 
