@@ -153,7 +153,6 @@ export class FollowedChannels implements Service {
       if (this.#hub.receive(channel, epoch, publication)) void this.#repair(channel);
     },
     onEphemeral: (channel: string, ephemeral: Ephemeral) => this.#hub.receiveEphemeral(channel, ephemeral),
-    onInterrupted: () => undefined,
     onRestored: () => void this.#compareAll(),
   };
 
