@@ -1,5 +1,5 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
-import { maxJsonDepth } from "../../shared/json/json.ts";
+import { maxJsonDepth } from "../../shared/json/json-scan.ts";
 import type { ClientEvent } from "./client-event.ts";
 
 /** @throws TidegateError `invalid_request` where the event was refused before its arguments were read. */
