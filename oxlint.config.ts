@@ -15,7 +15,7 @@ const rooms = {
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],
     ...["entrance", "load", "bootstrap", "moving", "engine"],
   ],
-  "private-api": ["metrics", "upstream", "node", "publishing", "documents", "routes", "relay"],
+  "private-api": ["metrics", "upstream", "dispatch", "node", "publishing", "documents", "routes", "relay"],
   "client/src": ["api", "connection", "calls", "channels"],
 };
 

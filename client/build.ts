@@ -1,5 +1,5 @@
 /**
- * Builds what is published, into dist/: index.js for bundlers and Node, browser.js with everything inside for a plain
+ * Builds the published package into dist/: index.js for bundlers and Node, browser.js with all dependencies for a plain
  * `<script type="module">`, types/ for TypeScript.
  */
 import { execFileSync } from "node:child_process";

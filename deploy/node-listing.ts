@@ -1,4 +1,4 @@
-/** What `GET /v1/nodes` of the private API answers, as far as a restart needs it. */
+/** The members of `GET /v1/nodes` that a rolling restart reads. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 

@@ -4,10 +4,10 @@
  *   TIDEGATE_API_TOKEN=… npm run rolling-restart -- --api http://private-api:8081 --restart 'ssh {node} systemctl restart gateway'
  *     [--drain-seconds 120] [--ready-seconds 60] [--json]
  *
- * Each node is told to drain; once its report says that it has, the command is run, `{node}` standing for its name, quoted for
- * the shell; once a new process of that name is ready, the next one follows. It stops at the first that fails, with exit code 1:
- * the nodes before it are new, those behind it have not been touched. The token has the scopes `read` and `operate`.
- * Exit code 78: a bad argument.
+ * For each node: orders a drain, waits for the end of the drain in the node's report, runs the command with `{node}` replaced
+ * by the node's name (quoted for the shell), and waits for a new process of that name to be ready. It stops at the first
+ * failure with exit code 1: earlier nodes are restarted, later ones untouched. The token needs the scopes `read` and
+ * `operate`. Exit code 78: invalid argument.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,17 +15,18 @@ import { setTimeout as wait } from "node:timers/promises";
 import { readArguments, toggle } from "../shared/runtime/command-line.ts";
 import { parseRetryAfter } from "../shared/protocol/retry-after.ts";
 import type { DrainReport } from "../shared/nodes/contract.ts";
-import { integer, type Setting, text, token, url } from "../shared/runtime/settings.ts";
+import { integer, text, token, url } from "../shared/runtime/setting-kinds.ts";
+import type { Setting } from "../shared/runtime/settings.ts";
 import { isListing, type ListedNode } from "./node-listing.ts";
 
 const pollMs = 250;
 const requestMs = 10_000;
-/** For the API to answer at all, before anything is waited for. */
+/** Longest wait for the API to answer at all. */
 const answerSeconds = 30;
 
 class Failure extends Error {}
-/** The API does not answer now; the same again may help. */
-class Postponed extends Failure {
+/** The API cannot answer at present: a retry may help. */
+class Unavailable extends Failure {
   readonly retryAfterMs: number;
   constructor(message: string, retryAfterMs: number) {
     super(message);
@@ -36,7 +37,7 @@ class Postponed extends Failure {
 const restartCommand: Setting<string> = {
   ...text(),
   parse: (command) => {
-    if (!command.includes("{node}")) throw new Error("does not say which node: {node} stands for its name");
+    if (!command.includes("{node}")) throw new Error("must contain {node}, which stands for the node's name");
     return command;
   },
 };
@@ -50,7 +51,7 @@ const given = readArguments({
 });
 const authorization = `Bearer ${given.TIDEGATE_API_TOKEN}`;
 
-/** Progress, for a person; with `--json` only the end is for a machine. */
+/** Prints progress; `--json` prints only the result. */
 function say(line: string): void {
   if (!given["--json"]) process.stdout.write(`${line}\n`);
 }
@@ -61,7 +62,7 @@ async function ask(method: string, path: string): Promise<unknown> {
   const body = await answer.text();
   const refusal = `${method} ${path}: ${answer.status} ${body}`;
   if (answer.status === 429 || answer.status >= 500) {
-    throw new Postponed(refusal, parseRetryAfter(answer.headers.get("retry-after") ?? "", Date.now()) ?? pollMs);
+    throw new Unavailable(refusal, parseRetryAfter(answer.headers.get("retry-after") ?? "", Date.now()) ?? pollMs);
   }
   if (!answer.ok) throw new Failure(refusal);
   return JSON.parse(body) as unknown;
@@ -73,21 +74,21 @@ async function listNodes(): Promise<readonly ListedNode[]> {
   return listing.nodes;
 }
 
-/** Asks until there is something. An API that does not answer for a moment is asked again, as late as it says. */
+/** Polls until `find` returns a value. While the API is unavailable it retries after the time that the API names. */
 async function until<T>(what: string, withinSeconds: number, find: () => Promise<T | undefined>): Promise<T> {
   const deadline = performance.now() + withinSeconds * 1000;
   for (;;) {
-    let trouble = "";
+    let cause = "";
     let pauseMs = pollMs;
     try {
       const found = await find();
       if (found !== undefined) return found;
     } catch (error) {
-      if (error instanceof Postponed) pauseMs = Math.max(pollMs, error.retryAfterMs);
+      if (error instanceof Unavailable) pauseMs = Math.max(pollMs, error.retryAfterMs);
       else if (error instanceof Failure) throw error;
-      trouble = `: ${(error as Error).message}`;
+      cause = `: ${(error as Error).message}`;
     }
-    if (performance.now() + pauseMs > deadline) throw new Failure(`${what} not within ${withinSeconds} s${trouble}`);
+    if (performance.now() + pauseMs > deadline) throw new Failure(`${what} not within ${withinSeconds} s${cause}`);
     await wait(pauseMs);
   }
 }
@@ -98,7 +99,7 @@ async function drain({ node, instance }: ListedNode): Promise<DrainReport> {
   );
   return until(`${node}: drained`, given["--drain-seconds"], async () => {
     const found = (await listNodes()).find((listed) => listed.instance === instance);
-    if (!found) throw new Failure(`${node} was gone before it had drained`);
+    if (!found) throw new Failure(`${node} disappeared before it had drained`);
     return found.drain?.endedAt === undefined ? undefined : found.drain;
   });
 }
@@ -113,7 +114,7 @@ async function runRestart(node: string): Promise<void> {
   if (code !== 0) throw new Failure(`${node}: the restart command ended with ${code ?? "a signal"}`);
 }
 
-async function renew(listed: ListedNode): Promise<DrainReport> {
+async function restartNode(listed: ListedNode): Promise<DrainReport> {
   const { node, instance, connections } = listed;
   say(`${node}: draining ${connections} connections`);
   const report = await drain(listed);
@@ -146,10 +147,10 @@ try {
   if (nodes.length === 0) throw new Failure("the fleet has no nodes");
   const names = nodes.map(({ node }) => node);
   const twice = names.find((name, at) => names.indexOf(name) !== at);
-  if (twice !== undefined) throw new Failure(`two nodes are called ${twice}`);
+  if (twice !== undefined) throw new Failure(`two nodes are named ${twice}`);
   say(`${nodes.length} nodes: ${names.join(", ")}`);
   for (const node of nodes) {
-    const report = await renew(node);
+    const report = await restartNode(node);
     for (const count of counted) sums[count] += report[count];
     restarted.push(node.node);
   }

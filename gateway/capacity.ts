@@ -1,12 +1,12 @@
-/** How many connections of each kind a node has room for: what its settings ask for, as far as the limit of open files goes. Pure. */
+/** How many connections of each kind a node accepts: as many as its settings ask for, within the limit of open files. Pure. */
 import type { ConnectionBounds } from "../shared/http/connections.ts";
 import { reservedFiles } from "../shared/runtime/open-files.ts";
 
-/** Connections without a seat are bounded by a part of those with one, and this at least. */
+/** At least this many connections without a seat; otherwise half as many as seats. */
 const minUnseated = 1_000;
-/** Redis, of a cluster each primary twice; each private API twice; standard streams and the event loop's own. */
+/** Redis (two connections to each primary of a cluster), two to each private API, standard streams, the event loop. */
 const enoughReserved = 512;
-/** Health checks, scrapers, and an operator or two. */
+/** Health checks, scrapers, and a few operators. */
 const maxAdminConnections = 100;
 
 export interface Capacity {
@@ -16,7 +16,7 @@ export interface Capacity {
   maxUnseated: number;
   publicDoor: ConnectionBounds;
   adminDoor: ConnectionBounds;
-  /** Open files that all of it needs where nothing is cut. */
+  /** Open files needed for every wanted connection. */
   wantedFiles: number;
 }
 
@@ -30,7 +30,7 @@ export function capacityOf(wantedConnections: number, filesLimit: number): Capac
   return {
     maxConnections,
     maxUnseated,
-    // As many again for requests, and for connections that have not said yet what they want.
+    // As many again for requests, and for connections that have sent no request yet.
     publicDoor: { total: maxConnections + 2 * maxUnseated, unproven: maxUnseated },
     adminDoor: { total: admin, unproven: admin },
     wantedFiles,

@@ -5,69 +5,116 @@ import { redisFindings } from "../shared/redis/settings.ts";
 import { originPolicy } from "./entrance/allowed-origins.ts";
 import { trustedProxies } from "./entrance/client-address.ts";
 import {
-  type Environment,
+  about,
   integer,
   list,
-  maskedSettings,
   matching,
   nonEmptyList,
   optional,
   port,
-  readSettings,
-  type Setting,
-  type SettingValues,
   text,
   token,
   url,
   urls,
+} from "../shared/runtime/setting-kinds.ts";
+import {
+  type Environment,
+  maskedSettings,
+  readSettings,
+  type Setting,
+  type SettingValues,
 } from "../shared/runtime/settings.ts";
 import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 
-/** HS256 asks for a key as long as its hash. */
+/** HS256 needs a key as long as its hash. */
 const minSecretLength = 32;
 
-const settings = {
+export const gatewaySettings = {
   ...commonSettings,
-  GATEWAY_HOST: text({ fallback: "0.0.0.0" }),
-  GATEWAY_PORT: port(8080),
-  GATEWAY_ADMIN_PORT: port(8082),
-  /** Names of nodes are compared in several places. Bytes that are not UTF-8 arrive as U+FFFD: two names would be one. */
-  GATEWAY_NODE: matching(
-    /^[^\p{Cc}\p{Cs}\ufffd]{1,128}$/u,
-    "must be at most 128 characters of well-formed Unicode, none of them a control character",
-    { fallback: hostname() },
+  GATEWAY_HOST: about("Address that both doors listen on.", text({ fallback: "0.0.0.0" })),
+  GATEWAY_PORT: about("Port of the public door; 0: the system chooses.", port(8080)),
+  GATEWAY_ADMIN_PORT: about("Port of the admin door: `/livez`, `/readyz`, `/metrics`, `/load`.", port(8082)),
+  // Nodes are compared by name. Bytes that are not UTF-8 arrive as U+FFFD and would make two names equal.
+  GATEWAY_NODE: about(
+    "The node's name in the fleet.",
+    matching(
+      /^[^\p{Cc}\p{Cs}\ufffd]{1,128}$/u,
+      "must be at most 128 characters of well-formed Unicode, none of them a control character",
+      { fallback: hostname() },
+    ),
+    "the host's name",
   ),
-  GATEWAY_MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
-  /** Of the whole fleet. */
-  GATEWAY_ADMISSIONS_PER_SECOND: integer({ min: 1, max: 1_000_000, fallback: 1_000 }),
-  /** Of one connection; twice as many may come at once. */
-  GATEWAY_MESSAGES_PER_SECOND: integer({ min: 1, max: 1_000_000, fallback: 50 }),
-  /** In the fleet; 0: any number. The next two are bounds of a node. */
-  GATEWAY_SESSIONS_PER_USER: integer({ min: 0, max: 1_000_000, fallback: 0 }),
-  GATEWAY_CONNECTIONS_PER_ADDRESS: integer({ min: 0, max: 1_000_000, fallback: 0 }),
-  /** In a second. */
-  GATEWAY_CONNECTS_PER_ADDRESS: integer({ min: 0, max: 1_000_000, fallback: 0 }),
-  /** Addresses or networks whose `X-Forwarded-For` is believed. */
-  TRUSTED_PROXIES: checkedList((network) => trustedProxies([network]), []),
-  /** Where clients reach this node, or the balancer in front of all of them. */
-  PUBLIC_URL: optional(url({ protocols: ["http:", "https:"] })),
-  GATEWAY_DRAIN_SECONDS: integer({ min: 0, max: 3_600, fallback: 30 }),
-  /** A session is asked to move after about so long; 0: never. */
-  GATEWAY_SESSION_LIFETIME_SECONDS: integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
-  /** Origins of pages that may connect beside those of the gateway's own host; `*`: any. Clients that are not browsers send none, and may connect. */
-  GATEWAY_ALLOWED_ORIGINS: checkedList((origin) => originPolicy([origin]), ["*"]),
-  GATEWAY_TRANSPORTS: list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
-  PRIVATE_API_URL: urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
-  PRIVATE_API_TOKEN: token(),
-  /** Seal what clients carry; the first seals, any opens. Absent: derived from PRIVATE_API_TOKEN. */
-  RESUME_SECRET: optional(nonEmptyList(Type.String({ minLength: minSecretLength }), { secret: true })),
-  AUTH_JWT_SECRET: optional(text({ secret: true, minLength: minSecretLength })),
-  AUTH_JWKS_URL: optional(url({ protocols: ["http:", "https:"], allows: ["path", "query"] })),
-  AUTH_ISSUER: optional(text()),
-  AUTH_AUDIENCE: optional(text()),
+  GATEWAY_MAX_CONNECTIONS: about(
+    "Connections of this node. The default needs 20,612 open files; with fewer the node accepts what fits and logs a warning ([operations](operations.md#open-files-and-connections)).",
+    integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
+  ),
+  GATEWAY_ADMISSIONS_PER_SECOND: about(
+    "Connections that the whole fleet admits each second; the nodes share it.",
+    integer({ min: 1, max: 1_000_000, fallback: 1_000 }),
+  ),
+  GATEWAY_MESSAGES_PER_SECOND: about(
+    "Messages that one connection may send each second; twice as many at once.",
+    integer({ min: 1, max: 1_000_000, fallback: 50 }),
+  ),
+  GATEWAY_SESSIONS_PER_USER: about(
+    "Sessions of one user (of one tenant) in the fleet; 0: any number.",
+    integer({ min: 0, max: 1_000_000, fallback: 0 }),
+  ),
+  GATEWAY_CONNECTIONS_PER_ADDRESS: about(
+    "Open connections from one address to this node; 0: any number.",
+    integer({ min: 0, max: 1_000_000, fallback: 0 }),
+  ),
+  GATEWAY_CONNECTS_PER_ADDRESS: about(
+    "New connections each second from one address to this node; 0: any number.",
+    integer({ min: 0, max: 1_000_000, fallback: 0 }),
+  ),
+  TRUSTED_PROXIES: about(
+    "Addresses and networks (`10.0.0.0/8`) of the balancers whose `X-Forwarded-For` and `X-Forwarded-Proto` the node trusts. Without it all clients behind one balancer share the bounds of one address.",
+    checkedList((network) => trustedProxies([network]), []),
+  ),
+  PUBLIC_URL: about(
+    "Where clients reach this node, or the balancer in front of all nodes, without a path. `GET /v1/bootstrap` answers with it.",
+    optional(url({ protocols: ["http:", "https:"] })),
+  ),
+  GATEWAY_DRAIN_SECONDS: about(
+    "Longest time for moving sessions to other nodes before a stop; the stop may take 5 s more.",
+    integer({ min: 0, max: 3_600, fallback: 30 }),
+  ),
+  GATEWAY_SESSION_LIFETIME_SECONDS: about(
+    "Time after which the node asks a session to move, plus or minus a tenth; 0: never.",
+    integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
+  ),
+  GATEWAY_ALLOWED_ORIGINS: about(
+    "Origins of pages that may connect, beside the gateway's own host: `https://app.example`, `https://*.app.example`, `capacitor://localhost`, `null`; `*`: any. Clients without an origin, such as programs, may connect.",
+    checkedList((origin) => originPolicy([origin]), ["*"]),
+  ),
+  GATEWAY_TRANSPORTS: about(
+    "Transports that clients may use. Polling needs sticky balancing.",
+    list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
+  ),
+  PRIVATE_API_URL: about(
+    "Addresses of the private API, without a path.",
+    urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
+  ),
+  PRIVATE_API_TOKEN: about("Token of the private API with the scope `relay`.", token()),
+  RESUME_SECRET: about(
+    "Secrets of resume tokens and grants, the same on all gateways: the first seals, any opens. To rotate it, see SPEC, RES-8.",
+    optional(nonEmptyList(Type.String({ minLength: minSecretLength }), { secret: true })),
+    "derived from `PRIVATE_API_TOKEN`",
+  ),
+  AUTH_JWT_SECRET: about(
+    "Secret of HS256 tokens, used as it is, a line break at its end included. This or `AUTH_JWKS_URL` is required.",
+    optional(text({ secret: true, minLength: minSecretLength })),
+  ),
+  AUTH_JWKS_URL: about(
+    "Where the issuer's public keys are, without credentials.",
+    optional(url({ protocols: ["http:", "https:"], allows: ["path", "query"] })),
+  ),
+  AUTH_ISSUER: about("Required `iss` of tokens, where set.", optional(text())),
+  AUTH_AUDIENCE: about("Required `aud` of tokens, where set.", optional(text())),
 };
 
-/** @param check throws where an item is not valid. */
+/** @param check throws for an invalid item. */
 function checkedList(check: (item: string) => unknown, fallback: readonly string[]): Setting<readonly string[]> {
   const items = list(Type.String(), { fallback });
   return {
@@ -89,7 +136,7 @@ function checkedList(check: (item: string) => unknown, fallback: readonly string
 }
 
 const prefixes = ["GATEWAY_", "PRIVATE_API_", "AUTH_", "REDIS_"];
-/** Of the private API: one environment may serve both programs. */
+/** Settings of the private API: one environment may serve both programs. */
 const settingsOfOthers = [
   "PRIVATE_API_HOST",
   "PRIVATE_API_PORT",
@@ -98,34 +145,34 @@ const settingsOfOthers = [
   "RULES_FILE",
 ];
 
-export type GatewayConfig = SettingValues<typeof settings>;
+export type GatewayConfig = SettingValues<typeof gatewaySettings>;
 
 /**
- * @param options.embedded everything in one process: Redis is not needed.
+ * @param options.embedded both programs in one process: Redis is optional.
  * @throws SettingsError listing everything that must be changed.
  */
 export function readGatewayConfig(environment: Environment, options: { embedded: boolean }): GatewayConfig {
   const refine = (values: GatewayConfig): string[] => {
     const findings = redisFindings(values, !options.embedded);
     if (values.AUTH_JWT_SECRET === undefined && values.AUTH_JWKS_URL === undefined) {
-      findings.push("AUTH_JWT_SECRET, AUTH_JWKS_URL: set one of them, or both");
+      findings.push("AUTH_JWT_SECRET, AUTH_JWKS_URL: set at least one of them");
     }
     const { GATEWAY_PORT, GATEWAY_ADMIN_PORT } = values;
     if (GATEWAY_PORT === GATEWAY_ADMIN_PORT && GATEWAY_PORT !== 0) {
-      findings.push("GATEWAY_PORT, GATEWAY_ADMIN_PORT: must be two ports");
+      findings.push("GATEWAY_PORT, GATEWAY_ADMIN_PORT: must differ");
     }
     return findings;
   };
-  return readSettings(settings, environment, refine, unknownGatewaySettings(environment));
+  return readSettings(gatewaySettings, environment, refine, unknownGatewaySettings(environment));
 }
 
-/** Variables that look like settings and are none, described. */
+/** One line for each variable that looks like a setting and is none. */
 export function unknownGatewaySettings(environment: Environment): readonly string[] {
-  const names = [...Object.keys(settings), ...settingsOfOthers, ...settingsWithoutEffect];
+  const names = [...Object.keys(gatewaySettings), ...settingsOfOthers, ...settingsWithoutEffect];
   return unknownSettings(environment, { names, prefixes });
 }
 
 /** For the log. */
 export function maskedGatewayConfig(config: GatewayConfig): Record<string, unknown> {
-  return maskedSettings(settings, config);
+  return maskedSettings(gatewaySettings, config);
 }

@@ -1,4 +1,4 @@
-/** Who may call: bearer tokens with scopes. */
+/** Bearer tokens and their scopes: which caller may use which route. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { TidegateError } from "../shared/runtime/errors.ts";
 import type { Door } from "../shared/http/door.ts";
@@ -11,14 +11,14 @@ interface KnownToken {
 }
 
 /**
- * Refuses a request that may not call its route at its head: nothing of its body is read. A route that does not say who may
- * call it (`config.access`) refuses the start.
+ * Refuses an unauthorized request after its head: no byte of its body is read. A route without `config.access` makes the
+ * start fail.
  */
 export function authorizeRequests(door: Door, tokens: ApiTokens): void {
   const identify = createTokenLookup(tokens);
   door.app.addHook("onRoute", ({ method, url, config: { access } = {} }) => {
     if (access === "public" || isScope(access)) return;
-    throw new Error(`${String(method)} ${url} does not say who may call it: config.access`);
+    throw new Error(`${String(method)} ${url} names no scope: set config.access`);
   });
   door.app.addHook("onRequest", (request, reply, done) => {
     const { access, isStream = false } = request.routeOptions.config;
@@ -31,7 +31,7 @@ export function authorizeRequests(door: Door, tokens: ApiTokens): void {
 }
 
 function requireScope(caller: KnownToken | undefined, scope: string | undefined): void {
-  if (!caller) throw new TidegateError("unauthenticated", "a known token is needed: authorization: Bearer <token>");
+  if (!caller) throw new TidegateError("unauthenticated", "a known token is required: authorization: Bearer <token>");
   if (!isScope(scope) || !caller.scopes.has(scope)) {
     throw new TidegateError("missing_scope", `the token "${caller.name}" lacks the scope "${scope}"`);
   }
@@ -41,7 +41,7 @@ function isScope(access: string | undefined): access is Scope {
   return (scopes as readonly (string | undefined)[]).includes(access);
 }
 
-/** Compares hashes, all of them each time: neither the length nor a shared beginning shows in the time it takes. */
+/** Compares the hashes of all tokens each time, so that timing reveals neither a token's length nor a common prefix. */
 function createTokenLookup(tokens: ApiTokens): (authorization?: string) => KnownToken | undefined {
   const known: KnownToken[] = tokens.map(({ name, token, scopes }) => ({
     name,

@@ -2,53 +2,58 @@ import { Type, type Static } from "typebox";
 import { commonSettings, settingsWithoutEffect } from "../shared/program/common-settings.ts";
 import { redisFindings } from "../shared/redis/settings.ts";
 import {
-  type Environment,
+  about,
   headerTokenFinding,
   integer,
   isHeaderToken,
   json,
-  maskedSettings,
   optional,
   port,
-  readSettings,
-  type SettingValues,
   text,
-} from "../shared/runtime/settings.ts";
+} from "../shared/runtime/setting-kinds.ts";
+import { type Environment, maskedSettings, readSettings, type SettingValues } from "../shared/runtime/settings.ts";
 import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 
 export const scopes = ["publish", "users", "read", "rules", "operate", "relay"] as const;
 export type Scope = (typeof scopes)[number];
 
+const minTokenLength = 16;
 const Tokens = Type.Array(
   Type.Object(
     {
       name: Type.String({ minLength: 1 }),
-      token: Type.String({ minLength: 16 }),
+      token: Type.String({ minLength: minTokenLength }),
       scopes: Type.Array(Type.Enum([...scopes])),
     },
     { additionalProperties: false },
   ),
+  { title: "JSON" },
 );
 export type ApiTokens = Static<typeof Tokens>;
 
-const settings = {
+export const privateApiSettings = {
   ...commonSettings,
-  PRIVATE_API_HOST: text({ fallback: "0.0.0.0" }),
-  PRIVATE_API_PORT: port(8081),
-  PRIVATE_API_TOKENS: json<ApiTokens>(Tokens, { secret: true }),
-  PRIVATE_API_STOP_SECONDS: integer({ min: 1, max: 3_600, fallback: 30 }),
-  /** YAML or JSON. Absent: the rules come through the API. */
-  RULES_FILE: optional(text()),
+  PRIVATE_API_HOST: about("Address that the door listens on.", text({ fallback: "0.0.0.0" })),
+  PRIVATE_API_PORT: about("Port of the door; 0: the system chooses.", port(8081)),
+  PRIVATE_API_TOKENS: about(
+    `Tokens of callers as JSON: \`[{ "name", "token" (at least ${minTokenLength} characters), "scopes" }]\`. Scopes: ${scopes.map((scope) => `\`${scope}\``).join(", ")}.`,
+    json<ApiTokens>(Tokens, { secret: true }),
+  ),
+  PRIVATE_API_STOP_SECONDS: about("Longest time for a stop.", integer({ min: 1, max: 3_600, fallback: 30 })),
+  RULES_FILE: about(
+    "YAML or JSON file with the rules, read again when it changes. Without it: `PUT /v1/rules`.",
+    optional(text()),
+  ),
 };
 
 const prefixes = ["PRIVATE_API_", "REDIS_"];
-/** Of the gateway: one environment may serve both programs. */
+/** Settings of the gateway: one environment may serve both programs. */
 const settingsOfOthers = ["PRIVATE_API_URL", "PRIVATE_API_TOKEN"];
 
-export type PrivateApiConfig = SettingValues<typeof settings>;
+export type PrivateApiConfig = SettingValues<typeof privateApiSettings>;
 
 /**
- * @param options.embedded everything in one process: Redis is not needed.
+ * @param options.embedded both programs in one process: Redis is optional.
  * @throws SettingsError listing everything that must be changed.
  */
 export function readPrivateApiConfig(environment: Environment, options: { embedded: boolean }): PrivateApiConfig {
@@ -64,16 +69,16 @@ export function readPrivateApiConfig(environment: Environment, options: { embedd
     if (new Set(tokens).size < tokens.length) findings.push("PRIVATE_API_TOKENS: two entries have the same token");
     return findings;
   };
-  return readSettings(settings, environment, refine, unknownPrivateApiSettings(environment));
+  return readSettings(privateApiSettings, environment, refine, unknownPrivateApiSettings(environment));
 }
 
-/** Variables that look like settings and are none, described. */
+/** One line for each variable that looks like a setting and is none. */
 export function unknownPrivateApiSettings(environment: Environment): readonly string[] {
-  const names = [...Object.keys(settings), ...settingsOfOthers, ...settingsWithoutEffect];
+  const names = [...Object.keys(privateApiSettings), ...settingsOfOthers, ...settingsWithoutEffect];
   return unknownSettings(environment, { names, prefixes });
 }
 
 /** For the log. */
 export function maskedPrivateApiConfig(config: PrivateApiConfig): Record<string, unknown> {
-  return maskedSettings(settings, config);
+  return maskedSettings(privateApiSettings, config);
 }

@@ -2,10 +2,10 @@ import { TidegateError } from "../shared/runtime/errors.ts";
 import { fleetLoad, type FleetLoad } from "../shared/load/fleet-load.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
 
-/** All metrics of one scrape come from one reading. */
+/** Shared by all metrics of one scrape. */
 const maxAgeMs = 500;
 
-/** The fleet's load for the metrics; undefined while the registry cannot be asked: no number is better than an old one. */
+/** Reads the fleet's load for the metrics; undefined while the registry is away: no number is better than an old one. */
 export function createFleetReading(registry: NodeRegistry): () => Promise<FleetLoad | undefined> {
   let last: { reading: Promise<FleetLoad | undefined>; at: number } | undefined;
 

@@ -1,63 +1,48 @@
-/** A private API process, put together: what it is given, what it starts, what it tells of itself. */
+/** A private API process, composed in three steps: what it knows, its door with the routes, and the order of their start. */
 import swagger from "@fastify/swagger";
-import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import type { ChannelBroker } from "../shared/channels/contract.ts";
+import type { DocumentStore } from "../shared/documents/contract.ts";
 import type { ConnectionBounds } from "../shared/http/connections.ts";
 import { Door } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
-import type { ChannelBroker } from "../shared/channels/contract.ts";
-import { Lifecycle, type Service } from "../shared/runtime/lifecycle.ts";
-import type { Logger } from "../shared/runtime/logging.ts";
-import { Metrics } from "../shared/runtime/metrics.ts";
-import { openFilesLimit, reservedFiles } from "../shared/runtime/open-files.ts";
-import type { DocumentStore } from "../shared/documents/contract.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
-import type { SessionStore } from "../shared/sessions/contract.ts";
+import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import { Lifecycle, type Service } from "../shared/runtime/lifecycle.ts";
+import type { Logger } from "../shared/runtime/logging.ts";
+import { Metrics } from "../shared/runtime/metrics.ts";
+import { openFilesLimit, reservedFiles } from "../shared/runtime/open-files.ts";
 import type { Environment } from "../shared/runtime/settings.ts";
+import type { SessionStore } from "../shared/sessions/contract.ts";
 import { authorizeRequests } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
-import type { PrivateApiContext } from "./node/context.ts";
+import { RulesFile } from "./documents/rules-file.ts";
 import { createFleetReading } from "./fleet-reading.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
-import { addChannelHistory } from "./routes/channel-history.ts";
-import { addChannelPresence } from "./routes/channel-presence.ts";
-import { addLoad } from "./routes/load.ts";
-import { addNodes } from "./routes/nodes.ts";
-import { addPublish } from "./routes/publish.ts";
-import { addPublishBatch } from "./routes/publish-batch.ts";
-import { RelayStreams } from "./relay/relay.ts";
-import { addRollouts } from "./routes/rollouts.ts";
-import { addRules } from "./routes/rules.ts";
-import { addUserChannel } from "./routes/user-channel.ts";
-import { addUserDisconnect } from "./routes/user-disconnect.ts";
-import { addUserSend } from "./routes/user-send.ts";
-import { addUserSessions } from "./routes/user-sessions.ts";
-import { RulesFile } from "./documents/rules-file.ts";
+import type { PrivateApiContext } from "./node/context.ts";
+import { RelayStreams } from "./relay/relay-streams.ts";
+import { addRoutes } from "./routes.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
-/** Of calls that name no limit of their own: names and a reason. */
+/** For calls that set no limit of their own. */
 const bodyLimit = 16 * 1024;
-/** Two streams of each gateway, and what services keep open. */
+/** Two streams of each gateway, and the connections that services keep open. */
 const maxConnections = 10_000;
-/** Whoever has a token is asked for no more than its head: these are connections between two requests. */
+/** Connections without a request whose token has been checked. */
 const maxUnprovenConnections = 1_000;
-
-/** Redis, and of each service as many requests as may be under way. */
+/** Redis, and for each service as many connections as requests under way. */
 const enoughReservedFiles = 4_096;
 
 export interface PrivateApi extends Service {
   readonly door: Door;
 }
 
-/**
- * @param options.environment where secrets of the rules (`env:NAME`) are looked up.
- * @param options.errors counts what the process contains.
- * @param options.broker, options.*Store, options.nodeRegistry started and stopped by the caller, before and after.
- */
-export function createPrivateApi(options: {
+/** The caller starts the broker, the stores and the registry before the private API, and stops them after it. */
+export interface PrivateApiOptions {
   config: PrivateApiConfig;
+  /** Holds the secrets that rules refer to as `env:NAME`. */
   environment: Environment;
   broker: ChannelBroker;
   rulesStore: DocumentStore;
@@ -66,9 +51,42 @@ export function createPrivateApi(options: {
   nodeRegistry: NodeRegistry;
   errors: ContainedErrors;
   logger: Logger;
-}): PrivateApi {
+}
+
+interface ProcessState {
+  readonly context: PrivateApiContext;
+  readonly rulesFile: RulesFile | undefined;
+  readonly relayStreams: RelayStreams;
+  readonly metricsRegistry: Metrics;
+}
+
+export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
+  const { logger } = options;
+  const state = createState(options);
+  const door = createDoor(options, state);
+  const lifecycle = new Lifecycle(logger);
+  lifecycle.add("rules", state.context.currentRules);
+  lifecycle.add("rollouts", state.context.currentRollouts);
+  if (state.rulesFile) lifecycle.add("rules file", state.rulesFile);
+  lifecycle.add("upstream", state.context.upstream);
+  lifecycle.add("door", door);
+  lifecycle.add("relay streams", state.relayStreams);
+  return {
+    door,
+    start: async () => {
+      await lifecycle.start();
+      logger.info({ port: door.port }, "private API listening");
+    },
+    stop: () => lifecycle.stop(),
+  };
+}
+
+function createState(options: PrivateApiOptions): ProcessState {
   const { config, environment, broker, rulesStore, rolloutsStore, sessionStore, nodeRegistry, errors, logger } =
     options;
+  const metricsRegistry = new Metrics();
+  errors.addTo(metricsRegistry);
+  const metrics = createPrivateApiMetrics(metricsRegistry);
   let secrets: ServiceSecrets = new Map();
   const currentRules = new CurrentRules({
     store: rulesStore,
@@ -78,20 +96,13 @@ export function createPrivateApi(options: {
       secrets = resolveSecrets(rules, environment);
     },
   });
-  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, errors, logger });
+  const path = config.RULES_FILE;
   const rulesFile =
-    config.RULES_FILE === undefined
+    path === undefined
       ? undefined
-      : new RulesFile({ path: config.RULES_FILE, store: rulesStore, currentRules, environment, errors, logger });
-
-  const registry = new Metrics();
-  errors.addTo(registry);
+      : new RulesFile({ path, store: rulesStore, currentRules, environment, errors, logger });
   const relayStreams = new RelayStreams();
-  const metrics = createPrivateApiMetrics(registry, {
-    relayStreams: () => relayStreams.count,
-    fleet: createFleetReading(nodeRegistry),
-  });
-  const upstream = new Upstream({ rules: currentRules, secrets: () => secrets, metrics, logger });
+  metrics.observe({ relayStreams: () => relayStreams.count, fleet: createFleetReading(nodeRegistry) });
   const context: PrivateApiContext = {
     broker,
     rulesStore,
@@ -99,15 +110,19 @@ export function createPrivateApi(options: {
     sessionStore,
     nodeRegistry,
     currentRules,
-    currentRollouts,
+    currentRollouts: new CurrentRollouts({ store: rolloutsStore, errors, logger }),
     rulesFromFile: rulesFile !== undefined,
     environment,
-    upstream,
+    upstream: new Upstream({ rules: currentRules, secrets: () => secrets, metrics, logger }),
     errors,
     metrics,
     logger,
   };
+  return { context, rulesFile, relayStreams, metricsRegistry };
+}
 
+function createDoor({ config, errors, logger }: PrivateApiOptions, state: ProcessState): Door {
+  const { context, relayStreams, metricsRegistry } = state;
   const door = new Door({
     name: "api",
     host: config.PRIVATE_API_HOST,
@@ -115,7 +130,7 @@ export function createPrivateApi(options: {
     bodyLimit,
     bounds: readBounds(logger),
     errors,
-    closed: metrics.doorClosed,
+    closed: context.metrics.doorClosed,
     logger,
   });
   const { app } = door;
@@ -128,53 +143,27 @@ export function createPrivateApi(options: {
       security: [{ token: [] }],
     },
   });
-  app.register(async (routes) => {
-    addPublish(routes, context);
-    addPublishBatch(routes, context);
-    addUserSend(routes, context);
-    addUserDisconnect(routes, context);
-    addUserChannel(routes, context, "subscribe");
-    addUserChannel(routes, context, "unsubscribe");
-    addUserSessions(routes, context);
-    addChannelHistory(routes, context);
-    addChannelPresence(routes, context);
-    addRules(routes, context);
-    addLoad(routes, context);
-    addNodes(routes, context);
-    addRollouts(routes, context);
-    relayStreams.addTo(routes, context);
-    routes.get("/openapi.json", { config: { access: "public" }, schema: { hide: true } }, () => app.swagger());
-    addHealthRoutes(routes, { metrics: registry, checks: healthChecks });
+  app.register(async (scope) => {
+    addRoutes(scope, context);
+    relayStreams.addTo(scope, context);
+    scope.get("/openapi.json", { config: { access: "public" }, schema: { hide: true } }, () => app.swagger());
+    addHealthRoutes(scope, { metrics: metricsRegistry, checks: () => healthChecks(state) });
   });
+  return door;
+}
 
-  function healthChecks(): Record<string, HealthStatus> {
-    const findings = [...currentRules.findings, ...(rulesFile?.findings ?? [])];
-    return {
-      // Deaf to messages it still takes publishes: it misses changes of the rules for a while, no more.
-      broker: broker.state === "ok" ? "ok" : "degraded",
-      rules: findings.length === 0 ? "ok" : "degraded",
-      rollouts: currentRollouts.findings.length === 0 ? "ok" : "degraded",
-    };
-  }
-
-  const lifecycle = new Lifecycle(logger);
-  lifecycle.add("rules", currentRules);
-  lifecycle.add("rollouts", currentRollouts);
-  if (rulesFile) lifecycle.add("rules file", rulesFile);
-  lifecycle.add("upstream", upstream);
-  lifecycle.add("door", door);
-  lifecycle.add("relay streams", relayStreams);
+function healthChecks({ context, rulesFile }: ProcessState): Record<string, HealthStatus> {
+  const { broker, currentRules, currentRollouts } = context;
+  const findings = [...currentRules.findings, ...(rulesFile?.findings ?? [])];
   return {
-    door,
-    start: async () => {
-      await lifecycle.start();
-      logger.info({ port: door.port }, "private API listening");
-    },
-    stop: () => lifecycle.stop(),
+    // Without the broker's messages publishing still works: the process only learns of new rules later.
+    broker: broker.state === "ok" ? "ok" : "degraded",
+    rules: findings.length === 0 ? "ok" : "degraded",
+    rollouts: currentRollouts.findings.length === 0 ? "ok" : "degraded",
   };
 }
 
-/** Warns where the limit of open files leaves less than is usual. */
+/** Warns where the limit of open files leaves fewer connections than usual. */
 function readBounds(logger: Logger): ConnectionBounds {
   const limit = openFilesLimit();
   const needed = maxConnections + enoughReservedFiles;

@@ -1,56 +1,62 @@
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
-import { Address } from "./connection/bootstrap.ts";
 import type { CallOptions, OfflineBounds } from "./api/call-options.ts";
 import { Calls } from "./calls/calls.ts";
 import type { Channel } from "./api/channel.ts";
 import { Channels } from "./channels/channels.ts";
-import { Connection } from "./connection/connection.ts";
+import { Connection, type Connector } from "./connection/connection.ts";
 import type { TokenSource } from "./connection/credentials.ts";
-import { Doubles } from "./channels/doubles.ts";
+import { Deduplicator } from "./channels/deduplicator.ts";
 import { failure, type TidegateError } from "./api/errors.ts";
+import { GatewayAddress } from "./connection/gateway-address.ts";
 import { EventListeners, Listeners } from "./channels/listeners.ts";
-import { type Connector, Session } from "./session.ts";
+import { Session } from "./session.ts";
 import type { Random } from "./connection/timing.ts";
 
+/** Set exactly one of `url` and `bootstrap`. */
 export interface ClientOptions {
-  /** The gateway's origin, e.g. `https://sync.example.com`. This, or `bootstrap`. */
+  /** The gateway's origin, e.g. `https://sync.example.com`. */
   url?: string;
   /**
-   * Where to ask for the address, e.g. `https://sync.example.com/v1/bootstrap`: before each try to connect, but for a
-   * move. While it cannot be asked, the address known from before is used.
+   * An endpoint that names the gateway's origin, e.g. `https://sync.example.com/v1/bootstrap`. The client asks it, with
+   * its token, before each connect except for a move. When the endpoint is unavailable (10 s without an answer, or no
+   * valid one), the client uses the last answer.
    */
   bootstrap?: string;
   /**
-   * The JWT, or a function that gives one. The function is asked before the first connection, before the token expires,
-   * and where the gateway does not take what it gave before; it has 15 s, and where it fails it is asked again. A text
-   * cannot be renewed: when it has expired the client closes.
+   * A JWT, or a function that returns one. The client calls the function before the first connect, before the token
+   * expires, and after the gateway refused a token, but not for an ordinary reconnect. The function has 15 s; if it
+   * throws or takes longer, the client retries with backoff. With a fixed token the client closes once that expires.
    */
   token: TokenSource;
   /**
-   * Lets calls that are made while not connected wait for the connection, at most this many; `{}` for the defaults.
-   * Without it they fail with `not_connected`, but for those that ask for it (`CallOptions.offline`). Calls that wait
-   * for a repeat count too.
+   * Calls made while not connected wait for the connection; the bounds say how many, `{}` takes the defaults. Without
+   * this option they fail with `not_connected`, unless a call sets `CallOptions.offline`. The bounds also cover calls
+   * that wait to be repeated.
    */
   offline?: OfflineBounds;
-  /** Source of all jitter, in [0, 1); for tests. */
+  /** Source of all jitter, in [0, 1), for tests. `Math.random` by default. */
   random?: Random;
 }
 
 export type ClientState =
+  /** Fetching a token or an address, or opening a connection. */
   | { status: "connecting" }
   /**
-   * `resumed`: the session of before goes on, as far as the gateway knows; channels recover either way. Told again, with
-   * another `node`, when the client has moved there while connected.
+   * `user` and `tenant` are those of the token. `resumed`: the gateway continues the session from before the reconnect;
+   * channels recover either way. A move to another node repeats this state with the new `node`.
    */
   | { status: "connected"; sessionId: string; user: string; tenant?: string; node: string; resumed: boolean }
-  /** The next try begins `retryInMs` after this state began. */
+  /** The next attempt begins `retryInMs` after this state began. */
   | { status: "waiting"; retryInMs: number; reason: TidegateError }
-  /** For good: the gateway refused or dismissed this client, or `close()` was called (code `closed`). */
+  /** Final: `close()` was called (code `closed`), or the gateway refused or disconnected this client for good. */
   | { status: "closed"; reason: TidegateError };
 
-/** One user's stay at a gateway. It connects and reconnects by itself until it is closed. */
+/**
+ * One user's connection to the gateway. Connects and reconnects by itself until it is closed. After a reconnect it
+ * subscribes its channels again and delivers what they missed.
+ */
 export class Client {
-  readonly #address: Address;
+  readonly #address: GatewayAddress;
   readonly #session: Session;
   readonly #channels: Channels;
   readonly #calls: Calls;
@@ -59,20 +65,20 @@ export class Client {
 
   private constructor(options: ClientOptions, connector: Connector) {
     const { token, offline, random = Math.random } = options;
-    this.#address = new Address(options);
-    const doubles = new Doubles();
-    this.#channels = new Channels(random, doubles, () => this.#session.handedOver());
+    this.#address = new GatewayAddress(options);
+    const deduplicator = new Deduplicator();
+    this.#channels = new Channels(random, deduplicator, () => this.#session.completeMove());
     this.#calls = new Calls({ random, offline });
     this.#session = new Session({
       address: this.#address,
       token,
       random,
       connector,
-      doubles,
+      deduplicator,
       channels: this.#channels,
       calls: this.#calls,
-      became: (state) => this.#stateListeners.call(state),
-      message: (event, data) => this.#messageListeners.call(event, data, { user: true }),
+      onState: (state) => this.#stateListeners.call(state),
+      onMessage: (event, data) => this.#messageListeners.call(event, data, { user: true }),
     });
   }
 
@@ -89,50 +95,62 @@ export class Client {
     return this.#session.state;
   }
 
-  /** What the bootstrap endpoint last said: `group` and `config` are for the application. `null` before, and without one. */
+  /**
+   * The last answer of the bootstrap endpoint; `null` before the first one, and without an endpoint. `group` and `config`
+   * are for the application: the user's rollout group and its configuration.
+   */
   get bootstrap(): Bootstrap | null {
-    return this.#address.answer;
+    return this.#address.bootstrap;
   }
 
-  /** Called with each new state. Returns what takes the listener away again. */
+  /** Calls the listener with each new state. Returns a function that removes it. */
   onState(listener: (state: ClientState) => void): () => void {
     return this.#stateListeners.add(listener);
   }
 
-  /** Called for messages to this user, which belong to no channel. They are sent at most once. */
+  /**
+   * Calls the listener for messages to this user, which belong to no channel. Delivered at most once: a message sent
+   * while the client is not connected is lost. Returns a function that removes the listener.
+   */
   onMessage(event: string, listener: (data: unknown, meta: { user: true }) => void): () => void {
     return this.#messageListeners.add(event, listener);
   }
 
   /**
-   * The same object for the same name. Nothing is subscribed yet.
+   * Returns the channel of this name, the same object each time. Does not subscribe to it.
    *
-   * @throws {TidegateError} `invalid_request`, where `name` is no channel's name
+   * @throws {TidegateError} `invalid_request`, if `name` is not a valid channel name
    */
   channel<Events extends object = Record<string, unknown>>(name: string): Channel<Events> {
     return this.#channels.get(name) as Channel as Channel<Events>;
   }
 
   /**
-   * The server has subscribed this client to a channel that it did not ask for. The channel is as if `subscribe()` had
-   * been called, reconnects included; listeners that are added now miss nothing after `channel.position`.
+   * Calls the listener when the server subscribes this client to a channel that the application had not requested. From
+   * then on the channel behaves as after `subscribe()`, also across reconnects. Listeners that are added to it inside the
+   * callback receive everything after `channel.position`. Returns a function that removes the listener.
    */
   onSubscribed(listener: (channel: Channel) => void): () => void {
     return this.#channels.onSubscribed(listener);
   }
 
   /**
-   * Sends an event and resolves with the service's answer. It is sent now or not at all, and never a second time,
-   * unless `options` say that it may wait (`offline`) or be repeated (`repeat`).
+   * Sends an event to the service it is routed to, and resolves with the service's answer. By default the call is sent at
+   * once or not at all, and never twice; `options` allow it to wait for a connection (`offline`) or to be repeated
+   * (`repeat`). `data` is any JSON value, 64 KiB as UTF-8 by default.
    *
-   * @throws {TidegateError} `not_connected`, `queue_full`: not sent; `upstream_timeout`: sent, outcome unknown, also
-   *   where the connection was lost meanwhile; otherwise what the gateway or the service refused with
+   * @throws {TidegateError} not sent: `not_connected`, `queue_full`, `payload_too_large`, `invalid_request`. Sent, outcome
+   *   unknown: `upstream_timeout`, also when the connection was lost before the answer. Otherwise the refusal of the
+   *   gateway (e.g. `no_route`, `rate_limited`) or of the service, with the service's own `code`
    */
   async call<T = unknown>(event: string, data: unknown = null, options: CallOptions = {}): Promise<T> {
     return this.#calls.call(event, data, options) as Promise<T>;
   }
 
-  /** Leaves for good. Calls in flight fail with `upstream_timeout`. Idempotent. */
+  /**
+   * Ends the session for good. Open calls fail with `upstream_timeout`, waiting ones and unanswered `subscribe()` with
+   * `closed`. Idempotent.
+   */
   close(): void {
     this.#session.close(failure("closed", "this client was closed"));
   }

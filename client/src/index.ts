@@ -2,10 +2,10 @@
 import { Client, type ClientOptions } from "./client.ts";
 
 /**
- * Returns at once; `client.onState` tells how the connection goes. The client holds one connection, and one timer or
- * two, until `client.close()`; a second connection while it moves to another node.
+ * Begins to connect and returns at once; `client.onState` reports progress. Until `client.close()` the client holds one
+ * connection, two during a move to another node, and at most a few timers.
  *
- * @throws {TidegateError} `invalid_request`, unless `options` have either `url` or `bootstrap`
+ * @throws {TidegateError} `invalid_request`, unless `options` set exactly one of `url` and `bootstrap`
  */
 export function connect(options: ClientOptions): Client {
   return Client.connect(options);

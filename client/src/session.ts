@@ -1,61 +1,54 @@
 import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import type { Policy, Welcome } from "../../shared/protocol/wire.ts";
-import type { Address } from "./connection/bootstrap.ts";
 import type { Calls } from "./calls/calls.ts";
 import type { PublicationMeta } from "./api/channel.ts";
 import type { Channels } from "./channels/channels.ts";
 import type { ClientState } from "./client.ts";
-import type { ConnectionCallbacks, Ending, GatewayConnection } from "./connection/connection.ts";
-import { type Auth, Credentials, type Prospect, type TokenSource } from "./connection/credentials.ts";
-import type { Doubles } from "./channels/doubles.ts";
+import { ConnectionAttempt } from "./connection/attempt.ts";
+import type { Connector } from "./connection/connection.ts";
+import { type ConnectionEnd, errorOf } from "./connection/connection-end.ts";
+import { Credentials, type HandshakeAuth, type RetryWith, type TokenSource } from "./connection/credentials.ts";
+import type { Deduplicator } from "./channels/deduplicator.ts";
+import { readDrain } from "./connection/drain.ts";
 import { failure, type TidegateError } from "./api/errors.ts";
-import { errorOf, type Word, wordOf } from "./connection/ending.ts";
-import { Link, readDrain } from "./connection/link.ts";
-import { Move } from "./connection/move.ts";
-import { Refresh } from "./connection/refresh.ts";
-import { type Random, RetrySchedule, type Setback } from "./connection/timing.ts";
-
-/** How a connection is made; tests bring their own. */
-export type Connector = (
-  url: string,
-  auth: Record<string, unknown>,
-  callbacks: ConnectionCallbacks,
-) => GatewayConnection;
+import type { GatewayAddress } from "./connection/gateway-address.ts";
+import { MoveSchedule } from "./connection/move-schedule.ts";
+import { type Random, type RetryHints, RetrySchedule } from "./connection/timing.ts";
+import { TokenRefresh } from "./connection/token-refresh.ts";
 
 interface SessionOptions {
-  address: Address;
+  address: GatewayAddress;
   token: TokenSource;
   random: Random;
   connector: Connector;
-  doubles: Doubles;
+  deduplicator: Deduplicator;
   channels: Channels;
   calls: Calls;
-  became(state: ClientState): void;
-  message(event: string, data: unknown): void;
+  onState(state: ClientState): void;
+  onMessage(event: string, data: unknown): void;
 }
 
-/** Keeps a session alive at the gateway, over one connection after the other, and over two while it moves. */
+/** Keeps the client connected: one connection after another, two during a move. */
 export class Session {
   readonly #options: SessionOptions;
   readonly #credentials: Credentials;
   readonly #schedule: RetrySchedule;
-  readonly #move: Move;
+  readonly #move: MoveSchedule;
   #state: ClientState = { status: "connecting" };
-  /** The connection in use. */
-  #link: Link | null = null;
-  /** The one being tried. In a move it is then in use, too, until the channels are handed over. */
-  #next: Link | null = null;
-  /** Left, but for what is in flight. */
-  readonly #left = new Set<Link>();
+  #current: ConnectionAttempt | null = null;
+  /** Not welcomed yet; in a move also welcomed, until the channels are handed over to it. */
+  #next: ConnectionAttempt | null = null;
+  /** Still open for the answers to their requests. */
+  readonly #closing = new Set<ConnectionAttempt>();
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#credentials = new Credentials(options.token);
     this.#schedule = new RetrySchedule(options.random);
-    this.#move = new Move({
-      open: (url) => void this.#try(url ?? options.address.known),
-      complete: () => this.#moved(),
+    this.#move = new MoveSchedule({
+      open: (url) => void this.#connect(url ?? options.address.lastUrl),
+      complete: () => this.completeMove(),
     });
   }
 
@@ -64,76 +57,82 @@ export class Session {
   }
 
   start(): void {
-    void this.#try();
+    void this.#connect();
   }
 
-  /** In a move: the channels need the earlier connection no longer. */
-  handedOver(): void {
-    this.#moved();
+  /** Makes the next connection of a move the current one, and closes the other when it is idle. */
+  completeMove(): void {
+    const earlier = this.#current;
+    if (!earlier || !this.#next?.welcome) return;
+    this.#move.stop();
+    this.#closing.add(earlier);
+    earlier.closeWhenIdle();
+    this.#options.channels.disconnected(earlier.connection);
+    this.#use(this.#next);
   }
 
-  /** For good. */
+  /** Idempotent, final. */
   close(reason: TidegateError): void {
     if (this.#state.status === "closed") return;
-    const links = [this.#link, this.#next, ...this.#left];
-    this.#link = this.#next = null;
-    this.#left.clear();
+    const attempts = [this.#current, this.#next, ...this.#closing];
+    this.#current = this.#next = null;
+    this.#closing.clear();
     this.#move.stop();
     clearTimeout(this.#retryTimer);
-    this.#become({ status: "closed", reason });
+    this.#setState({ status: "closed", reason });
     this.#options.channels.close(reason);
     this.#options.calls.close(reason);
     this.#options.address.close();
-    for (const link of links) link?.close();
+    for (const attempt of attempts) attempt?.close();
   }
 
-  /** @param elsewhere in a move: nobody is asked for an address. */
-  async #try(elsewhere?: string): Promise<void> {
-    const { address, random, channels, connector, doubles } = this.#options;
-    const refresh = new Refresh(this.#credentials, random, (channel, grant) => channels.grantRenewed(channel, grant));
-    const link = (this.#next = new Link(refresh));
-    if (!this.#link) this.#become({ status: "connecting" });
-    let auth: Auth;
+  /** @param moveTo skips the bootstrap endpoint */
+  async #connect(moveTo?: string): Promise<void> {
+    const { address, random, channels, connector, deduplicator } = this.#options;
+    const refresh = new TokenRefresh(this.#credentials, random, (name, grant) => channels.grantRenewed(name, grant));
+    const attempt = (this.#next = new ConnectionAttempt(refresh));
+    if (!this.#current) this.#setState({ status: "connecting" });
+    let auth: HandshakeAuth;
     let url: string;
     try {
-      auth = await this.#credentials.present();
-      url = elsewhere ?? (await address.find(auth.token));
+      auth = await this.#credentials.forHandshake();
+      url = moveTo ?? (await address.resolve(auth.token));
     } catch (error) {
-      return this.#ended(link, { kind: "refused", refusal: error as TidegateError });
+      return this.#ended(attempt, { kind: "refused", refusal: error as TidegateError });
     }
-    if (this.#next !== link) return;
-    if (!elsewhere) link.policy = address.answer?.reconnect;
-    if (this.#link) doubles.watch();
-    link.open(
+    if (this.#next !== attempt) return;
+    if (!moveTo) attempt.policy = address.bootstrap?.reconnect;
+    if (this.#current) deduplicator.start();
+    attempt.open(
       connector(url, auth, {
-        welcomed: (welcome) => this.#welcomed(link, welcome),
-        received: (event, data, meta) => this.#received(link, event, data, meta),
-        ended: (ending) => this.#ended(link, ending),
+        welcomed: (welcome) => this.#welcomed(attempt, welcome),
+        received: (event, data, meta) => this.#received(attempt, event, data, meta),
+        ended: (end) => this.#ended(attempt, end),
       }),
     );
   }
 
-  #welcomed(link: Link, welcome: Welcome): void {
+  #welcomed(attempt: ConnectionAttempt, welcome: Welcome): void {
     const { channels, calls } = this.#options;
-    link.welcomed(welcome);
+    attempt.welcomed(welcome);
     this.#credentials.welcomed(welcome.resumeToken);
-    this.#link?.rest();
-    link.keepFresh();
-    channels.connected(link.connection);
-    calls.connected(link.connection, welcome.maxPayloadBytes);
-    if (!this.#link) return this.#use(link);
+    this.#current?.stopRefresh();
+    attempt.startRefresh();
+    channels.connected(attempt.connection);
+    calls.connected(attempt.connection, welcome.maxPayloadBytes);
+    if (!this.#current) return this.#use(attempt);
     this.#move.welcomed();
-    channels.checkHandOver();
+    channels.checkHandedOver();
   }
 
-  #use(link: Link): void {
-    this.#link = link;
+  #use(attempt: ConnectionAttempt): void {
+    this.#current = attempt;
     this.#next = null;
-    this.#watchDoubles();
-    if (link.drain) this.#move.ordered(link.drain);
-    if (!link.welcome) return;
-    const { sessionId, user, tenant, node, resumed } = link.welcome;
-    this.#become({
+    this.#stopDeduplicating();
+    if (attempt.drain) this.#move.drain(attempt.drain);
+    if (!attempt.welcome) return;
+    const { sessionId, user, tenant, node, resumed } = attempt.welcome;
+    this.#setState({
       status: "connected",
       sessionId,
       user,
@@ -143,115 +142,106 @@ export class Session {
     });
   }
 
-  #received(link: Link, event: string, data: unknown, meta: unknown): void {
-    const { channels, doubles, message } = this.#options;
-    if (event === "sync:drain") return this.#drained(link, data);
-    if (event === "sync:policy") return void (link.policy = (data as Policy).reconnect);
-    if (!isApplicationEvent(event)) return channels.receive(link.connection, event, data);
+  #received(attempt: ConnectionAttempt, event: string, data: unknown, meta: unknown): void {
+    const { channels, deduplicator, onMessage } = this.#options;
+    if (event === "sync:drain") return this.#drained(attempt, data);
+    if (event === "sync:policy") return void (attempt.policy = (data as Policy).reconnect);
+    if (!isApplicationEvent(event)) return channels.receive(attempt.connection, event, data);
     if (typeof meta !== "object" || meta === null) return;
-    if ("channel" in meta) channels.deliver(link.connection, event, data, meta as PublicationMeta);
-    else if ("user" in meta && doubles.passes(link.connection, event, data)) message(event, data);
+    if ("channel" in meta) channels.deliver(attempt.connection, event, data, meta as PublicationMeta);
+    else if ("user" in meta && deduplicator.isNew(attempt.connection, event, data)) onMessage(event, data);
   }
 
-  /** Where another connection is under way already, this is no news; told to that one, it is for later. */
-  #drained(link: Link, word: unknown): void {
-    const order = readDrain(word);
-    if (!order || (link === this.#link && this.#next)) return;
-    link.drain = order;
-    if (link !== this.#link) return;
-    if (!this.#move.begun) this.#schedule.connectionEnded(link.lastedMs);
-    this.#move.ordered(order);
+  /** On the current connection a drain is ignored during an attempt; on the next one it waits for this move to end. */
+  #drained(attempt: ConnectionAttempt, data: unknown): void {
+    const notice = readDrain(data);
+    if (!notice || (attempt === this.#current && this.#next)) return;
+    attempt.drain = notice;
+    if (attempt !== this.#current) return;
+    if (!this.#move.started) this.#schedule.connectionEnded(attempt.connectedMs);
+    this.#move.drain(notice);
   }
 
-  /** From the earlier connection to the next one, which is in use already. */
-  #moved(): void {
-    const earlier = this.#link;
-    if (!earlier || !this.#next?.welcome) return;
-    this.#move.stop();
-    this.#left.add(earlier);
-    earlier.leave();
-    this.#options.channels.disconnected(earlier.connection);
-    this.#use(this.#next);
+  #ended(attempt: ConnectionAttempt, end: ConnectionEnd): void {
+    attempt.stopRefresh();
+    if (!this.#closing.delete(attempt) && (attempt === this.#current || attempt === this.#next)) {
+      this.#lost(attempt, end);
+    }
+    this.#stopDeduplicating();
   }
 
-  #ended(link: Link, ending: Ending): void {
-    link.rest();
-    if (!this.#left.delete(link) && (link === this.#link || link === this.#next)) this.#lost(link, ending);
-    this.#watchDoubles();
+  #stopDeduplicating(): void {
+    if (!this.#next && this.#closing.size === 0) this.#options.deduplicator.stop();
   }
 
-  #watchDoubles(): void {
-    if (!this.#next && this.#left.size === 0) this.#options.doubles.stop();
-  }
-
-  #lost(link: Link, ending: Ending): void {
-    const said = wordOf(ending);
-    // By a connection of this client, also by one that has come to nothing since.
-    const isMove = link === this.#link && said.code === "replaced" && (this.#next !== null || this.#move.begun);
-    const word = isMove ? failure(said.code, said.message, true) : said;
-    if (link === this.#link && this.#next && word.retryable) return this.#goOn(link);
-    const { policy } = link;
-    this.#detach(link);
-    const prospect = this.#prospect(ending, word);
-    if (prospect !== "none") {
-      const reason = errorOf(word);
-      const { retryAfterMs } = reason;
-      this.#retry(reason, { policy, credentialsRefused: prospect === "others", retryAfterMs });
-    } else if (this.#link && ending.kind === "refused") {
-      // The connection in use may last as long as it is let.
+  #lost(attempt: ConnectionAttempt, end: ConnectionEnd): void {
+    let error = errorOf(end);
+    const isCurrent = attempt === this.#current;
+    // Replaced by a connection of this client, perhaps one that has failed since: not final.
+    if (isCurrent && error.code === "replaced" && (this.#next || this.#move.started)) {
+      error = failure(error.code, error.message, true);
+    }
+    if (isCurrent && this.#next && error.retryable) return this.#currentLostInMove(attempt);
+    const { policy } = attempt;
+    this.#detach(attempt);
+    const retryWith = this.#retryWith(end, error);
+    if (retryWith !== "none") {
+      const { retryAfterMs } = error;
+      this.#retry(error, { policy, credentialsRefused: retryWith === "fresh", retryAfterMs });
+    } else if (this.#current && end.kind === "refused") {
+      // The move is refused for good: stay on the current connection until it ends.
       this.#move.stop();
-    } else this.close(word.retryable ? failure(word.code, word.message) : errorOf(word));
+    } else this.close(error.retryable ? failure(error.code, error.message) : error);
   }
 
-  /** A move whose first connection is gone: the second one is all there is. */
-  #goOn(link: Link): void {
+  /** The next connection is all there is now. */
+  #currentLostInMove(attempt: ConnectionAttempt): void {
     if (this.#next?.welcome) {
-      this.#moved();
-      this.#left.delete(link);
+      this.completeMove();
+      this.#closing.delete(attempt);
     } else {
       this.#move.stop();
-      this.#detach(link);
-      this.#become({ status: "connecting" });
+      this.#detach(attempt);
+      this.#setState({ status: "connecting" });
     }
   }
 
-  /** Nothing counts on that connection any more. */
-  #detach(link: Link): void {
+  /** Takes channels and calls off a connection, back to the current one if it was the next one. */
+  #detach(attempt: ConnectionAttempt): void {
     const { channels, calls } = this.#options;
-    if (link === this.#next) this.#next = null;
-    else this.#link = null;
-    if (!link.welcome) return;
-    this.#schedule.connectionEnded(link.lastedMs);
-    channels.disconnected(link.connection);
-    if (!this.#link?.welcome) return calls.disconnected();
-    this.#link.keepFresh();
-    calls.connected(this.#link.connection, this.#link.welcome.maxPayloadBytes);
+    if (attempt === this.#next) this.#next = null;
+    else this.#current = null;
+    if (!attempt.welcome) return;
+    this.#schedule.connectionEnded(attempt.connectedMs);
+    channels.disconnected(attempt.connection);
+    if (!this.#current?.welcome) return calls.disconnected();
+    this.#current.startRefresh();
+    calls.connected(this.#current.connection, this.#current.welcome.maxPayloadBytes);
   }
 
-  /** What is left to try after a refusal, or a dismissal. */
-  #prospect({ kind }: Ending, { code, retryable }: Word): Prospect {
-    if (kind !== "refused" && kind !== "dismissed") return "same";
-    const prospect = kind === "refused" ? this.#credentials.refused(code) : this.#credentials.dismissed(code);
-    return prospect === "same" && !retryable ? "none" : prospect;
+  #retryWith({ kind }: ConnectionEnd, { code, retryable }: TidegateError): RetryWith {
+    if (kind !== "refused" && kind !== "disconnected") return "same";
+    const retryWith = kind === "refused" ? this.#credentials.refused(code) : this.#credentials.disconnected(code);
+    return retryWith === "same" && !retryable ? "none" : retryWith;
   }
 
-  #retry(reason: TidegateError, setback: Setback = {}): void {
-    const { retryAfterMs } = setback;
-    // A window is for those who have lost what they had.
-    if (this.#link) {
-      return this.#move.again(this.#schedule.nextDelayMs({ ...setback, policy: undefined }), retryAfterMs);
+  #retry(reason: TidegateError, hints: RetryHints): void {
+    const { retryAfterMs } = hints;
+    // The reconnect window is for clients without a connection.
+    if (this.#current) {
+      return this.#move.retry(this.#schedule.nextDelayMs({ ...hints, policy: undefined }), retryAfterMs);
     }
-    const learntMs = this.#move.stop();
+    const moveRetryAfterMs = this.#move.stop();
     const retryInMs = this.#schedule.nextDelayMs({
-      ...setback,
-      retryAfterMs: learntMs === undefined ? retryAfterMs : Math.max(learntMs, retryAfterMs ?? 0),
+      ...hints,
+      retryAfterMs: moveRetryAfterMs === undefined ? retryAfterMs : Math.max(moveRetryAfterMs, retryAfterMs ?? 0),
     });
-    this.#retryTimer = setTimeout(() => void this.#try(), retryInMs);
-    this.#become({ status: "waiting", retryInMs, reason });
+    this.#retryTimer = setTimeout(() => void this.#connect(), retryInMs);
+    this.#setState({ status: "waiting", retryInMs, reason });
   }
 
-  #become(state: ClientState): void {
+  #setState(state: ClientState): void {
     this.#state = state;
-    this.#options.became(state);
+    this.#options.onState(state);
   }
 }

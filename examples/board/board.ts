@@ -1,4 +1,4 @@
-/** The cards of one board at one position of its channel: what an event would change, and the change itself. No I/O. */
+/** The cards of one board at one position of its channel: plans changes and applies published ones. No I/O. */
 
 export interface Card {
   id: string;
@@ -9,18 +9,18 @@ export interface Card {
   author: string;
 }
 
-/** Where a channel stands, by the word of the private API. */
+/** A position in a channel, as the private API returns it. */
 export interface Position {
   epoch: string;
   offset: number;
 }
 
-/** A change as it is published: whole cards, so that applying one twice does no harm. `by` is who made it. */
+/** A change as published: whole cards, so that applying it twice does no harm. `by` is the user that made it. */
 export type Change =
   | { event: "card.added" | "card.moved" | "card.renamed"; data: { card: Card; by: string } }
   | { event: "card.removed"; data: { id: string; by: string } };
 
-/** What was published on the board's channel, in order, and where that stood then. Not all of it concerns cards. */
+/** Publications of the board's channel, in order, and the channel's position. Not all of them concern cards. */
 export interface Page {
   position: Position;
   publications: ((Change | { event: "notice" }) & { offset: number })[];
@@ -28,7 +28,7 @@ export interface Page {
 
 export type Input = Readonly<Record<string, unknown>>;
 
-/** The caller's mistake; the client receives code and message as they are. */
+/** A mistake of the caller; the client receives code and message as they are. */
 export class Refusal extends Error {
   readonly status: number;
   readonly code: string;
@@ -50,7 +50,7 @@ const starters = [
 ];
 
 export class Board {
-  /** The last change that is in the cards; null before anything was read. */
+  /** Position of the last applied change; null before the first read. */
   #position: Position | null = null;
   readonly #cards = new Map<string, Card>();
 
@@ -70,9 +70,9 @@ export class Board {
   }
 
   /**
-   * What an event would change; nothing changes before {@link follow}.
-   * @param eventId becomes the id of an added card, so a repeated event adds no second one.
-   * @throws Refusal for an event or input that makes no sense here.
+   * The change that an event asks for; {@link follow} applies it.
+   * @param eventId becomes the id of an added card, so that a repeated event adds no second card.
+   * @throws Refusal for an unknown event or invalid input.
    */
   plan(event: string, input: Input, user: string, eventId: string): Change {
     if (event === "card.add") {
@@ -88,7 +88,7 @@ export class Board {
       };
     }
     const card = this.#cards.get(String(input["id"]));
-    if (!card) throw new Refusal(404, "unknown_card", "there is no such card (any more)");
+    if (!card) throw new Refusal(404, "unknown_card", "no such card");
     switch (event) {
       case "card.move": {
         const place = { column: columnOf(input), order: numberOf(input, "order") };
@@ -103,7 +103,7 @@ export class Board {
     }
   }
 
-  /** Applies what was published after this board's position; what is in it already changes nothing. */
+  /** Applies the publications after this board's position; earlier ones have no effect. */
   follow({ position, publications }: Page): void {
     const { epoch } = position;
     const since = this.#position?.epoch === epoch ? this.#position.offset : -1;
@@ -123,7 +123,7 @@ function isChange(publication: Page["publications"][number]): publication is Cha
 export function positionOf(input: Input): Position {
   const { epoch, offset } = (input["position"] ?? {}) as Input;
   if (typeof epoch === "string" && Number.isSafeInteger(offset)) return { epoch, offset: Number(offset) };
-  throw new Refusal(400, "bad_input", "position must be the one that this is based on");
+  throw new Refusal(400, "bad_input", "position must be the position that the change is based on");
 }
 
 export function numberOf(input: Input, name: string): number {

@@ -1,11 +1,11 @@
-/** What a person did, from the signed request that tells of it. */
+/** Reads a user's action from the signed request. */
 import type { IncomingMessage } from "node:http";
 import { type Input, Refusal } from "./board.ts";
 import { isSigned } from "./webhook-signature.ts";
 
 export interface Call {
   event: string;
-  /** The same on every repeat. */
+  /** Repeats have the same id. */
   eventId: string;
   user: string;
   boardId: string;
@@ -14,7 +14,7 @@ export interface Call {
 
 const maxBodyBytes = 128 * 1024;
 
-/** @throws Refusal where it is not signed, or not such a request. */
+/** @throws Refusal for a request that is not signed or not valid. */
 export async function readCall(request: IncomingMessage, secret: string): Promise<Call> {
   const body = await readBody(request);
   if (!isSigned(request.headers, body, secret)) {
@@ -26,7 +26,7 @@ export async function readCall(request: IncomingMessage, secret: string): Promis
   const input = parseObject(body);
   const boardId = input["board"];
   if (typeof boardId !== "string" || !/^[a-z0-9-]{1,40}$/.test(boardId)) {
-    throw new Refusal(400, "bad_input", "board must be a name of small letters, digits and dashes");
+    throw new Refusal(400, "bad_input", "board must be a name of lowercase letters, digits and dashes");
   }
   const { "ce-id": eventId, "ce-subject": subject } = request.headers;
   return {
@@ -43,7 +43,7 @@ function parseObject(body: string): Input {
     const value: unknown = JSON.parse(body);
     if (typeof value === "object" && value !== null) return value as Input;
   } catch {
-    // Refused below, as any other value that is not an object.
+    // Refused below, like every value that is not an object.
   }
   throw new Refusal(400, "bad_input", "the data must be an object");
 }

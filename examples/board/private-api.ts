@@ -1,4 +1,4 @@
-/** The two calls of the private API that the board needs. */
+/** The two calls of the private API that the board uses. */
 import type { Position } from "./board.ts";
 
 export interface Publish {
@@ -7,15 +7,15 @@ export interface Publish {
   data: unknown;
   /** Makes a repeated publish harmless. */
   id?: string;
-  /** False: a passing thing, for whoever is there now. */
+  /** False: ephemeral, delivered only to clients connected now. */
   history?: boolean;
-  /** Only where the channel stands there. */
+  /** Publish only if the channel is at this position. */
   expect?: Position;
 }
 
 export type Published =
   | { kind: "published"; position: Position; duplicate: boolean }
-  /** The channel has moved on; nothing was published. */
+  /** The channel is at another position; nothing was published. */
   | { kind: "conflict"; position: Position; publications: unknown[] };
 
 const timeoutMs = 3_000;
@@ -29,7 +29,7 @@ export class PrivateApi {
     this.#token = token;
   }
 
-  /** @throws PrivateApiError where it is not known whether it was published, or it was refused */
+  /** @throws PrivateApiError where the publish was refused or its outcome is unknown. */
   async publish(publication: Publish): Promise<Published> {
     const { status, body } = await this.#request("POST", "/v1/publish", publication);
     if (status === 409 && body["code"] === "conflict") {
@@ -41,7 +41,7 @@ export class PrivateApi {
     return { kind: "published", position: { epoch, offset }, duplicate: duplicate === true };
   }
 
-  /** A page of what was published since, or of all that is kept; null where the history cannot go on from `since`. */
+  /** A page of the publications after `since`, or of the whole history; null where history has a gap after `since`. */
   async history<Page>(channel: string, since?: Position): Promise<Page | null> {
     const query = since ? `?epoch=${encodeURIComponent(since.epoch)}&after=${since.offset}` : "";
     const { status, body } = await this.#request("GET", `/v1/channels/${encodeURIComponent(channel)}/history${query}`);

@@ -1,4 +1,4 @@
-/** Log lines for people: the programs write JSON, for machines. */
+/** Turns the programs' JSON log lines into readable text. */
 
 interface Line {
   level: number;
@@ -16,10 +16,10 @@ const levels: Readonly<Record<number, string>> = {
   50: "ERROR",
   60: "FATAL",
 };
-/** The same in every line. */
+/** Members left out of the readable line, or shown in their own place. */
 const constant = new Set(["level", "time", "msg", "err", "pid", "hostname", "name"]);
 
-/** A destination of the logger. @param print gets one text per line, an error's stack below it. */
+/** A logger destination. @param print gets one text per log line, with an error's stack below it. */
 export function readableLog(print: (text: string) => void): { write(json: string): void } {
   return { write: (json) => print(`${readable(JSON.parse(json) as Line)}\n`) };
 }
@@ -29,6 +29,6 @@ function readable(line: Line): string {
   const more = Object.entries(line)
     .filter(([name]) => !constant.has(name))
     .map(([name, value]) => ` ${name}=${typeof value === "string" ? value : JSON.stringify(value)}`);
-  const trouble = err ? `\n${err.stack ?? err.message ?? ""}` : "";
-  return `${new Date(time).toTimeString().slice(0, 8)} ${levels[level] ?? level} ${msg}${more.join("")}${trouble}`;
+  const stack = err ? `\n${err.stack ?? err.message ?? ""}` : "";
+  return `${new Date(time).toTimeString().slice(0, 8)} ${levels[level] ?? level} ${msg}${more.join("")}${stack}`;
 }

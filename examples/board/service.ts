@@ -1,10 +1,10 @@
 /**
- * The service behind the shared board: plain HTTP in, plain HTTP out. It knows no websocket and imports nothing of
- * the gateway. What people do arrives as signed POST requests; what everybody must see leaves as a publish.
+ * The service behind the shared board: plain HTTP in, plain HTTP out. It has no websocket and imports nothing of the
+ * gateway. Actions of users arrive as signed POST requests; changes for all windows leave as publishes.
  *
- * Who moves a card says which position of the channel they had seen, and the publish expects the channel to stand there:
- * the channel decides who was first, also between two processes of this service. The boards are kept in memory. After a
- * start they are what the channel's history still has; a service with a database would begin from that.
+ * Each action names the channel position that its window had seen, and the publish expects the channel to be there: the
+ * channel decides which of two actions was first, also between two processes of this service. Boards are kept in memory;
+ * after a start they are rebuilt from the channel's history. A service with a database would start from that.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { inspect } from "node:util";
@@ -13,7 +13,7 @@ import { readCall } from "./call.ts";
 import { PrivateApi, PrivateApiError } from "./private-api.ts";
 
 export interface BoardServiceOptions {
-  /** `whsec_` and base64: requests of the gateway are signed with it. */
+  /** `whsec_` and base64; requests of the private API are signed with it. */
   secret: string;
   privateApiUrl: string;
   /** A token of the private API with the scopes `publish` and `read`. */
@@ -44,7 +44,7 @@ export function createBoardService(options: BoardServiceOptions): Server {
     }
     const board = boardOf(boardId);
     if (event === "board.load") {
-      // No older than the request: whoever subscribed before it misses nothing.
+      // As new as the request: a client that subscribed before it misses nothing.
       board.follow(await readOn(channel, board.position));
       return { status: 200, body: board.snapshot() };
     }
@@ -52,13 +52,13 @@ export function createBoardService(options: BoardServiceOptions): Server {
     if (!isAt(board, expect)) board.follow(await readOn(channel, board.position));
     const change = board.plan(event, input, user, eventId);
     const published = await api.publish({ channel, ...change, id: eventId, expect });
-    // Somebody was first. What they did travels to the client, which decides.
+    // Another action was first. The client gets its publications and decides.
     if (published.kind === "conflict") {
       const { position, publications } = published;
       return { status: 409, body: { code: "conflict", message: "the board has changed", position, publications } };
     }
     const { position, duplicate } = published;
-    // An earlier try got through, and this process may not have heard of it.
+    // An earlier try was published, possibly by another process.
     if (duplicate) board.follow(await readOn(channel, board.position));
     else board.follow({ position, publications: [{ ...change, offset: position.offset }] });
     return { status: 200, body: { position, ...change.data } };
@@ -73,7 +73,7 @@ export function createBoardService(options: BoardServiceOptions): Server {
     return board;
   }
 
-  /** What was published since; all that is kept where nothing was read before, or history cannot go on from there. */
+  /** Publications after `since`; the whole history before the first read, or where history has a gap after `since`. */
   async function readOn(channel: string, since: Position | null): Promise<Page> {
     const page = since && (await api.history<Page>(channel, since));
     return page ?? (await api.history<Page>(channel)) ?? Promise.reject(new PrivateApiError("no history"));

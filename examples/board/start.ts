@@ -1,8 +1,8 @@
 /**
- * Everything in one process: gateway, private API, the board's service and its page. In memory, or on Redis where one
- * is configured. Every setting of the two programs applies; secrets that are not given are made up for this run.
+ * Everything in one process: gateway, private API, the board's service and its page. In memory, or on Redis where
+ * configured. Every setting of the two programs applies; missing secrets are generated for this run.
  *
- * For trying out: `/demo/token` gives a token to whoever asks.
+ * For demos only: `/demo/token` gives a token to every caller.
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -20,18 +20,19 @@ import { createPrivateApi } from "../../private-api/private-api.ts";
 import { warnOfSettings } from "../../shared/program/common-settings.ts";
 import { Lifecycle, runProgram, type Service } from "../../shared/runtime/lifecycle.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
-import { redisTarget } from "../../shared/redis/connect.ts";
+import { redisTarget } from "../../shared/redis/target.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
 import type { DocumentStore } from "../../shared/documents/contract.ts";
-import { type Environment, orExit, port, readSettings } from "../../shared/runtime/settings.ts";
+import { port } from "../../shared/runtime/setting-kinds.ts";
+import { type Environment, orExit, readSettings } from "../../shared/runtime/settings.ts";
 import { createStores } from "../../shared/program/stores.ts";
 import { readableLog } from "./readable-log.ts";
 import { createBoardService } from "./service.ts";
 
 const stopDeadlineMs = 10_000;
 const demoTokenLifetime = "8h";
-const madeUp = {
+const generated = {
   relayToken: randomBytes(32).toString("base64url"),
   publishToken: randomBytes(32).toString("base64url"),
   boardSecret: `whsec_${randomBytes(32).toString("base64")}`,
@@ -43,16 +44,16 @@ const environment: Environment = {
   LOG_LEVEL: "warn",
   AUTH_JWT_SECRET: randomBytes(32).toString("base64url"),
   PRIVATE_API_TOKENS: "[]",
-  PRIVATE_API_TOKEN: madeUp.relayToken,
-  BOARD_SECRET: madeUp.boardSecret,
+  PRIVATE_API_TOKEN: generated.relayToken,
+  BOARD_SECRET: generated.boardSecret,
   ...process.env,
 };
 
 const privateApiConfig = orExit((): PrivateApiConfig => {
   const config = readPrivateApiConfig(environment, { embedded: true });
   const own: typeof config.PRIVATE_API_TOKENS = [
-    { name: "embedded gateway", token: madeUp.relayToken, scopes: ["relay"] },
-    { name: "board", token: madeUp.publishToken, scopes: ["publish", "read"] },
+    { name: "embedded gateway", token: generated.relayToken, scopes: ["relay"] },
+    { name: "board", token: generated.publishToken, scopes: ["publish", "read"] },
   ];
   return { ...config, PRIVATE_API_TOKENS: [...config.PRIVATE_API_TOKENS, ...own] };
 });
@@ -70,23 +71,23 @@ warnOfSettings(environment, [...unknown], logger);
 const stores = createStores(redisTarget(gatewayConfig), logger);
 const privateApi = createPrivateApi({ config: privateApiConfig, environment, ...stores, logger });
 
-/** The parts that need the address of a part before them. */
+/** The parts that need the address of an earlier part. */
 class Demo implements Service {
   readonly #running = new Lifecycle(logger);
 
   async start(): Promise<void> {
     const privateApiUrl = `http://127.0.0.1:${privateApi.door.port}`;
     const board = createBoardService({
-      secret: environment["BOARD_SECRET"] ?? madeUp.boardSecret,
+      secret: environment["BOARD_SECRET"] ?? generated.boardSecret,
       privateApiUrl,
-      publishToken: madeUp.publishToken,
+      publishToken: generated.publishToken,
     });
     board.listen(BOARD_PORT, "127.0.0.1");
     await once(board, "listening");
     this.#running.add("board service", closing(board));
     if (privateApiConfig.RULES_FILE === undefined) await storeBoardRules(stores.rulesStore, board);
 
-    const config = { ...gatewayConfig, PRIVATE_API_URL: [privateApiUrl], PRIVATE_API_TOKEN: madeUp.relayToken };
+    const config = { ...gatewayConfig, PRIVATE_API_URL: [privateApiUrl], PRIVATE_API_TOKEN: generated.relayToken };
     const gateway = createGateway({ config, ...stores, logger });
     addDemoRoutes(gateway.publicDoor.app);
     this.#running.add("gateway", gateway);
@@ -110,7 +111,7 @@ function closing(server: Server): Service {
   };
 }
 
-/** Only where nothing is stored yet: rules put through the API stay. */
+/** Stores the board's rules unless rules are stored already. */
 async function storeBoardRules(store: DocumentStore, board: Server): Promise<void> {
   if (await store.read()) return;
   const document = checkRules(
@@ -149,7 +150,7 @@ Tidegate is running.
   ${privateApiConfig.RULES_FILE === undefined ? `Open ${publicUrl} in two windows and move a card.` : `The rules are those of ${privateApiConfig.RULES_FILE}; clients connect to ${publicUrl}`}
 
   Publish to everyone on a channel, as a service would:
-    curl ${privateApiUrl}/v1/publish -H 'authorization: Bearer ${madeUp.publishToken}' \\
+    curl ${privateApiUrl}/v1/publish -H 'authorization: Bearer ${generated.publishToken}' \\
       -H 'content-type: application/json' -d '{"channel":"board:demo","event":"notice","data":{"text":"Hello"}}'
 
   Connect a stock Socket.IO client with this token (user "ada"):

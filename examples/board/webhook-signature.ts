@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders } from "node:http";
 
 const toleranceSeconds = 300;
 
-/** True where one of the signatures was made with the secret (`whsec_` and base64), over this body, just now. */
+/** True if one of the signatures is by this secret (`whsec_` and base64), over this body, and at most 5 minutes old. */
 export function isSigned(headers: IncomingHttpHeaders, body: string, secret: string): boolean {
   const { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": signatures } = headers;
   if (typeof id !== "string" || typeof timestamp !== "string" || typeof signatures !== "string") return false;

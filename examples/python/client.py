@@ -1,6 +1,6 @@
-"""A client of Tidegate in Python: stock python-socketio, nothing of ours.
+"""A Tidegate client in Python, with stock python-socketio.
 
-Connects, subscribes, greets, and ends with 0 once it has seen both the answer and its own publication.
+Connects, subscribes, greets, and exits with 0 after it has received both the answer and its own publication.
 """
 
 import base64
@@ -25,7 +25,7 @@ CONNECT_TRIES = 5
 
 
 def make_token(user: str) -> str:
-    """A JWT (HS256). In earnest your login makes it, and the client never sees the secret."""
+    """Returns a JWT (HS256). In production your login service makes it: clients never see the secret."""
 
     def part(value: object) -> bytes:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
@@ -36,7 +36,7 @@ def make_token(user: str) -> str:
 
 
 def ok(ack: dict) -> dict:
-    """The ack, or the end: an error says what happened and whether a repeat may help."""
+    """Returns a successful ack, exits with the error of a failed one."""
     if not ack["ok"]:
         sys.exit(f"refused: {ack['error']['code']}: {ack['error']['message']}")
     return ack
@@ -50,11 +50,11 @@ refusals: queue.Queue[dict | str] = queue.Queue()
 sio.on("sync:welcome", welcomes.put)
 sio.on("greeting.said", lambda data, meta: publications.put((data, meta)))
 sio.on("connect_error", refusals.put)
-sio.on("sync:disconnect", lambda end: print(f"dismissed: {end['code']}: {end['reason']}", flush=True))
+sio.on("sync:disconnect", lambda end: print(f"disconnected: {end['code']}: {end['reason']}", flush=True))
 
 
 def connect() -> dict:
-    """Connects; where the gateway says that it is busy, again after the time it names. Returns the welcome."""
+    """Returns the welcome. Retries a refusal after its retryAfterMs if it is retryable."""
     for _ in range(CONNECT_TRIES):
         try:
             sio.connect(GATEWAY_URL, auth={"token": make_token(USER), "protocol": 1}, transports=["websocket"])
@@ -77,7 +77,7 @@ print(f"connected: user {welcome['user']}, session {welcome['sessionId']}, node 
 subscribed = ok(sio.call("sync:subscribe", {"channel": CHANNEL}, timeout=WAIT_SECONDS))
 print(f"subscribed: {CHANNEL} at {subscribed['position']}", flush=True)
 
-# Data, then options: with the same id a repeat is recognised by the service.
+# Data, then options. A service recognises a repeat by the same id.
 greeting = f"Python {uuid.uuid4().hex[:6]}"
 answer = ok(sio.call("greet.hello", ({"to": greeting}, {"id": uuid.uuid4().hex}), timeout=WAIT_SECONDS))
 print(f"answered: {answer['data']}", flush=True)
@@ -87,7 +87,7 @@ while True:
     try:
         data, meta = publications.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
-        sys.exit("the publication did not come")
+        sys.exit("no publication received in time")
     print(f"published: {data} at offset {meta['offset']} of {meta['channel']}", flush=True)
     if data["text"] == answer["data"]["text"]:
         break

@@ -1,6 +1,6 @@
-"""A service behind Tidegate, with nothing but the standard library.
+"""A service behind Tidegate, with the standard library only.
 
-What clients emit arrives as a signed POST; the answer is the client's ack. What everybody must see leaves as a publish.
+A client's event arrives as a signed POST; the response is the client's ack. A publish reaches every subscribed client.
 """
 
 import base64
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 SECRET = os.environ["GREETER_SECRET"]  # "whsec_" and base64
 PRIVATE_API_URL = os.environ.get("PRIVATE_API_URL", "http://127.0.0.1:8081")
-PUBLISH_TOKEN = os.environ["PUBLISH_TOKEN"]  # of the private API, with the scope "publish"
+PUBLISH_TOKEN = os.environ["PUBLISH_TOKEN"]  # for the private API, with the scope "publish"
 PORT = int(os.environ.get("PORT", "8084"))
 
 TOLERANCE_SECONDS = 300
@@ -25,7 +25,7 @@ MAX_BODY_BYTES = 128 * 1024
 
 
 class Refusal(Exception):
-    """The caller's mistake; the client receives code and message as they are."""
+    """Rejects the call. The client receives code and message unchanged."""
 
     def __init__(self, status: int, code: str, message: str):
         super().__init__(message)
@@ -33,7 +33,7 @@ class Refusal(Exception):
 
 
 def is_signed(headers, body: bytes) -> bool:
-    """Standard Webhooks: an HMAC over id, timestamp and body; several signatures while a secret is rotated."""
+    """Verifies Standard Webhooks: an HMAC of id, timestamp and body. During a rotation there are several signatures."""
     message_id = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
     if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > TOLERANCE_SECONDS:
@@ -46,7 +46,7 @@ def is_signed(headers, body: bytes) -> bool:
 
 
 def publish(channel: str, event: str, data: object, publish_id: str) -> None:
-    """To every client that follows the channel. The id makes a repeat harmless."""
+    """Publishes to every client of the channel. Tidegate ignores a repeat with the same id."""
     request = urllib.request.Request(
         f"{PRIVATE_API_URL}/v1/publish",
         data=json.dumps({"channel": channel, "event": event, "data": data, "id": publish_id}).encode(),
@@ -61,7 +61,7 @@ def greet(event: str, user: str, event_id: str, data: object) -> dict:
     if event != "greet.hello":
         raise Refusal(404, "unknown_event", f"this service does not know {event}")
     if not isinstance(data, dict) or not isinstance(data.get("to"), str) or not data["to"].strip():
-        raise Refusal(400, "bad_input", "say whom to greet, e.g. {\"to\": \"world\"}")
+        raise Refusal(400, "bad_input", "set the name to greet, e.g. {\"to\": \"world\"}")
     text = f"Hello, {data['to'].strip()}!"
     publish("lobby:greetings", "greeting.said", {"text": text, "by": user}, event_id)
     return {"text": text}
@@ -72,7 +72,7 @@ class Greeter(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            # Tidegate percent-encodes what a header cannot carry.
+            # Tidegate percent-encodes characters that a header cannot carry.
             answer = greet(
                 unquote(self.headers.get("ce-type", "")),
                 unquote(self.headers.get("ce-subject", "")),

@@ -9,7 +9,7 @@ import type { Bootstrap, ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
 import type { OriginPolicy } from "../entrance/allowed-origins.ts";
 import { FairBudget } from "../entrance/fair-budget.ts";
-import { ReturnSlots } from "../entrance/return-slots.ts";
+import { ReconnectTimes } from "../entrance/reconnect-times.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import { clientAddress, type ProxyTrust } from "../entrance/client-address.ts";
 import { allowOrigin, ownOrigin } from "./origins.ts";
@@ -17,16 +17,16 @@ import { Placement } from "./placement.ts";
 import { readSubject } from "./subject.ts";
 
 const path = "/v1/bootstrap";
-/** A small fleet's pages may ask for their configuration more often than it lets connections in. */
+/** The least rate of a node: pages of a small fleet may ask more often than the fleet admits connections. */
 const minPerSecond = 100;
-/** Seats take a while to become free, or a node to be started. */
+/** Time for seats to become free, or for another node to start. */
 const fullRetryMs = 5_000;
 const busyRetryMs = 1_000;
-/** Requests are cheap to repeat, also for those who want others to wait long. */
+/** The longest retry-after. Short: a client that repeats requests, which cost it nothing, must not delay others for long. */
 const horizonMs = 60_000;
-/** Of 429 at a time; past it one comes at once. */
+/** Refusals that are delayed at a time; past it, a refusal is sent at once. */
 const maxDelayed = 1_000;
-/** Answers that a token costs which was checked in vain. */
+/** A forged token costs as much of the budget as so many answers. */
 const forgedTokenCost = 4;
 const maxClientIdLength = 256;
 
@@ -34,44 +34,43 @@ const Query = Type.Object({
   client: Type.Optional(Type.String({ minLength: 1, maxLength: maxClientIdLength })),
 });
 
-interface Self {
+interface OwnNode {
   instance: string;
   url: string | undefined;
-  hasPlace: boolean;
+  hasFreeSeat: boolean;
 }
 
 export interface BootstrapOptions {
   verify: Verifier;
   rollouts: CurrentRollouts;
   fleet: FleetMember;
-  /** This node, as it is now. */
-  self: () => Self;
+  /** The current state of this node. */
+  ownNode: () => OwnNode;
   reconnectPolicy: () => ReconnectPolicy;
   origins: OriginPolicy;
   trustedProxies: ProxyTrust;
-  /** By `node`, `group` (which has an address of its own), or the code of the refusal. */
+  /** By `node`, `group` (the group has an address of its own), or the code of the refusal. */
   counter: Counter<"outcome">;
 }
 
-/** `GET /v1/bootstrap` → {@link Bootstrap}: where to connect, and with what. Asks nobody, and reads what is in memory. */
+/** `GET /v1/bootstrap` → {@link Bootstrap}: where to connect, and the configuration of the client's group. Does no I/O of its own. */
 export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): void {
-  const { verify, rollouts, fleet, self, reconnectPolicy, origins, trustedProxies, counter } = options;
+  const { verify, rollouts, fleet, ownNode, reconnectPolicy, origins, trustedProxies, counter } = options;
   const placement = new Placement();
-  fleet.onChange(() => placement.update(fleet.nodes));
-  /** Of this node: no more could be let in by the whole fleet. */
+  fleet.onReport(() => placement.update(fleet.nodes));
+  // Of this node alone: enough for all clients that the fleet admits.
   const perSecond = Math.max(minPerSecond, fleet.budgetPerSecond);
   const budget = new FairBudget(perSecond, performance.now());
-  const busySlots = new ReturnSlots({ horizonMs });
-  const fullSlots = new ReturnSlots({ horizonMs });
+  const retryTimes = { busy: new ReconnectTimes({ horizonMs }), full: new ReconnectTimes({ horizonMs }) };
   const refusalDelay = new RefusalDelay(maxDelayed);
 
   async function answer(request: FastifyRequest<{ Querystring: { client?: string } }>): Promise<Bootstrap> {
     const address = clientAddress(request.raw, trustedProxies);
     const now = performance.now();
     if (!budget.take(address, now)) {
-      const retryAfterMs = busySlots.take(now, { perSecond, notBeforeMs: busyRetryMs, address });
+      const retryAfterMs = retryTimes.busy.take(now, { perSecond, notBeforeMs: busyRetryMs, address });
       await new Promise<void>((resolve) => refusalDelay.before(resolve));
-      throw new TidegateError("rate_limited", "too many ask at once", { retryAfterMs });
+      throw new TidegateError("rate_limited", "too many requests at once", { retryAfterMs });
     }
     assertDecodable(request.url);
     const { authorization } = request.headers;
@@ -83,28 +82,21 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
       },
     );
     const { name, url, config = {} } = rollouts.rollouts.groupOf(subject);
-    const answered = { url: url ?? placeFor(request, address), reconnect: reconnectPolicy(), group: name, config };
+    const answer = { url: url ?? urlOfNode(request, address), reconnect: reconnectPolicy(), group: name, config };
     counter.inc({ outcome: url === undefined ? "node" : "group" });
-    return answered;
+    return answer;
   }
 
-  function placeFor(request: FastifyRequest, address: string): string {
-    const node = choose();
+  function urlOfNode(request: FastifyRequest, address: string): string {
+    const node = chooseNode(fleet, placement, ownNode());
     if (node) return node.url ?? ownOrigin(request, trustedProxies);
     const answering = Math.max(1, fleet.nodes.length);
-    const retryAfterMs = fullSlots.take(performance.now(), {
+    const retryAfterMs = retryTimes.full.take(performance.now(), {
       perSecond: fleet.budgetPerSecond / answering,
       notBeforeMs: fullRetryMs,
       address,
     });
     throw new TidegateError("upstream_unavailable", "no node can take a connection now", { retryAfterMs });
-  }
-
-  function choose(): { url?: string | undefined } | undefined {
-    const here = self();
-    // Nothing was heard of the fleet yet: there is this node.
-    if (fleet.nodes.length === 0) return here.hasPlace ? here : undefined;
-    return placement.choose(({ instance }) => instance !== here.instance || here.hasPlace);
   }
 
   app.register(async (scope) => {
@@ -119,4 +111,10 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
     scope.get(path, { schema: { querystring: Query } }, answer);
     scope.options(path, async (_request, reply) => reply.code(204).send());
   });
+}
+
+function chooseNode(fleet: FleetMember, placement: Placement, own: OwnNode): { url?: string | undefined } | undefined {
+  // Before the first report of the fleet, this node is the only one it knows.
+  if (fleet.nodes.length === 0) return own.hasFreeSeat ? own : undefined;
+  return placement.choose(({ instance }) => instance !== own.instance || own.hasFreeSeat);
 }

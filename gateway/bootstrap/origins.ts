@@ -1,4 +1,4 @@
-/** Pages of other origins, and the address a request came to. */
+/** CORS for pages of other origins, and the origin that a request was sent to. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { OriginPolicy } from "../entrance/allowed-origins.ts";
@@ -7,7 +7,7 @@ import type { ProxyTrust } from "../entrance/client-address.ts";
 const preflightSeconds = 7_200;
 const hostPattern = /^[A-Za-z0-9._-]{1,253}(:\d{1,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?$/;
 
-/** Lets pages of the allowed origins read the answer, a refusal too. Others are answered, and their browser keeps it. */
+/** Lets pages of the allowed origins read the answer, a refusal too. From any other page, the browser withholds it. */
 export function allowOrigin(origins: OriginPolicy, request: FastifyRequest, reply: FastifyReply): void {
   const { origin, host } = request.headers;
   const { any } = origins;
@@ -25,11 +25,11 @@ export function allowOrigin(origins: OriginPolicy, request: FastifyRequest, repl
   });
 }
 
-/** The origin that this request was sent to. Who ended its TLS is believed where it is a trusted proxy. */
+/** The origin that a request was sent to. A trusted proxy that terminates TLS tells the scheme. */
 export function ownOrigin(request: FastifyRequest, trust: ProxyTrust): string {
   const { host, protocol, headers, socket } = request;
   if (!hostPattern.test(host)) throw new TidegateError("invalid_request", "the request names no host");
-  const told = trust(socket.remoteAddress ?? "", 0) ? headers["x-forwarded-proto"] : undefined;
-  const [, forwarded = protocol] = /^(https?)\s*(?:,|$)/.exec(String(told).toLowerCase()) ?? [];
+  const forwardedProto = trust(socket.remoteAddress ?? "", 0) ? headers["x-forwarded-proto"] : undefined;
+  const [, forwarded = protocol] = /^(https?)\s*(?:,|$)/.exec(String(forwardedProto).toLowerCase()) ?? [];
   return `${forwarded}://${host}`;
 }

@@ -1,22 +1,22 @@
 /**
- * Which node somebody is sent to: the lighter one of two that are drawn at random. Everybody who asked for the lightest
- * would be sent to the same, as it was a second ago; drawn in pairs, no node of n gets more than about 2/n of a crowd. Pure.
+ * Which node a client connects to: the lighter of two that are drawn at random. With the lightest node of the last reports, a
+ * crowd would be sent to one node; drawn in pairs, no node of n gets more than about 2/n of a crowd. Pure.
  */
 import type { FleetNode } from "../../shared/nodes/contract.ts";
 
-/** A node, and how many were sent there that its reports may not count yet. */
+/** A node, and the clients sent there that its reports may not count yet. */
 interface Place {
   node: FleetNode;
   /** Since the last update. */
   sent: number;
-  /** Between the two updates before: they may be on their way. */
+  /** Between the two updates before: these clients may still be connecting. */
   sentBefore: number;
 }
 
 export class Placement {
   readonly #random: () => number;
   #places = new Map<string, Place>();
-  /** Those with a free seat, in no order. */
+  /** Nodes with a free seat, in no order. */
   #open: Place[] = [];
 
   /** @param random from 0, below 1. */
@@ -24,7 +24,7 @@ export class Placement {
     this.#random = random;
   }
 
-  /** What the nodes have reported. Where some say an address of their own, the others are not offered. */
+  /** Takes the latest reports. Where some nodes have an address of their own, only those are offered. */
   update(nodes: readonly FleetNode[]): void {
     const places = new Map<string, Place>();
     for (const node of nodes) {
@@ -38,8 +38,8 @@ export class Placement {
   }
 
   /**
-   * @param isOpen what is known beyond the reports.
-   * @returns undefined: no node can take anybody.
+   * @param isOpen what the caller knows beyond the reports.
+   * @returns undefined: no node has a free seat.
    */
   choose(isOpen: (node: FleetNode) => boolean = () => true): FleetNode | undefined {
     for (;;) {
@@ -54,7 +54,7 @@ export class Placement {
     }
   }
 
-  /** @returns the index of the lighter of two. */
+  /** @returns the index of the lighter of two nodes. */
   #draw(): number {
     const count = this.#open.length;
     const one = Math.floor(this.#random() * count);
@@ -64,7 +64,7 @@ export class Placement {
     return first && second && loadOf(second) < loadOf(first) ? other : one;
   }
 
-  /** Until the next update. */
+  /** Offers the node no more until the next update. */
   #close(index: number): void {
     const last = this.#open.pop();
     if (last && index < this.#open.length) this.#open[index] = last;
@@ -75,7 +75,7 @@ function freeSeats({ node, sent, sentBefore }: Place): number {
   return node.maxConnections - node.connections - sent - sentBefore;
 }
 
-/** As many as a node may let in within a second weigh as much as being at target does. */
+/** A second's worth of the node's admissions weighs as much as a load factor of 1. */
 function loadOf({ node, sent, sentBefore }: Place): number {
   return node.factor + (sent + sentBefore) / Math.max(1, node.sharePerSecond);
 }

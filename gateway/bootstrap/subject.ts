@@ -1,4 +1,4 @@
-/** Who asks where to connect, as far as that matters: for the group. */
+/** The user or client that asks where to connect: decides on the rollout group. */
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Verifier } from "../../shared/tokens/jwt.ts";
 import { maxTokenLength } from "../../shared/protocol/limits.ts";
@@ -7,8 +7,7 @@ import { readClaims, undecidedRetryMs } from "../sessions/authentication.ts";
 import { resumableUntil } from "../sessions/resume-token.ts";
 
 /**
- * Undefined: nobody in particular. A token that has expired is as good while its user may still resume: who comes back
- * needs no new one for that.
+ * Undefined where the request names neither user nor client. An expired token is accepted while its user may still resume.
  */
 export async function readSubject(
   verify: Verifier,
@@ -17,7 +16,8 @@ export async function readSubject(
   const { authorization, client } = given;
   if (authorization === undefined) return client === undefined ? undefined : { client };
   const [, token = ""] = /^Bearer +(\S+)$/i.exec(authorization) ?? [];
-  if (token === "" || token.length > maxTokenLength) throw unauthenticated("authorization is not: Bearer <token>");
+  if (token === "" || token.length > maxTokenLength)
+    throw unauthenticated("the authorization header must be: Bearer <token>");
   const verification = await verify(token);
   switch (verification.kind) {
     case "invalid":
@@ -34,7 +34,7 @@ export async function readSubject(
   if (read.kind === "refused") throw unauthenticated(read.refusal.message);
   const now = Date.now();
   if (verification.kind === "expired" && now > resumableUntil(read.credentials, now)) {
-    throw unauthenticated("the token has expired: ask with a new one");
+    throw unauthenticated("the token has expired: send a new one");
   }
   return { user: read.credentials.user, tenant: read.credentials.tenant };
 }

@@ -1,32 +1,35 @@
 /**
- * What returning clients have missed: from the tail, else by one read of history at a time for each channel, whatever
- * the number of those that wait for it.
+ * What clients that return to one channel have missed: from its tail, else by one read of history at a time, however many
+ * of them wait for it.
  */
 import type { HistorySlice, Position } from "../../shared/channels/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { type Bridge, bridgeFromReading, type Reading } from "./recovery.ts";
-import type { Tails } from "./tails.ts";
+import type { Tail } from "./tail.ts";
 
 export interface CaughtUp {
   way: Bridge;
   source: "tail" | "history";
 }
 
-/** Of one channel, as the catching up needs it. */
+/** The channel, as far as catching up needs it. */
 export interface CatchUpChannel {
-  /** Where the hub stands; undefined while it aligns, or where nobody follows the channel. */
-  position(): Position | undefined;
-  /** Resolves once the hub stands somewhere. @throws TidegateError without a broker or a follower. */
-  aligned(): Promise<Position>;
-  /** The hub has been left behind, or stands in another epoch than was read: it must align anew. */
-  misalign(): void;
-  read(reading: Reading | undefined, epoch: string, reaching: Position): Promise<HistorySlice>;
-  /** What was read belongs into the tail. */
-  extend(at: Position, slice: HistorySlice, reading: Reading): void;
+  readonly name: string;
+  /** Where live deliveries stand; undefined while misaligned, or without a follower. */
+  readonly position: Position | undefined;
+  /** Resolves once aligned; undefined where the last follower left first. @throws TidegateError without a broker. */
+  aligned(): Promise<Position | undefined>;
+  /** The node missed publications, or has another epoch than was read. */
+  realign(): void;
+  /** @param reading undefined: only the position. */
+  readForCatchUp(reading: Reading | undefined, at: Position): Promise<HistorySlice>;
+  /** Adds what was read to the tail. @param at where the channel stands now. */
+  extendTail(at: Position, slice: HistorySlice, reading: Reading): void;
 }
 
 interface Waiter {
   from: Position;
-  /** Those that did not tell. */
+  /** Reads that did not answer it. */
   reads: number;
   resolve(caughtUp: CaughtUp): void;
   reject(error: unknown): void;
@@ -34,127 +37,141 @@ interface Waiter {
 
 interface Queue {
   waiting: Waiter[];
-  /** A read from the oldest of them did not reach the present: the next one is of the newest. */
+  /** A read from the oldest waiter on did not reach the present: the next one reads the newest. */
   newest: boolean;
   /** Ends a pause early. */
   wake: () => void;
 }
 
 /**
- * Between two reads for those alone that claim to be further than the node: each can only be told by a read that began
- * after it asked.
+ * Between two reads for clients that all claim to be ahead of the node: only a read that begins after the claim can
+ * answer it.
  */
 const claimPauseMs = 1_000;
-/** Only where the broker's answers contradict each other it takes more than three. */
+/** More than three are needed only where the broker's answers contradict each other. */
 const maxReads = 4;
 
 export class CatchUp {
-  readonly #tails: Tails;
-  readonly #channel: (name: string) => CatchUpChannel;
+  readonly #tail: Tail;
+  readonly #channel: CatchUpChannel;
+  readonly #claimPauses: Map<string, number>;
   readonly #claimPauseMs: number;
-  readonly #queues = new Map<string, Queue>();
+  /** While a client waits, or a pause lasts. */
+  #queue: Queue | undefined;
   #stopped = false;
 
-  constructor(options: { tails: Tails; channel: (name: string) => CatchUpChannel; claimPauseMs?: number }) {
-    this.#tails = options.tails;
+  /**
+   * @param options.claimPauses channel → end of its pause, by `performance.now()`. Outlives the catch-up: leaving and joining
+   * a channel does not shorten its pause.
+   */
+  constructor(options: {
+    tail: Tail;
+    channel: CatchUpChannel;
+    claimPauses: Map<string, number>;
+    claimPauseMs?: number;
+  }) {
+    this.#tail = options.tail;
     this.#channel = options.channel;
+    this.#claimPauses = options.claimPauses;
     this.#claimPauseMs = options.claimPauseMs ?? claimPauseMs;
   }
 
-  /** Lets nobody wait any longer than it must. */
+  /** Ends every pause, also later ones. */
   stop(): void {
     this.#stopped = true;
-    for (const queue of this.#queues.values()) queue.wake();
+    this.#queue?.wake();
   }
 
-  /** The hub has come further: those that were ahead of it may be told. */
-  onDelivered(name: string): void {
-    this.#queues.get(name)?.wake();
+  /** The channel has come further: clients that were ahead of it may have their answer. */
+  onDelivered(): void {
+    this.#queue?.wake();
   }
 
-  async from(name: string, from: Position): Promise<CaughtUp> {
-    const at = await standing(this.#channel(name));
-    const way = this.#tails.answer(name, from, at, Date.now());
+  /** @throws TidegateError without a broker, or where the channel has no follower left. */
+  async from(from: Position): Promise<CaughtUp> {
+    const at = await this.#standing();
+    const way = this.#tail.answer(from, at, Date.now());
     if (way) return { way, source: "tail" };
     const { promise, resolve, reject } = Promise.withResolvers<CaughtUp>();
     const waiter = { from, reads: 0, resolve, reject };
-    const queue = this.#queues.get(name);
-    if (queue) {
-      queue.waiting.push(waiter);
-      if (!isBeyond(from, at)) queue.wake();
+    if (this.#queue) {
+      this.#queue.waiting.push(waiter);
+      if (!isAhead(from, at)) this.#queue.wake();
     } else {
-      const begun: Queue = { waiting: [waiter], newest: false, wake: () => undefined };
-      this.#queues.set(name, begun);
-      void this.#serve(name, begun);
+      this.#queue = { waiting: [waiter], newest: false, wake: () => undefined };
+      void this.#serve(this.#queue);
     }
     return promise;
   }
 
-  async #serve(name: string, queue: Queue): Promise<void> {
-    const channel = this.#channel(name);
-    let pauseUntil = 0;
+  async #serve(queue: Queue): Promise<void> {
     for (;;) {
-      const pauseMs = this.#stopped ? 0 : pauseUntil - performance.now();
+      const pausedUntil = this.#claimPauses.get(this.#channel.name) ?? 0;
+      const pauseMs = this.#stopped ? 0 : pausedUntil - performance.now();
       if (queue.waiting.length === 0) {
         if (pauseMs <= 0) break;
-        await this.#pause(queue, pauseMs);
+        await pause(queue, pauseMs);
         continue;
       }
       try {
-        const at = await standing(channel);
-        this.#answerFromTail(name, queue, at);
+        const at = await this.#standing();
+        this.#answerFromTail(queue, at);
         const { waiting } = queue;
         if (waiting.length === 0) continue;
-        const onlyClaims = waiting.every(({ from }) => isBeyond(from, at));
+        const onlyClaims = waiting.every(({ from }) => isAhead(from, at));
         if (onlyClaims && pauseMs > 0) {
-          await this.#pause(queue, pauseMs);
+          await pause(queue, pauseMs);
           continue;
         }
         queue.waiting = [];
-        await this.#readFor(name, channel, at, waiting, queue);
-        if (waiting.some(({ from }) => isBeyond(from, at))) pauseUntil = performance.now() + this.#claimPauseMs;
+        await this.#readFor(waiting, queue, at);
+        if (waiting.some(({ from }) => isAhead(from, at))) {
+          this.#claimPauses.set(this.#channel.name, performance.now() + this.#claimPauseMs);
+        }
       } catch (error) {
         const { waiting } = queue;
         queue.waiting = [];
         for (const waiter of waiting) waiter.reject(error);
       }
     }
-    this.#queues.delete(name);
+    this.#queue = undefined;
   }
 
-  #answerFromTail(name: string, queue: Queue, at: Position): void {
+  /** Where the channel stands at this very moment. */
+  async #standing(): Promise<Position> {
+    while (await this.#channel.aligned()) {
+      const at = this.#channel.position;
+      if (at) return at;
+    }
+    throw notFollowed();
+  }
+
+  #answerFromTail(queue: Queue, at: Position): void {
     const now = Date.now();
     queue.waiting = queue.waiting.filter(({ from, resolve }) => {
-      const way = this.#tails.answer(name, from, at, now);
+      const way = this.#tail.answer(from, at, now);
       if (way) resolve({ way, source: "tail" });
       return !way;
     });
   }
 
-  /** One read for all of them; who needs another one goes back to the queue. */
-  async #readFor(
-    name: string,
-    channel: CatchUpChannel,
-    at: Position,
-    waiters: readonly Waiter[],
-    queue: Queue,
-  ): Promise<void> {
+  /** One read for all waiters; those that need another one return to the queue. */
+  async #readFor(waiters: readonly Waiter[], queue: Queue, at: Position): Promise<void> {
     try {
       const offsets = waiters.filter(({ from }) => from.epoch === at.epoch).map(({ from }) => from.offset);
-      const reading = offsets.length > 0 ? this.#reading(name, queue, offsets) : undefined;
-      const slice = await channel.read(reading, at.epoch, at);
-      const now = channel.position();
-      if (now && now.epoch !== slice.position.epoch) channel.misalign();
-      else if (now && reading) channel.extend(now, slice, reading);
+      const reading = offsets.length > 0 ? this.#reading(queue, offsets) : undefined;
+      const slice = await this.#channel.readForCatchUp(reading, at);
+      const now = this.#channel.position;
+      if (now && now.epoch !== slice.position.epoch) this.#channel.realign();
+      else if (now && reading) this.#channel.extendTail(now, slice, reading);
       const isBehind = now?.epoch === slice.position.epoch && now.offset < slice.position.offset;
+      // History was read for the epoch of `at`: of another epoch only the position is known.
+      const read = at.epoch === slice.position.epoch ? reading : undefined;
       for (const waiter of waiters) {
-        const { from } = waiter;
-        // Read under the epoch that the hub stood in: of another one only the position is known.
-        const told = at.epoch === slice.position.epoch ? reading : undefined;
-        const way = this.#told(name, from, now, slice, told);
+        const way = this.#wayAfterRead(waiter.from, now, slice, read);
         if (way) {
-          // Who cannot be caught up goes on from where the channel is, not from where the node has been left behind.
-          if (way.kind === "broken" && isBehind) channel.misalign();
+          // A client that cannot be caught up continues where the channel is, not where this node fell behind.
+          if (way.kind === "broken" && isBehind) this.#channel.realign();
           waiter.resolve({ way, source: "history" });
         } else if (waiter.reads++ < maxReads) {
           queue.waiting.push(waiter);
@@ -166,52 +183,43 @@ export class CatchUp {
     }
   }
 
-  #reading(name: string, queue: Queue, offsets: readonly number[]): Reading {
+  #reading(queue: Queue, offsets: readonly number[]): Reading {
     if (queue.newest) return { kind: "newest" };
-    return this.#tails.reading(
-      name,
-      offsets.reduce((oldest, offset) => Math.min(oldest, offset)),
-    );
+    return this.#tail.reading(offsets.reduce((oldest, offset) => Math.min(oldest, offset)));
   }
 
-  /** What a read tells one of those that it was made for; undefined: it has to be another one. */
-  #told(
-    name: string,
+  /** @returns undefined where only another read can tell. */
+  #wayAfterRead(
     from: Position,
     now: Position | undefined,
     slice: HistorySlice,
     reading: Reading | undefined,
   ): Bridge | undefined {
     const { epoch } = slice.position;
-    if (now?.epoch === epoch && from.epoch !== epoch) this.#tails.refute(name, from.epoch, now);
-    const known = now && this.#tails.answer(name, from, now, Date.now());
+    if (now?.epoch === epoch && from.epoch !== epoch) this.#tail.refute(from.epoch, now);
+    const known = now && this.#tail.answer(from, now, Date.now());
     if (known) return known;
     if (from.epoch !== epoch) return { kind: "broken", reason: "epoch_changed" };
     return reading && bridgeFromReading(from, slice, reading);
   }
-
-  async #pause(queue: Queue, ms: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      queue.wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    queue.wake = () => undefined;
-  }
 }
 
-/** Where the hub stands at this very moment. */
-async function standing(channel: CatchUpChannel): Promise<Position> {
-  for (;;) {
-    await channel.aligned();
-    const at = channel.position();
-    if (at) return at;
-  }
+export function notFollowed(): TidegateError {
+  return new TidegateError("not_subscribed", "the subscription was ended before it began");
 }
 
-/** The node cannot tell by itself: another epoch, or an offset that has not arrived here. */
-function isBeyond(from: Position, at: Position): boolean {
+async function pause(queue: Queue, ms: number): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    queue.wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+  queue.wake = () => undefined;
+}
+
+/** The node alone cannot tell: another epoch, or an offset that has not arrived here. */
+function isAhead(from: Position, at: Position): boolean {
   return from.epoch !== at.epoch || from.offset > at.offset;
 }

@@ -1,4 +1,4 @@
-/** From a position to the present by way of history: what a follower missed, or why that cannot be told. Pure. */
+/** What a client missed between its position and the present, or why history cannot tell. Pure. */
 import type { HistorySlice, Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 
@@ -6,7 +6,7 @@ export type Bridge =
   { kind: "bridged"; publications: Publication[]; position: Position } | { kind: "broken"; reason: RecoveryReason };
 
 /**
- * @param from where the follower stands.
+ * @param from where the client stands.
  * @param slice read after `from.offset`. Where it says `more`, the bridge ends at its last publication.
  */
 export function bridge(from: Position, slice: HistorySlice): Bridge {
@@ -17,7 +17,7 @@ export function bridge(from: Position, slice: HistorySlice): Bridge {
   const publications = slice.publications.filter((publication) => publication.offset > from.offset);
   for (const publication of publications) {
     if (publication.prev > reached) return { kind: "broken", reason: "history_trimmed" };
-    // The history goes on from before the follower's offset: that offset was never in it.
+    // History continues from before the client's offset: that offset was never in it.
     if (publication.prev < reached) return { kind: "broken", reason: "position_ahead" };
     reached = publication.offset;
   }
@@ -25,12 +25,12 @@ export function bridge(from: Position, slice: HistorySlice): Bridge {
   return { kind: "bridged", publications, position: { epoch: position.epoch, offset: reached } };
 }
 
-/** How a slice was read: the oldest after an offset, or the newest. Both as much as may be replayed at once. */
+/** How a slice was read: the oldest after an offset, or the newest. Each up to what may be replayed at once. */
 export type Reading = { kind: "after"; offset: number } | { kind: "newest" };
 
 /**
- * As {@link bridge}, for one of several that one read was made for.
- * @returns undefined where only another reading can tell.
+ * As {@link bridge}, for one of several clients that share one read.
+ * @returns undefined where only another read can tell.
  */
 export function bridgeFromReading(from: Position, slice: HistorySlice, reading: Reading): Bridge | undefined {
   const { position, more, publications } = slice;

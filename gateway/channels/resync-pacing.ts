@@ -1,70 +1,75 @@
-import type { Follower } from "./hub.ts";
+import type { Follower } from "./ordered-delivery.ts";
 
-/** Of all channels of a node: each asks its service for a snapshot. */
+/** Of all channels of a node: each notice makes a client fetch a snapshot from its service. */
 const resyncsPerSecond = 500;
 const tickMs = 20;
 
+/** The channel that a follower lost. */
+export interface ResyncSource {
+  /** Sends the notice. @returns false where the channel's position is not known yet. */
+  resync(follower: Follower): boolean;
+}
+
+interface PendingResync {
+  source: ResyncSource;
+  follower: Follower;
+}
+
 /**
- * Tells followers that history cannot bridge: a handful at once, more of them in random order at a bounded rate, so that
- * ten thousand snapshots are not asked for together.
+ * Notifies followers whose channel has a gap: a handful at once, more of them in random order at a bounded rate, so that
+ * ten thousand clients do not fetch a snapshot at the same moment.
  */
 export class ResyncPacing {
-  readonly #tell: (channel: string, follower: Follower) => boolean;
-  /** In any order; `#places` says where each one is. */
-  readonly #waiting: { channel: string; follower: Follower }[] = [];
+  /** In any order; `#places` has each one's index. */
+  readonly #pending: PendingResync[] = [];
   readonly #places = new Map<Follower, number>();
   #tick: NodeJS.Timeout | undefined;
 
-  /** @param tell answers false where the follower cannot be told yet. */
-  constructor(tell: (channel: string, follower: Follower) => boolean) {
-    this.#tell = tell;
-  }
-
   get count(): number {
-    return this.#waiting.length;
+    return this.#pending.length;
   }
 
-  add(channel: string, followers: readonly Follower[]): void {
+  add(source: ResyncSource, followers: readonly Follower[]): void {
     for (const follower of followers) {
       if (this.#places.has(follower)) continue;
-      this.#places.set(follower, this.#waiting.length);
-      this.#waiting.push({ channel, follower });
+      this.#places.set(follower, this.#pending.length);
+      this.#pending.push({ source, follower });
     }
-    if (this.#waiting.length > 0) this.#tick ??= setTimeout(() => this.#tellSome(), 0);
+    if (this.#pending.length > 0) this.#tick ??= setTimeout(() => this.#notifySome(), 0);
   }
 
-  /** It has gone, or begins anew: there is nothing to tell it. */
+  /** The follower has left its channel. */
   remove(follower: Follower): void {
     const place = this.#places.get(follower);
     if (place === undefined) return;
     this.#places.delete(follower);
-    const last = this.#waiting.pop();
+    const last = this.#pending.pop();
     if (!last || last.follower === follower) return;
-    this.#waiting[place] = last;
+    this.#pending[place] = last;
     this.#places.set(last.follower, place);
   }
 
   stop(): void {
     clearTimeout(this.#tick);
     this.#tick = undefined;
-    this.#waiting.length = 0;
+    this.#pending.length = 0;
     this.#places.clear();
   }
 
-  #tellSome(): void {
+  #notifySome(): void {
     this.#tick = undefined;
-    const chosen: { channel: string; follower: Follower }[] = [];
+    const chosen: PendingResync[] = [];
     while (chosen.length < (resyncsPerSecond * tickMs) / 1000) {
-      const one = this.#waiting[Math.floor(Math.random() * this.#waiting.length)];
+      const one = this.#pending[Math.floor(Math.random() * this.#pending.length)];
       if (!one) break;
       this.remove(one.follower);
       chosen.push(one);
     }
-    for (const { channel, follower } of chosen) {
-      if (!this.#tell(channel, follower)) this.add(channel, [follower]);
+    for (const { source, follower } of chosen) {
+      if (!source.resync(follower)) this.add(source, [follower]);
     }
-    if (this.#waiting.length === 0) return;
+    if (this.#pending.length === 0) return;
     clearTimeout(this.#tick);
-    this.#tick = setTimeout(() => this.#tellSome(), tickMs);
+    this.#tick = setTimeout(() => this.#notifySome(), tickMs);
   }
 }

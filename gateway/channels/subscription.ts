@@ -2,49 +2,49 @@ import type { Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 import type { Resync } from "../../shared/protocol/wire.ts";
 import { eventFrame, type Frame } from "../outbox/frames.ts";
-import type { Follower } from "./hub.ts";
+import type { Follower } from "./ordered-delivery.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 
-/** Why a session may follow a channel, and what goes with it. */
+/** Why a session may follow a channel. */
 export type Access =
-  /** A token that is replaced can take it away again. */
+  /** `token`: a new token without the channel revokes it. */
   | { by: "token" | "namespace" }
-  /** The grant was issued at `at`; withdrawn later it ends. `until`: Unix ms. `info`: what others see of the user there. */
+  /** Issued `at`, expires `until`, Unix ms; a later withdrawal revokes it. Others in the channel see `info` of the user. */
   | { by: "grant"; sealed: string; at: number; until: number; info?: unknown };
 
-/** Held for one subscription while its history is read; past it the position counts as too far behind. */
+/** Held for one subscription while its history is read; beyond this its position counts as too far behind. */
 const maxHeldBytes = 1024 * 1024;
 
-interface Held {
+interface HeldFrame {
   frame: Frame;
   publication: Publication | undefined;
 }
 
-/** What was held before it is gone. */
+/** History has a gap: what was held before it is dropped. */
 interface Break {
   reason: RecoveryReason;
-  /** What is held follows on this; undefined: on nothing that is known. */
+  /** What is held follows this; undefined: it follows no known position. */
   position: Position | undefined;
 }
 
 type State =
-  | { kind: "joining"; settled: boolean; held: Held[]; heldBytes: number; broken: Break | undefined }
+  | { kind: "joining"; settled: boolean; held: HeldFrame[]; heldBytes: number; broken: Break | undefined }
   | { kind: "live" }
-  /** History did not bridge, and the client has not been told yet: until then it gets nothing. */
+  /** A resync notice is pending: until it is sent, the client gets nothing. */
   | { kind: "lost"; reason: RecoveryReason }
   | { kind: "ended" };
 
 /**
- * One session's stay in one channel. While joining it holds what arrives, so that nothing of the channel precedes the
- * ack and nothing is missed between history and live.
+ * One session's subscription to one channel. Until the ack it holds what arrives, so that nothing of the channel precedes
+ * the ack and nothing is missed between history and live deliveries.
  */
 export class Subscription implements Follower {
   readonly channel: string;
-  /** Undefined until that is decided. */
+  /** Undefined until the session is authorized. */
   access: Access | undefined;
   readonly #outbox: Outbox;
   #state: State = { kind: "joining", settled: false, held: [], heldBytes: 0, broken: undefined };
-  /** How far the client has come, by the ack, a resync or deliveries: what came until then is not delivered again. */
+  /** The client has everything up to here, by the ack, a resync or deliveries: none of it is delivered again. */
   #epoch = "";
   #offset = 0;
 
@@ -53,7 +53,7 @@ export class Subscription implements Follower {
     this.#outbox = outbox;
   }
 
-  /** It has begun, as far as its client knows. */
+  /** Its client has the ack. */
   get live(): boolean {
     return this.#state.kind === "live" || this.#state.kind === "lost";
   }
@@ -75,13 +75,13 @@ export class Subscription implements Follower {
     else this.#hold(frame, undefined);
   }
 
-  lose(position: Position, reason: RecoveryReason): boolean {
+  markLost(position: Position, reason: RecoveryReason): boolean {
     const state = this.#state;
     if (state.kind === "joining") {
       this.#state = { ...state, held: [], heldBytes: 0, broken: { reason, position } };
       return false;
     }
-    // Its own recovery went further than the node had come: it lacks nothing.
+    // Its own recovery went further than the node had come: it misses nothing.
     if (state.kind === "ended" || (state.kind === "live" && covers(this.#reached, { position, reason }))) return false;
     this.#state = { kind: "lost", reason };
     return state.kind === "live";
@@ -96,12 +96,11 @@ export class Subscription implements Follower {
     return reason;
   }
 
-  /** Why what was held does not follow on a position read from history; undefined: it does. */
+  /** Why what was held does not follow `position`, read from history; undefined: it does. */
   brokenAfter(position: Position, hubPosition: Position): RecoveryReason | undefined {
     if (this.#state.kind !== "joining") return undefined;
     if (position.epoch !== hubPosition.epoch) return "epoch_changed";
-    const { broken } = this.#state;
-    const { held } = this.#state;
+    const { broken, held } = this.#state;
     const follows = held.some((item) => item.publication?.prev === position.offset);
     if (broken && !follows && !covers(position, broken)) return broken.reason;
     const next = held.find(({ publication }) => publication && publication.offset > position.offset);
@@ -109,14 +108,14 @@ export class Subscription implements Follower {
     return joins ? undefined : "position_ahead";
   }
 
-  /** Decided where it begins: what breaks from here on is not told by the ack. */
+  /** The ack is decided: a later gap is a resync notice after it. */
   settle(): void {
     if (this.#state.kind === "joining") this.#state = { ...this.#state, settled: true, broken: undefined };
   }
 
   /**
-   * The ack for `position` is sent: what was held after it follows at once, then everything live.
-   * @returns false where history has broken since that was decided: the client has to be told.
+   * The ack for `position` is sent: what was held after it follows at once, then live deliveries.
+   * @returns false where history got a gap after {@link settle}: a resync notice is due.
    */
   goLive(position: Position): boolean {
     if (this.#state.kind !== "joining") return true;
@@ -150,7 +149,7 @@ export class Subscription implements Follower {
   #hold(frame: Frame, publication: Publication | undefined): void {
     if (this.#state.kind !== "joining") return;
     this.#state.heldBytes += frame.bytes;
-    // Once settled it goes to the outbox at once, which has a bound of its own.
+    // Once settled, frames go to the outbox soon, which has a bound of its own.
     if (this.#state.settled || this.#state.heldBytes <= maxHeldBytes) this.#state.held.push({ frame, publication });
     else {
       const broken = { reason: "too_far_behind", position: undefined } as const;
@@ -159,8 +158,11 @@ export class Subscription implements Follower {
   }
 }
 
-/** Who stands at `position` lacks nothing of what broke; unless writes were lost, and what it has beyond them. */
-function covers(position: Position, { position: goesOn, reason }: Break): boolean {
-  if (goesOn?.epoch !== position.epoch) return false;
-  return reason === "position_ahead" ? goesOn.offset === position.offset : goesOn.offset <= position.offset;
+/**
+ * Whether a client at `position` misses nothing of the gap. Where the store lost writes, a client beyond its position has
+ * publications that no longer exist.
+ */
+function covers(position: Position, { position: resumesAt, reason }: Break): boolean {
+  if (resumesAt?.epoch !== position.epoch) return false;
+  return reason === "position_ahead" ? resumesAt.offset === position.offset : resumesAt.offset <= position.offset;
 }

@@ -1,8 +1,7 @@
 import type { ChannelBroker, Topic } from "../../shared/channels/contract.ts";
 
 /**
- * Follows at the broker exactly the topics that something local wants, one change at a time for each topic, however
- * quickly wishes come and go.
+ * Follows at the broker exactly the topics that this node wants. Changes of one topic run one after the other.
  */
 export class TopicFollower<Name extends string> {
   readonly #broker: ChannelBroker;
@@ -13,8 +12,8 @@ export class TopicFollower<Name extends string> {
   readonly #changing = new Map<Name, Promise<void>>();
 
   /**
-   * @param options.wanted asked whenever {@link update} is called.
-   * @param options.onFollowed part of following: while it runs, {@link update} does not resolve.
+   * @param options.wanted read during {@link update}.
+   * @param options.onFollowed runs before {@link update} resolves.
    */
   constructor(options: {
     broker: ChannelBroker;
@@ -28,9 +27,9 @@ export class TopicFollower<Name extends string> {
     this.#onFollowed = options.onFollowed ?? (async () => undefined);
   }
 
-  /** Resolves when the broker follows the topic, or has left it, as wanted. Rejects where the broker cannot be asked. */
+  /** Resolves once the broker follows the topic, or has left it, as wanted. @throws TidegateError without a broker. */
   async update(name: Name): Promise<void> {
-    // A change that is as good as done may have missed this wish.
+    // A change that has almost finished may have missed the last call.
     for (;;) {
       let change = this.#changing.get(name);
       if (!change) {

@@ -1,19 +1,19 @@
-/** Counts what a connection sends, wherever it arrives: websocket frames on its TCP socket, packets of the engine, polling requests. */
+/** Counts what a client sends, wherever it arrives: websocket frames on the TCP socket, engine packets, polling requests. */
 import type { Socket as TcpSocket } from "node:net";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
-import type { EngineConnection, EnginePacket, PollingTransport } from "./engine-internals.ts";
+import { type EnginePacket, type EngineSocket, pingTimeoutReason, type PollingTransport } from "./engine-internals.ts";
 import { type FrameHead, FrameScanner } from "./frame-scanner.ts";
 import { refuseInvalidText } from "./polled-text.ts";
 import { type Flood, InputBudget } from "./input-budget.ts";
 
 const firstControlOpcode = 8;
-/** Libraries that fragment messages use larger pieces. */
+/** Smaller fragments count as controls; libraries that fragment messages send larger ones. */
 const smallFragmentBytes = 1_024;
 const eventPackets = new Set(["2", "5"]);
 const connectPacket = "0";
-/** A peer that does not answer the websocket's closing handshake within this is cut off. */
+/** Time for the peer to answer the closing handshake of a websocket; then the connection is reset. */
 export const closeHandshakeMs = 2_000;
-/** What the kernel hands over at most in one read: where it is as much, there is more. */
+/** The most that Node reads at a time: after a read of this size, more is waiting. */
 const fullReadBytes = 64 * 1024;
 const pollingSeparator = "\u001e";
 
@@ -21,6 +21,7 @@ export interface ConnectionInputOptions {
   /** That a session may send; twice as many at once. */
   bytesPerSecond: number;
   maxMessageBytes: number;
+  /** Called when the connection is cut because the client sent too much. */
   onFlood: (flood: Flood) => void;
   errors: ContainedErrors;
 }
@@ -28,9 +29,9 @@ export interface ConnectionInputOptions {
 export class ConnectionInput {
   readonly #options: ConnectionInputOptions;
   readonly #budget: InputBudget;
-  #connection: EngineConnection | undefined;
+  #engineSocket: EngineSocket | undefined;
   #tcp: TcpSocket | undefined;
-  /** Reads on after a pause, or cuts a connection off that is closed and not ended. */
+  /** Resumes reading after a pause, or resets a closed connection whose peer does not answer. */
   #timer: NodeJS.Timeout | undefined;
   #isCut = false;
 
@@ -39,20 +40,20 @@ export class ConnectionInput {
     this.#budget = new InputBudget(options.bytesPerSecond);
   }
 
-  /** Stands between the TCP socket and the websocket library, which listens to it already. */
+  /** Puts itself between the TCP socket and the websocket library, which listens to the socket already. */
   watchFrames(tcp: TcpSocket): void {
     const [receive] = tcp.listeners("data") as ((this: TcpSocket, chunk: Buffer) => void)[];
-    // The upgrade was refused.
+    // The library has refused the upgrade.
     if (!receive) return;
-    // A polling connection upgrades once.
+    // A polling connection upgrades to one websocket.
     if (this.#tcp && !this.#tcp.destroyed) {
       tcp.resetAndDestroy();
       return;
     }
     this.#tcp = tcp;
-    if (this.#connection && !this.#allows(this.#budget.takeControl(performance.now()))) return;
+    if (this.#engineSocket && !this.#allows(this.#budget.takeControl(performance.now()))) return;
     const scanner = new FrameScanner((head) => this.#allows(this.#frameFlood(head)));
-    const handOver = this.#options.errors.guarded(
+    const pass = this.#options.errors.guarded(
       "frame",
       (chunk: Buffer) => receive.call(tcp, chunk),
       () => this.#cut(),
@@ -61,7 +62,7 @@ export class ConnectionInput {
     tcp.on("data", (chunk: Buffer) => {
       const now = performance.now();
       if (this.#isCut || !this.#allows(this.#budget.takeBytes(chunk.length, now)) || !scanner.scan(chunk)) return;
-      handOver(chunk);
+      pass(chunk);
       const { pauseMs } = this.#budget;
       if (pauseMs > 0) this.#pause(tcp, pauseMs);
       else if (chunk.length >= fullReadBytes) this.#yieldTurn(tcp);
@@ -69,22 +70,23 @@ export class ConnectionInput {
     tcp.once("close", () => clearTimeout(this.#timer));
   }
 
-  /** The engine has opened the connection. */
-  watchPackets(connection: EngineConnection): void {
-    this.#connection = connection;
-    connection.on("packet", (packet) => void this.#allows(this.#packetFlood(packet)));
-    connection.once("close", () => {
+  /** To be called when the engine has opened the connection. */
+  watchPackets(engineSocket: EngineSocket): void {
+    this.#engineSocket = engineSocket;
+    engineSocket.on("packet", (packet) => void this.#allows(this.#packetFlood(packet)));
+    engineSocket.once("close", (reason) => {
       this.#budget.beginClosing();
-      this.#cutOffUnanswered();
+      if (reason === pingTimeoutReason) this.#tcp?.resetAndDestroy();
+      else this.#resetUnanswered();
     });
-    const { transport } = connection;
+    const { transport } = engineSocket;
     if (transport.name === "polling") this.#watchPolling(transport);
   }
 
-  /** Its client has become a session: the bounds of a stranger end. */
+  /** Lifts the bounds of a stranger. */
   beginSession(): void {
     this.#budget.beginSession();
-    const transport = this.#connection?.transport;
+    const transport = this.#engineSocket?.transport;
     if (transport?.name === "polling") transport.maxHttpBufferSize = this.#options.maxMessageBytes;
   }
 
@@ -99,14 +101,14 @@ export class ConnectionInput {
       receiveRequest.call(transport, request, response);
     };
     const receive = transport.onData;
-    const handOver = this.#options.errors.guarded(
+    const pass = this.#options.errors.guarded(
       "frame",
       (payload: string) => receive.call(transport, payload),
       () => this.#cut(),
     );
     transport.onData = (payload) => {
       if (!this.#allows(this.#payloadFlood(payload))) return;
-      handOver(payload);
+      pass(payload);
     };
   }
 
@@ -130,11 +132,11 @@ export class ConnectionInput {
       if (++packets > maxPackets) return "packets";
     }
     const flood = this.#budget.takeBytes(payload.length, performance.now());
-    // A request cannot be read later.
+    // Unlike a socket, the request cannot be read later.
     return flood ?? (this.#budget.pauseMs > 0 ? "bytes" : undefined);
   }
 
-  /** @returns whether to go on; a flood is cut off. */
+  /** Cuts the connection of a flood. @returns whether to read on. */
   #allows(flood: Flood | undefined): boolean {
     if (flood === undefined || this.#isCut) return !this.#isCut;
     this.#options.onFlood(flood);
@@ -142,24 +144,24 @@ export class ConnectionInput {
     return false;
   }
 
-  /** With a reset: what has been sent is not read any more. */
+  /** With a reset: nothing more that the client has sent is read. */
   #cut(): void {
     this.#isCut = true;
-    this.#connection?.close(true);
+    this.#engineSocket?.close(true);
     this.#tcp?.resetAndDestroy();
   }
 
-  /** The engine itself would wait for half a minute for a peer that does not answer the websocket's closing handshake. */
-  #cutOffUnanswered(): void {
+  /** The engine itself waits half a minute for the peer to answer the closing handshake of the websocket. */
+  #resetUnanswered(): void {
     const tcp = this.#tcp;
     if (!tcp || tcp.destroyed) return;
-    // The peer's answer is read, whatever else it has sent.
+    // The answer follows whatever else the peer has sent.
     clearTimeout(this.#timer);
     tcp.resume();
     this.#timer = setTimeout(() => tcp.resetAndDestroy(), closeHandshakeMs).unref();
   }
 
-  /** Others are read before more of this connection, of which Node would otherwise take 2 MiB in one turn of the event loop. */
+  /** Reads other connections first: Node would read up to 2 MiB of this one in one turn of the event loop. */
   #yieldTurn(tcp: TcpSocket): void {
     if (this.#isCut) return;
     tcp.pause();
@@ -167,7 +169,7 @@ export class ConnectionInput {
   }
 
   #pause(tcp: TcpSocket, ms: number): void {
-    if (this.#isCut || this.#connection?.readyState !== "open") return;
+    if (this.#isCut || this.#engineSocket?.readyState !== "open") return;
     tcp.pause();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => tcp.resume(), ms);

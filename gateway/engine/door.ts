@@ -1,4 +1,4 @@
-/** The websocket engine's part of the public port: which requests reach it, what each must look like, and who owns their sockets. */
+/** The websocket engine's part of the public port: which requests reach the engine, and which are refused before. */
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http";
 import type { Socket as TcpSocket } from "node:net";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
@@ -9,17 +9,18 @@ import type { Arrival } from "../entrance/upgrade-gate.ts";
 const engineProtocol = "4";
 
 export interface DoorOptions {
-  /** Paths of the engine begin with it. */
+  /** Prefix of the engine's paths. */
   path: string;
   origins: OriginPolicy;
-  /** Given every new connection, before it costs more than its request. */
-  onArrival: (arrival: Arrival, request: IncomingMessage) => void;
-  /** Called when the engine has taken the socket of an upgrade; `id`: of the connection that it belongs to already. */
+  addressOf: (request: IncomingMessage) => string;
+  /** Called with each request for a new connection, before it costs more than a request. */
+  onArrival: (arrival: Arrival) => void;
+  /** Called when the engine has taken the socket of an upgrade. `id`: of the polling connection that it belongs to. */
   onUpgraded: (request: IncomingMessage, socket: TcpSocket, id: string | undefined) => void;
   errors: ContainedErrors;
 }
 
-/** A request that is refused before the engine sees it. */
+/** The answer to a request that the engine does not see. */
 interface Refusal {
   status: 400 | 403 | 404 | 503;
   reason: string;
@@ -29,17 +30,17 @@ interface Refusal {
 type OnRequest = (request: IncomingMessage, response: ServerResponse) => void;
 type OnUpgrade = (request: IncomingMessage, socket: TcpSocket, head: Buffer) => void;
 
-/** When the request of a connection came, by `performance.now()`. */
-const arrivedAt = new WeakMap<IncomingMessage, number>();
+const requestTimes = new WeakMap<IncomingMessage, number>();
 
-export function arrivalOf(request: IncomingMessage): number {
-  return arrivedAt.get(request) ?? performance.now();
+/** When a request for a new connection arrived, by `performance.now()`. */
+export function requestedAt(request: IncomingMessage): number {
+  return requestTimes.get(request) ?? performance.now();
 }
 
-/** Puts itself before the engine's listeners. */
+/** Puts itself before the engine's listeners, which must be there already. */
 export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
   const isEngines = ({ url = "" }: IncomingMessage): boolean => url.startsWith(options.path);
-  // An upgrade to anything else is an ordinary request: HTTP lets a server ignore the wish.
+  // Any other upgrade is an ordinary request: HTTP lets a server ignore the header.
   (httpServer as ServerInternals).shouldUpgradeCallback = (request) =>
     request.headers.upgrade?.toLowerCase() === "websocket";
 
@@ -47,10 +48,8 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
     httpServer.off("request", onRequest);
     const receive = (request: IncomingMessage, response: ServerResponse): void => {
       const open = (): void => onRequest.call(httpServer, request, response);
-      if (!isEngines(request) || connectionIn(request) !== undefined) return open();
-      const refusal = refusalOf(request, options);
-      if (refusal) refuseRequest(response, refusal);
-      else options.onArrival(pollingArrival(request, response, open), request);
+      if (!isEngines(request) || connectionIdIn(request) !== undefined) return open();
+      receiveArrival(request, response, { open, refuse: (refusal) => refuseRequest(response, refusal) }, options);
     };
     httpServer.on("request", (request, response) =>
       options.errors.contain(
@@ -63,19 +62,18 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
   const engineListeners = httpServer.listeners("upgrade") as OnUpgrade[];
   for (const onUpgrade of engineListeners) httpServer.off("upgrade", onUpgrade);
   const receiveUpgrade: OnUpgrade = (request, socket, head) => {
-    if (!isEngines(request)) return refuseUpgrade(socket, { status: 404, reason: "there is no websocket here" });
-    const id = connectionIn(request);
+    const refuse = (refusal: Refusal): void => refuseUpgrade(socket, refusal);
+    if (!isEngines(request)) return refuse({ status: 404, reason: "no websocket at this path" });
+    const id = connectionIdIn(request);
     const open = (): void => {
       for (const onUpgrade of engineListeners) onUpgrade.call(httpServer, request, socket, head);
       options.onUpgraded(request, socket, id);
     };
     if (id !== undefined) return open();
-    const refusal = refusalOf(request, options);
-    if (refusal) refuseUpgrade(socket, refusal);
-    else options.onArrival(upgradeArrival(request, socket, open), request);
+    receiveArrival(request, socket, { open, refuse }, options);
   };
   httpServer.on("upgrade", (request, socket: TcpSocket, head: Buffer) => {
-    // Node has given the socket away. This listener stays: the engine takes the socket late, or refuses it.
+    // Node has detached the socket, and the engine takes it late or never: this listener stays.
     socket.on("error", destroy);
     options.errors.contain(
       "http",
@@ -95,10 +93,10 @@ function destroy(this: TcpSocket): void {
 }
 
 /**
- * What the engine takes for the id of one of its connections, read as it does: the last of several. Undefined: the request
- * begins a connection.
+ * The id of the connection that a request belongs to, read as the engine reads it: the last `sid` of several. Undefined: the
+ * request begins a connection.
  */
-export function connectionIn({ url = "" }: IncomingMessage): string | undefined {
+export function connectionIdIn({ url = "" }: IncomingMessage): string | undefined {
   return url.includes("sid=") ? lastOf(url, "sid") || undefined : undefined;
 }
 
@@ -106,38 +104,34 @@ function lastOf(url: string, parameter: string): string | undefined {
   return URL.parse(url, "http://engine")?.searchParams.getAll(parameter).at(-1);
 }
 
-function refusalOf({ url = "", headers }: IncomingMessage, options: DoorOptions): Refusal | undefined {
-  if (!options.origins.allows(headers.origin, headers.host))
-    return { status: 403, reason: "this origin may not connect" };
-  if (lastOf(url, "EIO") !== engineProtocol) {
-    return { status: 400, reason: `this server speaks Engine.IO ${engineProtocol} (EIO=${engineProtocol})` };
+/** Refuses a request for a new connection, or gives it to `onArrival`. */
+function receiveArrival(
+  request: IncomingMessage,
+  stream: { readonly destroyed: boolean },
+  { open, refuse }: { open: () => void; refuse: (refusal: Refusal) => void },
+  { origins, addressOf, onArrival }: DoorOptions,
+): void {
+  const { url = "", headers } = request;
+  if (!origins.allows(headers.origin, headers.host)) {
+    return refuse({ status: 403, reason: "this origin may not connect" });
   }
-  return undefined;
-}
-
-function upgradeArrival(request: IncomingMessage, socket: TcpSocket, open: () => void): Arrival {
-  arrivedAt.set(request, performance.now());
-  return {
+  if (lastOf(url, "EIO") !== engineProtocol) {
+    return refuse({ status: 400, reason: `this server speaks Engine.IO ${engineProtocol} (EIO=${engineProtocol})` });
+  }
+  requestTimes.set(request, performance.now());
+  onArrival({
+    get address() {
+      return addressOf(request);
+    },
     get gone() {
-      return socket.destroyed;
+      return stream.destroyed;
     },
     open,
-    refuse: (retryAfterSeconds) => refuseUpgrade(socket, { ...busy, retryAfterSeconds }),
-  };
+    refuse: (retryAfterSeconds) =>
+      refuse({ status: 503, reason: "too many clients connect at the moment", retryAfterSeconds }),
+  });
 }
 
-function pollingArrival(request: IncomingMessage, response: ServerResponse, open: () => void): Arrival {
-  arrivedAt.set(request, performance.now());
-  return {
-    get gone() {
-      return response.destroyed;
-    },
-    open,
-    refuse: (retryAfterSeconds) => refuseRequest(response, { ...busy, retryAfterSeconds }),
-  };
-}
-
-const busy = { status: 503, reason: "too many connect at the moment" } as const;
 const statusTexts = { 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable" } as const;
 
 function refuseUpgrade(socket: TcpSocket, { status, reason, retryAfterSeconds }: Refusal): void {
@@ -148,7 +142,7 @@ function refuseUpgrade(socket: TcpSocket, { status, reason, retryAfterSeconds }:
     ...(retryAfterSeconds === undefined ? [] : [`Retry-After: ${retryAfterSeconds}`]),
     `Content-Length: ${reason.length}`,
   ];
-  // What the client sends from here on is dropped.
+  // Drops what the client still sends.
   socket.resume();
   socket.write(`${head.join("\r\n")}\r\n\r\n${reason}`);
   socket.destroySoon();

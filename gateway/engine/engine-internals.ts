@@ -1,11 +1,12 @@
-/** What the engine under Socket.IO has and its types do not tell. Read in engine.io 6.6 and ws 8.21. */
+/** Members of the engine under Socket.IO that its types leave out. Read in engine.io 6.6 and ws 8.21. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket as TcpSocket } from "node:net";
+import type { Frame } from "../outbox/frames.ts";
 
 export interface Websocket {
   /** Bytes that have not left for the network. */
   readonly bufferedAmount: number;
-  /** Null once it is closed; the handle is Node's own, of which `net` itself reads these two. */
+  /** Null once closed. The handle is Node's own; `net` reads these two members itself. */
   readonly _socket: (TcpSocket & { readonly _handle: { bytesWritten: number; writeQueueSize: number } | null }) | null;
   once(event: "close", listener: (code: number) => void): void;
   on(event: "ping", listener: (this: Websocket) => void): void;
@@ -21,9 +22,9 @@ export interface PollingTransport {
   readonly socket?: never;
   /** Of one request, in bytes. */
   maxHttpBufferSize: number;
-  /** Given each request with packets, before its body is read. */
+  /** Called with each request that carries packets, before its body is read. */
   onDataRequest(request: IncomingMessage, response: ServerResponse): void;
-  /** Given the body of each request: packets behind each other. */
+  /** Called with the body of each request: packets, one after the other. */
   onData(payload: string): void;
 }
 
@@ -33,12 +34,17 @@ export interface EnginePacket {
   data?: unknown;
 }
 
-export interface EngineConnection {
-  readonly request: IncomingMessage | null;
+/** Why the engine closes a connection whose client did not answer a ping in time. */
+export const pingTimeoutReason = "ping timeout";
+
+export interface EngineSocket {
+  /** Kept by the engine for as long as the connection lives, unless it is set to null. */
+  request: IncomingMessage | null;
   readonly readyState: "opening" | "open" | "closing" | "closed";
   readonly transport: WebsocketTransport | PollingTransport;
-  once(event: "upgrade" | "close", listener: () => void): void;
+  write(packet: string, options: Frame["options"], sent?: () => void): unknown;
+  once(event: "upgrade" | "close", listener: (reason: string) => void): void;
   on(event: "packet", listener: (packet: EnginePacket) => void): void;
-  /** @param discard without what waits to be sent. */
+  /** @param discard drops what waits to be sent. */
   close(discard?: boolean): void;
 }

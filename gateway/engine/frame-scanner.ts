@@ -1,6 +1,6 @@
 /**
- * Reads the heads of websocket frames (RFC 6455, 5.2) ahead of the library, so that frames are counted, and lengths known, before
- * anything of them is buffered or parsed. It judges nothing: what breaks the protocol is the library's to refuse. Pure.
+ * Reads the heads of websocket frames (RFC 6455, 5.2) before the library does: frames are counted, and their lengths known,
+ * before anything of them is buffered or parsed. Violations of the protocol are left to the library. Pure.
  */
 
 /** The longest head: two bytes, a length of eight, a mask of four. */
@@ -14,22 +14,22 @@ export interface FrameHead {
   length: number;
 }
 
-/** One for all frames of all connections: valid until the next. */
+/** Reused for every frame of every connection: valid until the next frame. */
 const head: FrameHead = { opcode: 0, fin: true, length: 0 };
 
 export class FrameScanner {
   readonly #onFrame: (head: Readonly<FrameHead>) => boolean;
-  /** Bytes of the present payload that are still to come. */
+  /** Bytes of the current payload that have not arrived. */
   #toSkip = 0;
-  /** The beginning of a head whose rest has not arrived. */
+  /** The first bytes of a head whose rest has not arrived. */
   #torn: Buffer | undefined;
 
-  /** @param onFrame called with each head. @returns whether to read on. */
+  /** @param onFrame called with each head; returns whether to read on. */
   constructor(onFrame: (head: Readonly<FrameHead>) => boolean) {
     this.#onFrame = onFrame;
   }
 
-  /** @returns false once `onFrame` has said so: nothing more is to be read from this connection. */
+  /** @returns false once `onFrame` has: the caller reads no more of this connection. */
   scan(chunk: Buffer): boolean {
     let at = this.#skip(chunk, 0);
     while (at < chunk.length) {
@@ -49,7 +49,7 @@ export class FrameScanner {
     return true;
   }
 
-  /** @returns where the payload ends, or the chunk. */
+  /** @returns where the payload or the chunk ends. */
   #skip(chunk: Buffer, at: number): number {
     const skipped = Math.min(this.#toSkip, chunk.length - at);
     this.#toSkip -= skipped;
@@ -57,7 +57,7 @@ export class FrameScanner {
   }
 }
 
-/** Fills {@link head}. @returns the length of the head; 0 where it is not complete. */
+/** Fills {@link head}. @returns the length of the head; 0 where it is incomplete. */
 function readHead(bytes: Buffer, at: number): number {
   const available = bytes.length - at;
   if (available < 2) return 0;

@@ -1,21 +1,23 @@
-/** What one connection may send, besides the events that its session counts by itself. Pure. */
+/** What one connection may send, apart from the events that its session counts. Pure. */
 
-/** An honest client answers a ping each 25 s and fragments no message into small pieces. */
+/** An honest client sends a pong every 25 s, and fragments no message into small pieces. */
 const controlsAtOnce = 100;
 const controlsPerSecond = 10;
-/** CONNECT, and a few more that a client of a faulty library repeats. */
+/** A faulty client library may repeat CONNECT a few times. */
 const maxConnects = 5;
-/** Before a session begins: CONNECT with its token and what it resumes with, in as many frames. */
+/** Before a session begins: CONNECT with a token and a resume token, in so many frames. */
 const maxEnteringFrames = 20;
 const maxEnteringBytes = 64 * 1024;
-/** What a client had on its way when its connection was closed, and its answer to that. */
+/** In one polling request: subscribes to all channels of a client, their presence and history, and some calls. */
+const maxPollingPackets = 1_000;
+/** Frames under way when the node closed the connection, and the close frame in answer. */
 const maxClosingFrames = 1_000;
 
-/** Why a connection is cut. `entering`: it sent too much before its session began; `closing`: after the node had closed it. */
+/** What was too much. `entering`: before the session began; `closing`: after the node had closed the connection. */
 export type Flood = "entering" | "closing" | "controls" | "connects" | "packets" | "bytes";
 
-/** Grows by what is added, and shrinks with time. */
-class Leak {
+/** A level that grows by what is added, and drains at a rate. */
+class LeakyBucket {
   readonly #perSecond: number;
   #level = 0;
   #at: number;
@@ -29,7 +31,7 @@ class Leak {
     return this.#level;
   }
 
-  /** @returns the level with what was added. */
+  /** @returns the new level. */
   add(amount: number, now: number): number {
     const leaked = ((now - this.#at) * this.#perSecond) / 1_000;
     this.#level = Math.max(0, this.#level - leaked) + amount;
@@ -39,39 +41,39 @@ class Leak {
 }
 
 /**
- * Counts every frame and byte of a connection. A frame that carries no event costs the node as much as one that does, and no
- * other bound sees it. Bytes are not refused: past their rate the connection is read later.
+ * Counts every frame and byte of a connection. A frame without an event costs the node as much as one with an event, and no
+ * other bound counts it. Bytes past their rate are not refused: the node pauses reading.
  */
 export class InputBudget {
   readonly #bytesPerSecond: number;
   #entering: { frames: number; bytes: number } | undefined = { frames: 0, bytes: 0 };
-  /** Frames since the node has closed the connection. */
+  /** Frames since the node closed the connection. */
   #closingFrames: number | undefined;
   #connects = 0;
-  #controls: Leak | undefined;
-  #bytes: Leak | undefined;
+  #controls: LeakyBucket | undefined;
+  #bytes: LeakyBucket | undefined;
 
   /** @param bytesPerSecond that a session may send; twice as many at once. */
   constructor(bytesPerSecond: number) {
     this.#bytesPerSecond = bytesPerSecond;
   }
 
-  /** The largest message that is taken now, in bytes; undefined: the engine's own bound holds. */
+  /** The largest message that is read now, in bytes; undefined: the engine's bound. */
   get maxMessageBytes(): number | undefined {
     return this.#entering && maxEnteringBytes;
   }
 
-  /** The most packets that one polling request may bring. */
+  /** In one polling request. */
   get maxPackets(): number {
     return this.#entering ? maxEnteringFrames : maxPollingPackets;
   }
 
-  /** A session has begun: the bounds of a stranger end. */
+  /** Lifts the bounds of a stranger. */
   beginSession(): void {
     this.#entering = undefined;
   }
 
-  /** The node waits for its peer to answer the closing handshake; nothing else of it counts any more. */
+  /** The node has closed the connection, and waits for the answer to its closing handshake. */
   beginClosing(): void {
     this.#closingFrames ??= 0;
   }
@@ -81,32 +83,32 @@ export class InputBudget {
       this.#entering.bytes += bytes;
       return this.#entering.bytes > maxEnteringBytes ? "entering" : undefined;
     }
-    this.#bytes ??= new Leak(this.#bytesPerSecond, now);
+    this.#bytes ??= new LeakyBucket(this.#bytesPerSecond, now);
     this.#bytes.add(bytes, now);
     return undefined;
   }
 
-  /** How long to wait before the connection is read again, in ms. */
+  /** How long to pause reading. */
   get pauseMs(): number {
     const over = (this.#bytes?.level ?? 0) - 2 * this.#bytesPerSecond;
     return over > 0 ? Math.ceil((over * 1_000) / this.#bytesPerSecond) : 0;
   }
 
-  /** The length of a frame's payload, before any of it is buffered. */
+  /** @param bytes of the payload of a frame, none of which is buffered yet. */
   takeMessage(bytes: number): Flood | undefined {
     return this.#entering && bytes > maxEnteringBytes ? "entering" : undefined;
   }
 
-  /** Any frame, before its content is known. */
+  /** Counts any frame. */
   takeFrame(): Flood | undefined {
     if (this.#closingFrames !== undefined && ++this.#closingFrames > maxClosingFrames) return "closing";
     if (!this.#entering) return undefined;
     return ++this.#entering.frames > maxEnteringFrames ? "entering" : undefined;
   }
 
-  /** A frame or packet that is no event: ping, pong, noop, ack, a small fragment. */
+  /** Counts a frame or packet without an event: ping, pong, noop, ack, a small fragment. */
   takeControl(now: number): Flood | undefined {
-    this.#controls ??= new Leak(controlsPerSecond, now);
+    this.#controls ??= new LeakyBucket(controlsPerSecond, now);
     return this.#controls.add(1, now) > controlsAtOnce ? "controls" : undefined;
   }
 
@@ -114,6 +116,3 @@ export class InputBudget {
     return ++this.#connects > maxConnects ? "connects" : undefined;
   }
 }
-
-/** A client may subscribe to all of its channels at once, and ask for their presence and history: so many, and some calls. */
-const maxPollingPackets = 1_000;

@@ -1,43 +1,43 @@
 /**
- * Socket.IO packets (protocol 5) from text, in place of the library's decoder: bounds are checked before anything is parsed,
- * and binary attachments are never kept.
+ * Decodes Socket.IO packets (protocol 5), in place of the library's decoder: checks bounds before it parses anything, and drops
+ * binary attachments.
  */
 import { Encoder, PacketType } from "socket.io-parser";
 import { parseJson } from "../../shared/json/json.ts";
-import { scanItems } from "../../shared/json/json-scan.ts";
-import { passedOn } from "../../shared/json/json-text.ts";
+import { scanItems } from "../../shared/json/json-members.ts";
+import { compactJson } from "../../shared/json/json-text.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
 import { maxAuthLength, oversizedAuth } from "../entrance/auth-bound.ts";
 import type { ClientEvent } from "../requests/client-event.ts";
 
-/** As the library has it. */
+/** The library's own bound. */
 const maxAttachments = 10;
-/** An ack id is sent back as a number. */
+/** An ack id is sent back as a number: 15 digits are exact. */
 const maxAckIdDigits = 15;
-/** There is one namespace, "/"; the name of another is sent back in a refusal. */
+/** The only namespace is "/"; a refusal quotes the name of any other. */
 const maxNamespaceLength = 256;
 
-/** Of an event beside its data: its name, and its options. */
+/** JSON values of an event besides its data: its name and options. */
 const eventValues = 8;
 
 export interface Packet {
   type: PacketType;
   nsp: string;
   id?: number;
-  /** `auth`, of a CONNECT. */
+  /** The `auth` of a CONNECT. */
   data?: object;
   /** Of an EVENT. */
   event?: PacketEvent;
 }
 
-/** An event before it is known whether its client wants an ack. */
+/** The ack id is a part of the packet. */
 export type PacketEvent = Omit<ClientEvent, "ackId">;
 
-/** The part of an Emitter that Socket.IO uses of a decoder. Whatever {@link add} throws ends the connection. */
+/** Has the members of an Emitter that Socket.IO uses. An error that {@link add} throws ends the connection. */
 export class PacketDecoder {
   #onDecoded: ((packet: Packet) => void) | undefined;
-  /** Attachments that were announced and have not arrived. */
+  /** Announced attachments that have not arrived. */
   #attachments = 0;
 
   on(_event: "decoded", listener: (packet: Packet) => void): void {
@@ -52,7 +52,7 @@ export class PacketDecoder {
     this.#attachments = 0;
   }
 
-  /** @throws where it is no packet of the protocol. */
+  /** @throws where the text is no packet of the protocol. */
   add(data: unknown): void {
     if (typeof data === "string") {
       if (this.#attachments > 0) throw new Error("text in place of a binary attachment");
@@ -102,7 +102,7 @@ const packetTypes: Readonly<Record<string, PacketType>> = {
   [binaryAck]: PacketType.ACK,
 };
 
-/** @throws where the payload is not what a packet of this type has. */
+/** @throws where the payload does not fit the type. */
 function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "data" | "event"> {
   if (at >= text.length) {
     if (type === PacketType.EVENT) throw new Error("an event without a name");
@@ -117,7 +117,7 @@ function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "
     }
     case PacketType.EVENT:
       return { event: readEvent(text.slice(at)) };
-    // The gateway asks for no ack, and a client sends no payload with the others.
+    // The gateway asks for no acks; packets of the other types carry no payload.
     case PacketType.ACK:
       return {};
     case PacketType.DISCONNECT:
@@ -128,21 +128,21 @@ function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "
   }
 }
 
-/** One more than any event may have tells that there are too many. */
+/** One more than an event may have: enough to see that there are too many. */
 const maxArguments = 3;
 
 function readEvent(text: string): PacketEvent {
   const scan = scanItems(Buffer.from(text), 1 + maxArguments);
   if (scan.kind === "malformed") throw new Error("an event is not JSON");
   if (scan.kind === "too_deep") return { name: nameOf(text), args: [], flaw: "too_deep" };
-  // Each value takes two bytes at least: it is over twice the limit of data, whatever it spells.
+  // Each value takes two bytes at least: so many exceed the bound on data twice over.
   if (scan.values > maxPayloadBytes + eventValues) throw new Error("too many values");
   const [first, ...others] = scan.items;
-  const { text: literal } = passedOn(first ?? new Uint8Array(), maxPayloadBytes);
-  return { name: readName(literal), args: others.map((argument) => passedOn(argument, maxPayloadBytes)) };
+  const { text: literal } = compactJson(first ?? new Uint8Array(), maxPayloadBytes);
+  return { name: readName(literal), args: others.map((argument) => compactJson(argument, maxPayloadBytes)) };
 }
 
-/** A number is a name as it was written: 1e3 and 1000 are two. */
+/** A number is a name as the client wrote it: 1e3 and 1000 are two names. */
 function readName(literal: string): string {
   if (/^[-\d]/.test(literal)) return literal;
   const name = parseJson(literal);
@@ -150,7 +150,7 @@ function readName(literal: string): string {
   return name;
 }
 
-/** Of an event that is nested too deep: it is read no further. */
+/** The name of an event that is nested too deep: nothing else of it is read. */
 function nameOf(text: string): string {
   const [, literal = ""] = /^\s*\[\s*("(?:[^"\\]|\\.){1,256}")/.exec(text.slice(0, 1_024)) ?? [];
   return readName(literal);

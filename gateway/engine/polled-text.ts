@@ -1,9 +1,9 @@
 import type { IncomingMessage } from "node:http";
 
 /**
- * Stands between the parser of HTTP and whoever reads the body as text: Node would read U+FFFD in place of bytes that are not
- * UTF-8. (The websocket library checks by itself.)
- * @param onInvalid called once, in place of the rest of the body.
+ * Checks the body of a request before the engine reads it as text: Node would put U+FFFD in place of bytes that are not UTF-8.
+ * (The websocket library checks by itself.)
+ * @param onInvalid called once; the rest of the body is dropped.
  */
 export function refuseInvalidText(request: IncomingMessage, onInvalid: () => void): void {
   const decoder = new TextDecoder("utf-8", { fatal: true });

@@ -2,21 +2,21 @@ import { networkOf } from "../../shared/http/network.ts";
 import { ByAddress } from "./by-address.ts";
 import { TokenBucket } from "../../shared/runtime/token-bucket.ts";
 
-/** Whose rate is known at a time. */
+/** Addresses whose connect rate is kept at a time. */
 const maxAddresses = 50_000;
 
 export interface AddressBounds {
-  /** Seats at once; 0: any number. */
+  /** Seats at a time; 0: no bound. */
   connections: number;
-  /** Connects, those that are refused included; 0: any number. */
+  /** Connects, refused ones included; 0: no bound. */
   connectsPerSecond: number;
 }
 
-/** What one address may have of a node. An address of IPv6 counts as its /64: that is what one customer is given. */
+/** What one address may use of a node. An IPv6 address counts as its /64: a customer of a provider is given that much. */
 export class AddressLimits {
   readonly #bounds: AddressBounds;
   readonly #seats = new Map<string, number>();
-  /** Connections, with a seat or without. */
+  /** Open connections, with a seat or without. */
   readonly #open = new Map<string, number>();
   readonly #rates = new ByAddress<TokenBucket>({ isOver: (rate, now) => rate.isFull(now), maxAddresses });
 
@@ -24,7 +24,10 @@ export class AddressLimits {
     this.#bounds = bounds;
   }
 
-  /** @returns undefined where it may connect, else how long it should wait. */
+  /**
+   * Counts one connect.
+   * @returns undefined: the address may connect; otherwise how long it should wait, where 0 means until a seat is free.
+   */
   checkMs(address: string, now: number): number | undefined {
     const { connections, connectsPerSecond } = this.#bounds;
     if (connectsPerSecond > 0) {
@@ -43,22 +46,18 @@ export class AddressLimits {
     if (this.#bounds.connections > 0) countDown(this.#seats, networkOf(address));
   }
 
-  /** Otherwise whose connections they are need not be known before they are seated. */
-  get countsOpen(): boolean {
-    return this.#bounds.connections > 0;
-  }
-
-  /** It has so many connections open that one more could only be in the way of others: twice its seats. */
-  crowds(address: string): boolean {
-    return (this.#open.get(networkOf(address)) ?? 0) >= 2 * this.#bounds.connections;
+  /** Whether an address has twice as many open connections as it may have seats: another one could only delay others. */
+  isCrowded(client: { readonly address: string }): boolean {
+    const { connections } = this.#bounds;
+    return connections > 0 && (this.#open.get(networkOf(client.address)) ?? 0) >= 2 * connections;
   }
 
   opened(address: string): void {
-    countUp(this.#open, networkOf(address));
+    if (this.#bounds.connections > 0) countUp(this.#open, networkOf(address));
   }
 
   closed(address: string): void {
-    countDown(this.#open, networkOf(address));
+    if (this.#bounds.connections > 0) countDown(this.#open, networkOf(address));
   }
 }
 

@@ -1,45 +1,44 @@
-/** Lets handshakes in at the rate that the fleet gives this node; the others wait a moment, or are told when to come back. */
+/** Admits handshakes at the rate that the fleet gives this node; others wait in a queue, or get a reconnect time. */
 import type { Counter, Histogram } from "../../shared/runtime/metrics.ts";
+import { type AdmissionKind, AdmissionQueue } from "./admission-queue.ts";
 import { RecentCount } from "./recent-count.ts";
-import { ReturnSlots } from "./return-slots.ts";
+import { ReconnectTimes } from "./reconnect-times.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
-import { type AdmissionKind, WaitingLine } from "./waiting-line.ts";
 
-/** The rest of the time from upgrade to accept is left to the checks. */
-export const maxLineMs = 5_000;
-/** A burst of those who waited is checked in so large portions: sessions are served between. */
+/** Longest wait in the queue; a handshake that would exceed it is refused up front. The checks get the rest of the deadline. */
+export const maxQueueMs = 5_000;
+/** Handshakes that are admitted in one turn of the event loop: sessions are served in between. */
 const maxPerTurn = 16;
-/** Those who wait are looked after at least so often. */
+/** The queue is looked at no less often. */
 const tickMs = 50;
-/** A node that is given nothing asks for a share while somebody waits. */
+/** How often a node without a share asks for one while handshakes wait. */
 const askAgainMs = 250;
-/** Those who have a slot come in beside others. */
-const slotsOfRate = 0.9;
+/** Part of the rate for which reconnect times are given: clients without one connect, too. */
+const reconnectPart = 0.9;
 
 export type Decision =
   | { kind: "admitted" }
   | { kind: "refused"; retryAfterMs: number }
-  /** The node does not let in any more. */
+  /** The node admits no more. */
   | { kind: "closed" };
 
-/** A handshake that asks to be let in. */
-export interface Comer {
+export interface AdmissionRequest {
   kind: AdmissionKind;
   address: string;
-  /** By `performance.now()`: if it has not been let in by then, it is refused. */
-  until: number;
+  /** By `performance.now()`: refused, unless admitted by then. */
+  deadline: number;
 }
 
-interface Waiting extends Comer {
+interface Waiting extends AdmissionRequest {
   since: number;
   decide: (decision: Decision) => void;
 }
 
-/** What this node is given of the fleet's admissions. */
+/** This node's share of the fleet's admissions. */
 export interface AdmissionShare {
-  /** Connections a second, as far as it is known. */
+  /** Connections per second, as far as known. */
   readonly sharePerSecond: number;
-  /** What it is to be, once the others have been given theirs. */
+  /** The share by weight: the actual one follows as other nodes give up theirs. */
   readonly fairSharePerSecond: number;
   readonly budgetPerSecond: number;
   readonly nodes: readonly unknown[];
@@ -50,9 +49,9 @@ export class Admission {
   readonly #share: AdmissionShare;
   readonly #admitted: Counter<"kind">;
   readonly #waitSeconds: Histogram<"kind">;
-  readonly #line = new WaitingLine<Waiting>();
-  readonly #slots = new ReturnSlots();
-  /** Let in or refused. */
+  readonly #queue = new AdmissionQueue<Waiting>();
+  readonly #reconnectTimes = new ReconnectTimes();
+  /** Handshakes admitted or refused. */
   readonly #decided = new RecentCount();
   readonly #bucket: TokenBucket;
   #sharePerSecond = 0;
@@ -64,23 +63,23 @@ export class Admission {
     this.#share = options.share;
     this.#admitted = options.admitted;
     this.#waitSeconds = options.waitSeconds;
-    // Empty: what this node is given now, another may have used up within the same second.
+    // Begins empty: another node may have used up this node's new share within the same second.
     this.#bucket = new TokenBucket(neverMoreThan(0), performance.now(), 0);
   }
 
-  /** Handshakes in line. */
+  /** Handshakes in the queue. */
   get waiting(): number {
-    return this.#line.length;
+    return this.#queue.length;
   }
 
-  /** What would have to be let in each second: those who were, those who wait, and those who were refused. */
+  /** Admissions per second that would satisfy all: the handshakes of the last second, and those in the queue. */
   get demandPerSecond(): number {
-    return this.#decided.total(performance.now()) + this.#line.length;
+    return this.#decided.total(performance.now()) + this.#queue.length;
   }
 
-  /** Connections a second that those who come back can count on, here or elsewhere: a full node has next to no share. */
-  get returnsPerSecond(): number {
-    return Math.max(this.#linePerSecond, this.#averageShare);
+  /** Admissions per second for reconnecting clients, on this node or another: a full node has next to no share. */
+  get reconnectsPerSecond(): number {
+    return Math.max(this.#queuePerSecond, this.#averageShare);
   }
 
   get #averageShare(): number {
@@ -88,51 +87,52 @@ export class Admission {
     return budgetPerSecond / Math.max(1, nodes.length);
   }
 
-  /** That the line can count on: a node that has just come is soon given what it is owed. */
-  get #linePerSecond(): number {
+  /** Admissions per second that the queue can expect: a new node soon gets its fair share. */
+  get #queuePerSecond(): number {
     return Math.max(this.#share.sharePerSecond, this.#share.fairSharePerSecond) || this.#averageShare;
   }
 
-  /** The share may be another. */
+  /** To be called when the share may have changed. */
   onShare(): void {
     this.#followShare(performance.now());
-    this.#letIn();
+    this.#work();
   }
 
   /**
-   * @param decide called once, at once where it is clear, unless it leaves before.
-   * @returns leaves the line.
+   * @param decide called once, immediately where possible; never after the handshake has left the queue.
+   * @returns leaves the queue.
    */
-  enter(comer: Comer, decide: (decision: Decision) => void): () => void {
+  enter(request: AdmissionRequest, decide: (decision: Decision) => void): () => void {
     const now = performance.now();
-    const { kind, until } = comer;
-    const waiting = { ...comer, since: now, decide };
+    const { kind, deadline } = request;
+    const waiting = { ...request, since: now, decide };
     this.#followShare(now);
     if (this.#closed) decide({ kind: "closed" });
-    else if (this.#line.length === 0 && this.#bucket.take(now)) this.#admit(waiting, now);
-    else if (now + ((this.#line.ahead(kind) + 1) * 1_000) / this.#linePerSecond > until) this.#refuse(waiting, now);
-    else {
-      this.#line.add(kind, waiting);
-      this.#awaitTurn(now);
+    else if (this.#queue.length === 0 && this.#bucket.take(now)) this.#admit(waiting, now);
+    else if (now + ((this.#queue.ahead(kind) + 1) * 1_000) / this.#queuePerSecond > deadline) {
+      this.#refuse(waiting, now);
+    } else {
+      this.#queue.add(kind, waiting);
+      this.#schedule(now);
     }
-    return () => void this.#line.remove(waiting);
+    return () => void this.#queue.remove(waiting);
   }
 
-  /** For a client that is refused for another reason. @returns its reconnect time, at least `notBeforeMs` away. */
-  returnInMs(address: string, notBeforeMs: number): number {
+  /** Takes a reconnect time for a client that is refused. @returns how long to wait for it, at least `notBeforeMs`. */
+  takeReconnectMs(address: string, notBeforeMs: number): number {
     const now = performance.now();
     this.#decided.add(now);
-    const perSecond = this.returnsPerSecond * slotsOfRate;
-    const lineMs = (this.#line.length * 1_000) / this.#linePerSecond;
-    return this.#slots.take(now, { perSecond, address, notBeforeMs: Math.max(notBeforeMs, lineMs) });
+    const perSecond = this.reconnectsPerSecond * reconnectPart;
+    const queueMs = (this.#queue.length * 1_000) / this.#queuePerSecond;
+    return this.#reconnectTimes.take(now, { perSecond, address, notBeforeMs: Math.max(notBeforeMs, queueMs) });
   }
 
-  /** Nobody is let in any more; those in line are told. */
+  /** Admits no more; decides "closed" for every handshake in the queue. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    for (let waiting = this.#line.next(); waiting; waiting = this.#line.next()) waiting.decide({ kind: "closed" });
+    for (let waiting = this.#queue.take(); waiting; waiting = this.#queue.take()) waiting.decide({ kind: "closed" });
   }
 
   #followShare(now: number): void {
@@ -152,33 +152,34 @@ export class Admission {
   #refuse({ address, decide }: Waiting, now: number): void {
     const nextInMs = this.#bucket.waitMs(now);
     const notBeforeMs = Number.isFinite(nextInMs) ? nextInMs : 0;
-    decide({ kind: "refused", retryAfterMs: this.returnInMs(address, notBeforeMs) });
+    decide({ kind: "refused", retryAfterMs: this.takeReconnectMs(address, notBeforeMs) });
   }
 
-  readonly #letIn = (): void => {
+  /** Admits what the rate allows, and refuses what has waited too long. */
+  readonly #work = (): void => {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const now = performance.now();
     this.#followShare(now);
-    for (let turn = 0; turn < maxPerTurn && this.#line.length > 0 && this.#bucket.take(now); turn++) {
-      const next = this.#line.next();
+    for (let turn = 0; turn < maxPerTurn && this.#queue.length > 0 && this.#bucket.take(now); turn++) {
+      const next = this.#queue.take();
       if (next) this.#admit(next, now);
     }
     for (const kind of ["resume", "cold"] as const) {
-      for (let oldest = this.#line.oldest(kind); oldest && oldest.until <= now; oldest = this.#line.oldest(kind)) {
-        this.#line.remove(oldest);
+      for (let oldest = this.#queue.oldest(kind); oldest && oldest.deadline <= now; oldest = this.#queue.oldest(kind)) {
+        this.#queue.remove(oldest);
         this.#refuse(oldest, now);
       }
     }
-    this.#awaitTurn(now);
+    this.#schedule(now);
   };
 
-  #awaitTurn(now: number): void {
-    if (this.#timer || this.#line.length === 0) return;
+  #schedule(now: number): void {
+    if (this.#timer || this.#queue.length === 0) return;
     if (this.#share.sharePerSecond === 0 && now > this.#askedAt + askAgainMs) {
       this.#askedAt = now;
       void this.#share.report();
     }
-    this.#timer = setTimeout(this.#letIn, Math.min(Math.max(1, Math.ceil(this.#bucket.waitMs(now))), tickMs));
+    this.#timer = setTimeout(this.#work, Math.min(Math.max(1, Math.ceil(this.#bucket.waitMs(now))), tickMs));
   }
 }

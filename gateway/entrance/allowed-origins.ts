@@ -1,4 +1,4 @@
-/** Which pages may connect, by the origin that their browser tells. Pure. */
+/** Which pages may connect, by the `Origin` that their browser sends. Pure. */
 
 /** `*` matches one or more labels in front of a domain. */
 const subdomains = "*.";
@@ -7,16 +7,16 @@ const noOrigin = "null";
 const any = "*";
 
 export type OriginPolicy = {
-  /** Every page may. */
+  /** Every page may connect. */
   readonly any: boolean;
   /**
-   * @param origin as the request has it; undefined: the client is no browser.
-   * @param host that the request was sent to: a page of the same host may connect.
+   * @param origin header of the request; undefined: the client is no browser.
+   * @param host header of the request: a page of the same host may connect.
    */
   allows(origin: string | undefined, host: string | undefined): boolean;
 };
 
-/** @throws naming what to change about an entry that could never match. */
+/** @throws where an entry could never match, with what to change. */
 export function originPolicy(entries: readonly string[]): OriginPolicy {
   const allowsAny = entries.includes(any);
   const listed = entries.filter((entry) => entry !== any).map(normalised);
@@ -37,13 +37,13 @@ export function originPolicy(entries: readonly string[]): OriginPolicy {
   };
 }
 
-/** As browsers write an origin: in lower case, without the port that the scheme has anyway. */
+/** As browsers write an origin: in lower case, without the default port of the scheme. */
 function normalised(entry: string): string {
   const text = entry.toLowerCase();
   if (text === noOrigin) return text;
   const [, scheme = "", wildcard = "", rest = ""] = /^([a-z][a-z0-9+.-]*):\/\/(\*\.)?(.*)$/.exec(text) ?? [];
   if (scheme === "") throw new Error(`"${entry}" is not an origin such as https://app.example, "*" or "null"`);
-  if (scheme === "file") throw new Error(`"${entry}": pages of files have no origin, list "null"`);
+  if (scheme === "file") throw new Error(`"${entry}": browsers send "null" for pages of files, list "null"`);
   const url = URL.parse(`${scheme}://${rest}`);
   if (!url || url.host === "" || /[/?#@*]/.test(rest)) {
     throw new Error(

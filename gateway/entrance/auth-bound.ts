@@ -1,7 +1,7 @@
 import { maxResumeTokenLength, maxTokenLength } from "../../shared/protocol/limits.ts";
 
-/** Both tokens of a handshake, and as much again, so that a token that is too long is refused by its own message. */
+/** In characters: both tokens of a handshake, and as much again, so that a token that is too long gets its own refusal. */
 export const maxAuthLength = 2 * (maxTokenLength + maxResumeTokenLength);
 
-/** Stands for an `auth` that is too large to be parsed. */
+/** In place of an `auth` that is too large to parse. */
 export const oversizedAuth: Readonly<Record<string, unknown>> = Object.freeze({});

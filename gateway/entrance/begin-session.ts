@@ -1,43 +1,60 @@
 import { randomUUID } from "node:crypto";
 import { TidegateError } from "../../shared/runtime/errors.ts";
-import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Claim, ClaimOutcome } from "../../shared/sessions/contract.ts";
-import { refuse } from "../sessions/authentication.ts";
+import { conflateFromBytes, maxOutboxBytes, maxPayloadBytes, protocolVersion } from "../../shared/protocol/limits.ts";
+import type { ReconnectPolicy, Welcome } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../node/context.ts";
-import type { Session } from "../sessions/session.ts";
+import type { Connection } from "../outbox/connection.ts";
+import { eventFrame } from "../outbox/frames.ts";
+import { Outbox } from "../outbox/outbox.ts";
+import { Session } from "../sessions/session.ts";
+import { type Accepted, type Refused, refused } from "./handshake.ts";
 
 export type Begun =
   | { kind: "begun" }
-  /** What it resumes with was revoked: it may still begin by its token. */
+  /** The session that the client resumes was revoked: it may still begin a new one with its token. */
   | { kind: "revoked" }
-  | { kind: "refused"; refusal: ConnectRefusal };
+  | Refused;
+
+export function createSession(connection: Connection, accepted: Accepted, { metrics }: GatewayContext): Session {
+  const outbox = new Outbox({
+    sink: connection,
+    maxBytes: maxOutboxBytes,
+    conflateFromBytes,
+    onOverflow: () => {
+      metrics.slowConsumers.inc({ cause: "bytes" });
+      session.terminate("slow_consumer");
+    },
+    onConflated: (frames) => metrics.conflated.inc(frames),
+  });
+  const session: Session = new Session({ ...accepted, outbox, connection });
+  return session;
+}
 
 /**
- * Makes a session known: messages to its user reach it, and it is the one with its id. Whoever resumes is let in without
- * the store, too, and told to it later.
- * @param last how the session that is resumed was held; undefined: a new one begins.
+ * Makes a session known: messages to its user reach it, and its claim on the session id is the newest. A resume succeeds
+ * while the store is away, too: this node announces it to the store later.
+ * @param last claim on the session that resumes; undefined: a new one begins.
  */
 export async function beginSession(session: Session, last: Claim | undefined, context: GatewayContext): Promise<Begun> {
   const { id } = session;
   try {
     if (last !== undefined) session.succession.expect();
-    // Followed first: a newer claim is heard of.
+    // Followed before the claim, so that this node hears of any newer claim.
     await context.sessions.add(session);
     const outcome = last === undefined ? await begin(session, context) : await resume(session, last, context);
     return outcome === "revoked" ? { kind: "revoked" } : { kind: "begun" };
   } catch (error) {
     if (!(error instanceof TidegateError)) throw error;
-    if (last === undefined) {
-      return { kind: "refused", refusal: refuse("broker_unavailable", error.message, error.options.retryAfterMs) };
-    }
+    if (last === undefined) return refused("broker_unavailable", error.message, error.options.retryAfterMs);
+    // A claim that is newer than any this node knows. `checkedAt` stays: a revocation since the last check still counts.
     const rivals = context.sessions.ofUser(session.identityKey).filter(({ id }) => id === session.id);
     const newest = Math.max(last.claim, ...rivals.map(({ held }) => held.claim));
     const claim = Math.max(context.sessionStore.now(), newest + 1);
-    // Not checked now: whatever was revoked since it last was still counts.
     const held = { sessionId: session.id, claim, checkedAt: last.checkedAt };
-    session.hold(held, { resumed: session.id === id, tookOver: false });
-    for (const rival of rivals) rival.hearOf(claim);
-    context.holdings.mention();
+    session.applyClaim(held, { resumed: session.id === id, tookOver: false });
+    for (const rival of rivals) rival.noticeClaim(claim);
+    context.holdings.markIncomplete();
     context.metrics.resumes.inc({ outcome: "unchecked" });
     return { kind: "begun" };
   }
@@ -45,30 +62,48 @@ export async function beginSession(session: Session, last: Claim | undefined, co
 
 async function begin(session: Session, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
   const outcome = await context.holdings.claim({ mode: "begin", ...session.stored, claim: 0, checkedAt: 0 });
-  if (outcome.kind === "held") hold(session, outcome, context, { resumed: false });
+  if (outcome.kind === "held") applyClaim(session, outcome, context, { resumed: false });
   return outcome.kind;
 }
 
 async function resume(session: Session, last: Claim, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
   const outcome = await context.holdings.claim({ mode: "resume", ...session.stored, ...last });
   context.metrics.resumes.inc({ outcome: outcome.kind });
-  if (outcome.kind === "held") hold(session, outcome, context, { resumed: true });
+  if (outcome.kind === "held") applyClaim(session, outcome, context, { resumed: true });
   else if (outcome.kind === "over") {
-    // Ended too long ago: the same user, a new session.
-    session.hold({ sessionId: randomUUID(), claim: 0, checkedAt: 0 }, { resumed: false, tookOver: false });
+    // The session ended too long ago: the same user begins a new one.
+    session.applyClaim({ sessionId: randomUUID(), claim: 0, checkedAt: 0 }, { resumed: false, tookOver: false });
     return begin(session, context);
   }
   return outcome.kind;
 }
 
-function hold(
+function applyClaim(
   session: Session,
   { claim, checkedAt, withdrawn, tookOver }: ClaimOutcome & { kind: "held" },
   { holdings }: GatewayContext,
   { resumed }: { resumed: boolean },
 ): void {
-  session.hold({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
-  session.withdraw(withdrawn);
-  // Its connection was gone before the store had answered: what it left is given back.
+  session.applyClaim({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
+  session.permissions.withdraw(withdrawn);
+  // The connection closed before the store answered: gives the claim back.
   if (session.disposed) holdings.end(session.stored);
+}
+
+/** Sends the first frame of a session; frames that were sent to it before follow. */
+export function welcome(session: Session, reconnect: ReconnectPolicy, { node, resumeTokens }: GatewayContext): void {
+  const { tenant } = session.credentials;
+  const welcome: Welcome = {
+    protocol: protocolVersion,
+    node,
+    sessionId: session.id,
+    user: session.user,
+    ...(tenant !== undefined && { tenant }),
+    resumed: session.resumed,
+    resumeToken: resumeTokens.seal(session.resumable),
+    expiresAt: session.expiresAt,
+    maxPayloadBytes,
+    reconnect,
+  };
+  session.welcome(eventFrame("sync:welcome", welcome));
 }

@@ -1,6 +1,6 @@
 import { networkOf } from "../../shared/http/network.ts";
 
-/** Something that is known of each address, and of no more of them than a bound allows. Pure. */
+/** A value for each client address, for a bounded number of addresses. Pure. */
 export class ByAddress<Value> {
   readonly #values = new Map<string, Value>();
   readonly #isOver: (value: Value, now: number) => boolean;
@@ -8,8 +8,8 @@ export class ByAddress<Value> {
   readonly #maxAddresses: number;
 
   /**
-   * @param options.isOver the value says nothing that a new one would not say.
-   * @param options.maxAddresses past it the address that was seen first counts as new.
+   * @param options.isOver whether a new value would be the same as this one.
+   * @param options.maxAddresses past it, the oldest address is forgotten.
    */
   constructor(options: {
     isOver: (value: Value, now: number) => boolean;
@@ -32,7 +32,7 @@ export class ByAddress<Value> {
     return value;
   }
 
-  /** Looking at two for each that comes keeps the map small. */
+  /** Two looks for each new address are enough to keep the map small. */
   #forgetSome(now: number): void {
     let looked = 0;
     for (const [key, value] of this.#values) {

@@ -1,4 +1,4 @@
-/** Where a client is, behind whatever proxies: the one place that knows the library. */
+/** The address of a client, behind any number of proxies. The only file that knows the proxy-addr library. */
 import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import proxyAddress from "@fastify/proxy-addr";
@@ -6,16 +6,16 @@ import proxyAddress from "@fastify/proxy-addr";
 export type ProxyTrust = (address: string, distance: number) => boolean;
 
 /**
- * @param networks addresses, or networks as `10.0.0.0/8`, or `loopback`, `linklocal`, `uniquelocal`.
- * @throws naming the one that is none.
+ * @param networks addresses, networks such as `10.0.0.0/8`, or `loopback`, `linklocal`, `uniquelocal`.
+ * @throws with the entry that is none of these.
  */
 export function trustedProxies(networks: readonly string[]): ProxyTrust {
   return networks.length === 0 ? () => false : proxyAddress.compile([...networks]);
 }
 
 /**
- * The nearest address that is not a trusted proxy's: `X-Forwarded-For` is read from the right, and only what trusted proxies
- * wrote. Where one wrote no address (`unknown`), its own is the nearest that is known.
+ * The nearest address that is not a trusted proxy's. Reads `X-Forwarded-For` from the right, and only the entries that trusted
+ * proxies wrote. A proxy that wrote no address (`unknown`) counts with its own.
  */
 export function clientAddress({ headers, socket }: IncomingMessage, trust: ProxyTrust): string {
   const entries = String(headers["x-forwarded-for"] ?? "").split(",");
@@ -28,14 +28,14 @@ export function clientAddress({ headers, socket }: IncomingMessage, trust: Proxy
   return address;
 }
 
-/** Removes it. Empty entries say nothing. */
+/** Removes the last entry, and empty ones after it. */
 function lastEntry(entries: string[]): string {
   let entry = "";
   while (entry === "" && entries.length > 0) entry = entries.pop()?.trim() ?? "";
   return entry;
 }
 
-/** Proxies write an address alone, with the client's port, and IPv6 in brackets or without. */
+/** Proxies write an address with or without the client's port, IPv6 with or without brackets. */
 function addressIn(entry: string): string | undefined {
   const [, bracketed, plain = entry] = /^\[([^\]]*)\](?::\d+)?$|^([\d.]+):\d+$/.exec(entry) ?? [];
   const address = bracketed ?? plain;

@@ -1,14 +1,14 @@
 import { ByAddress } from "./by-address.ts";
 import { TokenBucket } from "../../shared/runtime/token-bucket.ts";
 
-/** The last part of the budget is for addresses that have had less than their own part. */
+/** The last part of the budget is reserved for addresses that have used less than their own part. */
 const reservedPart = 0.2;
-/** What one address may have a second, and at once, of that. */
+/** The own part of one address: of the rate, and of the burst. */
 const partOfAddress = 0.1;
 
 /**
- * A budget for whoever asks. While there is enough of it, one address may use it up, as it may stand for many clients. When it
- * becomes scarce, addresses that have asked for little go first: one that asks without end gets what they leave.
+ * A rate that all addresses share. One address may use most of it, as it may stand for many clients. When the budget becomes
+ * scarce, addresses that have asked for little go first; an address that asks without end gets what they leave.
  */
 export class FairBudget {
   readonly #perSecond: number;
@@ -21,12 +21,12 @@ export class FairBudget {
   }
 
   take(address: string, now: number): boolean {
-    const hasAskedForLittle = this.#partOf(address, now).take(now);
-    const reserved = hasAskedForLittle ? 0 : this.#perSecond * reservedPart;
+    const isModest = this.#partOf(address, now).take(now);
+    const reserved = isModest ? 0 : this.#perSecond * reservedPart;
     return this.#bucket.tokens(now) >= reserved + 1 && this.#bucket.take(now);
   }
 
-  /** What it took has turned out to cost more. */
+  /** Charges an address more, after the fact. */
   owe(address: string, tokens: number, now: number): void {
     this.#bucket.owe(tokens);
     this.#partOf(address, now).owe(tokens);

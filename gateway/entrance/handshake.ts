@@ -1,10 +1,10 @@
-/** May this connection become a session? By what it resumes with, or by its token and the connect hook. */
+/** May this connection become a session? By its resume token, or by its token and the connect hook. */
 import { randomUUID } from "node:crypto";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
 import { newTraceparent } from "../../shared/services/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
-import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
+import type { ConnectCode, ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
 import { maxAuthLength, oversizedAuth } from "./auth-bound.ts";
 import { isPresentableInfo, readHookGrant } from "../../shared/protocol/relay.ts";
@@ -20,25 +20,20 @@ import {
 import type { GatewayContext } from "../node/context.ts";
 import type { Resumable } from "../sessions/resume-token.ts";
 
-/** A resumed session has at least so long to refresh, however little its token leaves. */
-const minStayMs = 60_000;
+/** The least time that a resumed session has to refresh its token, however soon the token expires. */
+const minResumedMs = 60_000;
+/** By then, one of the user's sessions may have ended. */
+const sessionsOfUserRetryMs = 10_000;
 
-/** Where a handshake comes from. */
-export interface Origin {
-  address: string;
-  userAgent: string;
-}
-
-/** Until one of them may have ended. */
-const oneTooManyRetryMs = 10_000;
-
-/** What a client sends to begin with: a token, or what it resumes with, or both. */
-export interface Opened {
-  kind: "opened";
+/** The client's `auth`, read: a token, a resume token, or both. */
+export interface Handshake {
+  kind: "read";
   token: string | undefined;
-  /** It was sealed by this fleet, and is valid. */
+  /** Sealed by this fleet, and valid. */
   resumable: Resumable | undefined;
+  /** The client moves to another node by itself when it is asked to. */
   moves: boolean;
+  userAgent: string;
 }
 
 /** Enough to begin a session with. */
@@ -46,75 +41,75 @@ export interface Accepted {
   kind: "accepted";
   sessionId: string;
   credentials: Credentials;
-  /** What the connect hook adds to the token's channels. */
+  /** Patterns that the connect hook adds to the token's channels. */
   grantedChannels: readonly string[];
-  /** What others see of the user. */
+  /** Shown to others in presence. */
   info: unknown;
-  /** How it last had the session that it goes on with; undefined: it begins. */
+  /** The last claim on the session that resumes; undefined: a new session begins. */
   resumed: Claim | undefined;
-  /** It moves by itself when it is asked to. */
   moves: boolean;
 }
 
-type Refused = { kind: "refused"; refusal: ConnectRefusal };
+export type Refused = { kind: "refused"; refusal: ConnectRefusal };
 
-/** As much of the check as costs little, and asks nobody. */
-export function openHandshake(auth: unknown, context: GatewayContext): Opened | Refused {
-  if (auth === oversizedAuth) {
-    return refused(refuse("unauthenticated", `auth is longer than ${maxAuthLength} characters`));
-  }
+export function refused(code: ConnectCode, message: string, retryAfterMs?: number): Refused {
+  return { kind: "refused", refusal: refuse(code, message, retryAfterMs) };
+}
+
+/** The part of the check that costs little and does no I/O. */
+export function readHandshake(auth: unknown, userAgent: string, context: GatewayContext): Handshake | Refused {
+  if (auth === oversizedAuth) return refused("unauthenticated", `auth is longer than ${maxAuthLength} characters`);
   if (!handshakeValidator.Check(auth)) {
-    return refused(refuse("unauthenticated", "auth must be { token, resume?, protocol?, moves? }"));
+    return refused("unauthenticated", "auth must be { token, resume?, protocol?, moves? }");
   }
   if (auth.protocol !== undefined && auth.protocol !== protocolVersion) {
-    return refused(refuse("unsupported_protocol", `this server speaks protocol ${protocolVersion}`));
+    return refused("unsupported_protocol", `this server speaks protocol ${protocolVersion}`);
   }
   const { token, resume, moves = false } = auth;
   const resumable = typeof resume === "string" ? context.resumeTokens.open(resume) : undefined;
-  if (token === undefined && !resumable) {
-    return refused(refuse("unauthenticated", missingToken(Boolean(resume))));
-  }
-  return { kind: "opened", token, resumable, moves };
+  if (token === undefined && !resumable) return refused("unauthenticated", missingToken(Boolean(resume)));
+  return { kind: "read", token, resumable, moves, userAgent };
 }
 
 function missingToken(triedToResume: boolean): string {
   return triedToResume ? "auth.resume is not valid any more, and auth.token is missing" : "auth.token is missing";
 }
 
-/** @param deadline by `performance.now()`: the hook has until then. */
+/** @param deadline by `performance.now()`: the connect hook has until then. */
 export async function checkHandshake(
-  { token, resumable, moves }: Opened,
-  origin: Origin,
+  handshake: Handshake,
+  address: string,
   deadline: number,
   context: GatewayContext,
 ): Promise<Accepted | Refused> {
+  const { token, resumable, moves } = handshake;
   if (resumable && (token === undefined || tokenIdOf(token) === resumable.credentials.tokenId)) {
-    return goOn(resumable, resumable.credentials, moves);
+    return resume(resumable, resumable.credentials, moves);
   }
-  if (token === undefined) return refused(refuse("unauthenticated", missingToken(true)));
+  if (token === undefined) return refused("unauthenticated", missingToken(true));
   const authentication = await authenticate(context.verify, token);
   if (authentication.kind === "accepted") {
     const { credentials } = authentication;
-    // Another user's or tenant's session is no session of this one's.
-    if (resumable && isSameClient(resumable.credentials, credentials)) return goOn(resumable, credentials, moves);
-    return askConnectHook(credentials, moves, origin, deadline, context);
+    // A session resumes only for the user and tenant that began it.
+    if (resumable && isSameClient(resumable.credentials, credentials)) return resume(resumable, credentials, moves);
+    return askConnectHook(credentials, handshake, address, deadline, context);
   }
   const { refusal, expired } = authentication;
-  const isHindrance = !refusal.retryable || (expired && resumable && !isSameClient(expired, resumable.credentials));
-  return resumable && !isHindrance ? goOn(resumable, resumable.credentials, moves) : refused(refusal);
+  const isFinal = !refusal.retryable || (expired && resumable && !isSameClient(expired, resumable.credentials));
+  return resumable && !isFinal ? resume(resumable, resumable.credentials, moves) : { kind: "refused", refusal };
 }
 
-function goOn(resumable: Resumable, given: Credentials, moves: boolean): Accepted {
+function resume(resumable: Resumable, given: Credentials, moves: boolean): Accepted {
   const { sessionId, claim, checkedAt, grantedChannels, info } = resumable;
-  const credentials = { ...given, expiresAt: Math.max(given.expiresAt, Date.now() + minStayMs) };
+  const credentials = { ...given, expiresAt: Math.max(given.expiresAt, Date.now() + minResumedMs) };
   const resumed = { claim, checkedAt };
   return { kind: "accepted", sessionId, credentials, grantedChannels, info, resumed, moves };
 }
 
 async function askConnectHook(
   credentials: Credentials,
-  moves: boolean,
-  { address, userAgent }: Origin,
+  { moves, userAgent }: Handshake,
+  address: string,
   deadline: number,
   context: GatewayContext,
 ): Promise<Accepted | Refused> {
@@ -145,32 +140,30 @@ async function askConnectHook(
     return { ...accepted, grantedChannels: channels, info };
   }
   return !result.ok && result.error.code === "forbidden"
-    ? refused(refuse("forbidden", result.error.message))
-    : refused(refuse("auth_unavailable", "the connect hook could not be asked", undecidedRetryMs));
+    ? refused("forbidden", result.error.message)
+    : refused("auth_unavailable", "the connect hook could not be asked", undecidedRetryMs);
 }
 
-/** Several that begin at the same moment may pass together. */
-export async function refuseOneTooMany(
+/**
+ * Sessions that begin at the same moment may exceed the bound together.
+ * @returns why the user may not have another session.
+ */
+export async function checkSessionsOfUser(
   user: IdentityKey,
-  bound: number,
+  maxSessions: number,
   { sessionStore }: GatewayContext,
-): Promise<ConnectRefusal | undefined> {
+): Promise<Refused | undefined> {
   try {
     const sessions = await sessionStore.sessionsOf(user);
-    return sessions.length < bound
-      ? undefined
-      : refuse("rate_limited", "this user has as many sessions as are allowed", oneTooManyRetryMs);
+    if (sessions.length < maxSessions) return undefined;
+    return refused("rate_limited", "this user has as many sessions as are allowed", sessionsOfUserRetryMs);
   } catch (error) {
     if (!(error instanceof TidegateError)) throw error;
-    return refuse("broker_unavailable", error.message, error.options.retryAfterMs);
+    return refused("broker_unavailable", error.message, error.options.retryAfterMs);
   }
 }
 
-/** Too large for others to be shown, it is not. */
+/** Info that is too large for presence is not shown. */
 function presentable(info: unknown): unknown {
   return info !== undefined && isPresentableInfo(info) ? info : undefined;
-}
-
-function refused(refusal: ConnectRefusal): Refused {
-  return { kind: "refused", refusal };
 }

@@ -1,10 +1,10 @@
 const bucketMs = 100;
 const buckets = 10;
 
-/** How much there was within the last second, in steps of 100 ms. */
+/** Counts the events of the last second, in steps of 100 ms. */
 export class RecentCount {
   readonly #counts = new Float64Array(buckets);
-  /** Number of the newest bucket since the clock's zero. */
+  /** Index of the newest bucket, from the clock's zero. */
   #newest = 0;
 
   add(now: number): void {

@@ -1,57 +1,49 @@
-import { ReturnSlots } from "./return-slots.ts";
+import { ReconnectTimes } from "./reconnect-times.ts";
 import { type BucketRate, TokenBucket } from "../../shared/runtime/token-bucket.ts";
 
-/** Work on new connections that is done before the event loop turns to what else there is. */
+/** Time spent on opening connections in one turn of the event loop. */
 const turnMs = 4;
-/** Whoever would wait longer is refused at once; whoever has, then. */
+/** Longest wait at the gate; an arrival that would exceed it is refused up front. */
 const maxWaitMs = 2_000;
-/** However little is let in, so many are told so in band. */
+/** The gate opens at least so many, however small the node's share: a refusal in band says why. */
 const minPerSecond = 100;
-/** Looks again whether there is room after so long. */
+/** While there is no room, the gate looks again after this. */
 const lookAgainMs = 10;
 
-/** A connection that asks to be opened. */
+/** A client's request for a connection. */
 export interface Arrival {
-  /** It has given up. */
+  /** Of the client; computed at each access. */
+  readonly address: string;
+  /** The client has gone away. */
   readonly gone: boolean;
   open(): void;
   refuse(retryAfterSeconds: number): void;
 }
 
-/** Where an arrival comes from. */
-export interface ArrivalOrigin {
-  /** Too many come from there already. */
-  crowds: boolean;
-  /** Worked out for those that are refused only. */
-  address: () => string;
-}
-
 interface Waiting {
   arrival: Arrival;
-  origin: ArrivalOrigin;
   until: number;
 }
 
 /**
- * What stands before the websocket's door: opens connections in small slices, so that thousands that come at once hold
- * nobody up. Bounded: it opens twice as many a second as the node lets in, so that those who are refused are told in
- * band. Past that, connections are refused before they cost anything.
+ * Opens connections in small slices, so that thousands of arrivals delay no session. Bounded: opens twice as many per second
+ * as the node admits, which leaves room to refuse as many in band. Any more are refused before they cost more than a request.
  */
 export class UpgradeGate {
   readonly #hasRoom: () => boolean;
   readonly #onRefused: () => void;
-  readonly #slots = new ReturnSlots();
+  readonly #reconnectTimes = new ReconnectTimes();
   readonly #queue = new Set<Waiting>();
   readonly #bucket: TokenBucket;
   #perSecond = minPerSecond;
-  #pump: { cancel: () => void } | undefined;
+  #scheduled: { cancel: () => void } | undefined;
   /** Time spent on opening within this turn. */
   #spentMs = 0;
   #turnEnds = false;
 
   /**
    * @param options.hasRoom whether one more connection may be open without a seat.
-   * @param options.onRefused counts.
+   * @param options.onRefused called for each arrival that is refused.
    */
   constructor(options: { hasRoom: () => boolean; onRefused: () => void }) {
     this.#hasRoom = options.hasRoom;
@@ -63,29 +55,29 @@ export class UpgradeGate {
     return this.#queue.size;
   }
 
-  /** @param perSecond that the node lets in. */
-  setRate(perSecond: number): void {
-    this.#perSecond = Math.max(minPerSecond, 2 * perSecond);
+  /** @param admissionsPerSecond of the node. */
+  setRate(admissionsPerSecond: number): void {
+    this.#perSecond = Math.max(minPerSecond, 2 * admissionsPerSecond);
     this.#bucket.change(gateRate(this.#perSecond), performance.now());
   }
 
-  arrive(arrival: Arrival, origin: ArrivalOrigin): void {
+  /** @param isCrowded the address has too many open connections. */
+  arrive(arrival: Arrival, isCrowded: boolean): void {
     const now = performance.now();
-    const waiting = { arrival, origin, until: now + maxWaitMs };
-    if (origin.crowds) this.#refuse(waiting, now);
+    if (isCrowded) this.#refuse(arrival, now);
     else if (this.#queue.size === 0 && this.#mayOpen(now)) this.#open(arrival, now);
-    else if (this.#queue.size >= (this.#perSecond * maxWaitMs) / 1_000) this.#refuse(waiting, now);
+    else if (this.#queue.size >= (this.#perSecond * maxWaitMs) / 1_000) this.#refuse(arrival, now);
     else {
-      this.#queue.add(waiting);
+      this.#queue.add({ arrival, until: now + maxWaitMs });
       this.#schedule(now);
     }
   }
 
-  /** Nobody waits any more. */
+  /** Refuses every arrival that waits. */
   stop(): void {
-    this.#pump?.cancel();
-    this.#pump = undefined;
-    for (const waiting of this.#queue) this.#refuse(waiting, performance.now());
+    this.#scheduled?.cancel();
+    this.#scheduled = undefined;
+    for (const { arrival } of this.#queue) this.#refuse(arrival, performance.now());
     this.#queue.clear();
   }
 
@@ -104,42 +96,43 @@ export class UpgradeGate {
     });
   }
 
-  #refuse({ arrival, origin }: Waiting, now: number): void {
+  #refuse(arrival: Arrival, now: number): void {
     this.#onRefused();
-    const address = origin.address();
-    const waitMs = this.#slots.take(now, { perSecond: this.#perSecond, notBeforeMs: maxWaitMs, address });
+    const { address } = arrival;
+    const waitMs = this.#reconnectTimes.take(now, { perSecond: this.#perSecond, notBeforeMs: maxWaitMs, address });
     arrival.refuse(Math.ceil(waitMs / 1_000));
   }
 
   #schedule(now: number): void {
-    if (this.#pump) return;
+    if (this.#scheduled) return;
     const waitMs = this.#hasRoom() ? this.#bucket.waitMs(now) : lookAgainMs;
     if (waitMs === 0) {
       const immediate = setImmediate(this.#work);
-      this.#pump = { cancel: () => clearImmediate(immediate) };
+      this.#scheduled = { cancel: () => clearImmediate(immediate) };
     } else {
       const timer = setTimeout(this.#work, Math.min(waitMs, lookAgainMs));
-      this.#pump = { cancel: () => clearTimeout(timer) };
+      this.#scheduled = { cancel: () => clearTimeout(timer) };
     }
   }
 
   readonly #work = (): void => {
-    this.#pump = undefined;
-    for (const entry of this.#queue) {
+    this.#scheduled = undefined;
+    for (const waiting of this.#queue) {
+      const { arrival, until } = waiting;
       const now = performance.now();
-      if (!entry.arrival.gone) {
-        if (now < entry.until) {
+      if (!arrival.gone) {
+        if (now < until) {
           if (!this.#mayOpen(now)) break;
-          this.#open(entry.arrival, now);
-        } else this.#refuse(entry, now);
+          this.#open(arrival, now);
+        } else this.#refuse(arrival, now);
       }
-      this.#queue.delete(entry);
+      this.#queue.delete(waiting);
     }
     if (this.#queue.size > 0) this.#schedule(performance.now());
   };
 }
 
-/** A second's worth may come at once. */
+/** Allows a burst of one second's worth. */
 function gateRate(perSecond: number): BucketRate {
   return { capacity: perSecond, perSecond };
 }

@@ -2,71 +2,73 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import { type FleetNode, type NodeRegistry, type NodeReport, reportLastsMs } from "../../shared/nodes/contract.ts";
 import { fairSharePerSecond, shareWithoutRegistry } from "../../shared/nodes/shares.ts";
 
-/** About so often a node reports, and hears of the others. */
-const beatMs = 1_000;
-/** So often while shares move from node to node. */
-const hurriedBeatMs = 200;
+/** Mean time between two reports. */
+const reportEveryMs = 1_000;
+/** The same while shares are moving from one node to another. */
+const settlingReportEveryMs = 200;
 
 /**
- * This node among the others: tells the registry of itself, and knows the fleet as it was at the last report. While the
- * registry is away it goes on with what it knew, its share included: nobody else is given it meanwhile, but where this node
- * alone is cut off. A node that has never reached the registry goes by a hundredth of the budget, so that clients with a
- * resume token get in.
+ * This node as a member of the fleet: reports itself to the registry, and keeps the fleet as the last answer described it.
+ * While the registry is away the node keeps what it knew, its share included: the registry gives that share to another node
+ * only where this node alone is cut off. A node that has never reached the registry uses a hundredth of the budget, so that
+ * clients with a resume token can connect.
  */
 export class FleetMember implements Service {
   readonly #registry: NodeRegistry;
-  readonly #describe: () => NodeReport;
+  readonly #instance: string;
   readonly #budgetPerSecond: number;
   readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   readonly #listeners: (() => void)[] = [];
-  /** It stays; the rest of what describes this node does not, and takes a moment. */
-  #instance: string | undefined;
+  #describe: (() => NodeReport) | undefined;
   #sharePerSecond = 0;
   #nodes: readonly FleetNode[] = [];
   #drainOrdered = false;
+  /** The registry has answered at least once. */
   #answered = false;
-  /** By `performance.now()`: when it said what was answered last. */
-  #saidAt = -Infinity;
-  /** The last report had no answer. */
-  #away = false;
-  /** It has just been given another share, or is owed one: others wait for it to say so, or it for them. */
-  #sharesMove = false;
-  #beating: Promise<void> | undefined;
-  /** Begins when the one under way has ended. */
-  #nextBeat: Promise<void> | undefined;
+  /** When the last answered report was sent, by `performance.now()`. */
+  #reportedAt = -Infinity;
+  /** The last report got no answer. */
+  #registryAway = false;
+  /** This node's share has just changed or still differs from its fair share: other nodes wait for its report, or it for theirs. */
+  #settling = false;
+  #reporting: Promise<void> | undefined;
+  /** The report that starts when the one under way ends. */
+  #nextReport: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  /** @param options.budgetPerSecond connections that the whole fleet lets in. */
+  /**
+   * @param options.instance of this process, as in its reports.
+   * @param options.budgetPerSecond connections that the whole fleet admits.
+   */
   constructor(options: {
     registry: NodeRegistry;
-    describe: () => NodeReport;
+    instance: string;
     budgetPerSecond: number;
     errors: ContainedErrors;
     logger: Logger;
   }) {
     this.#registry = options.registry;
-    this.#describe = options.describe;
+    this.#instance = options.instance;
     this.#budgetPerSecond = options.budgetPerSecond;
     this.#errors = options.errors;
     this.#logger = options.logger;
   }
 
-  /** Connections that this node may let in each second. */
+  /** Connections that this node may admit each second. */
   get sharePerSecond(): number {
     return this.#isForgotten ? 0 : this.#sharePerSecond;
   }
 
-  /** What it is given once the others have been given theirs. */
+  /** The share that this node has once every node has its own; 0 before the first answer. */
   get fairSharePerSecond(): number {
-    // Nobody is known before the first answer; this node may not be put together then.
     if (this.#nodes.length === 0) return 0;
     const weights = this.#nodes.reduce((sum, { admissionWeight }) => sum + admissionWeight, 0);
-    this.#instance ??= this.#describe().instance;
     const own = this.#nodes.find(({ instance }) => instance === this.#instance);
     return fairSharePerSecond(this.#budgetPerSecond, own?.admissionWeight ?? 0, weights);
   }
@@ -75,24 +77,28 @@ export class FleetMember implements Service {
     return this.#budgetPerSecond;
   }
 
-  /** Itself included. */
+  /** This node included. */
   get nodes(): readonly FleetNode[] {
     return this.#nodes;
   }
 
-  /** Where sessions of this node can go. */
+  /** Other nodes that take sessions. */
   get others(): readonly FleetNode[] {
-    this.#instance ??= this.#describe().instance;
     return this.#nodes.filter((node) => node.instance !== this.#instance && node.state === "ready");
   }
 
-  /** By the API. */
+  /** An operator has ordered this node to drain, through the private API. */
   get drainOrdered(): boolean {
     return this.#drainOrdered;
   }
 
-  /** Called after each report that was answered. */
-  onChange(listener: () => void): void {
+  /** @param describe reads this node's report; set before the start. */
+  describeBy(describe: () => NodeReport): void {
+    this.#describe = describe;
+  }
+
+  /** Called after each answered report. */
+  onReport(listener: () => void): void {
     this.#listeners.push(listener);
   }
 
@@ -101,59 +107,53 @@ export class FleetMember implements Service {
     this.#schedule();
   }
 
-  /** From here on it lets nobody in: others are given its share. */
+  /** Gives the share back: from then on this node admits no connection. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    await this.#beating;
+    await this.#reporting;
     this.#sharePerSecond = 0;
     try {
-      await this.#registry.leave(this.#describe().instance);
+      await this.#registry.leave(this.#instance);
     } catch (error) {
-      this.#logger.debug({ err: error }, "the registry forgets this node by itself");
+      this.#logger.debug({ err: error }, "leaving the node registry failed, this node's entry expires");
     }
   }
 
-  /**
-   * Now: something has changed that the others should know, the state first of all. What is under way may have been said
-   * before it: then another follows.
-   */
+  /** Reports now, because this node has changed. A report under way may be older than the change: another one follows it. */
   async report(): Promise<void> {
-    if (this.#beating) {
-      this.#nextBeat ??= this.#beating.then(() => {
-        this.#nextBeat = undefined;
+    if (this.#reporting) {
+      this.#nextReport ??= this.#reporting.then(() => {
+        this.#nextReport = undefined;
         return this.report();
       });
-      return this.#nextBeat;
+      return this.#nextReport;
     }
-    return this.#begin();
-  }
-
-  /** The process stood still for so long that others were given its share. */
-  get #isForgotten(): boolean {
-    return this.#answered && !this.#away && performance.now() - this.#saidAt > reportLastsMs;
-  }
-
-  async #begin(): Promise<void> {
     if (this.#stopped) return;
-    this.#beating = this.#beat().finally(() => {
-      this.#beating = undefined;
+    this.#reporting = this.#exchange().finally(() => {
+      this.#reporting = undefined;
     });
-    await this.#beating;
+    return this.#reporting;
+  }
+
+  /** The process was suspended for so long that its share has gone to other nodes. */
+  get #isForgotten(): boolean {
+    return this.#answered && !this.#registryAway && performance.now() - this.#reportedAt > reportLastsMs;
   }
 
   #schedule(): void {
     if (this.#stopped) return;
-    const beat = this.#sharesMove ? hurriedBeatMs : beatMs;
+    const meanMs = this.#settling ? settlingReportEveryMs : reportEveryMs;
     this.#timer = setTimeout(
       this.#errors.guarded("timer", () => this.report().finally(() => this.#schedule())),
-      beat * (0.75 + Math.random() / 2),
+      jittered(meanMs),
     );
     this.#timer.unref();
   }
 
-  async #beat(): Promise<void> {
-    const saidAt = performance.now();
+  async #exchange(): Promise<void> {
+    if (!this.#describe) throw new Error("the fleet member has no report: describeBy comes before the first one");
+    const reportedAt = performance.now();
     const held = this.sharePerSecond;
     try {
       const answer = await this.#registry.report(this.#describe(), {
@@ -161,25 +161,25 @@ export class FleetMember implements Service {
         heldPerSecond: this.#answered || held > 0 ? held : undefined,
       });
       this.#answered = true;
-      this.#saidAt = saidAt;
-      this.#away = false;
+      this.#reportedAt = reportedAt;
+      this.#registryAway = false;
       const before = this.#sharePerSecond;
       this.#sharePerSecond = answer.sharePerSecond;
       this.#nodes = answer.nodes;
-      this.#sharesMove =
+      this.#settling =
         differs(before, answer.sharePerSecond) || differs(answer.sharePerSecond, this.fairSharePerSecond);
       this.#drainOrdered = answer.drainOrdered;
       for (const listener of this.#listeners) this.#errors.contain("timer", listener);
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
-      this.#away = true;
+      this.#registryAway = true;
       if (!this.#answered) this.#sharePerSecond = shareWithoutRegistry(this.#budgetPerSecond);
-      this.#logger.debug({ err: error }, "the registry of nodes could not be told");
+      this.#logger.debug({ err: error }, "report to the node registry failed");
     }
   }
 }
 
-/** By more than the weights of nodes that let clients in change from beat to beat. */
+/** By more than the weights of admitting nodes change from report to report. */
 function differs(one: number, other: number): boolean {
   return Math.abs(one - other) > 0.2 * Math.max(one, other);
 }

@@ -1,4 +1,4 @@
-/** How full this node is: measured once a second, smoothed. */
+/** How full this node is: measured once a second and smoothed. */
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { dimensionNames, type Dimensions } from "../../shared/load/dimensions.ts";
@@ -7,25 +7,25 @@ import { smoothed } from "../../shared/load/smoothing.ts";
 import { type ProcessLimits, processLimits, ProcessMeter, type ProcessUsage } from "./process-usage.ts";
 
 const sampleMs = 1_000;
-/** A client, or a health check, waits for a turn of the event loop at most so long, but for one in a hundred. */
+/** Longest acceptable wait for a turn of the event loop, at the 99th percentile. */
 const delayBudgetMs = 100;
-/** Of the limit: the rest is for what a storm takes before anybody reacts. */
+/** Part of the memory limit; the rest is a reserve for a storm, until more nodes start. */
 const memoryTarget = 0.8;
-/** Of the smaller of both memory limits, for what waits to be sent. */
+/** Part of the smaller memory limit for frames that wait to be sent. */
 const outboundPart = 1 / 8;
 
-/** What the gateway itself counts. */
+/** Usage that the gateway counts itself. */
 export interface GatewayUsage {
   connections: number;
   maxConnections: number;
   queuedBytes: number;
-  /** Connections that asked to be let in during the last second: let in, waiting or refused. */
+  /** Connections that requested admission in the last second: admitted, waiting or refused. */
   admissionsPerSecond: number;
-  /** That it may let in. */
+  /** Connections that it may admit each second. */
   admissionRate: number;
 }
 
-/** Used ÷ allowed, as it was during one second. */
+/** Used ÷ allowed, over one second. */
 export function measuredDimensions(usage: ProcessUsage, limits: ProcessLimits, gateway: GatewayUsage): Dimensions {
   const outboundLimit = Math.min(limits.memoryBytes, limits.heapBytes) * outboundPart;
   return {
@@ -35,7 +35,7 @@ export function measuredDimensions(usage: ProcessUsage, limits: ProcessLimits, g
     delay: usage.delayP99Ms / delayBudgetMs,
     memory: memoryUsed(usage, limits),
     outbound: gateway.queuedBytes / outboundLimit,
-    // A node whose share is nearly nothing is not infinitely full.
+    // A node with almost no share stays finite.
     admissions: gateway.admissionsPerSecond / Math.max(1, gateway.admissionRate),
   };
 }
@@ -66,7 +66,7 @@ export class NodeLoad implements Service {
     return loadFactor(this.#dimensions);
   }
 
-  /** As `dimensions.memory`: what the node took before it had a session. */
+  /** As `dimensions.memory`: memory used before the first session. */
   get idleMemory(): number {
     return this.#idleMemory;
   }

@@ -1,33 +1,33 @@
-/** What this process uses, as the runtime and the operating system tell it. */
+/** Resource usage and limits of this process, from the runtime and the operating system. */
 import { readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 
-/** Since the last reading, or now. */
+/** Rates since the last reading, and present levels. */
 export interface ProcessUsage {
   elapsedMs: number;
-  /** Of the time the event loop was busy: 0 to 1. */
+  /** Busy part of the event loop's time: 0 to 1. */
   eventLoop: number;
-  /** Cores that were kept busy, all threads together. */
+  /** Busy cores, all threads together. */
   cores: number;
-  /** How late the event loop's timers were. */
+  /** Delay of the event loop's timers. */
   delayP99Ms: number;
   rssBytes: number;
   heapBytes: number;
 }
 
-/** What this process may use. */
+/** Limits of this process. */
 export interface ProcessLimits {
   cores: number;
   memoryBytes: number;
   heapBytes: number;
 }
 
-/** A timer each 20 ms, which may fire late: its cost is not seen beside anything else. */
+/** One timer per 20 ms costs next to nothing. */
 const delayResolutionMs = 20;
 
-/** Reads the difference to the last reading. To be stopped: it measures by a timer of its own. */
+/** Measures usage since the last reading. Owns a timer until stopped. */
 export class ProcessMeter {
   readonly #delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
   #loop = performance.eventLoopUtilization();
@@ -53,7 +53,7 @@ export class ProcessMeter {
       elapsedMs,
       eventLoop: performance.eventLoopUtilization(loop, this.#loop).utilization,
       cores: (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1_000 / elapsedMs,
-      // What is measured is from one firing to the next.
+      // The histogram holds the time from one firing to the next.
       delayP99Ms: this.#delay.count > 0 ? Math.max(0, this.#delay.percentile(99) / 1e6 - delayResolutionMs) : 0,
       rssBytes: this.#readRss(),
       heapBytes: getHeapStatistics().used_heap_size,
@@ -63,7 +63,7 @@ export class ProcessMeter {
     return usage;
   }
 
-  /** The system tells it through a file: where no file can be opened, it is what it was. */
+  /** Keeps the last value where the process cannot open the file that holds it. */
   #readRss(): number {
     try {
       this.#rssBytes = process.memoryUsage.rss();
@@ -74,10 +74,10 @@ export class ProcessMeter {
   }
 }
 
-/** Those of the container, where there is one; else of the machine. */
+/** Limits of the container, or else of the machine. */
 export function processLimits(): ProcessLimits {
   const machine = totalmem();
-  // 0, or more than there is, where nothing is set.
+  // 0, or more than the machine has, without a limit.
   const container = process.constrainedMemory();
   return {
     cores: Math.min(availableParallelism(), cgroupCores()),
@@ -86,7 +86,7 @@ export function processLimits(): ProcessLimits {
   };
 }
 
-/** The CPU quota of a container (cgroup v2, else v1); Infinity where there is none. */
+/** The container's CPU quota (cgroup v2, else v1); Infinity without one. */
 function cgroupCores(): number {
   const [quota, period] = (
     contentOf("/sys/fs/cgroup/cpu.max") ??

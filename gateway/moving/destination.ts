@@ -1,11 +1,11 @@
 import type { FleetNode } from "../../shared/nodes/contract.ts";
 
 /**
- * Where sessions are sent, if nodes have addresses of their own: each time of two nodes at random the one with more room, so
- * that not everybody goes to the emptiest. Undefined: the balancer decides.
- * @param ownUrl of the node that sends them.
+ * Picks the URL that each moving session is sent to: of two random nodes the one with more room, so that not every session
+ * goes to the emptiest. The picker returns undefined where nodes have no URLs of their own: the balancer decides then.
+ * @param ownUrl of the node that sends the sessions.
  */
-export function destinationsAmong(
+export function destinationPicker(
   others: readonly FleetNode[],
   ownUrl: string | undefined,
   random: () => number = Math.random,
@@ -15,11 +15,11 @@ export function destinationsAmong(
   return () => {
     const one = others[Math.floor(random() * others.length)];
     const two = others[Math.floor(random() * others.length)];
-    return one && two && fill(two) < fill(one) ? two.url : one?.url;
+    return one && two && fullness(two) < fullness(one) ? two.url : one?.url;
   };
 }
 
-/** Whatever the node has least of. */
-function fill({ factor, connections, maxConnections }: FleetNode): number {
+/** By load factor or by connections, whichever is higher. */
+function fullness({ factor, connections, maxConnections }: FleetNode): number {
   return Math.max(factor, connections / maxConnections);
 }

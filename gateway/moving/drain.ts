@@ -1,33 +1,34 @@
-import { setImmediate, setTimeout as wait } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
-import type { DrainReport, FleetNode } from "../../shared/nodes/contract.ts";
+import { withDeadline } from "../../shared/runtime/timing.ts";
+import type { FleetNode } from "../../shared/nodes/contract.ts";
 import { reconnectPolicy } from "../entrance/reconnect-window.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
 import type { Session } from "../sessions/session.ts";
-import { closeInOrder, maxAnswersMs } from "./close-in-order.ts";
-import { Departures } from "./departures.ts";
-import { destinationsAmong } from "./destination.ts";
-import { divideDrainTime, SlotSchedule, type Survivors } from "./slots.ts";
+import { closeGracefully, maxAnswersMs } from "./close-gracefully.ts";
+import { destinationPicker } from "./destination.ts";
+import type { DrainProgress } from "./drain-progress.ts";
+import { divideDrainTime, MoveSchedule, type Survivors } from "./move-schedule.ts";
 
-/** Slots come up this often, several at once where there are many. */
+/** Sessions whose move time has come are closed this often, several at once where there are many. */
 const tickMs = 50;
-/** Sessions that are told in one turn of the event loop. */
-const tellBatch = 500;
-/** Slots that have shifted are told again no sooner. */
-const tellAgainMs = 2_000;
-/** After the deadline: for what is told at the end to reach clients. */
+/** Sessions notified in one turn of the event loop. */
+const notifyBatch = 500;
+/** Shortest time between two rounds of changed move times. */
+const notifyAgainMs = 2_000;
+/** After the deadline: time for the last notices to reach clients. */
 const closingMs = 3_000;
-/** A registry that has just lost its memory shows nobody for a moment. */
+/** The node counts as alone after this: a registry that has just lost its memory shows no other node for a moment. */
 const aloneForMs = 3_000;
-/** For the registry to say who is there. */
+/** Longest wait for the registry to list the fleet. */
 const registryMs = 500;
 const reason = "this node is stopping";
 
 /**
- * Sends every session of this node elsewhere, each in its slot, because the node stops or because the API says so. Nobody
- * is let in from then on; the node is to be known to the fleet until the drain is over.
+ * Moves every session of this node to another node, each at its move time, because the node stops or an operator ordered it.
+ * From the beginning on the node refuses connections; it stays in the fleet until the drain is over.
  */
 export class Drain implements Service {
   readonly #sessions: () => readonly Session[];
@@ -35,135 +36,131 @@ export class Drain implements Service {
   readonly #fleet: FleetMember;
   readonly #url: string | undefined;
   readonly #drainMs: number;
+  readonly #progress: DrainProgress;
   readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
   readonly #logger: Logger;
-  readonly #departures: Departures;
-  /** Undefined: the balancer decides. */
+  /** The URL that each session was sent to; undefined: the balancer decides. */
   readonly #sentTo = new WeakMap<Session, string | undefined>();
   #running: Promise<void> | undefined;
   #aloneSince: number | undefined;
 
   /**
-   * @param options.refuse closes the door to whoever comes.
-   * @param options.url of this node, as the fleet knows it.
+   * @param options.refuse makes the door refuse every new connection.
+   * @param options.url of this node, as in its reports.
    */
   constructor(options: {
     sessions: () => readonly Session[];
     refuse: () => void;
     fleet: FleetMember;
     url: string | undefined;
+    progress: DrainProgress;
     drainMs: number;
-    metrics: Pick<GatewayMetrics, "movesAsked" | "drainedSessions">;
+    metrics: Pick<GatewayMetrics, "movesAsked">;
     logger: Logger;
   }) {
     this.#sessions = options.sessions;
     this.#refuse = options.refuse;
     this.#fleet = options.fleet;
     this.#url = options.url;
+    this.#progress = options.progress;
     this.#drainMs = options.drainMs;
     this.#metrics = options.metrics;
     this.#logger = options.logger;
-    this.#departures = new Departures((outcome) => options.metrics.drainedSessions.inc({ outcome }));
-  }
-
-  /** Undefined before it begins. */
-  get report(): DrainReport | undefined {
-    return this.#running && this.#departures.report;
   }
 
   async start(): Promise<void> {
-    this.#fleet.onChange(() => {
+    this.#fleet.onReport(() => {
       if (this.#fleet.drainOrdered) void this.#begin();
     });
   }
 
-  /** Resolves with the end of the drain, whoever began it. */
+  /** Drains, or awaits the drain under way. */
   async stop(): Promise<void> {
     await this.#begin();
   }
 
   async #begin(): Promise<void> {
     this.#running ??= this.#run().catch((error: unknown) => {
-      this.#logger.error({ err: error }, "could not drain in order");
+      this.#logger.error({ err: error }, "drain failed");
     });
     await this.#running;
   }
 
   async #run(): Promise<void> {
     const beganAt = performance.now();
-    const { balancerMs, lastSlotMs, deadlineMs } = divideDrainTime(this.#drainMs);
-    const departures = this.#departures;
-    departures.begin();
+    const { balancerMs, lastMoveMs, deadlineMs } = divideDrainTime(this.#drainMs);
+    const progress = this.#progress;
+    progress.begin();
     this.#refuse();
-    departures.follow(this.#sessions());
-    // Who was let in at that very moment is welcomed by then.
+    progress.track(this.#sessions());
+    // A session admitted just before the door closed is welcomed by then.
     await setImmediate();
-    departures.follow(this.#sessions());
-    this.#logger.info({ sessions: departures.staying.size, drainMs: this.#drainMs }, "draining");
-    // Who else there is, as of now; where the registry is away, as it was.
+    progress.track(this.#sessions());
+    this.#logger.info({ sessions: progress.remaining.size, drainMs: this.#drainMs }, "draining");
+    // Refreshes the list of other nodes; while the registry is away the last list counts.
     await this.#report();
-    if (this.#fleet.others.length === 0) this.#sendAway();
+    if (this.#fleet.others.length === 0) this.#closeAll();
     else {
-      await departures.allGone(balancerMs);
-      await this.#bySlots({ beganAt, lastSlotMs, deadlineMs });
+      await progress.allGone(balancerMs);
+      await this.#moveOnSchedule({ beganAt, lastMoveMs, deadlineMs });
     }
-    await departures.allGone(beganAt + deadlineMs - performance.now());
+    await progress.allGone(beganAt + deadlineMs - performance.now());
     this.#force();
-    await departures.allGone(closingMs);
-    departures.end();
-    this.#logger.info(departures.report, "drained");
+    await progress.allGone(closingMs);
+    progress.end();
+    this.#logger.info(progress.report, "drained");
     await this.#report();
   }
 
   async #report(): Promise<void> {
-    await Promise.race([this.#fleet.report(), wait(registryMs, undefined, { ref: false })]);
+    await withDeadline(this.#fleet.report(), registryMs, () => undefined);
   }
 
-  /** Until everybody is gone, or the deadline. */
-  async #bySlots(times: { beganAt: number; lastSlotMs: number; deadlineMs: number }): Promise<void> {
-    const { beganAt, lastSlotMs, deadlineMs } = times;
-    const departures = this.#departures;
-    const order = shuffled([...departures.staying]);
-    const schedule = new SlotSchedule({ count: order.length, beginMs: performance.now() - beganAt, lastSlotMs });
+  /** Until every session is gone, or the deadline. */
+  async #moveOnSchedule(times: { beganAt: number; lastMoveMs: number; deadlineMs: number }): Promise<void> {
+    const { beganAt, lastMoveMs, deadlineMs } = times;
+    const progress = this.#progress;
+    const order = shuffled([...progress.remaining]);
+    const schedule = new MoveSchedule({ count: order.length, beginMs: performance.now() - beganAt, lastMoveMs });
     let closed = 0;
-    let toldAt = -Infinity;
+    let notifiedAt = -Infinity;
     let knownNodes: readonly FleetNode[] = [];
     for (;;) {
       const nowMs = performance.now() - beganAt;
-      if (departures.staying.size === 0 || nowMs >= deadlineMs) return;
-      if (this.#isLeftAlone()) return this.#sendAway();
+      if (progress.remaining.size === 0 || nowMs >= deadlineMs) return;
+      if (this.#isAlone()) return this.#closeAll();
       schedule.advance(nowMs, this.#survivors);
-      for (; closed < schedule.due; closed++) this.#closeInSlot(order[closed], deadlineMs - nowMs);
+      for (; closed < schedule.due; closed++) this.#closeWhenDue(order[closed], deadlineMs - nowMs);
       const { nodes, others } = this.#fleet;
-      if (nowMs - toldAt >= tellAgainMs && (schedule.hasShifted || nodes !== knownNodes)) {
+      if (nowMs - notifiedAt >= notifyAgainMs && (schedule.hasShifted || nodes !== knownNodes)) {
         knownNodes = nodes;
         const hasShifted = schedule.hasShifted;
         const urls = new Set(others.map(({ url }) => url));
-        const slots = order.flatMap((session, slot) => {
-          const isDue = slot < closed;
+        const moves = order.flatMap((session, index) => {
+          const isDue = index < closed;
           const isConcerned = this.#isMisdirected(session, urls) || (hasShifted && !isDue);
-          return isConcerned ? [{ session, inMs: isDue ? Math.random() * tellAgainMs : schedule.inMs(slot) }] : [];
+          return isConcerned ? [{ session, inMs: isDue ? Math.random() * notifyAgainMs : schedule.inMs(index) }] : [];
         });
-        if (hasShifted) schedule.told();
-        if (slots.length > 0) toldAt = nowMs;
-        await this.#tell(slots, beganAt + deadlineMs);
+        if (hasShifted) schedule.announced();
+        if (moves.length > 0) notifiedAt = nowMs;
+        await this.#notify(moves, beganAt + deadlineMs);
       }
-      await departures.allGone(tickMs);
+      await progress.allGone(tickMs);
     }
   }
 
-  async #tell(slots: readonly { session: Session; inMs: number }[], deadline: number): Promise<void> {
-    const toldAt = performance.now();
-    const nextUrl = destinationsAmong(this.#fleet.others, this.#url);
-    for (const [at, { session, inMs }] of slots.entries()) {
-      if (at % tellBatch === tellBatch - 1) await setImmediate();
+  async #notify(moves: readonly { session: Session; inMs: number }[], deadline: number): Promise<void> {
+    const notifiedAt = performance.now();
+    const nextUrl = destinationPicker(this.#fleet.others, this.#url);
+    for (const [at, { session, inMs }] of moves.entries()) {
+      if (at % notifyBatch === notifyBatch - 1) await setImmediate();
       if (session.moved || session.endedBy || session.disposed) continue;
       const now = performance.now();
       const url = nextUrl();
-      this.#departures.asked(session);
+      this.#progress.markAsked(session);
       this.#sentTo.set(session, url);
       session.askToMove({
-        reconnectInMs: Math.max(0, Math.round(inMs - (now - toldAt))),
+        reconnectInMs: Math.max(0, Math.round(inMs - (now - notifiedAt))),
         deadlineInMs: Math.max(0, Math.round(deadline - now)),
         ...(url !== undefined && { url }),
       });
@@ -172,8 +169,8 @@ export class Drain implements Service {
   }
 
   /**
-   * It was told of a node that is gone, or drains itself.
-   * @param urls of those that take sessions.
+   * Whether the session's client was sent to a node that is gone or draining by now.
+   * @param urls of the nodes that take sessions.
    */
   #isMisdirected(session: Session, urls: ReadonlySet<string | undefined>): boolean {
     const url = this.#sentTo.get(session);
@@ -181,30 +178,30 @@ export class Drain implements Service {
     return url !== undefined && isWaiting && !urls.has(url);
   }
 
-  /** Whoever moves by itself is left to do so. */
-  #closeInSlot(session: Session | undefined, leftMs: number): void {
+  /** Closes a session at its move time, unless its client moves by itself. */
+  #closeWhenDue(session: Session | undefined, leftMs: number): void {
     if (!session || session.moves || session.moved) return;
-    closeInOrder(session, { reason, answersMs: Math.min(maxAnswersMs, leftMs), retryAfterMs: 0 });
+    closeGracefully(session, { reason, answersMs: Math.min(maxAnswersMs, leftMs), retryAfterMs: 0 });
   }
 
-  /** There is nobody else to take them: they come back once somebody does. */
-  #sendAway(): void {
-    const { staying } = this.#departures;
-    const { windowMs } = reconnectPolicy(staying.size, this.#fleet.budgetPerSecond);
+  /** No other node takes sessions: closes them all, and clients retry until a node is there again. */
+  #closeAll(): void {
+    const { remaining } = this.#progress;
+    const { windowMs } = reconnectPolicy(remaining.size, this.#fleet.budgetPerSecond);
     const answersMs = Math.min(maxAnswersMs, this.#drainMs / 2);
-    for (const session of staying) {
-      closeInOrder(session, { reason, answersMs, retryAfterMs: Math.round(Math.random() * windowMs) });
+    for (const session of remaining) {
+      closeGracefully(session, { reason, answersMs, retryAfterMs: Math.round(Math.random() * windowMs) });
     }
   }
 
-  /** The deadline is past. */
+  /** At the deadline: ends the sessions that are still open. */
   #force(): void {
-    const { staying } = this.#departures;
-    const { windowMs } = reconnectPolicy(staying.size, this.#survivors.admissionsPerSecond);
-    for (const session of staying) {
+    const { remaining } = this.#progress;
+    const { windowMs } = reconnectPolicy(remaining.size, this.#survivors.admissionsPerSecond);
+    for (const session of remaining) {
       if (session.endedBy) continue;
-      this.#departures.overdue(session);
-      // With leave to stay for longer, by an order of before.
+      this.#progress.markOverdue(session);
+      // An earlier order may allow it to stay beside its newer connection for longer than this drain.
       if (session.moved) {
         session.succession.mayStayFor(0);
         continue;
@@ -213,7 +210,8 @@ export class Drain implements Service {
     }
   }
 
-  #isLeftAlone(): boolean {
+  /** No other node has taken sessions for {@link aloneForMs}. */
+  #isAlone(): boolean {
     if (this.#fleet.others.length > 0) this.#aloneSince = undefined;
     else this.#aloneSince ??= performance.now();
     return this.#aloneSince !== undefined && performance.now() - this.#aloneSince >= aloneForMs;
@@ -221,7 +219,7 @@ export class Drain implements Service {
 
   get #survivors(): Survivors {
     const { nodes, others, budgetPerSecond } = this.#fleet;
-    const ours = this.#departures.staying.size;
+    const ours = this.#progress.remaining.size;
     const draining = nodes.filter(({ state }) => state === "draining");
     const sent = draining.reduce((sum, { connections }) => sum + connections, 0);
     return {

@@ -14,7 +14,7 @@ import type { RelayClient } from "../relay/relay-client.ts";
 import type { ResumeTokens } from "../sessions/resume-token.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 
-/** What handling a connection and its requests needs of the node. */
+/** The parts of the node that connections and their requests use. */
 export interface GatewayContext {
   readonly node: string;
   readonly verify: Verifier;
@@ -29,9 +29,9 @@ export interface GatewayContext {
   readonly fleet: FleetMember;
   readonly resumeTokens: ResumeTokens;
   readonly grants: Grants;
-  /** What one connection may send. */
+  /** Limit of one connection. */
   readonly messagesPerSecond: number;
-  /** Where exceptions stop that concern one peer, or one tick of a timer. */
+  /** Contains exceptions that concern one peer, or one tick of a timer. */
   readonly errors: ContainedErrors;
   readonly metrics: GatewayMetrics;
   readonly logger: Logger;

@@ -1,4 +1,4 @@
-/** What is sent to clients, as Socket.IO packets: encoded once, however many connections get it. */
+/** Messages to clients as Socket.IO packets, encoded once for all connections that get them. */
 import type { Ephemeral, Publication } from "../../shared/channels/contract.ts";
 import type { CallOutcome } from "../../shared/services/answers.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
@@ -9,19 +9,19 @@ export interface Frame {
   readonly packet: string;
   /** UTF-8 bytes of the packet. */
   readonly bytes: number;
-  /** For the engine: the same packet as a complete websocket frame, shared between connections. */
+  /** For the engine: the packet as a complete websocket frame, shared between connections. */
   readonly options: { compress: false; wsPreEncodedFrame?: readonly Buffer[] };
-  /** Where much waits for a connection, a newer frame with this key stands for the older one. */
+  /** In a long queue a newer frame with this key replaces the older one. */
   readonly conflationKey: string | undefined;
 }
 
-/** Sent to many: the websocket frame is built here, once. */
+/** For many connections: the websocket frame is built here, once. */
 function sharedFrame(packet: string, conflationKey?: string): Frame {
   const frame = websocketTextFrame(`${engineMessage}${packet}`);
   return { packet, bytes: frame.length, options: { compress: false, wsPreEncodedFrame: [frame] }, conflationKey };
 }
 
-/** Sent to one connection only. */
+/** For one connection. */
 export function singleFrame(packet: string): Frame {
   return { packet, bytes: Buffer.byteLength(packet), options: { compress: false }, conflationKey: undefined };
 }
@@ -31,8 +31,8 @@ const eventPacket = "2";
 const ackPacket = "3";
 
 /**
- * `data` is JSON text, put into the packet as it is.
- * @param latest whether the newest publication of an event stands for the older ones.
+ * The data goes into the packet as it is stored.
+ * @param latest the newest publication of an event replaces older ones in a long queue.
  */
 export function publicationFrame(channel: string, { offset, prev, event, data }: Publication, latest: boolean): Frame {
   const jump = prev === offset - 1 ? "" : `,"prev":${prev}`;
@@ -42,9 +42,9 @@ export function publicationFrame(channel: string, { offset, prev, event, data }:
   );
 }
 
-/** Has a key of its own: what moves no offset does not stand for what does. */
+/** Its conflation key differs from that of publications: an ephemeral event never replaces one. */
 export function ephemeralFrame(channel: string, { event, data }: Ephemeral, latest: boolean): Frame {
-  // Our own say themselves what they are about: none stands for another.
+  // Events of the gateway are never conflated, and carry their channel in the data.
   if (event.startsWith(reservedEventPrefix)) return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data}]`);
   return sharedFrame(
     `${eventPacket}[${JSON.stringify(event)},${data},{"channel":${JSON.stringify(channel)}}]`,
@@ -52,17 +52,17 @@ export function ephemeralFrame(channel: string, { event, data }: Ephemeral, late
   );
 }
 
-/** A message to every session of a user. */
+/** A message to every session of a user. `data` is JSON text. */
 export function userFrame(event: string, data: string): Frame {
   return sharedFrame(`${eventPacket}[${JSON.stringify(event)},${data},{"user":true}]`);
 }
 
-/** An event of the gateway's own. */
+/** An event of the gateway. */
 export function eventFrame(event: string, payload: object): Frame {
   return singleFrame(`${eventPacket}${JSON.stringify([event, payload])}`);
 }
 
-/** An event of the gateway's own, to many. */
+/** An event of the gateway to many connections. */
 export function noticeFrame(event: string, payload: object): Frame {
   return sharedFrame(`${eventPacket}${JSON.stringify([event, payload])}`);
 }
@@ -76,7 +76,7 @@ export function ackFrameOfText(ackId: number, payload: string): Frame {
   return singleFrame(`${ackPacket}${ackId}[${payload}]`);
 }
 
-/** The ack of a call; what its service answered is put in as it is. */
+/** The ack of a call. The JSON text of its service goes in as it is. */
 export function callAckFrame(ackId: number, outcome: CallOutcome): Frame {
   if (outcome.ok) return ackFrameOfText(ackId, `{"ok":true,"data":${outcome.data}}`);
   const { error, details } = outcome;

@@ -1,26 +1,19 @@
+import type { Connection } from "./connection.ts";
 import type { Frame } from "./frames.ts";
 import { WaitingFrames } from "./waiting-frames.ts";
 
-/** The part of an engine's connection that an outbox writes to. */
-export interface FrameSink {
-  /** `sent` is called once this and everything before it has left for the network. */
-  write(packet: string, options: Frame["options"], sent?: () => void): unknown;
-  /** Grows while the network takes what was written, before `sent` is called, too. */
-  readonly takenBytes: number;
-}
-
 /**
- * What is handed to the network at a time. The rest waits here, where it can be conflated, and where the engine's own
- * pings pass it.
+ * Handed to the network at a time. The rest waits here, where it can be conflated, and where the engine's pings overtake
+ * it.
  */
 const batchBytes = 64 * 1024;
 
 /**
- * What one connection still has to be sent, in order. Nothing else writes to that connection.
- * Bounded: where the reader is too slow, `onOverflow` is called once and nothing more is sent.
+ * Frames that wait for one connection, in order. Nothing else writes to that connection.
+ * Bounded: where the client reads too slowly, the outbox closes and calls `onOverflow` once.
  */
 export class Outbox {
-  readonly #sink: FrameSink;
+  readonly #sink: Pick<Connection, "write" | "takenBytes">;
   readonly #maxBytes: number;
   readonly #onOverflow: () => void;
   readonly #waiting: WaitingFrames;
@@ -31,11 +24,11 @@ export class Outbox {
   #whenRoom: { bytes: number; callback: () => void } | undefined;
 
   /**
-   * @param options.conflateFromBytes from here on only the newest frame of each conflation key waits.
+   * @param options.conflateFromBytes beyond this only the newest frame of each conflation key waits.
    * @param options.onConflated with the number of frames that newer ones replaced.
    */
   constructor(options: {
-    sink: FrameSink;
+    sink: Pick<Connection, "write" | "takenBytes">;
     maxBytes: number;
     conflateFromBytes: number;
     onOverflow: () => void;
@@ -52,12 +45,12 @@ export class Outbox {
     return this.#waiting.bytes + this.#inFlightBytes;
   }
 
-  /** Grows whenever the network takes anything, a part of a frame, too. */
+  /** Grows whenever the network takes anything, be it a part of a frame. */
   get progress(): number {
     return this.#batchesSent + this.#sink.takenBytes;
   }
 
-  /** Until now everything was held: `first` goes before it. */
+  /** Begins to send: `first`, then every frame that waits. */
   open(first: Frame): void {
     if (this.#state !== "unopened") return;
     this.#state = "open";
@@ -72,20 +65,20 @@ export class Outbox {
       return;
     }
     this.#waiting.push(frame);
-    // A frame that is larger than the bound by itself may pass alone.
+    // A single frame larger than the bound may pass alone.
     if (this.bytes > this.#maxBytes && this.bytes > frame.bytes) {
       this.close();
       this.#onOverflow();
     }
   }
 
-  /** Calls back once everything is sent; at once where nothing waits. One caller at a time. */
+  /** Calls back once everything is sent, at once where nothing waits. One caller at a time. */
   whenEmpty(callback: () => void): void {
     if (this.bytes === 0) callback();
     else this.#whenEmpty = callback;
   }
 
-  /** Resolves once no more than so much waits, or it is closed. One caller at a time. */
+  /** Resolves once at most `bytes` wait, or the outbox is closed. One caller at a time. */
   async room(bytes: number): Promise<void> {
     if (this.bytes <= bytes) return;
     await new Promise<void>((callback) => {
@@ -93,15 +86,15 @@ export class Outbox {
     });
   }
 
-  /** Drops what waits; nothing is sent any more. */
+  /** Drops every frame that waits, and sends no more. */
   close(): void {
     this.#state = "closed";
     this.#waiting.clear();
     this.#inFlightBytes = 0;
-    this.#tellRoom();
+    this.#notifyRoom();
   }
 
-  #tellRoom(): void {
+  #notifyRoom(): void {
     if (!this.#whenRoom || this.bytes > this.#whenRoom.bytes) return;
     const { callback } = this.#whenRoom;
     this.#whenRoom = undefined;
@@ -121,7 +114,7 @@ export class Outbox {
     if (this.#state === "closed") return;
     this.#batchesSent++;
     this.#inFlightBytes = 0;
-    this.#tellRoom();
+    this.#notifyRoom();
     if (this.#waiting.bytes > 0) {
       this.#write(this.#waiting.take(batchBytes));
       return;

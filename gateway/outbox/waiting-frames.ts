@@ -1,18 +1,18 @@
 import type { Frame } from "./frames.ts";
 
 /**
- * What waits for one connection, in order. Past `conflateFromBytes`, and until nothing waits, a frame with a conflation
- * key takes the place of the older one with that key: it goes to the end, so that offsets keep growing.
+ * The queue of one connection. From `conflateFromBytes` on, and until the queue is empty, a frame replaces the older one
+ * with its conflation key and goes to the end, so that offsets keep growing.
  */
 export class WaitingFrames {
   readonly #conflateFromBytes: number;
   readonly #onConflated: (frames: number) => void;
   #bytes = 0;
-  /** Everything, while little waits. */
+  /** The whole queue while it is short. */
   #list: Frame[] = [];
-  /** Of the list. */
+  /** Frames of the list with a conflation key. */
   #withKey = 0;
-  /** Everything, while much waits: by conflation key, or a number where a frame has none. In the order of insertion. */
+  /** The whole queue while it is long: by conflation key, or a number where a frame has none. In the order of insertion. */
   #conflated: Map<string | number, Frame> | undefined;
   #lastNumber = 0;
 
@@ -37,7 +37,7 @@ export class WaitingFrames {
     if (this.#withKey > 0 && this.#bytes > this.#conflateFromBytes) this.#conflate();
   }
 
-  /** Removes the oldest: up to `maxBytes`, and at least one where any waits. */
+  /** Removes the oldest frames: up to `maxBytes`, and at least one unless the queue is empty. */
   take(maxBytes: number): readonly Frame[] {
     if (!this.#conflated) return this.#takeFromList(maxBytes);
     const taken: Frame[] = [];
@@ -88,7 +88,7 @@ export class WaitingFrames {
     if (replaced > 0) this.#onConflated(replaced);
   }
 
-  /** @returns whether an older one gave way. */
+  /** @returns whether an older frame was replaced. */
   #replace(frames: Map<string | number, Frame>, frame: Frame): boolean {
     const key = frame.conflationKey ?? this.#lastNumber++;
     const older = frames.get(key);

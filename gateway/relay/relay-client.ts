@@ -6,10 +6,10 @@ import { type RelayAnswer, relayLine, type RelayQuestion } from "../../shared/pr
 import { RelayLink } from "./relay-link.ts";
 import { type Asker, RelayShares } from "./relay-shares.ts";
 
-/** A question without its number. */
+/** A question before it gets its id. */
 export type Question = RelayQuestion extends infer Q ? (Q extends RelayQuestion ? Omit<Q, "id"> : never) : never;
 
-/** What a call has besides. */
+/** A call has these in addition. */
 export interface CallTarget {
   service: string;
   /** JSON text in one line. */
@@ -27,12 +27,12 @@ interface Pending {
   state: { kind: "waiting"; text: string } | { kind: "sent"; link: RelayLink };
 }
 
-/** How long a question waits for a private API to be there at all. */
+/** A question waits this long for the first open link. */
 const maxUnsentMs = 2_000;
-/** The private API gives up by itself at the deadline; past this it has not. */
+/** The private API answers by the deadline. After this grace it is not going to. */
 const answerGraceMs = 1_000;
 
-/** The gateway's way to the private API: one link for each address, questions go to the open ones in turn. */
+/** Questions from this gateway to the private API: one link per address, open links in turn. */
 export class RelayClient implements Service {
   readonly #links: readonly RelayLink[];
   readonly #pending = new Map<number, Pending>();
@@ -57,7 +57,7 @@ export class RelayClient implements Service {
       onUnreadable: (id: number) => this.#settle(id, unreadable),
       onLost: (ids: readonly number[]) => {
         for (const id of ids)
-          this.#fail(id, "upstream_timeout", "the connection was lost, the call may have been made");
+          this.#fail(id, "upstream_timeout", "the connection was lost; the call may have been made");
       },
     };
     const { addresses, burst, ...others } = options;
@@ -65,7 +65,7 @@ export class RelayClient implements Service {
     this.#links = addresses.map((address) => new RelayLink({ address, listener, ...others }));
   }
 
-  /** Private API addresses that can be asked. */
+  /** Private API addresses with an open link. */
   get openLinks(): number {
     return this.#links.filter((link) => link.isOpen).length;
   }
@@ -84,16 +84,16 @@ export class RelayClient implements Service {
   }
 
   /**
-   * Asks once. Never rejects: `upstream_unavailable` where it was not sent, `upstream_timeout` where it was and no
-   * answer came.
+   * Sends the question once. Never rejects: the outcome is `upstream_unavailable` where the question was not sent,
+   * `upstream_timeout` where it was and no answer came.
    */
   async ask(question: Question, call?: CallTarget): Promise<CallOutcome> {
     const { timeoutMs, ...head } = question;
     const headText = JSON.stringify(head);
     const bytes = Buffer.byteLength(headText) + (call?.dataBytes ?? 0);
     const asker = { kind: question.kind, service: call?.service, sessionId: question.identity.sessionId };
-    const noRoom = this.#shares.take(asker, bytes);
-    if (noRoom !== undefined) return busy(noRoom);
+    const refusal = this.#shares.take(asker, bytes);
+    if (refusal !== undefined) return busy(refusal);
     const text = relayLine(headText, call?.data);
     const id = ++this.#lastId;
     return new Promise((resolve) => {
@@ -107,7 +107,7 @@ export class RelayClient implements Service {
     });
   }
 
-  /** With its number, and the time that is left of its deadline. */
+  /** With its id, and the time left until its deadline. */
   #send(id: number, pending: Pending, link: RelayLink): void {
     if (pending.state.kind !== "waiting") return;
     const timeoutMs = Math.max(1, Math.floor(pending.deadline - performance.now()));
@@ -139,8 +139,8 @@ export class RelayClient implements Service {
       this.#fail(id, "upstream_unavailable", "no private API can be reached");
       return;
     }
-    this.#fail(id, "upstream_timeout", "no answer in time, the call may have been made");
-    // The private API answers by the deadline whatever the service does: one that is silent then hangs.
+    this.#fail(id, "upstream_timeout", "no answer in time; the call may have been made");
+    // The private API answers by the deadline whatever the service does: a silent one hangs.
     state.link.abandon(id, deadline);
   }
 

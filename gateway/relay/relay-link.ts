@@ -1,13 +1,14 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import type { RelayAnswer } from "../../shared/protocol/relay.ts";
 import { RelayStream, type RelayStreamListener } from "./relay-stream.ts";
 
-/** A stream is replaced after this, so that processes behind one address all get their share. */
+/** A stream is replaced after this, so that all processes behind one address get their share. */
 const rotateAfterMs = 60_000;
 const reconnectBaseMs = 50;
 const reconnectCapMs = 2_000;
-/** A stream that ends sooner counts as an attempt that failed: its private API may be of another version. */
+/** A stream that ends sooner counts as a failed attempt: the private API may have another version. */
 const steadyAfterMs = 1_000;
 
 export interface RelayLinkListener {
@@ -15,7 +16,7 @@ export interface RelayLinkListener {
   onAnswer(answer: RelayAnswer, payload: string | undefined): void;
   /** The answer to the question cannot be read. */
   onUnreadable(id: number): void;
-  /** What was asked with these ids gets no answer any more. */
+  /** These questions get no answer any more. */
   onLost(ids: readonly number[]): void;
 }
 
@@ -23,25 +24,25 @@ interface Opened {
   stream: RelayStream;
   /** Questions without an answer. */
   asked: Set<number>;
-  /** Lines that did not tell which question they answer. */
+  /** Unreadable lines without the id of their question. */
   unreadable: number;
   /** By `performance.now()`. */
   openedAt: number;
-  /** Something arrived last, by `performance.now()`. */
+  /** Last arrival of any data, by `performance.now()`. */
   heardAt: number;
-  /** Attempts that failed before this one. */
+  /** Failed attempts before this one. */
   failures: number;
 }
 
-/** Keeps a stream open to one private API address: opens it again when it is lost, drained or old. */
+/** Keeps a stream open to one private API address: replaces it when it is lost, drained or old. */
 export class RelayLink {
   readonly #address: string;
   readonly #open: (listener: RelayStreamListener) => Promise<RelayStream>;
   readonly #listener: RelayLinkListener;
   readonly #logger: Logger;
-  /** Takes questions. */
+  /** The stream for new questions. */
   #current: Opened | undefined;
-  /** Asked to end, and still answering. */
+  /** Streams that take no new questions and still answer. */
   readonly #ending = new Set<Opened>();
   #timer: NodeJS.Timeout | undefined;
   #failures = 0;
@@ -66,12 +67,12 @@ export class RelayLink {
     return this.#current !== undefined;
   }
 
-  /** The first attempt is over, whatever came of it. */
+  /** Resolves after the first attempt, also where it fails. */
   async start(): Promise<void> {
     await this.#connect();
   }
 
-  /** Ends what is open; answers under way are lost. */
+  /** Closes all streams; answers under way are lost. */
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -80,21 +81,21 @@ export class RelayLink {
   }
 
   ask(id: number, line: string): void {
-    if (!this.#current) throw new Error("asked on a link that is not open");
+    if (!this.#current) throw new Error("the relay link is not open");
     this.#current.asked.add(id);
     this.#current.stream.ask(line);
   }
 
   /**
-   * A question had no answer long after its deadline. Where nothing at all has arrived since then, the process behind its stream
-   * hangs, and its other questions are lost. An answer that could not be read was there, and says nothing of the kind.
+   * Gives up a question long after its deadline. Where nothing has arrived on its stream since the deadline, the process
+   * behind it hangs: the stream is destroyed, and its other questions are lost. An unreadable line counts as the answer.
    * @param deadline by `performance.now()`.
    */
   abandon(id: number, deadline: number): void {
     for (const opened of [this.#current, ...this.#ending]) {
       if (!opened?.asked.delete(id)) continue;
       if (opened.unreadable > 0) opened.unreadable--;
-      else leaveIfSilent(opened, deadline);
+      else destroyIfSilent(opened, deadline);
     }
   }
 
@@ -119,7 +120,7 @@ export class RelayLink {
         onEnd: (error) => this.#ended(opened, asked, error),
       });
     } catch (error) {
-      // One line for an outage, however many attempts it takes.
+      // One line per outage, however many attempts it takes.
       if (this.#failures++ === 0) {
         this.#logger.warn({ reason: String(error), address: this.#address }, "private API out of reach");
       }
@@ -137,11 +138,11 @@ export class RelayLink {
     this.#current = opened;
     if (old) this.#endInOrder(old);
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#connect(), rotateAfterMs * (0.75 + Math.random() / 2));
+    this.#timer = setTimeout(() => void this.#connect(), jittered(rotateAfterMs));
     this.#listener.onOpen(this);
   }
 
-  /** Its process stops: another one is asked from here on. */
+  /** The process behind the stream stops: new questions go to another one. */
   #drained(opened: Opened | undefined): void {
     if (!opened || this.#current !== opened) return;
     clearTimeout(this.#timer);
@@ -150,7 +151,7 @@ export class RelayLink {
     void this.#connect();
   }
 
-  /** No more questions; it ends with its last answer. */
+  /** The stream ends with its last answer. */
   #endInOrder(opened: Opened): void {
     this.#ending.add(opened);
     opened.stream.end();
@@ -176,8 +177,8 @@ export class RelayLink {
   }
 }
 
-/** What has arrived while this process was busy is read first: the poll phase lies between a timer and an immediate. */
-function leaveIfSilent(opened: Opened, since: number): void {
+/** Data that arrived while this process was busy is read first: the poll phase lies between a timer and an immediate. */
+function destroyIfSilent(opened: Opened, since: number): void {
   setImmediate(() => {
     if (opened.heardAt < since) opened.stream.destroy();
   });

@@ -1,4 +1,4 @@
-/** How many questions may be under way, and whose. Pure. */
+/** Bounds the questions under way: in total, per kind, per service and per session. Pure. */
 import type { RelayQuestion } from "../../shared/protocol/relay.ts";
 
 interface Amount {
@@ -6,45 +6,45 @@ interface Amount {
   readonly bytes: number;
 }
 
-/** All questions without an answer. */
-const mostOfNode: Amount = { questions: 20_000, bytes: 64 * 1024 * 1024 };
-/** Calls leave an eighth to the hooks, so that clients can connect and subscribe while calls hang. */
-const mostOfCalls = part(mostOfNode, 14 / 16);
-/** Clients ask the subscribe hook at will: it leaves half of that eighth to the connect hook. */
-const mostOfCallsAndSubscribes = part(mostOfNode, 15 / 16);
+/** All questions that wait for an answer. */
+const maxOfNode: Amount = { questions: 20_000, bytes: 64 * 1024 * 1024 };
+/** Calls leave an eighth for the hooks, so that clients can connect and subscribe while calls hang. */
+const maxOfCalls = part(maxOfNode, 14 / 16);
+/** Clients call the subscribe hook at will: it leaves half of that eighth for the connect hook. */
+const maxOfCallsAndSubscribes = part(maxOfNode, 15 / 16);
 /** Calls of one service, or questions of one hook. */
-const mostOfService = part(mostOfCalls, 1 / 2);
-/** 200 channels at once with the largest claims, or 31 calls of the largest size. */
-const mostBytesOfSession = 2 * 1024 * 1024;
-/** As many messages as it may send in ten seconds by default, or its burst where that is more. */
+const maxOfService = part(maxOfCalls, 1 / 2);
+/** Allows 200 subscribes at once with the largest claims, or 31 calls of the largest size. */
+const maxBytesOfSession = 2 * 1024 * 1024;
+/** The messages that a session may send in ten seconds by default, or its burst where that is larger. */
 const minQuestionsOfSession = 500;
-/** What a question takes besides its text. */
+/** Memory of a question besides its text. */
 const questionBytes = 512;
 
 /** The origin of a question. */
 export interface Asker {
   readonly kind: RelayQuestion["kind"];
-  /** Of a call. A hook has one service. */
+  /** Of a call. Each hook has one service. */
   readonly service: string | undefined;
   readonly sessionId: string;
 }
 
 export class RelayShares {
-  /** Shares that all questions of a kind count for. */
+  /** The shares that each kind of question counts against. */
   readonly #common: Record<Asker["kind"], readonly Share[]>;
-  readonly #hooks = { connect: new Share(mostOfService), subscribe: new Share(mostOfService) };
-  /** Of every service that was called; rules name few. */
+  readonly #hooks = { connect: new Share(maxOfService), subscribe: new Share(maxOfService) };
+  /** Of every service called so far; rules name few. */
   readonly #services = new Map<string, Share>();
   /** Of sessions with a question under way. */
   readonly #sessions = new Map<string, Share>();
-  readonly #mostOfSession: Amount;
+  readonly #maxOfSession: Amount;
 
   /** @param burst messages that a session may send at once. */
   constructor(burst: number) {
-    this.#mostOfSession = { questions: Math.max(minQuestionsOfSession, burst), bytes: mostBytesOfSession };
-    const node = new Share(mostOfNode);
-    const callsAndSubscribes = new Share(mostOfCallsAndSubscribes);
-    const calls = new Share(mostOfCalls);
+    this.#maxOfSession = { questions: Math.max(minQuestionsOfSession, burst), bytes: maxBytesOfSession };
+    const node = new Share(maxOfNode);
+    const callsAndSubscribes = new Share(maxOfCallsAndSubscribes);
+    const calls = new Share(maxOfCalls);
     this.#common = {
       connect: [node],
       subscribe: [node, callsAndSubscribes],
@@ -54,11 +54,11 @@ export class RelayShares {
 
   /**
    * @param textBytes of the question.
-   * @returns why there is no room; undefined: there is, and the caller calls {@link give} afterwards.
+   * @returns why the question is refused; undefined: it may be sent, and the caller MUST call {@link give} afterwards.
    */
   take(asker: Asker, textBytes: number): string | undefined {
     const bytes = questionBytes + textBytes;
-    const session = this.#sessions.get(asker.sessionId) ?? new Share(this.#mostOfSession);
+    const session = this.#sessions.get(asker.sessionId) ?? new Share(this.#maxOfSession);
     if (!session.fits(bytes)) return "too many calls of this session are under way";
     const service = this.#serviceShare(asker);
     if (!service.fits(bytes)) return `too many calls of ${asker.service ?? `the ${asker.kind} hook`} are under way`;
@@ -84,7 +84,7 @@ export class RelayShares {
     if (kind !== "call") return this.#hooks[kind];
     let share = this.#services.get(service);
     if (!share) {
-      share = new Share(mostOfService);
+      share = new Share(maxOfService);
       this.#services.set(service, share);
     }
     return share;
@@ -92,12 +92,12 @@ export class RelayShares {
 }
 
 class Share {
-  readonly #most: Amount;
+  readonly #max: Amount;
   #questions = 0;
   #bytes = 0;
 
-  constructor(most: Amount) {
-    this.#most = most;
+  constructor(max: Amount) {
+    this.#max = max;
   }
 
   get isUnused(): boolean {
@@ -105,7 +105,7 @@ class Share {
   }
 
   fits(bytes: number): boolean {
-    return this.#questions < this.#most.questions && this.#bytes + bytes <= this.#most.bytes;
+    return this.#questions < this.#max.questions && this.#bytes + bytes <= this.#max.bytes;
   }
 
   count(questions: 1 | -1, bytes: number): void {

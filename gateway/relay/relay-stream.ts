@@ -17,11 +17,11 @@ export interface RelayStreamListener {
   onHeard(): void;
   /** @param payload the data, or the details of the error. */
   onAnswer(answer: RelayAnswer, payload: string | undefined): void;
-  /** A line cannot be read. @param id of the question that it answers, where that can be told. */
+  /** A line cannot be read. @param id of the question that it answers, where it is readable. */
   onUnreadable(id: number | undefined): void;
-  /** The other side wants no more questions on this stream; answers still come. */
+  /** The private API wants no more questions on this stream; answers still come. */
   onDrain(): void;
-  /** No more answers come: what was asked and not answered may or may not have been done. */
+  /** No more answers come: unanswered calls may have been made. */
   onEnd(error: Error | undefined): void;
 }
 
@@ -35,7 +35,7 @@ export class RelayStream {
     this.#batcher = new LineBatcher((lines) => stream.write(lines));
   }
 
-  /** @throws where the private API cannot be reached, or refuses the token or the version. */
+  /** @throws Error where the private API cannot be reached, or refuses the token or the version. */
   static async open(options: {
     address: string;
     token: string;
@@ -68,7 +68,7 @@ export class RelayStream {
     this.#batcher.add(line);
   }
 
-  /** Asks nothing more; answers to what was asked still come. */
+  /** Sends no more questions; answers still come. */
   end(): void {
     this.#batcher.flush();
     this.#stream.end();
@@ -79,7 +79,7 @@ export class RelayStream {
   }
 }
 
-/** A line that cannot be read, or whose answer throws, fails its own call and no other. */
+/** An unreadable line, or a listener that throws, fails its own call and no other. */
 function receive(line: Line, listener: RelayStreamListener, errors: ContainedErrors): void {
   const read = readRelayLine(line, relayFromPrivateApi);
   if (read.kind === "unreadable") {

@@ -11,15 +11,14 @@ import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { findingsOf } from "./findings.ts";
-import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
-import type { ClientEvent } from "./client-event.ts";
+import { assertSound, type ClientEvent } from "./client-event.ts";
 
-/** An application's event: goes to the service of its route, whose answer is the ack. */
+/** An event of the application: the service of its route answers it, and that is the ack. */
 export async function call(session: Session, clientEvent: ClientEvent, context: GatewayContext): Promise<CallOutcome> {
   const { name: event } = clientEvent;
   if (!isApplicationEvent(event))
-    throw new TidegateError("invalid_request", `"${excerpt(event)}" is not a name for an event`);
+    throw new TidegateError("invalid_request", `"${excerpt(event)}" is not a valid event name`);
   const { data, options } = readArguments(clientEvent);
   const { rules } = context.currentRules;
   const route = rules.route(event);

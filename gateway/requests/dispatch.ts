@@ -6,9 +6,8 @@ import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
 import { ClientFlow } from "../sessions/client-flow.ts";
 import type { GatewayContext } from "../node/context.ts";
-import type { ClientEvent } from "./client-event.ts";
+import { assertSound, type ClientEvent } from "./client-event.ts";
 import { ackFrame, ackFrameOfText, callAckFrame } from "../outbox/frames.ts";
-import { assertSound } from "./sound-event.ts";
 import type { Session } from "../sessions/session.ts";
 import { call } from "./call.ts";
 import { findingsOf } from "./findings.ts";
@@ -22,7 +21,7 @@ import { presence } from "./presence.ts";
 
 type RequestName = keyof typeof clientRequests;
 
-/** Each request of the gateway's own; its schema has been checked before. */
+/** The requests that the gateway answers itself. Each gets its message after the schema check. */
 const requests: Record<RequestName, (session: Session, request: never, context: GatewayContext) => Promise<Reply>> = {
   "sync:subscribe": subscribe,
   "sync:unsubscribe": unsubscribe,
@@ -31,9 +30,9 @@ const requests: Record<RequestName, (session: Session, request: never, context: 
   "sync:refresh": refresh,
 };
 
-/** Handles one event of a client and acks it, where an ack is wanted. Never rejects for what a client sends. */
+/** Answers one event from a client, with an ack where the client asked for one. Never rejects for what a client sends. */
 export async function dispatch(session: Session, event: ClientEvent, context: GatewayContext): Promise<void> {
-  // Socket.IO hands on what came with the end of the connection.
+  // Socket.IO emits events that arrived together with the end of the connection.
   if (session.disposed) return;
   const { name, ackId } = event;
   const isRequest = name.startsWith(reservedEventPrefix);
@@ -70,14 +69,14 @@ function newFlows({ messagesPerSecond }: GatewayContext): NonNullable<Session["f
   return { events: new ClientFlow(rate, now), requests: new ClientFlow(requestBudget, now, maxOpenRequests) };
 }
 
-/** @returns what it cost besides its price. */
+/** @returns its cost beyond its price. */
 async function answerRequest(session: Session, event: ClientEvent, context: GatewayContext): Promise<number> {
   const { name, ackId } = event;
   const known = isKnown(name);
   try {
     if (!known) throw new TidegateError("unknown_event", `"${excerpt(name)}" is not a request of this protocol`);
     const reply = await handle(name, session, event, context);
-    // Written whether it is wanted or not: what was read for it counts by its size.
+    // Serialized even without an ack: its size is what the read cost.
     const text = ackText(reply);
     if (ackId !== undefined) session.outbox.send(ackFrameOfText(ackId, text));
     reply.afterAck?.(text.length);
@@ -124,14 +123,14 @@ async function handle(
   return requests[name](session, request as never, context);
 }
 
-/** Whatever is not an expected failure is a bug: it is logged, and the client may try again. */
+/** Anything but an expected failure is a bug: it is logged, and the client may retry. */
 function toWireError(error: unknown, context: GatewayContext): WireError {
   if (error instanceof TidegateError) return error.toWire();
   context.errors.report("frame", error);
-  return new TidegateError("upstream_failed", "the gateway could not handle this").toWire();
+  return new TidegateError("upstream_failed", "the gateway failed to answer this").toWire();
 }
 
-/** A service may answer with codes of its own, without number: as a label they count as rejected. */
+/** Services answer with any number of codes of their own. As a metric label those are all `upstream_rejected`. */
 function contractCode(code: string): string {
   return isRequestCode(code) ? code : "upstream_rejected";
 }

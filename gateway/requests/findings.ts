@@ -1,9 +1,9 @@
 import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
-/** No request has so many. To list what is wrong with thousands takes longer than all else that is done for them. */
+/** No valid request has more. Listing the flaws of thousands of members costs more than the rest of the request. */
 const maxMembers = 20;
 
-/** What is wrong with a value that a validator has refused. */
+/** Why a validator refused a value. */
 export function findingsOf(
   validator: { Errors(value: unknown): Parameters<typeof describeFindings>[0] },
   value: unknown,

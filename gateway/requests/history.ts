@@ -1,12 +1,12 @@
-import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { History } from "../../shared/protocol/client-messages.ts";
 import { maxReplayBytes } from "../../shared/protocol/limits.ts";
 import { readPage } from "../../shared/channels/history-page.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
+import { assertSubscribed } from "../subscriptions/access.ts";
 import type { Reply } from "./reply.ts";
 
-/** What is kept of a channel that the session follows. */
+/** A page of the history of a channel that the session follows. */
 export async function history(session: Session, request: History, context: GatewayContext): Promise<Reply> {
   const { channel } = request;
   assertSubscribed(session, channel);
@@ -16,19 +16,12 @@ export async function history(session: Session, request: History, context: Gatew
     assertSubscribed(session, channel);
     const retention = context.currentRules.rules.namespace(channel);
     const reaching = await context.channels.position(channel);
-    // A page that turns out not to be what was asked for was read all the same.
+    // The session pays for a page that is read and then refused, too.
     readBytes = maxReplayBytes;
     const { position, publications } = await readPage(context.broker, { ...request, retention, reaching });
     return { ack: { position }, publications, afterAck: endRead };
   } catch (error) {
     endRead(readBytes);
     throw error;
-  }
-}
-
-/** @throws TidegateError also where the session has ended. */
-export function assertSubscribed(session: Session, channel: string): void {
-  if (session.endedBy || !session.subscriptions.get(channel)?.live) {
-    throw new TidegateError("not_subscribed", `subscribe to ${channel} first`);
   }
 }

@@ -2,10 +2,10 @@ import type { Presence } from "../../shared/protocol/client-messages.ts";
 import { readPresence } from "../../shared/sessions/read-presence.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
-import { assertSubscribed } from "./history.ts";
+import { assertSubscribed } from "../subscriptions/access.ts";
 import type { Reply } from "./reply.ts";
 
-/** Who is in a channel that the session follows. */
+/** The sessions in a channel that the session follows. */
 export async function presence(session: Session, { channel }: Presence, context: GatewayContext): Promise<Reply> {
   assertSubscribed(session, channel);
   const endRead = await session.reads.take();

@@ -1,15 +1,15 @@
 import { textWithPublications } from "../../shared/channels/history-page.ts";
 import type { Publication } from "../../shared/channels/contract.ts";
 
-/** What a request is answered with. */
+/** The answer to a request. */
 export interface Reply {
   /** Sent as `{ ok: true, ...ack }`. */
   ack: object;
-  /** A further member of the ack, as stored. */
+  /** A further member of the ack: data as JSON text, as stored. */
   publications?: readonly Publication[];
-  /** Beside the price of the request. */
+  /** Cost beyond the price of the request. */
   surcharge?: number;
-  /** Runs once the ack is in the outbox, before anything else is sent. Given the size of the ack. */
+  /** Called once the ack is in the outbox, before anything else is sent, with the size of the ack. */
   afterAck?: (bytes: number) => void;
 }
 

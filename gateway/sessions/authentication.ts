@@ -1,4 +1,4 @@
-/** Who is connecting: from the handshake to an identity, or to a refusal in band. */
+/** From a client's token to its credentials, or to a refusal that the client gets over its connection. */
 import { createHash } from "node:crypto";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
@@ -11,13 +11,13 @@ import { connectCodes, type ConnectCode, type ConnectRefusal } from "../../share
 import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
-/** Of a refusal, in characters: a token of 8 KiB can have a thousand findings. */
+/** Characters of a refusal: a token of 8 KiB can have a thousand findings. */
 const maxRefusalLength = 1_000;
 
-/** The last moment a Date can tell. */
+/** The largest Date, in Unix seconds. */
 const maxUnixSeconds = 8.64e12;
 
-/** What our own claims look like; the library has checked the registered ones. */
+/** Claims that Tidegate reads. The library has checked the registered ones. */
 const ownClaims = Compile(
   Type.Object({
     sub: Type.String({ minLength: 1, maxLength: maxUserLength }),
@@ -37,13 +37,13 @@ export interface Credentials {
   /** Unix ms. */
   expiresAt: number;
   claims: Identity["claims"];
-  /** Of the token: the same one needs no second check. */
+  /** A digest of the token: the same token needs no second check. */
   tokenId: string;
 }
 
 export type Authentication =
   | { kind: "accepted"; credentials: Credentials }
-  /** `expired`: whose token it is, where it is genuine and nothing else is wrong with it. */
+  /** `expired`: the user of a token that is valid but for its expiry. */
   | { kind: "refused"; refusal: ConnectRefusal; expired?: UserIdentity };
 
 export function refuse(code: ConnectCode, message: string, retryAfterMs?: number): ConnectRefusal {
@@ -55,7 +55,7 @@ export function refuse(code: ConnectCode, message: string, retryAfterMs?: number
   };
 }
 
-/** How long a client waits before it tries again where nobody could decide. */
+/** A client waits this long before its next attempt, where the node could not decide about the last one. */
 export const undecidedRetryMs = 2_000;
 
 export async function authenticate(verify: Verifier, token: string): Promise<Authentication> {
@@ -87,12 +87,12 @@ export function readClaims(claims: Identity["claims"], tokenId: string): Authent
   };
 }
 
-/** What one was granted, or had begun, may be the other's. */
+/** Whether a grant or session of one may be used by the other. */
 export function isSameClient(one: UserIdentity, other: UserIdentity): boolean {
   return one.user === other.user && one.tenant === other.tenant;
 }
 
-/** Tells tokens apart; says nothing about them. */
+/** Distinguishes tokens without storing them. */
 export function tokenIdOf(token: string): string {
   return createHash("sha256").update(token).digest("base64url").slice(0, 22);
 }

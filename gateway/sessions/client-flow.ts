@@ -1,28 +1,28 @@
 import { TokenBucket, type BucketRate } from "../../shared/runtime/token-bucket.ts";
 
-/** A connection that has sent so many more than it may, and does not stop, is cut. */
+/** Past this many refused messages, which decay at the rate, the connection is reset. */
 const maxRefused = 1_000;
-/** Where too many wait for an answer, nobody knows when one will have come. */
+/** Where too many messages wait for an answer. The next answer may come at any time. */
 const openRetryMs = 1_000;
 
 export type Passage =
   | { kind: "passed" }
-  /** The time counts those that were refused before: they return one after the other. */
+  /** The time grows with earlier refusals, so that retries come one after the other. */
   | { kind: "refused"; retryAfterMs: number }
   | { kind: "flooding" };
 
-/** What one connection sends: let through by its price, at a rate, with room for a burst. */
+/** Limits what one client sends: messages pass by their price, at a rate, with a burst. */
 export class ClientFlow {
   readonly #bucket: TokenBucket;
   readonly #perSecond: number;
   readonly #maxOpen: number;
   #open = 0;
-  /** Refused messages, and what they cost; both less what could have been sent since. */
+  /** Refused messages, and their price; both decay at the rate. */
   #refused = 0;
   #refusedCost = 0;
   #at: number;
 
-  /** @param maxOpen messages that may wait for their answer. */
+  /** @param maxOpen messages that may wait for an answer. */
   constructor(rate: BucketRate, now: number, maxOpen = Number.POSITIVE_INFINITY) {
     this.#bucket = new TokenBucket(rate, now);
     this.#perSecond = rate.perSecond;
@@ -30,7 +30,7 @@ export class ClientFlow {
     this.#at = now;
   }
 
-  /** Where it has passed, {@link answered} must be called once. */
+  /** After `passed` the caller MUST call {@link answered} once. */
   pass(now: number, price = 1): Passage {
     const accrued = ((now - this.#at) * this.#perSecond) / 1_000;
     this.#refused = Math.max(0, this.#refused - accrued);
@@ -47,7 +47,7 @@ export class ClientFlow {
     return { kind: "refused", retryAfterMs: Math.ceil((this.#refusedCost * 1_000) / this.#perSecond) };
   }
 
-  /** @param surcharge what it has turned out to cost besides its price. */
+  /** @param surcharge cost of the message beyond its price. */
   answered(surcharge = 0): void {
     this.#open--;
     this.#bucket.owe(surcharge);

@@ -1,4 +1,4 @@
-/** Sealed proof that a user may follow a channel: presented again, nobody is asked. */
+/** Sealed proof that a user may follow a channel. A client that presents it needs no other authorization. */
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { Sealer } from "../../shared/tokens/sealing.ts";
@@ -18,11 +18,11 @@ export interface Grant {
   user: string;
   tenant?: string;
   channel: string;
-  /** Unix ms by the store's clock: what was withdrawn since then is not allowed any more. */
+  /** Unix ms by the store's clock: a later withdrawal voids the grant. */
   at: number;
   /** Unix ms. */
   until: number;
-  /** What others in the channel see of the user. */
+  /** Others in the channel see this of the user. */
   info?: unknown;
 }
 
@@ -37,7 +37,7 @@ export class Grants {
     return this.#sealer.seal(grant);
   }
 
-  /** @returns undefined for what is not ours, or not valid any more. Whose it is, the caller compares. */
+  /** @returns undefined for an invalid or expired seal. The caller compares user, tenant and channel. */
   open(sealed: string): Grant | undefined {
     const content = this.#sealer.open(sealed);
     return Content.Check(content) && content.until > Date.now() ? content : undefined;

@@ -1,7 +1,7 @@
-import { randomUUID } from "node:crypto";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
@@ -12,48 +12,32 @@ import {
   type SessionStore,
 } from "../../shared/sessions/contract.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
+import { NodeLease } from "./node-lease.ts";
 import type { Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
 
-/** The lease is renewed, and what others left is looked for, about so often. */
+/** Mean time between two renewals of the lease. */
 const beatMs = 1_000;
-/**
- * A node sweeps once it has renewed its own lease for so long without a failure: after an outage every node has had the
- * same time to say that it lives.
- */
-const patienceMs = leaseMs + 2_000;
-/** Names that are kept while a part of the store cannot be told. */
-const maxFormerHolders = 100;
 /** Sessions that are announced together, with all their channels. */
 const announceBatch = 50;
 
 /**
- * What this node holds in the session store: its sessions and who of them is in which channel, under a lease. Whenever
- * the store may have missed something, or may have kept what is gone, the node takes a new name, tells everything again
- * under that, and gives the old one up.
+ * This node's sessions, and their channels, in the session store, under a lease. Where the store may lack something, or
+ * may have kept what has ended, the node takes another name, announces everything under it, and abandons the former name.
  */
 export class NodeHoldings implements Service {
   readonly #store: SessionStore;
   readonly #node: string;
   readonly #sessions: Pick<Sessions, "all" | "follow">;
-  readonly #onWithdrawn: (session: Session) => void;
-  readonly #metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
+  #onWithdrawn: (session: Session) => void = () => undefined;
+  readonly #metrics: Pick<GatewayMetrics, "announcements">;
   readonly #logger: Logger;
-  #holder: string = randomUUID();
-  /** The store knows our name. */
-  #registered = false;
-  /** What the store has under our name is what we have. */
-  #inOrder = false;
-  /** Whose connection has ended, in the order of that. */
+  readonly #lease: NodeLease;
+  /** The store has under the node's name what the node has. */
+  #complete = false;
+  /** Memberships of closed connections, oldest first. `until`: by `performance.now()`. */
   #lingering: { membership: Omit<Membership, "holder">; until: number }[] = [];
-  /** Our last names, until everything is told under the present one. */
-  #formerHolders: string[] = [];
-  /** By `performance.now()`: since when each renewal has succeeded, and the last one. */
-  #renewedSince: number | undefined;
-  #renewedAt = -Infinity;
   #beating: Promise<void> | undefined;
-  /** Beside the beats: what a large node left takes longer than a lease lasts. */
-  #sweeping = false;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -61,17 +45,20 @@ export class NodeHoldings implements Service {
     store: SessionStore;
     node: string;
     sessions: Pick<Sessions, "all" | "follow">;
-    /** Grants may have been withdrawn without us hearing of it. */
-    onWithdrawn: (session: Session) => void;
     metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
     logger: Logger;
   }) {
     this.#store = options.store;
     this.#node = options.node;
     this.#sessions = options.sessions;
-    this.#onWithdrawn = options.onWithdrawn;
     this.#metrics = options.metrics;
     this.#logger = options.logger;
+    this.#lease = new NodeLease(options);
+  }
+
+  /** Called for a session whose grants the store reports as withdrawn; one listener. */
+  onWithdrawn(listener: (session: Session) => void): void {
+    this.#onWithdrawn = listener;
   }
 
   async start(): Promise<void> {
@@ -79,84 +66,81 @@ export class NodeHoldings implements Service {
     this.#schedule();
   }
 
-  /** Sessions have ended before: who of them is not back elsewhere in a moment is swept. */
+  /** The sessions have ended: those that do not resume elsewhere soon are swept. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
     await this.#beating;
     try {
-      await this.#store.abandon(this.#holder, { inMs: lingerMs });
+      await this.#lease.abandon();
     } catch (error) {
-      this.#logger.debug({ err: error }, "the lease could not be given up and runs out by itself");
+      this.#logger.debug({ err: error }, "the lease could not be abandoned and will expire");
     }
   }
 
-  /** Messages may have been missed, and the store may have lost what it had. */
+  /** This node may have missed messages, and the store may have lost writes. */
   onRestored(): void {
-    this.#inOrder = false;
-    this.#renewedSince = undefined;
+    this.#complete = false;
+    this.#lease.interrupted();
     void this.#beat();
   }
 
-  /** @throws TidegateError `broker_unavailable`: what has become of it is not known. */
+  /** @throws TidegateError `broker_unavailable`: the claim may have been made. */
   async claim(request: Omit<ClaimRequest, "holder" | "node">): Promise<ClaimOutcome> {
-    const holder = this.#holder;
+    const { holder } = this.#lease;
     try {
       const outcome = await this.#store.claim({ ...request, holder, node: this.#node });
-      if (outcome.kind === "held" && holder !== this.#holder) {
-        // Told under a name that is being given up: once more, under the next. What was newer by then is heard of.
+      if (outcome.kind === "held" && holder !== this.#lease.holder) {
+        // Written under a name that is being abandoned: once more, under the next. A newer claim arrives as a message.
         await this.claim({ ...request, mode: "announce", claim: outcome.claim, checkedAt: outcome.checkedAt });
       }
       return outcome;
     } catch (error) {
-      this.#inOrder = false;
+      this.#complete = false;
       throw error;
     }
   }
 
-  /** There is something that the store has not been told. */
-  mention(): void {
-    this.#inOrder = false;
+  /** A session has begun that the store does not know: the next beat announces it. */
+  markIncomplete(): void {
+    this.#complete = false;
   }
 
   end(held: HeldSession): void {
-    this.#tell(this.#store.end(held, this.#holder));
+    this.#observe(this.#store.end(held, this.#lease.holder));
   }
 
-  /** The command is under way when this returns: who asks the store later finds the session there. */
+  /** The command is under way when this returns: a later read of the store finds the session in the channel. */
   enter(membership: Omit<Membership, "holder">): void {
-    this.#tell(this.#enter(membership));
+    this.#observe(this.#enter(membership));
   }
 
-  /** Unless a newer claim of the session has entered by then. */
+  /** In {@link lingerMs}, unless a newer claim of the session has entered by then. */
   leaveSoon(membership: Omit<Membership, "holder">): void {
-    // A name that is about to be given up takes its members along.
-    if (!this.#inOrder) return;
+    // Members under a name that is about to be abandoned go with it.
+    if (!this.#complete) return;
     this.#lingering.push({ membership, until: performance.now() + lingerMs });
   }
 
   leave(membership: Omit<Membership, "holder">): void {
-    this.#tell(this.#store.leave({ ...membership, holder: this.#holder }));
+    this.#observe(this.#store.leave({ ...membership, holder: this.#lease.holder }));
   }
 
   async #enter(membership: Omit<Membership, "holder">): Promise<void> {
-    await this.#store.enter({ ...membership, holder: this.#holder });
+    await this.#store.enter({ ...membership, holder: this.#lease.holder });
   }
 
-  /** What may not have arrived is put in order with the next beat. */
-  #tell(told: Promise<void>): void {
-    told.catch((error: unknown) => {
-      this.#inOrder = false;
-      this.#logger.debug({ err: error }, "the session store could not be told");
+  /** After a failed write the next beat announces everything. */
+  #observe(write: Promise<void>): void {
+    write.catch((error: unknown) => {
+      this.#complete = false;
+      this.#logger.debug({ err: error }, "write to the session store failed");
     });
   }
 
   #schedule(): void {
     if (this.#stopped) return;
-    this.#timer = setTimeout(
-      () => void this.#beat().finally(() => this.#schedule()),
-      beatMs * (0.75 + Math.random() / 2),
-    );
+    this.#timer = setTimeout(() => void this.#beat().finally(() => this.#schedule()), jittered(beatMs));
     this.#timer.unref();
   }
 
@@ -164,8 +148,8 @@ export class NodeHoldings implements Service {
   async #beat(): Promise<void> {
     this.#beating ??= this.#renew()
       .catch((error: unknown) => {
-        this.#renewedSince = undefined;
-        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "the lease could not be renewed");
+        this.#lease.interrupted();
+        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "renewal of the lease failed");
       })
       .finally(() => {
         this.#beating = undefined;
@@ -174,86 +158,52 @@ export class NodeHoldings implements Service {
   }
 
   async #renew(): Promise<void> {
-    // Paused ourselves: others may have been, too.
-    if (performance.now() - this.#renewedAt > leaseMs) this.#renewedSince = undefined;
-    await this.#keepFormerHolders();
-    if (!this.#inOrder || !(await this.#renewLease(this.#holder, { fresh: false }))) await this.#beginAnew();
-    for (const former of this.#formerHolders) await this.#store.abandon(former, { inMs: 0 });
-    this.#formerHolders = [];
+    // This process was paused: others may have been, too.
+    if (this.#lease.ageMs > leaseMs) this.#lease.interrupted();
+    await this.#lease.renewFormer();
+    if (!this.#complete || !(await this.#lease.renew())) await this.#announceAll();
+    await this.#lease.abandonFormer();
+    this.#leaveLingered();
+    this.#lease.sweepWhereSteady();
+  }
+
+  #leaveLingered(): void {
     const now = performance.now();
-    const stays = this.#lingering.findIndex(({ until }) => until > now);
-    const over = this.#lingering.splice(0, stays < 0 ? this.#lingering.length : stays);
-    for (const { membership } of over) this.leave(membership);
-    this.#renewedSince ??= now;
-    if (now - this.#renewedSince >= patienceMs) this.#sweep();
+    const kept = this.#lingering.findIndex(({ until }) => until > now);
+    const lingered = this.#lingering.splice(0, kept < 0 ? this.#lingering.length : kept);
+    for (const { membership } of lingered) this.leave(membership);
   }
 
-  /** Who could not be told again yet is shown by them, however long a part of the store is away. */
-  async #keepFormerHolders(): Promise<void> {
-    await Promise.all(this.#formerHolders.map((former) => this.#store.renewLease(former, { fresh: false })));
-  }
-
-  async #renewLease(holder: string, options: { fresh: boolean }): Promise<boolean> {
-    const known = await this.#store.renewLease(holder, options);
-    this.#renewedAt = performance.now();
-    return known;
-  }
-
-  /** One at a time. What it does not finish another node, or a later beat, takes up. */
-  #sweep(): void {
-    if (this.#sweeping) return;
-    this.#sweeping = true;
-    this.#store
-      .sweep()
-      .then((swept) => {
-        if (swept > 0) this.#metrics.sweptNodes.inc(swept);
-      })
-      .catch((error: unknown) => {
-        this.#renewedSince = undefined;
-        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "what others left was not removed");
-      })
-      .finally(() => {
-        this.#sweeping = false;
-      });
-  }
-
-  async #beginAnew(): Promise<void> {
-    const next = randomUUID();
-    await this.#renewLease(next, { fresh: true });
-    // Past the bound the last one runs out by itself: a store that refuses to be told has next to nothing under it, and most under the
-    // oldest. What is under it is swept too early, which the next beat mends.
-    if (this.#registered && this.#formerHolders.length < maxFormerHolders) this.#formerHolders.push(this.#holder);
-    this.#registered = true;
-    this.#holder = next;
-    // Known by the old name only, they go with it.
+  /** Under another name. */
+  async #announceAll(): Promise<void> {
+    await this.#lease.rename();
+    // The store has them under the former name only: they go with it.
     this.#lingering = [];
-    this.#inOrder = true;
+    this.#complete = true;
     try {
-      await this.#announceAll(next);
+      await this.#announceBatches(this.#sessions.all);
     } catch (error) {
-      // Some have not been told: the old name must not be given up as if they had.
-      this.#inOrder = false;
+      // Some are not announced: the former name must not be abandoned as if they were.
+      this.#complete = false;
       throw error;
     }
   }
 
-  async #announceAll(holder: string): Promise<void> {
-    const sessions = this.#sessions.all;
+  async #announceBatches(sessions: readonly Session[]): Promise<void> {
     for (let at = 0; at < sessions.length; at += announceBatch) {
-      const batch = sessions.slice(at, at + announceBatch);
-      await Promise.all(batch.map((session) => this.#announce(session)));
+      await Promise.all(sessions.slice(at, at + announceBatch).map((session) => this.#announce(session)));
       // Many sessions, or a slow store, take longer than the lease lasts.
-      if (performance.now() - this.#renewedAt < beatMs) continue;
-      await this.#keepFormerHolders();
-      if (!(await this.#renewLease(holder, { fresh: false }))) {
-        throw new TidegateError("broker_unavailable", "the lease has run out while sessions were announced");
+      if (this.#lease.ageMs < beatMs) continue;
+      await this.#lease.renewFormer();
+      if (!(await this.#lease.renew())) {
+        throw new TidegateError("broker_unavailable", "the lease has expired while sessions were announced");
       }
     }
   }
 
   async #announce(session: Session): Promise<void> {
     if (session.disposed || session.moved || session.held.claim === 0) return;
-    // Followed first: what happens to it from here on is heard of.
+    // Followed first, so that no later message about the session is missed.
     await this.#sessions.follow(session);
     if (session.disposed) return;
     const outcome = await this.claim({ mode: "announce", ...session.stored });
@@ -262,7 +212,7 @@ export class NodeHoldings implements Service {
     switch (outcome.kind) {
       case "held":
         session.succession.confirm(outcome.checkedAt);
-        session.withdraw(outcome.withdrawn);
+        session.permissions.withdraw(outcome.withdrawn);
         this.#onWithdrawn(session);
         await Promise.all([...session.memberships.values()].map((membership) => this.#enter(membership)));
         return;

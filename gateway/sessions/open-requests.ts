@@ -1,9 +1,9 @@
-/** Requests of one client that have no answer yet. */
+/** Counts the requests of one client that wait for an answer. */
 export class OpenRequests {
   #count = 0;
   #whenNone: (() => void) | undefined;
 
-  /** @returns to be called once it is answered. */
+  /** @returns to be called once, when the request is answered. */
   begin(): () => void {
     this.#count++;
     return () => {
@@ -15,7 +15,7 @@ export class OpenRequests {
     };
   }
 
-  /** Calls back once there is none; at once where that is so. One caller at a time. */
+  /** Calls back once no request waits, at once where none does. One caller at a time. */
   whenNone(callback: () => void): void {
     if (this.#count === 0) callback();
     else this.#whenNone = callback;

@@ -4,7 +4,7 @@ import type { NodeHoldings } from "./node-holdings.ts";
 import type { Session } from "./session.ts";
 import type { Subscription } from "../channels/subscription.ts";
 
-/** Shows sessions in the channels they follow, where the namespace says so. */
+/** Makes sessions present in the channels they follow, where the namespace has presence. */
 export class Presence {
   readonly #holdings: NodeHoldings;
   readonly #rules: CurrentRules;
@@ -14,23 +14,23 @@ export class Presence {
     this.#rules = options.rules;
   }
 
-  /** Again, where it is there already: what others see of it may have changed. */
+  /** A second call updates what others see of the session. */
   enter(session: Session, { channel, access }: Subscription): void {
     const namespace = this.#rules.rules.namespace(channel);
     if (!namespace.presence) return this.leave(session, channel);
     const info = access?.by === "grant" && access.info !== undefined ? access.info : session.info;
-    const tellUpTo = namespace.joinLeave ? maxListedSessions : 0;
-    const membership = { session: session.stored, channel, info, tellUpTo };
+    const announceUpTo = namespace.joinLeave ? maxListedSessions : 0;
+    const membership = { session: session.stored, channel, info, announceUpTo };
     session.memberships.set(channel, membership);
     this.#holdings.enter(membership);
   }
 
-  /** Others in the channel are told that it is there, and will be told when it leaves. */
+  /** Others in the channel are notified of its join and leave. */
   isAnnounced(session: Session, channel: string): boolean {
-    return (session.memberships.get(channel)?.tellUpTo ?? 0) > 0;
+    return (session.memberships.get(channel)?.announceUpTo ?? 0) > 0;
   }
 
-  /** Its connection has ended. A client that is expected back soon stays for a moment: it neither leaves nor joins. */
+  /** The connection has closed. A session that may resume soon lingers, so that its return is neither a leave nor a join. */
   leaveAll(session: Session): void {
     for (const membership of session.memberships.values()) {
       if (session.mayReturn) this.#holdings.leaveSoon(membership);

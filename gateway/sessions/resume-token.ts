@@ -1,6 +1,6 @@
 /**
- * What a client carries to come back with: who it is and which session it had, sealed. Nobody has to be asked to accept
- * it. It is valid until some time after the token it began with has expired, and a resumed session hands out no more.
+ * A client's identity and session, sealed: any node resumes the session by it without asking another service. It outlives
+ * the token that the session began with by a fixed time; a resumed session cannot extend that.
  */
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
@@ -9,7 +9,7 @@ import { Sealer } from "../../shared/tokens/sealing.ts";
 import { type Claim, maxResumeMs } from "../../shared/sessions/contract.ts";
 import { type Credentials, readClaims } from "./authentication.ts";
 
-/** After the JWT has expired: time to come back, and to get a new one. */
+/** After the expiry of the JWT: time to reconnect and to fetch a new one. */
 const beyondExpiryMs = 15 * 60_000;
 
 const Content = Compile(
@@ -25,7 +25,7 @@ const Content = Compile(
   }),
 );
 
-/** What a session needs to go on elsewhere. */
+/** What another node needs to resume a session. */
 export interface Resumable extends Claim {
   sessionId: string;
   credentials: Credentials;
@@ -46,7 +46,7 @@ export class ResumeTokens {
     this.#sealer = new Sealer("resume", secrets);
   }
 
-  /** @returns null where it would be longer than a handshake may hold: such a session cannot resume. */
+  /** @returns null where the token would be too long for a handshake: such a session cannot resume. */
   seal({ credentials, grantedChannels, info, ...held }: Resumable): string | null {
     const { claims, tokenId } = credentials;
     const until = resumableUntil(credentials, Date.now());
@@ -54,7 +54,7 @@ export class ResumeTokens {
     return token.length <= maxResumeTokenLength ? token : null;
   }
 
-  /** @returns undefined for what is not ours, or not valid any more. */
+  /** @returns undefined for an invalid or expired token. */
   open(token: string): Resumable | undefined {
     if (token.length > maxResumeTokenLength) return undefined;
     const content = this.#sealer.open(token);

@@ -4,7 +4,7 @@ import type { Logger } from "../../shared/runtime/logging.ts";
 import type { Session } from "./session.ts";
 import { TopicFollower } from "../channels/topic-follower.ts";
 
-/** The sessions of this node, by user. A user's own topic is followed while one of them is here. */
+/** The sessions of this node, by user. The node follows a user's topic while the user has a session here. */
 export class Sessions {
   readonly #byUser = new Map<IdentityKey, Set<Session>>();
   readonly #topics: TopicFollower<IdentityKey>;
@@ -28,7 +28,7 @@ export class Sessions {
     return [...this.#byUser.values()].flatMap((sessions) => [...sessions]);
   }
 
-  /** Resolves once messages to the user reach the session. Rejects without a broker: then they do once it is back. */
+  /** Resolves once messages to the user reach the session. @throws TidegateError without a broker: see {@link onRestored}. */
   async add(session: Session): Promise<void> {
     const sessions = this.#byUser.get(session.identityKey) ?? new Set();
     this.#byUser.set(session.identityKey, sessions.add(session));
@@ -36,7 +36,7 @@ export class Sessions {
     await this.follow(session);
   }
 
-  /** As {@link add}, for a session that has been added and may not be reached yet. */
+  /** As {@link add}, for a session that was added without a broker. */
   async follow(session: Session): Promise<void> {
     await this.#topics.update(session.identityKey);
   }
@@ -48,7 +48,7 @@ export class Sessions {
     if (sessions.size > 0) return;
     this.#byUser.delete(session.identityKey);
     this.#topics.update(session.identityKey).catch((error: unknown) => {
-      this.#logger.debug({ err: error }, "left a user's topic while the broker is away");
+      this.#logger.debug({ err: error }, "a user's topic could not be left: the broker is away");
     });
   }
 
@@ -56,7 +56,7 @@ export class Sessions {
     return [...(this.#byUser.get(user) ?? [])];
   }
 
-  /** Topics of users who came while the broker was away. */
+  /** Follows the topics of users that connected while the broker was away. */
   onRestored(): void {
     for (const user of this.#byUser.keys()) {
       this.#topics.update(user).catch((error: unknown) => {

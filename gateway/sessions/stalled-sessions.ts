@@ -2,15 +2,15 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Session } from "./session.ts";
 
-interface Stay {
+interface Waiting {
   readonly progress: number;
-  /** Looks in a row at which it stood there, but for the first. */
-  readonly looks: number;
+  /** Checks in a row without progress. */
+  readonly stalledChecks: number;
 }
 
 /**
- * Ends sessions for which something waits and whose network takes nothing of it. One look at all of them at a time: nothing is
- * kept for those that take what they are sent.
+ * Finds sessions whose outbox is not empty and whose network takes nothing of it. One timer for all sessions; sessions that
+ * read what they are sent cost nothing.
  */
 export class StalledSessions implements Service {
   readonly #sessions: () => readonly Session[];
@@ -18,8 +18,8 @@ export class StalledSessions implements Service {
   readonly #checkMs: number;
   readonly #checks: number;
   readonly #errors: ContainedErrors;
-  /** Where those that wait stood at the last look. */
-  #waiting = new Map<Session, Stay>();
+  /** Sessions with a filled outbox at the last check. */
+  #waiting = new Map<Session, Waiting>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: {
@@ -37,23 +37,23 @@ export class StalledSessions implements Service {
   }
 
   async start(): Promise<void> {
-    this.#timer = this.#errors.every(this.#checkMs, () => this.#look()).unref();
+    this.#timer = this.#errors.every(this.#checkMs, () => this.#check()).unref();
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
   }
 
-  #look(): void {
+  #check(): void {
     const then = this.#waiting;
     this.#waiting = new Map();
     for (const session of this.#sessions()) {
       const { bytes, progress } = session.outbox;
       if (bytes === 0) continue;
       const before = then.get(session);
-      const looks = before?.progress === progress ? before.looks + 1 : 0;
-      if (looks >= this.#checks) this.#errors.contain("timer", () => this.#onStalled(session));
-      else this.#waiting.set(session, { progress, looks });
+      const stalledChecks = before?.progress === progress ? before.stalledChecks + 1 : 0;
+      if (stalledChecks >= this.#checks) this.#errors.contain("timer", () => this.#onStalled(session));
+      else this.#waiting.set(session, { progress, stalledChecks });
     }
   }
 }

@@ -1,54 +1,54 @@
 import type { Claim } from "../../shared/sessions/contract.ts";
 
-export type Held = Claim & { sessionId: string };
+export type SessionClaim = Claim & { sessionId: string };
 
-/** What is told of our own claim, to us as to the one before, arrives within this, or was missed. */
+/** The message about this connection's claim arrives within this time, or is lost. */
 const ownClaimMs = 1_000;
 
 /**
- * Which of its connections a session goes on with: this one, or one that claims it later. The newest claim wins. One that
- * was asked to move stays for a while beside the newer one: what is on its way is finished here, what is new begins there.
+ * Whether this connection still has the session, or one that claimed it later. The newest claim wins. A connection that was
+ * asked to move stays for a while beside the newer one: calls under way finish here, new messages go there.
  */
 export class Succession {
   readonly #onReplaced: (stayed: boolean) => void;
-  #held: Held;
-  /** Of all that were heard of; our own may be known after a newer one. */
+  #held: SessionClaim;
+  /** Of all connections. A newer claim may be known before the own one. */
   #newestClaim = 0;
   #state: "ours" | "moved" | "over" = "ours";
-  /** By `performance.now()`: asked to move, with leave to stay until then. */
+  /** By `performance.now()`: a connection that moves may stay until then. */
   #mayStayUntil = 0;
   #leaveTimer: NodeJS.Timeout | undefined;
-  /** By `performance.now()`: messages to the user reach the one before until we hear of our claim, as it does, or until then. */
+  /** By `performance.now()`: until then, or until it learns of the claim, the older connection takes messages to the user. */
   #succeedsAt = 0;
 
-  /** @param options.onReplaced a newer claim was made, and there is no leave to stay, or, where it `stayed`, no more. */
+  /** @param options.onReplaced a newer claim is in force; `stayed`: the time beside the newer connection is over. */
   constructor(options: { sessionId: string; onReplaced: (stayed: boolean) => void }) {
     this.#held = { sessionId: options.sessionId, claim: 0, checkedAt: 0 };
     this.#onReplaced = options.onReplaced;
   }
 
-  /** Claim 0: nobody has been told of it yet. */
-  get held(): Held {
+  /** Claim 0: not in the session store yet. */
+  get held(): SessionClaim {
     return this.#held;
   }
 
-  /** It goes on elsewhere, and its client has not left this connection yet. */
+  /** A newer connection has the session, and this one may stay for a while. */
   get moved(): boolean {
     return this.#state === "moved";
   }
 
-  /** Every message to the user reaches one of the connections of a session. */
+  /** Of a session's connections exactly one takes messages to the user. */
   get takesUserMessages(): boolean {
     return this.#state === "ours" && performance.now() >= this.#succeedsAt;
   }
 
-  /** Before its claim: somebody may have the session still. */
+  /** Before the claim: another connection may have the session. */
   expect(): void {
     this.#succeedsAt = Infinity;
   }
 
-  /** @param tookOver somebody had it, and is told by the same message as we are. */
-  hold(held: Held, { tookOver }: { tookOver: boolean }): void {
+  /** @param tookOver another connection had the session. One message notifies both. */
+  applyClaim(held: SessionClaim, { tookOver }: { tookOver: boolean }): void {
     if (held.sessionId !== this.#held.sessionId) this.#newestClaim = 0;
     this.#held = held;
     const heard = this.#newestClaim >= held.claim;
@@ -56,18 +56,18 @@ export class Succession {
     this.#compare();
   }
 
-  /** The store has been asked again, and knows nothing against it. */
+  /** The store confirmed the claim. */
   confirm(checkedAt: number): void {
     this.#held = { ...this.#held, checkedAt };
   }
 
-  hearOf(claim: number): void {
+  noticeClaim(claim: number): void {
     this.#newestClaim = Math.max(this.#newestClaim, claim);
     if (claim >= this.#held.claim) this.#succeedsAt = 0;
     this.#compare();
   }
 
-  /** Asked to move; again where it was before. */
+  /** Asked to move. Replaces an earlier request. */
   mayStayFor(ms: number): void {
     this.#mayStayUntil = performance.now() + ms;
     if (this.moved) this.giveWay();

@@ -13,19 +13,24 @@ import type { Session } from "../sessions/session.ts";
 type Granted = Access & { by: "grant" };
 
 /**
- * May this session follow the channel? By its token, its namespace, a grant, or the subscribe hook, in this order.
- * @param request its grant is taken out: up to 16 KiB, for which nobody has a use while it waits for a hook or a replay.
+ * Whether the session may follow the channel: by its token, the namespace, a grant or the subscribe hook, in this order.
+ * @param request loses its grant, up to 16 KiB that must not wait in memory for a hook or a replay.
+ * @throws TidegateError `channel_not_allowed`, or why the hook did not decide.
  */
-export async function allowChannel(session: Session, request: Subscribe, context: GatewayContext): Promise<Access> {
+export async function authorizeSubscribe(
+  session: Session,
+  request: Subscribe,
+  context: GatewayContext,
+): Promise<Access> {
   const { channel } = request;
-  const allowed = allowUnasked(session, request, context);
+  const access = accessWithoutHook(session, request, context);
   request.grant = null;
-  if (allowed) return allowed;
+  if (access) return access;
   const service = context.currentRules.rules.hook("subscribe");
   if (!service) throw new TidegateError("channel_not_allowed", `the token does not allow ${channel}`);
   const { identity } = session;
-  // Dated before the question: a withdrawal in the meantime counts.
-  const at = session.dateGrant(channel, context.sessionStore.now());
+  // Dated before the hook is asked: a withdrawal in the meantime counts.
+  const at = session.permissions.dateGrant(channel, context.sessionStore.now());
   const result = await context.relay.ask({
     kind: "subscribe",
     channel,
@@ -41,6 +46,13 @@ export async function allowChannel(session: Session, request: Subscribe, context
   throw new TidegateError(isRequestCode(code) ? code : "upstream_unavailable", message, { retryAfterMs });
 }
 
+/** @throws TidegateError where the session has no live subscription to the channel, or has ended. */
+export function assertSubscribed(session: Session, channel: string): void {
+  if (session.endedBy || !session.subscriptions.get(channel)?.live) {
+    throw new TidegateError("not_subscribed", `subscribe to ${channel} first`);
+  }
+}
+
 /** @param granted.at Unix ms by the store's clock, not later than the decision. */
 export function grantChannel(
   session: Session,
@@ -49,30 +61,30 @@ export function grantChannel(
 ): Granted {
   const until = resumableUntil(session.credentials, Date.now());
   const { user, tenant } = session.credentials;
-  const shown = info === undefined ? {} : { info };
-  const sealed = context.grants.seal({ user, ...(tenant !== undefined && { tenant }), channel, at, until, ...shown });
-  return { by: "grant", at, until, sealed, ...shown };
+  const visible = info === undefined ? {} : { info };
+  const sealed = context.grants.seal({ user, ...(tenant !== undefined && { tenant }), channel, at, until, ...visible });
+  return { by: "grant", at, until, sealed, ...visible };
 }
 
-/** A grant that was prolonged with the session's token, where that makes it last longer. */
-export function prolong(session: Session, channel: string, granted: Granted, context: GatewayContext): Granted {
+/** Extends a grant to the life of the session's token; the same grant where that is not longer. */
+export function extendGrant(session: Session, channel: string, granted: Granted, context: GatewayContext): Granted {
   if (resumableUntil(session.credentials, Date.now()) <= granted.until) return granted;
   return grantChannel(session, { channel, at: granted.at, info: granted.info }, context);
 }
 
-/** What needs nobody's decision. */
-function allowUnasked(
+/** Undefined where only the subscribe hook can decide. */
+function accessWithoutHook(
   session: Session,
   { channel, grant: sealed }: Subscribe,
   context: GatewayContext,
 ): Access | undefined {
-  if (session.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
+  if (session.permissions.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
   if (context.currentRules.rules.namespace(channel).access === "user") return { by: "namespace" };
   if (sealed === undefined || sealed === null) return undefined;
   const grant = context.grants.open(sealed);
   const own = grant !== undefined && isSameClient(grant, session.credentials) && grant.channel === channel;
-  if (!own || session.isWithdrawn(channel, grant.at)) return undefined;
+  if (!own || session.permissions.isWithdrawn(channel, grant.at)) return undefined;
   const { at, until, info } = grant;
   const granted = { by: "grant", at, until, sealed, ...(info !== undefined && { info }) } as const;
-  return prolong(session, channel, granted, context);
+  return extendGrant(session, channel, granted, context);
 }

@@ -3,19 +3,27 @@ import type { GatewayContext } from "../node/context.ts";
 import { eventFrame } from "../outbox/frames.ts";
 import type { Session } from "../sessions/session.ts";
 
-/** The session leaves the channel. @returns whether there was a subscription. */
+/** The session leaves the channel. @returns whether it had a subscription. */
 export function endSubscription(session: Session, channel: string, context: GatewayContext): boolean {
   context.presence.leave(session, channel);
   return dropSubscription(session, channel, context);
 }
 
-/** Ends it without a word of the client's. */
+/** Ends a subscription that its client did not end, and notifies the client. */
 export function revokeSubscription(session: Session, channel: string, reason: string, context: GatewayContext): void {
   if (!endSubscription(session, channel, context)) return;
   session.outbox.send(eventFrame("sync:revoked", { channel, reason } satisfies Revoked));
 }
 
-/** Nothing is delivered by it any more; for others the session is still there. @returns whether there was one. */
+/** Revokes subscriptions whose grant was withdrawn. */
+export function revokeWithdrawn(session: Session, context: GatewayContext): void {
+  for (const { channel, access } of session.subscriptions.values()) {
+    if (access?.by !== "grant" || !session.permissions.isWithdrawn(channel, access.at)) continue;
+    revokeSubscription(session, channel, "the grant was withdrawn", context);
+  }
+}
+
+/** Ends deliveries; the session stays present in the channel. @returns whether it had a subscription. */
 export function dropSubscription(session: Session, channel: string, context: GatewayContext): boolean {
   const subscription = session.subscriptions.get(channel);
   if (!subscription) return false;

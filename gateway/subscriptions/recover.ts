@@ -7,11 +7,11 @@ import type { Subscription } from "../channels/subscription.ts";
 interface Recovered {
   ack: Omit<SubscribeAck, "publications" | "grant">;
   publications: readonly Publication[];
-  /** That was read in vain. */
+  /** Read from history, and not sent. */
   wastedBytes: number;
 }
 
-/** Where a subscription that has joined its channel begins, and what it missed since the position it was given. */
+/** Where a subscription that has joined its channel begins, and what its client missed since `from`. */
 export async function recover(
   subscription: Subscription,
   from: Position | undefined,

@@ -2,7 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { SignJWT } from "jose";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { RetrySchedule, type Setback } from "../../client/src/connection/timing.ts";
+import { RetrySchedule, type RetryHints } from "../../client/src/connection/timing.ts";
 import { Fleet, type OwnDeployment } from "../fleet.ts";
 import { putRules } from "../scenario.ts";
 import { beginSeconds, scenarios } from "./events.ts";
@@ -106,7 +106,7 @@ class Comer {
   async come(): Promise<void> {
     const policy = this.client?.welcome.reconnect;
     const deadline = performance.now() + giveUpMs;
-    let setback: Setback | undefined = policy && { policy };
+    let setback: RetryHints | undefined = policy && { policy };
     if (policy) this.#schedule.connectionEnded(performance.now() - this.#welcomedAt);
     for (;;) {
       if (setback) await pause(this.#schedule.nextDelayMs(setback));

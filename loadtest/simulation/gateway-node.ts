@@ -5,12 +5,12 @@
  * queued. Where that is longer than a ping may take, sessions fall.
  */
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
-import { defaultPatience } from "../../gateway/engine/patience.ts";
+import { defaultLiveness } from "../../gateway/engine/liveness.ts";
 import { undecidedRetryMs } from "../../gateway/sessions/authentication.ts";
 import { nobody } from "./client-lists.ts";
 import type { Counters } from "./counters.ts";
 import type { Crowd } from "./crowd.ts";
-import { maxLineMs } from "../../gateway/entrance/admission.ts";
+import { maxQueueMs } from "../../gateway/entrance/admission.ts";
 import { type Given, maxGateMs, NodeAdmission } from "./node-admission.ts";
 import type { SeededRandom } from "./random.ts";
 import type { Settings } from "./settings.ts";
@@ -172,8 +172,8 @@ export class GatewayNode {
     }
     this.#overdrawn = Math.max(0, -time);
 
-    if (this.delayMs > defaultPatience.pingTimeoutMs) {
-      this.#falling += (this.#sessions * tickMs) / defaultPatience.pingIntervalMs;
+    if (this.delayMs > defaultLiveness.pingTimeoutMs) {
+      this.#falling += (this.#sessions * tickMs) / defaultLiveness.pingIntervalMs;
       for (; this.#falling >= 1; this.#falling--) {
         const client = crowd.lists.shift(this.#sessionList);
         if (client === nobody) break;
@@ -343,7 +343,7 @@ export class GatewayNode {
     if (!admission || admission.waiting === 0) return;
     for (const kind of ["resume", "cold"] as const) {
       for (let client = admission.oldest(kind); client !== undefined; client = admission.oldest(kind)) {
-        if ((now - (crowd.since[client] ?? 0)) * tickMs < maxLineMs) break;
+        if ((now - (crowd.since[client] ?? 0)) * tickMs < maxQueueMs) break;
         admission.leaves(client);
         this.#handshakes--;
         this.#refuse(client, now, this.#slotMs(now, 0));

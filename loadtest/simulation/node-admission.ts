@@ -2,13 +2,13 @@
  * What one node decides about handshakes, with the gateway's own parts: token bucket, waiting line, slots. Only the gate's
  * queue and the clock are the simulation's.
  */
-import { maxLineMs } from "../../gateway/entrance/admission.ts";
-import { ReturnSlots } from "../../gateway/entrance/return-slots.ts";
+import { maxQueueMs } from "../../gateway/entrance/admission.ts";
+import { ReconnectTimes } from "../../gateway/entrance/reconnect-times.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
-import { type AdmissionKind, WaitingLine } from "../../gateway/entrance/waiting-line.ts";
+import { type AdmissionKind, AdmissionQueue } from "../../gateway/entrance/admission-queue.ts";
 
 /** These are constants of gateway/entrance/admission.ts and upgrade-gate.ts. */
-const slotsOfRate = 0.9;
+const reconnectPart = 0.9;
 export const maxGateMs = 2_000;
 const minUpgradesPerSecond = 100;
 const upgradesPerAdmission = 2;
@@ -24,8 +24,8 @@ export interface Given {
 
 export class NodeAdmission {
   readonly #budgetPerSecond: number;
-  readonly #line = new WaitingLine<number>();
-  readonly #slots: ReturnSlots;
+  readonly #line = new AdmissionQueue<number>();
+  readonly #reconnectTimes: ReconnectTimes;
   readonly #bucket = new TokenBucket(neverMoreThan(0), 0, 0);
   readonly #gate = new TokenBucket({ capacity: 0, perSecond: 0 }, 0, 0);
   #linePerSecond = 1;
@@ -34,7 +34,7 @@ export class NodeAdmission {
 
   constructor(options: { budgetPerSecond: number; nodes: number; nowMs: number; random: () => number }) {
     this.#budgetPerSecond = options.budgetPerSecond;
-    this.#slots = new ReturnSlots({ random: options.random });
+    this.#reconnectTimes = new ReconnectTimes({ random: options.random });
     this.give({ sharePerSecond: 0, fairSharePerSecond: 0, nodes: options.nodes }, options.nowMs);
   }
 
@@ -64,7 +64,7 @@ export class NodeAdmission {
 
   enter(client: number, kind: AdmissionKind, nowMs: number): "admitted" | "waits" | "refused" {
     if (this.#line.length === 0 && this.#bucket.take(nowMs)) return "admitted";
-    if (((this.#line.ahead(kind) + 1) * 1_000) / this.#linePerSecond > maxLineMs) return "refused";
+    if (((this.#line.ahead(kind) + 1) * 1_000) / this.#linePerSecond > maxQueueMs) return "refused";
     this.#line.add(kind, client);
     return "waits";
   }
@@ -80,18 +80,18 @@ export class NodeAdmission {
 
   /** Who is let in now; undefined: nobody. */
   next(nowMs: number): number | undefined {
-    return this.#line.length > 0 && this.#bucket.take(nowMs) ? this.#line.next() : undefined;
+    return this.#line.length > 0 && this.#bucket.take(nowMs) ? this.#line.take() : undefined;
   }
 
   /** One that is gone with its node. */
   dismiss(): number | undefined {
-    return this.#line.next();
+    return this.#line.take();
   }
 
   /** When one that is refused should come back. */
   returnInMs(nowMs: number, notBeforeMs: number): number {
     const lineMs = (this.#line.length * 1_000) / this.#linePerSecond;
-    const perSecond = this.#returnsPerSecond * slotsOfRate;
-    return this.#slots.take(nowMs, { perSecond, notBeforeMs: Math.max(notBeforeMs, lineMs) });
+    const perSecond = this.#returnsPerSecond * reconnectPart;
+    return this.#reconnectTimes.take(nowMs, { perSecond, notBeforeMs: Math.max(notBeforeMs, lineMs) });
   }
 }

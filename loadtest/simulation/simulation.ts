@@ -12,7 +12,7 @@ import { Recorder, type Recording } from "./recorder.ts";
 import { RollingDeploy } from "./rolling-deploy.ts";
 import type { Settings } from "./settings.ts";
 import { ShareRegistry } from "./share-registry.ts";
-import { defaultPatience } from "../../gateway/engine/patience.ts";
+import { defaultLiveness } from "../../gateway/engine/liveness.ts";
 import { tickMs } from "./timers.ts";
 
 const ticksPerSecond = 1_000 / tickMs;
@@ -169,7 +169,7 @@ export class Simulation {
 
   #end(node: GatewayNode, how: { silent: boolean; leaves: boolean; restart: boolean }): void {
     if (node.state === "down" || node.state === "silent") return;
-    const { pingIntervalMs, pingTimeoutMs } = defaultPatience;
+    const { pingIntervalMs, pingTimeoutMs } = defaultLiveness;
     const noticed = how.silent ? () => pingTimeoutMs + this.#random.next() * pingIntervalMs : () => 0;
     this.#balancer.changed(node, false, this.#now);
     if (how.leaves) this.#shares?.leaves(node);

@@ -173,7 +173,12 @@ export class Dispatcher implements Service {
       if (!reply?.more) this.#ready.remove(request);
       for (const claimed of reply?.claimed ?? []) {
         this.#workers.take(request.class, request.attempt);
-        const work: Work = { lease: claimed.lease, attempts: claimed.attempts, heldSince: performance.now(), lost: false };
+        const work: Work = {
+          lease: claimed.lease,
+          attempts: claimed.attempts,
+          heldSince: performance.now(),
+          lost: false,
+        };
         this.#work.add(work);
         void this.#deliver(work, claimed)
           .catch((error: unknown) => this.#options.errors.report("store", error))

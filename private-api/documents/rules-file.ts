@@ -15,12 +15,12 @@ import { Rules } from "../../shared/rules/rules.ts";
 import { resolveSecrets } from "../../shared/rules/secrets.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
 
-/** An editor writes a file in several steps: it is read when nothing has happened for this long. */
+/** Quiet time before the file is read: an editor writes a file in several steps. */
 const settleMs = 30;
-/** For file systems that report no changes, and for a store that was away. */
+/** For file systems that report no changes, and for changes made while the store was away. */
 const recheckMs = 5_000;
 
-/** Puts the rules file into the store, at the start and whenever it changes. Of several files the newest wins. */
+/** Puts the rules file into the store, at the start and after each change. With several processes the newest file wins. */
 export class RulesFile implements Service {
   readonly #path: string;
   readonly #store: DocumentStore;
@@ -51,23 +51,25 @@ export class RulesFile implements Service {
     this.#logger = options.logger;
   }
 
-  /** What is wrong with the file as it is now; empty: nothing. */
+  /** Why the present file is not valid; empty when it is. */
   get findings(): readonly string[] {
     return this.#findings;
   }
 
-  /** @throws where the file cannot be read or is not valid: there is nothing to fall back on yet. */
+  /** @throws where the file cannot be read or is not valid: no earlier rules exist to fall back on. */
   async start(): Promise<void> {
     try {
       await this.#load();
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
-      this.#logger.warn({ err: error }, "the rules file cannot be stored yet, it is tried again");
+      this.#logger.warn({ err: error }, "storing the rules file failed, retrying");
     }
     if (this.#findings.length > 0) throw new InvalidDocument("rules", this.#findings);
-    // The folder: an atomic replacement, or a link that is turned, would leave a watch on the old file.
+    // Watches the folder: after an atomic replacement or a changed link a watch on the file would see the old one.
     this.#watcher = watch(dirname(this.#path), () => this.#loadSoon());
-    this.#watcher.on("error", (error) => this.#logger.warn({ err: error }, "the rules file is not watched any more"));
+    this.#watcher.on("error", (error) =>
+      this.#logger.warn({ err: error }, "watching the rules file failed, polling it instead"),
+    );
     this.#recheck = this.#errors.every(recheckMs, () => this.#loadSoon());
   }
 
@@ -80,10 +82,10 @@ export class RulesFile implements Service {
   #loadSoon(): void {
     clearTimeout(this.#settle);
     this.#settle = setTimeout(() => {
-      // One after the other: an older content must not be stored after a newer one.
+      // One load at a time: an older content must not be stored after a newer one.
       this.#loading = this.#loading
         .then(() => this.#load())
-        .catch((error: unknown) => this.#logger.error({ err: error }, "the rules file could not be stored"));
+        .catch((error: unknown) => this.#logger.error({ err: error }, "storing the rules file failed"));
     }, settleMs);
   }
 
@@ -91,7 +93,7 @@ export class RulesFile implements Service {
     const read = await this.#read();
     if (read === undefined) return;
     const { text, isText, changedAt } = read;
-    // The same content is stored again where the store has lost it.
+    // Unchanged content is stored again only where the store has lost it.
     if (text === this.#lastText && (this.#findings.length > 0 || (await this.#store.read()))) return;
     try {
       if (!isText) throw new InvalidDocument("rules", ["is not UTF-8"]);
@@ -110,12 +112,11 @@ export class RulesFile implements Service {
     }
   }
 
-  /** Undefined, and reported, where a file that was there before cannot be read. */
+  /** Undefined, with a finding, where a file that was readable before no longer is. */
   async #read(): Promise<{ text: string; isText: boolean; changedAt: number } | undefined> {
     try {
-      // ctime: when this content came to be here, also where a copy keeps an older modification time. Asked before the
-      // content is read, so that a change in between is newer. Once running, what is seen to change changes now: a link
-      // that is turned back leads to an older file.
+      // ctime, because a copy may keep an older modification time; read before the content, so that a change in between
+      // is newer. After the first load a change counts as made now: a changed link may lead to an older file.
       const { ctimeMs } = await stat(this.#path);
       const bytes = await readFile(this.#path);
       const text = bytes.toString("utf8");
@@ -133,6 +134,6 @@ export class RulesFile implements Service {
 
   #report(findings: readonly string[]): void {
     this.#findings = findings;
-    this.#logger.error({ file: this.#path, findings }, "the rules file is not valid, nothing changes");
+    this.#logger.error({ file: this.#path, findings }, "the rules file is not valid, the rules in force stay");
   }
 }

@@ -1,4 +1,4 @@
-/** `GET` and `PUT` of a document with versions: what the rules and the rollouts have in common. */
+/** `GET` and `PUT` of a versioned document, as the rules and the rollouts share them. */
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { CurrentDocument } from "../../shared/documents/current-document.ts";
@@ -8,26 +8,21 @@ import type { DocumentName, PutOutcome } from "../../shared/documents/contract.t
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { bodyText } from "../../shared/http/body.ts";
 
-export interface VersionedDocument<Value extends { readonly version: number }> {
+interface Versioned<Value extends { readonly version: number }> {
   name: DocumentName;
   current: CurrentDocument<Value>;
-  /** Of what `GET` answers, in the OpenAPI. */
-  description?: string;
-  /** What `GET` answers, beside the version. */
-  show: (value: Value) => object;
-  /**
-   * Checks and stores what was sent, the version taken off it.
-   * @param ifVersion store only over this version; undefined: over any.
-   * @throws InvalidDocument with every finding.
-   */
-  put: (given: unknown, ifVersion: number | undefined) => Promise<PutOutcome>;
 }
 
-/** `GET /v1/{name}` → the document and its `version`; `PUT /v1/{name}` the document → `{ version }`. */
-export function addVersionedDocument<Value extends { readonly version: number }>(
+/**
+ * `GET /v1/{name}` → the document and its `version`.
+ * @param options.description of the answer, in the OpenAPI document.
+ * @param options.show the answer's members beside the version.
+ */
+export function addDocumentGet<Value extends { readonly version: number }>(
   app: FastifyInstance,
-  { name, description, current, show, put }: VersionedDocument<Value>,
+  options: Versioned<Value> & { description?: string; show: (value: Value) => object },
 ): void {
+  const { name, description, current, show } = options;
   app.get(
     `/v1/${name}`,
     {
@@ -45,7 +40,18 @@ export function addVersionedDocument<Value extends { readonly version: number }>
       return { version: value.version, ...show(value) };
     },
   );
+}
 
+/**
+ * `PUT /v1/{name}` the document → `{ version }`.
+ * @param options.put checks and stores a document without its version. It stores only over `ifVersion`; undefined: over any.
+ *   Throws InvalidDocument with every finding.
+ */
+export function addDocumentPut<Value extends { readonly version: number }>(
+  app: FastifyInstance,
+  options: Versioned<Value> & { put: (given: unknown, ifVersion: number | undefined) => Promise<PutOutcome> },
+): void {
+  const { name, current, put } = options;
   app.register(async (scope) => {
     scope.addContentTypeParser(
       ["application/yaml", "text/yaml"],
@@ -94,7 +100,7 @@ function etag(version: number): string {
   return `"${version}"`;
 }
 
-/** Undefined: over any version. */
+/** The version that a put may replace, from `If-Match` or else from the body; undefined: any. */
 function expectedVersion(ifMatch: string | undefined, bodyVersion: unknown): number | undefined {
   if (ifMatch === undefined || ifMatch.trim() === "*") {
     if (bodyVersion === undefined || Number.isSafeInteger(bodyVersion)) return bodyVersion as number | undefined;

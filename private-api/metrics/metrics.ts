@@ -8,36 +8,32 @@ export interface PrivateApiMetrics {
   upstreamSeconds: Histogram;
   shadows: Counter<"outcome">;
   doorClosed: DoorCounter;
+  /**
+   * Adds gauges, read at each scrape.
+   * @param reads.fleet undefined: unknown at present.
+   */
+  observe(reads: { relayStreams: () => number; fleet: () => Promise<FleetLoad | undefined> }): void;
 }
 
-/** Reads that are made when the metrics are scraped. */
-export interface PrivateApiReads {
-  relayStreams: () => number;
-  /** Undefined: not known now. */
-  fleet: () => Promise<FleetLoad | undefined>;
-}
-
-export function createPrivateApiMetrics(metrics: Metrics, reads: PrivateApiReads): PrivateApiMetrics {
-  metrics.gauge("relay_streams", "Open streams of gateways", reads.relayStreams);
-  metrics.gauge("fleet_nodes", "Gateways that report", async () => (await reads.fleet())?.nodes);
-  metrics.gauge("fleet_desired_nodes", "Gateways that the work wants, one to lose included", async () => {
-    return (await reads.fleet())?.desiredNodes;
-  });
-  metrics.gauges("fleet_load_factor", "Load factors of all gateways: 1.0 is at target", "stat", async () => {
-    const fleet = await reads.fleet();
-    return fleet && fleet.nodes > 0 ? { mean: fleet.mean, max: fleet.max } : {};
-  });
+export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
+    observe: ({ relayStreams, fleet }) => {
+      metrics.gauge("relay_streams", "Open relay streams of gateways", relayStreams);
+      metrics.gauge("fleet_nodes", "Gateways that report", async () => (await fleet())?.nodes);
+      metrics.gauge("fleet_desired_nodes", "Gateways the fleet needs, one spare included", async () => {
+        return (await fleet())?.desiredNodes;
+      });
+      metrics.gauges("fleet_load_factor", "Load factors of all gateways: 1.0 is at target", "stat", async () => {
+        const load = await fleet();
+        return load && load.nodes > 0 ? { mean: load.mean, max: load.max } : {};
+      });
+    },
     publishes: metrics.counter("publishes_total", "Publishes, by outcome or error code", ["outcome"]),
-    upstreamAnswers: metrics.counter("upstream_answers_total", "Requests to services, by what came of them", [
+    upstreamAnswers: metrics.counter("upstream_answers_total", "Requests to services, by outcome", ["outcome"]),
+    shadows: metrics.counter("shadow_total", "Requests also sent to a shadow: same, different, failed or skipped", [
       "outcome",
     ]),
-    shadows: metrics.counter(
-      "shadow_total",
-      "Requests sent to a shadow too: its answer was the same, different, or failed; or it was skipped",
-      ["outcome"],
-    ),
     doorClosed: createDoorCounter(metrics),
-    upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, waiting for a place included"),
+    upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, including the wait for a free place"),
   };
 }

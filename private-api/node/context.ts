@@ -10,7 +10,7 @@ import type { Environment } from "../../shared/runtime/settings.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 
-/** What the routes need of the process. */
+/** The parts of the process that routes and relay streams use. */
 export interface PrivateApiContext {
   readonly broker: ChannelBroker;
   readonly rulesStore: DocumentStore;
@@ -19,12 +19,12 @@ export interface PrivateApiContext {
   readonly nodeRegistry: NodeRegistry;
   readonly currentRules: CurrentRules;
   readonly currentRollouts: CurrentRollouts;
-  /** The rules come from a file: they are not put through the API. */
+  /** The rules come from RULES_FILE: the API refuses to put them. */
   readonly rulesFromFile: boolean;
-  /** Where secrets of the rules are looked up. */
+  /** Holds the secrets that rules refer to as `env:NAME`. */
   readonly environment: Environment;
   readonly upstream: Upstream;
-  /** Where exceptions stop that concern one peer, or one tick of a timer. */
+  /** Contains exceptions that concern one peer, or one tick of a timer. */
   readonly errors: ContainedErrors;
   readonly metrics: PrivateApiMetrics;
   readonly logger: Logger;

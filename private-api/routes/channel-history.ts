@@ -12,7 +12,7 @@ const Query = Type.Object(
       Type.Integer({
         minimum: 0,
         maximum: Number.MAX_SAFE_INTEGER,
-        description: "Exclusive; absent: from the oldest that is kept",
+        description: "Exclusive; absent: from the oldest publication in history",
       }),
     ),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: maxHistoryLimit })),

@@ -1,5 +1,10 @@
 import { type Static, Type } from "typebox";
 import { channelPattern } from "../../shared/protocol/grammar.ts";
 
-export const ChannelPath = Type.Object({ channel: Type.String({ pattern: channelPattern.source }) });
+const channel = Type.String({ pattern: channelPattern.source });
+
+export const ChannelPath = Type.Object({ channel });
 export type ChannelPath = Static<typeof ChannelPath>;
+
+export const ChannelBody = Type.Object({ channel }, { additionalProperties: false });
+export type ChannelBody = Static<typeof ChannelBody>;

@@ -9,7 +9,7 @@ export function addChannelPresence(app: FastifyInstance, context: PrivateApiCont
     "/v1/channels/:channel/presence",
     {
       config: { access: "read" },
-      schema: { summary: "Tell who is in a channel", tags: ["channels"], params: ChannelPath },
+      schema: { summary: "List the users in a channel", tags: ["channels"], params: ChannelPath },
     },
     async (request) => readPresence(context.sessionStore, request.params.channel, context.currentRules.rules),
   );

@@ -13,17 +13,17 @@ const Load = Type.Object({
   dispatchers: Type.Object({ factor: Type.Number({ minimum: 0 }), desired: Type.Integer({ minimum: 1 }) }),
 });
 
-/** There are none yet: one is what they want at least. */
+/** Part of the contract; this version has no dispatchers. */
 const dispatchers = { factor: 0, desired: 1 };
 
-/** `GET /v1/load` → how full the fleet is, and how many nodes its work wants. */
+/** `GET /v1/load` → load factors of the fleet and its nodes, and how many nodes the load needs. */
 export function addLoad(app: FastifyInstance, context: PrivateApiContext): void {
   app.get(
     "/v1/load",
     {
       config: { access: "read" },
       schema: {
-        summary: "Load factors, and how many nodes the work wants",
+        summary: "Load factors, and how many nodes the load needs",
         description: "A factor of 1.0 is at target. `desiredNodes` has room for one lost node, and is never 0.",
         tags: ["fleet"],
         response: { 200: Load },

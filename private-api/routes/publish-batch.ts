@@ -3,15 +3,15 @@ import { Type } from "typebox";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { bodyText, type DataBody, readDataBody } from "../../shared/http/body.ts";
 import { splitJsonArray } from "../../shared/json/json.ts";
-import { Pauses } from "../../shared/runtime/pauses.ts";
+import { Turns } from "../../shared/runtime/timing.ts";
 import { maxBatchBytes, maxBatchItems } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { type PublishAnswer, publishItem } from "../publishing/publishing.ts";
+import { type PublishAnswer, publishItem } from "../publishing/publish-item.ts";
 
 const ndjson = "application/x-ndjson";
 type BatchAnswer = PublishAnswer | { error: { code: string; message: string; retryable: boolean } };
 
-/** `POST /v1/publish/batch`: a JSON array or NDJSON; the answer has the same form and order, an error stands for itself. */
+/** `POST /v1/publish/batch` a JSON array or NDJSON → answers in the same format and order: a position, or the item's own error. */
 export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext): void {
   app.register(async (scope) => {
     scope.removeContentTypeParser("application/json");
@@ -41,7 +41,7 @@ export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext
         }
         const isNdjson = request.headers["content-type"]?.toLowerCase().startsWith(ndjson) ?? false;
         const items = await readItems(texts);
-        // A line that is not JSON fails alone; of an array that is not JSON nothing is published.
+        // In NDJSON an invalid line fails alone; an array with invalid JSON fails as a whole.
         if (!isNdjson && items.some(({ kind }) => kind === "not_json")) throw notJson();
         const answers = await publishInOrder(items, context);
         if (!isNdjson) return answers;
@@ -51,7 +51,7 @@ export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext
   });
 }
 
-/** Empty lines are left out. Where there are more than `max` lines, one more than that is returned. */
+/** @returns lines that are not blank; `max + 1` of them where there are more than `max`. */
 function splitLines(text: string, max: number): string[] {
   const lines: string[] = [];
   for (let from = 0; from < text.length && lines.length <= max;) {
@@ -64,30 +64,30 @@ function splitLines(text: string, max: number): string[] {
 }
 
 async function readItems(texts: readonly string[]): Promise<DataBody[]> {
-  const pauses = new Pauses();
+  const turns = new Turns();
   const items: DataBody[] = [];
   for (const text of texts) {
-    items.push(readDataBody(text));
-    await pauses.pause();
+    items.push(readDataBody(Buffer.from(text)));
+    await turns.pause();
   }
   return items;
 }
 
-/** Items are handed to the broker one after the other; their answers are awaited together. */
+/** Passes the items to the broker one after the other, then awaits all answers together. */
 async function publishInOrder(items: readonly DataBody[], context: PrivateApiContext): Promise<BatchAnswer[]> {
-  const pauses = new Pauses();
+  const turns = new Turns();
   const answers: Promise<BatchAnswer>[] = [];
   for (const item of items) {
     answers.push(publishOne(item, context));
-    await pauses.pause();
+    await turns.pause();
   }
   return Promise.all(answers);
 }
 
-/** Never rejects: nobody awaits it before all items are on their way. */
+/** Never rejects: its promise is not awaited before every item has been passed on. */
 async function publishOne(item: DataBody, context: PrivateApiContext): Promise<BatchAnswer> {
   try {
-    if (item.kind === "value") return await publishItem(item.value, context, { tellMissed: false });
+    if (item.kind === "value") return await publishItem(item.value, context, { withMissed: false });
     const error = item.kind === "refused" ? item.error : notJson();
     context.metrics.publishes.inc({ outcome: error.code });
     return refusal(error);

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import type { PrivateApiContext } from "../node/context.ts";
-import { PublishItem, publishItem } from "../publishing/publishing.ts";
+import { PublishItem, publishItem } from "../publishing/publish-item.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 
 /** `POST /v1/publish` → `{ epoch, offset, duplicate? }`, or `{}` for an ephemeral item. */
@@ -11,9 +11,9 @@ export function addPublish(app: FastifyInstance, context: PrivateApiContext): vo
       bodyLimit: maxPublishBodyBytes,
       config: { access: "publish", passesData: true },
       schema: { summary: "Publish to a channel", tags: ["publish"], body: PublishItem },
-      // publishItem checks it, as it does the items of a batch.
+      // publishItem validates it, as it validates the items of a batch.
       validatorCompiler: () => () => true,
     },
-    async (request) => publishItem(request.body, context, { tellMissed: true }),
+    async (request) => publishItem(request.body, context, { withMissed: true }),
   );
 }

@@ -8,7 +8,7 @@ const Body = Type.Object(
   {
     reason: Type.Optional(Type.String({ maxLength: 500, pattern: wellFormedPattern.source })),
     reconnect: Type.Optional(
-      Type.Boolean({ description: "May the clients come back? Default: false: they cannot resume either" }),
+      Type.Boolean({ description: "Whether the clients may reconnect. Default: false, and they cannot resume" }),
     ),
     sessionId: Type.Optional(
       Type.String({
@@ -22,10 +22,10 @@ const Body = Type.Object(
   { additionalProperties: false },
 );
 
-/** Three members. */
+/** Enough for three members. */
 const maxStructure = 64;
 
-/** `POST /v1/users/{user}/disconnect` → 202: closes every session of the user, or one, on all nodes. */
+/** `POST /v1/users/{user}/disconnect` → 202: ends every session of the user, or one of them, on all nodes. */
 export function addUserDisconnect(app: FastifyInstance, context: PrivateApiContext): void {
   app.post<UserRoute & { Body: Static<typeof Body> }>(
     "/v1/users/:user/disconnect",

@@ -1,4 +1,4 @@
-/** Which user a call is about: `/v1/users/{user}/…?tenant=`. */
+/** The user that a call addresses: `/v1/users/{user}/…?tenant=`. */
 import type { FastifyRequest } from "fastify";
 import { type Static, Type } from "typebox";
 import { assertDecodable } from "../../shared/http/query.ts";
@@ -6,14 +6,14 @@ import { type IdentityKey, identityKey } from "../../shared/protocol/identity-ke
 import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
 
 const UserPath = Type.Object({ user: Type.String({ minLength: 1, maxLength: maxUserLength }) });
-/** Closed: with a misspelt `tenant` the call would concern another user. */
+/** Rejects other members: with a misspelt `tenant` the call would address another user. */
 const TenantQuery = Type.Object(
   {
     tenant: Type.Optional(
       Type.String({
         minLength: 1,
         maxLength: maxTenantLength,
-        description: "The user's tenant, as in the token. Absent: the user of that name without a tenant",
+        description: "The user's tenant, as in the token. Absent: the user without a tenant",
       }),
     ),
   },
@@ -27,7 +27,7 @@ export interface UserRoute {
   Querystring: Static<typeof TenantQuery>;
 }
 
-/** @throws TidegateError where the query is badly encoded. */
+/** @throws TidegateError for a badly encoded query. */
 export function identityOf({ params, query, url }: FastifyRequest<UserRoute>): IdentityKey {
   assertDecodable(url);
   return identityKey({ user: params.user, tenant: query.tenant });

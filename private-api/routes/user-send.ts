@@ -2,13 +2,13 @@ import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import type { JsonText } from "../../shared/json/json-text.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { checkData } from "../publishing/publishing.ts";
+import { checkData } from "../publishing/publish-item.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 const Body = Type.Object({ event: Type.String(), data: Type.Unknown() }, { additionalProperties: false });
 
-/** `POST /v1/users/{user}/send` → 202: to every session of the user, on all nodes, at most once. */
+/** `POST /v1/users/{user}/send` → 202: delivers to every session of the user, on all nodes, at most once. */
 export function addUserSend(app: FastifyInstance, context: PrivateApiContext): void {
   app.post<UserRoute & { Body: { event: string; data: JsonText } }>(
     "/v1/users/:user/send",

@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type { PrivateApiContext } from "../node/context.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
-/** `GET /v1/users/{user}/sessions` → `{ sessions: [{ sessionId, node, connectedAt }] }`, of all nodes; Unix ms. */
+/** `GET /v1/users/{user}/sessions` → `{ sessions: [{ sessionId, node, connectedAt }] }` on all nodes; `connectedAt` in Unix ms. */
 export function addUserSessions(app: FastifyInstance, context: PrivateApiContext): void {
   app.get<UserRoute>(
     "/v1/users/:user/sessions",

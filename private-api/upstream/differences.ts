@@ -1,4 +1,4 @@
-/** What two answers of services have not in common. Pure. */
+/** Compares the answers of a service and of its shadow. Pure. */
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 import { parseJson } from "../../shared/json/json.ts";
 import { scanJson } from "../../shared/json/json-scan.ts";
@@ -6,20 +6,20 @@ import { scanJson } from "../../shared/json/json-scan.ts";
 type Answered = ServiceAnswer & { kind: "answered" };
 
 const maxPathLength = 200;
-/** Of one answer. Two of the most expensive shape with so many are parsed and compared within 20 ms. */
+/** JSON values in one answer; two answers of the most expensive shape with this many take 20 ms to parse and compare. */
 const maxValues = 20_000;
 
 /**
- * Same class of status, and the same JSON, whatever the order of its members; text that is no JSON is the same or not.
- * @returns `status`, or JSON pointers of the first members that differ (`""`: the whole), `most` at most; never a value.
- * Undefined: they differ in text, and are too large to be compared as JSON.
+ * Answers are the same with the same class of status and the same JSON, in any order of members; other text must be equal.
+ * @returns `["status"]`, or JSON pointers of the first members that differ (`""`: the whole), at most `most`; never a value.
+ * Undefined: the texts differ and are too large to compare as JSON.
  */
 export function differences(one: Answered, other: Answered, most: number): string[] | undefined {
   if (Math.floor(one.status / 100) !== Math.floor(other.status / 100)) return ["status"];
   if (one.body.equals(other.body)) return [];
   const scans = [scanJson(one.body), scanJson(other.body)];
   if (scans.some((scan) => scan.kind !== "json")) return [""];
-  if (scans.some((scan) => scan.kind === "json" && scan.values > maxValues)) return undefined;
+  if (scans.some((scan) => scan.values > maxValues)) return undefined;
   const found: string[] = [];
   collect(parseJson(one.body.toString("utf8")), parseJson(other.body.toString("utf8")), "", found, most);
   return found.map((path) => path.slice(0, maxPathLength));

@@ -5,27 +5,27 @@ import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import { differences } from "./differences.ts";
 
-/** Each holds two answers until they are compared: small ones, or large ones within the budget. */
+/** Each request holds two answers until they are compared: small ones, or large ones within the budget. */
 const maxInFlight = 64;
 const maxDifferences = 5;
-/** At most one difference is logged in this time; the others are counted. */
+/** Shortest time between two logged differences; the others are counted. */
 const logEveryMs = 1_000;
 
-/** What a shadow is sent; where its answer goes is added here. */
+/** A request to a shadow; {@link Shadows} adds the receiver of its answer. */
 export type ShadowRequest = Omit<ServiceRequest, "answer">;
 
 type Outcome = "same" | "different" | "failed" | "skipped";
 
 /**
- * Sends requests to a second service as well, and compares its answer. Nobody waits for it: it has connections and places
- * of its own, and what finds none is left out.
+ * Sends requests to a second service as well, and compares its answers. No client waits for a shadow: it has its own
+ * connections and its own limit of requests in flight, and requests over the limit are skipped.
  */
 export class Shadows implements Service {
   readonly #client = new ServiceClient();
   readonly #budget = new AnswerBudget();
   readonly #metrics: PrivateApiMetrics;
   readonly #logger: Logger;
-  /** By service; one that has none is not listed. */
+  /** Requests in flight by service; services without one are absent. */
   readonly #inFlight = new Map<string, number>();
   #allInFlight = 0;
   #loggedAt = -Infinity;
@@ -40,12 +40,12 @@ export class Shadows implements Service {
     await this.#client.start();
   }
 
-  /** What is under way is cut off: nobody waits for it. */
+  /** Aborts the requests in flight. */
   async stop(): Promise<void> {
     await this.#client.abort();
   }
 
-  /** @param answering what the answer is compared with. */
+  /** @param answering the service's own answer, to compare with. */
   send(request: ShadowRequest, answering: Promise<ServiceAnswer>): void {
     const { name, maxInFlight: ownMax } = request.service;
     const own = this.#inFlight.get(name) ?? 0;
@@ -57,7 +57,7 @@ export class Shadows implements Service {
     this.#allInFlight++;
     void this.#compare(request, answering)
       .catch((error: unknown): Outcome => {
-        this.#logger.error({ err: error, shadow: name }, "the answer of a shadow could not be compared");
+        this.#logger.error({ err: error, shadow: name }, "comparing the answer of a shadow failed");
         return "failed";
       })
       .then((outcome) => {
@@ -73,7 +73,7 @@ export class Shadows implements Service {
     const kept = this.#budget.part("kept answers", request.eventId);
     const part = this.#budget.part("shadows", request.identity.sessionId);
     try {
-      const sent = { ...request, isShadow: true, answer: { isThere: true, part } };
+      const sent = { ...request, isShadow: true, answer: { isConnected: true, part } };
       return this.#judge(request, ...(await Promise.all([keep(answering, kept), this.#client.send(sent)])));
     } finally {
       kept.release();
@@ -83,7 +83,7 @@ export class Shadows implements Service {
 
   #judge(request: ShadowRequest, expected: ServiceAnswer, answer: ServiceAnswer): Outcome {
     if (answer.kind !== "answered") return "failed";
-    // There is nothing to compare it with.
+    // The service itself gave no answer to compare with.
     if (expected.kind !== "answered") return "skipped";
     const found = differences(expected, answer, maxDifferences);
     if (!found) return "skipped";
@@ -109,7 +109,7 @@ export class Shadows implements Service {
   }
 }
 
-/** The answer of the service itself, as far as there is room to keep it. */
+/** The service's own answer; a large one only while the budget has room to keep it. */
 async function keep(answering: Promise<ServiceAnswer>, part: AnswerPart): Promise<ServiceAnswer> {
   const answer = await answering;
   if (answer.kind !== "answered" || answer.body.length <= smallAnswerBytes) return answer;

@@ -30,7 +30,7 @@ const source = "/tidegate/socket";
 
 type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body">;
 
-/** Turns questions of a gateway into requests to services, by the rules in force. */
+/** Turns questions of gateways into requests to services, by the rules in force. */
 export class Upstream implements Service {
   readonly #client = new ServiceClient();
   readonly #rules: CurrentRules;
@@ -62,8 +62,8 @@ export class Upstream implements Service {
   }
 
   /**
-   * Never rejects for what a service does.
-   * @param data JSON text, of a call.
+   * No failure of a service makes it reject.
+   * @param data JSON text of a call.
    */
   async answer(question: RelayQuestion, data: string, taker: AnswerTaker): Promise<CallOutcome> {
     switch (question.kind) {
@@ -89,7 +89,7 @@ export class Upstream implements Service {
     };
     const answering = this.#send(service, call, request, taker);
     const shadow = route.shadow === undefined ? undefined : rules.service(route.shadow);
-    // Rolled out to its shadow, it is asked once.
+    // A rollout may send the call to the shadow itself: one request is enough then.
     if (shadow && shadow !== service) {
       this.#shadows.send(this.#addressed(shadow, call, request), answering);
     }
@@ -110,7 +110,7 @@ export class Upstream implements Service {
       if (grant) return { ok: true, data: JSON.stringify(grant) };
       if (answer.status === 401 || answer.status === 403) return hookRefusal("forbidden", "the connect hook refused");
     }
-    return hookRefusal("auth_unavailable", "the connect hook did not decide");
+    return hookRefusal("auth_unavailable", "the connect hook gave no decision");
   }
 
   async #askSubscribe(question: RelaySubscribe, taker: AnswerTaker): Promise<CallOutcome> {
@@ -122,8 +122,8 @@ export class Upstream implements Service {
       if (grant) return { ok: true, data: JSON.stringify({ info: grant.info }) };
       if (answer.status === 403) return refused("channel_not_allowed", `the subscribe hook does not allow ${channel}`);
     }
-    if (answer.kind === "busy") return busy("too many requests wait for the subscribe hook");
-    return refused("upstream_unavailable", "the subscribe hook did not decide");
+    if (answer.kind === "busy") return busy("too many requests are waiting for the subscribe hook");
+    return refused("upstream_unavailable", "the subscribe hook gave no decision");
   }
 
   async #askHook(
@@ -133,7 +133,7 @@ export class Upstream implements Service {
     taker: AnswerTaker,
   ): Promise<ServiceAnswer> {
     const service = this.#rules.rules.hook(hook);
-    // Switched off since the gateway asked: it asks again by the newer rules.
+    // Switched off after the gateway asked: the gateway asks again by the newer rules.
     if (!service) return { kind: "unreachable", reason: "the hook is off" };
     const request = {
       path: `/tidegate/${hook}`,
@@ -175,10 +175,10 @@ export class Upstream implements Service {
   }
 }
 
-/** A grant has at most 1,000 channels; what may be parsed besides costs no more than those. */
+/** JSON values parsed of a hook's answer: a grant has at most 1,000 channels. */
 const maxGrantValues = 10_000;
 
-/** No body, or a JSON object as hooks answer; undefined for anything else, such as the page of a proxy in between. */
+/** Reads an empty body or a hook's JSON object; undefined for anything else, such as a proxy's error page. */
 function readGrant(body: Buffer): HookGrant | undefined {
   if (!isUtf8(body)) return undefined;
   const text = body.toString("utf8");
@@ -195,7 +195,7 @@ function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
 }
 
-/** A refusal of a connection; its code is for the handshake. */
+/** Refuses a connection with a code of the handshake. */
 function hookRefusal(code: "forbidden" | "auth_unavailable", message: string): CallOutcome {
   return { ok: false, error: { code, message, retryable: code === "auth_unavailable" } };
 }

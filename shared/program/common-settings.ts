@@ -1,19 +1,20 @@
-/** Settings that both programs know. */
+/** Settings of both programs. */
 import { type Logger, logLevels } from "../runtime/logging.ts";
 import { redisSettings } from "../redis/settings.ts";
-import { type Environment, oneOf } from "../runtime/settings.ts";
+import { about, oneOf } from "../runtime/setting-kinds.ts";
+import type { Environment } from "../runtime/settings.ts";
 
 export const commonSettings = {
   ...redisSettings,
-  LOG_LEVEL: oneOf(logLevels, "info"),
+  LOG_LEVEL: about("Lowest level that is logged.", oneOf(logLevels, "info")),
 };
 
-/** Part of the contract, and without effect in this version: set, they are named in a warning. */
+/** Reserved settings without an effect in this version; a warning names those that are set. */
 export const settingsWithoutEffect = ["REDIS_CELLS", "JOURNAL_DIR", "GATEWAY_WORKERS"];
 
-/** Names, in the log, what has no effect. @param unknown variables that are no settings, as `unknownSettings` describes them. */
+/** Logs variables without an effect. @param unknown variables that are not settings, as described by `unknownSettings`. */
 export function warnOfSettings(environment: Environment, unknown: readonly string[], logger: Logger): void {
   const names = settingsWithoutEffect.filter((name) => environment[name]);
-  if (names.length > 0) logger.warn({ names }, "these settings are without effect in this version");
+  if (names.length > 0) logger.warn({ names }, "these settings have no effect in this version");
   if (unknown.length > 0) logger.warn(`unknown settings: ${unknown.join(", ")}`);
 }

@@ -1,4 +1,4 @@
-/** Where channels, sessions, rules, rollouts and nodes are kept: on Redis, or in this process. */
+/** Creates the stores of a process: on Redis, or in memory. */
 import type { ChannelBroker } from "../channels/contract.ts";
 import { MemoryBroker } from "../channels/memory.ts";
 import { RedisBroker } from "../channels/redis.ts";
@@ -8,7 +8,8 @@ import { RedisDocumentStore } from "../documents/redis.ts";
 import type { DocumentStore } from "../documents/contract.ts";
 import { Lifecycle, type Service } from "../runtime/lifecycle.ts";
 import type { Logger } from "../runtime/logging.ts";
-import type { RedisTarget } from "../redis/connect.ts";
+import type { RedisTarget } from "../redis/target.ts";
+import { Cells } from "../redis/cells.ts";
 import { RedisConnections } from "../redis/connections.ts";
 import { MemoryNodeRegistry } from "../nodes/memory.ts";
 import { RedisNodeRegistry } from "../nodes/redis.ts";
@@ -23,47 +24,44 @@ export interface Stores extends Service {
   readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore;
   readonly nodeRegistry: NodeRegistry;
-  /** Of the process: the program that uses the stores counts here what it contains, too. */
+  /** One per process: stores and program count their contained errors here. */
   readonly errors: ContainedErrors;
 }
+
+type StoresOnly = Omit<Stores, "errors" | keyof Service>;
 
 /** @param target undefined: in memory, for a single process. */
 export function createStores(target: RedisTarget | undefined, logger: Logger): Stores {
   const lifecycle = new Lifecycle(logger);
   const errors = new ContainedErrors(logger);
-  let broker: ChannelBroker;
-  let rulesStore: DocumentStore;
-  let rolloutsStore: DocumentStore;
-  let sessionStore: SessionStore;
-  let nodeRegistry: NodeRegistry;
-  if (target) {
-    const connections = new RedisConnections({ target, errors, logger });
-    broker = new RedisBroker({ cells: [connections], logger });
-    rulesStore = new RedisDocumentStore(connections, "rules");
-    rolloutsStore = new RedisDocumentStore(connections, "rollouts");
-    sessionStore = new RedisSessionStore([connections]);
-    nodeRegistry = new RedisNodeRegistry(connections);
-    lifecycle.add("Redis", connections);
-  } else {
-    broker = new MemoryBroker(errors);
-    rulesStore = new MemoryDocumentStore();
-    rolloutsStore = new MemoryDocumentStore();
-    sessionStore = new MemorySessionStore(broker, errors);
-    nodeRegistry = new MemoryNodeRegistry();
-  }
-  lifecycle.add("broker", broker);
-  lifecycle.add("rules store", rulesStore);
-  lifecycle.add("rollouts store", rolloutsStore);
-  lifecycle.add("session store", sessionStore);
-  lifecycle.add("node registry", nodeRegistry);
+  const connections = target && new RedisConnections({ target, errors, logger });
+  if (connections) lifecycle.add("Redis", connections);
+  const stores = connections ? storesOnRedis(new Cells(connections), logger) : storesInMemory(errors);
+  lifecycle.add("broker", stores.broker);
+  lifecycle.add("rules store", stores.rulesStore);
+  lifecycle.add("rollouts store", stores.rolloutsStore);
+  lifecycle.add("session store", stores.sessionStore);
+  lifecycle.add("node registry", stores.nodeRegistry);
+  return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
+}
+
+function storesOnRedis(cells: Cells, logger: Logger): StoresOnly {
+  return {
+    broker: new RedisBroker({ cells, logger }),
+    rulesStore: new RedisDocumentStore(cells, "rules"),
+    rolloutsStore: new RedisDocumentStore(cells, "rollouts"),
+    sessionStore: new RedisSessionStore(cells),
+    nodeRegistry: new RedisNodeRegistry(cells),
+  };
+}
+
+function storesInMemory(errors: ContainedErrors): StoresOnly {
+  const broker = new MemoryBroker(errors);
   return {
     broker,
-    rulesStore,
-    rolloutsStore,
-    sessionStore,
-    nodeRegistry,
-    errors,
-    start: () => lifecycle.start(),
-    stop: () => lifecycle.stop(),
+    rulesStore: new MemoryDocumentStore(),
+    rolloutsStore: new MemoryDocumentStore(),
+    sessionStore: new MemorySessionStore(broker, errors),
+    nodeRegistry: new MemoryNodeRegistry(),
   };
 }

@@ -1,6 +1,7 @@
-import { readFileSync } from "node:fs";
+import type { Cells } from "../redis/cells.ts";
 import type { RedisConnections } from "../redis/connections.ts";
-import { cellOf, slotCount } from "../redis/slots.ts";
+import { type Script, script } from "../redis/scripts.ts";
+import { slotCount } from "../redis/slots.ts";
 import { type StoreState, worstState } from "../runtime/store-state.ts";
 import {
   type Claimed,
@@ -46,25 +47,23 @@ type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
 const maxPromoted = 100;
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 
-function defineScripts(cell: RedisConnections): void {
-  const define = (name: string, file: string): void => {
-    const part = (name: string): string => readFileSync(new URL(name, import.meta.url), "utf8");
-    const lua = part(file).replaceAll(/^-- include (\S+)$/gm, (_, included: string) => part(included));
-    cell.commands.defineCommand(name, { lua, numberOfKeys: 1 });
-  };
-  define("tidegateEnqueue", "enqueue.lua");
-  define("tidegateClaim", "claim.lua");
-  define("tidegateAck", "ack.lua");
-  define("tidegateRetry", "retry.lua");
-  define("tidegateExtend", "extend.lua");
-  define("tidegatePromote", "promote.lua");
-  define("tidegateRelease", "release.lua");
-  define("tidegateRetryDead", "retry-dead.lua");
+const enqueueScript = queueScript<string[]>("enqueue.lua");
+const claimScript = queueScript<GroupReply[]>("claim.lua");
+const ackScript = queueScript<(0 | 1)[]>("ack.lua");
+const retryScript = queueScript<0 | 1>("retry.lua");
+const extendScript = queueScript<(0 | 1)[]>("extend.lua");
+const promoteScript = queueScript<number>("promote.lua");
+const releaseScript = queueScript<0 | 1>("release.lua");
+const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
+
+/** The one key says which server runs it. */
+function queueScript<Reply>(file: string): Script<Reply> {
+  return script<Reply>(new URL(file, import.meta.url), 1);
 }
 
 /** Queues on Redis 7: standalone, Sentinel or Cluster. */
 export class RedisQueueStore implements QueueStore, QueueOperations {
-  readonly #cells: readonly RedisConnections[];
+  readonly #cells: Cells;
   readonly #listeners: QueueListener[] = [];
   readonly #enqueues: SlotBatches<string>;
   readonly #acks: SlotBatches<0 | 1>;
@@ -72,31 +71,28 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   readonly #leaseMs: number;
 
   /**
-   * @param cells by their number; the caller starts and stops them.
    * @param options.leaseMs shorter than the default in tests
    */
-  constructor(cells: readonly RedisConnections[], options: { leaseMs?: number } = {}) {
+  constructor(cells: Cells, options: { leaseMs?: number } = {}) {
     this.#leaseMs = options.leaseMs ?? leaseMs;
     this.#cells = cells;
-    for (const cell of cells) defineScripts(cell);
-    const cellOfSlot = (slot: number): RedisConnections => this.#cellOf(slot);
     this.#enqueues = new SlotBatches({
-      script: "tidegateEnqueue",
+      script: enqueueScript,
       arguments: (groups) => [
         dedupeMs,
         ...groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
       ],
-      cellOf: cellOfSlot,
+      cells,
     });
     this.#acks = new SlotBatches({
-      script: "tidegateAck",
+      script: ackScript,
       arguments: (groups) => groups.flatMap(({ prefix, entries }) => entries.flatMap((values) => [prefix, ...values])),
-      cellOf: cellOfSlot,
+      cells,
     });
   }
 
   get state(): StoreState {
-    return worstState(this.#cells.map(({ state }) => state));
+    return worstState(this.#cells.all.map(({ state }) => state));
   }
 
   async start(): Promise<void> {}
@@ -112,8 +108,8 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]> {
-    const replies = await this.#perCell<ClaimRequest, GroupReply>(
-      "tidegateClaim",
+    const replies = await this.#perCell(
+      claimScript,
       requests,
       ({ slot }) => slot,
       (prefix, request) => [prefix, laneText(request), request.maxQueues, request.maxItems],
@@ -127,7 +123,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (settlement.kind === "done") {
       return (await this.#acks.add(lease.slot, [leaseText(lease), settlement.done, last])) === 1;
     }
-    const cell = this.#cellOf(lease.slot);
+    const cell = this.#cells.ofSlot(lease.slot);
     const prefix = slotPrefix(cell.root, lease.slot);
     const { kind, done } = settlement;
     const outcome = kind === "retry" ? "delay" : kind;
@@ -135,12 +131,12 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     const delayMs = kind === "retry" ? settlement.delayMs : 0;
     const failure = kind === "dead" ? settlement.failure : "";
     const values = [prefix, leaseText(lease), done, last, outcome, attempts, delayMs, failure];
-    return (await cell.run<0 | 1>("tidegateRetry", prefix, ...values)) === 1;
+    return (await cell.run(retryScript, prefix, ...values)) === 1;
   }
 
   async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
-    const held = await this.#perCell<Lease, 0 | 1>(
-      "tidegateExtend",
+    const held = await this.#perCell(
+      extendScript,
       leases,
       ({ slot }) => slot,
       (prefix, lease) => [prefix, leaseText(lease)],
@@ -151,14 +147,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 
   async promote(slots: readonly number[] = everySlot): Promise<number | undefined> {
     const waits = await Promise.all(
-      this.#cells.flatMap((cell) => {
-        const own = slots.filter((slot) => this.#cellOf(slot) === cell);
+      this.#cells.all.flatMap((cell) => {
+        const own = slots.filter((slot) => this.#cells.ofSlot(slot) === cell);
         const groups = cell.spansSlots ? [own] : own.map((slot) => [slot]);
         return groups
           .filter((group) => group.length > 0)
           .map(async (group) => {
             const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
-            return cell.run<number>("tidegatePromote", prefixes[0] ?? "", maxPromoted, ...prefixes);
+            return cell.run(promoteScript, prefixes[0] ?? "", maxPromoted, ...prefixes);
           });
       }),
     );
@@ -180,22 +176,21 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   listen(listener: QueueListener): void {
     this.#listeners.push(listener);
     if (this.#listeners.length > 1) return;
-    for (const cell of this.#cells) {
-      cell.listen({
+    for (const cell of this.#cells.all) {
+      cell.topics.listen({
         onMessage: (topic, message) => {
           const slot = slotOfTopic(cell.root, topic);
           if (slot !== undefined) for (const each of this.#listeners) each.onReady(parseLane(slot, message));
         },
-        onInterrupted: () => undefined,
         onRestored: () => {
           for (const each of this.#listeners) each.onRestored();
         },
       });
     }
     for (const slot of everySlot) {
-      const cell = this.#cellOf(slot);
+      const cell = this.#cells.ofSlot(slot);
       // A topic that cannot be subscribed now is subscribed when Redis is back; that is told.
-      cell.subscribe(readyTopic(cell.root, slot)).catch(() => undefined);
+      cell.topics.subscribe(readyTopic(cell.root, slot)).catch(() => undefined);
     }
   }
 
@@ -245,15 +240,15 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async retryDeadLetter(id: string): Promise<boolean> {
     const place = parseDeadLetterId(id);
     if (!place) return false;
-    const cell = this.#cellOf(place.slot);
+    const cell = this.#cells.ofSlot(place.slot);
     const prefix = slotPrefix(cell.root, place.slot);
-    return (await cell.run<0 | 1>("tidegateRetryDead", prefix, prefix, place.sequence)) === 1;
+    return (await cell.run(retryDeadScript, prefix, prefix, place.sequence)) === 1;
   }
 
   async removeDeadLetter(id: string): Promise<boolean> {
     const place = parseDeadLetterId(id);
     if (!place) return false;
-    const cell = this.#cellOf(place.slot);
+    const cell = this.#cells.ofSlot(place.slot);
     const prefix = slotPrefix(cell.root, place.slot);
     const removed = await cell.run<number>("hdel", `${prefix}dead`, place.sequence);
     await cell.run("zrem", `${prefix}deadAt`, place.sequence);
@@ -262,23 +257,23 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 
   async release(queue: QueueName): Promise<boolean> {
     const slot = slotOfQueue(queue);
-    const cell = this.#cellOf(slot);
+    const cell = this.#cells.ofSlot(slot);
     const prefix = slotPrefix(cell.root, slot);
-    return (await cell.run<0 | 1>("tidegateRelease", prefix, prefix, queueText(queue))) === 1;
+    return (await cell.run(releaseScript, prefix, prefix, queueText(queue))) === 1;
   }
 
   async #failedAt({ slot, sequence }: { slot: number; sequence: string }): Promise<string | undefined> {
-    const cell = this.#cellOf(slot);
+    const cell = this.#cells.ofSlot(slot);
     return (await cell.run<string | null>("zscore", `${slotPrefix(cell.root, slot)}deadAt`, sequence)) ?? undefined;
   }
 
   async #ofEverySlot<Result>(ask: (cell: RedisConnections, slot: number) => Promise<Result>): Promise<Result[]> {
-    return Promise.all(everySlot.map(async (slot) => ask(this.#cellOf(slot), slot)));
+    return Promise.all(everySlot.map(async (slot) => ask(this.#cells.ofSlot(slot), slot)));
   }
 
   /** One script call for each Redis, in a cluster one for each slot. @returns a reply for each entry, in order. */
   async #perCell<Entry, Reply>(
-    script: string,
+    script: Script<Reply[]>,
     entries: readonly Entry[],
     slotOf: (entry: Entry) => number,
     values: (prefix: string, entry: Entry) => (string | number)[],
@@ -287,7 +282,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     const groups = new Map<RedisConnections | number, number[]>();
     for (const [index, entry] of entries.entries()) {
       const slot = slotOf(entry);
-      const cell = this.#cellOf(slot);
+      const cell = this.#cells.ofSlot(slot);
       const group = cell.spansSlots ? cell : slot;
       groups.set(group, [...(groups.get(group) ?? []), index]);
     }
@@ -295,20 +290,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     await Promise.all(
       [...groups.values()].map(async (indexes) => {
         const some = indexes.map((index) => entries[index] as Entry);
-        const cell = this.#cellOf(slotOf(some[0] as Entry));
+        const cell = this.#cells.ofSlot(slotOf(some[0] as Entry));
         const prefixOf = (entry: Entry): string => slotPrefix(cell.root, slotOf(entry));
         const listed = some.flatMap((entry) => values(prefixOf(entry), entry));
-        const answers = await cell.run<Reply[]>(script, prefixOf(some[0] as Entry), ...common, ...listed);
+        const answers = await cell.run(script, prefixOf(some[0] as Entry), ...common, ...listed);
         for (const [at, index] of indexes.entries()) replies[index] = answers[at] as Reply;
       }),
     );
     return replies;
-  }
-
-  #cellOf(slot: number): RedisConnections {
-    const cell = this.#cells[cellOf(slot)];
-    if (!cell) throw new Error(`no cell owns slot ${slot}`);
-    return cell;
   }
 }
 

@@ -1,5 +1,7 @@
 /** Groups what is asked of Redis within one turn of the event loop: one script call for each Redis, in a cluster one for each slot. */
+import type { Cells } from "../redis/cells.ts";
 import type { RedisConnections } from "../redis/connections.ts";
+import type { Script } from "../redis/scripts.ts";
 import { slotPrefix } from "./keys.ts";
 
 type Argument = string | number;
@@ -22,23 +24,23 @@ export type Arguments = (
 ) => Argument[];
 
 export class SlotBatches<Reply> {
-  readonly #script: string;
+  readonly #script: Script<Reply[]>;
   readonly #arguments: Arguments;
-  readonly #cellOf: (slot: number) => RedisConnections;
+  readonly #cells: Cells;
   readonly #waiting = new Map<RedisConnections, Entry<Reply>[]>();
   #scheduled = false;
 
   /** @param options.script replies with an array: a reply for each entry, in order. */
-  constructor(options: { script: string; arguments: Arguments; cellOf: (slot: number) => RedisConnections }) {
+  constructor(options: { script: Script<Reply[]>; arguments: Arguments; cells: Cells }) {
     this.#script = options.script;
     this.#arguments = options.arguments;
-    this.#cellOf = options.cellOf;
+    this.#cells = options.cells;
   }
 
   /** Entries of one slot are executed in the order of the calls. */
   async add(slot: number, values: readonly Argument[]): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      const cell = this.#cellOf(slot);
+      const cell = this.#cells.ofSlot(slot);
       const bytes = values.reduce<number>((sum, value) => sum + String(value).length, 0);
       const entry = { slot, values, bytes, resolve, reject };
       const waiting = this.#waiting.get(cell);
@@ -72,7 +74,7 @@ export class SlotBatches<Reply> {
           entries: entries.map(({ values }) => values),
         })),
       );
-      const replies = await cell.run<Reply[]>(this.#script, prefixOf(first?.slot ?? 0), ...values);
+      const replies = await cell.run(this.#script, prefixOf(first?.slot ?? 0), ...values);
       for (const [index, entry] of ordered.entries()) entry.resolve(replies[index] as Reply);
     } catch (error) {
       for (const entry of ordered) entry.reject(error);

@@ -1,32 +1,53 @@
 import { readFileSync } from "node:fs";
 import { Type } from "typebox";
-import { list, matching, optional, type Setting, type SettingValues, text } from "../runtime/settings.ts";
+import { about, list, matching, optional, text } from "../runtime/setting-kinds.ts";
+import type { Setting, SettingValues } from "../runtime/settings.ts";
 import { parseClusterNodes, parseNamedPrimary, parseSentinels, parseServerUrl } from "./address.ts";
 import { defaultPrefix, prefixPattern } from "./name-root.ts";
 
-/** Where Redis is. All absent: the in-memory implementations, one process. */
+/** Addresses of Redis. Without any, one process uses the in-memory stores. */
 export const redisSettings = {
-  REDIS_URL: optional(address(parseServerUrl)),
-  REDIS_READ_URL: optional(address(parseServerUrl)),
-  REDIS_SENTINELS: optional(checked(list(Type.String()), parseSentinels)),
-  /** The name that the sentinels know the primary by, or a URL with that as its host. */
-  REDIS_SENTINEL_MASTER: optional(address(parseNamedPrimary)),
-  REDIS_CLUSTER: optional(checked(list(Type.String()), parseClusterNodes)),
-  /** Files in PEM form. */
-  REDIS_TLS_CA: optional(checked(text(), readPem)),
-  REDIS_TLS_CERT: optional(checked(text(), readPem)),
-  REDIS_TLS_KEY: optional(checked(text(), readPem)),
-  REDIS_PREFIX: matching(prefixPattern, "must be 1 to 64 of A-Z a-z 0-9 _ . : / -", { fallback: defaultPrefix }),
+  REDIS_URL: about(
+    "A standalone Redis: `redis[s]://user:password@host:port/database`; only the host is required. Programs of their own need this, `REDIS_SENTINELS` or `REDIS_CLUSTER`.",
+    optional(address(parseServerUrl)),
+  ),
+  REDIS_READ_URL: about(
+    "A replica that takes subscriptions and history reads off the primary (SPEC, READ-1). Not with a cluster.",
+    optional(address(parseServerUrl)),
+  ),
+  REDIS_SENTINELS: about(
+    "All sentinels: `host:port,…`, IPv6 in brackets; unlisted ones are not discovered. With a login: `redis[s]://user:password@host:port,host:port,…`.",
+    optional(checked(list(Type.String()), parseSentinels)),
+  ),
+  REDIS_SENTINEL_MASTER: about(
+    "The name under which the sentinels know the primary. With a login: `redis[s]://user:password@name/database`.",
+    optional(address(parseNamedPrimary)),
+  ),
+  REDIS_CLUSTER: about(
+    "Some servers of a cluster, written like `REDIS_SENTINELS`; the others are discovered.",
+    optional(checked(list(Type.String()), parseClusterNodes)),
+  ),
+  REDIS_TLS_CA: about(
+    "PEM file with the authorities that sign the servers' certificates. `NODE_EXTRA_CA_CERTS` adds some instead.",
+    optional(checked(text(), readPem)),
+    "the authorities that Node.js trusts",
+  ),
+  REDIS_TLS_CERT: about("PEM file with the client certificate for TLS.", optional(checked(text(), readPem))),
+  REDIS_TLS_KEY: about("PEM file with the key of `REDIS_TLS_CERT`.", optional(checked(text(), readPem))),
+  REDIS_PREFIX: about(
+    "Beginning of all names of keys and topics. Two deployments on one Redis differ in it, or in the database.",
+    matching(prefixPattern, "must be 1 to 64 of A-Z a-z 0-9 _ . : / -", { fallback: defaultPrefix }),
+  ),
 };
 
-/** For connections with TLS: whom to trust beside the usual authorities, and how to log in by certificate. PEM. */
+/** For connections with TLS, in PEM form: further trusted authorities, and the client's certificate. */
 export interface RedisTls {
   readonly ca?: string;
   readonly cert?: string;
   readonly key?: string;
 }
 
-/** @param parse throws what to change; it quotes nothing, as a password may be part of it. */
+/** @param parse throws an error that says what to change and quotes nothing: the text may contain a password. */
 function address(parse: (given: string) => unknown): Setting<string> {
   return {
     ...text(),
@@ -56,7 +77,7 @@ function readPem(file: string): string {
   } catch (error) {
     throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`, { cause: error });
   }
-  throw new Error("the file holds no PEM");
+  throw new Error("the file contains no PEM");
 }
 
 export function readTls(settings: SettingValues<typeof redisSettings>): RedisTls {
@@ -68,7 +89,7 @@ export function readTls(settings: SettingValues<typeof redisSettings>): RedisTls
   };
 }
 
-/** @param required a program of its own: without Redis there is nobody to share with. */
+/** @param required true for a separate program, which cannot share memory with the other one. */
 export function redisFindings(settings: SettingValues<typeof redisSettings>, required: boolean): string[] {
   const findings: string[] = [];
   if ((settings.REDIS_SENTINELS === undefined) !== (settings.REDIS_SENTINEL_MASTER === undefined)) {
@@ -86,15 +107,15 @@ export function redisFindings(settings: SettingValues<typeof redisSettings>, req
   }
   const deployment = settings.REDIS_URL ?? settings.REDIS_SENTINEL_MASTER;
   if (settings.REDIS_READ_URL && databaseIn(settings.REDIS_READ_URL) !== databaseIn(deployment)) {
-    findings.push("REDIS_READ_URL: must name the database that the deployment is on");
+    findings.push("REDIS_READ_URL: must name the database of the deployment");
   }
   if (required && ways.every((way) => way === undefined)) {
-    findings.push("REDIS_URL: is required for a program of its own (`npm start` runs everything without Redis)");
+    findings.push("REDIS_URL: is required for a separate program (`npm start` runs everything without Redis)");
   }
   return findings;
 }
 
-/** As the URL's path tells it; a name alone tells none. */
+/** The database in the path of the URL; "0" for a name alone. */
 function databaseIn(address: string | undefined): string {
   return URL.parse(address ?? "")?.pathname.slice(1) || "0";
 }

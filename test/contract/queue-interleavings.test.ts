@@ -7,6 +7,7 @@ import type { Lease, QueueStore } from "../../shared/queues/contract.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
 import { RedisQueueStore } from "../../shared/queues/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -247,7 +248,7 @@ test("QUE-12: in every interleaving items leave their queue in order, once, and 
   const paths = everyPath();
   expect(paths.length).toBeGreaterThan(1_000);
   // A lease that has expired holds until that is looked for.
-  const onRedis = new RedisQueueStore([connections], { leaseMs: 0 });
+  const onRedis = new RedisQueueStore(new Cells(connections), { leaseMs: 0 });
   const check = async (path: readonly Step[]): Promise<void> => {
     const model = new Model();
     const expected = path.map((step) => model.take(step));

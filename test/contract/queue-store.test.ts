@@ -1,7 +1,8 @@
 import { afterAll, beforeAll } from "vitest";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
 import { RedisQueueStore } from "../../shared/queues/redis.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
@@ -24,7 +25,7 @@ async function storeOn(target: RedisTarget): Promise<Queues> {
   const connections = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
   await connections.start();
   opened.push(connections);
-  return new RedisQueueStore([connections]);
+  return new RedisQueueStore(new Cells(connections));
 }
 
 const inMemory = new MemoryQueueStore();

@@ -5,7 +5,8 @@ import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { Lifecycle } from "../../shared/runtime/lifecycle.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
@@ -43,15 +44,15 @@ function onRedis(target: RedisTarget): StoresUnderTest {
   if (!one || !two) throw new Error("two connections");
   all.add("one", one);
   all.add("two", two);
-  const broker = new RedisBroker({ cells: [one], logger: quietLogger });
-  return together(broker, [new RedisSessionStore([one]), new RedisSessionStore([two])], all);
+  const broker = new RedisBroker({ cells: new Cells(one), logger: quietLogger });
+  return together(broker, [new RedisSessionStore(new Cells(one)), new RedisSessionStore(new Cells(two))], all);
 }
 
 sessionStoreSuite("memory", inMemory);
 sessionStoreSuite("Redis", () => onRedis({ kind: "standalone", url: redis.url }));
 sessionStoreSuite("a Redis Cluster", () => onRedis(cluster.target));
 
-test("TEN-2: what a node that is gone held is swept for each user of one name, and no more", async () => {
+test("TEN-2: the sweep of a lost node removes the entries of each user, and no others", async () => {
   const ofItsOwn = await startRedis();
   const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
@@ -63,7 +64,7 @@ test("TEN-2: what a node that is gone held is swept for each user of one name, a
     const request = { sessionId: `session-${i}`, ...user, claim: 0, checkedAt: 0, node: "dead" };
     const outcome = await dead.claim({ ...request, mode: "begin", holder: "dead" });
     const claim = outcome.kind === "held" ? outcome.claim : 0;
-    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", tellUpTo: 0 });
+    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", announceUpTo: 0 });
   }
   const stays = {
     sessionId: "stays",
@@ -89,7 +90,7 @@ test("TEN-2: what a node that is gone held is swept for each user of one name, a
   await ofItsOwn.stop();
 });
 
-test("PRES-4: what a holder whose lease has run out left is removed by one sweeper, and its sessions have ended", async () => {
+test("PRES-4: one sweeper removes the entries of an expired holder and ends its sessions", async () => {
   const ofItsOwn = await startRedis();
   const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
@@ -102,7 +103,7 @@ test("PRES-4: what a holder whose lease has run out left is removed by one sweep
     const request = { sessionId: `session-${i}`, user, claim: 0, checkedAt: 0, node: "dead" };
     const outcome = await dead.claim({ ...request, mode: "begin", holder: "dead" });
     const claim = outcome.kind === "held" ? outcome.claim : 0;
-    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", tellUpTo: 0 });
+    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", announceUpTo: 0 });
   }
   expect(await alive.presence(channel, 100)).toEqual({ count: 300 });
   const swept = { dead: 0, alive: 0 };
@@ -120,10 +121,10 @@ test("PRES-4: what a holder whose lease has run out left is removed by one sweep
   const stay = { sessionId: "stay", user: "stays", claim: 0, checkedAt: 0, node: "alive" };
   const outcome = await alive.claim({ ...stay, mode: "begin", holder: "alive" });
   const claim = outcome.kind === "held" ? outcome.claim : 0;
-  await alive.enter({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
-  await alive.leave({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
+  await alive.enter({ session: { ...stay, claim }, channel, holder: "alive", announceUpTo: 0 });
+  await alive.leave({ session: { ...stay, claim }, channel, holder: "alive", announceUpTo: 0 });
   await alive.end({ ...stay, claim }, "alive");
-  // Nothing of sessions is left, but for a time that they have ended.
+  // Only the record that a session ended remains, for a while.
   const client = new Redis(ofItsOwn.url);
   const names = await client.keys("*");
   client.disconnect();

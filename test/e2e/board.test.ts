@@ -1,4 +1,4 @@
-/** What a person sees after the README's first command: two browser windows that stay in sync. */
+/** The board of `npm start` in real browser windows. */
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Spawned, spawnProcess } from "../support/processes.ts";
@@ -51,9 +51,9 @@ function card(page: Page, column: string, title: string): ReturnType<Page["locat
   return page.locator(`[data-column="${column}"] .card`, { hasText: title });
 }
 
-/** Holds the card and takes it over the column, without letting go. */
+/** Drags the card over the column without dropping it. */
 async function carry(page: Page, from: string, title: string, to: string): Promise<void> {
-  // Waits until the card has come to rest.
+  // Waits until the card's animation has ended.
   await card(page, from, title).hover();
   const target = await page.locator(`[data-column="${to}"]`).boundingBox();
   if (!target) throw new Error("the board is not laid out");
@@ -61,13 +61,13 @@ async function carry(page: Page, from: string, title: string, to: string): Promi
   await page.mouse.move(target.x + target.width / 2, target.y + 80, { steps: 12 });
 }
 
-/** Each column's titles, from top to bottom, as a person sees them. */
+/** Each column's visible titles, from top to bottom. */
 async function layout(page: Page): Promise<string[][]> {
   const columns = await page.locator(".column").all();
   return Promise.all(columns.map((column) => column.locator(".title").allTextContents()));
 }
 
-test("DEMO-1: a card that is added and moved in one window is so in the other; people see each other's cursors", async () => {
+test("DEMO-1: a card added and moved in one window appears in the other, with live cursors", async () => {
   const [ada, grace] = [await openBoard("Ada"), await openBoard("Grace")];
   const field = ada.locator('[data-column="todo"] input');
   await field.fill("Write the release notes");
@@ -83,7 +83,7 @@ test("DEMO-1: a card that is added and moved in one window is so in the other; p
   await ada.locator('#people [title="Grace"]').waitFor();
 });
 
-test("DEMO-2: of two people who move one card from the same state the first wins, the other is told, and both see the same", async () => {
+test("DEMO-2: of two people who move the same card the first wins and the other is notified", async () => {
   const [ada, grace, witness] = [await openBoard("Ada"), await openBoard("Grace"), await openBoard("Alan")];
   const title = "Start Tidegate";
   await card(ada, "done", title).waitFor();
@@ -100,7 +100,7 @@ test("DEMO-2: of two people who move one card from the same state the first wins
   expect(await ada.locator("#notice").isVisible()).toBe(false);
 });
 
-test("DEMO-3: people who change different cards from the same state both get their way", async () => {
+test("DEMO-3: concurrent changes of different cards both succeed", async () => {
   const [ada, grace, witness] = [await openBoard("Ada"), await openBoard("Grace"), await openBoard("Alan")];
   const [hers, theirs] = ["Open this page in a second window", "Double-click a card to rename it"];
   await card(ada, "todo", hers).waitFor();
@@ -118,7 +118,7 @@ test("DEMO-3: people who change different cards from the same state both get the
   expect(await layout(grace)).toEqual(await layout(ada));
 });
 
-test("DEMO-5: after a restart in which everything was lost the page goes on by itself, with what there is now", async () => {
+test("DEMO-5: after a restart that loses all data the page recovers and shows the new state", async () => {
   const ada = await openBoard("Ada");
   const field = ada.locator('[data-column="doing"] input');
   await field.fill("Gone with the restart");

@@ -1,4 +1,4 @@
-/** Programs that have few open files left to them, and peers that use up as many as they can. */
+/** Programs with a low limit of open files, and peers that use up as many as they can. */
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { capacityOf } from "../../gateway/capacity.ts";
 import { eventually } from "../support/eventually.ts";
@@ -39,7 +39,7 @@ async function isAlive(port: number): Promise<boolean> {
   return answer?.status === 200;
 }
 
-/** Connections that say nothing, half a head, half a body, or ask for a websocket: more than there are files. */
+/** More connections than open files: silent, with half a head or half a body, or asking for a websocket. */
 function floodDoor(port: number): RawConnection[] {
   const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAA"];
   const texts = [
@@ -52,7 +52,7 @@ function floodDoor(port: number): RawConnection[] {
   return Array.from({ length: flood }, (_, i) => openRaw(port, texts[i % texts.length] ?? "", "127.0.0.2"));
 }
 
-test("FILE-1: a gateway with few open files survives a flood, stays healthy, and serves an honest client", async () => {
+test("FILE-1: a gateway with few open files survives a flood and serves an honest client", async () => {
   const [port, adminPort] = [await freePort(), await freePort()];
   const gateway = start("gateway", {
     GATEWAY_HOST: "127.0.0.1",
@@ -78,7 +78,7 @@ test("FILE-1: a gateway with few open files survives a flood, stays healthy, and
   for (const boundary of ["http", "timer", "store"]) {
     expect(metrics).toContain(`tidegate_contained_errors_total{boundary="${boundary}"} 0`);
   }
-  // Files are left for what the program itself opens.
+  // The program itself can still open files.
   expect(Number(/^process_open_fds (\d+)/m.exec(metrics)?.[1])).toBeLessThan(filesLimit);
   expect(gateway.output()).not.toContain("EMFILE");
 });
@@ -106,7 +106,7 @@ test("FILE-1: a private API with few open files survives a flood, and serves a s
 });
 
 test.for([40, 100, 256, 1_024, 4_096, 20_000, 65_536, 1_048_576, Infinity])(
-  "FILE-2: with %i open files all doors together leave a reserve, and seats have room",
+  "FILE-2: with %i open files the doors leave a reserve, and seats have room",
   (limit) => {
     for (const wanted of [1, 100, 1_000, 10_000, 100_000]) {
       const { maxConnections, maxUnseated, publicDoor, adminDoor, wantedFiles } = capacityOf(wanted, limit);

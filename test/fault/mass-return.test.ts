@@ -1,4 +1,4 @@
-/** Everyone comes back at once, or has to be told that history cannot bridge. */
+/** All clients reconnect at once, or need a resync because history cannot bridge the gap. */
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { channelKeys } from "../../shared/channels/keys.ts";
@@ -38,7 +38,7 @@ async function publish(channel: string, count: number): Promise<Position> {
   return last;
 }
 
-/** Half of them on each node. */
+/** Half of the clients on each node. */
 async function connectMany(count: number): Promise<StockClient[]> {
   return Promise.all(Array.from({ length: count }, (_, i) => connectClient(fleet.urls[i % 2] ?? "")));
 }
@@ -51,11 +51,11 @@ async function metrics(series: string): Promise<number[]> {
   return Promise.all(fleet.gateways.map((gateway) => metricOf(gateway, series)));
 }
 
-test("REC-4: two hundred that return at once to positions all over a history cost two reads on each node", async () => {
+test("REC-4: two hundred clients that recover at once cost each node two reads of history", async () => {
   const channel = "board:storm";
   const { epoch } = await publish(channel, 1_800);
   const clients = await connectMany(200);
-  // On each node one that is too far behind.
+  // One client on each node is too far behind.
   const positions = clients.map((_, i) => (i < 2 ? 100 + i : 800 + i * 5));
   const acks = await Promise.all(
     clients.map((client, i) => client.subscribe(channel, { epoch, offset: positions[i] ?? 0 })),
@@ -72,7 +72,7 @@ test("REC-4: two hundred that return at once to positions all over a history cos
     await client.next((received) => (received.meta as { offset?: number }).offset === 1_801);
     expect(client.received).toHaveLength(1);
   }
-  // The node has followed the channel since: whoever returns now costs nothing.
+  // The node follows the channel by now: recovery from its tail costs no read.
   const again = await Promise.all(clients.map((client) => client.subscribe(channel, { epoch, offset: 1_500 })));
   for (const ack of again) expect(ack.publications.map(({ offset }) => offset)).toEqual(range(1_501, 1_801));
   expect(await metrics('history_reads_total{kind="recover"}')).toEqual([2, 2]);
@@ -80,7 +80,7 @@ test("REC-4: two hundred that return at once to positions all over a history cos
   expect(bytes).toBeGreaterThan(0);
 });
 
-test("HUB-7: two hundred whose history is gone are told once each, and go on from where they were told", async () => {
+test("HUB-7: after a lost history, each of two hundred clients gets one resync and follows on", async () => {
   const channel = "board:lost";
   await publish(channel, 5);
   const clients = await connectMany(200);
@@ -100,20 +100,20 @@ test("HUB-7: two hundred whose history is gone are told once each, and go on fro
   }
 });
 
-test("HUB-7: who subscribes again before being told is answered by its own position, and not told later", async () => {
+test("HUB-7: a client that subscribes again before its resync gets an answer and no resync", async () => {
   const channel = "board:impatient";
   await publish(channel, 5);
   const clients = await connectMany(120);
   const acks = await Promise.all(clients.map((client) => client.subscribe(channel)));
   const before = acks[0]?.position;
-  if (!before) throw new Error("nobody subscribed");
+  if (!before) throw new Error("no client subscribed");
   const { state, history } = channelKeys("tidegate", channel);
   const raw = new Redis(redis.url);
   await raw.del(state, history);
   raw.disconnect();
-  const told = Promise.race(clients.map((client) => client.next(({ event }) => event === "sync:resync")));
+  const resynced = Promise.race(clients.map((client) => client.next(({ event }) => event === "sync:resync")));
   const { epoch } = await publish(channel, 1);
-  await told;
+  await resynced;
   const again = await Promise.all(
     clients.map(async (client) => ({ ack: await client.subscribe(channel, before), seen: client.received.length })),
   );
@@ -127,7 +127,7 @@ test("HUB-7: who subscribes again before being told is answered by its own posit
   }
 });
 
-test("HUB-9: after an interruption positions are compared, and only the history of a channel that moved is read", async () => {
+test("HUB-9: after an interruption, only the history of channels that moved is read", async () => {
   const channels = range(1, 150).map((n) => `board:quiet-${n}`);
   const [client] = await connectMany(1);
   await Promise.all(channels.map((channel) => publish(channel, 1)));

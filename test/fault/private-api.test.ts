@@ -1,10 +1,11 @@
-/** Private API processes that are killed or stopped while calls run. */
+/** Private API processes killed or stopped under running calls. */
 import type { ServerResponse } from "node:http";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { jwtSecret, serviceSecret, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { quietLogger } from "../support/logger.ts";
@@ -69,7 +70,7 @@ async function startPrivateApi(which: number): Promise<void> {
   await process.printed("private API listening");
 }
 
-/** Calls without a pause until told to stop; returns every answer. */
+/** Calls without a pause until stopped. @returns every answer. */
 function callContinuously(clients: readonly StockClient[]): { answers: Answer[]; stop: () => Promise<void> } {
   const answers: Answer[] = [];
   let calling = true;
@@ -91,7 +92,7 @@ async function clients(): Promise<StockClient[]> {
   return Promise.all([1, 2, 3].map(() => connectClient(`http://127.0.0.1:${gateway.publicDoor.port}`)));
 }
 
-/** From now on calls reach the service and are not answered, until `release`. Resolves when `count` of them have. */
+/** Holds back the service's answers until `release`. Resolves once `count` calls have reached the service. */
 async function holdCalls(count: number): Promise<{ release: () => void }> {
   const held: ServerResponse[] = [];
   service.answer = (_request, response) => void held.push(response);
@@ -109,7 +110,7 @@ async function answersGrow(answers: readonly Answer[], by: number): Promise<void
   await eventually(() => answers.length >= until);
 }
 
-test("RELAY-1: of two processes killed in turn, only calls sent to the killed one fail, as upstream_timeout; no websocket drops", async () => {
+test("RELAY-1: only calls sent to a killed process fail, as upstream_timeout; no websocket drops", async () => {
   const connected = await clients();
   const { answers, stop } = callContinuously(connected);
   for (const which of [0, 1]) {
@@ -117,16 +118,16 @@ test("RELAY-1: of two processes killed in turn, only calls sent to the killed on
     const calls = await holdCalls(30);
     const before = answers.length;
     running[which]?.kill("SIGKILL");
-    await eventually(() => gateway.openLinks === 1);
+    await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 1);
     calls.release();
     await answersGrow(answers, 300);
-    // Those that went through the killed process, and not those that went through the other.
+    // Calls through the killed process fail, calls through the other do not.
     const lost = answers.slice(before).filter((answer) => !answer.ok).length;
     expect(lost).toBeGreaterThan(0);
     expect(lost).toBeLessThan(30);
     await running[which]?.exited;
     await startPrivateApi(which);
-    await eventually(() => gateway.openLinks === 2);
+    await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 2);
   }
   await answersGrow(answers, 300);
   await stop();
@@ -136,18 +137,18 @@ test("RELAY-1: of two processes killed in turn, only calls sent to the killed on
   expect(connected.every((client) => client.socket.connected)).toBe(true);
 });
 
-test("RELAY-2: processes stopped in order, one after the other, under calls: none fails", async () => {
+test("RELAY-2: no call fails while processes are stopped one after the other", async () => {
   const connected = await clients();
   const { answers, stop } = callContinuously(connected);
   for (const which of [0, 1]) {
     await answersGrow(answers, 200);
     const calls = await holdCalls(30);
     running[which]?.kill("SIGTERM");
-    await eventually(() => gateway.openLinks === 1);
+    await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 1);
     calls.release();
     expect(await running[which]?.exited).toBe(0);
     await startPrivateApi(which);
-    await eventually(() => gateway.openLinks === 2);
+    await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 2);
   }
   await answersGrow(answers, 200);
   await stop();
@@ -160,7 +161,7 @@ test("RELAY-3: with every process gone, a call fails as upstream_unavailable and
     process?.kill("SIGKILL");
     await process?.exited;
   }
-  await eventually(() => gateway.openLinks === 0);
+  await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 0);
   const answer = await client?.request("work", {});
   expect(answer?.error).toMatchObject({ code: "upstream_unavailable", retryable: true });
   expect(client?.socket.connected).toBe(true);
@@ -168,9 +169,9 @@ test("RELAY-3: with every process gone, a call fails as upstream_unavailable and
   await eventually(async () => (await client?.request("work", {}))?.ok === true);
 });
 
-test("RELAY-4: a process that hangs is left after the first question that it owes an answer; its connection is cut", async () => {
+test("RELAY-4: a process that hangs gets no call after its first unanswered one, and is disconnected", async () => {
   const [client] = await clients();
-  await eventually(() => gateway.openLinks === 2);
+  await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 2);
   const hanging = running[0];
   hanging?.kill("SIGSTOP");
   if (!client) throw new Error("no client");
@@ -178,8 +179,8 @@ test("RELAY-4: a process that hangs is left after the first question that it owe
   const failed = acks.filter((ack) => !ack.ok);
   expect(failed.length).toBeGreaterThan(0);
   expect(new Set(failed.map((ack) => ack.error?.code))).toEqual(new Set(["upstream_timeout"]));
-  await eventually(() => gateway.openLinks === 1);
+  await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 1);
   for (let i = 0; i < 20; i++) expect((await client.request("work", {})).ok).toBe(true);
   hanging?.kill("SIGCONT");
-  await eventually(() => gateway.openLinks === 2);
+  await eventually(async () => (await metricOf(gateway, "private_apis_connected")) === 2);
 });

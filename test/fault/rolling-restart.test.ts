@@ -1,4 +1,4 @@
-/** A fleet of real processes is restarted, one after the other, while its clients go on. */
+/** Restarts a fleet of real processes one after the other under running clients. */
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { jwtSecret, tokens } from "../support/fleet.ts";
@@ -12,7 +12,7 @@ const nodes = ["node-1", "node-2"];
 const operatorToken = "operator-token-of-the-test";
 const channel = "public:1";
 let redis: RedisServer;
-/** What the operator's command asks: it restarts the process of a node. */
+/** The operator's restart command: restarts the process of a node. */
 let restarter: HttpService;
 let privateApi: Spawned;
 let apiUrl: string;
@@ -58,7 +58,7 @@ function start(node: string): void {
       GATEWAY_ADMIN_PORT: "0",
       GATEWAY_NODE: node,
       GATEWAY_DRAIN_SECONDS: "4",
-      // A registry that has just begun gives a part of the budget only.
+      // A new registry gives out only a part of the budget.
       GATEWAY_ADMISSIONS_PER_SECOND: "100000",
       PRIVATE_API_URL: apiUrl,
       PRIVATE_API_TOKEN: tokens.relay,
@@ -92,7 +92,7 @@ function rollingRestart(command: string, more: readonly string[] = []): Spawned 
 }
 
 test(
-  "DRAIN-8: each node is drained, restarted and awaited; clients that move by themselves miss nothing",
+  "DRAIN-8: each node is drained, restarted and awaited; moving clients miss nothing",
   { timeout: 60_000 },
   async () => {
     restarter.answer = ({ path }, response) => {
@@ -128,7 +128,7 @@ test(
   },
 );
 
-test("DRAIN-8: it stops at the first node whose command fails, and says so; the next one is not touched", async () => {
+test("DRAIN-8: the restart stops at the first node whose command fails, and leaves the next alone", async () => {
   const unnamed = rollingRestart("exit 3");
   expect(await unnamed.exited).toBe(78);
   expect(unnamed.output()).toContain("{node}");
@@ -136,6 +136,6 @@ test("DRAIN-8: it stops at the first node whose command fails, and says so; the 
   expect(await commanded.exited).toBe(1);
   expect(commanded.output()).toContain("node-1: the restart command ended with 3");
   expect(commanded.output()).toContain('"restarted":[]');
-  // Drained through the API, it goes on running until somebody stops it.
+  // Drained through the API, the process runs until it is stopped.
   expect(await states()).toEqual(["draining", "ready"]);
 });

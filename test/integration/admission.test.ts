@@ -1,4 +1,4 @@
-/** Many who come at once, and those who send or take too much. */
+/** Crowds of clients, and clients that send or use too much. */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { io } from "socket.io-client";
@@ -27,7 +27,7 @@ async function fleetWith(environment: Record<string, string>, rules?: object): P
   return { ...fleet, url: fleet.urls[0] ?? "" };
 }
 
-/** Resolves with what it heard first. */
+/** Resolves with the welcome or the refusal. */
 async function attempt(url: string, auth: object = {}): Promise<Welcome | ConnectRefusal> {
   const client = await connectClient(url, {}, auth).catch((error: Error & { data?: ConnectRefusal }) => error);
   if (!("welcome" in client)) {
@@ -37,7 +37,7 @@ async function attempt(url: string, auth: object = {}): Promise<Welcome | Connec
   return client.welcome;
 }
 
-/** @param localAddress another one of this machine: all of 127.0.0.0/8 are. */
+/** @param localAddress any of 127.0.0.0/8 belongs to this machine. */
 async function connections(url: string, count: number, localAddress = "127.0.0.1"): Promise<Socket[]> {
   const { port, hostname } = new URL(url);
   return Promise.all(
@@ -50,7 +50,7 @@ async function connections(url: string, count: number, localAddress = "127.0.0.1
   );
 }
 
-/** What each is answered first; all ask at once. @param request of the connection with this number */
+/** The first answer on each socket; all requests are sent at once. @param request of the socket with this index. */
 async function answersTo(sockets: readonly Socket[], request: (i: number) => string): Promise<string[]> {
   return Promise.all(
     sockets.map(async (socket, i) => {
@@ -60,29 +60,29 @@ async function answersTo(sockets: readonly Socket[], request: (i: number) => str
   );
 }
 
-const refusals = (heard: (Welcome | ConnectRefusal)[]): ConnectRefusal[] =>
-  heard.filter((one): one is ConnectRefusal => "code" in one);
+const refusals = (outcomes: (Welcome | ConnectRefusal)[]): ConnectRefusal[] =>
+  outcomes.filter((one): one is ConnectRefusal => "code" in one);
 
-test("CON-4: of many who come at once the cap lets in exactly as many, and tells the others when to come back", async () => {
+test("CON-4: of a crowd, exactly the cap is admitted; the others get a reconnect time", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_MAX_CONNECTIONS: "20" });
-  const heard = await Promise.all(Array.from({ length: 60 }, () => attempt(url)));
-  const refused = refusals(heard);
-  expect(gateways[0]?.sessionCount).toBe(20);
+  const outcomes = await Promise.all(Array.from({ length: 60 }, () => attempt(url)));
+  const refused = refusals(outcomes);
+  expect(await metricOf(gateways[0], "sessions")).toBe(20);
   expect(new Set(refused.map(({ code }) => code))).toEqual(new Set(["at_capacity"]));
   expect(refused).toHaveLength(40);
   expect(refused.every(({ retryAfterMs = 0 }) => retryAfterMs >= 5_000)).toBe(true);
 });
 
-test("ADM-2: those for whom there is no room yet wait, and are let in one after the other", async () => {
+test("ADM-2: handshakes beyond the rate wait, and are admitted one after the other", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "10" });
-  const heard = await Promise.all(Array.from({ length: 12 }, () => attempt(url)));
-  expect(refusals(heard)).toEqual([]);
+  const outcomes = await Promise.all(Array.from({ length: 12 }, () => attempt(url)));
+  expect(refusals(outcomes)).toEqual([]);
   const [gateway] = gateways;
   if (!gateway) throw new Error("there is no gateway");
   expect(await metricOf(gateway, 'admission_wait_seconds_bucket{le="0.1",kind="cold"}')).toBeLessThan(6);
 });
 
-test("ADM-2: who resumes is let in before those who waited already; what was not sealed here is no resume", async () => {
+test("ADM-2: a resume overtakes waiting clients; a forged resume token does not", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "3" });
   const first = await connectClient(url);
   first.socket.disconnect();
@@ -99,20 +99,20 @@ test("ADM-2: who resumes is let in before those who waited already; what was not
   await Promise.all([...cold, forged]);
 });
 
-test("ADM-3: those who would wait too long are refused with rate_limited, each with a time of its own", async () => {
+test("ADM-3: handshakes that would wait too long are rate_limited, each with its own time", async () => {
   const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
-  const heard = Array.from({ length: 20 }, () => attempt(url).catch(() => undefined));
+  const outcomes = Array.from({ length: 20 }, () => attempt(url).catch(() => undefined));
   const refused: ConnectRefusal[] = [];
-  for (const answer of heard) void answer.then((one) => one && "code" in one && refused.push(one));
+  for (const answer of outcomes) void answer.then((one) => one && "code" in one && refused.push(one));
   await eventually(() => refused.length >= 14);
   closeClients();
   expect(refused.every(({ code, retryable }) => code === "rate_limited" && retryable)).toBe(true);
   const times = refused.map(({ retryAfterMs = 0 }) => retryAfterMs).sort((a, b) => a - b);
-  // One a second: 14 of them need as long.
+  // One a second: 14 of them take 13 s.
   expect((times[13] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(12_000);
 });
 
-test("ADM-5: past a second rate a connection is answered 503 with Retry-After before it is opened; health checks are answered", async () => {
+test("ADM-5: arrivals past the gate rate get a 503 with Retry-After; health checks are served", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
   const answers = await answersTo(await connections(url, 900), () => upgradeRequest(new URL(url)));
   const refused = answers.filter((answer) => answer.startsWith("HTTP/1.1 503"));
@@ -125,7 +125,7 @@ test("ADM-5: past a second rate a connection is answered 503 with Retry-After be
   expect((await fetch(`http://127.0.0.1:${gateway.adminDoor.port}/livez`)).status).toBe(200);
 });
 
-test("ADM-5: what asks for a connection that is open already, and for none, waits like any other", async () => {
+test("ADM-5: an upgrade with an empty connection id waits like any other", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
   const queries = ["&sid=", "&sid=x&sid=", "&sid=#"];
   const answers = await answersTo(await connections(url, 900), (i) =>
@@ -138,14 +138,14 @@ test("ADM-5: what asks for a connection that is open already, and for none, wait
   expect(await metricOf(gateway, "upgrades_refused_total")).toBe(refused.length);
 });
 
-test("RET-1: connections of one address that are refused do not make those of others wait for long", async () => {
+test("RET-1: refused connections of one address delay those of others only briefly", async () => {
   const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
   const request = upgradeRequest(new URL(url));
   const retryAfterSeconds = (answers: string[]): number[] =>
     answers.map((answer) => Number(/\r\nRetry-After: (\d+)\r\n/.exec(answer)?.[1] ?? 0));
   const greedy = await answersTo(await connections(url, 2_000), () => request);
   expect(Math.max(...retryAfterSeconds(greedy))).toBeGreaterThan(10);
-  // All that is opened within two seconds is taken again.
+  // This crowd uses up what the gate opens within two seconds.
   const [greedySockets, otherSockets] = [await connections(url, 500), await connections(url, 20, "127.0.0.2")];
   const again = answersTo(greedySockets, () => request);
   const others = await answersTo(otherSockets, () => request);
@@ -155,7 +155,7 @@ test("RET-1: connections of one address that are refused do not make those of ot
   await again;
 });
 
-test("ADM-5: a first request of polling is answered 503 in the same way", async () => {
+test("ADM-5: the first polling request gets the same 503", async () => {
   const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1", GATEWAY_TRANSPORTS: "polling,websocket" });
   const request = `GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: ${new URL(url).host}\r\n\r\n`;
   const answers = await answersTo(await connections(url, 900), () => request);
@@ -165,24 +165,24 @@ test("ADM-5: a first request of polling is answered 503 in the same way", async 
   expect(answers.filter((answer) => answer.startsWith("HTTP/1.1 200")).length).toBe(answers.length - refused.length);
 });
 
-test("ADM-7: a node that stops tells those in line draining", async () => {
+test("ADM-7: a stopping node refuses the handshakes in its queue with draining", async () => {
   const { url, gateways, stop } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
-  const heard = Array.from({ length: 4 }, () => attempt(url));
+  const outcomes = Array.from({ length: 4 }, () => attempt(url));
   const [gateway] = gateways;
   if (!gateway) throw new Error("there is no gateway");
-  // All have asked: one that has not is told nothing by a node that stops.
+  // All handshakes have arrived: a stopping node accepts no connection, and answers none.
   await eventually(async () => (await metricOf(gateway, "seats")) === 4);
   const waiting = await metricOf(gateway, "handshakes_waiting");
   const stopped = stop();
-  const codes = refusals(await Promise.all(heard)).map(({ code }) => code);
-  // One a second is let in, and one may have been in the meantime.
+  const codes = refusals(await Promise.all(outcomes)).map(({ code }) => code);
+  // One a second is admitted: one of those that waited may have been.
   expect(waiting).toBeGreaterThanOrEqual(2);
   expect(codes.filter((code) => code === "draining").length).toBeGreaterThanOrEqual(waiting - 1);
   await stopped;
   fleets.length = 0;
 });
 
-test("ADM-7: who is being checked while the node stops is refused with draining, whatever comes of the check", async () => {
+test("ADM-7: a handshake under check while the node stops is refused with draining", async () => {
   const hook = await startService();
   onTestFinished(() => hook.stop());
   let answer = (): void => undefined;
@@ -191,15 +191,15 @@ test("ADM-7: who is being checked while the node stops is refused with draining,
     {},
     { services: { gate: { url: hook.url, secret: serviceSecret } }, hooks: { connect: "gate" } },
   );
-  const heard = attempt(url);
+  const outcomes = attempt(url);
   await eventually(() => hook.requests.length === 1);
   const stopped = gateways[0]?.stop();
   answer();
-  expect(await heard).toMatchObject({ code: "draining", retryable: true });
+  expect(await outcomes).toMatchObject({ code: "draining", retryable: true });
   await stopped;
 });
 
-test("ADM-8: while Redis is away nobody new takes a place in line, and whoever resumes is let in", async () => {
+test("ADM-8: while Redis is away, resumes are admitted and new sessions do not queue", async () => {
   const redis = await startRedis();
   onTestFinished(() => redis.stop());
   const fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
@@ -220,19 +220,19 @@ test("ADM-8: while Redis is away nobody new takes a place in line, and whoever r
   expect(welcome.resumed).toBe(true);
 });
 
-test("END-5: a refused connection is closed soon after it was told, before one that says nothing", async () => {
+test("END-5: a refused connection is closed soon, before one that sends nothing", async () => {
   const { url } = await fleetWith({});
   const silent = await openRawWebsocket(new URL(url));
   const refused = await openRawWebsocket(new URL(url));
   rawSockets.push(silent, refused);
   refused.write(textFrame('40{"token":"x"}'));
   refused.resume();
-  // It does not answer the closing handshake: it is cut off.
+  // The client does not answer the closing handshake: the node resets the connection.
   await new Promise((resolve) => refused.once("close", resolve));
   expect(silent.destroyed).toBe(false);
 });
 
-test("WIN-1: the window for a return grows with the sessions of the node, and who is there is told", async () => {
+test("WIN-1: the reconnect window grows with the sessions of the node, which are notified", async () => {
   const { url } = await fleetWith({ GATEWAY_ADMISSIONS_PER_SECOND: "1" });
   const client = await connectClient(url);
   expect(client.welcome.reconnect).toEqual({ minDelayMs: 0, windowMs: 1_000 });
@@ -240,7 +240,7 @@ test("WIN-1: the window for a return grows with the sessions of the node, and wh
   expect(data).toEqual({ reconnect: { minDelayMs: 0, windowMs: 1_429 } });
 });
 
-test("LIM-1: of what one connection sends beyond 100 at once and 50 a second, each is refused with a time; what it queued while away passes", async () => {
+test("LIM-1: messages past 100 at once and 50 a second are refused, each with a time", async () => {
   const service = await startService();
   onTestFinished(() => service.stop());
   const { url } = await fleetWith(
@@ -261,7 +261,7 @@ test("LIM-1: of what one connection sends beyond 100 at once and 50 a second, ea
   expect(service.requests.length).toBe(300 - refused.length);
 });
 
-test("LIM-2: a client subscribes to all of its channels at once when it comes back, and asks about each", async () => {
+test("LIM-2: a client that reconnects subscribes to all its channels at once and reads each", async () => {
   const { url } = await fleetWith({}, { namespaces: { default: { presence: true } } });
   const client = await connectClient(url);
   const channels = Array.from({ length: 200 }, (_, i) => `board:${i}`);
@@ -282,7 +282,7 @@ test("LIM-2: a client subscribes to all of its channels at once when it comes ba
   expect(refused[0]?.error?.retryAfterMs).toBeGreaterThan(0);
 });
 
-test("LIM-3: a client that goes on a thousand beyond that is cut; it may come back", async () => {
+test("LIM-3: a client is cut a thousand messages past its limit, and may reconnect", async () => {
   const { url } = await fleetWith({});
   const client = await connectClient(url);
   for (let i = 0; i < 1_500; i++) client.socket.emit("card.move", {});
@@ -294,14 +294,14 @@ test.each(["40/other,", "40{}"])("LIM-7: a connection that sends %s without end 
   const { url } = await fleetWith({});
   const socket = await openRawWebsocket(new URL(url));
   rawSockets.push(socket);
-  let heard = "";
-  socket.on("data", (chunk: Buffer) => (heard += String(chunk)));
+  let received = "";
+  socket.on("data", (chunk: Buffer) => (received += String(chunk)));
   socket.write(Buffer.concat(Array.from({ length: 1_000 }, () => textFrame(packet))));
   await new Promise((resolve) => socket.once("close", resolve));
-  expect((heard.match(/44[/{]/g) ?? []).length).toBeLessThanOrEqual(6);
+  expect((received.match(/44[/{]/g) ?? []).length).toBeLessThanOrEqual(6);
 });
 
-test("LIM-4: past GATEWAY_SESSIONS_PER_USER another session of the user is refused, on whatever node, and a resume is not", async () => {
+test("LIM-4: past GATEWAY_SESSIONS_PER_USER every node refuses new sessions, but no resume", async () => {
   const redis = await startRedis();
   onTestFinished(() => redis.stop());
   const fleet = await startFleet({
@@ -326,7 +326,7 @@ test("LIM-4: past GATEWAY_SESSIONS_PER_USER another session of the user is refus
   expect(resumed.welcome.resumed).toBe(true);
 });
 
-test("LIM-5: past GATEWAY_CONNECTIONS_PER_ADDRESS an address is refused, others are not, until one of it leaves", async () => {
+test("LIM-5: past GATEWAY_CONNECTIONS_PER_ADDRESS only that address is refused", async () => {
   const { url } = await fleetWith({ GATEWAY_CONNECTIONS_PER_ADDRESS: "2", TRUSTED_PROXIES: "127.0.0.1" });
   const from = async (
     address: string,
@@ -354,7 +354,7 @@ test("LIM-5: past GATEWAY_CONNECTIONS_PER_ADDRESS an address is refused, others 
   for (const { socket } of [...here, there]) socket.disconnect();
 });
 
-test("LIM-5: connections that say nothing count too: past twice GATEWAY_CONNECTIONS_PER_ADDRESS they are not opened", async () => {
+test("LIM-5: silent connections past twice GATEWAY_CONNECTIONS_PER_ADDRESS are not opened", async () => {
   const { url } = await fleetWith({ GATEWAY_CONNECTIONS_PER_ADDRESS: "2" });
   const opened = await Promise.all(Array.from({ length: 4 }, () => openRawWebsocket(new URL(url))));
   await expect(openRawWebsocket(new URL(url))).rejects.toThrow("503");
@@ -366,7 +366,7 @@ test("LIM-5: connections that say nothing count too: past twice GATEWAY_CONNECTI
   });
 });
 
-test("LIM-5: past GATEWAY_CONNECTS_PER_ADDRESS in a second an address is refused, and told when", async () => {
+test("LIM-5: past GATEWAY_CONNECTS_PER_ADDRESS an address is refused with a retry-after", async () => {
   const { url } = await fleetWith({ GATEWAY_CONNECTS_PER_ADDRESS: "3" });
   const refused = refusals(await Promise.all(Array.from({ length: 12 }, () => attempt(url))));
   expect(refused.length).toBeGreaterThanOrEqual(5);
@@ -384,7 +384,7 @@ test.for([
   ["127.0.0.1", "198.51.100.7, [2001:db8::7]", "2001:db8::7"],
   ["127.0.0.0/8, 2001:db8::/32", "198.51.100.7:80, , [2001:db8::9]:443", "198.51.100.7"],
 ])(
-  "LIM-6: with TRUSTED_PROXIES %s and X-Forwarded-For %s the connect hook is told %s",
+  "LIM-6: TRUSTED_PROXIES %s, X-Forwarded-For %s: the connect hook gets %s",
   async ([trusted = "", forwarded = "", address]) => {
     const hook = await startService();
     onTestFinished(() => hook.stop());
@@ -404,7 +404,7 @@ test.for([
   },
 );
 
-test("LIM-6: what is no address or network in TRUSTED_PROXIES refuses the start", async () => {
+test("LIM-6: the gateway does not start with TRUSTED_PROXIES that is no address or network", async () => {
   await expect(startFleet({ environment: { TRUSTED_PROXIES: "10.0.0.0/8,nowhere" } })).rejects.toThrow(
     "TRUSTED_PROXIES",
   );

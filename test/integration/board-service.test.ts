@@ -1,4 +1,4 @@
-/** The demo's service by itself: restarts, and two processes of it on one board. */
+/** The demo's service alone: restarts, and two processes on one board. */
 import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -7,6 +7,7 @@ import type { Card } from "../../examples/board/board.ts";
 import { createBoardService } from "../../examples/board/service.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricsOf } from "../support/gateway-metrics.ts";
 import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { type Answer, closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
@@ -40,7 +41,9 @@ beforeEach(async () => {
       route("card.remove", "board-2"),
     ],
   });
-  await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === body["version"]));
+  await eventually(async () =>
+    (await metricsOf(fleet.gateways, "rules_version")).every((value) => value === body["version"]),
+  );
   client = await connectClient(fleet.urls[0] ?? "");
 });
 afterEach(async () => {
@@ -49,7 +52,7 @@ afterEach(async () => {
   await fleet.stop();
 });
 
-/** A process of the service: what it keeps in memory is its own. */
+/** One process of the service, with its own memory. */
 async function startProcess(port = 0): Promise<string> {
   const options = { secret: serviceSecret, privateApiUrl: fleet.apiUrl, publishToken: tokens.service };
   const server = createBoardService(options).listen(port, "127.0.0.1");
@@ -79,7 +82,7 @@ function cardOf({ cards }: Snapshot, id: string): Card | undefined {
   return cards.find((card) => card.id === id);
 }
 
-test("DEMO-4: a restarted service goes on from the channel's history, at its position", async () => {
+test("DEMO-4: a restarted service continues from the position in the channel's history", async () => {
   const start = await load();
   const moved = await act("card.move", { id: "starter-0", column: "done", order: 9 }, start.position);
   expect(moved).toMatchObject({ ok: true, data: { position: { offset: 1 }, by: "ada" } });
@@ -96,7 +99,7 @@ test("DEMO-4: a restarted service goes on from the channel's history, at its pos
   expect(fresh).toMatchObject({ ok: true, data: { position: { offset: 2 } } });
 });
 
-test("DEMO-4: two processes of the service change one board, and neither undoes what the other did", async () => {
+test("DEMO-4: two processes change one board, and neither undoes the other's changes", async () => {
   const { position } = await load();
   const renamed = await act("card.rename", { id: "starter-1", title: "Renamed" }, position);
   const { position: then } = renamed.data as Snapshot;
@@ -118,7 +121,7 @@ test("DEMO-4: two processes of the service change one board, and neither undoes 
   });
 });
 
-test("DEMO-4: a repeated action is made once, also by a process that did not make it", async () => {
+test("DEMO-4: a repeated action takes effect once, also in another process", async () => {
   const { position } = await load();
   const first = await act("card.add", { title: "Once", column: "todo" }, position, "action-1");
   const [process] = servers;
@@ -128,7 +131,7 @@ test("DEMO-4: a repeated action is made once, also by a process that did not mak
   expect(cards.filter(({ title }) => title === "Once")).toHaveLength(1);
 });
 
-test("DEMO-4: where the history has been trimmed the service goes on with what is left, and what is no card is passed over", async () => {
+test("DEMO-4: the service continues from a trimmed history and ignores events that are no cards", async () => {
   let { position } = await load();
   for (let order = 1; order <= 6; order++) {
     const { data } = await act("card.move", { id: "starter-3", column: "doing", order }, position);

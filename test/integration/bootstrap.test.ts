@@ -1,4 +1,4 @@
-/** Where clients are told to connect, in which group, with what configuration. */
+/** The answers of bootstrap: where to connect, in which rollout group, with what configuration. */
 import { request } from "node:http";
 import { generateKeyPair, SignJWT } from "jose";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -7,6 +7,7 @@ import type { NodeReport } from "../../shared/nodes/contract.ts";
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
+import { metricsOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
@@ -39,7 +40,7 @@ async function bootstrap(url: string, question: Question = {}): Promise<Bootstra
   return body as unknown as Bootstrap;
 }
 
-/** With a host that `fetch` does not let one say. */
+/** With a Host header, which `fetch` does not allow. */
 async function askAs(url: string, headers: Record<string, string>): Promise<Record<string, unknown>> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve, reject) => {
@@ -50,7 +51,7 @@ async function askAs(url: string, headers: Record<string, string>): Promise<Reco
   });
 }
 
-/** From another address of this machine: all of 127.0.0.0/8 are. */
+/** From another local address: any of 127.0.0.0/8. */
 async function askFrom(localAddress: string, url: string): Promise<{ status: number; retryAfterMs: number }> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve, reject) => {
@@ -66,10 +67,10 @@ async function askFrom(localAddress: string, url: string): Promise<{ status: num
   });
 }
 
-/** That it tells so many who ask at once. */
+/** The node addresses that a crowd of requests gets. */
 async function addressesOf(url: string, crowd = 100): Promise<Set<string>> {
-  const told = await Promise.all(Array.from({ length: crowd }, () => bootstrap(url)));
-  return new Set(told.map((one) => one.url));
+  const answers = await Promise.all(Array.from({ length: crowd }, () => bootstrap(url)));
+  return new Set(answers.map((answer) => answer.url));
 }
 
 async function as(sub: string, minutesLeft = 60): Promise<{ token: string }> {
@@ -114,10 +115,12 @@ describe("a fleet of two nodes with addresses of their own", () => {
   async function putRollouts(document: object): Promise<void> {
     const { status, body, text } = await fleet.api("PUT", "/v1/rollouts", document);
     if (status !== 200) throw new Error(text);
-    await eventually(() => fleet.gateways.every((gateway) => gateway.rolloutsVersion === body["version"]));
+    await eventually(async () =>
+      (await metricsOf(fleet.gateways, "rollouts_version")).every((value) => value === body["version"]),
+    );
   }
 
-  test("BOOT-1: whoever asks is told a node's address, the policy, the group and its configuration", async () => {
+  test("BOOT-1: the answer has a node's address, the reconnect policy, group and configuration", async () => {
     const { status, headers, body } = await ask(url, await as("ada"));
     expect(status).toBe(200);
     expect(headers.get("cache-control")).toBe("no-store");
@@ -131,7 +134,7 @@ describe("a fleet of two nodes with addresses of their own", () => {
     await eventually(async () => (await addressesOf(url)).size === 2);
   });
 
-  test("BOOT-7: pages of the allowed origins may read the answer, refusals too, and send a token", async () => {
+  test("BOOT-7: pages of allowed origins may send a token, and read answers and refusals", async () => {
     const headers = { origin: "https://app.example" };
     const preflight = await ask(url, {
       method: "OPTIONS",
@@ -157,7 +160,7 @@ describe("a fleet of two nodes with addresses of their own", () => {
     expect(elsewhere.headers.get("access-control-allow-origin")).toBeNull();
   });
 
-  test("ROLL-1: rollouts that are put count from the next bootstrap on, on every node", async () => {
+  test("ROLL-1: new rollouts apply from the next bootstrap, on every node", async () => {
     await putRollouts({
       groups: [{ name: "canary", percent: 100, config: { theme: "new" } }],
       fallback: { name: "stable" },
@@ -171,7 +174,7 @@ describe("a fleet of two nodes with addresses of their own", () => {
     }
   });
 
-  test("ROLL-2: each user has one group, whichever node is asked, and the shares are those of the percentages", async () => {
+  test("ROLL-2: a user has the same group on every node, and shares match the percentages", async () => {
     await putRollouts({
       groups: [
         { name: "canary", percent: 10 },
@@ -189,7 +192,7 @@ describe("a fleet of two nodes with addresses of their own", () => {
     expect([count("canary"), count("half"), count("stable")]).toEqual([49, 246, 205]);
   });
 
-  test("ROLL-2: a client without a token has the group of its own id, and without one the fallback", async () => {
+  test("ROLL-2: without a token the client id decides on the group; without an id, the fallback", async () => {
     const groups = await Promise.all(
       Array.from({ length: 20 }, async (_, i) => (await bootstrap(url, { query: `?client=device-${i}` })).group),
     );
@@ -202,15 +205,15 @@ describe("a fleet of two nodes with addresses of their own", () => {
     }
   });
 
-  test("ROLL-4: a user who is listed is in that group", async () => {
+  test("ROLL-4: a user is in the group that lists them", async () => {
     await putRollouts({ groups: [{ name: "canary", percent: 0, users: ["ada"] }], fallback: { name: "stable" } });
     expect((await bootstrap(url, await as("ada"))).group).toBe("canary");
     expect((await bootstrap(url, await as("bob"))).group).toBe("stable");
-    // Anybody can say an id.
+    // A client id is not authenticated.
     expect((await bootstrap(url, { query: "?client=ada" })).group).toBe("stable");
   });
 
-  test("BOOT-2: a token that is not valid is refused; one that has expired counts for as long as a resume does", async () => {
+  test("BOOT-2: an invalid token is refused; an expired one is valid as long as a resume", async () => {
     const forged = await userToken({ sub: "ada" }, "another secret, also long enough for HS256");
     for (const question of [
       { token: "none" },
@@ -227,7 +230,7 @@ describe("a fleet of two nodes with addresses of their own", () => {
     expect((await bootstrap(url, await as("ada", -14))).group).toBe("canary");
   });
 
-  test("BOOT-3: a node that drains or is full is not offered", async () => {
+  test("BOOT-3: a draining or full node is not offered", async () => {
     const report = (node: string, own: Partial<NodeReport>): NodeReport =>
       nodeReport({
         node,
@@ -243,15 +246,15 @@ describe("a fleet of two nodes with addresses of their own", () => {
     await nodeRegistry.report(report("draining", { state: "draining" }), budget);
     await nodeRegistry.report(report("full", { connections: 10 }), budget);
     await eventually(async () => (await addressesOf(url)).has("https://empty.example"));
-    const told = await addressesOf(url, 300);
-    expect([...told].filter((one) => !addresses.includes(one) && one !== "https://empty.example")).toEqual([]);
+    const offered = await addressesOf(url, 300);
+    expect([...offered].filter((one) => !addresses.includes(one) && one !== "https://empty.example")).toEqual([]);
     for (const name of ["empty", "draining", "full"]) await nodeRegistry.leave(name);
     for (const node of fleet.urls) {
       await eventually(async () => !(await addressesOf(node)).has("https://empty.example"));
     }
   });
 
-  test("BOOT-3: a node that stops is not offered from the first moment by itself, and soon by nobody", async () => {
+  test("BOOT-3: a stopping node no longer offers itself, and soon no other node offers it", async () => {
     const [, stopping = ""] = fleet.urls;
     await connectClient(stopping);
     registryAway = true;
@@ -263,7 +266,7 @@ describe("a fleet of two nodes with addresses of their own", () => {
     await stopped;
   });
 
-  test("ROLL-1: what was put holds while the store is away", async () => {
+  test("ROLL-1: rollouts stay in force while the store is away", async () => {
     await redis.stop();
     expect((await bootstrap(url, await as("ada"))).group).toBe("canary");
   });
@@ -280,23 +283,23 @@ describe("one node", () => {
   });
   afterAll(() => fleet.stop());
 
-  test("BOOT-5: without an address of any node, it is the one that the request came to", async () => {
+  test("BOOT-5: without a configured address, the answer has the origin of the request", async () => {
     expect((await bootstrap(url)).url).toBe(url);
-    const told = await askAs(url, {
+    const answer = await askAs(url, {
       host: "live.example:8443",
       "x-forwarded-proto": "https",
       "x-forwarded-host": "evil",
     });
-    expect(told["url"]).toBe("http://live.example:8443");
+    expect(answer["url"]).toBe("http://live.example:8443");
     expect((await askAs(url, { host: "live.example/path" }))["code"]).toBe("invalid_request");
   });
 
-  test("BOOT-7: by default any page may read it", async () => {
+  test("BOOT-7: by default any page may read the answer", async () => {
     const { headers } = await ask(url, { headers: { origin: "https://anywhere.example" } });
     expect(headers.get("access-control-allow-origin")).toBe("*");
   });
 
-  test("BOOT-4: where no node can take a connection that is said, with a slot of its own for each", async () => {
+  test("BOOT-4: while no node has a free seat, each client gets a reconnect time of its own", async () => {
     for (let seat = 0; seat < 3; seat++) await connectClient(url);
     const began = performance.now();
     const refusals = await Promise.all(Array.from({ length: 80 }, () => ask(url)));
@@ -305,24 +308,24 @@ describe("one node", () => {
       expect([status, body["code"], body["retryable"]]).toEqual([503, "upstream_unavailable", true]);
       expect(Number(headers.get("retry-after"))).toBe(Math.ceil(Number(body["retryAfterMs"]) / 1_000));
     }
-    const slots = refusals.map(({ body }) => Number(body["retryAfterMs"])).sort((one, other) => one - other);
-    expect(slots[0]).toBeGreaterThanOrEqual(5_000);
-    // Forty a second are let in: 25 ms apart.
-    expect(slots.at(-1)).toBeGreaterThanOrEqual(5_000 + 79 * 25 - passedMs);
-    expect(new Set(slots).size).toBeGreaterThan(60);
+    const times = refusals.map(({ body }) => Number(body["retryAfterMs"])).sort((one, other) => one - other);
+    expect(times[0]).toBeGreaterThanOrEqual(5_000);
+    // Forty a second are admitted: 25 ms apart.
+    expect(times.at(-1)).toBeGreaterThanOrEqual(5_000 + 79 * 25 - passedMs);
+    expect(new Set(times).size).toBeGreaterThan(60);
     closeClients();
     await eventually(async () => (await ask(url)).status === 200);
   });
 
-  test("ROLL-5: a group with an address of its own is sent there, whether there is room or not", async () => {
-    // Whoever asks is given a seat for a moment.
+  test("ROLL-5: a group with its own address is sent there, also while all nodes are full", async () => {
+    // Each answer counts as a seat until the next reports.
     await eventually(async () => (await ask(url)).status === 503);
     const rollouts = { groups: [], fallback: { name: "legacy", url: "https://old.example/live" } };
     expect((await fleet.api("PUT", "/v1/rollouts", rollouts)).status).toBe(200);
     await eventually(async () => (await ask(url)).body["url"] === "https://old.example/live");
   });
 
-  test("BOOT-6: a node answers so many a second; the others are told when, one after the other", async () => {
+  test("BOOT-6: past its rate, a node refuses clients with one retry-after after the other", async () => {
     const began = performance.now();
     const answers = await Promise.all(Array.from({ length: 500 }, () => ask(url)));
     const seconds = (performance.now() - began) / 1_000;
@@ -332,13 +335,13 @@ describe("one node", () => {
       expect([status, body["code"], body["retryable"]]).toEqual([429, "rate_limited", true]);
       expect(headers.get("retry-after")).not.toBeNull();
     }
-    const slots = refused.map(({ body }) => Number(body["retryAfterMs"]));
-    expect(Math.min(...slots)).toBeGreaterThanOrEqual(1_000);
-    expect(Math.max(...slots)).toBeGreaterThanOrEqual(1_000 + (refused.length - 1) * 10 - 1_000 * seconds);
+    const times = refused.map(({ body }) => Number(body["retryAfterMs"]));
+    expect(Math.min(...times)).toBeGreaterThanOrEqual(1_000);
+    expect(Math.max(...times)).toBeGreaterThanOrEqual(1_000 + (refused.length - 1) * 10 - 1_000 * seconds);
   });
 });
 
-test("BOOT-2: while the keys cannot be fetched, who says a token is told to come back, and others are answered", async () => {
+test("BOOT-2: while keys cannot be fetched, only requests with a token are refused, retryably", async () => {
   const fleet = await startFleet({
     environment: { AUTH_JWT_SECRET: "", AUTH_JWKS_URL: `http://127.0.0.1:${await freePort()}/keys` },
   });
@@ -355,7 +358,7 @@ test("BOOT-2: while the keys cannot be fetched, who says a token is told to come
   expect((await ask(url)).status).toBe(200);
 });
 
-test("BOOT-5: a trusted proxy tells by which scheme the request came", async () => {
+test("BOOT-5: a trusted proxy tells the scheme of the request", async () => {
   const fleet = await startFleet({ environment: { TRUSTED_PROXIES: "loopback" } });
   onTestFinished(() => fleet.stop());
   const [url = ""] = fleet.urls;
@@ -380,7 +383,7 @@ describe("beside an address that asks without end", () => {
     await fleet.stop();
   });
 
-  test("BOOT-8: others that ask for little are answered, and those that are refused need not wait for its places", async () => {
+  test("BOOT-8: modest addresses are served; refused ones do not wait behind the greedy one", async () => {
     await start({ GATEWAY_ADMISSIONS_PER_SECOND: "40" });
     let stopped = false;
     const greedy = Promise.all(
@@ -390,7 +393,7 @@ describe("beside an address that asks without end", () => {
     );
     await Promise.all(Array.from({ length: 1_200 }, () => ask(url)));
     const others = await Promise.all(Array.from({ length: 15 }, (_, i) => askFrom(`127.0.0.${i + 2}`, url)));
-    // A crowd behind another address: some of it is refused.
+    // A crowd behind another address, some of which is refused.
     const crowd = await Promise.all(Array.from({ length: 200 }, () => askFrom("127.0.1.1", url)));
     stopped = true;
     await greedy;
@@ -401,7 +404,7 @@ describe("beside an address that asks without end", () => {
     expect(new Set(times).size).toBeGreaterThan(times.length / 2);
   });
 
-  test("BOOT-9: a connection is refused slowly, and others are answered meanwhile", async () => {
+  test("BOOT-9: refusals are delayed, while other requests are answered", async () => {
     await start({ GATEWAY_ADMISSIONS_PER_SECOND: "40" });
     const times = await Promise.all(
       Array.from({ length: 300 }, async () => {
@@ -420,7 +423,7 @@ describe("beside an address that asks without end", () => {
     await start({ GATEWAY_MAX_CONNECTIONS: "1", GATEWAY_ADMISSIONS_PER_SECOND: "1" });
     await connectClient(url);
     await eventually(async () => (await ask(url)).status === 503);
-    // One a second: its places would reach a minute ahead.
+    // At one a second, its reconnect times would reach a minute ahead.
     await Promise.all(Array.from({ length: 60 }, () => ask(url)));
     const refused = await askFrom("127.0.2.1", url);
     expect(refused.status).toBe(503);

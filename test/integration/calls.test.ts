@@ -1,4 +1,4 @@
-/** Events of clients: which service gets them, with what, and what its answer becomes. */
+/** Events from clients: the service that gets them, its request, and the ack that its answer becomes. */
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
@@ -14,7 +14,7 @@ import { closeClients, connectClient, type StockClient, userToken } from "../sup
 
 let fleet: Fleet;
 let service: HttpService;
-/** Accepts connections, and says nothing on them. */
+/** Accepts connections and never answers. */
 let mute: Server;
 const newSecret = `whsec_${Buffer.from("the next secret of that service!").toString("base64")}`;
 
@@ -125,7 +125,7 @@ test("CALL-4: ordinary libraries check the signature and the caller's identity",
   expect(payload.exp).toBeGreaterThan(Date.now() / 1000);
 });
 
-test("CALL-5: during rotation the request is signed with each secret, the identity with the first", async () => {
+test("CALL-5: during rotation each secret signs the request, the first one the identity", async () => {
   const client = await newClient();
   await client.request("rotating", {});
   const { headers, body } = service.requests.at(-1) ?? { headers: {}, body: "" };
@@ -138,7 +138,7 @@ test("CALL-5: during rotation the request is signed with each secret, the identi
   expect(decodeJwt(token).aud).toBe("rotating");
 });
 
-test("CALL-6: the same id of the same user gives the same ce-id, another's does not", async () => {
+test("CALL-6: one id gives one ce-id per user", async () => {
   const [ada, grace] = [await newClient(), await newClient({ sub: "grace" })];
   const idOf = async (client: StockClient, options: object): Promise<unknown> => {
     await client.request("doc.open", {}, options);
@@ -207,7 +207,7 @@ describe("what a service answers", () => {
     expect(await client.request("doc.open", {})).toMatchObject(expected);
   });
 
-  test("CALL-14: what else a 4xx brings beside code and message travels as details, a conflict's position too", async () => {
+  test("CALL-14: members of a 4xx beside code and message reach the client as details", async () => {
     const client = await newClient();
     const more = { position: { epoch: "e", offset: 7 }, publications: [{ offset: 7, event: "moved", data: null }] };
     service.answer = (_request, response) =>
@@ -249,7 +249,7 @@ describe("what a service answers", () => {
     expect(packets.at(-1)).toContain(`"details":{"more":${text}}}}]`);
   });
 
-  test("CALL-15: 1 MB of numbers that grow when rewritten arrives, and other calls go on", async () => {
+  test("CALL-15: an answer with 1 MB of numbers arrives as written, and delays no other call", async () => {
     const [large, other] = [await newClient(), await newClient()];
     const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
     const numbers = Array.from({ length: 200_000 }, () => "1e20");
@@ -293,7 +293,7 @@ describe("what a service answers", () => {
     expect((await client.request("doc.open", {})).error?.retryAfterMs).toBe(retryAfterMs);
   });
 
-  test("CALL-19: a gzip answer that nobody asked for is read, within the bound of answers", async () => {
+  test("CALL-19: an unrequested gzip answer is read, within the bound of answers", async () => {
     const client = await newClient();
     const answerWith = (body: Buffer, status = 200, encoding = "gzip"): void => {
       service.answer = (_request, response) => response.writeHead(status, { "content-encoding": encoding }).end(body);
@@ -331,7 +331,7 @@ describe("what a service answers", () => {
     expect((await client.request("doc.open", {})).error).toMatchObject({ code: "upstream_rejected", status: 403 });
   });
 
-  test("CALL-17: a 4xx with a too long code or message is upstream_rejected", async () => {
+  test("CALL-17: a 4xx whose code or message is too long is upstream_rejected", async () => {
     const client = await newClient();
     const answerOf = async (code: string, message: string): Promise<unknown> => {
       service.answer = (_request, response) => answerJson(response, { code, message }, 409);
@@ -342,11 +342,11 @@ describe("what a service answers", () => {
     expect(await answerOf("own", "m".repeat(4_097))).toBe("upstream_rejected");
   });
 
-  test("CALL-18: a call that finds no connection in time was not sent, other calls go on", async () => {
+  test("CALL-18: a call without a connection in time is not sent, and delays no other call", async () => {
     const [client, other] = [await newClient(), await newClient()];
     const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
     service.answer = (_request, response) => hold(() => answerJson(response, "held"));
-    // Longer than the others of this service, by its own limit of 1 s.
+    // By its own limit of 1 s, longer than other calls to this service.
     const slow = other.request("narrow", 1);
     const answer = await held;
     const ack = await client.request("handshakeless", {}, { timeoutMs: 50 });
@@ -355,7 +355,7 @@ describe("what a service answers", () => {
     expect((await slow).data).toBe("held");
   });
 
-  test("CALL-8: too late is upstream_timeout, by the service's limit or the client's shorter one", async () => {
+  test("CALL-8: a late answer is upstream_timeout, by the service's or the client's shorter limit", async () => {
     const client = await newClient();
     service.answer = () => undefined;
     const acks = [client.request("doc.open", {}), client.request("doc.open", {}, { timeoutMs: 50 })];
@@ -375,7 +375,7 @@ describe("what a service answers", () => {
     expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
   });
 
-  test("CALL-9: a service that closes without an answer is upstream_timeout, one that is not there upstream_unavailable", async () => {
+  test("CALL-9: a closed connection is upstream_timeout, no connection upstream_unavailable", async () => {
     const client = await newClient();
     expect((await client.request("cutting", {})).error).toMatchObject({ code: "upstream_timeout", retryable: true });
     expect((await client.request("gone", {})).error).toMatchObject({ code: "upstream_unavailable", retryable: true });
@@ -387,7 +387,7 @@ describe("what a service answers", () => {
     expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
   });
 
-  test("CALL-11: a slow call holds nobody: others are answered first", async () => {
+  test("CALL-11: a slow call delays no other call", async () => {
     const client = await newClient();
     const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
     service.answer = (request, response) => {
@@ -401,7 +401,7 @@ describe("what a service answers", () => {
     expect((await slow).data).toBe("slow");
   });
 
-  test("CALL-12: who waits for a place past its deadline was not sent: upstream_unavailable", async () => {
+  test("CALL-12: a call that waits past its deadline is not sent: upstream_unavailable", async () => {
     const client = await newClient();
     const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
     service.answer = (_request, response) => hold(() => answerJson(response, {}));
@@ -413,7 +413,7 @@ describe("what a service answers", () => {
     expect((await first).ok).toBe(true);
   });
 
-  test("CALL-12: a service has at most maxInFlight requests; the others wait their turn", async () => {
+  test("CALL-12: a service gets at most maxInFlight requests at once; others wait", async () => {
     const client = await newClient();
     let now = 0;
     let most = 0;
@@ -472,7 +472,7 @@ describe("bad input", () => {
     expect((await client.request("doc.open", 1)).ok).toBe(true);
   });
 
-  test("BAD-1: data nested so deep that it would overflow a stack ends at most its own transport", async () => {
+  test("BAD-1: data nested deep enough to overflow a stack ends at most its own connection", async () => {
     const [deep, other] = [await newClient(), await newClient()];
     for (const levels of [4_390, 4_393, 30_000]) {
       deep.socket.io.engine.write(`42["doc.open",${"[".repeat(levels)}${"]".repeat(levels)}]`);
@@ -487,14 +487,14 @@ describe("bad input", () => {
     expect((await client.request("doc.open", "ä".repeat(32_768))).error?.code).toBe("payload_too_large");
   });
 
-  test("BAD-3: over twice the limit the transport closes, others stay", async () => {
+  test("BAD-3: data over twice the limit closes the connection, others stay", async () => {
     const [large, other] = [await newClient(), await newClient()];
     large.socket.emit("doc.open", "x".repeat(140_000));
     expect(await large.disconnected).toMatch(/transport/);
     expect((await other.request("doc.open", 1)).ok).toBe(true);
   });
 
-  test("BAD-4: an event without an ack is routed all the same, and its failure is counted", async () => {
+  test("BAD-4: an event without an ack is routed, and its failure is counted", async () => {
     const client = await newClient();
     client.socket.emit("doc.open", "no ack");
     await eventually(() => service.requests.at(-1)?.body === '"no ack"');
@@ -506,20 +506,20 @@ describe("bad input", () => {
     });
   });
 
-  test("BAD-5: names that Node treats specially are ordinary events, numbers too", async () => {
+  test("BAD-5: event names that Node treats specially, and numbers, are ordinary events", async () => {
     const client = await newClient();
     expect((await client.request("error", 1)).data).toMatchObject({ path: "/base/error" });
     expect((await client.request(5 as unknown as string, 1)).error?.code).toBe("no_route");
   });
 
-  test("BAD-6: a name that Socket.IO reserves closes the transport, others stay", async () => {
+  test("BAD-6: an event name that Socket.IO reserves closes the connection, others stay", async () => {
     const [bad, other] = [await newClient(), await newClient()];
     bad.socket.io.engine.write('42["disconnecting",{}]');
     await bad.disconnected;
     expect((await other.request("doc.open", 1)).ok).toBe(true);
   });
 
-  test("BAD-7: no secret and no token is in the log", async () => {
+  test("BAD-7: the log has no secret and no token", async () => {
     const token = await userToken();
     const client = await connectClient(fleet.urls[0] ?? "", {}, { token });
     await client.request("doc.open", {});

@@ -1,4 +1,4 @@
-/** SDK clients while a node of two stops. */
+/** SDK clients while one of two nodes drains. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ClientState, connect } from "../../client/src/index.ts";
 import { eventually } from "../support/eventually.ts";
@@ -38,7 +38,7 @@ afterAll(async () => {
   await redis.stop();
 });
 
-test("SDK-7: while a node stops its clients go to the other one: nothing is missed or doubled, a call in flight is answered, nobody waits", async () => {
+test("SDK-7: clients of a draining node move: nothing lost or doubled, open calls are answered", async () => {
   const members = await Promise.all(
     Array.from({ length: 20 }, async (_, at) => {
       const client = connect({ url: fleet.urls[0] ?? "", token: () => userToken({ sub: `user-${at}` }) });

@@ -130,13 +130,13 @@ describe("client against the gateway", () => {
     expect((await board.history({ after: 18, limit: 10 })).publications.map(({ data }) => data)).toEqual([19, 20]);
   });
 
-  test("a call brings the service's answer, and the gateway's refusal where no route leads", async () => {
+  test("a call returns the service's answer, or no_route", async () => {
     await reached(client, "connected");
     expect(await client.call("doc.get", { id: 7 })).toEqual({ got: { id: 7 } });
     await expect(client.call("nobody.listens")).rejects.toMatchObject({ code: "no_route", retryable: false });
   });
 
-  test("SDK-2: a client that comes back goes on with its session, and asks for no token", async () => {
+  test("SDK-2: a reconnect resumes the session and fetches no token", async () => {
     const first = await reached(client, "connected");
     expect(first.resumed).toBe(false);
     const given = tokensGiven;
@@ -148,23 +148,24 @@ describe("client against the gateway", () => {
     expect(tokensGiven).toBe(given);
   });
 
-  test("SDK-3: a channel that the server subscribes is live, survives a reconnect by its grant, and ends when the server says so", async () => {
+  test("SDK-3: a subscription by the server survives a reconnect and ends by the server", async () => {
     await reached(client, "connected");
     const seen: unknown[] = [];
     const subscribed = new Promise<Channel>((resolve) => client.onSubscribed(resolve));
     await api("/v1/users/ada/subscribe", { channel: "news:1" });
     const news = await subscribed;
     news.on("item", (data) => seen.push(data));
-    const tell = (data: number): Promise<unknown> => api("/v1/publish", { channel: "news:1", event: "item", data });
-    await tell(1);
+    const publishNews = (data: number): Promise<unknown> =>
+      api("/v1/publish", { channel: "news:1", event: "item", data });
+    await publishNews(1);
     await eventually(() => seen.length === 1);
     await gateway.stop();
     await reached(client, "waiting");
-    await tell(2);
+    await publishNews(2);
     gateway = newGateway();
     await gateway.start();
     await eventually(() => seen.length === 2);
-    await tell(3);
+    await publishNews(3);
     await eventually(() => seen.length === 3);
     expect(seen).toEqual([1, 2, 3]);
     const ended = new Promise((resolve) => news.onEnd(resolve));
@@ -173,24 +174,24 @@ describe("client against the gateway", () => {
     await expect(news.subscribe()).rejects.toMatchObject({ code: "channel_not_allowed" });
   });
 
-  test("who else is in a channel is told, and who comes and goes", async () => {
+  test("presence lists the members, joins and leaves are reported", async () => {
     const room = client.channel("room:1");
     const heard: string[] = [];
-    room.onJoin(({ user }) => heard.push(`${user} came`));
+    room.onJoin(({ user }) => heard.push(`${user} joined`));
     room.onLeave(({ user }) => heard.push(`${user} left`));
     await room.subscribe();
     const other = connect({ url: `http://127.0.0.1:${port}`, token: () => tokenOf("grace") });
     await other.channel("room:1").subscribe();
-    await eventually(() => heard.includes("grace came"));
+    await eventually(() => heard.includes("grace joined"));
     const presence = await room.presence();
     expect("members" in presence && presence.members.map(({ user }) => user).sort()).toEqual(["ada", "grace"]);
     other.close();
     await eventually(() => heard.includes("grace left"));
-    expect(heard.filter((line) => line.startsWith("grace"))).toEqual(["grace came", "grace left"]);
+    expect(heard.filter((line) => line.startsWith("grace"))).toEqual(["grace joined", "grace left"]);
     await expect(client.channel("board:1").presence()).rejects.toMatchObject({ code: "not_subscribed" });
   });
 
-  test("SDK-4: a call that is safe to repeat outlives a restart of its service", async () => {
+  test("SDK-4: a call with repeat survives a restart of its service", async () => {
     await reached(client, "connected");
     const { port: servicePort } = service.address() as AddressInfo;
     service.closeAllConnections();
@@ -202,7 +203,7 @@ describe("client against the gateway", () => {
     expect(await call).toEqual({ got: 2 });
   });
 
-  test("SDK-5: a call made while the gateway is away is answered when it is back", async () => {
+  test("SDK-5: a call made while the gateway is down is answered after its restart", async () => {
     await reached(client, "connected");
     await gateway.stop();
     await reached(client, "waiting");
@@ -212,7 +213,7 @@ describe("client against the gateway", () => {
     expect(await Promise.all(calls)).toEqual([{ got: 1 }, { got: 2 }, { got: 3 }]);
   });
 
-  test("SDK-6: what a publish's conflict says reaches the caller, who goes on from there", async () => {
+  test("SDK-6: the caller gets the conflict of a publish and retries from its position", async () => {
     const board = client.channel("board:1");
     const { position } = await board.subscribe();
     await publish("first");
@@ -247,18 +248,18 @@ describe("client against the gateway", () => {
     expect(await client.call("doc.move", error.conflict?.position)).toMatchObject({ offset: 2 });
   });
 
-  test("SDK-9: a client that asks the gateway where to connect is told, with its group", async () => {
+  test("SDK-9: the bootstrap endpoint gives the client its address and group", async () => {
     const asking = connect({ bootstrap: `http://127.0.0.1:${port}/v1/bootstrap`, token });
     await reached(asking, "connected");
     expect(asking.bootstrap).toMatchObject({ url: `http://127.0.0.1:${port}`, group: "default", config: {} });
     asking.close();
   });
 
-  test("a channel that the token does not allow is refused for good", async () => {
+  test("a channel that the token does not allow is refused", async () => {
     await expect(client.channel("other:1").subscribe()).rejects.toMatchObject({ code: "channel_not_allowed" });
   });
 
-  test("what is published while the gateway is away arrives when it is back, each once and in order", async () => {
+  test("publications during a gateway restart arrive afterwards, each once and in order", async () => {
     const board = client.channel("board:1");
     const seen: unknown[] = [];
     board.on("moved", (data) => seen.push(data));
@@ -277,7 +278,7 @@ describe("client against the gateway", () => {
     expect(seen).toEqual([1, 2, 3, 4]);
   });
 
-  test("a user whom the API disconnects stays away, or comes back where the API says so", async () => {
+  test("a user disconnected by the API reconnects only if the API allows it", async () => {
     const first = await reached(client, "connected");
     const gone = new Promise<string>((resolve) => {
       const stop = client.onState((state) => {
@@ -293,7 +294,7 @@ describe("client against the gateway", () => {
     expect((await reached(client, "closed")).reason).toMatchObject({ code: "disconnected", message: "banned" });
   });
 
-  test("a token that is not valid closes the client", async () => {
+  test("an invalid token closes the client", async () => {
     const stranger = connect({ url: `http://127.0.0.1:${port}`, token: "not a token" });
     expect((await reached(stranger, "closed")).reason).toMatchObject({ code: "unauthenticated", retryable: false });
   });

@@ -1,4 +1,4 @@
-/** Who gets in, who does not, and how that is told. */
+/** Which clients connect, and how others are refused. */
 import { createServer, type Server } from "node:http";
 import { once } from "node:events";
 import { connect as connectTcp, type AddressInfo } from "node:net";
@@ -6,6 +6,7 @@ import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { io } from "socket.io-client";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { openRawWebsocket } from "../support/raw-websocket.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
@@ -28,7 +29,7 @@ describe("with a shared secret", () => {
   afterAll(() => fleet.stop());
   const claims = { iss: "https://issuer.example", aud: "tidegate" };
 
-  test("CON-1: a valid token is welcomed with the session's id, its end and its limits", async () => {
+  test("CON-1: a client with a valid token gets a welcome with session id, expiry and limits", async () => {
     const exp = inOneHour();
     const { welcome, socket } = await connectClient(url, { ...claims, exp });
     expect(welcome).toEqual({
@@ -86,22 +87,22 @@ describe("with a shared secret", () => {
     expect(refusal).toMatchObject({ code, retryable: code === "token_expired", message: expect.any(String) as string });
   });
 
-  test("CON-3: a clock that is a few seconds off is let pass", async () => {
+  test("CON-3: a clock that is a few seconds off is tolerated", async () => {
     const { welcome } = await connectClient(url, { ...claims, nbf: Math.floor(Date.now() / 1000) + 5 });
     expect(welcome.user).toBe("ada");
   });
 
-  test("CON-4: past its connection cap a node refuses with at_capacity, and takes the next when one leaves", async () => {
+  test("CON-4: past its cap a node refuses with at_capacity until a client leaves", async () => {
     const clients = [await connectClient(url, claims), await connectClient(url, claims)];
     const refusal = await refusedConnect(url, { token: await userToken(claims) });
     expect(refusal).toMatchObject({ code: "at_capacity", retryable: true, retryAfterMs: expect.any(Number) as number });
     for (const client of clients) client.socket.disconnect();
-    await eventually(() => fleet.gateways[0]?.sessionCount === 0);
+    await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === 0);
     await connectClient(url, claims);
   });
 
-  test("CON-5: a session ends when its token does, and says that the client may return", async () => {
-    // The tolerance for clocks is 10 s: this token has about one second of it left.
+  test("CON-5: a session ends when its token expires, and the client may reconnect", async () => {
+    // The clock tolerance is 10 s: about one second of it is left for this token.
     const client = await connectClient(url, { ...claims, exp: Math.floor(Date.now() / 1000) - 8 });
     expect(await client.disconnected).toBe("transport close");
     expect(client.received.at(-1)).toMatchObject({
@@ -110,7 +111,7 @@ describe("with a shared secret", () => {
     });
   });
 
-  test("CON-6: a refreshed token prolongs the session, and revokes what only the old one allowed", async () => {
+  test("CON-6: a new token extends the session, and revokes what only the old one allowed", async () => {
     const client = await connectClient(url, { ...claims, exp: Math.floor(Date.now() / 1000) - 6 });
     for (const channel of ["board:1", "public:1"]) await client.subscribe(channel);
     const exp = inOneHour();
@@ -124,7 +125,7 @@ describe("with a shared secret", () => {
     await client.subscribe("doc:1");
   });
 
-  test("CON-7: another user's or tenant's token, a bad one or none does not refresh", async () => {
+  test("CON-7: a refresh fails with a bad token, or one of another user or tenant", async () => {
     const client = await connectClient(url, claims);
     const [grace, elsewhere] = [
       await userToken({ ...claims, sub: "grace" }),
@@ -138,18 +139,18 @@ describe("with a shared secret", () => {
     expect(client.socket.connected).toBe(true);
   });
 
-  test("CON-8: a connection that does not authenticate is closed by the node", async () => {
+  test("CON-8: the node closes a connection that does not authenticate", async () => {
     const socket = new WebSocket(`${url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
     await once(socket, "open");
     const raw = await openRawWebsocket(new URL(url));
     raw.resume();
     await once(socket, "close");
-    // It does not answer the closing handshake.
+    // The raw client does not answer the closing handshake.
     await new Promise((resolve) => raw.once("close", resolve));
     expect([socket.readyState, raw.destroyed]).toEqual([WebSocket.CLOSED, true]);
   });
 
-  test("CON-9: a stopped node says so and closes transports, so that stock clients return by themselves", async () => {
+  test("CON-9: a stopping node notifies clients and closes transports, so that they reconnect", async () => {
     const other = await startFleet({});
     const client = await connectClient(other.urls[0] ?? "");
     await other.stop();
@@ -159,7 +160,7 @@ describe("with a shared secret", () => {
 });
 
 describe("from pages of other sites", () => {
-  test("CON-10: an origin that is not listed is refused at the upgrade; a listed one and none are let in", async () => {
+  test("CON-10: an unlisted origin is refused at the upgrade; a listed one, or none, connects", async () => {
     const fleet = await startFleet({ environment: { GATEWAY_ALLOWED_ORIGINS: "https://app.example" } });
     onTestFinished(() => fleet.stop());
     const [url = ""] = fleet.urls;
@@ -183,7 +184,7 @@ describe("from pages of other sites", () => {
     expect(await attempt("https://app.example")).toBe("connected");
     expect(await attempt()).toBe("connected");
     expect(await attempt("https://evil.example")).toContain("403");
-    // The gateway's own host, as a page that it serves or a stock client of Python sends it.
+    // The gateway's own host: sent by a page that it serves, or by the stock Python client.
     expect(await attempt(url)).toBe("connected");
   });
 });
@@ -221,7 +222,7 @@ describe("with keys from a JWKS", () => {
     jwks.close();
   });
 
-  test("CON-11: keys that cannot be fetched are auth_unavailable, and retryable", async () => {
+  test("CON-11: while the keys cannot be fetched, a refusal is auth_unavailable and retryable", async () => {
     status = 500;
     const refusal = await refusedConnect(fleet.urls[0] ?? "", { token: await keys[0]?.sign({}) });
     expect(refusal).toMatchObject({
@@ -232,10 +233,10 @@ describe("with keys from a JWKS", () => {
     status = 200;
   });
 
-  test("CON-12: RS256, ES256 and EdDSA are accepted, keys are fetched once, a foreign key is refused", async () => {
+  test("CON-12: RS256, ES256 and EdDSA verify with keys fetched once; foreign keys do not", async () => {
     published = keys.map((key) => key.jwk);
     fetches = 0;
-    // The fetch that failed before is not repeated at once.
+    // The gateway does not repeat a failed fetch at once.
     await eventually(async () =>
       connectClient(fleet.urls[0] ?? "", {}, { token: await keys[0]?.sign({}) }).then(
         () => true,
@@ -275,7 +276,7 @@ describe("with hooks", () => {
     await service.stop();
   });
 
-  test("HOOK-1: the connect hook is asked who connects, and may add channels", async () => {
+  test("HOOK-1: the connect hook gets the user and client, and may add channels", async () => {
     service.answer = (_request, response) => answerJson(response, { channels: ["team:7"] });
     const client = await connectClient(fleet.urls[0] ?? "", { role: "editor" });
     const asked = service.requests.at(-1);
@@ -323,7 +324,7 @@ describe("with hooks", () => {
     }
   });
 
-  test("HOOK-5: a 2xx that is no answer of a hook, such as a proxy's page, allows nothing", async () => {
+  test("HOOK-5: a 2xx that is no hook answer, such as a proxy's page, allows nothing", async () => {
     service.answer = (_request, response) => response.end("<html>login</html>");
     const refusal = await refusedConnect(fleet.urls[0] ?? "", { token: await userToken() });
     expect(refusal.code).toBe("auth_unavailable");
@@ -334,28 +335,28 @@ describe("with hooks", () => {
     expect(ack.error?.code).toBe("upstream_unavailable");
   });
 
-  test("CON-6: a refresh while the hook decides on a channel leaves that to the hook", async () => {
+  test("CON-6: a refresh while the hook decides on a channel leaves the decision to the hook", async () => {
     const { promise: asked, resolve } = Promise.withResolvers<() => void>();
     service.answer = (_request, response) => answerJson(response, {});
     const client = await connectClient(fleet.urls[0] ?? "");
     service.answer = (_request, response) => resolve(() => answerJson(response, {}));
     const subscribing = client.request("sync:subscribe", { channel: "secret:refresh" });
-    const letGo = await asked;
+    const decide = await asked;
     expect((await client.request("sync:refresh", { token: await userToken() })).ok).toBe(true);
-    letGo();
+    decide();
     expect((await subscribing).ok).toBe(true);
     expect(client.received).toEqual([]);
   });
 
-  test("HOOK-4: a subscription that ends while its hook is asked never becomes live", async () => {
+  test("HOOK-4: a subscription that ends while its hook decides never becomes live", async () => {
     const { promise: asked, resolve } = Promise.withResolvers<() => void>();
     service.answer = (_request, response) => answerJson(response, {});
     const client = await connectClient(fleet.urls[0] ?? "");
     service.answer = (_request, response) => resolve(() => answerJson(response, {}));
     const subscribing = client.request("sync:subscribe", { channel: "secret:slow" });
-    const letGo = await asked;
+    const decide = await asked;
     expect((await client.request("sync:unsubscribe", { channel: "secret:slow" })).ok).toBe(true);
-    letGo();
+    decide();
     expect((await subscribing).error?.code).toBe("not_subscribed");
     await fleet.api("POST", "/v1/publish", { channel: "secret:slow", event: "x", data: 1 });
     await fleet.api("POST", "/v1/users/ada/send", { event: "after", data: 1 });
@@ -364,7 +365,7 @@ describe("with hooks", () => {
   });
 });
 
-test("CON-13: a half-open handshake costs the node nothing: the process answers others", async () => {
+test("CON-13: a half-open handshake does not keep the node from serving others", async () => {
   const fleet = await startFleet({});
   onTestFinished(() => fleet.stop());
   const { port } = new URL(fleet.urls[0] ?? "");
@@ -376,7 +377,7 @@ test("CON-13: a half-open handshake costs the node nothing: the process answers 
   expect(welcome.resumed).toBe(false);
 });
 
-test("CON-14: over polling, where it is allowed, a client is welcomed, subscribes and gets publications", async () => {
+test("CON-14: where polling is allowed, a client connects, subscribes and gets publications", async () => {
   const fleet = await startFleet({ environment: { GATEWAY_TRANSPORTS: "polling,websocket" } });
   onTestFinished(() => fleet.stop());
   const socket = io(fleet.urls[0] ?? "", {

@@ -1,4 +1,4 @@
-/** A node that stops while the others go on. */
+/** A node that drains while the other nodes keep running. */
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
@@ -30,7 +30,7 @@ beforeEach(async () => {
   fleet = await startFleet({
     target: { kind: "standalone", url: redis.url },
     gateways: 2,
-    // So few that slots are some ms apart.
+    // So few that move times are some ms apart.
     environment: { GATEWAY_DRAIN_SECONDS: "3", GATEWAY_ADMISSIONS_PER_SECOND: "2000" },
     rules: {
       namespaces: { room: { presence: true, joinLeave: true, access: "user", historySize: 1000 } },
@@ -59,11 +59,11 @@ function report(): DrainReport {
 }
 
 interface Kept<T> {
-  /** Resolves with what came of it. */
+  /** Resolves with all results. */
   stop(): Promise<T>;
 }
 
-/** Does something again and again until told to stop. */
+/** Repeats an action until stopped. */
 function keep<T>(once: (results: T[]) => Promise<T>): Kept<T[]> {
   let going = true;
   const done = (async () => {
@@ -99,7 +99,7 @@ function keepCalling(client: MovingClient): Kept<Answer[]> {
   return keep(async () => client.call("card.look", {}));
 }
 
-test("MOVE-1: a client that moves by itself misses and doubles nothing, its calls are answered, and nobody sees it leave", async () => {
+test("MOVE-1: a moving client misses and doubles nothing, gets its answers, and is never seen leaving", async () => {
   const watcher = await connectClient(two, { sub: "watcher" });
   await watcher.subscribe(channel);
   const movers = await Promise.all(
@@ -140,7 +140,7 @@ test("MOVE-1: a client that moves by itself misses and doubles nothing, its call
   expect(members).toHaveLength(11);
 });
 
-test("MOVE-4: the application subscribes a client that moves on its newer connection only", async () => {
+test("MOVE-4: the application subscribes a moving client on its newer connection only", async () => {
   const old = await connectClient(one, { sub: "mover" }, { moves: true });
   const stopped = fleet.gateways[0]?.stop();
   await old.next(({ event }) => event === "sync:drain");
@@ -156,7 +156,7 @@ test("MOVE-4: the application subscribes a client that moves on its newer connec
   expect(report()).toMatchObject({ sessions: 1, moved: 1 });
 });
 
-test("DRAIN-1: a stock client is told its slot, served until then with what it asked, closed, and recovers elsewhere", async () => {
+test("DRAIN-1: a stock client is served until its move time, gets its answers, and recovers elsewhere", async () => {
   service.answer = (_request, response) => void setTimeout(() => answerJson(response, { late: true }), 1_000);
   const clients = await Promise.all(
     Array.from({ length: 20 }, async (_, at) => connectClient(one, { sub: `stock-${at}` })),
@@ -164,16 +164,16 @@ test("DRAIN-1: a stock client is told its slot, served until then with what it a
   const positions = await Promise.all(clients.map(async (client) => (await client.subscribe(channel)).position));
   const publishing = keepPublishing();
   const stopped = fleet.gateways[0]?.stop();
-  const slots = await Promise.all(
+  const orders = await Promise.all(
     clients.map(async (client) => (await client.next(({ event }) => event === "sync:drain")).data as Drain),
   );
-  for (const { reconnectInMs, deadlineInMs } of slots) {
+  for (const { reconnectInMs, deadlineInMs } of orders) {
     expect(reconnectInMs).toBeGreaterThanOrEqual(0);
     expect(reconnectInMs).toBeLessThanOrEqual(2_400);
     expect(deadlineInMs).toBeGreaterThan(reconnectInMs);
   }
-  expect(new Set(slots.map(({ reconnectInMs }) => reconnectInMs)).size).toBeGreaterThan(3);
-  // Asked for when its slot has nearly come.
+  expect(new Set(orders.map(({ reconnectInMs }) => reconnectInMs)).size).toBeGreaterThan(3);
+  // Sent shortly before the move time.
   const answers = Promise.all(clients.map(async (client) => client.request("card.move", {})));
   for (const answer of await answers) expect(answer).toMatchObject({ ok: true, data: { late: true } });
   await Promise.all(
@@ -197,7 +197,7 @@ test("DRAIN-1: a stock client is told its slot, served until then with what it a
   expect(fleet.log()).toContain('"msg":"draining"');
 });
 
-test("DRAIN-2: at the deadline whoever is still there is closed; a connection that breaks or is not read from is lost", async () => {
+test("DRAIN-2: open sessions are closed at the deadline; broken or unread connections count as lost", async () => {
   const frozen = await RawClient.connect(new URL(one), await userToken({ sub: "frozen" }), { moves: true });
   frozen.socket.pause();
   const unread = await RawClient.connect(new URL(one), await userToken({ sub: "unread" }));
@@ -212,7 +212,7 @@ test("DRAIN-2: at the deadline whoever is still there is closed; a connection th
   for (const { socket } of [frozen, unread]) socket.destroy();
 });
 
-test("DRAIN-3: from its beginning a drain refuses connections, and the node is not ready; a node without sessions stops at once", async () => {
+test("DRAIN-3: a draining node is not ready and refuses connections; without sessions it stops at once", async () => {
   const [first] = fleet.gateways;
   const client = await connectClient(one);
   const stopped = first?.stop();
@@ -224,7 +224,7 @@ test("DRAIN-3: from its beginning a drain refuses connections, and the node is n
   expect(report()).toMatchObject({ sessions: 1, left: 1 });
 });
 
-test("DRAIN-7: an order through the API drains a node that goes on running, and its report shows", async () => {
+test("DRAIN-7: an order through the API drains a node that keeps running, and its report shows", async () => {
   interface Shown {
     node: string;
     state: string;
@@ -260,7 +260,7 @@ test("DRAIN-7: an order through the API drains a node that goes on running, and 
   expect(await metricOf(first, 'moves_asked_total{cause="drain"}')).toBe(2);
 });
 
-test("DRAIN-5: whoever was sent to a node that goes before it has come there is sent to another", async () => {
+test("DRAIN-5: a session sent to a node that disappears is sent to another one", async () => {
   const nodeRegistry = new MemoryNodeRegistry();
   const url = (node: string): string => `https://${node}.example`;
   const own = await startFleet({

@@ -1,9 +1,9 @@
-/** What errors repeat of a peer's text is bounded, however long that is. */
+/** Errors repeat a bounded part of a peer's text, however long it is. */
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { closeClients, connectClient, refusedConnect, type StockClient, userToken } from "../support/stock-client.ts";
 
-/** More than any message of ours, less than anything that was sent. */
+/** Longer than any message of the programs, shorter than any text sent. */
 const maxAnswerLength = 4_000;
 const long = `one\ntwo ${"x".repeat(128 * 1024)}`;
 

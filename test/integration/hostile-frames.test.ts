@@ -1,4 +1,4 @@
-/** What one peer may send on the websocket's port, with a session and without: it ends no process, and costs others little. */
+/** Hostile input on the public port, with and without a session: it ends no process, and costs others little. */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { setFlagsFromString } from "node:v8";
@@ -29,7 +29,7 @@ async function metric(series: string): Promise<number> {
   return metricOf(gateway, series);
 }
 
-/** @returns everything that was answered, once the connection has ended. */
+/** @returns everything that the server sent, once the connection has ended. */
 async function answerTo(request: string): Promise<string> {
   const { port, hostname } = new URL(url);
   const socket = connect(Number(port), hostname);
@@ -45,7 +45,7 @@ function upgradeTo(path: string, more: readonly string[] = []): string {
   return [`GET ${path} HTTP/1.1`, ...headers, ...more, "", ""].join("\r\n");
 }
 
-/** A reset is an end like any other. */
+/** Resolves also for a reset. */
 async function ended(socket: Socket): Promise<void> {
   socket.on("error", () => socket.destroy());
   socket.resume();
@@ -59,7 +59,7 @@ async function honestClientIsServed(): Promise<void> {
 
 describe("HOST-1: an upgrade", () => {
   test.each(["/x", "/socket.iox", "/socket.io", "/v1/bootstrap", "/"])(
-    "HOST-1: to %s is refused at once, and a reset right behind it ends nothing",
+    "HOST-1: to %s is refused at once; a reset right behind it does no harm",
     async (path) => {
       expect(await answerTo(upgradeTo(path))).toMatch(/^HTTP\/1.1 404 Not Found\r\n/);
       for (let i = 0; i < 20; i++) {
@@ -77,7 +77,7 @@ describe("HOST-1: an upgrade", () => {
     expect(await answerTo([...request, "Upgrade: h2c", "", ""].join("\r\n"))).toMatch(/^HTTP\/1.1 200 OK\r\n/);
   });
 
-  test("HOST-1: that ends with a reset while it waits, or right after it was opened, ends nothing", async () => {
+  test("HOST-1: that ends with a reset, before or after it opens, does no harm", async () => {
     for (let i = 0; i < 20; i++) {
       const socket = connect(Number(new URL(url).port), "127.0.0.1");
       await once(socket, "connect");
@@ -89,13 +89,13 @@ describe("HOST-1: an upgrade", () => {
   });
 });
 
-test("CON-15: another revision of Engine.IO than 4 is refused with 400 before anything is upgraded", async () => {
+test("CON-15: an Engine.IO revision other than 4 gets a 400 before the upgrade", async () => {
   const answer = await answerTo(upgradeTo("/socket.io/?EIO=3&transport=websocket"));
   expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n/);
   expect(answer).toContain("Engine.IO 4");
 });
 
-test("HOST-2: an event with 60,000 arguments is refused, one with 130,000 closes its sender, and nobody else notices", async () => {
+test("HOST-2: 60,000 arguments refuse the event, 130,000 close the connection", async () => {
   const client = await RawClient.connect(new URL(url), await userToken());
   const ack = client.acked(7);
   client.socket.write(textFrame(`427["a"${",0".repeat(60_000)}]`));
@@ -106,7 +106,7 @@ test("HOST-2: an event with 60,000 arguments is refused, one with 130,000 closes
   await honestClientIsServed();
 });
 
-test("CONT-1: an exception while a frame is handled closes its sender, is counted, and concerns nobody else", async () => {
+test("CONT-1: an exception in the handling of a frame is counted, and closes only its sender", async () => {
   const [hurt, other] = [await connectClient(url), await connectClient(url)];
   const before = await metric('contained_errors_total{boundary="frame"}');
   vi.spyOn(Outbox.prototype, "send").mockImplementationOnce(() => {
@@ -121,13 +121,13 @@ test("CONT-1: an exception while a frame is handled closes its sender, is counte
 
 const scanOf = FrameScanner.prototype.scan;
 
-/** Frames that carry no event. */
+/** Frames without an event. */
 const idleFrames = {
   "websocket pings": pingFrame(""),
   "websocket pongs": clientFrame("pong", ""),
   "engine pongs": textFrame("3"),
   "engine noops": textFrame("6"),
-  "acks that nobody asked for": textFrame("431[]"),
+  "unsolicited acks": textFrame("431[]"),
 };
 
 async function isCut(socket: Socket, frames: Buffer, cause: string): Promise<void> {
@@ -138,22 +138,22 @@ async function isCut(socket: Socket, frames: Buffer, cause: string): Promise<voi
   expect(await metric(`floods_total{cause="${cause}"}`)).toBe(before + 1);
 }
 
-describe("LIM-8: frames that are no events", () => {
+describe("LIM-8: frames without an event", () => {
   test.each(Object.entries(idleFrames))(
-    "LIM-8: %s beyond a hundred at once cut their session",
+    "LIM-8: more than a hundred %s at once cut the connection",
     async (_name, frame) => {
       const { socket } = await RawClient.connect(new URL(url), await userToken());
       await isCut(socket, Buffer.concat(Array.from({ length: 200 }, () => frame)), "controls");
     },
   );
 
-  test("LIM-8: so do small fragments", async () => {
+  test("LIM-8: more than a hundred small fragments at once cut the connection", async () => {
     const { socket } = await RawClient.connect(new URL(url), await userToken());
     const fragments = Array.from({ length: 200 }, () => clientFrame("continuation", "", false));
     await isCut(socket, Buffer.concat([clientFrame("text", "4", false), ...fragments]), "controls");
   });
 
-  test("LIM-8: a message in pieces of a kilobyte and more is one message", async () => {
+  test("LIM-8: fragments of a kilobyte and more do not count as controls", async () => {
     const client = await RawClient.connect(new URL(url), await userToken());
     const ack = client.acked(7);
     const packet = `427["doc.open",${JSON.stringify("x".repeat(60_000))}]`;
@@ -167,16 +167,16 @@ describe("LIM-8: frames that are no events", () => {
   });
 });
 
-test("LIM-13: a thousand frames after the node has closed a connection cut it", async () => {
+test("LIM-13: a connection is cut a thousand frames after the node has closed it", async () => {
   const { socket } = await RawClient.connect(new URL(url), await userToken());
-  // A packet that is none: the node closes the connection and waits for the answer to that.
+  // An invalid packet: the node closes the connection, and waits for the closing handshake.
   socket.write(textFrame("4"));
   const [closeFrame] = (await once(socket, "data")) as [Buffer];
   expect(closeFrame[0]).toBe(0x88);
   await isCut(socket, Buffer.concat(Array.from({ length: 1_001 }, () => textFrame("4"))), "closing");
 });
 
-test("LIM-14: in one turn of the event loop about 128 KiB of a session are read, however much it sends", async () => {
+test("LIM-14: the node reads about 128 KiB of a session per turn of the event loop", async () => {
   const client = await RawClient.connect(new URL(url), await userToken());
   const read = readPerTurn();
   const scan = vi.spyOn(FrameScanner.prototype, "scan");
@@ -200,12 +200,12 @@ describe("LIM-9: before its session", () => {
     await isCut(socket, Buffer.concat(Array.from({ length: 21 }, () => frame)), "entering");
   });
 
-  test("LIM-9: a frame that announces more than 64 KiB is cut before it has arrived", async () => {
+  test("LIM-9: a frame head that announces more than 64 KiB cuts the connection", async () => {
     const socket = await openRawWebsocket(new URL(url));
     await isCut(socket, textFrame("x".repeat(100_000)).subarray(0, 20), "entering");
   });
 
-  test("LIM-9: 64 KiB in many fragments are cut", async () => {
+  test("LIM-9: more than 64 KiB in several fragments cut the connection", async () => {
     const socket = await openRawWebsocket(new URL(url));
     const fragment = clientFrame("continuation", "x".repeat(15_000), false);
     await isCut(
@@ -220,7 +220,7 @@ describe("LIM-9: before its session", () => {
     expect(refusal).toMatchObject({ code: "unauthenticated", message: expect.stringContaining("auth is longer") });
   });
 
-  test("LIM-9: a polling request of more than 64 KiB is refused; one that ends as a session sends more", async () => {
+  test("LIM-9: a polling request of more than 64 KiB is refused until the session begins", async () => {
     const { sid } = await openPolling();
     const answer = await post(sid, `40${JSON.stringify({ token: "x".repeat(70_000) })}`);
     expect(answer.status).toBe(413);
@@ -259,7 +259,7 @@ describe("LIM-11: a polling request", () => {
     expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
   });
 
-  test("LIM-12: its connection upgrades to one websocket; each further one is reset", async () => {
+  test("LIM-12: a polling connection upgrades to one websocket; any further one is reset", async () => {
     const { sid } = await pollingSession();
     const upgrade = async (): Promise<Socket> => {
       const socket = connect(Number(new URL(url).port), "127.0.0.1");
@@ -273,7 +273,7 @@ describe("LIM-11: a polling request", () => {
     first.destroy();
   });
 
-  test("LIM-11: with many pongs ends it as on a websocket", async () => {
+  test("LIM-11: with many pongs ends its connection, as on a websocket", async () => {
     const { sid } = await pollingSession();
     await post(sid, Array.from({ length: 200 }, () => "3").join("\u001e")).catch(() => undefined);
     await eventually(async () => (await poll(sid)).includes("Session ID unknown"));
@@ -281,7 +281,7 @@ describe("LIM-11: a polling request", () => {
 });
 
 describe("BAD-9: binary attachments", () => {
-  test("BAD-9: an event that announces some is refused before they arrive, and they are dropped", async () => {
+  test("BAD-9: an event that announces attachments is refused, and the attachments are dropped", async () => {
     const client = await RawClient.connect(new URL(url), await userToken());
     const ack = client.acked(7);
     client.socket.write(textFrame(`452-7["doc.open",{"_placeholder":true,"num":0}]`));
@@ -293,12 +293,12 @@ describe("BAD-9: binary attachments", () => {
   });
 
   test.each([
-    ["without an event that announced it", [clientFrame("binary", "x")]],
-    ["before a session", [textFrame(`4510-["x"]`), clientFrame("binary", "x")]],
-    ["eleven of them", [textFrame(`4511-["x"]`)]],
-  ])("BAD-9: %s they close the connection", async (name, frames) => {
+    ["an attachment without an announcement", [clientFrame("binary", "x")]],
+    ["attachments before the session", [textFrame(`4510-["x"]`), clientFrame("binary", "x")]],
+    ["eleven attachments", [textFrame(`4511-["x"]`)]],
+  ])("BAD-9: %s: the connection is closed", async (name, frames) => {
     const socket =
-      name === "before a session"
+      name === "attachments before the session"
         ? await openRawWebsocket(new URL(url))
         : (await RawClient.connect(new URL(url), await userToken())).socket;
     const closed = ended(socket);
@@ -309,7 +309,7 @@ describe("BAD-9: binary attachments", () => {
   });
 });
 
-test("HAND-1: what a client sends in auth beside what the handshake needs is not kept", async () => {
+test("HAND-1: the node keeps nothing of auth beyond what the handshake needs", async () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const heap = (): number => {
@@ -318,12 +318,12 @@ test("HAND-1: what a client sends in auth beside what the handshake needs is not
   };
   const token = await userToken();
   const junk = Array.from({ length: 10_000 }, () => []);
-  // What the first connections bring into being stays.
+  // The first connection also creates what all later ones share.
   const clients = [await RawClient.connect(new URL(url), token, { junk })];
   const before = heap();
   while (clients.length < 51) clients.push(await RawClient.connect(new URL(url), token, { junk }));
   const bytesEach = (heap() - before) / 50;
   for (const { socket } of clients) socket.destroy();
-  // Parsed it is 160 KB and more.
+  // The parsed auth takes more than 160 KB.
   expect(bytesEach).toBeLessThan(80_000);
 });

@@ -1,4 +1,4 @@
-/** How full the fleet is, as nodes and the private API tell it: two gateways on one Redis, and nodes that the test plays. */
+/** Load figures of nodes and of the private API: two gateways on one Redis, and nodes that the test simulates. */
 import { readFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
@@ -6,6 +6,7 @@ import type { Gateway } from "../../gateway/gateway.ts";
 import { type Dimension, dimensionNames } from "../../shared/load/dimensions.ts";
 import { loadFactor } from "../../shared/load/factor.ts";
 import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet, tokens } from "../support/fleet.ts";
@@ -52,7 +53,7 @@ async function nodes(): Promise<Record<string, unknown>[]> {
   return body["nodes"] as Record<string, unknown>[];
 }
 
-test("LOAD-4: a node tells its load as JSON and as metrics, each dimension used by allowed", async () => {
+test("LOAD-4: a node shows its load as JSON and as metrics, each dimension as used by allowed", async () => {
   const [gateway] = fleet.gateways;
   if (!gateway) throw new Error("two gateways");
   await Promise.all(Array.from({ length: 50 }, () => connectClient(fleet.urls[0] ?? "")));
@@ -63,7 +64,7 @@ test("LOAD-4: a node tells its load as JSON and as metrics, each dimension used 
   expect(load).toMatchObject({ node: "node-1", state: "ready", connections: 50 });
   expect(load.dimensions.connections).toBeLessThanOrEqual(0.005);
   for (const name of ["eventLoop", "cpu", "memory"] as const) expect(load.dimensions[name]).toBeGreaterThan(0);
-  // Near saturation a thousandth of a dimension is more of the factor.
+  // Near saturation a thousandth of a dimension changes the factor by more.
   expect(load.factor / loadFactor(load.dimensions)).toBeCloseTo(1, 1);
   expect(await metricOf(gateway, "load_factor")).toBeGreaterThan(0);
   for (const name of dimensionNames) {
@@ -73,7 +74,7 @@ test("LOAD-4: a node tells its load as JSON and as metrics, each dimension used 
   expect(await metricOf(gateway, `load_dimension{dimension="memory"}`)).toBeGreaterThan(0);
 });
 
-test("LOAD-5: the private API has the load of all nodes, its mean and maximum, and the desired nodes, as JSON and as metrics", async () => {
+test("LOAD-5: the private API shows the load of all nodes and the desired nodes, as JSON and metrics", async () => {
   await Promise.all(Array.from({ length: 20 }, () => connectClient(fleet.urls[1] ?? "")));
   await eventually(async () => {
     const { body } = await fleet.api("GET", "/v1/load", undefined, { token: tokens.reader });
@@ -96,7 +97,7 @@ test("LOAD-5: the private API has the load of all nodes, its mean and maximum, a
     items,
     dispatchers: { factor: 0, desired: 1 },
   });
-  // Two nodes that a busy machine slows down may want more: twice as many and two at most.
+  // A busy machine slows the two nodes down: they may need up to twice as many and two.
   expect([2, 3, 4, 5, 6]).toContain(body["desiredNodes"]);
   const metrics = await apiMetrics();
   expect(metrics).toContain("\ntidegate_fleet_nodes 2\n");
@@ -111,7 +112,7 @@ async function apiMetrics(): Promise<string> {
 }
 
 test("NODE-8: nodes show with state, share and drain; a drain is ordered by name; a dead node disappears", async () => {
-  const registry = new RedisNodeRegistry(connections);
+  const registry = new RedisNodeRegistry(new Cells(connections));
   const drain = { startedAt: 1_780_000_000_500, sessions: 7, moved: 3, closed: 0, forced: 0, lost: 0, left: 0 };
   const leaving = nodeReport({ node: "leaving", state: "draining", connections: 4, admissionWeight: 0, drain });
   const request = { budgetPerSecond: 100_000, heldPerSecond: 0 };
@@ -135,7 +136,7 @@ test("NODE-8: nodes show with state, share and drain; a drain is ordered by name
   expect(await fleet.api("POST", "/v1/nodes/leaving/drain")).toMatchObject({ status: 404 });
 });
 
-test("NODE-2: two gateways come to share nine tenths of the budget between them", async () => {
+test("NODE-2: two gateways share nine tenths of the budget", async () => {
   const shares = async (): Promise<number[]> =>
     (await nodes()).map(({ admissionsPerSecond }) => Number(admissionsPerSecond));
   const budget = 100_000;
@@ -157,7 +158,7 @@ async function manifests(file: string): Promise<Manifest[]> {
   return parseAllDocuments(text).map((document) => document.toJS() as Manifest);
 }
 
-test("LOAD-6: what the manifests for KEDA and for the Prometheus adapter ask for is there, and a number of nodes", async () => {
+test("LOAD-6: the series named in the KEDA and Prometheus adapter manifests exist", async () => {
   const [authentication, scaled] = (await manifests("gateway-keda.yaml")) as [Manifest, Manifest];
   const { triggers, minReplicaCount, scaleTargetRef } = scaled.spec as unknown as {
     triggers: { type: string; metadata: Record<string, string>; authenticationRef: { name: string } }[];
@@ -192,7 +193,7 @@ test("LOAD-6: what the manifests for KEDA and for the Prometheus adapter ask for
   ]);
 });
 
-test("LOAD-5: while Redis is away the fleet's metrics are left out, and its load is broker_unavailable", async () => {
+test("LOAD-5: while Redis is away fleet metrics are absent, and /v1/load is broker_unavailable", async () => {
   await redis.kill();
   await eventually(async () => !(await apiMetrics()).includes("\ntidegate_fleet_"));
   const { status, body } = await fleet.api("GET", "/v1/load");

@@ -1,4 +1,4 @@
-/** The calls of internal services: what is taken, what is refused, and how. */
+/** The calls of internal services: which are accepted, which refused, and with which problem. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { authorizeRequests } from "../../private-api/authorization.ts";
 import { type ApiOptions, type Fleet, startFleet, tokens } from "../support/fleet.ts";
@@ -13,7 +13,7 @@ afterAll(() => fleet.stop());
 
 const valid = { channel: "board:1", event: "moved", data: { x: 1 } };
 
-describe("who may call", () => {
+describe("authorization", () => {
   test.for<[string, ApiOptions, number, string]>([
     ["no token", { token: null }, 401, "unauthenticated"],
     ["an unknown token", { token: "an-unknown-token" }, 401, "unauthenticated"],
@@ -37,7 +37,7 @@ describe("who may call", () => {
   ] as const;
 
   test.for(callsWithBody)(
-    "API-4: nothing of a body is read before %s %s knows its caller",
+    "API-4: %s %s reads no body before it knows its caller",
     async ([method, path, contentType]) => {
       const headers = [`Content-Type: ${contentType}`, "Content-Length: 1000000", "Authorization: Bearer unknown"];
       const { closed } = openRaw(fleet.privateApi.door.port, `${requestHead(method, path, headers)}{`);
@@ -46,17 +46,17 @@ describe("who may call", () => {
     },
   );
 
-  test("API-4: nothing of a body is read where the token lacks the scope", async () => {
+  test("API-4: a token without the scope is refused before any body is read", async () => {
     const headers = ["Content-Length: 1000000", `Authorization: Bearer ${tokens.reader}`];
     const { closed } = openRaw(fleet.privateApi.door.port, `${requestHead("PUT", "/v1/rules", headers)}{`);
     expect(await closed).toMatch(/^HTTP\/1.1 403 [^]*missing_scope/);
   });
 
-  test("API-5: a call that does not say who may use it refuses the start", () => {
+  test("API-5: a route without a scope makes the start fail", () => {
     const { door } = createTestDoor();
     authorizeRequests(door, []);
-    expect(() => door.app.get("/open", () => "")).toThrow(/GET \/open does not say who may call it/);
-    expect(() => door.app.get("/open", { config: { access: "anybody" } }, () => "")).toThrow(/who may call it/);
+    expect(() => door.app.get("/open", () => "")).toThrow(/GET \/open names no scope/);
+    expect(() => door.app.get("/open", { config: { access: "anybody" } }, () => "")).toThrow(/names no scope/);
     expect(() => door.app.get("/open", { config: { access: "public" } }, () => "")).not.toThrow();
   });
 
@@ -69,7 +69,7 @@ describe("who may call", () => {
     for (const part of ["channel", "event", "data", "more"]) expect(errors.join("\n")).toContain(part);
   });
 
-  test("API-2: a path that cannot be decoded is a problem, too", async () => {
+  test("API-2: a path that cannot be decoded is answered with a problem", async () => {
     const answer = await fleet.api("GET", "/v1/channels/%zz/history");
     expect([answer.status, answer.body["code"]]).toEqual([400, "invalid_request"]);
   });
@@ -113,7 +113,7 @@ describe("publish", () => {
     expect((await fleet.api("GET", "/v1/channels/board:1/history")).body).toEqual(before.body);
   });
 
-  test("PUB-5: data may have any names and up to 128 levels; deeper is refused, alone in a batch", async () => {
+  test("PUB-5: data may have any names and 128 levels; deeper data is refused, alone in a batch", async () => {
     const text = '{"channel":"board:names","event":"e","data":{"__proto__":{"a":1},"constructor":{"prototype":2}}}';
     expect((await fleet.api("POST", "/v1/publish", undefined, { text })).status).toBe(200);
     const history = await fleet.api("GET", "/v1/channels/board:names/history");
@@ -133,7 +133,7 @@ describe("publish", () => {
     ]);
   });
 
-  test("PUB-2: data of exactly the limit passes", async () => {
+  test("PUB-2: data of exactly the limit is accepted", async () => {
     expect((await fleet.api("POST", "/v1/publish", { ...valid, data: "x".repeat(65_534) })).status).toBe(200);
   });
 
@@ -144,7 +144,7 @@ describe("publish", () => {
     expect((await fleet.api("POST", "/v1/publish", item)).body).toEqual({ ...first.body, duplicate: true });
   });
 
-  test("PUB-4: expect refuses with what was published since, where the channel has moved on", async () => {
+  test("PUB-4: a publish that expects an older position is refused with the publications after it", async () => {
     const channel = "board:expect";
     const publish = async (data: number, more = {}) =>
       fleet.api("POST", "/v1/publish", { channel, event: "moved", data, ...more });
@@ -164,7 +164,7 @@ describe("batch", () => {
   const path = "/v1/publish/batch";
   const ndjson = { "content-type": "application/x-ndjson" };
 
-  test("BATCH-1: answers have the order of the items; one that fails does not fail the rest", async () => {
+  test("BATCH-1: answers have the order of the items, and an item fails alone", async () => {
     const item = { channel: "board:batch", event: "moved", data: 1 };
     const answer = await fleet.api("POST", path, [
       item,
@@ -183,7 +183,7 @@ describe("batch", () => {
     ]);
   });
 
-  test("BATCH-2: NDJSON is answered with NDJSON; a line that is no JSON fails alone", async () => {
+  test("BATCH-2: NDJSON is answered with NDJSON; a line of invalid JSON fails alone", async () => {
     const line = JSON.stringify({ channel: "board:lines", event: "moved", data: "ä" });
     const answer = await fleet.api("POST", path, undefined, { text: `${line}\n{"channel\n${line}\n`, headers: ndjson });
     expect(answer.headers.get("content-type")).toContain("application/x-ndjson");
@@ -194,7 +194,7 @@ describe("batch", () => {
     expect(lines).toMatchObject([{ offset: 1 }, { error: { code: "invalid_request" } }, { offset: 2 }]);
   });
 
-  test("BATCH-3: 1,000 items of one channel are published in their order, 1,001 are refused", async () => {
+  test("BATCH-3: 1,000 items of one channel are published in order, 1,001 are refused", async () => {
     const items = Array.from({ length: 1_001 }, (_, n) => ({ channel: "board:thousand", event: "e", data: n }));
     const refused = await fleet.api("POST", path, items);
     expect([refused.status, refused.body["code"]]).toEqual([413, "payload_too_large"]);
@@ -233,10 +233,10 @@ describe("users", () => {
 describe("bodies as clients send them", () => {
   const types = ["application/json", "application/x-www-form-urlencoded", "text/plain", "nonsense"];
 
-  test.each(types)("BODY-1: without a body a content type of %s says nothing", async (type) => {
+  test.each(types)("BODY-1: without a body the content type %s is ignored", async (type) => {
     const empty = { text: "", headers: { "content-type": type } };
     expect((await fleet.api("POST", "/v1/users/nobody/disconnect", undefined, empty)).status).toBe(202);
-    // Understood: it is only that no node is called so.
+    // The body is accepted: only the node does not exist.
     expect((await fleet.api("POST", "/v1/nodes/nobody/drain", undefined, empty)).body["code"]).toBe("not_found");
     for (const path of ["/v1/publish", "/v1/publish/batch", "/v1/users/ada/send"]) {
       const answer = await fleet.api("POST", path, undefined, empty);
@@ -244,7 +244,7 @@ describe("bodies as clients send them", () => {
     }
   });
 
-  test("BODY-1: nor where an empty body is sent in chunks", async () => {
+  test("BODY-1: the content type of an empty chunked body is ignored", async () => {
     const answer = await fetch(`${fleet.apiUrl}/v1/users/nobody/disconnect`, {
       method: "POST",
       headers: { authorization: `Bearer ${tokens.service}`, "content-type": "application/json" },
@@ -254,13 +254,13 @@ describe("bodies as clients send them", () => {
     expect(answer.status).toBe(202);
   });
 
-  test("BODY-1: a body of another content type is refused with the one to send", async () => {
+  test("BODY-1: an unsupported content type is refused with the supported one", async () => {
     const form = { text: "channel=board:1", headers: { "content-type": "application/x-www-form-urlencoded" } };
     const answer = await fleet.api("POST", "/v1/publish", undefined, form);
     expect([answer.status, answer.body["detail"]]).toEqual([400, expect.stringContaining("application/json")]);
   });
 
-  test("BODY-2: a byte order mark before a JSON or YAML body, or a line of NDJSON, is left out", async () => {
+  test("BODY-2: a byte order mark before JSON, YAML or an NDJSON line is ignored", async () => {
     const marked = (text: string, type = "application/json"): ApiOptions => ({
       text: `\ufeff${text}`,
       headers: { "content-type": type },
@@ -286,13 +286,13 @@ describe("bodies as clients send them", () => {
   });
 });
 
-test("HIS-3: a bad query of the history is refused with every finding", async () => {
+test("HIS-3: an invalid history query is refused with every finding", async () => {
   const answer = await fleet.api("GET", "/v1/channels/board:1/history?after=-1&limit=2000&x=1");
   expect(answer.status).toBe(400);
   expect((answer.body["errors"] as string[]).length).toBeGreaterThanOrEqual(3);
 });
 
-test("OPS-1: health, readiness and metrics need no token, and say what is wrong", async () => {
+test("OPS-1: health, readiness and metrics need no token and name the failing check", async () => {
   for (const door of [fleet.privateApi.door, ...fleet.gateways.map((gateway) => gateway.adminDoor)]) {
     const url = `http://127.0.0.1:${door.port}`;
     expect((await fetch(`${url}/livez`)).status).toBe(200);

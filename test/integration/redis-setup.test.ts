@@ -1,9 +1,9 @@
-/** Redis settings that cannot work, found before a program starts. */
+/** Wrong Redis settings are found before a program starts. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readGatewayConfig } from "../../gateway/config.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
 import { checkRedisSetup } from "../../shared/redis/setup.ts";
 import { SettingsError } from "../../shared/runtime/settings.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
@@ -44,7 +44,7 @@ async function setupFindings(target: RedisTarget): Promise<readonly string[]> {
   return findings(() => checkRedisSetup(target));
 }
 
-test("RSET-1: an address that cannot mean what it says is refused with what to change", async () => {
+test("RSET-1: a wrong address is refused with what to change", async () => {
   const wrong: Record<string, RegExp> = {
     "redis://redis/staging": /number of a database/,
     "redis://redis/-1": /number of a database/,
@@ -78,7 +78,7 @@ test("RSET-1: an address that cannot mean what it says is refused with what to c
   }
 });
 
-test("RSET-1: each entry of a list, the name of the primary, and files are checked too", async () => {
+test("RSET-1: entries of lists, the name of the primary and files are checked too", async () => {
   const login = `user:${password}@`;
   const emptyFile = join(certificates.files.ca, "..", "empty.pem");
   await writeFile(emptyFile, "");
@@ -93,7 +93,7 @@ test("RSET-1: each entry of a list, the name of the primary, and files are check
     [{ REDIS_SENTINELS: "a:1", REDIS_SENTINEL_MASTER: "a b" }, /^REDIS_SENTINEL_MASTER: must be a name/],
     [{ REDIS_SENTINELS: "a:1", REDIS_SENTINEL_MASTER: `redis://${login}main:1` }, /^REDIS_SENTINEL_MASTER: .* no port/],
     [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: "/nowhere.pem" }, /^REDIS_TLS_CA: the file cannot be read \(ENOENT\)/],
-    [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: emptyFile }, /^REDIS_TLS_CA: the file holds no PEM/],
+    [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: emptyFile }, /^REDIS_TLS_CA: the file contains no PEM/],
     [{ REDIS_URL: "rediss://a", REDIS_TLS_KEY: certificates.files.key }, /REDIS_TLS_CERT, REDIS_TLS_KEY: set both/],
   ];
   for (const [settings, expected] of wrong) {
@@ -107,7 +107,7 @@ test("RSET-1: each entry of a list, the name of the primary, and files are check
 });
 
 test.for(["gateway", "private-api"])(
-  "RSET-2: %s does not start on a database that Redis does not have, and says so",
+  "RSET-2: %s does not start on a database that Redis does not have, and logs why",
   async (program) => {
     await asked(redis, (client) => client.call("ACL", "SETUSER", "u", "on", `>${password}`, "~*", "&*", "+@all"));
     const started = spawnProcess(process.execPath, [`${program}/main.ts`], {
@@ -123,7 +123,7 @@ test.for(["gateway", "private-api"])(
   },
 );
 
-test("RSET-2: a login, a right or a kind of server that does not fit is found, all at once", async () => {
+test("RSET-2: a wrong login, right or kind of server is found, all findings at once", async () => {
   const url = (login: string): string => `redis://${login}127.0.0.1:${redis.port}`;
   const setUser = async (...rules: string[]) =>
     asked(redis, (client) => client.call("ACL", "SETUSER", "low", "reset", "on", `>${password}`, ...rules));
@@ -137,19 +137,19 @@ test("RSET-2: a login, a right or a kind of server that does not fit is found, a
   ]);
   const node = `127.0.0.1:${redis.port}`;
   expect(await setupFindings({ kind: "cluster", nodes: [node] })).toEqual([
-    `REDIS_CLUSTER: ${node}: is no cluster: set REDIS_URL`,
+    `REDIS_CLUSTER: ${node}: is not part of a cluster: set REDIS_URL`,
   ]);
   expect(await setupFindings({ kind: "sentinel", sentinels: [node], master: "main" })).toEqual([
-    `REDIS_SENTINELS: ${node}: is no sentinel`,
+    `REDIS_SENTINELS: ${node}: is not a sentinel`,
   ]);
 });
 
-test("RSET-2: sentinels that know no such primary, and a cluster's server as REDIS_URL, are found", async () => {
+test("RSET-2: an unknown primary name and a cluster server as REDIS_URL are found", async () => {
   const sentinel = await startRedisSentinel();
   const cluster = await startRedisCluster();
   expect(await setupFindings(sentinel.target)).toEqual([]);
   expect(await setupFindings({ ...sentinel.target, master: "other" })).toEqual([
-    "REDIS_SENTINEL_MASTER: no sentinel knows a primary called other",
+    "REDIS_SENTINEL_MASTER: no sentinel knows a primary named other",
   ]);
   expect(await setupFindings(cluster.target)).toEqual([]);
   expect(await setupFindings({ kind: "standalone", url: cluster.servers[0]?.url ?? "" })).toEqual([
@@ -158,15 +158,15 @@ test("RSET-2: sentinels that know no such primary, and a cluster's server as RED
   await Promise.all([sentinel.stop(), cluster.stop()]);
 }, 60_000);
 
-test("RSET-2: a certificate that is not trusted, or missing, is found", async () => {
+test("RSET-2: an untrusted or missing certificate is found", async () => {
   const secure = { certificates, user: "u", password };
   const server = await startRedis({ secure });
   const { ca, cert, key } = certificates.pem;
   expect(await setupFindings({ kind: "standalone", url: server.url })).toEqual([
-    "REDIS_URL: the server's certificate is signed by nobody who is trusted: set REDIS_TLS_CA",
+    "REDIS_URL: no trusted authority signed the server's certificate: set REDIS_TLS_CA",
   ]);
   expect(await setupFindings({ kind: "standalone", url: server.url, tls: { ca } })).toEqual([
-    "REDIS_URL: the server wants a certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY",
+    "REDIS_URL: the server requires a certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY",
   ]);
   expect(await setupFindings({ kind: "standalone", url: server.url, tls: { ca, cert, key } })).toEqual([]);
   await server.stop();

@@ -1,4 +1,4 @@
-/** The hop between gateway and private API: what one peer of it does costs others nothing. */
+/** The relay between gateway and private API: a faulty peer costs the others nothing. */
 import { once } from "node:events";
 import { type ClientRequest, request as httpRequest, type ServerResponse } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -24,7 +24,7 @@ function idOf(line: string): number {
   return (JSON.parse(line.split("\t")[0] ?? "") as { id: number }).id;
 }
 
-describe("a gateway's end", () => {
+describe("the gateway's side", () => {
   let api: FakePrivateApi;
   let relay: RelayClient;
   let errors: ContainedErrors;
@@ -75,7 +75,7 @@ describe("a gateway's end", () => {
     expect(api.opened).toHaveLength(1);
   });
 
-  test("RELAY-4: a process that owes one answer, and gives others meanwhile, does not hang", async () => {
+  test("RELAY-4: a process that still gives other answers does not count as hanging", async () => {
     api.onQuestion = (line, response) => {
       if (!line.includes("forgotten")) response.write(`{"id":${idOf(line)},"ok":true}\t1\n`);
     };
@@ -138,7 +138,7 @@ describe("a gateway's end", () => {
   });
 });
 
-describe("a private API's end", () => {
+describe("the private API's side", () => {
   let fleet: Fleet;
   let service: HttpService;
   let other: HttpService;
@@ -179,7 +179,7 @@ describe("a private API's end", () => {
     return { stream, lines, status: response.statusCode };
   }
 
-  test("RELAY-5: an unreadable question fails, the others on its stream are answered", async () => {
+  test("RELAY-5: an unreadable question fails alone on its stream", async () => {
     const { stream, lines } = await openStream({ "tidegate-relay": "2" });
     const good = (id: number): string => `${JSON.stringify({ id, ...question("s"), event: "other" })}\t1\n`;
     const long = `${JSON.stringify({ id: 3, ...question("s") })}\t"${"x".repeat(300_000)}"\n`;
@@ -206,7 +206,7 @@ describe("a private API's end", () => {
     },
   );
 
-  test("RELAY-7: clients connect and subscribe while calls of the hooks' service hang", async () => {
+  test("RELAY-7: clients connect and subscribe while calls to the service of the hooks hang", async () => {
     const hanging: ServerResponse[] = [];
     service.answer = (request, response) => {
       if (request.path === "/") hanging.push(response);

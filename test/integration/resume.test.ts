@@ -43,7 +43,7 @@ async function resume(url: string, before: StockClient, auth: object = {}): Prom
   return connectClient(url, {}, { token: undefined, resume: before.welcome.resumeToken, ...auth });
 }
 
-test("RES-1: a session goes on at another node, without its token and without asking anybody, and the older connection is closed", async () => {
+test("RES-1: a session resumes on another node without token or hook; its old connection closes", async () => {
   const before = await connectClient(one, { sub: "mover", tenant: "acme" });
   await before.subscribe("extra:1");
   const asked = hookCalls("connect");
@@ -57,7 +57,7 @@ test("RES-1: a session goes on at another node, without its token and without as
   const told = await before.next((received) => received.event === "sync:disconnect");
   expect(told.data).toMatchObject({ code: "replaced", reconnect: false });
   expect(await before.disconnected).toBe("io server disconnect");
-  // What the connect hook had granted goes along.
+  // The channels from the connect hook are part of the resumed session.
   expect((await after.subscribe("extra:1")).recovered).toBe(false);
   expect(hookCalls("connect")).toBe(asked);
   const { sessions } = (await fleet.api("GET", "/v1/users/mover/sessions?tenant=acme")).body as { sessions: object[] };
@@ -66,7 +66,7 @@ test("RES-1: a session goes on at another node, without its token and without as
   ]);
 });
 
-test("RES-1: the same token is not checked again; a newer one of the same user counts, another user's begins a session of its own", async () => {
+test("RES-1: on resume the same token needs no check, and another user's begins a new session", async () => {
   const before = await connectClient(one, { sub: "ada" });
   const newer = await userToken({ sub: "ada", channels: ["news:*"], exp: Math.floor(Date.now() / 1000) + 7_200 });
   const after = await resume(two, before, { token: newer });
@@ -80,7 +80,7 @@ test("RES-1: the same token is not checked again; a newer one of the same user c
   expect(after.socket.connected).toBe(true);
 });
 
-test("RES-3: an expired token is no hindrance for 15 minutes; the session then has at least 60 s to refresh", async () => {
+test("RES-3: a session resumes for 15 minutes after its token expired, and has 60 s to refresh", async () => {
   const before = await connectClient(one, { sub: "late", exp: Math.floor(Date.now() / 1000) + 1 });
   const expired = await userToken({ sub: "late", exp: Math.floor(Date.now() / 1000) - 60 });
   const after = await resume(two, before, { token: expired });
@@ -92,7 +92,7 @@ test("RES-3: an expired token is no hindrance for 15 minutes; the session then h
   expect(again.welcome.expiresAt - Date.now()).toBeGreaterThan(55_000);
 });
 
-test("RES-3: an expired token of another user is one", async () => {
+test("RES-3: an expired token of another user does not resume", async () => {
   const before = await connectClient(one, { sub: "ada" });
   const expired = await userToken({ sub: "grace", exp: Math.floor(Date.now() / 1000) - 60 });
   const refusal = await refusedConnect(two, { token: expired, resume: before.welcome.resumeToken });
@@ -100,7 +100,7 @@ test("RES-3: an expired token of another user is one", async () => {
   expect(before.socket.connected).toBe(true);
 });
 
-test("RES-4: what is not ours, or was changed, resumes nothing: with a token a session begins, without one it is refused", async () => {
+test("RES-4: a forged or changed resume token resumes nothing", async () => {
   const before = await connectClient(one);
   const { resumeToken } = before.welcome;
   const changed = `${String(resumeToken).slice(0, -3)}AAA`;
@@ -112,7 +112,7 @@ test("RES-4: what is not ours, or was changed, resumes nothing: with a token a s
   }
 });
 
-test("RES-5: disconnecting a user takes away what resumes rely on, on every node; a token alone may begin anew", async () => {
+test("RES-5: after a disconnect the user resumes on no node, and may begin a new session", async () => {
   const before = await connectClient(one, { sub: "out" });
   expect((await fleet.api("POST", "/v1/users/out/disconnect", { reason: "fired" })).status).toBe(202);
   const told = await before.next((received) => received.event === "sync:disconnect");
@@ -124,7 +124,7 @@ test("RES-5: disconnecting a user takes away what resumes rely on, on every node
   expect((await resume(one, cold)).welcome.resumed).toBe(true);
 });
 
-test("RES-5: one session can be ended for good, the user's others stay", async () => {
+test("RES-5: a disconnect of one session leaves the user's others", async () => {
   const [ended, stays] = [await connectClient(one, { sub: "two" }), await connectClient(two, { sub: "two" })];
   const { sessionId } = ended.welcome;
   expect((await fleet.api("POST", "/v1/users/two/disconnect", { sessionId })).status).toBe(202);
@@ -133,14 +133,14 @@ test("RES-5: one session can be ended for good, the user's others stay", async (
   expect(stays.socket.connected).toBe(true);
 });
 
-test("RES-5: a disconnect that lets clients return lets them resume", async () => {
+test("RES-5: a disconnect with reconnect: true lets clients resume", async () => {
   const before = await connectClient(one, { sub: "back" });
   await fleet.api("POST", "/v1/users/back/disconnect", { reconnect: true });
   await before.disconnected;
   expect((await resume(two, before)).welcome).toMatchObject({ resumed: true, sessionId: before.welcome.sessionId });
 });
 
-test("RES-6: a refreshed token renews what the session resumes with", async () => {
+test("RES-6: a refresh gives the session a new resume token", async () => {
   const before = await connectClient(one, { sub: "fresh" });
   const ack = await before.request("sync:refresh", { token: await userToken({ sub: "fresh", channels: ["late:*"] }) });
   const after = await connectClient(two, {}, { token: undefined, resume: ack["resumeToken"] });
@@ -148,7 +148,7 @@ test("RES-6: a refreshed token renews what the session resumes with", async () =
   await after.subscribe("late:1");
 });
 
-test("GRANT-1: with the grant of an earlier subscription the hook is not asked again, by the same user and tenant only", async () => {
+test("GRANT-1: a grant replaces the hook, for the same user and tenant only", async () => {
   const before = await connectClient(one, { sub: "guest" });
   const { grant } = await before.subscribe("room:1");
   expect(grant).toEqual(expect.any(String));
@@ -165,7 +165,7 @@ test("GRANT-1: with the grant of an earlier subscription the hook is not asked a
   expect(hookCalls("subscribe")).toBe(asked + 3);
 });
 
-test("GRANT-3: a refreshed token prolongs the grants of the session, in the ack and where one is presented", async () => {
+test("GRANT-3: a refresh extends the grants of the session, also of one presented later", async () => {
   const soon = Math.floor(Date.now() / 1000) + 60;
   const client = await connectClient(one, { sub: "stays", exp: soon });
   const { grant } = await client.subscribe("room:7");
@@ -182,7 +182,7 @@ test("GRANT-3: a refreshed token prolongs the grants of the session, in the ack 
   expect(hookCalls("subscribe")).toBe(asked);
 });
 
-test("GRANT-2: a grant that is withdrawn ends the subscription at once, and does not come back", async () => {
+test("GRANT-2: a withdrawn grant ends the subscription at once, and allows none later", async () => {
   const before = await connectClient(one, { sub: "leaver" });
   const { grant } = await before.subscribe("room:1");
   expect((await fleet.api("POST", "/v1/users/leaver/unsubscribe", { channel: "room:1" })).status).toBe(202);
@@ -196,7 +196,7 @@ test("GRANT-2: a grant that is withdrawn ends the subscription at once, and does
   expect(await codeFor(await connectClient(two, { sub: "leaver" }))).toBe("channel_not_allowed");
 });
 
-test("USR-6: a user is subscribed on all nodes, keeps that by its grant, and gets what is published from then on", async () => {
+test("USR-6: a user is subscribed on all nodes, with a grant, and gets later publications", async () => {
   const clients = await Promise.all([connectClient(one, { sub: "led" }), connectClient(two, { sub: "led" })]);
   await fleet.api("POST", "/v1/publish", { channel: "room:9", event: "before", data: 1 });
   expect((await fleet.api("POST", "/v1/users/led/subscribe", { channel: "room:9" })).status).toBe(202);
@@ -215,7 +215,7 @@ test("USR-6: a user is subscribed on all nodes, keeps that by its grant, and get
   const ack = await after.request("sync:subscribe", { channel: "room:9", position, grant });
   expect(ack).toMatchObject({ ok: true, recovered: true, publications: [{ offset: 2 }] });
   expect(hookCalls("subscribe")).toBe(asked);
-  // Whoever is unsubscribed by the application is so on all nodes, whatever allowed it.
+  // An unsubscribe by the application counts on all nodes, whatever allowed the subscription.
   await fleet.api("POST", "/v1/users/led/unsubscribe", { channel: "room:9" });
   for (const client of [after, clients[1]]) await client.next((received) => received.event === "sync:revoked");
 });

@@ -1,4 +1,4 @@
-/** The document of the rollouts, through the API. */
+/** The rollouts document, through the API. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Fleet, startFleet, tokens } from "../support/fleet.ts";
 
@@ -13,7 +13,7 @@ const rollouts = {
   fallback: { name: "stable", url: "https://old.example" },
 };
 
-test("ROLL-1: what is put is shown as it was put, with its version", async () => {
+test("ROLL-1: stored rollouts are shown as they were put, with their version", async () => {
   expect((await fleet.api("GET", "/v1/rollouts")).body).toEqual({
     version: 0,
     groups: [],
@@ -29,7 +29,7 @@ test("ROLL-1: what is put is shown as it was put, with its version", async () =>
   expect((await fleet.api("PUT", "/v1/rollouts", undefined, { text: yaml, headers })).body).toEqual({ version: 2 });
 });
 
-test("ROLL-1: nobody's change is overwritten unseen", async () => {
+test("ROLL-1: a put over an outdated version is refused", async () => {
   const putOver = (headers: Record<string, string>, body: object = rollouts) =>
     fleet.api("PUT", "/v1/rollouts", body, { headers });
   for (const refused of [await putOver({ "if-match": '"1"' }), await putOver({}, { version: 1, ...rollouts })]) {
@@ -39,7 +39,7 @@ test("ROLL-1: nobody's change is overwritten unseen", async () => {
   expect((await putOver({ "if-match": '"2"' })).body).toEqual({ version: 3 });
 });
 
-test("ROLL-1: a document that is not valid is refused with every finding, and what was there stays", async () => {
+test("ROLL-1: an invalid document is refused with every finding, and the stored one stays", async () => {
   const bad = {
     groups: [
       { name: "no spaces", percent: 10 },
@@ -78,7 +78,7 @@ test("ROLL-1: a document that is not valid is refused with every finding, and wh
   expect((await fleet.api("GET", "/v1/rollouts")).body["version"]).toBe(3);
 });
 
-test("ROLL-1: rollouts are put with the scope of the rules, and read with that of reading", async () => {
+test("ROLL-1: putting rollouts needs the scope rules, reading them the scope read", async () => {
   const put = await fleet.api("PUT", "/v1/rollouts", rollouts, { token: tokens.reader });
   expect(put.body["code"]).toBe("missing_scope");
   const get = await fleet.api("GET", "/v1/rollouts", undefined, { token: tokens.relay });

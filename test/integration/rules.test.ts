@@ -1,9 +1,10 @@
-/** Rules that change while everything runs. */
+/** Rules that change at run time. */
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
+import { metricsOf } from "../support/gateway-metrics.ts";
 import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -49,7 +50,11 @@ describe("through the API", () => {
       const refused = await fleet.api("PUT", "/v1/rules", { services: { echo: { url, secret: serviceSecret } } });
       expect([refused.status, refused.body]).toMatchObject([
         400,
-        { errors: ["services.echo.url: must have no user or password: secret is what a service knows us by"] },
+        {
+          errors: [
+            "services.echo.url: must have no user or password: the service authenticates requests by its secret",
+          ],
+        },
       ]);
       expect(JSON.stringify(refused.body)).not.toContain("hidden");
     }
@@ -62,7 +67,7 @@ describe("through the API", () => {
     expect(refused.text).not.toContain("hidden");
   });
 
-  test("RULE-2: a document is stored with a version, held by every node, and shown without its secrets", async () => {
+  test("RULE-2: a document gets a version, reaches every node, and is shown without its secrets", async () => {
     const rules = {
       services: {
         echo: { url: service.url, secret: serviceSecret },
@@ -72,7 +77,7 @@ describe("through the API", () => {
     };
     const stored = await fleet.api("PUT", "/v1/rules", rules);
     expect([stored.status, stored.body]).toEqual([200, { version: 1 }]);
-    await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === 1));
+    await eventually(async () => (await metricsOf(fleet.gateways, "rules_version")).every((value) => value === 1));
     const shown = await fleet.api("GET", "/v1/rules", undefined, { token: tokens.reader });
     expect(shown.headers.get("etag")).toBe('"1"');
     expect(shown.body).toEqual({
@@ -88,7 +93,7 @@ describe("through the API", () => {
     }
   });
 
-  test("RULE-3: If-Match guards against overwriting another's change", async () => {
+  test("RULE-3: If-Match prevents overwriting a concurrent change", async () => {
     const put = async (headers: Record<string, string>) =>
       fleet.api("PUT", "/v1/rules", { namespaces: { x: {} } }, { headers });
     const refused = await put({ "if-match": '"7"' });
@@ -98,7 +103,7 @@ describe("through the API", () => {
     expect((await put({})).body).toEqual({ version: 2 });
   });
 
-  test("RULE-4: YAML is taken as well", async () => {
+  test("RULE-4: YAML is accepted as well", async () => {
     const answer = await fleet.api("PUT", "/v1/rules", undefined, {
       text: rulesYaml("/yaml"),
       headers: { "content-type": "application/yaml" },
@@ -151,13 +156,13 @@ describe("through the API", () => {
     });
     expect(secret.body["errors"]).toEqual([expect.stringContaining("NOT_SET")]);
     expect((await fleet.api("GET", "/v1/rules")).body["version"]).toBe(3);
-    expect(fleet.gateways.map((gateway) => gateway.rulesVersion)).toEqual([3, 3]);
+    expect(await metricsOf(fleet.gateways, "rules_version")).toEqual([3, 3]);
   });
 
   const putYaml = async (text: string) =>
     fleet.api("PUT", "/v1/rules", undefined, { text, headers: { "content-type": "application/yaml" } });
 
-  test("RULE-10: YAML that takes too long to parse is refused, and everything else goes on meanwhile", async () => {
+  test("RULE-10: YAML that takes too long to parse is refused without delaying other requests", async () => {
     let refused: unknown;
     const putting = putYaml("? ".repeat(40_000)).then((answer) => (refused = answer));
     for (let i = 0; i < 5; i++) {
@@ -182,12 +187,12 @@ describe("through the API", () => {
     expect(answer.text.replaceAll('\\"', '"')).toContain(reason);
   });
 
-  test("RULE-5: of thousands of findings the first hundred are told, and how many more there are", async () => {
+  test("RULE-5: of thousands of findings the first hundred are listed, with the number of the rest", async () => {
     const routes = Array.from({ length: 5_000 }, (_, i) => ({ event: `e${i}`, service: "s", path: "/", mode: "call" }));
     const { body } = await fleet.api("PUT", "/v1/rules", { routes });
     const findings = body["errors"] as string[];
     expect(findings).toHaveLength(101);
-    expect(findings[0]).toBe('routes.0.service: there is no service "s" (add it under services)');
+    expect(findings[0]).toBe('routes.0.service: no such service: "s" (add it under services)');
     expect(findings.at(-1)).toBe("… and 4900 more");
     const broken = await fleet.api("PUT", "/v1/rules", { routes: routes.map(() => ({ path: 5 })) });
     expect((broken.body["errors"] as string[]).length).toBeLessThanOrEqual(101);
@@ -195,14 +200,14 @@ describe("through the API", () => {
     expect(long.text.length).toBeLessThan(1_000);
   });
 
-  test("RULE-6: rules are put with their own scope only", async () => {
+  test("RULE-6: putting rules needs the scope rules", async () => {
     const answer = await fleet.api("PUT", "/v1/rules", {}, { token: tokens.reader });
     expect(answer.body["code"]).toBe("missing_scope");
   });
 });
 
 describe("from a file", () => {
-  test("RULE-7: while calls run without a pause, an edit is in force, an invalid one changes nothing, no call fails", async () => {
+  test("RULE-7: an edit of the file comes into force under constant calls; an invalid one is ignored", async () => {
     const file = join(folder, "rules.yaml");
     await writeFile(file, rulesYaml("/first"));
     const redis = await startRedis();
@@ -213,7 +218,7 @@ describe("from a file", () => {
       environment: { RULES_FILE: file, GATEWAY_MESSAGES_PER_SECOND: "100000" },
     });
     onTestFinished(() => fleet.stop());
-    await eventually(() => fleet.gateways.every((gateway) => gateway.rulesVersion === 1));
+    await eventually(async () => (await metricsOf(fleet.gateways, "rules_version")).every((value) => value === 1));
     const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
     const answers: unknown[] = [];
     let running = true;
@@ -251,7 +256,7 @@ describe("from a file", () => {
     expect([put.status, put.body["code"]]).toEqual([409, "conflict"]);
   });
 
-  test("RULE-8: a file that is not valid at the start, or not there, refuses the start", async () => {
+  test("RULE-8: a missing or invalid file makes the start fail", async () => {
     const file = join(folder, "bad.yaml");
     await writeFile(file, "routes: 5\nservices: [");
     await expect(startFleet({ environment: { RULES_FILE: file } })).rejects.toThrow(/rules are not valid/);

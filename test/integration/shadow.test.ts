@@ -1,4 +1,4 @@
-/** Routes of which a part goes to another service, or which another service shadows. */
+/** Routes with a rollout to another service, and routes with a shadow. */
 import { jwtVerify } from "jose";
 import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
@@ -70,12 +70,12 @@ async function shadowCounts(): Promise<Record<string, number>> {
   );
 }
 
-/** Once the count of that outcome has grown by so many, or the count does not change any more. */
+/** Resolves once the outcome's count has grown by this much, or no longer changes. */
 async function counted(outcome: string, from: Record<string, number>, by = 1): Promise<void> {
   await eventually(async () => ((await shadowCounts())[outcome] ?? 0) === (from[outcome] ?? 0) + by);
 }
 
-test("ROLL-6: that part of the users is answered by the other service, as itself; the others by the route's own", async () => {
+test("ROLL-6: the other service answers its part of the users, signed with its own secret", async () => {
   const users = Array.from({ length: 12 }, (_, i) => `user-${i}`);
   const first = await Promise.all(users.map((sub) => whoAnswers("rolled", { sub })));
   const onTheOther = users.filter((_user, index) => first[index] === "new");
@@ -91,7 +91,7 @@ test("ROLL-6: that part of the users is answered by the other service, as itself
   expect(Number(request?.headers["tidegate-timeout-ms"])).toBeLessThanOrEqual(700);
 });
 
-test("ROLL-6: the time that a caller has is that of the service it is sent to", async () => {
+test("ROLL-6: the timeout is that of the service that gets the call", async () => {
   other.answer = () => undefined;
   const client = await connectClient(fleet.urls[0] ?? "");
   const began = performance.now();
@@ -101,7 +101,7 @@ test("ROLL-6: the time that a caller has is that of the service it is sent to", 
   expect((await client.request("longer")).data).toBe("late");
 });
 
-test("ROLL-7: by tenant, a tenant goes as a whole", async () => {
+test("ROLL-7: a rollout by tenant moves whole tenants", async () => {
   const tenants = new Map<string, Set<unknown>>();
   for (let i = 0; i < 24; i++) {
     const tenant = `tenant-${i % 6}`;
@@ -112,7 +112,7 @@ test("ROLL-7: by tenant, a tenant goes as a whole", async () => {
   expect(new Set([...tenants.values()].flatMap((from) => [...from]))).toEqual(new Set(["old", "new"]));
 });
 
-test("ROLL-8: what they name must be another service of the document", async () => {
+test("ROLL-8: a rollout or shadow must name another service of the document", async () => {
   const route = { event: "a", service: "one", path: "/", mode: "call" };
   const { body } = await fleet.api("PUT", "/v1/rules", {
     services: { one: { url: service.url, secret: serviceSecret } },
@@ -123,8 +123,8 @@ test("ROLL-8: what they name must be another service of the document", async () 
     ],
   });
   expect((body["errors"] as string[]).sort()).toEqual([
-    expect.stringContaining("routes.0.rollout.to: there is no service"),
-    expect.stringContaining("routes.0.shadow: there is no service"),
+    expect.stringContaining("routes.0.rollout.to: no such service"),
+    expect.stringContaining("routes.0.shadow: no such service"),
     "routes.1.rollout.percent: has more than two decimals",
     "routes.1.rollout.to: is the route's own service",
     "routes.1.shadow: is the route's own service",
@@ -133,7 +133,7 @@ test("ROLL-8: what they name must be another service of the document", async () 
   ]);
 });
 
-test("SHAD-1: the shadow gets the same request, signed for it and marked; the answer is the service's own", async () => {
+test("SHAD-1: the shadow gets the same request, signed and marked; the service's answer counts", async () => {
   const before = await shadowCounts();
   const client = await connectClient(fleet.urls[0] ?? "");
   const ack = await client.request("shadowed", { text: "ä" }, { id: "7" });
@@ -151,27 +151,27 @@ test("SHAD-1: the shadow gets the same request, signed for it and marked; the an
   await jwtVerify(token, new TextEncoder().encode(otherSecret), { audience: "new" });
 });
 
-test("SHAD-1: a shadow that hangs, breaks off or is not there changes nothing for the client", async () => {
+test("SHAD-1: a shadow that hangs, fails or is missing changes nothing for the client", async () => {
   const client = await connectClient(fleet.urls[0] ?? "");
   const before = await shadowCounts();
   const held: (() => void)[] = [];
   other.answer = (_request, response) => void held.push(() => response.destroy());
   const ack = { ok: true, data: { from: "old", body: 1 } };
-  // All are answered while the shadow owes every answer.
+  // Every call is answered while the shadow has answered none.
   const acks = await Promise.all(Array.from({ length: 20 }, () => client.request("patient", 1)));
   for (const one of acks) expect(one).toEqual(ack);
   await eventually(() => held.length === 20);
   expect(await shadowCounts()).toEqual(before);
   for (const breakOff of held) breakOff();
   await counted("failed", before, 20);
-  // Too late by its own limit, however long the caller may wait.
+  // Too late for the service's own timeout, although the caller would wait longer.
   expect(await client.request("shadowed", 1)).toEqual(ack);
   await counted("failed", before, 21);
   expect(await client.request("gone", 1)).toEqual(ack);
   await counted("failed", before, 22);
 });
 
-test("SHAD-1: who is rolled out to the shadow is answered by it, and asks it once", async () => {
+test("SHAD-1: a call rolled out to the shadow reaches it once, and gets its answer", async () => {
   const before = await shadowCounts();
   const asked = other.requests.length;
   expect(await whoAnswers("all", {})).toBe("new");
@@ -179,7 +179,7 @@ test("SHAD-1: who is rolled out to the shadow is answered by it, and asks it onc
   expect(await shadowCounts()).toEqual(before);
 });
 
-test("SHAD-2: the order of members is no difference; the class of the status is, and so is what text is no JSON", async () => {
+test("SHAD-2: answers differ by class of status and by JSON value, not by the order of members", async () => {
   const client = await connectClient(fleet.urls[0] ?? "");
   const answers =
     (body: string, status = 200) =>
@@ -204,7 +204,7 @@ test("SHAD-2: the order of members is no difference; the class of the status is,
   }
 });
 
-test("SHAD-3: of a difference the log has the places, and never a value", async () => {
+test("SHAD-3: the log names the places of a difference, never a value", async () => {
   const client = await connectClient(fleet.urls[0] ?? "");
   const body = (secret: string): object => ({ user: { name: secret, "a/b": secret }, list: [1, secret], same: 1 });
   service.answer = (_request, response) => answerJson(response, body("hidden-of-old"));
@@ -228,12 +228,12 @@ test("SHAD-3: of a difference the log has the places, and never a value", async 
   const logged = (): number => fleet.log().split("the answer of a shadow differs").length - 1;
   const before = [await shadowCounts(), logged()] as const;
   await Promise.all(Array.from({ length: 50 }, () => client.request("shadowed")));
-  // Those of the first requests may be counted last.
+  // The first requests may be counted last.
   await eventually(async () => ((await shadowCounts())["different"] ?? 0) >= (before[0]["different"] ?? 0) + 50);
   expect(logged() - before[1]).toBeLessThan(10);
 });
 
-test("SHAD-4: what is more than the shadow may have at once is left out, and counted", async () => {
+test("SHAD-4: requests beyond the shadow's limit are skipped and counted", async () => {
   const client = await connectClient(fleet.urls[0] ?? "");
   const before = await shadowCounts();
   const held: (() => void)[] = [];
@@ -254,7 +254,7 @@ test("SHAD-4: what is more than the shadow may have at once is left out, and cou
   await counted("skipped", before, 9);
 });
 
-test("SHAD-4: so is what is more than 64 at once of all shadows", async () => {
+test("SHAD-4: requests beyond 64 at once for all shadows are skipped and counted", async () => {
   const client = await connectClient(fleet.urls[0] ?? "");
   const before = await shadowCounts();
   const held: (() => void)[] = [];

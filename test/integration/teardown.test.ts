@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
+import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { openRawWebsocket, textFrame } from "../support/raw-websocket.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -27,7 +28,9 @@ afterAll(async () => {
 
 async function nothingIsLeft(): Promise<void> {
   const [gateway] = fleet.gateways;
-  await eventually(() => gateway?.sessionCount === 0 && gateway.channelCount === 0);
+  await eventually(
+    async () => (await metricOf(gateway, "sessions")) === 0 && (await metricOf(gateway, "channels_followed")) === 0,
+  );
   // Every seat is free again.
   for (let i = 0; i < 5; i++) await connectClient(url);
 }
@@ -86,7 +89,7 @@ test("END-4: a connection authenticates once: further tries take no seat and ope
   // As many as are not a flood (LIM-7).
   socket.write(Buffer.concat(Array.from({ length: 5 }, () => packet)));
   await sees(socket, "sync:welcome");
-  expect(fleet.gateways[0]?.sessionCount).toBe(1);
+  expect(await metricOf(fleet.gateways[0], "sessions")).toBe(1);
   for (let i = 0; i < 4; i++) await connectClient(url);
   closeClients();
   socket.destroy();
@@ -118,7 +121,8 @@ test("END-6: an unfinished request of a stranger and a client that is frozen do 
   frozen.pause();
   // The stop itself is the assertion: without its bounds it would outlast the test.
   await other.stop();
-  expect(other.gateways[0]?.sessionCount).toBe(0);
+  const drained = other.log().match(/^.*"msg":"drained".*$/m)?.[0] ?? "{}";
+  expect(JSON.parse(drained)).toMatchObject({ sessions: 1, endedAt: expect.any(Number) as number });
   stranger.destroy();
   frozen.destroy();
 });

@@ -1,4 +1,4 @@
-/** Users of one name in two tenants, and in none, on two gateways: nothing of one is another's. */
+/** Users of one name in two tenants, and in none, on two gateways: none gets what belongs to another. */
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { type ApiAnswer, type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
@@ -36,7 +36,7 @@ afterAll(async () => {
   await redis.stop();
 });
 
-/** Each tenant, and none. */
+/** Two tenants, and no tenant. */
 const tenants = ["a", "b", undefined];
 
 /** One session of a user of this name in each of {@link tenants}; the second on the other node. */
@@ -60,7 +60,7 @@ async function call(
   return answer;
 }
 
-/** Messages to the user: what came, in order. */
+/** Messages to the user, in the order of arrival. */
 function notes(client: StockClient): unknown[] {
   return client.received.filter(({ event }) => event === "note").map(({ data }) => data);
 }
@@ -69,7 +69,7 @@ test("TEN-1: a message reaches the sessions of the user of that tenant, or of no
   const clients = await connectEach("sent");
   for (const tenant of tenants)
     await call("POST", "send", { sub: "sent", tenant }, { event: "note", data: tenant ?? 0 });
-  // What follows it shows that nothing else was on its way.
+  // A later message proves that no other one was on its way.
   for (const tenant of tenants) await call("POST", "send", { sub: "sent", tenant }, { event: "note", data: "last" });
   await eventually(() => clients.every((client) => notes(client).includes("last")));
   expect(clients.map(notes)).toEqual([
@@ -79,7 +79,7 @@ test("TEN-1: a message reaches the sessions of the user of that tenant, or of no
   ]);
 });
 
-test("TEN-1: names that are one text where tenant and user are joined are apart", async () => {
+test("TEN-1: tenant and user that join to the same text are different users", async () => {
   const names = [
     { sub: "a", tenant: "b:c" },
     { sub: "c:a", tenant: "b" },
@@ -94,7 +94,7 @@ test("TEN-1: names that are one text where tenant and user are joined are apart"
   expect(clients.map(notes)).toEqual(names.map((_, i) => [i, "last"]));
 });
 
-test("TEN-1: a disconnect ends the sessions of that tenant's user, and what they resume with", async () => {
+test("TEN-1: a disconnect ends the sessions of that tenant's user, and their resume tokens", async () => {
   const [ofA, ofB, without] = await connectEach("ended");
   await call("POST", "disconnect", { sub: "ended", tenant: "a" }, { reason: "moved out" });
   expect((await ofA.next(({ event }) => event === "sync:disconnect")).data).toMatchObject({ reason: "moved out" });
@@ -120,7 +120,7 @@ test("TEN-1: subscribe and unsubscribe concern that tenant's user, grants includ
   expect(seen).toEqual([["sync:subscribed", "note"], ["note"]]);
 });
 
-test("TEN-1: the sessions that are listed are those of that tenant's user", async () => {
+test("TEN-1: the API lists the sessions of that tenant's user", async () => {
   const clients = await connectEach("listed");
   for (const [i, tenant] of tenants.entries()) {
     const { body } = await call("GET", "sessions", { sub: "listed", tenant });
@@ -147,7 +147,7 @@ test("TEN-2: a resume replaces the connection of its own user only", async () =>
   expect([ofB, without].map(({ received }) => received.map(({ event }) => event))).toEqual([["note"], ["note"]]);
 });
 
-test("RES-3: an expired token of another tenant's user of the same name is a hindrance", async () => {
+test("RES-3: an expired token of another tenant's user of the same name does not resume", async () => {
   const [ofA] = await connectEach("late");
   const exp = Math.floor(Date.now() / 1000) - 60;
   for (const claims of [
@@ -162,12 +162,19 @@ test("RES-3: an expired token of another tenant's user of the same name is a hin
   expect(resumed.welcome.resumed).toBe(true);
 });
 
-test("TEN-3: users of one name in several tenants are several members, who join and leave", async () => {
+test("TEN-3: users of one name in several tenants are separate members", async () => {
   const channel = "room:tenants";
   const watcher = await connectClient(one, { sub: "watcher" });
   await watcher.subscribe(channel);
+  const notices = (): [string, unknown][] =>
+    watcher.received
+      .filter(({ event, data }) => event.startsWith("sync:") && (data as { user: string }).user === "ada")
+      .map(({ event, data }) => [event, data]);
   const clients = await connectEach("ada");
-  for (const client of clients) await client.subscribe(channel);
+  for (const [i, client] of clients.entries()) {
+    await client.subscribe(channel);
+    await eventually(() => notices().length === 1 + i);
+  }
   const second = await connectClient(two, { sub: "ada", tenant: "a" });
   await second.subscribe(channel);
   const members = [
@@ -187,23 +194,21 @@ test("TEN-3: users of one name in several tenants are several members, who join 
   const { body } = await fleet.api("GET", `/v1/channels/${channel}/presence`);
   expect(byTenant(body["members"])).toEqual(members);
   expect(byTenant((await watcher.request("sync:presence", { channel }))["members"])).toEqual(members);
-  const told = (): [string, unknown][] =>
-    watcher.received
-      .filter(({ event, data }) => event.startsWith("sync:") && (data as { user: string }).user === "ada")
-      .map(({ event, data }) => [event, data]);
-  await eventually(() => told().length === 3);
-  for (const client of [second, ...clients]) {
+  expect(notices()).toHaveLength(3);
+  await second.request("sync:unsubscribe", { channel });
+  // The clients are on two nodes: only the notice of one leave orders it before the next.
+  for (const [i, client] of clients.entries()) {
     await client.request("sync:unsubscribe", { channel });
+    await eventually(() => notices().length === 4 + i);
   }
-  await eventually(() => told().length === 6);
   const each = tenants.map((tenant) => ({ channel, user: "ada", ...(tenant !== undefined && { tenant }) }));
-  expect(told()).toEqual([
+  expect(notices()).toEqual([
     ...each.map((member) => ["sync:join", member]),
     ...each.map((member) => ["sync:leave", member]),
   ]);
 });
 
-test("TEN-4: repeats have one ce-id for each tenant's user", async () => {
+test("TEN-4: a repeated id gives one ce-id per tenant's user", async () => {
   const clients = await connectEach("caller");
   const idOf = async (client: StockClient): Promise<unknown> => {
     expect((await client.request("card.move", { to: 1 }, { id: "move-1" })).ok).toBe(true);
@@ -215,7 +220,7 @@ test("TEN-4: repeats have one ce-id for each tenant's user", async () => {
   expect(ids.slice(3)).toEqual(ids.slice(0, 3));
 });
 
-test("TEN-1: the hooks are told the tenant", async () => {
+test("TEN-1: the hooks get the tenant", async () => {
   await connectClient(one, { sub: "hooked", tenant: "a" });
   const asked = service.requests.findLast(({ path }) => path === "/tidegate/connect");
   expect(JSON.parse(asked?.body ?? "")).toMatchObject({ user: "hooked", tenant: "a" });
@@ -242,7 +247,7 @@ test.for<[string, string]>([
   }
 });
 
-test("TEN-6: a user's name in a path that is no well-formed text is refused; a long one is not", async () => {
+test("TEN-6: a user name in a path is refused where it is no well-formed text", async () => {
   const refused = await fleet.api("POST", "/v1/users/%ED%A0%80/send?tenant=a", { event: "note", data: 1 });
   expect([refused.status, refused.body["code"]]).toEqual([400, "invalid_request"]);
   const sub = "漢".repeat(256);
@@ -251,7 +256,7 @@ test("TEN-6: a user's name in a path that is no well-formed text is refused; a l
   await client.next(({ event }) => event === "note");
 });
 
-test("OPS-2: the description of the private API has the tenant of each user call", async () => {
+test("OPS-2: the OpenAPI description has the tenant parameter of each user call", async () => {
   const { paths } = (await fleet.api("GET", "/openapi.json")).body as {
     paths: Record<string, Record<string, { parameters?: { name: string; in: string }[] }>>;
   };

@@ -1,4 +1,4 @@
-/** What one request costs the event loop at most: the time that the main thread runs for it, whatever else the machine does. */
+/** Upper bound of one request's cost: the time that the main thread runs for it, independent of other load. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { mainThreadMs } from "../support/cpu-time.ts";
 import { eventually } from "../support/eventually.ts";
@@ -6,12 +6,12 @@ import { jwtSecret } from "../support/fleet.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
-/** The contract is 20 ms without a token and 50 ms with one; a slow machine takes a few times as long, what is unbounded a hundred times. */
+/** The contract is 20 ms without a token and 50 ms with one. A slow machine takes a few times as long, unbounded work a hundred times. */
 const allowedMs = { none: 20 * 4, token: 50 * 4 };
 
 const token = "service-token-of-the-test";
 const KiB = 1024;
-/** Two programs start beside other tests. */
+/** Enough for two programs to start beside other tests. */
 const startMs = 50_000;
 let redis: RedisServer;
 let privateApi: Spawned;
@@ -61,7 +61,7 @@ interface Input {
   request: string;
   type?: string;
   body?: string;
-  /** What it is answered. */
+  /** The expected answer. */
   status: number;
 }
 
@@ -69,7 +69,7 @@ const json = "application/json";
 const yaml = "application/yaml";
 const ndjson = "application/x-ndjson";
 
-/** Distinct names: the dearest that JSON has. */
+/** Distinct names: the most expensive JSON. */
 function members(length: number): string {
   const all: string[] = [];
   for (let i = 0, size = 0; size < length; size += (all.at(-1)?.length ?? 0) + 1) all.push(`"${(i++).toString(36)}":0`);
@@ -211,17 +211,17 @@ async function costOf(
   return { status: answer.status, text, ms: mainThreadMs(pid ?? 0) - before };
 }
 
-test.for(inputs)("BND-1: $request with $name takes little of the event loop", async (input) => {
+test.for(inputs)("BND-1: $request with $name blocks the event loop only briefly", async (input) => {
   const { status, text, ms } = await costOf(privateApi.child.pid, ports.api, input, {
     authorization: `Bearer ${token}`,
   });
   expect(status).toBe(input.status);
   expect(ms).toBeLessThan(allowedMs.token);
-  // An answer tells what is wrong, not everything that was sent.
+  // The answer names the fault and does not repeat the request.
   expect(text.length).toBeLessThan(150 * KiB);
 });
 
-test.for(inputs)("BND-2: $request with $name and without a token takes hardly anything", async (input) => {
+test.for(inputs)("BND-2: $request with $name and without a token costs next to nothing", async (input) => {
   const { status, ms } = await costOf(privateApi.child.pid, ports.api, input, {});
   expect(status).toBe(401);
   expect(ms).toBeLessThan(allowedMs.none);
@@ -238,7 +238,7 @@ const publicInputs: Input[] = [
   },
 ];
 
-test.for(publicInputs)("BND-2: $request with $name takes hardly anything of a gateway", async (input) => {
+test.for(publicInputs)("BND-2: $request with $name costs a gateway next to nothing", async (input) => {
   const { status, ms } = await costOf(gateway.child.pid, ports.public, input, {});
   expect(status).toBe(input.status);
   expect(ms).toBeLessThan(allowedMs.none);

@@ -1,4 +1,6 @@
-import type { ConnectionCallbacks, Ending, GatewayConnection } from "../../client/src/connection/connection.ts";
+/** The gateway's end of one connection in the model. Keeps the guarantees of `Connection`, without sockets. */
+import type { ConnectionCallbacks, GatewayConnection } from "../../client/src/connection/connection.ts";
+import type { ConnectionEnd } from "../../client/src/connection/connection-end.ts";
 import type { Ack, Position } from "../../shared/protocol/wire.ts";
 
 export type AnyAck = Ack<Record<string, unknown>>;
@@ -6,47 +8,44 @@ export type AnyAck = Ack<Record<string, unknown>>;
 export interface Request {
   event: string;
   args: readonly unknown[];
-  /** Which of the application's wishes for the channel it is for. */
-  wish: number;
+  /** The application's subscribe that this request carries out, by its number; -1: none. */
+  subscribe: number;
   settle: (ack: AnyAck) => void;
 }
 
 /** What the gateway delivers of a channel on one connection. */
 export interface Stream {
-  /** Which of the application's wishes it answers; -1: one that the client has asked anew elsewhere. */
-  wish: number;
-  /** How far it was sent. */
+  /** The application's subscribe that this stream answers, by its number; -1: the client has repeated it elsewhere. */
+  subscribe: number;
+  /** The last position sent. */
   at: Position;
 }
 
-/** What it tells the world. */
-export interface Gateway {
-  /** A request. Returns `Request.wish`. */
+/** Called by a connection. */
+export interface ConnectionObserver {
+  /** Returns `Request.subscribe`. */
   sent(connection: ModelConnection, event: string, args: readonly unknown[]): number;
-  /** The client leaves as soon as nothing is in flight. */
-  left(connection: ModelConnection, withinMs: number): void;
-  /** The client says goodbye at once. */
-  closed(): void;
+  closingWhenIdle(connection: ModelConnection, withinMs: number): void;
+  closing(): void;
 }
 
-/** As the real one, but for the wire: what it promises is what `Connection` promises. */
 export class ModelConnection implements GatewayConnection {
   readonly auth: Record<string, unknown>;
   readonly callbacks: ConnectionCallbacks;
   readonly requests: Request[] = [];
   readonly live = new Map<string, Stream>();
   stage: "new" | "opening" | "welcomed" | "over" = "new";
-  /** Was told to move. */
+  /** The gateway has sent `sync:drain`. */
   drained = false;
-  /** The client has left it, but for what is in flight. */
+  /** The client closes it once its requests are answered. */
   leaving = false;
-  readonly #gateway: Gateway;
-  #leaveTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #observer: ConnectionObserver;
+  #idleTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(auth: Record<string, unknown>, callbacks: ConnectionCallbacks, gateway: Gateway) {
+  constructor(auth: Record<string, unknown>, callbacks: ConnectionCallbacks, observer: ConnectionObserver) {
     this.auth = auth;
     this.callbacks = callbacks;
-    this.#gateway = gateway;
+    this.#observer = observer;
   }
 
   open(): void {
@@ -67,41 +66,41 @@ export class ModelConnection implements GatewayConnection {
       this.requests.splice(index, 1);
       clearTimeout(timer);
       answered(ack);
-      this.#leaveIfIdle();
+      this.#closeIfIdle();
     };
-    const request: Request = { event, args, wish: -1, settle };
+    const request: Request = { event, args, subscribe: -1, settle };
     this.requests.push(request);
-    request.wish = this.#gateway.sent(this, event, args);
+    request.subscribe = this.#observer.sent(this, event, args);
   }
 
-  leave(withinMs: number): void {
+  closeWhenIdle(withinMs: number): void {
     if (this.stage === "over") return;
-    this.#gateway.left(this, withinMs);
+    this.#observer.closingWhenIdle(this, withinMs);
     this.leaving = true;
-    this.#leaveTimer = setTimeout(() => this.end({ kind: "left" }), withinMs);
-    this.#leaveIfIdle();
+    this.#idleTimer = setTimeout(() => this.end({ kind: "closed" }), withinMs);
+    this.#closeIfIdle();
   }
 
   close(): void {
-    this.#gateway.closed();
+    this.#observer.closing();
     this.#over();
     this.#failRequests();
   }
 
-  end(ending: Ending): void {
+  end(end: ConnectionEnd): void {
     if (this.stage === "over") return;
     this.#over();
-    this.callbacks.ended(ending);
+    this.callbacks.ended(end);
     this.#failRequests();
   }
 
-  #leaveIfIdle(): void {
-    if (this.leaving && this.requests.length === 0) this.end({ kind: "left" });
+  #closeIfIdle(): void {
+    if (this.leaving && this.requests.length === 0) this.end({ kind: "closed" });
   }
 
   #over(): void {
     this.stage = "over";
-    clearTimeout(this.#leaveTimer);
+    clearTimeout(this.#idleTimer);
   }
 
   #failRequests(): void {

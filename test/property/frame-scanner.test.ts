@@ -16,7 +16,7 @@ function torn(bytes: Buffer, places: readonly number[]): Buffer[] {
   return cuts.slice(1).map((end, i) => bytes.subarray(cuts[i], end));
 }
 
-test("LIM-8: every frame is counted once with its length, however TCP has torn it", () => {
+test("LIM-8: every frame is counted once with its length, however TCP splits it", () => {
   fc.assert(
     fc.property(
       fc.array(anyFrame, { maxLength: 8 }),
@@ -40,7 +40,7 @@ test("LIM-8: every frame is counted once with its length, however TCP has torn i
   );
 });
 
-test("LIM-8: nothing is scanned beyond the frame that is refused", () => {
+test("LIM-8: scanning stops at the frame that is refused", () => {
   let seen = 0;
   const scanner = new FrameScanner(() => ++seen < 3);
   const frame = clientFrame("ping", "");

@@ -1,12 +1,14 @@
 import fc from "fast-check";
+import { parse } from "yaml";
 import { describe, expect, test } from "vitest";
 import { isTooDeep, parseJson } from "../../shared/json/json.ts";
-import { scanJson, takeMembers } from "../../shared/json/json-scan.ts";
+import { takeMembers } from "../../shared/json/json-members.ts";
+import { scanJson } from "../../shared/json/json-scan.ts";
 
 const valid = fc
   .tuple(fc.jsonValue({ maxDepth: 8 }), fc.constantFrom("", " ", "\t"))
   .map(([value, indent]) => JSON.stringify(value, undefined, indent));
-/** Pieces of JSON in any order: most is no JSON, all is near to it. */
+/** Pieces of JSON in any order: mostly malformed, always close to JSON. */
 const nearlyJson = fc
   .array(
     fc.constantFrom(
@@ -29,7 +31,7 @@ function depthOf(value: unknown): number {
   return depth;
 }
 
-describe("a scan accepts exactly what JSON.parse accepts, and knows its depth", () => {
+describe("a scan accepts exactly what JSON.parse accepts, and measures its depth", () => {
   test.each([
     ["valid text", valid, 2_000],
     ["pieces of JSON in any order", nearlyJson, 50_000],
@@ -48,19 +50,19 @@ describe("a scan accepts exactly what JSON.parse accepts, and knows its depth", 
 });
 
 test("a scan counts every value, scalars and containers", () => {
-  expect(scanJson('{"a":[1,[],{}],"b":"x"}')).toEqual({ kind: "json", depth: 3, values: 6 });
-  expect(scanJson("null")).toEqual({ kind: "json", depth: 0, values: 1 });
+  expect(scanJson('{"a":[1,[],{}],"b":"x"}')).toMatchObject({ kind: "json", depth: 3, values: 6 });
+  expect(scanJson("null")).toMatchObject({ kind: "json", depth: 0, values: 1 });
 });
 
-test("a scan ends at the first level that is too deep", () => {
+test("a scan stops at the first level that is too deep", () => {
   const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels);
-  expect(scanJson(nested(128))).toEqual({ kind: "json", depth: 128, values: 128 });
-  expect(scanJson(nested(129))).toEqual({ kind: "too_deep" });
+  expect(scanJson(nested(128))).toMatchObject({ kind: "json", depth: 128, values: 128 });
+  expect(scanJson(nested(129)).kind).toBe("too_deep");
   expect(scanJson(`[{"a":${nested(126)}}]`)).toMatchObject({ kind: "json", depth: 128 });
-  expect(scanJson(`[{"a":${nested(127)}}]`)).toEqual({ kind: "too_deep" });
+  expect(scanJson(`[{"a":${nested(127)}}]`).kind).toBe("too_deep");
 });
 
-test("a scan of 1 MiB of any shape takes less CPU than 100 ms", () => {
+test("a scan of 1 MiB of any shape takes less than 100 ms of CPU", () => {
   const filled = (unit: string): string => `[${unit.repeat(Math.floor((2 ** 20 - 3) / unit.length))}0]`;
   const shapes = [
     "[],",
@@ -81,38 +83,48 @@ test("a scan of 1 MiB of any shape takes less CPU than 100 ms", () => {
   }
 });
 
-test("members that are taken out of an object, and the rest of it, are as JSON.parse reads them", () => {
-  const name = fc.constantFrom(
-    '"code"',
-    '"message"',
-    '"c\\u006fde"',
-    '"\\u0063\\u006f\\u0064\\u0065"',
-    '"a"',
-    '"codes"',
-    '""',
-    '"\\""',
-  );
-  const space = fc.constantFrom("", " ", "\n\t");
-  const value = fc.jsonValue({ maxDepth: 3 }).map((json) => JSON.stringify(json));
-  const member = fc.tuple(space, name, space, value).map(([before, name, between, value]) => {
-    return `${before}${name}${between}:${before}${value}${between}`;
-  });
+test("members taken out of an object, and the rest of it, are what was written", () => {
+  const names = {
+    '"code"': "code",
+    '"message"': "message",
+    '"c\\u006fde"': "code",
+    '"\\u0063\\u006f\\u0064\\u0065"': "code",
+    '"a"': "a",
+    '"codes"': "codes",
+    '""': "",
+    '"\\""': '"',
+  };
+  const space = fc.constantFrom("", " ", "\n ");
+  const member = fc.tuple(space, fc.constantFrom(...Object.entries(names)), space, fc.jsonValue({ maxDepth: 3 }));
   fc.assert(
     fc.property(fc.array(member, { maxLength: 6 }), space, (members, around) => {
-      const text = `${around}{${members.join()}${members.length === 0 ? around : ""}}${around}`;
-      const whole = JSON.parse(text) as Record<string, unknown>;
+      const texts = members.map(([before, [name], between, value]) => {
+        return `${before}${name}${between}:${before}${JSON.stringify(value)}${between}`;
+      });
+      const text = `${around}{${texts.join()}${members.length === 0 ? around : ""}}${around}`;
+      const whole = new Map(members.map(([, [, name], , value]) => [name, value]));
       const { taken, rest } = takeMembers(Buffer.from(text), ["code", "message"]) ?? {
         taken: new Map<string, string>(),
       };
       for (const name of ["code", "message"]) {
         const own = taken.get(name);
-        expect(own === undefined ? undefined : JSON.parse(own)).toEqual(whole[name]);
+        expect(own === undefined ? undefined : parseYaml(own)).toEqual(plain(whole.get(name)));
+        whole.delete(name);
       }
-      const { code: _code, message: _message, ...others } = whole;
-      expect(JSON.parse(rest ?? "{}")).toEqual(others);
-      expect(rest === undefined).toBe(Object.keys(others).length === 0);
+      expect(new Map(Object.entries(parseYaml(rest ?? "{}") as object))).toEqual(new Map(plain([...whole])));
+      expect(rest === undefined).toBe(whole.size === 0);
     }),
-    { numRuns: 5_000 },
+    { numRuns: 2_000 },
   );
   expect(takeMembers(Buffer.from("[1]"), ["code"])).toBeUndefined();
 });
+
+/** JSON is YAML, too. V8's own parser may return another member's name where names are escaped. */
+function parseYaml(json: string): unknown {
+  return parse(json, { uniqueKeys: false });
+}
+
+/** As it is after a way through JSON: without negative zeros. */
+function plain<Value>(value: Value): Value {
+  return value === undefined ? value : (parseYaml(JSON.stringify(value)) as Value);
+}

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { scanItems, scanJson } from "../../shared/json/json-scan.ts";
-import { passedOn } from "../../shared/json/json-text.ts";
+import { scanItems } from "../../shared/json/json-members.ts";
+import { scanJson } from "../../shared/json/json-scan.ts";
+import { compactJson } from "../../shared/json/json-text.ts";
 
 const space = fc.constantFrom("", "", " ", "\n", "\r\n\t");
 const number = fc.constantFrom("0", "-0", "1e999", "-1E-7", "9007199254740993", "1.50", "0.1234567890123456789");
@@ -21,7 +22,7 @@ const piece = fc.oneof(
   fc.constantFrom("\\n", "\\u0000", "a", " ", "é", "🚀", "{", ",", "u00e9", "\u007f", "\u2028"),
 );
 const string = fc.array(piece, { maxLength: 8 }).map((pieces) => `"${pieces.join("")}"`);
-/** JSON as people and libraries write it: any space, any spelling, members twice. */
+/** JSON with any white space, any spelling, and repeated members. */
 const { json } = fc.letrec<{ json: string; items: string }>((tie) => ({
   items: fc
     .array(
@@ -45,41 +46,41 @@ const { json } = fc.letrec<{ json: string; items: string }>((tie) => ({
 
 const runs = { numRuns: 5_000 };
 
-test("TEXT-3: what is passed on is the text without the space between its values", () => {
+test("TEXT-3: the forwarded text is the original without white space between values", () => {
   fc.assert(
     fc.property(json, (text) => {
-      const { text: passed, bytes } = passedOn(Buffer.from(text), Infinity);
-      // Strings, or everything else: what is left of that without space.
+      const { text: passed, bytes } = compactJson(Buffer.from(text), Infinity);
+      // Matches strings, and other tokens without white space.
       const expected = text.replaceAll(/("(?:[^"\\]|\\.)*")|\s+/g, (_all, literal?: string) => literal ?? "");
       expect(passed).toBe(expected);
       expect(bytes).toBe(Buffer.byteLength(passed));
-      expect(passedOn(Buffer.from(passed), Infinity).text).toBe(passed);
+      expect(compactJson(Buffer.from(passed), Infinity).text).toBe(passed);
     }),
     runs,
   );
 });
 
-test("TEXT-4: past the bound escapes become characters, and nothing else changes", () => {
+test("TEXT-4: past the bound escapes become characters and nothing else changes", () => {
   fc.assert(
     fc.property(json, (text) => {
-      const kept = passedOn(Buffer.from(text), Infinity).text;
-      const { text: short, bytes } = passedOn(Buffer.from(text), 0);
+      const kept = compactJson(Buffer.from(text), Infinity).text;
+      const { text: short, bytes } = compactJson(Buffer.from(text), 0);
       expect(bytes).toBe(Buffer.byteLength(short));
       expect(scanJson(short)).toEqual(scanJson(kept));
-      // One by one: V8 may read the name "a\"" of an object as "a\\" where it has read that one before.
+      // One by one: V8 may read the name "a\"" as "a\\" if it has read that one before.
       const strings = /"(?:[^"\\]|\\.)*"/g;
       const values = (kept.match(strings) ?? []).map((literal) => JSON.parse(literal) as string);
       expect((short.match(strings) ?? []).map((literal) => literal.toLowerCase())).toEqual(
         values.map((value) => JSON.stringify(value).toLowerCase()),
       );
       expect(short.replaceAll(strings, '""')).toBe(kept.replaceAll(strings, '""'));
-      expect(passedOn(Buffer.from(text), Buffer.byteLength(kept)).text).toBe(kept);
+      expect(compactJson(Buffer.from(text), Buffer.byteLength(kept)).text).toBe(kept);
     }),
     runs,
   );
 });
 
-test("items of an array are told apart, valued and bounded as JSON.parse reads them", () => {
+test("items of an array are split and counted as JSON.parse reads them", () => {
   const array = fc.tuple(space, fc.array(json, { maxLength: 5 }), space);
   fc.assert(
     fc.property(array, fc.nat({ max: 6 }), ([before, items, after], max) => {

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { admissionWeight } from "../../shared/load/admission-weight.ts";
 import { desiredNodes, type LoadedNode } from "../../shared/load/desired-nodes.ts";
 import { type Dimension, dimensionNames, type Dimensions } from "../../shared/load/dimensions.ts";
-import { entered, loadFactor, utilisationTargets } from "../../shared/load/factor.ts";
+import { contribution, loadFactor, utilisationTargets } from "../../shared/load/factor.ts";
 import { smoothed } from "../../shared/load/smoothing.ts";
 import { dimensionsOf } from "../support/node-reports.ts";
 
@@ -27,7 +27,7 @@ function raised(given: Dimensions, dimension: Dimension, by: number): Dimensions
   return { ...given, [dimension]: given[dimension] + by };
 }
 
-test("LOAD-1: the factor rises with every dimension, is finite, and is 1.0 where one alone is at target", () => {
+test("LOAD-1: the factor rises with every dimension, is finite, and 1.0 with one dimension at target", () => {
   fc.assert(
     fc.property(dimensions, name, more, (given, dimension, by) => {
       const factor = loadFactor(given);
@@ -43,10 +43,10 @@ test("LOAD-1: the factor rises with every dimension, is finite, and is 1.0 where
   expect(loadFactor(dimensionsOf())).toBe(0);
 });
 
-test("LOAD-1: the factor is near the fullest dimension, never below it, and two that are full count more than one", () => {
+test("LOAD-1: the factor is never below the fullest dimension, and two full ones count more than one", () => {
   fc.assert(
     fc.property(dimensions, (given) => {
-      const fullest = Math.max(...dimensionNames.map((dimension) => entered(dimension, given[dimension])));
+      const fullest = Math.max(...dimensionNames.map((dimension) => contribution(dimension, given[dimension])));
       const factor = loadFactor(given);
       expect(factor).toBeGreaterThanOrEqual(fullest - tiny);
       expect(factor).toBeLessThanOrEqual(fullest * mostByNorm + tiny);
@@ -62,21 +62,23 @@ test("LOAD-1: the factor is near the fullest dimension, never below it, and two 
   );
 });
 
-test("LOAD-1: a utilisation counts as its queue grows: little at half the target, much where nothing is left", () => {
+test("LOAD-1: utilisation counts as its queue grows: little at half the target, much near saturation", () => {
   for (const dimension of ["eventLoop", "cpu"] as const) {
     const full = 1 / utilisationTargets[dimension];
-    expect(entered(dimension, 0.5)).toBeLessThan(0.4);
-    expect(entered(dimension, full)).toBeGreaterThan(5);
+    expect(contribution(dimension, 0.5)).toBeLessThan(0.4);
+    expect(contribution(dimension, full)).toBeGreaterThan(5);
     fc.assert(
       fc.property(used, fc.double({ min: 0.001, max: 0.5, noNaN: true }), (given, step) => {
-        const [before, at, after] = [given, given + step, given + 2 * step].map((value) => entered(dimension, value));
+        const [before, at, after] = [given, given + step, given + 2 * step].map((value) =>
+          contribution(dimension, value),
+        );
         expect((after ?? 0) - (at ?? 0)).toBeGreaterThanOrEqual((at ?? 0) - (before ?? 0) - tiny);
       }),
     );
   }
 });
 
-test("LOAD-2: 99 % of a step shows within 10 s, however often it is measured, and no more than the step", () => {
+test("LOAD-2: 99 % of a step shows within 10 s at any sample rate, without overshoot", () => {
   fc.assert(
     fc.property(dimensions, dimensions, fc.integer({ min: 100, max: 10_000 }), (from, to, everyMs) => {
       let shown = from;
@@ -91,7 +93,7 @@ test("LOAD-2: 99 % of a step shows within 10 s, however often it is measured, an
   );
 });
 
-/** A fleet that shares its work evenly. */
+/** A fleet with evenly spread load. */
 function fleetOf(count: number, work: Dimensions, idleMemory: number): LoadedNode[] {
   const one = Object.fromEntries(
     dimensionNames.map((dimension) => [
@@ -105,7 +107,7 @@ function fleetOf(count: number, work: Dimensions, idleMemory: number): LoadedNod
 }
 
 const amount = fc.double({ min: 0, max: 40, noNaN: true });
-/** Of a whole fleet, in nodes at target. */
+/** Load of the whole fleet, in nodes at target. */
 const work: fc.Arbitrary<Dimensions> = fc.record({
   connections: amount,
   eventLoop: amount,
@@ -118,7 +120,7 @@ const work: fc.Arbitrary<Dimensions> = fc.record({
 const count = fc.integer({ min: 1, max: 60 });
 const idleMemory = fc.double({ min: 0, max: 0.9, noNaN: true });
 
-test("LOAD-3: the desired number of nodes rises with the work, is at least two, and at most about twice as many as are ready", () => {
+test("LOAD-3: desired nodes rise with the load, from two to about twice the ready nodes", () => {
   fc.assert(
     fc.property(work, count, idleMemory, name, more, (given, nodes, idle, dimension, by) => {
       const desired = desiredNodes(fleetOf(nodes, given, idle));
@@ -130,10 +132,10 @@ test("LOAD-3: the desired number of nodes rises with the work, is at least two, 
   expect(desiredNodes([])).toBe(2);
 });
 
-test("LOAD-3: with the desired number a node can be lost, and the others are at most at target; fewer would not do", () => {
+test("LOAD-3: the desired nodes are the fewest that stay at target after the loss of one", () => {
   fc.assert(
     fc.property(work, count, idleMemory, (given, nodes, idle) => {
-      // What nodes change: delay as far as utilisation accounts for it, and no admissions.
+      // More nodes reduce delay as far as utilisation causes it, and no admissions.
       const delay = Math.min(given.delay, Math.max(given.eventLoop, given.cpu));
       const carried = { ...given, delay, admissions: 0 };
       const desired = desiredNodes(fleetOf(nodes, given, idle));
@@ -152,13 +154,13 @@ test("LOAD-3: with the desired number a node can be lost, and the others are at 
   );
 });
 
-test("LOAD-3: a fleet of the desired size keeps it, also where its load wavers", () => {
+test("LOAD-3: a fleet of the desired size keeps it under a wavering load", () => {
   fc.assert(
     fc.property(work, count, idleMemory, fc.double({ min: 0.84, max: 1, noNaN: true }), (given, begin, idle, waver) => {
       let nodes = begin;
       for (let step = 0; step < 8; step++) nodes = desiredNodes(fleetOf(nodes, given, idle));
       expect(desiredNodes(fleetOf(nodes, given, idle))).toBe(nodes);
-      // What has grown for the larger load does not shrink for one a little smaller, more than once.
+      // A fleet grown for the larger load shrinks at most once for a slightly smaller one.
       const less = Object.fromEntries(
         dimensionNames.map((dimension) => [dimension, given[dimension] * waver]),
       ) as Dimensions;
@@ -170,7 +172,7 @@ test("LOAD-3: a fleet of the desired size keeps it, also where its load wavers",
   );
 });
 
-test("LOAD-3: work of a node that drains counts, the node does not; a storm and a noisy neighbour want no nodes", () => {
+test("LOAD-3: a draining node counts only by its load; a storm or a noisy neighbour adds no nodes", () => {
   const [busy] = fleetOf(1, dimensionsOf({ connections: 0.9 }), 0);
   if (!busy) throw new Error("one node");
   const draining: LoadedNode = { ...busy, state: "draining" };
@@ -180,7 +182,7 @@ test("LOAD-3: work of a node that drains counts, the node does not; a storm and 
   expect(desiredNodes([noisy, noisy])).toBe(2);
 });
 
-test("NODE-7: what a node can take of the admissions falls with its load and its seats, and is 0 where it drains or is full", () => {
+test("NODE-7: a node's admission weight falls with load and free seats, and is 0 if draining or full", () => {
   const seats = fc.integer({ min: 0, max: 10_000 });
   fc.assert(
     fc.property(dimensions, name, more, seats, (given, dimension, by, freeSeats) => {

@@ -4,11 +4,11 @@ import { expect, test } from "vitest";
 import { AddressLimits } from "../../gateway/entrance/address-limits.ts";
 import { networkOf } from "../../shared/http/network.ts";
 
-/** Zeros are common in addresses, and are what spellings differ in. */
+/** Spellings of an address differ in its zeros. */
 const group = fc.oneof(fc.constant(0), fc.constant(0xffff), fc.integer({ min: 0, max: 0xffff }));
 const zone = fc.constantFrom("", "%eth0", "%1");
 
-/** One address, spelled in a way of its own each time: `random` decides. */
+/** One of the spellings of an address; `random` chooses. */
 function spell(groups: readonly number[], random: () => number): string {
   const one = (group: number): string => {
     const digits = group.toString(16).padStart(1 + Math.floor(random() * 4), "0");
@@ -34,7 +34,7 @@ const addressSpelledTwice = fc
     return { groups, one: spell(groups, random), other: spell(groups, random) + zone };
   });
 
-test("ADDR-1: two spellings of one IPv6 address are one network, two networks are two", () => {
+test("ADDR-1: spellings of one IPv6 address give one network, other networks differ", () => {
   fc.assert(
     fc.property(addressSpelledTwice, fc.integer({ min: 0, max: 7 }), ({ groups, one, other }, changed) => {
       fc.pre(isIPv6(one) && isIPv6(other));
@@ -50,7 +50,7 @@ test("ADDR-1: two spellings of one IPv6 address are one network, two networks ar
   );
 });
 
-test("ADDR-1: an IPv4 address within IPv6 is that IPv4 address, with dots or without", () => {
+test("ADDR-1: an IPv4-mapped IPv6 address is that IPv4 address, with dots or without", () => {
   fc.assert(
     fc.property(fc.ipV4(), (address) => {
       const [a = 0, b = 0, c = 0, d = 0] = address.split(".").map(Number);
@@ -62,7 +62,7 @@ test("ADDR-1: an IPv4 address within IPv6 is that IPv4 address, with dots or wit
   );
 });
 
-test("ADDR-1: the bounds of an address hold for all of its spellings together", () => {
+test("ADDR-1: all spellings of an address share its bounds", () => {
   const limits = new AddressLimits({ connections: 2, connectsPerSecond: 0 });
   limits.takeSeat("2001:db8::1");
   limits.takeSeat("2001:0DB8:0:0::2");

@@ -3,7 +3,7 @@ import { Decoder, Encoder, type Packet as LibraryPacket, PacketType } from "sock
 import { expect, test, vi } from "vitest";
 import { type Packet, PacketDecoder } from "../../gateway/engine/packet-decoder.ts";
 
-/** @returns undefined where it was refused. */
+/** @returns undefined where the decoder rejects the text. */
 function decoded(text: string): Packet | undefined {
   let packet: Packet | undefined;
   const decoder = new PacketDecoder();
@@ -43,7 +43,7 @@ const anyPacket = fc.oneof(
   fc.record({ type: fc.constant(PacketType.DISCONNECT), nsp: fc.constantFrom("/", "/other") }),
 );
 
-test("BAD-6: packets are decoded as Socket.IO's own decoder does, and refused where it refuses", () => {
+test("BAD-6: the decoder agrees with Socket.IO's own decoder on every packet", () => {
   fc.assert(
     fc.property(anyPacket, (packet) => {
       const [text] = new Encoder().encode(packet as LibraryPacket) as [string];
@@ -66,14 +66,14 @@ test("BAD-6: packets are decoded as Socket.IO's own decoder does, and refused wh
   );
 });
 
-test("BAD-6: text that is no packet is refused", () => {
+test("BAD-6: text that is no packet is rejected", () => {
   const wrong = ["", "9", "x", "2", "2{}", "2[]", "2[{}]", "20", "0[]", "0null", '05"', "1[]", "4{}", "5-[]", "50-[]"];
   for (const text of [...wrong, "5x-[]", `2${"1".repeat(16)}["a"]`, `2/${"n".repeat(300)},["a"]`, "2/a"]) {
     expect(decoded(text), text).toBeUndefined();
   }
 });
 
-test("BAD-6: any text is a packet or refused", () => {
+test("BAD-6: any text is either a packet or rejected", () => {
   const pieces = fc.constantFrom(
     ...Array.from("0123456789"),
     "-",
@@ -92,7 +92,7 @@ test("BAD-6: any text is a packet or refused", () => {
   fc.assert(fc.property(fc.array(pieces, { maxLength: 12 }), (parts) => void decoded(parts.join(""))));
 });
 
-test("HOST-3: an event that is too deep is refused by its name, one of too many values ends its connection, unparsed", () => {
+test("HOST-3: an event that is too deep, or has too many values, is never parsed", () => {
   const parse = vi.spyOn(JSON, "parse");
   const deep = decoded(`27["doc.open",${"[".repeat(50_000)}`);
   const event = { name: "doc.open", args: [], flaw: "too_deep" };
@@ -103,7 +103,7 @@ test("HOST-3: an event that is too deep is refused by its name, one of too many 
   expect(decoded(`2["doc.open",[${"0,".repeat(60_000)}0]]`)?.event?.flaw).toBeUndefined();
 });
 
-test("TEXT-3: data, and a number as a name, are handed on as written", () => {
+test("TEXT-3: data, and a number as an event name, stay as the client wrote them", () => {
   const event = (text: string): unknown[] => {
     const found = decoded(text)?.event;
     return [found?.name, ...(found?.args.map((argument) => argument.text) ?? [])];

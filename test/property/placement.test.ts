@@ -1,4 +1,4 @@
-/** Where a crowd is sent. */
+/** Which node each client of a crowd is sent to. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Placement } from "../../gateway/bootstrap/placement.ts";
@@ -33,7 +33,7 @@ const fleets = fc.array(
   { maxLength: 12 },
 );
 
-test("BOOT-3: whoever is sent to a node finds it ready and with a free seat; nobody is refused while there is one", () => {
+test("BOOT-3: a client is sent to a ready node with a free seat, and refused only without one", () => {
   fc.assert(
     fc.property(fleets, fc.integer(), fc.nat(3_000), (given, seed, crowd) => {
       const nodes = given.map((own, index) => nodeOf(`node-${index}`, own));
@@ -58,7 +58,7 @@ test("BOOT-3: whoever is sent to a node finds it ready and with a free seat; nob
   );
 });
 
-test("BOOT-3: a crowd that comes between two reports is spread, although one node is the lightest", () => {
+test("BOOT-3: a crowd between two reports is spread, although one node is the lightest", () => {
   fc.assert(
     fc.property(
       fc.integer(),
@@ -76,7 +76,7 @@ test("BOOT-3: a crowd that comes between two reports is spread, although one nod
           sent.set(instance, (sent.get(instance) ?? 0) + 1);
         }
         const fair = crowd / n;
-        // Drawn in pairs: 2/n of all at most, but for chance.
+        // Drawn in pairs: at most 2/n of all, apart from chance.
         for (const count of sent.values()) expect(count).toBeLessThanOrEqual(2 * fair + 5 * Math.sqrt(2 * fair));
         const lightest = sent.get("node-0") ?? 0;
         expect(lightest).toBeGreaterThanOrEqual(Math.max(...[...sent.values()]) * 0.8);
@@ -85,7 +85,7 @@ test("BOOT-3: a crowd that comes between two reports is spread, although one nod
   );
 });
 
-test("BOOT-3: of equal nodes each gets its part of a crowd, far more evenly than by chance", () => {
+test("BOOT-3: equal nodes share a crowd far more evenly than by chance", () => {
   fc.assert(
     fc.property(fc.integer(), fc.integer({ min: 2, max: 40 }), (seed, n) => {
       const placement = placementOf(seed);
@@ -100,7 +100,7 @@ test("BOOT-3: of equal nodes each gets its part of a crowd, far more evenly than
   );
 });
 
-test("BOOT-3: who was sent since the last reports counts, until the reports after the next", () => {
+test("BOOT-3: clients sent since the last reports count until the reports after the next", () => {
   const placement = placementOf(1);
   const [full, other] = [nodeOf("one", { maxConnections: 3 }), nodeOf("two", { maxConnections: 2 })];
   const seats = (): string[] => {
@@ -116,7 +116,7 @@ test("BOOT-3: who was sent since the last reports counts, until the reports afte
   expect(seats()).toEqual(["one", "one", "two", "two"]);
 });
 
-test("BOOT-3: what is known of a node beyond its reports counts", () => {
+test("BOOT-3: knowledge beyond a node's report counts", () => {
   const placement = placementOf(2);
   placement.update([nodeOf("one"), nodeOf("two")]);
   for (let i = 0; i < 100; i++) expect(placement.choose((node) => node.instance !== "one")?.instance).toBe("two");

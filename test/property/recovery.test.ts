@@ -1,4 +1,4 @@
-/** Recovery against a model: a history with jumps and trimming, and clients that stand anywhere. */
+/** Recovery against a model: a history with jumps and trimming, and clients at any position. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Publication } from "../../shared/channels/contract.ts";
@@ -6,7 +6,7 @@ import { bridge } from "../../gateway/channels/recovery.ts";
 
 const epoch = "e";
 
-/** Every offset that was ever given, in order; gaps between them are jumps. */
+/** Every offset ever published, in order; gaps between them are jumps. */
 const offsetsArbitrary = fc
   .array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 30 })
   .map((steps) => steps.map((_, i) => steps.slice(0, i + 1).reduce((sum, step) => sum + (step === 3 ? 1_000 : 1), 0)));

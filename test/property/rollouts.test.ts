@@ -1,10 +1,10 @@
-/** Who is in which group, while percentages change. */
+/** Which user is in which group while percentages change. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { checkRollouts, type StoredRollouts, withShares } from "../../shared/rollouts/document.ts";
 import { pointCount, pointOf } from "../../shared/rollouts/point.ts";
 import { Rollouts } from "../../shared/rollouts/rollouts.ts";
-import { nobody, ownersOf } from "../../shared/rollouts/shares.ts";
+import { unassigned, ownersOf } from "../../shared/rollouts/shares.ts";
 
 const fallback = { name: "stable" };
 const users = Array.from({ length: 10_000 }, (_, i) => ({ user: `user-${i}`, tenant: undefined }));
@@ -14,11 +14,11 @@ function put(percents: Record<string, number>, before?: StoredRollouts): StoredR
   return withShares(checkRollouts({ groups, fallback }), before);
 }
 
-/** The group of each point, by name. */
+/** The name of each point's group. */
 function groupsOf({ groups, shares }: StoredRollouts): string[] {
   const owners = ownersOf(groups.map(({ name }) => shares[name] ?? []));
   if (!owners) throw new Error("a point has two owners");
-  return [...owners].map((owner) => (owner === nobody ? fallback.name : (groups[owner]?.name ?? "")));
+  return [...owners].map((owner) => (owner === unassigned ? fallback.name : (groups[owner]?.name ?? "")));
 }
 
 function countOf(rollouts: StoredRollouts, among = users): Record<string, number> {
@@ -31,7 +31,7 @@ function countOf(rollouts: StoredRollouts, among = users): Record<string, number
   return counts;
 }
 
-/** Hundredths of a percent of up to five groups, 100 % together at most; a group may be missing. */
+/** Hundredths of a percent of up to five groups, at most 100 % together; a group may be missing. */
 const divisions = fc
   .array(fc.option(fc.nat(pointCount), { nil: undefined, freq: 6 }), { minLength: 5, maxLength: 5 })
   .map((wanted) => {
@@ -47,7 +47,7 @@ const divisions = fc
   });
 
 describe("the points of the groups", () => {
-  test("ROLL-3: whoever changes group does so because one of the two changes size, and as few as can be", () => {
+  test("ROLL-3: as few users as possible change group, and only because a group changes size", () => {
     fc.assert(
       fc.property(fc.array(divisions, { minLength: 2, maxLength: 6 }), (steps) => {
         let before: StoredRollouts | undefined;
@@ -65,7 +65,7 @@ describe("the points of the groups", () => {
     );
   });
 
-  /** Nobody leaves a group that does not shrink, nor comes to one that does not grow. */
+  /** No user leaves a group that does not shrink, or joins one that does not grow. */
   function expectFewestMoves(before: StoredRollouts, after: StoredRollouts): void {
     const [was, is] = [groupsOf(before), groupsOf(after)];
     const sizeOf = (groups: string[], name: string): number => groups.filter((group) => group === name).length;
@@ -78,7 +78,7 @@ describe("the points of the groups", () => {
     }
   }
 
-  test("ROLL-3: from 10 to 20 % only people of the fallback move, and back the same ones return", () => {
+  test("ROLL-3: from 10 to 20 % only users of the fallback move, and the same ones return", () => {
     const ten = put({ early: 5, canary: 10, late: 25 });
     const twenty = put({ early: 5, canary: 20, late: 25 }, ten);
     const back = put({ early: 5, canary: 10, late: 25 }, twenty);
@@ -92,20 +92,20 @@ describe("the points of the groups", () => {
     expect(groupsOf(back)).toEqual(groupsOf(ten));
   });
 
-  test("ROLL-3: what has been kept and fits together no more is divided anew", () => {
+  test("ROLL-3: stored shares that no longer fit together are divided from scratch", () => {
     const broken = { ...put({ one: 50, two: 50 }), shares: { one: [[0, 6_000]], two: [[4_000, 9_000]] } } as const;
     expect(put({ one: 50, two: 50 }, broken as unknown as StoredRollouts)).toEqual(put({ one: 50, two: 50 }));
   });
 });
 
-test("ROLL-2: a user's point is the same everywhere: the shares of 10,000 users are these", () => {
+test("ROLL-2: a user has the same point everywhere: 10,000 users give these shares", () => {
   expect(pointOf("group", { user: "ada", tenant: undefined })).toBe(584);
   // Three standard deviations of a share of 10 % are 90 users.
   expect(countOf(put({ canary: 10 }))).toEqual({ canary: 1_008, stable: 8_992 });
   expect(countOf(put({ small: 0.5, half: 50 }))).toEqual({ small: 57, half: 5_016, stable: 4_927 });
 });
 
-test("ROLL-2: the same name in another tenant, or of a client that has no user, is somebody else", () => {
+test("ROLL-2: the same name in another tenant, or without a user, has another point", () => {
   const points = [
     { user: "ada", tenant: undefined },
     { user: "ada", tenant: "acme" },

@@ -1,10 +1,10 @@
-/** Who is sent to the service that a route is rolled out to. */
+/** Which users a route's rollout sends to the other service. */
 import { expect, test } from "vitest";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 
 const users = Array.from({ length: 10_000 }, (_, i) => ({ user: `user-${i}`, tenant: undefined }));
 
-test("ROLL-6: routes that are rolled out to one service choose the same users, to another one others", () => {
+test("ROLL-6: rollouts to one service choose the same users, rollouts to another service others", () => {
   const route = (to: string, percent: number, by?: "user" | "tenant") => ({
     ...{ event: "a", service: "old", path: "/", mode: "call" as const },
     rollout: { to, percent, ...(by && { by }) },

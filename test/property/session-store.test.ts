@@ -1,9 +1,10 @@
-/** The session store in memory and on Redis say the same, whatever nodes, late or not, tell them. */
+/** The session stores in memory and on Redis agree, whatever late nodes do. */
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
@@ -27,14 +28,14 @@ afterAll(async () => {
   await redis.stop();
 });
 
-/** One thing that a node tells; `claim`: by which of the session's claims so far, 0 is the newest. */
+/** One call of a node. `claim`: index of the session's claims so far, 0 is the newest. */
 interface Step {
   kind: "begin" | "resume" | "announce" | "end" | "enter" | "leave" | "revoke";
   session: number;
   claim: number;
 }
 
-/** Rare: what ends a session for good. */
+/** Rare, because it ends a session for good. */
 const kinds = ["begin", "resume", "announce", "end", "enter", "leave"].flatMap(
   (kind) => Array(5).fill(kind) as Step["kind"][],
 );
@@ -45,13 +46,13 @@ const step: fc.Arbitrary<Step> = fc.record({
   claim: fc.constantFrom(0, 0, 0, 1, 2),
 });
 
-/** What one store answers to the steps, and what it shows at the end. */
+/** The answers of one store to the steps, and its final state. */
 async function run(store: SessionStore, steps: readonly Step[], suffix: string): Promise<unknown[]> {
   await store.renewLease("holder", { fresh: true });
   const channel = `room:${suffix}`;
-  // Of one name: what tells them apart is the tenant.
+  // Users of one name in two tenants.
   const users = [undefined, undefined, "acme", "acme"].map((tenant) => ({ user: `ada ${suffix}`, tenant }));
-  /** Claims of each session, the newest first; each made by a connection of its own. */
+  /** Claims of each session, newest first, each by its own connection. */
   const claims: (HeldSession & Claim)[][] = [[], [], [], []];
   const ids = users.map((_, i) => `session-${i}-${suffix}`);
   const seen: unknown[] = [];
@@ -63,12 +64,12 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
     } else if (kind === "begin" || held) {
       const sessionId = ids[at] ?? "";
       const said = { sessionId, ...user, claim: held?.claim ?? 0, checkedAt: held?.checkedAt ?? 0 };
-      const membership = { session: said, channel, holder: "holder", tellUpTo: 0 };
+      const membership = { session: said, channel, holder: "holder", announceUpTo: 0 };
       if (kind === "end") await store.end(said, "holder");
       else if (kind === "enter") await store.enter(membership);
       else if (kind === "leave") await store.leave(membership);
       else {
-        // A session begins once.
+        // Sessions begin once.
         if (kind === "begin" && claims[at]?.length) continue;
         const outcome = await store.claim({ ...said, mode: kind, holder: "holder", node: "node" });
         seen.push(outcome.kind);
@@ -91,13 +92,13 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
   return seen;
 }
 
-test("PRES-2: whatever late connections say, a session counts once, by its newest claim; memory and Redis agree", async () => {
+test("PRES-2: a session counts once, by its newest claim; memory and Redis agree", async () => {
   const broker = new MemoryBroker(quietErrors);
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 150, size: "max" }), async (steps) => {
       const suffix = randomUUID();
       const memory = await run(new MemorySessionStore(broker, quietErrors), steps, suffix);
-      const onRedis = await run(new RedisSessionStore([connections]), steps, suffix);
+      const onRedis = await run(new RedisSessionStore(new Cells(connections)), steps, suffix);
       expect(onRedis).toEqual(memory);
       for (const shown of memory) {
         if (Array.isArray(shown)) for (const line of shown) expect(["none 3", "acme 3"]).not.toContain(line);

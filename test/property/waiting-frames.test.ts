@@ -21,7 +21,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-test("SLOW-5: whatever comes and goes, offsets of a channel grow, only what a newer one replaced is missing, and bytes and replacements are counted", () => {
+test("SLOW-5: conflation keeps offsets growing, drops only replaced frames, and counts both", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), fc.integer({ min: 0, max: 400 }), (steps, conflateFromBytes) => {
       let conflated = 0;

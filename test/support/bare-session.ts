@@ -1,7 +1,7 @@
 import { Outbox } from "../../gateway/outbox/outbox.ts";
 import { Session } from "../../gateway/sessions/session.ts";
 
-/** A session without a connection: what it is sent is taken at once. Whoever does not end it disposes of it. */
+/** A session without a connection: takes every frame at once. The caller ends it or disposes of it. */
 export function bareSession(sessionId: string, user = "ada", { moves = false } = {}): Session {
   const session: Session = new Session({
     sessionId,
@@ -16,7 +16,7 @@ export function bareSession(sessionId: string, user = "ada", { moves = false } =
       onOverflow: () => undefined,
       onConflated: () => undefined,
     }),
-    transport: {
+    connection: {
       close: (_announce, whenClosed) => {
         session.dispose();
         whenClosed?.(true);

@@ -2,16 +2,17 @@
 import type { DestinationStream } from "pino";
 import { readGatewayConfig } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
-import { defaultPatience, type Patience } from "../../gateway/engine/patience.ts";
+import { defaultLiveness, type Liveness } from "../../gateway/engine/liveness.ts";
 import { readPrivateApiConfig } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
 import type { NodeRegistry } from "../../shared/nodes/contract.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 
 import { eventually } from "./eventually.ts";
+import { metricsOf } from "./gateway-metrics.ts";
 
 export const jwtSecret = "a secret of the test, long enough for HS256";
 export const serviceSecret = `whsec_${Buffer.from("a service's secret, 32 bytes long").toString("base64")}`;
@@ -59,7 +60,7 @@ const privateApiTokens = JSON.stringify([
  * @param options.rules put through the API, unless a RULES_FILE is given.
  * @param options.gatewaySettings of each gateway, by its place.
  * @param options.nodeRegistry of all gateways; one in memory by default.
- * @param options.patience what differs from the default.
+ * @param options.liveness what differs from the default.
  */
 export async function startFleet(options: {
   target?: RedisTarget;
@@ -68,7 +69,7 @@ export async function startFleet(options: {
   environment?: Record<string, string>;
   gatewaySettings?: readonly Record<string, string>[];
   nodeRegistry?: NodeRegistry;
-  patience?: Partial<Patience>;
+  liveness?: Partial<Liveness>;
 }): Promise<Fleet> {
   let log = "";
   const destination: DestinationStream = { write: (line) => void (log += line) };
@@ -129,17 +130,19 @@ export async function startFleet(options: {
 
   const gateways: Gateway[] = [];
   const given = options.nodeRegistry && { nodeRegistry: options.nodeRegistry };
-  const patience = { ...defaultPatience, ...options.patience };
+  const liveness = { ...defaultLiveness, ...options.liveness };
   for (let i = 0; i < (options.gateways ?? 1); i++) {
     const own = { GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl, ...options.gatewaySettings?.[i] };
     const settings = { ...environment, ...own };
     const config = readGatewayConfig(settings, { embedded: true });
-    gateways.push(await begin(createGateway({ config, ...(await stores()), ...given, logger, patience })));
+    gateways.push(await begin(createGateway({ config, ...(await stores()), ...given, logger, liveness })));
   }
   if (options.rules) {
     const stored = await api("PUT", "/v1/rules", options.rules);
     if (stored.status !== 200) throw new Error(`the rules of the test are not valid: ${stored.text}`);
-    await eventually(() => gateways.every((gateway) => gateway.rulesVersion === stored.body["version"]));
+    await eventually(async () =>
+      (await metricsOf(gateways, "rules_version")).every((value) => value === stored.body["version"]),
+    );
   }
   return {
     gateways,

@@ -36,7 +36,7 @@ export class RawClient {
   private constructor(socket: Socket) {
     this.socket = socket;
     this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
-    // A connection that is cut is what tests are about; they see it as closed.
+    // Tests cut connections on purpose, and see them as closed.
     socket.on("error", () => socket.destroy());
     socket.on("data", (chunk: Buffer) => {
       for (const text of this.#frames.push(chunk)) this.#receive(text);
@@ -46,7 +46,7 @@ export class RawClient {
   /**
    * Resolves with the welcome behind it.
    *
-   * @throws RefusedError, or another where the connection ends without a word
+   * @throws RefusedError, or another where the connection ends without a refusal
    */
   static async connect(
     url: URL,

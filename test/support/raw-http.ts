@@ -14,7 +14,7 @@ export function openRaw(port: number, text: string, from = "127.0.0.1"): RawConn
   const socket = connect({ port, host: "127.0.0.1", localAddress: from });
   let received = "";
   socket.on("data", (chunk: Buffer) => (received += chunk.toString("latin1")));
-  // A connection that is cut is what tests are about; they see it as closed.
+  // Tests cut connections on purpose, and see them as closed.
   socket.on("error", () => socket.destroy());
   const closed = new Promise<string>((resolve) => socket.once("close", () => resolve(received)));
   if (text !== "") socket.write(text);

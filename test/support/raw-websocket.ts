@@ -1,4 +1,4 @@
-/** A websocket by hand, for what no client library does: stop reading, or send several packets in one breath. */
+/** A websocket by hand, for what no client library does: stop reading, or send several packets in one write. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -56,7 +56,7 @@ export function upgradeRequest(url: URL, more = ""): string {
 }
 
 export interface DialOptions {
-  /** Where the connection comes from: on Linux any of 127.0.0.0/8 towards a loopback address. */
+  /** The local address: on Linux any of 127.0.0.0/8 towards a loopback address. */
   readonly localAddress?: string;
   /** Destroys the socket. */
   readonly signal?: AbortSignal;
@@ -65,11 +65,11 @@ export interface DialOptions {
 /**
  * Resolves once the engine has opened; the caller ends it.
  *
- * @throws where the connection ends before: the upgrade was refused, or nobody is there
+ * @throws where the connection ends before: the upgrade was refused, or no server listens
  */
 export async function openRawWebsocket(url: URL, options: DialOptions = {}): Promise<Socket> {
   const socket = connect({ port: Number(url.port), host: url.hostname, ...options });
-  // The gateway ends who does not read with a reset: an end like any other.
+  // The gateway resets a client that does not read; tests see a closed connection.
   socket.on("error", () => socket.destroy());
   socket.write(upgradeRequest(url));
   let seen = "";

@@ -1,4 +1,4 @@
-/** The parts of admission that go by time. */
+/** Parts of the entrance that depend on time. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { AddressLimits } from "../../gateway/entrance/address-limits.ts";
 import { Admission, type AdmissionShare, type Decision } from "../../gateway/entrance/admission.ts";
@@ -7,11 +7,11 @@ import { FairBudget } from "../../gateway/entrance/fair-budget.ts";
 import { ClientFlow, type Passage } from "../../gateway/sessions/client-flow.ts";
 import { RecentCount } from "../../gateway/entrance/recent-count.ts";
 import { reconnectPolicy } from "../../gateway/entrance/reconnect-window.ts";
-import { ReturnPolicy } from "../../gateway/entrance/return-policy.ts";
+import { CurrentReconnectPolicy } from "../../gateway/entrance/current-reconnect-policy.ts";
 import { announcementPrice, maxOpenRequests, prices, requestBudget } from "../../gateway/requests/prices.ts";
-import { ReturnSlots } from "../../gateway/entrance/return-slots.ts";
+import { ReconnectTimes } from "../../gateway/entrance/reconnect-times.ts";
 import { type Arrival, UpgradeGate } from "../../gateway/entrance/upgrade-gate.ts";
-import type { AdmissionKind } from "../../gateway/entrance/waiting-line.ts";
+import type { AdmissionKind } from "../../gateway/entrance/admission-queue.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { networkOf } from "../../shared/http/network.ts";
 import { bareSession } from "../support/bare-session.ts";
@@ -37,11 +37,11 @@ class Share implements AdmissionShare {
   }
 }
 
-/** A node that is given `sharePerSecond`, and those who come to it. */
+/** A node with this share, and handshakes that enter its queue. */
 function node(sharePerSecond = 10): {
   share: Share;
   admission: Admission;
-  comes: (kind: AdmissionKind) => { decision: Decision | undefined; leave: () => void };
+  enter: (kind: AdmissionKind) => { decision: Decision | undefined; leave: () => void };
 } {
   const share = Object.assign(new Share(), { sharePerSecond });
   const metrics = new Metrics();
@@ -51,29 +51,31 @@ function node(sharePerSecond = 10): {
   return {
     share,
     admission,
-    comes: (kind) => {
-      const comer: { decision: Decision | undefined; leave: () => void } = {
+    enter: (kind) => {
+      const handshake: { decision: Decision | undefined; leave: () => void } = {
         decision: undefined,
         leave: () => undefined,
       };
-      comer.leave = admission.enter({ kind, address: anAddress, until: performance.now() + 5_000 }, (decision) => {
-        expect(comer.decision).toBeUndefined();
-        comer.decision = decision;
-      });
-      return comer;
+      handshake.leave = admission.enter(
+        { kind, address: anAddress, deadline: performance.now() + 5_000 },
+        (decision) => {
+          expect(handshake.decision).toBeUndefined();
+          handshake.decision = decision;
+        },
+      );
+      return handshake;
     },
   };
 }
 
 const anAddress = "192.0.2.1";
-const fromAnAddress = { crowds: false, address: () => anAddress };
 const admitted = { kind: "admitted" };
 const count = (all: { decision: Decision | undefined }[], kind: Decision["kind"] | undefined): number =>
   all.filter(({ decision }) => decision?.kind === kind).length;
 
-test("ADM-2: those who cannot be let in at once wait, at most 5 s; who would wait longer is refused at once", () => {
-  const { admission, comes } = node(10);
-  const all = Array.from({ length: 80 }, () => comes("cold"));
+test("ADM-2: handshakes queue for at most 5 s; one that would exceed it is refused up front", () => {
+  const { admission, enter } = node(10);
+  const all = Array.from({ length: 80 }, () => enter("cold"));
   expect(count(all, undefined)).toBe(50);
   expect(count(all, "refused")).toBe(30);
   expect(admission.waiting).toBe(50);
@@ -84,10 +86,10 @@ test("ADM-2: those who cannot be let in at once wait, at most 5 s; who would wai
   expect(admission.waiting).toBe(0);
 });
 
-test("ADM-2: a resume is let in before the cold ones that wait, and cold ones do not wait for ever", () => {
-  const { comes } = node(10);
-  const cold = Array.from({ length: 20 }, () => comes("cold"));
-  const resumes = Array.from({ length: 18 }, () => comes("resume"));
+test("ADM-2: resumes overtake cold handshakes in the queue, and do not starve them", () => {
+  const { enter } = node(10);
+  const cold = Array.from({ length: 20 }, () => enter("cold"));
+  const resumes = Array.from({ length: 18 }, () => enter("resume"));
   vi.advanceTimersByTime(900);
   expect(count(resumes, "admitted")).toBe(9);
   expect(count(cold, "admitted")).toBe(0);
@@ -95,9 +97,9 @@ test("ADM-2: a resume is let in before the cold ones that wait, and cold ones do
   expect(count(cold, "admitted")).toBe(1);
 });
 
-test("ADM-2: whoever leaves the line is not let in, and those behind move up", () => {
-  const { admission, comes } = node(10);
-  const [first, second] = [comes("cold"), comes("cold")];
+test("ADM-2: a handshake that leaves the queue is not admitted, and the next one moves up", () => {
+  const { admission, enter } = node(10);
+  const [first, second] = [enter("cold"), enter("cold")];
   first.leave();
   vi.advanceTimersByTime(110);
   expect(first.decision).toBeUndefined();
@@ -105,59 +107,59 @@ test("ADM-2: whoever leaves the line is not let in, and those behind move up", (
   expect(admission.waiting).toBe(0);
 });
 
-test("ADM-2: what is overtaken until its time is up is refused with a slot", () => {
-  const { comes } = node(10);
-  const cold = Array.from({ length: 50 }, () => comes("cold"));
+test("ADM-2: a handshake that is overtaken until its deadline is refused with a reconnect time", () => {
+  const { enter } = node(10);
+  const cold = Array.from({ length: 50 }, () => enter("cold"));
   vi.advanceTimersByTime(1_000);
-  for (let i = 0; i < 40; i++) comes("resume");
+  for (let i = 0; i < 40; i++) enter("resume");
   vi.advanceTimersByTime(4_100);
   expect(count(cold, undefined)).toBe(0);
   expect(count(cold, "refused")).toBeGreaterThan(20);
   expect(cold.at(-1)?.decision).toMatchObject({ kind: "refused", retryAfterMs: expect.any(Number) as number });
 });
 
-test("ADM-3: each who is refused is given a slot of its own, spread over the time that letting them in takes", () => {
-  const { comes } = node(10);
-  const refused = Array.from({ length: 250 }, () => comes("cold")).slice(50);
+test("ADM-3: reconnect times are all different, and spread over the time that admission takes", () => {
+  const { enter } = node(10);
+  const refused = Array.from({ length: 250 }, () => enter("cold")).slice(50);
   const waits = refused.map(({ decision }) => (decision?.kind === "refused" ? decision.retryAfterMs : 0));
-  // 50 are in line before them; 200 at nine in ten of 10 a second, and 5 % of jitter.
+  // 50 are in the queue before them; 200 at nine in ten of 10 a second, and 5 % of jitter.
   expect(Math.min(...waits)).toBeGreaterThanOrEqual(5_000);
   expect(Math.max(...waits)).toBeGreaterThan(25_000);
   expect(Math.max(...waits)).toBeLessThan(30_000);
   expect(new Set(waits).size).toBeGreaterThan(190);
 });
 
-test("ADM-3: a full node, which has next to no share, sends those it refuses back at the rate of the fleet", () => {
+test("ADM-3: a full node with hardly any share gives reconnect times at the rate of the fleet", () => {
   const { share, admission } = node(0.1);
   Object.assign(share, { budgetPerSecond: 200, nodes: [1, 2] });
-  const waits = Array.from({ length: 90 }, () => admission.returnInMs(anAddress, 5_000));
+  const waits = Array.from({ length: 90 }, () => admission.takeReconnectMs(anAddress, 5_000));
   expect(Math.min(...waits)).toBeGreaterThanOrEqual(5_000);
   expect(Math.max(...waits)).toBeLessThan(6_500);
 });
 
-test("ADM-4: a node without a share lets nobody in, asks for one while somebody waits, and uses what it is given", () => {
-  const { share, admission, comes } = node(0);
-  const comer = comes("cold");
+test("ADM-4: a node without a share admits none, asks for a share, and uses what it gets", () => {
+  const { share, admission, enter } = node(0);
+  const handshake = enter("cold");
   vi.advanceTimersByTime(1_000);
-  expect(comer.decision).toBeUndefined();
+  expect(handshake.decision).toBeUndefined();
   expect(share.asked).toBeGreaterThan(1);
   share.sharePerSecond = 10;
   admission.onShare();
   vi.advanceTimersByTime(150);
-  expect(comer.decision).toEqual(admitted);
+  expect(handshake.decision).toEqual(admitted);
 });
 
-test("ADM-7: a node that drains lets nobody in any more, and tells those in line at once", () => {
-  const { admission, comes } = node(10);
-  const waiting = comes("resume");
+test("ADM-7: a draining node admits no more, and refuses the handshakes in its queue at once", () => {
+  const { admission, enter } = node(10);
+  const waiting = enter("resume");
   admission.close();
   expect(waiting.decision).toEqual({ kind: "closed" });
-  expect(comes("resume").decision).toEqual({ kind: "closed" });
+  expect(enter("resume").decision).toEqual({ kind: "closed" });
 });
 
-test("demand is those let in, those who wait, and those refused, within a second", () => {
-  const { admission, comes } = node(10);
-  for (let i = 0; i < 80; i++) comes("cold");
+test("demand counts handshakes admitted, queued and refused within a second", () => {
+  const { admission, enter } = node(10);
+  for (let i = 0; i < 80; i++) enter("cold");
   expect(admission.demandPerSecond).toBe(80);
   vi.advanceTimersByTime(900);
   expect(admission.demandPerSecond).toBe(80);
@@ -166,7 +168,7 @@ test("demand is those let in, those who wait, and those refused, within a second
   admission.close();
 });
 
-test("a count of the last second forgets by and by", () => {
+test("RecentCount forgets what is older than a second, step by step", () => {
   const recent = new RecentCount();
   recent.add(10_000);
   recent.add(10_400);
@@ -176,7 +178,8 @@ test("a count of the last second forgets by and by", () => {
   expect(recent.total(60_000)).toBe(0);
 });
 
-class Comer implements Arrival {
+class TestArrival implements Arrival {
+  readonly address = anAddress;
   state: "waiting" | "open" | "refused" = "waiting";
   gone = false;
   retryAfterSeconds = 0;
@@ -189,42 +192,43 @@ class Comer implements Arrival {
   }
 }
 
-function comersAt(gate: UpgradeGate, number: number): Comer[] {
+function arrivalsAt(gate: UpgradeGate, number: number): TestArrival[] {
   return Array.from({ length: number }, () => {
-    const comer = new Comer();
-    gate.arrive(comer, fromAnAddress);
-    return comer;
+    const arrival = new TestArrival();
+    gate.arrive(arrival, false);
+    return arrival;
   });
 }
-const inState = (comers: Comer[], state: Comer["state"]): number =>
-  comers.filter((comer) => comer.state === state).length;
+const inState = (arrivals: TestArrival[], state: TestArrival["state"]): number =>
+  arrivals.filter((arrival) => arrival.state === state).length;
 
-test("ADM-5: connections are opened at twice the rate; past what can be opened in 2 s they are refused, each with a time", () => {
+test("ADM-5: the gate opens twice the rate; arrivals beyond 2 s of it get a reconnect time", () => {
   let refused = 0;
   const gate = new UpgradeGate({ hasRoom: () => true, onRefused: () => refused++ });
   gate.setRate(100);
-  const comers = comersAt(gate, 1_000);
-  // The bucket grows with the clock only: what it had before the rate was set.
-  const atOnce = inState(comers, "open");
+  const arrivals = arrivalsAt(gate, 1_000);
+  // Tokens from before the rate was set: the bucket grows with the clock only.
+  const atOnce = inState(arrivals, "open");
   expect(atOnce).toBe(100);
   expect(gate.waiting).toBe(400);
   expect(refused).toBe(500);
-  const times = comers.filter(({ state }) => state === "refused").map(({ retryAfterSeconds }) => retryAfterSeconds);
+  const times = arrivals.filter(({ state }) => state === "refused").map(({ retryAfterSeconds }) => retryAfterSeconds);
   expect(Math.min(...times)).toBeGreaterThanOrEqual(2);
   expect(new Set(times).size).toBeGreaterThan(2);
   vi.advanceTimersByTime(1_000);
-  expect(inState(comers, "open") - atOnce).toBeGreaterThan(190);
-  expect(inState(comers, "open") - atOnce).toBeLessThanOrEqual(201);
+  expect(inState(arrivals, "open") - atOnce).toBeGreaterThan(190);
+  expect(inState(arrivals, "open") - atOnce).toBeLessThanOrEqual(201);
   vi.advanceTimersByTime(1_100);
-  expect(inState(comers, "waiting")).toBe(0);
+  expect(inState(arrivals, "waiting")).toBe(0);
 });
 
-test("ADM-5: work on connections is done in slices, with turns for others between", () => {
+test("ADM-5: the gate opens connections in slices, and yields the event loop in between", () => {
   let clock = 0;
   vi.spyOn(performance, "now").mockImplementation(() => clock);
   const gate = new UpgradeGate({ hasRoom: () => true, onRefused: () => undefined });
   let opened = 0;
   const slow = Array.from({ length: 12 }, () => ({
+    address: anAddress,
     gone: false,
     open: () => {
       opened++;
@@ -233,7 +237,7 @@ test("ADM-5: work on connections is done in slices, with turns for others betwee
     refuse: () => undefined,
   }));
   const openedPerTurn: number[] = [];
-  for (const arrival of slow) gate.arrive(arrival, fromAnAddress);
+  for (const arrival of slow) gate.arrive(arrival, false);
   openedPerTurn.push(opened);
   while (gate.waiting > 0) {
     const before = opened;
@@ -244,31 +248,31 @@ test("ADM-5: work on connections is done in slices, with turns for others betwee
   expect(Math.max(...openedPerTurn)).toBeLessThanOrEqual(2);
 });
 
-test("ADM-6: while as many connections are open without a seat as may be, no more are opened", () => {
+test("ADM-6: the gate opens no connection while there is no room for one without a seat", () => {
   let room = 5;
   const gate = new UpgradeGate({ hasRoom: () => room > 0, onRefused: () => undefined });
-  const comers = Array.from({ length: 8 }, () => {
-    const comer = new Comer();
-    comer.open = () => {
-      comer.state = "open";
+  const arrivals = Array.from({ length: 8 }, () => {
+    const arrival = new TestArrival();
+    arrival.open = () => {
+      arrival.state = "open";
       room--;
     };
-    gate.arrive(comer, fromAnAddress);
-    return comer;
+    gate.arrive(arrival, false);
+    return arrival;
   });
   vi.advanceTimersByTime(500);
-  expect(inState(comers, "open")).toBe(5);
-  const leaver = comers.at(-1);
+  expect(inState(arrivals, "open")).toBe(5);
+  const leaver = arrivals.at(-1);
   if (leaver) leaver.gone = true;
   room = 1;
   vi.advanceTimersByTime(50);
-  expect(inState(comers, "open")).toBe(6);
+  expect(inState(arrivals, "open")).toBe(6);
   vi.advanceTimersByTime(2_000);
-  expect(inState(comers, "refused")).toBe(1);
+  expect(inState(arrivals, "refused")).toBe(1);
   expect(gate.waiting).toBe(0);
 });
 
-test("LIM-1: a burst passes, then the rate; those refused are told one after the other when to come back", () => {
+test("LIM-1: a burst passes, then the rate; each refusal has a later retry-after", () => {
   const flow = new ClientFlow({ capacity: 100, perSecond: 50 }, 0);
   const passages = Array.from({ length: 150 }, () => flow.pass(0));
   expect(passages.filter(({ kind }) => kind === "passed")).toHaveLength(100);
@@ -279,7 +283,7 @@ test("LIM-1: a burst passes, then the rate; those refused are told one after the
   expect(second.filter(({ kind }) => kind === "passed")).toHaveLength(50);
 });
 
-test("LIM-3: a client that goes on a thousand beyond what it may send is cut; one that sends twice its rate is not", () => {
+test("LIM-3: a client is cut a thousand messages past its limit, but not at twice its rate", () => {
   const flood = new ClientFlow({ capacity: 100, perSecond: 50 }, 0);
   const passages = Array.from({ length: 1_101 }, () => flood.pass(0));
   expect(passages.at(-2)?.kind).toBe("refused");
@@ -290,7 +294,7 @@ test("LIM-3: a client that goes on a thousand beyond what it may send is cut; on
   expect([...kinds]).toEqual(["passed", "refused"]);
 });
 
-test("LIM-5: an address has its bounds, one of IPv6 with its whole network; what is forgotten is free", () => {
+test("LIM-5: bounds hold per address, of IPv6 per /64, until they have recovered", () => {
   const limits = new AddressLimits({ connections: 2, connectsPerSecond: 3 });
   const two = ["2001:db8::1", "2001:db8::2"];
   for (const address of two) {
@@ -305,13 +309,13 @@ test("LIM-5: an address has its bounds, one of IPv6 with its whole network; what
   for (let i = 0; i < 1_000; i++) expect(limits.checkMs(`10.0.${i >> 8}.${i & 255}`, 2_000)).toBeUndefined();
 });
 
-test("WIN-1: who is there is told of a window that has changed, and of none that changes because a node stops", () => {
+test("WIN-1: sessions are notified of a changed window, but not by a node that stops", () => {
   const session = bareSession("s");
   session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
   const send = vi.spyOn(session.outbox, "send");
   let admissionsPerSecond = 10;
   const sessions = Array.from({ length: 100 }, () => session);
-  const policy = new ReturnPolicy({
+  const policy = new CurrentReconnectPolicy({
     sessions: () => sessions,
     admissionsPerSecond: () => admissionsPerSecond,
     errors: quietErrors,
@@ -334,18 +338,18 @@ test("WIN-1: who is there is told of a window that has changed, and of none that
   session.dispose();
 });
 
-test("LIM-5: of 50,000 addresses at once the first is forgotten: there is no end to them", () => {
+test("LIM-5: past 50,000 addresses the rate of the oldest one is forgotten", () => {
   const limits = new AddressLimits({ connections: 0, connectsPerSecond: 1 });
   expect([limits.checkMs("10.0.0.1", 0), limits.checkMs("10.0.0.1", 0)]).toEqual([undefined, 1_000]);
   for (let i = 0; i < 50_000; i++) limits.checkMs(`10.1.${i >> 8}.${i & 255}`, 0);
   expect(limits.checkMs("10.0.0.1", 0)).toBeUndefined();
 });
 
-test("ADM-3: nobody is sent further ahead than 10 min, however many there are", () => {
-  const slots = new ReturnSlots();
-  const waits = Array.from({ length: 7_000 }, () => slots.take(0, { perSecond: 10, notBeforeMs: 5_000 }));
+test("ADM-3: no reconnect time is more than 10 min ahead, however many clients are refused", () => {
+  const times = new ReconnectTimes();
+  const waits = Array.from({ length: 7_000 }, () => times.take(0, { perSecond: 10, notBeforeMs: 5_000 }));
   expect(Math.max(...waits)).toBeLessThanOrEqual(600_000);
-  // Those for whom there is no slot spread over the second half.
+  // Past the horizon, times are random in its second half.
   const beyond = waits.slice(6_000);
   expect(Math.min(...beyond)).toBeGreaterThanOrEqual(300_000);
   expect(new Set(beyond).size).toBeGreaterThan(900);
@@ -371,19 +375,19 @@ test.for([
   expect(reconnectPolicy(sessions, rate)).toEqual({ minDelayMs: 0, windowMs });
 });
 
-test("ADM-2: whoever comes to a node that has just begun waits for the share that the node is owed", () => {
-  const { share, comes } = node(1);
+test("ADM-2: handshakes at a new node wait for the fair share that it will get", () => {
+  const { share, enter } = node(1);
   share.fairSharePerSecond = 100;
-  const crowd = Array.from({ length: 100 }, () => comes("cold"));
+  const crowd = Array.from({ length: 100 }, () => enter("cold"));
   expect(crowd.filter(({ decision }) => decision?.kind === "refused")).toEqual([]);
 });
 
-test("LIM-2: a client asks about all of its channels at once; after that reads pass twenty a second", () => {
+test("LIM-2: a client reads all of its channels at once, then twenty a second", () => {
   const flow = new ClientFlow(requestBudget, 0, maxOpenRequests);
   const pass = (name: keyof typeof prices, count: number, now: number): number =>
     Array.from({ length: count }, () => flow.pass(now, prices[name])).filter(({ kind }) => kind === "passed").length;
   expect(pass("sync:subscribe", 200, 0)).toBe(200);
-  // Each joins a channel where others are told of it.
+  // Each joins a channel that announces it to others.
   for (let i = 0; i < 200; i++) flow.answered(announcementPrice);
   expect(pass("sync:presence", 200, 0)).toBe(200);
   expect(pass("sync:history", 200, 0)).toBe(200);
@@ -398,22 +402,22 @@ test("LIM-2: a client asks about all of its channels at once; after that reads p
   expect(passed).toBeLessThanOrEqual(200);
 });
 
-test("LIM-2: joining and leaving a channel over and over is told to others eight times a second", () => {
+test("LIM-2: a client that joins and leaves repeatedly is announced eight times a second", () => {
   const flow = new ClientFlow(requestBudget, 0, maxOpenRequests);
-  let told = 0;
+  let announced = 0;
   for (let now = 0; now < 60_000; now += 10) {
     for (const name of ["sync:subscribe", "sync:unsubscribe"] as const) {
       if (flow.pass(now, prices[name]).kind !== "passed") continue;
       flow.answered(announcementPrice);
-      told++;
+      announced++;
     }
   }
   const atOnce = requestBudget.capacity / 12;
-  expect(told).toBeGreaterThan(atOnce);
-  expect(told).toBeLessThan(atOnce + 60 * 17);
+  expect(announced).toBeGreaterThan(atOnce);
+  expect(announced).toBeLessThan(atOnce + 60 * 17);
 });
 
-test("LIM-2: no more than 600 requests are open at a time", () => {
+test("LIM-2: a client has at most 600 open requests", () => {
   const flow = new ClientFlow({ capacity: 10_000, perSecond: 1 }, 0, 600);
   const kinds = Array.from({ length: 601 }, () => flow.pass(0).kind);
   expect(kinds.slice(0, 600).every((kind) => kind === "passed")).toBe(true);
@@ -424,29 +428,29 @@ test("LIM-2: no more than 600 requests are open at a time", () => {
 
 describe("reconnect times and addresses", () => {
   const perSecond = 100;
-  const waits = (slots: ReturnSlots, count: number, address: (i: number) => string, now = 0): number[] =>
-    Array.from({ length: count }, (_, i) => slots.take(now, { perSecond, notBeforeMs: 1_000, address: address(i) }));
+  const waits = (times: ReconnectTimes, count: number, address: (i: number) => string, now = 0): number[] =>
+    Array.from({ length: count }, (_, i) => times.take(now, { perSecond, notBeforeMs: 1_000, address: address(i) }));
 
-  test("RET-1: an address that is refused again and again makes others wait 5 s longer at most", () => {
-    const slots = new ReturnSlots();
-    waits(slots, 10_000, () => "192.0.2.1");
-    expect(slots.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
-    // One place for each of a hundred more.
-    waits(slots, 10_000, (i) => `2001:db8:0:${i % 100}::${i}`);
-    expect(slots.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.3" })).toBeLessThanOrEqual(7_370);
-    // Ten minutes later all of that is past.
-    waits(slots, 10_000, () => "192.0.2.1", 700_000);
-    expect(slots.take(700_000, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
+  test("RET-1: an address that is refused repeatedly delays others by 5 s at most", () => {
+    const times = new ReconnectTimes();
+    waits(times, 10_000, () => "192.0.2.1");
+    expect(times.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
+    // A hundred more addresses have one place each.
+    waits(times, 10_000, (i) => `2001:db8:0:${i % 100}::${i}`);
+    expect(times.take(0, { perSecond, notBeforeMs: 1_000, address: "192.0.2.3" })).toBeLessThanOrEqual(7_370);
+    // Ten minutes later, all these times have passed.
+    waits(times, 10_000, () => "192.0.2.1", 700_000);
+    expect(times.take(700_000, { perSecond, notBeforeMs: 1_000, address: "192.0.2.2" })).toBeLessThanOrEqual(6_310);
   });
 
-  test("RET-1: clients of one address are spread over the time that admitting them takes", () => {
-    const slots = new ReturnSlots({ random: () => 0 });
-    waits(slots, 500, (i) => `192.0.2.${i % 250}`);
-    const crowd = waits(slots, 3_000, () => "198.51.100.1").sort((one, other) => one - other);
+  test("RET-1: the clients of one address are spread over the time that their admission takes", () => {
+    const times = new ReconnectTimes({ random: () => 0 });
+    waits(times, 500, (i) => `192.0.2.${i % 250}`);
+    const crowd = waits(times, 3_000, () => "198.51.100.1").sort((one, other) => one - other);
     expect(crowd.at(-1)).toBeGreaterThan(30_000);
     for (let i = 100; i < crowd.length; i++) expect((crowd[i] ?? 0) - (crowd[i - 100] ?? 0)).toBeGreaterThan(950);
     // Two crowds share the rate.
-    const other = waits(slots, 1_000, () => "198.51.100.2").sort((one, next) => one - next);
+    const other = waits(times, 1_000, () => "198.51.100.2").sort((one, next) => one - next);
     expect((other.at(-1) ?? 0) - (other[1] ?? 0)).toBeGreaterThan(19_000);
   });
 });
@@ -455,7 +459,7 @@ describe("a budget that addresses share", () => {
   const taken = (budget: FairBudget, count: number, address: string, now: number): number =>
     Array.from({ length: count }, () => budget.take(address, now)).filter(Boolean).length;
 
-  test("BOOT-8: one address alone has all of it; beside it others that ask for little are answered", () => {
+  test("BOOT-8: a lone address uses most of the budget; modest addresses are served beside it", () => {
     const budget = new FairBudget(100, 0);
     expect(taken(budget, 1_000, "192.0.2.1", 0)).toBe(80);
     expect(taken(budget, 5, "192.0.2.2", 0)).toBe(5);
@@ -469,7 +473,7 @@ describe("a budget that addresses share", () => {
     expect(greedy + modest).toBeLessThanOrEqual(1_020);
   });
 
-  test("BOOT-8: what an address has cost beyond an answer is taken from its own part as well", () => {
+  test("BOOT-8: extra costs of an address are also charged to its own part", () => {
     const budget = new FairBudget(100, 0);
     for (let now = 0; now < 10_000; now += 10) {
       if (budget.take("192.0.2.1", now)) budget.owe("192.0.2.1", 4, now);
@@ -478,7 +482,7 @@ describe("a budget that addresses share", () => {
   });
 });
 
-test("RET-2: of 10,000 addresses at once the first counts as new", () => {
+test("RET-2: past 10,000 addresses the oldest one counts as new", () => {
   const seen = new ByAddress<{ at: number }>({ isOver: ({ at }, now) => now > at + 1_000 });
   const first = seen.of("10.0.0.1", 0, () => ({ at: 0 }));
   expect(seen.of("10.0.0.1", 0, () => ({ at: 0 }))).toBe(first);

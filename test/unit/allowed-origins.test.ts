@@ -26,7 +26,7 @@ test.each([
   expect(originPolicy([listed]).allows(origin, "gateway.example")).toBe(false);
 });
 
-test("ORIG-2: a page of the host that the request was sent to may connect, whatever the list says", () => {
+test("ORIG-2: a page of the request's own host may connect, whatever the list says", () => {
   const policy = originPolicy(["https://app.example"]);
   expect(policy.allows("http://Gateway.example:8080", "gateway.example:8080")).toBe(true);
   expect(policy.allows("http://gateway.example", "gateway.example:8080")).toBe(false);
@@ -41,7 +41,7 @@ test.each([
   "https://a.*.example",
   "file://",
   "https://a:99999",
-])("ORIG-3: %s could never match: it refuses the start", (entry) => {
+])("ORIG-3: the gateway does not start with %s, which could never match", (entry) => {
   const environment = { GATEWAY_ALLOWED_ORIGINS: `https://fine.example,${entry}` };
   expect(() => readGatewayConfig(environment, { embedded: true })).toThrow(`GATEWAY_ALLOWED_ORIGINS: "${entry}"`);
 });

@@ -1,34 +1,37 @@
-/** Many that return to one channel at once: few reads, and each is told the truth. */
+/** Many clients return to one channel at once: few reads of history, and each client gets the right answer. */
 import { expect, test } from "vitest";
 import type { HistorySlice, Position } from "../../shared/channels/contract.ts";
 import { CatchUp, type CaughtUp } from "../../gateway/channels/catch-up.ts";
-import { Tails } from "../../gateway/channels/tails.ts";
+import { Tail } from "../../gateway/channels/tail.ts";
+import { TailBudget } from "../../gateway/channels/tail-budget.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { eventually } from "../support/eventually.ts";
 import { ModelHistory } from "../support/model-history.ts";
-
-const name = "board:1";
 
 /** A node whose reads of history are answered when the test says so. */
 function createNode(options: { historySize?: number; claimPauseMs?: number; tailBytes?: number } = {}) {
   const history = new ModelHistory({ historySize: options.historySize ?? 5_000, historySeconds: 60 });
   history.now = Date.now();
   const { retention } = history;
-  const tails = new Tails(options.tailBytes === undefined ? {} : { maxBytes: options.tailBytes });
-  /** What the hub has been delivered; behind the history where messages are on their way. */
-  let hub: Position = history.position;
+  const tail = new Tail(new TailBudget(options.tailBytes === undefined ? {} : { maxBytes: options.tailBytes }));
+  /** Where the node stands; behind the history where messages are on their way. */
+  let position: Position = history.position;
   const underWay: (() => void)[] = [];
   const catchUp = new CatchUp({
-    tails,
+    tail,
+    claimPauses: new Map(),
     claimPauseMs: options.claimPauseMs ?? 0,
-    channel: () => ({
-      position: () => hub,
-      aligned: async () => hub,
-      misalign: () => {
-        hub = history.position;
-        tails.restart(name, hub);
+    channel: {
+      name: "board:1",
+      get position() {
+        return position;
       },
-      read: async (reading) =>
+      aligned: async () => position,
+      realign: () => {
+        position = history.position;
+        tail.restart(position);
+      },
+      readForCatchUp: async (reading) =>
         new Promise<HistorySlice>((resolve) => {
           underWay.push(() =>
             resolve(
@@ -41,25 +44,25 @@ function createNode(options: { historySize?: number; claimPauseMs?: number; tail
             ),
           );
         }),
-      extend: (at, slice, reading) => tails.extend(name, at, slice, reading, { retention, now: Date.now() }),
-    }),
+      extendTail: (at, slice, reading) => tail.extend(at, slice, reading, { retention, now: Date.now() }),
+    },
   });
   return {
     history,
     catchUp,
-    from: async (offset: number, epoch = history.epoch): Promise<CaughtUp> => catchUp.from(name, { epoch, offset }),
+    from: async (offset: number, epoch = history.epoch): Promise<CaughtUp> => catchUp.from({ epoch, offset }),
     publish: (delivered = true, step = 1): void => {
       const publication = history.publish(step);
       if (!delivered) return;
-      hub = history.position;
-      tails.append(name, history.epoch, publication, retention, Date.now());
-      catchUp.onDelivered(name);
+      position = history.position;
+      tail.append(history.epoch, publication, retention, Date.now());
+      catchUp.onDelivered();
     },
     /** History is full before the node follows the channel. */
     join: (): void => {
-      hub = history.position;
+      position = history.position;
     },
-    hub: () => hub,
+    position: () => position,
     /** Answers the read that is under way. */
     answerRead: async (): Promise<void> => {
       await eventually(() => underWay.length > 0);
@@ -78,7 +81,7 @@ function range(from: number, to: number): number[] {
   return Array.from({ length: to - from + 1 }, (_, i) => from + i);
 }
 
-test("REC-4: a thousand that return to positions all over the history cost two reads, live publications between", async () => {
+test("REC-4: a thousand clients at positions all over the history cost two reads", async () => {
   const node = createNode();
   for (let i = 0; i < 3_000; i++) node.publish(false);
   node.join();
@@ -101,7 +104,7 @@ test("REC-4: a thousand that return to positions all over the history cost two r
   expect(node.history.reads).toBe(2);
 });
 
-test("REC-4: where the first read finds all that is kept, older positions need no second one", async () => {
+test("REC-4: a first read that finds all of the history answers older positions, too", async () => {
   const node = createNode({ historySize: 5 });
   for (let i = 0; i < 20; i++) node.publish(false);
   node.join();
@@ -122,7 +125,7 @@ test("REC-4: a position inside a jump stays position_ahead", async () => {
   expect(node.history.reads).toBe(1);
 });
 
-test("REC-6: a position that has not arrived at the node yet is asked about, and served", async () => {
+test("REC-6: a position that has not arrived at the node yet is read from history", async () => {
   const node = createNode();
   node.publish();
   node.publish(false);
@@ -133,13 +136,13 @@ test("REC-6: a position that has not arrived at the node yet is asked about, and
   expect(node.history.reads).toBe(1);
 });
 
-test("REC-6: claims to be ahead are asked about by reads that begin after them, at a distance of a second", async () => {
+test("REC-6: reads for clients that claim to be ahead begin after the claim, a pause apart", async () => {
   const node = createNode({ claimPauseMs: 50 });
   node.publish();
   const reading = node.answerReads();
   const startedAt = performance.now();
   for (const offset of range(10, 12)) expect(offsetsOf(await node.from(offset))).toBe("position_ahead");
-  // Three, one after the other, each after the one before was told: two distances.
+  // Three claims, one after the other, each after the answer to the one before: two pauses.
   expect(performance.now() - startedAt).toBeGreaterThanOrEqual(95);
   const together = await Promise.all(range(20, 99).map((offset) => node.from(offset)));
   expect(new Set(together.map(offsetsOf))).toEqual(new Set(["position_ahead"]));
@@ -149,7 +152,7 @@ test("REC-6: claims to be ahead are asked about by reads that begin after them, 
   node.catchUp.stop();
 });
 
-test("REC-6: who is ahead of the node waits no longer than until the publication arrives there", async () => {
+test("REC-6: a client ahead of the node waits no longer than until the publication arrives", async () => {
   const node = createNode({ claimPauseMs: 60_000 });
   node.publish();
   const lie = node.from(50);
@@ -162,7 +165,7 @@ test("REC-6: who is ahead of the node waits no longer than until the publication
   node.catchUp.stop();
 });
 
-test("REC-6: an epoch that the broker did not know is not asked about again", async () => {
+test("REC-6: an epoch that the broker did not know needs no second read", async () => {
   const node = createNode();
   node.publish();
   const first = node.from(1, "gone");
@@ -172,7 +175,7 @@ test("REC-6: an epoch that the broker did not know is not asked about again", as
   expect([offsetsOf(again), again.source, node.history.reads]).toEqual(["epoch_changed", "tail", 1]);
 });
 
-test("REC-6: a client that knows the new epoch before the node does makes the node align, and goes on", async () => {
+test("REC-6: a client with a newer epoch than the node makes the node align, and is caught up", async () => {
   const node = createNode();
   node.publish(false);
   node.join();
@@ -184,7 +187,7 @@ test("REC-6: a client that knows the new epoch before the node does makes the no
   expect([offsetsOf(behind), offsetsOf(ahead)]).toEqual(["epoch_changed", [2]]);
 });
 
-test("REC-5: without room for a tail each is served all the same", async () => {
+test("REC-5: clients are caught up without room for a tail, too", async () => {
   const node = createNode({ tailBytes: 0 });
   for (let i = 0; i < 1_500; i++) node.publish(false);
   node.join();
@@ -203,14 +206,14 @@ test("REC-5: without room for a tail each is served all the same", async () => {
   ]);
 });
 
-test("REC-7: who is ahead of a node that was left behind, and cannot be caught up, goes on from where the channel is", async () => {
+test("REC-7: a client ahead of a node that fell behind continues from where the channel is", async () => {
   const node = createNode();
   for (let i = 0; i < 5; i++) node.publish();
-  // Frozen from here on: more is published than may be replayed.
+  // The node receives nothing from here on: more is published than may be replayed.
   for (let i = 0; i < maxReplayPublications + 100; i++) node.publish(false);
   const answers = node.answerReads();
-  const told = await node.from(10);
+  const answer = await node.from(10);
   clearInterval(answers);
-  expect(offsetsOf(told)).toBe("too_far_behind");
-  expect(node.hub()).toEqual(node.history.position);
+  expect(offsetsOf(answer)).toBe("too_far_behind");
+  expect(node.position()).toEqual(node.history.position);
 });

@@ -33,25 +33,25 @@ describe("the client's address", () => {
     "2001:db8::7]:80",
     "[203.0.113.7:80]",
     "[]:80",
-  ])("LIM-6: in place of %s, which is no address, counts that of the proxy", (entry) => {
+  ])("LIM-6: %s is no address: the proxy's own address counts", (entry) => {
     expect(addressOf(entry)).toBe("127.0.0.1");
     expect(addressOf(`198.51.100.1, ${entry}, 10.0.0.7`)).toBe("10.0.0.7");
   });
 
-  test.each([undefined, "", ", ,"])("LIM-6: %j says nothing: the peer's own address counts", (forwardedFor) => {
+  test.each([undefined, "", ", ,"])("LIM-6: %j is empty: the peer's own address counts", (forwardedFor) => {
     expect(addressOf(forwardedFor)).toBe("127.0.0.1");
   });
 
-  test("LIM-6: who is no trusted proxy is not believed", () => {
+  test("LIM-6: entries of a proxy that is not trusted are ignored", () => {
     expect(addressOf("203.0.113.7:51234", "192.0.2.9")).toBe("192.0.2.9");
     expect(addressOf("203.0.113.7, 198.51.100.3:1")).toBe("198.51.100.3");
   });
 
-  test("LIM-6: a chain of trusted proxies alone ends at the first of them", () => {
+  test("LIM-6: in a chain of trusted proxies only, the first of them counts", () => {
     expect(addressOf("10.0.0.3:1, 10.0.0.2")).toBe("10.0.0.3");
   });
 
-  test("XFF-1: Forwarded is not read", () => {
+  test("XFF-1: the Forwarded header is ignored", () => {
     const forwarded = { forwarded: 'for="[2001:db8::7]:51234"' };
     expect(addressOf(undefined, "127.0.0.1", forwarded)).toBe("127.0.0.1");
     expect(addressOf("203.0.113.7", "127.0.0.1", forwarded)).toBe("203.0.113.7");

@@ -1,4 +1,4 @@
-/** A client that asks where to connect. */
+/** A client that asks a bootstrap endpoint for the gateway's address. */
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -11,7 +11,7 @@ let gateway: FakeGateway;
 let endpoint: Server;
 let bootstrap: string;
 let asked: IncomingMessage[];
-/** Used up one by one; then the address of the gateway. */
+/** Used once each, in order; after them the endpoint answers with the gateway's address. */
 let answers: { status: number; body: unknown; headers?: Record<string, string> }[];
 const { open, closeAll } = clientsOf(() => gateway);
 
@@ -46,11 +46,10 @@ const problem = (status: number, code: string, more: object): { status: number; 
   status,
   body: { type: "about:blank", title: code, status, detail: "no", code, ...more },
 });
-/** Instead of the gateway's address. */
 const asks = (more: Partial<ClientOptions> = {}): Partial<ClientOptions> => ({ bootstrap, ...more });
 
 describe("client with a bootstrap endpoint", () => {
-  test("SDK-9: connects where it is told, and offers group and configuration", async () => {
+  test("SDK-9: the client connects to the address it got and exposes group and configuration", async () => {
     const client = open(asks());
     expect(client.bootstrap).toBeNull();
     await reached(client, "connected");
@@ -58,7 +57,7 @@ describe("client with a bootstrap endpoint", () => {
     expect(asked.map(({ method, headers }) => [method, headers.authorization])).toEqual([["GET", "Bearer token"]]);
   });
 
-  test("SDK-9: asks again before each connect, and not for a move", async () => {
+  test("SDK-9: the client asks the endpoint before each connect, but not for a move", async () => {
     const client = open(asks());
     await reached(client, "connected");
     gateway.socket.emit("sync:drain", { reconnectInMs: 0, deadlineInMs: 60_000 });
@@ -73,14 +72,14 @@ describe("client with a bootstrap endpoint", () => {
   test.each([
     [429, "rate_limited"],
     [503, "upstream_unavailable"],
-  ])("SDK-9: refused with %i it asks again after retryAfterMs", async (status, code) => {
+  ])("SDK-9: after a refusal with %i the client asks again after retryAfterMs", async (status, code) => {
     answers.push(problem(status, code, { retryable: true, retryAfterMs: 150 }));
     const client = open(asks());
     expect(await reached(client, "waiting")).toMatchObject({ retryInMs: 150, reason: { code, message: "no" } });
     await reached(client, "connected");
   });
 
-  test("SDK-9: its token refused, it asks the application for another, once", async () => {
+  test("SDK-9: after a refused token the client asks the application once for another", async () => {
     answers.push(problem(401, "unauthenticated", { retryable: false }));
     expect((await reached(open(asks()), "closed")).reason).toMatchObject({ code: "unauthenticated" });
     gateway.welcome = { resumeToken: "resume-1" };
@@ -97,7 +96,7 @@ describe("client with a bootstrap endpoint", () => {
     ]);
   });
 
-  test("is closed by a refusal that is final", async () => {
+  test("a final refusal closes the client", async () => {
     answers.push(problem(400, "invalid_request", { retryable: false }));
     const { reason } = await reached(open(asks()), "closed");
     expect(reason).toMatchObject({ code: "invalid_request", message: "no", retryable: false });
@@ -106,8 +105,8 @@ describe("client with a bootstrap endpoint", () => {
   test.each([
     ["no JSON", 200, "<html>"],
     ["no address", 200, { group: "stable" }],
-    ["an error of somebody else", 502, { message: "bad gateway" }],
-  ])("SDK-9: where it cannot be asked it tries again with backoff: %s", async (_, status, body) => {
+    ["another server's error", 502, { message: "bad gateway" }],
+  ])("SDK-9: an unavailable endpoint is retried with backoff: %s", async (_, status, body) => {
     answers.push({ status, body });
     const client = open(asks({ random: () => 0.1 }));
     expect(await reached(client, "waiting")).toMatchObject({
@@ -122,14 +121,14 @@ describe("client with a bootstrap endpoint", () => {
     ["999999", 3_600_000],
     ["-1", 100],
     ["Sun, 06 Nov 1994 08:49:37 GMT", 100],
-  ])("WAIT-3: a balancer's 503 with Retry-After: %s is followed by a try after %d ms", async (header, retryInMs) => {
+  ])("WAIT-3: after a balancer's 503 with Retry-After %s the client retries in %d ms", async (header, retryInMs) => {
     answers.push({ status: 503, body: "<html>", headers: { "retry-after": header } });
     const { reason, ...state } = await reached(open(asks({ random: () => 0.1 })), "waiting");
     expect([state.retryInMs, reason.code]).toEqual([retryInMs, "bootstrap_unavailable"]);
   });
 
   test.each([-5, "5", null, Number.MAX_VALUE])(
-    "WAIT-3: retryAfterMs %j is no wait, or one of an hour",
+    "WAIT-3: retryAfterMs %j counts as none, or as one hour",
     async (retryAfterMs) => {
       answers.push(problem(429, "rate_limited", { retryable: true, retryAfterMs }));
       const { retryInMs } = await reached(open(asks({ random: () => 0.1 })), "waiting");
@@ -137,7 +136,7 @@ describe("client with a bootstrap endpoint", () => {
     },
   );
 
-  test("SDK-9: while it cannot be asked the address known from before does", async () => {
+  test("SDK-9: with an unavailable endpoint the client uses the last address", async () => {
     const client = open(asks());
     await reached(client, "connected");
     answers.push({ status: 502, body: "" });
@@ -146,13 +145,13 @@ describe("client with a bootstrap endpoint", () => {
     expect(asked).toHaveLength(2);
   });
 
-  test("SDK-9: its reconnect window counts until there is a welcome", async () => {
+  test("SDK-9: the endpoint's reconnect window applies until the welcome", async () => {
     answers.push({ status: 200, body: answer("http://127.0.0.1:1") });
     const client = open(asks({ random: () => 0.5 }));
     expect(await reached(client, "waiting")).toMatchObject({ retryInMs: 10_000, reason: { code: "connection_lost" } });
   });
 
-  test("closed while it asks it never connects", async () => {
+  test("a client closed during the bootstrap request never connects", async () => {
     endpoint.removeAllListeners("request");
     const arrived = once(endpoint, "request");
     const client = open(asks());
@@ -165,7 +164,7 @@ describe("client with a bootstrap endpoint", () => {
   test.each([
     ["neither", {}],
     ["both", { url: "http://127.0.0.1", bootstrap: "http://127.0.0.1/v1/bootstrap" }],
-  ])("an address is needed, and one is enough: %s", (_, address) => {
+  ])("exactly one of url and bootstrap is required: %s", (_, address) => {
     expect(() => connect({ ...address, token: "token" })).toThrow(expect.objectContaining({ code: "invalid_request" }));
   });
 });

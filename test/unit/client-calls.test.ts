@@ -1,4 +1,4 @@
-/** Calls that wait for a connection, calls that are repeated, and what a conflict brings. */
+/** Calls that wait for a connection, calls that are repeated, and conflicts. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { CallOptions, Client, ClientOptions, TidegateError } from "../../client/src/index.ts";
 import type { Ack } from "../../shared/protocol/wire.ts";
@@ -22,7 +22,7 @@ async function connected(options: Partial<ClientOptions> = {}): Promise<Client> 
   return client;
 }
 
-/** The next answers of the gateway, then its ordinary ones; `null`: none at all. */
+/** The gateway's next answers, `null` for none; after them it answers with the call's own data. */
 function answers(...next: (Ack<{ data: unknown }> | null)[]): void {
   gateway.onRequest = (request) => {
     const ack = next.shift();
@@ -40,8 +40,8 @@ const refusal = (code: string, more: object = {}): Ack<{ data: unknown }> => ({
 const edits = (): unknown[] => gateway.of("edit").map(({ data }) => data);
 const safe = { id: "a1", repeat: true } as const;
 
-describe("client calls that are safe to repeat", () => {
-  test("SDK-4: are repeated with the same id and data after each retryable refusal", async () => {
+describe("client calls with repeat", () => {
+  test("SDK-4: each retryable refusal is followed by another try with the same id and data", async () => {
     const client = await connected();
     answers(
       refusal("upstream_unavailable"),
@@ -58,7 +58,7 @@ describe("client calls that are safe to repeat", () => {
     );
   });
 
-  test("SDK-4: are repeated once connected again where the connection was lost before the answer", async () => {
+  test("SDK-4: a call whose connection is lost before the answer is repeated on the next one", async () => {
     const client = await connected();
     answers(null);
     const call = client.call("edit", 1, safe);
@@ -68,7 +68,7 @@ describe("client calls that are safe to repeat", () => {
     expect(edits()).toEqual([1, 1]);
   });
 
-  test("fail at once with what is final, and with the last word when their time is up", async () => {
+  test("a final refusal fails the call at once, a timeout with the last error", async () => {
     const client = await connected();
     answers(refusal("card_locked", { retryable: false }));
     await expect(client.call("edit", 1, safe)).rejects.toMatchObject({ code: "card_locked" });
@@ -78,7 +78,7 @@ describe("client calls that are safe to repeat", () => {
     await expect(client.call("edit", 3, { ...safe, withinMs: 50 })).rejects.toMatchObject({ code: "upstream_timeout" });
   });
 
-  test("fail as outcome unknown when the client closes before their repeat", async () => {
+  test("a call that waits to be repeated fails as outcome unknown when the client closes", async () => {
     const client = await connected();
     answers(null, refusal("upstream_timeout", { retryAfterMs: 50_000 }));
     const [lost, paused] = [client.call("edit", 1, safe), client.call("edit", 2, { id: "a2", repeat: true })];
@@ -88,7 +88,7 @@ describe("client calls that are safe to repeat", () => {
     for (const call of [lost, paused]) await expect(call).rejects.toMatchObject({ code: "upstream_timeout" });
   });
 
-  test("need an id, and do not wait for a first connection unless they may", async () => {
+  test("repeat needs an id, and does not imply offline", async () => {
     const client = open();
     await expect(client.call("edit", 1, { repeat: true } as unknown as CallOptions)).rejects.toMatchObject({
       code: "invalid_request",
@@ -96,7 +96,7 @@ describe("client calls that are safe to repeat", () => {
     await expect(client.call("edit", 1, safe)).rejects.toMatchObject({ code: "not_connected" });
   });
 
-  test("that wait are bounded: past the bound they fail with their last word", async () => {
+  test("past the queue's bound a call fails with its last error", async () => {
     const client = await connected({ offline: { maxCalls: 2 } });
     gateway.onRequest = () => false;
     const calls = [1, 2, 3].map((data) => client.call("edit", data, { id: `a${data}`, repeat: true }));
@@ -110,7 +110,7 @@ describe("client calls that are safe to repeat", () => {
 });
 
 describe("client calls made while not connected", () => {
-  test("SDK-5: wait, and are sent in order once it is", async () => {
+  test("SDK-5: calls wait and are sent in order after the connect", async () => {
     const client = open({ offline: {} });
     const calls = [1, 2, 3].map((data) => client.call("edit", data));
     expect(await Promise.all(calls)).toEqual([1, 2, 3]);
@@ -122,7 +122,7 @@ describe("client calls made while not connected", () => {
     expect(edits()).toEqual([1, 2, 3, 4, 5]);
   });
 
-  test("wait one by one where only they ask for it, and fail at once where they do not want it", async () => {
+  test("the offline option of a call overrides that of the client", async () => {
     const client = open();
     await expect(client.call("edit", 1)).rejects.toMatchObject({ code: "not_connected" });
     expect(await client.call("edit", 2, { offline: true })).toBe(2);
@@ -130,7 +130,7 @@ describe("client calls made while not connected", () => {
     await expect(other.call("edit", 3, { offline: false })).rejects.toMatchObject({ code: "not_connected" });
   });
 
-  test("SDK-5: are refused when the queue is full by number or bytes; those that wait are kept", async () => {
+  test("SDK-5: a full queue, by number or bytes, refuses new calls and keeps the waiting ones", async () => {
     const client = open({ offline: { maxCalls: 2, maxBytes: 20 } });
     const kept = [client.call("edit", 1), client.call("edit", 2)];
     await expect(client.call("edit", 3)).rejects.toMatchObject({ code: "queue_full", retryable: true });
@@ -142,7 +142,7 @@ describe("client calls made while not connected", () => {
     expect(edits()).toEqual([1, 2, "x".repeat(18)]);
   });
 
-  test("SDK-5: that the gateway refuses as too many at once are sent again in their time; so is no call that a service refused", async () => {
+  test("SDK-5: a call that the gateway's rate limit refuses is sent again, unlike a service's 429", async () => {
     const client = open({ offline: {} });
     answers(refusal("rate_limited", { retryAfterMs: 120 }));
     expect(await client.call("edit", 1)).toBe(1);
@@ -156,37 +156,37 @@ describe("client calls made while not connected", () => {
     expect(edits()).toEqual([1, 1, 2, 3, 4]);
   });
 
-  test("SDK-5: are sent no more at once than a gateway takes", async () => {
+  test("SDK-5: at most 100 waiting calls are sent at once", async () => {
     const client = open({ offline: { maxCalls: 1_000 } });
     const calls = Array.from({ length: 120 }, async (_, data) => client.call("edit", data));
     await Promise.all(calls.slice(0, 100));
-    // What is asked for afterwards arrives before the rest.
+    // A subscribe sent now overtakes the remaining calls.
     await client.channel("board:1").subscribe();
     expect(edits()).toHaveLength(100);
     await Promise.all(calls);
     expect(edits()).toEqual(Array.from({ length: 120 }, (_, data) => data));
   });
 
-  test("are not sent a second time once they were sent", async () => {
+  test("a call that was sent is not sent again", async () => {
     const client = open({ offline: {} });
     answers(refusal("upstream_timeout"));
     await expect(client.call("edit", 1)).rejects.toMatchObject({ code: "upstream_timeout" });
     expect(edits()).toEqual([1]);
   });
 
-  test("fail with not_connected when the connection does not come back in time", async () => {
+  test("a call fails with not_connected when no connection is made in time", async () => {
     gateway.refusals.push({ code: "at_capacity", message: "full", retryable: true, retryAfterMs: 60_000 });
     const client = open({ offline: {} });
     await expect(client.call("edit", 1, { withinMs: 30 })).rejects.toMatchObject({ code: "not_connected" });
   });
 
-  test("fail with the reason for which the client closes", async () => {
+  test("a refusal that closes the client fails the waiting calls", async () => {
     gateway.refusals.push({ code: "forbidden", message: "not you", retryable: false });
     const client = open({ offline: {} });
     await expect(client.call("edit", 1)).rejects.toMatchObject({ code: "forbidden" });
   });
 
-  test("are measured by the gateway's limit when they are sent", async () => {
+  test("the size limit of the gateway that receives the call applies", async () => {
     gateway.welcome = { maxPayloadBytes: 4 };
     const client = open({ offline: {} });
     const [small, large] = [client.call("edit", "ab"), client.call("edit", "abc")];
@@ -211,7 +211,7 @@ describe("client conflicts", () => {
     );
   }
 
-  test("SDK-6: bring where the channel stands and what was missed, and whatever else the service said", async () => {
+  test("SDK-6: the error has the position, the missed publications and the service's other members", async () => {
     const error = await refused("conflict", { position, publications, by: "grace" });
     expect(error.conflict).toEqual({ position, publications });
     expect(error.details).toEqual({ position, publications, by: "grace" });
@@ -220,11 +220,11 @@ describe("client conflicts", () => {
   test.each([
     ["another code", "moved_on", { position, publications }],
     ["no position", "conflict", { publications }],
-    ["a position that is none", "conflict", { position: { epoch: 1, offset: 9 }, publications }],
+    ["a malformed position", "conflict", { position: { epoch: 1, offset: 9 }, publications }],
     ["no publications", "conflict", { position }],
-    ["a publication that is none", "conflict", { position, publications: [{ offset: -1, event: "moved", data: 1 }] }],
+    ["a malformed publication", "conflict", { position, publications: [{ offset: -1, event: "moved", data: 1 }] }],
     ["a publication without data", "conflict", { position, publications: [{ offset: 8, event: "moved" }] }],
-  ])("of another form are details alone: %s", async (_, code, details) => {
+  ])("a malformed conflict appears in details only: %s", async (_, code, details) => {
     const error = await refused(code, details);
     expect(error.conflict).toBeUndefined();
     expect(error.details).toEqual(details);

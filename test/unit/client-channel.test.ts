@@ -26,7 +26,7 @@ function publish(offset: number, data: unknown = `p${offset}`): void {
   gateway.socket.emit("moved", data, { channel: "board:1", offset });
 }
 
-/** Resolves when everything sent so far has been delivered. */
+/** Resolves when the client has received everything sent so far. */
 async function flushed(): Promise<void> {
   const marker = new Promise((resolve) => {
     const stop = client.onMessage("flushed", () => resolve(stop()));
@@ -38,7 +38,7 @@ async function flushed(): Promise<void> {
 const publication = (offset: number) => ({ offset, event: "moved", data: `p${offset}` });
 
 describe("client channel", () => {
-  test("a subscription asked for before the connection is made with it", async () => {
+  test("a subscribe before the connect is sent after it", async () => {
     expect(board.position).toBeNull();
     gateway.positions.set("board:1", { epoch: "e1", offset: 4 });
     expect(await board.subscribe()).toEqual({ recovered: false, position: { epoch: "e1", offset: 4 } });
@@ -49,7 +49,7 @@ describe("client channel", () => {
     expect(board.position).toEqual({ epoch: "e1", offset: 5 });
   });
 
-  test("the same name is the same channel, subscribed once however often it is asked for", async () => {
+  test("the same name is the same channel, subscribed once for any number of calls", async () => {
     expect(client.channel("board:1")).toBe(board);
     const first = board.subscribe();
     expect(board.subscribe()).toBe(first);
@@ -58,11 +58,11 @@ describe("client channel", () => {
     expect(gateway.of("sync:subscribe")).toHaveLength(1);
   });
 
-  test("a name that is none is refused", () => {
+  test("an invalid name is refused", () => {
     expect(() => client.channel("Board 1")).toThrow(expect.objectContaining({ code: "invalid_request" }));
   });
 
-  test("missed publications come first, in order, then live ones, even when all arrive in one piece", async () => {
+  test("missed publications arrive in order before live ones, also in one packet", async () => {
     gateway.onRequest = ({ answer, data }) => {
       answer({
         ok: true,
@@ -81,7 +81,7 @@ describe("client channel", () => {
     expect(gateway.of("sync:subscribe")[0]?.data.position).toEqual({ epoch: "e1", offset: 2 });
   });
 
-  test("a publication that was seen before is dropped, an ephemeral one is delivered and moves nothing", async () => {
+  test("a repeated publication is dropped, an ephemeral one does not move the position", async () => {
     await board.subscribe();
     for (const offset of [1, 2, 2, 1, 3]) publish(offset);
     gateway.socket.emit("moved", "now", { channel: "board:1" });
@@ -95,7 +95,7 @@ describe("client channel", () => {
     expect(board.position).toEqual({ epoch: "e1", offset: 3 });
   });
 
-  test("after a reconnect it goes on from the last publication seen", async () => {
+  test("a reconnect resumes after the last publication seen", async () => {
     await board.subscribe();
     publish(1);
     await flushed();
@@ -112,7 +112,7 @@ describe("client channel", () => {
     expect(heard.map(([, offset]) => offset)).toEqual([1, 2, 3]);
   });
 
-  test("a gap that history cannot bridge after a reconnect is told by onResync", async () => {
+  test("a reconnect that history cannot bridge calls onResync", async () => {
     await board.subscribe();
     const position = { epoch: "e2", offset: 7 };
     gateway.onRequest = ({ answer, data }) => {
@@ -134,7 +134,7 @@ describe("client channel", () => {
     expect(board.position).toEqual({ epoch: "e2", offset: 8 });
   });
 
-  test("a first answer that recovers nothing is told by subscribe alone", async () => {
+  test("a first answer without recovery resolves subscribe and calls no onResync", async () => {
     let resyncs = 0;
     board.onResync(() => resyncs++);
     const position = { epoch: "e1", offset: 900 };
@@ -147,19 +147,19 @@ describe("client channel", () => {
     expect(resyncs).toBe(0);
   });
 
-  test("sync:resync moves the position, also backwards, and is told", async () => {
+  test("sync:resync moves the position, also backwards, and calls onResync", async () => {
     await board.subscribe();
     publish(9);
-    const told = new Promise((resolve) => board.onResync(resolve));
+    const reported = new Promise((resolve) => board.onResync(resolve));
     const resync = { channel: "board:1", position: { epoch: "e1", offset: 5 }, reason: "position_ahead" };
     gateway.socket.emit("sync:resync", resync);
     publish(6);
-    expect(await told).toEqual(resync);
+    expect(await reported).toEqual(resync);
     await flushed();
     expect(heard.map(([, offset]) => offset)).toEqual([9, 6]);
   });
 
-  test("sync:revoked ends the channel, also across a reconnect, until it is subscribed again", async () => {
+  test("a revoked channel stays unsubscribed, also across a reconnect, until subscribe()", async () => {
     await board.subscribe();
     const ended = new Promise((resolve) => board.onEnd(resolve));
     gateway.socket.emit("sync:revoked", { channel: "board:1", reason: "left the team" });
@@ -176,7 +176,7 @@ describe("client channel", () => {
     expect(heard).toEqual([["p2", 2]]);
   });
 
-  test("a refusal for good rejects and ends the channel, and is not asked again", async () => {
+  test("a final refusal rejects subscribe, calls onEnd, and is not retried", async () => {
     gateway.onRequest = ({ answer }) => {
       answer({ ok: false, error: { code: "channel_not_allowed", message: "no", retryable: false } });
       return true;
@@ -188,7 +188,7 @@ describe("client channel", () => {
     expect(gateway.of("sync:subscribe")).toHaveLength(1);
   });
 
-  test("a retryable refusal is asked again until it is granted", async () => {
+  test("a retryable refusal is retried until the gateway grants the channel", async () => {
     gateway.onRequest = (request) => {
       if (gateway.of("sync:subscribe").length > 2) return gateway.grant(request);
       const error = { code: "broker_unavailable", message: "later", retryable: true, retryAfterMs: 10 };
@@ -199,7 +199,7 @@ describe("client channel", () => {
     expect(gateway.of("sync:subscribe")).toHaveLength(3);
   });
 
-  test("a listener that throws keeps neither the others nor the position from going on", async () => {
+  test("an error in a listener stops neither the other listeners nor the position", async () => {
     const thrown: unknown[] = [];
     const others = process.listeners("uncaughtException");
     process.removeAllListeners("uncaughtException");
@@ -223,7 +223,7 @@ describe("client channel", () => {
     }
   });
 
-  test("history is read after an offset of the channel's own epoch", async () => {
+  test("history reads after an offset of the channel's own epoch", async () => {
     await board.subscribe();
     const position = { epoch: "e1", offset: 2 };
     gateway.onRequest = ({ answer }) => (answer({ ok: true, position, publications: [publication(2)] }), true);
@@ -234,8 +234,8 @@ describe("client channel", () => {
   });
 });
 
-describe("client channel, when minds change quickly", () => {
-  test("unsubscribed while its subscribe is in flight, it delivers nothing and is left", async () => {
+describe("client channel, with quick changes", () => {
+  test("unsubscribe during an open subscribe delivers nothing and unsubscribes afterwards", async () => {
     gateway.onRequest = () => false;
     await reached(client, "connected");
     const subscribed = board.subscribe();
@@ -250,7 +250,7 @@ describe("client channel, when minds change quickly", () => {
     expect(heard).toEqual([]);
   });
 
-  test("left and asked for again, one request at a time brings it to the last wish", async () => {
+  test("of several quick changes only the last one counts, with one request at a time", async () => {
     gateway.onRequest = () => false;
     await reached(client, "connected");
     void board.subscribe();
@@ -270,7 +270,7 @@ describe("client channel, when minds change quickly", () => {
     ]);
   });
 
-  test("a subscribe whose connection is lost is asked again on the next, and its promise kept", async () => {
+  test("a subscribe whose connection is lost is repeated, and its promise resolves", async () => {
     gateway.onRequest = () => false;
     await reached(client, "connected");
     const subscribed = board.subscribe({ position: { epoch: "e1", offset: 3 } });
@@ -285,7 +285,7 @@ describe("client channel, when minds change quickly", () => {
     ]);
   });
 
-  test("a listener that leaves the channel during a replay hears no more of it", async () => {
+  test("unsubscribe in a listener ends the replay", async () => {
     board.on("moved", () => board.unsubscribe());
     gateway.onRequest = (request) => {
       const publications = [publication(1), publication(2), publication(3)];
@@ -301,7 +301,7 @@ describe("client channel, when minds change quickly", () => {
     expect(heard).toEqual([["p1", 1]]);
   });
 
-  test("a listener that asks anew during a replay begins where it says", async () => {
+  test("a new subscribe in a listener begins at the position it passes", async () => {
     const start = { epoch: "e1", offset: 0 };
     const stop = board.on("moved", () => {
       stop();
@@ -318,7 +318,7 @@ describe("client channel, when minds change quickly", () => {
     expect((await gateway.request("sync:subscribe", 2)).data.position).toEqual(start);
   });
 
-  test("a channel first asked for by a listener of the connected state is subscribed once", async () => {
+  test("a channel first used in a listener of the connected state is subscribed once", async () => {
     const asked = new Promise((resolve) => {
       client.onState((state) => {
         if (state.status === "connected") resolve(client.channel("board:9").subscribe());
@@ -328,7 +328,7 @@ describe("client channel, when minds change quickly", () => {
     expect(gateway.of("sync:subscribe")).toHaveLength(1);
   });
 
-  test("closing the client rejects what is still asked for and delivers nothing more", async () => {
+  test("close rejects open subscribes and ends all deliveries", async () => {
     await board.subscribe();
     const other = client.channel("board:2");
     gateway.onRequest = () => false;

@@ -18,7 +18,7 @@ afterEach(async () => {
   await gateway.stop();
 });
 
-/** Statuses from now on. */
+/** Collects the statuses from now on. */
 function statusesOf(client: ReturnType<typeof open>): ClientState["status"][] {
   const statuses: ClientState["status"][] = [];
   client.onState((state) => statuses.push(state.status));
@@ -26,7 +26,7 @@ function statusesOf(client: ReturnType<typeof open>): ClientState["status"][] {
 }
 
 describe("client connecting", () => {
-  test("a client is connected once it is welcomed, and says who and where it is", async () => {
+  test("the welcome makes the client connected and gives it session, user and node", async () => {
     const client = open();
     expect(client.state).toEqual({ status: "connecting" });
     expect(await reached(client, "connected")).toEqual({
@@ -39,12 +39,12 @@ describe("client connecting", () => {
     expect(gateway.handshakes).toEqual([{ token: "token", protocol: 1, moves: true }]);
   });
 
-  test("TEN-3: a client says which tenant its user is in", async () => {
+  test("TEN-3: the connected state has the user's tenant", async () => {
     gateway.welcome = { tenant: "acme" };
     expect(await reached(open(), "connected")).toMatchObject({ user: "ada", tenant: "acme" });
   });
 
-  test("without a resume token the token callback is asked before each try", async () => {
+  test("without a resume token the client calls the token function before each attempt", async () => {
     let asked = 0;
     const client = open({ token: async () => `token-${++asked}` });
     await reached(client, "connected");
@@ -53,7 +53,7 @@ describe("client connecting", () => {
     expect(gateway.handshakes.map((auth) => auth["token"])).toEqual(["token-1", "token-2"]);
   });
 
-  test("a token callback that fails is asked again later", async () => {
+  test("a failed token function is called again later", async () => {
     let asked = 0;
     const client = open({
       token: () => {
@@ -67,7 +67,7 @@ describe("client connecting", () => {
     expect(gateway.handshakes).toHaveLength(1);
   });
 
-  test("a retryable refusal is tried again after its retryAfterMs", async () => {
+  test("a retryable refusal is retried after its retryAfterMs", async () => {
     gateway.refusals.push({ code: "at_capacity", message: "full", retryable: true, retryAfterMs: 150 });
     const client = open();
     const waiting = await reached(client, "waiting");
@@ -76,7 +76,7 @@ describe("client connecting", () => {
     expect(gateway.handshakes).toHaveLength(2);
   });
 
-  test("a refusal that is not retryable closes the client with its code", async () => {
+  test("a final refusal closes the client with its code", async () => {
     gateway.refusals.push({ code: "forbidden", message: "not you", retryable: false });
     const client = open();
     const subscribed = client.channel("board:1").subscribe();
@@ -87,7 +87,7 @@ describe("client connecting", () => {
     await expect(client.channel("board:2").subscribe()).rejects.toBe(reason);
   });
 
-  test("an expired token is replaced at once", async () => {
+  test("the client fetches a new token at once after token_expired", async () => {
     gateway.refusals.push({ code: "token_expired", message: "expired", retryable: true });
     let asked = 0;
     const client = open({ token: () => `token-${++asked}`, random: () => 0.99 });
@@ -96,14 +96,14 @@ describe("client connecting", () => {
     expect(gateway.handshakes.map((auth) => auth["token"])).toEqual(["token-1", "token-2"]);
   });
 
-  test("an expired token that cannot be replaced closes the client", async () => {
+  test("an expired fixed token closes the client", async () => {
     gateway.refusals.push({ code: "token_expired", message: "expired", retryable: true });
     const { reason } = await reached(open({ token: "fixed" }), "closed");
     expect(reason.code).toBe("token_expired");
     expect(gateway.handshakes).toHaveLength(1);
   });
 
-  test("a gateway that cannot be reached is tried until it can", async () => {
+  test("an unreachable gateway is retried until it is reachable", async () => {
     const { url } = gateway;
     await gateway.stop();
     const client = open({ url });
@@ -115,8 +115,8 @@ describe("client connecting", () => {
   });
 });
 
-describe("client at a door that opens nothing", () => {
-  test("an upgrade that is refused with 503 is followed by backoff, as any failure is", async () => {
+describe("client behind a load balancer without gateways", () => {
+  test("a 503 to the upgrade is retried with backoff like any failure", async () => {
     const door = createServer().on("upgrade", (_request, socket) => {
       socket.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
     });
@@ -135,7 +135,7 @@ describe("client at a door that opens nothing", () => {
 });
 
 describe("client after a loss", () => {
-  test("the first try is at a random moment in the window of the welcome", async () => {
+  test("the first attempt is at a random time in the welcome's reconnect window", async () => {
     gateway.welcome = { reconnect: { minDelayMs: 40, windowMs: 100 } };
     const client = open({ random: () => 0.5 });
     await reached(client, "connected");
@@ -144,17 +144,17 @@ describe("client after a loss", () => {
     expect(await reached(client, "connected")).toMatchObject({ sessionId: "s2" });
   });
 
-  test("a dismissal with reconnect comes back after its retryAfterMs", async () => {
+  test("after a disconnect with reconnect the client returns after retryAfterMs", async () => {
     const client = open();
     await reached(client, "connected");
-    const told = { code: "draining", reason: "deploy", reconnect: true, retryAfterMs: 120 };
-    gateway.socket.emit("sync:disconnect", told);
+    const disconnect = { code: "draining", reason: "deploy", reconnect: true, retryAfterMs: 120 };
+    gateway.socket.emit("sync:disconnect", disconnect);
     const waiting = await reached(client, "waiting");
     expect(waiting).toMatchObject({ retryInMs: 120, reason: { code: "draining", message: "deploy" } });
     expect(await reached(client, "connected")).toMatchObject({ sessionId: "s2" });
   });
 
-  test("a dismissed client that comes back leaves without a DISCONNECT packet, so that its session can be resumed", async () => {
+  test("a client that is to reconnect sends no DISCONNECT packet, which would end its session", async () => {
     const client = open();
     await reached(client, "connected");
     const left = new Promise<string>((resolve) => gateway.socket.once("disconnect", resolve));
@@ -162,7 +162,7 @@ describe("client after a loss", () => {
     expect(await left).toBe("transport close");
   });
 
-  test("a dismissal without reconnect closes the client", async () => {
+  test("a disconnect without reconnect closes the client", async () => {
     const client = open();
     await reached(client, "connected");
     gateway.socket.emit("sync:disconnect", { code: "disconnected", reason: "banned", reconnect: false });
@@ -170,14 +170,14 @@ describe("client after a loss", () => {
     expect(reason).toMatchObject({ code: "disconnected", message: "banned", retryable: false });
   });
 
-  test("a DISCONNECT packet closes the client even without a word before it", async () => {
+  test("a DISCONNECT packet closes the client even without sync:disconnect", async () => {
     const client = open();
     await reached(client, "connected");
     gateway.socket.disconnect();
     expect((await reached(client, "closed")).reason.code).toBe("disconnected");
   });
 
-  test("close is for good, says goodbye, and may be called twice", async () => {
+  test("close is final, sends a DISCONNECT packet, and is idempotent", async () => {
     const client = open();
     await reached(client, "connected");
     const left = new Promise<string>((resolve) => gateway.socket.once("disconnect", resolve));
@@ -189,7 +189,7 @@ describe("client after a loss", () => {
     expect(statuses).toEqual(["closed"]);
   });
 
-  test("a client closed while its token is awaited never connects", async () => {
+  test("a client closed during its token function never connects", async () => {
     let giveToken!: (token: string) => void;
     const token = new Promise<string>((resolve) => (giveToken = resolve));
     const client = open({ token: () => token });
@@ -202,7 +202,7 @@ describe("client after a loss", () => {
 });
 
 describe("client token refresh", () => {
-  test("the token is refreshed before it expires, and the new resume token is the one presented later", async () => {
+  test("the client refreshes its token before the expiry and presents the new resume token", async () => {
     gateway.welcome = { expiresAt: Date.now() + 1_500, resumeToken: "old" };
     let asked = 0;
     const client = open({ token: () => `token-${++asked}` });
@@ -220,7 +220,7 @@ describe("client token refresh", () => {
     expect(gateway.handshakes[1]).toMatchObject({ token: "token-2", resume: "new" });
   });
 
-  test("grants that a refresh prolongs are those presented later", async () => {
+  test("the client presents the grants that a refresh renewed", async () => {
     gateway.welcome = { expiresAt: Date.now() + 1_500 };
     const client = open({ token: () => "token" });
     gateway.onRequest = ({ event, answer }) => {
@@ -239,7 +239,7 @@ describe("client token refresh", () => {
     expect(again.data).toMatchObject({ channel: "room:1", grant: "new" });
   });
 
-  test("a refresh that is refused is tried again", async () => {
+  test("a refused refresh is retried", async () => {
     gateway.welcome = { expiresAt: Date.now() + 2_500 };
     gateway.onRequest = ({ answer }) => {
       const error = { code: "broker_unavailable", message: "later", retryable: true };
@@ -274,7 +274,7 @@ describe("client token refresh", () => {
 });
 
 describe("client calls", () => {
-  test("a call resolves with the service's answer; id and timeoutMs travel beside the data", async () => {
+  test("a call sends id and timeoutMs beside its data and resolves with the answer", async () => {
     const client = open();
     await reached(client, "connected");
     expect(await client.call("doc.echo", { a: 1 }, { id: "i1", timeoutMs: 900 })).toEqual({ a: 1 });
@@ -284,7 +284,7 @@ describe("client calls", () => {
     expect(second).toMatchObject({ data: null, options: undefined });
   });
 
-  test("a refused call rejects with all that the gateway says", async () => {
+  test("a refused call rejects with every member of the gateway's error", async () => {
     const client = open();
     await reached(client, "connected");
     const error = { code: "rate_limited", message: "slow down", retryable: true, retryAfterMs: 70, status: 429 };
@@ -292,7 +292,7 @@ describe("client calls", () => {
     await expect(client.call("doc.get", {})).rejects.toMatchObject({ name: "TidegateError", ...error });
   });
 
-  test("a call while there is no connection is refused at once and never sent later", async () => {
+  test("a call without a connection fails at once and is never sent", async () => {
     const client = open();
     await expect(client.call("doc.edit", 1)).rejects.toMatchObject({ code: "not_connected", retryable: true });
     await reached(client, "connected");
@@ -305,7 +305,7 @@ describe("client calls", () => {
     expect(gateway.of("doc.edit").map(({ data }) => data)).toEqual([3]);
   });
 
-  test("a call in flight when the connection is lost fails as outcome unknown and is not repeated", async () => {
+  test("a call whose connection is lost fails as outcome unknown and is not repeated", async () => {
     gateway.onRequest = () => false;
     const client = open();
     await reached(client, "connected");
@@ -319,7 +319,7 @@ describe("client calls", () => {
     expect(gateway.of("doc.edit").map(({ data }) => data)).toEqual([1, 2]);
   });
 
-  test("a call that is never answered fails soon after its timeoutMs", async () => {
+  test("an unanswered call fails soon after its timeoutMs", async () => {
     gateway.onRequest = () => false;
     const client = open();
     await reached(client, "connected");
@@ -327,7 +327,7 @@ describe("client calls", () => {
     expect(client.state.status).toBe("connected");
   });
 
-  test("what would break the connection is refused before it is sent", async () => {
+  test("reserved event names and oversized data are refused before they are sent", async () => {
     gateway.welcome = { maxPayloadBytes: 10 };
     const client = open();
     await reached(client, "connected");
@@ -340,7 +340,7 @@ describe("client calls", () => {
 });
 
 describe("client messages to the user", () => {
-  test("a message reaches the listeners of its event until they are taken away", async () => {
+  test("a message reaches the listeners of its event until they are removed", async () => {
     const client = open();
     await reached(client, "connected");
     const heard: unknown[] = [];

@@ -1,4 +1,4 @@
-/** A Socket.IO server that speaks the wire contract as the test tells it to, on real sockets. */
+/** A Socket.IO server on a real port that answers clients as the test says. */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -10,25 +10,25 @@ import { eventually } from "../support/eventually.ts";
 
 export interface Request {
   event: string;
-  /** Of the gateway's own requests; what else is sent may be anything. */
+  /** Of a `sync:` request; a call's data may be anything. */
   data: { channel: string; position?: Position; grant?: string };
   options: unknown;
   socket: Socket;
-  /** What the test does not answer stays open. */
+  /** The request stays open until the test calls this. */
   answer(ack: Ack<Record<string, unknown>>): void;
 }
 
 export class FakeGateway {
-  /** Everything the clients have emitted, in order. */
+  /** Every event of the clients, in order. */
   readonly requests: Request[] = [];
-  /** `auth` of every handshake, the refused ones too. */
+  /** `auth` of every handshake, refused ones included. */
   readonly handshakes: Record<string, unknown>[] = [];
   readonly sockets: Socket[] = [];
-  /** Used up one by one by the next handshakes. */
+  /** Each refuses one of the next handshakes. */
   readonly refusals: ConnectRefusal[] = [];
   readonly positions = new Map<string, Position>();
   welcome: Partial<Welcome> = {};
-  /** Answers a request, or returns false to leave it to the test. */
+  /** Answers a request, or returns false to leave it open. */
   onRequest: (request: Request) => boolean = () => this.grant(this.requests.at(-1) as Request);
   url = "";
   readonly #http = createServer();
@@ -70,7 +70,7 @@ export class FakeGateway {
     await this.#io.close();
   }
 
-  /** Subscribes wherever asked, nothing to replay; answers anything else with its own data. */
+  /** Grants a subscribe without publications; answers any other request with its own data. */
   grant({ event, data, answer }: Request): true {
     if (event === "sync:subscribe") {
       const position = this.positions.get(data.channel) ?? { epoch: "e1", offset: 0 };
@@ -87,19 +87,19 @@ export class FakeGateway {
     return this.requests.filter((request) => request.event === event);
   }
 
-  /** The `count`th request with that event. */
+  /** Waits for the `count`th request with this event. */
   async request(event: string, count = 1): Promise<Request> {
     await eventually(() => this.of(event).length >= count);
     return this.of(event)[count - 1] as Request;
   }
 
-  /** Ends the transport as a crash does: no DISCONNECT packet. */
+  /** Closes the transport without a DISCONNECT packet, as a crash does. */
   cut(): void {
     this.socket.conn.close();
   }
 }
 
-/** Resolves with the next state of that kind, or the present one. */
+/** Resolves with the client's state once it has this status. */
 export function reached<Status extends ClientState["status"]>(
   client: Client,
   status: Status,
@@ -115,7 +115,7 @@ export function reached<Status extends ClientState["status"]>(
   });
 }
 
-/** Clients without jitter, unless asked for, that `closeAll` closes. */
+/** Clients of one gateway, without jitter by default. */
 export function clientsOf(gateway: () => FakeGateway): {
   open(options?: Partial<ClientOptions>): Client;
   closeAll(): void;

@@ -1,4 +1,4 @@
-/** Grants, subscriptions that the server makes, and who else is there. */
+/** Grants, subscriptions by the server, and presence. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Channel, Client, JoinLeave } from "../../client/src/index.ts";
 import { eventually } from "../support/eventually.ts";
@@ -48,7 +48,7 @@ function nextEnd(channel: Channel): Promise<unknown> {
 }
 
 describe("client grants", () => {
-  test("SDK-3: a grant is presented with each later subscribe of its channel alone, the newest one", async () => {
+  test("SDK-3: each subscribe presents the newest grant of its own channel", async () => {
     grantWith("grant-1");
     const board = client.channel("board:1");
     await board.subscribe();
@@ -67,7 +67,7 @@ describe("client grants", () => {
     ]);
   });
 
-  test("a grant is forgotten when the channel is revoked, or not allowed any more", async () => {
+  test("a revoked or refused channel loses its grant", async () => {
     const board = client.channel("board:1");
     grantWith("grant-1");
     await board.subscribe();
@@ -87,10 +87,10 @@ describe("client grants", () => {
   });
 });
 
-describe("a subscription that the server makes", () => {
+describe("client subscribed by the server", () => {
   const subscribed = { channel: "news:1", position, grant: "sealed" };
 
-  test("SDK-3: makes the channel live, is told before its first publication, and survives reconnects", async () => {
+  test("SDK-3: onSubscribed precedes the first publication, and reconnects keep the channel", async () => {
     const heard: unknown[] = [];
     client.onSubscribed((channel) => {
       heard.push(channel.name, channel.position);
@@ -106,40 +106,40 @@ describe("a subscription that the server makes", () => {
     expect(await client.channel("news:1").subscribe()).toEqual({ recovered: false, position });
   });
 
-  test("ends as any other, by unsubscribe or by the server, and may come again", async () => {
+  test("the subscription ends by unsubscribe or by the server, and may be made again", async () => {
     const news = client.channel("news:1");
-    let told = 0;
-    client.onSubscribed(() => told++);
+    let count = 0;
+    client.onSubscribed(() => count++);
     const ended = nextEnd(news);
     gateway.socket.emit("sync:subscribed", subscribed);
     gateway.socket.emit("sync:revoked", { channel: "news:1", reason: "over" });
     expect(await ended).toMatchObject({ code: "revoked", reason: "over" });
     gateway.socket.emit("sync:subscribed", subscribed);
-    await eventually(() => told === 2);
+    await eventually(() => count === 2);
     news.unsubscribe();
     await gateway.request("sync:unsubscribe");
     await reconnect();
     expect(subscribes()).toEqual([]);
   });
 
-  test("is no news for a channel that the application asked for; its request then presents the grant", async () => {
-    let told = 0;
-    client.onSubscribed(() => told++);
+  test("a channel that the application has requested gets the grant but no onSubscribed", async () => {
+    let count = 0;
+    client.onSubscribed(() => count++);
     const later = { code: "upstream_unavailable", message: "later", retryable: true, retryAfterMs: 60_000 };
     gateway.onRequest = ({ answer }) => (answer({ ok: false, error: later }), true);
-    const wish = client.channel("news:1").subscribe();
+    const answer = client.channel("news:1").subscribe();
     await gateway.request("sync:subscribe");
     const [first] = gateway.of("sync:subscribe");
     grantWith(undefined);
     first?.socket.emit("sync:subscribed", subscribed);
-    expect(await wish).toEqual({ recovered: true, position });
+    expect(await answer).toEqual({ recovered: true, position });
     expect(subscribes()[1]).toEqual({ channel: "news:1", grant: "sealed" });
-    expect(told).toBe(0);
+    expect(count).toBe(0);
   });
 });
 
 describe("client presence", () => {
-  test("tells who is there, or how many", async () => {
+  test("presence returns the members, or their number", async () => {
     const board = client.channel("board:1");
     await board.subscribe();
     const members = [{ user: "ada", connections: 2, info: { name: "Ada" } }];
@@ -152,7 +152,7 @@ describe("client presence", () => {
     await expect(board.presence()).rejects.toMatchObject({ code: "closed" });
   });
 
-  test("joins and leaves are told for as long as the channel is subscribed", async () => {
+  test("joins and leaves are reported while the channel is subscribed", async () => {
     const board = client.channel("board:1");
     const heard: [string, JoinLeave][] = [];
     board.onJoin((join) => heard.push(["join", join]));

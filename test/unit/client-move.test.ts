@@ -1,7 +1,7 @@
-/** Leaving one connection for another: connect first, leave afterwards. */
+/** A move from one connection to another: connect first, close afterwards. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Channel, Client, ClientOptions, ClientState } from "../../client/src/index.ts";
-import { Move } from "../../client/src/connection/move.ts";
+import { MoveSchedule } from "../../client/src/connection/move-schedule.ts";
 import type { Drain } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
@@ -47,14 +47,14 @@ const sockets = (count: number): Promise<unknown> => eventually(() => gateway.so
 const gone = (connection: number): Promise<unknown> =>
   eventually(() => gateway.sockets[connection]?.disconnected === true);
 
-/** Leaves requests with that event to the test, on every connection after the first. */
+/** Leaves requests with this event to the test, on every connection but the first. */
 function holdOnSecond(event: string): void {
   gateway.onRequest = (request) =>
     request.event === event && request.socket !== gateway.sockets[0] ? false : gateway.grant(request);
 }
 
 describe("client move", () => {
-  test("SDK-7: it connects in its slot with its resume token, subscribes there with position and grant, then leaves with a goodbye", async () => {
+  test("SDK-7: a move presents resume token, positions and grants, then closes the old connection", async () => {
     const { client, states } = await connected();
     gateway.onRequest = ({ answer, data }) => {
       const position = { epoch: "e1", offset: 2 };
@@ -76,7 +76,7 @@ describe("client move", () => {
     expect(board.position).toEqual({ epoch: "e1", offset: 2 });
   });
 
-  test("SDK-7: what both connections bring is delivered once and in order, what only one brings too", async () => {
+  test("SDK-7: publications of either or both connections are delivered once and in order", async () => {
     const { client } = await connected();
     const { board, heard } = await subscribed(client);
     board.on("hint", (data) => heard.push(data));
@@ -107,7 +107,7 @@ describe("client move", () => {
     expect(heard).toEqual(["p1", "p2", "h1", "n1", "p3", "h2", "n2"]);
   });
 
-  test("SDK-8: a second connection that is lost is tried again with backoff: the window is for those who have none", async () => {
+  test("SDK-8: a lost second connection is retried with backoff, not in the reconnect window", async () => {
     const { client } = await connected({ random: () => 0.1 });
     await subscribed(client);
     gateway.welcome = { resumeToken: "resume-2", reconnect: { minDelayMs: 0, windowMs: 600_000 } };
@@ -119,19 +119,19 @@ describe("client move", () => {
     expect(client.state).toMatchObject({ status: "connected" });
   });
 
-  test("SDK-8: replaced by a second connection that came to nothing it connects again, when the gateway said", async () => {
+  test("SDK-8: replaced by its own failed second connection, the client reconnects", async () => {
     const { client } = await connected();
     gateway.refusals.push({ code: "auth_unavailable", message: "too late", retryable: true, retryAfterMs: 300 });
     drain();
     await eventually(() => gateway.handshakes.length === 2);
-    gateway.sockets[0]?.emit("sync:disconnect", { code: "replaced", reason: "it goes on elsewhere", reconnect: false });
+    gateway.sockets[0]?.emit("sync:disconnect", { code: "replaced", reason: "connected elsewhere", reconnect: false });
     gateway.sockets[0]?.disconnect(true);
     expect(await reached(client, "waiting")).toMatchObject({ reason: { code: "replaced" } });
     await reached(client, "connected");
     expect(gateway.handshakes[2]).toMatchObject({ resume: "resume-1" });
   });
 
-  test("SDK-7: where the second connection begins further on, the first one leads up to there, and nobody is told of a gap", async () => {
+  test("SDK-7: a second connection that starts ahead causes no resync: the first one catches up", async () => {
     const { client } = await connected();
     const { board, heard } = await subscribed(client);
     board.onResync((resync) => heard.push(resync));
@@ -159,7 +159,7 @@ describe("client move", () => {
     expect(client.state).toMatchObject({ sessionId: "s2" });
   });
 
-  test("SDK-7: what was asked from a position that the old connection has moved since is asked again where nothing was recovered", async () => {
+  test("SDK-7: an unrecovered subscribe is repeated if the position has moved since its request", async () => {
     const { client } = await connected();
     const { board, heard } = await subscribed(client);
     board.onResync((resync) => heard.push(resync));
@@ -183,7 +183,7 @@ describe("client move", () => {
     expect(heard).toEqual(["p1"]);
   });
 
-  test("an ephemeral publication of the old connection does not come after one of the new connection", async () => {
+  test("ephemeral publications of the old connection end with the first of the new one", async () => {
     const { client } = await connected();
     const { board, heard } = await subscribed(client);
     const other = client.channel("board:2");
@@ -196,12 +196,12 @@ describe("client move", () => {
     gateway.sockets[1]?.emit("hint", "new", { channel: "board:1" });
     await eventually(() => heard.length === 1);
     gateway.sockets[0]?.emit("hint", "late", { channel: "board:1" });
-    gateway.sockets[0]?.emit("note", "told", { user: true });
-    await eventually(() => heard.includes("told"));
-    expect(heard).toEqual(["new", "told"]);
+    gateway.sockets[0]?.emit("note", "marker", { user: true });
+    await eventually(() => heard.includes("marker"));
+    expect(heard).toEqual(["new", "marker"]);
   });
 
-  test("SDK-7: calls in flight are answered on the old connection, new ones go to the new one", async () => {
+  test("SDK-7: open calls are answered on the old connection, new calls use the new one", async () => {
     const { client, states } = await connected();
     gateway.onRequest = () => false;
     const first = client.call("edit", 1);
@@ -219,7 +219,7 @@ describe("client move", () => {
     await gone(0);
   });
 
-  test("SDK-7: at the deadline the old connection is left, whatever is open there", async () => {
+  test("SDK-7: at the deadline the old connection is closed, open calls or not", async () => {
     const { client } = await connected();
     await subscribed(client);
     gateway.onRequest = () => false;
@@ -230,7 +230,7 @@ describe("client move", () => {
     expect(client.state).toMatchObject({ status: "connected", sessionId: "s2" });
   });
 
-  test("SDK-7: a url is for that connection only", async () => {
+  test("SDK-7: the url of a drain is for that one connection", async () => {
     const elsewhere = new FakeGateway();
     await elsewhere.start();
     const { client } = await connected();
@@ -243,7 +243,7 @@ describe("client move", () => {
     await elsewhere.stop();
   });
 
-  test("a newer order replaces the slot before it has come", async () => {
+  test("a newer drain replaces the reconnect time", async () => {
     await connected();
     drain({ reconnectInMs: 60_000 });
     drain({ reconnectInMs: 0 });
@@ -251,19 +251,23 @@ describe("client move", () => {
     expect(gateway.sockets).toHaveLength(2);
   });
 
-  test("the slot that a newer order replaced does not come", () => {
+  test("the replaced reconnect time has no effect", () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     try {
       let opened = 0;
-      const move = new Move({ open: () => opened++, complete: () => expect.unreachable() });
-      const order = (inMs: number) => ({ dueAtMs: performance.now() + inMs, deadlineAtMs: 100_000, url: undefined });
+      const move = new MoveSchedule({ open: () => opened++, complete: () => expect.unreachable() });
+      const notice = (inMs: number) => ({
+        reconnectAtMs: performance.now() + inMs,
+        deadlineAtMs: 100_000,
+        url: undefined,
+      });
       for (const [replaced, newer] of [
         [1_000, 5_000],
         [5_000, 1_000],
       ] as const) {
         opened = 0;
-        move.ordered(order(replaced));
-        move.ordered(order(newer));
+        move.drain(notice(replaced));
+        move.drain(notice(newer));
         vi.advanceTimersByTime(newer - 1);
         expect(opened).toBe(0);
         vi.advanceTimersByTime(10_000);
@@ -275,7 +279,7 @@ describe("client move", () => {
     }
   });
 
-  test("an order that comes to the new connection while the old one is still there is obeyed afterwards", async () => {
+  test("a drain of the new connection during a move starts another move afterwards", async () => {
     const { client } = await connected();
     await subscribed(client);
     holdOnSecond("sync:subscribe");
@@ -289,7 +293,7 @@ describe("client move", () => {
     await sockets(3);
   });
 
-  test("SDK-8: refused it tries again after retryAfterMs; the application sees nothing of that", async () => {
+  test("SDK-8: a refused move is retried after retryAfterMs without a state change", async () => {
     const { client, states } = await connected();
     const { heard } = await subscribed(client);
     gateway.refusals.push({ code: "rate_limited", message: "later", retryable: true, retryAfterMs: 120 });
@@ -303,16 +307,16 @@ describe("client move", () => {
     expect(client.state).toMatchObject({ sessionId: "s2" });
   });
 
-  test("SDK-8: a newer order does not shorten a wait for the next try", () => {
+  test("SDK-8: a newer drain does not shorten the wait for the next attempt", () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     try {
       let opened = 0;
-      const move = new Move({ open: () => opened++, complete: () => expect.unreachable() });
-      const order = { dueAtMs: performance.now(), deadlineAtMs: 100_000, url: undefined };
-      move.ordered(order);
+      const move = new MoveSchedule({ open: () => opened++, complete: () => expect.unreachable() });
+      const notice = { reconnectAtMs: performance.now(), deadlineAtMs: 100_000, url: undefined };
+      move.drain(notice);
       vi.advanceTimersByTime(0);
-      move.again(60_000, 60_000);
-      move.ordered(order);
+      move.retry(60_000, 60_000);
+      move.drain(notice);
       vi.advanceTimersByTime(59_999);
       expect(opened).toBe(1);
       vi.advanceTimersByTime(1);
@@ -323,7 +327,7 @@ describe("client move", () => {
     }
   });
 
-  test("SDK-8: refused for good it stays where it is", async () => {
+  test("SDK-8: after a final refusal the client stays on its connection", async () => {
     const { client, states } = await connected();
     gateway.refusals.push({ code: "forbidden", message: "no", retryable: false });
     drain();
@@ -332,12 +336,12 @@ describe("client move", () => {
     expect(states).toEqual([]);
   });
 
-  test("SDK-8: where the old connection ends while the move waits for its retryAfterMs, that is obeyed", async () => {
+  test("SDK-8: the retryAfterMs of a move still counts when the old connection ends", async () => {
     const { client } = await connected();
     gateway.refusals.push({ code: "rate_limited", message: "later", retryable: true, retryAfterMs: 50_000 });
     drain();
     await eventually(() => gateway.handshakes.length === 2);
-    // So that the refusal has been read.
+    // Its answer shows that the client has read the refusal.
     expect(await client.call("edit", 1)).toBe(1);
     gateway.cut();
     const { retryInMs } = await reached(client, "waiting");
@@ -345,7 +349,7 @@ describe("client move", () => {
     expect(retryInMs).toBeLessThanOrEqual(50_000);
   });
 
-  test("SDK-8: where the old connection ends in the middle the new one goes on alone, and calls are repeated there", async () => {
+  test("SDK-8: when the old connection ends the new one takes over and repeats its calls", async () => {
     const { client, states } = await connected();
     const { heard } = await subscribed(client);
     gateway.onRequest = ({ event, data, socket, answer }) => {
@@ -370,7 +374,7 @@ describe("client move", () => {
     expect(states.map(({ status }) => status)).toEqual(["connected"]);
   });
 
-  test("SDK-8: where the new connection ends in the middle the old one goes on, and another is tried", async () => {
+  test("SDK-8: when the new connection ends the old one serves until another is open", async () => {
     const { client, states } = await connected();
     const { heard } = await subscribed(client);
     holdOnSecond("sync:subscribe");
@@ -386,21 +390,21 @@ describe("client move", () => {
     expect(await client.call("edit", 1)).toBe(1);
   });
 
-  test("replaced by its own second connection it goes on with that; dismissed for good it is closed", async () => {
+  test("replaced by its own second connection the client uses that one", async () => {
     const { client } = await connected();
     await subscribed(client);
     holdOnSecond("sync:subscribe");
     drain();
     await gateway.request("sync:subscribe", 2);
-    const dismissal = { reason: "", reconnect: false };
-    gateway.sockets[0]?.emit("sync:disconnect", { code: "replaced", ...dismissal });
+    const disconnect = { reason: "", reconnect: false };
+    gateway.sockets[0]?.emit("sync:disconnect", { code: "replaced", ...disconnect });
     await gone(0);
     expect(client.state).toMatchObject({ status: "connected", sessionId: "s2" });
-    gateway.socket.emit("sync:disconnect", { code: "disconnected", ...dismissal });
+    gateway.socket.emit("sync:disconnect", { code: "disconnected", ...disconnect });
     await reached(client, "closed");
   });
 
-  test("unsubscribed, subscribed and revoked during the move a channel is as the last word says", async () => {
+  test("unsubscribe, subscribe and revoke during a move leave each channel in its last state", async () => {
     const { client } = await connected();
     const { board, heard } = await subscribed(client);
     const other = client.channel("board:2");
@@ -423,7 +427,7 @@ describe("client move", () => {
     await eventually(() => heard.includes("p2"));
   });
 
-  test("a refresh that is under way on the old connection does not disturb the new one's resume token", async () => {
+  test("an open refresh on the old connection does not replace the new resume token", async () => {
     gateway.welcome = { resumeToken: "resume-1", expiresAt: Date.now() + 1_500 };
     gateway.onRequest = () => false;
     await connected();
@@ -438,7 +442,7 @@ describe("client move", () => {
     expect(gateway.handshakes[2]?.["resume"]).toBe("resume-2");
   });
 
-  test("a new reconnect window replaces that of the welcome", async () => {
+  test("sync:policy replaces the reconnect window of the welcome", async () => {
     const { client } = await connected({ random: () => 0.5 });
     gateway.socket.emit("sync:policy", { reconnect: { minDelayMs: 1_000, windowMs: 60_000 } });
     gateway.socket.emit("note", null, { user: true });

@@ -5,7 +5,7 @@ import { advance, replayStart } from "../../client/src/channels/position.ts";
 const ack = { channel: "board:1", position: { epoch: "e2", offset: 9 }, publications: [] };
 
 describe("client position", () => {
-  test("whatever arrives again or late, what is delivered has growing offsets and reaches the highest", () => {
+  test("delivered offsets grow up to the highest, whatever arrives late or again", () => {
     fc.assert(
       fc.property(fc.nat(50), fc.array(fc.integer({ min: 1, max: 100 })), (start, offsets) => {
         let position = { epoch: "e1", offset: start };
@@ -22,12 +22,12 @@ describe("client position", () => {
     );
   });
 
-  test("a recovered replay goes on from the position presented", () => {
+  test("a recovered replay begins at the position presented", () => {
     const presented = { epoch: "e2", offset: 7 };
     expect(replayStart(presented, { ...ack, recovered: true })).toEqual(presented);
   });
 
-  test("an offset of another epoch, or of a history that could not be bridged, drops nothing", () => {
+  test("a replay of another epoch, or without recovery, begins at offset 0", () => {
     const beginning = { epoch: "e2", offset: 0 };
     expect(replayStart({ epoch: "e1", offset: 50 }, { ...ack, recovered: true })).toEqual(beginning);
     expect(replayStart({ epoch: "e2", offset: 50 }, { ...ack, recovered: false })).toEqual(beginning);

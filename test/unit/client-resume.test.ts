@@ -1,4 +1,4 @@
-/** What a client presents to be let in again, and when it asks the application for a token. */
+/** What a client presents when it reconnects, and when it calls the token function. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Client, ClientOptions } from "../../client/src/index.ts";
 import type { ConnectCode } from "../../shared/protocol/codes.ts";
@@ -36,7 +36,7 @@ function refuse(code: ConnectCode, retryable: boolean): void {
 }
 
 describe("client with a resume token", () => {
-  test("SDK-2: comes back with it and the last token, and asks nobody, however often", async () => {
+  test("SDK-2: every reconnect presents it with the last token, and calls no token function", async () => {
     const client = await connected();
     gateway.welcome = { resumeToken: "resume-2", resumed: true };
     gateway.cut();
@@ -51,7 +51,7 @@ describe("client with a resume token", () => {
     expect(asked).toBe(1);
   });
 
-  test("keeps it through refusals that are about something else", async () => {
+  test("a refusal for another reason keeps it", async () => {
     await connected();
     refuse("at_capacity", true);
     refuse("broker_unavailable", true);
@@ -61,7 +61,7 @@ describe("client with a resume token", () => {
   });
 
   test.each(["unauthenticated", "token_expired"] as const)(
-    "SDK-2: refused with %s it forgets it and tries once with a fresh token, at once",
+    "SDK-2: after %s the client drops it and retries once at once with a fresh token",
     async (code) => {
       const client = await connected({ random: () => 0.99 });
       refuse(code, code === "token_expired");
@@ -77,7 +77,7 @@ describe("client with a resume token", () => {
     },
   );
 
-  test("is closed where the fresh token is unauthenticated too", async () => {
+  test("an unauthenticated fresh token closes the client", async () => {
     const client = await connected();
     refuse("unauthenticated", false);
     refuse("unauthenticated", false);
@@ -86,21 +86,21 @@ describe("client with a resume token", () => {
     expect(gateway.handshakes).toHaveLength(3);
   });
 
-  test("and a text as token tries the text alone once the resume token is refused", async () => {
-    const client = await connected({ token: "text" });
+  test("with a fixed token the client retries once without the resume token", async () => {
+    const client = await connected({ token: "fixed" });
     refuse("unauthenticated", false);
     gateway.cut();
-    expect((await handshakes(3)).slice(1)).toEqual([{ token: "text", resume: "resume-1" }, { token: "text" }]);
+    expect((await handshakes(3)).slice(1)).toEqual([{ token: "fixed", resume: "resume-1" }, { token: "fixed" }]);
     await reached(client, "connected");
   });
 
-  test("and a text as token is closed when that has expired", async () => {
-    const client = await connected({ token: "text" });
+  test("an expired fixed token closes the client", async () => {
+    const client = await connected({ token: "fixed" });
     gateway.socket.emit("sync:disconnect", { code: "token_expired", reason: "", reconnect: true });
     expect((await reached(client, "closed")).reason.code).toBe("token_expired");
   });
 
-  test("returns with it when its session was ended as expired, and refreshes then", async () => {
+  test("an expired session is resumed with it and refreshed afterwards", async () => {
     await connected();
     gateway.welcome = { resumeToken: "resume-2", resumed: true, expiresAt: Date.now() + 1_000 };
     gateway.onRequest = ({ answer }) => {
@@ -112,7 +112,7 @@ describe("client with a resume token", () => {
     expect(await handshakes(2)).toEqual([{ token: "token-1" }, { token: "token-1", resume: "resume-1" }]);
   });
 
-  test.each(["replaced", "revoked"])("%s closes it for good", async (code) => {
+  test.each(["replaced", "revoked"])("%s closes the client", async (code) => {
     const client = await connected();
     gateway.socket.emit("sync:disconnect", { code, reason: "elsewhere", reconnect: false });
     expect((await reached(client, "closed")).reason).toMatchObject({ code, retryable: false });

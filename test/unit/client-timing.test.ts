@@ -6,14 +6,14 @@ const fraction = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 const policy = { minDelayMs: 500, windowMs: 60_000 };
 
 describe("client retry timing", () => {
-  test("backoff is spread over the whole of a bound that doubles up to 30 s", () => {
+  test("backoff is random below a bound that doubles up to 30 s", () => {
     expect(backoffDelayMs(0, () => 0)).toBe(0);
     expect([0, 1, 2, 4, 5, 50, 5_000].map((failures) => backoffDelayMs(failures, () => 0.5))).toEqual([
       500, 1_000, 2_000, 8_000, 15_000, 15_000, 15_000,
     ]);
   });
 
-  test("a working connection that breaks is followed by a try at a random moment in its window", () => {
+  test("after the loss of a working connection the retry is at a random time in its window", () => {
     fc.assert(
       fc.property(fraction, (random) => {
         const schedule = new RetrySchedule(() => random);
@@ -23,7 +23,7 @@ describe("client retry timing", () => {
     );
   });
 
-  test("a connection that does not last leaves the backoff as it was, one that lasts resets it", () => {
+  test("only a connection of 10 s or more resets the backoff", () => {
     const schedule = new RetrySchedule(() => 0.5);
     const small = { minDelayMs: 0, windowMs: 0 };
     const breakAfter = (lastedMs: number): number => {
@@ -34,7 +34,7 @@ describe("client retry timing", () => {
     expect(breakAfter(10_000)).toBe(0);
   });
 
-  test("while a fleet is down its clients' tries are spread as wide as its window", () => {
+  test("while a fleet is down retries are spread as wide as its reconnect window", () => {
     fc.assert(
       fc.property(fraction, fc.integer({ min: 12, max: 40 }), (random, failures) => {
         const schedule = new RetrySchedule(() => random);
@@ -52,7 +52,7 @@ describe("client retry timing", () => {
     expect(schedule.nextDelayMs({ policy: { minDelayMs: 0, windowMs: 1e12 } })).toBe(2 ** 31 - 1);
   });
 
-  test("a break right after a reconnect never comes back before the window says so", () => {
+  test("a loss right after a reconnect still waits for the window", () => {
     fc.assert(
       fc.property(fraction, fc.nat(20), (random, failures) => {
         const schedule = new RetrySchedule(() => random);
@@ -62,19 +62,19 @@ describe("client retry timing", () => {
     );
   });
 
-  test("the gateway's retryAfterMs is kept to, but for a busy loop and the longest timer", () => {
+  test("retryAfterMs is obeyed between 100 ms and the longest timer", () => {
     const schedule = new RetrySchedule(() => 0.5);
     const delays = [4_000, 0, 1e12].map((retryAfterMs) => schedule.nextDelayMs({ retryAfterMs, policy }));
     expect(delays).toEqual([4_000, 100, 2 ** 31 - 1]);
   });
 
-  test("an expired token is replaced at once, a second time only after the backoff", () => {
+  test("fresh credentials are tried at once, a second time with backoff", () => {
     const schedule = new RetrySchedule(() => 0.5);
     const expired = { credentialsRefused: true };
-    expect([expired, expired, expired].map((setback) => schedule.nextDelayMs(setback))).toEqual([0, 1_000, 2_000]);
+    expect([expired, expired, expired].map((hints) => schedule.nextDelayMs(hints))).toEqual([0, 1_000, 2_000]);
   });
 
-  test("a token is refreshed before it expires, with time left for another try", () => {
+  test("a token is refreshed before it expires, with time left for a retry", () => {
     fc.assert(
       fc.property(fraction, fc.integer({ min: 2_000, max: 2 ** 40 }), (random, remainingMs) => {
         const delayMs = refreshDelayMs(remainingMs, () => random);
@@ -85,7 +85,7 @@ describe("client retry timing", () => {
     );
   });
 
-  test("a clock that says the token has expired already makes no busy loop", () => {
+  test("a token that has expired by the local clock makes no busy loop", () => {
     expect(refreshDelayMs(-1, () => 0)).toBe(30_000);
   });
 });

@@ -1,4 +1,4 @@
-/** Programs with arguments, as a person runs them. */
+/** Runs programs with arguments. */
 import { describe, expect, test } from "vitest";
 import { spawnProcess } from "../support/processes.ts";
 
@@ -7,14 +7,14 @@ async function run(args: readonly string[], env: Record<string, string> = {}): P
   return [await started.exited, started.output()];
 }
 
-describe("CMD-1: a bad argument prints what is wrong and the usage, exit code 78", () => {
+describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78", () => {
   test.for([
     ["loadtest/simulation/main.ts --clients -5", "--clients", "npm run simulation"],
     ["loadtest/simulation/main.ts --clients=-5", '--clients: must be >= 100, not "-5"', "npm run simulation"],
     ["loadtest/simulation/main.ts --kinds=magpie", "--kinds: ", "npm run simulation"],
     ["loadtest/checker/main.ts --clients 0", "--api: is required", "npm run checker"],
     ["loadtest/checker/schedules.ts --schedules many", "--schedules: must be a whole", "npm run checker:schedules"],
-    ["deploy/rolling-restart.ts --restart now", "{node} stands for its name", "npm run rolling-restart"],
+    ["deploy/rolling-restart.ts --restart now", "must contain {node}", "npm run rolling-restart"],
     ["deploy/rolling-restart.ts --api=x", "--api: must be a URL", "npm run rolling-restart"],
     ["loadtest/run.ts --url ws://a", "a deployment needs --url, --api", "npm run loadtest"],
     ["loadtest/fuzz/main.ts --target nothing", "--target: ", "npm run fuzz"],

@@ -1,7 +1,8 @@
-/** What a drain makes of sessions that are not there, or not gone, when others are. */
+/** Drains with sessions that connect late or do not leave, and with nodes that come and go. */
 import { expect, onTestFinished, test, vi } from "vitest";
 import { FleetMember } from "../../gateway/fleet/fleet-member.ts";
 import { Drain } from "../../gateway/moving/drain.ts";
+import { DrainProgress } from "../../gateway/moving/drain-progress.ts";
 import type { Session } from "../../gateway/sessions/session.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
@@ -12,7 +13,7 @@ import { nodeReport } from "../support/node-reports.ts";
 
 const budget = { budgetPerSecond: 1_000, heldPerSecond: 0 };
 
-/** Begins a session, as far as its client knows. */
+/** Welcomes the session's client. */
 function welcome(session: Session): void {
   session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
 }
@@ -20,80 +21,86 @@ function welcome(session: Session): void {
 interface Situation {
   sessions: Session[];
   drainMs: number;
-  /** Beside this one. */
+  /** Other nodes of the fleet. */
   others: readonly NodeReport[];
   own?: Partial<NodeReport>;
-  /** What happens at the moment when the door is closed. */
+  /** Runs when the door closes. */
   refuse?: () => void;
 }
 
-async function drainOf(given: Situation): Promise<{ drain: Drain; registry: MemoryNodeRegistry; fleet: FleetMember }> {
+interface Draining {
+  drain: Drain;
+  progress: DrainProgress;
+  registry: MemoryNodeRegistry;
+  fleet: FleetMember;
+}
+
+async function drainOf(given: Situation): Promise<Draining> {
   const registry = new MemoryNodeRegistry();
   for (const other of given.others) await registry.report(other, budget);
   const report = nodeReport({ state: "draining", admissionWeight: 0, ...given.own });
   const fleet = new FleetMember({
     registry,
-    describe: () => report,
+    instance: report.instance,
     ...budget,
     errors: quietErrors,
     logger: quietLogger,
   });
+  fleet.describeBy(() => report);
   await fleet.report();
-  const metrics = new Metrics();
+  const progress = new DrainProgress(() => undefined);
   const drain = new Drain({
     sessions: () => given.sessions,
     refuse: given.refuse ?? (() => undefined),
     fleet,
     url: undefined,
     drainMs: given.drainMs,
-    metrics: {
-      movesAsked: metrics.counter("moves_asked_total", "asked", ["cause"]),
-      drainedSessions: metrics.counter("drained_sessions_total", "drained", ["outcome"]),
-    },
+    progress,
+    metrics: { movesAsked: new Metrics().counter("moves_asked_total", "asked", ["cause"]) },
     logger: quietLogger,
   });
-  return { drain, registry, fleet };
+  return { drain, progress, registry, fleet };
 }
 
-/** Lets what does not wait for the clock come about. */
+/** One turn of the event loop. */
 async function turn(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
 }
 
-test("DRAIN-6: who moved by an order of before, and has leave to stay for longer than the drain lasts, is there at its deadline", async () => {
+test("DRAIN-6: a session with an earlier order to move, and a later deadline, ends with the drain", async () => {
   const session = bareSession("s");
-  session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: false, tookOver: false });
+  session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: false, tookOver: false });
   welcome(session);
   session.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
-  session.hearOf(11);
-  const { drain } = await drainOf({ sessions: [session], drainMs: 200, others: [nodeReport()] });
+  session.noticeClaim(11);
+  const { drain, progress } = await drainOf({ sessions: [session], drainMs: 200, others: [nodeReport()] });
   await drain.stop();
-  expect(drain.report).toMatchObject({ sessions: 1, moved: 0, lost: 0, forced: 1 });
+  expect(progress.report).toMatchObject({ sessions: 1, moved: 0, lost: 0, forced: 1 });
   expect(session.endedBy).toBe("draining");
 });
 
 test.each([0, 1])(
-  "DRAIN-6: who was let in at the moment when the door closed is counted, beside %d other nodes",
+  "DRAIN-6: a session admitted while the door closes is counted, with %d other nodes",
   async (others) => {
     const session = bareSession("s");
-    const { drain } = await drainOf({
+    const { drain, progress } = await drainOf({
       sessions: [session],
       drainMs: 200,
       others: Array.from({ length: others }, () => nodeReport()),
       refuse: () => process.nextTick(() => welcome(session)),
     });
     await drain.stop();
-    expect(drain.report).toMatchObject({ sessions: 1, closed: 1 });
+    expect(progress.report).toMatchObject({ sessions: 1, closed: 1 });
   },
 );
 
-test("DRAIN-2: where the others are gone meanwhile nobody waits for its slot", async () => {
+test("DRAIN-2: when the other nodes disappear, no session waits for its move time", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
   onTestFinished(() => void vi.useRealTimers());
   const session = bareSession("s", "ada", { moves: true });
   welcome(session);
   const other = nodeReport();
-  const { drain, registry, fleet } = await drainOf({ sessions: [session], drainMs: 60_000, others: [other] });
+  const { drain, progress, registry, fleet } = await drainOf({ sessions: [session], drainMs: 60_000, others: [other] });
   const stopped = drain.stop();
   await turn();
   await vi.advanceTimersByTimeAsync(6_000);
@@ -103,10 +110,10 @@ test("DRAIN-2: where the others are gone meanwhile nobody waits for its slot", a
   await vi.advanceTimersByTimeAsync(3_200);
   expect(session.endedBy).toBe("draining");
   await stopped;
-  expect(drain.report).toMatchObject({ sessions: 1, closed: 1 });
+  expect(progress.report).toMatchObject({ sessions: 1, closed: 1 });
 });
 
-test("DRAIN-4: beside another node that drains, the slots of each take the longer", async () => {
+test("DRAIN-4: with another draining node the moves of each take longer", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
   onTestFinished(() => void vi.useRealTimers());
   const sessions = Array.from({ length: 1_000 }, (_, at) => bareSession(`s${at}`, "ada", { moves: true }));
@@ -114,8 +121,8 @@ test("DRAIN-4: beside another node that drains, the slots of each take the longe
     for (const session of sessions) session.dispose();
   });
   for (const session of sessions) welcome(session);
-  const slots: number[] = [];
-  for (const session of sessions) session.askToMove = ({ reconnectInMs }) => void slots.push(reconnectInMs);
+  const moveTimes: number[] = [];
+  for (const session of sessions) session.askToMove = ({ reconnectInMs }) => void moveTimes.push(reconnectInMs);
   const ready = nodeReport();
   const leaving = nodeReport({ state: "draining", admissionWeight: 0, connections: 3_000 });
   const { drain, registry } = await drainOf({
@@ -124,21 +131,21 @@ test("DRAIN-4: beside another node that drains, the slots of each take the longe
     others: [ready, leaving],
     own: { connections: 1_000 },
   });
-  // Of 1,000 a second it is given 900, and a quarter of 0.7 of them are for this node's.
+  // It has 900 of 1,000 a second; a quarter of 0.7 of them is for this node's sessions.
   await registry.report(ready, budget);
   const stopped = drain.stop();
   await turn();
   await vi.advanceTimersByTimeAsync(5_100);
   for (let turns = 0; turns < 3; turns++) await turn();
-  expect(slots).toHaveLength(1_000);
-  expect(Math.max(...slots)).toBeGreaterThan(6_000);
-  expect(Math.max(...slots)).toBeLessThan(6_500);
+  expect(moveTimes).toHaveLength(1_000);
+  expect(Math.max(...moveTimes)).toBeGreaterThan(6_000);
+  expect(Math.max(...moveTimes)).toBeLessThan(6_500);
   for (const session of sessions) session.dispose();
   await vi.advanceTimersByTimeAsync(100);
   await stopped;
 });
 
-test("CON-9: where there is no other node clients are told to come back spread over what is let in", async () => {
+test("CON-9: without another node clients spread their reconnects over the admission rate", async () => {
   const sessions = Array.from({ length: 1_400 }, (_, at) => bareSession(`s${at}`));
   const times: number[] = [];
   for (const session of sessions) {

@@ -5,7 +5,7 @@ import type { NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "../..
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 
-/** A registry whose answers the test gives. */
+/** A registry with answers from the test. */
 class AskedRegistry implements NodeRegistry {
   readonly reports: { report: NodeReport; request: ShareRequest }[] = [];
   readonly left: string[] = [];
@@ -32,11 +32,12 @@ function member(describe: () => NodeReport): { registry: AskedRegistry; fleet: F
   const registry = new AskedRegistry();
   const fleet = new FleetMember({
     registry,
-    describe,
+    instance: describe().instance,
     budgetPerSecond: 1_000,
     errors: quietErrors,
     logger: quietLogger,
   });
+  fleet.describeBy(describe);
   onTestFinished(() => fleet.stop());
   return { registry, fleet };
 }
@@ -45,7 +46,7 @@ async function away(): Promise<never> {
   throw new TidegateError("broker_unavailable", "away");
 }
 
-test("NODE-6: without a registry a node works with a hundredth of the budget; then with the share it has, also when the registry goes away", async () => {
+test("NODE-6: without a registry a node uses a hundredth of the budget, or the share it last had", async () => {
   const described = nodeReport();
   const { registry, fleet } = member(() => described);
   expect(fleet.sharePerSecond).toBe(0);
@@ -61,7 +62,7 @@ test("NODE-6: without a registry a node works with a hundredth of the budget; th
   expect(fleet.nodes).toHaveLength(1);
 });
 
-test("NODE-6: a node that stood still for 5 s has no share before it has asked; where it cannot, it goes on with its own", async () => {
+test("NODE-6: a node suspended for 5 s has no share until it asks; without a registry it keeps its own", async () => {
   vi.useFakeTimers({ toFake: ["performance"] });
   onTestFinished(() => void vi.useRealTimers());
   const described = nodeReport();
@@ -81,7 +82,7 @@ test("NODE-6: a node that stood still for 5 s has no share before it has asked; 
   expect(fleet.sharePerSecond).toBe(300);
 });
 
-test("NODE-2: a node that stops lets nobody in, and reports no more", async () => {
+test("NODE-2: a node that stops admits no connection and reports no more", async () => {
   const described = nodeReport();
   const { registry, fleet } = member(() => described);
   registry.answer = async () => 300;
@@ -93,7 +94,7 @@ test("NODE-2: a node that stops lets nobody in, and reports no more", async () =
   expect(registry.reports).toHaveLength(1);
 });
 
-test("NODE-1: a state that changes while a report is under way is told by another right after it", async () => {
+test("NODE-1: a change during a report is reported by another one right after it", async () => {
   let state: NodeReport["state"] = "ready";
   const { registry, fleet } = member(() => nodeReport({ state }));
   const { promise, resolve } = Promise.withResolvers<number>();
@@ -107,7 +108,7 @@ test("NODE-1: a state that changes while a report is under way is told by anothe
   expect(registry.reports.map(({ report }) => report.state)).toEqual(["ready", "draining"]);
 });
 
-test("NODE-2: while shares move a node reports at once, so that others need not wait for what it gives away", async () => {
+test("NODE-2: while shares are moving a node reports more often", async () => {
   const described = nodeReport();
   const { registry, fleet } = member(() => described);
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
@@ -118,21 +119,21 @@ test("NODE-2: while shares move a node reports at once, so that others need not 
   const quiet = registry.reports.length;
   registry.answer = async () => 450;
   await fleet.report();
-  // The next was to come within 1,250 ms. At the quiet pace there are five at most.
+  // The next report was due within 1,250 ms. At the usual pace there are five at most.
   await vi.advanceTimersByTimeAsync(3_000);
   expect(registry.reports.length - quiet).toBeGreaterThan(6);
 });
 
-test("CONT-2: a listener that throws keeps neither the others from the report nor the node from the next one", async () => {
+test("CONT-2: a listener that throws affects neither other listeners nor the next report", async () => {
   const described = nodeReport();
   const { registry, fleet } = member(() => described);
   registry.answer = async () => 300;
   const before = quietErrors.counts.timer;
   let heard = 0;
-  fleet.onChange(() => {
+  fleet.onReport(() => {
     throw new Error("a bug");
   });
-  fleet.onChange(() => void heard++);
+  fleet.onReport(() => void heard++);
   await fleet.start();
   await fleet.report();
   expect([heard, registry.reports.length, quietErrors.counts.timer - before]).toEqual([2, 2, 2]);

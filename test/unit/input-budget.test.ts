@@ -7,7 +7,7 @@ function ofSession(): InputBudget {
   return budget;
 }
 
-test("LIM-8: a hundred controls pass at once, and ten a second after that", () => {
+test("LIM-8: a hundred controls pass at once, then ten a second", () => {
   const budget = ofSession();
   for (let i = 0; i < 100; i++) expect(budget.takeControl(0)).toBeUndefined();
   expect(budget.takeControl(0)).toBe("controls");
@@ -15,7 +15,7 @@ test("LIM-8: a hundred controls pass at once, and ten a second after that", () =
   for (let now = 0; now < 600_000; now += 100) expect(steady.takeControl(now)).toBeUndefined();
 });
 
-test("LIM-9: the bounds of a stranger end with its session", () => {
+test("LIM-9: the bounds of a stranger end when its session begins", () => {
   const budget = new InputBudget(1_000_000);
   for (let i = 0; i < 20; i++) expect(budget.takeFrame()).toBeUndefined();
   expect(budget.takeFrame()).toBe("entering");
@@ -27,7 +27,7 @@ test("LIM-9: the bounds of a stranger end with its session", () => {
   expect(budget.takeBytes(70_000, 0)).toBeUndefined();
 });
 
-test("LIM-10: twice its rate of bytes is read at once; what is more is read as late as the rate asks for", () => {
+test("LIM-10: twice the rate of bytes is read at once, the rest at the rate", () => {
   const budget = ofSession();
   expect(budget.takeBytes(2_000, 0)).toBeUndefined();
   expect(budget.pauseMs).toBe(0);
@@ -39,7 +39,7 @@ test("LIM-10: twice its rate of bytes is read at once; what is more is read as l
   expect(budget.pauseMs).toBe(0);
 });
 
-test("LIM-7: five CONNECT packets pass, whenever they come", () => {
+test("LIM-7: five CONNECT packets pass, at any time", () => {
   const budget = ofSession();
   for (let i = 0; i < 5; i++) expect(budget.takeConnect()).toBeUndefined();
   expect(budget.takeConnect()).toBe("connects");

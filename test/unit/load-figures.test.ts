@@ -4,8 +4,8 @@ import { Histogram } from "../../loadtest/histogram.ts";
 import { largestWork, MeasuredCurve } from "../../loadtest/measured-curve.ts";
 import { Sequence } from "../../loadtest/sequence.ts";
 
-describe("what a client of the load scenarios has seen of a channel", () => {
-  test("a publication that did not come is lost, until it comes late", () => {
+describe("what a load client has seen of a channel", () => {
+  test("a missing publication is lost, until it arrives late", () => {
     const sequence = new Sequence(10);
     for (const offset of [11, 14]) sequence.take(offset);
     expect(sequence).toMatchObject({ lost: 2, reordered: 0, received: 2, reached: 14 });
@@ -13,26 +13,26 @@ describe("what a client of the load scenarios has seen of a channel", () => {
     expect(sequence).toMatchObject({ lost: 1, reordered: 1, received: 3 });
   });
 
-  test("a publication that comes again is doubled", () => {
+  test("a repeated publication is doubled", () => {
     const sequence = new Sequence(10);
     expect([11, 11, 10].map((offset) => sequence.take(offset))).toEqual([true, false, false]);
     expect(sequence).toMatchObject({ doubled: 2, received: 1, lost: 0 });
   });
 
-  test("a jump that the publication itself tells of is no loss", () => {
+  test("a jump announced by the publication is no loss", () => {
     const sequence = new Sequence(10);
     sequence.take(100, 10);
     expect(sequence).toMatchObject({ lost: 0, reached: 100 });
   });
 
-  test("an ack that stands further on than what it brought has lost the rest", () => {
+  test("an ack with a position beyond its publications has lost the rest", () => {
     const sequence = new Sequence(10);
     sequence.take(11);
     sequence.standAt(13);
     expect(sequence).toMatchObject({ lost: 2, reached: 13 });
   });
 
-  test("what a client was told it cannot have is signalled, not lost", () => {
+  test("publications before a resync are signalled, not lost", () => {
     const sequence = new Sequence(10);
     sequence.resync(50);
     sequence.take(51);
@@ -40,7 +40,7 @@ describe("what a client of the load scenarios has seen of a channel", () => {
   });
 });
 
-describe("figures that are put together", () => {
+describe("combined figures", () => {
   test("a percentile is within one percent, and the longest is exact", () => {
     const [one, other, whole] = [new Histogram(), new Histogram(), new Histogram()];
     for (let ms = 1; ms <= 1_000; ms++) (ms % 2 ? one : other).add(ms);
@@ -51,7 +51,7 @@ describe("figures that are put together", () => {
     expect(whole.max).toBe(1_000);
   });
 
-  test("counts and durations are asked for by the parts of their keys", () => {
+  test("counts and durations are read by the parts of their keys", () => {
     const tally = new Tally();
     tally.count("lost/crash/sdk/node-1", 3);
     tally.count("lost/crash/stock/node-2");
@@ -65,14 +65,14 @@ describe("figures that are put together", () => {
     expect(whole.durations("away/*/sdk").count).toBe(2);
   });
 
-  test("the peak of welcomes is that of any ten tenths of a second in a row", () => {
+  test("the peak of welcomes is the maximum over ten consecutive tenths of a second", () => {
     const tally = new Tally();
     for (const atMs of [0, 950, 1_000, 1_850, 5_000]) tally.welcome(atMs);
     expect(tally.peakWelcomesPerSecond(0)).toBe(3);
     expect(tally.peakWelcomesPerSecond(4_000)).toBe(1);
   });
 
-  test("between two steps and behind the last, what was measured goes on straight", () => {
+  test("the curve is linear between two steps and beyond the last", () => {
     const curve = new MeasuredCurve([
       [0, 1],
       [10, 2],

@@ -1,13 +1,13 @@
-/** Which connection a session goes on with, where it is sent, and what is said of how it went. */
+/** Which connection owns a session, where a session is sent, and how the end of each session is counted. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { FleetNode } from "../../shared/nodes/contract.ts";
-import { Departures, outcomeOf } from "../../gateway/moving/departures.ts";
-import { destinationsAmong } from "../../gateway/moving/destination.ts";
+import { destinationPicker } from "../../gateway/moving/destination.ts";
+import { DrainProgress, outcomeOf } from "../../gateway/moving/drain-progress.ts";
 import { Succession } from "../../gateway/sessions/succession.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { nodeReport } from "../support/node-reports.ts";
 
-describe("who has a session", () => {
+describe("which connection owns a session", () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
   });
@@ -26,15 +26,15 @@ describe("who has a session", () => {
     checkedAt: 1,
   });
 
-  test("MOVE-3: a session that was asked to move is served beside its newer claim until the deadline, then it ends as one that stayed", () => {
+  test("MOVE-3: an asked session is served beside its newer claim until the deadline, then it ends", () => {
     const { succession: old, replaced } = succession();
-    old.hold(held(10), { tookOver: false });
+    old.applyClaim(held(10), { tookOver: false });
     old.mayStayFor(5_000);
     expect([old.moved, old.takesUserMessages]).toEqual([false, true]);
     vi.advanceTimersByTime(1_000);
-    old.hearOf(11);
+    old.noticeClaim(11);
     expect([old.moved, old.takesUserMessages, replaced()]).toEqual([true, false, []]);
-    old.hearOf(12);
+    old.noticeClaim(12);
     vi.advanceTimersByTime(3_990);
     expect([old.moved, replaced()]).toEqual([true, []]);
     vi.advanceTimersByTime(20);
@@ -42,67 +42,67 @@ describe("who has a session", () => {
     old.end();
   });
 
-  test("MOVE-3: one that was not asked to move, or whose time was up before, is replaced at once", () => {
+  test("MOVE-3: a session that was not asked, or is past its deadline, is replaced at once", () => {
     for (const askedForMs of [undefined, 1_000]) {
       const { succession: old, replaced } = succession();
-      old.hold(held(10), { tookOver: false });
+      old.applyClaim(held(10), { tookOver: false });
       if (askedForMs !== undefined) old.mayStayFor(askedForMs);
       vi.advanceTimersByTime(2_000);
-      old.hearOf(11);
+      old.noticeClaim(11);
       expect([old.moved, replaced()]).toEqual([false, [false]]);
     }
   });
 
-  test("MOVE-4: messages to the user go to the older connection until both hear of the newer claim, then to the newer", () => {
+  test("MOVE-4: user messages reach the older connection until both know the newer claim", () => {
     const [older, newer] = [succession().succession, succession().succession];
-    older.hold(held(10), { tookOver: false });
+    older.applyClaim(held(10), { tookOver: false });
     older.mayStayFor(5_000);
     const takers = (): boolean[] => [older.takesUserMessages, newer.takesUserMessages];
     newer.expect();
     expect(takers()).toEqual([true, false]);
-    newer.hold(held(11), { tookOver: true });
+    newer.applyClaim(held(11), { tookOver: true });
     expect(takers()).toEqual([true, false]);
-    for (const each of [older, newer]) each.hearOf(11);
+    for (const each of [older, newer]) each.noticeClaim(11);
     expect(takers()).toEqual([false, true]);
     older.end();
   });
 
-  test("MOVE-4: what is told of the claim before its own does not make it the one that messages reach", () => {
+  test("MOVE-4: news of an earlier claim does not make a connection receive user messages", () => {
     const { succession: newer } = succession();
-    newer.hold(held(11), { tookOver: true });
-    newer.hearOf(10);
+    newer.applyClaim(held(11), { tookOver: true });
+    newer.noticeClaim(10);
     expect(newer.takesUserMessages).toBe(false);
-    newer.hearOf(11);
+    newer.noticeClaim(11);
     expect(newer.takesUserMessages).toBe(true);
   });
 
-  test("MOVE-4: what is told of its claim may come before its own answer does, or never; where nobody had the session nothing is waited for", () => {
+  test("MOVE-4: news of a claim may arrive before its answer, or never; a free session waits for none", () => {
     const [early, deaf, alone] = [succession().succession, succession().succession, succession().succession];
     for (const each of [early, deaf, alone]) each.expect();
-    early.hearOf(11);
+    early.noticeClaim(11);
     expect(early.takesUserMessages).toBe(true);
-    early.hold(held(11), { tookOver: true });
-    deaf.hold(held(11), { tookOver: true });
-    alone.hold(held(11), { tookOver: false });
+    early.applyClaim(held(11), { tookOver: true });
+    deaf.applyClaim(held(11), { tookOver: true });
+    alone.applyClaim(held(11), { tookOver: false });
     expect([early, deaf, alone].map(({ takesUserMessages }) => takesUserMessages)).toEqual([true, false, true]);
     vi.advanceTimersByTime(1_000);
     expect(deaf.takesUserMessages).toBe(true);
   });
 });
 
-test("MOVE-1: whoever leaves the old connection before it has subscribed on the new one is expected back: nobody sees it leave", () => {
+test("MOVE-1: a client that leaves its old connection after moving is not shown as leaving", () => {
   const [moved, left] = [bareSession("s"), bareSession("s")];
   for (const session of [moved, left]) {
-    session.hold({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
+    session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
     session.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
   }
-  moved.hearOf(11);
+  moved.noticeClaim(11);
   for (const session of [moved, left]) session.leave();
   expect([moved.mayReturn, left.mayReturn]).toEqual([true, false]);
   for (const session of [moved, left]) session.dispose();
 });
 
-describe("what is said of a drain", () => {
+describe("progress of a drain", () => {
   test("DRAIN-6: each session is counted once, by how it ended", () => {
     const stock = { moves: false, asked: true, overdue: false };
     const mover = { moves: true, asked: true, overdue: false };
@@ -127,26 +127,27 @@ describe("what is said of a drain", () => {
     ]);
   });
 
-  test("DRAIN-6: who has not been heard to be gone is lost, and counted as well", async () => {
+  test("DRAIN-6: a session whose end is unknown counts as lost", async () => {
     const gone: string[] = [];
-    const departures = new Departures((outcome) => gone.push(outcome));
+    const progress = new DrainProgress((outcome) => gone.push(outcome));
     const sessions = ["a", "b"].map((id) => bareSession(id));
     for (const session of sessions)
       session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
-    departures.follow([...sessions, bareSession("a handshake under way")]);
-    departures.follow(sessions);
+    progress.begin();
+    progress.track([...sessions, bareSession("a handshake under way")]);
+    progress.track(sessions);
     sessions[0]?.leave();
     sessions[0]?.dispose();
-    departures.end();
-    expect(departures.report).toMatchObject({ sessions: 2, left: 1, lost: 1, moved: 0, closed: 0, forced: 0 });
-    expect(departures.report.endedAt).toEqual(expect.any(Number));
+    progress.end();
+    expect(progress.report).toMatchObject({ sessions: 2, left: 1, lost: 1, moved: 0, closed: 0, forced: 0 });
+    expect(progress.report?.endedAt).toEqual(expect.any(Number));
     expect(gone).toEqual(["left", "lost"]);
     sessions[1]?.dispose();
     expect(gone).toHaveLength(2);
   });
 });
 
-test("MOVE-5: where nodes have addresses of their own a session is sent to one of two at random, the emptier; else to none", () => {
+test("MOVE-5: a session is sent to the emptier of two random nodes, where nodes have own addresses", () => {
   const node = (at: number, more: Partial<FleetNode> = {}): FleetNode => ({
     ...nodeReport({ node: `node-${at}`, instance: `instance-${at}` }),
     sharePerSecond: 1,
@@ -159,12 +160,12 @@ test("MOVE-5: where nodes have addresses of their own a session is sent to one o
     (...values: number[]): (() => number) =>
     () =>
       values.shift() ?? 0;
-  expect(destinationsAmong(others, "http://node-0", picks(0.9, 0.5))()).toBe("http://node-2");
-  expect(destinationsAmong(others, "http://node-0", picks(0.1, 0.9))()).toBe("http://node-1");
-  expect(destinationsAmong(others, undefined, picks())()).toBeUndefined();
-  expect(destinationsAmong(others, "http://node-1", picks())()).toBeUndefined();
-  expect(destinationsAmong([node(1), node(2, { url: "http://node-1" })], "http://node-0", picks())()).toBeUndefined();
+  expect(destinationPicker(others, "http://node-0", picks(0.9, 0.5))()).toBe("http://node-2");
+  expect(destinationPicker(others, "http://node-0", picks(0.1, 0.9))()).toBe("http://node-1");
+  expect(destinationPicker(others, undefined, picks())()).toBeUndefined();
+  expect(destinationPicker(others, "http://node-1", picks())()).toBeUndefined();
+  expect(destinationPicker([node(1), node(2, { url: "http://node-1" })], "http://node-0", picks())()).toBeUndefined();
   const { url: _url, ...balanced } = node(1);
-  expect(destinationsAmong([balanced], undefined, picks())()).toBeUndefined();
-  expect(destinationsAmong([], "http://node-0", picks())()).toBeUndefined();
+  expect(destinationPicker([balanced], undefined, picks())()).toBeUndefined();
+  expect(destinationPicker([], "http://node-0", picks())()).toBeUndefined();
 });

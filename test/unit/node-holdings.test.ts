@@ -1,4 +1,4 @@
-/** What a node tells the session store, and when, while the store fails or takes its time. */
+/** What a node writes to the session store, and when, while the store fails or is slow. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { NodeHoldings } from "../../gateway/sessions/node-holdings.ts";
 import type { Session } from "../../gateway/sessions/session.ts";
@@ -9,9 +9,9 @@ import { leaseMs } from "../../shared/sessions/contract.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { quietLogger } from "../support/logger.ts";
 
-/** Keeps what it is told; the test says how long that takes and what fails. */
+/** Keeps what is written; the test says how long that takes and what fails. */
 class Store implements SessionStore {
-  /** Holder → when its lease runs out, by `performance.now()`. */
+  /** Holder → expiry of its lease, by `performance.now()`. */
   readonly leases = new Map<string, number>();
   /** Session, or session and channel → holder. */
   readonly held = new Map<string, string>();
@@ -81,7 +81,6 @@ beforeEach(async () => {
       },
       follow: (session) => follow(session),
     },
-    onWithdrawn: () => undefined,
     metrics: {
       sweptNodes: metrics.counter("swept_nodes_total", "swept"),
       announcements: metrics.counter("session_announcements_total", "announced", ["outcome"]),
@@ -103,16 +102,16 @@ afterEach(async () => {
 function addSession(sessionId: string): Session {
   const user = `user of ${sessionId}`;
   const session = bareSession(sessionId, user);
-  session.hold({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false, tookOver: false });
-  session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", tellUpTo: 0 });
+  session.applyClaim({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false, tookOver: false });
+  session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", announceUpTo: 0 });
   sessions.push(session);
   return session;
 }
 
-test("PRES-6: a session that has moved is told by the node that has it now", async () => {
+test("PRES-6: a node does not announce a session that has moved to another node", async () => {
   const [moved] = [addSession("moved"), addSession("stays")];
   moved.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
-  moved.hearOf(2);
+  moved.noticeClaim(2);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   expect(inForce()).toEqual(["stays", "stays room:1"]);
@@ -123,7 +122,7 @@ function inForce(): string[] {
   return [...store.held].filter(([, holder]) => (store.leases.get(holder) ?? 0) > now).map(([what]) => what);
 }
 
-test("PRES-6: what could not be told while everything is told again is told with the next beat, and the old name kept until then", async () => {
+test("PRES-6: after a failed announcement the old name stays until the next one succeeds", async () => {
   for (let i = 0; i < 120; i++) addSession(`s${i}`);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
@@ -137,14 +136,14 @@ test("PRES-6: what could not be told while everything is told again is told with
   expect(inForce()).toHaveLength(240);
 });
 
-test("PRES-6: what was told stays in force however long the store refuses to be told again", async () => {
+test("PRES-6: what was announced stays however long the store refuses announcements", async () => {
   for (let i = 0; i < 3; i++) addSession(`s${i}`);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   store.onClaim = async () => {
     throw away;
   };
-  holdings.mention();
+  holdings.markIncomplete();
   await vi.advanceTimersByTimeAsync(300_000);
   expect(inForce()).toHaveLength(6);
   store.onClaim = async () => undefined;
@@ -152,7 +151,7 @@ test("PRES-6: what was told stays in force however long the store refuses to be 
   expect(inForce()).toHaveLength(6);
 });
 
-test("PRES-6: while a part of the store is away the members in the others stay, and all names but the last are given up in the end", async () => {
+test("PRES-6: members stay while part of the store is away; old names are abandoned afterwards", async () => {
   for (let i = 0; i < 120; i++) addSession(`s${i}`);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(3_000);
@@ -170,13 +169,13 @@ test("PRES-6: while a part of the store is away the members in the others stay, 
   expect(store.leases.size).toBe(1);
 });
 
-test("PRES-4: a node keeps its lease however long it takes to tell everything again", async () => {
+test("PRES-4: a node keeps its lease however long it announces its sessions", async () => {
   for (let i = 0; i < 500; i++) addSession(`s${i}`);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   store.onClaim = () => new Promise((resolve) => setTimeout(resolve, 2_000));
   holdings.onRestored();
-  // Ten batches of two seconds: those who have to wait are there by the old name.
+  // Ten batches of two seconds: the sessions of later batches are there by the old name.
   for (let second = 0; second < 22; second++) {
     await vi.advanceTimersByTimeAsync(1_000);
     expect(inForce()).toHaveLength(1_000);
@@ -184,7 +183,7 @@ test("PRES-4: a node keeps its lease however long it takes to tell everything ag
   expect(store.leases.size).toBe(1);
 });
 
-test("PRES-4: a node keeps its lease however long it takes to remove what another left", async () => {
+test("PRES-4: a node keeps its lease however long it sweeps", async () => {
   addSession("s");
   holdings.onRestored();
   let sweeps = 0;
@@ -202,7 +201,7 @@ test("PRES-4: a node keeps its lease however long it takes to remove what anothe
   expect(store.abandoned).toHaveLength(1);
 });
 
-test("PRES-4: a node that was paused waits again before it removes anything: others may have been paused, too", async () => {
+test("PRES-4: a node that was paused waits again before it sweeps", async () => {
   let sweeps = 0;
   store.onSweep = async () => ++sweeps;
   await vi.advanceTimersByTimeAsync(leaseMs);
@@ -215,7 +214,7 @@ test("PRES-4: a node that was paused waits again before it removes anything: oth
   clock.mockRestore();
 });
 
-test("PRES-6: a session that begins while the node changes its name is told again, not the whole node", async () => {
+test("PRES-6: a session that begins while the node changes its name is announced alone", async () => {
   for (let i = 0; i < 3; i++) addSession(`s${i}`);
   const { promise: late, resolve } = Promise.withResolvers<void>();
   store.onClaim = ({ mode }) => (mode === "begin" ? late : Promise.resolve());
@@ -229,13 +228,13 @@ test("PRES-6: a session that begins while the node changes its name is told agai
   expect(store.abandoned).toHaveLength(1);
 });
 
-test("RES-7: a session that came while the broker was away is announced once its user's messages reach it", async () => {
+test("RES-7: a session from a broker outage is announced once its user's messages reach it", async () => {
   const session = addSession("s");
   let followed = false;
   follow = async () => {
     if (!followed) throw away;
   };
-  holdings.mention();
+  holdings.markIncomplete();
   await vi.advanceTimersByTimeAsync(3_000);
   expect(store.held.size).toBe(0);
   followed = true;

@@ -7,7 +7,7 @@ const idleProcess = { elapsedMs: 1_000, eventLoop: 0, cores: 0, delayP99Ms: 0, r
 const limits = { cores: 2, memoryBytes: 1_000, heapBytes: 500 };
 const idleGateway = { connections: 0, maxConnections: 100, queuedBytes: 0, admissionsPerSecond: 0, admissionRate: 10 };
 
-test("LOAD-2: each dimension is 1.0 where what is used is what is allowed", () => {
+test("LOAD-2: each dimension is 1.0 where usage equals its allowance", () => {
   expect(measuredDimensions(idleProcess, limits, idleGateway)).toEqual(dimensionsOf());
   const usage = { ...idleProcess, eventLoop: 0.7, cores: 1.6, delayP99Ms: 100, rssBytes: 800 };
   const gateway = { ...idleGateway, connections: 100, queuedBytes: 62.5, admissionsPerSecond: 10 };
@@ -15,7 +15,7 @@ test("LOAD-2: each dimension is 1.0 where what is used is what is allowed", () =
   expect(measuredDimensions(usage, limits, gateway)).toEqual(full);
 });
 
-test("LOAD-2: of resident memory and heap the fuller counts; a node without a share is not infinitely full", () => {
+test("LOAD-2: the fuller of resident memory and heap counts; a node without a share stays finite", () => {
   const { memory } = measuredDimensions({ ...idleProcess, rssBytes: 100, heapBytes: 200 }, limits, idleGateway);
   expect(memory).toBeCloseTo(0.5, 9);
   const { admissions } = measuredDimensions(idleProcess, limits, {
@@ -26,7 +26,7 @@ test("LOAD-2: of resident memory and heap the fuller counts; a node without a sh
   expect(admissions).toBe(3);
 });
 
-test("LOAD-2: what the process uses is measured since the last reading, against limits that there are", () => {
+test("LOAD-2: usage is measured since the last reading, against the real limits", () => {
   const meter = new ProcessMeter();
   meter.start();
   const until = performance.now() + 100;
@@ -43,7 +43,7 @@ test("LOAD-2: what the process uses is measured since the last reading, against 
   expect(heapBytes).toBeGreaterThan(busy.heapBytes);
 });
 
-test("CONT-2: where no file can be opened resident memory is what it was, and the rest is measured", () => {
+test("CONT-2: without open files resident memory keeps its last value, and the rest is measured", () => {
   const meter = new ProcessMeter();
   meter.start();
   const { rssBytes } = meter.read();

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { ephemeralFrame, eventFrame, type Frame, publicationFrame, singleFrame } from "../../gateway/outbox/frames.ts";
 import { Outbox } from "../../gateway/outbox/outbox.ts";
 
-/** A connection whose network takes what is written only when it is told to. */
+/** A connection whose network takes what is written when the test says so. */
 function createSink() {
   const written: string[] = [];
   let pending: (() => void)[] = [];
@@ -43,7 +43,7 @@ function latest(channel: string, event: string, offset: number, data = "1"): Fra
 const welcome = eventFrame("w", {});
 
 describe("outbox", () => {
-  test("OUT-1: nothing leaves before it is opened, and the first frame goes first", () => {
+  test("OUT-1: frames wait until the outbox opens, and follow its first frame", () => {
     const { sink, outbox } = setUp();
     outbox.send(singleFrame("early"));
     expect(sink.written).toEqual([]);
@@ -51,7 +51,7 @@ describe("outbox", () => {
     expect(sink.written).toEqual([welcome.packet, "early"]);
   });
 
-  test("OUT-2: while the network is busy frames wait, in order, and are counted", () => {
+  test("OUT-2: frames wait in order, and are counted, while the network is busy", () => {
     const { sink, outbox } = setUp();
     outbox.open(welcome);
     for (const word of ["one", "two"]) outbox.send(singleFrame(word));
@@ -63,7 +63,7 @@ describe("outbox", () => {
     expect(outbox.bytes).toBe(0);
   });
 
-  test("OUT-3: past the bound it overflows once, and keeps nothing", () => {
+  test("OUT-3: beyond its bound the outbox overflows once and drops everything", () => {
     const { sink, outbox, overflows } = setUp(20);
     outbox.open(welcome);
     for (let i = 0; i < 10; i++) outbox.send(singleFrame("x".repeat(10)));
@@ -73,7 +73,7 @@ describe("outbox", () => {
     expect(sink.written.length).toBe(1);
   });
 
-  test("OUT-4: a single frame over the bound passes alone", () => {
+  test("OUT-4: a single frame beyond the bound passes alone", () => {
     const { sink, outbox, overflows } = setUp(20);
     outbox.open(welcome);
     sink.drain();
@@ -81,7 +81,7 @@ describe("outbox", () => {
     expect([sink.written.length, overflows()]).toEqual([2, 0]);
   });
 
-  test("OUT-2: what waits leaves in batches of 64 KiB: the next when the one before has left", () => {
+  test("OUT-2: frames leave in batches of 64 KiB, one after the other", () => {
     const { sink, outbox } = setUp(1_000_000);
     outbox.open(welcome);
     const frames = Array.from({ length: 10 }, (_, i) => singleFrame(`${i}${"x".repeat(20_000)}`));
@@ -95,7 +95,7 @@ describe("outbox", () => {
     expect(sink.written.slice(1)).toEqual(frames.map(({ packet }) => packet));
   });
 
-  test("SLOW-5: past the mark only the newest per channel and event waits, at the place of its offset; all else keeps its place", () => {
+  test("SLOW-5: beyond the mark only the newest frame of each channel and event waits", () => {
     const { sink, outbox, conflated } = setUp(10_000, 500);
     outbox.open(welcome);
     const ack = singleFrame("ack");
@@ -125,13 +125,13 @@ describe("outbox", () => {
     expect(sink.written.slice(1)).toEqual(expected.map(({ packet }) => packet));
   });
 
-  test("SLOW-5: of joins and leaves each waits: none stands for another member's", () => {
+  test("SLOW-5: joins and leaves are never conflated", () => {
     for (const event of ["sync:join", "sync:leave"]) {
       expect(ephemeralFrame("x:1", { event, data: "{}" }, true).conflationKey).toBeUndefined();
     }
   });
 
-  test("SLOW-6: below the mark, and again after nothing waited, every publication waits", () => {
+  test("SLOW-6: every publication waits below the mark, and again once the queue was empty", () => {
     const { sink, outbox, conflated } = setUp(10_000, 500);
     outbox.open(welcome);
     for (const offset of [1, 2, 3, 4]) outbox.send(latest("x:1", "a", offset));
@@ -146,7 +146,7 @@ describe("outbox", () => {
     expect(conflated()).toBe(before);
   });
 
-  test("SLOW-7: what can be conflated never overflows; where the newest per event are too much, it does", () => {
+  test("SLOW-7: conflation keeps the outbox from overflowing, unless the newest alone are too much", () => {
     const { outbox, overflows } = setUp(2_000, 500);
     outbox.open(welcome);
     for (let offset = 1; offset < 10_000; offset++) outbox.send(latest("x:1", `e${offset % 10}`, offset));
@@ -156,7 +156,7 @@ describe("outbox", () => {
     expect(outbox.bytes).toBe(0);
   });
 
-  test("OUT-5: it tells when everything has left", () => {
+  test("OUT-5: the outbox calls back when every frame has left", () => {
     const { sink, outbox } = setUp();
     outbox.open(welcome);
     let empty = false;

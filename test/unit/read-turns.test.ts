@@ -7,7 +7,7 @@ const KiB = 1_024;
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** Takes what is written when it is told to. */
+/** An outbox whose network takes what is written when the test says so. */
 function setUp(): { outbox: Outbox; reads: ReadTurns; take: () => void } {
   let pending: (() => void)[] = [];
   const outbox = new Outbox({
@@ -29,7 +29,7 @@ function setUp(): { outbox: Outbox; reads: ReadTurns; take: () => void } {
   return { outbox, reads: new ReadTurns(outbox), take };
 }
 
-/** Reads that begin are counted, and end at once with so many bytes. */
+/** Counts the reads that begin. Each ends at once with so many bytes. */
 function read(reads: ReadTurns, times: number, bytes: number): { begun: number } {
   const count = { begun: 0 };
   for (let i = 0; i < times; i++) {
@@ -63,11 +63,11 @@ test("COST-1: a read begins when the one before has ended and the outbox has roo
   expect(last.begun).toBe(1);
 });
 
-test("COST-2: reads bring 4 MiB at once and 4 MiB a second; small ones are not held up", async () => {
+test("COST-2: reads pass at 4 MiB a second with a burst of 4 MiB; small reads do not wait", async () => {
   const { reads } = setUp();
   const pages = read(reads, 200, 512 * KiB);
   await vi.advanceTimersByTimeAsync(0);
-  // The last of them begins while the one before it is just paid for.
+  // The last of them begins when the rate just allows the one before it.
   expect(pages.begun).toBe(9);
   await vi.advanceTimersByTimeAsync(10_000);
   expect(pages.begun).toBe(9 + 80);

@@ -3,7 +3,7 @@ import { type Asker, RelayShares } from "../../gateway/relay/relay-shares.ts";
 
 const KiB = 1024;
 
-/** Asks from one new session after the other until there is no room. @returns how many had room. */
+/** Asks from one new session after the other until a question is refused. @returns the number of accepted questions. */
 function fill(shares: RelayShares, of: Omit<Asker, "sessionId">, textBytes: number): number {
   for (let taken = 0; taken < 100_000; taken++) {
     const sessionId = `${of.kind} ${of.service} ${Math.floor(taken / 10)}`;
@@ -54,7 +54,7 @@ test("RELAY-6: a session has at most 500 questions and 2 MiB under way", () => {
   }
 });
 
-test("RELAY-6: what was given back can be taken again, in full", () => {
+test("RELAY-6: a share that was given back can be taken again in full", () => {
   const shares = new RelayShares(100);
   const askers = Array.from({ length: 8_750 }, (_, i) => ({ ...call("a"), sessionId: String(i) }));
   for (let round = 0; round < 2; round++) {

@@ -1,8 +1,8 @@
-/** Thousands that history cannot bridge for: each is told once, and not all together. */
+/** A gap for thousands of followers: each gets one resync notice, and not all at the same moment. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Hub } from "../../gateway/channels/hub.ts";
+import { OrderedDelivery } from "../../gateway/channels/ordered-delivery.ts";
 import { Outbox } from "../../gateway/outbox/outbox.ts";
-import { ResyncPacing } from "../../gateway/channels/resync-pacing.ts";
+import { ResyncPacing, type ResyncSource } from "../../gateway/channels/resync-pacing.ts";
 import { Subscription } from "../../gateway/channels/subscription.ts";
 
 beforeEach(() => {
@@ -15,20 +15,25 @@ afterEach(() => {
 const channel = "board:1";
 const publication = (offset: number) => ({ offset, prev: offset - 1, event: "moved", data: `"${offset}"` });
 
-/** A hub whose breaks are paced, and subscriptions with outboxes. */
+/** A channel whose resync notices are paced, and subscriptions with outboxes. */
 function createNode() {
-  let pacing: ResyncPacing;
-  const hub = new Hub({
+  const pacing = new ResyncPacing();
+  const delivery = new OrderedDelivery({
+    name: channel,
+    keepsLatest: false,
     onDelivered: () => undefined,
-    onBroken: (name, _position, lost) => pacing.add(name, lost),
+    onBroken: (_position, lost) => pacing.add(source, lost),
   });
-  pacing = new ResyncPacing((name, follower) => {
-    const position = hub.position(name);
-    if (position) follower.resync(position);
-    return position !== undefined;
-  });
+  const source: ResyncSource = {
+    resync: (follower) => {
+      const { position } = delivery;
+      if (position) follower.resync(position);
+      return position !== undefined;
+    },
+  };
   return {
-    hub,
+    delivery,
+    source,
     pacing,
     join: (): { subscription: Subscription; sent: string[] } => {
       const sent: string[] = [];
@@ -49,19 +54,19 @@ function createNode() {
       outbox.open({ packet: "welcome", bytes: 1, options: { compress: false }, conflationKey: undefined });
       sent.length = 0;
       const subscription = new Subscription(channel, outbox);
-      hub.add(channel, subscription);
+      delivery.add(subscription);
       return { subscription, sent };
     },
     align: (epoch: string, offset: number): boolean => {
-      const alignment = hub.beginAlignment(channel);
-      if (!alignment) throw new Error("nobody follows the channel");
-      return hub.align(alignment, { position: { epoch, offset }, publications: [], more: false });
+      const alignment = delivery.beginAlignment();
+      if (!alignment) throw new Error("the channel has no follower");
+      return delivery.align(alignment, { position: { epoch, offset }, publications: [], more: false });
     },
-    /** History begins anew. */
+    /** History has another epoch. */
     breakTo: (epoch: string, offset: number): void => {
-      hub.misalign(channel);
-      const alignment = hub.beginAlignment(channel);
-      if (alignment) hub.align(alignment, { position: { epoch, offset }, publications: [], more: false });
+      delivery.misalign();
+      const alignment = delivery.beginAlignment();
+      if (alignment) delivery.align(alignment, { position: { epoch, offset }, publications: [], more: false });
     },
   };
 }
@@ -79,17 +84,17 @@ function liveNode(count: number) {
 
 const resyncs = (sent: readonly string[]): string[] => sent.filter((packet) => packet.includes("sync:resync"));
 
-test("HUB-7: five thousand followers are told once each, 500 in a second, and nothing of the channel before that", () => {
-  const { hub, clients, breakTo, pacing } = liveNode(5_000);
+test("HUB-7: five thousand followers get one resync each, 500 a second, and nothing before it", () => {
+  const { delivery, clients, breakTo, pacing } = liveNode(5_000);
   breakTo("b", 3);
   vi.advanceTimersByTime(2_000);
-  const told = (): number => clients.filter(({ sent }) => sent.length > 0).length;
-  expect(told()).toBeGreaterThan(900);
-  expect(told()).toBeLessThanOrEqual(1_020);
-  hub.receive(channel, "b", publication(4));
+  const notified = (): number => clients.filter(({ sent }) => sent.length > 0).length;
+  expect(notified()).toBeGreaterThan(900);
+  expect(notified()).toBeLessThanOrEqual(1_020);
+  delivery.receive("b", publication(4));
   vi.advanceTimersByTime(9_000);
-  hub.receive(channel, "b", publication(5));
-  expect([told(), pacing.count]).toEqual([5_000, 0]);
+  delivery.receive("b", publication(5));
+  expect([notified(), pacing.count]).toEqual([5_000, 0]);
   for (const { sent } of clients) {
     const early = sent.length === 3;
     expect(sent[0]).toContain(`"position":{"epoch":"b","offset":${early ? 3 : 4}},"reason":"epoch_changed"`);
@@ -97,14 +102,14 @@ test("HUB-7: five thousand followers are told once each, 500 in a second, and no
   }
 });
 
-test("HUB-7: a handful is told at once", () => {
+test("HUB-7: a handful of followers gets its resyncs at once", () => {
   const { clients, breakTo } = liveNode(5);
   breakTo("b", 0);
   vi.advanceTimersByTime(0);
   expect(clients.map(({ sent }) => resyncs(sent).length)).toEqual([1, 1, 1, 1, 1]);
 });
 
-test("HUB-7: who breaks again before being told is told once, with the newest reason", () => {
+test("HUB-7: a second gap before the resync is one resync with the newest reason", () => {
   const { clients, breakTo } = liveNode(100);
   breakTo("b", 9);
   breakTo("b", 4);
@@ -116,35 +121,35 @@ test("HUB-7: who breaks again before being told is told once, with the newest re
   }
 });
 
-test("HUB-7: who leaves, or is not where the hub knows its position, is not told", () => {
-  const { hub, pacing, clients, breakTo } = liveNode(100);
+test("HUB-7: a follower that leaves gets no resync, nor does any while the channel is misaligned", () => {
+  const { delivery, pacing, clients, breakTo } = liveNode(100);
   breakTo("b", 9);
   for (const { subscription } of clients.slice(0, 50)) {
     subscription.end();
-    hub.remove(channel, subscription);
+    delivery.remove(subscription);
     pacing.remove(subscription);
   }
   expect(pacing.count).toBe(50);
-  hub.misalign(channel);
+  delivery.misalign();
   vi.advanceTimersByTime(1_000);
   expect(clients.flatMap(({ sent }) => sent)).toEqual([]);
   expect(pacing.count).toBe(50);
-  const alignment = hub.beginAlignment(channel);
-  if (alignment) hub.align(alignment, { position: { epoch: "b", offset: 9 }, publications: [], more: false });
+  const alignment = delivery.beginAlignment();
+  if (alignment) delivery.align(alignment, { position: { epoch: "b", offset: 9 }, publications: [], more: false });
   vi.advanceTimersByTime(1_000);
   expect(clients.map(({ sent }) => resyncs(sent).length)).toEqual([...Array(50).fill(0), ...Array(50).fill(1)]);
   pacing.stop();
 });
 
-test("HUB-8: a break while a subscription joins shows in its ack, and is not told again", () => {
+test("HUB-8: a gap while a subscription joins shows in its ack, and needs no resync", () => {
   const node = createNode();
   const { subscription, sent } = node.join();
   node.align("a", 0);
   node.breakTo("b", 3);
   expect(subscription.brokenAfter({ epoch: "a", offset: 0 }, { epoch: "b", offset: 3 })).toBe("epoch_changed");
   expect(subscription.brokenAfter({ epoch: "b", offset: 2 }, { epoch: "b", offset: 3 })).toBe("epoch_changed");
-  // Read after the break: whatever was held before it does not matter.
-  node.hub.receive(channel, "b", publication(4));
+  // Read after the gap: what was held before it does not matter.
+  node.delivery.receive("b", publication(4));
   expect(subscription.brokenAfter({ epoch: "b", offset: 3 }, { epoch: "b", offset: 4 })).toBeUndefined();
   subscription.settle();
   expect(subscription.goLive({ epoch: "b", offset: 3 })).toBe(true);
@@ -153,27 +158,27 @@ test("HUB-8: a break while a subscription joins shows in its ack, and is not tol
   expect(sent[0]).toContain('"offset":4');
 });
 
-test("HUB-8: a break after the ack was decided is one resync after it", () => {
+test("HUB-8: a gap after the ack was decided is one resync after it", () => {
   const node = createNode();
   const { subscription, sent } = node.join();
   node.align("a", 1);
   subscription.settle();
   node.breakTo("b", 3);
   expect(subscription.goLive({ epoch: "a", offset: 1 })).toBe(false);
-  node.pacing.add(channel, [subscription]);
-  node.hub.receive(channel, "b", publication(4));
+  node.pacing.add(node.source, [subscription]);
+  node.delivery.receive("b", publication(4));
   vi.advanceTimersByTime(1_000);
-  node.hub.receive(channel, "b", publication(5));
+  node.delivery.receive("b", publication(5));
   expect(sent).toHaveLength(2);
   expect(sent[0]).toContain('sync:resync",{"channel":"board:1","position":{"epoch":"b","offset":4}');
   expect(sent[1]).toContain('"offset":5');
 });
 
-test("SUB-2: what was held while history was read joins the position that was read, or the gap is told", () => {
+test("SUB-2: frames held during a read follow its position, or the ack says why not", () => {
   const node = createNode();
   const { subscription } = node.join();
   node.align("a", 5);
-  for (const offset of [6, 7]) node.hub.receive(channel, "a", publication(offset));
+  for (const offset of [6, 7]) node.delivery.receive("a", publication(offset));
   const now = { epoch: "a", offset: 7 };
   for (const offset of [5, 6, 7, 8]) expect(subscription.brokenAfter({ epoch: "a", offset }, now)).toBeUndefined();
   expect(subscription.brokenAfter({ epoch: "a", offset: 4 }, now)).toBe("position_ahead");

@@ -6,16 +6,16 @@ import { quietErrors } from "../support/logger.ts";
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** As much of a session as is looked at. */
-function stay(bytes: number, progress: number): { outbox: { bytes: number; progress: number } } {
+/** The part of a session that is checked. */
+function sessionWith(bytes: number, progress: number): { outbox: { bytes: number; progress: number } } {
   return { outbox: { bytes, progress } };
 }
 
-test("SLOW-2: who takes nothing at six looks in a row is ended once; who waits for nothing, or takes the least bit, is not", async () => {
-  const stuck = stay(10, 5);
-  const idle = stay(0, 5);
-  const slow = stay(10, 5);
-  const late = stay(10, 5);
+test("SLOW-2: a session without progress in six checks in a row is ended once", async () => {
+  const stuck = sessionWith(10, 5);
+  const idle = sessionWith(0, 5);
+  const slow = sessionWith(10, 5);
+  const late = sessionWith(10, 5);
   const sessions = new Set([stuck, idle, slow, late]);
   const ended: object[] = [];
   const sweep = new StalledSessions({

@@ -32,10 +32,10 @@ function create(): { subscription: Subscription; sent: string[]; deliver: (offse
   return { subscription, sent, deliver };
 }
 
-test("HUB-10: a node that had lost its way does not tell those to resync who had recovered beyond that by themselves", () => {
+test("HUB-10: a subscription that recovered beyond the node gets no resync for its losses", () => {
   const joining = create();
   joining.subscription.settle();
-  expect(joining.subscription.lose({ epoch, offset: 10 }, "history_trimmed")).toBe(false);
+  expect(joining.subscription.markLost({ epoch, offset: 10 }, "history_trimmed")).toBe(false);
   joining.deliver(11);
   expect(joining.subscription.goLive({ epoch, offset: 10 })).toBe(true);
   joining.deliver(12);
@@ -44,53 +44,53 @@ test("HUB-10: a node that had lost its way does not tell those to resync who had
   const live = create();
   live.subscription.settle();
   live.subscription.goLive({ epoch, offset: 10 });
-  expect(live.subscription.lose({ epoch, offset: 9 }, "history_trimmed")).toBe(false);
+  expect(live.subscription.markLost({ epoch, offset: 9 }, "history_trimmed")).toBe(false);
   live.deliver(10);
   live.deliver(11);
   expect(live.sent).toHaveLength(1);
 });
 
-test("HUB-10: whoever has more than a history that lost writes is told, wherever its own recovery ended", () => {
+test("HUB-10: a subscription beyond a history that lost writes gets a resync", () => {
   const joining = create();
   joining.subscription.settle();
-  joining.subscription.lose({ epoch, offset: 9 }, "position_ahead");
+  joining.subscription.markLost({ epoch, offset: 9 }, "position_ahead");
   expect(joining.subscription.goLive({ epoch, offset: 10 })).toBe(false);
 
   const live = create();
   live.subscription.settle();
   live.subscription.goLive({ epoch, offset: 10 });
-  expect(live.subscription.lose({ epoch, offset: 10 }, "position_ahead")).toBe(false);
-  expect(live.subscription.lose({ epoch, offset: 9 }, "position_ahead")).toBe(true);
+  expect(live.subscription.markLost({ epoch, offset: 10 }, "position_ahead")).toBe(false);
+  expect(live.subscription.markLost({ epoch, offset: 9 }, "position_ahead")).toBe(true);
 
   const delivered = create();
   delivered.subscription.settle();
   delivered.subscription.goLive({ epoch, offset: 10 });
   delivered.deliver(11);
-  expect(delivered.subscription.lose({ epoch, offset: 10 }, "position_ahead")).toBe(true);
+  expect(delivered.subscription.markLost({ epoch, offset: 10 }, "position_ahead")).toBe(true);
 
   const read = create();
-  read.subscription.lose({ epoch, offset: 9 }, "position_ahead");
+  read.subscription.markLost({ epoch, offset: 9 }, "position_ahead");
   expect(read.subscription.brokenAfter({ epoch, offset: 10 }, { epoch, offset: 9 })).toBe("position_ahead");
   read.deliver(10);
   read.deliver(11);
   expect(read.subscription.brokenAfter({ epoch, offset: 10 }, { epoch, offset: 11 })).toBeUndefined();
 });
 
-test("HUB-10: whoever lacks what was lost, or has it of another epoch, is told", () => {
+test("HUB-10: a subscription that lacks what was lost, or has another epoch, gets a resync", () => {
   for (const position of [
     { epoch, offset: 11 },
     { epoch: "another", offset: 1 },
   ]) {
     const joining = create();
     joining.subscription.settle();
-    joining.subscription.lose(position, "history_trimmed");
+    joining.subscription.markLost(position, "history_trimmed");
     expect(joining.subscription.goLive({ epoch, offset: 10 })).toBe(false);
     expect(joining.subscription.resync(position)).toBe("history_trimmed");
 
     const live = create();
     live.subscription.settle();
     live.subscription.goLive({ epoch, offset: 10 });
-    expect(live.subscription.lose(position, "history_trimmed")).toBe(true);
+    expect(live.subscription.markLost(position, "history_trimmed")).toBe(true);
     live.deliver(12);
     expect(live.sent).toEqual([]);
   }

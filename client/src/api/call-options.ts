@@ -1,39 +1,43 @@
 interface CommonCallOptions {
-  /** Shortens the time that the service has for each try, in milliseconds. */
+  /** Time that the service has for each try, in milliseconds. Can only shorten the route's own timeout. */
   timeoutMs?: number;
   /**
-   * From the call to the last word on it, in milliseconds: waiting for a connection and all tries included. 60 s by
-   * default where the call may wait or be repeated; without effect on others.
+   * Time from the call to its final result, in milliseconds, all waiting and tries included. 60 s by default. Only for
+   * calls with `offline` or `repeat`.
    */
   withinMs?: number;
-  /** Made while not connected, it waits for the connection instead of failing: see `ClientOptions.offline`. */
+  /**
+   * A call made while not connected waits for the connection instead of failing. Defaults to whether
+   * `ClientOptions.offline` is set. A call that may have reached a service is not sent again, unless it sets `repeat`.
+   */
   offline?: boolean;
 }
 
 export type CallOptions = CommonCallOptions &
   (
     | {
-        /**
-         * Makes a repeat recognisable to the service: give every try of one action the same `id`, at most 200
-         * characters.
-         */
+        /** Lets the service recognise a repeat: the same for each try of one action, at most 200 characters. */
         id?: string;
         repeat?: false;
       }
     | {
         id: string;
         /**
-         * The service recognises `id`, so that doing it again does no harm: a retryable failure, an unknown outcome
-         * included, is followed by another try with the same `id`.
+         * The service ignores or answers alike a second call with the same `id`. The client repeats the call after each
+         * retryable failure, an unknown outcome included: after `retryAfterMs` plus a growing random delay, or once it is
+         * connected again.
          */
         repeat: true;
       }
   );
 
-/** How many calls may wait, for a connection or for their next try; those that wait longest are kept. */
+/**
+ * Bounds of the calls that wait, for a connection or for their next try. Past a bound a new call fails with `queue_full`, a
+ * call that was already sent with its last error. Calls wait in memory only.
+ */
 export interface OfflineBounds {
   /** 100 by default. */
   maxCalls?: number;
-  /** UTF-8 bytes of their data as JSON; 256 KiB by default. */
+  /** Sum of their data as JSON, in UTF-8 bytes. 256 KiB by default. */
   maxBytes?: number;
 }

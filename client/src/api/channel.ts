@@ -7,19 +7,25 @@ import type {
   WirePublication,
 } from "../../../shared/protocol/wire.ts";
 
-/** Second argument of a listener: a publication with history, or an ephemeral one. */
+/**
+ * Second argument of a listener. A publication with history has an `offset`, and `prev`, the offset before it, unless that
+ * is `offset - 1`. An ephemeral publication has neither, and is not recovered.
+ */
 export type PublicationMeta = { channel: string; offset: number; prev?: number } | { channel: string };
 
-/** The first answer to `subscribe()`. With `recovered: false`, take a snapshot and go on from `position`. */
+/** The first answer to `subscribe()`. */
 export interface Subscription {
-  /** Whether everything since the position presented has been delivered. `false` where none was. */
+  /**
+   * True: every publication after the position passed has been delivered. False, also without a position: take a snapshot
+   * and apply the publications after `position` to it.
+   */
   recovered: boolean;
   position: Position;
-  /** Why the position presented could not be recovered. */
+  /** Why the position passed could not be recovered. */
   reason?: RecoveryReason;
 }
 
-/** The subscription is over, other than by `unsubscribe()` or `close()`. */
+/** A subscription ended, other than by `unsubscribe()` or `close()`. */
 export interface ChannelEnd {
   channel: string;
   /** `revoked`, or the code of the refusal. */
@@ -27,46 +33,50 @@ export interface ChannelEnd {
   reason: string;
 }
 
-/** Who is in a channel; of a large one only how many users. */
+/** The users in a channel: `{ members }`, or `{ count }` for a large channel (over 200 sessions). */
 export type Presence = PresenceAck;
 
 export interface History {
+  /** The channel's newest position. */
   position: Position;
+  /** In offset order. */
   publications: WirePublication[];
 }
 
 /**
- * A channel as one client sees it. `Events` maps event names to the types of their data.
- * Listeners stay through reconnects, `unsubscribe()` and the end of a subscription.
+ * A channel, as one client follows it. `Events` maps event names to the types of their data.
+ *
+ * Each `on…` returns a function that removes the listener. Listeners stay across reconnects, `unsubscribe()` and the end
+ * of a subscription. An error that a listener throws is reported as uncaught, and stops no other listener.
  */
 export interface Channel<Events extends object = Record<string, unknown>> {
   readonly name: string;
-  /** Where this client stands; `null` before the first answer. */
+  /** Of the last publication delivered, or of the last answer or resync if that is newer; `null` before the first. */
   readonly position: Position | null;
 
   /**
-   * Asks for the channel's publications, now and after every reconnect, until `unsubscribe()`. Missed publications are
-   * delivered first, in order; the promise resolves after those. While not connected it waits for the connection;
-   * a retryable refusal is tried again. A channel that is subscribed already keeps its promise.
-   * Listeners added before miss nothing.
+   * Subscribes now and after every reconnect, until `unsubscribe()` or `onEnd`. Publications that were missed are delivered
+   * first, in order; the promise resolves after them. Without a connection it stays pending until there is one, and
+   * retryable refusals are retried. On a channel that is already subscribed it returns the first promise again. Add
+   * listeners before you call it: publications without a listener are dropped.
    *
-   * @param options.position where a snapshot or an earlier stay ended; without it, only new publications come
-   * @throws {TidegateError} what the gateway refused with, e.g. `channel_not_allowed`; `unsubscribed`; `closed`
+   * @param options.position start after this position, e.g. that of a snapshot. Without it: only new publications
+   * @throws {TidegateError} the gateway's refusal, e.g. `channel_not_allowed`, `too_many_channels`; `unsubscribed`; `closed`
    */
   subscribe(options?: { position?: Position }): Promise<Subscription>;
 
-  /** From now on nothing of the channel is delivered. */
+  /** Delivers nothing of this channel from now on. Idempotent. */
   unsubscribe(): void;
 
-  /** Called for each publication with that event, in offset order, none twice. Returns what takes it away again. */
+  /** Calls the listener for each publication with this event name: in offset order, each once. */
   on<Event extends keyof Events & string>(
     event: Event,
     listener: (data: Events[Event], meta: PublicationMeta) => void,
   ): () => void;
 
   /**
-   * History could not bridge a gap: fetch a snapshot, apply to it what is after `position`. Publications after
-   * `position` are delivered meanwhile.
+   * History could not bridge a gap, e.g. after a long time without a connection. Take a snapshot and apply the
+   * publications after `position` to it; those are delivered meanwhile.
    */
   onResync(listener: (resync: Resync) => void): () => void;
 
@@ -74,22 +84,25 @@ export interface Channel<Events extends object = Record<string, unknown>> {
   onEnd(listener: (end: ChannelEnd) => void): () => void;
 
   /**
-   * Reads publications after the offset `after` (default 0), at most `limit`. Needs the subscription.
+   * Reads publications after the offset `after`, without it from the oldest that is kept. Returns at most `limit` of them
+   * (1000 by default and at most) and 512 KiB; read on after the last `offset`. Needs the subscription.
    *
-   * @throws {TidegateError} `not_subscribed`, `epoch_changed`, `history_trimmed`, `not_connected`, …
+   * @throws {TidegateError} `not_subscribed`; `epoch_changed`, `history_trimmed`: take a snapshot; `not_connected`;
+   *   `upstream_timeout`, when the connection was lost before the answer
    */
   history(options?: { after?: number; limit?: number }): Promise<History>;
 
   /**
-   * Who is in the channel now, where its namespace keeps that. Needs the subscription.
+   * Reads the users in the channel. Needs the subscription.
    *
-   * @throws {TidegateError} `not_subscribed`, `not_connected`, …
+   * @throws {TidegateError} `invalid_request`, if the channel's namespace keeps no presence; `not_subscribed`;
+   *   `not_connected`; `upstream_timeout`
    */
   presence(): Promise<Presence>;
 
-  /** A user's first session came to the channel, where its namespace tells. */
+  /** A user's first session joined the channel, if its namespace reports joins. */
   onJoin(listener: (join: JoinLeave) => void): () => void;
 
-  /** A user's last session left the channel, where its namespace tells. */
+  /** A user's last session left the channel, if its namespace reports leaves. */
   onLeave(listener: (leave: JoinLeave) => void): () => void;
 }

@@ -1,18 +1,19 @@
-/** What a publish that expected another position is refused with, and a service hands on. No I/O. */
+/** The conflict of a publish with `expect`, as a service passes it on to a client. No I/O. */
 import type { Position, WirePublication } from "../../../shared/protocol/wire.ts";
 
-/** The channel has moved on since the position that was acted on. */
+/** The channel has newer publications than the position that the action was based on. */
 export interface Conflict {
-  /** Where the channel stands: what the next try acts on. */
+  /** The channel's newest position: base the next try on it. */
   position: Position;
   /**
-   * What was published since the position acted on, in order, as far as it is kept. They are all there where the first
-   * follows that position (`prev ?? offset - 1`) and the last has the offset of `position`; otherwise take a snapshot.
+   * Publications since the position that the action was based on, in order, as far as history keeps them. The list is
+   * complete if its first entry follows that position (`prev ?? offset - 1` equals its offset) and its last entry has the
+   * offset of `position`; otherwise take a snapshot.
    */
   publications: WirePublication[];
 }
 
-/** `undefined` where the members are not those of a conflict: a service may use the code for something else. */
+/** `undefined` for other members: a service may use the code `conflict` for its own purposes. */
 export function readConflict(details: Readonly<Record<string, unknown>> | undefined): Conflict | undefined {
   const { position, publications } = details ?? {};
   if (!isPosition(position) || !Array.isArray(publications) || !publications.every(isPublication)) return undefined;

@@ -2,37 +2,37 @@ import type { ConnectCode, DisconnectCode, RequestCode, WireError } from "../../
 import { boundedRetryAfterMs } from "../../../shared/protocol/retry-after.ts";
 import { type Conflict, readConflict } from "./conflict.ts";
 
-/** Codes that this SDK gives by itself, without the gateway's word. */
+/** Codes of the SDK's own errors. */
 export type ClientCode =
-  /** Nothing was sent: there is no connection at the moment. Retryable. */
+  /** Nothing was sent: there is no connection. Retryable. */
   | "not_connected"
-  /** Nothing was sent: as many calls as may wait are waiting already. Retryable. */
+  /** Nothing was sent: the queue of waiting calls is full, see `OfflineBounds`. Retryable. */
   | "queue_full"
-  /** The connection, or a try for one, failed without a word from the gateway. Retryable. */
+  /** The transport failed, or the gateway did not answer in time. Retryable. */
   | "connection_lost"
-  /** The token callback failed or took too long. Retryable. */
+  /** The token function threw, or took longer than 15 s. Retryable. */
   | "token_unavailable"
-  /** The bootstrap endpoint could not be asked, and no address is known from before. Retryable. */
+  /** The bootstrap endpoint did not answer, and has not answered before. Retryable. */
   | "bootstrap_unavailable"
-  /** `unsubscribe()` came before the answer to `subscribe()`. */
+  /** `unsubscribe()` was called before the answer to `subscribe()`. */
   | "unsubscribed"
   /** `close()` was called. */
   | "closed";
 
-/** A service may answer with codes of its own. */
+/** The gateway's codes, the SDK's own, and any code that a service answers with. */
 export type ErrorCode = RequestCode | ConnectCode | DisconnectCode | ClientCode | (string & {});
 
-/** The one error of this SDK. `code` says what happened, `retryable` whether the same again may help. */
+/** Every error of this SDK. `code` says what happened, `retryable` whether the same action may succeed later. */
 export class TidegateError extends Error {
   readonly code: ErrorCode;
   readonly retryable: boolean;
-  /** Milliseconds to wait before another try, where known; an hour at most. */
+  /** Milliseconds to wait before a retry, if the gateway or the service named a time; one hour at most. */
   readonly retryAfterMs: number | undefined;
-  /** The HTTP status of the service, where it answered. */
+  /** HTTP status of the service's answer; absent if no service answered. */
   readonly status: number | undefined;
-  /** Whatever else the service's refusal had beside `code` and `message`. Not checked. */
+  /** Further members of the service's answer, unchecked. */
   readonly details: Readonly<Record<string, unknown>> | undefined;
-  /** Of a `conflict`: where the channel stands, and what was missed. */
+  /** Only with the code `conflict`, and if the service passed on the conflict of its publish. */
   readonly conflict: Conflict | undefined;
 
   constructor(error: Omit<WireError, "code"> & { code: ErrorCode }, options?: { cause: unknown }) {
@@ -47,7 +47,7 @@ export class TidegateError extends Error {
   }
 }
 
-/** An error that this SDK gives by itself. */
+/** One of the SDK's own errors. */
 export function failure(code: ErrorCode, message: string, retryable = false, cause?: unknown): TidegateError {
   return new TidegateError({ code, message, retryable }, { cause });
 }

@@ -1,13 +1,12 @@
 import type { OfflineBounds } from "../api/call-options.ts";
 
-/** What the queue must know of a call. */
 export interface QueuedCall {
-  /** Grows with each call of the client. */
+  /** Increases with each call of the client. */
   readonly order: number;
   readonly bytes: number;
 }
 
-/** Calls that wait, for a connection or for their next try: bounded in number and bytes. */
+/** Calls that wait for a connection or for their next try, bounded in number and bytes. */
 export class CallQueue<Call extends QueuedCall> {
   readonly #maxCalls: number;
   readonly #maxBytes: number;
@@ -19,7 +18,7 @@ export class CallQueue<Call extends QueuedCall> {
     this.#maxBytes = maxBytes;
   }
 
-  /** False where there is no place for it: those that wait already keep theirs. */
+  /** False if the queue is full. Waiting calls are never evicted. */
   add(call: Call): boolean {
     if (this.#calls.size >= this.#maxCalls || this.#bytes + call.bytes > this.#maxBytes) return false;
     this.#calls.add(call);
@@ -31,7 +30,7 @@ export class CallQueue<Call extends QueuedCall> {
     if (this.#calls.delete(call)) this.#bytes -= call.bytes;
   }
 
-  /** In the order in which they were made, whenever each began to wait. */
+  /** In the order in which the application made them. */
   inOrder(): Call[] {
     return [...this.#calls].sort((a, b) => a.order - b.order);
   }

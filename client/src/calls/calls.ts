@@ -9,14 +9,14 @@ import { maxTimerMs, type Random, repeatDelayMs } from "../connection/timing.ts"
 
 /** The longest `timeoutMs` of the contract. */
 const maxTryMs = 600_000;
-/** What an answer that the gateway gives just in time may still need on its way. */
+/** For an answer that the gateway sends just in time. */
 const answerTravelMs = 1_000;
 const defaultWithinMs = 60_000;
-/** As many events as a gateway takes at once from a connection, and then each second, unless it is set otherwise. */
+/** The gateway's default rate limit for the events of one connection. */
 const burst = 100;
 const perSecond = 50;
 
-/** One action of the application, through all its tries. */
+/** One action of the application, with all its tries. */
 interface Call {
   readonly order: number;
   readonly event: string;
@@ -25,39 +25,39 @@ interface Call {
   readonly id: string | undefined;
   readonly timeoutMs: number | undefined;
   readonly repeat: boolean;
-  /** May wait for a connection as long as it was never sent. */
+  /** May wait for a connection while it has never been sent. */
   readonly offline: boolean;
   /** By `performance.now()`. */
   readonly endsAtMs: number;
   readonly resolve: (data: unknown) => void;
   readonly reject: (error: TidegateError) => void;
-  /** Perhaps a service has it. */
+  /** It may have reached a service. */
   sent: boolean;
   tries: number;
-  /** Of the last try. */
+  /** The last try's. */
   error: TidegateError | null;
-  /** Ends a wait; a call has at most one. */
+  /** Of its wait in the queue. */
   timer: ReturnType<typeof setTimeout> | undefined;
-  /** Waits for a moment, not for a connection. */
+  /** Waits for its next try, not for a connection. */
   paused: boolean;
 }
 
 /**
- * Calls, from the application's wish to one answer each. A call that was never sent may wait for a connection where it
- * is allowed to; one that was sent is sent again only where it is marked as safe to repeat.
+ * Sends calls and settles each once. A call that was never sent waits for a connection if `offline` allows that; a call
+ * that was sent is sent again only with `repeat`.
  */
 export class Calls {
   readonly #random: Random;
   readonly #offline: boolean;
   readonly #queue: CallQueue<Call>;
   #connection: GatewayConnection | null = null;
-  /** Of the last welcome. */
+  /** From the last welcome. */
   #maxPayloadBytes = maxPayloadBytes;
   #closed: TidegateError | null = null;
   #made = 0;
   #releaseTimer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param options.offline bounds of what may wait; without it only calls that ask for it wait unsent */
+  /** @param options.offline bounds of the queue; without it only calls that set `offline` wait before their first try */
   constructor(options: { random: Random; offline?: OfflineBounds | undefined }) {
     this.#random = options.random;
     this.#offline = options.offline !== undefined;
@@ -66,20 +66,20 @@ export class Calls {
 
   async call(event: string, data: unknown, options: CallOptions): Promise<unknown> {
     if (this.#closed) throw this.#closed;
-    if (!isApplicationEvent(event)) throw failure("invalid_request", `not an event's name: ${event}`);
+    if (!isApplicationEvent(event)) throw failure("invalid_request", `invalid event name: ${event}`);
     const { id, timeoutMs, repeat = false, offline = this.#offline, withinMs } = options;
-    if (repeat && id === undefined) throw failure("invalid_request", "a call is repeated by its id: give it one");
+    if (repeat && id === undefined) throw failure("invalid_request", "repeat needs an id, the same for every try");
     const text = JSON.stringify(data) ?? "null";
     const bytes = new TextEncoder().encode(text).length;
-    // Far past its limit the gateway closes the connection: it would not come to answer.
+    // Far past its limit the gateway closes the connection instead of answering.
     if (bytes > this.#maxPayloadBytes) throw this.#tooLarge(bytes);
-    if (!this.#connection && !offline) throw failure("not_connected", "there is no connection", true);
+    if (!this.#connection && !offline) throw failure("not_connected", "not connected", true);
     const mayWait = repeat || offline;
     return new Promise((resolve, reject) => {
       const call: Call = {
         order: this.#made++,
         event,
-        // What may be sent later is sent as it was when the call was made.
+        // A copy: the application may change the object before a later try.
         data: mayWait ? (JSON.parse(text) as unknown) : data,
         bytes,
         id,
@@ -98,37 +98,37 @@ export class Calls {
         paused: false,
       };
       if (this.#connection) this.#send(call, this.#connection);
-      else this.#await(call);
+      else this.#waitForConnection(call);
     });
   }
 
-  /** New calls go there, and what waits for it, in the order in which it was called; others are answered where they are. */
+  /** Sends waiting and new calls on this connection. Calls in flight are answered on their own. */
   connected(connection: GatewayConnection, maxPayloadBytes: number): void {
     this.#connection = connection;
     this.#maxPayloadBytes = maxPayloadBytes;
     this.#release(connection, burst);
   }
 
-  /** There is none. What was in flight fails, or waits for its repeat, by the answer that its connection gives it. */
+  /** No connection is left. The lost one answers its open requests with an error. */
   disconnected(): void {
     clearTimeout(this.#releaseTimer);
     this.#connection = null;
   }
 
-  /** For good. What was never sent fails with `error`, what was sent with what its last try said. */
+  /** Final. A waiting call fails with the error of its last try, or with `error` if it was never sent. */
   close(error: TidegateError): void {
     this.#closed = error;
     this.disconnected();
     for (const call of this.#queue.inOrder()) this.#fail(call, call.error ?? error);
   }
 
-  /** So many now, the rest at the rate that the gateway takes. */
+  /** Sends `atOnce` of the waiting calls now, the rest at the gateway's rate. */
   #release(connection: GatewayConnection, atOnce: number): void {
     clearTimeout(this.#releaseTimer);
     const waiting = this.#queue.inOrder().filter(({ paused }) => !paused);
     for (const call of waiting.slice(0, atOnce)) {
       if (this.#connection !== connection) return;
-      this.#resume(call);
+      this.#dequeue(call);
       this.#send(call, connection);
     }
     if (waiting.length <= atOnce) return;
@@ -136,7 +136,7 @@ export class Calls {
   }
 
   #send(call: Call, connection: GatewayConnection): void {
-    // A gateway with a smaller limit than the one before.
+    // This gateway may have a smaller limit than the last one.
     if (call.bytes > this.#maxPayloadBytes) return this.#fail(call, this.#tooLarge(call.bytes));
     const { event, data, id, timeoutMs } = call;
     const options = { ...(id !== undefined && { id }), ...(timeoutMs !== undefined && { timeoutMs }) };
@@ -149,51 +149,51 @@ export class Calls {
     if (ack.ok) return call.resolve(ack.data);
     const error = new TidegateError(ack.error);
     const unsent = error.code === "not_connected";
-    // Refused by the gateway itself, before anybody was asked: with a status it is the service's word.
-    const unasked = error.code === "rate_limited" && error.status === undefined;
-    if (!unsent && !unasked) call.sent = true;
+    // Without a status the gateway itself refused: no service received the call.
+    const limited = error.code === "rate_limited" && error.status === undefined;
+    if (!unsent && !limited) call.sent = true;
     if (unsent && !call.sent && !call.offline) return call.reject(error);
     call.error = unsent ? call.error : error;
-    const again = error.retryable && (call.repeat || (call.offline && !call.sent));
-    if (!again || this.#closed) return call.reject(error);
-    // While the client moves, the one that was lost is not the one in use.
-    if (!this.#connection || (unsent && this.#connection === connection)) this.#await(call);
-    else this.#pause(call, error);
+    const retry = error.retryable && (call.repeat || (call.offline && !call.sent));
+    if (!retry || this.#closed) return call.reject(error);
+    // In a move the connection that was lost need not be the one in use.
+    if (!this.#connection || (unsent && this.#connection === connection)) this.#waitForConnection(call);
+    else this.#waitForRepeat(call, error);
   }
 
-  /** Until there is a connection, or its time is up. */
-  #await(call: Call): void {
-    if (!this.#queue.add(call))
-      return this.#fail(call, call.error ?? failure("queue_full", "too many calls wait", true));
-    const late = failure("not_connected", "the connection did not come back in time", true);
+  #waitForConnection(call: Call): void {
+    if (!this.#queue.add(call)) {
+      return this.#fail(call, call.error ?? failure("queue_full", "too many calls are waiting", true));
+    }
+    const late = failure("not_connected", "timed out waiting for a connection", true);
     call.timer = setTimeout(() => this.#fail(call, call.error ?? late), call.endsAtMs - performance.now());
   }
 
-  /** Until its next try is due; where that would be too late it fails at once. */
-  #pause(call: Call, error: TidegateError): void {
+  /** Fails at once if the next try would be too late. */
+  #waitForRepeat(call: Call, error: TidegateError): void {
     const delayMs = repeatDelayMs(call.tries++, error.retryAfterMs, this.#random);
     const late = performance.now() + delayMs >= call.endsAtMs;
     if (late || !this.#queue.add(call)) return this.#fail(call, error);
     call.paused = true;
     call.timer = setTimeout(() => {
-      this.#resume(call);
+      this.#dequeue(call);
       if (this.#connection) this.#send(call, this.#connection);
-      else this.#await(call);
+      else this.#waitForConnection(call);
     }, delayMs);
   }
 
-  #resume(call: Call): void {
+  #dequeue(call: Call): void {
     clearTimeout(call.timer);
     call.paused = false;
     this.#queue.remove(call);
   }
 
   #fail(call: Call, error: TidegateError): void {
-    this.#resume(call);
+    this.#dequeue(call);
     call.reject(error);
   }
 
   #tooLarge(bytes: number): TidegateError {
-    return failure("payload_too_large", `${bytes} bytes, of ${this.#maxPayloadBytes} at most`);
+    return failure("payload_too_large", `the data has ${bytes} bytes, the limit is ${this.#maxPayloadBytes}`);
   }
 }

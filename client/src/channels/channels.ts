@@ -3,35 +3,35 @@ import type { JoinLeave, Resync, Revoked, Subscribed } from "../../../shared/pro
 import type { Channel, PublicationMeta } from "../api/channel.ts";
 import { ClientChannel } from "./client-channel.ts";
 import type { GatewayConnection } from "../connection/connection.ts";
-import type { Doubles } from "./doubles.ts";
+import type { Deduplicator } from "./deduplicator.ts";
 import { failure, type TidegateError } from "../api/errors.ts";
 import { Listeners } from "./listeners.ts";
 import type { Random } from "../connection/timing.ts";
 
-/** The channels that one client has spoken of, and what comes for them. */
+/** All channels of a client. Routes the gateway's events to them. */
 export class Channels {
   readonly #random: Random;
-  readonly #doubles: Doubles;
+  readonly #deduplicator: Deduplicator;
   readonly #onHandedOver: () => void;
   readonly #byName = new Map<string, ClientChannel>();
   readonly #subscribedListeners = new Listeners<[Channel]>();
-  /** The newest last; two while the client moves. */
+  /** Newest last; two during a move. */
   #connections: GatewayConnection[] = [];
   #closed: TidegateError | null = null;
 
-  /** @param onHandedOver called while there are two connections, once nothing is needed of the earlier one any more */
-  constructor(random: Random, doubles: Doubles, onHandedOver: () => void) {
+  /** @param onHandedOver called during a move, once no channel needs the earlier connection */
+  constructor(random: Random, deduplicator: Deduplicator, onHandedOver: () => void) {
     this.#random = random;
-    this.#doubles = doubles;
+    this.#deduplicator = deduplicator;
     this.#onHandedOver = onHandedOver;
   }
 
-  /** The same for the same name. @throws {TidegateError} `invalid_request`, where `name` is no channel's name */
+  /** The same object for the same name. @throws {TidegateError} `invalid_request`, if `name` is not a valid channel name */
   get(name: string): ClientChannel {
     const known = this.#byName.get(name);
     if (known) return known;
-    if (!isChannel(name)) throw failure("invalid_request", `not a channel's name: ${name}`);
-    const channel = new ClientChannel(name, this.#random, this.#doubles, () => this.checkHandOver());
+    if (!isChannel(name)) throw failure("invalid_request", `invalid channel name: ${name}`);
+    const channel = new ClientChannel(name, this.#random, this.#deduplicator, () => this.checkHandedOver());
     this.#byName.set(name, channel);
     if (this.#closed) channel.close(this.#closed);
     else for (const connection of this.#connections) channel.connected(connection);
@@ -46,7 +46,7 @@ export class Channels {
     return this.#subscribedListeners.add(listener);
   }
 
-  /** Where there is a connection already, channels are handed over to the new one. */
+  /** During a move the earlier connection stays in use until the channels are handed over to this one. */
   connected(connection: GatewayConnection): void {
     this.#connections.push(connection);
     for (const channel of this.#byName.values()) channel.connected(connection);
@@ -57,7 +57,7 @@ export class Channels {
     for (const channel of this.#byName.values()) channel.disconnected(connection);
   }
 
-  /** For good. */
+  /** Final. */
   close(error: TidegateError): void {
     this.#closed = error;
     this.#connections = [];
@@ -66,23 +66,22 @@ export class Channels {
 
   deliver(connection: GatewayConnection, event: string, data: unknown, meta: PublicationMeta): void {
     this.#byName.get(meta.channel)?.deliver(connection, event, data, meta);
-    this.checkHandOver();
+    this.checkHandedOver();
   }
 
-  /** The gateway's own events; those of later versions are passed over. */
-  receive(connection: GatewayConnection, event: string, word: unknown): void {
-    if (typeof word !== "object" || word === null) return;
-    if (event === "sync:subscribed") return this.#subscribed(connection, word as Subscribed);
-    const channel = this.#byName.get((word as { channel: string }).channel);
-    if (event === "sync:resync") channel?.resync(connection, word as Resync);
-    else if (event === "sync:revoked") channel?.revoked(connection, word as Revoked);
-    else if (event === "sync:join") channel?.joined(connection, word as JoinLeave);
-    else if (event === "sync:leave") channel?.left(connection, word as JoinLeave);
-    this.checkHandOver();
+  /** The gateway's own events. Ignores those of later versions. */
+  receive(connection: GatewayConnection, event: string, data: unknown): void {
+    if (typeof data !== "object" || data === null) return;
+    if (event === "sync:subscribed") return this.#subscribed(connection, data as Subscribed);
+    const channel = this.#byName.get((data as { channel: string }).channel);
+    if (event === "sync:resync") channel?.resync(connection, data as Resync);
+    else if (event === "sync:revoked") channel?.revoked(connection, data as Revoked);
+    else if (event === "sync:join") channel?.joined(connection, data as JoinLeave);
+    else if (event === "sync:leave") channel?.left(connection, data as JoinLeave);
+    this.checkHandedOver();
   }
 
-  /** Tells where all channels are handed over. */
-  checkHandOver(): void {
+  checkHandedOver(): void {
     if (this.#connections.length < 2) return;
     for (const channel of this.#byName.values()) if (!channel.handedOver) return;
     this.#onHandedOver();

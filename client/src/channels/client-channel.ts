@@ -10,15 +10,17 @@ import type {
 } from "../../../shared/protocol/wire.ts";
 import type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "../api/channel.ts";
 import type { GatewayConnection } from "../connection/connection.ts";
-import type { Doubles } from "./doubles.ts";
+import type { Deduplicator } from "./deduplicator.ts";
+import { ChannelDelivery } from "./delivery.ts";
 import { failure, TidegateError } from "../api/errors.ts";
 import { EventListeners, Listeners } from "./listeners.ts";
 import { ChannelSubscription } from "./subscription.ts";
 import type { Random } from "../connection/timing.ts";
 
-/** A channel as the application has it. The client calls all that {@link Channel} does not have. */
+/** A channel as the application sees it. The SDK calls the methods that {@link Channel} lacks. */
 export class ClientChannel implements Channel {
   readonly name: string;
+  readonly #delivery: ChannelDelivery;
   readonly #subscription: ChannelSubscription;
   readonly #publications = new EventListeners<[data: unknown, meta: PublicationMeta]>();
   readonly #resyncs = new Listeners<[Resync]>();
@@ -27,19 +29,21 @@ export class ClientChannel implements Channel {
   readonly #leaves = new Listeners<[JoinLeave]>();
   #closed: TidegateError | null = null;
 
-  /** @param settled told whenever `handedOver` may have become true. */
-  constructor(name: string, random: Random, doubles: Doubles, settled: () => void) {
+  /** @param settled called when `handedOver` may have become true */
+  constructor(name: string, random: Random, deduplicator: Deduplicator, settled: () => void) {
     this.name = name;
-    this.#subscription = new ChannelSubscription(name, random, doubles, {
+    this.#delivery = new ChannelDelivery(name, deduplicator, {
       published: (event, data, meta) => this.#publications.call(event, data, meta),
       resync: (resync) => this.#resyncs.call(resync),
+    });
+    this.#subscription = new ChannelSubscription(name, random, this.#delivery, {
       ended: (end) => this.#ends.call(end),
       settled,
     });
   }
 
   get position(): Position | null {
-    return this.#subscription.position;
+    return this.#delivery.position;
   }
 
   subscribe(options?: { position?: Position }): Promise<Subscription> {
@@ -72,7 +76,7 @@ export class ClientChannel implements Channel {
 
   async history(options: { after?: number; limit?: number } = {}): Promise<History> {
     const { position } = this;
-    const { publications, ...read } = await this.#ask<HistoryAck>("sync:history", {
+    const { publications, ...read } = await this.#request<HistoryAck>("sync:history", {
       ...(position && { epoch: position.epoch }),
       ...options,
     });
@@ -80,13 +84,12 @@ export class ClientChannel implements Channel {
   }
 
   async presence(): Promise<Presence> {
-    const presence = await this.#ask<PresenceAck>("sync:presence", {});
+    const presence = await this.#request<PresenceAck>("sync:presence", {});
     return "members" in presence ? { members: presence.members } : { count: presence.count };
   }
 
-  /** As {@link ChannelSubscription}. */
   get handedOver(): boolean {
-    return this.#subscription.handedOver;
+    return this.#delivery.handedOver;
   }
 
   connected(connection: GatewayConnection): void {
@@ -97,18 +100,18 @@ export class ClientChannel implements Channel {
     this.#subscription.disconnected(connection);
   }
 
-  /** For good: nothing is subscribed any more. */
+  /** Final. */
   close(error: TidegateError): void {
     this.#closed = error;
     this.#subscription.close(error);
   }
 
   deliver(connection: GatewayConnection, event: string, data: unknown, meta: PublicationMeta): void {
-    this.#subscription.deliver(connection, event, data, meta);
+    this.#delivery.deliver(connection, event, data, meta);
   }
 
   resync(connection: GatewayConnection, resync: Resync): void {
-    this.#subscription.resync(connection, resync);
+    this.#delivery.resync(connection, resync);
   }
 
   grantRenewed(grant: string): void {
@@ -119,25 +122,25 @@ export class ClientChannel implements Channel {
     this.#subscription.revoked(connection, revoked);
   }
 
-  /** True where the server's subscription is news to the application. */
+  /** Returns true unless the application had requested the channel. */
   subscribed(connection: GatewayConnection, subscribed: Subscribed): boolean {
     return this.#subscription.subscribed(connection, subscribed);
   }
 
   joined(connection: GatewayConnection, join: JoinLeave): void {
-    if (this.#subscription.hears(connection, "join", join)) this.#joins.call(join);
+    if (this.#delivery.isNew(connection, "join", join)) this.#joins.call(join);
   }
 
   left(connection: GatewayConnection, leave: JoinLeave): void {
-    if (this.#subscription.hears(connection, "leave", leave)) this.#leaves.call(leave);
+    if (this.#delivery.isNew(connection, "leave", leave)) this.#leaves.call(leave);
   }
 
-  #ask<T extends object>(event: string, more: object): Promise<{ ok: true } & T> {
+  #request<T extends object>(event: string, more: object): Promise<{ ok: true } & T> {
     const { promise, resolve, reject } = Promise.withResolvers<{ ok: true } & T>();
     const answered = (ack: Ack<T>): void => (ack.ok ? resolve(ack) : reject(new TidegateError(ack.error)));
-    const { connection } = this.#subscription;
+    const { connection } = this.#delivery.source ?? this.#delivery.newest ?? {};
     if (connection) connection.request<T>(event, [{ channel: this.name, ...more }], answered);
-    else reject(this.#closed ?? failure("not_connected", "there is no connection", true));
+    else reject(this.#closed ?? failure("not_connected", "not connected", true));
     return promise;
   }
 }

@@ -1,11 +1,11 @@
 /**
- * Who wants to hear of one thing. Listeners are called in the order in which they were added. One that throws does not
- * keep the others from being called: its error is thrown again on its own, for the environment to report.
+ * Listeners, called in the order in which they were added. An error that one throws reaches the environment as uncaught
+ * and does not keep the others from being called.
  */
 export class Listeners<Args extends unknown[]> {
   readonly #entries = new Set<{ listener: (...args: Args) => void }>();
 
-  /** Returns the function that takes the listener away again. */
+  /** Returns a function that removes the listener. */
   add(listener: (...args: Args) => void): () => void {
     const entry = { listener };
     this.#entries.add(entry);

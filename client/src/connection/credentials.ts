@@ -1,27 +1,27 @@
-/** What this client presents to be let in: the token, and what stands for it after the first welcome. */
+/** What the client presents in a handshake: the token and, after the first welcome, a resume token. */
 import { protocolVersion } from "../../../shared/protocol/limits.ts";
 import { failure } from "../api/errors.ts";
 
 const tokenDeadlineMs = 15_000;
 
 /** `auth` of a handshake. `moves`: this client obeys `sync:drain`. */
-export type Auth = { token: string; protocol: number; moves: true; resume?: string };
+export type HandshakeAuth = { token: string; protocol: number; moves: true; resume?: string };
 
-/** A JWT, or a function that gives one. */
+/** A JWT, or a function that returns one. */
 export type TokenSource = string | (() => string | Promise<string>);
 
-/** What a refusal or a dismissal leaves to try. */
-export type Prospect =
-  /** The same credentials may do later. */
+/** Which credentials the next attempt can present. */
+export type RetryWith =
+  /** The same ones, later. */
   | "same"
-  /** Others may do at once. */
-  | "others"
-  /** There are no others. */
+  /** Others than were refused, at once. */
+  | "fresh"
+  /** There are none: the client closes. */
   | "none";
 
 /**
- * The source is asked where nothing else can do: before the first welcome, after a refusal, and for a refresh. With a
- * resume token in hand a reconnect asks nobody, so that a storm of them leaves the application's token service alone.
+ * Calls the token function only before the first welcome, after a refusal, and for a refresh. A reconnect presents the
+ * resume token, so mass reconnects do not reach the application's token service.
  */
 export class Credentials {
   readonly #source: TokenSource;
@@ -32,31 +32,31 @@ export class Credentials {
     this.#source = source;
   }
 
-  /** A text stays what it is; a function may give another. */
+  /** Only a function can return another token. */
   get renewable(): boolean {
     return typeof this.#source !== "string";
   }
 
-  /** For the next handshake. @throws {TidegateError} `token_unavailable`: the source threw, or took longer than 15 s */
-  async present(): Promise<Auth> {
+  /** @throws {TidegateError} `token_unavailable`: the token function threw, or took longer than 15 s */
+  async forHandshake(): Promise<HandshakeAuth> {
     try {
-      if (this.#token === null || this.#resumeToken === null) this.#token = await this.ask();
+      if (this.#token === null || this.#resumeToken === null) this.#token = await this.fetchToken();
     } catch (cause) {
-      throw failure("token_unavailable", "the token callback failed", true, cause);
+      throw failure("token_unavailable", "the token function failed", true, cause);
     }
     const resume = this.#resumeToken;
     return { token: this.#token, protocol: protocolVersion, moves: true, ...(resume !== null && { resume }) };
   }
 
-  /** A token for a refresh; it is presented from `renewed` on. @throws what the source throws, or where it takes longer */
-  async ask(): Promise<string> {
+  /** Handshakes present this token only after `renewed()`. @throws what the token function throws, or on its timeout */
+  async fetchToken(): Promise<string> {
     if (typeof this.#source === "string") return this.#source;
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
+    const timeout = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`no token within ${tokenDeadlineMs} ms`)), tokenDeadlineMs);
     });
     try {
-      return await Promise.race([this.#source(), late]);
+      return await Promise.race([this.#source(), timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -71,19 +71,19 @@ export class Credentials {
     this.#resumeToken = resumeToken;
   }
 
-  /** The gateway did not let these credentials in. */
-  refused(code: string): Prospect {
+  /** The gateway refused the handshake. */
+  refused(code: string): RetryWith {
     if (code !== "unauthenticated" && code !== "token_expired") return "same";
     const resumed = this.#resumeToken !== null;
     this.#resumeToken = null;
-    // A text that has expired stays so; one that is sound may have been refused for the resume token beside it.
-    if (!this.renewable) return resumed && code === "unauthenticated" ? "others" : "none";
-    return resumed || code === "token_expired" ? "others" : "none";
+    // An expired fixed token stays expired; `unauthenticated` may be due to the resume token beside a valid one.
+    if (!this.renewable) return resumed && code === "unauthenticated" ? "fresh" : "none";
+    return resumed || code === "token_expired" ? "fresh" : "none";
   }
 
-  /** The gateway ended the session. What resumes it still may; a text that has expired will not do again. */
-  dismissed(code: string): Prospect {
+  /** The gateway ended the session: the resume token stays valid, an expired fixed token does not. */
+  disconnected(code: string): RetryWith {
     if (code !== "token_expired") return "same";
-    return this.renewable ? "others" : "none";
+    return this.renewable ? "fresh" : "none";
   }
 }

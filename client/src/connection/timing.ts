@@ -1,4 +1,4 @@
-/** When to try again, and when to refresh a token. No clock and no timer in here: times come in, delays go out. */
+/** Delays of retries and token refreshes. Reads no clock and sets no timer. */
 import type { ReconnectPolicy } from "../../../shared/protocol/wire.ts";
 
 /** A uniformly random number in [0, 1). */
@@ -6,72 +6,72 @@ export type Random = () => number;
 
 const baseBackoffMs = 1_000;
 const maxBackoffMs = 30_000;
-/** A connection that lasted this long was a success; a shorter one counts as another failure. */
-const lastingMs = 10_000;
-/** So that a `retryAfterMs` of 0 is no busy loop. */
+/** A shorter connection counts as another failure. */
+const successMs = 10_000;
+/** Keeps `retryAfterMs: 0` from becoming a busy loop. */
 const minRetryAfterMs = 100;
-/** A longer timer would fire at once. */
+/** `setTimeout` fires at once for more. */
 export const maxTimerMs = 2 ** 31 - 1;
 
 /**
- * Full jitter: a random moment between now and an exponentially growing bound, 1 s for the first failure, `maxMs` at
- * most. https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ * Full jitter: a random delay below a bound that starts at 1 s and doubles with each failure up to `maxMs`.
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  */
 export function backoffDelayMs(earlierFailures: number, random: Random, maxMs = maxBackoffMs): number {
   return random() * Math.min(maxMs, baseBackoffMs * 2 ** earlierFailures);
 }
 
-/** How long a call that is repeated waits: what the refusal asks for, and a little jitter, growing with the tries. */
+/** Delay before a call is repeated: its `retryAfterMs` and a backoff on top. */
 export function repeatDelayMs(earlierTries: number, retryAfterMs: number | undefined, random: Random): number {
   return Math.max(minRetryAfterMs, (retryAfterMs ?? 0) + backoffDelayMs(earlierTries, random));
 }
 
 /**
- * How long to wait before a token is refreshed: 70 to 90 % of what remains, so that tokens issued together are not
- * refreshed together, and a failed refresh still has time for several more. Nothing remaining means that the clocks
- * disagree; then the gateway's own `token_expired` decides, and this only tries now and then.
+ * Delay before a token refresh: 70 to 90 % of the remaining lifetime. Spreads tokens that were issued together, and
+ * leaves time for retries. A lifetime that is over means that the clocks disagree: 30 s, and the gateway's
+ * `token_expired` decides.
  */
 export function refreshDelayMs(remainingMs: number, random: Random): number {
   if (remainingMs <= 0) return 30_000;
   return Math.min(maxTimerMs, Math.max(1_000, remainingMs * (0.7 + 0.2 * random())));
 }
 
-/** Why a new try is due. */
-export interface Setback {
-  /** The gateway's word; it overrides everything else. */
+/** What is known about the retry that is due. */
+export interface RetryHints {
+  /** From the gateway; overrides everything else. */
   retryAfterMs?: number | undefined;
-  /** Token or resume token were refused: another may do at once. */
+  /** The token or resume token was refused, and others can be presented at once. */
   credentialsRefused?: boolean;
-  /** The reconnect window, where a working connection broke, or the bootstrap endpoint told one. */
+  /** The reconnect window: after the loss of a working connection, or from the bootstrap endpoint. */
   policy?: ReconnectPolicy | undefined;
 }
 
-/** Decides when the next try to connect is due. */
+/** Decides when the next attempt to connect is due. */
 export class RetrySchedule {
   readonly #random: Random;
   #failures = 0;
-  #tokenAskedAgain = false;
-  /** So wide the fleet wants its clients spread: while it is down, tries are spread as wide. */
+  #freshCredentialsTried = false;
+  /** At least as wide as the last reconnect window: while a fleet is down, retries stay spread that wide. */
   #maxBackoffMs = maxBackoffMs;
 
   constructor(random: Random) {
     this.#random = random;
   }
 
-  /** A connection ended `lastedMs` after its welcome. Only one that lasted resets the backoff. */
-  connectionEnded(lastedMs: number): void {
-    if (lastedMs < lastingMs) return;
+  /** A connection ended, `connectedMs` after its welcome. Resets the backoff from 10 s on. */
+  connectionEnded(connectedMs: number): void {
+    if (connectedMs < successMs) return;
     this.#failures = 0;
-    this.#tokenAskedAgain = false;
+    this.#freshCredentialsTried = false;
   }
 
-  /** Milliseconds until the next try. Each call counts as a failure. */
-  nextDelayMs({ retryAfterMs, credentialsRefused, policy }: Setback): number {
+  /** Milliseconds until the next attempt. Each call counts as a failure. */
+  nextDelayMs({ retryAfterMs, credentialsRefused, policy }: RetryHints): number {
     const failures = this.#failures++;
     if (policy) this.#maxBackoffMs = Math.max(maxBackoffMs, policy.minDelayMs + policy.windowMs);
     if (retryAfterMs !== undefined) return Math.min(maxTimerMs, Math.max(minRetryAfterMs, retryAfterMs));
-    if (credentialsRefused && !this.#tokenAskedAgain) {
-      this.#tokenAskedAgain = true;
+    if (credentialsRefused && !this.#freshCredentialsTried) {
+      this.#freshCredentialsTried = true;
       return 0;
     }
     const backoffMs = backoffDelayMs(failures, this.#random, this.#maxBackoffMs);

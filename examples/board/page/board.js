@@ -1,58 +1,55 @@
 /**
- * The shared board: subscribe, take a snapshot, apply what comes; show a change at once, take it back if it fails.
+ * The shared board: subscribe, load a snapshot, apply publications. A change shows at once and is undone if it fails.
  *
- * Each change says what it was based on. Where the board has moved on since, whoever was first wins: a change of a card
- * that somebody else has changed meanwhile is taken back, with a notice; any other is made on top of what happened.
+ * Each change names the position it is based on. If the board has changed since, the first change of a card wins: a later
+ * change of the same card by another user is undone with a notice, a change of any other card is retried.
  */
 import { connect } from "/tidegate.js";
 import { Cards } from "./cards.js";
 import { Cursors, sendMyCursor } from "./cursors.js";
-import { colourOf, myName } from "./people.js";
+import { myName } from "./people.js";
+import { BoardView } from "./view.js";
 
 const boardId = new URLSearchParams(location.search).get("board") ?? "demo";
 const me = myName();
 const board = document.querySelector("#board");
-const columns = [...board.querySelectorAll(".column")];
-const template = document.querySelector("template#card");
 const cards = new Cards();
-const elements = new Map();
 const cursors = new Cursors({
   layer: document.querySelector("#cursors"),
   people: document.querySelector("#people"),
   me,
-  onRest: render,
+  onRest: () => view.render(),
 });
-/** The card that I hold: its id, what I knew when I took it, where it would go, and what takes that off the screen. */
-let drag = null;
-/** Until the newest snapshot is in, or could not be had. */
+const view = new BoardView({ board, template: document.querySelector("template#card"), cards, cursors, change });
+/** Resolves when the newest snapshot is loaded, or failed to load. */
 let loading = Promise.resolve();
-/** Until my last change is made or refused: they are made in my order. */
+/** Resolves when this window's last change is settled: changes are sent one after another. */
 let lastChange = Promise.resolve();
 
-// What is done while the connection is away waits for it.
+// Changes made without a connection wait for it.
 const client = connect({ url: location.origin, token: fetchToken, offline: { maxCalls: 20 } });
 client.onState(showState);
 const channel = client.channel(`board:${boardId}`);
-for (const event of ["card.added", "card.moved", "card.renamed", "card.removed"]) channel.on(event, learn);
+for (const event of ["card.added", "card.moved", "card.renamed", "card.removed"]) channel.on(event, apply);
 channel.on("notice", ({ text }, meta) => {
   cards.apply({}, meta);
   notify(text);
 });
 channel.on("cursor", (cursor) => {
   cursors.show(cursor);
-  render();
+  view.render();
 });
 channel.onResync(() => {
-  cards.doubt();
+  cards.invalidate();
   load();
 });
 channel.onEnd(({ code, reason }) => notify(`This board is closed: ${reason} (${code})`));
 sendMyCursor(
   board,
-  () => drag?.id ?? null,
+  () => view.heldCard,
   (cursor) => client.call("cursor", { board: boardId, ...cursor }, { offline: false }),
 );
-// Subscribed first: what changes while the snapshot is on its way comes as publications.
+// Subscribe first: changes made while the snapshot loads arrive as publications.
 await channel.subscribe();
 await load();
 
@@ -67,41 +64,41 @@ function load() {
     (snapshot) => {
       cards.load(snapshot);
       board.classList.add("loaded");
-      render();
+      view.render();
     },
     (error) => notify(`The board could not be loaded: ${error.message}`),
   );
   return loading;
 }
 
-function learn(data, meta) {
+function apply(data, meta) {
   cards.apply(data, meta);
-  render();
+  view.render();
 }
 
 /**
- * Shows `hope` until the service has answered; a refusal takes it back.
+ * Shows `preview` until the service has answered.
  *
- * @param seen the position that I acted on: what I knew when I began
+ * @param basedOn the position that the user saw when the change began
  */
-async function change(event, data, { hope, seen = cards.position } = {}) {
-  const letGo = hope ? cards.hope(data.id, hope) : () => {};
-  render();
+async function change(event, data, { preview, basedOn = cards.position } = {}) {
+  const endPreview = preview ? cards.preview(data.id, preview) : () => {};
+  view.render();
   try {
-    const turn = Promise.all([loading, lastChange]).then(() => firstWins(event, data, seen ?? cards.position));
+    const turn = Promise.all([loading, lastChange]).then(() => sendChange(event, data, basedOn ?? cards.position));
     lastChange = turn.catch(() => {});
     cards.confirm(await turn);
   } catch (error) {
     if (error.code === "unknown_card") void load();
     if (error.code !== "unknown_card" || event !== "card.remove") notify(`That did not work: ${error.message}`);
   } finally {
-    letGo();
-    render();
+    endPreview();
+    view.render();
   }
 }
 
-/** Makes the change where nobody else has changed that card since `position`; the same id on every try: it is one action. */
-async function firstWins(event, data, position, triesLeft = 5, id = `${Date.now()}-${Math.random()}`) {
+/** Makes the change unless another user has changed the card since `position`. Every try has the same id: it is one action. */
+async function sendChange(event, data, position, triesLeft = 5, id = `${Date.now()}-${Math.random()}`) {
   try {
     return await call(event, { ...data, position }, id);
   } catch (error) {
@@ -109,171 +106,28 @@ async function firstWins(event, data, position, triesLeft = 5, id = `${Date.now(
     if (!conflict) throw error;
     if (!bridges(position, conflict)) {
       await load();
-      throw new Error("the board has changed meanwhile");
+      throw new Error("the board has changed");
     }
     for (const publication of conflict.publications) cards.apply(publication.data, publication);
     const rival = conflict.publications.findLast(
       ({ data: { card, id, by } }) => data.id && (card?.id ?? id) === data.id && by !== me,
     );
-    if (rival) throw new Error(`${rival.data.by} was first, and that stands`);
-    if (triesLeft === 1) throw new Error("too much is going on here");
-    return firstWins(event, data, conflict.position, triesLeft - 1, id);
+    if (rival) throw new Error(`${rival.data.by} was first`);
+    if (triesLeft === 1) throw new Error("too many changes at once, try again");
+    return sendChange(event, data, conflict.position, triesLeft - 1, id);
   }
 }
 
-/** Whether nothing is missing between the position and where the channel stands. */
+/** Whether the conflict's publications lead from `position` to the channel's end without a gap. */
 function bridges(position, { position: end, publications: [...missed] }) {
   const first = missed[0];
   const follows = first && (first.prev ?? first.offset - 1) === position.offset;
   return position.epoch === end.epoch && follows && missed.at(-1).offset === end.offset;
 }
 
-/** Called again where that may help, with the same id: the service sees that it is one action. */
+/** The SDK repeats retryable failures with the same id, so that the service recognises one action. */
 function call(event, data, id = `${Date.now()}-${Math.random()}`) {
   return client.call(event, { board: boardId, ...data }, { id, repeat: true });
-}
-
-function render() {
-  const before = new Map([...elements].map(([id, element]) => [id, whereIs(element)]));
-  const shown = new Set();
-  for (const column of columns) {
-    const list = column.querySelector(".cards");
-    const wanted = cards.inColumn(column.dataset.column);
-    column.querySelector(".count").textContent = wanted.length;
-    wanted.forEach((card, index) => {
-      shown.add(card.id);
-      const element = elements.get(card.id) ?? create(card);
-      paint(element, card);
-      if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
-    });
-  }
-  for (const [id, element] of elements) {
-    if (shown.has(id)) glide(element, before.get(id));
-    else {
-      element.remove();
-      elements.delete(id);
-    }
-  }
-}
-
-/** Place in the layout, and the point where it shows: those differ while it glides. */
-function whereIs(element) {
-  const { left, top } = element.getBoundingClientRect();
-  return { layout: `${element.offsetLeft},${element.offsetTop}`, left, top };
-}
-
-/** From where it showed to where it belongs, if that has changed. */
-function glide(element, before) {
-  if (!before || before.layout === whereIs(element).layout) return;
-  for (const animation of element.getAnimations()) animation.cancel();
-  const { left, top } = whereIs(element);
-  const from = { transform: `translate(${before.left - left}px, ${before.top - top}px)` };
-  element.animate([from, { transform: "none" }], { duration: 200, easing: "ease-out" });
-}
-
-function create({ id }) {
-  const element = template.content.firstElementChild.cloneNode(true);
-  const title = element.querySelector(".title");
-  element.dataset.id = id;
-  element.querySelector(".remove").onclick = () => change("card.remove", { id }, { hope: { column: null } });
-  element.onpointerdown = (event) => lift(event, element);
-  let seen;
-  element.ondblclick = () => {
-    seen = cards.position;
-    title.contentEditable = "plaintext-only";
-    title.focus();
-    getSelection().selectAllChildren(title);
-  };
-  title.onkeydown = (event) => {
-    if (event.key === "Escape") title.textContent = cards.get(id)?.title;
-    if (event.key === "Escape" || event.key === "Enter") title.blur();
-  };
-  title.onblur = () => {
-    const text = title.textContent.trim();
-    title.contentEditable = "false";
-    if (text !== "" && text !== cards.get(id)?.title) {
-      void change("card.rename", { id, title: text }, { hope: { title: text }, seen });
-    } else render();
-  };
-  elements.set(id, element);
-  return element;
-}
-
-function paint(element, { id, title, author }) {
-  const holder = cursors.holderOf(id);
-  const text = element.querySelector(".title");
-  if (!text.isContentEditable && text.textContent !== title) text.textContent = title;
-  element.querySelector(".author").textContent = holder ? `${holder} is moving this` : author;
-  element.style.setProperty("--colour", colourOf(author));
-  element.style.setProperty("--holder", holder ? colourOf(holder) : "");
-  element.classList.toggle("held", holder !== undefined);
-  element.classList.toggle("lifted", drag?.id === id);
-}
-
-/** A press on a card becomes a drag once the pointer has moved. */
-function lift(press, element) {
-  if (press.button !== 0 || drag || press.target.closest("button, [contenteditable='plaintext-only']")) return;
-  const { left, top, width } = element.getBoundingClientRect();
-  const listening = new AbortController();
-  let ghost = null;
-  addEventListener("pointermove", move, listening);
-  addEventListener("pointerup", () => end(true), listening);
-  addEventListener("pointercancel", () => end(false), listening);
-
-  function move({ clientX, clientY }) {
-    const [dx, dy] = [clientX - press.clientX, clientY - press.clientY];
-    if (!drag) {
-      if (Math.hypot(dx, dy) < 5) return;
-      board.setPointerCapture(press.pointerId);
-      ghost = document.body.appendChild(element.cloneNode(true));
-      ghost.classList.add("ghost");
-      Object.assign(ghost.style, { left: `${left}px`, top: `${top}px`, width: `${width}px` });
-      drag = { id: element.dataset.id, seen: cards.position, letGo: () => {} };
-    }
-    ghost.style.translate = `${dx}px ${dy}px`;
-    drag.letGo();
-    drag.place = placeAt(clientX, clientY, drag.id);
-    drag.letGo = cards.hope(drag.id, drag.place);
-    render();
-  }
-
-  function end(dropped) {
-    listening.abort();
-    if (!drag) return;
-    const { id, seen, place, letGo } = drag;
-    drag = null;
-    ghost.remove();
-    letGo();
-    if (dropped && cards.get(id)) void change("card.move", { id, ...place }, { hope: place, seen });
-    else render();
-  }
-}
-
-/** Column and order of a card that is let go at this point. */
-function placeAt(x, y, id) {
-  const boxes = columns.map((column) => column.getBoundingClientRect());
-  const under = boxes.findIndex(({ right }) => x < right);
-  const column = columns.at(under).dataset.column;
-  const others = cards.inColumn(column).filter((card) => card.id !== id);
-  const boardTop = board.getBoundingClientRect().top;
-  const below = others.findIndex((card) => {
-    const { offsetTop, offsetHeight } = elements.get(card.id);
-    return y < boardTop + offsetTop + offsetHeight / 2;
-  });
-  const after = below === -1 ? undefined : others[below];
-  const before = others.at(below === -1 ? -1 : below - 1);
-  if (!after) return { column, order: (before?.order ?? 0) + 1 };
-  if (below === 0) return { column, order: after.order - 1 };
-  return { column, order: (before.order + after.order) / 2 };
-}
-
-for (const column of columns) {
-  column.querySelector("form").onsubmit = (event) => {
-    event.preventDefault();
-    const { title } = event.target.elements;
-    if (title.value.trim() !== "") void change("card.add", { title: title.value, column: column.dataset.column });
-    title.value = "";
-  };
 }
 
 function showState({ status, reason }) {

@@ -1,22 +1,22 @@
-/** Live cursors: mine is sent at most 15 times a second, the others' are shown until they rest. */
+/** Live cursors: sends this window's at most 15 times a second, and shows those of the others. */
 import { colourOf, initialsOf } from "./people.js";
 
 const sendEveryMs = 66;
 const fadeAfterMs = 6_000;
 const goneAfterMs = 45_000;
-/** Tells two windows with the same name apart. */
+/** Distinguishes two windows with the same name. */
 const tab = Math.random().toString(36).slice(2, 10);
 
 /**
- * Follows the pointer over `board`. Positions are fractions of its size, so that windows may differ.
- * @param send `(cursor) => Promise`; the next one leaves when it has settled, and not before its time.
+ * Sends the pointer's position over `board`, as fractions of its size, so that windows of different sizes agree.
+ * @param send `(cursor) => Promise`, called again only after its promise has settled.
  */
 export function sendMyCursor(board, heldCard, send) {
   let latest = null;
   let sentAt = 0;
   let sending = false;
   board.addEventListener("pointermove", note);
-  // A card that is let go is no longer held, though the pointer rests.
+  // Reports a dropped card even if the pointer no longer moves.
   board.addEventListener("pointerup", note);
 
   function note({ clientX, clientY }) {
@@ -31,14 +31,14 @@ export function sendMyCursor(board, heldCard, send) {
     latest = null;
     sentAt = now;
     sending = true;
-    // A lost cursor is no loss: the next one says more.
+    // The next cursor replaces a lost one.
     send(cursor)
       .catch(() => {})
       .finally(() => (sending = false));
   }
 }
 
-/** The cursors of the others, and from them who is active. */
+/** The cursors of the other windows, and the list of active people that follows from them. */
 export class Cursors {
   #layer;
   #people;
@@ -47,7 +47,7 @@ export class Cursors {
   /** By tab. */
   #others = new Map();
 
-  /** @param options.onRest called when somebody no longer holds a card because they rest. */
+  /** @param options.onRest called when a user who does not move any more stops holding a card. */
   constructor({ layer, people, me, onRest }) {
     this.#layer = layer;
     this.#people = people;
@@ -77,7 +77,7 @@ export class Cursors {
     this.#showPeople();
   }
 
-  /** Who of the others holds this card right now. */
+  /** The name of the other user who is dragging this card, if any. */
   holderOf(cardId) {
     return [...this.#others.values()].find(({ card }) => card === cardId)?.user;
   }

@@ -1,4 +1,4 @@
-/** Who sits here, and a colour for everybody. */
+/** The user's name, and a colour and initials for each name. */
 
 const moods = [
   "Brisk",
@@ -29,7 +29,7 @@ const animals = [
   "Whelk",
 ];
 
-/** `?name=` or a random name that this window keeps: two windows are two people. */
+/** `?name=`, or a random name for the lifetime of this window, so that two windows are two people. */
 export function myName() {
   const asked = new URLSearchParams(location.search).get("name")?.trim();
   const name = asked || sessionStorage.getItem("name") || `${pick(moods)} ${pick(animals)}`;
@@ -37,7 +37,7 @@ export function myName() {
   return name;
 }
 
-/** The same for the same name, in every window. */
+/** Each name has the same colour in every window. */
 export function colourOf(name) {
   let hash = 7;
   for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) >>> 0;

@@ -1,0 +1,212 @@
+/**
+ * The last publications of one channel, as they were delivered here: returning clients are answered from them, as far as
+ * they reach. Pure: it says where it does not know, and takes in what its owner reads from history.
+ */
+import type { HistorySlice, Position, Publication, Retention } from "../../shared/channels/contract.ts";
+import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
+import { type Bridge, bridge, type Reading } from "./recovery.ts";
+import type { TailBudget } from "./tail-budget.ts";
+
+/** What history keeps before the first publication of a tail: nothing, more than may be replayed, or not read yet. */
+type Before = "nothing kept" | "too much" | "unknown";
+
+interface TailEntry {
+  publication: Publication;
+  /** Of its data, as history counts them. */
+  bytes: number;
+}
+
+/** Approximate memory of a publication besides its data: objects, name, offsets. */
+const overheadBytes = 200;
+/** Epochs are random: one that was never current does not become current. */
+const maxRefutedEpochs = 8;
+
+export class Tail {
+  readonly #budget: TailBudget;
+  /** Undefined: the tail knows nothing. */
+  #epoch: string | undefined;
+  /** The tail has every publication after this offset, up to `#end`. */
+  #start = 0;
+  #end = 0;
+  /** Along `prev`, from `#start` to `#end`. */
+  #entries: TailEntry[] = [];
+  #bytes = 0;
+  #before: Before = "unknown";
+  /** History was read once for this tail. */
+  #probed = false;
+  /** Unix ms: history is kept until then. */
+  #keptUntil = Number.POSITIVE_INFINITY;
+  /** Claimed by clients, and not the channel's epoch. */
+  #refutedEpochs: Set<string> | undefined;
+
+  constructor(budget: TailBudget) {
+    this.#budget = budget;
+  }
+
+  /**
+   * The channel has delivered a publication.
+   * @param now Unix ms.
+   */
+  append(epoch: string, publication: Publication, retention: Retention, now: number): void {
+    // Past `#keptUntil` history has dropped what was published before.
+    if (this.#epoch !== epoch || this.#end !== publication.prev || now >= this.#keptUntil) {
+      this.restart({ epoch, offset: publication.prev });
+    }
+    const bytes = Buffer.byteLength(publication.data);
+    this.#entries.push({ publication, bytes });
+    this.#end = publication.offset;
+    this.#keptUntil = now + retention.historySeconds * 1000;
+    this.#count(bytes, 1);
+    this.#budget.appended(this);
+    this.#bound(retention);
+    this.#budget.evict();
+  }
+
+  /** Deliveries continue after `at`: nothing is known of what was before it. */
+  restart(at: Position): void {
+    const before = this.#epoch;
+    this.#clear();
+    this.#epoch = at.epoch;
+    this.#start = at.offset;
+    this.#end = at.offset;
+    this.#before = "unknown";
+    this.#probed = false;
+    this.#keptUntil = Number.POSITIVE_INFINITY;
+    if (before === at.epoch) return;
+    this.#refutedEpochs = undefined;
+    if (before !== undefined) this.refute(before, at);
+  }
+
+  /** History that was read up to `offset` is kept until then. @param until Unix ms. */
+  keepUntil(offset: number, until: number): void {
+    if (this.#epoch !== undefined && this.#end === offset) this.#keptUntil = Math.min(this.#keptUntil, until);
+  }
+
+  /** Forgets everything. */
+  drop(): void {
+    this.#clear();
+    this.#epoch = undefined;
+    this.#probed = false;
+    this.#refutedEpochs = undefined;
+  }
+
+  /**
+   * What a client at `from` has missed, or why history cannot tell.
+   * @param at where the channel stands.
+   * @param now Unix ms.
+   * @returns undefined where history has to be read.
+   */
+  answer(from: Position, at: Position, now: number): Bridge | undefined {
+    const isCurrent = this.#epoch === at.epoch && this.#end === at.offset;
+    if (from.epoch !== at.epoch) {
+      return isCurrent && this.#refutedEpochs?.has(from.epoch)
+        ? { kind: "broken", reason: "epoch_changed" }
+        : undefined;
+    }
+    if (from.offset === at.offset) return { kind: "bridged", publications: [], position: at };
+    if (!isCurrent || from.offset > at.offset || now >= this.#keptUntil) return undefined;
+    if (from.offset >= this.#start) {
+      return bridge(from, { position: at, publications: this.#publicationsAfter(from.offset), more: false });
+    }
+    if (this.#before === "unknown") return undefined;
+    return { kind: "broken", reason: this.#before === "too much" ? "too_far_behind" : "history_trimmed" };
+  }
+
+  /** How to read history for clients of which the last stands at `offset`: first from there, later for all positions. */
+  reading(offset: number): Reading {
+    return this.#probed ? { kind: "newest" } : { kind: "after", offset };
+  }
+
+  /**
+   * Takes in what was read from history, as far as it joins.
+   * @param at where the channel stands now; publications read beyond it are going to be appended.
+   * @param options.now Unix ms.
+   */
+  extend(
+    at: Position,
+    slice: HistorySlice,
+    reading: Reading,
+    { retention, now }: { retention: Retention; now: number },
+  ): void {
+    if (slice.position.epoch !== at.epoch) return;
+    if (this.#epoch !== at.epoch || this.#end !== at.offset || now >= this.#keptUntil) this.restart(at);
+    this.#probed = true;
+    if (!this.#prepend(slice.publications)) return;
+    const oldest = slice.publications[0]?.prev ?? slice.position.offset;
+    // Nothing is kept before the oldest of a complete read: it began before the tail does, and found less.
+    if (oldest >= this.#start && !(reading.kind === "after" && (slice.more || oldest <= reading.offset))) {
+      this.#before = slice.more ? "too much" : "nothing kept";
+    }
+    if (slice.keptForMs !== undefined && slice.position.offset >= this.#end) {
+      this.#keptUntil = Math.min(this.#keptUntil, now + slice.keptForMs);
+    }
+    this.#bound(retention);
+    this.#budget.evict();
+  }
+
+  /** The broker was asked: `epoch` is not the channel's. */
+  refute(epoch: string, at: Position): void {
+    if (this.#epoch !== at.epoch) this.restart(at);
+    const refuted = (this.#refutedEpochs ??= new Set());
+    refuted.add(epoch);
+    for (const oldest of refuted) {
+      if (refuted.size <= maxRefutedEpochs) break;
+      refuted.delete(oldest);
+    }
+  }
+
+  /** @returns false where publications are missing between these and the tail. */
+  #prepend(publications: readonly Publication[]): boolean {
+    const start = this.#start;
+    const older = publications.filter(({ offset }) => offset <= start);
+    if (older.length === 0) return true;
+    if (older.at(-1)?.offset !== start) return false;
+    const entries = older.map((publication) => ({ publication, bytes: Buffer.byteLength(publication.data) }));
+    this.#entries = [...entries, ...this.#entries];
+    for (const { bytes } of entries) this.#count(bytes, 1);
+    this.#start = older[0]?.prev ?? start;
+    this.#budget.track(this);
+    return true;
+  }
+
+  /** Never more than history keeps, nor than may be replayed. */
+  #bound({ historySize }: Retention): void {
+    let dropped = 0;
+    for (const { publication, bytes } of this.#entries) {
+      const count = this.#entries.length - dropped;
+      const pastHistory = count > historySize;
+      if (!pastHistory && count <= maxReplayPublications && this.#bytes <= maxReplayBytes) break;
+      this.#before = pastHistory ? "nothing kept" : "too much";
+      this.#start = publication.offset;
+      this.#count(bytes, -1);
+      dropped++;
+    }
+    if (dropped === 0) return;
+    this.#entries.splice(0, dropped);
+    if (this.#entries.length === 0) this.#budget.untrack(this);
+  }
+
+  #count(bytes: number, sign: 1 | -1): void {
+    this.#bytes += sign * bytes;
+    this.#budget.count(sign * (bytes + overheadBytes));
+  }
+
+  #clear(): void {
+    this.#budget.count(-this.#bytes - this.#entries.length * overheadBytes);
+    this.#budget.untrack(this);
+    this.#entries = [];
+    this.#bytes = 0;
+  }
+
+  #publicationsAfter(offset: number): Publication[] {
+    const entries = this.#entries;
+    let low = 0;
+    let high = entries.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((entries[middle]?.publication.offset ?? 0) <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return entries.slice(low).map(({ publication }) => publication);
+  }
+}

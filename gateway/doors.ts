@@ -1,0 +1,142 @@
+/** Second step of a gateway node: the public door with its websockets, the admin door, and how full the node is. */
+import { Door, type DoorOptions } from "../shared/http/door.ts";
+import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
+import { admissionWeight } from "../shared/load/admission-weight.ts";
+import type { NodeReport } from "../shared/nodes/contract.ts";
+import { addBootstrap } from "./bootstrap/bootstrap.ts";
+import type { Capacity } from "./capacity.ts";
+import type { GatewayConfig } from "./config.ts";
+import { defaultLiveness } from "./engine/liveness.ts";
+import { SocketServer, type SocketServerOptions } from "./engine/socket-server.ts";
+import { originPolicy } from "./entrance/allowed-origins.ts";
+import { trustedProxies } from "./entrance/client-address.ts";
+import { addLoadRoute } from "./load/load-route.ts";
+import { NodeLoad } from "./load/node-load.ts";
+import { type GatewayOptions, type NodeState, queuedBytes } from "./node-state.ts";
+
+/** No body or message that the doors accept is larger. */
+const bodyLimit = 64 * 1024;
+
+export interface Doors {
+  readonly publicDoor: Door;
+  readonly adminDoor: Door;
+  readonly sockets: SocketServer;
+  readonly load: NodeLoad;
+}
+
+export function createDoors(options: GatewayOptions, state: NodeState): Doors {
+  const { config } = options;
+  const { context, capacity, instance } = state;
+  const { fleet, metrics, errors, logger } = context;
+  const common = { host: config.GATEWAY_HOST, bodyLimit, errors, closed: metrics.doorClosed, logger };
+  const publicDoor = new Door({ ...common, name: "public", port: config.GATEWAY_PORT, bounds: capacity.publicDoor });
+  const access = {
+    origins: originPolicy(config.GATEWAY_ALLOWED_ORIGINS),
+    trustedProxies: trustedProxies(config.TRUSTED_PROXIES),
+  };
+  const sockets = new SocketServer({
+    httpServer: publicDoor.app.server,
+    context,
+    limits: limitsOf(config, capacity),
+    ...access,
+    transports: config.GATEWAY_TRANSPORTS,
+    liveness: options.liveness ?? defaultLiveness,
+  });
+  publicDoor.exempt((request) => sockets.isPoll(request));
+  metrics.observe({
+    seats: () => sockets.seats,
+    handshakes_waiting: () => sockets.admission.waiting,
+    upgrades_waiting: () => sockets.waitingUpgrades,
+  });
+  const load = createLoad(state, sockets);
+  const describe = (): NodeReport => nodeReport(config, state, { sockets, load });
+  fleet.describeBy(describe);
+  addBootstrap(publicDoor.app, {
+    ...access,
+    verify: context.verify,
+    rollouts: state.currentRollouts,
+    fleet,
+    ownNode: () => ({
+      instance,
+      url: config.PUBLIC_URL,
+      hasFreeSeat: sockets.accepting && sockets.seats < capacity.maxConnections,
+    }),
+    reconnectPolicy: () => sockets.reconnectPolicy,
+    counter: metrics.bootstraps,
+  });
+  const adminOptions = { ...common, name: "admin", port: config.GATEWAY_ADMIN_PORT, bounds: capacity.adminDoor };
+  const adminDoor = createAdminDoor(adminOptions, state, sockets);
+  addLoadRoute(adminDoor.app, describe);
+  return { publicDoor, adminDoor, sockets, load };
+}
+
+function limitsOf(config: GatewayConfig, { maxConnections, maxUnseated }: Capacity): SocketServerOptions["limits"] {
+  return {
+    maxConnections,
+    maxUnseated,
+    sessionsPerUser: config.GATEWAY_SESSIONS_PER_USER,
+    address: {
+      connections: config.GATEWAY_CONNECTIONS_PER_ADDRESS,
+      connectsPerSecond: config.GATEWAY_CONNECTS_PER_ADDRESS,
+    },
+  };
+}
+
+function createLoad({ context, capacity }: NodeState, sockets: SocketServer): NodeLoad {
+  const { sessions, fleet, metrics, errors } = context;
+  const load = new NodeLoad(
+    () => ({
+      connections: sockets.seats,
+      maxConnections: capacity.maxConnections,
+      queuedBytes: queuedBytes(sessions),
+      admissionsPerSecond: sockets.admission.demandPerSecond,
+      admissionRate: fleet.sharePerSecond,
+    }),
+    errors,
+  );
+  metrics.observe({ load_factor: () => load.factor });
+  metrics.observeDimensions(() => load.dimensions);
+  return load;
+}
+
+function nodeReport(
+  config: GatewayConfig,
+  { context, capacity, drainProgress, instance, startedAt }: NodeState,
+  { sockets, load }: Pick<Doors, "sockets" | "load">,
+): NodeReport {
+  const { accepting } = sockets;
+  const { maxConnections } = capacity;
+  return {
+    node: context.node,
+    instance,
+    state: accepting ? "ready" : "draining",
+    startedAt,
+    ...(config.PUBLIC_URL !== undefined && { url: config.PUBLIC_URL }),
+    connections: sockets.seats,
+    maxConnections,
+    factor: load.factor,
+    dimensions: load.dimensions,
+    idleMemory: load.idleMemory,
+    admissionWeight: admissionWeight({
+      draining: !accepting,
+      // Waiting handshakes hold seats already, and the share is for them: only sessions count as taken here.
+      freeSeats: maxConnections - context.sessions.count,
+      dimensions: load.dimensions,
+    }),
+    ...(drainProgress.report && { drain: drainProgress.report }),
+  };
+}
+
+function createAdminDoor(options: DoorOptions, state: NodeState, sockets: SocketServer): Door {
+  const door = new Door(options);
+  const { broker, currentRules, relay } = state.context;
+  const checks = (): Record<string, HealthStatus> => ({
+    broker: storeHealth(broker.state),
+    rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
+    rollouts: state.currentRollouts.findings.length === 0 ? "ok" : "degraded",
+    privateApi: relay.openLinks > 0 ? "ok" : "degraded",
+    accepting: sockets.accepting ? "ok" : "fail",
+  });
+  addHealthRoutes(door.app, { metrics: state.metricsRegistry, checks });
+  return door;
+}

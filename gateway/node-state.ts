@@ -1,0 +1,172 @@
+/** First step of a gateway node: what it knows and holds, before any door opens. */
+import { randomUUID } from "node:crypto";
+import type { ChannelBroker } from "../shared/channels/contract.ts";
+import type { DocumentStore } from "../shared/documents/contract.ts";
+import type { NodeRegistry } from "../shared/nodes/contract.ts";
+import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
+import { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import type { Logger } from "../shared/runtime/logging.ts";
+import { Metrics } from "../shared/runtime/metrics.ts";
+import { openFilesLimit } from "../shared/runtime/open-files.ts";
+import type { SessionStore } from "../shared/sessions/contract.ts";
+import { createVerifier, type Verifier } from "../shared/tokens/jwt.ts";
+import { type Capacity, capacityOf } from "./capacity.ts";
+import { FollowedChannels } from "./channels/followed-channels.ts";
+import { onUserMessage } from "./commands/user-commands.ts";
+import type { GatewayConfig } from "./config.ts";
+import type { Liveness } from "./engine/liveness.ts";
+import { FleetMember } from "./fleet/fleet-member.ts";
+import { createGatewayMetrics, type GatewayMetrics } from "./metrics/metrics.ts";
+import { DrainProgress } from "./moving/drain-progress.ts";
+import type { GatewayContext } from "./node/context.ts";
+import { RelayClient } from "./relay/relay-client.ts";
+import { Grants } from "./sessions/grant.ts";
+import { NodeHoldings } from "./sessions/node-holdings.ts";
+import { Presence } from "./sessions/presence.ts";
+import { ResumeTokens } from "./sessions/resume-token.ts";
+import { Sessions } from "./sessions/sessions.ts";
+import { revokeWithdrawn } from "./subscriptions/end.ts";
+
+/** The caller starts the broker, the stores and the registry before the gateway, and stops them after it. */
+export interface GatewayOptions {
+  config: GatewayConfig;
+  broker: ChannelBroker;
+  rulesStore: DocumentStore;
+  rolloutsStore: DocumentStore;
+  sessionStore: SessionStore;
+  nodeRegistry: NodeRegistry;
+  errors: ContainedErrors;
+  logger: Logger;
+  /** Default: `defaultLiveness`. */
+  liveness?: Liveness;
+}
+
+export interface NodeState {
+  readonly context: GatewayContext;
+  readonly capacity: Capacity;
+  readonly currentRollouts: CurrentRollouts;
+  readonly drainProgress: DrainProgress;
+  /** Of this process: a restarted node is another instance. */
+  readonly instance: string;
+  /** Unix ms. */
+  readonly startedAt: number;
+  readonly metricsRegistry: Metrics;
+}
+
+export function createNodeState(options: GatewayOptions): NodeState {
+  const { config, broker, sessionStore, errors, logger } = options;
+  const node = config.GATEWAY_NODE;
+  const instance = randomUUID();
+  const metricsRegistry = new Metrics();
+  errors.addTo(metricsRegistry);
+  const metrics = createGatewayMetrics(metricsRegistry);
+  const currentRules = new CurrentRules({ store: options.rulesStore, errors, logger });
+  const currentRollouts = new CurrentRollouts({ store: options.rolloutsStore, errors, logger });
+  metrics.observe({
+    rules_version: () => currentRules.rules.version,
+    rollouts_version: () => currentRollouts.rollouts.version,
+  });
+  const channels = new FollowedChannels({ broker, rules: currentRules, errors, logger, metrics });
+  metrics.observe({ channels_followed: () => channels.channelCount, tail_bytes: () => channels.tailBytes });
+  const sessions = createSessions(options, metrics);
+  const holdings = new NodeHoldings({ store: sessionStore, node, sessions, metrics, logger });
+  const sealingSecrets = config.RESUME_SECRET ?? ([config.PRIVATE_API_TOKEN] as const);
+  const context: GatewayContext = {
+    node,
+    verify: verifierOf(config),
+    currentRules,
+    broker,
+    relay: createRelay(options, metrics),
+    channels,
+    sessions,
+    sessionStore,
+    holdings,
+    presence: new Presence({ holdings, rules: currentRules }),
+    fleet: new FleetMember({
+      registry: options.nodeRegistry,
+      instance,
+      budgetPerSecond: config.GATEWAY_ADMISSIONS_PER_SECOND,
+      errors,
+      logger,
+    }),
+    resumeTokens: new ResumeTokens(sealingSecrets),
+    grants: new Grants(sealingSecrets),
+    messagesPerSecond: config.GATEWAY_MESSAGES_PER_SECOND,
+    errors,
+    metrics,
+    logger,
+  };
+  holdings.onWithdrawn((session) => revokeWithdrawn(session, context));
+  listenToBroker(context);
+  const drainProgress = new DrainProgress((outcome) => metrics.drainedSessions.inc({ outcome }));
+  const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
+  return { context, capacity, currentRollouts, drainProgress, instance, startedAt: Date.now(), metricsRegistry };
+}
+
+/** Bytes that wait to be sent to all clients of a node. */
+export function queuedBytes(sessions: Sessions): number {
+  return sessions.all.reduce((sum, { outbox }) => sum + outbox.bytes, 0);
+}
+
+function createSessions({ broker, logger }: GatewayOptions, metrics: GatewayMetrics): Sessions {
+  const sessions = new Sessions({ broker, logger });
+  metrics.observe({
+    sessions: () => sessions.count,
+    sessions_waiting: () => sessions.all.filter(({ outbox }) => outbox.bytes > 0).length,
+    outbox_bytes: () => queuedBytes(sessions),
+    outbox_largest_bytes: () => sessions.all.reduce((most, { outbox }) => Math.max(most, outbox.bytes), 0),
+  });
+  return sessions;
+}
+
+function createRelay({ config, errors, logger }: GatewayOptions, metrics: GatewayMetrics): RelayClient {
+  const relay = new RelayClient({
+    addresses: config.PRIVATE_API_URL,
+    token: config.PRIVATE_API_TOKEN,
+    node: config.GATEWAY_NODE,
+    burst: 2 * config.GATEWAY_MESSAGES_PER_SECOND,
+    errors,
+    logger,
+  });
+  metrics.observe({ calls_pending: () => relay.pendingCount, private_apis_connected: () => relay.openLinks });
+  return relay;
+}
+
+function verifierOf(config: GatewayConfig): Verifier {
+  return createVerifier({
+    secret: config.AUTH_JWT_SECRET,
+    jwksUrl: config.AUTH_JWKS_URL,
+    issuer: config.AUTH_ISSUER,
+    audience: config.AUTH_AUDIENCE,
+  });
+}
+
+function listenToBroker(context: GatewayContext): void {
+  const { broker, channels, sessions, holdings, errors } = context;
+  const { onPublication, onEphemeral, onRestored } = channels.listener;
+  broker.listen({
+    onPublication: errors.guarded("store", onPublication),
+    onEphemeral: errors.guarded("store", onEphemeral),
+    onUserMessage: errors.guarded("store", (user, message) => onUserMessage(user, message, context)),
+    onRestored: () => {
+      errors.contain("store", onRestored);
+      errors.contain("store", () => sessions.onRestored());
+      errors.contain("store", () => holdings.onRestored());
+    },
+  });
+}
+
+/** Warns where the limit of open files is too low for the wanted connections. */
+function readCapacity(wantedConnections: number, logger: Logger): Capacity {
+  const limit = openFilesLimit();
+  const capacity = capacityOf(wantedConnections, limit);
+  const { wantedFiles: needed, maxConnections, maxUnseated } = capacity;
+  if (needed > limit) {
+    logger.warn(
+      { limit, needed, maxConnections, maxUnseated },
+      "the limit of open files is too low for GATEWAY_MAX_CONNECTIONS: raise it (ulimit -n, LimitNOFILE) or lower the setting",
+    );
+  }
+  return capacity;
+}

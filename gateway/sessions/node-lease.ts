@@ -1,0 +1,115 @@
+import { randomUUID } from "node:crypto";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { leaseMs, lingerMs, type SessionStore } from "../../shared/sessions/contract.ts";
+import type { GatewayMetrics } from "../metrics/metrics.ts";
+
+/** Former names that a node keeps while a part of the store cannot be written. */
+const maxFormerHolders = 100;
+/**
+ * A node sweeps once it has renewed its own lease for this long without a failure: after an outage every node has had
+ * the same time to renew its lease.
+ */
+const steadyMs = leaseMs + 2_000;
+
+/**
+ * The name under which this node writes to the session store, and its lease. Where the store may be incomplete under that
+ * name, the node takes another one; the former name keeps its lease until everything is written again. A node whose lease
+ * is steady also sweeps those that expired.
+ */
+export class NodeLease {
+  readonly #store: Pick<SessionStore, "renewLease" | "abandon" | "sweep">;
+  readonly #metrics: Pick<GatewayMetrics, "sweptNodes">;
+  readonly #logger: Logger;
+  #holder: string = randomUUID();
+  /** The store knows the name. */
+  #registered = false;
+  #formerHolders: string[] = [];
+  /** By `performance.now()`: the last renewal, and since when every renewal has succeeded. */
+  #renewedAt = -Infinity;
+  #steadySince: number | undefined;
+  /** One at a time, beside the renewals: a sweep after a large node takes longer than a lease lasts. */
+  #sweeping = false;
+
+  constructor(options: {
+    store: Pick<SessionStore, "renewLease" | "abandon" | "sweep">;
+    metrics: Pick<GatewayMetrics, "sweptNodes">;
+    logger: Logger;
+  }) {
+    this.#store = options.store;
+    this.#metrics = options.metrics;
+    this.#logger = options.logger;
+  }
+
+  get holder(): string {
+    return this.#holder;
+  }
+
+  /** Since the last renewal. */
+  get ageMs(): number {
+    return performance.now() - this.#renewedAt;
+  }
+
+  /** This node, and maybe others, could not renew their leases. */
+  interrupted(): void {
+    this.#steadySince = undefined;
+  }
+
+  /** @returns false where the store does not know the name: its lease has expired. */
+  async renew(): Promise<boolean> {
+    return this.#renew(this.#holder, { fresh: false });
+  }
+
+  /** What is not written under the present name yet is found under these. */
+  async renewFormer(): Promise<void> {
+    await Promise.all(this.#formerHolders.map((former) => this.#store.renewLease(former, { fresh: false })));
+  }
+
+  /** Takes another name. */
+  async rename(): Promise<void> {
+    const next = randomUUID();
+    await this.#renew(next, { fresh: true });
+    // Past the bound the last name expires: a store that refuses writes has little under it, and most under the oldest
+    // name. That little is swept too early, and the next beat writes it again.
+    if (this.#registered && this.#formerHolders.length < maxFormerHolders) this.#formerHolders.push(this.#holder);
+    this.#registered = true;
+    this.#holder = next;
+  }
+
+  /** Everything is written under the present name: the store drops the rest. */
+  async abandonFormer(): Promise<void> {
+    for (const former of this.#formerHolders) await this.#store.abandon(former, { inMs: 0 });
+    this.#formerHolders = [];
+  }
+
+  /** Sessions that do not resume elsewhere in {@link lingerMs} are swept. */
+  async abandon(): Promise<void> {
+    await this.#store.abandon(this.#holder, { inMs: lingerMs });
+  }
+
+  /** Sweeps expired leases while this node's own is steady. A later sweep, of any node, resumes an unfinished one. */
+  sweepWhereSteady(): void {
+    const now = performance.now();
+    this.#steadySince ??= now;
+    if (this.#sweeping || now - this.#steadySince < steadyMs) return;
+    this.#sweeping = true;
+    this.#store
+      .sweep()
+      .then((nodes) => {
+        if (nodes > 0) this.#metrics.sweptNodes.inc(nodes);
+      })
+      .catch((error: unknown) => {
+        this.interrupted();
+        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "sweep of expired leases failed");
+      })
+      .finally(() => {
+        this.#sweeping = false;
+      });
+  }
+
+  async #renew(holder: string, options: { fresh: boolean }): Promise<boolean> {
+    const known = await this.#store.renewLease(holder, options);
+    this.#renewedAt = performance.now();
+    return known;
+  }
+}

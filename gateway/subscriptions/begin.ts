@@ -1,0 +1,76 @@
+import type { Position, Publication } from "../../shared/channels/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
+import type { SubscribeAck } from "../../shared/protocol/wire.ts";
+import { type Access, Subscription } from "../channels/subscription.ts";
+import type { GatewayContext } from "../node/context.ts";
+import type { Session } from "../sessions/session.ts";
+import { dropSubscription, endSubscription } from "./end.ts";
+import { recover } from "./recover.ts";
+
+export interface BegunSubscription {
+  subscription: Subscription;
+  /** For the client, as an ack or a notice. */
+  ack: Omit<SubscribeAck, "publications">;
+  /** Missed since `request.from`. */
+  publications: readonly Publication[];
+  /** Others in the channel get a join of this session. */
+  joins: boolean;
+  /** MUST be called once the ack or notice is in the outbox. @param sentBytes its size. */
+  goLive(sentBytes?: number): void;
+}
+
+/**
+ * Begins, or replaces, a session's subscription to a channel, whether its client or a service asked for it.
+ * @param request.from recover from this position.
+ * @param request.authorize decides whether the session may follow the channel; throws where it may not.
+ * @throws TidegateError: the session has no subscription to the channel then.
+ */
+export async function beginSubscription(
+  session: Session,
+  request: { channel: string; from?: Position | undefined; authorize: () => Access | Promise<Access> },
+  context: GatewayContext,
+): Promise<BegunSubscription> {
+  const { channel, from } = request;
+  dropSubscription(session, channel, context);
+  if (session.subscriptions.size >= maxChannelsPerConnection) {
+    throw new TidegateError("too_many_channels", `a connection has at most ${maxChannelsPerConnection} channels`);
+  }
+  const subscription = new Subscription(channel, session.outbox);
+  session.subscriptions.set(channel, subscription);
+  let endRead = (_bytes: number): void => undefined;
+  try {
+    const access = await request.authorize();
+    subscription.access = access;
+    assertNotEnded(subscription);
+    // The turn comes before the join: a subscription that has joined holds every frame of its channel.
+    if (from) endRead = await session.reads.take();
+    assertNotEnded(subscription);
+    await context.channels.join(channel, subscription);
+    const { ack, publications, wastedBytes } = await recover(subscription, from, context);
+    assertNotEnded(subscription);
+    const wasAnnounced = context.presence.isAnnounced(session, channel);
+    context.presence.enter(session, subscription);
+    return {
+      subscription,
+      ack: { ...ack, ...(access.by === "grant" && { grant: access.sealed }) },
+      publications,
+      joins: !wasAnnounced && context.presence.isAnnounced(session, channel),
+      goLive: (sentBytes = 0) => {
+        context.channels.goLive(subscription, ack.position);
+        endRead(sentBytes + wastedBytes);
+      },
+    };
+  } catch (error) {
+    endRead(0);
+    if (session.subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
+    else context.channels.leave(channel, subscription);
+    throw error;
+  }
+}
+
+function assertNotEnded(subscription: Subscription): void {
+  if (subscription.ended) {
+    throw new TidegateError("not_subscribed", "the subscription was ended or replaced before it began");
+  }
+}

@@ -1,0 +1,137 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { type Line, LineBatcher, LineSplitter } from "../../shared/json/lines.ts";
+import {
+  maxQuestionLineBytes,
+  readRelayLine,
+  relayContentType,
+  relayFromGateway,
+  relayLine,
+  type RelayQuestion,
+} from "../../shared/protocol/relay.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { AnswerPart } from "../../shared/services/answer-budget.ts";
+import { type CallOutcome, refused } from "../../shared/services/answers.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import type { Upstream } from "../upstream/upstream.ts";
+
+/** Answers not yet taken by the gateway; beyond it, its questions are no longer sent to services. */
+const maxUntakenBytes = 8 * 1024 * 1024;
+
+/** Reads the questions of one stream and writes their answers. */
+export class RelayAnswerer {
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  readonly #part: (session: string) => AnswerPart;
+  readonly #upstream: Upstream;
+  readonly #errors: ContainedErrors;
+  readonly #batcher = new LineBatcher((lines) => this.#write(lines));
+  /** Budget of large answers that the gateway has not taken yet. */
+  readonly #untaken = new Set<AnswerPart>();
+  #unanswered = 0;
+  #allAsked = false;
+
+  /** @param options.part a session's part of the budget for answers. */
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    options: { part: (session: string) => AnswerPart; context: PrivateApiContext },
+  ) {
+    const { upstream, errors, logger } = options.context;
+    this.#request = request;
+    this.#response = response;
+    this.#part = options.part;
+    this.#upstream = upstream;
+    this.#errors = errors;
+    response.on("drain", () => request.resume());
+    response.on("error", (error) => logger.debug({ err: error }, "relay stream broken"));
+    response.once("close", () => {
+      for (const part of this.#untaken) part.release();
+    });
+    request.on("error", () => response.destroy());
+    response.writeHead(200, { "content-type": relayContentType });
+    response.flushHeaders();
+    const splitter = new LineSplitter(maxQuestionLineBytes);
+    request.on("data", (chunk: Buffer) => {
+      for (const line of splitter.push(chunk)) errors.contain("relay", () => this.#receive(line));
+    });
+    request.on("end", () => {
+      this.#allAsked = true;
+      this.#endWhenAnswered();
+    });
+  }
+
+  /** Asks the gateway to end the stream. Resolves once it is closed. */
+  async drain(): Promise<void> {
+    if (this.#response.destroyed) return;
+    const closed = new Promise<void>((resolve) => this.#response.once("close", resolve));
+    this.#batcher.add(JSON.stringify({ drain: true }));
+    this.#batcher.flush();
+    await closed;
+  }
+
+  #receive(line: Line): void {
+    const read = readRelayLine(line, relayFromGateway);
+    if (read.kind === "unreadable") return this.#refuse(read.id, read.reason);
+    const { head, payload } = read;
+    if ("hello" in head) return;
+    if (head.kind === "call" && payload === undefined) return this.#refuse(head.id, "a call without data");
+    this.#unanswered++;
+    this.#errors.contain("relay", () => this.#answer(head, payload ?? "null"));
+  }
+
+  /** Fails the call of this line only. */
+  #refuse(id: number | undefined, reason: string): void {
+    this.#errors.report("relay", new Error(`a question cannot be read: ${reason}`));
+    if (id === undefined) return;
+    this.#unanswered++;
+    this.#reply(id, refused("upstream_bad_response", `the private API cannot read the question: ${reason}`));
+  }
+
+  async #answer(question: RelayQuestion, data: string): Promise<void> {
+    const response = this.#response;
+    const part = this.#part(question.identity.sessionId);
+    const taker = {
+      part,
+      get isConnected() {
+        return !response.destroyed && response.writableLength < maxUntakenBytes;
+      },
+    };
+    const outcome = await this.#upstream.answer(question, data, taker).catch((error: unknown) => {
+      this.#errors.report("relay", error);
+      return refused("upstream_failed", "handling the question failed");
+    });
+    this.#reply(question.id, outcome, part);
+  }
+
+  /** @param part of the budget, held until the answer is written. */
+  #reply(id: number, outcome: CallOutcome, part?: AnswerPart): void {
+    this.#unanswered--;
+    const line = outcome.ok
+      ? relayLine(JSON.stringify({ id, ok: true }), outcome.data)
+      : relayLine(JSON.stringify({ id, ok: false, error: outcome.error }), outcome.details);
+    if (part?.isLarge) {
+      this.#untaken.add(part);
+      this.#batcher.flush();
+      this.#write(`${line}\n`, () => {
+        this.#untaken.delete(part);
+        part.release();
+      });
+    } else {
+      part?.release();
+      this.#batcher.add(line);
+    }
+    this.#endWhenAnswered();
+  }
+
+  /** Stops reading questions while the gateway does not take its answers. */
+  #write(lines: string, written?: () => void): void {
+    if (this.#response.destroyed) written?.();
+    else if (!this.#response.write(lines, written)) this.#request.pause();
+  }
+
+  #endWhenAnswered(): void {
+    if (!this.#allAsked || this.#unanswered > 0) return;
+    this.#batcher.flush();
+    this.#response.end();
+  }
+}

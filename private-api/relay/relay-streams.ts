@@ -1,0 +1,77 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { FastifyInstance } from "fastify";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { relayContentType, relayPath, relayVersion, relayVersionHeader } from "../../shared/protocol/relay.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+import { RelayAnswerer } from "./relay-answerer.ts";
+
+/** Refused gateways retry: the refusal is logged once in this time. */
+const logRefusalEveryMs = 60_000;
+
+/** Streams of questions from gateways: read as they arrive, answered in the order of the services' answers. */
+export class RelayStreams implements Service {
+  readonly #open = new Set<RelayAnswerer>();
+  readonly #budget = new AnswerBudget();
+  #opened = 0;
+  #draining = false;
+  #refusalLoggedAt = -Infinity;
+
+  get count(): number {
+    return this.#open.size;
+  }
+
+  async start(): Promise<void> {}
+
+  /** Asks gateways to send new questions to another process, and answers the questions already here. */
+  async stop(): Promise<void> {
+    this.#draining = true;
+    await Promise.all([...this.#open].map((answerer) => answerer.drain()));
+  }
+
+  addTo(app: FastifyInstance, context: PrivateApiContext): void {
+    app.register(async (scope) => {
+      scope.addContentTypeParser(relayContentType, (_request, payload, done) => done(null, payload));
+      scope.post(
+        relayPath,
+        { config: { access: "relay", isStream: true }, schema: { hide: true } },
+        (request, reply) => {
+          if (this.#draining) throw new TidegateError("upstream_unavailable", "this process is stopping");
+          this.#checkVersion(request.headers[relayVersionHeader], context.logger);
+          reply.hijack();
+          // After the hijack only this code closes the response.
+          context.errors.contain(
+            "relay",
+            () => this.#begin(request.raw, reply.raw, context),
+            () => reply.raw.destroy(),
+          );
+        },
+      );
+    });
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse, context: PrivateApiContext): void {
+    const asker = `stream ${++this.#opened}`;
+    const part = (session: string): AnswerPart => this.#budget.part(asker, session);
+    const answerer = new RelayAnswerer(request, response, { part, context });
+    this.#open.add(answerer);
+    response.once("close", () => this.#open.delete(answerer));
+  }
+
+  #checkVersion(given: string | string[] | undefined, logger: Logger): void {
+    if (given === String(relayVersion)) return;
+    // Version 1 was sent in the hello line only.
+    const gateway = typeof given === "string" ? given : "1";
+    const now = performance.now();
+    if (now - this.#refusalLoggedAt > logRefusalEveryMs) {
+      this.#refusalLoggedAt = now;
+      logger.error({ gateway, privateApi: relayVersion }, "a gateway of another relay version is refused");
+    }
+    throw new TidegateError(
+      "invalid_request",
+      `this private API speaks relay version ${relayVersion}, the gateway ${gateway}: run both in one version`,
+    );
+  }
+}

@@ -1,0 +1,42 @@
+/** Every call of the private API, in the order of its OpenAPI document. */
+import type { FastifyInstance } from "fastify";
+import type { PrivateApiContext } from "./node/context.ts";
+import { addChannelHistory } from "./routes/channel-history.ts";
+import { addChannelPresence } from "./routes/channel-presence.ts";
+import { addDrainNode } from "./routes/drain-node.ts";
+import { addGetRollouts } from "./routes/get-rollouts.ts";
+import { addGetRules } from "./routes/get-rules.ts";
+import { addListNodes } from "./routes/list-nodes.ts";
+import { addLoad } from "./routes/load.ts";
+import { addPublish } from "./routes/publish.ts";
+import { addPublishBatch } from "./routes/publish-batch.ts";
+import { addPutRollouts } from "./routes/put-rollouts.ts";
+import { addPutRules } from "./routes/put-rules.ts";
+import { addUserDisconnect } from "./routes/user-disconnect.ts";
+import { addUserSend } from "./routes/user-send.ts";
+import { addUserSessions } from "./routes/user-sessions.ts";
+import { addUserSubscribe } from "./routes/user-subscribe.ts";
+import { addUserUnsubscribe } from "./routes/user-unsubscribe.ts";
+
+const calls = [
+  addPublish,
+  addPublishBatch,
+  addUserSend,
+  addUserDisconnect,
+  addUserSubscribe,
+  addUserUnsubscribe,
+  addUserSessions,
+  addChannelHistory,
+  addChannelPresence,
+  addGetRules,
+  addPutRules,
+  addLoad,
+  addListNodes,
+  addDrainNode,
+  addGetRollouts,
+  addPutRollouts,
+];
+
+export function addRoutes(app: FastifyInstance, context: PrivateApiContext): void {
+  for (const add of calls) add(app, context);
+}
