@@ -9,6 +9,8 @@ import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
 import type { Logger } from "../shared/runtime/logging.ts";
 import { Metrics } from "../shared/runtime/metrics.ts";
 import { openFilesLimit } from "../shared/runtime/open-files.ts";
+import type { QueueStore } from "../shared/queues/contract.ts";
+import { TenantQuota } from "../shared/queues/quota.ts";
 import type { SessionStore } from "../shared/sessions/contract.ts";
 import { createVerifier, type Verifier } from "../shared/tokens/jwt.ts";
 import { type Capacity, capacityOf } from "./capacity.ts";
@@ -35,6 +37,7 @@ export interface GatewayOptions {
   rulesStore: DocumentStore;
   rolloutsStore: DocumentStore;
   sessionStore: SessionStore;
+  queues: QueueStore;
   nodeRegistry: NodeRegistry;
   errors: ContainedErrors;
   logger: Logger;
@@ -81,6 +84,11 @@ export function createNodeState(options: GatewayOptions): NodeState {
     channels,
     sessions,
     sessionStore,
+    queues: options.queues,
+    quota: new TenantQuota(options.queues, {
+      limit: () => currentRules.rules.quotas.perTenant,
+      classes: () => [...currentRules.rules.classes.keys()],
+    }),
     holdings,
     presence: new Presence({ holdings, rules: currentRules }),
     fleet: new FleetMember({

@@ -7,6 +7,7 @@ import {
   integer,
   isHeaderToken,
   json,
+  list,
   optional,
   port,
   text,
@@ -40,13 +41,21 @@ export const privateApiSettings = {
     json<ApiTokens>(Tokens, { secret: true }),
   ),
   PRIVATE_API_STOP_SECONDS: about("Longest time for a stop.", integer({ min: 1, max: 3_600, fallback: 30 })),
+  DISPATCH_CONCURRENCY: about(
+    "Deliveries of queued items that this process has under way at once; 0: it delivers none.",
+    integer({ min: 0, max: 10_000, fallback: 256 }),
+  ),
+  DISPATCH_CLASSES: about(
+    "Classes whose items this process delivers; all where it is not set.",
+    optional(list(Type.String({ minLength: 1 }))),
+  ),
   RULES_FILE: about(
     "YAML or JSON file with the rules, read again when it changes. Without it: `PUT /v1/rules`.",
     optional(text()),
   ),
 };
 
-const prefixes = ["PRIVATE_API_", "REDIS_"];
+const prefixes = ["PRIVATE_API_", "REDIS_", "DISPATCH_"];
 /** Settings of the gateway: one environment may serve both programs. */
 const settingsOfOthers = ["PRIVATE_API_URL", "PRIVATE_API_TOKEN"];
 

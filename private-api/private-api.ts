@@ -15,10 +15,13 @@ import type { Logger } from "../shared/runtime/logging.ts";
 import { Metrics } from "../shared/runtime/metrics.ts";
 import { openFilesLimit, reservedFiles } from "../shared/runtime/open-files.ts";
 import type { Environment } from "../shared/runtime/settings.ts";
+import type { QueueOperations, QueueStore } from "../shared/queues/contract.ts";
 import type { SessionStore } from "../shared/sessions/contract.ts";
 import { authorizeRequests } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
+import { createDispatcher } from "./dispatch/create-dispatcher.ts";
+import type { Dispatcher } from "./dispatch/dispatcher.ts";
 import { createFleetReading } from "./fleet-reading.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
 import type { PrivateApiContext } from "./node/context.ts";
@@ -48,6 +51,7 @@ export interface PrivateApiOptions {
   rulesStore: DocumentStore;
   rolloutsStore: DocumentStore;
   sessionStore: SessionStore;
+  queues: QueueStore & QueueOperations;
   nodeRegistry: NodeRegistry;
   errors: ContainedErrors;
   logger: Logger;
@@ -56,6 +60,8 @@ export interface PrivateApiOptions {
 interface ProcessState {
   readonly context: PrivateApiContext;
   readonly rulesFile: RulesFile | undefined;
+  /** Undefined where this process delivers nothing. */
+  readonly dispatcher: Dispatcher | undefined;
   readonly relayStreams: RelayStreams;
   readonly metricsRegistry: Metrics;
 }
@@ -69,6 +75,7 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   lifecycle.add("rollouts", state.context.currentRollouts);
   if (state.rulesFile) lifecycle.add("rules file", state.rulesFile);
   lifecycle.add("upstream", state.context.upstream);
+  if (state.dispatcher) lifecycle.add("dispatcher", state.dispatcher);
   lifecycle.add("door", door);
   lifecycle.add("relay streams", state.relayStreams);
   return {
@@ -108,6 +115,7 @@ function createState(options: PrivateApiOptions): ProcessState {
     rulesStore,
     rolloutsStore,
     sessionStore,
+    queues: options.queues,
     nodeRegistry,
     currentRules,
     currentRollouts: new CurrentRollouts({ store: rolloutsStore, errors, logger }),
@@ -118,7 +126,12 @@ function createState(options: PrivateApiOptions): ProcessState {
     metrics,
     logger,
   };
-  return { context, rulesFile, relayStreams, metricsRegistry };
+  const { currentRules: rules, upstream } = context;
+  const dispatcher =
+    config.DISPATCH_CONCURRENCY === 0
+      ? undefined
+      : createDispatcher({ config, queues: options.queues, currentRules: rules, upstream, metrics, errors, logger });
+  return { context, rulesFile, dispatcher, relayStreams, metricsRegistry };
 }
 
 function createDoor({ config, errors, logger }: PrivateApiOptions, state: ProcessState): Door {

@@ -11,6 +11,7 @@ const counters = {
   recoveries: ["recoveries_total", "Subscribes with a position: tail, history, or why recovery failed", "outcome"],
   resyncs: ["resyncs_total", "Followers sent sync:resync because history has a gap", "reason"],
   calls: ["calls_total", "Calls: ok, or the error code", "outcome"],
+  queued: ["queued_total", "Events on enqueue routes: stored, duplicate, refused or dropped", "outcome"],
   resumes: ["resumes_total", "Presented resume tokens, by outcome", "outcome"],
   announcements: ["session_announcements_total", "Sessions announced again to the session store", "outcome"],
   sweptNodes: ["swept_nodes_total", "Dead nodes whose leases this node swept, each pass counted"],

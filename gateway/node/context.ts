@@ -3,6 +3,8 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Verifier } from "../../shared/tokens/jwt.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { QueueStore } from "../../shared/queues/contract.ts";
+import type { TenantQuota } from "../../shared/queues/quota.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { FollowedChannels } from "../channels/followed-channels.ts";
@@ -24,6 +26,8 @@ export interface GatewayContext {
   readonly channels: FollowedChannels;
   readonly sessions: Sessions;
   readonly sessionStore: SessionStore;
+  readonly queues: QueueStore;
+  readonly quota: TenantQuota;
   readonly holdings: NodeHoldings;
   readonly presence: Presence;
   readonly fleet: FleetMember;

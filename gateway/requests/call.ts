@@ -10,12 +10,17 @@ import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { GatewayContext } from "../node/context.ts";
+import { enqueue, type QueuedAck } from "./enqueue.ts";
 import { findingsOf } from "./findings.ts";
 import type { Session } from "../sessions/session.ts";
 import { assertSound, type ClientEvent } from "./client-event.ts";
 
-/** An event of the application: the service of its route answers it, and that is the ack. */
-export async function call(session: Session, clientEvent: ClientEvent, context: GatewayContext): Promise<CallOutcome> {
+/** An event of the application: the service of its route answers it, and that is the ack; or it is queued for it. */
+export async function call(
+  session: Session,
+  clientEvent: ClientEvent,
+  context: GatewayContext,
+): Promise<CallOutcome | QueuedAck> {
   const { name: event } = clientEvent;
   if (!isApplicationEvent(event))
     throw new TidegateError("invalid_request", `"${excerpt(event)}" is not a valid event name`);
@@ -28,6 +33,7 @@ export async function call(session: Session, clientEvent: ClientEvent, context: 
   if (data.bytes > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `the data is larger than ${maxPayloadBytes} bytes of JSON`);
   }
+  if (route.mode === "enqueue") return enqueue(session, { event, data, options, route }, context);
   return context.relay.ask(
     {
       kind: "call",

@@ -97,7 +97,8 @@ async function answerCall(session: Session, event: ClientEvent, context: Gateway
     ok: false as const,
     error: toWireError(error, context),
   }));
-  if (ackId !== undefined) session.outbox.send(callAckFrame(ackId, result));
+  if (ackId !== undefined)
+    session.outbox.send("queued" in result ? ackFrame(ackId, result) : callAckFrame(ackId, result));
   stopTimer();
   context.metrics.calls.inc({ outcome: result.ok ? "ok" : contractCode(result.error.code) });
 }

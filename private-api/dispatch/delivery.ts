@@ -4,23 +4,13 @@ import { parseJson } from "../../shared/json/json.ts";
 import type { Claimed, QueuedItem } from "../../shared/queues/contract.ts";
 import { type ItemHead, parseHead } from "../../shared/queues/item-head.ts";
 import { encodeHeader } from "../../shared/services/cloudevents.ts";
+import type { QueuePolicy } from "../../shared/rules/rules.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
-
-/** Of a route. */
-export interface DeliveryPolicy {
-  /** Attempts before the item has failed. */
-  attempts: number;
-  minMs: number;
-  maxMs: number;
-  onFailure: "skip" | "park" | "block";
-  /** Items sent at once, as a JSON array; 1: the item itself. */
-  batch: number;
-}
 
 export interface Delivery {
   head: ItemHead;
   items: readonly [QueuedItem, ...QueuedItem[]];
-  policy: DeliveryPolicy;
+  policy: QueuePolicy;
   body: string;
   headers: Record<string, string>;
   webhookId: string;
@@ -30,7 +20,7 @@ export interface Delivery {
  * Of the items that were claimed the first ones that one request may carry: of one event, as many as its route allows.
  * @returns undefined where the first item is none that this version has written
  */
-export function deliveryOf(claimed: Claimed, policyOf: (event: string) => DeliveryPolicy): Delivery | undefined {
+export function deliveryOf(claimed: Claimed, policyOf: (event: string) => QueuePolicy): Delivery | undefined {
   const [first, ...others] = claimed.items;
   const head = parseHead(first.head);
   if (!head) return undefined;
@@ -133,7 +123,7 @@ function failure(code: string, message: string): DeliveryError {
 }
 
 /** Exponential, with half of it at random, so that items that failed together do not come together. */
-export function retryDelayMs({ minMs, maxMs }: DeliveryPolicy, attempts: number, random: () => number): number {
+export function retryDelayMs({ minMs, maxMs }: QueuePolicy, attempts: number, random: () => number): number {
   const fullMs = Math.min(maxMs, minMs * 2 ** Math.min(30, attempts - 1));
   return Math.round(fullMs * (0.5 + random() / 2));
 }

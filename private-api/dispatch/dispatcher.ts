@@ -4,12 +4,13 @@
  */
 import type { ClaimReply, ClaimRequest, Claimed, Lease, QueueStore, Settlement } from "../../shared/queues/contract.ts";
 import { leaseMs } from "../../shared/queues/contract.ts";
+import type { QueuePolicy } from "../../shared/rules/rules.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
-import { type Delivery, deliveryOf, type DeliveryError, type DeliveryPolicy, judge, retryDelayMs } from "./delivery.ts";
+import { type Delivery, deliveryOf, type DeliveryError, judge, retryDelayMs } from "./delivery.ts";
 import { ReadyLanes } from "./ready-lanes.ts";
 import { ServiceState } from "./service-state.ts";
 import type { Workers } from "./workers.ts";
@@ -32,7 +33,7 @@ export interface DispatcherOptions {
   workers: Workers;
   /** Undefined: the rules in force have no such service; its items wait. */
   service: (name: string) => { maxInFlight: number; maxBatch: number } | undefined;
-  policy: (service: string, event: string) => DeliveryPolicy;
+  policy: (event: string) => QueuePolicy;
   /** Never rejects for what a service does. */
   send: (service: string, delivery: Delivery) => Promise<ServiceAnswer>;
   onOutcome: (className: string, service: string, outcome: DispatchOutcome) => void;
@@ -194,7 +195,7 @@ export class Dispatcher implements Service {
 
   async #deliver(work: Work, claimed: Claimed): Promise<void> {
     const { service } = claimed.lease.queue;
-    const delivery = deliveryOf(claimed, (event) => this.#options.policy(service, event));
+    const delivery = deliveryOf(claimed, this.#options.policy);
     if (!delivery) {
       const error = { code: "invalid_request", message: "the item was not written by this version" };
       return this.#fail(work, claimed, undefined, { error, attempts: claimed.attempts, done: 0 });

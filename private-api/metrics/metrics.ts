@@ -6,6 +6,8 @@ export interface PrivateApiMetrics {
   publishes: Counter<"outcome">;
   upstreamAnswers: Counter<"outcome">;
   upstreamSeconds: Histogram;
+  /** By class and what came of it. */
+  deliveries: Counter<"class" | "service" | "outcome">;
   shadows: Counter<"outcome">;
   doorClosed: DoorCounter;
   /**
@@ -30,6 +32,11 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
     },
     publishes: metrics.counter("publishes_total", "Publishes, by outcome or error code", ["outcome"]),
     upstreamAnswers: metrics.counter("upstream_answers_total", "Requests to services, by outcome", ["outcome"]),
+    deliveries: metrics.counter(
+      "queue_deliveries_total",
+      "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",
+      ["class", "service", "outcome"],
+    ),
     shadows: metrics.counter("shadow_total", "Requests also sent to a shadow: same, different, failed or skipped", [
       "outcome",
     ]),

@@ -5,6 +5,7 @@ import type { Logger } from "../../shared/runtime/logging.ts";
 import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { NodeRegistry } from "../../shared/nodes/contract.ts";
+import type { QueueOperations } from "../../shared/queues/contract.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
@@ -16,6 +17,7 @@ export interface PrivateApiContext {
   readonly rulesStore: DocumentStore;
   readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore;
+  readonly queues: QueueOperations;
   readonly nodeRegistry: NodeRegistry;
   readonly currentRules: CurrentRules;
   readonly currentRollouts: CurrentRollouts;

@@ -19,6 +19,8 @@ import {
   type RelaySubscribe,
 } from "../../shared/protocol/relay.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
+import type { ItemHead } from "../../shared/queues/item-head.ts";
+import { AnswerBudget } from "../../shared/services/answer-budget.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
@@ -28,7 +30,9 @@ import { Shadows } from "./shadows.ts";
 
 const source = "/tidegate/socket";
 
-type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body">;
+type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body"> &
+  Partial<Pick<ServiceRequest, "headers" | "webhookId" | "source">>;
+type Question = Pick<ServiceRequest, "kind" | "identity" | "traceparent" | "timeoutMs">;
 
 /** Turns questions of gateways into requests to services, by the rules in force. */
 export class Upstream implements Service {
@@ -37,6 +41,8 @@ export class Upstream implements Service {
   readonly #secrets: () => ServiceSecrets;
   readonly #metrics: PrivateApiMetrics;
   readonly #shadows: Shadows;
+  /** For the answers to deliveries, of which only the status counts. */
+  readonly #deliveries = new AnswerBudget();
 
   /** @param options.secrets of the services of the rules in force, by service name. */
   constructor(options: {
@@ -73,6 +79,38 @@ export class Upstream implements Service {
         return this.#askConnect(question, taker);
       case "subscribe":
         return this.#askSubscribe(question, taker);
+    }
+  }
+
+  /** Delivers a queued item once. Never rejects for what a service does. @param headers those of its queue */
+  async deliver(
+    name: string,
+    item: {
+      head: ItemHead;
+      body: string;
+      headers: Readonly<Record<string, string>>;
+      webhookId: string;
+    },
+  ): Promise<ServiceAnswer> {
+    const service = this.#rules.rules.service(name);
+    if (!service) return { kind: "busy" };
+    const { head, body, headers, webhookId } = item;
+    const { id, event, path, traceparent, user, tenant, sessionId, claims } = head;
+    const part = this.#deliveries.part("deliveries", sessionId);
+    try {
+      return await this.#send(
+        service,
+        {
+          kind: "queued",
+          identity: { user, sessionId, ...(tenant !== undefined && { tenant }), claims },
+          traceparent,
+          timeoutMs: service.timeoutMs,
+        },
+        { path, eventId: id, eventType: event, body, headers, webhookId, source: head.source },
+        { isConnected: true, part },
+      );
+    } finally {
+      part.release();
     }
   }
 
@@ -146,7 +184,7 @@ export class Upstream implements Service {
 
   async #send(
     service: ServiceOptions,
-    question: RelayQuestion,
+    question: Question,
     request: EventRequest,
     answer: AnswerTaker,
   ): Promise<ServiceAnswer> {
@@ -159,15 +197,15 @@ export class Upstream implements Service {
     return answered;
   }
 
-  #addressed(service: ServiceOptions, question: RelayQuestion, request: EventRequest): Omit<ServiceRequest, "answer"> {
+  #addressed(service: ServiceOptions, question: Question, request: EventRequest): Omit<ServiceRequest, "answer"> {
     const secrets = this.#secrets().get(service.name);
     if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
     return {
+      source,
       ...request,
       kind: question.kind,
       service,
       secrets,
-      source,
       identity: question.identity,
       traceparent: question.traceparent,
       timeoutMs: Math.min(question.timeoutMs, service.timeoutMs),

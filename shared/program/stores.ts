@@ -14,6 +14,9 @@ import { RedisConnections } from "../redis/connections.ts";
 import { MemoryNodeRegistry } from "../nodes/memory.ts";
 import { RedisNodeRegistry } from "../nodes/redis.ts";
 import type { NodeRegistry } from "../nodes/contract.ts";
+import type { QueueOperations, QueueStore } from "../queues/contract.ts";
+import { MemoryQueueStore } from "../queues/memory.ts";
+import { RedisQueueStore } from "../queues/redis.ts";
 import { MemorySessionStore } from "../sessions/memory.ts";
 import { RedisSessionStore } from "../sessions/redis.ts";
 import type { SessionStore } from "../sessions/contract.ts";
@@ -23,6 +26,7 @@ export interface Stores extends Service {
   readonly rulesStore: DocumentStore;
   readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore;
+  readonly queues: QueueStore & QueueOperations;
   readonly nodeRegistry: NodeRegistry;
   /** One per process: stores and program count their contained errors here. */
   readonly errors: ContainedErrors;
@@ -41,6 +45,7 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   lifecycle.add("rules store", stores.rulesStore);
   lifecycle.add("rollouts store", stores.rolloutsStore);
   lifecycle.add("session store", stores.sessionStore);
+  lifecycle.add("queues", stores.queues);
   lifecycle.add("node registry", stores.nodeRegistry);
   return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
 }
@@ -51,6 +56,7 @@ function storesOnRedis(cells: Cells, logger: Logger): StoresOnly {
     rulesStore: new RedisDocumentStore(cells, "rules"),
     rolloutsStore: new RedisDocumentStore(cells, "rollouts"),
     sessionStore: new RedisSessionStore(cells),
+    queues: new RedisQueueStore(cells),
     nodeRegistry: new RedisNodeRegistry(cells),
   };
 }
@@ -62,6 +68,7 @@ function storesInMemory(errors: ContainedErrors): StoresOnly {
     rulesStore: new MemoryDocumentStore(),
     rolloutsStore: new MemoryDocumentStore(),
     sessionStore: new MemorySessionStore(broker, errors),
+    queues: new MemoryQueueStore(),
     nodeRegistry: new MemoryNodeRegistry(),
   };
 }

@@ -115,6 +115,8 @@ export interface QueueStore extends Service {
   promote(slots?: readonly number[]): Promise<number | undefined>;
   /** `complete` is false where a slot has more lanes than are listed: at most {@link maxLanesListed} of each. */
   ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }>;
+  /** Items of the tenant in queues of these classes, those in flight included. */
+  waiting(tenant: string, classes: readonly string[]): Promise<number>;
   listen(listener: QueueListener): void;
 }
 

@@ -149,6 +149,14 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return { lanes, complete: true };
   }
 
+  async waiting(tenant: string, classes: readonly string[]): Promise<number> {
+    let count = 0;
+    for (const { name, items } of this.#queues.values()) {
+      if (name.tenant === tenant) count += items.filter((item) => classes.includes(item.class)).length;
+    }
+    return count;
+  }
+
   listen(listener: QueueListener): void {
     this.#listeners.push(listener);
   }

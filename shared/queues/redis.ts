@@ -37,6 +37,7 @@ import {
   slotOfQueue,
   slotOfTopic,
   slotPrefix,
+  tenantText,
 } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
 
@@ -53,6 +54,7 @@ const ackScript = queueScript<(0 | 1)[]>("ack.lua");
 const retryScript = queueScript<0 | 1>("retry.lua");
 const extendScript = queueScript<(0 | 1)[]>("extend.lua");
 const promoteScript = queueScript<number>("promote.lua");
+const waitingScript = queueScript<number>("waiting.lua");
 const releaseScript = queueScript<0 | 1>("release.lua");
 const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
 
@@ -146,18 +148,10 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async promote(slots: readonly number[] = everySlot): Promise<number | undefined> {
-    const waits = await Promise.all(
-      this.#cells.all.flatMap((cell) => {
-        const own = slots.filter((slot) => this.#cells.ofSlot(slot) === cell);
-        const groups = cell.spansSlots ? [own] : own.map((slot) => [slot]);
-        return groups
-          .filter((group) => group.length > 0)
-          .map(async (group) => {
-            const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
-            return cell.run(promoteScript, prefixes[0] ?? "", maxPromoted, ...prefixes);
-          });
-      }),
-    );
+    const waits = await this.#perGroup(slots, async (cell, group) => {
+      const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
+      return cell.run(promoteScript, prefixes[0] ?? "", maxPromoted, ...prefixes);
+    });
     const next = waits.filter((waitMs) => waitMs >= 0);
     return next.length === 0 ? undefined : Math.min(...next);
   }
@@ -170,6 +164,15 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       lanes: lanes.flatMap((texts, slot) => texts.map((text) => parseLane(slot, text))),
       complete: lanes.every(({ length }) => length < maxLanesListed),
     };
+  }
+
+  async waiting(tenant: string, classes: readonly string[]): Promise<number> {
+    const counts = await this.#perGroup(everySlot, async (cell, slots) => {
+      const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
+      const values = [tenantText(tenant), classes.length, ...classes, ...prefixes];
+      return cell.run(waitingScript, prefixes[0] ?? "", ...values);
+    });
+    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   /** Follows the news of all slots. */
@@ -269,6 +272,19 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 
   async #ofEverySlot<Result>(ask: (cell: RedisConnections, slot: number) => Promise<Result>): Promise<Result[]> {
     return Promise.all(everySlot.map(async (slot) => ask(this.#cells.ofSlot(slot), slot)));
+  }
+
+  /** Asks once for each Redis, in a cluster once for each slot. */
+  async #perGroup<Result>(
+    slots: readonly number[],
+    ask: (cell: RedisConnections, slots: readonly number[]) => Promise<Result>,
+  ): Promise<Result[]> {
+    const results = this.#cells.all.flatMap((cell) => {
+      const own = slots.filter((slot) => this.#cells.ofSlot(slot) === cell);
+      const groups = cell.spansSlots ? [own] : own.map((slot) => [slot]);
+      return groups.filter((group) => group.length > 0).map(async (group) => ask(cell, group));
+    });
+    return Promise.all(results);
   }
 
   /** One script call for each Redis, in a cluster one for each slot. @returns a reply for each entry, in order. */

@@ -50,18 +50,33 @@ const RouteRollout = Type.Object(
   closed,
 );
 
+/** Attempts at a queued item, and the time between them: it doubles from `minMs` to `maxMs`. */
+const Retry = Type.Object(
+  {
+    attempts: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
+    minMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_600_000 })),
+    maxMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400_000 })),
+  },
+  closed,
+);
+
 const Route = Type.Object(
   {
     event: EventPattern,
     service: Name,
     path: Type.String({ pattern: "^/[^\\s#]*$" }),
     mode: Type.Enum(["call", "enqueue"]),
-    key: Type.Optional(Type.String()),
+    /** JSON pointer into the data; without it the key is the user. */
+    key: Type.Optional(Type.String({ pattern: "^(/([^~/]|~[01])*)+$", maxLength: 256 })),
     class: Type.Optional(Name),
+    retry: Type.Optional(Retry),
+    onFailure: Type.Optional(Type.Enum(["skip", "park", "block"])),
+    batch: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
     rollout: Type.Optional(RouteRollout),
     /** Also gets every request; its answer is compared, not used. */
     shadow: Type.Optional(Name),
-    also: Type.Optional(Type.Array(Name)),
+    /** Services that get each item as well, through queues of their own. */
+    also: Type.Optional(Type.Array(Name, { maxItems: 8 })),
   },
   closed,
 );
@@ -77,10 +92,32 @@ const Hooks = Type.Object(
   closed,
 );
 
+/** A kind of queued work with its own share of the workers. */
+const Class = Type.Object(
+  {
+    share: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
+    whenFull: Type.Optional(Type.Enum(["refuse", "drop"])),
+  },
+  closed,
+);
+const maxClasses = 32;
+/** Items that may wait. */
+const Quotas = Type.Object(
+  {
+    perTenant: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000_000 })),
+    perSource: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000_000 })),
+  },
+  closed,
+);
+
 const namespaceName = /^[a-z0-9_-]{1,32}$/;
 const serviceName = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/;
 const frame = {
   hooks: Type.Optional(Hooks),
+  classes: Type.Optional(
+    Type.Record(Type.String({ pattern: serviceName.source }), Class, { ...closed, maxProperties: maxClasses }),
+  ),
+  quotas: Type.Optional(Quotas),
   sources: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 };
 
@@ -98,6 +135,7 @@ export type RulesDocument = Static<typeof RulesDocument>;
 export type NamespaceRule = Static<typeof Namespace>;
 export type ServiceRule = Static<typeof Service>;
 export type RouteRule = Static<typeof Route>;
+export type ClassRule = Static<typeof Class>;
 
 const validator = Compile(RulesDocument);
 /** For a document without its namespaces, services and routes. */
@@ -116,6 +154,7 @@ interface WellFormedParts {
   services: readonly (readonly [name: string, ServiceRule])[];
   routes: readonly (readonly [index: number, RouteRule])[];
   hooks: Static<typeof Hooks>;
+  classNames: ReadonlySet<string>;
   sources: boolean;
 }
 
@@ -180,16 +219,18 @@ function wellFormedParts(value: unknown): WellFormedParts {
       parts.route.Check(given) ? [[Number(index), given] as const] : [],
     ),
     hooks: parts.hooks.Check(document["hooks"]) ? document["hooks"] : {},
+    classNames: new Set(entriesOf(document["classes"]).map(([name]) => name)),
     sources: entriesOf(document["sources"]).length > 0,
   };
 }
 
 function missingReferences({ serviceNames, routes, hooks }: WellFormedParts): string[] {
   const references = [
-    ...routes.flatMap(([index, { service, rollout, shadow }]) => [
+    ...routes.flatMap(([index, { service, rollout, shadow, also = [] }]) => [
       [`routes.${index}.service`, service] as const,
       ...(rollout ? [[`routes.${index}.rollout.to`, rollout.to] as const] : []),
       ...(shadow === undefined ? [] : [[`routes.${index}.shadow`, shadow] as const]),
+      ...also.map((name, at) => [`routes.${index}.also.${at}`, name] as const),
     ]),
     ...Object.entries(hooks).map(([hook, service]) => [`hooks.${hook}`, service] as const),
   ];
@@ -198,7 +239,10 @@ function missingReferences({ serviceNames, routes, hooks }: WellFormedParts): st
     .map(([path, service]) => `${path}: no such service: "${service}" (add it under services)`);
 }
 
-function ambiguities({ routes, services }: WellFormedParts): string[] {
+/** Members of a route that only queued events have. */
+const queueMembers = ["key", "class", "retry", "onFailure", "batch", "also"] as const;
+
+function ambiguities({ routes, services, classNames }: WellFormedParts): string[] {
   const findings: string[] = [];
   const events = new Set<string>();
   for (const [index, route] of routes) {
@@ -208,6 +252,7 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
     if (route.rollout && !isRepresentable(route.rollout.percent)) {
       findings.push(`routes.${index}.rollout.percent: has more than two decimals`);
     }
+    findings.push(...queueFindings(index, route, classNames));
     if (route.shadow === route.service) findings.push(`routes.${index}.shadow: is the route's own service`);
   }
   for (const [name, service] of services) {
@@ -223,17 +268,35 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
   return findings;
 }
 
+function queueFindings(index: number, route: RouteRule, classNames: ReadonlySet<string>): string[] {
+  const path = `routes.${index}`;
+  if (route.mode === "call") {
+    return queueMembers
+      .filter((member) => route[member] !== undefined)
+      .map((member) => `${path}.${member}: only for mode: enqueue`);
+  }
+  const { retry, also = [] } = route;
+  const findings: string[] = [];
+  if (route.shadow !== undefined) findings.push(`${path}.shadow: only for mode: call`);
+  if (route.class !== undefined && route.class !== defaultClass && !classNames.has(route.class)) {
+    findings.push(`${path}.class: no such class: "${route.class}" (add it under classes)`);
+  }
+  if (retry && (retry.minMs ?? retryDefaults.minMs) > (retry.maxMs ?? retryDefaults.maxMs)) {
+    findings.push(`${path}.retry.minMs: is more than maxMs`);
+  }
+  if (new Set([route.service, ...also]).size <= also.length) findings.push(`${path}.also: names a service twice`);
+  return findings;
+}
+
+/** The class of everything that names none. */
+export const defaultClass = "messages";
+export const retryDefaults = { attempts: 12, minMs: 500, maxMs: 60_000 } as const;
+
 /** Refuses parts that this version does not implement, so that no deployment relies on them. */
-function unsupported({ namespaces, routes, hooks, sources }: WellFormedParts): string[] {
+function unsupported({ namespaces, hooks, sources }: WellFormedParts): string[] {
   const paths: string[] = [];
   for (const [name, namespace] of namespaces) {
     if (namespace.changes) paths.push(`namespaces.${name}.changes`);
-  }
-  for (const [index, route] of routes) {
-    if (route.mode === "enqueue") paths.push(`routes.${index}.mode: enqueue`);
-    for (const option of ["key", "class", "also"] as const) {
-      if (route[option] !== undefined) paths.push(`routes.${index}.${option}`);
-    }
   }
   for (const hook of hookNames.slice(2)) if (hooks[hook] !== undefined) paths.push(`hooks.${hook}`);
   if (sources) paths.push("sources");

@@ -1,7 +1,15 @@
 /** The rules in force, indexed for lookups. Pure. */
 import type { Retention } from "../channels/contract.ts";
 import { namespaceOf } from "../protocol/grammar.ts";
-import type { NamespaceRule, RouteRule, RulesDocument, ServiceRule } from "./document.ts";
+import {
+  type ClassRule,
+  defaultClass,
+  type NamespaceRule,
+  retryDefaults,
+  type RouteRule,
+  type RulesDocument,
+  type ServiceRule,
+} from "./document.ts";
 
 export type NamespaceOptions = Required<NamespaceRule> & Retention;
 
@@ -28,6 +36,26 @@ export interface ServiceOptions {
   hooks: readonly HookName[];
 }
 
+/** How items of an event are delivered. */
+export interface QueuePolicy {
+  /** After which the item has failed. */
+  attempts: number;
+  /** Between two attempts: doubles from `minMs` to `maxMs`. */
+  minMs: number;
+  maxMs: number;
+  onFailure: "skip" | "park" | "block";
+  /** Items of one queue that one request carries. */
+  batch: number;
+}
+
+export interface Quotas {
+  /** Items of one tenant that may wait. */
+  perTenant: number;
+}
+
+const quotaDefaults: Quotas = { perTenant: 100_000 };
+const classDefaults: Required<ClassRule> = { share: 1, whenFull: "refuse" };
+
 export type HookName = "connect" | "subscribe";
 const hookNames: readonly HookName[] = ["connect", "subscribe"];
 
@@ -39,6 +67,11 @@ export class Rules {
   readonly #defaultNamespace: NamespaceOptions;
   readonly #services: ReadonlyMap<string, ServiceOptions>;
   readonly #exact: ReadonlyMap<string, RouteRule>;
+  /** By name; the default class is always among them. */
+  readonly classes: ReadonlyMap<string, Required<ClassRule>>;
+  readonly quotas: Quotas;
+  /** By service: the largest batch of any route to it. */
+  readonly #batches = new Map<string, number>();
   /** Longest prefix first. */
   readonly #prefixes: readonly { prefix: string; route: RouteRule }[];
 
@@ -57,7 +90,19 @@ export class Rules {
         return [name, serviceOptions(name, own, hooks)];
       }),
     );
+    this.classes = new Map(
+      [[defaultClass, {}] as const, ...Object.entries(document.classes ?? {})].map(([name, own]) => [
+        name,
+        { ...classDefaults, ...own },
+      ]),
+    );
+    this.quotas = { ...quotaDefaults, ...document.quotas };
     const routes = document.routes ?? [];
+    for (const { service, rollout, also = [], batch = 1 } of routes) {
+      for (const name of [service, ...also, ...(rollout ? [rollout.to] : [])]) {
+        this.#batches.set(name, Math.max(batch, this.#batches.get(name) ?? 1));
+      }
+    }
     this.#exact = new Map(routes.filter((route) => !route.event.endsWith("*")).map((route) => [route.event, route]));
     this.#prefixes = routes
       .filter((route) => route.event.endsWith("*"))
@@ -73,6 +118,17 @@ export class Rules {
   /** The exact route of an event, else the one with the longest prefix. */
   route(event: string): RouteRule | undefined {
     return this.#exact.get(event) ?? this.#prefixes.find(({ prefix }) => event.startsWith(prefix))?.route;
+  }
+
+  /** Of the event's route; an event whose route is gone has the defaults. */
+  queuePolicy(event: string): QueuePolicy {
+    const { retry, onFailure = "skip", batch = 1 } = this.route(event) ?? {};
+    return { ...retryDefaults, ...retry, onFailure, batch };
+  }
+
+  /** Items of one queue of the service that one request may carry at most. */
+  largestBatch(service: string): number {
+    return this.#batches.get(service) ?? 1;
   }
 
   service(name: string): ServiceOptions | undefined {

@@ -1,10 +1,11 @@
 /** Dispatchers over a store in memory, with services that are functions. */
 import { afterEach, describe, expect, test } from "vitest";
-import type { Delivery, DeliveryPolicy } from "../../private-api/dispatch/delivery.ts";
+import type { Delivery } from "../../private-api/dispatch/delivery.ts";
 import { Dispatcher, type DispatchOutcome } from "../../private-api/dispatch/dispatcher.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
+import type { QueuePolicy } from "../../shared/rules/rules.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
@@ -16,7 +17,7 @@ afterEach(async () => {
   await Promise.all(started.splice(0).map(async (dispatcher) => dispatcher.stop()));
 });
 
-const patient: DeliveryPolicy = { attempts: 3, minMs: 1, maxMs: 5, onFailure: "skip", batch: 1 };
+const patient: QueuePolicy = { attempts: 3, minMs: 1, maxMs: 5, onFailure: "skip", batch: 1 };
 
 async function startDispatcher(
   store: MemoryQueueStore,
@@ -27,7 +28,7 @@ async function startDispatcher(
     shares = { messages: 1 },
     maxInFlight = 64,
   }: {
-    policy?: DeliveryPolicy;
+    policy?: QueuePolicy;
     total?: number;
     shares?: Record<string, number>;
     maxInFlight?: number;

@@ -1,0 +1,42 @@
+import type { QueueStore } from "../../shared/queues/contract.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import type { PrivateApiConfig } from "../config.ts";
+import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import type { Upstream } from "../upstream/upstream.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import { Workers } from "./workers.ts";
+
+/** A dispatcher that delivers by the rules in force. */
+export function createDispatcher(options: {
+  config: Pick<PrivateApiConfig, "DISPATCH_CONCURRENCY" | "DISPATCH_CLASSES" | "PRIVATE_API_STOP_SECONDS">;
+  queues: QueueStore;
+  currentRules: CurrentRules;
+  upstream: Upstream;
+  metrics: PrivateApiMetrics;
+  errors: ContainedErrors;
+  logger: Logger;
+}): Dispatcher {
+  const { config, currentRules, upstream, metrics, errors, logger } = options;
+  const classes = config.DISPATCH_CLASSES;
+  return new Dispatcher({
+    store: options.queues,
+    workers: new Workers({
+      total: config.DISPATCH_CONCURRENCY,
+      shares: () => new Map([...currentRules.rules.classes].map(([name, { share }]) => [name, share])),
+      ...(classes && { only: new Set(classes) }),
+    }),
+    service: (name) => {
+      const { rules } = currentRules;
+      const service = rules.service(name);
+      return service && { maxInFlight: service.maxInFlight, maxBatch: rules.largestBatch(name) };
+    },
+    policy: (event) => currentRules.rules.queuePolicy(event),
+    send: async (service, delivery) => upstream.deliver(service, delivery),
+    onOutcome: (className, service, outcome) => metrics.deliveries.inc({ class: className, service, outcome }),
+    stopMs: (config.PRIVATE_API_STOP_SECONDS * 1_000) / 2,
+    errors,
+    logger,
+  });
+}
