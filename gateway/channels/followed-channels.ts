@@ -1,5 +1,6 @@
 import type { BrokerListener, Position } from "../../shared/channels/contract.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import { type CaughtUp, notFollowed } from "./catch-up.ts";
 import { type ChannelContext, FollowedChannel } from "./followed-channel.ts";
 import type { Follower } from "./ordered-delivery.ts";
@@ -141,14 +142,11 @@ export class FollowedChannels implements Service {
 
   /** At a random moment, so that nodes do not ask together. */
   #scheduleIdleCheck(): void {
-    this.#idleCheck = setTimeout(
-      () => {
-        this.#compareQuiet()
-          .catch((error: unknown) => this.#context.logger.debug({ err: error }, "quiet channels could not be compared"))
-          .finally(() => this.#scheduleIdleCheck());
-      },
-      idleCheckMs * (0.75 + Math.random() / 2),
-    );
+    this.#idleCheck = setTimeout(() => {
+      this.#compareQuiet()
+        .catch((error: unknown) => this.#context.logger.debug({ err: error }, "quiet channels could not be compared"))
+        .finally(() => this.#scheduleIdleCheck());
+    }, jittered(idleCheckMs));
     this.#idleCheck.unref();
   }
 

@@ -2,6 +2,7 @@
 import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
+import { withDeadline } from "../../shared/runtime/timing.ts";
 import { connectDeadlineMs, maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../node/context.ts";
@@ -105,10 +106,7 @@ export class SocketServer implements Service {
   /** Asks every client to reconnect elsewhere, then closes. */
   async stop(): Promise<void> {
     this.refuse();
-    const { promise: tooLong, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, stopMs);
-    await Promise.race([this.#entrance.evictAll(), tooLong]);
-    clearTimeout(timer);
+    await withDeadline(this.#entrance.evictAll(), stopMs, () => undefined);
     // Not io.close(): stock clients do not reconnect after its DISCONNECT packets.
     this.#io?.engine.close();
     this.#entrance.gate.stop();

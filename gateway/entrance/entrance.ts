@@ -2,6 +2,7 @@
 import type { ConnectCode } from "../../shared/protocol/codes.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
+import { withDeadline } from "../../shared/runtime/timing.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Connection } from "../outbox/connection.ts";
 import { undecidedRetryMs } from "../sessions/authentication.ts";
@@ -124,10 +125,7 @@ export class Entrance {
     if (!connection.isOpen) return tooLate();
     const seat = this.seats.take(connection, connection.requestedAt + connectDeadlineMs - refusalMarginMs);
     connection.onClosed((timedOut) => this.#leave(seat, timedOut));
-    const { promise: late, resolve } = Promise.withResolvers<Refused>();
-    const timer = setTimeout(() => resolve(tooLate()), seat.deadline - performance.now());
-    const entered = await Promise.race([this.#enterOn(seat, handshake), late]);
-    clearTimeout(timer);
+    const entered = await withDeadline(this.#enterOn(seat, handshake), seat.deadline - performance.now(), tooLate);
     if (entered.kind === "refused") this.#leave(seat);
     return entered;
   }

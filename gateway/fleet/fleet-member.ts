@@ -2,6 +2,7 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import { type FleetNode, type NodeRegistry, type NodeReport, reportLastsMs } from "../../shared/nodes/contract.ts";
 import { fairSharePerSecond, shareWithoutRegistry } from "../../shared/nodes/shares.ts";
 
@@ -145,7 +146,7 @@ export class FleetMember implements Service {
     const meanMs = this.#settling ? settlingReportEveryMs : reportEveryMs;
     this.#timer = setTimeout(
       this.#errors.guarded("timer", () => this.report().finally(() => this.#schedule())),
-      meanMs * (0.75 + Math.random() / 2),
+      jittered(meanMs),
     );
     this.#timer.unref();
   }

@@ -1,4 +1,5 @@
 import type { DrainReport } from "../../shared/nodes/contract.ts";
+import { withDeadline } from "../../shared/runtime/timing.ts";
 import type { Session, SessionEnd } from "../sessions/session.ts";
 
 export type DrainOutcome = "moved" | "closed" | "forced" | "lost" | "left";
@@ -62,10 +63,8 @@ export class DrainProgress {
   async allGone(withinMs: number): Promise<void> {
     if (this.#remaining.size === 0 || withinMs <= 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, withinMs);
     this.#whenAllGone = resolve;
-    await promise;
-    clearTimeout(timer);
+    await withDeadline(promise, withinMs, () => undefined);
   }
 
   /** Counts the sessions whose end is still unknown, too. */

@@ -1,6 +1,7 @@
-import { setImmediate, setTimeout as wait } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { withDeadline } from "../../shared/runtime/timing.ts";
 import type { FleetNode } from "../../shared/nodes/contract.ts";
 import { reconnectPolicy } from "../entrance/reconnect-window.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
@@ -112,7 +113,7 @@ export class Drain implements Service {
   }
 
   async #report(): Promise<void> {
-    await Promise.race([this.#fleet.report(), wait(registryMs, undefined, { ref: false })]);
+    await withDeadline(this.#fleet.report(), registryMs, () => undefined);
   }
 
   /** Until every session is gone, or the deadline. */

@@ -1,5 +1,6 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
 import type { Session } from "../sessions/session.ts";
@@ -147,8 +148,7 @@ export class Rebalancer implements Service {
   #lifetimeEnd(session: Session): number {
     const known = this.#lifetimeEnds.get(session);
     if (known !== undefined) return known;
-    const jitter = 1 + (Math.random() * 2 - 1) * lifetimeJitter;
-    const end = session.openedAt + this.#lifetimeMs * jitter;
+    const end = session.openedAt + jittered(this.#lifetimeMs, lifetimeJitter);
     this.#lifetimeEnds.set(session, end);
     return end;
   }

@@ -1,5 +1,6 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import type { RelayAnswer } from "../../shared/protocol/relay.ts";
 import { RelayStream, type RelayStreamListener } from "./relay-stream.ts";
 
@@ -137,7 +138,7 @@ export class RelayLink {
     this.#current = opened;
     if (old) this.#endInOrder(old);
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#connect(), rotateAfterMs * (0.75 + Math.random() / 2));
+    this.#timer = setTimeout(() => void this.#connect(), jittered(rotateAfterMs));
     this.#listener.onOpen(this);
   }
 

@@ -1,6 +1,7 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { jittered } from "../../shared/runtime/timing.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
@@ -139,10 +140,7 @@ export class NodeHoldings implements Service {
 
   #schedule(): void {
     if (this.#stopped) return;
-    this.#timer = setTimeout(
-      () => void this.#beat().finally(() => this.#schedule()),
-      beatMs * (0.75 + Math.random() / 2),
-    );
+    this.#timer = setTimeout(() => void this.#beat().finally(() => this.#schedule()), jittered(beatMs));
     this.#timer.unref();
   }
 

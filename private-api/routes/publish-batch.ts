@@ -3,7 +3,7 @@ import { Type } from "typebox";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { bodyText, type DataBody, readDataBody } from "../../shared/http/body.ts";
 import { splitJsonArray } from "../../shared/json/json.ts";
-import { Pauses } from "../../shared/runtime/pauses.ts";
+import { Turns } from "../../shared/runtime/timing.ts";
 import { maxBatchBytes, maxBatchItems } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { type PublishAnswer, publishItem } from "../publishing/publish-item.ts";
@@ -64,22 +64,22 @@ function splitLines(text: string, max: number): string[] {
 }
 
 async function readItems(texts: readonly string[]): Promise<DataBody[]> {
-  const pauses = new Pauses();
+  const turns = new Turns();
   const items: DataBody[] = [];
   for (const text of texts) {
     items.push(readDataBody(text));
-    await pauses.pause();
+    await turns.pause();
   }
   return items;
 }
 
 /** Passes the items to the broker one after the other, then awaits all answers together. */
 async function publishInOrder(items: readonly DataBody[], context: PrivateApiContext): Promise<BatchAnswer[]> {
-  const pauses = new Pauses();
+  const turns = new Turns();
   const answers: Promise<BatchAnswer>[] = [];
   for (const item of items) {
     answers.push(publishOne(item, context));
-    await pauses.pause();
+    await turns.pause();
   }
   return Promise.all(answers);
 }

@@ -5,6 +5,7 @@ import { Cluster, Redis, type RedisOptions } from "ioredis";
 import { crc16 } from "./slots.ts";
 import type { Logger } from "../runtime/logging.ts";
 import type { SettingValues } from "../runtime/settings.ts";
+import { withDeadline } from "../runtime/timing.ts";
 import {
   addressText,
   parseClusterNodes,
@@ -246,10 +247,7 @@ export async function connect(client: RedisClient, waitMs: number): Promise<void
   const first = new Promise<void>((resolve) => client.once("ready", () => resolve()));
   // A failed attempt is reported by the error event, and repeated by the client itself.
   client.connect().catch(() => undefined);
-  const { promise: waited, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, waitMs);
-  await Promise.race([first, waited]);
-  clearTimeout(timer);
+  await withDeadline(first, waitMs, () => undefined);
 }
 
 /** Connects again at once, whatever the connection is busy with or waits for. */

@@ -4,6 +4,7 @@ import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import type { Logger } from "../runtime/logging.ts";
 import { type StoreState, worstState } from "../runtime/store-state.ts";
+import { withDeadline } from "../runtime/timing.ts";
 import { parseNamedPrimary } from "./address.ts";
 import { RedisCommands } from "./commands.ts";
 import {
@@ -149,10 +150,7 @@ export class RedisConnections implements Service {
     await Promise.all([connect(this.commands, startWaitMs), this.replica?.start(startWaitMs)]);
     this.#relocate();
     this.#heartbeat = this.#errors.every(heartbeatMs, () => this.#checkAll());
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.resolve, deadline - performance.now());
-    await Promise.race([restored, late.promise]);
-    clearTimeout(timer);
+    await withDeadline(restored, deadline - performance.now(), () => undefined);
     this.#logState();
   }
 

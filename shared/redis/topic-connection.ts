@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
+import { jittered } from "../runtime/timing.ts";
 import { hashTag, isTimeout } from "./connect.ts";
 import { Probe, type ProbeOutcome, type ProbeSender } from "./probe.ts";
 import type { Refusal } from "./refusals.ts";
@@ -275,7 +276,7 @@ export class TopicConnection {
   #retryLater(): void {
     clearTimeout(this.#retry);
     if (this.#stopped) return;
-    this.#retry = setTimeout(() => void this.#restore(), restoreRetryMs * (0.5 + Math.random()));
+    this.#retry = setTimeout(() => void this.#restore(), jittered(restoreRetryMs, 0.5));
   }
 
   async #subscribeAll(client: Redis, probe: Probe): Promise<void> {
