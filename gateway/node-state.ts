@@ -144,11 +144,10 @@ function verifierOf(config: GatewayConfig): Verifier {
 
 function listenToBroker(context: GatewayContext): void {
   const { broker, channels, sessions, holdings, errors } = context;
-  const { onPublication, onEphemeral, onInterrupted, onRestored } = channels.listener;
+  const { onPublication, onEphemeral, onRestored } = channels.listener;
   broker.listen({
     onPublication: errors.guarded("store", onPublication),
     onEphemeral: errors.guarded("store", onEphemeral),
-    onInterrupted: errors.guarded("store", onInterrupted),
     onUserMessage: errors.guarded("store", (user, message) => onUserMessage(user, message, context)),
     onRestored: () => {
       errors.contain("store", onRestored);

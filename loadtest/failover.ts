@@ -10,6 +10,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { RedisBroker } from "../shared/channels/redis.ts";
 import { ContainedErrors } from "../shared/runtime/contained-errors.ts";
 import { createLogger } from "../shared/runtime/logging.ts";
+import { Cells } from "../shared/redis/cells.ts";
 import { RedisConnections } from "../shared/redis/connections.ts";
 import { eventually } from "../test/support/eventually.ts";
 import { asked, dieAhead, freezeReplicas } from "../test/support/redis-failover.ts";
@@ -54,7 +55,7 @@ class Prober {
   constructor(target: RedisSentinel["target"]) {
     const logger = createLogger({ name: "failover", level: "silent" });
     this.#connections = new RedisConnections({ target, errors: new ContainedErrors(logger), logger });
-    this.#broker = new RedisBroker({ cells: [this.#connections], logger });
+    this.#broker = new RedisBroker({ cells: new Cells(this.#connections), logger });
   }
 
   async start(): Promise<void> {

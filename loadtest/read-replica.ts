@@ -12,6 +12,7 @@ import { RedisBroker } from "../shared/channels/redis.ts";
 import { ContainedErrors } from "../shared/runtime/contained-errors.ts";
 import { readArguments, toggle } from "../shared/runtime/command-line.ts";
 import { createLogger } from "../shared/runtime/logging.ts";
+import { Cells } from "../shared/redis/cells.ts";
 import { RedisConnections } from "../shared/redis/connections.ts";
 import { eventually } from "../test/support/eventually.ts";
 import { asked } from "../test/support/redis-failover.ts";
@@ -70,13 +71,12 @@ function difference(after: ServerUse, before: ServerUse): ServerUse {
 async function openNode(primary: RedisServer, replica: RedisServer | undefined): Promise<Node> {
   const target = { kind: "standalone", url: primary.url, ...(replica && { readUrl: replica.url }) } as const;
   const connections = new RedisConnections({ target, errors: new ContainedErrors(logger), logger });
-  const broker = new RedisBroker({ cells: [connections], logger });
+  const broker = new RedisBroker({ cells: new Cells(connections), logger });
   const node: Node = { connections, broker, delivered: 0 };
   broker.listen({
     onPublication: () => void node.delivered++,
     onEphemeral: () => undefined,
     onUserMessage: () => undefined,
-    onInterrupted: () => undefined,
     onRestored: () => undefined,
   });
   await connections.start();

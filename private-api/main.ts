@@ -2,7 +2,7 @@
 import { warnOfSettings } from "../shared/program/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/runtime/lifecycle.ts";
 import { createLogger } from "../shared/runtime/logging.ts";
-import { redisTarget } from "../shared/redis/connect.ts";
+import { redisTarget } from "../shared/redis/target.ts";
 import { checkRedisSetup } from "../shared/redis/setup.ts";
 import { orExit, orExitLater } from "../shared/runtime/settings.ts";
 import { createStores } from "../shared/program/stores.ts";

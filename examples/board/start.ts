@@ -20,7 +20,7 @@ import { createPrivateApi } from "../../private-api/private-api.ts";
 import { warnOfSettings } from "../../shared/program/common-settings.ts";
 import { Lifecycle, runProgram, type Service } from "../../shared/runtime/lifecycle.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
-import { redisTarget } from "../../shared/redis/connect.ts";
+import { redisTarget } from "../../shared/redis/target.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
 import type { DocumentStore } from "../../shared/documents/contract.ts";

@@ -111,7 +111,6 @@ export class FollowedChannels implements Service {
   readonly listener: Omit<BrokerListener, "onUserMessage"> = {
     onPublication: (name, epoch, publication) => this.#channels.get(name)?.receive(epoch, publication),
     onEphemeral: (name, ephemeral) => this.#channels.get(name)?.receiveEphemeral(ephemeral),
-    onInterrupted: () => undefined,
     onRestored: () => void this.#compareAll(),
   };
 

@@ -102,9 +102,8 @@ export interface BrokerListener {
   onPublication(channel: string, epoch: string, publication: Publication): void;
   onEphemeral(channel: string, ephemeral: Ephemeral): void;
   onUserMessage(user: IdentityKey, message: UserMessage): void;
-  /** Messages may have been lost since {@link onInterrupted}; what is followed is followed again. */
+  /** After an interruption: messages may have been lost; every topic is followed again. */
   onRestored(): void;
-  onInterrupted(): void;
 }
 
 /** What can be followed. */

@@ -1,10 +1,10 @@
 import type { IdentityKey } from "../protocol/identity-key.ts";
-import { brokerUnavailable, orBrokerUnavailable } from "../redis/unavailable.ts";
-import type { Logger } from "../runtime/logging.ts";
-import type { RedisClient } from "../redis/connect.ts";
+import type { Cells } from "../redis/cells.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { ReadReplica } from "../redis/read-replica.ts";
-import { defineScript } from "../redis/scripts.ts";
+import { script } from "../redis/scripts.ts";
+import { brokerUnavailable, orBrokerUnavailable } from "../redis/unavailable.ts";
+import type { Logger } from "../runtime/logging.ts";
 import { type StoreState, worstState } from "../runtime/store-state.ts";
 import {
   type BrokerListener,
@@ -30,7 +30,6 @@ import {
   parseUserMessage,
   topicName,
 } from "./keys.ts";
-import { cellOf, slotOf } from "../redis/slots.ts";
 
 type PublishReply = [outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string];
 
@@ -43,50 +42,39 @@ type HistoryReply = [
   ...entries: string[],
 ];
 
-/** A channel that is asked for and never published to must not fill the store. */
+const publishScript = script<PublishReply>(new URL("publish.lua", import.meta.url), 2);
+const publishOnceScript = script<PublishReply>(new URL("publish.lua", import.meta.url), 3);
+const publishEphemeralOnceScript = script<0 | 1>(new URL("publish-ephemeral.lua", import.meta.url), 1);
+const readHistoryScript = script<HistoryReply | []>(new URL("read-history.lua", import.meta.url), 2);
+const beginChannelScript = script(new URL("begin-channel.lua", import.meta.url), 2);
+
+/** Short: a channel that clients read and nothing publishes to must not fill the store. */
 const emptyStateSeconds = 3_600;
 
-function defineScripts(client: RedisClient): void {
-  const define = (name: string, file: string, numberOfKeys: number): void => {
-    defineScript(client, name, new URL(file, import.meta.url), numberOfKeys);
-  };
-  define("tidegatePublish", "publish.lua", 2);
-  define("tidegatePublishOnce", "publish.lua", 3);
-  define("tidegatePublishEphemeralOnce", "publish-ephemeral.lua", 1);
-  define("tidegateReadHistory", "read-history.lua", 2);
-  define("tidegateBeginChannel", "begin-channel.lua", 2);
-}
-
 /**
- * Channels on Redis 7 or later: standalone, Sentinel or Cluster. One round trip for each operation, but for the first look at a
- * channel. Reads write nothing, so that they work where writes are refused.
+ * Channels on Redis 7 or later: standalone, Sentinel or Cluster. Each operation takes one round trip, except the first read of
+ * a channel. Reads write nothing, so that they work while Redis refuses writes.
  */
 export class RedisBroker implements ChannelBroker {
-  readonly #cells: readonly RedisConnections[];
+  readonly #cells: Cells;
   readonly #logger: Logger;
   readonly #listeners: BrokerListener[] = [];
 
-  /** @param options.cells by their number; the caller starts and stops them. */
-  constructor(options: { cells: readonly RedisConnections[]; logger: Logger }) {
-    this.#logger = options.logger;
+  constructor(options: { cells: Cells; logger: Logger }) {
     this.#cells = options.cells;
-    for (const { commands, replica } of options.cells) {
-      defineScripts(commands);
-      if (replica) defineScripts(replica.client);
-    }
+    this.#logger = options.logger;
   }
 
-  /** The worst of the cells. */
+  /** The worst state of any cell. */
   get state(): StoreState {
-    return worstState(this.#cells.map(({ state }) => state));
+    return worstState(this.#cells.all.map(({ state }) => state));
   }
 
   async start(): Promise<void> {
-    for (const connections of this.#cells) {
-      connections.listen({
-        onMessage: (topic, message) => this.#receive(parseTopicName(connections.root, topic), message),
-        onInterrupted: () => this.#tell((listener) => listener.onInterrupted()),
-        onRestored: () => this.#tell((listener) => listener.onRestored()),
+    for (const cell of this.#cells.all) {
+      cell.listen({
+        onMessage: (topic, message) => this.#receive(parseTopicName(cell.root, topic), message),
+        onRestored: () => this.#notify((listener) => listener.onRestored()),
       });
     }
   }
@@ -101,7 +89,7 @@ export class RedisBroker implements ChannelBroker {
 
   async publish(request: PublishRequest): Promise<PublishOutcome> {
     const { channel, event, data, retention, id, expect } = request;
-    const cell = this.#cell(channel);
+    const cell = this.#cells.of(channel);
     const { state, history } = channelKeys(cell.root, channel);
     const values = [
       topicName(cell.root, { kind: "channel", name: channel }),
@@ -116,9 +104,9 @@ export class RedisBroker implements ChannelBroker {
       idempotencySeconds,
     ];
     const [outcome, epoch, offset] = await (id === undefined
-      ? cell.run<PublishReply>("tidegatePublish", state, history, ...values)
-      : cell.run<PublishReply>(
-          "tidegatePublishOnce",
+      ? cell.run(publishScript, state, history, ...values)
+      : cell.run(
+          publishOnceScript,
           ...[state, history, idempotencyKey(cell.root, "publication", channel, id)],
           ...values,
         ));
@@ -129,7 +117,7 @@ export class RedisBroker implements ChannelBroker {
 
   async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
-    const cell = this.#cell(channel);
+    const cell = this.#cells.of(channel);
     const topic = topicName(cell.root, { kind: "channel", name: channel });
     if (id === undefined) {
       await cell.run("spublish", topic, `e ${event}\n${data}`);
@@ -137,52 +125,52 @@ export class RedisBroker implements ChannelBroker {
     }
     const key = idempotencyKey(cell.root, "ephemeral", channel, id);
     const values = [topic, event, data, idempotencySeconds];
-    const published = await cell.run<0 | 1>("tidegatePublishEphemeralOnce", key, ...values);
+    const published = await cell.run(publishEphemeralOnceScript, key, ...values);
     return { duplicate: published === 0 };
   }
 
   async sendToUser(user: IdentityKey, message: UserMessage): Promise<void> {
-    const cell = this.#cell(user);
+    const cell = this.#cells.of(user);
     const topic = topicName(cell.root, { kind: "user", name: user });
     await cell.run("spublish", topic, formatUserMessage(message));
   }
 
   async readHistory(query: HistoryQuery): Promise<HistorySlice> {
-    const cell = this.#cell(query.channel);
+    const cell = this.#cells.of(query.channel);
     if (cell.replica?.usable && query.limit > 0 && query.reaching) {
       const slice = await this.#readReplica(cell.replica, cell.root, query);
       if (slice) return slice;
     }
-    const read = async () => cell.run<HistoryReply | []>("tidegateReadHistory", ...historyArguments(cell.root, query));
+    const read = async () => cell.run(readHistoryScript, ...historyArguments(cell.root, query));
     let reply = await read();
     if (isUnknown(reply)) {
       const { state, history } = channelKeys(cell.root, query.channel);
-      await cell.run("tidegateBeginChannel", state, history, newEpoch(), emptyStateSeconds);
+      await cell.run(beginChannelScript, state, history, newEpoch(), emptyStateSeconds);
       reply = await read();
     }
-    if (isUnknown(reply)) throw brokerUnavailable("the message store loses what it is told");
+    if (isUnknown(reply)) throw brokerUnavailable("the message store lost a write");
     this.#keepState(cell, query, reply);
     return toSlice(reply, query.newest);
   }
 
-  /** The state of a channel that is looked at stays. Renewed when half of its time is over: most reads write nothing. */
+  /** Keeps the state of a channel that is in use. Writes only once half of its time is over, so that most reads write nothing. */
   #keepState(cell: RedisConnections, { channel, retention }: HistoryQuery, reply: HistoryReply): void {
     const [, offset, , , leftSeconds] = reply;
     const seconds = offset === "0" ? emptyStateSeconds : retention.historySeconds + stateSecondsBeyondHistory;
     if (leftSeconds > seconds / 2) return;
     cell.run("expire", channelKeys(cell.root, channel).state, seconds, "GT").catch((error: unknown) => {
-      this.#logger.debug({ err: error, channel }, "the state of a channel could not be kept for longer");
+      this.#logger.debug({ err: error, channel }, "renewing the state of a channel failed");
     });
   }
 
-  /** Undefined where the primary has to be asked: the replica is behind, elsewhere, away, or lacks what is wanted. */
+  /** @returns undefined where the primary must answer: the replica is behind, in another epoch, away, or lacks publications. */
   async #readReplica(replica: ReadReplica, root: string, query: HistoryQuery): Promise<HistorySlice | undefined> {
     const { epoch, after, reaching } = query;
     let reply: HistoryReply | [];
     try {
-      reply = await replica.run<HistoryReply | []>("tidegateReadHistory", ...historyArguments(root, query));
+      reply = await replica.run(readHistoryScript, ...historyArguments(root, query));
     } catch (error) {
-      this.#logger.debug({ err: error }, "the replica could not be read");
+      this.#logger.debug({ err: error }, "reading from the replica failed");
       return undefined;
     }
     if (isUnknown(reply)) return undefined;
@@ -195,40 +183,33 @@ export class RedisBroker implements ChannelBroker {
   }
 
   async follow(topic: Topic): Promise<void> {
-    const cell = this.#cell(topic.name);
+    const cell = this.#cells.of(topic.name);
     await orBrokerUnavailable(cell.subscribe(topicName(cell.root, topic)));
   }
 
   async unfollow(topic: Topic): Promise<void> {
-    const cell = this.#cell(topic.name);
+    const cell = this.#cells.of(topic.name);
     await orBrokerUnavailable(cell.unsubscribe(topicName(cell.root, topic)));
   }
 
-  /** Which Redis owns a channel or a user. */
-  #cell(name: string): RedisConnections {
-    const cell = this.#cells[cellOf(slotOf(name))];
-    if (!cell) throw new Error(`no cell owns slot ${slotOf(name)}`);
-    return cell;
-  }
-
-  #tell(say: (listener: BrokerListener) => void): void {
-    for (const listener of this.#listeners) say(listener);
+  #notify(call: (listener: BrokerListener) => void): void {
+    for (const listener of this.#listeners) call(listener);
   }
 
   #receive(topic: Topic | undefined, message: string): void {
     if (topic === undefined) return;
     if (topic.kind === "user") {
       const parsed = parseUserMessage(message);
-      if (parsed) this.#tell((listener) => listener.onUserMessage(topic.name, parsed));
-      else this.#logger.error({ topic }, "not a message to a user");
+      if (parsed) this.#notify((listener) => listener.onUserMessage(topic.name, parsed));
+      else this.#logger.error({ topic }, "malformed message to a user");
       return;
     }
     const parsed = parseChannelMessage(message);
     if (parsed?.kind === "publication") {
-      this.#tell((listener) => listener.onPublication(topic.name, parsed.epoch, parsed.publication));
+      this.#notify((listener) => listener.onPublication(topic.name, parsed.epoch, parsed.publication));
     } else if (parsed?.kind === "ephemeral") {
-      this.#tell((listener) => listener.onEphemeral(topic.name, parsed.ephemeral));
-    } else this.#logger.error({ topic }, "not a publication");
+      this.#notify((listener) => listener.onEphemeral(topic.name, parsed.ephemeral));
+    } else this.#logger.error({ topic }, "malformed publication");
   }
 }
 

@@ -1,30 +1,28 @@
 import { parseJson } from "../json/json.ts";
-import type { RedisConnections } from "../redis/connections.ts";
-import { defineScript } from "../redis/scripts.ts";
+import type { Cells } from "../redis/cells.ts";
+import { script } from "../redis/scripts.ts";
 import type { DocumentName, DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./contract.ts";
+import { documentKeys } from "./keys.ts";
 
-/** A document of a fleet. */
+const putScript = script<[kind: PutOutcome["kind"], version: number]>(new URL("put-document.lua", import.meta.url), 1);
+
+/** A document that a fleet shares. */
 export class RedisDocumentStore implements DocumentStore {
-  readonly #connections: RedisConnections;
-  readonly #key: string;
-  readonly #topic: string;
+  readonly #cells: Cells;
+  readonly #keys: ReturnType<typeof documentKeys>;
   readonly #listeners: (() => void)[] = [];
   #subscribed = false;
 
-  /** The caller starts and stops the connections. */
-  constructor(connections: RedisConnections, name: DocumentName) {
-    this.#connections = connections;
-    this.#key = `${connections.root}:{${name}}:document`;
-    this.#topic = `${connections.root}:{${name}}:changed`;
-    defineScript(connections.commands, "tidegatePutDocument", new URL("put-document.lua", import.meta.url), 1);
+  constructor(cells: Cells, name: DocumentName) {
+    this.#cells = cells;
+    this.#keys = documentKeys(cells.fleet.root, name);
   }
 
   async start(): Promise<void> {
-    this.#connections.listen({
+    this.#cells.fleet.listen({
       onMessage: (topic) => {
-        if (topic === this.#topic) this.#tell();
+        if (topic === this.#keys.changed) this.#notify();
       },
-      onInterrupted: () => undefined,
       onRestored: () => void this.#subscribe(),
     });
     await this.#subscribe();
@@ -35,9 +33,9 @@ export class RedisDocumentStore implements DocumentStore {
   }
 
   async read(): Promise<StoredDocument | undefined> {
-    const [version, changedAt, document] = await this.#connections.run<(string | null)[]>(
+    const [version, changedAt, document] = await this.#cells.fleet.run<(string | null)[]>(
       "hmget",
-      ...[this.#key, "version", "changedAt", "document"],
+      ...[this.#keys.document, "version", "changedAt", "document"],
     );
     if (!version || !document) return undefined;
     return { version: Number(version), changedAt: Number(changedAt), document: parseJson(document) };
@@ -45,10 +43,10 @@ export class RedisDocumentStore implements DocumentStore {
 
   async put(request: PutDocument): Promise<PutOutcome> {
     const { document, changedAt, ifVersion, ifNewer } = request;
-    const [kind, version] = await this.#connections.run<[PutOutcome["kind"], number]>(
-      "tidegatePutDocument",
-      this.#key,
-      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, this.#topic],
+    const [kind, version] = await this.#cells.fleet.run(
+      putScript,
+      this.#keys.document,
+      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, this.#keys.changed],
     );
     return { kind, version };
   }
@@ -57,20 +55,20 @@ export class RedisDocumentStore implements DocumentStore {
     this.#listeners.push(listener);
   }
 
-  /** The first time; from then on the connections keep the subscription. While Redis is away, its return is waited for. */
+  /** Subscribes until it succeeds once; after that the connections keep the subscription. Called again whenever Redis returns. */
   async #subscribe(): Promise<void> {
     if (!this.#subscribed) {
       try {
-        await this.#connections.subscribe(this.#topic);
+        await this.#cells.fleet.subscribe(this.#keys.changed);
         this.#subscribed = true;
       } catch {
         return;
       }
     }
-    this.#tell();
+    this.#notify();
   }
 
-  #tell(): void {
+  #notify(): void {
     for (const listener of this.#listeners) listener();
   }
 }

@@ -1,5 +1,5 @@
-import type { RedisConnections } from "../redis/connections.ts";
-import { defineScript } from "../redis/scripts.ts";
+import type { Cells } from "../redis/cells.ts";
+import { script } from "../redis/scripts.ts";
 import {
   type FleetNode,
   type NodeRegistry,
@@ -8,38 +8,19 @@ import {
   type ReportAnswer,
   type ShareRequest,
 } from "./contract.ts";
+import { type RegistryKeys, registryKeys } from "./keys.ts";
 import { budgetParts, fromUnits, toUnits } from "./shares.ts";
 import { formatReport, parseReport } from "./stored-report.ts";
 
-interface RegistryKeys {
-  heard: string;
-  reports: string;
-  shares: string;
-  drainOrders: string;
-  fleet: string;
-}
-
-/** In one place: one script sees and changes all of them. @param root what all names of the deployment begin with. */
-function registryKeys(root: string): RegistryKeys {
-  const tag = `${root}:{nodes}`;
-  return {
-    heard: `${tag}:heard`,
-    reports: `${tag}:reports`,
-    shares: `${tag}:shares`,
-    drainOrders: `${tag}:drain-orders`,
-    fleet: `${tag}:fleet`,
-  };
-}
-
-/** Nodes that run report more often: without any for so long nobody could ask Redis. */
+/** Nodes report more often than this: a longer silence means that Redis was out of reach. */
 const silentMs = 3_000;
 /**
- * A view of the fleet may be so old for each node in it, but for changes of who there is and in which state: those are
- * told with the next report. About 300 bytes a node: with 40 nodes each hears of all others once a second, with 200 every
- * 5 s, 12 KB a second each and 2.4 MB a second for Redis, at 0.1 ms of its CPU for each report.
+ * Longest age of a node's view of the fleet, per node in it. Joins, losses and changes of state reach every node with its next
+ * report anyway. A view has about 300 bytes per node: with 40 nodes each node reads it once a second; with 200 every 5 s, which
+ * is 12 KB a second per node and 2.4 MB a second for Redis, at 0.1 ms of its CPU per report.
  */
 const viewMsPerNode = 25;
-/** Weights are counted in thousandths, like shares. */
+/** Redis stores weights in thousandths, like shares. */
 const unitsPerWeight = 1_000;
 
 interface View {
@@ -49,32 +30,30 @@ interface View {
 }
 
 type Pairs = readonly string[];
+type NodesReply = [now: string, reports: Pairs, shares: Pairs];
 type ReportReply = [share: string, drainOrdered: 0 | 1, now: string, version: string, reports?: Pairs, shares?: Pairs];
 
-/** The nodes of a fleet. The clock is that of Redis. */
+const reportScript = script<ReportReply>(new URL("report.lua", import.meta.url), 5);
+const leaveScript = script(new URL("leave.lua", import.meta.url), 5);
+const readNodesScript = script<NodesReply>(new URL("read-nodes.lua", import.meta.url), 2);
+const orderDrainScript = script<number>(new URL("order-drain.lua", import.meta.url), 3);
+
+/** The nodes of a fleet, by the clock of Redis. */
 export class RedisNodeRegistry implements NodeRegistry {
-  readonly #connections: RedisConnections;
+  readonly #cells: Cells;
   readonly #keys: RegistryKeys;
-  /** By the instance that reports here. */
+  /** By instance that reports through this registry. */
   readonly #views = new Map<string, View>();
 
-  /** The caller starts and stops the connections. */
-  constructor(connections: RedisConnections) {
-    this.#connections = connections;
-    this.#keys = registryKeys(connections.root);
-    const define = (name: string, file: string, numberOfKeys: number): void => {
-      defineScript(connections.commands, name, new URL(file, import.meta.url), numberOfKeys);
-    };
-    define("tidegateReportNode", "report.lua", 5);
-    define("tidegateNodeLeaves", "leave.lua", 5);
-    define("tidegateReadNodes", "read-nodes.lua", 2);
-    define("tidegateOrderDrain", "order-drain.lua", 3);
+  constructor(cells: Cells) {
+    this.#cells = cells;
+    this.#keys = registryKeys(cells.fleet.root);
   }
 
   async start(): Promise<void> {}
   async stop(): Promise<void> {}
 
-  /** In the order in which report.lua and leave.lua take them. */
+  /** In the order of KEYS in report.lua and leave.lua. */
   get #allKeys(): string[] {
     const { heard, reports, shares, drainOrders, fleet } = this.#keys;
     return [heard, reports, shares, drainOrders, fleet];
@@ -84,8 +63,8 @@ export class RedisNodeRegistry implements NodeRegistry {
     const { instance, state, admissionWeight } = report;
     const budget = budgetParts(budgetPerSecond);
     const view = this.#views.get(instance);
-    const [share, drainOrdered, now, version, reports, shares] = await this.#connections.run<ReportReply>(
-      "tidegateReportNode",
+    const [share, drainOrdered, now, version, reports, shares] = await this.#cells.fleet.run(
+      reportScript,
       ...this.#allKeys,
       ...[instance, formatReport(report), state, Math.round(admissionWeight * unitsPerWeight)],
       heldPerSecond === undefined ? "" : toUnits(heldPerSecond),
@@ -101,25 +80,22 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   async leave(instance: string): Promise<void> {
     this.#views.delete(instance);
-    await this.#connections.run("tidegateNodeLeaves", ...this.#allKeys, instance);
+    await this.#cells.fleet.run(leaveScript, ...this.#allKeys, instance);
   }
 
   async nodes(): Promise<readonly FleetNode[]> {
-    const [now, reports, shares] = await this.#connections.run<[string, Pairs, Pairs]>(
-      "tidegateReadNodes",
-      this.#keys.reports,
-      this.#keys.shares,
-    );
+    const { reports: reportsKey, shares: sharesKey } = this.#keys;
+    const [now, reports, shares] = await this.#cells.fleet.run(readNodesScript, reportsKey, sharesKey);
     return nodesOf(now, reports, shares);
   }
 
   async orderDrain(node: string): Promise<number> {
     const { reports, heard, drainOrders } = this.#keys;
-    return this.#connections.run<number>("tidegateOrderDrain", reports, heard, drainOrders, node, reportLastsMs);
+    return this.#cells.fleet.run(orderDrainScript, reports, heard, drainOrders, node, reportLastsMs);
   }
 }
 
-/** @param reports, shares instance and value in turn. */
+/** @param reports, shares instances and values, alternating. */
 function nodesOf(now: string, reports: Pairs, shares: Pairs): readonly FleetNode[] {
   const shareOf = new Map<string, string>();
   for (let at = 0; at < shares.length; at += 2) shareOf.set(shares[at] ?? "", shares[at + 1] ?? "");

@@ -1,4 +1,4 @@
-/** Where channels, sessions, rules, rollouts and nodes are kept: on Redis, or in this process. */
+/** Creates the stores of a process: on Redis, or in memory. */
 import type { ChannelBroker } from "../channels/contract.ts";
 import { MemoryBroker } from "../channels/memory.ts";
 import { RedisBroker } from "../channels/redis.ts";
@@ -8,7 +8,8 @@ import { RedisDocumentStore } from "../documents/redis.ts";
 import type { DocumentStore } from "../documents/contract.ts";
 import { Lifecycle, type Service } from "../runtime/lifecycle.ts";
 import type { Logger } from "../runtime/logging.ts";
-import type { RedisTarget } from "../redis/connect.ts";
+import type { RedisTarget } from "../redis/target.ts";
+import { Cells } from "../redis/cells.ts";
 import { RedisConnections } from "../redis/connections.ts";
 import { MemoryNodeRegistry } from "../nodes/memory.ts";
 import { RedisNodeRegistry } from "../nodes/redis.ts";
@@ -23,7 +24,7 @@ export interface Stores extends Service {
   readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore;
   readonly nodeRegistry: NodeRegistry;
-  /** Of the process: the program that uses the stores counts here what it contains, too. */
+  /** One per process: stores and program count their contained errors here. */
   readonly errors: ContainedErrors;
 }
 
@@ -38,11 +39,12 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   let nodeRegistry: NodeRegistry;
   if (target) {
     const connections = new RedisConnections({ target, errors, logger });
-    broker = new RedisBroker({ cells: [connections], logger });
-    rulesStore = new RedisDocumentStore(connections, "rules");
-    rolloutsStore = new RedisDocumentStore(connections, "rollouts");
-    sessionStore = new RedisSessionStore([connections]);
-    nodeRegistry = new RedisNodeRegistry(connections);
+    const cells = new Cells(connections);
+    broker = new RedisBroker({ cells, logger });
+    rulesStore = new RedisDocumentStore(cells, "rules");
+    rolloutsStore = new RedisDocumentStore(cells, "rollouts");
+    sessionStore = new RedisSessionStore(cells);
+    nodeRegistry = new RedisNodeRegistry(cells);
     lifecycle.add("Redis", connections);
   } else {
     broker = new MemoryBroker(errors);

@@ -1,8 +1,8 @@
 #!lua flags=no-writes
--- Which commands the user may not run on the keys and topics of this deployment.
--- KEYS  1 a key, which is a topic too
+-- Finds commands that the user may not run on the keys and topics of this deployment.
+-- KEYS  1 name of a key, also used as a topic
 -- ARGV  commands; a subcommand follows a '|'
--- Returns those that are not allowed.
+-- Returns the commands that are denied.
 
 local denied = {}
 for _, command in ipairs(ARGV) do

@@ -1,14 +1,14 @@
 import { brokerUnavailable } from "./unavailable.ts";
 
-/** Commands without an answer yet, of one process to one primary. A mass return of clients fits in. */
+/** Unanswered commands of one process to one primary. Large enough for a fleet's clients that all reconnect. */
 const maxCommands = 20_000;
 const maxBytes = 32 * 1024 * 1024;
-/** A Redis that owes answers and gives none for this long (at most twice this) is not asked any more until it does. */
+/** A Redis that owes answers and gives none for this long (at most twice this) gets no more commands until it answers. */
 const stallMs = 500;
 
 /**
- * Bounds what waits for one Redis: while it stalls with its connections open, everything else is refused at once
- * instead of piling up, to be executed when the stall ends.
+ * Bounds the commands that wait for one Redis. While Redis stalls with its connections open, further commands are rejected
+ * at once; otherwise they would pile up and run when the stall ends.
  */
 export class CommandWindow {
   #commands = 0;
@@ -25,18 +25,18 @@ export class CommandWindow {
     return this.#commands;
   }
 
-  /** Before a command; {@link leave} after it. @throws TidegateError `broker_unavailable` where it must not be sent. */
+  /** Call before a command, and {@link leave} after it. @throws TidegateError `broker_unavailable` where it must not be sent. */
   enter(bytes: number): void {
     if (this.#stalled) throw brokerUnavailable("the message store does not answer");
     if (this.#commands >= maxCommands || this.#bytes + bytes > maxBytes) {
-      throw brokerUnavailable("too much waits for the message store");
+      throw brokerUnavailable("too many commands wait for the message store");
     }
     this.#commands++;
     this.#bytes += bytes;
     this.#watchAnswers();
   }
 
-  /** @param answered by Redis itself, be it with an error. */
+  /** @param answered Redis itself replied, if only with an error. */
   leave(bytes: number, answered: boolean): void {
     this.#commands--;
     this.#bytes -= bytes;
@@ -53,12 +53,12 @@ export class CommandWindow {
   #watchAnswers(): void {
     if (this.#watch || this.#commands === 0) return;
     const before = this.#answers;
-    const look = (): void => {
+    const check = (): void => {
       this.#watch = undefined;
       if (this.#commands > 0 && this.#answers === before) this.#stalled = true;
       else this.#watchAnswers();
     };
-    // Answers that came while this process was busy are read first.
-    this.#watch = setTimeout(() => setImmediate(look), stallMs).unref();
+    // One turn later: answers that arrived while this process was busy are read first.
+    this.#watch = setTimeout(() => setImmediate(check), stallMs).unref();
   }
 }

@@ -1,34 +1,33 @@
+import { type Argument, cutOff, isTimeout, primaryOf, type RedisClient, send } from "./client.ts";
 import { CommandWindow } from "./command-window.ts";
-import { commandTimeoutMs, cutOff, isTimeout, primaryOf, type RedisClient } from "./connect.ts";
 import { refusalOf } from "./refusals.ts";
 import type { Script } from "./scripts.ts";
+import { commandTimeoutMs } from "./servers.ts";
 import { orBrokerUnavailable } from "./unavailable.ts";
 
-type Argument = string | number;
-
-/** Not executed, whatever it was: its keys live elsewhere, or are on their way there, or the server has forgotten the script twice. */
+/** The server did not execute the command: its keys live elsewhere or are moving, or the server lacks the script. */
 const notExecuted = /^(MOVED|ASK|TRYAGAIN|NOSCRIPT)\b/;
 
-/** Commands to one Redis, a cluster included, within the bounds of {@link CommandWindow} for each primary. */
+/** Sends commands to one Redis or cluster, within the bounds of one {@link CommandWindow} per primary. */
 export class RedisCommands {
   readonly client: RedisClient;
   readonly #onWrongServer: () => void;
   readonly #windows = new Map<string, CommandWindow>();
-  /** Keys whose last command is sent once more: what follows waits behind it, so that their order stays. */
+  /** Keys whose last command is being resent. Later commands for the key wait behind it, so that their order stays. */
   readonly #redirected = new Map<string, Promise<unknown>>();
 
-  /** @param onWrongServer a server refuses everything: the connection to it has been cut, and others to it are of no use either. */
+  /** @param onWrongServer called after the connection to a server that refuses everything was cut. */
   constructor(client: RedisClient, onWrongServer: () => void = () => undefined) {
     this.client = client;
     this.#onWrongServer = onWrongServer;
   }
 
-  /** Commands without an answer yet. */
+  /** Number of commands without an answer. */
   get pending(): number {
     return [...this.#windows.values()].reduce((sum, window) => sum + window.commands, 0);
   }
 
-  /** Answers arrive: false while a primary owes some and gives none. */
+  /** False while a primary leaves commands unanswered. */
   get answering(): boolean {
     return ![...this.#windows.values()].some((window) => window.stalled);
   }
@@ -39,11 +38,12 @@ export class RedisCommands {
   }
 
   /**
-   * Runs a command or a defined script; the first argument is a key, or a topic. Answered within about
+   * Runs a script, or a command by its name. The first argument is a key or a topic. Settles within about
    * {@link commandTimeoutMs}.
-   * @throws TidegateError `broker_unavailable`: refused before it was sent, or the outcome is unknown.
+   * @throws TidegateError `broker_unavailable`: the command was refused before it was sent, or its outcome is unknown.
    */
-  async run<Reply>(name: string, ...keysAndArguments: Argument[]): Promise<Reply> {
+  async run<Reply>(command: string | Script<Reply>, ...keysAndArguments: Argument[]): Promise<Reply> {
+    const name = typeof command === "string" ? command : command.name;
     const key = String(keysAndArguments[0]);
     const primary = primaryOf(this.client, key);
     const window = this.#window(primary);
@@ -58,7 +58,7 @@ export class RedisCommands {
       const cause = (error as Error).cause ?? error;
       answered = cause instanceof Error && cause.name === "ReplyError";
       const isWrongServer = refusalOf(cause)?.remedy === "reconnect";
-      // What this connection still holds must not be executed later.
+      // Commands that this connection still buffers must not run later.
       if (isWrongServer || isTimeout(cause)) cutOff(this.client, primary);
       if (isWrongServer) this.#onWrongServer();
       throw error;
@@ -71,14 +71,14 @@ export class RedisCommands {
     const before = this.#redirected.get(key);
     if (before) return this.#sendAlone(name, key, keysAndArguments, before);
     try {
-      return await (this.client as unknown as Record<string, Script<unknown>>)[name]?.(...keysAndArguments);
+      return await send(this.client, name, keysAndArguments);
     } catch (error) {
       if (!notExecuted.test((error as Error).message)) throw error;
       return await this.#sendAlone(name, key, keysAndArguments, this.#redirected.get(key));
     }
   }
 
-  /** In a pipeline of its own, which the client takes to where the key is now, the text of a script included. */
+  /** Uses a pipeline of its own: the client routes it to the key's current server and sends the script's text if needed. */
   async #sendAlone(
     name: string,
     key: string,

@@ -1,7 +1,7 @@
-/** What the names of a deployment's keys and topics begin with, and those of no other deployment on the same Redis. Pure. */
+/** The text that begins the names of a deployment's keys and topics; unique among deployments on one Redis. Pure. */
 
 export const defaultPrefix = "tidegate";
-/** Without `{`, where the hash tag of every name begins, and without `@`, behind which the database stands. */
+/** Excludes `{`, which begins the hash tag, and `@`, which separates the number of the database. */
 export const prefixPattern = /^[A-Za-z0-9_.:/-]{1,64}$/;
 
 /** Pub/sub ignores the database, so its number is part of the name. Database 0 and the default prefix make `tidegate`. */

@@ -1,4 +1,4 @@
-/** How the Redis client opens a connection: to where the primary is at that moment. */
+/** Opens connections of the Redis client to the current address of the primary. */
 import { connect as connectTcp, Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import { AbstractConnector } from "ioredis";
@@ -7,41 +7,41 @@ import type { ServerAddress } from "./address.ts";
 export type HostAndPort = Pick<ServerAddress, "host" | "port">;
 
 export interface PrimarySource {
-  /** @throws why nobody knows. */
+  /** @throws where the address is unknown, with the reason. */
   locate(): HostAndPort;
 }
 
-/** A connection that is given up is not waited for. */
+/** Grace for a connection that is being closed. */
 const disconnectTimeoutMs = 100;
 
-/** As the client wants it: a class that it makes a connector of for itself. */
+/** The client takes a class and constructs the connector itself. */
 export function connectorTo(
   source: PrimarySource,
   options: { tls: ConnectionOptions | undefined; replicas: "accepted" | "refused" },
 ): new () => AbstractConnector {
   return class extends AbstractConnector {
-    #tell: (type: string, error: Error) => void = () => undefined;
+    #emit: (type: string, error: Error) => void = () => undefined;
 
     constructor() {
       super(disconnectTimeoutMs);
     }
 
-    override async connect(tell: (type: string, error: Error) => void): Promise<Socket> {
-      this.#tell = tell;
+    override async connect(emit: (type: string, error: Error) => void): Promise<Socket> {
+      this.#emit = emit;
       this.connecting = true;
       this.stream = this.#open();
       this.stream.once("error", (error) => (this.firstError = error));
       return this.stream;
     }
 
-    /** @param info of the server, once it is connected. */
+    /** @param info the server's INFO, once connected. */
     override check(info: { role?: string }): boolean {
       if (options.replicas === "accepted" || info.role !== "slave") return true;
-      this.#tell("error", new Error("the server is a replica, connecting again"));
+      this.#emit("error", new Error("the server is a replica, reconnecting"));
       return false;
     }
 
-    /** The client gives up for good when it gets no socket: where there is no address, it gets one that has failed. */
+    /** Without an address it returns a destroyed socket: a client that gets no socket gives up for good. */
     #open(): Socket {
       let address: HostAndPort;
       try {

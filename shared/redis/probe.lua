@@ -1,6 +1,6 @@
 #!lua
--- Proves that the server takes writes, and sends a message.
--- KEYS  1 probe (string, gone when the script ends)
+-- Proves that the server takes writes, and publishes a message.
+-- KEYS  1 probe (string, deleted before the script ends)
 -- ARGV  1 topic   2 message
 -- Returns 1.
 

@@ -1,22 +1,22 @@
-/** Whether writes are taken and what is published comes back: a subscription can be lost while its connection looks healthy. */
+/** Checks that writes succeed and published messages arrive: a subscription can be lost while its connection looks healthy. */
 import { TidegateError } from "../runtime/errors.ts";
 import { type Refusal, refusalOf } from "./refusals.ts";
 
 export type ProbeOutcome = "returned" | "lost" | "unanswered";
 
-/** How a probe leaves: over the connection for commands, to the primary. Both reject with what the server answered as cause. */
+/** Sends over the connection for commands, to the primary. Both methods reject with the server's answer as cause. */
 export interface ProbeSender {
-  /** Writes something, removes it, and publishes, in one step. */
+  /** Writes a key, deletes it and publishes, atomically. */
   write(topic: string, message: string): Promise<unknown>;
   publish(topic: string, message: string): Promise<unknown>;
 }
 
-/** A connection on which nothing arrives for this long after a probe was published is deaf. */
+/** A connection that receives nothing for this long after a probe was published is deaf. */
 const silenceMs = 2_500;
-/** A connection with a backlog gets this many such waits, for as long as something arrives. */
+/** Longest wait, in units of {@link silenceMs}, for a connection that still receives a backlog. */
 const maxWaits = 4;
 
-/** Messages of one subscriber connection to itself, on a topic of its own. */
+/** Messages that one subscriber connection sends to itself, on a topic of its own. */
 export class Probe {
   readonly topic: string;
   readonly #sender: ProbeSender;
@@ -36,15 +36,15 @@ export class Probe {
     return this.#refusal;
   }
 
-  /** For each message that arrives, whatever its topic. */
+  /** Call for every message that arrives, whatever its topic. */
   receive(topic: string, message: string): void {
     this.#received++;
     if (topic !== this.topic) return;
     this.#returned = Math.max(this.#returned, Number(message));
-    for (const look of this.#waiting) look();
+    for (const check of this.#waiting) check();
   }
 
-  /** Whether the publishing side answers, wherever its messages go. Where it takes no writes, it may still take messages. */
+  /** @returns whether the primary takes messages. One that refuses writes may still take messages. */
   async ask(): Promise<boolean> {
     const message = String(++this.#sent);
     const refusal = await outcomeOf(this.#sender.write(this.topic, message));
@@ -60,30 +60,30 @@ export class Probe {
     if (!(await asked)) return "unanswered";
     for (let waits = 0; waits < maxWaits; waits++) {
       const before = this.#received;
-      if (await this.#comesBack(number)) return "returned";
+      if (await this.#arrives(number)) return "returned";
       if (this.#received === before) return "lost";
     }
     return "lost";
   }
 
-  async #comesBack(number: number): Promise<boolean> {
+  async #arrives(number: number): Promise<boolean> {
     if (this.#returned < number) {
       const { promise, resolve } = Promise.withResolvers<void>();
-      const look = (): void => {
+      const check = (): void => {
         if (this.#returned >= number) resolve();
       };
-      this.#waiting.add(look);
-      // What arrived while this process was busy is read first.
+      this.#waiting.add(check);
+      // One turn later: messages that arrived while this process was busy are read first.
       const timer = setTimeout(() => setImmediate(resolve), silenceMs);
       await promise;
       clearTimeout(timer);
-      this.#waiting.delete(look);
+      this.#waiting.delete(check);
     }
     return this.#returned >= number;
   }
 }
 
-/** Undefined where it was done. */
+/** @returns undefined on success. */
 async function outcomeOf(sent: Promise<unknown>): Promise<Refusal | "failed" | undefined> {
   try {
     await sent;

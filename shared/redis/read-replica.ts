@@ -1,19 +1,22 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "../runtime/logging.ts";
+import { type Argument, connect } from "./client.ts";
 import { RedisCommands } from "./commands.ts";
-import { connect, RedisServers, type RedisTarget } from "./connect.ts";
+import type { Script } from "./scripts.ts";
+import { RedisServers } from "./servers.ts";
+import type { RedisTarget } from "./target.ts";
 
-/** Between two attempts to go back to a replica that was found silent. */
+/** Shortest time between two attempts to return to a replica that was silent. */
 const returnMs = 30_000;
 
-/** A replica that takes subscriptions and reads of history off the primary. It decides nothing. */
+/** A replica that serves subscriptions and reads of history in place of the primary. Decisions stay with the primary. */
 export class ReadReplica {
   readonly #servers: RedisServers;
   readonly #commands: RedisCommands;
   readonly #trusted: () => boolean;
   #returnAt = performance.now() + returnMs;
 
-  /** @param options.trusted what is published at the primary arrives here. */
+  /** @param options.trusted whether messages from the primary arrive here. */
   constructor(options: { target: RedisTarget; trusted: () => boolean; logger: Logger }) {
     const { target, logger } = options;
     this.#servers = new RedisServers({ target, replicas: "accepted", logger });
@@ -21,38 +24,37 @@ export class ReadReplica {
     this.#commands = new RedisCommands(this.#servers.openClient());
   }
 
-  /** For scripts to be defined; asked through {@link run}. */
-  get client(): RedisCommands["client"] {
-    return this.#commands.client;
+  get isReady(): boolean {
+    return this.#commands.client.status === "ready";
   }
 
-  /** Worth asking now. */
+  /** Fit to read from now. */
   get usable(): boolean {
-    return this.client.status === "ready" && this.#commands.answering && this.#trusted();
+    return this.isReady && this.#commands.answering && this.#trusted();
   }
 
   async start(waitMs: number): Promise<void> {
-    await connect(this.client, waitMs);
+    await connect(this.#commands.client, waitMs);
   }
 
   stop(): void {
     this.#commands.stop();
   }
 
-  /** @throws TidegateError where it is away, or refuses as a replica may that lost its primary. */
-  async run<Reply>(name: string, ...keysAndArguments: (string | number)[]): Promise<Reply> {
-    return this.#commands.run(name, ...keysAndArguments);
+  /** @throws TidegateError where the replica is away or refuses, e.g. because it lost its primary. */
+  async run<Reply>(script: Script<Reply>, ...keysAndArguments: Argument[]): Promise<Reply> {
+    return this.#commands.run(script, ...keysAndArguments);
   }
 
   createSubscriber(): Redis {
-    return this.#servers.openSubscriber(this.client, "");
+    return this.#servers.openSubscriber(this.#commands.client, "");
   }
 
-  /** True once in a while: another attempt costs an interruption. */
+  /** True at most once in {@link returnMs}: each attempt costs an interruption. */
   dueToReturn(): boolean {
     const now = performance.now();
     if (now < this.#returnAt) return false;
     this.#returnAt = now + returnMs * (1 + Math.random());
-    return this.client.status === "ready" && this.#commands.answering;
+    return this.isReady && this.#commands.answering;
   }
 }

@@ -1,17 +1,14 @@
-/**
- * What Redis may answer instead of doing its work, and what follows from it: the one place that decides. docs/operations.md
- * explains the table to operators.
- */
+/** The replies with which Redis refuses to serve, and the remedy for each. docs/operations.md explains the table to operators. */
 
 export interface Refusal {
   /** For logs and errors. */
   readonly reason: string;
   /**
-   * `reconnect`: neither server nor connection can be used: connect again, to where the address leads now. `wait`: the connection
-   * is good, and the server may do its work later; other commands may still succeed.
+   * `reconnect`: the server is of no use now; connect again, the address may lead to another one. `wait`: keep the connection;
+   * the server may recover, and other commands may succeed.
    */
   readonly remedy: "reconnect" | "wait";
-  /** Only an operator can end it: a program does not start. */
+  /** Only an operator can fix it, so programs do not start. */
   readonly preventsStart: boolean;
 }
 
@@ -23,7 +20,7 @@ const refusals: readonly (readonly [reply: RegExp, refusal: Refusal])[] = [
   [/^MASTERDOWN\b/, { ...reconnect, reason: "the server is a replica that has lost its primary" }],
   [/^LOADING\b/, { ...reconnect, reason: "the server is loading its data" }],
   [/^ERR max number of clients/, { ...reconnect, reason: "the server has no connection left (maxclients)" }],
-  [/^NOAUTH\b/, { ...reconnect, preventsStart: true, reason: "the server wants a password" }],
+  [/^NOAUTH\b/, { ...reconnect, preventsStart: true, reason: "the server requires a password" }],
   [/^DENIED\b/, { ...reconnect, preventsStart: true, reason: "the server is in protected mode and has no password" }],
   [/^WRONGPASS\b/, { ...reconnect, preventsStart: true, reason: "the server does not accept this user and password" }],
   [
@@ -43,7 +40,7 @@ const refusals: readonly (readonly [reply: RegExp, refusal: Refusal])[] = [
   [/^BUSY\b/, { ...wait, reason: "a script keeps the server busy" }],
 ];
 
-/** Undefined where it is no refusal: the connection failed, or the command is a bug of ours. */
+/** @returns undefined where the connection failed, or the command itself is wrong. */
 export function refusalOf(error: unknown): Refusal | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;
   return refusals.find(([reply]) => reply.test(error.message))?.[1];

@@ -3,18 +3,18 @@ import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import type { Logger } from "../runtime/logging.ts";
 import { addressText } from "./address.ts";
-import { cutOff, isTimeout } from "./connect.ts";
+import { cutOff, isTimeout } from "./client.ts";
 import type { HostAndPort, PrimarySource } from "./primary-connector.ts";
 
-/** How often each sentinel is asked: while the primary serves us, and while it does not. */
+/** Interval of the questions to each sentinel: while the primary serves this process, and while it does not. */
 const calmMs = 1_000;
 const searchingMs = 250;
-/** An answer counts until the sentinel should have given three more. */
+/** An answer counts until the sentinel has missed three more. */
 const answerLastsMs = 3 * calmMs;
 
 interface Answer {
   readonly address: HostAndPort;
-  /** Of the configuration: grows with each failover. */
+  /** Version of the configuration; grows with each failover. */
   readonly epoch: number;
   readonly at: number;
 }
@@ -22,17 +22,17 @@ interface Answer {
 interface Sentinel {
   readonly client: Redis;
   answer: Answer | undefined;
-  /** Why the last question had no answer. */
+  /** Why the last question failed. */
   failure: Error | undefined;
-  /** What its connection failed with last: says more than what becomes of a question then. */
+  /** Last error of the connection: more telling than the error of a question that failed because of it. */
   connectionError: Error | undefined;
   asking: boolean;
   askedAt: number;
 }
 
 /**
- * Keeps asking the sentinels where the primary is. The newest configuration that one of them knows counts: right after an election
- * the others may still name the former primary.
+ * Asks the sentinels again and again where the primary is. The newest configuration wins: right after an election some sentinels
+ * still name the former primary.
  */
 export class Sentinels implements Service, PrimarySource {
   readonly #name: string;
@@ -46,9 +46,9 @@ export class Sentinels implements Service, PrimarySource {
   #stopped = false;
 
   /**
-   * @param options.clients one for each sentinel, which fail within a bounded time.
-   * @param options.searching the primary is missed, or of no use.
-   * @param options.onMoved it is somewhere else than before, or known for the first time.
+   * @param options.clients one per sentinel; their commands fail within a bounded time.
+   * @param options.searching whether the primary is missing or unusable.
+   * @param options.onMoved called when the address of the primary changes, or becomes known.
    */
   constructor(options: {
     name: string;
@@ -99,7 +99,7 @@ export class Sentinels implements Service, PrimarySource {
     const now = performance.now();
     const everyMs = this.#searching() ? searchingMs : calmMs;
     for (const sentinel of this.#sentinels) {
-      // A tick may come a little early.
+      // Half an interval of tolerance: a tick may come early.
       if (!sentinel.asking && now - sentinel.askedAt >= everyMs - searchingMs / 2) {
         this.#errors.contain("store", () => this.#ask(sentinel));
       }
@@ -113,7 +113,7 @@ export class Sentinels implements Service, PrimarySource {
       sentinel.answer = await askForPrimary(sentinel.client, this.#name);
       sentinel.failure = undefined;
     } catch (error) {
-      // Half open, perhaps: another connection may fare better.
+      // The connection may be half open: replace it.
       if (isTimeout(error)) cutOff(sentinel.client, "");
       this.#noteFailure(sentinel, sentinel.connectionError ?? (error as Error));
     }
@@ -126,10 +126,7 @@ export class Sentinels implements Service, PrimarySource {
     sentinel.failure = failure;
     if (isKnown || this.#stopped) return;
     const { host = "", port = 0 } = sentinel.client.options;
-    this.#logger.warn(
-      { err: failure, sentinel: addressText({ host, port }) },
-      "a sentinel does not say where redis is",
-    );
+    this.#logger.warn({ err: failure, sentinel: addressText({ host, port }) }, "a sentinel does not name the primary");
   }
 
   #decide(): void {
@@ -138,19 +135,19 @@ export class Sentinels implements Service, PrimarySource {
     const epoch = Math.max(...answers.map((answer) => answer.epoch));
     const newest = answers.filter((answer) => answer.epoch === epoch).map(({ address }) => address);
     const known = this.#address && addressText(this.#address);
-    // Of two that are equally new the one that is known.
+    // Among equally new answers the known address wins.
     const address = newest.find((named) => addressText(named) === known) ?? newest[0];
     if (!address || addressText(address) === known) return;
     this.#address = address;
-    this.#logger.info({ primary: addressText(address), before: known }, "the sentinels name the primary");
+    this.#logger.info({ primary: addressText(address), before: known }, "primary located by the sentinels");
     this.#onMoved();
   }
 }
 
-/** The epoch first: between the two answers the sentinel may learn of a newer address, never of an older one. */
+/** Asks for the epoch first: between the two answers the sentinel may learn a newer address, never an older one. */
 async function askForPrimary(client: Redis, name: string): Promise<Answer> {
   const [fields, address] = await Promise.all([
-    // Without the right to ask for it all are equally new.
+    // Without the right to ask for the epoch, all answers count as equally new.
     (client.call("SENTINEL", "MASTER", name) as Promise<string[]>).catch((): string[] => []),
     client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name) as Promise<[string, string] | null>,
   ]);

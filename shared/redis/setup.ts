@@ -1,4 +1,4 @@
-/** What only the servers know of the Redis settings: looked at once, before a program starts. */
+/** Checks the Redis settings against the servers, once, before a program starts. */
 import type { Redis } from "ioredis";
 import { SettingsError } from "../runtime/settings.ts";
 import {
@@ -9,20 +9,24 @@ import {
   parseServerUrl,
   type ServerAddress,
 } from "./address.ts";
-import { openForCheck, type RedisTarget, rootOf } from "./connect.ts";
+import { send } from "./client.ts";
 import { refusalOf } from "./refusals.ts";
-import { defineScript } from "./scripts.ts";
+import { script } from "./scripts.ts";
+import { openForCheck } from "./servers.ts";
 import type { RedisTls } from "./settings.ts";
+import { type RedisTarget, rootOf } from "./target.ts";
 
-/** Scripts need their flags, and sharded topics. */
+/** The first version with flags of scripts and sharded topics. */
 const minMajorVersion = 7;
 
-/** What programs run on a replica that takes reads, in scripts too. */
+const checkRights = script(new URL("check-rights.lua", import.meta.url), 1);
+
+/** Commands that programs and scripts run on a read replica. */
 export const readingCommands = [
   ...["info", "eval", "evalsha", "ssubscribe", "sunsubscribe"],
   ...["hmget", "ttl", "pttl", "xrange", "xrevrange"],
 ] as const;
-/** What programs run on a primary. The tests compare it with the code. */
+/** Commands that programs and scripts run on a primary. A test compares the list with the code. */
 export const primaryCommands = [
   ...readingCommands,
   ...[
@@ -43,23 +47,23 @@ export const primaryCommands = [
   ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
   ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"],
 ] as const;
-/** What a cluster's client asks besides. */
+/** Further commands of a cluster client. */
 const clusterCommands = ["cluster|slots", "cluster|info"];
 
-const untrusted = "the server's certificate is signed by nobody who is trusted: set REDIS_TLS_CA";
-/** By the code of a failed connection. */
+const untrusted = "no trusted authority signed the server's certificate: set REDIS_TLS_CA";
+/** By error code of a failed connection. */
 const tlsFindings: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: untrusted,
   SELF_SIGNED_CERT_IN_CHAIN: untrusted,
   UNABLE_TO_GET_ISSUER_CERT: untrusted,
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: untrusted,
-  ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is for another host than the one it is reached by",
-  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "the server wants a certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY",
+  ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is for another host than its address names",
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "the server requires a certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY",
 };
 
 /**
- * Servers that cannot be reached, or are busy, prove nothing: a program starts without them and waits.
+ * Ignores servers that are busy or out of reach: a program starts without them and waits.
  * @throws SettingsError with everything that an operator has to change.
  */
 export async function checkRedisSetup(target: RedisTarget): Promise<void> {
@@ -74,12 +78,12 @@ async function findingsOf(target: RedisTarget): Promise<string[]> {
   const replica =
     readUrl === undefined
       ? []
-      : look("REDIS_READ_URL", parseServerUrl(readUrl), tls, (client) =>
+      : inspect("REDIS_READ_URL", parseServerUrl(readUrl), tls, (client) =>
           checkData(client, "standalone", readingCommands, root),
         );
   switch (target.kind) {
     case "standalone": {
-      const primary = look("REDIS_URL", parseServerUrl(target.url), tls, (client) =>
+      const primary = inspect("REDIS_URL", parseServerUrl(target.url), tls, (client) =>
         checkData(client, "standalone", primaryCommands, root),
       );
       return (await Promise.all([primary, replica])).flat();
@@ -88,7 +92,7 @@ async function findingsOf(target: RedisTarget): Promise<string[]> {
       return (await Promise.all([sentinelFindings(target), replica])).flat();
     case "cluster":
       return inParallel(parseClusterNodes(target.nodes), (address) =>
-        look(`REDIS_CLUSTER: ${addressText(address)}`, address, tls, (client) =>
+        inspect(`REDIS_CLUSTER: ${addressText(address)}`, address, tls, (client) =>
           checkData(client, "cluster", [...primaryCommands, ...clusterCommands], root),
         ),
       );
@@ -101,8 +105,8 @@ async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Pro
   const named: ServerAddress[] = [];
   let unknown = 0;
   const findings = await inParallel(parseSentinels(target.sentinels), (address) =>
-    look(`REDIS_SENTINELS: ${addressText(address)}`, address, target.tls, async (client) => {
-      if (modeOf(await client.info("server")) !== "sentinel") return ["is no sentinel"];
+    inspect(`REDIS_SENTINELS: ${addressText(address)}`, address, target.tls, async (client) => {
+      if (modeOf(await client.info("server")) !== "sentinel") return ["is not a sentinel"];
       const answer = (await client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)) as [string, string] | null;
       if (answer) named.push({ ...login, host: answer[0], port: Number(answer[1]) });
       else unknown++;
@@ -111,17 +115,15 @@ async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Pro
   );
   const [primary] = named;
   if (!primary) {
-    return unknown === 0
-      ? findings
-      : [...findings, `REDIS_SENTINEL_MASTER: no sentinel knows a primary called ${name}`];
+    return unknown === 0 ? findings : [...findings, `REDIS_SENTINEL_MASTER: no sentinel knows a primary named ${name}`];
   }
-  const ofPrimary = await look(`REDIS_SENTINEL_MASTER: ${addressText(primary)}`, primary, target.tls, (client) =>
+  const ofPrimary = await inspect(`REDIS_SENTINEL_MASTER: ${addressText(primary)}`, primary, target.tls, (client) =>
     checkData(client, "standalone", primaryCommands, root),
   );
   return [...findings, ...ofPrimary];
 }
 
-/** @returns what is wrong with a server that holds data. @param root what keys and topics begin with. */
+/** @returns findings about a server that holds data. @param root begins the names of keys and topics. */
 async function checkData(
   client: Redis,
   mode: "standalone" | "cluster",
@@ -135,26 +137,24 @@ async function checkData(
   if (Number.parseInt(version, 10) < minMajorVersion) {
     return [`is Redis ${version}; ${minMajorVersion} or later is needed`];
   }
-  defineScript(client, "tidegateCheckRights", new URL("check-rights.lua", import.meta.url), 1);
-  const check = client as Redis & { tidegateCheckRights(key: string, ...commands: string[]): Promise<string[]> };
-  const denied = await check.tidegateCheckRights(`${root}:{0}:check`, ...commands);
+  const denied = (await send(client, checkRights.name, [`${root}:{0}:check`, ...commands])) as string[];
   return denied.length === 0 ? [] : [`the user may not run ${denied.join(" ")}`];
 }
 
 const modes = {
-  standalone: { name: "no cluster", setting: "REDIS_URL" },
+  standalone: { name: "not part of a cluster", setting: "REDIS_URL" },
   cluster: { name: "part of a cluster", setting: "REDIS_CLUSTER" },
   sentinel: { name: "a sentinel", setting: "REDIS_SENTINELS and REDIS_SENTINEL_MASTER" },
 } as const;
 
-/** Valkey calls it by another name. Undefined where a server does not say. */
+/** Valkey names the field differently. Undefined where the server reports no mode. */
 function modeOf(info: string): keyof typeof modes | undefined {
   const mode = fieldOf(info, "(?:redis|server)_mode");
   return (["standalone", "cluster", "sentinel"] as const).find((known) => known === mode);
 }
 
-/** @param what begins each finding. */
-async function look(
+/** @param what names the server; begins each finding. */
+async function inspect(
   what: string,
   address: ServerAddress,
   tls: RedisTls | undefined,

@@ -1,8 +1,8 @@
-/** Which slot owns a channel or a key, and which cell owns a slot. Pure. */
+/** Assigns channels and users to slots. Pure. */
 
 export const slotCount = 256;
 
-/** CRC-16/XMODEM (polynomial 0x1021, start 0), the one Redis Cluster hashes keys with. */
+/** CRC-16/XMODEM (polynomial 0x1021, start 0), as in Redis Cluster. */
 const crcTable = Uint16Array.from({ length: 256 }, (_, byte) => {
   let crc = byte << 8;
   for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
@@ -15,12 +15,7 @@ export function crc16(text: string): number {
   return crc;
 }
 
-/** 0–255. Fixed for all time: stored keys carry it as their hash tag. */
+/** 0–255. Never change the mapping: stored keys carry the slot as their hash tag. */
 export function slotOf(name: string): number {
   return crc16(name) % slotCount;
-}
-
-/** The cell (an independent Redis) that owns a slot. There is one. */
-export function cellOf(_slot: number): number {
-  return 0;
 }

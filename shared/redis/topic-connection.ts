@@ -2,39 +2,39 @@ import type { Redis } from "ioredis";
 import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import { jittered } from "../runtime/timing.ts";
-import { hashTag, isTimeout } from "./connect.ts";
+import { hashTag, isTimeout } from "./client.ts";
 import { Probe, type ProbeOutcome, type ProbeSender } from "./probe.ts";
 import type { Refusal } from "./refusals.ts";
 
 /** Topics in one SSUBSCRIBE, so that no single command holds the connection long. */
 const subscribeBatch = 100;
 const restoreRetryMs = 500;
-/** A connection that is not there for this long is looked for elsewhere. */
-const patienceMs = 4_000;
-/** A primary that comes back is connected to anew by everyone: until then nobody counts as deaf. */
+/** After this long without a connection the next place is tried. */
+const tryNextAfterMs = 4_000;
+/** All processes reconnect to a primary that was away; within this time none of them counts as deaf. */
 const reconnectGraceMs = 2_500;
 
 export interface TopicConnectionOptions {
-  /** Opens a subscriber, not connected yet: the best place first, another where that one stays silent. */
+  /** One per place, the best one first; each opens a subscriber that is not connected yet. The last place is the primary. */
   open: readonly (() => Redis)[];
-  /** Index of the place to begin at. */
+  /** Index of the first place to try. */
   beginAt: number;
-  /** To the primary. */
+  /** Publishes at the primary. */
   probeSender: ProbeSender;
   probeTopic: string;
   onMessage: (topic: string, message: string) => void;
-  /** Messages may be lost from here on. */
+  /** Messages may be lost from now on. */
   onInterrupted: () => void;
-  /** Everything is subscribed again, and a probe came back. */
+  /** All topics are subscribed again, and a probe arrived. */
   onRestored: () => void;
-  /** The server does not own a topic, or not any more. */
+  /** The server does not own one of the topics. */
   onMoved: () => void;
   logger: Logger;
 }
 
 /**
- * The subscriptions that one server serves, over a connection of their own. They come back by themselves after an
- * interruption; one that nobody noticed is found by its probe, and the connection is opened anew.
+ * The topics that one server serves, over a connection of their own. After an interruption it subscribes again by itself. Its
+ * probe finds a subscription that was lost silently; then the connection reopens.
  */
 export class TopicConnection {
   readonly #options: TopicConnectionOptions;
@@ -42,14 +42,14 @@ export class TopicConnection {
   #probe: Probe;
   #place: number;
   #client: Redis | undefined;
-  /** Everything is subscribed, and the last probe came back. */
+  /** All topics are subscribed, and the last probe arrived. */
   #live = false;
   #interruptedAt = performance.now();
-  /** Counts interruptions: what was asked before one says nothing about what came after it. */
+  /** Counts interruptions: an answer to a question from before one says nothing about the time after it. */
   #generation = 0;
   #restoring = false;
   #checking = false;
-  /** The last probe could be sent: a Redis that hangs keeps its connections open. */
+  /** The last probe could be published. A Redis that hangs keeps its connections open. */
   #answering = true;
   #answeringSince = performance.now();
   #retry: NodeJS.Timeout | undefined;
@@ -72,17 +72,17 @@ export class TopicConnection {
     return this.#live;
   }
 
-  /** Why the primary took no write when it was asked last. */
+  /** Why the primary refused the last write. */
   get refusal(): Refusal | undefined {
     return this.#probe.refusal;
   }
 
-  /** Not live, and expected to be soon. */
+  /** Not live, and expected to be live soon. */
   get awaited(): boolean {
     return this.#answering && !this.#live;
   }
 
-  /** At the first place, where there are several. */
+  /** Uses the first place. */
   get atBestPlace(): boolean {
     return this.#place === 0;
   }
@@ -101,7 +101,7 @@ export class TopicConnection {
     this.#client?.disconnect();
   }
 
-  /** Resolves once everything published from now on is received. */
+  /** Resolves once this process receives everything published from now on. */
   async subscribe(topic: string): Promise<void> {
     if (!this.#client) throw new Error("no connection for subscriptions");
     this.#topics.add(topic);
@@ -119,23 +119,23 @@ export class TopicConnection {
     await this.#client?.sunsubscribe(topic);
   }
 
-  /** Topics that this server serves from now on; an interruption for all that it serves. */
+  /** Adds topics that moved to this server. Counts as an interruption of all its topics. */
   adopt(topics: readonly string[]): void {
     for (const topic of topics) this.#topics.add(topic);
     this.#interrupt();
     void this.#restore();
   }
 
-  /** Topics that another server serves from now on. */
+  /** Drops topics that moved to another server. */
   release(topics: readonly string[]): void {
     for (const topic of topics) {
       this.#topics.delete(topic);
-      // Whether this server still has it does not matter.
+      // The server may have dropped it already.
       if (this.#client?.status === "ready") this.#client.sunsubscribe(topic).catch(() => undefined);
     }
   }
 
-  /** Where this server does not own the old one any more. */
+  /** Replaces a probe topic that this server no longer owns. */
   probeAt(topic: string): void {
     if (topic === this.#probe.topic) return;
     this.#probe = this.#newProbe(topic);
@@ -143,18 +143,18 @@ export class TopicConnection {
     void this.#restore();
   }
 
-  /** Back to the first place, e.g. once that is known to be well. */
+  /** Returns to the first place, e.g. a replica that works again. */
   returnToBestPlace(): void {
     this.#place = 0;
     this.#reopen();
   }
 
-  /** The primary is elsewhere: of the places the last leads to it. */
+  /** Reopens after a failover, if the connection uses the primary (the last place). */
   followPrimary(): void {
     if (this.#place === this.#options.open.length - 1) this.#reopen();
   }
 
-  /** The heartbeat: finds what nobody told. */
+  /** The heartbeat: finds interruptions that no event reported. */
   async check(): Promise<void> {
     if (this.#checking || this.#stopped) return;
     this.#checking = true;
@@ -167,7 +167,7 @@ export class TopicConnection {
     const generation = this.#generation;
     const outcome = await this.#answeredBy(this.#probe.send());
     if (outcome !== "lost" || !this.#live || generation !== this.#generation) return;
-    this.#options.logger.warn("subscriptions are silent although commands are answered, connecting anew");
+    this.#options.logger.warn("subscriptions are silent while commands are answered, reconnecting");
     this.#tryNext();
   }
 
@@ -177,7 +177,7 @@ export class TopicConnection {
     );
     if (outcome === "unanswered" || this.#live || this.#restoring) return;
     if (this.#client?.status === "ready") await this.#restore();
-    else if (performance.now() - this.#interruptedAt > patienceMs) this.#tryNext();
+    else if (performance.now() - this.#interruptedAt > tryNextAfterMs) this.#tryNext();
   }
 
   async #answeredBy(asked: Promise<ProbeOutcome>): Promise<ProbeOutcome> {
@@ -200,7 +200,7 @@ export class TopicConnection {
   #reopen(): void {
     if (this.#stopped) return;
     this.#interrupt();
-    // Elsewhere it gets its own time.
+    // Each place gets the full time.
     this.#interruptedAt = performance.now();
     this.#client?.disconnect();
     const client = this.#options.open[this.#place]?.();
@@ -214,7 +214,7 @@ export class TopicConnection {
     client.on("close", () => {
       if (client === this.#client) this.#interrupt();
     });
-    // The server took subscriptions away: their slot is elsewhere.
+    // The server dropped subscriptions because their slot moved.
     client.on("moved", () => {
       if (client !== this.#client) return;
       this.#interrupt();
@@ -222,7 +222,7 @@ export class TopicConnection {
       this.#retryLater();
     });
     client.on("ready", () => void this.#restore());
-    // A failed attempt is reported by the error event, and repeated by the client itself.
+    // The error event reports a failed attempt, and the client retries it.
     client.connect().catch(() => undefined);
   }
 
@@ -234,18 +234,18 @@ export class TopicConnection {
     this.#options.onInterrupted();
   }
 
-  /** Until it succeeds, for as long as the connection is there. */
+  /** Subscribes to everything again; retried until it succeeds or the connection closes. */
   async #restore(): Promise<void> {
     clearTimeout(this.#retry);
     const client = this.#client;
     if (this.#restoring || this.#stopped || client?.status !== "ready") return;
     this.#restoring = true;
     const probe = this.#probe;
-    // An interruption from here on calls for another restoration.
+    // An interruption from here on needs another restoration.
     this.#interrupt();
     const generation = this.#generation;
     try {
-      // Who gets messages again wants to ask, too.
+      // After onRestored, listeners send commands: the primary must answer.
       if (!(await probe.ask())) {
         this.#retryLater();
         return;
@@ -257,7 +257,7 @@ export class TopicConnection {
         return;
       }
       if (outcome === "lost") {
-        this.#options.logger.warn("a probe did not come back over new subscriptions, connecting anew");
+        this.#options.logger.warn("a probe did not arrive over new subscriptions, reconnecting");
         this.#tryNext();
         return;
       }
@@ -265,7 +265,7 @@ export class TopicConnection {
       this.#options.onRestored();
     } catch (error) {
       if (isMoved(error)) this.#options.onMoved();
-      this.#options.logger.warn({ err: error }, "could not subscribe again, trying once more");
+      this.#options.logger.warn({ err: error }, "subscribing again failed, retrying");
       if (isTimeout(error) && generation === this.#generation) this.#tryNext();
       else this.#retryLater();
     } finally {
@@ -283,7 +283,7 @@ export class TopicConnection {
     const byTag = Map.groupBy([...this.#topics, probe.topic], hashTag);
     for (const topics of byTag.values()) {
       for (let at = 0; at < topics.length; at += subscribeBatch) {
-        // Some may have been unsubscribed since.
+        // Skips topics that were unsubscribed in the meantime.
         const wanted = (topic: string): boolean => topic === probe.topic || this.#topics.has(topic);
         const batch = topics.slice(at, at + subscribeBatch).filter(wanted);
         if (batch.length > 0) await client.ssubscribe(...batch);

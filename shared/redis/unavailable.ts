@@ -1,34 +1,34 @@
-/** From what the Redis client fails with to an error of the contract. */
+/** Maps failures of the Redis client to errors of the wire contract. */
 import { TidegateError } from "../runtime/errors.ts";
-import { isTimeout } from "./connect.ts";
+import { isTimeout } from "./client.ts";
 import { refusalOf } from "./refusals.ts";
 
-/** What a stall or a first reconnect usually needs. */
+/** Long enough for a stall or a first reconnect to end. */
 const retryAfterMs = 1_000;
 
 export function brokerUnavailable(message: string, cause?: unknown): TidegateError {
   return new TidegateError("broker_unavailable", message, { retryAfterMs, cause });
 }
 
-/** A store that cannot be asked is `broker_unavailable`. @throws the error itself where the store refused our command. */
+/** @throws TidegateError `broker_unavailable` where Redis cannot serve; the original error where Redis rejects the command as wrong. */
 export async function orBrokerUnavailable<Reply>(reply: Promise<Reply>): Promise<Reply> {
   try {
     return await reply;
   } catch (error) {
     const known = error as Error & { command?: unknown };
-    // The client hangs the command on its error, arguments and all: data and secrets that no log may show.
+    // The client attaches the command with its arguments: data and secrets that must not be logged.
     delete known.command;
     const refusal = refusalOf(known);
     if (refusal) throw brokerUnavailable(`the message store refuses: ${refusal.reason}`, known);
     if (known.name === "ReplyError") throw known;
     const message = isUnanswered(known)
-      ? "the message store did not answer: it may still have done what it was asked"
+      ? "the message store did not answer: the command may have taken effect"
       : "the message store cannot be reached";
     throw brokerUnavailable(message, known);
   }
 }
 
-/** Sent, and the connection broke or was cut before the reply. */
+/** The command was sent, and the connection broke or was cut before the reply. */
 function isUnanswered(error: Error): boolean {
   return isTimeout(error) || error.message === "Connection is closed.";
 }

@@ -35,7 +35,6 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
         onEphemeral: (channel, ephemeral) => seen.ephemerals.push({ channel, ...ephemeral }),
         onUserMessage: (user, message) => seen.users.push({ user, message }),
         onRestored: () => undefined,
-        onInterrupted: () => undefined,
       } satisfies BrokerListener);
       for (const broker of new Set([publisher, follower])) await broker.start();
     });

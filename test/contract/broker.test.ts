@@ -2,7 +2,8 @@ import { afterAll, beforeAll } from "vitest";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
@@ -26,7 +27,7 @@ async function brokerOn(target: RedisTarget): Promise<ChannelBroker> {
   const connections = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
   await connections.start();
   opened.push(connections);
-  return new RedisBroker({ cells: [connections], logger: quietLogger });
+  return new RedisBroker({ cells: new Cells(connections), logger: quietLogger });
 }
 async function pairOn(target: RedisTarget): Promise<[ChannelBroker, ChannelBroker]> {
   return [await brokerOn(target), await brokerOn(target)];

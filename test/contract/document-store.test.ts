@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
 import { RedisDocumentStore } from "../../shared/documents/redis.ts";
 import type { DocumentName, DocumentStore } from "../../shared/documents/contract.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
@@ -26,7 +27,7 @@ async function redisStore(name: DocumentName): Promise<DocumentStore> {
   });
   connections.push(connection);
   await connection.start();
-  const store = new RedisDocumentStore(connection, name);
+  const store = new RedisDocumentStore(new Cells(connection), name);
   await store.start();
   return store;
 }

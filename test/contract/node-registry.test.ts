@@ -4,7 +4,8 @@ import { Lifecycle } from "../../shared/runtime/lifecycle.ts";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
 import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
 import { reportLastsMs } from "../../shared/nodes/contract.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
@@ -28,7 +29,7 @@ async function onRedis(target: RedisTarget): Promise<RegistryUnderTest & { forge
   if (!one || !two) throw new Error("two connections");
   all.add("one", one);
   all.add("two", two);
-  const registries = [new RedisNodeRegistry(one), new RedisNodeRegistry(two)] as const;
+  const registries = [new RedisNodeRegistry(new Cells(one)), new RedisNodeRegistry(new Cells(two))] as const;
   return {
     registries,
     start: () => all.start(),

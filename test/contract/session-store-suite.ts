@@ -17,7 +17,6 @@ const silent: BrokerListener = {
   onPublication: () => undefined,
   onEphemeral: () => undefined,
   onUserMessage: () => undefined,
-  onInterrupted: () => undefined,
   onRestored: () => undefined,
 };
 

@@ -5,7 +5,8 @@ import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { Lifecycle } from "../../shared/runtime/lifecycle.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
@@ -43,8 +44,8 @@ function onRedis(target: RedisTarget): StoresUnderTest {
   if (!one || !two) throw new Error("two connections");
   all.add("one", one);
   all.add("two", two);
-  const broker = new RedisBroker({ cells: [one], logger: quietLogger });
-  return together(broker, [new RedisSessionStore([one]), new RedisSessionStore([two])], all);
+  const broker = new RedisBroker({ cells: new Cells(one), logger: quietLogger });
+  return together(broker, [new RedisSessionStore(new Cells(one)), new RedisSessionStore(new Cells(two))], all);
 }
 
 sessionStoreSuite("memory", inMemory);

@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from "vitest";
 import type { HistoryQuery, Position } from "../../shared/channels/contract.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
@@ -40,7 +41,7 @@ async function startServers(): Promise<{ kind: "standalone"; url: string; readUr
 
 async function startBroker(): Promise<RedisBroker> {
   connections = new RedisConnections({ target: await startServers(), errors: quietErrors, logger: quietLogger });
-  const broker = new RedisBroker({ cells: [connections], logger: quietLogger });
+  const broker = new RedisBroker({ cells: new Cells(connections), logger: quietLogger });
   await connections.start();
   await broker.start();
   await eventually(() => connections?.replica?.usable === true);
@@ -71,7 +72,6 @@ test("READ-1: with REDIS_READ_URL, subscriptions and reads of history go to the 
     onPublication: (_channel, _epoch, { offset }) => void received.push(offset),
     onEphemeral: () => undefined,
     onUserMessage: () => undefined,
-    onInterrupted: () => undefined,
     onRestored: () => undefined,
   });
   let reaching: Position = { epoch: "", offset: 0 };

@@ -206,7 +206,7 @@ test.for([
     title: "another password",
     begin: "ACL SETUSER default resetpass >other",
     end: "ACL SETUSER default nopass",
-    named: "wants a password",
+    named: "requires a password",
   },
   {
     title: "fewer rights",

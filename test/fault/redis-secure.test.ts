@@ -4,7 +4,7 @@ import { networkInterfaces } from "node:os";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { readGatewayConfig } from "../../gateway/config.ts";
-import { type RedisTarget, redisTarget } from "../../shared/redis/connect.ts";
+import { type RedisTarget, redisTarget } from "../../shared/redis/target.ts";
 import { checkRedisSetup } from "../../shared/redis/setup.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { eventually } from "../support/eventually.ts";

@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from "vitest";
 import { RedisBroker } from "../../shared/channels/redis.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
@@ -34,7 +35,7 @@ test("STALL-1: publishes to a Redis that hangs are refused without being sent, p
     errors: quietErrors,
     logger: quietLogger,
   });
-  const broker = new RedisBroker({ cells: [connections], logger: quietLogger });
+  const broker = new RedisBroker({ cells: new Cells(connections), logger: quietLogger });
   await connections.start();
   await broker.start();
   const outcomes = new Map<number, "published" | "refused" | "unknown">();
@@ -90,7 +91,7 @@ test("STALL-3: what is asked of a hanging primary after its connection was cut i
   const cluster = await startRedisCluster();
   for (const target of [{ kind: "standalone", url: redis.url } as const, cluster.target]) {
     const own = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
-    const broker = new RedisBroker({ cells: [own], logger: quietLogger });
+    const broker = new RedisBroker({ cells: new Cells(own), logger: quietLogger });
     await own.start();
     await broker.start();
     const publish = async (data: number): Promise<string> =>

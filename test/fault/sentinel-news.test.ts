@@ -74,7 +74,7 @@ async function follow(...sentinels: string[]): Promise<void> {
 
 /** Where commands go. */
 async function portInUse(): Promise<number> {
-  return Number(/tcp_port:(\d+)/.exec(await connections.commands.info("server"))?.[1]);
+  return Number(/tcp_port:(\d+)/.exec(await connections.run<string>("info", "server"))?.[1]);
 }
 
 test("SENT-4: a node that connects to a server that hangs leaves it when a sentinel names another", async () => {

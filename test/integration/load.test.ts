@@ -6,6 +6,7 @@ import type { Gateway } from "../../gateway/gateway.ts";
 import { type Dimension, dimensionNames } from "../../shared/load/dimensions.ts";
 import { loadFactor } from "../../shared/load/factor.ts";
 import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet, tokens } from "../support/fleet.ts";
@@ -111,7 +112,7 @@ async function apiMetrics(): Promise<string> {
 }
 
 test("NODE-8: nodes show with state, share and drain; a drain is ordered by name; a dead node disappears", async () => {
-  const registry = new RedisNodeRegistry(connections);
+  const registry = new RedisNodeRegistry(new Cells(connections));
   const drain = { startedAt: 1_780_000_000_500, sessions: 7, moved: 3, closed: 0, forced: 0, lost: 0, left: 0 };
   const leaving = nodeReport({ node: "leaving", state: "draining", connections: 4, admissionWeight: 0, drain });
   const request = { budgetPerSecond: 100_000, heldPerSecond: 0 };

@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readGatewayConfig } from "../../gateway/config.ts";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
 import { checkRedisSetup } from "../../shared/redis/setup.ts";
 import { SettingsError } from "../../shared/runtime/settings.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
@@ -137,10 +137,10 @@ test("RSET-2: a login, a right or a kind of server that does not fit is found, a
   ]);
   const node = `127.0.0.1:${redis.port}`;
   expect(await setupFindings({ kind: "cluster", nodes: [node] })).toEqual([
-    `REDIS_CLUSTER: ${node}: is no cluster: set REDIS_URL`,
+    `REDIS_CLUSTER: ${node}: is not part of a cluster: set REDIS_URL`,
   ]);
   expect(await setupFindings({ kind: "sentinel", sentinels: [node], master: "main" })).toEqual([
-    `REDIS_SENTINELS: ${node}: is no sentinel`,
+    `REDIS_SENTINELS: ${node}: is not a sentinel`,
   ]);
 });
 
@@ -149,7 +149,7 @@ test("RSET-2: sentinels that know no such primary, and a cluster's server as RED
   const cluster = await startRedisCluster();
   expect(await setupFindings(sentinel.target)).toEqual([]);
   expect(await setupFindings({ ...sentinel.target, master: "other" })).toEqual([
-    "REDIS_SENTINEL_MASTER: no sentinel knows a primary called other",
+    "REDIS_SENTINEL_MASTER: no sentinel knows a primary named other",
   ]);
   expect(await setupFindings(cluster.target)).toEqual([]);
   expect(await setupFindings({ kind: "standalone", url: cluster.servers[0]?.url ?? "" })).toEqual([
@@ -163,10 +163,10 @@ test("RSET-2: a certificate that is not trusted, or missing, is found", async ()
   const server = await startRedis({ secure });
   const { ca, cert, key } = certificates.pem;
   expect(await setupFindings({ kind: "standalone", url: server.url })).toEqual([
-    "REDIS_URL: the server's certificate is signed by nobody who is trusted: set REDIS_TLS_CA",
+    "REDIS_URL: no trusted authority signed the server's certificate: set REDIS_TLS_CA",
   ]);
   expect(await setupFindings({ kind: "standalone", url: server.url, tls: { ca } })).toEqual([
-    "REDIS_URL: the server wants a certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY",
+    "REDIS_URL: the server requires a certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY",
   ]);
   expect(await setupFindings({ kind: "standalone", url: server.url, tls: { ca, cert, key } })).toEqual([]);
   await server.stop();

@@ -1,7 +1,7 @@
 /** Two deployments on one Redis, with the same users, channels and node names: nothing of one is the other's. */
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
 import { eventually } from "../support/eventually.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";

@@ -243,7 +243,6 @@ test("KEY-1: in memory a message reaches its own topic only", async () => {
         onEphemeral: () => undefined,
         onUserMessage: (to) => seen.push(to),
         onRestored: () => undefined,
-        onInterrupted: () => undefined,
       });
       await broker.follow({ kind: "channel", name: other });
       await broker.sendToUser(one, { kind: "send", event: "note", data: "1" });

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
 import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
 import type { NodeRegistry } from "../../shared/nodes/contract.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
@@ -166,7 +167,7 @@ function inMemory(): Store {
 async function onRedis(): Promise<Store> {
   await client.flushall();
   return {
-    registry: new RedisNodeRegistry(connections),
+    registry: new RedisNodeRegistry(new Cells(connections)),
     pass: async (alive) => {
       for (const known of await client.zrange(key("heard"), "0", "-1")) {
         if (!alive.includes(known)) await client.zadd(key("heard"), 1, known);

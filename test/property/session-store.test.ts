@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
+import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
@@ -97,7 +98,7 @@ test("PRES-2: whatever late connections say, a session counts once, by its newes
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 150, size: "max" }), async (steps) => {
       const suffix = randomUUID();
       const memory = await run(new MemorySessionStore(broker, quietErrors), steps, suffix);
-      const onRedis = await run(new RedisSessionStore([connections]), steps, suffix);
+      const onRedis = await run(new RedisSessionStore(new Cells(connections)), steps, suffix);
       expect(onRedis).toEqual(memory);
       for (const shown of memory) {
         if (Array.isArray(shown)) for (const line of shown) expect(["none 3", "acme 3"]).not.toContain(line);

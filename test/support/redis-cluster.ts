@@ -1,5 +1,5 @@
 /** A Redis Cluster of real processes. */
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
 import { eventually } from "./eventually.ts";
 import { spawnProcess } from "./processes.ts";
 import { asked } from "./redis-failover.ts";

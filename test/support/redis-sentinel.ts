@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import type { RedisTarget } from "../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../shared/redis/target.ts";
 import { eventually } from "./eventually.ts";
 import { freePort, type Spawned, spawnProcess } from "./processes.ts";
 import { asked } from "./redis-failover.ts";

@@ -1,5 +1,5 @@
 /** A deployment, its Redis, and what can go wrong with them. */
-import type { RedisTarget } from "../../../shared/redis/connect.ts";
+import type { RedisTarget } from "../../../shared/redis/target.ts";
 import { eventually } from "../eventually.ts";
 import { startRedisCluster } from "../redis-cluster.ts";
 import { asked, dieAhead, freezeReplicas } from "../redis-failover.ts";

@@ -1,0 +1,194 @@
+/** Opens Redis clients: for commands, subscriptions, sentinels and the check before a start. */
+import type { ConnectionOptions } from "node:tls";
+import { Cluster, Redis, type RedisOptions } from "ioredis";
+import type { Logger } from "../runtime/logging.ts";
+import { parseClusterNodes, parseSentinels, parseServerUrl, type ServerAddress } from "./address.ts";
+import { clusterNode, type RedisClient, rootError } from "./client.ts";
+import { connectorTo, type PrimarySource } from "./primary-connector.ts";
+import { refusalOf } from "./refusals.ts";
+import { defineScripts } from "./scripts.ts";
+import type { RedisTls } from "./settings.ts";
+import { type Login, loginOf, type RedisTarget, type SingleTarget } from "./target.ts";
+
+/** A command or a connect that takes longer counts as failed. */
+export const commandTimeoutMs = 3_000;
+const connectTimeoutMs = 3_000;
+/** Short, so that the other sentinels are asked instead of one that hangs. */
+const sentinelTimeoutMs = 1_000;
+/** A server that hangs delays a start by at most twice this. */
+const checkTimeoutMs = 2_000;
+/** Grace for a connection that is being closed. */
+const disconnectTimeoutMs = 100;
+/** Longest pause between two looks at a server that loads its data. */
+const loadingRetryMs = 500;
+/** Longest time for an ordinary change of a cluster to go unnoticed; a redirection or a failure refreshes at once. */
+const slotsRefreshMs = 5_000;
+
+/** Full jitter up to 2 s, so that the processes of a fleet do not reconnect together. */
+function reconnectDelayMs(attempt: number): number {
+  return 50 + Math.random() * Math.min(2_000, 50 * 2 ** Math.min(attempt, 6));
+}
+
+/**
+ * The client fails instead of waiting: it queues nothing while Redis is away and resends nothing afterwards, so no stale
+ * command runs. RESP2, because there replies and pub/sub have one shape everywhere.
+ */
+const common = {
+  protocol: 2,
+  lazyConnect: true,
+  // Commands of one tick share a round trip.
+  enableAutoPipelining: true as boolean,
+  autoResubscribe: false,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  commandTimeout: commandTimeoutMs,
+  connectTimeout: connectTimeoutMs,
+  disconnectTimeout: disconnectTimeoutMs,
+  maxLoadingRetryTime: loadingRetryMs,
+  // A new connection sends only the ready check: a server that hangs fails it within one timeout.
+  disableClientInfo: true,
+} satisfies RedisOptions;
+const single = {
+  ...common,
+  connectionName: "tidegate",
+  enableOfflineQueue: false,
+  retryStrategy: reconnectDelayMs,
+} satisfies RedisOptions;
+
+/** A pipeline does not fit: SSUBSCRIBE has one reply for each topic. */
+const subscriber = { ...single, enableAutoPipelining: false };
+
+interface LoginOptions {
+  db?: number;
+  username?: string;
+  password?: string;
+  tls?: ConnectionOptions;
+}
+
+/** Opens connections to the servers that hold the data. The caller connects and disconnects them. */
+export class RedisServers {
+  readonly #target: RedisTarget;
+  readonly #source: PrimarySource;
+  readonly #replicas: "accepted" | "refused";
+  readonly #logger: Logger;
+
+  /**
+   * @param options.source locates the primary, for targets with sentinels.
+   * @param options.replicas whether a client may stay connected to a replica.
+   */
+  constructor(options: {
+    target: RedisTarget;
+    source?: PrimarySource;
+    replicas?: "accepted" | "refused";
+    logger: Logger;
+  }) {
+    const { target } = options;
+    this.#target = target;
+    this.#source = options.source ?? { locate: () => parseServerUrl(target.kind === "standalone" ? target.url : "") };
+    this.#replicas = options.replicas ?? "refused";
+    this.#logger = options.logger;
+  }
+
+  /** For commands; knows every declared script. */
+  openClient(): RedisClient {
+    const target = this.#target;
+    const client = target.kind === "cluster" ? this.#openCluster(target) : this.#openSingle(target, single);
+    defineScripts(client);
+    return client;
+  }
+
+  /** For subscriptions: one connection to the server that `commands` uses, or in a cluster to the primary of that name. */
+  openSubscriber(commands: RedisClient, primary: string): Redis {
+    if (this.#target.kind !== "cluster") return this.#openSingle(this.#target, subscriber);
+    const known = clusterNode(commands, primary);
+    const [login] = parseClusterNodes(this.#target.nodes);
+    const options = { ...subscriber, readOnly: false };
+    const at = primary.lastIndexOf(":");
+    const address = { host: primary.slice(0, at), port: Number(primary.slice(at + 1)) };
+    const opened = known?.duplicate(options) ?? new Redis({ ...options, ...this.#loginOptions(login), ...address });
+    return logged(opened, this.#logger);
+  }
+
+  #openSingle(target: SingleTarget, options: typeof single): Redis {
+    const loginOptions = this.#loginOptions(loginOf(target));
+    const Connector = connectorTo(this.#source, { tls: loginOptions.tls, replicas: this.#replicas });
+    return logged(new Redis({ ...options, ...loginOptions, Connector }), this.#logger);
+  }
+
+  #openCluster(target: RedisTarget & { kind: "cluster" }): Cluster {
+    const nodes = parseClusterNodes(target.nodes);
+    const [login] = nodes;
+    const cluster = new Cluster(
+      nodes.map(({ host, port }) => ({ host, port })),
+      {
+        lazyConnect: true,
+        enableAutoPipelining: true,
+        enableOfflineQueue: false,
+        clusterRetryStrategy: reconnectDelayMs,
+        slotsRefreshInterval: slotsRefreshMs,
+        // A command whose connection broke may have run: the caller decides whether to repeat it.
+        retryDelayOnFailover: 0,
+        redisOptions: { ...common, ...this.#loginOptions(login) },
+      },
+    );
+    return logged(cluster, this.#logger);
+  }
+
+  #loginOptions(login: Login | undefined): LoginOptions {
+    return login ? loginOptions(login, this.#target.tls) : {};
+  }
+}
+
+/** One client per sentinel. Commands wait for a connection and fail in time. The caller disconnects the clients. */
+export function openSentinels(target: RedisTarget & { kind: "sentinel" }, logger: Logger): Redis[] {
+  const options = {
+    ...common,
+    enableAutoPipelining: false,
+    enableReadyCheck: false,
+    connectTimeout: sentinelTimeoutMs,
+    commandTimeout: sentinelTimeoutMs,
+    retryStrategy: reconnectDelayMs,
+  } satisfies RedisOptions;
+  return parseSentinels(target.sentinels).map(({ host, port, ...login }) => {
+    const client = new Redis({ ...options, ...loginOptions(login, target.tls), host, port });
+    // Frequent while a sentinel is down; the caller logs changes.
+    client.on("error", (error: Error) => logger.debug({ err: error }, "sentinel connection"));
+    return client;
+  });
+}
+
+/** For a few commands to one server: never reconnects, fails fast. The caller disconnects. */
+export function openForCheck({ host, port, ...login }: ServerAddress, tls: RedisTls | undefined): Redis {
+  const client = new Redis({
+    ...common,
+    ...loginOptions(login, tls),
+    host,
+    port,
+    enableAutoPipelining: false,
+    enableOfflineQueue: false,
+    enableReadyCheck: false,
+    connectTimeout: checkTimeoutMs,
+    commandTimeout: checkTimeoutMs,
+    retryStrategy: () => null,
+  });
+  defineScripts(client);
+  return client;
+}
+
+function loginOptions({ username, password, database, tls }: Login, certificates: RedisTls = {}): LoginOptions {
+  return {
+    db: database,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    ...(tls && { tls: { ...certificates } }),
+  };
+}
+
+function logged<Client extends RedisClient>(client: Client, logger: Logger): Client {
+  client.on("error", (error: Error) => {
+    logger.warn({ err: rootError(error) }, "redis connection");
+    // Otherwise the client would continue on a connection that refused it, e.g. in another database than it asked for.
+    if (refusalOf(error)?.remedy === "reconnect") client.disconnect(true);
+  });
+  return client;
+}
