@@ -4,7 +4,7 @@
  */
 import { Encoder, PacketType } from "socket.io-parser";
 import { parseJson } from "../../shared/json/json.ts";
-import { scanItems } from "../../shared/json/json-scan.ts";
+import { scanItems } from "../../shared/json/json-members.ts";
 import { passedOn } from "../../shared/json/json-text.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";

@@ -1,4 +1,4 @@
-import { maxJsonDepth } from "../../shared/json/json.ts";
+import { maxJsonDepth } from "../../shared/json/json-scan.ts";
 import type { JsonText } from "../../shared/json/json-text.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 

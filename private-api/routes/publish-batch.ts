@@ -67,7 +67,7 @@ async function readItems(texts: readonly string[]): Promise<DataBody[]> {
   const turns = new Turns();
   const items: DataBody[] = [];
   for (const text of texts) {
-    items.push(readDataBody(text));
+    items.push(readDataBody(Buffer.from(text)));
     await turns.pause();
   }
   return items;

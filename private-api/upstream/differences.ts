@@ -19,7 +19,7 @@ export function differences(one: Answered, other: Answered, most: number): strin
   if (one.body.equals(other.body)) return [];
   const scans = [scanJson(one.body), scanJson(other.body)];
   if (scans.some((scan) => scan.kind !== "json")) return [""];
-  if (scans.some((scan) => scan.kind === "json" && scan.values > maxValues)) return undefined;
+  if (scans.some((scan) => scan.values > maxValues)) return undefined;
   const found: string[] = [];
   collect(parseJson(one.body.toString("utf8")), parseJson(other.body.toString("utf8")), "", found, most);
   return found.map((path) => path.slice(0, maxPathLength));

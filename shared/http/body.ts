@@ -1,54 +1,57 @@
-/** Bodies of requests: what is read of them, and what stays text. */
+/** Reads request bodies. The data of a message stays text. */
 import { isUtf8 } from "node:buffer";
 import { TidegateError } from "../runtime/errors.ts";
 import { excerpt } from "../runtime/excerpt.ts";
-import { maxJsonDepth, maxJsonMembers, measureJson, parseJson } from "../json/json.ts";
-import { type JsonMember, scanMembers } from "../json/json-scan.ts";
+import { maxJsonMembers, parseJson } from "../json/json.ts";
+import { type JsonMember, scanMembers } from "../json/json-members.ts";
+import { maxJsonDepth, scanJson } from "../json/json-scan.ts";
 import { passedOn } from "../json/json-text.ts";
 import { maxPayloadBytes } from "../protocol/limits.ts";
 
-/** Brackets, commas and colons of a body without data: the largest has a handful of members. */
+/** Brackets, commas and colons of a body without data: the largest such body has a handful of members. */
 export const maxBodyStructure = 1_024;
 
-/** @throws TidegateError where the bytes are not UTF-8: Node would put U+FFFD in their place. */
+/** @throws TidegateError where the bytes are not UTF-8: Node would replace them by U+FFFD. */
 export function bodyText(body: Buffer): string {
-  if (!isUtf8(body)) throw new TidegateError("invalid_request", "the body is not UTF-8");
-  return body.toString("utf8");
+  return checkedUtf8(body).toString("utf8");
 }
 
-const byteOrderMark = "\ufeff";
+function checkedUtf8(body: Buffer): Buffer {
+  if (!isUtf8(body)) throw new TidegateError("invalid_request", "the body is not UTF-8");
+  return body;
+}
 
-function withoutMark(text: string): string {
-  return text.startsWith(byteOrderMark) ? text.slice(byteOrderMark.length) : text;
+function withoutByteOrderMark(body: Buffer): Buffer {
+  return body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? body.subarray(3) : body;
 }
 
 /**
- * A JSON text of a peer to its value; a byte order mark before it is left out. How much that builds is known before it is parsed.
+ * Parses a peer's JSON after measuring how much the parser would build. A byte order mark is skipped.
  * @param maxStructure brackets, commas and colons.
- * @throws TidegateError where there is no value.
+ * @throws TidegateError where the body is not JSON or exceeds a bound.
  */
-export function parseBody(text: string, maxStructure: number): unknown {
-  const { depth, structure, widest } = measureJson(text);
+export function parseBody(body: Buffer, maxStructure: number): unknown {
+  const json = withoutByteOrderMark(checkedUtf8(body));
+  const { kind, structure, widest } = scanJson(json);
   if (structure > maxStructure) {
     throw new TidegateError("payload_too_large", `has more than ${maxStructure} brackets, commas and colons`);
   }
   if (widest > maxJsonMembers) throw tooManyMembers();
-  if (depth > maxJsonDepth) throw new TidegateError("invalid_request", `nested deeper than ${maxJsonDepth} levels`);
-  const value = parseJson(withoutMark(text));
-  if (value === undefined) throw new TidegateError("invalid_request", "the body is not JSON");
-  return value;
+  if (kind === "too_deep") throw new TidegateError("invalid_request", `nested deeper than ${maxJsonDepth} levels`);
+  if (kind === "malformed") throw new TidegateError("invalid_request", "the body is not JSON");
+  return parseJson(json.toString("utf8"));
 }
 
 export type DataBody =
-  /** An object with its members, or what is no object: `data` is a {@link JsonText}. */
+  /** An object whose member `data` is a {@link JsonText}; null for JSON that is not an object. */
   { kind: "value"; value: unknown } | { kind: "not_json" } | { kind: "refused"; error: TidegateError };
 
-/** Of a member beside the data: `expect` is the largest. */
+/** Of a member other than the data: `expect` is the largest. */
 const maxMemberValues = 16;
 
-/** As {@link parseBody}, of an object whose data is not parsed: it is passed on as it was written. */
-export function readDataBody(text: string): DataBody {
-  const scan = scanMembers(Buffer.from(withoutMark(text)), maxJsonMembers);
+/** As {@link parseBody}, for an object whose member `data` stays text. @param json UTF-8. */
+export function readDataBody(json: Buffer): DataBody {
+  const scan = scanMembers(withoutByteOrderMark(json), maxJsonMembers);
   switch (scan.kind) {
     case "malformed":
       return { kind: "not_json" };
@@ -75,19 +78,19 @@ export function readDataBody(text: string): DataBody {
 }
 
 /** As {@link readDataBody}. @throws TidegateError where there is no value. */
-export function parseDataBody(text: string): unknown {
-  const body = readDataBody(text);
-  switch (body.kind) {
+export function parseDataBody(body: Buffer): unknown {
+  const read = readDataBody(checkedUtf8(body));
+  switch (read.kind) {
     case "value":
-      return body.value;
+      return read.value;
     case "not_json":
       throw new TidegateError("invalid_request", "the body is not JSON");
     case "refused":
-      throw body.error;
+      throw read.error;
   }
 }
 
-/** What has more values than any member may have is of no type that a schema knows. */
+/** A member with too many values becomes an array, which no schema accepts, instead of being parsed. */
 function valueOf({ json, values }: JsonMember): unknown {
   return values > maxMemberValues ? [] : parseJson(Buffer.from(json).toString("utf8"));
 }

@@ -7,7 +7,7 @@ import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import type { Logger } from "../runtime/logging.ts";
-import { bodyText, maxBodyStructure, parseBody, parseDataBody } from "./body.ts";
+import { maxBodyStructure, parseBody, parseDataBody } from "./body.ts";
 import { type Closure, type ConnectionBounds, DoorConnections } from "./connections.ts";
 import type { DoorCounter } from "./door-counter.ts";
 import { DoorInput } from "./door-input.ts";
@@ -147,9 +147,9 @@ export class Door implements Service {
     });
     app.removeAllContentTypeParsers();
     app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
-      const text = bodyText(body as Buffer);
+      const bytes = body as Buffer;
       const { maxStructure = maxBodyStructure, passesData = false } = request.routeOptions.config;
-      done(null, text === "" ? undefined : passesData ? parseDataBody(text) : parseBody(text, maxStructure));
+      done(null, bytes.length === 0 ? undefined : passesData ? parseDataBody(bytes) : parseBody(bytes, maxStructure));
     });
     // Clients name a content type where there is no body, too: it says nothing then, and no parser needs to know it.
     app.addHook("onRequest", ({ raw: { headers } }, _reply, done) => {

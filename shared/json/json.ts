@@ -1,7 +1,18 @@
+import {
+  backslash,
+  closeBrace,
+  closeBracket,
+  comma,
+  maxJsonDepth,
+  openBrace,
+  openBracket,
+  quote,
+} from "./json-scan.ts";
+
 /**
- * JSON text to a value; undefined (which JSON has no text for) where it is not JSON. A number that becomes another one, such as
- * 9007199254740993 or 1e999, is an object that `JSON.stringify` writes as the number was written: where it is passed on it
- * stays what it was, and no schema takes it for a number.
+ * Parses JSON text; undefined where it is not JSON. A number that a double cannot represent, such as 9007199254740993 or 1e999,
+ * becomes an object that `JSON.stringify` writes as the original digits. So it can be passed on unchanged, and no schema
+ * accepts it as a number.
  */
 export function parseJson(text: string): unknown {
   try {
@@ -11,10 +22,10 @@ export function parseJson(text: string): unknown {
   }
 }
 
-/** Long numbers and long exponents, and hardly ever a string. */
+/** Matches long numbers and long exponents, rarely a string. */
 const mayRound = /(?:^|[[:,\s])-?(?:\d{16}|\d+(?:\.\d+)?[eE][+-]?\d{3})/;
 
-/** What the types of this library do not have yet. */
+/** Members that the TypeScript library does not declare yet. */
 const json = JSON as unknown as {
   parse(text: string, reviver?: (name: string, value: unknown, context: { source?: string }) => unknown): unknown;
   rawJSON(text: string): object;
@@ -25,16 +36,13 @@ function keepRounded(_name: string, value: unknown, { source = "" }: { source?: 
   return typeof value === "number" && isRounded(value, source) ? json.rawJSON(source) : value;
 }
 
-/** Fractions have as many digits as a double: that is what everybody reads them as. */
+/** Fractions are never kept: every reader takes them as doubles. */
 function isRounded(value: number, source: string): boolean {
   if (value === 0) return /^-?[0.]*[1-9]/.test(source);
   return (
     !Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value) && String(value) !== source)
   );
 }
-
-/** Values nested deeper would overflow the stack of whatever walks them: ours, or that of a service. */
-export const maxJsonDepth = 128;
 
 export function isTooDeep(value: unknown, depthLeft = maxJsonDepth): boolean {
   if (typeof value !== "object" || value === null || json.isRawJSON(value)) return false;
@@ -43,63 +51,10 @@ export function isTooDeep(value: unknown, depthLeft = maxJsonDepth): boolean {
   return false;
 }
 
-/** Of one object. Data within its limit has fewer: a member takes seven bytes. */
+/** Of one object. Data within the payload limit has fewer: a member takes at least seven bytes. */
 export const maxJsonMembers = 10_000;
 
-/** Of a JSON text: what parsing it, and walking what was parsed, costs. */
-export interface JsonMeasure {
-  /** Objects and arrays within each other, as {@link isTooDeep} counts them. */
-  depth: number;
-  /**
-   * Brackets, commas and colons outside of strings. Each is a byte of the text without its white space, so that a text
-   * of n bytes has at most n; what a parser builds grows with them.
-   */
-  structure: number;
-  /** Members of the object that has most: looking through them costs more than through as many items of an array. */
-  widest: number;
-}
-
-/** Measures a text before it is parsed: linear, builds nothing. A text that is not JSON is measured up to any parser's first error, at least. */
-export function measureJson(text: string): JsonMeasure {
-  let depth = 0;
-  let deepest = 0;
-  let structure = 0;
-  let widest = 0;
-  /** By depth, of the objects that are open; not of those that are too deep anyway. */
-  const members: number[] = [];
-  for (let at = 0; at < text.length; at++) {
-    switch (text.charCodeAt(at)) {
-      case quote:
-        at = endOfString(text, at);
-        break;
-      case comma:
-        structure++;
-        break;
-      case colon:
-        structure++;
-        if (depth > maxMeasuredDepth) break;
-        widest = Math.max(widest, (members[depth] = (members[depth] ?? 0) + 1));
-        break;
-      case openBracket:
-      case openBrace:
-        structure++;
-        deepest = Math.max(deepest, ++depth);
-        if (depth <= maxMeasuredDepth) members[depth] = 0;
-        break;
-      case closeBracket:
-      case closeBrace:
-        structure++;
-        depth = Math.max(0, depth - 1);
-    }
-  }
-  return { depth: deepest, structure, widest };
-}
-
-const maxMeasuredDepth = 2 * maxJsonDepth;
-const [quote, backslash, comma, colon] = [0x22, 0x5c, 0x2c, 0x3a];
-const [openBracket, closeBracket, openBrace, closeBrace] = [0x5b, 0x5d, 0x7b, 0x7d];
-
-/** @param from of its opening quote. @returns that of its closing one, or the end of the text. */
+/** @param from position of the opening quote. @returns the position of the closing quote, or the end of the text. */
 function endOfString(text: string, from: number): number {
   for (let at = from + 1; at < text.length; at++) {
     const code = text.charCodeAt(at);
@@ -110,8 +65,9 @@ function endOfString(text: string, from: number): number {
 }
 
 /**
- * The texts of an array's items, which are not parsed: each may be no JSON. Undefined where the text is no array.
- * @param max where there are more, one more than that is returned.
+ * Splits an array into the texts of its items without checking those: each may be malformed. Undefined where the text is not
+ * an array.
+ * @param max of an array with more items only the first `max + 1` are returned.
  */
 export function splitJsonArray(text: string, max: number): string[] | undefined {
   const array = text.trim();

@@ -2,7 +2,8 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
-import { isTooDeep, maxJsonDepth } from "../json/json.ts";
+import { isTooDeep } from "../json/json.ts";
+import { maxJsonDepth } from "../json/json-scan.ts";
 import { wellFormedPattern } from "../protocol/grammar.ts";
 import { explain } from "../runtime/schema-errors.ts";
 import { isTellable, pointCount, pointsPerPercent } from "./point.ts";

@@ -3,7 +3,8 @@ import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
 import { excerpt } from "../runtime/excerpt.ts";
 import { parseJson } from "../json/json.ts";
-import { isJson, takeMembers } from "../json/json-scan.ts";
+import { takeMembers } from "../json/json-members.ts";
+import { isJson } from "../json/json-scan.ts";
 import type { ServiceAnswer } from "./service-client.ts";
 
 /** `data` and `details` are JSON text in one line, as its author wrote it. */

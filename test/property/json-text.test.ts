@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { scanItems, scanJson } from "../../shared/json/json-scan.ts";
+import { scanItems } from "../../shared/json/json-members.ts";
+import { scanJson } from "../../shared/json/json-scan.ts";
 import { passedOn } from "../../shared/json/json-text.ts";
 
 const space = fc.constantFrom("", "", " ", "\n", "\r\n\t");

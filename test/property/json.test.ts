@@ -1,31 +1,32 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { isTooDeep, measureJson, parseJson, splitJsonArray } from "../../shared/json/json.ts";
+import { isTooDeep, parseJson, splitJsonArray } from "../../shared/json/json.ts";
+import { scanJson } from "../../shared/json/json-scan.ts";
 
 const anyJson = fc.jsonValue({ depthSize: "large", maxDepth: 12 });
 
-test("measured before it is parsed, a JSON text is as deep as its value", () => {
+test("a scan measures the depth of the value", () => {
   fc.assert(
     fc.property(anyJson, fc.constantFrom(undefined, 1), (value, indent) => {
-      const { depth } = measureJson(JSON.stringify(value, undefined, indent));
+      const { depth } = scanJson(JSON.stringify(value, undefined, indent));
       expect(isTooDeep(value, depth)).toBe(false);
       if (depth > 0) expect(isTooDeep(value, depth - 1)).toBe(true);
     }),
   );
 });
 
-test("the structure of a JSON text is what remains of it without its scalars and white space", () => {
+test("a scan counts what remains of a text without its scalars and white space", () => {
   fc.assert(
     fc.property(anyJson, (value) => {
       const text = JSON.stringify(value);
       const bare = text.replaceAll(/"(?:[^"\\]|\\.)*"|[\w.+-]+/g, "");
-      expect(measureJson(text).structure).toBe(bare.length);
-      expect(measureJson(JSON.stringify(value, undefined, 2)).structure).toBe(bare.length);
+      expect(scanJson(text).structure).toBe(bare.length);
+      expect(scanJson(JSON.stringify(value, undefined, 2)).structure).toBe(bare.length);
     }),
   );
 });
 
-test("the widest object of a JSON text has as many members as measured", () => {
+test("a scan counts the members of the widest object", () => {
   const widestOf = (value: unknown): number => {
     if (typeof value !== "object" || value === null) return 0;
     const own = Array.isArray(value) ? 0 : Object.keys(value).length;
@@ -34,18 +35,19 @@ test("the widest object of a JSON text has as many members as measured", () => {
   fc.assert(
     fc.property(anyJson, (value) => {
       const read: unknown = JSON.parse(JSON.stringify(value));
-      expect(measureJson(JSON.stringify(value)).widest).toBe(widestOf(read));
+      expect(scanJson(JSON.stringify(value)).widest).toBe(widestOf(read));
     }),
   );
 });
 
-test("a text that is no JSON is measured, too", () => {
-  expect(measureJson('[[["]]]')).toEqual({ depth: 3, structure: 3, widest: 0 });
-  expect(measureJson("]]]{")).toEqual({ depth: 1, structure: 4, widest: 0 });
-  expect(measureJson('"\\')).toEqual({ depth: 0, structure: 0, widest: 0 });
+test("malformed text is measured up to its first error", () => {
+  expect(scanJson('[[["]]]')).toMatchObject({ kind: "malformed", depth: 3, widest: 0 });
+  expect(scanJson('{"a":1,"b":]}')).toMatchObject({ kind: "malformed", depth: 1, structure: 5, widest: 2 });
+  expect(scanJson("]]]{")).toMatchObject({ kind: "malformed", depth: 0, structure: 0 });
+  expect(scanJson('"\\')).toMatchObject({ kind: "malformed", depth: 0, structure: 0 });
 });
 
-test("an array is split into the texts of its items", () => {
+test("an array splits into the texts of its items", () => {
   fc.assert(
     fc.property(fc.array(anyJson), fc.constantFrom(undefined, 1), (items, indent) => {
       const texts = splitJsonArray(JSON.stringify(items, undefined, indent), items.length);
@@ -54,7 +56,7 @@ test("an array is split into the texts of its items", () => {
   );
 });
 
-test("a text that is split into JSON items is JSON, and the other way round", () => {
+test("a text is JSON exactly where its items are JSON", () => {
   const token = fc.constantFrom("[", "]", "{", "}", ",", ":", '"', "\\", "1", "a", " ", "null");
   fc.assert(
     fc.property(fc.array(token, { maxLength: 12 }), (tokens) => {
@@ -66,7 +68,7 @@ test("a text that is split into JSON items is JSON, and the other way round", ()
   );
 });
 
-test("of a long array no more than asked for and one is split off", () => {
+test("of a long array one item more than the bound is split off", () => {
   expect(splitJsonArray("[1,2,3,4,5]", 2)).toEqual(["1", "2", "3"]);
   expect(splitJsonArray("[1,2,3]", 3)).toEqual(["1", "2", "3"]);
   expect(splitJsonArray('{"a":1}', 3)).toBeUndefined();
