@@ -1,4 +1,4 @@
-/** The connections of a door: how many there may be, and which one gives way when there are too many. */
+/** The connections of a door: their bounds, and which one to evict when there are too many. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { FairPool } from "../runtime/fair-pool.ts";
@@ -7,23 +7,23 @@ import { beginsMoreThan, stopReading } from "./door-input.ts";
 import { RefusalDelay } from "./refusal-delay.ts";
 
 export interface ConnectionBounds {
-  /** Open at once, of whatever kind. */
+  /** Open at once, of any kind. */
   total: number;
-  /** Of those: that have proven nothing yet. They sent no request, part of one, or one that asks for little. */
+  /** Of those: unproven ones, which have sent no request that the door vouches for. */
   unproven: number;
 }
 
-/** Requests of one connection that are answered at once. Clients that we know of send the next one after the answer. */
+/** Unanswered requests of one connection. Known clients send the next request after the answer. */
 const maxPipelined = 16;
 
-/** Connections that are held before they are closed; past it they are closed at once. */
-const maxHeld = 1_000;
+/** Connections that are delayed before they are closed; further ones are closed at once. */
+const maxDelayed = 1_000;
 
 /** Why the door closed a connection. */
 export type Closure =
-  /** Too many connections are unproven, and this one is the oldest of the address that has most. */
+  /** Too many unproven connections; this one is the oldest of the address with the most. */
   | "crowded"
-  /** All connections are proven, and there is no room for another. */
+  /** No room, and no unproven connection to evict. */
   | "full"
   | "pipelined"
   /** The request did not arrive in time. */
@@ -32,18 +32,18 @@ export type Closure =
   | "malformed";
 
 /**
- * Every connection begins unproven. Where there are too many of these, the address that has most of them loses its oldest
- * one, so that a newcomer from elsewhere finds room. A connection is out of that pool while a request that the door vouches
- * for is handled, and for good once it is upgraded: other bounds count it then.
+ * Every connection begins unproven. If there are too many unproven ones, the address with the most loses its oldest one, so that
+ * other addresses find room. A connection leaves that pool while the door vouches for its request, and for good once it is
+ * upgraded: then other bounds count it.
  */
 export class DoorConnections {
   readonly #bounds: ConnectionBounds;
   readonly #onClosed: (closure: Closure) => void;
   readonly #unproven = new FairPool<Socket>();
-  readonly #refusalDelay = new RefusalDelay(maxHeld);
-  /** Not read any more, and closed in a moment. */
-  readonly #held = new WeakSet<Socket>();
-  /** Responses under way, of the connections that have any. */
+  readonly #refusalDelay = new RefusalDelay(maxDelayed);
+  /** No longer read, and about to be closed. */
+  readonly #closing = new WeakSet<Socket>();
+  /** Responses under way, by connection. */
   readonly #pending = new Map<Socket, Set<ServerResponse>>();
   #total = 0;
 
@@ -68,14 +68,14 @@ export class DoorConnections {
       this.#pending.delete(socket);
     });
     this.#add(socket);
-    // One place stays free, so that the next one is not refused while there is one that can give way.
+    // Evict one early: the next connection must not be refused while there is one to evict.
     if (this.#unproven.size > this.#bounds.unproven || this.#total >= this.#bounds.total) this.#evict();
   }
 
   /** @returns false where the connection was closed instead. */
   requested(request: IncomingMessage, response: ServerResponse): boolean {
     const { socket } = request;
-    if (socket.destroyed || this.#held.has(socket)) return false;
+    if (socket.destroyed || this.#closing.has(socket)) return false;
     const pending = this.#pending.get(socket) ?? new Set();
     if (pending.size >= maxPipelined) {
       this.#flooded(socket);
@@ -84,8 +84,8 @@ export class DoorConnections {
     this.#pending.set(socket, pending.add(response));
     response.once("close", () => {
       pending.delete(response);
-      // Nobody takes the rest of the request.
-      if (!request.complete) this.#hold(socket);
+      // The rest of the request has no reader.
+      if (!request.complete) this.#closeLate(socket);
       if (pending.size > 0) return;
       this.#pending.delete(socket);
       if (!socket.destroyed) this.#add(socket);
@@ -93,14 +93,14 @@ export class DoorConnections {
     return true;
   }
 
-  /** Until the response ends. */
+  /** Exempts the connection from eviction until the response ends. */
   vouchFor(request: IncomingMessage): void {
     this.#unproven.delete(request.socket);
   }
 
-  /** @returns whether a chunk may be parsed. */
+  /** @returns whether to parse the chunk. */
   accepts(socket: Socket, chunk: Buffer): boolean {
-    if (this.#held.has(socket)) return false;
+    if (this.#closing.has(socket)) return false;
     if (!this.#unproven.has(socket) || !beginsMoreThan(maxPipelined, chunk)) return true;
     this.#flooded(socket);
     return false;
@@ -110,7 +110,7 @@ export class DoorConnections {
     this.#unproven.delete(socket);
   }
 
-  /** Whether a part of a response has been sent. */
+  /** Whether a response has begun. */
   isAnswering(socket: Socket): boolean {
     return [...(this.#pending.get(socket) ?? [])].some(({ headersSent }) => headersSent);
   }
@@ -126,13 +126,13 @@ export class DoorConnections {
 
   #flooded(socket: Socket): void {
     this.#onClosed("pipelined");
-    this.#hold(socket);
+    this.#closeLate(socket);
   }
 
-  /** A connection that was closed at once would be back at once. */
-  #hold(socket: Socket): void {
-    if (socket.destroyed || this.#held.has(socket)) return;
-    this.#held.add(socket);
+  /** After a delay: a peer whose connection is closed at once reconnects at once. */
+  #closeLate(socket: Socket): void {
+    if (socket.destroyed || this.#closing.has(socket)) return;
+    this.#closing.add(socket);
     stopReading(socket);
     this.#refusalDelay.before(() => socket.destroy());
   }

@@ -2,7 +2,7 @@ import type { Counter, Metrics } from "../runtime/metrics.ts";
 
 export type DoorCounter = Counter<"door" | "reason">;
 
-/** Connections that a door closed by itself; {@link Closure} says why. */
+/** Counts connections that a door closed, by {@link Closure}. */
 export function createDoorCounter(metrics: Metrics): DoorCounter {
   return metrics.counter(
     "door_closed_total",

@@ -1,29 +1,29 @@
-/** What arrives at a door, before Node's server sees it: requests are counted before they are parsed, and connections read in turn. */
+/** Input of a door before Node's server parses it: counts pipelined requests, and lets connections be read in turn. */
 import type { Socket } from "node:net";
 
-/** What one read brings at most: where it is as much, there is more. */
+/** Most bytes of one read. A full read means that more is waiting. */
 const fullReadBytes = 64 * 1024;
-/** Ends the first line of every request. JSON and its lines hold no raw line break of this kind. */
+/** Ends the first line of every request. JSON contains no raw CR LF. */
 const requestLineEnd = Buffer.from(" HTTP/1.1\r\n");
 
-/** Stands between a connection and Node's server, which listens to it already. */
+/** Sits between a connection and Node's server, which must already listen to the connection. */
 export class DoorInput {
   readonly #socket: Socket;
   readonly #receive: ((this: Socket, chunk: Buffer) => void) | undefined;
   readonly #accepts: (chunk: Buffer) => boolean;
   #ended = false;
 
-  /** @param accepts given what arrives. False: Node's server does not see it; the connection is closed then. */
+  /** @param accepts false: Node's server does not see the chunk, and the caller closes the connection. */
   constructor(socket: Socket, accepts: (chunk: Buffer) => boolean) {
     this.#socket = socket;
     this.#accepts = accepts;
     [this.#receive] = socket.listeners("data") as ((this: Socket, chunk: Buffer) => void)[];
-    if (!this.#receive) throw new Error("nobody listens to a new connection");
+    if (!this.#receive) throw new Error("no listener on a new connection");
     socket.off("data", this.#receive);
     socket.on("data", this.#read);
   }
 
-  /** The connection is upgraded: whoever takes it reads by itself. */
+  /** Call on an upgrade: the new owner of the connection reads by itself. */
   end(): void {
     this.#ended = true;
     this.#socket.off("data", this.#read);
@@ -36,7 +36,7 @@ export class DoorInput {
   };
 }
 
-/** @returns whether more requests than these begin in what arrived. */
+/** @returns whether more than `requests` requests begin in the chunk. */
 export function beginsMoreThan(requests: number, chunk: Buffer): boolean {
   let count = 0;
   for (let at = chunk.indexOf(requestLineEnd); at !== -1; at = chunk.indexOf(requestLineEnd, at + 1)) {
@@ -45,15 +45,15 @@ export function beginsMoreThan(requests: number, chunk: Buffer): boolean {
   return false;
 }
 
-/** Others are read before more of this connection, of which Node would otherwise take 2 MiB in one turn of the event loop. */
+/** Reads other connections first. Otherwise Node would read 2 MiB of this one in one turn of the event loop. */
 function yieldTurn(socket: Socket): void {
-  // Node's server waits for somebody who takes the body.
+  // Paused by Node's server until the body is read.
   if (socket.isPaused()) return;
   const readOn = stopReading(socket);
   setImmediate(readOn);
 }
 
-/** Also where Node's server wants more: it does after each answer and each part of a body that is taken. @returns reads on */
+/** Stays in effect when Node's server resumes the socket, as it does after each answer. @returns a function that resumes reading. */
 export function stopReading(socket: Socket): () => void {
   const pause = (): void => void socket.pause();
   pause();

@@ -1,15 +1,15 @@
-/** A long HTTP request whose answer is read while the request is still being written. */
+/** A long HTTP request whose response is read while the request body is still being written. */
 import { Readable } from "node:stream";
 import { Client } from "undici";
 
 const connectTimeoutMs = 2_000;
 const headersTimeoutMs = 5_000;
-/** Of a refusal, for the log. */
+/** Length of a refusal that is kept for the log. */
 const maxRefusalLength = 1_024;
 
 export interface DuplexStream {
   write(text: string): void;
-  /** No more will be written; the answer goes on until the other side ends it. */
+  /** Ends the request body. The response continues until the other side ends it. */
   end(): void;
   /** Cuts the connection. */
   destroy(): void;
@@ -17,13 +17,13 @@ export interface DuplexStream {
 
 export interface DuplexListener {
   onData(chunk: Buffer): void;
-  /** Once; with the error where the stream broke off. */
+  /** Called once, with an error if the stream broke. */
   onEnd(error: Error | undefined): void;
 }
 
 /**
- * @param first sent with the head: an HTTP client sends nothing before the first of the body.
- * @returns once the other side has answered 200. @throws where it does not.
+ * @param options.first sent with the head: the HTTP client sends nothing before the first part of the body.
+ * @returns once the other side has answered 200. @throws where it answers otherwise or cannot be reached.
  */
 export async function openDuplexStream(
   url: URL,
@@ -35,7 +35,7 @@ export async function openDuplexStream(
     bodyTimeout: 0,
   });
   const body = new Readable({ read: () => undefined });
-  // Its end is told by the answer.
+  // The response reports how the request ends.
   body.on("error", () => body.destroy());
   body.push(options.first);
   try {
@@ -64,10 +64,10 @@ export async function openDuplexStream(
   }
 }
 
-/** What it says first; the rest is not read. */
+/** The rest of the response is not read. */
 async function beginningOf(answer: Readable): Promise<string> {
   let text = "";
-  // It errs when it is left unread, too.
+  // A response that is not read to its end emits an error too.
   answer.on("error", () => answer.destroy());
   for await (const chunk of answer) {
     text += String(chunk);

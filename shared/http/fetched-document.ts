@@ -1,19 +1,19 @@
-/** A JSON document of another server, kept in memory and fetched again in good time: never twice at once, and not at every failure. */
+/** Caches a JSON document of another server and refreshes it: one fetch at a time, with a pause after failures. */
 
 export interface FetchTiming {
-  /** Of one fetch. */
+  /** For one fetch. */
   timeoutMs: number;
-  /** Fetched again when it is older and somebody asks. */
+  /** An older document is fetched again on the next use. */
   maxAgeMs: number;
-  /** In force for so long where it cannot be fetched again. */
+  /** While fetching fails, the document is used up to this age. */
   maxStaleMs: number;
-  /** Between a fetch and the next one that is made because something is not in the document. */
+  /** Shortest time between a fetch and one that {@link FetchedDocument.newerThan} triggers. */
   cooldownMs: number;
-  /** Between a fetch that failed and the next one; until then there is no answer, at once. */
+  /** Shortest time between a failed fetch and the next one; until then {@link FetchFailed} is thrown at once. */
   failureCooldownMs: number;
 }
 
-/** The document cannot be fetched, and there is none that would do. */
+/** Fetching failed, and no usable document is cached. */
 export class FetchFailed extends Error {
   constructor(url: URL, cause: unknown) {
     super(`${url.href} cannot be fetched: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
@@ -31,7 +31,7 @@ export class FetchedDocument<Value> {
   #failedAt = -Infinity;
   #fetching: Promise<Value> | undefined;
 
-  /** @param options.read throws where the document is not what it should be: that counts as a fetch that failed. */
+  /** @param options.read parses the document. If it throws, the fetch counts as failed. */
   constructor(options: { url: URL; read: (json: unknown) => Value; timing: FetchTiming }) {
     this.#url = options.url;
     this.#read = options.read;
@@ -50,7 +50,7 @@ export class FetchedDocument<Value> {
     }
   }
 
-  /** For what a document lacks. Undefined: it was fetched a moment ago, there is no newer one. @throws FetchFailed */
+  /** For a value that lacks something. Undefined: the document is too recent to be fetched again. @throws FetchFailed */
   async newerThan(value: Value): Promise<Value | undefined> {
     if (this.#value !== undefined && this.#value !== value) return this.#value;
     return this.#ageMs < this.#timing.cooldownMs ? undefined : this.#fetchOnce();

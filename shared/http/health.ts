@@ -1,24 +1,24 @@
-/** Liveness, readiness and metrics, as probes and scrapers ask for them. */
+/** Routes for liveness, readiness and metrics. */
 import type { FastifyInstance } from "fastify";
 import type { StoreState } from "../runtime/store-state.ts";
 import type { Metrics } from "../runtime/metrics.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** Who may call a route, where its door asks for tokens: those whose token has this scope, or anybody. */
+    /** At doors with tokens: the scope that a caller's token needs, or `public`. */
     access?: string;
   }
 }
 
-/** `degraded`: works in part, and takes traffic. */
+/** `degraded`: works in part, and still takes traffic. */
 export type HealthStatus = "ok" | "degraded" | "fail";
 
-/** While the store is away, or refuses writes, every node is degraded and takes traffic. A node that alone is deaf must not look healthy. */
+/** `away` and `refusing` concern every node, so they keep taking traffic. `deaf` may concern one node, which must not look healthy. */
 export function storeHealth(state: StoreState): HealthStatus {
   return ({ ok: "ok", away: "degraded", refusing: "degraded", deaf: "fail" } as const)[state];
 }
 
-/** The worst of the checks is the status of the whole. */
+/** By name of the check. The worst status counts for the process. */
 export type HealthChecks = () => Readonly<Record<string, HealthStatus>>;
 
 export function overallHealth(checks: Readonly<Record<string, HealthStatus>>): HealthStatus {

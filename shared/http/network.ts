@@ -1,6 +1,6 @@
 /**
- * What the connections of an address are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one
- * customer is given. However an address is spelled (capitals, zeros, `::`, IPv4 within IPv6, a zone), the result is the same.
+ * The network that connections are counted by: an IPv4 address, or the /64 of an IPv6 address, the usual size for one customer.
+ * The spelling of the address (capitals, zeros, `::`, IPv4 within IPv6, a zone) does not matter.
  */
 export function networkOf(address: string): string {
   if (!address.includes(":")) return address;
@@ -12,10 +12,10 @@ export function networkOf(address: string): string {
   return `${groups.slice(0, 4).join(":")}::/64`;
 }
 
-/** ::ffff:0:0/96 holds the addresses of IPv4. */
+/** IPv4 addresses within IPv6: ::ffff:0:0/96. */
 const mappedPrefix = "0:0:0:0:0:ffff";
 
-/** @param address as URLs spell it: small letters, no leading zeros, no dots, the longest zeros as `::`. */
+/** @param address as URLs spell it: lower case, no leading zeros, no dots, the longest run of zeros as `::`. */
 function groupsOf(address: string): string[] {
   const [head = [], tail = []] = address.split("::").map((part) => (part === "" ? [] : part.split(":")));
   const zeros = Array.from({ length: 8 - head.length - tail.length }, () => "0");

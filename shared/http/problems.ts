@@ -1,4 +1,4 @@
-/** Errors of an HTTP door as RFC 9457 problems, with the code of the contract. */
+/** Answers errors of an HTTP door as RFC 9457 problems, with a code of the wire contract. */
 import type { IncomingMessage } from "node:http";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { objectText } from "../json/json-text.ts";
@@ -23,14 +23,14 @@ export interface Problem {
   errors?: readonly string[];
 }
 
-/** Every error of the door, one that nobody expected included, leaves it as a problem. */
+/** Turns every error of the door into a problem, unexpected ones included. */
 export function answerWithProblems(app: FastifyInstance, errors: ContainedErrors): void {
   app.setErrorHandler((error: FastifyError | TidegateError, _request, reply) => {
     const known = error instanceof TidegateError ? error : translate(error);
     if (known === undefined) errors.report("http", error);
-    return sendProblem(reply, known ?? new TidegateError("upstream_failed", "the request could not be handled"));
+    return sendProblem(reply, known ?? new TidegateError("upstream_failed", "the request failed unexpectedly"));
   });
-  // Before anything of a body is read.
+  // Before the body is read.
   app.addHook("onRequest", (request, _reply, done) => {
     if (request.is404) throw notFound(request);
     done();
@@ -40,14 +40,14 @@ export function answerWithProblems(app: FastifyInstance, errors: ContainedErrors
 
 function notFound({ method, url }: FastifyRequest): TidegateError {
   const [path = ""] = url.split("?", 1);
-  return new TidegateError("not_found", `there is no ${method} ${excerpt(path)}`);
+  return new TidegateError("not_found", `no such route: ${method} ${excerpt(path)}`);
 }
 
-/** Answers that wait; each keeps its connection, and nothing of its request. */
-const maxLate = 1_000;
-const lateAnswers = new RefusalDelay(maxLate);
+/** Delayed answers. Each keeps its connection, but nothing of its request. */
+const maxDelayed = 1_000;
+const delayedAnswers = new RefusalDelay(maxDelayed);
 
-/** An answer that does not wait for the rest of its request ends the connection: nothing more of it is read. It comes late. */
+/** If the request has not arrived completely, the answer is delayed, nothing more is read, and the connection closes. */
 export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyReply {
   const problem = toProblem(error);
   const { raw } = reply.request;
@@ -57,9 +57,9 @@ export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyR
   if (!hasMoreToCome(raw)) return reply.send(text);
   void reply.header("connection", "close");
   stopReading(raw.socket);
-  // What of the body came with the head is dropped.
+  // Drops the part of the body that came with the head.
   raw.resume();
-  lateAnswers.before(() => void reply.send(text));
+  delayedAnswers.before(() => void reply.send(text));
   return reply;
 }
 
@@ -82,7 +82,7 @@ function toProblem(error: TidegateError): Problem & Record<string, unknown> {
   };
 }
 
-/** What the HTTP library found wrong with a request; undefined: it is our own fault. */
+/** Maps an error of the HTTP library about the request; undefined for a bug of the server. */
 function translate(error: FastifyError): TidegateError | undefined {
   if (error.validation) {
     const errors = describeFindings(error.validation);
@@ -92,10 +92,7 @@ function translate(error: FastifyError): TidegateError | undefined {
     return new TidegateError("payload_too_large", "the body is too large");
   }
   if (error.code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") {
-    return new TidegateError(
-      "invalid_request",
-      "this call takes no body of that content type: is it application/json?",
-    );
+    return new TidegateError("invalid_request", "this route does not take that content type: send application/json");
   }
   if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
     return new TidegateError("invalid_request", error.message);

@@ -1,16 +1,16 @@
-/** What a peer is made to wait that asks in vain, or for too much: on each of its connections it can do so twice a second. */
+/** Limits a misbehaving peer to two attempts a second on each of its connections. */
 const delayMs = 500;
 
 export class RefusalDelay {
   readonly #max: number;
   #delayed = 0;
 
-  /** @param max that wait at a time; past it nobody does. */
+  /** @param max delayed refusals at a time; further ones are not delayed. */
   constructor(max: number) {
     this.#max = max;
   }
 
-  /** Calls `refuse` late, or at once where too many wait. */
+  /** Calls `refuse` after the delay, or at once if too many are delayed already. */
   before(refuse: () => void): void {
     if (this.#delayed >= this.#max) return refuse();
     this.#delayed++;

@@ -1,6 +1,7 @@
 /** HTTP doors against peers that send half of what they announce, send too much, or come in crowds. */
 import { afterEach, describe, expect, test } from "vitest";
-import type { Door, DoorTimeouts } from "../../shared/http/door.ts";
+import type { Door } from "../../shared/http/door.ts";
+import type { DoorTimeouts } from "../../shared/http/door-server.ts";
 import { eventually } from "../support/eventually.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { startFleet } from "../support/fleet.ts";

@@ -1,7 +1,8 @@
 /** A door without a program, with long timeouts by default. */
 import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { ConnectionBounds } from "../../shared/http/connections.ts";
-import { Door, type DoorTimeouts } from "../../shared/http/door.ts";
+import { Door } from "../../shared/http/door.ts";
+import type { DoorTimeouts } from "../../shared/http/door-server.ts";
 import { createDoorCounter } from "../../shared/http/door-counter.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { quietLogger } from "./logger.ts";

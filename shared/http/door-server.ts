@@ -1,0 +1,116 @@
+/** Node's HTTP server with bounded connections and timeouts. A failing listener closes its peer, not the process. */
+import { type IncomingMessage, Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { ContainedErrors } from "../runtime/contained-errors.ts";
+import type { DoorConnections } from "./connections.ts";
+import { DoorInput } from "./door-input.ts";
+
+/** How long a door waits for a peer, in ms. */
+export interface DoorTimeouts {
+  /** For the head of a request: from the start of the connection, or from the first byte of the request. */
+  headMs: number;
+  /** For a whole request with its head. Enough for 64 KiB at 2 KiB a second. */
+  requestMs: number;
+  /** Between two requests. Longer than the 60 s of common balancers: a balancer must close first, or its next request is lost. */
+  idleMs: number;
+  /** Without any byte sent or taken by the peer. Longer than a long poll. */
+  stalledMs: number;
+  /** Interval of the check of `headMs` and `requestMs`. */
+  checkMs: number;
+}
+
+export const defaultTimeouts: DoorTimeouts = {
+  headMs: 10_000,
+  requestMs: 30_000,
+  idleMs: 65_000,
+  stalledMs: 120_000,
+  checkMs: 1_000,
+};
+
+/** Events that a peer causes: an exception in a listener closes that peer. Exceptions in listeners of other events escape. */
+type PeerEvent = "connection" | "request" | "upgrade" | "clientError";
+
+export class DoorServer extends Server {
+  readonly #connections: DoorConnections;
+  /** Whether other bounds already count a request. */
+  vouches: (request: IncomingMessage) => boolean = () => false;
+  readonly #errors: ContainedErrors;
+  readonly #inputs = new WeakMap<Socket, DoorInput>();
+
+  constructor(options: { timeouts: DoorTimeouts; connections: DoorConnections; errors: ContainedErrors }) {
+    const { headMs, requestMs, idleMs, stalledMs, checkMs } = options.timeouts;
+    super({
+      headersTimeout: headMs,
+      requestTimeout: requestMs,
+      keepAliveTimeout: idleMs,
+      connectionsCheckingInterval: checkMs,
+    });
+    this.setTimeout(stalledMs);
+    this.#connections = options.connections;
+    this.#errors = options.errors;
+  }
+
+  override emit(event: string | symbol, ...args: unknown[]): boolean {
+    const socket = peerOf(event, args);
+    if (!socket) return super.emit(event as string, ...args);
+    let heard = true;
+    this.#errors.contain(
+      "http",
+      () => {
+        if (!this.#admits(event as PeerEvent, args)) return;
+        heard = super.emit(event as string, ...args);
+        if (event !== "connection") return;
+        this.#inputs.set(socket, new DoorInput(socket, (chunk) => this.#connections.accepts(socket, chunk)));
+      },
+      () => socket.destroy(),
+    );
+    return heard;
+  }
+
+  /** @returns false where the connection was closed instead. */
+  #admits(event: PeerEvent, args: unknown[]): boolean {
+    switch (event) {
+      case "connection": {
+        const [socket] = args as [Socket];
+        this.#connections.arrived(socket);
+        return !socket.destroyed;
+      }
+      case "request": {
+        const [request, response] = args as [IncomingMessage, ServerResponse];
+        request.on("error", ignore);
+        response.on("error", ignore);
+        if (!this.#connections.requested(request, response)) return false;
+        if (this.vouches(request)) this.#connections.vouchFor(request);
+        return true;
+      }
+      case "upgrade": {
+        // Node hands the socket over without an error listener; an unheard error would end the process.
+        const [, socket] = args as [IncomingMessage, Socket];
+        socket.on("error", ignore);
+        this.#inputs.get(socket)?.end();
+        this.#connections.upgraded(socket);
+        return true;
+      }
+      case "clientError":
+        return true;
+    }
+  }
+}
+
+function peerOf(event: string | symbol, args: unknown[]): Socket | undefined {
+  const [first, second] = args;
+  switch (event as PeerEvent) {
+    case "connection":
+      return first as Socket;
+    case "request":
+      return (first as IncomingMessage).socket;
+    case "upgrade":
+    case "clientError":
+      return second as Socket;
+    default:
+      return undefined;
+  }
+}
+
+/** The connection is closed by then, and the code that serves the request notices. */
+function ignore(): void {}
