@@ -15,7 +15,8 @@ import { setTimeout as wait } from "node:timers/promises";
 import { readArguments, toggle } from "../shared/runtime/command-line.ts";
 import { parseRetryAfter } from "../shared/protocol/retry-after.ts";
 import type { DrainReport } from "../shared/nodes/contract.ts";
-import { integer, type Setting, text, token, url } from "../shared/runtime/settings.ts";
+import { integer, text, token, url } from "../shared/runtime/setting-kinds.ts";
+import type { Setting } from "../shared/runtime/settings.ts";
 import { isListing, type ListedNode } from "./node-listing.ts";
 
 const pollMs = 250;

@@ -6,21 +6,23 @@ import { originPolicy } from "./entrance/allowed-origins.ts";
 import { trustedProxies } from "./entrance/client-address.ts";
 import {
   about,
-  type Environment,
   integer,
   list,
-  maskedSettings,
   matching,
   nonEmptyList,
   optional,
   port,
-  readSettings,
-  type Setting,
-  type SettingValues,
   text,
   token,
   url,
   urls,
+} from "../shared/runtime/setting-kinds.ts";
+import {
+  type Environment,
+  maskedSettings,
+  readSettings,
+  type Setting,
+  type SettingValues,
 } from "../shared/runtime/settings.ts";
 import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 

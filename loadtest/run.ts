@@ -11,7 +11,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readArguments, refuseArguments, toggle } from "../shared/runtime/command-line.ts";
-import { optional, text, token, url, urls } from "../shared/runtime/settings.ts";
+import { optional, text, token, url, urls } from "../shared/runtime/setting-kinds.ts";
 import type { Spawned } from "../test/support/processes.ts";
 import { type Deployment, Fleet } from "./fleet.ts";
 import { findK6, startK6 } from "./k6.ts";

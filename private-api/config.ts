@@ -3,18 +3,15 @@ import { commonSettings, settingsWithoutEffect } from "../shared/program/common-
 import { redisFindings } from "../shared/redis/settings.ts";
 import {
   about,
-  type Environment,
   headerTokenFinding,
   integer,
   isHeaderToken,
   json,
-  maskedSettings,
   optional,
   port,
-  readSettings,
-  type SettingValues,
   text,
-} from "../shared/runtime/settings.ts";
+} from "../shared/runtime/setting-kinds.ts";
+import { type Environment, maskedSettings, readSettings, type SettingValues } from "../shared/runtime/settings.ts";
 import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 
 export const scopes = ["publish", "users", "read", "rules", "operate", "relay"] as const;

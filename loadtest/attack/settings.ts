@@ -1,6 +1,7 @@
 /** What a run is told: by flags, or by environment variables where that is more fitting. All findings are listed at once. */
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
-import { integer, optional, type SettingValues, text, token, url } from "../../shared/runtime/settings.ts";
+import { integer, optional, text, token, url } from "../../shared/runtime/setting-kinds.ts";
+import type { SettingValues } from "../../shared/runtime/settings.ts";
 import type { Attack } from "./attack.ts";
 import { chosenAttacks } from "./catalogue.ts";
 

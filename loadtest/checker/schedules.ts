@@ -8,7 +8,7 @@
 import { randomBytes } from "node:crypto";
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
-import { integer, list, optional, text } from "../../shared/runtime/settings.ts";
+import { integer, list, optional, text } from "../../shared/runtime/setting-kinds.ts";
 import { runSchedules, summaryText } from "../../test/support/schedules/run-schedules.ts";
 
 const flags = readArguments({

@@ -1,7 +1,8 @@
 /** What the checker is told: by flags, or by environment variables. All findings are listed at once. */
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
-import { integer, type Setting, type SettingValues, text, token, url, urls } from "../../shared/runtime/settings.ts";
+import { integer, text, token, url, urls } from "../../shared/runtime/setting-kinds.ts";
+import type { Setting, SettingValues } from "../../shared/runtime/settings.ts";
 
 const namespace: Setting<string> = {
   ...text({ fallback: "checker" }),

@@ -39,7 +39,7 @@ interface LogLine {
 }
 
 /** The last words of a process that a bug ends: it stops in order after that, which may take a while. */
-const lastWords = "a bug ends this process";
+const lastWords = "uncaught error, exiting";
 
 export class ProcessWatch {
   readonly server: Server;

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
-import { integer, list, optional, text } from "../../shared/runtime/settings.ts";
+import { integer, list, optional, text } from "../../shared/runtime/setting-kinds.ts";
 import { targets } from "./targets.ts";
 
 const names = targets.map(({ name }) => name);

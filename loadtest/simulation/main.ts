@@ -10,7 +10,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
-import { integer, list, oneOf, optional, text } from "../../shared/runtime/settings.ts";
+import { integer, list, oneOf, optional, text } from "../../shared/runtime/setting-kinds.ts";
 import { type ClientKindName, clientKinds } from "./client-kinds.ts";
 import { seriesCsv } from "./csv.ts";
 import { beginSeconds, type Scenario, scenarios, type ScenarioName } from "./events.ts";

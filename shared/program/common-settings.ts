@@ -1,7 +1,8 @@
 /** Settings of both programs. */
 import { type Logger, logLevels } from "../runtime/logging.ts";
 import { redisSettings } from "../redis/settings.ts";
-import { about, type Environment, oneOf } from "../runtime/settings.ts";
+import { about, oneOf } from "../runtime/setting-kinds.ts";
+import type { Environment } from "../runtime/settings.ts";
 
 export const commonSettings = {
   ...redisSettings,

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Type } from "typebox";
-import { about, list, matching, optional, type Setting, type SettingValues, text } from "../runtime/settings.ts";
+import { about, list, matching, optional, text } from "../runtime/setting-kinds.ts";
+import type { Setting, SettingValues } from "../runtime/settings.ts";
 import { parseClusterNodes, parseNamedPrimary, parseSentinels, parseServerUrl } from "./address.ts";
 import { defaultPrefix, prefixPattern } from "./name-root.ts";
 

@@ -1,4 +1,4 @@
-/** Arguments of a program: declared as settings, checked all at once. The comment at the head of the program is its usage. */
+/** Arguments of a program: declared and checked like settings. The comment at the head of the program is its usage. */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Type } from "typebox";
@@ -10,10 +10,10 @@ export function toggle(): Setting<boolean> {
 }
 
 /**
- * Reads the arguments of this program. `--help` prints the usage and ends it; a bad argument ends it with exit code 78.
+ * Reads the arguments of this program. `--help` prints the usage and exits; a wrong argument exits with code 78.
  * @param table `--name`: a flag; anything else: a variable of the environment.
- * @param variables where a flag that is not given comes from instead.
- * @param refine further findings, as of {@link readSettings}.
+ * @param variables by flag: the environment variable that stands in for it.
+ * @param refine as in {@link readSettings}.
  */
 export function readArguments<T extends SettingTable>(
   table: T,
@@ -37,7 +37,7 @@ export function readArguments<T extends SettingTable>(
   }
 }
 
-/** Ends the program with what is wrong, its usage, and exit code 78. */
+/** Prints the finding and the usage, and exits with code 78. */
 export function refuseArguments(finding: string): never {
   process.stderr.write(`${finding}\n\n${usage()}\n`);
   process.exit(78);
@@ -50,7 +50,7 @@ function parseFlags(table: SettingTable): Record<string, string | boolean | unde
   return parseArgs({ options: { ...Object.fromEntries(options), help: { type: "boolean" } } }).values;
 }
 
-/** An unknown flag, one without its value, or an argument that is no flag. */
+/** An unknown flag, a flag without its value, or an argument that is not a flag. */
 function isParseError(error: unknown): error is Error {
   return error instanceof TypeError && String((error as { code?: unknown }).code).startsWith("ERR_PARSE_ARGS_");
 }

@@ -1,21 +1,21 @@
 /**
- * Where an exception stops. Code that handles one peer's input, or one tick of a timer, runs inside of a boundary: what it
- * throws is counted and logged, and the process lives on. An exception outside of a boundary still ends the process.
+ * Boundaries for exceptions. Code that serves one peer's input or one tick of a timer runs inside a boundary: an exception is
+ * counted and logged, and the process continues. An exception outside of a boundary ends the process.
  */
 import type { Logger } from "./logging.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** What was being handled: a client's message, a request or response, a line of the relay, news of the store, a timer. */
+/** What the code was serving: a client's message, an HTTP request, a line of the relay, an event of the store, a timer. */
 export type Boundary = "frame" | "http" | "relay" | "store" | "timer";
 
-/** An error of the same kind is logged again after this. */
+/** Shortest time between two log lines about errors of one kind. */
 const logEveryMs = 60_000;
-/** Kinds are places in our code and in libraries: there are few. */
+/** A kind is a place in the code, so there are few. */
 const maxKinds = 200;
 
 interface Kind {
   loggedAt: number;
-  /** Since it was last logged. */
+  /** Since the last log line. */
   times: number;
 }
 
@@ -32,15 +32,15 @@ export class ContainedErrors {
     return this.#counts;
   }
 
-  /** Shows the counts as `tidegate_contained_errors_total{boundary}`. */
+  /** Exports the counts as `tidegate_contained_errors_total{boundary}`. */
   addTo(metrics: Metrics): void {
     const help = "Exceptions that ended the handling of one message, request or timer, and nothing else";
     metrics.counts("contained_errors_total", help, "boundary", () => this.#counts);
   }
 
   /**
-   * Runs `work`. What it throws, or what the promise it returns rejects with, is reported.
-   * @param onError closes the peer, where there is one. What it throws is reported, too.
+   * Runs `work`, and reports the error if it throws or its promise rejects.
+   * @param onError closes the peer, if there is one. An error that it throws is reported too.
    */
   contain(boundary: Boundary, work: () => unknown, onError?: (error: unknown) => void): void {
     const fail = (error: unknown): void => {
@@ -55,7 +55,7 @@ export class ContainedErrors {
     }
   }
 
-  /** As {@link contain}, for a listener or the callback of a timer. */
+  /** Wraps a listener or the callback of a timer in {@link contain}. */
   guarded<Args extends unknown[]>(
     boundary: Boundary,
     work: (...args: Args) => unknown,
@@ -64,12 +64,12 @@ export class ContainedErrors {
     return (...args) => this.contain(boundary, () => work(...args), onError);
   }
 
-  /** Calls `work` once in each interval, until `clearInterval`: the one way to do periodic work. */
+  /** Runs `work` once per interval until `clearInterval`. Lint allows no other `setInterval`. */
   every(intervalMs: number, work: () => unknown): NodeJS.Timeout {
     return setInterval(this.guarded("timer", work), intervalMs);
   }
 
-  /** Counts an error, and logs the first of its kind in each minute. */
+  /** Counts the error, and logs the first of its kind in each minute. */
   report(boundary: Boundary, error: unknown): void {
     this.#counts[boundary]++;
     const name = `${boundary} ${kindOf(error)}`;
@@ -93,7 +93,7 @@ export class ContainedErrors {
   }
 }
 
-/** The place that threw, not the message: a message may quote what a client sent. */
+/** Identifies the place that threw. Not the message: it may quote a client. */
 function kindOf(error: unknown): string {
   if (!(error instanceof Error)) return typeof error;
   const { name, message, stack = "" } = error;

@@ -3,10 +3,10 @@ import { type RequestCode, requestCodes, type WireError } from "../protocol/code
 
 export interface ErrorOptions {
   retryAfterMs?: number | undefined;
-  /** HTTP status of the service, where it answered. */
+  /** HTTP status of the service, if it answered. */
   status?: number;
   cause?: unknown;
-  /** Single findings, when there are several. */
+  /** The single findings, if there are several. */
   errors?: readonly string[];
   /** Further members of the HTTP problem, e.g. the position of a conflict. */
   details?: Readonly<Record<string, unknown>>;
@@ -14,10 +14,10 @@ export interface ErrorOptions {
   jsonMembers?: Readonly<Record<string, string>>;
 }
 
-/** Findings included; each of them is in `errors` as well. */
+/** Bounds a message that contains findings; `errors` lists each of them as well. */
 const maxMessageLength = 1_000;
 
-/** An operational failure with a code of the contract: an ack error to a client, a problem to a service. */
+/** An operational failure with a code of the wire contract: an ack error for a client, an HTTP problem for a service. */
 export class TidegateError extends Error {
   readonly code: RequestCode;
   readonly options: Omit<ErrorOptions, "cause">;

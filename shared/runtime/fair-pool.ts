@@ -1,4 +1,4 @@
-/** Members of a pool by owner, and who gives way when the pool is full: the oldest member of the owner that has most. Pure. */
+/** Members of a pool by owner. When the pool is full, the oldest member of the owner with the most members is evicted. Pure. */
 export class FairPool<Member> {
   readonly #owners = new Map<string, Set<Member>>();
   readonly #ownerOf = new Map<Member, string>();
@@ -14,7 +14,7 @@ export class FairPool<Member> {
     return this.#ownerOf.has(member);
   }
 
-  /** Added again, a member is the newest. */
+  /** A member that is added again becomes the newest. */
   add(member: Member, owner: string): void {
     this.delete(member);
     const members = this.#owners.get(owner) ?? new Set();
@@ -35,7 +35,7 @@ export class FairPool<Member> {
     while (this.#largest > 0 && !this.#bySize.has(this.#largest)) this.#largest--;
   }
 
-  /** The member that gives way; undefined where there is none. */
+  /** The member to evict next; undefined in an empty pool. */
   get next(): Member | undefined {
     const [owner] = this.#bySize.get(this.#largest) ?? [];
     const [member] = (owner === undefined ? undefined : this.#owners.get(owner)) ?? [];

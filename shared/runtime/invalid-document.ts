@@ -1,7 +1,7 @@
 import { withoutSecrets } from "./masking.ts";
 import { boundFindings } from "./schema-errors.ts";
 
-/** The findings of a refused document, of very many the first; without the secrets in them: they are logged, and answered. */
+/** Findings about a refused document, bounded in number and with secrets masked: they reach logs and answers. */
 export class InvalidDocument extends Error {
   readonly findings: readonly string[];
   constructor(name: string, findings: readonly string[]) {

@@ -1,7 +1,7 @@
 import type { Logger } from "./logging.ts";
 import { explainStartFailure } from "./start-failure.ts";
 
-/** Something with a beginning and an end. `start` once; `stop` idempotent, also after a failed start. */
+/** Call `start` once. `stop` is idempotent and may follow a failed start. */
 export interface Service {
   start(): Promise<void>;
   stop(): Promise<void>;
@@ -12,7 +12,7 @@ interface NamedService {
   service: Service;
 }
 
-/** Starts services in order; stops those that were started in reverse order. */
+/** Starts services in order, and stops the started ones in reverse order. */
 export class Lifecycle implements Service {
   readonly #services: NamedService[] = [];
   readonly #started: NamedService[] = [];
@@ -26,7 +26,7 @@ export class Lifecycle implements Service {
     this.#services.push({ name, service });
   }
 
-  /** When one fails, those before it are stopped again and the error is thrown. */
+  /** @throws where a service fails to start, after stopping the ones before it. */
   async start(): Promise<void> {
     for (const named of this.#services) {
       this.#started.push(named);
@@ -44,19 +44,19 @@ export class Lifecycle implements Service {
       try {
         await named.service.stop();
       } catch (error) {
-        this.#logger.error({ err: error, service: named.name }, "could not stop in order");
+        this.#logger.error({ err: error, service: named.name }, "service failed to stop");
       }
     }
   }
 }
 
-/** A terminal's Ctrl-C reaches a program under npm twice: from the terminal and from npm. */
+/** Under npm, Ctrl-C reaches a program twice: from the terminal and from npm. */
 const echoMs = 500;
 
 /**
  * Runs a program until SIGTERM or SIGINT, then stops it in order. A second signal, or the deadline, forces the exit.
  * A bug (an uncaught error) is logged and ends the process in the same order, with exit code 1.
- * @param options.settings by variable name: where one of them keeps the program from starting, the log names it.
+ * @param options.settings by variable name: the log names the one that prevents a start.
  */
 export async function runProgram(
   program: Service,
@@ -73,7 +73,7 @@ export async function runProgram(
     }
     stoppingSince = performance.now();
     const deadline = setTimeout(() => {
-      logger.error({ stopDeadlineMs }, "could not stop in time");
+      logger.error({ stopDeadlineMs }, "stop deadline passed");
       process.exit(1);
     }, stopDeadlineMs);
     await program.stop();
@@ -90,7 +90,7 @@ export async function runProgram(
   }
   for (const kind of ["uncaughtException", "unhandledRejection"] as const) {
     process.on(kind, (error: unknown) => {
-      logger.fatal({ err: error, kind }, "a bug ends this process");
+      logger.fatal({ err: error, kind }, "uncaught error, exiting");
       void end(1);
     });
   }

@@ -7,7 +7,7 @@ export type { Logger };
 export const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** Members that never reach a log line, at the top and one level down. The only such list. */
+/** Members that are masked in log lines, at the top and up to two levels down. */
 const secretMembers = [
   "authorization",
   "token",
@@ -22,8 +22,8 @@ const secretMembers = [
 ];
 
 /**
- * JSON lines on standard output; times in ISO 8601.
- * @param destination where lines go instead, for tests.
+ * Writes JSON lines to standard output, with times in ISO 8601.
+ * @param options.destination replaces standard output in tests.
  */
 export function createLogger(options: { name: string; level: LogLevel; destination?: DestinationStream }): Logger {
   const settings = {
@@ -36,11 +36,11 @@ export function createLogger(options: { name: string; level: LogLevel; destinati
   return options.destination ? pino(settings, options.destination) : pino(settings);
 }
 
-/** In characters. Messages of libraries may quote what a peer sent, and stacks begin with the message. */
+/** In characters. Messages of libraries may quote a peer, and stacks begin with the message. */
 const maxMessageLength = 2_000;
 const maxTraceLength = 4_000;
 
-/** Only what errors of every library have: their further members hold commands, requests, and the secrets in them. */
+/** Keeps only standard members: libraries add commands and requests, which contain secrets. */
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return { message: describeMessage(String(error)) };
   const { name, stack, cause } = error;

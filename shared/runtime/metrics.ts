@@ -1,4 +1,4 @@
-/** The one place that knows the metrics library. Names start with `tidegate_`; labels have few, fixed values. */
+/** Metrics in the Prometheus format. Names start with `tidegate_`; labels have few, fixed values. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 
 export type { Counter, Gauge, Histogram };
@@ -8,7 +8,7 @@ const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 type NumbersByLabel = Readonly<Record<string, number>>;
 
-/** The metrics of one program, apart from those of another in the same process. */
+/** The metrics of one program; two programs in one process have separate ones. */
 export class Metrics {
   readonly #registry = new Registry();
 
@@ -30,7 +30,7 @@ export class Metrics {
     });
   }
 
-  /** A gauge that is read when it is scraped; left out where there is no number. */
+  /** A gauge that is read on each scrape; left out while `read` gives undefined. */
   gauge(name: string, help: string, read: () => number | Promise<number | undefined>): void {
     const gauge: Gauge = new Gauge({
       name: `tidegate_${name}`,
@@ -44,7 +44,7 @@ export class Metrics {
     });
   }
 
-  /** Gauges that differ by one label, read when they are scraped; left out where there are no numbers. */
+  /** Gauges that differ by one label, read on each scrape. */
   gauges(name: string, help: string, label: string, read: () => NumbersByLabel | Promise<NumbersByLabel>): void {
     const gauge: Gauge = new Gauge({
       name: `tidegate_${name}`,
@@ -59,7 +59,7 @@ export class Metrics {
     });
   }
 
-  /** Counters that differ by one label and are counted elsewhere, read when they are scraped. */
+  /** Counters that differ by one label; `read` gives the totals on each scrape. */
   counts(name: string, help: string, label: string, read: () => NumbersByLabel): void {
     const counter: Counter = new Counter({
       name: `tidegate_${name}`,

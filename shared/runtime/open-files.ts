@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 
-/** How many files and sockets this process may have open; Infinity where the system does not say. */
+/** The limit of open files and sockets of this process; Infinity where the system does not report one. */
 export function openFilesLimit(): number {
   try {
     const [, soft = ""] = /^Max open files +(\d+|unlimited)/m.exec(readFileSync("/proc/self/limits", "utf8")) ?? [];
@@ -10,7 +10,7 @@ export function openFilesLimit(): number {
   }
 }
 
-/** What a program keeps of the limit for itself, so that Redis, services, files and health checks work whatever its peers do. */
+/** The part of the limit that peers cannot use: it keeps Redis, services, files and health checks working. */
 export function reservedFiles(limit: number, enough: number): number {
   return Math.min(enough, Math.floor(limit / 4));
 }

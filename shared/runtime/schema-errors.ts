@@ -2,14 +2,14 @@ import { Settings } from "typebox/system";
 import { excerpt } from "./excerpt.ts";
 import { wellFormedPattern } from "../protocol/grammar.ts";
 
-/** Findings that are listed: enough to mend a document by, and an answer that cannot be many times as large as its request. */
+/** Most findings in a list. Enough to correct a document; bounds the size of an answer relative to its request. */
 export const maxFindings = 100;
 const maxFindingLength = 300;
 
-/** The library stops after eight by itself. */
+/** The default of the library is eight. */
 Settings.Set({ maxErrors: maxFindings });
 
-/** Names in one line; a request may have as many as fit. */
+/** Most names in one finding. */
 const maxNames = 20;
 interface Finding {
   instancePath: string;
@@ -19,9 +19,8 @@ interface Finding {
 }
 
 /**
- * One line per broken rule, `path: what is wrong`, for the person who has to mend the input.
- * Takes the errors of TypeBox and of Ajv.
- * @param max of lines, besides the one that says how many more there are.
+ * One line per violation: `path: what is wrong`. Takes errors of TypeBox and of Ajv.
+ * @param max number of lines, not counting a last one that gives the number of further findings.
  */
 export function describeFindings(findings: readonly Finding[], max: number = maxFindings): string[] {
   const lines = new Set<string>();
@@ -34,17 +33,17 @@ export function describeFindings(findings: readonly Finding[], max: number = max
   return withRest([...lines], findings.length - described);
 }
 
-/** With more members than any schema here has, a value is not worth the time that a list of its findings takes. */
+/** Exceeds every schema here: listing the findings of a larger value would waste time. */
 const maxMembers = 1_000;
 
-/** What lists its findings, such as a compiled schema. */
+/** Lists its findings, e.g. a compiled schema. */
 export interface Explained {
   Errors(value: unknown): readonly Finding[];
 }
 
 /**
- * As {@link describeFindings}, for a value that did not pass.
- * @param options.path of the value in its document, as a JSON pointer.
+ * As {@link describeFindings}, for a value that failed the check.
+ * @param options.path JSON pointer to the value in its document.
  */
 export function explain(
   validator: Explained,
@@ -60,9 +59,9 @@ export function explain(
   );
 }
 
-/** Findings that name what was sent, bounded in number and length. */
+/** Bounds findings in number and length: they may quote the input. */
 export function boundFindings(findings: readonly string[]): string[] {
-  // Bounded once, they end with the line that says how many more there are.
+  // One more is allowed: findings that were bounded before end with "… and n more".
   if (findings.length <= maxFindings + 1) return findings.map(shortened);
   const listed = findings.slice(0, maxFindings).map(shortened);
   return withRest(listed, findings.length - listed.length);
@@ -91,7 +90,7 @@ function messageOf({ message = "is not valid", params = {} }: Finding): string {
   return pattern === wellFormedPattern.source ? "must be well-formed Unicode" : message;
 }
 
-/** The names or values that the message of a schema library leaves out. */
+/** Names or values that the schema library leaves out of its message. */
 function particulars(params: object): string {
   const known = params as {
     additionalProperties?: string[];

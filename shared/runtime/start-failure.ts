@@ -1,13 +1,13 @@
-/** Why a program did not start, where its operator has to change something. */
+/** Explains why a program did not start, where the operator has to change something. */
 import { InvalidDocument } from "./invalid-document.ts";
 
-/** What the system says of a call that failed, as far as it says it. */
+/** An error of a system call; the system fills in the members that apply. */
 type SystemError = Error & { code?: string; syscall?: string; port?: number; address?: string; hostname?: string };
 type Settings = Readonly<Record<string, unknown>>;
 
 /**
- * One line that says what is wrong and which setting changes it; undefined: the cause is not known.
- * @param settings by variable name: the one that led to a port, a host or a file is found by its value.
+ * @returns one line that says what is wrong and which setting to change; undefined for an unknown cause.
+ * @param settings by variable name. The setting of a port, host or file is found by its value.
  */
 export function explainStartFailure(error: unknown, settings: Settings): string | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
@@ -39,7 +39,7 @@ function explainSystemError(error: SystemError, settings: Settings): string | un
   return undefined;
 }
 
-/** The settings of that ending and value. */
+/** Names of the settings with this ending and value. */
 function namesOf(ending: string, value: unknown, settings: Settings): string {
   return Object.keys(settings)
     .filter((name) => name.endsWith(ending) && value !== undefined && settings[name] === value)

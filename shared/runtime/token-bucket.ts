@@ -4,14 +4,13 @@ export interface BucketRate {
   perSecond: number;
 }
 
-/** From here on a node saves up what comes within 50 ms in which nobody asked, or the process was busy. */
+/** From this rate on, up to 50 ms worth of unused tokens are kept, e.g. from while the process was busy. */
 const burstFrom = 20;
 
 /**
- * A rate under which no second, wherever it begins, sees more than `perSecond` tokens taken. What has been saved up and what
- * accrues within a second are at most that together; where it is too little to save anything, they are less than one more.
- * Several nodes whose rates change together keep to the sum of their rates in the same way, from 20 each.
- * A rate of less than one gives one token every 1/rate seconds.
+ * A rate that lets at most `perSecond` tokens be taken in any second, wherever it begins: saved tokens and those that accrue
+ * within a second add up to that. Below a rate of 20 it may be less than one token more. Nodes whose rates change together
+ * keep to the sum of their rates in the same way, from 20 each. A rate below one gives one token every 1/rate seconds.
  */
 export function neverMoreThan(perSecond: number): BucketRate {
   if (perSecond < 1) return { capacity: 1, perSecond };
@@ -25,21 +24,21 @@ export class TokenBucket {
   #tokens: number;
   #at: number;
 
-  /** @param tokens that are there already. */
+  /** @param tokens available at the start. */
   constructor(rate: BucketRate, now: number, tokens = rate.capacity) {
     this.#rate = rate;
     this.#tokens = tokens;
     this.#at = now;
   }
 
-  /** From now on. What has been saved up stays, as far as there is room for it. */
+  /** Applies from now on. Saved tokens stay, up to the new capacity. */
   change(rate: BucketRate, now: number): void {
     this.#accrue(now);
     this.#rate = rate;
     this.#tokens = Math.min(this.#tokens, rate.capacity);
   }
 
-  /** @returns whether there were so many. */
+  /** @returns false, and takes none, where there are too few. */
   take(now: number, tokens = 1): boolean {
     this.#accrue(now);
     if (this.#tokens < tokens) return false;
@@ -47,18 +46,18 @@ export class TokenBucket {
     return true;
   }
 
-  /** Takes them whether they are there or not: what accrues makes up for them first. */
+  /** Takes tokens even if there are too few; the balance may become negative. */
   owe(tokens: number): void {
     this.#tokens -= tokens;
   }
 
-  /** How many are there; negative where some are owed. */
+  /** The balance; negative while tokens are owed. */
   tokens(now: number): number {
     this.#accrue(now);
     return this.#tokens;
   }
 
-  /** Until a token is there; infinite where none accrues. */
+  /** Time until one token is available; Infinity at a rate of 0. */
   waitMs(now: number): number {
     this.#accrue(now);
     return this.#tokens >= 1 ? 0 : ((1 - this.#tokens) * 1_000) / this.#rate.perSecond;

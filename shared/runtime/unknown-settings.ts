@@ -1,18 +1,18 @@
-/** Environment variables that look like a setting and are none: a typing error must not pass as a default. */
+/** Finds environment variables that look like misspelled settings: otherwise the default would apply silently. */
 import type { Environment } from "./settings.ts";
 
-/** Kubernetes describes each service to each pod in variables of these names (service links); Docker's links are alike. */
+/** Variables that Kubernetes sets for each service in each pod (service links); Docker's links have the same form. */
 const serviceLinkNames = /_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/;
 
-/** `<SERVICE>_PORT` of a service link has the form of a URL. */
+/** `<SERVICE>_PORT` of a service link is a URL. */
 export function isServiceLinkPort(name: string, value: string): boolean {
   return name.endsWith("_PORT") && /^(tcp|udp|sctp):\/\//.test(value);
 }
 
 /**
- * One line for each variable that is none of the settings and either begins with one of the prefixes or is nearly the name
- * of a setting. Values are no part of it.
- * @param options.names every setting that the environment may hold, those of other programs included.
+ * One line for each variable that is not a setting, and begins with one of the prefixes or resembles a setting. Lines contain
+ * no values.
+ * @param options.names every setting that the environment may contain, including those of other programs.
  */
 export function unknownSettings(
   environment: Environment,
@@ -32,7 +32,7 @@ export function unknownSettings(
     });
 }
 
-/** A name of our prefix may differ in half of what follows it, any other in a fifth: it may belong to somebody else. */
+/** With a prefix, half of the rest of the name may differ; without one a fifth, because it may belong to another program. */
 function nearestName(name: string, names: readonly string[], prefix: string | undefined): string | undefined {
   let nearest: { name: string; edits: number } | undefined;
   for (const candidate of names) {

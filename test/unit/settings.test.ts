@@ -219,8 +219,8 @@ describe("settings", () => {
         }),
       ];
       expect(found).toEqual([
-        "PRIVATE_API_TOKEN: must be visible ASCII without spaces: also no line break at its end",
-        "PRIVATE_API_TOKENS: item 1.token: must be visible ASCII without spaces: also no line break at its end",
+        "PRIVATE_API_TOKEN: must be visible ASCII without spaces or a line break at its end",
+        "PRIVATE_API_TOKENS: item 1.token: must be visible ASCII without spaces or a line break at its end",
       ]);
     }
     const named = findings(() => readGatewayConfig({ ...gateway, AUTH_ISSUER: "https://id\n" }, { embedded: false }));
