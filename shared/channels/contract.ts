@@ -1,13 +1,13 @@
 /**
- * The contract between publishers, gateways and the store of channels. Two implementations, memory-broker.ts and
- * redis-broker.ts, pass the same suite (test/contract/broker-suite.ts).
+ * The contract between publishers, gateways and the store of channels. Both implementations, memory.ts and redis.ts, pass the
+ * same suite (test/contract/broker-suite.ts).
  *
  * Every implementation MUST
- * - give the publications of one channel offsets that only grow, and name each one's predecessor (`prev`);
- * - show followers of a channel its publications in offset order, each at most once, and never before it is stored;
- * - report an interruption of what followers see, and its end, so that they can compare positions;
- * - fail with `broker_unavailable` within a bounded time when the store cannot be asked.
- * It MUST NOT deliver what it accepted before an interruption after that interruption.
+ * - assign growing offsets to the publications of a channel, and name each one's predecessor (`prev`);
+ * - deliver publications to followers in offset order, each at most once, and never before it is stored;
+ * - report the end of an interruption, so that followers can compare positions;
+ * - fail with `broker_unavailable` within a bounded time when the store is out of reach.
+ * It MUST NOT deliver a publication after an interruption if it accepted the publication before.
  */
 import { randomUUID } from "node:crypto";
 import type { IdentityKey } from "../protocol/identity-key.ts";
@@ -17,17 +17,17 @@ import type { StoreState } from "../runtime/store-state.ts";
 
 export type { Position };
 
-/** How much of a channel is kept: its namespace's options. */
+/** How much history a channel keeps; set by its namespace. */
 export interface Retention {
   historySize: number;
-  /** Counted from the last publication. */
+  /** From the last publication on. */
   historySeconds: number;
 }
 
-/** A publication in the order of its channel. `data` is JSON text, as stored. */
+/** `data` is JSON text, as stored. */
 export interface Publication {
   offset: number;
-  /** The offset before this one: `offset - 1`, but for a jump. */
+  /** Offset of the publication before: `offset - 1`, except after a jump. */
   prev: number;
   event: string;
   data: string;
@@ -39,9 +39,9 @@ export interface PublishRequest {
   /** JSON text. */
   data: string;
   retention: Retention;
-  /** A second publish with the same id within {@link idempotencySeconds} answers like the first. */
+  /** A repeat with the same id within {@link idempotencySeconds} gets the answer of the first publish. */
   id?: string;
-  /** Publish only if the channel stands exactly here. */
+  /** Publish only if the channel is exactly at this position. */
   expect?: Position;
 }
 
@@ -53,30 +53,30 @@ export type EphemeralRequest = Pick<PublishRequest, "channel" | "event" | "data"
 export interface HistoryQuery {
   channel: string;
   retention: Retention;
-  /** Exclusive. Absent: from the oldest that is kept. */
+  /** Exclusive. Absent: from the oldest publication kept. */
   after?: number | undefined;
-  /** With another epoch than the channel's, no publications are read. */
+  /** If the channel has another epoch, no publications are read. */
   epoch?: string | undefined;
-  /** `limit` and `maxBytes` keep the newest instead of the oldest. The slice is in offset order all the same. */
+  /** `limit` and `maxBytes` keep the newest publications instead of the oldest. The slice stays in offset order. */
   newest?: boolean | undefined;
   /**
-   * The slice has to stand here at least: same epoch, this offset or a later one, else the primary is asked. Absent, and
-   * for positions alone, it is asked anyway.
+   * A replica may answer if it is at least here: same epoch, this offset or a later one. Absent, and for a position alone, the
+   * primary answers.
    */
   reaching?: Position | undefined;
-  /** 0: the position is all that is asked for. */
+  /** 0: read the position only. */
   limit: number;
-  /** Reading stops before the data of the publications exceeds this, but never before the first. */
+  /** Most bytes of data. The first publication is read whatever its size. */
   maxBytes: number;
 }
 
-/** What is kept after `after`, in order. `position` is where the channel stands. */
+/** The publications kept after `after`, in order, and the position of the channel. */
 export interface HistorySlice {
   position: Position;
   publications: Publication[];
-  /** `limit` or `maxBytes` left out what is kept: the newest of it, or the oldest where the newest were asked for. */
+  /** `limit` or `maxBytes` left out publications: the newest ones, or with `newest` the oldest ones. */
   more: boolean;
-  /** How long all of it is kept, unless something is published; undefined where nothing was read. */
+  /** Time until the history expires, unless something is published; undefined where nothing was read. */
   keptForMs?: number;
 }
 
@@ -85,19 +85,19 @@ export interface Ephemeral {
   data: string;
 }
 
-/** To the sessions of a user, at most once. */
+/** A message to the sessions of a user, delivered at most once. */
 export type UserMessage =
   /** `data` is JSON text. */
   | { kind: "send"; event: string; data: string }
   /** All of the user's sessions, or one. */
   | { kind: "disconnect"; reason: string; reconnect: boolean; sessionId?: string }
   | { kind: "subscribe"; channel: string }
-  /** `at`: Unix ms by the store's clock; the grants issued until then are withdrawn. */
+  /** `at`: Unix ms by the store's clock; grants issued until then are withdrawn. */
   | { kind: "unsubscribe"; channel: string; at: number }
-  /** The session was taken over by a newer claim. */
+  /** A newer claim took the session over. */
   | { kind: "replaced"; sessionId: string; claim: number };
 
-/** What a follower sees. Calls are made one after the other, in order. */
+/** The broker makes one call at a time, in order. */
 export interface BrokerListener {
   onPublication(channel: string, epoch: string, publication: Publication): void;
   onEphemeral(channel: string, ephemeral: Ephemeral): void;
@@ -106,29 +106,29 @@ export interface BrokerListener {
   onRestored(): void;
 }
 
-/** What can be followed. */
+/** What a listener can follow. */
 export type Topic = { kind: "channel"; name: string } | { kind: "user"; name: IdentityKey };
 
 export interface ChannelBroker extends Service {
   publish(request: PublishRequest): Promise<PublishOutcome>;
-  /** Delivered to followers, not stored, moves no offset. Answers whether the id was seen before. */
+  /** Delivers to followers without storing or assigning an offset. `duplicate`: the id was seen before. */
   publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }>;
   sendToUser(user: IdentityKey, message: UserMessage): Promise<void>;
-  /** Gives a channel that never had a publication its epoch, at offset 0. */
+  /** Begins a channel that does not exist, at offset 0 of a new epoch. */
   readHistory(query: HistoryQuery): Promise<HistorySlice>;
-  /** Resolves once everything published from now on is seen. Calls for one topic must not overlap with its unfollow. */
+  /** Resolves once listeners receive everything published from now on. Must not overlap with an unfollow of the same topic. */
   follow(topic: Topic): Promise<void>;
   unfollow(topic: Topic): Promise<void>;
   listen(listener: BrokerListener): void;
   readonly state: StoreState;
 }
 
-/** How long an `id` is remembered, per channel. */
+/** How long a channel remembers an `id`. */
 export const idempotencySeconds = 300;
-/** Offsets and epoch outlive the history by this, so that trimmed and gone stay different things. */
+/** The state outlives the history by this, so that "trimmed" and "new epoch" stay distinct. */
 export const stateSecondsBeyondHistory = 86_400;
 
-/** Names a channel's history; opaque. A new one means that the history before it is gone. */
+/** An opaque name of a channel's history. A new epoch means that the history before it is gone. */
 export function newEpoch(): string {
   return randomUUID().slice(0, 8);
 }

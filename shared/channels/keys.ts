@@ -1,6 +1,6 @@
 /**
- * Names of keys and topics in Redis, and the form of what is published there. Everything of a slot shares its hash tag.
- * `root` is what all names of the deployment begin with ({@link RedisConnections.root}).
+ * Names of keys and topics in Redis, and the format of published messages. All names of one slot share a hash tag.
+ * `root` begins all names of the deployment ({@link RedisConnections.root}).
  */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
@@ -14,7 +14,7 @@ export function channelKeys(root: string, channel: string): { state: string; his
   return { state: `${slot}:state:${channel}`, history: `${slot}:history:${channel}` };
 }
 
-/** A channel may contain colons. Those of the id are escaped, so that the last one is where the id begins. */
+/** A channel may contain colons; colons of the id are escaped. So the id begins after the last colon. */
 export function idempotencyKey(root: string, kind: "publication" | "ephemeral", channel: string, id: string): string {
   return `${slotTagOf(root, channel)}:id:${kind}:${channel}:${id.replaceAll(/[%:]/g, encodeURIComponent)}`;
 }
@@ -31,7 +31,7 @@ export function slotTagOf(root: string, name: string): string {
   return slotTag(root, slotOf(name));
 }
 
-/** The inverse of {@link topicName}; undefined for names that are not ours. */
+/** The inverse of {@link topicName}; undefined for other names. */
 export function parseTopicName(root: string, name: string): Topic | undefined {
   if (!name.startsWith(root)) return undefined;
   const [, kind, rest] = /^:\{\d+\}:(channel|user):(.+)$/s.exec(name.slice(root.length)) ?? [];
@@ -42,7 +42,7 @@ export function parseTopicName(root: string, name: string): Topic | undefined {
 export type ChannelMessage =
   { kind: "publication"; epoch: string; publication: Publication } | { kind: "ephemeral"; ephemeral: Ephemeral };
 
-/** Reads what publish.lua and publish-ephemeral.lua publish: a head line, then the data. */
+/** Parses messages of publish.lua and publish-ephemeral.lua: a head line, then the data. */
 export function parseChannelMessage(message: string): ChannelMessage | undefined {
   const headEnd = message.indexOf("\n");
   const [kind, ...head] = message.slice(0, headEnd).split(" ");

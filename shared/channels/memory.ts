@@ -28,14 +28,14 @@ interface StoredChannel {
 }
 
 const sweepIntervalMs = 10_000;
-/** The position of what has none: an ephemeral item. */
+/** Placeholder for ephemeral items, which have no position. */
 const nowhere: Position = { epoch: "", offset: 0 };
 
-/** The broker of a single process: nothing outlives it. */
+/** Channels of a single process, lost when it ends. */
 export class MemoryBroker implements ChannelBroker {
   readonly state = "ok";
   readonly #channels = new Map<string, StoredChannel>();
-  /** Kind, channel and id → where it was published; insertion order is expiry order. */
+  /** By kind, channel and id. Insertion order is expiry order. */
   readonly #seenIds = new Map<string, { position: Position; expiresAt: number }>();
   readonly #followed = new Set<string>();
   readonly #listeners: BrokerListener[] = [];

@@ -1,5 +1,5 @@
 #!lua
--- Shows an item to followers without storing it, unless its id was seen before.
+-- Sends an item to followers without storing it, unless its id was seen before.
 -- KEYS  1 idempotency key
 -- ARGV  1 topic   2 event   3 data (JSON text)   4 idempotency seconds
 -- Returns 1, or 0 where the id was seen before.

@@ -1,6 +1,6 @@
 #!lua
--- Publishes one item on a channel: gives it the next offset, stores it, shows it to followers.
--- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)   3 idempotency key, where there is an id
+-- Publishes one item on a channel: assigns the next offset, stores the item, sends it to followers.
+-- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)   3 idempotency key (hash: epoch, offset), only with an id
 -- ARGV  1 topic   2 event   3 data (JSON text)   4 epoch for a new channel   5 history size   6 history seconds
 --       7 state seconds   8 expected epoch or ''   9 expected offset   10 idempotency seconds
 -- Returns {outcome, epoch, offset} with outcome 'published', 'duplicate' or 'conflict'; offset as text.
@@ -18,12 +18,12 @@ local last = tonumber(state[2] or '0')
 
 local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 if not state[1] then
-  -- Entries of a history whose state is gone belong to no epoch.
+  -- A history whose state expired belongs to no epoch.
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'replid', replid)
   redis.call('EXPIRE', KEYS[1], ARGV[7])
 end
--- Never shortened: entries that were kept for longer must not outlive the state.
+-- Never shortened: older entries with a longer retention must not outlive the state.
 redis.call('EXPIRE', KEYS[1], ARGV[7], 'GT')
 
 local prevText = string.format('%.0f', last)
@@ -31,8 +31,8 @@ if ARGV[8] ~= '' and (ARGV[8] ~= epoch or tonumber(ARGV[9]) ~= last) then
   return { 'conflict', epoch, prevText }
 end
 
--- A primary that was restarted or replaced may lack the latest writes and would give their offsets again: jump past them, to
--- the time in units of 2^-20 s. Two jumps give nothing twice, however close, unless 2^20 items a second are published between.
+-- A primary that was restarted or replaced may lack the latest writes and would assign their offsets again. So jump past them, to
+-- the time in units of 2^-20 s. Offsets stay unique even after two jumps in a row, below 2^20 items a second.
 local offset = last + 1
 if state[3] and state[3] ~= replid then
   local block = 1048576

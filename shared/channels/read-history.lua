@@ -1,10 +1,10 @@
 #!lua flags=no-writes
--- Reads a channel's position and what is kept after an offset.
+-- Reads the position of a channel and the entries kept after an offset.
 -- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)
--- ARGV  1 after (exclusive), or ''   2 limit   3 max bytes of data   4 wanted epoch, or ''
---       5 '1': the bounds keep the newest, and entries come newest first
--- Returns {} where no state is known, else
--- {epoch, offset, more (0 or 1), ms that the history is kept for, seconds that the state is kept for,
+-- ARGV  1 after (exclusive), or ''   2 limit   3 max bytes of data   4 required epoch, or ''
+--       5 '1': the bounds keep the newest entries, and the reply lists them newest first
+-- Returns {} where the channel has no state, else
+-- {epoch, offset, more (0 or 1), ms until the history expires, seconds until the state expires,
 --  id, prev, event, data, id, prev, event, data, …}
 
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
@@ -19,7 +19,7 @@ if (ARGV[4] ~= '' and ARGV[4] ~= epoch) or limit == 0 or ARGV[1] == offset then
   return reply
 end
 
--- In chunks, so that a long history of large items is not materialised past the bounds.
+-- Reads in chunks, so that a long history of large items is not loaded past the bounds.
 local maxBytes = tonumber(ARGV[3])
 local newest = ARGV[5] == '1'
 local from = ARGV[1] == '' and '-' or '(' .. ARGV[1] .. '-0'

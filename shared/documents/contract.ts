@@ -1,39 +1,39 @@
-/** The contract for where a versioned document is kept: the rules, the rollouts. Memory and Redis pass the same suite. */
+/** The contract of the store of a versioned document: the rules or the rollouts. Memory and Redis pass the same suite. */
 import type { Service } from "../runtime/lifecycle.ts";
 
-/** What is kept: each has its own versions. */
+/** Each document has versions of its own. */
 export type DocumentName = "rules" | "rollouts";
 
 export interface StoredDocument {
-  /** 1, 2, 3…: grows with each change. */
+  /** 1, 2, 3…: one more for each change. */
   version: number;
   /** Unix ms. */
   changedAt: number;
-  /** As it was written; another version of the program may have checked it. */
+  /** As written, possibly by another version of the program: check it. */
   document: unknown;
 }
 
 export interface PutDocument {
-  /** Has been checked. */
+  /** Valid: the caller has checked it. */
   document: object;
   /** Unix ms. */
   changedAt: number;
-  /** Store only over this version; 0: only where nothing is stored. */
+  /** Store only if this is the current version; 0: only if nothing is stored. */
   ifVersion?: number;
-  /** Store only over a document that changed earlier: of several files the newest wins. */
+  /** Store only over an older document: of several files the newest wins. */
   ifNewer?: boolean;
 }
 
 export interface PutOutcome {
-  /** `unchanged`: the same document is stored already. */
+  /** `unchanged`: the store has the same document. */
   kind: "stored" | "unchanged" | "older" | "version_differs";
-  /** The version stored now. */
+  /** The version in the store after the call. */
   version: number;
 }
 
 export interface DocumentStore extends Service {
   read(): Promise<StoredDocument | undefined>;
   put(request: PutDocument): Promise<PutOutcome>;
-  /** Called after a change by anyone, and when changes may have been missed. */
+  /** Calls the listener after every change, and when a change may have been missed. */
   onChange(listener: () => void): void;
 }

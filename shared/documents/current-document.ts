@@ -4,13 +4,10 @@ import type { Logger } from "../runtime/logging.ts";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
 import type { DocumentName, DocumentStore, StoredDocument } from "./contract.ts";
 
-/** For a change whose message was lost, or that could not be read. */
+/** Finds a change whose message was lost, or that could not be read. */
 const recheckMs = 30_000;
 
-/**
- * The newest valid document of a store, kept in memory. Neither an invalid one nor a store that cannot be asked takes it
- * away again.
- */
+/** Keeps the newest valid document of a store in memory, also while the store is out of reach or has an invalid one. */
 export class CurrentDocument<Value extends { readonly version: number }> implements Service {
   readonly #name: DocumentName;
   readonly #store: DocumentStore;
@@ -25,8 +22,8 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   #findings: readonly string[] = [];
 
   /**
-   * @param options.none until one is stored.
-   * @param options.read called before a document comes into force; throws InvalidDocument to refuse it.
+   * @param options.none the value while nothing is stored.
+   * @param options.read parses a document before it takes effect; throws InvalidDocument to refuse it.
    */
   constructor(options: {
     name: DocumentName;
@@ -48,7 +45,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
     return this.#value;
   }
 
-  /** Why the stored document is not in force; empty when it is. */
+  /** Why the stored document is not in force; empty if it is. */
   get findings(): readonly string[] {
     return this.#findings;
   }
@@ -63,7 +60,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
     clearInterval(this.#recheck);
   }
 
-  /** Reads the store again. Resolves when what it holds now is in force, or refused. */
+  /** Reads the store again. Resolves once its current document is in force or refused. */
   async refresh(): Promise<void> {
     this.#changedWhileReading = true;
     this.#reading ??= this.#readUntilUnchanged();
@@ -76,7 +73,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
       try {
         await this.#readOnce();
       } catch (error) {
-        this.#logger.warn({ err: error }, `the ${this.#name} could not be read, those in memory stay in force`);
+        this.#logger.warn({ err: error }, `reading the ${this.#name} failed, those in memory stay in force`);
       }
     }
     this.#reading = undefined;
@@ -94,7 +91,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
     } catch (error) {
       if (!(error instanceof InvalidDocument)) throw error;
       this.#findings = error.findings;
-      this.#logger.error({ version, findings: error.findings }, `stored ${this.#name} are not valid here`);
+      this.#logger.error({ version, findings: error.findings }, `stored ${this.#name} are not valid`);
     }
   }
 }

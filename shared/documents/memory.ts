@@ -1,6 +1,6 @@
 import type { DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./contract.ts";
 
-/** A document of a single process. */
+/** A document of a single process, lost when it ends. */
 export class MemoryDocumentStore implements DocumentStore {
   #stored: StoredDocument | undefined;
   readonly #listeners: (() => void)[] = [];

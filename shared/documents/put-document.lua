@@ -1,7 +1,7 @@
 #!lua
--- Stores a versioned document, if it applies, and tells everyone.
+-- Stores a new version of a document if its conditions hold, and announces the change.
 -- KEYS  1 document (hash: version, changedAt, document)
--- ARGV  1 document (JSON text)   2 changed at (Unix ms)   3 required version, or ''   4 '1': only over an older document   5 topic
+-- ARGV  1 document (JSON text)   2 changed at (Unix ms)   3 required version, or ''   4 '1': only if the stored document is older   5 topic
 -- Returns {outcome, version} with outcome 'stored', 'unchanged', 'older' or 'version_differs'.
 
 local stored = redis.call('HMGET', KEYS[1], 'version', 'changedAt', 'document')

@@ -1,21 +1,21 @@
 /**
- * A program: YAML on standard input, {@link YamlResult} on standard output. The one place that knows the YAML library, whose
- * time and memory are not bounded by the size of a text (80 KB of `? ` take a minute and a gigabyte): whoever runs this
- * bounds both, and loses nothing when it dies.
+ * A program: reads YAML from standard input and writes a {@link YamlResult} to standard output. Time and memory of the YAML
+ * library are not bounded by the size of a text (80 KB of `? ` take a minute and a gigabyte). The parent process bounds both
+ * by running this program separately.
  */
 import { text } from "node:stream/consumers";
 import { type Document, isNode, isScalar, LineCounter, parseDocument, visit } from "yaml";
 
 export type YamlResult = { json: string } | { findings: string[] };
 
-/** More findings would only be cut off by the one who asked. */
+/** The parent process lists fewer findings than this. */
 const maxErrors = 1_000;
-/** An alias counts as all that it stands for. */
+/** Counts each alias with everything it expands to. */
 const maxAliasCount = 100;
 
 function toJson(yaml: string): YamlResult {
   const lineCounter = new LineCounter();
-  // The library's own check of keys compares each with each.
+  // uniqueKeys: the library's own check of keys takes quadratic time.
   const document = parseDocument(yaml, {
     lineCounter,
     prettyErrors: true,
@@ -37,12 +37,12 @@ function toJson(yaml: string): YamlResult {
   return { json };
 }
 
-/** With all its digits. */
+/** Keeps all digits. */
 function rawJson(integer: bigint): unknown {
   return (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(String(integer));
 }
 
-/** Behind the first line the library shows the place in the text. */
+/** Keeps the first line of a message: the others show an excerpt of the text. */
 function whatAndWhere(message: string): string {
   const [line = ""] = message.split("\n", 1);
   return line.replace(/:$/, "");

@@ -1,94 +1,92 @@
 /**
- * The contract between gateways, the private API and the registry of nodes: who there is, how full each is, who is to
- * drain, and how many connections each may let in. Two implementations, memory-registry.ts and redis-registry.ts, pass the
- * same suite (test/contract/node-registry-suite.ts).
+ * The contract between gateways, the private API and the registry of nodes: their load, orders to drain, and their shares of the
+ * admission budget. Both implementations, memory.ts and redis.ts, pass the same suite (test/contract/node-registry-suite.ts).
  *
- * A node reports about once a second. One that has not for {@link reportLastsMs} is gone.
+ * A node reports about once a second. A node without a report for {@link reportLastsMs} is gone.
  *
- * The fleet lets in so many connections a second, the budget. Each report asks for a share of it, by the node's weight
- * among those of all (shares.ts). Every implementation MUST
- * - never let the shares that are in force exceed the budget, whoever joins, leaves or dies, and while its memory is lost:
- *   who joins gets some of what is free, and the rest as soon as the others have been given less;
- * - keep a share in force until the node says that it holds another, has left, or is gone;
- * - fail with `broker_unavailable` within a bounded time when the registry cannot be asked.
+ * The budget is the number of connections that the fleet admits per second. Each report requests a share of it, by the node's
+ * weight among all nodes (shares.ts). Every implementation MUST
+ * - keep the sum of the shares in force within the budget, whichever nodes join, leave or die, even after it lost its memory:
+ *   a joining node gets part of the free budget at once, and the rest once the other nodes' shares have shrunk;
+ * - keep a share in force until the node reports another one, leaves, or is gone;
+ * - fail with `broker_unavailable` within a bounded time when the registry is out of reach.
  */
 import type { Dimensions } from "../load/dimensions.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 
-/** What a node says of itself. */
+/** The state of a node, reported by itself. */
 export interface NodeReport {
-  /** As it is called; two nodes may be called the same. */
+  /** Not unique: two nodes may have the same name. */
   node: string;
-  /** Of the process: a node that was restarted is another. */
+  /** Unique per process: a restarted node has another one. */
   instance: string;
   state: "ready" | "draining";
   /** Unix ms. */
   startedAt: number;
-  /** Where clients reach it, if not only through a balancer. */
+  /** The node's own address for clients, if it has one. */
   url?: string;
-  /** Seats that are taken: sessions, and handshakes under way. */
+  /** Seats taken: sessions, and handshakes under way. */
   connections: number;
   maxConnections: number;
-  /** 1.0 is at target. */
+  /** Load factor; 1.0 is at target. */
   factor: number;
   dimensions: Dimensions;
-  /** Of `dimensions.memory`: what it took before it had a session. */
+  /** The part of `dimensions.memory` used before the first session. */
   idleMemory: number;
-  /** What it can take of the fleet's admissions, against what the others can; 0: nothing. */
+  /** Relative to the other nodes; 0: the node takes no admissions. */
   admissionWeight: number;
   drain?: DrainReport;
 }
 
-/** How far a node has come with sending its sessions elsewhere. */
+/** Progress of a drain. */
 export interface DrainReport {
   /** Unix ms. */
   startedAt: number;
-  /** Unix ms; absent while it goes on. */
+  /** Unix ms; absent while the drain runs. */
   endedAt?: number;
-  /** There were when it began. Once it has ended each is in one of the following. */
+  /** Sessions at the beginning. After the end, each counts in one of the following members. */
   sessions: number;
-  /** Went elsewhere first, and left afterwards. */
+  /** Connected elsewhere first, then left. */
   moved: number;
-  /** Were closed in order, in their slot: they took all that waited for them, and why. */
+  /** Closed at their reconnect time, after everything queued for them was delivered. */
   closed: number;
-  /** Were there still at the deadline. */
+  /** Still connected at the deadline. */
   forced: number;
-  /** Broke, or did not take what waited for them. */
+  /** Connection broke, or the client did not read what was queued for it. */
   lost: number;
-  /** Left by themselves, or were told to for another reason. */
+  /** Disconnected by themselves or for another reason. */
   left: number;
 }
 
-/** A node as the others see it. */
+/** A node as other nodes see it. */
 export interface FleetNode extends NodeReport {
-  /** Connections it may let in each second. */
+  /** Connections that the node may admit per second. */
   sharePerSecond: number;
 }
 
-/** How many connections the fleet lets in each second, and how many of them are this node's, as far as it knows. */
+/** Connections that the fleet admits per second, and the node's current share. */
 export interface ShareRequest {
   budgetPerSecond: number;
-  /** The share it works with: what a registry that has lost its memory goes by. Undefined: it begins, and lets nobody in yet. */
+  /** The share in use: a registry that lost its memory relies on it. Undefined: the node just started and admits nothing yet. */
   heldPerSecond: number | undefined;
 }
 
 export interface ReportAnswer {
   sharePerSecond: number;
-  /** Somebody has told the node to drain. */
   drainOrdered: boolean;
-  /** Itself included, in the order of their names. Who there is, and in which state, is as of now; of a large fleet the rest may be some seconds old. */
+  /** Ordered by name, including the node itself. Existence and state are current; in a large fleet the rest may be seconds old. */
   nodes: readonly FleetNode[];
 }
 
 export interface NodeRegistry extends Service {
   report(report: NodeReport, request: ShareRequest): Promise<ReportAnswer>;
-  /** It stops. Its share is free at once. */
+  /** Call when the node stops: its share is free at once. */
   leave(instance: string): Promise<void>;
-  /** All that are not gone, in the order of their names. */
+  /** All nodes that are not gone, ordered by name. */
   nodes(): Promise<readonly FleetNode[]>;
-  /** Told with the next report. @returns how many there are that are called so. */
+  /** Takes effect with the next report. @returns the number of nodes with that name. */
   orderDrain(node: string): Promise<number>;
 }
 
-/** A node that has said nothing for so long is gone. */
+/** A node without a report for this long is gone. */
 export const reportLastsMs = 5_000;

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- A node stops: its share is free.
+-- Removes a node that stops, and frees its share.
 -- KEYS  1 heard (sorted set)   2 reports (hash)   3 shares (hash: instance → 'inForce share weight …')   4 orders to drain (set)
 --       5 fleet (hash: inForce, weights, version)
 -- ARGV  1 instance
--- Returns 1, or 0 where it is not known.
+-- Returns 1, or 0 for an unknown node.
 
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 redis.call('SREM', KEYS[4], ARGV[1])

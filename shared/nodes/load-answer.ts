@@ -1,4 +1,4 @@
-/** How full a node is, as `/load` and `/v1/load` tell it. */
+/** The load of a node, as `/load` and `/v1/load` answer it. */
 import { type Static, Type } from "typebox";
 import type { NodeReport } from "./contract.ts";
 import { dimensionNames, type Dimensions } from "../load/dimensions.ts";

@@ -3,12 +3,12 @@ import { budgetParts, fromUnits, nextShare, toUnits } from "./shares.ts";
 
 interface Known {
   report: NodeReport;
-  /** In units. */
+  /** In units of shares.ts. */
   share: number;
   inForce: number;
 }
 
-/** The registry of a single process: whoever is in it is not gone before it leaves. */
+/** The registry of a single process: a node stays until it leaves. */
 export class MemoryNodeRegistry implements NodeRegistry {
   readonly #nodes = new Map<string, Known>();
   readonly #drainOrdered = new Set<string>();
@@ -50,8 +50,8 @@ export class MemoryNodeRegistry implements NodeRegistry {
   }
 
   async orderDrain(node: string): Promise<number> {
-    const called = [...this.#nodes.values()].filter(({ report }) => report.node === node);
-    for (const { report } of called) this.#drainOrdered.add(report.instance);
-    return called.length;
+    const named = [...this.#nodes.values()].filter(({ report }) => report.node === node);
+    for (const { report } of named) this.#drainOrdered.add(report.instance);
+    return named.length;
   }
 }

@@ -1,18 +1,18 @@
 #!lua flags=allow-oom
--- Tells all nodes of a name to drain.
+-- Orders all nodes of a name to drain.
 -- KEYS  1 reports (hash: instance → report, a JSON array that begins with the name)   2 heard (sorted set: instance → Unix ms)
 --       3 orders to drain (set of instances)
--- ARGV  1 name   2 ms after which a node is gone
--- Returns how many they are.
+-- ARGV  1 name   2 ms after which a silent node is gone
+-- Returns the number of nodes.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local called = 0
+local count = 0
 for _, instance in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], string.format('(%.0f', now - ARGV[2]), '+inf')) do
   local report = redis.call('HGET', KEYS[1], instance)
   if report and cjson.decode(report)[1] == ARGV[1] then
     redis.call('SADD', KEYS[3], instance)
-    called = called + 1
+    count = count + 1
   end
 end
-return called
+return count

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Who there is, those included that are gone and not yet forgotten.
+-- Lists the nodes, including those that are gone and not yet removed.
 -- KEYS  1 reports (hash: instance → report)   2 shares (hash: instance → 'inForce share weight heard state')
 -- Returns {now in Unix ms, reports, shares}.
 

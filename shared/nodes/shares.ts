@@ -1,37 +1,37 @@
 /**
- * How the fleet's budget of admissions is divided. Nine tenths are shared out by weight. In force may be a twentieth more:
- * from it a node that joins gets its first share, before the others have been given less. The last twentieth is for when
- * the registry has lost its memory, and for nodes that have never reached it: nobody knows then what others hold.
+ * Divides the fleet's admission budget. Nine tenths are distributed by weight. Another twentieth may be in force: a joining
+ * node gets its first share from it, before the shares of the others shrink. The last twentieth is for the time after a registry
+ * lost its memory, and for nodes that never reached it: then the shares in force are unknown.
  *
- * A share is in force while a node may work with it. A node that is given less works with the old share until it has the
- * answer: the larger of both counts, until the node itself says that it holds the smaller.
+ * A share is in force while a node may use it. A node whose share shrinks uses the old one until it has the answer. So the
+ * larger of both counts, until the node reports that it holds the smaller one.
  */
 
-/** Shares are counted in thousandths: sums of whole numbers stay exact. */
+/** Shares are counted in thousandths, because sums of whole numbers are exact. */
 const unitsPerShare = 1_000;
 
 export interface Budget {
-  /** Shared out by weight. */
+  /** Distributed by weight. */
   shared: number;
-  /** May be in force. */
+  /** Bound on the sum of the shares in force. */
   most: number;
-  /** While the registry does not know what is in force: given to those who hold nothing. */
+  /** For nodes without a share while the shares in force are unknown. */
   blind: number;
 }
 
-/** In units. */
+/** @returns units. */
 export function budgetParts(budgetPerSecond: number): Budget {
   const budget = Math.floor(budgetPerSecond * unitsPerShare);
   const [shared, most] = [Math.floor(budget * 0.9), Math.floor(budget * 0.95)];
   return { shared, most, blind: budget - most };
 }
 
-/** What a node that has never reached the registry goes by: a hundred of them stay within the budget. */
+/** The share of a node that has never reached the registry. A hundred such nodes stay within the budget. */
 export function shareWithoutRegistry(budgetPerSecond: number): number {
   return budgetPerSecond / 100;
 }
 
-/** Rounded up: what a node says it holds is never less than what it was given. */
+/** Rounds up: a node must not report less than it was assigned. */
 export function toUnits(share: number): number {
   return Math.ceil(Number((share * unitsPerShare).toFixed(3)));
 }
@@ -43,22 +43,22 @@ export function fromUnits(units: number): number {
 export interface ShareSituation {
   budget: Budget;
   weight: number;
-  /** Of all, its own included. */
+  /** Sum over all nodes, including this one. */
   weights: number;
-  /** In force, of the others. */
+  /** Shares in force of the other nodes. */
   othersInForce: number;
-  /** It has no share so far: of the twentieth that is kept for such nodes half is left to the next. */
+  /** The node has no share yet. It gets at most half of the reserve for joining nodes; the next one may need the rest. */
   joins: boolean;
 }
 
-/** @returns units. The same rule as in report.lua. */
+/** The same rule as in report.lua. @returns units. */
 export function nextShare({ budget, weight, weights, othersInForce, joins }: ShareSituation): number {
   const free = Math.max(0, budget.most - othersInForce);
   const left = joins ? Math.ceil(Math.min(free, budget.most - budget.shared) / 2) : 0;
   return Math.min(fairShare(budget, weight, weights), free - left);
 }
 
-/** What a node is given once the others have been given theirs. @param weights of all, its own included. */
+/** The share of a node once all shares have settled. @param weights sum over all nodes, including this one. */
 export function fairSharePerSecond(budgetPerSecond: number, weight: number, weights: number): number {
   return fromUnits(fairShare(budgetParts(budgetPerSecond), weight, weights));
 }

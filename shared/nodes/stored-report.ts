@@ -1,4 +1,4 @@
-/** A report as it is kept in Redis: short, because each node hears of all others again and again. */
+/** The format of a report in Redis. Compact, because every node reads all reports again and again. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { dimensionNames, type Dimensions } from "../load/dimensions.ts";
@@ -19,7 +19,7 @@ const Drain = Type.Object({
   left: count,
 });
 
-/** The name comes first: order-drain.lua goes by it. */
+/** The name comes first: order-drain.lua relies on that. */
 const StoredReport = Type.Tuple([
   Type.String(),
   Type.Enum(["ready", "draining"]),
@@ -51,7 +51,7 @@ export function formatReport(report: NodeReport): string {
   ] satisfies Static<typeof StoredReport>);
 }
 
-/** @returns undefined for what another version of the program has put there. */
+/** @returns undefined for a report in the format of another version. */
 export function parseReport(instance: string, text: string): NodeReport | undefined {
   const value = parseJson(text);
   if (!validator.Check(value)) return undefined;

@@ -9,12 +9,12 @@ export const commonSettings = {
   LOG_LEVEL: about("Lowest level that is logged.", oneOf(logLevels, "info")),
 };
 
-/** Part of the contract, without effect in this version: the start warns where one is set. */
+/** Reserved settings without an effect in this version; a warning names those that are set. */
 export const settingsWithoutEffect = ["REDIS_CELLS", "JOURNAL_DIR", "GATEWAY_WORKERS"];
 
-/** Logs the settings without effect. @param unknown variables that are no settings, as `unknownSettings` describes them. */
+/** Logs variables without an effect. @param unknown variables that are not settings, as described by `unknownSettings`. */
 export function warnOfSettings(environment: Environment, unknown: readonly string[], logger: Logger): void {
   const names = settingsWithoutEffect.filter((name) => environment[name]);
-  if (names.length > 0) logger.warn({ names }, "these settings are without effect in this version");
+  if (names.length > 0) logger.warn({ names }, "these settings have no effect in this version");
   if (unknown.length > 0) logger.warn(`unknown settings: ${unknown.join(", ")}`);
 }

@@ -1,4 +1,4 @@
-/** Where a Redis server listens and how to log in there, as settings write it. */
+/** Parses addresses and logins of Redis servers from settings. */
 
 export interface ServerAddress {
   readonly host: string;
@@ -9,7 +9,7 @@ export interface ServerAddress {
   readonly database: number;
 }
 
-/** Of a URL whose host is the name that sentinels know a primary by. */
+/** A primary that sentinels know by a name: the host of the URL. */
 export type NamedPrimary = Omit<ServerAddress, "host" | "port"> & { readonly name: string };
 
 const defaultPort = 6_379;
@@ -20,7 +20,7 @@ const maxDatabase = 2_147_483_647;
 
 /**
  * `redis[s]://[[user]:password@]host[:port][/database]`
- * @throws what to change; never a part of the text, which may hold a password.
+ * @throws Error that says what to change and never quotes the text, which may contain a password.
  */
 export function parseServerUrl(text: string): ServerAddress {
   const { port = defaultPort, ...address } = parseUrl(text);
@@ -37,13 +37,13 @@ export function parseNamedPrimary(text: string): NamedPrimary {
     return { name: text, tls: false, database: 0 };
   }
   const { host: name, port, ...login } = parseUrl(text);
-  if (port !== undefined) throw new Error("must have no port: the sentinels tell it");
+  if (port !== undefined) throw new Error("must have no port: the sentinels provide it");
   return { ...login, name };
 }
 
 /**
- * Each `host:port`, `[IPv6]:port` or a URL as for {@link parseServerUrl}. Those that are no URL take TLS, user and password of the
- * first that is one.
+ * Each entry is `host:port`, `[IPv6]:port` or a URL as for {@link parseServerUrl}. The first URL sets TLS, user and password of
+ * the entries that are not URLs.
  * @throws as {@link parseServerUrl}.
  */
 function parseServerList(entries: readonly string[], portOfUrls: number): readonly ServerAddress[] {
@@ -66,7 +66,7 @@ export function parseSentinels(entries: readonly string[]): readonly ServerAddre
   return parseServerList(entries, defaultSentinelPort);
 }
 
-/** Entries of one cluster: servers that are found later get the same TLS, user and password. @throws as {@link parseServerUrl}. */
+/** All servers of a cluster, also those discovered later, share TLS, user and password. @throws as {@link parseServerUrl}. */
 export function parseClusterNodes(entries: readonly string[]): readonly ServerAddress[] {
   const addresses = parseServerList(entries, defaultPort);
   const logins = new Set(addresses.map(({ tls, username, password }) => JSON.stringify([tls, username, password])));
@@ -74,7 +74,7 @@ export function parseClusterNodes(entries: readonly string[]): readonly ServerAd
   return addresses;
 }
 
-/** As in `MOVED`, and as the Redis client names servers. */
+/** The form used in `MOVED` replies and by the Redis client. */
 export function addressText({ host, port }: Pick<ServerAddress, "host" | "port">): string {
   return `${host}:${port}`;
 }
@@ -133,6 +133,6 @@ function decoded(text: string, part: string): string {
   try {
     return decodeURIComponent(text);
   } catch (error) {
-    throw new Error(`the ${part} has a % that begins no %XX: write %25 for it`, { cause: error });
+    throw new Error(`the ${part} has a % without two hex digits: write %25 for it`, { cause: error });
   }
 }

@@ -5,7 +5,7 @@ import type { Setting, SettingValues } from "../runtime/settings.ts";
 import { parseClusterNodes, parseNamedPrimary, parseSentinels, parseServerUrl } from "./address.ts";
 import { defaultPrefix, prefixPattern } from "./name-root.ts";
 
-/** Where Redis is. All absent: the in-memory implementations, one process. */
+/** Addresses of Redis. Without any, one process uses the in-memory stores. */
 export const redisSettings = {
   REDIS_URL: about(
     "A standalone Redis: `redis[s]://user:password@host:port/database`; only the host is required. Programs of their own need this, `REDIS_SENTINELS` or `REDIS_CLUSTER`.",
@@ -40,14 +40,14 @@ export const redisSettings = {
   ),
 };
 
-/** For connections with TLS: whom to trust beside the usual authorities, and how to log in by certificate. PEM. */
+/** For connections with TLS, in PEM form: further trusted authorities, and the client's certificate. */
 export interface RedisTls {
   readonly ca?: string;
   readonly cert?: string;
   readonly key?: string;
 }
 
-/** @param parse throws what to change; it quotes nothing, as a password may be part of it. */
+/** @param parse throws an error that says what to change and quotes nothing: the text may contain a password. */
 function address(parse: (given: string) => unknown): Setting<string> {
   return {
     ...text(),
@@ -77,7 +77,7 @@ function readPem(file: string): string {
   } catch (error) {
     throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`, { cause: error });
   }
-  throw new Error("the file holds no PEM");
+  throw new Error("the file contains no PEM");
 }
 
 export function readTls(settings: SettingValues<typeof redisSettings>): RedisTls {
@@ -89,7 +89,7 @@ export function readTls(settings: SettingValues<typeof redisSettings>): RedisTls
   };
 }
 
-/** @param required a program of its own: without Redis there is nobody to share with. */
+/** @param required true for a separate program, which cannot share memory with the other one. */
 export function redisFindings(settings: SettingValues<typeof redisSettings>, required: boolean): string[] {
   const findings: string[] = [];
   if ((settings.REDIS_SENTINELS === undefined) !== (settings.REDIS_SENTINEL_MASTER === undefined)) {
@@ -107,15 +107,15 @@ export function redisFindings(settings: SettingValues<typeof redisSettings>, req
   }
   const deployment = settings.REDIS_URL ?? settings.REDIS_SENTINEL_MASTER;
   if (settings.REDIS_READ_URL && databaseIn(settings.REDIS_READ_URL) !== databaseIn(deployment)) {
-    findings.push("REDIS_READ_URL: must name the database that the deployment is on");
+    findings.push("REDIS_READ_URL: must name the database of the deployment");
   }
   if (required && ways.every((way) => way === undefined)) {
-    findings.push("REDIS_URL: is required for a program of its own (`npm start` runs everything without Redis)");
+    findings.push("REDIS_URL: is required for a separate program (`npm start` runs everything without Redis)");
   }
   return findings;
 }
 
-/** As the URL's path tells it; a name alone tells none. */
+/** The database in the path of the URL; "0" for a name alone. */
 function databaseIn(address: string | undefined): string {
   return URL.parse(address ?? "")?.pathname.slice(1) || "0";
 }

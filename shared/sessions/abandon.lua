@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Gives a holder up.
--- KEYS  1 leases (sorted set: holder → Unix ms when it runs out)   2 to be swept (sorted set: holder → Unix ms of its next pass)
--- ARGV  1 holder   2 ms until its lease runs out; 0: it is swept at once, and not shown any more
+-- Abandons a holder.
+-- KEYS  1 leases (sorted set: holder → Unix ms of expiry)   2 to be swept (sorted set: holder → Unix ms of its next pass)
+-- ARGV  1 holder   2 ms until its lease expires; 0: swept and hidden at once
 -- Returns 1.
 
 if ARGV[2] == '0' then

@@ -1,11 +1,11 @@
 #!lua
--- Begins a session, takes it over, or announces it, unless that has been revoked.
+-- Begins a session, takes it over, or announces it, unless it has been revoked.
 -- KEYS  1 sessions of the user (hash: session → 'claim holder connectedAt node')   2 the session, ended ('claim connectedAt')
---       3 revocations of the user (hash: name → Unix ms)   4 what the holder has in this slot (set)
+--       3 revocations of the user (hash: name → Unix ms)   4 holdings of the holder in this slot (set)
 -- ARGV  1 'begin', 'resume' or 'announce'   2 session   3 claim   4 holder   5 node   6 topic of the user   7 member of KEYS[4]
---       8 Unix ms: what was revoked since then ends it
--- Returns {outcome, claim, now, checked, took, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; Unix ms
--- to compare later revocations with; '1' where somebody had it, who is told; then the revocations.
+--       8 Unix ms of the last check: later revocations end the session
+-- Returns {outcome, claim, now, checked, took, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; checked:
+-- Unix ms for the next check; took: '1' where another holder lost the session and was notified; then the revocations.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

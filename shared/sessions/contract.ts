@@ -1,56 +1,54 @@
 /**
- * The contract between gateways, the private API and the store of who is connected, where, and in which channels. Two
- * implementations, memory-store.ts and redis-store.ts, pass the same suite (test/contract/session-store-suite.ts).
+ * The contract between gateways, the private API and the store of sessions and presence. Both implementations, memory.ts and
+ * redis.ts, pass the same suite (test/contract/session-store-suite.ts).
  *
- * What a node stores it stores as a *holder*: a name that it takes anew whenever it may have missed something. A holder
- * has a lease. Once that has run out, or the node gives the name up, everything stored under it is swept: no session
- * and no member outlives its node.
+ * A node stores everything as a *holder*: a name with a lease. The node takes a new name whenever it may have missed something.
+ * Once the lease expires, or the node abandons the name, a sweep removes everything stored under it: no session and no member
+ * outlives its node.
  *
- * A session has a *claim*, a number that grows each time it is taken over. The newest claim is in force: whatever an
- * older one still says is without effect.
+ * A session has a *claim*, a number that grows with each takeover. The newest claim is in force; older ones have no effect.
  *
  * Every implementation MUST
- * - decide about one session at one place, so that of two nodes one has it;
- * - fail with `broker_unavailable` within a bounded time when the store cannot be asked.
+ * - decide about a session in one place, so that only one of two nodes has it;
+ * - fail with `broker_unavailable` within a bounded time when the store is out of reach.
  */
 import type { IdentityKey, UserIdentity } from "../protocol/identity-key.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 
-/** A session as one node holds it. */
+/** A session under the claim of one node. */
 export interface HeldSession extends UserIdentity {
   sessionId: string;
   claim: number;
 }
 
-/** How somebody holds a session. */
 export interface Claim {
   claim: number;
-  /** Unix ms by the store's clock: what was revoked since then ends it. Only the store moves it on. */
+  /** Unix ms by the store's clock, set by the store only. Revocations since then end the session. */
   checkedAt: number;
 }
 
 export interface ClaimRequest extends HeldSession, Claim {
   /**
-   * `begin`: a new session. `resume`: from wherever it was; ended longer than the grace time ago, it is `over`.
-   * `announce`: this node has it, and tells again.
+   * `begin`: a new session. `resume`: takes it over from any node; a session past its grace time is `over`.
+   * `announce`: the node repeats that it has the session.
    */
   mode: "begin" | "resume" | "announce";
   holder: string;
   node: string;
 }
 
-/** Channels whose grants were withdrawn → when, Unix ms by the store's clock. `*`: all of them. */
+/** By channel: when its grants were withdrawn, Unix ms by the store's clock. `*` stands for all channels. */
 export type Withdrawals = ReadonlyMap<string, number>;
 
 export type ClaimOutcome =
-  /** `tookOver`: somebody had it, and is told. */
+  /** `tookOver`: another holder lost the session and was notified. */
   | ({ kind: "held"; withdrawn: Withdrawals; tookOver: boolean } & Claim)
-  /** There is no such session any more. */
+  /** The session does not exist, or its grace time is over. */
   | { kind: "over" }
   /** Another node has a newer claim. */
   | { kind: "replaced" }
-  /** Ended for good after it was checked last. */
+  /** A revocation since the last check ended the session. */
   | { kind: "revoked" };
 
 /** A session in a channel. */
@@ -58,9 +56,9 @@ export interface Membership {
   session: HeldSession;
   channel: string;
   holder: string;
-  /** JSON value that others see. */
+  /** JSON value shown to others. */
   info?: unknown;
-  /** Joins and leaves are told in channels of up to so many sessions; 0: never. */
+  /** Joins and leaves are announced in channels of up to this many sessions; 0: never. */
   tellUpTo: number;
 }
 
@@ -71,42 +69,42 @@ export interface SessionRecord {
   connectedAt: number;
 }
 
-/** What a user may not resume with any more. */
+/** What a user can no longer resume with. */
 export type Revocation = { kind: "user" } | { kind: "session"; sessionId: string } | { kind: "grant"; channel: string };
 
 export interface SessionStore extends Service {
-  /** Unix ms, by the store's clock as last heard: never ahead of it. Grants are dated by it. */
+  /** Unix ms by the store's clock, estimated from its last answer and never ahead of it. Dates grants. */
   now(): number;
-  /** A claim that another holder had is told over the user's topic: `replaced`. */
+  /** Notifies the previous holder of the session over the user's topic: `replaced`. */
   claim(request: ClaimRequest): Promise<ClaimOutcome>;
-  /** From now on the grace time runs. Without effect where the claim is not in force. */
+  /** Starts the grace time. Without effect where the claim is not in force. */
   end(session: HeldSession, holder: string): Promise<void>;
-  /** `sync:join` is told where this is the user's first session in the channel. */
+  /** Publishes `sync:join` for the user's first session in the channel. */
   enter(membership: Membership): Promise<void>;
-  /** `sync:leave` is told where this was the user's last. */
+  /** Publishes `sync:leave` for the user's last session in the channel. */
   leave(membership: Membership): Promise<void>;
-  /** Members, or, where more than `listUpTo` sessions are in the channel, how many users. */
+  /** @returns members, or the number of users where the channel has more than `listUpTo` sessions. */
   presence(channel: string, listUpTo: number): Promise<PresenceAck>;
   sessionsOf(user: IdentityKey): Promise<SessionRecord[]>;
-  /** @returns its date: Unix ms by the store's clock. */
+  /** @returns the date of the revocation, Unix ms by the store's clock. */
   revoke(user: IdentityKey, revocation: Revocation): Promise<number>;
-  /** @returns false where the holder is not known (any more): it must take another name. `fresh`: a new one begins. */
+  /** @returns false for an unknown holder: the node must take another name. `fresh`: begins a new holder. */
   renewLease(holder: string, options: { fresh: boolean }): Promise<boolean>;
-  /** The holder is given up: what is left under it in `inMs` is swept; until then, 0 aside, it is shown. */
+  /** Ends the lease after `inMs`; a sweep then removes what is left. Until then entries are shown, unless `inMs` is 0. */
   abandon(holder: string, options: { inMs: number }): Promise<void>;
-  /** Removes what holders left whose lease has run out. One caller gets each. @returns how many. */
+  /** Removes the entries of holders whose lease expired. Each holder goes to one caller. @returns the number of holders. */
   sweep(): Promise<number>;
 }
 
-/** A session that returns within this is the same. */
+/** A session that resumes within this time continues. */
 export const graceMs = 30_000;
-/** A member whose connection broke stays for so long: a quick return is seen by nobody. */
+/** A member stays this long after its connection broke, so that others do not see a quick reconnect. */
 export const lingerMs = 5_000;
-/** Without a renewal for so long a node is gone. */
+/** A holder whose lease was not renewed for this long is gone. */
 export const leaseMs = 10_000;
-/** Revocations are remembered for so long; no resume token and no grant is valid for longer. */
+/** How long revocations are remembered: the longest validity of resume tokens and grants. */
 export const maxResumeMs = 30 * 86_400_000;
-/** Revocations of one user that are remembered one by one; past it all of a kind are taken away at once. */
+/** Most single revocations of one user. Past it, a revocation covers all sessions, or all grants. */
 export const maxRevocations = 1_000;
 /** Stands for all channels among {@link Withdrawals}. */
 export const everyChannel = "*";

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Ends a session where the claim is in force: from now on the grace time runs.
--- KEYS  1 sessions of the user (hash)   2 the session, ended   3 what the holder has in this slot (set)
--- ARGV  1 session   2 claim, or '' for whatever claim the holder has   3 holder   4 grace in ms   5 member of KEYS[3]
+-- Ends a session if the claim is in force, and starts its grace time.
+-- KEYS  1 sessions of the user (hash)   2 the session, ended   3 holdings of the holder in this slot (set)
+-- ARGV  1 session   2 claim, or '' for any claim of the holder   3 holder   4 grace in ms   5 member of KEYS[3]
 -- Returns 1, or 0 where another claim is in force.
 
 local record = redis.call('HGET', KEYS[1], ARGV[1])

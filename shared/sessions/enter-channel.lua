@@ -1,10 +1,10 @@
 #!lua
--- A session comes to a channel, or says again that it is there.
+-- A session enters a channel, or repeats that it is there.
 -- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
---       3 what the holder has in this slot (set)
--- ARGV  1 session   2 claim   3 holder   4 identity key   5 member (JSON: channel, user, tenant, info)   6 tell up to so many sessions
+--       3 holdings of the holder in this slot (set)
+-- ARGV  1 session   2 claim   3 holder   4 identity key   5 member (JSON: channel, user, tenant, info)   6 announce joins in channels of up to this many sessions
 --       7 topic of the channel   8 member of KEYS[3]
--- Returns 1, or 0 where a newer claim of the session is there.
+-- Returns 1, or 0 where the channel has a newer claim of the session.
 
 local entry = redis.call('HGET', KEYS[1], ARGV[1])
 if entry and tonumber(string.match(entry, '^%d+')) > tonumber(ARGV[2]) then

@@ -1,12 +1,12 @@
 /**
- * Names of the session store's keys in Redis. Everything of a user, and everything of a channel, shares its hash tag.
- * `root` is what all names of the deployment begin with. Sessions and holders are named by UUIDs, which the gateways choose.
+ * Names of the session store's keys in Redis. All keys of one user, and all of one channel, share a hash tag. `root` begins all
+ * names of the deployment. Names of sessions and holders are UUIDs chosen by the gateways.
  */
 import { slotTag, slotTagOf } from "../channels/keys.ts";
 import type { IdentityKey } from "../protocol/identity-key.ts";
 import type { Revocation } from "./contract.ts";
 
-/** Holders and their leases, in one place. */
+/** Holders and their leases; one hash tag for the fleet. */
 export function leaseKeys(root: string): { leases: string; toSweep: string; passes: string } {
   const tag = `${root}:{nodes}`;
   return { leases: `${tag}:leases`, toSweep: `${tag}:to-sweep`, passes: `${tag}:passes` };
@@ -26,7 +26,7 @@ export function presenceKeys(root: string, channel: string): { sessions: string;
   return { sessions: `${slot}:presence:${channel}`, users: `${slot}:present:${channel}` };
 }
 
-/** What a holder has in one slot. */
+/** The sessions and memberships of a holder in one slot. */
 export function holdingsKey(root: string, slot: number, holder: string): string {
   return `${slotTag(root, slot)}:held:${holder}`;
 }

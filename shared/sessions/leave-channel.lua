@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- A session leaves a channel, where the claim that came is the one that leaves.
+-- A session leaves a channel, if it entered with the same claim.
 -- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
---       3 what the holder has in this slot (set)
--- ARGV  1 session   2 claim, or '' for whatever claim the holder has   3 holder   4 identity key   5 topic of the channel   6 member of KEYS[3]
--- Returns 1, or 0 where it is not there, or another claim is.
+--       3 holdings of the holder in this slot (set)
+-- ARGV  1 session   2 claim, or '' for any claim of the holder   3 holder   4 identity key   5 topic of the channel   6 member of KEYS[3]
+-- Returns 1, or 0 where the channel has no entry of that session, or one of another claim.
 
 local entry = redis.call('HGET', KEYS[1], ARGV[1])
 local claim, holder, tellUpTo, member
@@ -17,12 +17,12 @@ end
 if ARGV[2] ~= '' and ARGV[2] ~= claim then
   return 0
 end
-local told = redis.call('HLEN', KEYS[1]) <= tonumber(tellUpTo)
+local announced = redis.call('HLEN', KEYS[1]) <= tonumber(tellUpTo)
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[6])
 if redis.call('HINCRBY', KEYS[2], ARGV[4], -1) <= 0 then
   redis.call('HDEL', KEYS[2], ARGV[4])
-  if told then
+  if announced then
     redis.call('SPUBLISH', ARGV[5], 'e sync:leave\n' .. member)
   end
 end

@@ -1,14 +1,14 @@
 import { type IdentityKey, identityKey, type UserIdentity } from "../protocol/identity-key.ts";
 import type { JoinLeave, PresenceMember } from "../protocol/wire.ts";
 
-/** One session in a channel, as others see it. */
+/** A session in a channel, as shown to others. */
 export type Member = JoinLeave;
 
 export function memberOf({ user, tenant }: UserIdentity, channel: string, info: unknown): Member {
   return { channel, user, ...(tenant !== undefined && { tenant }), info };
 }
 
-/** A user who is there with several sessions is listed once. */
+/** Lists a user with several sessions once. */
 export function membersByUser(members: readonly Member[]): PresenceMember[] {
   const byUser = new Map<IdentityKey, PresenceMember>();
   for (const { user, tenant, info } of members) {

@@ -21,12 +21,12 @@ interface StoredSession extends SessionRecord {
   user: IdentityKey;
   claim: number;
   holder: string;
-  /** Unix ms; undefined while it lives. */
+  /** Unix ms; undefined while the session is connected. */
   endedAt: number | undefined;
 }
 
 interface Revoked {
-  /** Unix ms; 0: not. */
+  /** Unix ms; 0: not revoked. */
   user: number;
   sessions: Map<string, number>;
   grants: Map<string, number>;
@@ -42,7 +42,7 @@ interface Entry {
 
 const tidyIntervalMs = 10_000;
 
-/** Sessions and members of a single process: its lease does not run out. */
+/** Sessions and presence of a single process, whose lease never expires. */
 export class MemorySessionStore implements SessionStore {
   readonly #broker: ChannelBroker;
   /** By {@link sessionKey}. */
@@ -53,7 +53,7 @@ export class MemorySessionStore implements SessionStore {
   readonly #errors: ContainedErrors;
   #tidier: NodeJS.Timeout | undefined;
 
-  /** @param broker carries joins, leaves and replacements to those who follow. */
+  /** @param broker delivers joins, leaves and replacements. */
   constructor(broker: ChannelBroker, errors: ContainedErrors) {
     this.#broker = broker;
     this.#errors = errors;
@@ -110,7 +110,7 @@ export class MemorySessionStore implements SessionStore {
     const first = !before && ![...entries.values()].some((entry) => entry.user === user);
     const member = memberOf(session, channel, info);
     entries.set(sessionId, { user, member, claim, tellUpTo });
-    if (first && entries.size <= tellUpTo) await this.#tell("sync:join", member);
+    if (first && entries.size <= tellUpTo) await this.#publish("sync:join", member);
   }
 
   async leave({ session, channel }: Membership): Promise<void> {
@@ -121,7 +121,7 @@ export class MemorySessionStore implements SessionStore {
     entries.delete(session.sessionId);
     if (entries.size === 0) this.#present.delete(channel);
     const last = ![...entries.values()].some((other) => other.user === entry.user);
-    if (last && told) await this.#tell("sync:leave", entry.member);
+    if (last && told) await this.#publish("sync:leave", entry.member);
   }
 
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
@@ -141,7 +141,7 @@ export class MemorySessionStore implements SessionStore {
     const revoked = this.#revoked.get(user) ?? { user: 0, sessions: new Map(), grants: new Map(), until: 0 };
     this.#revoked.set(user, revoked);
     revoked.until = now + maxResumeMs;
-    // Later than any before: whatever was checked after those is not after this one.
+    // Later than every earlier revocation: a check that passed those must not pass this one.
     const at = Math.max(
       now,
       revoked.user + 1,
@@ -164,7 +164,7 @@ export class MemorySessionStore implements SessionStore {
     return 0;
   }
 
-  async #tell(event: string, member: Member): Promise<void> {
+  async #publish(event: string, member: Member): Promise<void> {
     await this.#broker.publishEphemeral({ channel: member.channel, event, data: JSON.stringify(member) });
   }
 
@@ -177,7 +177,7 @@ export class MemorySessionStore implements SessionStore {
   }
 }
 
-/** A session is one of its user's, as on Redis. */
+/** A session belongs to one user, as on Redis. */
 function sessionKey(session: HeldSession): string {
   return `${session.sessionId} ${identityKey(session)}`;
 }

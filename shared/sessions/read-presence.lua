@@ -1,8 +1,8 @@
 #!lua flags=no-writes
--- Who is in a channel, or, of a large one, how many users.
+-- Lists the sessions in a channel; of a large channel it counts the users only.
 -- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
--- ARGV  1 list up to so many sessions
--- Returns {users, entry, entry, …}; no entries where there are more.
+-- ARGV  1 most sessions to list
+-- Returns {users, entry, entry, …}; without entries where the channel has more sessions.
 
 local reply = { redis.call('HLEN', KEYS[2]) }
 if redis.call('HLEN', KEYS[1]) <= tonumber(ARGV[1]) then

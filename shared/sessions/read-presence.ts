@@ -5,7 +5,7 @@ import type { PresenceAck } from "../protocol/wire.ts";
 import type { Rules } from "../rules/rules.ts";
 import type { SessionStore } from "./contract.ts";
 
-/** Who is in a channel, as clients and services ask for it. @throws TidegateError where its namespace shows nobody. */
+/** Reads the presence of a channel, for clients and services. @throws TidegateError where its namespace has presence off. */
 export async function readPresence(store: SessionStore, channel: string, rules: Rules): Promise<PresenceAck> {
   if (!rules.namespace(channel).presence) {
     const namespace = namespaceOf(channel);

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Prolongs the lease of a holder.
--- KEYS  1 leases (sorted set: holder → Unix ms when it runs out)
--- ARGV  1 holder   2 lease in ms   3 1 where the holder is new, else 0
--- Returns {1 or 0: the holder is not known, now in Unix ms}
+-- Renews the lease of a holder.
+-- KEYS  1 leases (sorted set: holder → Unix ms of expiry)
+-- ARGV  1 holder   2 lease in ms   3 1 for a new holder, else 0
+-- Returns {1, or 0 for an unknown holder; now in Unix ms}
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Gives the caller, and nobody else for a time, holders to sweep: whose lease has run out, and those due for another pass.
--- KEYS  1 leases (sorted set: holder → Unix ms when it runs out)   2 to be swept (sorted set: holder → Unix ms of its next pass)
--- ARGV  1 ms until the next pass, also where the caller does not finish   2 at most so many
+-- Hands holders to one caller for a sweep: holders whose lease expired, and holders due for another pass.
+-- KEYS  1 leases (sorted set: holder → Unix ms of expiry)   2 to be swept (sorted set: holder → Unix ms of its next pass)
+-- ARGV  1 ms until the next pass, even if the caller does not finish   2 most holders
 -- Returns the holders.
 
 local time = redis.call('TIME')

@@ -154,7 +154,7 @@ test("READ-3: a replica that stalls and one that dies lose nothing, double nothi
   for (const client of clients) {
     expect(client.received.map(({ data }) => data)).toEqual(published);
   }
-  expect(log()).toContain("connecting anew");
+  expect(log()).toContain("reconnecting");
 }, 60_000);
 
 test("READ-4: a node that starts while its replica is away follows at the primary, and takes clients as soon as it is ready", async () => {

@@ -43,7 +43,7 @@ test("PROBE-1: a subscription whose messages are swallowed is found and made ane
   link.deafen({ lasting: false });
   await publish("missed");
   await client.next(({ data }) => data === "missed");
-  await eventually(() => fleet.log().includes("connecting anew"));
+  await eventually(() => fleet.log().includes("reconnecting"));
   await publish("after");
   await client.next(({ data }) => data === "after");
   expect(client.received.map(({ data }) => data)).toEqual(["before", "missed", "after"]);

@@ -93,7 +93,7 @@ test("RSET-1: each entry of a list, the name of the primary, and files are check
     [{ REDIS_SENTINELS: "a:1", REDIS_SENTINEL_MASTER: "a b" }, /^REDIS_SENTINEL_MASTER: must be a name/],
     [{ REDIS_SENTINELS: "a:1", REDIS_SENTINEL_MASTER: `redis://${login}main:1` }, /^REDIS_SENTINEL_MASTER: .* no port/],
     [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: "/nowhere.pem" }, /^REDIS_TLS_CA: the file cannot be read \(ENOENT\)/],
-    [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: emptyFile }, /^REDIS_TLS_CA: the file holds no PEM/],
+    [{ REDIS_URL: "rediss://a", REDIS_TLS_CA: emptyFile }, /^REDIS_TLS_CA: the file contains no PEM/],
     [{ REDIS_URL: "rediss://a", REDIS_TLS_KEY: certificates.files.key }, /REDIS_TLS_CERT, REDIS_TLS_KEY: set both/],
   ];
   for (const [settings, expected] of wrong) {

@@ -90,7 +90,7 @@ describe("settings", () => {
     const read = (REDIS_URL: string, REDIS_READ_URL: string) => () =>
       readGatewayConfig({ ...gateway, REDIS_URL, REDIS_READ_URL }, { embedded: false });
     expect(findings(read("redis://a/1", "redis://b"))).toEqual([
-      "REDIS_READ_URL: must name the database that the deployment is on",
+      "REDIS_READ_URL: must name the database of the deployment",
     ]);
     expect(read("redis://a/1", "redis://b/1")).not.toThrow();
     expect(read("redis://a", "redis://b/")).not.toThrow();
