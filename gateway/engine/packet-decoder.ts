@@ -5,7 +5,7 @@
 import { Encoder, PacketType } from "socket.io-parser";
 import { parseJson } from "../../shared/json/json.ts";
 import { scanItems } from "../../shared/json/json-members.ts";
-import { passedOn } from "../../shared/json/json-text.ts";
+import { compactJson } from "../../shared/json/json-text.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
 import { maxAuthLength, oversizedAuth } from "../entrance/auth-bound.ts";
@@ -138,8 +138,8 @@ function readEvent(text: string): PacketEvent {
   // Each value takes two bytes at least: so many exceed the bound on data twice over.
   if (scan.values > maxPayloadBytes + eventValues) throw new Error("too many values");
   const [first, ...others] = scan.items;
-  const { text: literal } = passedOn(first ?? new Uint8Array(), maxPayloadBytes);
-  return { name: readName(literal), args: others.map((argument) => passedOn(argument, maxPayloadBytes)) };
+  const { text: literal } = compactJson(first ?? new Uint8Array(), maxPayloadBytes);
+  return { name: readName(literal), args: others.map((argument) => compactJson(argument, maxPayloadBytes)) };
 }
 
 /** A number is a name as the client wrote it: 1e3 and 1000 are two names. */

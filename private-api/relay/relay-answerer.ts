@@ -92,7 +92,7 @@ export class RelayAnswerer {
     const part = this.#part(question.identity.sessionId);
     const taker = {
       part,
-      get isThere() {
+      get isConnected() {
         return !response.destroyed && response.writableLength < maxUntakenBytes;
       },
     };

@@ -73,7 +73,7 @@ export class Shadows implements Service {
     const kept = this.#budget.part("kept answers", request.eventId);
     const part = this.#budget.part("shadows", request.identity.sessionId);
     try {
-      const sent = { ...request, isShadow: true, answer: { isThere: true, part } };
+      const sent = { ...request, isShadow: true, answer: { isConnected: true, part } };
       return this.#judge(request, ...(await Promise.all([keep(answering, kept), this.#client.send(sent)])));
     } finally {
       kept.release();

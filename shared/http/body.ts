@@ -5,7 +5,7 @@ import { excerpt } from "../runtime/excerpt.ts";
 import { maxJsonMembers, parseJson } from "../json/json.ts";
 import { type JsonMember, scanMembers } from "../json/json-members.ts";
 import { maxJsonDepth, scanJson } from "../json/json-scan.ts";
-import { passedOn } from "../json/json-text.ts";
+import { compactJson } from "../json/json-text.ts";
 import { maxPayloadBytes } from "../protocol/limits.ts";
 
 /** Brackets, commas and colons of a body without data: the largest such body has a handful of members. */
@@ -72,7 +72,7 @@ export function readDataBody(json: Buffer): DataBody {
       const message = `the member "${excerpt(name)}" is given twice`;
       return { kind: "refused", error: new TidegateError("invalid_request", message) };
     }
-    values.set(name, name === "data" ? passedOn(member.json, maxPayloadBytes) : valueOf(member));
+    values.set(name, name === "data" ? compactJson(member.json, maxPayloadBytes) : valueOf(member));
   }
   return { kind: "value", value: Object.fromEntries(values) };
 }

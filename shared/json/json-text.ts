@@ -1,17 +1,17 @@
-/** JSON text as it is passed on: its author's own, so that numbers keep their digits and members their order. Pure. */
+/** Forwards JSON text as its author wrote it, so that numbers keep their digits and members their order. Pure. */
 
-/** Bytes of UTF-8. */
 export interface JsonText {
   text: string;
+  /** Length in UTF-8. */
   bytes: number;
 }
 
 /**
- * The text without white space between its values, and so in one line. Where that is longer than `maxBytes`, strings are
- * spelled as `JSON.stringify` spells them: a library that escapes what need not be (`\u00e9`, `\/`) gets no smaller limit.
- * @param json scanned before.
+ * Removes white space between values, so that the text is one line. If it is still longer than `maxBytes`, strings are spelled as
+ * in `JSON.stringify`: unnecessary escapes (`\u00e9`, `\/`) must not count against the limit of a client.
+ * @param json valid JSON.
  */
-export function passedOn(json: Uint8Array, maxBytes: number): JsonText {
+export function compactJson(json: Uint8Array, maxBytes: number): JsonText {
   let compact = withoutSpace(json);
   if (compact.length > maxBytes) compact = withoutEscapes(compact);
   return {
@@ -33,7 +33,7 @@ function withoutSpace(json: Uint8Array): Uint8Array {
   for (let at = 0; at < json.length; at++) {
     const byte = json[at] ?? 0;
     if (!inString && byte <= space) {
-      // Most texts have none, and are not copied.
+      // Copied at the first white space only: most texts have none.
       compact ??= new Uint8Array(json);
       continue;
     }
@@ -49,7 +49,7 @@ function withoutSpace(json: Uint8Array): Uint8Array {
   return compact ? compact.subarray(0, to) : json;
 }
 
-/** A backslash is in a string, and begins an escape. What is written is never longer than what it stands for. */
+/** In valid JSON a backslash is in a string and begins an escape. The result is never longer than the input. */
 function withoutEscapes(json: Uint8Array): Uint8Array {
   const written = new Uint8Array(json.length);
   let to = 0;
@@ -81,7 +81,7 @@ function withoutEscapes(json: Uint8Array): Uint8Array {
       written[to++] = backslash;
       written[to++] = short;
     } else if (point < space || isHigh(point) || isLow(point)) {
-      // Control characters; half a pair, which UTF-8 cannot say.
+      // Control characters, and unpaired surrogates, which UTF-8 cannot encode.
       for (let i = 0; i < length; i++) written[to++] = json[at + i] ?? 0;
     } else to = writeUtf8(written, to, point);
     at += length;
@@ -89,7 +89,7 @@ function withoutEscapes(json: Uint8Array): Uint8Array {
   return written.subarray(0, to);
 }
 
-/** By character: what stands behind the backslash of its short escape; 0: it has none. */
+/** By character: the letter of its short escape; 0 where it has none. */
 const shortEscapes = new Uint8Array(backslash + 1);
 for (const [character, name] of Object.entries({
   '"': '"',
@@ -143,7 +143,7 @@ function writeUtf8(bytes: Uint8Array, from: number, point: number): number {
   return to;
 }
 
-/** The JSON text of an object with `members` and, after them, `jsonMembers`, whose values are JSON text already. */
+/** The JSON text of an object with `members`, followed by `jsonMembers`, whose values are JSON text. */
 export function objectText(members: object, jsonMembers: Readonly<Record<string, string>> = {}): string {
   const own = JSON.stringify(members).slice(1, -1);
   const others = Object.entries(jsonMembers).map(([name, json]) => `${JSON.stringify(name)}:${json}`);

@@ -1,7 +1,7 @@
 /** One line of a stream, without its line break. */
 export interface Line {
   bytes: Buffer;
-  /** It is longer than the bound: `bytes` are its beginning. */
+  /** The line exceeds the bound; `bytes` is its beginning. */
   cut: boolean;
 }
 
@@ -9,12 +9,12 @@ const lineBreak = 0x0a;
 const firstRoomBytes = 4 * 1024;
 
 /**
- * Cuts a stream into lines, for newline-delimited JSON. Empty lines are left out. A line that is longer than the bound is
- * cut, and the next line is intact; the rest of it is never kept. Work is linear, whatever the size of the chunks.
+ * Splits a stream into lines, for newline-delimited JSON. Skips empty lines. Truncates a line that exceeds the bound without
+ * buffering the rest; the next line is intact. Takes linear time whatever the size of the chunks.
  */
 export class LineSplitter {
   readonly #maxLineBytes: number;
-  /** The line that has no end yet is its first `#restBytes`. */
+  /** The first `#restBytes` bytes are the incomplete line. */
   #rest = Buffer.alloc(0);
   #restBytes = 0;
   #cut = false;
@@ -50,7 +50,7 @@ export class LineSplitter {
     if (kept.length < part.length) this.#cut = true;
     const bytes = this.#restBytes + kept.length;
     if (bytes > this.#rest.length) {
-      // Doubled: a line that arrives byte by byte is copied as often as one that arrives in two parts.
+      // Doubling keeps the copying linear for a line that arrives byte by byte.
       const room = Math.min(this.#maxLineBytes, Math.max(firstRoomBytes, 2 * bytes));
       const larger = Buffer.allocUnsafe(room);
       this.#rest.copy(larger, 0, 0, this.#restBytes);
@@ -61,7 +61,7 @@ export class LineSplitter {
   }
 }
 
-/** Collects lines and hands them over together at the end of the turn of the event loop. */
+/** Collects lines and writes them together at the end of the turn of the event loop. */
 export class LineBatcher {
   readonly #write: (lines: string) => void;
   #pending = "";

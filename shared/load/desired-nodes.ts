@@ -1,36 +1,36 @@
 /**
- * How many nodes the work of a fleet wants: the smallest number of which all but one carry it with a load factor of at most
- * 1.0, one being room for a node that is lost.
+ * The number of nodes that a fleet's work needs: the smallest number of nodes that carry it at a load factor of at most 1.0 even
+ * after the loss of one.
  *
- * The factor is worked out again for the same work on n nodes. Per node, connections, utilisations, queued bytes and the
- * memory above that of an idle node fall as 1/n; memory is measured against what an idle node leaves free. Delay falls
- * with them as far as utilisation accounts for it; what is beyond (a noisy neighbour, a pause) no node takes away.
- * Admissions are left out: the fleet's rate is the same with any number of nodes.
+ * The factor is computed again for the same work on n nodes. Per node, connections, utilisations, queued bytes and memory above
+ * that of an idle node fall as 1/n; memory is measured against what an idle node leaves free. Delay falls as far as utilisation
+ * causes it; more nodes do not help against the rest (a noisy neighbour, a pause). Admissions are left out: the fleet's rate does
+ * not depend on the number of nodes.
  *
- * Hysteresis without a memory: more than the ready nodes where the work asks for it, fewer only where they would carry a
- * fifth more as well. Whoever asks which process whenever gets the same answer, and a fleet of the desired size keeps it
- * while its work wavers within a sixth.
+ * The hysteresis needs no memory: the result exceeds the ready nodes when the work requires it, and is lower only if fewer nodes
+ * could carry a fifth more work. So every process gives the same answer at any time, and a fleet of the desired size keeps its size
+ * while its work varies within a sixth.
  */
 import type { Dimensions } from "./dimensions.ts";
 import { loadFactor } from "./factor.ts";
 
-/** Before there are fewer nodes than now, they must be able to carry so many times the work. */
+/** Fewer nodes than now must be able to carry this many times the work. */
 const margin = 1.2;
 const lostNodes = 1;
-/** A measurement gone wrong does not ask for any number: at most so many times those that are ready, and a few. */
+/** Bound against wrong measurements: at most this many times the ready nodes, plus a few. */
 const mostTimes = 2;
 const mostFurther = 2;
-/** Of its memory a node has at least so much for work, however large it is when idle. */
+/** Share of memory that a node is assumed to have for work, however much it uses when idle. */
 const leastFreeMemory = 0.05;
 
 export interface LoadedNode {
   state: "ready" | "draining";
   dimensions: Dimensions;
-  /** Of `dimensions.memory`: what it takes without sessions. */
+  /** The part of `dimensions.memory` used without sessions. */
   idleMemory: number;
 }
 
-/** @returns at least 2: one, and room for one that is lost. */
+/** @returns at least 2: one node, and one that may be lost. */
 export function desiredNodes(nodes: readonly LoadedNode[]): number {
   const work = workOf(nodes);
   const ready = nodes.filter(({ state }) => state === "ready").length;
@@ -40,7 +40,7 @@ export function desiredNodes(nodes: readonly LoadedNode[]): number {
   return Math.max(atLeast, Math.min(ready, atMost));
 }
 
-/** All the work there is, in nodes that are at target. That of nodes that drain goes to others. */
+/** The work of the whole fleet, including draining nodes, in units of one node at target. */
 function workOf(nodes: readonly LoadedNode[]): Dimensions {
   const sum = (read: (node: LoadedNode) => number): number => nodes.reduce((total, node) => total + read(node), 0);
   return {

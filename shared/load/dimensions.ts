@@ -1,6 +1,6 @@
-/** What a node can run out of. */
+/** The resources that a node can run out of. */
 export const dimensionNames = ["connections", "eventLoop", "cpu", "delay", "memory", "outbound", "admissions"] as const;
 export type Dimension = (typeof dimensionNames)[number];
 
-/** Each as used ÷ allowed: 1.0 is at target. */
+/** Used ÷ allowed; 1.0 is at target. */
 export type Dimensions = Readonly<Record<Dimension, number>>;

@@ -3,7 +3,7 @@ import { desiredNodes, type LoadedNode } from "./desired-nodes.ts";
 
 export interface FleetLoad {
   nodes: number;
-  /** Of the load factors of all nodes; 0 where there are none. */
+  /** Mean load factor of all nodes; 0 without nodes. */
   mean: number;
   max: number;
   desiredNodes: number;

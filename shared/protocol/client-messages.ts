@@ -1,4 +1,4 @@
-/** Schemas of what a client sends: the handshake and the `sync:` requests. The types derive from them. */
+/** Schemas of client messages: the handshake and the `sync:` requests. The types derive from them. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { channelPattern, wellFormedPattern } from "./grammar.ts";
@@ -14,10 +14,10 @@ export const PositionSchema = Type.Object({ epoch: Epoch, offset: Offset }, clos
 /** `auth` of the Socket.IO handshake. */
 export const Handshake = Type.Object({
   token: Type.Optional(Type.String({ maxLength: maxTokenLength })),
-  /** Whatever is not ours resumes nothing. */
+  /** Unchecked: a value that the gateway did not seal resumes nothing. */
   resume: Type.Optional(Type.Unknown()),
   protocol: Type.Optional(Type.Integer()),
-  /** It connects elsewhere first, and leaves afterwards, when it is asked to move. */
+  /** The client can move: asked to, it connects elsewhere first, then leaves. */
   moves: Type.Optional(Type.Boolean()),
 });
 
@@ -59,7 +59,7 @@ export type History = Static<typeof History>;
 export type Refresh = Static<typeof Refresh>;
 export type CallOptions = Static<typeof CallOptions>;
 
-/** Every request of the gateway's own, by event name. */
+/** The `sync:` requests, by event name. */
 export const clientRequests = {
   "sync:subscribe": Compile(Subscribe),
   "sync:unsubscribe": Compile(Unsubscribe),

@@ -3,7 +3,7 @@
  * Import-free: it is bundled into the published client.
  */
 
-/** Codes of a failed ack and of an HTTP problem. `status` is the HTTP status; `upstream_rejected` takes the service's own. */
+/** Codes of a failed ack and of an HTTP problem. `status` is the HTTP status; `upstream_rejected` uses the service's. */
 export const requestCodes = {
   invalid_request: { status: 400, retryable: false },
   unauthenticated: { status: 401, retryable: false },
@@ -41,7 +41,7 @@ export const connectCodes = {
   broker_unavailable: { retryable: true },
 } as const;
 
-/** Codes of `sync:disconnect`; `reconnect` says whether a client should come back (`disconnected`: as the API asked). */
+/** Codes of `sync:disconnect`. `reconnect`: whether the client should reconnect (`disconnected`: as the API requested). */
 export const disconnectCodes = {
   token_expired: { reconnect: true },
   slow_consumer: { reconnect: true },
@@ -68,9 +68,9 @@ export interface WireError {
   code: string;
   message: string;
   retryable: boolean;
-  /** Milliseconds to wait before another try. */
+  /** Shortest wait before a retry. */
   retryAfterMs?: number;
-  /** The HTTP status of the service, where it answered. */
+  /** The HTTP status of the service, if it answered. */
   status?: number;
   /** Further members of the service's answer, e.g. the position and the publications of a conflict. */
   details?: Record<string, unknown>;

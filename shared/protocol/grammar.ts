@@ -1,12 +1,12 @@
-/** Names on the wire: what a channel, an event and a user may look like. Import-free. */
+/** Syntax of channels, events and users on the wire. Import-free. */
 
 /** `namespace:rest`, e.g. `board:42`. */
 export const channelPattern = /^[a-z0-9_-]{1,32}:[A-Za-z0-9_.:@/-]{1,200}$/;
 /** An application event, e.g. `card.moved`. */
 export const eventPattern = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/;
-/** Prefix of the gateway's own events, never of the application's. */
+/** Prefix of the gateway's events; application events must not use it. */
 export const reservedEventPrefix = "sync:";
-/** Names that Socket.IO keeps for itself: emitting one closes the transport. */
+/** Names reserved by Socket.IO: emitting one closes the transport. */
 export const socketIoReservedEvents: readonly string[] = [
   "connect",
   "connect_error",
@@ -16,7 +16,7 @@ export const socketIoReservedEvents: readonly string[] = [
   "removeListener",
 ];
 
-/** Well-formed Unicode: UTF-8 has no bytes for half a surrogate pair, and two texts would become one. For schemas. */
+/** Well-formed Unicode. UTF-8 cannot encode an unpaired surrogate: different texts would become equal. For schemas. */
 export const wellFormedPattern = /^\P{Cs}*$/u;
 
 export function isChannel(text: string): boolean {
@@ -27,7 +27,7 @@ export function isApplicationEvent(text: string): boolean {
   return eventPattern.test(text) && !text.startsWith(reservedEventPrefix) && !socketIoReservedEvents.includes(text);
 }
 
-/** The part before the first colon. The caller has checked {@link isChannel}. */
+/** @param channel a valid one ({@link isChannel}). @returns the part before the first colon. */
 export function namespaceOf(channel: string): string {
   return channel.slice(0, channel.indexOf(":"));
 }

@@ -1,4 +1,4 @@
-/** Bounds of the contract that clients and services may rely on. Import-free. */
+/** Limits of the wire contract. Import-free. */
 
 const KiB = 1024;
 
@@ -8,7 +8,7 @@ export const maxPayloadBytes = 64 * KiB;
 export const maxAnswerBytes = 1024 * KiB;
 /** Subscriptions of one connection. */
 export const maxChannelsPerConnection = 200;
-/** Publications replayed to one subscriber; past either bound it is `too_far_behind`. */
+/** Most publications and bytes replayed to one subscriber; past either limit it is `too_far_behind`. */
 export const maxReplayPublications = 1_000;
 export const maxReplayBytes = 512 * KiB;
 /** Publications in one answer to a history read. */
@@ -16,19 +16,19 @@ export const maxHistoryLimit = 1_000;
 /** Items of one batch publish. */
 export const maxBatchItems = 1_000;
 export const maxBatchBytes = 1024 * KiB;
-/** What one connection may have waiting to be sent. */
+/** Queued data of one connection. */
 export const maxOutboxBytes = 1024 * KiB;
-/** Past this, of what a namespace marks as `slow: latest` only the newest waits. */
+/** Past this much queued data, channels with `slow: latest` keep only the newest publication queued. */
 export const conflateFromBytes = 256 * KiB;
-/** From the upgrade to the accept, hooks included. */
+/** From the upgrade to the accepted connection, including hooks. */
 export const connectDeadlineMs = 8_000;
-/** A token. Its claims travel on to services in a header, which HTTP servers bound at 16 KiB. */
+/** A token. Its claims reach services in a header, and HTTP servers limit headers to 16 KiB. */
 export const maxTokenLength = 8 * KiB;
-/** What a client carries for us, to resume with. */
+/** A resume token. */
 export const maxResumeTokenLength = 16 * KiB;
 /** A grant for one channel. */
 export const maxGrantLength = 16 * KiB;
-/** Channels with more sessions than this tell how many users are there, not who. */
+/** In channels with more sessions, presence gives the number of users, not their names. */
 export const maxListedSessions = 200;
 /** A user's name (`sub` of the token). */
 export const maxUserLength = 256;

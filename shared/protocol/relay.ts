@@ -1,11 +1,11 @@
 /**
- * The hop from gateway to private API: one long request per stream, a line for each question, and a line for each answer as
- * it comes. The gateway opens with a hello line and ends the stream when it has its answers; the private API may ask for
- * that with a drain line.
+ * The protocol between gateway and private API: each stream is one long HTTP request, with one line per question and one line per
+ * answer, in any order. The gateway opens a stream with a hello line, and ends it once it has all answers. The private API can
+ * request that with a drain line.
  *
- * A line is a head as JSON, which begins with the question's id, and where there is one a payload behind a tab: JSON text in
- * one line that is passed on as it was written. `JSON.stringify` writes no raw tab, so the first tab ends the head. Only the
- * head is parsed; the payload is scanned.
+ * A line is a head in JSON, which begins with the question's id, and optionally a tab and a payload: JSON text in one line, which
+ * is forwarded as written. `JSON.stringify` writes no raw tab, so the first tab ends the head. The head is parsed, the payload
+ * only scanned.
  */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
@@ -16,10 +16,10 @@ import { maxAnswerBytes, maxPayloadBytes } from "./limits.ts";
 
 export const relayPath = "/v1/relay";
 export const relayContentType = "application/x-ndjson";
-/** A private API refuses a gateway of another version: by this header, and before it was there by the hello. */
+/** A private API refuses gateways of another version. They send it in this header; older ones only in the hello line. */
 export const relayVersion = 2;
 export const relayVersionHeader = "tidegate-relay";
-/** The identity with its claims is most of a question's head, a service's own code and message most of an answer's. */
+/** A question's head is mostly the identity with its claims; an answer's mostly the code and message of a service. */
 const maxHeadBytes = 128 * 1024;
 export const maxQuestionLineBytes = maxHeadBytes + 1 + maxPayloadBytes;
 export const maxAnswerLineBytes = maxHeadBytes + 1 + maxAnswerBytes;
@@ -32,21 +32,21 @@ const Identity = Type.Object({
 });
 const common = { id: Type.Integer(), identity: Identity, traceparent: Type.String(), timeoutMs: Type.Integer() };
 
-/** A client's event for the service of its route. The payload is its data. */
+/** A client's event for the service of its route. The payload is the event's data. */
 export const RelayCall = Type.Object({
   ...common,
   kind: Type.Literal("call"),
   event: Type.String(),
   eventId: Type.String(),
 });
-/** May this session begin? */
+/** Asks the connect hook whether the session may begin. */
 export const RelayConnect = Type.Object({
   ...common,
   kind: Type.Literal("connect"),
   address: Type.String(),
   userAgent: Type.String(),
 });
-/** May this session follow the channel? */
+/** Asks the subscribe hook whether the session may follow the channel. */
 export const RelaySubscribe = Type.Object({ ...common, kind: Type.Literal("subscribe"), channel: Type.String() });
 
 export const RelayHello = Type.Object({ hello: Type.Literal(relayVersion), node: Type.String() });
@@ -59,7 +59,7 @@ const WireErrorSchema = Type.Object({
   retryAfterMs: Type.Optional(Type.Number()),
   status: Type.Optional(Type.Integer()),
 });
-/** The payload is the data, or the details of the error, where it has any. */
+/** The payload is the data, or the details of the error, if any. */
 export const RelayAnswer = Type.Union([
   Type.Object({ id: Type.Integer(), ok: Type.Literal(true) }),
   Type.Object({ id: Type.Integer(), ok: Type.Literal(false), error: WireErrorSchema }),
@@ -77,10 +77,10 @@ export const relayFromPrivateApi = Compile(Type.Union([RelayDrain, RelayAnswer])
 
 export type RelayLine<Head> =
   | { kind: "read"; head: Head; payload: string | undefined }
-  /** `id`: of the question that the line is about, where at least that can be told. */
+  /** `id`: of the question, if the beginning of the line is readable. */
   | { kind: "unreadable"; id: number | undefined; reason: string };
 
-/** @param head JSON text, of `JSON.stringify`. @param payload JSON text in one line. */
+/** @param head from `JSON.stringify`. @param payload JSON text in one line. */
 export function relayLine(head: string, payload?: string): string {
   return payload === undefined ? head : `${head}\t${payload}`;
 }
@@ -97,19 +97,19 @@ export function readRelayLine<Head>(
     const id = idAtBegin.exec(bytes.toString("latin1", 0, idLength))?.[1];
     return { kind: "unreadable", id: id === undefined ? undefined : Number(id), reason };
   };
-  if (cut) return unreadable("it is too long");
+  if (cut) return unreadable("the line is too long");
   const text = bytes.toString("utf8");
   const end = text.indexOf("\t");
   const head = parseJson(end === -1 ? text : text.slice(0, end));
-  if (!heads.Check(head)) return unreadable("its head does not follow the schema");
+  if (!heads.Check(head)) return unreadable("the head does not match the schema");
   if (end === -1) return { kind: "read", head, payload: undefined };
   if (scanJson(bytes, bytes.indexOf(tab) + 1).kind !== "json") {
-    return unreadable("its payload is no JSON, or nested too deep");
+    return unreadable("the payload is not JSON or nested too deep");
   }
   return { kind: "read", head, payload: text.slice(end + 1) };
 }
 
-/** What a hook may grant: the connect hook further channels, both what others see of the user. */
+/** A hook's grant: further channels (connect hook only), and the `info` that others see of the user. */
 const HookGrant = Type.Object({
   channels: Type.Optional(Type.Array(Type.String({ maxLength: 256 }), { maxItems: 1_000 })),
   info: Type.Optional(Type.Unknown()),
@@ -117,13 +117,13 @@ const HookGrant = Type.Object({
 export type HookGrant = Static<typeof HookGrant>;
 const hookGrantValidator = Compile(HookGrant);
 
-/** Undefined for what is no grant. @param text JSON, scanned before. */
+/** @param text valid JSON. @returns undefined where it is not a grant. */
 export function readHookGrant(text: string): HookGrant | undefined {
   const grant = parseJson(text);
   return hookGrantValidator.Check(grant) ? grant : undefined;
 }
 
-/** It is shown to everybody in a channel, and travels in what a client carries. */
+/** Small, because every member of a channel gets it, and resume tokens contain it. */
 const maxInfoBytes = 1024;
 
 export function isPresentableInfo(info: unknown): boolean {

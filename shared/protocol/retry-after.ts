@@ -1,15 +1,15 @@
-/** `Retry-After` of an HTTP answer, and what else asks for a wait. Imports nothing. */
+/** Parses and bounds waits that other parties request, e.g. with `Retry-After`. Import-free. */
 
-/** Nobody waits for longer because somebody else asks for it. */
+/** Longest wait that another party can impose. */
 export const maxRetryAfterMs = 3_600_000;
 
 const seconds = /^\d+(\.\d+)?$/;
-/** The parser of dates takes nearly anything: "1.5" is a day in January. */
+/** Date.parse accepts nearly anything: "1.5" is a day in January. */
 const httpDate = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*, .+ GMT$/;
 
 /**
- * Milliseconds from the header's seconds, rounded up to whole ones, or date (RFC 9110, 10.2.3), at most an hour.
- * Undefined: it says nothing that could be followed, such as a date that is over.
+ * Parses seconds, rounded up to whole ones, or a date (RFC 9110, 10.2.3). @returns ms, at most an hour; undefined where the
+ * header gives no usable wait, e.g. a date in the past.
  */
 export function parseRetryAfter(header: string, nowMs: number): number | undefined {
   const text = header.trim();
@@ -17,7 +17,7 @@ export function parseRetryAfter(header: string, nowMs: number): number | undefin
   return boundedRetryAfterMs(httpDate.test(text) ? Date.parse(text) - nowMs : undefined);
 }
 
-/** A wait that somebody else asks for, at most an hour; undefined where it is no number, or negative. */
+/** Bounds a requested wait to an hour. @returns undefined where it is not a number, or negative. */
 export function boundedRetryAfterMs(retryAfterMs: unknown): number | undefined {
   if (typeof retryAfterMs !== "number" || !(retryAfterMs >= 0)) return undefined;
   return Math.min(maxRetryAfterMs, retryAfterMs);

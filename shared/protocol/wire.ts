@@ -1,16 +1,16 @@
 /**
- * Shapes that the server sends: acks and events. Import-free, shared with the client SDK.
- * Shapes that the server receives are schemas, in client-messages.ts.
+ * Messages from server to client: acks and events. Import-free, shared with the client SDK.
+ * Messages from client to server are schemas, in client-messages.ts.
  */
 import type { RecoveryReason, WireError } from "./codes.ts";
 
-/** Where a session stands in a channel: an offset within one history, which the epoch names. */
+/** A position in a channel: an offset within the history that the epoch names. */
 export interface Position {
   epoch: string;
   offset: number;
 }
 
-/** A publication as history and acks carry it. `prev` only where it is not `offset - 1`. */
+/** A publication in histories and acks. `prev` only where it is not `offset - 1`. */
 export interface WirePublication {
   offset: number;
   prev?: number;
@@ -18,17 +18,17 @@ export interface WirePublication {
   data: unknown;
 }
 
-/** How a client spreads its return: a random moment in the window, after the minimum. */
+/** A client reconnects at a random moment within the window, after the minimum delay. */
 export interface ReconnectPolicy {
   minDelayMs: number;
   windowMs: number;
 }
 
-/** Where to connect, and with what: the answer of `GET /v1/bootstrap`. */
+/** The answer of `GET /v1/bootstrap`: where to connect, and the group's config. */
 export interface Bootstrap {
   url: string;
   reconnect: ReconnectPolicy;
-  /** Of the rollouts. */
+  /** The client's rollout group. */
   group: string;
   config: Record<string, unknown>;
 }
@@ -38,7 +38,7 @@ export interface Welcome {
   node: string;
   sessionId: string;
   user: string;
-  /** Absent: the user has none. */
+  /** Absent for a user without a tenant. */
   tenant?: string;
   resumed: boolean;
   resumeToken: string | null;
@@ -54,11 +54,11 @@ export interface SubscribeAck {
   recovered: boolean;
   reason?: RecoveryReason;
   publications: WirePublication[];
-  /** Sealed proof of what the subscribe hook or the server allowed: presented again, nobody is asked. */
+  /** Sealed proof that the subscribe hook or the server allowed the channel. With it a resubscribe skips the hook. */
   grant?: string;
 }
 
-/** The server subscribed this session. `grant`: to subscribe again after a reconnect. */
+/** The server subscribed this session. `grant`: for the resubscribe after a reconnect. */
 export interface Subscribed {
   channel: string;
   position: Position;
@@ -74,14 +74,14 @@ export interface PresenceMember {
   info?: unknown;
 }
 
-/** Who is in a channel; of a large one only how many users. */
+/** The members of a channel; for a large channel the number of users. */
 export type PresenceAck = { members: PresenceMember[] } | { count: number };
 
-/** A user's first session came to a channel, or the last one left it. */
+/** A user's first session entered a channel, or the last one left it. */
 export interface JoinLeave {
   channel: string;
   user: string;
-  /** Absent: the user has none. */
+  /** Absent for a user without a tenant. */
   tenant?: string;
   info?: unknown;
 }
@@ -94,11 +94,11 @@ export interface HistoryAck {
 export interface RefreshAck {
   expiresAt: number;
   resumeToken: string | null;
-  /** By channel: what the session subscribes with by a grant, for as long as the new token. */
+  /** New grants by channel, for the session's granted subscriptions; valid as long as the new token. */
   grants?: Record<string, string>;
 }
 
-/** The answer of the service a `call` event is routed to. */
+/** The answer of the service that a `call` event is routed to. */
 export interface CallAck {
   data: unknown;
 }
@@ -121,11 +121,11 @@ export interface Policy {
   reconnect: ReconnectPolicy;
 }
 
-/** Go on elsewhere, in this slot: until then, and where `moves` was said until the deadline, this connection is served. */
+/** Asks the client to reconnect elsewhere at its reconnect time. The connection is served until then; for clients with `moves` until the deadline. */
 export interface Drain {
   reconnectInMs: number;
   deadlineInMs: number;
-  /** Where to; absent: where it came from. */
+  /** Where to connect; absent: the address used before. */
   url?: string;
 }
 

@@ -5,7 +5,7 @@ import type { Logger } from "../runtime/logging.ts";
 import { checkStoredRollouts } from "./document.ts";
 import { noRollouts, Rollouts } from "./rollouts.ts";
 
-/** The newest valid rollouts of the store. */
+/** Keeps the newest valid rollouts of the store. */
 export class CurrentRollouts extends CurrentDocument<Rollouts> {
   constructor(options: { store: DocumentStore; errors: ContainedErrors; logger: Logger }) {
     super({

@@ -1,4 +1,4 @@
-/** The rollouts document: its schema, and what else must hold in it. Pure. */
+/** The rollouts document: its schema and further checks. Pure. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
@@ -6,7 +6,7 @@ import { isTooDeep } from "../json/json.ts";
 import { maxJsonDepth } from "../json/json-scan.ts";
 import { wellFormedPattern } from "../protocol/grammar.ts";
 import { explain } from "../runtime/schema-errors.ts";
-import { isTellable, pointCount, pointsPerPercent } from "./point.ts";
+import { isRepresentable, pointCount, pointsPerPercent } from "./point.ts";
 import { divide, ownersOf, type Shares } from "./shares.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -17,7 +17,7 @@ export const maxConfigBytes = 16 * 1024;
 
 const common = {
   name: Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" }),
-  /** Where the group connects, whatever the fleet's own addresses are. */
+  /** Address for the group, in place of the fleet's own addresses. */
   url: Type.Optional(Type.String({ pattern: "^https?://[^\\s/?#@]+(/[^\\s?#]*)?$", maxLength: 2_048 })),
   config: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 };
@@ -26,7 +26,7 @@ const Group = Type.Object(
   {
     ...common,
     percent: Type.Number({ minimum: 0, maximum: 100 }),
-    /** In the group whatever the percentage. */
+    /** Members of the group independent of the percentage. */
     users: Type.Optional(
       Type.Array(Type.String({ minLength: 1, maxLength: maxUserLength, pattern: wellFormedPattern.source }), {
         maxItems: maxUsers,
@@ -46,7 +46,7 @@ export type RolloutGroup = Static<typeof Group> | Static<typeof Fallback>;
 const Point = Type.Integer({ minimum: 0, maximum: pointCount });
 const SharesSchema = Type.Record(Type.String(), Type.Array(Type.Tuple([Point, Point]), { maxItems: pointCount }));
 
-/** As it is kept: with the points of each group. */
+/** The stored form: with the points of each group. */
 export type StoredRollouts = RolloutsDocument & { shares: Shares };
 
 const validator = Compile(RolloutsDocument);
@@ -72,17 +72,17 @@ export function checkStoredRollouts(value: unknown): StoredRollouts {
   const { shares, ...document } = (typeof value === "object" && value !== null ? value : {}) as { shares?: unknown };
   const checked = checkRollouts(document);
   if (!sharesValidator.Check(shares) || !ownersOf(checked.groups.map(({ name }) => shares[name] ?? []))) {
-    throw new InvalidDocument("rollouts", ["shares: are not those of the groups"]);
+    throw new InvalidDocument("rollouts", ["shares: do not match the groups"]);
   }
   return { ...checked, shares };
 }
 
-/** @param before what is stored, if it is valid: whoever can stays in its group. */
+/** @param before the stored rollouts, if valid: users stay in their groups as far as possible. */
 export function withShares(document: RolloutsDocument, before: StoredRollouts | undefined): StoredRollouts {
   return { ...document, shares: divide(document.groups, before?.shares ?? {}) };
 }
 
-/** What is of the right form each, and wrong together. */
+/** Checks parts that match their schema for conflicts between each other. */
 function meaningOf(value: unknown): string[] {
   const { groups: given, fallback } = (typeof value === "object" && value !== null ? value : {}) as Record<
     string,
@@ -110,7 +110,7 @@ function meaningOf(value: unknown): string[] {
   const listed = new Set<string>();
   let points = 0;
   for (const [index, { percent, users = [] }] of groups) {
-    if (!isTellable(percent)) findings.push(`groups.${index}.percent: has more than two decimals`);
+    if (!isRepresentable(percent)) findings.push(`groups.${index}.percent: has more than two decimals`);
     points += Math.round(percent * pointsPerPercent);
     for (const user of new Set(users)) {
       if (listed.has(user)) findings.push(`groups.${index}.users: "${user}" is in another group already`);

@@ -1,22 +1,21 @@
 /**
- * Which points are whose. Pure.
+ * Assigns points to groups. Pure.
  *
- * With more than two groups no rule that only knows the percentages can let one group grow without moving anybody between
- * others. So the points are kept with the document: a group keeps those it has, takes free ones to grow, and gives those
- * back first that it took last.
+ * With more than two groups, percentages alone cannot let one group grow without moving users between the others. So the document
+ * stores the points of each group: a group keeps its points, takes free ones to grow, and returns the latest ones first to shrink.
  */
 import { pointCount, pointsPerPercent } from "./point.ts";
 
-/** From the first, to before the second; in the order in which they were taken. */
+/** Half-open ranges, in the order in which the group took them. */
 export type PointRanges = readonly (readonly [from: number, to: number])[];
 export type Shares = Readonly<Record<string, PointRanges>>;
 
-/** What is nobody's belongs to the fallback. */
-export const nobody = -1;
+/** The owner of points of the fallback. */
+export const unassigned = -1;
 
 /**
- * @param groups in the order in which they take what is free; the percentages add up to 100 at most.
- * @param before the points they have, by group.
+ * @param groups take free points in this order; the percentages add up to at most 100.
+ * @param before the current points by group.
  */
 export function divide(groups: readonly { name: string; percent: number }[], before: Shares): Shares {
   const wanted = groups.map(({ name, percent }) => ({ name, points: Math.round(percent * pointsPerPercent) }));
@@ -31,7 +30,7 @@ export function divide(groups: readonly { name: string; percent: number }[], bef
   const shares = kept.map(({ name, points, ranges }) => {
     const taken = ranges.map(([from, to]): [number, number] => [from, to]);
     for (let missing = points - countOf(ranges); missing > 0; next++) {
-      if (owners[next] !== nobody) continue;
+      if (owners[next] !== unassigned) continue;
       const last = taken.at(-1);
       if (last?.[1] === next) last[1]++;
       else taken.push([next, next + 1]);
@@ -42,13 +41,13 @@ export function divide(groups: readonly { name: string; percent: number }[], bef
   return Object.fromEntries(shares);
 }
 
-/** The index of the group that each point belongs to, or {@link nobody}; undefined where a point has two owners. */
+/** By point: the index of its group, or {@link unassigned}. Undefined where a point has two owners. */
 export function ownersOf(groups: readonly PointRanges[]): Int16Array | undefined {
-  const owners = new Int16Array(pointCount).fill(nobody);
+  const owners = new Int16Array(pointCount).fill(unassigned);
   for (const [index, ranges] of groups.entries()) {
     for (const [from, to] of ranges) {
       for (let point = from; point < to; point++) {
-        if (owners[point] !== nobody) return undefined;
+        if (owners[point] !== unassigned) return undefined;
         owners[point] = index;
       }
     }

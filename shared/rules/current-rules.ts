@@ -5,9 +5,9 @@ import type { Logger } from "../runtime/logging.ts";
 import { checkRules } from "./document.ts";
 import { noRules, Rules } from "./rules.ts";
 
-/** The newest valid rules of the store. */
+/** Keeps the newest valid rules of the store. */
 export class CurrentRules extends CurrentDocument<Rules> {
-  /** @param options.accept called before rules come into force; throws InvalidDocument to refuse them. */
+  /** @param options.accept called before rules take effect; throws InvalidDocument to refuse them. */
   constructor(options: {
     store: DocumentStore;
     errors: ContainedErrors;

@@ -1,18 +1,18 @@
-/** The rules document: its schema, its defaults, and what else must hold in it. Pure. */
+/** The rules document: its schema and further checks. Pure. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
-import { isTellable } from "../rollouts/point.ts";
+import { isRepresentable } from "../rollouts/point.ts";
 import { type Explained, explain, maxFindings } from "../runtime/schema-errors.ts";
 
 const closed = { additionalProperties: false } as const;
 const maxRoutes = 10_000;
-/** Of namespaces, and of services. */
+/** Most namespaces, and most services. */
 const maxNames = 1_000;
 const bounded = { ...closed, maxProperties: maxNames };
 const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" });
 const EventPattern = Type.String({ pattern: "^([A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\\*?|\\*)$" });
-/** `env:NAME`, read where it is used, or `whsec_` and the base64 of at least 32 bytes. */
+/** `env:NAME`, resolved by the process that uses it; or `whsec_` and the base64 of at least 32 bytes. */
 const Secret = Type.String({ pattern: "^(env:[A-Za-z_][A-Za-z0-9_]*|whsec_[A-Za-z0-9+/]{43,}={0,2})$" });
 
 const Namespace = Type.Object(
@@ -32,7 +32,7 @@ const Service = Type.Object(
   {
     url: Type.String({ pattern: "^https?://[^\\s/?#]+(/[^\\s?#]*)?$" }),
     secret: Type.Optional(Secret),
-    /** During rotation: signed with each, the first is also the JWT's key. */
+    /** For rotation: each one signs; the first one is also the key of the JWT. */
     secrets: Type.Optional(Type.Array(Secret, { minItems: 1, maxItems: 5 })),
     timeoutMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 600_000 })),
     maxInFlight: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
@@ -40,7 +40,7 @@ const Service = Type.Object(
   closed,
 );
 
-/** A part of the callers, always the same, goes to another service. */
+/** Routes a fixed part of the callers to another service. */
 const RouteRollout = Type.Object(
   {
     to: Name,
@@ -59,7 +59,7 @@ const Route = Type.Object(
     key: Type.Optional(Type.String()),
     class: Type.Optional(Name),
     rollout: Type.Optional(RouteRollout),
-    /** Gets every request too; its answer is compared, not used. */
+    /** Also gets every request; its answer is compared, not used. */
     shadow: Type.Optional(Name),
     also: Type.Optional(Type.Array(Name)),
   },
@@ -100,7 +100,7 @@ export type ServiceRule = Static<typeof Service>;
 export type RouteRule = Static<typeof Route>;
 
 const validator = Compile(RulesDocument);
-/** Of a document without its namespaces, services and routes. */
+/** For a document without its namespaces, services and routes. */
 const frameValidator = Compile(Type.Object(frame, closed));
 const parts = {
   namespace: Compile(Namespace),
@@ -109,7 +109,7 @@ const parts = {
   hooks: Compile(Hooks),
 };
 
-/** What the parts of a document mean together, each of the right form; `serviceNames` has those of the others, too. */
+/** The parts of a document that match their schema. `serviceNames` also has the names of services that do not. */
 interface WellFormedParts {
   serviceNames: ReadonlySet<string>;
   namespaces: readonly (readonly [name: string, NamespaceRule])[];
@@ -119,7 +119,7 @@ interface WellFormedParts {
   sources: boolean;
 }
 
-/** @throws InvalidDocument with every finding: of form, of references, of what is not supported. */
+/** @throws InvalidDocument with all findings: schema, references, unsupported parts. */
 export function checkRules(value: unknown): RulesDocument {
   const wellFormed = wellFormedParts(value);
   const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...unsupported(wellFormed)];
@@ -128,7 +128,7 @@ export function checkRules(value: unknown): RulesDocument {
   return value;
 }
 
-/** Entry by entry, as long as findings are listed: the library's own list takes its time for all that is right, too. */
+/** Checks entry by entry until enough findings are listed: the library's own list would spend time on valid entries too. */
 function formFindings(value: unknown): string[] {
   const { namespaces, services, routes, ...others } = (
     typeof value === "object" && value !== null ? value : {}
@@ -159,7 +159,7 @@ function entryFindings(
   const findings = all.length > part.max ? [`${member}: has ${all.length} entries, more than ${part.max}`] : [];
   for (const [name, given] of all) {
     if (findings.length > maxFindings) break;
-    if (part.name?.test(name) === false) findings.push(`${member}.${name}: is not a possible name`);
+    if (part.name?.test(name) === false) findings.push(`${member}.${name}: is not a valid name`);
     if (!part.validator.Check(given)) findings.push(...explain(part.validator, given, { path: `/${member}/${name}` }));
   }
   return findings;
@@ -195,7 +195,7 @@ function missingReferences({ serviceNames, routes, hooks }: WellFormedParts): st
   ];
   return references
     .filter(([, service]) => !serviceNames.has(service))
-    .map(([path, service]) => `${path}: there is no service "${service}" (add it under services)`);
+    .map(([path, service]) => `${path}: no such service: "${service}" (add it under services)`);
 }
 
 function ambiguities({ routes, services }: WellFormedParts): string[] {
@@ -205,7 +205,7 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
     if (events.has(route.event)) findings.push(`routes.${index}.event: "${route.event}" has a route already`);
     events.add(route.event);
     if (route.rollout?.to === route.service) findings.push(`routes.${index}.rollout.to: is the route's own service`);
-    if (route.rollout && !isTellable(route.rollout.percent)) {
+    if (route.rollout && !isRepresentable(route.rollout.percent)) {
       findings.push(`routes.${index}.rollout.percent: has more than two decimals`);
     }
     if (route.shadow === route.service) findings.push(`routes.${index}.shadow: is the route's own service`);
@@ -215,13 +215,15 @@ function ambiguities({ routes, services }: WellFormedParts): string[] {
     if (given !== 1) findings.push(`services.${name}: give either secret or secrets`);
     if (!URL.canParse(service.url)) findings.push(`services.${name}.url: is not a URL`);
     else if (new URL(service.url).username || new URL(service.url).password) {
-      findings.push(`services.${name}.url: must have no user or password: secret is what a service knows us by`);
+      findings.push(
+        `services.${name}.url: must have no user or password: the service authenticates requests by its secret`,
+      );
     }
   }
   return findings;
 }
 
-/** Parts of the document that this version does not act on yet are refused, so that nobody relies on them. */
+/** Refuses parts that this version does not implement, so that no deployment relies on them. */
 function unsupported({ namespaces, routes, hooks, sources }: WellFormedParts): string[] {
   const paths: string[] = [];
   for (const [name, namespace] of namespaces) {

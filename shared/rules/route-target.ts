@@ -2,8 +2,8 @@ import type { RouteRule } from "./document.ts";
 import { pointOf, pointsPerPercent } from "../rollouts/point.ts";
 
 /**
- * The service that gets this caller's events of a route: its own, or the one it is rolled out to. Routes that are rolled
- * out to one service choose the same callers.
+ * The service for a caller's events: the route's own, or the one that it is rolled out to. Routes with a rollout to the same
+ * service select the same callers.
  */
 export function serviceOf(route: RouteRule, caller: { user: string; tenant?: string | undefined }): string {
   const { rollout, service } = route;

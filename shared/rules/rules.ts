@@ -1,4 +1,4 @@
-/** The rules in force, ready for look-ups. Pure. */
+/** The rules in force, indexed for lookups. Pure. */
 import type { Retention } from "../channels/contract.ts";
 import { namespaceOf } from "../protocol/grammar.ts";
 import type { NamespaceRule, RouteRule, RulesDocument, ServiceRule } from "./document.ts";
@@ -22,9 +22,9 @@ export interface ServiceOptions {
   url: string;
   timeoutMs: number;
   maxInFlight: number;
-  /** As written in the document: `env:NAME` or the secret itself. */
+  /** As written: `env:NAME` or the secret itself. */
   secrets: readonly string[];
-  /** That it is asked as. */
+  /** Hooks that the service serves. */
   hooks: readonly HookName[];
 }
 
@@ -32,17 +32,17 @@ export type HookName = "connect" | "subscribe";
 const hookNames: readonly HookName[] = ["connect", "subscribe"];
 
 export class Rules {
-  /** 0: none are stored yet. */
+  /** 0: no rules are stored yet. */
   readonly version: number;
   readonly document: RulesDocument;
   readonly #namespaces: ReadonlyMap<string, NamespaceOptions>;
   readonly #defaultNamespace: NamespaceOptions;
   readonly #services: ReadonlyMap<string, ServiceOptions>;
   readonly #exact: ReadonlyMap<string, RouteRule>;
-  /** By prefix length, longest first. */
+  /** Longest prefix first. */
   readonly #prefixes: readonly { prefix: string; route: RouteRule }[];
 
-  /** @param document has passed checkRules. */
+  /** @param document a valid one (`checkRules`). */
   constructor(version: number, document: RulesDocument) {
     this.version = version;
     this.document = document;
@@ -65,7 +65,7 @@ export class Rules {
       .sort((a, b) => b.prefix.length - a.prefix.length);
   }
 
-  /** Options of a channel's namespace; one that is not listed has those of `default`. */
+  /** Options of a channel's namespace; an unlisted namespace has those of `default`. */
   namespace(channel: string): NamespaceOptions {
     return this.#namespaces.get(namespaceOf(channel)) ?? this.#defaultNamespace;
   }
@@ -83,7 +83,7 @@ export class Rules {
     return this.#services.values();
   }
 
-  /** The service that is asked, or undefined where the hook is off. */
+  /** The service of the hook; undefined where the hook is off. */
   hook(name: HookName): ServiceOptions | undefined {
     const service = this.document.hooks?.[name];
     return service === undefined ? undefined : this.#services.get(service);

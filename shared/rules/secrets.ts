@@ -1,4 +1,4 @@
-/** Secrets within the rules: resolved where they are used, masked where they are shown. */
+/** Resolves and masks the secrets in the rules. */
 import type { Environment } from "../runtime/settings.ts";
 import { readServiceSecret, type ServiceSecret } from "./service-secret.ts";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
@@ -10,7 +10,7 @@ export const maskedSecret = "***";
 
 export type ServiceSecrets = ReadonlyMap<string, readonly [ServiceSecret, ...ServiceSecret[]]>;
 
-/** The secrets of each service, in order. @throws InvalidDocument naming every variable that is missing or malformed. */
+/** By service, in the order of the rules. @throws InvalidDocument that names every missing or malformed variable. */
 export function resolveSecrets(rules: Rules, environment: Environment): ServiceSecrets {
   const findings: string[] = [];
   const resolved = new Map<string, [ServiceSecret, ...ServiceSecret[]]>();
@@ -30,7 +30,7 @@ export function resolveSecrets(rules: Rules, environment: Environment): ServiceS
   return resolved;
 }
 
-/** For showing: secrets written in the document become `***`, references stay. */
+/** Replaces secrets written in the document by `***`; references to variables stay. */
 export function maskSecrets(document: RulesDocument): RulesDocument {
   const mask = (secret: string): string => (secret.startsWith(envPrefix) ? secret : maskedSecret);
   const services = Object.entries(document.services ?? {}).map(([name, service]) => [

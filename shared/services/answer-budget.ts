@@ -1,13 +1,13 @@
 /**
- * Memory of answers of services, from the moment they are read until they are passed on. An answer of up to 64 KiB needs no
- * part of the budget: there are no more of those than requests at services. A larger one, of 1 MiB at most, needs a part before
- * the rest of it is read; until then TCP holds its service up.
+ * Bounds the memory of service answers, from reading until they are forwarded. Answers of up to 64 KiB need no part of the
+ * budget: the number of requests bounds them. A larger answer, of at most 1 MiB, needs a part before the rest of it is read; until
+ * then TCP backpressure stops the service.
  */
 
-/** An answer that is no larger is read at once. */
+/** Answers up to this size are read at once. */
 export const smallAnswerBytes = 64 * 1024;
 
-/** Large answers at once: in a process, and of these from one service, for one asker and for one session. */
+/** Most large answers at a time: per process, service, asker and session. */
 const most = { process: 32, service: 16, asker: 16, session: 2 };
 
 interface Bound {
@@ -21,11 +21,11 @@ interface Waiting {
 }
 
 export class AnswerBudget {
-  /** Parts taken, by the key of the bound that they count for; one without any is not listed. */
+  /** Parts taken, by key of the bound; keys without parts are not listed. */
   readonly #taken = new Map<string, number>();
   readonly #waiting = new Set<Waiting>();
 
-  /** For the answer to one question. @param asker passes the answer on: one stream of a gateway. */
+  /** For the answer to one question. @param asker the gateway stream that forwards the answer. */
   part(asker: string, session: string): AnswerPart {
     return new AnswerPart(this, { asker, session });
   }
@@ -34,7 +34,7 @@ export class AnswerBudget {
     return this.#taken.get("process") ?? 0;
   }
 
-  /** @returns false: not within the time. True: the caller calls {@link give} afterwards. */
+  /** @returns false after `waitMs` without room. After true, the caller must call {@link give}. */
   async take(bounds: readonly Bound[], waitMs: number): Promise<boolean> {
     if (this.#hasRoom(bounds)) {
       this.#count(bounds, 1);
@@ -56,7 +56,7 @@ export class AnswerBudget {
     });
   }
 
-  /** Admits in order of arrival. A waiting part whose own bounds are reached does not block those behind it. */
+  /** Admits in order of arrival. A part that waits for one of its own bounds does not block later ones. */
   give(bounds: readonly Bound[]): void {
     this.#count(bounds, -1);
     for (const waiting of this.#waiting) {
@@ -81,7 +81,7 @@ export class AnswerBudget {
   }
 }
 
-/** What the answer to one question takes of the budget: nothing, until it turns out to be large. */
+/** The share of one answer: none, until the answer turns out to be large. */
 export class AnswerPart {
   readonly #budget: AnswerBudget;
   readonly #for: { asker: string; session: string };
@@ -97,7 +97,7 @@ export class AnswerPart {
     return this.#bounds !== undefined;
   }
 
-  /** @returns false: there is no room for it within the time. */
+  /** @returns false after `waitMs` without room. */
   async grow(service: string, waitMs: number): Promise<boolean> {
     if (this.#bounds) return true;
     const bounds = [
@@ -115,7 +115,7 @@ export class AnswerPart {
     return true;
   }
 
-  /** Call when the answer has been passed on or dropped. */
+  /** Call once the answer was forwarded or dropped. */
   release(): void {
     this.#released = true;
     if (this.#bounds) this.#budget.give(this.#bounds);

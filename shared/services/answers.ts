@@ -1,4 +1,4 @@
-/** What an answer of a service means for the client that called it. Pure. */
+/** Translates a service's answer for the client that called. Pure. */
 import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
 import { excerpt } from "../runtime/excerpt.ts";
@@ -7,17 +7,17 @@ import { takeMembers } from "../json/json-members.ts";
 import { isJson } from "../json/json-scan.ts";
 import type { ServiceAnswer } from "./service-client.ts";
 
-/** `data` and `details` are JSON text in one line, as its author wrote it. */
+/** `data` and `details` are JSON text in one line, as the service wrote it. */
 export type CallOutcome =
   { ok: true; data: string } | { ok: false; error: Omit<WireError, "details">; details?: string };
 
-/** A service's own code and message are for programs and people, what is larger belongs into other members. */
+/** Limits of a service's own code and message; longer texts belong into other members. */
 const maxCodeLength = 128;
 const maxMessageLength = 4_096;
-/** Before another try of what found no room. */
+/** Wait before a retry when there was no room. */
 const busyRetryMs = 1_000;
 
-/** The answer to a call: the service's JSON, or an error with a code of the contract (a 4xx may bring its own). */
+/** @returns the service's JSON, or an error with a code of the wire contract; a 4xx may have a code of its own. */
 export function interpretAnswer(answer: ServiceAnswer, service: string): CallOutcome {
   switch (answer.kind) {
     case "unreachable":
@@ -25,7 +25,7 @@ export function interpretAnswer(answer: ServiceAnswer, service: string): CallOut
     case "busy":
       return busy(`too many requests wait for ${service}`);
     case "unanswered":
-      return refused("upstream_timeout", `${service} did not answer, it may have acted: ${answer.reason}`);
+      return refused("upstream_timeout", `${service} did not answer, the call may have taken effect: ${answer.reason}`);
     case "answer_too_large":
       return refused("upstream_bad_response", `the answer of ${service} is too large`);
     case "unreadable": {
@@ -57,7 +57,7 @@ function interpretStatus(answer: ServiceAnswer & { kind: "answered" }, service: 
   return refused("upstream_bad_response", `${service} answered ${status}`, { status });
 }
 
-/** What a 4xx says by itself: its `code` and `message`, and whatever else its object has as `details`. */
+/** Takes `code` and `message` from the body of a 4xx; the other members become `details`. */
 function readRejection(body: Buffer, status: number): CallOutcome | undefined {
   if (!isJson(body)) return undefined;
   const own = takeMembers(inOneLine(body), ["code", "message"]);
@@ -72,7 +72,7 @@ function readRejection(body: Buffer, status: number): CallOutcome | undefined {
 const lineBreak = 0x0a;
 const space = 0x20;
 
-/** @param json scanned: its line breaks are white space between values. */
+/** @param json valid JSON: its raw line breaks are white space between values. */
 function inOneLine(json: Buffer): Buffer {
   if (!json.includes(lineBreak)) return json;
   const line = Buffer.from(json);
@@ -80,7 +80,7 @@ function inOneLine(json: Buffer): Buffer {
   return line;
 }
 
-/** A failed outcome with a code of the contract. */
+/** A failed outcome with a code of the wire contract. */
 export function refused(
   code: RequestCode,
   message: string,
@@ -89,7 +89,7 @@ export function refused(
   return { ok: false, error: { code, message, retryable: requestCodes[code].retryable, ...more } };
 }
 
-/** Nothing was sent: there is no room now. */
+/** The request was not sent, for lack of room. */
 export function busy(message: string): CallOutcome & { ok: false } {
   return refused("upstream_unavailable", message, { retryAfterMs: busyRetryMs });
 }

@@ -1,9 +1,9 @@
-/** What a request to a service says about itself: CloudEvents 1.0, binary mode of the HTTP binding. */
+/** Headers of a request to a service: CloudEvents 1.0, binary mode of the HTTP binding. */
 import { createHash, randomUUID } from "node:crypto";
 import type { IdentityKey } from "../protocol/identity-key.ts";
 
 export interface EventContext {
-  /** Never with a dot in it: the signature separates by dots. */
+  /** Without a dot: the signature uses dots as separators. */
   id: string;
   type: string;
   source: string;
@@ -27,7 +27,7 @@ export function eventHeaders(context: EventContext): Record<string, string> {
   };
 }
 
-/** Random, or the same for the same user and client's id, so that a service recognises a repeat. */
+/** Random; or derived from user and client id, so that a service recognises a repeat. */
 export function eventId(user: IdentityKey, clientId?: string): string {
   if (clientId === undefined) return randomUUID();
   return createHash("sha256")
@@ -35,7 +35,7 @@ export function eventId(user: IdentityKey, clientId?: string): string {
     .digest("base64url");
 }
 
-/** Percent-encodes what a header cannot carry, as section 3.1.3.2 of the HTTP binding says. */
+/** Percent-encodes characters that headers cannot carry (HTTP binding, section 3.1.3.2). */
 function encodeHeader(value: string): string {
   return value.replaceAll(/[^\x21\x23\x24\x26-\x7e]+/g, (part) => encodeURIComponent(part.toWellFormed()));
 }

@@ -1,4 +1,4 @@
-/** One HTTP request and its answer, bounded in time and size. Written for undici's dispatch handlers. */
+/** One HTTP request and its answer, bounded in time and size, on undici's dispatch handlers. */
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import type { Dispatcher } from "undici";
@@ -7,19 +7,19 @@ import { smallAnswerBytes } from "./answer-budget.ts";
 
 type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
 
-/** What came of it; statuses are not judged here. */
+/** Any HTTP status counts as answered. */
 export type ExchangeResult =
   /** `body`: decompressed, without a byte order mark. */
   | { kind: "answered"; status: number; headers: Headers; body: Buffer }
-  /** Its body cannot be decompressed. */
+  /** The body cannot be decompressed. */
   | { kind: "unreadable"; status: number; headers: Headers; encoding: string }
-  /** Not sent: no connection, or none in time. */
+  /** The request was not sent: no connection, or none in time. */
   | { kind: "unreachable"; reason: string }
-  /** Sent, and no complete answer in time: the outcome is unknown. */
+  /** The request was sent without a complete answer in time: its outcome is unknown. */
   | { kind: "unanswered"; reason: string }
   | { kind: "answer_too_large" };
 
-/** Errors of a request that never left: nothing was connected. */
+/** Errors before a connection: the request was not sent. */
 const notSentCodes = new Set([
   "ECONNREFUSED",
   "ENOTFOUND",
@@ -32,7 +32,7 @@ const notSentCodes = new Set([
   "ERR_INVALID_URL",
   "EPROTO",
 ]);
-/** A connection without its TLS handshake carries no request either. */
+/** Errors of the TLS handshake: the request was not sent either. */
 const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 const unzip = promisify(gunzip);
 const byteOrderMark = Buffer.from("\ufeff");
@@ -43,11 +43,11 @@ export interface ExchangeOptions {
   body: string;
   /** From now to the end of the answer. */
   timeoutMs: number;
-  /** Asked before more of a large answer is read. False: there is no room within the time. */
+  /** Called before the rest of a large answer is read. False: no room within `waitMs`. */
   makeRoom: (waitMs: number) => Promise<boolean>;
 }
 
-/** Makes a POST request, once. Never rejects for what the network or the other side does. */
+/** Sends a POST request once. Never rejects because of the network or the other side. */
 export async function exchange(dispatcher: Dispatcher, options: ExchangeOptions): Promise<ExchangeResult> {
   return new Promise((resolve) => {
     const handler = new ExchangeHandler(options, resolve);
@@ -68,7 +68,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #makeRoom: ExchangeOptions["makeRoom"];
   readonly #deadline: number;
   readonly #timer: NodeJS.Timeout;
-  /** Set when the request is about to be written. */
+  /** Set right before the request is written. */
   #controller: Dispatcher.DispatchController | undefined;
   #settled = false;
   #status = 0;
@@ -88,12 +88,12 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    // The deadline passed while the request waited for a connection: do not send it.
+    // The deadline passed while the request waited for a connection.
     if (this.#settled) controller.abort(new Error("too late to be sent"));
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
-    // Informational: the answer follows.
+    // Informational: the final response follows.
     if (status < 200) return;
     this.#status = status;
     this.#headers = headers;
@@ -127,11 +127,11 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     });
   }
 
-  /** The request accepts no compression; some servers and proxies apply gzip all the same. */
+  /** Some servers and proxies apply gzip although the request does not accept compression. */
   async #decompress(body: Buffer, encoding: string): Promise<void> {
     const unreadable = { kind: "unreadable", status: this.#status, headers: this.#headers, encoding } as const;
     if (encoding !== "gzip" && encoding !== "x-gzip") return this.#settle(unreadable);
-    // What comes out may be large, however small the body is.
+    // A small body may decompress to a large answer.
     if (!(await this.#makeRoom(this.#deadline - performance.now()))) return this.#settle(noRoom);
     try {
       this.#answered(await unzip(body, { maxOutputLength: maxAnswerBytes }));
@@ -162,7 +162,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   #giveUp(result: ExchangeResult): void {
     this.#settle(result);
-    this.#controller?.abort(new Error("the answer is not needed"));
+    this.#controller?.abort(new Error("the answer is no longer needed"));
   }
 
   #settle(result: ExchangeResult): void {

@@ -1,6 +1,6 @@
 /**
- * Who is calling, as a JWT for ordinary middleware. Signed here and not by the JWT library: that one signs through
- * WebCrypto's thread pool, which costs more than the rest of a call (docs/decisions/signing.md).
+ * A JWT that identifies the calling user to a service. Signed here because the JWT library uses WebCrypto's thread pool, which
+ * costs more than the rest of a call (docs/decisions/signing.md).
  */
 import { createHmac, type KeyObject } from "node:crypto";
 

@@ -1,4 +1,4 @@
-/** The one way to call a service: signed, bounded in time, number and size of answers. */
+/** Calls services: signed requests, bounded in time, number and size of answers. */
 import { Agent } from "undici";
 import type { Service } from "../runtime/lifecycle.ts";
 import { maxAnswerBytes } from "../protocol/limits.ts";
@@ -15,7 +15,7 @@ import { signWebhook } from "./standard-webhooks.ts";
 export interface ServiceRequest {
   kind: RequestKind;
   service: ServiceOptions;
-  /** In the order of the service's rule: the first signs the identity, each the body. */
+  /** In the order of the rules: the first one signs the identity, all of them sign the body. */
   secrets: readonly [ServiceSecret, ...ServiceSecret[]];
   /** Appended to the service's URL. */
   path: string;
@@ -26,22 +26,22 @@ export interface ServiceRequest {
   source: string;
   identity: Identity;
   traceparent: string;
-  /** From now to the end of the answer, waiting for a free place included. */
+  /** From now to the end of the answer, including the wait for a free place. */
   timeoutMs: number;
   answer: AnswerTaker;
-  /** It is told that its answer is compared, not used. */
+  /** Marks the request: the answer will be compared, not used. */
   isShadow?: boolean;
 }
 
-/** Who takes the answer. */
+/** The party that waits for the answer. */
 export interface AnswerTaker {
-  /** False: what is not sent yet need not be sent. */
-  readonly isThere: boolean;
-  /** Of the budget for large answers. Its owner releases it. */
+  /** False: a request that was not sent yet is dropped. */
+  readonly isConnected: boolean;
+  /** Share of the budget for large answers, released by its owner. */
   readonly part: AnswerPart;
 }
 
-/** What came of a request; statuses are not judged here. */
+/** Any HTTP status counts as answered. */
 export type ServiceAnswer =
   | { kind: "answered"; status: number; body: Buffer; retryAfterMs?: number }
   /** Not sent: too many requests wait for a place. */
@@ -51,7 +51,7 @@ export type ServiceAnswer =
   | Exclude<ExchangeResult, { kind: "answered" | "unreadable" }>;
 
 const connectTimeoutMs = 2_000;
-/** The identity token outlives the request by this much, for clocks that differ. */
+/** The identity token outlives the request by this, to tolerate clock differences. */
 const identityMarginSeconds = 60;
 
 export class ServiceClient implements Service {
@@ -67,17 +67,17 @@ export class ServiceClient implements Service {
 
   async start(): Promise<void> {}
 
-  /** Requests under way come to their end. */
+  /** Lets requests under way finish. */
   async stop(): Promise<void> {
     await this.#agent.close();
   }
 
-  /** Requests under way fail. */
+  /** Fails requests under way. */
   async abort(): Promise<void> {
     await this.#agent.destroy();
   }
 
-  /** One attempt. Never throws for what the network or the service does. */
+  /** Makes one attempt. Never throws because of the network or the service. */
   async send(given: ServiceRequest): Promise<ServiceAnswer> {
     const deadline = performance.now() + given.timeoutMs;
     const places = this.#placesOf(given.service);
@@ -85,7 +85,7 @@ export class ServiceClient implements Service {
     if (entry === "full") return { kind: "busy" };
     if (entry === "late") return { kind: "unreachable", reason: "no free place in time" };
     try {
-      if (!given.answer.isThere) return { kind: "unreachable", reason: "the answer has no taker" };
+      if (!given.answer.isConnected) return { kind: "unreachable", reason: "the caller is gone" };
       return await this.#send(given, deadline);
     } finally {
       places.release(given.kind);
@@ -133,14 +133,14 @@ export class ServiceClient implements Service {
     const retryAfterMs = typeof retryAfter === "string" ? parseRetryAfter(retryAfter, Date.now()) : undefined;
     const retry = retryAfterMs !== undefined && { retryAfterMs };
     if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...retry };
-    // Where the status says it all the body does not matter.
+    // For other statuses the body does not matter.
     if (status < 200 || status > 299) return { kind: "answered", status, body: Buffer.alloc(0), ...retry };
     return { kind: "unreadable", status, encoding: result.encoding };
   }
 
   #placesOf(service: ServiceOptions): ServicePlaces {
     const known = this.#places.get(service.name);
-    // A change of the rules makes new options of each service: only what concerns its places counts.
+    // New rules create new options for every service; keep the places unless their bounds changed.
     if (known && (known.service === service || samePlaces(known.service, service))) return known.places;
     const places = new ServicePlaces(service);
     this.#places.set(service.name, { service, places });

@@ -1,9 +1,8 @@
 import type { HookName } from "../rules/rules.ts";
 
-/** What a request to a service is for. */
 export type RequestKind = "call" | HookName;
 
-/** Requests of each kind that wait for a place at one service, and their bodies. */
+/** Bounds on requests of one kind that wait for a place at one service, and on their bodies. */
 const maxWaiting = 1_000;
 const maxWaitingBytes = 8 * 1024 * 1024;
 
@@ -20,10 +19,10 @@ interface Kind {
 }
 
 /**
- * Bounds the requests to one service: `maxInFlight` at once, the others wait, bounded in number, bytes and time.
- * Hanging calls must not keep clients from connecting, so each hook of the service has a reserve of a sixteenth of the places,
- * at least one. Calls use neither reserve; the subscribe hook does not use that of the connect hook. Hooks are admitted before
- * waiting calls, which keep a sixteenth in turn. With too few places for reserves, only the order remains.
+ * Bounds the requests to one service: `maxInFlight` at a time. Further requests wait, bounded in number, bytes and time.
+ * Hanging calls must not keep clients from connecting. So each hook of the service has a reserve of a sixteenth of the places, at
+ * least one. Calls use neither reserve; the subscribe hook does not use that of the connect hook. Hooks are admitted before waiting
+ * calls, but a sixteenth of the places stays for calls. With too few places for reserves, only the order remains.
  */
 export class ServicePlaces {
   readonly #maxInFlight: number;
@@ -41,7 +40,7 @@ export class ServicePlaces {
   }
 
   /**
-   * @returns `admitted`: the caller calls {@link release} afterwards. `late`: not within the time. `full`: too many wait.
+   * @returns `admitted`: the caller must call {@link release}. `late`: no place within `waitMs`. `full`: too many requests wait.
    */
   async acquire(kind: RequestKind, bytes: number, waitMs: number): Promise<"admitted" | "late" | "full"> {
     const own = this.#kinds[kind];
@@ -81,7 +80,7 @@ export class ServicePlaces {
     }
   }
 
-  /** Whose turn it is, of those that wait and may have a place. */
+  /** The kind to admit next: one that waits and has a free place. */
   #next(): RequestKind | undefined {
     const { call } = this.#kinds;
     const order: readonly RequestKind[] =

@@ -10,7 +10,7 @@ export interface WebhookHeaders {
   "webhook-signature": string;
 }
 
-/** @param secrets several during rotation, each signs. */
+/** @param secrets several during rotation; each of them signs. */
 export function signWebhook(id: string, body: string, secrets: readonly ServiceSecret[], now: Date): WebhookHeaders {
   const timestamp = Math.floor(now.getTime() / 1000).toString();
   const signed = `${id}.${timestamp}.${body}`;

@@ -1,4 +1,4 @@
-/** The one place that knows the JWT library. */
+/** Verifies JWTs, by a shared secret or the keys of a JWKS. */
 import { createSecretKey, type KeyObject } from "node:crypto";
 import {
   createLocalJWKSet,
@@ -13,9 +13,9 @@ import { parseJson } from "../json/json.ts";
 import { FetchedDocument, type FetchTiming } from "../http/fetched-document.ts";
 
 export interface VerifierOptions {
-  /** HS256, the shared secret. */
+  /** Shared secret for HS256. */
   secret?: string | undefined;
-  /** RS256, ES256, EdDSA: keys are fetched, kept, and fetched again for an unknown key id. */
+  /** For RS256, ES256 and EdDSA. Keys are fetched, cached, and fetched again for an unknown key id. */
   jwksUrl?: string | undefined;
   issuer?: string | undefined;
   audience?: string | undefined;
@@ -23,28 +23,28 @@ export interface VerifierOptions {
 
 export type Verification =
   | { kind: "valid"; claims: JWTPayload }
-  /** Genuine, but for its time. */
+  /** Valid except for its expiry. */
   | { kind: "expired"; claims: JWTPayload }
   | { kind: "invalid"; reason: string }
-  /** The keys cannot be fetched: nothing is known about the token. */
+  /** The keys cannot be fetched, so the token could not be checked. */
   | { kind: "unavailable"; cause: unknown };
 
 export type Verifier = (token: string) => Promise<Verification>;
 
-/** Difference between the issuer's clock and ours that is let pass. */
+/** Tolerated difference between the issuer's clock and ours. */
 export const clockToleranceSeconds = 10;
 const jwksTiming: FetchTiming = {
   timeoutMs: 4_000,
   maxAgeMs: 600_000,
-  // An issuer that is away for an hour keeps nobody out whose key was known before.
+  // Tokens of known keys are accepted while the issuer is away, for an hour.
   maxStaleMs: 3_600_000,
-  // Tokens of keys that are not known, forged ones too, cost a fetch in this time at most.
+  // Tokens with unknown keys, forged ones included, cause at most one fetch in this time.
   cooldownMs: 10_000,
-  // As soon as those who were told to come back do so.
+  // About the retry time that refused clients get.
   failureCooldownMs: 2_000,
 };
 
-/** For a token that does not say which key signed it. Issuers have two or three at a time; each try costs a signature check. */
+/** For a token without a key id. Issuers have two or three keys at a time; each try costs a signature check. */
 const maxKeysTried = 10;
 
 /** Checks signature, algorithm, `exp`, `sub`, and issuer and audience where given. */
@@ -56,7 +56,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     ...(issuer !== undefined && { issuer }),
     ...(audience !== undefined && { audience }),
   };
-  // As an object: the library would import bytes anew for each token.
+  // As a KeyObject: the library would import raw bytes for every token.
   const sharedKey = secret === undefined ? undefined : createSecretKey(secret, "utf8");
   const verifyByFetchedKeys =
     jwksUrl === undefined
@@ -73,15 +73,15 @@ export function createVerifier(options: VerifierOptions): Verifier {
     } catch (error) {
       if (error instanceof errors.JWTExpired) return { kind: "expired", claims: exactClaims(token, error.payload) };
       if (error instanceof errors.JOSEError) return { kind: "invalid", reason: error.message };
-      // Not the token's own fault: keys that cannot be fetched, or not be used.
+      // Not the token's fault: the keys cannot be fetched or used.
       return { kind: "unavailable", cause: error };
     }
   };
 }
 
-/** Fetches the keys again for a token that none of them made: the issuer may have a new one. @throws FetchFailed */
+/** Fetches the keys again for a token that no known key signed. @throws FetchFailed */
 function createKeySetVerifier(url: URL, options: JWTVerifyOptions): (token: string) => Promise<JWTPayload> {
-  // The library checks the form.
+  // The library validates the key set.
   const document = new FetchedDocument({
     url,
     read: (json) => createLocalJWKSet(json as JSONWebKeySet),
@@ -106,11 +106,11 @@ async function newerFor(
 ): Promise<JWTVerifyGetKey | undefined> {
   if (failure instanceof errors.JWKSNoMatchingKey) return document.newerThan(keys);
   if (!(failure instanceof errors.JWSSignatureVerificationFailed)) return undefined;
-  // Keys replaced under the same id, or without one. Where they cannot be fetched the known ones have the last word.
+  // A key may have been replaced under the same id, or without one. If fetching fails, the known keys decide.
   return document.newerThan(keys).catch(() => undefined);
 }
 
-/** By the key that the token names; by each that fits its algorithm where it names none, or several have that id. */
+/** Tries the key that the token names. Without a unique key id, tries every key that fits the algorithm. */
 async function verifyByAny(token: string, keys: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<JWTPayload> {
   try {
     return (await jwtVerify(token, keys, options)).payload;
@@ -129,7 +129,7 @@ async function verifyByAny(token: string, keys: JWTVerifyGetKey, options: JWTVer
   }
 }
 
-/** As the issuer wrote them: of the library's own the numbers are rounded. */
+/** Parsed again, because the library rounds large numbers. */
 function exactClaims(token: string, verified: JWTPayload): JWTPayload {
   const claims = parseJson(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
   return { ...verified, ...(claims as JWTPayload) };

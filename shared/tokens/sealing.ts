@@ -1,7 +1,7 @@
 /**
- * Seals what a client carries for us: nobody else can read or change it, and it says what it is for. AES-256-GCM, under a
- * key of its own for each sealing, derived from a secret and a random salt: no number of sealings comes near the bound on
- * random nonces under one key (NIST SP 800-38D, 8.3).
+ * Seals data that a client stores for the gateway: clients cannot read or change it, or use it for another purpose. AES-256-GCM with
+ * a separate key for each sealing, derived from a secret and a random salt: so the bound on random nonces under one key (NIST
+ * SP 800-38D, 8.3) is never reached.
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
 import { parseJson } from "../json/json.ts";
@@ -9,10 +9,10 @@ import { parseJson } from "../json/json.ts";
 const version = 1;
 const saltBytes = 16;
 const tagBytes = 16;
-/** Tells which secret sealed it. */
+/** Identifies the secret. */
 const secretIdBytes = 4;
 const headBytes = 1 + secretIdBytes + saltBytes;
-/** The key is used once: its nonce may be fixed. */
+/** Fixed, because each key is used once. */
 const nonce = Buffer.alloc(12);
 
 interface Secret {
@@ -25,8 +25,8 @@ export class Sealer {
   readonly #secrets: readonly [Secret, ...Secret[]];
 
   /**
-   * @param purpose what is sealed for one purpose does not open for another.
-   * @param secrets the first seals, any opens: to rotate, put a new one in front and take the old one away later.
+   * @param purpose data sealed for one purpose does not open for another.
+   * @param secrets the first one seals, all of them open. To rotate, prepend a new secret and remove the old one later.
    */
   constructor(purpose: string, secrets: readonly [string, ...string[]]) {
     this.#purpose = purpose;
@@ -44,7 +44,7 @@ export class Sealer {
     return Buffer.concat([head, cipher.getAuthTag(), sealed]).toString("base64url");
   }
 
-  /** @returns the content, unchecked; undefined for anything that we did not seal for this purpose. */
+  /** @returns the content, not validated; undefined for text that was not sealed for this purpose. */
   open(text: string): unknown {
     const bytes = Buffer.from(text, "base64url");
     if (bytes.length < headBytes + tagBytes || bytes[0] !== version) return undefined;
@@ -59,7 +59,7 @@ export class Sealer {
       const content = Buffer.concat([decipher.update(bytes.subarray(headBytes + tagBytes)), decipher.final()]);
       return parseJson(content.toString("utf8"));
     } catch {
-      // Changed on its way, or sealed for something else.
+      // The text was changed, or sealed for another purpose.
       return undefined;
     }
   }

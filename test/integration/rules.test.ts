@@ -50,7 +50,11 @@ describe("through the API", () => {
       const refused = await fleet.api("PUT", "/v1/rules", { services: { echo: { url, secret: serviceSecret } } });
       expect([refused.status, refused.body]).toMatchObject([
         400,
-        { errors: ["services.echo.url: must have no user or password: secret is what a service knows us by"] },
+        {
+          errors: [
+            "services.echo.url: must have no user or password: the service authenticates requests by its secret",
+          ],
+        },
       ]);
       expect(JSON.stringify(refused.body)).not.toContain("hidden");
     }
@@ -188,7 +192,7 @@ describe("through the API", () => {
     const { body } = await fleet.api("PUT", "/v1/rules", { routes });
     const findings = body["errors"] as string[];
     expect(findings).toHaveLength(101);
-    expect(findings[0]).toBe('routes.0.service: there is no service "s" (add it under services)');
+    expect(findings[0]).toBe('routes.0.service: no such service: "s" (add it under services)');
     expect(findings.at(-1)).toBe("… and 4900 more");
     const broken = await fleet.api("PUT", "/v1/rules", { routes: routes.map(() => ({ path: 5 })) });
     expect((broken.body["errors"] as string[]).length).toBeLessThanOrEqual(101);

@@ -20,7 +20,7 @@ afterEach(async () => {
   await service.stop();
 });
 
-async function send(part: AnswerPart, { isThere = true, timeoutMs = 20_000 } = {}): Promise<ServiceAnswer> {
+async function send(part: AnswerPart, { isConnected = true, timeoutMs = 20_000 } = {}): Promise<ServiceAnswer> {
   const secret = readServiceSecret(serviceSecret);
   if (!secret) throw new Error("the secret of the test is not valid");
   return client.send({
@@ -35,7 +35,7 @@ async function send(part: AnswerPart, { isThere = true, timeoutMs = 20_000 } = {
     identity: { user: "ada", sessionId: "one", claims: {} },
     traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     timeoutMs,
-    answer: { isThere, part },
+    answer: { isConnected, part },
   });
 }
 
@@ -79,6 +79,6 @@ test("CALL-10: an announced answer over 1 MiB is not read", async () => {
 });
 
 test("RELAY-8: a request is not sent when nothing takes its answer", async () => {
-  expect(await send(budget.part("stream", "session"), { isThere: false })).toMatchObject({ kind: "unreachable" });
+  expect(await send(budget.part("stream", "session"), { isConnected: false })).toMatchObject({ kind: "unreachable" });
   expect(service.requests).toEqual([]);
 });

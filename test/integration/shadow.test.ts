@@ -123,8 +123,8 @@ test("ROLL-8: a rollout or shadow must name another service of the document", as
     ],
   });
   expect((body["errors"] as string[]).sort()).toEqual([
-    expect.stringContaining("routes.0.rollout.to: there is no service"),
-    expect.stringContaining("routes.0.shadow: there is no service"),
+    expect.stringContaining("routes.0.rollout.to: no such service"),
+    expect.stringContaining("routes.0.shadow: no such service"),
     "routes.1.rollout.percent: has more than two decimals",
     "routes.1.rollout.to: is the route's own service",
     "routes.1.shadow: is the route's own service",

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { scanItems } from "../../shared/json/json-members.ts";
 import { scanJson } from "../../shared/json/json-scan.ts";
-import { passedOn } from "../../shared/json/json-text.ts";
+import { compactJson } from "../../shared/json/json-text.ts";
 
 const space = fc.constantFrom("", "", " ", "\n", "\r\n\t");
 const number = fc.constantFrom("0", "-0", "1e999", "-1E-7", "9007199254740993", "1.50", "0.1234567890123456789");
@@ -49,12 +49,12 @@ const runs = { numRuns: 5_000 };
 test("TEXT-3: what is passed on is the text without the space between its values", () => {
   fc.assert(
     fc.property(json, (text) => {
-      const { text: passed, bytes } = passedOn(Buffer.from(text), Infinity);
+      const { text: passed, bytes } = compactJson(Buffer.from(text), Infinity);
       // Strings, or everything else: what is left of that without space.
       const expected = text.replaceAll(/("(?:[^"\\]|\\.)*")|\s+/g, (_all, literal?: string) => literal ?? "");
       expect(passed).toBe(expected);
       expect(bytes).toBe(Buffer.byteLength(passed));
-      expect(passedOn(Buffer.from(passed), Infinity).text).toBe(passed);
+      expect(compactJson(Buffer.from(passed), Infinity).text).toBe(passed);
     }),
     runs,
   );
@@ -63,8 +63,8 @@ test("TEXT-3: what is passed on is the text without the space between its values
 test("TEXT-4: past the bound escapes become characters, and nothing else changes", () => {
   fc.assert(
     fc.property(json, (text) => {
-      const kept = passedOn(Buffer.from(text), Infinity).text;
-      const { text: short, bytes } = passedOn(Buffer.from(text), 0);
+      const kept = compactJson(Buffer.from(text), Infinity).text;
+      const { text: short, bytes } = compactJson(Buffer.from(text), 0);
       expect(bytes).toBe(Buffer.byteLength(short));
       expect(scanJson(short)).toEqual(scanJson(kept));
       // One by one: V8 may read the name "a\"" of an object as "a\\" where it has read that one before.
@@ -74,7 +74,7 @@ test("TEXT-4: past the bound escapes become characters, and nothing else changes
         values.map((value) => JSON.stringify(value).toLowerCase()),
       );
       expect(short.replaceAll(strings, '""')).toBe(kept.replaceAll(strings, '""'));
-      expect(passedOn(Buffer.from(text), Buffer.byteLength(kept)).text).toBe(kept);
+      expect(compactJson(Buffer.from(text), Buffer.byteLength(kept)).text).toBe(kept);
     }),
     runs,
   );

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { admissionWeight } from "../../shared/load/admission-weight.ts";
 import { desiredNodes, type LoadedNode } from "../../shared/load/desired-nodes.ts";
 import { type Dimension, dimensionNames, type Dimensions } from "../../shared/load/dimensions.ts";
-import { entered, loadFactor, utilisationTargets } from "../../shared/load/factor.ts";
+import { contribution, loadFactor, utilisationTargets } from "../../shared/load/factor.ts";
 import { smoothed } from "../../shared/load/smoothing.ts";
 import { dimensionsOf } from "../support/node-reports.ts";
 
@@ -46,7 +46,7 @@ test("LOAD-1: the factor rises with every dimension, is finite, and 1.0 with one
 test("LOAD-1: the factor is never below the fullest dimension, and two full ones count more than one", () => {
   fc.assert(
     fc.property(dimensions, (given) => {
-      const fullest = Math.max(...dimensionNames.map((dimension) => entered(dimension, given[dimension])));
+      const fullest = Math.max(...dimensionNames.map((dimension) => contribution(dimension, given[dimension])));
       const factor = loadFactor(given);
       expect(factor).toBeGreaterThanOrEqual(fullest - tiny);
       expect(factor).toBeLessThanOrEqual(fullest * mostByNorm + tiny);
@@ -65,11 +65,13 @@ test("LOAD-1: the factor is never below the fullest dimension, and two full ones
 test("LOAD-1: utilisation counts as its queue grows: little at half the target, much near saturation", () => {
   for (const dimension of ["eventLoop", "cpu"] as const) {
     const full = 1 / utilisationTargets[dimension];
-    expect(entered(dimension, 0.5)).toBeLessThan(0.4);
-    expect(entered(dimension, full)).toBeGreaterThan(5);
+    expect(contribution(dimension, 0.5)).toBeLessThan(0.4);
+    expect(contribution(dimension, full)).toBeGreaterThan(5);
     fc.assert(
       fc.property(used, fc.double({ min: 0.001, max: 0.5, noNaN: true }), (given, step) => {
-        const [before, at, after] = [given, given + step, given + 2 * step].map((value) => entered(dimension, value));
+        const [before, at, after] = [given, given + step, given + 2 * step].map((value) =>
+          contribution(dimension, value),
+        );
         expect((after ?? 0) - (at ?? 0)).toBeGreaterThanOrEqual((at ?? 0) - (before ?? 0) - tiny);
       }),
     );

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { checkRollouts, type StoredRollouts, withShares } from "../../shared/rollouts/document.ts";
 import { pointCount, pointOf } from "../../shared/rollouts/point.ts";
 import { Rollouts } from "../../shared/rollouts/rollouts.ts";
-import { nobody, ownersOf } from "../../shared/rollouts/shares.ts";
+import { unassigned, ownersOf } from "../../shared/rollouts/shares.ts";
 
 const fallback = { name: "stable" };
 const users = Array.from({ length: 10_000 }, (_, i) => ({ user: `user-${i}`, tenant: undefined }));
@@ -18,7 +18,7 @@ function put(percents: Record<string, number>, before?: StoredRollouts): StoredR
 function groupsOf({ groups, shares }: StoredRollouts): string[] {
   const owners = ownersOf(groups.map(({ name }) => shares[name] ?? []));
   if (!owners) throw new Error("a point has two owners");
-  return [...owners].map((owner) => (owner === nobody ? fallback.name : (groups[owner]?.name ?? "")));
+  return [...owners].map((owner) => (owner === unassigned ? fallback.name : (groups[owner]?.name ?? "")));
 }
 
 function countOf(rollouts: StoredRollouts, among = users): Record<string, number> {
