@@ -1,4 +1,4 @@
-/** What every implementation of ChannelBroker does. Each test of the suite uses channels of its own. */
+/** The suite of every ChannelBroker. Each test uses channels of its own. */
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type {
@@ -21,7 +21,7 @@ interface Seen {
   users: { user: string; message: unknown }[];
 }
 
-/** @param createPair two brokers on one store (the same one twice, where the store is the process). */
+/** @param createPair two brokers on one store; in memory the same broker twice. */
 export function brokerSuite(name: string, createPair: () => Promise<[ChannelBroker, ChannelBroker]>): void {
   describe(`broker: ${name}`, () => {
     let publisher: ChannelBroker;
@@ -63,7 +63,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(new Set(positions.map((position) => position.epoch)).size).toBe(1);
     });
 
-    test("CH-2: a channel without a publication has an epoch and offset 0, and keeps that epoch", async () => {
+    test("CH-2: a channel without publications has offset 0 and a stable epoch", async () => {
       const channel = newChannel();
       const before = await read(channel);
       expect(before).toMatchObject({ position: { offset: 0 }, publications: [], more: false });
@@ -71,7 +71,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(position).toEqual({ epoch: before.position.epoch, offset: 1 });
     });
 
-    test("history gives back event, data and order, after an offset", async () => {
+    test("history returns event and data in order, after an offset", async () => {
       const channel = newChannel();
       for (const word of ["one", "two", "drei ✓"]) {
         await publish(channel, { event: `said.${word.length}`, data: JSON.stringify({ word }) });
@@ -97,7 +97,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(await read(channel)).toMatchObject({ position: { offset: 2 }, publications: [] });
     });
 
-    test("a history read stops at its limit and at its bytes, and says that there is more", async () => {
+    test("a history read stops at its limits and reports that there is more", async () => {
       const channel = newChannel();
       for (let i = 0; i < 150; i++)
         await publish(channel, {
@@ -112,7 +112,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect([tooLarge.publications.length, tooLarge.more]).toEqual([1, false]);
     });
 
-    test("a read of the newest ends at the position, in offset order, and says where older ones are left out", async () => {
+    test("a read of the newest publications is in offset order and reports omitted older ones", async () => {
       const channel = newChannel();
       const data = JSON.stringify("x".repeat(98));
       for (let i = 0; i < 150; i++)
@@ -129,7 +129,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect([offsets(after), after.more]).toEqual([upTo150(101), false]);
     });
 
-    test("a history read says how long what it read is kept", async () => {
+    test("a history read reports when the history expires", async () => {
       const channel = newChannel();
       expect((await read(channel)).keptForMs).toBeUndefined();
       await publish(channel, { retention: { historySize: 3, historySeconds: 60 } });
@@ -138,7 +138,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(keptForMs).toBeLessThanOrEqual(60_000);
     });
 
-    test("another epoch than the channel's reads nothing", async () => {
+    test("a history read with another epoch returns no publications", async () => {
       const channel = newChannel();
       const { position } = await publish(channel);
       expect(await read(channel, { epoch: "other", after: 0 })).toEqual({ position, publications: [], more: false });
@@ -152,7 +152,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect((await read(channel)).position.offset).toBe(2);
     });
 
-    test("KEY-1: an id belongs to its channel, wherever the two have colons", async () => {
+    test("KEY-1: an id belongs to its channel, wherever the two contain colons", async () => {
       const name =
         Array.from({ length: 10_000 }, newChannel).find((own) => slotOf(own) === slotOf(`${own}:line`)) ?? "";
       const outcomes = [await publish(name, { id: "line:1" }), await publish(`${name}:line`, { id: "1" })];
@@ -165,7 +165,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(ephemerals).toEqual([{ duplicate: false }, { duplicate: false }]);
     });
 
-    test("CH-6: expect publishes only at exactly that position", async () => {
+    test("CH-6: a publish with expect succeeds only at exactly that position", async () => {
       const channel = newChannel();
       const { position } = await publish(channel);
       const outcomes = await Promise.all([
@@ -193,7 +193,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(stored.publications).toEqual(seenOf(channel).slice(-100));
     });
 
-    test("CH-4: an ephemeral item reaches followers and moves no offset", async () => {
+    test("CH-4: an ephemeral item reaches followers and gets no offset", async () => {
       const channel = newChannel();
       await follower.follow({ kind: "channel", name: channel });
       const ephemeral = { channel, event: "cursor", data: '{"x":1}' };
@@ -206,7 +206,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(seenOf(channel)[0]?.offset).toBe(1);
     });
 
-    test("CH-8: channels of many slots are published to and read at once", async () => {
+    test("CH-8: channels of many slots can be published to and read concurrently", async () => {
       const channels = Array.from({ length: 40 }, newChannel);
       const outcomes = await Promise.all([
         ...channels.map((channel) => publish(channel)),
@@ -218,7 +218,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(slices.map((slice) => slice.publications.length)).toEqual(channels.map(() => 2));
     });
 
-    test("what is not followed, or no longer, is not seen", async () => {
+    test("listeners receive nothing before a follow or after an unfollow", async () => {
       const [left, never, other] = [newChannel(), newChannel(), newChannel()];
       await follower.follow({ kind: "channel", name: left });
       await follower.unfollow({ kind: "channel", name: left });
@@ -228,7 +228,7 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect([seenOf(left).length, seenOf(never).length]).toEqual([0, 0]);
     });
 
-    test("a message to a user reaches who follows that user", async () => {
+    test("a message to a user reaches the followers of that user", async () => {
       const user = identityKey({ user: `ada}{ ${randomUUID()}` });
       await follower.follow({ kind: "user", name: user });
       const message = { kind: "send", event: "note", data: '{"a":"\\n"}' } as const;
@@ -242,10 +242,10 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       ]);
     });
 
-    test("TEN-1: a message to a user reaches who follows that user of that tenant", async () => {
+    test("TEN-1: a message to a user reaches only followers of the user in that tenant", async () => {
       seen.users.length = 0;
       const user = `ada ${randomUUID()}`;
-      // Most of them are one text where tenant and name are joined by a colon.
+      // Most of these pairs would collide if tenant and name were joined by a colon.
       const keys = [
         { user },
         { user, tenant: "t" },

@@ -1,4 +1,4 @@
-/** What every implementation of DocumentStore does. */
+/** The tests of every DocumentStore. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
 import { RedisDocumentStore } from "../../shared/documents/redis.ts";
@@ -45,12 +45,12 @@ const implementations: [string, () => Promise<[DocumentStore, DocumentStore]>][]
     },
   ],
   ["Redis", async () => [await redisStore("rules"), await redisStore("rules")]],
-  // Beside the rules, in the same Redis.
+  // In the same Redis as the rules.
   ["Redis, another document", async () => [await redisStore("rollouts"), await redisStore("rollouts")]],
 ];
 
 describe.each(implementations)("document store: %s", (_name, create) => {
-  test("RULE-1: versions grow by one with each change, an equal document is none, everyone is told", async () => {
+  test("RULE-1: a change adds one to the version and notifies all; an equal document does neither", async () => {
     const [writer, reader] = await create();
     let told = 0;
     reader.onChange(() => told++);

@@ -1,17 +1,17 @@
-/** What every implementation of NodeRegistry does. */
+/** The suite of every NodeRegistry. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { NodeRegistry, NodeReport, ReportAnswer } from "../../shared/nodes/contract.ts";
 import { dimensionsOf, nodeReport } from "../support/node-reports.ts";
 
-/** Two views of one registry, as of two processes; nobody is in it. */
+/** Two clients of one empty registry, like two processes. */
 export interface RegistryUnderTest extends Service {
   registries: readonly [NodeRegistry, NodeRegistry];
 }
 
 const budgetPerSecond = 1_000;
 
-/** A node that holds what it was told last. */
+/** A node that holds its last assigned share. */
 class Node {
   readonly registry: NodeRegistry;
   report: NodeReport;
@@ -51,7 +51,7 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       for (let beat = 0; beat < count; beat++) for (const node of nodes) await node.tell();
     }
 
-    test("NODE-1: whoever reports is seen by all, as it said, in the order of names", async () => {
+    test("NODE-1: every registry lists the reported nodes by name", async () => {
       const full = nodeReport({
         node: "two",
         url: "https://two.example",
@@ -71,7 +71,7 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       expect(await two.registry.nodes()).toEqual(nodes);
     });
 
-    test("NODE-1: who leaves is gone at once; of two nodes with one name both are there", async () => {
+    test("NODE-1: a node that leaves is gone at once; two nodes may share a name", async () => {
       await one.tell();
       await two.tell({ node: "one" });
       expect(await one.registry.nodes()).toHaveLength(2);
@@ -81,7 +81,7 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       expect(await two.registry.nodes()).toHaveLength(1);
     });
 
-    test("NODE-2: nine tenths of the budget are shared by weight, once all have reported twice", async () => {
+    test("NODE-2: nine tenths of the budget are divided by weight once all nodes reported twice", async () => {
       await one.tell({ admissionWeight: 100 });
       expect(one.held).toBeCloseTo(900, 1);
       await two.tell({ admissionWeight: 50 });
@@ -96,7 +96,7 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       expect(two.held).toBeCloseTo(900, 1);
     });
 
-    test("NODE-2: a share is in force until its node says that it holds another, or has left", async () => {
+    test("NODE-2: a share is in force until its node reports another one or leaves", async () => {
       await one.tell();
       const { held } = one;
       await two.tell();
@@ -114,7 +114,7 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       expect(two.held).toBeCloseTo(900, 1);
     });
 
-    test("NODE-2: nobody can take anything: nobody has a share", async () => {
+    test("NODE-2: without weights no node has a share", async () => {
       await one.tell({ admissionWeight: 0 });
       expect(one.held).toBe(0);
     });
@@ -128,11 +128,11 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       expect((await one.tell()).drainOrdered).toBe(false);
       expect((await two.tell()).drainOrdered).toBe(true);
       expect((await twin.tell()).drainOrdered).toBe(true);
-      // A node that was restarted is another.
+      // A restarted node has another instance.
       await two.registry.leave(two.report.instance);
       const next = new Node(two.registry, { node: "two" });
       expect((await next.tell()).drainOrdered).toBe(false);
-      // What was told to one that has left is not kept.
+      // Orders to nodes that left are not kept.
       expect((await two.tell()).drainOrdered).toBe(false);
     });
   });

@@ -40,7 +40,7 @@ async function onRedis(target: RedisTarget): Promise<RegistryUnderTest & { forge
   };
 }
 
-/** With nobody in it, and long enough after it began that it knows that. */
+/** An empty registry that is old enough to know that it is empty. */
 async function empty(target: RedisTarget): ReturnType<typeof onRedis> {
   const opened = await onRedis(target);
   return {
@@ -64,7 +64,7 @@ nodeRegistrySuite("memory", async () => {
 nodeRegistrySuite("Redis", () => empty({ kind: "standalone", url: redis.url }));
 nodeRegistrySuite("a Redis Cluster", () => empty(cluster.target));
 
-test("NODE-3: a node that has not reported for 5 s is gone, and its share and order to drain with it", async () => {
+test("NODE-3: a node without a report for 5 s is gone, with its share and its order to drain", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
   const [one, two] = opened.registries;
@@ -88,7 +88,7 @@ test("NODE-3: a node that has not reported for 5 s is gone, and its share and or
   await opened.stop();
 }, 20_000);
 
-test("NODE-5: a registry that has lost its memory gives nobody more than it says it holds, and newcomers a part of the last twentieth, for 5 s", async () => {
+test("NODE-5: a registry without memory raises no share for 5 s; new nodes get part of a reserve", async () => {
   const ofItsOwn = await startRedis();
   const opened = await empty({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
@@ -119,7 +119,7 @@ test("NODE-5: a registry that has lost its memory gives nobody more than it says
   await ofItsOwn.stop();
 }, 20_000);
 
-test("NODE-3: who asks for the nodes is not told of those that are gone, also where none is left to report", async () => {
+test("NODE-3: the list of nodes omits nodes that are gone, even when no node reports", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
   const [registry] = opened.registries;
@@ -140,7 +140,7 @@ test("NODE-3: who asks for the nodes is not told of those that are gone, also wh
   await opened.stop();
 });
 
-test("NODE-3: who was gone and is the first to notice comes back as one that joins: its share is not free twice", async () => {
+test("NODE-3: a node that was gone rejoins as a new one, and its share is not freed twice", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
   const [registry] = opened.registries;
@@ -161,7 +161,7 @@ test("NODE-3: who was gone and is the first to notice comes back as one that joi
   await opened.stop();
 });
 
-test("NODE-5: where the clock goes back nobody gets more for 5 s; then who died before is gone, and views of then are read again", async () => {
+test("NODE-5: after the clock was set back no share rises for 5 s; then dead nodes are gone", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
   const [registry] = opened.registries;
@@ -172,7 +172,7 @@ test("NODE-5: where the clock goes back nobody gets more for 5 s; then who died 
   await registry.report(dead, { budgetPerSecond, heldPerSecond: 45 });
   expect((await registry.report(alive, { budgetPerSecond, heldPerSecond: 45 })).sharePerSecond).toBe(45);
   const client = new Redis(redis.url);
-  // All that was said is of an hour later.
+  // All reports are dated an hour in the future.
   const hourMs = 3_600_000;
   for (const { instance } of [alive, dead]) {
     await client.zincrby("tidegate:{nodes}:heard", hourMs, instance);
@@ -191,7 +191,7 @@ test("NODE-5: where the clock goes back nobody gets more for 5 s; then who died 
   await opened.stop();
 });
 
-test("NODE-5: the first node of a fleet has its share at once; one that begins before the others have told a registry without memory gives theirs back", async () => {
+test("NODE-5: the first node gets its share at once; it returns it if others hold shares", async () => {
   const ofItsOwn = await startRedis();
   const opened = await onRedis({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
@@ -211,7 +211,7 @@ test("NODE-5: the first node of a fleet has its share at once; one that begins b
   await ofItsOwn.stop();
 }, 20_000);
 
-test("NODE-1: in a large fleet, too, each node hears of a changed state and of who came with its next report", async () => {
+test("NODE-1: in a large fleet, joins and changes of state reach every node with its next report", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
   const [registry, asked] = opened.registries;
@@ -235,7 +235,7 @@ test("NODE-1: in a large fleet, too, each node hears of a changed state and of w
   await opened.stop();
 });
 
-test("NODE-1: what another version of the program has stored is passed over", async () => {
+test("NODE-1: reports in the format of another version are skipped", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
   const [registry] = opened.registries;

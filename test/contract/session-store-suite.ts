@@ -1,4 +1,4 @@
-/** What every implementation of SessionStore does. */
+/** The suite of every SessionStore. */
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { BrokerListener, ChannelBroker, Ephemeral, UserMessage } from "../../shared/channels/contract.ts";
@@ -7,7 +7,7 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Claim, ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/contract.ts";
 import { eventually } from "../support/eventually.ts";
 
-/** Two views of one store, as of two nodes, and a broker that carries what the store tells. */
+/** Two clients of one store, like two nodes, and the broker that delivers its notifications. */
 export interface StoresUnderTest extends Service {
   stores: readonly [SessionStore, SessionStore];
   broker: ChannelBroker;
@@ -70,7 +70,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       return { session, channel, holder: "holder-a", tellUpTo: 100, ...more };
     }
 
-    test("RES-1: a session that is resumed elsewhere has a newer claim, and the one before is told that it is replaced", async () => {
+    test("RES-1: a resume elsewhere gets a newer claim and notifies the previous node", async () => {
       const session = await begin();
       const [before] = await there.sessionsOf(key);
       expect(before).toMatchObject({ sessionId: session.sessionId, node: "one" });
@@ -78,21 +78,21 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(claim).toBeGreaterThan(session.claim);
       await eventually(() => userMessages.length > 0);
       expect(userMessages).toEqual([{ kind: "replaced", sessionId: session.sessionId, claim }]);
-      // What the older claim says is without effect, and the stay goes on.
+      // The older claim has no effect, and the session stays a member.
       await here.end(session, "holder-a");
       expect(await here.sessionsOf(key)).toEqual([{ ...before, node: "two" }]);
       const again = await here.claim({ ...session, mode: "announce", holder: "holder-a", node: "one" });
       expect(again.kind).toBe("replaced");
     });
 
-    test("RES-1: an older token of the same session still resumes it: the newest claim is in force", async () => {
+    test("RES-1: an older token of a session still resumes it; the newest claim is in force", async () => {
       const session = await begin();
       const second = claimOf(await resume(session));
       const third = claimOf(await resume(session, "holder-a"));
       expect(third).toBeGreaterThan(second);
     });
 
-    test("RES-2: a session that ended within the grace time is resumed; one that never was is over", async () => {
+    test("RES-2: a session resumes within the grace time; an unknown session is over", async () => {
       const session = await begin();
       await here.end(session, "holder-a");
       expect(await here.sessionsOf(key)).toEqual([]);
@@ -101,7 +101,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect((await resume({ ...session, sessionId: randomUUID() })).kind).toBe("over");
     });
 
-    test("MOVE-4: a claim says whether somebody had the session, who is told: not where it had ended", async () => {
+    test("MOVE-4: a claim reports whether it took the session from another holder", async () => {
       const session = await begin();
       expect(await resume(session)).toMatchObject({ kind: "held", tookOver: true });
       await eventually(() => userMessages.length === 1);
@@ -110,7 +110,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(await resume(last)).toMatchObject({ kind: "held", tookOver: false });
     });
 
-    test("RES-5: what is revoked does not resume: all of a user, or one session", async () => {
+    test("RES-5: revoked sessions do not resume: all of a user, or one", async () => {
       const [one, two] = [await begin(), await begin()];
       await there.revoke(key, { kind: "session", sessionId: one.sessionId });
       expect((await resume(one)).kind).toBe("revoked");
@@ -121,14 +121,14 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(announced.kind).toBe("revoked");
     });
 
-    test("RES-5: a session that begins after the revocation is not touched by it", async () => {
+    test("RES-5: a revocation does not affect sessions that begin later", async () => {
       await there.revoke(key, { kind: "user" });
       const session = await begin();
       const outcome = await resume(session);
       expect(outcome.kind).toBe("held");
     });
 
-    test("RES-5: revocations and sessions that follow on each other within a millisecond are kept apart", async () => {
+    test("RES-5: revocations and sessions within one millisecond stay distinct", async () => {
       for (let i = 0; i < 20; i++) {
         const session = await begin();
         expect((await resume(session)).kind).toBe("held");
@@ -137,7 +137,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       }
     });
 
-    test("RES-7: a claim that was made without the store does not outrun a revocation", async () => {
+    test("RES-7: a claim made without the store does not bypass a revocation", async () => {
       const session = await begin();
       await there.revoke(key, { kind: "user" });
       const later = { ...session, claim: session.claim + 60_000 };
@@ -155,7 +155,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect((await resume({ ...ahead, checkedAt })).kind).toBe("revoked");
     });
 
-    test("GRANT-2: withdrawn grants come with the claim, dated", async () => {
+    test("GRANT-2: a claim returns withdrawn grants with their dates", async () => {
       const session = await begin();
       await there.revoke(key, { kind: "grant", channel });
       const outcome = await resume(session);
@@ -164,7 +164,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(withdrawn.get(channel)).toBeGreaterThanOrEqual(session.claim);
     });
 
-    test("PRES-1: a user is listed once, with all sessions; the first join and the last leave are told", async () => {
+    test("PRES-1: a user is listed once; the first join and the last leave are announced", async () => {
       const [one, two] = [await begin(), await begin("holder-b")];
       await here.enter(membership(one, { info: { name: "Ada" } }));
       await there.enter(membership(two, { holder: "holder-b", info: { name: "Ada" } }));
@@ -184,7 +184,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       ]);
     });
 
-    test("PRES-1: whoever comes under a new name is there at once, and who has no lease is not", async () => {
+    test("PRES-1: members of a new holder are listed at once, those without a lease are hidden", async () => {
       const session = await begin();
       await here.enter(membership(session));
       expect(await there.presence(channel, 100)).toEqual({ members: [{ user, connections: 1 }] });
@@ -196,10 +196,10 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(await there.sessionsOf(key)).toHaveLength(1);
     });
 
-    test("PRES-1: whatever a user and its info consist of, they come and go like others", async () => {
+    test("PRES-1: unusual users and infos join and leave like others", async () => {
       const odd = `odd \n "\\ __proto__ \u{1f600} ${randomUUID()}`;
       const session = { sessionId: randomUUID(), user: odd, claim: 1 };
-      // Half of a surrogate pair: a name that some service has cut.
+      // An unpaired surrogate: a name truncated by some service.
       const info = { name: "Ada \ud83d", "": null };
       await here.enter(membership(session, { info }));
       expect(await there.presence(channel, 100)).toEqual({ members: [{ user: odd, connections: 1, info }] });
@@ -224,7 +224,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
         return { ...request, claim: outcome.claim, checkedAt: outcome.checkedAt };
       }
 
-      test("TEN-2: sessions are each user's own, and end alone, even with one id", async () => {
+      test("TEN-2: sessions with one id belong to separate users and end separately", async () => {
         const sessionId = randomUUID();
         const sessions = [];
         for (const of of users) sessions.push(await beginFor(of, sessionId));
@@ -239,7 +239,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
         expect(left.map(({ length }) => length)).toEqual([0, 1, 1]);
       });
 
-      test("TEN-2: a session is resumed by its own user only, who alone is told that it is replaced", async () => {
+      test("TEN-2: only its own user can resume a session and is notified of the takeover", async () => {
         const told: string[] = [];
         opened.broker.listen({ ...silent, onUserMessage: (of) => told.push(of) });
         const [ofA, ofB, without] = users as [UserIdentity, UserIdentity, UserIdentity];
@@ -253,7 +253,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
         expect(told).toEqual([identityKey(ofA)]);
       });
 
-      test("TEN-2: what is revoked or withdrawn is so for one of them", async () => {
+      test("TEN-2: a revocation or withdrawal affects one of the users", async () => {
         const sessions: (HeldSession & Claim)[] = [];
         for (const of of users) sessions.push(await beginFor(of));
         const [ofA] = users as [UserIdentity];
@@ -270,7 +270,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
         expect(kinds).toEqual(["revoked", "held", "held"]);
       });
 
-      test("TEN-3: each is a member with its tenant, joins and leaves, and is counted", async () => {
+      test("TEN-3: each user joins, leaves and counts as a member with its tenant", async () => {
         const sessions: (HeldSession & Claim)[] = [];
         for (const of of [...users, ...users]) sessions.push(await beginFor(of));
         for (const session of sessions) await here.enter(membership(session));
@@ -294,7 +294,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       });
     });
 
-    test("PRES-2: a session that moved is counted once: what the older claim says is without effect", async () => {
+    test("PRES-2: a moved session counts once; its older claim has no effect", async () => {
       const session = await begin();
       await here.enter(membership(session));
       const moved = { ...session, claim: claimOf(await resume(session)) };
@@ -305,7 +305,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(told.map((item) => item.event)).toEqual(["sync:join"]);
     });
 
-    test("PRES-3: a channel with more sessions than are listed tells how many users there are, and no joins", async () => {
+    test("PRES-3: a channel with too many sessions gives the number of users and announces no joins", async () => {
       for (let i = 0; i < 3; i++) {
         const sessionId = randomUUID();
         await here.enter(membership({ sessionId, user: `${user} ${i % 2}`, claim: 1 }, { tellUpTo: 1 }));

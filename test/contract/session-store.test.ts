@@ -52,7 +52,7 @@ sessionStoreSuite("memory", inMemory);
 sessionStoreSuite("Redis", () => onRedis({ kind: "standalone", url: redis.url }));
 sessionStoreSuite("a Redis Cluster", () => onRedis(cluster.target));
 
-test("TEN-2: what a node that is gone held is swept for each user of one name, and no more", async () => {
+test("TEN-2: the sweep of a lost node removes the entries of each user, and no others", async () => {
   const ofItsOwn = await startRedis();
   const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
@@ -90,7 +90,7 @@ test("TEN-2: what a node that is gone held is swept for each user of one name, a
   await ofItsOwn.stop();
 });
 
-test("PRES-4: what a holder whose lease has run out left is removed by one sweeper, and its sessions have ended", async () => {
+test("PRES-4: one sweeper removes the entries of an expired holder and ends its sessions", async () => {
   const ofItsOwn = await startRedis();
   const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
@@ -124,7 +124,7 @@ test("PRES-4: what a holder whose lease has run out left is removed by one sweep
   await alive.enter({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
   await alive.leave({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
   await alive.end({ ...stay, claim }, "alive");
-  // Nothing of sessions is left, but for a time that they have ended.
+  // Only the record that a session ended remains, for a while.
   const client = new Redis(ofItsOwn.url);
   const names = await client.keys("*");
   client.disconnect();

@@ -1,4 +1,4 @@
-/** A Redis Cluster whose slots move and whose primaries die, while everybody publishes and follows. */
+/** Slots move and primaries die in a Redis Cluster under load. */
 import { afterEach, expect, test } from "vitest";
 import { channelKeys } from "../../shared/channels/keys.ts";
 import { crc16, slotOf } from "../../shared/redis/slots.ts";
@@ -33,10 +33,10 @@ async function start(replicas: number): Promise<StockClient[]> {
   return clients;
 }
 
-/** What was acknowledged of one channel, in order. */
+/** The acknowledged publications of one channel, in order. */
 type Acknowledged = Map<string, { data: number; position: Position }[]>;
 
-/** One item after the other on each channel, until told to stop. */
+/** Publishes on each channel, one item after the other, until stopped. */
 function publishOnAll(): { acknowledged: Acknowledged; refused: Set<string>; end(): Promise<void> } {
   const acknowledged: Acknowledged = new Map(channels.map((channel) => [channel, []]));
   const refused = new Set<string>();
@@ -74,7 +74,7 @@ function receivedOf(client: StockClient, channel: string): { data: unknown; offs
   });
 }
 
-/** Everything acknowledged arrived, in order and once, unless a resync said otherwise. */
+/** Every acknowledged publication arrived once and in order, unless a resync reported a gap. */
 async function expectAllDelivered(clients: readonly StockClient[], acknowledged: Acknowledged): Promise<void> {
   for (const client of clients) {
     for (const [channel, published] of acknowledged) {
@@ -118,7 +118,7 @@ function command(server: RedisServer, ...words: [string, ...(string | number)[]]
   return asked(server, (client) => client.call(name, ...rest));
 }
 
-test("CLU-1: a slot that moves while its channels are published to and followed loses nothing; subscriptions move with it", async () => {
+test("CLU-1: a slot that moves under load loses nothing, and subscriptions move with it", async () => {
   const clients = await start(0);
   const load = publishOnAll();
   const slot = hashSlot(moving);
@@ -130,7 +130,7 @@ test("CLU-1: a slot that moves while its channels are published to and followed 
   const [fromId, toId] = [await nodeId(from), await nodeId(to)];
   await command(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromId);
   await command(from, "CLUSTER", "SETSLOT", slot, "MIGRATING", toId);
-  // One key at a time: scripts find some of a channel's keys here and some there.
+  // Moves one key at a time, so that scripts find a channel's keys on two servers.
   const { state } = channelKeys("tidegate", moving);
   await command(from, "MIGRATE", "127.0.0.1", to.port, state, 0, 5_000);
   const before = load.acknowledged.get(moving)?.length ?? 0;
@@ -149,7 +149,7 @@ test("CLU-1: a slot that moves while its channels are published to and followed 
   expect([...load.refused].filter((refusal) => refusal !== "503 broker_unavailable")).toEqual([]);
   await expectAllDelivered(clients, load.acknowledged);
 
-  // Followers are subscribed where the slot is now: the next one arrives as a message.
+  // Followers are subscribed at the new server: the next publication arrives as a message.
   await eventually(async () => {
     const topics = (await command(to, "PUBSUB", "SHARDCHANNELS", `*:channel:${moving}`)) as string[];
     return topics.length === 1;
@@ -159,7 +159,7 @@ test("CLU-1: a slot that moves while its channels are published to and followed 
   }
 }, 90_000);
 
-test("CLU-2: a primary that dies is replaced by its replica; followers get everything acknowledged, or are told", async () => {
+test("CLU-2: after a failover followers get every acknowledged publication or a resync", async () => {
   const clients = await start(1);
   const load = publishOnAll();
   await eventually(() => [...load.acknowledged.values()].every((items) => items.length >= 5), 20_000);
@@ -179,7 +179,7 @@ test("CLU-2: a primary that dies is replaced by its replica; followers get every
         client.received
           .filter(({ event, data }) => event === "sync:resync" && (data as Resync).channel === channel)
           .map(({ data }) => data as Resync);
-      // It goes on from where the resync says, which may be the last one already.
+      // Continues from the position of the resync, which may already be the last one.
       const reached = (): number =>
         Math.max(receivedOf(client, channel).at(-1)?.offset ?? 0, resyncs().at(-1)?.position.offset ?? 0);
       await eventually(() => reached() >= last, 20_000);
@@ -193,7 +193,7 @@ test("CLU-2: a primary that dies is replaced by its replica; followers get every
   }
 }, 90_000);
 
-test("PROBE-3: in a cluster, subscriptions that one primary alone does not serve make the node fail, until they are back", async () => {
+test("PROBE-3: in a cluster a node fails while one primary delivers no messages", async () => {
   const clients = await start(0);
   const { adminDoor } = fleet.gateways[0] ?? {};
   const health = async (): Promise<string> => {
@@ -232,7 +232,7 @@ test("PROBE-3: in a cluster, subscriptions that one primary alone does not serve
   }
 }, 90_000);
 
-test("CLU-3: a primary that hangs holds up its own channels only, and what was refused meanwhile does not appear", async () => {
+test("CLU-3: a hanging primary delays only its channels, and refused publishes never appear", async () => {
   const clients = await start(0);
   for (const server of cluster.servers) await command(server, "CONFIG", "SET", "cluster-require-full-coverage", "no");
   const { owner } = await ownerOf(hashSlot(moving));

@@ -1,4 +1,4 @@
-/** Subscriptions and history from a replica, and what it may get wrong: nothing. */
+/** Subscriptions and history served by a replica. */
 import { afterEach, expect, test } from "vitest";
 import type { HistoryQuery, Position } from "../../shared/channels/contract.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
@@ -13,7 +13,7 @@ import { closeClients, connectClient } from "../support/stock-client.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 let primary: RedisServer;
-/** Between the replica and its primary. */
+/** The link between the replica and its primary. */
 let link: TcpProxy;
 let replica: RedisServer;
 let fleet: Fleet | undefined;
@@ -48,7 +48,7 @@ async function startBroker(): Promise<RedisBroker> {
   return broker;
 }
 
-/** Scripts that a server has run. */
+/** Number of scripts that a server has run. */
 async function scriptsRun(server: RedisServer): Promise<number> {
   const stats = await asked(server, (client) => client.info("commandstats"));
   return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, calls]) => sum + Number(calls), 0);
@@ -63,7 +63,7 @@ async function copied(): Promise<void> {
   await eventually(async () => (await asked(primary, (client) => client.wait(1, 1_000))) === 1);
 }
 
-test("READ-1: with REDIS_READ_URL, subscriptions and reads of history go to the replica; positions to the primary", async () => {
+test("READ-1: the replica serves subscriptions and history, the primary serves positions", async () => {
   const broker = await startBroker();
   await broker.follow({ kind: "channel", name: channel });
   expect([await topicsAt(primary), await topicsAt(replica)]).toEqual([0, 1]);
@@ -91,7 +91,7 @@ test("READ-1: with REDIS_READ_URL, subscriptions and reads of history go to the 
   expect([await scriptsRun(primary), await scriptsRun(replica)]).toEqual([(before[0] ?? 0) + 2, (before[1] ?? 0) + 1]);
 });
 
-test("READ-2: a replica that is behind, in another epoch, or refuses is passed over for the primary", async () => {
+test("READ-2: the primary answers for a replica that is behind, refuses or has another epoch", async () => {
   const broker = await startBroker();
   const publish = async (data: string) => (await broker.publish({ channel, event: "n", data, retention })).position;
   const first = await publish("1");
@@ -101,7 +101,7 @@ test("READ-2: a replica that is behind, in another epoch, or refuses is passed o
   const query: HistoryQuery = { channel, retention, after: 0, epoch: first.epoch, limit: 10, maxBytes: 1 << 20 };
   const behind = await broker.readHistory({ ...query, reaching: second });
   expect([behind.position, behind.publications.length]).toEqual([second, 2]);
-  // Enough for who stands at the first, yet not for who says to have seen the second.
+  // Enough for a client at the first publication, but not for one that has seen the second.
   const ahead = await broker.readHistory({ ...query, after: 2, reaching: first });
   expect([ahead.position, ahead.publications.length]).toEqual([second, 0]);
   const unknown = await broker.readHistory({ ...query, epoch: "other", reaching: first });
@@ -115,7 +115,7 @@ test("READ-2: a replica that is behind, in another epoch, or refuses is passed o
   expect(refused.publications.length).toBe(2);
 });
 
-test("READ-3: a replica that stalls and one that dies lose nothing, double nothing and resync nobody", async () => {
+test("READ-3: a stalled or dead replica causes no loss, no duplicate and no resync", async () => {
   fleet = await startFleet({ target: await startServers(), gateways: 2 });
   const { api, log } = fleet;
   const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
@@ -131,7 +131,7 @@ test("READ-3: a replica that stalls and one that dies lose nothing, double nothi
   };
   const arrived = async (): Promise<void> => {
     for (const client of clients) await client.next(({ data }) => data === published.length);
-    // Whoever comes back now is told nothing wrong either.
+    // A client that reconnects now recovers correctly too.
     const returned = await connectClient(fleet?.urls[0] ?? "");
     const ack = await returned.subscribe(channel, { ...first, offset: 1 });
     expect([ack.recovered, ack.publications.map(({ data }) => data)]).toEqual([true, published.slice(1)]);
@@ -157,7 +157,7 @@ test("READ-3: a replica that stalls and one that dies lose nothing, double nothi
   expect(log()).toContain("reconnecting");
 }, 60_000);
 
-test("READ-4: a node that starts while its replica is away follows at the primary, and takes clients as soon as it is ready", async () => {
+test("READ-4: a node that starts without its replica uses the primary and takes clients", async () => {
   const target = await startServers();
   await replica.kill();
   fleet = await startFleet({ target });

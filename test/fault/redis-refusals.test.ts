@@ -1,4 +1,4 @@
-/** A Redis that answers, and refuses. */
+/** A Redis that answers with refusals. */
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
@@ -13,7 +13,7 @@ import { startTcpProxy } from "../support/tcp-proxy.ts";
 
 let redis: RedisServer;
 let fleet: Fleet;
-/** Each stopped after the fleet. */
+/** Stopped after the fleet. */
 const others: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
   closeClients();
@@ -29,12 +29,12 @@ async function publish(data: unknown, more: object = {}): Promise<ApiAnswer> {
   return fleet.api("POST", "/v1/publish", { channel, event: "moved", data, ...more });
 }
 
-/** Retried until it is taken. */
+/** Retries until the publish succeeds. */
 async function published(data: unknown): Promise<void> {
   await eventually(async () => (await publish(data)).status === 200, 20_000);
 }
 
-/** Of every program. */
+/** The broker state of every program. */
 async function brokerHealth(): Promise<string[]> {
   const ports = [...fleet.gateways.map(({ adminDoor }) => adminDoor.port), fleet.privateApi.door.port];
   return Promise.all(
@@ -61,7 +61,7 @@ function expectRefused({ status, body, headers }: ApiAnswer): void {
   expect([status, body["code"], headers.get("retry-after")]).toEqual([503, "broker_unavailable", "1"]);
 }
 
-test("RED-4: with maxmemory used up publishes are 503 and write nothing; reads and leaves go on", async () => {
+test("RED-4: when memory is full, publishes fail with 503; reads and leaves work", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2, rules });
   const [stays, leaves, ends] = [
@@ -105,14 +105,14 @@ test("RED-4: with maxmemory used up publishes are 503 and write nothing; reads a
   expect(stays.received.filter(({ event }) => event === "moved").map(({ data }) => data)).toEqual(["before", "after"]);
 });
 
-test("RED-5: with the disk full publishes are 503, nodes are degraded; reads and messages go on", async () => {
+test("RED-5: when the disk is full, publishes fail with 503 and nodes are degraded; reads work", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   const client = await connectClient(fleet.urls[0] ?? "");
   await client.subscribe(channel);
   await published("before");
   const [, folder = ""] = await asked(redis, (raw) => raw.config("GET", "dir"));
-  // What stands where the snapshot belongs keeps it from being written.
+  // A directory at the path of the snapshot prevents writing it.
   await mkdir(join(folder, "dump.rdb"));
   await set("save", "3600 1");
   await asked(redis, (raw) => raw.bgsave());
@@ -130,7 +130,7 @@ test("RED-5: with the disk full publishes are 503, nodes are degraded; reads and
   expect(dataOf(client)).toEqual(["before", "ephemeral", "after"]);
 });
 
-test("RED-6: nodes leave their old connections for the replica promoted behind the address", async () => {
+test("RED-6: nodes reconnect to the replica that was promoted behind the address", async () => {
   redis = await startRedis();
   const replica = await startRedis({ replicaOf: redis.port });
   const link = await startTcpProxy(redis.port);
@@ -152,14 +152,14 @@ test("RED-6: nodes leave their old connections for the replica promoted behind t
     await client.next(({ data }) => data === "last");
     expect(dataOf(client)).toEqual(["before", "after", "last"]);
   }
-  // Subscriptions follow too.
+  // Subscriptions move too.
   await eventually(async () => {
     const topics = (await asked(redis, (client) => client.call("PUBSUB", "SHARDCHANNELS"))) as string[];
     return topics.length === 0;
   });
 });
 
-test("RED-6: nodes are degraded and say why while the server is a replica, and go on afterwards", async () => {
+test("RED-6: nodes are degraded and log why while the server is a replica, then recover", async () => {
   redis = await startRedis();
   const other = await startRedis();
   others.push(other);
@@ -174,7 +174,7 @@ test("RED-6: nodes are degraded and say why while the server is a replica, and g
   await allHave("200 ok");
 });
 
-test("RED-7: nodes are degraded, say why and refuse new sessions while no write is taken", async () => {
+test("RED-7: while Redis refuses writes, nodes are degraded, log why and refuse new sessions", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   const client = await connectClient(fleet.urls[0] ?? "");
@@ -195,7 +195,7 @@ test("RED-7: nodes are degraded, say why and refuse new sessions while no write 
 });
 
 test.for([
-  // Closes at once, before a client can read why.
+  // Closes at once, before the client can read the reason.
   {
     title: "no connection left",
     begin: "CONFIG SET maxclients 1",
@@ -235,7 +235,7 @@ test.for([
   await allHave("200 ok");
 });
 
-test("RSET-4: a server that came back with fewer databases is not used, and nothing goes to another", async () => {
+test("RSET-4: a server that restarted with fewer databases is not used at all", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: `${redis.url}/9` } });
   await published("before");
@@ -251,7 +251,7 @@ test("RSET-4: a server that came back with fewer databases is not used, and noth
   await allHave("200 ok");
 });
 
-test("RED-9: scripts that the server forgot are sent again: nothing fails, nothing doubles", async () => {
+test("RED-9: scripts that the server lost are resent without failure or duplicate", async () => {
   redis = await startRedis();
   fleet = await startFleet({
     target: { kind: "standalone", url: redis.url },

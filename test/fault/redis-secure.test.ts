@@ -1,4 +1,4 @@
-/** Redis that wants TLS, a certificate, a user and a password, in each form of deployment. */
+/** Redis with TLS, certificates, users and passwords, in each kind of deployment. */
 import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { Redis } from "ioredis";
@@ -23,7 +23,7 @@ let certificates: Certificates;
 let data: Secure;
 beforeAll(async () => {
   certificates = await makeCertificates();
-  // What a URL and a list of URLs must escape.
+  // Characters that a URL and a list of URLs must escape.
   data = { certificates, user: "tide", password: "p@ss,w%rd/#?" };
 });
 afterAll(async () => certificates.stop());
@@ -37,7 +37,7 @@ afterEach(async () => {
   for (const server of servers.splice(0)) await server.stop();
 });
 
-/** As a program reads it. */
+/** The target as a program reads it. */
 function targetFrom(settings: Record<string, string>): RedisTarget {
   const config = readGatewayConfig(
     { PRIVATE_API_TOKEN: "a-token", AUTH_JWT_SECRET: "x".repeat(32), ...settings },
@@ -60,7 +60,7 @@ async function published(channel: string, sent: unknown): Promise<void> {
   }, 30_000);
 }
 
-/** The rule of docs/operations.md that begins so, for another user and password. */
+/** The ACL rule of docs/operations.md that begins like this, for another user and password. */
 async function documentedRule(begins: string, user: string, password: string): Promise<[string, ...string[]]> {
   const text = await readFile(new URL("../../docs/operations.md", import.meta.url), "utf8");
   const line = text.split("\n").find((candidate) => candidate.startsWith(begins)) ?? "";
@@ -69,7 +69,7 @@ async function documentedRule(begins: string, user: string, password: string): P
   return ["ACL", "SETUSER", user, ...rules.map((rule) => (rule === ">password" ? `>${password}` : rule))];
 }
 
-/** Publishes on each channel by one node. @returns what a client of another gets. */
+/** Publishes on each channel through one node. @returns what a client of the other node gets. */
 async function delivered(target: RedisTarget, channels: readonly string[] = ["board:1"]): Promise<unknown[]> {
   fleet = await startFleet({ target, gateways: 2 });
   const client = await connectClient(fleet.urls[1] ?? "");
@@ -94,11 +94,11 @@ test("RSEC-1: REDIS_URL and REDIS_READ_URL carry TLS, user, password and databas
   expect(followed).toHaveLength(1);
 });
 
-test("RSEC-2: sentinels have a login of their own; that of the data is with the name", async () => {
+test("RSEC-2: sentinels have their own login; the login of the data is part of the name", async () => {
   const sentinels = { certificates, user: "watcher", password: "other" };
   const redis = await startRedisSentinel({ secure: { data, sentinels } });
   servers.push(redis);
-  // With no more rights than are documented.
+  // With only the documented rights.
   const rule = await documentedRule("ACL SETUSER tidegate-sentinel", "reader", "third");
   for (const entry of redis.target.sentinels) {
     const url = `rediss://watcher:other@${entry.slice(entry.lastIndexOf("@") + 1)}`;
@@ -117,7 +117,7 @@ test("RSEC-2: sentinels have a login of their own; that of the data is with the 
   await published("board:1", "after the failover");
 }, 60_000);
 
-test("RSEC-3: entries of REDIS_CLUSTER carry a login, which servers found later get too", async () => {
+test("RSEC-3: the login in REDIS_CLUSTER also applies to servers discovered later", async () => {
   const cluster = await startRedisCluster({ secure: data });
   servers.push(cluster);
   const [first = ""] = cluster.servers.map(({ url }) => url);
@@ -127,7 +127,7 @@ test("RSEC-3: entries of REDIS_CLUSTER carry a login, which servers found later 
 }, 60_000);
 
 test.runIf(hasIpv6)(
-  "RSEC-4: an address may be IPv6, in brackets",
+  "RSEC-4: an address may be IPv6 in brackets",
   async () => {
     const redis = await startRedis({ host: "::1" });
     const cluster = await startRedisCluster({ host: "::1" });
@@ -141,7 +141,7 @@ test.runIf(hasIpv6)(
   60_000,
 );
 
-test("RSEC-5: a user with the documented rights is enough for everything, and is refused nothing", async () => {
+test("RSEC-5: a user with the documented rights is refused nothing", async () => {
   const cluster = await startRedisCluster();
   const redis = await startRedis();
   servers.push(cluster, redis);
@@ -160,7 +160,7 @@ test("RSEC-5: a user with the documented rights is enough for everything, and is
   }
 }, 60_000);
 
-/** What clients, services and operators may ask for that Redis hears of. */
+/** Every request of clients, services and operators that reaches Redis. */
 async function useEverything(target: RedisTarget): Promise<void> {
   const rules = { namespaces: { board: { presence: true, joinLeave: true } } };
   fleet = await startFleet({ target, gateways: 2, rules });
@@ -190,7 +190,7 @@ async function useEverything(target: RedisTarget): Promise<void> {
   await ask("POST", "/v1/nodes/node-2/drain");
 }
 
-test("RSEC-6: while Redis accepts both passwords, programs change over without a failure", async () => {
+test("RSEC-6: a password rotates without a failure while Redis accepts both", async () => {
   const redis = await startRedis();
   servers.push(redis);
   const operator = new Redis(redis.url);

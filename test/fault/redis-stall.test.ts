@@ -1,4 +1,4 @@
-/** A Redis that stops answering with its connections open, under load. */
+/** A Redis that hangs under load with its connections open. */
 import { afterEach, expect, test } from "vitest";
 import { RedisBroker } from "../../shared/channels/redis.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -28,7 +28,7 @@ const channel = "board:1";
 const retention = { historySize: 100_000, historySeconds: 300 };
 const maxPending = 20_000;
 
-test("STALL-1: publishes to a Redis that hangs are refused without being sent, pending ones are bounded, and no refused one appears afterwards", async () => {
+test("STALL-1: a hanging Redis gets no further publishes, and refused ones never appear", async () => {
   redis = await startRedis();
   connections = new RedisConnections({
     target: { kind: "standalone", url: redis.url },
@@ -59,7 +59,7 @@ test("STALL-1: publishes to a Redis that hangs are refused without being sent, p
   redis.signal("SIGSTOP");
   const pending = new Set<Promise<void>>();
   let mostPending = 0;
-  // Each turn more than Redis is ever asked in one: until it is known to hang, this piles up.
+  // More per turn than Redis normally gets: it piles up until the stall is detected.
   await eventually(() => {
     for (let i = 0; i < 100; i++) {
       const one: Promise<void> = publish().finally(() => pending.delete(one));
@@ -86,7 +86,7 @@ test("STALL-1: publishes to a Redis that hangs are refused without being sent, p
   expect([...outcomes].filter(([n, outcome]) => outcome === "published" && !stored.includes(n))).toEqual([]);
 }, 60_000);
 
-test("STALL-3: what is asked of a hanging primary after its connection was cut is never executed, in a cluster either", async () => {
+test("STALL-3: commands to a hanging primary never run after its connection was cut", async () => {
   redis = await startRedis();
   const cluster = await startRedisCluster();
   for (const target of [{ kind: "standalone", url: redis.url } as const, cluster.target]) {
@@ -105,7 +105,7 @@ test("STALL-3: what is asked of a hanging primary after its connection was cut i
       if ((await asked(server, (client) => client.dbsize())) > 0) primary = server;
     }
     primary.signal("SIGSTOP");
-    // Its failure cuts the connection.
+    // The timeout cuts the connection.
     expect(await publish(1)).toBe("failed");
     const late = await Promise.all(Array.from({ length: 100 }, (_, n) => publish(2 + n)));
     expect(new Set(late)).toEqual(new Set(["failed"]));

@@ -1,4 +1,4 @@
-/** Subscriptions that are lost without anybody being told. */
+/** Subscriptions that are lost silently. */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
@@ -34,7 +34,7 @@ async function start(): Promise<void> {
   fleet = await startFleet({ target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` }, gateways: 1 });
 }
 
-test("PROBE-1: a subscription whose messages are swallowed is found and made anew; what was missed is delivered", async () => {
+test("PROBE-1: a silent subscription is detected and reopened; missed publications are delivered", async () => {
   await start();
   const client = await connectClient(fleet.urls[0] ?? "");
   await client.subscribe(channel);
@@ -50,7 +50,7 @@ test("PROBE-1: a subscription whose messages are swallowed is found and made ane
   await eventually(async () => (await brokerHealth())[1] === "ok");
 });
 
-test("PROBE-2: while probes do not come back although commands are answered, the node is not ready", async () => {
+test("PROBE-2: a node is not ready while Redis answers commands but delivers no probes", async () => {
   await start();
   const client = await connectClient(fleet.urls[0] ?? "");
   await client.subscribe(channel);
@@ -67,13 +67,13 @@ test("PROBE-2: while probes do not come back although commands are answered, the
 
 interface Link {
   readonly port: number;
-  /** What Redis sends over connections with a subscription is swallowed, on future ones, too, if it lasts. */
+  /** Swallows what Redis sends over connections with a subscription; if it lasts, on future ones too. */
   deafen(options: { lasting: boolean }): void;
   heal(): void;
   stop(): Promise<void>;
 }
 
-/** Passes everything, but for what is told. */
+/** A proxy that passes everything on unless told otherwise. */
 async function startLink(target: number): Promise<Link> {
   const subscribers = new Set<{ deaf: boolean }>();
   const sockets = new Set<Socket>();

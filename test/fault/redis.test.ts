@@ -1,4 +1,4 @@
-/** Redis that goes away and comes back. */
+/** Restarts, losses and stalls of Redis. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,7 +40,7 @@ async function published(data: unknown): Promise<Position> {
   return position as Position;
 }
 
-test("RED-1: a Redis that was restarted with its data jumps past every offset it may have lost; followers go on along prev", async () => {
+test("RED-1: a restarted Redis jumps past every offset it may have lost; followers continue", async () => {
   redis = await startRedis({ appendOnly: true });
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });
   const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
@@ -70,13 +70,13 @@ test("RED-1: a Redis that was restarted with its data jumps past every offset it
   expect(ahead).toMatchObject({ recovered: false, reason: "position_ahead" });
 });
 
-test("RED-1: two changes of the primary in a row, the second of which lost the first's writes, give no offset twice", async () => {
+test("RED-1: two failovers in a row assign no offset twice, even with lost writes", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   const { state, history } = channelKeys("tidegate", item.channel);
   const raw = new Redis(redis.url);
   const survivor = await publish("kept");
-  // A primary is known by its replication id: another one in the state stands for a change of it.
+  // Another replication id in the state stands for another primary.
   await raw.hset(state, "replid", "the-one-before");
   const first = await publish("lost");
   await raw
@@ -93,7 +93,7 @@ test("RED-1: two changes of the primary in a row, the second of which lost the f
   expect(entry).toEqual({ offset: after.offset, prev: survivor.offset, event: "moved", data: "after" });
 });
 
-test("RED-2: a Redis that lost its data is one resync for each follower, with the new epoch", async () => {
+test("RED-2: a Redis that lost its data causes one resync per follower, with the new epoch", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });
   const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
@@ -117,7 +117,7 @@ test("RED-2: a Redis that lost its data is one resync for each follower, with th
   }
 });
 
-test("RED-3: while Redis is away calls go on, publishes are 503 with Retry-After, new connections are refused, nothing ends", async () => {
+test("RED-3: without Redis calls work, publishes and new connections are refused, sessions stay", async () => {
   redis = await startRedis({ appendOnly: true });
   const service = await startService();
   onTestFinished(() => service.stop());
@@ -163,7 +163,7 @@ test("HUB-5: a last publication whose message was lost is found and delivered", 
   for (const client of clients) await client.subscribe(item.channel);
   await publish("first");
   for (const client of clients) await client.next((received) => received.data === "first");
-  // What publish.lua stores, without the message to followers.
+  // Stores what publish.lua stores, without the message to followers.
   const { state, history } = channelKeys("tidegate", item.channel);
   const raw = new Redis(redis.url);
   await raw.multi().hset(state, "offset", "2").xadd(history, "2-0", "p", "1", "e", "moved", "d", '"lost"').exec();
@@ -174,7 +174,7 @@ test("HUB-5: a last publication whose message was lost is found and delivered", 
   }
 });
 
-test("CH-9: entries of a history whose state is gone are not shown under the new epoch, and hinder no publish", async () => {
+test("CH-9: history without a state is not shown in the new epoch and does not block publishes", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   for (const data of [1, 2, 3]) await publish(data);
@@ -187,7 +187,7 @@ test("CH-9: entries of a history whose state is gone are not shown under the new
   expect(history.body).toEqual({ position: anew, publications: [{ offset: 1, event: "moved", data: "anew" }] });
 });
 
-test("RULE-9: a store that lost the rules gets those of the file again", async () => {
+test("RULE-9: a store that lost the rules gets the rules of the file again", async () => {
   const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-"));
   const file = join(folder, "rules.yaml");
   await writeFile(file, "namespaces: { board: { historySize: 7 } }");
@@ -200,7 +200,7 @@ test("RULE-9: a store that lost the rules gets those of the file again", async (
   await rm(folder, { recursive: true });
 });
 
-test("BAD-7: what Redis refuses is logged without the command, and so without the secrets in it", async () => {
+test("BAD-7: refusals of Redis are logged without the command and its secrets", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   const raw = new Redis(redis.url);
@@ -217,7 +217,7 @@ test("BAD-7: what Redis refuses is logged without the command, and so without th
   raw.disconnect();
 });
 
-test("OPS-3: a Redis that hangs makes nodes degraded; one whose messages alone are missed makes them fail", async () => {
+test("OPS-3: a hanging Redis degrades nodes; lost messages alone make them fail", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
   const { adminDoor } = fleet.gateways[0] ?? {};

@@ -1,4 +1,4 @@
-/** Sentinels that do not agree, and whose answer changes at the worst moment. */
+/** Sentinels that disagree, or change their answer at the worst moment. */
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -43,11 +43,11 @@ interface Opinion {
   questions: number;
 }
 
-/** Answers what a node asks. @returns its address. */
+/** A fake sentinel. @returns its address. */
 async function startSentinel(opinion: Opinion): Promise<string> {
   const port = await listen((socket) => {
     socket.on("data", (chunk) => {
-      // One array of words for each command.
+      // One array per command.
       const commands = chunk
         .toString()
         .toLowerCase()
@@ -72,12 +72,12 @@ async function follow(...sentinels: string[]): Promise<void> {
   await connections.start();
 }
 
-/** Where commands go. */
+/** The port of the server that gets commands. */
 async function portInUse(): Promise<number> {
   return Number(/tcp_port:(\d+)/.exec(await connections.run<string>("info", "server"))?.[1]);
 }
 
-test("SENT-4: a node that connects to a server that hangs leaves it when a sentinel names another", async () => {
+test("SENT-4: a node leaves a hanging server when a sentinel names another", async () => {
   let hanging = 0;
   const opinion = { port: await listen(() => hanging++), epoch: 1, questions: 0 };
   const started = follow(await startSentinel(opinion));
@@ -90,7 +90,7 @@ test("SENT-4: a node that connects to a server that hangs leaves it when a senti
   expect(await portInUse()).toBe(redis.port);
 });
 
-test("SENT-5: the newest configuration counts, however many sentinels are behind or hang", async () => {
+test("SENT-5: the newest configuration wins, however many sentinels are behind or hang", async () => {
   const former = await startRedis();
   const opinions = [1, 2].map(() => ({ port: former.port, epoch: 4, questions: 0 }));
   const [leader] = opinions as [Opinion, Opinion];
@@ -99,9 +99,9 @@ test("SENT-5: the newest configuration counts, however many sentinels are behind
   await eventually(() => connections.state === "ok");
   expect(await portInUse()).toBe(former.port);
 
-  // Nobody has closed a connection, and the former primary still takes writes.
+  // No connection was closed, and the former primary still takes writes.
   Object.assign(leader, { port: redis.port, epoch: 5 });
-  // A command that is under way when the primary changes fails.
+  // A command under way at the change of the primary fails.
   const port = async (): Promise<number | undefined> => portInUse().catch(() => undefined);
   await eventually(async () => connections.state === "ok" && (await port()) === redis.port);
   await eventually(async () => {

@@ -1,4 +1,4 @@
-/** Failovers under Sentinel, with writes lost and without. */
+/** Failovers under Sentinel, with and without lost writes. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Position } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
@@ -27,7 +27,7 @@ async function publish(data: string): Promise<Position> {
   return answer.body as unknown as Position;
 }
 
-/** Retried until it is taken. */
+/** Retries until the publish succeeds. */
 async function published(data: string): Promise<Position> {
   let position: Position | undefined;
   await eventually(async () => {
@@ -38,7 +38,7 @@ async function published(data: string): Promise<Position> {
   return position as Position;
 }
 
-/** Everything the primary has is on the replicas. */
+/** Waits until the replicas have everything. */
 async function copied(): Promise<void> {
   const primary = await redis.primary();
   await eventually(
@@ -47,7 +47,7 @@ async function copied(): Promise<void> {
   );
 }
 
-/** Every node asks and follows the primary of now. */
+/** Waits until every node uses the current primary. */
 async function recovered(): Promise<void> {
   await eventually(async () => {
     const health = await Promise.all(
@@ -67,7 +67,7 @@ function told(client: StockClient): unknown[] {
   return client.received.filter(({ event }) => event === "moved").map(({ data }) => data);
 }
 
-test("SENT-1: after a failover that lost nothing, followers on all nodes go on along prev without a resync", async () => {
+test("SENT-1: after a failover without loss, followers on all nodes continue without a resync", async () => {
   const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
   for (const client of clients) await client.subscribe(channel);
   const before = await publish("before");
@@ -85,7 +85,7 @@ test("SENT-1: after a failover that lost nothing, followers on all nodes go on a
   }
 }, 90_000);
 
-test("SENT-2: a failover that lost writes is one resync, position_ahead, for each who saw more than the survivor has; others go on, and no offset is given twice", async () => {
+test("SENT-2: a failover that lost writes resyncs only followers that are ahead of the survivor", async () => {
   const [url1 = "", url2 = ""] = fleet.urls;
   const [ahead, behind] = [await connectClient(url1), await connectClient(url2)];
   await ahead.subscribe(channel);
@@ -119,7 +119,7 @@ test("SENT-2: a failover that lost writes is one resync, position_ahead, for eac
   const refused = await late.subscribe(channel, lost[1]);
   expect([refused.recovered, refused.reason]).toEqual([false, "position_ahead"]);
 
-  // The former primary returns with what was lost, and must not be believed.
+  // The former primary returns with the lost writes and must be ignored.
   await redis.whole();
   const next = await publish("next");
   expect(next.offset).toBe(after.offset + 2);
@@ -127,7 +127,7 @@ test("SENT-2: a failover that lost writes is one resync, position_ahead, for eac
   expect(resyncs(returned)).toEqual([]);
 }, 90_000);
 
-test("SENT-3: a primary that hangs while another is promoted, and wakes as one that nobody asks, changes nothing", async () => {
+test("SENT-3: a hanging primary that wakes up after another was promoted changes nothing", async () => {
   const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
   for (const client of clients) await client.subscribe(channel);
   await publish("before");

@@ -1,4 +1,4 @@
-/** Redis settings that cannot work, found before a program starts. */
+/** Wrong Redis settings are found before a program starts. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -44,7 +44,7 @@ async function setupFindings(target: RedisTarget): Promise<readonly string[]> {
   return findings(() => checkRedisSetup(target));
 }
 
-test("RSET-1: an address that cannot mean what it says is refused with what to change", async () => {
+test("RSET-1: a wrong address is refused with what to change", async () => {
   const wrong: Record<string, RegExp> = {
     "redis://redis/staging": /number of a database/,
     "redis://redis/-1": /number of a database/,
@@ -78,7 +78,7 @@ test("RSET-1: an address that cannot mean what it says is refused with what to c
   }
 });
 
-test("RSET-1: each entry of a list, the name of the primary, and files are checked too", async () => {
+test("RSET-1: entries of lists, the name of the primary and files are checked too", async () => {
   const login = `user:${password}@`;
   const emptyFile = join(certificates.files.ca, "..", "empty.pem");
   await writeFile(emptyFile, "");
@@ -107,7 +107,7 @@ test("RSET-1: each entry of a list, the name of the primary, and files are check
 });
 
 test.for(["gateway", "private-api"])(
-  "RSET-2: %s does not start on a database that Redis does not have, and says so",
+  "RSET-2: %s does not start on a database that Redis does not have, and logs why",
   async (program) => {
     await asked(redis, (client) => client.call("ACL", "SETUSER", "u", "on", `>${password}`, "~*", "&*", "+@all"));
     const started = spawnProcess(process.execPath, [`${program}/main.ts`], {
@@ -123,7 +123,7 @@ test.for(["gateway", "private-api"])(
   },
 );
 
-test("RSET-2: a login, a right or a kind of server that does not fit is found, all at once", async () => {
+test("RSET-2: a wrong login, right or kind of server is found, all findings at once", async () => {
   const url = (login: string): string => `redis://${login}127.0.0.1:${redis.port}`;
   const setUser = async (...rules: string[]) =>
     asked(redis, (client) => client.call("ACL", "SETUSER", "low", "reset", "on", `>${password}`, ...rules));
@@ -144,7 +144,7 @@ test("RSET-2: a login, a right or a kind of server that does not fit is found, a
   ]);
 });
 
-test("RSET-2: sentinels that know no such primary, and a cluster's server as REDIS_URL, are found", async () => {
+test("RSET-2: an unknown primary name and a cluster server as REDIS_URL are found", async () => {
   const sentinel = await startRedisSentinel();
   const cluster = await startRedisCluster();
   expect(await setupFindings(sentinel.target)).toEqual([]);
@@ -158,7 +158,7 @@ test("RSET-2: sentinels that know no such primary, and a cluster's server as RED
   await Promise.all([sentinel.stop(), cluster.stop()]);
 }, 60_000);
 
-test("RSET-2: a certificate that is not trusted, or missing, is found", async () => {
+test("RSET-2: an untrusted or missing certificate is found", async () => {
   const secure = { certificates, user: "u", password };
   const server = await startRedis({ secure });
   const { ca, cert, key } = certificates.pem;

@@ -1,4 +1,4 @@
-/** Requests to a real service, without the programs around. */
+/** Requests to a real service without the programs. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
 import { type ServiceAnswer, ServiceClient } from "../../shared/services/service-client.ts";
@@ -57,7 +57,7 @@ test("RELAY-8: of 100 large answers to one session two at a time are read, and a
   expect([most, budget.taken]).toEqual([2, 0]);
 });
 
-test("RELAY-8: a large answer without room times out, a small one needs no room", async () => {
+test("RELAY-8: a large answer without room times out; a small one needs no room", async () => {
   const held = [budget.part("stream", "session"), budget.part("stream", "session")];
   for (const part of held) await part.grow("other", 1_000);
   service.answer = (_request, response) => response.end(large);
@@ -78,7 +78,7 @@ test("CALL-10: an announced answer over 1 MiB is not read", async () => {
   expect(await send(budget.part("stream", "session"))).toEqual({ kind: "answer_too_large" });
 });
 
-test("RELAY-8: a request is not sent when nothing takes its answer", async () => {
+test("RELAY-8: a request whose caller is gone is not sent", async () => {
   expect(await send(budget.part("stream", "session"), { isConnected: false })).toMatchObject({ kind: "unreachable" });
   expect(service.requests).toEqual([]);
 });

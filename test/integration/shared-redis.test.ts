@@ -1,4 +1,4 @@
-/** Two deployments on one Redis, with the same users, channels and node names: nothing of one is the other's. */
+/** Two deployments on one Redis with the same users, channels and node names stay separate. */
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { RedisTarget } from "../../shared/redis/target.ts";
@@ -77,7 +77,7 @@ describe.each(cases)("$name", ({ targets, roots }) => {
     return [...both];
   }
 
-  /** What follows on the same ways shows that nothing else was under way. */
+  /** A later message on the same paths proves that nothing else was under way. */
   async function settle(sub: string, clients: readonly StockClient[]): Promise<void> {
     for (const fleet of [here, there]) {
       await fleet.api("POST", "/v1/publish", { channel, event: "last", data: 1 });
@@ -115,7 +115,7 @@ describe.each(cases)("$name", ({ targets, roots }) => {
     expect(answers[0]?.body["epoch"]).not.toBe(answers[1]?.body["epoch"]);
   });
 
-  test("KEY-2: sessions, presence and their bound are each deployment's own", async () => {
+  test("KEY-2: sessions, presence and its bound are separate per deployment", async () => {
     const clients = await connectBoth("bob");
     const second = await connectClient(here.urls[0] ?? "", { sub: "bob" });
     await second.subscribe(channel);
@@ -132,7 +132,7 @@ describe.each(cases)("$name", ({ targets, roots }) => {
     expect(joins).toEqual([["sync:join"], ["sync:join"]]);
   });
 
-  test("KEY-2: a disconnect, and what it revokes, concerns one deployment", async () => {
+  test("KEY-2: a disconnect and its revocation affect one deployment", async () => {
     const [gone, stays] = await connectBoth("eve");
     await here.api("POST", "/v1/users/eve/disconnect", {});
     await gone.disconnected;
@@ -147,7 +147,7 @@ describe.each(cases)("$name", ({ targets, roots }) => {
     expect(resumed.welcome).toMatchObject({ resumed: true, user: "eve" });
   });
 
-  test("KEY-2: rules and rollouts change in one deployment alone", async () => {
+  test("KEY-2: rules and rollouts change in one deployment only", async () => {
     const { body: before } = await there.api("GET", "/v1/rules");
     const put = await here.api("PUT", "/v1/rules", { namespaces: { other: {} } });
     await here.api("PUT", "/v1/rollouts", { groups: [], fallback: { name: "here" } });
@@ -157,7 +157,7 @@ describe.each(cases)("$name", ({ targets, roots }) => {
     expect((await there.api("GET", "/v1/rollouts")).body["version"]).toBe(0);
   });
 
-  test("KEY-2: nodes of one name share neither registry nor budget, and drain alone", async () => {
+  test("KEY-2: nodes of two deployments with one name share no registry, budget or drain", async () => {
     const nodesOf = async (fleet: Fleet) => (await fleet.api("GET", "/v1/nodes")).body["nodes"] as object[];
     const whole = { node: "node-1", state: "ready", admissionsPerSecond: budgetPerSecond * 0.9 };
     for (const fleet of [here, there]) {
@@ -181,7 +181,7 @@ describe.each(cases)("$name", ({ targets, roots }) => {
   });
 });
 
-/** Keys of all databases, and topics that somebody follows. */
+/** Keys of all databases, and followed topics. */
 async function namesAt(port: number): Promise<string[]> {
   const client = new Redis({ port });
   const topics = (await client.call("pubsub", "shardchannels")) as string[];

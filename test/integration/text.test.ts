@@ -1,4 +1,4 @@
-/** What becomes of text on its way: kept as it was sent, or refused, never altered. */
+/** Text is forwarded as it was sent or refused, never altered. */
 import { createHmac } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -33,7 +33,7 @@ afterAll(async () => {
   await service.stop();
 });
 
-/** JSON as it is written, whatever it spells. */
+/** JSON in unusual spellings. */
 async function post(path: string, text: string): Promise<ApiAnswer> {
   return fleet.api("POST", path, undefined, { text });
 }
@@ -54,7 +54,7 @@ test.each([
   expect(answer.body).toMatchObject({ code: "invalid_request" });
 });
 
-test("TEXT-1: half a surrogate pair is refused in an item of a batch, which alone fails", async () => {
+test("TEXT-1: an unpaired surrogate fails only its item of a batch", async () => {
   const item = (id: string): string => `{"channel":"board:batch","event":"moved","data":1,"id":"${id}"}`;
   const answer = await post("/v1/publish/batch", `[${[half, "\\ud83d\\ude80", "\\udc00"].map(item).join(",")}]`);
   const refused = {
@@ -64,14 +64,14 @@ test("TEXT-1: half a surrogate pair is refused in an item of a batch, which alon
 });
 
 test.each(["%ED%A0%80", "%FF", "%"])(
-  "TEXT-1: an id in a query that is no encoded UTF-8 is refused: %s",
+  "TEXT-1: an id in a query that is not encoded UTF-8 is refused: %s",
   async (client) => {
     const answer = await fetch(`${fleet.urls[0]}/v1/bootstrap?client=${client}`);
     expect([answer.status, await answer.json()]).toMatchObject([400, { code: "invalid_request" }]);
   },
 );
 
-test("TEXT-1: half a surrogate pair is refused in the id of a call and in users of a rollout", async () => {
+test("TEXT-1: an unpaired surrogate is refused in the id of a call and in users of a rollout", async () => {
   const client = await connectClient(fleet.urls[0] ?? "");
   expect(await client.request("card.move", {}, { id: "\ud800" })).toMatchObject({ error: { code: "invalid_request" } });
   expect(service.requests).toHaveLength(0);
@@ -82,7 +82,7 @@ test("TEXT-1: half a surrogate pair is refused in the id of a call and in users 
   expect(put.status).toBe(400);
 });
 
-test("TEXT-1: a node is not named by what is no text", () => {
+test("TEXT-1: a node name must be well-formed text", () => {
   const name = (GATEWAY_NODE: string) => () =>
     readGatewayConfig({ PRIVATE_API_TOKEN: "t", AUTH_JWT_SECRET: jwtSecret, GATEWAY_NODE }, { embedded: true });
   // Bytes of the environment that are not UTF-8 arrive as U+FFFD.
@@ -90,7 +90,7 @@ test("TEXT-1: a node is not named by what is no text", () => {
   expect(name("Knoten ä 🚀")().GATEWAY_NODE).toBe("Knoten ä 🚀");
 });
 
-/** What no value of JavaScript stands for, with the text that is passed on where that is another one. */
+/** JSON that JavaScript values cannot represent, and the forwarded text if it differs. */
 const spellings: readonly (readonly [what: string, data: string, expected: string | undefined])[] = [
   ["integers beyond 2^53", "9007199254740993", "9007199254740993"],
   ["numbers that no double holds", "[1e999,-0,1.50,0.1234567890123456789]", undefined],
@@ -101,7 +101,7 @@ const spellings: readonly (readonly [what: string, data: string, expected: strin
   ["space between values", '\n{ "a" :\t[ 1 , "b  c" ] }\r\n', '{"a":[1,"b  c"]}'],
 ];
 
-/** Data of a call, as a client spells it → the body that the service gets, and the ack of a service that answers with it. */
+/** Sends data as spelled. @returns the body that the service gets, and the ack if the service echoes it. */
 async function passed(data: string): Promise<{ body: string; ack: string }> {
   const client = await RawClient.connect(new URL(fleet.urls[0] ?? ""), await userToken());
   service.answer = ({ body }, response) => response.writeHead(200, { "content-type": "application/json" }).end(body);
@@ -116,13 +116,13 @@ async function passed(data: string): Promise<{ body: string; ack: string }> {
 }
 
 test.each(spellings)(
-  "TEXT-3: of a call's data %s reach the service as they were written",
+  "TEXT-3: %s in a call's data reach the service as written",
   async (_what, data, expected = data) => {
     expect(await passed(data)).toEqual({ body: expected, ack: `{"ok":true,"data":${expected}}` });
   },
 );
 
-test("TEXT-4: data over the limit by its escapes alone has them as characters", async () => {
+test("TEXT-4: data that exceeds the limit only by its escapes is forwarded unescaped", async () => {
   const spelled = (length: number): string => JSON.stringify("ä".repeat(length)).replaceAll("ä", "\\u00e4");
   const most = 32 * 1024 - 1;
   expect((await passed(spelled(most))).body).toBe(JSON.stringify("ä".repeat(most)));
@@ -164,7 +164,7 @@ describe("polling", () => {
     expect((await fetch(own)).status).toBe(400);
   });
 
-  test("TEXT-2: characters that arrive in two parts are valid", async () => {
+  test("TEXT-2: a character split over two parts is valid", async () => {
     const own = await open();
     const body = Buffer.from('40{"token":"🚀"}');
     const parts = [body.subarray(0, 14), body.subarray(14)];
@@ -181,7 +181,7 @@ describe("polling", () => {
   });
 });
 
-/** Everything that a client is sent, from the first subscription of the channel on; each message as text. */
+/** All messages to a client from its subscription on, as text. */
 class Frames {
   readonly texts: string[] = [];
   readonly client: RawClient;
@@ -248,7 +248,7 @@ describe("published", () => {
     },
   );
 
-  test("TEXT-4: data over the limit by its escapes alone is published without them", async () => {
+  test("TEXT-4: data that exceeds the limit only by its escapes is published unescaped", async () => {
     const spelled = (length: number): string => JSON.stringify("ä".repeat(length)).replaceAll("ä", "\\u00e4");
     const item = (length: number): string => `{"channel":"board:escapes","event":"e","data":${spelled(length)}}`;
     const most = 32 * 1024 - 1;
@@ -285,7 +285,7 @@ test.each([
   }
 });
 
-/** A token whose claims are spelled by hand. */
+/** A token with claims given as text. */
 function tokenOf(claims: string | Buffer): string {
   const part = (content: string | Buffer): string => Buffer.from(content).toString("base64url");
   const signed = `${part('{"alg":"HS256"}')}.${part(claims)}`;
@@ -297,7 +297,7 @@ test("TEXT-2: a token whose claims are not UTF-8 is refused", async () => {
   expect((await refusedConnect(fleet.urls[0] ?? "", { token: tokenOf(claims) })).code).toBe("unauthenticated");
 });
 
-test("TEXT-2: a rules file that is not UTF-8 refuses the start", async () => {
+test("TEXT-2: a program does not start with a rules file that is not UTF-8", async () => {
   const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-"));
   const file = join(folder, "rules.yaml");
   await writeFile(file, Buffer.concat([Buffer.from("# "), Buffer.from([0xff]), Buffer.from("\nnamespaces: {}")]));
@@ -316,13 +316,13 @@ test.each([
   expect(answer.text).toContain("given twice");
 });
 
-test("TEXT-5: __proto__ beside the data is a member like any other that is not known", async () => {
+test("TEXT-5: __proto__ beside the data counts as an unknown member", async () => {
   const answer = await post("/v1/publish", '{"channel":"board:1","event":"e","__proto__":{"data":1}}');
   expect(answer.body).toMatchObject({ code: "invalid_request" });
   expect(answer.text).toContain("__proto__");
 });
 
-test("TEXT-5: an item with a member given twice fails alone; elsewhere the last one counts", async () => {
+test("TEXT-5: an item with a repeated member fails alone; within the data the last one counts", async () => {
   const item = '{"channel":"board:twice","event":"e","data":1}';
   const batch = await post(
     "/v1/publish/batch",
@@ -335,7 +335,7 @@ test("TEXT-5: an item with a member given twice fails alone; elsewhere the last 
   frames.client.socket.destroy();
 });
 
-test.each(["9007199254740993", "1e999", "-1", "0.5", '"0"'])("TEXT-6: %s is no offset", async (offset) => {
+test.each(["9007199254740993", "1e999", "-1", "0.5", '"0"'])("TEXT-6: %s is not an offset", async (offset) => {
   const text = `{"channel":"board:1","event":"e","data":1,"expect":{"epoch":"a","offset":${offset}}}`;
   expect((await post("/v1/publish", text)).body).toMatchObject({ code: "invalid_request" });
   const frames = await Frames.of();
@@ -348,7 +348,7 @@ test.each(["9007199254740993", "1e999", "-1", "0.5", '"0"'])("TEXT-6: %s is no o
 describe("read and passed on", () => {
   const exact = '{"id":9007199254740993,"most":1e999}';
 
-  test("TEXT-7: claims and info keep their numbers, to services and members, and through a resume", async () => {
+  test("TEXT-7: claims and info keep their numbers at services, members and after a resume", async () => {
     const frames = await Frames.of(
       tokenOf(`{"sub":"ada","exp":9999999999,"channels":["room:*"],"account":${exact},"info":${exact}}`),
     );
@@ -382,7 +382,7 @@ describe("read and passed on", () => {
     expect((await fleet.api("GET", "/v1/rollouts")).text).toContain(config);
   });
 
-  test("TEXT-7: YAML's numbers that JSON does not have are refused", async () => {
+  test("TEXT-7: YAML numbers without a JSON form are refused", async () => {
     const text = "groups: []\nfallback: { name: f, config: { most: 1e999, more: .inf } }";
     const put = await fleet.api("PUT", "/v1/rollouts", undefined, {
       text,

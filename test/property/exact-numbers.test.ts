@@ -20,12 +20,12 @@ const number = fc.oneof(
   ),
 );
 
-/** What a number is worth, as far as doubles tell: integers by their digits, all else as JavaScript reads it. */
+/** The value of a number: integers by their digits, everything else as a double. */
 function worth(text: string): string {
   return /^-?\d+$/.test(text) ? String(BigInt(text)) : String(Number(text));
 }
 
-test("TEXT-7: a number that would become another one is written as it was read", () => {
+test("TEXT-7: a number that a double cannot represent is written as it was read", () => {
   fc.assert(
     fc.property(number, (source) => {
       const [read] = parseJson(`[${source}]`) as [unknown];
@@ -38,7 +38,7 @@ test("TEXT-7: a number that would become another one is written as it was read",
   );
 });
 
-test("TEXT-7: numbers are kept wherever they are, and strings that look like them are strings", () => {
+test("TEXT-7: numbers are kept at any depth, and strings that look like numbers stay strings", () => {
   const text =
     '{"a":[1,-1e999,"1e999",{"9007199254740993":9007199254740993}],"b":",12345678901234567 1e999","c":1712345678.123456}';
   expect(JSON.stringify(parseJson(text))).toBe(text);

@@ -8,7 +8,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("evict" as const) }) },
 );
 
-test("DOOR-3: of a full pool the oldest member of the owner with most members gives way", () => {
+test("DOOR-3: a full pool evicts the oldest member of the owner with the most", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
       const pool = new FairPool<number>();
@@ -36,7 +36,7 @@ test("DOOR-3: of a full pool the oldest member of the owner with most members gi
   );
 });
 
-test("DOOR-3: whoever holds most, a newcomer stays as long as its owner has fewer", () => {
+test("DOOR-3: a new member stays as long as its owner has fewer than others", () => {
   const pool = new FairPool<string>();
   for (let i = 0; i < 100; i++) pool.add(`greedy ${i}`, "greedy");
   pool.add("modest", "modest");

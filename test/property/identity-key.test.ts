@@ -1,4 +1,4 @@
-/** Whatever tenants and users are called, no two of them share a name in Redis or in memory. */
+/** No two users share a name in Redis or in memory, whatever their tenants and names. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { parseTopicName, slotTagOf, topicName } from "../../shared/channels/keys.ts";
@@ -6,7 +6,7 @@ import { eventId } from "../../shared/services/cloudevents.ts";
 import { identityKey, type UserIdentity } from "../../shared/protocol/identity-key.ts";
 import { endedKey, formatHolding, type Holding, parseHolding, userKeys } from "../../shared/sessions/keys.ts";
 
-/** What separates, quotes or encodes anywhere on the way, and what is hardly ever a name. */
+/** Separators, quotes and escapes of all formats, and unusual names. */
 const pieces = [
   "a",
   "b",
@@ -41,7 +41,7 @@ function isSame(one: UserIdentity, other: UserIdentity): boolean {
   return one.user === other.user && one.tenant === other.tenant;
 }
 
-/** Everything that is named after a user. */
+/** Every name that contains a user. */
 function namesOf(of: UserIdentity): string[] {
   const user = identityKey(of);
   const { sessions, revoked } = userKeys(root, user);
@@ -60,7 +60,7 @@ function namesOf(of: UserIdentity): string[] {
   ];
 }
 
-test("TEN-5: different users have different keys, whatever they and their tenants are called", () => {
+test("TEN-5: different users have different keys, whatever their names and tenants", () => {
   fc.assert(
     fc.property(identity, identity, (one, other) => {
       const [names, others] = [namesOf(one), namesOf(other)];
@@ -71,18 +71,18 @@ test("TEN-5: different users have different keys, whatever they and their tenant
   );
 });
 
-test("TEN-5: no two of all the short names that are made of awkward characters meet", () => {
+test("TEN-5: no two short names of awkward characters collide", () => {
   const awkward = ["a", ":", "%", "3A", " ", "\u001f"];
   const names = awkward.flatMap((first) => ["", ...awkward].map((second) => first + second));
   const tenants = [undefined, ...names];
   const keys = tenants.flatMap((tenant) => names.map((user) => identityKey({ user, tenant })));
   const distinct = new Set(tenants.flatMap((tenant) => names.map((user) => JSON.stringify([tenant ?? null, user]))));
   expect(new Set(keys).size).toBe(distinct.size);
-  // As they are sent to Redis, too.
+  // Also in UTF-8, as sent to Redis.
   expect(new Set(keys.map((key) => Buffer.from(key).toString("hex"))).size).toBe(distinct.size);
 });
 
-test("TEN-5: everything of one user is in one slot, and can be read back", () => {
+test("TEN-5: all names of one user are in one slot and can be parsed back", () => {
   fc.assert(
     fc.property(identity, (of) => {
       const user = identityKey(of);
@@ -101,7 +101,7 @@ test("TEN-5: everything of one user is in one slot, and can be read back", () =>
   );
 });
 
-test("TEN-5: the keys of a user without a tenant are those that running fleets have stored", () => {
+test("TEN-5: the keys of users without a tenant equal those in stored data", () => {
   const user = identityKey({ user: "ada: {x} 100%" });
   expect(user).toBe("ada: {x} 100%");
   expect(topicName(root, { kind: "user", name: user })).toMatch(/^tidegate:\{\d+\}:user:ada: \{x\} 100%$/);
@@ -111,7 +111,7 @@ test("TEN-5: the keys of a user without a tenant are those that running fleets h
   });
 });
 
-test("TEN-4: the ce-id of a repeat differs between tenants; without one it is as before", () => {
+test("TEN-4: the ce-id of a repeat differs between tenants", () => {
   const ada = { user: "ada" };
   expect(eventId(identityKey(ada), "move-7")).toBe("cJmx15n6QMzwncsaTeYmGeAPicDKKPs-jqarHi9t61c");
   const ids = [ada, { ...ada, tenant: "a" }, { ...ada, tenant: "b" }].map((of) => eventId(identityKey(of), "move-7"));

@@ -22,7 +22,7 @@ const piece = fc.oneof(
   fc.constantFrom("\\n", "\\u0000", "a", " ", "é", "🚀", "{", ",", "u00e9", "\u007f", "\u2028"),
 );
 const string = fc.array(piece, { maxLength: 8 }).map((pieces) => `"${pieces.join("")}"`);
-/** JSON as people and libraries write it: any space, any spelling, members twice. */
+/** JSON with any white space, any spelling, and repeated members. */
 const { json } = fc.letrec<{ json: string; items: string }>((tie) => ({
   items: fc
     .array(
@@ -46,11 +46,11 @@ const { json } = fc.letrec<{ json: string; items: string }>((tie) => ({
 
 const runs = { numRuns: 5_000 };
 
-test("TEXT-3: what is passed on is the text without the space between its values", () => {
+test("TEXT-3: the forwarded text is the original without white space between values", () => {
   fc.assert(
     fc.property(json, (text) => {
       const { text: passed, bytes } = compactJson(Buffer.from(text), Infinity);
-      // Strings, or everything else: what is left of that without space.
+      // Matches strings, and other tokens without white space.
       const expected = text.replaceAll(/("(?:[^"\\]|\\.)*")|\s+/g, (_all, literal?: string) => literal ?? "");
       expect(passed).toBe(expected);
       expect(bytes).toBe(Buffer.byteLength(passed));
@@ -60,14 +60,14 @@ test("TEXT-3: what is passed on is the text without the space between its values
   );
 });
 
-test("TEXT-4: past the bound escapes become characters, and nothing else changes", () => {
+test("TEXT-4: past the bound escapes become characters and nothing else changes", () => {
   fc.assert(
     fc.property(json, (text) => {
       const kept = compactJson(Buffer.from(text), Infinity).text;
       const { text: short, bytes } = compactJson(Buffer.from(text), 0);
       expect(bytes).toBe(Buffer.byteLength(short));
       expect(scanJson(short)).toEqual(scanJson(kept));
-      // One by one: V8 may read the name "a\"" of an object as "a\\" where it has read that one before.
+      // One by one: V8 may read the name "a\"" as "a\\" if it has read that one before.
       const strings = /"(?:[^"\\]|\\.)*"/g;
       const values = (kept.match(strings) ?? []).map((literal) => JSON.parse(literal) as string);
       expect((short.match(strings) ?? []).map((literal) => literal.toLowerCase())).toEqual(
@@ -80,7 +80,7 @@ test("TEXT-4: past the bound escapes become characters, and nothing else changes
   );
 });
 
-test("items of an array are told apart, valued and bounded as JSON.parse reads them", () => {
+test("items of an array are split and counted as JSON.parse reads them", () => {
   const array = fc.tuple(space, fc.array(json, { maxLength: 5 }), space);
   fc.assert(
     fc.property(array, fc.nat({ max: 6 }), ([before, items, after], max) => {

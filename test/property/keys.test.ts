@@ -1,4 +1,4 @@
-/** Keys, topics and entries that are built from parts: other parts, another name. */
+/** Names built from different parts differ. */
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -25,7 +25,7 @@ import { quietErrors } from "../support/logger.ts";
 const runs = { numRuns: 20_000 };
 const retention = { historySize: 1, historySeconds: 300 };
 
-/** Few and alike, so that pairs of parts meet where a separator may be part of a part. */
+/** Few and similar, so that separators within parts can cause collisions. */
 function joined(pieces: readonly string[], maxLength = 3): fc.Arbitrary<string> {
   return fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength }).map((parts) => parts.join(""));
 }
@@ -37,13 +37,13 @@ const anyText = fc.oneof(
 );
 const user = fc.record({ user: anyText, tenant: fc.option(anyText, { nil: undefined }) }).map(identityKey);
 const event = joined(["a", ".", ":", "1", "ephemeral"]).map((rest) => `e${rest}`);
-/** As the gateways choose them: a few, so that they meet. */
+/** Ids as gateways choose them; few, so that they collide. */
 const uuid = fc.constantFrom(...Array.from({ length: 4 }, () => randomUUID()));
 
-/** They share a Redis. */
+/** Roots of deployments that share a Redis. */
 const deployment = fc.record({ prefix: fc.constantFrom("a", "a:", "a:1"), database: fc.nat(1) });
 
-/** Every name in Redis that is built from parts, with the parts. */
+/** Every kind of name in Redis, with its parts. */
 const names: fc.Arbitrary<Name>[] = [
   named(channel, (root, of) => channelKeys(root, of).state),
   named(channel, (root, of) => channelKeys(root, of).history),
@@ -65,7 +65,7 @@ interface Name {
   parts: string;
 }
 
-/** Different kinds of names have different parts. */
+/** Names of different kinds count as different parts. */
 function named<Parts>(of: fc.Arbitrary<Parts>, nameOf: (root: string, parts: Parts) => string): fc.Arbitrary<Name> {
   const kind = randomUUID();
   return fc.tuple(deployment, of).map(([on, parts]) => {
@@ -74,15 +74,15 @@ function named<Parts>(of: fc.Arbitrary<Parts>, nameOf: (root: string, parts: Par
 }
 
 const name = fc.oneof(...names);
-/** Of one kind, and of any two. */
+/** Pairs of names, of one kind and of any kinds. */
 const pair = fc.oneof(...names.map((kind) => fc.tuple(kind, kind)), fc.tuple(name, name));
 
-/** Names in one slot are as good as those in any other: as bytes, which is how Redis compares them. */
+/** Compares bytes, like Redis. One slot is enough. */
 function withoutTag({ text }: Name): string {
   return Buffer.from(text.replace(/\{\d+\}/, "{}")).toString("hex");
 }
 
-test("KEY-1: names in Redis differ where their parts do, whatever these contain", () => {
+test("KEY-1: names in Redis differ whenever their parts differ", () => {
   fc.assert(
     fc.property(pair, ([one, other]) => {
       expect(withoutTag(one) === withoutTag(other)).toBe(one.parts === other.parts);
@@ -91,14 +91,14 @@ test("KEY-1: names in Redis differ where their parts do, whatever these contain"
   );
 });
 
-test("KEY-2: deployments whose database or prefix differs begin their names in different ways", () => {
+test("KEY-2: deployments with another database or prefix have distinct names", () => {
   const on = fc.record({ prefix: fc.stringMatching(prefixPattern), database: fc.nat(20) });
   const like = fc.record({ prefix: joined(["a", ":", "1", "/", "."]), database: fc.nat(20) });
   fc.assert(
     fc.property(fc.oneof(on, like), fc.oneof(on, like), (one, other) => {
       const [first, second] = [one, other].map(({ prefix, database }) => `${nameRoot(prefix, database)}:{`);
       expect(first?.startsWith(second ?? "")).toBe(JSON.stringify(one) === JSON.stringify(other));
-      // Everything of a slot is in one place as long as its tag is the first one.
+      // The hash tag must be the first braces in a name.
       expect(first?.indexOf("{")).toBe((first?.length ?? 0) - 1);
     }),
     runs,
@@ -106,7 +106,7 @@ test("KEY-2: deployments whose database or prefix differs begin their names in d
   expect(nameRoot(defaultPrefix, 0)).toBe("tidegate");
 });
 
-/** Two channels and ids that are one text, cut in two places. */
+/** One text, split into channel and id at two positions. */
 const cutTwice = fc
   .tuple(fc.array(fc.constantFrom("a", "b", "3A"), { minLength: 3, maxLength: 6 }), fc.nat(), fc.nat())
   .map(([pieces, ...places]) =>
@@ -116,7 +116,7 @@ const cutTwice = fc
     }),
   );
 
-test("KEY-1: an id and a channel that share a boundary make two keys", () => {
+test("KEY-1: ids and channels with a shared boundary have distinct keys", () => {
   fc.assert(
     fc.property(cutTwice, (items) => {
       const keys = items.map(({ channel: of, id }) =>
@@ -126,13 +126,13 @@ test("KEY-1: an id and a channel that share a boundary make two keys", () => {
     }),
     runs,
   );
-  // Ids without colon or percent sign keep the keys that running fleets have stored.
+  // Ids without colon or percent sign keep the keys of stored data.
   expect(idempotencyKey("tidegate", "publication", "board:1", "move 7")).toBe(
     "tidegate:{245}:id:publication:board:1:move 7",
   );
 });
 
-test("KEY-1: topics are read back as they were named", () => {
+test("KEY-1: topic names parse back to their topics", () => {
   fc.assert(
     fc.property(deployment, channel, user, (on, ofChannel, ofUser) => {
       const root = nameRoot(on.prefix, on.database);
@@ -153,7 +153,7 @@ const holding: fc.Arbitrary<Holding> = fc.oneof(
   fc.record({ kind: fc.constant("membership" as const), sessionId: uuid, channel, user }),
 );
 
-test("KEY-1: what a holder has is read back as it was written", () => {
+test("KEY-1: holdings parse back to what was written", () => {
   fc.assert(
     fc.property(holding, (held) => {
       expect(parseHolding(formatHolding(held))).toEqual(held);
@@ -168,7 +168,7 @@ const revocation: fc.Arbitrary<Revocation> = fc.oneof(
   fc.record({ kind: fc.constant("grant" as const), channel }),
 );
 
-test("KEY-1: revocations of a user differ in name where they differ", () => {
+test("KEY-1: different revocations of a user have different names", () => {
   fc.assert(
     fc.property(revocation, revocation, (one, other) => {
       const isSame = JSON.stringify(one) === JSON.stringify(other);
@@ -178,7 +178,7 @@ test("KEY-1: revocations of a user differ in name where they differ", () => {
   );
 });
 
-test("KEY-1: repeats of a call are known by user and id, whatever these contain", () => {
+test("KEY-1: repeats of a call are recognised by user and id", () => {
   fc.assert(
     fc.property(fc.tuple(user, anyText), fc.tuple(user, anyText), (one, other) => {
       expect(eventId(...one) === eventId(...other)).toBe(JSON.stringify(one) === JSON.stringify(other));
@@ -205,7 +205,7 @@ function conflationKey({
   return frame.conflationKey;
 }
 
-test("KEY-1: a frame stands only for those of its channel, event and kind", () => {
+test("KEY-1: a frame replaces only frames of its channel, event and kind", () => {
   fc.assert(
     fc.property(conflated, conflated, (one, other) => {
       const isSame = JSON.stringify(one) === JSON.stringify(other);
@@ -215,7 +215,7 @@ test("KEY-1: a frame stands only for those of its channel, event and kind", () =
   );
 });
 
-test("KEY-1: in memory a publication is a repeat only of its channel, id and kind", async () => {
+test("KEY-1: in memory a repeat has the same channel, id and kind", async () => {
   const item = fc.record({ channel, id: anyText, isEphemeral: fc.boolean() });
   await fc.assert(
     fc.asyncProperty(item, item, async (one, other) => {

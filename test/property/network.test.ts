@@ -34,7 +34,7 @@ const addressSpelledTwice = fc
     return { groups, one: spell(groups, random), other: spell(groups, random) + zone };
   });
 
-test("ADDR-1: two spellings of one IPv6 address are one network, two networks are two", () => {
+test("ADDR-1: spellings of one IPv6 address give one network, other networks differ", () => {
   fc.assert(
     fc.property(addressSpelledTwice, fc.integer({ min: 0, max: 7 }), ({ groups, one, other }, changed) => {
       fc.pre(isIPv6(one) && isIPv6(other));
@@ -62,7 +62,7 @@ test("ADDR-1: an IPv4-mapped IPv6 address is that IPv4 address, with dots or wit
   );
 });
 
-test("ADDR-1: the bounds of an address hold for all of its spellings together", () => {
+test("ADDR-1: all spellings of an address share its bounds", () => {
   const limits = new AddressLimits({ connections: 2, connectsPerSecond: 0 });
   limits.takeSeat("2001:db8::1");
   limits.takeSeat("2001:0DB8:0:0::2");

@@ -1,4 +1,4 @@
-/** Nodes that join, report, miss answers, leave and die in any order: the fleet never lets in more than its budget. */
+/** Nodes join, report, miss answers, leave and die in any order; the fleet stays within its budget. */
 import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -55,10 +55,10 @@ const whole = (
   ...kinds: ("beats" | "five seconds" | "remember" | "lose memory" | "lose the latest writes")[]
 ): fc.Arbitrary<Step> => fc.record({ do: fc.constantFrom(...kinds) });
 
-/** What passes within the registry, and what its clock tells it. */
+/** The time that passes, and the clock of the registry. */
 interface Store {
   registry: NodeRegistry;
-  /** Nobody has reported for five seconds but these. */
+  /** Only these nodes have reported within five seconds. */
   pass(alive: readonly string[]): Promise<void>;
   remember(): Promise<void>;
   lose(kind: "lose memory" | "lose the latest writes"): Promise<void>;
@@ -66,10 +66,10 @@ interface Store {
 
 class Fleet {
   readonly #store: Store;
-  /** At one time, by all. */
+  /** Reports of all nodes at one time. */
   mostHeld = 0;
   #nodes: { instance: string; weight: number; held: number | undefined }[] = [];
-  /** Memory that is lost again within five seconds is outside of what is promised. */
+  /** A second loss of memory within five seconds is outside of the guarantee. */
   #mayLose = true;
 
   constructor(store: Store) {
@@ -116,12 +116,12 @@ class Fleet {
         if (!this.#mayLose) return;
         this.#mayLose = false;
         await this.#store.lose(step.do);
-        // A node that begins before any other has reported is outside, too.
+        // So is a node that starts before any other has reported.
         return this.#report(0, true);
     }
   }
 
-  /** Fewer reports than nodes make in five seconds. */
+  /** Fewer reports than nodes send in five seconds. */
   async settle(): Promise<void> {
     for (let round = 0; round < 3; round++) {
       for (const at of this.#nodes.keys()) await this.#report(at, true);
@@ -185,13 +185,13 @@ async function onRedis(): Promise<Store> {
         await client.del(key(name));
         if (kind === "lose the latest writes") await client.copy(key(`copy-of-${name}`), key(name));
       }
-      // The new primary says that it is another.
+      // The new primary has another replication id.
       if ((await client.exists(key("fleet"))) === 1) await client.hset(key("fleet"), "replid", "another");
     },
   };
 }
 
-test("NODE-2: in one process the shares never exceed the budget, and end as the weights say", async () => {
+test("NODE-2: in one process shares stay within the budget and settle by weight", async () => {
   const steps = fc.array(
     fc.oneof(
       { weight: 6, arbitrary: report },
@@ -208,7 +208,7 @@ test("NODE-2: in one process the shares never exceed the budget, and end as the 
   );
 });
 
-test("NODE-2: whoever joins, leaves or dies, and whatever Redis forgets, the shares never exceed the budget, and end as the weights say", async () => {
+test("NODE-2: shares stay within the budget through joins, losses and lost memory", async () => {
   const steps = fc.array(
     fc.oneof(
       { weight: 8, arbitrary: report },

@@ -19,7 +19,7 @@ const answer = fc.oneof(
       relayLine(JSON.stringify({ id, ok: false, error: { code: "own", message, retryable: false } }), details),
     ),
 );
-/** A line with a part of it replaced by anything. */
+/** A line with a part replaced by random bytes. */
 const mutated = fc
   .tuple(answer, fc.nat(), fc.nat({ max: 10 }), fc.uint8Array({ maxLength: 10 }))
   .map(([line, at, cut, part]) => {

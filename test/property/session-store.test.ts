@@ -1,4 +1,4 @@
-/** The session store in memory and on Redis say the same, whatever nodes, late or not, tell them. */
+/** The session stores in memory and on Redis agree, whatever late nodes do. */
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -28,14 +28,14 @@ afterAll(async () => {
   await redis.stop();
 });
 
-/** One thing that a node tells; `claim`: by which of the session's claims so far, 0 is the newest. */
+/** One call of a node. `claim`: index of the session's claims so far, 0 is the newest. */
 interface Step {
   kind: "begin" | "resume" | "announce" | "end" | "enter" | "leave" | "revoke";
   session: number;
   claim: number;
 }
 
-/** Rare: what ends a session for good. */
+/** Rare, because it ends a session for good. */
 const kinds = ["begin", "resume", "announce", "end", "enter", "leave"].flatMap(
   (kind) => Array(5).fill(kind) as Step["kind"][],
 );
@@ -46,13 +46,13 @@ const step: fc.Arbitrary<Step> = fc.record({
   claim: fc.constantFrom(0, 0, 0, 1, 2),
 });
 
-/** What one store answers to the steps, and what it shows at the end. */
+/** The answers of one store to the steps, and its final state. */
 async function run(store: SessionStore, steps: readonly Step[], suffix: string): Promise<unknown[]> {
   await store.renewLease("holder", { fresh: true });
   const channel = `room:${suffix}`;
-  // Of one name: what tells them apart is the tenant.
+  // Users of one name in two tenants.
   const users = [undefined, undefined, "acme", "acme"].map((tenant) => ({ user: `ada ${suffix}`, tenant }));
-  /** Claims of each session, the newest first; each made by a connection of its own. */
+  /** Claims of each session, newest first, each by its own connection. */
   const claims: (HeldSession & Claim)[][] = [[], [], [], []];
   const ids = users.map((_, i) => `session-${i}-${suffix}`);
   const seen: unknown[] = [];
@@ -69,7 +69,7 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
       else if (kind === "enter") await store.enter(membership);
       else if (kind === "leave") await store.leave(membership);
       else {
-        // A session begins once.
+        // Sessions begin once.
         if (kind === "begin" && claims[at]?.length) continue;
         const outcome = await store.claim({ ...said, mode: kind, holder: "holder", node: "node" });
         seen.push(outcome.kind);
@@ -92,7 +92,7 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
   return seen;
 }
 
-test("PRES-2: whatever late connections say, a session counts once, by its newest claim; memory and Redis agree", async () => {
+test("PRES-2: a session counts once, by its newest claim; memory and Redis agree", async () => {
   const broker = new MemoryBroker(quietErrors);
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 150, size: "max" }), async (steps) => {

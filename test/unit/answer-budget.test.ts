@@ -8,7 +8,7 @@ async function settled(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Parts that want room for a large answer, and those that have it. */
+/** Parts that request room for a large answer, and the admitted ones. */
 async function grow(parts: readonly AnswerPart[], service: string): Promise<void> {
   for (const part of parts) void part.grow(service, waitMs);
   await settled();
@@ -20,7 +20,7 @@ function parts(budget: AnswerBudget, count: number, of: { asker?: string; sessio
 
 const large = (all: readonly AnswerPart[]): number => all.filter((part) => part.isLarge).length;
 
-test("RELAY-8: large answers of one session have room two at a time, in their order", async () => {
+test("RELAY-8: large answers of one session are read two at a time, in order", async () => {
   const budget = new AnswerBudget();
   const all = parts(budget, 100, { session: "one" });
   await grow(all, "a");
@@ -37,7 +37,7 @@ test.each([
   ["a service", { service: "one" }],
   ["an asker", { asker: "one" }],
 ])(
-  "RELAY-8: %s has at most half of the budget, others get the rest",
+  "RELAY-8: %s has at most half of the budget; others get the rest",
   async (_name, { service, asker }: { service?: string; asker?: string }) => {
     const budget = new AnswerBudget();
     const greedy = parts(budget, 100, asker === undefined ? {} : { asker });
@@ -53,7 +53,7 @@ test.each([
   },
 );
 
-test("RELAY-8: a part that is released while it waits takes nothing", async () => {
+test("RELAY-8: a part released while it waits takes nothing", async () => {
   const budget = new AnswerBudget();
   const [first, second, third] = parts(budget, 3, { session: "one" });
   if (!first || !second || !third) throw new Error("three parts");
@@ -66,7 +66,7 @@ test("RELAY-8: a part that is released while it waits takes nothing", async () =
   expect(budget.taken).toBe(0);
 });
 
-test("RELAY-8: a part that finds no room in time takes nothing", async () => {
+test("RELAY-8: a part without room in time takes nothing", async () => {
   const budget = new AnswerBudget();
   const all = parts(budget, 3, { session: "one" });
   await grow(all.slice(0, 2), "a");

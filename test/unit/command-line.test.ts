@@ -1,4 +1,4 @@
-/** Programs with arguments, as a person runs them. */
+/** Runs programs with arguments. */
 import { describe, expect, test } from "vitest";
 import { spawnProcess } from "../support/processes.ts";
 
@@ -7,7 +7,7 @@ async function run(args: readonly string[], env: Record<string, string> = {}): P
   return [await started.exited, started.output()];
 }
 
-describe("CMD-1: a bad argument prints what is wrong and the usage, exit code 78", () => {
+describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78", () => {
   test.for([
     ["loadtest/simulation/main.ts --clients -5", "--clients", "npm run simulation"],
     ["loadtest/simulation/main.ts --clients=-5", '--clients: must be >= 100, not "-5"', "npm run simulation"],

@@ -1,4 +1,4 @@
-/** An exception inside of a boundary is counted and logged, and goes no further. */
+/** An exception inside a boundary is counted and logged, and stops there. */
 import { expect, test } from "vitest";
 import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
@@ -16,7 +16,7 @@ function fail(message: string): never {
   throw new Error(message);
 }
 
-test("CONT-1: an exception in a boundary is counted and logged once for each kind", async () => {
+test("CONT-1: an exception in a boundary is counted, and logged once per kind", async () => {
   const { errors, lines } = recorded();
   const closed: unknown[] = [];
   for (let i = 0; i < 100; i++) {
@@ -38,7 +38,7 @@ test("CONT-1: an exception in a boundary is counted and logged once for each kin
   ]);
 });
 
-test("CONT-1: closing the peer may throw, too", () => {
+test("CONT-1: closing the peer may throw too", () => {
   const { errors } = recorded();
   errors.contain(
     "http",
@@ -48,20 +48,20 @@ test("CONT-1: closing the peer may throw, too", () => {
   expect(errors.counts.http).toBe(2);
 });
 
-test("CONT-1: a text that a client sent does not make another kind of the error", () => {
+test("CONT-1: text of a client in a message does not make another kind of error", () => {
   const { errors, lines } = recorded();
   for (let i = 0; i < 10; i++) errors.contain("frame", () => fail(`a\n    at somewhere:${i}`));
   expect(lines()).toHaveLength(1);
 });
 
-test("CONT-2: periodic work that throws is done again in the next interval", async () => {
+test("CONT-2: periodic work that throws runs again in the next interval", async () => {
   const { errors } = recorded();
   const timer = errors.every(1, () => fail("tick"));
   await eventually(() => errors.counts.timer >= 3);
   clearInterval(timer);
 });
 
-test("CONT-3: the metrics show what was contained at each boundary", async () => {
+test("CONT-3: the metrics count contained errors by boundary", async () => {
   const { errors } = recorded();
   const metrics = new Metrics();
   errors.addTo(metrics);

@@ -15,7 +15,7 @@ test("ECHO-1: an excerpt is one line of at most 100 characters and a count", () 
   expect(excerpt("🚀".repeat(60), 99).isWellFormed()).toBe(true);
 });
 
-test("ECHO-1: the message of an error is bounded, whatever it quotes", () => {
+test("ECHO-1: the message of an error is bounded whatever it quotes", () => {
   const { message } = new TidegateError("invalid_request", `what was sent: ${long}`);
   expect(message.length).toBeLessThan(1_100);
   expect(message).toMatch(/^what was sent: first line\\u000asecond x+… \(\d+ characters\)$/);
@@ -33,7 +33,7 @@ test("ECHO-1: a finding names at most 20 unknown members, each cut to 100 charac
   expect(describeFindings([few])).toEqual(["must not have (a, b)"]);
 });
 
-test("ECHO-1: a log line of an error is bounded, and keeps the trace", () => {
+test("ECHO-1: a log line of an error is bounded and keeps the trace", () => {
   let log = "";
   const logger = createLogger({ name: "test", level: "info", destination: { write: (line) => void (log += line) } });
   logger.error({ err: new Error(long, { cause: new Error(long) }) }, "failed");
@@ -44,7 +44,7 @@ test("ECHO-1: a log line of an error is bounded, and keeps the trace", () => {
   expect(err.stack).toMatch(/\n {4}at .*excerpt\.test\.ts/);
 });
 
-test("BAD-7: neither a log line of an error nor a finding has a secret of a URL or of a service", () => {
+test("BAD-7: log lines of errors and findings contain no secret of a URL or service", () => {
   const text =
     'no "https://ada:pa@ss@id.example/keys" and redis://:hid/den@r:1/0 https://a/b?key=hidden, secret: whsec_hidden/+=';
   const shown = 'no "https://***@id.example/keys" and redis://***@r:1/0 https://a/b?*** secret: whsec_***';

@@ -1,4 +1,4 @@
-/** Keys of an issuer that is slow, away, or changes them. */
+/** Keys of an issuer that is slow, away or rotates them. */
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -57,7 +57,7 @@ test("KEYS-1: a hundred unknown key ids cost one fetch while the keys cannot be 
   expect(fetches).toBe(2);
 });
 
-test("KEYS-1: a fetch that fails, or is under way, keeps nobody from a key that is known", async () => {
+test("KEYS-1: known keys are used while a fetch is under way or failed", async () => {
   expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
   vi.advanceTimersByTime(10_000);
   answer = fail;
@@ -74,7 +74,7 @@ test("KEYS-1: a fetch that fails, or is under way, keeps nobody from a key that 
   expect(fetches).toBe(3);
 });
 
-test("KEYS-1: keys that are too old are used for an hour where they cannot be fetched again, then not", async () => {
+test("KEYS-1: outdated keys are used for up to an hour while fetching fails", async () => {
   expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
   answer = fail;
   vi.advanceTimersByTime(601_000);
@@ -84,7 +84,7 @@ test("KEYS-1: keys that are too old are used for an hour where they cannot be fe
   expect(await kindsOf(["known"])).toEqual(new Set(["unavailable"]));
 });
 
-test("CON-12: a key that the issuer took away is not known any more after ten minutes", async () => {
+test("CON-12: a key that the issuer removed is unknown after ten minutes", async () => {
   expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
   answer = (response) => answerJson(response, { keys: [] });
   vi.advanceTimersByTime(601_000);
@@ -102,7 +102,7 @@ test.for<[string, (response: ServerResponse) => void]>([
   expect(fetches).toBe(1);
 });
 
-/** Keys of one algorithm, as they are published, and a token that each signs. */
+/** Published keys of one algorithm, and a token signed by each. */
 async function keysOf(count: number, header: { kid?: string }): Promise<{ jwk: object; token: string }[]> {
   return Promise.all(
     Array.from({ length: count }, async () => {
@@ -137,13 +137,13 @@ test.each([
   expect(fetches).toBe(1);
 });
 
-test("KEYS-2: ten keys at most are tried", async () => {
+test("KEYS-2: at most ten keys are tried", async () => {
   const keys = await keysOf(11, {});
   answer = (response) => answerJson(response, { keys: keys.map((key) => key.jwk) });
   expect(await kindsOfTokens(keys)).toEqual([...Array.from({ length: 10 }, () => "valid"), "invalid"]);
 });
 
-test("CON-12: keys that were replaced under the same id are fetched again, at most every 10 s", async () => {
+test("CON-12: keys replaced under the same id are fetched again, at most every 10 s", async () => {
   const [before, after] = await keysOf(2, { kid: "current" });
   if (!before || !after) throw new Error("there are two");
   answer = (response) => answerJson(response, { keys: [before.jwk] });
@@ -153,7 +153,7 @@ test("CON-12: keys that were replaced under the same id are fetched again, at mo
   vi.advanceTimersByTime(10_000);
   expect(await kindsOfTokens([before, after, after])).toEqual(["valid", "valid", "valid"]);
   expect(fetches).toBe(2);
-  // Where they cannot be fetched a forged token is what it was before.
+  // While keys cannot be fetched, a forged token gets the same result as before.
   answer = fail;
   vi.advanceTimersByTime(10_000);
   const [forged] = await keysOf(1, { kid: "current" });

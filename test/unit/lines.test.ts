@@ -17,7 +17,7 @@ function split(text: Buffer, chunkSizes: readonly number[]): { text: string; cut
   return lines;
 }
 
-test("lines do not depend on chunks; a long line is cut, the next one is whole", () => {
+test("lines do not depend on chunks; a long line is cut, the next one is intact", () => {
   const line = fc.string({ unit: fc.constantFrom("a", "b", " ", "\t"), maxLength: 2 * maxLineBytes });
   const sizes = fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1 });
   fc.assert(
@@ -30,11 +30,11 @@ test("lines do not depend on chunks; a long line is cut, the next one is whole",
   );
 });
 
-test("a character that two chunks share is whole in its line", () => {
+test("a character split over two chunks is intact in its line", () => {
   expect(split(Buffer.from("ä😀\n"), [1])).toEqual([{ text: "ä😀", cut: false }]);
 });
 
-test("a long line that arrives byte by byte takes linear work", () => {
+test("a long line that arrives byte by byte takes linear time", () => {
   const splitter = new LineSplitter(1024 * 1024);
   const byte = Buffer.from("x");
   const before = process.cpuUsage();
@@ -42,6 +42,6 @@ test("a long line that arrives byte by byte takes linear work", () => {
   const [line] = splitter.push(Buffer.from("\n"));
   const { user, system } = process.cpuUsage(before);
   expect(line?.bytes.length).toBe(512 * 1024);
-  // Where each byte copies what came before it, this takes minutes.
+  // With quadratic copying this would take minutes.
   expect((user + system) / 1_000).toBeLessThan(5_000);
 });

@@ -1,4 +1,4 @@
-/** What the scripts of Redis declare, and what a user of Redis must be allowed to run. */
+/** Checks the flags of Redis scripts, and the list of commands that a Redis user needs. */
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { primaryCommands, readingCommands } from "../../shared/redis/setup.ts";
@@ -12,7 +12,7 @@ function calledBy(text: string): string[] {
   return [...text.matchAll(/redis\.call\('([A-Z]+)'/g)].map(([, name = ""]) => name.toLowerCase());
 }
 
-test("RED-4: every script declares what it may do, and those that only read write nothing", () => {
+test("RED-4: every script declares its flags, and scripts that only read are no-writes", () => {
   expect(scripts.size).toBeGreaterThan(10);
   for (const [file, text] of scripts) {
     const [, flags] = /^#!lua(?: flags=(no-writes|allow-oom))?\n/.exec(text) ?? ["", "undeclared"];
@@ -24,7 +24,7 @@ test("RED-4: every script declares what it may do, and those that only read writ
   }
 });
 
-test("RSEC-5: the commands that are checked at the start are those that scripts and programs run", () => {
+test("RSEC-5: the check at the start covers exactly the commands that scripts and programs run", () => {
   const plain = files
     .filter((file) => file.endsWith(".ts"))
     .flatMap((file) => [...textOf(file).matchAll(/\brun(?:<[^(]*>)?\(\s*"([a-z]+)"/g)].map(([, name = ""]) => name));

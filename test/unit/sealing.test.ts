@@ -4,7 +4,7 @@ import { Sealer } from "../../shared/tokens/sealing.ts";
 const old = "an old secret, long enough for its purpose";
 const current = "a new secret, long enough for its purpose";
 
-test("RES-4: what was sealed opens with its secret and for its purpose only, and not after any change", () => {
+test("RES-4: sealed text opens only unchanged, with its secret and for its purpose", () => {
   const sealer = new Sealer("resume", [current]);
   const sealed = sealer.seal({ user: "ada" });
   expect(sealer.open(sealed)).toEqual({ user: "ada" });
@@ -20,7 +20,7 @@ test("RES-4: what was sealed opens with its secret and for its purpose only, and
   expect(sealer.seal({ user: "ada" })).not.toBe(sealed);
 });
 
-test("RES-8: secrets are rotated without ending anything: the first seals, any opens", () => {
+test("RES-8: secrets rotate without ending sessions: the first seals, all open", () => {
   const before = new Sealer("resume", [old]).seal({ n: 1 });
   const during = new Sealer("resume", [current, old]);
   expect(during.open(before)).toEqual({ n: 1 });

@@ -6,7 +6,7 @@ import { type RequestKind, ServicePlaces } from "../../shared/services/service-p
 const waitMs = 60_000;
 const everyHook = ["connect", "subscribe"] as const;
 
-/** Who came, in the order in which they were admitted. */
+/** Requests in the order of their admission. */
 class Requests {
   readonly places: ServicePlaces;
   readonly admitted: RequestKind[] = [];
@@ -39,7 +39,7 @@ async function settled(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
 }
 
-test("RELAY-7: hanging calls leave places for hooks, subscribe hooks for connect hooks", async () => {
+test("RELAY-7: hanging calls leave places for hooks, and subscribe hooks for connect hooks", async () => {
   const requests = new Requests(new ServicePlaces({ maxInFlight: 64, hooks: everyHook }));
   await requests.come("call", 500);
   expect(requests.count("call")).toBe(56);
@@ -57,7 +57,7 @@ test("CALL-12: without hooks all places are for calls", async () => {
   expect(requests.count("call")).toBe(74);
 });
 
-test("RELAY-7: hooks go before waiting calls, which keep a sixteenth of the places", async () => {
+test("RELAY-7: hooks precede waiting calls, which keep a sixteenth of the places", async () => {
   const requests = new Requests(new ServicePlaces({ maxInFlight: 16, hooks: ["connect"] }));
   await requests.come("connect", 16);
   await requests.come("call", 10);
@@ -90,7 +90,7 @@ test("RELAY-7: at most 1,000 requests and 8 MiB of each kind wait", async () => 
   expect(requests.refused).toEqual(["call", "subscribe"]);
 });
 
-test("CALL-12: never more than maxInFlight are under way, and all waiting ones get a place", async () => {
+test("CALL-12: at most maxInFlight requests are under way, and every waiting one gets a place", async () => {
   const kind = fc.constantFrom<RequestKind>("call", "subscribe", "connect");
   const steps = fc.array(fc.tuple(kind, fc.boolean()), { maxLength: 200 });
   await fc.assert(

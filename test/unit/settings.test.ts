@@ -24,7 +24,7 @@ function findings(read: () => unknown): readonly string[] {
 }
 
 describe("settings", () => {
-  test("SET-1: defaults are those of the contract", () => {
+  test("SET-1: defaults match the specification", () => {
     expect(readGatewayConfig(gateway, { embedded: false })).toMatchObject({
       GATEWAY_PORT: 8080,
       GATEWAY_ADMIN_PORT: 8082,
@@ -78,7 +78,7 @@ describe("settings", () => {
     expect(found.join("\n")).not.toContain("short,");
   });
 
-  test("SET-3: settings that exclude or need each other are found, once each is valid by itself", () => {
+  test("SET-3: conflicting and incomplete combinations of settings are found", () => {
     const missing = findings(() => readGatewayConfig({ PRIVATE_API_TOKEN: "t" }, { embedded: false }));
     expect(missing).toHaveLength(2);
     const both = { ...gateway, REDIS_CLUSTER: "a:1,b:2", REDIS_SENTINELS: "c:3" };
@@ -96,7 +96,7 @@ describe("settings", () => {
     expect(read("redis://a", "redis://b/")).not.toThrow();
   });
 
-  test("SET-4: secrets do not show, neither in a finding nor in the log", () => {
+  test("SET-4: neither findings nor the log contain secrets", () => {
     const [finding] = findings(() =>
       readPrivateApiConfig({ PRIVATE_API_TOKENS: '[{"token":"visible' }, { embedded: true }),
     );
@@ -108,7 +108,7 @@ describe("settings", () => {
   });
 
   test.for(["gateway", "private-api"])(
-    "SET-5: %s does not start with a bad setting, and says which",
+    "SET-5: %s does not start with a wrong setting, and names it",
     async (program) => {
       const started = spawnProcess(process.execPath, [`${program}/main.ts`], {
         env: {
@@ -124,7 +124,7 @@ describe("settings", () => {
     },
   );
 
-  describe("SET-6: a variable that is no setting is named, with the nearest name", () => {
+  describe("SET-6: a variable that is not a setting is logged with the nearest name", () => {
     test.for([
       ["GATEWAY_MAX_CONECTIONS", "GATEWAY_MAX_CONNECTIONS"],
       ["GATEWAY_MAX_CONN", "GATEWAY_MAX_CONNECTIONS"],
@@ -137,20 +137,20 @@ describe("settings", () => {
       expect(unknownGatewaySettings({ [name]: "value" })).toEqual([`${name} (did you mean ${nearest}?)`]);
     });
 
-    test("a name of our prefix that is like no setting is named alone, without its value", () => {
+    test("a name with our prefix that resembles no setting is logged without its value", () => {
       expect(unknownGatewaySettings({ REDIS_PASSWORD: "hidden", GATEWAY_FOO: "1" })).toEqual([
         "GATEWAY_FOO",
         "REDIS_PASSWORD",
       ]);
     });
 
-    test("what is not ours, and the settings of the other program, are not named", () => {
+    test("other variables and settings of the other program are not logged", () => {
       const others = { PATH: "/bin", LOG_FORMAT: "json", PUBLIC_DIRECTORY: "/www", GATEWAY_NODE: "" };
       expect(unknownGatewaySettings({ ...others, PRIVATE_API_TOKENS: "[]", PRIVATE_API_PORT: "1" })).toEqual([]);
       expect(unknownPrivateApiSettings({ ...others, ...gateway, GATEWAY_PORT: "1", RULES_FILE: "r.yaml" })).toEqual([]);
     });
 
-    test("an error about a missing setting names it too", () => {
+    test("an error about a missing setting lists them too", () => {
       const read = (): unknown => readPrivateApiConfig({ PRIVATE_API_TOKNS: "[]" }, { embedded: true });
       expect(read).toThrow("PRIVATE_API_TOKNS (did you mean PRIVATE_API_TOKENS?)");
     });
@@ -177,7 +177,7 @@ describe("settings", () => {
     });
   });
 
-  describe("SET-9: a part of a URL that nobody would use refuses the start", () => {
+  describe("SET-9: a program does not start with a part of a URL that it would ignore", () => {
     test.for([
       ["PRIVATE_API_URL", "http://a:1, http://gateway:hidden@b:2", "user and password"],
       ["PRIVATE_API_URL", "http://api:8081/tidegate", "path"],
@@ -197,7 +197,7 @@ describe("settings", () => {
       expect(found).toEqual([expect.stringMatching(/^\w+: .*line break/)]);
     });
 
-    test("a final slash, and the path and query of the keys, are of use", () => {
+    test("a final slash, and path and query of the JWKS, are accepted", () => {
       const given = {
         PRIVATE_API_URL: "http://a:1/",
         PUBLIC_URL: "https://b/",
@@ -209,7 +209,7 @@ describe("settings", () => {
     });
   });
 
-  test("SET-10: a token that no HTTP header carries refuses the start", () => {
+  test("SET-10: a program does not start with a token that no HTTP header can carry", () => {
     for (const token of ["with space", "hidden-token-of-16\n", "hidden-tökén-of-16"]) {
       const found = [
         ...findings(() => readGatewayConfig({ ...gateway, PRIVATE_API_TOKEN: token }, { embedded: false })),
@@ -268,7 +268,7 @@ describe("settings", () => {
       const { port } = taken.address() as AddressInfo;
       try {
         const lines = (await startDemo({ [name]: String(port) })).trimEnd().split("\n");
-        // Before it, a warning where the machine gives few open files.
+        // On machines with few open files a warning precedes it.
         expect(lines.pop()?.slice("hh:mm:ss ".length)).toBe(
           `FATAL port ${port} is in use: stop the program that listens on it, or set ${name}`,
         );
@@ -278,13 +278,13 @@ describe("settings", () => {
       }
     });
 
-    test("the host is no address of this machine", async () => {
+    test("the host is not an address of this machine", async () => {
       const output = await startDemo({ GATEWAY_HOST: "192.0.2.1" });
       expect(output).toContain("this machine has no address 192.0.2.1: change GATEWAY_HOST\n");
       expect(output).not.toContain(" at ");
     });
 
-    test("the rules file is not there", async () => {
+    test("the rules file does not exist", async () => {
       const output = await startDemo({ RULES_FILE: "/nowhere/rules.yaml" });
       expect(output).toContain("FATAL RULES_FILE: the file cannot be read: ENOENT");
       expect(output).not.toContain(" at ");
