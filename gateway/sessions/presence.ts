@@ -19,15 +19,15 @@ export class Presence {
     const namespace = this.#rules.rules.namespace(channel);
     if (!namespace.presence) return this.leave(session, channel);
     const info = access?.by === "grant" && access.info !== undefined ? access.info : session.info;
-    const tellUpTo = namespace.joinLeave ? maxListedSessions : 0;
-    const membership = { session: session.stored, channel, info, tellUpTo };
+    const announceUpTo = namespace.joinLeave ? maxListedSessions : 0;
+    const membership = { session: session.stored, channel, info, announceUpTo };
     session.memberships.set(channel, membership);
     this.#holdings.enter(membership);
   }
 
   /** Others in the channel are notified of its join and leave. */
   isAnnounced(session: Session, channel: string): boolean {
-    return (session.memberships.get(channel)?.tellUpTo ?? 0) > 0;
+    return (session.memberships.get(channel)?.announceUpTo ?? 0) > 0;
   }
 
   /** The connection has closed. A session that may resume soon lingers, so that its return is neither a leave nor a join. */

@@ -59,7 +59,7 @@ export interface Membership {
   /** JSON value shown to others. */
   info?: unknown;
   /** Joins and leaves are announced in channels of up to this many sessions; 0: never. */
-  tellUpTo: number;
+  announceUpTo: number;
 }
 
 export interface SessionRecord {

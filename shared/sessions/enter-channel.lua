@@ -1,6 +1,6 @@
 #!lua
 -- A session enters a channel, or repeats that it is there.
--- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
+-- KEYS  1 sessions in the channel (hash: session → 'claim holder announceUpTo member')   2 users in the channel (hash: identity key → sessions)
 --       3 holdings of the holder in this slot (set)
 -- ARGV  1 session   2 claim   3 holder   4 identity key   5 member (JSON: channel, user, tenant, info)   6 announce joins in channels of up to this many sessions
 --       7 topic of the channel   8 member of KEYS[3]

@@ -37,7 +37,7 @@ interface Entry {
   user: IdentityKey;
   member: Member;
   claim: number;
-  tellUpTo: number;
+  announceUpTo: number;
 }
 
 const tidyIntervalMs = 10_000;
@@ -100,7 +100,7 @@ export class MemorySessionStore implements SessionStore {
     if (stored?.claim === session.claim) stored.endedAt = Date.now();
   }
 
-  async enter({ session, channel, info, tellUpTo }: Membership): Promise<void> {
+  async enter({ session, channel, info, announceUpTo }: Membership): Promise<void> {
     const { sessionId, claim } = session;
     const user = identityKey(session);
     const entries = this.#present.get(channel) ?? new Map<string, Entry>();
@@ -109,19 +109,19 @@ export class MemorySessionStore implements SessionStore {
     if (before && before.claim > claim) return;
     const first = !before && ![...entries.values()].some((entry) => entry.user === user);
     const member = memberOf(session, channel, info);
-    entries.set(sessionId, { user, member, claim, tellUpTo });
-    if (first && entries.size <= tellUpTo) await this.#publish("sync:join", member);
+    entries.set(sessionId, { user, member, claim, announceUpTo });
+    if (first && entries.size <= announceUpTo) await this.#publish("sync:join", member);
   }
 
   async leave({ session, channel }: Membership): Promise<void> {
     const entries = this.#present.get(channel);
     const entry = entries?.get(session.sessionId);
     if (!entries || entry?.claim !== session.claim) return;
-    const told = entries.size <= entry.tellUpTo;
+    const announced = entries.size <= entry.announceUpTo;
     entries.delete(session.sessionId);
     if (entries.size === 0) this.#present.delete(channel);
     const last = ![...entries.values()].some((other) => other.user === entry.user);
-    if (last && told) await this.#publish("sync:leave", entry.member);
+    if (last && announced) await this.#publish("sync:leave", entry.member);
   }
 
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {

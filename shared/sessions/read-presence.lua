@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Lists the sessions in a channel; of a large channel it counts the users only.
--- KEYS  1 sessions in the channel (hash: session → 'claim holder tellUpTo member')   2 users in the channel (hash: identity key → sessions)
+-- KEYS  1 sessions in the channel (hash: session → 'claim holder announceUpTo member')   2 users in the channel (hash: identity key → sessions)
 -- ARGV  1 most sessions to list
 -- Returns {users, entry, entry, …}; without entries where the channel has more sessions.
 

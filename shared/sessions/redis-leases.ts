@@ -16,7 +16,7 @@ const abandonScript = script(new URL("abandon.lua", import.meta.url), 2);
 const takeExpiredScript = script<string[]>(new URL("take-expired.lua", import.meta.url), 2);
 const endSweepScript = script(new URL("end-sweep.lua", import.meta.url), 2);
 
-/** The leases of holders: who has one, and which holders are due for a sweep. */
+/** The leases of holders: holders with a lease, and holders due for a sweep. */
 export class RedisLeases {
   readonly #cells: Cells;
   readonly #keys: ReturnType<typeof leaseKeys>;

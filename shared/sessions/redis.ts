@@ -101,7 +101,7 @@ export class RedisSessionStore implements SessionStore {
     await this.#end({ kind: "session", sessionId, user: identityKey(session) }, String(claim), holder);
   }
 
-  async enter({ session, channel, holder, info, tellUpTo }: Membership): Promise<void> {
+  async enter({ session, channel, holder, info, announceUpTo }: Membership): Promise<void> {
     const { sessionId, claim } = session;
     const user = identityKey(session);
     const cell = this.#cells.of(channel);
@@ -116,7 +116,7 @@ export class RedisSessionStore implements SessionStore {
       holder,
       user,
       JSON.stringify(memberOf(session, channel, info)),
-      tellUpTo,
+      announceUpTo,
       topicName(cell.root, { kind: "channel", name: channel }),
       formatHolding({ kind: "membership", sessionId, channel, user }),
     );

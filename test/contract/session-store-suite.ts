@@ -67,7 +67,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       return outcome.claim;
     }
     function membership(session: HeldSession, more: Partial<Membership> = {}): Membership {
-      return { session, channel, holder: "holder-a", tellUpTo: 100, ...more };
+      return { session, channel, holder: "holder-a", announceUpTo: 100, ...more };
     }
 
     test("RES-1: a resume elsewhere gets a newer claim and notifies the previous node", async () => {
@@ -308,15 +308,15 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
     test("PRES-3: a channel with too many sessions gives the number of users and announces no joins", async () => {
       for (let i = 0; i < 3; i++) {
         const sessionId = randomUUID();
-        await here.enter(membership({ sessionId, user: `${user} ${i % 2}`, claim: 1 }, { tellUpTo: 1 }));
+        await here.enter(membership({ sessionId, user: `${user} ${i % 2}`, claim: 1 }, { announceUpTo: 1 }));
       }
       expect(await here.presence(channel, 2)).toEqual({ count: 2 });
       const list = await here.presence(channel, 3);
       expect("members" in list && list.members).toHaveLength(2);
       const last = { sessionId: randomUUID(), user: `${user} 2`, claim: 1 };
-      await here.enter(membership(last, { tellUpTo: 1 }));
+      await here.enter(membership(last, { announceUpTo: 1 }));
       await here.leave(membership(last));
-      await here.enter(membership(last, { tellUpTo: 100 }));
+      await here.enter(membership(last, { announceUpTo: 100 }));
       await eventually(() => told.length >= 2);
       const users = told.map(({ event, data }) => [event, (JSON.parse(data) as { user: string }).user]);
       expect(users).toEqual([

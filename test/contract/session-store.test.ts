@@ -64,7 +64,7 @@ test("TEN-2: the sweep of a lost node removes the entries of each user, and no o
     const request = { sessionId: `session-${i}`, ...user, claim: 0, checkedAt: 0, node: "dead" };
     const outcome = await dead.claim({ ...request, mode: "begin", holder: "dead" });
     const claim = outcome.kind === "held" ? outcome.claim : 0;
-    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", tellUpTo: 0 });
+    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", announceUpTo: 0 });
   }
   const stays = {
     sessionId: "stays",
@@ -103,7 +103,7 @@ test("PRES-4: one sweeper removes the entries of an expired holder and ends its 
     const request = { sessionId: `session-${i}`, user, claim: 0, checkedAt: 0, node: "dead" };
     const outcome = await dead.claim({ ...request, mode: "begin", holder: "dead" });
     const claim = outcome.kind === "held" ? outcome.claim : 0;
-    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", tellUpTo: 0 });
+    await dead.enter({ session: { ...request, claim }, channel, holder: "dead", announceUpTo: 0 });
   }
   expect(await alive.presence(channel, 100)).toEqual({ count: 300 });
   const swept = { dead: 0, alive: 0 };
@@ -121,8 +121,8 @@ test("PRES-4: one sweeper removes the entries of an expired holder and ends its 
   const stay = { sessionId: "stay", user: "stays", claim: 0, checkedAt: 0, node: "alive" };
   const outcome = await alive.claim({ ...stay, mode: "begin", holder: "alive" });
   const claim = outcome.kind === "held" ? outcome.claim : 0;
-  await alive.enter({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
-  await alive.leave({ session: { ...stay, claim }, channel, holder: "alive", tellUpTo: 0 });
+  await alive.enter({ session: { ...stay, claim }, channel, holder: "alive", announceUpTo: 0 });
+  await alive.leave({ session: { ...stay, claim }, channel, holder: "alive", announceUpTo: 0 });
   await alive.end({ ...stay, claim }, "alive");
   // Only the record that a session ended remains, for a while.
   const client = new Redis(ofItsOwn.url);

@@ -64,7 +64,7 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
     } else if (kind === "begin" || held) {
       const sessionId = ids[at] ?? "";
       const said = { sessionId, ...user, claim: held?.claim ?? 0, checkedAt: held?.checkedAt ?? 0 };
-      const membership = { session: said, channel, holder: "holder", tellUpTo: 0 };
+      const membership = { session: said, channel, holder: "holder", announceUpTo: 0 };
       if (kind === "end") await store.end(said, "holder");
       else if (kind === "enter") await store.enter(membership);
       else if (kind === "leave") await store.leave(membership);

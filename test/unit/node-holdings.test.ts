@@ -103,7 +103,7 @@ function addSession(sessionId: string): Session {
   const user = `user of ${sessionId}`;
   const session = bareSession(sessionId, user);
   session.applyClaim({ sessionId, claim: 1, checkedAt: 1 }, { resumed: false, tookOver: false });
-  session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", tellUpTo: 0 });
+  session.memberships.set("room:1", { session: { sessionId, user, claim: 1 }, channel: "room:1", announceUpTo: 0 });
   sessions.push(session);
   return session;
 }
