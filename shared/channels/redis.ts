@@ -72,7 +72,7 @@ export class RedisBroker implements ChannelBroker {
 
   async start(): Promise<void> {
     for (const cell of this.#cells.all) {
-      cell.listen({
+      cell.topics.listen({
         onMessage: (topic, message) => this.#receive(parseTopicName(cell.root, topic), message),
         onRestored: () => this.#notify((listener) => listener.onRestored()),
       });
@@ -93,15 +93,9 @@ export class RedisBroker implements ChannelBroker {
     const { state, history } = channelKeys(cell.root, channel);
     const values = [
       topicName(cell.root, { kind: "channel", name: channel }),
-      event,
-      data,
-      newEpoch(),
-      retention.historySize,
-      retention.historySeconds,
+      ...[event, data, newEpoch(), retention.historySize, retention.historySeconds],
       retention.historySeconds + stateSecondsBeyondHistory,
-      expect?.epoch ?? "",
-      expect?.offset ?? "",
-      idempotencySeconds,
+      ...[expect?.epoch ?? "", expect?.offset ?? "", idempotencySeconds],
     ];
     const [outcome, epoch, offset] = await (id === undefined
       ? cell.run(publishScript, state, history, ...values)
@@ -184,12 +178,12 @@ export class RedisBroker implements ChannelBroker {
 
   async follow(topic: Topic): Promise<void> {
     const cell = this.#cells.of(topic.name);
-    await orBrokerUnavailable(cell.subscribe(topicName(cell.root, topic)));
+    await orBrokerUnavailable(cell.topics.subscribe(topicName(cell.root, topic)));
   }
 
   async unfollow(topic: Topic): Promise<void> {
     const cell = this.#cells.of(topic.name);
-    await orBrokerUnavailable(cell.unsubscribe(topicName(cell.root, topic)));
+    await orBrokerUnavailable(cell.topics.unsubscribe(topicName(cell.root, topic)));
   }
 
   #notify(call: (listener: BrokerListener) => void): void {

@@ -19,7 +19,7 @@ export class RedisDocumentStore implements DocumentStore {
   }
 
   async start(): Promise<void> {
-    this.#cells.fleet.listen({
+    this.#cells.fleet.topics.listen({
       onMessage: (topic) => {
         if (topic === this.#keys.changed) this.#notify();
       },
@@ -59,7 +59,7 @@ export class RedisDocumentStore implements DocumentStore {
   async #subscribe(): Promise<void> {
     if (!this.#subscribed) {
       try {
-        await this.#cells.fleet.subscribe(this.#keys.changed);
+        await this.#cells.fleet.topics.subscribe(this.#keys.changed);
         this.#subscribed = true;
       } catch {
         return;

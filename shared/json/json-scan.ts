@@ -157,6 +157,9 @@ const lowerCase = 0x20;
 const endsRun = new Uint8Array(256).fill(1, 0, space);
 endsRun[quote] = 1;
 endsRun[backslash] = 1;
+/** By byte, 1: a backslash may precede it. */
+const isEscapable = new Uint8Array(256);
+for (const byte of Buffer.from('"\\/bfnrt')) isEscapable[byte] = 1;
 
 // Each skip takes the position where something begins. It returns the position after it, or -1 where that is malformed.
 
@@ -211,7 +214,7 @@ export function skipString(bytes: Uint8Array, from: number): number {
     at++;
     if (escaped === lowerU) {
       for (const end = at + 4; at < end; at++) if (!isHexDigit(bytes[at] ?? 0)) return malformed;
-    } else if (!isEscapable(escaped ?? 0)) return malformed;
+    } else if (isEscapable[escaped ?? 0] === 0) return malformed;
   }
 }
 
@@ -249,21 +252,4 @@ function isDigit(byte: number): boolean {
 function isHexDigit(byte: number): boolean {
   const lower = byte | lowerCase;
   return isDigit(byte) || (lower >= 0x61 && lower <= lowerF);
-}
-
-/** One of `"\/bfnrt`. */
-function isEscapable(byte: number): boolean {
-  switch (byte) {
-    case quote:
-    case backslash:
-    case 0x2f:
-    case 0x62:
-    case lowerF:
-    case lowerN:
-    case 0x72:
-    case lowerT:
-      return true;
-    default:
-      return false;
-  }
 }

@@ -91,17 +91,8 @@ function withoutEscapes(json: Uint8Array): Uint8Array {
 
 /** By character: the letter of its short escape; 0 where it has none. */
 const shortEscapes = new Uint8Array(backslash + 1);
-for (const [character, name] of Object.entries({
-  '"': '"',
-  "\\": "\\",
-  "\b": "b",
-  "\f": "f",
-  "\n": "n",
-  "\r": "r",
-  "\t": "t",
-})) {
-  shortEscapes[character.charCodeAt(0)] = name.charCodeAt(0);
-}
+const letters = { '"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t" };
+for (const [character, letter] of Object.entries(letters)) shortEscapes[character.charCodeAt(0)] = letter.charCodeAt(0);
 
 const escapeLength = 6;
 

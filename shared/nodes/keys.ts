@@ -1,10 +1,4 @@
-export interface RegistryKeys {
-  heard: string;
-  reports: string;
-  shares: string;
-  drainOrders: string;
-  fleet: string;
-}
+export type RegistryKeys = Record<"heard" | "reports" | "shares" | "drainOrders" | "fleet", string>;
 
 /** All keys have one hash tag: a script reads and changes them together. @param root begins all names of the deployment. */
 export function registryKeys(root: string): RegistryKeys {

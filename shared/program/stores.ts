@@ -28,44 +28,40 @@ export interface Stores extends Service {
   readonly errors: ContainedErrors;
 }
 
+type StoresOnly = Omit<Stores, "errors" | keyof Service>;
+
 /** @param target undefined: in memory, for a single process. */
 export function createStores(target: RedisTarget | undefined, logger: Logger): Stores {
   const lifecycle = new Lifecycle(logger);
   const errors = new ContainedErrors(logger);
-  let broker: ChannelBroker;
-  let rulesStore: DocumentStore;
-  let rolloutsStore: DocumentStore;
-  let sessionStore: SessionStore;
-  let nodeRegistry: NodeRegistry;
-  if (target) {
-    const connections = new RedisConnections({ target, errors, logger });
-    const cells = new Cells(connections);
-    broker = new RedisBroker({ cells, logger });
-    rulesStore = new RedisDocumentStore(cells, "rules");
-    rolloutsStore = new RedisDocumentStore(cells, "rollouts");
-    sessionStore = new RedisSessionStore(cells);
-    nodeRegistry = new RedisNodeRegistry(cells);
-    lifecycle.add("Redis", connections);
-  } else {
-    broker = new MemoryBroker(errors);
-    rulesStore = new MemoryDocumentStore();
-    rolloutsStore = new MemoryDocumentStore();
-    sessionStore = new MemorySessionStore(broker, errors);
-    nodeRegistry = new MemoryNodeRegistry();
-  }
-  lifecycle.add("broker", broker);
-  lifecycle.add("rules store", rulesStore);
-  lifecycle.add("rollouts store", rolloutsStore);
-  lifecycle.add("session store", sessionStore);
-  lifecycle.add("node registry", nodeRegistry);
+  const connections = target && new RedisConnections({ target, errors, logger });
+  if (connections) lifecycle.add("Redis", connections);
+  const stores = connections ? storesOnRedis(new Cells(connections), logger) : storesInMemory(errors);
+  lifecycle.add("broker", stores.broker);
+  lifecycle.add("rules store", stores.rulesStore);
+  lifecycle.add("rollouts store", stores.rolloutsStore);
+  lifecycle.add("session store", stores.sessionStore);
+  lifecycle.add("node registry", stores.nodeRegistry);
+  return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
+}
+
+function storesOnRedis(cells: Cells, logger: Logger): StoresOnly {
+  return {
+    broker: new RedisBroker({ cells, logger }),
+    rulesStore: new RedisDocumentStore(cells, "rules"),
+    rolloutsStore: new RedisDocumentStore(cells, "rollouts"),
+    sessionStore: new RedisSessionStore(cells),
+    nodeRegistry: new RedisNodeRegistry(cells),
+  };
+}
+
+function storesInMemory(errors: ContainedErrors): StoresOnly {
+  const broker = new MemoryBroker(errors);
   return {
     broker,
-    rulesStore,
-    rolloutsStore,
-    sessionStore,
-    nodeRegistry,
-    errors,
-    start: () => lifecycle.start(),
-    stop: () => lifecycle.stop(),
+    rulesStore: new MemoryDocumentStore(),
+    rolloutsStore: new MemoryDocumentStore(),
+    sessionStore: new MemorySessionStore(broker, errors),
+    nodeRegistry: new MemoryNodeRegistry(),
   };
 }

@@ -92,10 +92,7 @@ export class RedisCommands {
       if (error) throw error;
       return value;
     });
-    const settled = reply.then(
-      () => undefined,
-      () => undefined,
-    );
+    const settled = reply.catch(() => undefined);
     this.#redirected.set(key, settled);
     try {
       return await reply;

@@ -11,7 +11,7 @@ import { refusalOf } from "./refusals.ts";
 import { type Script, script } from "./scripts.ts";
 import { Sentinels } from "./sentinels.ts";
 import { openSentinels, RedisServers } from "./servers.ts";
-import { Subscriptions, type TopicListener } from "./subscriptions.ts";
+import { Subscriptions } from "./subscriptions.ts";
 import { type RedisTarget, rootOf } from "./target.ts";
 
 /** Longest wait for Redis at the start. After it the process starts without Redis and is not ready. */
@@ -30,10 +30,10 @@ export class RedisConnections implements Service {
   readonly root: string;
   /** Serves reads of history; undefined where none is configured. */
   readonly replica: ReadReplica | undefined;
+  readonly topics: Subscriptions;
   readonly #commands: RedisCommands;
   readonly #errors: ContainedErrors;
   readonly #sentinels: Sentinels | undefined;
-  readonly #subscriptions: Subscriptions;
   readonly #logger: Logger;
   #heartbeat: NodeJS.Timeout | undefined;
   /** The state and reason that were logged last. */
@@ -54,23 +54,23 @@ export class RedisConnections implements Service {
         searching: () => this.state !== "ok",
         onMoved: () => {
           reconnectNow(this.#client);
-          this.#subscriptions.followPrimary();
+          this.topics.followPrimary();
         },
         errors,
         logger,
       });
     }
     const servers = new RedisServers({ target, logger, ...(this.#sentinels && { source: this.#sentinels }) });
-    this.#commands = new RedisCommands(servers.openClient(), () => this.#subscriptions.followPrimary());
+    this.#commands = new RedisCommands(servers.openClient(), () => this.topics.followPrimary());
     if (target.kind !== "cluster" && target.readUrl !== undefined) {
       this.replica = new ReadReplica({
         target: { kind: "standalone", url: target.readUrl, ...(target.tls && { tls: target.tls }) },
         // A replica that passes no messages on may have lost its primary.
-        trusted: () => this.#subscriptions.atReplica && this.state === "ok",
+        trusted: () => this.topics.atReplica && this.state === "ok",
         logger,
       });
     }
-    this.#subscriptions = new Subscriptions({
+    this.topics = new Subscriptions({
       commands: this.#client,
       isCluster: target.kind === "cluster",
       root: this.root,
@@ -95,7 +95,7 @@ export class RedisConnections implements Service {
 
   get state(): StoreState {
     if (this.#client.status !== "ready" || !this.#commands.answering) return "away";
-    return this.#subscriptions.state;
+    return this.topics.state;
   }
 
   /** @see RedisCommands.run */
@@ -106,7 +106,7 @@ export class RedisConnections implements Service {
   async start(): Promise<void> {
     this.#client.on(
       "refresh",
-      this.#errors.guarded("store", () => this.#subscriptions.relocate()),
+      this.#errors.guarded("store", () => this.topics.relocate()),
     );
     this.#client.on("connecting", () => (this.#attemptFailed = false));
     this.#client.on("error", (error: Error) => {
@@ -123,9 +123,9 @@ export class RedisConnections implements Service {
     const deadline = performance.now() + startWaitMs;
     await this.#sentinels?.start();
     await Promise.all([connect(this.#client, startWaitMs), this.replica?.start(startWaitMs)]);
-    this.#subscriptions.relocate();
+    this.topics.relocate();
     this.#heartbeat = this.#errors.every(heartbeatMs, () => this.#checkAll());
-    await withDeadline(this.#subscriptions.restored, deadline - performance.now(), () => undefined);
+    await withDeadline(this.topics.restored, deadline - performance.now(), () => undefined);
     this.#logState();
   }
 
@@ -133,26 +133,13 @@ export class RedisConnections implements Service {
     clearInterval(this.#heartbeat);
     this.#client.removeAllListeners("refresh");
     await this.#sentinels?.stop();
-    this.#subscriptions.stop();
+    this.topics.stop();
     this.replica?.stop();
     this.#commands.stop();
   }
 
-  listen(listener: TopicListener): void {
-    this.#subscriptions.listen(listener);
-  }
-
-  /** Resolves once this process receives everything published from now on. */
-  async subscribe(topic: string): Promise<void> {
-    await this.#subscriptions.subscribe(topic);
-  }
-
-  async unsubscribe(topic: string): Promise<void> {
-    await this.#subscriptions.unsubscribe(topic);
-  }
-
   #checkAll(): void {
-    this.#subscriptions.check(
+    this.topics.check(
       (work) => this.#errors.contain("store", work),
       () => this.#logState(),
     );
@@ -170,7 +157,7 @@ export class RedisConnections implements Service {
 
   #reason(state: StoreState): string {
     if (state === "deaf") return "published messages do not arrive";
-    const refusal = this.#subscriptions.refusal ?? refusalOf(this.#lastError);
+    const refusal = this.topics.refusal ?? refusalOf(this.#lastError);
     return refusal?.reason ?? this.#lastError?.message ?? "it does not answer";
   }
 }

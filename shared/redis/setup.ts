@@ -29,22 +29,8 @@ export const readingCommands = [
 /** Commands that programs and scripts run on a primary. A test compares the list with the code. */
 export const primaryCommands = [
   ...readingCommands,
-  ...[
-    "del",
-    "exists",
-    "expire",
-    "get",
-    "hdel",
-    "hexists",
-    "hget",
-    "hgetall",
-    "hincrby",
-    "hlen",
-    "hset",
-    "hvals",
-    "pexpire",
-  ],
-  ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
+  ...["del", "exists", "expire", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hset", "hvals"],
+  ...["pexpire", "sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
   ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"],
 ] as const;
 /** Further commands of a cluster client. */

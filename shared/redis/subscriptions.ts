@@ -73,6 +73,7 @@ export class Subscriptions {
     for (const connection of this.#connections.values()) connection.stop();
   }
 
+  /** Resolves once this process receives everything published from now on. */
   async subscribe(topic: string): Promise<void> {
     const { commands, isCluster } = this.#options;
     const primary = primaryOf(commands, topic);

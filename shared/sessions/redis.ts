@@ -77,18 +77,9 @@ export class RedisSessionStore implements SessionStore {
     const { sessions, revoked } = userKeys(cell.root, user);
     const [kind, held, now, checked, took, ...revocations] = await cell.run(
       claimScript,
-      sessions,
-      endedKey(cell.root, user, sessionId),
-      revoked,
-      holdingsKey(cell.root, slotOf(user), holder),
-      mode,
-      sessionId,
-      claim,
-      holder,
-      node,
-      topicName(cell.root, { kind: "user", name: user }),
-      formatHolding({ kind: "session", sessionId, user }),
-      checkedAt,
+      ...[sessions, endedKey(cell.root, user, sessionId), revoked, holdingsKey(cell.root, slotOf(user), holder)],
+      ...[mode, sessionId, claim, holder, node, topicName(cell.root, { kind: "user", name: user })],
+      ...[formatHolding({ kind: "session", sessionId, user }), checkedAt],
     );
     this.#setClock(now);
     if (kind !== "held") return { kind };
@@ -108,15 +99,8 @@ export class RedisSessionStore implements SessionStore {
     const keys = presenceKeys(cell.root, channel);
     await cell.run(
       enterScript,
-      keys.sessions,
-      keys.users,
-      holdingsKey(cell.root, slotOf(channel), holder),
-      sessionId,
-      claim,
-      holder,
-      user,
-      JSON.stringify(memberOf(session, channel, info)),
-      announceUpTo,
+      ...[keys.sessions, keys.users, holdingsKey(cell.root, slotOf(channel), holder)],
+      ...[sessionId, claim, holder, user, JSON.stringify(memberOf(session, channel, info)), announceUpTo],
       topicName(cell.root, { kind: "channel", name: channel }),
       formatHolding({ kind: "membership", sessionId, channel, user }),
     );
@@ -202,14 +186,9 @@ export class RedisSessionStore implements SessionStore {
     const cell = this.#cells.of(user);
     await cell.run(
       endScript,
-      userKeys(cell.root, user).sessions,
-      endedKey(cell.root, user, sessionId),
+      ...[userKeys(cell.root, user).sessions, endedKey(cell.root, user, sessionId)],
       holdingsKey(cell.root, slotOf(user), holder),
-      sessionId,
-      claim,
-      holder,
-      graceMs,
-      formatHolding(holding),
+      ...[sessionId, claim, holder, graceMs, formatHolding(holding)],
     );
   }
 
@@ -219,13 +198,8 @@ export class RedisSessionStore implements SessionStore {
     const { sessions, users } = presenceKeys(cell.root, channel);
     await cell.run(
       leaveScript,
-      sessions,
-      users,
-      holdingsKey(cell.root, slotOf(channel), holder),
-      sessionId,
-      claim,
-      holder,
-      user,
+      ...[sessions, users, holdingsKey(cell.root, slotOf(channel), holder)],
+      ...[sessionId, claim, holder, user],
       topicName(cell.root, { kind: "channel", name: channel }),
       formatHolding(holding),
     );
