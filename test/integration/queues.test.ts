@@ -1,0 +1,198 @@
+/** Events on enqueue routes: from a client's emit to the service, over two gateways and a real Redis. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Webhook } from "standardwebhooks";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+
+let redis: RedisServer;
+let fleet: Fleet;
+let service: HttpService;
+let audit: HttpService;
+
+beforeAll(async () => {
+  [redis, service, audit] = await Promise.all([startRedis(), startService(), startService()]);
+  const retry = { attempts: 3, minMs: 1, maxMs: 20 };
+  const route = { service: "documents", path: "/edits/{event}", mode: "enqueue", retry };
+  fleet = await startFleet({
+    target: { kind: "standalone", url: redis.url },
+    gateways: 2,
+    rules: {
+      classes: { stats: { share: 1, whenFull: "drop" } },
+      quotas: { perTenant: 30 },
+      services: {
+        documents: { url: service.url, secret: serviceSecret },
+        audit: { url: audit.url, secret: serviceSecret },
+      },
+      routes: [
+        { ...route, event: "doc.edit", key: "/docId" },
+        { ...route, event: "doc.user" },
+        { ...route, event: "doc.batch", key: "/docId", batch: 3 },
+        { ...route, event: "doc.also", key: "/docId", also: ["audit"] },
+        { ...route, event: "doc.stats", class: "stats" },
+      ],
+    },
+  });
+});
+beforeEach(() => {
+  service.answer = (_request, response) => answerJson(response, {});
+});
+afterEach(closeClients);
+afterAll(async () => {
+  await fleet.stop();
+  await Promise.all([redis.stop(), service.stop(), audit.stop()]);
+});
+
+let documents = 0;
+function newDocument(): string {
+  return `document-${++documents}`;
+}
+
+function arrived(docId: string, at: HttpService = service): ServiceRequest[] {
+  return at.requests.filter(({ body }) => body.includes(`"${docId}"`));
+}
+
+async function newClient(gateway = 0, claims: Record<string, unknown> = {}): Promise<StockClient> {
+  return connectClient(fleet.urls[gateway] ?? "", claims);
+}
+
+describe("enqueue routes", () => {
+  test("ENQ-1: the ack says that the event is stored, with the ce-id of its request", async () => {
+    const docId = newDocument();
+    const client = await newClient();
+    const ack = await client.request("doc.edit", { docId, text: "ä" });
+    expect(ack).toEqual({ ok: true, queued: true, id: expect.any(String) as string });
+    await eventually(() => arrived(docId).length === 1);
+    const [request] = arrived(docId);
+    expect(request).toMatchObject({
+      path: "/edits/doc.edit",
+      body: JSON.stringify({ docId, text: "ä" }),
+      headers: {
+        "ce-id": (ack as unknown as { id: string }).id,
+        "ce-type": "doc.edit",
+        "ce-partitionkey": docId,
+        "ce-sequence": expect.stringMatching(/^\d{20}$/) as string,
+        "ce-fence": expect.stringMatching(/^\d{20}$/) as string,
+        "tidegate-attempt": "1",
+      },
+    });
+    new Webhook(serviceSecret.slice("whsec_".length)).verify(
+      request?.body ?? "",
+      request?.headers as Record<string, string>,
+    );
+  });
+
+  test("ENQ-2: events of one key arrive in the order of their emits, one after the other, from both gateways", async () => {
+    const docId = newDocument();
+    let open = 0;
+    service.answer = (_request, response) => {
+      expect(++open).toBe(1);
+      setImmediate(() => {
+        open--;
+        answerJson(response, {});
+      });
+    };
+    const [one, two] = [await newClient(0), await newClient(1)];
+    await Promise.all(
+      [one, two].map(async (client, source) => {
+        // Pipelined: no more than the tenant's quota at once.
+        for (let round = 0; round < 5; round++) {
+          const emits = [0, 1].map(async (at) => client.request("doc.edit", { docId, source, n: round * 2 + at }));
+          for (const ack of await Promise.all(emits)) expect(ack.ok).toBe(true);
+          await eventually(() => arrived(docId).length >= 2 * (round + 1));
+        }
+      }),
+    );
+    await eventually(() => arrived(docId).length === 20);
+    const bodies = arrived(docId).map(({ body }) => JSON.parse(body) as { source: number; n: number });
+    for (const source of [0, 1]) {
+      expect(bodies.filter((body) => body.source === source).map(({ n }) => n)).toEqual([
+        ...Array.from({ length: 10 }).keys(),
+      ]);
+    }
+    const sequences = arrived(docId).map(({ headers }) => headers["ce-sequence"] ?? "");
+    expect(sequences).toEqual(sequences.toSorted());
+  });
+
+  test("ENQ-3: a client's id makes a repeat safe, also on another gateway", async () => {
+    const docId = newDocument();
+    const [one, two] = [await newClient(0), await newClient(1)];
+    const options = { id: "edit-1" };
+    const first = await one.request("doc.edit", { docId, n: 1 }, options);
+    const again = await two.request("doc.edit", { docId, n: 1 }, options);
+    expect(again).toEqual(first);
+    await one.request("doc.edit", { docId, n: 2 });
+    await eventually(() => arrived(docId).length === 2);
+    expect(arrived(docId).map(({ body }) => (JSON.parse(body) as { n: number }).n)).toEqual([1, 2]);
+  });
+
+  test("ENQ-4: a key that is missing or no scalar is refused, and nothing is stored", async () => {
+    const client = await newClient();
+    for (const data of [{}, { docId: null }, { docId: {} }, { docId: [1] }, null, 5, { docId: "x".repeat(257) }]) {
+      expect(await client.request("doc.edit", data)).toMatchObject({ ok: false, error: { code: "invalid_request" } });
+    }
+    const before = service.requests.length;
+    await client.request("doc.edit", { docId: 9_007_199_254_740_991 });
+    await eventually(() => service.requests.length === before + 1);
+    expect(service.requests.at(-1)?.headers["ce-partitionkey"]).toBe("9007199254740991");
+  });
+
+  test("ENQ-5: without a key pointer the key is the user", async () => {
+    const client = await newClient(0, { sub: "Grace Ünlü" });
+    const marker = newDocument();
+    await client.request("doc.user", { marker });
+    await eventually(() => arrived(marker).length === 1);
+    expect(arrived(marker)[0]?.headers["ce-partitionkey"]).toBe("Grace%20%C3%9Cnl%C3%BC");
+  });
+
+  test("ENQ-6: services of also get the event with an id and a sequence of their own", async () => {
+    const docId = newDocument();
+    const client = await newClient();
+    await client.request("doc.also", { docId });
+    await eventually(() => arrived(docId).length === 1 && arrived(docId, audit).length === 1);
+    expect(arrived(docId, audit)[0]?.headers["ce-id"]).not.toBe(arrived(docId)[0]?.headers["ce-id"]);
+    expect(arrived(docId, audit)[0]?.body).toBe(arrived(docId)[0]?.body);
+  });
+
+  test("ENQ-7: a full tenant is refused with a time to retry, or its items are dropped and the ack says so", async () => {
+    const held: (() => void)[] = [];
+    service.answer = (_request, response) => held.push(() => answerJson(response, {}));
+    const tenant = newDocument();
+    const client = await newClient(0, { tenant });
+    for (let n = 0; n < 30; n++)
+      expect(await client.request("doc.edit", { docId: "full", n })).toMatchObject({ ok: true });
+    const refused = await client.request("doc.edit", { docId: "full", n: 30 });
+    expect(refused).toMatchObject({ ok: false, error: { code: "rate_limited", retryable: true } });
+    expect(await client.request("doc.stats", { n: 31 })).toMatchObject({ ok: true, queued: false });
+    const other = await newClient(1, { tenant: newDocument() });
+    expect(await other.request("doc.edit", { docId: "full" })).toMatchObject({ ok: true, queued: true });
+    service.answer = (_request, response) => answerJson(response, {});
+    await eventually(() => {
+      for (const answer of held.splice(0)) answer();
+      return arrived("full").length >= 31;
+    });
+  });
+
+  test("ENQ-8: batches carry up to n items of one key as an array", async () => {
+    const docId = newDocument();
+    const gate = Promise.withResolvers<void>();
+    let first = true;
+    service.answer = (_request, response) => {
+      if (!first) return answerJson(response, {});
+      first = false;
+      void gate.promise.then(() => answerJson(response, {}));
+    };
+    const client = await newClient();
+    await client.request("doc.batch", { docId, n: 0 });
+    await eventually(() => arrived(docId).length === 1);
+    for (let n = 1; n <= 3; n++) await client.request("doc.batch", { docId, n });
+    gate.resolve();
+    await eventually(() => arrived(docId).length === 2);
+    expect(arrived(docId).map(({ body }) => (JSON.parse(body) as { n: number }[]).map(({ n }) => n))).toEqual([
+      [0],
+      [1, 2, 3],
+    ]);
+  });
+});
