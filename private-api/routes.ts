@@ -17,6 +17,12 @@ import { addUserSend } from "./routes/user-send.ts";
 import { addUserSessions } from "./routes/user-sessions.ts";
 import { addUserSubscribe } from "./routes/user-subscribe.ts";
 import { addUserUnsubscribe } from "./routes/user-unsubscribe.ts";
+import { addDeleteDeadLetter } from "./routes/delete-dead-letter.ts";
+import { addGetQueues } from "./routes/get-queues.ts";
+import { addListDeadLetters } from "./routes/list-dead-letters.ts";
+import { addReleaseQueue } from "./routes/release-queue.ts";
+import { addRetryDeadLetter } from "./routes/retry-dead-letter.ts";
+import { addRetryDeadLetters } from "./routes/retry-dead-letters.ts";
 
 const calls = [
   addPublish,
@@ -35,6 +41,12 @@ const calls = [
   addDrainNode,
   addGetRollouts,
   addPutRollouts,
+  addGetQueues,
+  addReleaseQueue,
+  addListDeadLetters,
+  addRetryDeadLetter,
+  addRetryDeadLetters,
+  addDeleteDeadLetter,
 ];
 
 export function addRoutes(app: FastifyInstance, context: PrivateApiContext): void {

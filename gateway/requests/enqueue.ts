@@ -1,5 +1,4 @@
 /** An event on an `enqueue` route: stored in keyed queues, whether or not the private API and the service are there. */
-import { createHash } from "node:crypto";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { JsonText } from "../../shared/json/json-text.ts";
 import type { CallOptions } from "../../shared/protocol/client-messages.ts";
@@ -45,7 +44,8 @@ export async function enqueue(
   const traceparent = newTraceparent();
   const path = route.path.replaceAll("{event}", encodeURIComponent(event));
   const stored = services.map(async (service, index) => {
-    const ownId = index === 0 ? id : idFor(id, service);
+    // Each service of `also` knows the event by an id of its own.
+    const ownId = index === 0 ? id : eventId(session.identityKey, `${id} ${service}`);
     const head = formatHead({ ...identity, id: ownId, event, source, path, at: Date.now(), traceparent });
     const dedupeId = options.id === undefined ? {} : { dedupeId: ownId };
     return context.queues.enqueue({
@@ -60,9 +60,4 @@ export async function enqueue(
   const outcome = outcomes[0]?.kind === "duplicate" ? "duplicate" : "stored";
   context.metrics.queued.inc({ outcome });
   return { ok: true, queued: true, id };
-}
-
-/** Each service of `also` knows the event by an id of its own. */
-function idFor(id: string, service: string): string {
-  return createHash("sha256").update(`${id} ${service}`).digest("base64url");
 }

@@ -2,7 +2,6 @@ import type { QueueStore } from "../../shared/queues/contract.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
-import type { PrivateApiConfig } from "../config.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import { Dispatcher } from "./dispatcher.ts";
@@ -10,7 +9,11 @@ import { Workers } from "./workers.ts";
 
 /** A dispatcher that delivers by the rules in force. */
 export function createDispatcher(options: {
-  config: Pick<PrivateApiConfig, "DISPATCH_CONCURRENCY" | "DISPATCH_CLASSES" | "PRIVATE_API_STOP_SECONDS">;
+  config: {
+    DISPATCH_CONCURRENCY: number;
+    DISPATCH_CLASSES: readonly string[] | undefined;
+    PRIVATE_API_STOP_SECONDS: number;
+  };
   queues: QueueStore;
   currentRules: CurrentRules;
   upstream: Upstream;

@@ -140,11 +140,15 @@ export interface QueueDepth {
   /** Without those in flight. */
   readonly waiting: number;
   readonly inFlight: number;
+  /** Queues with items. At a great number of tenants a sample of each slot counts. */
+  readonly queues: number;
+  /** Age of the oldest item of that sample, in ms; 0 where nothing waits. */
+  readonly oldestMs: number;
 }
 
 /** What operators do with queues. */
 export interface QueueOperations {
-  depths(): Promise<readonly QueueDepth[]>;
+  depths(): Promise<{ depths: readonly QueueDepth[]; deadLetters: number }>;
   /** Oldest first. @param after the id of the last one that is known */
   deadLetters(query: { limit: number; after?: string }): Promise<readonly DeadLetter[]>;
   /** Back to the tail of its queue, as a new item. @returns false where there is none. */
@@ -152,4 +156,6 @@ export interface QueueOperations {
   removeDeadLetter(id: string): Promise<boolean>;
   /** Makes a parked or delayed queue ready, with its first attempt. @returns false where it is neither. */
   release(queue: QueueName): Promise<boolean>;
+  /** Parked and delayed queues of a key. */
+  heldQueues(key: string): Promise<readonly QueueName[]>;
 }

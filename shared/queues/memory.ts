@@ -17,6 +17,7 @@ import {
   type ReadyQueues,
   type Settlement,
 } from "./contract.ts";
+import { parseHead } from "./item-head.ts";
 import { deadLetterId, laneText, leaseText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
 
 interface Queue {
@@ -161,22 +162,31 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     this.#listeners.push(listener);
   }
 
-  async depths(): Promise<readonly QueueDepth[]> {
-    const depths = new Map<string, { class: string; tenant: string; waiting: number; inFlight: number }>();
-    const at = (name: string, { tenant }: QueueName): { waiting: number; inFlight: number } => {
+  async depths(): Promise<{ depths: readonly QueueDepth[]; deadLetters: number }> {
+    type Depth = { -readonly [Member in keyof QueueDepth]: QueueDepth[Member] };
+    const depths = new Map<string, Depth>();
+    const at = (name: string, { tenant }: QueueName): Depth => {
       const key = JSON.stringify([name, tenant]);
-      const depth = depths.get(key) ?? { class: name, tenant, waiting: 0, inFlight: 0 };
+      const depth = depths.get(key) ?? { class: name, tenant, waiting: 0, inFlight: 0, queues: 0, oldestMs: 0 };
       depths.set(key, depth);
       return depth;
     };
-    for (const { name, items } of this.#queues.values()) for (const item of items) at(item.class, name).waiting++;
+    for (const { name, items } of this.#queues.values()) {
+      for (const item of items) at(item.class, name).waiting++;
+      const [head] = items;
+      if (!head) continue;
+      const depth = at(head.class, name);
+      depth.queues++;
+      const storedAt = parseHead(head.head)?.at;
+      if (storedAt !== undefined) depth.oldestMs = Math.max(depth.oldestMs, Date.now() - storedAt);
+    }
     for (const [text, { queue }] of this.#leases) {
       const [, name = "", items = "0"] = text.split(" ");
       const depth = at(name, queue.name);
       depth.waiting -= Number(items);
       depth.inFlight += Number(items);
     }
-    return [...depths.values()];
+    return { depths: [...depths.values()], deadLetters: this.#deadLetters.size };
   }
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
@@ -204,6 +214,12 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     queue.attempts = 0;
     this.#makeReady(queue, { attempt: "first" });
     return true;
+  }
+
+  async heldQueues(key: string): Promise<readonly QueueName[]> {
+    return [...this.#queues.values()]
+      .filter(({ name, state }) => name.key === key && (state === "parked" || state === "delayed"))
+      .map(({ name }) => name);
   }
 
   #nextNumber(): string {

@@ -46,6 +46,8 @@ type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
 
 /** Of each slot, in one script call. */
 const maxPromoted = 100;
+/** Lanes, leases, delays and parked queues of each slot. */
+const maxLookedAt = 50;
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 
 const enqueueScript = queueScript<string[]>("enqueue.lua");
@@ -55,6 +57,10 @@ const retryScript = queueScript<0 | 1>("retry.lua");
 const extendScript = queueScript<(0 | 1)[]>("extend.lua");
 const promoteScript = queueScript<number>("promote.lua");
 const waitingScript = queueScript<number>("waiting.lua");
+const overviewScript =
+  queueScript<[now: string, dead: number, ...entries: [text: string, queues: number, oldestAt: string][]]>(
+    "overview.lua",
+  );
 const releaseScript = queueScript<0 | 1>("release.lua");
 const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
 
@@ -197,19 +203,19 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     }
   }
 
-  async depths(): Promise<readonly QueueDepth[]> {
-    const depths = new Map<string, { waiting: number; inFlight: number }>();
+  async depths(): Promise<{ depths: readonly QueueDepth[]; deadLetters: number }> {
+    const found = new Map<string, { waiting: number; inFlight: number; queues: number; oldestMs: number }>();
+    const at = (text: string): { waiting: number; inFlight: number; queues: number; oldestMs: number } => {
+      const known = found.get(text) ?? { waiting: 0, inFlight: 0, queues: 0, oldestMs: 0 };
+      found.set(text, known);
+      return known;
+    };
     await this.#ofEverySlot(async (cell, slot) => {
       const prefix = slotPrefix(cell.root, slot);
       const [counts, leases] = await Promise.all([
-        cell.run<string[]>("hgetall", `${prefix}depths`),
+        cell.run<Record<string, string>>("hgetall", `${prefix}depths`),
         cell.run<string[]>("zrange", `${prefix}leases`, "0", "-1"),
       ]);
-      const at = (text: string): { waiting: number; inFlight: number } => {
-        const known = depths.get(text) ?? { waiting: 0, inFlight: 0 };
-        depths.set(text, known);
-        return known;
-      };
       for (const [text, items] of Object.entries(counts)) at(text).waiting += Number(items);
       for (const lease of leases) {
         const [, name = "", items = "0", tenant = ""] = /^\d+ (\S+) (\d+) [^:]*:([^:]*):/.exec(lease) ?? [];
@@ -218,10 +224,24 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
         depth.inFlight += Number(items);
       }
     });
-    return [...depths].map(([text, { waiting, inFlight }]) => {
-      const [name = "", tenant = ""] = text.split(":");
-      return { class: name, tenant: decodeURIComponent(tenant), waiting: Math.max(0, waiting), inFlight };
+    let deadLetters = 0;
+    const looks = await this.#perGroup(everySlot, async (cell, slots) => {
+      const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
+      return cell.run(overviewScript, prefixes[0] ?? "", maxLookedAt, ...prefixes);
     });
+    for (const [now, dead, ...entries] of looks) {
+      deadLetters += dead;
+      for (const [text, queues, oldestAt] of entries) {
+        const depth = at(text);
+        depth.queues += queues;
+        if (oldestAt !== "0") depth.oldestMs = Math.max(depth.oldestMs, Number(now) - Number(oldestAt));
+      }
+    }
+    const depths = [...found].map(([text, { waiting, ...others }]) => {
+      const [name = "", tenant = ""] = text.split(":");
+      return { class: name, tenant: decodeURIComponent(tenant), waiting: Math.max(0, waiting), ...others };
+    });
+    return { depths, deadLetters };
   }
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
@@ -263,6 +283,18 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     const cell = this.#cells.ofSlot(slot);
     const prefix = slotPrefix(cell.root, slot);
     return (await cell.run(releaseScript, prefix, prefix, queueText(queue))) === 1;
+  }
+
+  async heldQueues(key: string): Promise<readonly QueueName[]> {
+    const held = await this.#ofEverySlot(async (cell, slot) => {
+      const prefix = slotPrefix(cell.root, slot);
+      return Promise.all([
+        cell.run<string[]>("smembers", `${prefix}parked`),
+        cell.run<string[]>("zrange", `${prefix}delays`, "0", "-1"),
+      ]);
+    });
+    const queues = held.flat(2).map((member) => parseQueue(member.slice(member.indexOf(" ") + 1)));
+    return queues.filter((queue) => queue.key === key);
   }
 
   async #failedAt({ slot, sequence }: { slot: number; sequence: string }): Promise<string | undefined> {

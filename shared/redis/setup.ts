@@ -30,7 +30,7 @@ export const readingCommands = [
 export const primaryCommands = [
   ...readingCommands,
   ...["del", "exists", "expire", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hset", "hvals"],
-  ...["incrby", "lindex", "lpop", "lpush", "lrange", "pexpire", "rpush", "srandmember"],
+  ...["incrby", "lindex", "llen", "lpop", "lpush", "lrange", "pexpire", "rpush", "srandmember"],
   ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
   ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"],
 ] as const;

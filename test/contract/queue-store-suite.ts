@@ -304,13 +304,13 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       for (const data of [1, 2, 3, 4, 5]) await store.enqueue(item(place, data));
       await store.enqueue({ ...item(place), class: "stats" });
       const depthsOf = async (): Promise<unknown[]> =>
-        (await store.depths())
+        (await store.depths()).depths
           .filter((depth) => depth.tenant === tenant)
           .toSorted((a, b) => (a.class < b.class ? -1 : 1));
       const batch = await claim(store, place, { maxItems: 2 });
       expect(await depthsOf()).toEqual([
-        { class: "messages", tenant, waiting: 3, inFlight: 2 },
-        { class: "stats", tenant, waiting: 1, inFlight: 0 },
+        { class: "messages", tenant, waiting: 3, inFlight: 2, queues: 1, oldestMs: 0 },
+        { class: "stats", tenant, waiting: 1, inFlight: 0, queues: 0, oldestMs: 0 },
       ]);
       await done(store, batch);
       await done(store, await claim(store, place, { maxItems: 9 }));

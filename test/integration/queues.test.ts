@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Webhook } from "standardwebhooks";
 import { eventually } from "../support/eventually.ts";
-import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
@@ -113,7 +113,7 @@ describe("enqueue routes", () => {
       ]);
     }
     const sequences = arrived(docId).map(({ headers }) => headers["ce-sequence"] ?? "");
-    expect(sequences).toEqual(sequences.toSorted());
+    expect(sequences).toEqual(sequences.toSorted((a, b) => (a < b ? -1 : 1)));
   });
 
   test("ENQ-3: a client's id makes a repeat safe, also on another gateway", async () => {
@@ -194,5 +194,96 @@ describe("enqueue routes", () => {
       [0],
       [1, 2, 3],
     ]);
+  });
+});
+
+describe("queues over the private API", () => {
+  /** The next item of a document fails at once: the service answers 400. */
+  async function failOne(docId: string): Promise<void> {
+    service.answer = (_request, response) => answerJson(response, {}, 400);
+    const client = await newClient();
+    await client.request("doc.edit", { docId, text: "ö 1e999" });
+    await eventually(async () => (await letters(docId)).length === 1);
+    service.answer = (_request, response) => answerJson(response, {});
+  }
+
+  async function letters(key: string): Promise<Record<string, unknown>[]> {
+    const { body } = await fleet.api("GET", "/v1/dead-letters?limit=1000");
+    return (body["items"] as Record<string, unknown>[]).filter((letter) => letter["key"] === key);
+  }
+
+  test("QAPI-1: a dead letter says what failed, and comes again when it is retried", async () => {
+    const docId = newDocument();
+    await failOne(docId);
+    const [letter] = await letters(docId);
+    expect(letter).toMatchObject({
+      ...{ key: docId, tenant: "", class: "messages", event: "doc.edit", service: "documents", attempts: 1 },
+      lastError: { code: "upstream_rejected", status: 400 },
+      data: { docId, text: "ö 1e999" },
+    });
+    const id = String(letter?.["id"]);
+    expect((await fleet.api("POST", `/v1/dead-letters/${id}/retry`)).status).toBe(202);
+    await eventually(() => arrived(docId).length === 2);
+    const [first, again] = arrived(docId);
+    expect(again?.headers["ce-id"]).toBe(first?.headers["ce-id"]);
+    expect((again?.headers["ce-sequence"] ?? "") > (first?.headers["ce-sequence"] ?? "")).toBe(true);
+    expect(again?.headers["tidegate-attempt"]).toBe("1");
+    expect((await fleet.api("POST", `/v1/dead-letters/${id}/retry`)).status).toBe(404);
+    expect(await letters(docId)).toEqual([]);
+  });
+
+  test("QAPI-2: dead letters are retried by key or service, and deleted one by one", async () => {
+    const [kept, retried] = [newDocument(), newDocument()];
+    await failOne(kept);
+    await failOne(retried);
+    expect((await fleet.api("POST", "/v1/dead-letters/retry", {})).status).toBe(400);
+    const answer = await fleet.api("POST", "/v1/dead-letters/retry", { key: retried });
+    expect(answer.body).toEqual({ retried: 1 });
+    await eventually(() => arrived(retried).length === 2);
+    const [letter] = await letters(kept);
+    expect((await fleet.api("DELETE", `/v1/dead-letters/${String(letter?.["id"])}`)).status).toBe(204);
+    expect((await fleet.api("DELETE", `/v1/dead-letters/${String(letter?.["id"])}`)).status).toBe(404);
+    expect((await fleet.api("POST", "/v1/dead-letters/retry", { all: true })).body).toEqual({ retried: 0 });
+  });
+
+  test("QAPI-3: all configured classes are listed, with what waits and is in flight", async () => {
+    const docId = newDocument();
+    const gate = Promise.withResolvers<void>();
+    service.answer = (_request, response) => void gate.promise.then(() => answerJson(response, {}));
+    const tenant = newDocument();
+    const client = await newClient(0, { tenant });
+    for (let n = 0; n < 4; n++) await client.request("doc.edit", { docId, n });
+    await eventually(() => arrived(docId).length === 1);
+    const { body } = await fleet.api("GET", "/v1/queues", undefined, { token: tokens.reader });
+    expect(body).toMatchObject({
+      classes: [
+        { class: "messages", waiting: 3, keys: 1, inFlight: 1 },
+        { class: "stats", waiting: 0, keys: 0, inFlight: 0, oldestMs: 0 },
+      ],
+      tenants: [{ tenant, waiting: 3 }],
+      deadLetters: 0,
+    });
+    gate.resolve();
+    await eventually(() => arrived(docId).length === 4);
+  });
+
+  test("QAPI-4: a delayed key continues when it is released; reading needs read, changing needs operate", async () => {
+    const docId = newDocument();
+    service.answer = (_request, response) => {
+      response.writeHead(503, { "retry-after": "3600" });
+      response.end();
+    };
+    const client = await newClient();
+    await client.request("doc.edit", { docId });
+    await eventually(() => arrived(docId).length === 1);
+    const release = async (body: object, token?: string) =>
+      fleet.api("POST", "/v1/queues/release", body, token === undefined ? {} : { token });
+    service.answer = (_request, response) => answerJson(response, {});
+    expect((await release({ key: docId }, tokens.reader)).status).toBe(403);
+    expect((await release({ key: docId, tenant: "another" })).status).toBe(404);
+    await eventually(async () => (await release({ key: docId, service: "documents" })).status === 200);
+    await eventually(() => arrived(docId).length === 2);
+    expect((await fleet.api("GET", "/v1/dead-letters", undefined, { token: tokens.reader })).status).toBe(200);
+    expect((await fleet.api("DELETE", "/v1/dead-letters/1-1", undefined, { token: tokens.reader })).status).toBe(403);
   });
 });

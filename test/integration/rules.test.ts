@@ -144,7 +144,7 @@ describe("through the API", () => {
       namespaces: { board: { presence: true, slow: "latest", changes: true } },
       services: { two: { url: "http://x" } },
       routes: [
-        { event: "a", service: "nobody", path: "/", mode: "enqueue" },
+        { event: "a", service: "nobody", path: "/", mode: "enqueue", class: "none" },
         { event: "a", service: "two", path: "/", mode: "call", shadow: "two" },
       ],
       hooks: { connect: "nobody", connected: "two" },

@@ -22,7 +22,7 @@ test("RED-4: every script declares its flags, and scripts that only read are no-
     const [, flags] = /^#!lua(?: flags=(no-writes|allow-oom))?\n/.exec(text) ?? ["", "undeclared"];
     expect(flags, file).not.toBe("undeclared");
     const onlyReads = calledBy(text).every((name) =>
-      /^(H?M?GET|HGETALL|HLEN|HVALS|P?TTL|XREV|XRANGE|TIME)/i.test(name),
+      /^(H?M?GET|HGETALL|HLEN|HVALS|P?TTL|XREV|XRANGE|TIME|LLEN|LINDEX|SRANDMEMBER|ZCARD|ZRANGE$)/i.test(name),
     );
     expect(flags === "no-writes", file).toBe(onlyReads);
   }

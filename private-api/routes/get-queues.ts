@@ -1,0 +1,61 @@
+import type { FastifyInstance } from "fastify";
+import { type Static, Type } from "typebox";
+import type { PrivateApiContext } from "../node/context.ts";
+
+const count = Type.Integer({ minimum: 0 });
+const oldestMs = Type.Integer({ minimum: 0, description: "Age of the oldest item; of very many keys a sample counts" });
+const Answer = Type.Object({
+  classes: Type.Array(
+    Type.Object({
+      class: Type.String(),
+      waiting: count,
+      keys: Type.Integer({ minimum: 0, description: "Ordering keys with items; of very many lanes a sample counts" }),
+      inFlight: count,
+      oldestMs,
+    }),
+  ),
+  tenants: Type.Array(Type.Object({ tenant: Type.String(), waiting: count, oldestMs })),
+  deadLetters: count,
+});
+
+const maxTenants = 20;
+
+/** `GET /v1/queues` → items by class, the tenants with most waiting items, and the number of dead letters. */
+export function addGetQueues(app: FastifyInstance, context: PrivateApiContext): void {
+  app.get(
+    "/v1/queues",
+    {
+      config: { access: "read" },
+      schema: { summary: "What waits in the queues", tags: ["queues"], response: { 200: Answer } },
+    },
+    async () => answer(context),
+  );
+}
+
+async function answer({ queues, currentRules }: PrivateApiContext): Promise<Static<typeof Answer>> {
+  const { depths, deadLetters } = await queues.depths();
+  const classes = new Map(
+    [...currentRules.rules.classes.keys()].map((name) => [name, { waiting: 0, keys: 0, inFlight: 0, oldestMs: 0 }]),
+  );
+  const tenants = new Map<string, { waiting: number; oldestMs: number }>();
+  for (const depth of depths) {
+    const ofClass = classes.get(depth.class) ?? { waiting: 0, keys: 0, inFlight: 0, oldestMs: 0 };
+    classes.set(depth.class, {
+      waiting: ofClass.waiting + depth.waiting,
+      keys: ofClass.keys + depth.queues,
+      inFlight: ofClass.inFlight + depth.inFlight,
+      oldestMs: Math.max(ofClass.oldestMs, depth.oldestMs),
+    });
+    const ofTenant = tenants.get(depth.tenant) ?? { waiting: 0, oldestMs: 0 };
+    tenants.set(depth.tenant, {
+      waiting: ofTenant.waiting + depth.waiting,
+      oldestMs: Math.max(ofTenant.oldestMs, depth.oldestMs),
+    });
+  }
+  const fullest = [...tenants].filter(([, { waiting }]) => waiting > 0).sort(([, a], [, b]) => b.waiting - a.waiting);
+  return {
+    classes: [...classes].map(([name, figures]) => ({ class: name, ...figures })),
+    tenants: fullest.slice(0, maxTenants).map(([tenant, figures]) => ({ tenant, ...figures })),
+    deadLetters,
+  };
+}

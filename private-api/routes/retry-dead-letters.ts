@@ -1,0 +1,44 @@
+import type { FastifyInstance } from "fastify";
+import { type Static, Type } from "typebox";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { DeadLetter } from "../../shared/queues/contract.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+
+const Body = Type.Object(
+  {
+    key: Type.Optional(Type.String()),
+    service: Type.Optional(Type.String()),
+    all: Type.Optional(Type.Literal(true)),
+  },
+  { additionalProperties: false },
+);
+const pageSize = 1_000;
+
+/** `POST /v1/dead-letters/retry { key? | service? | all: true }` → `{ retried }`: those that are there when the call begins. */
+export function addRetryDeadLetters(app: FastifyInstance, { queues }: PrivateApiContext): void {
+  app.post<{ Body: Static<typeof Body> }>(
+    "/v1/dead-letters/retry",
+    {
+      config: { access: "operate" },
+      schema: { summary: "Retry many items that failed", tags: ["queues"], body: Body },
+    },
+    async ({ body: { key, service, all } }) => {
+      if (key === undefined && service === undefined && !all) {
+        throw new TidegateError("invalid_request", "give key, service, or all: true");
+      }
+      const isMeant = ({ queue }: DeadLetter): boolean =>
+        (key ?? queue.key) === queue.key && (service ?? queue.service) === queue.service;
+      const until = Date.now();
+      let retried = 0;
+      let after: string | undefined;
+      for (;;) {
+        const page = await queues.deadLetters({ limit: pageSize, ...(after !== undefined && { after }) });
+        const meant = page.filter((letter) => letter.failedAt <= until && isMeant(letter));
+        // In order, so that items of one key keep theirs.
+        for (const { id } of meant) if (await queues.retryDeadLetter(id)) retried++;
+        after = page.findLast((letter) => !meant.includes(letter))?.id ?? after;
+        if (page.length < pageSize || page.every(({ failedAt }) => failedAt > until)) return { retried };
+      }
+    },
+  );
+}
