@@ -1,9 +1,9 @@
 /** What is attacked: a deployment of our own, which is started again where it ended, or one that runs elsewhere. */
 import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { endWithUs } from "../server.ts";
-import { Fleet } from "../fleet.ts";
-import { putRules } from "../scenario.ts";
-import { mainThreadUsage, type ThreadUsage } from "../usage.ts";
+import { endWithUs } from "../rig/server.ts";
+import { Fleet } from "../rig/fleet.ts";
+import { putRules } from "../rig/private-api.ts";
+import { mainThreadUsage, type ThreadUsage } from "../checks/usage.ts";
 import { attackedNamespace, type TargetAddresses } from "./attack.ts";
 
 export const programs = ["gateway", "private-api"] as const;

@@ -9,7 +9,7 @@
  * --only takes names of attacks and families; --list shows them. Each attack ends by itself. Exit code 0: every mark was kept; 1: one was missed, or the run broke off; 78: a bad flag.
  */
 import { availableParallelism } from "node:os";
-import { say } from "../scenario.ts";
+import { say } from "../rig/scenario.ts";
 import { heading, listText, reportText, resultLine } from "./report.ts";
 import { type AttackResult, missedMarks } from "./result.ts";
 import { runAttacks, stopDeployment } from "./run.ts";

@@ -1,7 +1,7 @@
 /** One attack after the other, each between two quiet times, against a deployment that is started again where it ended. */
 import { setTimeout as pause } from "node:timers/promises";
-import { say } from "../scenario.ts";
-import { type ThreadUsage, UsageRecorder } from "../usage.ts";
+import { say } from "../rig/scenario.ts";
+import { type ThreadUsage, UsageRecorder } from "../checks/usage.ts";
 import type { Attack } from "./attack.ts";
 import {
   type AttackedDeployment,

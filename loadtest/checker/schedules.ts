@@ -1,7 +1,7 @@
 /**
  * Random fault schedules against real processes, judged by the checker.
  *
- *   npm run checker:schedules [-- --schedules 1000] [--seed TEXT] [--only N[,N]] [--json]
+ *   npm run checker -- schedules [--schedules 1000] [--seed TEXT] [--only N[,N]] [--json]
  *
  * Exit code 0: no violation. A violation prints what was done, and what the concerned clients were told.
  */
@@ -9,7 +9,7 @@ import { randomBytes } from "node:crypto";
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
 import { integer, list, optional, text } from "../../shared/runtime/setting-kinds.ts";
-import { runSchedules, summaryText } from "../../test/support/schedules/run-schedules.ts";
+import { runSchedules, summaryText } from "./run-schedules.ts";
 
 const flags = readArguments({
   "--schedules": integer({ min: 1, max: 1_000_000, fallback: 40 }),

@@ -3,9 +3,9 @@
  * behind its private API; `relay` has a gateway whose private API is hostile.
  */
 import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { endWithUs } from "../server.ts";
-import { Fleet, type OwnDeployment } from "../fleet.ts";
-import { putRules } from "../scenario.ts";
+import { endWithUs } from "../rig/server.ts";
+import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
+import { putRules } from "../rig/private-api.ts";
 import { Asker } from "./asker.ts";
 import { Audience } from "./audience.ts";
 import { HonestClient, type HonestFigures } from "./honest-client.ts";
@@ -334,7 +334,7 @@ export class Arena {
 
   async #startEcho(): Promise<string> {
     const root = `${import.meta.dirname}/../..`;
-    this.#echo = spawnProcess(process.execPath, ["loadtest/echo-service.ts"], { cwd: root });
+    this.#echo = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"], { cwd: root });
     endWithUs(this.#echo);
     const port = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
     return `http://127.0.0.1:${port}`;

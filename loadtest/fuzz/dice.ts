@@ -1,5 +1,5 @@
 /** What generators draw with: everything follows from one text, the seed and number of an input. */
-import { SeededRandom } from "../../test/support/schedules/seeded-random.ts";
+import { SeededRandom } from "../../test/support/seeded-random.ts";
 
 export class Dice extends SeededRandom {
   /** @param probability from 0 to 1. */

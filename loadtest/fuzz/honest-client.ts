@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { Agent, type IncomingMessage, request } from "node:http";
 import { pathToFileURL } from "node:url";
 import { io } from "socket.io-client";
-import { Histogram, type HistogramJson } from "../histogram.ts";
+import { Histogram, type HistogramJson } from "../checks/histogram.ts";
 import { honestChannel } from "./names.ts";
 
 const callEveryMs = 50;

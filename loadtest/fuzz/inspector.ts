@@ -1,5 +1,5 @@
 /** What only a process itself can do or see, through the inspector that it was started with: its code is as in production. */
-import type { Server } from "../server.ts";
+import type { Server } from "../rig/server.ts";
 
 /** Measures, turn by turn of the event loop, the CPU time of the main thread. */
 const meter = `(() => {

@@ -1,7 +1,7 @@
 /** What a process under attack must not do: end, or log a failure of its own. And what it uses. */
 import { readdirSync, readFileSync } from "node:fs";
-import type { Server } from "../server.ts";
-import { processUsage } from "../usage.ts";
+import type { Server } from "../rig/server.ts";
+import { processUsage } from "../checks/usage.ts";
 
 export interface Finding {
   readonly kind: "died" | "logged";

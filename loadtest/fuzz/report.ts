@@ -1,6 +1,6 @@
 /** What a run found, as a person reads it. */
-import { type Histogram, histogramText } from "../histogram.ts";
-import type { Verdict } from "../scenario.ts";
+import { type Histogram, histogramText } from "../checks/histogram.ts";
+import type { Verdict } from "../checks/scenario-report.ts";
 import { type Costly, limits } from "./cost.ts";
 import type { MemoryGrowth } from "./leftovers.ts";
 import { inputText, type Violation, violationLines } from "./violations.ts";

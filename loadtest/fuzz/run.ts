@@ -1,6 +1,6 @@
 /** A run: the corpus first, then rounds over all targets, then what is left when all is quiet. */
 import { setTimeout as pause } from "node:timers/promises";
-import { Histogram } from "../histogram.ts";
+import { Histogram } from "../checks/histogram.ts";
 import { Arena } from "./arena.ts";
 import { readCorpus } from "./corpus.ts";
 import { CostMeter, type Costly, limits } from "./cost.ts";

@@ -1,5 +1,5 @@
 /** What must hold in a run. */
-import type { Verdict } from "../scenario.ts";
+import type { Verdict } from "../checks/scenario-report.ts";
 import type { FuzzReport } from "./report.ts";
 
 const heapGrowthBytes = 16 * 1024 ** 2;

@@ -1,7 +1,7 @@
 /**
  * Measures what a node's work costs, and writes it to figures.json, which the simulation reads.
  *
- *   npm run simulation:fit
+ *   npm run simulation -- fit
  *
  * A real gateway with a real Redis; costs are CPU time of the gateway's process, user and system, divided by how often the
  * thing was done. Each is measured several times; the median counts. Takes about two minutes.
@@ -14,9 +14,10 @@ import { setTimeout as pause } from "node:timers/promises";
 import { SignJWT } from "jose";
 import { RawClient } from "../../test/support/raw-client.ts";
 import { upgradeRequest } from "../../test/support/raw-websocket.ts";
-import { Fleet, type OwnDeployment } from "../fleet.ts";
-import { putRules, say } from "../scenario.ts";
-import { processUsage } from "../usage.ts";
+import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
+import { putRules } from "../rig/private-api.ts";
+import { say } from "../rig/scenario.ts";
+import { processUsage } from "../checks/usage.ts";
 import { type Figures, figuresFile } from "./figures.ts";
 
 const rounds = 3;

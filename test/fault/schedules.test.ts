@@ -1,10 +1,10 @@
 /**
  * Clients and publishers at work while links, gateways and Redis break, as a seed draws it. `SCHEDULES_SEED` repeats a
- * run; `npm run checker:schedules` runs more of them.
+ * run; `npm run checker -- schedules` runs more of them.
  */
 import { randomBytes } from "node:crypto";
 import { beforeAll, expect, test } from "vitest";
-import { runSchedules, type Summary, summaryText } from "../support/schedules/run-schedules.ts";
+import { runSchedules, type Summary, summaryText } from "../../loadtest/checker/run-schedules.ts";
 
 const count = 40;
 const seed = process.env["SCHEDULES_SEED"] ?? randomBytes(4).toString("hex");

@@ -8,7 +8,7 @@ import { type Fleet, jwtSecret, startFleet, tokens } from "../support/fleet.ts";
 import { type Spawned, spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
-const main = join(import.meta.dirname, "../../loadtest/checker/main.ts");
+const main = join(import.meta.dirname, "../../loadtest/checker/check.ts");
 let redis: RedisServer;
 let fleet: Fleet;
 beforeAll(async () => {
