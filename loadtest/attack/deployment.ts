@@ -1,6 +1,6 @@
 /** What is attacked: a deployment of our own, which is started again where it ended, or one that runs elsewhere. */
 import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { endWithUs } from "../rig/server.ts";
+import { killAtExit } from "../rig/server.ts";
 import { Fleet } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
 import { mainThreadUsage, type ThreadUsage } from "../checks/usage.ts";
@@ -54,7 +54,7 @@ function rulesFor(serviceUrl: string): object {
 
 async function startService(environment: Record<string, string>): Promise<{ spawned: Spawned; port: number }> {
   const spawned = spawnProcess(process.execPath, ["loadtest/attack/service.ts"], { cwd: root, env: environment });
-  endWithUs(spawned);
+  killAtExit(spawned);
   const port = Number(/\d+$/.exec(await spawned.printed("listening on"))?.[0]);
   return { spawned, port };
 }

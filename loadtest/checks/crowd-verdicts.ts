@@ -1,11 +1,11 @@
-/** What a crowd saw, as a scenario reports it. */
+/** Figures and verdicts on what a crowd of clients saw. */
 import { histogramText } from "./histogram.ts";
 import type { Verdict } from "./scenario-report.ts";
 import type { MemberKind, Tally } from "./tally.ts";
 
 const names: Record<MemberKind, string> = { sdk: "SDK", stock: "stock" };
 
-/** @param phases the quiet ones and the event; @param event what clients went through. */
+/** @param phases all phases to report; @param event the phase in which connections move or break. */
 export function crowdFigures(tally: Tally, phases: readonly string[], event: string): Record<string, string | number> {
   const figures: Record<string, string | number> = {};
   for (const kind of kindsOf(tally)) {
@@ -26,7 +26,7 @@ export function crowdFigures(tally: Tally, phases: readonly string[], event: str
   return figures;
 }
 
-/** Every SDK client got everything once and in order; a stock client was told where it did not. */
+/** SDK clients get everything once and in order; stock clients may miss what the gateway announced as a gap. */
 export function deliveryVerdicts(tally: Tally): Verdict[] {
   return kindsOf(tally).flatMap((kind) => {
     const none = (title: string, what: string): Verdict => {
@@ -36,9 +36,9 @@ export function deliveryVerdicts(tally: Tally): Verdict[] {
     return [
       none(kind === "sdk" ? "nothing is missed" : "nothing is missed without a signal", "missed"),
       none("nothing comes twice", "doubled"),
-      none("nothing comes late", "reordered"),
+      none("nothing comes out of order", "reordered"),
       none("every channel is followed", "unfollowed"),
-      ...(kind === "sdk" ? [none("nobody is told to resync", "signalled")] : []),
+      ...(kind === "sdk" ? [none("no client has to resync", "signalled")] : []),
     ];
   });
 }

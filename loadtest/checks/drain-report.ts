@@ -1,6 +1,6 @@
 import type { DrainReport } from "../../shared/nodes/contract.ts";
 
-/** What a node logged of its last drain, in one line. Its log level must be `info`. */
+/** @returns one line on the last drain that a node logged. Its log level must be `info`. */
 export function drainReport(output: string): string {
   const line = output.split("\n").findLast((candidate) => candidate.includes('"msg":"drained"'));
   if (line === undefined) return "no drain report";

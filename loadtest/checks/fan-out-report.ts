@@ -1,4 +1,4 @@
-/** From what k6 saw and what the processes used: figures, verdicts, and the text a person reads. */
+/** The report of fan-out, from k6's result and the use of CPU and memory. */
 import { availableParallelism } from "node:os";
 import type { Usage, UsageRecorder } from "./usage.ts";
 
@@ -16,7 +16,7 @@ interface Verdict {
   readonly value: number;
 }
 
-/** What fan-out.js writes. Times in Unix ms; `measured` counts what was published within the window. */
+/** The result that k6/fan-out.js writes. Times in Unix ms; `measured` counts publications of the window alone. */
 export interface FanOutResult {
   readonly parameters: {
     readonly clients: number;
@@ -37,11 +37,11 @@ export interface FanOutResult {
   readonly verdicts: readonly Verdict[];
 }
 
-/** Of all processes of a role together, within the measured window. */
+/** Sums over all processes of a role, within the measured window. */
 interface RoleUsage {
   readonly processes: number;
   readonly cpuMs: number;
-  /** 1 = one core all the time. */
+  /** 1: one core for the whole window. */
   readonly cores: number;
   readonly cpuMicrosPerDelivery: number;
   readonly cpuMicrosPerPublication: number;
@@ -51,9 +51,9 @@ interface RoleUsage {
 
 export interface Report extends FanOutResult {
   readonly pass: boolean;
-  /** By role. Without the servers where they are not ours, and only of the whole machine where there is no /proc. */
+  /** By role. Lacks the servers of a foreign deployment, and every process where there is no /proc. */
   readonly usage: Readonly<Record<string, RoleUsage>>;
-  /** The generator's machine; the servers', too, where they are ours. */
+  /** Of this machine, which the generator shares with the servers that it starts. */
   readonly cores: number;
   readonly gatewayRssBytesPerConnection?: number;
 }

@@ -1,6 +1,6 @@
 /**
- * Asks a node's admin port how it is, every 20 ms; a process of its own. Prints a line of JSON for each second:
- * how long the slowest answer took, and how many there were.
+ * Asks a node's admin port for its health every 20 ms; a process of its own. Prints a line of JSON for each second: the
+ * number of answers and the slowest.
  *
  *   PROBE_URL
  */
@@ -11,16 +11,17 @@ const url = process.env["PROBE_URL"] ?? "";
 const agent = new Agent({ keepAlive: true });
 
 export interface ProbedSecond {
-  /** Unix ms, of its end. */
+  /** Unix ms, the end of the second. */
   at: number;
   checks: number;
   failed: number;
   slowestMs: number;
-  /** Took longer than 100 ms. */
+  /** Answers slower than 100 ms. */
   slow: number;
 }
 
-let second: Omit<ProbedSecond, "at"> = { checks: 0, failed: 0, slowestMs: 0, slow: 0 };
+const noChecks: Omit<ProbedSecond, "at"> = { checks: 0, failed: 0, slowestMs: 0, slow: 0 };
+let second = { ...noChecks };
 
 function check(path: string): void {
   const startedAt = performance.now();
@@ -45,5 +46,5 @@ setInterval(() => {
 }, everyMs);
 setInterval(() => {
   process.stdout.write(`${JSON.stringify({ at: Date.now(), ...second })}\n`);
-  second = { checks: 0, failed: 0, slowestMs: 0, slow: 0 };
+  second = { ...noChecks };
 }, 1_000);

@@ -1,4 +1,4 @@
-/** How often which duration was seen, in buckets that grow by one percent: small, and two can be put together. */
+/** Durations in buckets that grow by one percent: small in memory, and two histograms can be merged. */
 const growth = 1.01;
 
 export interface HistogramJson {
@@ -21,7 +21,7 @@ export class Histogram {
     this.max = Math.max(this.max, max);
   }
 
-  /** @param share of 1, such as 0.999. NaN where nothing was seen. */
+  /** @param share of 1, such as 0.999. @returns ms; NaN where the histogram is empty. */
   percentile(share: number): number {
     let left = this.count * share;
     for (const [bucket, count] of [...this.#counts].sort(([a], [b]) => a - b)) {
@@ -41,7 +41,7 @@ export class Histogram {
   }
 }
 
-/** @returns `p50 3.1, p99 14, p99.9 20, longest 25 ms (1000)`. */
+/** @returns such as `p50 3.1, p99 14.0, p99.9 20.0, longest 25.0 ms (1000)`. */
 export function histogramText(histogram: Histogram): string {
   if (histogram.count === 0) return "nothing";
   const at = (share: number): string => histogram.percentile(share).toFixed(1);

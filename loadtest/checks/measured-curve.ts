@@ -1,4 +1,4 @@
-/** What was measured at some steps of a load, and what lies between and behind them. Pure. */
+/** A curve through measured points of load, with straight lines between and beyond them. Pure. */
 export class MeasuredCurve {
   readonly #points: readonly (readonly [work: number, value: number])[];
 
@@ -7,7 +7,7 @@ export class MeasuredCurve {
     this.#points = points;
   }
 
-  /** On the straight line between two steps; behind the last one, on that of the last two. */
+  /** Beyond the last point, the line through the last two continues. */
   at(work: number): number {
     const points = this.#points;
     const next = points.findIndex(([measuredAt]) => measuredAt >= work);
@@ -17,7 +17,11 @@ export class MeasuredCurve {
   }
 }
 
-/** The largest work at which `fits` holds, where it holds for less and not for more; found to a thousandth. */
+/**
+ * The largest work at which `fits` holds, to a ten-thousandth of `upTo`.
+ *
+ * @param fits holds up to some work and not beyond it
+ */
 export function largestWork(fits: (work: number) => boolean, upTo: number): number {
   let [good, bad] = [0, upTo];
   while (bad - good > upTo / 10_000) {

@@ -1,6 +1,6 @@
-/** What one client has seen of one channel: whether every publication came once and in its place. k6 reads this, too. */
+/** Checks the publications that one client sees of one channel: each once and in order. Imports nothing: k6 runs it, too. */
 
-/** Bounds the memory of one client's check when a great deal is lost. */
+/** Bounds the memory of one check when very much is lost. */
 const maxMissing = 10_000;
 
 export class Sequence {
@@ -9,32 +9,37 @@ export class Sequence {
   received = 0;
   doubled = 0;
   reordered = 0;
-  /** Times it was told that something cannot be brought. */
+  /** Times that the gateway announced a gap: `sync:resync`, or a subscribe that did not recover. */
   signalled = 0;
 
-  /** @param offset where the subscription stands: the first publication follows this one. */
+  /** @param offset the position of the subscription: the first publication follows this one. */
   constructor(offset: number) {
     this.#last = offset;
   }
 
-  /** The newest publication that it knows of. */
+  /** The newest offset that the client knows of. */
   get reached(): number {
     return this.#last;
   }
 
-  /** Offsets that have not come although a later one has. */
+  /** Offsets that are missing although a later one came. */
   get lost(): number {
     return this.#missing.size;
   }
 
+  /** Publications lost, doubled or out of order. */
+  get faults(): number {
+    return this.lost + this.doubled + this.reordered;
+  }
+
   /**
-   * @param prev the offset before it in the channel.
-   * @returns whether it is news.
+   * @param prev the offset before this one in the channel.
+   * @returns false for a publication that came before.
    */
   take(offset: number, prev: number = offset - 1): boolean {
     if (offset > this.#last) {
       this.received++;
-      // The channel's history has changed under this client: what it holds is not what comes before.
+      // The channel's history changed under this client: its last publication is not the predecessor.
       if (prev < this.#last) this.reordered++;
       this.#miss(prev);
       this.#last = offset;
@@ -49,13 +54,13 @@ export class Sequence {
     return false;
   }
 
-  /** It stands here now, it is said: what it lacks up to here is lost. */
+  /** The gateway says that the client has everything up to `offset`: what is missing before it is lost. */
   standAt(offset: number): void {
     this.#miss(offset);
     this.#last = Math.max(this.#last, offset);
   }
 
-  /** It was told that it lacks what is before `offset`. */
+  /** The gateway announces a gap: the client continues at `offset`. */
   resync(offset: number): void {
     this.signalled++;
     this.#last = Math.max(this.#last, offset);

@@ -1,4 +1,4 @@
-/** What many clients saw, in figures that can be sent and put together. */
+/** What many clients saw, as figures that can be sent between processes and merged. */
 import { Histogram, type HistogramJson } from "./histogram.ts";
 
 /** The SDK, or a stock Socket.IO client that keeps its positions by hand. */
@@ -7,11 +7,11 @@ export type MemberKind = "sdk" | "stock";
 export interface TallyJson {
   readonly counts: Readonly<Record<string, number>>;
   readonly durations: Readonly<Record<string, HistogramJson>>;
-  /** Welcomes, by the tenth of a second (Unix time) in which they came. */
+  /** Welcomes by the tenth of a second (Unix time) in which they came. */
   readonly welcomes: readonly (readonly [tenth: number, count: number])[];
 }
 
-/** Keys are paths such as `latency/quiet/sdk/calm`; a figure of several is asked for by a pattern. */
+/** Keys are paths such as `latency/quiet/sdk/calm`; patterns select several keys. */
 export class Tally {
   readonly #counts = new Map<string, number>();
   readonly #durations = new Map<string, Histogram>();
@@ -29,12 +29,11 @@ export class Tally {
     this.#welcomed(Math.floor(atMs / 100), 1);
   }
 
-  /** Of all keys that match, part by part; `*` stands for any one part. */
+  /** The sum over all keys that match part by part; `*` matches any one part. */
   total(pattern: string): number {
     return [...this.#counts].reduce((sum, [key, count]) => (matches(key, pattern) ? sum + count : sum), 0);
   }
 
-  /** By key, for what is to be told as it is. */
   counts(pattern: string): Record<string, number> {
     return Object.fromEntries([...this.#counts].filter(([key]) => matches(key, pattern)));
   }
@@ -45,7 +44,7 @@ export class Tally {
     return sum;
   }
 
-  /** The most welcomes in any ten tenths of a second in a row, from then on. */
+  /** The most welcomes in any second, in steps of a tenth. @param sinceMs Unix ms */
   peakWelcomesPerSecond(sinceMs: number): number {
     let peak = 0;
     for (const first of this.#welcomes.keys()) {

@@ -1,4 +1,4 @@
-/** CPU time and memory over time: of processes, from Linux's /proc, and of the whole machine. */
+/** Samples CPU time and memory of processes, from Linux's /proc, and of the whole machine. */
 import { readFileSync } from "node:fs";
 import { cpus, freemem, totalmem } from "node:os";
 
@@ -11,20 +11,20 @@ export interface Usage {
 }
 
 export interface ThreadUsage extends Usage {
-  /** How long the thread could have run and had no core to run on, up to now. Absent where the kernel does not tell. */
+  /** Time up to now that the runnable thread waited for a core. Absent where the kernel does not report it. */
   readonly waitedMs?: number;
 }
 
-/** What /proc counts in: USER_HZ, 100 on every Linux that Node runs on. */
+/** The unit of /proc: USER_HZ is 100 on every Linux that Node runs on. */
 const msPerTick = 10;
 const sampleEveryMs = 250;
 
-/** Undefined when the process is gone, or where there is no /proc. */
+/** @returns undefined where the process has ended or there is no /proc. */
 export function processUsage(pid: number): Usage | undefined {
   return readUsage(`/proc/${pid}`);
 }
 
-/** Times of the thread with the event loop alone; the memory is that of the whole process. */
+/** CPU time of the event loop's thread alone; the memory is that of the whole process. */
 export function mainThreadUsage(pid: number): ThreadUsage | undefined {
   const folder = `/proc/${pid}/task/${pid}`;
   const usage = readUsage(folder);
@@ -43,7 +43,7 @@ function waitedOf(folder: string): number | undefined {
 function readUsage(folder: string): Usage | undefined {
   try {
     const stat = readFileSync(`${folder}/stat`, "latin1");
-    // The name, in parentheses, may hold anything; after it, utime and stime are the 12th and 13th.
+    // The name in parentheses may contain anything; behind it, utime and stime are the 12th and 13th field.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const rssKib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`${folder}/status`, "latin1"))?.[1];
     if (rssKib === undefined) return undefined;
@@ -57,13 +57,13 @@ function readUsage(folder: string): Usage | undefined {
   }
 }
 
-/** All cores, whoever keeps them busy: shows whether something else disturbed a run. */
+/** Use of all cores by all processes: shows whether other work disturbed a run. */
 export function machineUsage(): Usage {
   const cpuMs = cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0);
   return { atMs: Date.now(), cpuMs, rssBytes: totalmem() - freemem() };
 }
 
-/** Takes samples until stopped. */
+/** Takes samples from start() to stop(). */
 export class UsageRecorder<Sample extends Usage = Usage> {
   readonly #read: () => Sample | undefined;
   readonly #samples: Sample[] = [];

@@ -1,12 +1,12 @@
 import type { Sequence } from "../checks/sequence.ts";
-import type { Account } from "./crowd-witness.ts";
+import type { MemberRecord } from "./crowd-witness.ts";
 
 /** One client of a crowd. */
 export interface Member {
-  readonly account: Account;
-  /** Those that it is to follow. */
+  readonly record: MemberRecord;
+  /** The channels that it is to follow. */
   readonly channels: readonly string[];
-  /** By channel; one that it does not follow yet has none. */
+  /** By channel; has no entry before the first subscribe succeeded. */
   readonly sequences: ReadonlyMap<string, Sequence>;
   readonly connected: boolean;
   start(): void;

@@ -1,15 +1,15 @@
-/** A process with some of a crowd's clients: it does what it is ordered, and tells how far it is. */
-import { SignJWT } from "jose";
+/** A process with a part of a crowd's clients: it follows orders and reports its progress. */
+import { loadToken } from "./load-token.ts";
 import type { Member } from "./crowd-member.ts";
-import type { MemberSpec, Order, Word } from "./crowd-orders.ts";
+import type { CrowdMessage, CrowdOrder, MemberSpec } from "./crowd-messages.ts";
+import { Witness } from "./crowd-witness.ts";
 import { SdkMember } from "./sdk-member.ts";
 import { StockMember } from "./stock-member.ts";
-import { Witness } from "./crowd-witness.ts";
 
 const progressEveryMs = 200;
-/** For the last packets to leave. */
+/** Time for the last packets to leave. */
 const goodbyeMs = 500;
-const lookEveryMs = 50;
+const checkEveryMs = 50;
 /** Calls leave in small groups, spread over the second. */
 const callEveryMs = 50;
 /** The event that the services of the scenarios answer. */
@@ -21,18 +21,12 @@ let callsUnderWay = 0;
 let calling: NodeJS.Timeout | undefined;
 
 function join(specs: readonly MemberSpec[], perSecond: number, jwtSecret: string): void {
-  const key = new TextEncoder().encode(jwtSecret);
   const startedAt = performance.now();
   let started = 0;
   const timer = setInterval(() => {
     const due = Math.min(specs.length, Math.ceil(((performance.now() - startedAt) / 1_000) * perSecond));
     for (const spec of specs.slice(started, due)) {
-      const token = async (): Promise<string> =>
-        new SignJWT({ channels: ["load:*"] })
-          .setProtectedHeader({ alg: "HS256" })
-          .setSubject(spec.user)
-          .setExpirationTime("1h")
-          .sign(key);
+      const token = async (): Promise<string> => loadToken(jwtSecret, spec.user, { channels: ["load:*"] });
       const member = new (spec.kind === "sdk" ? SdkMember : StockMember)(spec, token, witness);
       members.push(member);
       member.start();
@@ -59,7 +53,7 @@ async function callOnce(member: Member): Promise<void> {
   const startedAt = performance.now();
   const code = await member.call(callEvent);
   callsUnderWay--;
-  witness.called(member.account, code, performance.now() - startedAt);
+  witness.called(member.record, code, performance.now() - startedAt);
 }
 
 function report(ends: Readonly<Record<string, number>>, withinMs: number): void {
@@ -70,18 +64,18 @@ function report(ends: Readonly<Record<string, number>>, withinMs: number): void 
     );
     if (!all && performance.now() < deadline) return;
     clearInterval(timer);
-    for (const { account, channels, sequences } of members) {
-      for (const channel of channels) witness.judged(account, sequences.get(channel), ends[channel] ?? 0);
+    for (const { record, channels, sequences } of members) {
+      for (const channel of channels) witness.ended(record, sequences.get(channel), ends[channel] ?? 0);
     }
-    say({ word: "report", tally: witness.tally.toJSON() });
-  }, lookEveryMs);
+    send({ kind: "report", tally: witness.tally.toJSON() });
+  }, checkEveryMs);
 }
 
-function say(word: Word): void {
-  process.send?.(word);
+function send(message: CrowdMessage): void {
+  process.send?.(message);
 }
 
-process.on("message", (order: Order) => {
+process.on("message", (order: CrowdOrder) => {
   if (order.order === "join") join(order.members, order.perSecond, order.jwtSecret);
   else if (order.order === "phase") witness.phase = order.phase;
   else if (order.order === "call") call(order.callsPerSecond);
@@ -95,5 +89,5 @@ process.on("disconnect", () => process.exit(0));
 setInterval(() => {
   const connected = members.filter((member) => member.connected).length;
   const following = members.filter(({ sequences }) => sequences.size > 0).length;
-  say({ word: "progress", connected, following, callsUnderWay });
+  send({ kind: "progress", connected, following, callsUnderWay });
 }, progressEveryMs);

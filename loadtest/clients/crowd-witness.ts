@@ -1,16 +1,16 @@
-/** What the members of one process saw, by phase and kind. */
+/** Counts what the members of one process see, by phase and kind of client. */
 import type { Sequence } from "../checks/sequence.ts";
 import { type MemberKind, Tally } from "../checks/tally.ts";
-import type { Tick } from "./crowd-orders.ts";
+import type { Tick } from "./crowd-messages.ts";
 
-/** A member's own account, as far as it concerns figures. */
-export interface Account {
+/** The state of one member that figures depend on. */
+export interface MemberRecord {
   readonly kind: MemberKind;
-  /** Of its node; undefined while it has none. */
+  /** The node of its connection; undefined before the first. */
   node: string | undefined;
-  /** Unix ms: without a connection since then. */
+  /** Unix ms since when it has no connection. */
   lostAt: number | undefined;
-  /** Lost a connection in the phase of this name: what it gets in it is not a bystander's. */
+  /** The phase in which it last lost a connection: in it, its figures are not those of a bystander. */
   disturbedIn: string | undefined;
 }
 
@@ -19,35 +19,35 @@ export class Witness {
   phase = "joining";
 
   /** One publication, live or recovered. */
-  took({ kind, disturbedIn }: Account, { at, phase }: Tick): void {
-    const concern = disturbedIn === phase ? "disturbed" : "calm";
-    this.tally.duration(`latency/${phase}/${kind}/${concern}`, Date.now() - at);
+  received({ kind, disturbedIn }: MemberRecord, { at, phase }: Tick): void {
+    const group = disturbedIn === phase ? "disturbed" : "calm";
+    this.tally.duration(`latency/${phase}/${kind}/${group}`, Date.now() - at);
   }
 
-  /** @param moved it went from one connection to the next without being without one. */
-  welcomed(account: Account, welcome: { node: string; resumed: boolean; moved: boolean }): void {
-    const { kind, lostAt } = account;
+  /** @param welcome.moved the next connection opened before the previous one closed. */
+  welcomed(record: MemberRecord, welcome: { node: string; resumed: boolean; moved: boolean }): void {
+    const { kind, lostAt } = record;
     this.tally.welcome(Date.now());
     this.tally.count(`welcomed/${this.phase}/${kind}/${welcome.resumed ? "resumed" : "new"}`);
-    if (welcome.moved) this.tally.count(`moved/${this.phase}/${kind}/${account.node}`);
+    if (welcome.moved) this.tally.count(`moved/${this.phase}/${kind}/${record.node}`);
     if (lostAt !== undefined) this.tally.duration(`away/${this.phase}/${kind}`, Date.now() - lostAt);
-    account.lostAt = undefined;
-    account.node = welcome.node;
+    record.lostAt = undefined;
+    record.node = welcome.node;
   }
 
-  lost(account: Account): void {
-    if (account.lostAt !== undefined) return;
-    account.lostAt = Date.now();
-    account.disturbedIn = this.phase;
-    this.tally.count(`lost/${this.phase}/${account.kind}/${account.node}`);
+  lost(record: MemberRecord): void {
+    if (record.lostAt !== undefined) return;
+    record.lostAt = Date.now();
+    record.disturbedIn = this.phase;
+    this.tally.count(`lost/${this.phase}/${record.kind}/${record.node}`);
   }
 
-  refused({ kind }: Account, code: string): void {
+  refused({ kind }: MemberRecord, code: string): void {
     this.tally.count(`refused/${this.phase}/${kind}/${code}`);
   }
 
-  /** What came of a channel in the end. @param end its last offset. */
-  judged({ kind }: Account, sequence: Sequence | undefined, end: number): void {
+  /** The final state of one channel of a member. @param end the channel's last offset. */
+  ended({ kind }: MemberRecord, sequence: Sequence | undefined, end: number): void {
     if (!sequence) return this.tally.count(`unfollowed/${kind}`);
     const { received, lost, doubled, reordered, signalled, reached } = sequence;
     this.tally.count(`received/${kind}`, received);
@@ -57,8 +57,8 @@ export class Witness {
     this.tally.count(`signalled/${kind}`, signalled);
   }
 
-  /** A call's answer: `ok`, or the code of its failure. */
-  called({ kind }: Account, code: string, tookMs: number): void {
+  /** @param code `ok`, or the code of the failure. */
+  called({ kind }: MemberRecord, code: string, tookMs: number): void {
     this.tally.count(`called/${this.phase}/${kind}/${code}`);
     if (code === "ok") this.tally.duration(`call/${this.phase}/${kind}`, tookMs);
   }

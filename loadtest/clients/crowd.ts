@@ -1,66 +1,56 @@
-/** Thousands of real clients, spread over processes of their own. */
+/** Thousands of real clients, spread over several processes. */
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { type MemberKind, Tally } from "../checks/tally.ts";
-import type { MemberSpec, Order, Word } from "./crowd-orders.ts";
+import type { CrowdMessage, CrowdOrder, MemberSpec } from "./crowd-messages.ts";
 
 export interface CrowdOptions {
   readonly processes: number;
   readonly sdk: number;
   readonly stock: number;
-  /** Balancers, or nodes: clients are spread over them. */
+  /** Of balancers or nodes; the clients are spread over them. */
   readonly urls: readonly string[];
-  /** Each follows two of them. */
+  /** Each client follows two of them. */
   readonly channels: readonly string[];
   readonly jwtSecret: string;
 }
 
 interface Part {
   readonly child: ChildProcess;
-  members: MemberSpec[];
   connected: number;
   following: number;
   callsUnderWay: number;
   tally: Tally | undefined;
 }
 
-const lookEveryMs = 50;
+const checkEveryMs = 50;
 const noticeWithinMs = 5_000;
 
 export class Crowd {
   readonly size: number;
-  readonly #jwtSecret: string;
-  readonly #parts: Part[] = [];
-  #over = false;
+  readonly #options: CrowdOptions;
+  #parts: readonly Part[] = [];
+  #leaving = false;
   #broken: string | undefined;
 
   constructor(options: CrowdOptions) {
     this.size = options.sdk + options.stock;
-    this.#jwtSecret = options.jwtSecret;
-    for (let i = 0; i < options.processes; i++) this.#parts.push(this.#fork());
-    for (let i = 0; i < this.size; i++) {
-      // Stock clients are spread evenly among the others.
-      const kind = Math.floor(((i + 1) * options.stock) / this.size) > Math.floor((i * options.stock) / this.size);
-      this.#parts[i % this.#parts.length]?.members.push(memberOf(i, kind ? "stock" : "sdk", options));
-    }
+    this.#options = options;
   }
 
-  get pids(): number[] {
-    return this.#parts.flatMap(({ child }) => child.pid ?? []);
-  }
-
-  /** Those that follow their channels over a connection now. As of a fifth of a second ago. */
+  /** Clients that follow their channels over a connection, as of 200 ms ago. */
   get connected(): number {
     return sum(this.#parts, ({ connected }) => connected);
   }
 
-  /** Resolves once everybody follows every channel. */
+  /** Starts the processes. Resolves once every client follows all of its channels. */
   async join(options: { perSecond: number; withinMs: number }): Promise<void> {
-    const { jwtSecret } = { jwtSecret: this.#jwtSecret };
-    for (const part of this.#parts) {
-      const perSecond = options.perSecond / this.#parts.length;
-      tell(part, { order: "join", members: part.members, perSecond, jwtSecret });
+    const { processes, jwtSecret } = this.#options;
+    this.#parts = Array.from({ length: processes }, () => this.#fork());
+    const perSecond = options.perSecond / processes;
+    for (const [process, part] of this.#parts.entries()) {
+      order(part, { order: "join", members: this.#membersOf(process), perSecond, jwtSecret });
     }
     await this.#until(
       () => sum(this.#parts, ({ following }) => following) === this.size && this.connected === this.size,
@@ -69,19 +59,19 @@ export class Crowd {
     );
   }
 
-  /** What happens, and what is published, from now on. */
+  /** Starts a phase: what clients see from now on counts for it. */
   phase(phase: string): void {
-    for (const part of this.#parts) tell(part, { order: "phase", phase });
+    for (const part of this.#parts) order(part, { order: "phase", phase });
   }
 
-  /** Resolves once so many have noticed that they lost their connection; what was over before it was seen is not waited for. */
+  /** Resolves once so many clients are without a connection, or after 5 s: they may be back already. */
   async noticed(count: number): Promise<void> {
     const deadline = performance.now() + noticeWithinMs;
-    while (this.connected > this.size - count && performance.now() < deadline) await pause(lookEveryMs);
+    while (this.connected > this.size - count && performance.now() < deadline) await pause(checkEveryMs);
   }
 
-  /** Resolves once everybody is connected again. @returns ms that took. */
-  async everybodyBack(withinMs: number): Promise<number> {
+  /** Resolves once every client is connected again. @returns ms that took. */
+  async allBack(withinMs: number): Promise<number> {
     const startedAt = performance.now();
     await this.#until(
       () => this.connected === this.size,
@@ -92,25 +82,25 @@ export class Crowd {
   }
 
   startCalls(perSecond: number): void {
-    for (const part of this.#parts) tell(part, { order: "call", callsPerSecond: perSecond / this.#parts.length });
+    for (const part of this.#parts) order(part, { order: "call", callsPerSecond: perSecond / this.#parts.length });
   }
 
-  /** Resolves once the last is answered. */
+  /** Resolves once the last call is answered. */
   async endCalls(withinMs: number): Promise<void> {
-    for (const part of this.#parts) tell(part, { order: "call", callsPerSecond: 0 });
-    // What they say next is what was so after the order.
+    for (const part of this.#parts) order(part, { order: "call", callsPerSecond: 0 });
+    // The next progress messages count calls as of after the order.
     await pause(1_000);
     const underWay = (): number => sum(this.#parts, ({ callsUnderWay }) => callsUnderWay);
     await this.#until(
       () => underWay() === 0,
       withinMs,
-      () => `${underWay()} calls were never answered`,
+      () => `${underWay()} calls are not answered`,
     );
   }
 
-  /** What everybody saw, once they have reached the ends of their channels or the time is up. */
+  /** What all clients saw, once they have reached the ends of their channels or the time is up. */
   async report(options: { ends: Readonly<Record<string, number>>; withinMs: number }): Promise<Tally> {
-    for (const part of this.#parts) tell(part, { order: "report", ...options });
+    for (const part of this.#parts) order(part, { order: "report", ...options });
     await this.#until(
       () => this.#parts.every(({ tally }) => tally),
       options.withinMs + 10_000,
@@ -122,12 +112,12 @@ export class Crowd {
   }
 
   async leave(): Promise<void> {
-    this.#over = true;
+    this.#leaving = true;
     await Promise.all(
       this.#parts.map(async (part) => {
         if (part.child.exitCode !== null) return;
         const gone = new Promise((resolve) => part.child.once("exit", resolve));
-        if (part.child.connected) tell(part, { order: "leave" });
+        if (part.child.connected) order(part, { order: "leave" });
         const tooLate = setTimeout(() => part.child.kill("SIGKILL"), 10_000);
         await gone;
         clearTimeout(tooLate);
@@ -135,22 +125,33 @@ export class Crowd {
     );
   }
 
+  #membersOf(process: number): MemberSpec[] {
+    const { processes, stock } = this.#options;
+    const members: MemberSpec[] = [];
+    for (let i = process; i < this.size; i += processes) {
+      // Stock clients are spread evenly among the others.
+      const isStock = Math.floor(((i + 1) * stock) / this.size) > Math.floor((i * stock) / this.size);
+      members.push(memberOf(i, isStock ? "stock" : "sdk", this.#options));
+    }
+    return members;
+  }
+
   #fork(): Part {
     const child = fork(join(import.meta.dirname, "crowd-process.ts"), {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
-    const part: Part = { child, members: [], connected: 0, following: 0, callsUnderWay: 0, tally: undefined };
-    child.on("message", (word: Word) => {
-      if (word.word === "progress") {
-        const { connected, following, callsUnderWay } = word;
+    const part: Part = { child, connected: 0, following: 0, callsUnderWay: 0, tally: undefined };
+    child.on("message", (message: CrowdMessage) => {
+      if (message.kind === "progress") {
+        const { connected, following, callsUnderWay } = message;
         Object.assign(part, { connected, following, callsUnderWay });
         return;
       }
       part.tally = new Tally();
-      part.tally.merge(word.tally);
+      part.tally.merge(message.tally);
     });
     child.once("exit", (code) => {
-      if (!this.#over) this.#broken = `a process with clients ended with exit code ${code}`;
+      if (!this.#leaving) this.#broken = `a crowd process ended with exit code ${code}`;
     });
     return part;
   }
@@ -160,7 +161,7 @@ export class Crowd {
     while (!condition()) {
       if (this.#broken !== undefined) throw new Error(this.#broken);
       if (performance.now() > deadline) throw new Error(`${otherwise()} after ${withinMs} ms`);
-      await pause(lookEveryMs);
+      await pause(checkEveryMs);
     }
   }
 }
@@ -172,8 +173,8 @@ function memberOf(i: number, kind: MemberKind, { urls, channels }: CrowdOptions)
   return { kind, user: `user-${i}`, url: at(urls, i), channels: [...followed] };
 }
 
-function tell({ child }: Part, order: Order): void {
-  child.send(order);
+function order({ child }: Part, message: CrowdOrder): void {
+  child.send(message);
 }
 
 function sum<Item>(items: readonly Item[], value: (item: Item) => number): number {

@@ -1,9 +1,9 @@
-/** A member of a crowd on the SDK, used as an application uses it. */
+/** A member of a crowd that uses the SDK as an application does. */
 import { type Client, connect, TidegateError } from "../../client/src/index.ts";
 import { Sequence } from "../checks/sequence.ts";
-import { type MemberSpec, type Tick, tickEvent } from "./crowd-orders.ts";
 import type { Member } from "./crowd-member.ts";
-import type { Account, Witness } from "./crowd-witness.ts";
+import { type MemberSpec, type Tick, tickEvent } from "./crowd-messages.ts";
+import type { MemberRecord, Witness } from "./crowd-witness.ts";
 
 interface Seen {
   readonly offset: number;
@@ -12,7 +12,7 @@ interface Seen {
 
 export class SdkMember implements Member {
   readonly sequences = new Map<string, Sequence>();
-  readonly account: Account = { kind: "sdk", node: undefined, lostAt: undefined, disturbedIn: undefined };
+  readonly record: MemberRecord = { kind: "sdk", node: undefined, lostAt: undefined, disturbedIn: undefined };
   readonly #spec: MemberSpec;
   readonly #token: () => Promise<string>;
   readonly #witness: Witness;
@@ -30,11 +30,11 @@ export class SdkMember implements Member {
     let wasConnected = false;
     client.onState((state) => {
       if (state.status === "connected") {
-        const moved = wasConnected && state.node !== this.account.node;
-        if (!wasConnected || moved) this.#witness.welcomed(this.account, { ...state, moved });
+        const moved = wasConnected && state.node !== this.record.node;
+        if (!wasConnected || moved) this.#witness.welcomed(this.record, { ...state, moved });
       } else if (state.status !== "connecting") {
-        if (wasConnected) this.#witness.lost(this.account);
-        if (state.reason.code !== "connection_lost") this.#witness.refused(this.account, state.reason.code);
+        if (wasConnected) this.#witness.lost(this.record);
+        if (state.reason.code !== "connection_lost") this.#witness.refused(this.record, state.reason.code);
       }
       wasConnected = state.status === "connected";
     });
@@ -65,24 +65,24 @@ export class SdkMember implements Member {
 
   #follow(client: Client, name: string): void {
     const channel = client.channel(name);
-    /** Can be read before the promise of the subscription settles. */
+    /** Publications that come before the promise of the subscription settles. */
     const early: Seen[] = [];
     channel.on(tickEvent, (data, meta) => {
       const seen = meta as Seen;
       const sequence = this.sequences.get(name);
       if (!sequence) early.push(seen);
       else if (!sequence.take(seen.offset, seen.prev)) return;
-      this.#witness.took(this.account, data as Tick);
+      this.#witness.received(this.record, data as Tick);
     });
     channel.onResync(({ position }) => this.sequences.get(name)?.resync(position.offset));
-    channel.onEnd(({ code }) => this.#witness.refused(this.account, code));
+    channel.onEnd(({ code }) => this.#witness.refused(this.record, code));
     channel.subscribe().then(
       ({ position }) => {
         const sequence = new Sequence(position.offset);
         this.sequences.set(name, sequence);
         for (const { offset, prev } of early) sequence.take(offset, prev);
       },
-      (error: unknown) => this.#witness.refused(this.account, error instanceof TidegateError ? error.code : "bug"),
+      (error: unknown) => this.#witness.refused(this.record, error instanceof TidegateError ? error.code : "bug"),
     );
   }
 }

@@ -1,22 +1,22 @@
 /**
- * A member of a crowd on a stock Socket.IO client with its own ways of coming back. Its user does by hand what the
- * contract asks of one: presents the resume token and positions, and obeys `retryAfterMs`.
+ * A member of a crowd on a stock Socket.IO client with its own reconnect logic. What the contract asks of stock clients is
+ * added by hand: it presents the resume token and positions, and waits for `retryAfterMs`.
  */
 import { io, type Socket } from "socket.io-client";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Ack, Disconnect, Position, Resync, SubscribeAck, Welcome } from "../../shared/protocol/wire.ts";
 import { Sequence } from "../checks/sequence.ts";
-import { type MemberSpec, type Tick, tickEvent } from "./crowd-orders.ts";
 import type { Member } from "./crowd-member.ts";
-import type { Account, Witness } from "./crowd-witness.ts";
+import { type MemberSpec, type Tick, tickEvent } from "./crowd-messages.ts";
+import type { MemberRecord, Witness } from "./crowd-witness.ts";
 
-/** Where a refusal names no time. */
+/** Where a refusal names no time to retry. */
 const retryMs = 1_000;
 const callWithinMs = 10_000;
 
 export class StockMember implements Member {
   readonly sequences = new Map<string, Sequence>();
-  readonly account: Account = { kind: "stock", node: undefined, lostAt: undefined, disturbedIn: undefined };
+  readonly record: MemberRecord = { kind: "stock", node: undefined, lostAt: undefined, disturbedIn: undefined };
   readonly #positions = new Map<string, Position>();
   readonly #following = new Set<string>();
   readonly #spec: MemberSpec;
@@ -41,21 +41,21 @@ export class StockMember implements Member {
     this.#socket = socket;
     socket.on("sync:welcome", (welcome: Welcome) => {
       this.#resumeToken = welcome.resumeToken;
-      this.#witness.welcomed(this.account, { ...welcome, moved: false });
+      this.#witness.welcomed(this.record, { ...welcome, moved: false });
       for (const channel of this.#spec.channels) this.#subscribe(channel);
     });
     socket.on("connect_error", (error: Error & { data?: ConnectRefusal }) => {
-      // Without a word of the gateway's, the client itself tries again.
-      this.#witness.refused(this.account, error.data?.code ?? "transport");
+      // Without a refusal of the gateway, socket.io-client reconnects by itself.
+      this.#witness.refused(this.record, error.data?.code ?? "transport");
       if (!error.data) return;
       if (!error.data.retryable) this.#resumeToken = null;
       setTimeout(() => this.#left || socket.connect(), error.data.retryAfterMs ?? retryMs);
     });
     socket.on("disconnect", () => {
       this.#following.clear();
-      this.#witness.lost(this.account);
+      this.#witness.lost(this.record);
     });
-    socket.on("sync:disconnect", ({ code }: Disconnect) => this.#witness.refused(this.account, code));
+    socket.on("sync:disconnect", ({ code }: Disconnect) => this.#witness.refused(this.record, code));
     socket.on("sync:resync", ({ channel, position }: Resync) => {
       this.#positions.set(channel, position);
       this.sequences.get(channel)?.resync(position.offset);
@@ -99,7 +99,7 @@ export class StockMember implements Member {
     const position = this.#positions.get(channel);
     socket?.emit("sync:subscribe", { channel, ...(position && { position }) }, (ack: Ack<SubscribeAck>) => {
       if (!ack.ok) {
-        this.#witness.refused(this.account, ack.error.code);
+        this.#witness.refused(this.record, ack.error.code);
         setTimeout(() => socket.connected && this.#subscribe(channel), ack.error.retryAfterMs ?? retryMs);
         return;
       }
@@ -120,6 +120,6 @@ export class StockMember implements Member {
     if (this.sequences.get(channel)?.take(offset, prev) === false) return;
     const position = this.#positions.get(channel);
     if (position) this.#positions.set(channel, { epoch: position.epoch, offset });
-    this.#witness.took(this.account, tick);
+    this.#witness.received(this.record, tick);
   }
 }

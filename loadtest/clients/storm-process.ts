@@ -1,149 +1,101 @@
 /**
- * Clients that all come at once; a process of its own. Prints `once {…}` when each has its answer. Then those that were
- * refused come back by themselves, as stock clients do, every 0.5 to 1.5 s and whatever they were told: `again {…}`.
+ * A process whose clients all connect at once. Prints `once {…}` when each has an answer. The refused ones then reconnect
+ * every 0.5 to 1.5 s, whatever time the refusal named, and it prints `again {…}`.
  *
  *   STORM_URL STORM_TOKEN STORM_CLIENTS STORM_SECONDS
  */
-import { connect, type Socket } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
+import { RawClient, RefusedError } from "../../test/support/raw-client.ts";
+import { NotOpenedError } from "../../test/support/raw-websocket.ts";
 import { percentile } from "../checks/percentile.ts";
-import { ServerFrames, textFrame, upgradeRequest } from "../../test/support/raw-websocket.ts";
 
-/** A dial and its answer take no longer; past it the client counts as left without one. */
+/** A client without an answer after this time counts as unanswered. */
 const answerWithinMs = 20_000;
 
-export interface Tally {
+export interface StormTally {
   welcomed: number;
   atCapacity: number;
   rateLimited: number;
   otherRefusals: number;
-  /** 503 before the connection was opened. */
-  turnedAway: number;
-  /** Refused, or turned away, without a time. */
-  untold: number;
-  /** Broke, or stayed silent. */
+  /** Answered with an HTTP error before the connection opened. */
+  unavailable: number;
+  /** Refusals and HTTP errors that named no time to retry. */
+  withoutTime: number;
+  /** The connection broke, or nothing came in time. */
   unanswered: number;
-  /** Of sessions that were welcome. */
+  /** Sessions that ended after their welcome. */
   lost: number;
-  /** When the 1 % soonest and the 1 % last of those who were told come back. */
-  toldMs: { p1: number; p99: number };
+  /** Times to retry that refusals named: the 1st and the 99th percentile. */
+  retryAfterMs: { p1: number; p99: number };
 }
 
 const url = new URL(process.env["STORM_URL"] ?? "");
-const connectPacket = textFrame(`40${JSON.stringify({ token: process.env["STORM_TOKEN"] })}`);
+const token = process.env["STORM_TOKEN"];
 const clients = Number(process.env["STORM_CLIENTS"]);
 const seconds = Number(process.env["STORM_SECONDS"]);
-let tally = empty();
-let toldMs: number[] = [];
+let tally = emptyTally();
+let retryAfterMs: number[] = [];
 
-function empty(): Tally {
+function emptyTally(): StormTally {
   return {
-    welcomed: 0,
-    atCapacity: 0,
-    rateLimited: 0,
-    otherRefusals: 0,
-    turnedAway: 0,
-    untold: 0,
-    unanswered: 0,
-    lost: 0,
-    toldMs: { p1: 0, p99: 0 },
+    ...{ welcomed: 0, atCapacity: 0, rateLimited: 0, otherRefusals: 0, unavailable: 0 },
+    ...{ withoutTime: 0, unanswered: 0, lost: 0, retryAfterMs: { p1: 0, p99: 0 } },
   };
 }
 
-/** One try. @returns whether it is in. */
-async function come(): Promise<boolean> {
-  const socket = connect({ port: Number(url.port), host: url.hostname, noDelay: true });
-  socket.write(upgradeRequest(url));
-  return new Promise((resolve) => {
-    let isIn = false;
-    let settled = false;
-    const settle = (welcome: boolean): void => {
-      if (settled) return;
-      settled = true;
-      clearTimeout(timer);
-      if (!welcome) socket.destroy();
-      resolve(welcome);
-    };
-    const unanswered = (): void => {
-      if (isIn) tally.lost++;
-      else if (!settled) tally.unanswered++;
-      settle(false);
-    };
-    const timer = setTimeout(unanswered, answerWithinMs);
-    socket.on("error", unanswered);
-    socket.on("close", unanswered);
-    const frames = new ServerFrames();
-    let head = "";
-    let upgraded = false;
-    socket.on("data", (chunk: Buffer) => {
-      let rest = chunk;
-      if (!upgraded) {
-        head += chunk.toString("latin1");
-        const end = head.indexOf("\r\n\r\n");
-        if (end === -1) return;
-        if (!head.startsWith("HTTP/1.1 101")) {
-          turnedAway(head);
-          return settle(false);
-        }
-        upgraded = true;
-        rest = chunk.subarray(chunk.length - (head.length - end - 4));
-      }
-      for (const text of frames.push(rest)) {
-        if (text === "2") socket.write(textFrame("3"));
-        else if (text.startsWith("0{")) socket.write(connectPacket);
-        else if (text.startsWith("44")) {
-          refused(text);
-          settle(false);
-        } else if (text.startsWith('42["sync:welcome"')) {
-          tally.welcomed++;
-          isIn = true;
-          keep(socket);
-          settle(true);
-        }
-      }
-    });
-  });
+/** Connects once. @returns whether the client is welcome; its session then stays open. */
+async function connectOnce(): Promise<boolean> {
+  const timeout = new AbortController();
+  const timer = setTimeout(() => timeout.abort(), answerWithinMs);
+  try {
+    const client = await RawClient.connect(url, token, {}, { signal: timeout.signal });
+    tally.welcomed++;
+    void client.closed.then(() => tally.lost++);
+    return true;
+  } catch (error) {
+    if (error instanceof RefusedError) countRefusal(error);
+    else if (error instanceof NotOpenedError && error.received !== "") countHttpError(error.received);
+    else tally.unanswered++;
+    return false;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
-const kept = new Set<Socket>();
-function keep(socket: Socket): void {
-  kept.add(socket);
-}
-
-function turnedAway(head: string): void {
-  tally.turnedAway++;
+function countHttpError(head: string): void {
+  tally.unavailable++;
   const retryAfter = /\r\nRetry-After: (\d+)/i.exec(head)?.[1];
-  if (head.startsWith("HTTP/1.1 503") && retryAfter !== undefined) toldMs.push(Number(retryAfter) * 1_000);
-  else tally.untold++;
+  if (head.startsWith("HTTP/1.1 503") && retryAfter !== undefined) retryAfterMs.push(Number(retryAfter) * 1_000);
+  else tally.withoutTime++;
 }
 
-function refused(text: string): void {
-  const { data } = JSON.parse(text.slice(2)) as { data: { code: string; retryAfterMs?: number } };
-  if (data.code === "at_capacity") tally.atCapacity++;
-  else if (data.code === "rate_limited") tally.rateLimited++;
+function countRefusal({ refusal }: RefusedError): void {
+  if (refusal.code === "at_capacity") tally.atCapacity++;
+  else if (refusal.code === "rate_limited") tally.rateLimited++;
   else tally.otherRefusals++;
-  if (data.retryAfterMs === undefined) tally.untold++;
-  else toldMs.push(data.retryAfterMs);
+  if (refusal.retryAfterMs === undefined) tally.withoutTime++;
+  else retryAfterMs.push(refusal.retryAfterMs);
 }
 
-/** The tally so far; another begins. */
+/** Prints the tally and starts a new one. */
 function report(title: string): void {
-  tally.toldMs = { p1: percentile(toldMs, 0.01), p99: percentile(toldMs, 0.99) };
+  tally.retryAfterMs = { p1: percentile(retryAfterMs, 0.01), p99: percentile(retryAfterMs, 0.99) };
   process.stdout.write(`${title} ${JSON.stringify(tally)}\n`);
-  tally = empty();
-  toldMs = [];
+  tally = emptyTally();
+  retryAfterMs = [];
 }
 
-const outside = (await Promise.all(Array.from({ length: clients }, come))).filter((isIn) => !isIn).length;
+const refused = (await Promise.all(Array.from({ length: clients }, connectOnce))).filter((welcome) => !welcome).length;
 report("once");
 
 const until = performance.now() + seconds * 1_000;
 await Promise.all(
-  Array.from({ length: outside }, async () => {
+  Array.from({ length: refused }, async () => {
     for (;;) {
       const waitMs = 500 + Math.random() * 1_000;
       if (performance.now() + waitMs > until) return;
-      await new Promise((resolve) => setTimeout(resolve, waitMs));
-      if (await come()) return;
+      await pause(waitMs);
+      if (await connectOnce()) return;
     }
   }),
 );

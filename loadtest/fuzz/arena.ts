@@ -3,7 +3,7 @@
  * behind its private API; `relay` has a gateway whose private API is hostile.
  */
 import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { endWithUs } from "../rig/server.ts";
+import { killAtExit } from "../rig/server.ts";
 import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
 import { Asker } from "./asker.ts";
@@ -335,7 +335,7 @@ export class Arena {
   async #startEcho(): Promise<string> {
     const root = `${import.meta.dirname}/../..`;
     this.#echo = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"], { cwd: root });
-    endWithUs(this.#echo);
+    killAtExit(this.#echo);
     const port = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
     return `http://127.0.0.1:${port}`;
   }

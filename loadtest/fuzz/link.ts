@@ -1,11 +1,8 @@
 /** One TCP connection to a door: what is written in which pieces, what came back, and how it ends. */
 import { connect, type Socket } from "node:net";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { ServerFrames } from "../../test/support/raw-websocket.ts";
+import { opcodes, ServerFrames } from "../../test/support/raw-websocket.ts";
 
-const textOpcode = 1;
-const closeOpcode = 8;
-const pongOpcode = 10;
 /** However small its segments, a write is not cut into more. */
 const maxSegments = 400;
 const statusLine = Buffer.from("HTTP/1.1 ");
@@ -120,10 +117,10 @@ export class Link {
 
   #takeFrames(chunk: Buffer): void {
     for (const { opcode, payload } of this.#frames.frames(chunk)) {
-      if (opcode === pongOpcode && payload.length === 4) this.marked = Math.max(this.marked, payload.readUInt32BE());
+      if (opcode === opcodes.pong && payload.length === 4) this.marked = Math.max(this.marked, payload.readUInt32BE());
       // The server waits for an answer to it, which none of these clients gives.
-      if (opcode === closeOpcode) this.closed = true;
-      if (opcode !== textOpcode) continue;
+      if (opcode === opcodes.close) this.closed = true;
+      if (opcode !== opcodes.text) continue;
       this.texts++;
       this.text = payload.toString("utf8", 0, keptText);
       this.onText(this.text);

@@ -1,10 +1,10 @@
-/** Starts and stops gateway nodes by nothing but what `/v1/load` says, as KEDA would. */
+/** Starts and stops gateway nodes by the answer of `/v1/load` alone, as KEDA does. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { OwnDeployment } from "./fleet.ts";
 import { say } from "./scenario.ts";
 import type { Server } from "./server.ts";
 
-/** Of the answer of `/v1/load`: what is used here, or shown. */
+/** The part of `/v1/load` that is used or reported. */
 export interface FleetLoadAnswer {
   readonly nodes: number;
   readonly mean: number;
@@ -19,22 +19,22 @@ export interface AutoscalerOptions {
   readonly deployment: Pick<OwnDeployment, "privateApi" | "privateApiToken">;
   readonly seats: readonly Server[];
   readonly everyMs: number;
-  /** Fewer nodes only where so few were wanted all this time: what an HPA calls its stabilisation window. */
+  /** The stabilisation window of an HPA: scales down to the most nodes desired within it. */
   readonly shrinkAfterMs: number;
   readonly stopWithinMs: number;
 }
 
 export class Autoscaler {
-  /** The last answer. */
+  /** The last answer of `/v1/load`. */
   load: FleetLoadAnswer | undefined;
-  /** Nodes that did not end in order. */
+  /** Nodes that did not start, or exited with another code than 0. */
   badEnds = 0;
   started = 0;
   stopped = 0;
   readonly #options: AutoscalerOptions;
   readonly #states: State[];
-  #wanted: { at: number; nodes: number }[] = [];
-  #over = false;
+  #desired: { at: number; nodes: number }[] = [];
+  #stopping = false;
   #running: Promise<void> | undefined;
   readonly #stops = new Set<Promise<void>>();
 
@@ -44,18 +44,18 @@ export class Autoscaler {
   }
 
   start(): void {
-    this.#running = this.#goOn();
+    this.#running = this.#run();
   }
 
-  /** Nodes stay as they are; those that are being stopped are waited for. */
+  /** Leaves running nodes alone and waits for those that are stopping. */
   async stop(): Promise<void> {
-    this.#over = true;
+    this.#stopping = true;
     await this.#running;
     await Promise.all(this.#stops);
   }
 
-  async #goOn(): Promise<void> {
-    while (!this.#over) {
+  async #run(): Promise<void> {
+    while (!this.#stopping) {
       await this.#decide();
       await pause(this.#options.everyMs);
     }
@@ -65,18 +65,17 @@ export class Autoscaler {
     const { deployment, shrinkAfterMs } = this.#options;
     const headers = { authorization: `Bearer ${deployment.privateApiToken}` };
     const answer = await fetch(`${deployment.privateApi}/v1/load`, { headers });
-    if (!answer.ok) throw new Error(`/v1/load was answered ${answer.status}`);
+    if (!answer.ok) throw new Error(`/v1/load answered ${answer.status}`);
     this.load = (await answer.json()) as FleetLoadAnswer;
     const now = Date.now();
-    this.#wanted = [
-      ...this.#wanted.filter(({ at }) => at > now - shrinkAfterMs),
+    this.#desired = [
+      ...this.#desired.filter(({ at }) => at > now - shrinkAfterMs),
       { at: now, nodes: this.load.desiredNodes },
     ];
-    const wanted = this.load.desiredNodes;
-    const lately = Math.max(...this.#wanted.map(({ nodes }) => nodes));
+    const mostDesired = Math.max(...this.#desired.map(({ nodes }) => nodes));
     const have = this.#states.filter((state) => state === "up" || state === "starting").length;
-    for (let n = have; n < wanted; n++) this.#startOne();
-    for (let n = have; n > lately; n--) this.#stopOne();
+    for (let n = have; n < this.load.desiredNodes; n++) this.#startOne();
+    for (let n = have; n > mostDesired; n--) this.#stopOne();
   }
 
   #startOne(): void {

@@ -4,13 +4,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort, type Spawned, spawnProcess } from "../../test/support/processes.ts";
-import { answersReady, endWithUs } from "./server.ts";
+import { answersReady, killAtExit } from "./server.ts";
 
-/** Each takes two files of the process: one to the client, one to the node. */
+/** Each connection takes two file descriptors: one to the client, one to the node. */
 const maxConnections = 9_000;
 const checkEveryMs = 250;
 
-/** One process; a machine that allows 20,000 open files per process needs two of them for 10,000 clients and their moves. */
+/** One HAProxy process. Where a process may open 20,000 files, 10,000 clients need two balancers. */
 export class Balancer {
   readonly url: string;
   readonly #process: Spawned;
@@ -23,10 +23,10 @@ export class Balancer {
   }
 
   /**
-   * Resolves once it forwards.
+   * Resolves once the balancer forwards connections.
    *
-   * @param nodes also those that do not run yet: they get connections once they are ready.
-   * @throws where there is no HAProxy
+   * @param nodes may include nodes that do not run yet: they receive connections once they are ready.
+   * @throws where HAProxy is not installed or does not start
    */
   static async start(nodes: { gatewayUrls: readonly string[]; adminUrls: readonly string[] }): Promise<Balancer> {
     try {
@@ -39,7 +39,7 @@ export class Balancer {
     const file = join(folder, "haproxy.cfg");
     writeFileSync(file, configuration(nodes, port, statusPort));
     const spawned = spawnProcess("haproxy", ["-db", "-f", file]);
-    endWithUs(spawned);
+    killAtExit(spawned);
     const balancer = new Balancer(`ws://127.0.0.1:${port}`, spawned, folder);
     try {
       await answersReady(spawned, `http://127.0.0.1:${statusPort}`);
@@ -48,10 +48,6 @@ export class Balancer {
       throw new Error(`HAProxy did not start: ${spawned.output()}`, { cause });
     }
     return balancer;
-  }
-
-  get pid(): number | undefined {
-    return this.#process.child.pid;
   }
 
   async stop(): Promise<void> {

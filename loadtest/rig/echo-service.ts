@@ -1,4 +1,4 @@
-/** A service that answers at once, or after ECHO_DELAY_MS: a process of its own, so that its CPU is not counted as the gateway's. */
+/** A service that answers each request after ECHO_DELAY_MS (default 0). Its own process keeps its CPU out of the figures. */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 

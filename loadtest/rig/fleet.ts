@@ -11,45 +11,45 @@ export interface ServerProcess {
   readonly pid: number;
 }
 
-/** Where the load goes. */
+/** A deployment under load. */
 export interface Deployment {
   readonly gatewayUrls: readonly string[];
   readonly privateApi: string;
   readonly privateApiToken: string;
   readonly jwtSecret: string;
-  /** Those whose use of CPU and memory is measured. */
+  /** Processes whose CPU and memory are measured; empty where they do not run on this machine. */
   readonly processes: readonly ServerProcess[];
 }
 
-/** A fleet of our own: what else of it can be asked. */
+/** A deployment that a {@link Fleet} runs. */
 export interface OwnDeployment extends Deployment {
   readonly redisUrl: string;
-  /** One for each gateway. */
+  /** By seat of the gateway. */
   readonly adminUrls: readonly string[];
   readonly privateApis: readonly string[];
-  /** What the gateways identify themselves with. */
+  /** The gateways' token for the private API. */
   readonly relayToken: string;
 }
 
 export interface FleetOptions {
-  /** How many run from the start. */
+  /** Gateways that run from the start, default 2. */
   readonly gateways?: number;
-  /** Gateways that have ports: those that do not run from the start can be started later. */
+  /** Gateways that have ports; those beyond `gateways` can be started later. */
   readonly gatewaySeats?: number;
   readonly privateApis?: number;
-  /** Redis keeps what it wrote when it is killed. */
+  /** Redis writes an append-only file and keeps its data across a restart. */
   readonly appendOnly?: boolean;
-  /** Bound of the old space of each Node program. */
+  /** Limit of the old space of each Node program. */
   readonly heapMiB?: number;
-  /** Bound of each of the semi-spaces that make up the young generation. */
+  /** Limit of each semi-space of the young generation. */
   readonly semiSpaceMiB?: number;
-  /** Bound of the file descriptors of each Node program. */
+  /** Limit of open file descriptors of each Node program. */
   readonly descriptors?: number;
-  /** Flags of Node, of the gateways and private APIs. */
+  /** Node flags of the gateways and private APIs. */
   readonly nodeFlags?: readonly string[];
-  /** Settings of the gateways. */
+  /** Environment variables of the gateways. */
   readonly gatewaySettings?: Readonly<Record<string, string>>;
-  /** Tokens of the private API beside its own two. */
+  /** Further tokens of the private API. */
   readonly moreTokens?: readonly {
     readonly name: string;
     readonly token: string;
@@ -66,30 +66,16 @@ export class Fleet {
   #gateways: Server[] = [];
   #stopping = false;
   #descriptors: number | undefined;
-  /** Roles of processes that ended although nobody stopped them. */
+  /** Roles of processes that ended by themselves. */
   readonly died: Role[] = [];
 
-  /** Again after `stop()`: another fleet. */
+  /** Starts Redis, private APIs and gateways, each once the one before is ready. Can start another fleet after stop(). */
   async start(options: FleetOptions = {}): Promise<OwnDeployment> {
     [this.#redis, this.#privateApis, this.#gateways, this.#stopping] = [undefined, [], [], false];
     this.#descriptors = options.descriptors;
-    this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const secret = (): string => randomBytes(32).toString("base64url");
-    const relayToken = secret();
-    const publishToken = secret();
-    const jwtSecret = secret();
-
-    const redisPort = await freePort();
-    const persistence = ["--save", "", "--appendonly", options.appendOnly ? "yes" : "no", "--appendfsync", "everysec"];
-    this.#redis = new Server({
-      ...this.#named("redis", "redis"),
-      command: "redis-server",
-      args: ["--port", String(redisPort), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence],
-      ready: async (spawned) => spawned.printed("Ready to accept connections"),
-    });
-    await this.#start(this.#redis);
-
-    const redisUrl = `redis://127.0.0.1:${redisPort}`;
+    const [relayToken, privateApiToken, jwtSecret] = [secret(), secret(), secret()];
+    const redisUrl = await this.#startRedis(options.appendOnly ?? false);
     const flags = [...(options.nodeFlags ?? [])];
     if (options.heapMiB !== undefined) flags.push(`--max-old-space-size=${options.heapMiB}`);
     const common = {
@@ -97,62 +83,92 @@ export class Fleet {
       LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn",
       ...(flags.length > 0 && { NODE_OPTIONS: flags.join(" ") }),
     };
-    const privateApis: string[] = [];
-    for (let number = 1; number <= (options.privateApis ?? 1); number++) {
+    const privateApis = await this.#startPrivateApis(options.privateApis ?? 1, {
+      ...common,
+      PRIVATE_API_TOKENS: JSON.stringify([
+        { name: "gateway", token: relayToken, scopes: ["relay"] },
+        { name: "load", token: privateApiToken, scopes: ["publish", "rules", "read", "operate"] },
+        ...(options.moreTokens ?? []),
+      ]),
+    });
+    const { gateways = 2, gatewaySeats = 0 } = options;
+    const { gatewayUrls, adminUrls } = await this.#startGateways(gateways, Math.max(gateways, gatewaySeats), {
+      ...common,
+      GATEWAY_MAX_CONNECTIONS: "20000",
+      PRIVATE_API_URL: privateApis.join(","),
+      PRIVATE_API_TOKEN: relayToken,
+      AUTH_JWT_SECRET: jwtSecret,
+      ...options.gatewaySettings,
+    });
+    const [privateApi = ""] = privateApis;
+    const { processes } = this;
+    return {
+      ...{ gatewayUrls, adminUrls, redisUrl, privateApi, privateApis },
+      ...{ privateApiToken, relayToken, jwtSecret, processes },
+    };
+  }
+
+  async #startRedis(appendOnly: boolean): Promise<string> {
+    this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
+    const port = await freePort();
+    const persistence = ["--save", "", "--appendonly", appendOnly ? "yes" : "no", "--appendfsync", "everysec"];
+    this.#redis = new Server({
+      ...this.#named("redis", "redis"),
+      command: "redis-server",
+      args: ["--port", String(port), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence],
+      ready: async (spawned) => spawned.printed("Ready to accept connections"),
+    });
+    await this.#start(this.#redis);
+    return `redis://127.0.0.1:${port}`;
+  }
+
+  /** @returns their URLs. */
+  async #startPrivateApis(count: number, settings: Record<string, string>): Promise<string[]> {
+    const urls: string[] = [];
+    for (let number = 1; number <= count; number++) {
       const port = await freePort();
       const url = `http://127.0.0.1:${port}`;
-      const api = this.#program("private-api", `private-api-${number}`, url, {
-        ...common,
-        PRIVATE_API_HOST: "127.0.0.1",
-        PRIVATE_API_PORT: String(port),
-        PRIVATE_API_TOKENS: JSON.stringify([
-          { name: "gateway", token: relayToken, scopes: ["relay"] },
-          { name: "load", token: publishToken, scopes: ["publish", "rules", "read", "operate"] },
-          ...(options.moreTokens ?? []),
-        ]),
-      });
-      this.#privateApis.push(api);
-      privateApis.push(url);
-      await this.#start(api);
+      const own = { PRIVATE_API_HOST: "127.0.0.1", PRIVATE_API_PORT: String(port) };
+      const privateApi = this.#program("private-api", `private-api-${number}`, url, { ...settings, ...own });
+      this.#privateApis.push(privateApi);
+      urls.push(url);
+      await this.#start(privateApi);
     }
+    return urls;
+  }
 
+  /** Gives ports to `seats` gateways and starts the first `running` of them. */
+  async #startGateways(
+    running: number,
+    seats: number,
+    settings: Record<string, string>,
+  ): Promise<{ gatewayUrls: string[]; adminUrls: string[] }> {
     const gatewayUrls: string[] = [];
     const adminUrls: string[] = [];
-    const running = options.gateways ?? 2;
-    for (let number = 1; number <= Math.max(running, options.gatewaySeats ?? 0); number++) {
+    for (let number = 1; number <= seats; number++) {
       const [port, adminPort] = [await freePort(), await freePort()];
       const adminUrl = `http://127.0.0.1:${adminPort}`;
       const gateway = this.#program("gateway", `node-${number}`, adminUrl, {
-        ...common,
         GATEWAY_HOST: "127.0.0.1",
         GATEWAY_NODE: `node-${number}`,
         GATEWAY_PORT: String(port),
         GATEWAY_ADMIN_PORT: String(adminPort),
-        GATEWAY_MAX_CONNECTIONS: "20000",
-        PRIVATE_API_URL: privateApis.join(","),
-        PRIVATE_API_TOKEN: relayToken,
-        AUTH_JWT_SECRET: jwtSecret,
-        ...options.gatewaySettings,
+        ...settings,
       });
       this.#gateways.push(gateway);
       gatewayUrls.push(`ws://127.0.0.1:${port}`);
       adminUrls.push(adminUrl);
       if (number <= running) await this.#start(gateway);
     }
-    const [privateApi = ""] = privateApis;
-    const { processes } = this;
-    return {
-      ...{ gatewayUrls, adminUrls, redisUrl, privateApi, privateApis },
-      ...{ privateApiToken: publishToken, relayToken, jwtSecret, processes },
-    };
+    return { gatewayUrls, adminUrls };
   }
 
-  /** Those that run now. */
+  /** Processes that run now. */
   get processes(): ServerProcess[] {
     return this.#servers.flatMap(({ role, pid }) => (pid === undefined ? [] : [{ role, pid }]));
   }
 
-  /** In the order of their seats, also those that do not run. */
+  /** By seat, whether they run or not. */
   get gateways(): readonly Server[] {
     return this.#gateways;
   }
@@ -171,12 +187,12 @@ export class Fleet {
     await this.#gateways[seat]?.kill();
   }
 
-  /** Again, on the same port and with what it kept. Resolves once it is ready. */
+  /** Starts Redis again on the same port, with the data that it kept. Resolves once it is ready. */
   async restartRedis(): Promise<void> {
     await this.#redis?.start();
   }
 
-  /** What the servers printed: warnings and errors, where all is well nothing. */
+  /** Warnings and errors that the programs printed, by program. */
   output(): string {
     return this.#servers
       .filter(({ role }) => role !== "redis")
@@ -186,7 +202,7 @@ export class Fleet {
       .join("\n");
   }
 
-  /** In reverse order; who does not leave in time is killed. */
+  /** Stops the programs in reverse order of their start; kills those that take longer than 10 s. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.all(this.#gateways.map(async (gateway) => gateway.stop(stopWithinMs)));
@@ -198,7 +214,7 @@ export class Fleet {
     return [...(this.#redis ? [this.#redis] : []), ...this.#privateApis, ...this.#gateways];
   }
 
-  /** @param url whose `/readyz` tells. */
+  /** @param url of the port that answers `/readyz` */
   #program(role: "gateway" | "private-api", name: string, url: string, env: Record<string, string>): Server {
     const command = [process.execPath, `${role}/main.ts`];
     const [first = "", ...args] =
@@ -219,12 +235,12 @@ export class Fleet {
   }
 
   async #start(server: Server): Promise<void> {
-    if (this.#stopping) throw new Error("told to stop");
+    if (this.#stopping) throw new Error("the fleet is stopping");
     await server.start();
   }
 }
 
-/** Not what a log of a lower level holds besides. */
+/** True for warnings, errors and lines that are no JSON. */
 function isTrouble(line: string): boolean {
   return line !== "" && !/^\{"level":(10|20|30),/.test(line);
 }

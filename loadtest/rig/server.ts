@@ -1,4 +1,4 @@
-/** One program of a fleet: it keeps its ports and settings, so that it can end and begin again. */
+/** One program of a fleet; it keeps its ports and settings across restarts. */
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { type Spawned, spawnProcess } from "../../test/support/processes.ts";
@@ -11,9 +11,9 @@ export interface ServerOptions {
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: Record<string, string>;
-  /** Resolves once it can be used. */
+  /** Resolves once the program can be used. */
   readonly ready: (spawned: Spawned) => Promise<unknown>;
-  /** Called where it ends although nobody ended it. */
+  /** Called when the process ends without stop() or kill(). */
   readonly onDied: () => void;
 }
 
@@ -25,7 +25,7 @@ export class Server {
   readonly name: string;
   readonly #options: ServerOptions;
   #running: Spawned | undefined;
-  /** What those printed that have ended. */
+  /** Output of earlier processes. */
   #printedBefore = "";
 
   constructor(options: ServerOptions) {
@@ -42,24 +42,24 @@ export class Server {
     return this.#running !== undefined;
   }
 
-  /** It has ended although nobody ended it. */
+  /** The process ended without stop() or kill(). */
   get died(): boolean {
     const child = this.#running?.child;
     return child !== undefined && (child.exitCode !== null || child.signalCode !== null);
   }
 
-  /** Everything that it printed, also before it was started again. */
+  /** Everything printed so far, earlier processes included. */
   output(): string {
     return this.#printedBefore + (this.#running?.output() ?? "");
   }
 
-  /** Resolves once it is ready. */
+  /** Resolves once the program is ready. */
   async start(): Promise<void> {
-    if (this.#running) throw new Error(`${this.name} runs already`);
+    if (this.#running) throw new Error(`${this.name} is already running`);
     const { command, args, env, ready, onDied } = this.#options;
     const spawned = spawnProcess(command, args, { ...(env && { env }), cwd: root });
     this.#running = spawned;
-    endWithUs(spawned);
+    killAtExit(spawned);
     const ended = (): void => {
       if (this.#running === spawned) onDied();
     };
@@ -67,14 +67,14 @@ export class Server {
     await ready(spawned);
   }
 
-  /** SIGKILL. Resolves once it is gone. */
+  /** SIGKILL. Resolves once the process has ended. */
   async kill(): Promise<void> {
     const spawned = this.#forget();
     spawned?.kill("SIGKILL");
     await spawned?.exited;
   }
 
-  /** SIGTERM, and SIGKILL for whoever does not leave in time. */
+  /** SIGTERM, then SIGKILL after `withinMs`. */
   async stop(withinMs: number): Promise<{ exitCode: number | null; tookMs: number }> {
     const startedAt = performance.now();
     const spawned = this.#forget();
@@ -93,7 +93,7 @@ export class Server {
   }
 }
 
-/** Until `/readyz` says so. */
+/** Resolves once `/readyz` answers 2xx; throws after 20 s, or where the process ends. */
 export async function answersReady(server: Spawned, url: string): Promise<void> {
   const deadline = Date.now() + readyWithinMs;
   while (server.child.exitCode === null && Date.now() < deadline) {
@@ -104,14 +104,14 @@ export async function answersReady(server: Spawned, url: string): Promise<void> 
   throw new Error(`${url} did not become ready`);
 }
 
-const endedWithUs = new Set<Spawned>();
+const killedAtExit = new Set<Spawned>();
 process.once("exit", () => {
-  for (const spawned of endedWithUs) spawned.kill("SIGKILL");
+  for (const spawned of killedAtExit) spawned.kill("SIGKILL");
 });
 
-/** However this process ends, so does that one. */
-export function endWithUs(spawned: Spawned): void {
-  endedWithUs.add(spawned);
-  const ended = (): void => void endedWithUs.delete(spawned);
+/** Kills the process when this one exits. */
+export function killAtExit(spawned: Spawned): void {
+  killedAtExit.add(spawned);
+  const ended = (): void => void killedAtExit.delete(spawned);
   spawned.exited.then(ended, ended);
 }

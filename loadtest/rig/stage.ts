@@ -1,4 +1,4 @@
-/** What the scenarios about surges have in common: a fleet behind balancers, a crowd, steady publishing, and what watches. */
+/** The rig of the surge scenarios: a fleet behind balancers, a crowd of clients, steady publishing, and a watch on the nodes. */
 import { once } from "node:events";
 import { createServer, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -12,29 +12,30 @@ import { NodeWatch } from "../checks/node-watch.ts";
 import type { Verdict } from "../checks/scenario-report.ts";
 import { putRules } from "./private-api.ts";
 import { say } from "./scenario.ts";
-import { endWithUs } from "./server.ts";
+import { killAtExit } from "./server.ts";
 import { SteadyPublisher } from "./steady-publisher.ts";
 
 export interface StageOptions extends FleetOptions {
   readonly balancers: number;
   readonly sdk: number;
   readonly stock: number;
-  /** Processes that the clients are in. */
+  /** Processes that share the clients. */
   readonly crowdProcesses: number;
   readonly channels: number;
-  /** All channels together. */
+  /** To all channels together. */
   readonly publicationsPerSecond: number;
-  /** Connections that the whole fleet lets in. */
+  /** Connections per second that the whole fleet admits. */
   readonly admissionsPerSecond: number;
-  /** Of the service that answers calls. */
+  /** Delay of the service that answers calls, default 0. */
   readonly answerAfterMs?: number;
 }
 
-/** Below what the fleet lets in, so that nobody is refused while the crowd gathers. */
+/** Of the admission rate: the gateways refuse no client while the crowd joins. */
 const joinShare = 0.7;
 const joinAllowanceMs = 90_000;
-/** Between the last welcome and the first figure that counts. */
+/** Publications of one phase arrive before the next phase begins. */
 const betweenPhasesMs = 1_000;
+/** Between the last welcome and the first phase. */
 const settleMs = 5_000;
 const caughtUpWithinMs = 30_000;
 const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
@@ -48,7 +49,7 @@ export class Stage {
   readonly #balancers: readonly Balancer[];
   readonly #hooks: HttpServer;
   readonly #echo: Spawned;
-  /** Of the connect hook: what is asked for each session that is not resumed. */
+  /** Calls of the connect hook: one for each session that is not resumed. */
   #hookCalls = 0;
 
   private constructor(parts: {
@@ -74,7 +75,7 @@ export class Stage {
     });
   }
 
-  /** Runs `act` on a stage that everybody has entered, and clears it afterwards. */
+  /** Runs `act` once the whole crowd has joined, and stops everything but the fleet afterwards. */
   static async run<Result>(
     fleet: Fleet,
     options: StageOptions,
@@ -96,18 +97,18 @@ export class Stage {
       cwd: `${import.meta.dirname}/../..`,
       env: { ECHO_DELAY_MS: String(options.answerAfterMs ?? 0) },
     });
-    endWithUs(echo);
+    killAtExit(echo);
     const stage = new Stage({ options, deployment, balancers, echo });
     try {
       await stage.#begin();
-      say(`${sdk} clients on the SDK and ${stock} stock clients join`);
-      await stage.#gather();
+      say(`joining: ${sdk} SDK clients and ${stock} stock clients`);
+      await stage.#join();
       return await act(stage);
     } catch (error) {
-      say(`what clients were told: ${JSON.stringify(await stage.#told())}`);
+      say(`refusals and welcomes: ${JSON.stringify(await stage.#refusalsAndWelcomes())}`);
       throw error;
     } finally {
-      await stage.#clear();
+      await stage.#stop();
     }
   }
 
@@ -115,14 +116,7 @@ export class Stage {
     return this.#hookCalls;
   }
 
-  get balancerPids(): number[] {
-    return this.#balancers.flatMap(({ pid }) => pid ?? []);
-  }
-
-  /**
-   * What is published, and what happens to clients, from now on. Resolves once what was published before has arrived:
-   * what the scenario does then cannot spoil the figures of the phase before.
-   */
+  /** Starts a phase. Resolves once publications of the phase before have arrived: its figures are final. */
   async phase(name: string): Promise<void> {
     say(name);
     this.publisher.phase = name;
@@ -141,7 +135,7 @@ export class Stage {
     };
   }
 
-  /** Ends the publishing, gives everybody the time to catch up, and asks what they saw. */
+  /** Stops publishing, lets the clients catch up, and collects what they saw. */
   async report(): Promise<Tally> {
     await this.phase("end");
     const ends = await this.publisher.stop();
@@ -149,8 +143,8 @@ export class Stage {
     return this.crowd.report({ ends, withinMs: caughtUpWithinMs });
   }
 
-  /** Refusals and welcomes so far, for whoever has to find out why. */
-  async #told(): Promise<Record<string, number>> {
+  /** So far; explains a crowd that did not join. */
+  async #refusalsAndWelcomes(): Promise<Record<string, number>> {
     const tally = await this.crowd.report({ ends: {}, withinMs: 0 });
     return { ...tally.counts("refused/*/*/*"), ...tally.counts("welcomed/*/*/*") };
   }
@@ -171,7 +165,7 @@ export class Stage {
     });
   }
 
-  async #gather(): Promise<void> {
+  async #join(): Promise<void> {
     const perSecond = this.#options.admissionsPerSecond * joinShare;
     this.publisher.start(this.#options.publicationsPerSecond);
     this.watch.start();
@@ -179,7 +173,7 @@ export class Stage {
     await pause(settleMs);
   }
 
-  async #clear(): Promise<void> {
+  async #stop(): Promise<void> {
     await this.publisher.stop();
     await this.watch.stop();
     await this.crowd.leave();

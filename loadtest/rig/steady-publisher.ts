@@ -1,7 +1,7 @@
-/** Publishes at a steady rate on channels in turn, through one private API or the next. */
+/** Publishes at a steady rate to channels in turn; fails over between private APIs. */
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
-import { type Tick, tickEvent } from "../clients/crowd-orders.ts";
+import { type Tick, tickEvent } from "../clients/crowd-messages.ts";
 import type { OwnDeployment } from "./fleet.ts";
 
 const tries = 10;
@@ -10,8 +10,7 @@ const answerWithinMs = 5_000;
 
 export class SteadyPublisher {
   phase = "joining";
-  published = 0;
-  /** Gave up, after several tries under one id. */
+  /** Publications that no try under the same id got accepted. */
   failed = 0;
   readonly #deployment: Pick<OwnDeployment, "privateApis" | "privateApiToken">;
   readonly #channels: readonly string[];
@@ -38,7 +37,7 @@ export class SteadyPublisher {
     }, 5);
   }
 
-  /** Resolves once everything is answered. @returns the last offset of each channel. */
+  /** Resolves once every call is answered. @returns the last offset of each channel. */
   async stop(): Promise<Record<string, number>> {
     clearInterval(this.#timer);
     await Promise.all(this.#underWay);
@@ -57,7 +56,6 @@ export class SteadyPublisher {
         .then(async (answer) => (answer.ok ? ((await answer.json()) as { offset: number }).offset : undefined))
         .catch(() => undefined);
       if (offset !== undefined) {
-        this.published++;
         this.#ends.set(channel, Math.max(offset, this.#ends.get(channel) ?? 0));
         return;
       }

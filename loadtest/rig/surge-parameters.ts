@@ -1,17 +1,17 @@
-/** The parameters that all scenarios with a crowd have, from the environment. */
+/** Parameters of the scenarios with a crowd, from the environment. */
 import { parameter } from "./scenario.ts";
 
 export interface SurgeParameters {
   readonly clients: number;
-  /** Of the clients; the others are on the SDK. */
+  /** Clients on stock Socket.IO; the others use the SDK. */
   readonly stock: number;
   readonly channels: number;
   /** Publications per second, all channels together. */
   readonly rate: number;
-  /** Connections per second that the whole fleet lets in. */
+  /** Connections per second that the whole fleet admits. */
   readonly admissions: number;
   readonly quietSeconds: number;
-  /** Processes that the clients are in. */
+  /** Processes that share the clients. */
   readonly crowdProcesses: number;
   readonly balancers: number;
 }
@@ -35,7 +35,7 @@ export function surgeParameters(defaults: {
   };
 }
 
-/** As {@link Stage} takes them. */
+/** The parameters as options of {@link Stage}. */
 export function stageParameters(parameters: SurgeParameters): {
   sdk: number;
   stock: number;

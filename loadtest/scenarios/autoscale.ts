@@ -1,9 +1,11 @@
 /**
- * k6's clients come and go; whoever only reads `/v1/load` starts and stops gateway nodes (SIGTERM: they drain).
+ * An autoscaler that reads only `/v1/load` starts and stops nodes while the number of k6's clients rises and falls.
  *
- *   npm run loadtest -- autoscale [--json]      parameters by environment: below
+ *   npm run loadtest -- autoscale [--json]
+ *   CLIENTS (1500) CAP (300 connections per node) CHANNELS (10) RATE (10/s) ADMISSIONS (300/s)
+ *   UP (90 s) HOLD (30 s) DOWN (90 s) DECIDE_EVERY (3 s) SHRINK_AFTER (15 s)
  *
- * Prints what was so over time. Exit code 0: nodes followed the clients up and down, and nobody lost anything.
+ * Needs k6 and HAProxy. Prints a line every 5 s. Exit code 0: the nodes followed the clients, and no client lost anything.
  */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,17 +18,17 @@ import { findK6, startK6 } from "../rig/k6.ts";
 import type { ScenarioReport } from "../checks/scenario-report.ts";
 import { putRules } from "../rig/private-api.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
-import { endWithUs } from "../rig/server.ts";
+import { killAtExit } from "../rig/server.ts";
 import { SteadyPublisher } from "../rig/steady-publisher.ts";
 
 const parameters = {
   clients: parameter("CLIENTS", 1_500, 10, 10_000),
-  /** Connections that a node takes: small, so that this machine shows what a large fleet does. */
+  /** Connections per node: few, so that one machine shows the behaviour of a large fleet. */
   cap: parameter("CAP", 300, 10, 10_000),
   channels: parameter("CHANNELS", 10, 1, 1_000),
   rate: parameter("RATE", 10, 0.1, 1_000),
   admissions: parameter("ADMISSIONS", 300, 1, 10_000),
-  /** Seconds. */
+  /** Seconds in which clients join, stay, and leave. */
   up: parameter("UP", 90, 1, 3_600),
   hold: parameter("HOLD", 30, 1, 3_600),
   down: parameter("DOWN", 90, 1, 3_600),
@@ -35,11 +37,11 @@ const parameters = {
 };
 const drainSeconds = 20;
 const leastNodes = 2;
-/** For the clients and one that is lost, with some that drain meanwhile. */
+/** Enough for the clients, one lost node, and nodes that drain meanwhile. */
 const seats = Math.ceil(parameters.clients / parameters.cap) + 5;
 const lineEveryMs = 5_000;
-/** After the last client has left, for the nodes that nobody needs any more to go. */
-const emptyWithinMs = 120_000;
+/** From the last client's end until the spare nodes have stopped. */
+const shrinkWithinMs = 120_000;
 
 interface Line {
   readonly seconds: number;
@@ -75,7 +77,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   });
   const lines: Line[] = [];
   const startedAt = Date.now();
-  const line = (): void => {
+  const addLine = (): void => {
     const seconds = Math.round((Date.now() - startedAt) / 1_000);
     const { load } = autoscaler;
     if (!load) return;
@@ -89,14 +91,14 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
         .join("  "),
     );
   };
-  const timeline = setInterval(line, lineEveryMs);
+  const timeline = setInterval(addLine, lineEveryMs);
   publisher.start(parameters.rate);
   autoscaler.start();
   try {
     const counts = await runClients(k6Path, deployment, balancer.url);
     const emptySince = Date.now();
     const isSmall = (): boolean => (lines.at(-1)?.nodes ?? 0) <= leastNodes;
-    while (!isSmall() && Date.now() - emptySince < emptyWithinMs) await pause(lineEveryMs / 10);
+    while (!isSmall() && Date.now() - emptySince < shrinkWithinMs) await pause(lineEveryMs / 10);
     return report(autoscaler, lines, counts, publisher.failed);
   } finally {
     clearInterval(timeline);
@@ -106,7 +108,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   }
 }
 
-/** What k6 is told to have. */
+/** The number of clients that k6 should have. */
 function clientsAt(seconds: number): number {
   const { clients, up, hold, down } = parameters;
   const share = Math.min(1, seconds / up, Math.max(0, (up + hold + down - seconds) / down));
@@ -130,10 +132,10 @@ async function runClients(
     AUTH_JWT_SECRET: jwtSecret,
     RESULT_FILE: join(folder, "result.json"),
   });
-  endWithUs(k6);
+  killAtExit(k6);
   try {
     const exitCode = await k6.exited;
-    if (exitCode !== 0) throw new Error(`k6 ended with exit code ${exitCode}: ${k6.output().slice(0, 2_000)}`);
+    if (exitCode !== 0) throw new Error(`k6 exited with code ${exitCode}: ${k6.output().slice(0, 2_000)}`);
     return JSON.parse(await readFile(join(folder, "result.json"), "utf8")) as Record<string, number>;
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -159,22 +161,22 @@ function report(
     figures: {
       "nodes started, stopped": `${autoscaler.started}, ${autoscaler.stopped}`,
       "largest factor of any node": Math.max(...lines.map(({ max }) => max)),
-      "clients joined, came back, of these resumed": `${count("joined")}, ${count("returned")}, ${count("resumed")}`,
-      "refusals (each asked to wait)": count("refused"),
+      "clients joined, reconnected, of these resumed": `${count("joined")}, ${count("returned")}, ${count("resumed")}`,
+      "refusals, each with a time to retry": count("refused"),
       "publications received": count("received"),
     },
     tables: [{ columns: Object.keys(lines[0] ?? {}), rows: lines.map((line) => Object.values(line) as number[]) }],
     verdicts: [
       {
-        title: `there were nodes for all clients (${needed} of ${parameters.cap})`,
+        title: `enough nodes for all clients: ${needed} of ${parameters.cap} connections`,
         pass: most >= needed,
         value: most,
       },
-      { title: `in the end there are ${leastNodes}`, pass: last === leastNodes, value: last },
-      none("every node ended in order", autoscaler.badEnds),
-      none("nobody missed anything", count("missed") + count("signalled")),
-      none("nothing came twice or late", count("doubled") + count("reordered")),
-      none("everybody was connected when it left", count("unfinished")),
+      { title: `${leastNodes} nodes at the end`, pass: last === leastNodes, value: last },
+      none("every node exited with code 0", autoscaler.badEnds),
+      none("no client missed a publication", count("missed") + count("signalled")),
+      none("no publication came twice or out of order", count("doubled") + count("reordered")),
+      none("every client was connected when it left", count("unfinished")),
       none("every publication was accepted", publishFailed),
     ],
   };

@@ -1,18 +1,20 @@
 /**
- * What a call costs: a client's event, through gateway and private API, to a service and back.
+ * The cost of calls: a client's event through gateway and private API to a service and back.
  *
- *   npm run loadtest -- calls [--json]     CALLS_SECONDS (default 8) for each number of calls at once
+ *   npm run loadtest -- calls [--json]
+ *   CALLS_SECONDS (8) for each number of calls at once
  *
- * Reports calls per second, latency, and the CPU time of each program per call. No verdict: compare within one run.
+ * Reports calls per second, latency, and CPU time of each program per call. No verdict: compare within one run.
  */
-import { SignJWT } from "jose";
-import { io, type Socket } from "socket.io-client";
+import type { Socket } from "socket.io-client";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
 import { spawnProcess } from "../../test/support/processes.ts";
-import { Fleet } from "../rig/fleet.ts";
+import { processUsage } from "../checks/usage.ts";
+import { loadToken } from "../clients/load-token.ts";
+import { openStockSession } from "../clients/stock-session.ts";
+import { Fleet, type ServerProcess } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
 import { parameter } from "../rig/scenario.ts";
-import { processUsage } from "../checks/usage.ts";
 
 const flags = readArguments({ "--json": toggle() });
 const seconds = parameter("CALLS_SECONDS", 8, 1, 600);
@@ -22,13 +24,13 @@ const warmUpCalls = 2_000;
 const data = { card: 17, column: "doing", text: "about a hundred bytes of what an application sends" };
 
 interface Result {
-  atOnce: number;
-  callsPerSecond: number;
-  p50Ms: number;
-  p99Ms: number;
-  failed: number;
+  readonly atOnce: number;
+  readonly callsPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly failed: number;
   /** By program, over all its processes. */
-  cpuMicrosPerCall: Record<string, number>;
+  readonly cpuMicrosPerCall: Readonly<Record<string, number>>;
 }
 
 const fleet = new Fleet();
@@ -38,69 +40,56 @@ const service = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"],
 
 async function main(): Promise<void> {
   const port = /\d+$/.exec(await service.printed("listening on"))?.[0];
-  const { gatewayUrls, privateApi, privateApiToken, jwtSecret, processes } = await fleet.start({
-    // More than a client may send otherwise: the cost of a call is looked for.
+  const deployment = await fleet.start({
+    // Above what a client may send by default: the limit is not the subject.
     gatewaySettings: { GATEWAY_MESSAGES_PER_SECOND: "1000000" },
   });
-  const rules = {
+  await putRules(deployment, {
     services: { echo: { url: `http://127.0.0.1:${port}`, secret: `whsec_${Buffer.alloc(32, 7).toString("base64")}` } },
     routes: [{ event: "echo", service: "echo", path: "/", mode: "call" }],
-  };
-  await putRules({ privateApi, privateApiToken }, rules);
-  const token = await new SignJWT({})
-    .setProtectedHeader({ alg: "HS256" })
-    .setSubject("load")
-    .setExpirationTime("1h")
-    .sign(new TextEncoder().encode(jwtSecret));
-  const [url = ""] = gatewayUrls;
-  const sockets = await Promise.all(
-    Array.from({ length: connections }, () => connected(url.replace("ws", "http"), token)),
-  );
+  });
+  const token = await loadToken(deployment.jwtSecret, "load");
+  const [url = ""] = deployment.gatewayUrls;
+  const sessions = await Promise.all(Array.from({ length: connections }, () => openStockSession(url, { token })));
+  const sockets = sessions.map(({ socket }) => socket);
   await call(sockets, 64, (made) => made < warmUpCalls);
-
   const results: Result[] = [];
-  for (const n of atOnce) {
-    const cpuBefore = new Map(processes.map(({ pid }) => [pid, cpuMsOf(pid)]));
-    const startedAt = performance.now();
-    const { latencies, failed } = await call(sockets, n, () => performance.now() - startedAt < seconds * 1_000);
-    const elapsedMs = performance.now() - startedAt;
-    const cpu: Record<string, number> = {};
-    for (const { role, pid } of processes) {
-      cpu[role] = (cpu[role] ?? 0) + ((cpuMsOf(pid) - (cpuBefore.get(pid) ?? 0)) * 1_000) / latencies.length;
-    }
-    latencies.sort((a, b) => a - b);
-    results.push({
-      atOnce: n,
-      callsPerSecond: Math.round((latencies.length / elapsedMs) * 1_000),
-      p50Ms: latencies[Math.floor(latencies.length * 0.5)] ?? 0,
-      p99Ms: latencies[Math.floor(latencies.length * 0.99)] ?? 0,
-      failed,
-      cpuMicrosPerCall: cpu,
-    });
-  }
+  for (const n of atOnce) results.push(await measure(sockets, n, deployment.processes));
   for (const socket of sockets) socket.disconnect();
   process.stdout.write(flags["--json"] ? `${JSON.stringify(results, undefined, 2)}\n` : results.map(line).join(""));
 }
 
-async function connected(url: string, token: string): Promise<Socket> {
-  const socket = io(url, { transports: ["websocket"], auth: { token }, forceNew: true });
-  await new Promise<void>((resolve, reject) => {
-    socket.once("sync:welcome", () => resolve());
-    socket.once("connect_error", reject);
-  });
-  return socket;
+async function measure(sockets: readonly Socket[], n: number, processes: readonly ServerProcess[]): Promise<Result> {
+  const cpuBefore = new Map(processes.map(({ pid }) => [pid, cpuMsOf(pid)]));
+  const startedAt = performance.now();
+  const { latencies, failed } = await call(sockets, n, () => performance.now() - startedAt < seconds * 1_000);
+  const elapsedMs = performance.now() - startedAt;
+  const cpuMicrosPerCall: Record<string, number> = {};
+  for (const { role, pid } of processes) {
+    const micros = ((cpuMsOf(pid) - (cpuBefore.get(pid) ?? 0)) * 1_000) / latencies.length;
+    cpuMicrosPerCall[role] = (cpuMicrosPerCall[role] ?? 0) + micros;
+  }
+  latencies.sort((a, b) => a - b);
+  return {
+    atOnce: n,
+    callsPerSecond: Math.round((latencies.length / elapsedMs) * 1_000),
+    p50Ms: latencies[Math.floor(latencies.length * 0.5)] ?? 0,
+    p99Ms: latencies[Math.floor(latencies.length * 0.99)] ?? 0,
+    failed,
+    cpuMicrosPerCall,
+  };
 }
 
-/** Keeps `n` calls under way for as long as `goOn` says, given the calls made so far. */
+/** Keeps `n` calls under way while `continues` holds for the number of calls made so far. */
 async function call(
   sockets: readonly Socket[],
   n: number,
-  goOn: (made: number) => boolean,
+  continues: (made: number) => boolean,
 ): Promise<{ latencies: number[]; failed: number }> {
   const latencies: number[] = [];
   let failed = 0;
   const caller = async (socket: Socket | undefined): Promise<void> => {
-    while (socket && goOn(latencies.length)) {
+    while (socket && continues(latencies.length)) {
       const startedAt = performance.now();
       const ack = (await socket.emitWithAck("echo", data)) as { ok: boolean };
       latencies.push(performance.now() - startedAt);

@@ -1,16 +1,18 @@
 /**
- * Calls go on while each process of either program is stopped in order (SIGTERM) and started again, one after the other.
+ * Clients make calls while each process of both programs is stopped (SIGTERM) and started again, one after the other.
  *
- *   npm run loadtest -- drain-calls [--json]      CALLS (calls per second, default 200), ANSWER_AFTER (ms, default 250), and surge-parameters.ts
+ *   npm run loadtest -- drain-calls [--json]
+ *   CALLS (200/s) ANSWER_AFTER (250 ms) CLIENTS (600) CHANNELS RATE (4) ADMISSIONS (300) QUIET (30 s) CROWD (4) BALANCERS (2)
  *
- * Clients are on the SDK and call without `offline` and without `repeat`: a call is made once, now. Exit code 0: none failed.
+ * Needs HAProxy. The clients use the SDK and call without `offline` and without `repeat`: each call is made once, now.
+ * Exit code 0: no call failed.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { crowdFigures, deliveryVerdicts } from "../checks/crowd-verdicts.ts";
 import { drainReport } from "../checks/drain-report.ts";
-import type { Fleet } from "../rig/fleet.ts";
 import { histogramText } from "../checks/histogram.ts";
 import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
+import type { Fleet } from "../rig/fleet.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
 import type { Server } from "../rig/server.ts";
 import { Stage } from "../rig/stage.ts";
@@ -18,12 +20,12 @@ import { stageParameters, surgeParameters } from "../rig/surge-parameters.ts";
 
 const parameters = surgeParameters({ clients: 600, stockShare: 0 });
 const callsPerSecond = parameter("CALLS", 200, 1, 10_000);
-/** So that calls are under way whenever something stops. */
+/** Keeps calls under way whenever a process stops. */
 const answerAfterMs = parameter("ANSWER_AFTER", 250, 0, 5_000);
 const [gateways, privateApis] = [3, 2];
 const drainSeconds = 30;
 const stopWithinMs = (drainSeconds + 20) * 1_000;
-/** For what has come back to be found. */
+/** Time for balancers and gateways to find a restarted process. */
 const betweenMs = 3_000;
 const answeredWithinMs = 30_000;
 const phases = ["quiet", "gateways", "private-apis"];
@@ -52,7 +54,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
       verdicts.push({ title: `no call fails: ${phase}`, pass: failed === 0, value: failed });
     }
     const { failed } = stage.publisher;
-    verdicts.push({ title: "every publication is accepted, by one or the other", pass: failed === 0, value: failed });
+    verdicts.push({ title: "one of the private APIs accepts every publication", pass: failed === 0, value: failed });
     return {
       scenario: "drain-calls",
       parameters: { ...parameters, callsPerSecond, answerAfterMs, gateways, privateApis, drainSeconds },
@@ -66,7 +68,7 @@ async function restartEach(servers: readonly Server[]): Promise<void> {
   for (const server of servers) {
     const { exitCode, tookMs } = await server.stop(stopWithinMs);
     const report = server.role === "gateway" ? `: ${drainReport(server.output())}` : "";
-    say(`${server.name} ended after ${(tookMs / 1_000).toFixed(1)} s with exit code ${exitCode}${report}`);
+    say(`${server.name} exited after ${(tookMs / 1_000).toFixed(1)} s with exit code ${exitCode}${report}`);
     await server.start();
     await pause(betweenMs);
   }

@@ -1,10 +1,11 @@
 /**
- * How long after the election of another Redis primary publishes and reads work again.
+ * The time from the election of another Redis primary until publishes and reads work again.
  *
  *   npm run loadtest -- failover [--json]
+ *   FAILOVERS (20) NODES (6)
  *
- * Nodes that each have connections of their own, as a program has, publish and read without a pause while one failover
- * under Sentinel follows the other. The kinds take turns: what differs is what becomes of the former primary.
+ * Nodes with their own connections publish and read every 10 ms while failovers under Sentinel follow each other. The
+ * kinds of failover take turns; they differ in what happens to the former primary. Fails where a node does not recover.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { RedisBroker } from "../../shared/channels/redis.ts";
@@ -25,9 +26,9 @@ const nodes = parameter("NODES", 6, 1, 50);
 
 /** Between two operations of a node. */
 const everyMs = 10;
-/** An operation that took so long was held up, even if it succeeded. */
-const heldUpMs = 500;
-/** After the last failover's end: a node that is refused later than this has not recovered. */
+/** An operation that takes longer counts as delayed, even if it succeeds. */
+const delayedMs = 500;
+/** After each failover: a node whose operations fail later than this has not recovered. */
 const watchMs = 6_000;
 const giveUpMs = 60_000;
 
@@ -43,15 +44,15 @@ interface FailoverKind {
   end(former: RedisServer, primary: RedisServer): Promise<void>;
 }
 
-/** What one node is answered. */
+/** One node that publishes and reads all the time. */
 class Prober {
   readonly #connections: RedisConnections;
   readonly #broker: RedisBroker;
   readonly #running: Promise<void>[] = [];
   #stopped = false;
-  /** When the last operation ended that was refused or held up, by `performance.now()`. */
+  /** When the last failed or delayed operation ended; by `performance.now()`. */
   readonly troubledUntil: Record<OperationName, number> = { publish: 0, read: 0 };
-  /** When the node last was not ready without restrictions. */
+  /** When the node was last not fully ready; by `performance.now()`. */
   notOkUntil = 0;
 
   constructor(target: RedisSentinel["target"]) {
@@ -87,7 +88,7 @@ class Prober {
         () => false,
       );
       const endedAt = performance.now();
-      if (!ok || endedAt - startedAt > heldUpMs) this.troubledUntil[name] = endedAt;
+      if (!ok || endedAt - startedAt > delayedMs) this.troubledUntil[name] = endedAt;
       await pause(everyMs);
     }
   }
@@ -121,7 +122,7 @@ function kindsOf(redis: RedisSentinel): FailoverKind[] {
       begin: async (former) => {
         const replicas = redis.servers.filter((server) => server !== former);
         await freezeReplicas(former, replicas);
-        // Short of the time after which the sentinels give a frozen replica up.
+        // Shorter than the time after which the sentinels consider a frozen replica down.
         await pause(300);
         await dieAhead(former, replicas);
       },
@@ -132,7 +133,7 @@ function kindsOf(redis: RedisSentinel): FailoverKind[] {
       begin: async () => {
         const port = Number(sentinelUrl.slice(sentinelUrl.lastIndexOf(":") + 1));
         const sentinel = { url: `redis://127.0.0.1:${port}` };
-        // Refused for a while after the last one.
+        // Sentinel refuses the order for a while after the previous failover.
         await eventually(async () => {
           const order = asked(sentinel, (client) => client.call("SENTINEL", "FAILOVER", redis.target.master));
           return order.then(
@@ -151,7 +152,7 @@ function kindsOf(redis: RedisSentinel): FailoverKind[] {
   ];
 }
 
-/** Resolves with the moment at which a sentinel first names another primary, which takes writes. */
+/** Resolves once a sentinel names another primary that takes writes. @returns it, and the moment by `performance.now()`. */
 async function elected(redis: RedisSentinel, former: RedisServer): Promise<[RedisServer, number]> {
   let primary: RedisServer | undefined;
   const sentinels = redis.target.sentinels.map((address) => ({ url: `redis://${address}` }));
@@ -196,7 +197,7 @@ async function run(): Promise<ScenarioReport> {
       if (performance.now() - Math.max(troubledUntil.publish, troubledUntil.read) < 1_000) notRecovered++;
     }
     const last = row.publish.slice(-nodes).map((ms) => ms.toFixed(0));
-    say(`${n + 1} of ${failovers}: ${kind.title}: publishes after ${last.join(", ")} ms`);
+    say(`${n + 1} of ${failovers}: ${kind.title}: publishes work after ${last.join(", ")} ms`);
   }
   await Promise.all(probers.map((prober) => prober.stop()));
   await redis.stop();
@@ -213,12 +214,7 @@ async function run(): Promise<ScenarioReport> {
     figures: {},
     tables: [
       {
-        columns: [
-          "ms from the election until: p50 / p95 / longest",
-          "publishes",
-          "reads",
-          "ready, without restrictions",
-        ],
+        columns: ["ms from the election until: p50 / p95 / longest", "publishes", "reads", "fully ready"],
         rows: [...rows, ["all", whole] as const].map(([title, { publish, read, ready }]) => [
           title,
           ...[publish, read, ready].map(spread),

@@ -16,10 +16,11 @@ import { optional, text, token, url, urls } from "../../shared/runtime/setting-k
 import type { Spawned } from "../../test/support/processes.ts";
 import { type Deployment, Fleet } from "../rig/fleet.ts";
 import { findK6, startK6 } from "../rig/k6.ts";
+import { say } from "../rig/scenario.ts";
 import { createReport, type FanOutResult, type Report, reportText } from "../checks/fan-out-report.ts";
 import { machineUsage, processUsage, type Usage, UsageRecorder } from "../checks/usage.ts";
 
-/** The scenario's own bounds are shorter; this one is for a k6 that hangs. */
+/** Kills a k6 that hangs; the scenario's own limits are shorter. */
 const k6DeadlineMs = 25 * 60_000;
 
 const flags = readArguments({
@@ -44,7 +45,7 @@ async function main(): Promise<boolean> {
   return report.pass;
 }
 
-/** Undefined: none is given. */
+/** @returns undefined where the flags name no deployment. */
 function existingDeployment(): Deployment | undefined {
   const { "--url": gatewayUrls, "--api": privateApi } = flags;
   const { PRIVATE_API_TOKEN: privateApiToken, AUTH_JWT_SECRET: jwtSecret } = flags;
@@ -85,12 +86,12 @@ async function measure(k6Path: string, deployment: Deployment): Promise<Report> 
   follow("whole machine", machineUsage);
   const deadline = setTimeout(() => child.kill("SIGKILL"), k6DeadlineMs);
   const progress = setInterval(() => say(`${Math.round((Date.now() - startedAt) / 1_000)} s`), 5_000);
-  say("k6 runs");
+  say("k6 is running");
   try {
     const exitCode = await k6.exited;
     const result = await readFile(resultFile, "utf8").catch(() => undefined);
     if (exitCode !== 0 || result === undefined) say(firstLines(k6.output()));
-    if (result === undefined) throw new Error(`k6 ended with exit code ${exitCode} and without a result`);
+    if (result === undefined) throw new Error(`k6 exited with code ${exitCode} and without a result`);
     for (const recorder of [...recorders.values()].flat()) recorder.stop();
     return createReport(JSON.parse(result) as FanOutResult, recorders, { startedAt, died: fleet.died });
   } finally {
@@ -99,11 +100,6 @@ async function measure(k6Path: string, deployment: Deployment): Promise<Report> 
     for (const recorder of [...recorders.values()].flat()) recorder.stop();
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/** Progress and trouble; stdout is for the report alone. */
-function say(text: string): void {
-  if (text !== "") process.stderr.write(`${text}\n`);
 }
 
 function firstLines(output: string): string {

@@ -1,33 +1,38 @@
 /**
- * Thousands of clients of one channel come back at once, each from another old position.
+ * Thousands of clients of one channel reconnect at once, each from a different old position.
  *
- *   npm run loadtest -- mass-return [--json]      parameters by environment: see `parameters`
+ *   npm run loadtest -- mass-return [--json]
+ *   CLIENTS (5000) PUBLICATIONS (500) PAYLOAD_BYTES (64) RATE (2/s) DIALLING (500)
  *
- * Verdicts: each gets everything it missed, once and in order, and what is published meanwhile; history is read a few
- * times only; no service is called. Exit code 0: every verdict passed; 1: not, or it could not run.
+ * Verdicts: each client gets every publication that it missed, once and in order, and those published meanwhile; history
+ * is read a few times only; no service is called.
+ * Exit code 0: every verdict passed; 1: a verdict failed or the scenario could not run.
  */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { SignJWT } from "jose";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
-import { Fleet, type OwnDeployment, type ServerProcess } from "../rig/fleet.ts";
-import { LeanClient } from "../clients/lean-client.ts";
-import { parameter } from "../rig/scenario.ts";
+import { metricValue, readMetrics } from "../checks/metrics.ts";
+import { percentile } from "../checks/percentile.ts";
 import { processUsage } from "../checks/usage.ts";
+import { loadToken } from "../clients/load-token.ts";
+import { ReturningClient } from "../clients/returning-client.ts";
+import { Fleet, type OwnDeployment, type ServerProcess } from "../rig/fleet.ts";
+import { callPrivateApi, putRules } from "../rig/private-api.ts";
+import { parameter, say } from "../rig/scenario.ts";
 
 const flags = readArguments({ "--json": toggle() });
 
 const parameters = {
   clients: parameter("CLIENTS", 5_000, 1, 20_000),
-  /** In the history; the clients stand all over it. */
+  /** In the history; the clients' positions are spread over it. */
   publications: parameter("PUBLICATIONS", 500, 1, 1_000),
   payloadBytes: parameter("PAYLOAD_BYTES", 64, 0, 30_000),
-  /** Publications per second while they return. */
+  /** Publications per second while the clients reconnect. */
   ratePerSecond: parameter("RATE", 2, 0.1, 1_000),
-  /** Connections that are being opened at the same time: the kernel's queue of a listening port is short. */
+  /** Connections that open at the same time: the kernel's queue of a listening port is short. */
   dialling: parameter("DIALLING", 500, 1, 5_000),
 };
 const maxHistoryReads = 5;
@@ -35,10 +40,32 @@ const endWithinMs = 60_000;
 const channel = "board:storm";
 
 interface Verdict {
-  title: string;
-  metric: string;
-  value: number;
-  pass: boolean;
+  readonly title: string;
+  readonly metric: string;
+  readonly value: number;
+  readonly pass: boolean;
+}
+
+interface Report {
+  readonly parameters: typeof parameters;
+  readonly pass: boolean;
+  readonly verdicts: readonly Verdict[];
+  readonly returnMs: number;
+  readonly connectAndRecoverMs: { readonly p50: number; readonly p99: number };
+  readonly replayed: number;
+  readonly recoveries: { readonly tail: number; readonly history: number };
+  /** XRANGE and XREVRANGE that Redis ran; a read takes one for each 64 publications. */
+  readonly redisRangeCommands: number;
+  readonly cpuMs: Readonly<Record<string, number>>;
+  /** The first five different ones. */
+  readonly trouble: readonly string[];
+}
+
+/** What the processes did while the clients reconnected. */
+interface Costs {
+  readonly returnMs: number;
+  readonly redisRangeCommands: number;
+  readonly cpuMs: Readonly<Record<string, number>>;
 }
 
 const fleet = new Fleet();
@@ -50,122 +77,104 @@ const service = createServer((_request, response) => {
 
 async function main(): Promise<boolean> {
   say("starting redis, private-api and two gateways");
-  // All at once: what recovery costs is looked for.
+  // Admits all clients at once: the subject is the cost of recovery.
   const deployment = await fleet.start({ gatewaySettings: { GATEWAY_ADMISSIONS_PER_SECOND: "100000" } });
   service.listen(0, "127.0.0.1");
   await once(service, "listening");
-  await putRules(deployment);
-  const data = "x".repeat(parameters.payloadBytes);
-  let last = await publish(deployment, parameters.publications, data);
-  const token = await new SignJWT({ channels: [channel] })
-    .setProtectedHeader({ alg: "HS256" })
-    .setSubject("load")
-    .setExpirationTime("1h")
-    .sign(new TextEncoder().encode(deployment.jwtSecret));
-  const clients = Array.from({ length: parameters.clients }, (_, i) => {
-    const url = new URL(deployment.gatewayUrls[i % deployment.gatewayUrls.length] ?? "");
-    const offset = (i * 7_919) % (parameters.publications + 1);
-    return new LeanClient({ url, token, channel, from: { epoch: last.epoch, offset } });
-  });
-
-  say(`${clients.length} clients return`);
-  const cpuBefore = cpuMs(deployment.processes);
-  const ownCpuBefore = process.cpuUsage();
-  const commandsBefore = await rangeCommands(deployment);
-  const startedAt = performance.now();
-  let returning = true;
-  const publisher = (async () => {
-    while (returning) {
-      await pause(1_000 / parameters.ratePerSecond);
-      last = await publish(deployment, 1, data);
-    }
-  })();
-  const waiting = [...clients];
-  const dial = async (): Promise<void> => {
-    for (let client = waiting.pop(); client; client = waiting.pop()) await client.comeBack();
-  };
-  await Promise.all(Array.from({ length: parameters.dialling }, dial));
-  const returnMs = performance.now() - startedAt;
-  const cpuAfter = cpuMs(deployment.processes);
-  const ownCpu = process.cpuUsage(ownCpuBefore);
-  returning = false;
-  await publisher;
-  last = await publish(deployment, 1, data);
-  const { offset: end } = last;
+  await putRulesWithService(deployment);
+  const { epoch } = await publish(deployment, parameters.publications);
+  const clients = await clientsOf(deployment, epoch);
+  say(`${clients.length} clients reconnect`);
+  const costs = await reconnectAll(deployment, clients);
+  const { offset: end } = await publish(deployment, 1);
   const deadline = Date.now() + endWithinMs;
-  while (clients.some(({ reached, trouble }) => !trouble && reached < end) && Date.now() < deadline) await pause(50);
+  const isBehind = ({ sequence, trouble }: ReturningClient): boolean => !trouble && sequence.reached < end;
+  while (clients.some(isBehind) && Date.now() < deadline) await pause(50);
 
-  const historyReads = await metricSum(deployment, 'history_reads_total{kind="recover"}');
-  const fromTail = await metricSum(deployment, 'recoveries_total{outcome="tail"}');
-  const fromHistory = await metricSum(deployment, 'recoveries_total{outcome="history"}');
-  const commandsAfter = await rangeCommands(deployment);
-  const sum = (count: (client: LeanClient) => number): number =>
-    clients.reduce((total, client) => total + count(client), 0);
-  const notRecovered = sum(({ recovered }) => (recovered ? 0 : 1));
-  const atMost = (title: string, metric: string, value: number, bound: number): Verdict => ({
-    title,
-    metric,
-    value,
-    pass: value <= bound,
-  });
-  const verdicts = [
-    atMost("every client recovered from its position", "not_recovered", notRecovered, 0),
-    atMost(
-      "and got everything up to the last publication",
-      "incomplete",
-      sum(({ reached }) => (reached < end ? 1 : 0)),
-      0,
-    ),
-    atMost(
-      "nothing was lost in between",
-      "lost",
-      sum(({ lost }) => lost),
-      0,
-    ),
-    atMost(
-      "nothing came twice",
-      "doubled",
-      sum(({ doubled }) => doubled),
-      0,
-    ),
-    atMost(`history was read at most ${maxHistoryReads} times`, "history_reads", historyReads, maxHistoryReads),
-    atMost("no service was called", "service_calls", serviceCalls, 0),
-    atMost("every server ran to the end", "died", fleet.died.length, 0),
-  ];
-  const times = clients.flatMap(({ returnedInMs }) => returnedInMs ?? []).sort((a, b) => a - b);
-  const report = {
+  const verdicts = await verdictsOn(deployment, clients, end);
+  const times = clients.flatMap(({ returnedInMs }) => returnedInMs ?? []);
+  const report: Report = {
     parameters,
     pass: verdicts.every(({ pass }) => pass),
     verdicts,
-    returnMs: Math.round(returnMs),
-    connectAndRecoverMs: { p50: percentile(times, 0.5), p99: percentile(times, 0.99) },
-    replayed: sum(({ missed }) => missed),
-    recoveries: { tail: fromTail, history: fromHistory },
-    /** XRANGE and XREVRANGE that Redis ran: a read takes one for each 64 publications. */
-    redisRangeCommands: commandsAfter - commandsBefore,
-    cpuMs: {
-      ...Object.fromEntries([...cpuAfter].map(([role, ms]) => [role, ms - (cpuBefore.get(role) ?? 0)])),
-      generator: Math.round((ownCpu.user + ownCpu.system) / 1_000),
+    connectAndRecoverMs: { p50: Math.round(percentile(times, 0.5)), p99: Math.round(percentile(times, 0.99)) },
+    replayed: sum(clients, ({ replayed }) => replayed),
+    recoveries: {
+      tail: await metricSum(deployment, 'recoveries_total{outcome="tail"}'),
+      history: await metricSum(deployment, 'recoveries_total{outcome="history"}'),
     },
+    ...costs,
     trouble: [...new Set(clients.flatMap(({ trouble }) => trouble ?? []))].slice(0, 5),
   };
-  for (const client of clients) client.leave();
+  for (const client of clients) client.close();
   process.stdout.write(flags["--json"] ? `${JSON.stringify(report, undefined, 2)}\n` : text(report));
   if (!report.pass) say(fleet.output());
   return report.pass;
 }
 
-interface Report {
-  parameters: typeof parameters;
-  pass: boolean;
-  verdicts: readonly Verdict[];
-  returnMs: number;
-  connectAndRecoverMs: { p50: number; p99: number };
-  replayed: number;
-  recoveries: { tail: number; history: number };
-  redisRangeCommands: number;
-  cpuMs: Record<string, number>;
-  trouble: readonly string[];
+async function clientsOf({ gatewayUrls, jwtSecret }: OwnDeployment, epoch: string): Promise<ReturningClient[]> {
+  const token = await loadToken(jwtSecret, "load", { channels: [channel] });
+  return Array.from({ length: parameters.clients }, (_, i) => {
+    const url = new URL(gatewayUrls[i % gatewayUrls.length] ?? "");
+    const offset = (i * 7_919) % (parameters.publications + 1);
+    return new ReturningClient({ url, token, channel, from: { epoch, offset } });
+  });
+}
+
+/** Reconnects all clients, a bounded number at a time, while a publisher publishes at its rate. */
+async function reconnectAll(deployment: OwnDeployment, clients: readonly ReturningClient[]): Promise<Costs> {
+  const cpuBefore = cpuMs(deployment.processes);
+  const ownCpuBefore = process.cpuUsage();
+  const commandsBefore = await rangeCommands(deployment);
+  const startedAt = performance.now();
+  let reconnecting = true;
+  const publisher = (async () => {
+    while (reconnecting) {
+      await pause(1_000 / parameters.ratePerSecond);
+      await publish(deployment, 1);
+    }
+  })();
+  const waiting = [...clients];
+  const dial = async (): Promise<void> => {
+    for (let client = waiting.pop(); client; client = waiting.pop()) await client.connect();
+  };
+  await Promise.all(Array.from({ length: parameters.dialling }, dial));
+  const returnMs = Math.round(performance.now() - startedAt);
+  const cpuAfter = cpuMs(deployment.processes);
+  const ownCpu = process.cpuUsage(ownCpuBefore);
+  reconnecting = false;
+  await publisher;
+  return {
+    returnMs,
+    redisRangeCommands: (await rangeCommands(deployment)) - commandsBefore,
+    cpuMs: {
+      ...Object.fromEntries([...cpuAfter].map(([role, ms]) => [role, ms - (cpuBefore.get(role) ?? 0)])),
+      generator: Math.round((ownCpu.user + ownCpu.system) / 1_000),
+    },
+  };
+}
+
+/** @param end the offset of the last publication. */
+async function verdictsOn(
+  deployment: OwnDeployment,
+  clients: readonly ReturningClient[],
+  end: number,
+): Promise<Verdict[]> {
+  const historyReads = await metricSum(deployment, 'history_reads_total{kind="recover"}');
+  const atMost = (title: string, metric: string, value: number, bound: number): Verdict => {
+    return { title, metric, value, pass: value <= bound };
+  };
+  const none = (title: string, metric: string, count: (client: ReturningClient) => number): Verdict =>
+    atMost(title, metric, sum(clients, count), 0);
+  return [
+    none("every client recovered from its position", "not_recovered", ({ recovered }) => (recovered ? 0 : 1)),
+    none("every client got the last publication", "incomplete", ({ sequence }) => (sequence.reached < end ? 1 : 0)),
+    none("no publication in between was lost", "lost", ({ sequence }) => sequence.lost),
+    none("no publication came twice", "doubled", ({ sequence }) => sequence.doubled + sequence.reordered),
+    atMost(`history was read at most ${maxHistoryReads} times`, "history_reads", historyReads, maxHistoryReads),
+    atMost("no service was called", "service_calls", serviceCalls, 0),
+    atMost("every server ran to the end", "died", fleet.died.length, 0),
+  ];
 }
 
 function text(report: Report): string {
@@ -175,11 +184,11 @@ function text(report: Report): string {
     "",
     `mass return: ${clients} clients of one channel, all over ${publications} publications, ${ratePerSecond}/s meanwhile`,
     "",
-    `  all were back after    ${(report.returnMs / 1_000).toFixed(2)} s, ${report.replayed} publications replayed`,
-    `  connect to recovered   p50 ${report.connectAndRecoverMs.p50} ms, p99 ${report.connectAndRecoverMs.p99} ms`,
-    `  answered               ${report.recoveries.tail} from the tail, ${report.recoveries.history} by a read of history`,
-    `  on Redis               ${report.redisRangeCommands} range commands`,
-    `  CPU until all are back ${cpu.join(", ")}`,
+    `  all are back after      ${(report.returnMs / 1_000).toFixed(2)} s, ${report.replayed} publications replayed`,
+    `  connect to recovered    p50 ${report.connectAndRecoverMs.p50} ms, p99 ${report.connectAndRecoverMs.p99} ms`,
+    `  recovered               ${report.recoveries.tail} from the tail, ${report.recoveries.history} by a read of history`,
+    `  on Redis                ${report.redisRangeCommands} range commands`,
+    `  CPU until all are back  ${cpu.join(", ")}`,
     "",
     ...report.verdicts.map(
       ({ title, pass, metric, value }) => `  ${pass ? "PASS" : "FAIL"}  ${title} (${metric}: ${value})`,
@@ -191,25 +200,15 @@ function text(report: Report): string {
   ].join("\n");
 }
 
-function percentile(sorted: readonly number[], share: number): number {
-  return Math.round(sorted[Math.floor((sorted.length - 1) * share)] ?? 0);
+function sum<Item>(items: readonly Item[], count: (item: Item) => number): number {
+  return items.reduce((total, item) => total + count(item), 0);
 }
 
-async function post(deployment: OwnDeployment, method: string, path: string, body: unknown): Promise<unknown> {
-  const answer = await fetch(deployment.privateApi + path, {
-    method,
-    headers: { authorization: `Bearer ${deployment.privateApiToken}`, "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  if (!answer.ok) throw new Error(`${path} was answered ${answer.status}: ${await answer.text()}`);
-  return answer.json();
-}
-
-/** Everything that could be asked of a service is: a token that names its channels needs none of it. */
-async function putRules(deployment: OwnDeployment): Promise<void> {
+/** A counting service stands behind every event and the subscribe hook: a token that grants the channel needs neither. */
+async function putRulesWithService(deployment: OwnDeployment): Promise<void> {
   const { port } = service.address() as AddressInfo;
   const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
-  await post(deployment, "PUT", "/v1/rules", {
+  await putRules(deployment, {
     namespaces: { board: { historySize: 1_000 } },
     services: { counting: { url: `http://127.0.0.1:${port}`, secret } },
     routes: [{ event: "*", service: "counting", path: "/", mode: "call" }],
@@ -217,22 +216,23 @@ async function putRules(deployment: OwnDeployment): Promise<void> {
   });
 }
 
-/** @returns where the channel stands then. */
-async function publish(deployment: OwnDeployment, count: number, data: string): Promise<Position> {
+/** @returns the channel's position afterwards. */
+async function publish(deployment: OwnDeployment, count: number): Promise<Position> {
+  const data = "x".repeat(parameters.payloadBytes);
   const items = Array.from({ length: count }, () => ({ channel, event: "moved", data }));
-  const answers = (await post(deployment, "POST", "/v1/publish/batch", items)) as Position[];
+  const answers = (await callPrivateApi(deployment, "POST", "/v1/publish/batch", items)) as Position[];
   const last = answers.at(-1);
   if (last?.epoch === undefined) throw new Error(`a publish failed: ${JSON.stringify(last)}`);
   return { epoch: last.epoch, offset: last.offset };
 }
 
-async function metricSum(deployment: OwnDeployment, series: string): Promise<number> {
-  const pages = await Promise.all(deployment.adminUrls.map(async (url) => (await fetch(`${url}/metrics`)).text()));
-  const values = pages.map((page) => page.split("\n").find((line) => line.startsWith(`tidegate_${series} `)));
-  return values.reduce((sum, line) => sum + Number(line?.split(" ")[1] ?? 0), 0);
+/** Over all gateways. */
+async function metricSum({ adminUrls }: OwnDeployment, series: string): Promise<number> {
+  const pages = await Promise.all(adminUrls.map(async (url) => readMetrics(url)));
+  return sum(pages, (page) => metricValue(page, series));
 }
 
-/** Asked without a client library: one command, one connection. */
+/** Without a client library: one command, one connection. */
 async function rangeCommands({ redisUrl }: OwnDeployment): Promise<number> {
   const socket = connect(Number(new URL(redisUrl).port), "127.0.0.1");
   let answer = "";
@@ -240,7 +240,7 @@ async function rangeCommands({ redisUrl }: OwnDeployment): Promise<number> {
   socket.end("INFO commandstats\r\n");
   await once(socket, "close");
   const calls = [...answer.matchAll(/cmdstat_x(?:rev)?range:calls=(\d+)/g)];
-  return calls.reduce((sum, [, count]) => sum + Number(count), 0);
+  return sum(calls, ([, count]) => Number(count));
 }
 
 function cpuMs(processes: readonly ServerProcess[]): Map<string, number> {
@@ -249,11 +249,6 @@ function cpuMs(processes: readonly ServerProcess[]): Map<string, number> {
     byRole.set(role, (byRole.get(role) ?? 0) + (processUsage(pid)?.cpuMs ?? 0));
   }
   return byRole;
-}
-
-/** Progress and trouble; stdout is for the report alone. */
-function say(text: string): void {
-  if (text !== "") process.stderr.write(`${text}\n`);
 }
 
 async function end(exitCode: number): Promise<void> {

@@ -1,17 +1,19 @@
 /**
- * Two of three nodes are killed, one after the other: is presence right within the lease and 2 s, and is nobody counted twice?
+ * Two of three nodes are killed, one after the other: presence is right within the lease and 2 s, and counts no session twice.
  *
- *   npm run loadtest -- node-loss [--json]     SESSIONS (default 2000)
+ *   npm run loadtest -- node-loss [--json]
+ *   SESSIONS (2000)
  *
- * First the killed node's clients stay away, and come back with their resume tokens once they are gone from presence. Then
- * another node dies, and its clients come back at once. Ends with a verdict; exit code 1 where it fails.
+ * The clients of the first node stay away and present their resume tokens once presence no longer lists them. The clients
+ * of the second node reconnect at once. Exit code 0: every verdict passed.
  */
-import { SignJWT } from "jose";
-import { io, type Socket } from "socket.io-client";
-import type { PresenceMember, Welcome } from "../../shared/protocol/wire.ts";
+import type { PresenceMember } from "../../shared/protocol/wire.ts";
 import { leaseMs } from "../../shared/sessions/contract.ts";
-import type { Deployment, Fleet } from "../rig/fleet.ts";
 import type { ScenarioReport } from "../checks/scenario-report.ts";
+import { inBatches } from "../clients/batches.ts";
+import { loadToken } from "../clients/load-token.ts";
+import { openStockSession, type StockSession } from "../clients/stock-session.ts";
+import type { Deployment, Fleet } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
 
@@ -19,51 +21,44 @@ const sessions = parameter("SESSIONS", 2_000, 3, 5_000);
 const membersPerChannel = 100;
 const allowedMs = leaseMs + 2_000;
 const giveUpMs = 60_000;
-const connectAtOnce = 50;
 
-interface Stay {
-  user: string;
-  channel: string;
-  node: number;
-  socket: Socket;
-  welcome: Welcome;
+interface Client extends StockSession {
+  readonly user: string;
+  readonly channel: string;
+  readonly node: number;
 }
 
 const channels = Array.from({ length: Math.ceil(sessions / membersPerChannel) }, (_, i) => `room:${i}`);
-/** Polls in which somebody was listed with more than one connection. */
+/** Polls in which a member had more than one connection. */
 let countedTwice = 0;
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {
   const deployment = await fleet.start({ gateways: 3 });
   await putRules(deployment, { namespaces: { room: { access: "user", presence: true, joinLeave: true } } });
   say(`${sessions} sessions in ${channels.length} channels on 3 nodes`);
-  const stays = await inBatches(
-    Array.from({ length: sessions }, (_, i) => i),
-    async (i) => begin(deployment, { user: `user-${i}`, channel: channels[i % channels.length] ?? "", node: i % 3 }),
-  );
-  await untilPresent(deployment, new Set(stays.map(({ user }) => user)));
+  const clients = await inBatches([...Array(sessions).keys()], async (i) => connect(deployment, i));
+  const all = usersOf(clients);
+  await untilPresent(deployment, all);
 
   say("node 1 is killed, its clients stay away");
-  const first = stays.filter(({ node }) => node === 0);
+  const first = clients.filter(({ node }) => node === 0);
   await fleet.killGateway(0);
-  const goneInMs = await untilPresent(deployment, usersBesides(stays, first));
-  const backFirst = await inBatches(first, async (stay) =>
-    resume(deployment, stay, 1 + (Number(stay.user.slice(5)) % 2)),
-  );
-  const backInMs = await untilPresent(deployment, usersBesides(stays, []));
+  const goneInMs = await untilPresent(deployment, usersOf(clients.filter(({ node }) => node !== 0)));
+  const backFirst = await inBatches(first, async (client) => resume(deployment, client, 1 + (numberOf(client) % 2)));
+  const backInMs = await untilPresent(deployment, all);
 
-  say("node 2 is killed, its clients come back at once");
-  const now = [...stays.filter(({ node }) => node !== 0), ...backFirst.map(({ stay }) => stay)];
+  say("node 2 is killed, its clients reconnect at once");
+  const now = [...clients.filter(({ node }) => node !== 0), ...backFirst.map(({ client }) => client)];
   const second = now.filter(({ node }) => node === 1);
   await fleet.killGateway(1);
-  const backSecond = await inBatches(second, async (stay) => resume(deployment, stay, 2));
-  const rightInMs = await untilPresent(deployment, usersBesides(stays, []));
-  // Nobody is swept away with the node that they have left.
-  await settled(deployment, usersBesides(stays, []), allowedMs);
+  const backSecond = await inBatches(second, async (client) => resume(deployment, client, 2));
+  const rightInMs = await untilPresent(deployment, all);
+  // The sweep of the dead node must not remove members that moved to another one.
+  await staysPresent(deployment, all, allowedMs);
 
   const back = [...backFirst, ...backSecond];
   const resumed = back.filter((returned) => returned.resumed).length;
-  for (const { socket } of [...stays, ...back.map(({ stay }) => stay)]) socket.disconnect();
+  for (const { socket } of [...clients, ...back.map(({ client }) => client)]) socket.disconnect();
   return {
     scenario: "node-loss",
     parameters: { sessions, leaseMs },
@@ -77,80 +72,61 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
     },
     verdicts: [
       { title: `presence was right within ${allowedMs} ms of the kill`, pass: goneInMs <= allowedMs, value: goneInMs },
-      { title: "nobody was ever counted twice", pass: countedTwice === 0, value: countedTwice },
-      { title: "everybody came back with their own session", pass: resumed === back.length, value: resumed },
+      { title: "no member was counted twice", pass: countedTwice === 0, value: countedTwice },
+      { title: "every returning client resumed its session", pass: resumed === back.length, value: resumed },
     ],
   };
 }
 
-function usersBesides(stays: readonly Stay[], gone: readonly Stay[]): Set<string> {
-  const left = new Set(gone.map(({ user }) => user));
-  return new Set(stays.map(({ user }) => user).filter((user) => !left.has(user)));
+function usersOf(clients: readonly Client[]): Set<string> {
+  return new Set(clients.map(({ user }) => user));
 }
 
-async function inBatches<Item, Result>(
-  items: readonly Item[],
-  each: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const results: Result[] = [];
-  for (let at = 0; at < items.length; at += connectAtOnce) {
-    results.push(...(await Promise.all(items.slice(at, at + connectAtOnce).map(each))));
-  }
-  return results;
+async function connect(deployment: Deployment, index: number): Promise<Client> {
+  const user = `user-${index}`;
+  const token = await loadToken(deployment.jwtSecret, user);
+  const place = { user, channel: channels[index % channels.length] ?? "", node: index % 3 };
+  return subscribed(deployment, place, { token });
 }
 
-async function begin(
-  { gatewayUrls, jwtSecret }: Deployment,
-  { user, channel, node }: Pick<Stay, "user" | "channel" | "node">,
-): Promise<Stay> {
-  const token = await new SignJWT({})
-    .setProtectedHeader({ alg: "HS256" })
-    .setSubject(user)
-    .setExpirationTime("1h")
-    .sign(new TextEncoder().encode(jwtSecret));
-  return { user, channel, node, ...(await connected(gatewayUrls[node] ?? "", { token }, channel)) };
+function numberOf({ user }: Client): number {
+  return Number(user.slice("user-".length));
 }
 
+/** Presents the client's resume token to another node. */
 async function resume(
-  { gatewayUrls }: Deployment,
-  stay: Stay,
+  deployment: Deployment,
+  { user, channel, welcome }: Client,
   node: number,
-): Promise<{ stay: Stay; resumed: boolean }> {
-  const { user, channel, welcome: before } = stay;
-  const again = await connected(gatewayUrls[node] ?? "", { resume: before.resumeToken }, channel);
-  const resumed = again.welcome.resumed && again.welcome.sessionId === before.sessionId;
-  return { stay: { user, channel, node, ...again }, resumed };
+): Promise<{ client: Client; resumed: boolean }> {
+  const again = await subscribed(deployment, { user, channel, node }, { resume: welcome.resumeToken });
+  return { client: again, resumed: again.welcome.resumed && again.welcome.sessionId === welcome.sessionId };
 }
 
-async function connected(url: string, auth: object, channel: string): Promise<Pick<Stay, "socket" | "welcome">> {
-  const socket = io(url.replace("ws", "http"), {
-    transports: ["websocket"],
-    auth,
-    forceNew: true,
-    reconnection: false,
-  });
-  const welcome = await new Promise<Welcome>((resolve, reject) => {
-    socket.once("sync:welcome", resolve);
-    socket.once("connect_error", reject);
-  });
-  const ack = (await socket.emitWithAck("sync:subscribe", { channel })) as { ok: boolean };
-  if (!ack.ok) throw new Error(`not subscribed: ${JSON.stringify(ack)}`);
-  return { socket, welcome };
+async function subscribed(
+  { gatewayUrls }: Deployment,
+  place: Pick<Client, "user" | "channel" | "node">,
+  auth: object,
+): Promise<Client> {
+  const session = await openStockSession(gatewayUrls[place.node] ?? "", auth);
+  const ack = (await session.socket.emitWithAck("sync:subscribe", { channel: place.channel })) as { ok: boolean };
+  if (!ack.ok) throw new Error(`subscribe failed: ${JSON.stringify(ack)}`);
+  return { ...place, ...session };
 }
 
-/** @returns how long that took, in ms. */
+/** @returns ms until presence listed exactly these users. */
 async function untilPresent(deployment: Deployment, users: ReadonlySet<string>): Promise<number> {
   const startedAt = performance.now();
   while (!(await isPresent(deployment, users))) {
-    if (performance.now() - startedAt > giveUpMs) throw new Error("presence did not become right");
+    if (performance.now() - startedAt > giveUpMs) throw new Error(`presence is not right after ${giveUpMs} ms`);
   }
   return performance.now() - startedAt;
 }
 
-async function settled(deployment: Deployment, users: ReadonlySet<string>, forMs: number): Promise<void> {
+async function staysPresent(deployment: Deployment, users: ReadonlySet<string>, forMs: number): Promise<void> {
   const until = performance.now() + forMs;
   while (performance.now() < until) {
-    if (!(await isPresent(deployment, users))) throw new Error("somebody who is there was missing");
+    if (!(await isPresent(deployment, users))) throw new Error("a connected member is missing from presence");
   }
 }
 

@@ -1,11 +1,11 @@
 /**
- * What REDIS_READ_URL takes off the primary in a mass return: the same load, without and with it, side by side.
+ * The load that REDIS_READ_URL takes off the primary in a mass return: the same reads without and with it.
  *
  *   npm run loadtest -- read-replica [--json]
- *   NODES (4), CHANNELS (300), RETURNS per node and channel (20), PUBLICATIONS per channel meanwhile (10)
+ *   NODES (4) CHANNELS (300) RETURNS (20 for each node and channel) PUBLICATIONS (10 for each channel meanwhile)
  *
- * Each node follows every channel; then everybody who returns reads half a channel's history while publishing goes on.
- * A primary with one replica, in both rounds. Verdicts are about correctness: every read is complete, nothing is missed.
+ * Each node follows every channel, then reads half of each channel's history many times while publishing continues. Both
+ * rounds have a primary with one replica. Verdicts: every read is complete, no publication is missed.
  */
 import type { Position } from "../../shared/channels/contract.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
@@ -25,7 +25,7 @@ const channelCount = parameter("CHANNELS", 300, 1, 10_000);
 const returns = parameter("RETURNS", 20, 1, 1_000);
 const publicationsMeanwhile = parameter("PUBLICATIONS", 10, 0, 1_000);
 const historySize = 100;
-/** Reads under way at once, of each node: a gateway bounds them, too. */
+/** Reads under way per node; a gateway bounds them, too. */
 const readsAtOnce = 64;
 const withinMs = 60_000;
 const retention = { historySize: 1_000, historySeconds: 300 };
@@ -35,9 +35,11 @@ const data = JSON.stringify({
 const logger = createLogger({ name: "load", level: "error" });
 
 interface ServerUse {
+  /** Executed by Redis, those inside scripts included. */
   commands: number;
   cpuMs: number;
 }
+
 interface Round {
   readUrl: boolean;
   primary: ServerUse;
@@ -90,13 +92,13 @@ async function measure(primary: RedisServer, replica: RedisServer, readUrl: bool
     Array.from({ length: nodeCount }, () => openNode(primary, readUrl ? replica : undefined)),
   );
   const [publisher] = nodes;
-  if (!publisher) throw new Error("NODES: at least 1");
+  if (!publisher) throw new Error("NODES must be at least 1");
   const publish = async (channel: string): Promise<Position> =>
     (await publisher.broker.publish({ channel, event: "moved", data, retention })).position;
   try {
-    const stands = new Map<string, Position>();
+    const positions = new Map<string, Position>();
     for (let n = 0; n < historySize; n++) {
-      await Promise.all(channels.map(async (channel) => stands.set(channel, await publish(channel))));
+      await Promise.all(channels.map(async (channel) => positions.set(channel, await publish(channel))));
     }
     await Promise.all(nodes.flatMap(({ broker }) => channels.map((name) => broker.follow({ kind: "channel", name }))));
     if (readUrl) await eventually(() => nodes.every(({ connections }) => connections.replica?.usable), withinMs);
@@ -106,26 +108,14 @@ async function measure(primary: RedisServer, replica: RedisServer, readUrl: bool
     const startedAt = performance.now();
     let incompleteReads = 0;
     const readAll = async ({ broker }: Node): Promise<void> => {
-      const left = channels.flatMap((channel) => Array.from({ length: returns }, () => channel));
-      const reader = async (): Promise<void> => {
-        for (let channel = left.pop(); channel !== undefined; channel = left.pop()) {
-          const reaching = stands.get(channel) ?? { epoch: "", offset: 0 };
-          const slice = await broker.readHistory({
-            ...{ channel, retention, epoch: reaching.epoch, after: historySize / 2, reaching },
-            ...{ limit: 1_000, maxBytes: 512 * 1024 },
-          });
-          const last = slice.publications.at(-1)?.offset ?? 0;
-          if (slice.publications[0]?.offset !== historySize / 2 + 1 || last < historySize) incompleteReads++;
-        }
-      };
-      await Promise.all(Array.from({ length: readsAtOnce }, reader));
+      incompleteReads += await readHistories(broker, channels, positions);
     };
     const publishAll = async (): Promise<void> => {
       for (let n = 0; n < publicationsMeanwhile; n++) await Promise.all(channels.map(publish));
     };
     await Promise.all([...nodes.map(readAll), publishAll()]);
     const expected = channelCount * publicationsMeanwhile;
-    // What does not arrive is counted below.
+    // Publications that do not arrive are counted below.
     await eventually(() => nodes.every(({ delivered }) => delivered >= expected), withinMs).catch(() => undefined);
     const elapsedMs = Math.round(performance.now() - startedAt);
     const after = [await useOf(primary), await useOf(replica)] as const;
@@ -143,6 +133,29 @@ async function measure(primary: RedisServer, replica: RedisServer, readUrl: bool
   } finally {
     await Promise.all(nodes.map(({ connections }) => connections.stop()));
   }
+}
+
+/** Reads the second half of each channel's history, several times. @returns the number of incomplete reads. */
+async function readHistories(
+  broker: RedisBroker,
+  channels: readonly string[],
+  positions: ReadonlyMap<string, Position>,
+): Promise<number> {
+  let incomplete = 0;
+  const left = channels.flatMap((channel) => Array.from({ length: returns }, () => channel));
+  const reader = async (): Promise<void> => {
+    for (let channel = left.pop(); channel !== undefined; channel = left.pop()) {
+      const reaching = positions.get(channel) ?? { epoch: "", offset: 0 };
+      const slice = await broker.readHistory({
+        ...{ channel, retention, epoch: reaching.epoch, after: historySize / 2, reaching },
+        ...{ limit: 1_000, maxBytes: 512 * 1024 },
+      });
+      const last = slice.publications.at(-1)?.offset ?? 0;
+      if (slice.publications[0]?.offset !== historySize / 2 + 1 || last < historySize) incomplete++;
+    }
+  };
+  await Promise.all(Array.from({ length: readsAtOnce }, reader));
+  return incomplete;
 }
 
 function text(rounds: readonly Round[], pass: boolean): string {

@@ -1,15 +1,16 @@
 /**
- * A fleet of three is restarted, node after node, while everybody is connected and publications go on.
+ * A fleet of three restarts node by node while every client is connected and publishing continues.
  *
- *   npm run loadtest -- rolling-restart [--json]      DRAIN (seconds, default 120), and surge-parameters.ts
+ *   npm run loadtest -- rolling-restart [--json]
+ *   DRAIN (120 s) CLIENTS (6000) STOCK (10 %) CHANNELS RATE (4) ADMISSIONS (300) QUIET (30 s) CROWD (4) BALANCERS (2)
  *
- * Each node is told to stop (SIGTERM), drains, ends, and begins again on its ports. Exit code 0: every verdict passed.
+ * Needs HAProxy. Each node gets SIGTERM, drains, exits, and starts again on its ports. Exit code 0: every verdict passed.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { crowdFigures, deliveryVerdicts } from "../checks/crowd-verdicts.ts";
 import { drainReport } from "../checks/drain-report.ts";
-import type { Fleet } from "../rig/fleet.ts";
 import type { ScenarioReport } from "../checks/scenario-report.ts";
+import type { Fleet } from "../rig/fleet.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
 import { Stage } from "../rig/stage.ts";
 import { stageParameters, surgeParameters } from "../rig/surge-parameters.ts";
@@ -17,12 +18,12 @@ import { stageParameters, surgeParameters } from "../rig/surge-parameters.ts";
 const parameters = surgeParameters({ clients: 6_000 });
 const gateways = 3;
 const drainSeconds = parameter("DRAIN", 120, 5, 3_600);
-/** A node that does not leave in time is killed. */
+/** A node that takes longer is killed. */
 const stopWithinMs = (drainSeconds + 20) * 1_000;
-/** For the balancers to find a node that has come back. */
+/** Time for the balancers to find a restarted node. */
 const betweenNodesMs = 3_000;
 const backWithinMs = 60_000;
-/** Of the longest wait, against the quiet p99.9. */
+/** Of the longest wait, compared with the quiet p99.9. */
 const allowedFactor = 3;
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {
@@ -32,15 +33,8 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
     await pause(parameters.quietSeconds * 1_000);
     await stage.phase("restart");
     const restartAt = Date.now();
-    const stops: string[] = [];
-    for (const node of fleet.gateways) {
-      const { exitCode, tookMs } = await node.stop(stopWithinMs);
-      stops.push(`${node.name} after ${(tookMs / 1_000).toFixed(1)} s with exit code ${exitCode}`);
-      say(`stopped ${stops.at(-1)}: ${drainReport(node.output())}`);
-      await node.start();
-      await pause(betweenNodesMs);
-    }
-    await stage.crowd.everybodyBack(backWithinMs);
+    const stops = await restartEach(fleet);
+    await stage.crowd.allBack(backWithinMs);
     const tookSeconds = (Date.now() - restartAt) / 1_000;
     await stage.phase("after");
     await pause(parameters.quietSeconds * 1_000);
@@ -55,9 +49,9 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
       parameters: { ...parameters, drainSeconds },
       figures: {
         "the restart took, s": tookSeconds.toFixed(1),
-        "the nodes ended": stops.join("; "),
+        "the nodes exited": stops.join("; "),
         "their drains": fleet.gateways.map((node) => drainReport(node.output())).join("; "),
-        "most welcomes in a second, as clients saw them": tally.peakWelcomesPerSecond(restartAt),
+        "most welcomes in a second, as clients count them": tally.peakWelcomesPerSecond(restartAt),
         ...crowdFigures(tally, ["quiet", "restart", "after"], "restart"),
       },
       verdicts: [
@@ -71,6 +65,19 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
       ],
     };
   });
+}
+
+/** @returns how each node exited. */
+async function restartEach(fleet: Fleet): Promise<string[]> {
+  const stops: string[] = [];
+  for (const node of fleet.gateways) {
+    const { exitCode, tookMs } = await node.stop(stopWithinMs);
+    stops.push(`${node.name} after ${(tookMs / 1_000).toFixed(1)} s with exit code ${exitCode}`);
+    say(`stopped ${stops.at(-1)}: ${drainReport(node.output())}`);
+    await node.start();
+    await pause(betweenNodesMs);
+  }
+  return stops;
 }
 
 await runScenario(run);

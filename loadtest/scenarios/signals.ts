@@ -1,17 +1,20 @@
 /**
- * Which signal is to decide how many nodes there are? Two loads, many idle clients and few that talk a lot, are each put
- * on one real node in steps; the node is asked how full it is (`/load`). From that is worked out what a fleet would have.
+ * Compares signals that could decide the number of nodes: connections, CPU, memory, load factor.
  *
- *   npm run loadtest -- signals [--json]      parameters by environment: below
+ *   npm run loadtest -- signals [--json]
+ *   CAP (2000 connections) IDLE_STEPS (4) MESSAGES (250/s for each chatty client) CHATTY_MOST (16000/s) CHATTY_STEPS (5)
+ *   MESSAGE_BYTES (1024) FULL_NODES (10) ADMISSIONS (300/s)
  *
- * Exit code 0: by the load factor no node is overloaded and none is wasted, whichever the load.
+ * Two loads, many idle clients and few chatty ones, each run on one real node in steps, which reports its load (`/load`).
+ * The size of a fleet under each signal is calculated from these steps. Exit code 0: the load factor neither overloads nor
+ * wastes nodes, under both loads.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import { SignJWT } from "jose";
 import { type Dimension, dimensionNames, type Dimensions } from "../../shared/load/dimensions.ts";
 import { loadFactor } from "../../shared/load/factor.ts";
 import { Chatter } from "../clients/chatter.ts";
 import { Crowd } from "../clients/crowd.ts";
+import { loadToken } from "../clients/load-token.ts";
 import type { Fleet, OwnDeployment } from "../rig/fleet.ts";
 import { largestWork, MeasuredCurve } from "../checks/measured-curve.ts";
 import type { ScenarioReport } from "../checks/scenario-report.ts";
@@ -20,27 +23,27 @@ import { parameter, runScenario, say } from "../rig/scenario.ts";
 import { processUsage } from "../checks/usage.ts";
 
 const parameters = {
-  /** Connections that a node takes. */
+  /** Connections per node. */
   cap: parameter("CAP", 2_000, 100, 10_000),
   idleSteps: parameter("IDLE_STEPS", 4, 2, 20),
   /** Of each chatty client. */
   messagesPerSecond: parameter("MESSAGES", 250, 1, 10_000),
-  /** Of all chatty clients in the last step; in each step before it half as many. */
+  /** Messages per second of all chatty clients in the last step; each step before has half as many. */
   chattyMost: parameter("CHATTY_MOST", 16_000, 100, 1_000_000),
   chattySteps: parameter("CHATTY_STEPS", 5, 2, 20),
   messageBytes: parameter("MESSAGE_BYTES", 1_024, 1, 30_000),
-  /** The fleet's load, in loads that fill one node. */
+  /** The fleet's load as a multiple of the load that fills one node. */
   fullNodes: parameter("FULL_NODES", 10, 1, 1_000),
   admissions: parameter("ADMISSIONS", 300, 1, 10_000),
 };
 const heapMiB = 256;
-/** The load factor shows 99 % of a step after 10 s. */
+/** The load factor reaches 99 % of a step after 10 s. */
 const settleMs = 14_000;
-/** CPU is measured at the end of a step. */
+/** CPU is measured over this time at the end of a step. */
 const cpuWindowMs = 5_000;
-/** Nobody is asked for more nodes than that. */
+/** Upper bound of the calculated number of nodes. */
 const mostNodes = 1_000;
-/** Full means 1.0; so far from it is measurement. */
+/** A full node is at 1.0; the rest is tolerance of the measurement. */
 const overloadedAbove = 1.05;
 const wastedAbove = 1.25;
 
@@ -53,13 +56,13 @@ interface Step {
   readonly dimensions: Dimensions;
 }
 
-/** What one kind of load does to a node, by how much of it there is. */
+/** The measured effect of one kind of load on a node. */
 interface Load {
   readonly name: string;
   readonly steps: readonly Step[];
-  /** How full the fullest dimension is. */
+  /** The highest load dimension at that work. */
   readonly fullest: (work: number) => number;
-  /** What fills one node. */
+  /** The work that fills one node. */
   readonly capacity: number;
 }
 
@@ -134,11 +137,7 @@ async function measureIdle(fleet: Fleet): Promise<Step[]> {
 
 async function measureChatty(fleet: Fleet): Promise<Step[]> {
   const deployment = await startOne(fleet);
-  const token = await new SignJWT({})
-    .setProtectedHeader({ alg: "HS256" })
-    .setSubject("load")
-    .setExpirationTime("1h")
-    .sign(new TextEncoder().encode(deployment.jwtSecret));
+  const token = await loadToken(deployment.jwtSecret, "load");
   const url = (deployment.gatewayUrls[0] ?? "").replace("ws", "http");
   const { messagesPerSecond, messageBytes: bytes, chattyMost, chattySteps } = parameters;
   const chatter = new Chatter({ url, token, bytes });
@@ -174,7 +173,7 @@ async function measure(fleet: Fleet, { adminUrls }: OwnDeployment, work: number)
   const before = processUsage(pid);
   await pause(cpuWindowMs);
   const after = processUsage(pid);
-  if (!before || !after) throw new Error("the node is gone, or there is no /proc");
+  if (!before || !after) throw new Error("the node has ended, or there is no /proc");
   const answer = await fetch(`${adminUrls[0]}/load`);
   const { connections, dimensions } = (await answer.json()) as { connections: number; dimensions: Dimensions };
   const cores = (after.cpuMs - before.cpuMs) / (after.atMs - before.atMs);
@@ -193,14 +192,14 @@ function curve({ steps }: Pick<Load, "steps">, read: (step: Step) => number): Me
   return new MeasuredCurve(steps.map((step) => [step.work, read(step)]));
 }
 
-/** Admissions are left out: nobody joins any more once the load is there. */
+/** Admissions count as 0: no client joins once the load is there. */
 function dimensionsAt(load: Pick<Load, "steps">, work: number): Dimensions {
   const at = (dimension: Dimension): number => curve(load, ({ dimensions }) => dimensions[dimension]).at(work);
   const values = dimensionNames.map((name) => [name, name === "admissions" ? 0 : at(name)]);
   return Object.fromEntries(values) as Dimensions;
 }
 
-/** How many nodes there would be, how full the fullest dimension of each is, and what that means. */
+/** @returns the number of nodes, the highest dimension of each node, and a verdict. */
 function outcome(load: Load, satisfied: (workOfANode: number) => boolean): [number | string, number, string] {
   const work = load.capacity * parameters.fullNodes;
   const needed = nodesUntil((nodes) => load.fullest(work / nodes) <= 1.001);

@@ -1,113 +1,86 @@
 /**
- * What one client that stops reading costs its node and the others.
+ * The cost of one client that stops reading, to its node and to the other clients.
  *
  *   npm run loadtest -- slow-reader [--json]
+ *   READERS (1000) CHANNELS (100) RATE (1000/s) BEFORE (20 s) SLOW (60 s) PAYLOAD_BYTES (512)
  *
- * Readers spread over two nodes and many channels; one more, on the first node, follows all channels and stops reading
- * for a minute, then reads again, and returns where it was closed. Both nodes carry the same load at the same time: what
- * differs between them in that minute is the slow reader's doing.
+ * Readers follow many channels on two nodes. One more, on the first node, follows all channels, stops reading for a minute,
+ * reads again, and reconnects where it was closed. Both nodes carry the same load at the same time, so the difference
+ * between them in that minute is the cost of the slow reader.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import type { RawClient } from "../../test/support/raw-client.ts";
-import type { Fleet, OwnDeployment } from "../rig/fleet.ts";
-import { Chain } from "../checks/chain.ts";
+import { OutboxSampler } from "../checks/outbox-sampler.ts";
 import { percentile } from "../checks/percentile.ts";
-import type { ScenarioReport } from "../checks/scenario-report.ts";
+import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
+import { Sequence } from "../checks/sequence.ts";
+import { processUsage, UsageRecorder } from "../checks/usage.ts";
+import { inBatches } from "../clients/batches.ts";
 import { connectReader } from "../clients/reader.ts";
+import { SlowReader } from "../clients/slow-reader.ts";
+import { BatchPublisher, type BatchTick, type Published } from "../rig/batch-publisher.ts";
+import type { Fleet, OwnDeployment } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
-import { processUsage, UsageRecorder } from "../checks/usage.ts";
 
 const readers = parameter("READERS", 1_000, 2, 5_000);
-/** The slow one follows all. */
+/** The slow reader follows all of them. */
 const channels = parameter("CHANNELS", 100, 1, 200);
-/** Publications per second, all channels together. */
+/** Publications per second to all channels together. */
 const rate = parameter("RATE", 1_000, 1, 5_000);
 const beforeSeconds = parameter("BEFORE", 20, 5, 300);
 const slowSeconds = parameter("SLOW", 60, 5, 300);
 const payloadBytes = parameter("PAYLOAD_BYTES", 512, 0, 4_000);
 
 const settleSeconds = 5;
-/** For the slow one to catch up, and what is on its way to arrive. */
+/** Time for the slow reader to catch up and for publications under way to arrive. */
 const afterSeconds = 15;
-/** For all channels of the slow one to be answered. */
-const comeBackMs = 60_000;
-/** What falls due in that time leaves in one call. */
-const publishEveryMs = 20;
-const maxCallsUnderWay = 8;
-const connectAtOnce = 50;
 const capBytes = 1024 * 1024;
-/** What the memory of a quiet node moves by itself: collections, and the heap's growth. */
+/** How far a quiet node's memory moves by itself: collections, growth of the heap. */
 const heapNoiseBytes = 16 * 1024 * 1024;
-/** The tail's own noise on a shared machine, as seen between two nodes without any slow reader. */
+/** The noise of the p99 on a shared machine, as seen between two nodes without a slow reader. */
 const p99Ratio = 1.5;
 const p99NoiseMs = 5;
+const channelNames = Array.from({ length: channels }, (_, index) => `load:${index}`);
 
 type Phase = "settling" | "before" | "slow" | "after";
-let phase: Phase = "settling";
-const now = (): number => performance.now();
-const channelName = (index: number): string => `load:${index % channels}`;
-
-interface Reader {
-  readonly channel: string;
-  readonly chain: Chain;
-}
+/** 0: the slow reader's node; 1: the other one. */
+type Node = 0 | 1;
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {
   say("starting redis, private-api and two gateways");
   const deployment = await fleet.start();
-  // Enough that a minute away can be bridged.
+  // Enough history to bridge a minute.
   await putRules(deployment, { namespaces: { load: { historySize: 5_000 } } });
-  const latencies = { settling: [[], []], before: [[], []], slow: [[], []], after: [[], []] } as Record<
-    Phase,
-    [number[], number[]]
-  >;
   say(`connecting ${readers} readers`);
-  const all: Reader[] = [];
-  const clients: RawClient[] = [];
-  let interrupted = 0;
-  for (let at = 0; at < readers; at += connectAtOnce) {
-    const batch = Array.from({ length: Math.min(connectAtOnce, readers - at) }, async (_, i) => {
-      const node = (at + i) % 2;
-      const client = await connectReader(deployment, node);
-      // Nothing is published yet, so nothing comes before the chain is there.
-      const channel = channelName(Math.floor((at + i) / 2));
-      const { position } = await client.subscribe(channel);
-      const reader = { channel, chain: new Chain(position) };
-      client.onEvent = (event, data, { offset, prev }) => {
-        if (event !== "tick" || offset === undefined) return void interrupted++;
-        reader.chain.take({ offset, prev });
-        latencies[phase][node as 0 | 1].push(now() - (data as { sentAt: number }).sentAt);
-      };
-      void client.closed.then(() => interrupted++);
-      all.push(reader);
-      clients.push(client);
-    });
-    await Promise.all(batch);
-  }
-  const slow = new SlowReader(deployment);
+  const others = await Readers.connect(deployment);
+  const slow = new SlowReader({
+    channels: channelNames,
+    connect: async () => connectReader(deployment, 0),
+    onError: (error) => say(String(error)),
+  });
   await slow.start();
 
-  const gatewayPids = deployment.processes.filter(({ role }) => role === "gateway").map(({ pid }) => pid);
-  const recorders = gatewayPids.map((pid) => new UsageRecorder(() => processUsage(pid)));
+  const gateways = deployment.processes.filter(({ role }) => role === "gateway");
+  const recorders = gateways.map(({ pid }) => new UsageRecorder(() => processUsage(pid)));
   for (const recorder of recorders) recorder.start();
-  const outboxes = new OutboxSampler(deployment.adminUrls);
+  const outboxes = new OutboxSampler(deployment.adminUrls, (error) => say(String(error)));
   outboxes.start();
-  const publisher = new Publisher(deployment);
+  const publisher = new BatchPublisher(deployment, { channels: channelNames, perSecond: rate, payloadBytes });
   publisher.start();
 
   await pause(settleSeconds * 1_000);
-  phase = "before";
-  say(`${beforeSeconds} s with everybody reading`);
+  others.phase = "before";
+  say(`${beforeSeconds} s with all clients reading`);
   await pause(beforeSeconds * 1_000);
-  phase = "slow";
+  others.phase = "slow";
   const slowFrom = Date.now();
   slow.stopReading();
   say(`${slowSeconds} s with one reader at 0 B/s`);
   await pause(slowSeconds * 1_000);
   const slowUntil = Date.now();
-  const closedBy = await outboxes.ending(slowFrom);
-  phase = "after";
+  const closedBy = await outboxes.closeCause(slowFrom);
+  others.phase = "after";
   say("it reads again");
   const recovery = await slow.readAgain();
   await pause(afterSeconds * 1_000);
@@ -116,266 +89,141 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
 
   outboxes.stop();
   for (const recorder of recorders) recorder.stop();
-  const growth = recorders.map(
+  const grownBytes = recorders.map(
     (recorder) => recorder.peakBytes(slowFrom, slowUntil) - (recorder.at(slowFrom)?.rssBytes ?? 0),
   );
-  const [grown = 0, grownBeside = 0] = growth;
-  const p99 = (of: Phase, node: 0 | 1): number => percentile(latencies[of][node], 0.99);
-  const p50 = (of: Phase, node: 0 | 1): number => percentile(latencies[of][node], 0.5);
-  const incomplete = all.filter(
-    ({ channel, chain }) => chain.breaks > 0 || chain.last !== published.lastOffsets.get(channel),
-  ).length;
-  const behind = slow.incomplete(published.lastOffsets);
-  const deliveries = latencies.slow[0].length + latencies.slow[1].length;
-
-  slow.end();
-  for (const { socket } of clients) socket.destroy();
-  const two = (node0: number, node1: number): string => `${node0.toFixed(1)} / ${node1.toFixed(1)} ms`;
+  const notRecovered = slow.incomplete(published.lastOffsets);
+  slow.close();
+  others.close();
+  const { largestBytes } = outboxes;
   return {
     scenario: "slow-reader",
     parameters: { readers, channels, ratePerSecond: rate, beforeSeconds, slowSeconds, payloadBytes },
     figures: {
       "publications per second": Math.round(published.count / published.seconds),
-      "deliveries per second, slow one left out": Math.round(deliveries / slowSeconds),
-      "due to the slow one per second": Math.round(published.count / published.seconds),
-      "p50 before, its node / the other": two(p50("before", 0), p50("before", 1)),
-      "p99 before, its node / the other": two(p99("before", 0), p99("before", 1)),
-      "p50 while it does not read, its node / the other": two(p50("slow", 0), p50("slow", 1)),
-      "p99 while it does not read, its node / the other": two(p99("slow", 0), p99("slow", 1)),
-      "p99 ratio before, while": `${ratio(p99("before", 0), p99("before", 1))}, ${ratio(p99("slow", 0), p99("slow", 1))}`,
-      "most that waited for one connection": `${(outboxes.largest / 1024).toFixed(0)} KiB`,
-      "RSS growth in that time, its node / the other": `${mib(grown)} / ${mib(grownBeside)} MiB`,
-      "the slow one was closed": closedBy,
-      "it came back": recovery,
+      "deliveries per second, without the slow reader": Math.round(others.deliveries("slow") / slowSeconds),
+      "due to the slow reader per second": Math.round(published.count / published.seconds),
+      ...others.latencyFigures(),
+      "most bytes queued for one connection": `${(largestBytes / 1024).toFixed(0)} KiB`,
+      "RSS growth meanwhile, its node / the other": `${grownBytes.map(mib).join(" / ")} MiB`,
+      "the slow reader was closed": closedBy,
+      "its recovery": recovery,
     },
-    verdicts: [
-      { title: "no outbox was over its bound", pass: outboxes.largest <= capBytes, value: outboxes.largest },
-      {
-        title: "its node's memory grew by no more than the other node's, the bound and the heap's own noise",
-        pass: grown - grownBeside <= capBytes + heapNoiseBytes,
-        value: `${mib(grown - grownBeside)} MiB more`,
-      },
-      {
-        title: `p99 of the others on its node: within ${p99Ratio} times, or ${p99NoiseMs} ms, of the other node's`,
-        pass: p99("slow", 0) <= Math.max(p99("slow", 1) * p99Ratio, p99("slow", 1) + p99NoiseMs),
-        value: ratio(p99("slow", 0), p99("slow", 1)),
-      },
-      { title: "every other reader got everything, in order", pass: incomplete === 0, value: incomplete },
-      { title: "no other reader was closed or told to resync", pass: interrupted === 0, value: interrupted },
-      {
-        title: "the slow one has every channel complete, or was told that it cannot",
-        pass: behind === 0,
-        value: behind,
-      },
-      {
-        title: "the publisher kept its rate",
-        pass: published.count / published.seconds >= rate * 0.95 && published.failed === 0,
-        value: `${published.failed} failed`,
-      },
-    ],
+    verdicts: verdictsOn({ others, published, largestBytes, grownBytes, notRecovered }),
   };
 }
 
-/** Follows every channel, and does not read while told so. */
-class SlowReader {
-  readonly #deployment: OwnDeployment;
-  readonly #chains = new Map<string, Chain>();
-  #client: RawClient | undefined;
-  #stoppedAt = 0;
-  /** Channels whose recovery was refused, with a reason. */
-  #told = 0;
+function verdictsOn(seen: {
+  others: Readers;
+  published: Published;
+  largestBytes: number;
+  grownBytes: readonly number[];
+  notRecovered: number;
+}): Verdict[] {
+  const { others, published, largestBytes, notRecovered } = seen;
+  const [grown = 0, grownBeside = 0] = seen.grownBytes;
+  const [p99, p99Beside] = [others.percentileMs("slow", 0, 0.99), others.percentileMs("slow", 1, 0.99)];
+  const incomplete = others.incomplete(published.lastOffsets);
+  return [
+    { title: "no outbox exceeds its bound", pass: largestBytes <= capBytes, value: largestBytes },
+    {
+      title: "its node's memory grows by no more than the other node's, the bound and the heap's own noise",
+      pass: grown - grownBeside <= capBytes + heapNoiseBytes,
+      value: `${mib(grown - grownBeside)} MiB more`,
+    },
+    {
+      title: `p99 of the other readers on its node: within ${p99Ratio} times, or ${p99NoiseMs} ms, of the other node's`,
+      pass: p99 <= Math.max(p99Beside * p99Ratio, p99Beside + p99NoiseMs),
+      value: ratio(p99, p99Beside),
+    },
+    { title: "every other reader gets everything, in order", pass: incomplete === 0, value: incomplete },
+    {
+      title: "no other reader is closed or has to resync",
+      pass: others.interrupted === 0,
+      value: others.interrupted,
+    },
+    {
+      title: "the slow reader recovers every channel, or gets a reason why not",
+      pass: notRecovered === 0,
+      value: notRecovered,
+    },
+    {
+      title: "the publisher kept its rate",
+      pass: published.count / published.seconds >= rate * 0.95 && published.failed === 0,
+      value: `${published.failed} failed`,
+    },
+  ];
+}
 
-  constructor(deployment: OwnDeployment) {
-    this.#deployment = deployment;
+/** The readers that read all the time. */
+class Readers {
+  readonly #clients: RawClient[] = [];
+  readonly #followed: { readonly channel: string; readonly sequence: Sequence }[] = [];
+  readonly #latencies: Record<Phase, Record<Node, number[]>> = {
+    settling: { 0: [], 1: [] },
+    before: { 0: [], 1: [] },
+    slow: { 0: [], 1: [] },
+    after: { 0: [], 1: [] },
+  };
+  phase: Phase = "settling";
+  /** Connections closed, and events that are no publication. */
+  interrupted = 0;
+
+  static async connect(deployment: OwnDeployment): Promise<Readers> {
+    const all = new Readers();
+    await inBatches([...Array(readers).keys()], async (index) => all.#add(deployment, index));
+    return all;
   }
 
-  async start(): Promise<void> {
-    const client = await this.#connect();
-    for (let index = 0; index < channels; index++) {
-      const { position } = await client.subscribe(channelName(index));
-      this.#chains.set(channelName(index), new Chain(position));
+  close(): void {
+    for (const { socket } of this.#clients) socket.destroy();
+  }
+
+  deliveries(phase: Phase): number {
+    return this.#latencies[phase][0].length + this.#latencies[phase][1].length;
+  }
+
+  percentileMs(phase: Phase, node: Node, share: number): number {
+    return percentile(this.#latencies[phase][node], share);
+  }
+
+  latencyFigures(): Record<string, string> {
+    const figures: Record<string, string> = {};
+    for (const [phase, when] of [
+      ["before", "before"],
+      ["slow", "while it does not read"],
+    ] as const) {
+      for (const share of [0.5, 0.99]) {
+        const [its, other] = [this.percentileMs(phase, 0, share), this.percentileMs(phase, 1, share)];
+        const title = `p${share * 100} ${when}, its node / the other (ratio)`;
+        figures[title] = `${its.toFixed(1)} / ${other.toFixed(1)} ms (${ratio(its, other)})`;
+      }
     }
+    return figures;
   }
 
-  stopReading(): void {
-    this.#stoppedAt = now();
-    this.#client?.socket.pause();
-  }
-
-  /** Returns where it was closed, with its positions. @returns what came of it. */
-  async readAgain(): Promise<string> {
-    const from = now();
-    const client = this.#client;
-    client?.socket.resume();
-    const noticed = await Promise.race([client?.closed.then(() => true), pause(20_000, false)]);
-    if (!noticed) return `its connection was still there after ${((from - this.#stoppedAt) / 1_000).toFixed(0)} s`;
-    const returned = await this.#connectAgain();
-    if (!returned) return "it was not let in again in time";
-    let replayed = 0;
-    let recovered = 0;
-    const answered = [...this.#chains].map(async ([channel, chain]) =>
-      returned.subscribe(channel, { epoch: chain.epoch, offset: chain.last }, (ack) => {
-        for (const publication of ack.publications) chain.take(publication);
-        replayed += ack.publications.length;
-        if (ack.recovered) recovered++;
-        else {
-          this.#told++;
-          chain.last = ack.position.offset;
-        }
-      }),
-    );
-    const all = await Promise.race([Promise.all(answered), returned.closed, pause(comeBackMs)]);
-    if (!all) return `it was closed again, or not answered in time, after ${recovered} channels`;
-    const seconds = ((now() - from) / 1_000).toFixed(1);
-    return `${recovered} channels recovered, ${this.#told} told why not, ${replayed} publications from history, ${seconds} s after it read again`;
-  }
-
-  /** Channels that lack anything it was not told of. */
+  /** Readers that lack a publication or got one twice. */
   incomplete(lastOffsets: ReadonlyMap<string, number>): number {
-    return [...this.#chains].filter(([channel, chain]) => chain.breaks > 0 || chain.last !== lastOffsets.get(channel))
-      .length;
+    return this.#followed.filter(({ channel, sequence }) => {
+      return sequence.faults > 0 || sequence.reached !== lastOffsets.get(channel);
+    }).length;
   }
 
-  end(): void {
-    this.#client?.socket.destroy();
-  }
-
-  async #connectAgain(): Promise<RawClient | undefined> {
-    for (const until = now() + comeBackMs; now() < until; await pause(1_000)) {
-      const client = await this.#connect().catch((error: unknown) => say(String(error)));
-      if (client) return client;
-    }
-    return undefined;
-  }
-
-  async #connect(): Promise<RawClient> {
-    const client = await connectReader(this.#deployment, 0);
-    client.onEvent = (event, _data, { channel = "", offset, prev }) => {
-      if (event === "tick" && offset !== undefined) this.#chains.get(channel)?.take({ offset, prev });
+  async #add(deployment: OwnDeployment, index: number): Promise<void> {
+    const node: Node = index % 2 === 0 ? 0 : 1;
+    const client = await connectReader(deployment, node);
+    const channel = channelNames[Math.floor(index / 2) % channels] ?? "";
+    // Publishing has not begun: nothing can come before the handler is set.
+    const { position } = await client.subscribe(channel);
+    const sequence = new Sequence(position.offset);
+    client.onEvent = (event, data, { offset, prev }) => {
+      if (event !== "tick" || offset === undefined) return void this.interrupted++;
+      sequence.take(offset, prev);
+      this.#latencies[this.phase][node].push(performance.now() - (data as BatchTick).sentAt);
     };
-    this.#client = client;
-    return client;
-  }
-}
-
-/** Reads both nodes' metrics, so that the reading itself weighs on both. */
-class OutboxSampler {
-  readonly #adminUrls: readonly string[];
-  largest = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #closedAt: number | undefined;
-
-  constructor(adminUrls: readonly string[]) {
-    this.#adminUrls = adminUrls;
-  }
-
-  start(): void {
-    this.#timer = setInterval(() => void this.#sample().catch((error: unknown) => say(String(error))), 1_000);
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-  }
-
-  /** How the node of the slow one ended it. */
-  async ending(slowFrom: number): Promise<string> {
-    const text = await this.#metrics(this.#adminUrls[0] ?? "");
-    const ended = ["bytes", "stalled"].filter((cause) => valueOf(text, `slow_consumers_total{cause="${cause}"}`) > 0);
-    if (valueOf(text, 'disconnects_total{reason="ping_timeout"}') > 0) ended.push("ping_timeout");
-    const after = this.#closedAt === undefined ? "" : `, after ${((this.#closedAt - slowFrom) / 1_000).toFixed(0)} s`;
-    return ended.length === 0 ? "no" : `${ended.join(", ")}${after}`;
-  }
-
-  async #sample(): Promise<void> {
-    const [first = ""] = await Promise.all(
-      this.#adminUrls.map(async (url) => {
-        const text = await this.#metrics(url);
-        this.largest = Math.max(this.largest, valueOf(text, "outbox_largest_bytes"));
-        return text;
-      }),
-    );
-    if (this.#closedAt === undefined && /disconnects_total\{reason="(slow_consumer|ping_timeout)"\}/.test(first)) {
-      this.#closedAt = Date.now();
-    }
-  }
-
-  async #metrics(url: string): Promise<string> {
-    return (await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(5_000) })).text();
-  }
-}
-
-function valueOf(metrics: string, name: string): number {
-  const line = metrics.split("\n").find((candidate) => candidate.startsWith(`tidegate_${name} `));
-  return Number(line?.split(" ").at(-1) ?? 0);
-}
-
-/** Publishes at the rate, to each channel in turn, in batches that leave together. */
-class Publisher {
-  readonly #deployment: OwnDeployment;
-  readonly #lastOffsets = new Map<string, number>();
-  #timer: NodeJS.Timeout | undefined;
-  #startedAt = 0;
-  #sent = 0;
-  #failed = 0;
-  /** Due, and not sent: the machine was too slow for the rate. */
-  #leftOut = 0;
-  #underWay = new Set<Promise<void>>();
-
-  constructor(deployment: OwnDeployment) {
-    this.#deployment = deployment;
-  }
-
-  start(): void {
-    this.#startedAt = now();
-    this.#timer = setInterval(() => this.#publishDue(), publishEveryMs);
-  }
-
-  async stop(): Promise<{
-    count: number;
-    failed: number;
-    seconds: number;
-    lastOffsets: ReadonlyMap<string, number>;
-  }> {
-    clearInterval(this.#timer);
-    const seconds = (now() - this.#startedAt) / 1_000;
-    await Promise.all(this.#underWay);
-    return { count: this.#sent - this.#failed, failed: this.#failed, seconds, lastOffsets: this.#lastOffsets };
-  }
-
-  #publishDue(): void {
-    const due = Math.floor(((now() - this.#startedAt) / 1_000) * rate) - this.#sent - this.#leftOut;
-    const late = Math.max(0, due - Math.ceil(rate / 4));
-    this.#leftOut += late;
-    if (this.#underWay.size >= maxCallsUnderWay) return;
-    const filler = "x".repeat(payloadBytes);
-    const items = Array.from({ length: Math.min(due - late, 1_000) }, () => {
-      const channel = channelName(this.#sent++);
-      return { channel, event: "tick", data: { sentAt: now(), filler } };
-    });
-    if (items.length === 0) return;
-    const call = this.#publish(items)
-      .catch((error: unknown) => {
-        this.#failed += items.length;
-        say(String(error));
-      })
-      .finally(() => this.#underWay.delete(call));
-    this.#underWay.add(call);
-  }
-
-  async #publish(items: readonly { channel: string }[]): Promise<void> {
-    const { privateApi, privateApiToken } = this.#deployment;
-    const answer = await fetch(`${privateApi}/v1/publish/batch`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${privateApiToken}`, "content-type": "application/json" },
-      body: JSON.stringify(items),
-      signal: AbortSignal.timeout(10_000),
-    });
-    if (!answer.ok) throw new Error(`publish: ${answer.status} ${await answer.text()}`);
-    for (const [i, outcome] of ((await answer.json()) as { offset?: number }[]).entries()) {
-      const channel = items[i]?.channel ?? "";
-      if (outcome.offset === undefined) this.#failed++;
-      else this.#lastOffsets.set(channel, Math.max(outcome.offset, this.#lastOffsets.get(channel) ?? 0));
-    }
+    void client.closed.then(() => this.interrupted++);
+    this.#followed.push({ channel, sequence });
+    this.#clients.push(client);
   }
 }
 

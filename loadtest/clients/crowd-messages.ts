@@ -1,9 +1,9 @@
-/** What the process of a scenario and those with its clients tell each other. */
+/** Messages between a scenario's process and the processes with its clients. */
 import type { MemberKind, TallyJson } from "../checks/tally.ts";
 
-/** What publishers of a crowd put into their publications. */
+/** The data of each publication that a crowd receives. */
 export interface Tick {
-  /** Unix ms. */
+  /** Unix ms, when it was published. */
   readonly at: number;
   readonly phase: string;
 }
@@ -17,26 +17,26 @@ export interface MemberSpec {
   readonly channels: readonly string[];
 }
 
-export type Order =
+export type CrowdOrder =
   | {
       readonly order: "join";
       readonly members: readonly MemberSpec[];
       readonly perSecond: number;
       readonly jwtSecret: string;
     }
-  /** What happens from now on belongs to this phase. */
+  /** Starts a phase: what happens from now on counts for it. */
   | { readonly order: "phase"; readonly phase: string }
-  /** `callsPerSecond` of all members of the process together; 0 ends them, and is answered once none is under way. */
+  /** Calls per second of all members of the process together; 0 stops them. */
   | { readonly order: "call"; readonly callsPerSecond: number }
-  /** Waits until every member has reached the end of its channels, and reports. */
+  /** Asks for a report once every member has reached the end of its channels, or the time is up. */
   | { readonly order: "report"; readonly ends: Readonly<Record<string, number>>; readonly withinMs: number }
   | { readonly order: "leave" };
 
-export type Word =
+export type CrowdMessage =
   | {
-      readonly word: "progress";
+      readonly kind: "progress";
       readonly connected: number;
       readonly following: number;
       readonly callsUnderWay: number;
     }
-  | { readonly word: "report"; readonly tally: TallyJson };
+  | { readonly kind: "report"; readonly tally: TallyJson };
