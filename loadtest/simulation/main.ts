@@ -1,6 +1,6 @@
 /**
- * `npm run simulation -- …` simulates a surge (simulate.ts), `… fit` measures a real node (fit.ts), `… compare` holds the
- * simulation against a real fleet (compare.test.ts).
+ * The simulation's programs: `npm run simulation -- …` simulates a surge (simulate.ts), `… fit` measures a real node (fit.ts),
+ * `… compare` compares the simulation with a real fleet (compare.test.ts).
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";

@@ -1,10 +1,13 @@
 /**
- * Simulates a fleet in a surge.
+ * Simulates a fleet of any size in a surge.
  *
  *   npm run simulation -- [--scenario fleet] [--clients 1000000] [--nodes 20] [--budget 2500] [--kinds stock,full-jitter]
  *                         [--seed 1] [--horizon 3600] [--out folder] [--json]
  *
- * Scenarios: node, zone, fleet, balancer, redis, deploy, ladder. Writes <out>/<scenario>.{svg,csv,json}; the text goes to stdout.
+ *   npm run simulation -- fit           measures the costs of a real node (fit.ts)
+ *   npm run simulation -- compare       compares the simulation with a real fleet (compare.test.ts)
+ *
+ * Scenarios: node, zone, fleet, balancer, redis, deploy, ladder. Writes <out>/<scenario>.{svg,csv,json} and prints a table.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -69,7 +72,7 @@ async function main(): Promise<void> {
 }
 
 interface Plan {
-  /** Without its ending. */
+  /** The file's name without its extension. */
   readonly file: string;
   readonly scenario: ScenarioName;
   readonly variants: readonly Variant[];
