@@ -78,6 +78,7 @@ export class Fleet {
     const redisUrl = await this.#startRedis(options.appendOnly ?? false);
     const flags = [...(options.nodeFlags ?? [])];
     if (options.heapMiB !== undefined) flags.push(`--max-old-space-size=${options.heapMiB}`);
+    if (options.semiSpaceMiB !== undefined) flags.push(`--max-semi-space-size=${options.semiSpaceMiB}`);
     const common = {
       REDIS_URL: redisUrl,
       LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn",
