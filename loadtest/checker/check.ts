@@ -1,14 +1,16 @@
 /**
- * Says whether a deployment keeps its promise: per channel, order, no gap, no double, one signal where that cannot be.
- * Stock Socket.IO clients follow channels and come back again and again, while publishers number what they publish.
+ * Checks a deployment against its promise: per channel, offset order, no gap, no double, one signal where a gap is inevitable.
+ * Stock Socket.IO clients follow channels and reconnect again and again while publishers publish numbered items.
  *
  *   npm run checker -- --gateway URL[,URL] --api URL --api-token TOKEN --jwt-secret SECRET
  *     [--clients 10] [--channels 3] [--publishers 2] [--rate 10] [--drops 60] [--seconds 30] [--namespace checker]
  *     [--allow-loss] [--json]
  *
- * The token needs the scopes publish and read. Without a flag, the variables in settings.ts. `--allow-loss`: publications
- * may be gone, as after a failover that loses writes; each concerned client has to be told once all the same.
- * Exit code 0: kept; 1: broken, or it could not be judged; 78: a bad setting. Break what you like meanwhile.
+ *   npm run checker -- schedules …     runs random fault schedules against its own fleets (schedules.ts)
+ *
+ * The token needs the scopes publish and read. settings.ts lists the environment variables. `--allow-loss`: acknowledged
+ * publications may be lost, as after a failover that loses writes; each affected client must still get one signal.
+ * Exit code 0: kept; 1: broken, or no verdict; 78: a bad setting. Break what you like meanwhile.
  */
 import { randomBytes } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
@@ -17,13 +19,14 @@ import { readHistorySize } from "./private-api.ts";
 import type { Publisher } from "./publisher.ts";
 import { type CheckerReport, countByKind, reportText } from "./report.ts";
 import { CheckerRun } from "./run.ts";
+import { say } from "../rig/scenario.ts";
 import { readCheckerSettings } from "./settings.ts";
 
 const settings = readCheckerSettings();
 const reconnectMs = 1_000;
 const followWithinMs = 30_000;
 const publishWithinMs = 30_000;
-/** For the last publications to reach everybody. */
+/** Time for the last publications to reach every client. */
 const settleMs = 60_000;
 const ending = new AbortController();
 
@@ -57,9 +60,9 @@ async function main(): Promise<CheckerReport> {
   }, 2_000);
   try {
     run.start();
-    if (!(await run.everybodyFollows(followWithinMs))) throw new Error("not every client could subscribe");
+    if (!(await run.allFollow(followWithinMs))) throw new Error("not every client could subscribe");
     const untilEnd = setTimeout(() => ending.abort(), seconds * 1_000);
-    await Promise.all([dropNowAndThen(run), ...publishers.map((publisher) => publishOn(publisher))]);
+    await Promise.all([dropConnections(run), ...publishers.map((publisher) => publishOn(publisher))]);
     clearTimeout(untilEnd);
     say("the last publications");
     const lossDeclared = settings["--allow-loss"];
@@ -87,7 +90,7 @@ async function publishOn(publisher: Publisher): Promise<void> {
   }
 }
 
-async function dropNowAndThen(run: CheckerRun): Promise<void> {
+async function dropConnections(run: CheckerRun): Promise<void> {
   const perMinute = settings["--drops"];
   if (perMinute === 0) return;
   while (!ending.signal.aborted) {
@@ -105,11 +108,6 @@ async function clientToken(pattern: string): Promise<string> {
   return new SignJWT({ sub: "checker", exp: Math.floor(Date.now() / 1_000) + lastsSeconds, channels: [pattern] })
     .setProtectedHeader({ alg: "HS256" })
     .sign(new TextEncoder().encode(settings["--jwt-secret"]));
-}
-
-/** Progress and trouble; stdout is for the report alone. */
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => ending.abort());

@@ -1,24 +1,24 @@
-/** Many schedules, spread over a few arenas that are used again. */
+/** Runs many schedules on a few arenas, each of which runs one after the other. */
 import { type Arena, type ArenaKind, startArena } from "./schedule-arena.ts";
 import type { Fault } from "./schedule-faults.ts";
 import { runSchedule, type ScheduleResult } from "./schedule.ts";
 
-/** Who runs what: of twenty schedules in a row. */
+/** Of each twenty schedules in a row, those that run on Sentinel and on Cluster. */
 const sentinelAt = new Set([5, 12]);
 const clusterAt = new Set([3, 9, 16]);
-/** Faults that a schedule gives their turn; on Sentinel and Cluster they take long. */
+/** Faults that each schedule must run; those of Sentinel and Cluster take long. */
 const turnsPerSchedule = { standalone: 2, sentinel: 1, cluster: 1 } as const;
-/** Arenas of each kind, at the same time. */
+/** Arenas that run at the same time. */
 const lanes: readonly ArenaKind[] = ["standalone", "standalone", "sentinel", "cluster"];
 
 export interface Summary {
   readonly seed: string;
   readonly schedules: number;
   readonly seconds: number;
-  /** How often each happened; 0 where it had no turn. */
+  /** How often each fault occurred. */
   readonly faults: Readonly<Record<string, number>>;
   readonly acknowledged: number;
-  /** Acknowledged publications that declared losses have cost. */
+  /** Acknowledged publications lost by declared losses. */
   readonly gone: number;
   readonly deliveries: number;
   readonly signals: number;
@@ -28,9 +28,9 @@ export interface Summary {
 }
 
 /**
- * @param options.only runs these alone, as they are among `count`.
- * @param options.onResult after each schedule.
- * @param options.signal what is under way ends in order and does not count, and no more begins.
+ * @param options.only runs these of the `count` schedules alone
+ * @param options.onResult called after each schedule
+ * @param options.signal lets running schedules end, does not count them, and starts no more
  */
 export async function runSchedules(options: {
   count: number;
@@ -57,18 +57,18 @@ export async function runSchedules(options: {
         for (let next = queue.shift(); next && !signal?.aborted; next = queue.shift()) {
           if (!arena) {
             arena = await startArena(kind);
-            tally.know(arena.turns);
+            tally.addKinds(arena.turns);
           }
           const { index, turn } = next;
           const own = Array.from({ length: turnsPerSchedule[kind] }, (_, n) => turn + n);
           const faults = own.flatMap((at) => arena?.turns[at % arena.turns.length] ?? []);
           const result = await runSchedule({ arena, seed, index, turns: faults });
-          // Whoever stops it at a terminal stops its processes, too: that is nobody's failure.
+          // Ctrl-C stops the processes of the arena, too: that is no failure of theirs.
           if (signal?.aborted) break;
           tally.add(result);
           onResult?.(result);
           if (result.failures.length === 0) continue;
-          // It may be broken for good, and would fail those that follow.
+          // A broken arena would fail the schedules after it.
           await arena.stop();
           arena = undefined;
         }
@@ -92,7 +92,7 @@ class Tally {
   readonly #failures: string[] = [];
   readonly #sums = { schedules: 0, acknowledged: 0, gone: 0, deliveries: 0, signals: 0 };
 
-  know(faults: readonly Fault[]): void {
+  addKinds(faults: readonly Fault[]): void {
     for (const { kind } of faults) this.#faults[kind] ??= 0;
   }
 

@@ -1,4 +1,4 @@
-/** A deployment, its Redis, and what can go wrong with them. */
+/** A deployment, its Redis, and the faults of both. */
 import type { RedisTarget } from "../../shared/redis/target.ts";
 import { eventually } from "../../test/support/eventually.ts";
 import { startRedisCluster } from "../../test/support/redis-cluster.ts";
@@ -7,7 +7,7 @@ import { startRedisSentinel } from "../../test/support/redis-sentinel.ts";
 import { startRedis } from "../../test/support/redis.ts";
 import { startTcpProxy, type TcpProxy } from "../../test/support/tcp-proxy.ts";
 import { type Deployment, startDeployment } from "./schedule-deployment.ts";
-import { clientLinkFaults, type Fault, gatewayFaults, hold, redisLinkFaults } from "./schedule-faults.ts";
+import { clientLinkFaults, type Fault, gatewayFaults, lasts, redisLinkFaults } from "./schedule-faults.ts";
 
 export const arenaKinds = ["standalone", "sentinel", "cluster"] as const;
 export type ArenaKind = (typeof arenaKinds)[number];
@@ -15,11 +15,11 @@ export type ArenaKind = (typeof arenaKinds)[number];
 export interface Arena {
   readonly kind: ArenaKind;
   readonly deployment: Deployment;
-  /** Each has its turn; some take long. */
+  /** Faults that take turns; some take long. */
   readonly turns: readonly Fault[];
-  /** Drawn besides. */
+  /** Faults that are drawn beside them. */
   readonly drawn: readonly Fault[];
-  /** Resolves when everything runs again as at the start. */
+  /** Resolves once everything runs as at the start. */
   whole(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -45,21 +45,21 @@ async function startStandalone(): Promise<Arena> {
     ...redisLinkFaults("private-api–Redis", [apiLink]),
     ...short,
     {
-      kind: "Redis killed, back with its data",
+      kind: "Redis killed, restarted with its data",
       targets: [redis],
       run: async (_, random, signal) => {
         await redis.kill();
-        await hold(random.between(0, 1_500), signal);
+        await lasts(random.between(0, 1_500), signal);
         await redis.restart();
       },
     },
     {
-      kind: "Redis killed, back without data",
+      kind: "Redis killed, restarted without data",
       targets: [redis],
       losesWrites: true,
       run: async (_, random, signal) => {
         await redis.kill();
-        await hold(random.between(0, 1_500), signal);
+        await lasts(random.between(0, 1_500), signal);
         await redis.restart({ empty: true });
       },
     },
@@ -68,7 +68,7 @@ async function startStandalone(): Promise<Arena> {
       targets: [redis],
       run: async (_, random, signal) => {
         redis.signal("SIGSTOP");
-        await hold(random.between(200, 4_500), signal);
+        await lasts(random.between(200, 4_500), signal);
         redis.signal("SIGCONT");
       },
     },
@@ -131,7 +131,7 @@ async function startClusterArena(): Promise<Arena> {
   const whole = async (): Promise<void> => eventually(isWhole, 30_000);
   const failOver = async (losing: boolean, before: () => Promise<void>): Promise<void> => {
     await whole();
-    // All three, so that every channel is concerned; the replicas need a majority of primaries: one after the other.
+    // All three shards, so that every channel is affected; one after the other, since elections need a majority of primaries.
     for (const { primary, replicas } of await cluster.shards()) {
       if (losing) await freezeReplicas(primary, replicas);
       await before();
@@ -140,7 +140,7 @@ async function startClusterArena(): Promise<Arena> {
         const shards = await cluster.shards();
         return shards.length === 3 && shards.some((shard) => replicas.includes(shard.primary));
       };
-      // An election needs time: the replica that is forced needs none.
+      // TAKEOVER promotes the replica without the time that an election takes.
       for (const replica of replicas) await asked(replica, (client) => client.call("CLUSTER", "FAILOVER", "TAKEOVER"));
       await eventually(promoted, 30_000);
       await primary.restart();
@@ -185,7 +185,7 @@ async function startOn(settings: Record<string, string>): Promise<Deployment> {
   return startDeployment({ privateApi: settings, gateways: Array.from({ length: gatewayCount }, () => settings) });
 }
 
-/** What is acknowledged is copied a moment later: even a failover with healthy replicas may lose writes. */
+/** Redis replicates after it acknowledges: even a failover with healthy replicas may lose writes. */
 function failovers(
   name: string,
   target: object,
@@ -202,8 +202,8 @@ function failovers(
       kind: `${name} that loses writes`,
       targets: [target],
       losesWrites: true,
-      // Short of the time after which sentinels and cluster nodes give a frozen replica up.
-      run: async (_, random, signal) => failOver(true, () => hold(random.between(50, 600), signal)),
+      // Shorter than the time after which sentinels and cluster nodes consider a frozen replica down.
+      run: async (_, random, signal) => failOver(true, () => lasts(random.between(50, 600), signal)),
     },
   ];
 }

@@ -1,4 +1,4 @@
-/** Two gateways and a private API as processes that can be killed, frozen and started again on their ports. */
+/** Gateways and a private API as processes that can be killed, frozen and restarted on their ports. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { startTcpProxy, type TcpProxy } from "../../test/support/tcp-proxy.ts";
 const root = join(import.meta.dirname, "../..");
 const readyWithinMs = 40_000;
 
-/** What the channels of a schedule keep: enough for any outage, and too little for some. */
+/** History of a schedule's channels: enough for any outage, and too little for some. */
 export const historySizes = { whole: 10_000, brief: 20 } as const;
 
 export interface Program {
@@ -19,7 +19,7 @@ export interface Program {
   restart(): void;
   signal(signal: NodeJS.Signals): void;
   readonly running: boolean;
-  /** Ended without being told to. */
+  /** Ended by itself. */
   readonly died: boolean;
   output(): string;
   ready(): Promise<void>;
@@ -35,7 +35,7 @@ export interface Deployment {
   stop(): Promise<void>;
 }
 
-/** @param redisSettings of each program: its way to Redis. */
+/** @param redisSettings each program's settings for Redis */
 export async function startDeployment(redisSettings: {
   gateways: readonly Record<string, string>[];
   privateApi: Record<string, string>;

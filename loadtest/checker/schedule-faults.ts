@@ -1,4 +1,4 @@
-/** Faults that a schedule draws from. Each heals itself. */
+/** The faults of schedules. Each heals itself. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { TcpProxy } from "../../test/support/tcp-proxy.ts";
 import type { Program } from "./schedule-deployment.ts";
@@ -6,18 +6,18 @@ import type { SeededRandom } from "../../test/support/seeded-random.ts";
 
 export interface Fault {
   readonly kind: string;
-  /** One of them is concerned, and by one fault at a time. */
+  /** The fault affects one of them; a target has one fault at a time. */
   readonly targets: readonly object[];
-  /** Acknowledged publications may be gone afterwards. */
+  /** It may lose acknowledged publications. */
   readonly losesWrites?: boolean;
   run(target: object, random: SeededRandom, signal: AbortSignal): Promise<void>;
 }
 
-/** Longer than any time after which a frozen node counts as gone. */
+/** Longer than any time after which a frozen node counts as dead. */
 const longFreezeMs = 13_000;
 
-/** How long a fault lasts; shorter where everything ends. */
-export async function hold(ms: number, signal: AbortSignal): Promise<void> {
+/** Resolves when the fault has lasted so long, or the schedule ends. */
+export async function lasts(ms: number, signal: AbortSignal): Promise<void> {
   await pause(ms, undefined, { signal }).catch(() => undefined);
 }
 
@@ -33,7 +33,7 @@ function linkFault(
     run: async (target, random, signal) => {
       const link = target as TcpProxy;
       begin(link);
-      await hold(random.between(...lastsMs), signal);
+      await lasts(random.between(...lastsMs), signal);
       link.heal();
     },
   };
@@ -67,7 +67,7 @@ export function gatewayFaults(gateways: readonly Program[]): { short: Fault[]; l
     run: async (target, random, signal) => {
       const gateway = target as Program;
       gateway.signal("SIGSTOP");
-      await hold(random.between(...lastsMs), signal);
+      await lasts(random.between(...lastsMs), signal);
       gateway.signal("SIGCONT");
     },
   });
@@ -77,7 +77,7 @@ export function gatewayFaults(gateways: readonly Program[]): { short: Fault[]; l
     run: async (target, random, signal) => {
       const gateway = target as Program;
       await gateway.kill();
-      await hold(random.between(0, 1_000), signal);
+      await lasts(random.between(0, 1_000), signal);
       gateway.restart();
     },
   };

@@ -1,158 +1,204 @@
-/** One random schedule: clients and publishers at work, faults that a seed draws, and the judgement of what came of it. */
+/** One random schedule: clients and publishers at work, faults drawn from a seed, and the verdict on the result. */
 import { setTimeout as pause } from "node:timers/promises";
-import { CheckerRun } from "./run.ts";
+import { tokens } from "../../test/support/fleet.ts";
+import { SeededRandom } from "../../test/support/seeded-random.ts";
+import { userToken } from "../../test/support/stock-client.ts";
 import type { Verdict } from "./ledger.ts";
 import type { Publisher } from "./publisher.ts";
-import { tokens } from "../../test/support/fleet.ts";
-import { userToken } from "../../test/support/stock-client.ts";
+import { CheckerRun } from "./run.ts";
 import type { Arena } from "./schedule-arena.ts";
 import { historySizes } from "./schedule-deployment.ts";
 import type { Fault } from "./schedule-faults.ts";
-import { SeededRandom } from "../../test/support/seeded-random.ts";
 
 export interface ScheduleResult {
   readonly index: number;
   readonly arena: string;
-  /** By kind. */
+  /** Kinds, in the order in which the faults began. */
   readonly faults: readonly string[];
   readonly verdicts: readonly Verdict[];
-  /** Why it could not be judged, or what broke besides the contract. */
+  /** Why there is no verdict, or what broke beside the contract. */
   readonly failures: readonly string[];
-  /** What was done when, and what concerned clients were told: for where something is wrong. */
-  readonly story: () => string;
+  /** All steps, the programs' output, and what the affected clients received. */
+  readonly trace: () => string;
+}
+
+export interface ScheduleOptions {
+  readonly arena: Arena;
+  readonly seed: string;
+  readonly index: number;
+  /** Faults that this schedule must run; others are drawn. */
+  readonly turns: readonly Fault[];
 }
 
 const clientCount = 4;
 const settleMs = 45_000;
-/** Of each program, in a story. */
+/** Characters of each program's output in a trace. */
 const maxOutput = 4_000;
-/** Between two publications of a publisher; within a burst none. */
+/** Average pause between two publications of a publisher; there is none within a burst. */
 const publishPauseMs = 40;
 const publishWithinMs = 10_000;
 
-/** @param options.turns faults that have their turn; others are drawn. */
-export async function runSchedule(options: {
-  arena: Arena;
-  seed: string;
-  index: number;
-  turns: readonly Fault[];
-}): Promise<ScheduleResult> {
-  const { arena, seed, index, turns } = options;
-  const { deployment } = arena;
-  const random = new SeededRandom(`${seed}/${index}`);
-  const ending = new AbortController();
-  const startedAt = performance.now();
-  const log: string[] = [];
-  const note = (line: string): void => void log.push(`${(performance.now() - startedAt).toFixed(0)} ${line}`);
-  const channels = [`whole:${index}-a`, `whole:${index}-b`, `brief:${index}-c`];
-  const run = new CheckerRun({
-    gatewayUrls: deployment.gatewayUrls,
-    api: { url: deployment.apiUrl, token: tokens.service },
-    token: await userToken({ sub: `user-${index}` }),
-    channels,
-    clients: clientCount,
-    publishers: 2,
-    reconnectMs: 300,
-    random: new SeededRandom(`${seed}/${index}/clients`).next,
-  });
-  const faults: string[] = [];
-  const failures: string[] = [];
-  const busy = new Set<object>();
-  const running = new Set<Promise<void>>();
-  let lossDeclared = false;
+export async function runSchedule(options: ScheduleOptions): Promise<ScheduleResult> {
+  const token = await userToken({ sub: `user-${options.index}` });
+  return new Schedule(options, token).run();
+}
 
-  /** @returns whether a target was free. */
-  function begin(fault: Fault): boolean {
-    const free = fault.targets.filter((target) => !busy.has(target));
-    if (free.length === 0) return false;
-    const target = random.pick(free);
-    busy.add(target);
-    faults.push(fault.kind);
-    lossDeclared ||= fault.losesWrites ?? false;
-    note(`${fault.kind}, target ${fault.targets.indexOf(target) + 1}`);
-    const own = new SeededRandom(`${seed}/${index}/${faults.length}`);
-    const done = fault
-      .run(target, own, ending.signal)
-      .catch((error: unknown) => void failures.push(`${fault.kind}: ${String(error)}`))
-      .finally(() => {
-        note(`${fault.kind} is over`);
-        busy.delete(target);
-        running.delete(done);
+class Schedule {
+  readonly #arena: Arena;
+  readonly #seed: string;
+  readonly #index: number;
+  readonly #turns: readonly Fault[];
+  readonly #random: SeededRandom;
+  readonly #channels: readonly string[];
+  readonly #checker: CheckerRun;
+  readonly #ending = new AbortController();
+  readonly #startedAt = performance.now();
+  readonly #log: string[] = [];
+  readonly #faults: string[] = [];
+  readonly #failures: string[] = [];
+  /** Targets of running faults. */
+  readonly #busy = new Set<object>();
+  readonly #running = new Set<Promise<void>>();
+  #lossDeclared = false;
+  #verdicts: Verdict[] = [];
+
+  /** @param token for all of the schedule's clients */
+  constructor({ arena, seed, index, turns }: ScheduleOptions, token: string) {
+    this.#arena = arena;
+    this.#seed = seed;
+    this.#index = index;
+    this.#turns = turns;
+    this.#random = new SeededRandom(`${seed}/${index}`);
+    this.#channels = [`whole:${index}-a`, `whole:${index}-b`, `brief:${index}-c`];
+    const { gatewayUrls, apiUrl } = arena.deployment;
+    this.#checker = new CheckerRun({
+      gatewayUrls,
+      api: { url: apiUrl, token: tokens.service },
+      token,
+      channels: this.#channels,
+      clients: clientCount,
+      publishers: 2,
+      reconnectMs: 300,
+      random: new SeededRandom(`${seed}/${index}/clients`).next,
+    });
+  }
+
+  async run(): Promise<ScheduleResult> {
+    try {
+      this.#checker.start();
+      if (!(await this.#checker.allFollow(settleMs))) this.#failures.push("a client could not follow at the start");
+      const publishing = [...this.#checker.publishers.values()].flat().map(async (publisher, n) => {
+        await this.#publishOn(publisher, new SeededRandom(`${this.#seed}/${this.#index}/publisher-${n}`));
       });
-    running.add(done);
+      await this.#runFaults();
+      this.#note("everything heals");
+      await this.#arena.whole();
+      await pause(this.#random.between(0, 500));
+      this.#ending.abort();
+      await Promise.all(publishing);
+      this.#note("the last publications");
+      this.#verdicts = await this.#checker.finish({
+        withinMs: settleMs,
+        historySize: (channel) => (channel.startsWith("brief:") ? historySizes.brief : historySizes.whole),
+        lossDeclared: this.#lossDeclared,
+      });
+    } catch (error) {
+      this.#failures.push(String(error));
+    } finally {
+      this.#ending.abort();
+      await Promise.all(this.#running);
+      this.#checker.stop();
+    }
+    for (const program of this.#programs) {
+      if (program.died) this.#failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
+    }
+    return {
+      index: this.#index,
+      arena: this.#arena.kind,
+      faults: this.#faults,
+      verdicts: this.#verdicts,
+      failures: this.#failures,
+      trace: () => this.#trace(),
+    };
+  }
+
+  get #programs(): Arena["deployment"]["gateways"] {
+    const { privateApi, gateways } = this.#arena.deployment;
+    return [privateApi, ...gateways];
+  }
+
+  async #runFaults(): Promise<void> {
+    const random = this.#random;
+    for (const fault of this.#turns) {
+      await pause(random.between(50, 300));
+      while (!this.#begin(fault)) await Promise.race(this.#running);
+      for (let step = random.between(1, 2); step > 0; step--) {
+        await pause(random.between(50, 700));
+        this.#disturbClient();
+        if (random.next() < 0.4) this.#begin(random.pick(this.#arena.drawn));
+      }
+    }
+    await Promise.all(this.#running);
+  }
+
+  /** @returns false where every target of the fault is busy. */
+  #begin(fault: Fault): boolean {
+    const free = fault.targets.filter((target) => !this.#busy.has(target));
+    if (free.length === 0) return false;
+    const target = this.#random.pick(free);
+    this.#busy.add(target);
+    this.#faults.push(fault.kind);
+    this.#lossDeclared ||= fault.losesWrites ?? false;
+    this.#note(`${fault.kind}, target ${fault.targets.indexOf(target) + 1}`);
+    const own = new SeededRandom(`${this.#seed}/${this.#index}/${this.#faults.length}`);
+    const done = fault
+      .run(target, own, this.#ending.signal)
+      .catch((error: unknown) => void this.#failures.push(`${fault.kind}: ${String(error)}`))
+      .finally(() => {
+        this.#note(`${fault.kind} ends`);
+        this.#busy.delete(target);
+        this.#running.delete(done);
+      });
+    this.#running.add(done);
     return true;
   }
-  function disturbClients(): void {
-    const client = random.pick(run.clients);
-    const channel = random.pick(channels);
-    const which = `client-${run.clients.indexOf(client) + 1}`;
+
+  #disturbClient(): void {
+    const { clients } = this.#checker;
+    const client = this.#random.pick(clients);
+    const channel = this.#random.pick(this.#channels);
+    const name = `client-${clients.indexOf(client) + 1}`;
     const acts = [
       () => (client.drop(), "drops its connection"),
       () => (client.leave(channel), `leaves ${channel}`),
       () => (client.follow(channel), `follows ${channel}`),
       () => (client.followAll(), "follows all"),
     ];
-    note(`${which} ${random.pick(acts)()}`);
+    this.#note(`${name} ${this.#random.pick(acts)()}`);
   }
-  async function publishOn(publisher: Publisher, own: SeededRandom): Promise<void> {
-    while (!ending.signal.aborted) {
+
+  async #publishOn(publisher: Publisher, own: SeededRandom): Promise<void> {
+    const { signal } = this.#ending;
+    while (!signal.aborted) {
       const burst = own.next() < 0.05 ? own.between(5, 40) : 1;
-      for (let n = 0; n < burst && !ending.signal.aborted; n++) await publisher.publish(publishWithinMs);
-      await pause(own.between(0, publishPauseMs * 2), undefined, { signal: ending.signal }).catch(() => undefined);
+      for (let n = 0; n < burst && !signal.aborted; n++) await publisher.publish(publishWithinMs);
+      await pause(own.between(0, publishPauseMs * 2), undefined, { signal }).catch(() => undefined);
     }
   }
 
-  let verdicts: Verdict[] = [];
-  try {
-    run.start();
-    if (!(await run.everybodyFollows(settleMs))) failures.push("not everybody followed in the beginning");
-    const publishing = [...run.publishers.values()].flat().map(async (publisher, n) => {
-      await publishOn(publisher, new SeededRandom(`${seed}/${index}/publisher-${n}`));
-    });
-    for (const fault of turns) {
-      await pause(random.between(50, 300));
-      while (!begin(fault)) await Promise.race(running);
-      for (let step = random.between(1, 2); step > 0; step--) {
-        await pause(random.between(50, 700));
-        disturbClients();
-        if (random.next() < 0.4) begin(random.pick(arena.drawn));
-      }
-    }
-    await Promise.all(running);
-    note("everything heals");
-    await arena.whole();
-    await pause(random.between(0, 500));
-    ending.abort();
-    await Promise.all(publishing);
-    note("the last publications");
-    verdicts = await run.finish({
-      withinMs: settleMs,
-      historySize: (channel) => (channel.startsWith("brief:") ? historySizes.brief : historySizes.whole),
-      lossDeclared,
-    });
-  } catch (error) {
-    failures.push(String(error));
-  } finally {
-    ending.abort();
-    await Promise.all(running);
-    run.stop();
+  #note(line: string): void {
+    this.#log.push(`${(performance.now() - this.#startedAt).toFixed(0)} ${line}`);
   }
-  for (const program of [deployment.privateApi, ...deployment.gateways]) {
-    if (program.died) failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
-  }
-  return { index, arena: arena.kind, faults, verdicts, failures, story };
 
-  function story(): string {
-    const violated = verdicts.flatMap(({ violations }) => violations);
+  #trace(): string {
+    const violations = this.#verdicts.flatMap((verdict) => verdict.violations);
     return [
-      `schedule ${index} of seed ${seed}, ${arena.kind}`,
-      ...log.map((line) => `  ${line}`),
-      ...failures,
-      ...[deployment.privateApi, ...deployment.gateways].map(
-        ({ name, output }) => `${name} printed:\n${output().slice(-maxOutput)}`,
-      ),
-      ...violated.map(({ kind, channel, follower, detail }) => `${kind}: ${channel} ${follower ?? ""} ${detail}`),
-      ...run.concerned(violated).map(({ channel, follower }) => {
+      `schedule ${this.#index} of seed ${this.#seed}, ${this.#arena.kind}`,
+      ...this.#log.map((line) => `  ${line}`),
+      ...this.#failures,
+      ...this.#programs.map(({ name, output }) => `${name} printed:\n${output().slice(-maxOutput)}`),
+      ...violations.map(({ kind, channel, follower, detail }) => `${kind}: ${channel} ${follower ?? ""} ${detail}`),
+      ...this.#checker.affected(violations).map(({ channel, follower }) => {
         return `${follower.name} on ${channel}:\n  ${follower.trace.join("\n  ")}`;
       }),
     ].join("\n");
