@@ -15,7 +15,7 @@ import type { Input } from "./input.ts";
 import { fullChannel, honestUser } from "./names.ts";
 import { type Live, type LiveName, signedToken } from "./parts.ts";
 import { Plans } from "./plans.ts";
-import { type Place, play, type Played } from "./player.ts";
+import { type Place, play, type Played, type PlayOptions } from "./player.ts";
 import { type Finding, ProcessWatch } from "./process-watch.ts";
 
 export type ArenaName = "main" | "relay";
@@ -148,11 +148,11 @@ export class Arena {
     return this.#watches;
   }
 
-  /** @throws where a question never gets an answer. */
-  async play(input: Input, whenReady?: () => Promise<void>): Promise<Played> {
+  /** Throws where a question stays unanswered. */
+  async play(input: Input, options: PlayOptions = {}): Promise<Played> {
     if (!this.#place || !this.#asker) throw new Error("the arena is not open");
-    if (input.kind === "conversation") return play(input, this.#place, whenReady);
-    await whenReady?.();
+    if (input.kind === "conversation") return play(input, this.#place, options);
+    await options.whenReady?.();
     await this.#asker.ask(input);
     return { frames: 0, requests: 1, refused: false };
   }

@@ -84,8 +84,10 @@ export class CostMeter {
   async #longestTurns(input: Input): Promise<Map<ProcessWatch, number>> {
     const inspectors = [...this.#inspectors];
     for (const [, inspector] of inspectors) await inspector.startMeter();
-    await this.#arena.play(input, async () => {
-      for (const [, inspector] of inspectors) await inspector.resetMeter();
+    await this.#arena.play(input, {
+      whenReady: async () => {
+        for (const [, inspector] of inspectors) await inspector.resetMeter();
+      },
     });
     await pause(afterwardsMs);
     const turns = new Map<ProcessWatch, number>();

@@ -4,13 +4,13 @@ import type { Conversation, RequestStep, Step } from "./input.ts";
 import { brokenText, jsonText, largeText, mutatedParts, objectText, shortString, smallText } from "./json-text.ts";
 import type { Part, Parts } from "./parts.ts";
 import { bearer } from "./private-door.ts";
-import { type Header, mutatedRequest } from "./requests.ts";
+import { type Header, mutatedSteps } from "./requests.ts";
 
 const largest = 50_000;
 const secret = '"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="';
 
 export function documentConversation(dice: Dice): Conversation {
-  const steps: Step[] = dice.list(dice.magnitude(1, 8), () => ({ request: documentRequest(dice) }));
+  const steps = dice.list(dice.magnitude(1, 8), () => documentSteps(dice)).flat();
   return {
     kind: "conversation",
     door: "private",
@@ -39,16 +39,17 @@ export function costlyDocument(dice: Dice): Conversation {
 /** The document is checked, and not stored. */
 const neverMatches: Header = ["if-match", ['"999999999"']];
 
-function documentRequest(dice: Dice): RequestStep {
+function documentSteps(dice: Dice): Step[] {
   const name = dice.pick(["rules", "rules", "rollouts"]);
   const target = [`/v1/${name}`];
   const headers = (type: string): Header[] => [["content-type", [type]], ...bearer("rulesToken")];
   if (name === "rollouts" && dice.chance(0.5)) {
-    return { method: "PUT", target, headers: headers("application/json"), body: rollouts(dice) };
+    return [{ request: { method: "PUT", target, headers: headers("application/json"), body: rollouts(dice) } }];
   }
   // The rules that the honest client lives by, and more: these may come into force.
   if (name === "rules" && dice.chance(0.1)) {
-    return { method: "PUT", target, headers: headers("application/json"), body: extendedRules(dice) };
+    const body = extendedRules(dice);
+    return [{ request: { method: "PUT", target, headers: headers("application/json"), body } }];
   }
   const request = dice.weighted<RequestStep>([
     [3, () => ({ method: "PUT", target, headers: headers("application/json"), body: rules(dice) })],
@@ -63,8 +64,11 @@ function documentRequest(dice: Dice): RequestStep {
     ],
     [1, () => ({ method: "GET", target, headers: headers("application/json") })],
   ]);
-  const mutated = mutatedRequest(dice, request);
-  return { ...mutated, headers: [...mutated.headers.filter(([header]) => header !== "if-match"), neverMatches] };
+  return mutatedSteps(dice, request).map((step) => ("request" in step ? { request: notStored(step.request) } : step));
+}
+
+function notStored(request: RequestStep): RequestStep {
+  return { ...request, headers: [...request.headers.filter(([header]) => header !== "if-match"), neverMatches] };
 }
 
 /** Members that do not touch those of the honest client. */

@@ -132,7 +132,23 @@ export function mutatedRequest(dice: Dice, request: RequestStep): RequestStep {
   return { method, target, headers, ...(body && { body }), ...(framing !== undefined && { framing }) };
 }
 
-/** Its head says something else than what comes: it is the last of its connection. */
+/** A mutated request; where its head may be malformed, mostly behind the answers to the requests before it. */
+export function mutatedSteps(dice: Dice, request: RequestStep): Step[] {
+  const mutated = mutatedRequest(dice, request);
+  const { method, target, headers } = mutated;
+  const isHeadGood = method === request.method && target === request.target && headers === request.headers;
+  return isHeadGood ? [{ request: mutated }] : behindAnswers(dice, { request: mutated });
+}
+
+/**
+ * A malformed head ends the connection, and with it the answers that are still due: those requests would be handled without
+ * being counted. A fifth of them come at once all the same.
+ */
+function behindAnswers(dice: Dice, step: Step): Step[] {
+  return dice.chance(0.8) ? [{ ready: true }, step] : [step];
+}
+
+/** Its head contradicts its body: it is the last request of its connection. */
 export function misframedRequest(dice: Dice, request: RequestStep): RequestStep {
   const body = request.body ?? ["{}"];
   const framing = dice.weighted<RequestStep["framing"]>([
@@ -200,12 +216,12 @@ export function httpConversation(
   refused?: (dice: Dice) => RequestStep,
 ): Conversation {
   const count = dice.chance(0.02) ? dice.between(maxPipelined, 40) : dice.magnitude(2, maxPipelined);
-  const steps: Step[] = dice.list(count, () => ({ request: mutatedRequest(dice, makeRequest(dice)) }));
-  if (refused && dice.chance(0.3)) steps.push({ request: mutatedRequest(dice, refused(dice)) });
+  const steps = dice.list(count, () => mutatedSteps(dice, makeRequest(dice))).flat();
+  if (refused && dice.chance(0.3)) steps.push(...mutatedSteps(dice, refused(dice)));
   if (dice.chance(0.04)) steps.splice(dice.between(0, steps.length), 0, { pauseMs: dice.magnitude(1, 300) });
   const last = dice.next();
-  if (last < 0.15) steps.push({ request: misframedRequest(dice, makeRequest(dice)) });
-  else if (last < 0.3) steps.push(noRequest(dice));
+  if (last < 0.15) steps.push(...behindAnswers(dice, { request: misframedRequest(dice, makeRequest(dice)) }));
+  else if (last < 0.3) steps.push(...behindAnswers(dice, noRequest(dice)));
   return {
     kind: "conversation",
     door,

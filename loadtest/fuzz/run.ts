@@ -28,8 +28,9 @@ const firstSeed = "first";
 const roundMs = 60_000;
 const minRoundMs = 1_000;
 const warmUpShare = 0.35;
-/** The rest goes to what single inputs cost, of which some are measured however slow the machine is. */
-const massShare = 0.7;
+/** The rest of a round measures the cost of single inputs. A run that counts is longer, and measures as many in less of it. */
+const massShare = { timed: 0.7, counted: 0.85 } as const;
+/** Inputs that are measured at least in each round, however slow the machine is. */
 const minMeasured = 3;
 const watchMs = 200;
 /** Inputs that may have caused what is found now. */
@@ -53,6 +54,13 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzReport> {
   } finally {
     await stop();
   }
+}
+
+/** Inputs of one target that are played in a row. */
+interface Slice {
+  readonly suspects: Input[];
+  readonly tally: Tally;
+  readonly deadline: number;
 }
 
 class FuzzRun {
@@ -148,15 +156,16 @@ class FuzzRun {
 
   async #round(ms: number): Promise<void> {
     const left = this.#targets.filter((target) => !this.#isEnough(target));
+    const share = this.#options.seconds === Infinity ? massShare.counted : massShare.timed;
     const weights = left.reduce((sum, { weight }) => sum + weight, 0);
     for (const target of left) {
       if (this.#isAborted) return;
-      await this.#slice(target, (ms * massShare * target.weight) / weights);
+      await this.#slice(target, (ms * share * target.weight) / weights);
       await this.#askHonest();
     }
     for (const target of left) {
       if (this.#isAborted) return;
-      await this.#costs(target, (ms * (1 - massShare)) / left.length);
+      await this.#costs(target, (ms * (1 - share)) / left.length);
       await this.#askHonest();
     }
   }
@@ -178,7 +187,7 @@ class FuzzRun {
       }, watchMs);
       const workers = Array.from({ length: target.atOnce }, async () => {
         while (!stopped && !arena.hasDead && performance.now() < deadline && !this.#isAborted) {
-          await this.#playNext(target, suspects, tally);
+          await this.#playNext(target, { suspects, tally, deadline });
         }
       });
       await Promise.all(workers);
@@ -193,12 +202,12 @@ class FuzzRun {
     this.#say(`${target.name}: ${tallyText(now)}`);
   }
 
-  async #playNext(target: Target, suspects: Input[], tally: Tally): Promise<void> {
+  async #playNext(target: Target, { suspects, tally, deadline }: Slice): Promise<void> {
     const input = inputOf(target, this.#seed, this.#nextNumber(target.name));
     suspects.push(input);
     if (suspects.length > 2 * maxSuspects) suspects.splice(0, maxSuspects);
     try {
-      const { frames, requests, refused } = await this.#arena(target).play(input);
+      const { frames, requests, refused } = await this.#arena(target).play(input, { deadline });
       tally.inputs++;
       tally.frames += frames;
       tally.requests += requests;
