@@ -1,4 +1,4 @@
-/** What HTTP conversations are made of: headers, bodies and framing, good and strange; each route lists its own. */
+/** The parts of HTTP conversations: headers, bodies and framing, valid and strange. */
 import type { Dice } from "./dice.ts";
 import type { Conversation, Door, RequestStep, Step } from "./input.ts";
 import { brokenText, jsonText, mutatedParts, mutatedText } from "./json-text.ts";
@@ -107,7 +107,7 @@ export function strangeHeader(dice: Dice): Header {
   return [name, [dice.chance(0.85) ? dice.pick(values) : mutatedText(dice, dice.pick(values))]];
 }
 
-/** An `authorization` of a client, a service, or nobody. */
+/** An `authorization` header of a client or a service, or none. */
 export function authorization(dice: Dice): Header[] {
   return dice.weighted<Header[]>([
     [2, () => []],
@@ -116,7 +116,7 @@ export function authorization(dice: Dice): Header[] {
   ]);
 }
 
-/** @param request a good one, that a few things are changed about. */
+/** Changes a few things about a valid request. */
 export function mutatedRequest(dice: Dice, request: RequestStep): RequestStep {
   let { method, target, headers, body, framing } = request;
   if (dice.chance(0.06)) method = dice.pick(methods);
@@ -170,7 +170,7 @@ function mutatedTarget(dice: Dice, target: Parts): Part[] {
   ]);
 }
 
-/** Bytes that are no request at all. */
+/** Bytes that are no request. */
 export function noRequest(dice: Dice): Step {
   const text = dice.pick([
     ...[
@@ -202,12 +202,13 @@ export function noRequest(dice: Dice): Step {
   return { send: [dice.chance(0.5) ? text : mutatedText(dice, text)] };
 }
 
-/** More at once close their connection. */
+/** More pipelined requests close the connection. */
 const maxPipelined = 15;
 
 /**
- * Several requests on one connection, pipelined, the last of which may be broken.
- * @param refused makes requests that are refused before their body is read, which ends the connection.
+ * Several pipelined requests on one connection; the last one may be broken.
+ *
+ * @param refused makes requests that are refused before their body is read, which ends the connection
  */
 export function httpConversation(
   dice: Dice,

@@ -1,4 +1,4 @@
-/** What is fuzzed. An input follows from the seed, the name of its target and its number. */
+/** The targets. The seed, the name of a target and a number determine an input. */
 import { costlyRelayAnswer, costlyServiceAnswer, relayAnswer, serviceAnswer } from "./answers.ts";
 import type { ArenaName } from "./arena.ts";
 import { Dice } from "./dice.ts";
@@ -21,12 +21,12 @@ export interface Target {
   readonly name: string;
   readonly arena: ArenaName;
   readonly counts: "frames" | "requests";
-  /** Inputs that are played at once. */
+  /** Inputs played at the same time. */
   readonly atOnce: number;
   readonly make: (dice: Dice) => Input;
-  /** One message or request, as large as costs the most. */
+  /** One message or request of the most expensive kinds. */
   readonly makeCostly: (dice: Dice) => Input;
-  /** Of the time of a round. */
+  /** Share of a round's time. */
   readonly weight: number;
 }
 
@@ -129,7 +129,7 @@ export function costlyInputOf(target: Target, seed: string, number: number): Inp
   return target.makeCostly(new Dice(`${seed}/${target.name}/costly/${number}`));
 }
 
-/** Whether whoever sends it has shown a token first. What stands behind a door of ours has. */
+/** Whether the sender of an input presented a token. Hostile services and private APIs count as authenticated. */
 export function isAuthenticated(input: Input): boolean {
   if (input.kind !== "conversation") return true;
   if (input.opening === "session") return true;

@@ -23,7 +23,7 @@ describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78
     ["loadtest/main.ts fan-out --url ws://a", "a deployment needs --url, --api", "npm run loadtest -- fan-out"],
     ["loadtest/fuzz/main.ts --target nothing", "--target: ", "npm run fuzz"],
     ["loadtest/fuzz/main.ts --seconds=-1 --only 1", "--only: give one --target", "npm run fuzz"],
-    ["loadtest/attack/main.ts --only nothing", "no family called nothing", "npm run attack"],
+    ["loadtest/attack/main.ts --only nothing", "no such attack or family: nothing", "npm run attack"],
     ["loadtest/attack/main.ts --api http://a", "--jwt-secret: is required", "npm run attack"],
     ["loadtest/main.ts", "name a scenario", "mass-return"],
     ["loadtest/main.ts mass", "no such scenario: mass", "mass-return"],
