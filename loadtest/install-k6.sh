@@ -31,6 +31,6 @@ cat >&2 <<'TEXT'
 k6 is missing. One of these is enough:
   - install Go 1.25 or newer and run this script again: it builds k6 into loadtest/.bin
   - install k6 itself: https://grafana.com/docs/k6/latest/set-up/install-k6/
-  - have k6 elsewhere: K6=/path/to/k6 npm run loadtest
+  - have k6 elsewhere: K6=/path/to/k6 npm run loadtest -- fan-out
 TEXT
 exit 1

@@ -1,4 +1,4 @@
-/** Bodies for the private API that cost more to read than to send. */
+/** Bodies for the private API that are more expensive to read than to send. */
 import type { Attack, Target } from "./attack.ts";
 import { askInTurn, httpRequest } from "./peers.ts";
 
@@ -36,35 +36,35 @@ const bodies: readonly Body[] = [
   },
   {
     name: "rules-findings",
-    does: "a rules document of 10,000 routes that are all wrong",
+    does: "a rules document of 10,000 invalid routes",
     request: "PUT /v1/rules",
     type: "application/json",
     body: () => JSON.stringify({ routes: Array.from({ length: 10_000 }, () => ({ a: 1, b: 2 })) }),
   },
   {
     name: "ndjson-lines",
-    does: "a batch of 1 MB of lines that are no JSON",
+    does: "a batch of 1 MB of lines that are not JSON",
     request: "POST /v1/publish/batch",
     type: "application/x-ndjson",
     body: () => "x\n".repeat(500_000),
   },
   {
     name: "json-brackets",
-    does: "a batch of 1 MB of brackets within each other",
+    does: "a batch of 1 MB of nested brackets",
     request: "POST /v1/publish/batch",
     type: "application/json",
     body: () => `${"[".repeat(500_000)}${"]".repeat(500_000)}`,
   },
   {
     name: "batch-of-anything",
-    does: "a batch of 1,000 items that are all wrong",
+    does: "a batch of 1,000 invalid items",
     request: "POST /v1/publish/batch",
     type: "application/json",
     body: () => JSON.stringify(Array.from({ length: 1_000 }, () => ({ a: 1, b: 2, channel: "?", event: "?" }))),
   },
   {
     name: "relay-lines",
-    does: "1 MB of a line for the relay",
+    does: "one relay line of 1 MB",
     request: "POST /v1/relay",
     type: "application/x-ndjson",
     body: () => "[".repeat(1_000_000),

@@ -1,29 +1,29 @@
-/** What an attack is, what it is given, and what it counts. */
+/** An attack, its target, its load and its tally. */
 import { setMaxListeners } from "node:events";
 import { SignJWT } from "jose";
 import type { DialOptions } from "../../test/support/raw-websocket.ts";
 
-/** What an attacker must have. `nothing`: anyone who reaches the port. */
+/** What an attacker needs. `nothing`: access to the port. */
 export type Need = "nothing" | "client token" | "API token" | "service";
 
 export interface Attack {
   readonly name: string;
-  /** One clause for the reader of a report. */
+  /** One clause for the report. */
   readonly does: string;
   readonly needs: Need;
-  /** Settings of the gateway without which there is nothing to attack. */
+  /** Settings of the gateway that the attack requires. */
   readonly gatewaySettings?: Readonly<Record<string, string>>;
-  /** Bound of open file descriptors of each program. */
+  /** Limit of open file descriptors of each program. */
   readonly descriptors?: number;
-  /** Where the attack is in the number: connections for each one that was asked for. */
+  /** Connections for each one of --connections, for attacks by number. */
   readonly connectionsEach?: number;
-  /** Before the measured time. */
+  /** Runs before the measured time. */
   readonly prepare?: (target: Target) => Promise<void>;
-  /** Goes on until `load.signal` aborts, whatever the other side does. */
+  /** Attacks until `load.signal` aborts, whatever the other side does. */
   readonly run: (target: Target, load: Load) => Promise<void>;
 }
 
-/** What is attacked. */
+/** The addresses and secrets of the attacked deployment. */
 export interface TargetAddresses {
   readonly gateway: string;
   readonly admin: string;
@@ -46,7 +46,7 @@ export class Target {
     this.#key = new TextEncoder().encode(jwtSecret);
   }
 
-  /** A token that the deployment's own issuer could have made. */
+  /** A token as the deployment's issuer would sign it. */
   async clientToken(claims: Readonly<Record<string, unknown>> = {}): Promise<string> {
     const expiresAt = Math.floor(Date.now() / 1_000) + 3_600;
     return new SignJWT({ sub: "attacker", exp: expiresAt, channels: [`${attackedNamespace}:*`], ...claims })
@@ -55,28 +55,28 @@ export class Target {
   }
 }
 
-/** The honest clients and the attackers use channels of one namespace. */
+/** The namespace of the channels of honest clients and attackers. */
 export const attackedNamespace = "attack";
 
 export interface Tally {
-  /** Frames of a websocket, or HTTP requests; connections where an attack sends neither. */
+  /** Websocket frames or HTTP requests; connections where an attack sends neither. */
   sent: number;
   bytes: number;
   connections: number;
-  /** Connections that were refused or ended before they could be used. */
+  /** Connections that were refused or ended before use. */
   refused: number;
   /** HTTP answers by status. */
   statuses: Record<string, number>;
 }
 
-/** How hard and how long an attack runs, and what came of it. */
+/** How hard and how long an attack runs, and its tally. */
 export class Load {
   readonly connections: number;
   readonly signal: AbortSignal;
   readonly dial: DialOptions;
   readonly tally: Tally;
 
-  /** @param options.localAddress where attackers connect from: bounds by address must not meet the honest clients. */
+  /** @param options.localAddress of the attackers: limits by address must not affect the honest clients */
   constructor(options: { connections: number; signal: AbortSignal; localAddress?: string | undefined; tally?: Tally }) {
     const { connections, signal, localAddress } = options;
     this.connections = connections;
@@ -86,7 +86,7 @@ export class Load {
     this.dial = { signal, ...(localAddress !== undefined && { localAddress }) };
   }
 
-  /** Fewer connections of the same attack. */
+  /** A part of the connections of the same attack. */
   part(connections: number): Load {
     const { signal, tally } = this;
     return new Load({ connections, signal, tally, localAddress: this.dial.localAddress });

@@ -1,4 +1,4 @@
-/** Every attack there is. */
+/** All attacks. */
 import type { Attack } from "./attack.ts";
 import { apiBodyAttacks } from "./api-bodies.ts";
 import { controls } from "./control.ts";
@@ -11,7 +11,7 @@ import { requestAttacks } from "./requests.ts";
 import { serviceAttacks } from "./services.ts";
 import { upgradeAttacks } from "./upgrades.ts";
 
-/** By family. Those that need another deployment than the others come last. */
+/** By family. Attacks that need another deployment come last. */
 export const attackFamilies = {
   control: controls,
   upgrades: upgradeAttacks,
@@ -31,16 +31,16 @@ export function attackNamed(name: string): Attack | undefined {
   return attacks.find((attack) => attack.name === name);
 }
 
-/** @param names of attacks or families. @throws where one is neither */
+/** @param names of attacks or families. Throws where one is neither. */
 export function chosenAttacks(names: readonly string[]): readonly Attack[] {
   if (names.length === 0) return attacks;
-  const chosen = new Set(names.flatMap((name) => attacksCalled(name)));
+  const chosen = new Set(names.flatMap((name) => attacksNamed(name)));
   return attacks.filter((attack) => chosen.has(attack));
 }
 
-function attacksCalled(name: string): readonly Attack[] {
+function attacksNamed(name: string): readonly Attack[] {
   if (Object.hasOwn(attackFamilies, name)) return attackFamilies[name as keyof typeof attackFamilies];
   const attack = attackNamed(name);
-  if (!attack) throw new Error(`there is no attack and no family called ${name}: --list shows them`);
+  if (!attack) throw new Error(`no such attack or family: ${name}; --list shows all`);
   return [attack];
 }

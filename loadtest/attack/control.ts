@@ -1,4 +1,4 @@
-/** No attack at all: the attacker's own load on the machine, with nobody attacked. */
+/** The control: the attacker's own load on the machine, without a target. */
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
 import { textFrame } from "../../test/support/raw-websocket.ts";
@@ -8,7 +8,7 @@ import { dial, keepBusy, pour, repeated } from "./peers.ts";
 export const controls: readonly Attack[] = [
   {
     name: "control",
-    does: "the attacker floods a port of its own: what the machine alone costs the honest clients",
+    does: "the attacker floods its own port: the effect of the machine alone on honest clients",
     needs: "nothing",
     run: async (_target, load) => {
       const sink = createServer((socket) => socket.on("error", () => socket.destroy()).resume());

@@ -1,15 +1,15 @@
-/** What is attacked: a deployment of our own, which is started again where it ended, or one that runs elsewhere. */
+/** The attacked deployment: one that this process starts and restarts, or one that runs elsewhere. */
 import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { endWithUs } from "../server.ts";
-import { Fleet } from "../fleet.ts";
-import { putRules } from "../scenario.ts";
-import { mainThreadUsage, type ThreadUsage } from "../usage.ts";
+import { killAtExit } from "../rig/server.ts";
+import { Fleet } from "../rig/fleet.ts";
+import { putRules } from "../rig/private-api.ts";
+import { mainThreadUsage, type ThreadUsage } from "../checks/usage.ts";
 import { attackedNamespace, type TargetAddresses } from "./attack.ts";
 
 export const programs = ["gateway", "private-api"] as const;
 export type Program = (typeof programs)[number];
 
-/** What an attack asks of the deployment that it is run against. */
+/** What an attack requires of the deployment. */
 export interface DeploymentNeeds {
   readonly gatewaySettings?: Readonly<Record<string, string>>;
   readonly descriptors?: number;
@@ -17,24 +17,24 @@ export interface DeploymentNeeds {
 
 export interface AttackedDeployment {
   readonly target: TargetAddresses;
-  /** CPU time of the main thread where the deployment is our own, else of the process; and memory. */
+  /** Memory and CPU time: of the main thread where this process runs the deployment, else of the process. */
   usage(program: Program): ThreadUsage | undefined;
-  /** Programs that ended by themselves since the start or the last restart. */
+  /** Programs that ended by themselves since the last start. */
   readonly died: readonly Program[];
-  /** Both programs, on their ports. */
+  /** Restarts both programs on their ports. */
   restart(): Promise<void>;
-  /** What the programs logged: errors and warnings. */
+  /** Errors and warnings that the programs logged. */
   output(): string;
   stop(): Promise<void>;
 }
 
-/** A container's size. Without it a heap grows by what was never collected, and says nothing about what piles up. */
+/** The size of a container. Without a limit the heap grows by garbage that was never collected, and memory says nothing. */
 const heapMiB = 512;
-/** As docs/operations.md recommends: else a burst leaves a young generation of up to 96 MiB behind. */
+/** As docs/operations.md recommends: otherwise a burst leaves a young generation of up to 96 MiB. */
 const semiSpaceMiB = 8;
 const root = `${import.meta.dirname}/../..`;
 
-/** Which service, and which of its behaviours, an event is for. */
+/** Maps events to services and their behaviours. */
 function rulesFor(serviceUrl: string): object {
   const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
   const service = { url: serviceUrl, secret, timeoutMs: 5_000 };
@@ -54,7 +54,7 @@ function rulesFor(serviceUrl: string): object {
 
 async function startService(environment: Record<string, string>): Promise<{ spawned: Spawned; port: number }> {
   const spawned = spawnProcess(process.execPath, ["loadtest/attack/service.ts"], { cwd: root, env: environment });
-  endWithUs(spawned);
+  killAtExit(spawned);
   const port = Number(/\d+$/.exec(await spawned.printed("listening on"))?.[0]);
   return { spawned, port };
 }
@@ -107,7 +107,7 @@ export async function startDeployment(needs: DeploymentNeeds): Promise<AttackedD
   }
 }
 
-/** @param options.servicePort where the deployment's rules send `attack.*`. */
+/** @param options.servicePort the port to which the deployment's rules route `attack.*` */
 export async function reachDeployment(
   target: TargetAddresses,
   options: { serviceHost: string; servicePort: number },
@@ -137,7 +137,7 @@ export async function reachDeployment(
 const scrapeEveryMs = 1_000;
 const scrapeWithinMs = 2_000;
 
-/** From what any program tells of itself. */
+/** CPU time and memory from the program's own metrics. */
 async function readMetrics(url: string): Promise<ThreadUsage | undefined> {
   const signal = AbortSignal.timeout(scrapeWithinMs);
   const text = await fetch(new URL("/metrics", url), { signal }).then(

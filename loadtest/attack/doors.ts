@@ -1,4 +1,4 @@
-/** What any HTTP server meets: connections that say nothing, little, or too much. The same on all three ports. */
+/** Attacks on any HTTP server: connections that send nothing, little, or too much. The same on all three ports. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Attack, Load, Target } from "./attack.ts";
 import { countAnswers, dial, httpRequest, keepBusy, pipeline, untilGone, write } from "./peers.ts";
@@ -11,7 +11,7 @@ const doors: readonly { door: Door; title: string; suffix: string; path: string 
   { door: "api", title: "the private API's port", suffix: "-api", path: "/v1/publish" },
 ];
 
-/** A crowd of connections for each one that was asked for. */
+/** Connections for each one of --connections. */
 const crowd = 250;
 const trickleEveryMs = 500;
 const oneByte = Buffer.from("a");
@@ -24,7 +24,7 @@ async function stayIdle(url: URL, load: Load): Promise<void> {
   });
 }
 
-/** Begins a request, then sends a byte in a while so that the connection is never idle. */
+/** Begins a request, then sends a byte now and then so that the connection is never idle. */
 async function trickle(url: URL, beginning: Buffer, load: Load): Promise<void> {
   await keepBusy(load, async () => {
     const socket = await dial(url, load);
@@ -39,7 +39,7 @@ async function trickle(url: URL, beginning: Buffer, load: Load): Promise<void> {
   });
 }
 
-/** Announces more than it sends, and waits. */
+/** Announces a body that it does not send, and waits. */
 async function halfSend(url: URL, path: string, load: Load): Promise<void> {
   const announced = { "content-type": "application/json", "content-length": 60_000 };
   const beginning = httpRequest(`POST ${path}`, url, announced);
@@ -81,21 +81,21 @@ async function chunk(url: URL, path: string, load: Load): Promise<void> {
 const onEachDoor = doors.flatMap(({ door, title, suffix, path }): Attack[] => [
   {
     name: `idle-connections${suffix}`,
-    does: `connections to ${title} that say nothing, ${crowd} for each connection`,
+    does: `connections to ${title} that send nothing, ${crowd} for each connection`,
     needs: "nothing",
     connectionsEach: crowd,
     run: async (target, load) => stayIdle(target[door], load),
   },
   {
     name: `slow-heads${suffix}`,
-    does: `requests to ${title} whose head comes byte by byte and never ends, ${crowd} for each connection`,
+    does: `requests to ${title} whose head arrives byte by byte and never ends, ${crowd} for each connection`,
     needs: "nothing",
     connectionsEach: crowd,
     run: async (target, load) => trickle(target[door], Buffer.from(`GET ${path} HTTP/1.1\r\nx-slow: `), load),
   },
   {
     name: `half-sent-bodies${suffix}`,
-    does: `requests to ${title} whose body never comes, ${crowd} for each connection`,
+    does: `requests to ${title} whose body never arrives, ${crowd} for each connection`,
     needs: "nothing",
     connectionsEach: crowd,
     run: async (target, load) => halfSend(target[door], path, load),
@@ -108,13 +108,13 @@ const onEachDoor = doors.flatMap(({ door, title, suffix, path }): Attack[] => [
   },
   {
     name: `connects${suffix}`,
-    does: `connections to ${title} that end at once`,
+    does: `connections to ${title} that close at once`,
     needs: "nothing",
     run: async (target, load) => dialAndLeave(target[door], load),
   },
 ]);
 
-/** Requests that anybody may make, without waiting for the answers. */
+/** Requests that need no token, sent without waiting for answers. */
 const pipelines: readonly { name: string; door: Door; request: string }[] = [
   { name: "pipelined-bootstraps", door: "gateway", request: "GET /v1/bootstrap" },
   { name: "pipelined-preflights", door: "gateway", request: "OPTIONS /v1/bootstrap" },
@@ -128,7 +128,7 @@ const pipelines: readonly { name: string; door: Door; request: string }[] = [
   { name: "pipelined-publishes", door: "api", request: "POST /v1/publish" },
 ];
 
-/** Few descriptors, so that a handful of connections stands for the thousands that it would take otherwise. */
+/** Few descriptors, so that a few hundred connections exhaust them. */
 const descriptors = 512;
 const beyondDescriptors = 200;
 
@@ -142,7 +142,7 @@ export const doorAttacks: readonly Attack[] = [
   ...onEachDoor,
   ...pipelines.map(({ name, door, request }): Attack => ({
     name,
-    does: `${request.slice(0, 40)} again and again without waiting for answers`,
+    does: `${request.slice(0, 40)}, repeated without waiting for answers`,
     needs: "nothing",
     run: async (target, load) => pipeline(target[door], httpRequest(request, target[door]), load),
   })),

@@ -1,4 +1,4 @@
-/** Frames that are no events, as fast as the connection takes them. */
+/** Floods of frames that are no events, and malformed frames. */
 import { clientFrame, frameHead, pingFrame, textFrame } from "../../test/support/raw-websocket.ts";
 import type { Socket } from "node:net";
 import type { Attack, Load, Target } from "./attack.ts";
@@ -17,11 +17,11 @@ const nothing = Buffer.alloc(0);
 const fragment = clientFrame("continuation", Buffer.from("0"), false);
 
 const floods: readonly Flood[] = [
-  { name: "engine-pongs", does: "answers to pings that nobody sent", frame: textFrame("3") },
-  { name: "engine-noops", does: "Engine.IO packets that mean nothing", frame: textFrame("6") },
-  { name: "websocket-pings", does: "the websocket's own pings", frame: pingFrame("") },
-  { name: "websocket-pongs", does: "the websocket's own pongs", frame: clientFrame("pong", nothing) },
-  { name: "acks", does: "acks of events that nobody sent", frame: textFrame("431[]") },
+  { name: "engine-pongs", does: "pongs without a ping", frame: textFrame("3") },
+  { name: "engine-noops", does: "Engine.IO packets without a meaning", frame: textFrame("6") },
+  { name: "websocket-pings", does: "pings of the websocket itself", frame: pingFrame("") },
+  { name: "websocket-pongs", does: "pongs of the websocket itself", frame: clientFrame("pong", nothing) },
+  { name: "acks", does: "acks without an event", frame: textFrame("431[]") },
   {
     name: "empty-fragments",
     does: "a message of empty fragments that never ends",
@@ -62,19 +62,19 @@ const floodAttacks = floods.flatMap((kind): Attack[] => [
 ]);
 
 const announcedBytes = 2 ** 40;
-/** Of the messages that a gateway takes (BAD-3). */
+/** The largest message that a gateway accepts (BAD-3). */
 const largestBytes = 397_312;
-const heldMs = 5_000;
+const openMs = 5_000;
 
 async function unfinished(socket: Socket, load: Load): Promise<void> {
   const started = Buffer.concat([frameHead("text", largestBytes), Buffer.alloc(4 + largestBytes - 1)]);
   await write(socket, started);
   load.sent(1, started.length);
-  await untilGone(socket, load, heldMs);
+  await untilGone(socket, load, openMs);
 }
 
 const malformed: readonly Buffer[] = [
-  // A reserved bit, an opcode of nothing, no mask, a ping in fragments, a close frame of one byte, text that is no UTF-8.
+  // A reserved bit, an unknown opcode, no mask, a fragmented ping, a close frame of one byte, text that is not UTF-8.
   Buffer.from([0xc1, 0x80, 0, 0, 0, 0]),
   Buffer.from([0x83, 0x80, 0, 0, 0, 0]),
   Buffer.from([0x81, 0x01, 0x32]),
@@ -103,13 +103,13 @@ export const frameAttacks: readonly Attack[] = [
         load.sent(1, frame.length);
         await write(socket, frame);
         socket.end();
-        await untilGone(socket, load, heldMs);
+        await untilGone(socket, load, openMs);
       });
     },
   },
   {
     name: "oversized-frames",
-    does: "messages of 4 MiB, ten times what is taken",
+    does: "messages of 4 MiB, ten times the limit",
     needs: "nothing",
     run: async (target, load) => {
       const bytes = clientFrame("text", Buffer.alloc(4 * 1024 * 1024, "4"));

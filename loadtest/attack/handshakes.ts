@@ -1,4 +1,4 @@
-/** Handshakes: tokens that are none, namespaces, and what else a client may put into its CONNECT packet. */
+/** Handshakes with invalid tokens, unknown namespaces and other content of a CONNECT packet. */
 import { createHmac, randomBytes } from "node:crypto";
 import { textFrame } from "../../test/support/raw-websocket.ts";
 import type { Attack, Load, Target } from "./attack.ts";
@@ -6,7 +6,7 @@ import { keepBusy, openSession, openWebsocket, repeated, untilGone, write } from
 
 const answerWithinMs = 5_000;
 
-/** Opens a websocket, sends one packet, and leaves with the answer. */
+/** Opens a websocket, sends one packet, and closes on the answer. */
 async function present(target: Target, load: Load, packet: () => string): Promise<void> {
   await keepBusy(load, async () => {
     const socket = await openWebsocket(target, load);
@@ -22,7 +22,7 @@ function encoded(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
 
-/** Signed with a key of the attacker's own. @param padding makes it as long as tokens may be */
+/** Signed with another key. @param padding extends the token up to the largest size */
 function forgedToken(header: object, padding = 0): string {
   const claims = { sub: "ada", exp: Math.floor(Date.now() / 1_000) + 600, filler: "x".repeat(padding) };
   const signed = `${encoded(header)}.${encoded(claims)}`;
@@ -31,7 +31,7 @@ function forgedToken(header: object, padding = 0): string {
 
 const junkBytes = 375 * 1024;
 
-/** Many small members: in memory a multiple of what they are on the wire. */
+/** Many small members, which take a multiple of their size in memory. */
 function junk(): Record<string, unknown> {
   const members: Record<string, unknown> = {};
   for (let length = 0, number = 0; length < junkBytes; number++, length += 16) members[`k${number}`] = [{}, []];
@@ -41,14 +41,14 @@ function junk(): Record<string, unknown> {
 export const handshakeAttacks: readonly Attack[] = [
   {
     name: "forged-tokens",
-    does: "tokens of 8 KiB that are signed with another key",
+    does: "tokens of 8 KiB signed with another key",
     needs: "nothing",
     run: async (target, load) =>
       present(target, load, () => `40${JSON.stringify({ token: forgedToken({ alg: "HS256" }, 5_800) })}`),
   },
   {
     name: "unknown-keys",
-    does: "tokens whose key ids are in no JWKS, which cannot be fetched either",
+    does: "tokens with unknown key ids, while the JWKS cannot be fetched",
     needs: "nothing",
     run: async (target, load) =>
       present(target, load, () => {
@@ -76,7 +76,7 @@ export const handshakeAttacks: readonly Attack[] = [
   },
   {
     name: "handshake-junk-session",
-    does: "100 sessions whose handshake holds 375 KiB that mean nothing",
+    does: "100 sessions whose handshake has 375 KiB of unknown members",
     needs: "client token",
     connectionsEach: 25,
     run: async (target, load) => {
@@ -90,7 +90,7 @@ export const handshakeAttacks: readonly Attack[] = [
   },
   {
     name: "handshake-brackets",
-    does: "CONNECT packets of 190,000 brackets within each other",
+    does: "CONNECT packets of 190,000 nested brackets",
     needs: "nothing",
     run: async (target, load) => {
       const packet = `40{"token":${"[".repeat(190_000)}${"]".repeat(190_000)}}`;
@@ -99,7 +99,7 @@ export const handshakeAttacks: readonly Attack[] = [
   },
   {
     name: "namespaces",
-    does: "CONNECT packets to namespaces that are not there",
+    does: "CONNECT packets to unknown namespaces",
     needs: "nothing",
     run: async (target, load) => {
       const { bytes, frames } = repeated(textFrame('40/nowhere,{"token":"none"}'));
@@ -113,7 +113,7 @@ export const handshakeAttacks: readonly Attack[] = [
   },
   {
     name: "resumes-that-leave",
-    does: "one session that is resumed again and again",
+    does: "one session, resumed again and again",
     needs: "client token",
     run: async (target, load) => {
       const { welcome, socket } = await openSession(target, load);
@@ -128,7 +128,7 @@ export const handshakeAttacks: readonly Attack[] = [
   },
   {
     name: "forged-resumes",
-    does: "resume tokens of 16 KiB that nobody sealed",
+    does: "forged resume tokens of 16 KiB",
     needs: "nothing",
     run: async (target, load) => {
       const packet = `40${JSON.stringify({ resume: randomBytes(12_000).toString("base64url") })}`;
@@ -137,7 +137,7 @@ export const handshakeAttacks: readonly Attack[] = [
   },
   {
     name: "sessions-that-leave",
-    does: "sessions that end as soon as they have begun",
+    does: "sessions that end as soon as they begin",
     needs: "client token",
     run: async (target, load) =>
       keepBusy(load, async () => {

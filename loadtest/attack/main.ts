@@ -1,15 +1,16 @@
 /**
- * Attacks a deployment in every way that is known here, and says what honest clients notice.
+ * Runs every known attack against a deployment and measures the effect on honest clients.
  *
  *   npm run attack -- [--seconds 30] [--connections 4] [--quiet-seconds 10] [--only NAME,…] [--json] [--list]
- *     [--from ADDRESS]   where the attackers connect from; 127.0.0.66 where the gateway is on a loopback address
+ *     [--from ADDRESS]   local address of the attackers; default 127.0.0.66 for a gateway on a loopback address
  *     [--gateway URL --admin URL --api URL --api-token TOKEN --jwt-secret SECRET [--service-host HOST] [--service-port PORT]]
- *                        a deployment that runs; without these the command starts one and ends it
+ *                        a running deployment; without these flags the command starts its own
  *
- * --only takes names of attacks and families; --list shows them. Each attack ends by itself. Exit code 0: every mark was kept; 1: one was missed, or the run broke off; 78: a bad flag.
+ * --only takes names of attacks and families; --list shows them. Each attack ends by itself.
+ * Exit code 0: every mark was met; 1: a mark was missed or the run failed; 78: a bad flag.
  */
 import { availableParallelism } from "node:os";
-import { say } from "../scenario.ts";
+import { say } from "../rig/scenario.ts";
 import { heading, listText, reportText, resultLine } from "./report.ts";
 import { type AttackResult, missedMarks } from "./result.ts";
 import { runAttacks, stopDeployment } from "./run.ts";
@@ -35,7 +36,7 @@ try {
     say(resultLine(result));
   });
 } catch (error) {
-  say(`the run broke off: ${(error as Error).message}`);
+  say(`the run failed: ${(error as Error).message}`);
   brokenOff = true;
 }
 const pass = !brokenOff && results.every((result) => missedMarks(result).length === 0);

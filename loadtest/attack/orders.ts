@@ -1,4 +1,4 @@
-/** What the runner and its two processes, the attacker and the witness, tell each other. */
+/** Messages between the runner and its two processes, the attacker and the witness. */
 import type { Tally, TargetAddresses } from "./attack.ts";
 
 export interface AttackerOrder {
@@ -8,7 +8,7 @@ export interface AttackerOrder {
   readonly localAddress: string | undefined;
 }
 
-/** The runner orders the attack, waits for `prepared`, says how long it goes on, and gets a tally now and then. */
+/** The runner orders the attack, waits for `prepared`, starts it for a time, and receives tallies. */
 export type ToAttacker = { readonly prepare: AttackerOrder } | { readonly runForMs: number };
 export type FromAttacker = { readonly prepared: true } | { readonly tally: Tally };
 
@@ -19,19 +19,19 @@ export interface WitnessOrder {
   readonly localAddress?: string;
 }
 
-/** What honest clients do. `health` is asked of each program, the gateway's on its admin port. */
+/** The operations of honest clients. `health`: of each program, the gateway's on its admin port. */
 export const sampleKinds = ["call", "publication", "connect", "bootstrap", "gateway health", "API health"] as const;
 export type SampleKind = (typeof sampleKinds)[number];
 
 export interface Sample {
   readonly kind: SampleKind;
-  /** Unix ms, when it should have begun. */
+  /** Unix ms, when it should begin. */
   readonly dueAtMs: number;
-  /** Until its answer; where it failed, until that was known. */
+  /** From then until the answer, or until the failure was known. */
   readonly tookMs: number;
   readonly failed: boolean;
 }
 
 export type ToWitness = { readonly witness: WitnessOrder };
-/** `lateMs`: by how much the witness's own event loop was late at most since the last message. */
+/** `lateMs`: the longest delay of the witness's own event loop since the last message. */
 export type FromWitness = { readonly ready: true } | { readonly samples: readonly Sample[]; readonly lateMs: number };

@@ -1,4 +1,4 @@
-/** Connections of attackers: dialled again whenever the other side ends them, until the attack is over. */
+/** Connections of attackers, redialled whenever the other side ends them, until the attack is over. */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { setImmediate as turn, setTimeout as pause } from "node:timers/promises";
@@ -7,10 +7,10 @@ import { RawClient } from "../../test/support/raw-client.ts";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import type { Load, Target } from "./attack.ts";
 
-/** After a connection that came to nothing: a port that is closed must not cost the attacker all of its CPU. */
+/** Pause after a failed connection: redialling a closed port must not use up the attacker's CPU. */
 const afterRefusalMs = 10;
 
-/** Runs `attempt` again and again, on as many connections at a time as the load says. Resolves when the attack is over. */
+/** Repeats `attempt` on as many connections as the load allows. Resolves when the attack is over. */
 export async function keepBusy(load: Load, attempt: (worker: number) => Promise<void>): Promise<void> {
   const over = load.over ? Promise.resolve() : once(load.signal, "abort");
   const worker = async (number: number): Promise<void> => {
@@ -19,7 +19,7 @@ export async function keepBusy(load: Load, attempt: (worker: number) => Promise<
         await Promise.race([attempt(number), over]);
         await turn();
       } catch {
-        // A refusal, a reset, an end: what attacks expect. The tally has it.
+        // Attacks expect refusals, resets and closed connections; the tally counts them.
         load.tally.refused++;
         await pause(afterRefusalMs);
       }
@@ -28,21 +28,21 @@ export async function keepBusy(load: Load, attempt: (worker: number) => Promise<
   await Promise.all(Array.from({ length: load.connections }, (_, number) => worker(number)));
 }
 
-/** Resolves when the socket is gone: the other side ends it, or the attack, or the time that it is held for. */
-export async function untilGone(socket: Socket, load: Load, heldMs?: number): Promise<void> {
+/** Resolves when the socket has closed: by the other side, by the end of the attack, or after `openMs`. */
+export async function untilGone(socket: Socket, load: Load, openMs?: number): Promise<void> {
   if (load.over) socket.destroy();
   if (socket.destroyed) return;
-  const timer = heldMs === undefined ? undefined : setTimeout(() => socket.destroy(), heldMs);
+  const timer = openMs === undefined ? undefined : setTimeout(() => socket.destroy(), openMs);
   await new Promise<void>((resolve) => socket.once("close", () => resolve()));
   clearTimeout(timer);
 }
 
-/** A connection without a word. @throws where there is none */
+/** Opens a TCP connection and sends nothing. Throws where it fails. */
 export async function dial(url: URL, load: Load): Promise<Socket> {
   const socket = connect({ port: Number(url.port), host: url.hostname, ...load.dial });
   socket.on("error", () => socket.destroy());
   const gone = once(socket, "close").then(() => {
-    throw new Error("closed before it was open");
+    throw new Error("closed before it opened");
   });
   await Promise.race([once(socket, "connect"), gone]);
   gone.catch(() => undefined);
@@ -50,7 +50,7 @@ export async function dial(url: URL, load: Load): Promise<Socket> {
   return socket;
 }
 
-/** A websocket that has not authenticated. Reads and forgets what comes. */
+/** Opens a websocket without authentication; discards what it receives. */
 export async function openWebsocket(target: Target, load: Load): Promise<Socket> {
   const socket = await openRawWebsocket(target.gateway, load.dial);
   socket.resume();
@@ -58,7 +58,7 @@ export async function openWebsocket(target: Target, load: Load): Promise<Socket>
   return socket;
 }
 
-/** A client with a session. @throws where it is refused */
+/** Opens a session. Throws where the handshake is refused. */
 export async function openSession(
   target: Target,
   load: Load,
@@ -70,7 +70,7 @@ export async function openSession(
   return client;
 }
 
-/** @throws where it is refused, or the connection ends before the ack */
+/** Throws where the subscribe is refused or the connection ends before the ack. */
 export async function subscribe(client: RawClient, channel: string): Promise<SubscribeAck> {
   const gone = client.closed.then(() => {
     throw new Error("closed before the ack");
@@ -81,9 +81,9 @@ export async function subscribe(client: RawClient, channel: string): Promise<Sub
 }
 
 /**
- * Writes the same bytes as fast as they are taken, until the connection or the attack ends.
+ * Writes the same bytes as fast as the socket accepts them, until the connection or the attack ends.
  *
- * @param frames how many frames or requests the bytes are
+ * @param frames the number of frames or requests in the bytes
  */
 export async function pour(socket: Socket, bytes: Buffer, frames: number, load: Load): Promise<void> {
   while (!load.over && !socket.destroyed) {
@@ -93,7 +93,7 @@ export async function pour(socket: Socket, bytes: Buffer, frames: number, load: 
   socket.destroy();
 }
 
-/** Resolves once there is room for more, or the connection is gone. */
+/** Resolves once the socket accepts more, or has closed. */
 export async function write(socket: Socket, bytes: Buffer | string): Promise<void> {
   if (socket.destroyed) return;
   if (socket.write(bytes)) {
@@ -108,7 +108,7 @@ export async function write(socket: Socket, bytes: Buffer | string): Promise<voi
   socket.off("close", resolve);
 }
 
-/** Frames put together until they are about this large: the attacker's own calls into the kernel cost little. */
+/** Frames are joined up to about this size, so that the attacker's own system calls cost little. */
 const pourBytes = 64 * 1024;
 
 export function repeated(frame: Buffer): { bytes: Buffer; frames: number } {
@@ -129,7 +129,7 @@ export function httpRequest(
   return Buffer.concat([Buffer.from(`${line} HTTP/1.1\r\n${lines.join("")}\r\n`), Buffer.from(body)]);
 }
 
-/** Counts the answers that come on a connection by status, without keeping them. */
+/** Counts the HTTP answers on a connection by status. */
 export function countAnswers(socket: Socket, load: Load, onAnswer: () => void = () => undefined): void {
   const { statuses } = load.tally;
   socket.on("data", (chunk: Buffer) => {
@@ -140,7 +140,7 @@ export function countAnswers(socket: Socket, load: Load, onAnswer: () => void = 
   });
 }
 
-/** One request after the other on each connection, each when the one before is answered. */
+/** One request after the other on each connection, each after the answer to the one before. */
 export async function askInTurn(url: URL, request: Buffer, load: Load): Promise<void> {
   await keepBusy(load, async () => {
     const socket = await dial(url, load);
@@ -155,7 +155,7 @@ export async function askInTurn(url: URL, request: Buffer, load: Load): Promise<
   });
 }
 
-/** Requests without waiting for answers. */
+/** Repeats a request without waiting for answers. */
 export async function pipeline(url: URL, request: Buffer, load: Load): Promise<void> {
   const { bytes, frames } = repeated(request);
   await keepBusy(load, async () => {

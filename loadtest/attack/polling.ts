@@ -19,7 +19,7 @@ async function receiveUntil(socket: Socket, text: RegExp): Promise<string> {
   return found;
 }
 
-/** Opens a connection of the engine by polling. @returns its id and the TCP connection, which can ask again. */
+/** Opens a connection of the engine by polling. @returns its id and the TCP connection, which stays open. */
 async function openPolling({ gateway }: Target, load: Load): Promise<{ socket: Socket; id: string }> {
   const socket = await dial(gateway, load);
   socket.write(httpRequest(`GET ${path}`, gateway));
@@ -47,7 +47,7 @@ const gatewaySettings = { GATEWAY_TRANSPORTS: "websocket,polling" };
 export const pollingAttacks: readonly Attack[] = [
   ...bodies.map(({ name, does, body }): Attack => ({
     name,
-    does: `${does} on a connection that has not authenticated, without waiting for answers`,
+    does: `${does} before authentication, without waiting for answers`,
     needs: "nothing",
     gatewaySettings,
     run: async (target, load) => {
@@ -62,7 +62,7 @@ export const pollingAttacks: readonly Attack[] = [
   })),
   {
     name: "polling-opens",
-    does: "connections of the engine that are opened by polling and left, without waiting for answers",
+    does: "connections of the engine, opened by polling and abandoned, without waiting for answers",
     needs: "nothing",
     gatewaySettings,
     run: async (target, load) => {

@@ -1,4 +1,4 @@
-/** The runner's side of its processes: the honest clients, and one attacker after the other. */
+/** The runner's side of its processes: the witness, and one attacker after the other. */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -14,13 +14,13 @@ import type {
 } from "./orders.ts";
 
 const readyWithinMs = 30_000;
-/** For an attacker whose time is up, before it is killed. */
+/** Time for an attacker to end before it is killed. */
 const endWithinMs = 5_000;
 
-/** The attacker's, as `nice` takes it: on few cores the gateway must not wait for the attacker's turn to end. */
+/** Niceness of the attacker: on few cores the gateway must not wait for the attacker's time slice. */
 export const attackerNiceness = 10;
 
-/** A process of the folder that talks to this one, and ends with it. */
+/** Forks a file of this folder; the process ends with this one. */
 function start(file: string, options: { niceness?: number } = {}): ChildProcess {
   const { niceness } = options;
   const child = fork(join(import.meta.dirname, file), {
@@ -37,23 +37,23 @@ process.once("exit", () => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-/** @throws where the process ends, or the time is up, before it says something that `accepts` */
-async function hear(
+/** Resolves with the first message that `accepts`. Throws where the process ends or the time is up first. */
+async function received(
   child: ChildProcess,
   what: string,
-  accepts: (word: FromAttacker | FromWitness) => boolean,
+  accepts: (message: FromAttacker | FromWitness) => boolean,
 ): Promise<void> {
   const signal = AbortSignal.timeout(readyWithinMs);
-  const heard = async (): Promise<void> => {
+  const accepted = async (): Promise<void> => {
     for (;;) {
-      const [word] = (await once(child, "message", { signal })) as [FromAttacker | FromWitness];
-      if (accepts(word)) return;
+      const [message] = (await once(child, "message", { signal })) as [FromAttacker | FromWitness];
+      if (accepts(message)) return;
     }
   };
   const ended = once(child, "exit", { signal }).then(([code]) => {
     throw new Error(`the ${what} ended with ${String(code)}`);
   });
-  await Promise.race([heard(), ended]);
+  await Promise.race([accepted(), ended]);
   ended.catch(() => undefined);
 }
 
@@ -64,28 +64,28 @@ export class Witness {
 
   private constructor(child: ChildProcess) {
     this.#child = child;
-    child.on("message", (word: FromWitness) => {
-      if (!("samples" in word)) return;
-      this.#samples.push(...word.samples);
-      this.#late.push({ atMs: Date.now(), lateMs: word.lateMs });
+    child.on("message", (message: FromWitness) => {
+      if (!("samples" in message)) return;
+      this.#samples.push(...message.samples);
+      this.#late.push({ atMs: Date.now(), lateMs: message.lateMs });
     });
   }
 
   /** Resolves once the honest clients are at work. */
   static async start(order: WitnessOrder): Promise<Witness> {
     const child = start("witness.ts");
-    const ready = hear(child, "witness", (word) => "ready" in word);
+    const ready = received(child, "witness", (message) => "ready" in message);
     child.send({ witness: order } satisfies ToWitness);
     await ready;
     return new Witness(child);
   }
 
-  /** What was due from one moment until before the other (Unix ms). */
+  /** Samples due from `fromMs` until before `untilMs` (Unix ms). */
   samples(fromMs: number, untilMs: number): Sample[] {
     return this.#samples.filter(({ dueAtMs }) => dueAtMs >= fromMs && dueAtMs < untilMs);
   }
 
-  /** By how much its own event loop was late at most: what it measured is uncertain by as much. */
+  /** The longest delay of its own event loop: the uncertainty of its samples. */
   lateMs(fromMs: number, untilMs: number): number {
     const within = this.#late.filter(({ atMs }) => atMs >= fromMs && atMs < untilMs);
     return within.reduce((most, { lateMs }) => Math.max(most, lateMs), 0);
@@ -102,15 +102,15 @@ export class Attacker {
 
   private constructor(child: ChildProcess) {
     this.#child = child;
-    child.on("message", (word: FromAttacker) => {
-      if ("tally" in word) this.tally = word.tally;
+    child.on("message", (message: FromAttacker) => {
+      if ("tally" in message) this.tally = message.tally;
     });
   }
 
-  /** Resolves once it has what it needs: `run` begins at once. */
+  /** Resolves once the attack is prepared: run() starts it at once. */
   static async prepare(order: AttackerOrder): Promise<Attacker> {
     const child = start("attacker.ts", { niceness: attackerNiceness });
-    const prepared = hear(child, "attacker", (word) => "prepared" in word);
+    const prepared = received(child, "attacker", (message) => "prepared" in message);
     child.send({ prepare: order } satisfies ToAttacker);
     await prepared;
     return new Attacker(child);
@@ -120,7 +120,7 @@ export class Attacker {
     this.#child.kill("SIGKILL");
   }
 
-  /** Resolves when it has ended: by itself when the time is up, else it is killed. */
+  /** Resolves when the attacker has ended; kills it where it does not end in time. */
   async run(runForMs: number): Promise<void> {
     const ended = once(this.#child, "exit");
     const timer = setTimeout(() => this.#child.kill("SIGKILL"), runForMs + endWithinMs);

@@ -1,4 +1,4 @@
-/** Clients that do not read, or hardly. */
+/** Clients that read slowly or not at all. */
 import { setTimeout as pause } from "node:timers/promises";
 import { pingFrame, textFrame } from "../../test/support/raw-websocket.ts";
 import { type Attack, attackedNamespace, type Load, type Target } from "./attack.ts";
@@ -30,7 +30,7 @@ async function publishMuch(target: Target, channel: string, load: Load): Promise
 export const readerAttacks: readonly Attack[] = [
   {
     name: "slow-readers",
-    does: "100 sessions that follow a busy channel and read one byte in a while",
+    does: "100 sessions that follow a busy channel and read one byte now and then",
     needs: "client token",
     connectionsEach: 25,
     run: async (target, load) => {
@@ -50,7 +50,7 @@ export const readerAttacks: readonly Attack[] = [
   },
   {
     name: "unread-pongs",
-    does: "pings of the websocket whose pongs nobody reads",
+    does: "pings of the websocket, without reading the pongs",
     needs: "nothing",
     run: async (target, load) => {
       const { bytes, frames } = repeated(pingFrame("x".repeat(125)));
@@ -66,7 +66,7 @@ export const readerAttacks: readonly Attack[] = [
   },
   {
     name: "unread-acks",
-    does: "events at the rate that is allowed, whose acks nobody reads",
+    does: "events at the allowed rate, without reading the acks",
     needs: "client token",
     run: async (target, load) =>
       keepBusy(load, async () => {
@@ -82,7 +82,7 @@ export const readerAttacks: readonly Attack[] = [
   },
   {
     name: "frozen-websockets",
-    does: "websockets that never say a word, 250 for each connection",
+    does: "websockets that send nothing, 250 for each connection",
     needs: "nothing",
     connectionsEach: 250,
     run: async (target, load) =>

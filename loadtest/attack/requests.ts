@@ -5,10 +5,10 @@ import type { RawClient } from "../../test/support/raw-client.ts";
 import { type Attack, attackedNamespace, type Load, type Target } from "./attack.ts";
 import { keepBusy, openSession, openWebsocket, pour, repeated, subscribe, untilGone, write } from "./peers.ts";
 
-/** A namespace that no token allows: the subscribe hook decides, and its grants are to be renewed. */
+/** A namespace that no token grants: the subscribe hook decides, and a refresh renews its grants. */
 const grantedNamespace = "granted";
 const grantedChannels = 200;
-/** As many of the gateway's own requests as may come at once (LIM-2), and as fast as they may follow. */
+/** The burst and the rate of the gateway's own requests (LIM-2). */
 const requestsAtOnce = 600;
 const requestsPerSecond = 200;
 const storedChannel = `${attackedNamespace}:stored`;
@@ -16,7 +16,7 @@ const storedPublications = 1_000;
 const storedBytesEach = 500;
 const answerWithinMs = 1_000;
 
-/** Fills the history of a channel with as much as one answer may hold. */
+/** Fills the history of a channel up to the limit of one answer. */
 async function fillHistory({ api, apiToken }: Target): Promise<void> {
   const item = { channel: storedChannel, event: "filler", data: "x".repeat(storedBytesEach) };
   const answer = await fetch(new URL("/v1/publish/batch", api), {
@@ -24,10 +24,10 @@ async function fillHistory({ api, apiToken }: Target): Promise<void> {
     headers: { authorization: `Bearer ${apiToken}`, "content-type": "application/json" },
     body: JSON.stringify(Array.from({ length: storedPublications }, () => item)),
   });
-  if (!answer.ok) throw new Error(`the history could not be filled: ${answer.status}`);
+  if (!answer.ok) throw new Error(`filling the history failed: ${answer.status}`);
 }
 
-/** Sends one frame again and again as fast as LIM-2 allows. @param reads false: answers stay in the kernel. */
+/** Repeats one frame as fast as LIM-2 allows. @param reads false: answers stay unread in the kernel */
 async function repeatRequest(client: RawClient, request: Buffer, load: Load, reads: boolean): Promise<void> {
   if (!reads) client.socket.pause();
   const bytes = Buffer.concat(Array.from({ length: requestsAtOnce }, () => request));
@@ -45,7 +45,7 @@ function requestFrame(event: string, payload: unknown): Buffer {
   return textFrame(`421${JSON.stringify([event, payload])}`);
 }
 
-/** Sends the frame once on each connection, then waits for what comes. */
+/** Sends the frame once on each connection, then waits for an answer. */
 async function sendOnce(target: Target, load: Load, frame: Buffer, authenticated: boolean): Promise<void> {
   await keepBusy(load, async () => {
     const socket = authenticated ? (await openSession(target, load)).socket : await openWebsocket(target, load);
@@ -56,11 +56,11 @@ async function sendOnce(target: Target, load: Load, frame: Buffer, authenticated
   });
 }
 
-/** Members of one channel, for each connection that was asked for; PRES-3 lists 200. */
+/** Members of one channel, for each one of --connections; PRES-3 lists 200. */
 const crowdEach = 48;
 const presentChannel = `present:${attackedNamespace}`;
 
-/** One connection in so many attacks, before the others, which only follow the channel. */
+/** One of `crowdEach` connections attacks; the others follow the channel. */
 async function beforeCrowd(target: Target, load: Load, attack: (client: RawClient) => Promise<void>): Promise<void> {
   const info = "x".repeat(1_000);
   await keepBusy(load, async (worker) => {
@@ -71,24 +71,24 @@ async function beforeCrowd(target: Target, load: Load, attack: (client: RawClien
   });
 }
 
-/** As many events as a connection may send (LIM-1). */
+/** The burst and the rate of events (LIM-1). */
 const eventsAtOnce = 100;
 const eventsPerSecond = 50;
 
 const atEventRate: readonly { name: string; does: string; data: () => string }[] = [
   {
     name: "large-events",
-    does: "events of 64 KiB at the rate that is allowed",
+    does: "events of 64 KiB at the allowed rate",
     data: () => JSON.stringify("x".repeat(65_000)),
   },
   {
     name: "escaped-events",
-    does: "events of 64 KiB that take 380 KiB on the wire, at the rate that is allowed",
+    does: "events of 64 KiB that take 380 KiB on the wire, at the allowed rate",
     data: () => `"${String.raw`\u0061`.repeat(65_000)}"`,
   },
   {
     name: "wide-events",
-    does: "events of 21,000 empty lists, at the rate that is allowed",
+    does: "events of 21,000 empty lists, at the allowed rate",
     data: () => `[${Array.from({ length: 21_000 }, () => "[]").join(",")}]`,
   },
 ];
@@ -105,19 +105,19 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "many-arguments-anonymous",
-    does: "the same without having authenticated",
+    does: "the same before authentication",
     needs: "nothing",
     run: async (target, load) => sendOnce(target, load, manyArguments, false),
   },
   {
     name: "deep-events",
-    does: "events of 190,000 brackets within each other",
+    does: "events of 190,000 nested brackets",
     needs: "client token",
     run: async (target, load) => sendOnce(target, load, textFrame(`421["attack.echo",${brackets}]`), true),
   },
   {
     name: "event-flood",
-    does: "events without an ack, as fast as they are taken",
+    does: "events without an ack, as fast as the socket accepts them",
     needs: "client token",
     run: async (target, load) => {
       const { bytes, frames } = repeated(textFrame('42["no.such.route",0]'));
@@ -126,7 +126,7 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "history-unread",
-    does: "600 reads of 512 KiB of history at once, and 200 more a second, whose answers nobody reads",
+    does: "600 reads of 512 KiB of history at once, then 200 per second, without reading the answers",
     needs: "client token",
     prepare: fillHistory,
     run: async (target, load) =>
@@ -138,7 +138,7 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "history-read",
-    does: "the same with answers that are read",
+    does: "the same, reading the answers",
     needs: "client token",
     prepare: fillHistory,
     run: async (target, load) =>
@@ -150,7 +150,7 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "replays-unread",
-    does: "600 subscribes from an old position at once, and 200 more a second, whose answers nobody reads",
+    does: "600 subscribes from an old position at once, then 200 per second, without reading the answers",
     needs: "client token",
     prepare: fillHistory,
     run: async (target, load) =>
@@ -164,7 +164,7 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "refresh-with-grants",
-    does: "200 refreshes a second of a session that holds 200 grants",
+    does: "200 refreshes per second of a session with 200 grants",
     needs: "client token",
     run: async (target, load) =>
       keepBusy(load, async (worker) => {
@@ -179,7 +179,7 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "presence-reads",
-    does: "600 reads of the presence of 190 members at once, and 200 more a second",
+    does: "600 reads of the presence of 190 members at once, then 200 per second",
     needs: "client token",
     connectionsEach: crowdEach,
     run: async (target, load) =>
@@ -189,7 +189,7 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "presence-churn",
-    does: "subscribes and unsubscribes of a channel whose 190 members are told of each",
+    does: "subscribes and unsubscribes of a channel with 190 members, which are notified of each",
     needs: "client token",
     connectionsEach: crowdEach,
     run: async (target, load) =>
@@ -207,7 +207,7 @@ export const requestAttacks: readonly Attack[] = [
   },
   {
     name: "subscribe-hooks",
-    does: "600 subscribes at once, and 200 more a second, each of which asks a service",
+    does: "600 subscribes at once, then 200 per second, each of which calls a service",
     needs: "client token",
     run: async (target, load) => {
       let number = 0;
@@ -246,7 +246,7 @@ export const requestAttacks: readonly Attack[] = [
   })),
   {
     name: "subscribe-churn",
-    does: "subscribes and unsubscribes of new channels, 200 a second",
+    does: "subscribes and unsubscribes of new channels, 200 per second",
     needs: "client token",
     run: async (target, load) => {
       let number = 0;

@@ -1,9 +1,9 @@
-/** What an attack did to the honest clients and the programs, and which marks it missed. */
+/** The effect of an attack on honest clients and programs, and the marks it missed. */
 import type { Attack, Need, Tally } from "./attack.ts";
 import type { Program } from "./deployment.ts";
 import { type Sample, type SampleKind, sampleKinds } from "./orders.ts";
 
-/** Durations in ms; what failed counts as if it had taken as long as anything is waited for. */
+/** Durations in ms; a failure counts as 5 s. */
 export interface Spread {
   readonly count: number;
   readonly failed: number;
@@ -16,9 +16,9 @@ export type Spreads = Readonly<Record<SampleKind, Spread>>;
 
 export interface ProgramFigures {
   readonly rssBytes: { readonly before: number; readonly peak: number; readonly after: number };
-  /** Of one core: before, and under attack. */
+  /** Share of one core, before and under attack. */
   readonly cpu: { readonly quiet: number; readonly attacked: number };
-  /** Parts of the time that its main thread could have run and had no core to run on: what the machine, not the program, delays. */
+  /** Share of the time that its runnable main thread waited for a core: delay by the machine, not by the program. */
   readonly waited: { readonly quiet: number; readonly attacked: number };
 }
 
@@ -33,15 +33,15 @@ export interface AttackResult {
   readonly attacked: Spreads;
   readonly after: Spreads;
   readonly programs: Readonly<Record<Program, ProgramFigures>>;
-  /** Programs that ended. */
+  /** Programs that ended by themselves. */
   readonly died: readonly Program[];
-  /** From the end of the attack until everything was answered again; undefined: it was given up. */
+  /** From the end of the attack until everything was answered again; undefined: not in time. */
   readonly recoveredAfterMs: number | undefined;
-  /** By how much the measuring process was late at most: figures are uncertain by as much. */
+  /** The longest delay of the measuring process: the uncertainty of the figures. */
   readonly witnessLateMs: number;
 }
 
-/** A failed call, and one that took longer, count as this. */
+/** The duration that a failure counts as. */
 const failedMs = 5_000;
 
 export const marks = { timesQuiet: 3, healthMs: 200, grownBytes: 64 * 1024 ** 2 } as const;
@@ -64,14 +64,14 @@ function spread(samples: readonly Sample[]): Spread {
   };
 }
 
-/** How much later honest calls are answered, by their 99th percentiles. */
+/** The p99 of honest calls under attack, as a multiple of the quiet p99. */
 export function timesQuiet({ quiet, attacked }: Pick<AttackResult, "quiet" | "attacked">): number {
   return attacked.call.p99 / quiet.call.p99;
 }
 
 /**
- * What was missed, a word each. The delay of calls is a mark where the attacker has nothing; who has a token is bounded, and
- * may use what it is given.
+ * The missed marks. The delay of calls is a mark only for attackers without a token: a client with a token may use its share,
+ * which other limits bound.
  */
 export function missedMarks(result: AttackResult): string[] {
   const { died, recoveredAfterMs, attacked, programs } = result;

@@ -1,7 +1,7 @@
-/** One attack after the other, each between two quiet times, against a deployment that is started again where it ended. */
+/** Runs one attack after the other, each between two quiet times; restarts a deployment whose program ended. */
 import { setTimeout as pause } from "node:timers/promises";
-import { say } from "../scenario.ts";
-import { type ThreadUsage, UsageRecorder } from "../usage.ts";
+import { say } from "../rig/scenario.ts";
+import { type ThreadUsage, UsageRecorder } from "../checks/usage.ts";
 import type { Attack } from "./attack.ts";
 import {
   type AttackedDeployment,
@@ -17,20 +17,20 @@ import type { AttackSettings } from "./settings.ts";
 
 const callsPerSecond = 80;
 const publishesPerSecond = 10;
-/** Of the honest clients, before the first figure: code is compiled and heaps have grown. */
+/** Before the first figure: code compiles and heaps grow. */
 const warmUpMs = 10_000;
-const lookEveryMs = 250;
-/** After the attack, for what it left to be worked off. */
+const checkEveryMs = 250;
+/** Time to work off the rest of an attack. */
 const recoverWithinMs = 60_000;
-/** How long everything has to be answered for. */
+/** The programs have recovered once everything is answered for so long. */
 const calmMs = 1_000;
 const healthyMs = 100;
 const maxShownOutput = 600;
 const loopbackAttackers = "127.0.0.66";
 
-/** Runs all that were chosen. @param onResult called with each result as it comes */
+/** Runs the chosen attacks. @param onResult called with each result */
 export async function runAttacks(settings: AttackSettings, onResult: (result: AttackResult) => void): Promise<void> {
-  for (const group of alike(settings.attacks)) {
+  for (const group of groupByDeployment(settings.attacks)) {
     const { gatewaySettings, descriptors } = group[0] ?? {};
     const needs = { ...(gatewaySettings && { gatewaySettings }), ...(descriptors !== undefined && { descriptors }) };
     const deployment = await open(settings, needs);
@@ -42,8 +42,8 @@ export async function runAttacks(settings: AttackSettings, onResult: (result: At
   }
 }
 
-/** In groups that can share a deployment, in the order of the catalogue. */
-function alike(attacks: readonly Attack[]): Attack[][] {
+/** Groups attacks that can share a deployment, in the order of the catalogue. */
+function groupByDeployment(attacks: readonly Attack[]): Attack[][] {
   const groups = new Map<string, Attack[]>();
   for (const attack of attacks) {
     const key = JSON.stringify([attack.gatewaySettings, attack.descriptors]);
@@ -54,7 +54,7 @@ function alike(attacks: readonly Attack[]): Attack[][] {
 
 let current: AttackedDeployment | undefined;
 
-/** For a run that is broken off. */
+/** Stops the deployment of an interrupted run. */
 export async function stopDeployment(): Promise<void> {
   await current?.stop();
 }
@@ -66,7 +66,7 @@ async function open(settings: AttackSettings, needs: DeploymentNeeds): Promise<A
     say("starting redis, a gateway, a private API and a service");
     current = await startDeployment(needs);
   } else {
-    if (Object.keys(needs).length > 0) say(`the next attacks need a deployment with ${JSON.stringify(needs)}`);
+    if (Object.keys(needs).length > 0) say(`the next attacks require a deployment with ${JSON.stringify(needs)}`);
     const target = { gateway: gateway.replace(/^ws/, "http"), admin, api, apiToken, jwtSecret };
     const { "--service-host": serviceHost, "--service-port": servicePort } = settings;
     current = await reachDeployment(target, { serviceHost, servicePort });
@@ -101,7 +101,7 @@ async function runGroup(
   }
 }
 
-/** What it grew or broke would show in the figures of the attacks after it. */
+/** Whether its effects would show in the figures of later attacks. */
 function leavesTraces(result: AttackResult): boolean {
   return missedMarks(result).some((mark) => !mark.startsWith("delay") && !mark.startsWith("health"));
 }
@@ -171,27 +171,27 @@ async function runAttack(attack: Attack, { deployment, witness, recorders, setti
   };
 }
 
-/** Without the stack below it. */
+/** The last fatal error of a log, without its stack. */
 function lastError(output: string): string {
   const lines = output.split("\n").filter((line) => /FATAL ERROR|"level":60|^\w*Error: /.test(line));
-  return (lines.at(-1) ?? "without a word").slice(0, maxShownOutput);
+  return (lines.at(-1) ?? "no message").slice(0, maxShownOutput);
 }
 
-/** Resolves when the attack is over, or has ended a program: there is nothing left to attack then. */
+/** Resolves when the attack is over or has ended a program. */
 async function endOrDeath(running: Promise<void>, attacker: Attacker, deployment: AttackedDeployment): Promise<void> {
   let over = false;
   const ended = running.then(() => {
     over = true;
   });
-  while (!over && deployment.died.length === 0) await Promise.race([ended, pause(lookEveryMs)]);
+  while (!over && deployment.died.length === 0) await Promise.race([ended, pause(checkEveryMs)]);
   attacker.kill();
   await ended;
 }
 
 /**
- * Waits until all that honest clients asked for within the last second was answered as on a quiet day.
+ * Waits until everything that honest clients requested within the last second was answered promptly.
  *
- * @returns undefined where that takes too long, or a program has ended
+ * @returns ms since the end of the attack; undefined where it takes too long or a program ended
  */
 async function recovery(
   witness: Witness,
@@ -199,7 +199,7 @@ async function recovery(
   deployment: AttackedDeployment,
 ): Promise<number | undefined> {
   for (;;) {
-    await pause(lookEveryMs);
+    await pause(checkEveryMs);
     const now = Date.now();
     if (deployment.died.length > 0 || now - attackUntil > recoverWithinMs) return undefined;
     if (now - attackUntil < calmMs) continue;

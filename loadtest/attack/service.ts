@@ -1,4 +1,4 @@
-/** The service of a deployment under attack, a process of its own: answers honestly, or as an attack asks by its path. */
+/** The service of an attacked deployment, its own process: the path of a request chooses an honest or a hostile answer. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
@@ -10,7 +10,7 @@ function json(response: ServerResponse, body: string | Buffer, status = 200): vo
   response.end(body);
 }
 
-/** Each is shorter on the wire than written again by `JSON.stringify`. */
+/** Numbers that are longer once `JSON.stringify` writes them again. */
 const growing = `[${Array.from({ length: 200_000 }, () => "1e20").join(",")}]`;
 const large = JSON.stringify("x".repeat(mib - 2));
 const deep = `${"[".repeat(mib / 2)}${"]".repeat(mib / 2)}`;
@@ -46,7 +46,7 @@ const behaviours = {
 
 export type Behaviour = keyof typeof behaviours;
 
-/** Requests for keys, which it has none of. */
+/** Requests for the JWKS, which all fail. */
 let keyFetches = 0;
 
 const server = createServer((request, response) => {
@@ -65,7 +65,7 @@ const server = createServer((request, response) => {
     }
   });
 });
-// What attacks leave half-way ends with them.
+// Attacks leave requests unfinished.
 server.on("clientError", (_error, socket) => socket.destroy());
 server.listen(Number(process.env["SERVICE_PORT"] ?? 0), process.env["SERVICE_HOST"] ?? "127.0.0.1", () => {
   process.stdout.write(`listening on ${(server.address() as AddressInfo).port}\n`);

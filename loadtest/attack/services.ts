@@ -1,11 +1,11 @@
-/** Services that hang or answer what nobody can use; clients with a token ask them. */
+/** Services that hang or give unusable answers to clients with a token. */
 import { setTimeout as pause } from "node:timers/promises";
 import { textFrame } from "../../test/support/raw-websocket.ts";
 import type { Attack, Load, Target } from "./attack.ts";
 import { keepBusy, openSession, write } from "./peers.ts";
 import type { Behaviour } from "./service.ts";
 
-/** As many events as a connection may send (LIM-1). */
+/** The burst and the rate of events (LIM-1). */
 const eventsAtOnce = 100;
 const eventsPerSecond = 50;
 
@@ -27,13 +27,13 @@ async function call(target: Target, load: Load, behaviour: Behaviour, data: unkn
 }
 
 const answers: readonly { behaviour: Behaviour; does: string; perSecond: number }[] = [
-  { behaviour: "growing", does: "1 MB of numbers that grow when they are written again", perSecond: 2 },
+  { behaviour: "growing", does: "1 MB of numbers that are longer when written again", perSecond: 2 },
   { behaviour: "large", does: "1 MiB of text", perSecond: 2 },
-  { behaviour: "deep", does: "1 MiB of brackets within each other", perSecond: 2 },
+  { behaviour: "deep", does: "1 MiB of nested brackets", perSecond: 2 },
   { behaviour: "rejection", does: "a rejection with 1 MB of details", perSecond: 2 },
-  { behaviour: "endless", does: "bytes without an end", perSecond: 2 },
-  { behaviour: "reset", does: "a reset in the midst of an answer", perSecond: eventsPerSecond },
-  { behaviour: "trickle", does: "a byte in a while", perSecond: eventsPerSecond },
+  { behaviour: "endless", does: "endless bytes", perSecond: 2 },
+  { behaviour: "reset", does: "a reset in the middle of an answer", perSecond: eventsPerSecond },
+  { behaviour: "trickle", does: "a byte now and then", perSecond: eventsPerSecond },
 ];
 
 export const serviceAttacks: readonly Attack[] = [

@@ -1,4 +1,4 @@
-/** What a run is told: by flags, or by environment variables where that is more fitting. All findings are listed at once. */
+/** Settings of a run: flags, or environment variables for secrets. Lists all invalid ones at once. */
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
 import { integer, optional, text, token, url } from "../../shared/runtime/setting-kinds.ts";
 import type { SettingValues } from "../../shared/runtime/settings.ts";
@@ -8,7 +8,7 @@ import { chosenAttacks } from "./catalogue.ts";
 const settings = {
   "--seconds": integer({ min: 1, max: 600, fallback: 30 }),
   "--connections": integer({ min: 1, max: 100, fallback: 4 }),
-  /** Before and after each attack. */
+  /** Quiet time before and after each attack. */
   "--quiet-seconds": integer({ min: 3, max: 60, fallback: 10 }),
   "--only": optional(text()),
   "--from": optional(text()),
@@ -23,13 +23,13 @@ const settings = {
   "--list": toggle(),
 };
 
-/** Secrets need not be on a command line. */
+/** Environment variables for secrets, to keep them off the command line. */
 const variables = { "--api-token": "PRIVATE_API_TOKEN", "--jwt-secret": "AUTH_JWT_SECRET" };
 
 type Values = SettingValues<typeof settings>;
 export type AttackSettings = Values & { readonly attacks: readonly Attack[] };
 
-/** Of the command line; a bad one ends the program. */
+/** Reads the command line; an invalid argument ends the program with exit code 78. */
 export function readAttackSettings(): AttackSettings {
   let attacks: readonly Attack[] = [];
   const values = readArguments(settings, variables, (read) => {
@@ -43,11 +43,11 @@ export function readAttackSettings(): AttackSettings {
   return { ...values, attacks };
 }
 
-/** Where one part of a deployment is named, all are. A token in the environment names none. */
+/** A named deployment needs all of its flags. A token in the environment names none. */
 function missingFlags(read: Values): string[] {
   const parts = ["--gateway", "--admin", "--api"] as const;
   if (parts.every((name) => read[name] === undefined)) return [];
   return ([...parts, "--api-token", "--jwt-secret"] as const)
     .filter((name) => read[name] === undefined)
-    .map((name) => `${name}: is required where the deployment is not one of the command's own`);
+    .map((name) => `${name}: is required with a running deployment`);
 }

@@ -1,9 +1,9 @@
-/** Upgrade requests whose sender resets the connection before anybody has answered. */
+/** Upgrade requests whose sender resets the connection before the answer. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Attack, Load } from "./attack.ts";
 import { dial, httpRequest, keepBusy } from "./peers.ts";
 
-/** Long enough for the request to be read. */
+/** Long enough for the server to read the request. */
 const maxBeforeResetMs = 50;
 
 async function resetUpgrades(url: URL, paths: readonly string[], protocol: string, load: Load): Promise<void> {
@@ -38,7 +38,7 @@ export const upgradeAttacks: readonly Attack[] = [
   },
   {
     name: "upgrade-reset-engine",
-    does: "upgrades to the websocket's own path, also with ids of no connection, then a reset",
+    does: "upgrades to the websocket's path, some with unknown ids, then a reset",
     needs: "nothing",
     run: async ({ gateway }, load) =>
       resetUpgrades(gateway, [enginePath, `${enginePath}&sid=none`, `${enginePath}&sid=a&sid=`], "websocket", load),

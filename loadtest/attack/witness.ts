@@ -1,6 +1,6 @@
 /**
- * The honest clients beside an attack, a process of its own. Everything is due at fixed times, whatever became of what was
- * due before, and its delay counts from then: a gateway that stands still shows in everything that was due meanwhile.
+ * The honest clients beside an attack, in their own process. Every operation is due at a fixed time, whatever happened to the
+ * ones before, and its delay counts from then: a stalled gateway shows in all operations that were due meanwhile.
  */
 import { Agent, request as httpRequest } from "node:http";
 import { io, type Socket } from "socket.io-client";
@@ -8,7 +8,7 @@ import { attackedNamespace, Target } from "./attack.ts";
 import type { FromWitness, Sample, SampleKind, ToWitness, WitnessOrder } from "./orders.ts";
 
 const tickMs = 5;
-const tellEveryMs = 250;
+const reportEveryMs = 250;
 const callers = 2;
 const callWithinMs = 5_000;
 const connectWithinMs = 8_000;
@@ -20,7 +20,7 @@ const newsEvent = "news";
 
 const samples: Sample[] = [];
 const keptOpen = new Agent({ keepAlive: true });
-/** Publications that have not come yet, by when they were due. */
+/** Timeouts of missing publications, by the time at which they were due. */
 const awaitedNews = new Map<number, NodeJS.Timeout>();
 
 function now(): number {
@@ -31,11 +31,11 @@ function take(kind: SampleKind, dueAtMs: number, failed: boolean): void {
   samples.push({ kind, dueAtMs, tookMs: now() - dueAtMs, failed });
 }
 
-function say(word: FromWitness): void {
-  process.send?.(word);
+function report(message: FromWitness): void {
+  process.send?.(message);
 }
 
-/** Calls `act` with each moment that it is due. */
+/** Calls `act` for each due time. */
 function every(periodMs: number, act: (dueAtMs: number) => void): void {
   let dueAtMs = now();
   const work = (): void => {
@@ -45,7 +45,7 @@ function every(periodMs: number, act: (dueAtMs: number) => void): void {
   work();
 }
 
-/** @returns the status; undefined where there is no answer in time */
+/** @returns the HTTP status; undefined without an answer in time */
 async function ask(
   url: URL,
   options: { method?: string; headers?: Record<string, string>; body?: string; agent?: Agent | false } = {},
@@ -67,8 +67,8 @@ function newSocket(target: Target, token: string, reconnection: boolean): Socket
   return io(target.gateway.href, { transports: ["websocket"], auth: { token }, forceNew: true, reconnection });
 }
 
-/** A client that stays: it calls, and the first of them follows the publications. */
-async function stay(target: Target, token: string, follows: boolean): Promise<Socket> {
+/** A client that stays connected and calls. @param follows also follows the publications */
+async function connectCaller(target: Target, token: string, follows: boolean): Promise<Socket> {
   const socket = newSocket(target, token, true);
   const { promise, resolve } = Promise.withResolvers<void>();
   socket.on("sync:welcome", () => {
@@ -128,7 +128,7 @@ async function witness(order: WitnessOrder): Promise<void> {
     Array.from({ length: callers + 1 }, (_, number) => target.clientToken({ sub: `honest-${number + 1}` })),
   );
   const [passing = "", ...staying] = tokens;
-  const sockets = await Promise.all(staying.map((token, number) => stay(target, token, number === 0)));
+  const sockets = await Promise.all(staying.map((token, number) => connectCaller(target, token, number === 0)));
   let next = 0;
   every(1_000 / order.callsPerSecond, (dueAtMs) => {
     const socket = sockets[next++ % sockets.length];
@@ -143,7 +143,7 @@ async function witness(order: WitnessOrder): Promise<void> {
     checkHealth("gateway health", target.admin, dueAtMs);
     checkHealth("API health", target.api, dueAtMs);
   });
-  say({ ready: true });
+  report({ ready: true });
 }
 
 let lateMs = 0;
@@ -153,9 +153,9 @@ setInterval(() => {
   lastTickAt = performance.now();
 }, tickMs);
 setInterval(() => {
-  say({ samples: samples.splice(0), lateMs });
+  report({ samples: samples.splice(0), lateMs });
   lateMs = 0;
-}, tellEveryMs);
+}, reportEveryMs);
 
 process.on("message", ({ witness: order }: ToWitness) => void witness(order));
 process.on("disconnect", () => process.exit(0));

@@ -1,34 +1,34 @@
-/** Which publication follows on which, as clients, publishers and history say it; one for each channel. Pure. */
+/** The predecessors of one channel's publications, merged from what clients, publishers and history report. Pure. */
 import type { Position } from "../../shared/protocol/wire.ts";
 
-/** A publication as it is known: `item` names it among all that were ever published. */
+/** One publication. `item` identifies it among all publications of the run. */
 export interface ChainItem {
   readonly offset: number;
   readonly prev: number;
   readonly item: string;
 }
 
-interface Link {
+interface Entry {
   item: string;
-  /** Undefined while only its publisher's answer is known. */
+  /** Undefined while only the answer to its publisher is known. */
   prev: number | undefined;
 }
 
-/** How far back a position is from another: `unknown` where a link between them was never seen. */
+/** The distance between two positions; `unknown` where the predecessor of a publication between them is unknown. */
 export type Distance = { kind: "reached"; publications: number } | { kind: "not in it" } | { kind: "unknown" };
 
-/** Grows with the publications of a run, not with its clients. */
+/** Its size grows with the publications of a run, not with the clients. */
 export class Chain {
-  readonly #epochs = new Map<string, Map<number, Link>>();
+  readonly #epochs = new Map<string, Map<number, Entry>>();
   readonly #newest = new Map<string, number>();
 
-  /** @returns what contradicts what is known: an offset that stands for two publications, or follows on two. */
+  /** @returns the contradiction, if any: one offset with two publications, or with two predecessors. */
   add(epoch: string, { offset, prev, item }: Omit<ChainItem, "prev"> & { prev?: number }): string | undefined {
-    let links = this.#epochs.get(epoch);
-    if (!links) this.#epochs.set(epoch, (links = new Map()));
-    const known = links.get(offset);
+    let entries = this.#epochs.get(epoch);
+    if (!entries) this.#epochs.set(epoch, (entries = new Map()));
+    const known = entries.get(offset);
     if (!known) {
-      links.set(offset, { item, prev });
+      entries.set(offset, { item, prev });
       this.#newest.set(epoch, Math.max(offset, this.#newest.get(epoch) ?? 0));
       return undefined;
     }
@@ -40,12 +40,12 @@ export class Chain {
     return undefined;
   }
 
-  /** The furthest that anybody has heard of up to now. */
+  /** The newest position reported so far. */
   newest(epoch: string): Position {
     return { epoch, offset: this.#newest.get(epoch) ?? 0 };
   }
 
-  /** The way back from one position to an earlier one. */
+  /** Follows the predecessors back from `to` to `from`. */
   distance(from: Position, to: Position): Distance {
     if (from.epoch !== to.epoch) return { kind: "not in it" };
     let publications = 0;
@@ -58,7 +58,7 @@ export class Chain {
     return { kind: "not in it" };
   }
 
-  /** Offsets from a position back, as far as the links are known; `whole`: to the beginning of the history. */
+  /** Offsets back from a position as far as predecessors are known; `whole`: back to the start of the channel. */
   offsets(position: Position): { offsets: ReadonlySet<number>; whole: boolean } {
     const offsets = new Set<number>();
     for (const offset of this.#back(position)) {
@@ -68,15 +68,15 @@ export class Chain {
     return { offsets, whole: true };
   }
 
-  /** Ends with 0, the beginning, or with undefined, where a link is not known. */
+  /** Ends with 0, the start of the channel, or with undefined, where a predecessor is unknown. */
   *#back({ epoch, offset }: Position): Generator<number | undefined> {
-    const links = this.#epochs.get(epoch);
+    const entries = this.#epochs.get(epoch);
     let at: number | undefined = offset;
     while (at !== undefined) {
       yield at;
       if (at === 0) return;
-      const prev: number | undefined = links?.get(at)?.prev;
-      // A link that does not lead back would never end.
+      const prev: number | undefined = entries?.get(at)?.prev;
+      // A predecessor with a higher offset would never end the loop.
       at = prev !== undefined && prev < at ? prev : undefined;
     }
     yield undefined;

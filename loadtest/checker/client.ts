@@ -1,10 +1,10 @@
-/** A client as the contract has it, on a stock Socket.IO client: it keeps positions, comes back, and presents them. */
+/** A stock Socket.IO client that follows the contract: it keeps positions, reconnects, and presents them. */
 import { io, type Socket } from "socket.io-client";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Ack, Resync, SubscribeAck, WirePublication } from "../../shared/protocol/wire.ts";
 import type { FollowerLedger, SeenPublication } from "./follower-ledger.ts";
 
-/** What publishers of the checker put into their publications. */
+/** The data of the checker's publications. */
 export interface ItemData {
   item: string;
 }
@@ -14,25 +14,25 @@ export interface CheckerClientOptions {
   readonly token: string;
   /** By channel. */
   readonly ledgers: ReadonlyMap<string, FollowerLedger>;
-  /** Between two tries, at most. */
+  /** Longest pause between two tries. */
   readonly reconnectMs: number;
-  /** From 0 to 1: which node, and when. */
+  /** From 0 to 1; draws the node and the pauses. */
   readonly random: () => number;
 }
 
-/** Without an ack by then the connection is given up: what became of the request is not known. */
+/** Drops the connection without an ack by then: the outcome of the request is unknown. */
 const ackWithinMs = 15_000;
 const connectWithinMs = 10_000;
-/** A refusal's wish is obeyed up to here. */
+/** Limit of the time that a refusal may ask for. */
 const maxRetryAfterMs = 5_000;
 
 export class CheckerClient {
   readonly #options: CheckerClientOptions;
-  /** What it wants to follow. */
+  /** Channels that it is to follow. */
   readonly #wanted = new Set<string>();
   readonly #timers = new Set<NodeJS.Timeout>();
-  /** Channels with a request under way: one at a time, so that the position that is presented is the last. */
-  readonly #asking = new Set<string>();
+  /** Channels with a request under way: one at a time, so that each presents the latest position. */
+  readonly #requesting = new Set<string>();
   #socket: Socket | undefined;
   #welcomed = false;
   #stopped = false;
@@ -51,38 +51,38 @@ export class CheckerClient {
   stop(): void {
     this.#stopped = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    this.#lose("stopped");
+    this.#disconnect("stopped");
   }
 
   get connected(): boolean {
     return this.#socket?.connected ?? false;
   }
 
-  /** Leaves without a word, and comes back: on another node, where there is one. */
+  /** Drops the connection and reconnects, to a random node. */
   drop(): void {
-    this.#lose("dropped");
+    this.#disconnect("dropped");
     this.#connectSoon();
   }
 
-  /** Also where it follows the channel already: the subscription is replaced. */
+  /** Subscribes; replaces a subscription that exists. */
   follow(channel: string): void {
     this.#wanted.add(channel);
-    if (this.#welcomed && !this.#asking.has(channel)) this.#subscribe(channel);
+    if (this.#welcomed && !this.#requesting.has(channel)) this.#subscribe(channel);
   }
 
-  /** Whatever it left, it follows again. */
+  /** Follows the channels again that it left. */
   followAll(): void {
     for (const channel of this.#options.ledgers.keys()) if (!this.#wanted.has(channel)) this.follow(channel);
   }
 
   leave(channel: string): void {
     this.#wanted.delete(channel);
-    this.#pursue(channel);
+    this.#reconcile(channel);
   }
 
-  /** Does what is wanted now, once nothing is under way. */
-  #pursue(channel: string): void {
-    if (!this.#welcomed || this.#asking.has(channel)) return;
+  /** Subscribes or unsubscribes as wanted, unless a request is under way. */
+  #reconcile(channel: string): void {
+    if (!this.#welcomed || this.#requesting.has(channel)) return;
     const { live } = this.#ledger(channel);
     if (this.#wanted.has(channel) && !live) this.#subscribe(channel);
     else if (!this.#wanted.has(channel) && live) this.#unsubscribe(channel);
@@ -98,13 +98,13 @@ export class CheckerClient {
     this.#socket = socket;
     const leave = (why: string): void => {
       if (this.#socket !== socket) return;
-      this.#lose(why);
+      this.#disconnect(why);
       this.#connectSoon();
     };
     socket.once("connect_error", (error: Error & { data?: ConnectRefusal }) => {
       this.refusals++;
       if (this.#socket !== socket) return;
-      this.#lose(error.data?.code ?? error.message);
+      this.#disconnect(error.data?.code ?? error.message);
       this.#connectSoon(error.data?.retryAfterMs);
     });
     socket.once("disconnect", leave);
@@ -137,26 +137,26 @@ export class CheckerClient {
       const ack = answer as Ack<SubscribeAck>;
       if (ack.ok) {
         ledger.acked({ ...ack, publications: ack.publications.map(seen) });
-        this.#pursue(channel);
+        this.#reconcile(channel);
         return;
       }
       ledger.left(ack.error.code);
-      const retryMs = Math.min(ack.error.retryAfterMs ?? 0, maxRetryAfterMs) + this.#pause();
-      this.#after(retryMs, () => this.#pursue(channel));
+      const retryMs = Math.min(ack.error.retryAfterMs ?? 0, maxRetryAfterMs) + this.#randomPauseMs();
+      this.#after(retryMs, () => this.#reconcile(channel));
     });
   }
 
   #unsubscribe(channel: string): void {
     this.#request("sync:unsubscribe", channel, { channel }, () => {
       this.#ledger(channel).left("unsubscribed");
-      this.#pursue(channel);
+      this.#reconcile(channel);
     });
   }
 
-  /** Calls back in the order of what arrives: nothing that follows the ack is seen before it. */
+  /** Calls back as the ack arrives: no later event is handled before it. */
   #request(event: string, channel: string, data: object, answered: (ack: unknown) => void): void {
     const socket = this.#socket;
-    this.#asking.add(channel);
+    this.#requesting.add(channel);
     const giveUp = this.#after(ackWithinMs, () => {
       if (this.#socket === socket) this.drop();
     });
@@ -164,28 +164,28 @@ export class CheckerClient {
       clearTimeout(giveUp);
       this.#timers.delete(giveUp);
       if (this.#socket !== socket) return;
-      this.#asking.delete(channel);
+      this.#requesting.delete(channel);
       answered(ack);
     });
   }
 
-  #lose(why: string): void {
+  #disconnect(why: string): void {
     const socket = this.#socket;
     this.#socket = undefined;
     this.#welcomed = false;
-    this.#asking.clear();
+    this.#requesting.clear();
     socket?.disconnect();
     for (const ledger of this.#options.ledgers.values()) ledger.left(why);
   }
 
   #connectSoon(retryAfterMs = 0): void {
     if (this.#stopped) return;
-    this.#after(Math.min(retryAfterMs, maxRetryAfterMs) + this.#pause(), () => {
+    this.#after(Math.min(retryAfterMs, maxRetryAfterMs) + this.#randomPauseMs(), () => {
       if (!this.#socket) this.#connect();
     });
   }
 
-  #pause(): number {
+  #randomPauseMs(): number {
     return this.#options.random() * this.#options.reconnectMs;
   }
 
@@ -200,7 +200,7 @@ export class CheckerClient {
 
   #ledger(channel: string): FollowerLedger {
     const ledger = this.#options.ledgers.get(channel);
-    if (!ledger) throw new Error(`told of ${channel}, which was never asked for`);
+    if (!ledger) throw new Error(`event of ${channel}, which the client never followed`);
     return ledger;
   }
 }

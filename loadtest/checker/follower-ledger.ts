@@ -1,10 +1,10 @@
-/** What one client was told of one channel, and where that leaves it. Pure. */
+/** The ledger of one client on one channel: what it received, its position, and what breaks the contract. Pure. */
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
 import type { Chain, ChainItem } from "./chain.ts";
 import type { ViolationKind } from "./violations.ts";
 
-/** As a client reads it off the wire. */
+/** A publication as the client receives it. */
 export interface SeenPublication {
   offset: number;
   prev?: number | undefined;
@@ -18,18 +18,19 @@ export interface SeenAck {
   publications: readonly SeenPublication[];
 }
 
-/** That the client was told to take a snapshot: `from` is where it stood. */
+/** The gateway announced a gap: the client has to take a snapshot. */
 export interface Signal {
+  /** The client's position before. */
   readonly from: Position;
   readonly position: Position;
   readonly reason: string;
-  /** How far the channel was known to have come by then: history may have been read further on than `position`. */
+  /** The newest position known then: the gateway may have read history beyond `position`. */
   readonly newest: Position;
   /** Nothing was delivered since the signal before. */
   readonly repeated: boolean;
 }
 
-/** A step that skips something: whether history had it is known at the end. */
+/** A step that skips publications; the final history shows whether they were lost. */
 export interface Gap {
   readonly from: Position;
   readonly to: Position;
@@ -39,11 +40,11 @@ export type Finding = { readonly kind: ViolationKind; readonly detail: string };
 
 type State = "out" | "joining" | "replacing" | "live";
 
-/** Findings kept with their text; the rest only count. */
+/** Findings kept with their text; further ones only count. */
 const maxFindings = 50;
-/** Signals and gaps that are kept to be judged; a run with more is lost anyway. */
+/** Signals and gaps kept for the verdict; a run with more has failed anyway. */
 const maxUndecided = 1_000;
-/** The last steps, for whoever has to find out why. */
+/** Steps kept to explain a violation. */
 const maxTrace = 200;
 
 export class FollowerLedger {
@@ -52,15 +53,15 @@ export class FollowerLedger {
   readonly signals: Signal[] = [];
   readonly gaps: Gap[] = [];
   readonly trace: string[] = [];
-  /** Publications, with acks and live. */
+  /** Publications received, in acks and live. */
   deliveries = 0;
   findingCount = 0;
   readonly #chain: Chain;
   readonly #now: () => number;
   #state: State = "out";
-  /** Where the client stands; undefined before the first ack. */
+  /** The client's position; undefined before the first ack. */
   #position: Position | undefined;
-  /** From here to the position it has everything. */
+  /** From this offset to the position it has every publication. */
   #since = 0;
   #deliveredSinceSignal = true;
 
@@ -71,7 +72,7 @@ export class FollowerLedger {
     this.#now = options.now;
   }
 
-  /** What the client presents when it subscribes. */
+  /** The position that the client presents. */
   get position(): Position | undefined {
     return this.#position;
   }
@@ -80,7 +81,7 @@ export class FollowerLedger {
     return this.#state === "live";
   }
 
-  /** @param options.again on the connection that follows the channel already: what was on its way does not count. */
+  /** @param options.again replaces a subscription of the same connection: publications under way do not count. */
   subscribing(options: { again: boolean }): void {
     this.#note(`subscribes from ${text(this.#position)}`);
     this.#state = options.again ? "replacing" : "joining";
@@ -98,7 +99,7 @@ export class FollowerLedger {
     }
     if (!recovered) {
       if (reason) this.#signal(from, position, reason);
-      else this.#find("unsignalled", `the position ${text(from)} was passed over without a reason`);
+      else this.#find("unsignalled", `the position ${text(from)} was ignored without a reason`);
       this.#stand(position);
       return;
     }
@@ -124,7 +125,7 @@ export class FollowerLedger {
     this.#stand(position);
   }
 
-  /** Unsubscribed, refused, or without a connection. The position stays. */
+  /** Unsubscribed, refused, or disconnected. The position stays. */
   left(why: string): void {
     this.#note(`left: ${why}`);
     this.#state = "out";

@@ -1,26 +1,26 @@
-/** What everybody was told of one channel, and the judgement over it. Pure: no clock, no network. */
+/** The ledger of one channel over all clients and publishers, and the verdict on it. Pure: no clock, no network. */
 import { maxReplayPublications } from "../../shared/protocol/limits.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
 import { Chain, type ChainItem } from "./chain.ts";
 import { FollowerLedger, type Signal, text } from "./follower-ledger.ts";
 import type { Violation, ViolationKind } from "./violations.ts";
 
-/** Where the channel stands when nobody publishes any more, and what it keeps. */
+/** The channel's final position and history, once publishing has ended. */
 export interface Truth {
   readonly position: Position;
   readonly publications: readonly ChainItem[];
-  /** Publications that are kept: further behind than this nobody can be bridged. */
+  /** Publications that history keeps: clients further behind cannot recover. */
   readonly historySize: number;
-  /** Each has at most one publication under way of which nobody has heard. */
+  /** Each may have one publication under way that no client and no answer has shown. */
   readonly publishers: number;
-  /** Something was done that may lose acknowledged publications. */
+  /** A fault occurred that may lose acknowledged publications. */
   readonly lossDeclared: boolean;
 }
 
 export interface Verdict {
   readonly channel: string;
   readonly acknowledged: number;
-  /** Acknowledged, and not in the history at the end: what a declared loss has cost. */
+  /** Acknowledged publications that the final history lacks: the cost of a declared loss. */
   readonly gone: number;
   readonly deliveries: number;
   readonly signals: number;
@@ -35,26 +35,26 @@ export class ChannelLedger {
   readonly #forked: string[] = [];
   readonly #now: () => number;
 
-  /** @param now ms, for the traces of followers. */
+  /** @param now ms, for the followers' traces */
   constructor(channel: string, now: () => number = () => 0) {
     this.channel = channel;
     this.#now = now;
   }
 
-  /** A client that is going to follow the channel. */
+  /** Adds a client that will follow the channel. */
   follower(name: string): FollowerLedger {
     const follower = new FollowerLedger({ name, chain: this.#chain, now: this.#now });
     this.followers.push(follower);
     return follower;
   }
 
-  /** A publisher got 200. One that was told so twice (`duplicate`) says it once. */
+  /** A publisher got 200. Call it once for each item, even where a repeat was answered `duplicate`. */
   acknowledged(position: Position, item: string): void {
     this.#acknowledged.push({ position, item });
     this.#see(position.epoch, { offset: position.offset, item });
   }
 
-  /** Who does not stand at the position, yet. */
+  /** Followers that have not reached the position. */
   notAt({ epoch, offset }: Position): FollowerLedger[] {
     return this.followers.filter(
       ({ position, live }) => !live || position?.epoch !== epoch || position.offset !== offset,
@@ -102,14 +102,14 @@ export class ChannelLedger {
     };
   }
 
-  /** A signal is needed where history leads nowhere from where the client stood, or further than it may. */
+  /** A signal is right where history does not lead on from the client's position, or only over too many publications. */
   #isNeeded({ from, position, newest }: Signal, { position: end, historySize, publishers }: Truth): boolean {
     const missed = (to: Position): number | undefined => {
       const way = this.#chain.distance(from, to);
       return way.kind === "reached" ? way.publications : undefined;
     };
     const missedThen = missed(position);
-    // Whoever stands in what is left at the end has lost nothing, whatever the server took for the present.
+    // A client whose position is still in the final history has lost nothing, whatever the gateway read then.
     if (missedThen === undefined) return missed(end) === undefined;
     return Math.max(missedThen, missed(newest) ?? 0) + publishers > Math.min(historySize, maxReplayPublications);
   }
@@ -123,8 +123,8 @@ export class ChannelLedger {
     });
   }
 
-  #see(epoch: string, link: Omit<ChainItem, "prev"> & { prev?: number }): void {
-    const contradiction = this.#chain.add(epoch, link);
+  #see(epoch: string, item: Omit<ChainItem, "prev"> & { prev?: number }): void {
+    const contradiction = this.#chain.add(epoch, item);
     if (contradiction) this.#forked.push(contradiction);
   }
 }

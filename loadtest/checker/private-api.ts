@@ -1,4 +1,4 @@
-/** The calls that the checker makes to a private API. */
+/** The checker's calls of the private API. */
 import { maxHistoryLimit } from "../../shared/protocol/limits.ts";
 import type { HistoryAck, Position } from "../../shared/protocol/wire.ts";
 import type { ChainItem } from "./chain.ts";
@@ -17,7 +17,7 @@ interface Answer {
   readonly body: unknown;
 }
 
-/** Rejects where there is no answer. */
+/** Rejects where there is no answer in time. */
 async function call(api: PrivateApiAddress, path: string, body?: object): Promise<Answer> {
   const answer = await fetch(api.url + path, {
     method: body ? "POST" : "GET",
@@ -34,7 +34,7 @@ function problem({ status, body }: Answer): string {
   return [status, code, detail].filter((part) => part !== undefined).join(" ");
 }
 
-/** The position where it was published; undefined where that is not known, or refused but worth another try. */
+/** @returns the publication's position; undefined where the outcome is unknown, or a retry may succeed. */
 export async function publish(
   api: PrivateApiAddress,
   channel: string,
@@ -44,11 +44,11 @@ export async function publish(
   const answer = await call(api, "/v1/publish", { channel, event: "checked", data, id: item }).catch(() => undefined);
   if (answer?.status === 200) return answer.body as Position;
   if (answer && !(answer.body as { retryable?: boolean }).retryable)
-    throw new Error(`a publication was refused: ${problem(answer)}`);
+    throw new Error(`publish refused: ${problem(answer)}`);
   return undefined;
 }
 
-/** The whole history that is kept, in order. */
+/** Reads the whole history, in order. */
 export async function readHistory(
   api: PrivateApiAddress,
   channel: string,
@@ -58,7 +58,7 @@ export async function readHistory(
   let from = "";
   while (true) {
     const answer = await call(api, `${path}?limit=${maxHistoryLimit}${from}`);
-    if (answer.status !== 200) throw new Error(`the history of ${channel} could not be read: ${problem(answer)}`);
+    if (answer.status !== 200) throw new Error(`history of ${channel}: ${problem(answer)}`);
     const page = answer.body as HistoryAck;
     for (const { offset, prev = offset - 1, data } of page.publications) {
       publications.push({ offset, prev, item: (data as ItemData).item });
@@ -70,10 +70,10 @@ export async function readHistory(
   }
 }
 
-/** How much a channel of that namespace keeps. */
+/** Publications that a channel of the namespace keeps. */
 export async function readHistorySize(api: PrivateApiAddress, namespace: string): Promise<number> {
   const answer = await call(api, "/v1/rules");
-  if (answer.status !== 200) throw new Error(`the rules could not be read: ${problem(answer)}`);
+  if (answer.status !== 200) throw new Error(`rules: ${problem(answer)}`);
   const { namespaces = {} } = answer.body as { namespaces?: Record<string, { historySize?: number }> };
   return namespaces[namespace]?.historySize ?? namespaces["default"]?.historySize ?? defaultHistorySize;
 }

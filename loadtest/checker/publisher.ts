@@ -1,4 +1,4 @@
-/** Publishes numbered items on one channel, one after the other, each until it is acknowledged. */
+/** Publishes numbered items on one channel, one after the other; repeats each until it is acknowledged. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Position } from "../../shared/protocol/wire.ts";
 import type { ChannelLedger } from "./ledger.ts";
@@ -15,7 +15,7 @@ export class Publisher {
   /** Answers that were not 200. */
   failures = 0;
 
-  /** @param options.signal ends every try. */
+  /** @param options.signal stops retries */
   constructor(options: { ledger: ChannelLedger; api: PrivateApiAddress; name: string; signal: AbortSignal }) {
     this.#ledger = options.ledger;
     this.#api = options.api;
@@ -24,8 +24,9 @@ export class Publisher {
   }
 
   /**
-   * Publishes the next item, under an id, so that trying again does not double it.
-   * @returns undefined where it was given up: it may have been published all the same.
+   * Publishes the next item under an id, so that a repeat does not double it.
+   *
+   * @returns undefined where it gave up: the item may be published all the same
    */
   async publish(withinMs: number): Promise<Position | undefined> {
     const item = `${this.#name}-${++this.#count}`;

@@ -1,4 +1,4 @@
-/** What a run of the checker found, for a person. */
+/** The report of the checker. */
 import type { Verdict } from "./ledger.ts";
 import { type Violation, type ViolationKind, violationKinds } from "./violations.ts";
 
@@ -8,7 +8,7 @@ export interface CheckerReport {
   readonly clients: number;
   readonly connects: number;
   readonly publishFailures: number;
-  /** By kind; kinds that were not found are 0. */
+  /** By kind, every kind included. */
   readonly violations: Readonly<Record<ViolationKind, number>>;
   readonly channels: readonly Verdict[];
 }
@@ -44,7 +44,7 @@ export function reportText(report: CheckerReport): string {
   }
   if (all.length > maxPrinted) lines.push(`    … ${all.length - maxPrinted} more (--json has them)`);
   lines.push(
-    report.pass ? "PASS: nothing doubled, reordered, lost without a word or signalled without need" : "FAIL",
+    report.pass ? "PASS: nothing doubled, reordered, lost without a signal or signalled without need" : "FAIL",
     "",
   );
   return lines.join("\n");

@@ -1,4 +1,4 @@
-/** One run of the checker: clients and publishers on some channels, and in the end the judgement. */
+/** One run of the checker: clients and publishers on some channels, and the verdict at the end. */
 import { setTimeout as pause } from "node:timers/promises";
 import { CheckerClient } from "./client.ts";
 import type { FollowerLedger } from "./follower-ledger.ts";
@@ -10,20 +10,20 @@ import type { Violation } from "./violations.ts";
 export interface CheckerOptions {
   readonly gatewayUrls: readonly string[];
   readonly api: PrivateApiAddress;
-  /** A token for the user of each client, which may follow all the channels. */
+  /** A token that grants all channels; every client uses it. */
   readonly token: string;
   readonly channels: readonly string[];
   readonly clients: number;
-  /** Of each channel. */
+  /** Per channel. */
   readonly publishers: number;
   readonly reconnectMs: number;
   readonly random: () => number;
 }
 
-/** Of the end: for the last publications to be accepted, and then for everybody to have them. */
+/** For the last publications to be accepted. */
 const finalPublishMs = 30_000;
-const lookMs = 20;
-const askAgainMs = 1_000;
+const checkEveryMs = 20;
+const rereadHistoryEveryMs = 1_000;
 
 export class CheckerRun {
   readonly clients: readonly CheckerClient[];
@@ -44,14 +44,14 @@ export class CheckerRun {
     for (const client of this.clients) client.start();
   }
 
-  /** Ends what waits. */
+  /** Disconnects the clients and stops retries. */
   stop(): void {
     this.#giveUp.abort();
     for (const client of this.clients) client.stop();
   }
 
-  /** Resolves once every client follows every channel; with false where that is not so in time. */
-  async everybodyFollows(withinMs: number): Promise<boolean> {
+  /** Resolves with true once every client follows every channel, with false where the time is up. */
+  async allFollow(withinMs: number): Promise<boolean> {
     return this.#until(() => this.followers().every(({ live }) => live), withinMs);
   }
 
@@ -59,8 +59,8 @@ export class CheckerRun {
     return this.#ledgers.flatMap((ledger) => ledger.followers);
   }
 
-  /** Those that violations concern. */
-  concerned(violations: readonly Violation[]): { channel: string; follower: FollowerLedger }[] {
+  /** The followers of these violations. */
+  affected(violations: readonly Violation[]): { channel: string; follower: FollowerLedger }[] {
     return this.#ledgers.flatMap(({ channel, followers }) =>
       followers
         .filter(({ name }) => violations.some((found) => found.channel === channel && found.follower === name))
@@ -69,8 +69,9 @@ export class CheckerRun {
   }
 
   /**
-   * Publishes a last item on each channel, waits until everybody stands there, and judges.
-   * @throws where the last items are not accepted, or the history cannot be read.
+   * Publishes a last item on each channel, waits until every client has it, and judges.
+   *
+   * @throws where the last items are not accepted, or history cannot be read
    */
   async finish(options: {
     withinMs: number;
@@ -87,10 +88,13 @@ export class CheckerRun {
         if (!last) throw new Error(`the last publication on ${channel} was not accepted`);
         const deadline = performance.now() + withinMs;
         while (true) {
-          // Publications that were given up may still arrive: where the channel stands is asked again.
+          // A publication that its publisher gave up may still arrive: the final position is read again.
           const history = await readHistory(this.#options.api, channel);
-          const everybodyIsThere = await this.#until(() => ledger.notAt(history.position).length === 0, askAgainMs);
-          if (everybodyIsThere || performance.now() > deadline) {
+          const allAreThere = await this.#until(
+            () => ledger.notAt(history.position).length === 0,
+            rereadHistoryEveryMs,
+          );
+          if (allAreThere || performance.now() > deadline) {
             return ledger.judge({ ...history, historySize: historySize(channel), publishers, lossDeclared });
           }
         }
@@ -115,7 +119,7 @@ export class CheckerRun {
     const deadline = performance.now() + withinMs;
     while (!condition()) {
       if (performance.now() > deadline || this.#giveUp.signal.aborted) return false;
-      await pause(lookMs);
+      await pause(checkEveryMs);
     }
     return true;
   }

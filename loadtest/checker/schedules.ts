@@ -1,15 +1,15 @@
 /**
  * Random fault schedules against real processes, judged by the checker.
  *
- *   npm run checker:schedules [-- --schedules 1000] [--seed TEXT] [--only N[,N]] [--json]
+ *   npm run checker -- schedules [--schedules 1000] [--seed TEXT] [--only N[,N]] [--json]
  *
- * Exit code 0: no violation. A violation prints what was done, and what the concerned clients were told.
+ * Exit code 0: no violation. A violation prints the steps of its schedule and what the affected clients received.
  */
 import { randomBytes } from "node:crypto";
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
 import { integer, list, optional, text } from "../../shared/runtime/setting-kinds.ts";
-import { runSchedules, summaryText } from "../../test/support/schedules/run-schedules.ts";
+import { runSchedules, summaryText } from "./run-schedules.ts";
 
 const flags = readArguments({
   "--schedules": integer({ min: 1, max: 1_000_000, fallback: 40 }),
@@ -31,7 +31,7 @@ const summary = await runSchedules({
   onResult: (result) => {
     const bad = result.failures.length > 0 || result.verdicts.some(({ violations }) => violations.length > 0);
     process.stderr.write(`${++done}: schedule ${result.index} ${bad ? "VIOLATION" : "ok"}\n`);
-    if (bad) process.stderr.write(`${result.story()}\n`);
+    if (bad) process.stderr.write(`${result.trace()}\n`);
   },
 });
 process.stdout.write(flags["--json"] ? `${JSON.stringify(summary, undefined, 2)}\n` : summaryText(summary));

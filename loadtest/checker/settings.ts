@@ -1,4 +1,4 @@
-/** What the checker is told: by flags, or by environment variables. All findings are listed at once. */
+/** Settings of the checker: flags, else environment variables. Lists all invalid ones at once. */
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
 import { integer, text, token, url, urls } from "../../shared/runtime/setting-kinds.ts";
@@ -20,14 +20,14 @@ const settings = {
   "--publishers": integer({ min: 1, max: 20, fallback: 2 }),
   /** Publications per second of each publisher. */
   "--rate": integer({ min: 1, max: 200, fallback: 10 }),
-  /** Connections that are dropped per minute, all clients together. */
+  /** Connections dropped per minute, over all clients. */
   "--drops": integer({ min: 0, max: 6_000, fallback: 60 }),
   "--seconds": integer({ min: 1, max: 3_600, fallback: 30 }),
   "--json": toggle(),
   "--allow-loss": toggle(),
 };
 
-/** Where a setting comes from when there is no flag. */
+/** The environment variable of each flag. */
 const variables = {
   "--gateway": "GATEWAY_URLS",
   "--api": "PRIVATE_API_URL",

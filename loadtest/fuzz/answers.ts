@@ -1,4 +1,4 @@
-/** What a hostile private API, or a hostile service, answers. */
+/** Generates the answers of a hostile private API and a hostile service. */
 import type { Dice } from "./dice.ts";
 import type { Answer, AnswerStep } from "./input.ts";
 import { brokenText, jsonText, largeText, mutatedParts, objectText, smallText } from "./json-text.ts";
@@ -24,7 +24,7 @@ export function relayAnswer(dice: Dice): Answer {
   return { kind: "relay-answer", asked, steps };
 }
 
-/** One large line, for what it costs. */
+/** One large line, to measure its cost. */
 export function costlyRelayAnswer(dice: Dice): Answer {
   const value = largeText(dice, dice.magnitude(2_000, 1_048_000));
   const asked = "call";
@@ -47,7 +47,7 @@ export function costlyRelayAnswer(dice: Dice): Answer {
   return { kind: "relay-answer", asked, steps: [{ line }], patient: true };
 }
 
-/** HTTP answers of a service, and what is no HTTP. */
+/** HTTP answers of a service, valid and broken. */
 export function serviceAnswer(dice: Dice): Answer {
   const asked = kindOfQuestion(dice);
   const steps = dice.weighted<AnswerStep[]>([
@@ -107,7 +107,7 @@ export function serviceAnswer(dice: Dice): Answer {
   return { kind: "service-answer", asked, steps };
 }
 
-/** One large answer, for what it costs. */
+/** One large answer, to measure its cost. */
 export function costlyServiceAnswer(dice: Dice): Answer {
   const asked = dice.pick(["call", "call", "call", "connect", "subscribe"] as const);
   return { kind: "service-answer", asked, steps: largeAnswer(dice, asked), patient: true };
@@ -117,7 +117,7 @@ function largeAnswer(dice: Dice, asked: Answer["asked"]): AnswerStep[] {
   const value = largeText(dice, dice.magnitude(2_000, 1_048_000));
   const status = asked === "call" && dice.chance(0.3) ? 409 : 200;
   const body = status === 409 ? ['{"code":"a","message":"b","details":', ...value, "}"] : value;
-  // Its length is not known before it is rendered: the end of the connection ends it.
+  // The length is unknown before rendering: the end of the connection ends the body.
   const send = [`HTTP/1.1 ${status} x\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n`, ...body];
   return [{ send }, { end: "half-close" }];
 }
@@ -164,7 +164,7 @@ function wireError(dice: Dice): Part[] {
   );
 }
 
-/** What a hook answers. */
+/** The answer of a hook. */
 function grant(dice: Dice): Part[] {
   return objectText(
     dice,

@@ -1,11 +1,12 @@
 /**
- * A deployment to be fuzzed: real processes, a hostile end behind them, and an honest client. `main` has a hostile service
- * behind its private API; `relay` has a gateway whose private API is hostile.
+ * A fuzzed deployment: real processes, a hostile end, and an honest client. `main` has a hostile service behind its private
+ * API; `relay` has a gateway whose private API is hostile.
  */
 import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { endWithUs } from "../server.ts";
-import { Fleet, type OwnDeployment } from "../fleet.ts";
-import { putRules } from "../scenario.ts";
+import { killAtExit } from "../rig/server.ts";
+import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
+import { putRules } from "../rig/private-api.ts";
+import { type ArenaRules, arenaRules, historySize } from "./arena-rules.ts";
 import { Asker } from "./asker.ts";
 import { Audience } from "./audience.ts";
 import { HonestClient, type HonestFigures } from "./honest-client.ts";
@@ -15,31 +16,21 @@ import type { Input } from "./input.ts";
 import { fullChannel, honestUser } from "./names.ts";
 import { type Live, type LiveName, signedToken } from "./parts.ts";
 import { Plans } from "./plans.ts";
-import { type Place, play, type Played } from "./player.ts";
+import { type Place, play, type Played, type PlayOptions } from "./player.ts";
 import { type Finding, ProcessWatch } from "./process-watch.ts";
+import { StarvationSampler } from "./starvation.ts";
 
 export type ArenaName = "main" | "relay";
 
-const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 const apiToken = "fuzz-token-of-services";
-/** The hostile end may keep callers waiting for so long; where what it answers is large, and measured, it has the time to. */
-const hostileTimeoutMs = 300;
-const hookTimeoutMs = 1_000;
-const patientTimeoutMs = 4_000;
-/** Below what the fuzzer asks at once: some wait for a place. */
-const hostileInFlight = 48;
-/** A heap that swells ends its process soon. */
+/** A leaking heap ends its process soon. */
 const heapMiB = 384;
 const farExp = 4_102_444_800;
-/** Of the year 2001. */
+/** The year 2001. */
 const pastExp = 1_000_000_000;
 const users = 40;
 const audience = 6;
-const sampleMs = 200;
-const starvedShare = 0.7;
-const starvedSamples = 4;
 const relayBackMs = 5_000;
-const historySize = 100;
 const fullHistoryBytes = 500 * 1024;
 const containedPattern = /^tidegate_contained_errors_total\{boundary="(\w+)"\} (\d+)/gm;
 const gauges = [
@@ -52,7 +43,7 @@ const gauges = [
   "channels_followed",
 ];
 
-/** What a process uses; of the gateway, what it says itself, too. */
+/** Resources in use: descriptors of each process, and gauges of the gateway. */
 export type Resources = Readonly<Record<string, number>>;
 
 export class Arena {
@@ -67,15 +58,18 @@ export class Arena {
   #echo: Spawned | undefined;
   #place: Place | undefined;
   #asker: Asker | undefined;
-  #rules = { namespaces: {}, services: {}, routes: [] as object[] };
+  #rules: ArenaRules = arenaRules();
   #lastUser = 0;
   #interrupted = false;
   #audience: Audience | undefined;
-  #sampling: NodeJS.Timeout | undefined;
-  /** Times that a process had no core for long. */
+  /** Times that a process waited long for a core. */
   starved = 0;
-  /** What conversations were told last: resume tokens, grants, epochs. Each polling session is its own conversation's. */
-  readonly #told = new Map<LiveName, string>();
+  readonly #starvation = new StarvationSampler(() => {
+    this.starved++;
+    this.#interrupted = true;
+  });
+  /** The last values that the server sent in any conversation: resume tokens, grants, epochs. */
+  readonly #learned = new Map<LiveName, string>();
 
   constructor(name: ArenaName) {
     this.name = name;
@@ -93,7 +87,7 @@ export class Arena {
       hostile instanceof HostilePrivateApi
         ? {
             PRIVATE_API_URL: hostile.urls.join(","),
-            // Handshakes wait and are refused here.
+            // Low enough that handshakes wait and are refused.
             GATEWAY_ADMISSIONS_PER_SECOND: "200",
             GATEWAY_CONNECTIONS_PER_ADDRESS: "2000",
             GATEWAY_CONNECTS_PER_ADDRESS: "1000",
@@ -115,17 +109,17 @@ export class Arena {
     });
     this.#deployment = deployment;
     const [gateway, privateApi] = [this.#fleet.gateways[0], this.#fleet.privateApis[0]];
-    if (!gateway || !privateApi) throw new Error("the fleet is not complete");
+    if (!gateway || !privateApi) throw new Error("the fleet lacks a program");
     this.#watches = [gateway, privateApi].map((server) => new ProcessWatch(server));
     const port = (url = ""): number => Number(new URL(url).port);
     const { gatewayUrls, adminUrls } = deployment;
     const ports = { public: port(gatewayUrls[0]), admin: port(adminUrls[0]), private: port(deployment.privateApi) };
-    this.#place = { ports, live: this.#live, learn: (name, value) => void this.#told.set(name, value) };
+    this.#place = { ports, live: this.#live, learn: (name, value) => void this.#learned.set(name, value) };
     const url = new URL(`http://127.0.0.1:${ports.public}`);
     this.#asker = new Asker({ url, live: this.#live, plans: this.#plans });
     await this.#putRules(deployment);
     await this.#fillChannel(deployment);
-    this.#sampling = setInterval(this.#starvationSampler(), sampleMs);
+    this.#starvation.start(this.#watches);
     await this.#honest.start({
       url: url.href,
       token: this.#token(honestUser, ["honest:*"]),
@@ -148,16 +142,16 @@ export class Arena {
     return this.#watches;
   }
 
-  /** @throws where a question never gets an answer. */
-  async play(input: Input, whenReady?: () => Promise<void>): Promise<Played> {
-    if (!this.#place || !this.#asker) throw new Error("the arena is not open");
-    if (input.kind === "conversation") return play(input, this.#place, whenReady);
-    await whenReady?.();
+  /** Throws where a question stays unanswered. */
+  async play(input: Input, options: PlayOptions = {}): Promise<Played> {
+    if (!this.#place || !this.#asker) throw new Error("the arena has not started");
+    if (input.kind === "conversation") return play(input, this.#place, options);
+    await options.whenReady?.();
     await this.#asker.ask(input);
     return { frames: 0, requests: 1, refused: false };
   }
 
-  /** From now on somebody is there to whom something can be sent. */
+  /** Connects clients that receive what inputs publish and send. */
   gatherAudience(): void {
     if (this.name !== "main" || !this.#place) return;
     const url = new URL(`http://127.0.0.1:${this.#place.ports.public}`);
@@ -169,14 +163,14 @@ export class Arena {
     await this.#audience?.stop();
   }
 
-  /** Ends what inputs have left open on this side. */
+  /** Closes connections that inputs left open. */
   leave(): void {
     this.#asker?.leave();
   }
 
   /**
-   * Since the last time. Undefined where a process was not there for a while, which has been found already, or where the
-   * machine gave it no core for so long that it seemed to hang.
+   * Figures since the last call. Undefined where a process was down meanwhile, which is a finding already, or waited so long
+   * for a core that it seemed to hang.
    */
   async honestFigures(): Promise<HonestFigures | undefined> {
     const wasInterrupted = this.#interrupted;
@@ -189,7 +183,7 @@ export class Arena {
     return this.#watches.some(({ isGone }) => isGone);
   }
 
-  /** What was logged, and what died, since the last time. What died is started again. */
+  /** Logged failures and deaths since the last call. Restarts dead processes. */
   async findings(): Promise<Finding[]> {
     const findings = this.#watches.flatMap((watch) => watch.findings());
     const dead = this.#watches.filter(({ isGone }) => isGone);
@@ -198,14 +192,14 @@ export class Arena {
     for (const watch of dead) {
       findings.push(watch.death());
       await watch.server.kill();
-      watch.startOver();
+      watch.reset();
       await watch.server.start();
     }
-    await this.#relayIsBack();
+    await this.#untilRelayIsBack();
     return findings;
   }
 
-  /** Exceptions that a boundary has stopped, by process and boundary. */
+  /** Contained exceptions, by process and boundary. */
   async contained(): Promise<Map<string, number>> {
     const counts = new Map<string, number>();
     for (const { server } of this.#watches) {
@@ -226,9 +220,9 @@ export class Arena {
     return Object.fromEntries([...told, ...used]) as Resources;
   }
 
-  /** @returns whether all of its programs ended in order. */
+  /** @returns whether all programs exited in order. */
   async stop(): Promise<boolean> {
-    clearInterval(this.#sampling);
+    this.#starvation.stop();
     this.leave();
     await this.dismissAudience();
     await this.#honest.stop();
@@ -244,25 +238,9 @@ export class Arena {
     return (await fetch(`${url}/metrics`)).text();
   }
 
-  /** Looks whether a process has waited for a core nearly all the time, for about as long as lets others take it for dead. */
-  #starvationSampler(): () => void {
-    const waits = this.#watches.map((watch) => ({ watch, waitedMs: watch.waitedMs, samples: 0 }));
-    return () => {
-      for (const wait of waits) {
-        const now = wait.watch.waitedMs;
-        wait.samples = now - wait.waitedMs > sampleMs * starvedShare ? wait.samples + 1 : 0;
-        wait.waitedMs = now;
-        if (wait.samples < starvedSamples) continue;
-        wait.samples = 0;
-        this.starved++;
-        this.#interrupted = true;
-      }
-    };
-  }
-
   #watch(index: number): ProcessWatch {
     const watch = this.#watches[index];
-    if (!watch) throw new Error("the arena is not open");
+    if (!watch) throw new Error("the arena has not started");
     return watch;
   }
 
@@ -282,7 +260,7 @@ export class Arena {
       get jwtSecret() {
         return jwtSecret();
       },
-      value: (name) => values[name]?.() ?? (name === "sid" ? undefined : this.#told.get(name)) ?? "none",
+      value: (name) => values[name]?.() ?? (name === "sid" ? undefined : this.#learned.get(name)) ?? "none",
     };
   }
 
@@ -291,35 +269,12 @@ export class Arena {
   }
 
   async #putRules(deployment: OwnDeployment): Promise<void> {
-    const nobody = { url: "http://127.0.0.1:1", secret };
-    const hostileUrl = this.#hostile instanceof HostileService ? this.#hostile.url : nobody.url;
-    const hostile = { url: hostileUrl, secret, maxInFlight: hostileInFlight };
-    const call = { service: "echo", path: "/", mode: "call" };
-    this.#rules = {
-      namespaces: {
-        fuzz: { historySize, presence: true, joinLeave: true },
-        open: { access: "user", slow: "latest" },
-        honest: { historySize: 100 },
-      },
-      services: {
-        hostile: { ...hostile, timeoutMs: hostileTimeoutMs },
-        hooks: { ...hostile, timeoutMs: hookTimeoutMs },
-        patient: { ...hostile, timeoutMs: patientTimeoutMs },
-        echo: this.name === "main" ? { url: await this.#startEcho(), secret } : nobody,
-      },
-      routes: [
-        { event: "hostile.*", service: "hostile", path: "/{event}", mode: "call" },
-        { event: "patient.*", service: "patient", path: "/", mode: "call" },
-        { ...call, event: "echo" },
-        { ...call, event: "fuzz.*" },
-        { ...call, event: "shadow.*", shadow: "hostile" },
-        { ...call, event: "split.*", rollout: { to: "hostile", percent: 50 } },
-      ],
-    };
+    const hostileUrl = this.#hostile instanceof HostileService ? this.#hostile.url : undefined;
+    this.#rules = arenaRules(hostileUrl, this.name === "main" ? await this.#startEcho() : undefined);
     await putRules(deployment, { ...this.#rules, hooks: { connect: "hooks", subscribe: "hooks" } });
   }
 
-  /** With as much history as is read at once. */
+  /** Fills the history of a channel up to the limit of one answer. */
   async #fillChannel({ privateApi }: OwnDeployment): Promise<void> {
     const data = "x".repeat(fullHistoryBytes / historySize);
     const items = Array.from({ length: historySize }, () => ({ channel: fullChannel, event: "fuzz.full", data }));
@@ -328,19 +283,19 @@ export class Arena {
       headers: { authorization: `Bearer ${apiToken}`, "content-type": "application/json" },
       body: JSON.stringify(items),
     });
-    if (!answer.ok) throw new Error(`the history could not be filled: ${await answer.text()}`);
+    if (!answer.ok) throw new Error(`filling the history failed: ${await answer.text()}`);
     await answer.arrayBuffer();
   }
 
   async #startEcho(): Promise<string> {
     const root = `${import.meta.dirname}/../..`;
-    this.#echo = spawnProcess(process.execPath, ["loadtest/echo-service.ts"], { cwd: root });
-    endWithUs(this.#echo);
+    this.#echo = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"], { cwd: root });
+    killAtExit(this.#echo);
     const port = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
     return `http://127.0.0.1:${port}`;
   }
 
-  async #relayIsBack(): Promise<void> {
+  async #untilRelayIsBack(): Promise<void> {
     const deadline = Date.now() + relayBackMs;
     while (Date.now() < deadline) {
       const answer = await fetch(`${this.#deployment?.adminUrls[0]}/readyz`).catch(() => undefined);

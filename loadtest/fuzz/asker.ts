@@ -1,4 +1,4 @@
-/** Clients that ask for what the hostile ends answer; each question has to come to an end in time. */
+/** Clients whose requests the hostile ends answer; every request must get some answer in time. */
 import { RawClient } from "../../test/support/raw-client.ts";
 import type { Answer } from "./input.ts";
 import { type Live, signedToken } from "./parts.ts";
@@ -6,10 +6,10 @@ import type { Plans } from "./plans.ts";
 
 /** Below the burst that one connection may send. */
 const callsPerSession = 90;
-/** The services' timeout, the relay's grace, and room for a busy machine. */
+/** The services' timeout, the relay's grace, and time for a busy machine. */
 const answeredWithinMs = 12_000;
 
-/** One call in so many is answered by the honest service, and the hostile one is its shadow. */
+/** One call in so many goes to the honest service, with the hostile one as its shadow. */
 const shadowedEach = 6;
 
 interface Asking {
@@ -31,7 +31,7 @@ export class Asker {
     this.#plans = options.plans;
   }
 
-  /** @throws where the question gets no answer at all; whichever it gets is right. */
+  /** Throws where the request gets no answer; any answer is right. */
   async ask({ asked, steps, patient }: Answer): Promise<void> {
     const number = this.#plans.add(steps);
     const prefix = patient ? "patient." : number % shadowedEach === 0 ? "shadow." : "";
@@ -43,7 +43,7 @@ export class Asker {
     const done = asking[asked]();
     const { promise: late, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(
-      () => reject(new Error(`a ${asked} had no answer for ${answeredWithinMs} ms`)),
+      () => reject(new Error(`a ${asked} had no answer within ${answeredWithinMs} ms`)),
       answeredWithinMs,
     );
     await Promise.race([done, late]).finally(() => {
@@ -52,7 +52,7 @@ export class Asker {
     });
   }
 
-  /** Ends all sessions; the next question begins another. */
+  /** Ends all sessions; the next request begins a new one. */
   leave(): void {
     this.#current = undefined;
     for (const client of this.#open) client.socket.destroy();
@@ -86,7 +86,7 @@ export class Asker {
     return this.#current;
   }
 
-  /** Undefined where it is refused, or the connection breaks: that is an answer, too. */
+  /** @returns undefined where the handshake is refused or the connection breaks, which counts as an answer. */
   async #begin(token: string): Promise<RawClient | undefined> {
     const client = await RawClient.connect(this.#url, token).catch(() => undefined);
     if (!client) return undefined;

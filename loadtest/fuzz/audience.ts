@@ -1,10 +1,10 @@
-/** A few clients of the fuzzer that follow its channels all the time: what others publish, send and revoke reaches somebody. */
+/** A few clients that always follow the fuzzed channels: publications, user messages and revocations have a receiver. */
 import { setTimeout as pause } from "node:timers/promises";
 import { RawClient } from "../../test/support/raw-client.ts";
 
 const channels = ["fuzz:0", "fuzz:1", "fuzz:2", "open:0", "open:1"];
-/** Some of what is sent to them ends their sessions. */
-const againAfterMs = 100;
+/** Some inputs end the sessions of the audience. */
+const reconnectAfterMs = 100;
 
 export class Audience {
   readonly #url: URL;
@@ -15,7 +15,7 @@ export class Audience {
   /** @param tokens one for each member. */
   constructor(url: URL, tokens: readonly string[]) {
     this.#url = url;
-    this.#members = tokens.map(async (token) => this.#stay(token));
+    this.#members = tokens.map(async (token) => this.#follow(token));
   }
 
   async stop(): Promise<void> {
@@ -24,7 +24,7 @@ export class Audience {
     await Promise.all(this.#members);
   }
 
-  async #stay(token: string): Promise<void> {
+  async #follow(token: string): Promise<void> {
     const { signal } = this.#ending;
     while (!signal.aborted) {
       const client = await RawClient.connect(this.#url, token).catch(() => undefined);
@@ -35,7 +35,7 @@ export class Audience {
         await client.closed;
         this.#clients.delete(client);
       }
-      await pause(againAfterMs, undefined, { signal }).catch(() => undefined);
+      await pause(reconnectAfterMs, undefined, { signal }).catch(() => undefined);
     }
   }
 }

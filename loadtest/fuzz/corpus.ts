@@ -1,20 +1,20 @@
-/** Inputs that have shown something once: replayed first in each run. */
+/** Inputs that once showed a violation: each run replays them first. */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Input, inputValidator } from "./input.ts";
 
 const folder = join(import.meta.dirname, "corpus");
-/** What is larger cannot be reviewed. */
+/** Larger files cannot be reviewed. */
 const maxFileBytes = 16_384;
 
 export interface CorpusEntry {
   readonly target: string;
-  /** What it showed when it was found. */
+  /** The signature of the violation. */
   readonly found: string;
-  /** In this order. */
+  /** Played in this order. */
   readonly inputs: readonly Input[];
-  /** It blocked a process: what it costs is measured. */
+  /** It blocked a process: the replay measures its cost. */
   readonly costly?: boolean;
 }
 
@@ -29,8 +29,8 @@ function read(file: string): CorpusEntry {
   return entry;
 }
 
-/** @returns the name of the file; undefined where there is such a one already, or it would be too large. */
-export function keep(entry: CorpusEntry): string | undefined {
+/** @returns the name of the file; undefined where it exists, or would be too large. */
+export function addToCorpus(entry: CorpusEntry): string | undefined {
   const text = `${JSON.stringify(entry, undefined, 2)}\n`;
   if (text.length > maxFileBytes) return undefined;
   const file = `${entry.target}-${createHash("sha256").update(entry.found).digest("hex").slice(0, 8)}.json`;

@@ -1,6 +1,6 @@
 /**
- * What single inputs cost: the CPU time of the longest turn of a process's event loop while an input is handled. It does
- * not depend on what else the machine does, nor on how long an answer takes.
+ * Measures the cost of single inputs: the CPU time of the longest turn of a process's event loop while it handles an input.
+ * Neither other load on the machine nor waiting for an answer counts.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Arena } from "./arena.ts";
@@ -9,9 +9,9 @@ import { Inspector } from "./inspector.ts";
 import type { ProcessWatch } from "./process-watch.ts";
 import { isAuthenticated, type Target } from "./targets.ts";
 
-/** What an input causes behind its answer is over by then, or seen by the next try. */
+/** Work behind the answer ends within this time, or shows in the next try. */
 const afterwardsMs = 5;
-/** The smallest of so many tries is the input's own cost. Of one that takes long there are fewer. */
+/** The smallest of so many tries is the cost of the input; slow inputs get fewer tries. */
 const tries = 3;
 const triesWithinMs = 1_500;
 
@@ -29,7 +29,7 @@ export interface Costly {
 export class CostMeter {
   readonly #arena: Arena;
   readonly #inspectors: ReadonlyMap<ProcessWatch, Inspector>;
-  /** The costliest so far, by process, target and standing. */
+  /** The costliest input so far, by process, target and standing. */
   readonly worst: Map<string, Costly>;
   measured = 0;
 
@@ -49,7 +49,7 @@ export class CostMeter {
     for (const inspector of this.#inspectors.values()) inspector.close();
   }
 
-  /** @returns what it costs, where that is the most of its kind so far. */
+  /** @returns the costs that are the highest of their kind so far. */
   async measure(target: Target, input: Input): Promise<Costly[]> {
     this.measured++;
     const standing = isAuthenticated(input) ? "authenticated" : "unauthenticated";
@@ -64,7 +64,7 @@ export class CostMeter {
     }
     return [...record].flatMap(([watch, turnMs]) => {
       const mostMs = this.worst.get(kindOf(watch))?.turnMs ?? 0;
-      // Not a number where the process has ended.
+      // NaN where the process has ended.
       if (!(turnMs > mostMs) || this.#arena.hasDead) return [];
       const costly = { process: watch.server.role, target: target.name, standing, turnMs, input } as const;
       this.worst.set(kindOf(watch), costly);
@@ -72,7 +72,7 @@ export class CostMeter {
     });
   }
 
-  /** Whether it costs a process more than so much, each time. */
+  /** @returns whether every try costs the process more than so much. */
   async costsMore(input: Input, process: string, ms: number): Promise<boolean> {
     for (let left = tries; left > 0; left--) {
       const turns = [...(await this.#longestTurns(input))];
@@ -84,8 +84,10 @@ export class CostMeter {
   async #longestTurns(input: Input): Promise<Map<ProcessWatch, number>> {
     const inspectors = [...this.#inspectors];
     for (const [, inspector] of inspectors) await inspector.startMeter();
-    await this.#arena.play(input, async () => {
-      for (const [, inspector] of inspectors) await inspector.resetMeter();
+    await this.#arena.play(input, {
+      whenReady: async () => {
+        for (const [, inspector] of inspectors) await inspector.resetMeter();
+      },
     });
     await pause(afterwardsMs);
     const turns = new Map<ProcessWatch, number>();

@@ -1,5 +1,5 @@
-/** What generators draw with: everything follows from one text, the seed and number of an input. */
-import { SeededRandom } from "../../test/support/schedules/seeded-random.ts";
+/** The random draws of the generators: a seed and the number of an input determine all of them. */
+import { SeededRandom } from "../../test/support/seeded-random.ts";
 
 export class Dice extends SeededRandom {
   /** @param probability from 0 to 1. */
@@ -7,12 +7,12 @@ export class Dice extends SeededRandom {
     return this.next() < probability;
   }
 
-  /** A whole number, both ends included; each order of magnitude is as likely as the others. */
+  /** A whole number, both ends included; every order of magnitude is equally likely. */
   magnitude(from: number, to: number): number {
     return Math.round(Math.exp(Math.log(from) + this.next() * (Math.log(to) - Math.log(from))));
   }
 
-  /** One of the makers, as often as its weight says; only that one is called. */
+  /** Calls one of the makers, chosen by weight. */
   weighted<T>(makers: readonly (readonly [weight: number, make: () => T])[]): T {
     let left = this.next() * makers.reduce((sum, [weight]) => sum + weight, 0);
     for (const [weight, make] of makers) {

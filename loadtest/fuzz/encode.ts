@@ -1,39 +1,31 @@
-/** Steps of a conversation as bytes. */
+/** Encodes the steps of a conversation as bytes. */
 import { randomBytes } from "node:crypto";
+import { encodeFrame, opcodes, zeroMask } from "../../test/support/raw-websocket.ts";
 import type { FrameStep, RequestStep } from "./input.ts";
 import { type Live, render, renderText } from "./parts.ts";
 
-const textOpcode = 1;
-const pingOpcode = 9;
 const chunkBytes = 8_192;
+/** Larger payloads get a mask that changes nothing, which saves time. */
+const maxMaskedBytes = 64;
 
 export function textFrame(payload: Buffer): Buffer {
-  return frame({ opcode: textOpcode }, payload);
+  return frame({ opcode: opcodes.text }, payload);
 }
 
-/** A ping whose pong brings the number back. */
+/** A ping whose pong returns the number. */
 export function markFrame(mark: number): Buffer {
   const payload = Buffer.alloc(4);
   payload.writeUInt32BE(mark);
-  return frame({ opcode: pingOpcode }, payload);
+  return frame({ opcode: opcodes.ping }, payload);
 }
 
-/** RFC 6455, 5.2. Small ones are masked; the mask of large ones changes nothing, which saves time. */
 export function frame(step: Omit<FrameStep, "payload">, payload: Buffer): Buffer {
-  const { opcode, fin = true, rsv = 0, masked = true, claims = payload.length, lengthBytes } = step;
-  const form = Math.max(lengthBytes ?? 0, claims < 126 ? 0 : claims < 65_536 ? 2 : 8);
-  const head = Buffer.alloc(2 + form + (masked ? 4 : 0));
-  head[0] = (fin ? 0x80 : 0) | (rsv << 4) | opcode;
-  head[1] = (masked ? 0x80 : 0) | (form === 0 ? claims : form === 2 ? 126 : 127);
-  if (form === 2) head.writeUInt16BE(claims, 2);
-  if (form === 8) head.writeBigUInt64BE(BigInt(claims), 2);
-  if (!masked || payload.length > 64) return Buffer.concat([head, payload]);
-  const mask = randomBytes(4);
-  mask.copy(head, 2 + form);
-  return Buffer.concat([head, payload.map((byte, index) => byte ^ (mask[index % 4] ?? 0))]);
+  const { opcode, masked = true, ...options } = step;
+  const mask = payload.length > maxMaskedBytes ? zeroMask : randomBytes(4);
+  return encodeFrame(opcode, payload, { ...options, mask: masked ? mask : undefined });
 }
 
-/** HTTP/1.1, as good as the step says. */
+/** An HTTP/1.1 request with the framing that the step asks for. */
 export function request(step: RequestStep, live: Live): Buffer {
   const { method, target, headers, body, framing } = step;
   const bytes = body && render(body, live);

@@ -1,20 +1,20 @@
 /**
- * A client that does nothing wrong, in a process of its own: it calls, follows a channel and looks at health checks, and
- * says how long each took.
+ * A well-behaved client in its own process: it calls, follows a channel, asks for health checks, and reports how long each
+ * takes.
  */
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { Agent, type IncomingMessage, request } from "node:http";
 import { pathToFileURL } from "node:url";
 import { io } from "socket.io-client";
-import { Histogram, type HistogramJson } from "../histogram.ts";
+import { Histogram, type HistogramJson } from "../checks/histogram.ts";
 import { honestChannel } from "./names.ts";
 
 const callEveryMs = 50;
 const publishEveryMs = 100;
 const checkEveryMs = 100;
 const startWithinMs = 20_000;
-/** What takes longer counts as failed. */
+/** Anything slower counts as failed. */
 const failedAfterMs = 15_000;
 
 export interface HonestOptions {
@@ -22,9 +22,9 @@ export interface HonestOptions {
   readonly token: string;
   readonly apiUrl: string;
   readonly apiToken: string;
-  /** Whose health is asked for. */
+  /** Ports whose health it asks for. */
   readonly healthUrls: readonly string[];
-  /** False where no service answers this fleet's calls: history is read instead. */
+  /** False where no service answers calls: the client reads history instead. */
   readonly calls: boolean;
 }
 
@@ -32,21 +32,21 @@ export interface HonestFigures {
   readonly calls: HistogramJson;
   readonly publications: HistogramJson;
   readonly health: HistogramJson;
-  /** What failed, and how often. */
+  /** Failures by description. */
   readonly failures: Readonly<Record<string, number>>;
 }
 
-/** The other side: what the fuzzer has of it. */
+/** The parent's side of the process. */
 export class HonestClient {
   readonly #child = fork(import.meta.filename, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
 
-  /** Resolves once it is welcome and follows its channel. */
+  /** Resolves once the client follows its channel. */
   async start(options: HonestOptions): Promise<void> {
     this.#child.send(options);
     await once(this.#child, "message", { signal: AbortSignal.timeout(startWithinMs) });
   }
 
-  /** Since the last time it was asked. @param forget what is on its way, too. */
+  /** Figures since the last call. @param forget drops publications under way */
   async figures(forget: boolean): Promise<HonestFigures> {
     this.#child.send(forget ? "forget" : "figures");
     const [figures] = (await once(this.#child, "message")) as [HonestFigures];
@@ -108,7 +108,7 @@ class Serving {
     }, checkEveryMs);
   }
 
-  /** Publications that were made while nobody could get them. */
+  /** Drops publications that it could not receive. */
   forget(): void {
     this.#published.clear();
   }
@@ -117,7 +117,7 @@ class Serving {
     for (const [number, at] of this.#published) {
       if (performance.now() - at < failedAfterMs) continue;
       this.#published.delete(number);
-      this.#failed("publication never came");
+      this.#failed("publication missing");
     }
     const figures = {
       calls: this.#calls.toJSON(),
@@ -179,10 +179,10 @@ class Serving {
   }
 }
 
-/** Few, so that none is left open for long when all is over. */
+/** Few, so that no connection stays open for long at the end. */
 const agent = new Agent({ keepAlive: true, maxSockets: 4 });
 
-/** @throws where it is not answered with 2xx. */
+/** Throws where the answer is not 2xx. */
 async function ask(url: string, post?: { token: string; body: string }): Promise<void> {
   const headers = post && { authorization: `Bearer ${post.token}`, "content-type": "application/json" };
   const asked = request(url, { agent, method: post ? "POST" : "GET", ...(headers && { headers }) });

@@ -1,4 +1,4 @@
-/** A private API that speaks the relay's protocol, and answers as planned. */
+/** A private API that speaks the relay's protocol and gives the planned answers. */
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -12,7 +12,7 @@ import {
 import type { Live } from "./parts.ts";
 import { answer, type Plans } from "./plans.ts";
 
-/** A gateway comes back to an address after up to two seconds: with several, it has always one to ask. */
+/** A gateway retries an address after up to 2 s: with several addresses, one is always available. */
 const addresses = 6;
 
 export class HostilePrivateApi {

@@ -1,4 +1,4 @@
-/** A service on a bare socket: answers as planned, and in order where nothing is planned. */
+/** A service on a bare socket: gives the planned answers, and correct ones where nothing is planned. */
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -44,7 +44,7 @@ export class HostileService {
     await once(this.#server, "close");
   }
 
-  /** Of an issuer that is not always well. */
+  /** The JWKS of an issuer that often fails. */
   #keys(): string {
     const body = keySets[this.#keySet++ % keySets.length] ?? "";
     const status = body === "" ? "500 x" : "200 OK";
@@ -77,7 +77,7 @@ export class HostileService {
   }
 }
 
-/** Complete with its body; undefined: more of it has to come. */
+/** The first request with its body; undefined while it is incomplete. */
 function firstRequest(received: string): string | undefined {
   const end = received.indexOf("\r\n\r\n");
   if (end === -1) return undefined;

@@ -1,14 +1,14 @@
-/** Finds, among the inputs that were played when something was found, those that show it, and makes them smaller. */
+/** Finds the inputs that reproduce a finding among the suspects, and minimises them. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Arena } from "./arena.ts";
 import type { Finding } from "./process-watch.ts";
 import { type Input, inputValidator } from "./input.ts";
 import { minimise } from "./minimise.ts";
 
-/** What an input does may show a little later. */
+/** The effect of an input may show a little later. */
 const settleMs = 300;
 const stepMs = 50;
-/** As in a run: what needs several at once shows, too. */
+/** As many as in a run, for findings that need several inputs at once. */
 const atOnce = 8;
 
 export class Hunt {
@@ -16,21 +16,21 @@ export class Hunt {
   readonly #finding: Finding;
   readonly #deadline: number;
 
-  /** @param options.withinMs after which what has been reached is taken. */
+  /** @param options.withinMs then the smallest inputs so far count */
   constructor(options: { arena: Arena; finding: Finding; withinMs: number }) {
     this.#arena = options.arena;
     this.#finding = options.finding;
     this.#deadline = performance.now() + options.withinMs;
   }
 
-  /** @returns the smallest that were found; undefined: they do not show it again. */
+  /** @returns the smallest inputs; undefined where the suspects do not reproduce the finding. */
   async run(suspects: readonly Input[]): Promise<Input[] | undefined> {
     const found = await this.#narrow(suspects);
     if (!found) return undefined;
     const isValid = (candidate: unknown): candidate is Input[] =>
       Array.isArray(candidate) && candidate.length > 0 && candidate.every((input) => inputValidator.Check(input));
     const smallest = await minimise(found, {
-      stillShows: async (candidate) => this.#shows(candidate),
+      reproduces: async (candidate) => this.#shows(candidate),
       isValid,
       maxTries: 400,
       deadline: this.#deadline,
@@ -38,11 +38,11 @@ export class Hunt {
     return smallest.map(tidied);
   }
 
-  /** The latest are the most likely. */
+  /** Starts with the latest inputs, which are the most likely. */
   async #narrow(suspects: readonly Input[]): Promise<Input[] | undefined> {
     for (const count of [16, 128, suspects.length]) {
       let group = suspects.slice(-count);
-      // Some show only now and then.
+      // Some findings are intermittent.
       if (!(await this.#shows(group)) && !(await this.#shows(group))) {
         if (count >= suspects.length) return undefined;
         continue;
@@ -59,7 +59,7 @@ export class Hunt {
     return undefined;
   }
 
-  /** How often the boundary of what was found has stopped an exception. Those of the relay stop what peers do wrong, too. */
+  /** Exceptions that the finding's boundary contained. That of the relay contains errors of its peers, too, and is left out. */
   async #contained(): Promise<number> {
     const { process, boundary } = this.#finding;
     if (boundary === undefined || boundary === "relay" || this.#arena.hasDead) return 0;
@@ -71,7 +71,7 @@ export class Hunt {
     const left = [...inputs];
     const workers = Array.from({ length: Math.min(atOnce, inputs.length) }, async () => {
       for (let input = left.shift(); input && !this.#arena.hasDead; input = left.shift()) {
-        // Another finding than the one that is looked for.
+        // An unanswered input is another finding.
         await this.#arena.play(input).catch(() => undefined);
       }
     });
@@ -86,7 +86,7 @@ export class Hunt {
   }
 }
 
-/** The same bytes in fewer parts. */
+/** Joins adjacent text parts: the same bytes in fewer parts. */
 function tidied<T>(value: T): T {
   if (Array.isArray(value)) return joined(value.map(tidied)) as T;
   if (typeof value !== "object" || value === null) return value;

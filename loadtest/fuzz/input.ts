@@ -1,4 +1,4 @@
-/** One fuzzed input: data that can be stored, replayed and made smaller. */
+/** The schema of a fuzzed input: data that can be stored, replayed and minimised. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { Part } from "./parts.ts";
@@ -8,7 +8,7 @@ const PartList = Type.Array(Part);
 const PauseMs = Type.Integer({ minimum: 1, maximum: 5_000 });
 
 const Text = Type.Object({ text: PartList }, closed);
-/** A websocket frame that need not be a good one. */
+/** A websocket frame, valid or not. */
 const Frame = Type.Object(
   {
     opcode: Type.Integer({ minimum: 0, maximum: 15 }),
@@ -16,9 +16,9 @@ const Frame = Type.Object(
     fin: Type.Optional(Type.Literal(false)),
     rsv: Type.Optional(Type.Integer({ minimum: 1, maximum: 7 })),
     masked: Type.Optional(Type.Literal(false)),
-    /** The length that the head says; absent: the true one. */
+    /** The announced length, by default the true one. */
     claims: Type.Optional(Type.Integer({ minimum: 0 })),
-    /** Bytes of the length beyond the shortest form. */
+    /** Bytes of the extended length, where more than the shortest form. */
     lengthBytes: Type.Optional(Type.Enum([2, 8])),
   },
   closed,
@@ -29,7 +29,7 @@ const Request = Type.Object(
     target: PartList,
     headers: Type.Array(Type.Tuple([Type.String(), PartList])),
     body: Type.Optional(PartList),
-    /** How the head says where the body ends; a number: the length that it says. Absent: the true length. */
+    /** How the head delimits the body; a number is the announced length. By default the true length. */
     framing: Type.Optional(Type.Union([Type.Literal("chunked"), Type.Literal("none"), Type.Integer({ minimum: 0 })])),
   },
   closed,
@@ -39,16 +39,16 @@ const Step = Type.Union([
   Text,
   Frame,
   Type.Object({ request: Request }, closed),
-  /** Bytes as they are. */
+  /** Raw bytes. */
   Type.Object({ send: PartList }, closed),
-  /** Waits a while for something new from the server. */
+  /** Waits a while for more from the server. */
   Type.Object({ listen: Type.Literal(true) }, closed),
   Type.Object({ pauseMs: PauseMs }, closed),
-  /** Waits for the answers to everything before it: what one input costs is measured from here on. */
+  /** Waits for the answers to everything before it; the measurement of a cost starts here. */
   Type.Object({ ready: Type.Literal(true) }, closed),
-  /** Reads nothing any more. */
+  /** Stops reading. */
   Type.Object({ deaf: Type.Literal(true) }, closed),
-  /** A websocket ping whose pong says that everything before it was handled. */
+  /** A websocket ping whose pong shows that everything before it was handled. */
   Type.Object({ mark: Type.Literal(true) }, closed),
 ]);
 export type Step = Static<typeof Step>;
@@ -62,14 +62,14 @@ const Conversation = Type.Object(
   {
     kind: Type.Literal("conversation"),
     door: Type.Enum(doors),
-    /** What comes before the steps: nothing, a websocket without a session, or a session. */
+    /** Opened before the steps: a TCP connection, a websocket without a session, or a session. */
     opening: Type.Enum(["bare", "websocket", "session"]),
     steps: Type.Array(Step),
-    /** Writes are cut into segments of so many bytes. */
+    /** Cuts writes into segments of this size. */
     segmentBytes: Type.Optional(Type.Integer({ minimum: 1 })),
-    /** Nothing of the steps is sent beyond so many bytes. */
+    /** Sends only this many bytes of the steps. */
     cutAtByte: Type.Optional(Type.Integer({ minimum: 0 })),
-    /** `answered`: once the server has answered everything, or is silent. */
+    /** `answered`: ends once the server has answered everything, or is silent. */
     ending: Type.Enum(["answered", "reset", "half-close"]),
   },
   closed,
@@ -77,22 +77,22 @@ const Conversation = Type.Object(
 export type Conversation = Static<typeof Conversation>;
 
 const AnswerStep = Type.Union([
-  /** Bytes as they are. */
+  /** Raw bytes. */
   Type.Object({ send: PartList }, closed),
-  /** A line of the relay, within the framing of HTTP. */
+  /** A line of the relay, in HTTP framing. */
   Type.Object({ line: PartList }, closed),
   Type.Object({ pauseMs: PauseMs }, closed),
   Type.Object({ end: Type.Enum(["half-close", "reset"]) }, closed),
 ]);
 export type AnswerStep = Static<typeof AnswerStep>;
 
-/** What a hostile private API, or a hostile service, answers when it is asked for a call or by a hook. */
+/** The answer of a hostile private API or a hostile service to a call or a hook. */
 const Answer = Type.Object(
   {
     kind: Type.Enum(["relay-answer", "service-answer"]),
     asked: Type.Enum(["call", "connect", "subscribe"]),
     steps: Type.Array(AnswerStep),
-    /** It is large: its route has more time. */
+    /** A large answer: its route has a longer timeout. */
     patient: Type.Optional(Type.Literal(true)),
   },
   closed,

@@ -1,7 +1,7 @@
-/** What only a process itself can do or see, through the inspector that it was started with: its code is as in production. */
-import type { Server } from "../server.ts";
+/** Measures a process from inside through its inspector; the process runs the code of production. */
+import type { Server } from "../rig/server.ts";
 
-/** Measures, turn by turn of the event loop, the CPU time of the main thread. */
+/** Measures the CPU time of the main thread for each turn of the event loop. */
 const meter = `(() => {
   const meter = { longest: 0, on: true };
   let last = process.threadCpuUsage();
@@ -31,13 +31,13 @@ export class Inspector {
       const reply = JSON.parse(String(data)) as Reply;
       if (reply.id !== undefined) this.#waiting.get(reply.id)?.(reply);
     });
-    // The process has ended: nobody waits for its answers.
+    // The process has ended: pending requests get an empty reply.
     socket.addEventListener("close", () => {
       for (const resolve of this.#waiting.values()) resolve({});
     });
   }
 
-  /** @throws where the process has no inspector, or is gone. */
+  /** Throws where the process has no inspector or has ended. */
   static async attach(server: Server): Promise<Inspector> {
     const url = /Debugger listening on (ws:\S+)/.exec(server.output())?.[1];
     if (url === undefined) throw new Error(`${server.name} was not started with an inspector`);
@@ -49,15 +49,15 @@ export class Inspector {
     return new Inspector(socket);
   }
 
-  /** @returns bytes of the heap that are in use after a full collection. */
+  /** @returns bytes in use after a full collection. */
   async heapAfterCollection(): Promise<number> {
-    // What the first one lets go of may hold more.
+    // Finalizers of the first collection may release more.
     await this.#ask("HeapProfiler.collectGarbage");
     await this.#ask("HeapProfiler.collectGarbage");
     return (await this.#ask("Runtime.getHeapUsage")).result?.usedSize ?? 0;
   }
 
-  /** Until it is stopped the process does nothing but turn: what a turn does besides is what it costs. */
+  /** Keeps the event loop turning until stopMeter(); the work in a turn is its cost. */
   async startMeter(): Promise<void> {
     await this.#evaluate(meter);
   }
@@ -66,7 +66,7 @@ export class Inspector {
     await this.#evaluate("fuzzMeter.longest = 0");
   }
 
-  /** @returns ms of CPU that the longest turn of the event loop took since the start, or since it was reset. */
+  /** @returns ms of CPU of the longest turn since startMeter() or resetMeter(). */
   async stopMeter(): Promise<number> {
     return Number(await this.#evaluate("fuzzMeter.on = false, fuzzMeter.longest")) / 1_000;
   }

@@ -1,8 +1,8 @@
-/** JSON, and what nearly is JSON, as text. */
+/** Generates JSON texts, valid and broken. */
 import type { Dice } from "./dice.ts";
 import type { Part, Parts } from "./parts.ts";
 
-/** Names that mean something to JavaScript, to Socket.IO or to schemas. */
+/** Names with a meaning in JavaScript, Socket.IO or JSON Schema. */
 export const specialNames = [
   ...["__proto__", "constructor", "prototype", "toString", "valueOf", "hasOwnProperty", "length", "then", "toJSON"],
   ...["", "0", "-1", "$ref", "_placeholder", "__defineGetter__", "get", "name", "message", "stack", "type", "data"],
@@ -30,7 +30,7 @@ const scalars = [
   ...['{"length":-1}', '{"length":4294967296}', '{"type":"Buffer","data":[1,2,3]}'],
 ] as const;
 
-/** What no JSON parser takes. */
+/** Texts that every JSON parser rejects. */
 const broken = [
   ...["", "undefined", "NaN", "Infinity", "-", "01", "1.", ".5", "+1", "0x10", "'a'", '"', '"\\x41"', '"\\u12"', "tru"],
   ...[
@@ -87,7 +87,7 @@ const stringTexts = [
   ],
 ] as const;
 
-/** A value of about so many bytes, in a form that costs parsers, walkers or writers a lot. */
+/** A value of about so many bytes that is expensive to parse, walk or write. */
 export function largeText(dice: Dice, bytes: number): Part[] {
   const repeat = (open: string, text: string, close: string): Part[] => [
     open,
@@ -96,7 +96,7 @@ export function largeText(dice: Dice, bytes: number): Part[] {
   ];
   const count = (open: string, text: string, close: string): Part[] => [
     open,
-    // The number takes about five places.
+    // The number takes about five digits.
     { count: text, times: Math.floor(bytes / (text.length + 4)) },
     close,
   ];
@@ -126,12 +126,12 @@ export function largeText(dice: Dice, bytes: number): Part[] {
   ]);
 }
 
-/** Mostly small. @param largest in bytes. */
+/** A mostly small value. @param largest in bytes */
 export function jsonText(dice: Dice, largest: number, largeShare = 0.01): Part[] {
   return dice.chance(largeShare) ? largeText(dice, dice.magnitude(100, largest)) : [smallText(dice)];
 }
 
-/** Nearly JSON. */
+/** Broken JSON. */
 export function brokenText(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
     [6, () => [dice.pick(broken)]],
@@ -145,7 +145,7 @@ const inserts = [
   ...["\u001e", "%", "#", "*", "__proto__", "_placeholder", "null", "1e999", "\ud800"],
 ] as const;
 
-/** A few characters other than they were. */
+/** Changes a few characters. */
 export function mutatedText(dice: Dice, text: string): string {
   let mutated = text;
   for (let left = dice.between(1, 3); left > 0; left--) {
@@ -162,13 +162,13 @@ export function mutatedText(dice: Dice, text: string): string {
   return mutated;
 }
 
-/** One of the literal parts other than it was. */
+/** Changes one of the literal parts. */
 export function mutatedParts(dice: Dice, parts: Parts): Part[] {
   const at = dice.between(0, Math.max(0, parts.length - 1));
   return parts.map((part, index) => (index === at && typeof part === "string" ? mutatedText(dice, part) : part));
 }
 
-/** An object with these members, of which some are left out, replaced, repeated or joined by others. */
+/** An object with these members; some are dropped, replaced or repeated, and others are added. */
 export function objectText(dice: Dice, members: Readonly<Record<string, Parts>>, largest: number): Part[] {
   const texts: Part[] = ["{"];
   const add = (name: string, value: Parts): void => {

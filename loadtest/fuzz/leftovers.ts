@@ -1,11 +1,11 @@
-/** What processes still have when all is quiet: memory, sessions, queues, descriptors. */
+/** Resources that processes still use when no input runs: memory, sessions, queues, descriptors. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Arena, ArenaName, Resources } from "./arena.ts";
 import { Inspector } from "./inspector.ts";
 
-/** A polling session whose client is gone is found by a ping, an idle connection is closed after 65 s. */
-const backWithinMs = 90_000;
-/** Connections that are kept for the next request, and such that were not there before the first. */
+/** Pings end abandoned polling sessions; idle connections close after 65 s. */
+const freeWithinMs = 90_000;
+/** Keep-alive connections, some of which did not exist before the first request. */
 const spareDescriptors = 12;
 
 export interface MemoryGrowth {
@@ -38,7 +38,7 @@ export async function memoryOf(arenas: readonly Arena[]): Promise<Memory[]> {
   return memories;
 }
 
-/** Of processes that ran all the time. */
+/** Growth of the processes that ran from the first measurement to the second. */
 export function growthOf(before: readonly Memory[], after: readonly Memory[]): MemoryGrowth[] {
   return before.flatMap((then) => {
     const now = after.find(({ arena, pid }) => arena === then.arena && pid === then.pid);
@@ -54,13 +54,13 @@ export async function resourcesOf(arenas: readonly Arena[]): Promise<ReadonlyMap
   return all;
 }
 
-/** Waits for all to be as before. @returns what does not come back. */
+/** Waits until every resource is free again. @returns those that are not. */
 export async function leftovers(
   arenas: readonly Arena[],
   before: ReadonlyMap<ArenaName, Resources>,
   signal?: AbortSignal,
 ): Promise<string[]> {
-  const deadline = performance.now() + backWithinMs;
+  const deadline = performance.now() + freeWithinMs;
   for (;;) {
     const now = await resourcesOf(arenas);
     const left = [...before].flatMap(([arena, resources]) => different(arena, resources, now.get(arena) ?? {}));

@@ -1,48 +1,48 @@
-/** One TCP connection to a door: what is written in which pieces, what came back, and how it ends. */
+/** One TCP connection: writes bytes in pieces, counts what comes back, and ends in several ways. */
 import { connect, type Socket } from "node:net";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { ServerFrames } from "../../test/support/raw-websocket.ts";
+import { opcodes, ServerFrames } from "../../test/support/raw-websocket.ts";
 
-const textOpcode = 1;
-const closeOpcode = 8;
-const pongOpcode = 10;
-/** However small its segments, a write is not cut into more. */
+/** Limit of segments per write. */
 const maxSegments = 400;
 const statusLine = Buffer.from("HTTP/1.1 ");
-/** Of what a server sends, kept for values that are looked for in it. */
+/** Characters of the last text that are kept. */
 const keptText = 4_000;
 
 export class Link {
   readonly #socket: Socket;
   readonly #frames = new ServerFrames();
   #isWebsocket = false;
+  #isEnding = false;
   #changed: () => void = () => undefined;
   #lastChangeMs = performance.now();
   closed = false;
-  /** Status lines. */
+  /** The server ended the connection, not this side. */
+  closedByServer = false;
+  /** Status lines received. */
   answers = 0;
-  /** The last text that came. */
+  /** The last text received. */
   text = "";
   texts = 0;
-  /** The highest number that a pong brought back. */
+  /** The highest mark that a pong returned. */
   marked = 0;
   receivedBytes = 0;
 
   constructor(port: number) {
     this.#socket = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
     this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
-    // Connections that break are what this is about.
+    // Broken connections are expected.
     this.#socket.on("error", () => this.#socket.destroy());
     this.#socket.on("end", () => this.#close());
     this.#socket.on("close", () => this.#close());
   }
 
-  /** From now on what comes is frames. */
+  /** From now on the server sends frames. */
   becomeWebsocket(): void {
     this.#isWebsocket = true;
   }
 
-  /** Resolves when the operating system has it, or the connection is gone. */
+  /** Resolves when the operating system has the bytes, or the connection has ended. */
   async write(bytes: Buffer, segmentBytes?: number): Promise<void> {
     if (segmentBytes === undefined) return this.#write(bytes);
     const size = Math.max(segmentBytes, Math.ceil(bytes.length / maxSegments));
@@ -53,9 +53,9 @@ export class Link {
   }
 
   /**
-   * Resolves once `isDone`, or the connection is closed, or nothing has come for so long.
+   * Resolves once `isDone`, or the connection has ended, or the server has been silent for so long.
    *
-   * @returns whether it is done
+   * @returns isDone()
    */
   async until(isDone: () => boolean, silentMs: number): Promise<boolean> {
     this.#lastChangeMs = performance.now();
@@ -78,14 +78,17 @@ export class Link {
   }
 
   halfClose(): void {
+    this.#isEnding = true;
     this.#socket.end();
   }
 
   reset(): void {
+    this.#isEnding = true;
     this.#socket.resetAndDestroy();
   }
 
   destroy(): void {
+    this.#isEnding = true;
     this.#socket.destroy();
   }
 
@@ -104,14 +107,14 @@ export class Link {
     this.receivedBytes += chunk.length;
     if (this.#isWebsocket) this.#takeFrames(chunk);
     else this.#takeHttp(chunk);
-    this.#news();
+    this.#notify();
   }
 
   #takeHttp(chunk: Buffer): void {
     for (let at = chunk.indexOf(statusLine); at !== -1; at = chunk.indexOf(statusLine, at + 1)) this.answers++;
     this.text = (this.text + chunk.toString("latin1")).slice(-keptText);
     const end = this.text.indexOf("\r\n\r\n");
-    // The first frames of a websocket may come with the head of its answer.
+    // The first frames of a websocket may come together with the head of the answer.
     if (!this.text.startsWith("HTTP/1.1 101") || end === -1) return;
     const behind = chunk.length - (this.text.length - end - 4);
     this.becomeWebsocket();
@@ -120,10 +123,10 @@ export class Link {
 
   #takeFrames(chunk: Buffer): void {
     for (const { opcode, payload } of this.#frames.frames(chunk)) {
-      if (opcode === pongOpcode && payload.length === 4) this.marked = Math.max(this.marked, payload.readUInt32BE());
-      // The server waits for an answer to it, which none of these clients gives.
-      if (opcode === closeOpcode) this.closed = true;
-      if (opcode !== textOpcode) continue;
+      if (opcode === opcodes.pong && payload.length === 4) this.marked = Math.max(this.marked, payload.readUInt32BE());
+      // The server waits for a close frame in return, which none of these clients sends.
+      if (opcode === opcodes.close) this.closed = true;
+      if (opcode !== opcodes.text) continue;
       this.texts++;
       this.text = payload.toString("utf8", 0, keptText);
       this.onText(this.text);
@@ -133,11 +136,12 @@ export class Link {
   onText: (text: string) => void = () => undefined;
 
   #close(): void {
+    if (!this.#isEnding) this.closedByServer = true;
     this.closed = true;
-    this.#news();
+    this.#notify();
   }
 
-  #news(): void {
+  #notify(): void {
     this.#lastChangeMs = performance.now();
     const changed = this.#changed;
     this.#changed = () => undefined;

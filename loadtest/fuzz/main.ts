@@ -1,15 +1,15 @@
 /**
- * Sends what no peer should send to real processes, through every door and from behind, while an honest client is served.
+ * Sends malformed and hostile input to real processes, through every port and from hostile services, beside an honest client.
  *
  *   npm run fuzz -- [--seconds 60 | --frames N --requests N] [--seed TEXT] [--target NAME[,NAME]] [--only NUMBER] [--keep] [--json]
  *
- *   --frames    until so many websocket frames were handled; --requests: until so many requests were answered
+ *   --frames    runs until so many websocket frames were handled; --requests: until so many requests were answered
  *   --seed      repeats a run's inputs (default: random, printed)
- *   --target    default: all; a name that is none lists them
- *   --only      plays one input of one target, and prints it
- *   --keep      writes what is found to loadtest/fuzz/corpus, as small as it gets
+ *   --target    default: all; an unknown name lists them
+ *   --only      plays one input of one target and prints it
+ *   --keep      adds minimised inputs of violations to loadtest/fuzz/corpus
  *
- * Exit code 0: nothing was found; 1: something was, or the run could not take place; 78: bad arguments.
+ * Exit code 0: every verdict passed; 1: a verdict failed or the run could not take place; 78: bad arguments.
  */
 import { reportText } from "./report.ts";
 import { runFuzz } from "./run.ts";
@@ -31,14 +31,14 @@ async function main(): Promise<number> {
   }
 }
 
-/** Progress; stdout is for the report alone. */
+/** Writes progress to stderr; stdout is for the report alone. */
 function say(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
-    // The processes that were started end with this one.
+    // The started processes end with this one.
     if (ending.signal.aborted) process.exit(1);
     ending.abort();
   });

@@ -1,8 +1,8 @@
-/** Makes a value smaller as long as what it shows is still shown (after Zeller's delta debugging). Works on any JSON. */
+/** Minimises a JSON value as long as it still reproduces a finding (Zeller's delta debugging). */
 type Path = readonly (string | number)[];
 
 export interface MinimiseOptions<T> {
-  readonly stillShows: (candidate: T) => Promise<boolean>;
+  readonly reproduces: (candidate: T) => Promise<boolean>;
   readonly isValid: (candidate: unknown) => candidate is T;
   readonly maxTries: number;
   /** By `performance.now()`. */
@@ -17,7 +17,7 @@ class Minimising<T> {
   #value: T;
   readonly #options: MinimiseOptions<T>;
   #tries = 0;
-  /** Candidates that showed nothing: not tried again. */
+  /** Candidates that do not reproduce the finding. */
   readonly #failed = new Set<string>();
 
   constructor(value: T, options: MinimiseOptions<T>) {
@@ -34,7 +34,7 @@ class Minimising<T> {
     return this.#tries < this.#options.maxTries && performance.now() < this.#options.deadline;
   }
 
-  /** @returns whether anything became smaller. */
+  /** @returns whether the value became smaller. */
   async #reduce(path: Path): Promise<boolean> {
     let changed = false;
     while (await this.#step(path)) changed = true;
@@ -54,7 +54,7 @@ class Minimising<T> {
       const text = JSON.stringify(candidate);
       if (this.#failed.has(text) || !this.#options.isValid(candidate)) continue;
       this.#tries++;
-      if (await this.#options.stillShows(candidate)) {
+      if (await this.#options.reproduces(candidate)) {
         this.#value = candidate;
         return true;
       }
@@ -64,7 +64,7 @@ class Minimising<T> {
   }
 }
 
-/** The smallest first. */
+/** Simpler values, the smallest first. */
 function* simplerThan(node: unknown): Generator {
   if (typeof node === "string") {
     for (const [from, until] of cuts(node.length)) yield node.slice(0, from) + node.slice(until);
@@ -80,7 +80,7 @@ function* simplerThan(node: unknown): Generator {
   }
 }
 
-/** All, halves, quarters and so on, down to single items where there are not many. */
+/** Everything, halves, quarters and so on; down to single items where there are at most 200. */
 function* cuts(length: number): Generator<[from: number, until: number]> {
   const smallest = length > 200 ? Math.ceil(length / 32) : 1;
   for (let size = length; size >= smallest; size = Math.floor(size / 2)) {

@@ -1,12 +1,12 @@
-/** Names that the fuzzed inputs use: few, so that inputs meet; and never those of the honest client. */
+/** Names in fuzzed inputs: few, so that inputs share channels and users, and never those of the honest client. */
 import type { Dice } from "./dice.ts";
 import type { Part } from "./parts.ts";
 
 export const honestUser = "honest";
 export const honestChannel = "honest:1";
-/** Its history is as long as one answer may be. */
+/** A channel whose history fills one answer. */
 export const fullChannel = "fuzz:full";
-/** The hook of the hostile service lets everybody subscribe to these. */
+/** The subscribe hook of the hostile service grants these channels to every client. */
 export const grantedNamespace = "granted";
 
 /** Clients of the fuzzer; more of them would be more sessions per user to look at. */
@@ -16,10 +16,10 @@ export function fuzzUser(dice: Dice): string {
   return `fuzz-${dice.between(0, users - 1)}`;
 }
 
-/** Characters that stand for themselves in JSON and in a path. */
+/** Channel names without characters that JSON or a path escapes. */
 export function channelText(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
-    // Requests about a channel need a subscription of it: most of them meet.
+    // Requests for a channel need its subscription: most inputs share one channel.
     [6, () => ["fuzz:1"]],
     [4, () => [`fuzz:${dice.between(0, 30)}`]],
     [2, () => [`open:${dice.between(0, 3)}`]],

@@ -1,11 +1,11 @@
-/** Packets of Engine.IO and Socket.IO, and the requests of the gateway's own protocol in them. */
+/** Generates packets of Engine.IO and Socket.IO with requests of the gateway's protocol. */
 import type { Dice } from "./dice.ts";
 import { brokenText, jsonText, largeText, mutatedParts, objectText, shortString, smallText } from "./json-text.ts";
 import { channelText } from "./names.ts";
 import type { Part, Parts } from "./parts.ts";
 import { authText, tokenText } from "./tokens.ts";
 
-/** The largest message that a connection survives, in bytes; what is larger closes it. */
+/** The largest message in bytes; a larger one closes the connection. */
 export const maxMessageBytes = 397_312;
 
 const eventNames = [
@@ -54,7 +54,7 @@ const reservedNames = [
 
 const ackIds = ["", "0", "1", "7", "2147483648", "00"] as const;
 
-/** A message that a session survives. */
+/** A message that leaves the session open. */
 export function sessionPacket(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
     [10, () => request(dice, largest)],
@@ -64,7 +64,7 @@ export function sessionPacket(dice: Dice, largest: number): Part[] {
   ]);
 }
 
-/** A message that may well close its connection. */
+/** A message that may close the connection. */
 export function closingPacket(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
     [4, () => mutatedParts(dice, sessionPacket(dice, largest))],
@@ -106,7 +106,7 @@ export function closingPacket(dice: Dice, largest: number): Part[] {
   ]);
 }
 
-/** The CONNECT of a client that is not authenticated, good or not. */
+/** The CONNECT packet of an unauthenticated client, valid or not. */
 export function connectPacket(dice: Dice, largest: number): Part[] {
   const namespace = dice.chance(0.9) ? "" : dice.pick(["/,", "/x,", "/?a=b,", "/__proto__,", ",", "/"]);
   return [`40${namespace}`, ...authText(dice, largest)];
@@ -148,7 +148,7 @@ function applicationEvent(dice: Dice, largest: number): Part[] {
   return [`42${ackId(dice)}[`, ...name, ...args, "]"];
 }
 
-/** Data, and options in their place. */
+/** Data, and the options of a call. */
 function argumentList(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
     [6, () => jsonText(dice, largest)],
@@ -175,7 +175,7 @@ function ackId(dice: Dice): string {
   return dice.chance(0.9) ? String(dice.between(0, 999)) : dice.pick(ackIds);
 }
 
-/** The head of a binary event, whose attachments the frames behind it may or may not be. */
+/** The head of a binary event; its attachments may or may not follow. */
 function attachments(dice: Dice, largest: number): Part[] {
   const count = dice.pick(["0", "1", "2", "10", "1000", "4294967296", "1e9", "-1", "", "01", "9".repeat(400)]);
   const type = dice.pick(["5", "6"]);
@@ -193,7 +193,7 @@ function attachments(dice: Dice, largest: number): Part[] {
   ];
 }
 
-/** One large message, such as costs the most. */
+/** One large message of the most expensive kinds. */
 export function largePacket(dice: Dice, authenticated: boolean): Part[] {
   const bytes = dice.magnitude(2_000, maxMessageBytes - 200);
   const value = (): Part[] => largeText(dice, bytes);

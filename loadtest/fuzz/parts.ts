@@ -1,6 +1,6 @@
 /**
- * Text and bytes in a form that is short to store, easy to read, and easy to make smaller: literal text, repetitions, and
- * values that only a running deployment has.
+ * Text and bytes as parts that are short to store and easy to read and minimise: literal text, repetitions, and values of
+ * the running deployment.
  */
 import { createHmac } from "node:crypto";
 import { type Static, Type } from "typebox";
@@ -8,10 +8,10 @@ import { type Static, Type } from "typebox";
 const closed = { additionalProperties: false } as const;
 const Times = Type.Integer({ minimum: 0, maximum: 2_000_000 });
 
-/** Values of the running deployment, and those that a conversation was told by the server. */
+/** Values of the running deployment, and values that the server sent in a conversation. */
 const LiveName = Type.Enum([
   "token",
-  /** The one that the conversation's session was opened with. */
+  /** The token of the conversation's session. */
   "sameToken",
   "expiredToken",
   "apiToken",
@@ -31,17 +31,17 @@ export type LiveName = Static<typeof LiveName>;
 export const Part = Type.Union([
   Type.String(),
   Type.Object({ repeat: Type.String(), times: Times }, closed),
-  /** As `repeat`, with the number of the repetition in the place of each `#`. */
+  /** As `repeat`; the number of the repetition replaces each `#`. */
   Type.Object({ count: Type.String(), times: Times }, closed),
   Type.Object({ hex: Type.String({ pattern: "^([0-9a-f]{2})*$" }) }, closed),
-  /** A token with these claims (any text), signed with the clients' secret. */
+  /** A token with these claims, any text, signed with the clients' secret. */
   Type.Object({ jwt: Type.String(), header: Type.Optional(Type.String()) }, closed),
   Type.Object({ live: LiveName }, closed),
 ]);
 export type Part = Static<typeof Part>;
 export type Parts = readonly Part[];
 
-/** What parts are rendered with. */
+/** Values for rendering. */
 export interface Live {
   readonly jwtSecret: string;
   value(name: LiveName): string;
@@ -70,7 +70,7 @@ function renderPart(part: Part, live: Live): Buffer {
 const signed = new Map<string, string>();
 const maxSigned = 500;
 
-/** HS256, whatever the header says. */
+/** Signs with HS256, whatever the header says. */
 export function signedToken(claims: string, secret: string, header = '{"alg":"HS256"}'): string {
   const key = [secret, header, claims].join("\n");
   const known = signed.get(key);

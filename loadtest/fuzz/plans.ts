@@ -1,17 +1,17 @@
-/** What the hostile ends answer to whom: each question carries the number of its answer. */
+/** The planned answers of the hostile ends: each request carries the number of its answer. */
 import type { Socket } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import type { AnswerStep } from "./input.ts";
 import { type Live, render } from "./parts.ts";
 
-/** In the event of a call, the user of a handshake, or the channel of a subscribe. */
+/** The number, in the event of a call, the user of a handshake, or the channel of a subscribe. */
 const planned = /hostile\.(\d+)"|"hook-(\d+)"|"asked:(\d+)"/;
 
 export class Plans {
   readonly #steps = new Map<number, readonly AnswerStep[]>();
   #last = 0;
 
-  /** @returns the number under which the answer is asked for. */
+  /** @returns the number that requests this answer. */
   add(steps: readonly AnswerStep[]): number {
     this.#steps.set(++this.#last, steps);
     return this.#last;
@@ -21,7 +21,7 @@ export class Plans {
     this.#steps.delete(number);
   }
 
-  /** @param question its text; undefined: nothing is planned for it. */
+  /** @param question the text of the request. @returns undefined where nothing is planned. */
   find(question: string): readonly AnswerStep[] | undefined {
     const [, ...numbers] = planned.exec(question) ?? [];
     const number = numbers.find((found) => found !== undefined);
@@ -29,7 +29,7 @@ export class Plans {
   }
 }
 
-/** @param writeLine in the framing that the protocol has for lines. */
+/** @param writeLine writes a line in the framing of the protocol */
 export async function answer(
   steps: readonly AnswerStep[],
   socket: Socket,

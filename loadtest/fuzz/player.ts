@@ -1,15 +1,15 @@
-/** Plays conversations against the doors of a deployment. */
+/** Plays conversations on the ports of a deployment. */
 import { setTimeout as pause } from "node:timers/promises";
 import { markFrame, request, frame, textFrame } from "./encode.ts";
 import type { Conversation, Door, Step } from "./input.ts";
 import { Link } from "./link.ts";
 import { type Live, type LiveName, render } from "./parts.ts";
 
-/** A server that has said nothing for so long has nothing more to say, or waits for the rest of a message. */
+/** A server that is silent for so long has answered everything, or waits for the rest of a message. */
 const silentMs = 1_000;
-/** What comes behind the last good message of a conversation gets an answer at once, or none. */
+/** A broken message behind the last good one gets its answer within this time, or none. */
 const brokenMs = 100;
-/** Nobody is slower to open a connection, but a server that hangs. */
+/** Only a server that hangs takes longer to open a connection. */
 const openWithinMs = 10_000;
 const listenMs = 400;
 const upgrade = [
@@ -22,76 +22,123 @@ const upgrade = [
 ].join("\r\n");
 
 export interface Played {
-  /** Frames that the server has handled for sure: those before a mark that it answered, or that closed the connection. */
+  /** Frames that the server has certainly handled: those before an answered mark, and the one that closed the connection. */
   readonly frames: number;
   readonly requests: number;
-  /** The connection was not opened, or its client not welcomed. */
+  /** The connection did not open, or the client was not welcome. */
   readonly refused: boolean;
 }
 
 export interface Place {
   readonly ports: Readonly<Record<Door, number>>;
   readonly live: Live;
-  /** Given what the server tells one conversation: another may use it. */
+  /** Called with values that the server sends in one conversation; another one may use them. */
   readonly learn: (name: LiveName, value: string) => void;
 }
 
-/** @param whenReady called when the connection is open, and at each step that says so. */
-export async function play(
-  conversation: Conversation,
-  place: Place,
-  whenReady: () => Promise<void> = async () => undefined,
-): Promise<Played> {
-  return new Playing(conversation, place, whenReady).play();
+export interface PlayOptions {
+  /** Measures the conversation: called when the connection is open, and at each `ready` step. */
+  readonly whenReady?: () => Promise<void>;
+  /** No further connection opens from then on; by `performance.now()`. */
+  readonly deadline?: number;
+}
+
+/**
+ * A server closes the connection with the refusal of a request. The requests behind it are then sent again on another
+ * connection, unless the conversation is measured.
+ */
+export async function play(conversation: Conversation, place: Place, options: PlayOptions = {}): Promise<Played> {
+  return new Playing(conversation, place, options).play();
 }
 
 class Playing {
   readonly #conversation: Conversation;
-  readonly #link: Link;
+  #link: Link;
   readonly #live: Live;
-  readonly #told = new Map<LiveName, string>();
+  readonly #learned = new Map<LiveName, string>();
   readonly #ports: Place["ports"];
-  readonly #whenReady: () => Promise<void>;
-  readonly #tell: Place["learn"];
-  /** Not written yet. */
+  readonly #whenReady: (() => Promise<void>) | undefined;
+  readonly #deadline: number;
+  readonly #onLearned: Place["learn"];
+  /** Steps taken. */
+  #at = 0;
+  /** Steps of the present connection that get an answer. */
+  #asked: number[] = [];
+  /** Encoded and not written yet. */
   #pending: Buffer[] = [];
   #writtenBytes = 0;
   #frames = 0;
+  /** Requests of the present connection that must be answered. */
   #requests = 0;
-  /** Something was sent that need not be answered. */
+  /** Requests that were answered on earlier connections. */
+  #answered = 0;
+  /** Something was sent that may stay unanswered. */
   #isBroken = false;
-  /** By number of the mark: the frames before it. */
+  /** The number of frames before each mark. */
   readonly #marks: number[] = [];
-  /** Texts that had come when something was last written. */
+  /** Bytes received at the time of the last write. */
   #heardBytes = 0;
 
-  constructor(conversation: Conversation, { ports, live, learn }: Place, whenReady: () => Promise<void>) {
+  constructor(conversation: Conversation, { ports, live, learn }: Place, options: PlayOptions) {
     this.#conversation = conversation;
-    this.#tell = learn;
-    this.#whenReady = whenReady;
+    this.#onLearned = learn;
+    this.#whenReady = options.whenReady;
+    this.#deadline = options.deadline ?? Infinity;
     this.#ports = ports;
-    this.#live = { jwtSecret: live.jwtSecret, value: (name) => this.#told.get(name) ?? live.value(name) };
-    this.#link = new Link(ports[conversation.door]);
-    this.#link.onText = (text) => this.#learn(text);
+    this.#live = { jwtSecret: live.jwtSecret, value: (name) => this.#learned.get(name) ?? live.value(name) };
+    this.#link = this.#newLink();
   }
 
   async play(): Promise<Played> {
-    const link = this.#link;
     if (!(await this.#open())) {
-      link.destroy();
+      this.#link.destroy();
       return { frames: 0, requests: 0, refused: true };
     }
-    await this.#whenReady();
-    for (const step of this.#conversation.steps) {
-      if (link.closed || this.#isCut) break;
+    await this.#whenReady?.();
+    do {
+      await this.#takeSteps();
+      await this.#end();
+      this.#answered += Math.min(this.#requests, this.#link.answers);
+    } while (this.#reconnect());
+    await this.#closePolling();
+    const { marked, closed } = this.#link;
+    const handled = this.#marks[marked - 1] ?? 0;
+    // One of the frames behind the last answered mark closed the connection.
+    const frames = closed && this.#frames > handled ? handled + 1 : handled;
+    return { frames, requests: this.#answered, refused: false };
+  }
+
+  #newLink(): Link {
+    const link = new Link(this.#ports[this.#conversation.door]);
+    link.onText = (text) => this.#learn(text);
+    return link;
+  }
+
+  async #takeSteps(): Promise<void> {
+    const { steps } = this.#conversation;
+    for (let step = steps[this.#at]; step && !this.#link.closed && !this.#isCut; step = steps[this.#at]) {
+      if ("request" in step || "send" in step) this.#asked.push(this.#at);
+      this.#at++;
       await this.#take(step);
     }
-    await this.#end();
-    await this.#closePolling();
-    const marked = this.#marks[link.marked - 1] ?? 0;
-    // Of those behind the last answered mark one has closed the connection.
-    const frames = link.closed && this.#frames > marked ? marked + 1 : marked;
-    return { frames, requests: Math.min(this.#requests, link.answers), refused: false };
+  }
+
+  /** Opens another connection for the requests that the server left unanswered. @returns false where none are left. */
+  #reconnect(): boolean {
+    const { opening, ending, cutAtByte, steps } = this.#conversation;
+    const { answers, closedByServer } = this.#link;
+    if (performance.now() > this.#deadline) return false;
+    if (this.#whenReady || opening !== "bare" || ending !== "answered" || cutAtByte !== undefined) return false;
+    // A step that closes the connection without an answer is not repeated.
+    const next = answers > 0 ? (this.#asked[answers] ?? this.#at) : (this.#asked[0] ?? this.#at) + 1;
+    if (!closedByServer || next >= steps.length) return false;
+    this.#at = next;
+    this.#asked = [];
+    this.#requests = 0;
+    this.#isBroken = false;
+    this.#pending = [];
+    this.#link = this.#newLink();
+    return true;
   }
 
   get #isCut(): boolean {
@@ -107,7 +154,7 @@ class Playing {
     await link.until(() => link.texts > 0, openWithinMs);
     if (link.texts === 0 || opening === "websocket") return link.texts > 0;
     const token = this.#live.value("token");
-    this.#told.set("sameToken", token);
+    this.#learned.set("sameToken", token);
     await link.write(textFrame(Buffer.from(`40{"token":"${token}"}`)));
     return link.until(() => link.text.startsWith('42["sync:welcome"'), openWithinMs);
   }
@@ -164,8 +211,8 @@ class Playing {
   async #getReady(): Promise<void> {
     if (this.#conversation.opening !== "bare") this.#mark();
     await this.#flush();
-    await this.#link.until(() => this.#isAnswered, silentMs);
-    await this.#whenReady();
+    await this.#link.until(() => this.#isAnswered, this.#whenReady ? silentMs : listenMs);
+    await this.#whenReady?.();
   }
 
   get #isAnswered(): boolean {
@@ -190,19 +237,19 @@ class Playing {
 
   #learn(text: string): void {
     for (const [name, pattern] of patterns) {
-      if (this.#told.has(name)) continue;
+      if (this.#learned.has(name)) continue;
       const value = pattern.exec(text)?.[1];
       if (value === undefined) continue;
-      this.#told.set(name, value);
-      this.#tell(name, value);
+      this.#learned.set(name, value);
+      this.#onLearned(name, value);
     }
   }
 
-  /** A polling session has no connection whose end ends it: nobody would miss it for 45 s. */
+  /** No connection ends with a polling session: without this the gateway would keep it for 45 s. */
   async #closePolling(): Promise<void> {
     if (this.#conversation.opening !== "bare" || this.#conversation.door !== "public") return;
     this.#learn(this.#link.text);
-    const sid = this.#told.get("sid");
+    const sid = this.#learned.get("sid");
     if (sid === undefined) return;
     const link = new Link(this.#ports.public);
     const head = `POST /socket.io/?EIO=4&transport=polling&sid=${sid} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1`;

@@ -1,4 +1,4 @@
-/** HTTP at the private API: each route with and without a token, in each of its formats. */
+/** Generates HTTP requests to the private API: every route, with and without a token, in every format. */
 import type { Dice } from "./dice.ts";
 import type { Conversation, RequestStep } from "./input.ts";
 import { jsonText, largeText, objectText, shortString, smallText } from "./json-text.ts";
@@ -31,7 +31,7 @@ const routes: readonly (readonly [weight: number, make: Maker])[] = [
     1,
     (dice) => ({ method: "POST", target: [`/v1/nodes/${dice.pick(["nobody", "__proto__", "%00", "a%2fb"])}/drain`] }),
   ],
-  // Without the scope, or not valid: rules that come into force are for another target.
+  // Without the scope, or invalid: the target `documents` sends rules that come into force.
   [
     1,
     (dice) => ({
@@ -72,7 +72,7 @@ function routeRequest(dice: Dice, token: Header[]): RequestStep {
   return { ...request, headers };
 }
 
-/** One request, for what it costs, with a token or without. */
+/** One request, with a token or without, to measure its cost. */
 export function costlyPrivateRequest(dice: Dice): Conversation {
   if (dice.chance(0.1)) return costlyRead(dice);
   const bytes = dice.magnitude(2_000, 1_040_000);

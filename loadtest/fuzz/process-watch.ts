@@ -1,20 +1,20 @@
-/** What a process under attack must not do: end, or log a failure of its own. And what it uses. */
+/** Watches one process: whether it ends, what failures it logs, and what resources it uses. */
 import { readdirSync, readFileSync } from "node:fs";
-import type { Server } from "../server.ts";
-import { processUsage } from "../usage.ts";
+import type { Server } from "../rig/server.ts";
+import { processUsage } from "../checks/usage.ts";
 
 export interface Finding {
   readonly kind: "died" | "logged";
-  /** Its role. */
+  /** The role of the process. */
   readonly process: string;
-  /** Of a contained exception: what was being handled. It is logged once a minute, and counted each time. */
+  /** The boundary that contained an exception; it logs once a minute and counts each one. */
   readonly boundary?: string;
-  /** The same for the same cause, whatever the input said. */
+  /** The same for the same cause, independent of the input. */
   readonly signature: string;
   readonly text: string;
 }
 
-/** Lines at level error that are right, and why. */
+/** Expected lines at level error, with the reason. */
 const explained: readonly { readonly pattern: RegExp; readonly reason: string }[] = [
   {
     pattern: /^contained error: Error: (a question|an answer of the private API) cannot be read: /,
@@ -26,7 +26,7 @@ const explained: readonly { readonly pattern: RegExp; readonly reason: string }[
   },
 ];
 
-/** What Node prints about its inspector, which the fuzzer uses, and about warnings that stand before it. */
+/** Lines that Node prints about its inspector and about warnings. */
 const nodeLine = /^(Debugger |For help, see|Starting inspector|Waiting for the debugger|\(Use `node --trace-)/;
 const errorLevel = 50;
 const warnLevel = 40;
@@ -38,33 +38,33 @@ interface LogLine {
   readonly err?: { readonly type?: string; readonly message?: string; readonly stack?: string };
 }
 
-/** The last words of a process that a bug ends: it stops in order after that, which may take a while. */
-const lastWords = "uncaught error, exiting";
+/** The message of a process that a bug ends; it then stops in order, which may take a while. */
+const bugMessage = "uncaught error, exiting";
 
 export class ProcessWatch {
   readonly server: Server;
   #read = 0;
-  /** As far as last words were looked for. */
-  #sniffed = 0;
-  #saidLastWords = false;
-  /** Warnings by message: not a failure, and of interest. */
+  /** Characters searched for the bug message. */
+  #searched = 0;
+  #loggedBug = false;
+  /** Warnings by message; they count as no failure. */
   readonly warnings = new Map<string, number>();
 
   constructor(server: Server) {
     this.server = server;
   }
 
-  /** It has ended, or is about to. */
+  /** The process has ended or is about to. */
   get isGone(): boolean {
     const output = this.server.output();
-    if (output.length > this.#sniffed) {
-      this.#saidLastWords ||= output.includes(lastWords, Math.max(0, this.#sniffed - lastWords.length));
-      this.#sniffed = output.length;
+    if (output.length > this.#searched) {
+      this.#loggedBug ||= output.includes(bugMessage, Math.max(0, this.#searched - bugMessage.length));
+      this.#searched = output.length;
     }
-    return this.#saidLastWords || this.server.died;
+    return this.#loggedBug || this.server.died;
   }
 
-  /** What it printed since the last time, as far as it is unexpected. */
+  /** Unexpected lines since the last call. */
   findings(): Finding[] {
     const output = this.server.output();
     const end = output.lastIndexOf("\n") + 1;
@@ -73,10 +73,10 @@ export class ProcessWatch {
     return lines.flatMap((line) => this.#judge(line) ?? []);
   }
 
-  /** Why it ended, once it has. */
+  /** Why the process ended. */
   death(): Finding {
     const lines = this.server.output().trimEnd().split("\n").slice(-40);
-    const fatal = lines.map(parseLine).findLast(({ msg, err }) => msg === lastWords && err);
+    const fatal = lines.map(parseLine).findLast(({ msg, err }) => msg === bugMessage && err);
     const said = lines.find((line) => line.includes("FATAL ERROR")) ?? lines.at(-1) ?? "";
     return this.#finding(
       "died",
@@ -85,12 +85,12 @@ export class ProcessWatch {
     );
   }
 
-  /** Has the same server been started again, its output begins anew. */
-  startOver(): void {
-    [this.#read, this.#sniffed, this.#saidLastWords] = [0, 0, false];
+  /** The process restarts: its output starts again. */
+  reset(): void {
+    [this.#read, this.#searched, this.#loggedBug] = [0, 0, false];
   }
 
-  /** Time that the main thread could have run, and had no core. */
+  /** ms that the runnable main thread waited for a core. */
   get waitedMs(): number {
     const { pid } = this.server;
     try {
@@ -118,8 +118,8 @@ export class ProcessWatch {
     const { level, msg = "" } = line;
     if (level === undefined) return this.#finding("logged", normal(text), text);
     if (level === warnLevel) this.warnings.set(msg, (this.warnings.get(msg) ?? 0) + 1);
-    // Told as its death.
-    if (msg === lastWords) return undefined;
+    // Reported by death().
+    if (msg === bugMessage) return undefined;
     if (
       level < errorLevel ||
       explained.some(({ pattern }) => pattern.test(`${msg}: ${line.err?.type}: ${line.err?.message}`))
@@ -149,7 +149,7 @@ function signatureOf({ msg = "", err }: LogLine): string {
   return normal(`${msg}: ${err.type}: ${err.message} ${place}`);
 }
 
-/** Without numbers and quotations, which differ from one input to the next. */
+/** Removes numbers and quoted text, which differ from input to input. */
 function normal(text: string): string {
   return text
     .slice(0, 300)

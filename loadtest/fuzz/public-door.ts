@@ -1,4 +1,4 @@
-/** HTTP at the gateway's public door, and at its admin door: where to connect, polling, upgrades, foreign paths. */
+/** Generates HTTP requests to the gateway's public and admin ports: bootstrap, polling, upgrades, unknown paths. */
 import type { Dice } from "./dice.ts";
 import type { Conversation, RequestStep, Step } from "./input.ts";
 import { largeText, mutatedParts } from "./json-text.ts";
@@ -28,14 +28,14 @@ export function publicConversation(dice: Dice): Conversation {
 
 export function adminConversation(dice: Dice): Conversation {
   return httpConversation(dice, "admin", (dice) =>
-    // The metrics are a long answer: scraped less often than the rest, as in life.
+    // Metrics are a long answer: requested less often than the rest, as in production.
     get([
       dice.pick(["/livez", "/livez", "/readyz", "/readyz", "/load", "/load", "/x", "/", dice.pick(["/metrics", "/"])]),
     ]),
   );
 }
 
-/** A session over polling from its handshake on: packets in bodies, several in one, and a change to a websocket. */
+/** A session over polling: the handshake, bodies with several packets, and an upgrade to a websocket. */
 export function pollingConversation(dice: Dice): Conversation {
   const withSession: Part[] = [`${enginePath}&sid=`, { live: "sid" }];
   const poll = (): Step => ({ request: get(withSession) });
@@ -67,7 +67,7 @@ export function pollingConversation(dice: Dice): Conversation {
   };
 }
 
-/** One request, for what it costs. */
+/** One request, to measure its cost. */
 export function costlyPublicRequest(dice: Dice): Conversation {
   const request = dice.weighted<RequestStep>([
     [2, () => ({ ...bootstrapRequest(dice), ...(dice.chance(0.5) && { headers: flood(dice) }) })],
@@ -104,7 +104,7 @@ export function costlyAdminRequest(dice: Dice): Conversation {
   return { kind: "conversation", door: "admin", opening: "bare", steps: [{ request }], ending: "answered" };
 }
 
-/** One POST of a polling session that has no user yet, or has one. */
+/** One POST of a polling session, before or after authentication. */
 export function costlyPolling(dice: Dice): Conversation {
   const withSession: Part[] = [`${enginePath}&sid=`, { live: "sid" }];
   const post = (body: Part[]): Step => ({
@@ -166,7 +166,7 @@ function bootstrapRequest(dice: Dice): RequestStep {
   return { method, target: ["/v1/bootstrap", ...query], headers: authorization(dice) };
 }
 
-/** Also to paths where nobody takes it. */
+/** Also to paths that accept no upgrade. */
 function upgradeRequest(dice: Dice): RequestStep {
   const target = dice.pick([
     ...[
@@ -217,7 +217,7 @@ function engineRequest(dice: Dice): RequestStep {
   };
 }
 
-/** Packets of Engine.IO behind each other. */
+/** Several packets of Engine.IO in one body. */
 function packetsBody(dice: Dice): Part[] {
   const count = dice.magnitude(1, 20);
   return dice

@@ -1,4 +1,4 @@
-/** Questions that a peer with the relay token asks the private API: good ones, and what no gateway would send. */
+/** Generates lines that a peer with the relay token sends to the private API, valid and invalid. */
 import { relayVersion } from "../../shared/protocol/relay.ts";
 import type { Dice } from "./dice.ts";
 import type { Conversation, RequestStep, Step } from "./input.ts";
@@ -24,7 +24,7 @@ export function relayConversation(dice: Dice): Conversation {
   };
 }
 
-/** One line, for what it costs. */
+/** One line, to measure its cost. */
 export function costlyRelayLine(dice: Dice): Conversation {
   const bytes = dice.magnitude(2_000, 1_000_000);
   const body = dice.weighted<Part[]>([

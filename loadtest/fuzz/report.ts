@@ -1,6 +1,6 @@
-/** What a run found, as a person reads it. */
-import { type Histogram, histogramText } from "../histogram.ts";
-import type { Verdict } from "../scenario.ts";
+/** The report of a run. */
+import { type Histogram, histogramText } from "../checks/histogram.ts";
+import type { Verdict } from "../checks/scenario-report.ts";
 import { type Costly, limits } from "./cost.ts";
 import type { MemoryGrowth } from "./leftovers.ts";
 import { inputText, type Violation, violationLines } from "./violations.ts";
@@ -9,7 +9,7 @@ export interface Tally {
   inputs: number;
   frames: number;
   requests: number;
-  /** Connections that were not opened, or whose clients were not welcomed. */
+  /** Connections that did not open, or whose client was not welcome. */
   refused: number;
   ms: number;
 }
@@ -20,11 +20,11 @@ export interface FuzzReport {
   readonly pass: boolean;
   readonly tallies: Readonly<Record<string, Tally>>;
   readonly honest: Readonly<Record<"calls" | "publications" | "health", Histogram>>;
-  /** Times that a process had no core for long: the honest client's figures of those slices are left out. */
+  /** Times that a process waited long for a core: the honest client's figures of those slices are left out. */
   readonly starved: number;
   readonly honestFailures: Readonly<Record<string, number>>;
   readonly memory: readonly MemoryGrowth[];
-  /** Process, boundary and count, of boundaries that should stop nothing. */
+  /** Process, boundary and count of contained exceptions. */
   readonly contained: readonly string[];
   readonly leftovers: readonly string[];
   /** By process, target and standing, the costliest first. */

@@ -1,4 +1,4 @@
-/** What HTTP conversations are made of: headers, bodies and framing, good and strange; each route lists its own. */
+/** The parts of HTTP conversations: headers, bodies and framing, valid and strange. */
 import type { Dice } from "./dice.ts";
 import type { Conversation, Door, RequestStep, Step } from "./input.ts";
 import { brokenText, jsonText, mutatedParts, mutatedText } from "./json-text.ts";
@@ -107,7 +107,7 @@ export function strangeHeader(dice: Dice): Header {
   return [name, [dice.chance(0.85) ? dice.pick(values) : mutatedText(dice, dice.pick(values))]];
 }
 
-/** An `authorization` of a client, a service, or nobody. */
+/** An `authorization` header of a client or a service, or none. */
 export function authorization(dice: Dice): Header[] {
   return dice.weighted<Header[]>([
     [2, () => []],
@@ -116,7 +116,7 @@ export function authorization(dice: Dice): Header[] {
   ]);
 }
 
-/** @param request a good one, that a few things are changed about. */
+/** Changes a few things about a valid request. */
 export function mutatedRequest(dice: Dice, request: RequestStep): RequestStep {
   let { method, target, headers, body, framing } = request;
   if (dice.chance(0.06)) method = dice.pick(methods);
@@ -132,7 +132,23 @@ export function mutatedRequest(dice: Dice, request: RequestStep): RequestStep {
   return { method, target, headers, ...(body && { body }), ...(framing !== undefined && { framing }) };
 }
 
-/** Its head says something else than what comes: it is the last of its connection. */
+/** A mutated request; where its head may be malformed, mostly behind the answers to the requests before it. */
+export function mutatedSteps(dice: Dice, request: RequestStep): Step[] {
+  const mutated = mutatedRequest(dice, request);
+  const { method, target, headers } = mutated;
+  const isHeadGood = method === request.method && target === request.target && headers === request.headers;
+  return isHeadGood ? [{ request: mutated }] : behindAnswers(dice, { request: mutated });
+}
+
+/**
+ * A malformed head ends the connection, and with it the answers that are still due: those requests would be handled without
+ * being counted. A fifth of them come at once all the same.
+ */
+function behindAnswers(dice: Dice, step: Step): Step[] {
+  return dice.chance(0.8) ? [{ ready: true }, step] : [step];
+}
+
+/** Its head contradicts its body: it is the last request of its connection. */
 export function misframedRequest(dice: Dice, request: RequestStep): RequestStep {
   const body = request.body ?? ["{}"];
   const framing = dice.weighted<RequestStep["framing"]>([
@@ -154,7 +170,7 @@ function mutatedTarget(dice: Dice, target: Parts): Part[] {
   ]);
 }
 
-/** Bytes that are no request at all. */
+/** Bytes that are no request. */
 export function noRequest(dice: Dice): Step {
   const text = dice.pick([
     ...[
@@ -186,12 +202,13 @@ export function noRequest(dice: Dice): Step {
   return { send: [dice.chance(0.5) ? text : mutatedText(dice, text)] };
 }
 
-/** More at once close their connection. */
+/** More pipelined requests close the connection. */
 const maxPipelined = 15;
 
 /**
- * Several requests on one connection, pipelined, the last of which may be broken.
- * @param refused makes requests that are refused before their body is read, which ends the connection.
+ * Several pipelined requests on one connection; the last one may be broken.
+ *
+ * @param refused makes requests that are refused before their body is read, which ends the connection
  */
 export function httpConversation(
   dice: Dice,
@@ -200,12 +217,12 @@ export function httpConversation(
   refused?: (dice: Dice) => RequestStep,
 ): Conversation {
   const count = dice.chance(0.02) ? dice.between(maxPipelined, 40) : dice.magnitude(2, maxPipelined);
-  const steps: Step[] = dice.list(count, () => ({ request: mutatedRequest(dice, makeRequest(dice)) }));
-  if (refused && dice.chance(0.3)) steps.push({ request: mutatedRequest(dice, refused(dice)) });
+  const steps = dice.list(count, () => mutatedSteps(dice, makeRequest(dice))).flat();
+  if (refused && dice.chance(0.3)) steps.push(...mutatedSteps(dice, refused(dice)));
   if (dice.chance(0.04)) steps.splice(dice.between(0, steps.length), 0, { pauseMs: dice.magnitude(1, 300) });
   const last = dice.next();
-  if (last < 0.15) steps.push({ request: misframedRequest(dice, makeRequest(dice)) });
-  else if (last < 0.3) steps.push(noRequest(dice));
+  if (last < 0.15) steps.push(...behindAnswers(dice, { request: misframedRequest(dice, makeRequest(dice)) }));
+  else if (last < 0.3) steps.push(...behindAnswers(dice, noRequest(dice)));
   return {
     kind: "conversation",
     door,

@@ -1,12 +1,12 @@
-/** A run: the corpus first, then rounds over all targets, then what is left when all is quiet. */
+/** One run: replays the corpus, plays rounds over all targets, then checks for leftovers. */
 import { setTimeout as pause } from "node:timers/promises";
-import { Histogram } from "../histogram.ts";
 import { Arena } from "./arena.ts";
 import { readCorpus } from "./corpus.ts";
 import { CostMeter, type Costly, limits } from "./cost.ts";
 import { type Input, inputValidator } from "./input.ts";
-import { growthOf, leftovers, type Memory, type MemoryGrowth, memoryOf, resourcesOf } from "./leftovers.ts";
+import { growthOf, leftovers, type Memory, type MemoryGrowth, resourcesOf } from "./leftovers.ts";
 import { minimise } from "./minimise.ts";
+import { Observations } from "./observations.ts";
 import type { Finding } from "./process-watch.ts";
 import { type FuzzReport, type Tally, tallyText } from "./report.ts";
 import type { FuzzSettings } from "./settings.ts";
@@ -17,25 +17,26 @@ import { Violations } from "./violations.ts";
 export interface FuzzOptions extends FuzzSettings {
   readonly signal?: AbortSignal;
   readonly say: (line: string) => void;
-  /** For finding and minimising the inputs behind one finding. */
+  /** Time to find and minimise the inputs behind one finding. */
   readonly huntMs: number;
-  /** What a turn may cost, of its limit: more than 1 where a machine is shared. */
+  /** Multiplies the limits of single inputs; above 1 where the machine is shared. */
   readonly costFactor: number;
 }
 
-/** The first round has the same inputs in each run, and warms up: from its end on memory is compared. */
+/** The first round plays the same inputs in each run and warms up; memory is compared from its end on. */
 const firstSeed = "first";
 const roundMs = 60_000;
 const minRoundMs = 1_000;
 const warmUpShare = 0.35;
-/** The rest goes to what single inputs cost, of which some are measured however slow the machine is. */
-const massShare = 0.7;
+/** The rest of a round measures the cost of single inputs. A run that counts is longer, and measures as many in less of it. */
+const massShare = { timed: 0.7, counted: 0.85 } as const;
+/** Inputs that are measured at least in each round, however slow the machine is. */
 const minMeasured = 3;
 const watchMs = 200;
-/** Inputs that may have caused what is found now. */
+/** The latest inputs, which may have caused a finding. */
 const maxSuspects = 1_500;
 const settleMs = 1_500;
-/** What an input does may show a little later. */
+/** The effect of an input may show a little later. */
 const afterReplayMs = 50;
 
 export async function runFuzz(options: FuzzOptions): Promise<FuzzReport> {
@@ -55,6 +56,13 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzReport> {
   }
 }
 
+/** Inputs of one target that are played in a row. */
+interface Slice {
+  readonly suspects: Input[];
+  readonly tally: Tally;
+  readonly deadline: number;
+}
+
 class FuzzRun {
   readonly #options: FuzzOptions;
   readonly #targets: readonly Target[];
@@ -62,9 +70,8 @@ class FuzzRun {
   readonly #tallies = new Map<string, Tally>();
   readonly #violations: Violations;
   readonly #worst = new Map<string, Costly>();
-  readonly #honest = { calls: new Histogram(), publications: new Histogram(), health: new Histogram() };
-  readonly #honestFailures: Record<string, number> = {};
-  /** Of the next input, by series. */
+  readonly #observations: Observations;
+  /** The number of the next input, by series. */
   readonly #numbers = new Map<string, number>();
   readonly #startedAt = performance.now();
   #seed = firstSeed;
@@ -74,34 +81,35 @@ class FuzzRun {
     this.#options = options;
     this.#targets = chosen;
     this.#arenas = arenas;
+    this.#observations = new Observations(arenas, (line) => this.#say(line));
     this.#violations = new Violations({ ...options, say: (line) => this.#say(line) });
     for (const { name } of chosen) this.#tallies.set(name, { inputs: 0, frames: 0, requests: 0, refused: 0, ms: 0 });
   }
 
-  /** @param stop ends the arenas; whether in order. */
+  /** @param stop ends the arenas, and returns whether in order */
   async run(stop: () => Promise<boolean>): Promise<FuzzReport> {
     await pause(settleMs);
     const before = await resourcesOf(this.#arenas);
     const memory = await this.#fuzz();
     for (const arena of this.#arenas) await arena.dismissAudience();
     const left = await leftovers(this.#arenas, before, this.#options.signal);
-    await this.#sweep();
-    await this.#askHonest();
-    const contained = await this.#contained();
+    await this.#collectFindings();
+    await this.#observations.collectHonest();
+    const contained = await this.#observations.contained();
     const { seed } = this.#options;
     const found = {
       seed,
       seconds: (performance.now() - this.#startedAt) / 1_000,
       tallies: Object.fromEntries(this.#tallies),
-      honest: this.#honest,
+      honest: this.#observations.honest,
       starved: this.#arenas.reduce((sum, { starved }) => sum + starved, 0),
-      honestFailures: this.#honestFailures,
+      honestFailures: this.#observations.honestFailures,
       memory,
       contained,
       leftovers: left,
       worst: [...this.#worst.values()].sort((a, b) => b.turnMs - a.turnMs),
       measured: this.#measured,
-      warnings: this.#warnings(),
+      warnings: this.#observations.warnings(),
       violations: this.#violations.all,
       endedInOrder: await stop(),
     };
@@ -148,16 +156,17 @@ class FuzzRun {
 
   async #round(ms: number): Promise<void> {
     const left = this.#targets.filter((target) => !this.#isEnough(target));
+    const share = this.#options.seconds === Infinity ? massShare.counted : massShare.timed;
     const weights = left.reduce((sum, { weight }) => sum + weight, 0);
     for (const target of left) {
       if (this.#isAborted) return;
-      await this.#slice(target, (ms * massShare * target.weight) / weights);
-      await this.#askHonest();
+      await this.#slice(target, (ms * share * target.weight) / weights);
+      await this.#observations.collectHonest();
     }
     for (const target of left) {
       if (this.#isAborted) return;
-      await this.#costs(target, (ms * (1 - massShare)) / left.length);
-      await this.#askHonest();
+      await this.#costs(target, (ms * (1 - share)) / left.length);
+      await this.#observations.collectHonest();
     }
   }
 
@@ -178,7 +187,7 @@ class FuzzRun {
       }, watchMs);
       const workers = Array.from({ length: target.atOnce }, async () => {
         while (!stopped && !arena.hasDead && performance.now() < deadline && !this.#isAborted) {
-          await this.#playNext(target, suspects, tally);
+          await this.#playNext(target, { suspects, tally, deadline });
         }
       });
       await Promise.all(workers);
@@ -193,12 +202,12 @@ class FuzzRun {
     this.#say(`${target.name}: ${tallyText(now)}`);
   }
 
-  async #playNext(target: Target, suspects: Input[], tally: Tally): Promise<void> {
+  async #playNext(target: Target, { suspects, tally, deadline }: Slice): Promise<void> {
     const input = inputOf(target, this.#seed, this.#nextNumber(target.name));
     suspects.push(input);
     if (suspects.length > 2 * maxSuspects) suspects.splice(0, maxSuspects);
     try {
-      const { frames, requests, refused } = await this.#arena(target).play(input);
+      const { frames, requests, refused } = await this.#arena(target).play(input, { deadline });
       tally.inputs++;
       tally.frames += frames;
       tally.requests += requests;
@@ -218,7 +227,7 @@ class FuzzRun {
   }
 
   async #found({ name, arena }: Target, finding: Finding, suspects: readonly Input[]): Promise<void> {
-    if (!this.#violations.knows(finding.signature)) await this.#askHonest();
+    if (!this.#violations.knows(finding.signature)) await this.#observations.collectHonest();
     await this.#violations.addFinding(this.#named(arena), name, finding, suspects);
   }
 
@@ -232,7 +241,7 @@ class FuzzRun {
       await this.#cost(meter, target, input);
       const findings = await arena.findings();
       for (const finding of findings) await this.#found(target, finding, [input]);
-      // What died has taken its inspector along.
+      // The inspector ended with its process.
       if (findings.some(({ kind }) => kind === "died")) break;
     }
     meter.close();
@@ -250,7 +259,7 @@ class FuzzRun {
       if (!this.#violations.add({ kind: "blocked", signature, text, target: target.name })) continue;
       await this.#violations.hunt(this.#arena(target), signature, async (withinMs) => {
         const smallest = await minimise(input, {
-          stillShows: async (candidate) => meter.costsMore(candidate, process, limitMs),
+          reproduces: async (candidate) => meter.costsMore(candidate, process, limitMs),
           isValid: (candidate): candidate is Input => inputValidator.Check(candidate),
           maxTries: 60,
           deadline: performance.now() + withinMs,
@@ -274,7 +283,7 @@ class FuzzRun {
       } else await pause(afterReplayMs);
       for (const { kind, signature, text } of await arena.findings()) {
         this.#violations.add({ kind, signature, text, target: name, inputs, file });
-        this.#say(`corpus/${file} shows: ${signature}`);
+        this.#say(`corpus/${file} reproduces: ${signature}`);
       }
       replayed++;
     }
@@ -290,59 +299,19 @@ class FuzzRun {
     await pause(settleMs);
   }
 
-  async #askHonest(): Promise<void> {
-    for (const arena of this.#arenas) {
-      const taken = await arena.honestFigures();
-      if (!taken) continue;
-      const { failures, ...figures } = taken;
-      for (const [what, count] of Object.entries(failures)) {
-        this.#say(`the honest client of ${arena.name} was refused ${count} times: ${what}`);
-        this.#honestFailures[what] = (this.#honestFailures[what] ?? 0) + count;
-      }
-      for (const name of ["calls", "publications", "health"] as const) this.#honest[name].merge(figures[name]);
-    }
-  }
-
   async #memory(): Promise<Memory[]> {
     await pause(settleMs);
-    await this.#sweep();
-    const memory = await memoryOf(this.#arenas);
-    const heaps = memory.map(
-      ({ arena, process, heapBytes }) => `${process} (${arena}) ${(heapBytes / 1024 ** 2).toFixed(1)}`,
-    );
-    this.#say(`heaps, MiB: ${heaps.join(", ")}`);
-    return memory;
+    await this.#collectFindings();
+    return this.#observations.memory();
   }
 
-  /** What shows when all is quiet, nobody knows from what. */
-  async #sweep(): Promise<void> {
+  /** Adds findings that no input explains. */
+  async #collectFindings(): Promise<void> {
     for (const arena of this.#arenas) {
       for (const { kind, signature, text } of await arena.findings()) {
         this.#violations.add({ kind, signature, text, target: arena.name });
       }
     }
-  }
-
-  /** The relay's boundary stops what peers do wrong, too: what else it stops is in the log. */
-  async #contained(): Promise<string[]> {
-    const all: string[] = [];
-    for (const arena of this.#arenas) {
-      for (const [boundary, count] of await arena.contained()) {
-        if (count > 0 && !boundary.endsWith(" relay")) all.push(`${boundary}: ${count}`);
-      }
-    }
-    return all;
-  }
-
-  #warnings(): Record<string, number> {
-    const warnings: Record<string, number> = {};
-    for (const { name, watches } of this.#arenas) {
-      for (const [message, count] of watches.flatMap((watch) => [...watch.warnings])) {
-        const where = `${name}: ${message}`;
-        warnings[where] = (warnings[where] ?? 0) + count;
-      }
-    }
-    return warnings;
   }
 
   #nextNumber(series: string): number {
@@ -357,7 +326,7 @@ class FuzzRun {
 
   #named(name: string): Arena {
     const arena = this.#arenas.find((candidate) => candidate.name === name);
-    if (!arena) throw new Error(`the arena ${name} is not open`);
+    if (!arena) throw new Error(`no such arena: ${name}`);
     return arena;
   }
 

@@ -1,4 +1,4 @@
-/** What a run is told on its command line. */
+/** Settings of a run, from the command line. */
 import { randomBytes } from "node:crypto";
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
@@ -21,9 +21,9 @@ const settings = {
 
 export interface FuzzSettings {
   readonly seed: string;
-  /** Infinity: until the numbers are reached. */
+  /** Infinity: runs until the counts are reached. */
   readonly seconds: number;
-  /** 0: no frames. */
+  /** Frames to handle; 0: none, Infinity: no limit. */
   readonly frames: number;
   readonly requests: number;
   readonly targets: readonly string[];
@@ -32,7 +32,7 @@ export interface FuzzSettings {
   readonly json: boolean;
 }
 
-/** Of the command line; a bad one ends the program. */
+/** Reads the command line; an invalid argument ends the program with exit code 78. */
 export function readFuzzSettings(): FuzzSettings {
   const given = readArguments(settings, {}, (read) =>
     read["--only"] !== undefined && read["--target"].length !== 1 ? ["--only: give one --target with it"] : [],

@@ -1,4 +1,4 @@
-/** What is fuzzed. An input follows from the seed, the name of its target and its number. */
+/** The targets. The seed, the name of a target and a number determine an input. */
 import { costlyRelayAnswer, costlyServiceAnswer, relayAnswer, serviceAnswer } from "./answers.ts";
 import type { ArenaName } from "./arena.ts";
 import { Dice } from "./dice.ts";
@@ -21,19 +21,21 @@ export interface Target {
   readonly name: string;
   readonly arena: ArenaName;
   readonly counts: "frames" | "requests";
-  /** Inputs that are played at once. */
+  /** Inputs played at the same time. */
   readonly atOnce: number;
   readonly make: (dice: Dice) => Input;
-  /** One message or request, as large as costs the most. */
+  /** One message or request of the most expensive kinds. */
   readonly makeCostly: (dice: Dice) => Input;
-  /** Of the time of a round. */
+  /** Share of a round's time. */
   readonly weight: number;
 }
 
-/** More would only wait in the queue of the same event loop, and the honest client with them. */
+/** More websockets would only wait in the queue of the same event loop, and the honest client with them. */
 const connections = 12;
-/** What is refused at HTTP is answered late on purpose. */
-const patient = 64;
+/** Requests whose answers take CPU time. */
+const costlyRequests = 24;
+/** Requests of which some wait: for a refusal that is delayed on purpose, a hostile answer, or silence. */
+const waitingRequests = 64;
 
 export const targets: readonly Target[] = [
   {
@@ -49,7 +51,7 @@ export const targets: readonly Target[] = [
     name: "polling",
     arena: "main",
     counts: "requests",
-    atOnce: patient,
+    atOnce: waitingRequests,
     make: pollingConversation,
     makeCostly: costlyPolling,
     weight: 1,
@@ -58,7 +60,7 @@ export const targets: readonly Target[] = [
     name: "public",
     arena: "main",
     counts: "requests",
-    atOnce: patient,
+    atOnce: waitingRequests,
     make: publicConversation,
     makeCostly: costlyPublicRequest,
     weight: 1,
@@ -67,7 +69,7 @@ export const targets: readonly Target[] = [
     name: "admin",
     arena: "main",
     counts: "requests",
-    atOnce: connections,
+    atOnce: waitingRequests,
     make: adminConversation,
     makeCostly: costlyAdminRequest,
     weight: 0.5,
@@ -76,7 +78,7 @@ export const targets: readonly Target[] = [
     name: "private",
     arena: "main",
     counts: "requests",
-    atOnce: patient,
+    atOnce: waitingRequests,
     make: privateConversation,
     makeCostly: costlyPrivateRequest,
     weight: 1,
@@ -85,7 +87,7 @@ export const targets: readonly Target[] = [
     name: "relay-questions",
     arena: "main",
     counts: "requests",
-    atOnce: connections,
+    atOnce: costlyRequests,
     make: relayConversation,
     makeCostly: costlyRelayLine,
     weight: 1,
@@ -94,7 +96,7 @@ export const targets: readonly Target[] = [
     name: "documents",
     arena: "main",
     counts: "requests",
-    atOnce: connections,
+    atOnce: costlyRequests,
     make: documentConversation,
     makeCostly: costlyDocument,
     weight: 1,
@@ -103,7 +105,7 @@ export const targets: readonly Target[] = [
     name: "service-answers",
     arena: "main",
     counts: "requests",
-    atOnce: 64,
+    atOnce: waitingRequests,
     make: serviceAnswer,
     makeCostly: costlyServiceAnswer,
     weight: 1,
@@ -112,7 +114,7 @@ export const targets: readonly Target[] = [
     name: "relay-answers",
     arena: "relay",
     counts: "requests",
-    atOnce: 64,
+    atOnce: waitingRequests,
     make: relayAnswer,
     makeCostly: costlyRelayAnswer,
     weight: 1,
@@ -127,7 +129,7 @@ export function costlyInputOf(target: Target, seed: string, number: number): Inp
   return target.makeCostly(new Dice(`${seed}/${target.name}/costly/${number}`));
 }
 
-/** Whether whoever sends it has shown a token first. What stands behind a door of ours has. */
+/** Whether the sender of an input presented a token. Hostile services and private APIs count as authenticated. */
 export function isAuthenticated(input: Input): boolean {
   if (input.kind !== "conversation") return true;
   if (input.opening === "session") return true;

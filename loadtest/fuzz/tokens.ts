@@ -1,4 +1,4 @@
-/** Tokens of clients: good ones, forged ones, and good signatures under strange claims. */
+/** Generates client tokens: valid, forged, and validly signed with strange claims. */
 import type { Dice } from "./dice.ts";
 import { jsonText, objectText } from "./json-text.ts";
 import type { Part } from "./parts.ts";
@@ -64,7 +64,7 @@ const headers = [
   ],
 ] as const;
 
-/** The content of a JSON string: what stands between the quotes. */
+/** The content of a JSON string, without its quotes. */
 export function tokenText(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
     [3, () => [{ live: "token" }]],
@@ -99,7 +99,7 @@ function strangeToken(dice: Dice, largest: number): Part {
   return { jwt: text, ...(dice.chance(0.15) && { header: dice.pick<string>(headers) }) };
 }
 
-/** Claims are short: a token has at most 8 KiB. */
+/** Expands parts to text, bounded: a token has at most 8 KiB. */
 function expanded(part: Part): string {
   if (typeof part === "string") return part;
   if ("repeat" in part) return part.repeat.repeat(Math.min(part.times, 6_000));
@@ -109,7 +109,7 @@ function expanded(part: Part): string {
   return "";
 }
 
-/** `auth` of a CONNECT packet. */
+/** The `auth` object of a CONNECT packet. */
 export function authText(dice: Dice, largest: number): Part[] {
   const members: Record<string, Part[]> = {};
   if (dice.chance(0.85)) members["token"] = ['"', ...tokenText(dice, largest), '"'];

@@ -1,10 +1,10 @@
-/** What must hold in a run. */
-import type { Verdict } from "../scenario.ts";
+/** The verdicts on a run. */
+import type { Verdict } from "../checks/scenario-report.ts";
 import type { FuzzReport } from "./report.ts";
 
 const heapGrowthBytes = 16 * 1024 ** 2;
 const rssGrowthBytes = 64 * 1024 ** 2;
-/** The fuzzer keeps the event loops of its targets full: what waits in them waits behind its inputs. */
+/** Generous: the fuzzer keeps the event loops busy, and the honest client queues behind its inputs. */
 const honestP99Ms = 3_000;
 const honestMaxMs = 10_000;
 
@@ -31,11 +31,11 @@ export function verdictsOn(report: Omit<FuzzReport, "pass" | "verdicts">): Verdi
   return [
     none("processes that ended, by cause", "died"),
     none("failures that a process logged, by cause", "logged"),
-    empty("exceptions that a boundary stopped", contained),
-    none("questions without an answer", "unanswered"),
-    none("single inputs that block for longer than they may, by kind", "blocked"),
+    empty("contained exceptions", contained),
+    none("unanswered requests", "unanswered"),
+    none("single inputs over their limit, by kind", "blocked"),
     empty(
-      "what the honest client was refused",
+      "failures of the honest client",
       Object.entries(honestFailures).map(([what, times]) => `${times} × ${what}`),
     ),
     atMost(
@@ -50,9 +50,9 @@ export function verdictsOn(report: Omit<FuzzReport, "pass" | "verdicts">): Verdi
       honestMaxMs,
       "ms",
     ),
-    empty("sessions, seats, calls, bytes and descriptors that are not free again", leftovers),
+    empty("sessions, seats, calls, bytes and descriptors not freed", leftovers),
     atMost("growth of a heap", growth("heapBytes"), heapGrowthBytes / 1024 ** 2, "MiB"),
     atMost("growth of RSS", growth("rssBytes"), rssGrowthBytes / 1024 ** 2, "MiB"),
-    { title: "every program ends in order when it is told to", pass: endedInOrder, value: String(endedInOrder) },
+    { title: "every program exits in order", pass: endedInOrder, value: String(endedInOrder) },
   ];
 }

@@ -1,6 +1,6 @@
-/** What a run found, each cause once; with the smallest inputs that show it again. */
+/** The violations of a run, once for each cause, with the smallest inputs that reproduce them. */
 import type { Arena } from "./arena.ts";
-import { keep } from "./corpus.ts";
+import { addToCorpus } from "./corpus.ts";
 import { Hunt } from "./hunt.ts";
 import type { Input } from "./input.ts";
 import type { Finding } from "./process-watch.ts";
@@ -10,28 +10,28 @@ export type ViolationKind = "died" | "logged" | "unanswered" | "blocked";
 export interface Violation {
   readonly kind: ViolationKind;
   readonly signature: string;
-  /** The log line, or what was measured. */
+  /** The log line, or the measured cost. */
   readonly text: string;
   readonly target: string;
   count: number;
-  /** The smallest that show it again; absent: none did. */
+  /** The smallest inputs that reproduce it; absent where none does. */
   inputs?: readonly Input[];
-  /** In the corpus. */
+  /** Its file in the corpus. */
   file?: string;
 }
 
 export interface ViolationOptions {
   readonly say: (line: string) => void;
-  /** For finding and minimising the inputs behind one finding. */
+  /** Time to find and minimise the inputs behind one finding. */
   readonly huntMs: number;
-  /** Writes what is found to the corpus. */
+  /** Adds reproduced violations to the corpus. */
   readonly keep: boolean;
 }
 
 export class Violations {
   readonly #options: ViolationOptions;
   readonly #bySignature = new Map<string, Violation>();
-  /** Spent on hunting, which is not fuzzing. */
+  /** Time spent on hunts, which does not count as fuzzing. */
   huntedMs = 0;
 
   constructor(options: ViolationOptions) {
@@ -50,7 +50,7 @@ export class Violations {
     return this.#bySignature.has(signature);
   }
 
-  /** @returns whether it is the first of its cause. */
+  /** @returns whether it is the first with its signature. */
   add(violation: Omit<Violation, "count">): boolean {
     const known = this.#bySignature.get(violation.signature);
     if (known) known.count++;
@@ -58,7 +58,7 @@ export class Violations {
     return !known;
   }
 
-  /** A new one is hunted for among the suspects. */
+  /** Adds a finding; hunts for the inputs behind a new one among the suspects. */
   async addFinding(arena: Arena, target: string, finding: Finding, suspects: readonly Input[]): Promise<void> {
     const { kind, signature, text } = finding;
     if (!this.add({ kind, signature, text, target })) return;
@@ -68,7 +68,7 @@ export class Violations {
     );
   }
 
-  /** @param search for the smallest inputs. */
+  /** @param search finds the smallest inputs */
   async hunt(
     arena: Arena,
     signature: string,
@@ -77,14 +77,14 @@ export class Violations {
     const startedAt = performance.now();
     const inputs = await search(this.#options.huntMs);
     this.huntedMs += performance.now() - startedAt;
-    // The honest client was not served while what harms it was played again and again.
+    // Drops the figures of the honest client, which the hunt disturbed.
     await arena.honestFigures();
     const violation = this.#bySignature.get(signature);
     if (!violation) return;
     if (inputs) violation.inputs = inputs;
     const file =
       inputs && this.#options.keep
-        ? keep({
+        ? addToCorpus({
             target: violation.target,
             found: signature,
             inputs,
@@ -103,7 +103,7 @@ export function violationLines({ kind, signature, text, target, count, inputs, f
   return [
     `  ${kind.toUpperCase()} ${count}×, ${target}: ${signature}`,
     `    ${text.slice(0, maxText)}`,
-    inputs ? `    shown by: ${inputText(inputs)}` : "    not shown again by the inputs that were played",
+    inputs ? `    reproduced by: ${inputText(inputs)}` : "    not reproduced",
     ...(file === undefined ? [] : [`    corpus/${file}`]),
   ];
 }

@@ -1,4 +1,4 @@
-/** Conversations over a websocket: frames of every kind, before and after authentication. */
+/** Generates conversations over a websocket: frames of every kind, before and after authentication. */
 import type { Dice } from "./dice.ts";
 import { scalarText } from "./json-text.ts";
 import type { Conversation, FrameStep, Step } from "./input.ts";
@@ -7,10 +7,10 @@ import { closingPacket, connectPacket, largePacket, maxMessageBytes, sessionPack
 import { fullChannel, grantedNamespace } from "./names.ts";
 import type { Part } from "./parts.ts";
 
-/** Below the flood that a connection is cut for. */
+/** Below the flood limit of a connection. */
 const maxFrames = 1_200;
 const framesPerMark = 40;
-/** Nearly all messages are small: a large one costs as much as hundreds. */
+/** Nearly all messages are small: a large one costs as much as hundreds of small ones. */
 const largest = 20_000;
 
 export function websocketConversation(dice: Dice): Conversation {
@@ -27,7 +27,7 @@ export function websocketConversation(dice: Dice): Conversation {
   };
 }
 
-/** A client that asks for much, and reads nothing of it. */
+/** A client that requests much and reads nothing. */
 function deafConversation(dice: Dice): Conversation {
   const asking = ['"sync:history"', '"sync:subscribe"', '"sync:presence"', '"echo"', '"nothing"'] as const;
   const steps: Step[] = [
@@ -48,7 +48,7 @@ function deafConversation(dice: Dice): Conversation {
   };
 }
 
-/** One message at a connection of its own, for what it costs. */
+/** One message on its own connection, to measure its cost. */
 export function costlyWebsocket(dice: Dice): Conversation {
   if (dice.chance(0.1)) return costlyRequest(dice);
   const opening = dice.chance(0.4) ? "websocket" : "session";
@@ -60,7 +60,7 @@ export function costlyWebsocket(dice: Dice): Conversation {
   return { kind: "conversation", door: "public", opening, steps: [step], ending: "answered" };
 }
 
-/** A request that is small, and has much to do. */
+/** A small request that causes much work. */
 function costlyRequest(dice: Dice): Conversation {
   const full = `"channel":"${fullChannel}"`;
   const fromStart: Part[] = [
@@ -94,7 +94,7 @@ function sessionSteps(dice: Dice): Step[] {
   return steps;
 }
 
-/** Five CONNECT packets are allowed. */
+/** Before authentication: at most five CONNECT packets. */
 function earlySteps(dice: Dice): Step[] {
   const steps: Step[] = [];
   for (let left = dice.between(0, 5); left > 0; left--) {
@@ -105,7 +105,7 @@ function earlySteps(dice: Dice): Step[] {
   return [...steps, { mark: true }];
 }
 
-/** Of the websocket itself: nothing that Engine.IO sees, or that it takes no offence at. */
+/** A frame that Engine.IO ignores. */
 function harmlessFrame(dice: Dice): Step {
   return dice.weighted<Step>([
     [2, () => ({ opcode: 9, payload: [dice.pick(["", "a", "é", "x".repeat(125)])] })],

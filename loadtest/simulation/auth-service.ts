@@ -1,21 +1,21 @@
 /**
- * The service behind the connect hook: it answers so many questions a second, in their order, and does not know who has
- * given up waiting: what nobody waits for any more is worked off all the same.
+ * The service behind the connect hook. It answers calls in order at a fixed rate, and works off calls that timed out, too:
+ * it does not know which callers gave up.
  */
-import { nobody } from "./client-lists.ts";
+import { none } from "./client-lists.ts";
 import type { Crowd } from "./crowd.ts";
 import { tickMs } from "./timers.ts";
 
 export interface AuthServiceOptions {
   readonly perSecond: number;
-  /** Questions that may wait in it; further ones fail at once. */
+  /** Calls that may wait; further calls fail at once. */
   readonly maxWaiting: number;
   readonly timeoutMs: number;
 }
 
 export interface AuthAnswers {
   answered(client: number): void;
-  /** In time it was not, or the service was full. */
+  /** The call timed out, or the queue was full. */
   failed(client: number): void;
 }
 
@@ -24,7 +24,7 @@ export class AuthService {
   readonly #crowd: Crowd;
   readonly #answers: AuthAnswers;
   readonly #waiting: number;
-  /** At the head of the queue: asked, given up, not worked off yet. */
+  /** Calls at the head of the queue that timed out and are not worked off yet. */
   #abandoned = 0;
   #credit = 0;
   #calls = 0;
@@ -36,7 +36,7 @@ export class AuthService {
     this.#waiting = crowd.lists.create();
   }
 
-  /** Questions it was asked so far, whatever became of them. */
+  /** All calls so far, failed ones included. */
   get calls(): number {
     return this.#calls;
   }
@@ -53,7 +53,7 @@ export class AuthService {
     const { lists, queuedAt } = this.#crowd;
     const { perSecond, timeoutMs } = this.#options;
     const oldest = now - timeoutMs / tickMs;
-    for (let first = lists.first(this.#waiting); first !== nobody; first = lists.first(this.#waiting)) {
+    for (let first = lists.first(this.#waiting); first !== none; first = lists.first(this.#waiting)) {
       if ((queuedAt[first] ?? 0) > oldest) break;
       lists.shift(this.#waiting);
       this.#abandoned++;
@@ -66,7 +66,7 @@ export class AuthService {
     this.#credit -= wasted;
     for (; this.#credit >= 1; this.#credit--) {
       const client = lists.shift(this.#waiting);
-      if (client === nobody) break;
+      if (client === none) break;
       this.#answers.answered(client);
     }
   }

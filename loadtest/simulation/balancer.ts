@@ -1,4 +1,4 @@
-/** Sends each dial to a node that it holds for healthy; it learns of a change some seconds late. */
+/** A load balancer: sends each dial to a node that it believes healthy, and notices changes some seconds late. */
 import type { GatewayNode } from "./gateway-node.ts";
 import type { SeededRandom } from "./random.ts";
 import type { Settings } from "./settings.ts";
@@ -17,7 +17,7 @@ export class Balancer {
     this.#random = random;
   }
 
-  /** A node's health has changed; acted on once it is noticed. */
+  /** The health of a node changes; the balancer acts on it `noticeSeconds` later. */
   changed(node: GatewayNode, healthy: boolean, now: number): void {
     this.#changes.push({ at: now + (this.#options.noticeSeconds * 1_000) / tickMs, node, healthy });
   }
@@ -31,7 +31,7 @@ export class Balancer {
     }
   }
 
-  /** Undefined: it knows of none. */
+  /** @returns undefined where it knows no healthy node. */
   pick(): GatewayNode | undefined {
     const count = this.#healthy.length;
     if (count === 0) return undefined;

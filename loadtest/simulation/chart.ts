@@ -1,4 +1,4 @@
-/** Curves over time as an SVG: panels in two columns, one legend for all of them. */
+/** Draws curves over time as an SVG: panels in two columns, one legend for all panels. */
 
 export interface Curve {
   readonly label: string;
@@ -10,7 +10,7 @@ export interface Panel {
   readonly title: string;
   readonly unit: string;
   readonly curves: readonly Curve[];
-  /** A level that the curves are to be seen against. */
+  /** A dashed line to compare the curves with. */
   readonly mark?: { readonly label: string; readonly value: number };
 }
 
@@ -27,7 +27,7 @@ const panelHeight = 290;
 const plot = { left: 62, right: 14, top: 34, bottom: 46 };
 const legendRow = 22;
 const legendColumns = 2;
-/** Points of a curve: as many as can be seen. */
+/** Points per curve; more would not be visible. */
 const maxPoints = 400;
 
 export function drawChart({ title, subtitle, panels }: Chart): string {
@@ -104,7 +104,7 @@ function drawPanel({ title, unit, curves, mark }: Panel): string {
   return parts.join("\n");
 }
 
-/** The highest value of each stretch: a peak stays to be seen. */
+/** Keeps the highest value of each stretch, so that peaks stay visible. */
 function thinned(values: readonly number[]): [second: number, value: number][] {
   const stretch = Math.max(1, Math.ceil(values.length / maxPoints));
   const points: [number, number][] = [];

@@ -1,15 +1,15 @@
-/** How clients of each kind time their tries. The SDK's times come from its own source. */
+/** The reconnect timing of each kind of client. The SDK's times come from its own source. */
 import { backoffDelayMs, type Random } from "../../client/src/connection/timing.ts";
 
 export interface ClientKind {
   readonly title: string;
-  /** Keeps to windows and slots, and backs off with full jitter. */
+  /** Spreads reconnects over the window, keeps reconnect times, and backs off with full jitter. */
   readonly isSdk: boolean;
-  /** Presents its resume token. Others come by their token: the services are asked. */
+  /** Presents its resume token. Other clients present their token, and the connect hook is called. */
   readonly resumes: boolean;
-  /** Tries again when a refusal says so, not when its own backoff is over. */
+  /** Waits for the `retryAfterMs` of a refusal instead of its own backoff. */
   readonly obeysRetryAfter: boolean;
-  /** From the dial to the welcome; then it gives up and tries again. */
+  /** From the dial to the welcome; then the client gives up and retries. */
   readonly connectTimeoutMs: number;
 }
 
@@ -17,39 +17,39 @@ const stock = { isSdk: false, resumes: false, obeysRetryAfter: false, connectTim
 const sdk = { isSdk: true, resumes: true, obeysRetryAfter: true, connectTimeoutMs: 15_000 };
 
 /**
- * A stock client does not try again by itself after a refusal in band: the application calls `connect()`. `stock` is an
- * application that does so by the library's own backoff, as python-socketio does; `stock-obeying` one that waits `retryAfterMs`.
+ * A stock client does not retry by itself after a refused handshake: the application calls `connect()`. The application of
+ * `stock` does so after the library's own backoff, as python-socketio does; that of `stock-obeying` waits `retryAfterMs`.
  */
 export const clientKinds = {
   stock: { ...stock, title: "stock client" },
   "stock-obeying": { ...stock, obeysRetryAfter: true, title: "stock client that obeys retryAfterMs" },
   "stock-resuming": { ...stock, resumes: true, title: "stock client that resumes" },
   "full-jitter": { ...sdk, title: "SDK: window, full jitter, retryAfterMs" },
-  slots: { ...sdk, title: "SDK, moving in the server's slots" },
+  slots: { ...sdk, title: "SDK, moving at the server's reconnect times" },
 } satisfies Record<string, ClientKind>;
 
 export type ClientKindName = keyof typeof clientKinds;
 
-/** Why a new try is due. */
-export interface Setback {
-  /** Tries that have failed since the last success that counts. */
+/** Why a client has to retry. */
+export interface RetryCause {
+  /** Failed tries since the last lasting connection. */
   readonly failures: number;
-  /** The window the last welcome or policy gave, where a session broke; -1: none did. */
+  /** The reconnect window of the last welcome or policy, where a session broke; -1: no session broke. */
   readonly windowMs: number;
-  /** The last window it was told, then or earlier; 0: none. While the fleet is down, tries are spread as wide. */
+  /** The last window that the client knows, 0: none. Tries stay spread over it while the fleet is down. */
   readonly lastWindowMs: number;
-  /** What the refusal asks for; -1: nothing. */
+  /** The time that the refusal named; -1: none. */
   readonly retryAfterMs: number;
 }
 
-/** A connection that lasted less does not reset the backoff of an SDK client; any resets a stock client's. */
+/** A shorter connection does not reset the backoff of an SDK client; any connection resets that of a stock client. */
 export const lastingMs = 10_000;
 const minRetryAfterMs = 100;
 const maxBackoffMs = 30_000;
 
-/** Milliseconds until the next try. */
-export function retryDelayMs(kind: ClientKind, setback: Setback, random: Random): number {
-  const { failures, windowMs, lastWindowMs, retryAfterMs } = setback;
+/** @returns ms until the next try. */
+export function retryDelayMs(kind: ClientKind, cause: RetryCause, random: Random): number {
+  const { failures, windowMs, lastWindowMs, retryAfterMs } = cause;
   if (kind.obeysRetryAfter && retryAfterMs >= 0) return Math.max(minRetryAfterMs, retryAfterMs);
   if (!kind.isSdk) return stockDelayMs(failures, random);
   const backoffMs = backoffDelayMs(failures, random, Math.max(maxBackoffMs, lastWindowMs));
@@ -62,7 +62,7 @@ const stockFirstMs = 1_000;
 const stockMaxMs = 5_000;
 const stockJitter = 0.5;
 
-/** As socket.io-client 4 does: 1 s, doubled each time, half of it more or less, 5 s at most. */
+/** The backoff of socket.io-client 4: 1 s, doubled each time, ± 50 %, at most 5 s. */
 export function stockDelayMs(failures: number, random: Random): number {
   const delayMs = stockFirstMs * 2 ** Math.min(failures, 16);
   const draw = random();

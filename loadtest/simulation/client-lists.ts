@@ -1,8 +1,10 @@
 /**
- * Lists of clients, first in, first out. A client is in one list at most, so one `next` per client is all they need: ten
+ * Queues of clients, first in, first out. A client is in at most one list, so that one `next` per client is enough: ten
  * million clients are numbers in typed arrays, and moving one costs a few writes.
  */
-export const nobody = -1;
+
+/** Stands for no client. */
+export const none = -1;
 
 export class ClientLists {
   readonly #next: Int32Array;
@@ -14,8 +16,8 @@ export class ClientLists {
 
   constructor(clients: number, maxLists: number) {
     this.#next = new Int32Array(clients);
-    this.#first = new Int32Array(maxLists).fill(nobody);
-    this.#last = new Int32Array(maxLists).fill(nobody);
+    this.#first = new Int32Array(maxLists).fill(none);
+    this.#last = new Int32Array(maxLists).fill(none);
     this.#sizes = new Int32Array(maxLists);
   }
 
@@ -23,31 +25,31 @@ export class ClientLists {
   create(count = 1): number {
     const list = this.#lists;
     this.#lists += count;
-    if (this.#lists > this.#first.length) throw new Error("there are no more lists");
+    if (this.#lists > this.#first.length) throw new Error("no more lists: raise maxLists");
     return list;
   }
 
   push(list: number, client: number): void {
-    const last = this.#last[list] ?? nobody;
-    if (last === nobody) this.#first[list] = client;
+    const last = this.#last[list] ?? none;
+    if (last === none) this.#first[list] = client;
     else this.#next[last] = client;
-    this.#next[client] = nobody;
+    this.#next[client] = none;
     this.#last[list] = client;
     this.#sizes[list] = this.size(list) + 1;
     this.#total++;
   }
 
-  /** Without taking it out; {@link nobody}: the list is empty. */
+  /** The head, which stays in the list; {@link none} where the list is empty. */
   first(list: number): number {
-    return this.#first[list] ?? nobody;
+    return this.#first[list] ?? none;
   }
 
   shift(list: number): number {
     const client = this.first(list);
-    if (client === nobody) return nobody;
-    const next = this.#next[client] ?? nobody;
+    if (client === none) return none;
+    const next = this.#next[client] ?? none;
     this.#first[list] = next;
-    if (next === nobody) this.#last[list] = nobody;
+    if (next === none) this.#last[list] = none;
     this.#sizes[list] = this.size(list) - 1;
     this.#total--;
     return client;
@@ -57,7 +59,7 @@ export class ClientLists {
     return this.#sizes[list] ?? 0;
   }
 
-  /** In all lists together. */
+  /** Clients in all lists together. */
   get total(): number {
     return this.#total;
   }

@@ -1,10 +1,10 @@
-/** The simulation beside what it simulates: every connection breaks, and the same clients come back. */
+/** Compares the simulation with a real fleet: every connection breaks, and the same clients reconnect. */
 import { setTimeout as pause } from "node:timers/promises";
-import { SignJWT } from "jose";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RetrySchedule, type RetryHints } from "../../client/src/connection/timing.ts";
-import { Fleet, type OwnDeployment } from "../fleet.ts";
-import { putRules } from "../scenario.ts";
+import { loadToken } from "../clients/load-token.ts";
+import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
+import { putRules } from "../rig/private-api.ts";
 import { beginSeconds, scenarios } from "./events.ts";
 import { readFigures } from "./figures.ts";
 import { SeededRandom } from "./random.ts";
@@ -18,11 +18,11 @@ import { serviceSecret } from "../../test/support/fleet.ts";
 
 const clients = 2_000;
 const budgetPerSecond = 700;
-/** Of a second: what a node saves up while nobody asks. */
-const savedUp = 1 / 20;
+/** Seconds of admissions that an idle node's token bucket holds. */
+const bucketSeconds = 1 / 20;
 const coldShare = 0.1;
 const seed = 7;
-/** Largest distance of the two curves, as a share of those who come back. */
+/** Largest difference between the two curves, as a share of the reconnecting clients. */
 const band = 0.15;
 const giveUpMs = 30_000;
 
@@ -43,45 +43,47 @@ afterAll(async () => {
   await service.stop();
 });
 
-test("clients whose connections broke come back as the simulation says: when, at what rate, and with how many questions to the services", async () => {
+test("clients reconnect as simulated: same curve, same rate, same number of calls", async () => {
   const simulated = simulate();
   const random = new SeededRandom(seed);
-  const comers = Array.from({ length: clients }, (_, number) => new Comer(number % 2, () => random.next()));
+  const reconnecting = Array.from({ length: clients }, (_, i) => new ReconnectingClient(i % 2, () => random.next()));
   await putRules(deployment, {
     services: { hooks: { url: service.url, secret: serviceSecret } },
     hooks: { connect: "hooks" },
   });
-  await eventually(sharesAreGiven);
-  await Promise.all(comers.map(async (comer) => comer.come()));
-  const asked = service.requests.length;
-  expect(asked).toBe(clients);
+  await eventually(sharesAreInForce);
+  await Promise.all(reconnecting.map(async (client) => client.connect()));
+  const callsBefore = service.requests.length;
+  expect(callsBefore).toBe(clients);
 
-  for (const comer of comers.slice(0, simulated.authCalls)) comer.forgets();
+  for (const client of reconnecting.slice(0, simulated.authCalls)) client.forgetResumeToken();
   const brokenAt = performance.now();
   const backAtMs = await Promise.all(
-    comers.map(async (comer) => {
-      await comer.breaks();
-      await comer.come();
+    reconnecting.map(async (client) => {
+      await client.disconnect();
+      await client.connect();
       return performance.now() - brokenAt;
     }),
   );
-  for (const { client } of comers) client?.socket.destroy();
+  for (const { client } of reconnecting) client?.socket.destroy();
 
   expect(simulated.authCalls).toBeGreaterThan(0);
-  expect(service.requests.length - asked).toBe(simulated.authCalls);
+  expect(service.requests.length - callsBefore).toBe(simulated.authCalls);
   const [real, said] = [backAtMs, simulated.backAtMs].map((times) => times.toSorted((one, other) => one - other));
   const curves = `${deciles(real)} and ${deciles(said)}`;
   for (const times of [real, said]) {
-    times?.forEach((atMs, before) => expect(before).toBeLessThanOrEqual(budgetPerSecond * (atMs / 1_000 + savedUp)));
+    times?.forEach((atMs, before) =>
+      expect(before).toBeLessThanOrEqual(budgetPerSecond * (atMs / 1_000 + bucketSeconds)),
+    );
   }
-  // A machine that is busy with other things makes them late, all of them, but nobody early.
+  // A busy machine makes all of them late, and none of them early.
   const ahead = real?.filter((atMs, place) => shareBack(said, atMs) < (place + 1) / clients - band).length;
   expect(ahead, `ahead of the simulation: ${curves}`).toBe(0);
   expect(largestDifference(inOwnTime(real), inOwnTime(said)), `shapes: ${curves}`).toBeLessThan(band);
 }, 40_000);
 
-/** Somebody who connects as the SDK does: its schedule, its resume token. */
-class Comer {
+/** A client that reconnects as the SDK does, with its schedule and its resume token. */
+class ReconnectingClient {
   readonly #url: URL;
   readonly #schedule: RetrySchedule;
   client: RawClient | undefined;
@@ -93,24 +95,24 @@ class Comer {
     this.#schedule = new RetrySchedule(random);
   }
 
-  async breaks(): Promise<void> {
+  async disconnect(): Promise<void> {
     this.client?.socket.destroy();
     await this.client?.closed;
   }
 
-  forgets(): void {
+  forgetResumeToken(): void {
     this.#resume = undefined;
   }
 
-  /** Until it is welcome. */
-  async come(): Promise<void> {
+  /** Resolves once the client is welcome. */
+  async connect(): Promise<void> {
     const policy = this.client?.welcome.reconnect;
     const deadline = performance.now() + giveUpMs;
     let setback: RetryHints | undefined = policy && { policy };
     if (policy) this.#schedule.connectionEnded(performance.now() - this.#welcomedAt);
     for (;;) {
       if (setback) await pause(this.#schedule.nextDelayMs(setback));
-      if (performance.now() > deadline) throw new Error("not welcome in time");
+      if (performance.now() > deadline) throw new Error(`not welcome within ${giveUpMs} ms`);
       try {
         const resume = this.#resume;
         this.client = await (resume === undefined
@@ -126,8 +128,8 @@ class Comer {
   }
 }
 
-/** The registry has heard of both nodes for long enough to know that there are no others. */
-async function sharesAreGiven(): Promise<boolean> {
+/** The registry knows both nodes for long enough to share nearly the whole budget between them. */
+async function sharesAreInForce(): Promise<boolean> {
   const { privateApi, privateApiToken } = deployment;
   const answer = await fetch(`${privateApi}/v1/nodes`, { headers: { authorization: `Bearer ${privateApiToken}` } });
   const { nodes } = (await answer.json()) as { nodes: { admissionsPerSecond: number }[] };
@@ -135,11 +137,7 @@ async function sharesAreGiven(): Promise<boolean> {
 }
 
 async function token(): Promise<string> {
-  return new SignJWT({})
-    .setProtectedHeader({ alg: "HS256" })
-    .setSubject("comer")
-    .setExpirationTime("1h")
-    .sign(new TextEncoder().encode(deployment.jwtSecret));
+  return loadToken(deployment.jwtSecret, "reconnecting");
 }
 
 function simulate(): { backAtMs: number[]; authCalls: number } {
@@ -159,7 +157,7 @@ function simulate(): { backAtMs: number[]; authCalls: number } {
     const afterMs = tick * tickMs - beginSeconds * 1_000;
     if (afterMs < 0) continue;
     for (; clients - simulation.crowd.connected < away; away--) backAtMs.push(afterMs);
-    if (afterMs > giveUpMs) throw new Error("not back in time");
+    if (afterMs > giveUpMs) throw new Error(`not back within ${giveUpMs} ms`);
   }
   return { backAtMs, authCalls: simulation.auth.calls };
 }
@@ -169,7 +167,7 @@ function shareBack(backAt: readonly number[] = [], at: number): number {
   return (later === -1 ? backAt.length : later) / backAt.length;
 }
 
-/** With the time from the first tenth to the last as the unit: the speed of the machine is not in it. */
+/** In units of the time from the first tenth to the last, which removes the speed of the machine. */
 function inOwnTime(backAt: readonly number[] = []): number[] {
   const from = backAt[Math.floor(backAt.length * 0.1)] ?? 0;
   const until = backAt[Math.floor(backAt.length * 0.9)] ?? 0;

@@ -1,33 +1,33 @@
-/** What happened up to now, all nodes together. The recorder reads it each second. */
+/** Events of the run so far, over all nodes. */
 export interface Counters {
   dials: number;
-  /** Handshakes that were given a place: what the budget bounds. */
-  letIn: number;
-  /** Of them, those that were welcomed. */
+  /** Handshakes that left the line: what the budget bounds. */
   admitted: number;
-  /** Of them, by resuming. */
+  /** Clients welcomed. */
+  welcomed: number;
+  /** Clients welcomed that resumed their session. */
   resumed: number;
-  /** In band. */
+  /** Refused handshakes. */
   refused: number;
-  /** 503 at the upgrade. */
+  /** Dials answered 503 at the upgrade. */
   turnedAway: number;
-  /** Dials that reached nobody, handshakes that were too late or given up. */
+  /** Dials without a node, handshakes that took too long or were given up. */
   failed: number;
-  /** Sessions that overload ended: pings came too late, or the node ran out of memory. */
+  /** Sessions that ended by overload: late pings, or a node out of memory. */
   fallen: number;
-  /** Sessions that a stop or a crash ended, their client having no other. */
+  /** Sessions that ended by a stop or a crash while the client had no other connection. */
   ended: number;
-  /** Sessions that went elsewhere first. */
+  /** Sessions that connected to another node before they left. */
   moved: number;
-  /** Ended at the deadline of a drain. */
+  /** Sessions that the deadline of a drain ended. */
   forced: number;
 }
 
 export function noCounts(): Counters {
   return {
     dials: 0,
-    letIn: 0,
     admitted: 0,
+    welcomed: 0,
     resumed: 0,
     refused: 0,
     turnedAway: 0,

@@ -1,22 +1,22 @@
-/** The clients: what each is doing, and when it tries again. Numbers in typed arrays, no object per client. */
+/** The clients: the state of each, and when it retries. Numbers in typed arrays, no object per client. */
 import { type ClientKind, lastingMs, retryDelayMs } from "./client-kinds.ts";
 import { ClientLists } from "./client-lists.ts";
 import type { SeededRandom } from "./random.ts";
 import { tickMs, timerLists, Timers } from "./timers.ts";
 
-/** `leaving` and `moving` have a slot: the first are closed in it, the others connect elsewhere first. */
-export const doing = { waiting: 0, connecting: 1, connected: 2, leaving: 3, moving: 4 } as const;
+/** `leaving` and `moving` clients have a reconnect time: the node closes the former, the latter connect elsewhere first. */
+export const states = { waiting: 0, connecting: 1, connected: 2, leaving: 3, moving: 4 } as const;
 
-/** Linux: tcp_syn_linear_timeouts aside, the first SYN is sent again after this, the next after twice as long. */
-const synAgainMs = 1_000;
+/** Linux repeats the first SYN after this time, and doubles it for each further one (without tcp_syn_linear_timeouts). */
+const synRetryMs = 1_000;
 
 export interface CrowdOptions {
   clients: number;
   kind: ClientKind;
-  /** Of those that could resume, so many have nothing to resume with when they come: reloaded pages, tokens past their time. */
+  /** Share of the resuming clients that have no valid resume token: reloaded pages, expired tokens. */
   coldShare: number;
   dialMs: { readonly least: number; readonly most: number };
-  /** Besides timers. */
+  /** Beyond those of the timers. */
   maxLists: number;
   random: SeededRandom;
 }
@@ -29,20 +29,20 @@ export class Crowd {
   readonly #random: () => number;
   readonly #leastDialMs: number;
   readonly #dialRangeMs: number;
-  readonly #doing: Uint8Array;
+  readonly #state: Uint8Array;
   readonly #failures: Uint8Array;
   readonly #cold: Uint8Array;
   readonly #lastWindowMs: Uint32Array;
-  /** SYNs of the present dial that nobody took. */
+  /** Unanswered SYNs of the present dial. */
   readonly #drops: Uint8Array;
-  /** Whom it is connected to, or was told to leave; while it is moving, {@link target} is another. */
+  /** The node of its session. While a client moves, its target is another node. */
   readonly #node: Uint16Array;
   readonly #target: Uint16Array;
-  /** Ticks. */
+  /** Tick of the last dial. */
   readonly dialledAt: Int32Array;
-  /** When it joined the queue it is in. */
+  /** Tick at which it joined its present queue. */
   readonly queuedAt: Int32Array;
-  /** When its upgrade was answered, then when it was welcomed. */
+  /** Tick at which its connection opened, then that of its welcome. */
   readonly since: Int32Array;
   #connected = 0;
 
@@ -54,7 +54,7 @@ export class Crowd {
     this.#random = () => random.next();
     this.#leastDialMs = dialMs.least;
     this.#dialRangeMs = dialMs.most - dialMs.least;
-    this.#doing = new Uint8Array(clients);
+    this.#state = new Uint8Array(clients);
     this.#failures = new Uint8Array(clients);
     this.#cold = new Uint8Array(clients);
     this.#lastWindowMs = new Uint32Array(clients);
@@ -69,15 +69,15 @@ export class Crowd {
     }
   }
 
-  /** Served by a node: those that are moving are, by the one that they leave. */
+  /** Clients with a session; a moving client still has that of the node it leaves. */
   get connected(): number {
     return this.#connected;
   }
 
-  /** What each is doing, counted anew. */
+  /** Counts the clients by state. */
   census(): number[] {
     const counts = [0, 0, 0, 0, 0];
-    for (const state of this.#doing) counts[state] = (counts[state] ?? 0) + 1;
+    for (const state of this.#state) counts[state] = (counts[state] ?? 0) + 1;
     return counts;
   }
 
@@ -86,15 +86,15 @@ export class Crowd {
   }
 
   isMoving(client: number): boolean {
-    return this.#doing[client] === doing.moving;
+    return this.#state[client] === states.moving;
   }
 
   isLeaving(client: number): boolean {
-    return this.#doing[client] === doing.leaving;
+    return this.#state[client] === states.leaving;
   }
 
-  hasSlot(client: number): boolean {
-    return (this.#doing[client] ?? 0) >= doing.leaving;
+  hasReconnectTime(client: number): boolean {
+    return (this.#state[client] ?? 0) >= states.leaving;
   }
 
   nodeOf(client: number): number {
@@ -105,92 +105,94 @@ export class Crowd {
     return this.#target[client] ?? 0;
   }
 
-  /** It reaches a node now. */
+  /** Its dial reaches a node. */
   arrives(client: number, node: number, now: number): void {
     this.#target[client] = node;
     this.dialledAt[client] = now;
     this.#drops[client] = 0;
-    if (!this.isMoving(client)) this.#doing[client] = doing.connecting;
+    if (!this.isMoving(client)) this.#state[client] = states.connecting;
   }
 
-  /** The node's kernel has no room for its SYN: its own sends it again after 1, 2, 4… s, until the dial has taken too long. */
+  /** The node's kernel drops its SYN: the client's kernel repeats it after 1, 2, 4… s until the dial times out. */
   dropped(client: number, now: number): void {
     const drops = this.#drops[client] ?? 0;
-    const againInMs = synAgainMs * 2 ** drops;
-    if (2 * againInMs > this.kind.connectTimeoutMs) {
+    const retryInMs = synRetryMs * 2 ** drops;
+    if (2 * retryInMs > this.kind.connectTimeoutMs) {
       this.#drops[client] = 0;
       return this.failed(client, now);
     }
     this.#drops[client] = drops + 1;
-    this.timers.set(client, now, againInMs);
+    this.timers.set(client, now, retryInMs);
   }
 
-  /** It is welcome where it dialled. A client that moved has left the other node with this. */
+  /** It is welcome at its target. A moving client leaves the other node with this. */
   welcomed(client: number, now: number): void {
     if (!this.isMoving(client)) this.#connected++;
-    this.#doing[client] = doing.connected;
+    this.#state[client] = states.connected;
     this.#node[client] = this.targetOf(client);
     this.since[client] = now;
-    // From now on it has something to resume with.
+    // From now on it has a resume token.
     if (this.kind.resumes) this.#cold[client] = 0;
     if (!this.kind.isSdk) this.#failures[client] = 0;
   }
 
-  /** Connected since long ago, and not counted as an admission. */
+  /** Gives it a session that began long before the run and counts as no admission. */
   settle(client: number, node: number): void {
     this.#connected++;
-    this.#doing[client] = doing.connected;
+    this.#state[client] = states.connected;
     this.#node[client] = node;
     this.since[client] = -lastingMs / tickMs;
   }
 
   /**
-   * Its session broke. @param windowMs the node's last word on how to spread the return.
-   * @param noticedInMs how long the client does not know.
+   * Its session breaks.
+   *
+   * @param windowMs the reconnect window that the node announced last
+   * @param noticedInMs until the client notices
    */
   broken(client: number, now: number, windowMs: number, noticedInMs = 0): void {
     this.#connected--;
     const lastedMs = (now - (this.since[client] ?? 0)) * tickMs;
     if (lastedMs >= lastingMs) this.#failures[client] = 0;
-    this.#again(client, now, windowMs, -1, noticedInMs);
+    this.#retry(client, now, windowMs, -1, noticedInMs);
   }
 
-  /** Of a client that has a slot: its timer, or the queue it is in, goes on. */
-  brokenInSlot(client: number): void {
+  /** Its session breaks before its reconnect time: its timer, or the queue that it is in, stays. */
+  brokenBeforeReconnectTime(client: number): void {
     this.#connected--;
-    this.#doing[client] = this.isLeaving(client) ? doing.waiting : doing.connecting;
+    this.#state[client] = this.isLeaving(client) ? states.waiting : states.connecting;
   }
 
-  /** It got an answer in band. @param retryAfterMs -1: none. */
+  /** Its handshake is refused. @param retryAfterMs -1: the refusal names none. */
   refused(client: number, now: number, retryAfterMs: number): void {
-    this.#again(client, now, -1, retryAfterMs, 0);
+    this.#retry(client, now, -1, retryAfterMs, 0);
   }
 
-  /** Its dial failed. @param noticedInMs how long the client does not know. */
+  /** Its dial fails. @param noticedInMs until the client notices */
   failed(client: number, now: number, noticedInMs = 0): void {
-    this.#again(client, now, -1, -1, noticedInMs);
+    this.#retry(client, now, -1, -1, noticedInMs);
   }
 
-  /** It is served until then, or until it is welcome elsewhere. */
-  givenSlot(client: number, now: number, inMs: number): void {
+  /** It keeps its session until then, or until it is welcome elsewhere. */
+  giveReconnectTime(client: number, now: number, inMs: number): void {
     const moves = this.kind.isSdk;
-    this.#doing[client] = moves ? doing.moving : doing.leaving;
+    this.#state[client] = moves ? states.moving : states.leaving;
     this.timers.set(client, now, inMs + (moves ? this.#dialMs() : 0));
   }
 
-  /** Gone for good, and somebody else comes in its place, by a token of its own. */
+  /** Its user leaves for good; another one with a token takes its place. */
   replaced(client: number, now: number): void {
     this.#connected--;
     this.#cold[client] = 1;
     this.#failures[client] = 0;
-    this.#doing[client] = doing.waiting;
+    this.#state[client] = states.waiting;
     this.timers.set(client, now, this.#dialMs());
   }
 
-  #again(client: number, now: number, windowMs: number, retryAfterMs: number, laterMs: number): void {
+  #retry(client: number, now: number, windowMs: number, retryAfterMs: number, laterMs: number): void {
     const failures = this.#failures[client] ?? 0;
     this.#failures[client] = Math.min(255, failures + 1);
-    if (!this.isMoving(client)) this.#doing[client] = doing.waiting;
+    if (!this.isMoving(client)) this.#state[client] = states.waiting;
     if (windowMs >= 0) this.#lastWindowMs[client] = windowMs;
     const lastWindowMs = this.#lastWindowMs[client] ?? 0;
     const delayMs = retryDelayMs(this.kind, { failures, windowMs, lastWindowMs, retryAfterMs }, this.#random);

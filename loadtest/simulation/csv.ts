@@ -1,4 +1,4 @@
-/** The series of seconds, for a spreadsheet. */
+/** The seconds of each run as CSV. */
 import type { Recording } from "./recorder.ts";
 
 export function seriesCsv(runs: readonly { name: string; recording: Recording }[]): string {

@@ -1,22 +1,22 @@
-/** What happens to a fleet, and when. Times in seconds from the start of the run. */
+/** The events of each scenario. Times in seconds from the start of the run. */
 
 export type FleetEvent =
-  /** Processes are gone. `silent`: with their machines; clients and balancer see it when nothing answers any more. */
+  /** Processes end. `silent`: with their machines; clients and balancer notice by timeouts alone. */
   | { kind: "kill"; atSeconds: number; nodes: readonly number[]; silent: boolean; restart: boolean }
-  /** Every connection breaks, the nodes stay: what is between them and the clients has restarted. */
+  /** Every connection breaks and the nodes stay: something in between restarts. */
   | { kind: "cut"; atSeconds: number }
-  /** One after the other is drained, ends and starts again. */
+  /** Nodes drain and restart, one after the other. */
   | { kind: "deploy"; atSeconds: number }
   | { kind: "redis away"; atSeconds: number; seconds: number };
 
 export interface Scenario {
   readonly title: string;
   events(nodes: number): FleetEvent[];
-  /** Users who come and go meanwhile stay so long; 0: nobody does. */
+  /** Average stay of a user before another one takes its place; 0: users stay. */
   readonly stayMinutes: number;
 }
 
-/** Until then nothing happens. */
+/** When the event happens. */
 export const beginSeconds = 10;
 
 function firstOf(count: number): number[] {
@@ -25,19 +25,19 @@ function firstOf(count: number): number[] {
 
 export const scenarios = {
   node: {
-    title: "one node is killed and does not come back",
+    title: "one node is killed and does not restart",
     events: () => [{ kind: "kill", atSeconds: beginSeconds, nodes: [0], silent: false, restart: false }],
     stayMinutes: 0,
   },
   zone: {
-    title: "a zone, a third of the nodes, is gone without a word",
+    title: "a zone, a third of the nodes, disappears without closing a connection",
     events: (nodes) => [
       { kind: "kill", atSeconds: beginSeconds, nodes: firstOf(Math.ceil(nodes / 3)), silent: true, restart: false },
     ],
     stayMinutes: 0,
   },
   fleet: {
-    title: "the whole fleet is killed and starts again",
+    title: "the whole fleet is killed and restarts",
     events: (nodes) => [{ kind: "kill", atSeconds: beginSeconds, nodes: firstOf(nodes), silent: false, restart: true }],
     stayMinutes: 0,
   },
@@ -47,7 +47,7 @@ export const scenarios = {
     stayMinutes: 0,
   },
   redis: {
-    title: "Redis is away for a minute, and a node dies in it; users come and go",
+    title: "Redis is down for a minute, and a node dies meanwhile; users join and leave",
     events: () => [
       { kind: "redis away", atSeconds: beginSeconds, seconds: 60 },
       { kind: "kill", atSeconds: beginSeconds + 10, nodes: [0], silent: false, restart: false },
@@ -55,7 +55,7 @@ export const scenarios = {
     stayMinutes: 30,
   },
   deploy: {
-    title: "rolling deploy: every node is restarted, one after the other",
+    title: "rolling deploy: every node restarts, one after the other",
     events: () => [{ kind: "deploy", atSeconds: beginSeconds }],
     stayMinutes: 0,
   },

@@ -1,4 +1,4 @@
-/** The measured figures of a node: written by fit.ts, read by the simulation. */
+/** Measured costs of a node. fit.ts writes them, the simulation reads them. */
 import { readFileSync } from "node:fs";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
@@ -16,7 +16,7 @@ const figures = Type.Object({
     deliveryMicros: micros,
     idleMicrosPerSecond: micros,
   }),
-  /** What Redis uses for the same. Not simulated: the report says what a run would ask of it. */
+  /** Costs of Redis. Redis is not simulated: the report states the load that a run would put on it. */
   redis: Type.Object({ coldMicros: micros, resumeMicros: micros }),
 });
 

@@ -1,36 +1,37 @@
 /**
- * Measures what a node's work costs, and writes it to figures.json, which the simulation reads.
+ * Measures the CPU costs of a node and writes them to figures.json, which the simulation reads.
  *
- *   npm run simulation:fit
+ *   npm run simulation -- fit
  *
- * A real gateway with a real Redis; costs are CPU time of the gateway's process, user and system, divided by how often the
- * thing was done. Each is measured several times; the median counts. Takes about two minutes.
+ * Runs a real gateway with a real Redis. A cost is the CPU time of the gateway's process, user and system, divided by the
+ * number of operations; the median of three rounds counts. Takes about two minutes.
  */
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { cpus, release } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
-import { SignJWT } from "jose";
 import { RawClient } from "../../test/support/raw-client.ts";
 import { upgradeRequest } from "../../test/support/raw-websocket.ts";
-import { Fleet, type OwnDeployment } from "../fleet.ts";
-import { putRules, say } from "../scenario.ts";
-import { processUsage } from "../usage.ts";
+import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
+import { loadToken } from "../clients/load-token.ts";
+import { callPrivateApi, putRules } from "../rig/private-api.ts";
+import { say } from "../rig/scenario.ts";
+import { processUsage } from "../checks/usage.ts";
 import { type Figures, figuresFile } from "./figures.ts";
 
 const rounds = 3;
 const handshakes = 2_000;
 const refusals = 4_000;
 const turnedAway = 4_000;
-/** Some of them wait before the gate, up to two seconds: the others must come meanwhile. */
+/** The gate makes some dials wait for up to two seconds; the others must come meanwhile. */
 const turnedAwayAtOnce = 1_000;
 const atOnce = 50;
 const readers = 1_000;
 const publications = 200;
 const idleConnections = 3_000;
 const idleSeconds = 30;
-/** Nothing is refused for coming too fast. */
+/** No handshake is refused for the rate. */
 const unbounded = { GATEWAY_ADMISSIONS_PER_SECOND: "1000000" };
 
 interface Cost {
@@ -86,7 +87,7 @@ async function measureSessions(deployment: OwnDeployment) {
   };
   const tokens = await Promise.all(Array.from({ length: handshakes }, async (_, i) => tokenFor(deployment, i)));
   say("warming up");
-  leaveAll(await inBatches(handshakes, async (i) => begin(i, tokens[i])));
+  closeAll(await inBatches(handshakes, async (i) => begin(i, tokens[i])));
   const cold: Cost[] = [];
   const resume: Cost[] = [];
   for (let round = 1; round <= rounds; round++) {
@@ -97,7 +98,7 @@ async function measureSessions(deployment: OwnDeployment) {
         clients = await inBatches(handshakes, async (i) => begin(i, tokens[i]));
       }),
     );
-    leaveAll(clients);
+    closeAll(clients);
     const resumeTokens = clients.map(({ welcome }) => welcome.resumeToken ?? "");
     await pause(500);
     resume.push(
@@ -105,7 +106,7 @@ async function measureSessions(deployment: OwnDeployment) {
         clients = await inBatches(handshakes, async (i) => begin(i, undefined, { resume: resumeTokens[i] ?? "" }));
       }),
     );
-    leaveAll(clients);
+    closeAll(clients);
     await pause(500);
   }
   say("deliveries");
@@ -124,12 +125,12 @@ async function measureSessions(deployment: OwnDeployment) {
     });
     deliveries.push(gatewayMicros);
   }
-  leaveAll(following);
+  closeAll(following);
   const idleMicrosPerSecond = await measureIdle(deployment, url);
   return { cold: median(cold), resume: median(resume), deliveryMicros: middle(deliveries), idleMicrosPerSecond };
 }
 
-/** What the gateway does without anybody is not counted. */
+/** Subtracts the cost of a gateway without connections. */
 async function measureIdle(deployment: OwnDeployment, url: URL): Promise<number> {
   say(`${idleConnections} idle connections for ${idleSeconds} s`);
   await pause(1_000);
@@ -138,12 +139,12 @@ async function measureIdle(deployment: OwnDeployment, url: URL): Promise<number>
   const clients = await inBatches(idleConnections, async (i) => RawClient.connect(url, await tokenFor(deployment, i)));
   await pause(2_000);
   const { gatewayMicros } = await rest();
-  leaveAll(clients);
-  // Never quite nothing, however the noise falls.
+  closeAll(clients);
+  // Stays above 0, which figures.json demands, whatever the noise.
   return rounded(Math.max(0.1, (gatewayMicros - alone.gatewayMicros) / idleConnections));
 }
 
-/** In band, by a node that is full. */
+/** Refused handshakes of a node at its cap. */
 async function measureRefusals(deployment: OwnDeployment): Promise<number> {
   const url = urlOf(deployment);
   const token = await tokenFor(deployment, 0);
@@ -156,11 +157,11 @@ async function measureRefusals(deployment: OwnDeployment): Promise<number> {
     say(`refusals in band, round ${round} of ${rounds}`);
     micros.push((await costOf(deployment, refusals, refuse)).gatewayMicros);
   }
-  leaveAll([holder]);
+  closeAll([holder]);
   return middle(micros);
 }
 
-/** At the upgrade, past the second rate. Those that are let through are few, and counted with the others. */
+/** 503 at the upgrade, above the upgrade rate. The few upgrades that pass count, too. */
 async function measureTurnedAway(deployment: OwnDeployment): Promise<number> {
   const url = urlOf(deployment);
   let answered503 = 0;
@@ -183,7 +184,7 @@ async function measureTurnedAway(deployment: OwnDeployment): Promise<number> {
     say(`503 at the upgrade, round ${round} of ${rounds}`);
     micros.push((await costOf(deployment, turnedAway, dialAll)).gatewayMicros);
   }
-  say(`${answered503} of ${turnedAway * (rounds + 1)} were answered 503`);
+  say(`${answered503} of ${turnedAway * (rounds + 1)} dials got 503`);
   return middle(micros);
 }
 
@@ -207,25 +208,17 @@ async function inBatches<T>(count: number, run: (number: number) => Promise<T>, 
   return results;
 }
 
-function leaveAll(clients: readonly RawClient[]): void {
+function closeAll(clients: readonly RawClient[]): void {
   for (const { socket } of clients) socket.destroy();
 }
 
-async function publish({ privateApi, privateApiToken }: OwnDeployment): Promise<void> {
-  const answer = await fetch(`${privateApi}/v1/publish`, {
-    method: "POST",
-    headers: { authorization: `Bearer ${privateApiToken}`, "content-type": "application/json" },
-    body: JSON.stringify({ channel: "room:all", event: "fit.tick", data: { filler: "x".repeat(64) } }),
-  });
-  if (!answer.ok) throw new Error(`the publication was refused: ${await answer.text()}`);
+async function publish(deployment: OwnDeployment): Promise<void> {
+  const item = { channel: "room:all", event: "fit.tick", data: { filler: "x".repeat(64) } };
+  await callPrivateApi(deployment, "POST", "/v1/publish", item);
 }
 
 async function tokenFor({ jwtSecret }: OwnDeployment, number: number): Promise<string> {
-  return new SignJWT({})
-    .setProtectedHeader({ alg: "HS256" })
-    .setSubject(`fit-${number}`)
-    .setExpirationTime("1h")
-    .sign(new TextEncoder().encode(jwtSecret));
+  return loadToken(jwtSecret, `fit-${number}`);
 }
 
 function urlOf({ gatewayUrls }: OwnDeployment): URL {

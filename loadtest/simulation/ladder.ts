@@ -1,16 +1,16 @@
-/** From the old way to Tidegate, one step at a time: what each is worth. */
+/** The steps from an unprotected fleet to Tidegate, to measure the effect of each. */
 import type { ClientKindName } from "./client-kinds.ts";
 import { type Scenario, scenarios, type ScenarioName } from "./events.ts";
 import type { Figures } from "./figures.ts";
 import { defaultSettings, type FleetSettings, type Settings, type Shape } from "./settings.ts";
 import type { Variant } from "./variants.ts";
 
-/** The events that the steps are held against. */
+/** The events that each step is run with. */
 export const ladderEvents: readonly ScenarioName[] = ["fleet", "node", "deploy"];
 
-/** The same cores in fewer nodes. */
+/** Large nodes: the same cores in fewer nodes. */
 const coresOfLargeNode = 5;
-/** Of a queue that is as long as its callers wait nothing is answered in time; of this one everything is. */
+/** Shorter than the callers' timeout: every queued call is answered in time. */
 const shedAfterSeconds = 2;
 
 interface Rung {
@@ -22,20 +22,20 @@ interface Rung {
 }
 
 function rungs(nodes: number): Rung[] {
-  const small = { cap: undefined, admission: undefined, resume: false, drainSlots: false };
+  const small = { cap: undefined, admission: undefined, resume: false, spreadDrain: false };
   const large = { ...small, nodes: Math.max(2, Math.ceil(nodes / coresOfLargeNode)), coresPerNode: coresOfLargeNode };
-  const capped = { admission: undefined, resume: false, drainSlots: false };
-  const admitting = { resume: false, drainSlots: false };
-  const resuming = { drainSlots: false };
+  const capped = { admission: undefined, resume: false, spreadDrain: false };
+  const admitting = { resume: false, spreadDrain: false };
+  const resuming = { spreadDrain: false };
   return [
-    { name: "old", title: "the old way: few large nodes, nothing bounded", kind: "stock", fleet: large },
+    { name: "old", title: "few large nodes without limits", kind: "stock", fleet: large },
     { name: "shed", title: "+ services that shed early", kind: "stock", fleet: large, shedding: true },
     { name: "small", title: "+ small nodes", kind: "stock", fleet: small, shedding: true },
     { name: "cap", title: "+ cap", kind: "stock", fleet: capped, shedding: true },
     { name: "admission", title: "+ admission", kind: "stock", fleet: admitting, shedding: true },
     { name: "resume", title: "+ resume", kind: "stock-resuming", fleet: resuming, shedding: true },
     { name: "sdk", title: "+ window, full jitter, retryAfterMs", kind: "full-jitter", fleet: resuming, shedding: true },
-    { name: "slots", title: "+ drain in slots", kind: "slots", fleet: {}, shedding: true },
+    { name: "slots", title: "+ drain with reconnect times", kind: "slots", fleet: {}, shedding: true },
   ];
 }
 

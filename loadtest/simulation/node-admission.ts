@@ -1,24 +1,24 @@
 /**
- * What one node decides about handshakes, with the gateway's own parts: token bucket, waiting line, slots. Only the gate's
- * queue and the clock are the simulation's.
+ * The admission of one node, built of the gateway's own parts: token bucket, waiting line, reconnect times. The simulation
+ * adds only the gate's queue and the clock.
  */
 import { maxQueueMs } from "../../gateway/entrance/admission.ts";
 import { ReconnectTimes } from "../../gateway/entrance/reconnect-times.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
 import { type AdmissionKind, AdmissionQueue } from "../../gateway/entrance/admission-queue.ts";
 
-/** These are constants of gateway/entrance/admission.ts and upgrade-gate.ts. */
-const reconnectPart = 0.9;
+/** Constants of gateway/entrance/admission.ts and upgrade-gate.ts. */
+const reconnectsOfRate = 0.9;
 export const maxGateMs = 2_000;
 const minUpgradesPerSecond = 100;
 const upgradesPerAdmission = 2;
 
-/** What a node is told of its part of the fleet's admissions. */
-export interface Given {
+/** A node's share of the fleet's admissions. */
+export interface AdmissionShare {
   readonly sharePerSecond: number;
-  /** What it is owed by its weight: the share, as soon as others have been given less. */
+  /** The share by its weight, which it gets once the other nodes gave up theirs. */
   readonly fairSharePerSecond: number;
-  /** That it knows of, itself included. */
+  /** Nodes that it knows, itself included. */
   readonly nodes: number;
 }
 
@@ -35,15 +35,15 @@ export class NodeAdmission {
   constructor(options: { budgetPerSecond: number; nodes: number; nowMs: number; random: () => number }) {
     this.#budgetPerSecond = options.budgetPerSecond;
     this.#reconnectTimes = new ReconnectTimes({ random: options.random });
-    this.give({ sharePerSecond: 0, fairSharePerSecond: 0, nodes: options.nodes }, options.nowMs);
+    this.setShare({ sharePerSecond: 0, fairSharePerSecond: 0, nodes: options.nodes }, options.nowMs);
   }
 
-  /** In line. */
+  /** Clients in line. */
   get waiting(): number {
     return this.#line.length;
   }
 
-  give({ sharePerSecond, fairSharePerSecond, nodes }: Given, nowMs: number): void {
+  setShare({ sharePerSecond, fairSharePerSecond, nodes }: AdmissionShare, nowMs: number): void {
     const averagePerSecond = this.#budgetPerSecond / Math.max(1, nodes);
     this.#linePerSecond = Math.max(sharePerSecond, fairSharePerSecond) || averagePerSecond;
     this.#returnsPerSecond = Math.max(this.#linePerSecond, averagePerSecond);
@@ -52,12 +52,12 @@ export class NodeAdmission {
     this.#gate.change({ capacity: this.#upgradesPerSecond, perSecond: this.#upgradesPerSecond }, nowMs);
   }
 
-  /** May one more connection be opened? */
+  /** @returns whether one more connection may open now. */
   opens(nowMs: number): boolean {
     return this.#gate.take(nowMs);
   }
 
-  /** For so many there is room before the gate; the others are answered 503. */
+  /** Dials that may wait before the gate; further ones get 503. */
   get roomAtGate(): number {
     return (this.#upgradesPerSecond * maxGateMs) / 1_000;
   }
@@ -69,7 +69,7 @@ export class NodeAdmission {
     return "waits";
   }
 
-  /** Who has waited longest of a kind. */
+  /** The client that has waited longest. */
   oldest(kind: AdmissionKind): number | undefined {
     return this.#line.oldest(kind);
   }
@@ -78,20 +78,20 @@ export class NodeAdmission {
     this.#line.remove(client);
   }
 
-  /** Who is let in now; undefined: nobody. */
+  /** @returns the client that is admitted now, if any. */
   next(nowMs: number): number | undefined {
     return this.#line.length > 0 && this.#bucket.take(nowMs) ? this.#line.take() : undefined;
   }
 
-  /** One that is gone with its node. */
+  /** Removes one client from the line: its node ended. */
   dismiss(): number | undefined {
     return this.#line.take();
   }
 
-  /** When one that is refused should come back. */
-  returnInMs(nowMs: number, notBeforeMs: number): number {
+  /** The reconnect time of a refused client, from now. */
+  reconnectInMs(nowMs: number, notBeforeMs: number): number {
     const lineMs = (this.#line.length * 1_000) / this.#linePerSecond;
-    const perSecond = this.#returnsPerSecond * reconnectPart;
+    const perSecond = this.#returnsPerSecond * reconnectsOfRate;
     return this.#reconnectTimes.take(nowMs, { perSecond, notBeforeMs: Math.max(notBeforeMs, lineMs) });
   }
 }

@@ -1,4 +1,4 @@
-/** The curves of runs that are held side by side. */
+/** Draws the curves of several runs for comparison. */
 import { type Curve, drawChart, type Panel } from "./chart.ts";
 import type { Recording, Second } from "./recorder.ts";
 
@@ -28,8 +28,8 @@ export function drawRuns(runs: readonly DrawnRun[], { title, subtitle, budgetPer
       curves: curves(({ connected }, clients) => (connected / clients) * 100),
     },
     { title: "Dials that reach the balancer", unit: "per second", curves: curves(({ dials }) => dials) },
-    { title: "Handshakes let in", unit: "per second", curves: curves(({ letIn }) => letIn), ...mark },
-    { title: "Questions to the auth service", unit: "per second", curves: curves(({ authCalls }) => authCalls) },
+    { title: "Handshakes admitted", unit: "per second", curves: curves(({ admitted }) => admitted), ...mark },
+    { title: "Calls of the auth service", unit: "per second", curves: curves(({ authCalls }) => authCalls) },
   ];
   return drawChart({ title, subtitle, panels });
 }

@@ -1,4 +1,4 @@
-/** A line on stderr that is written again and again; where stderr is no terminal, one line at the end. */
+/** A progress line on stderr, updated in place; where stderr is no terminal, one line at the end. */
 const everyMs = 200;
 const bar = 30;
 

@@ -1,42 +1,42 @@
-/** The run as a series of seconds, and what can be told of it in a few numbers. */
+/** Records a run second by second. */
 import type { Counters } from "./counters.ts";
 import type { Simulation } from "./simulation.ts";
 import { tickMs } from "./timers.ts";
 
 const ticksPerSecond = 1_000 / tickMs;
 
-/** Of one second: rates are what happened in it, the others how it stood at its end. */
+/** One second: rates count its events, the other values are those at its end. */
 export interface Second {
   readonly second: number;
   readonly connected: number;
   readonly dials: number;
-  readonly letIn: number;
   readonly admitted: number;
+  readonly welcomed: number;
   readonly resumed: number;
   readonly authCalls: number;
   readonly refused: number;
   readonly turnedAway: number;
   readonly failed: number;
   readonly fallen: number;
-  /** Of the node on which things waited longest, at any moment of the second. */
+  /** The longest delay of any node at any tick of the second. */
   readonly worstDelayMs: number;
 }
 
 export interface Recording {
   readonly seconds: readonly Second[];
   readonly totals: Readonly<Counters> & { readonly authCalls: number };
-  /** In any second, wherever it begins. */
-  readonly peakLetInPerSecond: number;
+  /** In any window of one second. */
+  readonly peakAdmittedPerSecond: number;
 }
 
 export class Recorder {
   readonly #simulation: Simulation;
   readonly #seconds: Second[] = [];
-  /** Let in, in each of the last ticks, together one second. */
-  readonly #letInByTick = new Uint32Array(ticksPerSecond);
-  #letInOfSecond = 0;
-  #letInBefore = 0;
-  #peakLetIn = 0;
+  /** Admissions of each tick of the last second. */
+  readonly #admittedByTick = new Uint32Array(ticksPerSecond);
+  #admittedOfSecond = 0;
+  #admittedBefore = 0;
+  #peakAdmitted = 0;
   #worstDelayMs = 0;
   #last: Recording["totals"];
 
@@ -46,17 +46,17 @@ export class Recorder {
   }
 
   get recording(): Recording {
-    return { seconds: this.#seconds, totals: this.#totals(), peakLetInPerSecond: this.#peakLetIn };
+    return { seconds: this.#seconds, totals: this.#totals(), peakAdmittedPerSecond: this.#peakAdmitted };
   }
 
   tick(now: number): void {
     const { counters, nodes } = this.#simulation;
     const place = now % ticksPerSecond;
-    const letIn = counters.letIn - this.#letInBefore;
-    this.#letInBefore = counters.letIn;
-    this.#letInOfSecond += letIn - (this.#letInByTick[place] ?? 0);
-    this.#letInByTick[place] = letIn;
-    this.#peakLetIn = Math.max(this.#peakLetIn, this.#letInOfSecond);
+    const admitted = counters.admitted - this.#admittedBefore;
+    this.#admittedBefore = counters.admitted;
+    this.#admittedOfSecond += admitted - (this.#admittedByTick[place] ?? 0);
+    this.#admittedByTick[place] = admitted;
+    this.#peakAdmitted = Math.max(this.#peakAdmitted, this.#admittedOfSecond);
     for (const node of nodes) this.#worstDelayMs = Math.max(this.#worstDelayMs, node.delayMs);
     if (place === 0) this.#close(now / ticksPerSecond);
   }
@@ -68,8 +68,8 @@ export class Recorder {
       second,
       connected: this.#simulation.crowd.connected,
       dials: totals.dials - last.dials,
-      letIn: totals.letIn - last.letIn,
       admitted: totals.admitted - last.admitted,
+      welcomed: totals.welcomed - last.welcomed,
       resumed: totals.resumed - last.resumed,
       authCalls: totals.authCalls - last.authCalls,
       refused: totals.refused - last.refused,

@@ -1,4 +1,4 @@
-/** What a person reads. */
+/** The text of a report. */
 import type { Summary } from "./summary.ts";
 
 export interface RunResult {
@@ -13,7 +13,7 @@ const columns: readonly (readonly [title: string, of: (summary: Summary) => stri
   ["95 %", ({ backSeconds }) => seconds(backSeconds.most)],
   ["100 %", ({ backSeconds }) => seconds(backSeconds.all)],
   ["dials/s", ({ peakDialsPerSecond }) => count(peakDialsPerSecond)],
-  ["let in/s", ({ peakLetInPerSecond }) => count(peakLetInPerSecond)],
+  ["admitted/s", ({ peakAdmittedPerSecond }) => count(peakAdmittedPerSecond)],
   ["auth/s", ({ peakAuthCallsPerSecond }) => count(peakAuthCallsPerSecond)],
   ["auth calls", ({ authCalls }) => count(authCalls)],
   ["cold", ({ coldAdmissions }) => count(coldAdmissions)],
@@ -21,7 +21,7 @@ const columns: readonly (readonly [title: string, of: (summary: Summary) => stri
   ["delay", ({ worstDelayMs }) => `${count(worstDelayMs)} ms`],
 ];
 
-/** Rows of a table; the first is its head. */
+/** @returns the rows of a table; the first is its head. */
 export function summaryTable(results: readonly RunResult[]): string[][] {
   const head = ["", ...columns.map(([title]) => title)];
   return [head, ...results.map(({ title, summary }) => [title, ...columns.map(([, of]) => of(summary))])];
@@ -36,9 +36,9 @@ export function plainTable(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
-export const legend = `away: clients without a session at the worst moment; 50/95/100 %: from the event until so many of them were back for good;
-dials/s, let in/s, auth/s: the busiest second; auth calls: questions to the service behind the connect hook; cold: admissions of
-clients with nothing to resume with; fallen: established sessions that overload ended; delay: the longest wait for a node's event loop`;
+export const legend = `away: clients without a session at the worst moment; 50/95/100 %: from the event until so many of them stayed back;
+dials/s, admitted/s, auth/s: the busiest second; auth calls: calls of the connect hook; cold: admissions of clients without a
+resume token; fallen: established sessions that overload ended; delay: the longest wait for a node's event loop`;
 
 function seconds(value: number | undefined): string {
   return value === undefined ? "not back" : `${value} s`;

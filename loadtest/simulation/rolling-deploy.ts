@@ -1,19 +1,19 @@
-/** Restarts one node after the other: drain, end, start, and the next once the successor takes clients. */
+/** Restarts one node after the other: drain, end, start; the next one once the balancer uses the restarted node. */
 import type { GatewayNode } from "./gateway-node.ts";
 import type { Settings } from "./settings.ts";
 import { tickMs } from "./timers.ts";
 
 const ticksPerSecond = 1_000 / tickMs;
-/** Of the drain time, what the balancer may take to send nobody here any more. */
+/** Part of the drain time that the balancer has to stop sending clients. */
 const balancerShare = 0.25;
 
 export interface DeploySteps {
-  /** Not ready any more. */
+  /** The node is no longer ready. */
   drains(node: GatewayNode): void;
   ends(node: GatewayNode): void;
 }
 
-type Phase = "next" | "balancer" | "slots" | "restart";
+type Phase = "next" | "balancer" | "reconnects" | "restart";
 
 export class RollingDeploy {
   readonly #settings: Settings;
@@ -37,7 +37,7 @@ export class RollingDeploy {
   tick(now: number): void {
     const node = this.#nodes[this.#current];
     if (!node || now < this.#since) return;
-    const { drainSeconds, drainSlots, restartSeconds } = this.#settings.fleet;
+    const { drainSeconds, spreadDrain, restartSeconds } = this.#settings.fleet;
     const { noticeSeconds } = this.#settings.balancer;
     const inPhase = (now - this.#since) / ticksPerSecond;
     switch (this.#phase) {
@@ -46,14 +46,14 @@ export class RollingDeploy {
         this.#steps.drains(node);
         return this.#enter("balancer", now);
       case "balancer":
-        if (!drainSlots) {
+        if (!spreadDrain) {
           this.#steps.ends(node);
           return this.#enter("restart", now);
         }
         if (inPhase < Math.min(drainSeconds * balancerShare, noticeSeconds)) return;
-        node.sendAway(now, Math.min((drainSeconds - inPhase) * 1_000, node.windowMs));
-        return this.#enter("slots", now);
-      case "slots":
+        node.drain(now, Math.min((drainSeconds - inPhase) * 1_000, node.windowMs));
+        return this.#enter("reconnects", now);
+      case "reconnects":
         if (node.sessions > 0 && inPhase < drainSeconds * (1 - balancerShare)) return;
         this.#steps.ends(node);
         return this.#enter("restart", now);

@@ -1,35 +1,35 @@
-/** What a run assumes, all of it: the report and the JSON repeat it. Costs come from figures.json. */
+/** All assumptions of a run; the report and the JSON repeat them. Costs come from figures.json. */
 import { type ClientKindName, clientKinds } from "./client-kinds.ts";
 import type { Figures } from "./figures.ts";
 
-/** What a node's work costs, in µs of CPU. */
+/** Costs of a node's work, in µs of CPU. */
 export interface Costs {
   /** Upgrade, checks, session, subscribe. */
   readonly coldMicros: number;
   readonly resumeMicros: number;
-  /** Upgrade, and a refusal in band. */
+  /** Upgrade, and a refused handshake. */
   readonly refusalMicros: number;
   /** A 503 at the upgrade. */
   readonly turnedAwayMicros: number;
   readonly deliveryMicros: number;
-  /** Of an idle session, each second: pings. */
+  /** Pings of an idle session, per second. */
   readonly idleMicrosPerSecond: number;
 }
 
 export interface FleetSettings {
   readonly nodes: number;
-  /** A process uses one; several stand for as many processes on one machine that fails as a whole. */
+  /** One process uses one core; several stand for as many processes on one machine that fails as a whole. */
   readonly coresPerNode: number;
-  /** Sessions and handshakes under way; none: as many as memory holds. */
+  /** Limit of sessions and handshakes under way; undefined: memory alone limits them. */
   readonly cap: number | undefined;
   /** Connections at which a node runs out of memory and dies. */
   readonly connectionsInMemory: number;
-  /** None: whoever comes is let in as fast as the CPU allows. */
+  /** Undefined: the node admits as fast as its CPU allows. */
   readonly admission: { readonly budgetPerSecond: number } | undefined;
-  /** A session can be resumed without asking the services. */
+  /** Clients can resume sessions, which calls no service. */
   readonly resume: boolean;
-  /** A stopping node sends its sessions away in slots; otherwise all at once. */
-  readonly drainSlots: boolean;
+  /** A stopping node gives its sessions reconnect times; otherwise it closes all at once. */
+  readonly spreadDrain: boolean;
   readonly drainSeconds: number;
   /** From the end of a process until its successor is ready. */
   readonly restartSeconds: number;
@@ -40,9 +40,9 @@ export interface Settings {
   readonly seed: number;
   readonly kind: ClientKindName;
   readonly coldShare: number;
-  /** To each session, each second. */
+  /** To each session. */
   readonly deliveriesPerSecond: number;
-  /** How long users stay until they leave for good, and others come; 0: for ever. */
+  /** Average stay of a user before another one takes its place; 0: users stay. */
   readonly stayMinutes: number;
   readonly fleet: FleetSettings;
   readonly costs: Costs;
@@ -52,17 +52,17 @@ export interface Settings {
     /** From a change of a node's health until the balancer acts on it. */
     readonly noticeSeconds: number;
   };
-  /** From the decision to dial until the request for an upgrade has reached a node: TCP, TLS, and the way there. */
+  /** From the dial until the upgrade request reaches a node: TCP, TLS, network. */
   readonly dialMs: { readonly least: number; readonly most: number };
-  /** The run ends when everybody is back, or here. */
+  /** The run ends when every client is back, or at this time. */
   readonly horizonSeconds: number;
 }
 
-/** Sessions per node at the start, against its cap. */
+/** Sessions per node at the start, as a share of its cap. */
 const fullness = 0.8;
-/** Connections that fit into a node's memory, against those it has at the start. */
+/** Connections that fit into a node's memory, as a multiple of those at the start. */
 const memoryReserve = 2;
-/** What the services can answer, against the admissions that the operator has set by it. */
+/** Calls that the services can answer, as a multiple of the admissions. */
 const authReserve = 1.2;
 
 export interface Shape {
@@ -73,7 +73,7 @@ export interface Shape {
   readonly budgetPerSecond: number;
 }
 
-/** Tidegate as it is built, for a fleet of this shape. */
+/** Tidegate with all its mechanisms, for a fleet of this shape. */
 export function defaultSettings({ clients, nodes, seed, kind, budgetPerSecond }: Shape, { costs }: Figures): Settings {
   const sessionsPerNode = clients / nodes;
   const authPerSecond = budgetPerSecond * authReserve;
@@ -91,7 +91,7 @@ export function defaultSettings({ clients, nodes, seed, kind, budgetPerSecond }:
       connectionsInMemory: Math.ceil(sessionsPerNode * memoryReserve),
       admission: { budgetPerSecond },
       resume: clientKinds[kind].resumes,
-      drainSlots: kind === "slots",
+      spreadDrain: kind === "slots",
       drainSeconds: 60,
       restartSeconds: 10,
     },

@@ -1,6 +1,6 @@
 /**
- * How the nodes share the fleet's budget: the rule of shared/nodes/shares.ts, in the order of shared/nodes/report.lua. Each
- * node reports once a second. What a process that died was given stays in force until its last report is too old.
+ * Shares the fleet's budget among the nodes: the rule of shared/nodes/shares.ts, in the order of shared/nodes/report.lua.
+ * Each node reports once a second. The share of a dead process stays in force until its last report expires.
  */
 import { reconnectPolicy } from "../../gateway/entrance/reconnect-window.ts";
 import { reportLastsMs } from "../../shared/nodes/contract.ts";
@@ -9,7 +9,7 @@ import type { GatewayNode } from "./gateway-node.ts";
 import { tickMs } from "./timers.ts";
 
 const beatTicks = 1_000 / tickMs;
-/** Without any report for so long nobody could ask: what is known may be old (shared/nodes/redis.ts). */
+/** After this time without any report, the known shares may be outdated (shared/nodes/redis.ts). */
 const silentTicks = 3_000 / tickMs;
 const goneTicks = reportLastsMs / tickMs;
 
@@ -17,7 +17,7 @@ interface Entry {
   units: number;
   weight: number;
   heardAt: number;
-  /** The process: another one of the same node joins anew. */
+  /** Identifies the process: a restarted node joins as a new one. */
   startedAt: number;
 }
 
@@ -34,14 +34,14 @@ export class ShareRegistry {
     this.#budgetPerSecond = budgetPerSecond;
   }
 
-  /** Long before the run: everybody has what is due to it. */
+  /** Long before the run: every node has its fair share. */
   settle(): void {
     for (let round = 0; round < 20; round++) {
       for (const node of this.#nodes) this.#report(node, 0);
     }
   }
 
-  /** The reports of this tick: each node has a tick of its own in each second. */
+  /** The reports of this tick: each node reports at its own tick of each second. */
   tick(now: number): void {
     for (let number = now % beatTicks; number < this.#nodes.length; number += beatTicks) {
       const node = this.#nodes[number];
@@ -49,12 +49,12 @@ export class ShareRegistry {
     }
   }
 
-  /** It says that it stops: its share is free at once. */
+  /** The node reports its stop: its share is free at once. */
   leaves(node: GatewayNode): void {
     this.#entries.delete(keyOf(node));
   }
 
-  /** All shares that nodes may work with, a second. */
+  /** The sum of all shares in force, per second. */
   get inForcePerSecond(): number {
     return fromUnits(this.#sum(({ units }) => units));
   }
@@ -92,7 +92,7 @@ export class ShareRegistry {
     this.#entries.set(key, { units, weight, heardAt: now, startedAt: node.startedAt });
     this.#heardAt = now;
     const fair = fairSharePerSecond(this.#budgetPerSecond, weight, weights);
-    node.give({ sharePerSecond: fromUnits(units), fairSharePerSecond: fair, nodes: this.#entries.size }, now);
+    node.setShare({ sharePerSecond: fromUnits(units), fairSharePerSecond: fair, nodes: this.#entries.size }, now);
     node.windowMs = reconnectPolicy(node.sessions, this.#budgetPerSecond).windowMs;
   }
 

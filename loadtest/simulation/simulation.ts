@@ -1,12 +1,12 @@
-/** A fleet, its clients and what befalls them, tick by tick. The same settings and seed give the same result. */
+/** A fleet, its clients and the events of a scenario, tick by tick. The same settings and seed give the same result. */
 import { AuthService } from "./auth-service.ts";
 import { Balancer } from "./balancer.ts";
 import { clientKinds } from "./client-kinds.ts";
-import { nobody } from "./client-lists.ts";
+import { none } from "./client-lists.ts";
 import { noCounts } from "./counters.ts";
 import { Crowd } from "./crowd.ts";
 import type { FleetEvent } from "./events.ts";
-import { GatewayNode, listsPerNode, type NodeSurroundings } from "./gateway-node.ts";
+import { GatewayNode, listsPerNode, type NodeContext } from "./gateway-node.ts";
 import { SeededRandom } from "./random.ts";
 import { Recorder, type Recording } from "./recorder.ts";
 import { RollingDeploy } from "./rolling-deploy.ts";
@@ -16,7 +16,7 @@ import { defaultLiveness } from "../../gateway/engine/liveness.ts";
 import { tickMs } from "./timers.ts";
 
 const ticksPerSecond = 1_000 / tickMs;
-/** Everybody is back, and so it stays for so long. */
+/** The run ends once every client has been connected for so long. */
 const quietSeconds = 15;
 
 export class Simulation {
@@ -30,7 +30,7 @@ export class Simulation {
   readonly #random: SeededRandom;
   readonly #recorder: Recorder;
   readonly #due: { at: number; run: () => void }[] = [];
-  readonly #surroundings: NodeSurroundings & { redisAway: boolean };
+  readonly #context: NodeContext & { redisAway: boolean };
   #deploy: RollingDeploy | undefined;
   #now = 0;
   #busyUntil = 0;
@@ -47,7 +47,7 @@ export class Simulation {
       answered: (client) => this.#node(this.crowd.targetOf(client)).answered(client, true, this.#now),
       failed: (client) => this.#node(this.crowd.targetOf(client)).answered(client, false, this.#now),
     });
-    this.#surroundings = {
+    this.#context = {
       settings,
       crowd: this.crowd,
       counters: this.counters,
@@ -60,7 +60,7 @@ export class Simulation {
       },
       redisAway: false,
     };
-    this.nodes = Array.from({ length: fleet.nodes }, (_, number) => new GatewayNode(number, this.#surroundings));
+    this.nodes = Array.from({ length: fleet.nodes }, (_, number) => new GatewayNode(number, this.#context));
     for (let client = 0; client < clients; client++) this.#node(client % fleet.nodes).settle(client);
     this.#balancer = new Balancer(this.nodes, settings.balancer, this.#random);
     if (fleet.admission) {
@@ -75,12 +75,12 @@ export class Simulation {
     return this.#now;
   }
 
-  /** Shares of the budget that are in force, a second. */
+  /** Sum of the shares in force, per second. */
   get inForcePerSecond(): number {
     return this.#shares?.inForcePerSecond ?? 0;
   }
 
-  /** Until everybody is back, or the horizon. @param progress told each simulated second. */
+  /** Runs until every client is back, or to the horizon. @param progress called each simulated second. */
   run(progress: (seconds: number) => void = () => undefined): Recording {
     let backSince = 0;
     for (let second = 0; second < this.settings.horizonSeconds; second++) {
@@ -100,21 +100,21 @@ export class Simulation {
       first.run();
     }
     this.#balancer.tick(now);
-    if (!this.#surroundings.redisAway) this.#shares?.tick(now);
+    if (!this.#context.redisAway) this.#shares?.tick(now);
     this.#deploy?.tick(now);
-    this.#comeAndGo(now);
-    for (let client = this.crowd.timers.takeDue(now); client !== nobody; client = this.crowd.timers.takeDue(now)) {
+    this.#replaceUsers(now);
+    for (let client = this.crowd.timers.takeDue(now); client !== none; client = this.crowd.timers.takeDue(now)) {
       this.#timer(client, now);
     }
     this.auth.tick(now);
-    // Beginning with another each time: none is always the first to ask the services.
+    // Starts with a random node: no node is always the first to call the services.
     const first = this.#random.below(this.nodes.length);
     this.nodes.forEach((_, turn) => this.nodes[(first + turn) % this.nodes.length]?.tick(now));
     this.#recorder.tick(now);
   }
 
   #timer(client: number, now: number): void {
-    if (this.crowd.isLeaving(client)) return this.#node(this.crowd.nodeOf(client)).closeInSlot(client, now);
+    if (this.crowd.isLeaving(client)) return this.#node(this.crowd.nodeOf(client)).closeAtReconnectTime(client, now);
     this.counters.dials++;
     const node = this.#balancer.pick();
     if (node) return node.offer(client, now);
@@ -122,7 +122,7 @@ export class Simulation {
     this.crowd.failed(client, now);
   }
 
-  #comeAndGo(now: number): void {
+  #replaceUsers(now: number): void {
     const { stayMinutes } = this.settings;
     if (stayMinutes === 0) return;
     this.#leaving += (this.crowd.connected * tickMs) / (stayMinutes * 60_000);
@@ -152,8 +152,8 @@ export class Simulation {
       case "redis away": {
         const until = at + event.seconds * ticksPerSecond;
         this.#busyUntil = Math.max(this.#busyUntil, until);
-        this.#at(at, () => (this.#surroundings.redisAway = true));
-        this.#at(until, () => (this.#surroundings.redisAway = false));
+        this.#at(at, () => (this.#context.redisAway = true));
+        this.#at(until, () => (this.#context.redisAway = false));
         return;
       }
       case "deploy":
@@ -188,7 +188,7 @@ export class Simulation {
 
   #node(number: number): GatewayNode {
     const node = this.nodes[number];
-    if (!node) throw new Error(`there is no node ${number}`);
+    if (!node) throw new Error(`no such node: ${number}`);
     return node;
   }
 }

@@ -1,4 +1,4 @@
-/** A run in a few numbers. */
+/** Summarises a run in a few numbers. */
 import type { Figures } from "./figures.ts";
 import type { Recording, Second } from "./recorder.ts";
 import type { Settings } from "./settings.ts";
@@ -6,7 +6,7 @@ import type { Settings } from "./settings.ts";
 export interface Summary {
   /** Clients that were without a session at the worst moment. */
   readonly mostAway: number;
-  /** From the event until so many of them were back, for good; undefined: not within the run. In seconds. */
+  /** Seconds from the event until so many of them stayed back; undefined: not within the run. */
   readonly backSeconds: {
     readonly half: number | undefined;
     readonly most: number | undefined;
@@ -14,28 +14,28 @@ export interface Summary {
   };
   readonly connectedAtEnd: number;
   readonly peakDialsPerSecond: number;
-  readonly peakLetInPerSecond: number;
+  readonly peakAdmittedPerSecond: number;
   readonly peakAuthCallsPerSecond: number;
   readonly peakRefusalsPerSecond: number;
-  /** How long a message or a handshake waited for the busiest node, at worst. */
+  /** The longest delay of a message or handshake on any node. */
   readonly worstDelayMs: number;
   readonly authCalls: number;
-  /** Admissions of clients that had nothing to resume with. */
+  /** Admissions of clients without a resume token. */
   readonly coldAdmissions: number;
   readonly fallen: number;
   readonly totals: Recording["totals"];
-  /** What Redis would have to do for the busiest second's admissions; not simulated. */
+  /** Redis' load for the admissions of the busiest second; calculated, not simulated. */
   readonly redisCoresAtPeak: number;
 }
 
-/** @param atSecond when the event happened. */
+/** @param atSecond when the event happens */
 export function summarise(recording: Recording, settings: Settings, atSecond: number, { redis }: Figures): Summary {
-  const { seconds, totals, peakLetInPerSecond } = recording;
+  const { seconds, totals, peakAdmittedPerSecond } = recording;
   const peak = (of: (second: Second) => number): number =>
     seconds.reduce((most, second) => Math.max(most, of(second)), 0);
   const mostAway =
     settings.clients - seconds.reduce((least, { connected }) => Math.min(least, connected), settings.clients);
-  /** The end of the last second in which more than this share of them was away. */
+  /** The end of the last second in which more than 1 - `share` of them was away. */
   const back = (share: number): number | undefined => {
     const allowed = (1 - share) * mostAway;
     const last = seconds.findLast(({ connected }) => settings.clients - connected > allowed);
@@ -47,16 +47,16 @@ export function summarise(recording: Recording, settings: Settings, atSecond: nu
     backSeconds: { half: back(0.5), most: back(0.95), all: back(1) },
     connectedAtEnd: seconds.at(-1)?.connected ?? 0,
     peakDialsPerSecond: peak(({ dials }) => dials),
-    peakLetInPerSecond,
+    peakAdmittedPerSecond,
     peakAuthCallsPerSecond: peak(({ authCalls }) => authCalls),
     peakRefusalsPerSecond: peak(({ refused, turnedAway }) => refused + turnedAway),
     worstDelayMs: peak(({ worstDelayMs }) => worstDelayMs),
     authCalls: totals.authCalls,
-    coldAdmissions: totals.admitted - totals.resumed,
+    coldAdmissions: totals.welcomed - totals.resumed,
     fallen: totals.fallen,
     totals,
     redisCoresAtPeak:
-      peak(({ admitted, resumed }) => (admitted - resumed) * redis.coldMicros + resumed * redis.resumeMicros) /
+      peak(({ welcomed, resumed }) => (welcomed - resumed) * redis.coldMicros + resumed * redis.resumeMicros) /
       1_000_000,
   };
 }

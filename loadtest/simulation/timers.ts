@@ -1,10 +1,10 @@
-/** A client has one timer at most: a wheel with a list for each tick, as far as a delay can reach. */
+/** At most one timer per client: a wheel with a list for each tick up to the longest delay. */
 import type { ClientLists } from "./client-lists.ts";
 
 export const tickMs = 10;
-/** About 2.9 h. A longer delay is cut to it. */
+/** About 2.9 h; longer delays are cut to it. */
 const wheelTicks = 2 ** 20;
-/** What {@link Timers} needs of {@link ClientLists}. */
+/** Lists that {@link Timers} creates in {@link ClientLists}. */
 export const timerLists = wheelTicks;
 
 export class Timers {
@@ -22,7 +22,7 @@ export class Timers {
     this.#lists.push(this.#wheel + ((now + ticks) % wheelTicks), client);
   }
 
-  /** One after the other, until nobody is left. */
+  /** Takes one client whose timer is due in this tick; none: no more. */
   takeDue(now: number): number {
     return this.#lists.shift(this.#wheel + (now % wheelTicks));
   }

@@ -1,4 +1,4 @@
-/** Which fleets and clients are held side by side in a scenario. */
+/** The fleets and clients that a scenario compares. */
 import { type ClientKindName, clientKinds } from "./client-kinds.ts";
 import { type Scenario, scenarios, type ScenarioName } from "./events.ts";
 import type { Figures } from "./figures.ts";
@@ -10,7 +10,7 @@ export interface Variant {
   readonly settings: Settings;
 }
 
-/** The clients that a scenario is run with where nothing else is asked for. */
+/** The default kinds of clients. */
 const crashKinds: readonly ClientKindName[] = ["stock", "stock-obeying", "full-jitter"];
 
 export function variantsOf(
@@ -20,9 +20,9 @@ export function variantsOf(
   figures: Figures,
 ): Variant[] {
   const scenario: Scenario = scenarios[name];
-  const settingsFor = (kind: ClientKindName, drainSlots: boolean): Settings => {
+  const settingsFor = (kind: ClientKindName, spreadDrain: boolean): Settings => {
     const settings = defaultSettings({ ...shape, kind }, figures);
-    return { ...settings, stayMinutes: scenario.stayMinutes, fleet: { ...settings.fleet, drainSlots } };
+    return { ...settings, stayMinutes: scenario.stayMinutes, fleet: { ...settings.fleet, spreadDrain } };
   };
   if (name !== "deploy") {
     return (kinds ?? crashKinds).map((kind) => ({
@@ -39,7 +39,7 @@ export function variantsOf(
     },
     {
       name: `${kind}, slots`,
-      title: `${clientKinds[kind].title}; nodes drain in slots`,
+      title: `${clientKinds[kind].title}; nodes drain with reconnect times`,
       settings: settingsFor(kind, true),
     },
   ]);

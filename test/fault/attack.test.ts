@@ -1,4 +1,4 @@
-/** Every attack in small, against programs of their own: nothing ends. What attacks cost is measured by `npm run attack`. */
+/** Every attack on a small scale: no program ends. `npm run attack` measures the cost of attacks. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Attack, Load, Target } from "../../loadtest/attack/attack.ts";
 import { attacks } from "../../loadtest/attack/catalogue.ts";
@@ -8,9 +8,9 @@ import { spawnProcess } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
 
 const connections = 2;
-/** Frames, requests or connections, also refused ones; attacks that are in the number use every connection. */
+/** Frames, requests or connections, refused ones included. */
 const atLeast = 20;
-/** Enough of an attack whose requests are slow by themselves: documents that are parsed one at a time. */
+/** Enough time for attacks with slow requests, such as documents that are parsed one at a time. */
 const slowAfterMs = 5_000;
 const attackersAddress = "127.0.0.66";
 
@@ -49,7 +49,7 @@ describe.each(groups)("a deployment $deployment", ({ chosen }) => {
       }, 25_000);
       ending.abort();
       await attacked;
-      // One that is refused each time has had its effect too: none.
+      // An attack whose every try is refused counts, too.
       expect(tally.connections + tally.refused).toBeGreaterThan(0);
       await eventually(async () => (await isHealthy(target.admin)) && (await isHealthy(target.api)));
       await eventually(async () => isServed(target));
@@ -74,12 +74,12 @@ async function isServed(target: Target): Promise<boolean> {
     client.socket.destroy();
     return ack.ok;
   } catch {
-    // Refused for the moment, as it may be just after an attack.
+    // Refusals are right just after an attack.
     return false;
   }
 }
 
-test("the command lists what it knows, and says how it is used where a flag is wrong", async () => {
+test("the command lists its attacks, and prints its usage where a flag is wrong", async () => {
   const run = async (...args: string[]): Promise<[number | null, string]> => {
     const spawned = spawnProcess(process.execPath, ["loadtest/attack/main.ts", ...args]);
     return [await spawned.exited, spawned.output()];

@@ -1,5 +1,5 @@
 /**
- * A slice of what `npm run fuzz` does: the corpus, a round of inputs that are the same each time, and one of a random seed.
+ * A slice of `npm run fuzz`: the corpus, a round of inputs that are the same each time, and a round with a random seed.
  * `FUZZ_SEED` repeats it.
  */
 import { randomBytes } from "node:crypto";
@@ -22,37 +22,37 @@ beforeAll(async () => {
     keep: false,
     json: false,
     huntMs: 10_000,
-    // Caches and cores are shared with other tests.
+    // Other tests share the caches and cores.
     costFactor: 2,
     say: () => undefined,
   });
   process.stdout.write(reportText(report));
 }, 300_000);
 
-test("FUZZ-1: no input ends a process, makes it log a failure of its own, or has no answer", () => {
+test("FUZZ-1: no input ends a process, makes it log a failure, or stays unanswered", () => {
   const found = report.violations.filter(({ kind }) => kind !== "blocked");
   expect({ seed, found, contained: report.contained }).toEqual({ seed, found: [], contained: [] });
   expect(report.endedInOrder).toBe(true);
 });
 
-test("FUZZ-2: an honest client is served while others send anything", () => {
+test("FUZZ-2: an honest client is served while other clients send anything", () => {
   expect({ seed, failures: report.honestFailures }).toEqual({ seed, failures: {} });
-  // What it saw while the machine gave a process no core is not counted.
+  // Figures of slices in which the machine starved a process are left out.
   expect(report.honest.calls.count + report.starved).toBeGreaterThan(0);
 });
 
-test("FUZZ-3: sessions, calls, descriptors and memory are free when the inputs are over", () => {
+test("FUZZ-3: sessions, calls, descriptors and memory are free once the inputs end", () => {
   const memory = report.verdicts.filter(({ title, pass }) => title.startsWith("growth") && !pass);
   expect({ seed, leftovers: report.leftovers, memory }).toEqual({ seed, leftovers: [], memory: [] });
 });
 
-test("FUZZ-4: no single input keeps a process busy for longer than it may", () => {
+test("FUZZ-4: no single input blocks a process beyond its limit", () => {
   const blocked = report.violations.filter(({ kind }) => kind === "blocked");
   expect({ seed, blocked }).toEqual({ seed, blocked: [] });
   expect(report.measured).toBeGreaterThan(0);
 });
 
-test("every target had its turn", () => {
+test("every target gets inputs", () => {
   const idle = Object.entries(report.tallies).filter(([, { frames, requests }]) => frames + requests === 0);
   expect(idle).toEqual([]);
 });

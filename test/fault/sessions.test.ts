@@ -170,7 +170,9 @@ test("PRES-6: a Redis that was away, or lost its data, gets all members again, a
 }, 60_000);
 
 test("PRES-4: after two of three nodes are killed, resumed sessions count once and others leave", async () => {
-  const scenario = spawnProcess(process.execPath, ["loadtest/node-loss.ts", "--json"], { env: { SESSIONS: "90" } });
+  const scenario = spawnProcess(process.execPath, ["loadtest/main.ts", "node-loss", "--json"], {
+    env: { SESSIONS: "90" },
+  });
   await scenario.exited;
   const printed = scenario.output();
   const report = JSON.parse(printed.slice(printed.indexOf("{"))) as { figures: Record<string, number> };

@@ -1,4 +1,4 @@
-/** The checker as anyone runs it, against a deployment. */
+/** The checker as a command, against a deployment. */
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -28,12 +28,12 @@ function check(...more: string[]): Spawned {
   });
 }
 
-test("SYNC-1: the checker finds nothing wrong with clients that come and go between two nodes", async () => {
+test("SYNC-1: the checker finds no violation for clients that reconnect between two nodes", async () => {
   const checker = check();
   expect([await checker.exited, checker.output()]).toEqual([0, expect.stringContaining("PASS")]);
 });
 
-test("the checker ends with 1 where acknowledged publications are gone, and says which", async () => {
+test("the checker exits with 1 where acknowledged publications are gone, and names them", async () => {
   const checker = check("--json");
   await checker.printed("2 s:");
   const raw = new Redis(redis.url);
@@ -49,7 +49,7 @@ test("the checker ends with 1 where acknowledged publications are gone, and says
   expect(report.channels.reduce((sum, { gone }) => sum + gone, 0)).toBe(vanished);
 });
 
-test("the checker lists every bad setting, by the flag that gives it, and shows no secret", async () => {
+test("the checker lists every bad setting by its flag, and shows no secret", async () => {
   const checker = check("--clients", "0", "--api-token", "", "--jwt-secret", "too-short-to-be-one");
   await eventually(() => checker.output() !== "");
   expect(await checker.exited).toBe(78);

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { Placement } from "../../gateway/bootstrap/placement.ts";
 import type { FleetNode } from "../../shared/nodes/contract.ts";
 import { nodeReport } from "../support/node-reports.ts";
-import { SeededRandom } from "../support/schedules/seeded-random.ts";
+import { SeededRandom } from "../support/seeded-random.ts";
 
 function placementOf(seed: number): Placement {
   return new Placement(new SeededRandom(String(seed)).next);

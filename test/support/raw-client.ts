@@ -1,4 +1,4 @@
-/** A client on a bare socket: cheap in number, and able to stop reading, or to answer no ping. */
+/** A Socket.IO client on a bare socket: cheap in large numbers, and able to stop reading or to ignore pings. */
 import type { Socket } from "node:net";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Position, SubscribeAck, Welcome } from "../../shared/protocol/wire.ts";
@@ -10,7 +10,7 @@ export type OnEvent = (
   meta: { channel?: string; offset?: number; prev?: number },
 ) => void;
 
-/** In band: what `connect_error` brings to a client of Socket.IO. */
+/** The gateway refused the handshake: the data of Socket.IO's `connect_error`. */
 export class RefusedError extends Error {
   readonly refusal: ConnectRefusal;
 
@@ -22,7 +22,7 @@ export class RefusedError extends Error {
 
 export class RawClient {
   readonly socket: Socket;
-  /** Resolves when the connection is gone, once everything that was received has been read. */
+  /** Resolves when the connection has ended and everything received has been read. */
   readonly closed: Promise<void>;
   onEvent: OnEvent = () => undefined;
   answersPings = true;
@@ -36,7 +36,7 @@ export class RawClient {
   private constructor(socket: Socket) {
     this.socket = socket;
     this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
-    // Tests cut connections on purpose, and see them as closed.
+    // Tests cut connections on purpose and see them as closed.
     socket.on("error", () => socket.destroy());
     socket.on("data", (chunk: Buffer) => {
       for (const text of this.#frames.push(chunk)) this.#receive(text);
@@ -44,9 +44,9 @@ export class RawClient {
   }
 
   /**
-   * Resolves with the welcome behind it.
+   * Resolves once the client is welcome; the caller destroys the socket.
    *
-   * @throws RefusedError, or another where the connection ends without a refusal
+   * @throws RefusedError where the gateway refuses the handshake; NotOpenedError or another error where the connection ends
    */
   static async connect(
     url: URL,
@@ -75,12 +75,12 @@ export class RawClient {
     return this.#welcome;
   }
 
-  /** Resolves with the ack of a packet that is written by hand. */
+  /** Resolves with the ack of a packet that the caller writes itself. */
   async acked(id: number): Promise<unknown> {
     return new Promise((resolve) => this.#acks.set(id, resolve));
   }
 
-  /** @param onAck called in the order of what is received: before any event behind the ack. */
+  /** @param onAck called as the ack is read: before any event that follows it. */
   async request(event: string, payload: object, onAck?: (ack: unknown) => void): Promise<unknown> {
     const id = ++this.#lastAckId;
     return new Promise((resolve) => {

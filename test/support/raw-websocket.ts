@@ -1,17 +1,45 @@
-/** A websocket by hand, for what no client library does: stop reading, or send several packets in one write. */
+/** A websocket on a bare socket: it can stop reading, break the protocol, or send several packets in one write. */
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 
-const opcodes = { continuation: 0x0, text: 0x1, binary: 0x2, close: 0x8, ping: 0x9, pong: 0xa } as const;
-const maskBit = 0x80;
+export const opcodes = { continuation: 0x0, text: 0x1, binary: 0x2, close: 0x8, ping: 0x9, pong: 0xa } as const;
 
-export interface ServerFrame {
-  readonly opcode: number;
-  readonly payload: Buffer;
+/** A mask that changes nothing: large payloads cost no time, and one frame can be sent again and again. */
+export const zeroMask = Buffer.alloc(4);
+
+export interface FrameOptions {
+  /** False: more fragments of the message follow. */
+  readonly fin?: boolean;
+  /** Reserved bits, 0 to 7. */
+  readonly rsv?: number;
+  /** Four bytes, random by default; undefined: the frame is not masked, which no server accepts. */
+  readonly mask?: Buffer | undefined;
+  /** The length that the head announces, by default that of the payload. */
+  readonly claims?: number;
+  /** Bytes of the extended length, where more than the shortest form takes. */
+  readonly lengthBytes?: 2 | 8;
 }
 
-/** A masked, unfragmented text frame (RFC 6455, 5.2). */
+/** A frame of a client (RFC 6455, 5.2), correct by default. */
+export function encodeFrame(opcode: number, payload: Buffer, options: FrameOptions = {}): Buffer {
+  const { fin = true, rsv = 0, claims = payload.length, lengthBytes = 0 } = options;
+  const mask = "mask" in options ? options.mask : randomBytes(4);
+  const extended = Math.max(lengthBytes, claims < 126 ? 0 : claims < 65_536 ? 2 : 8);
+  const head = Buffer.alloc(2 + extended);
+  head[0] = (fin ? 0x80 : 0) | (rsv << 4) | opcode;
+  head[1] = (mask ? 0x80 : 0) | (extended === 0 ? claims : extended === 2 ? 126 : 127);
+  if (extended === 2) head.writeUInt16BE(claims, 2);
+  if (extended === 8) head.writeBigUInt64BE(BigInt(claims), 2);
+  if (!mask) return Buffer.concat([head, payload]);
+  const masked = mask === zeroMask ? payload : payload.map((byte, index) => byte ^ (mask[index % 4] ?? 0));
+  return Buffer.concat([head, mask, masked]);
+}
+
+/** @param fin false: more fragments of the message follow. */
+export function clientFrame(kind: keyof typeof opcodes, content: string | Buffer, fin = true): Buffer {
+  return encodeFrame(opcodes[kind], Buffer.from(content), { fin });
+}
+
 export function textFrame(text: string): Buffer {
   return clientFrame("text", text);
 }
@@ -21,28 +49,12 @@ export function pingFrame(text: string): Buffer {
   return clientFrame("ping", text);
 }
 
-/** @param fin false: more of the message follows. */
-export function clientFrame(kind: keyof typeof opcodes, content: string | Buffer, fin = true): Buffer {
-  const payload = Buffer.from(content);
-  const mask = randomBytes(4);
-  const masked = payload.map((byte, i) => byte ^ (mask[i % 4] ?? 0));
-  return Buffer.concat([frameHead(kind, payload.length, fin), mask, masked]);
+/** Announces `length` bytes of payload; the four bytes of the mask and the payload follow. */
+export function frameHead(kind: keyof typeof opcodes, length: number): Buffer {
+  return encodeFrame(opcodes[kind], Buffer.alloc(0), { claims: length, mask: zeroMask }).subarray(0, -zeroMask.length);
 }
 
-/** Announces `length` bytes of payload; the mask and the payload follow. */
-export function frameHead(kind: keyof typeof opcodes, length: number, fin = true): Buffer {
-  return Buffer.from([(fin ? 0x80 : 0) | opcodes[kind], ...lengthBytes(length)]);
-}
-
-function lengthBytes(length: number): number[] {
-  if (length < 126) return [maskBit | length];
-  if (length < 65_536) return [maskBit | 126, length >> 8, length & 0xff];
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(BigInt(length));
-  return [maskBit | 127, ...bytes];
-}
-
-/** The HTTP request that asks for a websocket of the engine. @param more of the query */
+/** The HTTP request for a websocket of the engine. @param more appended to the query */
 export function upgradeRequest(url: URL, more = ""): string {
   const head = [
     `GET /socket.io/?EIO=4&transport=websocket${more} HTTP/1.1`,
@@ -56,55 +68,82 @@ export function upgradeRequest(url: URL, more = ""): string {
 }
 
 export interface DialOptions {
-  /** The local address: on Linux any of 127.0.0.0/8 towards a loopback address. */
+  /** The local address to connect from: on Linux any of 127.0.0.0/8 towards a loopback address. */
   readonly localAddress?: string;
   /** Destroys the socket. */
   readonly signal?: AbortSignal;
 }
 
-/**
- * Resolves once the engine has opened; the caller ends it.
- *
- * @throws where the connection ends before: the upgrade was refused, or no server listens
- */
-export async function openRawWebsocket(url: URL, options: DialOptions = {}): Promise<Socket> {
-  const socket = connect({ port: Number(url.port), host: url.hostname, ...options });
-  // The gateway resets a client that does not read; tests see a closed connection.
-  socket.on("error", () => socket.destroy());
-  socket.write(upgradeRequest(url));
-  let seen = "";
-  const opened = (async () => {
-    while (!seen.includes("pingInterval")) seen += String((await once(socket, "data"))[0]);
-  })();
-  const ended = once(socket, "close").then(() => {
-    throw new Error(`closed before it opened: ${seen.split("\r\n")[0]}`);
-  });
-  await Promise.race([opened, ended]);
-  ended.catch(() => undefined);
-  return socket;
+/** The connection ended before the engine opened it. */
+export class NotOpenedError extends Error {
+  /** What the server sent, such as the head of an HTTP answer; empty where it sent nothing. */
+  readonly received: string;
+
+  constructor(received: string) {
+    super(`closed before it opened: ${received.split("\r\n")[0]}`);
+    this.received = received;
+  }
 }
 
-/** Cuts what a server sends into frames. */
-export class ServerFrames {
-  #rest: Buffer = Buffer.alloc(0);
+/**
+ * Resolves once the engine has opened the connection; the caller destroys the socket.
+ *
+ * @throws NotOpenedError where the connection ends first: the server refuses the upgrade, or nothing listens
+ */
+export async function openRawWebsocket(url: URL, options: DialOptions = {}): Promise<Socket> {
+  const socket = connect({ port: Number(url.port), host: url.hostname, noDelay: true, ...options });
+  // The gateway resets the connection of a client that does not read: an end like any other.
+  socket.on("error", () => socket.destroy());
+  socket.write(upgradeRequest(url));
+  let received = "";
+  return new Promise((resolve, reject) => {
+    const take = (chunk: Buffer): void => {
+      received += chunk.toString("latin1");
+      if (!received.includes("pingInterval")) return;
+      socket.off("data", take);
+      socket.off("close", fail);
+      resolve(socket);
+    };
+    const fail = (): void => reject(new NotOpenedError(received));
+    socket.on("data", take);
+    socket.once("close", fail);
+  });
+}
 
-  /** @returns the text frames that are complete; others are left out. */
+export interface ServerFrame {
+  readonly opcode: number;
+  readonly payload: Buffer;
+}
+
+/** Cuts what a server sends into frames. Joins the chunks of a large frame once, when its last one is there. */
+export class ServerFrames {
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+  /** No frame is complete below this many bytes. */
+  #neededBytes = 0;
+
+  /** @returns the payloads of the text frames that are complete; other frames are skipped. */
   push(chunk: Buffer): string[] {
     return this.frames(chunk).flatMap(({ opcode, payload }) => (opcode === opcodes.text ? [payload.toString()] : []));
   }
 
-  /** @returns all frames that are complete. */
+  /** @returns every frame that is complete. */
   frames(chunk: Buffer): ServerFrame[] {
-    const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+    if (this.#bytes < this.#neededBytes) return [];
+    const bytes = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks);
     const frames: ServerFrame[] = [];
     let at = 0;
-    for (;;) {
-      const end = frameEnd(bytes, at);
-      if (end === undefined || end.at > bytes.length) break;
+    let end = frameEnd(bytes, at);
+    while (end && end.at <= bytes.length) {
       frames.push({ opcode: (bytes[at] ?? 0) & 0x0f, payload: bytes.subarray(end.at - end.length, end.at) });
       at = end.at;
+      end = frameEnd(bytes, at);
     }
-    this.#rest = bytes.subarray(at);
+    this.#chunks = at < bytes.length ? [bytes.subarray(at)] : [];
+    this.#bytes = bytes.length - at;
+    this.#neededBytes = end ? end.at - at : 0;
     return frames;
   }
 }

@@ -1,4 +1,4 @@
-/** The checker's judgement: each breach of the contract is seen, and nothing else is taken for one. */
+/** The checker's verdicts: it finds every breach of the contract, and no other. */
 import { expect, test } from "vitest";
 import type { FollowerLedger } from "../../loadtest/checker/follower-ledger.ts";
 import { ChannelLedger, type Truth } from "../../loadtest/checker/ledger.ts";
@@ -22,7 +22,7 @@ function truth(last: number, changes: Partial<Truth> = {}): Truth {
   };
 }
 
-/** One client that follows from the beginning. */
+/** One client that follows from the start. */
 function following(): { ledger: ChannelLedger; client: FollowerLedger; get: (...offsets: number[]) => void } {
   const ledger = new ChannelLedger("board:1");
   const client = ledger.follower("ada");
@@ -45,7 +45,7 @@ function kinds(ledger: ChannelLedger, final: Truth): string[] {
   return ledger.judge(final).violations.map(({ kind }) => kind);
 }
 
-test("a client that gets everything once and in order is fine, across reconnects, too", () => {
+test("no violation: a client gets everything once and in order, across reconnects", () => {
   const { ledger, client, get } = following();
   for (const offset of [1, 2, 3, 4]) ledger.acknowledged(at(offset), `i${offset}`);
   get(1, 2);
@@ -55,7 +55,7 @@ test("a client that gets everything once and in order is fine, across reconnects
   expect(verdict).toMatchObject({ acknowledged: 4, gone: 0, deliveries: 5, signals: 0, violations: [] });
 });
 
-test("a jump along prev is no gap", () => {
+test("no violation: a jump that prev announces", () => {
   const { ledger, client, get } = following();
   get(1);
   client.delivered({ offset: 1_000, prev: 1, item: "jumped" });
@@ -63,7 +63,7 @@ test("a jump along prev is no gap", () => {
   expect(kinds(ledger, truth(1, { position: at(1_000), publications }))).toEqual([]);
 });
 
-test("lost: a publication that history has is left out, live or by an ack, and nobody says so", () => {
+test("lost: a publication in history is missing, live or in an ack, without a signal", () => {
   const live = following();
   live.get(1, 3);
   expect(kinds(live.ledger, truth(3))).toEqual(["lost"]);
@@ -77,14 +77,14 @@ test("lost: a publication that history has is left out, live or by an ack, and n
   expect(kinds(end.ledger, truth(4))).toEqual(["lost"]);
 });
 
-test("lost or forked: a predecessor that is made up does not hide a gap", () => {
+test("lost or forked: a wrong predecessor does not hide a gap", () => {
   const { ledger, client, get } = following();
   get(1);
   client.delivered({ offset: 3, prev: 1, item: "i3" });
   expect(kinds(ledger, truth(3))).toEqual(["forked"]);
 });
 
-test("behind: the last publication did not come, or the client does not follow any more", () => {
+test("behind: the last publication is missing, or the client no longer follows", () => {
   const tail = following();
   tail.get(1, 2);
   expect(kinds(tail.ledger, truth(3))).toEqual(["behind"]);
@@ -97,7 +97,7 @@ test("behind: the last publication did not come, or the client does not follow a
   expect(kinds(otherEpoch.ledger, truth(1, { position: at(1, "e2"), lossDeclared: true }))).toEqual(["behind"]);
 });
 
-test("doubled: a publication comes again, live or with an ack", () => {
+test("doubled: a publication comes twice, live or with an ack", () => {
   const live = following();
   live.get(1, 2, 2, 3);
   expect(kinds(live.ledger, truth(3))).toEqual(["doubled"]);
@@ -116,7 +116,7 @@ test("reordered: a publication comes after a later one", () => {
   expect(kinds(ledger, truth(3)).sort()).toEqual(["lost", "reordered"]);
 });
 
-test("forked: one offset for two publications, between clients, publishers and history", () => {
+test("forked: clients, publishers and history disagree on the publication at an offset", () => {
   const clients = following();
   const other = clients.ledger.follower("grace");
   other.subscribing({ again: false });
@@ -137,7 +137,7 @@ test("forked: one offset for two publications, between clients, publishers and h
   expect(kinds(past.ledger, truth(1))).toEqual(["forked"]);
 });
 
-test("unsolicited: something comes before the ack, or after the subscription ended", () => {
+test("unsolicited: a publication comes before the ack or after the subscription", () => {
   const before = following();
   before.client.left("lost");
   before.client.subscribing({ again: false });
@@ -156,7 +156,7 @@ test("unsolicited: something comes before the ack, or after the subscription end
   expect(kinds(resync.ledger, truth(0))).toEqual(["unsolicited"]);
 });
 
-test("what was on its way to a subscription that is being replaced counts for nothing", () => {
+test("no violation: publications under way while a subscription is replaced", () => {
   const { ledger, client, get } = following();
   get(1);
   client.subscribing({ again: true });
@@ -167,7 +167,7 @@ test("what was on its way to a subscription that is being replaced counts for no
   expect(kinds(ledger, truth(3))).toEqual([]);
 });
 
-/** A failover: 3 and 4 are gone, the history goes on from 2 at 1000. */
+/** A failover: 3 and 4 are lost, history continues from 2 at 1000. */
 const failedOver = truth(2, {
   position: at(1_000),
   publications: [...history(2), { offset: 1_000, prev: 2, item: "after" }],
@@ -175,7 +175,7 @@ const failedOver = truth(2, {
 });
 const after = { offset: 1_000, prev: 2, item: "after" };
 
-test("one signal for a position that is gone is right, by a resync or by the ack", () => {
+test("no violation: one signal for a lost position, by a resync or by the ack", () => {
   const resync = following();
   resync.get(1, 2, 3, 4);
   resync.client.resynced(at(2), "position_ahead");
@@ -188,7 +188,7 @@ test("one signal for a position that is gone is right, by a resync or by the ack
   expect(ack.ledger.judge(failedOver)).toMatchObject({ signals: 1, gone: 1, violations: [] });
 });
 
-test("unsignalled: what the client had is gone and it goes on all the same", () => {
+test("unsignalled: the client's position is lost and delivery continues", () => {
   const live = following();
   live.get(1, 2, 3);
   live.client.delivered(after);
@@ -203,7 +203,7 @@ test("unsignalled: what the client had is gone and it goes on all the same", () 
   expect(kinds(noReason.ledger, failedOver)).toEqual(["unsignalled"]);
 });
 
-test("falseSignal: who lost nothing is told to resync", () => {
+test("falseSignal: a client that lost nothing has to resync", () => {
   const resync = following();
   resync.get(1, 2);
   resync.client.resynced(at(3), "position_ahead");
@@ -227,7 +227,7 @@ test("falseSignal: who lost nothing is told to resync", () => {
   expect(kinds(first, truth(1))).toEqual(["falseSignal"]);
 });
 
-test("doubledSignal: one loss is told twice", () => {
+test("doubledSignal: one loss is signalled twice", () => {
   const { ledger, client, get } = following();
   get(1, 2, 3);
   client.resynced(at(2), "position_ahead");
@@ -235,7 +235,7 @@ test("doubledSignal: one loss is told twice", () => {
   expect(kinds(ledger, failedOver)).toEqual(["doubledSignal"]);
 });
 
-test("a history that was trimmed, or grew past what is replayed, is a reason; one publication less is none", () => {
+test("a signal is right beyond the trimmed history or the replay limit, one publication less is not", () => {
   for (const [historySize, expected] of [
     [9, []],
     [10, ["falseSignal"]],
@@ -254,7 +254,7 @@ test("a history that was trimmed, or grew past what is replayed, is a reason; on
   }
 });
 
-test("history may have been read further on than the position that is signalled", () => {
+test("a signal may concern history read beyond its position", () => {
   for (const [publishers, expected] of [
     [1, []],
     [0, ["falseSignal"]],
@@ -267,7 +267,7 @@ test("history may have been read further on than the position that is signalled"
   }
 });
 
-test("a new epoch is a reason while the old one is gone for good", () => {
+test("a new epoch justifies a signal where the old one is gone", () => {
   const { ledger, client, get } = following();
   get(1, 2);
   client.resynced(at(0, "e2"), "epoch_changed");
@@ -279,7 +279,7 @@ test("a new epoch is a reason while the old one is gone for good", () => {
   expect(kinds(ledger, truth(0, { ...anew, lossDeclared: true }))).toEqual(["falseSignal"]);
 });
 
-test("vanished: what was acknowledged is gone, and no loss was declared", () => {
+test("vanished: an acknowledged publication is gone, and no loss was declared", () => {
   const hole = { position: at(3), publications: [history(1)[0], { offset: 3, prev: 1, item: "i3" }] } as Partial<Truth>;
   const { ledger, client } = following();
   comeBack(client, { position: at(3), publications: hole.publications ?? [] });
@@ -292,7 +292,7 @@ test("vanished: what was acknowledged is gone, and no loss was declared", () => 
   expect(kinds(elsewhere.ledger, truth(1))).toEqual(["vanished"]);
 });
 
-test("what was trimmed from the history is not taken for gone", () => {
+test("no violation: publications trimmed from history", () => {
   const { ledger, client } = following();
   ledger.acknowledged(at(1), "i1");
   const kept = history(300).slice(-100);

@@ -13,18 +13,24 @@ describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78
     ["loadtest/simulation/main.ts --clients=-5", '--clients: must be >= 100, not "-5"', "npm run simulation"],
     ["loadtest/simulation/main.ts --kinds=magpie", "--kinds: ", "npm run simulation"],
     ["loadtest/checker/main.ts --clients 0", "--api: is required", "npm run checker"],
-    ["loadtest/checker/schedules.ts --schedules many", "--schedules: must be a whole", "npm run checker:schedules"],
+    [
+      "loadtest/checker/main.ts schedules --schedules many",
+      "--schedules: must be a whole",
+      "npm run checker -- schedules",
+    ],
     ["deploy/rolling-restart.ts --restart now", "must contain {node}", "npm run rolling-restart"],
     ["deploy/rolling-restart.ts --api=x", "--api: must be a URL", "npm run rolling-restart"],
-    ["loadtest/run.ts --url ws://a", "a deployment needs --url, --api", "npm run loadtest"],
+    ["loadtest/main.ts fan-out --url ws://a", "a deployment needs --url, --api", "npm run loadtest -- fan-out"],
     ["loadtest/fuzz/main.ts --target nothing", "--target: ", "npm run fuzz"],
     ["loadtest/fuzz/main.ts --seconds=-1 --only 1", "--only: give one --target", "npm run fuzz"],
-    ["loadtest/attack/main.ts --only nothing", "no family called nothing", "npm run attack"],
+    ["loadtest/attack/main.ts --only nothing", "no such attack or family: nothing", "npm run attack"],
     ["loadtest/attack/main.ts --api http://a", "--jwt-secret: is required", "npm run attack"],
-    ["loadtest/calls.ts --jsn", "--jsn", "npm run loadtest:calls"],
-    ["loadtest/mass-return.ts now", "'now'", "npm run loadtest:return"],
-    ["loadtest/read-replica.ts --jsn", "--jsn", "npm run loadtest:read-replica"],
-    ["loadtest/storm.ts --json=yes", "--json", "npm run loadtest:storm"],
+    ["loadtest/main.ts", "name a scenario", "mass-return"],
+    ["loadtest/main.ts mass", "no such scenario: mass", "mass-return"],
+    ["loadtest/main.ts calls --jsn", "--jsn", "npm run loadtest -- calls"],
+    ["loadtest/main.ts mass-return now", "'now'", "npm run loadtest -- mass-return"],
+    ["loadtest/main.ts read-replica --jsn", "--jsn", "npm run loadtest -- read-replica"],
+    ["loadtest/main.ts storm --json=yes", "--json", "npm run loadtest -- storm"],
   ] as const)("%s", async ([command, finding, usage]) => {
     const [exitCode, output] = await run(command.split(" "));
     expect([exitCode, output]).toEqual([78, expect.stringContaining(finding)]);
@@ -33,13 +39,13 @@ describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78
   });
 
   test.for([
-    ["loadtest/storm.ts", "CLIENTS", "many", "CLIENTS must be a number from 10 to 20000"],
-    ["loadtest/nodes.ts", "NODES", "1,x", "NODES must be numbers from 1 to 32"],
-    ["loadtest/calls.ts", "CALLS_SECONDS", "0", "CALLS_SECONDS must be a number from 1 to 600"],
+    ["loadtest/main.ts storm", "CLIENTS", "many", "CLIENTS must be a number from 10 to 20000"],
+    ["loadtest/main.ts nodes", "NODES", "1,x", "NODES must be numbers from 1 to 32"],
+    ["loadtest/main.ts calls", "CALLS_SECONDS", "0", "CALLS_SECONDS must be a number from 1 to 600"],
   ] as const)("%s with %s=%s", async ([program, name, value, finding]) => {
-    const [exitCode, output] = await run([program], { [name]: value });
+    const [exitCode, output] = await run(program.split(" "), { [name]: value });
     expect([exitCode, output]).toEqual([78, expect.stringMatching(new RegExp(`^${finding}`))]);
-    expect(output).toContain("  npm run loadtest:");
+    expect(output).toContain("  npm run loadtest -- ");
     expect(output).not.toMatch(/^ +at /m);
   });
 

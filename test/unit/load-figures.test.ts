@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { Tally } from "../../loadtest/crowd/tally.ts";
-import { Histogram } from "../../loadtest/histogram.ts";
-import { largestWork, MeasuredCurve } from "../../loadtest/measured-curve.ts";
-import { Sequence } from "../../loadtest/sequence.ts";
+import { Tally } from "../../loadtest/checks/tally.ts";
+import { Histogram } from "../../loadtest/checks/histogram.ts";
+import { largestWork, MeasuredCurve } from "../../loadtest/checks/measured-curve.ts";
+import { Sequence } from "../../loadtest/checks/sequence.ts";
 
 describe("what a load client has seen of a channel", () => {
   test("a missing publication is lost, until it arrives late", () => {

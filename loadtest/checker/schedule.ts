@@ -1,0 +1,206 @@
+/** One random schedule: clients and publishers at work, faults drawn from a seed, and the verdict on the result. */
+import { setTimeout as pause } from "node:timers/promises";
+import { tokens } from "../../test/support/fleet.ts";
+import { SeededRandom } from "../../test/support/seeded-random.ts";
+import { userToken } from "../../test/support/stock-client.ts";
+import type { Verdict } from "./ledger.ts";
+import type { Publisher } from "./publisher.ts";
+import { CheckerRun } from "./run.ts";
+import type { Arena } from "./schedule-arena.ts";
+import { historySizes } from "./schedule-deployment.ts";
+import type { Fault } from "./schedule-faults.ts";
+
+export interface ScheduleResult {
+  readonly index: number;
+  readonly arena: string;
+  /** Kinds, in the order in which the faults began. */
+  readonly faults: readonly string[];
+  readonly verdicts: readonly Verdict[];
+  /** Why there is no verdict, or what broke beside the contract. */
+  readonly failures: readonly string[];
+  /** All steps, the programs' output, and what the affected clients received. */
+  readonly trace: () => string;
+}
+
+export interface ScheduleOptions {
+  readonly arena: Arena;
+  readonly seed: string;
+  readonly index: number;
+  /** Faults that this schedule must run; others are drawn. */
+  readonly turns: readonly Fault[];
+}
+
+const clientCount = 4;
+const settleMs = 45_000;
+/** Characters of each program's output in a trace. */
+const maxOutput = 4_000;
+/** Average pause between two publications of a publisher; there is none within a burst. */
+const publishPauseMs = 40;
+const publishWithinMs = 10_000;
+
+export async function runSchedule(options: ScheduleOptions): Promise<ScheduleResult> {
+  const token = await userToken({ sub: `user-${options.index}` });
+  return new Schedule(options, token).run();
+}
+
+class Schedule {
+  readonly #arena: Arena;
+  readonly #seed: string;
+  readonly #index: number;
+  readonly #turns: readonly Fault[];
+  readonly #random: SeededRandom;
+  readonly #channels: readonly string[];
+  readonly #checker: CheckerRun;
+  readonly #ending = new AbortController();
+  readonly #startedAt = performance.now();
+  readonly #log: string[] = [];
+  readonly #faults: string[] = [];
+  readonly #failures: string[] = [];
+  /** Targets of running faults. */
+  readonly #busy = new Set<object>();
+  readonly #running = new Set<Promise<void>>();
+  #lossDeclared = false;
+  #verdicts: Verdict[] = [];
+
+  /** @param token for all of the schedule's clients */
+  constructor({ arena, seed, index, turns }: ScheduleOptions, token: string) {
+    this.#arena = arena;
+    this.#seed = seed;
+    this.#index = index;
+    this.#turns = turns;
+    this.#random = new SeededRandom(`${seed}/${index}`);
+    this.#channels = [`whole:${index}-a`, `whole:${index}-b`, `brief:${index}-c`];
+    const { gatewayUrls, apiUrl } = arena.deployment;
+    this.#checker = new CheckerRun({
+      gatewayUrls,
+      api: { url: apiUrl, token: tokens.service },
+      token,
+      channels: this.#channels,
+      clients: clientCount,
+      publishers: 2,
+      reconnectMs: 300,
+      random: new SeededRandom(`${seed}/${index}/clients`).next,
+    });
+  }
+
+  async run(): Promise<ScheduleResult> {
+    try {
+      this.#checker.start();
+      if (!(await this.#checker.allFollow(settleMs))) this.#failures.push("a client could not follow at the start");
+      const publishing = [...this.#checker.publishers.values()].flat().map(async (publisher, n) => {
+        await this.#publishOn(publisher, new SeededRandom(`${this.#seed}/${this.#index}/publisher-${n}`));
+      });
+      await this.#runFaults();
+      this.#note("everything heals");
+      await this.#arena.whole();
+      await pause(this.#random.between(0, 500));
+      this.#ending.abort();
+      await Promise.all(publishing);
+      this.#note("the last publications");
+      this.#verdicts = await this.#checker.finish({
+        withinMs: settleMs,
+        historySize: (channel) => (channel.startsWith("brief:") ? historySizes.brief : historySizes.whole),
+        lossDeclared: this.#lossDeclared,
+      });
+    } catch (error) {
+      this.#failures.push(String(error));
+    } finally {
+      this.#ending.abort();
+      await Promise.all(this.#running);
+      this.#checker.stop();
+    }
+    for (const program of this.#programs) {
+      if (program.died) this.#failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
+    }
+    return {
+      index: this.#index,
+      arena: this.#arena.kind,
+      faults: this.#faults,
+      verdicts: this.#verdicts,
+      failures: this.#failures,
+      trace: () => this.#trace(),
+    };
+  }
+
+  get #programs(): Arena["deployment"]["gateways"] {
+    const { privateApi, gateways } = this.#arena.deployment;
+    return [privateApi, ...gateways];
+  }
+
+  async #runFaults(): Promise<void> {
+    const random = this.#random;
+    for (const fault of this.#turns) {
+      await pause(random.between(50, 300));
+      while (!this.#begin(fault)) await Promise.race(this.#running);
+      for (let step = random.between(1, 2); step > 0; step--) {
+        await pause(random.between(50, 700));
+        this.#disturbClient();
+        if (random.next() < 0.4) this.#begin(random.pick(this.#arena.drawn));
+      }
+    }
+    await Promise.all(this.#running);
+  }
+
+  /** @returns false where every target of the fault is busy. */
+  #begin(fault: Fault): boolean {
+    const free = fault.targets.filter((target) => !this.#busy.has(target));
+    if (free.length === 0) return false;
+    const target = this.#random.pick(free);
+    this.#busy.add(target);
+    this.#faults.push(fault.kind);
+    this.#lossDeclared ||= fault.losesWrites ?? false;
+    this.#note(`${fault.kind}, target ${fault.targets.indexOf(target) + 1}`);
+    const own = new SeededRandom(`${this.#seed}/${this.#index}/${this.#faults.length}`);
+    const done = fault
+      .run(target, own, this.#ending.signal)
+      .catch((error: unknown) => void this.#failures.push(`${fault.kind}: ${String(error)}`))
+      .finally(() => {
+        this.#note(`${fault.kind} ends`);
+        this.#busy.delete(target);
+        this.#running.delete(done);
+      });
+    this.#running.add(done);
+    return true;
+  }
+
+  #disturbClient(): void {
+    const { clients } = this.#checker;
+    const client = this.#random.pick(clients);
+    const channel = this.#random.pick(this.#channels);
+    const name = `client-${clients.indexOf(client) + 1}`;
+    const acts = [
+      () => (client.drop(), "drops its connection"),
+      () => (client.leave(channel), `leaves ${channel}`),
+      () => (client.follow(channel), `follows ${channel}`),
+      () => (client.followAll(), "follows all"),
+    ];
+    this.#note(`${name} ${this.#random.pick(acts)()}`);
+  }
+
+  async #publishOn(publisher: Publisher, own: SeededRandom): Promise<void> {
+    const { signal } = this.#ending;
+    while (!signal.aborted) {
+      const burst = own.next() < 0.05 ? own.between(5, 40) : 1;
+      for (let n = 0; n < burst && !signal.aborted; n++) await publisher.publish(publishWithinMs);
+      await pause(own.between(0, publishPauseMs * 2), undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  #note(line: string): void {
+    this.#log.push(`${(performance.now() - this.#startedAt).toFixed(0)} ${line}`);
+  }
+
+  #trace(): string {
+    const violations = this.#verdicts.flatMap((verdict) => verdict.violations);
+    return [
+      `schedule ${this.#index} of seed ${this.#seed}, ${this.#arena.kind}`,
+      ...this.#log.map((line) => `  ${line}`),
+      ...this.#failures,
+      ...this.#programs.map(({ name, output }) => `${name} printed:\n${output().slice(-maxOutput)}`),
+      ...violations.map(({ kind, channel, follower, detail }) => `${kind}: ${channel} ${follower ?? ""} ${detail}`),
+      ...this.#checker.affected(violations).map(({ channel, follower }) => {
+        return `${follower.name} on ${channel}:\n  ${follower.trace.join("\n  ")}`;
+      }),
+    ].join("\n");
+  }
+}

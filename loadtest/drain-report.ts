@@ -1,9 +1,0 @@
-import type { DrainReport } from "../shared/nodes/contract.ts";
-
-/** What a node logged of its last drain, in one line. Its log level must be `info`. */
-export function drainReport(output: string): string {
-  const line = output.split("\n").findLast((candidate) => candidate.includes('"msg":"drained"'));
-  if (line === undefined) return "no drain report";
-  const { sessions, moved, closed, forced, lost, left } = JSON.parse(line) as DrainReport;
-  return `${sessions} sessions: ${moved} moved, ${closed} closed, ${forced} forced, ${lost} lost, ${left} left`;
-}

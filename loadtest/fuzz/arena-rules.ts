@@ -1,0 +1,46 @@
+/** The rules of a fuzzed deployment. */
+
+export interface ArenaRules {
+  readonly namespaces: object;
+  readonly services: object;
+  readonly routes: readonly object[];
+}
+
+const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+/** Timeouts of the hostile service: for calls, hooks, and large answers that are measured. */
+const hostileTimeoutMs = 300;
+const hookTimeoutMs = 1_000;
+const patientTimeoutMs = 4_000;
+/** Below the number of concurrent calls of the fuzzer: some wait for a place. */
+const hostileInFlight = 48;
+/** Nothing listens there. */
+const unreachableUrl = "http://127.0.0.1:1";
+
+export const historySize = 100;
+
+/** @param hostileUrl of the hostile service, @param echoUrl of the honest one; by default nothing listens at either. */
+export function arenaRules(hostileUrl = unreachableUrl, echoUrl = unreachableUrl): ArenaRules {
+  const hostile = { url: hostileUrl, secret, maxInFlight: hostileInFlight };
+  const call = { service: "echo", path: "/", mode: "call" };
+  return {
+    namespaces: {
+      fuzz: { historySize, presence: true, joinLeave: true },
+      open: { access: "user", slow: "latest" },
+      honest: { historySize: 100 },
+    },
+    services: {
+      hostile: { ...hostile, timeoutMs: hostileTimeoutMs },
+      hooks: { ...hostile, timeoutMs: hookTimeoutMs },
+      patient: { ...hostile, timeoutMs: patientTimeoutMs },
+      echo: { url: echoUrl, secret },
+    },
+    routes: [
+      { event: "hostile.*", service: "hostile", path: "/{event}", mode: "call" },
+      { event: "patient.*", service: "patient", path: "/", mode: "call" },
+      { ...call, event: "echo" },
+      { ...call, event: "fuzz.*" },
+      { ...call, event: "shadow.*", shadow: "hostile" },
+      { ...call, event: "split.*", rollout: { to: "hostile", percent: 50 } },
+    ],
+  };
+}

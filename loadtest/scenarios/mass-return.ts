@@ -1,0 +1,267 @@
+/**
+ * Thousands of clients of one channel reconnect at once, each from a different old position.
+ *
+ *   npm run loadtest -- mass-return [--json]
+ *   CLIENTS (5000) PUBLICATIONS (500) PAYLOAD_BYTES (64) RATE (2/s) DIALLING (500)
+ *
+ * Verdicts: each client gets every publication that it missed, once and in order, and those published meanwhile; history
+ * is read a few times only; no service is called.
+ * Exit code 0: every verdict passed; 1: a verdict failed or the scenario could not run.
+ */
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { type AddressInfo, connect } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
+import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
+import type { Position } from "../../shared/protocol/wire.ts";
+import { metricValue, readMetrics } from "../checks/metrics.ts";
+import { percentile } from "../checks/percentile.ts";
+import { processUsage } from "../checks/usage.ts";
+import { loadToken } from "../clients/load-token.ts";
+import { ReturningClient } from "../clients/returning-client.ts";
+import { Fleet, type OwnDeployment, type ServerProcess } from "../rig/fleet.ts";
+import { callPrivateApi, putRules } from "../rig/private-api.ts";
+import { parameter, say } from "../rig/scenario.ts";
+
+const flags = readArguments({ "--json": toggle() });
+
+const parameters = {
+  clients: parameter("CLIENTS", 5_000, 1, 20_000),
+  /** In the history; the clients' positions are spread over it. */
+  publications: parameter("PUBLICATIONS", 500, 1, 1_000),
+  payloadBytes: parameter("PAYLOAD_BYTES", 64, 0, 30_000),
+  /** Publications per second while the clients reconnect. */
+  ratePerSecond: parameter("RATE", 2, 0.1, 1_000),
+  /** Connections that open at the same time: the kernel's queue of a listening port is short. */
+  dialling: parameter("DIALLING", 500, 1, 5_000),
+};
+const maxHistoryReads = 5;
+const endWithinMs = 60_000;
+const channel = "board:storm";
+
+interface Verdict {
+  readonly title: string;
+  readonly metric: string;
+  readonly value: number;
+  readonly pass: boolean;
+}
+
+interface Report {
+  readonly parameters: typeof parameters;
+  readonly pass: boolean;
+  readonly verdicts: readonly Verdict[];
+  readonly returnMs: number;
+  readonly connectAndRecoverMs: { readonly p50: number; readonly p99: number };
+  readonly replayed: number;
+  readonly recoveries: { readonly tail: number; readonly history: number };
+  /** XRANGE and XREVRANGE that Redis ran; a read takes one for each 64 publications. */
+  readonly redisRangeCommands: number;
+  readonly cpuMs: Readonly<Record<string, number>>;
+  /** The first five different ones. */
+  readonly trouble: readonly string[];
+}
+
+/** What the processes did while the clients reconnected. */
+interface Costs {
+  readonly returnMs: number;
+  readonly redisRangeCommands: number;
+  readonly cpuMs: Readonly<Record<string, number>>;
+}
+
+const fleet = new Fleet();
+let serviceCalls = 0;
+const service = createServer((_request, response) => {
+  serviceCalls++;
+  response.writeHead(204).end();
+});
+
+async function main(): Promise<boolean> {
+  say("starting redis, private-api and two gateways");
+  // Admits all clients at once: the subject is the cost of recovery.
+  const deployment = await fleet.start({ gatewaySettings: { GATEWAY_ADMISSIONS_PER_SECOND: "100000" } });
+  service.listen(0, "127.0.0.1");
+  await once(service, "listening");
+  await putRulesWithService(deployment);
+  const { epoch } = await publish(deployment, parameters.publications);
+  const clients = await clientsOf(deployment, epoch);
+  say(`${clients.length} clients reconnect`);
+  const costs = await reconnectAll(deployment, clients);
+  const { offset: end } = await publish(deployment, 1);
+  const deadline = Date.now() + endWithinMs;
+  const isBehind = ({ sequence, trouble }: ReturningClient): boolean => !trouble && sequence.reached < end;
+  while (clients.some(isBehind) && Date.now() < deadline) await pause(50);
+
+  const verdicts = await verdictsOn(deployment, clients, end);
+  const times = clients.flatMap(({ returnedInMs }) => returnedInMs ?? []);
+  const report: Report = {
+    parameters,
+    pass: verdicts.every(({ pass }) => pass),
+    verdicts,
+    connectAndRecoverMs: { p50: Math.round(percentile(times, 0.5)), p99: Math.round(percentile(times, 0.99)) },
+    replayed: sum(clients, ({ replayed }) => replayed),
+    recoveries: {
+      tail: await metricSum(deployment, 'recoveries_total{outcome="tail"}'),
+      history: await metricSum(deployment, 'recoveries_total{outcome="history"}'),
+    },
+    ...costs,
+    trouble: [...new Set(clients.flatMap(({ trouble }) => trouble ?? []))].slice(0, 5),
+  };
+  for (const client of clients) client.close();
+  process.stdout.write(flags["--json"] ? `${JSON.stringify(report, undefined, 2)}\n` : text(report));
+  if (!report.pass) say(fleet.output());
+  return report.pass;
+}
+
+async function clientsOf({ gatewayUrls, jwtSecret }: OwnDeployment, epoch: string): Promise<ReturningClient[]> {
+  const token = await loadToken(jwtSecret, "load", { channels: [channel] });
+  return Array.from({ length: parameters.clients }, (_, i) => {
+    const url = new URL(gatewayUrls[i % gatewayUrls.length] ?? "");
+    const offset = (i * 7_919) % (parameters.publications + 1);
+    return new ReturningClient({ url, token, channel, from: { epoch, offset } });
+  });
+}
+
+/** Reconnects all clients, a bounded number at a time, while a publisher publishes at its rate. */
+async function reconnectAll(deployment: OwnDeployment, clients: readonly ReturningClient[]): Promise<Costs> {
+  const cpuBefore = cpuMs(deployment.processes);
+  const ownCpuBefore = process.cpuUsage();
+  const commandsBefore = await rangeCommands(deployment);
+  const startedAt = performance.now();
+  let reconnecting = true;
+  const publisher = (async () => {
+    while (reconnecting) {
+      await pause(1_000 / parameters.ratePerSecond);
+      await publish(deployment, 1);
+    }
+  })();
+  const waiting = [...clients];
+  const dial = async (): Promise<void> => {
+    for (let client = waiting.pop(); client; client = waiting.pop()) await client.connect();
+  };
+  await Promise.all(Array.from({ length: parameters.dialling }, dial));
+  const returnMs = Math.round(performance.now() - startedAt);
+  const cpuAfter = cpuMs(deployment.processes);
+  const ownCpu = process.cpuUsage(ownCpuBefore);
+  reconnecting = false;
+  await publisher;
+  return {
+    returnMs,
+    redisRangeCommands: (await rangeCommands(deployment)) - commandsBefore,
+    cpuMs: {
+      ...Object.fromEntries([...cpuAfter].map(([role, ms]) => [role, ms - (cpuBefore.get(role) ?? 0)])),
+      generator: Math.round((ownCpu.user + ownCpu.system) / 1_000),
+    },
+  };
+}
+
+/** @param end the offset of the last publication. */
+async function verdictsOn(
+  deployment: OwnDeployment,
+  clients: readonly ReturningClient[],
+  end: number,
+): Promise<Verdict[]> {
+  const historyReads = await metricSum(deployment, 'history_reads_total{kind="recover"}');
+  const atMost = (title: string, metric: string, value: number, bound: number): Verdict => {
+    return { title, metric, value, pass: value <= bound };
+  };
+  const none = (title: string, metric: string, count: (client: ReturningClient) => number): Verdict =>
+    atMost(title, metric, sum(clients, count), 0);
+  return [
+    none("every client recovered from its position", "not_recovered", ({ recovered }) => (recovered ? 0 : 1)),
+    none("every client got the last publication", "incomplete", ({ sequence }) => (sequence.reached < end ? 1 : 0)),
+    none("no publication in between was lost", "lost", ({ sequence }) => sequence.lost),
+    none("no publication came twice", "doubled", ({ sequence }) => sequence.doubled + sequence.reordered),
+    atMost(`history was read at most ${maxHistoryReads} times`, "history_reads", historyReads, maxHistoryReads),
+    atMost("no service was called", "service_calls", serviceCalls, 0),
+    atMost("every server ran to the end", "died", fleet.died.length, 0),
+  ];
+}
+
+function text(report: Report): string {
+  const { clients, publications, ratePerSecond } = report.parameters;
+  const cpu = Object.entries(report.cpuMs).map(([role, ms]) => `${role} ${(ms / 1_000).toFixed(2)} s`);
+  return [
+    "",
+    `mass return: ${clients} clients of one channel, all over ${publications} publications, ${ratePerSecond}/s meanwhile`,
+    "",
+    `  all are back after      ${(report.returnMs / 1_000).toFixed(2)} s, ${report.replayed} publications replayed`,
+    `  connect to recovered    p50 ${report.connectAndRecoverMs.p50} ms, p99 ${report.connectAndRecoverMs.p99} ms`,
+    `  recovered               ${report.recoveries.tail} from the tail, ${report.recoveries.history} by a read of history`,
+    `  on Redis                ${report.redisRangeCommands} range commands`,
+    `  CPU until all are back  ${cpu.join(", ")}`,
+    "",
+    ...report.verdicts.map(
+      ({ title, pass, metric, value }) => `  ${pass ? "PASS" : "FAIL"}  ${title} (${metric}: ${value})`,
+    ),
+    ...report.trouble.map((trouble) => `        ${trouble}`),
+    "",
+    report.pass ? "PASS" : "FAIL",
+    "",
+  ].join("\n");
+}
+
+function sum<Item>(items: readonly Item[], count: (item: Item) => number): number {
+  return items.reduce((total, item) => total + count(item), 0);
+}
+
+/** A counting service stands behind every event and the subscribe hook: a token that grants the channel needs neither. */
+async function putRulesWithService(deployment: OwnDeployment): Promise<void> {
+  const { port } = service.address() as AddressInfo;
+  const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+  await putRules(deployment, {
+    namespaces: { board: { historySize: 1_000 } },
+    services: { counting: { url: `http://127.0.0.1:${port}`, secret } },
+    routes: [{ event: "*", service: "counting", path: "/", mode: "call" }],
+    hooks: { subscribe: "counting" },
+  });
+}
+
+/** @returns the channel's position afterwards. */
+async function publish(deployment: OwnDeployment, count: number): Promise<Position> {
+  const data = "x".repeat(parameters.payloadBytes);
+  const items = Array.from({ length: count }, () => ({ channel, event: "moved", data }));
+  const answers = (await callPrivateApi(deployment, "POST", "/v1/publish/batch", items)) as Position[];
+  const last = answers.at(-1);
+  if (last?.epoch === undefined) throw new Error(`a publish failed: ${JSON.stringify(last)}`);
+  return { epoch: last.epoch, offset: last.offset };
+}
+
+/** Over all gateways. */
+async function metricSum({ adminUrls }: OwnDeployment, series: string): Promise<number> {
+  const pages = await Promise.all(adminUrls.map(async (url) => readMetrics(url)));
+  return sum(pages, (page) => metricValue(page, series));
+}
+
+/** Without a client library: one command, one connection. */
+async function rangeCommands({ redisUrl }: OwnDeployment): Promise<number> {
+  const socket = connect(Number(new URL(redisUrl).port), "127.0.0.1");
+  let answer = "";
+  socket.on("data", (chunk: Buffer) => (answer += chunk.toString()));
+  socket.end("INFO commandstats\r\n");
+  await once(socket, "close");
+  const calls = [...answer.matchAll(/cmdstat_x(?:rev)?range:calls=(\d+)/g)];
+  return sum(calls, ([, count]) => Number(count));
+}
+
+function cpuMs(processes: readonly ServerProcess[]): Map<string, number> {
+  const byRole = new Map<string, number>();
+  for (const { role, pid } of processes) {
+    byRole.set(role, (byRole.get(role) ?? 0) + (processUsage(pid)?.cpuMs ?? 0));
+  }
+  return byRole;
+}
+
+async function end(exitCode: number): Promise<void> {
+  service.close();
+  await fleet.stop();
+  process.exit(exitCode);
+}
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void end(1));
+try {
+  await end((await main()) ? 0 : 1);
+} catch (error) {
+  say(fleet.output());
+  say((error as Error).message);
+  await end(1);
+}
