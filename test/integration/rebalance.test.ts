@@ -101,10 +101,10 @@ test("REB-1: after a node joins, the fullest node moves sessions to it until eac
   // Bounded: a busy node receives no sessions.
   for (const { moved } of movers) void moved.then(async () => publish(started, channel, 5));
   await publish(started, channel, 5);
-  await eventually(async () => (await counts()) === "10,10", 20_000);
+  await eventually(async () => (await counts()) === "10,10", 60_000);
   expect(await metricOf(started.gateways[0] as Gateway, 'moves_asked_total{cause="rebalance"}')).toBe(10);
   await eventually(() => movers.every(({ offsets }) => offsets.length === 5 + 10 * 5));
   for (const { offsets } of movers) expect(offsets).toEqual(Array.from({ length: 55 }, (_, at) => at + 1));
   // Stock clients would notice: they stay while clients that move by themselves are there.
   expect(stock.every(({ socket }) => socket.connected)).toBe(true);
-});
+}, 90_000);
