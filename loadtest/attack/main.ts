@@ -1,11 +1,12 @@
 /**
  * Runs every known attack against a deployment and measures the effect on honest clients.
  *
- *   npm run attack -- [--seconds 30] [--connections 4] [--quiet-seconds 10] [--only NAME,…] [--json] [--list]
+ *   npm run attack -- [--seconds 30] [--connections 4 [--exactly]] [--quiet-seconds 10] [--only NAME,…] [--json] [--list]
  *     [--from ADDRESS]   local address of the attackers; default 127.0.0.66 for a gateway on a loopback address
  *     [--gateway URL --admin URL --api URL --api-token TOKEN --jwt-secret SECRET [--service-host HOST] [--service-port PORT]]
  *                        a running deployment; without these flags the command starts its own
  *
+ * --exactly opens no more than --connections; without it some attacks open many for each (the table has the number).
  * --only takes names of attacks and families; --list shows them. Each attack ends by itself.
  * Exit code 0: every mark was met; 1: a mark was missed or the run failed; 78: a bad flag.
  */

@@ -116,7 +116,8 @@ interface Stage {
 async function runAttack(attack: Attack, { deployment, witness, recorders, settings }: Stage): Promise<AttackResult> {
   const { "--seconds": seconds, "--quiet-seconds": quietSeconds, "--from": from } = settings;
   const { target } = deployment;
-  const connections = connectionsOf(attack, settings["--connections"]);
+  const asked = settings["--connections"];
+  const connections = settings["--exactly"] ? asked : connectionsOf(attack, asked);
   const isLoopback = new URL(target.gateway).hostname.startsWith("127.");
   const localAddress = from ?? (isLoopback ? loopbackAttackers : undefined);
   say(`${attack.name}: ${attack.does}`);

@@ -8,6 +8,8 @@ import { chosenAttacks } from "./catalogue.ts";
 const settings = {
   "--seconds": integer({ min: 1, max: 600, fallback: 30 }),
   "--connections": integer({ min: 1, max: 100, fallback: 4 }),
+  /** No more connections than `--connections`, also in attacks that open many for each. */
+  "--exactly": toggle(),
   /** Quiet time before and after each attack. */
   "--quiet-seconds": integer({ min: 3, max: 60, fallback: 10 }),
   "--only": optional(text()),
