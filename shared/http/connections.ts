@@ -85,7 +85,7 @@ export class DoorConnections {
     response.once("close", () => {
       pending.delete(response);
       // The rest of the request has no reader.
-      if (!request.complete) this.#closeLate(socket);
+      if (!request.complete) this.closeLate(socket);
       if (pending.size > 0) return;
       this.#pending.delete(socket);
       if (!socket.destroyed) this.#add(socket);
@@ -115,6 +115,14 @@ export class DoorConnections {
     return [...(this.#pending.get(socket) ?? [])].some(({ headersSent }) => headersSent);
   }
 
+  /** Reads no more, and closes after a delay: a peer whose connection is closed at once reconnects at once. */
+  closeLate(socket: Socket): void {
+    if (socket.destroyed || this.#closing.has(socket)) return;
+    this.#closing.add(socket);
+    stopReading(socket);
+    this.#refusalDelay.before(() => socket.destroy());
+  }
+
   #add(socket: Socket): void {
     this.#unproven.add(socket, networkOf(socket.remoteAddress ?? ""));
   }
@@ -126,15 +134,7 @@ export class DoorConnections {
 
   #flooded(socket: Socket): void {
     this.#onClosed("pipelined");
-    this.#closeLate(socket);
-  }
-
-  /** After a delay: a peer whose connection is closed at once reconnects at once. */
-  #closeLate(socket: Socket): void {
-    if (socket.destroyed || this.#closing.has(socket)) return;
-    this.#closing.add(socket);
-    stopReading(socket);
-    this.#refusalDelay.before(() => socket.destroy());
+    this.closeLate(socket);
   }
 
   #close(socket: Socket, closure: Closure): void {

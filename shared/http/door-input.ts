@@ -3,6 +3,11 @@ import type { Socket } from "node:net";
 
 /** Most bytes of one read. A full read means that more is waiting. */
 const fullReadBytes = 64 * 1024;
+/** Less than this costs the parser little, whatever it is. */
+const fewBytes = 4 * 1024;
+const headEnd = Buffer.from("\r\n\r\n");
+/** Connections that {@link stopReading} holds. */
+const stopped = new WeakSet<Socket>();
 /** Ends the first line of every request. JSON contains no raw CR LF. */
 const requestLineEnd = Buffer.from(" HTTP/1.1\r\n");
 
@@ -31,9 +36,28 @@ export class DoorInput {
 
   readonly #read = (chunk: Buffer): void => {
     if (!this.#accepts(chunk)) return;
-    this.#receive?.call(this.#socket, chunk);
+    const bodyAt = bodyIn(chunk);
+    if (bodyAt > 0) {
+      this.#receive?.call(this.#socket, chunk.subarray(0, bodyAt));
+      // Refused by its head: the parser would call back for each small part of the body.
+      if (stopped.has(this.#socket) || this.#socket.destroyed) return;
+      if (this.#socket.isPaused()) {
+        this.#socket.unshift(chunk.subarray(bodyAt));
+        return;
+      }
+    }
+    this.#receive?.call(this.#socket, bodyAt > 0 ? chunk.subarray(bodyAt) : chunk);
     if (chunk.length >= fullReadBytes && !this.#ended) yieldTurn(this.#socket);
   };
+}
+
+/** Where the body begins that came with the head of a request; 0: it is parsed with the head. */
+function bodyIn(chunk: Buffer): number {
+  if (chunk.length <= fewBytes) return 0;
+  const at = chunk.indexOf(headEnd) + headEnd.length;
+  if (at < headEnd.length || at === chunk.length) return 0;
+  // What follows an upgrade belongs to the new owner of the connection.
+  return /\r\nupgrade:/i.test(chunk.toString("latin1", 0, at)) ? 0 : at;
 }
 
 /** @returns whether more than `requests` requests begin in the chunk. */
@@ -57,8 +81,10 @@ function yieldTurn(socket: Socket): void {
 export function stopReading(socket: Socket): () => void {
   const pause = (): void => void socket.pause();
   pause();
+  stopped.add(socket);
   socket.on("resume", pause);
   return () => {
+    stopped.delete(socket);
     socket.off("resume", pause);
     socket.resume();
   };

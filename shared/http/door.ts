@@ -146,11 +146,13 @@ export class Door implements Service {
     // The server reports a late request once, so ignoring it exempts the stream.
     if (isLate && this.#streaming.has(socket)) return;
     if (socket.destroyed) return;
-    if (error.code !== "ECONNRESET") this.#count(isLate ? "late" : "malformed");
+    if (error.code === "ECONNRESET") return void socket.destroy();
+    this.#count(isLate ? "late" : "malformed");
     const status = isLate ? 408 : error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
     // A second answer must not be written into one that is under way.
     if (socket.writable && !this.connections.isAnswering(socket)) socket.write(bareAnswer(status));
-    socket.destroy();
+    if (isLate) socket.destroy();
+    else this.connections.closeLate(socket);
   }
 
   #count(reason: Closure): void {

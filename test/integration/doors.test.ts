@@ -1,6 +1,7 @@
 /** HTTP doors against peers that send half of what they announce, send too much, or come in crowds. */
 import { afterEach, describe, expect, test } from "vitest";
 import type { Door } from "../../shared/http/door.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { DoorTimeouts } from "../../shared/http/door-server.ts";
 import { eventually } from "../support/eventually.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
@@ -181,6 +182,40 @@ test("DOOR-8: in one turn of the event loop at most 128 KiB of a request are rea
   expect(await connection.closed).toContain("HTTP/1.1 200");
   expect(read.end().total).toBe(length);
   expect(read.most).toBeLessThanOrEqual(128 * 1024);
+});
+
+test("DOOR-9: of a request that is refused by its head, the body that came with it is not parsed", async () => {
+  const created = createTestDoor();
+  let parts = 0;
+  created.door.app.addHook("onRequest", ({ raw, headers }, _reply, done) => {
+    raw.on("data", () => parts++);
+    done(headers["x-known"] === undefined ? new TidegateError("unauthenticated", "no token") : undefined);
+  });
+  const { door } = await start(created);
+  const chunks = "1\r\n \r\n".repeat(500);
+  const head = (...more: string[]): string =>
+    requestHead("POST", "/", ["Content-Type: application/json", "Transfer-Encoding: chunked", ...more]);
+  const body = `${chunks}1\r\n{\r\n1\r\n}\r\n0\r\n\r\n`;
+  const refused = open(door, `${head()}${chunks.repeat(5)}`);
+  expect(await refused.closed).toContain("HTTP/1.1 401");
+  expect(parts).toBe(0);
+  // What is not refused is parsed, whatever its size.
+  const accepted = open(door, `${head("X-Known: yes", "Connection: close")}${chunks}${body}`);
+  expect(await accepted.closed).toContain("HTTP/1.1 200");
+  expect(parts).toBe(1_002);
+});
+
+test("DOOR-7: what is not HTTP, or has too large a head, is answered at once and closed half a second later", async () => {
+  const { door } = await start(createTestDoor());
+  for (const [sent, status] of [
+    ["nonsense\r\n\r\n", "400"],
+    [requestHead("GET", "/", [`X-Large: ${"x".repeat(100_000)}`]), "431"],
+  ] as const) {
+    const startedAt = performance.now();
+    const connection = open(door, sent);
+    expect((await connection.closed).slice(9, 12)).toBe(status);
+    expect(performance.now() - startedAt).toBeGreaterThan(450);
+  }
 });
 
 test("DOOR-6: unauthenticated websockets from one address leave room for another", async () => {
