@@ -13,7 +13,7 @@ for at = 1, #ARGV, 4 do
   if held == 1 then
     local queue = string.match(lease, '^%d+ %S+ %d+ (.*)$')
     leave(prefix, queue, done)
-    goOn(prefix, queue, ARGV[at + 3])
+    advance(prefix, queue, ARGV[at + 3])
   end
   replies[#replies + 1] = held
 end

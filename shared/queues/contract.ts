@@ -120,7 +120,7 @@ export interface QueueStore extends Service {
   listen(listener: QueueListener): void;
 }
 
-/** Renewed while work goes on, at a third of it. */
+/** Extended at a third of it, while the work lasts. */
 export const leaseMs = 10_000;
 export const maxLanesListed = 1_000;
 export const dedupeMs = 600_000;

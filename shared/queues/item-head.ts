@@ -1,4 +1,4 @@
-/** The head of a queued item: what a delivery needs besides the data. Whoever enqueues writes it, the dispatcher reads it. */
+/** The head of a queued item: what a delivery needs besides the data. The program that enqueues writes it, the dispatcher reads it. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { parseJson } from "../json/json.ts";

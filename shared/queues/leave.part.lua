@@ -16,8 +16,8 @@ local function leave(prefix, queue, count)
   return items
 end
 
--- The queue goes on with its first attempt at the item that comes next, or is gone.
-local function goOn(prefix, queue, previous)
+-- Makes the queue ready for a first attempt at its next item; an empty queue leaves nothing behind.
+local function advance(prefix, queue, previous)
   local head = redis.call('LINDEX', prefix .. 'q:' .. queue, 0)
   if head then
     redis.call('HSET', prefix .. 'k:' .. queue, 'previous', previous, 'attempts', '0')

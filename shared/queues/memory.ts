@@ -91,7 +91,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     if (previous !== "") queue.previous = previous;
     switch (settlement.kind) {
       case "done":
-        this.#goOn(queue);
+        this.#advance(queue);
         break;
       case "retry":
         queue.attempts = settlement.attempts;
@@ -101,7 +101,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
       case "dead": {
         const item = queue.items.shift();
         if (item) this.#bury(queue, item, settlement.failure);
-        this.#goOn(queue);
+        this.#advance(queue);
         break;
       }
       case "park":
@@ -263,8 +263,8 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return { lease, attempts: queue.attempts, previous: queue.previous, items };
   }
 
-  /** With its first attempt at the item that comes next. */
-  #goOn(queue: Queue): void {
+  /** Ready for a first attempt at the next item, or gone. */
+  #advance(queue: Queue): void {
     queue.attempts = 0;
     if (queue.items.length > 0) this.#makeReady(queue, { attempt: "first" });
     else this.#queues.delete(queueText(queue.name));

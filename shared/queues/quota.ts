@@ -1,9 +1,9 @@
 /** How many items of a tenant may wait: counted by the store, and by this process since it last asked the store. */
 import type { QueueStore } from "./contract.ts";
 
-/** What a tenant may have between two looks at the store, of what was free at the last one. */
+/** Of what was free at the last read of the store: this process may fill so much before it reads again. */
 const trustedPart = 1 / 8;
-/** Others enqueue as well, and dispatchers work items off. */
+/** Other processes enqueue as well, and dispatchers deliver. */
 const maxAgeMs = 10_000;
 const maxTenants = 10_000;
 
@@ -19,10 +19,10 @@ export class TenantQuota {
   readonly #store: QueueStore;
   readonly #limit: () => number;
   readonly #classes: () => readonly string[];
-  /** The tenants that were asked for last. */
+  /** Bounded: the tenant that was read first is forgotten first. */
   readonly #tenants = new Map<string, Known>();
-  /** Under way, by tenant. */
-  readonly #reads = new Map<string, Promise<Known>>();
+  /** The last question that waits for the store, by tenant: later ones wait behind it. */
+  readonly #turns = new Map<string, Promise<boolean>>();
 
   /** @param options of the rules in force */
   constructor(store: QueueStore, options: { limit: () => number; classes: () => readonly string[] }) {
@@ -33,40 +33,40 @@ export class TenantQuota {
 
   /** Whether `items` more of the tenant may wait; they are counted. Answers come in the order of the questions. */
   async allows(tenant: string, items: number): Promise<boolean> {
-    const limit = this.#limit();
-    let known = this.#tenants.get(tenant);
-    if (!known || this.#reads.has(tenant) || !this.#isTrusted(known, items, limit)) known = await this.#read(tenant);
-    if (known.waiting + known.added + items > limit) return false;
+    const earlier = this.#turns.get(tenant);
+    const known = this.#tenants.get(tenant);
+    if (!earlier && known && this.#isTrusted(known, items)) return this.#take(known, items);
+    const decide = async (): Promise<boolean> => {
+      const newest = this.#tenants.get(tenant);
+      return this.#take(newest && this.#isTrusted(newest, items) ? newest : await this.#read(tenant), items);
+    };
+    const turn = earlier ? earlier.then(decide, decide) : decide();
+    this.#turns.set(tenant, turn);
+    try {
+      return await turn;
+    } finally {
+      if (this.#turns.get(tenant) === turn) this.#turns.delete(tenant);
+    }
+  }
+
+  #take(known: Known, items: number): boolean {
+    if (known.waiting + known.added + items > this.#limit()) return false;
     known.added += items;
     return true;
   }
 
-  #isTrusted({ waiting, added, readAt }: Known, items: number, limit: number): boolean {
+  #isTrusted({ waiting, added, readAt }: Known, items: number): boolean {
     if (performance.now() - readAt > maxAgeMs) return false;
-    return added + items <= (limit - waiting) * trustedPart;
+    return added + items <= (this.#limit() - waiting) * trustedPart;
   }
 
-  /** One read at a time for a tenant: who asks meanwhile waits for the same, so that nobody overtakes. */
   async #read(tenant: string): Promise<Known> {
-    let read = this.#reads.get(tenant);
-    if (!read) {
-      read = this.#look(tenant);
-      this.#reads.set(tenant, read);
-    }
-    return read;
-  }
-
-  async #look(tenant: string): Promise<Known> {
-    try {
-      const waiting = await this.#store.waiting(tenant, this.#classes());
-      const known = { waiting, added: 0, readAt: performance.now() };
-      this.#tenants.delete(tenant);
-      const [oldest] = this.#tenants.keys();
-      if (this.#tenants.size >= maxTenants && oldest !== undefined) this.#tenants.delete(oldest);
-      this.#tenants.set(tenant, known);
-      return known;
-    } finally {
-      this.#reads.delete(tenant);
-    }
+    const waiting = await this.#store.waiting(tenant, this.#classes());
+    const known = { waiting, added: 0, readAt: performance.now() };
+    this.#tenants.delete(tenant);
+    const [oldest] = this.#tenants.keys();
+    if (this.#tenants.size >= maxTenants && oldest !== undefined) this.#tenants.delete(oldest);
+    this.#tenants.set(tenant, known);
+    return known;
   }
 }

@@ -198,7 +198,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     }
     for (const slot of everySlot) {
       const cell = this.#cells.ofSlot(slot);
-      // A topic that cannot be subscribed now is subscribed when Redis is back; that is told.
+      // Where Redis is away the topic is subscribed once it is back, and the listeners hear of it (onRestored).
       cell.topics.subscribe(readyTopic(cell.root, slot)).catch(() => undefined);
     }
   }

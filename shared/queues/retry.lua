@@ -26,7 +26,7 @@ if ARGV[5] == 'dead' then
   local failedAt = string.format('%.0f', now)
   redis.call('HSET', prefix .. 'dead', sequence, failedAt .. ' ' .. queue .. '\n' .. ARGV[8] .. '\n' .. item)
   redis.call('ZADD', prefix .. 'deadAt', failedAt, sequence)
-  goOn(prefix, queue, ARGV[4])
+  advance(prefix, queue, ARGV[4])
   return 1
 end
 if ARGV[4] ~= '' then

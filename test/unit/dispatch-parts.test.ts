@@ -1,0 +1,164 @@
+/** What a dispatcher decides with: turns, limits, circuits, shares. */
+import { describe, expect, test } from "vitest";
+import { AdaptiveLimit } from "../../private-api/dispatch/adaptive-limit.ts";
+import { judge, retryDelayMs } from "../../private-api/dispatch/delivery.ts";
+import { ReadyLanes } from "../../private-api/dispatch/ready-lanes.ts";
+import { Workers } from "../../private-api/dispatch/workers.ts";
+import type { ReadyQueues } from "../../shared/queues/contract.ts";
+import { Circuit } from "../../shared/services/circuit.ts";
+
+function ready(own: Partial<ReadyQueues>): ReadyQueues {
+  return { slot: 1, class: "messages", service: "s", attempt: "first", tenant: "", ...own };
+}
+
+const plenty = { free: () => 100, capacity: () => 100, batch: () => 1 };
+
+describe("turns", () => {
+  test("DISP-8: with room for one queue at a time, tenants and services are chosen in turn", () => {
+    const lanes = new ReadyLanes();
+    for (let slot = 0; slot < 50; slot++) lanes.add(ready({ tenant: "noisy", slot }));
+    lanes.add(ready({ tenant: "quiet", slot: 7 }));
+    lanes.add(ready({ service: "other", tenant: "alone", slot: 9 }));
+    const chosen: string[] = [];
+    for (let turn = 0; turn < 8; turn++) {
+      const requests = lanes.choose({ ...plenty, free: () => 1 });
+      chosen.push(...requests.map(({ tenant }) => tenant));
+    }
+    expect(chosen).toEqual(["noisy", "alone", "quiet", "alone", "noisy", "alone", "quiet", "alone"]);
+  });
+
+  test("DISP-8: no more queues are chosen than workers and the service have room for", () => {
+    const lanes = new ReadyLanes();
+    for (let slot = 0; slot < 9; slot++) lanes.add(ready({ slot }));
+    const queues = (room: Partial<typeof plenty>): number =>
+      lanes.choose({ ...plenty, ...room }).reduce((sum, { maxQueues }) => sum + maxQueues, 0);
+    expect(queues({ free: () => 4 })).toBe(4);
+    expect(queues({ capacity: () => 3 })).toBe(3);
+    expect(queues({ capacity: () => 0 })).toBe(0);
+    expect(queues({ free: () => 20 })).toBe(20);
+  });
+
+  test("DISP-8: what does not fit into the memory of lanes makes them incomplete, not wrong", () => {
+    const lanes = new ReadyLanes(2);
+    for (let slot = 0; slot < 3; slot++) lanes.add(ready({ slot, tenant: `t${slot}` }));
+    expect(lanes.complete).toBe(false);
+    expect(lanes.size).toBe(2);
+    for (let slot = 0; slot < 3; slot++) lanes.remove(ready({ slot, tenant: `t${slot}` }));
+    expect(lanes.size).toBe(0);
+    expect(lanes.choose(plenty)).toEqual([]);
+  });
+});
+
+test("DISP-9: shares follow the rules; retries have a quarter, and no class is without workers", () => {
+  const workers = new Workers({
+    total: 90,
+    shares: () =>
+      new Map([
+        ["messages", 8],
+        ["stats", 1],
+      ]),
+  });
+  expect(workers.free("messages", "first")).toBe(60);
+  expect(workers.free("messages", "retry")).toBe(20);
+  expect(workers.free("stats", "first") + workers.free("stats", "retry")).toBe(10);
+  expect(workers.free("removed", "first")).toBeGreaterThanOrEqual(1);
+  workers.take("stats", "first");
+  expect(workers.free("stats", "first")).toBe(7);
+  workers.release("stats", "first");
+  expect(workers.busy).toBe(0);
+  const only = new Workers({ total: 4, shares: () => new Map([["messages", 1]]), only: new Set(["messages"]) });
+  expect(only.free("stats", "first")).toBe(0);
+});
+
+describe("circuit", () => {
+  test("DISP-5: it opens after ten failures of at least half the answers, and closes with a success", () => {
+    const circuit = new Circuit(() => 1);
+    for (let n = 0; n < 20; n++) circuit.succeeded(0);
+    for (let n = 0; n < 19; n++) circuit.failed(1);
+    expect(circuit.isOpen).toBe(false);
+    circuit.failed(1);
+    expect(circuit.isOpen).toBe(true);
+    expect(circuit.waitMs(1)).toBe(1_000);
+    expect(circuit.waitMs(1_001)).toBe(0);
+    circuit.begin();
+    expect(circuit.waitMs(1_001)).toBe(Infinity);
+    circuit.succeeded(1_002);
+    expect(circuit.isOpen).toBe(false);
+  });
+
+  test("DISP-5: failed probes come at 1, 2, 4 up to 30 s; late failures of others change nothing", () => {
+    const circuit = new Circuit(() => 1);
+    for (let n = 0; n < 10; n++) circuit.failed(0);
+    const waits: number[] = [];
+    for (let now = 1_000, probe = 0; probe < 6; probe++) {
+      circuit.failed(now);
+      circuit.begin();
+      circuit.failed(now);
+      const waitMs = circuit.waitMs(now);
+      waits.push(waitMs);
+      now += waitMs;
+    }
+    expect(waits).toEqual([2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+  });
+
+  test("DISP-5: failures of ten seconds ago do not count", () => {
+    const circuit = new Circuit();
+    for (let n = 0; n < 9; n++) circuit.failed(0);
+    circuit.failed(10_000);
+    expect(circuit.isOpen).toBe(false);
+  });
+});
+
+describe("adaptive limit", () => {
+  test("DISP-12: it grows while the service answers quickly and the limit is used, up to maxInFlight", () => {
+    const limit = new AdaptiveLimit(20);
+    for (let n = 0; n < 100; n++) limit.succeeded(10, 1, n * 10);
+    expect(limit.limit).toBe(8);
+    for (let n = 0; n < 1_000; n++) limit.succeeded(10, limit.limit, 1_000 + n * 10);
+    expect(limit.limit).toBe(20);
+  });
+
+  test("DISP-12: it shrinks on overload, once for what was sent before, and never below one", () => {
+    const limit = new AdaptiveLimit(64);
+    limit.overloaded(0);
+    limit.overloaded(1);
+    expect(limit.limit).toBe(5);
+    for (let n = 1; n < 100; n++) limit.overloaded(n * 1_000);
+    expect(limit.limit).toBe(1);
+  });
+
+  test("DISP-12: it shrinks where answers take more than twice as long as usual", () => {
+    const limit = new AdaptiveLimit(64);
+    for (let n = 0; n < 100; n++) limit.succeeded(50, 1, n * 50);
+    for (let n = 0; n < 20; n++) limit.succeeded(400, 8, 10_000 + n * 400);
+    expect(limit.limit).toBeLessThan(8);
+  });
+});
+
+test("DISP-2: the delay doubles from minMs to maxMs, half of it at random", () => {
+  const policy = { attempts: 12, minMs: 100, maxMs: 1_000, onFailure: "skip", batch: 1 } as const;
+  const delays = (random: number): number[] =>
+    [1, 2, 3, 4, 5, 60].map((attempts) => retryDelayMs(policy, attempts, () => random));
+  expect(delays(1)).toEqual([100, 200, 400, 800, 1_000, 1_000]);
+  expect(delays(0)).toEqual([50, 100, 200, 400, 500, 500]);
+});
+
+test("DISP-6: a batch's answer may accept the first items; what is no number accepts all", () => {
+  const answer = (body: string) =>
+    judge({ kind: "answered", status: 200, body: Buffer.from(body) }, { items: 3, isBatch: true });
+  expect(answer('{"done":1}')).toEqual({ kind: "done", count: 1 });
+  expect(answer('{"done":9}')).toEqual({ kind: "done", count: 3 });
+  for (const body of ["", "null", "[]", '{"done":-1}', '{"done":"1"}', "\u0000"]) {
+    expect(answer(body)).toEqual({ kind: "done", count: 3 });
+  }
+});
+
+test("DISP-4: Retry-After counts at most an hour; without it a 503 is a failed attempt", () => {
+  const answer = (retryAfterMs?: number) =>
+    judge(
+      { kind: "answered", status: 503, body: Buffer.alloc(0), ...(retryAfterMs !== undefined && { retryAfterMs }) },
+      { items: 1, isBatch: false },
+    );
+  expect(answer(10 * 3_600_000)).toMatchObject({ kind: "retry", counts: false, afterMs: 3_600_000 });
+  expect(answer()).toMatchObject({ kind: "retry", counts: true });
+});

@@ -1,0 +1,46 @@
+/** The quota of waiting items of a tenant. */
+import { expect, test, vi } from "vitest";
+import { MemoryQueueStore } from "../../shared/queues/memory.ts";
+import { TenantQuota } from "../../shared/queues/quota.ts";
+
+function quotaOf(limit: number): { quota: TenantQuota; store: MemoryQueueStore; reads: () => number } {
+  const store = new MemoryQueueStore();
+  const waiting = vi.spyOn(store, "waiting");
+  const quota = new TenantQuota(store, { limit: () => limit, classes: () => ["messages"] });
+  return { quota, store, reads: () => waiting.mock.calls.length };
+}
+
+async function fill(store: MemoryQueueStore, tenant: string, items: number): Promise<void> {
+  for (let n = 0; n < items; n++) {
+    await store.enqueue({ queue: { service: "s", tenant, key: "k" }, class: "messages", head: "{}", data: "1" });
+  }
+}
+
+test("ENQ-7: a tenant is refused once its items reach the limit, another is not", async () => {
+  const { quota, store } = quotaOf(10);
+  await fill(store, "full", 9);
+  expect(await quota.allows("full", 1)).toBe(true);
+  await fill(store, "full", 1);
+  expect(await quota.allows("full", 1)).toBe(false);
+  expect(await quota.allows("other", 1)).toBe(true);
+});
+
+test("ENQ-7: far from its limit the store is not asked for each item", async () => {
+  const { quota, reads } = quotaOf(100_000);
+  for (let n = 0; n < 1_000; n++) expect(await quota.allows("t", 1)).toBe(true);
+  expect(reads()).toBe(1);
+});
+
+test("ENQ-2: answers come in the order of the questions, also while the store is asked", async () => {
+  const { quota } = quotaOf(100_000);
+  const order: number[] = [];
+  const ask = async (n: number): Promise<void> => {
+    await quota.allows("t", 1);
+    order.push(n);
+  };
+  const early = [ask(0), ask(1)];
+  await Promise.resolve();
+  await Promise.all([...early, ask(2), ask(3)]);
+  await Promise.all([ask(4), ask(5)]);
+  expect(order).toEqual([0, 1, 2, 3, 4, 5]);
+});
