@@ -5,7 +5,9 @@ import type { DocumentStore } from "../shared/documents/contract.ts";
 import type { ConnectionBounds } from "../shared/http/connections.ts";
 import { Door } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
+import { fleetLoad } from "../shared/load/fleet-load.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
+import { depthsByClass } from "../shared/queues/depths.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
@@ -22,7 +24,7 @@ import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
 import { createDispatcher } from "./dispatch/create-dispatcher.ts";
 import type { Dispatcher } from "./dispatch/dispatcher.ts";
-import { createFleetReading } from "./fleet-reading.ts";
+import { createReading } from "./readings.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
 import type { PrivateApiContext } from "./node/context.ts";
 import { RelayStreams } from "./relay/relay-streams.ts";
@@ -109,7 +111,14 @@ function createState(options: PrivateApiOptions): ProcessState {
       ? undefined
       : new RulesFile({ path, store: rulesStore, currentRules, environment, errors, logger });
   const relayStreams = new RelayStreams();
-  metrics.observe({ relayStreams: () => relayStreams.count, fleet: createFleetReading(nodeRegistry) });
+  metrics.observe({
+    relayStreams: () => relayStreams.count,
+    fleet: createReading(async () => fleetLoad(await nodeRegistry.nodes())),
+    queues: createReading(async () => {
+      const { depths, deadLetters } = await options.queues.depths();
+      return { classes: depthsByClass(depths, currentRules.rules.classes.keys()), deadLetters };
+    }),
+  });
   const context: PrivateApiContext = {
     broker,
     rulesStore,

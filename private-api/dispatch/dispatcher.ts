@@ -243,7 +243,7 @@ export class Dispatcher implements Service {
         circuit.failed(now);
         limit.overloaded(now);
       } else if (answer.kind === "answered" && answer.status >= 500) {
-        // 503 with a time to come back is an answer of a service that works.
+        // A 503 with Retry-After comes from a service that works.
         if (answer.status === 503 && answer.retryAfterMs !== undefined) circuit.succeeded(now);
         else circuit.failed(now);
         limit.overloaded(now);

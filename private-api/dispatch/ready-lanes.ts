@@ -78,7 +78,7 @@ export class ReadyLanes {
     if (lane.services.size === 0) this.#lanes.delete(key);
   }
 
-  /** What to claim next, no more than there is room for. Whoever is chosen has the next turn after all others. */
+  /** What to claim next, no more than there is room for. A tenant that is chosen goes behind the others. */
   choose(room: Room): ClaimRequest[] {
     const chosen = new Map<string, { request: ReadyQueues; queues: number }>();
     const taken = new Map<string, number>();

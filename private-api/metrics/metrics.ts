@@ -1,6 +1,12 @@
 import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
+import type { DepthFigures } from "../../shared/queues/depths.ts";
 import type { FleetLoad } from "../../shared/load/fleet-load.ts";
 import type { Counter, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
+
+export interface QueueFigures {
+  classes: ReadonlyMap<string, DepthFigures>;
+  deadLetters: number;
+}
 
 export interface PrivateApiMetrics {
   publishes: Counter<"outcome">;
@@ -14,12 +20,31 @@ export interface PrivateApiMetrics {
    * Adds gauges, read at each scrape.
    * @param reads.fleet undefined: unknown at present.
    */
-  observe(reads: { relayStreams: () => number; fleet: () => Promise<FleetLoad | undefined> }): void;
+  observe(reads: {
+    relayStreams: () => number;
+    fleet: () => Promise<FleetLoad | undefined>;
+    queues: () => Promise<QueueFigures | undefined>;
+  }): void;
 }
 
 export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
-    observe: ({ relayStreams, fleet }) => {
+    observe: ({ relayStreams, fleet, queues }) => {
+      const byClass =
+        (figure: keyof DepthFigures, part = 1) =>
+        async (): Promise<Record<string, number>> => {
+          const classes = (await queues())?.classes ?? new Map<string, DepthFigures>();
+          return Object.fromEntries([...classes].map(([name, figures]) => [name, figures[figure] * part]));
+        };
+      metrics.gauges("queue_items_waiting", "Queued items that wait, of the fleet", "class", byClass("waiting"));
+      metrics.gauges(
+        "queue_items_in_flight",
+        "Queued items under delivery, of the fleet",
+        "class",
+        byClass("inFlight"),
+      );
+      metrics.gauges("queue_oldest_seconds", "Age of the oldest item, of a sample", "class", byClass("oldestMs", 1e-3));
+      metrics.gauge("queue_dead_letters", "Items that failed and are kept", async () => (await queues())?.deadLetters);
       metrics.gauge("relay_streams", "Open relay streams of gateways", relayStreams);
       metrics.gauge("fleet_nodes", "Gateways that report", async () => (await fleet())?.nodes);
       metrics.gauge("fleet_desired_nodes", "Gateways the fleet needs, one spare included", async () => {

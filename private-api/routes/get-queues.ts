@@ -1,5 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
+import { depthsByClass, depthsByTenant } from "../../shared/queues/depths.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const count = Type.Integer({ minimum: 0 });
@@ -34,28 +35,13 @@ export function addGetQueues(app: FastifyInstance, context: PrivateApiContext): 
 
 async function answer({ queues, currentRules }: PrivateApiContext): Promise<Static<typeof Answer>> {
   const { depths, deadLetters } = await queues.depths();
-  const classes = new Map(
-    [...currentRules.rules.classes.keys()].map((name) => [name, { waiting: 0, keys: 0, inFlight: 0, oldestMs: 0 }]),
-  );
-  const tenants = new Map<string, { waiting: number; oldestMs: number }>();
-  for (const depth of depths) {
-    const ofClass = classes.get(depth.class) ?? { waiting: 0, keys: 0, inFlight: 0, oldestMs: 0 };
-    classes.set(depth.class, {
-      waiting: ofClass.waiting + depth.waiting,
-      keys: ofClass.keys + depth.queues,
-      inFlight: ofClass.inFlight + depth.inFlight,
-      oldestMs: Math.max(ofClass.oldestMs, depth.oldestMs),
-    });
-    const ofTenant = tenants.get(depth.tenant) ?? { waiting: 0, oldestMs: 0 };
-    tenants.set(depth.tenant, {
-      waiting: ofTenant.waiting + depth.waiting,
-      oldestMs: Math.max(ofTenant.oldestMs, depth.oldestMs),
-    });
-  }
-  const fullest = [...tenants].filter(([, { waiting }]) => waiting > 0).sort(([, a], [, b]) => b.waiting - a.waiting);
+  const classes = depthsByClass(depths, currentRules.rules.classes.keys());
+  const fullest = [...depthsByTenant(depths)]
+    .filter(([, { waiting }]) => waiting > 0)
+    .sort(([, a], [, b]) => b.waiting - a.waiting);
   return {
-    classes: [...classes].map(([name, figures]) => ({ class: name, ...figures })),
-    tenants: fullest.slice(0, maxTenants).map(([tenant, figures]) => ({ tenant, ...figures })),
+    classes: [...classes].map(([name, { queues: keys, ...figures }]) => ({ class: name, keys, ...figures })),
+    tenants: fullest.slice(0, maxTenants).map(([tenant, { waiting, oldestMs }]) => ({ tenant, waiting, oldestMs })),
     deadLetters,
   };
 }

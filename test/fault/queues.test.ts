@@ -33,7 +33,14 @@ beforeAll(async () => {
     document: {
       services: { documents: { url: service.url, secret: serviceSecret, timeoutMs: 60_000 } },
       routes: [
-        { event: "edit", service: "documents", path: "/", mode: "enqueue", key: "/doc", retry: { minMs: 1, maxMs: 50 } },
+        {
+          event: "edit",
+          service: "documents",
+          path: "/",
+          mode: "enqueue",
+          key: "/doc",
+          retry: { minMs: 1, maxMs: 50 },
+        },
       ],
     },
     changedAt: Date.now(),

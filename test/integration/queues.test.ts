@@ -286,4 +286,28 @@ describe("queues over the private API", () => {
     expect((await fleet.api("GET", "/v1/dead-letters", undefined, { token: tokens.reader })).status).toBe(200);
     expect((await fleet.api("DELETE", "/v1/dead-letters/1-1", undefined, { token: tokens.reader })).status).toBe(403);
   });
+
+  test("QAPI-5: metrics tell what waits, is in flight and failed, by class", async () => {
+    const docId = newDocument();
+    const gate = Promise.withResolvers<void>();
+    service.answer = (_request, response) => void gate.promise.then(() => answerJson(response, {}));
+    const client = await newClient();
+    for (let n = 0; n < 3; n++) await client.request("doc.edit", { docId, n });
+    await eventually(() => arrived(docId).length === 1);
+    const lineOf = async (name: string): Promise<string | undefined> => {
+      const text = await (await fetch(`${fleet.apiUrl}/metrics`)).text();
+      return text.split("\n").find((line) => line.startsWith(name));
+    };
+    // A reading may be half a second old.
+    await eventually(
+      async () => (await lineOf('tidegate_queue_items_waiting{class="messages"}'))?.endsWith(" 2") === true,
+    );
+    expect(await lineOf('tidegate_queue_items_in_flight{class="messages"}')).toMatch(/ 1$/);
+    expect(await lineOf('tidegate_queue_items_waiting{class="stats"}')).toMatch(/ 0$/);
+    expect(await lineOf("tidegate_queue_dead_letters")).toMatch(/ 0$/);
+    gate.resolve();
+    await eventually(() => arrived(docId).length === 3);
+    const delivered = 'tidegate_queue_deliveries_total{class="messages",service="documents",outcome="done"}';
+    await eventually(async () => (await lineOf(delivered)) !== undefined);
+  });
 });
