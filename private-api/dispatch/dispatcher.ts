@@ -198,13 +198,13 @@ export class Dispatcher implements Service {
     const delivery = deliveryOf(claimed, this.#options.policy);
     if (!delivery) {
       const error = { code: "invalid_request", message: "the item was not written by this version" };
-      return this.#fail(work, claimed, undefined, { error, attempts: claimed.attempts, done: 0 });
+      return this.#fail(work, claimed, undefined, { error, attempts: claimed.attempts });
     }
     const { policy, items } = delivery;
     // A worker that ends with each item it is given must not do so for ever.
     if (claimed.attempts >= policy.attempts && policy.onFailure !== "block") {
       const error = { code: "upstream_unavailable", message: "every attempt ended without an answer" };
-      return this.#fail(work, claimed, delivery, { error, attempts: claimed.attempts, done: 0 });
+      return this.#fail(work, claimed, delivery, { error, attempts: claimed.attempts });
     }
     const state = this.#stateOf(service);
     if (!state)
@@ -226,7 +226,7 @@ export class Dispatcher implements Service {
           ...(verdict.afterMs !== undefined && { afterMs: verdict.afterMs }),
         });
       case "failed":
-        return this.#fail(work, claimed, delivery, { error: verdict.error, attempts: claimed.attempts + 1, done: 0 });
+        return this.#fail(work, claimed, delivery, { error: verdict.error, attempts: claimed.attempts + 1 });
     }
   }
 
@@ -267,7 +267,7 @@ export class Dispatcher implements Service {
     const { policy } = delivery;
     const attempts = claimed.attempts + (counts ? 1 : 0);
     if (counts && attempts >= policy.attempts && policy.onFailure !== "block") {
-      return this.#fail(work, claimed, delivery, { error, attempts, done: 0 });
+      return this.#fail(work, claimed, delivery, { error, attempts });
     }
     const delayMs = afterMs ?? retryDelayMs(policy, Math.max(1, attempts), this.#random);
     this.#expectDue(work.lease.slot, delayMs);
@@ -278,23 +278,23 @@ export class Dispatcher implements Service {
     work: Work,
     claimed: Claimed,
     delivery: Delivery | undefined,
-    { error, attempts, done }: { error: DeliveryError; attempts: number; done: number },
+    { error, attempts }: { error: DeliveryError; attempts: number },
   ): Promise<void> {
     const onFailure = delivery?.policy.onFailure ?? "skip";
     const [item] = claimed.items;
     if (onFailure === "block" && delivery) {
       const delayMs = delivery.policy.maxMs;
       this.#expectDue(work.lease.slot, delayMs);
-      return this.#settle(work, { kind: "retry", done, attempts, delayMs }, "", "retried");
+      return this.#settle(work, { kind: "retry", done: 0, attempts, delayMs }, "", "retried");
     }
     this.#options.logger.warn(
       { ...work.lease.queue, class: work.lease.class, sequence: item.sequence, attempts, err: error },
       onFailure === "park" ? "an item failed: its queue is parked" : "an item failed: it is a dead letter",
     );
-    if (onFailure === "park") return this.#settle(work, { kind: "park", done }, "", "failed");
+    if (onFailure === "park") return this.#settle(work, { kind: "park", done: 0 }, "", "failed");
     const lastError = { ...error, message: error.message.slice(0, maxFailureMessage) };
     const failure = JSON.stringify({ attempts, event: delivery?.head.event, id: delivery?.head.id, lastError });
-    return this.#settle(work, { kind: "dead", done, failure }, item.sequence, "failed");
+    return this.#settle(work, { kind: "dead", done: 0, failure }, item.sequence, "failed");
   }
 
   /** Tries until the store takes it, or the lease must have ended: the item comes again then. */
@@ -353,9 +353,8 @@ export class Dispatcher implements Service {
     for (const slot of due) this.#dueAt.delete(slot);
     try {
       const nextMs = due.length > 0 ? await this.#store.promote(due) : undefined;
-      // Another retry of one of these slots: which one does not matter.
-      const [slot] = due;
-      if (nextMs !== undefined && slot !== undefined) for (const each of due) this.#dueAt.set(each, now + nextMs);
+      // It is due in one of these slots: which one does not matter.
+      if (nextMs !== undefined) for (const slot of due) this.#dueAt.set(slot, now + nextMs);
     } catch (error) {
       this.#report(error, "retries could not be made ready");
       for (const slot of due) this.#dueAt.set(slot, now + storeRetryMs);

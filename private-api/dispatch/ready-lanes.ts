@@ -7,15 +7,8 @@ import type { ClaimRequest, Lane, ReadyQueues } from "../../shared/queues/contra
 /** Slots of one tenant with ready queues, in turn. */
 type Slots = Set<number>;
 
-class ServiceTurns {
-  /** In turn. */
-  readonly tenants = new Map<string, Slots>();
-}
-
-class LaneTurns {
-  /** In turn. */
-  readonly services = new Map<string, ServiceTurns>();
-}
+/** Tenants in turn. */
+type Tenants = Map<string, Slots>;
 
 /** How many queues may be claimed. */
 export interface Room {
@@ -28,23 +21,16 @@ export interface Room {
 }
 
 export class ReadyLanes {
-  readonly #lanes = new Map<string, LaneTurns>();
+  /** By class and kind of attempt; services in turn. */
+  readonly #lanes = new Map<string, Map<string, Tenants>>();
+  /** False: there may be more ready queues than are known here. */
+  complete = true;
   readonly #maxEntries: number;
   #entries = 0;
-  #complete = true;
 
   /** @param maxEntries slots of tenants in lanes that are remembered; what does not fit in is asked for again later */
   constructor(maxEntries = 100_000) {
     this.#maxEntries = maxEntries;
-  }
-
-  /** False: there may be more ready queues than are known here. */
-  get complete(): boolean {
-    return this.#complete;
-  }
-
-  set complete(complete: boolean) {
-    this.#complete = complete;
   }
 
   get size(): number {
@@ -52,12 +38,12 @@ export class ReadyLanes {
   }
 
   add({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
-    const { services } = getOrAdd(this.#lanes, laneKey(name, attempt), () => new LaneTurns());
-    const { tenants } = getOrAdd(services, service, () => new ServiceTurns());
+    const services = getOrAdd(this.#lanes, laneKey(name, attempt), () => new Map<string, Tenants>());
+    const tenants = getOrAdd(services, service, (): Tenants => new Map());
     const slots = getOrAdd(tenants, tenant, () => new Set());
     if (slots.has(slot)) return;
     if (this.#entries >= this.#maxEntries) {
-      this.#complete = false;
+      this.complete = false;
       if (slots.size === 0) tenants.delete(tenant);
       return;
     }
@@ -68,21 +54,21 @@ export class ReadyLanes {
   /** The store has no more there. */
   remove({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
     const key = laneKey(name, attempt);
-    const lane = this.#lanes.get(key);
-    const turns = lane?.services.get(service);
-    const slots = turns?.tenants.get(tenant);
-    if (!lane || !turns || !slots?.delete(slot)) return;
+    const services = this.#lanes.get(key);
+    const tenants = services?.get(service);
+    const slots = tenants?.get(tenant);
+    if (!services || !tenants || !slots?.delete(slot)) return;
     this.#entries--;
-    if (slots.size === 0) turns.tenants.delete(tenant);
-    if (turns.tenants.size === 0) lane.services.delete(service);
-    if (lane.services.size === 0) this.#lanes.delete(key);
+    if (slots.size === 0) tenants.delete(tenant);
+    if (tenants.size === 0) services.delete(service);
+    if (services.size === 0) this.#lanes.delete(key);
   }
 
   /** What to claim next, no more than there is room for. A tenant that is chosen goes behind the others. */
   choose(room: Room): ClaimRequest[] {
     const chosen = new Map<string, { request: ReadyQueues; queues: number }>();
     const taken = new Map<string, number>();
-    for (const [key, { services }] of this.#lanes) {
+    for (const [key, services] of this.#lanes) {
       const { name, attempt } = parseLaneKey(key);
       let free = room.free(name, attempt);
       for (let waiting = [...services.keys()]; free > 0 && waiting.length > 0;) {
@@ -90,7 +76,7 @@ export class ReadyLanes {
         for (const service of waiting) {
           if (free <= 0) break;
           if (room.capacity(service) - (taken.get(service) ?? 0) <= 0) continue;
-          const place = nextPlace(services.get(service)?.tenants);
+          const place = nextPlace(services.get(service));
           if (!place) continue;
           const request = { class: name, service, attempt, ...place };
           const id = JSON.stringify([key, service, place.tenant, place.slot]);
@@ -115,7 +101,7 @@ export class ReadyLanes {
 }
 
 /** The tenant whose turn it is, and its next slot: both go to the end of their line. */
-function nextPlace(tenants: Map<string, Slots> | undefined): { tenant: string; slot: number } | undefined {
+function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number } | undefined {
   for (const [tenant, slots] of tenants ?? []) {
     const [slot] = slots;
     if (slot === undefined) continue;

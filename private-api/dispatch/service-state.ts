@@ -4,18 +4,14 @@ import { AdaptiveLimit } from "./adaptive-limit.ts";
 
 export class ServiceState {
   readonly circuit: Circuit;
-  limit: AdaptiveLimit;
+  readonly limit: AdaptiveLimit;
+  readonly maxInFlight: number;
   inFlight = 0;
-  readonly #maxInFlight: number;
 
   constructor(maxInFlight: number, random: () => number) {
-    this.#maxInFlight = maxInFlight;
+    this.maxInFlight = maxInFlight;
     this.circuit = new Circuit(random);
     this.limit = new AdaptiveLimit(maxInFlight);
-  }
-
-  get maxInFlight(): number {
-    return this.#maxInFlight;
   }
 
   /** Requests that it can be sent now. */

@@ -20,10 +20,6 @@ export class Workers {
     this.#only = options.only;
   }
 
-  get total(): number {
-    return this.#total;
-  }
-
   get busy(): number {
     return [...this.#busy.values()].reduce((sum, count) => sum + count, 0);
   }

@@ -130,7 +130,7 @@ describe("dispatcher", () => {
     const store = new MemoryQueueStore();
     let down = true;
     const arrived = new Set<string>();
-    await startDispatcher(
+    const { outcomes } = await startDispatcher(
       store,
       ({ body }) => {
         if (down) return { kind: "unreachable", reason: "connection refused" };
@@ -140,7 +140,8 @@ describe("dispatcher", () => {
       { policy: { ...patient, attempts: 12 } },
     );
     for (let data = 0; data < 40; data++) await enqueue(store, data, { key: String(data) });
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    // The circuit is open once a failure uses up no attempt.
+    await eventually(() => outcomes.includes("postponed"));
     down = false;
     await eventually(() => arrived.size === 40, 10_000);
     expect(await store.deadLetters({ limit: 1 })).toEqual([]);
