@@ -75,12 +75,9 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   readonly #listeners: QueueListener[] = [];
   readonly #enqueues: SlotBatches<string>;
   readonly #acks: SlotBatches<0 | 1>;
-
   readonly #leaseMs: number;
 
-  /**
-   * @param options.leaseMs shorter than the default in tests
-   */
+  /** @param options.leaseMs shorter than the default in tests */
   constructor(cells: Cells, options: { leaseMs?: number } = {}) {
     this.#leaseMs = options.leaseMs ?? leaseMs;
     this.#cells = cells;
@@ -116,13 +113,11 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]> {
-    const replies = await this.#perCell(
-      claimScript,
-      requests,
-      ({ slot }) => slot,
-      (prefix, request) => [prefix, laneText(request), request.maxQueues, request.maxItems],
-      [this.#leaseMs],
-    );
+    const replies = await this.#perEntry(claimScript, requests, [this.#leaseMs], (request) => [
+      laneText(request),
+      request.maxQueues,
+      request.maxItems,
+    ]);
     return replies.map((reply, index) => toClaimReply(reply, requests[index]));
   }
 
@@ -143,13 +138,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
-    const held = await this.#perCell(
-      extendScript,
-      leases,
-      ({ slot }) => slot,
-      (prefix, lease) => [prefix, leaseText(lease)],
-      [this.#leaseMs],
-    );
+    const held = await this.#perEntry(extendScript, leases, [this.#leaseMs], (lease) => [leaseText(lease)]);
     return held.map((reply) => reply === 1);
   }
 
@@ -319,32 +308,21 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return Promise.all(results);
   }
 
-  /** One script call for each Redis, in a cluster one for each slot. @returns a reply for each entry, in order. */
-  async #perCell<Entry, Reply>(
+  /** One script call for each group of slots. @returns a reply for each entry, in order. */
+  async #perEntry<Entry extends { readonly slot: number }, Reply>(
     script: Script<Reply[]>,
     entries: readonly Entry[],
-    slotOf: (entry: Entry) => number,
-    values: (prefix: string, entry: Entry) => (string | number)[],
-    common: (string | number)[],
+    common: readonly (string | number)[],
+    values: (entry: Entry) => (string | number)[],
   ): Promise<Reply[]> {
-    const groups = new Map<RedisConnections | number, number[]>();
-    for (const [index, entry] of entries.entries()) {
-      const slot = slotOf(entry);
-      const cell = this.#cells.ofSlot(slot);
-      const group = cell.spansSlots ? cell : slot;
-      groups.set(group, [...(groups.get(group) ?? []), index]);
-    }
     const replies: Reply[] = [];
-    await Promise.all(
-      [...groups.values()].map(async (indexes) => {
-        const some = indexes.map((index) => entries[index] as Entry);
-        const cell = this.#cells.ofSlot(slotOf(some[0] as Entry));
-        const prefixOf = (entry: Entry): string => slotPrefix(cell.root, slotOf(entry));
-        const listed = some.flatMap((entry) => values(prefixOf(entry), entry));
-        const answers = await cell.run(script, prefixOf(some[0] as Entry), ...common, ...listed);
-        for (const [at, index] of indexes.entries()) replies[index] = answers[at] as Reply;
-      }),
-    );
+    await this.#perGroup([...new Set(entries.map(({ slot }) => slot))], async (cell, slots) => {
+      const group = new Set(slots);
+      const own = [...entries.entries()].filter(([, { slot }]) => group.has(slot));
+      const listed = own.flatMap(([, entry]) => [slotPrefix(cell.root, entry.slot), ...values(entry)]);
+      const answers = await cell.run(script, slotPrefix(cell.root, slots[0] ?? 0), ...common, ...listed);
+      for (const [at, [index]] of own.entries()) replies[index] = answers[at] as Reply;
+    });
     return replies;
   }
 }
