@@ -6,7 +6,7 @@ import { formatHead } from "../../shared/queues/item-head.ts";
 import { orderingKey } from "../../shared/queues/ordering-key.ts";
 import { defaultClass, type RouteRule } from "../../shared/rules/document.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
-import { eventId } from "../../shared/services/cloudevents.ts";
+import { eventId, socketSource } from "../../shared/services/cloudevents.ts";
 import { newTraceparent } from "../../shared/services/traceparent.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
@@ -19,7 +19,6 @@ export interface QueuedAck {
   id: string;
 }
 
-const source = "/tidegate/socket";
 /** Until dispatchers may have worked off something. */
 const fullRetryMs = 5_000;
 
@@ -46,7 +45,7 @@ export async function enqueue(
   const stored = services.map(async (service, index) => {
     // Each service of `also` knows the event by an id of its own.
     const ownId = index === 0 ? id : eventId(session.identityKey, `${id} ${service}`);
-    const head = formatHead({ ...identity, id: ownId, event, source, path, at: Date.now(), traceparent });
+    const head = formatHead({ ...identity, id: ownId, event, source: socketSource, path, at: Date.now(), traceparent });
     const dedupeId = options.id === undefined ? {} : { dedupeId: ownId };
     return context.queues.enqueue({
       queue: { service, tenant, key },

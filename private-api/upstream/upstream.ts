@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { busy, type CallOutcome, interpretAnswer, refused } from "../../shared/services/answers.ts";
+import { socketSource } from "../../shared/services/cloudevents.ts";
 import {
   type AnswerTaker,
   type ServiceAnswer,
@@ -27,8 +28,6 @@ import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import { Shadows } from "./shadows.ts";
-
-const source = "/tidegate/socket";
 
 type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body"> &
   Partial<Pick<ServiceRequest, "headers" | "webhookId" | "source">>;
@@ -201,7 +200,7 @@ export class Upstream implements Service {
     const secrets = this.#secrets().get(service.name);
     if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
     return {
-      source,
+      source: socketSource,
       ...request,
       kind: question.kind,
       service,

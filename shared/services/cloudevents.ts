@@ -2,6 +2,9 @@
 import { createHash, randomUUID } from "node:crypto";
 import type { IdentityKey } from "../protocol/identity-key.ts";
 
+/** `ce-source` of events from clients. */
+export const socketSource = "/tidegate/socket";
+
 export interface EventContext {
   /** Without a dot: the signature uses dots as separators. */
   id: string;

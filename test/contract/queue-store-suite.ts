@@ -172,7 +172,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(dataOf(await claim(store, place, { maxItems: 10 }))).toEqual(["a"]);
     });
 
-    test("QUE-6: a dead letter keeps the item and its failure, and the queue goes on", async () => {
+    test("QUE-6: a dead letter keeps the item and its failure, and the queue continues", async () => {
       const [store, other] = await create();
       const place = { service: newService(), tenant: "t: 1%", key: "line\none:%" };
       await store.enqueue(item(place, "bad\n"));

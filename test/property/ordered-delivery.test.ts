@@ -143,9 +143,9 @@ test("HUB-6: held publications of an older history do not keep a channel from be
   delivery.add(follower);
   delivery.align(begun(delivery), { position: { epoch: "old", offset: 3 }, publications: [], more: false });
   expect(delivery.receive("old", { offset: 9, prev: 8, event: "e", data: "1" })).toBe(true);
-  const anew: HistorySlice = { position: { epoch, offset: 0 }, publications: [], more: false };
-  expect(delivery.align(begun(delivery), anew)).toBe(true);
-  expect(delivery.align(begun(delivery), anew)).toBe(false);
+  const restarted: HistorySlice = { position: { epoch, offset: 0 }, publications: [], more: false };
+  expect(delivery.align(begun(delivery), restarted)).toBe(true);
+  expect(delivery.align(begun(delivery), restarted)).toBe(false);
   expect(delivery.position).toEqual({ epoch, offset: 0 });
   expect(follower.resyncs).toHaveLength(1);
 });
