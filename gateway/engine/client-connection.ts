@@ -92,9 +92,8 @@ export class ClientConnection implements Connection {
   }
 
   terminate(): void {
-    const websocket = this.#websocket;
     this.#engineSocket.close(true);
-    reset(websocket);
+    this.#input.reset();
   }
 
   onClosed(listener: (timedOut: boolean) => void): void {

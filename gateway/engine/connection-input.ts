@@ -1,7 +1,15 @@
 /** Counts what a client sends, wherever it arrives: websocket frames on the TCP socket, engine packets, polling requests. */
 import type { Socket as TcpSocket } from "node:net";
+import { stopReading } from "../../shared/http/door-input.ts";
+import type { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
-import { type EnginePacket, type EngineSocket, pingTimeoutReason, type PollingTransport } from "./engine-internals.ts";
+import {
+  type EnginePacket,
+  type EngineSocket,
+  pingTimeoutReason,
+  type PollingTransport,
+  transportCloseReason,
+} from "./engine-internals.ts";
 import { type FrameHead, FrameScanner } from "./frame-scanner.ts";
 import { refuseInvalidText } from "./polled-text.ts";
 import { type Flood, InputBudget } from "./input-budget.ts";
@@ -23,6 +31,8 @@ export interface ConnectionInputOptions {
   maxMessageBytes: number;
   /** Called when the connection is cut because the client sent too much. */
   onFlood: (flood: Flood) => void;
+  /** Of the reset that follows a cut. */
+  cutDelay: RefusalDelay;
   errors: ContainedErrors;
 }
 
@@ -76,7 +86,9 @@ export class ConnectionInput {
     engineSocket.on("packet", (packet) => void this.#allows(this.#packetFlood(packet)));
     engineSocket.once("close", (reason) => {
       this.#budget.beginClosing();
-      if (reason === pingTimeoutReason) this.#tcp?.resetAndDestroy();
+      if (this.#isCut) return;
+      if (reason === pingTimeoutReason) this.reset();
+      else if (this.#budget.isEntering && reason !== transportCloseReason) this.#leave();
       else this.#resetUnanswered();
     });
     const { transport } = engineSocket;
@@ -144,11 +156,33 @@ export class ConnectionInput {
     return false;
   }
 
-  /** With a reset: nothing more that the client has sent is read. */
+  /** Ends the session, and resets the connection a little later. */
   #cut(): void {
-    this.#isCut = true;
+    if (this.#isCut) return;
+    const tcp = this.#tcp;
+    this.#leave();
+    // No close frame: the peer would not wait for the reset.
+    tcp?.cork();
     this.#engineSocket?.close(true);
-    this.#tcp?.resetAndDestroy();
+  }
+
+  /** Reads nothing more. The reset is delayed: a peer whose connection ends at once opens the next one at once. */
+  #leave(): void {
+    this.#isCut = true;
+    const tcp = this.#tcp;
+    if (!tcp || tcp.destroyed) return;
+    clearTimeout(this.#timer);
+    stopReading(tcp);
+    // A half close, by the peer or by the library after its close frame, would end the connection before.
+    tcp.removeAllListeners("end");
+    tcp.end = () => tcp;
+    this.#options.cutDelay.before(() => discard(tcp));
+  }
+
+  /** Resets the connection at once. */
+  reset(): void {
+    this.#isCut = true;
+    if (this.#tcp) discard(this.#tcp);
   }
 
   /** The engine itself waits half a minute for the peer to answer the closing handshake of the websocket. */
@@ -165,7 +199,7 @@ export class ConnectionInput {
   #yieldTurn(tcp: TcpSocket): void {
     if (this.#isCut) return;
     tcp.pause();
-    setImmediate(() => tcp.resume());
+    setImmediate(() => void (this.#isCut || tcp.resume()));
   }
 
   #pause(tcp: TcpSocket, ms: number): void {
@@ -174,4 +208,11 @@ export class ConnectionInput {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => tcp.resume(), ms);
   }
+}
+
+/** With a reset. The websocket library parses what the socket has buffered when it closes: drops that first. */
+function discard(tcp: TcpSocket): void {
+  if (tcp.destroyed) return;
+  tcp.read();
+  tcp.resetAndDestroy();
 }

@@ -36,6 +36,8 @@ export interface EnginePacket {
 
 /** Why the engine closes a connection whose client did not answer a ping in time. */
 export const pingTimeoutReason = "ping timeout";
+/** … whose client has closed it. */
+export const transportCloseReason = "transport close";
 
 export interface EngineSocket {
   /** Kept by the engine for as long as the connection lives, unless it is set to null. */

@@ -68,6 +68,11 @@ export class InputBudget {
     return this.#entering ? maxEnteringFrames : maxPollingPackets;
   }
 
+  /** No session has begun. */
+  get isEntering(): boolean {
+    return this.#entering !== undefined;
+  }
+
   /** Lifts the bounds of a stranger. */
   beginSession(): void {
     this.#entering = undefined;

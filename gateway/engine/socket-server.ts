@@ -1,6 +1,7 @@
 /** The websocket door of a node: binds Socket.IO to the entrance, and the events of each session to their dispatch. */
 import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { Server as SocketIoServer, Socket } from "socket.io";
+import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { withDeadline } from "../../shared/runtime/timing.ts";
 import { connectDeadlineMs, maxPayloadBytes } from "../../shared/protocol/limits.ts";
@@ -19,6 +20,8 @@ import { createSocketIo, isPoll, type SocketIoOptions } from "./socket-io.ts";
 const maxMessageBytes = maxPayloadBytes * 6 + 4_096;
 /** Time for a refused client to leave by itself. */
 const leaveMs = 1_000;
+/** Connections that wait at a time for their reset or refusal; further ones do not wait. */
+const maxDelayed = 1_000;
 /** Time for the last notices to reach the clients of a node that stops. */
 const stopMs = 3_000;
 
@@ -32,6 +35,7 @@ export interface SocketServerOptions extends Pick<SocketIoOptions, "transports" 
 export class SocketServer implements Service {
   readonly #options: SocketServerOptions;
   readonly #entrance: Entrance;
+  readonly #refusalDelay = new RefusalDelay(maxDelayed);
   #io: SocketIoServer | undefined;
 
   constructor(options: SocketServerOptions) {
@@ -80,6 +84,7 @@ export class SocketServer implements Service {
       onArrival: (arrival) => this.#entrance.arrive(arrival),
       onOpened: (connection) => this.#entrance.opened(connection),
       onFlood: (cause) => metrics.floods.inc({ cause }),
+      cutDelay: this.#refusalDelay,
       errors,
     });
     io.use((socket, next) => {
@@ -121,8 +126,13 @@ export class SocketServer implements Service {
       return next();
     }
     const { refusal } = entered;
-    next(Object.assign(new Error(refusal.message), { data: refusal }));
-    closeLater(connection);
+    const refuse = (): void => {
+      next(Object.assign(new Error(refusal.message), { data: refusal }));
+      closeLater(connection);
+    };
+    // A peer that has proven nothing would try again as soon as it is refused.
+    if (refusal.code === "unauthenticated") this.#refusalDelay.before(refuse);
+    else refuse();
   }
 
   /** Socket.IO has answered CONNECT. */

@@ -194,6 +194,43 @@ test("LIM-14: the node reads about 128 KiB of a session per turn of the event lo
   client.socket.destroy();
 });
 
+describe("LIM-15: before its session", () => {
+  const broken: Record<string, Buffer> = {
+    "a frame without a mask": Buffer.from([0x81, 0x01, 0x32]),
+    "a message that is no packet": textFrame("40[[["),
+    "too many frames": Buffer.concat(Array.from({ length: 21 }, () => textFrame("3"))),
+  };
+
+  test.each(Object.entries(broken))(
+    "LIM-15: a connection that sends %s ends half a second later, however it closes",
+    async (_name, frames) => {
+      const socket = await openRawWebsocket(new URL(url));
+      const closed = ended(socket);
+      const sentAt = performance.now();
+      socket.end(frames);
+      await closed;
+      expect(performance.now() - sentAt).toBeGreaterThan(450);
+    },
+  );
+
+  test("LIM-15: the node does not parse what it had read of a connection that it cuts", async () => {
+    const socket = await openRawWebsocket(new URL(url));
+    const decode = vi.spyOn(Buffer.prototype, "toString");
+    // Of eight bytes: what the node reads at a time ends with a whole frame.
+    await isCut(socket, Buffer.concat(Array.from({ length: 100_000 }, () => textFrame("42"))), "entering");
+    const decoded = decode.mock.contexts.filter((bytes) => (bytes as Buffer).length === 2);
+    decode.mockRestore();
+    expect(decoded.length).toBeLessThan(100);
+  });
+
+  test("LIM-15: a forged token is refused half a second later", async () => {
+    const [head, claims] = (await userToken()).split(".");
+    const sentAt = performance.now();
+    expect(await refusedConnect(url, { token: `${head}.${claims}.forged` })).toMatchObject({ code: "unauthenticated" });
+    expect(performance.now() - sentAt).toBeGreaterThan(450);
+  });
+});
+
 describe("LIM-9: before its session", () => {
   test.each(Object.entries(idleFrames))("LIM-9: a connection that sends twenty-one %s is cut", async (_name, frame) => {
     const socket = await openRawWebsocket(new URL(url));
