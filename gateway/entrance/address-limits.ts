@@ -19,20 +19,20 @@ export class AddressLimits {
   /** Open connections, with a seat or without. */
   readonly #open = new Map<string, number>();
   readonly #rates = new ByAddress<TokenBucket>({ isOver: (rate, now) => rate.isFull(now), maxAddresses });
+  readonly #openings = new ByAddress<TokenBucket>({ isOver: (rate, now) => rate.isFull(now), maxAddresses });
 
   constructor(bounds: AddressBounds) {
     this.#bounds = bounds;
   }
 
   /**
-   * Counts one connect.
+   * Counts one handshake.
    * @returns undefined: the address may connect; otherwise how long it should wait, where 0 means until a seat is free.
    */
   checkMs(address: string, now: number): number | undefined {
     const { connections, connectsPerSecond } = this.#bounds;
     if (connectsPerSecond > 0) {
-      const rate = { capacity: connectsPerSecond, perSecond: connectsPerSecond };
-      const bucket = this.#rates.of(address, now, () => new TokenBucket(rate, now));
+      const bucket = bucketOf(this.#rates, address, now, connectsPerSecond);
       if (!bucket.take(now)) return Math.ceil(bucket.waitMs(now));
     }
     return connections > 0 && (this.#seats.get(networkOf(address)) ?? 0) >= connections ? 0 : undefined;
@@ -46,9 +46,15 @@ export class AddressLimits {
     if (this.#bounds.connections > 0) countDown(this.#seats, networkOf(address));
   }
 
-  /** Whether an address has twice as many open connections as it may have seats: another one could only delay others. */
-  isCrowded(client: { readonly address: string }): boolean {
-    const { connections } = this.#bounds;
+  /**
+   * Counts one request for a connection.
+   * @returns whether its address has twice as many open connections as it may have seats, or opens twice as many a second as it
+   * may begin sessions: another one could only delay others.
+   */
+  isCrowded(client: { readonly address: string }, now: number): boolean {
+    const { connections, connectsPerSecond } = this.#bounds;
+    if (connectsPerSecond > 0 && !bucketOf(this.#openings, client.address, now, 2 * connectsPerSecond).take(now))
+      return true;
     return connections > 0 && (this.#open.get(networkOf(client.address)) ?? 0) >= 2 * connections;
   }
 
@@ -59,6 +65,11 @@ export class AddressLimits {
   closed(address: string): void {
     if (this.#bounds.connections > 0) countDown(this.#open, networkOf(address));
   }
+}
+
+/** A burst of one second's worth. */
+function bucketOf(rates: ByAddress<TokenBucket>, address: string, now: number, perSecond: number): TokenBucket {
+  return rates.of(address, now, () => new TokenBucket({ capacity: perSecond, perSecond }, now));
 }
 
 function countUp(counts: Map<string, number>, key: string): void {

@@ -93,7 +93,7 @@ export class Entrance {
 
   /** A client requests a connection: opens it now or soon, or refuses it. */
   arrive(arrival: Arrival): void {
-    this.gate.arrive(arrival, this.seats.addresses.isCrowded(arrival));
+    this.gate.arrive(arrival, this.seats.addresses.isCrowded(arrival, performance.now()));
   }
 
   /** The engine has opened a connection. */

@@ -61,7 +61,7 @@ export class UpgradeGate {
     this.#bucket.change(gateRate(this.#perSecond), performance.now());
   }
 
-  /** @param isCrowded the address has too many open connections. */
+  /** @param isCrowded the address has, or opens, too many connections. */
   arrive(arrival: Arrival, isCrowded: boolean): void {
     const now = performance.now();
     if (isCrowded) this.#refuse(arrival, now);

@@ -108,6 +108,20 @@ export const frameAttacks: readonly Attack[] = [
     },
   },
   {
+    name: "hasty-floods",
+    does: "pongs without a ping, on connections that the attacker ends before the gateway does",
+    needs: "nothing",
+    run: async (target, load) => {
+      const { bytes, frames } = repeated(textFrame("3"));
+      await keepBusy(load, async () => {
+        const socket = await openWebsocket(target, load);
+        await write(socket, bytes);
+        load.sent(frames, bytes.length);
+        socket.destroy();
+      });
+    },
+  },
+  {
     name: "oversized-frames",
     does: "messages of 4 MiB, ten times the limit",
     needs: "nothing",

@@ -368,9 +368,16 @@ test("LIM-5: silent connections past twice GATEWAY_CONNECTIONS_PER_ADDRESS are n
 
 test("LIM-5: past GATEWAY_CONNECTS_PER_ADDRESS an address is refused with a retry-after", async () => {
   const { url } = await fleetWith({ GATEWAY_CONNECTS_PER_ADDRESS: "3" });
-  const refused = refusals(await Promise.all(Array.from({ length: 12 }, () => attempt(url))));
-  expect(refused.length).toBeGreaterThanOrEqual(5);
+  const refused = refusals(await Promise.all(Array.from({ length: 6 }, () => attempt(url))));
   expect(refused[0]).toMatchObject({ code: "rate_limited", retryAfterMs: expect.any(Number) as number });
+});
+
+test("LIM-5: past twice GATEWAY_CONNECTS_PER_ADDRESS a second a connection is refused before it opens", async () => {
+  const { url } = await fleetWith({ GATEWAY_CONNECTS_PER_ADDRESS: "3" });
+  const attempts = await Promise.allSettled(Array.from({ length: 20 }, async () => openRawWebsocket(new URL(url))));
+  const rejected = attempts.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
+  expect(rejected[0]).toContain("503");
+  for (const result of attempts) if (result.status === "fulfilled") result.value.destroy();
 });
 
 test.for([
