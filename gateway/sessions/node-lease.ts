@@ -1,16 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
-import { leaseMs, lingerMs, type SessionStore } from "../../shared/sessions/contract.ts";
+import { lingerMs, type SessionStore } from "../../shared/sessions/contract.ts";
+import { SteadySweep } from "../../shared/sessions/steady-sweep.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
 
 /** Former names that a node keeps while a part of the store cannot be written. */
 const maxFormerHolders = 100;
-/**
- * A node sweeps once it has renewed its own lease for this long without a failure: after an outage every node has had
- * the same time to renew its lease.
- */
-const steadyMs = leaseMs + 2_000;
 
 /**
  * The name under which this node writes to the session store, and its lease. Where the store may be incomplete under that
@@ -18,27 +13,23 @@ const steadyMs = leaseMs + 2_000;
  * is steady also sweeps those that expired.
  */
 export class NodeLease {
-  readonly #store: Pick<SessionStore, "renewLease" | "abandon" | "sweep">;
-  readonly #metrics: Pick<GatewayMetrics, "sweptNodes">;
-  readonly #logger: Logger;
+  readonly #store: Pick<SessionStore, "renewLease" | "abandon">;
+  readonly #sweep: SteadySweep;
   #holder: string = randomUUID();
   /** The store knows the name. */
   #registered = false;
   #formerHolders: string[] = [];
-  /** By `performance.now()`: the last renewal, and since when every renewal has succeeded. */
+  /** By `performance.now()` */
   #renewedAt = -Infinity;
-  #steadySince: number | undefined;
-  /** One at a time, beside the renewals: a sweep after a large node takes longer than a lease lasts. */
-  #sweeping = false;
 
   constructor(options: {
     store: Pick<SessionStore, "renewLease" | "abandon" | "sweep">;
     metrics: Pick<GatewayMetrics, "sweptNodes">;
     logger: Logger;
   }) {
-    this.#store = options.store;
-    this.#metrics = options.metrics;
-    this.#logger = options.logger;
+    const { store, metrics, logger } = options;
+    this.#store = store;
+    this.#sweep = new SteadySweep({ store, onSwept: (nodes) => metrics.sweptNodes.inc(nodes), logger });
   }
 
   get holder(): string {
@@ -52,7 +43,7 @@ export class NodeLease {
 
   /** This node, and maybe others, could not renew their leases. */
   interrupted(): void {
-    this.#steadySince = undefined;
+    this.#sweep.interrupted();
   }
 
   /** @returns false where the store does not know the name: its lease has expired. */
@@ -87,24 +78,9 @@ export class NodeLease {
     await this.#store.abandon(this.#holder, { inMs: lingerMs });
   }
 
-  /** Sweeps expired leases while this node's own is steady. A later sweep, of any node, resumes an unfinished one. */
+  /** Sweeps expired leases while this node's own is steady. */
   sweepWhereSteady(): void {
-    const now = performance.now();
-    this.#steadySince ??= now;
-    if (this.#sweeping || now - this.#steadySince < steadyMs) return;
-    this.#sweeping = true;
-    this.#store
-      .sweep()
-      .then((nodes) => {
-        if (nodes > 0) this.#metrics.sweptNodes.inc(nodes);
-      })
-      .catch((error: unknown) => {
-        this.interrupted();
-        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "sweep of expired leases failed");
-      })
-      .finally(() => {
-        this.#sweeping = false;
-      });
+    this.#sweep.answered();
   }
 
   async #renew(holder: string, options: { fresh: boolean }): Promise<boolean> {
