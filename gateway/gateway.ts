@@ -19,7 +19,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const doors = createDoors(options, state);
   const { drain, rebalancer } = createMoving(options, state, doors);
   const { publicDoor, adminDoor } = doors;
-  const { context, currentRollouts } = state;
+  const { context, currentRollouts, sessionEvents } = state;
   const { logger } = context;
   const lifecycle = new Lifecycle(logger);
   lifecycle.add("load", doors.load);
@@ -28,6 +28,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   lifecycle.add("rollouts", currentRollouts);
   lifecycle.add("relay", context.relay);
   lifecycle.add("channels", context.channels);
+  lifecycle.add("session events", sessionEvents);
   lifecycle.add("holdings", context.holdings);
   lifecycle.add("public door", publicDoor);
   lifecycle.add("sockets", doors.sockets);

@@ -11,7 +11,8 @@ import { Metrics } from "../shared/runtime/metrics.ts";
 import { openFilesLimit } from "../shared/runtime/open-files.ts";
 import type { QueueStore } from "../shared/queues/contract.ts";
 import { TenantQuota } from "../shared/queues/quota.ts";
-import type { SessionStore } from "../shared/sessions/contract.ts";
+import { SessionEvents } from "../shared/queues/session-events.ts";
+import type { SessionEventStore, SessionStore } from "../shared/sessions/contract.ts";
 import { createVerifier, type Verifier } from "../shared/tokens/jwt.ts";
 import { type Capacity, capacityOf } from "./capacity.ts";
 import { FollowedChannels } from "./channels/followed-channels.ts";
@@ -36,7 +37,7 @@ export interface GatewayOptions {
   broker: ChannelBroker;
   rulesStore: DocumentStore;
   rolloutsStore: DocumentStore;
-  sessionStore: SessionStore;
+  sessionStore: SessionStore & SessionEventStore;
   queues: QueueStore;
   nodeRegistry: NodeRegistry;
   errors: ContainedErrors;
@@ -49,6 +50,7 @@ export interface NodeState {
   readonly context: GatewayContext;
   readonly capacity: Capacity;
   readonly currentRollouts: CurrentRollouts;
+  readonly sessionEvents: SessionEvents;
   readonly drainProgress: DrainProgress;
   /** Of this process: a restarted node is another instance. */
   readonly instance: string;
@@ -73,7 +75,15 @@ export function createNodeState(options: GatewayOptions): NodeState {
   const channels = new FollowedChannels({ broker, rules: currentRules, errors, logger, metrics });
   metrics.observe({ channels_followed: () => channels.channelCount, tail_bytes: () => channels.tailBytes });
   const sessions = createSessions(options, metrics);
-  const holdings = new NodeHoldings({ store: sessionStore, node, sessions, metrics, logger });
+  const sessionEvents = new SessionEvents({
+    store: sessionStore,
+    queues: options.queues,
+    rules: () => currentRules.rules,
+    onStored: (kind) => metrics.sessionEvents.inc({ event: kind }),
+    errors,
+    logger,
+  });
+  const holdings = new NodeHoldings({ store: sessionStore, node, sessions, events: sessionEvents, metrics, logger });
   const sealingSecrets = config.RESUME_SECRET ?? ([config.PRIVATE_API_TOKEN] as const);
   const context: GatewayContext = {
     node,
@@ -109,7 +119,8 @@ export function createNodeState(options: GatewayOptions): NodeState {
   listenToBroker(context);
   const drainProgress = new DrainProgress((outcome) => metrics.drainedSessions.inc({ outcome }));
   const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
-  return { context, capacity, currentRollouts, drainProgress, instance, startedAt: Date.now(), metricsRegistry };
+  const parts = { context, capacity, currentRollouts, sessionEvents, drainProgress };
+  return { ...parts, instance, startedAt: Date.now(), metricsRegistry };
 }
 
 /** Bytes that wait to be sent to all clients of a node. */

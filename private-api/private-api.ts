@@ -18,12 +18,14 @@ import { Metrics } from "../shared/runtime/metrics.ts";
 import { openFilesLimit, reservedFiles } from "../shared/runtime/open-files.ts";
 import type { Environment } from "../shared/runtime/settings.ts";
 import type { QueueOperations, QueueStore } from "../shared/queues/contract.ts";
-import type { SessionStore } from "../shared/sessions/contract.ts";
+import { SessionEvents } from "../shared/queues/session-events.ts";
+import type { SessionEventStore, SessionStore } from "../shared/sessions/contract.ts";
 import { authorizeRequests } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
 import { createDispatcher } from "./dispatch/create-dispatcher.ts";
 import type { Dispatcher } from "./dispatch/dispatcher.ts";
+import { SessionSweep } from "./dispatch/session-sweep.ts";
 import { createReading } from "./readings.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
 import type { PrivateApiContext } from "./node/context.ts";
@@ -52,7 +54,7 @@ export interface PrivateApiOptions {
   broker: ChannelBroker;
   rulesStore: DocumentStore;
   rolloutsStore: DocumentStore;
-  sessionStore: SessionStore;
+  sessionStore: SessionStore & SessionEventStore;
   queues: QueueStore & QueueOperations;
   nodeRegistry: NodeRegistry;
   errors: ContainedErrors;
@@ -64,6 +66,8 @@ interface ProcessState {
   readonly rulesFile: RulesFile | undefined;
   /** Undefined where this process delivers nothing. */
   readonly dispatcher: Dispatcher | undefined;
+  readonly sessionEvents: SessionEvents;
+  readonly sessionSweep: SessionSweep;
   readonly relayStreams: RelayStreams;
   readonly metricsRegistry: Metrics;
 }
@@ -77,7 +81,11 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   lifecycle.add("rollouts", state.context.currentRollouts);
   if (state.rulesFile) lifecycle.add("rules file", state.rulesFile);
   lifecycle.add("upstream", state.context.upstream);
-  if (state.dispatcher) lifecycle.add("dispatcher", state.dispatcher);
+  if (state.dispatcher) {
+    lifecycle.add("dispatcher", state.dispatcher);
+    lifecycle.add("session events", state.sessionEvents);
+    lifecycle.add("session sweep", state.sessionSweep);
+  }
   lifecycle.add("door", door);
   lifecycle.add("relay streams", state.relayStreams);
   return {
@@ -140,7 +148,17 @@ function createState(options: PrivateApiOptions): ProcessState {
     config.DISPATCH_CONCURRENCY === 0
       ? undefined
       : createDispatcher({ config, queues: options.queues, currentRules: rules, upstream, metrics, errors, logger });
-  return { context, rulesFile, dispatcher, relayStreams, metricsRegistry };
+  const sessionEvents = new SessionEvents({
+    store: sessionStore,
+    queues: options.queues,
+    rules: () => currentRules.rules,
+    onStored: (kind) => metrics.sessionEvents.inc({ event: kind }),
+    errors,
+    logger,
+  });
+  const isWanted = (): boolean => sessionEvents.isWanted;
+  const sessionSweep = new SessionSweep({ store: sessionStore, isWanted, errors, logger });
+  return { context, rulesFile, dispatcher, sessionEvents, sessionSweep, relayStreams, metricsRegistry };
 }
 
 function createDoor({ config, errors, logger }: PrivateApiOptions, state: ProcessState): Door {

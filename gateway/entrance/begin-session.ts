@@ -61,13 +61,16 @@ export async function beginSession(session: Session, last: Claim | undefined, co
 }
 
 async function begin(session: Session, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
-  const outcome = await context.holdings.claim({ mode: "begin", ...session.stored, claim: 0, checkedAt: 0 });
+  const outcome = await context.holdings.claim(
+    { mode: "begin", ...session.stored, claim: 0, checkedAt: 0 },
+    session.identity,
+  );
   if (outcome.kind === "held") applyClaim(session, outcome, context, { resumed: false });
   return outcome.kind;
 }
 
 async function resume(session: Session, last: Claim, context: GatewayContext): Promise<ClaimOutcome["kind"]> {
-  const outcome = await context.holdings.claim({ mode: "resume", ...session.stored, ...last });
+  const outcome = await context.holdings.claim({ mode: "resume", ...session.stored, ...last }, session.identity);
   context.metrics.resumes.inc({ outcome: outcome.kind });
   if (outcome.kind === "held") applyClaim(session, outcome, context, { resumed: true });
   else if (outcome.kind === "over") {
@@ -87,7 +90,7 @@ function applyClaim(
   session.applyClaim({ sessionId: session.id, claim, checkedAt }, { resumed, tookOver });
   session.permissions.withdraw(withdrawn);
   // The connection closed before the store answered: gives the claim back.
-  if (session.disposed) holdings.end(session.stored);
+  if (session.disposed) holdings.end(session.stored, session.ending("connection_lost"));
 }
 
 /** Sends the first frame of a session; frames that were sent to it before follow. */

@@ -12,6 +12,11 @@ const counters = {
   resyncs: ["resyncs_total", "Followers sent sync:resync because history has a gap", "reason"],
   calls: ["calls_total", "Calls: ok, or the error code", "outcome"],
   queued: ["queued_total", "Events on enqueue routes: stored, duplicate, refused or dropped", "outcome"],
+  sessionEvents: [
+    "session_events_total",
+    "Session events stored for their service: connected or disconnected",
+    "event",
+  ],
   resumes: ["resumes_total", "Presented resume tokens, by outcome", "outcome"],
   announcements: ["session_announcements_total", "Sessions announced again to the session store", "outcome"],
   sweptNodes: ["swept_nodes_total", "Dead nodes whose leases this node swept, each pass counted"],

@@ -1,14 +1,19 @@
+import { identityKey } from "../../shared/protocol/identity-key.ts";
+import type { SessionEvents } from "../../shared/queues/session-events.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { jittered } from "../../shared/runtime/timing.ts";
+import type { Identity } from "../../shared/services/identity-token.ts";
 import {
   type ClaimOutcome,
   type ClaimRequest,
+  graceMs,
   type HeldSession,
   leaseMs,
   lingerMs,
   type Membership,
+  type SessionEnding,
   type SessionStore,
 } from "../../shared/sessions/contract.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
@@ -29,6 +34,7 @@ export class NodeHoldings implements Service {
   readonly #store: SessionStore;
   readonly #node: string;
   readonly #sessions: Pick<Sessions, "all" | "follow">;
+  readonly #events: Pick<SessionEvents, "requestedFor" | "expect">;
   #onWithdrawn: (session: Session) => void = () => undefined;
   readonly #metrics: Pick<GatewayMetrics, "announcements">;
   readonly #logger: Logger;
@@ -45,12 +51,14 @@ export class NodeHoldings implements Service {
     store: SessionStore;
     node: string;
     sessions: Pick<Sessions, "all" | "follow">;
+    events: Pick<SessionEvents, "requestedFor" | "expect">;
     metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
     logger: Logger;
   }) {
     this.#store = options.store;
     this.#node = options.node;
     this.#sessions = options.sessions;
+    this.#events = options.events;
     this.#metrics = options.metrics;
     this.#logger = options.logger;
     this.#lease = new NodeLease(options);
@@ -85,15 +93,22 @@ export class NodeHoldings implements Service {
     void this.#beat();
   }
 
-  /** @throws TidegateError `broker_unavailable`: the claim may have been made. */
-  async claim(request: Omit<ClaimRequest, "holder" | "node">): Promise<ClaimOutcome> {
+  /**
+   * @param identity of the session, for the services that hear of it.
+   * @throws TidegateError `broker_unavailable`: the claim may have been made.
+   */
+  async claim(request: Omit<ClaimRequest, "holder" | "node" | "events">, identity: Identity): Promise<ClaimOutcome> {
     const { holder } = this.#lease;
     try {
-      const outcome = await this.#store.claim({ ...request, holder, node: this.#node });
+      const begins = request.mode === "begin";
+      const events = this.#events.requestedFor(identity, { node: this.#node, begins });
+      const outcome = await this.#store.claim({ ...request, holder, node: this.#node, ...(events && { events }) });
       if (outcome.kind === "held" && holder !== this.#lease.holder) {
         // Written under a name that is being abandoned: once more, under the next. A newer claim arrives as a message.
-        await this.claim({ ...request, mode: "announce", claim: outcome.claim, checkedAt: outcome.checkedAt });
+        const held = { claim: outcome.claim, checkedAt: outcome.checkedAt };
+        await this.claim({ ...request, mode: "announce", ...held }, identity);
       }
+      if (events?.connected) this.#events.expect(identityKey(request), 0);
       return outcome;
     } catch (error) {
       this.#complete = false;
@@ -106,8 +121,8 @@ export class NodeHoldings implements Service {
     this.#complete = false;
   }
 
-  end(held: HeldSession): void {
-    this.#observe(this.#store.end(held, this.#lease.holder));
+  end(held: HeldSession, ending: SessionEnding): void {
+    this.#observe(this.#end(held, ending));
   }
 
   /** The command is under way when this returns: a later read of the store finds the session in the channel. */
@@ -124,6 +139,11 @@ export class NodeHoldings implements Service {
 
   leave(membership: Omit<Membership, "holder">): void {
     this.#observe(this.#store.leave({ ...membership, holder: this.#lease.holder }));
+  }
+
+  async #end(held: HeldSession, ending: SessionEnding): Promise<void> {
+    await this.#store.end(held, this.#lease.holder, ending);
+    this.#events.expect(identityKey(held), ending.mayReturn ? graceMs : 0);
   }
 
   async #enter(membership: Omit<Membership, "holder">): Promise<void> {
@@ -206,7 +226,7 @@ export class NodeHoldings implements Service {
     // Followed first, so that no later message about the session is missed.
     await this.#sessions.follow(session);
     if (session.disposed) return;
-    const outcome = await this.claim({ mode: "announce", ...session.stored });
+    const outcome = await this.claim({ mode: "announce", ...session.stored }, session.identity);
     this.#metrics.announcements.inc({ outcome: outcome.kind });
     if (session.disposed) return;
     switch (outcome.kind) {
@@ -219,8 +239,10 @@ export class NodeHoldings implements Service {
       case "replaced":
         return session.succession.giveWay();
       case "revoked":
-      case "over":
         return session.end("revoked", "this session was revoked", { reconnect: false });
+      case "over":
+        // Services were told that it ended, while this node could not be reached: its client begins another one.
+        return session.end("draining", "this session ended while its node was cut off", { reconnect: true });
     }
   }
 }

@@ -2,7 +2,7 @@ import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/p
 import type { Identity } from "../../shared/services/identity-token.ts";
 import type { DisconnectCode } from "../../shared/protocol/codes.ts";
 import type { Disconnect, Drain } from "../../shared/protocol/wire.ts";
-import type { Membership } from "../../shared/sessions/contract.ts";
+import type { Membership, SessionEnding } from "../../shared/sessions/contract.ts";
 import type { ClientFlow } from "./client-flow.ts";
 import type { Credentials } from "./authentication.ts";
 import type { Connection } from "../outbox/connection.ts";
@@ -162,6 +162,13 @@ export class Session {
   /** Its client is expected to resume it soon, on any node. */
   get mayReturn(): boolean {
     return this.#mayReturn || this.moved;
+  }
+
+  /** As the store hears of it. @param broke why, where neither the client nor the server ended it */
+  ending(broke: string): SessionEnding {
+    // Without a welcome a client has no token to resume with, but the one that it presented.
+    const mayReturn = this.mayReturn && (this.#welcomed || this.#resumed);
+    return { mayReturn, reason: this.#endedBy ?? (this.#left ? "client" : broke) };
   }
 
   /** The client ends the session. */

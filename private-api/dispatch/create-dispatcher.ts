@@ -35,7 +35,7 @@ export function createDispatcher(options: {
       const service = rules.service(name);
       return service && { maxInFlight: service.maxInFlight, maxBatch: rules.largestBatch(name) };
     },
-    policy: (event) => currentRules.rules.queuePolicy(event),
+    policy: (head) => currentRules.rules.queuePolicy(head),
     send: async (service, delivery) => upstream.deliver(service, delivery),
     onOutcome: (className, service, outcome) => metrics.deliveries.inc({ class: className, service, outcome }),
     stopMs: (config.PRIVATE_API_STOP_SECONDS * 1_000) / 2,

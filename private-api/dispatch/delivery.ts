@@ -20,11 +20,11 @@ export interface Delivery {
  * Of the items that were claimed the first ones that one request may carry: of one event, as many as its route allows.
  * @returns undefined where the first item is none that this version has written
  */
-export function deliveryOf(claimed: Claimed, policyOf: (event: string) => QueuePolicy): Delivery | undefined {
+export function deliveryOf(claimed: Claimed, policyOf: (head: ItemHead) => QueuePolicy): Delivery | undefined {
   const [first, ...others] = claimed.items;
   const head = parseHead(first.head);
   if (!head) return undefined;
-  const policy = policyOf(head.event);
+  const policy = policyOf(head);
   const items: [QueuedItem, ...QueuedItem[]] = [first];
   for (const item of others) {
     if (items.length >= policy.batch || parseHead(item.head)?.event !== head.event) break;

@@ -4,6 +4,7 @@
  */
 import type { ClaimReply, ClaimRequest, Claimed, Lease, QueueStore, Settlement } from "../../shared/queues/contract.ts";
 import { leaseMs } from "../../shared/queues/contract.ts";
+import type { ItemHead } from "../../shared/queues/item-head.ts";
 import type { QueuePolicy } from "../../shared/rules/rules.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -33,7 +34,7 @@ export interface DispatcherOptions {
   workers: Workers;
   /** Undefined: the rules in force have no such service; its items wait. */
   service: (name: string) => { maxInFlight: number; maxBatch: number } | undefined;
-  policy: (event: string) => QueuePolicy;
+  policy: (head: ItemHead) => QueuePolicy;
   /** Never rejects for what a service does. */
   send: (service: string, delivery: Delivery) => Promise<ServiceAnswer>;
   onOutcome: (className: string, service: string, outcome: DispatchOutcome) => void;

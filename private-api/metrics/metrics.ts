@@ -14,6 +14,7 @@ export interface PrivateApiMetrics {
   upstreamSeconds: Histogram;
   /** By class and what came of it. */
   deliveries: Counter<"class" | "service" | "outcome">;
+  sessionEvents: Counter<"event">;
   shadows: Counter<"outcome">;
   doorClosed: DoorCounter;
   /**
@@ -61,6 +62,11 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       "queue_deliveries_total",
       "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",
       ["class", "service", "outcome"],
+    ),
+    sessionEvents: metrics.counter(
+      "session_events_total",
+      "Session events stored for their service: connected or disconnected",
+      ["event"],
     ),
     shadows: metrics.counter("shadow_total", "Requests also sent to a shadow: same, different, failed or skipped", [
       "outcome",

@@ -19,13 +19,13 @@ import { MemoryQueueStore } from "../queues/memory.ts";
 import { RedisQueueStore } from "../queues/redis.ts";
 import { MemorySessionStore } from "../sessions/memory.ts";
 import { RedisSessionStore } from "../sessions/redis.ts";
-import type { SessionStore } from "../sessions/contract.ts";
+import type { SessionEventStore, SessionStore } from "../sessions/contract.ts";
 
 export interface Stores extends Service {
   readonly broker: ChannelBroker;
   readonly rulesStore: DocumentStore;
   readonly rolloutsStore: DocumentStore;
-  readonly sessionStore: SessionStore;
+  readonly sessionStore: SessionStore & SessionEventStore;
   readonly queues: QueueStore & QueueOperations;
   readonly nodeRegistry: NodeRegistry;
   /** One per process: stores and program count their contained errors here. */

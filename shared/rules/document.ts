@@ -81,7 +81,6 @@ const Route = Type.Object(
   closed,
 );
 
-const hookNames = ["connect", "subscribe", "connected", "disconnected"] as const;
 const Hooks = Type.Object(
   {
     connect: Type.Optional(Name),
@@ -293,12 +292,11 @@ export const defaultClass = "messages";
 export const retryDefaults = { attempts: 12, minMs: 500, maxMs: 60_000 } as const;
 
 /** Refuses parts that this version does not implement, so that no deployment relies on them. */
-function unsupported({ namespaces, hooks, sources }: WellFormedParts): string[] {
+function unsupported({ namespaces, sources }: WellFormedParts): string[] {
   const paths: string[] = [];
   for (const [name, namespace] of namespaces) {
     if (namespace.changes) paths.push(`namespaces.${name}.changes`);
   }
-  for (const hook of hookNames.slice(2)) if (hooks[hook] !== undefined) paths.push(`hooks.${hook}`);
   if (sources) paths.push("sources");
   return paths.map((path) => `${path}: not supported in this version`);
 }

@@ -2,6 +2,12 @@
 import type { Retention } from "../channels/contract.ts";
 import { namespaceOf } from "../protocol/grammar.ts";
 import {
+  type SessionEventKind,
+  sessionEventKinds,
+  sessionEventType,
+  sessionSource,
+} from "../protocol/session-events.ts";
+import {
   type ClassRule,
   defaultClass,
   type NamespaceRule,
@@ -120,8 +126,15 @@ export class Rules {
     return this.#exact.get(event) ?? this.#prefixes.find(({ prefix }) => event.startsWith(prefix))?.route;
   }
 
-  /** Of the event's route; an event whose route is gone has the defaults. */
-  queuePolicy(event: string): QueuePolicy {
+  /**
+   * Of the event's route; an event whose route is gone has the defaults. Session events are retried until they are delivered,
+   * unless their hook is gone.
+   */
+  queuePolicy({ event, source }: { event: string; source: string }): QueuePolicy {
+    if (source === sessionSource) {
+      const isWanted = sessionEventKinds.some((kind) => sessionEventType(kind) === event && this.sessionHook(kind));
+      return { ...retryDefaults, onFailure: isWanted ? "block" : "skip", batch: 1 };
+    }
     const { retry, onFailure = "skip", batch = 1 } = this.route(event) ?? {};
     return { ...retryDefaults, ...retry, onFailure, batch };
   }
@@ -137,6 +150,11 @@ export class Rules {
 
   get services(): Iterable<ServiceOptions> {
     return this.#services.values();
+  }
+
+  /** The service that hears of the sessions' begin or end; undefined where none does. */
+  sessionHook(kind: SessionEventKind): string | undefined {
+    return this.document.hooks?.[kind];
   }
 
   /** The service of the hook; undefined where the hook is off. */

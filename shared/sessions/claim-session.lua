@@ -2,8 +2,10 @@
 -- Begins a session, takes it over, or announces it, unless it has been revoked.
 -- KEYS  1 sessions of the user (hash: session → 'claim holder connectedAt node')   2 the session, ended ('claim connectedAt')
 --       3 revocations of the user (hash: name → Unix ms)   4 holdings of the holder in this slot (set)
+--       5 profiles (hash: 'session user' → 'began ended reason' and, in the next line, the profile)
+--       6 session events (sorted set: 'c' or 'd', session and user → Unix ms at which it is due)
 -- ARGV  1 'begin', 'resume' or 'announce'   2 session   3 claim   4 holder   5 node   6 topic of the user   7 member of KEYS[4]
---       8 Unix ms of the last check: later revocations end the session
+--       8 Unix ms of the last check: later revocations end the session   9 field of KEYS[5]   10 profile or ''   11 1: connected is due
 -- Returns {outcome, claim, now, checked, took, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; checked:
 -- Unix ms for the next check; took: '1' where another holder lost the session and was notified; then the revocations.
 
@@ -39,6 +41,11 @@ end
 lastClaim = tonumber(lastClaim or '0')
 
 if ARGV[1] == 'announce' then
+  -- Its disconnected was taken, or is due since the grace time is over.
+  if ended == 'over' or not record and not ended and redis.call('ZSCORE', KEYS[6], 'd ' .. ARGV[9]) then
+    reply[1] = 'over'
+    return reply
+  end
   if lastClaim > claim then
     reply[1] = 'replaced'
     return reply
@@ -56,8 +63,15 @@ reply[4] = string.format('%.0f', checked)
 connectedAt = connectedAt or reply[3]
 redis.call('HSET', KEYS[1], ARGV[2], claimText .. ' ' .. ARGV[4] .. ' ' .. connectedAt .. ' ' .. ARGV[5])
 redis.call('SADD', KEYS[4], ARGV[7])
+if ARGV[10] ~= '' then
+  redis.call('HSET', KEYS[5], ARGV[9], connectedAt .. ' 0 -\n' .. ARGV[10])
+  if ARGV[11] == '1' then
+    redis.call('ZADD', KEYS[6], reply[3], 'c ' .. ARGV[9])
+  end
+end
 if ended then
   redis.call('DEL', KEYS[2])
+  redis.call('ZREM', KEYS[6], 'd ' .. ARGV[9])
 elseif record and lastClaim < claim then
   reply[5] = '1'
   redis.call('SPUBLISH', ARGV[6], '{"kind":"replaced","sessionId":"' .. ARGV[2] .. '","claim":' .. claimText .. '}')

@@ -13,6 +13,7 @@
  * - fail with `broker_unavailable` within a bounded time when the store is out of reach.
  */
 import type { IdentityKey, UserIdentity } from "../protocol/identity-key.ts";
+import type { SessionEventKind } from "../protocol/session-events.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 
@@ -36,6 +37,23 @@ export interface ClaimRequest extends HeldSession, Claim {
   mode: "begin" | "resume" | "announce";
   holder: string;
   node: string;
+  /** Where services are to hear of the session. */
+  events?: RequestedEvents;
+}
+
+export interface RequestedEvents {
+  /** JSON text: what the events say of the session. A later claim replaces it. */
+  profile: string;
+  /** The session begins, and `connected` is due at once. `disconnected` is due in any case, when the session ends. */
+  connected: boolean;
+}
+
+/** How a session ends on a connection. */
+export interface SessionEnding {
+  /** Its client may resume it: `disconnected` is due after the grace time, otherwise at once. */
+  mayReturn: boolean;
+  /** One word, for `disconnected`. */
+  reason?: string;
 }
 
 /** By channel: when its grants were withdrawn, Unix ms by the store's clock. `*` stands for all channels. */
@@ -44,7 +62,7 @@ export type Withdrawals = ReadonlyMap<string, number>;
 export type ClaimOutcome =
   /** `tookOver`: another holder lost the session and was notified. */
   | ({ kind: "held"; withdrawn: Withdrawals; tookOver: boolean } & Claim)
-  /** The session does not exist, or its grace time is over. */
+  /** The session does not exist, or its grace time is over. An announced session is over once its `disconnected` was taken. */
   | { kind: "over" }
   /** Another node has a newer claim. */
   | { kind: "replaced" }
@@ -78,7 +96,7 @@ export interface SessionStore extends Service {
   /** Notifies the previous holder of the session over the user's topic: `replaced`. */
   claim(request: ClaimRequest): Promise<ClaimOutcome>;
   /** Starts the grace time. Without effect where the claim is not in force. */
-  end(session: HeldSession, holder: string): Promise<void>;
+  end(session: HeldSession, holder: string, ending?: SessionEnding): Promise<void>;
   /** Publishes `sync:join` for the user's first session in the channel. */
   enter(membership: Membership): Promise<void>;
   /** Publishes `sync:leave` for the user's last session in the channel. */
@@ -95,6 +113,41 @@ export interface SessionStore extends Service {
   /** Removes the entries of holders whose lease expired. Each holder goes to one caller. @returns the number of holders. */
   sweep(): Promise<number>;
 }
+
+/** An event that is due. */
+export interface SessionEvent {
+  kind: SessionEventKind;
+  sessionId: string;
+  user: IdentityKey;
+  /** Unix ms by the store's clock: when the session began, or when its last connection ended (a killed node's: its last renewal). */
+  at: number;
+  reason?: string;
+  /** {@link RequestedEvents.profile} of the last claim. */
+  profile: string;
+}
+
+/**
+ * Session events, from the moment at which they are due until they are stored elsewhere. A claim or an end records its event in the
+ * same step, so that neither is there without the other; a resume in time takes `disconnected` back.
+ */
+export interface SessionEventStore {
+  /**
+   * Events that are due, those of one session in order. Other callers get them again after {@link takenMs}, unless they are settled.
+   * Once its `disconnected` is taken a session is over.
+   * @param slots of the users (slotOf); all of them where it is left out
+   * @returns `nextMs`: until the next one is due; 0: more are due now; undefined: none is left
+   */
+  takeEvents(slots?: readonly number[]): Promise<{ events: readonly SessionEvent[]; nextMs: number | undefined }>;
+  /** They are stored elsewhere. @param options.last no event follows `connected`, and the profile is not needed any more */
+  settleEvents(events: readonly SessionEvent[], options: { last: boolean }): Promise<void>;
+}
+
+/** For a caller to store the events that it took. */
+export const takenMs = 10_000;
+/** How long it is known that a session's `disconnected` was taken: a node that was cut off for longer may announce the session. */
+export const overMs = 600_000;
+/** Events that one call takes at most. */
+export const maxTaken = 500;
 
 /** A session that resumes within this time continues. */
 export const graceMs = 30_000;

@@ -7,9 +7,14 @@ import type { IdentityKey } from "../protocol/identity-key.ts";
 import type { Revocation } from "./contract.ts";
 
 /** Holders and their leases; one hash tag for the fleet. */
-export function leaseKeys(root: string): { leases: string; toSweep: string; passes: string } {
+export function leaseKeys(root: string): { leases: string; toSweep: string; passes: string; lastSeen: string } {
   const tag = `${root}:{nodes}`;
-  return { leases: `${tag}:leases`, toSweep: `${tag}:to-sweep`, passes: `${tag}:passes` };
+  return {
+    leases: `${tag}:leases`,
+    toSweep: `${tag}:to-sweep`,
+    passes: `${tag}:passes`,
+    lastSeen: `${tag}:last-seen`,
+  };
 }
 
 export function userKeys(root: string, user: IdentityKey): { sessions: string; revoked: string } {
@@ -19,6 +24,17 @@ export function userKeys(root: string, user: IdentityKey): { sessions: string; r
 
 export function endedKey(root: string, user: IdentityKey, sessionId: string): string {
   return `${slotTagOf(root, user)}:ended:${sessionId}:${user}`;
+}
+
+/** What the names of a slot's session events begin with, and those names. */
+export function eventKeys(root: string, slot: number): { prefix: string; profiles: string; events: string } {
+  const prefix = `${slotTag(root, slot)}:`;
+  return { prefix, profiles: `${prefix}session-profiles`, events: `${prefix}session-events` };
+}
+
+/** Identifies a session among the profiles and events of its slot. */
+export function eventField(sessionId: string, user: IdentityKey): string {
+  return `${sessionId} ${user}`;
 }
 
 export function presenceKeys(root: string, channel: string): { sessions: string; users: string } {

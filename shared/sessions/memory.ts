@@ -2,6 +2,8 @@ import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import type { ChannelBroker } from "../channels/contract.ts";
 import type { PresenceAck } from "../protocol/wire.ts";
 import { type IdentityKey, identityKey } from "../protocol/identity-key.ts";
+import { sessionEventKinds } from "../protocol/session-events.ts";
+import { type EventfulSession, MemorySessionEvents } from "./memory-events.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
 import {
   type ClaimOutcome,
@@ -12,17 +14,21 @@ import {
   maxResumeMs,
   maxRevocations,
   type Membership,
+  overMs,
   type Revocation,
+  type SessionEnding,
+  type SessionEvent,
+  type SessionEventStore,
   type SessionRecord,
   type SessionStore,
 } from "./contract.ts";
 
-interface StoredSession extends SessionRecord {
-  user: IdentityKey;
+interface StoredSession extends EventfulSession {
   claim: number;
   holder: string;
   /** Unix ms; undefined while the session is connected. */
   endedAt: number | undefined;
+  reason: string | undefined;
 }
 
 interface Revoked {
@@ -43,10 +49,11 @@ interface Entry {
 const tidyIntervalMs = 10_000;
 
 /** Sessions and presence of a single process, whose lease never expires. */
-export class MemorySessionStore implements SessionStore {
+export class MemorySessionStore implements SessionStore, SessionEventStore {
   readonly #broker: ChannelBroker;
   /** By {@link sessionKey}. */
   readonly #sessions = new Map<string, StoredSession>();
+  readonly #events = new MemorySessionEvents(this.#sessions);
   readonly #revoked = new Map<IdentityKey, Revoked>();
   /** Channel → session → member. */
   readonly #present = new Map<string, Map<string, Entry>>();
@@ -72,7 +79,7 @@ export class MemorySessionStore implements SessionStore {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimOutcome> {
-    const { mode, sessionId, claim, checkedAt, holder, node } = request;
+    const { mode, sessionId, claim, checkedAt, holder, node, events } = request;
     const user = identityKey(request);
     const now = Date.now();
     const revoked = this.#revoked.get(user);
@@ -80,12 +87,18 @@ export class MemorySessionStore implements SessionStore {
     if (mode !== "begin" && revokedAt >= checkedAt) return { kind: "revoked" };
     const key = sessionKey(request);
     const stored = this.#sessions.get(key);
-    const known = stored && (stored.endedAt === undefined || stored.endedAt + graceMs > now) ? stored : undefined;
+    const known = stored && isKnown(stored, now) ? stored : undefined;
     if (mode === "resume" && !known) return { kind: "over" };
+    const isOver = stored?.isOver || (!known && this.#events.has("disconnected", key));
+    if (mode === "announce" && isOver) return { kind: "over" };
     if (mode === "announce" && known && known.claim > claim) return { kind: "replaced" };
     const held = mode === "announce" ? claim : Math.max(now, claim, (known?.claim ?? 0) + 1);
     const connectedAt = known?.connectedAt ?? now;
-    this.#sessions.set(key, { sessionId, user, node, connectedAt, claim: held, holder, endedAt: undefined });
+    const profile = events?.profile ?? known?.profile;
+    const record = { sessionId, user, node, connectedAt, claim: held, holder, profile };
+    this.#sessions.set(key, { ...record, endedAt: undefined, isOver: false, reason: undefined });
+    this.#events.cancel("disconnected", key);
+    if (events?.connected) this.#events.expect("connected", key, now);
     const tookOver = known !== undefined && known.endedAt === undefined && known.claim < held;
     if (tookOver) {
       await this.#broker.sendToUser(user, { kind: "replaced", sessionId, claim: held });
@@ -95,9 +108,23 @@ export class MemorySessionStore implements SessionStore {
     return { kind: "held", claim: held, checkedAt: Math.max(now, revokedAt + 1), withdrawn, tookOver };
   }
 
-  async end(session: HeldSession): Promise<void> {
-    const stored = this.#sessions.get(sessionKey(session));
-    if (stored?.claim === session.claim) stored.endedAt = Date.now();
+  async end(held: HeldSession, _holder: string, ending: SessionEnding = { mayReturn: true }): Promise<void> {
+    const key = sessionKey(held);
+    const session = this.#sessions.get(key);
+    if (session?.claim !== held.claim || session.endedAt !== undefined) return;
+    session.endedAt = Date.now();
+    session.reason = ending.reason;
+    if (session.profile === undefined) return;
+    this.#events.expect("disconnected", key, session.endedAt + (ending.mayReturn ? graceMs : 0));
+  }
+
+  /** Of all slots. */
+  async takeEvents(): Promise<{ events: SessionEvent[]; nextMs: number | undefined }> {
+    return this.#events.take();
+  }
+
+  async settleEvents(events: readonly SessionEvent[], options: { last: boolean }): Promise<void> {
+    for (const { kind, sessionId, user } of events) this.#events.settle(kind, keyOf(sessionId, user), options);
   }
 
   async enter({ session, channel, info, announceUpTo }: Membership): Promise<void> {
@@ -170,14 +197,25 @@ export class MemorySessionStore implements SessionStore {
 
   #tidy(): void {
     const now = Date.now();
-    for (const [key, { endedAt }] of this.#sessions) {
-      if (endedAt !== undefined && endedAt + graceMs <= now) this.#sessions.delete(key);
+    for (const [key, { endedAt, isOver }] of this.#sessions) {
+      const keptMs = isOver ? overMs : graceMs;
+      const isDue = sessionEventKinds.some((kind) => this.#events.has(kind, key));
+      if (endedAt !== undefined && endedAt + keptMs <= now && !isDue) this.#sessions.delete(key);
     }
     for (const [user, { until }] of this.#revoked) if (until <= now) this.#revoked.delete(user);
   }
 }
 
+/** It may be resumed. */
+function isKnown({ endedAt, isOver }: StoredSession, now: number): boolean {
+  return endedAt === undefined || (!isOver && endedAt + graceMs > now);
+}
+
 /** A session belongs to one user, as on Redis. */
 function sessionKey(session: HeldSession): string {
-  return `${session.sessionId} ${identityKey(session)}`;
+  return keyOf(session.sessionId, identityKey(session));
+}
+
+function keyOf(sessionId: string, user: IdentityKey): string {
+  return `${sessionId} ${user}`;
 }

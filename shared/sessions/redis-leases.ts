@@ -13,8 +13,8 @@ const holdersMaxAgeMs = 250;
 
 const renewScript = script<[known: 0 | 1, now: string]>(new URL("renew-lease.lua", import.meta.url), 1);
 const abandonScript = script(new URL("abandon.lua", import.meta.url), 2);
-const takeExpiredScript = script<string[]>(new URL("take-expired.lua", import.meta.url), 2);
-const endSweepScript = script(new URL("end-sweep.lua", import.meta.url), 2);
+const takeExpiredScript = script<string[]>(new URL("take-expired.lua", import.meta.url), 3);
+const endSweepScript = script(new URL("end-sweep.lua", import.meta.url), 3);
 
 /** The leases of holders: holders with a lease, and holders due for a sweep. */
 export class RedisLeases {
@@ -38,16 +38,22 @@ export class RedisLeases {
     await this.#cells.fleet.run(abandonScript, leases, toSweep, holder, inMs);
   }
 
-  /** Passes each holder whose lease expired to `sweep`. Holders that another caller sweeps are left out. @returns how many. */
-  async sweepExpired(sweep: (holder: string) => Promise<void>): Promise<number> {
+  /**
+   * Passes each holder whose lease expired to `sweep`, with the Unix ms of its last renewal, "" where it was abandoned. Holders that
+   * another caller sweeps are left out.
+   * @returns how many.
+   */
+  async sweepExpired(sweep: (holder: string, lastSeen: string) => Promise<void>): Promise<number> {
     const { fleet } = this.#cells;
-    const { leases, toSweep, passes } = this.#keys;
-    const holders = await fleet.run(takeExpiredScript, leases, toSweep, sweepAgainMs, sweepHolders);
-    for (const holder of holders) {
-      await sweep(holder);
-      await fleet.run(endSweepScript, toSweep, passes, holder, sweepPasses);
+    const { leases, toSweep, passes, lastSeen } = this.#keys;
+    const keys = [leases, toSweep, lastSeen];
+    const expired = await fleet.run(takeExpiredScript, ...keys, sweepAgainMs, sweepHolders, leaseMs);
+    for (let at = 0; at < expired.length; at += 2) {
+      const [holder = "", seen = ""] = expired.slice(at, at + 2);
+      await sweep(holder, seen);
+      await fleet.run(endSweepScript, toSweep, passes, lastSeen, holder, sweepPasses);
     }
-    return holders.length;
+    return expired.length / 2;
   }
 
   /** Leaves out entries of holders without a lease: they are hidden until the sweep removes them. */

@@ -15,11 +15,16 @@ import {
   maxRevocations,
   type Membership,
   type Revocation,
+  type SessionEnding,
+  type SessionEvent,
+  type SessionEventStore,
   type SessionRecord,
   type SessionStore,
 } from "./contract.ts";
 import {
   endedKey,
+  eventField,
+  eventKeys,
   formatHolding,
   type Holding,
   holdingsKey,
@@ -29,8 +34,11 @@ import {
   userKeys,
 } from "./keys.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
+import { RedisSessionEvents } from "./redis-events.ts";
 import { RedisLeases } from "./redis-leases.ts";
 
+/** How the sessions of a node end that is gone. */
+const lost: SessionEnding = { mayReturn: true, reason: "node_lost" };
 /** Entries that a sweep removes in one pipeline. */
 const sweepBatch = 500;
 
@@ -44,23 +52,25 @@ type ClaimReply = [
 ];
 type PresenceReply = [users: number, ...entries: string[]];
 
-const claimScript = script<ClaimReply>(new URL("claim-session.lua", import.meta.url), 4);
-const endScript = script(new URL("end-session.lua", import.meta.url), 3);
+const claimScript = script<ClaimReply>(new URL("claim-session.lua", import.meta.url), 6);
+const endScript = script(new URL("end-session.lua", import.meta.url), 5);
 const enterScript = script(new URL("enter-channel.lua", import.meta.url), 3);
 const leaveScript = script(new URL("leave-channel.lua", import.meta.url), 3);
 const readPresenceScript = script<PresenceReply>(new URL("read-presence.lua", import.meta.url), 2);
 const revokeScript = script<string>(new URL("revoke.lua", import.meta.url), 1);
 
 /** Sessions and presence of a fleet. */
-export class RedisSessionStore implements SessionStore {
+export class RedisSessionStore implements SessionStore, SessionEventStore {
   readonly #cells: Cells;
   readonly #leases: RedisLeases;
+  readonly #events: RedisSessionEvents;
   /** Redis's clock minus the clock of this process. */
   #clockOffsetMs = 0;
 
   constructor(cells: Cells) {
     this.#cells = cells;
     this.#leases = new RedisLeases(cells);
+    this.#events = new RedisSessionEvents(cells);
   }
 
   async start(): Promise<void> {}
@@ -71,15 +81,19 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimOutcome> {
-    const { mode, sessionId, claim, checkedAt, holder, node } = request;
+    const { mode, sessionId, claim, checkedAt, holder, node, events } = request;
     const user = identityKey(request);
     const cell = this.#cells.of(user);
     const { sessions, revoked } = userKeys(cell.root, user);
+    const slot = slotOf(user);
+    const own = eventKeys(cell.root, slot);
     const [kind, held, now, checked, took, ...revocations] = await cell.run(
       claimScript,
-      ...[sessions, endedKey(cell.root, user, sessionId), revoked, holdingsKey(cell.root, slotOf(user), holder)],
+      ...[sessions, endedKey(cell.root, user, sessionId), revoked, holdingsKey(cell.root, slot, holder)],
+      ...[own.profiles, own.events],
       ...[mode, sessionId, claim, holder, node, topicName(cell.root, { kind: "user", name: user })],
-      ...[formatHolding({ kind: "session", sessionId, user }), checkedAt],
+      ...[formatHolding({ kind: "session", sessionId, user }), checkedAt, eventField(sessionId, user)],
+      ...[events?.profile ?? "", events?.connected ? 1 : 0],
     );
     this.#setClock(now);
     if (kind !== "held") return { kind };
@@ -87,9 +101,9 @@ export class RedisSessionStore implements SessionStore {
     return { kind, claim: Number(held), checkedAt: Number(checked), withdrawn: withdrawals(revocations), tookOver };
   }
 
-  async end(session: HeldSession, holder: string): Promise<void> {
+  async end(session: HeldSession, holder: string, ending: SessionEnding = { mayReturn: true }): Promise<void> {
     const { sessionId, claim } = session;
-    await this.#end({ kind: "session", sessionId, user: identityKey(session) }, String(claim), holder);
+    await this.#end({ kind: "session", sessionId, user: identityKey(session) }, String(claim), holder, ending);
   }
 
   async enter({ session, channel, holder, info, announceUpTo }: Membership): Promise<void> {
@@ -160,12 +174,20 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async sweep(): Promise<number> {
-    return this.#leases.sweepExpired(async (holder) => {
-      for (let slot = 0; slot < slotCount; slot++) await this.#sweepSlot(slot, holder);
+    return this.#leases.sweepExpired(async (holder, lastSeen) => {
+      for (let slot = 0; slot < slotCount; slot++) await this.#sweepSlot(slot, holder, lastSeen);
     });
   }
 
-  async #sweepSlot(slot: number, holder: string): Promise<void> {
+  async takeEvents(slots?: readonly number[]): Promise<{ events: SessionEvent[]; nextMs: number | undefined }> {
+    return this.#events.take(slots);
+  }
+
+  async settleEvents(events: readonly SessionEvent[], options: { last: boolean }): Promise<void> {
+    await this.#events.settle(events, options);
+  }
+
+  async #sweepSlot(slot: number, holder: string, lastSeen: string): Promise<void> {
     const cell = this.#cells.ofSlot(slot);
     const key = holdingsKey(cell.root, slot, holder);
     const holdings = await cell.run<string[]>("smembers", key);
@@ -173,7 +195,7 @@ export class RedisSessionStore implements SessionStore {
       await Promise.all(
         holdings.slice(at, at + sweepBatch).map(async (text) => {
           const holding = parseHolding(text);
-          if (holding?.kind === "session") await this.#end(holding, "", holder);
+          if (holding?.kind === "session") await this.#end(holding, "", holder, { ...lost, lastSeen });
           else if (holding) await this.#leave(holding, "", holder);
           else await cell.run("srem", key, text);
         }),
@@ -181,14 +203,23 @@ export class RedisSessionStore implements SessionStore {
     }
   }
 
-  async #end(holding: Holding & { kind: "session" }, claim: string, holder: string): Promise<void> {
+  async #end(
+    holding: Holding & { kind: "session" },
+    claim: string,
+    holder: string,
+    { mayReturn, reason = "-", lastSeen = "" }: SessionEnding & { lastSeen?: string },
+  ): Promise<void> {
     const { sessionId, user } = holding;
     const cell = this.#cells.of(user);
+    const slot = slotOf(user);
+    const own = eventKeys(cell.root, slot);
     await cell.run(
       endScript,
       ...[userKeys(cell.root, user).sessions, endedKey(cell.root, user, sessionId)],
-      holdingsKey(cell.root, slotOf(user), holder),
-      ...[sessionId, claim, holder, graceMs, formatHolding(holding)],
+      holdingsKey(cell.root, slot, holder),
+      ...[own.profiles, own.events],
+      ...[sessionId, claim, holder, graceMs, formatHolding(holding), eventField(sessionId, user)],
+      ...[mayReturn ? 1 : 0, reason, lastSeen],
     );
   }
 

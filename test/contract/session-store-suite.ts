@@ -4,12 +4,21 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { BrokerListener, ChannelBroker, Ephemeral, UserMessage } from "../../shared/channels/contract.ts";
 import { type IdentityKey, identityKey, type UserIdentity } from "../../shared/protocol/identity-key.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
-import type { Claim, ClaimOutcome, HeldSession, Membership, SessionStore } from "../../shared/sessions/contract.ts";
+import type {
+  Claim,
+  ClaimOutcome,
+  HeldSession,
+  Membership,
+  SessionEvent,
+  SessionEventStore,
+  SessionStore,
+} from "../../shared/sessions/contract.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
 import { eventually } from "../support/eventually.ts";
 
 /** Two clients of one store, like two nodes, and the broker that delivers its notifications. */
 export interface StoresUnderTest extends Service {
-  stores: readonly [SessionStore, SessionStore];
+  stores: readonly [SessionStore & SessionEventStore, SessionStore & SessionEventStore];
   broker: ChannelBroker;
 }
 
@@ -23,8 +32,8 @@ const silent: BrokerListener = {
 export function sessionStoreSuite(name: string, open: () => StoresUnderTest): void {
   describe(`the session store in ${name}`, () => {
     let opened: StoresUnderTest;
-    let here: SessionStore;
-    let there: SessionStore;
+    let here: SessionStore & SessionEventStore;
+    let there: SessionStore & SessionEventStore;
     let user: string;
     let key: IdentityKey;
     let channel: string;
@@ -291,6 +300,110 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
         expect(told.map(({ event }) => event)).toEqual(
           ["join", "leave"].flatMap((kind) => users.map(() => `sync:${kind}`)),
         );
+      });
+    });
+
+    describe("session events", () => {
+      async function beginWith(profile: string, { connected = true } = {}): Promise<HeldSession & Claim> {
+        const session = { sessionId: randomUUID(), user, claim: 0, checkedAt: 0 };
+        const events = { profile, connected };
+        const outcome = await here.claim({ ...session, mode: "begin", holder: "holder-a", node: "one", events });
+        if (outcome.kind !== "held") throw new Error(outcome.kind);
+        return { ...session, claim: outcome.claim, checkedAt: outcome.checkedAt };
+      }
+      async function resumeWith(profile: string, session: HeldSession & Claim): Promise<ClaimOutcome> {
+        const events = { profile, connected: false };
+        return there.claim({ ...session, mode: "resume", holder: "holder-b", node: "two", events });
+      }
+      async function take(store = here): Promise<readonly SessionEvent[]> {
+        return (await store.takeEvents([slotOf(key)])).events;
+      }
+      async function nextMs(): Promise<number | undefined> {
+        return (await here.takeEvents([slotOf(key)])).nextMs;
+      }
+
+      test("EVT-1: connected is due once, with the claim; one caller gets it", async () => {
+        const { sessionId, claim } = await beginWith("{}");
+        const events = await take();
+        expect(events).toEqual([{ kind: "connected", sessionId, user: key, at: claim, profile: "{}" }]);
+        expect(await take(there)).toEqual([]);
+        await here.settleEvents(events, { last: false });
+        expect(await nextMs()).toBeUndefined();
+      });
+
+      test("EVT-3: disconnected is due at once, or after the grace time; a resume takes it back", async () => {
+        const session = await beginWith("first", { connected: false });
+        await here.end(session, "holder-a", { mayReturn: true, reason: "ping_timeout" });
+        expect(await take()).toEqual([]);
+        const leftMs = await nextMs();
+        expect(leftMs).toBeGreaterThan(20_000);
+        expect(leftMs).toBeLessThanOrEqual(30_000);
+        const last = { ...session, claim: claimOf(await resumeWith("second", session)) };
+        expect(await nextMs()).toBeUndefined();
+        // The older connection ends after that.
+        await here.end(session, "holder-a", { mayReturn: false });
+        expect(await take()).toEqual([]);
+        await there.end(last, "holder-b", { mayReturn: false, reason: "client" });
+        const events = await take();
+        expect(events).toHaveLength(1);
+        const [event] = events;
+        expect(event).toMatchObject({ kind: "disconnected", user: key, reason: "client", profile: "second" });
+        expect(event?.at).toBeGreaterThanOrEqual(session.claim);
+        await here.settleEvents(events, { last: false });
+      });
+
+      test("EVT-3: a session is over once its disconnected was taken, also for the node that has it", async () => {
+        const session = await beginWith("{}", { connected: false });
+        await here.end(session, "holder-a", { mayReturn: false });
+        const events = await take();
+        expect(events).toHaveLength(1);
+        for (let settled = 0; settled < 2; settled++) {
+          expect((await resumeWith("{}", session)).kind).toBe("over");
+          const announced = { ...session, mode: "announce", holder: "holder-a", node: "one" } as const;
+          expect((await here.claim(announced)).kind).toBe("over");
+          await here.settleEvents(events, { last: false });
+        }
+        expect(await nextMs()).toBeUndefined();
+      });
+
+      test("EVT-2: disconnected comes after a connected that is not stored yet", async () => {
+        const session = await beginWith("{}");
+        await here.end(session, "holder-a", { mayReturn: false });
+        const both = await take();
+        expect(both.map(({ kind }) => kind)).toEqual(["connected", "disconnected"]);
+        await here.settleEvents(both, { last: false });
+        const slow = await beginWith("{}");
+        expect(await take()).toHaveLength(1);
+        // The caller that has the first one may be gone.
+        await here.end(slow, "holder-a", { mayReturn: false });
+        const again = await take(there);
+        expect(again.map(({ kind }) => kind)).toEqual(["connected", "disconnected"]);
+        await there.settleEvents(again, { last: false });
+      });
+
+      test("EVT-7: without a profile, or after its last event, a session has no events", async () => {
+        const plain = await begin();
+        await here.end(plain, "holder-a", { mayReturn: false });
+        const session = await beginWith("{}");
+        await here.settleEvents(await take(), { last: true });
+        await here.end(session, "holder-a", { mayReturn: false });
+        expect(await take()).toEqual([]);
+        expect(await nextMs()).toBeUndefined();
+      });
+
+      test("EVT-8: one call takes a bounded number of events, and says that there are more", async () => {
+        const sessions = await Promise.all(Array.from({ length: 700 }, async () => beginWith("{}")));
+        const seen = new Set<string>();
+        let calls = 0;
+        for (let more = true; more; calls++) {
+          const { events, nextMs } = await here.takeEvents([slotOf(key)]);
+          expect(events.length).toBeLessThanOrEqual(500);
+          for (const event of events) seen.add(event.sessionId);
+          await here.settleEvents(events, { last: true });
+          more = nextMs === 0;
+        }
+        expect(seen).toEqual(new Set(sessions.map(({ sessionId }) => sessionId)));
+        expect(calls).toBeLessThan(5);
       });
     });
 

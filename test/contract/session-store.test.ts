@@ -10,7 +10,7 @@ import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
-import { leaseMs, type SessionStore } from "../../shared/sessions/contract.ts";
+import { graceMs, leaseMs, type SessionEventStore, type SessionStore } from "../../shared/sessions/contract.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -28,7 +28,7 @@ afterAll(async () => {
 
 function together(broker: ChannelBroker, stores: StoresUnderTest["stores"], all: Lifecycle): StoresUnderTest {
   all.add("broker", broker);
-  for (const store of new Set<SessionStore>(stores)) all.add("store", store);
+  for (const store of new Set<SessionStore & SessionEventStore>(stores)) all.add("store", store);
   return { broker, stores, start: () => all.start(), stop: () => all.stop() };
 }
 
@@ -129,9 +129,32 @@ test("PRES-4: one sweeper removes the entries of an expired holder and ends its 
   const names = await client.keys("*");
   client.disconnect();
   const left = names.filter((name) => !name.includes(":ended:")).toSorted();
-  expect(left).toEqual(["tidegate:{nodes}:leases", "tidegate:{nodes}:passes", "tidegate:{nodes}:to-sweep"]);
+  const ofLeases = ["last-seen", "leases", "passes", "to-sweep"];
+  expect(left).toEqual(ofLeases.map((name) => `tidegate:{nodes}:${name}`));
   const back = { sessionId: "session-7", user: "swept 7", claim: 1, checkedAt: 1, holder: "alive", node: "alive" };
   expect((await alive.claim({ ...back, mode: "resume" })).kind).toBe("held");
+  await opened.stop();
+  await ofItsOwn.stop();
+}, 40_000);
+
+test("EVT-4: the grace time of a killed node's sessions counts from its last renewal", async () => {
+  const ofItsOwn = await startRedis();
+  const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
+  await opened.start();
+  const [dead, alive] = opened.stores;
+  const session = { sessionId: "killed", user: "ada", claim: 0, checkedAt: 0, node: "dead" };
+  await dead.renewLease("dead", { fresh: true });
+  const events = { profile: "{}", connected: false };
+  await dead.claim({ ...session, mode: "begin", holder: "dead", events });
+  await dead.renewLease("dead", { fresh: false });
+  const renewedAt = dead.now();
+  await eventually(async () => (await alive.sweep()) > 0, leaseMs + 5_000);
+  const { nextMs = 0 } = await alive.takeEvents();
+  expect(Math.abs(alive.now() + nextMs - renewedAt - graceMs)).toBeLessThan(1_000);
+  // It may still resume.
+  const back = await alive.claim({ ...session, claim: 1, checkedAt: 1, mode: "resume", holder: "alive" });
+  expect(back.kind).toBe("held");
+  expect(await alive.takeEvents()).toEqual({ events: [], nextMs: undefined });
   await opened.stop();
   await ofItsOwn.stop();
 }, 40_000);

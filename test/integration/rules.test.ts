@@ -150,7 +150,7 @@ describe("through the API", () => {
       hooks: { connect: "nobody", connected: "two" },
       sources: { github: {} },
     });
-    expect(meaning.body["errors"]).toHaveLength(9);
+    expect(meaning.body["errors"]).toHaveLength(8);
     const secret = await fleet.api("PUT", "/v1/rules", {
       services: { three: { url: "http://x", secret: "env:NOT_SET" } },
     });

@@ -8,7 +8,14 @@ import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
-import type { Claim, HeldSession, SessionStore } from "../../shared/sessions/contract.ts";
+import type {
+  Claim,
+  HeldSession,
+  SessionEvent,
+  SessionEventStore,
+  SessionStore,
+} from "../../shared/sessions/contract.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
@@ -30,13 +37,13 @@ afterAll(async () => {
 
 /** One call of a node. `claim`: index of the session's claims so far, 0 is the newest. */
 interface Step {
-  kind: "begin" | "resume" | "announce" | "end" | "enter" | "leave" | "revoke";
+  kind: "begin" | "resume" | "announce" | "end" | "quit" | "enter" | "leave" | "take" | "settle" | "revoke";
   session: number;
   claim: number;
 }
 
 /** Rare, because it ends a session for good. */
-const kinds = ["begin", "resume", "announce", "end", "enter", "leave"].flatMap(
+const kinds = ["begin", "resume", "announce", "end", "quit", "enter", "leave", "take", "settle"].flatMap(
   (kind) => Array(5).fill(kind) as Step["kind"][],
 );
 
@@ -47,7 +54,11 @@ const step: fc.Arbitrary<Step> = fc.record({
 });
 
 /** The answers of one store to the steps, and its final state. */
-async function run(store: SessionStore, steps: readonly Step[], suffix: string): Promise<unknown[]> {
+async function run(
+  store: SessionStore & SessionEventStore,
+  steps: readonly Step[],
+  suffix: string,
+): Promise<unknown[]> {
   await store.renewLease("holder", { fresh: true });
   const channel = `room:${suffix}`;
   // Users of one name in two tenants.
@@ -55,23 +66,39 @@ async function run(store: SessionStore, steps: readonly Step[], suffix: string):
   /** Claims of each session, newest first, each by its own connection. */
   const claims: (HeldSession & Claim)[][] = [[], [], [], []];
   const ids = users.map((_, i) => `session-${i}-${suffix}`);
+  const slots = [...new Set(users.map((user) => slotOf(identityKey(user))))];
+  /** Of this run, and not settled. */
+  let taken: SessionEvent[] = [];
   const seen: unknown[] = [];
   for (const { kind, session: at, claim } of steps) {
     const user = users[at] ?? { user: "" };
     const held = claims[at]?.[claim];
     if (kind === "revoke") {
       await store.revoke(identityKey(user), { kind: "session", sessionId: ids[at] ?? "" });
+    } else if (kind === "take") {
+      const { events } = await store.takeEvents(slots);
+      const own = events.filter(({ sessionId }) => ids.includes(sessionId));
+      taken.push(...own);
+      // Those of different sessions have no order.
+      seen.push(ids.map((id) => own.filter(({ sessionId }) => sessionId === id).map((event) => event.kind)));
+    } else if (kind === "settle") {
+      await store.settleEvents(taken, { last: false });
+      taken = [];
     } else if (kind === "begin" || held) {
       const sessionId = ids[at] ?? "";
       const said = { sessionId, ...user, claim: held?.claim ?? 0, checkedAt: held?.checkedAt ?? 0 };
       const membership = { session: said, channel, holder: "holder", announceUpTo: 0 };
       if (kind === "end") await store.end(said, "holder");
+      else if (kind === "quit") await store.end(said, "holder", { mayReturn: false });
       else if (kind === "enter") await store.enter(membership);
       else if (kind === "leave") await store.leave(membership);
       else {
         // Sessions begin once.
         if (kind === "begin" && claims[at]?.length) continue;
-        const outcome = await store.claim({ ...said, mode: kind, holder: "holder", node: "node" });
+        // One session has no events.
+        const connected = kind === "begin" && at !== 1;
+        const events = at === 0 ? {} : { events: { profile: `claim ${seen.length}`, connected } };
+        const outcome = await store.claim({ ...said, mode: kind, holder: "holder", node: "node", ...events });
         seen.push(outcome.kind);
         if (outcome.kind === "held" && kind !== "announce") {
           claims[at]?.unshift({ ...said, claim: outcome.claim, checkedAt: outcome.checkedAt });

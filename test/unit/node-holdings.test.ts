@@ -81,6 +81,7 @@ beforeEach(async () => {
       },
       follow: (session) => follow(session),
     },
+    events: { requestedFor: () => undefined, expect: () => undefined },
     metrics: {
       sweptNodes: metrics.counter("swept_nodes_total", "swept"),
       announcements: metrics.counter("session_announcements_total", "announced", ["outcome"]),
@@ -218,7 +219,8 @@ test("PRES-6: a session that begins while the node changes its name is announced
   for (let i = 0; i < 3; i++) addSession(`s${i}`);
   const { promise: late, resolve } = Promise.withResolvers<void>();
   store.onClaim = ({ mode }) => (mode === "begin" ? late : Promise.resolve());
-  const begun = holdings.claim({ mode: "begin", sessionId: "new", user: "new", claim: 0, checkedAt: 0 });
+  const identity = { sessionId: "new", user: "new", claims: {} };
+  const begun = holdings.claim({ mode: "begin", ...identity, claim: 0, checkedAt: 0 }, identity);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   resolve();

@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Removes session events that are stored elsewhere.
+-- KEYS  1 a name in the slot of the first event
+-- ARGV  for each event: prefix of its slot's keys, 'c' or 'd', 'session user', 1 where the profile is not needed any more
+-- Returns 1.
+
+for at = 1, #ARGV, 4 do
+  local prefix, field = ARGV[at], ARGV[at + 2]
+  redis.call('ZREM', prefix .. 'session-events', ARGV[at + 1] .. ' ' .. field)
+  if ARGV[at + 3] == '1' then
+    redis.call('HDEL', prefix .. 'session-profiles', field)
+  end
+end
+return 1
