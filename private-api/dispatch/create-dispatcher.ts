@@ -27,7 +27,7 @@ export function createDispatcher(options: {
     store: options.queues,
     workers: new Workers({
       total: config.DISPATCH_CONCURRENCY,
-      shares: () => new Map([...currentRules.rules.classes].map(([name, { share }]) => [name, share])),
+      classes: () => currentRules.rules.classes,
       ...(classes && { only: new Set(classes) }),
     }),
     service: (name) => {

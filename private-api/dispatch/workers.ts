@@ -4,55 +4,71 @@ import type { Lane } from "../../shared/queues/contract.ts";
 /** Of a class's workers, for retries: first attempts do not wait for services that fail. */
 const retryPart = 1 / 4;
 
+type Counts = Record<Lane["attempt"], number>;
+type Classes = ReadonlyMap<string, { readonly share: number }>;
+
 export class Workers {
   readonly #total: number;
-  readonly #shares: () => ReadonlyMap<string, number>;
+  readonly #classes: () => Classes;
   readonly #only: ReadonlySet<string> | undefined;
-  readonly #busy = new Map<string, number>();
+  /** Classes without busy workers are absent. */
+  readonly #busy = new Map<string, Counts>();
+  /** The classes that the places were computed for. */
+  #known: Classes | undefined;
+  #sum = 0;
+  readonly #places = new Map<string, Counts>();
 
   /**
-   * @param options.shares weights by class, as the rules have them
+   * @param options.classes with their weights, as the rules in force have them: another map once the rules change
    * @param options.only the classes that this process works on; undefined: all
    */
-  constructor(options: { total: number; shares: () => ReadonlyMap<string, number>; only?: ReadonlySet<string> }) {
+  constructor(options: { total: number; classes: () => Classes; only?: ReadonlySet<string> }) {
     this.#total = options.total;
-    this.#shares = options.shares;
+    this.#classes = options.classes;
     this.#only = options.only;
   }
 
-  get busy(): number {
-    return [...this.#busy.values()].reduce((sum, count) => sum + count, 0);
-  }
-
   free(className: string, attempt: Lane["attempt"]): number {
-    return this.#places(className, attempt) - (this.#busy.get(busyKey(className, attempt)) ?? 0);
+    return this.#placesOf(className)[attempt] - (this.#busy.get(className)?.[attempt] ?? 0);
   }
 
   take(className: string, attempt: Lane["attempt"]): void {
-    const key = busyKey(className, attempt);
-    this.#busy.set(key, (this.#busy.get(key) ?? 0) + 1);
+    const busy = this.#busy.get(className) ?? { first: 0, retry: 0 };
+    busy[attempt]++;
+    this.#busy.set(className, busy);
   }
 
   release(className: string, attempt: Lane["attempt"]): void {
-    const key = busyKey(className, attempt);
-    const left = (this.#busy.get(key) ?? 0) - 1;
-    if (left > 0) this.#busy.set(key, left);
-    else this.#busy.delete(key);
+    const busy = this.#busy.get(className);
+    if (!busy) return;
+    busy[attempt]--;
+    if (busy.first === 0 && busy.retry === 0) this.#busy.delete(className);
+  }
+
+  #placesOf(className: string): Counts {
+    const classes = this.#classes();
+    if (classes !== this.#known) this.#readShares(classes);
+    const known = this.#places.get(className);
+    if (known) return known;
+    if (this.#only && !this.#only.has(className)) return none;
+    // A class that the rules no longer have still has items: it is worked on with the smallest share.
+    return this.#divide(1);
+  }
+
+  #readShares(classes: Classes): void {
+    this.#known = classes;
+    const own = [...classes].filter(([name]) => this.#only?.has(name) ?? true);
+    this.#sum = own.reduce((total, [, { share }]) => total + share, 0);
+    this.#places.clear();
+    for (const [name, { share }] of own) this.#places.set(name, this.#divide(share));
   }
 
   /** At least one each, so that no class stands still. */
-  #places(className: string, attempt: Lane["attempt"]): number {
-    if (this.#only && !this.#only.has(className)) return 0;
-    const shares = [...this.#shares()].filter(([name]) => this.#only?.has(name) ?? true);
-    const sum = shares.reduce((total, [, share]) => total + share, 0);
-    // A class that the rules no longer have still has items: it is worked on with the smallest share.
-    const own = new Map(shares).get(className) ?? 1;
-    const places = Math.max(2, Math.floor((this.#total * own) / Math.max(sum, own)));
-    const retries = Math.max(1, Math.floor(places * retryPart));
-    return attempt === "retry" ? retries : places - retries;
+  #divide(share: number): Counts {
+    const places = Math.max(2, Math.floor((this.#total * share) / Math.max(this.#sum, share)));
+    const retry = Math.max(1, Math.floor(places * retryPart));
+    return { first: places - retry, retry };
   }
 }
 
-function busyKey(className: string, attempt: Lane["attempt"]): string {
-  return `${attempt}:${className}`;
-}
+const none: Counts = { first: 0, retry: 0 };

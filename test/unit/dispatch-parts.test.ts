@@ -50,14 +50,11 @@ describe("turns", () => {
 });
 
 test("DISP-9: shares follow the rules; retries have a quarter, and no class is without workers", () => {
-  const workers = new Workers({
-    total: 90,
-    shares: () =>
-      new Map([
-        ["messages", 8],
-        ["stats", 1],
-      ]),
-  });
+  let classes = new Map([
+    ["messages", { share: 8 }],
+    ["stats", { share: 1 }],
+  ]);
+  const workers = new Workers({ total: 90, classes: () => classes });
   expect(workers.free("messages", "first")).toBe(60);
   expect(workers.free("messages", "retry")).toBe(20);
   expect(workers.free("stats", "first") + workers.free("stats", "retry")).toBe(10);
@@ -65,9 +62,12 @@ test("DISP-9: shares follow the rules; retries have a quarter, and no class is w
   workers.take("stats", "first");
   expect(workers.free("stats", "first")).toBe(7);
   workers.release("stats", "first");
-  expect(workers.busy).toBe(0);
-  const only = new Workers({ total: 4, shares: () => new Map([["messages", 1]]), only: new Set(["messages"]) });
+  expect(workers.free("stats", "first")).toBe(8);
+  classes = new Map([...classes, ["stats", { share: 10 }]]);
+  expect(workers.free("stats", "first")).toBe(38);
+  const only = new Workers({ total: 4, classes: () => classes, only: new Set(["messages"]) });
   expect(only.free("stats", "first")).toBe(0);
+  expect(only.free("messages", "first")).toBe(3);
 });
 
 describe("circuit", () => {

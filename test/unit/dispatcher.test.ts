@@ -1,7 +1,8 @@
 /** Dispatchers over a store in memory, with services that are functions. */
 import { afterEach, describe, expect, test } from "vitest";
 import type { Delivery } from "../../private-api/dispatch/delivery.ts";
-import { Dispatcher, type DispatchOutcome } from "../../private-api/dispatch/dispatcher.ts";
+import type { DispatchOutcome } from "../../private-api/dispatch/deliverer.ts";
+import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
@@ -35,9 +36,10 @@ async function startDispatcher(
   } = {},
 ): Promise<{ dispatcher: Dispatcher; outcomes: DispatchOutcome[] }> {
   const outcomes: DispatchOutcome[] = [];
+  const classes = new Map(Object.entries(shares).map(([name, share]) => [name, { share }]));
   const dispatcher = new Dispatcher({
     store,
-    workers: new Workers({ total, shares: () => new Map(Object.entries(shares)) }),
+    workers: new Workers({ total, classes: () => classes }),
     service: () => ({ maxInFlight, maxBatch: policy.batch }),
     policy: () => policy,
     send: async (service, delivery) => answer(delivery, service),

@@ -1,0 +1,171 @@
+/** Delivers what was claimed from one queue: one request to the service, and the settlement that its answer asks for. */
+import { type Claimed, leaseMs, type QueueStore, type Settlement } from "../../shared/queues/contract.ts";
+import type { ItemHead } from "../../shared/queues/item-head.ts";
+import type { QueuePolicy } from "../../shared/rules/rules.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import type { ServiceAnswer } from "../../shared/services/service-client.ts";
+import { type Delivery, deliveryOf, type DeliveryError, judge, retryDelayMs } from "./delivery.ts";
+import type { DueRetries } from "./due-retries.ts";
+import type { HeldLease } from "./held-leases.ts";
+import type { ServiceState, ServiceStates } from "./service-states.ts";
+import type { ReportStoreFailure } from "./store-failure.ts";
+
+/** After a failed settlement. */
+const storeRetryMs = 250;
+const maxFailureMessage = 1_024;
+
+/** `postponed`: no attempt was used up. `stale`: the lease had ended. */
+export type DispatchOutcome = "done" | "retried" | "postponed" | "failed" | "stale";
+
+export interface DelivererOptions {
+  store: QueueStore;
+  policy: (head: ItemHead) => QueuePolicy;
+  /** Never rejects for what a service does. */
+  send: (service: string, delivery: Delivery) => Promise<ServiceAnswer>;
+  onOutcome: (className: string, service: string, outcome: DispatchOutcome) => void;
+  services: ServiceStates;
+  retries: DueRetries;
+  random: () => number;
+  report: ReportStoreFailure;
+  logger: Logger;
+}
+
+export class Deliverer {
+  readonly #options: DelivererOptions;
+
+  constructor(options: DelivererOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when the lease is settled, or lost. */
+  async deliver(held: HeldLease, claimed: Claimed): Promise<void> {
+    const { policy: policyOf, services } = this.#options;
+    const { attempts } = claimed;
+    const delivery = deliveryOf(claimed, policyOf);
+    if (!delivery) {
+      const error = { code: "invalid_request", message: "the item was not written by this version" };
+      return this.#fail(held, claimed, undefined, { error, attempts });
+    }
+    const { policy, items } = delivery;
+    // A worker that ends with each item it is given must not do so for ever.
+    if (attempts >= policy.attempts && policy.onFailure !== "block") {
+      const error = { code: "upstream_unavailable", message: "every attempt ended without an answer" };
+      return this.#fail(held, claimed, delivery, { error, attempts });
+    }
+    const { service } = claimed.lease.queue;
+    const state = services.of(service);
+    if (!state) return this.#delay(held, { attempts, delayMs: policy.maxMs }, "postponed");
+    const answer = await this.#send(state, service, delivery);
+    const verdict = judge(answer, { items: items.length, isBatch: policy.batch > 1 });
+    switch (verdict.kind) {
+      case "done": {
+        const last = items[verdict.count - 1];
+        if (last) return this.#settle(held, { kind: "done", done: verdict.count }, last.sequence, "done");
+        // It accepted none of them.
+        const error = { code: "upstream_rejected", message: "the service accepted no item of the batch" };
+        return this.#tryAgain(held, claimed, delivery, { error, counts: true });
+      }
+      case "retry":
+        return this.#tryAgain(held, claimed, delivery, {
+          error: verdict.error,
+          counts: verdict.counts && !state.circuit.isOpen,
+          ...(verdict.afterMs !== undefined && { afterMs: verdict.afterMs }),
+        });
+      case "failed":
+        return this.#fail(held, claimed, delivery, { error: verdict.error, attempts: attempts + 1 });
+    }
+  }
+
+  /** The answer also says how many requests the service takes, and whether it answers at all. */
+  async #send(state: ServiceState, service: string, delivery: Delivery): Promise<ServiceAnswer> {
+    state.inFlight++;
+    const { inFlight, circuit, limit } = state;
+    circuit.begin();
+    const from = performance.now();
+    try {
+      const answer = await this.#options.send(service, delivery);
+      const now = performance.now();
+      if (answer.kind === "busy") circuit.cancelled();
+      else if (answer.kind === "unreachable" || answer.kind === "unanswered") {
+        circuit.failed(now);
+        limit.overloaded(now);
+      } else if (answer.kind === "answered" && answer.status >= 500) {
+        // A 503 with Retry-After comes from a service that works.
+        if (answer.status === 503 && answer.retryAfterMs !== undefined) circuit.succeeded(now);
+        else circuit.failed(now);
+        limit.overloaded(now);
+      } else {
+        circuit.succeeded(now);
+        if (answer.kind === "answered" && answer.status === 429) limit.overloaded(now);
+        else limit.succeeded(now - from, inFlight, now);
+      }
+      return answer;
+    } finally {
+      state.inFlight--;
+    }
+  }
+
+  async #tryAgain(
+    held: HeldLease,
+    claimed: Claimed,
+    delivery: Delivery,
+    { error, counts, afterMs }: { error: DeliveryError; counts: boolean; afterMs?: number },
+  ): Promise<void> {
+    const { policy } = delivery;
+    const attempts = claimed.attempts + (counts ? 1 : 0);
+    if (counts && attempts >= policy.attempts && policy.onFailure !== "block") {
+      return this.#fail(held, claimed, delivery, { error, attempts });
+    }
+    const delayMs = afterMs ?? retryDelayMs(policy, Math.max(1, attempts), this.#options.random);
+    return this.#delay(held, { attempts, delayMs }, counts ? "retried" : "postponed");
+  }
+
+  /** No further attempt helps, or none is left. */
+  async #fail(
+    held: HeldLease,
+    claimed: Claimed,
+    delivery: Delivery | undefined,
+    { error, attempts }: { error: DeliveryError; attempts: number },
+  ): Promise<void> {
+    const onFailure = delivery?.policy.onFailure ?? "skip";
+    const [item] = claimed.items;
+    if (onFailure === "block" && delivery) {
+      return this.#delay(held, { attempts, delayMs: delivery.policy.maxMs }, "retried");
+    }
+    this.#options.logger.warn(
+      { ...held.lease.queue, class: held.lease.class, sequence: item.sequence, attempts, err: error },
+      onFailure === "park" ? "an item failed: its queue is parked" : "an item failed: it is a dead letter",
+    );
+    if (onFailure === "park") return this.#settle(held, { kind: "park", done: 0 }, "", "failed");
+    const lastError = { ...error, message: error.message.slice(0, maxFailureMessage) };
+    const failure = JSON.stringify({ attempts, event: delivery?.head.event, id: delivery?.head.id, lastError });
+    return this.#settle(held, { kind: "dead", done: 0, failure }, item.sequence, "failed");
+  }
+
+  async #delay(
+    held: HeldLease,
+    { attempts, delayMs }: { attempts: number; delayMs: number },
+    outcome: DispatchOutcome,
+  ): Promise<void> {
+    this.#options.retries.expect(held.lease.slot, delayMs);
+    return this.#settle(held, { kind: "retry", done: 0, attempts, delayMs }, "", outcome);
+  }
+
+  /** Tries until the store takes it, or the lease must have ended: the item comes again then. */
+  async #settle(held: HeldLease, settlement: Settlement, previous: string, outcome: DispatchOutcome): Promise<void> {
+    const { store, onOutcome, report } = this.#options;
+    const { lease } = held;
+    while (!held.lost) {
+      try {
+        const settled = await store.settle(lease, settlement, previous);
+        onOutcome(lease.class, lease.queue.service, settled ? outcome : "stale");
+        return;
+      } catch (error) {
+        report(error, "a delivery could not be settled");
+        if (performance.now() - held.heldSince > leaseMs) break;
+        await new Promise((resolve) => setTimeout(resolve, storeRetryMs));
+      }
+    }
+    onOutcome(lease.class, lease.queue.service, "stale");
+  }
+}

@@ -1,0 +1,62 @@
+/** Makes the retries ready that this dispatcher has delayed, when they are due. */
+import type { QueueStore } from "../../shared/queues/contract.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { ReportStoreFailure } from "./store-failure.ts";
+
+/** Retries that are due within this are made ready together. */
+const togetherMs = 20;
+/** The longest wait for one timer: what others delay is found by the dispatcher's sweep. */
+const maxWaitMs = 5_000;
+/** After a failure of the store. */
+const storeRetryMs = 250;
+
+export class DueRetries {
+  readonly #store: QueueStore;
+  readonly #errors: ContainedErrors;
+  readonly #report: ReportStoreFailure;
+  /** Slot → when its next retry is due, by `performance.now()`. */
+  readonly #dueAt = new Map<number, number>();
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(store: QueueStore, errors: ContainedErrors, report: ReportStoreFailure) {
+    this.#store = store;
+    this.#errors = errors;
+    this.#report = report;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** A retry in the slot is due in `delayMs`. */
+  expect(slot: number, delayMs: number): void {
+    const dueAt = performance.now() + delayMs;
+    const known = this.#dueAt.get(slot);
+    if (known === undefined || dueAt < known) this.#dueAt.set(slot, dueAt);
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    if (this.#dueAt.size === 0 || this.#stopped) return;
+    const waitMs = Math.max(togetherMs, Math.min(...this.#dueAt.values()) - performance.now());
+    this.#timer = setTimeout(() => this.#errors.contain("store", () => this.#promote()), Math.min(waitMs, maxWaitMs));
+  }
+
+  async #promote(): Promise<void> {
+    const now = performance.now();
+    const due = [...this.#dueAt].filter(([, dueAt]) => dueAt <= now).map(([slot]) => slot);
+    for (const slot of due) this.#dueAt.delete(slot);
+    try {
+      const nextMs = due.length > 0 ? await this.#store.promote(due) : undefined;
+      // It is due in one of these slots: which one does not matter.
+      if (nextMs !== undefined) for (const slot of due) this.#dueAt.set(slot, now + nextMs);
+    } catch (error) {
+      this.#report(error, "retries could not be made ready");
+      for (const slot of due) this.#dueAt.set(slot, now + storeRetryMs);
+    }
+    this.#schedule();
+  }
+}

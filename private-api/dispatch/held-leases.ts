@@ -1,0 +1,83 @@
+/** The leases of one dispatcher: extended while the work on them lasts, given up when the dispatcher stops. */
+import type { Claimed, Lease, QueueStore } from "../../shared/queues/contract.ts";
+import { leaseMs } from "../../shared/queues/contract.ts";
+import type { ReportStoreFailure } from "./store-failure.ts";
+
+/** Leases that have been held for this long are extended; call {@link HeldLeases.extend} as often. */
+export const extendMs = leaseMs / 3;
+
+export interface HeldLease {
+  readonly lease: Lease;
+  /** Of its first item, that failed before. */
+  readonly attempts: number;
+  /** Since it was claimed or last extended, by `performance.now()`. */
+  heldSince: number;
+  /** Another dispatcher may work on the queue: nothing more is settled. */
+  lost: boolean;
+}
+
+export class HeldLeases {
+  readonly #store: QueueStore;
+  readonly #report: ReportStoreFailure;
+  readonly #held = new Set<HeldLease>();
+  #whenNone: (() => void) | undefined;
+
+  constructor(store: QueueStore, report: ReportStoreFailure) {
+    this.#store = store;
+    this.#report = report;
+  }
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** The caller must call {@link end}. */
+  begin({ lease, attempts }: Claimed): HeldLease {
+    const held = { lease, attempts, heldSince: performance.now(), lost: false };
+    this.#held.add(held);
+    return held;
+  }
+
+  /** The work on it is over. */
+  end(held: HeldLease): void {
+    this.#held.delete(held);
+    if (this.#held.size === 0) this.#whenNone?.();
+  }
+
+  async extend(): Promise<void> {
+    const now = performance.now();
+    const due = [...this.#held].filter(({ heldSince, lost }) => !lost && now - heldSince >= extendMs);
+    if (due.length === 0) return;
+    try {
+      const kept = await this.#store.extend(due.map(({ lease }) => lease));
+      for (const [index, held] of due.entries()) {
+        if (kept[index]) held.heldSince = now;
+        else held.lost = true;
+      }
+    } catch (error) {
+      this.#report(error, "leases could not be extended");
+    }
+  }
+
+  /** Resolves when the work on all leases is over, after `maxMs` at the latest. */
+  async drain(maxMs: number): Promise<void> {
+    if (this.#held.size === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#whenNone = resolve;
+    const timer = setTimeout(resolve, maxMs);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  /** Makes the queues ready for other dispatchers at once. What the work on them still settles is refused. */
+  async giveUp(): Promise<void> {
+    const left = [...this.#held].filter(({ lost }) => !lost);
+    await Promise.allSettled(
+      left.map(async (held) => {
+        held.lost = true;
+        const { lease, attempts } = held;
+        await this.#store.settle(lease, { kind: "retry", done: 0, attempts, delayMs: 0 }, "");
+      }),
+    );
+  }
+}
