@@ -3,7 +3,8 @@
  * gateway. Actions of users arrive as signed POST requests; changes for all windows leave as publishes.
  *
  * Each action names the channel position that its window had seen, and the publish expects the channel to be there: the
- * channel decides which of two actions was first, also between two processes of this service. Boards are kept in memory;
+ * channel decides which of two actions was first, also between two processes of this service. A new card names none: nothing
+ * clashes with it, and it comes from a queue, perhaps much later than its window sent it. Boards are kept in memory;
  * after a start they are rebuilt from the channel's history. A service with a database would start from that.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
@@ -47,6 +48,12 @@ export function createBoardService(options: BoardServiceOptions): Server {
       // As new as the request: a client that subscribed before it misses nothing.
       board.follow(await readOn(channel, board.position));
       return { status: 200, body: board.snapshot() };
+    }
+    if (event === "card.add") {
+      board.follow(await readOn(channel, board.position));
+      await api.publish({ channel, ...board.plan(event, input, user, eventId), id: eventId });
+      board.follow(await readOn(channel, board.position));
+      return { status: 204 };
     }
     const expect = positionOf(input);
     if (!isAt(board, expect)) board.follow(await readOn(channel, board.position));

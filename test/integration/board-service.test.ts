@@ -24,6 +24,17 @@ beforeEach(async () => {
   fleet = await startFleet({});
   servers = [];
   const urls = [await startProcess(), await startProcess()];
+  await putRules(urls);
+  client = await connectClient(fleet.urls[0] ?? "");
+});
+afterEach(async () => {
+  closeClients();
+  for (const server of servers) await stopProcess(server);
+  await fleet.stop();
+});
+
+/** @param urls of two processes of the service @param add how a new card reaches the first of them */
+async function putRules(urls: readonly string[], add: object = { mode: "call" }): Promise<void> {
   const services = urls.map((url, i) => [`board-${i + 1}`, { url, secret: serviceSecret }]);
   const route = (event: string, service: string): object => ({
     event,
@@ -37,6 +48,7 @@ beforeEach(async () => {
     routes: [
       route("board.load", "board-1"),
       route("card.*", "board-1"),
+      { ...route("card.add", "board-1"), ...add },
       route("card.rename", "board-2"),
       route("card.remove", "board-2"),
     ],
@@ -44,13 +56,7 @@ beforeEach(async () => {
   await eventually(async () =>
     (await metricsOf(fleet.gateways, "rules_version")).every((value) => value === body["version"]),
   );
-  client = await connectClient(fleet.urls[0] ?? "");
-});
-afterEach(async () => {
-  closeClients();
-  for (const server of servers) await stopProcess(server);
-  await fleet.stop();
-});
+}
 
 /** One process of the service, with its own memory. */
 async function startProcess(port = 0): Promise<string> {
@@ -129,6 +135,22 @@ test("DEMO-4: a repeated action takes effect once, also in another process", asy
   expect(await act("card.add", { title: "Once", column: "todo" }, position, "action-1")).toEqual(first);
   const { cards } = await load();
   expect(cards.filter(({ title }) => title === "Once")).toHaveLength(1);
+});
+
+test("DEMO-6: cards that are added while the service is down appear once it is back, in order and once", async () => {
+  const [first] = servers;
+  const urls = servers.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  await putRules(urls, { mode: "enqueue", key: "/board", retry: { minMs: 1, maxMs: 50 } });
+  const port = first && (await stopProcess(first));
+  const titles = ["One", "Two", "Three"];
+  for (const title of titles) {
+    expect(await client.request("card.add", { board: "b", title, column: "todo" })).toMatchObject({ queued: true });
+  }
+  await startProcess(port);
+  const added = async (): Promise<string[]> =>
+    (await load()).cards.filter(({ author }) => author === "ada").map(({ title }) => title);
+  await eventually(async () => (await added()).length === titles.length);
+  expect(await added()).toEqual(titles);
 });
 
 test("DEMO-4: the service continues from a trimmed history and ignores events that are no cards", async () => {

@@ -20,7 +20,7 @@ const cursors = new Cursors({
   me,
   onRest: () => view.render(),
 });
-const view = new BoardView({ board, template: document.querySelector("template#card"), cards, cursors, change });
+const view = new BoardView({ board, template: document.querySelector("template#card"), cards, cursors, change, add });
 /** Resolves when the newest snapshot is loaded, or failed to load. */
 let loading = Promise.resolve();
 /** Resolves when this window's last change is settled: changes are sent one after another. */
@@ -94,6 +94,15 @@ async function change(event, data, { preview, basedOn = cards.position } = {}) {
   } finally {
     endPreview();
     view.render();
+  }
+}
+
+/** A new card is queued: the answer says that it is stored, and the card arrives as a publication. */
+async function add(data) {
+  try {
+    await call("card.add", data);
+  } catch (error) {
+    notify(`That did not work: ${error.message}`);
   }
 }
 

@@ -8,19 +8,24 @@ export class BoardView {
   #cards;
   #cursors;
   #change;
+  #add;
   /** By card id. */
   #elements = new Map();
   /** The drag under way: card id, position when it began, target place, and a function that ends the preview. */
   #drag = null;
 
-  /** @param options.change called with the event, its data, and `{ preview, basedOn }` for each change that the user makes. */
-  constructor({ board, template, cards, cursors, change }) {
+  /**
+   * @param options.change called with the event, its data, and `{ preview, basedOn }` for each change of a card
+   * @param options.add called with the title and column of each new card
+   */
+  constructor({ board, template, cards, cursors, change, add }) {
     this.#board = board;
     this.#columns = [...board.querySelectorAll(".column")];
     this.#template = template;
     this.#cards = cards;
     this.#cursors = cursors;
     this.#change = change;
+    this.#add = add;
     for (const column of this.#columns) this.#addForm(column);
   }
 
@@ -56,7 +61,7 @@ export class BoardView {
     column.querySelector("form").onsubmit = (event) => {
       event.preventDefault();
       const { title } = event.target.elements;
-      if (title.value.trim() !== "") this.#change("card.add", { title: title.value, column: column.dataset.column });
+      if (title.value.trim() !== "") this.#add({ title: title.value, column: column.dataset.column });
       title.value = "";
     };
   }
