@@ -63,6 +63,7 @@ const overviewScript =
   );
 const releaseScript = queueScript<0 | 1>("release.lua");
 const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
+const removeDeadScript = queueScript<0 | 1>("remove-dead.lua");
 
 /** The one key says which server runs it. */
 function queueScript<Reply>(file: string): Script<Reply> {
@@ -262,9 +263,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (!place) return false;
     const cell = this.#cells.ofSlot(place.slot);
     const prefix = slotPrefix(cell.root, place.slot);
-    const removed = await cell.run<number>("hdel", `${prefix}dead`, place.sequence);
-    await cell.run("zrem", `${prefix}deadAt`, place.sequence);
-    return removed === 1;
+    return (await cell.run(removeDeadScript, prefix, prefix, place.sequence)) === 1;
   }
 
   async release(queue: QueueName): Promise<boolean> {

@@ -1,0 +1,162 @@
+/** Known mistakes of queues on Redis, each with a test that fails where it is made. */
+import { Redis } from "ioredis";
+import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
+import type { Claimed, ReadyQueues } from "../../shared/queues/contract.ts";
+import { slotOfQueue } from "../../shared/queues/keys.ts";
+import { RedisQueueStore } from "../../shared/queues/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { primaryCommands } from "../../shared/redis/setup.ts";
+import { slotCount } from "../../shared/redis/slots.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+
+let redis: RedisServer;
+let connections: RedisConnections;
+let store: RedisQueueStore;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  connections = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+  await connections.start();
+  store = new RedisQueueStore(new Cells(connections));
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+afterAll(async () => {
+  await connections.stop();
+  await redis.stop();
+});
+
+let services = 0;
+function newQueue(key = "k"): { service: string; tenant: string; key: string } {
+  return { service: `s${++services}`, tenant: "", key };
+}
+
+async function enqueue(queue: ReturnType<typeof newQueue>, data: unknown = 1): Promise<void> {
+  await store.enqueue({ queue, class: "messages", head: "{}", data: JSON.stringify(data) });
+}
+
+async function claim(
+  queue: ReturnType<typeof newQueue>,
+  {
+    attempt = "first",
+    maxQueues = 1,
+    from = store,
+  }: Partial<ReadyQueues> & { maxQueues?: number; from?: RedisQueueStore } = {},
+): Promise<readonly Claimed[]> {
+  const { service, tenant } = queue;
+  const lane = { slot: slotOfQueue(queue), class: "messages", service, tenant, attempt };
+  const [reply] = await from.claim([{ ...lane, maxQueues, maxItems: 1 }]);
+  return reply?.claimed ?? [];
+}
+
+async function claimOne(
+  queue: ReturnType<typeof newQueue>,
+  attempt: ReadyQueues["attempt"] = "first",
+): Promise<Claimed> {
+  const [claimed] = await claim(queue, { attempt });
+  if (!claimed) throw new Error("nothing is ready");
+  return claimed;
+}
+
+test("QUE-13: every change of a queue is one script call, with no command beside it", async () => {
+  const queue = newQueue();
+  const client = new Redis(redis.url);
+  const monitor = await client.monitor();
+  const plain: string[] = [];
+  monitor.on("monitor", (_time: string, [command = ""]: string[], source: string) => {
+    if (source !== "lua") plain.push(command.toLowerCase());
+  });
+  for (const data of [1, 2, 3]) await enqueue(queue, data);
+  const { lease } = await claimOne(queue);
+  await store.extend([lease]);
+  await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 0 }, "");
+  await store.promote([lease.slot]);
+  const again = await claimOne(queue, "retry");
+  await store.settle(again.lease, { kind: "done", done: 1 }, again.items[0].sequence);
+  const parked = await claimOne(queue);
+  await store.settle(parked.lease, { kind: "park", done: 0 }, "");
+  await store.release(queue);
+  for (const end of ["retryDeadLetter", "removeDeadLetter"] as const) {
+    const { lease, items } = await claimOne(queue);
+    await store.settle(lease, { kind: "dead", done: 0, failure: "{}" }, items[0].sequence);
+    expect(await store[end](`${lease.slot}-${Number(items[0].sequence)}`)).toBe(true);
+  }
+  // The last command that the monitor shows.
+  await client.get("end");
+  await eventually(() => plain.includes("get"));
+  monitor.disconnect();
+  client.disconnect();
+  const others = plain.filter((command) => !/^(evalsha|eval|script|ping|info|monitor|client|get)$/.test(command));
+  expect(others).toEqual([]);
+  expect(plain.filter((command) => command.startsWith("eval")).length).toBeGreaterThanOrEqual(18);
+});
+
+test("QUE-14: a process whose clock is an hour off claims, delays and extends like the others", async () => {
+  const now = Date.now();
+  for (const offMs of [3_600_000, -3_600_000]) {
+    vi.spyOn(Date, "now").mockImplementation(() => now + offMs);
+    const [leased, delayed] = [newQueue(), newQueue()];
+    await enqueue(leased);
+    await enqueue(delayed);
+    const held = await claimOne(leased);
+    const { lease } = await claimOne(delayed);
+    await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 60_000 }, "");
+    const waitMs = await store.promote([slotOfQueue(leased), slotOfQueue(delayed)]);
+    expect(waitMs).toBeGreaterThan(0);
+    expect(waitMs).toBeLessThanOrEqual(10_000);
+    expect(await claim(leased, { attempt: "retry" })).toEqual([]);
+    expect(await claim(delayed, { attempt: "retry" })).toEqual([]);
+    expect(await store.extend([held.lease])).toEqual([true]);
+  }
+});
+
+test("QUE-15: one call makes at most a hundred expired queues of a slot ready, and says that more wait", async () => {
+  const { service } = newQueue();
+  const queues: ReturnType<typeof newQueue>[] = [];
+  for (let n = 0; queues.length < 250; n++) {
+    const queue = { service, tenant: "", key: String(n) };
+    if (slotOfQueue(queue) === 7) queues.push(queue);
+  }
+  await Promise.all(queues.map(async (queue) => enqueue(queue)));
+  const [first] = queues;
+  if (!first) throw new Error("250 queues");
+  const shortLeases = new RedisQueueStore(new Cells(connections), { leaseMs: 0 });
+  expect(await claim(first, { maxQueues: 1_000, from: shortLeases })).toHaveLength(250);
+  const made: number[] = [];
+  for (let more: number | undefined = 0; more === 0 && made.length < 9;) {
+    more = await store.promote([7]);
+    made.push((await claim(first, { attempt: "retry", maxQueues: 1_000 })).length);
+  }
+  expect(made.slice(0, 3)).toEqual([100, 100, 50]);
+});
+
+test("QUE-15: nothing trims what waits", async () => {
+  const queue = newQueue();
+  const count = 20_000;
+  await Promise.all(Array.from({ length: count }, async (_, n) => enqueue(queue, n)));
+  expect(await connections.run<number>("llen", `tidegate:{${slotOfQueue(queue)}}:queues:q:${queue.service}::k`)).toBe(
+    count,
+  );
+  expect((await claimOne(queue)).items[0].data).toBe("0");
+});
+
+test("QUE-16: queues of one tenant are spread over all slots, whatever the data of their items", () => {
+  const { service } = newQueue();
+  const slots = new Set(
+    Array.from({ length: slotCount * 16 }, (_, n) => slotOfQueue({ service, tenant: "acme", key: `doc-${n}` })),
+  );
+  expect(slots.size).toBe(slotCount);
+});
+
+test("QUE-10: no command blocks a connection that others share", () => {
+  const blocking = /^(b[lrz]|xread|wait|subscribe$)/;
+  expect([...primaryCommands].filter((command) => blocking.test(command))).toEqual([]);
+});
