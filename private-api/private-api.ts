@@ -119,8 +119,15 @@ function createState(options: PrivateApiOptions): ProcessState {
       ? undefined
       : new RulesFile({ path, store: rulesStore, currentRules, environment, errors, logger });
   const relayStreams = new RelayStreams();
+  const upstream = new Upstream({ rules: currentRules, secrets: () => secrets, metrics, logger });
   metrics.observe({
     relayStreams: () => relayStreams.count,
+    circuits: () => {
+      const services = [...currentRules.rules.services];
+      return Object.fromEntries(
+        services.map((service) => [service.name, Number(upstream.circuits.of(service).isOpen)]),
+      );
+    },
     fleet: createReading(async () => fleetLoad(await nodeRegistry.nodes())),
     queues: createReading(async () => {
       const { depths, deadLetters } = await options.queues.depths();
@@ -138,16 +145,15 @@ function createState(options: PrivateApiOptions): ProcessState {
     currentRollouts: new CurrentRollouts({ store: rolloutsStore, errors, logger }),
     rulesFromFile: rulesFile !== undefined,
     environment,
-    upstream: new Upstream({ rules: currentRules, secrets: () => secrets, metrics, logger }),
+    upstream,
     errors,
     metrics,
     logger,
   };
-  const { currentRules: rules, upstream } = context;
   const dispatcher =
     config.DISPATCH_CONCURRENCY === 0
       ? undefined
-      : createDispatcher({ config, queues: options.queues, currentRules: rules, upstream, metrics, errors, logger });
+      : createDispatcher({ config, queues: options.queues, currentRules, upstream, metrics, errors, logger });
   const sessionEvents = new SessionEvents({
     store: sessionStore,
     queues: options.queues,

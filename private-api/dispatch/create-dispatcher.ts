@@ -23,7 +23,7 @@ export function createDispatcher(options: {
 }): Dispatcher {
   const { config, currentRules, upstream, metrics, errors, logger } = options;
   const classes = config.DISPATCH_CLASSES;
-  return new Dispatcher({
+  const dispatcher = new Dispatcher({
     store: options.queues,
     workers: new Workers({
       total: config.DISPATCH_CONCURRENCY,
@@ -33,7 +33,9 @@ export function createDispatcher(options: {
     service: (name) => {
       const { rules } = currentRules;
       const service = rules.service(name);
-      return service && { maxInFlight: service.maxInFlight, maxBatch: rules.largestBatch(name) };
+      if (!service) return undefined;
+      const { maxInFlight } = service;
+      return { maxInFlight, maxBatch: rules.largestBatch(name), circuit: upstream.circuits.of(service) };
     },
     policy: (head) => currentRules.rules.queuePolicy(head),
     send: async (service, delivery) => upstream.deliver(service, delivery),
@@ -42,4 +44,8 @@ export function createDispatcher(options: {
     errors,
     logger,
   });
+  upstream.circuits.listen((_service, isOpen) => {
+    if (!isOpen) dispatcher.claimSoon();
+  });
+  return dispatcher;
 }

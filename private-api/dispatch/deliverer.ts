@@ -76,29 +76,17 @@ export class Deliverer {
     }
   }
 
-  /** The answer also says how many requests the service takes, and whether it answers at all. */
+  /** The answer also says how many requests the service takes. */
   async #send(state: ServiceState, service: string, delivery: Delivery): Promise<ServiceAnswer> {
-    state.inFlight++;
-    const { inFlight, circuit, limit } = state;
-    circuit.begin();
     const from = performance.now();
+    state.inFlight++;
+    const { inFlight, limit } = state;
     try {
       const answer = await this.#options.send(service, delivery);
       const now = performance.now();
-      if (answer.kind === "busy") circuit.cancelled();
-      else if (answer.kind === "unreachable" || answer.kind === "unanswered") {
-        circuit.failed(now);
-        limit.overloaded(now);
-      } else if (answer.kind === "answered" && answer.status >= 500) {
-        // A 503 with Retry-After comes from a service that works.
-        if (answer.status === 503 && answer.retryAfterMs !== undefined) circuit.succeeded(now);
-        else circuit.failed(now);
-        limit.overloaded(now);
-      } else {
-        circuit.succeeded(now);
-        if (answer.kind === "answered" && answer.status === 429) limit.overloaded(now);
-        else limit.succeeded(now - from, inFlight, now);
-      }
+      if (answer.kind === "unreachable" || answer.kind === "unanswered") limit.overloaded(now);
+      else if (answer.kind === "answered" && (answer.status === 429 || answer.status >= 500)) limit.overloaded(now);
+      else if (answer.kind !== "busy" && answer.kind !== "circuit_open") limit.succeeded(now - from, inFlight, now);
       return answer;
     } finally {
       state.inFlight--;

@@ -79,6 +79,13 @@ export function judge(answer: ServiceAnswer, { items, isBatch }: { items: number
         afterMs: noPlaceMs,
         error: failure("upstream_unavailable", "no free place"),
       };
+    case "circuit_open":
+      return {
+        kind: "retry",
+        counts: false,
+        afterMs: answer.retryAfterMs,
+        error: failure("upstream_unavailable", "the circuit is open"),
+      };
     case "unreachable":
       return { kind: "retry", counts: true, error: failure("upstream_unavailable", answer.reason) };
     case "unanswered":

@@ -10,7 +10,7 @@ import { Deliverer, type DelivererOptions } from "./deliverer.ts";
 import { DueRetries } from "./due-retries.ts";
 import { extendMs, HeldLeases } from "./held-leases.ts";
 import { ReadyLanes } from "./ready-lanes.ts";
-import { type ServiceBounds, ServiceStates } from "./service-states.ts";
+import { type KnownService, ServiceStates } from "./service-states.ts";
 import { type ReportStoreFailure, storeFailures } from "./store-failure.ts";
 import type { Workers } from "./workers.ts";
 
@@ -27,7 +27,7 @@ export interface DispatcherOptions extends Pick<
 > {
   workers: Workers;
   /** Undefined: the rules in force have no such service; its items wait. */
-  service: (name: string) => ServiceBounds | undefined;
+  service: (name: string) => KnownService | undefined;
   /** For deliveries under way when the dispatcher stops. */
   stopMs: number;
   errors: ContainedErrors;
@@ -59,7 +59,7 @@ export class Dispatcher implements Service {
     this.#stopMs = stopMs;
     const report = storeFailures(options);
     this.#report = report;
-    const services = new ServiceStates(service, random);
+    const services = new ServiceStates(service);
     this.#services = services;
     this.#leases = new HeldLeases(store, report);
     const retries = new DueRetries(store, errors, report);
@@ -77,7 +77,7 @@ export class Dispatcher implements Service {
     this.#store.listen({
       onReady: errors.guarded("store", (ready) => {
         this.#ready.add(ready);
-        this.#claimSoon();
+        this.claimSoon();
       }),
       onRestored: errors.guarded("store", () => this.#sweepNow()),
     });
@@ -95,8 +95,8 @@ export class Dispatcher implements Service {
     await this.#leases.giveUp();
   }
 
-  /** Once for all that happens in this turn of the event loop. */
-  #claimSoon(): void {
+  /** Looks for work, once for all that happens in this turn of the event loop. Call it when a circuit closes. */
+  claimSoon(): void {
     if (this.#claimScheduled || this.#stopping) return;
     this.#claimScheduled = true;
     setImmediate(() => {
@@ -107,7 +107,7 @@ export class Dispatcher implements Service {
 
   #claimIn(ms: number): void {
     clearTimeout(this.#claimTimer);
-    if (!this.#stopping) this.#claimTimer = setTimeout(() => this.#claimSoon(), ms);
+    if (!this.#stopping) this.#claimTimer = setTimeout(() => this.claimSoon(), ms);
   }
 
   async #claim(): Promise<void> {
@@ -124,7 +124,7 @@ export class Dispatcher implements Service {
     } finally {
       this.#claiming = false;
     }
-    this.#claimSoon();
+    this.claimSoon();
   }
 
   #chooseNext(): ClaimRequest[] {
@@ -160,7 +160,7 @@ export class Dispatcher implements Service {
     } finally {
       this.#leases.end(held);
       this.#workers.release(lane.class, lane.attempt);
-      this.#claimSoon();
+      this.claimSoon();
     }
   }
 
@@ -171,7 +171,7 @@ export class Dispatcher implements Service {
       const { lanes, complete } = await this.#store.ready();
       this.#ready.complete = complete;
       for (const ready of lanes) this.#ready.add(ready);
-      this.#claimSoon();
+      this.claimSoon();
     } catch (error) {
       this.#report(error, "expired leases could not be looked for");
     }

@@ -1,12 +1,14 @@
 /** What a dispatcher knows of the services: how many requests each takes, and whether it answers. Pure. */
-import { Circuit } from "../../shared/services/circuit.ts";
+import type { Circuit } from "../../shared/services/circuit.ts";
 import { AdaptiveLimit } from "./adaptive-limit.ts";
 
-/** What the rules say of a service. */
-export interface ServiceBounds {
+/** A service of the rules in force. */
+export interface KnownService {
   maxInFlight: number;
   /** Items of one queue that one request carries. */
   maxBatch: number;
+  /** Learns from every request to the service, of calls too. */
+  circuit: Circuit;
 }
 
 export class ServiceState {
@@ -15,9 +17,9 @@ export class ServiceState {
   readonly maxInFlight: number;
   inFlight = 0;
 
-  constructor(maxInFlight: number, random: () => number) {
+  constructor({ maxInFlight, circuit }: KnownService) {
     this.maxInFlight = maxInFlight;
-    this.circuit = new Circuit(random);
+    this.circuit = circuit;
     this.limit = new AdaptiveLimit(maxInFlight);
   }
 
@@ -29,29 +31,27 @@ export class ServiceState {
 }
 
 export class ServiceStates {
-  readonly #bounds: (name: string) => ServiceBounds | undefined;
-  readonly #random: () => number;
+  readonly #find: (name: string) => KnownService | undefined;
   readonly #states = new Map<string, ServiceState>();
 
-  /** @param bounds undefined: the rules in force have no such service; its items wait */
-  constructor(bounds: (name: string) => ServiceBounds | undefined, random: () => number) {
-    this.#bounds = bounds;
-    this.#random = random;
+  /** @param find undefined: the rules in force have no such service; its items wait */
+  constructor(find: (name: string) => KnownService | undefined) {
+    this.#find = find;
   }
 
   of(name: string): ServiceState | undefined {
-    const bounds = this.#bounds(name);
-    if (!bounds) return undefined;
+    const service = this.#find(name);
+    if (!service) return undefined;
     const known = this.#states.get(name);
-    if (known?.maxInFlight === bounds.maxInFlight) return known;
+    if (known?.maxInFlight === service.maxInFlight && known.circuit === service.circuit) return known;
     // Requests under way end in the state before.
-    const state = new ServiceState(bounds.maxInFlight, this.#random);
+    const state = new ServiceState(service);
     this.#states.set(name, state);
     return state;
   }
 
   maxBatch(name: string): number {
-    return this.#bounds(name)?.maxBatch ?? 1;
+    return this.#find(name)?.maxBatch ?? 1;
   }
 
   /** Ms until an open circuit may be probed; undefined: none waits for that. */

@@ -23,6 +23,8 @@ export interface PrivateApiMetrics {
    */
   observe(reads: {
     relayStreams: () => number;
+    /** By service of the rules: 1 while its circuit is open, else 0. */
+    circuits: () => Record<string, number>;
     fleet: () => Promise<FleetLoad | undefined>;
     queues: () => Promise<QueueFigures | undefined>;
   }): void;
@@ -30,7 +32,7 @@ export interface PrivateApiMetrics {
 
 export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
-    observe: ({ relayStreams, fleet, queues }) => {
+    observe: ({ relayStreams, circuits, fleet, queues }) => {
       const byClass =
         (figure: keyof DepthFigures, part = 1) =>
         async (): Promise<Record<string, number>> => {
@@ -47,6 +49,7 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       metrics.gauges("queue_oldest_seconds", "Age of the oldest item, of a sample", "class", byClass("oldestMs", 1e-3));
       metrics.gauge("queue_dead_letters", "Items that failed and are kept", async () => (await queues())?.deadLetters);
       metrics.gauge("relay_streams", "Open relay streams of gateways", relayStreams);
+      metrics.gauges("circuit_open", "1 while the service fails and is only probed", "service", circuits);
       metrics.gauge("fleet_nodes", "Gateways that report", async () => (await fleet())?.nodes);
       metrics.gauge("fleet_desired_nodes", "Gateways the fleet needs, one spare included", async () => {
         return (await fleet())?.desiredNodes;

@@ -19,6 +19,7 @@ import {
   type RelayQuestion,
   type RelaySubscribe,
 } from "../../shared/protocol/relay.ts";
+import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { ItemHead } from "../../shared/queues/item-head.ts";
 import { AnswerBudget } from "../../shared/services/answer-budget.ts";
@@ -27,14 +28,19 @@ import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import { ServiceCircuits } from "./service-circuits.ts";
 import { Shadows } from "./shadows.ts";
 
 type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body"> &
   Partial<Pick<ServiceRequest, "headers" | "webhookId" | "source">>;
 type Question = Pick<ServiceRequest, "kind" | "identity" | "traceparent" | "timeoutMs">;
 
-/** Turns questions of gateways into requests to services, by the rules in force. */
+/** Of the service's `timeoutMs`: a caller that waits less says nothing of the service by its timeouts. */
+const enoughTime = 1 / 2;
+
+/** Turns questions of gateways and queued items into requests to services, by the rules in force. */
 export class Upstream implements Service {
+  readonly circuits = new ServiceCircuits();
   readonly #client = new ServiceClient();
   readonly #rules: CurrentRules;
   readonly #secrets: () => ServiceSecrets;
@@ -54,6 +60,10 @@ export class Upstream implements Service {
     this.#secrets = options.secrets;
     this.#metrics = options.metrics;
     this.#shadows = new Shadows(options);
+    this.circuits.listen((service, isOpen) => {
+      if (isOpen) options.logger.warn({ service }, "a service fails: its circuit is open");
+      else options.logger.info({ service }, "a service answers again: its circuit is closed");
+    });
   }
 
   async start(): Promise<void> {
@@ -171,7 +181,7 @@ export class Upstream implements Service {
   ): Promise<ServiceAnswer> {
     const service = this.#rules.rules.hook(hook);
     // Switched off after the gateway asked: the gateway asks again by the newer rules.
-    if (!service) return { kind: "unreachable", reason: "the hook is off" };
+    if (!service) return { kind: "unreachable", reason: "the hook is off", fault: "own" };
     const request = {
       path: `/tidegate/${hook}`,
       eventId: randomUUID(),
@@ -187,9 +197,17 @@ export class Upstream implements Service {
     request: EventRequest,
     answer: AnswerTaker,
   ): Promise<ServiceAnswer> {
-    const stopTimer = this.#metrics.upstreamSeconds.startTimer();
-    const answered = await this.#client.send({ ...this.#addressed(service, question, request), answer });
-    stopTimer();
+    const send = async (): Promise<ServiceAnswer> => {
+      const stopTimer = this.#metrics.upstreamSeconds.startTimer();
+      const answered = await this.#client.send({ ...this.#addressed(service, question, request), answer });
+      stopTimer();
+      return answered;
+    };
+    const { kind, identity, timeoutMs } = question;
+    // A route that fails must keep no client from connecting.
+    const isHook = kind === "connect" || kind === "subscribe";
+    const caller = { user: identityKey(identity), hasTime: timeoutMs >= service.timeoutMs * enoughTime };
+    const answered = isHook ? await send() : await this.circuits.guard(service, caller, send);
     this.#metrics.upstreamAnswers.inc({
       outcome: answered.kind === "answered" ? `${Math.floor(answered.status / 100)}xx` : answered.kind,
     });

@@ -24,6 +24,10 @@ export function interpretAnswer(answer: ServiceAnswer, service: string): CallOut
       return refused("upstream_unavailable", `${service} cannot be reached: ${answer.reason}`);
     case "busy":
       return busy(`too many requests wait for ${service}`);
+    case "circuit_open": {
+      const { retryAfterMs } = answer;
+      return refused("upstream_unavailable", `${service} failed too often lately: nothing was sent`, { retryAfterMs });
+    }
     case "unanswered":
       return refused("upstream_timeout", `${service} did not answer, the call may have taken effect: ${answer.reason}`);
     case "answer_too_large":

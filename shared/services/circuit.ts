@@ -1,85 +1,115 @@
-/** Whether a service answers at all: after too many failures it is asked only once in a while, until it answers again. Pure. */
+/**
+ * Whether a service answers at all. After too many failures its circuit opens: nothing is sent but one probe once in a while, until
+ * a probe succeeds. Pure.
+ */
 
 /** Failures within a window that open the circuit, where they are at least half of the answers. */
 const minFailures = 10;
 const windowMs = 10_000;
 const firstProbeMs = 1_000;
 const maxProbeMs = 30_000;
+/** Users that are told apart in one window; others count by their failures only. */
+const maxUsers = 1_000;
+
+/** A request that the circuit let pass. */
+export type Attempt = "ordinary" | "probe";
+
+/** `unknown`: the request says nothing of the service, it was not sent or not given enough time. */
+export type AttemptResult = "answered" | "failed" | "unknown";
 
 export class Circuit {
   readonly #random: () => number;
+  readonly #onChange: (isOpen: boolean) => void;
   #windowFrom = 0;
   #failures = 0;
-  #successes = 0;
+  #answers = 0;
+  /** User → whether the latest answer was a failure. */
+  readonly #users = new Map<string, boolean>();
+  #failingUsers = 0;
   /** Until then nothing is sent, by the caller's clock; undefined: closed. */
   #openUntil: number | undefined;
   #probeMs = firstProbeMs;
   #probing = false;
 
-  /** @param random in [0, 1) */
-  constructor(random: () => number = Math.random) {
+  /** @param options.random in [0, 1) */
+  constructor({
+    random = Math.random,
+    onChange = () => undefined,
+  }: { random?: () => number; onChange?: (isOpen: boolean) => void } = {}) {
     this.#random = random;
+    this.#onChange = onChange;
   }
 
   get isOpen(): boolean {
     return this.#openUntil !== undefined;
   }
 
-  /** Ms until a request may be sent; 0: now. While the circuit is open one request at a time may. */
+  /** Ms until a request may be sent; 0: now. Infinity: a probe is under way. */
   waitMs(nowMs: number): number {
     if (this.#openUntil === undefined) return 0;
     return this.#probing ? Infinity : Math.max(0, this.#openUntil - nowMs);
   }
 
-  /** A request is sent. @returns whether it is a probe: it tells whether the service answers again. */
-  begin(): boolean {
-    if (this.#openUntil === undefined) return false;
-    this.#probing = true;
-    return true;
+  /** When a refused request may come again: at a random moment of the second after the next probe. */
+  retryAfterMs(nowMs: number): number {
+    const waitMs = this.waitMs(nowMs);
+    return Math.ceil((Number.isFinite(waitMs) ? waitMs : 0) + firstProbeMs * (0.5 + this.#random() / 2));
   }
 
-  /** The service answered, be it with a refusal. */
-  succeeded(nowMs: number): void {
-    if (this.#openUntil !== undefined) {
+  /** A request is to be sent. @returns undefined: not now. Otherwise the caller must call {@link end}. */
+  begin(nowMs: number): Attempt | undefined {
+    if (this.#openUntil === undefined) return "ordinary";
+    if (this.waitMs(nowMs) > 0) return undefined;
+    this.#probing = true;
+    return "probe";
+  }
+
+  /** @param user one user alone, whose requests fail, does not open the circuit for others that are answered */
+  end(attempt: Attempt, result: AttemptResult, { user, nowMs }: { user: string; nowMs: number }): void {
+    if (attempt === "probe") this.#endProbe(result, nowMs);
+    // A request from before the circuit opened tells nothing new.
+    else if (this.#openUntil === undefined && result !== "unknown") this.#count(result === "failed", user, nowMs);
+  }
+
+  #endProbe(result: AttemptResult, nowMs: number): void {
+    this.#probing = false;
+    if (result === "answered") {
       this.#openUntil = undefined;
-      this.#probing = false;
       this.#probeMs = firstProbeMs;
       this.#beginWindow(nowMs);
-      return;
-    }
-    this.#roll(nowMs);
-    this.#successes++;
-  }
-
-  /** No answer, or one that says the service cannot work: 5xx. */
-  failed(nowMs: number): void {
-    if (this.#openUntil !== undefined) {
-      // Requests that were under way when it opened tell nothing new.
-      if (!this.#probing) return;
-      this.#probing = false;
+      this.#onChange(false);
+    } else if (result === "failed") {
       this.#probeMs = Math.min(maxProbeMs, this.#probeMs * 2);
       this.#openUntil = nowMs + this.#jittered(this.#probeMs);
-      return;
     }
-    this.#roll(nowMs);
-    this.#failures++;
-    if (this.#failures < minFailures || this.#failures < this.#successes) return;
-    this.#openUntil = nowMs + this.#jittered(this.#probeMs);
   }
 
-  /** A request that told nothing: it was never sent. */
-  cancelled(): void {
-    this.#probing = false;
-  }
-
-  #roll(nowMs: number): void {
+  #count(failed: boolean, user: string, nowMs: number): void {
     if (nowMs - this.#windowFrom >= windowMs) this.#beginWindow(nowMs);
+    this.#note(user, failed);
+    this.#answers++;
+    if (!failed) return;
+    this.#failures++;
+    if (this.#failures < minFailures || this.#failures * 2 < this.#answers) return;
+    if (this.#failingUsers * 2 < this.#users.size) return;
+    this.#openUntil = nowMs + this.#jittered(this.#probeMs);
+    this.#onChange(true);
+  }
+
+  #note(user: string, failed: boolean): void {
+    const known = this.#users.get(user);
+    if (known === failed || (known === undefined && this.#users.size >= maxUsers)) return;
+    this.#users.set(user, failed);
+    if (failed) this.#failingUsers++;
+    else if (known) this.#failingUsers--;
   }
 
   #beginWindow(nowMs: number): void {
     this.#windowFrom = nowMs;
     this.#failures = 0;
-    this.#successes = 0;
+    this.#answers = 0;
+    this.#users.clear();
+    this.#failingUsers = 0;
   }
 
   /** Between half and all of it, so that a fleet does not probe at one moment. */

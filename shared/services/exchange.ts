@@ -7,6 +7,9 @@ import { smallAnswerBytes } from "./answer-budget.ts";
 
 type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
 
+/** Why there is no answer: the service refused or cut the connection, time was up, or this side had no room. */
+type Fault = "service" | "deadline" | "own";
+
 /** Any HTTP status counts as answered. */
 export type ExchangeResult =
   /** `body`: decompressed, without a byte order mark. */
@@ -14,9 +17,9 @@ export type ExchangeResult =
   /** The body cannot be decompressed. */
   | { kind: "unreadable"; status: number; headers: Headers; encoding: string }
   /** The request was not sent: no connection, or none in time. */
-  | { kind: "unreachable"; reason: string }
+  | { kind: "unreachable"; reason: string; fault: Fault }
   /** The request was sent without a complete answer in time: its outcome is unknown. */
-  | { kind: "unanswered"; reason: string }
+  | { kind: "unanswered"; reason: string; fault: Fault }
   | { kind: "answer_too_large" };
 
 /** Errors before a connection: the request was not sent. */
@@ -61,7 +64,7 @@ export async function exchange(dispatcher: Dispatcher, options: ExchangeOptions)
   });
 }
 
-const noRoom = { kind: "unanswered", reason: "no room for a large answer in time" } as const;
+const noRoom = { kind: "unanswered", reason: "no room for a large answer in time", fault: "own" } as const;
 
 class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #resolve: (result: ExchangeResult) => void;
@@ -81,8 +84,8 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     this.#makeRoom = makeRoom;
     this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(() => {
-      if (this.#controller) this.#giveUp({ kind: "unanswered", reason: "too late" });
-      else this.#giveUp({ kind: "unreachable", reason: "no connection in time" });
+      if (this.#controller) this.#giveUp({ kind: "unanswered", reason: "too late", fault: "deadline" });
+      else this.#giveUp({ kind: "unreachable", reason: "no connection in time", fault: "deadline" });
     }, timeoutMs);
   }
 
@@ -147,9 +150,10 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   fail(error: Error & { code?: string }): void {
     const code = error.code ?? "";
-    if (notSentCodes.has(code) || tlsCodes.test(code)) this.#settle({ kind: "unreachable", reason: code });
+    if (notSentCodes.has(code) || tlsCodes.test(code))
+      this.#settle({ kind: "unreachable", reason: code, fault: "service" });
     else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle({ kind: "answer_too_large" });
-    else this.#settle({ kind: "unanswered", reason: "the connection was cut" });
+    else this.#settle({ kind: "unanswered", reason: "the connection was cut", fault: "service" });
   }
 
   async #waitForRoom(controller: Dispatcher.DispatchController): Promise<void> {

@@ -50,6 +50,8 @@ export type ServiceAnswer =
   | { kind: "answered"; status: number; body: Buffer; retryAfterMs?: number }
   /** Not sent: too many requests wait for a place. */
   | { kind: "busy" }
+  /** Not sent: the service did not answer lately. */
+  | { kind: "circuit_open"; retryAfterMs: number }
   /** A 2xx whose body cannot be decompressed. */
   | { kind: "unreadable"; status: number; encoding: string }
   | Exclude<ExchangeResult, { kind: "answered" | "unreadable" }>;
@@ -88,9 +90,9 @@ export class ServiceClient implements Service {
     const entry = await places.acquire(given.kind, Buffer.byteLength(given.body), given.timeoutMs);
     if (entry === "full") return { kind: "busy" };
     if (entry === "late" && given.kind === "queued") return { kind: "busy" };
-    if (entry === "late") return { kind: "unreachable", reason: "no free place in time" };
+    if (entry === "late") return { kind: "unreachable", reason: "no free place in time", fault: "own" };
     try {
-      if (!given.answer.isConnected) return { kind: "unreachable", reason: "the caller is gone" };
+      if (!given.answer.isConnected) return { kind: "unreachable", reason: "the caller is gone", fault: "own" };
       return await this.#send(given, deadline);
     } finally {
       places.release(given.kind);

@@ -18,8 +18,8 @@ export interface HttpService {
   stop(): Promise<void>;
 }
 
-/** Answers `{}` until told otherwise. */
-export async function startService(): Promise<HttpService> {
+/** Answers `{}` until told otherwise. @param port 0: the system chooses */
+export async function startService({ port = 0 } = {}): Promise<HttpService> {
   const requests: ServiceRequest[] = [];
   const service: { answer: HttpService["answer"] } = { answer: (_request, response) => answerJson(response, {}) };
   const server = createServer((incoming, response) => {
@@ -31,7 +31,7 @@ export async function startService(): Promise<HttpService> {
       service.answer(request, response);
     });
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   return Object.assign(service, {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,

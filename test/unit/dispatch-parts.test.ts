@@ -5,7 +5,7 @@ import { judge, retryDelayMs } from "../../private-api/dispatch/delivery.ts";
 import { ReadyLanes } from "../../private-api/dispatch/ready-lanes.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import type { ReadyQueues } from "../../shared/queues/contract.ts";
-import { Circuit } from "../../shared/services/circuit.ts";
+import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
 
 function ready(own: Partial<ReadyQueues>): ReadyQueues {
   return { slot: 1, class: "messages", service: "s", attempt: "first", tenant: "", ...own };
@@ -71,41 +71,82 @@ test("DISP-9: shares follow the rules; retries have a quarter, and no class is w
 });
 
 describe("circuit", () => {
+  function end(circuit: Circuit, result: AttemptResult, nowMs: number, user = "ada"): void {
+    const attempt = circuit.begin(nowMs);
+    if (!attempt) throw new Error("the circuit lets nothing pass");
+    circuit.end(attempt, result, { user, nowMs });
+  }
+
+  function fail(circuit: Circuit, times: number, nowMs = 0, user = "ada"): void {
+    for (let n = 0; n < times; n++) end(circuit, "failed", nowMs, user);
+  }
+
   test("DISP-5: it opens after ten failures of at least half the answers, and closes with a success", () => {
-    const circuit = new Circuit(() => 1);
-    for (let n = 0; n < 20; n++) circuit.succeeded(0);
-    for (let n = 0; n < 19; n++) circuit.failed(1);
+    const changes: boolean[] = [];
+    const circuit = new Circuit({ random: () => 1, onChange: (isOpen) => changes.push(isOpen) });
+    for (let n = 0; n < 20; n++) end(circuit, "answered", 0);
+    fail(circuit, 19, 1);
     expect(circuit.isOpen).toBe(false);
-    circuit.failed(1);
+    fail(circuit, 1, 1);
     expect(circuit.isOpen).toBe(true);
     expect(circuit.waitMs(1)).toBe(1_000);
-    expect(circuit.waitMs(1_001)).toBe(0);
-    circuit.begin();
+    expect(circuit.begin(1_000)).toBeUndefined();
+    expect(circuit.begin(1_001)).toBe("probe");
+    expect(circuit.begin(1_001)).toBeUndefined();
     expect(circuit.waitMs(1_001)).toBe(Infinity);
-    circuit.succeeded(1_002);
+    circuit.end("probe", "answered", { user: "ada", nowMs: 1_002 });
     expect(circuit.isOpen).toBe(false);
+    expect(changes).toEqual([true, false]);
   });
 
-  test("DISP-5: failed probes come at 1, 2, 4 up to 30 s; late failures of others change nothing", () => {
-    const circuit = new Circuit(() => 1);
-    for (let n = 0; n < 10; n++) circuit.failed(0);
+  test("DISP-5: failed probes come at 1, 2, 4 up to 30 s; late answers of others change nothing", () => {
+    const circuit = new Circuit({ random: () => 1 });
+    fail(circuit, 10);
     const waits: number[] = [];
-    for (let now = 1_000, probe = 0; probe < 6; probe++) {
-      circuit.failed(now);
-      circuit.begin();
-      circuit.failed(now);
-      const waitMs = circuit.waitMs(now);
+    for (let nowMs = 1_000, probe = 0; probe < 6; probe++) {
+      circuit.end("ordinary", "failed", { user: "ada", nowMs });
+      circuit.end("ordinary", "answered", { user: "ada", nowMs });
+      end(circuit, "failed", nowMs);
+      const waitMs = circuit.waitMs(nowMs);
       waits.push(waitMs);
-      now += waitMs;
+      nowMs += waitMs;
     }
     expect(waits).toEqual([2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
   });
 
+  test("DISP-5: a probe that tells nothing is followed by another one", () => {
+    const circuit = new Circuit({ random: () => 1 });
+    fail(circuit, 10);
+    end(circuit, "unknown", 1_000);
+    expect(circuit.isOpen).toBe(true);
+    expect(circuit.begin(1_000)).toBe("probe");
+  });
+
   test("DISP-5: failures of ten seconds ago do not count", () => {
     const circuit = new Circuit();
-    for (let n = 0; n < 9; n++) circuit.failed(0);
-    circuit.failed(10_000);
+    fail(circuit, 9);
+    fail(circuit, 1, 10_000);
     expect(circuit.isOpen).toBe(false);
+  });
+
+  test("CALL-22: the failures of a few users do not open it while others are answered", () => {
+    const circuit = new Circuit();
+    for (const user of ["ada", "grace", "alan"]) end(circuit, "answered", 0, user);
+    fail(circuit, 1_000, 1, "mallory");
+    expect(circuit.isOpen).toBe(false);
+    fail(circuit, 1, 1, "grace");
+    expect(circuit.isOpen).toBe(true);
+  });
+
+  test("CALL-20: refused requests are told to come again after the next probe, each at a moment of its own", () => {
+    let random = 1;
+    const circuit = new Circuit({ random: () => random });
+    fail(circuit, 10);
+    expect(circuit.retryAfterMs(0)).toBe(2_000);
+    random = 0;
+    expect(circuit.retryAfterMs(0)).toBe(1_500);
+    circuit.begin(1_000);
+    expect(circuit.retryAfterMs(1_000)).toBe(500);
   });
 });
 

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { Delivery } from "../../private-api/dispatch/delivery.ts";
 import type { DispatchOutcome } from "../../private-api/dispatch/deliverer.ts";
 import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
+import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
@@ -36,13 +37,17 @@ async function startDispatcher(
   } = {},
 ): Promise<{ dispatcher: Dispatcher; outcomes: DispatchOutcome[] }> {
   const outcomes: DispatchOutcome[] = [];
+  const circuits = new ServiceCircuits();
   const classes = new Map(Object.entries(shares).map(([name, share]) => [name, { share }]));
   const dispatcher = new Dispatcher({
     store,
     workers: new Workers({ total, classes: () => classes }),
-    service: () => ({ maxInFlight, maxBatch: policy.batch }),
+    service: (name) => ({ maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }) }),
     policy: () => policy,
-    send: async (service, delivery) => answer(delivery, service),
+    send: async (name, delivery) =>
+      circuits.guard({ name, url: "" }, { user: delivery.head.user, hasTime: true }, async () =>
+        answer(delivery, name),
+      ),
     onOutcome: (_class, _service, outcome) => outcomes.push(outcome),
     stopMs: 5_000,
     errors: quietErrors,
@@ -135,7 +140,7 @@ describe("dispatcher", () => {
     const { outcomes } = await startDispatcher(
       store,
       ({ body }) => {
-        if (down) return { kind: "unreachable", reason: "connection refused" };
+        if (down) return { kind: "unreachable", reason: "connection refused", fault: "service" };
         arrived.add(body);
         return answered(200);
       },

@@ -1,0 +1,80 @@
+/** One circuit for each service: calls and deliveries of queues learn from each other whether it answers. */
+import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
+import type { ServiceAnswer } from "../../shared/services/service-client.ts";
+
+/** What tells circuits apart: a service that moves to another URL begins anew. */
+export interface CircuitOwner {
+  readonly name: string;
+  readonly url: string;
+}
+
+export type CircuitListener = (service: string, isOpen: boolean) => void;
+
+export class ServiceCircuits {
+  readonly #random: () => number;
+  readonly #circuits = new Map<string, { url: string; circuit: Circuit }>();
+  readonly #listeners: CircuitListener[] = [];
+
+  constructor(random: () => number = Math.random) {
+    this.#random = random;
+  }
+
+  /** @param listener called when a circuit opens or closes */
+  listen(listener: CircuitListener): void {
+    this.#listeners.push(listener);
+  }
+
+  of({ name, url }: CircuitOwner): Circuit {
+    const known = this.#circuits.get(name);
+    if (known?.url === url) return known.circuit;
+    const onChange = (isOpen: boolean): void => {
+      for (const listener of this.#listeners) listener(name, isOpen);
+    };
+    const circuit = new Circuit({ random: this.#random, onChange });
+    this.#circuits.set(name, { url, circuit });
+    return circuit;
+  }
+
+  /**
+   * Sends a request unless the circuit is open, and lets the circuit learn from the answer.
+   * @param request.user whose request it is: one user's failures alone do not open the circuit for others
+   * @param request.hasTime false: the caller waits so briefly that a missing answer says nothing of the service
+   */
+  async guard(
+    service: CircuitOwner,
+    request: { user: string; hasTime: boolean },
+    send: () => Promise<ServiceAnswer>,
+  ): Promise<ServiceAnswer> {
+    const circuit = this.of(service);
+    const from = performance.now();
+    const attempt = circuit.begin(from);
+    if (!attempt) return { kind: "circuit_open", retryAfterMs: circuit.retryAfterMs(from) };
+    let result: AttemptResult = "unknown";
+    try {
+      const answer = await send();
+      result = resultOf(answer, request.hasTime);
+      return answer;
+    } finally {
+      circuit.end(attempt, result, { user: request.user, nowMs: performance.now() });
+    }
+  }
+}
+
+function resultOf(answer: ServiceAnswer, hasTime: boolean): AttemptResult {
+  switch (answer.kind) {
+    case "busy":
+    case "circuit_open":
+      return "unknown";
+    case "unreachable":
+    case "unanswered":
+      return answer.fault === "service" || (answer.fault === "deadline" && hasTime) ? "failed" : "unknown";
+    case "answered": {
+      // A 503 with Retry-After comes from a service that works.
+      const isPaused = answer.status === 503 && answer.retryAfterMs !== undefined;
+      return answer.status >= 500 && !isPaused ? "failed" : "answered";
+    }
+    case "unreadable":
+    case "answer_too_large":
+      return "answered";
+  }
+}

@@ -1,0 +1,165 @@
+/** A service that dies, hangs and comes back: what calls, hooks and queued events get meanwhile. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
+import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+
+/** Each circuit test begins with a fleet of its own: circuits remember. */
+let fleet: Fleet;
+let service: HttpService;
+let other: HttpService;
+
+beforeEach(async () => {
+  [service, other] = await Promise.all([startService(), startService()]);
+  fleet = await startFleet({
+    rules: {
+      services: {
+        documents: { url: service.url, secret: serviceSecret, timeoutMs: 400 },
+        other: { url: other.url, secret: serviceSecret },
+      },
+      routes: [
+        { event: "ask", service: "documents", path: "/ask", mode: "call" },
+        { event: "ask.other", service: "other", path: "/ask", mode: "call" },
+        { event: "tell", service: "documents", path: "/tell", mode: "enqueue", retry: { minMs: 1, maxMs: 20 } },
+      ],
+      hooks: { connect: "documents" },
+    },
+  });
+});
+afterEach(async () => {
+  closeClients();
+  await fleet.stop();
+  await Promise.all([service.stop(), other.stop()]);
+});
+
+type Answer = (request: ServiceRequest, response: Parameters<HttpService["answer"]>[1]) => void;
+
+/** Answers hooks, and everything else as given. */
+function answerCalls(answer: Answer): void {
+  service.answer = (request, response) => {
+    if (request.path.startsWith("/tidegate/")) answerJson(response, {});
+    else answer(request, response);
+  };
+}
+
+const serverError: Answer = (_request, response) => answerJson(response, {}, 500);
+
+function askedOf(at: HttpService): number {
+  return at.requests.filter(({ path }) => path === "/ask").length;
+}
+
+async function newClient(sub = "ada"): Promise<StockClient> {
+  return connectClient(fleet.urls[0] ?? "", { sub });
+}
+
+async function open(client: StockClient): Promise<void> {
+  for (let n = 0; n < 10; n++) expect((await client.request("ask", {})).ok).toBe(false);
+}
+
+async function metric(name: string): Promise<string | undefined> {
+  const text = await (await fetch(`${fleet.apiUrl}/metrics`)).text();
+  const line = text.split("\n").find((each) => each.startsWith(`${name} `));
+  return line?.slice(name.length + 1);
+}
+
+test("CALL-20: while a service is down its calls fail at once, and work again soon after it is back", async () => {
+  const client = await newClient();
+  const port = Number(new URL(service.url).port);
+  await service.stop();
+  await open(client);
+  const refused = await client.request("ask", {});
+  expect(refused).toMatchObject({
+    ok: false,
+    error: { code: "upstream_unavailable", retryable: true, retryAfterMs: expect.any(Number) as number },
+  });
+  expect(refused.error?.message).toContain("nothing was sent");
+  expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("1");
+  expect(await metric('tidegate_upstream_answers_total{outcome="circuit_open"}')).toBe("1");
+  expect(fleet.log()).toContain("its circuit is open");
+  expect((await client.request("ask.other", {})).ok).toBe(true);
+
+  service = await startService({ port });
+  await eventually(async () => (await client.request("ask", {})).ok);
+  expect(fleet.log()).toContain("its circuit is closed");
+  expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("0");
+});
+
+test("CALL-20: one call at a time probes the service, the others fail at once", async () => {
+  const client = await newClient();
+  answerCalls(serverError);
+  await open(client);
+  const before = askedOf(service);
+  // Hangs: the probe lasts until its time is up.
+  answerCalls(() => undefined);
+  await eventually(async () => {
+    const acks = await Promise.all([1, 2, 3].map(async () => client.request("ask", {})));
+    return acks.some(({ error }) => error?.code === "upstream_timeout");
+  });
+  expect(askedOf(service)).toBe(before + 1);
+});
+
+test("CALL-21: refusals, a pause, and answers that are no JSON do not open a circuit", async () => {
+  const answers: readonly Answer[] = [
+    (_request, response) => answerJson(response, {}, 404),
+    (_request, response) => answerJson(response, {}, 429),
+    (_request, response) => response.writeHead(503, { "retry-after": "1" }).end(),
+    (_request, response) => response.end("no JSON"),
+  ];
+  const client = await newClient();
+  for (const answer of answers) {
+    answerCalls(answer);
+    for (let n = 0; n < 12; n++) await client.request("ask", {});
+    expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("0");
+  }
+});
+
+test("CALL-21: connections that the service cuts open its circuit", async () => {
+  const client = await newClient();
+  answerCalls((_request, response) => response.destroy());
+  for (let n = 0; n < 10; n++) expect((await client.request("ask", {})).error?.code).toBe("upstream_timeout");
+  expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("1");
+});
+
+test("CALL-21: a service that hangs opens its circuit, but not by calls that wait too briefly for it", async () => {
+  const client = await newClient();
+  answerCalls(() => undefined);
+  const hurried = Array.from({ length: 20 }, async () => client.request("ask", {}, { timeoutMs: 50 }));
+  for (const { error } of await Promise.all(hurried)) expect(error?.code).toBe("upstream_timeout");
+  expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("0");
+  await Promise.all(Array.from({ length: 10 }, async () => client.request("ask", {})));
+  expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("1");
+});
+
+test("CALL-22: one user's failing calls refuse nothing to others", async () => {
+  const [ada, grace, mallory] = [await newClient("ada"), await newClient("grace"), await newClient("mallory")];
+  answerCalls((request, response) => answerJson(response, {}, request.headers["ce-subject"] === "mallory" ? 500 : 200));
+  for (let n = 0; n < 20; n++) {
+    expect((await ada.request("ask", {})).ok).toBe(true);
+    expect((await grace.request("ask", {})).ok).toBe(true);
+    expect((await mallory.request("ask", {})).error?.code).toBe("upstream_failed");
+  }
+});
+
+test("HOOK-6: an open circuit keeps no client from connecting, and a hook's answer does not close it", async () => {
+  const client = await newClient();
+  answerCalls(serverError);
+  await open(client);
+  await newClient("grace");
+  expect((await client.request("ask", {})).error?.message).toContain("nothing was sent");
+  expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("1");
+});
+
+test("DISP-5: calls and queued events share a circuit: events wait, and lose no attempt", async () => {
+  const client = await newClient();
+  answerCalls(serverError);
+  await open(client);
+  expect(await client.request("tell", { n: 1 })).toMatchObject({ ok: true, queued: true });
+  let taken: string | string[] | undefined;
+  answerCalls((request, response) => {
+    if (request.path === "/tell") taken = request.headers["tidegate-attempt"];
+    answerJson(response, {});
+  });
+  await eventually(() => taken !== undefined);
+  expect(taken).toBe("1");
+});
