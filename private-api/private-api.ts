@@ -6,6 +6,8 @@ import type { ConnectionBounds } from "../shared/http/connections.ts";
 import { Door } from "../shared/http/door.ts";
 import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
 import { fleetLoad } from "../shared/load/fleet-load.ts";
+import type { DispatcherRegistry } from "../shared/dispatchers/contract.ts";
+import { dispatchersLoad } from "../shared/load/dispatch-load.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
 import { depthsByClass } from "../shared/queues/depths.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
@@ -24,7 +26,6 @@ import { authorizeRequests } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
 import { createDispatcher } from "./dispatch/create-dispatcher.ts";
-import type { Dispatcher } from "./dispatch/dispatcher.ts";
 import { SessionSweep } from "./dispatch/session-sweep.ts";
 import { createReading } from "./readings.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
@@ -57,6 +58,7 @@ export interface PrivateApiOptions {
   sessionStore: SessionStore & SessionEventStore;
   queues: QueueStore & QueueOperations;
   nodeRegistry: NodeRegistry;
+  dispatcherRegistry: DispatcherRegistry;
   errors: ContainedErrors;
   logger: Logger;
 }
@@ -65,7 +67,7 @@ interface ProcessState {
   readonly context: PrivateApiContext;
   readonly rulesFile: RulesFile | undefined;
   /** Undefined where this process delivers nothing. */
-  readonly dispatcher: Dispatcher | undefined;
+  readonly dispatcher: Service | undefined;
   readonly sessionEvents: SessionEvents;
   readonly sessionSweep: SessionSweep;
   readonly relayStreams: RelayStreams;
@@ -99,8 +101,18 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
 }
 
 function createState(options: PrivateApiOptions): ProcessState {
-  const { config, environment, broker, rulesStore, rolloutsStore, sessionStore, nodeRegistry, errors, logger } =
-    options;
+  const {
+    config,
+    environment,
+    broker,
+    rulesStore,
+    rolloutsStore,
+    sessionStore,
+    nodeRegistry,
+    dispatcherRegistry,
+    errors,
+    logger,
+  } = options;
   const metricsRegistry = new Metrics();
   errors.addTo(metricsRegistry);
   const metrics = createPrivateApiMetrics(metricsRegistry);
@@ -129,6 +141,10 @@ function createState(options: PrivateApiOptions): ProcessState {
       );
     },
     fleet: createReading(async () => fleetLoad(await nodeRegistry.nodes())),
+    dispatchers: createReading(async () => {
+      const loads = await dispatcherRegistry.loads();
+      return { count: loads.length, ...dispatchersLoad(loads) };
+    }),
     queues: createReading(async () => {
       const { depths, deadLetters } = await options.queues.depths();
       return { classes: depthsByClass(depths, currentRules.rules.classes.keys()), deadLetters };
@@ -141,6 +157,7 @@ function createState(options: PrivateApiOptions): ProcessState {
     sessionStore,
     queues: options.queues,
     nodeRegistry,
+    dispatcherRegistry,
     currentRules,
     currentRollouts: new CurrentRollouts({ store: rolloutsStore, errors, logger }),
     rulesFromFile: rulesFile !== undefined,
@@ -153,7 +170,10 @@ function createState(options: PrivateApiOptions): ProcessState {
   const dispatcher =
     config.DISPATCH_CONCURRENCY === 0
       ? undefined
-      : createDispatcher({ config, queues: options.queues, currentRules, upstream, metrics, errors, logger });
+      : createDispatcher({
+          ...{ config, queues: options.queues, registry: dispatcherRegistry },
+          ...{ currentRules, upstream, metrics, errors, logger },
+        });
   const sessionEvents = new SessionEvents({
     store: sessionStore,
     queues: options.queues,

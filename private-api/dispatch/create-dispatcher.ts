@@ -1,13 +1,17 @@
+import type { DispatcherRegistry } from "../../shared/dispatchers/contract.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { LoadReporter } from "./load-reporter.ts";
+import { storeFailures } from "./store-failure.ts";
 import { Workers } from "./workers.ts";
 
-/** A dispatcher that delivers by the rules in force. */
+/** A dispatcher that delivers by the rules in force, and reports its load. */
 export function createDispatcher(options: {
   config: {
     DISPATCH_CONCURRENCY: number;
@@ -15,14 +19,21 @@ export function createDispatcher(options: {
     PRIVATE_API_STOP_SECONDS: number;
   };
   queues: QueueStore;
+  registry: DispatcherRegistry;
   currentRules: CurrentRules;
   upstream: Upstream;
   metrics: PrivateApiMetrics;
   errors: ContainedErrors;
   logger: Logger;
-}): Dispatcher {
+}): Service {
   const { config, currentRules, upstream, metrics, errors, logger } = options;
   const classes = config.DISPATCH_CLASSES;
+  const reporter = new LoadReporter({
+    registry: options.registry,
+    placesInUse: (nowMs) => dispatcher.placesInUse(nowMs),
+    errors,
+    report: storeFailures(options),
+  });
   const dispatcher = new Dispatcher({
     store: options.queues,
     workers: new Workers({
@@ -40,6 +51,7 @@ export function createDispatcher(options: {
     policy: (head) => currentRules.rules.queuePolicy(head),
     send: async (service, delivery) => upstream.deliver(service, delivery),
     onOutcome: (className, service, outcome) => metrics.deliveries.inc({ class: className, service, outcome }),
+    onFirstAttempt: (ageMs) => reporter.tried(ageMs),
     stopMs: (config.PRIVATE_API_STOP_SECONDS * 1_000) / 2,
     errors,
     logger,
@@ -47,5 +59,14 @@ export function createDispatcher(options: {
   upstream.circuits.listen((_service, isOpen) => {
     if (!isOpen) dispatcher.claimSoon();
   });
-  return dispatcher;
+  return {
+    start: async () => {
+      await dispatcher.start();
+      await reporter.start();
+    },
+    stop: async () => {
+      await reporter.stop();
+      await dispatcher.stop();
+    },
+  };
 }

@@ -23,6 +23,8 @@ export interface DelivererOptions {
   /** Never rejects for what a service does. */
   send: (service: string, delivery: Delivery) => Promise<ServiceAnswer>;
   onOutcome: (className: string, service: string, outcome: DispatchOutcome) => void;
+  /** An item is tried for the first time, so long after it was stored. */
+  onFirstAttempt: (ageMs: number) => void;
   services: ServiceStates;
   retries: DueRetries;
   random: () => number;
@@ -39,7 +41,7 @@ export class Deliverer {
 
   /** Resolves when the lease is settled, or lost. */
   async deliver(held: HeldLease, claimed: Claimed): Promise<void> {
-    const { policy: policyOf, services } = this.#options;
+    const { policy: policyOf, services, onFirstAttempt } = this.#options;
     const { attempts } = claimed;
     const delivery = deliveryOf(claimed, policyOf);
     if (!delivery) {
@@ -55,6 +57,7 @@ export class Deliverer {
     const { service } = claimed.lease.queue;
     const state = services.of(service);
     if (!state) return this.#delay(held, { attempts, delayMs: policy.maxMs }, "postponed");
+    if (attempts === 0) onFirstAttempt(Math.max(0, Date.now() - delivery.head.at));
     const answer = await this.#send(state, service, delivery);
     const verdict = judge(answer, { items: items.length, isBatch: policy.batch > 1 });
     switch (verdict.kind) {
@@ -79,7 +82,7 @@ export class Deliverer {
   /** The answer also says how many requests the service takes. */
   async #send(state: ServiceState, service: string, delivery: Delivery): Promise<ServiceAnswer> {
     const from = performance.now();
-    state.inFlight++;
+    state.change(1, from);
     const { inFlight, limit } = state;
     try {
       const answer = await this.#options.send(service, delivery);
@@ -89,7 +92,7 @@ export class Deliverer {
       else if (answer.kind !== "busy" && answer.kind !== "circuit_open") limit.succeeded(now - from, inFlight, now);
       return answer;
     } finally {
-      state.inFlight--;
+      state.change(-1, performance.now());
     }
   }
 

@@ -23,7 +23,7 @@ const maxBatch = 100;
 
 export interface DispatcherOptions extends Pick<
   DelivererOptions,
-  "store" | "policy" | "send" | "onOutcome" | "logger"
+  "store" | "policy" | "send" | "onOutcome" | "onFirstAttempt" | "logger"
 > {
   workers: Workers;
   /** Undefined: the rules in force have no such service; its items wait. */
@@ -70,6 +70,11 @@ export class Dispatcher implements Service {
   /** Deliveries under way. */
   get inFlight(): number {
     return this.#leases.size;
+  }
+
+  /** Since the last call, the mean share in use of what is fullest: a class's workers, or a service's places. */
+  placesInUse(nowMs: number): number {
+    return Math.max(this.#workers.inUse(nowMs), this.#services.inUse(nowMs));
   }
 
   async start(): Promise<void> {
@@ -151,7 +156,7 @@ export class Dispatcher implements Service {
 
   /** One worker: from the claim to the settlement. */
   async #work(lane: ClaimRequest, claimed: Claimed): Promise<void> {
-    this.#workers.take(lane.class, lane.attempt);
+    this.#workers.take(lane.class, lane.attempt, performance.now());
     const held = this.#leases.begin(claimed);
     try {
       await this.#deliverer.deliver(held, claimed);
@@ -159,7 +164,7 @@ export class Dispatcher implements Service {
       this.#errors.report("store", error);
     } finally {
       this.#leases.end(held);
-      this.#workers.release(lane.class, lane.attempt);
+      this.#workers.release(lane.class, lane.attempt, performance.now());
       this.claimSoon();
     }
   }

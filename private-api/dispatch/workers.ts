@@ -1,18 +1,22 @@
 /** The workers of a dispatcher: each class has its share of them, and retries have a part of that share. Pure. */
 import type { Lane } from "../../shared/queues/contract.ts";
+import { Occupancy } from "./occupancy.ts";
 
 /** Of a class's workers, for retries: first attempts do not wait for services that fail. */
 const retryPart = 1 / 4;
 
+const attempts = ["first", "retry"] as const satisfies readonly Lane["attempt"][];
+
 type Counts = Record<Lane["attempt"], number>;
+type Busy = Record<Lane["attempt"], Occupancy>;
 type Classes = ReadonlyMap<string, { readonly share: number }>;
 
 export class Workers {
   readonly #total: number;
   readonly #classes: () => Classes;
   readonly #only: ReadonlySet<string> | undefined;
-  /** Classes without busy workers are absent. */
-  readonly #busy = new Map<string, Counts>();
+  /** Classes that have no busy worker when the means are read are absent. */
+  readonly #busy = new Map<string, Busy>();
   /** The classes that the places were computed for. */
   #known: Classes | undefined;
   #sum = 0;
@@ -29,20 +33,32 @@ export class Workers {
   }
 
   free(className: string, attempt: Lane["attempt"]): number {
-    return this.#placesOf(className)[attempt] - (this.#busy.get(className)?.[attempt] ?? 0);
+    return this.#placesOf(className)[attempt] - (this.#busy.get(className)?.[attempt].taken ?? 0);
   }
 
-  take(className: string, attempt: Lane["attempt"]): void {
-    const busy = this.#busy.get(className) ?? { first: 0, retry: 0 };
-    busy[attempt]++;
-    this.#busy.set(className, busy);
+  take(className: string, attempt: Lane["attempt"], nowMs: number): void {
+    let busy = this.#busy.get(className);
+    if (!busy) {
+      busy = { first: new Occupancy(nowMs), retry: new Occupancy(nowMs) };
+      this.#busy.set(className, busy);
+    }
+    busy[attempt].change(1, nowMs);
   }
 
-  release(className: string, attempt: Lane["attempt"]): void {
-    const busy = this.#busy.get(className);
-    if (!busy) return;
-    busy[attempt]--;
-    if (busy.first === 0 && busy.retry === 0) this.#busy.delete(className);
+  release(className: string, attempt: Lane["attempt"], nowMs: number): void {
+    this.#busy.get(className)?.[attempt].change(-1, nowMs);
+  }
+
+  /** Since the last call, the mean share of busy workers where it is largest: of a class, first attempts and retries apart. */
+  inUse(nowMs: number): number {
+    let most = 0;
+    for (const [name, busy] of this.#busy) {
+      const places = this.#placesOf(name);
+      const shares = attempts.map((attempt) => busy[attempt].mean(nowMs) / Math.max(1, places[attempt]));
+      most = Math.max(most, ...shares);
+      if (busy.first.taken + busy.retry.taken === 0) this.#busy.delete(name);
+    }
+    return most;
   }
 
   #placesOf(className: string): Counts {

@@ -1,5 +1,6 @@
 import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
 import type { DepthFigures } from "../../shared/queues/depths.ts";
+import type { DispatchersLoad } from "../../shared/load/dispatch-load.ts";
 import type { FleetLoad } from "../../shared/load/fleet-load.ts";
 import type { Counter, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
 
@@ -26,13 +27,14 @@ export interface PrivateApiMetrics {
     /** By service of the rules: 1 while its circuit is open, else 0. */
     circuits: () => Record<string, number>;
     fleet: () => Promise<FleetLoad | undefined>;
+    dispatchers: () => Promise<(DispatchersLoad & { count: number }) | undefined>;
     queues: () => Promise<QueueFigures | undefined>;
   }): void;
 }
 
 export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
-    observe: ({ relayStreams, circuits, fleet, queues }) => {
+    observe: ({ relayStreams, circuits, fleet, dispatchers, queues }) => {
       const byClass =
         (figure: keyof DepthFigures, part = 1) =>
         async (): Promise<Record<string, number>> => {
@@ -53,6 +55,11 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       metrics.gauge("fleet_nodes", "Gateways that report", async () => (await fleet())?.nodes);
       metrics.gauge("fleet_desired_nodes", "Gateways the fleet needs, one spare included", async () => {
         return (await fleet())?.desiredNodes;
+      });
+      metrics.gauge("dispatchers", "Dispatchers that report", async () => (await dispatchers())?.count);
+      metrics.gauge("dispatchers_desired", "Dispatchers the queues need", async () => (await dispatchers())?.desired);
+      metrics.gauge("dispatchers_load_factor", "Load factor of all dispatchers: 1.0 is at target", async () => {
+        return (await dispatchers())?.factor;
       });
       metrics.gauges("fleet_load_factor", "Load factors of all gateways: 1.0 is at target", "stat", async () => {
         const load = await fleet();

@@ -4,6 +4,7 @@ import type { DocumentStore } from "../../shared/documents/contract.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { DispatcherRegistry } from "../../shared/dispatchers/contract.ts";
 import type { NodeRegistry } from "../../shared/nodes/contract.ts";
 import type { QueueOperations } from "../../shared/queues/contract.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
@@ -19,6 +20,7 @@ export interface PrivateApiContext {
   readonly sessionStore: SessionStore;
   readonly queues: QueueOperations;
   readonly nodeRegistry: NodeRegistry;
+  readonly dispatcherRegistry: DispatcherRegistry;
   readonly currentRules: CurrentRules;
   readonly currentRollouts: CurrentRollouts;
   /** The rules come from RULES_FILE: the API refuses to put them. */

@@ -5,9 +5,13 @@ const left = 0.01;
 const windowMs = 10_000;
 
 /** Exponential mean: 99 % of a step shows after 10 s, however often it is measured. */
-export function smoothed(last: Dimensions, measured: Dimensions, elapsedMs: number): Dimensions {
+export function smoothedValue(last: number, measured: number, elapsedMs: number): number {
   const keep = left ** (elapsedMs / windowMs);
+  return last * keep + measured * (1 - keep);
+}
+
+export function smoothed(last: Dimensions, measured: Dimensions, elapsedMs: number): Dimensions {
   return Object.fromEntries(
-    dimensionNames.map((name) => [name, last[name] * keep + measured[name] * (1 - keep)]),
+    dimensionNames.map((name) => [name, smoothedValue(last[name], measured[name], elapsedMs)]),
   ) as Dimensions;
 }

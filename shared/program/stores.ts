@@ -11,6 +11,9 @@ import type { Logger } from "../runtime/logging.ts";
 import type { RedisTarget } from "../redis/target.ts";
 import { Cells } from "../redis/cells.ts";
 import { RedisConnections } from "../redis/connections.ts";
+import type { DispatcherRegistry } from "../dispatchers/contract.ts";
+import { MemoryDispatcherRegistry } from "../dispatchers/memory.ts";
+import { RedisDispatcherRegistry } from "../dispatchers/redis.ts";
 import { MemoryNodeRegistry } from "../nodes/memory.ts";
 import { RedisNodeRegistry } from "../nodes/redis.ts";
 import type { NodeRegistry } from "../nodes/contract.ts";
@@ -28,6 +31,7 @@ export interface Stores extends Service {
   readonly sessionStore: SessionStore & SessionEventStore;
   readonly queues: QueueStore & QueueOperations;
   readonly nodeRegistry: NodeRegistry;
+  readonly dispatcherRegistry: DispatcherRegistry;
   /** One per process: stores and program count their contained errors here. */
   readonly errors: ContainedErrors;
 }
@@ -47,6 +51,7 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   lifecycle.add("session store", stores.sessionStore);
   lifecycle.add("queues", stores.queues);
   lifecycle.add("node registry", stores.nodeRegistry);
+  lifecycle.add("dispatcher registry", stores.dispatcherRegistry);
   return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
 }
 
@@ -58,6 +63,7 @@ function storesOnRedis(cells: Cells, logger: Logger): StoresOnly {
     sessionStore: new RedisSessionStore(cells),
     queues: new RedisQueueStore(cells),
     nodeRegistry: new RedisNodeRegistry(cells),
+    dispatcherRegistry: new RedisDispatcherRegistry(cells),
   };
 }
 
@@ -70,5 +76,6 @@ function storesInMemory(errors: ContainedErrors): StoresOnly {
     sessionStore: new MemorySessionStore(broker, errors),
     queues: new MemoryQueueStore(),
     nodeRegistry: new MemoryNodeRegistry(),
+    dispatcherRegistry: new MemoryDispatcherRegistry(),
   };
 }

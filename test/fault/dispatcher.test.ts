@@ -32,6 +32,7 @@ test("QFAIL-6: where Redis restarts empty, while items are in flight too, new it
       return { kind: "answered", status: 204, body: Buffer.alloc(0) };
     },
     onOutcome: () => undefined,
+    onFirstAttempt: () => undefined,
     stopMs: 5_000,
     errors: quietErrors,
     logger: quietLogger,

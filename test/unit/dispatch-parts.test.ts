@@ -59,9 +59,9 @@ test("DISP-9: shares follow the rules; retries have a quarter, and no class is w
   expect(workers.free("messages", "retry")).toBe(20);
   expect(workers.free("stats", "first") + workers.free("stats", "retry")).toBe(10);
   expect(workers.free("removed", "first")).toBeGreaterThanOrEqual(1);
-  workers.take("stats", "first");
+  workers.take("stats", "first", 0);
   expect(workers.free("stats", "first")).toBe(7);
-  workers.release("stats", "first");
+  workers.release("stats", "first", 0);
   expect(workers.free("stats", "first")).toBe(8);
   classes = new Map([...classes, ["stats", { share: 10 }]]);
   expect(workers.free("stats", "first")).toBe(38);

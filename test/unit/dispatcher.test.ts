@@ -49,6 +49,7 @@ async function startDispatcher(
         answer(delivery, name),
       ),
     onOutcome: (_class, _service, outcome) => outcomes.push(outcome),
+    onFirstAttempt: () => undefined,
     stopMs: 5_000,
     errors: quietErrors,
     logger: quietLogger,
