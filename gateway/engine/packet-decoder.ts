@@ -8,7 +8,7 @@ import { scanItems } from "../../shared/json/json-members.ts";
 import { compactJson } from "../../shared/json/json-text.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
-import { maxAuthLength, oversizedAuth } from "../entrance/auth-bound.ts";
+import { maxAuthBytes, oversizedAuth } from "../entrance/auth-bound.ts";
 import type { ClientEvent } from "../requests/client-event.ts";
 
 /** The library's own bound. */
@@ -110,8 +110,9 @@ function readPayload(type: PacketType, text: string, at: number): Pick<Packet, "
   }
   switch (type) {
     case PacketType.CONNECT: {
-      if (text.length - at > maxAuthLength) return { data: oversizedAuth };
-      const data = JSON.parse(text.slice(at)) as unknown;
+      const auth = text.slice(at);
+      if (Buffer.byteLength(auth) > maxAuthBytes) return { data: oversizedAuth };
+      const data = JSON.parse(auth) as unknown;
       if (typeof data !== "object" || data === null || Array.isArray(data)) throw new Error("auth is not an object");
       return { data };
     }

@@ -6,7 +6,7 @@ import { newTraceparent } from "../../shared/services/traceparent.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectCode, ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
-import { maxAuthLength, oversizedAuth } from "./auth-bound.ts";
+import { maxAuthBytes, oversizedAuth } from "./auth-bound.ts";
 import { isPresentableInfo, readHookGrant } from "../../shared/protocol/relay.ts";
 import type { Claim } from "../../shared/sessions/contract.ts";
 import {
@@ -58,7 +58,7 @@ export function refused(code: ConnectCode, message: string, retryAfterMs?: numbe
 
 /** The part of the check that costs little and does no I/O. */
 export function readHandshake(auth: unknown, userAgent: string, context: GatewayContext): Handshake | Refused {
-  if (auth === oversizedAuth) return refused("unauthenticated", `auth is longer than ${maxAuthLength} characters`);
+  if (auth === oversizedAuth) return refused("unauthenticated", `auth is longer than ${maxAuthBytes} bytes of JSON`);
   if (!handshakeValidator.Check(auth)) {
     return refused("unauthenticated", "auth must be { token, resume?, protocol?, moves? }");
   }

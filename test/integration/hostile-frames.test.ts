@@ -252,8 +252,11 @@ describe("LIM-9: before its session", () => {
     );
   });
 
-  test("LIM-9: an auth of more than 48 KiB is refused unread", async () => {
-    const refusal = await refusedConnect(url, { token: await userToken(), junk: "x".repeat(50_000) });
+  test.each([
+    ["50,000 letters of one byte", "x".repeat(50_000)],
+    ["25,000 letters of two bytes", "é".repeat(25_000)],
+  ])("LIM-9: an auth of more than 48 KiB is refused unread: %s", async (_letters, junk) => {
+    const refusal = await refusedConnect(url, { token: await userToken(), junk });
     expect(refusal).toMatchObject({ code: "unauthenticated", message: expect.stringContaining("auth is longer") });
   });
 
