@@ -10,7 +10,7 @@ import type { Session } from "../sessions/session.ts";
 import { closeGracefully, maxAnswersMs } from "./close-gracefully.ts";
 import { destinationPicker } from "./destination.ts";
 import type { DrainProgress } from "./drain-progress.ts";
-import { divideDrainTime, MoveSchedule, type Survivors } from "./move-schedule.ts";
+import { divideDrainTime, DrainSchedule, type Survivors } from "./drain-schedule.ts";
 
 /** Sessions whose move time has come are closed this often, several at once where there are many. */
 const tickMs = 50;
@@ -121,7 +121,7 @@ export class Drain implements Service {
     const { beganAt, lastMoveMs, deadlineMs } = times;
     const progress = this.#progress;
     const order = shuffled([...progress.remaining]);
-    const schedule = new MoveSchedule({ count: order.length, beginMs: performance.now() - beganAt, lastMoveMs });
+    const schedule = new DrainSchedule({ count: order.length, beginMs: performance.now() - beganAt, lastMoveMs });
     let closed = 0;
     let notifiedAt = -Infinity;
     let knownNodes: readonly FleetNode[] = [];

@@ -309,7 +309,7 @@ test("LIM-5: bounds hold per address, of IPv6 per /64, until they have recovered
   for (let i = 0; i < 1_000; i++) expect(limits.checkMs(`10.0.${i >> 8}.${i & 255}`, 2_000)).toBeUndefined();
 });
 
-test("WIN-1: sessions are notified of a changed window, but not by a node that stops", () => {
+test("WIN-1: sessions are notified of a changed window every 5 s at most, and never by a stopping node", () => {
   const session = bareSession("s");
   session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
   const send = vi.spyOn(session.outbox, "send");
@@ -430,6 +430,14 @@ describe("reconnect times and addresses", () => {
   const perSecond = 100;
   const waits = (times: ReconnectTimes, count: number, address: (i: number) => string, now = 0): number[] =>
     Array.from({ length: count }, (_, i) => times.take(now, { perSecond, notBeforeMs: 1_000, address: address(i) }));
+
+  test("RET-1: reconnect times follow one another at the rate, each up to 5 % further away", () => {
+    const [least, most] = [0, 1 - Number.EPSILON].map((random) =>
+      waits(new ReconnectTimes({ random: () => random }), 200, (i) => `192.0.2.${i}`),
+    );
+    expect(least).toEqual(Array.from({ length: 200 }, (_, i) => 1_000 + 10 * i));
+    for (const [i, waitMs] of (least ?? []).entries()) expect((most?.[i] ?? 0) / waitMs).toBeCloseTo(1.05, 2);
+  });
 
   test("RET-1: an address that is refused repeatedly delays others by 5 s at most", () => {
     const times = new ReconnectTimes();

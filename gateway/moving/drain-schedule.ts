@@ -1,4 +1,4 @@
-/** When each session of a draining node moves to another node: pure arithmetic, recalculated as the fleet changes. */
+/** The pace of a drain: when each session of the node moves to another node, recalculated as the fleet changes. Pure. */
 import { partForReconnects } from "../entrance/reconnect-window.ts";
 
 /** Up to this load factor of the fullest remaining node the drain runs at full pace. */
@@ -28,7 +28,7 @@ export function pace(factor: number): number {
  * Move times of a node's sessions, numbered from 0: spread evenly over the time that the other nodes need to take them, or
  * over the available time, whichever is shorter. Times are ms from the beginning of the drain.
  */
-export class MoveSchedule {
+export class DrainSchedule {
   readonly #count: number;
   readonly #lastMoveMs: number;
   #nowMs: number;
@@ -64,7 +64,7 @@ export class MoveSchedule {
     return this.#perSecond === 0 ? 0 : Math.max(0, ((index + 1 - this.#progress) * 1000) / this.#perSecond);
   }
 
-  /** Move times differ by a fifth or more from those last announced. */
+  /** The pace is more than a fifth lower, or a quarter higher, than the one that was last announced. */
   get hasShifted(): boolean {
     const ratio = this.#perSecond / this.#announcedPerSecond;
     return this.due < this.#count && (ratio < 0.8 || ratio > 1.25);

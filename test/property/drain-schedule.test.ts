@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { divideDrainTime, MoveSchedule, pace, type Survivors } from "../../gateway/moving/move-schedule.ts";
+import { divideDrainTime, DrainSchedule, pace, type Survivors } from "../../gateway/moving/drain-schedule.ts";
 
 const survivors = fc.record({
   admissionsPerSecond: fc.integer({ min: 0, max: 5_000 }),
@@ -14,7 +14,7 @@ function run(
   fleets: readonly Survivors[],
 ): { nowMs: number; due: number; fleet: Survivors }[] {
   const { balancerMs, lastMoveMs } = divideDrainTime(drainMs);
-  const schedule = new MoveSchedule({ count, beginMs: balancerMs, lastMoveMs });
+  const schedule = new DrainSchedule({ count, beginMs: balancerMs, lastMoveMs });
   const steps: { nowMs: number; due: number; fleet: Survivors }[] = [];
   for (let step = 0; step <= 200; step++) {
     const nowMs = balancerMs + ((lastMoveMs - balancerMs) * step) / 200;
@@ -75,9 +75,20 @@ test("DRAIN-5: the fuller the other nodes are, the fewer sessions are due at any
   expect([0, 0.9, 1, 1.1, 5].map((factor) => Math.round(pace(factor) * 100) / 100)).toEqual([1, 1, 0.55, 0.1, 0.1]);
 });
 
+test("DRAIN-5: move times are announced again once the pace is a fifth lower or a quarter higher", () => {
+  const schedule = new DrainSchedule({ count: 1_000, beginMs: 0, lastMoveMs: 60_000 });
+  const hasShifted = (admissionsPerSecond: number): boolean => {
+    schedule.advance(0, { admissionsPerSecond, factor: 0, ourPart: 1 });
+    return schedule.hasShifted;
+  };
+  expect(hasShifted(100)).toBe(true);
+  schedule.announced();
+  expect([81, 79, 124, 126].map(hasShifted)).toEqual([false, true, false, true]);
+});
+
 test("DRAIN-5: when the other nodes fill up, remaining move times are announced again, once and later", () => {
   const easy = { admissionsPerSecond: 100, factor: 0.5, ourPart: 1 };
-  const schedule = new MoveSchedule({ count: 1_000, beginMs: 0, lastMoveMs: 60_000 });
+  const schedule = new DrainSchedule({ count: 1_000, beginMs: 0, lastMoveMs: 60_000 });
   schedule.advance(0, easy);
   expect(schedule.hasShifted).toBe(true);
   schedule.announced();
