@@ -15,7 +15,7 @@ const rooms = {
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],
     ...["entrance", "load", "bootstrap", "moving", "engine"],
   ],
-  "private-api": ["metrics", "upstream", "dispatch", "node", "publishing", "documents", "routes", "relay"],
+  "private-api": ["metrics", "upstream", "dispatch", "node", "documents", "routes", "relay"],
   "client/src": ["api", "connection", "calls", "channels"],
   loadtest: ["checks", "clients", "rig", "scenarios", "checker", "simulation", "attack", "fuzz"],
   test: ["support", "contract", "unit", "property", "integration", "fault", "e2e"],

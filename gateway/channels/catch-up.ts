@@ -1,6 +1,6 @@
 /**
- * What clients that return to one channel have missed: from its tail, else by one read of history at a time, however many
- * of them wait for it.
+ * Tells clients that return to one channel what they missed: from its tail, otherwise by a read of history that all waiting
+ * clients share. There is one read at a time.
  */
 import type { HistorySlice, Position } from "../../shared/channels/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -8,7 +8,8 @@ import { type Bridge, bridgeFromReading, type Reading } from "./recovery.ts";
 import type { Tail } from "./tail.ts";
 
 export interface CaughtUp {
-  way: Bridge;
+  /** What the client missed, or why history cannot tell. */
+  outcome: Bridge;
   source: "tail" | "history";
 }
 
@@ -89,9 +90,9 @@ export class CatchUp {
 
   /** @throws TidegateError without a broker, or where the channel has no follower left. */
   async from(from: Position): Promise<CaughtUp> {
-    const at = await this.#standing();
-    const way = this.#tail.answer(from, at, Date.now());
-    if (way) return { way, source: "tail" };
+    const at = await this.#livePosition();
+    const outcome = this.#tail.answer(from, at, Date.now());
+    if (outcome) return { outcome, source: "tail" };
     const { promise, resolve, reject } = Promise.withResolvers<CaughtUp>();
     const waiter = { from, reads: 0, resolve, reject };
     if (this.#queue) {
@@ -114,7 +115,7 @@ export class CatchUp {
         continue;
       }
       try {
-        const at = await this.#standing();
+        const at = await this.#livePosition();
         this.#answerFromTail(queue, at);
         const { waiting } = queue;
         if (waiting.length === 0) continue;
@@ -137,8 +138,8 @@ export class CatchUp {
     this.#queue = undefined;
   }
 
-  /** Where the channel stands at this very moment. */
-  async #standing(): Promise<Position> {
+  /** Where live deliveries stand now. @throws TidegateError where the channel has no follower left, or without a broker. */
+  async #livePosition(): Promise<Position> {
     while (await this.#channel.aligned()) {
       const at = this.#channel.position;
       if (at) return at;
@@ -149,9 +150,9 @@ export class CatchUp {
   #answerFromTail(queue: Queue, at: Position): void {
     const now = Date.now();
     queue.waiting = queue.waiting.filter(({ from, resolve }) => {
-      const way = this.#tail.answer(from, at, now);
-      if (way) resolve({ way, source: "tail" });
-      return !way;
+      const outcome = this.#tail.answer(from, at, now);
+      if (outcome) resolve({ outcome, source: "tail" });
+      return !outcome;
     });
   }
 
@@ -168,15 +169,15 @@ export class CatchUp {
       // History was read for the epoch of `at`: of another epoch only the position is known.
       const read = at.epoch === slice.position.epoch ? reading : undefined;
       for (const waiter of waiters) {
-        const way = this.#wayAfterRead(waiter.from, now, slice, read);
-        if (way) {
+        const outcome = this.#outcomeOfRead(waiter.from, now, slice, read);
+        if (outcome) {
           // A client that cannot be caught up continues where the channel is, not where this node fell behind.
-          if (way.kind === "broken" && isBehind) this.#channel.realign();
-          waiter.resolve({ way, source: "history" });
+          if (outcome.kind === "broken" && isBehind) this.#channel.realign();
+          waiter.resolve({ outcome, source: "history" });
         } else if (waiter.reads++ < maxReads) {
           queue.waiting.push(waiter);
           queue.newest ||= slice.more;
-        } else waiter.resolve({ way: { kind: "broken", reason: "epoch_changed" }, source: "history" });
+        } else waiter.resolve({ outcome: { kind: "broken", reason: "epoch_changed" }, source: "history" });
       }
     } catch (error) {
       for (const waiter of waiters) waiter.reject(error);
@@ -189,7 +190,7 @@ export class CatchUp {
   }
 
   /** @returns undefined where only another read can tell. */
-  #wayAfterRead(
+  #outcomeOfRead(
     from: Position,
     now: Position | undefined,
     slice: HistorySlice,

@@ -1,6 +1,6 @@
 /**
- * One channel's followers, and how far the channel has come on this node: every publication reaches every follower once
- * and in offset order. Pure: it reports a gap, and its owner reads history.
+ * One channel's followers, and the position up to which this node has delivered the channel to them: every publication reaches
+ * every follower once and in offset order. Pure: it reports a gap, and its owner reads history.
  */
 import type { Ephemeral, HistorySlice, Position, Publication } from "../../shared/channels/contract.ts";
 import type { RecoveryReason } from "../../shared/protocol/codes.ts";
@@ -31,12 +31,12 @@ export interface DeliveryOwner {
   onBroken(position: Position, lost: readonly Follower[]): void;
 }
 
-/** One read of history towards alignment. Void once the channel is misaligned again or has no follower left. */
+/** A read of history that begins now. Its answer is void once the channel is misaligned again or has no follower left. */
 export interface Alignment {
   readonly generation: number;
   /** Read after this; undefined: any position will do. */
   readonly from: Position | undefined;
-  /** The channel is known to have come this far. */
+  /** The broker is known to have the channel up to here. */
   readonly reaching: Position | undefined;
 }
 
@@ -126,13 +126,13 @@ export class OrderedDelivery {
     if (this.#aligned || this.#reached !== from) return !this.#aligned;
     if (from === undefined) this.#reached = slice.position;
     else {
-      const way = bridge(from, slice);
-      if (way.kind === "broken") {
+      const missed = bridge(from, slice);
+      if (missed.kind === "broken") {
         this.#reached = slice.position;
-        const lost = [...this.#followers].filter((follower) => follower.markLost(slice.position, way.reason));
+        const lost = [...this.#followers].filter((follower) => follower.markLost(slice.position, missed.reason));
         this.#owner.onBroken(slice.position, lost);
       } else {
-        for (const publication of way.publications) this.#deliver(from.epoch, publication);
+        for (const publication of missed.publications) this.#deliver(from.epoch, publication);
         if (slice.more) return true;
       }
     }

@@ -20,10 +20,10 @@ interface HeldFrame {
   publication: Publication | undefined;
 }
 
-/** History has a gap: what was held before it is dropped. */
+/** History has a gap: the frames held before it are dropped. */
 interface Break {
   reason: RecoveryReason;
-  /** What is held follows this; undefined: it follows no known position. */
+  /** The held frames continue from here; undefined: from no known position. */
   position: Position | undefined;
 }
 
@@ -35,8 +35,8 @@ type State =
   | { kind: "ended" };
 
 /**
- * One session's subscription to one channel. Until the ack it holds what arrives, so that nothing of the channel precedes
- * the ack and nothing is missed between history and live deliveries.
+ * One session's subscription to one channel. Until the ack it holds the frames that arrive: none of them precedes the ack, and
+ * none is missed between history and live deliveries.
  */
 export class Subscription implements Follower {
   readonly channel: string;
@@ -96,15 +96,20 @@ export class Subscription implements Follower {
     return reason;
   }
 
-  /** Why what was held does not follow `position`, read from history; undefined: it does. */
-  brokenAfter(position: Position, hubPosition: Position): RecoveryReason | undefined {
+  /**
+   * Whether the held frames, or else live deliveries, continue from where the client's recovery ended.
+   * @param position read from history.
+   * @param live where live deliveries of the channel stand.
+   * @returns why they do not; undefined where they do.
+   */
+  brokenAfter(position: Position, live: Position): RecoveryReason | undefined {
     if (this.#state.kind !== "joining") return undefined;
-    if (position.epoch !== hubPosition.epoch) return "epoch_changed";
+    if (position.epoch !== live.epoch) return "epoch_changed";
     const { broken, held } = this.#state;
     const follows = held.some((item) => item.publication?.prev === position.offset);
     if (broken && !follows && !covers(position, broken)) return broken.reason;
     const next = held.find(({ publication }) => publication && publication.offset > position.offset);
-    const joins = next?.publication ? next.publication.prev === position.offset : hubPosition.offset <= position.offset;
+    const joins = next?.publication ? next.publication.prev === position.offset : live.offset <= position.offset;
     return joins ? undefined : "position_ahead";
   }
 
@@ -114,7 +119,7 @@ export class Subscription implements Follower {
   }
 
   /**
-   * The ack for `position` is sent: what was held after it follows at once, then live deliveries.
+   * The ack for `position` is sent: the frames held after it follow at once, then live deliveries.
    * @returns false where history got a gap after {@link settle}: a resync notice is due.
    */
   goLive(position: Position): boolean {

@@ -1,13 +1,14 @@
 /**
- * The last publications of one channel, as they were delivered here: returning clients are answered from them, as far as
- * they reach. Pure: it says where it does not know, and takes in what its owner reads from history.
+ * The last publications that this node delivered on one channel. Clients that return get what they missed from here, without a
+ * read of Redis. A tail has at most what history keeps, and at most what may be replayed at once (`#trim`); all tails of a node
+ * share the memory of a {@link TailBudget}. Pure: its owner reads history where the tail has no answer, and adds what it read.
  */
 import type { HistorySlice, Position, Publication, Retention } from "../../shared/channels/contract.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type Bridge, bridge, type Reading } from "./recovery.ts";
 import type { TailBudget } from "./tail-budget.ts";
 
-/** What history keeps before the first publication of a tail: nothing, more than may be replayed, or not read yet. */
+/** What history has before the first publication of a tail: nothing, more than may be replayed, or not known yet. */
 type Before = "nothing kept" | "too much" | "unknown";
 
 interface TailEntry {
@@ -18,7 +19,7 @@ interface TailEntry {
 
 /** Approximate memory of a publication besides its data: objects, name, offsets. */
 const overheadBytes = 200;
-/** Epochs are random: one that was never current does not become current. */
+/** The newest ones are kept. Epochs are random: one that was refuted once never becomes current. */
 const maxRefutedEpochs = 8;
 
 export class Tail {
@@ -36,7 +37,7 @@ export class Tail {
   #probed = false;
   /** Unix ms: history is kept until then. */
   #keptUntil = Number.POSITIVE_INFINITY;
-  /** Claimed by clients, and not the channel's epoch. */
+  /** Epochs that clients claimed, and that are not the channel's. */
   #refutedEpochs: Set<string> | undefined;
 
   constructor(budget: TailBudget) {
@@ -58,7 +59,7 @@ export class Tail {
     this.#keptUntil = now + retention.historySeconds * 1000;
     this.#count(bytes, 1);
     this.#budget.appended(this);
-    this.#bound(retention);
+    this.#trim(retention);
     this.#budget.evict();
   }
 
@@ -140,7 +141,7 @@ export class Tail {
     if (slice.keptForMs !== undefined && slice.position.offset >= this.#end) {
       this.#keptUntil = Math.min(this.#keptUntil, now + slice.keptForMs);
     }
-    this.#bound(retention);
+    this.#trim(retention);
     this.#budget.evict();
   }
 
@@ -169,8 +170,8 @@ export class Tail {
     return true;
   }
 
-  /** Never more than history keeps, nor than may be replayed. */
-  #bound({ historySize }: Retention): void {
+  /** Drops the oldest publications, down to what history keeps and to what may be replayed. */
+  #trim({ historySize }: Retention): void {
     let dropped = 0;
     for (const { publication, bytes } of this.#entries) {
       const count = this.#entries.length - dropped;

@@ -1,12 +1,11 @@
 import type { Position, Publication } from "../../shared/channels/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
-import { maxChannelsPerConnection } from "../../shared/protocol/limits.ts";
+import { maxChannelsPerConnection, maxReplayBytes } from "../../shared/protocol/limits.ts";
 import type { SubscribeAck } from "../../shared/protocol/wire.ts";
 import { type Access, Subscription } from "../channels/subscription.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
 import { dropSubscription, endSubscription } from "./end.ts";
-import { recover } from "./recover.ts";
 
 export interface BegunSubscription {
   subscription: Subscription;
@@ -67,6 +66,42 @@ export async function beginSubscription(
     else context.channels.leave(channel, subscription);
     throw error;
   }
+}
+
+interface Recovered {
+  ack: Omit<SubscribeAck, "publications" | "grant">;
+  publications: readonly Publication[];
+  /** Read from history, and not sent. */
+  wastedBytes: number;
+}
+
+/** Where a subscription that has joined its channel begins, and what its client missed since `from`. */
+async function recover(
+  subscription: Subscription,
+  from: Position | undefined,
+  context: GatewayContext,
+): Promise<Recovered> {
+  const { channel } = subscription;
+  const { channels, metrics } = context;
+  if (!from) {
+    const position = await channels.position(channel);
+    subscription.settle();
+    return { ack: { channel, position, recovered: false }, publications: [], wastedBytes: 0 };
+  }
+  const { outcome, source } = await channels.catchUp(channel, from);
+  const live = await channels.position(channel);
+  const reason = outcome.kind === "broken" ? outcome.reason : subscription.brokenAfter(outcome.position, live);
+  metrics.recoveries.inc({ outcome: reason ?? source });
+  subscription.settle();
+  if (outcome.kind === "broken" || reason) {
+    return {
+      ack: { channel, position: live, recovered: false, ...(reason && { reason }) },
+      publications: [],
+      wastedBytes: source === "history" ? maxReplayBytes : 0,
+    };
+  }
+  const { position, publications } = outcome;
+  return { ack: { channel, position, recovered: true }, publications, wastedBytes: 0 };
 }
 
 function assertNotEnded(subscription: Subscription): void {

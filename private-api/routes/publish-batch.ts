@@ -6,7 +6,7 @@ import { splitJsonArray } from "../../shared/json/json.ts";
 import { Turns } from "../../shared/runtime/timing.ts";
 import { maxBatchBytes, maxBatchItems } from "../../shared/protocol/limits.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { type PublishAnswer, publishItem } from "../publishing/publish-item.ts";
+import { type PublishAnswer, publishItem } from "./publish.ts";
 
 const ndjson = "application/x-ndjson";
 type BatchAnswer = PublishAnswer | { error: { code: string; message: string; retryable: boolean } };
@@ -94,7 +94,7 @@ async function publishOne(item: DataBody, context: PrivateApiContext): Promise<B
   } catch (error) {
     if (error instanceof TidegateError) return refusal(error);
     context.errors.report("http", error);
-    return refusal(new TidegateError("upstream_failed", "the item could not be handled"));
+    return refusal(new TidegateError("upstream_failed", "publishing the item failed"));
   }
 }
 

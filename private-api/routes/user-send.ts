@@ -2,8 +2,8 @@ import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
 import type { JsonText } from "../../shared/json/json-text.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { checkData } from "../publishing/publish-item.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
+import { checkData } from "./publish.ts";
 import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
 
 const Body = Type.Object({ event: Type.String(), data: Type.Unknown() }, { additionalProperties: false });

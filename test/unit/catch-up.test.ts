@@ -73,8 +73,8 @@ function createNode(options: { historySize?: number; claimPauseMs?: number; tail
   };
 }
 
-function offsetsOf({ way }: CaughtUp): number[] | string {
-  return way.kind === "broken" ? way.reason : way.publications.map(({ offset }) => offset);
+function offsetsOf({ outcome }: CaughtUp): number[] | string {
+  return outcome.kind === "broken" ? outcome.reason : outcome.publications.map(({ offset }) => offset);
 }
 
 function range(from: number, to: number): number[] {

@@ -62,6 +62,12 @@ const nextRead = (): (typeof reads)[number] => {
   if (!read) throw new Error("no read is under way");
   return read;
 };
+const joinAt = async (follower: Follower, offset: number): Promise<void> => {
+  const joined = channels.join(name, follower);
+  await settled();
+  nextRead().answer(at(offset));
+  await joined;
+};
 const publish = (offset: number): void =>
   channels.listener.onPublication(name, epoch, { offset, prev: offset - 1, event: "e", data: "1" });
 
@@ -86,10 +92,7 @@ test("HUB-4: a channel that is left and joined again during its first read is re
 
 test("HUB-4: a read that ends after the last follower left delivers nothing and keeps no tail", async () => {
   const follower = new Recorder();
-  const joined = channels.join(name, follower);
-  await settled();
-  nextRead().answer(at(1));
-  await joined;
+  await joinAt(follower, 1);
   // A gap: history is read.
   publish(3);
   channels.leave(name, follower);
@@ -101,14 +104,11 @@ test("HUB-4: a read that ends after the last follower left delivers nothing and 
 
 test("SUB-3: clients that catch up are rejected once their channel has no follower left", async () => {
   const follower = new Recorder();
-  const joined = channels.join(name, follower);
-  await settled();
-  nextRead().answer(at(5));
-  await joined;
+  await joinAt(follower, 5);
   const caughtUp = channels.catchUp(name, { epoch, offset: 9 });
   await settled();
   nextRead().answer(at(5));
-  expect((await caughtUp).way).toEqual({ kind: "broken", reason: "position_ahead" });
+  expect((await caughtUp).outcome).toEqual({ kind: "broken", reason: "position_ahead" });
   const outcome = channels.catchUp(name, { epoch, offset: 10 }).catch((error: TidegateError) => error.code);
   await settled();
   channels.leave(name, follower);
@@ -118,34 +118,25 @@ test("SUB-3: clients that catch up are rejected once their channel has no follow
 
 test("REC-6: leaving a channel and joining it again does not shorten the pause between claims", async () => {
   const follower = new Recorder();
-  const joinAt = async (offset: number): Promise<void> => {
-    const joined = channels.join(name, follower);
-    await settled();
-    nextRead().answer(at(offset));
-    await joined;
-  };
-  await joinAt(5);
+  await joinAt(follower, 5);
   const first = channels.catchUp(name, { epoch, offset: 9 });
   await settled();
   nextRead().answer(at(5));
   await first;
   channels.leave(name, follower);
-  await joinAt(5);
+  await joinAt(follower, 5);
   const second = channels.catchUp(name, { epoch, offset: 9 });
   await vi.advanceTimersByTimeAsync(900);
   expect(reads).toEqual([]);
   await vi.advanceTimersByTimeAsync(100);
   nextRead().answer(at(5));
-  expect((await second).way).toEqual({ kind: "broken", reason: "position_ahead" });
+  expect((await second).outcome).toEqual({ kind: "broken", reason: "position_ahead" });
   await vi.advanceTimersByTimeAsync(1_000);
 });
 
 test("HUB-9: a failed read of history is repeated while the channel has a follower", async () => {
   const follower = new Recorder();
-  const joined = channels.join(name, follower);
-  await settled();
-  nextRead().answer(at(1));
-  await joined;
+  await joinAt(follower, 1);
   publish(3);
   nextRead().fail(new TidegateError("broker_unavailable", "away"));
   await vi.advanceTimersByTimeAsync(500);
