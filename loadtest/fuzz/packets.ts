@@ -1,4 +1,5 @@
 /** Generates packets of Engine.IO and Socket.IO with requests of the gateway's protocol. */
+import { socketIoReservedEvents } from "../../shared/protocol/grammar.ts";
 import type { Dice } from "./dice.ts";
 import { brokenText, jsonText, largeText, mutatedParts, objectText, shortString, smallText } from "./json-text.ts";
 import { channelText } from "./names.ts";
@@ -43,15 +44,6 @@ const eventNames = [
   ...["sync:__proto__", "sync:toString", "sync:subscribe ", "SYNC:subscribe", "newlistener", "Connect"],
 ] as const;
 
-const reservedNames = [
-  "connect",
-  "connect_error",
-  "disconnect",
-  "disconnecting",
-  "newListener",
-  "removeListener",
-] as const;
-
 const ackIds = ["", "0", "1", "7", "2147483648", "00"] as const;
 
 /** A message that leaves the session open. */
@@ -69,7 +61,7 @@ export function closingPacket(dice: Dice, largest: number): Part[] {
   return dice.weighted<Part[]>([
     [4, () => mutatedParts(dice, sessionPacket(dice, largest))],
     [2, () => [`4${dice.between(0, 9)}${smallText(dice)}`]],
-    [1, () => [`42${JSON.stringify([dice.pick(reservedNames)])}`]],
+    [1, () => [`42${JSON.stringify([dice.pick(socketIoReservedEvents)])}`]],
     [1, () => ["40", ...authText(dice, largest)]],
     [
       1,

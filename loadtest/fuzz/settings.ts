@@ -32,6 +32,15 @@ export interface FuzzSettings {
   readonly json: boolean;
 }
 
+export interface FuzzOptions extends FuzzSettings {
+  readonly signal?: AbortSignal;
+  readonly say: (line: string) => void;
+  /** Time to find and minimise the inputs behind one finding. */
+  readonly huntMs: number;
+  /** Multiplies the limits of single inputs; above 1 where the machine is shared. */
+  readonly costFactor: number;
+}
+
 /** Reads the command line; an invalid argument ends the program with exit code 78. */
 export function readFuzzSettings(): FuzzSettings {
   const given = readArguments(settings, {}, (read) =>
