@@ -10,10 +10,9 @@
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { type Spawned, spawnProcess } from "../../test/support/processes.ts";
-import type { ProbedSecond } from "../checks/health-probe.ts";
 import { metricValue, readMetrics } from "../checks/metrics.ts";
-import { percentile } from "../checks/percentile.ts";
 import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
+import { HealthFigures, type Latency, latencyFigures, type Times, usageFigures } from "../checks/storm-figures.ts";
 import { processUsage, UsageRecorder } from "../checks/usage.ts";
 import { loadToken } from "../clients/load-token.ts";
 import { connectReader } from "../clients/reader.ts";
@@ -35,20 +34,6 @@ const healthWithinMs = 100;
 const heapMiB = 256;
 const root = `${import.meta.dirname}/../..`;
 
-interface Latency {
-  /** Unix ms. */
-  readonly at: number;
-  readonly ms: number;
-}
-
-/** Unix ms of the borders between the quiet time, the storm and the reconnects. */
-interface Times {
-  readonly quietFrom: number;
-  readonly stormFrom: number;
-  readonly againFrom: number;
-  readonly until: number;
-}
-
 async function run(fleet: Fleet): Promise<ScenarioReport> {
   say("starting redis, private-api and a gateway");
   const deployment = await fleet.start({
@@ -65,10 +50,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   const gateway = deployment.processes.find(({ role }) => role === "gateway");
   const usage = new UsageRecorder(() => (gateway ? processUsage(gateway.pid) : undefined));
   usage.start();
-  const probe = spawnProcess(process.execPath, ["loadtest/checks/health-probe.ts"], {
-    cwd: root,
-    env: { PROBE_URL: adminUrl },
-  });
+  const probe = startHealthProbe(adminUrl);
   const publishing = new AbortController();
   const publisher = publish(deployment, publishing.signal);
   say(`${before} sessions, quiet for ${quietSeconds} s`);
@@ -129,6 +111,13 @@ async function earlierSessions(
   return { latencies, dropped: () => dropped };
 }
 
+function startHealthProbe(adminUrl: string): Spawned {
+  return spawnProcess(process.execPath, ["loadtest/checks/health-probe.ts"], {
+    cwd: root,
+    env: { PROBE_URL: adminUrl },
+  });
+}
+
 async function startStorm({ gatewayUrls, jwtSecret }: OwnDeployment): Promise<Spawned> {
   const token = await loadToken(jwtSecret, "storm", { channels: ["load:*"] });
   return spawnProcess(process.execPath, ["loadtest/clients/storm-process.ts"], {
@@ -176,69 +165,6 @@ function tallyFigures(title: string, tally: StormTally): Record<string, string |
     [`${title}: at_capacity, rate_limited, other, 503`]: `${atCapacity}, ${rateLimited}, ${otherRefusals}, ${unavailable}`,
     [`${title}: time to retry, s (p1 – p99)`]: seconds.join(" – "),
   };
-}
-
-function latencyFigures(latencies: readonly Latency[], times: Times): Record<string, number> {
-  const { quietFrom, stormFrom, againFrom, until } = times;
-  const p99 = (from: number, to: number): number => {
-    const within = latencies.filter(({ at }) => at >= from && at < to);
-    return Math.round(
-      percentile(
-        within.map(({ ms }) => ms),
-        0.99,
-      ),
-    );
-  };
-  return {
-    "publish → receive p99, ms: quiet": p99(quietFrom, stormFrom),
-    "… all at once": p99(stormFrom, againFrom),
-    "… reconnecting": p99(againFrom, until),
-  };
-}
-
-function usageFigures(usage: UsageRecorder, { quietFrom, stormFrom, againFrom, until }: Times): Record<string, string> {
-  const mib = (bytes = 0): number => Math.round(bytes / 1024 ** 2);
-  const cores = (from: number, to: number): string => {
-    const [first, last] = [usage.at(from), usage.at(to)];
-    return first && last ? ((last.cpuMs - first.cpuMs) / (last.atMs - first.atMs)).toFixed(2) : "?";
-  };
-  return {
-    "RSS, MiB: before, peak": `${mib(usage.at(stormFrom)?.rssBytes)}, ${mib(usage.peakBytes(stormFrom, until))}`,
-    "CPU of the gateway, cores: quiet": cores(quietFrom, stormFrom),
-    "… reconnecting": cores(againFrom, until),
-  };
-}
-
-/** The output of the health probe. */
-class HealthFigures {
-  readonly #seconds: readonly ProbedSecond[];
-
-  constructor(output: string) {
-    const lines = output.split("\n").filter(Boolean);
-    this.#seconds = lines.map((line) => JSON.parse(line) as ProbedSecond);
-  }
-
-  sum(field: "checks" | "slow" | "failed", from: number, to: number): number {
-    return this.#within(from, to).reduce((sum, second) => sum + second[field], 0);
-  }
-
-  slowestMs(from: number, to: number): number {
-    return Math.max(0, ...this.#within(from, to).map(({ slowestMs }) => slowestMs));
-  }
-
-  figures({ quietFrom, stormFrom, againFrom, until }: Times): Record<string, string | number> {
-    const slowest = (from: number, to: number): number => Math.round(this.slowestMs(from, to));
-    return {
-      "health checks in the storm": this.sum("checks", stormFrom, until),
-      "… slower than 100 ms": this.sum("slow", stormFrom, until),
-      "… slowest, ms (quiet)": `${slowest(stormFrom, until)} (${slowest(quietFrom, stormFrom - 1_000)})`,
-      "… slowest: all at once, reconnecting": `${slowest(stormFrom, againFrom)}, ${slowest(againFrom + 1_000, until)}`,
-    };
-  }
-
-  #within(from: number, to: number): ProbedSecond[] {
-    return this.#seconds.filter(({ at }) => at > from && at <= to + 1_000);
-  }
 }
 
 /** Samples the node's own metrics: seats taken, delay of the event loop. */
