@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { thousandths } from "../../shared/nodes/load-answer.ts";
-import type { FleetNode } from "../../shared/nodes/contract.ts";
+import { DrainReport, type FleetNode } from "../../shared/nodes/contract.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const count = Type.Integer({ minimum: 0 });
@@ -16,18 +16,7 @@ const Node = Type.Object({
   maxConnections: count,
   factor: Type.Number({ minimum: 0 }),
   admissionsPerSecond: Type.Number({ minimum: 0, description: "Connections that it may admit each second" }),
-  drain: Type.Optional(
-    Type.Object({
-      startedAt: Type.Integer({ description: "Unix ms" }),
-      endedAt: Type.Optional(Type.Integer({ description: "Unix ms" })),
-      sessions: count,
-      moved: count,
-      closed: count,
-      forced: count,
-      lost: count,
-      left: count,
-    }),
-  ),
+  drain: Type.Optional(DrainReport),
 });
 
 /** `GET /v1/nodes` → `{ nodes }`: every node of the fleet, with the report of its drain. */

@@ -11,6 +11,7 @@
  * - keep a share in force until the node reports another one, leaves, or is gone;
  * - fail with `broker_unavailable` within a bounded time when the registry is out of reach.
  */
+import { type Static, Type } from "typebox";
 import type { Dimensions } from "../load/dimensions.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 
@@ -38,25 +39,25 @@ export interface NodeReport {
   drain?: DrainReport;
 }
 
+const count = Type.Integer({ minimum: 0 });
+
 /** Progress of a drain. */
-export interface DrainReport {
-  /** Unix ms. */
-  startedAt: number;
-  /** Unix ms; absent while the drain runs. */
-  endedAt?: number;
-  /** Sessions at the beginning. After the end, each counts in one of the following members. */
-  sessions: number;
+export const DrainReport = Type.Object({
+  startedAt: Type.Integer({ description: "Unix ms" }),
+  endedAt: Type.Optional(Type.Integer({ description: "Unix ms; absent while the drain runs" })),
+  sessions: Type.Integer({ minimum: 0, description: "At the beginning. Later each counts in one of the others" }),
   /** Connected elsewhere first, then left. */
-  moved: number;
+  moved: count,
   /** Closed at their reconnect time, after everything queued for them was delivered. */
-  closed: number;
+  closed: count,
   /** Still connected at the deadline. */
-  forced: number;
+  forced: count,
   /** Connection broke, or the client did not read what was queued for it. */
-  lost: number;
+  lost: count,
   /** Disconnected by themselves or for another reason. */
-  left: number;
-}
+  left: count,
+});
+export type DrainReport = Static<typeof DrainReport>;
 
 /** A node as other nodes see it. */
 export interface FleetNode extends NodeReport {

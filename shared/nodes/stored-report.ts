@@ -4,20 +4,9 @@ import { Compile } from "typebox/compile";
 import { dimensionNames, type Dimensions } from "../load/dimensions.ts";
 import { thousandths } from "./load-answer.ts";
 import { parseJson } from "../json/json.ts";
-import type { NodeReport } from "./contract.ts";
+import { DrainReport, type NodeReport } from "./contract.ts";
 
 const count = Type.Number({ minimum: 0 });
-
-const Drain = Type.Object({
-  startedAt: count,
-  endedAt: Type.Optional(count),
-  sessions: count,
-  moved: count,
-  closed: count,
-  forced: count,
-  lost: count,
-  left: count,
-});
 
 /** The name comes first: order-drain.lua relies on that. */
 const StoredReport = Type.Tuple([
@@ -31,7 +20,7 @@ const StoredReport = Type.Tuple([
   Type.Array(count, { minItems: dimensionNames.length, maxItems: dimensionNames.length }),
   count,
   count,
-  Type.Union([Drain, Type.Null()]),
+  Type.Union([DrainReport, Type.Null()]),
 ]);
 const validator = Compile(StoredReport);
 

@@ -2,15 +2,13 @@
  * Every interleaving of two workers, two keys and three items, with one expiry of the leases and one worker that crashes. Each step
  * that can follow in each state is taken once, on a model, in memory and on Redis: all three give the same results.
  */
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { Lease, QueueStore } from "../../shared/queues/contract.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
 import { RedisQueueStore } from "../../shared/queues/redis.ts";
 import { Cells } from "../../shared/redis/cells.ts";
-import { RedisConnections } from "../../shared/redis/connections.ts";
-import { quietErrors, quietLogger } from "../support/logger.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
+import { connectedRedis } from "../support/connected-redis.ts";
 
 const items = ["A1", "A2", "B1"] as const;
 const keys = ["A", "B"] as const;
@@ -228,27 +226,13 @@ async function run(store: QueueStore, path: readonly Step[]): Promise<{ answers:
   return { answers, left };
 }
 
-let redis: RedisServer;
-let connections: RedisConnections;
-beforeAll(async () => {
-  redis = await startRedis();
-  connections = new RedisConnections({
-    target: { kind: "standalone", url: redis.url },
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await connections.start();
-});
-afterAll(async () => {
-  await connections.stop();
-  await redis.stop();
-});
+const store = connectedRedis();
 
-test("QUE-12: in every interleaving items leave their queue in order, once, and stale workers change nothing", async () => {
+test("QUE-12: in every interleaving items leave in order and once, and stale workers change nothing", async () => {
   const paths = everyPath();
   expect(paths.length).toBeGreaterThan(1_000);
   // A lease that has expired holds until that is looked for.
-  const onRedis = new RedisQueueStore(new Cells(connections), { leaseMs: 0 });
+  const onRedis = new RedisQueueStore(new Cells(store.connections), { leaseMs: 0 });
   const check = async (path: readonly Step[]): Promise<void> => {
     const model = new Model();
     const expected = path.map((step) => model.take(step));

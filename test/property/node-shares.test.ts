@@ -6,33 +6,19 @@ import { MemoryNodeRegistry } from "../../shared/nodes/memory.ts";
 import { RedisNodeRegistry } from "../../shared/nodes/redis.ts";
 import type { NodeRegistry } from "../../shared/nodes/contract.ts";
 import { Cells } from "../../shared/redis/cells.ts";
-import { RedisConnections } from "../../shared/redis/connections.ts";
-import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
+import { connectedRedis } from "../support/connected-redis.ts";
 
 const budgetPerSecond = 1_000;
 const names = ["heard", "reports", "shares", "drain-orders", "fleet"];
 const key = (name: string): string => `tidegate:{nodes}:${name}`;
 
-let redis: RedisServer;
-let connections: RedisConnections;
+const store = connectedRedis();
 let client: Redis;
-beforeAll(async () => {
-  redis = await startRedis();
-  connections = new RedisConnections({
-    target: { kind: "standalone", url: redis.url },
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await connections.start();
-  client = new Redis(redis.url);
+beforeAll(() => {
+  client = new Redis(store.redis.url);
 });
-afterAll(async () => {
-  client.disconnect();
-  await connections.stop();
-  await redis.stop();
-});
+afterAll(() => client.disconnect());
 
 type Step =
   | { do: "join"; weight: number }
@@ -167,7 +153,7 @@ function inMemory(): Store {
 async function onRedis(): Promise<Store> {
   await client.flushall();
   return {
-    registry: new RedisNodeRegistry(new Cells(connections)),
+    registry: new RedisNodeRegistry(new Cells(store.connections)),
     pass: async (alive) => {
       for (const known of await client.zrange(key("heard"), "0", "-1")) {
         if (!alive.includes(known)) await client.zadd(key("heard"), 1, known);

@@ -1,11 +1,10 @@
 /** The session stores in memory and on Redis agree, whatever late nodes do. */
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { Cells } from "../../shared/redis/cells.ts";
-import { RedisConnections } from "../../shared/redis/connections.ts";
 import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
 import type {
@@ -16,24 +15,10 @@ import type {
   SessionStore,
 } from "../../shared/sessions/contract.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
-import { quietErrors, quietLogger } from "../support/logger.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
+import { connectedRedis } from "../support/connected-redis.ts";
+import { quietErrors } from "../support/logger.ts";
 
-let redis: RedisServer;
-let connections: RedisConnections;
-beforeAll(async () => {
-  redis = await startRedis();
-  connections = new RedisConnections({
-    target: { kind: "standalone", url: redis.url },
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await connections.start();
-});
-afterAll(async () => {
-  await connections.stop();
-  await redis.stop();
-});
+const store = connectedRedis();
 
 /** One call of a node. `claim`: index of the session's claims so far, 0 is the newest. */
 interface Step {
@@ -125,7 +110,7 @@ test("PRES-2: a session counts once, by its newest claim; memory and Redis agree
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 150, size: "max" }), async (steps) => {
       const suffix = randomUUID();
       const memory = await run(new MemorySessionStore(broker, quietErrors), steps, suffix);
-      const onRedis = await run(new RedisSessionStore(new Cells(connections)), steps, suffix);
+      const onRedis = await run(new RedisSessionStore(new Cells(store.connections)), steps, suffix);
       expect(onRedis).toEqual(memory);
       for (const shown of memory) {
         if (Array.isArray(shown)) for (const line of shown) expect(["none 3", "acme 3"]).not.toContain(line);
