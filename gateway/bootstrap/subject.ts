@@ -23,7 +23,7 @@ export async function readSubject(
     case "invalid":
       throw unauthenticated(`the token is not valid: ${verification.reason}`);
     case "unavailable":
-      throw new TidegateError("upstream_unavailable", "the keys that tokens are checked with cannot be fetched", {
+      throw new TidegateError("upstream_unavailable", "the keys for checking tokens cannot be fetched", {
         retryAfterMs: undecidedRetryMs,
         cause: verification.cause,
       });

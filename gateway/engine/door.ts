@@ -20,7 +20,7 @@ export interface DoorOptions {
   errors: ContainedErrors;
 }
 
-/** The answer to a request that the engine does not see. */
+/** The answer to a request that the door keeps from the engine. */
 interface Refusal {
   status: 400 | 403 | 404 | 503;
   reason: string;
@@ -37,9 +37,9 @@ export function requestedAt(request: IncomingMessage): number {
   return requestTimes.get(request) ?? performance.now();
 }
 
-/** Puts itself before the engine's listeners, which must be there already. */
+/** Puts the checks of the door before the engine's listeners. Call it after the engine has added them. */
 export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
-  const isEngines = ({ url = "" }: IncomingMessage): boolean => url.startsWith(options.path);
+  const isForEngine = ({ url = "" }: IncomingMessage): boolean => url.startsWith(options.path);
   // Any other upgrade is an ordinary request: HTTP lets a server ignore the header.
   (httpServer as ServerInternals).shouldUpgradeCallback = (request) =>
     request.headers.upgrade?.toLowerCase() === "websocket";
@@ -48,7 +48,7 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
     httpServer.off("request", onRequest);
     const receive = (request: IncomingMessage, response: ServerResponse): void => {
       const open = (): void => onRequest.call(httpServer, request, response);
-      if (!isEngines(request) || connectionIdIn(request) !== undefined) return open();
+      if (!isForEngine(request) || connectionIdIn(request) !== undefined) return open();
       receiveArrival(request, response, { open, refuse: (refusal) => refuseRequest(response, refusal) }, options);
     };
     httpServer.on("request", (request, response) =>
@@ -63,7 +63,7 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
   for (const onUpgrade of engineListeners) httpServer.off("upgrade", onUpgrade);
   const receiveUpgrade: OnUpgrade = (request, socket, head) => {
     const refuse = (refusal: Refusal): void => refuseUpgrade(socket, refusal);
-    if (!isEngines(request)) return refuse({ status: 404, reason: "no websocket at this path" });
+    if (!isForEngine(request)) return refuse({ status: 404, reason: "no websocket at this path" });
     const id = connectionIdIn(request);
     const open = (): void => {
       for (const onUpgrade of engineListeners) onUpgrade.call(httpServer, request, socket, head);

@@ -43,7 +43,7 @@ export class SocketServer implements Service {
     this.#entrance = new Entrance(options.context, options.limits);
   }
 
-  /** Started, and not told to refuse clients. */
+  /** Started, and neither draining nor stopping. */
   get accepting(): boolean {
     return this.#io !== undefined && !this.#entrance.isClosed;
   }

@@ -9,11 +9,11 @@ import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts
 export const maxQueueMs = 5_000;
 /** Handshakes that are admitted in one turn of the event loop: sessions are served in between. */
 const maxPerTurn = 16;
-/** The queue is looked at no less often. */
+/** Longest time between two looks at the queue. */
 const tickMs = 50;
 /** How often a node without a share asks for one while handshakes wait. */
 const askAgainMs = 250;
-/** Part of the rate for which reconnect times are given: clients without one connect, too. */
+/** Part of the rate that reconnect times use; the rest is for clients that connect without one. */
 const reconnectPart = 0.9;
 
 export type Decision =

@@ -39,7 +39,7 @@ export function createSession(connection: Connection, accepted: Accepted, { metr
 export async function beginSession(session: Session, last: Claim | undefined, context: GatewayContext): Promise<Begun> {
   const { id } = session;
   try {
-    if (last !== undefined) session.succession.expect();
+    if (last !== undefined) session.succession.expectClaim();
     // Followed before the claim, so that this node hears of any newer claim.
     await context.sessions.add(session);
     const outcome = last === undefined ? await begin(session, context) : await resume(session, last, context);

@@ -125,12 +125,16 @@ export class Entrance {
     if (!connection.isOpen) return tooLate();
     const seat = this.seats.take(connection, connection.requestedAt + connectDeadlineMs - refusalMarginMs);
     connection.onClosed((timedOut) => this.#leave(seat, timedOut));
-    const entered = await withDeadline(this.#enterOn(seat, handshake), seat.deadline - performance.now(), tooLate);
+    const entered = await withDeadline(
+      this.#enterWithSeat(seat, handshake),
+      seat.deadline - performance.now(),
+      tooLate,
+    );
     if (entered.kind === "refused") this.#leave(seat);
     return entered;
   }
 
-  async #enterOn(seat: Seat, first: Handshake): Promise<Entered> {
+  async #enterWithSeat(seat: Seat, first: Handshake): Promise<Entered> {
     const notAdmitted = await this.#admit(seat, first);
     if (notAdmitted) return notAdmitted;
     for (let handshake = first; ; handshake = { ...handshake, resumable: undefined }) {

@@ -2,7 +2,7 @@ import { ByAddress } from "./by-address.ts";
 
 /** The longest wait. Past it, clients get a random time in its second half. */
 const horizonMs = 600_000;
-/** Random part of a wait: keeps the reconnect times of several nodes from coinciding. */
+/** The spread: a random part of the wait on top, which keeps the reconnect times of several nodes from coinciding. */
 const jitter = 0.05;
 /** An address may have several places in the common line while the line is shorter than this. */
 const sharedLineMs = 5_000;
@@ -20,8 +20,8 @@ interface AddressPlaces {
 }
 
 /**
- * Gives each client that is refused a reconnect time of its own, one after the other at a rate: the clients reconnect no
- * faster than the node admits them.
+ * Gives each client that is refused a reconnect time of its own (its `retryAfterMs`), one after the other at a rate: the clients
+ * reconnect no faster than the node admits them.
  *
  * An address that is refused again and again delays no other: it has one place in the common line, and more only while that
  * line is short. Its further reconnect times form a line of their own, as an address may stand for many clients. All these

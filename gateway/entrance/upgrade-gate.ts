@@ -5,9 +5,9 @@ import { type BucketRate, TokenBucket } from "../../shared/runtime/token-bucket.
 const turnMs = 4;
 /** Longest wait at the gate; an arrival that would exceed it is refused up front. */
 const maxWaitMs = 2_000;
-/** The gate opens at least so many, however small the node's share: a refusal in band says why. */
+/** Connections opened per second, however small the node's share is: over an open connection a refusal says why. */
 const minPerSecond = 100;
-/** While there is no room, the gate looks again after this. */
+/** Pause between two looks for room. */
 const lookAgainMs = 10;
 
 /** A client's request for a connection. */
@@ -27,7 +27,8 @@ interface Waiting {
 
 /**
  * Opens connections in small slices, so that thousands of arrivals delay no session. Bounded: opens twice as many per second
- * as the node admits, which leaves room to refuse as many in band. Any more are refused before they cost more than a request.
+ * as the node admits: as many again can be refused over their connection, with the reason. The gate refuses any more before
+ * they cost more than a request.
  */
 export class UpgradeGate {
   readonly #hasRoom: () => boolean;

@@ -101,7 +101,7 @@ export function outcomeOf(
     case "ended":
       if (end.code === "replaced") return "moved";
       if (overdue) return "forced";
-      if (!end.told) return "lost";
+      if (!end.taken) return "lost";
       return end.code === "draining" ? "closed" : "left";
   }
 }

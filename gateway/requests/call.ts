@@ -15,7 +15,7 @@ import { findingsOf } from "./findings.ts";
 import type { Session } from "../sessions/session.ts";
 import { assertSound, type ClientEvent } from "./client-event.ts";
 
-/** An event of the application: the service of its route answers it, and that is the ack; or it is queued for it. */
+/** Handles an application's event by its route: calls the service, whose answer is the ack, or stores the event in a queue. */
 export async function call(
   session: Session,
   clientEvent: ClientEvent,

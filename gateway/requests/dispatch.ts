@@ -128,7 +128,7 @@ async function handle(
 function toWireError(error: unknown, context: GatewayContext): WireError {
   if (error instanceof TidegateError) return error.toWire();
   context.errors.report("frame", error);
-  return new TidegateError("upstream_failed", "the gateway failed to answer this").toWire();
+  return new TidegateError("upstream_failed", "the gateway failed to answer this request").toWire();
 }
 
 /** Services answer with any number of codes of their own. As a metric label those are all `upstream_rejected`. */

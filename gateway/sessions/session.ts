@@ -21,8 +21,8 @@ export type SessionEnd =
   | { kind: "left" }
   /** It resumed on another connection, as the node asked it to. */
   | { kind: "moved" }
-  /** By the server; `told`: the client has taken everything, the reason included. */
-  | { kind: "ended"; code: DisconnectCode; told: boolean }
+  /** By the server; `taken`: the client has taken everything, the reason included. */
+  | { kind: "ended"; code: DisconnectCode; taken: boolean }
   | { kind: "broke" };
 
 /** A session that ends has this long to send what waits. */
@@ -209,7 +209,7 @@ export class Session {
     this.outbox.whenEmpty(() => {
       clearTimeout(this.#giveUp);
       this.#closing = true;
-      this.#connection.close(!reconnect, (told) => this.#tellEnd({ kind: "ended", code, told }));
+      this.#connection.close(!reconnect, (taken) => this.#reportEnd({ kind: "ended", code, taken }));
     });
   }
 
@@ -240,11 +240,11 @@ export class Session {
     for (const subscription of this.subscriptions.values()) subscription.end();
     // Closed in order: the peer's answer tells how it ended.
     if (this.#closing) return;
-    if (this.#endedBy) this.#tellEnd({ kind: "ended", code: this.#endedBy, told: false });
-    else this.#tellEnd({ kind: moved ? "moved" : this.#left ? "left" : "broke" });
+    if (this.#endedBy) this.#reportEnd({ kind: "ended", code: this.#endedBy, taken: false });
+    else this.#reportEnd({ kind: moved ? "moved" : this.#left ? "left" : "broke" });
   }
 
-  #tellEnd(end: SessionEnd): void {
+  #reportEnd(end: SessionEnd): void {
     const callback = this.#whenEnded;
     this.#whenEnded = undefined;
     callback?.(end);

@@ -42,8 +42,8 @@ export class Succession {
     return this.#state === "ours" && performance.now() >= this.#succeedsAt;
   }
 
-  /** Before the claim: another connection may have the session. */
-  expect(): void {
+  /** The claim is about to be sent: another connection may have the session. */
+  expectClaim(): void {
     this.#succeedsAt = Infinity;
   }
 

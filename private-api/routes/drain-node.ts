@@ -15,9 +15,9 @@ export function addDrainNode(app: FastifyInstance, context: PrivateApiContext): 
     },
     async (request, reply) => {
       const { node } = request.params;
-      const told = await context.nodeRegistry.orderDrain(node);
-      if (told === 0) throw new TidegateError("not_found", "no such node");
-      context.logger.info({ node, told }, "drain ordered");
+      const ordered = await context.nodeRegistry.orderDrain(node);
+      if (ordered === 0) throw new TidegateError("not_found", "no such node");
+      context.logger.info({ node, ordered }, "drain ordered");
       return reply.code(202).send({});
     },
   );

@@ -26,17 +26,17 @@ export function addRetryDeadLetters(app: FastifyInstance, { queues }: PrivateApi
       if (key === undefined && service === undefined && !all) {
         throw new TidegateError("invalid_request", "give key, service, or all: true");
       }
-      const isMeant = ({ queue }: DeadLetter): boolean =>
+      const matches = ({ queue }: DeadLetter): boolean =>
         (key ?? queue.key) === queue.key && (service ?? queue.service) === queue.service;
       const until = Date.now();
       let retried = 0;
       let after: string | undefined;
       for (;;) {
         const page = await queues.deadLetters({ limit: pageSize, ...(after !== undefined && { after }) });
-        const meant = page.filter((letter) => letter.failedAt <= until && isMeant(letter));
+        const matching = page.filter((letter) => letter.failedAt <= until && matches(letter));
         // In order, so that items of one key keep theirs.
-        for (const { id } of meant) if (await queues.retryDeadLetter(id)) retried++;
-        after = page.findLast((letter) => !meant.includes(letter))?.id ?? after;
+        for (const { id } of matching) if (await queues.retryDeadLetter(id)) retried++;
+        after = page.findLast((letter) => !matching.includes(letter))?.id ?? after;
         if (page.length < pageSize || page.every(({ failedAt }) => failedAt > until)) return { retried };
       }
     },

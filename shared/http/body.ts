@@ -34,10 +34,11 @@ export function parseBody(body: Buffer, maxStructure: number): unknown {
   const json = withoutByteOrderMark(checkedUtf8(body));
   const { kind, structure, widest } = scanJson(json);
   if (structure > maxStructure) {
-    throw new TidegateError("payload_too_large", `has more than ${maxStructure} brackets, commas and colons`);
+    throw new TidegateError("payload_too_large", `the body has more than ${maxStructure} brackets, commas and colons`);
   }
   if (widest > maxJsonMembers) throw tooManyMembers();
-  if (kind === "too_deep") throw new TidegateError("invalid_request", `nested deeper than ${maxJsonDepth} levels`);
+  if (kind === "too_deep")
+    throw new TidegateError("invalid_request", `the body is nested deeper than ${maxJsonDepth} levels`);
   if (kind === "malformed") throw new TidegateError("invalid_request", "the body is not JSON");
   return parseJson(json.toString("utf8"));
 }

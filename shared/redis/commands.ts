@@ -87,7 +87,7 @@ export class RedisCommands {
   ): Promise<unknown> {
     const deadline = performance.now() + commandTimeoutMs;
     const reply = (before ?? Promise.resolve()).then(async () => {
-      if (performance.now() > deadline) throw new Error("Command waited too long behind a redirection");
+      if (performance.now() > deadline) throw new Error("the command waited too long behind a redirection");
       const [[error, value] = []] = (await this.client.pipeline([[name, ...keysAndArguments]]).exec()) ?? [];
       if (error) throw error;
       return value;

@@ -58,7 +58,7 @@ describe("which connection owns a session", () => {
     older.applyClaim(held(10), { tookOver: false });
     older.mayStayFor(5_000);
     const takers = (): boolean[] => [older.takesUserMessages, newer.takesUserMessages];
-    newer.expect();
+    newer.expectClaim();
     expect(takers()).toEqual([true, false]);
     newer.applyClaim(held(11), { tookOver: true });
     expect(takers()).toEqual([true, false]);
@@ -78,7 +78,7 @@ describe("which connection owns a session", () => {
 
   test("MOVE-4: news of a claim may arrive before its answer, or never; a free session waits for none", () => {
     const [early, deaf, alone] = [succession().succession, succession().succession, succession().succession];
-    for (const each of [early, deaf, alone]) each.expect();
+    for (const each of [early, deaf, alone]) each.expectClaim();
     early.noticeClaim(11);
     expect(early.takesUserMessages).toBe(true);
     early.applyClaim(held(11), { tookOver: true });
@@ -106,19 +106,19 @@ describe("progress of a drain", () => {
   test("DRAIN-6: each session is counted once, by how it ended", () => {
     const stock = { moves: false, asked: true, overdue: false };
     const mover = { moves: true, asked: true, overdue: false };
-    const told = { kind: "ended", code: "draining", told: true } as const;
+    const ended = { kind: "ended", code: "draining", taken: true } as const;
     const cases = [
       outcomeOf({ kind: "moved" }, mover),
       outcomeOf({ kind: "left" }, mover),
-      outcomeOf({ ...told, code: "replaced" }, mover),
-      outcomeOf(told, stock),
-      outcomeOf({ ...told, told: false }, stock),
+      outcomeOf({ ...ended, code: "replaced" }, mover),
+      outcomeOf(ended, stock),
+      outcomeOf({ ...ended, taken: false }, stock),
       outcomeOf({ kind: "broke" }, stock),
-      outcomeOf(told, { ...mover, overdue: true }),
-      outcomeOf({ ...told, told: false }, { ...mover, overdue: true }),
+      outcomeOf(ended, { ...mover, overdue: true }),
+      outcomeOf({ ...ended, taken: false }, { ...mover, overdue: true }),
       outcomeOf({ kind: "left" }, stock),
       outcomeOf({ kind: "left" }, { ...mover, asked: false }),
-      outcomeOf({ ...told, code: "token_expired" }, stock),
+      outcomeOf({ ...ended, code: "token_expired" }, stock),
     ];
     expect(cases).toEqual([
       ...["moved", "moved", "moved"],
