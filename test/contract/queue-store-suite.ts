@@ -146,7 +146,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(await claim(store, place, { attempt: "retry" })).toBeUndefined();
     });
 
-    test("QUE-4: what a stale lease holder settles or extends is refused", async () => {
+    test("QUE-4: a stale lease holder can neither settle nor extend", async () => {
       const [store, other] = await create();
       const place = { service: newService() };
       await store.enqueue(item(place, "a"));
@@ -242,7 +242,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       });
     });
 
-    test("QUE-8: of a batch the items that were done leave, the others come again", async () => {
+    test("QUE-8: the items of a batch that were done leave, the others are delivered again", async () => {
       const [store] = await create();
       const place = { service: newService() };
       for (const data of [1, 2, 3, 4]) await store.enqueue(item(place, data));

@@ -80,7 +80,7 @@ test("REC-4: two hundred clients that recover at once cost each node two reads o
   expect(bytes).toBeGreaterThan(0);
 });
 
-test("HUB-7: after a lost history, each of two hundred clients gets one resync and follows on", async () => {
+test("HUB-7: after a lost history, each of two hundred clients gets one resync, then live publications", async () => {
   const channel = "board:lost";
   await publish(channel, 5);
   const clients = await connectMany(200);

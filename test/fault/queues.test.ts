@@ -128,7 +128,7 @@ function holdFirst(): { held: () => boolean; answer: () => void } {
   return { held: () => first !== undefined, answer: () => first && answerJson(first, {}) };
 }
 
-test("QFAIL-1: an item whose worker is killed comes again, in order, with a higher fence", async () => {
+test("QFAIL-1: an item whose worker is killed is delivered again, in order, with a higher fence", async () => {
   const doc = newDocument();
   const { url } = await startGateway();
   const worker = await startWorker();
@@ -164,7 +164,7 @@ test("QFAIL-2: a worker that wakes after its lease ended changes nothing", async
   expect(numbers(doc)).toEqual([1, 1, 2, 3, 4, 5, 6]);
 }, 60_000);
 
-test("QFAIL-3: what a gateway has acknowledged is delivered after the gateway was killed", async () => {
+test("QFAIL-3: an acknowledged event is delivered after its gateway was killed", async () => {
   const doc = newDocument();
   const { url, process: gateway } = await startGateway();
   const client = await connectClient(url);

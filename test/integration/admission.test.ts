@@ -63,7 +63,7 @@ async function answersTo(sockets: readonly Socket[], request: (i: number) => str
 const refusals = (outcomes: (Welcome | ConnectRefusal)[]): ConnectRefusal[] =>
   outcomes.filter((one): one is ConnectRefusal => "code" in one);
 
-test("CON-4: of a crowd, exactly the cap is admitted; the others get a reconnect time", async () => {
+test("CON-4: exactly the cap is admitted; all other clients get a reconnect time", async () => {
   const { url, gateways } = await fleetWith({ GATEWAY_MAX_CONNECTIONS: "20" });
   const outcomes = await Promise.all(Array.from({ length: 60 }, () => attempt(url)));
   const refused = refusals(outcomes);

@@ -325,7 +325,7 @@ describe("one node", () => {
     await eventually(async () => (await ask(url)).body["url"] === "https://old.example/live");
   });
 
-  test("BOOT-6: past its rate, a node refuses clients with one retry-after after the other", async () => {
+  test("BOOT-6: past its rate, a node refuses clients, each with a later retry-after", async () => {
     const began = performance.now();
     const answers = await Promise.all(Array.from({ length: 500 }, () => ask(url)));
     const seconds = (performance.now() - began) / 1_000;
@@ -358,7 +358,7 @@ test("BOOT-2: while keys cannot be fetched, only requests with a token are refus
   expect((await ask(url)).status).toBe(200);
 });
 
-test("BOOT-5: a trusted proxy tells the scheme of the request", async () => {
+test("BOOT-5: the scheme of the request comes from a trusted proxy", async () => {
   const fleet = await startFleet({ environment: { TRUSTED_PROXIES: "loopback" } });
   onTestFinished(() => fleet.stop());
   const [url = ""] = fleet.urls;
@@ -371,7 +371,7 @@ test("BOOT-5: a trusted proxy tells the scheme of the request", async () => {
   expect(await urlFor("gopher")).toBe("http://live.example");
 });
 
-describe("beside an address that asks without end", () => {
+describe("beside an address that sends requests endlessly", () => {
   let fleet: Fleet;
   let url: string;
   async function start(environment: Record<string, string>): Promise<void> {

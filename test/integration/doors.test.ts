@@ -67,7 +67,7 @@ describe("time", () => {
     await fleet.stop();
   });
 
-  test("DOOR-2: a stream that the door vouches for outlasts the timeouts; other requests do not", async () => {
+  test("DOOR-2: an authorised stream outlasts the timeouts; other requests do not", async () => {
     const created = createTestDoor({ timeouts: { headMs: 50, requestMs: 100, stalledMs: 100 } });
     const { door } = created;
     door.app.addHook("onRequest", (request, reply, done) => {
@@ -118,7 +118,7 @@ describe("number", () => {
     expect(idle.at(-1)?.socket.destroyed).toBe(false);
   });
 
-  test("DOOR-4: connections that the door vouches for are never displaced, but bounded", async () => {
+  test("DOOR-4: connections of authorised requests are never displaced, but bounded", async () => {
     const created = createTestDoor({ bounds: { total: 10, unproven: 10 } });
     const { door, closures } = created;
     door.app.get("/held", (request, reply) => {
@@ -184,7 +184,7 @@ test("DOOR-8: in one turn of the event loop at most 128 KiB of a request are rea
   expect(read.most).toBeLessThanOrEqual(128 * 1024);
 });
 
-test("DOOR-9: of a request that is refused by its head, the body that came with it is not parsed", async () => {
+test("DOOR-9: the body of a request that is refused by its head is not parsed", async () => {
   const created = createTestDoor();
   let parts = 0;
   created.door.app.addHook("onRequest", ({ raw, headers }, _reply, done) => {
@@ -205,7 +205,7 @@ test("DOOR-9: of a request that is refused by its head, the body that came with 
   expect(parts).toBe(1_002);
 });
 
-test("DOOR-7: what is not HTTP, or has too large a head, is answered at once and closed half a second later", async () => {
+test("DOOR-7: bad HTTP is answered at once, and its connection closes half a second later", async () => {
   const { door } = await start(createTestDoor());
   for (const [sent, status] of [
     ["nonsense\r\n\r\n", "400"],

@@ -53,7 +53,7 @@ async function nodes(): Promise<Record<string, unknown>[]> {
   return body["nodes"] as Record<string, unknown>[];
 }
 
-test("LOAD-4: a node shows its load as JSON and as metrics, each dimension as used by allowed", async () => {
+test("LOAD-4: a node shows its load as JSON and as metrics, each dimension as used ÷ allowed", async () => {
   const [gateway] = fleet.gateways;
   if (!gateway) throw new Error("two gateways");
   await Promise.all(Array.from({ length: 50 }, () => connectClient(fleet.urls[0] ?? "")));

@@ -84,7 +84,7 @@ describe("enqueue routes", () => {
     );
   });
 
-  test("ENQ-2: events of one key arrive in the order of their emits, one after the other, from both gateways", async () => {
+  test("ENQ-2: events of one key arrive in the order of their emits, one at a time, from both gateways", async () => {
     const docId = newDocument();
     let open = 0;
     service.answer = (_request, response) => {
@@ -156,7 +156,7 @@ describe("enqueue routes", () => {
     expect(arrived(docId, audit)[0]?.body).toBe(arrived(docId)[0]?.body);
   });
 
-  test("ENQ-7: a full tenant is refused with a time to retry, or its items are dropped and the ack says so", async () => {
+  test("ENQ-7: a full tenant is refused with a time to retry, or its items are dropped, as the ack says", async () => {
     const held: (() => void)[] = [];
     service.answer = (_request, response) => held.push(() => answerJson(response, {}));
     const tenant = newDocument();
@@ -212,7 +212,7 @@ describe("queues over the private API", () => {
     return (body["items"] as Record<string, unknown>[]).filter((letter) => letter["key"] === key);
   }
 
-  test("QAPI-1: a dead letter says what failed, and comes again when it is retried", async () => {
+  test("QAPI-1: a dead letter says what failed, and a retry delivers it again", async () => {
     const docId = newDocument();
     await failOne(docId);
     const [letter] = await letters(docId);

@@ -44,7 +44,7 @@ async function setupFindings(target: RedisTarget): Promise<readonly string[]> {
   return findings(() => checkRedisSetup(target));
 }
 
-test("RSET-1: a wrong address is refused with what to change", async () => {
+test("RSET-1: a wrong address is refused, and the finding says what to change", async () => {
   const wrong: Record<string, RegExp> = {
     "redis://redis/staging": /number of a database/,
     "redis://redis/-1": /number of a database/,

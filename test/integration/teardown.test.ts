@@ -41,7 +41,7 @@ const closePacket = textFrame("1");
 const subscribePacket = (n: number): Buffer =>
   textFrame(`42${n}${JSON.stringify(["sync:subscribe", { channel: `board:${n}` }])}`);
 
-test("END-1: a handshake that closes in the same breath gives up its seat", async () => {
+test("END-1: a connection that closes right after its handshake gives up its seat", async () => {
   for (let i = 0; i < 10; i++) {
     const socket = await openRawWebsocket(new URL(url));
     socket.write(Buffer.concat([await connectPacket(), closePacket]));
@@ -50,7 +50,7 @@ test("END-1: a handshake that closes in the same breath gives up its seat", asyn
   await nothingIsLeft();
 });
 
-test("END-2: subscribes that arrive with the close follow nothing", async () => {
+test("END-2: subscribes that arrive together with the close follow no channel", async () => {
   for (let i = 0; i < 5; i++) {
     const socket = await openRawWebsocket(new URL(url));
     socket.write(await connectPacket());
@@ -61,7 +61,7 @@ test("END-2: subscribes that arrive with the close follow nothing", async () => 
   await nothingIsLeft();
 });
 
-test("END-3: a session that ends, or unsubscribes, while it subscribes hinders nobody", async () => {
+test("END-3: a session that ends, or unsubscribes, while it subscribes affects no other session", async () => {
   for (let i = 0; i < 10; i++) {
     const socket = await openRawWebsocket(new URL(url));
     socket.write(await connectPacket());
@@ -109,7 +109,7 @@ test("END-5: a refused connection keeps no seat while its transport stays", asyn
   for (const socket of refused) socket.destroy();
 });
 
-test("END-6: an unfinished request of a stranger and a client that is frozen do not hold up the stop", async () => {
+test("END-6: neither an unfinished request nor a frozen client delays the stop", async () => {
   const other = await startFleet({});
   const [otherUrl = ""] = other.urls;
   const stranger = connect(Number(new URL(otherUrl).port), "127.0.0.1");

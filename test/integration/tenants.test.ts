@@ -234,7 +234,7 @@ test.for<[string, string]>([
   ["half a surrogate pair", "?tenant=%ED%A0%80"],
   ["a tenant that cannot be decoded", "?tenant=%zz"],
   ["a misspelt parameter", "?tenent=a"],
-])("TEN-6: %s is refused, and nobody is concerned", async ([, query]) => {
+])("TEN-6: %s is refused, and affects no user", async ([, query]) => {
   for (const [method, what, body] of [
     ["POST", "send", { event: "note", data: 1 }],
     ["POST", "disconnect", {}],

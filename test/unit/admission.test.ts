@@ -309,7 +309,7 @@ test("LIM-5: bounds hold per address, of IPv6 per /64, until they have recovered
   for (let i = 0; i < 1_000; i++) expect(limits.checkMs(`10.0.${i >> 8}.${i & 255}`, 2_000)).toBeUndefined();
 });
 
-test("WIN-1: sessions are notified of a changed window every 5 s at most, and never by a stopping node", () => {
+test("WIN-1: sessions hear of a new window every 5 s at most, and never from a stopping node", () => {
   const session = bareSession("s");
   session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
   const send = vi.spyOn(session.outbox, "send");

@@ -48,7 +48,7 @@ test("CONT-1: closing the peer may throw too", () => {
   expect(errors.counts.http).toBe(2);
 });
 
-test("CONT-1: text of a client in a message does not make another kind of error", () => {
+test("CONT-1: a client's text in the message does not make it another kind of error", () => {
   const { errors, lines } = recorded();
   for (let i = 0; i < 10; i++) errors.contain("frame", () => fail(`a\n    at somewhere:${i}`));
   expect(lines()).toHaveLength(1);

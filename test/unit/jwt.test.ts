@@ -96,7 +96,7 @@ test.for<[string, (response: ServerResponse) => void]>([
   ["no keys", (response) => answerJson(response, { keys: 5 })],
   ["a redirect", (response) => response.writeHead(302, { location: "/elsewhere" }).end()],
   ["a connection that is cut", (response) => response.destroy()],
-])("KEYS-1: %s in place of the keys is as if they were away", async ([, given]) => {
+])("KEYS-1: %s in place of the keys counts as keys that cannot be fetched", async ([, given]) => {
   answer = given;
   expect(await kindsOf(["known", ...unknown])).toEqual(new Set(["unavailable"]));
   expect(fetches).toBe(1);

@@ -4,7 +4,7 @@ import { Histogram } from "../../loadtest/checks/histogram.ts";
 import { largestWork, MeasuredCurve } from "../../loadtest/checks/measured-curve.ts";
 import { Sequence } from "../../loadtest/checks/sequence.ts";
 
-describe("what a load client has seen of a channel", () => {
+describe("a load client's record of a channel", () => {
   test("a missing publication is lost, until it arrives late", () => {
     const sequence = new Sequence(10);
     for (const offset of [11, 14]) sequence.take(offset);

@@ -25,13 +25,13 @@ test("ENQ-7: a tenant is refused once its items reach the limit, another is not"
   expect(await quota.allows("other", 1)).toBe(true);
 });
 
-test("ENQ-7: far from its limit the store is not asked for each item", async () => {
+test("ENQ-7: far from its limit a tenant's quota does not read the store for each item", async () => {
   const { quota, reads } = quotaOf(100_000);
   for (let n = 0; n < 1_000; n++) expect(await quota.allows("t", 1)).toBe(true);
   expect(reads()).toBe(1);
 });
 
-test("ENQ-2: answers come in the order of the questions, also while the store is asked", async () => {
+test("ENQ-2: the quota answers in the order of the requests, also during a read of the store", async () => {
   const { quota } = quotaOf(100_000);
   const order: number[] = [];
   const ask = async (n: number): Promise<void> => {

@@ -20,7 +20,7 @@ test("work that finishes before its deadline leaves no timer behind", async () =
   vi.useRealTimers();
 });
 
-test("work that misses its deadline is answered for", async () => {
+test("work that misses its deadline gets the answer that stands in for it", async () => {
   vi.useFakeTimers();
   const answer = withDeadline(new Promise<string>(() => undefined), 1_000, () => "late");
   vi.advanceTimersByTime(1_000);
