@@ -30,8 +30,8 @@ export function latencyFigures(latencies: readonly Latency[], times: Times): Rec
   };
   return {
     "publish → receive p99, ms: quiet": p99(quietFrom, stormFrom),
-    "… all at once": p99(stormFrom, againFrom),
-    "… reconnecting": p99(againFrom, until),
+    "publish → receive p99, ms: all at once": p99(stormFrom, againFrom),
+    "publish → receive p99, ms: reconnecting": p99(againFrom, until),
   };
 }
 
@@ -47,7 +47,7 @@ export function usageFigures(
   return {
     "RSS, MiB: before, peak": `${mib(usage.at(stormFrom)?.rssBytes)}, ${mib(usage.peakBytes(stormFrom, until))}`,
     "CPU of the gateway, cores: quiet": cores(quietFrom, stormFrom),
-    "… reconnecting": cores(againFrom, until),
+    "CPU of the gateway, cores: reconnecting": cores(againFrom, until),
   };
 }
 
