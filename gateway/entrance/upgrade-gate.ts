@@ -5,7 +5,7 @@ import { type BucketRate, TokenBucket } from "../../shared/runtime/token-bucket.
 const turnMs = 4;
 /** Longest wait at the gate; an arrival that would exceed it is refused up front. */
 const maxWaitMs = 2_000;
-/** Connections opened per second, however small the node's share is: over an open connection a refusal says why. */
+/** The gate opens at least so many per second, however small the node's share: over an open connection a refusal says why. */
 const minPerSecond = 100;
 /** Pause between two looks for room. */
 const lookAgainMs = 10;
