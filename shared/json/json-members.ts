@@ -153,7 +153,7 @@ function oneOf(names: readonly string[], json: Buffer, from: number, to: number)
 }
 
 /** @returns the end of a value, including white space after a scalar. Valid JSON: only brackets, quotes and commas matter. */
-function skipScanned(bytes: Uint8Array, from: number): number {
+export function skipScanned(bytes: Uint8Array, from: number): number {
   let at = from;
   let depth = 0;
   for (;;) {

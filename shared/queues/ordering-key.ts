@@ -1,7 +1,7 @@
 /** The ordering key of an item: the value at a JSON pointer in its data. Pure. */
 import { TidegateError } from "../runtime/errors.ts";
 import { parseJson } from "../json/json.ts";
-import { takeMembers } from "../json/json-members.ts";
+import { parsePointer, valueAt } from "../json/json-pointer.ts";
 
 export const maxKeyBytes = 256;
 
@@ -11,39 +11,25 @@ export const maxKeyBytes = 256;
  * @throws TidegateError `invalid_request` where there is no such value, or it is not fit for a key
  */
 export function orderingKey(data: string, pointer: string): string {
-  const text = valueAt(data, pointer);
-  const key = text === undefined ? undefined : scalarText(text);
+  const value = valueAt(Buffer.from(data), parsePointer(pointer));
+  const key = value && scalarText(value);
   if (key === undefined)
     throw new TidegateError("invalid_request", `data${pointer}: must be a string, a number or a boolean`);
-  if (!key.isWellFormed()) throw new TidegateError("invalid_request", `data${pointer}: is not well-formed Unicode`);
-  if (Buffer.byteLength(key) > maxKeyBytes) {
-    throw new TidegateError("invalid_request", `data${pointer}: is longer than ${maxKeyBytes} bytes`);
-  }
+  assertName(key, `data${pointer}`);
   return key;
 }
 
-/** The JSON text of the value, so that numbers keep all of their digits. */
-function valueAt(data: string, pointer: string): string | undefined {
-  let text: string | undefined = data;
-  for (const part of pointer.split("/").slice(1)) {
-    const name = part.replaceAll("~1", "/").replaceAll("~0", "~");
-    text = text === undefined ? undefined : memberOf(text.trim(), name);
+/** @param path what the error names. @throws TidegateError `invalid_request` for text that is not fit for a key */
+export function assertName(text: string, path: string): void {
+  if (!text.isWellFormed()) throw new TidegateError("invalid_request", `${path}: is not well-formed Unicode`);
+  if (Buffer.byteLength(text) > maxKeyBytes) {
+    throw new TidegateError("invalid_request", `${path}: is longer than ${maxKeyBytes} bytes`);
   }
-  return text?.trim();
 }
 
-function memberOf(text: string, name: string): string | undefined {
-  // Names are compared byte by byte, as ASCII.
-  if (text.startsWith("{") && /^[\x20-\x7e]*$/.test(name))
-    return takeMembers(Buffer.from(text), [name])?.taken.get(name);
-  if (text.startsWith("[") && !/^(0|[1-9]\d{0,9})$/.test(name)) return undefined;
-  if (!/^[[{]/.test(text)) return undefined;
-  const container = parseJson(text) as Record<string, unknown> | undefined;
-  const item = container && Object.hasOwn(container, name) ? container[name] : undefined;
-  return item === undefined ? undefined : JSON.stringify(item);
-}
-
-function scalarText(text: string): string | undefined {
+/** @param json one value. @returns undefined for what is no string, number or boolean. */
+export function scalarText(json: Uint8Array): string | undefined {
+  const text = Buffer.from(json.buffer, json.byteOffset, json.length).toString();
   if (text.startsWith('"')) {
     const value = parseJson(text);
     return typeof value === "string" ? value : undefined;

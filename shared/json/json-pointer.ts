@@ -1,0 +1,76 @@
+/** Finds values in JSON text by JSON pointers (RFC 6901), without parsing what surrounds them. Pure. */
+import { skipScanned } from "./json-members.ts";
+import { backslash, comma, openBrace, openBracket, quote, skipName, skipSpace, skipString } from "./json-scan.ts";
+
+/** The names of a pointer, unescaped. "" is the whole document. */
+export type PointerPath = readonly string[];
+
+/** @param pointer a valid one */
+export function parsePointer(pointer: string): PointerPath {
+  return pointer
+    .split("/")
+    .slice(1)
+    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+}
+
+/**
+ * @param json valid JSON in UTF-8
+ * @returns the bytes of the value, as its author wrote them; of a repeated name the last counts, as in `JSON.parse`. Undefined
+ * where there is none.
+ */
+export function valueAt(json: Uint8Array, path: PointerPath): Uint8Array | undefined {
+  let value: Uint8Array | undefined = trimmed(json);
+  for (const name of path) {
+    if (value[0] === openBrace) value = memberOf(value, name);
+    else value = value[0] === openBracket && isIndex(name) ? itemOf(value, Number(name)) : undefined;
+    if (value === undefined) return undefined;
+  }
+  return value;
+}
+
+/** RFC 6901: no leading zeros. */
+function isIndex(name: string): boolean {
+  return /^(0|[1-9]\d{0,9})$/.test(name);
+}
+
+function memberOf(json: Uint8Array, name: string): Uint8Array | undefined {
+  const nameBytes = Buffer.from(name);
+  let found: Uint8Array | undefined;
+  let at = skipSpace(json, 1);
+  while (json[at] === quote) {
+    const from = skipSpace(json, skipName(json, at));
+    const to = skipScanned(json, from);
+    if (isName(json.subarray(at + 1, skipString(json, at) - 1), nameBytes, name)) found = json.subarray(from, to);
+    at = skipSpace(json, to);
+    if (json[at] === comma) at = skipSpace(json, at + 1);
+  }
+  return found && trimmed(found);
+}
+
+/** @param written without its quotes */
+function isName(written: Uint8Array, nameBytes: Uint8Array, name: string): boolean {
+  if (!written.includes(backslash)) return Buffer.compare(written, nameBytes) === 0;
+  // The longest spelling of one byte is `\u00xx`.
+  return written.length <= 6 * nameBytes.length && JSON.parse(`"${Buffer.from(written).toString()}"`) === name;
+}
+
+function itemOf(json: Uint8Array, index: number): Uint8Array | undefined {
+  let at = skipSpace(json, 1);
+  // Before each item; the end of an empty array is no item.
+  for (let position = 0; at < json.length - 1; position++) {
+    const to = skipScanned(json, at);
+    if (position === index) return trimmed(json.subarray(at, to));
+    at = skipSpace(json, to);
+    if (json[at] !== comma) return undefined;
+    at = skipSpace(json, at + 1);
+  }
+  return undefined;
+}
+
+/** A scalar ends with the white space that follows it. */
+function trimmed(json: Uint8Array): Uint8Array {
+  const from = skipSpace(json, 0);
+  let to = json.length;
+  while (to > from && (json[to - 1] ?? 0) <= 0x20) to--;
+  return json.subarray(from, to);
+}
