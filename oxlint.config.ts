@@ -13,7 +13,7 @@ const rooms = {
   ],
   gateway: [
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],
-    ...["entrance", "load", "bootstrap", "moving", "engine"],
+    ...["entrance", "load", "bootstrap", "hooks", "moving", "engine"],
   ],
   "private-api": ["metrics", "upstream", "dispatch", "node", "documents", "routes", "relay"],
   "client/src": ["api", "connection", "calls", "channels"],
@@ -87,16 +87,20 @@ for (const [program, names] of Object.entries(rooms)) {
 
 const layout = Object.entries(rooms).flatMap(([program, names]) => [
   restrict(`${program}/*.ts`, [foreign[program], ...libraries(program, program)]),
-  ...names.map((name, index) => {
+  ...names.flatMap((name, index) => {
     const room = `${program}/${name}`;
     const higher = names.slice(index + 1).map((other) => `${other}/`);
-    const above = {
-      regex: `^\\.\\./(${["[^/]+$", ...higher].join("|")})`,
+    const aboveFrom = (up: string): Pattern => ({
+      regex: `^${up}(${["[^/]+$", ...higher].join("|")})`,
       message: "A room imports from rooms before it in the list of oxlint.config.ts.",
-    };
+    });
     const io = { regex: "^node:", message: "A room that decides does no I/O: hand it in." };
-    const restricted = [foreign[program], foreign[room], above, ...libraries(program, room)];
-    return restrict(`${room}/*.ts`, [...restricted, pure.has(room) ? io : undefined]);
+    const restricted = [foreign[program], foreign[room], ...libraries(program, room), pure.has(room) ? io : undefined];
+    return [
+      restrict(`${room}/*.ts`, [...restricted, aboveFrom("\\.\\./")]),
+      // A folder within a room.
+      restrict(`${room}/*/*.ts`, [...restricted, aboveFrom("\\.\\./\\.\\./")]),
+    ];
   }),
 ]);
 

@@ -73,7 +73,7 @@ export const gatewaySettings = {
     checkedList((network) => trustedProxies([network]), []),
   ),
   PUBLIC_URL: about(
-    "Where clients reach this node, or the balancer in front of all nodes, without a path. `GET /v1/bootstrap` answers with it.",
+    "Where clients reach this node, or the balancer in front of all nodes, without a path. `GET /v1/bootstrap` answers with it, and Twilio's signatures are checked against it.",
     optional(url({ protocols: ["http:", "https:"] })),
   ),
   GATEWAY_DRAIN_SECONDS: about(
@@ -91,6 +91,10 @@ export const gatewaySettings = {
   GATEWAY_TRANSPORTS: about(
     "Transports that clients may use. Polling needs sticky balancing.",
     list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
+  ),
+  HOOKS_MAX_BYTES: about(
+    "Largest body of a webhook.",
+    integer({ min: 1_024, max: 4 * 1024 * 1024, fallback: 1024 * 1024 }),
   ),
   PRIVATE_API_URL: about(
     "Addresses of the private API, without a path.",

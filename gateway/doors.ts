@@ -10,11 +10,12 @@ import { defaultLiveness } from "./engine/liveness.ts";
 import { SocketServer, type SocketServerOptions } from "./engine/socket-server.ts";
 import { originPolicy } from "./entrance/allowed-origins.ts";
 import { trustedProxies } from "./entrance/client-address.ts";
+import { addHooks } from "./hooks/hooks.ts";
 import { addLoadRoute } from "./load/load-route.ts";
 import { NodeLoad } from "./load/node-load.ts";
 import { type GatewayOptions, type NodeState, queuedBytes } from "./node-state.ts";
 
-/** No body or message that the doors accept is larger. */
+/** No body or message that the doors accept is larger, webhooks aside. */
 const bodyLimit = 64 * 1024;
 
 export interface Doors {
@@ -64,6 +65,16 @@ export function createDoors(options: GatewayOptions, state: NodeState): Doors {
     reconnectPolicy: () => sockets.reconnectPolicy,
     counter: metrics.bootstraps,
   });
+  const held = addHooks({
+    door: publicDoor,
+    context,
+    sources: state.sources,
+    maxBytes: config.HOOKS_MAX_BYTES,
+    publicUrl: config.PUBLIC_URL,
+    trustedProxies: access.trustedProxies,
+    accepting: () => sockets.accepting,
+  });
+  metrics.observe({ webhook_bytes: () => held.bytes });
   const adminOptions = { ...common, name: "admin", port: config.GATEWAY_ADMIN_PORT, bounds: capacity.adminDoor };
   const adminDoor = createAdminDoor(adminOptions, state, sockets);
   addLoadRoute(adminDoor.app, describe);
@@ -134,6 +145,7 @@ function createAdminDoor(options: DoorOptions, state: NodeState, sockets: Socket
     broker: storeHealth(broker.state),
     rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
     rollouts: state.currentRollouts.findings.length === 0 ? "ok" : "degraded",
+    sources: state.sources.flaws.length === 0 ? "ok" : "degraded",
     privateApi: relay.openLinks > 0 ? "ok" : "degraded",
     accepting: sockets.accepting ? "ok" : "fail",
   });

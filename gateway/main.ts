@@ -19,5 +19,5 @@ if (target) await orExitLater(checkRedisSetup(target));
 const stores = createStores(target, logger);
 const program = new Lifecycle(logger);
 program.add("stores", stores);
-program.add("gateway", createGateway({ config, ...stores, logger }));
+program.add("gateway", createGateway({ config, environment: process.env, ...stores, logger }));
 await runProgram(program, { settings: config, logger, stopDeadlineMs: config.GATEWAY_DRAIN_SECONDS * 1000 + 5_000 });

@@ -5,12 +5,14 @@ import type { DocumentStore } from "../shared/documents/contract.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { Rules } from "../shared/rules/rules.ts";
 import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
 import type { Logger } from "../shared/runtime/logging.ts";
 import { Metrics } from "../shared/runtime/metrics.ts";
 import { openFilesLimit } from "../shared/runtime/open-files.ts";
+import type { Environment } from "../shared/runtime/settings.ts";
 import type { QueueStore } from "../shared/queues/contract.ts";
-import { TenantQuota } from "../shared/queues/quota.ts";
+import { WaitingQuota } from "../shared/queues/quota.ts";
 import { SessionEvents } from "../shared/queues/session-events.ts";
 import type { SessionEventStore, SessionStore } from "../shared/sessions/contract.ts";
 import { createVerifier, type Verifier } from "../shared/tokens/jwt.ts";
@@ -22,6 +24,7 @@ import type { Liveness } from "./engine/liveness.ts";
 import { FleetMember } from "./fleet/fleet-member.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics/metrics.ts";
 import { DrainProgress } from "./moving/drain-progress.ts";
+import { Sources } from "./hooks/sources.ts";
 import type { GatewayContext } from "./node/context.ts";
 import { RelayClient } from "./relay/relay-client.ts";
 import { Grants } from "./sessions/grant.ts";
@@ -34,6 +37,8 @@ import { revokeWithdrawn } from "./subscriptions/end.ts";
 /** The caller starts the broker, the stores and the registry before the gateway, and stops them after it. */
 export interface GatewayOptions {
   config: GatewayConfig;
+  /** Holds the secrets of webhook sources, which the rules refer to as `env:NAME`. */
+  environment: Environment;
   broker: ChannelBroker;
   rulesStore: DocumentStore;
   rolloutsStore: DocumentStore;
@@ -51,6 +56,8 @@ export interface NodeState {
   readonly capacity: Capacity;
   readonly currentRollouts: CurrentRollouts;
   readonly sessionEvents: SessionEvents;
+  /** Of webhooks. */
+  readonly sources: Sources;
   readonly drainProgress: DrainProgress;
   /** Of this process: a restarted node is another instance. */
   readonly instance: string;
@@ -66,7 +73,9 @@ export function createNodeState(options: GatewayOptions): NodeState {
   const metricsRegistry = new Metrics();
   errors.addTo(metricsRegistry);
   const metrics = createGatewayMetrics(metricsRegistry);
-  const currentRules = new CurrentRules({ store: options.rulesStore, errors, logger });
+  const sources = new Sources({ environment: options.environment, logger });
+  const accept = (rules: Rules): void => sources.use(rules);
+  const currentRules = new CurrentRules({ store: options.rulesStore, errors, logger, accept });
   const currentRollouts = new CurrentRollouts({ store: options.rolloutsStore, errors, logger });
   metrics.observe({
     rules_version: () => currentRules.rules.version,
@@ -95,10 +104,7 @@ export function createNodeState(options: GatewayOptions): NodeState {
     sessions,
     sessionStore,
     queues: options.queues,
-    quota: new TenantQuota(options.queues, {
-      limit: () => currentRules.rules.quotas.perTenant,
-      classes: () => [...currentRules.rules.classes.keys()],
-    }),
+    quotas: createQuotas(options.queues, currentRules),
     holdings,
     presence: new Presence({ holdings, rules: currentRules }),
     fleet: new FleetMember({
@@ -119,7 +125,7 @@ export function createNodeState(options: GatewayOptions): NodeState {
   listenToBroker(context);
   const drainProgress = new DrainProgress((outcome) => metrics.drainedSessions.inc({ outcome }));
   const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
-  const parts = { context, capacity, currentRollouts, sessionEvents, drainProgress };
+  const parts = { context, capacity, currentRollouts, sessionEvents, sources, drainProgress };
   return { ...parts, instance, startedAt: Date.now(), metricsRegistry };
 }
 
@@ -137,6 +143,19 @@ function createSessions({ broker, logger }: GatewayOptions, metrics: GatewayMetr
     outbox_largest_bytes: () => sessions.all.reduce((most, { outbox }) => Math.max(most, outbox.bytes), 0),
   });
   return sessions;
+}
+
+function createQuotas(queues: QueueStore, currentRules: CurrentRules): GatewayContext["quotas"] {
+  return {
+    tenant: new WaitingQuota({
+      limit: () => currentRules.rules.quotas.perTenant,
+      waiting: async (tenant) => queues.waiting(tenant, [...currentRules.rules.classes.keys()]),
+    }),
+    source: new WaitingQuota({
+      limit: () => currentRules.rules.quotas.perSource,
+      waiting: async (source) => queues.waitingOfSource(source),
+    }),
+  };
 }
 
 function createRelay({ config, errors, logger }: GatewayOptions, metrics: GatewayMetrics): RelayClient {

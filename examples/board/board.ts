@@ -143,3 +143,10 @@ function titleOf(input: Input): string {
   if (title !== "" && title.length <= maxTitleLength) return title;
   throw new Refusal(400, "bad_input", `title must have 1 to ${maxTitleLength} characters`);
 }
+
+/** Of a notice. */
+export function textOf(input: Input): string {
+  const { text } = input;
+  if (typeof text === "string" && text !== "" && text.length <= maxTitleLength) return text;
+  throw new Refusal(400, "bad_input", `text must have 1 to ${maxTitleLength} characters`);
+}

@@ -9,7 +9,7 @@
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { inspect } from "node:util";
-import { Board, numberOf, type Page, type Position, positionOf, Refusal } from "./board.ts";
+import { Board, numberOf, type Page, type Position, positionOf, Refusal, textOf } from "./board.ts";
 import { readCall } from "./call.ts";
 import { PrivateApi, PrivateApiError } from "./private-api.ts";
 
@@ -41,6 +41,10 @@ export function createBoardService(options: BoardServiceOptions): Server {
       const card = typeof input["card"] === "string" ? input["card"] : null;
       const data = { user, tab: String(input["tab"]), x: numberOf(input, "x"), y: numberOf(input, "y"), card };
       await api.publish({ channel, event, data, history: false });
+      return { status: 204 };
+    }
+    if (event === "notice") {
+      await api.publish({ channel, event, data: { text: textOf(input) }, id: eventId });
       return { status: 204 };
     }
     const board = boardOf(boardId);

@@ -88,7 +88,7 @@ class Demo implements Service {
     if (privateApiConfig.RULES_FILE === undefined) await storeBoardRules(stores.rulesStore, board);
 
     const config = { ...gatewayConfig, PRIVATE_API_URL: [privateApiUrl], PRIVATE_API_TOKEN: generated.relayToken };
-    const gateway = createGateway({ config, ...stores, logger });
+    const gateway = createGateway({ config, environment, ...stores, logger });
     addDemoRoutes(gateway.publicDoor.app);
     this.#running.add("gateway", gateway);
     await this.#running.start();
@@ -152,6 +152,9 @@ Tidegate is running.
   Publish to everyone on a channel, as a service would:
     curl ${privateApiUrl}/v1/publish -H 'authorization: Bearer ${generated.publishToken}' \\
       -H 'content-type: application/json' -d '{"channel":"board:demo","event":"notice","data":{"text":"Hello"}}'
+
+  Send a webhook, as a provider would:
+    curl ${publicUrl}/hooks/notice -H 'content-type: application/json' -d '{"board":"demo","text":"Hello from a webhook"}'
 
   Connect a stock Socket.IO client with this token (user "ada"):
     io("${publicUrl}", { transports: ["websocket"], auth: { token: "${await demoToken("ada", gatewayConfig)}" } })

@@ -41,6 +41,12 @@ const counters = {
     "Connections cut for sending too much: entering (before a session), closing (after the close), messages, controls, connects, packets or bytes",
     "cause",
   ],
+  hooks: [
+    "webhooks_total",
+    "Webhooks: accepted, duplicate, dropped, challenge, answered (by a service), or the code of the refusal",
+    "source",
+    "outcome",
+  ],
   bootstraps: ["bootstraps_total", "Bootstrap answers: node, group (its own address), or the refusal code", "outcome"],
 } as const;
 
@@ -52,6 +58,7 @@ const gauges = {
   calls_pending: "Calls waiting for their answer",
   outbox_bytes: "Bytes waiting to be sent to clients",
   outbox_largest_bytes: "Bytes waiting for the slowest client",
+  webhook_bytes: "Bytes of webhooks that arrive or are being stored",
   tail_bytes: "Approximate memory used by the tails of followed channels",
   seats: "Sessions, and handshakes that wait or are being checked",
   handshakes_waiting: "Handshakes waiting to be admitted",
@@ -70,6 +77,7 @@ type Counters = { [Key in keyof typeof counters]: Counter<LabelOf<(typeof counte
 export interface GatewayMetrics extends Counters {
   callSeconds: Histogram;
   admissionWait: Histogram<"kind">;
+  hookSeconds: Histogram<"source">;
   doorClosed: DoorCounter;
   /** Adds gauges, read at each scrape. */
   observe(reads: Partial<Record<keyof typeof gauges, () => number>>): void;
@@ -85,6 +93,7 @@ export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
     ) as Counters),
     callSeconds: metrics.histogram("call_seconds", "From a client's event to its ack"),
     admissionWait: metrics.histogram("admission_wait_seconds", "From a handshake to its admission", ["kind"]),
+    hookSeconds: metrics.histogram("webhook_seconds", "From a webhook's head to its answer", ["source"]),
     doorClosed: createDoorCounter(metrics),
     observe: (reads) => {
       for (const [name, read] of Object.entries(reads)) metrics.gauge(name, gauges[name as keyof typeof gauges], read);

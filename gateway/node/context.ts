@@ -4,7 +4,7 @@ import type { Verifier } from "../../shared/tokens/jwt.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
-import type { TenantQuota } from "../../shared/queues/quota.ts";
+import type { WaitingQuota } from "../../shared/queues/quota.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
 import type { FollowedChannels } from "../channels/followed-channels.ts";
@@ -27,7 +27,8 @@ export interface GatewayContext {
   readonly sessions: Sessions;
   readonly sessionStore: SessionStore;
   readonly queues: QueueStore;
-  readonly quota: TenantQuota;
+  /** Of items that may wait. */
+  readonly quotas: { readonly tenant: WaitingQuota; readonly source: WaitingQuota };
   readonly holdings: NodeHoldings;
   readonly presence: Presence;
   readonly fleet: FleetMember;

@@ -91,7 +91,9 @@ export class RelayClient implements Service {
     const { timeoutMs, ...head } = question;
     const headText = JSON.stringify(head);
     const bytes = Buffer.byteLength(headText) + (call?.dataBytes ?? 0);
-    const asker = { kind: question.kind, service: call?.service, sessionId: question.identity.sessionId };
+    // A webhook counts as a call: a service that hangs must not keep clients from connecting.
+    const kind = question.kind === "webhook" ? ("call" as const) : question.kind;
+    const asker = { kind, service: call?.service, sessionId: question.identity.sessionId };
     const refusal = this.#shares.take(asker, bytes);
     if (refusal !== undefined) return busy(refusal);
     const text = relayLine(headText, call?.data);

@@ -23,7 +23,7 @@ const questionBytes = 512;
 
 /** The origin of a question. */
 export interface Asker {
-  readonly kind: RelayQuestion["kind"];
+  readonly kind: Exclude<RelayQuestion["kind"], "webhook">;
   /** Of a call. Each hook has one service. */
   readonly service: string | undefined;
   readonly sessionId: string;

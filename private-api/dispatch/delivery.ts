@@ -2,7 +2,7 @@
 import { isUtf8 } from "node:buffer";
 import { parseJson } from "../../shared/json/json.ts";
 import type { Claimed, QueuedItem } from "../../shared/queues/contract.ts";
-import { type ItemHead, parseHead } from "../../shared/queues/item-head.ts";
+import { type ItemHead, jsonOf, parseHead } from "../../shared/queues/item-head.ts";
 import { encodeHeader } from "../../shared/services/cloudevents.ts";
 import type { QueuePolicy } from "../../shared/rules/rules.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
@@ -37,13 +37,14 @@ export function deliveryOf(claimed: Claimed, policyOf: (head: ItemHead) => Queue
     head,
     items,
     policy,
-    body: isBatch ? `[${items.map(({ data }) => data).join(",")}]` : first.data,
+    body: isBatch ? `[${items.map(jsonOf).join(",")}]` : first.data,
     headers: {
       "ce-partitionkey": encodeHeader(key),
       "ce-sequence": first.sequence,
       ...(claimed.previous !== undefined && { "ce-previous": claimed.previous }),
       "ce-fence": claimed.lease.fence,
       "tidegate-attempt": String(claimed.attempts + 1),
+      ...(head.contentType !== undefined && !isBatch && { "content-type": head.contentType }),
     },
     // A repeat with other items is another message.
     webhookId: items.length > 1 ? `${head.id}-${Number(last.sequence)}` : head.id,

@@ -74,7 +74,9 @@ export class RelayAnswerer {
     if (read.kind === "unreadable") return this.#refuse(read.id, read.reason);
     const { head, payload } = read;
     if ("hello" in head) return;
-    if (head.kind === "call" && payload === undefined) return this.#refuse(head.id, "a call without data");
+    if ((head.kind === "call" || head.kind === "webhook") && payload === undefined) {
+      return this.#refuse(head.id, `a ${head.kind} without data`);
+    }
     this.#unanswered++;
     this.#errors.contain("relay", () => this.#answer(head, payload ?? "null"));
   }

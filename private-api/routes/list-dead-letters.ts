@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { objectText } from "../../shared/json/json-text.ts";
 import { parseJson } from "../../shared/json/json.ts";
 import type { DeadLetter } from "../../shared/queues/contract.ts";
-import { parseHead } from "../../shared/queues/item-head.ts";
+import { jsonOf, parseHead } from "../../shared/queues/item-head.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const maxLimit = 1_000;
@@ -38,5 +38,5 @@ function letterText({ id, queue, failedAt, failure, item }: DeadLetter): string 
   const event = parseHead(item.head)?.event;
   const { key, tenant, service } = queue;
   const members = { id, key, tenant, class: item.class, event, service, attempts, lastError, failedAt };
-  return objectText(members, { data: item.data });
+  return objectText(members, { data: jsonOf(item) });
 }

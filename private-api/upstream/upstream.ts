@@ -1,6 +1,12 @@
 import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
-import { busy, type CallOutcome, interpretAnswer, refused } from "../../shared/services/answers.ts";
+import {
+  busy,
+  type CallOutcome,
+  interpretAnswer,
+  interpretWebhookAnswer,
+  refused,
+} from "../../shared/services/answers.ts";
 import { socketSource } from "../../shared/services/cloudevents.ts";
 import {
   type AnswerTaker,
@@ -8,6 +14,7 @@ import {
   ServiceClient,
   type ServiceRequest,
 } from "../../shared/services/service-client.ts";
+import { parseJson } from "../../shared/json/json.ts";
 import { scanJson } from "../../shared/json/json-scan.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import {
@@ -18,6 +25,7 @@ import {
   type RelayConnect,
   type RelayQuestion,
   type RelaySubscribe,
+  type RelayWebhook,
 } from "../../shared/protocol/relay.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
@@ -84,6 +92,8 @@ export class Upstream implements Service {
     switch (question.kind) {
       case "call":
         return this.#call(question, data, taker);
+      case "webhook":
+        return this.#webhook(question, data, taker);
       case "connect":
         return this.#askConnect(question, taker);
       case "subscribe":
@@ -143,6 +153,21 @@ export class Upstream implements Service {
     return interpretAnswer(await answering, service.name);
   }
 
+  /** @param data the body, as a JSON string. */
+  async #webhook(webhook: RelayWebhook, data: string, taker: AnswerTaker): Promise<CallOutcome> {
+    const { rules } = this.#rules;
+    const { event, eventId, source, contentType } = webhook;
+    const route = rules.route(event);
+    const service = route && rules.service(serviceOf(route, webhook.identity));
+    const body = parseJson(data);
+    if (!service || typeof body !== "string") return refused("no_route", `no route for "${event}"`);
+    const path = route.path.replaceAll("{event}", encodeURIComponent(event));
+    const headers = contentType === undefined ? {} : { "content-type": contentType };
+    const request = { path, eventId, eventType: event, source, body, headers };
+    const call = { ...webhook, kind: "call" } as const;
+    return interpretWebhookAnswer(await this.#send(service, call, request, taker), service.name);
+  }
+
   async #askConnect(question: RelayConnect, taker: AnswerTaker): Promise<CallOutcome> {
     const { identity, address, userAgent } = question;
     const { sessionId, user, tenant, claims } = identity;
@@ -175,7 +200,7 @@ export class Upstream implements Service {
 
   async #askHook(
     hook: "connect" | "subscribe",
-    question: RelayQuestion,
+    question: RelayConnect | RelaySubscribe,
     body: Record<string, unknown>,
     taker: AnswerTaker,
   ): Promise<ServiceAnswer> {

@@ -7,10 +7,13 @@
 export const requestCodes = {
   invalid_request: { status: 400, retryable: false },
   unauthenticated: { status: 401, retryable: false },
+  bad_signature: { status: 401, retryable: false },
+  forbidden: { status: 403, retryable: false },
   missing_scope: { status: 403, retryable: false },
   channel_not_allowed: { status: 403, retryable: false },
   unknown_event: { status: 404, retryable: false },
   no_route: { status: 404, retryable: false },
+  unknown_source: { status: 404, retryable: false },
   not_found: { status: 404, retryable: false },
   not_subscribed: { status: 409, retryable: false },
   too_many_channels: { status: 409, retryable: false },

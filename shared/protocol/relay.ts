@@ -39,6 +39,17 @@ export const RelayCall = Type.Object({
   event: Type.String(),
   eventId: Type.String(),
 });
+/** A webhook for the service of its route, whose answer is the provider's. The payload is the body, as a JSON string. */
+export const RelayWebhook = Type.Object({
+  ...common,
+  kind: Type.Literal("webhook"),
+  event: Type.String(),
+  eventId: Type.String(),
+  /** `ce-source` */
+  source: Type.String(),
+  /** Of a body that is not JSON. */
+  contentType: Type.Optional(Type.String()),
+});
 /** Asks the connect hook whether the session may begin. */
 export const RelayConnect = Type.Object({
   ...common,
@@ -50,7 +61,7 @@ export const RelayConnect = Type.Object({
 export const RelaySubscribe = Type.Object({ ...common, kind: Type.Literal("subscribe"), channel: Type.String() });
 
 export const RelayHello = Type.Object({ hello: Type.Literal(relayVersion), node: Type.String() });
-export const RelayQuestion = Type.Union([RelayCall, RelayConnect, RelaySubscribe]);
+export const RelayQuestion = Type.Union([RelayCall, RelayWebhook, RelayConnect, RelaySubscribe]);
 
 const WireErrorSchema = Type.Object({
   code: Type.String(),
@@ -67,6 +78,7 @@ export const RelayAnswer = Type.Union([
 export const RelayDrain = Type.Object({ drain: Type.Literal(true) });
 
 export type RelayCall = Static<typeof RelayCall>;
+export type RelayWebhook = Static<typeof RelayWebhook>;
 export type RelayConnect = Static<typeof RelayConnect>;
 export type RelaySubscribe = Static<typeof RelaySubscribe>;
 export type RelayQuestion = Static<typeof RelayQuestion>;
@@ -107,6 +119,21 @@ export function readRelayLine<Head>(
     return unreadable("the payload is not JSON or nested too deep");
   }
   return { kind: "read", head, payload: text.slice(end + 1) };
+}
+
+/** What a service answers to a webhook, for its provider. */
+const WebhookReply = Type.Object({
+  status: Type.Integer({ minimum: 200, maximum: 299 }),
+  contentType: Type.Optional(Type.String()),
+  body: Type.String(),
+});
+export type WebhookReply = Static<typeof WebhookReply>;
+const webhookReplyValidator = Compile(WebhookReply);
+
+/** @param text valid JSON. @returns undefined where it is no such answer. */
+export function readWebhookReply(text: string): WebhookReply | undefined {
+  const reply = parseJson(text);
+  return webhookReplyValidator.Check(reply) ? reply : undefined;
 }
 
 /** A hook's grant: further channels (connect hook only), and the `info` that others see of the user. */

@@ -21,6 +21,8 @@ export interface NewItem {
   readonly head: string;
   /** JSON text. */
   readonly data: string;
+  /** The webhook source that the item came from: what waits is counted by it. Visible ASCII. */
+  readonly source?: string;
   /** A second item with this id within {@link dedupeMs} is not stored. Unique within the deployment. */
   readonly dedupeId?: string;
 }
@@ -61,6 +63,7 @@ export interface QueuedItem {
   /** 20 digits, grows within the queue. */
   readonly sequence: string;
   readonly class: string;
+  readonly source?: string;
   readonly head: string;
   readonly data: string;
 }
@@ -117,6 +120,8 @@ export interface QueueStore extends Service {
   ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }>;
   /** Items of the tenant in queues of these classes, those in flight included. */
   waiting(tenant: string, classes: readonly string[]): Promise<number>;
+  /** Items of the source, those in flight included. */
+  waitingOfSource(source: string): Promise<number>;
   listen(listener: QueueListener): void;
 }
 

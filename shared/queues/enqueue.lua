@@ -2,7 +2,7 @@
 -- Stores items, each at the tail of its queue; a queue that was empty becomes ready.
 -- KEYS  1 a name in the slot of the first group
 -- ARGV  1 deduplication ms, then for each slot: prefix of its keys, number of items, and for each item:
---       queue (service:tenant:key), class, id for deduplication or '', head, data
+--       queue (service:tenant:key), class and source ('class' or 'class source'), id for deduplication or '', head, data
 -- Returns for each item its sequence as text, or '' for a duplicate.
 -- include numbers.part.lua
 -- include ready.part.lua
@@ -12,18 +12,22 @@ local at = 2
 while at < #ARGV do
   local prefix, count = ARGV[at], tonumber(ARGV[at + 1])
   local number = takeNumbers(prefix, count)
-  local added = {}
+  local added, ofSources = {}, {}
   at = at + 2
   for _ = 1, count do
-    local queue, class, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local queue, origin, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     if id ~= '' and not redis.call('SET', prefix .. 'id:' .. id, '1', 'PX', ARGV[1], 'NX') then
       replies[#replies + 1] = ''
     else
       number = number + 1
       local sequence = string.format('%.0f', number)
-      local length = redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. class .. '\n' .. ARGV[at + 3] .. '\n' .. ARGV[at + 4])
+      local length = redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. origin .. '\n' .. ARGV[at + 3] .. '\n' .. ARGV[at + 4])
+      local class, source = string.match(origin, '^(%S+) ?(%S*)')
       local depth = class .. ':' .. string.match(queue, '^[^:]*:([^:]*):')
       added[depth] = (added[depth] or 0) + 1
+      if source ~= '' then
+        ofSources[source] = (ofSources[source] or 0) + 1
+      end
       if length == 1 then
         makeReady(prefix, class, 'f', queue, false)
       end
@@ -33,6 +37,9 @@ while at < #ARGV do
   end
   for depth, items in pairs(added) do
     redis.call('HINCRBY', prefix .. 'depths', depth, items)
+  end
+  for source, items in pairs(ofSources) do
+    redis.call('HINCRBY', prefix .. 'sources', source, items)
   end
 end
 return replies

@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { parseJson } from "../json/json.ts";
+import type { QueuedItem } from "./contract.ts";
 
 const ItemHead = Type.Object({
   /** `ce-id`: the same through every attempt. */
@@ -18,6 +19,8 @@ const ItemHead = Type.Object({
   tenant: Type.Optional(Type.String()),
   sessionId: Type.String(),
   claims: Type.Record(Type.String(), Type.Unknown()),
+  /** Of data that is not JSON. */
+  contentType: Type.Optional(Type.String()),
 });
 export type ItemHead = Static<typeof ItemHead>;
 
@@ -32,4 +35,9 @@ export function formatHead(head: ItemHead): string {
 export function parseHead(text: string): ItemHead | undefined {
   const head = parseJson(text);
   return validator.Check(head) ? head : undefined;
+}
+
+/** JSON text: the data itself, or a string of it where it is not JSON. */
+export function jsonOf({ head, data }: QueuedItem): string {
+  return parseHead(head)?.contentType === undefined ? data : JSON.stringify(data);
 }

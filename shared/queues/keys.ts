@@ -9,6 +9,7 @@
  *     leases, delays      zset      when a lease ends, when the next attempt is due
  *     parked              set       queues that wait for an operator
  *     depths              hash      class:tenant → items
+ *     sources             hash      webhook source → items
  *     id:ID               string    an item with this id was stored
  *     numbers, numbers:…  string    the last sequence or fencing token
  *     dead, deadAt        hash, zset   dead letters by sequence
@@ -74,14 +75,15 @@ export function paddedNumber(number: string | number): string {
   return String(number).padStart(numberDigits, "0");
 }
 
-/** Sequence and class, head, data, a line each; the data may have more lines. */
+/** Sequence, class and maybe source; head; data: a line each. The data may have more lines. */
 export function parseItem(text: string): QueuedItem {
   const headAt = text.indexOf("\n");
   const dataAt = text.indexOf("\n", headAt + 1);
-  const [sequence = "", name = ""] = text.slice(0, headAt).split(" ");
+  const [sequence = "", name = "", source] = text.slice(0, headAt).split(" ");
   return {
     sequence: paddedNumber(sequence),
     class: name,
+    ...(source !== undefined && { source }),
     head: text.slice(headAt + 1, dataAt),
     data: text.slice(dataAt + 1),
   };

@@ -3,14 +3,20 @@
 local function leave(prefix, queue, count)
   local tenant = string.match(queue, '^[^:]*:([^:]*):')
   local items = redis.call('LPOP', prefix .. 'q:' .. queue, count) or {}
-  local left = {}
+  local left, ofSources = {}, {}
   for _, item in ipairs(items) do
-    local depth = string.match(item, '^%d+ (%S+)') .. ':' .. tenant
+    local class, source = string.match(item, '^%d+ (%S+) ?(%S*)')
+    local depth = class .. ':' .. tenant
     left[depth] = (left[depth] or 0) + 1
+    if source ~= '' then
+      ofSources[source] = (ofSources[source] or 0) + 1
+    end
   end
-  for depth, number in pairs(left) do
-    if redis.call('HINCRBY', prefix .. 'depths', depth, -number) <= 0 then
-      redis.call('HDEL', prefix .. 'depths', depth)
+  for name, counts in pairs({ depths = left, sources = ofSources }) do
+    for field, number in pairs(counts) do
+      if redis.call('HINCRBY', prefix .. name, field, -number) <= 0 then
+        redis.call('HDEL', prefix .. name, field)
+      end
     end
   end
   return items

@@ -56,7 +56,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     this.#listeners.length = 0;
   }
 
-  async enqueue({ queue: name, class: itemClass, head, data, dedupeId }: NewItem): Promise<Enqueued> {
+  async enqueue({ queue: name, class: itemClass, source, head, data, dedupeId }: NewItem): Promise<Enqueued> {
     const now = Date.now();
     this.#forgetIds(now);
     const slot = slotOfQueue(name);
@@ -66,7 +66,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
       this.#seenIds.set(seen, now + dedupeMs);
     }
     const sequence = this.#nextNumber();
-    this.#store(name, { sequence, class: itemClass, head, data });
+    this.#store(name, { sequence, class: itemClass, ...(source !== undefined && { source }), head, data });
     return { kind: "stored", sequence };
   }
 
@@ -155,6 +155,12 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     for (const { name, items } of this.#queues.values()) {
       if (name.tenant === tenant) count += items.filter((item) => classes.includes(item.class)).length;
     }
+    return count;
+  }
+
+  async waitingOfSource(source: string): Promise<number> {
+    let count = 0;
+    for (const { items } of this.#queues.values()) count += items.filter((item) => item.source === source).length;
     return count;
   }
 

@@ -1,11 +1,10 @@
-/** How many items of a tenant may wait: counted by the store, and by this process since it last asked the store. */
-import type { QueueStore } from "./contract.ts";
+/** How many items of a tenant or a source may wait: counted by the store, and by this process since it last asked the store. */
 
 /** Of what was free at the last read of the store: this process may fill so much before it reads again. */
 const trustedPart = 1 / 8;
 /** Other processes enqueue as well, and dispatchers deliver. */
 const maxAgeMs = 10_000;
-const maxTenants = 10_000;
+const maxOwners = 10_000;
 
 interface Known {
   waiting: number;
@@ -15,37 +14,35 @@ interface Known {
   readAt: number;
 }
 
-export class TenantQuota {
-  readonly #store: QueueStore;
+export class WaitingQuota {
   readonly #limit: () => number;
-  readonly #classes: () => readonly string[];
-  /** Bounded: the tenant that was read first is forgotten first. */
-  readonly #tenants = new Map<string, Known>();
-  /** The last question that waits for the store, by tenant: later ones wait behind it. */
+  readonly #waiting: (owner: string) => Promise<number>;
+  /** Tenants, or sources. Bounded: the one that was read first is forgotten first. */
+  readonly #owners = new Map<string, Known>();
+  /** The last question that waits for the store, by owner: later ones wait behind it. */
   readonly #turns = new Map<string, Promise<boolean>>();
 
-  /** @param options of the rules in force */
-  constructor(store: QueueStore, options: { limit: () => number; classes: () => readonly string[] }) {
-    this.#store = store;
+  /** @param options.limit by the rules in force. @param options.waiting asks the store. */
+  constructor(options: { limit: () => number; waiting: (owner: string) => Promise<number> }) {
     this.#limit = options.limit;
-    this.#classes = options.classes;
+    this.#waiting = options.waiting;
   }
 
-  /** Whether `items` more of the tenant may wait; they are counted. Answers come in the order of the questions. */
-  async allows(tenant: string, items: number): Promise<boolean> {
-    const earlier = this.#turns.get(tenant);
-    const known = this.#tenants.get(tenant);
+  /** Whether `items` more of the owner may wait; they are counted. Answers come in the order of the questions. */
+  async allows(owner: string, items: number): Promise<boolean> {
+    const earlier = this.#turns.get(owner);
+    const known = this.#owners.get(owner);
     if (!earlier && known && this.#isTrusted(known, items)) return this.#take(known, items);
     const decide = async (): Promise<boolean> => {
-      const newest = this.#tenants.get(tenant);
-      return this.#take(newest && this.#isTrusted(newest, items) ? newest : await this.#read(tenant), items);
+      const newest = this.#owners.get(owner);
+      return this.#take(newest && this.#isTrusted(newest, items) ? newest : await this.#read(owner), items);
     };
     const turn = earlier ? earlier.then(decide, decide) : decide();
-    this.#turns.set(tenant, turn);
+    this.#turns.set(owner, turn);
     try {
       return await turn;
     } finally {
-      if (this.#turns.get(tenant) === turn) this.#turns.delete(tenant);
+      if (this.#turns.get(owner) === turn) this.#turns.delete(owner);
     }
   }
 
@@ -60,13 +57,13 @@ export class TenantQuota {
     return added + items <= (this.#limit() - waiting) * trustedPart;
   }
 
-  async #read(tenant: string): Promise<Known> {
-    const waiting = await this.#store.waiting(tenant, this.#classes());
+  async #read(owner: string): Promise<Known> {
+    const waiting = await this.#waiting(owner);
     const known = { waiting, added: 0, readAt: performance.now() };
-    this.#tenants.delete(tenant);
-    const [oldest] = this.#tenants.keys();
-    if (this.#tenants.size >= maxTenants && oldest !== undefined) this.#tenants.delete(oldest);
-    this.#tenants.set(tenant, known);
+    this.#owners.delete(owner);
+    const [oldest] = this.#owners.keys();
+    if (this.#owners.size >= maxOwners && oldest !== undefined) this.#owners.delete(oldest);
+    this.#owners.set(owner, known);
     return known;
   }
 }

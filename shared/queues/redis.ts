@@ -107,8 +107,9 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     this.#listeners.length = 0;
   }
 
-  async enqueue({ queue, class: name, dedupeId = "", head, data }: NewItem): Promise<Enqueued> {
-    const values = [queueText(queue), name, dedupeId, head, data];
+  async enqueue({ queue, class: name, source, dedupeId = "", head, data }: NewItem): Promise<Enqueued> {
+    const origin = source === undefined ? name : `${name} ${source}`;
+    const values = [queueText(queue), origin, dedupeId, head, data];
     const sequence = await this.#enqueues.add(slotOfQueue(queue), values);
     return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
   }
@@ -163,12 +164,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async waiting(tenant: string, classes: readonly string[]): Promise<number> {
-    const counts = await this.#perGroup(everySlot, async (cell, slots) => {
-      const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
-      const values = [tenantText(tenant), classes.length, ...classes, ...prefixes];
-      return cell.run(waitingScript, prefixes[0] ?? "", ...values);
-    });
-    return counts.reduce((sum, count) => sum + count, 0);
+    return this.#count(
+      "depths",
+      classes.map((name) => `${name}:${tenantText(tenant)}`),
+    );
+  }
+
+  async waitingOfSource(source: string): Promise<number> {
+    return this.#count("sources", [source]);
   }
 
   /** Follows the news of all slots. */
@@ -288,6 +291,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async #failedAt({ slot, sequence }: { slot: number; sequence: string }): Promise<string | undefined> {
     const cell = this.#cells.ofSlot(slot);
     return (await cell.run<string | null>("zscore", `${slotPrefix(cell.root, slot)}deadAt`, sequence)) ?? undefined;
+  }
+
+  async #count(name: "depths" | "sources", fields: readonly string[]): Promise<number> {
+    const counts = await this.#perGroup(everySlot, async (cell, slots) => {
+      const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
+      return cell.run(waitingScript, prefixes[0] ?? "", name, fields.length, ...fields, ...prefixes);
+    });
+    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   async #ofEverySlot<Result>(ask: (cell: RedisConnections, slot: number) => Promise<Result>): Promise<Result[]> {

@@ -11,12 +11,16 @@ local letter = redis.call('HGET', prefix .. 'dead', ARGV[2])
 if not letter then
   return 0
 end
-local queue, class, rest = string.match(letter, '^%d+ ([^\n]*)\n[^\n]*\n%d+ (%S+)(\n.*)$')
+local queue, origin, rest = string.match(letter, '^%d+ ([^\n]*)\n[^\n]*\n%d+ ([^\n]*)(\n.*)$')
+local class, source = string.match(origin, '^(%S+) ?(%S*)')
 redis.call('HDEL', prefix .. 'dead', ARGV[2])
 redis.call('ZREM', prefix .. 'deadAt', ARGV[2])
 local sequence = string.format('%.0f', takeNumbers(prefix, 1) + 1)
-if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. class .. rest) == 1 then
+if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. origin .. rest) == 1 then
   makeReady(prefix, class, 'f', queue, false)
 end
 redis.call('HINCRBY', prefix .. 'depths', class .. ':' .. string.match(queue, '^[^:]*:([^:]*):'), 1)
+if source ~= '' then
+  redis.call('HINCRBY', prefix .. 'sources', source, 1)
+end
 return 1

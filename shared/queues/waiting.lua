@@ -1,17 +1,17 @@
 #!lua flags=no-writes
--- Counts the items of one tenant, those in flight included.
+-- Counts items by tenant or by source, those in flight included.
 -- KEYS  1 a name in the slot of the first prefix
--- ARGV  1 tenant   2 number of classes   then the classes, then the prefixes of the slots' keys
+-- ARGV  1 'depths' (by class:tenant) or 'sources'   2 number of fields   then the fields, then the prefixes of the slots' keys
 -- Returns the count.
 
-local classes = tonumber(ARGV[2])
+local name, last = ARGV[1], 2 + tonumber(ARGV[2])
 local fields = {}
-for at = 3, 2 + classes do
-  fields[#fields + 1] = ARGV[at] .. ':' .. ARGV[1]
+for at = 3, last do
+  fields[#fields + 1] = ARGV[at]
 end
 local count = 0
-for at = 3 + classes, #ARGV do
-  for _, items in ipairs(redis.call('HMGET', ARGV[at] .. 'depths', unpack(fields))) do
+for at = last + 1, #ARGV do
+  for _, items in ipairs(redis.call('HMGET', ARGV[at] .. name, unpack(fields))) do
     count = count + tonumber(items or 0)
   end
 end

@@ -4,10 +4,12 @@ import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
 import { isRepresentable } from "../rollouts/point.ts";
 import { type Explained, explain, maxFindings } from "../runtime/schema-errors.ts";
+import { RouteTable } from "./route-table.ts";
+import { Source, sourceFindings, type SourceRule } from "./sources.ts";
 
 const closed = { additionalProperties: false } as const;
 const maxRoutes = 10_000;
-/** Most namespaces, and most services. */
+/** Most namespaces, most services, and most sources. */
 const maxNames = 1_000;
 const bounded = { ...closed, maxProperties: maxNames };
 const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" });
@@ -117,7 +119,6 @@ const frame = {
     Type.Record(Type.String({ pattern: serviceName.source }), Class, { ...closed, maxProperties: maxClasses }),
   ),
   quotas: Type.Optional(Quotas),
-  sources: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 };
 
 const RulesDocument = Type.Object(
@@ -125,6 +126,7 @@ const RulesDocument = Type.Object(
     namespaces: Type.Optional(Type.Record(Type.String({ pattern: namespaceName.source }), Namespace, bounded)),
     services: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Service, bounded)),
     routes: Type.Optional(Type.Array(Route, { maxItems: maxRoutes })),
+    sources: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Source, bounded)),
     ...frame,
   },
   closed,
@@ -137,13 +139,14 @@ export type RouteRule = Static<typeof Route>;
 export type ClassRule = Static<typeof Class>;
 
 const validator = Compile(RulesDocument);
-/** For a document without its namespaces, services and routes. */
+/** For a document without its namespaces, services, routes and sources. */
 const frameValidator = Compile(Type.Object(frame, closed));
 const parts = {
   namespace: Compile(Namespace),
   service: Compile(Service),
   route: Compile(Route),
   hooks: Compile(Hooks),
+  source: Compile(Source),
 };
 
 /** The parts of a document that match their schema. `serviceNames` also has the names of services that do not. */
@@ -154,13 +157,18 @@ interface WellFormedParts {
   routes: readonly (readonly [index: number, RouteRule])[];
   hooks: Static<typeof Hooks>;
   classNames: ReadonlySet<string>;
-  sources: boolean;
+  sources: readonly (readonly [name: string, SourceRule])[];
 }
 
 /** @throws InvalidDocument with all findings: schema, references, unsupported parts. */
 export function checkRules(value: unknown): RulesDocument {
   const wellFormed = wellFormedParts(value);
-  const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...unsupported(wellFormed)];
+  const meaning = [
+    ...missingReferences(wellFormed),
+    ...ambiguities(wellFormed),
+    ...findingsOfSources(wellFormed),
+    ...unsupported(wellFormed),
+  ];
   if (!validator.Check(value)) throw new InvalidDocument("rules", [...formFindings(value), ...meaning]);
   if (meaning.length > 0) throw new InvalidDocument("rules", meaning);
   return value;
@@ -168,7 +176,7 @@ export function checkRules(value: unknown): RulesDocument {
 
 /** Checks entry by entry until enough findings are listed: the library's own list would spend time on valid entries too. */
 function formFindings(value: unknown): string[] {
-  const { namespaces, services, routes, ...others } = (
+  const { namespaces, services, routes, sources, ...others } = (
     typeof value === "object" && value !== null ? value : {}
   ) as Record<string, unknown>;
   return [
@@ -180,6 +188,7 @@ function formFindings(value: unknown): string[] {
       name: namespaceName,
     }),
     ...entryFindings("services", services, { max: maxNames, isMap: true, validator: parts.service, name: serviceName }),
+    ...entryFindings("sources", sources, { max: maxNames, isMap: true, validator: parts.source, name: serviceName }),
     ...entryFindings("routes", routes, { max: maxRoutes, isMap: false, validator: parts.route }),
   ];
 }
@@ -219,7 +228,9 @@ function wellFormedParts(value: unknown): WellFormedParts {
     ),
     hooks: parts.hooks.Check(document["hooks"]) ? document["hooks"] : {},
     classNames: new Set(entriesOf(document["classes"]).map(([name]) => name)),
-    sources: entriesOf(document["sources"]).length > 0,
+    sources: entriesOf(document["sources"]).flatMap(([name, given]) =>
+      parts.source.Check(given) ? [[name, given] as const] : [],
+    ),
   };
 }
 
@@ -236,6 +247,16 @@ function missingReferences({ serviceNames, routes, hooks }: WellFormedParts): st
   return references
     .filter(([, service]) => !serviceNames.has(service))
     .map(([path, service]) => `${path}: no such service: "${service}" (add it under services)`);
+}
+
+function findingsOfSources({ sources, routes, classNames }: WellFormedParts): string[] {
+  const table = new RouteTable(routes.map(([, route]) => route));
+  return sources.flatMap(([name, source]) =>
+    sourceFindings(name, source, {
+      routeOf: (event) => table.find(event),
+      hasClass: (given) => given === defaultClass || classNames.has(given),
+    }),
+  );
 }
 
 /** Members of a route that only queued events have. */
@@ -297,6 +318,6 @@ function unsupported({ namespaces, sources }: WellFormedParts): string[] {
   for (const [name, namespace] of namespaces) {
     if (namespace.changes) paths.push(`namespaces.${name}.changes`);
   }
-  if (sources) paths.push("sources");
+  for (const [name, source] of sources) if (source.journal) paths.push(`sources.${name}.journal`);
   return paths.map((path) => `${path}: not supported in this version`);
 }

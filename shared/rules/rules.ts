@@ -16,6 +16,8 @@ import {
   type RulesDocument,
   type ServiceRule,
 } from "./document.ts";
+import { RouteTable } from "./route-table.ts";
+import type { SourceRule } from "./sources.ts";
 
 export type NamespaceOptions = Required<NamespaceRule> & Retention;
 
@@ -57,9 +59,11 @@ export interface QueuePolicy {
 export interface Quotas {
   /** Items of one tenant that may wait. */
   perTenant: number;
+  /** Items of one webhook source that may wait. */
+  perSource: number;
 }
 
-const quotaDefaults: Quotas = { perTenant: 100_000 };
+const quotaDefaults: Quotas = { perTenant: 100_000, perSource: 1_000_000 };
 const classDefaults: Required<ClassRule> = { share: 1, whenFull: "refuse" };
 
 export type HookName = "connect" | "subscribe";
@@ -72,14 +76,14 @@ export class Rules {
   readonly #namespaces: ReadonlyMap<string, NamespaceOptions>;
   readonly #defaultNamespace: NamespaceOptions;
   readonly #services: ReadonlyMap<string, ServiceOptions>;
-  readonly #exact: ReadonlyMap<string, RouteRule>;
+  readonly #routes: RouteTable;
   /** By name; the default class is always among them. */
   readonly classes: ReadonlyMap<string, Required<ClassRule>>;
   readonly quotas: Quotas;
+  /** Of webhooks, by name. */
+  readonly sources: ReadonlyMap<string, SourceRule>;
   /** By service: the largest batch of any route to it. */
   readonly #batches = new Map<string, number>();
-  /** Longest prefix first. */
-  readonly #prefixes: readonly { prefix: string; route: RouteRule }[];
 
   /** @param document a valid one (`checkRules`). */
   constructor(version: number, document: RulesDocument) {
@@ -109,11 +113,8 @@ export class Rules {
         this.#batches.set(name, Math.max(batch, this.#batches.get(name) ?? 1));
       }
     }
-    this.#exact = new Map(routes.filter((route) => !route.event.endsWith("*")).map((route) => [route.event, route]));
-    this.#prefixes = routes
-      .filter((route) => route.event.endsWith("*"))
-      .map((route) => ({ prefix: route.event.slice(0, -1), route }))
-      .sort((a, b) => b.prefix.length - a.prefix.length);
+    this.#routes = new RouteTable(routes);
+    this.sources = new Map(Object.entries(document.sources ?? {}));
   }
 
   /** Options of a channel's namespace; an unlisted namespace has those of `default`. */
@@ -123,7 +124,7 @@ export class Rules {
 
   /** The exact route of an event, else the one with the longest prefix. */
   route(event: string): RouteRule | undefined {
-    return this.#exact.get(event) ?? this.#prefixes.find(({ prefix }) => event.startsWith(prefix))?.route;
+    return this.#routes.find(event);
   }
 
   /**

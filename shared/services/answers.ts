@@ -1,10 +1,12 @@
 /** Translates a service's answer for the client that called. Pure. */
+import { isUtf8 } from "node:buffer";
 import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
 import { excerpt } from "../runtime/excerpt.ts";
 import { parseJson } from "../json/json.ts";
 import { takeMembers } from "../json/json-members.ts";
 import { isJson } from "../json/json-scan.ts";
+import type { WebhookReply } from "../protocol/relay.ts";
 import type { ServiceAnswer } from "./service-client.ts";
 
 /** `data` and `details` are JSON text in one line, as the service wrote it. */
@@ -59,6 +61,30 @@ function interpretStatus(answer: ServiceAnswer & { kind: "answered" }, service: 
   if (status >= 500)
     return refused("upstream_failed", `${service} answered ${status}`, status === 503 ? more : { status });
   return refused("upstream_bad_response", `${service} answered ${status}`, { status });
+}
+
+/** More would not be an answer to a webhook, but data. */
+const maxWebhookReplyBytes = 64 * 1024;
+const replyTypes = /^(text\/[\x21-\x7e]+|application\/([\x21-\x7e]+\+)?(json|xml))[\x20-\x7e]*$/i;
+
+/** @returns as JSON text a {@link WebhookReply}: a 2xx with JSON, XML or text; everything else is an error. */
+export function interpretWebhookAnswer(answer: ServiceAnswer, service: string): CallOutcome {
+  if (answer.kind !== "answered" || answer.status < 200 || answer.status > 299) {
+    const outcome = interpretAnswer(answer, service);
+    return outcome.ok ? refused("upstream_bad_response", `${service} gave no answer for a webhook`) : outcome;
+  }
+  const { status, body, contentType } = answer;
+  const isText = body.length === 0 || (replyTypes.test(contentType ?? "") && isUtf8(body));
+  if (!isText || body.length > maxWebhookReplyBytes) {
+    const expected = `JSON, XML or text of at most ${maxWebhookReplyBytes} bytes`;
+    return refused("upstream_bad_response", `the answer of ${service} to a webhook is not ${expected}`, { status });
+  }
+  const reply: WebhookReply = {
+    status,
+    body: body.toString("utf8"),
+    ...(body.length > 0 && contentType !== undefined && { contentType }),
+  };
+  return { ok: true, data: JSON.stringify(reply) };
 }
 
 /** Takes `code` and `message` from the body of a 4xx; the other members become `details`. */

@@ -5,6 +5,11 @@ import type { IdentityKey } from "../protocol/identity-key.ts";
 /** `ce-source` of events from clients. */
 export const socketSource = "/tidegate/socket";
 
+/** `ce-source` of webhooks. @param source its name in the rules */
+export function hookSource(source: string): string {
+  return `/tidegate/hooks/${source}`;
+}
+
 export interface EventContext {
   /** Without a dot: the signature uses dots as separators. */
   id: string;
@@ -32,10 +37,16 @@ export function eventHeaders(context: EventContext): Record<string, string> {
 
 /** Random; or derived from user and client id, so that a service recognises a repeat. */
 export function eventId(user: IdentityKey, clientId?: string): string {
-  if (clientId === undefined) return randomUUID();
-  return createHash("sha256")
-    .update(JSON.stringify([user, clientId]))
-    .digest("base64url");
+  return clientId === undefined ? randomUUID() : derivedId([user, clientId]);
+}
+
+/** Derived from the source and the id that it gave: unlike the ids of any client. Random without one. */
+export function hookEventId(source: string, givenId?: string): string {
+  return givenId === undefined ? randomUUID() : derivedId(["hook", source, givenId]);
+}
+
+function derivedId(parts: readonly string[]): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("base64url");
 }
 
 /** Percent-encodes characters that headers cannot carry (HTTP binding, section 3.1.3.2). */

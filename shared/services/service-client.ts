@@ -47,7 +47,7 @@ export interface AnswerTaker {
 
 /** Any HTTP status counts as answered. */
 export type ServiceAnswer =
-  | { kind: "answered"; status: number; body: Buffer; retryAfterMs?: number }
+  | { kind: "answered"; status: number; body: Buffer; contentType?: string; retryAfterMs?: number }
   /** Not sent: too many requests wait for a place. */
   | { kind: "busy" }
   /** Not sent: the service did not answer lately. */
@@ -140,7 +140,9 @@ export class ServiceClient implements Service {
     const retryAfter = headers["retry-after"];
     const retryAfterMs = typeof retryAfter === "string" ? parseRetryAfter(retryAfter, Date.now()) : undefined;
     const retry = retryAfterMs !== undefined && { retryAfterMs };
-    if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...retry };
+    const type = headers["content-type"];
+    const contentType = typeof type === "string" && { contentType: type };
+    if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...contentType, ...retry };
     // For other statuses the body does not matter.
     if (status < 200 || status > 299) return { kind: "answered", status, body: Buffer.alloc(0), ...retry };
     return { kind: "unreadable", status, encoding: result.encoding };

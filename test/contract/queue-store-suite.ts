@@ -67,6 +67,32 @@ async function retry(store: Queues, claimed: Claimed | undefined, delayMs = 0): 
 /** @param create two stores of one deployment, as of two programs; one where there is only one. */
 export function queueStoreSuite(name: string, create: () => Promise<[Queues, Queues]>): void {
   describe(`queue store: ${name}`, () => {
+    test("SRC-11: items are counted by their source until they leave their queue", async () => {
+      const [store, other] = await create();
+      const place = { service: newService() };
+      const source = `source-of-${place.service}`;
+      for (const data of ["a", "b"]) await store.enqueue({ ...item(place, data), source });
+      await store.enqueue(item(place, "c"));
+      expect(await other.waitingOfSource(source)).toBe(2);
+      const first = await claim(store, place);
+      if (!first) throw new Error("nothing was claimed");
+      expect(await store.waitingOfSource(source)).toBe(2);
+      const [{ sequence }] = first.items;
+      await store.settle(first.lease, { kind: "dead", done: 0, failure: "{}" }, sequence);
+      expect(await store.waitingOfSource(source)).toBe(1);
+      const second = await claim(store, place, { maxItems: 2 });
+      expect(dataOf(second)).toEqual(["b", "c"]);
+      await done(store, second);
+      expect(await store.waitingOfSource(source)).toBe(0);
+      const letter = (await store.deadLetters({ limit: 1_000 })).find((each) => each.queue.service === place.service);
+      expect(await store.retryDeadLetter(letter?.id ?? "")).toBe(true);
+      expect(await store.waitingOfSource(source)).toBe(1);
+      const again = await claim(store, place);
+      expect(again?.items[0]).toMatchObject({ class: "messages", source });
+      await done(store, again);
+      expect(await store.waitingOfSource(source)).toBe(0);
+    });
+
     test("QUE-1: items of one key are claimed in order, one at a time", async () => {
       const [store, other] = await create();
       const place = { service: newService() };

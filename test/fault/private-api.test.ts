@@ -45,7 +45,7 @@ beforeAll(async () => {
     },
     { embedded: true },
   );
-  gateway = createGateway({ config, ...stores, logger: quietLogger });
+  gateway = createGateway({ config, environment: {}, ...stores, logger: quietLogger });
   await gateway.start();
 });
 afterEach(closeClients);

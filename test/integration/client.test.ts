@@ -52,7 +52,7 @@ function newGateway(): Gateway {
     },
     { embedded: true },
   );
-  return createGateway({ config, ...stores, logger: quietLogger });
+  return createGateway({ config, environment: {}, ...stores, logger: quietLogger });
 }
 
 async function api(path: string, body: object, method = "POST"): Promise<unknown> {

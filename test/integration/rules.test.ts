@@ -148,9 +148,11 @@ describe("through the API", () => {
         { event: "a", service: "two", path: "/", mode: "call", shadow: "two" },
       ],
       hooks: { connect: "nobody", connected: "two" },
-      sources: { github: {} },
+      sources: {
+        github: { verify: "github", route: "none", class: "none", journal: true, hmac: { header: "x" } },
+      },
     });
-    expect(meaning.body["errors"]).toHaveLength(8);
+    expect(meaning.body["errors"]).toHaveLength(12);
     const secret = await fleet.api("PUT", "/v1/rules", {
       services: { three: { url: "http://x", secret: "env:NOT_SET" } },
     });

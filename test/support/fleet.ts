@@ -135,7 +135,9 @@ export async function startFleet(options: {
     const own = { GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl, ...options.gatewaySettings?.[i] };
     const settings = { ...environment, ...own };
     const config = readGatewayConfig(settings, { embedded: true });
-    gateways.push(await begin(createGateway({ config, ...(await stores()), ...given, logger, liveness })));
+    gateways.push(
+      await begin(createGateway({ config, environment: settings, ...(await stores()), ...given, logger, liveness })),
+    );
   }
   if (options.rules) {
     const stored = await api("PUT", "/v1/rules", options.rules);

@@ -1,12 +1,15 @@
 /** The quota of waiting items of a tenant. */
 import { expect, test, vi } from "vitest";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
-import { TenantQuota } from "../../shared/queues/quota.ts";
+import { WaitingQuota } from "../../shared/queues/quota.ts";
 
-function quotaOf(limit: number): { quota: TenantQuota; store: MemoryQueueStore; reads: () => number } {
+function quotaOf(limit: number): { quota: WaitingQuota; store: MemoryQueueStore; reads: () => number } {
   const store = new MemoryQueueStore();
   const waiting = vi.spyOn(store, "waiting");
-  const quota = new TenantQuota(store, { limit: () => limit, classes: () => ["messages"] });
+  const quota = new WaitingQuota({
+    limit: () => limit,
+    waiting: async (tenant) => store.waiting(tenant, ["messages"]),
+  });
   return { quota, store, reads: () => waiting.mock.calls.length };
 }
 

@@ -1,0 +1,54 @@
+/** What the body of a webhook is: JSON, a form, or text that goes on as it came. */
+import { isUtf8 } from "node:buffer";
+import type { IncomingHttpHeaders } from "node:http";
+import { maxJsonDepth, scanJson } from "../../shared/json/json-scan.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+
+export type Content =
+  | { kind: "json"; json: Buffer }
+  | { kind: "form"; form: URLSearchParams; contentType: string }
+  /** Nothing in it can be selected. */
+  | { kind: "text"; contentType: string };
+
+/** Parsing a form costs by its fields; providers send about fifty. */
+const maxFields = 1_000;
+const ampersand = 0x26;
+/** What a header of the request to the service can carry. */
+const plainType = /^[\x21-\x7e][\x20-\x7e]{0,255}$/;
+
+export function isForm(headers: IncomingHttpHeaders): boolean {
+  return mediaTypeOf(headers) === "application/x-www-form-urlencoded";
+}
+
+/** @throws TidegateError `payload_too_large` for too many fields */
+export function parseForm(body: Buffer): URLSearchParams {
+  let fields = 1;
+  for (let at = body.indexOf(ampersand); at !== -1; at = body.indexOf(ampersand, at + 1)) {
+    if (++fields > maxFields) throw new TidegateError("payload_too_large", `has more than ${maxFields} fields`);
+  }
+  return new URLSearchParams(body.toString("utf8"));
+}
+
+/**
+ * @param options.readsBody the source selects values in the body, or splits it: then anything but a form has to be JSON
+ * @throws TidegateError `invalid_request` where the body is not what it has to be
+ */
+export function contentOf(headers: IncomingHttpHeaders, body: Buffer, { readsBody }: { readsBody: boolean }): Content {
+  if (body.length === 0) throw new TidegateError("invalid_request", "the body is empty");
+  if (!isUtf8(body)) throw new TidegateError("invalid_request", "the body is not UTF-8");
+  const mediaType = mediaTypeOf(headers);
+  const contentType = plainType.test(headers["content-type"] ?? "") ? (headers["content-type"] ?? "") : "text/plain";
+  if (isForm(headers)) return { kind: "form", form: parseForm(body), contentType };
+  const isJson = mediaType === "" || mediaType === "application/json" || mediaType.endsWith("+json");
+  if (!isJson && !readsBody) return { kind: "text", contentType };
+  const { kind } = scanJson(body);
+  if (kind === "too_deep") throw new TidegateError("invalid_request", `nested deeper than ${maxJsonDepth} levels`);
+  if (kind === "malformed") throw new TidegateError("invalid_request", "the body is not JSON");
+  return { kind: "json", json: body };
+}
+
+/** In lower case, without parameters; "" where there is none. */
+function mediaTypeOf(headers: IncomingHttpHeaders): string {
+  const [type = ""] = (headers["content-type"] ?? "").split(";", 1);
+  return type.trim().toLowerCase();
+}

@@ -1,0 +1,75 @@
+/** A webhook as the events of its route: one, or one for each part. */
+import type { StorableEvent } from "../requests/store-event.ts";
+import { assertName } from "../../shared/queues/ordering-key.ts";
+import { hookEventId, hookSource } from "../../shared/services/cloudevents.ts";
+import type { Identity } from "../../shared/services/identity-token.ts";
+import type { Content } from "./content.ts";
+import { type Envelope, select, type SelectedBody } from "./selectors.ts";
+import type { Source } from "./sources.ts";
+import { splitJson } from "./split.ts";
+
+export interface Webhook {
+  readonly source: Source;
+  readonly envelope: Envelope;
+  readonly body: Buffer;
+  readonly content: Content;
+}
+
+/** @throws TidegateError `invalid_request` where a selector finds nothing in one of the parts */
+export function eventsOf({ source, envelope, body, content }: Webhook): readonly StorableEvent[] {
+  if (source.split.length > 0 && content.kind === "json") {
+    const parts = splitJson(content.json, source.split);
+    return parts.map((json, index) => eventOf(source, envelope, { data: textOf(json), body: { json }, index }));
+  }
+  if (content.kind === "json") {
+    return [eventOf(source, envelope, { data: textOf(body), body: { json: content.json }, index: 0 })];
+  }
+  const { contentType } = content;
+  const fields = content.kind === "form" ? { form: content.form } : undefined;
+  return [eventOf(source, envelope, { data: textOf(body), body: fields, index: 0, contentType })];
+}
+
+interface Part {
+  readonly data: string;
+  readonly body: SelectedBody;
+  readonly index: number;
+  readonly contentType?: string;
+}
+
+function eventOf(source: Source, envelope: Envelope, { data, body, index, contentType }: Part): StorableEvent {
+  const { name, route, key, id, tenant } = source;
+  const find = (selector: typeof key, purpose: string): string | undefined =>
+    selector && select(selector, purpose, envelope, body);
+  const tenantName = find(tenant, "tenant");
+  const keyText = find(key, "key");
+  const givenId = find(id, "id");
+  if (tenantName !== undefined) assertName(tenantName, "tenant");
+  if (keyText !== undefined) assertName(keyText, "key");
+  const ce = hookSource(name);
+  // An id from outside of the body is that of the whole webhook.
+  const ownId =
+    givenId === undefined || id?.from === "body" || source.split.length === 0 ? givenId : `${givenId} ${index}`;
+  return {
+    identity: identityOf(name, tenantName),
+    event: source.rule.route,
+    route,
+    key: keyText ?? ce,
+    class: source.class,
+    id: hookEventId(name, ownId),
+    dedupes: givenId !== undefined,
+    source: ce,
+    hook: name,
+    data,
+    ...(contentType !== undefined && { contentType }),
+  };
+}
+
+/** No user sends a webhook: the source stands in the place of user and session. */
+function identityOf(source: string, tenant: string | undefined): Identity {
+  const name = hookSource(source);
+  return { user: name, sessionId: name, claims: {}, ...(tenant !== undefined && { tenant }) };
+}
+
+function textOf(json: Uint8Array): string {
+  return Buffer.from(json.buffer, json.byteOffset, json.length).toString("utf8");
+}

@@ -1,0 +1,77 @@
+/** One webhook, from its head to its answer: bounded, verified, read, split and stored, in this order. */
+import type { IncomingMessage } from "node:http";
+import { assertDecodable } from "../../shared/http/query.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { GatewayContext } from "../node/context.ts";
+import type { StorableEvent } from "../requests/store-event.ts";
+import { challengeAnswer, type HookAnswer } from "./answer.ts";
+import { askService } from "./ask-service.ts";
+import { contentOf } from "./content.ts";
+import type { HeldBodies } from "./held-bodies.ts";
+import { eventsOf } from "./parts.ts";
+import type { Envelope } from "./selectors.ts";
+import { assertCheckable, assertGenuine, type Source } from "./sources.ts";
+import { storeWebhook } from "./store-webhook.ts";
+import { slackChallenge } from "./verify/slack.ts";
+
+export interface WebhookReceiver {
+  readonly context: GatewayContext;
+  readonly held: HeldBodies;
+  readonly maxBytes: number;
+}
+
+export interface WebhookRequest {
+  readonly raw: IncomingMessage;
+  readonly address: string;
+  /** {@link SignedRequest.urls} */
+  readonly urls: () => readonly string[];
+  /** Called once the signature is checked. */
+  readonly onGenuine: () => void;
+}
+
+/** @throws TidegateError with the code of the answer; nothing is stored then, except where storage failed. */
+export async function receiveWebhook(
+  source: Source,
+  request: WebhookRequest,
+  { context, held, maxBytes }: WebhookReceiver,
+): Promise<HookAnswer> {
+  const { raw, address, urls } = request;
+  assertCheckable(source);
+  const encoding = raw.headers["content-encoding"] ?? "identity";
+  if (encoding !== "identity") {
+    throw new TidegateError("invalid_request", "the body is compressed: send it without a content-encoding");
+  }
+  const { body, release } = await held.read(raw, { limitBytes: maxBytes, address });
+  try {
+    assertGenuine(source, { headers: raw.headers, body, urls, nowSeconds: Date.now() / 1_000 });
+    request.onGenuine();
+    const content = contentOf(raw.headers, body, source);
+    if (source.rule.verify === "slack" && content.kind === "json") {
+      const challenge = slackChallenge(content.json);
+      if (challenge !== undefined) return challengeAnswer(challenge);
+    }
+    const events = eventsOf({ source, envelope: envelopeOf(raw), body, content });
+    const [event] = events;
+    if (source.route.mode === "enqueue" || !event) return await store(source, events, context);
+    if (source.rule.fallback === undefined) return await askService(event, context);
+    return await askService(event, context).catch(async (error: unknown) => {
+      if (!(error instanceof TidegateError) || error.code !== "upstream_unavailable") throw error;
+      return store(source, events, context);
+    });
+  } finally {
+    release();
+  }
+}
+
+async function store(source: Source, events: readonly StorableEvent[], context: GatewayContext): Promise<HookAnswer> {
+  return { outcome: await storeWebhook(source, events, context), status: source.answer };
+}
+
+/** `/hooks/{source}/a/b?c=d` */
+export function envelopeOf({ url = "", headers }: IncomingMessage): Envelope {
+  assertDecodable(url);
+  const at = url.indexOf("?");
+  const path = at === -1 ? url : url.slice(0, at);
+  const segments = path.split("/").slice(3).map(decodeURIComponent);
+  return { headers, segments, query: new URLSearchParams(at === -1 ? "" : url.slice(at + 1)) };
+}

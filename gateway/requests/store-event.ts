@@ -1,0 +1,58 @@
+/** Stores an event in the queues of its services, whatever door it came through. */
+import { identityKey } from "../../shared/protocol/identity-key.ts";
+import { formatHead } from "../../shared/queues/item-head.ts";
+import type { RouteRule } from "../../shared/rules/document.ts";
+import { serviceOf } from "../../shared/rules/route-target.ts";
+import { eventId } from "../../shared/services/cloudevents.ts";
+import type { Identity } from "../../shared/services/identity-token.ts";
+import { newTraceparent } from "../../shared/services/traceparent.ts";
+import type { GatewayContext } from "../node/context.ts";
+
+export interface StorableEvent {
+  readonly identity: Identity;
+  readonly event: string;
+  readonly route: RouteRule;
+  readonly key: string;
+  readonly class: string;
+  /** `ce-id` of the request to the route's service. */
+  readonly id: string;
+  /** A second event with the id is not stored within 10 minutes. */
+  readonly dedupes: boolean;
+  /** `ce-source` */
+  readonly source: string;
+  /** The webhook source whose quota counts it. */
+  readonly hook?: string;
+  readonly data: string;
+  /** Of data that is not JSON. */
+  readonly contentType?: string;
+}
+
+/** The services whose queues get the event: the route's first. */
+export function servicesOf(route: RouteRule, identity: Identity): readonly string[] {
+  return [serviceOf(route, identity), ...(route.also ?? [])];
+}
+
+/**
+ * Events that are given one after the other within one turn of the event loop keep their order.
+ * @throws TidegateError `broker_unavailable`
+ */
+export async function storeEvent(given: StorableEvent, { queues }: GatewayContext): Promise<"stored" | "duplicate"> {
+  const { identity, event, route, key, id, source, hook, data, contentType } = given;
+  const { tenant = "" } = identity;
+  const path = route.path.replaceAll("{event}", encodeURIComponent(event));
+  const common = { ...identity, event, source, path, at: Date.now(), traceparent: newTraceparent() };
+  const stored = servicesOf(route, identity).map(async (service, index) => {
+    // Each service of `also` knows the event by an id of its own.
+    const ownId = index === 0 ? id : eventId(identityKey(identity), `${id} ${service}`);
+    return queues.enqueue({
+      queue: { service, tenant, key },
+      class: given.class,
+      head: formatHead({ ...common, id: ownId, ...(contentType !== undefined && { contentType }) }),
+      data,
+      ...(hook !== undefined && { source: hook }),
+      ...(given.dedupes && { dedupeId: ownId }),
+    });
+  });
+  const [first] = await Promise.all(stored);
+  return first?.kind === "duplicate" ? "duplicate" : "stored";
+}
