@@ -14,6 +14,8 @@ import { metaChallenge } from "./verify/meta.ts";
 
 /** Forged webhooks that are answered late; further ones are answered at once. */
 const maxDelayed = 1_000;
+/** Until the store is back, or rules are put. */
+const noRulesRetryMs = 5_000;
 /** In the metrics: no name of a source begins with it. */
 const unknownSource = "-";
 
@@ -41,8 +43,11 @@ export function addHooks({ door, ...options }: HooksOptions): HeldBodies {
 
   function sourceOf({ params }: HookRequest): Source {
     const source = sources.find(params.source);
-    if (!source) throw new TidegateError("unknown_source", "the rules have no such source");
-    return source;
+    if (source) return source;
+    // Providers take a 404 for good.
+    if (context.currentRules.rules.version === 0)
+      throw new TidegateError("upstream_unavailable", "the gateway has no rules yet", { retryAfterMs: noRulesRetryMs });
+    throw new TidegateError("unknown_source", "the rules have no such source");
   }
 
   async function receive(request: HookRequest, reply: FastifyReply): Promise<HookAnswer> {
@@ -85,6 +90,7 @@ export function addHooks({ door, ...options }: HooksOptions): HeldBodies {
       stopTimer();
       const code = error instanceof TidegateError ? error.code : "upstream_failed";
       metrics.hooks.inc({ source: label, outcome: code });
+      context.logger.debug({ source: label, code, reason: (error as Error).message }, "webhook refused");
       if (code === "bad_signature" || code === "forbidden") {
         await new Promise<void>((resolve) => refusalDelay.before(resolve));
       }

@@ -38,7 +38,7 @@ export async function receiveWebhook(
   const { raw, address, urls } = request;
   assertCheckable(source);
   const encoding = raw.headers["content-encoding"] ?? "identity";
-  if (encoding !== "identity") {
+  if (encoding.toLowerCase() !== "identity") {
     throw new TidegateError("invalid_request", "the body is compressed: send it without a content-encoding");
   }
   const { body, release } = await held.read(raw, { limitBytes: maxBytes, address });

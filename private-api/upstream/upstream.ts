@@ -134,38 +134,40 @@ export class Upstream implements Service {
   }
 
   async #call(call: RelayCall, data: string, taker: AnswerTaker): Promise<CallOutcome> {
-    const { rules } = this.#rules;
-    const route = rules.route(call.event);
-    const service = route && rules.service(serviceOf(route, call.identity));
-    if (!service) return refused("no_route", `no route for "${call.event}"`);
-    const request = {
-      path: route.path.replaceAll("{event}", encodeURIComponent(call.event)),
-      eventId: call.eventId,
-      eventType: call.event,
-      body: data,
-    };
-    const answering = this.#send(service, call, request, taker);
-    const shadow = route.shadow === undefined ? undefined : rules.service(route.shadow);
-    // A rollout may send the call to the shadow itself: one request is enough then.
-    if (shadow && shadow !== service) {
-      this.#shadows.send(this.#addressed(shadow, call, request), answering);
-    }
-    return interpretAnswer(await answering, service.name);
+    const { event, eventId } = call;
+    const routed = this.#route(call, { eventId, eventType: event, body: data }, taker);
+    return routed ? interpretAnswer(await routed.answering, routed.service) : noRoute(event);
   }
 
   /** @param data the body, as a JSON string. */
   async #webhook(webhook: RelayWebhook, data: string, taker: AnswerTaker): Promise<CallOutcome> {
-    const { rules } = this.#rules;
     const { event, eventId, source, contentType } = webhook;
-    const route = rules.route(event);
-    const service = route && rules.service(serviceOf(route, webhook.identity));
     const body = parseJson(data);
-    if (!service || typeof body !== "string") return refused("no_route", `no route for "${event}"`);
-    const path = route.path.replaceAll("{event}", encodeURIComponent(event));
+    if (typeof body !== "string") return refused("invalid_request", "the body of a webhook is not a JSON string");
     const headers = contentType === undefined ? {} : { "content-type": contentType };
-    const request = { path, eventId, eventType: event, source, body, headers };
-    const call = { ...webhook, kind: "call" } as const;
-    return interpretWebhookAnswer(await this.#send(service, call, request, taker), service.name);
+    const request = { eventId, eventType: event, source, body, headers };
+    const routed = this.#route({ ...webhook, kind: "call" }, request, taker);
+    return routed ? interpretWebhookAnswer(await routed.answering, routed.service) : noRoute(event);
+  }
+
+  /** Sends the request to the service of the event's route, and to its shadow. Undefined: there is no such route. */
+  #route(
+    question: Question,
+    given: Omit<EventRequest, "path">,
+    taker: AnswerTaker,
+  ): { service: string; answering: Promise<ServiceAnswer> } | undefined {
+    const { rules } = this.#rules;
+    const route = rules.route(given.eventType);
+    const service = route && rules.service(serviceOf(route, question.identity));
+    if (!service) return undefined;
+    const request = { ...given, path: route.path.replaceAll("{event}", encodeURIComponent(given.eventType)) };
+    const answering = this.#send(service, question, request, taker);
+    const shadow = route.shadow === undefined ? undefined : rules.service(route.shadow);
+    // A rollout may send the request to the shadow itself: one request is enough then.
+    if (shadow && shadow !== service) {
+      this.#shadows.send(this.#addressed(shadow, question, request), answering);
+    }
+    return { service: service.name, answering };
   }
 
   async #askConnect(question: RelayConnect, taker: AnswerTaker): Promise<CallOutcome> {
@@ -253,6 +255,10 @@ export class Upstream implements Service {
       timeoutMs: Math.min(question.timeoutMs, service.timeoutMs),
     };
   }
+}
+
+function noRoute(event: string): CallOutcome {
+  return refused("no_route", `no route for "${event}"`);
 }
 
 /** JSON values parsed of a hook's answer: a grant has at most 1,000 channels. */

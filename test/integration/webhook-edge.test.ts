@@ -151,6 +151,32 @@ describe("on two gateways", () => {
   });
 });
 
+test("EDGE-4: a gateway without rules answers 503, as it cannot know its sources", async () => {
+  const fleet = await startFleet({});
+  const answer = await sendHook(fleet.urls[0] ?? "", "any", { body: "{}" });
+  await fleet.stop();
+  expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "5"]);
+});
+
+test("SRC-2: webhooks are accepted while no private API runs, and delivered once one does", async () => {
+  const service = await startService();
+  const redis = await startRedis();
+  const rules = {
+    services: { hooks: { url: service.url, secret: serviceSecret } },
+    routes: [{ event: "hook", service: "hooks", path: "/", mode: "enqueue" }],
+    sources: { open: { verify: "none", route: "hook" } },
+  };
+  const target = { kind: "standalone", url: redis.url } as const;
+  const first = await startFleet({ target, rules });
+  await first.privateApi.stop();
+  expect((await sendHook(first.urls[0] ?? "", "open", { body: '"kept"' })).status).toBe(202);
+  expect(service.requests).toEqual([]);
+  const second = await startFleet({ target });
+  await eventually(() => service.requests.some(({ body }) => body === '"kept"'));
+  await Promise.all([first.stop(), second.stop()]);
+  await Promise.all([redis.stop(), service.stop()]);
+});
+
 describe("bodies that are held", () => {
   let server: Server | undefined;
   afterEach(async () => {
