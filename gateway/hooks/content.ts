@@ -1,6 +1,7 @@
 /** What the body of a webhook is: JSON, a form, or text that goes on as it came. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingHttpHeaders } from "node:http";
+import { maxJsonMembers } from "../../shared/json/json.ts";
 import { maxJsonDepth, scanJson } from "../../shared/json/json-scan.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 
@@ -41,9 +42,13 @@ export function contentOf(headers: IncomingHttpHeaders, body: Buffer, { readsBod
   if (isForm(headers)) return { kind: "form", form: parseForm(body), contentType };
   const isJson = mediaType === "" || mediaType === "application/json" || mediaType.endsWith("+json");
   if (!isJson && !readsBody) return { kind: "text", contentType };
-  const { kind } = scanJson(body);
+  const { kind, widest } = scanJson(body);
   if (kind === "too_deep") throw new TidegateError("invalid_request", `nested deeper than ${maxJsonDepth} levels`);
   if (kind === "malformed") throw new TidegateError("invalid_request", "the body is not JSON");
+  // Each selector looks at every member.
+  if (widest > maxJsonMembers) {
+    throw new TidegateError("payload_too_large", `an object has more than ${maxJsonMembers} members`);
+  }
   return { kind: "json", json: body };
 }
 

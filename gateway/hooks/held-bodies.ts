@@ -61,7 +61,9 @@ export class HeldBodies {
       if (this.#bytes > this.#maxBytes) this.#incomplete.next?.giveUp(crowded());
     };
     const onEnd = (): void => resolve(undefined);
-    const onClose = (): void => reject(new TidegateError("invalid_request", "the body ended early"));
+    const onClose = (): void => {
+      if (!request.complete) reject(new TidegateError("invalid_request", "the body ended early"));
+    };
     this.#incomplete.add(reading, networkOf(address));
     request.on("data", onData).on("end", onEnd).on("close", onClose);
     try {

@@ -38,20 +38,31 @@ function memberOf(json: Uint8Array, name: string): Uint8Array | undefined {
   let found: Uint8Array | undefined;
   let at = skipSpace(json, 1);
   while (json[at] === quote) {
+    const nameTo = skipString(json, at);
     const from = skipSpace(json, skipName(json, at));
     const to = skipScanned(json, from);
-    if (isName(json.subarray(at + 1, skipString(json, at) - 1), nameBytes, name)) found = json.subarray(from, to);
+    if (isName(json, at + 1, nameTo - 1, nameBytes)) found = json.subarray(from, to);
     at = skipSpace(json, to);
     if (json[at] === comma) at = skipSpace(json, at + 1);
   }
   return found && trimmed(found);
 }
 
-/** @param written without its quotes */
-function isName(written: Uint8Array, nameBytes: Uint8Array, name: string): boolean {
-  if (!written.includes(backslash)) return Buffer.compare(written, nameBytes) === 0;
+/** @param from, to without the quotes */
+function isName(json: Uint8Array, from: number, to: number, name: Uint8Array): boolean {
+  const length = to - from;
   // The longest spelling of one byte is `\u00xx`.
-  return written.length <= 6 * nameBytes.length && JSON.parse(`"${Buffer.from(written).toString()}"`) === name;
+  if (length < name.length || length > 6 * name.length) return false;
+  if (length > name.length) {
+    const written = json.subarray(from, to);
+    return written.includes(backslash) && Buffer.compare(Buffer.from(unescaped(written)), name) === 0;
+  }
+  for (let at = 0; at < length; at++) if (json[from + at] !== name[at]) return false;
+  return true;
+}
+
+function unescaped(written: Uint8Array): string {
+  return JSON.parse(`"${Buffer.from(written).toString()}"`) as string;
 }
 
 function itemOf(json: Uint8Array, index: number): Uint8Array | undefined {

@@ -41,6 +41,7 @@ beforeAll(async () => {
       PRIVATE_API_URL: `http://127.0.0.1:${ports.api}`,
       PRIVATE_API_TOKEN: token,
       AUTH_JWT_SECRET: jwtSecret,
+      HOOK_SECRET: "a secret of two sources",
     },
   });
   await Promise.all([ports.api, ports.admin].map((port) => eventually(() => isReady(port), startMs)));
@@ -242,4 +243,75 @@ test.for(publicInputs)("BND-2: $request with $name costs a gateway next to nothi
   const { status, ms } = await costOf(gateway.child.pid, ports.public, input, {});
   expect(status).toBe(input.status);
   expect(ms).toBeLessThan(allowedMs.none);
+});
+
+const form = "application/x-www-form-urlencoded";
+const hookInputs: Input[] = [
+  {
+    name: "a forged signature",
+    request: "POST /hooks/signed",
+    type: json,
+    body: `{${members(1_000 * KiB)}}`,
+    status: 401,
+  },
+  {
+    name: "a form and a forged signature",
+    request: "POST /hooks/sms",
+    type: form,
+    body: `a=${"%41".repeat(340 * KiB)}`,
+    status: 401,
+  },
+  { name: "members", request: "POST /hooks/open", type: json, body: `{${members(1_000 * KiB)}}`, status: 413 },
+  { name: "brackets", request: "POST /hooks/open", type: json, body: `{"key":[${brackets}0],"id":1}`, status: 400 },
+  { name: "deep brackets", request: "POST /hooks/open", type: json, body: "[".repeat(1_000 * KiB), status: 400 },
+  {
+    name: "escaped names",
+    request: "POST /hooks/open",
+    type: json,
+    body: `{${`"\\u006bey":{"a":"${"x".repeat(80)}"},`.repeat(9_990)}"id":1,"tenant":"t"}`,
+    status: 202,
+  },
+  {
+    name: "items",
+    request: "POST /hooks/parts",
+    type: json,
+    body: `{"all":[${"{},".repeat(340 * KiB)}{}]}`,
+    status: 413,
+  },
+  { name: "fields", request: "POST /hooks/open", type: form, body: "&".repeat(1_000 * KiB), status: 413 },
+  {
+    name: "escaped fields",
+    request: "POST /hooks/open",
+    type: form,
+    body: `key=${"%41".repeat(340 * KiB)}`,
+    status: 400,
+  },
+];
+
+test.for(hookInputs)("BND-2: $request with $name costs a gateway little", async (input) => {
+  const rules = {
+    services: { s: { url: "http://127.0.0.1:1", secret } },
+    routes: [{ event: "hook", service: "s", path: "/", mode: "enqueue" }],
+    sources: {
+      open: { verify: "none", route: "hook", key: "body:/key/a", id: "body:/id", tenant: "body:/tenant" },
+      parts: { verify: "none", route: "hook", split: ["/all", "/more"] },
+      signed: { verify: "github", secrets: ["env:HOOK_SECRET"], route: "hook" },
+      sms: { verify: "twilio", secrets: ["env:HOOK_SECRET"], route: "hook" },
+    },
+  };
+  const headers = { authorization: `Bearer ${token}`, "content-type": json };
+  await fetch(`http://127.0.0.1:${ports.api}/v1/rules`, { method: "PUT", headers, body: JSON.stringify(rules) });
+  await eventually(async () => {
+    const { status } = await fetch(`http://127.0.0.1:${ports.public}/hooks/parts`, {
+      method: "POST",
+      headers,
+      body: "{}",
+    });
+    return status === 202;
+  });
+  const signatures = { "x-hub-signature-256": `sha256=${"0".repeat(64)}`, "x-twilio-signature": "AAAA" };
+  const { status, ms } = await costOf(gateway.child.pid, ports.public, input, signatures);
+  expect(status).toBe(input.status);
+  // What is accepted counts as a request with a token.
+  expect(ms).toBeLessThan(status === 202 ? allowedMs.token : allowedMs.none);
 });
