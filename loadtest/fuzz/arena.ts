@@ -6,7 +6,7 @@ import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
 import { killAtExit } from "../rig/server.ts";
 import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
-import { type ArenaRules, arenaRules, historySize } from "./arena-rules.ts";
+import { type ArenaRules, arenaRules, historySize, hookSecretName } from "./arena-rules.ts";
 import { Asker } from "./asker.ts";
 import { Audience } from "./audience.ts";
 import { HonestClient, type HonestFigures } from "./honest-client.ts";
@@ -41,6 +41,7 @@ const gauges = [
   "handshakes_waiting",
   "upgrades_waiting",
   "channels_followed",
+  "webhook_bytes",
 ];
 
 /** Resources in use: descriptors of each process, and gauges of the gateway. */
@@ -102,6 +103,7 @@ export class Arena {
         GATEWAY_MAX_CONNECTIONS: "4000",
         GATEWAY_ADMISSIONS_PER_SECOND: "100000",
         TRUSTED_PROXIES: "127.0.0.1",
+        [hookSecretName]: Buffer.alloc(32, 9).toString("base64"),
         GATEWAY_DRAIN_SECONDS: "2",
         ...own,
       },

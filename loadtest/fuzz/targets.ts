@@ -15,6 +15,7 @@ import {
   publicConversation,
 } from "./public-door.ts";
 import { costlyRelayLine, relayConversation } from "./relay-questions.ts";
+import { costlyHook, hookConversation, openHook } from "./webhooks.ts";
 import { costlyWebsocket, websocketConversation } from "./websockets.ts";
 
 export interface Target {
@@ -63,6 +64,15 @@ export const targets: readonly Target[] = [
     atOnce: waitingRequests,
     make: publicConversation,
     makeCostly: costlyPublicRequest,
+    weight: 1,
+  },
+  {
+    name: "webhooks",
+    arena: "main",
+    counts: "requests",
+    atOnce: waitingRequests,
+    make: hookConversation,
+    makeCostly: costlyHook,
     weight: 1,
   },
   {
@@ -134,8 +144,10 @@ export function isAuthenticated(input: Input): boolean {
   if (input.kind !== "conversation") return true;
   if (input.opening === "session") return true;
   return input.steps.some((step) => {
-    if ("request" in step)
-      return hasToken([...step.request.headers.flatMap(([, value]) => value), ...(step.request.body ?? [])]);
+    if ("request" in step) {
+      const { target, headers, body = [] } = step.request;
+      return target[0] === openHook || hasToken([...headers.flatMap(([, value]) => value), ...body]);
+    }
     return "text" in step && hasToken(step.text);
   });
 }
