@@ -10,7 +10,7 @@ import { defaultLiveness } from "./engine/liveness.ts";
 import { SocketServer, type SocketServerOptions } from "./engine/socket-server.ts";
 import { originPolicy } from "./entrance/allowed-origins.ts";
 import { trustedProxies } from "./entrance/client-address.ts";
-import { addHooks } from "./hooks/hooks.ts";
+import { Hooks, type HooksOptions } from "./hooks/hooks.ts";
 import { addLoadRoute } from "./load/load-route.ts";
 import { NodeLoad } from "./load/node-load.ts";
 import { type GatewayOptions, type NodeState, queuedBytes } from "./node-state.ts";
@@ -65,20 +65,29 @@ export function createDoors(options: GatewayOptions, state: NodeState): Doors {
     reconnectPolicy: () => sockets.reconnectPolicy,
     counter: metrics.bootstraps,
   });
-  const held = addHooks({
-    door: publicDoor,
-    context,
-    sources: state.sources,
-    maxBytes: config.HOOKS_MAX_BYTES,
-    publicUrl: config.PUBLIC_URL,
-    trustedProxies: access.trustedProxies,
-    accepting: () => sockets.accepting,
-  });
-  metrics.observe({ webhook_bytes: () => held.bytes });
+  addHooks(config, state, { publicDoor, sockets, trustedProxies: access.trustedProxies });
   const adminOptions = { ...common, name: "admin", port: config.GATEWAY_ADMIN_PORT, bounds: capacity.adminDoor };
   const adminDoor = createAdminDoor(adminOptions, state, sockets);
   addLoadRoute(adminDoor.app, describe);
   return { publicDoor, adminDoor, sockets, load };
+}
+
+function addHooks(
+  config: GatewayConfig,
+  { context, sources }: NodeState,
+  { publicDoor, sockets, trustedProxies }: Pick<Doors, "publicDoor" | "sockets"> & Pick<HooksOptions, "trustedProxies">,
+): void {
+  const hooks = new Hooks({
+    door: publicDoor,
+    context,
+    sources,
+    maxBytes: config.HOOKS_MAX_BYTES,
+    publicUrl: config.PUBLIC_URL,
+    trustedProxies,
+    accepting: () => sockets.accepting,
+  });
+  hooks.addRoutes();
+  context.metrics.observe({ webhook_bytes: () => hooks.heldBytes });
 }
 
 function limitsOf(config: GatewayConfig, { maxConnections, maxUnseated }: Capacity): SocketServerOptions["limits"] {

@@ -45,7 +45,7 @@ export class HeldBodies {
     const { limitBytes, address } = options;
     if (Number(request.headers["content-length"]) > limitBytes) throw tooLarge(limitBytes);
     let room: Buffer = Buffer.alloc(0);
-    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
     const reading: Reading = { bytes: 0, giveUp: reject };
     const release = (): void => {
       this.#bytes -= reading.bytes;
@@ -60,7 +60,7 @@ export class HeldBodies {
       this.#bytes += chunk.length;
       if (this.#bytes > this.#maxBytes) this.#incomplete.next?.giveUp(crowded());
     };
-    const onEnd = (): void => resolve(undefined);
+    const onEnd = (): void => resolve();
     const onClose = (): void => {
       if (!request.complete) reject(new TidegateError("invalid_request", "the body ended early"));
     };

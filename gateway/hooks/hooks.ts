@@ -33,83 +33,100 @@ export interface HooksOptions {
 
 type HookRequest = FastifyRequest<{ Params: { source: string } }>;
 
-/** @returns the bodies that the node holds, for the metrics. */
-export function addHooks({ door, ...options }: HooksOptions): HeldBodies {
-  const { context, sources, maxBytes, publicUrl, trustedProxies, accepting } = options;
-  const { metrics } = context;
-  const held = new HeldBodies();
-  const refusalDelay = new RefusalDelay(maxDelayed);
-  const publicOrigins = publicUrl === undefined ? [] : [new URL(publicUrl).origin];
+export class Hooks {
+  readonly #options: HooksOptions;
+  readonly #held = new HeldBodies();
+  readonly #refusalDelay = new RefusalDelay(maxDelayed);
+  readonly #publicOrigins: readonly string[];
 
-  function sourceOf({ params }: HookRequest): Source {
-    const source = sources.find(params.source);
-    if (source) return source;
-    // Providers take a 404 for good.
-    if (context.currentRules.rules.version === 0)
-      throw new TidegateError("upstream_unavailable", "the gateway has no rules yet", { retryAfterMs: noRulesRetryMs });
-    throw new TidegateError("unknown_source", "the rules have no such source");
+  constructor(options: HooksOptions) {
+    const { publicUrl } = options;
+    this.#options = options;
+    this.#publicOrigins = publicUrl === undefined ? [] : [new URL(publicUrl).origin];
   }
 
-  async function receive(request: HookRequest, reply: FastifyReply): Promise<HookAnswer> {
-    const { raw } = request;
-    const source = sourceOf(request);
-    const urls = (): readonly string[] =>
-      [...publicOrigins, ownOrigin(request, trustedProxies)].map((origin) => `${origin}${raw.url ?? ""}`);
-    const onGenuine = (): void => {
-      if (source.rule.secrets) door.vouchFor(raw, reply.raw, { isStream: false });
-    };
-    const address = clientAddress(raw, trustedProxies);
-    return receiveWebhook(source, { raw, address, urls, onGenuine }, { context, held, maxBytes });
+  /** Of webhooks that arrive or are being stored. */
+  get heldBytes(): number {
+    return this.#held.bytes;
   }
 
-  function challenge(request: HookRequest): HookAnswer {
-    const { name, rule, verifyToken } = sourceOf(request);
-    if (rule.verifyToken === undefined) throw new TidegateError("not_found", "this source answers POST only");
-    if (verifyToken === undefined) throw missingSecret(name);
-    const answer = metaChallenge(envelopeOf(request.raw).query, verifyToken);
-    if (answer === undefined) throw new TidegateError("forbidden", "the verify token is wrong, or the request is none");
-    return challengeAnswer(answer);
+  /** Call once, before the door starts. */
+  addRoutes(): void {
+    this.#options.door.app.register(async (scope) => {
+      scope.removeAllContentTypeParsers();
+      // The body is read once its source is known.
+      scope.addContentTypeParser("*", (_request, _payload, done) => done(null));
+      for (const path of ["/hooks/:source", "/hooks/:source/*"]) {
+        scope.post(path, async (request: HookRequest, reply) =>
+          this.#answer(request, reply, async () => this.#receive(request, reply)),
+        );
+        scope.get(path, { exposeHeadRoute: false }, async (request: HookRequest, reply) =>
+          this.#answer(request, reply, () => this.#challenge(request)),
+        );
+      }
+    });
   }
 
-  async function answer(
+  async #answer(
     request: HookRequest,
     reply: FastifyReply,
     work: () => HookAnswer | Promise<HookAnswer>,
   ): Promise<FastifyReply> {
-    const label = sources.find(request.params.source)?.name ?? unknownSource;
-    const stopTimer = metrics.hookSeconds.startTimer({ source: label });
+    const { context, sources, accepting } = this.#options;
+    const { metrics, logger } = context;
+    const source = sources.find(request.params.source)?.name ?? unknownSource;
+    const stopTimer = metrics.hookSeconds.startTimer({ source });
     if (!accepting()) void reply.header("connection", "close");
     try {
       const { outcome, status, text, contentType } = await work();
       stopTimer();
-      metrics.hooks.inc({ source: label, outcome });
-      if (contentType !== undefined)
+      metrics.hooks.inc({ source, outcome });
+      if (contentType !== undefined) {
         void reply.headers({ "content-type": contentType, "x-content-type-options": "nosniff" });
+      }
       return reply.code(status).send(text);
     } catch (error) {
       stopTimer();
       const code = error instanceof TidegateError ? error.code : "upstream_failed";
-      metrics.hooks.inc({ source: label, outcome: code });
-      context.logger.debug({ source: label, code, reason: (error as Error).message }, "webhook refused");
+      metrics.hooks.inc({ source, outcome: code });
+      logger.debug({ source, code, reason: (error as Error).message }, "webhook refused");
       if (code === "bad_signature" || code === "forbidden") {
-        await new Promise<void>((resolve) => refusalDelay.before(resolve));
+        await new Promise<void>((resolve) => this.#refusalDelay.before(resolve));
       }
       throw error;
     }
   }
 
-  door.app.register(async (scope) => {
-    scope.removeAllContentTypeParsers();
-    // The body is read once its source is known.
-    scope.addContentTypeParser("*", (_request, _payload, done) => done(null));
-    for (const path of ["/hooks/:source", "/hooks/:source/*"]) {
-      scope.post(path, async (request: HookRequest, reply) =>
-        answer(request, reply, async () => receive(request, reply)),
-      );
-      scope.get(path, { exposeHeadRoute: false }, async (request: HookRequest, reply) =>
-        answer(request, reply, () => challenge(request)),
-      );
+  async #receive(request: HookRequest, reply: FastifyReply): Promise<HookAnswer> {
+    const { door, context, trustedProxies, maxBytes } = this.#options;
+    const { raw } = request;
+    const source = this.#sourceOf(request);
+    const urls = (): readonly string[] =>
+      [...this.#publicOrigins, ownOrigin(request, trustedProxies)].map((origin) => `${origin}${raw.url ?? ""}`);
+    const onGenuine = (): void => {
+      if (source.rule.secrets) door.vouchFor(raw, reply.raw, { isStream: false });
+    };
+    const address = clientAddress(raw, trustedProxies);
+    return receiveWebhook(source, { raw, address, urls, onGenuine }, { context, held: this.#held, maxBytes });
+  }
+
+  #challenge(request: HookRequest): HookAnswer {
+    const { name, rule, verifyToken } = this.#sourceOf(request);
+    if (rule.verifyToken === undefined) throw new TidegateError("not_found", "this source answers POST only");
+    if (verifyToken === undefined) throw missingSecret(name);
+    const challenge = metaChallenge(envelopeOf(request.raw).query, verifyToken);
+    if (challenge !== undefined) return challengeAnswer(challenge);
+    throw new TidegateError("forbidden", "the verify token is wrong, or the query is not that of a challenge");
+  }
+
+  #sourceOf({ params }: HookRequest): Source {
+    const { context, sources } = this.#options;
+    const source = sources.find(params.source);
+    if (source) return source;
+    // Providers take a 404 for good.
+    if (context.currentRules.rules.version === 0) {
+      throw new TidegateError("upstream_unavailable", "the gateway has no rules yet", { retryAfterMs: noRulesRetryMs });
     }
-  });
-  return held;
+    throw new TidegateError("unknown_source", "the rules have no such source");
+  }
 }
