@@ -2,19 +2,27 @@
 import type { RouteRule } from "./document.ts";
 
 export class RouteTable {
-  readonly #exact: ReadonlyMap<string, RouteRule>;
-  /** Longest prefix first. */
-  readonly #prefixes: readonly { prefix: string; route: RouteRule }[];
+  readonly #exact = new Map<string, RouteRule>();
+  readonly #prefixes = new Map<string, RouteRule>();
+  /** Of the prefixes, longest first: few, however many prefixes there are. */
+  readonly #lengths: readonly number[];
 
+  /** @param routes each of another event. */
   constructor(routes: readonly RouteRule[]) {
-    this.#exact = new Map(routes.filter((route) => !route.event.endsWith("*")).map((route) => [route.event, route]));
-    this.#prefixes = routes
-      .filter((route) => route.event.endsWith("*"))
-      .map((route) => ({ prefix: route.event.slice(0, -1), route }))
-      .sort((a, b) => b.prefix.length - a.prefix.length);
+    for (const route of routes) {
+      if (route.event.endsWith("*")) this.#prefixes.set(route.event.slice(0, -1), route);
+      else this.#exact.set(route.event, route);
+    }
+    this.#lengths = [...new Set([...this.#prefixes.keys()].map(({ length }) => length))].sort((a, b) => b - a);
   }
 
   find(event: string): RouteRule | undefined {
-    return this.#exact.get(event) ?? this.#prefixes.find(({ prefix }) => event.startsWith(prefix))?.route;
+    const exact = this.#exact.get(event);
+    if (exact) return exact;
+    for (const length of this.#lengths) {
+      const route = length <= event.length ? this.#prefixes.get(event.slice(0, length)) : undefined;
+      if (route) return route;
+    }
+    return undefined;
   }
 }

@@ -182,6 +182,13 @@ const inputs: Input[] = [
     status: 200,
   },
   {
+    name: "1,000 sources and 7,000 prefixes",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"services":{"s":${service}},"routes":[${ruleEntries(7_000, (index) => route(index).replace(`"e${index}"`, `"e${index}.*"`))}],"sources":{${ruleEntries(1_000, (index) => `"x${index}":{"verify":"none","route":"e${index}.a"}`)}}}`,
+    status: 200,
+  },
+  {
     name: "32,000 listed users",
     request: "PUT /v1/rollouts",
     type: json,
