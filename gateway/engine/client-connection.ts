@@ -2,6 +2,7 @@
 import type { Socket as TcpSocket } from "node:net";
 import type { Socket } from "socket.io";
 import { PacketType } from "socket.io-parser";
+import { resetSocket } from "../../shared/http/reset-socket.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
 import type { Connection } from "../outbox/connection.ts";
@@ -160,5 +161,5 @@ function resetUnanswered(websocket: Websocket, whenClosed?: (answered: boolean) 
  * reads again later would wait for messages that never arrive.
  */
 function reset(websocket: Websocket | undefined): void {
-  websocket?._socket?.resetAndDestroy();
+  if (websocket?._socket) resetSocket(websocket._socket);
 }

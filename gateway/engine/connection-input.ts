@@ -2,6 +2,7 @@
 import type { Socket as TcpSocket } from "node:net";
 import { stopReading } from "../../shared/http/door-input.ts";
 import type { RefusalDelay } from "../../shared/http/refusal-delay.ts";
+import { resetSocket } from "../../shared/http/reset-socket.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import {
   type EnginePacket,
@@ -57,7 +58,7 @@ export class ConnectionInput {
     if (!receive) return;
     // A polling connection upgrades to one websocket.
     if (this.#tcp && !this.#tcp.destroyed) {
-      tcp.resetAndDestroy();
+      resetSocket(tcp);
       return;
     }
     this.#tcp = tcp;
@@ -192,7 +193,7 @@ export class ConnectionInput {
     // The answer follows whatever else the peer has sent.
     clearTimeout(this.#timer);
     tcp.resume();
-    this.#timer = setTimeout(() => tcp.resetAndDestroy(), closeHandshakeMs).unref();
+    this.#timer = setTimeout(() => resetSocket(tcp), closeHandshakeMs).unref();
   }
 
   /** Reads other connections first: Node would read up to 2 MiB of this one in one turn of the event loop. */
@@ -214,5 +215,5 @@ export class ConnectionInput {
 function discard(tcp: TcpSocket): void {
   if (tcp.destroyed) return;
   tcp.read();
-  tcp.resetAndDestroy();
+  resetSocket(tcp);
 }

@@ -42,7 +42,7 @@ export class RelayLink {
   readonly #logger: Logger;
   /** The stream for new questions. */
   #current: Opened | undefined;
-  /** Streams that take no new questions and still answer. */
+  /** Streams that take no new questions and still answer, and at most one that has nothing left to answer. */
   readonly #ending = new Set<Opened>();
   #timer: NodeJS.Timeout | undefined;
   #failures = 0;
@@ -151,8 +151,9 @@ export class RelayLink {
     void this.#connect();
   }
 
-  /** The stream ends with its last answer. */
+  /** The other side ends the stream after its last answer. One that has not done so by the next rotation is destroyed. */
   #endInOrder(opened: Opened): void {
+    for (const { stream, asked } of this.#ending) if (asked.size === 0) stream.destroy();
     this.#ending.add(opened);
     opened.stream.end();
   }

@@ -180,12 +180,19 @@ class Serving {
 }
 
 /** Few, so that no connection stays open for long at the end. */
-const agent = new Agent({ keepAlive: true, maxSockets: 4 });
+const publisher = new Agent({ keepAlive: true, maxSockets: 4 });
+/** As the probes of an orchestrator: a connection for each, from a machine of its own. A crowded door closes those of the crowd. */
+const probe = { agent: new Agent(), localAddress: "127.0.0.2" };
 
 /** Throws where the answer is not 2xx. */
 async function ask(url: string, post?: { token: string; body: string }): Promise<void> {
-  const headers = post && { authorization: `Bearer ${post.token}`, "content-type": "application/json" };
-  const asked = request(url, { agent, method: post ? "POST" : "GET", ...(headers && { headers }) });
+  const asked = post
+    ? request(url, {
+        agent: publisher,
+        method: "POST",
+        headers: { authorization: `Bearer ${post.token}`, "content-type": "application/json" },
+      })
+    : request(url, probe);
   const answered = once(asked, "response", { signal: AbortSignal.timeout(failedAfterMs) });
   asked.end(post?.body);
   const [answer] = (await answered) as [IncomingMessage];

@@ -27,6 +27,9 @@ export const defaultTimeouts: DoorTimeouts = {
   checkMs: 1_000,
 };
 
+/** Of silence, until the system probes whether the peer's machine is still there. Without an answer the connection ends 10 s later. */
+const probeAfterMs = 60_000;
+
 /** Events that a peer causes: an exception in a listener closes that peer. Exceptions in listeners of other events escape. */
 type PeerEvent = "connection" | "request" | "upgrade" | "clientError";
 
@@ -44,6 +47,8 @@ export class DoorServer extends Server {
       requestTimeout: requestMs,
       keepAliveTimeout: idleMs,
       connectionsCheckingInterval: checkMs,
+      keepAlive: true,
+      keepAliveInitialDelay: probeAfterMs,
     });
     this.setTimeout(stalledMs);
     this.#connections = options.connections;
@@ -87,6 +92,8 @@ export class DoorServer extends Server {
         // Node hands the socket over without an error listener; an unheard error would end the process.
         const [, socket] = args as [IncomingMessage, Socket];
         socket.on("error", ignore);
+        // Node also removes its own listener. The new owner may lift the timeout, as a websocket does once it is open.
+        socket.setTimeout(this.timeout, () => socket.destroy());
         this.#inputs.get(socket)?.end();
         this.#connections.upgraded(socket);
         return true;

@@ -1,9 +1,12 @@
 /** A long HTTP request whose response is read while the request body is still being written. */
 import { Readable } from "node:stream";
 import { Client } from "undici";
+import { withDeadline } from "../runtime/timing.ts";
 
 const connectTimeoutMs = 2_000;
 const headersTimeoutMs = 5_000;
+/** For the text of a refusal. */
+const refusalTimeoutMs = 2_000;
 /** Length of a refusal that is kept for the log. */
 const maxRefusalLength = 1_024;
 
@@ -40,7 +43,10 @@ export async function openDuplexStream(
   body.push(options.first);
   try {
     const answer = await client.request({ method: "POST", path: url.pathname, headers: options.headers, body });
-    if (answer.statusCode !== 200) throw new Error(`answered ${answer.statusCode}: ${await beginningOf(answer.body)}`);
+    if (answer.statusCode !== 200) {
+      const text = await withDeadline(beginningOf(answer.body), refusalTimeoutMs, () => "the rest did not arrive in time");
+      throw new Error(`answered ${answer.statusCode}: ${text}`);
+    }
     let ended = false;
     const end = (error?: Error): void => {
       if (ended) return;

@@ -2,6 +2,7 @@
 import { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { Cluster, Redis } from "ioredis";
+import { resetSocket } from "../http/reset-socket.ts";
 import { withDeadline } from "../runtime/timing.ts";
 import { addressText } from "./address.ts";
 import { crc16 } from "./slots.ts";
@@ -70,7 +71,7 @@ export function refreshSlots(client: RedisClient): void {
 export function cutOff(client: RedisClient, primary: string): void {
   // Undefined until the client first connects, whatever its type says.
   const stream: Redis["stream"] | undefined = clusterNode(client, primary)?.stream;
-  if (stream instanceof Socket && !(stream instanceof TLSSocket)) stream.resetAndDestroy();
+  if (stream instanceof Socket && !(stream instanceof TLSSocket)) resetSocket(stream);
   else stream?.destroy();
   refreshSlots(client);
 }

@@ -1,4 +1,6 @@
 /** HTTP doors against peers that send half of what they announce, send too much, or come in crowds. */
+import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Door } from "../../shared/http/door.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -65,6 +67,30 @@ describe("time", () => {
       });
     }
     await fleet.stop();
+  });
+
+  test("DOOR-1: an upgrade whose answer the peer does not read frees its socket in time", async () => {
+    const { door } = await start(createTestDoor({ timeouts: { stalledMs: 100 } }));
+    const answer = Buffer.alloc(32 * 1024 * 1024);
+    door.app.server.on("upgrade", (_request, socket: Socket) => {
+      socket.write(answer);
+      socket.destroySoon();
+    });
+    const { socket } = open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
+    socket.pause();
+    await eventually(() => door.connections.total === 1);
+    await eventually(() => door.connections.total === 0);
+  });
+
+  test("DOOR-10: the system probes whether the machine of a silent peer is still there", async () => {
+    const { door } = await start(createTestDoor());
+    const { socket } = open(door, "");
+    await eventually(() => door.connections.total === 1);
+    const [local, remote] = [door.port, socket.localPort ?? 0].map((port) => port.toString(16).padStart(4, "0"));
+    const timers = readFileSync("/proc/net/tcp", "latin1");
+    // The column `tr` is 02 where a keep-alive timer runs.
+    const line = new RegExp(`0100007F:${local} 0100007F:${remote} 01 \\S+ (\\d\\d):`, "i").exec(timers);
+    expect(line?.[1]).toBe("02");
   });
 
   test("DOOR-2: an authorised stream outlasts the timeouts; other requests do not", async () => {

@@ -136,6 +136,30 @@ describe("the gateway's side", () => {
     await relay.stop();
     await other.stop();
   });
+
+  test("RELAY-10: a refusal whose text never arrives does not keep the gateway from the next attempt", async () => {
+    const other = await startFakePrivateApi({
+      refuse: (response) => response.writeHead(503).flushHeaders(),
+    });
+    await relay.stop();
+    const connected = connect(other);
+    await eventually(() => other.opened.length > 1);
+    await connected;
+    expect(relay.openLinks).toBe(0);
+    await relay.stop();
+    await other.stop();
+  });
+
+  test("RELAY-10: of drained streams that the private API leaves open, the gateway keeps one", async () => {
+    api.endsStreams = false;
+    for (let drained = 1; drained <= 4; drained++) {
+      await eventually(() => api.opened.length === drained);
+      api.drain();
+    }
+    await eventually(() => api.opened.length === 5);
+    // The stream in use, and the last one that was drained.
+    await eventually(() => api.openStreams === 2);
+  });
 });
 
 describe("the private API's side", () => {
