@@ -16,11 +16,20 @@ const states: Readonly<Record<string, string>> = {
 export function openFiles(pid: number): Map<string, number> {
   const sockets = tcpSockets();
   const counts = new Map<string, number>();
-  for (const descriptor of readdirSync(`/proc/${pid}/fd`)) {
+  for (const descriptor of descriptorsOf(pid)) {
     const kind = kindOf(`/proc/${pid}/fd/${descriptor}`, sockets);
     if (kind !== undefined) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   }
   return counts;
+}
+
+/** None where the process has ended. */
+export function descriptorsOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return [];
+  }
 }
 
 function kindOf(path: string, sockets: ReadonlyMap<string, string>): string | undefined {
@@ -41,7 +50,11 @@ function tcpSockets(): Map<string, string> {
   return new Map(
     lines.map((line) => {
       const fields = line.trim().split(/\s+/);
-      const [local = "", state = "", inode = ""] = [fields[columns.local], fields[columns.state], fields[columns.inode]];
+      const [local = "", state = "", inode = ""] = [
+        fields[columns.local],
+        fields[columns.state],
+        fields[columns.inode],
+      ];
       return [inode, `port ${Number.parseInt(local.split(":")[1] ?? "", 16)}, ${states[state] ?? state}`];
     }),
   );

@@ -1,7 +1,8 @@
 /** Watches one process: whether it ends, what failures it logs, and what resources it uses. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import type { Server } from "../rig/server.ts";
 import { processUsage } from "../checks/usage.ts";
+import { descriptorsOf, openFiles } from "./open-files.ts";
 
 export interface Finding {
   readonly kind: "died" | "logged";
@@ -101,11 +102,13 @@ export class ProcessWatch {
   }
 
   get descriptors(): number {
-    try {
-      return readdirSync(`/proc/${this.server.pid}/fd`).length;
-    } catch {
-      return 0;
-    }
+    return descriptorsOf(this.server.pid ?? 0).length;
+  }
+
+  /** Open files by kind, the most frequent first. */
+  get openFiles(): string {
+    const kinds = [...openFiles(this.server.pid ?? 0)].sort(([, one], [, other]) => other - one);
+    return kinds.map(([kind, count]) => `${count} × ${kind}`).join("; ");
   }
 
   get rssBytes(): number {

@@ -68,6 +68,7 @@ class FuzzRun {
     const memory = await this.#fuzz();
     for (const arena of this.#arenas) await arena.dismissAudience();
     const left = await leftovers(this.#arenas, before, this.#options.signal);
+    if (left.length > 0) this.#sayOpenFiles();
     await this.#collectFindings();
     await this.#observations.collectHonest();
     const contained = await this.#observations.contained();
@@ -176,6 +177,12 @@ class FuzzRun {
       for (const { kind, signature, text } of await arena.findings()) {
         this.#violations.add({ kind, signature, text, target: arena.name });
       }
+    }
+  }
+
+  #sayOpenFiles(): void {
+    for (const { name, watches } of this.#arenas) {
+      for (const { server, openFiles } of watches) this.#say(`${name}: ${server.role} has open ${openFiles}`);
     }
   }
 

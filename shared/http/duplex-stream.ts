@@ -44,7 +44,11 @@ export async function openDuplexStream(
   try {
     const answer = await client.request({ method: "POST", path: url.pathname, headers: options.headers, body });
     if (answer.statusCode !== 200) {
-      const text = await withDeadline(beginningOf(answer.body), refusalTimeoutMs, () => "the rest did not arrive in time");
+      const text = await withDeadline(
+        beginningOf(answer.body),
+        refusalTimeoutMs,
+        () => "the rest did not arrive in time",
+      );
       throw new Error(`answered ${answer.statusCode}: ${text}`);
     }
     let ended = false;
