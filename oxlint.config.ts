@@ -187,8 +187,16 @@ export default defineConfig({
             message: "Periodic work goes through ContainedErrors.every: what it throws must not end the process.",
           },
         ],
+        "no-restricted-properties": [
+          "error",
+          {
+            property: "resetAndDestroy",
+            message: "Use resetSocket: it also closes a socket whose output ends just now.",
+          },
+        ],
       },
     },
     { files: ["shared/runtime/contained-errors.ts"], rules: { "no-restricted-globals": "off" } },
+    { files: ["shared/http/reset-socket.ts"], rules: { "no-restricted-properties": "off" } },
   ],
 });
