@@ -164,6 +164,8 @@ export class RedisConnections implements Service {
 
   #reason(state: StoreState): string {
     if (state === "deaf") return "published messages do not arrive";
+    // A server that loads its data is asked until it has: the client reports no error meanwhile.
+    if (this.#client.status === "connect") return "the server is loading its data, or has not answered yet";
     const refusal = this.topics.refusal ?? refusalOf(this.#lastError);
     return refusal?.reason ?? this.#lastError?.message ?? "it does not answer";
   }

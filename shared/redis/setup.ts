@@ -37,6 +37,10 @@ export const primaryCommands = [
 /** Further commands of a cluster client. */
 const clusterCommands = ["cluster|slots", "cluster|info"];
 
+/** `EVAL` is renamed or switched off, or no Lua engine is loaded (Valkey). */
+const withoutScripts = /unknown command '?(eval|evalsha)\b|could not find scripting engine/i;
+const deniedCommand = /no permissions to run the '([^']+)' command/;
+
 const untrusted = "no trusted authority signed the server's certificate: set REDIS_TLS_CA";
 /** By error code of a failed connection. */
 const tlsFindings: Readonly<Record<string, string>> = {
@@ -164,11 +168,14 @@ async function inspect(
 }
 
 function explain(failure: Error & { code?: string }, { database }: ServerAddress): string[] {
+  const denied = deniedCommand.exec(failure.message)?.[1];
+  if (denied !== undefined) return [`the user may not run ${denied}`];
   const refusal = refusalOf(failure);
   if (refusal) {
     if (!refusal.preventsStart) return [];
     return [/DB index/.test(failure.message) ? `${refusal.reason} (${database})` : refusal.reason];
   }
+  if (withoutScripts.test(failure.message)) return ["the server runs no Lua scripts: enable EVAL and EVALSHA"];
   if (failure.name === "ReplyError" && /unknown command/i.test(failure.message)) return [failure.message];
   const finding = tlsFindings[failure.code ?? ""];
   return finding === undefined ? [] : [finding];

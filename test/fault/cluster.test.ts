@@ -3,8 +3,9 @@ import { afterEach, expect, test } from "vitest";
 import { channelKeys } from "../../shared/channels/keys.ts";
 import { crc16, slotOf } from "../../shared/redis/slots.ts";
 import type { Position, Resync } from "../../shared/protocol/wire.ts";
+import { allHave, expectRefused } from "../support/broker-health.ts";
 import { eventually } from "../support/eventually.ts";
-import { type Fleet, startFleet } from "../support/fleet.ts";
+import { type ApiAnswer, type Fleet, startFleet } from "../support/fleet.ts";
 import { type RedisCluster, type Shard, startRedisCluster } from "../support/redis-cluster.ts";
 import { asked } from "../support/redis-failover.ts";
 import type { RedisServer } from "../support/redis.ts";
@@ -231,6 +232,24 @@ test("PROBE-3: in a cluster a node fails while one primary delivers no messages"
     }
   }
 }, 90_000);
+
+test("RED-8: a cluster without one of its primaries refuses everything, and is used again when it is back", async () => {
+  await start(0);
+  const publish = async (channel: string): Promise<ApiAnswer> =>
+    fleet.api("POST", "/v1/publish", { channel, event: "n", data: 1 });
+  const { owner } = await ownerOf(hashSlot(moving));
+  const elsewhere: string[] = [];
+  for (const channel of channels) {
+    if ((await ownerOf(hashSlot(channel))).owner.primary !== owner.primary) elsewhere.push(channel);
+  }
+  await owner.primary.kill();
+  await allHave(fleet, "200 degraded");
+  await eventually(() => fleet.log().includes("a part of the cluster has no primary"));
+  for (const channel of [moving, ...elsewhere]) expectRefused(await publish(channel));
+  await owner.primary.restart();
+  for (const channel of channels) await eventually(async () => (await publish(channel)).status === 200);
+  await allHave(fleet, "200 ok");
+});
 
 test("CLU-3: a hanging primary delays only its channels, and refused publishes never appear", async () => {
   const clients = await start(0);

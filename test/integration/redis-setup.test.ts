@@ -144,6 +144,19 @@ test("RSET-2: a wrong login, right or kind of server is found, all findings at o
   ]);
 });
 
+test("RSET-2: a server without Lua scripts, or a user who may not run them, is found", async () => {
+  const server = await startRedis({ without: ["EVAL"] });
+  expect(await setupFindings({ kind: "standalone", url: server.url })).toEqual([
+    "REDIS_URL: the server runs no Lua scripts: enable EVAL and EVALSHA",
+  ]);
+  await server.stop();
+  const rules = [`>${password}`, "~*", "&*", "+@all", "-@scripting"];
+  await asked(redis, (client) => client.call("ACL", "SETUSER", "plain", "on", ...rules));
+  expect(await setupFindings({ kind: "standalone", url: `redis://plain:${password}@127.0.0.1:${redis.port}` })).toEqual(
+    ["REDIS_URL: the user may not run eval"],
+  );
+});
+
 test("RSET-2: an unknown primary name and a cluster server as REDIS_URL are found", async () => {
   const sentinel = await startRedisSentinel();
   const cluster = await startRedisCluster();

@@ -1,5 +1,5 @@
 /** Real redis-server processes, without persistence unless asked for; each in a folder of its own. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Certificates } from "./certificates.ts";
@@ -22,6 +22,9 @@ export interface RedisServer {
   kill(): Promise<void>;
   /** On the same port and folder. */
   restart(options?: RestartOptions): Promise<void>;
+  /** From now on the append-only file cannot grow: the kernel refuses writes to it. */
+  fillDisk(): Promise<void>;
+  freeDisk(): Promise<void>;
   /** SIGSTOP and SIGCONT, for a server that hangs. */
   signal(signal: NodeJS.Signals): void;
   stop(): Promise<void>;
@@ -34,6 +37,8 @@ interface RestartOptions {
   empty?: boolean;
   /** 16 otherwise. */
   databases?: number;
+  /** The server takes that long for each key of its snapshot. Resolves once it begins to load. */
+  loadingMsPerKey?: number;
 }
 
 /** Settings of servers and of sentinels. */
@@ -49,9 +54,19 @@ export function tlsSettings({ files }: Certificates, port: number): [name: strin
 }
 
 export async function startRedis(
-  options: { appendOnly?: boolean; cluster?: boolean; replicaOf?: number; host?: string; secure?: Secure } = {},
+  options: {
+    appendOnly?: boolean;
+    cluster?: boolean;
+    replicaOf?: number;
+    host?: string;
+    secure?: Secure;
+    /** Instead of `redis-server`. */
+    program?: string;
+    /** Commands that the server does not know. */
+    without?: readonly string[];
+  } = {},
 ): Promise<RedisServer> {
-  const { host = "127.0.0.1", secure } = options;
+  const { host = "127.0.0.1", secure, program = "redis-server", without = [] } = options;
   const folder = await mkdtemp(join(tmpdir(), "tidegate-redis-"));
   const port = await freePort();
   const fixed = ["--bind", host, "--dir", folder, "--save", ""];
@@ -63,6 +78,7 @@ export async function startRedis(
   } else fixed.push("--port", String(port));
   // Written at once, whatever the disk is busy with: a killed process then loses nothing.
   fixed.push("--appendonly", options.appendOnly ? "yes" : "no", "--appendfsync", "no");
+  for (const command of without) fixed.push("--rename-command", command, "");
   // Without it a replica copies at most five seconds after it is told to.
   fixed.push("--repl-diskless-sync-delay", "0");
   // A quiet primary's replica has something to acknowledge each second.
@@ -72,13 +88,22 @@ export async function startRedis(
     fixed.push("--cluster-enabled", "yes", "--cluster-port", String(busPort), "--cluster-node-timeout", "2000");
     fixed.push("--cluster-replica-validity-factor", "0");
   }
+  const appendOnlyFolder = join(folder, "appendonlydir");
   let server: Spawned;
 
-  async function start({ replicaOf, empty = false, databases = 16 }: RestartOptions = {}): Promise<void> {
-    if (empty) await rm(join(folder, "appendonlydir"), { recursive: true, force: true });
-    const role = replicaOf === undefined ? [] : ["--replicaof", `127.0.0.1 ${replicaOf}`];
-    server = spawnProcess("redis-server", [...fixed, ...role, "--databases", String(databases)]);
-    await server.printed("Ready to accept connections");
+  async function start(how: RestartOptions = {}): Promise<void> {
+    const { replicaOf, empty = false, databases = 16, loadingMsPerKey } = how;
+    const settings = [...fixed, "--databases", String(databases)];
+    if (empty) await rm(appendOnlyFolder, { recursive: true, force: true });
+    if (replicaOf !== undefined) settings.push("--replicaof", `127.0.0.1 ${replicaOf}`);
+    // Between two keys of 1 KiB it answers commands.
+    if (loadingMsPerKey !== undefined) {
+      settings.push("--key-load-delay", String(loadingMsPerKey * 1_000));
+      settings.push("--loading-process-events-interval-bytes", "1024");
+    }
+    // Without the trap a process ends at a write past its limit, see fillDisk.
+    server = spawnProcess("sh", ["-c", `trap "" XFSZ; exec "$0" "$@"`, program, ...settings]);
+    await server.printed(loadingMsPerKey === undefined ? "Ready to accept connections" : "Server initialized");
   }
   async function kill(): Promise<void> {
     server.kill("SIGKILL");
@@ -94,12 +119,23 @@ export async function startRedis(
     },
     kill,
     restart: start,
+    fillDisk: async () => {
+      const files = await readdir(appendOnlyFolder);
+      const sizes = await Promise.all(files.map(async (file) => (await stat(join(appendOnlyFolder, file))).size));
+      await limitFileSize(server, String(Math.max(...sizes)));
+    },
+    freeDisk: async () => limitFileSize(server, "unlimited"),
     signal: (signal) => server.kill(signal),
     stop: async () => {
       await kill();
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+async function limitFileSize({ child }: Spawned, bytes: string): Promise<void> {
+  const limited = spawnProcess("prlimit", ["--pid", String(child.pid), `--fsize=${bytes}:`]);
+  if ((await limited.exited) !== 0) throw new Error(limited.output());
 }
 
 function urlOf(host: string, port: number, secure: Secure | undefined): string {
