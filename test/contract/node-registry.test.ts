@@ -86,7 +86,7 @@ test("NODE-3: a node without a report for 5 s is gone, with its share and its or
   expect(await one.orderDrain("dead")).toBe(0);
   expect((await one.report(dead, request)).drainOrdered).toBe(false);
   await opened.stop();
-}, 20_000);
+});
 
 test("NODE-5: a registry without memory raises no share for 5 s; new nodes get part of a reserve", async () => {
   const ofItsOwn = await startRedis();
@@ -117,7 +117,7 @@ test("NODE-5: a registry without memory raises no share for 5 s; new nodes get p
   }, reportLastsMs + 5_000);
   await opened.stop();
   await ofItsOwn.stop();
-}, 20_000);
+});
 
 test("NODE-3: the list of nodes omits nodes that are gone, even when no node reports", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
@@ -209,7 +209,7 @@ test("NODE-5: the first node gets its share at once; it returns it if others hol
   expect((await registry.report(begins, { budgetPerSecond: 100, heldPerSecond: 90 })).sharePerSecond).toBe(45);
   await opened.stop();
   await ofItsOwn.stop();
-}, 20_000);
+});
 
 test("NODE-1: in a large fleet, joins and changes of state reach every node with its next report", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });

@@ -135,7 +135,7 @@ test("PRES-4: one sweeper removes the entries of an expired holder and ends its 
   expect((await alive.claim({ ...back, mode: "resume" })).kind).toBe("held");
   await opened.stop();
   await ofItsOwn.stop();
-}, 40_000);
+});
 
 test("EVT-4: the grace time of a killed node's sessions counts from its last renewal", async () => {
   const ofItsOwn = await startRedis();
@@ -157,4 +157,4 @@ test("EVT-4: the grace time of a killed node's sessions counts from its last ren
   expect(await alive.takeEvents()).toEqual({ events: [], nextMs: undefined });
   await opened.stop();
   await ofItsOwn.stop();
-}, 40_000);
+});

@@ -132,7 +132,7 @@ test("NODE-8: nodes show with state, share and drain; a drain is ordered by name
   expect(unknown).toMatchObject({ status: 404, body: { code: "not_found" } });
   const forbidden = await fleet.api("POST", "/v1/nodes/leaving/drain", undefined, { token: tokens.reader });
   expect(forbidden).toMatchObject({ status: 403, body: { code: "missing_scope" } });
-  await eventually(async () => (await nodes()).length === 2, 10_000);
+  await eventually(async () => (await nodes()).length === 2);
   expect(await fleet.api("POST", "/v1/nodes/leaving/drain")).toMatchObject({ status: 404 });
 });
 
@@ -206,5 +206,5 @@ test("LOAD-5: while Redis is away fleet metrics are absent, and /v1/load is brok
   expect(status).toBe(503);
   expect(body).toMatchObject({ code: "broker_unavailable", retryable: true });
   await redis.restart();
-  await eventually(async () => (await apiMetrics()).includes("\ntidegate_fleet_nodes 2\n"), 15_000);
+  await eventually(async () => (await apiMetrics()).includes("\ntidegate_fleet_nodes 2\n"));
 });

@@ -6,10 +6,16 @@ import { createServer } from "node:net";
 const firstPort = 10_000;
 const lastPort = 31_999;
 
-/** A port that is free, for programs that cannot be given port 0. */
+let nextPort = firstPort + Math.floor(Math.random() * (lastPort - firstPort));
+
+/**
+ * A port that is free, for programs that cannot be given port 0. Ports come in turn from a random one on: a process gets none
+ * twice while the first program has not opened it yet, and processes that run at the same time get others.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = firstPort + Math.floor(Math.random() * (lastPort - firstPort));
+    const port = nextPort;
+    nextPort = port < lastPort ? port + 1 : firstPort;
     const server = createServer();
     const isFree = await new Promise<boolean>((resolve) => {
       server.once("error", () => resolve(false));
