@@ -8,17 +8,19 @@ import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startValkey } from "../support/valkey.ts";
 import { brokerSuite } from "./broker-suite.ts";
 
 let redis: RedisServer;
+let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
 
 beforeAll(async () => {
-  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+  [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
 }, 60_000);
 afterAll(async () => {
   await Promise.all(opened.map((connections) => connections.stop()));
-  await Promise.all([redis.stop(), cluster.stop()]);
+  await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
 });
 
 const opened: RedisConnections[] = [];
@@ -39,3 +41,4 @@ brokerSuite("memory", async () => {
 });
 brokerSuite("Redis", async () => pairOn({ kind: "standalone", url: redis.url }));
 brokerSuite("Redis Cluster", async () => pairOn(cluster.target));
+brokerSuite("Valkey", async () => pairOn({ kind: "standalone", url: valkey.url }));

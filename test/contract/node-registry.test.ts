@@ -11,16 +11,18 @@ import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startValkey } from "../support/valkey.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { nodeRegistrySuite, type RegistryUnderTest } from "./node-registry-suite.ts";
 
 let redis: RedisServer;
+let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
 beforeAll(async () => {
-  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+  [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
 }, 60_000);
 afterAll(async () => {
-  await Promise.all([redis.stop(), cluster.stop()]);
+  await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
 });
 
 async function onRedis(target: RedisTarget): Promise<RegistryUnderTest & { forgetNothing(): Promise<void> }> {
@@ -63,6 +65,7 @@ nodeRegistrySuite("memory", async () => {
 });
 nodeRegistrySuite("Redis", () => empty({ kind: "standalone", url: redis.url }));
 nodeRegistrySuite("a Redis Cluster", () => empty(cluster.target));
+nodeRegistrySuite("Valkey", () => empty({ kind: "standalone", url: valkey.url }));
 
 test("NODE-3: a node without a report for 5 s is gone, with its share and its order to drain", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });

@@ -7,18 +7,20 @@ import { RedisConnections } from "../../shared/redis/connections.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startValkey } from "../support/valkey.ts";
 import { type Queues, queueStoreSuite } from "./queue-store-suite.ts";
 
 let redis: RedisServer;
+let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
 const opened: RedisConnections[] = [];
 
 beforeAll(async () => {
-  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+  [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
 }, 60_000);
 afterAll(async () => {
   await Promise.all(opened.map((connections) => connections.stop()));
-  await Promise.all([redis.stop(), cluster.stop()]);
+  await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
 });
 
 async function storeOn(target: RedisTarget): Promise<Queues> {
@@ -35,3 +37,7 @@ queueStoreSuite("Redis", async () => [
   await storeOn({ kind: "standalone", url: redis.url }),
 ]);
 queueStoreSuite("Redis Cluster", async () => [await storeOn(cluster.target), await storeOn(cluster.target)]);
+queueStoreSuite("Valkey", async () => [
+  await storeOn({ kind: "standalone", url: valkey.url }),
+  await storeOn({ kind: "standalone", url: valkey.url }),
+]);

@@ -14,16 +14,18 @@ import { graceMs, leaseMs, type SessionEventStore, type SessionStore } from "../
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startValkey } from "../support/valkey.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { sessionStoreSuite, type StoresUnderTest } from "./session-store-suite.ts";
 
 let redis: RedisServer;
+let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
 beforeAll(async () => {
-  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+  [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
 }, 60_000);
 afterAll(async () => {
-  await Promise.all([redis.stop(), cluster.stop()]);
+  await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
 });
 
 function together(broker: ChannelBroker, stores: StoresUnderTest["stores"], all: Lifecycle): StoresUnderTest {
@@ -51,6 +53,7 @@ function onRedis(target: RedisTarget): StoresUnderTest {
 sessionStoreSuite("memory", inMemory);
 sessionStoreSuite("Redis", () => onRedis({ kind: "standalone", url: redis.url }));
 sessionStoreSuite("a Redis Cluster", () => onRedis(cluster.target));
+sessionStoreSuite("Valkey", () => onRedis({ kind: "standalone", url: valkey.url }));
 
 test("TEN-2: the sweep of a lost node removes the entries of each user, and no others", async () => {
   const ofItsOwn = await startRedis();

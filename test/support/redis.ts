@@ -62,11 +62,11 @@ export async function startRedis(
     secure?: Secure;
     /** Instead of `redis-server`. */
     program?: string;
-    /** Commands that the server does not know. */
-    without?: readonly string[];
+    /** Further arguments. */
+    settings?: readonly string[];
   } = {},
 ): Promise<RedisServer> {
-  const { host = "127.0.0.1", secure, program = "redis-server", without = [] } = options;
+  const { host = "127.0.0.1", secure, program = "redis-server", settings = [] } = options;
   const folder = await mkdtemp(join(tmpdir(), "tidegate-redis-"));
   const port = await freePort();
   const fixed = ["--bind", host, "--dir", folder, "--save", ""];
@@ -78,7 +78,6 @@ export async function startRedis(
   } else fixed.push("--port", String(port));
   // Written at once, whatever the disk is busy with: a killed process then loses nothing.
   fixed.push("--appendonly", options.appendOnly ? "yes" : "no", "--appendfsync", "no");
-  for (const command of without) fixed.push("--rename-command", command, "");
   // Without it a replica copies at most five seconds after it is told to.
   fixed.push("--repl-diskless-sync-delay", "0");
   // A quiet primary's replica has something to acknowledge each second.
@@ -93,16 +92,16 @@ export async function startRedis(
 
   async function start(how: RestartOptions = {}): Promise<void> {
     const { replicaOf, empty = false, databases = 16, loadingMsPerKey } = how;
-    const settings = [...fixed, "--databases", String(databases)];
+    const all = [...fixed, ...settings, "--databases", String(databases)];
     if (empty) await rm(appendOnlyFolder, { recursive: true, force: true });
-    if (replicaOf !== undefined) settings.push("--replicaof", `127.0.0.1 ${replicaOf}`);
+    if (replicaOf !== undefined) all.push("--replicaof", `127.0.0.1 ${replicaOf}`);
     // Between two keys of 1 KiB it answers commands.
     if (loadingMsPerKey !== undefined) {
-      settings.push("--key-load-delay", String(loadingMsPerKey * 1_000));
-      settings.push("--loading-process-events-interval-bytes", "1024");
+      all.push("--key-load-delay", String(loadingMsPerKey * 1_000));
+      all.push("--loading-process-events-interval-bytes", "1024");
     }
     // Without the trap a process ends at a write past its limit, see fillDisk.
-    server = spawnProcess("sh", ["-c", `trap "" XFSZ; exec "$0" "$@"`, program, ...settings]);
+    server = spawnProcess("sh", ["-c", `trap "" XFSZ; exec "$0" "$@"`, program, ...all]);
     await server.printed(loadingMsPerKey === undefined ? "Ready to accept connections" : "Server initialized");
   }
   async function kill(): Promise<void> {
