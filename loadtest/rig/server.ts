@@ -18,7 +18,7 @@ export interface ServerOptions {
 }
 
 const root = join(import.meta.dirname, "../..");
-const readyWithinMs = 20_000;
+const readyWithinMs = 60_000;
 
 export class Server {
   readonly role: Role;

@@ -9,14 +9,14 @@ export function jittered(ms: number, share = 0.25): number {
   return ms * (1 + share * (2 * Math.random() - 1));
 }
 
-/** Resolves as `work` does, or with `late()` after `timeoutMs`; the work itself is not cancelled. */
+/** Resolves as `work` does, or with `late()` after `timeoutMs`, at once where that is negative; the work itself is not cancelled. */
 export async function withDeadline<Result, Late>(
   work: Promise<Result>,
   timeoutMs: number,
   late: () => Late,
 ): Promise<Result | Late> {
   const { promise: expired, resolve } = Promise.withResolvers<Late>();
-  const timer = setTimeout(() => resolve(late()), timeoutMs);
+  const timer = setTimeout(() => resolve(late()), Math.max(0, timeoutMs));
   try {
     return await Promise.race([work, expired]);
   } finally {

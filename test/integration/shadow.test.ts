@@ -23,8 +23,8 @@ beforeAll(async () => {
   fleet = await startFleet({
     rules: {
       services: {
-        old: { url: service.url, secret: serviceSecret },
-        new: { url: `${other.url}/v2`, secret: otherSecret, timeoutMs: 700 },
+        old: { url: service.url, secret: serviceSecret, timeoutMs: 60_000 },
+        new: { url: `${other.url}/v2`, secret: otherSecret, timeoutMs: 2_000 },
         narrow: { url: other.url, secret: otherSecret, maxInFlight: 2, timeoutMs: 60_000 },
         patient: { url: other.url, secret: otherSecret, timeoutMs: 60_000 },
         gone: { url: `http://127.0.0.1:${await freePort()}`, secret: otherSecret },
@@ -35,6 +35,7 @@ beforeAll(async () => {
         route("all", { rollout: { to: "new", percent: 100 }, shadow: "new" }),
         route("longer", { service: "new", rollout: { to: "patient", percent: 100 } }),
         route("shadowed", { shadow: "new" }),
+        route("compared", { shadow: "patient" }),
         route("narrow", { shadow: "narrow" }),
         route("patient", { shadow: "patient" }),
         route("gone", { shadow: "gone" }),
@@ -88,7 +89,7 @@ test("ROLL-6: the other service answers its part of the users, signed with its o
   const token = String(request?.headers["authorization"]).replace("Bearer ", "");
   await jwtVerify(token, new TextEncoder().encode(otherSecret), { audience: "new" });
   expect(request?.headers["tidegate-shadow"]).toBeUndefined();
-  expect(Number(request?.headers["tidegate-timeout-ms"])).toBeLessThanOrEqual(700);
+  expect(Number(request?.headers["tidegate-timeout-ms"])).toBeLessThanOrEqual(2_000);
 });
 
 test("ROLL-6: the timeout is that of the service that gets the call", async () => {
@@ -96,8 +97,9 @@ test("ROLL-6: the timeout is that of the service that gets the call", async () =
   const client = await connectClient(fleet.urls[0] ?? "");
   const began = performance.now();
   expect((await client.request("all")).error?.code).toBe("upstream_timeout");
-  expect(performance.now() - began).toBeLessThan(4_000);
-  other.answer = (_request, response) => setTimeout(() => answerJson(response, "late"), 1_000);
+  // Far from the minute of the route's own service.
+  expect(performance.now() - began).toBeLessThan(20_000);
+  other.answer = (_request, response) => setTimeout(() => answerJson(response, "late"), 2_500);
   expect((await client.request("longer")).data).toBe("late");
 });
 
@@ -199,7 +201,7 @@ test("SHAD-2: answers differ by class of status and by JSON value, not by the or
   ] as const) {
     const before = await shadowCounts();
     [service.answer, other.answer] = [own, shadow];
-    await client.request("shadowed");
+    await client.request("compared");
     await counted(outcome, before);
   }
 });
@@ -210,7 +212,7 @@ test("SHAD-3: the log names the places of a difference, never a value", async ()
   service.answer = (_request, response) => answerJson(response, body("hidden-of-old"));
   other.answer = (_request, response) => answerJson(response, { ...body("hidden-of-new"), more: "hidden-more" });
   await eventually(async () => {
-    await client.request("shadowed", "hidden-data");
+    await client.request("compared", "hidden-data");
     return fleet.log().includes('"/user/a~1b"');
   });
   const line =
@@ -219,15 +221,15 @@ test("SHAD-3: the log names the places of a difference, never a value", async ()
       .split("\n")
       .find((one) => one.includes('"/user/a~1b"')) ?? "";
   expect(JSON.parse(line)).toMatchObject({
-    event: "shadowed",
-    shadow: "new",
+    event: "compared",
+    shadow: "patient",
     statuses: [200, 200],
     differences: ["/user/name", "/user/a~1b", "/list/1", "/more"],
   });
   expect(fleet.log()).not.toContain("hidden");
   const logged = (): number => fleet.log().split("the answer of a shadow differs").length - 1;
   const before = [await shadowCounts(), logged()] as const;
-  await Promise.all(Array.from({ length: 50 }, () => client.request("shadowed")));
+  await Promise.all(Array.from({ length: 50 }, () => client.request("compared")));
   // The first requests may be counted last.
   await eventually(async () => ((await shadowCounts())["different"] ?? 0) >= (before[0]["different"] ?? 0) + 50);
   expect(logged() - before[1]).toBeLessThan(10);
@@ -284,7 +286,7 @@ test("SHAD-5: answers with too many values to compare are skipped, unless equal 
   ] as const) {
     const before = await shadowCounts();
     [service.answer, other.answer] = [answers(own), answers(shadow)];
-    expect((await client.request("shadowed")).ok).toBe(true);
+    expect((await client.request("compared")).ok).toBe(true);
     await counted(outcome, before);
   }
 });
