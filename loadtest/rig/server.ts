@@ -93,7 +93,7 @@ export class Server {
   }
 }
 
-/** Resolves once `/readyz` answers 2xx; throws after 20 s, or where the process ends. */
+/** Resolves once `/readyz` answers 2xx; throws after {@link readyWithinMs}, or where the process ends. */
 export async function answersReady(server: Spawned, url: string): Promise<void> {
   const deadline = Date.now() + readyWithinMs;
   while (server.child.exitCode === null && Date.now() < deadline) {

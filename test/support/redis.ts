@@ -53,19 +53,19 @@ export function tlsSettings({ files }: Certificates, port: number): [name: strin
   ];
 }
 
-export async function startRedis(
-  options: {
-    appendOnly?: boolean;
-    cluster?: boolean;
-    replicaOf?: number;
-    host?: string;
-    secure?: Secure;
-    /** Instead of `redis-server`. */
-    program?: string;
-    /** Further arguments. */
-    settings?: readonly string[];
-  } = {},
-): Promise<RedisServer> {
+export interface RedisOptions {
+  appendOnly?: boolean;
+  cluster?: boolean;
+  replicaOf?: number;
+  host?: string;
+  secure?: Secure;
+  /** Instead of `redis-server`. */
+  program?: string;
+  /** Further arguments. */
+  settings?: readonly string[];
+}
+
+export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
   const { host = "127.0.0.1", secure, program = "redis-server", settings = [] } = options;
   const folder = await mkdtemp(join(tmpdir(), "tidegate-redis-"));
   const port = await freePort();
