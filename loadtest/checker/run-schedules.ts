@@ -39,7 +39,9 @@ export async function runSchedules(options: {
   onResult?: (result: ScheduleResult) => void;
   signal?: AbortSignal;
 }): Promise<Summary> {
-  const { count, seed, only, onResult, signal } = options;
+  const { count, seed, only, onResult } = options;
+  const failing = new AbortController();
+  const signal = AbortSignal.any([failing.signal, ...(options.signal ? [options.signal] : [])]);
   const startedAt = performance.now();
   const queues: Record<ArenaKind, { index: number; turn: number }[]> = { standalone: [], sentinel: [], cluster: [] };
   const turns = { standalone: 0, sentinel: 0, cluster: 0 };
@@ -49,12 +51,12 @@ export async function runSchedules(options: {
     turns[kind] += turnsPerSchedule[kind];
   }
   const tally = new Tally();
-  await Promise.all(
+  const lanesEnded = await Promise.allSettled(
     lanes.map(async (kind) => {
       const queue = queues[kind];
       let arena: Arena | undefined;
       try {
-        for (let next = queue.shift(); next && !signal?.aborted; next = queue.shift()) {
+        for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
           if (!arena) {
             arena = await startArena(kind);
             tally.addKinds(arena.turns);
@@ -64,7 +66,7 @@ export async function runSchedules(options: {
           const faults = own.flatMap((at) => arena?.turns[at % arena.turns.length] ?? []);
           const result = await runSchedule({ arena, seed, index, turns: faults });
           // Ctrl-C stops the processes of the arena, too: that is no failure of theirs.
-          if (signal?.aborted) break;
+          if (signal.aborted) break;
           tally.add(result);
           onResult?.(result);
           if (result.failures.length === 0) continue;
@@ -72,11 +74,16 @@ export async function runSchedules(options: {
           await arena.stop();
           arena = undefined;
         }
+      } catch (error) {
+        failing.abort();
+        throw error;
       } finally {
         await arena?.stop();
       }
     }),
   );
+  // By now every lane has stopped its processes.
+  for (const lane of lanesEnded) if (lane.status === "rejected") throw lane.reason;
   return { seed, ...tally.sums(), seconds: (performance.now() - startedAt) / 1_000 };
 }
 

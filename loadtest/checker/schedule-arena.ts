@@ -6,7 +6,7 @@ import { asked, dieAhead, freezeReplicas } from "../../test/support/redis-failov
 import { startRedisSentinel } from "../../test/support/redis-sentinel.ts";
 import { startRedis } from "../../test/support/redis.ts";
 import { startTcpProxy, type TcpProxy } from "../../test/support/tcp-proxy.ts";
-import { type Deployment, startDeployment } from "./schedule-deployment.ts";
+import { type Deployment, type RedisSettings, startDeployment } from "./schedule-deployment.ts";
 import { clientLinkFaults, type Fault, gatewayFaults, lasts, redisLinkFaults } from "./schedule-faults.ts";
 
 export const arenaKinds = ["standalone", "sentinel", "cluster"] as const;
@@ -37,7 +37,7 @@ async function startStandalone(): Promise<Arena> {
   for (let n = 0; n <= gatewayCount; n++) links.push(await startTcpProxy(redis.port));
   const [apiLink, ...gatewayLinks] = links as [TcpProxy, ...TcpProxy[]];
   const through = (link: TcpProxy): Record<string, string> => ({ REDIS_URL: `redis://127.0.0.1:${link.port}` });
-  const deployment = await startDeployment({ privateApi: through(apiLink), gateways: gatewayLinks.map(through) });
+  const deployment = await startOn(redis, { privateApi: through(apiLink), gateways: gatewayLinks.map(through) });
   const { short, long } = gatewayFaults(deployment.gateways);
   const drawn: Fault[] = [
     ...clientLinkFaults(deployment.clientLinks),
@@ -93,7 +93,7 @@ async function startSentinelArena(): Promise<Arena> {
     REDIS_SENTINELS: sentinel.target.sentinels.join(","),
     REDIS_SENTINEL_MASTER: sentinel.target.master,
   };
-  const deployment = await startOn(settings);
+  const deployment = await startOn(sentinel, sameFor(settings));
   const failOver = async (losing: boolean, before: () => Promise<void>): Promise<void> => {
     await sentinel.whole();
     const primary = await sentinel.primary();
@@ -123,7 +123,7 @@ async function startSentinelArena(): Promise<Arena> {
 async function startClusterArena(): Promise<Arena> {
   const cluster = await startRedisCluster({ replicas: 1 });
   const { nodes } = cluster.target as RedisTarget & { kind: "cluster" };
-  const deployment = await startOn({ REDIS_CLUSTER: nodes.join(",") });
+  const deployment = await startOn(cluster, sameFor({ REDIS_CLUSTER: nodes.join(",") }));
   const isWhole = async (): Promise<boolean> => {
     const shards = await cluster.shards();
     return shards.length === 3 && shards.every(({ replicas }) => replicas.length === 1);
@@ -181,8 +181,18 @@ async function startClusterArena(): Promise<Arena> {
   };
 }
 
-async function startOn(settings: Record<string, string>): Promise<Deployment> {
-  return startDeployment({ privateApi: settings, gateways: Array.from({ length: gatewayCount }, () => settings) });
+function sameFor(settings: Record<string, string>): RedisSettings {
+  return { privateApi: settings, gateways: Array.from({ length: gatewayCount }, () => settings) };
+}
+
+/** Stops the servers where the deployment does not start. */
+async function startOn(servers: { stop(): Promise<void> }, settings: RedisSettings): Promise<Deployment> {
+  try {
+    return await startDeployment(settings);
+  } catch (error) {
+    await servers.stop();
+    throw error;
+  }
 }
 
 /** Redis replicates after it acknowledges: even a failover with healthy replicas may lose writes. */

@@ -36,11 +36,13 @@ export interface Deployment {
   stop(): Promise<void>;
 }
 
-/** @param redisSettings each program's settings for Redis */
-export async function startDeployment(redisSettings: {
+/** Each program's settings for Redis. */
+export interface RedisSettings {
   gateways: readonly Record<string, string>[];
   privateApi: Record<string, string>;
-}): Promise<Deployment> {
+}
+
+export async function startDeployment(redisSettings: RedisSettings): Promise<Deployment> {
   const folder = await mkdtemp(join(tmpdir(), "tidegate-schedules-"));
   const rulesFile = join(folder, "rules.json");
   const namespaces = Object.fromEntries(
