@@ -114,7 +114,7 @@ export default defineConfig({
   options: {
     typeAware: true,
   },
-  ignorePatterns: ["**/dist", "loadtest/k6", "examples/board/page"],
+  ignorePatterns: ["**/dist", "loadtest/k6", "examples/**/page"],
   rules: {
     "import/no-cycle": "error",
     "import/no-default-export": "error",

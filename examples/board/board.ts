@@ -1,4 +1,7 @@
 /** The cards of one board at one position of its channel: plans changes and applies published ones. No I/O. */
+import { Refusal } from "../shared/failures.ts";
+import { type Input, numberOf, textOf } from "../shared/input.ts";
+import type { Position } from "../shared/private-api.ts";
 
 export interface Card {
   id: string;
@@ -7,12 +10,6 @@ export interface Card {
   /** Place within the column, ascending. */
   order: number;
   author: string;
-}
-
-/** A position in a channel, as the private API returns it. */
-export interface Position {
-  epoch: string;
-  offset: number;
 }
 
 /** A change as published: whole cards, so that applying it twice does no harm. `by` is the user that made it. */
@@ -26,22 +23,10 @@ export interface Page {
   publications: ((Change | { event: "notice" }) & { offset: number })[];
 }
 
-export type Input = Readonly<Record<string, unknown>>;
-
-/** A mistake of the caller; the client receives code and message as they are. */
-export class Refusal extends Error {
-  readonly status: number;
-  readonly code: string;
-  constructor(status: number, code: string, message: string) {
-    super(message);
-    this.status = status;
-    this.code = code;
-  }
-}
-
 const columns = ["todo", "doing", "done"];
 const maxCards = 200;
-const maxTitleLength = 140;
+/** Of a title or a notice. */
+export const maxTextLength = 140;
 const starters = [
   { title: "Open this page in a second window", column: "todo" },
   { title: "Drag this card and watch the other window", column: "todo" },
@@ -77,7 +62,7 @@ export class Board {
   plan(event: string, input: Input, user: string, eventId: string): Change {
     if (event === "card.add") {
       const column = columnOf(input);
-      const title = titleOf(input);
+      const title = textOf(input, "title", maxTextLength);
       const known = this.#cards.get(eventId);
       if (known) return { event: "card.added", data: { card: known, by: user } };
       if (this.#cards.size >= maxCards) throw new Refusal(409, "board_full", `a board has at most ${maxCards} cards`);
@@ -95,7 +80,10 @@ export class Board {
         return { event: "card.moved", data: { card: { ...card, ...place }, by: user } };
       }
       case "card.rename":
-        return { event: "card.renamed", data: { card: { ...card, title: titleOf(input) }, by: user } };
+        return {
+          event: "card.renamed",
+          data: { card: { ...card, title: textOf(input, "title", maxTextLength) }, by: user },
+        };
       case "card.remove":
         return { event: "card.removed", data: { id: card.id, by: user } };
       default:
@@ -126,27 +114,8 @@ export function positionOf(input: Input): Position {
   throw new Refusal(400, "bad_input", "position must be the position that the change is based on");
 }
 
-export function numberOf(input: Input, name: string): number {
-  const value = input[name];
-  if (typeof value === "number" && Number.isFinite(value)) return value;
-  throw new Refusal(400, "bad_input", `${name} must be a number`);
-}
-
 function columnOf(input: Input): string {
   const { column } = input;
   if (typeof column === "string" && columns.includes(column)) return column;
   throw new Refusal(400, "bad_input", `column must be one of ${columns.join(", ")}`);
-}
-
-function titleOf(input: Input): string {
-  const title = typeof input["title"] === "string" ? input["title"].trim() : "";
-  if (title !== "" && title.length <= maxTitleLength) return title;
-  throw new Refusal(400, "bad_input", `title must have 1 to ${maxTitleLength} characters`);
-}
-
-/** Of a notice. */
-export function textOf(input: Input): string {
-  const { text } = input;
-  if (typeof text === "string" && text !== "" && text.length <= maxTitleLength) return text;
-  throw new Refusal(400, "bad_input", `text must have 1 to ${maxTitleLength} characters`);
 }

@@ -7,11 +7,13 @@
  * clashes with it, and it comes from a queue, perhaps much later than its window sent it. Boards are kept in memory;
  * after a start they are rebuilt from the channel's history. A service with a database would start from that.
  */
-import { createServer, type IncomingMessage, type Server } from "node:http";
-import { inspect } from "node:util";
-import { Board, numberOf, type Page, type Position, positionOf, Refusal, textOf } from "./board.ts";
-import { readCall } from "./call.ts";
-import { PrivateApi, PrivateApiError } from "./private-api.ts";
+import type { Server } from "node:http";
+import { Refusal } from "../shared/failures.ts";
+import { type Input, numberOf, textOf } from "../shared/input.ts";
+import { PrivateApi, type Position } from "../shared/private-api.ts";
+import { setting } from "../shared/setting.ts";
+import { type Answer, createSignedService, type SignedEvent } from "../shared/signed-service.ts";
+import { Board, maxTextLength, type Page, positionOf } from "./board.ts";
 
 export interface BoardServiceOptions {
   /** `whsec_` and base64; requests of the private API are signed with it. */
@@ -21,12 +23,6 @@ export interface BoardServiceOptions {
   publishToken: string;
 }
 
-interface Answer {
-  status: number;
-  body?: unknown;
-  headers?: Record<string, string>;
-}
-
 const maxBoards = 100;
 
 /** The caller listens and closes. */
@@ -34,8 +30,8 @@ export function createBoardService(options: BoardServiceOptions): Server {
   const api = new PrivateApi(options.privateApiUrl, options.publishToken);
   const boards = new Map<string, Board>();
 
-  async function answer(request: IncomingMessage): Promise<Answer> {
-    const { event, eventId, user, boardId, input } = await readCall(request, options.secret);
+  async function answer({ event, eventId, user, input }: SignedEvent): Promise<Answer> {
+    const boardId = boardIdOf(input);
     const channel = `board:${boardId}`;
     if (event === "cursor") {
       const card = typeof input["card"] === "string" ? input["card"] : null;
@@ -44,23 +40,23 @@ export function createBoardService(options: BoardServiceOptions): Server {
       return { status: 204 };
     }
     if (event === "notice") {
-      await api.publish({ channel, event, data: { text: textOf(input) }, id: eventId });
+      await api.publish({ channel, event, data: { text: textOf(input, "text", maxTextLength) }, id: eventId });
       return { status: 204 };
     }
     const board = boardOf(boardId);
     if (event === "board.load") {
       // As new as the request: a client that subscribed before it misses nothing.
-      board.follow(await readOn(channel, board.position));
+      await catchUp(board, channel);
       return { status: 200, body: board.snapshot() };
     }
     if (event === "card.add") {
-      board.follow(await readOn(channel, board.position));
+      await catchUp(board, channel);
       await api.publish({ channel, ...board.plan(event, input, user, eventId), id: eventId });
-      board.follow(await readOn(channel, board.position));
+      await catchUp(board, channel);
       return { status: 204 };
     }
     const expect = positionOf(input);
-    if (!isAt(board, expect)) board.follow(await readOn(channel, board.position));
+    if (!isAt(board, expect)) await catchUp(board, channel);
     const change = board.plan(event, input, user, eventId);
     const published = await api.publish({ channel, ...change, id: eventId, expect });
     // Another action was first. The client gets its publications and decides.
@@ -70,9 +66,13 @@ export function createBoardService(options: BoardServiceOptions): Server {
     }
     const { position, duplicate } = published;
     // An earlier try was published, possibly by another process.
-    if (duplicate) board.follow(await readOn(channel, board.position));
+    if (duplicate) await catchUp(board, channel);
     else board.follow({ position, publications: [{ ...change, offset: position.offset }] });
     return { status: 200, body: { position, ...change.data } };
+  }
+
+  async function catchUp(board: Board, channel: string): Promise<void> {
+    board.follow(await api.historyAfter<Page>(channel, board.position));
   }
 
   function boardOf(boardId: string): Board {
@@ -84,37 +84,17 @@ export function createBoardService(options: BoardServiceOptions): Server {
     return board;
   }
 
-  /** Publications after `since`; the whole history before the first read, or where history has a gap after `since`. */
-  async function readOn(channel: string, since: Position | null): Promise<Page> {
-    const page = since && (await api.history<Page>(channel, since));
-    return page ?? (await api.history<Page>(channel)) ?? Promise.reject(new PrivateApiError("no history"));
-  }
-
-  return createServer((request, response) => {
-    void answer(request)
-      .catch(failureAnswer)
-      .then(({ status, body, headers }) => {
-        response.writeHead(status, { "content-type": "application/json", ...headers });
-        response.end(body === undefined ? undefined : JSON.stringify(body));
-      });
-  });
+  return createSignedService("board service", options.secret, answer);
 }
 
 function isAt({ position }: Board, { epoch, offset }: Position): boolean {
   return position?.epoch === epoch && position.offset === offset;
 }
 
-function failureAnswer(error: unknown): Answer {
-  if (error instanceof Refusal) return { status: error.status, body: { code: error.code, message: error.message } };
-  process.stderr.write(`board service: ${inspect(error)}\n`);
-  if (error instanceof PrivateApiError) return { status: 503, headers: { "retry-after": "1" } };
-  return { status: 500 };
-}
-
-function setting(name: string): string {
-  const value = process.env[name];
-  if (value === undefined || value === "") throw new Error(`set ${name} in the environment`);
-  return value;
+function boardIdOf(input: Input): string {
+  const boardId = input["board"];
+  if (typeof boardId === "string" && /^[a-z0-9-]{1,40}$/.test(boardId)) return boardId;
+  throw new Refusal(400, "bad_input", "board must be a name of lowercase letters, digits and dashes");
 }
 
 if (import.meta.main) {

@@ -3,7 +3,7 @@
  * imports nothing of Tidegate. Documents are kept in memory here; with a database, `apply` is one transaction.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
-import { isSigned } from "../board/webhook-signature.ts";
+import { isSigned } from "../shared/webhook-signature.ts";
 
 /** Remembered for each document, so that a dead letter which an operator retries is recognised, too. */
 const maxRememberedIds = 1_000;

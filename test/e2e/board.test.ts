@@ -1,18 +1,8 @@
 /** The board of `npm start` in real browser windows. */
-import { type Browser, chromium, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { launchChromium } from "../support/chromium.ts";
 import { type Spawned, spawnProcess } from "../support/processes.ts";
-
-const chromiumArguments = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 let demo: Spawned;
 let browser: Browser;
@@ -33,7 +23,7 @@ async function stopDemo(): Promise<void> {
 
 beforeAll(async () => {
   await startDemo(0);
-  browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: chromiumArguments });
+  browser = await launchChromium();
 });
 afterAll(async () => {
   await browser.close();

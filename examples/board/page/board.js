@@ -7,6 +7,7 @@
 import { connect } from "/tidegate.js";
 import { Cards } from "./cards.js";
 import { Cursors, sendMyCursor } from "./cursors.js";
+import { fetchToken, notify, showState } from "./demo.js";
 import { myName } from "./people.js";
 import { BoardView } from "./view.js";
 
@@ -27,7 +28,7 @@ let loading = Promise.resolve();
 let lastChange = Promise.resolve();
 
 // Changes made without a connection wait for it.
-const client = connect({ url: location.origin, token: fetchToken, offline: { maxCalls: 20 } });
+const client = connect({ url: location.origin, token: () => fetchToken(me), offline: { maxCalls: 20 } });
 client.onState(showState);
 const channel = client.channel(`board:${boardId}`);
 for (const event of ["card.added", "card.moved", "card.renamed", "card.removed"]) channel.on(event, apply);
@@ -52,12 +53,6 @@ sendMyCursor(
 // Subscribe first: changes made while the snapshot loads arrive as publications.
 await channel.subscribe();
 await load();
-
-async function fetchToken() {
-  const response = await fetch(`/demo/token?user=${encodeURIComponent(me)}`);
-  if (!response.ok) throw new Error(`no token: ${response.status}`);
-  return (await response.json()).token;
-}
 
 function load() {
   loading = call("board.load", {}).then(
@@ -137,20 +132,4 @@ function bridges(position, { position: end, publications: [...missed] }) {
 /** The SDK repeats retryable failures with the same id, so that the service recognises one action. */
 function call(event, data, id = `${Date.now()}-${Math.random()}`) {
   return client.call(event, { board: boardId, ...data }, { id, repeat: true });
-}
-
-function showState({ status, reason }) {
-  const words = { connecting: "Connecting", connected: "Live", waiting: "Reconnecting", closed: "Offline" };
-  const badge = document.querySelector("#state");
-  badge.textContent = words[status];
-  badge.dataset.status = status;
-  badge.title = reason?.message ?? "";
-}
-
-function notify(text) {
-  const notice = document.querySelector("#notice");
-  notice.textContent = text;
-  notice.hidden = false;
-  clearTimeout(notify.timer);
-  notify.timer = setTimeout(() => (notice.hidden = true), 5_000);
 }

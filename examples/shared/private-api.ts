@@ -1,5 +1,11 @@
-/** The two calls of the private API that the board uses. */
-import type { Position } from "./board.ts";
+/** The two calls of the private API that the examples use. */
+import { Unavailable } from "./failures.ts";
+
+/** A position in a channel. */
+export interface Position {
+  epoch: string;
+  offset: number;
+}
 
 export interface Publish {
   channel: string;
@@ -41,8 +47,13 @@ export class PrivateApi {
     return { kind: "published", position: { epoch, offset }, duplicate: duplicate === true };
   }
 
-  /** A page of the publications after `since`, or of the whole history; null where history has a gap after `since`. */
-  async history<Page>(channel: string, since?: Position): Promise<Page | null> {
+  /** Publications after `since`; the whole history before the first read, or where history has a gap after `since`. */
+  async historyAfter<Page>(channel: string, since: Position | null): Promise<Page> {
+    const page = since && (await this.#history<Page>(channel, since));
+    return page ?? (await this.#history<Page>(channel)) ?? Promise.reject(new PrivateApiError("no history"));
+  }
+
+  async #history<Page>(channel: string, since?: Position): Promise<Page | null> {
     const query = since ? `?epoch=${encodeURIComponent(since.epoch)}&after=${since.offset}` : "";
     const { status, body } = await this.#request("GET", `/v1/channels/${encodeURIComponent(channel)}/history${query}`);
     if (status === 409) return null;
@@ -69,4 +80,5 @@ export class PrivateApi {
   }
 }
 
-export class PrivateApiError extends Error {}
+/** Refused, or of unknown outcome. */
+export class PrivateApiError extends Unavailable {}

@@ -1,0 +1,18 @@
+/** Checks of what clients send. */
+import { Refusal } from "./failures.ts";
+
+export type Input = Readonly<Record<string, unknown>>;
+
+export function numberOf(input: Input, name: string): number {
+  const value = input[name];
+  if (typeof value === "number" && Number.isFinite(value)) return value;
+  throw new Refusal(400, "bad_input", `${name} must be a number`);
+}
+
+/** Without the white space around it. */
+export function textOf(input: Input, name: string, maxLength: number): string {
+  const value = input[name];
+  const text = typeof value === "string" ? value.trim() : "";
+  if (text !== "" && text.length <= maxLength) return text;
+  throw new Refusal(400, "bad_input", `${name} must have 1 to ${maxLength} characters`);
+}
