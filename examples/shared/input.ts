@@ -3,6 +3,12 @@ import { Refusal } from "./failures.ts";
 
 export type Input = Readonly<Record<string, unknown>>;
 
+/** The object in a member; an empty one where there is none. */
+export function objectIn(input: Input, name: string): Input {
+  const value = input[name];
+  return typeof value === "object" && value !== null ? (value as Input) : {};
+}
+
 export function numberOf(input: Input, name: string): number {
   const value = input[name];
   if (typeof value === "number" && Number.isFinite(value)) return value;
