@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Leases ready queues, each with its first items, which stay in the queue until they are settled.
--- KEYS  1 a name in the slot of the first group
--- ARGV  1 lease ms, then for each group: prefix of the slot's keys, lane (class:service:kind:tenant), queues at most, items of each at most
--- Returns for each group {1 where more queues are ready, then for each queue {queue, fence, attempts, previous or '', items...}}.
+-- KEYS  1 the counter of fencing tokens
+-- ARGV  1 lease ms   2 queues of all groups at most, then for each group: prefix of the slot's keys, lane (class:service:kind:tenant),
+--       queues at most, index of the last item of each at most
+-- Returns for each group {1 where more queues are ready, then for each queue {lease, items...}}.
+-- A lease: fence, class, number of items, attempts at the first one that failed, sequence of the item before it or 0, service:tenant:key
 -- include numbers.part.lua
 
 local maxReplyBytes = 4194304
@@ -11,34 +13,33 @@ local expiresAt = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 10
 
 local replies = {}
 local bytes = 0
-for at = 2, #ARGV, 4 do
-  local prefix, lane, most = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+local fence = nil
+for at = 3, #ARGV, 4 do
+  local prefix, lane, most = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local list = prefix .. 'r:' .. lane
   local class = string.match(lane, '^[^:]*')
-  local queues = bytes < maxReplyBytes and redis.call('LPOP', list, most) or {}
+  local entries = bytes < maxReplyBytes and redis.call('LPOP', list, most) or {}
   local reply = { 1 }
-  if bytes < maxReplyBytes and #queues < most then
+  if bytes < maxReplyBytes and #entries < tonumber(most) then
     redis.call('SREM', prefix .. 'lanes', lane)
     reply[1] = 0
   end
-  local fence = #queues > 0 and takeNumbers(prefix, #queues) or 0
-  for index, queue in ipairs(queues) do
+  for index, entry in ipairs(entries) do
     if bytes >= maxReplyBytes then
       -- Too much for one reply: what is left keeps its order.
-      for back = #queues, index, -1 do
-        redis.call('LPUSH', list, queues[back])
+      for back = #entries, index, -1 do
+        redis.call('LPUSH', list, entries[back])
       end
       redis.call('SADD', prefix .. 'lanes', lane)
       reply[1] = 1
       break
     end
-    local items = redis.call('LRANGE', prefix .. 'q:' .. queue, 0, ARGV[at + 3] - 1)
+    local items = redis.call('LRANGE', prefix .. 'q:' .. string.match(entry, '^%d+ %d+ (.*)$'), '0', ARGV[at + 3])
     if #items > 0 then
-      fence = fence + 1
-      local token = string.format('%.0f', fence)
-      local state = redis.call('HMGET', prefix .. 'k:' .. queue, 'attempts', 'previous')
-      redis.call('ZADD', prefix .. 'leases', expiresAt, token .. ' ' .. class .. ' ' .. #items .. ' ' .. queue)
-      local claimed = { queue, token, state[1] or '0', state[2] or '' }
+      fence = (fence or takeNumbers(ARGV[2])) + 1
+      local lease = string.format('%.0f', fence) .. ' ' .. class .. ' ' .. #items .. ' ' .. entry
+      redis.call('ZADD', prefix .. 'leases', expiresAt, lease)
+      local claimed = { lease }
       for _, item in ipairs(items) do
         claimed[#claimed + 1] = item
         bytes = bytes + #item

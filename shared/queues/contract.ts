@@ -51,6 +51,8 @@ export interface ClaimRequest extends ReadyQueues {
 /** The right to work on a queue, until it is settled, extended no more, or expires. */
 export interface Lease {
   readonly slot: number;
+  /** Names it to the store. */
+  readonly text: string;
   readonly queue: QueueName;
   readonly class: string;
   /** The fencing token: 20 digits, grows with each lease of the queue. */

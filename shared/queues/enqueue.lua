@@ -1,17 +1,17 @@
 #!lua
 -- Stores items, each at the tail of its queue; a queue that was empty becomes ready.
--- KEYS  1 a name in the slot of the first group
--- ARGV  1 deduplication ms, then for each slot: prefix of its keys, number of items, and for each item:
+-- KEYS  1 the counter of sequences
+-- ARGV  1 deduplication ms   2 number of items, then for each slot: prefix of its keys, number of items, and for each item:
 --       queue (service:tenant:key), class and source ('class' or 'class source'), id for deduplication or '', head, data
 -- Returns for each item its sequence as text, or '' for a duplicate.
 -- include numbers.part.lua
 -- include ready.part.lua
 
 local replies = {}
-local at = 2
+local number = takeNumbers(ARGV[2])
+local at = 3
 while at < #ARGV do
   local prefix, count = ARGV[at], tonumber(ARGV[at + 1])
-  local number = takeNumbers(prefix, count)
   local added, ofSources = {}, {}
   at = at + 2
   for _ = 1, count do
@@ -29,7 +29,7 @@ while at < #ARGV do
         ofSources[source] = (ofSources[source] or 0) + 1
       end
       if length == 1 then
-        makeReady(prefix, class, 'f', queue, false)
+        makeReady(prefix, class, 'f', '0 0 ' .. queue, false)
       end
       replies[#replies + 1] = sequence
     end
@@ -42,4 +42,5 @@ while at < #ARGV do
     redis.call('HINCRBY', prefix .. 'sources', source, items)
   end
 end
+tellReady()
 return replies

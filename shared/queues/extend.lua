@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Prolongs leases that have not ended.
 -- KEYS  1 a name in the slot of the first lease
--- ARGV  1 lease ms, then for each lease: prefix of the slot's keys, lease (fence class items queue)
+-- ARGV  1 lease ms, then for each lease: prefix of the slot's keys, lease (see claim.lua)
 -- Returns for each lease 1, or 0 where it has ended.
 
 local time = redis.call('TIME')

@@ -3,21 +3,21 @@
  * carries its hash tag:
  *
  *     q:QUEUE             list      the items in order; the first ones stay while they are in flight
- *     k:QUEUE             hash      attempts, previous; only where one of them matters
- *     r:LANE              list      queues that are ready for a worker
+ *     k:QUEUE             hash      attempts, previous; only while the queue is delayed or parked
+ *     r:LANE              list      queues that are ready for a worker, each with its attempts and previous
  *     lanes               set       lanes with ready queues
- *     leases, delays      zset      when a lease ends, when the next attempt is due
+ *     leases, delays      zset      when a lease ends (its text says the rest), when the next attempt is due
  *     parked              set       queues that wait for an operator
  *     depths              hash      class:tenant → items
  *     sources             hash      webhook source → items
  *     id:ID               string    an item with this id was stored
- *     numbers, numbers:…  string    the last sequence or fencing token
+ *     numbers, numbers:…  string    the last sequence or fencing token of this Redis; in a cluster of this slot
  *     dead, deadAt        hash, zset   dead letters by sequence
- *     ready               topic     lanes that have ready queues now
+ *     ready               topic     lanes that have ready queues now, of this and other slots
  */
 import { slotTag } from "../channels/keys.ts";
 import { slotCount, slotOf } from "../redis/slots.ts";
-import type { DeadLetter, Lease, QueuedItem, QueueName, ReadyQueues } from "./contract.ts";
+import type { Claimed, DeadLetter, QueuedItem, QueueName, ReadyQueues } from "./contract.ts";
 
 /** Injective: the name of a service has no colon, and those of the tenant are escaped. One line. */
 export function queueText({ service, tenant, key }: QueueName): string {
@@ -42,15 +42,25 @@ export function slotPrefix(root: string, slot: number): string {
   return `${slotTag(root, slot)}:queues:`;
 }
 
+/** The counter of sequences and fencing tokens for scripts that begin with the slot. @param spansSlots one counter serves all slots */
+export function numbersKey(root: string, slot: number, spansSlots: boolean): string {
+  return `${slotPrefix(root, spansSlots ? 0 : slot)}numbers`;
+}
+
 export function readyTopic(root: string, slot: number): string {
   return `${slotPrefix(root, slot)}ready`;
 }
 
-/** The slot of {@link readyTopic}; undefined for other topics. */
-export function slotOfTopic(root: string, topic: string): number | undefined {
-  if (!topic.startsWith(root)) return undefined;
-  const [, slot] = /^:\{(\d+)\}:queues:ready$/.exec(topic.slice(root.length)) ?? [];
-  return slot === undefined || Number(slot) >= slotCount ? undefined : Number(slot);
+export function isReadyTopic(root: string, topic: string): boolean {
+  return topic.startsWith(root) && /^:\{\d+\}:queues:ready$/.test(topic.slice(root.length));
+}
+
+/** A message of a {@link readyTopic}: slot and lane, a line each. */
+export function parseNews(message: string): ReadyQueues[] {
+  return message.split("\n").map((line) => {
+    const at = line.indexOf(" ");
+    return parseLane(Number(line.slice(0, at)), line.slice(at + 1));
+  });
 }
 
 export function laneText({ class: name, service, attempt, tenant }: Omit<ReadyQueues, "slot">): string {
@@ -63,9 +73,15 @@ export function parseLane(slot: number, text: string): ReadyQueues {
   return { slot, class: name, service, attempt, tenant: decodeURIComponent(tenant) };
 }
 
-/** As it stands among the leases; the fence is a decimal number there. */
-export function leaseText(lease: Lease): string {
-  return `${Number(lease.fence)} ${lease.class} ${lease.items} ${queueText(lease.queue)}`;
+/** What a lease's text says, of a queue in that slot. */
+export function parseLease(slot: number, text: string): Pick<Claimed, "lease" | "attempts" | "previous"> {
+  const [, fence = "", name = "", items = "", attempts = "", previous = "", queue = ""] =
+    /^(\d+) (\S+) (\d+) (\d+) (\d+) (.*)$/.exec(text) ?? [];
+  return {
+    lease: { slot, text, queue: parseQueue(queue), class: name, fence: paddedNumber(fence), items: Number(items) },
+    attempts: Number(attempts),
+    previous: previous === "0" ? undefined : paddedNumber(previous),
+  };
 }
 
 const numberDigits = 20;

@@ -1,8 +1,14 @@
--- Takes the first items of a queue out of it, and makes it ready where it holds more. Needs makeReady.
--- Returns the items.
+-- Takes the first items of a queue out of it.
+-- Returns the items, and the class of the next one where there is one.
 local function leave(prefix, queue, count)
   local tenant = string.match(queue, '^[^:]*:([^:]*):')
-  local items = redis.call('LPOP', prefix .. 'q:' .. queue, count) or {}
+  local items = redis.call('LPOP', prefix .. 'q:' .. queue, count + 1) or {}
+  local nextClass = nil
+  if #items > count then
+    local head = table.remove(items)
+    redis.call('LPUSH', prefix .. 'q:' .. queue, head)
+    nextClass = string.match(head, '^%d+ (%S+)')
+  end
   local left, ofSources = {}, {}
   for _, item in ipairs(items) do
     local class, source = string.match(item, '^%d+ (%S+) ?(%S*)')
@@ -19,16 +25,5 @@ local function leave(prefix, queue, count)
       end
     end
   end
-  return items
-end
-
--- Makes the queue ready for a first attempt at its next item; an empty queue leaves nothing behind.
-local function advance(prefix, queue, previous)
-  local head = redis.call('LINDEX', prefix .. 'q:' .. queue, 0)
-  if head then
-    redis.call('HSET', prefix .. 'k:' .. queue, 'previous', previous, 'attempts', '0')
-    makeReady(prefix, string.match(head, '^%d+ (%S+)'), 'f', queue, false)
-  else
-    redis.call('DEL', prefix .. 'k:' .. queue)
-  end
+  return items, nextClass
 end

@@ -18,7 +18,7 @@ import {
   type Settlement,
 } from "./contract.ts";
 import { parseHead } from "./item-head.ts";
-import { deadLetterId, laneText, leaseText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
+import { deadLetterId, laneText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
 
 interface Queue {
   readonly name: QueueName;
@@ -35,8 +35,8 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   readonly #queues = new Map<string, Queue>();
   /** Slot and lane → queues in order. */
   readonly #ready = new Map<string, Queue[]>();
-  /** Lease text → the queue, and when the lease ends by `Date.now()`. */
-  readonly #leases = new Map<string, { queue: Queue; endsAt: number }>();
+  /** By text, with the queue, and when the lease ends by `Date.now()`. */
+  readonly #leases = new Map<string, { queue: Queue; lease: Lease; endsAt: number }>();
   readonly #delays = new Map<Queue, number>();
   /** Insertion order is expiry order. */
   readonly #seenIds = new Map<string, number>();
@@ -82,10 +82,9 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   }
 
   async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
-    const text = leaseText(lease);
-    const held = this.#leases.get(text);
+    const held = this.#leases.get(lease.text);
     if (!held) return false;
-    this.#leases.delete(text);
+    this.#leases.delete(lease.text);
     const { queue } = held;
     queue.items.splice(0, settlement.done);
     if (previous !== "") queue.previous = previous;
@@ -113,7 +112,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
 
   async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
     return leases.map((lease) => {
-      const held = this.#leases.get(leaseText(lease));
+      const held = this.#leases.get(lease.text);
       if (held) held.endsAt = Date.now() + this.#leaseMs;
       return held !== undefined;
     });
@@ -186,11 +185,10 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
       const storedAt = parseHead(head.head)?.at;
       if (storedAt !== undefined) depth.oldestMs = Math.max(depth.oldestMs, Date.now() - storedAt);
     }
-    for (const [text, { queue }] of this.#leases) {
-      const [, name = "", items = "0"] = text.split(" ");
-      const depth = at(name, queue.name);
-      depth.waiting -= Number(items);
-      depth.inFlight += Number(items);
+    for (const { queue, lease } of this.#leases.values()) {
+      const depth = at(lease.class, queue.name);
+      depth.waiting -= lease.items;
+      depth.inFlight += lease.items;
     }
     return { depths: [...depths.values()], deadLetters: this.#deadLetters.size };
   }
@@ -263,9 +261,10 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   #lease(queue: Queue, request: ClaimRequest): Claimed {
     const items = queue.items.slice(0, request.maxItems) as [QueuedItem, ...QueuedItem[]];
     const { slot, name } = queue;
-    const lease = { slot, queue: name, class: request.class, fence: this.#nextNumber(), items: items.length };
+    const fence = this.#nextNumber();
+    const lease = { slot, text: fence, queue: name, class: request.class, fence, items: items.length };
     queue.state = "leased";
-    this.#leases.set(leaseText(lease), { queue, endsAt: Date.now() + this.#leaseMs });
+    this.#leases.set(lease.text, { queue, lease, endsAt: Date.now() + this.#leaseMs });
     return { lease, attempts: queue.attempts, previous: queue.previous, items };
   }
 

@@ -25,11 +25,11 @@ for at = 2, #ARGV do
   for _, lane in ipairs(redis.call('SRANDMEMBER', prefix .. 'lanes', most)) do
     local first = redis.call('LINDEX', prefix .. 'r:' .. lane, 0)
     if first then
-      look(prefix, string.match(lane, '^[^:]*'), first, redis.call('LLEN', prefix .. 'r:' .. lane))
+      look(prefix, string.match(lane, '^[^:]*'), string.match(first, '^%d+ %d+ (.*)$'), redis.call('LLEN', prefix .. 'r:' .. lane))
     end
   end
   for _, lease in ipairs(redis.call('ZRANGE', prefix .. 'leases', 0, most - 1)) do
-    local class, queue = string.match(lease, '^%d+ (%S+) %d+ (.*)$')
+    local class, queue = string.match(lease, '^%d+ (%S+) %d+ %d+ %d+ (.*)$')
     look(prefix, class, queue, 1)
   end
   for _, members in ipairs({ redis.call('ZRANGE', prefix .. 'delays', 0, most - 1), redis.call('SRANDMEMBER', prefix .. 'parked', most) }) do

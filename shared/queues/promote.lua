@@ -24,15 +24,17 @@ end
 for at = 2, #ARGV do
   local prefix = ARGV[at]
   for _, lease in ipairs(look(prefix .. 'leases', ARGV[1])) do
-    local class, queue = string.match(lease, '^%d+ (%S+) %d+ (.*)$')
+    local class, attempts, rest = string.match(lease, '^%d+ (%S+) %d+ (%d+)( .*)$')
     redis.call('ZREM', prefix .. 'leases', lease)
-    redis.call('HINCRBY', prefix .. 'k:' .. queue, 'attempts', 1)
-    makeReady(prefix, class, 'r', queue, true)
+    makeReady(prefix, class, 'r', string.format('%d', attempts + 1) .. rest, true)
   end
   for _, delayed in ipairs(look(prefix .. 'delays', ARGV[1])) do
     local class, queue = string.match(delayed, '^(%S+) (.*)$')
+    local held = redis.call('HMGET', prefix .. 'k:' .. queue, 'attempts', 'previous')
     redis.call('ZREM', prefix .. 'delays', delayed)
-    makeReady(prefix, class, 'r', queue, false)
+    redis.call('DEL', prefix .. 'k:' .. queue)
+    makeReady(prefix, class, 'r', (held[1] or '0') .. ' ' .. (held[2] or '0') .. ' ' .. queue, false)
   end
 end
+tellReady()
 return nextMs

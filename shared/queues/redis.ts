@@ -24,24 +24,26 @@ import {
   type Settlement,
 } from "./contract.ts";
 import {
+  isReadyTopic,
   laneText,
-  leaseText,
+  numbersKey,
   paddedNumber,
   parseDeadLetter,
   parseDeadLetterId,
   parseItem,
   parseLane,
+  parseLease,
+  parseNews,
   parseQueue,
   queueText,
   readyTopic,
   slotOfQueue,
-  slotOfTopic,
   slotPrefix,
   tenantText,
 } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
 
-type ClaimedReply = [queue: string, fence: string, attempts: string, previous: string, ...items: string[]];
+type ClaimedReply = [lease: string, ...items: string[]];
 type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
 
 /** Of each slot, in one script call. */
@@ -49,6 +51,11 @@ const maxPromoted = 100;
 /** Lanes, leases, delays and parked queues of each slot. */
 const maxLookedAt = 50;
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
+/** Slots whose lanes one script call lists: 16,000 lanes at most, about 10 ms of Redis. */
+const slotsListedAtOnce = 16;
+const chunksOfSlots = Array.from({ length: slotCount / slotsListedAtOnce }, (_, chunk) =>
+  everySlot.slice(chunk * slotsListedAtOnce, (chunk + 1) * slotsListedAtOnce),
+);
 
 const enqueueScript = queueScript<string[]>("enqueue.lua");
 const claimScript = queueScript<GroupReply[]>("claim.lua");
@@ -56,6 +63,7 @@ const ackScript = queueScript<(0 | 1)[]>("ack.lua");
 const retryScript = queueScript<0 | 1>("retry.lua");
 const extendScript = queueScript<(0 | 1)[]>("extend.lua");
 const promoteScript = queueScript<number>("promote.lua");
+const readyScript = queueScript<string[][]>("ready.lua");
 const waitingScript = queueScript<number>("waiting.lua");
 const overviewScript =
   queueScript<[now: string, dead: number, ...entries: [text: string, queues: number, oldestAt: string][]]>(
@@ -86,6 +94,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       script: enqueueScript,
       arguments: (groups) => [
         dedupeMs,
+        groups.reduce((sum, { entries }) => sum + entries.length, 0),
         ...groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
       ],
       cells,
@@ -115,10 +124,11 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]> {
-    const replies = await this.#perEntry(claimScript, requests, [this.#leaseMs], (request) => [
+    const mostQueues = requests.reduce((sum, { maxQueues }) => sum + maxQueues, 0);
+    const replies = await this.#perEntry(claimScript, requests, [this.#leaseMs, mostQueues], (request) => [
       laneText(request),
       request.maxQueues,
-      request.maxItems,
+      request.maxItems - 1,
     ]);
     return replies.map((reply, index) => toClaimReply(reply, requests[index]));
   }
@@ -126,7 +136,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
     const last = previous === "" ? "" : String(Number(previous));
     if (settlement.kind === "done") {
-      return (await this.#acks.add(lease.slot, [leaseText(lease), settlement.done, last])) === 1;
+      return (await this.#acks.add(lease.slot, [lease.text, settlement.done, last])) === 1;
     }
     const cell = this.#cells.ofSlot(lease.slot);
     const prefix = slotPrefix(cell.root, lease.slot);
@@ -135,12 +145,12 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     const attempts = kind === "retry" ? settlement.attempts : 0;
     const delayMs = kind === "retry" ? settlement.delayMs : 0;
     const failure = kind === "dead" ? settlement.failure : "";
-    const values = [prefix, leaseText(lease), done, last, outcome, attempts, delayMs, failure];
+    const values = [prefix, lease.text, done, last, outcome, attempts, delayMs, failure];
     return (await cell.run(retryScript, prefix, ...values)) === 1;
   }
 
   async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
-    const held = await this.#perEntry(extendScript, leases, [this.#leaseMs], (lease) => [leaseText(lease)]);
+    const held = await this.#perEntry(extendScript, leases, [this.#leaseMs], (lease) => [lease.text]);
     return held.map((reply) => reply === 1);
   }
 
@@ -154,13 +164,17 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }> {
-    const lanes = await this.#ofEverySlot(async (cell, slot) =>
-      cell.run<string[]>("srandmember", `${slotPrefix(cell.root, slot)}lanes`, maxLanesListed),
+    const listed = await Promise.all(
+      chunksOfSlots.map((chunk) =>
+        this.#perGroup(chunk, async (cell, slots) => {
+          const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
+          const lanes = await cell.run(readyScript, prefixes[0] ?? "", maxLanesListed, ...prefixes);
+          return lanes.map((texts, index) => texts.map((text) => parseLane(slots[index] ?? 0, text)));
+        }),
+      ),
     );
-    return {
-      lanes: lanes.flatMap((texts, slot) => texts.map((text) => parseLane(slot, text))),
-      complete: lanes.every(({ length }) => length < maxLanesListed),
-    };
+    const bySlot = listed.flat(2);
+    return { lanes: bySlot.flat(), complete: bySlot.every(({ length }) => length < maxLanesListed) };
   }
 
   async waiting(tenant: string, classes: readonly string[]): Promise<number> {
@@ -181,8 +195,8 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     for (const cell of this.#cells.all) {
       cell.topics.listen({
         onMessage: (topic, message) => {
-          const slot = slotOfTopic(cell.root, topic);
-          if (slot !== undefined) for (const each of this.#listeners) each.onReady(parseLane(slot, message));
+          if (!isReadyTopic(cell.root, topic)) return;
+          for (const ready of parseNews(message)) for (const each of this.#listeners) each.onReady(ready);
         },
         onRestored: () => {
           for (const each of this.#listeners) each.onRestored();
@@ -258,7 +272,8 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (!place) return false;
     const cell = this.#cells.ofSlot(place.slot);
     const prefix = slotPrefix(cell.root, place.slot);
-    return (await cell.run(retryDeadScript, prefix, prefix, place.sequence)) === 1;
+    const numbers = numbersKey(cell.root, place.slot, cell.spansSlots);
+    return (await cell.run(retryDeadScript, numbers, prefix, place.sequence)) === 1;
   }
 
   async removeDeadLetter(id: string): Promise<boolean> {
@@ -330,7 +345,12 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       const group = new Set(slots);
       const own = [...entries.entries()].filter(([, { slot }]) => group.has(slot));
       const listed = own.flatMap(([, entry]) => [slotPrefix(cell.root, entry.slot), ...values(entry)]);
-      const answers = await cell.run(script, slotPrefix(cell.root, slots[0] ?? 0), ...common, ...listed);
+      const answers = await cell.run(
+        script,
+        numbersKey(cell.root, slots[0] ?? 0, cell.spansSlots),
+        ...common,
+        ...listed,
+      );
       for (const [at, [index]] of own.entries()) replies[index] = answers[at] as Reply;
     });
     return replies;
@@ -340,17 +360,9 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 function toClaimReply([more, ...claimed]: GroupReply, request: ClaimRequest | undefined): ClaimReply {
   return {
     more: more === 1,
-    claimed: claimed.map(([queue, fence, attempts, previous, ...items]): Claimed => {
+    claimed: claimed.map(([lease, ...items]): Claimed => {
       const parsed = items.map(parseItem) as [QueuedItem, ...QueuedItem[]];
-      const lease = {
-        slot: request?.slot ?? 0,
-        queue: parseQueue(queue),
-        class: request?.class ?? "",
-        fence: paddedNumber(fence),
-        items: items.length,
-      };
-      const before = previous === "" ? undefined : paddedNumber(previous);
-      return { lease, attempts: Number(attempts), previous: before, items: parsed };
+      return { ...parseLease(request?.slot ?? 0, lease), items: parsed };
     }),
   };
 }

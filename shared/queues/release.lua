@@ -15,6 +15,8 @@ local member = class .. ' ' .. queue
 if redis.call('SREM', prefix .. 'parked', member) + redis.call('ZREM', prefix .. 'delays', member) == 0 then
   return 0
 end
-redis.call('HSET', prefix .. 'k:' .. queue, 'attempts', '0')
-makeReady(prefix, class, 'f', queue, false)
+local previous = redis.call('HGET', prefix .. 'k:' .. queue, 'previous') or '0'
+redis.call('DEL', prefix .. 'k:' .. queue)
+makeReady(prefix, class, 'f', '0 ' .. previous .. ' ' .. queue, false)
+tellReady()
 return 1

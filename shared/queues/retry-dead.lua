@@ -1,6 +1,6 @@
 #!lua
 -- Puts a dead letter back to the tail of its queue, as a new item.
--- KEYS  1 a name in the slot
+-- KEYS  1 the counter of sequences
 -- ARGV  1 prefix of the slot's keys   2 sequence of the dead letter
 -- Returns 1, or 0 where there is none.
 -- include numbers.part.lua
@@ -15,9 +15,10 @@ local queue, origin, rest = string.match(letter, '^%d+ ([^\n]*)\n[^\n]*\n%d+ ([^
 local class, source = string.match(origin, '^(%S+) ?(%S*)')
 redis.call('HDEL', prefix .. 'dead', ARGV[2])
 redis.call('ZREM', prefix .. 'deadAt', ARGV[2])
-local sequence = string.format('%.0f', takeNumbers(prefix, 1) + 1)
+local sequence = string.format('%.0f', takeNumbers(1) + 1)
 if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. origin .. rest) == 1 then
-  makeReady(prefix, class, 'f', queue, false)
+  makeReady(prefix, class, 'f', '0 0 ' .. queue, false)
+  tellReady()
 end
 redis.call('HINCRBY', prefix .. 'depths', class .. ':' .. string.match(queue, '^[^:]*:([^:]*):'), 1)
 if source ~= '' then

@@ -1,0 +1,11 @@
+#!lua flags=no-writes
+-- Lists lanes with ready queues.
+-- KEYS  1 a name in the slot of the first prefix
+-- ARGV  1 lanes of each slot at most   then the prefixes of the slots' keys
+-- Returns for each slot its lanes (class:service:kind:tenant).
+
+local replies = {}
+for at = 2, #ARGV do
+  replies[#replies + 1] = redis.call('SRANDMEMBER', ARGV[at] .. 'lanes', ARGV[1])
+end
+return replies
