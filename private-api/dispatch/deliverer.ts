@@ -148,7 +148,10 @@ export class Deliverer {
     const { lease } = held;
     while (!held.lost) {
       try {
-        const settled = await store.settle(lease, settlement, previous);
+        const settling = store.settle(lease, settlement, previous);
+        // The next claim leaves with the settlement, behind it.
+        held.delivered();
+        const settled = await settling;
         onOutcome(lease.class, lease.queue.service, settled ? outcome : "stale");
         return;
       } catch (error) {

@@ -154,19 +154,30 @@ export class Dispatcher implements Service {
     }
   }
 
-  /** One worker: from the claim to the settlement. */
+  /** From the claim to the settlement; the worker is free once the settlement is on its way. */
   async #work(lane: ClaimRequest, claimed: Claimed): Promise<void> {
-    this.#workers.take(lane.class, lane.attempt, performance.now());
-    const held = this.#leases.begin(claimed);
+    const release = this.#takeWorker(lane);
+    const held = this.#leases.begin(claimed, release);
     try {
       await this.#deliverer.deliver(held, claimed);
     } catch (error) {
       this.#errors.report("store", error);
     } finally {
       this.#leases.end(held);
-      this.#workers.release(lane.class, lane.attempt, performance.now());
-      this.claimSoon();
+      release();
     }
+  }
+
+  /** @returns gives it back; repeats change nothing. */
+  #takeWorker({ class: name, attempt }: ClaimRequest): () => void {
+    this.#workers.take(name, attempt, performance.now());
+    let taken = true;
+    return () => {
+      if (!taken) return;
+      taken = false;
+      this.#workers.release(name, attempt, performance.now());
+      this.claimSoon();
+    };
   }
 
   /** Makes ready what gone dispatchers have left behind, and reads every ready lane. */

@@ -14,6 +14,8 @@ export interface HeldLease {
   heldSince: number;
   /** Another dispatcher may work on the queue: nothing more is settled. */
   lost: boolean;
+  /** The settlement is on its way: the worker is free. Repeats change nothing. */
+  readonly delivered: () => void;
 }
 
 export class HeldLeases {
@@ -32,8 +34,8 @@ export class HeldLeases {
   }
 
   /** The caller must call {@link end}. */
-  begin({ lease, attempts }: Claimed): HeldLease {
-    const held = { lease, attempts, heldSince: performance.now(), lost: false };
+  begin({ lease, attempts }: Claimed, delivered: () => void): HeldLease {
+    const held = { lease, attempts, heldSince: performance.now(), lost: false, delivered };
     this.#held.add(held);
     return held;
   }
