@@ -75,7 +75,7 @@ export class Fleet {
     this.#descriptors = options.descriptors;
     const secret = (): string => randomBytes(32).toString("base64url");
     const [relayToken, privateApiToken, jwtSecret] = [secret(), secret(), secret()];
-    const redisUrl = await this.#startRedis(options.appendOnly ?? false);
+    const redisUrl = await this.startRedis(options.appendOnly);
     const flags = [...(options.nodeFlags ?? [])];
     if (options.heapMiB !== undefined) flags.push(`--max-old-space-size=${options.heapMiB}`);
     if (options.semiSpaceMiB !== undefined) flags.push(`--max-semi-space-size=${options.semiSpaceMiB}`);
@@ -109,7 +109,8 @@ export class Fleet {
     };
   }
 
-  async #startRedis(appendOnly: boolean): Promise<string> {
+  /** Redis alone, for scenarios that run no program. @returns its URL. */
+  async startRedis(appendOnly = false): Promise<string> {
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
     const port = await freePort();
     const persistence = ["--save", "", "--appendonly", appendOnly ? "yes" : "no", "--appendfsync", "everysec"];

@@ -1,0 +1,312 @@
+/**
+ * A client's event through an `enqueue` route, from the gateway to the service: its wait while idle, and its cost under load.
+ *
+ *   npm run loadtest -- queue-path [--json]
+ *   IDLE (500 events, one after the other) SECONDS (5 for each measurement under load) AT_ONCE (64) ROUNDS (3) KEYS (200)
+ *
+ * Real Redis, gateway, private API and service. Under load, calls and enqueued events to the same service alternate in each round;
+ * the tables show medians. Verdicts: the idle wait until the service has the request is at most 3 ms (p50); an enqueued event takes less
+ * CPU of the gateway than a call; fewer than 0.2 round trips to Redis and at most 12 of its commands for an item, from its enqueue to
+ * its settlement; no event fails.
+ */
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Socket } from "socket.io-client";
+import { eventually } from "../../test/support/eventually.ts";
+import { type Spawned, spawnProcess } from "../../test/support/processes.ts";
+import { percentile } from "../checks/percentile.ts";
+import type { ScenarioReport } from "../checks/scenario-report.ts";
+import { processUsage } from "../checks/usage.ts";
+import { loadToken } from "../clients/load-token.ts";
+import { openStockSession } from "../clients/stock-session.ts";
+import type { Fleet, OwnDeployment } from "../rig/fleet.ts";
+import { callPrivateApi, putRules } from "../rig/private-api.ts";
+import { RedisUseReader, useSince } from "../rig/redis-use.ts";
+import { parameter, runScenario, say } from "../rig/scenario.ts";
+import { killAtExit, type Role } from "../rig/server.ts";
+
+const parameters = {
+  idle: parameter("IDLE", 500, 10, 100_000),
+  seconds: parameter("SECONDS", 5, 1, 600),
+  atOnce: parameter("AT_ONCE", 64, 1, 1_000),
+  rounds: parameter("ROUNDS", 3, 1, 100),
+  keys: parameter("KEYS", 200, 1, 100_000),
+};
+const connections = 8;
+const warmUpEvents = 2_000;
+const idleP50Ms = 3;
+const maxRoundTrips = 0.2;
+const maxCommands = 12;
+const arriveWithinMs = 5_000;
+const drainWithinMs = 120_000;
+const text = "about a hundred bytes of what an application sends";
+const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+
+interface Load {
+  readonly events: number;
+  readonly failed: number;
+  readonly p50Ms: number;
+  /** By role, until every item was delivered. */
+  readonly cpuMicros: Readonly<Record<Role, number>>;
+  readonly roundTrips: number;
+  readonly commands: number;
+}
+
+/** A service in this process, which sees when a request arrives. */
+class WitnessService {
+  readonly #server: Server;
+  #waiting: { id: string; arrived: (at: number) => void } | undefined;
+
+  constructor() {
+    this.#server = createServer((request, response) => {
+      this.#arrived(request);
+      request.resume();
+      response.end();
+    });
+  }
+
+  async start(): Promise<string> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** When a request for the key arrives. */
+  async next(id: string): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`no request for ${id} in time`)), arriveWithinMs);
+      this.#waiting = {
+        id,
+        arrived: (at) => {
+          clearTimeout(late);
+          resolve(at);
+        },
+      };
+    });
+  }
+
+  stop(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+
+  #arrived(request: IncomingMessage): void {
+    const now = performance.now();
+    if (request.headers["ce-partitionkey"] !== this.#waiting?.id) return;
+    this.#waiting?.arrived(now);
+    this.#waiting = undefined;
+  }
+}
+
+async function run(fleet: Fleet): Promise<ScenarioReport> {
+  const witness = new WitnessService();
+  const echo = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"], {
+    cwd: `${import.meta.dirname}/../..`,
+  });
+  killAtExit(echo);
+  const deployment = await fleet.start({
+    gateways: 1,
+    // Above what a client may send by default: the limit is not the subject.
+    gatewaySettings: { GATEWAY_MESSAGES_PER_SECOND: "1000000" },
+  });
+  const reader = new RedisUseReader(deployment.redisUrl);
+  try {
+    await putQueueRules(deployment, await witness.start(), echo);
+    const sockets = await openSockets(deployment);
+    const waits = await measureIdle(sockets[0], witness);
+    const bench = new Bench(deployment, sockets, reader);
+    await bench.warmUp();
+    const loads = { call: [] as Load[], enqueue: [] as Load[] };
+    for (let round = 1; round <= parameters.rounds; round++) {
+      say(`round ${round} of ${parameters.rounds}`);
+      loads.call.push(await bench.measure("call"));
+      loads.enqueue.push(await bench.measure("enqueue"));
+    }
+    for (const socket of sockets) socket.disconnect();
+    return report(waits, loads);
+  } finally {
+    reader.stop();
+    witness.stop();
+    echo.kill("SIGKILL");
+  }
+}
+
+async function putQueueRules(deployment: OwnDeployment, witnessUrl: string, echo: Spawned): Promise<void> {
+  const echoPort = /\d+$/.exec(await echo.printed("listening on"))?.[0];
+  await putRules(deployment, {
+    services: {
+      witness: { url: witnessUrl, secret },
+      echo: { url: `http://127.0.0.1:${echoPort}`, secret },
+    },
+    quotas: { perTenant: 100_000_000 },
+    routes: [
+      { event: "idle", service: "witness", path: "/", mode: "enqueue", key: "/card" },
+      { event: "enqueue", service: "echo", path: "/", mode: "enqueue", key: "/card" },
+      { event: "call", service: "echo", path: "/", mode: "call" },
+    ],
+  });
+}
+
+async function openSockets({ jwtSecret, gatewayUrls: [url = ""] }: OwnDeployment): Promise<Socket[]> {
+  const token = await loadToken(jwtSecret, "load");
+  const sessions = await Promise.all(Array.from({ length: connections }, async () => openStockSession(url, { token })));
+  return sessions.map(({ socket }) => socket);
+}
+
+/** @returns ms from each emit until the service has the request. */
+async function measureIdle(socket: Socket | undefined, witness: WitnessService): Promise<number[]> {
+  const waits: number[] = [];
+  for (let number = 0; number < parameters.idle; number++) {
+    const id = `idle-${number}`;
+    const arrived = witness.next(id);
+    const emittedAt = performance.now();
+    const acked = socket?.emitWithAck("idle", { card: id, text });
+    waits.push((await arrived) - emittedAt);
+    await acked;
+  }
+  return waits;
+}
+
+class Bench {
+  readonly #deployment: OwnDeployment;
+  readonly #sockets: readonly Socket[];
+  readonly #reader: RedisUseReader;
+  #emptyKeys = 0;
+
+  constructor(deployment: OwnDeployment, sockets: readonly Socket[], reader: RedisUseReader) {
+    this.#deployment = deployment;
+    this.#sockets = sockets;
+    this.#reader = reader;
+  }
+
+  async warmUp(): Promise<void> {
+    await this.#emit("call", (made) => made < warmUpEvents);
+    await this.#emit("enqueue", (made) => made < warmUpEvents);
+    this.#emptyKeys = await this.#keysOfEmptyQueues();
+  }
+
+  async measure(event: "call" | "enqueue"): Promise<Load> {
+    const cpuBefore = this.#cpuMs();
+    const before = await this.#reader.read();
+    const until = performance.now() + parameters.seconds * 1_000;
+    const { latencies, failed } = await this.#emit(event, () => performance.now() < until);
+    await eventually(async () => (await this.#reader.client.dbsize()) === this.#emptyKeys, drainWithinMs);
+    const cpuAfter = this.#cpuMs();
+    const use = useSince(before, await this.#reader.read());
+    const events = latencies.length;
+    const micros = (role: Role): number => ((cpuAfter[role] - cpuBefore[role]) * 1_000) / events;
+    return {
+      ...{ events, failed, p50Ms: percentile(latencies, 0.5) },
+      cpuMicros: { gateway: micros("gateway"), "private-api": micros("private-api"), redis: micros("redis") },
+      roundTrips: use.roundTrips / events,
+      commands: use.commands / events,
+    };
+  }
+
+  /** Keeps AT_ONCE events without an ack while `continues` holds for the number of acks so far. */
+  async #emit(event: string, continues: (made: number) => boolean): Promise<{ latencies: number[]; failed: number }> {
+    const latencies: number[] = [];
+    let [failed, sent] = [0, 0];
+    const emitter = async (socket: Socket | undefined): Promise<void> => {
+      while (socket && continues(latencies.length)) {
+        const data = { card: sent++ % parameters.keys, text };
+        const startedAt = performance.now();
+        const ack = (await socket.emitWithAck(event, data)) as { ok: boolean };
+        latencies.push(performance.now() - startedAt);
+        if (!ack.ok) failed++;
+      }
+    };
+    await Promise.all(Array.from({ length: parameters.atOnce }, (_, i) => emitter(this.#sockets[i % connections])));
+    return { latencies, failed };
+  }
+
+  /** Keys in Redis while no item waits. */
+  async #keysOfEmptyQueues(): Promise<number> {
+    await eventually(async () => {
+      const answer = await callPrivateApi(this.#deployment, "GET", "/v1/queues", undefined);
+      const { classes } = answer as { classes: { waiting: number; inFlight: number }[] };
+      return classes.every(({ waiting, inFlight }) => waiting + inFlight === 0);
+    }, drainWithinMs);
+    return this.#reader.client.dbsize();
+  }
+
+  #cpuMs(): Record<Role, number> {
+    const sums: Record<Role, number> = { gateway: 0, "private-api": 0, redis: 0 };
+    for (const { role, pid } of this.#deployment.processes) sums[role] += processUsage(pid)?.cpuMs ?? 0;
+    return sums;
+  }
+}
+
+function report(waits: readonly number[], loads: { call: Load[]; enqueue: Load[] }): ScenarioReport {
+  const rows = Object.entries(loads).map(([event, rounds]) => {
+    const of = (read: (load: Load) => number): number => median(rounds, read);
+    return [
+      event,
+      ...[of((load) => load.events), rounded(of((load) => load.p50Ms))],
+      ...(["gateway", "private-api", "redis"] as const).map((role) => rounded(of((load) => load.cpuMicros[role]))),
+      ...[rounded(of((load) => load.roundTrips)), rounded(of((load) => load.commands))],
+    ];
+  });
+  const idleMs = percentile(waits, 0.5);
+  const cpuShare =
+    median(loads.enqueue, (load) => load.cpuMicros.gateway) / median(loads.call, (load) => load.cpuMicros.gateway);
+  const roundTrips = median(loads.enqueue, (load) => load.roundTrips);
+  const commands = median(loads.enqueue, (load) => load.commands);
+  const failed = [...loads.call, ...loads.enqueue].reduce((sum, load) => sum + load.failed, 0);
+  return {
+    scenario: "queue-path",
+    parameters,
+    figures: {
+      "idle: emit until the service has the request, ms": `p50 ${rounded(idleMs)}, p99 ${rounded(percentile(waits, 0.99))}`,
+    },
+    tables: [
+      {
+        columns: [
+          "event",
+          "events",
+          "ack p50, ms",
+          "CPU, µs: gateway",
+          "private API",
+          "Redis",
+          "round trips",
+          "commands",
+        ],
+        rows,
+      },
+    ],
+    verdicts: [
+      {
+        title: `idle, the service has the request within ${idleP50Ms} ms (p50)`,
+        pass: idleMs <= idleP50Ms,
+        value: rounded(idleMs),
+      },
+      {
+        title: "an enqueued event takes less CPU of the gateway than a call",
+        pass: cpuShare < 1,
+        value: `× ${cpuShare.toFixed(2)}`,
+      },
+      {
+        title: `fewer than ${maxRoundTrips} round trips to Redis for an item`,
+        pass: roundTrips < maxRoundTrips,
+        value: rounded(roundTrips),
+      },
+      {
+        title: `at most ${maxCommands} commands of Redis for an item`,
+        pass: commands <= maxCommands,
+        value: rounded(commands),
+      },
+      { title: "no event failed", pass: failed === 0, value: failed },
+    ],
+  };
+}
+
+function median(loads: readonly Load[], read: (load: Load) => number): number {
+  return percentile(loads.map(read), 0.5);
+}
+
+function rounded(value: number): number {
+  return Number(value.toPrecision(3));
+}
+
+await runScenario(run);
