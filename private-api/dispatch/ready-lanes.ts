@@ -79,7 +79,8 @@ export class ReadyLanes {
           const place = nextPlace(services.get(service));
           if (!place) continue;
           const request = { class: name, service, attempt, ...place };
-          const id = JSON.stringify([key, service, place.tenant, place.slot]);
+          // Only the tenant may contain a space.
+          const id = `${key} ${service} ${place.slot} ${place.tenant}`;
           const known = chosen.get(id);
           if (known) known.queues++;
           else chosen.set(id, { request, queues: 1 });
