@@ -9,7 +9,7 @@
  */
 import type { ScenarioReport } from "../checks/scenario-report.ts";
 import type { Fleet } from "../rig/fleet.ts";
-import { itemOf, openStore, type OpenedStore, startDispatcher, workersForFirstAttempts } from "../rig/queue-rig.ts";
+import { itemOf, openStore, startDispatcher, workersForFirstAttempts } from "../rig/queue-rig.ts";
 import { RedisUseReader } from "../rig/redis-use.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
 import { eventually } from "../../test/support/eventually.ts";
@@ -36,13 +36,12 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   const reader = new RedisUseReader(url);
   // Both take memory, within bounds, that says nothing of keys: a histogram for each command, the arguments of slow calls.
   await reader.client.config("SET", "latency-tracking", "no", "slowlog-log-slower-than", "-1");
-  const opened = await openStore(url);
   try {
-    let delivered = await fillAndDrain(opened, "base", keysOfBase);
+    let delivered = await fillAndDrain(url, "base", keysOfBase);
     const base = await settled(reader, undefined);
     say(`base: ${base.keys} keys, ${base.bytes} bytes`);
     let full: Reading = base;
-    delivered += await fillAndDrain(opened, "key", parameters.keys, async () => {
+    delivered += await fillAndDrain(url, "key", parameters.keys, async () => {
       full = await read(reader);
       say(`full: ${full.keys} keys, ${full.bytes} bytes`);
     });
@@ -79,18 +78,18 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
       ],
     };
   } finally {
-    await opened.stop();
     reader.stop();
   }
 }
 
-/** @returns the number of items that were delivered. */
+/** Its connections end with it, and their buffers. @returns the number of items that were delivered. */
 async function fillAndDrain(
-  { store }: OpenedStore,
+  url: string,
   prefix: string,
   count: number,
   whenFull: () => Promise<void> = async () => undefined,
 ): Promise<number> {
+  const { store, stop } = await openStore(url);
   for (let first = 0; first < count; first += bulk) {
     const numbers = Array.from({ length: Math.min(bulk, count - first) }, (_, index) => first + index);
     await Promise.all(
@@ -103,6 +102,7 @@ async function fillAndDrain(
   const dispatcher = await startDispatcher(store, { workers, work: () => void delivered++ });
   await eventually(() => delivered >= count, drainWithinMs);
   await dispatcher.stop();
+  await stop();
   return delivered;
 }
 

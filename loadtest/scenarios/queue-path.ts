@@ -47,7 +47,7 @@ interface Load {
   readonly events: number;
   readonly failed: number;
   readonly p50Ms: number;
-  /** By role, until every item was delivered. */
+  /** By role: of the gateway until the last ack, of the others until every item was delivered. */
   readonly cpuMicros: Readonly<Record<Role, number>>;
   readonly roundTrips: number;
   readonly commands: number;
@@ -191,11 +191,15 @@ class Bench {
     const before = await this.#reader.read();
     const until = performance.now() + parameters.seconds * 1_000;
     const { latencies, failed } = await this.#emit(event, () => performance.now() < until);
+    const cpuAtLastAck = this.#cpuMs();
     await eventually(async () => (await this.#reader.client.dbsize()) === this.#emptyKeys, drainWithinMs);
     const cpuAfter = this.#cpuMs();
     const use = useSince(before, await this.#reader.read());
     const events = latencies.length;
-    const micros = (role: Role): number => ((cpuAfter[role] - cpuBefore[role]) * 1_000) / events;
+    const micros = (role: Role): number => {
+      const until = role === "gateway" ? cpuAtLastAck : cpuAfter;
+      return ((until[role] - cpuBefore[role]) * 1_000) / events;
+    };
     return {
       ...{ events, failed, p50Ms: percentile(latencies, 0.5) },
       cpuMicros: { gateway: micros("gateway"), "private-api": micros("private-api"), redis: micros("redis") },
