@@ -13,7 +13,7 @@ const rooms = {
   ],
   gateway: [
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],
-    ...["entrance", "load", "bootstrap", "hooks", "moving", "engine"],
+    ...["entrance", "load", "bootstrap", "journal", "hooks", "moving", "engine"],
   ],
   "private-api": ["metrics", "upstream", "dispatch", "node", "documents", "routes", "relay"],
   "client/src": ["api", "connection", "calls", "channels"],

@@ -96,6 +96,14 @@ export const gatewaySettings = {
     "Largest body of a webhook.",
     integer({ min: 1_024, max: 4 * 1024 * 1024, fallback: 1024 * 1024 }),
   ),
+  JOURNAL_DIR: about(
+    "Folder for webhooks of sources with `journal: true` while storage is out of reach: on a disk of this machine that outlives the process ([webhooks-in](webhooks-in.md#the-journal)). Nodes may share it: each has a folder of its own in it.",
+    optional(text()),
+  ),
+  JOURNAL_MAX_BYTES: about(
+    "Largest journal of the node on the disk; past it webhooks are refused.",
+    integer({ min: 1024 * 1024, max: 64 * 1024 ** 3, fallback: 1024 ** 3 }),
+  ),
   PRIVATE_API_URL: about(
     "Addresses of the private API, without a path.",
     urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),

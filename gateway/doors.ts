@@ -74,13 +74,14 @@ export function createDoors(options: GatewayOptions, state: NodeState): Doors {
 
 function addHooks(
   config: GatewayConfig,
-  { context, sources }: NodeState,
+  { context, sources, journal }: NodeState,
   { publicDoor, sockets, trustedProxies }: Pick<Doors, "publicDoor" | "sockets"> & Pick<HooksOptions, "trustedProxies">,
 ): void {
   const hooks = new Hooks({
     door: publicDoor,
     context,
     sources,
+    journal,
     maxBytes: config.HOOKS_MAX_BYTES,
     publicUrl: config.PUBLIC_URL,
     trustedProxies,
@@ -149,15 +150,20 @@ function nodeReport(
 
 function createAdminDoor(options: DoorOptions, state: NodeState, sockets: SocketServer): Door {
   const door = new Door(options);
-  const { broker, currentRules, relay } = state.context;
+  const { sources, journal, context } = state;
+  const { broker, currentRules, relay } = context;
   const checks = (): Record<string, HealthStatus> => ({
     broker: storeHealth(broker.state),
     rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
     rollouts: state.currentRollouts.findings.length === 0 ? "ok" : "degraded",
-    sources: state.sources.flaws.length === 0 ? "ok" : "degraded",
+    sources: sources.flaws.length === 0 ? "ok" : "degraded",
+    journal: sources.unjournaled.length === 0 && (journal?.items ?? 0) === 0 ? "ok" : "degraded",
     privateApi: relay.openLinks > 0 ? "ok" : "degraded",
     accepting: sockets.accepting ? "ok" : "fail",
   });
-  addHealthRoutes(door.app, { metrics: state.metricsRegistry, checks });
+  const details = (): object => {
+    return journal ? { journal: { bytes: journal.bytes, items: journal.items, oldestMs: journal.oldestMs } } : {};
+  };
+  addHealthRoutes(door.app, { metrics: state.metricsRegistry, checks, details });
   return door;
 }

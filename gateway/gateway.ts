@@ -19,7 +19,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const doors = createDoors(options, state);
   const { drain, rebalancer } = createMoving(options, state, doors);
   const { publicDoor, adminDoor } = doors;
-  const { context, currentRollouts, sessionEvents } = state;
+  const { context, currentRollouts, sessionEvents, journal } = state;
   const { logger } = context;
   const lifecycle = new Lifecycle(logger);
   lifecycle.add("load", doors.load);
@@ -30,6 +30,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   lifecycle.add("channels", context.channels);
   lifecycle.add("session events", sessionEvents);
   lifecycle.add("holdings", context.holdings);
+  if (journal) lifecycle.add("journal", journal);
   lifecycle.add("public door", publicDoor);
   lifecycle.add("sockets", doors.sockets);
   lifecycle.add("fleet", context.fleet);

@@ -25,6 +25,9 @@ import { FleetMember } from "./fleet/fleet-member.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics/metrics.ts";
 import { DrainProgress } from "./moving/drain-progress.ts";
 import { Sources } from "./hooks/sources.ts";
+import { Journal } from "./journal/journal.ts";
+import { JournaledQueues } from "./journal/journaled-queues.ts";
+import { journalDirectory } from "./journal/node-directory.ts";
 import type { GatewayContext } from "./node/context.ts";
 import { RelayClient } from "./relay/relay-client.ts";
 import { Grants } from "./sessions/grant.ts";
@@ -58,6 +61,8 @@ export interface NodeState {
   readonly sessionEvents: SessionEvents;
   /** Of webhooks. */
   readonly sources: Sources;
+  /** Of webhooks; undefined without JOURNAL_DIR. */
+  readonly journal: JournaledQueues | undefined;
   readonly drainProgress: DrainProgress;
   /** Of this process: a restarted node is another instance. */
   readonly instance: string;
@@ -73,7 +78,11 @@ export function createNodeState(options: GatewayOptions): NodeState {
   const metricsRegistry = new Metrics();
   errors.addTo(metricsRegistry);
   const metrics = createGatewayMetrics(metricsRegistry);
-  const sources = new Sources({ environment: options.environment, logger });
+  const sources = new Sources({
+    environment: options.environment,
+    hasJournal: config.JOURNAL_DIR !== undefined,
+    logger,
+  });
   const accept = (rules: Rules): void => sources.use(rules);
   const currentRules = new CurrentRules({ store: options.rulesStore, errors, logger, accept });
   const currentRollouts = new CurrentRollouts({ store: options.rolloutsStore, errors, logger });
@@ -126,7 +135,8 @@ export function createNodeState(options: GatewayOptions): NodeState {
   const drainProgress = new DrainProgress((outcome) => metrics.drainedSessions.inc({ outcome }));
   const capacity = readCapacity(config.GATEWAY_MAX_CONNECTIONS, logger);
   const parts = { context, capacity, currentRollouts, sessionEvents, sources, drainProgress };
-  return { ...parts, instance, startedAt: Date.now(), metricsRegistry };
+  const journal = createJournal(options, metrics);
+  return { ...parts, journal, instance, startedAt: Date.now(), metricsRegistry };
 }
 
 /** Bytes that wait to be sent to all clients of a node. */
@@ -156,6 +166,21 @@ function createQuotas(queues: QueueStore, currentRules: CurrentRules): GatewayCo
       waiting: async (source) => queues.waitingOfSource(source),
     }),
   };
+}
+
+function createJournal(
+  { config, queues, errors, logger }: GatewayOptions,
+  metrics: GatewayMetrics,
+): JournaledQueues | undefined {
+  const { JOURNAL_DIR, JOURNAL_MAX_BYTES: maxBytes, GATEWAY_NODE } = config;
+  if (JOURNAL_DIR === undefined) return undefined;
+  const journal = new Journal({ directory: journalDirectory(JOURNAL_DIR, GATEWAY_NODE), maxBytes, logger });
+  metrics.observe({
+    journal_bytes: () => journal.bytes,
+    journal_items: () => journal.items,
+    journal_oldest_seconds: () => journal.oldestMs / 1_000,
+  });
+  return new JournaledQueues({ journal, queues, counter: metrics.journalItems, errors, logger });
 }
 
 function createRelay({ config, errors, logger }: GatewayOptions, metrics: GatewayMetrics): RelayClient {

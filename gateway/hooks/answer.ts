@@ -1,6 +1,6 @@
 /** The answer to a provider, and what the metrics call it. */
 export interface HookAnswer {
-  readonly outcome: "accepted" | "duplicate" | "dropped" | "challenge" | "answered";
+  readonly outcome: "accepted" | "duplicate" | "dropped" | "journaled" | "challenge" | "answered";
   readonly status: number;
   readonly text?: string;
   readonly contentType?: string;

@@ -5,6 +5,7 @@ import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { ownOrigin } from "../bootstrap/origins.ts";
 import { clientAddress, type ProxyTrust } from "../entrance/client-address.ts";
+import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { challengeAnswer, type HookAnswer } from "./answer.ts";
 import { HeldBodies } from "./held-bodies.ts";
@@ -23,6 +24,7 @@ export interface HooksOptions {
   door: Door;
   context: GatewayContext;
   sources: Sources;
+  journal: JournaledQueues | undefined;
   /** Of one body. */
   maxBytes: number;
   publicUrl: string | undefined;
@@ -98,7 +100,7 @@ export class Hooks {
   }
 
   async #receive(request: HookRequest, reply: FastifyReply): Promise<HookAnswer> {
-    const { door, context, trustedProxies, maxBytes } = this.#options;
+    const { door, context, journal, trustedProxies, maxBytes } = this.#options;
     const { raw } = request;
     const source = this.#sourceOf(request);
     const urls = (): readonly string[] =>
@@ -107,7 +109,7 @@ export class Hooks {
       if (source.rule.secrets) door.vouchFor(raw, reply.raw, { isStream: false });
     };
     const address = clientAddress(raw, trustedProxies);
-    return receiveWebhook(source, { raw, address, urls, onGenuine }, { context, held: this.#held, maxBytes });
+    return receiveWebhook(source, { raw, address, urls, onGenuine }, { context, journal, held: this.#held, maxBytes });
   }
 
   #challenge(request: HookRequest): HookAnswer {

@@ -56,7 +56,8 @@ function eventOf(source: Source, envelope: Envelope, { data, body, index, conten
     key: keyText ?? ce,
     class: source.class,
     id: hookEventId(name, ownId),
-    dedupes: givenId !== undefined,
+    // What the journal replays may be in the queues already.
+    dedupes: givenId !== undefined || source.rule.journal === true,
     source: ce,
     hook: name,
     data,

@@ -2,8 +2,8 @@
 import type { IncomingMessage } from "node:http";
 import { assertDecodable } from "../../shared/http/query.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
-import type { StorableEvent } from "../requests/store-event.ts";
 import { challengeAnswer, type HookAnswer } from "./answer.ts";
 import { askService } from "./ask-service.ts";
 import { contentOf } from "./content.ts";
@@ -16,6 +16,8 @@ import { slackChallenge } from "./verify/slack.ts";
 
 export interface WebhookReceiver {
   readonly context: GatewayContext;
+  /** Of the node; undefined: it has none. */
+  readonly journal: JournaledQueues | undefined;
   readonly held: HeldBodies;
   readonly maxBytes: number;
 }
@@ -33,7 +35,7 @@ export interface WebhookRequest {
 export async function receiveWebhook(
   source: Source,
   request: WebhookRequest,
-  { context, held, maxBytes }: WebhookReceiver,
+  { context, journal, held, maxBytes }: WebhookReceiver,
 ): Promise<HookAnswer> {
   const { raw, address, urls } = request;
   assertCheckable(source);
@@ -52,19 +54,18 @@ export async function receiveWebhook(
     }
     const events = eventsOf({ source, envelope: envelopeOf(raw), body, content });
     const [event] = events;
-    if (source.route.mode === "enqueue" || !event) return await store(source, events, context);
+    const store = async (): Promise<HookAnswer> => {
+      return { outcome: await storeWebhook(source, events, { context, journal }), status: source.answer };
+    };
+    if (source.route.mode === "enqueue" || !event) return await store();
     if (source.rule.fallback === undefined) return await askService(event, context);
     return await askService(event, context).catch(async (error: unknown) => {
       if (!(error instanceof TidegateError) || error.code !== "upstream_unavailable") throw error;
-      return store(source, events, context);
+      return store();
     });
   } finally {
     release();
   }
-}
-
-async function store(source: Source, events: readonly StorableEvent[], context: GatewayContext): Promise<HookAnswer> {
-  return { outcome: await storeWebhook(source, events, context), status: source.answer };
 }
 
 /** `/hooks/{source}/a/b?c=d` */

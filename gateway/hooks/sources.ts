@@ -38,11 +38,14 @@ export interface Source {
 /** Prepares each source once per version of the rules. */
 export class Sources {
   readonly #environment: Environment;
+  readonly #hasJournal: boolean;
   readonly #logger: Logger;
   #sources: ReadonlyMap<string, Source> = new Map();
 
-  constructor(options: { environment: Environment; logger: Logger }) {
+  /** @param options.hasJournal whether the node has a journal for sources that ask for one */
+  constructor(options: { environment: Environment; hasJournal: boolean; logger: Logger }) {
     this.#environment = options.environment;
+    this.#hasJournal = options.hasJournal;
     this.#logger = options.logger;
   }
 
@@ -53,17 +56,30 @@ export class Sources {
       return route ? [[name, this.#prepare(name, rule, route)] as const] : [];
     });
     this.#sources = new Map(sources);
-    const flaws = this.flaws;
-    if (flaws.length === 0) return;
-    this.#logger.warn(
-      { flaws },
-      "secrets of webhook sources are missing: set the variables and start the gateway again",
-    );
+    const { flaws, unjournaled } = this;
+    if (flaws.length > 0) {
+      this.#logger.warn(
+        { flaws },
+        "secrets of webhook sources are missing: set the variables and start the gateway again",
+      );
+    }
+    if (unjournaled.length > 0) {
+      this.#logger.warn(
+        { sources: unjournaled },
+        "these sources have journal: true, and this node has no journal: set JOURNAL_DIR and start the gateway again",
+      );
+    }
   }
 
   /** What keeps sources from checking every webhook. */
   get flaws(): readonly string[] {
     return [...this.#sources.values()].flatMap(({ flaws }) => flaws);
+  }
+
+  /** Sources that ask for a journal where there is none. */
+  get unjournaled(): readonly string[] {
+    if (this.#hasJournal) return [];
+    return [...this.#sources.values()].filter(({ rule }) => rule.journal).map(({ name }) => name);
   }
 
   find(name: string): Source | undefined {

@@ -1,7 +1,9 @@
 /** Stores an event in the queues of its services, whatever door it came through. */
 import { identityKey } from "../../shared/protocol/identity-key.ts";
+import type { NewItem } from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import type { RouteRule } from "../../shared/rules/document.ts";
+import { allSettled } from "../../shared/runtime/timing.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import { eventId } from "../../shared/services/cloudevents.ts";
 import type { Identity } from "../../shared/services/identity-token.ts";
@@ -32,27 +34,31 @@ export function servicesOf(route: RouteRule, identity: Identity): readonly strin
   return [serviceOf(route, identity), ...(route.also ?? [])];
 }
 
-/**
- * Events that are given one after the other within one turn of the event loop keep their order.
- * @throws TidegateError `broker_unavailable`
- */
-export async function storeEvent(given: StorableEvent, { queues }: GatewayContext): Promise<"stored" | "duplicate"> {
+/** One for each of its services. */
+export function itemsOf(given: StorableEvent): NewItem[] {
   const { identity, event, route, key, id, source, hook, data, contentType } = given;
   const { tenant = "" } = identity;
   const path = route.path.replaceAll("{event}", encodeURIComponent(event));
   const common = { ...identity, event, source, path, at: Date.now(), traceparent: newTraceparent() };
-  const stored = servicesOf(route, identity).map(async (service, index) => {
+  return servicesOf(route, identity).map((service, index) => {
     // Each service of `also` knows the event by an id of its own.
     const ownId = index === 0 ? id : eventId(identityKey(identity), `${id} ${service}`);
-    return queues.enqueue({
+    return {
       queue: { service, tenant, key },
       class: given.class,
       head: formatHead({ ...common, id: ownId, ...(contentType !== undefined && { contentType }) }),
       data,
       ...(hook !== undefined && { source: hook }),
       ...(given.dedupes && { dedupeId: ownId }),
-    });
+    };
   });
-  const [first] = await Promise.all(stored);
+}
+
+/**
+ * Events that are given one after the other within one turn of the event loop keep their order.
+ * @throws TidegateError `broker_unavailable`, once nothing of the event is under way
+ */
+export async function storeEvent(given: StorableEvent, { queues }: GatewayContext): Promise<"stored" | "duplicate"> {
+  const [first] = await allSettled(itemsOf(given).map(async (item) => queues.enqueue(item)));
   return first?.kind === "duplicate" ? "duplicate" : "stored";
 }

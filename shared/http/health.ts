@@ -27,13 +27,20 @@ export function overallHealth(checks: Readonly<Record<string, HealthStatus>>): H
   return statuses.includes("degraded") ? "degraded" : "ok";
 }
 
-export function addHealthRoutes(app: FastifyInstance, options: { checks: HealthChecks; metrics: Metrics }): void {
+export interface HealthOptions {
+  checks: HealthChecks;
+  /** Further members of the answer of `/readyz`. */
+  details?: () => object;
+  metrics: Metrics;
+}
+
+export function addHealthRoutes(app: FastifyInstance, options: HealthOptions): void {
   const hidden = { config: { access: "public" }, schema: { hide: true } } as const;
   app.get("/livez", hidden, () => ({ status: "ok", checks: {} }));
   app.get("/readyz", hidden, (_request, reply) => {
     const checks = options.checks();
     const status = overallHealth(checks);
-    return reply.code(status === "fail" ? 503 : 200).send({ status, checks });
+    return reply.code(status === "fail" ? 503 : 200).send({ status, checks, ...options.details?.() });
   });
   app.get("/metrics", hidden, async (_request, reply) => {
     return reply.type(options.metrics.contentType).send(await options.metrics.render());

@@ -313,11 +313,10 @@ export const defaultClass = "messages";
 export const retryDefaults = { attempts: 12, minMs: 500, maxMs: 60_000 } as const;
 
 /** Refuses parts that this version does not implement, so that no deployment relies on them. */
-function unsupported({ namespaces, sources }: WellFormedParts): string[] {
+function unsupported({ namespaces }: WellFormedParts): string[] {
   const paths: string[] = [];
   for (const [name, namespace] of namespaces) {
     if (namespace.changes) paths.push(`namespaces.${name}.changes`);
   }
-  for (const [name, source] of sources) if (source.journal) paths.push(`sources.${name}.journal`);
   return paths.map((path) => `${path}: not supported in this version`);
 }

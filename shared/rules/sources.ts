@@ -65,6 +65,7 @@ export const Source = Type.Object(
     ),
     /** For a route of mode `call`: what happens where the service fails. */
     fallback: Type.Optional(Type.Literal("enqueue")),
+    /** While storage is out of reach, the gateway keeps webhooks on its disk. */
     journal: Type.Optional(Type.Boolean()),
   },
   closed,
@@ -102,6 +103,9 @@ export function sourceFindings(
   }
   if (route?.mode === "call") {
     if (source.split) findings.push(`${path}.split: not with a route of mode: call, which gets the whole body`);
+    if (source.journal && !source.fallback) {
+      findings.push(`${path}.journal: with a route of mode: call only beside fallback: enqueue`);
+    }
   } else if (route && source.fallback) {
     findings.push(`${path}.fallback: only with a route of mode: call`);
   }

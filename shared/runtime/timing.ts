@@ -24,6 +24,12 @@ export async function withDeadline<Result, Late>(
   }
 }
 
+/** As `Promise.all`, and a rejection waits until nothing is under way. */
+export async function allSettled<Result>(work: readonly Promise<Result>[]): Promise<Result[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}
+
 /** Longest run of work before other events of the process get their turn. */
 const turnMs = 5;
 

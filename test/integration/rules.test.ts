@@ -152,7 +152,7 @@ describe("through the API", () => {
         github: { verify: "github", route: "none", class: "none", journal: true, hmac: { header: "x" } },
       },
     });
-    expect(meaning.body["errors"]).toHaveLength(12);
+    expect(meaning.body["errors"]).toHaveLength(11);
     const secret = await fleet.api("PUT", "/v1/rules", {
       services: { three: { url: "http://x", secret: "env:NOT_SET" } },
     });

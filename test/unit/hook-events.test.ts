@@ -16,7 +16,7 @@ function events(rule: Partial<SourceRule>, body: string, name = "shop"): readonl
     routes: [{ event: "order.*", service: "s", path: "/", mode: "enqueue", key: "/order", class: "slow" }],
     sources: { [name]: { verify: "none", route: "order.paid", ...rule } },
   });
-  const sources = new Sources({ environment: {}, logger: quietLogger });
+  const sources = new Sources({ environment: {}, hasJournal: false, logger: quietLogger });
   sources.use(new Rules(1, document));
   const source = sources.find(name);
   if (!source) throw new Error("no such source");
@@ -44,6 +44,13 @@ test("SRC-7: without an id every webhook is another", () => {
   const [one] = events({ key: "path:1" }, "{}");
   const [other] = events({ key: "path:1" }, "{}");
   expect([one?.dedupes, one?.id === other?.id]).toEqual([false, false]);
+});
+
+test("JRN-6: with a journal every item has an id for the removal of repeats, its own without an id of the source", () => {
+  const rule = { key: "path:1", journal: true };
+  const [one] = events(rule, "{}");
+  const [other] = events(rule, "{}");
+  expect([one?.dedupes, other?.dedupes, one?.id === other?.id]).toEqual([true, true, false]);
 });
 
 test("SRC-4: a key or a tenant of more than 256 bytes, or half a surrogate pair, is refused", () => {

@@ -75,7 +75,7 @@ test.each<[object, string]>([
   [{ verify: "twilio", secrets, split: ["/a"], route: "in.a" }, "sources.x.split: not with verify: twilio"],
   [{ verify: "slack", secrets, split: ["/a"], route: "ask" }, "sources.x.split: not with a route of mode: call"],
   [{ verify: "slack", secrets, fallback: "enqueue", route: "in.a" }, "sources.x.fallback: only with a route"],
-  [{ verify: "github", secrets, journal: true, route: "in.a" }, "sources.x.journal: not supported"],
+  [{ verify: "slack", secrets, journal: true, route: "ask" }, "sources.x.journal: with a route of mode: call only"],
   [{ verify: "github", secrets: ["a secret in the open"], route: "in.a" }, "sources.x.secrets.0"],
   [{ verify: "github", secrets, key: "cookie:a", route: "in.a" }, "sources.x.key"],
   [{ verify: "github", secrets, key: "path:0", route: "in.a" }, "sources.x.key"],
