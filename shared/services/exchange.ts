@@ -20,7 +20,7 @@ export type ExchangeResult =
   | { kind: "unreachable"; reason: string; fault: Fault }
   /** The request was sent without a complete answer in time: its outcome is unknown. */
   | { kind: "unanswered"; reason: string; fault: Fault }
-  | { kind: "answer_too_large" };
+  | { kind: "answer_too_large"; status: number; headers: Headers };
 
 /** Errors before a connection: the request was not sent. */
 const notSentCodes = new Set([
@@ -100,7 +100,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     if (status < 200) return;
     this.#status = status;
     this.#headers = headers;
-    if (Number(headers["content-length"]) > maxAnswerBytes) this.#giveUp({ kind: "answer_too_large" });
+    if (Number(headers["content-length"]) > maxAnswerBytes) this.#giveUp(this.#tooLarge());
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -140,8 +140,12 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
       this.#answered(await unzip(body, { maxOutputLength: maxAnswerBytes }));
     } catch (error) {
       const isTooLarge = (error as { code?: unknown }).code === "ERR_BUFFER_TOO_LARGE";
-      this.#settle(isTooLarge ? { kind: "answer_too_large" } : unreadable);
+      this.#settle(isTooLarge ? this.#tooLarge() : unreadable);
     }
+  }
+
+  #tooLarge(): ExchangeResult {
+    return { kind: "answer_too_large", status: this.#status, headers: this.#headers };
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -152,7 +156,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     const code = error.code ?? "";
     if (notSentCodes.has(code) || tlsCodes.test(code))
       this.#settle({ kind: "unreachable", reason: code, fault: "service" });
-    else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle({ kind: "answer_too_large" });
+    else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle(this.#tooLarge());
     else this.#settle({ kind: "unanswered", reason: "the connection was cut", fault: "service" });
   }
 

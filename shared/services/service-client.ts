@@ -54,7 +54,9 @@ export type ServiceAnswer =
   | { kind: "circuit_open"; retryAfterMs: number }
   /** A 2xx whose body cannot be decompressed. */
   | { kind: "unreadable"; status: number; encoding: string }
-  | Exclude<ExchangeResult, { kind: "answered" | "unreadable" }>;
+  /** A 2xx whose body is over the limit. */
+  | { kind: "answer_too_large" }
+  | Extract<ExchangeResult, { kind: "unreachable" | "unanswered" }>;
 
 const connectTimeoutMs = 2_000;
 /** The identity token outlives the request by this, to tolerate clock differences. */
@@ -135,7 +137,7 @@ export class ServiceClient implements Service {
       timeoutMs,
       makeRoom: async (waitMs) => answer.part.grow(service.name, waitMs),
     });
-    if (result.kind !== "answered" && result.kind !== "unreadable") return result;
+    if (result.kind === "unreachable" || result.kind === "unanswered") return result;
     const { status, headers } = result;
     const retryAfter = headers["retry-after"];
     const retryAfterMs = typeof retryAfter === "string" ? parseRetryAfter(retryAfter, Date.now()) : undefined;
@@ -145,6 +147,7 @@ export class ServiceClient implements Service {
     if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...contentType, ...retry };
     // For other statuses the body does not matter.
     if (status < 200 || status > 299) return { kind: "answered", status, body: Buffer.alloc(0), ...retry };
+    if (result.kind === "answer_too_large") return { kind: "answer_too_large" };
     return { kind: "unreadable", status, encoding: result.encoding };
   }
 

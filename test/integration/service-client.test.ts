@@ -78,6 +78,16 @@ test("CALL-10: an announced answer over 1 MiB is not read", async () => {
   expect(await send(budget.part("stream", "session"))).toEqual({ kind: "answer_too_large" });
 });
 
+test("CALL-10: of an answer over 1 MiB that is no 2xx only the body is lost", async () => {
+  for (const headers of [{ "content-length": "2000000" }, {}]) {
+    service.answer = (_request, response) => {
+      response.writeHead(503, { ...headers, "retry-after": "7" }).end(Buffer.alloc(2_000_000));
+    };
+    const answer = await send(budget.part("stream", "session"));
+    expect(answer).toEqual({ kind: "answered", status: 503, body: Buffer.alloc(0), retryAfterMs: 7_000 });
+  }
+});
+
 test("RELAY-8: a request whose caller is gone is not sent", async () => {
   expect(await send(budget.part("stream", "session"), { isConnected: false })).toMatchObject({ kind: "unreachable" });
   expect(service.requests).toEqual([]);
