@@ -69,7 +69,7 @@ const Route = Type.Object(
     path: Type.String({ pattern: "^/[^\\s#]*$" }),
     mode: Type.Enum(["call", "enqueue"]),
     /** JSON pointer into the data; without it the key is the user. */
-    key: Type.Optional(Type.String({ pattern: "^(/([^~/]|~[01])*)+$", maxLength: 256 })),
+    key: Type.Optional(Type.String({ maxLength: 256 })),
     class: Type.Optional(Name),
     retry: Type.Optional(Retry),
     onFailure: Type.Optional(Type.Enum(["skip", "park", "block"])),
@@ -259,6 +259,8 @@ function findingsOfSources({ sources, routes, classNames }: WellFormedParts): st
   );
 }
 
+/** RFC 6901, to a part of the data. */
+const pointer = /^(\/([^~/]|~[01])*)+$/;
 /** Members of a route that only queued events have. */
 const queueMembers = ["key", "class", "retry", "onFailure", "batch", "also"] as const;
 
@@ -295,16 +297,22 @@ function queueFindings(index: number, route: RouteRule, classNames: ReadonlySet<
       .filter((member) => route[member] !== undefined)
       .map((member) => `${path}.${member}: only for mode: enqueue`);
   }
-  const { retry, also = [] } = route;
+  const { service, rollout, key, retry, also = [] } = route;
   const findings: string[] = [];
   if (route.shadow !== undefined) findings.push(`${path}.shadow: only for mode: call`);
+  if (key !== undefined && !pointer.test(key)) {
+    findings.push(`${path}.key: must be a JSON pointer into the data, such as "/docId"`);
+  }
   if (route.class !== undefined && route.class !== defaultClass && !classNames.has(route.class)) {
     findings.push(`${path}.class: no such class: "${route.class}" (add it under classes)`);
   }
-  if (retry && (retry.minMs ?? retryDefaults.minMs) > (retry.maxMs ?? retryDefaults.maxMs)) {
-    findings.push(`${path}.retry.minMs: is more than maxMs`);
+  const { minMs, maxMs } = { ...retryDefaults, ...retry };
+  if (minMs > maxMs) {
+    const given = retry?.minMs === undefined ? "the default of minMs" : "minMs";
+    findings.push(`${path}.retry: ${given}, ${minMs}, is more than maxMs, ${maxMs}`);
   }
-  if (new Set([route.service, ...also]).size <= also.length) findings.push(`${path}.also: names a service twice`);
+  const targets = [service, ...(rollout ? [rollout.to] : []), ...also];
+  if (also.length > 0 && new Set(targets).size < targets.length) findings.push(`${path}.also: names a service twice`);
   return findings;
 }
 
