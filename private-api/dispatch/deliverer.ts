@@ -103,12 +103,12 @@ export class Deliverer {
     { error, counts, afterMs }: { error: DeliveryError; counts: boolean; afterMs?: number },
   ): Promise<void> {
     const { policy } = delivery;
+    const { random } = this.#options;
     const attempts = claimed.attempts + (counts ? 1 : 0);
-    if (counts && attempts >= policy.attempts && policy.onFailure !== "block") {
-      return this.#fail(held, claimed, delivery, { error, attempts });
-    }
-    const delayMs = afterMs ?? retryDelayMs(policy, Math.max(1, attempts), this.#options.random);
-    return this.#delay(held, { attempts, delayMs }, counts ? "retried" : "postponed");
+    const isLast = counts && attempts >= policy.attempts;
+    if (isLast && policy.onFailure !== "block") return this.#fail(held, claimed, delivery, { error, attempts });
+    const backoffMs = isLast ? policy.maxMs : retryDelayMs(policy, Math.max(1, attempts), random);
+    return this.#delay(held, { attempts, delayMs: afterMs ?? backoffMs }, counts ? "retried" : "postponed");
   }
 
   /** No further attempt helps, or none is left. */
@@ -124,7 +124,7 @@ export class Deliverer {
       return this.#delay(held, { attempts, delayMs: delivery.policy.maxMs }, "retried");
     }
     this.#options.logger.warn(
-      { ...held.lease.queue, class: held.lease.class, sequence: item.sequence, attempts, err: error },
+      { ...held.lease.queue, class: held.lease.class, sequence: item.sequence, attempts, lastError: error },
       onFailure === "park" ? "an item failed: its queue is parked" : "an item failed: it is a dead letter",
     );
     if (onFailure === "park") return this.#settle(held, { kind: "park", done: 0 }, "", "failed");

@@ -68,7 +68,8 @@ export interface DeliveryError {
 const maxRetryAfterMs = 3_600_000;
 /** Where nothing was sent because there was no place. */
 const noPlaceMs = 250;
-const maxDoneBytes = 1_024;
+/** A larger answer to a batch is not parsed for `done`: parsing this much takes less than a millisecond. */
+const maxDoneBytes = 65_536;
 
 /** What the answer to a request with `items` items means. */
 export function judge(answer: ServiceAnswer, { items, isBatch }: { items: number; isBatch: boolean }): Verdict {

@@ -5,6 +5,7 @@ import type { DispatchOutcome } from "../../private-api/dispatch/deliverer.ts";
 import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
 import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
+import type { Lease, Settlement } from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
 import type { QueuePolicy } from "../../shared/rules/rules.ts";
@@ -172,6 +173,41 @@ describe("dispatcher", () => {
     await eventually(() => bodies.length === 3);
     expect(bodies).toEqual([[1, 2, 3], [2, 3, 4], [5]]);
     expect(new Set(ids).size).toBe(3);
+  });
+
+  test("DISP-6: what else a service answers besides done does not matter", async () => {
+    const store = new MemoryQueueStore();
+    const bodies: unknown[] = [];
+    for (const data of [1, 2, 3]) await enqueue(store, data);
+    await startDispatcher(
+      store,
+      ({ body }) => {
+        bodies.push(JSON.parse(body));
+        return answered(200, bodies.length === 1 ? JSON.stringify({ results: "x".repeat(50_000), done: 1 }) : "");
+      },
+      { policy: { ...patient, batch: 3 } },
+    );
+    await eventually(() => bodies.length === 2);
+    expect(bodies).toEqual([
+      [1, 2, 3],
+      [2, 3],
+    ]);
+  });
+
+  test("DISP-7: after its last attempt a blocked item waits for the longest interval each time", async () => {
+    const delays: number[] = [];
+    class RecordingStore extends MemoryQueueStore {
+      override async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
+        if (settlement.kind === "retry") delays.push(settlement.delayMs);
+        return super.settle(lease, settlement, previous);
+      }
+    }
+    const store = new RecordingStore();
+    const policy = { ...patient, attempts: 2, minMs: 1, maxMs: 50, onFailure: "block" } as const;
+    await startDispatcher(store, () => answered(500), { policy });
+    await enqueue(store, 1);
+    await eventually(() => delays.length === 4);
+    expect(delays.slice(1)).toEqual([50, 50, 50]);
   });
 
   test("DISP-7: parked and blocked queues hold their later items", async () => {
