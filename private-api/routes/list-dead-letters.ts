@@ -4,12 +4,39 @@ import { objectText } from "../../shared/json/json-text.ts";
 import { parseJson } from "../../shared/json/json.ts";
 import type { DeadLetter } from "../../shared/queues/contract.ts";
 import { jsonOf, parseHead } from "../../shared/queues/item-head.ts";
+import { parseDeadLetterId } from "../../shared/queues/dead-letter-places.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const maxLimit = 1_000;
-const Query = Type.Object({
-  limit: Type.Optional(Type.String({ pattern: "^[1-9]\\d{0,3}$", description: `At most ${maxLimit}; 100 without it` })),
-  after: Type.Optional(Type.String({ description: "`next` of the page before" })),
+const defaultLimit = 100;
+const Query = Type.Object(
+  {
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: maxLimit, description: `${defaultLimit} without it` })),
+    after: Type.Optional(Type.String({ description: "`next` of the page before, or the id of a dead letter" })),
+  },
+  { additionalProperties: false },
+);
+const Answer = Type.Object({
+  items: Type.Array(
+    Type.Object({
+      id: Type.String(),
+      key: Type.String(),
+      tenant: Type.String(),
+      class: Type.String(),
+      event: Type.String(),
+      service: Type.String(),
+      attempts: Type.Integer(),
+      lastError: Type.Object({
+        code: Type.String(),
+        status: Type.Optional(Type.Integer()),
+        message: Type.String(),
+      }),
+      failedAt: Type.Integer({ description: "Unix ms" }),
+      data: Type.Unknown({ description: "As its sender wrote it" }),
+    }),
+  ),
+  next: Type.Optional(Type.String({ description: "Absent on the last page" })),
 });
 
 /** `GET /v1/dead-letters?limit&after` → `{ items, next? }`, oldest first. */
@@ -18,10 +45,13 @@ export function addListDeadLetters(app: FastifyInstance, { queues }: PrivateApiC
     "/v1/dead-letters",
     {
       config: { access: "read" },
-      schema: { summary: "Items that failed", tags: ["queues"], querystring: Query },
+      // The answer is text already: its schema describes it only.
+      schema: { summary: "Items that failed", tags: ["queues"], querystring: Query, response: { 200: Answer } },
     },
-    async ({ query: { limit: given = "100", after } }, reply) => {
-      const limit = Math.min(maxLimit, Number(given));
+    async ({ query: { limit = defaultLimit, after } }, reply) => {
+      if (after !== undefined && !parseDeadLetterId(after)) {
+        throw new TidegateError("invalid_request", "after: is no id of a dead letter");
+      }
       const letters = await queues.deadLetters({ limit: limit + 1, ...(after !== undefined && { after }) });
       const page = letters.slice(0, limit);
       const next = letters.length > limit ? page.at(-1)?.id : undefined;

@@ -20,7 +20,12 @@ export function addRetryDeadLetters(app: FastifyInstance, { queues }: PrivateApi
     "/v1/dead-letters/retry",
     {
       config: { access: "operate" },
-      schema: { summary: "Retry many items that failed", tags: ["queues"], body: Body },
+      schema: {
+        summary: "Retry many items that failed",
+        tags: ["queues"],
+        body: Body,
+        response: { 200: Type.Object({ retried: Type.Integer() }) },
+      },
     },
     async ({ body: { key, service, all } }) => {
       if (key === undefined && service === undefined && !all) {
@@ -28,17 +33,20 @@ export function addRetryDeadLetters(app: FastifyInstance, { queues }: PrivateApi
       }
       const matches = ({ queue }: DeadLetter): boolean =>
         (key ?? queue.key) === queue.key && (service ?? queue.service) === queue.service;
-      const until = Date.now();
+      // Those that fail again meanwhile come after these.
+      let left = (await queues.depths()).deadLetters;
       let retried = 0;
       let after: string | undefined;
-      for (;;) {
-        const page = await queues.deadLetters({ limit: pageSize, ...(after !== undefined && { after }) });
-        const matching = page.filter((letter) => letter.failedAt <= until && matches(letter));
+      while (left > 0) {
+        const limit = Math.min(pageSize, left);
+        const page = await queues.deadLetters({ limit, ...(after !== undefined && { after }) });
         // In order, so that items of one key keep theirs.
-        for (const { id } of matching) if (await queues.retryDeadLetter(id)) retried++;
-        after = page.findLast((letter) => !matching.includes(letter))?.id ?? after;
-        if (page.length < pageSize || page.every(({ failedAt }) => failedAt > until)) return { retried };
+        for (const letter of page) if (matches(letter) && (await queues.retryDeadLetter(letter.id))) retried++;
+        left -= limit;
+        after = page.at(-1)?.id;
+        if (after === undefined) break;
       }
+      return { retried };
     },
   );
 }

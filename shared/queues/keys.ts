@@ -16,8 +16,9 @@
  *     ready               topic     lanes that have ready queues now, of this and other slots
  */
 import { slotTag } from "../channels/keys.ts";
-import { slotCount, slotOf } from "../redis/slots.ts";
+import { slotOf } from "../redis/slots.ts";
 import type { Claimed, DeadLetter, QueuedItem, QueueName, ReadyQueues } from "./contract.ts";
+import { deadLetterId } from "./dead-letter-places.ts";
 
 /** Injective: the name of a service has no colon, and those of the tenant are escaped. One line. */
 export function queueText({ service, tenant, key }: QueueName): string {
@@ -105,25 +106,14 @@ export function parseItem(text: string): QueuedItem {
   };
 }
 
-export function deadLetterId(slot: number, sequence: string): string {
-  return `${slot}-${sequence}`;
-}
-
-/** Slot and sequence of a dead letter's id; undefined: there can be none with this id. */
-export function parseDeadLetterId(id: string): { slot: number; sequence: string } | undefined {
-  const [, slot, sequence] = /^(\d{1,3})-(\d{1,16})$/.exec(id) ?? [];
-  if (slot === undefined || sequence === undefined || Number(slot) >= slotCount) return undefined;
-  return { slot: Number(slot), sequence };
-}
-
 /** Time and queue in the first line, the failure in the second, then the item. */
 export function parseDeadLetter(slot: number, text: string): DeadLetter {
   const failureAt = text.indexOf("\n");
   const itemAt = text.indexOf("\n", failureAt + 1);
-  const [, failedAt = "0", queue = ""] = /^(\d+) (.*)$/.exec(text.slice(0, failureAt)) ?? [];
+  const [, failedAt = "0", queue = ""] = /^(\d+) (.*)$/s.exec(text.slice(0, failureAt)) ?? [];
   const item = parseItem(text.slice(itemAt + 1));
   return {
-    id: deadLetterId(slot, String(Number(item.sequence))),
+    id: deadLetterId({ failedAt: Number(failedAt), slot, sequence: item.sequence }),
     queue: parseQueue(queue),
     failedAt: Number(failedAt),
     failure: text.slice(failureAt + 1, itemAt),

@@ -18,7 +18,8 @@ import {
   type Settlement,
 } from "./contract.ts";
 import { parseHead } from "./item-head.ts";
-import { deadLetterId, laneText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
+import { comparePlaces, deadLetterId, parseDeadLetterId } from "./dead-letter-places.ts";
+import { laneText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
 
 interface Queue {
   readonly name: QueueName;
@@ -194,9 +195,16 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   }
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
-    const all = [...this.#deadLetters.values()];
-    const at = all.findIndex(({ id }) => id === after);
-    return all.slice(at + 1, at + 1 + limit);
+    const last = after === undefined ? undefined : parseDeadLetterId(after);
+    return [...this.#deadLetters.values()]
+      .map((letter) => ({
+        letter,
+        place: { ...letter, slot: slotOfQueue(letter.queue), sequence: letter.item.sequence },
+      }))
+      .filter(({ place }) => !last || comparePlaces(place, last) > 0)
+      .sort((one, other) => comparePlaces(one.place, other.place))
+      .slice(0, limit)
+      .map(({ letter }) => letter);
   }
 
   async retryDeadLetter(id: string): Promise<boolean> {
@@ -276,8 +284,9 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   }
 
   #bury(queue: Queue, item: QueuedItem, failure: string): void {
-    const id = deadLetterId(queue.slot, String(Number(item.sequence)));
-    this.#deadLetters.set(id, { id, queue: queue.name, failedAt: Date.now(), failure, item });
+    const failedAt = Date.now();
+    const id = deadLetterId({ failedAt, slot: queue.slot, sequence: item.sequence });
+    this.#deadLetters.set(id, { id, queue: queue.name, failedAt, failure, item });
   }
 
   #forgetIds(now: number): void {

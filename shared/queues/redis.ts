@@ -24,12 +24,18 @@ import {
   type Settlement,
 } from "./contract.ts";
 import {
+  comparePlaces,
+  deadLetterId,
+  type DeadLetterPlace,
+  oldestPlaces,
+  parseDeadLetterId,
+} from "./dead-letter-places.ts";
+import {
   isReadyTopic,
   laneText,
   numbersKey,
   paddedNumber,
   parseDeadLetter,
-  parseDeadLetterId,
   parseItem,
   parseLane,
   parseLease,
@@ -50,6 +56,8 @@ type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
 const maxPromoted = 100;
 /** Lanes, leases, delays and parked queues of each slot. */
 const maxLookedAt = 50;
+/** Dead letters of a slot with one time: each takes a script call. */
+const maxDeadPerMs = 1_000;
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 /** Slots whose lanes one script call lists: 16,000 lanes at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
@@ -253,18 +261,16 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
     const last = after === undefined ? undefined : parseDeadLetterId(after);
-    const since = last && (await this.#failedAt(last));
-    const found = await this.#ofEverySlot(async (cell, slot) => {
-      const prefix = slotPrefix(cell.root, slot);
-      const range = [`${prefix}deadAt`, since ?? "-inf", "+inf", "BYSCORE", "LIMIT", 0, limit + 1];
-      const ids = await cell.run<string[]>("zrange", ...range);
-      if (ids.length === 0) return [];
-      const texts = await cell.run<(string | null)[]>("hmget", `${prefix}dead`, ...ids);
+    const places = await oldestPlaces(async (slot, count) => this.#deadPlaces(slot, { count, after: last }), limit);
+    const bySlot = Map.groupBy(places, ({ slot }) => slot);
+    const letters = [...bySlot].map(async ([slot, own]) => {
+      const cell = this.#cells.ofSlot(slot);
+      const sequences = own.map(({ sequence }) => sequence);
+      const texts = await cell.run<(string | null)[]>("hmget", `${slotPrefix(cell.root, slot)}dead`, ...sequences);
       return texts.flatMap((text) => (text === null ? [] : [parseDeadLetter(slot, text)]));
     });
-    const ordered = found.flat().sort((one, other) => one.failedAt - other.failedAt || (one.id < other.id ? -1 : 1));
-    const at = ordered.findIndex(({ id }) => id === after);
-    return ordered.slice(at + 1, at + 1 + limit);
+    const byId = new Map((await Promise.all(letters)).flat().map((letter) => [letter.id, letter]));
+    return places.flatMap((place) => byId.get(deadLetterId(place)) ?? []);
   }
 
   async retryDeadLetter(id: string): Promise<boolean> {
@@ -303,9 +309,22 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return queues.filter((queue) => queue.key === key);
   }
 
-  async #failedAt({ slot, sequence }: { slot: number; sequence: string }): Promise<string | undefined> {
+  /** The oldest of a slot that stand after a place. */
+  async #deadPlaces(
+    slot: number,
+    { count, after }: { count: number; after: DeadLetterPlace | undefined },
+  ): Promise<readonly DeadLetterPlace[]> {
     const cell = this.#cells.ofSlot(slot);
-    return (await cell.run<string | null>("zscore", `${slotPrefix(cell.root, slot)}deadAt`, sequence)) ?? undefined;
+    const from = after ? `${slot < after.slot ? "(" : ""}${after.failedAt}` : "-inf";
+    const most = slot === after?.slot ? count + maxDeadPerMs : count;
+    const range = [`${slotPrefix(cell.root, slot)}deadAt`, from, "+inf", "BYSCORE", "LIMIT", 0, most, "WITHSCORES"];
+    const reply = await cell.run<string[]>("zrange", ...range);
+    const places: DeadLetterPlace[] = [];
+    for (let at = 0; at + 1 < reply.length; at += 2) {
+      const place = { failedAt: Number(reply[at + 1]), slot, sequence: reply[at] ?? "" };
+      if (!after || comparePlaces(place, after) > 0) places.push(place);
+    }
+    return places.slice(0, count);
   }
 
   async #count(name: "depths" | "sources", fields: readonly string[]): Promise<number> {

@@ -200,7 +200,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
 
     test("QUE-6: a dead letter keeps the item and its failure, and the queue continues", async () => {
       const [store, other] = await create();
-      const place = { service: newService(), tenant: "t: 1%", key: "line\none:%" };
+      const place = { service: newService(), tenant: "t: 1%", key: "line\none:%\u2028\u0085/" };
       await store.enqueue(item(place, "bad\n"));
       await store.enqueue(item(place, "good"));
       const claimed = await claim(store, place);
@@ -215,7 +215,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
         ({ queue }) => queue.service === place.service,
       );
       expect(letters).toMatchObject([
-        { failure, queue: { tenant: "t: 1%", key: "line\none:%" }, item: { sequence, data: '"bad\\n"' } },
+        { failure, queue: { tenant: "t: 1%", key: "line\none:%\u2028\u0085/" }, item: { sequence, data: '"bad\\n"' } },
       ]);
 
       const [{ id } = { id: "" }] = letters;
@@ -247,6 +247,28 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
         if (after === undefined) break;
       }
       expect(listed.toSorted()).toEqual(keys);
+    });
+
+    test("QUE-6: a page follows on a dead letter that is gone, also among many of one moment", async () => {
+      const [store] = await create();
+      const service = newService();
+      const count = 40;
+      for (let at = 0; at < count; at++) await store.enqueue(item({ service, key: "k" }, `${at}`));
+      // Of one slot, as fast as the store can: some of them fail in the same millisecond.
+      for (let at = 0; at < count; at++) {
+        const claimed = await claim(store, { service, key: "k" });
+        if (!claimed) throw new Error("nothing was claimed");
+        await store.settle(claimed.lease, { kind: "dead", done: 0, failure: "{}" }, claimed.items[0].sequence);
+      }
+      const listed: (string | undefined)[] = [];
+      for (let after: string | undefined; ;) {
+        const page = await store.deadLetters({ limit: 3, ...(after !== undefined && { after }) });
+        listed.push(...page.filter(({ queue }) => queue.service === service).map((letter) => letter.item.data));
+        after = page.at(-1)?.id;
+        if (after === undefined) break;
+        expect(await store.removeDeadLetter(after)).toBe(true);
+      }
+      expect(listed).toEqual(Array.from({ length: count }, (_, at) => JSON.stringify(`${at}`)));
     });
 
     test("QUE-7: a parked queue waits until it is released, with its first attempt", async () => {

@@ -246,6 +246,26 @@ describe("queues over the private API", () => {
     expect((await fleet.api("POST", "/v1/dead-letters/retry", { all: true })).body).toEqual({ retried: 0 });
   });
 
+  test("QAPI-6: a page follows on next, also where that letter is gone; a bad query is refused", async () => {
+    const key = newDocument();
+    for (let n = 0; n < 3; n++) await failOne(`${key}/${n}%"\u2028`);
+    const pages: Record<string, unknown>[][] = [];
+    for (let next = ""; pages.length < 9;) {
+      const { body } = await fleet.api("GET", `/v1/dead-letters?limit=1${next && `&after=${next}`}`);
+      pages.push(body["items"] as Record<string, unknown>[]);
+      if (typeof body["next"] !== "string") break;
+      next = body["next"];
+      expect((await fleet.api("DELETE", `/v1/dead-letters/${next}`)).status).toBe(204);
+    }
+    expect(pages.flat().map((letter) => letter["key"])).toEqual([0, 1, 2].map((n) => `${key}/${n}%"\u2028`));
+    for (const query of ["limit=0", "limit=1001", "limit=x", "after=", "after=one", "before=1"]) {
+      const { status, body } = await fleet.api("GET", `/v1/dead-letters?${query}`);
+      expect([query, status, body["code"]]).toEqual([query, 400, "invalid_request"]);
+    }
+    const last = pages.flat().at(-1);
+    expect((await fleet.api("DELETE", `/v1/dead-letters/${String(last?.["id"])}`)).status).toBe(204);
+  });
+
   test("QAPI-3: all configured classes are listed, with what waits and is in flight", async () => {
     const docId = newDocument();
     const gate = Promise.withResolvers<void>();

@@ -1,0 +1,50 @@
+/** The order of dead letters: by the time of their failure. Each slot keeps its own; a page is taken from all of them. Pure. */
+import { slotCount } from "../redis/slots.ts";
+
+/** An id of a dead letter says where it stands, so that a page can follow on a letter that is gone. */
+export interface DeadLetterPlace {
+  /** Unix ms, by the store's clock. */
+  readonly failedAt: number;
+  readonly slot: number;
+  readonly sequence: string;
+}
+
+export function deadLetterId({ failedAt, slot, sequence }: DeadLetterPlace): string {
+  return `${failedAt}-${slot}-${Number(sequence)}`;
+}
+
+/** Undefined: there can be no dead letter with this id. */
+export function parseDeadLetterId(id: string): DeadLetterPlace | undefined {
+  const [, failedAt, slot, sequence] = /^(\d{1,15})-(\d{1,3})-(\d{1,16})$/.exec(id) ?? [];
+  if (failedAt === undefined || slot === undefined || sequence === undefined || Number(slot) >= slotCount)
+    return undefined;
+  return { failedAt: Number(failedAt), slot: Number(slot), sequence };
+}
+
+export function comparePlaces(one: DeadLetterPlace, other: DeadLetterPlace): number {
+  return one.failedAt - other.failedAt || one.slot - other.slot || Number(one.sequence) - Number(other.sequence);
+}
+
+/** Of each slot in the first round; a slot with a greater part of the page is read again. */
+const firstCount = 16;
+const growth = 4;
+
+/** @param read the oldest `count` places of a slot. @returns the oldest `limit` places of all slots, in order */
+export async function oldestPlaces(
+  read: (slot: number, count: number) => Promise<readonly DeadLetterPlace[]>,
+  limit: number,
+): Promise<readonly DeadLetterPlace[]> {
+  const found = new Map<number, readonly DeadLetterPlace[]>();
+  let asked = Array.from({ length: slotCount }, (_, slot) => slot);
+  for (let count = Math.min(limit, firstCount); ; count = Math.min(limit, count * growth)) {
+    await Promise.all(asked.map(async (slot) => found.set(slot, await read(slot, count))));
+    const page = [...found.values()].flat().sort(comparePlaces).slice(0, limit);
+    const end = page[limit - 1];
+    asked = asked.filter((slot) => {
+      const places = found.get(slot) ?? [];
+      const last = places.at(-1);
+      return places.length === count && count < limit && last && (!end || comparePlaces(last, end) < 0);
+    });
+    if (asked.length === 0) return page;
+  }
+}
