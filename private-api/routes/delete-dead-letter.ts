@@ -11,7 +11,7 @@ export function addDeleteDeadLetter(app: FastifyInstance, { queues }: PrivateApi
     "/v1/dead-letters/:id",
     {
       config: { access: "operate" },
-      schema: { summary: "Forget an item that failed", tags: ["queues"], params: Path },
+      schema: { summary: "Forget an item that failed", tags: ["queues"], params: Path, response: { 204: Type.Null() } },
     },
     async ({ params: { id } }, reply) => {
       if (!(await queues.removeDeadLetter(id))) throw new TidegateError("not_found", "no such dead letter");

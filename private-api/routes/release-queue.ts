@@ -18,7 +18,12 @@ export function addReleaseQueue(app: FastifyInstance, { queues }: PrivateApiCont
     "/v1/queues/release",
     {
       config: { access: "operate" },
-      schema: { summary: "Continue with a parked or blocked key", tags: ["queues"], body: Body },
+      schema: {
+        summary: "Continue with a parked or blocked key",
+        tags: ["queues"],
+        body: Body,
+        response: { 200: Type.Object({ released: Type.Integer({ description: "Queues of the key" }) }) },
+      },
     },
     async ({ body: { key, service, tenant } }) => {
       const held = (await queues.heldQueues(key)).filter(

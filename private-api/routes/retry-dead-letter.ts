@@ -11,7 +11,12 @@ export function addRetryDeadLetter(app: FastifyInstance, { queues }: PrivateApiC
     "/v1/dead-letters/:id/retry",
     {
       config: { access: "operate" },
-      schema: { summary: "Retry an item that failed", tags: ["queues"], params: Path },
+      schema: {
+        summary: "Retry an item that failed",
+        tags: ["queues"],
+        params: Path,
+        response: { 202: Type.Object({}) },
+      },
     },
     async ({ params: { id } }, reply) => {
       if (!(await queues.retryDeadLetter(id))) throw new TidegateError("not_found", "no such dead letter");

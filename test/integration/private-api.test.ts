@@ -308,9 +308,20 @@ test("OPS-1: health, readiness and metrics need no token and name the failing ch
 });
 
 test("OPS-2: the API describes itself as OpenAPI", async () => {
-  const document = (await (await fetch(`${fleet.apiUrl}/openapi.json`)).json()) as { openapi: string; paths: object };
+  const document = (await (await fetch(`${fleet.apiUrl}/openapi.json`)).json()) as {
+    openapi: string;
+    paths: Record<string, Record<string, { responses: object }>>;
+  };
   expect(document.openapi).toMatch(/^3\.1/);
   expect(Object.keys(document.paths)).toEqual(
     expect.arrayContaining(["/v1/publish", "/v1/publish/batch", "/v1/users/{user}/send", "/v1/rules"]),
   );
+  const statuses = (path: string, method: string): string[] =>
+    Object.keys(document.paths[path]?.[method]?.responses ?? {});
+  expect(statuses("/v1/queues", "get")).toEqual(["200"]);
+  expect(statuses("/v1/queues/release", "post")).toEqual(["200"]);
+  expect(statuses("/v1/dead-letters", "get")).toEqual(["200"]);
+  expect(statuses("/v1/dead-letters/retry", "post")).toEqual(["200"]);
+  expect(statuses("/v1/dead-letters/{id}/retry", "post")).toEqual(["202"]);
+  expect(statuses("/v1/dead-letters/{id}", "delete")).toEqual(["204"]);
 });
