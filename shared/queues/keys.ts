@@ -77,7 +77,7 @@ export function parseLane(slot: number, text: string): ReadyQueues {
 /** What a lease's text says, of a queue in that slot. */
 export function parseLease(slot: number, text: string): Pick<Claimed, "lease" | "attempts" | "previous"> {
   const [, fence = "", name = "", items = "", attempts = "", previous = "", queue = ""] =
-    /^(\d+) (\S+) (\d+) (\d+) (\d+) (.*)$/.exec(text) ?? [];
+    /^(\d+) (\S+) (\d+) (\d+) (\d+) (.*)$/s.exec(text) ?? [];
   return {
     lease: { slot, text, queue: parseQueue(queue), class: name, fence: paddedNumber(fence), items: Number(items) },
     attempts: Number(attempts),
