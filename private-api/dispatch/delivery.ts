@@ -5,6 +5,7 @@ import type { Claimed, QueuedItem } from "../../shared/queues/contract.ts";
 import { type ItemHead, jsonOf, parseHead } from "../../shared/queues/item-head.ts";
 import { encodeHeader } from "../../shared/services/cloudevents.ts";
 import type { QueuePolicy } from "../../shared/rules/rules.ts";
+import { maxRetryAfterMs } from "../../shared/protocol/retry-after.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 
 export interface Delivery {
@@ -64,8 +65,8 @@ export interface DeliveryError {
   message: string;
 }
 
-/** The longest that a service's Retry-After is obeyed. */
-const maxRetryAfterMs = 3_600_000;
+/** A repeat uses up no attempt, so a service that answers `Retry-After: 0` would be called without end. */
+const minRetryAfterMs = 500;
 /** Where nothing was sent because there was no place. */
 const noPlaceMs = 250;
 /** A larger answer to a batch is not parsed for `done`: parsing this much takes less than a millisecond. */
@@ -109,7 +110,8 @@ function judgeStatus(
   if (status >= 200 && status < 300) return { kind: "done", count: isBatch ? (doneOf(body, items) ?? items) : items };
   const error = { ...failure(codeOf(status), `the service answered ${status}`), status };
   if ((status === 429 || status === 503) && retryAfterMs !== undefined) {
-    return { kind: "retry", counts: false, afterMs: Math.min(maxRetryAfterMs, retryAfterMs), error };
+    const afterMs = Math.max(minRetryAfterMs, Math.min(maxRetryAfterMs, retryAfterMs));
+    return { kind: "retry", counts: false, afterMs, error };
   }
   const isRetried = status === 408 || status === 425 || status === 429 || status >= 500;
   return isRetried ? { kind: "retry", counts: true, error } : { kind: "failed", error };

@@ -194,12 +194,13 @@ test("DISP-6: a batch's answer may accept the first items; what is no number acc
   }
 });
 
-test("DISP-4: Retry-After counts at most an hour; without it a 503 is a failed attempt", () => {
+test("DISP-4: Retry-After counts half a second to an hour; without it a 503 is a failed attempt", () => {
   const answer = (retryAfterMs?: number) =>
     judge(
       { kind: "answered", status: 503, body: Buffer.alloc(0), ...(retryAfterMs !== undefined && { retryAfterMs }) },
       { items: 1, isBatch: false },
     );
   expect(answer(10 * 3_600_000)).toMatchObject({ kind: "retry", counts: false, afterMs: 3_600_000 });
+  expect(answer(0)).toMatchObject({ kind: "retry", counts: false, afterMs: 500 });
   expect(answer()).toMatchObject({ kind: "retry", counts: true });
 });
