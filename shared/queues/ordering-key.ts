@@ -27,16 +27,34 @@ export function assertName(text: string, path: string): void {
   }
 }
 
-/** @param json one value. @returns undefined for what is no string, number or boolean. */
+/** @param json one value. @returns undefined for what is no string, number or boolean, and for a number of too many digits. */
 export function scalarText(json: Uint8Array): string | undefined {
   const text = Buffer.from(json.buffer, json.byteOffset, json.length).toString();
   if (text.startsWith('"')) {
     const value = parseJson(text);
     return typeof value === "string" ? value : undefined;
   }
-  if (text === "true" || text === "false") return text;
-  if (/^-?\d+$/.test(text)) return text === "-0" ? "0" : text;
-  const value = Number(text);
-  if (text === "" || !Number.isFinite(value) || !/^[-\d]/.test(text)) return undefined;
-  return Number.isInteger(value) ? BigInt(value).toString() : String(value);
+  return text === "true" || text === "false" ? text : decimalText(text);
+}
+
+/** Equal numbers give equal text, of all digits: a double would merge large ids. @returns undefined for what is no number */
+function decimalText(text: string): string | undefined {
+  const [, sign = "", whole = "", fraction = "", exponent = "0"] =
+    /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d+))?$/.exec(text) ?? [];
+  if (whole === "") return undefined;
+  const digits = (whole + fraction).replace(/^0+/, "");
+  if (digits === "") return "0";
+  // Of the first digit, from the decimal point.
+  const point = digits.length - fraction.length + Number(exponent);
+  if (Math.abs(point) > maxKeyBytes) return undefined;
+  const before = digits.slice(0, Math.max(0, point)).padEnd(point, "0") || "0";
+  const after = "0".repeat(Math.max(0, -point)) + digits.slice(Math.max(0, point));
+  const significant = withoutTrailingZeros(after);
+  return sign + before + (significant === "" ? "" : `.${significant}`);
+}
+
+function withoutTrailingZeros(digits: string): string {
+  let end = digits.length;
+  while (digits[end - 1] === "0") end--;
+  return digits.slice(0, end);
 }
