@@ -9,7 +9,7 @@ import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { challengeAnswer, type HookAnswer } from "./answer.ts";
 import { HeldBodies } from "./held-bodies.ts";
-import { envelopeOf, receiveWebhook } from "./receive-webhook.ts";
+import { envelopeOf, receiveWebhook, targetOf } from "./receive-webhook.ts";
 import { missingSecret, type Source, type Sources } from "./sources.ts";
 import { metaChallenge } from "./verify/meta.ts";
 
@@ -104,7 +104,7 @@ export class Hooks {
     const { raw } = request;
     const source = this.#sourceOf(request);
     const urls = (): readonly string[] =>
-      [...this.#publicOrigins, ownOrigin(request, trustedProxies)].map((origin) => `${origin}${raw.url ?? ""}`);
+      [...this.#publicOrigins, ownOrigin(request, trustedProxies)].map((origin) => `${origin}${targetOf(raw)}`);
     const onGenuine = (): void => {
       if (source.rule.secrets) door.vouchFor(raw, reply.raw, { isStream: false });
     };

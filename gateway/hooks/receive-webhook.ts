@@ -68,11 +68,16 @@ export async function receiveWebhook(
   }
 }
 
-/** `/hooks/{source}/a/b?c=d` */
-export function envelopeOf({ url = "", headers }: IncomingMessage): Envelope {
+/** `/hooks/{source}/a/b?c=d`, without the origin of an absolute URL: the router skips it, too. */
+export function targetOf({ url = "" }: IncomingMessage): string {
+  return url.replace(/^https?:\/\/[^/?#]*/i, "");
+}
+
+export function envelopeOf(request: IncomingMessage): Envelope {
+  const url = targetOf(request);
   assertDecodable(url);
   const at = url.indexOf("?");
   const path = at === -1 ? url : url.slice(0, at);
   const segments = path.split("/").slice(3).map(decodeURIComponent);
-  return { headers, segments, query: new URLSearchParams(at === -1 ? "" : url.slice(at + 1)) };
+  return { headers: request.headers, segments, query: new URLSearchParams(at === -1 ? "" : url.slice(at + 1)) };
 }

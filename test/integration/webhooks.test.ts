@@ -7,6 +7,7 @@ import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { githubSigned, type HookReply, sendHook, type SentHook, slackSigned } from "../support/hook-sender.ts";
 import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
+import { openRaw, requestHead } from "../support/raw-http.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
 let redis: RedisServer;
@@ -176,6 +177,20 @@ describe("sources", () => {
     ).toEqual([a0, b1, a2, a3].toSorted());
     const none = '{"object":"page","entry":[{"changes":[1]}]}';
     expect((await send("meta", { body: none, headers: githubSigned(secret, none) })).status).toBe(200);
+  });
+
+  test("SRC-4: path:1 is the segment after the source where the request line has an absolute URL, too", async () => {
+    const marker = newMarker();
+    const [url = ""] = fleet.urls;
+    const body = JSON.stringify({ marker });
+    const headers = ["Connection: close", `Content-Length: ${body.length}`];
+    const { closed } = openRaw(
+      Number(new URL(url).port),
+      requestHead("POST", "http://any.example/hooks/few/acme", headers) + body,
+    );
+    expect((await closed).slice(0, 12)).toBe("HTTP/1.1 202");
+    await eventually(() => arrived(marker).length === 1);
+    expect(arrived(marker)[0]?.headers["ce-tenant"]).toBe("acme");
   });
 
   test("SRC-8: one bad part refuses all, and nothing is stored", async () => {
