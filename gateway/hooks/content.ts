@@ -32,14 +32,19 @@ export function parseForm(body: Buffer): URLSearchParams {
 
 /**
  * @param options.readsBody the source selects values in the body, or splits it: then anything but a form has to be JSON
+ * @param options.split of the source: where it has paths the body has to be JSON, a form is refused
  * @throws TidegateError `invalid_request` where the body is not what it has to be
  */
-export function contentOf(headers: IncomingHttpHeaders, body: Buffer, { readsBody }: { readsBody: boolean }): Content {
+export function contentOf(
+  headers: IncomingHttpHeaders,
+  body: Buffer,
+  { readsBody, split }: { readsBody: boolean; split: readonly unknown[] },
+): Content {
   if (body.length === 0) throw new TidegateError("invalid_request", "the body is empty");
   if (!isUtf8(body)) throw new TidegateError("invalid_request", "the body is not UTF-8");
   const mediaType = mediaTypeOf(headers);
   const contentType = plainType.test(headers["content-type"] ?? "") ? (headers["content-type"] ?? "") : "text/plain";
-  if (isForm(headers)) return { kind: "form", form: parseForm(body), contentType };
+  if (isForm(headers) && split.length === 0) return { kind: "form", form: parseForm(body), contentType };
   const isJson = mediaType === "" || mediaType === "application/json" || mediaType.endsWith("+json");
   if (!isJson && !readsBody) return { kind: "text", contentType };
   const { kind, widest } = scanJson(body);

@@ -80,8 +80,13 @@ describe("split", () => {
 });
 
 describe("content", () => {
+  const contentFor = (
+    source: { readsBody: boolean; split: readonly unknown[] },
+    type: string | undefined,
+    body: string | Buffer,
+  ): string => contentOf(type === undefined ? {} : { "content-type": type }, Buffer.from(body), source).kind;
   const content = (type: string | undefined, body: string | Buffer, readsBody = false): string =>
-    contentOf(type === undefined ? {} : { "content-type": type }, Buffer.from(body), { readsBody }).kind;
+    contentFor({ readsBody, split: [] }, type, body);
 
   test.each([
     ["application/json; charset=utf-8", "[1]", "json"],
@@ -96,6 +101,12 @@ describe("content", () => {
   test("SRC-6: what selectors read has to be JSON, whatever its content type says", () => {
     expect(content("text/plain", "{}", true)).toBe("json");
     expect(() => content("text/plain", "Hello", true)).toThrow("not JSON");
+  });
+
+  test("EDGE-3: a form is refused where the source splits the body", () => {
+    const splits = { readsBody: true, split: [["items"]] };
+    expect(contentFor(splits, "application/json", "{}")).toBe("json");
+    expect(() => contentFor(splits, "application/x-www-form-urlencoded", "items=1")).toThrow("not JSON");
   });
 
   test.each([
