@@ -6,14 +6,16 @@ const closed = { additionalProperties: false } as const;
 const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" });
 const Event = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$" });
 /** The gateway reads the variable from its own environment: a secret itself is never in the document. */
-const Variable = Type.String({ pattern: "^env:[A-Za-z_][A-Za-z0-9_]*$" });
+const Variable = Type.String();
+const variablePattern = /^env:[A-Za-z_][A-Za-z0-9_]*$/;
 const headerName = "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}";
 const pointer = "(/([^~/]|~[01])*)+";
 /** Where a value is: `body:/a/b`, `body:Field` of a form, `header:name`, `path:1` (after the source), `query:name`. */
-const Selector = Type.String({
-  pattern: `^(body:(${pointer}|[^/].*)|header:${headerName}|path:[1-9]|query:.+)$`,
-  maxLength: 256,
-});
+const Selector = Type.String({ maxLength: 256 });
+const selectorPattern = new RegExp(`^(body:(${pointer}|[^/].*)|header:${headerName}|path:[1-9]|query:.+)$`);
+const selectorForms = "body:/json/pointer, body:FormField, header:name, path:1 to path:9, or query:name";
+const pointerPattern = new RegExp(`^${pointer}$`);
+const signedHeaderPattern = new RegExp(`^header:${headerName}$`);
 
 const Scheme = Type.Enum([
   "standard-webhooks",
@@ -60,9 +62,7 @@ export const Source = Type.Object(
     /** Status of the answer. */
     answer: Type.Optional(Type.Integer({ minimum: 200, maximum: 299 })),
     /** Pointers into the body, one array within the other: each item of the last is a part of its own. */
-    split: Type.Optional(
-      Type.Array(Type.String({ pattern: `^${pointer}$`, maxLength: 256 }), { minItems: 1, maxItems: 4 }),
-    ),
+    split: Type.Optional(Type.Array(Type.String({ maxLength: 256 }), { minItems: 1, maxItems: 4 })),
     /** For a route of mode `call`: what happens where the service fails. */
     fallback: Type.Optional(Type.Literal("enqueue")),
     /** While storage is out of reach, the gateway keeps webhooks on its disk. */
@@ -95,7 +95,7 @@ export function sourceFindings(
   rules: { routeOf: (event: string) => RouteRule | undefined; hasClass: (name: string) => boolean },
 ): string[] {
   const path = `sources.${name}`;
-  const findings = [...verifyFindings(path, source)];
+  const findings = [...formFindings(path, source), ...verifyFindings(path, source)];
   const route = rules.routeOf(source.route);
   if (!route) findings.push(`${path}.route: no route for the event "${source.route}" (add it under routes)`);
   if (source.class !== undefined && !rules.hasClass(source.class)) {
@@ -108,6 +108,26 @@ export function sourceFindings(
     }
   } else if (route && source.fallback) {
     findings.push(`${path}.fallback: only with a route of mode: call`);
+  }
+  return findings;
+}
+
+/** Texts of a wrong form. Does not quote secrets: one that stands in the document must not reach a log. */
+function formFindings(path: string, { secrets = [], verifyToken, split = [], ...source }: SourceRule): string[] {
+  const findings: string[] = [];
+  const variables = secrets.map((text, index): [string, string] => [`secrets.${index}`, text]);
+  if (verifyToken !== undefined) variables.push(["verifyToken", verifyToken]);
+  for (const [member, text] of variables) {
+    if (variablePattern.test(text)) continue;
+    findings.push(`${path}.${member}: must name a variable of the gateway's environment, e.g. env:GITHUB_SECRET`);
+  }
+  for (const member of ["key", "id", "tenant"] as const) {
+    const text = source[member];
+    if (text === undefined || selectorPattern.test(text)) continue;
+    findings.push(`${path}.${member}: is no selector: write ${selectorForms}`);
+  }
+  for (const [index, text] of split.entries()) {
+    if (!pointerPattern.test(text)) findings.push(`${path}.split.${index}: must be a JSON pointer, e.g. /entry`);
   }
   return findings;
 }
@@ -128,7 +148,7 @@ function hmacFindings(path: string, hmac: HmacRule | undefined): string[] {
   const { signed = "{body}", timestamp, toleranceSeconds } = hmac;
   const placeholders = templatePieces(signed).flatMap((piece) => ("placeholder" in piece ? [piece.placeholder] : []));
   const findings = placeholders
-    .filter((name) => !/^(body|timestamp|header:.+)$/.test(name))
+    .filter((name) => name !== "body" && name !== "timestamp" && !signedHeaderPattern.test(name))
     .map((name) => `${path}.signed: no such placeholder: {${name}} (there are {body}, {timestamp}, {header:name})`);
   if (!placeholders.includes("body")) findings.push(`${path}.signed: must contain {body}`);
   if (timestamp === undefined) {
