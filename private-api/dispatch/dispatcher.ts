@@ -48,7 +48,7 @@ export class Dispatcher implements Service {
   #timers: NodeJS.Timeout[] = [];
   #claimTimer: NodeJS.Timeout | undefined;
   #claimScheduled = false;
-  #claiming = false;
+  #claiming: Promise<readonly ClaimReply[]> | undefined;
   #stopping = false;
 
   constructor(options: DispatcherOptions) {
@@ -94,6 +94,8 @@ export class Dispatcher implements Service {
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#claimTimer);
+    // A claim under way takes leases: their work begins before it is waited for.
+    await Promise.allSettled([this.#claiming]);
     await this.#leases.drain(this.#stopMs);
     for (const timer of this.#timers) clearInterval(timer);
     this.#retries.stop();
@@ -119,15 +121,15 @@ export class Dispatcher implements Service {
     if (this.#claiming || this.#stopping) return;
     const requests = this.#chooseNext();
     if (requests.length === 0) return;
-    this.#claiming = true;
     try {
-      this.#begin(requests, await this.#store.claim(requests));
+      this.#claiming = this.#store.claim(requests);
+      this.#begin(requests, await this.#claiming);
     } catch (error) {
       this.#report(error, "queues could not be claimed");
       this.#claimIn(storeRetryMs);
       return;
     } finally {
-      this.#claiming = false;
+      this.#claiming = undefined;
     }
     this.claimSoon();
   }

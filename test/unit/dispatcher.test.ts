@@ -316,6 +316,31 @@ describe("dispatcher", () => {
     expect((await store.depths()).depths).toMatchObject([{ class: "messages", waiting: 1, inFlight: 0 }]);
   });
 
+  test("DISP-10: a dispatcher that stops amid a claim delivers and settles what the claim brings", async () => {
+    const store = new MemoryQueueStore();
+    const claimed = Promise.withResolvers<void>();
+    const reply = Promise.withResolvers<void>();
+    const claim = store.claim.bind(store);
+    store.claim = async (requests) => {
+      const replies = await claim(requests);
+      claimed.resolve();
+      await reply.promise;
+      return replies;
+    };
+    const arrived: string[] = [];
+    const { dispatcher } = await startDispatcher(store, ({ body }) => {
+      arrived.push(body);
+      return answered(200);
+    });
+    await enqueue(store, 1);
+    await claimed.promise;
+    const stopped = dispatcher.stop();
+    reply.resolve();
+    await stopped;
+    expect(arrived).toEqual(["1"]);
+    expect((await store.depths()).depths).toEqual([]);
+  });
+
   test("DISP-11: an item that ends each of its workers becomes a dead letter in the end", async () => {
     const store = new MemoryQueueStore();
     await enqueue(store, 1);
