@@ -212,7 +212,8 @@ async function costOf(
   const before = mainThreadMs(pid ?? 0);
   const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
     method,
-    headers: { ...(type !== undefined && { "content-type": type }), ...more },
+    // A connection of its own: the one before may close late.
+    headers: { connection: "close", ...(type !== undefined && { "content-type": type }), ...more },
     ...(body !== undefined && { body }),
   });
   const text = await answer.text();
