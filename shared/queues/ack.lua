@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Ends leases whose items were delivered: they leave their queue, which is ready again where it holds more.
--- KEYS  1 a name in the slot of the first lease
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  for each lease: prefix of the slot's keys, lease (see claim.lua), number of items done, sequence of the last of them
 -- Returns for each lease 1, or 0 where it had ended before.
 -- include ready.part.lua

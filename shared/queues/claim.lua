@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Leases ready queues, each with its first items, which stay in the queue until they are settled.
--- KEYS  1 the counter of fencing tokens
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lease ms   2 queues of all groups at most, then for each group: prefix of the slot's keys, lane (class:service:kind:tenant),
 --       queues at most, index of the last item of each at most
 -- Returns for each group {1 where more queues are ready, then for each queue {lease, items...}}.

@@ -1,6 +1,6 @@
 #!lua
 -- Stores items, each at the tail of its queue; a queue that was empty becomes ready.
--- KEYS  1 the counter of sequences
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 deduplication ms   2 number of items, then for each slot: prefix of its keys, number of items, and for each item:
 --       queue (service:tenant:key), class and source ('class' or 'class source'), id for deduplication or '', head, data
 -- Returns for each item its sequence as text, or '' for a duplicate.

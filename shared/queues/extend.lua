@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Prolongs leases that have not ended.
--- KEYS  1 a name in the slot of the first lease
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lease ms, then for each lease: prefix of the slot's keys, lease (see claim.lua)
 -- Returns for each lease 1, or 0 where it has ended.
 

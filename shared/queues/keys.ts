@@ -43,9 +43,14 @@ export function slotPrefix(root: string, slot: number): string {
   return `${slotTag(root, slot)}:queues:`;
 }
 
-/** The counter of sequences and fencing tokens for scripts that begin with the slot. @param spansSlots one counter serves all slots */
-export function numbersKey(root: string, slot: number, spansSlots: boolean): string {
-  return `${slotPrefix(root, spansSlots ? 0 : slot)}numbers`;
+/**
+ * The keys of a script that begins with the slot: the counter of sequences and fencing tokens, and a name that no key has. Where one
+ * script spans slots, one counter serves all of them. While a cluster moves the hash slot, the missing key makes Redis refuse the
+ * script before it begins, on both servers: the script would find only a part of the slot's keys there.
+ */
+export function scriptKeys(cell: { root: string; spansSlots: boolean }, slot: number): [numbers: string, none: string] {
+  const prefix = slotPrefix(cell.root, cell.spansSlots ? 0 : slot);
+  return [`${prefix}numbers`, `${prefix}none`];
 }
 
 export function readyTopic(root: string, slot: number): string {

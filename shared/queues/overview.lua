@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- What waits in some slots: a look at so many lanes and queues of each, not at all of them.
--- KEYS  1 a name in the slot of the first prefix
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lanes, leases, delays and parked queues of each slot at most   then the prefixes of the slots' keys
 -- Returns {now ms, dead letters, then for each class and tenant {class:tenant, queues, ms of its oldest item or 0}}.
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Makes queues ready whose lease has expired, ahead of others, with one attempt more; and those whose next attempt is due.
--- KEYS  1 a name in the slot of the first prefix
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 queues of each slot at most, then the prefixes of the slots' keys
 -- Returns ms until the next lease or delay of any slot ends, 0 where more has ended already, -1 where none is left.
 -- include ready.part.lua

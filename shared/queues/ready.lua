@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Lists lanes with ready queues.
--- KEYS  1 a name in the slot of the first prefix
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lanes of each slot at most   then the prefixes of the slots' keys
 -- Returns for each slot its lanes (class:service:kind:tenant).
 

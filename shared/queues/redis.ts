@@ -33,7 +33,6 @@ import {
 import {
   isReadyTopic,
   laneText,
-  numbersKey,
   paddedNumber,
   parseDeadLetter,
   parseItem,
@@ -43,6 +42,7 @@ import {
   parseQueue,
   queueText,
   readyTopic,
+  scriptKeys,
   slotOfQueue,
   slotPrefix,
   tenantText,
@@ -81,9 +81,9 @@ const releaseScript = queueScript<0 | 1>("release.lua");
 const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
 const removeDeadScript = queueScript<0 | 1>("remove-dead.lua");
 
-/** The one key says which server runs it. */
+/** Its keys are {@link scriptKeys}: they say which server runs it, and whether it may. */
 function queueScript<Reply>(file: string): Script<Reply> {
-  return script<Reply>(new URL(file, import.meta.url), 1);
+  return script<Reply>(new URL(file, import.meta.url), 2);
 }
 
 /** Queues on Redis 7: standalone, Sentinel or Cluster. */
@@ -154,7 +154,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     const delayMs = kind === "retry" ? settlement.delayMs : 0;
     const failure = kind === "dead" ? settlement.failure : "";
     const values = [prefix, lease.text, done, last, outcome, attempts, delayMs, failure];
-    return (await cell.run(retryScript, prefix, ...values)) === 1;
+    return (await cell.run(retryScript, ...scriptKeys(cell, lease.slot), ...values)) === 1;
   }
 
   async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
@@ -165,7 +165,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async promote(slots: readonly number[] = everySlot): Promise<number | undefined> {
     const waits = await this.#perGroup(slots, async (cell, group) => {
       const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
-      return cell.run(promoteScript, prefixes[0] ?? "", maxPromoted, ...prefixes);
+      return cell.run(promoteScript, ...scriptKeys(cell, group[0] ?? 0), maxPromoted, ...prefixes);
     });
     const next = waits.filter((waitMs) => waitMs >= 0);
     return next.length === 0 ? undefined : Math.min(...next);
@@ -176,7 +176,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       chunksOfSlots.map((chunk) =>
         this.#perGroup(chunk, async (cell, slots) => {
           const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
-          const lanes = await cell.run(readyScript, prefixes[0] ?? "", maxLanesListed, ...prefixes);
+          const lanes = await cell.run(readyScript, ...scriptKeys(cell, slots[0] ?? 0), maxLanesListed, ...prefixes);
           return lanes.map((texts, index) => texts.map((text) => parseLane(slots[index] ?? 0, text)));
         }),
       ),
@@ -242,7 +242,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     let deadLetters = 0;
     const looks = await this.#perGroup(everySlot, async (cell, slots) => {
       const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
-      return cell.run(overviewScript, prefixes[0] ?? "", maxLookedAt, ...prefixes);
+      return cell.run(overviewScript, ...scriptKeys(cell, slots[0] ?? 0), maxLookedAt, ...prefixes);
     });
     for (const [now, dead, ...entries] of looks) {
       deadLetters += dead;
@@ -278,8 +278,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (!place) return false;
     const cell = this.#cells.ofSlot(place.slot);
     const prefix = slotPrefix(cell.root, place.slot);
-    const numbers = numbersKey(cell.root, place.slot, cell.spansSlots);
-    return (await cell.run(retryDeadScript, numbers, prefix, place.sequence)) === 1;
+    return (await cell.run(retryDeadScript, ...scriptKeys(cell, place.slot), prefix, place.sequence)) === 1;
   }
 
   async removeDeadLetter(id: string): Promise<boolean> {
@@ -287,14 +286,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (!place) return false;
     const cell = this.#cells.ofSlot(place.slot);
     const prefix = slotPrefix(cell.root, place.slot);
-    return (await cell.run(removeDeadScript, prefix, prefix, place.sequence)) === 1;
+    return (await cell.run(removeDeadScript, ...scriptKeys(cell, place.slot), prefix, place.sequence)) === 1;
   }
 
   async release(queue: QueueName): Promise<boolean> {
     const slot = slotOfQueue(queue);
     const cell = this.#cells.ofSlot(slot);
     const prefix = slotPrefix(cell.root, slot);
-    return (await cell.run(releaseScript, prefix, prefix, queueText(queue))) === 1;
+    return (await cell.run(releaseScript, ...scriptKeys(cell, slot), prefix, queueText(queue))) === 1;
   }
 
   async heldQueues(key: string): Promise<readonly QueueName[]> {
@@ -330,7 +329,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async #count(name: "depths" | "sources", fields: readonly string[]): Promise<number> {
     const counts = await this.#perGroup(everySlot, async (cell, slots) => {
       const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
-      return cell.run(waitingScript, prefixes[0] ?? "", name, fields.length, ...fields, ...prefixes);
+      return cell.run(waitingScript, ...scriptKeys(cell, slots[0] ?? 0), name, fields.length, ...fields, ...prefixes);
     });
     return counts.reduce((sum, count) => sum + count, 0);
   }
@@ -364,12 +363,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       const group = new Set(slots);
       const own = [...entries.entries()].filter(([, { slot }]) => group.has(slot));
       const listed = own.flatMap(([, entry]) => [slotPrefix(cell.root, entry.slot), ...values(entry)]);
-      const answers = await cell.run(
-        script,
-        numbersKey(cell.root, slots[0] ?? 0, cell.spansSlots),
-        ...common,
-        ...listed,
-      );
+      const answers = await cell.run(script, ...scriptKeys(cell, slots[0] ?? 0), ...common, ...listed);
       for (const [at, [index]] of own.entries()) replies[index] = answers[at] as Reply;
     });
     return replies;

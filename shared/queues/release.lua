@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Makes a queue ready that is parked, or waits for its next attempt.
--- KEYS  1 a name in the slot
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 prefix of the slot's keys   2 queue (service:tenant:key)
 -- Returns 1, or 0 where it is neither.
 -- include ready.part.lua

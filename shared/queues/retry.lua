@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Ends a lease whose first item, or the one after those that were done, failed. That item stays at the head of its queue, leaves it
 -- as a dead letter, or holds the queue until it is released.
--- KEYS  1 a name in the slot
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 prefix of the slot's keys   2 lease (see claim.lua)   3 number of items done   4 sequence of the last item that leaves, or ''
 --       5 'delay', 'dead' or 'park'   6 attempts that failed   7 delay ms   8 failure (JSON text of one line)
 -- Returns 1, or 0 where the lease had ended before.

@@ -2,7 +2,7 @@
 import type { Cells } from "../redis/cells.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { Script } from "../redis/scripts.ts";
-import { numbersKey, slotPrefix } from "./keys.ts";
+import { scriptKeys, slotPrefix } from "./keys.ts";
 
 type Argument = string | number;
 
@@ -74,7 +74,7 @@ export class SlotBatches<Reply> {
           entries: entries.map(({ values }) => values),
         })),
       );
-      const replies = await cell.run(this.#script, numbersKey(cell.root, first?.slot ?? 0, cell.spansSlots), ...values);
+      const replies = await cell.run(this.#script, ...scriptKeys(cell, first?.slot ?? 0), ...values);
       for (const [index, entry] of ordered.entries()) entry.resolve(replies[index] as Reply);
     } catch (error) {
       for (const entry of ordered) entry.reject(error);

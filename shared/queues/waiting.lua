@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Counts items by tenant or by source, those in flight included.
--- KEYS  1 a name in the slot of the first prefix
+-- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 'depths' (by class:tenant) or 'sources'   2 number of fields   then the fields, then the prefixes of the slots' keys
 -- Returns the count.
 

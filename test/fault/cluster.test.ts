@@ -1,14 +1,19 @@
 /** Slots move and primaries die in a Redis Cluster under load. */
 import { afterEach, expect, test } from "vitest";
 import { channelKeys } from "../../shared/channels/keys.ts";
-import { crc16, slotOf } from "../../shared/redis/slots.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
 import type { Position, Resync } from "../../shared/protocol/wire.ts";
 import { allHave, expectRefused } from "../support/broker-health.ts";
 import { eventually } from "../support/eventually.ts";
 import { type ApiAnswer, type Fleet, startFleet } from "../support/fleet.ts";
-import { type RedisCluster, type Shard, startRedisCluster } from "../support/redis-cluster.ts";
-import { asked } from "../support/redis-failover.ts";
-import type { RedisServer } from "../support/redis.ts";
+import {
+  beginSlotMove,
+  command,
+  hashSlotOf,
+  ownerOf,
+  type RedisCluster,
+  startRedisCluster,
+} from "../support/redis-cluster.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
 let cluster: RedisCluster;
@@ -92,31 +97,7 @@ async function expectAllDelivered(clients: readonly StockClient[], acknowledged:
 }
 
 function hashSlot(channel: string): number {
-  return crc16(String(slotOf(channel))) % 16_384;
-}
-
-async function ownerOf(slot: number): Promise<{ owner: Shard; other: Shard }> {
-  const shards = await cluster.shards();
-  for (const owner of shards) {
-    const nodes = await asked(owner.primary, (client) => client.cluster("SHARDS"));
-    const own = await nodeId(owner.primary);
-    const shard = (nodes as unknown[][]).find((entry) => JSON.stringify(entry).includes(own));
-    const ranges = (shard?.[1] ?? []) as number[];
-    for (let at = 0; at < ranges.length; at += 2) {
-      const other = shards.find((candidate) => candidate !== owner);
-      if (other && slot >= (ranges[at] ?? 0) && slot <= (ranges[at + 1] ?? -1)) return { owner, other };
-    }
-  }
-  throw new Error(`nobody owns ${slot}`);
-}
-
-async function nodeId(server: RedisServer): Promise<string> {
-  return asked(server, (client) => client.cluster("MYID"));
-}
-
-function command(server: RedisServer, ...words: [string, ...(string | number)[]]): Promise<unknown> {
-  const [name, ...rest] = words;
-  return asked(server, (client) => client.call(name, ...rest));
+  return hashSlotOf(String(slotOf(channel)));
 }
 
 test("CLU-1: a slot that moves under load loses nothing, and subscriptions move with it", async () => {
@@ -126,25 +107,16 @@ test("CLU-1: a slot that moves under load loses nothing, and subscriptions move 
   const enough = (count: number): boolean => [...load.acknowledged.values()].every((items) => items.length >= count);
   await eventually(() => enough(5), 20_000);
 
-  const { owner, other } = await ownerOf(slot);
-  const [from, to] = [owner.primary, other.primary];
-  const [fromId, toId] = [await nodeId(from), await nodeId(to)];
-  await command(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromId);
-  await command(from, "CLUSTER", "SETSLOT", slot, "MIGRATING", toId);
+  const move = await beginSlotMove(cluster, slot);
   // Moves one key at a time, so that scripts find a channel's keys on two servers.
   const { state } = channelKeys("tidegate", moving);
-  await command(from, "MIGRATE", "127.0.0.1", to.port, state, 0, 5_000);
+  await move.moveKeys([state]);
   const before = load.acknowledged.get(moving)?.length ?? 0;
   const untouched = channels.find((channel) => hashSlot(channel) !== slot) ?? "";
   const meanwhile = load.acknowledged.get(untouched)?.length ?? 0;
   await eventually(() => (load.acknowledged.get(untouched)?.length ?? 0) > meanwhile + 5, 20_000);
-  let keys: string[];
-  while ((keys = (await command(from, "CLUSTER", "GETKEYSINSLOT", slot, 100)) as string[]).length > 0) {
-    await command(from, "MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, "KEYS", ...keys);
-  }
-  for (const server of [to, from, ...cluster.servers.filter((server) => server !== to && server !== from)]) {
-    await command(server, "CLUSTER", "SETSLOT", slot, "NODE", toId);
-  }
+  for (let keys = await move.keys(100); keys.length > 0; keys = await move.keys(100)) await move.moveKeys(keys);
+  await move.end();
   await eventually(() => (load.acknowledged.get(moving)?.length ?? 0) > before + 5, 20_000);
   await load.end();
   expect([...load.refused].filter((refusal) => refusal !== "503 broker_unavailable")).toEqual([]);
@@ -152,7 +124,7 @@ test("CLU-1: a slot that moves under load loses nothing, and subscriptions move 
 
   // Followers are subscribed at the new server: the next publication arrives as a message.
   await eventually(async () => {
-    const topics = (await command(to, "PUBSUB", "SHARDCHANNELS", `*:channel:${moving}`)) as string[];
+    const topics = (await command(move.to, "PUBSUB", "SHARDCHANNELS", `*:channel:${moving}`)) as string[];
     return topics.length === 1;
   }, 20_000);
   for (const client of clients) {
@@ -164,7 +136,7 @@ test("CLU-2: after a failover followers get every acknowledged publication or a 
   const clients = await start(1);
   const load = publishOnAll();
   await eventually(() => [...load.acknowledged.values()].every((items) => items.length >= 5), 20_000);
-  const { owner } = await ownerOf(hashSlot(moving));
+  const { owner } = await ownerOf(cluster, hashSlot(moving));
   const [replica] = owner.replicas;
   if (!replica) throw new Error("a shard has a replica");
   await owner.primary.kill();
@@ -212,7 +184,7 @@ test("PROBE-3: in a cluster a node fails while one primary delivers no messages"
     }
   };
   expect(await health()).toBe("ok");
-  const { owner } = await ownerOf(hashSlot(moving));
+  const { owner } = await ownerOf(cluster, hashSlot(moving));
   await command(owner.primary, "ACL", "SETUSER", "default", "-ssubscribe");
   await command(owner.primary, "CLIENT", "KILL", "TYPE", "pubsub");
   await eventually(async () => (await health()) === "fail", 20_000);
@@ -254,10 +226,10 @@ test("RED-8: a cluster without one of its primaries refuses everything, and is u
 test("CLU-3: a hanging primary delays only its channels, and refused publishes never appear", async () => {
   const clients = await start(0);
   for (const server of cluster.servers) await command(server, "CONFIG", "SET", "cluster-require-full-coverage", "no");
-  const { owner } = await ownerOf(hashSlot(moving));
+  const { owner } = await ownerOf(cluster, hashSlot(moving));
   const owned = new Set<string>();
   for (const channel of channels)
-    if ((await ownerOf(hashSlot(channel))).owner.primary === owner.primary) owned.add(channel);
+    if ((await ownerOf(cluster, hashSlot(channel))).owner.primary === owner.primary) owned.add(channel);
   const elsewhere = channels.find((channel) => !owned.has(channel)) ?? "";
   const publish = async (channel: string, data: string) =>
     fleet.api("POST", "/v1/publish", { channel, event: "n", data });

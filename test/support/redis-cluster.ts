@@ -1,4 +1,5 @@
 /** A Redis Cluster of real processes. */
+import { crc16 } from "../../shared/redis/slots.ts";
 import type { RedisTarget } from "../../shared/redis/target.ts";
 import { eventually } from "./eventually.ts";
 import { spawnProcess } from "./processes.ts";
@@ -52,6 +53,66 @@ export async function startRedisCluster({
     return shards.every((shard, at) => shard.replicas.length === replicas && followed[at] === replicas);
   }, 20_000);
   return cluster;
+}
+
+/** The hash slot of keys with this hash tag. */
+export function hashSlotOf(tag: string): number {
+  return crc16(tag) % 16_384;
+}
+
+/** A hash slot on its way to another primary: its keys are on two servers. */
+export interface SlotMove {
+  readonly to: RedisServer;
+  /** Keys that have not moved. */
+  keys(count: number): Promise<string[]>;
+  moveKeys(keys: readonly string[]): Promise<void>;
+  /** All keys have moved. */
+  end(): Promise<void>;
+}
+
+export async function beginSlotMove(cluster: RedisCluster, slot: number): Promise<SlotMove> {
+  const { owner, other } = await ownerOf(cluster, slot);
+  const [from, to] = [owner.primary, other.primary];
+  const [fromId, toId] = [await nodeId(from), await nodeId(to)];
+  await command(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromId);
+  await command(from, "CLUSTER", "SETSLOT", slot, "MIGRATING", toId);
+  return {
+    to,
+    keys: async (count) => (await command(from, "CLUSTER", "GETKEYSINSLOT", slot, count)) as string[],
+    moveKeys: async (keys) => {
+      if (keys.length > 0) await command(from, "MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, "KEYS", ...keys);
+    },
+    end: async () => {
+      const primaries = (await cluster.shards()).map(({ primary }) => primary);
+      for (const server of [to, from, ...primaries.filter((primary) => primary !== to && primary !== from)]) {
+        await command(server, "CLUSTER", "SETSLOT", slot, "NODE", toId);
+      }
+    },
+  };
+}
+
+/** The shard that owns a hash slot, and another one. */
+export async function ownerOf(cluster: RedisCluster, slot: number): Promise<{ owner: Shard; other: Shard }> {
+  const shards = await cluster.shards();
+  for (const owner of shards) {
+    const nodes = (await command(owner.primary, "CLUSTER", "SHARDS")) as unknown[][];
+    const own = await nodeId(owner.primary);
+    const ranges = (nodes.find((entry) => JSON.stringify(entry).includes(own))?.[1] ?? []) as number[];
+    const other = shards.find((candidate) => candidate !== owner);
+    for (let at = 0; at < ranges.length; at += 2) {
+      if (other && slot >= (ranges[at] ?? 0) && slot <= (ranges[at + 1] ?? -1)) return { owner, other };
+    }
+  }
+  throw new Error(`no primary owns the hash slot ${slot}`);
+}
+
+export async function command(server: RedisServer, ...words: [string, ...(string | number)[]]): Promise<unknown> {
+  const [name, ...rest] = words;
+  return asked(server, (client) => client.call(name, ...rest));
+}
+
+async function nodeId(server: RedisServer): Promise<string> {
+  return asked(server, (client) => client.cluster("MYID"));
 }
 
 /** Those that a primary sends its writes to: it holds them back until a replica that calls itself connected has acknowledged, a second later. */
