@@ -1,7 +1,6 @@
 /** A stock Socket.IO client that follows the contract: it keeps positions, reconnects, and presents them. */
-import { io, type Socket } from "socket.io-client";
-import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Ack, Resync, SubscribeAck, WirePublication } from "../../shared/protocol/wire.ts";
+import { Connection } from "./connection.ts";
 import type { FollowerLedger, SeenPublication } from "./follower-ledger.ts";
 
 /** The data of the checker's publications. */
@@ -22,57 +21,65 @@ export interface CheckerClientOptions {
 
 /** Drops the connection without an ack by then: the outcome of the request is unknown. */
 const ackWithinMs = 15_000;
-const connectWithinMs = 10_000;
-/** Limit of the time that a refusal may ask for. */
-const maxRetryAfterMs = 5_000;
 
 export class CheckerClient {
-  readonly #options: CheckerClientOptions;
+  readonly #ledgers: ReadonlyMap<string, FollowerLedger>;
+  readonly #connection: Connection;
   /** Channels that it is to follow. */
   readonly #wanted = new Set<string>();
   readonly #timers = new Set<NodeJS.Timeout>();
   /** Channels with a request under way: one at a time, so that each presents the latest position. */
   readonly #requesting = new Set<string>();
-  #socket: Socket | undefined;
-  #welcomed = false;
   #stopped = false;
-  connects = 0;
-  refusals = 0;
 
-  constructor(options: CheckerClientOptions) {
-    this.#options = options;
-    for (const channel of options.ledgers.keys()) this.#wanted.add(channel);
+  constructor({ ledgers, ...options }: CheckerClientOptions) {
+    this.#ledgers = ledgers;
+    for (const channel of ledgers.keys()) this.#wanted.add(channel);
+    this.#connection = new Connection({
+      ...options,
+      onWelcome: () => {
+        for (const channel of this.#wanted) this.#subscribe(channel);
+      },
+      onEvent: (event, data, meta) => this.#receive(event, data, meta),
+      onLeft: (why) => {
+        this.#requesting.clear();
+        for (const ledger of this.#ledgers.values()) ledger.left(why);
+      },
+    });
   }
 
   start(): void {
-    this.#connect();
+    this.#connection.start();
   }
 
   stop(): void {
     this.#stopped = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    this.#disconnect("stopped");
+    this.#connection.stop();
   }
 
   get connected(): boolean {
-    return this.#socket?.connected ?? false;
+    return this.#connection.connected;
+  }
+
+  get connects(): number {
+    return this.#connection.connects;
   }
 
   /** Drops the connection and reconnects, to a random node. */
   drop(): void {
-    this.#disconnect("dropped");
-    this.#connectSoon();
+    this.#connection.drop();
   }
 
   /** Subscribes; replaces a subscription that exists. */
   follow(channel: string): void {
     this.#wanted.add(channel);
-    if (this.#welcomed && !this.#requesting.has(channel)) this.#subscribe(channel);
+    if (this.#connection.socket && !this.#requesting.has(channel)) this.#subscribe(channel);
   }
 
   /** Follows the channels again that it left. */
   followAll(): void {
-    for (const channel of this.#options.ledgers.keys()) if (!this.#wanted.has(channel)) this.follow(channel);
+    for (const channel of this.#ledgers.keys()) if (!this.#wanted.has(channel)) this.follow(channel);
   }
 
   leave(channel: string): void {
@@ -82,51 +89,25 @@ export class CheckerClient {
 
   /** Subscribes or unsubscribes as wanted, unless a request is under way. */
   #reconcile(channel: string): void {
-    if (!this.#welcomed || this.#requesting.has(channel)) return;
+    if (!this.#connection.socket || this.#requesting.has(channel)) return;
     const { live } = this.#ledger(channel);
     if (this.#wanted.has(channel) && !live) this.#subscribe(channel);
     else if (!this.#wanted.has(channel) && live) this.#unsubscribe(channel);
   }
 
-  #connect(): void {
-    const { urls, token, random } = this.#options;
-    const url = urls[Math.floor(random() * urls.length)] ?? "";
-    const socket = io(url, {
-      ...{ transports: ["websocket"], auth: { token }, forceNew: true, reconnection: false },
-      timeout: connectWithinMs,
-    });
-    this.#socket = socket;
-    const leave = (why: string): void => {
-      if (this.#socket !== socket) return;
-      this.#disconnect(why);
-      this.#connectSoon();
-    };
-    socket.once("connect_error", (error: Error & { data?: ConnectRefusal }) => {
-      this.refusals++;
-      if (this.#socket !== socket) return;
-      this.#disconnect(error.data?.code ?? error.message);
-      this.#connectSoon(error.data?.retryAfterMs);
-    });
-    socket.once("disconnect", leave);
-    socket.onAny((event: string, data: unknown, meta: unknown) => {
-      if (this.#socket !== socket) return;
-      if (event === "sync:welcome") {
-        this.connects++;
-        this.#welcomed = true;
-        for (const channel of this.#wanted) this.#subscribe(channel);
-      } else if (event === "sync:resync") {
-        const { channel, position, reason } = data as Resync;
-        this.#ledger(channel).resynced(position, reason);
-      } else if (event === "sync:revoked") {
-        const { channel, reason } = data as { channel: string; reason: string };
-        this.#ledger(channel).left(`revoked: ${reason}`);
-      } else if (!event.startsWith("sync:")) this.#deliver(data, meta);
-    });
+  #receive(event: string, data: unknown, meta: unknown): void {
+    if (event === "sync:resync") {
+      const { channel, position, reason } = data as Resync;
+      this.#ledger(channel).resynced(position, reason);
+    } else if (event === "sync:revoked") {
+      const { channel, reason } = data as { channel: string; reason: string };
+      this.#ledger(channel).left(`revoked: ${reason}`);
+    } else if (!event.startsWith("sync:")) this.#deliver(data, meta);
   }
 
   #deliver(data: unknown, meta: unknown): void {
     const { channel, offset, prev } = meta as { channel: string; offset: number; prev?: number };
-    this.#options.ledgers.get(channel)?.delivered({ offset, prev, item: (data as ItemData).item });
+    this.#ledgers.get(channel)?.delivered({ offset, prev, item: (data as ItemData).item });
   }
 
   #subscribe(channel: string): void {
@@ -141,8 +122,7 @@ export class CheckerClient {
         return;
       }
       ledger.left(ack.error.code);
-      const retryMs = Math.min(ack.error.retryAfterMs ?? 0, maxRetryAfterMs) + this.#randomPauseMs();
-      this.#after(retryMs, () => this.#reconcile(channel));
+      this.#after(this.#connection.pauseMs(ack.error.retryAfterMs), () => this.#reconcile(channel));
     });
   }
 
@@ -155,38 +135,18 @@ export class CheckerClient {
 
   /** Calls back as the ack arrives: no later event is handled before it. */
   #request(event: string, channel: string, data: object, answered: (ack: unknown) => void): void {
-    const socket = this.#socket;
+    const { socket } = this.#connection;
     this.#requesting.add(channel);
     const giveUp = this.#after(ackWithinMs, () => {
-      if (this.#socket === socket) this.drop();
+      if (this.#connection.socket === socket) this.drop();
     });
     socket?.emit(event, data, (ack: unknown) => {
       clearTimeout(giveUp);
       this.#timers.delete(giveUp);
-      if (this.#socket !== socket) return;
+      if (this.#connection.socket !== socket) return;
       this.#requesting.delete(channel);
       answered(ack);
     });
-  }
-
-  #disconnect(why: string): void {
-    const socket = this.#socket;
-    this.#socket = undefined;
-    this.#welcomed = false;
-    this.#requesting.clear();
-    socket?.disconnect();
-    for (const ledger of this.#options.ledgers.values()) ledger.left(why);
-  }
-
-  #connectSoon(retryAfterMs = 0): void {
-    if (this.#stopped) return;
-    this.#after(Math.min(retryAfterMs, maxRetryAfterMs) + this.#randomPauseMs(), () => {
-      if (!this.#socket) this.#connect();
-    });
-  }
-
-  #randomPauseMs(): number {
-    return this.#options.random() * this.#options.reconnectMs;
   }
 
   #after(ms: number, act: () => void): NodeJS.Timeout {
@@ -199,7 +159,7 @@ export class CheckerClient {
   }
 
   #ledger(channel: string): FollowerLedger {
-    const ledger = this.#options.ledgers.get(channel);
+    const ledger = this.#ledgers.get(channel);
     if (!ledger) throw new Error(`event of ${channel}, which the client never followed`);
     return ledger;
   }

@@ -18,7 +18,7 @@ interface Answer {
 }
 
 /** Rejects where there is no answer in time. */
-async function call(api: PrivateApiAddress, path: string, body?: object): Promise<Answer> {
+export async function call(api: PrivateApiAddress, path: string, body?: object): Promise<Answer> {
   const answer = await fetch(api.url + path, {
     method: body ? "POST" : "GET",
     headers: { authorization: `Bearer ${api.token}`, ...(body && { "content-type": "application/json" }) },
@@ -29,7 +29,7 @@ async function call(api: PrivateApiAddress, path: string, body?: object): Promis
   return { status: answer.status, body: text === "" ? undefined : (JSON.parse(text) as unknown) };
 }
 
-function problem({ status, body }: Answer): string {
+export function problem({ status, body }: Answer): string {
   const { code, detail } = (body ?? {}) as { code?: string; detail?: string };
   return [status, code, detail].filter((part) => part !== undefined).join(" ");
 }

@@ -1,6 +1,7 @@
 /** Runs many schedules on a few arenas, each of which runs one after the other. */
-import { type Arena, type ArenaKind, startArena } from "./schedule-arena.ts";
+import { type ArenaKind, startArena } from "./schedule-arena.ts";
 import type { Fault } from "./schedule-faults.ts";
+import { type Lane, runLanes } from "./schedule-lanes.ts";
 import { runSchedule, type ScheduleResult } from "./schedule.ts";
 
 /** Of each twenty schedules in a row, those that run on Sentinel and on Cluster. */
@@ -9,7 +10,12 @@ const clusterAt = new Set([3, 9, 16]);
 /** Faults that each schedule must run; those of Sentinel and Cluster take long. */
 const turnsPerSchedule = { standalone: 2, sentinel: 1, cluster: 1 } as const;
 /** Arenas that run at the same time. */
-const lanes: readonly ArenaKind[] = ["standalone", "standalone", "sentinel", "cluster"];
+const lanes: readonly Lane<ArenaKind>[] = [
+  { kind: "standalone", width: 1 },
+  { kind: "standalone", width: 1 },
+  { kind: "sentinel", width: 1 },
+  { kind: "cluster", width: 1 },
+];
 
 export interface Summary {
   readonly seed: string;
@@ -39,51 +45,27 @@ export async function runSchedules(options: {
   onResult?: (result: ScheduleResult) => void;
   signal?: AbortSignal;
 }): Promise<Summary> {
-  const { count, seed, only, onResult } = options;
-  const failing = new AbortController();
-  const signal = AbortSignal.any([failing.signal, ...(options.signal ? [options.signal] : [])]);
+  const { count, seed, only, onResult, signal } = options;
   const startedAt = performance.now();
-  const queues: Record<ArenaKind, { index: number; turn: number }[]> = { standalone: [], sentinel: [], cluster: [] };
-  const turns = { standalone: 0, sentinel: 0, cluster: 0 };
-  for (let index = 0; index < count; index++) {
-    const kind = kindOf(index);
-    if (!only || only.includes(index)) queues[kind].push({ index, turn: turns[kind] });
-    turns[kind] += turnsPerSchedule[kind];
-  }
   const tally = new Tally();
-  const lanesEnded = await Promise.allSettled(
-    lanes.map(async (kind) => {
-      const queue = queues[kind];
-      let arena: Arena | undefined;
-      try {
-        for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
-          if (!arena) {
-            arena = await startArena(kind);
-            tally.addKinds(arena.turns);
-          }
-          const { index, turn } = next;
-          const own = Array.from({ length: turnsPerSchedule[kind] }, (_, n) => turn + n);
-          const faults = own.flatMap((at) => arena?.turns[at % arena.turns.length] ?? []);
-          const result = await runSchedule({ arena, seed, index, turns: faults });
-          // Ctrl-C stops the processes of the arena, too: that is no failure of theirs.
-          if (signal.aborted) break;
-          tally.add(result);
-          onResult?.(result);
-          if (result.failures.length === 0) continue;
-          // A broken arena would fail the schedules after it.
-          await arena.stop();
-          arena = undefined;
-        }
-      } catch (error) {
-        failing.abort();
-        throw error;
-      } finally {
-        await arena?.stop();
-      }
-    }),
-  );
-  // By now every lane has stopped its processes.
-  for (const lane of lanesEnded) if (lane.status === "rejected") throw lane.reason;
+  await runLanes({
+    ...{ count, only, lanes, kindOf, turnsPerSchedule, signal },
+    startArena: async (kind) => {
+      const arena = await startArena(kind);
+      tally.addKinds(arena.turns);
+      return arena;
+    },
+    run: async (arena, { index, turn }) => {
+      const own = Array.from({ length: turnsPerSchedule[arena.kind] }, (_, n) => turn + n);
+      const faults = own.flatMap((at) => arena.turns[at % arena.turns.length] ?? []);
+      const result = await runSchedule({ arena, seed, index, turns: faults });
+      // Ctrl-C stops the processes of the arena, too: that is no failure of theirs.
+      if (signal?.aborted) return true;
+      tally.add(result);
+      onResult?.(result);
+      return result.failures.length === 0;
+    },
+  });
   return { seed, ...tally.sums(), seconds: (performance.now() - startedAt) / 1_000 };
 }
 

@@ -8,6 +8,8 @@ export interface Fault {
   readonly kind: string;
   /** The fault affects one of them; a target has one fault at a time. */
   readonly targets: readonly object[];
+  /** Affected too, whichever target is drawn: none of them may have another fault. */
+  readonly alsoAffected?: readonly object[];
   /** It may lose acknowledged publications. */
   readonly losesWrites?: boolean;
   run(target: object, random: SeededRandom, signal: AbortSignal): Promise<void>;

@@ -6,8 +6,8 @@ import { userToken } from "../../test/support/stock-client.ts";
 import type { Verdict } from "./ledger.ts";
 import type { Publisher } from "./publisher.ts";
 import { CheckerRun } from "./run.ts";
-import type { Arena } from "./schedule-arena.ts";
-import { historySizes } from "./schedule-deployment.ts";
+import { FaultRunner, type LossWindow } from "./fault-runner.ts";
+import { type Arena, historySizes } from "./schedule-arena.ts";
 import type { Fault } from "./schedule-faults.ts";
 
 export interface ScheduleResult {
@@ -52,14 +52,8 @@ class Schedule {
   readonly #channels: readonly string[];
   readonly #checker: CheckerRun;
   readonly #ending = new AbortController();
-  readonly #startedAt = performance.now();
-  readonly #log: string[] = [];
-  readonly #faults: string[] = [];
-  readonly #failures: string[] = [];
-  /** Targets of running faults. */
-  readonly #busy = new Set<object>();
-  readonly #running = new Set<Promise<void>>();
-  #lossDeclared = false;
+  readonly #lossWindows: LossWindow[] = [];
+  readonly #faults: FaultRunner;
   #verdicts: Verdict[] = [];
 
   /** @param token for all of the schedule's clients */
@@ -69,6 +63,12 @@ class Schedule {
     this.#index = index;
     this.#turns = turns;
     this.#random = new SeededRandom(`${seed}/${index}`);
+    this.#faults = new FaultRunner({
+      seed: `${seed}/${index}`,
+      random: this.#random,
+      busy: new Set(),
+      lossWindows: this.#lossWindows,
+    });
     this.#channels = [`whole:${index}-a`, `whole:${index}-b`, `brief:${index}-c`];
     const { gatewayUrls, apiUrl } = arena.deployment;
     this.#checker = new CheckerRun({
@@ -84,83 +84,57 @@ class Schedule {
   }
 
   async run(): Promise<ScheduleResult> {
+    const { failures, kinds } = this.#faults;
     try {
       this.#checker.start();
-      if (!(await this.#checker.allFollow(settleMs))) this.#failures.push("a client could not follow at the start");
+      if (!(await this.#checker.allFollow(settleMs))) failures.push("a client could not follow at the start");
       const publishing = [...this.#checker.publishers.values()].flat().map(async (publisher, n) => {
         await this.#publishOn(publisher, new SeededRandom(`${this.#seed}/${this.#index}/publisher-${n}`));
       });
       await this.#runFaults();
-      this.#note("everything heals");
+      this.#faults.note("everything heals");
       await this.#arena.whole();
       await pause(this.#random.between(0, 500));
       this.#ending.abort();
       await Promise.all(publishing);
-      this.#note("the last publications");
+      this.#faults.note("the last publications");
       this.#verdicts = await this.#checker.finish({
         withinMs: settleMs,
         historySize: (channel) => (channel.startsWith("brief:") ? historySizes.brief : historySizes.whole),
-        lossDeclared: this.#lossDeclared,
+        lossDeclared: this.#lossWindows.length > 0,
       });
     } catch (error) {
-      this.#failures.push(String(error));
+      failures.push(String(error));
     } finally {
       this.#ending.abort();
-      await Promise.all(this.#running);
+      await this.#faults.stop();
       this.#checker.stop();
     }
-    for (const program of this.#programs) {
-      if (program.died) this.#failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
+    for (const program of this.#arena.deployment.programs) {
+      if (program.died) failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
     }
     return {
       index: this.#index,
       arena: this.#arena.kind,
-      faults: this.#faults,
+      faults: kinds,
       verdicts: this.#verdicts,
-      failures: this.#failures,
+      failures,
       trace: () => this.#trace(),
     };
-  }
-
-  get #programs(): Arena["deployment"]["gateways"] {
-    const { privateApi, gateways } = this.#arena.deployment;
-    return [privateApi, ...gateways];
   }
 
   async #runFaults(): Promise<void> {
     const random = this.#random;
     for (const fault of this.#turns) {
       await pause(random.between(50, 300));
-      while (!this.#begin(fault)) await Promise.race(this.#running);
+      await this.#faults.beginOnceFree(fault);
       for (let step = random.between(1, 2); step > 0; step--) {
         await pause(random.between(50, 700));
         this.#disturbClient();
-        if (random.next() < 0.4) this.#begin(random.pick(this.#arena.drawn));
+        if (random.next() < 0.4) this.#faults.begin(random.pick(this.#arena.drawn));
       }
     }
-    await Promise.all(this.#running);
-  }
-
-  /** @returns false where every target of the fault is busy. */
-  #begin(fault: Fault): boolean {
-    const free = fault.targets.filter((target) => !this.#busy.has(target));
-    if (free.length === 0) return false;
-    const target = this.#random.pick(free);
-    this.#busy.add(target);
-    this.#faults.push(fault.kind);
-    this.#lossDeclared ||= fault.losesWrites ?? false;
-    this.#note(`${fault.kind}, target ${fault.targets.indexOf(target) + 1}`);
-    const own = new SeededRandom(`${this.#seed}/${this.#index}/${this.#faults.length}`);
-    const done = fault
-      .run(target, own, this.#ending.signal)
-      .catch((error: unknown) => void this.#failures.push(`${fault.kind}: ${String(error)}`))
-      .finally(() => {
-        this.#note(`${fault.kind} ends`);
-        this.#busy.delete(target);
-        this.#running.delete(done);
-      });
-    this.#running.add(done);
-    return true;
+    await this.#faults.allEnd();
   }
 
   #disturbClient(): void {
@@ -174,7 +148,7 @@ class Schedule {
       () => (client.follow(channel), `follows ${channel}`),
       () => (client.followAll(), "follows all"),
     ];
-    this.#note(`${name} ${this.#random.pick(acts)()}`);
+    this.#faults.note(`${name} ${this.#random.pick(acts)()}`);
   }
 
   async #publishOn(publisher: Publisher, own: SeededRandom): Promise<void> {
@@ -186,17 +160,13 @@ class Schedule {
     }
   }
 
-  #note(line: string): void {
-    this.#log.push(`${(performance.now() - this.#startedAt).toFixed(0)} ${line}`);
-  }
-
   #trace(): string {
     const violations = this.#verdicts.flatMap((verdict) => verdict.violations);
     return [
       `schedule ${this.#index} of seed ${this.#seed}, ${this.#arena.kind}`,
-      ...this.#log.map((line) => `  ${line}`),
-      ...this.#failures,
-      ...this.#programs.map(({ name, output }) => `${name} printed:\n${output().slice(-maxOutput)}`),
+      ...this.#faults.log.map((line) => `  ${line}`),
+      ...this.#faults.failures,
+      ...this.#arena.deployment.programs.map(({ name, output }) => `${name} printed:\n${output().slice(-maxOutput)}`),
       ...violations.map(({ kind, channel, follower, detail }) => `${kind}: ${channel} ${follower ?? ""} ${detail}`),
       ...this.#checker.affected(violations).map(({ channel, follower }) => {
         return `${follower.name} on ${channel}:\n  ${follower.trace.join("\n  ")}`;

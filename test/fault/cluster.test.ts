@@ -209,10 +209,10 @@ test("RED-8: a cluster without one of its primaries refuses everything, and is u
   await start(0);
   const publish = async (channel: string): Promise<ApiAnswer> =>
     fleet.api("POST", "/v1/publish", { channel, event: "n", data: 1 });
-  const { owner } = await ownerOf(hashSlot(moving));
+  const { owner } = await ownerOf(cluster, hashSlot(moving));
   const elsewhere: string[] = [];
   for (const channel of channels) {
-    if ((await ownerOf(hashSlot(channel))).owner.primary !== owner.primary) elsewhere.push(channel);
+    if ((await ownerOf(cluster, hashSlot(channel))).owner.primary !== owner.primary) elsewhere.push(channel);
   }
   await owner.primary.kill();
   await allHave(fleet, "200 degraded");
