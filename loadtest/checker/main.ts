@@ -1,7 +1,15 @@
-/** `npm run checker -- …` judges a deployment (check.ts); `npm run checker -- schedules …` runs fault schedules (schedules.ts). */
+/**
+ * `npm run checker -- …` judges a deployment (check.ts), `-- order …` its keyed queues (../order/check.ts). `-- schedules …` and
+ * `-- order-schedules …` run fault schedules (schedules.ts, ../order/schedules.ts).
+ */
 import { join } from "node:path";
 import { runProgram } from "../rig/program.ts";
 
-const [first, ...rest] = process.argv.slice(2);
-if (first === "schedules") await runProgram(join(import.meta.dirname, "schedules.ts"), rest);
-else await runProgram(join(import.meta.dirname, "check.ts"), process.argv.slice(2));
+const programs: Readonly<Record<string, string>> = {
+  schedules: "schedules.ts",
+  order: "../order/check.ts",
+  "order-schedules": "../order/schedules.ts",
+};
+const [first = "", ...rest] = process.argv.slice(2);
+const named = programs[first];
+await runProgram(join(import.meta.dirname, named ?? "check.ts"), named === undefined ? process.argv.slice(2) : rest);

@@ -3,6 +3,7 @@ import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { withDeadline } from "../../shared/runtime/timing.ts";
 import { eventually } from "../../test/support/eventually.ts";
 import { jwtSecret, tokens } from "../../test/support/fleet.ts";
 import { freePort, type Spawned, spawnProcess } from "../../test/support/processes.ts";
@@ -12,6 +13,7 @@ const root = join(import.meta.dirname, "../..");
 const clockModule = pathToFileURL(join(import.meta.dirname, "stepped-clock.ts")).href;
 /** A dozen processes may start at once, on a machine that is busy besides. */
 const readyWithinMs = 120_000;
+const stopWithinMs = 120_000;
 
 export interface Program {
   readonly name: string;
@@ -161,7 +163,17 @@ function program(
       spawned.exited.then(ended, ended);
     },
     kill: async () => end("SIGKILL"),
-    terminate: async () => end("SIGTERM"),
+    terminate: async () => {
+      const terminated = running;
+      const inTime = await withDeadline(
+        end("SIGTERM").then(() => true),
+        stopWithinMs,
+        () => false,
+      );
+      if (inTime) return;
+      terminated?.kill("SIGKILL");
+      throw new Error(`${name} did not stop within ${stopWithinMs} ms\n${terminated?.output() ?? ""}`);
+    },
     signal: (signal) => running?.kill(signal),
     stepClock: async (aheadMs) => {
       await writeFile(clockFile, String(aheadMs));

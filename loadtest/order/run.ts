@@ -1,0 +1,120 @@
+/** One run of the order checker: clients emit numbered items of some keys, the receiver gets them, and the verdict at the end. */
+import { setTimeout as pause } from "node:timers/promises";
+import type { LossWindow } from "../checker/fault-runner.ts";
+import type { PrivateApiAddress } from "../checker/private-api.ts";
+import { Emitter, type EmitterOptions } from "./emitter.ts";
+import { KeyLedger, type KeyVerdict } from "./key-ledger.ts";
+import { deadItems, release, retryDeadItems } from "./operations.ts";
+import type { Receiver } from "./receiver.ts";
+
+export interface OrderRunOptions extends Pick<EmitterOptions, "perSecond" | "reconnectMs" | "random" | "onAck"> {
+  readonly gatewayUrls: readonly string[];
+  readonly api: PrivateApiAddress;
+  readonly receiver: Receiver;
+  /** One client for each. */
+  readonly tokens: readonly string[];
+  /** Begins the names of the run's keys. */
+  readonly name: string;
+  /** The keys of each client: an event for each. */
+  readonly events: readonly string[];
+  readonly lossWindows: readonly LossWindow[];
+}
+
+/** For the last items to be acknowledged. */
+const acceptWithinMs = 60_000;
+const checkEveryMs = 50;
+const tidyEveryMs = 1_000;
+/** A key with items and no request for so long may be parked. */
+const silentMs = 3_000;
+
+export class OrderRun {
+  readonly emitters: readonly Emitter[];
+  readonly ledgers: readonly KeyLedger[];
+  readonly #options: OrderRunOptions;
+
+  constructor(options: OrderRunOptions) {
+    this.#options = options;
+    const { gatewayUrls: urls, tokens, events, name, receiver } = options;
+    const own = tokens.map((_, client) =>
+      events.map((event, at) => new KeyLedger(`${name}-${client + 1}-${at + 1}`, event)),
+    );
+    this.ledgers = own.flat();
+    this.emitters = tokens.map((token, client) => new Emitter({ ...options, urls, token, keys: own[client] ?? [] }));
+    for (const ledger of this.ledgers) receiver.add(ledger);
+  }
+
+  start(): void {
+    for (const emitter of this.emitters) emitter.start();
+  }
+
+  stop(): void {
+    for (const emitter of this.emitters) emitter.stop();
+  }
+
+  /** Emits until the signal aborts, and until every item is acknowledged. @throws where that takes too long */
+  async run(signal: AbortSignal): Promise<void> {
+    const giveUp = (): void => {
+      timer = setTimeout(() => this.stop(), acceptWithinMs);
+    };
+    let timer: NodeJS.Timeout | undefined;
+    signal.addEventListener("abort", giveUp, { once: true });
+    await Promise.all(this.emitters.map(async (emitter) => emitter.run(signal)));
+    signal.removeEventListener("abort", giveUp);
+    clearTimeout(timer);
+    this.#checkAccepted();
+  }
+
+  /**
+   * Emits a last item of each key, waits until the service has it and everything before it, and judges. Dead letters are sent
+   * once more, and parked keys released, until the service has taken them.
+   *
+   * @param stalledMs longest wait for the next item to be taken
+   * @throws where the last items are not accepted
+   */
+  async finish(stalledMs: number): Promise<KeyVerdict[]> {
+    const giveUp = setTimeout(() => this.stop(), acceptWithinMs);
+    await Promise.all(this.emitters.map(async (emitter) => emitter.runOnce()));
+    clearTimeout(giveUp);
+    this.#checkAccepted();
+    let nextTidy = performance.now() + tidyEveryMs;
+    let missing = Infinity;
+    let lastProgressAt = performance.now();
+    while (!this.#isDone() && performance.now() - lastProgressAt < stalledMs) {
+      await pause(checkEveryMs);
+      const missingNow = this.ledgers.reduce((sum, ledger) => sum + ledger.missing().length, 0);
+      if (missingNow < missing) lastProgressAt = performance.now();
+      missing = missingNow;
+      if (performance.now() < nextTidy) continue;
+      // The deployment may not answer while it recovers: asked again a second later.
+      await this.#tidy().catch(() => undefined);
+      nextTidy = performance.now() + tidyEveryMs;
+    }
+    return this.ledgers.map((ledger) => ledger.judge(this.#options.lossWindows));
+  }
+
+  #checkAccepted(): void {
+    const open = this.ledgers.filter((ledger) => !ledger.isAccepted(ledger.emitted)).map(({ key }) => key);
+    const why = this.emitters.map((emitter) => [emitter.lastEnd, ...emitter.refusals.keys()].join(" "));
+    if (open.length > 0) throw new Error(`not acknowledged: ${open.join(" ")}. Clients: ${why.join("; ")}`);
+  }
+
+  /** The service took the last item of each key, and none before it is missing, unless a declared loss took it. */
+  #isDone(): boolean {
+    return this.ledgers.every(
+      (ledger) => ledger.isTaken(ledger.emitted) && ledger.unexplained(this.#options.lossWindows).length === 0,
+    );
+  }
+
+  async #tidy(): Promise<void> {
+    const { api } = this.#options;
+    const waiting = this.ledgers.filter((ledger) => ledger.missing().length > 0);
+    const byKey = new Map(waiting.map((ledger) => [ledger.key, ledger]));
+    for (const [key, numbers] of await deadItems(api, new Set(byKey.keys()))) {
+      for (const number of numbers) byKey.get(key)?.deadLetter(number);
+      await retryDeadItems(api, key);
+    }
+    const silentSince = performance.now() - silentMs;
+    const silent = waiting.filter(({ deliveries }) => (deliveries.at(-1)?.at ?? 0) < silentSince);
+    for (const { key } of silent) await release(api, key).catch(() => false);
+  }
+}

@@ -1,0 +1,145 @@
+/** One random schedule: clients emit, the service takes, faults drawn from a seed, and the verdict. */
+import { setTimeout as pause } from "node:timers/promises";
+import { SeededRandom } from "../../test/support/seeded-random.ts";
+import { userToken } from "../../test/support/stock-client.ts";
+import { FaultRunner } from "../checker/fault-runner.ts";
+import type { OrderArena } from "./arena.ts";
+import type { KeyVerdict } from "./key-ledger.ts";
+import { orderEvents, tenants } from "./rules.ts";
+import { OrderRun } from "./run.ts";
+
+export interface OrderScheduleResult {
+  readonly index: number;
+  readonly arena: string;
+  /** Kinds, in the order in which the faults began. */
+  readonly faults: readonly string[];
+  readonly verdicts: readonly KeyVerdict[];
+  /** Why there is no verdict, or what broke beside the contract. */
+  readonly failures: readonly string[];
+  /** All steps, the programs' output, and the deliveries of the affected keys. */
+  readonly trace: () => string;
+}
+
+const perSecond = 4;
+/** Without an item that is taken: on a busy machine a program takes a minute to start. */
+const settleMs = 180_000;
+/** Part of the pauses in which another fault is drawn. */
+const drawnPart = 0.4;
+/** Characters of each program's output in a trace. */
+const maxOutput = 4_000;
+
+export interface OrderScheduleOptions {
+  readonly arena: OrderArena;
+  readonly seed: string;
+  readonly index: number;
+  /** Number of the first fault that the schedule must run, in the endless list of the arena's faults. */
+  readonly turn: number;
+  /** How many of them. */
+  readonly turns: number;
+}
+
+export async function runOrderSchedule(options: OrderScheduleOptions): Promise<OrderScheduleResult> {
+  const { arena, index } = options;
+  const seed = `${options.seed}/${index}`;
+  const { deployment, receiver, api, lossWindows, busy } = arena;
+  const random = new SeededRandom(seed);
+  const faults = new FaultRunner({ seed, random, busy, lossWindows });
+  const acks = new Acks();
+  const run = new OrderRun({
+    gatewayUrls: deployment.gatewayUrls,
+    name: `${index}-${Date.now()}`,
+    tokens: await Promise.all(
+      tenants.map(async (tenant) => userToken({ sub: `user-${index}`, ...(tenant !== "" && { tenant }) })),
+    ),
+    events: orderEvents,
+    reconnectMs: 300,
+    random: new SeededRandom(`${seed}/clients`).next,
+    onAck: (url) => acks.came(url),
+    ...{ api, receiver, perSecond, lossWindows },
+  });
+  let verdicts: KeyVerdict[] = [];
+  const ending = new AbortController();
+  try {
+    run.start();
+    const emitting = run.run(ending.signal);
+    await runFaults(options, { run, faults, random, acks });
+    await faults.allEnd();
+    faults.note("everything heals");
+    ending.abort();
+    await emitting;
+    faults.note("the last items");
+    verdicts = await run.finish(settleMs);
+  } catch (error) {
+    faults.failures.push(String(error));
+  } finally {
+    ending.abort();
+    await faults.stop();
+    run.stop();
+    for (const { key } of run.ledgers) receiver.remove(key);
+  }
+  for (const program of deployment.programs) {
+    if (program.died) faults.failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
+  }
+  return {
+    index,
+    arena: arena.kind,
+    faults: faults.kinds,
+    verdicts,
+    failures: faults.failures,
+    trace: () => [`schedule ${index} of seed ${options.seed}`, ...traceOf(arena, { run, faults, verdicts })].join("\n"),
+  };
+}
+
+/** The faults whose turn it is, and others beside them. */
+async function runFaults(
+  { arena, turn, turns }: OrderScheduleOptions,
+  { run, faults, random, acks }: { run: OrderRun; faults: FaultRunner; random: SeededRandom; acks: Acks },
+): Promise<void> {
+  const own = arena.faultsFor(run, async (url, withinMs) => acks.next(url, withinMs));
+  for (let n = turn; n < turn + turns; n++) {
+    await pause(random.between(50, 500));
+    const fault = own.turns[n % own.turns.length];
+    if (fault) await faults.beginOnceFree(fault);
+    await pause(random.between(50, 700));
+    random.pick(run.emitters).drop();
+    if (random.next() < drawnPart) faults.begin(random.pick(own.drawn));
+  }
+}
+
+function traceOf(
+  { kind, deployment }: OrderArena,
+  { run, faults, verdicts }: { run: OrderRun; faults: FaultRunner; verdicts: readonly KeyVerdict[] },
+): string[] {
+  const violations = verdicts.flatMap((verdict) => verdict.violations);
+  const affected = run.ledgers.filter(({ key }) => violations.some((violation) => violation.key === key));
+  return [
+    kind,
+    ...faults.log.map((line) => `  ${line}`),
+    ...faults.failures,
+    ...violations.map(({ kind, key, detail }) => `${kind}: ${key} ${detail}`),
+    ...deployment.programs.map(({ name, output }) => `${name} printed:\n${output().slice(-maxOutput)}`),
+    ...affected.map((ledger) => `${ledger.key} (${ledger.event}):\n  ${ledger.trace().join("\n  ")}`),
+  ];
+}
+
+/** Lets faults wait for the acks of one gateway. */
+class Acks {
+  readonly #waiting = new Map<string, Set<() => void>>();
+
+  came(url: string): void {
+    for (const resolve of this.#waiting.get(url) ?? []) resolve();
+    this.#waiting.delete(url);
+  }
+
+  async next(url: string, withinMs: number): Promise<void> {
+    const waiting = this.#waiting.get(url) ?? new Set();
+    this.#waiting.set(url, waiting);
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, withinMs);
+      waiting.add(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+}
