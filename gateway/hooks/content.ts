@@ -1,4 +1,4 @@
-/** What the body of a webhook is: JSON, a form, or text that goes on as it came. */
+/** Classifies the body of a webhook: JSON, a form, or text that is stored unchanged. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingHttpHeaders } from "node:http";
 import { maxJsonMembers } from "../../shared/json/json.ts";

@@ -38,7 +38,7 @@ const classes = new Map([
   ["stats", { share: 1 }],
 ]);
 
-/** Items are told apart by their id: `<group>-<number>`. */
+/** The id of an item is `<group>-<number>`. */
 class Arrivals {
   /** By group, ms. */
   readonly waits = new Map<string, number[]>();

@@ -2,7 +2,7 @@
 import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 
-/** What tells circuits apart: a service that moves to another URL begins anew. */
+/** Identifies a circuit: a service that moves to another URL gets a new, closed one. */
 export interface CircuitOwner {
   readonly name: string;
   readonly url: string;

@@ -8,7 +8,7 @@ const minFailures = 10;
 const windowMs = 10_000;
 const firstProbeMs = 1_000;
 const maxProbeMs = 30_000;
-/** Users that are told apart in one window; others count by their failures only. */
+/** Users counted one by one in one window; of further users only failures count. */
 const maxUsers = 1_000;
 
 /** A request that the circuit let pass. */

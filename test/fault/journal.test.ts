@@ -255,7 +255,7 @@ test("JRN-5: a gateway killed during the outage replays what it acknowledged bef
   expect([...new Set(numbers(key))]).toEqual(upTo(40));
 }, 90_000);
 
-test("JRN-5: a gateway killed in the replay goes on, with each item stored once and in order", async () => {
+test("JRN-5: a gateway killed during the replay continues it; each item is stored once, in order", async () => {
   const first = await startGateway("one");
   const names = [newKey(), newKey(), newKey(), newKey()];
   await redis.kill();

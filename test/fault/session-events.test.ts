@@ -114,7 +114,7 @@ describe.concurrent("session events", () => {
     expect(kindsOf(sessionId)).toEqual(["connected", "disconnected"]);
   }, 120_000);
 
-  test("EVT-6: a node that is cut off past the grace time ends its sessions, which begin anew", async () => {
+  test("EVT-6: a node cut off past the grace time ends its sessions; their clients begin new ones", async () => {
     const { cut, link } = await startCutFleet();
     const client = await connectClient(cut.urls[0] ?? "");
     const { sessionId } = client.welcome;

@@ -138,7 +138,7 @@ describe("circuit", () => {
     expect(circuit.isOpen).toBe(true);
   });
 
-  test("CALL-20: refused requests are told to come again after the next probe, each at a moment of its own", () => {
+  test("CALL-20: each refused request gets a retry time of its own, after the next probe", () => {
     let random = 1;
     const circuit = new Circuit({ random: () => random });
     fail(circuit, 10);

@@ -74,10 +74,11 @@ test("JRN-1: what is appended is read in order, unchanged, by this process and b
 
 test("JRN-1: appends of one turn share an fsync, and resolve after it, in order", async () => {
   const events: string[] = [];
-  const syncing = Promise.withResolvers<void>();
+  const [began, syncing] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const journal = await start({
     sync: async (file) => {
       events.push("sync");
+      began.resolve();
       await syncing.promise;
       await file.datasync();
       events.push("synced");
@@ -87,7 +88,8 @@ test("JRN-1: appends of one turn share an fsync, and resolve after it, in order"
     await journal.append([item(n)]);
     events.push(`resolved ${n}`);
   });
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await began.promise;
+  await new Promise((resolve) => setImmediate(resolve));
   expect(events).toEqual(["sync"]);
   syncing.resolve();
   await Promise.all(appends);
@@ -190,7 +192,7 @@ test("JRN-3: where the disk fails nothing of the group is kept, and what was ack
   expect(log.match(/journal cannot be written/g)).toHaveLength(1);
 });
 
-test("JRN-5: a process that is killed goes on behind the last batch that was stored", async () => {
+test("JRN-5: after a kill the replay continues behind the last batch that was stored", async () => {
   const journal = await start();
   await journal.append(Array.from({ length: 10 }, (_, n) => item(n)));
   for (let n = 0; n < 2; n++) {
