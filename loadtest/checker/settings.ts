@@ -1,8 +1,9 @@
 /** Settings of the checker: flags, else environment variables. Lists all invalid ones at once. */
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
-import { integer, text, token, url, urls } from "../../shared/runtime/setting-kinds.ts";
+import { integer, text } from "../../shared/runtime/setting-kinds.ts";
 import type { Setting, SettingValues } from "../../shared/runtime/settings.ts";
+import { deploymentSettings, deploymentVariables } from "./deployment-settings.ts";
 
 const namespace: Setting<string> = {
   ...text({ fallback: "checker" }),
@@ -10,10 +11,7 @@ const namespace: Setting<string> = {
 };
 
 const settings = {
-  "--gateway": urls({ protocols: ["http:", "https:", "ws:", "wss:"] }),
-  "--api": url({ protocols: ["http:", "https:"], allows: ["path"] }),
-  "--api-token": token(),
-  "--jwt-secret": text({ secret: true, minLength: 32 }),
+  ...deploymentSettings,
   "--namespace": namespace,
   "--clients": integer({ min: 1, max: 5_000, fallback: 10 }),
   "--channels": integer({ min: 1, max: 200, fallback: 3 }),
@@ -29,10 +27,7 @@ const settings = {
 
 /** The environment variable of each flag. */
 const variables = {
-  "--gateway": "GATEWAY_URLS",
-  "--api": "PRIVATE_API_URL",
-  "--api-token": "PRIVATE_API_TOKEN",
-  "--jwt-secret": "AUTH_JWT_SECRET",
+  ...deploymentVariables,
   "--namespace": "CHECKER_NAMESPACE",
   "--clients": "CHECKER_CLIENTS",
   "--channels": "CHECKER_CHANNELS",

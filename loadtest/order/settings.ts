@@ -1,14 +1,12 @@
 /** Settings of the order checker: flags, else environment variables. Lists all invalid ones at once. */
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
-import { integer, nonEmptyList, text, token, url, urls } from "../../shared/runtime/setting-kinds.ts";
+import { integer, nonEmptyList, text } from "../../shared/runtime/setting-kinds.ts";
 import type { SettingValues } from "../../shared/runtime/settings.ts";
+import { deploymentSettings, deploymentVariables } from "../checker/deployment-settings.ts";
 
 const settings = {
-  "--gateway": urls({ protocols: ["http:", "https:", "ws:", "wss:"] }),
-  "--api": url({ protocols: ["http:", "https:"], allows: ["path"] }),
-  "--api-token": token(),
-  "--jwt-secret": text({ secret: true, minLength: 32 }),
+  ...deploymentSettings,
   /** Where the checker's own service listens. */
   "--service-host": text({ fallback: "127.0.0.1" }),
   "--service-port": integer({ min: 1, max: 65_535, fallback: 8_091 }),
@@ -30,10 +28,7 @@ const settings = {
 
 /** The environment variable of each flag. */
 const variables = {
-  "--gateway": "GATEWAY_URLS",
-  "--api": "PRIVATE_API_URL",
-  "--api-token": "PRIVATE_API_TOKEN",
-  "--jwt-secret": "AUTH_JWT_SECRET",
+  ...deploymentVariables,
   "--service-host": "CHECKER_SERVICE_HOST",
   "--service-port": "CHECKER_SERVICE_PORT",
   "--events": "CHECKER_EVENTS",

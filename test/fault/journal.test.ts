@@ -13,6 +13,7 @@ import { answerJson, type HttpService, type ServiceRequest, startService } from 
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { spawnWorker } from "../support/worker.ts";
 
 interface StartedGateway {
   readonly url: string;
@@ -69,17 +70,7 @@ afterAll(async () => {
 });
 
 async function startWorker(): Promise<Spawned> {
-  const worker = spawnProcess(process.execPath, ["private-api/main.ts"], {
-    env: {
-      PRIVATE_API_HOST: "127.0.0.1",
-      PRIVATE_API_PORT: String(await freePort()),
-      PRIVATE_API_TOKENS: JSON.stringify([{ name: "gateway", token: tokens.relay, scopes: ["relay"] }]),
-      REDIS_URL: redis.url,
-    },
-  });
-  processes.push(worker);
-  await worker.printed("private API listening");
-  return worker;
+  return spawnWorker(redis.url, tokens.relay, (worker) => processes.push(worker));
 }
 
 /** @param command runs the gateway. */

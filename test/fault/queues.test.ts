@@ -11,6 +11,7 @@ import { quietErrors, quietLogger } from "../support/logger.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+import { spawnWorker } from "../support/worker.ts";
 
 /** A lease lasts 10 s, and expired ones are looked for every 5 s. */
 const takeOverMs = 30_000;
@@ -64,17 +65,7 @@ afterAll(async () => {
 });
 
 async function startWorker(): Promise<Spawned> {
-  const worker = spawnProcess(process.execPath, ["private-api/main.ts"], {
-    env: {
-      PRIVATE_API_HOST: "127.0.0.1",
-      PRIVATE_API_PORT: String(await freePort()),
-      PRIVATE_API_TOKENS: JSON.stringify([{ name: "gateway", token: tokens.relay, scopes: ["relay"] }]),
-      REDIS_URL: redis.url,
-    },
-  });
-  workers.push(worker);
-  await worker.printed("private API listening");
-  return worker;
+  return spawnWorker(redis.url, tokens.relay, (worker) => workers.push(worker));
 }
 
 /** No private API is there for it: events are accepted all the same. */
