@@ -24,10 +24,12 @@ const maxHeadBytes = 128 * 1024;
 export const maxQuestionLineBytes = maxHeadBytes + 1 + maxPayloadBytes;
 export const maxAnswerLineBytes = maxHeadBytes + 1 + maxAnswerBytes;
 
+/** Names that are not well-formed could become equal in UTF-8. */
+const Name = Type.Refine(Type.String(), (name) => name.isWellFormed());
 const Identity = Type.Object({
-  user: Type.String(),
+  user: Name,
   sessionId: Type.String(),
-  tenant: Type.Optional(Type.String()),
+  tenant: Type.Optional(Name),
   claims: Type.Record(Type.String(), Type.Unknown()),
 });
 const common = { id: Type.Integer(), identity: Identity, traceparent: Type.String(), timeoutMs: Type.Integer() };

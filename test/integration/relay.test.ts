@@ -218,6 +218,20 @@ describe("the private API's side", () => {
     stream.end();
   });
 
+  test("TEXT-1: a question of a user or a tenant whose name is half a surrogate pair fails alone, unasked", async () => {
+    const { stream, lines } = await openStream({ "tidegate-relay": "2" });
+    const asked = service.requests.length;
+    const identity = { user: "ada", sessionId: "s", claims: {} };
+    const ofOne = (id: number, more: object): string =>
+      `${JSON.stringify({ id, ...question("s"), identity: { ...identity, ...more } })}\t1\n`;
+    stream.write(`${ofOne(1, { tenant: "\ud800" })}${ofOne(2, { user: "\ud800" })}`);
+    await eventually(() => lines.length === 2);
+    for (const line of lines) expect(line).toContain('"code":"upstream_bad_response"');
+    expect(lines.join("")).toContain("the head does not match the schema");
+    expect(service.requests.length).toBe(asked);
+    stream.end();
+  });
+
   test.each([{}, { "tidegate-relay": "3" }])(
     "RELAY-9: the private API refuses a gateway of another version: %j",
     async (headers) => {
