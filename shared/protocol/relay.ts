@@ -12,6 +12,7 @@ import { Compile } from "typebox/compile";
 import { isTooDeep, parseJson } from "../json/json.ts";
 import { scanJson } from "../json/json-scan.ts";
 import type { Line } from "../json/lines.ts";
+import { eventPattern } from "./grammar.ts";
 import { maxAnswerBytes, maxPayloadBytes } from "./limits.ts";
 
 export const relayPath = "/v1/relay";
@@ -26,31 +27,35 @@ export const maxAnswerLineBytes = maxHeadBytes + 1 + maxAnswerBytes;
 
 /** Names that are not well-formed could become equal in UTF-8. */
 const Name = Type.Refine(Type.String(), (name) => name.isWellFormed());
+/** These become headers as they are: no other character may stand in one. */
+const HeaderText = Type.String({ pattern: "^[\\x21-\\x7e]{1,256}$" });
+const ContentType = Type.String({ pattern: "^[\\x20-\\x7e]+$" });
+const Event = Type.String({ pattern: eventPattern.source });
 const Identity = Type.Object({
   user: Name,
-  sessionId: Type.String(),
+  sessionId: HeaderText,
   tenant: Type.Optional(Name),
   claims: Type.Record(Type.String(), Type.Unknown()),
 });
-const common = { id: Type.Integer(), identity: Identity, traceparent: Type.String(), timeoutMs: Type.Integer() };
+const common = { id: Type.Integer(), identity: Identity, traceparent: HeaderText, timeoutMs: Type.Integer() };
 
 /** A client's event for the service of its route. The payload is the event's data. */
 export const RelayCall = Type.Object({
   ...common,
   kind: Type.Literal("call"),
-  event: Type.String(),
-  eventId: Type.String(),
+  event: Event,
+  eventId: HeaderText,
 });
 /** A webhook for the service of its route, whose answer is the provider's. The payload is the body, as a JSON string. */
 export const RelayWebhook = Type.Object({
   ...common,
   kind: Type.Literal("webhook"),
-  event: Type.String(),
-  eventId: Type.String(),
+  event: Event,
+  eventId: HeaderText,
   /** `ce-source` */
-  source: Type.String(),
+  source: HeaderText,
   /** Of a body that is not JSON. */
-  contentType: Type.Optional(Type.String()),
+  contentType: Type.Optional(ContentType),
 });
 /** Asks the connect hook whether the session may begin. */
 export const RelayConnect = Type.Object({
@@ -126,7 +131,7 @@ export function readRelayLine<Head>(
 /** What a service answers to a webhook, for its provider. */
 const WebhookReply = Type.Object({
   status: Type.Integer({ minimum: 200, maximum: 299 }),
-  contentType: Type.Optional(Type.String()),
+  contentType: Type.Optional(ContentType),
   body: Type.String(),
 });
 export type WebhookReply = Static<typeof WebhookReply>;

@@ -232,6 +232,26 @@ describe("the private API's side", () => {
     stream.end();
   });
 
+  test("RELAY-5: a question whose text is no event or cannot stand in a header fails alone, unasked", async () => {
+    const { stream, lines } = await openStream({ "tidegate-relay": "2" });
+    const asked = other.requests.length;
+    const { identity, ...sound } = { ...question("s"), event: "other" };
+    const flaws = [
+      { event: "\ud800" },
+      { event: "x".repeat(10_000) },
+      { eventId: "a\nb" },
+      { traceparent: "\u0100" },
+      { identity: { ...identity, sessionId: "a b" } },
+    ];
+    for (const [id, flaw] of flaws.entries()) {
+      stream.write(`${JSON.stringify({ id, identity, ...sound, ...flaw })}\t1\n`);
+    }
+    await eventually(() => lines.length === flaws.length);
+    for (const line of lines) expect(line).toContain("the head does not match the schema");
+    expect(other.requests.length).toBe(asked);
+    stream.end();
+  });
+
   test.each([{}, { "tidegate-relay": "3" }])(
     "RELAY-9: the private API refuses a gateway of another version: %j",
     async (headers) => {

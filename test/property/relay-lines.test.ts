@@ -5,6 +5,7 @@ import { LineSplitter } from "../../shared/json/lines.ts";
 import {
   maxAnswerLineBytes,
   readRelayLine,
+  readWebhookReply,
   relayFromGateway,
   relayFromPrivateApi,
   relayLine,
@@ -40,6 +41,13 @@ test("RELAY-5: reading any line does not throw", () => {
     }),
     { numRuns: 5_000 },
   );
+});
+
+test("SRC-9: an answer for a provider whose content type cannot be a header is none", () => {
+  const reply = (contentType: string): string => JSON.stringify({ status: 200, body: "", contentType });
+  expect(readWebhookReply(reply("text/plain; charset=utf-8"))).toMatchObject({ status: 200 });
+  for (const bad of ["", "text/plain\nx: y", "text/plain; x=\u0100"])
+    expect(readWebhookReply(reply(bad))).toBeUndefined();
 });
 
 test("CALL-15: an ack built around the text of any line is one JSON value", () => {
