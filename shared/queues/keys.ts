@@ -27,11 +27,20 @@ export function queueText({ service, tenant, key }: QueueName): string {
 
 export function parseQueue(text: string): QueueName {
   const [, service = "", tenant = "", key = ""] = /^([^:]*):([^:]*):(.*)$/s.exec(text) ?? [];
-  return { service, tenant: decodeURIComponent(tenant), key: decodeURIComponent(key) };
+  return { service, tenant: unescaped(tenant), key: unescaped(key) };
 }
 
 export function tenantText(tenant: string): string {
   return tenant.replaceAll(/[%:\s]/g, encodeURIComponent);
+}
+
+/** The inverse of the escapes above. Text that nobody wrote with them stays as it is: one bad name must not hide the others. */
+export function unescaped(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 export function slotOfQueue(queue: QueueName): number {
@@ -76,7 +85,7 @@ export function laneText({ class: name, service, attempt, tenant }: Omit<ReadyQu
 export function parseLane(slot: number, text: string): ReadyQueues {
   const [name = "", service = "", kind, tenant = ""] = text.split(":");
   const attempt = kind === "f" ? "first" : "retry";
-  return { slot, class: name, service, attempt, tenant: decodeURIComponent(tenant) };
+  return { slot, class: name, service, attempt, tenant: unescaped(tenant) };
 }
 
 /** What a lease's text says, of a queue in that slot. */

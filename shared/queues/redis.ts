@@ -46,6 +46,7 @@ import {
   slotOfQueue,
   slotPrefix,
   tenantText,
+  unescaped,
 } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
 
@@ -254,7 +255,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     }
     const depths = [...found].map(([text, { waiting, ...others }]) => {
       const [name = "", tenant = ""] = text.split(":");
-      return { class: name, tenant: decodeURIComponent(tenant), waiting: Math.max(0, waiting), ...others };
+      return { class: name, tenant: unescaped(tenant), waiting: Math.max(0, waiting), ...others };
     });
     return { depths, deadLetters };
   }

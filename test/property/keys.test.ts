@@ -7,6 +7,7 @@ import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { channelKeys, idempotencyKey, parseTopicName, topicName } from "../../shared/channels/keys.ts";
 import { eventId } from "../../shared/services/cloudevents.ts";
 import { type IdentityKey, identityKey } from "../../shared/protocol/identity-key.ts";
+import { laneText, parseDeadLetter, parseLane, parseLease, parseQueue, queueText } from "../../shared/queues/keys.ts";
 import { defaultPrefix, nameRoot, prefixPattern } from "../../shared/redis/name-root.ts";
 import {
   endedKey,
@@ -167,6 +168,28 @@ const revocation: fc.Arbitrary<Revocation> = fc.oneof(
   fc.record({ kind: fc.constant("session" as const), sessionId: anyText }),
   fc.record({ kind: fc.constant("grant" as const), channel }),
 );
+
+test("KEY-1: queues and lanes parse back to what was written", () => {
+  const service = joined(["a", "-", "1"]);
+  const tenant = fc.option(anyText, { nil: "" });
+  fc.assert(
+    fc.property(service, tenant, anyText, (service, tenant, key) => {
+      fc.pre([tenant, key].every((text) => text.isWellFormed()));
+      const queue = { service, tenant, key };
+      expect(parseQueue(queueText(queue))).toEqual(queue);
+      const lane = { class: "a", service, attempt: "retry" as const, tenant };
+      expect(parseLane(1, laneText(lane))).toEqual({ slot: 1, ...lane });
+    }),
+    runs,
+  );
+});
+
+test("KEY-1: a name with a broken escape, which nobody has written, is read as it is", () => {
+  expect(parseQueue("a:%:%zz")).toEqual({ service: "a", tenant: "%", key: "%zz" });
+  expect(parseLane(1, "a:b:f:%f0%")).toMatchObject({ tenant: "%f0%" });
+  expect(parseLease(1, "1 a 1 0 0 b::%").lease.queue).toEqual({ service: "b", tenant: "", key: "%" });
+  expect(parseDeadLetter(1, "7 b:%:c\n{}\n1 a\n{}\n{}").queue.tenant).toBe("%");
+});
 
 test("KEY-1: different revocations of a user have different names", () => {
   fc.assert(
