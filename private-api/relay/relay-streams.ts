@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyInstance } from "fastify";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
 import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
@@ -63,7 +64,7 @@ export class RelayStreams implements Service {
   #checkVersion(given: string | string[] | undefined, logger: Logger): void {
     if (given === String(relayVersion)) return;
     // Version 1 was sent in the hello line only.
-    const gateway = typeof given === "string" ? given : "1";
+    const gateway = typeof given === "string" ? excerpt(given) : "1";
     const now = performance.now();
     if (now - this.#refusalLoggedAt > logRefusalEveryMs) {
       this.#refusalLoggedAt = now;

@@ -264,6 +264,14 @@ describe("the private API's side", () => {
     },
   );
 
+  test("ECHO-1: a refusal, and its log line, repeat little of a version", async () => {
+    const { stream, lines } = await openStream({ "tidegate-relay": "x".repeat(10_000) });
+    await eventually(() => lines.length > 0);
+    const long = "x".repeat(101);
+    expect([lines.join("").includes(long), fleet.log().includes(long)]).toEqual([false, false]);
+    stream.destroy();
+  });
+
   test("RELAY-7: clients connect and subscribe while calls to the service of the hooks hang", async () => {
     const hanging: ServerResponse[] = [];
     service.answer = (request, response) => {
