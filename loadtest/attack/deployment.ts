@@ -3,6 +3,7 @@ import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
 import { killAtExit } from "../rig/server.ts";
 import { Fleet } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
+import { serviceSecret } from "../rig/service-secret.ts";
 import { mainThreadUsage, type ThreadUsage } from "../checks/usage.ts";
 import { attackedNamespace, type TargetAddresses } from "./attack.ts";
 
@@ -36,8 +37,7 @@ const root = `${import.meta.dirname}/../..`;
 
 /** Maps events to services and their behaviours. */
 function rulesFor(serviceUrl: string): object {
-  const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
-  const service = { url: serviceUrl, secret, timeoutMs: 5_000 };
+  const service = { url: serviceUrl, secret: serviceSecret, timeoutMs: 5_000 };
   return {
     namespaces: {
       [attackedNamespace]: { historySize: 1_000 },

@@ -24,6 +24,17 @@ export function processUsage(pid: number): Usage | undefined {
   return readUsage(`/proc/${pid}`);
 }
 
+/** User and system time up to now, all threads. A process that has ended counts as 0. */
+export function cpuMsByRole<Role extends string>(
+  processes: readonly { readonly role: Role; readonly pid: number }[],
+): Map<Role, number> {
+  const byRole = new Map<Role, number>();
+  for (const { role, pid } of processes) {
+    byRole.set(role, (byRole.get(role) ?? 0) + (processUsage(pid)?.cpuMs ?? 0));
+  }
+  return byRole;
+}
+
 /** CPU time of the event loop's thread alone; the memory is that of the whole process. */
 export function mainThreadUsage(pid: number): ThreadUsage | undefined {
   const folder = `/proc/${pid}/task/${pid}`;

@@ -1,4 +1,5 @@
 /** The rules of a fuzzed deployment. */
+import { serviceSecret as secret } from "../rig/service-secret.ts";
 
 export interface ArenaRules {
   readonly namespaces: object;
@@ -9,7 +10,6 @@ export interface ArenaRules {
   readonly sources: object;
 }
 
-const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 /** Timeouts of the hostile service: for calls, hooks, and large answers that are measured. */
 const hostileTimeoutMs = 300;
 const hookTimeoutMs = 1_000;

@@ -2,10 +2,9 @@
  * A fuzzed deployment: real processes, a hostile end, and an honest client. `main` has a hostile service behind its private
  * API; `relay` has a gateway whose private API is hostile.
  */
-import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { killAtExit } from "../rig/server.ts";
+import { type Echo, startEcho } from "../rig/echo.ts";
 import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
-import { putRules } from "../rig/private-api.ts";
+import { callPrivateApi, putRules } from "../rig/private-api.ts";
 import { type ArenaRules, arenaRules, historySize, hookSecretName } from "./arena-rules.ts";
 import { Asker } from "./asker.ts";
 import { Audience } from "./audience.ts";
@@ -56,7 +55,7 @@ export class Arena {
   #deployment: OwnDeployment | undefined;
   #watches: readonly ProcessWatch[] = [];
   #hostile: HostileService | HostilePrivateApi | undefined;
-  #echo: Spawned | undefined;
+  #echo: Echo | undefined;
   #place: Place | undefined;
   #asker: Asker | undefined;
   #rules: ArenaRules = arenaRules();
@@ -230,7 +229,7 @@ export class Arena {
     await this.#honest.stop();
     const died = this.#fleet.died.length;
     await this.#fleet.stop();
-    this.#echo?.kill("SIGKILL");
+    this.#echo?.stop();
     await this.#hostile?.stop();
     return died === this.#fleet.died.length;
   }
@@ -272,7 +271,8 @@ export class Arena {
 
   async #putRules(deployment: OwnDeployment): Promise<void> {
     const hostileUrl = this.#hostile instanceof HostileService ? this.#hostile.url : undefined;
-    this.#rules = arenaRules(hostileUrl, this.name === "main" ? await this.#startEcho() : undefined);
+    if (this.name === "main") this.#echo = await startEcho();
+    this.#rules = arenaRules(hostileUrl, this.#echo?.url);
     await putRules(deployment, { ...this.#rules, hooks: { connect: "hooks", subscribe: "hooks" } });
   }
 
@@ -280,21 +280,7 @@ export class Arena {
   async #fillChannel({ privateApi }: OwnDeployment): Promise<void> {
     const data = "x".repeat(fullHistoryBytes / historySize);
     const items = Array.from({ length: historySize }, () => ({ channel: fullChannel, event: "fuzz.full", data }));
-    const answer = await fetch(`${privateApi}/v1/publish/batch`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${apiToken}`, "content-type": "application/json" },
-      body: JSON.stringify(items),
-    });
-    if (!answer.ok) throw new Error(`filling the history failed: ${await answer.text()}`);
-    await answer.arrayBuffer();
-  }
-
-  async #startEcho(): Promise<string> {
-    const root = `${import.meta.dirname}/../..`;
-    this.#echo = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"], { cwd: root });
-    killAtExit(this.#echo);
-    const port = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
-    return `http://127.0.0.1:${port}`;
+    await callPrivateApi({ privateApi, privateApiToken: apiToken }, "POST", "/v1/publish/batch", items);
   }
 
   async #untilRelayIsBack(): Promise<void> {

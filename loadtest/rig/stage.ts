@@ -3,16 +3,16 @@ import { once } from "node:events";
 import { createServer, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { type Spawned, spawnProcess } from "../../test/support/processes.ts";
 import { Balancer } from "./balancer.ts";
 import { Crowd } from "../clients/crowd.ts";
 import type { Tally } from "../checks/tally.ts";
+import { type Echo, startEcho } from "./echo.ts";
 import type { Fleet, FleetOptions, OwnDeployment } from "./fleet.ts";
 import { NodeWatch } from "../checks/node-watch.ts";
 import type { Verdict } from "../checks/scenario-report.ts";
 import { putRules } from "./private-api.ts";
 import { say } from "./scenario.ts";
-import { killAtExit } from "./server.ts";
+import { serviceSecret as secret } from "./service-secret.ts";
 import { SteadyPublisher } from "./steady-publisher.ts";
 
 export interface StageOptions extends FleetOptions {
@@ -38,7 +38,6 @@ const betweenPhasesMs = 1_000;
 /** Between the last welcome and the first phase. */
 const settleMs = 5_000;
 const caughtUpWithinMs = 30_000;
-const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 
 export class Stage {
   readonly deployment: OwnDeployment;
@@ -48,7 +47,7 @@ export class Stage {
   readonly #options: StageOptions;
   readonly #balancers: readonly Balancer[];
   readonly #hooks: HttpServer;
-  readonly #echo: Spawned;
+  readonly #echo: Echo;
   /** Calls of the connect hook: one for each session that is not resumed. */
   #hookCalls = 0;
 
@@ -56,7 +55,7 @@ export class Stage {
     options: StageOptions;
     deployment: OwnDeployment;
     balancers: readonly Balancer[];
-    echo: Spawned;
+    echo: Echo;
   }) {
     const { options, deployment, balancers } = parts;
     this.deployment = deployment;
@@ -93,11 +92,7 @@ export class Stage {
     const balancers = await Promise.all(
       Array.from({ length: options.balancers }, async () => Balancer.start(deployment)),
     );
-    const echo = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"], {
-      cwd: `${import.meta.dirname}/../..`,
-      env: { ECHO_DELAY_MS: String(options.answerAfterMs ?? 0) },
-    });
-    killAtExit(echo);
+    const echo = await startEcho(options.answerAfterMs);
     const stage = new Stage({ options, deployment, balancers, echo });
     try {
       await stage.#begin();
@@ -153,12 +148,11 @@ export class Stage {
     this.#hooks.listen(0, "127.0.0.1");
     await once(this.#hooks, "listening");
     const { port } = this.#hooks.address() as AddressInfo;
-    const echoPort = /\d+$/.exec(await this.#echo.printed("listening on"))?.[0];
     await putRules(this.deployment, {
       namespaces: { load: { access: "token", historySize: 1_000 } },
       services: {
         hooks: { url: `http://127.0.0.1:${port}`, secret },
-        echo: { url: `http://127.0.0.1:${echoPort}`, secret },
+        echo: { url: this.#echo.url, secret },
       },
       routes: [{ event: "echo", service: "echo", path: "/", mode: "call" }],
       hooks: { connect: "hooks" },
@@ -178,7 +172,7 @@ export class Stage {
     await this.watch.stop();
     await this.crowd.leave();
     for (const balancer of this.#balancers) await balancer.stop();
-    this.#echo.kill("SIGKILL");
+    this.#echo.stop();
     this.#hooks.closeAllConnections();
     this.#hooks.close();
   }

@@ -16,12 +16,13 @@ import type { Position } from "../../shared/protocol/wire.ts";
 import { metricValue, readMetrics } from "../checks/metrics.ts";
 import { percentile } from "../checks/percentile.ts";
 import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
-import { processUsage } from "../checks/usage.ts";
+import { cpuMsByRole } from "../checks/usage.ts";
 import { loadToken } from "../clients/load-token.ts";
 import { ReturningClient } from "../clients/returning-client.ts";
-import type { Fleet, OwnDeployment, ServerProcess } from "../rig/fleet.ts";
+import type { Fleet, OwnDeployment } from "../rig/fleet.ts";
 import { callPrivateApi, putRules } from "../rig/private-api.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
+import { serviceSecret } from "../rig/service-secret.ts";
 
 const parameters = {
   clients: parameter("CLIENTS", 5_000, 1, 20_000),
@@ -103,7 +104,7 @@ async function clientsOf({ gatewayUrls, jwtSecret }: OwnDeployment, epoch: strin
 
 /** Reconnects all clients, a bounded number at a time, while a publisher publishes at its rate. */
 async function reconnectAll(deployment: OwnDeployment, clients: readonly ReturningClient[]): Promise<Costs> {
-  const cpuBefore = cpuMs(deployment.processes);
+  const cpuBefore = cpuMsByRole(deployment.processes);
   const ownCpuBefore = process.cpuUsage();
   const commandsBefore = await rangeCommands(deployment);
   const startedAt = performance.now();
@@ -120,7 +121,7 @@ async function reconnectAll(deployment: OwnDeployment, clients: readonly Returni
   };
   await Promise.all(Array.from({ length: parameters.dialling }, dial));
   const returnMs = Math.round(performance.now() - startedAt);
-  const cpuAfter = cpuMs(deployment.processes);
+  const cpuAfter = cpuMsByRole(deployment.processes);
   const ownCpu = process.cpuUsage(ownCpuBefore);
   reconnecting = false;
   await publisher;
@@ -161,10 +162,9 @@ function sum<Item>(items: readonly Item[], count: (item: Item) => number): numbe
 /** A counting service stands behind every event and the subscribe hook: a token that grants the channel needs neither. */
 async function putRulesWithService(deployment: OwnDeployment): Promise<void> {
   const { port } = service.address() as AddressInfo;
-  const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
   await putRules(deployment, {
     namespaces: { board: { historySize: 1_000 } },
-    services: { counting: { url: `http://127.0.0.1:${port}`, secret } },
+    services: { counting: { url: `http://127.0.0.1:${port}`, secret: serviceSecret } },
     routes: [{ event: "*", service: "counting", path: "/", mode: "call" }],
     hooks: { subscribe: "counting" },
   });
@@ -195,14 +195,6 @@ async function rangeCommands({ redisUrl }: OwnDeployment): Promise<number> {
   await once(socket, "close");
   const calls = [...answer.matchAll(/cmdstat_x(?:rev)?range:calls=(\d+)/g)];
   return sum(calls, ([, count]) => Number(count));
-}
-
-function cpuMs(processes: readonly ServerProcess[]): Map<string, number> {
-  const byRole = new Map<string, number>();
-  for (const { role, pid } of processes) {
-    byRole.set(role, (byRole.get(role) ?? 0) + (processUsage(pid)?.cpuMs ?? 0));
-  }
-  return byRole;
 }
 
 await runScenario(run);

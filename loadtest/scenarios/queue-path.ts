@@ -14,17 +14,19 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Socket } from "socket.io-client";
 import { eventually } from "../../test/support/eventually.ts";
-import { type Spawned, spawnProcess } from "../../test/support/processes.ts";
 import { percentile } from "../checks/percentile.ts";
 import type { ScenarioReport } from "../checks/scenario-report.ts";
-import { processUsage } from "../checks/usage.ts";
+import { cpuMsByRole } from "../checks/usage.ts";
+import { emitAtOnce, type Emitted } from "../clients/emit-at-once.ts";
 import { loadToken } from "../clients/load-token.ts";
 import { openStockSession } from "../clients/stock-session.ts";
+import { startEcho } from "../rig/echo.ts";
 import type { Fleet, OwnDeployment } from "../rig/fleet.ts";
 import { callPrivateApi, putRules } from "../rig/private-api.ts";
 import { RedisUseReader, useSince } from "../rig/redis-use.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
-import { killAtExit, type Role } from "../rig/server.ts";
+import type { Role } from "../rig/server.ts";
+import { serviceSecret as secret } from "../rig/service-secret.ts";
 
 const parameters = {
   idle: parameter("IDLE", 500, 10, 100_000),
@@ -41,7 +43,6 @@ const maxCommands = 12;
 const arriveWithinMs = 5_000;
 const drainWithinMs = 120_000;
 const text = "about a hundred bytes of what an application sends";
-const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 
 interface Load {
   readonly events: number;
@@ -101,10 +102,7 @@ class WitnessService {
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {
   const witness = new WitnessService();
-  const echo = spawnProcess(process.execPath, ["loadtest/rig/echo-service.ts"], {
-    cwd: `${import.meta.dirname}/../..`,
-  });
-  killAtExit(echo);
+  const echo = await startEcho();
   const deployment = await fleet.start({
     gateways: 1,
     // Above what a client may send by default: the limit is not the subject.
@@ -112,7 +110,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   });
   const reader = new RedisUseReader(deployment.redisUrl);
   try {
-    await putQueueRules(deployment, await witness.start(), echo);
+    await putQueueRules(deployment, await witness.start(), echo.url);
     const sockets = await openSockets(deployment);
     const waits = await measureIdle(sockets[0], witness);
     const bench = new Bench(deployment, sockets, reader);
@@ -128,16 +126,15 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   } finally {
     reader.stop();
     witness.stop();
-    echo.kill("SIGKILL");
+    echo.stop();
   }
 }
 
-async function putQueueRules(deployment: OwnDeployment, witnessUrl: string, echo: Spawned): Promise<void> {
-  const echoPort = /\d+$/.exec(await echo.printed("listening on"))?.[0];
+async function putQueueRules(deployment: OwnDeployment, witnessUrl: string, echoUrl: string): Promise<void> {
   await putRules(deployment, {
     services: {
       witness: { url: witnessUrl, secret },
-      echo: { url: `http://127.0.0.1:${echoPort}`, secret },
+      echo: { url: echoUrl, secret },
     },
     quotas: { perTenant: 100_000_000 },
     routes: [
@@ -181,24 +178,25 @@ class Bench {
   }
 
   async warmUp(): Promise<void> {
-    await this.#emit("call", (made) => made < warmUpEvents);
-    await this.#emit("enqueue", (made) => made < warmUpEvents);
+    await this.#emit("call", (acked) => acked < warmUpEvents);
+    await this.#emit("enqueue", (acked) => acked < warmUpEvents);
     this.#emptyKeys = await this.#keysOfEmptyQueues();
   }
 
   async measure(event: "call" | "enqueue"): Promise<Load> {
-    const cpuBefore = this.#cpuMs();
+    const { processes } = this.#deployment;
+    const cpuBefore = cpuMsByRole(processes);
     const before = await this.#reader.read();
     const until = performance.now() + parameters.seconds * 1_000;
     const { latencies, failed } = await this.#emit(event, () => performance.now() < until);
-    const cpuAtLastAck = this.#cpuMs();
+    const cpuAtLastAck = cpuMsByRole(processes);
     await eventually(async () => (await this.#reader.client.dbsize()) === this.#emptyKeys, drainWithinMs);
-    const cpuAfter = this.#cpuMs();
+    const cpuAfter = cpuMsByRole(processes);
     const use = useSince(before, await this.#reader.read());
     const events = latencies.length;
     const micros = (role: Role): number => {
       const until = role === "gateway" ? cpuAtLastAck : cpuAfter;
-      return ((until[role] - cpuBefore[role]) * 1_000) / events;
+      return (((until.get(role) ?? 0) - (cpuBefore.get(role) ?? 0)) * 1_000) / events;
     };
     return {
       ...{ events, failed, p50Ms: percentile(latencies, 0.5) },
@@ -208,21 +206,9 @@ class Bench {
     };
   }
 
-  /** Keeps AT_ONCE events without an ack while `continues` holds for the number of acks so far. */
-  async #emit(event: string, continues: (made: number) => boolean): Promise<{ latencies: number[]; failed: number }> {
-    const latencies: number[] = [];
-    let [failed, sent] = [0, 0];
-    const emitter = async (socket: Socket | undefined): Promise<void> => {
-      while (socket && continues(latencies.length)) {
-        const data = { card: sent++ % parameters.keys, text };
-        const startedAt = performance.now();
-        const ack = (await socket.emitWithAck(event, data)) as { ok: boolean };
-        latencies.push(performance.now() - startedAt);
-        if (!ack.ok) failed++;
-      }
-    };
-    await Promise.all(Array.from({ length: parameters.atOnce }, (_, i) => emitter(this.#sockets[i % connections])));
-    return { latencies, failed };
+  async #emit(event: string, continues: (acked: number) => boolean): Promise<Emitted> {
+    const data = (number: number): object => ({ card: number % parameters.keys, text });
+    return emitAtOnce(this.#sockets, { event, data, atOnce: parameters.atOnce, continues });
   }
 
   /** Keys in Redis while no item waits. */
@@ -233,12 +219,6 @@ class Bench {
       return classes.every(({ waiting, inFlight }) => waiting + inFlight === 0);
     }, drainWithinMs);
     return this.#reader.client.dbsize();
-  }
-
-  #cpuMs(): Record<Role, number> {
-    const sums: Record<Role, number> = { gateway: 0, "private-api": 0, redis: 0 };
-    for (const { role, pid } of this.#deployment.processes) sums[role] += processUsage(pid)?.cpuMs ?? 0;
-    return sums;
   }
 }
 
