@@ -32,6 +32,8 @@ export interface OwnDeployment extends Deployment {
 }
 
 export interface FleetOptions {
+  /** The checkout whose gateway and private API run, default this one. */
+  readonly checkout?: string;
   /** Gateways that run from the start, default 2. */
   readonly gateways?: number;
   /** Gateways that have ports; those beyond `gateways` can be started later. */
@@ -66,13 +68,14 @@ export class Fleet {
   #gateways: Server[] = [];
   #stopping = false;
   #descriptors: number | undefined;
+  #checkout: string | undefined;
   /** Roles of processes that ended by themselves. */
   readonly died: Role[] = [];
 
   /** Starts Redis, private APIs and gateways, each once the one before is ready. Can start another fleet after stop(). */
   async start(options: FleetOptions = {}): Promise<OwnDeployment> {
     [this.#redis, this.#privateApis, this.#gateways, this.#stopping] = [undefined, [], [], false];
-    this.#descriptors = options.descriptors;
+    [this.#descriptors, this.#checkout] = [options.descriptors, options.checkout];
     const secret = (): string => randomBytes(32).toString("base64url");
     const [relayToken, privateApiToken, jwtSecret] = [secret(), secret(), secret()];
     const redisUrl = await this.startRedis(options.appendOnly);
@@ -228,6 +231,7 @@ export class Fleet {
       command: first,
       args,
       env,
+      ...(this.#checkout !== undefined && { folder: this.#checkout }),
       ready: async (spawned) => answersReady(spawned, url),
     });
   }

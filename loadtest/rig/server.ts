@@ -11,6 +11,8 @@ export interface ServerOptions {
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: Record<string, string>;
+  /** Default: this checkout. */
+  readonly folder?: string;
   /** Resolves once the program can be used. */
   readonly ready: (spawned: Spawned) => Promise<unknown>;
   /** Called when the process ends without stop() or kill(). */
@@ -56,8 +58,8 @@ export class Server {
   /** Resolves once the program is ready. */
   async start(): Promise<void> {
     if (this.#running) throw new Error(`${this.name} is already running`);
-    const { command, args, env, ready, onDied } = this.#options;
-    const spawned = spawnProcess(command, args, { ...(env && { env }), cwd: root });
+    const { command, args, env, folder = root, ready, onDied } = this.#options;
+    const spawned = spawnProcess(command, args, { ...(env && { env }), cwd: folder });
     this.#running = spawned;
     killAtExit(spawned);
     const ended = (): void => {
