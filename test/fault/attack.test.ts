@@ -14,17 +14,21 @@ const atLeast = 20;
 const slowAfterMs = 5_000;
 const attackersAddress = "127.0.0.66";
 
+/** Deployments with defaults. Attacks mostly wait for limits that slow them down, so several run at the same time. */
+const lanes = 3;
+
 const own = attacks.filter(({ name }) => name !== "control");
+const withDefaults = own.filter(({ gatewaySettings, descriptors }) => !gatewaySettings && descriptors === undefined);
 const groups: readonly { deployment: string; chosen: readonly Attack[] }[] = [
-  {
-    deployment: "with defaults",
-    chosen: own.filter(({ gatewaySettings, descriptors }) => !gatewaySettings && descriptors === undefined),
-  },
+  ...Array.from({ length: lanes }, (_, lane) => ({
+    deployment: `with defaults (${lane + 1})`,
+    chosen: withDefaults.filter((_, at) => at % lanes === lane),
+  })),
   { deployment: "with polling", chosen: own.filter(({ gatewaySettings }) => gatewaySettings) },
   { deployment: "with few file descriptors", chosen: own.filter(({ descriptors }) => descriptors !== undefined) },
 ];
 
-describe.each(groups)("a deployment $deployment", ({ chosen }) => {
+describe.concurrent.each(groups)("a deployment $deployment", ({ chosen }) => {
   let deployment: AttackedDeployment;
   let target: Target;
   beforeAll(async () => {
@@ -33,8 +37,10 @@ describe.each(groups)("a deployment $deployment", ({ chosen }) => {
   });
   afterAll(async () => deployment.stop());
 
+  // One after the other on each deployment: an ended program names its attack.
   test.each(chosen)(
     "ATK-1: no program ends, and clients are served afterwards: $name",
+    { concurrent: false, timeout: 150_000 },
     async (attack) => {
       const ending = new AbortController();
       const all = connections * (attack.connectionsEach ?? 1);
@@ -55,7 +61,6 @@ describe.each(groups)("a deployment $deployment", ({ chosen }) => {
       await eventually(async () => isServed(target));
       expect(deployment.died).toEqual([]);
     },
-    150_000,
   );
 });
 
