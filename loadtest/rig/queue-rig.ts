@@ -86,6 +86,7 @@ export async function startDispatcher(store: QueueStore, options: DispatchOption
     },
     onOutcome: () => undefined,
     onFirstAttempt: () => undefined,
+    onStoreFailure: () => undefined,
     stopMs: stopWithinMs,
     errors,
     logger,

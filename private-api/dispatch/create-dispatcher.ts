@@ -28,11 +28,12 @@ export function createDispatcher(options: {
 }): Service {
   const { config, currentRules, upstream, metrics, errors, logger } = options;
   const classes = config.DISPATCH_CLASSES;
+  const onStoreFailure = (slots: number): void => metrics.queueStoreFailures.inc(slots);
   const reporter = new LoadReporter({
     registry: options.registry,
     placesInUse: (nowMs) => dispatcher.placesInUse(nowMs),
     errors,
-    report: storeFailures(options),
+    report: storeFailures({ onStoreFailure, errors, logger }),
   });
   const dispatcher = new Dispatcher({
     store: options.queues,
@@ -53,6 +54,7 @@ export function createDispatcher(options: {
     onOutcome: (className, service, outcome) => metrics.deliveries.inc({ class: className, service, outcome }),
     onFirstAttempt: (ageMs) => reporter.tried(ageMs),
     stopMs: (config.PRIVATE_API_STOP_SECONDS * 1_000) / 2,
+    onStoreFailure,
     errors,
     logger,
   });

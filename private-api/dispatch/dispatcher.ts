@@ -2,22 +2,22 @@
  * Takes items off keyed queues and delivers them to services. Several dispatchers share the queues: each claims what it has free
  * workers for, and a lease keeps others from the queue until the delivery is settled.
  */
-import type { ClaimReply, ClaimRequest, Claimed, QueueStore } from "../../shared/queues/contract.ts";
+import type { Claimed, ClaimReply, ClaimRequest, QueueStore } from "../../shared/queues/contract.ts";
 import { leaseMs } from "../../shared/queues/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
+import { ClaimRounds } from "./claim-rounds.ts";
 import { Deliverer, type DelivererOptions } from "./deliverer.ts";
 import { DueRetries } from "./due-retries.ts";
 import { extendMs, HeldLeases } from "./held-leases.ts";
 import { ReadyLanes } from "./ready-lanes.ts";
 import { type KnownService, ServiceStates } from "./service-states.ts";
 import { type ReportStoreFailure, storeFailures } from "./store-failure.ts";
+import { UnreachedSlots } from "./unreached-slots.ts";
 import type { Workers } from "./workers.ts";
 
 /** Leases and delays of dispatchers that are gone are looked for this often. */
 const sweepMs = leaseMs / 2;
-/** After a failed claim. */
-const storeRetryMs = 250;
 /** Of a batch, items of one queue that are claimed at most. */
 const maxBatch = 100;
 
@@ -30,6 +30,8 @@ export interface DispatcherOptions extends Pick<
   service: (name: string) => KnownService | undefined;
   /** For deliveries under way when the dispatcher stops. */
   stopMs: number;
+  /** A request to the store has failed, for so many slots. */
+  onStoreFailure: (slots: number) => void;
   errors: ContainedErrors;
   random?: () => number;
 }
@@ -48,7 +50,9 @@ export class Dispatcher implements Service {
   #timers: NodeJS.Timeout[] = [];
   #claimTimer: NodeJS.Timeout | undefined;
   #claimScheduled = false;
-  #claiming: Promise<readonly ClaimReply[]> | undefined;
+  readonly #claims: ClaimRounds;
+  readonly #unreached: UnreachedSlots;
+  #claiming = false;
   #stopping = false;
 
   constructor(options: DispatcherOptions) {
@@ -65,6 +69,12 @@ export class Dispatcher implements Service {
     const retries = new DueRetries(store, errors, report);
     this.#retries = retries;
     this.#deliverer = new Deliverer({ ...others, store, services, retries, random, report });
+    this.#claims = new ClaimRounds({
+      store,
+      onReply: (request, reply, late) => this.#begin(request, reply, late),
+      onFailure: (slots, error) => this.#leaveOut(slots, error, "queues could not be claimed"),
+    });
+    this.#unreached = new UnreachedSlots(async (slots) => this.#readReady(slots), errors);
   }
 
   /** Deliveries under way. */
@@ -94,8 +104,9 @@ export class Dispatcher implements Service {
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#claimTimer);
+    this.#unreached.stop();
     // A claim under way takes leases: their work begins before it is waited for.
-    await Promise.allSettled([this.#claiming]);
+    await this.#claims.settled();
     await this.#leases.drain(this.#stopMs);
     for (const timer of this.#timers) clearInterval(timer);
     this.#retries.stop();
@@ -121,15 +132,12 @@ export class Dispatcher implements Service {
     if (this.#claiming || this.#stopping) return;
     const requests = this.#chooseNext();
     if (requests.length === 0) return;
+    this.#claiming = true;
     try {
-      this.#claiming = this.#store.claim(requests);
-      this.#begin(requests, await this.#claiming);
-    } catch (error) {
-      this.#report(error, "queues could not be claimed");
-      this.#claimIn(storeRetryMs);
-      return;
+      const late = await this.#claims.run(requests);
+      if (late.length > 0) this.#ready.removeSlots(new Set(late.map(({ slot }) => slot)));
     } finally {
-      this.#claiming = undefined;
+      this.#claiming = false;
     }
     this.claimSoon();
   }
@@ -148,12 +156,11 @@ export class Dispatcher implements Service {
     return [];
   }
 
-  #begin(requests: readonly ClaimRequest[], replies: readonly ClaimReply[]): void {
-    for (const [index, request] of requests.entries()) {
-      const reply = replies[index];
-      if (!reply?.more) this.#ready.remove(request);
-      for (const claimed of reply?.claimed ?? []) void this.#work(request, claimed);
-    }
+  #begin(request: ClaimRequest, { more, claimed }: ClaimReply, late: boolean): void {
+    if (!more) this.#ready.remove(request);
+    // What else is ready in the slot is not known any more.
+    if (late) this.#unreached.add([request.slot]);
+    for (const each of claimed) void this.#work(request, each);
   }
 
   /** From the claim to the settlement; the worker is free once the settlement is on its way. */
@@ -184,15 +191,24 @@ export class Dispatcher implements Service {
 
   /** Makes ready what gone dispatchers have left behind, and reads every ready lane. */
   async #sweep(): Promise<void> {
-    try {
-      await this.#store.promote();
-      const { lanes, complete } = await this.#store.ready();
-      this.#ready.complete = complete;
-      for (const ready of lanes) this.#ready.add(ready);
-      this.claimSoon();
-    } catch (error) {
-      this.#report(error, "expired leases could not be looked for");
-    }
+    const { unreached } = await this.#store.promote();
+    for (const { slots, error } of unreached) this.#report(error, "expired leases could not be looked for", slots);
+    await this.#readReady();
+  }
+
+  async #readReady(asked?: readonly number[]): Promise<void> {
+    const { lanes, complete, unreached } = await this.#store.ready(asked);
+    if (!asked || !complete) this.#ready.complete = complete;
+    for (const ready of lanes) this.#ready.add(ready);
+    for (const { slots, error } of unreached) this.#leaveOut(slots, error, "ready queues could not be listed");
+    this.claimSoon();
+  }
+
+  /** Nothing is claimed from slots that cannot be reached, until their ready queues are known again. */
+  #leaveOut(slots: readonly number[], error: unknown, message: string): void {
+    this.#report(error, message, slots);
+    this.#ready.removeSlots(new Set(slots));
+    this.#unreached.add(slots);
   }
 
   #sweepNow(): void {

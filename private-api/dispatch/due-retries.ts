@@ -49,14 +49,14 @@ export class DueRetries {
     const now = performance.now();
     const due = [...this.#dueAt].filter(([, dueAt]) => dueAt <= now).map(([slot]) => slot);
     for (const slot of due) this.#dueAt.delete(slot);
-    try {
-      const nextMs = due.length > 0 ? await this.#store.promote(due) : undefined;
-      // It is due in one of these slots: which one does not matter.
-      if (nextMs !== undefined) for (const slot of due) this.#dueAt.set(slot, now + nextMs);
-    } catch (error) {
-      this.#report(error, "retries could not be made ready");
-      for (const slot of due) this.#dueAt.set(slot, now + storeRetryMs);
-    }
+    // Retries of other slots do not wait for these.
     this.#schedule();
+    if (due.length === 0) return;
+    const { nextMs, unreached } = await this.#store.promote(due);
+    const failed = new Set(unreached.flatMap(({ slots }) => slots));
+    for (const { slots, error } of unreached) this.#report(error, "retries could not be made ready", slots);
+    for (const slot of failed) this.expect(slot, storeRetryMs);
+    // It is due in one of these slots: which one does not matter.
+    if (nextMs !== undefined) for (const slot of due) if (!failed.has(slot)) this.expect(slot, nextMs);
   }
 }

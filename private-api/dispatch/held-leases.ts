@@ -50,14 +50,16 @@ export class HeldLeases {
     const now = performance.now();
     const due = [...this.#held].filter(({ heldSince, lost }) => !lost && now - heldSince >= extendMs);
     if (due.length === 0) return;
+    const extended = this.#store.extend(due.map(({ lease }) => lease));
+    await Promise.all(due.map(async (held, index) => this.#keep(held, extended[index], now)));
+  }
+
+  async #keep(held: HeldLease, extended: Promise<boolean> | undefined, now: number): Promise<void> {
     try {
-      const kept = await this.#store.extend(due.map(({ lease }) => lease));
-      for (const [index, held] of due.entries()) {
-        if (kept[index]) held.heldSince = now;
-        else held.lost = true;
-      }
+      if (await extended) held.heldSince = now;
+      else held.lost = true;
     } catch (error) {
-      this.#report(error, "leases could not be extended");
+      this.#report(error, "a lease could not be extended", [held.lease.slot]);
     }
   }
 

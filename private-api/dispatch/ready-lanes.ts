@@ -4,8 +4,8 @@
  */
 import type { ClaimRequest, Lane, ReadyQueues } from "../../shared/queues/contract.ts";
 
-/** Slots of one tenant with ready queues, in turn. */
-type Slots = Set<number>;
+/** Slots of one tenant with ready queues, in turn. True: there was news of the slot since it was last chosen. */
+type Slots = Map<number, boolean>;
 
 /** Tenants in turn. */
 type Tenants = Map<string, Slots>;
@@ -40,19 +40,25 @@ export class ReadyLanes {
   add({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
     const services = getOrAdd(this.#lanes, laneKey(name, attempt), () => new Map<string, Tenants>());
     const tenants = getOrAdd(services, service, (): Tenants => new Map());
-    const slots = getOrAdd(tenants, tenant, () => new Set());
-    if (slots.has(slot)) return;
+    const slots = getOrAdd(tenants, tenant, (): Slots => new Map());
+    if (slots.has(slot)) return void slots.set(slot, true);
     if (this.#entries >= this.#maxEntries) {
       this.complete = false;
       if (slots.size === 0) tenants.delete(tenant);
       return;
     }
-    slots.add(slot);
+    slots.set(slot, true);
     this.#entries++;
   }
 
-  /** The store has no more there. */
-  remove({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
+  /** The store had no more there when it was claimed from. News that came meanwhile is newer, and keeps it. */
+  remove(ready: ReadyQueues): void {
+    const { class: name, service, attempt, tenant, slot } = ready;
+    const isNew = this.#lanes.get(laneKey(name, attempt))?.get(service)?.get(tenant)?.get(slot);
+    if (!isNew) this.#drop(ready);
+  }
+
+  #drop({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
     const key = laneKey(name, attempt);
     const services = this.#lanes.get(key);
     const tenants = services?.get(service);
@@ -62,6 +68,19 @@ export class ReadyLanes {
     if (slots.size === 0) tenants.delete(tenant);
     if (tenants.size === 0) services.delete(service);
     if (services.size === 0) this.#lanes.delete(key);
+  }
+
+  /** What is ready in these slots is not known any more. */
+  removeSlots(removed: ReadonlySet<number>): void {
+    for (const [key, services] of this.#lanes) {
+      const { name, attempt } = parseLaneKey(key);
+      for (const [service, tenants] of services) {
+        for (const [tenant, slots] of tenants) {
+          for (const slot of slots.keys())
+            if (removed.has(slot)) this.#drop({ class: name, service, attempt, tenant, slot });
+        }
+      }
+    }
   }
 
   /** What to claim next, no more than there is room for. A tenant that is chosen goes behind the others. */
@@ -104,10 +123,10 @@ export class ReadyLanes {
 /** The tenant whose turn it is, and its next slot: both go to the end of their line. */
 function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number } | undefined {
   for (const [tenant, slots] of tenants ?? []) {
-    const [slot] = slots;
+    const [slot] = slots.keys();
     if (slot === undefined) continue;
     slots.delete(slot);
-    slots.add(slot);
+    slots.set(slot, false);
     tenants?.delete(tenant);
     tenants?.set(tenant, slots);
     return { tenant, slot };

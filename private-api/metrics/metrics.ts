@@ -15,6 +15,8 @@ export interface PrivateApiMetrics {
   upstreamSeconds: Histogram;
   /** By class and what came of it. */
   deliveries: Counter<"class" | "service" | "outcome">;
+  /** By slot. */
+  queueStoreFailures: Counter<never>;
   sessionEvents: Counter<"event">;
   shadows: Counter<"outcome">;
   doorClosed: DoorCounter;
@@ -72,6 +74,10 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       "queue_deliveries_total",
       "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",
       ["class", "service", "outcome"],
+    ),
+    queueStoreFailures: metrics.counter(
+      "queue_store_failures_total",
+      "Requests of the dispatcher to Redis that failed, one for each hash slot that they were about",
     ),
     sessionEvents: metrics.counter(
       "session_events_total",

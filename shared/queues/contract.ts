@@ -102,27 +102,46 @@ export interface QueueListener {
   onRestored(): void;
 }
 
+/** Slots that could not be reached: the rest of an answer is about the other slots. */
+export interface UnreachedSlots {
+  readonly slots: readonly number[];
+  /** TidegateError `broker_unavailable`; anything else is a bug. */
+  readonly error: unknown;
+}
+
+export interface ReadyList {
+  readonly lanes: readonly ReadyQueues[];
+  /** False where a slot has more lanes than are listed: at most {@link maxLanesListed} of each. */
+  readonly complete: boolean;
+  readonly unreached: readonly UnreachedSlots[];
+}
+
 export interface QueueStore extends Service {
   readonly state: StoreState;
   /** Stored when it resolves. Items of one queue that are given one after the other keep their order. @throws TidegateError `broker_unavailable` */
   enqueue(item: NewItem): Promise<Enqueued>;
-  /** Replies in the order of the requests. */
-  claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]>;
+  /** A reply for each request, in order. A slot that cannot be reached delays and rejects only the replies of its own requests. */
+  claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[];
   /** @param previous the sequence of the last item that leaves the queue. @returns false: the lease had ended, and nothing was changed. */
   settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean>;
-  /** For another {@link leaseMs}. @returns for each whether it still holds. */
-  extend(leases: readonly Lease[]): Promise<readonly boolean[]>;
+  /** For another {@link leaseMs}. @returns for each, as of {@link claim}, whether it still holds. */
+  extend(leases: readonly Lease[]): readonly Promise<boolean>[];
   /**
-   * Makes queues ready whose lease has expired or whose next attempt is due.
+   * Makes queues ready whose lease has expired or whose next attempt is due. Never rejects.
    * @param slots all of them where it is left out
    * @returns ms until there is more to do; undefined: nothing waits
    */
-  promote(slots?: readonly number[]): Promise<number | undefined>;
-  /** `complete` is false where a slot has more lanes than are listed: at most {@link maxLanesListed} of each. */
-  ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }>;
-  /** Items of the tenant in queues of these classes, those in flight included. */
+  promote(
+    slots?: readonly number[],
+  ): Promise<{ readonly nextMs: number | undefined; readonly unreached: readonly UnreachedSlots[] }>;
+  /** Never rejects. @param slots all of them where it is left out */
+  ready(slots?: readonly number[]): Promise<ReadyList>;
+  /**
+   * Items of the tenant in queues of these classes, those in flight included. Slots that cannot be reached are not counted.
+   * @throws TidegateError `broker_unavailable` where no slot can be reached
+   */
   waiting(tenant: string, classes: readonly string[]): Promise<number>;
-  /** Items of the source, those in flight included. */
+  /** Items of the source, as of {@link waiting}. */
   waitingOfSource(source: string): Promise<number>;
   listen(listener: QueueListener): void;
 }

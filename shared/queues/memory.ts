@@ -14,6 +14,7 @@ import {
   type QueueName,
   type QueueOperations,
   type QueueStore,
+  type ReadyList,
   type ReadyQueues,
   type Settlement,
 } from "./contract.ts";
@@ -71,8 +72,8 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return { kind: "stored", sequence };
   }
 
-  async claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]> {
-    return requests.map((request) => {
+  claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
+    return requests.map(async (request) => {
       const lane = laneAt(request);
       const ready = this.#ready.get(lane) ?? [];
       const queues = ready.splice(0, request.maxQueues);
@@ -111,21 +112,21 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return true;
   }
 
-  async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
-    return leases.map((lease) => {
+  extend(leases: readonly Lease[]): readonly Promise<boolean>[] {
+    return leases.map(async (lease) => {
       const held = this.#leases.get(lease.text);
       if (held) held.endsAt = Date.now() + this.#leaseMs;
       return held !== undefined;
     });
   }
 
-  async promote(slots?: readonly number[]): Promise<number | undefined> {
+  async promote(slots?: readonly number[]): Promise<{ nextMs: number | undefined; unreached: [] }> {
     const now = Date.now();
-    let next: number | undefined;
+    let nextMs: number | undefined;
     const isDue = ({ slot }: Queue, at: number): boolean => {
       if (slots && !slots.includes(slot)) return false;
       if (at <= now) return true;
-      next = Math.min(next ?? Infinity, at - now);
+      nextMs = Math.min(nextMs ?? Infinity, at - now);
       return false;
     };
     for (const [text, { queue, endsAt }] of this.#leases) {
@@ -139,15 +140,16 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
       this.#delays.delete(queue);
       this.#makeReady(queue, { attempt: "retry" });
     }
-    return next;
+    return { nextMs, unreached: [] };
   }
 
-  async ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }> {
+  async ready(slots?: readonly number[]): Promise<ReadyList> {
     const lanes = [...this.#ready.keys()].map((text) => {
       const at = text.indexOf(" ");
       return parseLane(Number(text.slice(0, at)), text.slice(at + 1));
     });
-    return { lanes, complete: true };
+    const isAsked = ({ slot }: ReadyQueues): boolean => slots?.includes(slot) ?? true;
+    return { lanes: lanes.filter(isAsked), complete: true, unreached: [] };
   }
 
   async waiting(tenant: string, classes: readonly string[]): Promise<number> {

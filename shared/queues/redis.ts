@@ -20,8 +20,9 @@ import {
   type QueueName,
   type QueueOperations,
   type QueueStore,
-  type ReadyQueues,
+  type ReadyList,
   type Settlement,
+  type UnreachedSlots,
 } from "./contract.ts";
 import {
   comparePlaces,
@@ -49,6 +50,7 @@ import {
   unescaped,
 } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
+import { SlotGroups } from "./slot-groups.ts";
 
 type ClaimedReply = [lease: string, ...items: string[]];
 type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
@@ -62,9 +64,6 @@ const maxDeadPerMs = 1_000;
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 /** Slots whose lanes one script call lists: 16,000 lanes at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
-const chunksOfSlots = Array.from({ length: slotCount / slotsListedAtOnce }, (_, chunk) =>
-  everySlot.slice(chunk * slotsListedAtOnce, (chunk + 1) * slotsListedAtOnce),
-);
 
 const enqueueScript = queueScript<string[]>("enqueue.lua");
 const claimScript = queueScript<GroupReply[]>("claim.lua");
@@ -94,11 +93,13 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   readonly #enqueues: SlotBatches<string>;
   readonly #acks: SlotBatches<0 | 1>;
   readonly #leaseMs: number;
+  readonly #groups: SlotGroups;
 
   /** @param options.leaseMs shorter than the default in tests */
   constructor(cells: Cells, options: { leaseMs?: number } = {}) {
     this.#leaseMs = options.leaseMs ?? leaseMs;
     this.#cells = cells;
+    this.#groups = new SlotGroups(cells);
     this.#enqueues = new SlotBatches({
       script: enqueueScript,
       arguments: (groups) => [
@@ -132,14 +133,13 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
   }
 
-  async claim(requests: readonly ClaimRequest[]): Promise<readonly ClaimReply[]> {
+  claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
     const mostQueues = requests.reduce((sum, { maxQueues }) => sum + maxQueues, 0);
-    const replies = await this.#perEntry(claimScript, requests, [this.#leaseMs, mostQueues], (request) => [
-      laneText(request),
-      request.maxQueues,
-      request.maxItems - 1,
-    ]);
-    return replies.map((reply, index) => toClaimReply(reply, requests[index]));
+    const replies = this.#groups.each(claimScript, requests, {
+      common: [this.#leaseMs, mostQueues],
+      of: (request) => [laneText(request), request.maxQueues, request.maxItems - 1],
+    });
+    return replies.map(async (reply, index) => toClaimReply(await reply, requests[index]));
   }
 
   async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
@@ -158,32 +158,38 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return (await cell.run(retryScript, ...scriptKeys(cell, lease.slot), ...values)) === 1;
   }
 
-  async extend(leases: readonly Lease[]): Promise<readonly boolean[]> {
-    const held = await this.#perEntry(extendScript, leases, [this.#leaseMs], (lease) => [lease.text]);
-    return held.map((reply) => reply === 1);
+  extend(leases: readonly Lease[]): readonly Promise<boolean>[] {
+    const replies = this.#groups.each(extendScript, leases, { common: [this.#leaseMs], of: ({ text }) => [text] });
+    return replies.map(async (reply) => (await reply) === 1);
   }
 
-  async promote(slots: readonly number[] = everySlot): Promise<number | undefined> {
-    const waits = await this.#perGroup(slots, async (cell, group) => {
+  async promote(
+    slots: readonly number[] = everySlot,
+  ): Promise<{ nextMs: number | undefined; unreached: readonly UnreachedSlots[] }> {
+    const { results, unreached } = await this.#groups.ask(slots, async (cell, group) => {
       const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
       return cell.run(promoteScript, ...scriptKeys(cell, group[0] ?? 0), maxPromoted, ...prefixes);
     });
-    const next = waits.filter((waitMs) => waitMs >= 0);
-    return next.length === 0 ? undefined : Math.min(...next);
+    const next = results.filter((waitMs) => waitMs >= 0);
+    return { nextMs: next.length === 0 ? undefined : Math.min(...next), unreached };
   }
 
-  async ready(): Promise<{ lanes: readonly ReadyQueues[]; complete: boolean }> {
+  async ready(slots: readonly number[] = everySlot): Promise<ReadyList> {
     const listed = await Promise.all(
-      chunksOfSlots.map((chunk) =>
-        this.#perGroup(chunk, async (cell, slots) => {
-          const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
-          const lanes = await cell.run(readyScript, ...scriptKeys(cell, slots[0] ?? 0), maxLanesListed, ...prefixes);
-          return lanes.map((texts, index) => texts.map((text) => parseLane(slots[index] ?? 0, text)));
+      inChunks(slots, slotsListedAtOnce).map(async (chunk) =>
+        this.#groups.ask(chunk, async (cell, group) => {
+          const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
+          const lanes = await cell.run(readyScript, ...scriptKeys(cell, group[0] ?? 0), maxLanesListed, ...prefixes);
+          return lanes.map((texts, index) => texts.map((text) => parseLane(group[index] ?? 0, text)));
         }),
       ),
     );
-    const bySlot = listed.flat(2);
-    return { lanes: bySlot.flat(), complete: bySlot.every(({ length }) => length < maxLanesListed) };
+    const bySlot = listed.flatMap(({ results }) => results.flat());
+    return {
+      lanes: bySlot.flat(),
+      complete: bySlot.every(({ length }) => length < maxLanesListed),
+      unreached: listed.flatMap(({ unreached }) => unreached),
+    };
   }
 
   async waiting(tenant: string, classes: readonly string[]): Promise<number> {
@@ -241,11 +247,13 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       }
     });
     let deadLetters = 0;
-    const looks = await this.#perGroup(everySlot, async (cell, slots) => {
+    const { results, unreached } = await this.#groups.ask(everySlot, async (cell, slots) => {
       const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
       return cell.run(overviewScript, ...scriptKeys(cell, slots[0] ?? 0), maxLookedAt, ...prefixes);
     });
-    for (const [now, dead, ...entries] of looks) {
+    const [missing] = unreached;
+    if (missing) throw missing.error;
+    for (const [now, dead, ...entries] of results) {
       deadLetters += dead;
       for (const [text, queues, oldestAt] of entries) {
         const depth = at(text);
@@ -328,46 +336,17 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async #count(name: "depths" | "sources", fields: readonly string[]): Promise<number> {
-    const counts = await this.#perGroup(everySlot, async (cell, slots) => {
+    const { results, unreached } = await this.#groups.ask(everySlot, async (cell, slots) => {
       const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
       return cell.run(waitingScript, ...scriptKeys(cell, slots[0] ?? 0), name, fields.length, ...fields, ...prefixes);
     });
-    return counts.reduce((sum, count) => sum + count, 0);
+    const [missing] = unreached;
+    if (missing && results.length === 0) throw missing.error;
+    return results.reduce((sum, count) => sum + count, 0);
   }
 
   async #ofEverySlot<Result>(ask: (cell: RedisConnections, slot: number) => Promise<Result>): Promise<Result[]> {
     return Promise.all(everySlot.map(async (slot) => ask(this.#cells.ofSlot(slot), slot)));
-  }
-
-  /** Asks once for each Redis, in a cluster once for each slot. */
-  async #perGroup<Result>(
-    slots: readonly number[],
-    ask: (cell: RedisConnections, slots: readonly number[]) => Promise<Result>,
-  ): Promise<Result[]> {
-    const results = this.#cells.all.flatMap((cell) => {
-      const own = slots.filter((slot) => this.#cells.ofSlot(slot) === cell);
-      const groups = cell.spansSlots ? [own] : own.map((slot) => [slot]);
-      return groups.filter((group) => group.length > 0).map(async (group) => ask(cell, group));
-    });
-    return Promise.all(results);
-  }
-
-  /** One script call for each group of slots. @returns a reply for each entry, in order. */
-  async #perEntry<Entry extends { readonly slot: number }, Reply>(
-    script: Script<Reply[]>,
-    entries: readonly Entry[],
-    common: readonly (string | number)[],
-    values: (entry: Entry) => (string | number)[],
-  ): Promise<Reply[]> {
-    const replies: Reply[] = [];
-    await this.#perGroup([...new Set(entries.map(({ slot }) => slot))], async (cell, slots) => {
-      const group = new Set(slots);
-      const own = [...entries.entries()].filter(([, { slot }]) => group.has(slot));
-      const listed = own.flatMap(([, entry]) => [slotPrefix(cell.root, entry.slot), ...values(entry)]);
-      const answers = await cell.run(script, ...scriptKeys(cell, slots[0] ?? 0), ...common, ...listed);
-      for (const [at, [index]] of own.entries()) replies[index] = answers[at] as Reply;
-    });
-    return replies;
   }
 }
 
@@ -379,4 +358,10 @@ function toClaimReply([more, ...claimed]: GroupReply, request: ClaimRequest | un
       return { ...parseLease(request?.slot ?? 0, lease), items: parsed };
     }),
   };
+}
+
+function inChunks<Value>(values: readonly Value[], size: number): Value[][] {
+  return Array.from({ length: Math.ceil(values.length / size) }, (_, chunk) =>
+    values.slice(chunk * size, (chunk + 1) * size),
+  );
 }

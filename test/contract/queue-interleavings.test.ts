@@ -170,8 +170,8 @@ async function run(store: QueueStore, path: readonly Step[]): Promise<{ answers:
   let stored = 0;
   const claim = async (worker: number, key: string, attempt: "first" | "retry"): Promise<unknown> => {
     const lane = { slot: slotOfQueue(queueOf(key)), class: "messages", service, tenant: "", attempt };
-    const [reply] = await store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
-    const [claimed] = reply?.claimed ?? [];
+    const [reply] = store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
+    const [claimed] = (await reply)?.claimed ?? [];
     if (!claimed) return undefined;
     const [{ data, sequence }] = claimed.items;
     held[worker] = { lease: claimed.lease, item: data, sequence, attempts: claimed.attempts };

@@ -53,8 +53,8 @@ async function claim(
 ): Promise<readonly Claimed[]> {
   const { service, tenant } = queue;
   const lane = { slot: slotOfQueue(queue), class: "messages", service, tenant, attempt };
-  const [reply] = await from.claim([{ ...lane, maxQueues, maxItems: 1 }]);
-  return reply?.claimed ?? [];
+  const [reply] = from.claim([{ ...lane, maxQueues, maxItems: 1 }]);
+  return (await reply)?.claimed ?? [];
 }
 
 async function claimOne(
@@ -84,7 +84,7 @@ test("QUE-13: every change of a queue is one script call, with no command beside
   });
   for (const data of [1, 2, 3]) await enqueue(queue, data);
   const { lease } = await claimOne(queue);
-  await store.extend([lease]);
+  await Promise.all(store.extend([lease]));
   await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 0 }, "");
   await store.promote([lease.slot]);
   const again = await claimOne(queue, "retry");
@@ -115,12 +115,12 @@ test("QUE-14: a process whose clock is an hour off claims, delays and extends li
     const held = await claimOne(leased);
     const { lease } = await claimOne(delayed);
     await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 60_000 }, "");
-    const waitMs = await store.promote([slotOfQueue(leased), slotOfQueue(delayed)]);
+    const { nextMs: waitMs } = await store.promote([slotOfQueue(leased), slotOfQueue(delayed)]);
     expect(waitMs).toBeGreaterThan(0);
     expect(waitMs).toBeLessThanOrEqual(10_000);
     expect(await claim(leased, { attempt: "retry" })).toEqual([]);
     expect(await claim(delayed, { attempt: "retry" })).toEqual([]);
-    expect(await store.extend([held.lease])).toEqual([true]);
+    expect(await Promise.all(store.extend([held.lease]))).toEqual([true]);
   }
 });
 
@@ -138,7 +138,7 @@ test("QUE-15: one call makes at most a hundred expired queues of a slot ready, a
   expect(await claim(first, { maxQueues: 1_000, from: shortLeases })).toHaveLength(250);
   const made: number[] = [];
   for (let more: number | undefined = 0; more === 0 && made.length < 9;) {
-    more = await store.promote([7]);
+    more = (await store.promote([7])).nextMs;
     made.push((await claim(first, { attempt: "retry", maxQueues: 1_000 })).length);
   }
   expect(made.slice(0, 3)).toEqual([100, 100, 50]);

@@ -45,8 +45,8 @@ async function claim(
   place: Place,
   { attempt = "first", maxItems = 1 }: { attempt?: Lane["attempt"]; maxItems?: number } = {},
 ): Promise<Claimed | undefined> {
-  const [reply] = await store.claim([{ ...readyAt(place, attempt), maxQueues: 1, maxItems }]);
-  return reply?.claimed[0];
+  const [reply] = store.claim([{ ...readyAt(place, attempt), maxQueues: 1, maxItems }]);
+  return (await reply)?.claimed[0];
 }
 
 function dataOf(claimed: Claimed | undefined): unknown[] | undefined {
@@ -166,7 +166,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const place = { service: newService() };
       await store.enqueue(item(place));
       await retry(store, await claim(store, place), 60_000);
-      const waitMs = await store.promote();
+      const { nextMs: waitMs } = await store.promote();
       expect(waitMs).toBeGreaterThan(0);
       expect(waitMs).toBeLessThanOrEqual(60_000);
       expect(await claim(store, place, { attempt: "retry" })).toBeUndefined();
@@ -178,11 +178,12 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       await store.enqueue(item(place, "a"));
       await store.enqueue(item(place, "b"));
       const claimed = await claim(store, place);
-      expect(await store.extend([claimed?.lease].flatMap((lease) => lease ?? []))).toEqual([true]);
+      const extend = async (by: Queues): Promise<boolean[]> => Promise.all(by.extend(claimed ? [claimed.lease] : []));
+      expect(await extend(store)).toEqual([true]);
       expect(await done(store, claimed)).toBe(true);
       expect(await done(other, claimed)).toBe(false);
       expect(await retry(other, claimed)).toBe(false);
-      expect(await other.extend([claimed?.lease].flatMap((lease) => lease ?? []))).toEqual([false]);
+      expect(await extend(other)).toEqual([false]);
       expect(dataOf(await claim(store, place))).toEqual(["b"]);
     });
 
@@ -319,8 +320,11 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       ];
       for (const place of places) await store.enqueue(item(place, place.tenant));
       for (const place of places) {
-        const [reply] = await store.claim([{ ...readyAt(place, "first"), maxQueues: 9, maxItems: 9 }]);
-        expect(reply).toMatchObject({ more: false, claimed: [{ items: [{ data: JSON.stringify(place.tenant) }] }] });
+        const [reply] = store.claim([{ ...readyAt(place, "first"), maxQueues: 9, maxItems: 9 }]);
+        expect(await reply).toMatchObject({
+          more: false,
+          claimed: [{ items: [{ data: JSON.stringify(place.tenant) }] }],
+        });
       }
     });
 
@@ -341,7 +345,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       );
       expect((await store.ready()).lanes).toContainEqual(readyAt(place, "first"));
       await done(store, await claim(store, place));
-      await store.claim([{ ...readyAt(place, "first"), maxQueues: 1, maxItems: 1 }]);
+      await Promise.all(store.claim([{ ...readyAt(place, "first"), maxQueues: 1, maxItems: 1 }]));
       expect((await store.ready()).lanes.filter(({ service }) => service === place.service)).toEqual([]);
     });
 

@@ -43,9 +43,30 @@ describe("turns", () => {
     for (let slot = 0; slot < 3; slot++) lanes.add(ready({ slot, tenant: `t${slot}` }));
     expect(lanes.complete).toBe(false);
     expect(lanes.size).toBe(2);
+    expect(lanes.choose(plenty)).toHaveLength(2);
     for (let slot = 0; slot < 3; slot++) lanes.remove(ready({ slot, tenant: `t${slot}` }));
     expect(lanes.size).toBe(0);
     expect(lanes.choose(plenty)).toEqual([]);
+  });
+
+  test("QUE-10: news that arrives before the reply to an earlier claim is not lost", () => {
+    const lanes = new ReadyLanes();
+    lanes.add(ready({ slot: 1 }));
+    expect(lanes.choose(plenty)).toHaveLength(1);
+    lanes.add(ready({ slot: 1 }));
+    lanes.remove(ready({ slot: 1 }));
+    expect(lanes.choose(plenty)).toHaveLength(1);
+    lanes.remove(ready({ slot: 1 }));
+    expect(lanes.choose(plenty)).toEqual([]);
+  });
+
+  test("QFAIL-9: nothing is chosen from slots that are left out until they are heard of again", () => {
+    const lanes = new ReadyLanes();
+    for (const slot of [1, 2, 3]) for (const tenant of ["a", "b"]) lanes.add(ready({ slot, tenant }));
+    lanes.removeSlots(new Set([1, 3]));
+    expect(lanes.size).toBe(2);
+    lanes.add(ready({ slot: 3 }));
+    expect(new Set(lanes.choose(plenty).map(({ slot }) => slot))).toEqual(new Set([2, 3]));
   });
 });
 

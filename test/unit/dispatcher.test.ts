@@ -7,6 +7,7 @@ import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts"
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import type { Lease, Settlement } from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
+import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
 import type { QueuePolicy } from "../../shared/rules/rules.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
@@ -51,6 +52,7 @@ async function startDispatcher(
       ),
     onOutcome: (_class, _service, outcome) => outcomes.push(outcome),
     onFirstAttempt: () => undefined,
+    onStoreFailure: () => undefined,
     stopMs: 5_000,
     errors: quietErrors,
     logger: quietLogger,
@@ -321,12 +323,13 @@ describe("dispatcher", () => {
     const claimed = Promise.withResolvers<void>();
     const reply = Promise.withResolvers<void>();
     const claim = store.claim.bind(store);
-    store.claim = async (requests) => {
-      const replies = await claim(requests);
-      claimed.resolve();
-      await reply.promise;
-      return replies;
-    };
+    store.claim = (requests) =>
+      claim(requests).map(async (each) => {
+        const found = await each;
+        claimed.resolve();
+        await reply.promise;
+        return found;
+      });
     const arrived: string[] = [];
     const { dispatcher } = await startDispatcher(store, ({ body }) => {
       arrived.push(body);
@@ -341,15 +344,39 @@ describe("dispatcher", () => {
     expect((await store.depths()).depths).toEqual([]);
   });
 
+  test("QFAIL-9: a slot that never answers a claim delays no other slot, and the stop waits for it", async () => {
+    const store = new MemoryQueueStore();
+    const answers = Promise.withResolvers<void>();
+    const dead = slotOfQueue({ service: "documents", tenant: "", key: "dead" });
+    const claim = store.claim.bind(store);
+    store.claim = (requests) =>
+      claim(requests).map(async (each, index) => {
+        if (requests[index]?.slot === dead) await answers.promise;
+        return each;
+      });
+    const arrived: string[] = [];
+    const { dispatcher } = await startDispatcher(store, ({ body }) => {
+      arrived.push(body);
+      return answered(200);
+    });
+    await enqueue(store, 0, { key: "dead" });
+    for (let n = 1; n <= 20; n++) await enqueue(store, n, { key: `live-${n}` });
+    await eventually(() => arrived.length === 20);
+    const stopped = dispatcher.stop();
+    answers.resolve();
+    await stopped;
+    expect(arrived.at(-1)).toBe("0");
+  });
+
   test("DISP-11: an item that ends each of its workers becomes a dead letter in the end", async () => {
     const store = new MemoryQueueStore();
     await enqueue(store, 1);
     for (let worker = 0; worker < 3; worker++) {
       const [lane] = (await store.ready()).lanes;
       if (!lane) throw new Error("the item is not ready");
-      const [reply] = await store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
+      const [reply] = store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
       // What the expiry of its lease leaves behind.
-      const [claimed] = reply?.claimed ?? [];
+      const [claimed] = (await reply)?.claimed ?? [];
       if (claimed) await store.settle(claimed.lease, { kind: "retry", done: 0, attempts: worker + 1, delayMs: 0 }, "");
       await store.promote();
     }

@@ -1,0 +1,112 @@
+/** A part of a Redis Cluster does not answer, while a dispatcher works on the queues of all slots. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
+import type { QueueName } from "../../shared/queues/contract.ts";
+import { slotOfQueue } from "../../shared/queues/keys.ts";
+import { RedisQueueStore } from "../../shared/queues/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
+import { RedisConnections } from "../../shared/redis/connections.ts";
+import { commandTimeoutMs } from "../../shared/redis/servers.ts";
+import { slotCount } from "../../shared/redis/slots.ts";
+import { dispatcherOf, numberedItem } from "../support/dispatcher.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+import {
+  beginSlotMove,
+  command,
+  hashSlotOf,
+  ownerOf,
+  type RedisCluster,
+  startRedisCluster,
+} from "../support/redis-cluster.ts";
+import type { RedisServer } from "../support/redis.ts";
+
+let cluster: RedisCluster;
+let connections: RedisConnections;
+let store: RedisQueueStore;
+let dispatcher: Dispatcher;
+/** Key and number of every delivery. */
+let arrived: string[];
+let failures: number;
+
+beforeEach(async () => {
+  cluster = await startRedisCluster();
+  // The other nodes go on serving their own slots.
+  for (const server of cluster.servers) await command(server, "CONFIG", "SET", "cluster-require-full-coverage", "no");
+  connections = new RedisConnections({ target: cluster.target, errors: quietErrors, logger: quietLogger });
+  await connections.start();
+  store = new RedisQueueStore(new Cells(connections));
+  arrived = [];
+  failures = 0;
+  dispatcher = dispatcherOf(store, ({ headers, body }) => void arrived.push(`${headers["ce-partitionkey"]} ${body}`), {
+    onStoreFailure: (slots) => (failures += slots),
+  });
+  await dispatcher.start();
+}, 60_000);
+afterEach(async () => {
+  for (const server of cluster.servers) server.signal("SIGCONT");
+  await dispatcher.stop();
+  await connections.stop();
+  await cluster.stop();
+}, 30_000);
+
+/** A queue in each slot. */
+function queuesOfAllSlots(): QueueName[] {
+  const bySlot = new Map<number, QueueName>();
+  for (let n = 0; bySlot.size < slotCount; n++) {
+    const queue = { service: "documents", tenant: "", key: `k${n}` };
+    bySlot.set(slotOfQueue(queue), queue);
+  }
+  return [...bySlot.values()];
+}
+
+async function ownedBy(server: RedisServer, queue: QueueName): Promise<boolean> {
+  const { owner } = await ownerOf(cluster, hashSlotOf(String(slotOfQueue(queue))));
+  return owner.primary === server;
+}
+
+/** One item after the other, each stored once the one before was delivered: at most as long as one command of Redis may take. */
+async function deliver(queue: QueueName, from: number, count: number): Promise<void> {
+  for (let n = from; n < from + count; n++) {
+    await store.enqueue(numberedItem(queue, n));
+    await eventually(() => arrived.includes(`${queue.key} ${n}`), commandTimeoutMs);
+  }
+}
+
+test("QFAIL-9: while a node of a cluster hangs, items of other slots are delivered as before", async () => {
+  const [frozen] = cluster.servers;
+  if (!frozen) throw new Error("the cluster has no servers");
+  const queues = queuesOfAllSlots();
+  const isOwned = await Promise.all(queues.map(async (queue) => ownedBy(frozen, queue)));
+  const lost = queues.filter((_, at) => isOwned[at]);
+  const others = queues.filter((_, at) => !isOwned[at]);
+  await Promise.all(queues.map(async (queue) => deliver(queue, 0, 1)));
+  await Promise.all(lost.map(async (queue) => store.enqueue(numberedItem(queue, 1))));
+  frozen.signal("SIGSTOP");
+  // Where a claim waits for the node, or leases are left to expire, one of them takes longer than it may.
+  await Promise.all(others.slice(0, 20).map(async (queue) => deliver(queue, 1, 20)));
+  frozen.signal("SIGCONT");
+  await eventually(() => lost.every(({ key }) => arrived.includes(`${key} 1`)), 30_000);
+}, 90_000);
+
+test("QFAIL-9: while a hash slot moves, items of other slots are delivered as before", async () => {
+  const [moving, ...others] = queuesOfAllSlots();
+  if (!moving) throw new Error("no queue");
+  const move = await beginSlotMove(cluster, hashSlotOf(String(slotOfQueue(moving))));
+  const refused = await store.enqueue(numberedItem(moving, 0)).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ code: "broker_unavailable" });
+  await Promise.all(others.slice(0, 20).map(async (queue) => deliver(queue, 0, 20)));
+  await store.promote();
+  await eventually(() => failures > 0, 10_000);
+  await move.moveKeys(await move.keys(1_000));
+  await move.end();
+  await eventually(
+    async () =>
+      store
+        .enqueue(numberedItem(moving, 1))
+        .then(() => true)
+        .catch(() => false),
+    30_000,
+  );
+  await eventually(() => arrived.includes(`${moving.key} 1`), 30_000);
+}, 90_000);
