@@ -4,9 +4,7 @@ import { startTcpProxy, type TcpProxy } from "../../test/support/tcp-proxy.ts";
 import { type Deployment, startDeployment } from "./schedule-deployment.ts";
 import { clientLinkFaults, type Fault, gatewayFaults, lasts, redisLinkFaults } from "./schedule-faults.ts";
 import { type ScheduleRedis, startScheduleCluster, startScheduleSentinel } from "./schedule-redis.ts";
-
-export const arenaKinds = ["standalone", "sentinel", "cluster"] as const;
-export type ArenaKind = (typeof arenaKinds)[number];
+import type { ArenaKind } from "./schedule-series.ts";
 
 export interface Arena {
   readonly kind: ArenaKind;

@@ -3,29 +3,19 @@ import { randomBytes } from "node:crypto";
 import { Type } from "typebox";
 import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
 import { integer, list, optional, text } from "../../shared/runtime/setting-kinds.ts";
-
-interface Result {
-  readonly index: number;
-  readonly trace: () => string;
-}
-
-interface Summary {
-  readonly violations: Readonly<Record<string, number>>;
-  readonly failures: readonly string[];
-}
+import {
+  isBroken,
+  type ScheduleResult,
+  type SeriesOptions,
+  type SomeVerdict,
+  type Summary,
+} from "./schedule-series.ts";
 
 /** Reads the flags, runs the schedules and prints the summary. Exit code 0: no violation and no failure. */
-export async function runScheduleCommand<R extends Result, S extends Summary>(command: {
-  run: (options: {
-    count: number;
-    seed: string;
-    only?: readonly number[];
-    onResult: (result: R) => void;
-    signal: AbortSignal;
-  }) => Promise<S>;
-  isBroken: (result: R) => boolean;
-  text: (summary: S) => string;
-}): Promise<void> {
+export async function runScheduleCommand<V extends SomeVerdict, S extends Summary>(
+  run: (options: SeriesOptions<ScheduleResult<V>>) => Promise<S>,
+  summaryText: (summary: S) => string,
+): Promise<void> {
   const flags = readArguments({
     "--schedules": integer({ min: 1, max: 1_000_000, fallback: 40 }),
     "--seed": text({ fallback: randomBytes(4).toString("hex") }),
@@ -37,17 +27,17 @@ export async function runScheduleCommand<R extends Result, S extends Summary>(co
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => ending.abort());
   process.stderr.write(`seed ${seed}\n`);
   let done = 0;
-  const summary = await command.run({
+  const summary = await run({
     count: flags["--schedules"],
     seed,
     signal: ending.signal,
     ...(only && { only: only.map(Number) }),
     onResult: (result) => {
-      const isBroken = command.isBroken(result);
-      process.stderr.write(`${++done}: schedule ${result.index} ${isBroken ? "VIOLATION" : "ok"}\n`);
-      if (isBroken) process.stderr.write(`${result.trace()}\n`);
+      const broken = isBroken(result);
+      process.stderr.write(`${++done}: schedule ${result.index} ${broken ? "VIOLATION" : "ok"}\n`);
+      if (broken) process.stderr.write(`${result.trace()}\n`);
     },
   });
-  process.stdout.write(flags["--json"] ? `${JSON.stringify(summary, undefined, 2)}\n` : command.text(summary));
+  process.stdout.write(flags["--json"] ? `${JSON.stringify(summary, undefined, 2)}\n` : summaryText(summary));
   process.exitCode = Object.keys(summary.violations).length + summary.failures.length === 0 ? 0 : 1;
 }

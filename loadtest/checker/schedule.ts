@@ -9,18 +9,7 @@ import { CheckerRun } from "./run.ts";
 import { FaultRunner, type LossWindow } from "./fault-runner.ts";
 import { type Arena, historySizes } from "./schedule-arena.ts";
 import type { Fault } from "./schedule-faults.ts";
-
-export interface ScheduleResult {
-  readonly index: number;
-  readonly arena: string;
-  /** Kinds, in the order in which the faults began. */
-  readonly faults: readonly string[];
-  readonly verdicts: readonly Verdict[];
-  /** Why there is no verdict, or what broke beside the contract. */
-  readonly failures: readonly string[];
-  /** All steps, the programs' output, and what the affected clients received. */
-  readonly trace: () => string;
-}
+import type { ScheduleResult } from "./schedule-series.ts";
 
 export interface ScheduleOptions {
   readonly arena: Arena;
@@ -38,7 +27,7 @@ const maxOutput = 4_000;
 const publishPauseMs = 40;
 const publishWithinMs = 10_000;
 
-export async function runSchedule(options: ScheduleOptions): Promise<ScheduleResult> {
+export async function runSchedule(options: ScheduleOptions): Promise<ScheduleResult<Verdict>> {
   const token = await userToken({ sub: `user-${options.index}` });
   return new Schedule(options, token).run();
 }
@@ -83,7 +72,7 @@ class Schedule {
     });
   }
 
-  async run(): Promise<ScheduleResult> {
+  async run(): Promise<ScheduleResult<Verdict>> {
     const { failures, kinds } = this.#faults;
     try {
       this.#checker.start();

@@ -9,6 +9,7 @@ import type { PrivateApiAddress } from "../checker/private-api.ts";
 import { type Deployment, startDeployment } from "../checker/schedule-deployment.ts";
 import { type Fault, lasts } from "../checker/schedule-faults.ts";
 import { type ScheduleRedis, startScheduleCluster, startScheduleSentinel } from "../checker/schedule-redis.ts";
+import type { ArenaKind } from "../checker/schedule-series.ts";
 import {
   clockSteps,
   itemFaults,
@@ -24,8 +25,6 @@ import { Receiver } from "./receiver.ts";
 import { orderRules, orderService, tenants } from "./rules.ts";
 import type { OrderRun } from "./run.ts";
 import { ServiceBehaviour } from "./service-behaviour.ts";
-
-export type ArenaKind = "standalone" | "sentinel" | "cluster";
 
 /** Schedules of one arena run at the same time, too: each fault affects the keys of all of them. */
 export interface OrderArena {

@@ -3,22 +3,11 @@ import { setTimeout as pause } from "node:timers/promises";
 import { SeededRandom } from "../../test/support/seeded-random.ts";
 import { userToken } from "../../test/support/stock-client.ts";
 import { FaultRunner } from "../checker/fault-runner.ts";
+import type { ScheduleResult } from "../checker/schedule-series.ts";
 import type { OrderArena } from "./arena.ts";
 import type { KeyVerdict } from "./key-ledger.ts";
 import { orderEvents, tenants } from "./rules.ts";
 import { OrderRun } from "./run.ts";
-
-export interface OrderScheduleResult {
-  readonly index: number;
-  readonly arena: string;
-  /** Kinds, in the order in which the faults began. */
-  readonly faults: readonly string[];
-  readonly verdicts: readonly KeyVerdict[];
-  /** Why there is no verdict, or what broke beside the contract. */
-  readonly failures: readonly string[];
-  /** All steps, the programs' output, and the deliveries of the affected keys. */
-  readonly trace: () => string;
-}
 
 const perSecond = 4;
 /** Without an item that is taken: on a busy machine a program takes a minute to start. */
@@ -38,7 +27,7 @@ export interface OrderScheduleOptions {
   readonly turns: number;
 }
 
-export async function runOrderSchedule(options: OrderScheduleOptions): Promise<OrderScheduleResult> {
+export async function runOrderSchedule(options: OrderScheduleOptions): Promise<ScheduleResult<KeyVerdict>> {
   const { arena, index } = options;
   const seed = `${options.seed}/${index}`;
   const { deployment, receiver, api, lossWindows, busy } = arena;

@@ -6,6 +6,6 @@
  * Exit code 0: no violation. A violation prints the steps of its schedule and the deliveries of the affected keys.
  */
 import { runScheduleCommand } from "../checker/schedule-command.ts";
-import { isBroken, orderSummaryText, runOrderSchedules } from "./run-schedules.ts";
+import { orderSummaryText, runOrderSchedules } from "./run-schedules.ts";
 
-await runScheduleCommand({ run: runOrderSchedules, isBroken, text: orderSummaryText });
+await runScheduleCommand(runOrderSchedules, orderSummaryText);

@@ -3,7 +3,7 @@
  *
  *   npm run loadtest -- costs [--json]
  *   BEFORE=../before npm run loadtest -- costs      a checkout of another commit, with its packages installed
- *   FLEETS (3, one after the other) ROUNDS (4 of each); SUBSCRIBERS (500)
+ *   FLEETS (3, one after the other) ROUNDS (4 of each) SECONDS (240; begins no round later) SUBSCRIBERS (500)
  *   CONNECTS (500) PUBLICATIONS (200) CALLS (8000) of one measurement
  *
  * The same clients work against both checkouts, one measurement each in turn, so that other work on the machine disturbs both.
@@ -19,6 +19,7 @@ import type { Role } from "../rig/server.ts";
 const parameters = {
   fleets: parameter("FLEETS", 3, 1, 20),
   rounds: parameter("ROUNDS", 4, 1, 100),
+  seconds: parameter("SECONDS", 240, 10, 3_600),
   subscribers: parameter("SUBSCRIBERS", 500, 10, 5_000),
   connects: parameter("CONNECTS", 500, 10, 5_000),
   publications: parameter("PUBLICATIONS", 200, 20, 10_000),
@@ -63,15 +64,17 @@ async function run(): Promise<ScenarioReport> {
   const side = (name: string, checkout: string | undefined): Side => ({ name, checkout, costs: new Map() });
   const now = side("now", undefined);
   const sides = before === undefined ? [now] : [side("before", before), now];
-  for (let fleet = 1; fleet <= parameters.fleets; fleet++) {
+  const until = performance.now() + parameters.seconds * 1_000;
+  for (let fleet = 1; fleet <= parameters.fleets && performance.now() < until; fleet++) {
     say(`fleet ${fleet} of ${parameters.fleets}`);
-    await measureFleets(sides);
+    await measureFleets(sides, until);
   }
-  return { scenario: "costs", parameters, figures: {}, tables: [tableOf(sides)], verdicts: [] };
+  const figures = { "measurements of each work": Math.max(...works.map((work) => now.costs.get(work)?.length ?? 0)) };
+  return { scenario: "costs", parameters, figures, tables: [tableOf(sides)], verdicts: [] };
 }
 
-/** Starts a fleet of each side and measures all works in turn. */
-async function measureFleets(sides: readonly Side[]): Promise<void> {
+/** Starts a fleet of each side and measures all works in turn. @param until begins no round later */
+async function measureFleets(sides: readonly Side[], until: number): Promise<void> {
   const benches = sides.map((side) => ({ side, bench: new CostBench() }));
   try {
     for (const { side, bench } of benches) {
@@ -79,7 +82,7 @@ async function measureFleets(sides: readonly Side[]): Promise<void> {
       // The first measurement of each work compiles code.
       for (const work of works) await work.measure(bench);
     }
-    for (let round = 1; round <= parameters.rounds; round++) {
+    for (let round = 1; round <= parameters.rounds && performance.now() < until; round++) {
       for (const work of works) {
         for (const { side, bench } of round % 2 === 1 ? benches : benches.toReversed()) {
           side.costs.set(work, [...(side.costs.get(work) ?? []), await work.measure(bench)]);

@@ -4,12 +4,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { beforeAll, expect, test } from "vitest";
-import {
-  isBroken,
-  orderSummaryText,
-  type OrderSummary,
-  runOrderSchedules,
-} from "../../loadtest/order/run-schedules.ts";
+import { isBroken } from "../../loadtest/checker/schedule-series.ts";
+import { orderSummaryText, type OrderSummary, runOrderSchedules } from "../../loadtest/order/run-schedules.ts";
 
 const count = 30;
 /** Those of order/faults.ts, and those of each Redis. */
