@@ -1,8 +1,7 @@
-/** Events from clients: the service that gets them, its request, and the ack that its answer becomes. */
+/** Events from clients: the service that gets them, its request, how long a call waits, and events that are refused. */
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
-import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import { decodeJwt, jwtVerify } from "jose";
 import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -36,9 +35,10 @@ beforeAll(async () => {
   fleet = await startFleet({
     rules: {
       services: {
-        documents: { url: `${service.url}/base`, secret: serviceSecret, timeoutMs: 1_000 },
+        documents: { url: `${service.url}/base`, secret: serviceSecret, timeoutMs: 60_000 },
+        hasty: { url: service.url, secret: serviceSecret, timeoutMs: 1_000 },
         rotating: { url: service.url, secrets: [newSecret, "env:SERVICE_SECRET"] },
-        narrow: { url: service.url, secret: serviceSecret, maxInFlight: 1, timeoutMs: 10_000 },
+        narrow: { url: service.url, secret: serviceSecret, maxInFlight: 1, timeoutMs: 60_000 },
         gone: { url: `http://127.0.0.1:${await freePort()}`, secret: serviceSecret },
         handshakeless: { url: `https://127.0.0.1:${mutePort}`, secret: serviceSecret },
         cutting: { url: `http://127.0.0.1:${silentPort}`, secret: serviceSecret },
@@ -47,6 +47,7 @@ beforeAll(async () => {
         route("doc.*", "documents", "/events/{event}"),
         route("doc.edit", "documents", "/edits"),
         route("doc.edit.*", "documents", "/deep"),
+        route("hasty", "hasty"),
         route("rotating", "rotating"),
         route("narrow", "narrow"),
         route("gone", "gone"),
@@ -89,7 +90,7 @@ test("CALL-2: an exact route wins, then the longest prefix", async () => {
 test("CALL-3: the request is a CloudEvent that names event, user, session and tenant", async () => {
   const user = "Ada Ünlü 100%";
   const client = await newClient({ sub: user, tenant: "acme" });
-  await client.request("doc.open", {}, { timeoutMs: 400 });
+  await client.request("doc.open", {}, { timeoutMs: 20_000 });
   const headers = service.requests.at(-1)?.headers ?? {};
   expect(headers).toMatchObject({
     "content-type": "application/json",
@@ -104,7 +105,7 @@ test("CALL-3: the request is a CloudEvent that names event, user, session and te
   expect(Date.parse(String(headers["ce-time"]))).toBeGreaterThan(Date.now() - 60_000);
   expect(headers["webhook-id"]).toBe(headers["ce-id"]);
   expect(headers["ce-id"]).not.toContain(".");
-  expect(Number(headers["tidegate-timeout-ms"])).toBeLessThanOrEqual(400);
+  expect(Number(headers["tidegate-timeout-ms"])).toBeLessThanOrEqual(20_000);
 });
 
 test("CALL-4: ordinary libraries check the signature and the caller's identity", async () => {
@@ -151,202 +152,11 @@ test("CALL-6: one id gives one ce-id per user", async () => {
   expect(new Set([first, ...others]).size).toBe(4);
 });
 
-describe("what a service answers", () => {
-  const json = "application/json";
-  test.for<[string, number, Record<string, string>, string, object]>([
-    ["204", 204, {}, "", { ok: true, data: null }],
-    ["JSON null", 200, { "content-type": json }, "null", { ok: true, data: null }],
-    [
-      "JSON over several lines",
-      201,
-      { "content-type": json },
-      '{\n "a": [1,\n2]\n}\n',
-      { ok: true, data: { a: [1, 2] } },
-    ],
-    [
-      "2xx that is not JSON",
-      200,
-      {},
-      "<html>",
-      { error: { code: "upstream_bad_response", retryable: false, status: 200 } },
-    ],
-    ["2xx without a body", 200, {}, "", { error: { code: "upstream_bad_response", retryable: false } }],
-    [
-      "a redirect",
-      302,
-      { location: "/" },
-      "",
-      { error: { code: "upstream_bad_response", retryable: false, status: 302 } },
-    ],
-    ["400", 400, {}, "no", { error: { code: "upstream_rejected", retryable: false, status: 400 } }],
-    [
-      "422 with its own code",
-      422,
-      { "content-type": json },
-      '{"code":"card_locked","message":"locked by Grace","more":1}',
-      { error: { code: "card_locked", message: "locked by Grace", retryable: false, status: 422 } },
-    ],
-    [
-      "429",
-      429,
-      { "retry-after": "3" },
-      "",
-      { error: { code: "rate_limited", retryable: true, retryAfterMs: 3_000, status: 429 } },
-    ],
-    [
-      "503",
-      503,
-      { "retry-after": "2" },
-      "",
-      { error: { code: "upstream_failed", retryable: true, retryAfterMs: 2_000, status: 503 } },
-    ],
-    ["500", 500, {}, "", { error: { code: "upstream_failed", retryable: true, status: 500 } }],
-  ])("CALL-7: %s", async ([, status, headers, body, expected]) => {
-    const client = await newClient();
-    service.answer = (_request, response) => response.writeHead(status, headers).end(body);
-    expect(await client.request("doc.open", {})).toMatchObject(expected);
-  });
-
-  test("CALL-14: members of a 4xx beside code and message reach the client as details", async () => {
-    const client = await newClient();
-    const more = { position: { epoch: "e", offset: 7 }, publications: [{ offset: 7, event: "moved", data: null }] };
-    service.answer = (_request, response) =>
-      answerJson(response, { code: "conflict", message: "moved on", ...more }, 409);
-    expect(await client.request("doc.open", {})).toEqual({
-      ok: false,
-      error: { code: "conflict", message: "moved on", retryable: false, status: 409, details: more },
-    });
-    service.answer = (_request, response) => answerJson(response, { code: "locked", message: "by Grace" }, 423);
-    expect((await client.request("doc.open", {})).error).not.toHaveProperty("details");
-    const deep = `${"[".repeat(200)}${"]".repeat(200)}`;
-    service.answer = (_request, response) =>
-      response.writeHead(409).end(`{"code":"conflict","message":"deep","more":${deep}}`);
-    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_rejected");
-  });
-
-  test("CALL-14: code and message of a 4xx may be escaped, repeated, or come last", async () => {
-    const client = await newClient();
-    service.answer = (_request, response) =>
-      response
-        .writeHead(409)
-        .end(String.raw`{ "a" : [1e2,"}"], "code":"no", "c\u006fde" : "own" ,"b":{"code":1},"message":"m\n"}`);
-    expect((await client.request("doc.open", {})).error).toEqual({
-      ...{ code: "own", message: "m\n", retryable: false, status: 409 },
-      details: { a: [100, "}"], b: { code: 1 } },
-    });
-  });
-
-  test("CALL-15: answers and details of a 4xx reach the client as the service wrote them", async () => {
-    const client = await newClient();
-    const packets: string[] = [];
-    client.socket.io.engine.on("packet", ({ data }: { data?: unknown }) => packets.push(String(data)));
-    const text = String.raw`{"n":[1e20, 12345678901234567890,1.0,-0],${"\t"}"s":"\u00e9\/é😀\u2028","a":1,"a":2,"__proto__":{"x":1}}`;
-    service.answer = (_request, response) => response.end(text.replace(", ", ",\n"));
-    expect((await client.request("doc.open", {})).ok).toBe(true);
-    expect(packets.at(-1)).toContain(`[{"ok":true,"data":${text}}]`);
-    service.answer = (_request, response) => response.writeHead(422).end(`{"code":"own","message":"m","more":${text}}`);
-    expect((await client.request("doc.open", {})).error?.code).toBe("own");
-    expect(packets.at(-1)).toContain(`"details":{"more":${text}}}}]`);
-  });
-
-  test("CALL-15: an answer with 1 MB of numbers arrives as written, and delays no other call", async () => {
-    const [large, other] = [await newClient(), await newClient()];
-    const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
-    const numbers = Array.from({ length: 200_000 }, () => "1e20");
-    service.answer = (request, response) => {
-      if (request.body === '"hold"') hold(() => answerJson(response, "held"));
-      else response.end(`[${numbers.join()}]`);
-    };
-    const slow = other.request("doc.open", "hold");
-    const answer = await held;
-    const ack = await large.request("doc.open", "numbers");
-    expect(ack.data).toEqual(numbers.map(Number));
-    answer();
-    expect((await slow).data).toBe("held");
-  });
-
-  test.each([
-    ["overlong", Buffer.from([0x22, 0xc0, 0xaf, 0x22])],
-    ["a lone surrogate", Buffer.from([0x22, 0xed, 0xa0, 0x80, 0x22])],
-    ["Latin-1", Buffer.from('"é"', "latin1")],
-  ])("CALL-16: an answer that is not UTF-8 is no JSON: %s", async (_name, body) => {
-    const client = await newClient();
-    service.answer = (_request, response) => response.end(body);
-    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
-    const rejection = Buffer.concat([Buffer.from('{"code":"own","message":'), body, Buffer.from("}")]);
-    service.answer = (_request, response) => response.writeHead(409).end(rejection);
-    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_rejected");
-    service.answer = (_request, response) => response.end("\ufeff[1]");
-    expect((await client.request("doc.open", {})).data).toEqual([1]);
-  });
-
-  test.each([
-    ["0.5", 1_000],
-    ["1.5", 2_000],
-    ["86400", 3_600_000],
-    ["-1", undefined],
-    ["Sun, 06 Nov 1994 08:49:37 GMT", undefined],
-    ["soon", undefined],
-  ])("WAIT-1: Retry-After: %s of a service reaches the client as %s", async (header, retryAfterMs) => {
-    const client = await newClient();
-    service.answer = (_request, response) => response.writeHead(429, { "retry-after": header }).end();
-    expect((await client.request("doc.open", {})).error?.retryAfterMs).toBe(retryAfterMs);
-  });
-
-  test("CALL-19: an unrequested gzip answer is read, within the bound of answers", async () => {
-    const client = await newClient();
-    const answerWith = (body: Buffer, status = 200, encoding = "gzip"): void => {
-      service.answer = (_request, response) => response.writeHead(status, { "content-encoding": encoding }).end(body);
-    };
-    answerWith(gzipSync('\ufeff{"a":"ä"}'));
-    expect((await client.request("doc.open", {})).data).toEqual({ a: "ä" });
-    expect(service.requests.at(-1)?.headers["accept-encoding"]).toBe("identity");
-    answerWith(gzipSync('{"code":"own","message":"no"}'), 409, "x-gzip");
-    expect((await client.request("doc.open", {})).error).toMatchObject({ code: "own", status: 409 });
-    answerWith(gzipSync(JSON.stringify("x".repeat(900_000))));
-    expect((await client.request("doc.open", {})).data).toHaveLength(900_000);
-    answerWith(gzipSync(Buffer.alloc(100 * 1024 * 1024, "1")));
-    expect((await client.request("doc.open", {})).error).toMatchObject({
-      code: "upstream_bad_response",
-      message: expect.stringContaining("too large") as string,
-    });
-    answerWith(Buffer.alloc(0), 204);
-    expect((await client.request("doc.open", {})).data).toBeNull();
-  });
-
-  test.each([
-    ["gzip", Buffer.from('{"a":1}')],
-    ["gzip", gzipSync('{"a":1}').subarray(0, -9)],
-    ["br", brotliCompressSync('{"a":1}')],
-    ["deflate", deflateSync('{"a":1}')],
-  ])("CALL-19: an answer in the encoding %s that cannot be read says so", async (encoding, body) => {
-    const client = await newClient();
-    service.answer = (_request, response) => response.writeHead(200, { "content-encoding": encoding }).end(body);
-    expect((await client.request("doc.open", {})).error).toMatchObject({
-      code: "upstream_bad_response",
-      status: 200,
-      message: expect.stringContaining(`in the encoding ${encoding} cannot be read`) as string,
-    });
-    service.answer = (_request, response) => response.writeHead(403, { "content-encoding": encoding }).end(body);
-    expect((await client.request("doc.open", {})).error).toMatchObject({ code: "upstream_rejected", status: 403 });
-  });
-
-  test("CALL-17: a 4xx whose code or message is too long is upstream_rejected", async () => {
-    const client = await newClient();
-    const answerOf = async (code: string, message: string): Promise<unknown> => {
-      service.answer = (_request, response) => answerJson(response, { code, message }, 409);
-      return (await client.request("doc.open", {})).error?.code;
-    };
-    expect(await answerOf("c".repeat(128), "m".repeat(4_096))).toBe("c".repeat(128));
-    expect(await answerOf("c".repeat(129), "")).toBe("upstream_rejected");
-    expect(await answerOf("own", "m".repeat(4_097))).toBe("upstream_rejected");
-  });
-
+describe("waits and limits", () => {
   test("CALL-18: a call without a connection in time is not sent, and delays no other call", async () => {
     const [client, other] = [await newClient(), await newClient()];
     const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
     service.answer = (_request, response) => hold(() => answerJson(response, "held"));
-    // By its own limit of 1 s, longer than other calls to this service.
     const slow = other.request("narrow", 1);
     const answer = await held;
     const ack = await client.request("handshakeless", {}, { timeoutMs: 50 });
@@ -358,33 +168,21 @@ describe("what a service answers", () => {
   test("CALL-8: a late answer is upstream_timeout, by the service's or the client's shorter limit", async () => {
     const client = await newClient();
     service.answer = () => undefined;
-    const acks = [client.request("doc.open", {}), client.request("doc.open", {}, { timeoutMs: 50 })];
+    const acks = [client.request("hasty", {}), client.request("doc.open", {}, { timeoutMs: 50 })];
     for (const ack of acks) expect((await ack).error).toMatchObject({ code: "upstream_timeout", retryable: true });
   });
 
   test("CALL-8: a client's longer timeoutMs does not lengthen the service's", async () => {
     const client = await newClient();
     service.answer = () => undefined;
-    const ack = client.request("doc.open", {}, { timeoutMs: 1_000_000_000 });
+    const ack = client.request("hasty", {}, { timeoutMs: 1_000_000_000 });
     expect((await ack).error?.code).toBe("upstream_timeout");
-  });
-
-  test("CALL-13: an answer nested deeper than 128 levels is upstream_bad_response", async () => {
-    const client = await newClient();
-    service.answer = (_request, response) => response.end("[".repeat(60_000) + "]".repeat(60_000));
-    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
   });
 
   test("CALL-9: a closed connection is upstream_timeout, no connection upstream_unavailable", async () => {
     const client = await newClient();
     expect((await client.request("cutting", {})).error).toMatchObject({ code: "upstream_timeout", retryable: true });
     expect((await client.request("gone", {})).error).toMatchObject({ code: "upstream_unavailable", retryable: true });
-  });
-
-  test("CALL-10: an answer that is too large is upstream_bad_response", async () => {
-    const client = await newClient();
-    service.answer = (_request, response) => answerJson(response, "x".repeat(1_100_000));
-    expect((await client.request("doc.open", {})).error?.code).toBe("upstream_bad_response");
   });
 
   test("CALL-11: a slow call delays no other call", async () => {
