@@ -57,7 +57,7 @@ function start(node: string): void {
       GATEWAY_PORT: String(ports.get(node)),
       GATEWAY_ADMIN_PORT: "0",
       GATEWAY_NODE: node,
-      GATEWAY_DRAIN_SECONDS: "4",
+      GATEWAY_DRAIN_SECONDS: "8",
       // A new registry gives out only a part of the budget.
       GATEWAY_ADMISSIONS_PER_SECOND: "100000",
       PRIVATE_API_URL: apiUrl,
@@ -93,7 +93,7 @@ function rollingRestart(command: string, more: readonly string[] = []): Spawned 
 
 test(
   "DRAIN-8: each node is drained, restarted and awaited; moving clients miss nothing",
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async () => {
     restarter.answer = ({ path }, response) => {
       const node = path.slice(1);

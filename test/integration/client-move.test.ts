@@ -23,7 +23,7 @@ beforeAll(async () => {
     gatewaySettings: ports.map((port) => ({
       GATEWAY_PORT: String(port),
       PUBLIC_URL: `http://127.0.0.1:${port}`,
-      GATEWAY_DRAIN_SECONDS: "3",
+      GATEWAY_DRAIN_SECONDS: "8",
     })),
     rules: {
       namespaces: { room: { access: "user", historySize: 1000 } },
@@ -53,9 +53,10 @@ test("SDK-7: clients of a draining node move: nothing lost or doubled, open call
       return { client, heard, states };
     }),
   );
-  service.answer = (_request, response) => void setTimeout(() => answerJson(response, { late: true }), 1_500);
+  const held: (() => void)[] = [];
+  service.answer = (_request, response) => void held.push(() => answerJson(response, { late: true }));
   const calls = members.map(async ({ client }) => client.call("card.move"));
-  await eventually(() => service.requests.length === members.length);
+  await eventually(() => held.length === members.length);
   const before = members.map(({ client }) => client.state);
   let going = true;
   const published = (async () => {
@@ -67,7 +68,11 @@ test("SDK-7: clients of a draining node move: nothing lost or doubled, open call
     }
     return count;
   })();
-  await fleet.gateways[0]?.stop();
+  const stopped = fleet.gateways[0]?.stop();
+  // All are on the other node while their calls are open on this one.
+  await eventually(() => members.every(({ states }) => states.length > 0));
+  for (const answer of held) answer();
+  await stopped;
   expect(await Promise.all(calls)).toEqual(members.map(() => ({ late: true })));
   await Promise.all(members.map(async ({ client }) => reached(client, "connected")));
   going = false;
