@@ -1,12 +1,5 @@
-import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
-import {
-  busy,
-  type CallOutcome,
-  interpretAnswer,
-  interpretWebhookAnswer,
-  refused,
-} from "../../shared/services/answers.ts";
+import { type CallOutcome, interpretAnswer, interpretWebhookAnswer, refused } from "../../shared/services/answers.ts";
 import { socketSource } from "../../shared/services/cloudevents.ts";
 import {
   type AnswerTaker,
@@ -15,17 +8,13 @@ import {
   type ServiceRequest,
 } from "../../shared/services/service-client.ts";
 import { parseJson } from "../../shared/json/json.ts";
-import { scanJson } from "../../shared/json/json-scan.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
-import {
-  type HookGrant,
-  isPresentableInfo,
-  readHookGrant,
-  type RelayCall,
-  type RelayConnect,
-  type RelayQuestion,
-  type RelaySubscribe,
-  type RelayWebhook,
+import type {
+  RelayCall,
+  RelayConnect,
+  RelayQuestion,
+  RelaySubscribe,
+  RelayWebhook,
 } from "../../shared/protocol/relay.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
@@ -36,6 +25,7 @@ import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import { connectDecision, subscribeDecision } from "./hook-answers.ts";
 import { ServiceCircuits } from "./service-circuits.ts";
 import { Shadows } from "./shadows.ts";
 
@@ -173,31 +163,15 @@ export class Upstream implements Service {
   async #askConnect(question: RelayConnect, taker: AnswerTaker): Promise<CallOutcome> {
     const { identity, address, userAgent } = question;
     const { sessionId, user, tenant, claims } = identity;
-    const answer = await this.#askHook(
-      "connect",
-      question,
-      { sessionId, user, tenant, claims, address, userAgent },
-      taker,
-    );
-    if (answer.kind === "answered") {
-      const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
-      if (grant) return { ok: true, data: JSON.stringify(grant) };
-      if (answer.status === 401 || answer.status === 403) return hookRefusal("forbidden", "the connect hook refused");
-    }
-    return hookRefusal("auth_unavailable", "the connect hook gave no decision");
+    const body = { sessionId, user, tenant, claims, address, userAgent };
+    return connectDecision(await this.#askHook("connect", question, body, taker));
   }
 
   async #askSubscribe(question: RelaySubscribe, taker: AnswerTaker): Promise<CallOutcome> {
     const { identity, channel } = question;
     const { sessionId, user, tenant, claims } = identity;
-    const answer = await this.#askHook("subscribe", question, { sessionId, user, tenant, claims, channel }, taker);
-    if (answer.kind === "answered") {
-      const grant = isSuccess(answer.status) ? readGrant(answer.body) : undefined;
-      if (grant) return { ok: true, data: JSON.stringify({ info: grant.info }) };
-      if (answer.status === 403) return refused("channel_not_allowed", `the subscribe hook does not allow ${channel}`);
-    }
-    if (answer.kind === "busy") return busy("too many requests are waiting for the subscribe hook");
-    return refused("upstream_unavailable", "the subscribe hook gave no decision");
+    const body = { sessionId, user, tenant, claims, channel };
+    return subscribeDecision(await this.#askHook("subscribe", question, body, taker), channel);
   }
 
   async #askHook(
@@ -259,29 +233,4 @@ export class Upstream implements Service {
 
 function noRoute(event: string): CallOutcome {
   return refused("no_route", `no route for "${event}"`);
-}
-
-/** JSON values parsed of a hook's answer: a grant has at most 1,000 channels. */
-const maxGrantValues = 10_000;
-
-/** Reads an empty body or a hook's JSON object; undefined for anything else, such as a proxy's error page. */
-function readGrant(body: Buffer): HookGrant | undefined {
-  if (!isUtf8(body)) return undefined;
-  const text = body.toString("utf8");
-  if (text.trim() === "") return {};
-  const scan = scanJson(body);
-  const grant = scan.kind === "json" && scan.values <= maxGrantValues ? readHookGrant(text) : undefined;
-  if (!grant) return undefined;
-  const { channels, info } = grant;
-  if (info !== undefined && !isPresentableInfo(info)) return undefined;
-  return { ...(channels && { channels }), ...(info !== undefined && { info }) };
-}
-
-function isSuccess(status: number): boolean {
-  return status >= 200 && status < 300;
-}
-
-/** Refuses a connection with a code of the handshake. */
-function hookRefusal(code: "forbidden" | "auth_unavailable", message: string): CallOutcome {
-  return { ok: false, error: { code, message, retryable: code === "auth_unavailable" } };
 }
