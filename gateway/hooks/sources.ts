@@ -1,7 +1,7 @@
 /** The sources of the rules in force, with their secrets. */
 import type { KeyObject } from "node:crypto";
 import { parsePointer, type PointerPath } from "../../shared/json/json-pointer.ts";
-import { defaultClass, type RouteRule } from "../../shared/rules/document.ts";
+import { defaultClass, type RouteRule } from "../../shared/rules/schema.ts";
 import type { Rules } from "../../shared/rules/rules.ts";
 import { defaultAnswer, type SourceRule } from "../../shared/rules/sources.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";

@@ -3,7 +3,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { JsonText } from "../../shared/json/json-text.ts";
 import type { CallOptions } from "../../shared/protocol/client-messages.ts";
 import { orderingKey } from "../../shared/queues/ordering-key.ts";
-import { defaultClass, type RouteRule } from "../../shared/rules/document.ts";
+import { defaultClass, type RouteRule } from "../../shared/rules/schema.ts";
 import { eventId, socketSource } from "../../shared/services/cloudevents.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";

@@ -2,7 +2,7 @@
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import type { NewItem } from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
-import type { RouteRule } from "../../shared/rules/document.ts";
+import type { RouteRule } from "../../shared/rules/schema.ts";
 import { allSettled } from "../../shared/runtime/timing.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import { eventId } from "../../shared/services/cloudevents.ts";

@@ -8,7 +8,7 @@ import { parseJson } from "../json/json.ts";
 import type { IdentityKey } from "../protocol/identity-key.ts";
 import { type SessionEventKind, sessionEventType, sessionSource } from "../protocol/session-events.ts";
 import { slotOf } from "../redis/slots.ts";
-import { defaultClass } from "../rules/document.ts";
+import { defaultClass } from "../rules/schema.ts";
 import type { Rules } from "../rules/rules.ts";
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import { TidegateError } from "../runtime/errors.ts";

@@ -1,5 +1,5 @@
 /** Finds the route of an event: the exact one, else the one with the longest prefix. Pure. */
-import type { RouteRule } from "./document.ts";
+import type { RouteRule } from "./schema.ts";
 
 export class RouteTable {
   readonly #exact = new Map<string, RouteRule>();

@@ -1,4 +1,4 @@
-import type { RouteRule } from "./document.ts";
+import type { RouteRule } from "./schema.ts";
 import { pointOf, pointsPerPercent } from "../rollouts/point.ts";
 
 /**

@@ -15,7 +15,7 @@ import {
   type RouteRule,
   type RulesDocument,
   type ServiceRule,
-} from "./document.ts";
+} from "./schema.ts";
 import { RouteTable } from "./route-table.ts";
 import type { SourceRule } from "./sources.ts";
 

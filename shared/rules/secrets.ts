@@ -2,7 +2,7 @@
 import type { Environment } from "../runtime/settings.ts";
 import { readServiceSecret, type ServiceSecret } from "./service-secret.ts";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
-import type { RulesDocument } from "./document.ts";
+import type { RulesDocument } from "./schema.ts";
 import type { Rules } from "./rules.ts";
 
 const envPrefix = "env:";

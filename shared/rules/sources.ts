@@ -1,6 +1,5 @@
 /** Sources of webhooks in the rules document: their schema and further checks. Pure. */
 import { type Static, Type } from "typebox";
-import type { RouteRule } from "./document.ts";
 
 const closed = { additionalProperties: false } as const;
 const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" });
@@ -92,7 +91,10 @@ export function templatePieces(template: string): readonly ({ text: string } | {
 export function sourceFindings(
   name: string,
   source: SourceRule,
-  rules: { routeOf: (event: string) => RouteRule | undefined; hasClass: (name: string) => boolean },
+  rules: {
+    routeOf: (event: string) => { readonly mode: "call" | "enqueue" } | undefined;
+    hasClass: (name: string) => boolean;
+  },
 ): string[] {
   const path = `sources.${name}`;
   const findings = [...formFindings(path, source), ...verifyFindings(path, source)];

@@ -9,7 +9,7 @@ import { parse } from "yaml";
 import { Facebook } from "../../examples/live-chat/facebook/facebook.ts";
 import { createFacebookServer, graphUrlOf } from "../../examples/live-chat/facebook/server.ts";
 import { createChatService } from "../../examples/live-chat/service.ts";
-import type { RulesDocument } from "../../shared/rules/document.ts";
+import type { RulesDocument } from "../../shared/rules/schema.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { githubSigned, sendHook } from "../support/hook-sender.ts";
