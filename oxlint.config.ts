@@ -116,7 +116,7 @@ export default defineConfig({
   },
   ignorePatterns: ["**/dist", "loadtest/k6", "examples/**/page"],
   rules: {
-    "import/no-cycle": "error",
+    "import/no-cycle": ["error", { ignoreTypes: false }],
     "import/no-default-export": "error",
     "import/no-unassigned-import": "error",
     "no-console": "error",

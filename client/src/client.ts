@@ -2,11 +2,12 @@ import type { Bootstrap } from "../../shared/protocol/wire.ts";
 import type { CallOptions, OfflineBounds } from "./api/call-options.ts";
 import { Calls } from "./calls/calls.ts";
 import type { Channel } from "./api/channel.ts";
+import type { ClientState } from "./api/client-state.ts";
 import { Channels } from "./channels/channels.ts";
 import { Connection, type Connector } from "./connection/connection.ts";
 import type { TokenSource } from "./connection/credentials.ts";
 import { Deduplicator } from "./channels/deduplicator.ts";
-import { failure, type TidegateError } from "./api/errors.ts";
+import { failure } from "./api/errors.ts";
 import { GatewayAddress } from "./connection/gateway-address.ts";
 import { EventListeners, Listeners } from "./channels/listeners.ts";
 import { Session } from "./session.ts";
@@ -37,19 +38,6 @@ export interface ClientOptions {
   /** Source of all jitter, in [0, 1), for tests. `Math.random` by default. */
   random?: Random;
 }
-
-export type ClientState =
-  /** Fetching a token or an address, or opening a connection. */
-  | { status: "connecting" }
-  /**
-   * `user` and `tenant` are those of the token. `resumed`: the gateway continues the session from before the reconnect;
-   * channels recover either way. A move to another node repeats this state with the new `node`.
-   */
-  | { status: "connected"; sessionId: string; user: string; tenant?: string; node: string; resumed: boolean }
-  /** The next attempt begins `retryInMs` after this state began. */
-  | { status: "waiting"; retryInMs: number; reason: TidegateError }
-  /** Final: `close()` was called (code `closed`), or the gateway refused or disconnected this client for good. */
-  | { status: "closed"; reason: TidegateError };
 
 /**
  * One user's connection to the gateway. Connects and reconnects by itself until it is closed. After a reconnect it

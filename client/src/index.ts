@@ -14,7 +14,8 @@ export function connect(options: ClientOptions): Client {
 export { TidegateError } from "./api/errors.ts";
 export type { CallOptions, OfflineBounds } from "./api/call-options.ts";
 export type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "./api/channel.ts";
-export type { Client, ClientOptions, ClientState } from "./client.ts";
+export type { Client, ClientOptions } from "./client.ts";
+export type { ClientState } from "./api/client-state.ts";
 export type { Conflict } from "./api/conflict.ts";
 export type { ErrorCode } from "./api/errors.ts";
 export type {

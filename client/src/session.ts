@@ -3,7 +3,7 @@ import type { Policy, Welcome } from "../../shared/protocol/wire.ts";
 import type { Calls } from "./calls/calls.ts";
 import type { PublicationMeta } from "./api/channel.ts";
 import type { Channels } from "./channels/channels.ts";
-import type { ClientState } from "./client.ts";
+import type { ClientState } from "./api/client-state.ts";
 import { ConnectionAttempt } from "./connection/attempt.ts";
 import type { Connector } from "./connection/connection.ts";
 import { type ConnectionEnd, errorOf } from "./connection/connection-end.ts";

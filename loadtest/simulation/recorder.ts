@@ -1,6 +1,5 @@
 /** Records a run second by second. */
 import type { Counters } from "./counters.ts";
-import type { Simulation } from "./simulation.ts";
 import { tickMs } from "./timers.ts";
 
 const ticksPerSecond = 1_000 / tickMs;
@@ -29,8 +28,16 @@ export interface Recording {
   readonly peakAdmittedPerSecond: number;
 }
 
+/** What is recorded of a simulation. */
+export interface Recorded {
+  readonly counters: Readonly<Counters>;
+  readonly nodes: readonly { readonly delayMs: number }[];
+  readonly crowd: { readonly connected: number };
+  readonly auth: { readonly calls: number };
+}
+
 export class Recorder {
-  readonly #simulation: Simulation;
+  readonly #simulation: Recorded;
   readonly #seconds: Second[] = [];
   /** Admissions of each tick of the last second. */
   readonly #admittedByTick = new Uint32Array(ticksPerSecond);
@@ -40,7 +47,7 @@ export class Recorder {
   #worstDelayMs = 0;
   #last: Recording["totals"];
 
-  constructor(simulation: Simulation) {
+  constructor(simulation: Recorded) {
     this.#simulation = simulation;
     this.#last = this.#totals();
   }

@@ -3,7 +3,7 @@ import type { TSchema } from "typebox";
 import { Compile } from "typebox/compile";
 import { withoutSecrets } from "./masking.ts";
 import { describeFindings } from "./schema-errors.ts";
-import { isServiceLinkPort } from "./unknown-settings.ts";
+import { isServiceLinkPort } from "./service-links.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

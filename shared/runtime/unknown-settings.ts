@@ -1,13 +1,6 @@
 /** Finds environment variables that look like misspelled settings: otherwise the default would apply silently. */
+import { isServiceLink } from "./service-links.ts";
 import type { Environment } from "./settings.ts";
-
-/** Variables that Kubernetes sets for each service in each pod (service links); Docker's links have the same form. */
-const serviceLinkNames = /_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/;
-
-/** `<SERVICE>_PORT` of a service link is a URL. */
-export function isServiceLinkPort(name: string, value: string): boolean {
-  return name.endsWith("_PORT") && /^(tcp|udp|sctp):\/\//.test(value);
-}
 
 /**
  * One line for each variable that is not a setting, and begins with one of the prefixes or resembles a setting. Lines contain
@@ -21,7 +14,7 @@ export function unknownSettings(
   const known = new Set(options.names);
   return Object.entries(environment)
     .filter(([name, value]) => value && !known.has(name))
-    .filter(([name, value = ""]) => !serviceLinkNames.test(name) && !isServiceLinkPort(name, value))
+    .filter(([name, value = ""]) => !isServiceLink(name, value))
     .map(([name]) => name)
     .sort()
     .flatMap((name) => {
