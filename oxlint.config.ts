@@ -9,13 +9,13 @@ import { defineConfig, type OxlintConfig } from "oxlint";
 const rooms = {
   shared: [
     ...["json", "protocol", "runtime", "http", "redis", "channels", "documents", "rollouts", "rules", "sessions"],
-    ...["services", "tokens", "load", "nodes", "dispatchers", "queues", "program"],
+    ...["services", "tokens", "load", "nodes", "dispatchers", "cells", "queues", "program"],
   ],
   gateway: [
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],
     ...["entrance", "load", "bootstrap", "journal", "hooks", "moving", "engine"],
   ],
-  "private-api": ["metrics", "upstream", "dispatch", "node", "documents", "routes", "relay"],
+  "private-api": ["metrics", "upstream", "dispatch", "cells", "node", "documents", "routes", "relay"],
   "client/src": ["api", "connection", "calls", "channels"],
   loadtest: ["checks", "clients", "rig", "scenarios", "checker", "order", "simulation", "attack", "fuzz"],
   test: ["support", "contract", "unit", "property", "integration", "fault", "e2e"],

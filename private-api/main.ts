@@ -2,8 +2,8 @@
 import { warnOfSettings } from "../shared/program/common-settings.ts";
 import { Lifecycle, runProgram } from "../shared/runtime/lifecycle.ts";
 import { createLogger } from "../shared/runtime/logging.ts";
-import { redisTarget } from "../shared/redis/target.ts";
-import { checkRedisSetup } from "../shared/redis/setup.ts";
+import { cellTargets } from "../shared/redis/target.ts";
+import { checkCells } from "../shared/redis/setup.ts";
 import { orExit, orExitLater } from "../shared/runtime/settings.ts";
 import { createStores } from "../shared/program/stores.ts";
 import { maskedPrivateApiConfig, readPrivateApiConfig, unknownPrivateApiSettings } from "./config.ts";
@@ -14,9 +14,9 @@ const logger = createLogger({ name: "private-api", level: config.LOG_LEVEL });
 logger.info({ settings: maskedPrivateApiConfig(config) }, "private API starting");
 warnOfSettings(process.env, unknownPrivateApiSettings(process.env), logger);
 
-const target = redisTarget(config);
-if (target) await orExitLater(checkRedisSetup(target));
-const stores = createStores(target, logger);
+const targets = cellTargets(config);
+if (targets) await orExitLater(checkCells(targets));
+const stores = createStores(targets, logger);
 const program = new Lifecycle(logger);
 program.add("stores", stores);
 program.add("private API", createPrivateApi({ config, environment: process.env, ...stores, logger }));

@@ -21,7 +21,7 @@ import type { DocumentStore } from "../../shared/documents/contract.ts";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
 import { warnOfSettings } from "../../shared/program/common-settings.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
-import { redisTarget } from "../../shared/redis/target.ts";
+import { cellTargets } from "../../shared/redis/target.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import type { RulesDocument } from "../../shared/rules/schema.ts";
 import { Lifecycle, runProgram, type Service } from "../../shared/runtime/lifecycle.ts";
@@ -111,7 +111,7 @@ export async function runDemo(example: Example): Promise<void> {
   });
   const unknown = new Set([...unknownGatewaySettings(environment), ...unknownPrivateApiSettings(environment)]);
   warnOfSettings(environment, [...unknown], logger);
-  const stores = createStores(redisTarget(gatewayConfig), logger);
+  const stores = createStores(cellTargets(gatewayConfig), logger);
   const privateApi = createPrivateApi({ config: privateApiConfig, environment, ...stores, logger });
 
   const program = new Lifecycle(logger);

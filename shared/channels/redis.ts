@@ -1,11 +1,11 @@
 import type { IdentityKey } from "../protocol/identity-key.ts";
-import type { Cells } from "../redis/cells.ts";
-import type { RedisConnections } from "../redis/connections.ts";
+import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { ReadReplica } from "../redis/read-replica.ts";
 import { script } from "../redis/scripts.ts";
+import { slotOf } from "../redis/slots.ts";
 import { brokerUnavailable, orBrokerUnavailable } from "../redis/unavailable.ts";
 import type { Logger } from "../runtime/logging.ts";
-import { type StoreState, worstState } from "../runtime/store-state.ts";
+import type { StoreState } from "../runtime/store-state.ts";
 import {
   type BrokerListener,
   type ChannelBroker,
@@ -65,18 +65,16 @@ export class RedisBroker implements ChannelBroker {
     this.#logger = options.logger;
   }
 
-  /** The worst state of any cell. */
   get state(): StoreState {
-    return worstState(this.#cells.all.map(({ state }) => state));
+    return this.#cells.state;
   }
 
   async start(): Promise<void> {
-    for (const cell of this.#cells.all) {
-      cell.topics.listen({
-        onMessage: (topic, message) => this.#receive(parseTopicName(cell.root, topic), message),
-        onRestored: () => this.#notify((listener) => listener.onRestored()),
-      });
-    }
+    const { root } = this.#cells.fleet;
+    this.#cells.listen({
+      onMessage: (topic, message) => this.#receive(parseTopicName(root, topic), message),
+      onRestored: () => this.#notify((listener) => listener.onRestored()),
+    });
   }
 
   async stop(): Promise<void> {
@@ -148,7 +146,7 @@ export class RedisBroker implements ChannelBroker {
   }
 
   /** Keeps the state of a channel that is in use. Writes only once half of its time is over, so that most reads write nothing. */
-  #keepState(cell: RedisConnections, { channel, retention }: HistoryQuery, reply: HistoryReply): void {
+  #keepState(cell: CellAccess, { channel, retention }: HistoryQuery, reply: HistoryReply): void {
     const [, offset, , , leftSeconds] = reply;
     const seconds = offset === "0" ? emptyStateSeconds : retention.historySeconds + stateSecondsBeyondHistory;
     if (leftSeconds > seconds / 2) return;
@@ -177,13 +175,13 @@ export class RedisBroker implements ChannelBroker {
   }
 
   async follow(topic: Topic): Promise<void> {
-    const cell = this.#cells.of(topic.name);
-    await orBrokerUnavailable(cell.topics.subscribe(topicName(cell.root, topic)));
+    const name = topicName(this.#cells.fleet.root, topic);
+    await orBrokerUnavailable(this.#cells.subscribe(slotOf(topic.name), name));
   }
 
   async unfollow(topic: Topic): Promise<void> {
-    const cell = this.#cells.of(topic.name);
-    await orBrokerUnavailable(cell.topics.unsubscribe(topicName(cell.root, topic)));
+    const name = topicName(this.#cells.fleet.root, topic);
+    await orBrokerUnavailable(this.#cells.unsubscribe(slotOf(topic.name), name));
   }
 
   #notify(call: (listener: BrokerListener) => void): void {

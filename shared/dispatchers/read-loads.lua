@@ -1,6 +1,6 @@
 #!lua flags=no-writes
--- Lists the reports of dispatchers, including those that are gone and not yet removed.
--- KEYS  1 reports (hash: instance → 'heard busy oldestMs growth')
+-- Lists the reports of processes, including those that are gone and not yet removed.
+-- KEYS  1 reports (hash: instance → Unix ms when it was heard, and its report)
 -- Returns {now in Unix ms, reports}.
 
 local time = redis.call('TIME')

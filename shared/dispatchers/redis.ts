@@ -4,8 +4,8 @@ import { script } from "../redis/scripts.ts";
 import { type DispatcherRegistry, reportLastsMs } from "./contract.ts";
 import { dispatchersKey } from "./keys.ts";
 
-const reportScript = script(new URL("report-load.lua", import.meta.url), 1);
-const readScript = script<[now: string, reports: string[]]>(new URL("read-loads.lua", import.meta.url), 1);
+export const reportScript = script(new URL("report-load.lua", import.meta.url), 1);
+export const readScript = script<[now: string, reports: string[]]>(new URL("read-loads.lua", import.meta.url), 1);
 
 /** The dispatchers of a fleet, by the clock of Redis. */
 export class RedisDispatcherRegistry implements DispatcherRegistry {

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Stores the load of a dispatcher, and removes dispatchers that are gone.
--- KEYS  1 reports (hash: instance → 'heard busy oldestMs growth')
--- ARGV  1 instance   2 'busy oldestMs growth'   3 ms after which a silent dispatcher is gone
+-- Stores the report of a process, and removes processes that are gone.
+-- KEYS  1 reports (hash: instance → Unix ms when it was heard, and its report)
+-- ARGV  1 instance   2 report, one line   3 ms after which a silent process is gone
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

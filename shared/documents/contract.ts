@@ -1,8 +1,8 @@
-/** The contract of the store of a versioned document: the rules or the rollouts. Memory and Redis pass the same suite. */
+/** The contract of the store of a versioned document: the rules, the rollouts or the map of cells. Memory and Redis pass the same suite. */
 import type { Service } from "../runtime/lifecycle.ts";
 
 /** Each document has versions of its own. */
-export type DocumentName = "rules" | "rollouts";
+export type DocumentName = "rules" | "rollouts" | "cells";
 
 export interface StoredDocument {
   /** 1, 2, 3…: one more for each change. */
@@ -22,6 +22,8 @@ export interface PutDocument {
   ifVersion?: number;
   /** Store only over an older document: of several files the newest wins. */
   ifNewer?: boolean;
+  /** The new version at the least: versions continue where the store has lost some. */
+  version?: number;
 }
 
 export interface PutOutcome {

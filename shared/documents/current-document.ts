@@ -5,13 +5,14 @@ import { InvalidDocument } from "../runtime/invalid-document.ts";
 import type { DocumentName, DocumentStore, StoredDocument } from "./contract.ts";
 
 /** Finds a change whose message was lost, or that could not be read. */
-const recheckMs = 30_000;
+const defaultRecheckMs = 30_000;
 
 /** Keeps the newest valid document of a store in memory, also while the store is out of reach or has an invalid one. */
 export class CurrentDocument<Value extends { readonly version: number }> implements Service {
   readonly #name: DocumentName;
   readonly #store: DocumentStore;
   readonly #read: (stored: StoredDocument) => Value;
+  readonly #recheckMs: number;
   readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   #value: Value;
@@ -30,9 +31,12 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
     store: DocumentStore;
     none: Value;
     read: (stored: StoredDocument) => Value;
+    /** Finds a change whose message was lost. */
+    recheckMs?: number;
     errors: ContainedErrors;
     logger: Logger;
   }) {
+    this.#recheckMs = options.recheckMs ?? defaultRecheckMs;
     this.#name = options.name;
     this.#store = options.store;
     this.#value = options.none;
@@ -53,7 +57,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   async start(): Promise<void> {
     this.#store.onChange(() => void this.refresh());
     await this.refresh();
-    this.#recheck = this.#errors.every(recheckMs, () => this.refresh());
+    this.#recheck = this.#errors.every(this.#recheckMs, () => this.refresh());
   }
 
   async stop(): Promise<void> {

@@ -15,11 +15,15 @@ export class MemoryDocumentStore implements DocumentStore {
   async put(request: PutDocument): Promise<PutOutcome> {
     const { version = 0, changedAt = 0, document } = this.#stored ?? {};
     if (request.ifVersion !== undefined && request.ifVersion !== version) return { kind: "version_differs", version };
-    if (JSON.stringify(document) === JSON.stringify(request.document)) return { kind: "unchanged", version };
+    const least = request.version ?? 0;
+    if (version >= least && JSON.stringify(document) === JSON.stringify(request.document)) {
+      return { kind: "unchanged", version };
+    }
     if (request.ifNewer && request.changedAt <= changedAt) return { kind: "older", version };
-    this.#stored = { version: version + 1, changedAt: request.changedAt, document: request.document };
+    const next = Math.max(version + 1, least);
+    this.#stored = { version: next, changedAt: request.changedAt, document: request.document };
     for (const listener of this.#listeners) listener();
-    return { kind: "stored", version: version + 1 };
+    return { kind: "stored", version: next };
   }
 
   onChange(listener: () => void): void {

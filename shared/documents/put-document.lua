@@ -2,6 +2,7 @@
 -- Stores a new version of a document if its conditions hold, and announces the change.
 -- KEYS  1 document (hash: version, changedAt, document)
 -- ARGV  1 document (JSON text)   2 changed at (Unix ms)   3 required version, or ''   4 '1': only if the stored document is older   5 topic
+--       6 new version at the least, or ''
 -- Returns {outcome, version} with outcome 'stored', 'unchanged', 'older' or 'version_differs'.
 
 local stored = redis.call('HMGET', KEYS[1], 'version', 'changedAt', 'document')
@@ -9,12 +10,14 @@ local version = tonumber(stored[1] or '0')
 if ARGV[3] ~= '' and tonumber(ARGV[3]) ~= version then
   return { 'version_differs', version }
 end
-if stored[3] == ARGV[1] then
+local least = tonumber(ARGV[6]) or 0
+if stored[3] == ARGV[1] and version >= least then
   return { 'unchanged', version }
 end
 if ARGV[4] == '1' and tonumber(ARGV[2]) <= tonumber(stored[2] or '0') then
   return { 'older', version }
 end
-redis.call('HSET', KEYS[1], 'version', version + 1, 'changedAt', ARGV[2], 'document', ARGV[1])
-redis.call('SPUBLISH', ARGV[5], version + 1)
-return { 'stored', version + 1 }
+version = math.max(version + 1, least)
+redis.call('HSET', KEYS[1], 'version', version, 'changedAt', ARGV[2], 'document', ARGV[1])
+redis.call('SPUBLISH', ARGV[5], version)
+return { 'stored', version }

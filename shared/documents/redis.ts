@@ -42,11 +42,11 @@ export class RedisDocumentStore implements DocumentStore {
   }
 
   async put(request: PutDocument): Promise<PutOutcome> {
-    const { document, changedAt, ifVersion, ifNewer } = request;
+    const { document, changedAt, ifVersion, ifNewer, version: least } = request;
     const [kind, version] = await this.#cells.fleet.run(
       putScript,
       this.#keys.document,
-      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, this.#keys.changed],
+      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, this.#keys.changed, least ?? ""],
     );
     return { kind, version };
   }

@@ -10,7 +10,7 @@ export const commonSettings = {
 };
 
 /** Reserved settings without an effect in this version; a warning names those that are set. */
-export const settingsWithoutEffect = ["REDIS_CELLS", "GATEWAY_WORKERS"];
+export const settingsWithoutEffect = ["GATEWAY_WORKERS"];
 
 /** Logs variables without an effect. @param unknown variables that are not settings, as described by `unknownSettings`. */
 export function warnOfSettings(environment: Environment, unknown: readonly string[], logger: Logger): void {

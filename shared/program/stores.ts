@@ -8,9 +8,12 @@ import { RedisDocumentStore } from "../documents/redis.ts";
 import type { DocumentStore } from "../documents/contract.ts";
 import { Lifecycle, type Service } from "../runtime/lifecycle.ts";
 import type { Logger } from "../runtime/logging.ts";
-import type { RedisTarget } from "../redis/target.ts";
+import { type CellTargets, onlyCell, type RedisTarget } from "../redis/target.ts";
 import { Cells } from "../redis/cells.ts";
 import { RedisConnections } from "../redis/connections.ts";
+import type { CellMaps } from "../cells/contract.ts";
+import { MemoryCellMaps } from "../cells/memory.ts";
+import { RedisCellMaps } from "../cells/redis.ts";
 import type { DispatcherRegistry } from "../dispatchers/contract.ts";
 import { MemoryDispatcherRegistry } from "../dispatchers/memory.ts";
 import { RedisDispatcherRegistry } from "../dispatchers/redis.ts";
@@ -32,19 +35,25 @@ export interface Stores extends Service {
   readonly queues: QueueStore & QueueOperations;
   readonly nodeRegistry: NodeRegistry;
   readonly dispatcherRegistry: DispatcherRegistry;
+  readonly cellMaps: CellMaps;
+  /** Undefined in memory. */
+  readonly cells: Cells | undefined;
   /** One per process: stores and program count their contained errors here. */
   readonly errors: ContainedErrors;
 }
 
 type StoresOnly = Omit<Stores, "errors" | keyof Service>;
 
-/** @param target undefined: in memory, for a single process. */
-export function createStores(target: RedisTarget | undefined, logger: Logger): Stores {
+/** @param given one Redis, or several cells; undefined: in memory, for a single process. */
+export function createStores(given: RedisTarget | CellTargets | undefined, logger: Logger): Stores {
   const lifecycle = new Lifecycle(logger);
   const errors = new ContainedErrors(logger);
-  const connections = target && new RedisConnections({ target, errors, logger });
-  if (connections) lifecycle.add("Redis", connections);
-  const stores = connections ? storesOnRedis(new Cells(connections), logger) : storesInMemory(errors);
+  const cells = given && openCells(given instanceof Map ? given : new Map([[onlyCell, given as RedisTarget]]), { errors, logger });
+  for (const [name, connections] of cells?.all ?? []) lifecycle.add(`Redis of cell ${name}`, connections);
+  if (cells) lifecycle.add("cells", cells);
+  const stores = cells ? storesOnRedis(cells, { lifecycle, errors, logger }) : storesInMemory(errors);
+  // First, so that the map is known to the others.
+  lifecycle.add("map of cells", stores.cellMaps);
   lifecycle.add("broker", stores.broker);
   lifecycle.add("rules store", stores.rulesStore);
   lifecycle.add("rollouts store", stores.rolloutsStore);
@@ -55,8 +64,24 @@ export function createStores(target: RedisTarget | undefined, logger: Logger): S
   return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
 }
 
-function storesOnRedis(cells: Cells, logger: Logger): StoresOnly {
+function openCells(targets: CellTargets, options: { errors: ContainedErrors; logger: Logger }): Cells {
+  const { logger } = options;
+  const opened = [...targets].map(([name, target]) => {
+    const ofCell = targets.size === 1 ? logger : logger.child({ cell: name });
+    return [name, new RedisConnections({ ...options, target, logger: ofCell })] as const;
+  });
+  return new Cells(new Map(opened), logger);
+}
+
+function storesOnRedis(
+  cells: Cells,
+  { lifecycle, errors, logger }: { lifecycle: Lifecycle; errors: ContainedErrors; logger: Logger },
+): StoresOnly {
+  const mapStore = new RedisDocumentStore(cells, "cells");
+  lifecycle.add("store of the map of cells", mapStore);
   return {
+    cells,
+    cellMaps: new RedisCellMaps({ cells, store: mapStore, errors, logger }),
     broker: new RedisBroker({ cells, logger }),
     rulesStore: new RedisDocumentStore(cells, "rules"),
     rolloutsStore: new RedisDocumentStore(cells, "rollouts"),
@@ -70,6 +95,8 @@ function storesOnRedis(cells: Cells, logger: Logger): StoresOnly {
 function storesInMemory(errors: ContainedErrors): StoresOnly {
   const broker = new MemoryBroker(errors);
   return {
+    cells: undefined,
+    cellMaps: new MemoryCellMaps(),
     broker,
     rulesStore: new MemoryDocumentStore(),
     rolloutsStore: new MemoryDocumentStore(),

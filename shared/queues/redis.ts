@@ -1,8 +1,7 @@
-import type { Cells } from "../redis/cells.ts";
-import type { RedisConnections } from "../redis/connections.ts";
+import type { CellAccess, Cells } from "../redis/cells.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { slotCount } from "../redis/slots.ts";
-import { type StoreState, worstState } from "../runtime/store-state.ts";
+import type { StoreState } from "../runtime/store-state.ts";
 import {
   type Claimed,
   type ClaimReply,
@@ -117,7 +116,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   get state(): StoreState {
-    return worstState(this.#cells.all.map(({ state }) => state));
+    return this.#cells.state;
   }
 
   async start(): Promise<void> {}
@@ -207,21 +206,19 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   listen(listener: QueueListener): void {
     this.#listeners.push(listener);
     if (this.#listeners.length > 1) return;
-    for (const cell of this.#cells.all) {
-      cell.topics.listen({
-        onMessage: (topic, message) => {
-          if (!isReadyTopic(cell.root, topic)) return;
-          for (const ready of parseNews(message)) for (const each of this.#listeners) each.onReady(ready);
-        },
-        onRestored: () => {
-          for (const each of this.#listeners) each.onRestored();
-        },
-      });
-    }
+    const { root } = this.#cells.fleet;
+    this.#cells.listen({
+      onMessage: (topic, message) => {
+        if (!isReadyTopic(root, topic)) return;
+        for (const ready of parseNews(message)) for (const each of this.#listeners) each.onReady(ready);
+      },
+      onRestored: () => {
+        for (const each of this.#listeners) each.onRestored();
+      },
+    });
     for (const slot of everySlot) {
-      const cell = this.#cells.ofSlot(slot);
       // Where Redis is away the topic is subscribed once it is back, and the listeners hear of it (onRestored).
-      cell.topics.subscribe(readyTopic(cell.root, slot)).catch(() => undefined);
+      this.#cells.subscribe(slot, readyTopic(root, slot)).catch(() => undefined);
     }
   }
 
@@ -345,7 +342,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return results.reduce((sum, count) => sum + count, 0);
   }
 
-  async #ofEverySlot<Result>(ask: (cell: RedisConnections, slot: number) => Promise<Result>): Promise<Result[]> {
+  async #ofEverySlot<Result>(ask: (cell: CellAccess, slot: number) => Promise<Result>): Promise<Result[]> {
     return Promise.all(everySlot.map(async (slot) => ask(this.#cells.ofSlot(slot), slot)));
   }
 }

@@ -1,6 +1,5 @@
 /** Groups what is asked of Redis within one turn of the event loop: one script call for each Redis, in a cluster one for each slot. */
-import type { Cells } from "../redis/cells.ts";
-import type { RedisConnections } from "../redis/connections.ts";
+import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { Script } from "../redis/scripts.ts";
 import { scriptKeys, slotPrefix } from "./keys.ts";
 
@@ -27,8 +26,7 @@ export class SlotBatches<Reply> {
   readonly #script: Script<Reply[]>;
   readonly #arguments: Arguments;
   readonly #cells: Cells;
-  readonly #waiting = new Map<RedisConnections, Entry<Reply>[]>();
-  #scheduled = false;
+  #waiting: Entry<Reply>[] = [];
 
   /** @param options.script replies with an array: a reply for each entry, in order. */
   constructor(options: { script: Script<Reply[]>; arguments: Arguments; cells: Cells }) {
@@ -40,44 +38,41 @@ export class SlotBatches<Reply> {
   /** Entries of one slot are executed in the order of the calls. */
   async add(slot: number, values: readonly Argument[]): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      const cell = this.#cells.ofSlot(slot);
       const bytes = values.reduce<number>((sum, value) => sum + String(value).length, 0);
-      const entry = { slot, values, bytes, resolve, reject };
-      const waiting = this.#waiting.get(cell);
-      if (waiting) waiting.push(entry);
-      else this.#waiting.set(cell, [entry]);
-      if (this.#scheduled) return;
-      this.#scheduled = true;
-      setImmediate(() => this.#flush());
+      if (this.#waiting.push({ slot, values, bytes, resolve, reject }) === 1) setImmediate(() => this.#flush());
     });
   }
 
   #flush(): void {
-    this.#scheduled = false;
-    const cells = [...this.#waiting];
-    this.#waiting.clear();
-    for (const [cell, entries] of cells) {
-      for (const batch of cell.spansSlots ? chunks(entries) : bySlot(entries).flatMap(chunks))
-        void this.#run(cell, batch);
+    const entries = this.#waiting;
+    this.#waiting = [];
+    for (const batch of chunks(bySlot(entries).flat())) this.#run(batch);
+  }
+
+  #run(batch: readonly Entry<Reply>[]): void {
+    const slots = new Map(bySlot(batch).map((entries) => [entries[0]?.slot ?? 0, entries]));
+    const bytes = batch.reduce((sum, entry) => sum + entry.bytes, 0);
+    const groups = this.#cells.groups([...slots.keys()], async (cell, own) => this.#ask(cell, own, slots), bytes);
+    for (const { slots: failed, replies } of groups) {
+      // An entry that has its reply keeps it.
+      replies.catch((error: unknown) => {
+        for (const slot of failed) for (const entry of slots.get(slot) ?? []) entry.reject(error);
+      });
     }
   }
 
-  async #run(cell: RedisConnections, batch: readonly Entry<Reply>[]): Promise<void> {
-    const groups = bySlot(batch);
-    const ordered = groups.flat();
-    try {
-      const prefixOf = (slot: number): string => slotPrefix(cell.root, slot);
-      const [first] = ordered;
-      const values = this.#arguments(
-        groups.map((entries) => ({
-          prefix: prefixOf(entries[0]?.slot ?? 0),
-          entries: entries.map(({ values }) => values),
-        })),
-      );
-      const replies = await cell.run(this.#script, ...scriptKeys(cell, first?.slot ?? 0), ...values);
-      for (const [index, entry] of ordered.entries()) entry.resolve(replies[index] as Reply);
-    } catch (error) {
-      for (const entry of ordered) entry.reject(error);
+  async #ask(
+    cell: CellAccess,
+    own: readonly number[],
+    slots: ReadonlyMap<number, readonly Entry<Reply>[]>,
+  ): Promise<void> {
+    const groups = own.map((slot) => ({ prefix: slotPrefix(cell.root, slot), entries: slots.get(slot) ?? [] }));
+    const values = this.#arguments(
+      groups.map(({ prefix, entries }) => ({ prefix, entries: entries.map(({ values }) => values) })),
+    );
+    const replies = await cell.run(this.#script, ...scriptKeys(cell, own[0] ?? 0), ...values);
+    for (const [index, entry] of groups.flatMap(({ entries }) => entries).entries()) {
+      entry.resolve(replies[index] as Reply);
     }
   }
 }

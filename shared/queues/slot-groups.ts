@@ -1,16 +1,10 @@
 /** Asks about slots: one call for each Redis, in a cluster one for each slot. Each call succeeds or fails by itself. */
-import type { Cells } from "../redis/cells.ts";
-import type { RedisConnections } from "../redis/connections.ts";
+import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { Script } from "../redis/scripts.ts";
 import type { UnreachedSlots } from "./contract.ts";
 import { scriptKeys, slotPrefix } from "./keys.ts";
 
 type Argument = string | number;
-
-interface Group {
-  readonly cell: RedisConnections;
-  readonly slots: readonly number[];
-}
 
 export class SlotGroups {
   readonly #cells: Cells;
@@ -19,17 +13,17 @@ export class SlotGroups {
     this.#cells = cells;
   }
 
-  /** @returns what the groups that were reached have answered, and the others. */
+  /** @param ask as for {@link Cells.groups}. @returns what the groups that were reached have answered, and the others. */
   async ask<Result>(
     slots: readonly number[],
-    ask: (cell: RedisConnections, slots: readonly number[]) => Promise<Result>,
+    ask: (cell: CellAccess, slots: readonly number[]) => Promise<Result>,
   ): Promise<{ results: Result[]; unreached: UnreachedSlots[] }> {
-    const groups = this.#of(slots);
-    const outcomes = await Promise.allSettled(groups.map(async ({ cell, slots: own }) => ask(cell, own)));
+    const groups = this.#cells.groups(slots, ask);
+    const outcomes = await Promise.allSettled(groups.map(async ({ replies }) => replies));
     const results: Result[] = [];
     const unreached: UnreachedSlots[] = [];
     for (const [at, outcome] of outcomes.entries()) {
-      if (outcome.status === "fulfilled") results.push(outcome.value);
+      if (outcome.status === "fulfilled") results.push(...outcome.value);
       else unreached.push({ slots: groups[at]?.slots ?? [], error: outcome.reason });
     }
     return { results, unreached };
@@ -41,23 +35,20 @@ export class SlotGroups {
     entries: readonly Entry[],
     values: { common: readonly Argument[]; of: (entry: Entry) => readonly Argument[] },
   ): Promise<Reply>[] {
-    const replies: Promise<Reply>[] = [];
-    const indexes = Map.groupBy(entries.keys(), (index) => entries[index]?.slot ?? 0);
-    for (const { cell, slots } of this.#of([...indexes.keys()])) {
-      const own = slots.flatMap((slot) => indexes.get(slot) ?? []);
-      const listed = own.flatMap((index) => {
-        const entry = entries[index];
-        return entry ? [slotPrefix(cell.root, entry.slot), ...values.of(entry)] : [];
+    const asked = entries.map((entry) => ({ entry, ...Promise.withResolvers<Reply>() }));
+    const bySlot = Map.groupBy(asked, ({ entry }) => entry.slot);
+    const groups = this.#cells.groups([...bySlot.keys()], async (cell, slots) => {
+      const own = slots.flatMap((slot) => bySlot.get(slot) ?? []);
+      const listed = own.flatMap(({ entry }) => [slotPrefix(cell.root, entry.slot), ...values.of(entry)]);
+      const answers = await cell.run(script, ...scriptKeys(cell, slots[0] ?? 0), ...values.common, ...listed);
+      for (const [at, { resolve }] of own.entries()) resolve(answers[at] as Reply);
+    });
+    for (const { slots, replies } of groups) {
+      // An entry that has its reply keeps it.
+      replies.catch((error: unknown) => {
+        for (const slot of slots) for (const { reject } of bySlot.get(slot) ?? []) reject(error);
       });
-      const answers = cell.run(script, ...scriptKeys(cell, slots[0] ?? 0), ...values.common, ...listed);
-      for (const [at, index] of own.entries()) replies[index] = answers.then((answer) => answer[at] as Reply);
     }
-    return replies;
-  }
-
-  #of(slots: readonly number[]): Group[] {
-    return [...Map.groupBy(slots, (slot) => this.#cells.ofSlot(slot))].flatMap(([cell, own]) =>
-      cell.spansSlots ? [{ cell, slots: own }] : own.map((slot) => ({ cell, slots: [slot] })),
-    );
+    return asked.map(({ promise }) => promise);
   }
 }

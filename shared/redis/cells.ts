@@ -1,32 +1,241 @@
+import type { Logger } from "../runtime/logging.ts";
+import type { Service } from "../runtime/lifecycle.ts";
+import { type StoreState, worstState } from "../runtime/store-state.ts";
+import { type CellMap, newCellMap } from "./cell-map.ts";
 import type { RedisConnections } from "./connections.ts";
+import { fencedCall, fenceKey, raiseFenceScript } from "./fence.ts";
+import { type SlotCall, SlotGates, type SlotReplies } from "./slot-gates.ts";
+import { SlotTopics } from "./slot-topics.ts";
+import { slotOf } from "./slots.ts";
+import type { TopicListener } from "./subscriptions.ts";
+import { onlyCell } from "./target.ts";
+import { brokerUnavailable } from "./unavailable.ts";
+
+/** Pause between two reads of the map while calls wait. */
+const recoverMs = 250;
+
+/** Where the calls of a slot go. */
+export type CellAccess = Pick<RedisConnections, "root" | "spansSlots" | "replica" | "run">;
 
 /**
- * Finds the cell, an independent Redis, that owns a channel, a user or a slot: `cells.of(name).run(script, …)`. The stores
- * reach Redis only through it. There is one cell; it owns every slot.
+ * Routes what belongs to a channel, a user or a slot to the cell, an independent Redis, that owns the slot. The stores reach Redis
+ * only through it. All cells use the same names for the same keys.
+ *
+ * With one cell it costs nothing. With several, calls follow the map of cells: a cell refuses a call of a process whose map is older
+ * than its fence; the call is then repeated where the new map says, in its place among the calls of its slot.
  */
-export class Cells {
-  readonly #cell: RedisConnections;
+export class Cells implements Service {
+  readonly #cells: ReadonlyMap<string, RedisConnections>;
+  readonly #first: RedisConnections;
+  /** Undefined with one cell. */
+  readonly #routing: Routing | undefined;
 
-  /** The caller starts and stops the connections. */
-  constructor(cell: RedisConnections) {
-    this.#cell = cell;
+  /**
+   * The caller starts and stops the connections.
+   * @param cells by name; the first one is also the fleet's.
+   */
+  constructor(cells: RedisConnections | ReadonlyMap<string, RedisConnections>, logger?: Logger) {
+    this.#cells = cells instanceof Map ? cells : new Map([[onlyCell, cells as RedisConnections]]);
+    const [first] = this.#cells.values();
+    if (!first) throw new Error("there is no cell");
+    this.#first = first;
+    this.#routing = this.#cells.size > 1 && logger ? new Routing(this.#cells, logger) : undefined;
   }
 
-  /** @param _name of a channel, or the key of a user: what the slot is computed from. */
-  of(_name: string): RedisConnections {
-    return this.#cell;
+  async start(): Promise<void> {}
+
+  async stop(): Promise<void> {
+    this.#routing?.stop();
   }
 
-  ofSlot(_slot: number): RedisConnections {
-    return this.#cell;
+  /** @param name of a channel, or the key of a user: what the slot is computed from. */
+  of(name: string): CellAccess {
+    return this.#routing ? this.#routing.ofSlot(slotOf(name)) : this.#first;
   }
 
-  /** Holds what belongs to no slot: nodes, leases, documents. */
+  ofSlot(slot: number): CellAccess {
+    return this.#routing ? this.#routing.ofSlot(slot) : this.#first;
+  }
+
+  /**
+   * Calls `ask` for groups of slots that one script call may span: once for each cell, in a Redis Cluster once for each slot. Each
+   * group succeeds or fails by itself. A call of `ask` MUST send one command, at once: a cell may refuse it, and its slots are asked
+   * for again.
+   * @param bytes of the arguments of all groups
+   */
+  groups<Reply>(
+    slots: readonly number[],
+    ask: SlotCall<CellAccess, Reply>,
+    bytes = 0,
+  ): SlotReplies<Reply>[] {
+    if (slots.length === 0) return [];
+    if (this.#routing) return this.#routing.gates.submit(slots, bytes, ask);
+    const groups = this.#first.spansSlots ? [slots] : slots.map((slot) => [slot]);
+    return groups.map((group) => ({ slots: group, replies: ask(this.#first, group).then((reply) => [reply]) }));
+  }
+
+  /** The replies of all {@link groups}, in no order. */
+  async ofSlots<Reply>(slots: readonly number[], ask: SlotCall<CellAccess, Reply>, bytes = 0): Promise<Reply[]> {
+    const groups = this.groups(slots, ask, bytes);
+    return (await Promise.all(groups.map(async ({ replies }) => replies))).flat();
+  }
+
+  /** Holds what belongs to no slot: nodes, leases, documents, the map of cells. */
   get fleet(): RedisConnections {
-    return this.#cell;
+    return this.#first;
   }
 
-  get all(): readonly RedisConnections[] {
-    return [this.#cell];
+  get all(): ReadonlyMap<string, RedisConnections> {
+    return this.#cells;
+  }
+
+  get isRouted(): boolean {
+    return this.#routing !== undefined;
+  }
+
+  /** The state of the fleet's cell. Another cell concerns its own slots only. */
+  get state(): StoreState {
+    const { state } = this.#first;
+    return state === "ok" || !this.#routing ? state : worstState([state]);
+  }
+
+  /** The map in force; with one cell the one that gives it all slots. */
+  get map(): CellMap {
+    if (this.#routing) return this.#routing.map;
+    const [name = onlyCell] = this.#cells.keys();
+    return { version: 0, ...newCellMap(name) };
+  }
+
+  use(map: CellMap): void {
+    this.#routing?.use(map);
+  }
+
+  /** The newest map for which this process follows every topic where it says. */
+  get followedVersion(): number {
+    return this.#routing?.topics.version ?? 0;
+  }
+
+  /** @param refresh reads the map and passes it to {@link use}. */
+  refreshWith(refresh: () => Promise<void>): void {
+    if (this.#routing) this.#routing.refresh = refresh;
+  }
+
+  /** Listens to the topics of all cells. */
+  listen(listener: TopicListener): void {
+    for (const cell of this.#cells.values()) cell.topics.listen(listener);
+    this.#routing?.topics.listen(listener);
+  }
+
+  /** Resolves once this process receives everything published from now on. */
+  async subscribe(slot: number, topic: string): Promise<void> {
+    await (this.#routing ? this.#routing.topics.subscribe(slot, topic) : this.#first.topics.subscribe(topic));
+  }
+
+  async unsubscribe(slot: number, topic: string): Promise<void> {
+    await (this.#routing ? this.#routing.topics.unsubscribe(slot, topic) : this.#first.topics.unsubscribe(topic));
+  }
+}
+
+/** What several cells need. */
+class Routing {
+  readonly gates: SlotGates<CellAccess>;
+  readonly topics: SlotTopics;
+  refresh: () => Promise<void> = async () => undefined;
+  map: CellMap;
+  readonly #cells: ReadonlyMap<string, RedisConnections>;
+  readonly #logger: Logger;
+  readonly #bySlot = new Map<number, CellAccess>();
+  /** Of the map in force. */
+  #accesses = new Map<string, CellAccess>();
+  #recovering = false;
+  #stopped = false;
+
+  constructor(cells: ReadonlyMap<string, RedisConnections>, logger: Logger) {
+    this.#cells = cells;
+    this.#logger = logger;
+    this.topics = new SlotTopics(cells, logger);
+    this.map = { version: 0, ...newCellMap([...cells.keys()][0] ?? "") };
+    this.gates = new SlotGates<CellAccess>({
+      accessOf: (cell, version) => this.#accessOf(cell, version),
+      onWaiting: () => void this.#recover(),
+    });
+  }
+
+  use(map: CellMap): void {
+    if (map.version <= this.map.version) return;
+    this.map = map;
+    this.#accesses = new Map();
+    this.gates.use(map);
+    this.topics.use(map);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.gates.stop();
+    this.topics.stop();
+  }
+
+  /** Finds the cell anew for each call. */
+  ofSlot(slot: number): CellAccess {
+    let access = this.#bySlot.get(slot);
+    if (!access) {
+      const [first] = this.#cells.values();
+      access = {
+        root: first?.root ?? "",
+        spansSlots: true,
+        replica: undefined,
+        run: async (command, ...keysAndArguments) => {
+          const bytes = keysAndArguments.reduce<number>((sum, value) => sum + String(value).length, 0);
+          const call = async (cell: CellAccess) => cell.run(command, ...keysAndArguments);
+          const [group] = this.gates.submit([slot], bytes, call);
+          const [reply] = (await group?.replies) ?? [];
+          return reply as never;
+        },
+      };
+      this.#bySlot.set(slot, access);
+    }
+    return access;
+  }
+
+  #accessOf(cell: string, version: number): CellAccess {
+    const known = this.#accesses.get(cell);
+    if (known) return known;
+    const connections = this.#cells.get(cell);
+    if (!connections) throw brokerUnavailable(`REDIS_CELLS has no cell ${cell}, which owns the slot`);
+    const { root } = connections;
+    const access: CellAccess = {
+      root,
+      spansSlots: true,
+      replica: undefined,
+      run: async (command, ...given) => {
+        const { script, keysAndArguments, toReply } = fencedCall(root, version, command, given);
+        return toReply(await connections.run(script, ...keysAndArguments));
+      },
+    };
+    this.#accesses.set(cell, access);
+    return access;
+  }
+
+  /** While calls wait: reads the map, and gives a fence to cells that lack one. */
+  async #recover(): Promise<void> {
+    if (this.#recovering) return;
+    this.#recovering = true;
+    while (this.gates.waiting > 0 && !this.#stopped) {
+      try {
+        await this.refresh();
+        for (const cell of this.gates.unfenced) await this.#giveFence(cell);
+      } catch (error) {
+        this.#logger.debug({ err: error }, "the map of cells could not be refreshed");
+      }
+      if (this.gates.waiting > 0) await new Promise((resolve) => setTimeout(resolve, recoverMs));
+    }
+    this.#recovering = false;
+  }
+
+  async #giveFence(name: string): Promise<void> {
+    const cell = this.#cells.get(name);
+    if (!cell || this.map.version === 0) return;
+    await cell.run(raiseFenceScript, fenceKey(cell.root), this.map.version);
+    this.gates.fenced(name);
   }
 }

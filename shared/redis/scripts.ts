@@ -13,6 +13,7 @@ export interface Script<Reply> {
 }
 
 const declared: Script<unknown>[] = [];
+const fence = read(new URL("fence.part.lua", import.meta.url));
 
 /**
  * Declare scripts before any client opens. One file may be declared with different numbers of keys. The count is part of the
@@ -30,7 +31,17 @@ function read(file: URL): string {
   return readFileSync(file, "utf8").replaceAll(/^-- include (\S+)$/gm, (_, name: string) => read(new URL(name, file)));
 }
 
+/** The same script, behind the fence of a cell: see fence.part.lua. Its last key names the fence, its last value is the map's version. */
+export function fenced<Reply>({ name, lua, keyCount }: Script<Reply>): Script<Reply> {
+  const [head = "", ...body] = lua.split("\n");
+  return { name: `${name} fenced`, lua: [head, fence, ...body].join("\n"), keyCount: keyCount + 1 };
+}
+
 /** All at once: a pipeline of the client knows only the scripts that were defined before it began. */
 export function defineScripts(client: RedisClient): void {
-  for (const { name, lua, keyCount } of declared) client.defineCommand(name, { lua, numberOfKeys: keyCount });
+  for (const plain of declared) {
+    for (const { name, lua, keyCount } of [plain, fenced(plain)]) {
+      client.defineCommand(name, { lua, numberOfKeys: keyCount });
+    }
+  }
 }

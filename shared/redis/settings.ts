@@ -3,6 +3,7 @@ import { Type } from "typebox";
 import { about, list, matching, optional, text } from "../runtime/setting-kinds.ts";
 import type { Setting, SettingValues } from "../runtime/settings.ts";
 import { parseClusterNodes, parseNamedPrimary, parseSentinels, parseServerUrl } from "./address.ts";
+import { cellNamePattern } from "./cell-map.ts";
 import { defaultPrefix, prefixPattern } from "./name-root.ts";
 
 /** Addresses of Redis. Without any, one process uses the in-memory stores. */
@@ -10,6 +11,10 @@ export const redisSettings = {
   REDIS_URL: about(
     "A standalone Redis: `redis[s]://user:password@host:port/database`; only the host is required. Programs of their own need this, `REDIS_SENTINELS` or `REDIS_CLUSTER`.",
     optional(address(parseServerUrl)),
+  ),
+  REDIS_CELLS: about(
+    "Several standalone servers, each with a part of the slots: `a=redis://…,b=redis://…`, instead of the settings of one. The first one also holds what belongs to the whole fleet. Names are 1 to 32 of a-z 0-9 _ -. All use the same database number.",
+    optional(checked(list(Type.String()), parseCells)),
   ),
   REDIS_READ_URL: about(
     "A replica that takes subscriptions and history reads off the primary (SPEC, READ-1). Not with a cluster.",
@@ -39,6 +44,35 @@ export const redisSettings = {
     matching(prefixPattern, "must be 1 to 64 of A-Z a-z 0-9 _ . : / -", { fallback: defaultPrefix }),
   ),
 };
+
+/**
+ * The URL of each cell by its name, the fleet's first.
+ * @throws as {@link address}.
+ */
+export function parseCells(entries: readonly string[]): ReadonlyMap<string, string> {
+  const cells = new Map<string, string>();
+  const databases = new Set<number>();
+  const servers = new Set<string>();
+  for (const [index, entry] of entries.entries()) {
+    const what = `entry ${index + 1}`;
+    const at = entry.indexOf("=");
+    const name = entry.slice(0, Math.max(0, at)).trim();
+    if (!cellNamePattern.test(name)) throw new Error(`${what}: must be name=redis://…, the name of a-z 0-9 _ -`);
+    if (cells.has(name)) throw new Error(`${what}: another entry has its name`);
+    const url = entry.slice(at + 1).trim();
+    try {
+      const { host, port, database } = parseServerUrl(url);
+      databases.add(database);
+      if (servers.has(`${host}:${port}`)) throw new Error("another cell has this server");
+      servers.add(`${host}:${port}`);
+    } catch (error) {
+      throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
+    }
+    cells.set(name, url);
+  }
+  if (databases.size > 1) throw new Error("all cells must use the same database number");
+  return cells;
+}
 
 /** For connections with TLS, in PEM form: further trusted authorities, and the client's certificate. */
 export interface RedisTls {
@@ -98,12 +132,12 @@ export function redisFindings(settings: SettingValues<typeof redisSettings>, req
   if ((settings.REDIS_TLS_CERT === undefined) !== (settings.REDIS_TLS_KEY === undefined)) {
     findings.push("REDIS_TLS_CERT, REDIS_TLS_KEY: set both or neither");
   }
-  const ways = [settings.REDIS_URL, settings.REDIS_SENTINELS, settings.REDIS_CLUSTER];
+  const ways = [settings.REDIS_URL, settings.REDIS_SENTINELS, settings.REDIS_CLUSTER, settings.REDIS_CELLS];
   if (ways.filter((way) => way !== undefined).length > 1) {
-    findings.push("REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER: set only one of them");
+    findings.push("REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER, REDIS_CELLS: set only one of them");
   }
-  if (settings.REDIS_READ_URL && settings.REDIS_CLUSTER) {
-    findings.push("REDIS_READ_URL: is for REDIS_URL or REDIS_SENTINELS, not for REDIS_CLUSTER");
+  if (settings.REDIS_READ_URL && (settings.REDIS_CLUSTER || settings.REDIS_CELLS)) {
+    findings.push("REDIS_READ_URL: is for REDIS_URL or REDIS_SENTINELS, not for REDIS_CLUSTER or REDIS_CELLS");
   }
   const deployment = settings.REDIS_URL ?? settings.REDIS_SENTINEL_MASTER;
   if (settings.REDIS_READ_URL && databaseIn(settings.REDIS_READ_URL) !== databaseIn(deployment)) {

@@ -14,7 +14,7 @@ import { refusalOf } from "./refusals.ts";
 import { script } from "./scripts.ts";
 import { openForCheck } from "./servers.ts";
 import type { RedisTls } from "./settings.ts";
-import { type RedisTarget, rootOf } from "./target.ts";
+import { type CellTargets, type RedisTarget, rootOf } from "./target.ts";
 
 /** The first version with flags of scripts and sharded topics. */
 const minMajorVersion = 7;
@@ -59,6 +59,15 @@ const tlsFindings: Readonly<Record<string, string>> = {
  */
 export async function checkRedisSetup(target: RedisTarget): Promise<void> {
   const findings = await findingsOf(target);
+  if (findings.length > 0) throw new SettingsError(findings);
+}
+
+/** As {@link checkRedisSetup}, for each cell. */
+export async function checkCells(targets: CellTargets): Promise<void> {
+  const findings = await inParallel([...targets], async ([name, target]) => {
+    const found = await findingsOf(target);
+    return targets.size === 1 ? found : found.map((finding) => `REDIS_CELLS: ${name}: ${finding}`);
+  });
   if (findings.length > 0) throw new SettingsError(findings);
 }
 

@@ -81,6 +81,11 @@ export class Subscriptions {
     await this.#connection(primary, topic).subscribe(topic);
   }
 
+  /** As {@link subscribe}, for topics of one slot. Not for a cluster. */
+  async subscribeAll(topics: readonly string[]): Promise<void> {
+    await this.#connection("", "").subscribeAll(topics);
+  }
+
   async unsubscribe(topic: string): Promise<void> {
     await Promise.all(
       [...this.#connections.values()]

@@ -2,7 +2,10 @@
 import type { SettingValues } from "../runtime/settings.ts";
 import { parseNamedPrimary, parseServerUrl, type ServerAddress } from "./address.ts";
 import { defaultPrefix, nameRoot } from "./name-root.ts";
-import { type redisSettings, type RedisTls, readTls } from "./settings.ts";
+import { parseCells, type redisSettings, type RedisTls, readTls } from "./settings.ts";
+
+/** The name of the cell where REDIS_CELLS names none. */
+export const onlyCell = "main";
 
 /** Addresses as the settings write them. */
 export type RedisTarget = (
@@ -29,6 +32,20 @@ export function redisTarget(settings: SettingValues<typeof redisSettings>): Redi
     return { kind: "sentinel", sentinels: REDIS_SENTINELS, master: REDIS_SENTINEL_MASTER, ...all, ...read };
   }
   return REDIS_URL === undefined ? undefined : { kind: "standalone", url: REDIS_URL, ...all, ...read };
+}
+
+/** By the name of the cell; the first one is also the fleet's. */
+export type CellTargets = ReadonlyMap<string, RedisTarget>;
+
+/** Undefined where no Redis is configured. @param settings valid ones (`redisFindings`). */
+export function cellTargets(settings: SettingValues<typeof redisSettings>): CellTargets | undefined {
+  const { REDIS_CELLS, REDIS_PREFIX: prefix } = settings;
+  if (REDIS_CELLS) {
+    const tls = readTls(settings);
+    return new Map([...parseCells(REDIS_CELLS)].map(([name, url]) => [name, { kind: "standalone", url, prefix, tls }]));
+  }
+  const target = redisTarget(settings);
+  return target && new Map([[onlyCell, target]]);
 }
 
 /** The text that begins the names of all keys and topics. */

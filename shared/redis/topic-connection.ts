@@ -114,6 +114,22 @@ export class TopicConnection {
     }
   }
 
+  /** As {@link subscribe}: all of them, or none. */
+  async subscribeAll(topics: readonly string[]): Promise<void> {
+    const client = this.#client;
+    if (!client) throw new Error("no connection for subscriptions");
+    const added = topics.filter((topic) => !this.#topics.has(topic));
+    for (const topic of added) this.#topics.add(topic);
+    try {
+      for (let at = 0; at < added.length; at += subscribeBatch) {
+        await client.ssubscribe(...added.slice(at, at + subscribeBatch));
+      }
+    } catch (error) {
+      for (const topic of added) this.#topics.delete(topic);
+      throw error;
+    }
+  }
+
   async unsubscribe(topic: string): Promise<void> {
     this.#topics.delete(topic);
     await this.#client?.sunsubscribe(topic);

@@ -1,6 +1,5 @@
 import type { IdentityKey } from "../protocol/identity-key.ts";
 import type { Cells } from "../redis/cells.ts";
-import type { RedisConnections } from "../redis/connections.ts";
 import { script } from "../redis/scripts.ts";
 import { slotCount, slotOf } from "../redis/slots.ts";
 import { maxTaken, overMs, type SessionEvent, takenMs } from "./contract.ts";
@@ -24,7 +23,7 @@ export class RedisSessionEvents {
   }
 
   async take(slots: readonly number[] = everySlot): Promise<{ events: SessionEvent[]; nextMs: number | undefined }> {
-    const replies = await this.#perCall(slots, async (cell, group) => {
+    const replies = await this.#cells.ofSlots(slots, async (cell, group) => {
       const prefixes = group.map((slot) => eventKeys(cell.root, slot).prefix);
       return cell.run(takeScript, prefixes[0] ?? "", takenMs, maxTaken, overMs, ...prefixes);
     });
@@ -37,7 +36,7 @@ export class RedisSessionEvents {
 
   async settle(events: readonly SessionEvent[], { last }: { last: boolean }): Promise<void> {
     const bySlot = Map.groupBy(events, ({ user }) => slotOf(user));
-    await this.#perCall([...bySlot.keys()], async (cell, slots) => {
+    await this.#cells.ofSlots([...bySlot.keys()], async (cell, slots) => {
       const values = slots.flatMap((slot) => {
         const { prefix } = eventKeys(cell.root, slot);
         return (bySlot.get(slot) ?? []).flatMap(({ kind, sessionId, user }) => {
@@ -47,18 +46,6 @@ export class RedisSessionEvents {
       });
       return cell.run(settleScript, eventKeys(cell.root, slots[0] ?? 0).prefix, ...values);
     });
-  }
-
-  async #perCall<Reply>(
-    slots: readonly number[],
-    call: (cell: RedisConnections, slots: readonly number[]) => Promise<Reply>,
-  ): Promise<Reply[]> {
-    const byCell = Map.groupBy(slots, (slot) => this.#cells.ofSlot(slot));
-    const calls = [...byCell].flatMap(([cell, own]) => {
-      const groups = cell.spansSlots ? [own] : own.map((slot) => [slot]);
-      return groups.map(async (group) => call(cell, group));
-    });
-    return Promise.all(calls);
   }
 }
 

@@ -5,6 +5,7 @@ import { RedisBroker } from "../../shared/channels/redis.ts";
 import type { RedisTarget } from "../../shared/redis/target.ts";
 import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
+import { startTwoCells, type TwoCells } from "../support/cells.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -14,13 +15,19 @@ import { brokerSuite } from "./broker-suite.ts";
 let redis: RedisServer;
 let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+let twoCells: TwoCells;
 
 beforeAll(async () => {
-  [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
+  [redis, valkey, cluster, twoCells] = await Promise.all([
+    startRedis(),
+    startValkey(),
+    startRedisCluster(),
+    startTwoCells("100-255"),
+  ]);
 }, 60_000);
 afterAll(async () => {
   await Promise.all(opened.map((connections) => connections.stop()));
-  await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
+  await Promise.all([redis.stop(), valkey.stop(), cluster.stop(), twoCells.stop()]);
 });
 
 const opened: RedisConnections[] = [];
@@ -42,3 +49,11 @@ brokerSuite("memory", async () => {
 brokerSuite("Redis", async () => pairOn({ kind: "standalone", url: redis.url }));
 brokerSuite("Redis Cluster", async () => pairOn(cluster.target));
 brokerSuite("Valkey", async () => pairOn({ kind: "standalone", url: valkey.url }));
+brokerSuite("two cells", async () => {
+  const broker = async (): Promise<ChannelBroker> => {
+    const { cells } = await twoCells.open();
+    if (!cells) throw new Error("there are no cells");
+    return new RedisBroker({ cells, logger: quietLogger });
+  };
+  return [await broker(), await broker()];
+});

@@ -4,6 +4,7 @@ import { RedisQueueStore } from "../../shared/queues/redis.ts";
 import type { RedisTarget } from "../../shared/redis/target.ts";
 import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
+import { startTwoCells, type TwoCells } from "../support/cells.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -13,14 +14,20 @@ import { type Queues, queueStoreSuite } from "./queue-store-suite.ts";
 let redis: RedisServer;
 let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+let twoCells: TwoCells;
 const opened: RedisConnections[] = [];
 
 beforeAll(async () => {
-  [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
+  [redis, valkey, cluster, twoCells] = await Promise.all([
+    startRedis(),
+    startValkey(),
+    startRedisCluster(),
+    startTwoCells("100-255"),
+  ]);
 }, 60_000);
 afterAll(async () => {
   await Promise.all(opened.map((connections) => connections.stop()));
-  await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
+  await Promise.all([redis.stop(), valkey.stop(), cluster.stop(), twoCells.stop()]);
 });
 
 async function storeOn(target: RedisTarget): Promise<Queues> {
@@ -41,3 +48,4 @@ queueStoreSuite("Valkey", async () => [
   await storeOn({ kind: "standalone", url: valkey.url }),
   await storeOn({ kind: "standalone", url: valkey.url }),
 ]);
+queueStoreSuite("two cells", async () => [(await twoCells.open()).queues, (await twoCells.open()).queues]);
