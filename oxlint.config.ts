@@ -9,7 +9,7 @@ import { defineConfig, type OxlintConfig } from "oxlint";
 const rooms = {
   shared: [
     ...["json", "protocol", "runtime", "http", "redis", "channels", "documents", "rollouts", "rules", "sessions"],
-    ...["services", "tokens", "load", "nodes", "dispatchers", "cells", "queues", "program"],
+    ...["services", "tokens", "load", "nodes", "dispatchers", "queues", "cells", "program"],
   ],
   gateway: [
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],

@@ -1,6 +1,6 @@
 /** Second step of a gateway node: the public door with its websockets, the admin door, and how full the node is. */
 import { Door, type DoorOptions } from "../shared/http/door.ts";
-import { addHealthRoutes, type HealthStatus, storeHealth } from "../shared/http/health.ts";
+import { addHealthRoutes, cellHealth, type HealthStatus, storeHealth } from "../shared/http/health.ts";
 import { admissionWeight } from "../shared/load/admission-weight.ts";
 import type { NodeReport } from "../shared/nodes/contract.ts";
 import { addBootstrap } from "./bootstrap/bootstrap.ts";
@@ -67,7 +67,7 @@ export function createDoors(options: GatewayOptions, state: NodeState): Doors {
   });
   addHooks(config, state, { publicDoor, sockets, trustedProxies: access.trustedProxies });
   const adminOptions = { ...common, name: "admin", port: config.GATEWAY_ADMIN_PORT, bounds: capacity.adminDoor };
-  const adminDoor = createAdminDoor(adminOptions, state, sockets);
+  const adminDoor = createAdminDoor({ ...adminOptions, cellMaps: options.cellMaps }, state, sockets);
   addLoadRoute(adminDoor.app, describe);
   return { publicDoor, adminDoor, sockets, load };
 }
@@ -148,12 +148,17 @@ function nodeReport(
   };
 }
 
-function createAdminDoor(options: DoorOptions, state: NodeState, sockets: SocketServer): Door {
+function createAdminDoor(
+  options: DoorOptions & Pick<GatewayOptions, "cellMaps">,
+  state: NodeState,
+  sockets: SocketServer,
+): Door {
   const door = new Door(options);
   const { sources, journal, context } = state;
   const { broker, currentRules, relay } = context;
   const checks = (): Record<string, HealthStatus> => ({
     broker: storeHealth(broker.state),
+    ...cellHealth(options.cellMaps.states),
     rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
     rollouts: state.currentRollouts.findings.length === 0 ? "ok" : "degraded",
     sources: sources.flaws.length === 0 ? "ok" : "degraded",

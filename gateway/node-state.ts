@@ -1,6 +1,7 @@
 /** First step of a gateway node: what it knows and holds, before any door opens. */
 import { randomUUID } from "node:crypto";
 import type { ChannelBroker } from "../shared/channels/contract.ts";
+import type { CellMaps } from "../shared/cells/contract.ts";
 import type { DocumentStore } from "../shared/documents/contract.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
@@ -48,6 +49,7 @@ export interface GatewayOptions {
   sessionStore: SessionStore & SessionEventStore;
   queues: QueueStore;
   nodeRegistry: NodeRegistry;
+  cellMaps: CellMaps;
   errors: ContainedErrors;
   logger: Logger;
   /** Default: `defaultLiveness`. */

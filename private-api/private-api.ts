@@ -4,8 +4,10 @@ import type { ChannelBroker } from "../shared/channels/contract.ts";
 import type { DocumentStore } from "../shared/documents/contract.ts";
 import type { ConnectionBounds } from "../shared/http/connections.ts";
 import { Door } from "../shared/http/door.ts";
-import { addHealthRoutes, type HealthStatus } from "../shared/http/health.ts";
+import { addHealthRoutes, cellHealth, type HealthStatus } from "../shared/http/health.ts";
 import { fleetLoad } from "../shared/load/fleet-load.ts";
+import type { CellMaps } from "../shared/cells/contract.ts";
+import type { Cells } from "../shared/redis/cells.ts";
 import type { DispatcherRegistry } from "../shared/dispatchers/contract.ts";
 import { dispatchersLoad } from "../shared/load/dispatch-load.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
@@ -22,6 +24,8 @@ import type { Environment } from "../shared/runtime/settings.ts";
 import type { QueueOperations, QueueStore } from "../shared/queues/contract.ts";
 import { SessionEvents } from "../shared/queues/session-events.ts";
 import type { SessionEventStore, SessionStore } from "../shared/sessions/contract.ts";
+import { cellFigures } from "./cells/cell-figures.ts";
+import { CellMover } from "./cells/mover.ts";
 import { authorizeRequests } from "./authorization.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
@@ -59,6 +63,9 @@ export interface PrivateApiOptions {
   queues: QueueStore & QueueOperations;
   nodeRegistry: NodeRegistry;
   dispatcherRegistry: DispatcherRegistry;
+  cellMaps: CellMaps;
+  /** Undefined in memory. */
+  cells: Cells | undefined;
   errors: ContainedErrors;
   logger: Logger;
 }
@@ -71,6 +78,8 @@ interface ProcessState {
   readonly sessionEvents: SessionEvents;
   readonly sessionSweep: SessionSweep;
   readonly relayStreams: RelayStreams;
+  /** Undefined in memory. */
+  readonly cellMover: CellMover | undefined;
   readonly metricsRegistry: Metrics;
 }
 
@@ -88,6 +97,7 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
     lifecycle.add("session events", state.sessionEvents);
     lifecycle.add("session sweep", state.sessionSweep);
   }
+  if (state.cellMover) lifecycle.add("mover of slots", state.cellMover);
   lifecycle.add("door", door);
   lifecycle.add("relay streams", state.relayStreams);
   return {
@@ -110,6 +120,8 @@ function createState(options: PrivateApiOptions): ProcessState {
     sessionStore,
     nodeRegistry,
     dispatcherRegistry,
+    cellMaps,
+    cells,
     errors,
     logger,
   } = options;
@@ -149,6 +161,7 @@ function createState(options: PrivateApiOptions): ProcessState {
       const { depths, deadLetters } = await options.queues.depths();
       return { classes: depthsByClass(depths, currentRules.rules.classes.keys()), deadLetters };
     }),
+    cells: () => cellFigures(cellMaps),
   });
   const context: PrivateApiContext = {
     broker,
@@ -158,6 +171,7 @@ function createState(options: PrivateApiOptions): ProcessState {
     queues: options.queues,
     nodeRegistry,
     dispatcherRegistry,
+    cellMaps,
     currentRules,
     currentRollouts: new CurrentRollouts({ store: rolloutsStore, errors, logger }),
     rulesFromFile: rulesFile !== undefined,
@@ -184,7 +198,9 @@ function createState(options: PrivateApiOptions): ProcessState {
   });
   const isWanted = (): boolean => sessionEvents.isWanted;
   const sessionSweep = new SessionSweep({ store: sessionStore, isWanted, errors, logger });
-  return { context, rulesFile, dispatcher, sessionEvents, sessionSweep, relayStreams, metricsRegistry };
+  const onClosed = (closedMs: number): void => metrics.cellPause.observe(closedMs / 1_000);
+  const cellMover = cells && new CellMover({ cells, maps: cellMaps, onClosed, errors, logger });
+  return { context, rulesFile, dispatcher, sessionEvents, sessionSweep, relayStreams, cellMover, metricsRegistry };
 }
 
 function createDoor({ config, errors, logger }: PrivateApiOptions, state: ProcessState): Door {
@@ -224,6 +240,7 @@ function healthChecks({ context, rulesFile }: ProcessState): Record<string, Heal
   return {
     // Without the broker's messages publishing still works: the process only learns of new rules later.
     broker: broker.state === "ok" ? "ok" : "degraded",
+    ...cellHealth(context.cellMaps.states),
     rules: findings.length === 0 ? "ok" : "degraded",
     rollouts: currentRollouts.findings.length === 0 ? "ok" : "degraded",
   };

@@ -7,7 +7,9 @@ import { addDrainNode } from "./routes/drain-node.ts";
 import { addGetRollouts } from "./routes/get-rollouts.ts";
 import { addGetRules } from "./routes/get-rules.ts";
 import { addListNodes } from "./routes/list-nodes.ts";
+import { addListCells } from "./routes/list-cells.ts";
 import { addLoad } from "./routes/load.ts";
+import { addMoveSlots } from "./routes/move-slots.ts";
 import { addPublish } from "./routes/publish.ts";
 import { addPublishBatch } from "./routes/publish-batch.ts";
 import { addPutRollouts } from "./routes/put-rollouts.ts";
@@ -47,6 +49,8 @@ const calls = [
   addRetryDeadLetter,
   addRetryDeadLetters,
   addDeleteDeadLetter,
+  addListCells,
+  addMoveSlots,
 ];
 
 export function addRoutes(app: FastifyInstance, context: PrivateApiContext): void {

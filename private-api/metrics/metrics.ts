@@ -9,7 +9,16 @@ export interface QueueFigures {
   deadLetters: number;
 }
 
+/** By cell. */
+export interface CellFigures {
+  slots: Record<string, number>;
+  /** Slots on their way to the cell. */
+  arriving: Record<string, number>;
+  up: Record<string, number>;
+}
+
 export interface PrivateApiMetrics {
+  cellPause: Histogram;
   publishes: Counter<"outcome">;
   upstreamAnswers: Counter<"outcome">;
   upstreamSeconds: Histogram;
@@ -31,12 +40,13 @@ export interface PrivateApiMetrics {
     fleet: () => Promise<FleetLoad | undefined>;
     dispatchers: () => Promise<(DispatchersLoad & { count: number }) | undefined>;
     queues: () => Promise<QueueFigures | undefined>;
+    cells: () => CellFigures;
   }): void;
 }
 
 export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
-    observe: ({ relayStreams, circuits, fleet, dispatchers, queues }) => {
+    observe: ({ relayStreams, circuits, fleet, dispatchers, queues, cells }) => {
       const byClass =
         (figure: keyof DepthFigures, part = 1) =>
         async (): Promise<Record<string, number>> => {
@@ -52,6 +62,9 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       );
       metrics.gauges("queue_oldest_seconds", "Age of the oldest item, of a sample", "class", byClass("oldestMs", 1e-3));
       metrics.gauge("queue_dead_letters", "Items that failed and are kept", async () => (await queues())?.deadLetters);
+      metrics.gauges("cell_slots", "Slots that the cell owns", "cell", () => cells().slots);
+      metrics.gauges("cell_slots_arriving", "Slots that are to move to the cell", "cell", () => cells().arriving);
+      metrics.gauges("cell_up", "1 while this process can use the cell fully", "cell", () => cells().up);
       metrics.gauge("relay_streams", "Open relay streams of gateways", relayStreams);
       metrics.gauges("circuit_open", "1 while the service fails and is only probed", "service", circuits);
       metrics.gauge("fleet_nodes", "Gateways that report", async () => (await fleet())?.nodes);
@@ -88,6 +101,7 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       "outcome",
     ]),
     doorClosed: createDoorCounter(metrics),
+    cellPause: metrics.histogram("cell_pause_seconds", "Pauses of slots that moved to another cell"),
     upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, including the wait for a free place"),
   };
 }

@@ -2,6 +2,7 @@ import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { DocumentStore } from "../../shared/documents/contract.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import type { CellMaps } from "../../shared/cells/contract.ts";
 import type { CurrentRollouts } from "../../shared/rollouts/current-rollouts.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { DispatcherRegistry } from "../../shared/dispatchers/contract.ts";
@@ -21,6 +22,7 @@ export interface PrivateApiContext {
   readonly queues: QueueOperations;
   readonly nodeRegistry: NodeRegistry;
   readonly dispatcherRegistry: DispatcherRegistry;
+  readonly cellMaps: CellMaps;
   readonly currentRules: CurrentRules;
   readonly currentRollouts: CurrentRollouts;
   /** The rules come from RULES_FILE: the API refuses to put them. */

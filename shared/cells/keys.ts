@@ -1,4 +1,16 @@
-/** Hash: instance → version of its map, and its cells. @param root begins all names of the deployment. */
+/** Names of the keys of cells. `root` begins all names of the deployment. */
+
+/** Hash: instance → version of its map, and its cells. */
 export function processesKey(root: string): string {
   return `${root}:{cells}:processes`;
+}
+
+/** The lease of the process that moves slots, and what it has copied (hash: move → keys). */
+export function moverKeys(root: string): { lease: string; progress: string } {
+  return { lease: `${root}:{cells}:mover`, progress: `${root}:{cells}:progress` };
+}
+
+/** Of one cell. Hash: slot → how it arrived there. */
+export function arrivalsKey(root: string): string {
+  return `${root}:{cells}:arrivals`;
 }

@@ -18,6 +18,12 @@ export function storeHealth(state: StoreState): HealthStatus {
   return ({ ok: "ok", away: "degraded", refusing: "degraded", deaf: "fail" } as const)[state];
 }
 
+/** With several cells: one that is not well concerns its slots only. The first one counts as the store, too. */
+export function cellHealth(states: ReadonlyMap<string, StoreState>): { cells?: HealthStatus } {
+  if (states.size < 2) return {};
+  return { cells: [...states.values()].every((state) => state === "ok") ? "ok" : "degraded" };
+}
+
 /** By name of the check. The worst status counts for the process. */
 export type HealthChecks = () => Readonly<Record<string, HealthStatus>>;
 

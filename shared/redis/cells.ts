@@ -2,6 +2,7 @@ import type { Logger } from "../runtime/logging.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import { type StoreState, worstState } from "../runtime/store-state.ts";
 import { type CellMap, newCellMap } from "./cell-map.ts";
+import { bytesOf } from "./client.ts";
 import type { RedisConnections } from "./connections.ts";
 import { fencedCall, fenceKey, raiseFenceScript } from "./fence.ts";
 import { type SlotCall, SlotGates, type SlotReplies } from "./slot-gates.ts";
@@ -115,6 +116,13 @@ export class Cells implements Service {
     return this.#routing?.topics.version ?? 0;
   }
 
+  /** From now on the cell refuses calls of processes that know an older map. */
+  async raiseFence(name: string, version: number): Promise<void> {
+    const cell = this.#cells.get(name);
+    if (!cell) throw brokerUnavailable(`REDIS_CELLS has no cell ${name}`);
+    await cell.run(raiseFenceScript, fenceKey(cell.root), version);
+  }
+
   /** @param refresh reads the map and passes it to {@link use}. */
   refreshWith(refresh: () => Promise<void>): void {
     if (this.#routing) this.#routing.refresh = refresh;
@@ -185,7 +193,7 @@ class Routing {
         spansSlots: true,
         replica: undefined,
         run: async (command, ...keysAndArguments) => {
-          const bytes = keysAndArguments.reduce<number>((sum, value) => sum + String(value).length, 0);
+          const bytes = bytesOf(keysAndArguments);
           const call = async (cell: CellAccess) => cell.run(command, ...keysAndArguments);
           const [group] = this.gates.submit([slot], bytes, call);
           const [reply] = (await group?.replies) ?? [];

@@ -9,7 +9,12 @@ import { crc16 } from "./slots.ts";
 
 export type RedisClient = Redis | Cluster;
 
-export type Argument = string | number;
+export type Argument = string | number | Buffer;
+
+/** About: characters of text count as bytes. */
+export function bytesOf(values: readonly Argument[]): number {
+  return values.reduce<number>((sum, value) => sum + (typeof value === "number" ? 8 : value.length), 0);
+}
 
 const clusterSlots = 16_384;
 

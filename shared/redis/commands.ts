@@ -1,4 +1,4 @@
-import { type Argument, cutOff, isTimeout, primaryOf, type RedisClient, send } from "./client.ts";
+import { type Argument, bytesOf, cutOff, isTimeout, primaryOf, type RedisClient, send } from "./client.ts";
 import { CommandWindow } from "./command-window.ts";
 import { refusalOf } from "./refusals.ts";
 import type { Script } from "./scripts.ts";
@@ -47,7 +47,7 @@ export class RedisCommands {
     const key = String(keysAndArguments[0]);
     const primary = primaryOf(this.client, key);
     const window = this.#window(primary);
-    const bytes = keysAndArguments.reduce<number>((sum, value) => sum + String(value).length, 0);
+    const bytes = bytesOf(keysAndArguments);
     window.enter(bytes);
     let answered = false;
     try {

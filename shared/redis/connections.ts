@@ -6,6 +6,7 @@ import { withDeadline } from "../runtime/timing.ts";
 import { parseNamedPrimary } from "./address.ts";
 import { type Argument, connect, reconnectNow, type RedisClient, rootError } from "./client.ts";
 import { RedisCommands } from "./commands.ts";
+import { KeyChanges } from "./key-changes.ts";
 import { ReadReplica } from "./read-replica.ts";
 import { refusalOf } from "./refusals.ts";
 import { type Script, script } from "./scripts.ts";
@@ -32,6 +33,7 @@ export class RedisConnections implements Service {
   readonly replica: ReadReplica | undefined;
   readonly topics: Subscriptions;
   readonly #commands: RedisCommands;
+  readonly #servers: RedisServers;
   readonly #spansSlots: boolean;
   readonly #errors: ContainedErrors;
   readonly #sentinels: Sentinels | undefined;
@@ -62,6 +64,7 @@ export class RedisConnections implements Service {
       });
     }
     const servers = new RedisServers({ target, logger, ...(this.#sentinels && { source: this.#sentinels }) });
+    this.#servers = servers;
     this.#commands = new RedisCommands(servers.openClient(), () => this.topics.followPrimary());
     if (target.kind !== "cluster" && target.readUrl !== undefined) {
       this.replica = new ReadReplica({
@@ -103,6 +106,11 @@ export class RedisConnections implements Service {
   get state(): StoreState {
     if (this.#client.status !== "ready" || !this.#commands.answering) return "away";
     return this.topics.state;
+  }
+
+  /** The caller starts and stops it. @param prefixes of names; none begins with another. Not for a cluster. */
+  changesOf(prefixes: readonly string[]): KeyChanges {
+    return new KeyChanges({ open: () => this.#servers.openSubscriber(this.#client, ""), prefixes });
   }
 
   /** @see RedisCommands.run */
