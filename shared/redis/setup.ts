@@ -34,6 +34,8 @@ export const primaryCommands = [
   ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
   ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"],
 ] as const;
+/** Further commands of moves between several cells. The test compares this list, too. */
+export const movingCommands = ["client|id", "client|tracking", "dump", "restore", "scan", "subscribe", "unlink"] as const;
 /** Further commands of a cluster client. */
 const clusterCommands = ["cluster|slots", "cluster|info"];
 
@@ -65,13 +67,14 @@ export async function checkRedisSetup(target: RedisTarget): Promise<void> {
 /** As {@link checkRedisSetup}, for each cell. */
 export async function checkCells(targets: CellTargets): Promise<void> {
   const findings = await inParallel([...targets], async ([name, target]) => {
-    const found = await findingsOf(target);
-    return targets.size === 1 ? found : found.map((finding) => `REDIS_CELLS: ${name}: ${finding}`);
+    if (targets.size === 1) return findingsOf(target);
+    const found = await findingsOf(target, movingCommands);
+    return found.map((finding) => `REDIS_CELLS: ${name}: ${finding.replace(/^REDIS_URL: /, "")}`);
   });
   if (findings.length > 0) throw new SettingsError(findings);
 }
 
-async function findingsOf(target: RedisTarget): Promise<string[]> {
+async function findingsOf(target: RedisTarget, further: readonly string[] = []): Promise<string[]> {
   const { tls } = target;
   const root = rootOf(target);
   const readUrl = target.kind === "cluster" ? undefined : target.readUrl;
@@ -84,7 +87,7 @@ async function findingsOf(target: RedisTarget): Promise<string[]> {
   switch (target.kind) {
     case "standalone": {
       const primary = inspect("REDIS_URL", parseServerUrl(target.url), tls, (client) =>
-        checkData(client, "standalone", primaryCommands, root),
+        checkData(client, "standalone", [...primaryCommands, ...further], root),
       );
       return (await Promise.all([primary, replica])).flat();
     }

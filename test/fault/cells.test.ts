@@ -1,10 +1,19 @@
 /** Slots move between two cells while they are in use. Programs share the test's process; see cells-programs.test.ts for killed ones. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
+import { Workers } from "../../private-api/dispatch/workers.ts";
 import { CellMover } from "../../private-api/cells/mover.ts";
 import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
 import type { Stores } from "../../shared/program/stores.ts";
-import { parseSlots } from "../../shared/redis/cell-map.ts";
+import { formatSlots, parseSlots } from "../../shared/redis/cell-map.ts";
+import type { PublishOutcome } from "../../shared/channels/contract.ts";
+import { RedisBroker } from "../../shared/channels/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
+import type { QueueName } from "../../shared/queues/contract.ts";
+import { formatHead } from "../../shared/queues/item-head.ts";
+import { slotOfQueue } from "../../shared/queues/keys.ts";
+import { Circuit } from "../../shared/services/circuit.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { startTwoCells, type TwoCells } from "../support/cells.ts";
 import { eventually } from "../support/eventually.ts";
@@ -36,6 +45,43 @@ afterAll(async () => {
   await mover.stop();
   await twoCells.stop();
 });
+
+interface Delivered {
+  key: string;
+  n: number;
+  sequence: string;
+  fence: string;
+}
+const delivered: Delivered[] = [];
+
+function headOf(id: string): string {
+  return formatHead({
+    ...{ id, event: "edit", source: "/test", path: "/", at: Date.now() },
+    ...{ traceparent: "00", user: "u", sessionId: "s", claims: {} },
+  });
+}
+
+function newDispatcher({ queues }: Stores): Dispatcher {
+  const classes = new Map([["messages", { share: 1 }]]);
+  const circuit = new Circuit();
+  return new Dispatcher({
+    store: queues,
+    workers: new Workers({ total: 16, classes: () => classes }),
+    service: () => ({ maxInFlight: 16, maxBatch: 1, circuit }),
+    policy: () => ({ attempts: 3, minMs: 1, maxMs: 5, onFailure: "skip", batch: 1 }),
+    send: async (_service, { body, headers }) => {
+      const [key = "", n = ""] = (JSON.parse(body) as string).split(" ");
+      delivered.push({ key, n: Number(n), sequence: headers["ce-sequence"] ?? "", fence: headers["ce-fence"] ?? "" });
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 5));
+      return { kind: "answered", status: 204, body: Buffer.alloc(0) };
+    },
+    onOutcome: () => undefined,
+    onFirstAttempt: () => undefined,
+    stopMs: 5_000,
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+}
 
 async function move(to: string, text: string): Promise<void> {
   const slots = parseSlots(text) ?? [];
@@ -79,6 +125,112 @@ describe("moves", () => {
     expect(restored).toBe(0);
     const history = await mine.broker.readHistory({ channel, retention, limit: 100_000, maxBytes: 1 << 30 });
     expect(history.publications).toHaveLength(published);
-    console.error("pauses", pauses, "published", published);
+    expect(pauses.length).toBeGreaterThanOrEqual(2);
+  }, 60_000);
+
+  test("CELL-4: queues stay in order over moves under load, with two dispatchers", async () => {
+    const dispatchers = [newDispatcher(mine), newDispatcher(other)];
+    for (const dispatcher of dispatchers) await dispatcher.start();
+    const keys = Array.from({ length: 40 }, (_, at) => `key-${at}`);
+    const queueOf = (key: string): QueueName => ({ service: "documents", tenant: "", key });
+    let stop = false;
+    let stored = 0;
+    const storing = [mine, other].map(async ({ queues }, writer) => {
+      // One writer for each key, which does not wait for its items.
+      const own = keys.filter((_, at) => at % 2 === writer);
+      const counts = new Map<string, number>();
+      while (!stop) {
+        const items = own.map(async (key) => {
+          const n = (counts.get(key) ?? 0) + 1;
+          counts.set(key, n);
+          await queues.enqueue({ queue: queueOf(key), class: "messages", head: headOf(`${key} ${n}`), data: `"${key} ${n}"` });
+          stored++;
+        });
+        await Promise.all(items);
+        await eventually(() => stored - delivered.length < 200);
+      }
+    });
+    await eventually(() => delivered.length > 200);
+    const slots = formatSlots(keys.map((key) => slotOfQueue(queueOf(key))));
+    await move("b", slots);
+    await move("a", slots);
+    const before = delivered.length;
+    await eventually(() => delivered.length > before + 200);
+    stop = true;
+    await Promise.all(storing);
+    await eventually(() => delivered.length >= stored, 60_000);
+    for (const dispatcher of dispatchers) await dispatcher.stop();
+    for (const key of keys) {
+      const own = delivered.filter((item) => item.key === key);
+      expect(own.map(({ n }) => n)).toEqual(Array.from({ length: own.length }, (_, at) => at + 1));
+      for (const [at, { sequence, fence }] of own.entries()) {
+        const previous = own[at - 1];
+        if (!previous) continue;
+        expect(sequence > previous.sequence).toBe(true);
+        expect(fence >= previous.fence).toBe(true);
+      }
+    }
+    expect(delivered).toHaveLength(stored);
+  }, 120_000);
+
+  test("CELL-2: a cell refuses a writer with an older map, which reads the map and repeats in order", async () => {
+    const channel = "board:refused";
+    // A process that was paused: it reports nothing, hears of no new map, and its calls arrive late.
+    const stale = new Cells(mine.cells?.all ?? new Map(), quietLogger);
+    const old = mine.cellMaps.map;
+    stale.use(old);
+    stale.refreshWith(async () => stale.use(await mine.cellMaps.refresh()));
+    const staleBroker = new RedisBroker({ cells: stale, logger: quietLogger });
+    const publish = async (data: string): Promise<PublishOutcome> =>
+      staleBroker.publish({ channel, event: "e", data, retention });
+    await publish("0");
+    await move("b", String(slotOf(channel)));
+    expect(stale.map.version).toBe(old.version);
+    const outcomes = await Promise.all(["1", "2", "3"].map(publish));
+    expect(stale.map.version).toBeGreaterThan(old.version);
+    await stale.stop();
+    const { publications } = await mine.broker.readHistory({ channel, retention, limit: 10, maxBytes: 1 << 20 });
+    expect(publications.map(({ data }) => data)).toEqual(["0", "1", "2", "3"]);
+    expect(outcomes.map(({ position }) => position.offset)).toEqual(publications.slice(1).map(({ offset }) => offset));
+  }, 60_000);
+
+  test("CELL-6: an aborted move leaves the slots where they are, and nothing at the destination", async () => {
+    const channel = "board:aborted";
+    const slot = slotOf(channel);
+    await move("a", String(slot));
+    await mine.broker.publish({ channel, event: "e", data: "0", retention });
+    await changeMap(mine.cellMaps, (map) => addMoves(map, takeSlots(map, "b", [slot]), Date.now()));
+    await eventually(() => mine.cellMaps.map.moves[0]?.step === "preparing");
+    await changeMap(mine.cellMaps, ({ owners, moves }) => ({
+      owners,
+      moves: moves.map((known) => (known.step === "preparing" ? { ...known, step: "aborting" as const } : known)),
+    }));
+    await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0);
+    expect(mine.cellMaps.map.owners[slot]).toBe("a");
+    await mine.broker.publish({ channel, event: "e", data: "1", retention });
+    const keysOfB = await mine.cells?.all.get("b")?.run<[string, string[]]>("scan", "0", "COUNT", 100_000);
+    expect(keysOfB?.[1].filter((key) => key.startsWith(`tidegate:{${slot}}:`))).toEqual([]);
+  }, 60_000);
+});
+
+describe("a dead cell", () => {
+  test("CELL-5: a dead cell concerns its own slots only", async () => {
+    const ofA = "board:alive";
+    const ofB = "board:dead";
+    await move("b", String(slotOf(ofB)));
+    twoCells.b.signal("SIGSTOP");
+    try {
+      const dead = mine.broker.publish({ channel: ofB, event: "e", data: "0", retention });
+      const began = performance.now();
+      await mine.broker.publish({ channel: ofA, event: "e", data: "0", retention });
+      expect(performance.now() - began).toBeLessThan(2_000);
+      await expect(dead).rejects.toMatchObject({ code: "broker_unavailable" });
+      expect(mine.broker.state).toBe("ok");
+      await eventually(() => mine.cellMaps.states.get("b") !== "ok");
+    } finally {
+      twoCells.b.signal("SIGCONT");
+    }
+    await eventually(() => mine.cellMaps.states.get("b") === "ok", 20_000);
+    await mine.broker.publish({ channel: ofB, event: "e", data: "1", retention });
   }, 60_000);
 });
