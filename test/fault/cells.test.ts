@@ -77,6 +77,7 @@ function newDispatcher({ queues }: Stores): Dispatcher {
     },
     onOutcome: () => undefined,
     onFirstAttempt: () => undefined,
+    onStoreFailure: () => undefined,
     stopMs: 5_000,
     errors: quietErrors,
     logger: quietLogger,
