@@ -40,7 +40,7 @@ describe.concurrent.each(groups)("a deployment $deployment", ({ chosen }) => {
   // One after the other on each deployment: an ended program names its attack.
   test.each(chosen)(
     "ATK-1: no program ends, and clients are served afterwards: $name",
-    { concurrent: false, timeout: 150_000 },
+    { concurrent: false },
     async (attack) => {
       const ending = new AbortController();
       const all = connections * (attack.connectionsEach ?? 1);
@@ -89,9 +89,9 @@ test("the command lists its attacks, and prints its usage where a flag is wrong"
     const spawned = spawnProcess(process.execPath, ["loadtest/attack/main.ts", ...args]);
     return [await spawned.exited, spawned.output()];
   };
-  const [listed, list] = await run("--list");
+  const wrong = ["--seconds", "soon", "--only", "nothing-like-it", "--gateway", "http://a"];
+  const [[listed, list], [refused, complaint]] = await Promise.all([run("--list"), run(...wrong)]);
   expect([listed, list.split("\n").length]).toEqual([0, attacks.length + 1]);
-  const [refused, complaint] = await run("--seconds", "soon", "--only", "nothing-like-it", "--gateway", "http://a");
   expect(refused).toBe(78);
   for (const flag of ["--seconds", "--only", "--admin", "npm run attack"]) expect(complaint).toContain(flag);
   expect(complaint).not.toContain(" at ");

@@ -161,11 +161,10 @@ describe.concurrent("in time", () => {
   test("CON-8: the node closes a connection that does not authenticate", async () => {
     const socket = new WebSocket(`${url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
     await once(socket, "open");
+    // The raw client does not answer the closing handshake.
     const raw = await openRawWebsocket(new URL(url));
     raw.resume();
-    await once(socket, "close");
-    // The raw client does not answer the closing handshake.
-    await new Promise((resolve) => raw.once("close", resolve));
+    await Promise.all([once(socket, "close"), once(raw, "close")]);
     expect([socket.readyState, raw.destroyed]).toEqual([WebSocket.CLOSED, true]);
   });
 });
