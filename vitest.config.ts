@@ -17,12 +17,12 @@ class SlowestFolderFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    // Most files wait for leases, timers and other processes: two at a time take little more CPU than one.
-    maxWorkers: 2,
+    // Most files wait for leases, timers and other processes: three at a time keep two cores busy for half of the time.
+    maxWorkers: 3,
     sequence: { sequencer: SlowestFolderFirst },
     // Both only end a test that hangs.
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 180_000,
+    hookTimeout: 300_000,
     retry: 0,
   },
 });

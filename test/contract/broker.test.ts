@@ -24,7 +24,7 @@ beforeAll(async () => {
     startRedisCluster(),
     startTwoCells("100-255"),
   ]);
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all(opened.map((connections) => connections.stop()));
   await Promise.all([redis.stop(), valkey.stop(), cluster.stop(), twoCells.stop()]);

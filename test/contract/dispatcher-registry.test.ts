@@ -55,4 +55,4 @@ test("LOAD-7: a dispatcher that stops reporting is gone after five seconds, and 
   await eventually(async () => (await registry.loads()).length === 0, reportLastsMs + 5_000);
   await registry.report("alive", two);
   expect(await connections.run<string[]>("hkeys", "tidegate:{dispatchers}")).toEqual(["alive"]);
-}, 20_000);
+});

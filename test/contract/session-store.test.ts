@@ -23,7 +23,7 @@ let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
 beforeAll(async () => {
   [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
 });

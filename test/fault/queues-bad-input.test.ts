@@ -128,7 +128,7 @@ describe("services", () => {
       expect(new Set(bad.arrived)).toEqual(new Set([1]));
       bad.answer = taken;
       // A circuit that opened meanwhile asks again after a few seconds.
-      await eventually(() => bad.arrived.at(-1) === 2, 30_000);
+      await eventually(() => bad.arrived.at(-1) === 2);
       expect(bad.arrived.toSorted((a, b) => a - b)).toEqual(bad.arrived);
       expect(numbersOf(key)).toEqual([1, 2, 3]);
     });
@@ -203,7 +203,7 @@ describe("an item that kills its workers", () => {
     };
     const client = await connectClient(deployment.gatewayUrls[0] ?? "");
     for (let n = 1; n <= 2; n++) await client.request("good", { key: poison, n });
-    await eventually(() => deaths === 1, 60_000);
+    await eventually(() => deaths === 1);
     await client.request("good", { key: "others", n: 1 });
     await eventually(() => numbersOf("others").length === 1);
     // The lease of the poisonous item has not ended yet.

@@ -32,7 +32,7 @@ async function publish(data: unknown, more: object = {}): Promise<ApiAnswer> {
 
 /** Retries until the publish succeeds. */
 async function published(data: unknown): Promise<void> {
-  await eventually(async () => (await publish(data)).status === 200, 20_000);
+  await eventually(async () => (await publish(data)).status === 200);
 }
 
 function dataOf({ received }: StockClient): unknown[] {

@@ -77,14 +77,14 @@ test("STALL-1: a hanging Redis gets no further publishes, and refused ones never
   await eventually(async () => {
     await publish();
     return outcomes.get(next - 1) === "published";
-  }, 20_000);
-  await eventually(() => connections?.state === "ok", 20_000);
+  });
+  await eventually(() => connections?.state === "ok");
   const slice = await broker.readHistory({ channel, retention, after: 0, limit: 100_000, maxBytes: 1 << 30 });
   const stored = slice.publications.map(({ data }) => Number(data));
   expect(new Set(stored).size).toBe(stored.length);
   expect(stored.filter((number) => outcomes.get(number) === "refused")).toEqual([]);
   expect([...outcomes].filter(([n, outcome]) => outcome === "published" && !stored.includes(n))).toEqual([]);
-}, 60_000);
+});
 
 test("STALL-3: commands to a hanging primary never run after its connection was cut", async () => {
   redis = await startRedis();
@@ -110,14 +110,14 @@ test("STALL-3: commands to a hanging primary never run after its connection was 
     const late = await Promise.all(Array.from({ length: 100 }, (_, n) => publish(2 + n)));
     expect(new Set(late)).toEqual(new Set(["failed"]));
     primary.signal("SIGCONT");
-    await eventually(async () => (await publish(1_000)) === "published", 20_000);
+    await eventually(async () => (await publish(1_000)) === "published");
     const slice = await broker.readHistory({ channel, retention, limit: 1_000, maxBytes: 1 << 20 });
     const stored = slice.publications.map(({ data }) => Number(data)).filter((data) => data > 1 && data < 1_000);
     expect(stored).toEqual([]);
     await own.stop();
   }
   await cluster.stop();
-}, 90_000);
+});
 
 test("STALL-2: while Redis hangs the API answers 503 with Retry-After, and connections stay", async () => {
   redis = await startRedis();
@@ -137,7 +137,7 @@ test("STALL-2: while Redis hangs the API answers 503 with Retry-After, and conne
   ]);
   expect(client.socket.connected).toBe(true);
   redis.signal("SIGCONT");
-  await eventually(async () => (await publish("after")).status === 200, 20_000);
+  await eventually(async () => (await publish("after")).status === 200);
   await client.next(({ data }) => data === "after");
   expect(client.received.some(({ data }) => data === "refused")).toBe(false);
-}, 60_000);
+});

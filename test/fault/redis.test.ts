@@ -36,7 +36,7 @@ async function published(data: unknown): Promise<Position> {
     const answer = await fleet.api("POST", "/v1/publish", { ...item, data });
     position = answer.body as unknown as Position;
     return answer.status === 200;
-  }, 20_000);
+  });
   return position as Position;
 }
 
@@ -195,7 +195,7 @@ test("RULE-9: a store that lost the rules gets the rules of the file again", asy
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, environment: { RULES_FILE: file } });
   const raw = new Redis(redis.url);
   await raw.flushall();
-  await eventually(async () => (await raw.exists("tidegate:{rules}:document")) === 1, 20_000);
+  await eventually(async () => (await raw.exists("tidegate:{rules}:document")) === 1);
   raw.disconnect();
   await rm(folder, { recursive: true });
 });
@@ -227,20 +227,20 @@ test("OPS-3: a hanging Redis degrades nodes; lost messages alone make them fail"
   };
   expect(await status()).toBe("ok");
   redis.signal("SIGSTOP");
-  await eventually(async () => (await status()) === "degraded", 20_000);
+  await eventually(async () => (await status()) === "degraded");
   redis.signal("SIGCONT");
-  await eventually(async () => (await status()) === "ok", 20_000);
+  await eventually(async () => (await status()) === "ok");
 
   const raw = new Redis(redis.url);
   const client = await connectClient(fleet.urls[0] ?? "");
   await raw.call("ACL", "SETUSER", "default", "-ssubscribe");
   const before = fleet.log().length;
   await raw.call("CLIENT", "KILL", "TYPE", "pubsub");
-  await eventually(async () => (await status()) === "fail", 20_000);
+  await eventually(async () => (await status()) === "fail");
   await eventually(() => fleet.log().slice(before).includes("subscribing again failed"));
   expect(await status()).toBe("fail");
   await raw.call("ACL", "SETUSER", "default", "+ssubscribe");
-  await eventually(async () => (await status()) === "ok", 20_000);
+  await eventually(async () => (await status()) === "ok");
   expect(client.socket.connected).toBe(true);
   raw.disconnect();
-}, 60_000);
+});

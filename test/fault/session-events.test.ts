@@ -98,7 +98,7 @@ describe.concurrent("session events", () => {
     expect([connected?.kind, disconnected?.kind]).toEqual(["connected", "disconnected"]);
     expect(disconnected?.body).toMatchObject({ reason: "connection_lost", node: "node-1" });
     expect(Number(disconnected?.body.at) - brokeAt).toBeLessThan(10_000);
-  }, 100_000);
+  });
 
   test("EVT-9: a session that ends while its node has no Redis yields its event later", async () => {
     const { cut, link } = await startCutFleet();
@@ -112,7 +112,7 @@ describe.concurrent("session events", () => {
     link.heal();
     await eventually(() => kindsOf(sessionId).length === 2, giveUpMs);
     expect(kindsOf(sessionId)).toEqual(["connected", "disconnected"]);
-  }, 120_000);
+  });
 
   test("EVT-6: a node cut off past the grace time ends its sessions; their clients begin new ones", async () => {
     const { cut, link } = await startCutFleet();
@@ -130,7 +130,7 @@ describe.concurrent("session events", () => {
     expect(next.welcome.resumed).toBe(false);
     await eventually(() => kindsOf(next.welcome.sessionId).length === 1);
     expect(kindsOf(sessionId)).toEqual(["connected", "disconnected"]);
-  }, 150_000);
+  });
 
   test("EVT-4: killed nodes: each session yields one disconnected or one resume, without a gateway too", async () => {
     const [ownRedis, ownListener] = await Promise.all([startRedis(), startListener()]);

@@ -150,7 +150,7 @@ test("PRES-4: members of a node that is cut off leave with its lease, and return
   await eventually(() => about().length === 3);
   expect(about()).toEqual(["sync:join", "sync:leave", "sync:join"]);
   expect((await members("room:1")).map((member) => member.connections)).toEqual([1, 1]);
-}, 60_000);
+});
 
 test("PRES-6: a Redis that was away, or lost its data, gets all members again, and no others", async () => {
   const watcher = await connectClient(two, { sub: "watcher" });
@@ -162,11 +162,11 @@ test("PRES-6: a Redis that was away, or lost its data, gets all members again, a
   await redis.restart();
   const users = async (): Promise<string[] | undefined> =>
     (await members("room:1"))?.map(({ user }) => user).toSorted();
-  await eventually(async () => JSON.stringify(await users()) === '["stays","watcher"]', 20_000);
+  await eventually(async () => JSON.stringify(await users()) === '["stays","watcher"]');
   expect(
     watcher.received.some(({ event, data }) => event === "sync:leave" && JSON.stringify(data).includes("stays")),
   ).toBe(false);
-}, 60_000);
+});
 
 test("PRES-4: after two of three nodes are killed, resumed sessions count once and others leave", async () => {
   const scenario = spawnProcess(process.execPath, ["loadtest/main.ts", "node-loss", "--json"], {
@@ -179,4 +179,4 @@ test("PRES-4: after two of three nodes are killed, resumed sessions count once a
     figures: Record<string, number>;
   };
   expect(report.figures).toMatchObject({ returned: 75, resumedWithTheirSession: 75, countedTwice: 0 });
-}, 120_000);
+});

@@ -169,7 +169,7 @@ test("RSET-2: an unknown primary name and a cluster server as REDIS_URL are foun
     "REDIS_URL: is part of a cluster: set REDIS_CLUSTER",
   ]);
   await Promise.all([sentinel.stop(), cluster.stop()]);
-}, 60_000);
+});
 
 test("RSET-2: an untrusted or missing certificate is found", async () => {
   const secure = { certificates, user: "u", password };

@@ -14,7 +14,7 @@ let cluster: RedisCluster;
 
 beforeAll(async () => {
   [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all([redis.stop(), cluster.stop()]);
 });

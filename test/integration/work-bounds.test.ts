@@ -11,8 +11,6 @@ const allowedMs = { none: 20 * 4, token: 50 * 4 };
 
 const token = "service-token-of-the-test";
 const KiB = 1024;
-/** Enough for two programs to start beside other tests. */
-const startMs = 50_000;
 let redis: RedisServer;
 let privateApi: Spawned;
 let gateway: Spawned;
@@ -44,7 +42,7 @@ beforeAll(async () => {
       HOOK_SECRET: "a secret of two sources",
     },
   });
-  await Promise.all([ports.api, ports.admin].map((port) => eventually(() => isReady(port), startMs)));
+  await Promise.all([ports.api, ports.admin].map((port) => eventually(() => isReady(port))));
 });
 afterAll(async () => {
   for (const program of [privateApi, gateway]) program.kill("SIGKILL");

@@ -83,7 +83,7 @@ export async function connectClient(
   });
 
   async function request(event: string, ...args: unknown[]): Promise<Answer> {
-    return (await socket.timeout(20_000).emitWithAck(event, ...args)) as Answer;
+    return (await socket.timeout(60_000).emitWithAck(event, ...args)) as Answer;
   }
   return {
     socket,

@@ -154,7 +154,7 @@ describe("dispatcher", () => {
     // The circuit is open once a failure uses up no attempt.
     await eventually(() => outcomes.includes("postponed"));
     down = false;
-    await eventually(() => arrived.size === 40, 10_000);
+    await eventually(() => arrived.size === 40);
     expect(await store.deadLetters({ limit: 1 })).toEqual([]);
   });
 
