@@ -67,7 +67,7 @@ nodeRegistrySuite("Redis", () => empty({ kind: "standalone", url: redis.url }));
 nodeRegistrySuite("a Redis Cluster", () => empty(cluster.target));
 nodeRegistrySuite("Valkey", () => empty({ kind: "standalone", url: valkey.url }));
 
-test("NODE-3: a node without a report for 5 s is gone, with its share and its order to drain", async () => {
+test.concurrent("NODE-3: a node without a report for 5 s is gone, with its share and its order to drain", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });
   await opened.start();
   const [one, two] = opened.registries;
@@ -91,36 +91,39 @@ test("NODE-3: a node without a report for 5 s is gone, with its share and its or
   await opened.stop();
 });
 
-test("NODE-5: a registry without memory raises no share for 5 s; new nodes get part of a reserve", async () => {
-  const ofItsOwn = await startRedis();
-  const opened = await empty({ kind: "standalone", url: ofItsOwn.url });
-  await opened.start();
-  const [registry] = opened.registries;
-  const old = nodeReport({ node: "old" });
-  const young = nodeReport({ node: "young" });
-  expect((await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 0 })).sharePerSecond).toBe(90);
-  await ofItsOwn.kill();
-  await ofItsOwn.restart();
-  let held = 0;
-  await eventually(async () => {
-    const answer = await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held }).catch(() => undefined);
-    held = answer?.sharePerSecond ?? 0;
-    return answer !== undefined;
-  });
-  expect(held).toBe(2.5);
-  expect((await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 45 })).sharePerSecond).toBe(45);
-  expect((await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held })).sharePerSecond).toBe(2.5);
-  const another = nodeReport({ node: "another" });
-  expect((await registry.report(another, { budgetPerSecond: 100, heldPerSecond: 0 })).sharePerSecond).toBe(1.25);
-  await registry.leave(another.instance);
-  await eventually(async () => {
-    await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 45 });
-    held = (await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held })).sharePerSecond;
-    return held === 45;
-  }, reportLastsMs + 5_000);
-  await opened.stop();
-  await ofItsOwn.stop();
-});
+test.concurrent(
+  "NODE-5: a registry without memory raises no share for 5 s; new nodes get part of a reserve",
+  async () => {
+    const ofItsOwn = await startRedis();
+    const opened = await empty({ kind: "standalone", url: ofItsOwn.url });
+    await opened.start();
+    const [registry] = opened.registries;
+    const old = nodeReport({ node: "old" });
+    const young = nodeReport({ node: "young" });
+    expect((await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 0 })).sharePerSecond).toBe(90);
+    await ofItsOwn.kill();
+    await ofItsOwn.restart();
+    let held = 0;
+    await eventually(async () => {
+      const answer = await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held }).catch(() => undefined);
+      held = answer?.sharePerSecond ?? 0;
+      return answer !== undefined;
+    });
+    expect(held).toBe(2.5);
+    expect((await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 45 })).sharePerSecond).toBe(45);
+    expect((await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held })).sharePerSecond).toBe(2.5);
+    const another = nodeReport({ node: "another" });
+    expect((await registry.report(another, { budgetPerSecond: 100, heldPerSecond: 0 })).sharePerSecond).toBe(1.25);
+    await registry.leave(another.instance);
+    await eventually(async () => {
+      await registry.report(old, { budgetPerSecond: 100, heldPerSecond: 45 });
+      held = (await registry.report(young, { budgetPerSecond: 100, heldPerSecond: held })).sharePerSecond;
+      return held === 45;
+    }, reportLastsMs + 5_000);
+    await opened.stop();
+    await ofItsOwn.stop();
+  },
+);
 
 test("NODE-3: the list of nodes omits nodes that are gone, even when no node reports", async () => {
   const opened = await empty({ kind: "standalone", url: redis.url });

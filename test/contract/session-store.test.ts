@@ -93,7 +93,7 @@ test("TEN-2: the sweep of a lost node removes the entries of each user, and no o
   await ofItsOwn.stop();
 });
 
-test("PRES-4: one sweeper removes the entries of an expired holder and ends its sessions", async () => {
+test.concurrent("PRES-4: one sweeper removes the entries of an expired holder and ends its sessions", async () => {
   const ofItsOwn = await startRedis();
   const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
@@ -140,7 +140,7 @@ test("PRES-4: one sweeper removes the entries of an expired holder and ends its 
   await ofItsOwn.stop();
 });
 
-test("EVT-4: the grace time of a killed node's sessions counts from its last renewal", async () => {
+test.concurrent("EVT-4: the grace time of a killed node's sessions counts from its last renewal", async () => {
   const ofItsOwn = await startRedis();
   const opened = onRedis({ kind: "standalone", url: ofItsOwn.url });
   await opened.start();
