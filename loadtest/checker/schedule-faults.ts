@@ -1,7 +1,7 @@
 /** The faults of schedules. Each heals itself. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { TcpProxy } from "../../test/support/tcp-proxy.ts";
-import type { Program } from "./schedule-deployment.ts";
+import type { Program } from "./schedule-program.ts";
 import type { SeededRandom } from "../../test/support/seeded-random.ts";
 
 export interface Fault {

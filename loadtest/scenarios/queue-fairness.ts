@@ -11,6 +11,7 @@
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { eventually } from "../../test/support/eventually.ts";
+import { Arrivals } from "../checks/arrivals.ts";
 import { percentile } from "../checks/percentile.ts";
 import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
 import type { Fleet } from "../rig/fleet.ts";
@@ -37,42 +38,6 @@ const classes = new Map([
   ["messages", { share: 8 }],
   ["stats", { share: 1 }],
 ]);
-
-/** The id of an item is `<group>-<number>`. */
-class Arrivals {
-  /** By group, ms. */
-  readonly waits = new Map<string, number[]>();
-  /** Items whose work began. */
-  begun = 0;
-  readonly #enqueuedAt = new Map<string, number>();
-  readonly #begunAt = new Map<string, number>();
-
-  expect(id: string): void {
-    this.#enqueuedAt.set(id, performance.now());
-  }
-
-  begin(id: string): void {
-    this.begun++;
-    const enqueuedAt = this.#enqueuedAt.get(id);
-    if (enqueuedAt === undefined) return;
-    this.#enqueuedAt.delete(id);
-    this.#begunAt.set(id, this.begun);
-    const group = id.slice(0, id.lastIndexOf("-"));
-    const waits = this.waits.get(group) ?? [];
-    this.waits.set(group, waits);
-    waits.push(performance.now() - enqueuedAt);
-  }
-
-  /** How many items had begun when this one did, itself included. */
-  orderOf(id: string): number | undefined {
-    return this.#begunAt.get(id);
-  }
-
-  /** Expected and not begun. */
-  get missing(): number {
-    return this.#enqueuedAt.size;
-  }
-}
 
 /** Items that are enqueued at a steady rate, to some keys in turn. */
 interface Group {

@@ -9,9 +9,6 @@
  * CPU of the gateway than a call; fewer than 0.2 round trips to Redis and at most 12 of its commands for an item, from its enqueue to
  * its settlement; no event fails.
  */
-import { once } from "node:events";
-import { createServer, type IncomingMessage, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import type { Socket } from "socket.io-client";
 import { eventually } from "../../test/support/eventually.ts";
 import { percentile } from "../checks/percentile.ts";
@@ -27,6 +24,7 @@ import { RedisUseReader, useSince } from "../rig/redis-use.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
 import type { Role } from "../rig/server.ts";
 import { serviceSecret as secret } from "../rig/service-secret.ts";
+import { WitnessService } from "../rig/witness-service.ts";
 
 const parameters = {
   idle: parameter("IDLE", 500, 10, 100_000),
@@ -40,7 +38,6 @@ const warmUpEvents = 2_000;
 const idleP50Ms = 3;
 const maxRoundTrips = 0.2;
 const maxCommands = 12;
-const arriveWithinMs = 5_000;
 const drainWithinMs = 120_000;
 const text = "about a hundred bytes of what an application sends";
 
@@ -52,52 +49,6 @@ interface Load {
   readonly cpuMicros: Readonly<Record<Role, number>>;
   readonly roundTrips: number;
   readonly commands: number;
-}
-
-/** A service in this process, which sees when a request arrives. */
-class WitnessService {
-  readonly #server: Server;
-  #waiting: { id: string; arrived: (at: number) => void } | undefined;
-
-  constructor() {
-    this.#server = createServer((request, response) => {
-      this.#arrived(request);
-      request.resume();
-      response.end();
-    });
-  }
-
-  async start(): Promise<string> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  /** When a request for the key arrives. */
-  async next(id: string): Promise<number> {
-    return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`no request for ${id} in time`)), arriveWithinMs);
-      this.#waiting = {
-        id,
-        arrived: (at) => {
-          clearTimeout(late);
-          resolve(at);
-        },
-      };
-    });
-  }
-
-  stop(): void {
-    this.#server.closeAllConnections();
-    this.#server.close();
-  }
-
-  #arrived(request: IncomingMessage): void {
-    const now = performance.now();
-    if (request.headers["ce-partitionkey"] !== this.#waiting?.id) return;
-    this.#waiting?.arrived(now);
-    this.#waiting = undefined;
-  }
 }
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {

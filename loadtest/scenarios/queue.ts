@@ -237,24 +237,19 @@ const noCost: Cost = { nodeMicros: Number.NaN, redisMicros: Number.NaN, commands
 /** Of each figure by itself. Undefined where nothing was measured. */
 function medians(rounds: readonly Costs[]): Costs | undefined {
   if (rounds.length === 0) return undefined;
-  const of = (phase: Phase): Cost => ({
-    nodeMicros: percentile(
-      rounds.map((costs) => costs[phase].nodeMicros),
-      0.5,
-    ),
-    redisMicros: percentile(
-      rounds.map((costs) => costs[phase].redisMicros),
-      0.5,
-    ),
-    commands: percentile(
-      rounds.map((costs) => costs[phase].commands),
-      0.5,
-    ),
-    roundTrips: percentile(
-      rounds.map((costs) => costs[phase].roundTrips),
-      0.5,
-    ),
-  });
+  const of = (phase: Phase): Cost => {
+    const median = (figure: keyof Cost): number =>
+      percentile(
+        rounds.map((costs) => costs[phase][figure]),
+        0.5,
+      );
+    return {
+      nodeMicros: median("nodeMicros"),
+      redisMicros: median("redisMicros"),
+      commands: median("commands"),
+      roundTrips: median("roundTrips"),
+    };
+  };
   return { add: of("add"), process: of("process"), "both at once": of("both at once") };
 }
 

@@ -69,21 +69,7 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   const publisher = new BatchPublisher(deployment, { channels: channelNames, perSecond: rate, payloadBytes });
   publisher.start();
 
-  await pause(settleSeconds * 1_000);
-  others.phase = "before";
-  say(`${beforeSeconds} s with all clients reading`);
-  await pause(beforeSeconds * 1_000);
-  others.phase = "slow";
-  const slowFrom = Date.now();
-  slow.stopReading();
-  say(`${slowSeconds} s with one reader at 0 B/s`);
-  await pause(slowSeconds * 1_000);
-  const slowUntil = Date.now();
-  const closedBy = await outboxes.closeCause(slowFrom);
-  others.phase = "after";
-  say("it reads again");
-  const recovery = await slow.readAgain();
-  await pause(afterSeconds * 1_000);
+  const { slowFrom, slowUntil, closedBy, recovery } = await runPhases({ others, slow, outboxes });
   const published = await publisher.stop();
   await pause(2_000);
 
@@ -111,6 +97,35 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
     },
     verdicts: verdictsOn({ others, published, largestBytes, grownBytes, notRecovered }),
   };
+}
+
+/** Moments in Unix ms, and what became of the slow reader. */
+interface SlowPhase {
+  readonly slowFrom: number;
+  readonly slowUntil: number;
+  readonly closedBy: string;
+  readonly recovery: string;
+}
+
+/** All read; then one stops reading, and reads again. */
+async function runPhases(at: { others: Readers; slow: SlowReader; outboxes: OutboxSampler }): Promise<SlowPhase> {
+  const { others, slow, outboxes } = at;
+  await pause(settleSeconds * 1_000);
+  others.phase = "before";
+  say(`${beforeSeconds} s with all clients reading`);
+  await pause(beforeSeconds * 1_000);
+  others.phase = "slow";
+  const slowFrom = Date.now();
+  slow.stopReading();
+  say(`${slowSeconds} s with one reader at 0 B/s`);
+  await pause(slowSeconds * 1_000);
+  const slowUntil = Date.now();
+  const closedBy = await outboxes.closeCause(slowFrom);
+  others.phase = "after";
+  say("it reads again");
+  const recovery = await slow.readAgain();
+  await pause(afterSeconds * 1_000);
+  return { slowFrom, slowUntil, closedBy, recovery };
 }
 
 function verdictsOn(seen: {
