@@ -66,10 +66,14 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
     if (!isForEngine(request)) return refuse({ status: 404, reason: "no websocket at this path" });
     const id = connectionIdIn(request);
     const open = (): void => {
+      socket.off("end", destroy);
       for (const onUpgrade of engineListeners) onUpgrade.call(httpServer, request, socket, head);
       options.onUpgraded(request, socket, id);
     };
     if (id !== undefined) return open();
+    // Of a connection that nobody reads, its end would go unnoticed while it waits.
+    socket.once("end", destroy);
+    socket.read(0);
     receiveArrival(request, socket, { open, refuse }, options);
   };
   httpServer.on("upgrade", (request, socket: TcpSocket, head: Buffer) => {
@@ -107,9 +111,9 @@ function lastOf(url: string, parameter: string): string | undefined {
 /** Refuses a request for a new connection, or gives it to `onArrival`. */
 function receiveArrival(
   request: IncomingMessage,
-  stream: { readonly destroyed: boolean },
+  stream: TcpSocket | ServerResponse,
   { open, refuse }: { open: () => void; refuse: (refusal: Refusal) => void },
-  { origins, addressOf, onArrival }: DoorOptions,
+  { origins, addressOf, onArrival, errors }: DoorOptions,
 ): void {
   const { url = "", headers } = request;
   if (!origins.allows(headers.origin, headers.host)) {
@@ -126,7 +130,8 @@ function receiveArrival(
     get gone() {
       return stream.destroyed;
     },
-    open,
+    // Called later, too, where no other boundary contains it.
+    open: errors.guarded("http", open, () => stream.destroy()),
     refuse: (retryAfterSeconds) =>
       refuse({ status: 503, reason: "too many clients connect at the moment", retryAfterSeconds }),
   });

@@ -7,6 +7,7 @@ import type { GatewayContext } from "../node/context.ts";
 import type { Connection } from "../outbox/connection.ts";
 import { undecidedRetryMs } from "../sessions/authentication.ts";
 import type { Session } from "../sessions/session.ts";
+import { AddressPace } from "./address-pace.ts";
 import { Admission, type Decision, maxQueueMs } from "./admission.ts";
 import { beginSession, createSession } from "./begin-session.ts";
 import { CurrentReconnectPolicy } from "./current-reconnect-policy.ts";
@@ -39,6 +40,7 @@ export class Entrance {
   readonly reconnectPolicy: CurrentReconnectPolicy;
   readonly #context: GatewayContext;
   readonly #sessionsPerUser: number;
+  readonly #pace = new AddressPace();
   /** Connections that have sent a handshake: each may send one. */
   readonly #entered = new WeakSet<Connection>();
   #isClosed = false;
@@ -93,7 +95,9 @@ export class Entrance {
 
   /** A client requests a connection: opens it now or soon, or refuses it. */
   arrive(arrival: Arrival): void {
-    this.gate.arrive(arrival, this.seats.addresses.isCrowded(arrival, performance.now()));
+    const now = performance.now();
+    if (this.seats.addresses.isCrowded(arrival, now)) this.gate.arrive(arrival, true);
+    else this.#pace.arrive(arrival.address, now, () => void (arrival.gone || this.gate.arrive(arrival, false)));
   }
 
   /** The engine has opened a connection. */
@@ -131,6 +135,7 @@ export class Entrance {
       tooLate,
     );
     if (entered.kind === "refused") this.#leave(seat);
+    else this.#pace.began(connection.address, performance.now());
     return entered;
   }
 

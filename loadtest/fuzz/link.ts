@@ -9,6 +9,15 @@ const statusLine = Buffer.from("HTTP/1.1 ");
 /** Characters of the last text that are kept. */
 const keptText = 4_000;
 
+const addresses = 0x10000;
+let linked = 0;
+
+/** The next one of 127.1.0.0/16: the gateway slows down an address whose connections begin no sessions (LIM-16). */
+function nextAddress(): string {
+  linked = (linked + 1) % addresses;
+  return `127.1.${linked >> 8}.${linked & 0xff}`;
+}
+
 export class Link {
   readonly #socket: Socket;
   readonly #frames = new ServerFrames();
@@ -29,7 +38,8 @@ export class Link {
   receivedBytes = 0;
 
   constructor(port: number) {
-    this.#socket = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
+    const localAddress = nextAddress();
+    this.#socket = connect({ port, host: "127.0.0.1", localAddress, noDelay: true, allowHalfOpen: true });
     this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
     // Broken connections are expected.
     this.#socket.on("error", () => this.#socket.destroy());
