@@ -2,7 +2,8 @@
 import { once } from "node:events";
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type Deployment, type Program, startDeployment } from "../../loadtest/checker/schedule-deployment.ts";
+import { type Deployment, startDeployment } from "../../loadtest/checker/schedule-deployment.ts";
+import type { Program } from "../../loadtest/checker/schedule-program.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
