@@ -157,7 +157,7 @@ export class Dispatcher implements Service {
   }
 
   #begin(request: ClaimRequest, { more, claimed }: ClaimReply, late: boolean): void {
-    if (!more) this.#ready.remove(request);
+    this.#ready.claimed(request, more);
     // What else is ready in the slot is not known any more.
     if (late) this.#unreached.add([request.slot]);
     for (const each of claimed) void this.#work(request, each);

@@ -4,8 +4,18 @@
  */
 import type { ClaimRequest, Lane, ReadyQueues } from "../../shared/queues/contract.ts";
 
-/** Slots of one tenant with ready queues, in turn. True: there was news of the slot since it was last chosen. */
-type Slots = Map<number, boolean>;
+/** Where a slot is known to have more ready queues, so many are claimed in one turn of it: they share commands of Redis. */
+const queuesInTurn = 8;
+
+interface Place {
+  /** Queues that are left of its turn. */
+  left: number;
+  /** There was news since it was last chosen. */
+  isNew: boolean;
+}
+
+/** Slots of one tenant with ready queues, in turn. */
+type Slots = Map<number, Place>;
 
 /** Tenants in turn. */
 type Tenants = Map<string, Slots>;
@@ -41,21 +51,26 @@ export class ReadyLanes {
     const services = getOrAdd(this.#lanes, laneKey(name, attempt), () => new Map<string, Tenants>());
     const tenants = getOrAdd(services, service, (): Tenants => new Map());
     const slots = getOrAdd(tenants, tenant, (): Slots => new Map());
-    if (slots.has(slot)) return void slots.set(slot, true);
+    const known = slots.get(slot);
+    if (known) {
+      known.isNew = true;
+      return;
+    }
     if (this.#entries >= this.#maxEntries) {
       this.complete = false;
       if (slots.size === 0) tenants.delete(tenant);
       return;
     }
-    slots.set(slot, true);
+    slots.set(slot, { left: 1, isNew: true });
     this.#entries++;
   }
 
-  /** The store had no more there when it was claimed from. News that came meanwhile is newer, and keeps it. */
-  remove(ready: ReadyQueues): void {
+  /** Whether the store had more there when it was claimed from. News that came meanwhile is newer, and keeps it. */
+  claimed(ready: ReadyQueues, more: boolean): void {
     const { class: name, service, attempt, tenant, slot } = ready;
-    const isNew = this.#lanes.get(laneKey(name, attempt))?.get(service)?.get(tenant)?.get(slot);
-    if (!isNew) this.#drop(ready);
+    const place = this.#lanes.get(laneKey(name, attempt))?.get(service)?.get(tenant)?.get(slot);
+    if (more && place) place.left = queuesInTurn;
+    else if (!place?.isNew) this.#drop(ready);
   }
 
   #drop({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
@@ -123,10 +138,15 @@ export class ReadyLanes {
 /** The tenant whose turn it is, and its next slot: both go to the end of their line. */
 function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number } | undefined {
   for (const [tenant, slots] of tenants ?? []) {
-    const [slot] = slots.keys();
-    if (slot === undefined) continue;
-    slots.delete(slot);
-    slots.set(slot, false);
+    const [first] = slots;
+    if (!first) continue;
+    const [slot, place] = first;
+    place.isNew = false;
+    if (--place.left <= 0) {
+      place.left = 1;
+      slots.delete(slot);
+      slots.set(slot, place);
+    }
     tenants?.delete(tenant);
     tenants?.set(tenant, slots);
     return { tenant, slot };

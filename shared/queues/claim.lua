@@ -7,7 +7,8 @@
 -- A lease: fence, class, number of items, attempts at the first one that failed, sequence of the item before it or 0, service:tenant:key
 -- include numbers.part.lua
 
-local maxReplyBytes = 4194304
+-- Values of one ZADD: an even number.
+local maxReplyBytes, maxAdded = 4194304, 1000
 local time = redis.call('TIME')
 local expiresAt = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
 
@@ -19,7 +20,7 @@ for at = 3, #ARGV, 4 do
   local list = prefix .. 'r:' .. lane
   local class = string.match(lane, '^[^:]*')
   local entries = bytes < maxReplyBytes and redis.call('LPOP', list, most) or {}
-  local reply = { 1 }
+  local reply, leases = { 1 }, {}
   if bytes < maxReplyBytes and #entries < tonumber(most) then
     redis.call('SREM', prefix .. 'lanes', lane)
     reply[1] = 0
@@ -38,7 +39,8 @@ for at = 3, #ARGV, 4 do
     if #items > 0 then
       fence = (fence or takeNumbers(ARGV[2])) + 1
       local lease = string.format('%.0f', fence) .. ' ' .. class .. ' ' .. #items .. ' ' .. entry
-      redis.call('ZADD', prefix .. 'leases', expiresAt, lease)
+      leases[#leases + 1] = expiresAt
+      leases[#leases + 1] = lease
       local claimed = { lease }
       for _, item in ipairs(items) do
         claimed[#claimed + 1] = item
@@ -46,6 +48,9 @@ for at = 3, #ARGV, 4 do
       end
       reply[#reply + 1] = claimed
     end
+  end
+  for from = 1, #leases, maxAdded do
+    redis.call('ZADD', prefix .. 'leases', unpack(leases, from, math.min(#leases, from + maxAdded - 1)))
   end
   replies[#replies + 1] = reply
 end

@@ -35,6 +35,7 @@ while at < #ARGV do
     end
     at = at + 5
   end
+  pushReady(prefix)
   for depth, items in pairs(added) do
     redis.call('HINCRBY', prefix .. 'depths', depth, items)
   end

@@ -35,6 +35,7 @@ for at = 2, #ARGV do
     redis.call('DEL', prefix .. 'k:' .. queue)
     makeReady(prefix, class, 'r', (held[1] or '0') .. ' ' .. (held[2] or '0') .. ' ' .. queue, false)
   end
+  pushReady(prefix)
 end
 tellReady()
 return nextMs

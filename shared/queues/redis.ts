@@ -110,7 +110,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     });
     this.#acks = new SlotBatches({
       script: ackScript,
-      arguments: (groups) => groups.flatMap(({ prefix, entries }) => entries.flatMap((values) => [prefix, ...values])),
+      arguments: (groups) => groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
       cells,
     });
   }

@@ -18,5 +18,6 @@ end
 local previous = redis.call('HGET', prefix .. 'k:' .. queue, 'previous') or '0'
 redis.call('DEL', prefix .. 'k:' .. queue)
 makeReady(prefix, class, 'f', '0 ' .. previous .. ' ' .. queue, false)
+pushReady(prefix)
 tellReady()
 return 1

@@ -18,6 +18,7 @@ redis.call('ZREM', prefix .. 'deadAt', ARGV[2])
 local sequence = string.format('%.0f', takeNumbers(1) + 1)
 if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. origin .. rest) == 1 then
   makeReady(prefix, class, 'f', '0 0 ' .. queue, false)
+  pushReady(prefix)
   tellReady()
 end
 redis.call('HINCRBY', prefix .. 'depths', class .. ':' .. string.match(queue, '^[^:]*:([^:]*):'), 1)

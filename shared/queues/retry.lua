@@ -26,11 +26,14 @@ if ARGV[5] == 'dead' then
   if nextClass then
     makeReady(prefix, nextClass, 'f', '0 ' .. ARGV[4] .. ' ' .. queue, false)
   end
+  uncount(prefix)
+  pushReady(prefix)
   tellReady()
   return 1
 end
 if done > 0 then
   leave(prefix, queue, done)
+  uncount(prefix)
   previous = ARGV[4]
 end
 redis.call('HSET', prefix .. 'k:' .. queue, 'attempts', ARGV[6], 'previous', previous)

@@ -32,7 +32,7 @@ export const primaryCommands = [
   ...["del", "exists", "expire", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hset", "hvals"],
   ...["incrby", "lindex", "llen", "lpop", "lpush", "lrange", "pexpire", "rpush", "srandmember"],
   ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd"],
-  ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"],
+  ...["zadd", "zcard", "zmscore", "zrange", "zrangebyscore", "zrem", "zscore"],
 ] as const;
 /** Further commands of moves between several cells. The test compares this list, too. */
 export const movingCommands = ["client|id", "client|tracking", "dump", "restore", "scan", "subscribe", "unlink"] as const;

@@ -187,6 +187,32 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(dataOf(await claim(store, place))).toEqual(["b"]);
     });
 
+    test("QUE-4: of leases settled together each counts once, and ended ones change nothing", async () => {
+      const [store] = await create();
+      const service = newService();
+      const slot = slotOfQueue({ service, tenant: "", key: "k" });
+      const keys = Array.from({ length: 4_000 }, (_, n) => `k${n}`).filter(
+        (key) => slotOfQueue({ service, tenant: "", key }) === slot,
+      );
+      for (const key of keys) for (const data of [1, 2, 3]) await store.enqueue(item({ service, key }, data));
+      const [reply] = store.claim([{ ...readyAt({ service }, "first"), maxQueues: 99, maxItems: 1 }]);
+      const claimed = (await reply)?.claimed ?? [];
+      expect(claimed).toHaveLength(keys.length);
+      const [ended] = claimed;
+      expect(await done(store, ended)).toBe(true);
+      const settled = await Promise.all([...claimed, ...claimed].map(async (each) => done(store, each)));
+      expect(settled.filter(Boolean)).toHaveLength(keys.length - 1);
+      const [next] = store.claim([{ ...readyAt({ service }, "first"), maxQueues: 99, maxItems: 9 }]);
+      const left = (await next)?.claimed ?? [];
+      expect(left.map(({ lease }) => lease.queue.key).toSorted()).toEqual(keys.toSorted());
+      for (const each of left) {
+        expect(dataOf(each)).toEqual([2, 3]);
+        expect(each.previous).toBe(
+          claimed.find(({ lease }) => lease.queue.key === each.lease.queue.key)?.items[0].sequence,
+        );
+      }
+    });
+
     test("QUE-5: an id is stored once, whatever else the second item says", async () => {
       const [store, other] = await create();
       const place = { service: newService() };

@@ -44,7 +44,7 @@ describe("turns", () => {
     expect(lanes.complete).toBe(false);
     expect(lanes.size).toBe(2);
     expect(lanes.choose(plenty)).toHaveLength(2);
-    for (let slot = 0; slot < 3; slot++) lanes.remove(ready({ slot, tenant: `t${slot}` }));
+    for (let slot = 0; slot < 3; slot++) lanes.claimed(ready({ slot, tenant: `t${slot}` }), false);
     expect(lanes.size).toBe(0);
     expect(lanes.choose(plenty)).toEqual([]);
   });
@@ -54,9 +54,9 @@ describe("turns", () => {
     lanes.add(ready({ slot: 1 }));
     expect(lanes.choose(plenty)).toHaveLength(1);
     lanes.add(ready({ slot: 1 }));
-    lanes.remove(ready({ slot: 1 }));
+    lanes.claimed(ready({ slot: 1 }), false);
     expect(lanes.choose(plenty)).toHaveLength(1);
-    lanes.remove(ready({ slot: 1 }));
+    lanes.claimed(ready({ slot: 1 }), false);
     expect(lanes.choose(plenty)).toEqual([]);
   });
 
