@@ -39,14 +39,14 @@ export function itemsOf(given: StorableEvent): NewItem[] {
   const { identity, event, route, key, id, source, hook, data, contentType } = given;
   const { tenant = "" } = identity;
   const path = route.path.replaceAll("{event}", encodeURIComponent(event));
-  const common = { ...identity, event, source, path, at: Date.now(), traceparent: newTraceparent() };
+  const common = { event, source, path, at: Date.now(), traceparent: newTraceparent() };
   return servicesOf(route, identity).map((service, index) => {
     // Each service of `also` knows the event by an id of its own.
     const ownId = index === 0 ? id : eventId(identityKey(identity), `${id} ${service}`);
     return {
       queue: { service, tenant, key },
       class: given.class,
-      head: formatHead({ ...common, id: ownId, ...(contentType !== undefined && { contentType }) }),
+      head: formatHead({ ...common, id: ownId, ...(contentType !== undefined && { contentType }) }, identity),
       data,
       ...(hook !== undefined && { source: hook }),
       ...(given.dedupes && { dedupeId: ownId }),
@@ -59,6 +59,8 @@ export function itemsOf(given: StorableEvent): NewItem[] {
  * @throws TidegateError `broker_unavailable`, once nothing of the event is under way
  */
 export async function storeEvent(given: StorableEvent, { queues }: GatewayContext): Promise<"stored" | "duplicate"> {
-  const [first] = await allSettled(itemsOf(given).map(async (item) => queues.enqueue(item)));
+  const stored = itemsOf(given).map((item) => queues.enqueue(item));
+  // Most events have one service.
+  const [first] = stored.length === 1 ? [await stored[0]] : await allSettled(stored);
   return first?.kind === "duplicate" ? "duplicate" : "stored";
 }

@@ -17,6 +17,7 @@ const logger = createLogger({ name: "load", level: "warn" });
 const errors = new ContainedErrors(logger);
 /** About a hundred bytes of what an application sends. */
 const data = JSON.stringify({ card: 17, column: "doing", text: "about a hundred bytes of what an application sends" });
+const identity = { user: "user-17", sessionId: "7kXv0dQbT2mJ5sUe9aHcRw", claims: {} };
 const noBody = Buffer.alloc(0);
 const stopWithinMs = 5_000;
 /** Of the service: the workers are the bound. */
@@ -53,10 +54,8 @@ export interface ItemOptions {
 
 /** An item as a gateway writes it. */
 export function itemOf({ key, id, tenant = "", class: name = "messages" }: ItemOptions): NewItem {
-  const head = formatHead({
-    ...{ id, event: "card.move", source: socketSource, path: "/moves", at: Date.now(), traceparent: newTraceparent() },
-    ...{ user: "user-17", sessionId: "7kXv0dQbT2mJ5sUe9aHcRw", claims: {} },
-  });
+  const about = { event: "card.move", source: socketSource, path: "/moves", at: Date.now() };
+  const head = formatHead({ id, ...about, traceparent: newTraceparent() }, identity);
   return { queue: { service: "cards", tenant, key }, class: name, head, data };
 }
 

@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { parseJson } from "../json/json.ts";
+import type { Identity } from "../services/identity-token.ts";
 import type { QueuedItem } from "./contract.ts";
 
 const ItemHead = Type.Object({
@@ -26,9 +27,18 @@ export type ItemHead = Static<typeof ItemHead>;
 
 const validator = Compile(ItemHead);
 
-/** In one line. */
-export function formatHead(head: ItemHead): string {
-  return JSON.stringify(head);
+/** By identity: a session's items have the same. */
+const identityTexts = new WeakMap<Identity, string>();
+
+/** In one line. @param identity does not change */
+export function formatHead(about: Omit<ItemHead, keyof Identity>, identity: Identity): string {
+  let text = identityTexts.get(identity);
+  if (text === undefined) {
+    const { user, tenant, sessionId, claims } = identity;
+    text = JSON.stringify({ user, tenant, sessionId, claims });
+    identityTexts.set(identity, text);
+  }
+  return `${JSON.stringify(about).slice(0, -1)},${text.slice(1)}`;
 }
 
 /** Undefined for what is not the head of an item. */

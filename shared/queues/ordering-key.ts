@@ -1,9 +1,22 @@
 /** The ordering key of an item: the value at a JSON pointer in its data. Pure. */
 import { TidegateError } from "../runtime/errors.ts";
 import { parseJson } from "../json/json.ts";
-import { parsePointer, valueAt } from "../json/json-pointer.ts";
+import { parsePointer, type PointerPath, valueAt } from "../json/json-pointer.ts";
 
 export const maxKeyBytes = 256;
+
+/** Pointers of rules in force, and some of earlier ones. */
+const paths = new Map<string, PointerPath>();
+const maxPaths = 1_000;
+
+function pathOf(pointer: string): PointerPath {
+  const known = paths.get(pointer);
+  if (known) return known;
+  if (paths.size >= maxPaths) paths.clear();
+  const path = parsePointer(pointer);
+  paths.set(pointer, path);
+  return path;
+}
 
 /**
  * @param data JSON text, valid. @param pointer RFC 6901
@@ -11,7 +24,7 @@ export const maxKeyBytes = 256;
  * @throws TidegateError `invalid_request` where there is no such value, or it is not fit for a key
  */
 export function orderingKey(data: string, pointer: string): string {
-  const value = valueAt(Buffer.from(data), parsePointer(pointer));
+  const value = valueAt(Buffer.from(data), pathOf(pointer));
   const key = value && scalarText(value);
   if (key === undefined)
     throw new TidegateError("invalid_request", `data${pointer}: must be a string, a number or a boolean`);
@@ -37,8 +50,12 @@ export function scalarText(json: Uint8Array): string | undefined {
   return text === "true" || text === "false" ? text : decimalText(text);
 }
 
+/** Written as it is kept. */
+const plainInteger = /^(?:0|-?[1-9]\d{0,99})$/;
+
 /** Equal numbers give equal text, of all digits: a double would merge large ids. @returns undefined for what is no number */
 function decimalText(text: string): string | undefined {
+  if (plainInteger.test(text)) return text;
   const [, sign = "", whole = "", fraction = "", exponent = "0"] =
     /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d+))?$/.exec(text) ?? [];
   if (whole === "") return undefined;

@@ -191,18 +191,17 @@ export class SessionEvents implements Service {
     const outcome = await this.#queues.enqueue({
       queue: { service, tenant: tenant ?? "", key: sessionId },
       class: defaultClass,
-      head: formatHead({
-        id,
-        event: sessionEventType(kind),
-        source: sessionSource,
-        path: `/tidegate/${kind}`,
-        at: Date.now(),
-        traceparent: newTraceparent(),
-        sessionId,
-        user,
-        ...(tenant !== undefined && { tenant }),
-        claims,
-      }),
+      head: formatHead(
+        {
+          id,
+          event: sessionEventType(kind),
+          source: sessionSource,
+          path: `/tidegate/${kind}`,
+          at: Date.now(),
+          traceparent: newTraceparent(),
+        },
+        { sessionId, user, claims, ...(tenant !== undefined && { tenant }) },
+      ),
       data: JSON.stringify({ sessionId, user, tenant, claims, node, at, reason }),
       dedupeId: id,
     });

@@ -11,8 +11,22 @@ const crcTable = Uint16Array.from({ length: 256 }, (_, byte) => {
 
 export function crc16(text: string): number {
   let crc = 0;
-  for (const byte of Buffer.from(text)) crc = ((crc << 8) ^ (crcTable[((crc >> 8) ^ byte) & 0xff] ?? 0)) & 0xffff;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code > 0x7f) return crcOfBytes(Buffer.from(text));
+    crc = withByte(crc, code);
+  }
   return crc;
+}
+
+function crcOfBytes(bytes: Uint8Array): number {
+  let crc = 0;
+  for (const byte of bytes) crc = withByte(crc, byte);
+  return crc;
+}
+
+function withByte(crc: number, byte: number): number {
+  return ((crc << 8) ^ (crcTable[((crc >> 8) ^ byte) & 0xff] ?? 0)) & 0xffff;
 }
 
 /** 0–255. Never change the mapping: stored keys carry the slot as their hash tag. */

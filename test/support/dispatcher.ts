@@ -35,9 +35,7 @@ export function dispatcherOf(
 
 /** Its data is the number. */
 export function numberedItem(queue: QueueName, n: number): NewItem {
-  const head = formatHead({
-    ...{ id: String(n), event: "edit", source: "/test", path: "/", at: Date.now() },
-    ...{ traceparent: "00", user: "u", sessionId: "s", claims: {} },
-  });
+  const about = { event: "edit", source: "/test", path: "/", at: Date.now(), traceparent: "00" };
+  const head = formatHead({ id: String(n), ...about }, { user: "u", sessionId: "s", claims: {} });
   return { queue, class: "messages", head, data: String(n) };
 }

@@ -67,10 +67,8 @@ async function enqueue(
   data: unknown,
   { key = "k", tenant = "", class: name = "messages", service = "documents" } = {},
 ): Promise<void> {
-  const head = formatHead({
-    ...{ id: String(data), event: "doc.edit", source: "/tidegate/socket", path: "/edits", at: Date.now() },
-    ...{ traceparent: "00", user: "u", sessionId: "s", claims: {} },
-  });
+  const about = { event: "doc.edit", source: "/tidegate/socket", path: "/edits", at: Date.now(), traceparent: "00" };
+  const head = formatHead({ id: String(data), ...about }, { user: "u", sessionId: "s", claims: {} });
   await store.enqueue({ queue: { service, tenant, key }, class: name, head, data: JSON.stringify(data) });
 }
 
