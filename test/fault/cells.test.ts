@@ -1,7 +1,6 @@
 /** Slots move between two cells while they are in use. Programs share the test's process; see cells-programs.test.ts for killed ones. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
-import { Workers } from "../../private-api/dispatch/workers.ts";
+import type { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
 import { CellMover } from "../../private-api/cells/mover.ts";
 import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
@@ -13,9 +12,9 @@ import { Cells } from "../../shared/redis/cells.ts";
 import type { QueueName } from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
-import { Circuit } from "../../shared/services/circuit.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { startTwoCells, type TwoCells } from "../support/cells.ts";
+import { dispatcherOf } from "../support/dispatcher.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
@@ -55,32 +54,15 @@ interface Delivered {
 const delivered: Delivered[] = [];
 
 function headOf(id: string): string {
-  return formatHead({
-    ...{ id, event: "edit", source: "/test", path: "/", at: Date.now() },
-    ...{ traceparent: "00", user: "u", sessionId: "s", claims: {} },
-  });
+  const about = { event: "edit", source: "/test", path: "/", at: Date.now(), traceparent: "00" };
+  return formatHead({ id, ...about }, { user: "u", sessionId: "s", claims: {} });
 }
 
 function newDispatcher({ queues }: Stores): Dispatcher {
-  const classes = new Map([["messages", { share: 1 }]]);
-  const circuit = new Circuit();
-  return new Dispatcher({
-    store: queues,
-    workers: new Workers({ total: 16, classes: () => classes }),
-    service: () => ({ maxInFlight: 16, maxBatch: 1, circuit }),
-    policy: () => ({ attempts: 3, minMs: 1, maxMs: 5, onFailure: "skip", batch: 1 }),
-    send: async (_service, { body, headers }) => {
-      const [key = "", n = ""] = (JSON.parse(body) as string).split(" ");
-      delivered.push({ key, n: Number(n), sequence: headers["ce-sequence"] ?? "", fence: headers["ce-fence"] ?? "" });
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * 5));
-      return { kind: "answered", status: 204, body: Buffer.alloc(0) };
-    },
-    onOutcome: () => undefined,
-    onFirstAttempt: () => undefined,
-    onStoreFailure: () => undefined,
-    stopMs: 5_000,
-    errors: quietErrors,
-    logger: quietLogger,
+  return dispatcherOf(queues, async ({ body, headers }) => {
+    const [key = "", n = ""] = (JSON.parse(body) as string).split(" ");
+    delivered.push({ key, n: Number(n), sequence: headers["ce-sequence"] ?? "", fence: headers["ce-fence"] ?? "" });
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 5));
   });
 }
 
@@ -144,7 +126,12 @@ describe("moves", () => {
         const items = own.map(async (key) => {
           const n = (counts.get(key) ?? 0) + 1;
           counts.set(key, n);
-          await queues.enqueue({ queue: queueOf(key), class: "messages", head: headOf(`${key} ${n}`), data: `"${key} ${n}"` });
+          await queues.enqueue({
+            queue: queueOf(key),
+            class: "messages",
+            head: headOf(`${key} ${n}`),
+            data: `"${key} ${n}"`,
+          });
           stored++;
         });
         await Promise.all(items);
