@@ -20,7 +20,8 @@ export interface ServerOptions {
 }
 
 const root = join(import.meta.dirname, "../..");
-const readyWithinMs = 60_000;
+/** Only ends a wait in vain: a dozen programs may start at once, on a machine that is busy besides. */
+const readyWithinMs = 300_000;
 
 export class Server {
   readonly role: Role;

@@ -27,7 +27,7 @@ beforeAll(async () => {
     say: () => undefined,
   });
   process.stdout.write(reportText(report));
-}, 900_000);
+}, 1_200_000);
 
 test("FUZZ-1: no input ends a process, makes it log a failure, or stays unanswered", () => {
   const found = report.violations.filter(({ kind }) => kind !== "blocked");

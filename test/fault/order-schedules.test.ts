@@ -23,7 +23,7 @@ beforeAll(async () => {
     },
   });
   process.stdout.write(`${orderSummaryText(summary)}${traces.join("\n\n")}\n`);
-}, 600_000);
+}, 1_200_000);
 
 test("QFAIL-8: under any fault each key stays in order, and nothing acknowledged is lost", () => {
   const { violations, failures } = summary;

@@ -21,7 +21,7 @@ beforeAll(async () => {
     },
   });
   process.stdout.write(`${checkerSummaryText(summary)}${traces.join("\n\n")}\n`);
-}, 600_000);
+}, 1_200_000);
 
 test("SYNC-1: under any fault each client gets offset order, no gap, no double, one signal if lost", () => {
   const violations = Object.entries(summary.violations).filter(([kind]) => kind !== "falseSignal");

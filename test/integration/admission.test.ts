@@ -46,6 +46,7 @@ async function connections(url: string, count: number, localAddress = "127.0.0.1
       const socket = connect({ port: Number(port), host: hostname, localAddress });
       rawSockets.push(socket);
       await once(socket, "connect");
+      socket.on("error", () => socket.destroy());
       return socket;
     }),
   );
