@@ -17,7 +17,7 @@ class SlowestFolderFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    // Most files wait for leases, timers and other processes: three at a time keep two cores busy for half of the time.
+    // Most files wait for leases, timers and other processes: two at a time would leave half of two cores idle.
     maxWorkers: 3,
     sequence: { sequencer: SlowestFolderFirst },
     // Both only end a test that hangs.
