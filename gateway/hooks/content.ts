@@ -14,11 +14,12 @@ export type Content =
 /** Parsing a form costs by its fields; providers send about fifty. */
 const maxFields = 1_000;
 const ampersand = 0x26;
+const formType = "application/x-www-form-urlencoded";
 /** What a header of the request to the service can carry. */
 const plainType = /^[\x21-\x7e][\x20-\x7e]{0,255}$/;
 
 export function isForm(headers: IncomingHttpHeaders): boolean {
-  return mediaTypeOf(headers) === "application/x-www-form-urlencoded";
+  return mediaTypeOf(headers) === formType;
 }
 
 /** @throws TidegateError `payload_too_large` for too many fields */
@@ -43,8 +44,9 @@ export function contentOf(
   if (body.length === 0) throw new TidegateError("invalid_request", "the body is empty");
   if (!isUtf8(body)) throw new TidegateError("invalid_request", "the body is not UTF-8");
   const mediaType = mediaTypeOf(headers);
-  const contentType = plainType.test(headers["content-type"] ?? "") ? (headers["content-type"] ?? "") : "text/plain";
-  if (isForm(headers) && split.length === 0) return { kind: "form", form: parseForm(body), contentType };
+  const given = headers["content-type"] ?? "";
+  const contentType = plainType.test(given) ? given : "text/plain";
+  if (mediaType === formType && split.length === 0) return { kind: "form", form: parseForm(body), contentType };
   const isJson = mediaType === "" || mediaType === "application/json" || mediaType.endsWith("+json");
   if (!isJson && !readsBody) return { kind: "text", contentType };
   const { kind, widest } = scanJson(body);
