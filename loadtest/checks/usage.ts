@@ -1,5 +1,5 @@
 /** Samples CPU time and memory of processes, from Linux's /proc, and of the whole machine. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { cpus, freemem, totalmem } from "node:os";
 
 export interface Usage {
@@ -24,15 +24,28 @@ export function processUsage(pid: number): Usage | undefined {
   return readUsage(`/proc/${pid}`);
 }
 
-/** User and system time up to now, all threads. A process that has ended counts as 0. */
+/** User and system time up to now, of all threads that still run. A process that has ended counts as 0. */
 export function cpuMsByRole<Role extends string>(
   processes: readonly { readonly role: Role; readonly pid: number }[],
 ): Map<Role, number> {
   const byRole = new Map<Role, number>();
   for (const { role, pid } of processes) {
-    byRole.set(role, (byRole.get(role) ?? 0) + (processUsage(pid)?.cpuMs ?? 0));
+    byRole.set(role, (byRole.get(role) ?? 0) + cpuMsOf(pid));
   }
   return byRole;
+}
+
+/** In steps of a fraction of a ms where the kernel reports it, else of 10 ms. */
+function cpuMsOf(pid: number): number {
+  const folder = `/proc/${pid}/task`;
+  try {
+    const nanos = readdirSync(folder).map(
+      (task) => readFileSync(`${folder}/${task}/schedstat`, "latin1").split(" ")[0],
+    );
+    return nanos.reduce((sum, spent) => sum + Number(spent), 0) / 1e6;
+  } catch {
+    return processUsage(pid)?.cpuMs ?? 0;
+  }
 }
 
 /** CPU time of the event loop's thread alone; the memory is that of the whole process. */
