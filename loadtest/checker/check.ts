@@ -13,13 +13,13 @@
  * Exit code 0: kept; 1: broken, or no verdict; 78: a bad setting. Break what you like meanwhile.
  */
 import { randomBytes } from "node:crypto";
-import { setTimeout as pause } from "node:timers/promises";
-import { SignJWT } from "jose";
+import { loadToken } from "../clients/load-token.ts";
+import { say } from "../rig/scenario.ts";
+import { dropConnections, restUntil, runCheck } from "./check-command.ts";
 import { readHistorySize } from "./private-api.ts";
 import type { Publisher } from "./publisher.ts";
 import { type CheckerReport, countByKind, reportText } from "./report.ts";
 import { CheckerRun } from "./run.ts";
-import { say } from "../rig/scenario.ts";
 import { readCheckerSettings } from "./settings.ts";
 
 const settings = readCheckerSettings();
@@ -28,9 +28,8 @@ const followWithinMs = 30_000;
 const publishWithinMs = 30_000;
 /** Time for the last publications to reach every client. */
 const settleMs = 60_000;
-const ending = new AbortController();
 
-async function main(): Promise<CheckerReport> {
+async function check(ending: AbortController): Promise<CheckerReport> {
   const { "--namespace": namespace, "--seconds": seconds, "--clients": clients } = settings;
   const api = { url: settings["--api"].replace(/\/$/, ""), token: settings["--api-token"] };
   const historySize = await readHistorySize(api, namespace);
@@ -38,7 +37,7 @@ async function main(): Promise<CheckerReport> {
   const run = new CheckerRun({
     gatewayUrls: settings["--gateway"].map((address) => address.replace(/^ws/, "http")),
     api,
-    token: await clientToken(`${namespace}:*`),
+    token: await loadToken(settings["--jwt-secret"], "checker", { channels: [`${namespace}:*`] }),
     channels: Array.from({ length: settings["--channels"] }, (_, n) => `${namespace}:${runId}-${n + 1}`),
     clients,
     publishers: settings["--publishers"],
@@ -62,7 +61,10 @@ async function main(): Promise<CheckerReport> {
     run.start();
     if (!(await run.allFollow(followWithinMs))) throw new Error("not every client could subscribe");
     const untilEnd = setTimeout(() => ending.abort(), seconds * 1_000);
-    await Promise.all([dropConnections(run), ...publishers.map((publisher) => publishOn(publisher))]);
+    await Promise.all([
+      dropConnections(run.clients, settings["--drops"], ending.signal),
+      ...publishers.map(async (publisher) => publishOn(publisher, ending.signal)),
+    ]);
     clearTimeout(untilEnd);
     say("the last publications");
     const lossDeclared = settings["--allow-loss"];
@@ -83,39 +85,11 @@ async function main(): Promise<CheckerReport> {
   }
 }
 
-async function publishOn(publisher: Publisher): Promise<void> {
-  while (!ending.signal.aborted) {
+async function publishOn(publisher: Publisher, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
     await publisher.publish(publishWithinMs);
-    await rest((2_000 / settings["--rate"]) * Math.random());
+    await restUntil(signal, (2_000 / settings["--rate"]) * Math.random());
   }
 }
 
-async function dropConnections(run: CheckerRun): Promise<void> {
-  const perMinute = settings["--drops"];
-  if (perMinute === 0) return;
-  while (!ending.signal.aborted) {
-    await rest((120_000 / perMinute) * Math.random());
-    run.clients[Math.floor(Math.random() * run.clients.length)]?.drop();
-  }
-}
-
-async function rest(ms: number): Promise<void> {
-  await pause(ms, undefined, { signal: ending.signal }).catch(() => undefined);
-}
-
-async function clientToken(pattern: string): Promise<string> {
-  const lastsSeconds = settings["--seconds"] + 3_600;
-  return new SignJWT({ sub: "checker", exp: Math.floor(Date.now() / 1_000) + lastsSeconds, channels: [pattern] })
-    .setProtectedHeader({ alg: "HS256" })
-    .sign(new TextEncoder().encode(settings["--jwt-secret"]));
-}
-
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => ending.abort());
-try {
-  const report = await main();
-  process.stdout.write(settings["--json"] ? `${JSON.stringify(report, undefined, 2)}\n` : `\n${reportText(report)}`);
-  process.exitCode = report.pass ? 0 : 1;
-} catch (error) {
-  say((error as Error).message);
-  process.exitCode = 1;
-}
+await runCheck(check, { json: settings["--json"], text: reportText });

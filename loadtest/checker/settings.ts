@@ -1,9 +1,9 @@
 /** Settings of the checker: flags, else environment variables. Lists all invalid ones at once. */
 import { Type } from "typebox";
-import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
+import { readArguments } from "../../shared/runtime/command-line.ts";
 import { integer, text } from "../../shared/runtime/setting-kinds.ts";
 import type { Setting, SettingValues } from "../../shared/runtime/settings.ts";
-import { deploymentSettings, deploymentVariables } from "./deployment-settings.ts";
+import { checkSettings, checkVariables } from "./check-command.ts";
 
 const namespace: Setting<string> = {
   ...text({ fallback: "checker" }),
@@ -11,30 +11,23 @@ const namespace: Setting<string> = {
 };
 
 const settings = {
-  ...deploymentSettings,
+  ...checkSettings,
   "--namespace": namespace,
   "--clients": integer({ min: 1, max: 5_000, fallback: 10 }),
   "--channels": integer({ min: 1, max: 200, fallback: 3 }),
   "--publishers": integer({ min: 1, max: 20, fallback: 2 }),
   /** Publications per second of each publisher. */
   "--rate": integer({ min: 1, max: 200, fallback: 10 }),
-  /** Connections dropped per minute, over all clients. */
-  "--drops": integer({ min: 0, max: 6_000, fallback: 60 }),
-  "--seconds": integer({ min: 1, max: 3_600, fallback: 30 }),
-  "--json": toggle(),
-  "--allow-loss": toggle(),
 };
 
 /** The environment variable of each flag. */
 const variables = {
-  ...deploymentVariables,
+  ...checkVariables,
   "--namespace": "CHECKER_NAMESPACE",
   "--clients": "CHECKER_CLIENTS",
   "--channels": "CHECKER_CHANNELS",
   "--publishers": "CHECKER_PUBLISHERS",
   "--rate": "CHECKER_RATE",
-  "--drops": "CHECKER_DROPS",
-  "--seconds": "CHECKER_SECONDS",
 };
 
 export function readCheckerSettings(): SettingValues<typeof settings> {

@@ -1,6 +1,6 @@
 import { SignJWT } from "jose";
 
-/** A client's token, valid for an hour. @param claims such as the channels that it grants. */
+/** A client's token, valid for longer than any run. @param claims such as the channels that it grants. */
 export async function loadToken(
   jwtSecret: string,
   user: string,
@@ -9,6 +9,6 @@ export async function loadToken(
   return new SignJWT(claims)
     .setProtectedHeader({ alg: "HS256" })
     .setSubject(user)
-    .setExpirationTime("1h")
+    .setExpirationTime("4h")
     .sign(new TextEncoder().encode(jwtSecret));
 }

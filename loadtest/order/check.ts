@@ -18,8 +18,8 @@
  * Exit code 0: kept; 1: broken, or no verdict; 78: a bad setting. Break what you like meanwhile.
  */
 import { randomBytes } from "node:crypto";
-import { setTimeout as pause } from "node:timers/promises";
-import { SignJWT } from "jose";
+import { dropConnections, runCheck } from "../checker/check-command.ts";
+import { loadToken } from "../clients/load-token.ts";
 import { say } from "../rig/scenario.ts";
 import { Receiver } from "./receiver.ts";
 import { type OrderReport, orderReportText, totalsOf, violationsByKind } from "./report.ts";
@@ -28,9 +28,8 @@ import { readOrderSettings } from "./settings.ts";
 
 const settings = readOrderSettings();
 const reconnectMs = 1_000;
-const ending = new AbortController();
 
-async function main(): Promise<OrderReport> {
+async function check(ending: AbortController): Promise<OrderReport> {
   const { "--clients": clients, "--seconds": seconds } = settings;
   const runId = randomBytes(4).toString("hex");
   const receiver = new Receiver();
@@ -40,7 +39,9 @@ async function main(): Promise<OrderReport> {
     api: { url: settings["--api"].replace(/\/$/, ""), token: settings["--api-token"] },
     receiver,
     name: `checker-${runId}`,
-    tokens: await Promise.all(Array.from({ length: clients }, async (_, n) => clientToken(`checker-${n + 1}`))),
+    tokens: await Promise.all(
+      Array.from({ length: clients }, async (_, n) => loadToken(settings["--jwt-secret"], `checker-${n + 1}`)),
+    ),
     events: settings["--events"],
     perSecond: settings["--rate"],
     reconnectMs,
@@ -60,7 +61,7 @@ async function main(): Promise<OrderReport> {
   try {
     run.start();
     const untilEnd = setTimeout(() => ending.abort(), seconds * 1_000);
-    await Promise.all([dropConnections(run), run.run(ending.signal)]);
+    await Promise.all([dropConnections(run.emitters, settings["--drops"], ending.signal), run.run(ending.signal)]);
     clearTimeout(untilEnd);
     say("the last items");
     const keys = await run.finish(settings["--settle-seconds"] * 1_000);
@@ -89,29 +90,4 @@ async function main(): Promise<OrderReport> {
   }
 }
 
-async function dropConnections(run: OrderRun): Promise<void> {
-  const perMinute = settings["--drops"];
-  if (perMinute === 0) return;
-  while (!ending.signal.aborted) {
-    await pause((120_000 / perMinute) * Math.random(), undefined, { signal: ending.signal }).catch(() => undefined);
-    run.emitters[Math.floor(Math.random() * run.emitters.length)]?.drop();
-  }
-}
-
-async function clientToken(user: string): Promise<string> {
-  const lastsSeconds = settings["--seconds"] + settings["--settle-seconds"] + 3_600;
-  return new SignJWT({ sub: user, exp: Math.floor(Date.now() / 1_000) + lastsSeconds })
-    .setProtectedHeader({ alg: "HS256" })
-    .sign(new TextEncoder().encode(settings["--jwt-secret"]));
-}
-
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => ending.abort());
-try {
-  const report = await main();
-  const text = settings["--json"] ? JSON.stringify(report, undefined, 2) : `\n${orderReportText(report)}`;
-  process.stdout.write(`${text}\n`);
-  process.exitCode = report.pass ? 0 : 1;
-} catch (error) {
-  say((error as Error).message);
-  process.exitCode = 1;
-}
+await runCheck(check, { json: settings["--json"], text: orderReportText });

@@ -1,12 +1,12 @@
 /** Settings of the order checker: flags, else environment variables. Lists all invalid ones at once. */
 import { Type } from "typebox";
-import { readArguments, toggle } from "../../shared/runtime/command-line.ts";
+import { readArguments } from "../../shared/runtime/command-line.ts";
 import { integer, nonEmptyList, text } from "../../shared/runtime/setting-kinds.ts";
 import type { SettingValues } from "../../shared/runtime/settings.ts";
-import { deploymentSettings, deploymentVariables } from "../checker/deployment-settings.ts";
+import { checkSettings, checkVariables } from "../checker/check-command.ts";
 
 const settings = {
-  ...deploymentSettings,
+  ...checkSettings,
   /** Where the checker's own service listens. */
   "--service-host": text({ fallback: "127.0.0.1" }),
   "--service-port": integer({ min: 1, max: 65_535, fallback: 8_091 }),
@@ -17,25 +17,18 @@ const settings = {
   "--clients": integer({ min: 1, max: 1_000, fallback: 10 }),
   /** Items per second of each key. */
   "--rate": integer({ min: 1, max: 100, fallback: 5 }),
-  /** Connections dropped per minute, over all clients. */
-  "--drops": integer({ min: 0, max: 6_000, fallback: 60 }),
-  "--seconds": integer({ min: 1, max: 3_600, fallback: 30 }),
   /** At the end, longest wait for the next item to be delivered. */
   "--settle-seconds": integer({ min: 1, max: 3_600, fallback: 60 }),
-  "--json": toggle(),
-  "--allow-loss": toggle(),
 };
 
 /** The environment variable of each flag. */
 const variables = {
-  ...deploymentVariables,
+  ...checkVariables,
   "--service-host": "CHECKER_SERVICE_HOST",
   "--service-port": "CHECKER_SERVICE_PORT",
   "--events": "CHECKER_EVENTS",
   "--clients": "CHECKER_CLIENTS",
   "--rate": "CHECKER_RATE",
-  "--drops": "CHECKER_DROPS",
-  "--seconds": "CHECKER_SECONDS",
   "--settle-seconds": "CHECKER_SETTLE_SECONDS",
 };
 
