@@ -1,8 +1,8 @@
 /**
- * CPU of gateway and private API per connect, delivery and call; with BEFORE beside another checkout, in turn.
+ * CPU of gateway and private API per connect, delivery and call; with BEFORE_FOLDER beside another checkout, in turn.
  *
  *   npm run loadtest -- costs [--json]
- *   BEFORE=../before npm run loadtest -- costs      a checkout of another commit, with its packages installed
+ *   BEFORE_FOLDER=../before npm run loadtest -- costs      a checkout of another commit, with its packages installed
  *   FLEETS (3, one after the other) ROUNDS (4 of each) SECONDS (240; begins no round later) SUBSCRIBERS (500)
  *   CONNECTS (500) PUBLICATIONS (200) CALLS (8000) of one measurement
  *
@@ -10,6 +10,9 @@
  * The table shows the median of all measurements, the lowest and the highest, and the median and quartiles of the ratios of
  * measurements that follow each other. No CPU figure fails a run.
  */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { refuseArguments } from "../../shared/runtime/command-line.ts";
 import { percentile } from "../checks/percentile.ts";
 import type { ScenarioReport, Table } from "../checks/scenario-report.ts";
 import { type Cost, CostBench } from "../rig/cost-bench.ts";
@@ -60,7 +63,10 @@ interface Side {
 }
 
 async function run(): Promise<ScenarioReport> {
-  const before = process.env["BEFORE"];
+  const before = process.env["BEFORE_FOLDER"];
+  if (before !== undefined && !existsSync(join(before, "gateway/main.ts"))) {
+    refuseArguments(`BEFORE_FOLDER: no checkout of Tidegate: ${before}`);
+  }
   const side = (name: string, checkout: string | undefined): Side => ({ name, checkout, costs: new Map() });
   const now = side("now", undefined);
   const sides = before === undefined ? [now] : [side("before", before), now];
