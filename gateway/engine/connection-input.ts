@@ -7,7 +7,6 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import {
   type EnginePacket,
   type EngineSocket,
-  pingTimeoutReason,
   type PollingTransport,
   transportCloseReason,
 } from "./engine-internals.ts";
@@ -56,13 +55,13 @@ export class ConnectionInput {
     const [receive] = tcp.listeners("data") as ((this: TcpSocket, chunk: Buffer) => void)[];
     // The library has refused the upgrade.
     if (!receive) return;
+    const isAllowed = !this.#engineSocket || this.#allows(this.#budget.takeControl(performance.now()));
     // A polling connection upgrades to one websocket.
-    if (this.#tcp && !this.#tcp.destroyed) {
+    if (!isAllowed || (this.#tcp && !this.#tcp.destroyed)) {
       resetSocket(tcp);
       return;
     }
     this.#tcp = tcp;
-    if (this.#engineSocket && !this.#allows(this.#budget.takeControl(performance.now()))) return;
     const scanner = new FrameScanner((head) => this.#allows(this.#frameFlood(head)));
     const pass = this.#options.errors.guarded(
       "frame",
@@ -88,8 +87,7 @@ export class ConnectionInput {
     engineSocket.once("close", (reason) => {
       this.#budget.beginClosing();
       if (this.#isCut) return;
-      if (reason === pingTimeoutReason) this.reset();
-      else if (this.#budget.isEntering && reason !== transportCloseReason) this.#leave();
+      if (this.#budget.isEntering && reason !== transportCloseReason) this.#leave();
       else this.#resetUnanswered();
     });
     const { transport } = engineSocket;
@@ -174,8 +172,7 @@ export class ConnectionInput {
     if (!tcp || tcp.destroyed) return;
     clearTimeout(this.#timer);
     stopReading(tcp);
-    // A half close, by the peer or by the library after its close frame, would end the connection before.
-    tcp.removeAllListeners("end");
+    // The library ends its side after its close frame, or once the peer has: the connection would close before.
     tcp.end = () => tcp;
     this.#options.cutDelay.before(() => discard(tcp));
   }

@@ -76,15 +76,13 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
     socket.read(0);
     receiveArrival(request, socket, { open, refuse }, options);
   };
-  httpServer.on("upgrade", (request, socket: TcpSocket, head: Buffer) => {
-    // Node has detached the socket, and the engine takes it late or never: this listener stays.
-    socket.on("error", destroy);
+  httpServer.on("upgrade", (request, socket: TcpSocket, head: Buffer) =>
     options.errors.contain(
       "http",
       () => receiveUpgrade(request, socket, head),
       () => socket.destroy(),
-    );
-  });
+    ),
+  );
 }
 
 interface ServerInternals extends HttpServer {

@@ -100,7 +100,6 @@ export class DoorConnections {
 
   /** @returns whether to parse the chunk. */
   accepts(socket: Socket, chunk: Buffer): boolean {
-    if (this.#closing.has(socket)) return false;
     if (!this.#unproven.has(socket) || !beginsMoreThan(maxPipelined, chunk)) return true;
     this.#flooded(socket);
     return false;

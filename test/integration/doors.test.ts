@@ -93,8 +93,11 @@ describe("time", () => {
     expect(line?.[1]).toBe("02");
   });
 
-  test("DOOR-2: an authorised stream outlasts the timeouts; other requests do not", async () => {
-    const created = createTestDoor({ timeouts: { headMs: 50, requestMs: 100, stalledMs: 100 } });
+  test.each<[string, Partial<DoorTimeouts>]>([
+    ["its request never ends", { headMs: 50, requestMs: 100 }],
+    ["nothing moves", { stalledMs: 100 }],
+  ])("DOOR-2: an authorised stream outlasts the timeouts, other requests do not: %s", async (_name, timeouts) => {
+    const created = createTestDoor({ timeouts });
     const { door } = created;
     door.app.addHook("onRequest", (request, reply, done) => {
       const vouched = request.headers["x-known"] !== undefined;
@@ -168,10 +171,64 @@ describe("number", () => {
     expect(received.split("HTTP/1.1 200").length).toBeLessThan(20);
     expect((await closures())["pipelined"]).toBe(1);
   });
+
+  test("DOOR-5: sixteen requests may wait for their answers, and more at once are not even parsed", async () => {
+    const created = createTestDoor();
+    let requests = 0;
+    created.door.app.get("/held", (_request, reply) => {
+      requests++;
+      reply.hijack();
+    });
+    const { door, closures } = await start(created);
+    await open(door, requestHead("GET", "/held").repeat(17)).closed;
+    expect(requests).toBe(0);
+    const { socket, closed } = open(door, requestHead("GET", "/held").repeat(16));
+    await eventually(() => requests === 16);
+    socket.write(requestHead("GET", "/held").repeat(3));
+    await closed;
+    expect(requests).toBe(16);
+    expect((await closures())["pipelined"]).toBe(2);
+  });
+
+  test("DOOR-3: a connection proves itself for one request only, or by its upgrade", async () => {
+    const created = createTestDoor();
+    const { door } = created;
+    door.app.get("/known", (request, reply) => {
+      door.vouchFor(request.raw, reply.raw, { isStream: false });
+      return door.connections.unproven;
+    });
+    door.app.server.on("upgrade", () => undefined);
+    await start(created);
+    const known = open(door, requestHead("GET", "/known"));
+    await eventually(() => known.received().endsWith("\r\n\r\n0"));
+    await eventually(() => door.connections.unproven === 1);
+    const upgraded = open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
+    await eventually(() => door.connections.total === 2 && door.connections.unproven === 1);
+    for (const { socket } of [known, upgraded]) socket.resetAndDestroy();
+    await eventually(() => door.connections.total === 0);
+    expect(door.connections.unproven).toBe(0);
+  });
+
+  test("DOOR-5: nothing is kept of requests whose connection has closed", async () => {
+    const created = createTestDoor();
+    const { door } = created;
+    let last: Socket | undefined;
+    created.door.app.get("/held", (request, reply) => {
+      reply.hijack();
+      reply.raw.writeHead(200);
+      last = request.raw.socket;
+    });
+    await start(created);
+    const { socket } = open(door, requestHead("GET", "/held").repeat(3));
+    await eventually(() => last !== undefined && door.connections.isAnswering(last));
+    socket.destroy();
+    await eventually(() => door.connections.total === 0);
+    expect(last && door.connections.isAnswering(last)).toBe(false);
+  });
 });
 
 describe("DOOR-7: a connection is held for half a second before it is closed", () => {
-  const earlyAnswer = requestHead("POST", "/early", ["Content-Type: text/plain", "Content-Length: 1000000"]);
+  const earlyAnswer = requestHead("POST", "/early", ["Content-Type: text/plain", "Content-Length: 100000000"]);
   const refused = requestHead("POST", "/nothing", ["Content-Type: text/plain", "Content-Length: 1000000"]);
   test.for<[string, string, string]>([
     ["that sends many requests at once", requestHead("GET", "/").repeat(1_000), ""],
@@ -229,6 +286,19 @@ test("DOOR-9: the body of a request that is refused by its head is not parsed", 
   const accepted = open(door, `${head("X-Known: yes", "Connection: close")}${chunks}${body}`);
   expect(await accepted.closed).toContain("HTTP/1.1 200");
   expect(parts).toBe(1_002);
+});
+
+test("DOOR-7: bad HTTP amid an answer adds nothing to the answer", async () => {
+  const created = createTestDoor();
+  created.door.app.get("/held", (_request, reply) => {
+    reply.hijack();
+    reply.raw.write("begun");
+  });
+  const { door } = await start(created);
+  const connection = open(door, requestHead("GET", "/held"));
+  await eventually(() => connection.received().includes("begun"));
+  connection.socket.write("nonsense\r\n\r\n");
+  expect((await connection.closed).split("HTTP/1.1")).toHaveLength(2);
 });
 
 test("DOOR-7: bad HTTP is answered at once, and its connection closes half a second later", async () => {

@@ -4,6 +4,7 @@ import { connect, type Socket } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { ClientConnection } from "../../gateway/engine/client-connection.ts";
 import { FrameScanner } from "../../gateway/engine/frame-scanner.ts";
 import { Outbox } from "../../gateway/outbox/outbox.ts";
 import { eventually } from "../support/eventually.ts";
@@ -213,6 +214,14 @@ describe("LIM-15: before its session", () => {
     },
   );
 
+  test("LIM-15: a connection that is cut gets no close frame, which its peer would not wait for", async () => {
+    const socket = await openRawWebsocket(new URL(url));
+    let received = 0;
+    socket.on("data", ({ length }: Buffer) => (received += length));
+    await isCut(socket, Buffer.concat(Array.from({ length: 21 }, () => textFrame("3"))), "entering");
+    expect(received).toBe(0);
+  });
+
   test("LIM-15: the node does not parse what it had read of a connection that it cuts", async () => {
     const socket = await openRawWebsocket(new URL(url));
     const decode = vi.spyOn(Buffer.prototype, "toString");
@@ -265,7 +274,15 @@ describe("LIM-9: before its session", () => {
     const answer = await post(sid, `40${JSON.stringify({ token: "x".repeat(70_000) })}`);
     expect(answer.status).toBe(413);
     const client = await pollingSession();
-    expect((await post(client.sid, `42["doc.open",${JSON.stringify("x".repeat(60_000))}]`)).status).toBe(200);
+    const event = `42["doc.open",${JSON.stringify("x".repeat(60_000))}]`;
+    expect((await post(client.sid, `${event}\u001e${event}`)).status).toBe(200);
+  });
+
+  test("LIM-9: a polling request with twenty-one packets ends its connection", async () => {
+    const { sid } = await openPolling();
+    const before = await metric('floods_total{cause="packets"}');
+    await post(sid, Array.from({ length: 21 }, () => "3").join("\u001e")).catch(() => undefined);
+    expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
   });
 });
 
@@ -299,18 +316,33 @@ describe("LIM-11: a polling request", () => {
     expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
   });
 
+  async function upgradePolling(sid: string): Promise<Socket> {
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    socket.write(upgradeRequest(new URL(url), `&sid=${sid}`));
+    return socket;
+  }
+
   test("LIM-12: a polling connection upgrades to one websocket; any further one is reset", async () => {
     const { sid } = await pollingSession();
-    const upgrade = async (): Promise<Socket> => {
-      const socket = connect(Number(new URL(url).port), "127.0.0.1");
-      socket.write(upgradeRequest(new URL(url), `&sid=${sid}`));
-      return socket;
-    };
-    const first = await upgrade();
+    const first = await upgradePolling(sid);
     await once(first, "data");
-    await ended(await upgrade());
+    await ended(await upgradePolling(sid));
     expect(first.destroyed).toBe(false);
-    first.destroy();
+    // The first one is still the one that is counted and cut.
+    const over = ended(first);
+    first.write(Buffer.concat(Array.from({ length: 200 }, () => pingFrame(""))));
+    await over;
+  });
+
+  test("LIM-12: upgrades beside the first one count as frames without an event", async () => {
+    const { sid } = await pollingSession();
+    const before = await metric('floods_total{cause="controls"}');
+    const first = await upgradePolling(sid);
+    await once(first, "data");
+    const over = ended(first);
+    for (let i = 0; i < 120 && !first.destroyed; i++) await ended(await upgradePolling(sid));
+    await over;
+    expect(await metric('floods_total{cause="controls"}')).toBe(before + 1);
   });
 
   test("LIM-11: with many pongs ends its connection, as on a websocket", async () => {
@@ -347,6 +379,16 @@ describe("BAD-9: binary attachments", () => {
     expect(socket.destroyed).toBe(true);
     await honestClientIsServed();
   });
+});
+
+test("HAND-1: the node keeps neither the request of a session nor its handshake", async () => {
+  const begin = vi.spyOn(ClientConnection.prototype, "begin");
+  const { socket } = await RawClient.connect(new URL(url), await userToken());
+  const [kept] = begin.mock.calls[0] ?? [];
+  begin.mockRestore();
+  expect(kept?.conn).toMatchObject({ request: null });
+  expect(kept?.handshake).toEqual({});
+  socket.destroy();
 });
 
 test("HAND-1: the node keeps nothing of auth beyond what the handshake needs", async () => {

@@ -122,6 +122,11 @@ describe("the gateway's side", () => {
     expect(await relay.ask(subscribe)).toEqual({ ok: true, data: "1" });
   });
 
+  test("RELAY-6: a session that waits for each answer may ask any number of questions", async () => {
+    api.onQuestion = (line, response) => response.write(`{"id":${idOf(line)},"ok":true}\t1\n`);
+    for (let asked = 0; asked < 600; asked++) expect(await ask(1)).toEqual({ ok: true, data: "1" });
+  });
+
   test("RELAY-9: the log says once why a private API refuses the gateway", async () => {
     const other = await startFakePrivateApi({
       refuse: (response) => answerJson(response, { detail: `speaks version 1 ${"x".repeat(10_000)}` }, 400),

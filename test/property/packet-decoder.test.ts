@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { Decoder, Encoder, type Packet as LibraryPacket, PacketType } from "socket.io-parser";
 import { expect, test, vi } from "vitest";
 import { type Packet, PacketDecoder } from "../../gateway/engine/packet-decoder.ts";
+import { oversizedAuth } from "../../gateway/entrance/auth-bound.ts";
 
 /** @returns undefined where the decoder rejects the text. */
 function decoded(text: string): Packet | undefined {
@@ -71,6 +72,12 @@ test("BAD-6: text that is no packet is rejected", () => {
   for (const text of [...wrong, "5x-[]", `2${"1".repeat(16)}["a"]`, `2/${"n".repeat(300)},["a"]`, "2/a"]) {
     expect(decoded(text), text).toBeUndefined();
   }
+});
+
+test("LIM-9: an auth of 48 KiB is read, one byte more is not", () => {
+  const auth = (bytes: number): string => `{"token":"${"x".repeat(bytes - 12)}"}`;
+  expect(decoded(`0${auth(48 * 1024)}`)?.data).toMatchObject({ token: /x+/.exec(auth(48 * 1024))?.[0] });
+  expect(decoded(`0${auth(48 * 1024 + 1)}`)?.data).toBe(oversizedAuth);
 });
 
 test("BAD-6: any text is either a packet or rejected", () => {

@@ -13,6 +13,19 @@ test("LIM-8: a hundred controls pass at once, then ten a second", () => {
   expect(budget.takeControl(0)).toBe("controls");
   const steady = ofSession();
   for (let now = 0; now < 600_000; now += 100) expect(steady.takeControl(now)).toBeUndefined();
+  for (let i = 0; i < 10; i++) expect(budget.takeControl(1_100)).toBeUndefined();
+  expect(budget.takeControl(1_100)).toBe("controls");
+});
+
+test("LIM-9: a stranger may send 64 KiB and 20 packets in a polling request, not one more", () => {
+  const budget = new InputBudget(1_000_000);
+  expect(budget.takeMessage(65_536)).toBeUndefined();
+  expect(budget.takeMessage(65_537)).toBe("entering");
+  expect(budget.takeBytes(65_536, 0)).toBeUndefined();
+  expect(budget.takeBytes(1, 0)).toBe("entering");
+  expect(budget.maxPackets).toBe(20);
+  budget.beginSession();
+  expect(budget.maxPackets).toBe(1_000);
 });
 
 test("LIM-9: the bounds of a stranger end when its session begins", () => {

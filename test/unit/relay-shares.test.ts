@@ -54,6 +54,13 @@ test("RELAY-6: a session has at most 500 questions and 2 MiB under way", () => {
   }
 });
 
+test("RELAY-6: a question that fills the bytes of a session exactly passes, one byte more does not", () => {
+  const asker = { ...call("a"), sessionId: "one" };
+  const most = 2 * 1024 * KiB - 512;
+  expect(new RelayShares(100).take(asker, most)).toBeUndefined();
+  expect(new RelayShares(100).take(asker, most + 1)).toMatch(/session/);
+});
+
 test("RELAY-6: a share that was given back can be taken again in full", () => {
   const shares = new RelayShares(100);
   const askers = Array.from({ length: 8_750 }, (_, i) => ({ ...call("a"), sessionId: String(i) }));
