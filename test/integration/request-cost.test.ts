@@ -100,6 +100,18 @@ test("LIM-2: at most 600 requests of a connection wait for an answer; the next i
   expect(await pagesRead()).toBeLessThan(60);
 });
 
+test("COST-2: a page that is read and then refused counts as a full one", async () => {
+  await publishPage();
+  const client = await connectClient(url);
+  await client.subscribe(channel);
+  const startedAt = performance.now();
+  const stale = { channel, epoch: "another" };
+  const answers = await Promise.all(Array.from({ length: 20 }, () => client.request("sync:history", stale)));
+  expect(new Set(answers.map(({ error }) => error?.code))).toEqual(new Set(["epoch_changed"]));
+  // Eight pages of 512 KiB pass at once, then eight a second.
+  expect(performance.now() - startedAt).toBeGreaterThan(1_000);
+});
+
 test("COST-3: six refreshes pass at once; the next is refused before its token is verified", async () => {
   const service = await startService();
   service.answer = (_request, response) => answerJson(response, { info: { name: "Ada" } });

@@ -73,7 +73,9 @@ test("TEN-5: different users have different keys, whatever their names and tenan
 
 test("TEN-5: no two short names of awkward characters collide", () => {
   const awkward = ["a", ":", "%", "3A", " ", "\u001f"];
-  const names = awkward.flatMap((first) => ["", ...awkward].map((second) => first + second));
+  const pairs = awkward.flatMap((first) => ["", ...awkward].map((second) => first + second));
+  // Spelled as the keys of users of a tenant.
+  const names = [...pairs, "\u001fa:a", "\u001f%3A:a"];
   const tenants = [undefined, ...names];
   const keys = tenants.flatMap((tenant) => names.map((user) => identityKey({ user, tenant })));
   const distinct = new Set(tenants.flatMap((tenant) => names.map((user) => JSON.stringify([tenant ?? null, user]))));

@@ -43,6 +43,12 @@ test("RELAY-5: reading any line does not throw", () => {
   );
 });
 
+test("RELAY-5: a line that is cut is unreadable, also where what is left of it is whole", () => {
+  const bytes = Buffer.from('{"id":7,"ok":true}\t1   ');
+  expect(readRelayLine({ bytes, cut: false }, relayFromPrivateApi)).toMatchObject({ kind: "read" });
+  expect(readRelayLine({ bytes, cut: true }, relayFromPrivateApi)).toMatchObject({ kind: "unreadable", id: 7 });
+});
+
 test("SRC-9: an answer for a provider whose content type cannot be a header is none", () => {
   const reply = (contentType: string): string => JSON.stringify({ status: 200, body: "", contentType });
   expect(readWebhookReply(reply("text/plain; charset=utf-8"))).toMatchObject({ status: 200 });

@@ -421,6 +421,7 @@ test("LIM-2: a client has at most 600 open requests", () => {
   const flow = new ClientFlow({ capacity: 10_000, perSecond: 1 }, 0, 600);
   const kinds = Array.from({ length: 601 }, () => flow.pass(0).kind);
   expect(kinds.slice(0, 600).every((kind) => kind === "passed")).toBe(true);
+  expect(kinds[600]).toBe("refused");
   expect(flow.pass(0)).toMatchObject({ kind: "refused", retryAfterMs: 1_000 });
   flow.answered();
   expect(flow.pass(0).kind).toBe("passed");

@@ -90,6 +90,12 @@ test("RELAY-7: at most 1,000 requests and 8 MiB of each kind wait", async () => 
   expect(requests.refused).toEqual(["call", "subscribe"]);
 });
 
+test("RELAY-7: a request that waits in vain gives its bytes back", async () => {
+  const places = new ServicePlaces({ maxInFlight: 1, hooks: everyHook });
+  expect(await places.acquire("call", 1, 1)).toBe("admitted");
+  for (let i = 0; i < 2; i++) expect(await places.acquire("call", 8 * 1024 * 1024, 1)).toBe("late");
+});
+
 test("CALL-12: at most maxInFlight requests are under way, and every waiting one gets a place", async () => {
   const kind = fc.constantFrom<RequestKind>("call", "queued", "subscribe", "connect");
   const steps = fc.array(fc.tuple(kind, fc.boolean()), { maxLength: 200 });
