@@ -40,7 +40,8 @@ const given = readArguments({
   TIDEGATE_API_TOKEN: token(),
 });
 
-if (!["list", "take", "drain", "abort"].includes(command)) refuseArguments("name a command: list, take, drain or abort");
+if (!["list", "take", "drain", "abort"].includes(command))
+  refuseArguments("name a command: list, take, drain or abort");
 if (command !== "list" && cell === undefined) refuseArguments(`name the cell: ${command} CELL`);
 
 async function ask<Answer>(method: string, path: string, body?: object): Promise<Answer> {
@@ -70,7 +71,8 @@ function say(line: string): void {
 
 function show({ version, cells, moves }: Listing): void {
   say(`map version ${version}`);
-  for (const { cell, state, count, slots } of cells) say(`  ${cell.padEnd(12)} ${state.padEnd(9)} ${String(count).padStart(3)} slots  ${slots}`);
+  for (const { cell, state, count, slots } of cells)
+    say(`  ${cell.padEnd(12)} ${state.padEnd(9)} ${String(count).padStart(3)} slots  ${slots}`);
   for (const { from, to, slots, step, error } of moves) {
     say(`  ${from} → ${to}  ${slots}  ${step}${error === undefined ? "" : `  (again after: ${error})`}`);
   }
@@ -106,7 +108,8 @@ async function run(): Promise<void> {
     show(listing);
     result = listing;
   } else {
-    const body = command === "take" ? { ...(slots !== undefined && { slots }), ...(count !== undefined && { count }) } : undefined;
+    const body =
+      command === "take" ? { ...(slots !== undefined && { slots }), ...(count !== undefined && { count }) } : undefined;
     const answer = await ask<{ slots: string }>("POST", path, body);
     say(answer.slots === "" ? "nothing to do" : `${command}: slots ${answer.slots}`);
     result = answer;

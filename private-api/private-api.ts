@@ -143,7 +143,13 @@ function createState(options: PrivateApiOptions): ProcessState {
       ? undefined
       : new RulesFile({ path, store: rulesStore, currentRules, environment, errors, logger });
   const relayStreams = new RelayStreams();
-  const upstream = new Upstream({ rules: currentRules, secrets: () => secrets, metrics, logger });
+  const upstream = new Upstream({
+    rules: currentRules,
+    secrets: () => secrets,
+    cellOf: (slot) => cellMaps.map.owners[slot] ?? "",
+    metrics,
+    logger,
+  });
   metrics.observe({
     relayStreams: () => relayStreams.count,
     circuits: () => {

@@ -135,7 +135,11 @@ export class CellMover implements Service {
       const closed = await this.#step(move, "closed");
       if (!closed) return;
       await this.#options.cells.raiseFence(move.from, closed.version);
-      const finished = await withDeadline(copy.finish().then(() => true), closedMs, () => false);
+      const finished = await withDeadline(
+        copy.finish().then(() => true),
+        closedMs,
+        () => false,
+      );
       if (!finished) throw new Error(`the rest could not be copied within ${closedMs} ms`);
       await this.#step({ ...move, step: "closed" }, "switched");
       const pausedMs = Math.round(performance.now() - closedAt);

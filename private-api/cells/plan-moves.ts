@@ -46,10 +46,19 @@ export function movingSlots({ moves }: CellMap): ReadonlySet<number> {
 }
 
 /** @param now Unix ms */
-export function addMoves(map: CellMap, planned: readonly PlannedMove[], now: number): Pick<CellMap, "owners" | "moves"> {
+export function addMoves(
+  map: CellMap,
+  planned: readonly PlannedMove[],
+  now: number,
+): Pick<CellMap, "owners" | "moves"> {
   // The version that this change gives the map, and past it: ids grow, and no two moves have one.
   const first = Math.max(map.version, ...map.moves.map(({ id }) => id)) + 1;
-  const added = planned.map((move, index): SlotMove => ({ ...move, id: first + index, step: "waiting", startedAt: now }));
+  const added = planned.map((move, index): SlotMove => ({
+    ...move,
+    id: first + index,
+    step: "waiting",
+    startedAt: now,
+  }));
   return { owners: map.owners, moves: [...map.moves, ...added] };
 }
 

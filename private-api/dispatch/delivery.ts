@@ -9,6 +9,8 @@ import { maxRetryAfterMs } from "../../shared/protocol/retry-after.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 
 export interface Delivery {
+  /** Of the queue. */
+  slot: number;
   head: ItemHead;
   items: readonly [QueuedItem, ...QueuedItem[]];
   policy: QueuePolicy;
@@ -35,6 +37,7 @@ export function deliveryOf(claimed: Claimed, policyOf: (head: ItemHead) => Queue
   const { key } = claimed.lease.queue;
   const last = items.at(-1) ?? first;
   return {
+    slot: claimed.lease.slot,
     head,
     items,
     policy,

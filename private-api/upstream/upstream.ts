@@ -17,6 +17,7 @@ import type {
   RelayWebhook,
 } from "../../shared/protocol/relay.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { ItemHead } from "../../shared/queues/item-head.ts";
 import { AnswerBudget } from "../../shared/services/answer-budget.ts";
@@ -30,7 +31,7 @@ import { ServiceCircuits } from "./service-circuits.ts";
 import { Shadows } from "./shadows.ts";
 
 type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body"> &
-  Partial<Pick<ServiceRequest, "headers" | "webhookId" | "source">>;
+  Partial<Pick<ServiceRequest, "headers" | "webhookId" | "source" | "cell">>;
 type Question = Pick<ServiceRequest, "kind" | "identity" | "traceparent" | "timeoutMs">;
 
 /** Of the service's `timeoutMs`: a caller that waits less says nothing of the service by its timeouts. */
@@ -42,20 +43,26 @@ export class Upstream implements Service {
   readonly #client = new ServiceClient();
   readonly #rules: CurrentRules;
   readonly #secrets: () => ServiceSecrets;
+  readonly #cellOf: (slot: number) => string;
   readonly #metrics: PrivateApiMetrics;
   readonly #shadows: Shadows;
   /** For the answers to deliveries, of which only the status counts. */
   readonly #deliveries = new AnswerBudget();
 
-  /** @param options.secrets of the services of the rules in force, by service name. */
+  /**
+   * @param options.secrets of the services of the rules in force, by service name.
+   * @param options.cellOf the name of the cell that owns a slot
+   */
   constructor(options: {
     rules: CurrentRules;
     secrets: () => ServiceSecrets;
+    cellOf: (slot: number) => string;
     metrics: PrivateApiMetrics;
     logger: Logger;
   }) {
     this.#rules = options.rules;
     this.#secrets = options.secrets;
+    this.#cellOf = options.cellOf;
     this.#metrics = options.metrics;
     this.#shadows = new Shadows(options);
     this.circuits.listen((service, isOpen) => {
@@ -95,6 +102,8 @@ export class Upstream implements Service {
   async deliver(
     name: string,
     item: {
+      /** Of its queue. */
+      slot: number;
       head: ItemHead;
       body: string;
       headers: Readonly<Record<string, string>>;
@@ -103,7 +112,7 @@ export class Upstream implements Service {
   ): Promise<ServiceAnswer> {
     const service = this.#rules.rules.service(name);
     if (!service) return { kind: "busy" };
-    const { head, body, headers, webhookId } = item;
+    const { slot, head, body, headers, webhookId } = item;
     const { id, event, path, traceparent, user, tenant, sessionId, claims } = head;
     const part = this.#deliveries.part("deliveries", sessionId);
     try {
@@ -115,7 +124,16 @@ export class Upstream implements Service {
           traceparent,
           timeoutMs: service.timeoutMs,
         },
-        { path, eventId: id, eventType: event, body, headers, webhookId, source: head.source },
+        {
+          path,
+          eventId: id,
+          eventType: event,
+          body,
+          headers,
+          webhookId,
+          source: head.source,
+          cell: this.#cellOf(slot),
+        },
         { isConnected: true, part },
       );
     } finally {
@@ -220,6 +238,7 @@ export class Upstream implements Service {
     if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
     return {
       source: socketSource,
+      cell: this.#cellOf(slotOf(identityKey(question.identity))),
       ...request,
       kind: question.kind,
       service,

@@ -116,7 +116,8 @@ export class RedisCellMaps implements CellMaps {
     const document = formatCellMap(map.version === 0 ? newCellMap(first) : map);
     const request = { document, changedAt: Date.now(), ifVersion: stored?.version ?? 0, version: map.version + 1 };
     const { kind, version } = await this.#store.put(request);
-    if (kind === "stored") this.#logger.warn({ version }, "the map of cells was stored: the fleet's cell had none, or an older one");
+    if (kind === "stored")
+      this.#logger.warn({ version }, "the map of cells was stored: the fleet's cell had none, or an older one");
     await this.#document.refresh();
   }
 

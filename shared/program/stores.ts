@@ -48,7 +48,8 @@ type StoresOnly = Omit<Stores, "errors" | keyof Service>;
 export function createStores(given: RedisTarget | CellTargets | undefined, logger: Logger): Stores {
   const lifecycle = new Lifecycle(logger);
   const errors = new ContainedErrors(logger);
-  const cells = given && openCells(given instanceof Map ? given : new Map([[onlyCell, given as RedisTarget]]), { errors, logger });
+  const cells =
+    given && openCells(given instanceof Map ? given : new Map([[onlyCell, given as RedisTarget]]), { errors, logger });
   for (const [name, connections] of cells?.all ?? []) lifecycle.add(`Redis of cell ${name}`, connections);
   if (cells) lifecycle.add("cells", cells);
   const stores = cells ? storesOnRedis(cells, { lifecycle, errors, logger }) : storesInMemory(errors);

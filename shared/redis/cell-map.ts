@@ -62,9 +62,11 @@ export function formatCellMap({ owners, moves }: Pick<CellMap, "owners" | "moves
 
 /** @throws InvalidDocument */
 export function parseCellMap(version: number, document: unknown): CellMap {
-  if (!storedMapValidator.Check(document)) throw new InvalidDocument("cells", describeFindings(storedMapValidator.Errors(document)));
+  if (!storedMapValidator.Check(document))
+    throw new InvalidDocument("cells", describeFindings(storedMapValidator.Errors(document)));
   const owners: string[] = [];
-  for (const [cell, text] of Object.entries(document.slots)) for (const slot of parseSlots(text) ?? []) owners[slot] = cell;
+  for (const [cell, text] of Object.entries(document.slots))
+    for (const slot of parseSlots(text) ?? []) owners[slot] = cell;
   const missing = Array.from({ length: slotCount }, (_, slot) => slot).filter((slot) => owners[slot] === undefined);
   if (missing.length > 0) throw new InvalidDocument("cells", [`slots: no cell has ${formatSlots(missing)}`]);
   return { version, owners, moves: document.moves.map((move) => ({ ...move, slots: parseSlots(move.slots) ?? [] })) };

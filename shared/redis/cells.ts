@@ -64,11 +64,7 @@ export class Cells implements Service {
    * for again.
    * @param bytes of the arguments of all groups
    */
-  groups<Reply>(
-    slots: readonly number[],
-    ask: SlotCall<CellAccess, Reply>,
-    bytes = 0,
-  ): SlotReplies<Reply>[] {
+  groups<Reply>(slots: readonly number[], ask: SlotCall<CellAccess, Reply>, bytes = 0): SlotReplies<Reply>[] {
     if (slots.length === 0) return [];
     if (this.#routing) return this.#routing.gates.submit(slots, bytes, ask);
     const groups = this.#first.spansSlots ? [slots] : slots.map((slot) => [slot]);

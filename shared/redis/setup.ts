@@ -35,7 +35,15 @@ export const primaryCommands = [
   ...["zadd", "zcard", "zmscore", "zrange", "zrangebyscore", "zrem", "zscore"],
 ] as const;
 /** Further commands of moves between several cells. The test compares this list, too. */
-export const movingCommands = ["client|id", "client|tracking", "dump", "restore", "scan", "subscribe", "unlink"] as const;
+export const movingCommands = [
+  "client|id",
+  "client|tracking",
+  "dump",
+  "restore",
+  "scan",
+  "subscribe",
+  "unlink",
+] as const;
 /** Further commands of a cluster client. */
 const clusterCommands = ["cluster|slots", "cluster|info"];
 

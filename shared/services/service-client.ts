@@ -17,6 +17,8 @@ export interface ServiceRequest {
   service: ServiceOptions;
   /** In the order of the rules: the first one signs the identity, all of them sign the body. */
   secrets: readonly [ServiceSecret, ...ServiceSecret[]];
+  /** Stands for `{cell}` in the service's URL. */
+  cell?: string;
   /** Appended to the service's URL. */
   path: string;
   /** JSON text, sent as it is. */
@@ -113,7 +115,7 @@ export class ServiceClient implements Service {
     });
     const { service, answer } = given;
     const result = await exchange(this.#agent, {
-      url: service.url + given.path,
+      url: service.url.replaceAll("{cell}", given.cell ?? "") + given.path,
       body: given.body,
       headers: {
         "content-type": "application/json",

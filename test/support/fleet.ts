@@ -8,7 +8,7 @@ import { createPrivateApi, type PrivateApi } from "../../private-api/private-api
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
 import type { NodeRegistry } from "../../shared/nodes/contract.ts";
-import type { RedisTarget } from "../../shared/redis/target.ts";
+import type { CellTargets, RedisTarget } from "../../shared/redis/target.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 
 import { eventually } from "./eventually.ts";
@@ -63,7 +63,7 @@ const privateApiTokens = JSON.stringify([
  * @param options.liveness what differs from the default.
  */
 export async function startFleet(options: {
-  target?: RedisTarget;
+  target?: RedisTarget | CellTargets;
   gateways?: number;
   rules?: object;
   environment?: Record<string, string>;

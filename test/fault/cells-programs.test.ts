@@ -1,0 +1,216 @@
+/** Cells with real programs: private APIs that are killed while they move slots, and a fleet whose cell is added and drained. */
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import type { Stores } from "../../shared/program/stores.ts";
+import { moveSteps } from "../../shared/redis/cell-map.ts";
+import { slotOfQueue } from "../../shared/queues/keys.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
+import { startTwoCells, type TwoCells } from "../support/cells.ts";
+import { eventually } from "../support/eventually.ts";
+import { serviceSecret, startFleet, tokens } from "../support/fleet.ts";
+import { startService } from "../support/http-service.ts";
+import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
+import { closeClients, connectClient } from "../support/stock-client.ts";
+
+const retention = { historySize: 100_000, historySeconds: 300 };
+
+let twoCells: TwoCells;
+let mine: Stores;
+let other: Stores;
+const spawned: Spawned[] = [];
+
+beforeAll(async () => {
+  twoCells = await startTwoCells();
+  mine = await twoCells.open();
+  other = await twoCells.open();
+}, 60_000);
+afterEach(async () => {
+  closeClients();
+  for (const process of spawned) process.kill("SIGKILL");
+  await Promise.all(spawned.splice(0).map(async ({ exited }) => exited));
+});
+afterAll(async () => twoCells.stop());
+
+async function startPrivateApi(): Promise<{ process: Spawned; url: string }> {
+  const port = await freePort();
+  const api = spawnProcess(process.execPath, ["private-api/main.ts"], {
+    env: {
+      PRIVATE_API_HOST: "127.0.0.1",
+      PRIVATE_API_PORT: String(port),
+      PRIVATE_API_TOKENS: JSON.stringify([{ name: "operator", token: tokens.service, scopes: ["read", "operate"] }]),
+      REDIS_CELLS: twoCells.setting,
+    },
+  });
+  spawned.push(api);
+  await api.printed("private API listening");
+  return { process: api, url: `http://127.0.0.1:${port}` };
+}
+
+async function post(url: string, body: object): Promise<Response> {
+  return fetch(url, {
+    method: "POST",
+    headers: { authorization: `Bearer ${tokens.service}`, "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+}
+
+/** The command for operators. @returns what it prints with `--json`. */
+async function cells(
+  apiUrl: string,
+  ...args: string[]
+): Promise<{ code: number | null; result: unknown; output: string }> {
+  const command = spawnProcess(process.execPath, ["deploy/cells.ts", ...args, "--api", apiUrl, "--json"], {
+    env: { TIDEGATE_API_TOKEN: tokens.service },
+  });
+  spawned.push(command);
+  const code = await command.exited;
+  const output = command.output();
+  return { code, result: code === 0 ? (JSON.parse(output) as unknown) : undefined, output };
+}
+
+for (const step of moveSteps.filter((step) => step !== "waiting" && step !== "aborting")) {
+  test(`CELL-7: another private API completes a move whose mover is killed at ${step}`, async () => {
+    const channel = `board:killed-${step}`;
+    const slot = slotOf(channel);
+    const to = mine.cellMaps.map.owners[slot] === "a" ? "b" : "a";
+    const seen: number[] = [];
+    other.broker.listen({
+      onPublication: (name, _epoch, { data }) => void (name === channel && seen.push(Number(data))),
+      onEphemeral: () => undefined,
+      onUserMessage: () => undefined,
+      onRestored: () => undefined,
+    });
+    await other.broker.follow({ kind: "channel", name: channel });
+    let stop = false;
+    let published = 0;
+    const publishing = (async () => {
+      while (!stop) {
+        const request = { channel, event: "e", data: String(published), id: String(published), retention };
+        // Refused while the slot is closed for long: the same publication again.
+        const done = await mine.broker.publish(request).then(
+          () => true,
+          () => false,
+        );
+        if (done) published++;
+      }
+    })();
+    const first = await startPrivateApi();
+    const answer = await post(`${first.url}/v1/cells/${to}/take`, { slots: String(slot) });
+    expect(answer.status).toBe(202);
+    await first.process.printed(`"step":"${step}"`);
+    first.process.kill("SIGKILL");
+    await first.process.exited;
+    await startPrivateApi();
+    await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
+    expect(mine.cellMaps.map.owners[slot]).toBe(to);
+    const before = published;
+    await eventually(() => published > before + 20);
+    stop = true;
+    await publishing;
+    await eventually(() => seen.length >= published);
+    expect(seen).toEqual(Array.from({ length: published }, (_, at) => at));
+    const { publications } = await other.broker.readHistory({ channel, retention, limit: 100_000, maxBytes: 1 << 30 });
+    expect(publications).toHaveLength(published);
+  }, 120_000);
+}
+
+test("CELL-8: a cell that is added takes slots and is drained, while clients are served", async () => {
+  const rules = { namespaces: { board: { access: "token", historySize: 10_000, presence: true } } };
+  const fleet = await startFleet({ target: twoCells.targets, gateways: 2, rules });
+  let stop = false;
+  let publishing: Promise<void> | undefined;
+  try {
+    await cells(fleet.apiUrl, "take", "a", "--slots", "0-255", "--wait");
+    const channels = Array.from({ length: 20 }, (_, at) => `board:${at}`);
+    const clients = await Promise.all(fleet.urls.map(async (url) => connectClient(url, { channels: ["board:*"] })));
+    for (const client of clients) for (const channel of channels) await client.request("sync:subscribe", { channel });
+    let n = 0;
+    publishing = (async () => {
+      while (!stop) {
+        const body = { channel: channels[n % channels.length], event: "e", data: n };
+        const { status } = await fleet.api("POST", "/v1/publish", body);
+        expect(status).toBe(200);
+        n++;
+      }
+    })();
+    const taken = await cells(fleet.apiUrl, "take", "b", "--count", "128", "--wait");
+    expect(taken.output).not.toContain("error");
+    expect(taken).toMatchObject({
+      code: 0,
+      result: {
+        cells: [
+          { cell: "a", state: "ok", count: 128 },
+          { cell: "b", count: 128 },
+        ],
+        moves: [],
+      },
+    });
+    const drained = await cells(fleet.apiUrl, "drain", "b", "--wait");
+    expect(drained).toMatchObject({
+      code: 0,
+      result: { cells: [{ slots: "0-255" }, { slots: "", count: 0 }], moves: [] },
+    });
+    stop = true;
+    await publishing;
+    for (const client of clients) {
+      const data = (): unknown[] => client.received.filter(({ event }) => event === "e").map(({ data }) => data);
+      await eventually(() => data().length >= n);
+      expect(data().length).toBe(n);
+      expect(client.received.filter(({ event }) => event === "sync:resync")).toEqual([]);
+    }
+    const left = await other.cells?.all.get("b")?.run<[string, string[]]>("scan", "0", "COUNT", 100_000);
+    expect(left?.[1].filter((key) => /^tidegate:\{\d+\}:(?!queues:numbers)/.test(key))).toEqual([]);
+  } finally {
+    stop = true;
+    await publishing?.catch(() => undefined);
+    await fleet.stop();
+  }
+}, 180_000);
+
+test("CELL-9: orders that cannot be carried out are refused with what to change", async () => {
+  const { url } = await startPrivateApi();
+  const refused = async (path: string, body: object): Promise<unknown> => {
+    const answer = await post(`${url}/v1/cells/${path}`, body);
+    const { code, detail } = (await answer.json()) as { code: string; detail: string };
+    return [answer.status, code, detail];
+  };
+  expect(await refused("c/take", { count: 1 })).toEqual([404, "not_found", "no such cell: REDIS_CELLS has a, b"]);
+  expect(await refused("b/take", {})).toEqual([400, "invalid_request", "give slots or count"]);
+  expect(await refused("b/take", { slots: "0-300" })).toEqual([
+    400,
+    "invalid_request",
+    'slots: must be ranges of 0 to 255, as in "0-63,70"',
+  ]);
+  const command = await cells(url, "take", "c", "--count", "1");
+  expect(command).toMatchObject({ code: 1, output: "404: no such cell: REDIS_CELLS has a, b\n" });
+});
+
+test("CELL-12: {cell} in a service's URL is the cell of the queue's slot, or of the user's", async () => {
+  const service = await startService();
+  const rules = {
+    namespaces: {},
+    services: { documents: { url: `${service.url}/{cell}`, secret: serviceSecret } },
+    routes: [
+      { event: "ask", service: "documents", path: "/ask", mode: "call" },
+      { event: "edit", service: "documents", path: "/edit", mode: "enqueue", key: "/doc" },
+    ],
+  };
+  const fleet = await startFleet({ target: twoCells.targets, rules });
+  try {
+    const client = await connectClient(fleet.urls[0] ?? "");
+    const paths = async (): Promise<string[]> => {
+      const from = service.requests.length;
+      expect(await client.request("ask", {})).toMatchObject({ ok: true });
+      expect(await client.request("edit", { doc: "one" })).toMatchObject({ ok: true });
+      await eventually(() => service.requests.length === from + 2);
+      return service.requests.slice(from).map(({ path }) => path);
+    };
+    await cells(fleet.apiUrl, "take", "a", "--slots", "0-255", "--wait");
+    expect(await paths()).toEqual(["/a/ask", "/a/edit"]);
+    const slot = slotOfQueue({ service: "documents", tenant: "", key: "one" });
+    await cells(fleet.apiUrl, "take", "b", "--slots", String(slot), "--wait");
+    expect(await paths()).toEqual(["/a/ask", "/b/edit"]);
+  } finally {
+    await fleet.stop();
+    await service.stop();
+  }
+}, 120_000);
