@@ -58,7 +58,7 @@ export class RedisCellMaps implements CellMaps {
 
   async start(): Promise<void> {
     if (this.#cells.isRouted) {
-      this.#cells.refreshWith(() => this.#document.refresh());
+      this.#cells.refreshWith(() => this.#keepStored());
       await this.#document.start();
     }
     await this.#beat();

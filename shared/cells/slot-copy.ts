@@ -4,7 +4,7 @@ import { slotTag } from "../channels/keys.ts";
 import { leaseMs } from "../queues/contract.ts";
 import { scriptKeys, slotPrefix } from "../queues/keys.ts";
 import type { SlotMove } from "../redis/cell-map.ts";
-import type { Argument } from "../redis/client.ts";
+import { type Argument, bytesOf } from "../redis/client.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { KeyChanges } from "../redis/key-changes.ts";
 import { script } from "../redis/scripts.ts";
@@ -21,12 +21,18 @@ const fewChanged = 50;
 /** Rounds of copying what has changed in the round before. */
 const maxRounds = 30;
 const markerMs = 1_000;
+/** A queue with more items is copied in parts, so that neither cell stalls, and continued where it grew. */
+const longQueue = 256;
+/** Of the items of one part. */
+const partBytes = 128 * 1024;
 
 const beginScript = script<0 | 1>(new URL("begin-arrival.lua", import.meta.url), 1);
 const restoreScript = script<0 | 1>(new URL("restore-keys.lua", import.meta.url), 1);
 const sealScript = script<0 | 1>(new URL("seal-arrival.lua", import.meta.url), 1);
 const endScript = script(new URL("end-arrival.lua", import.meta.url), 1);
 const clearScript = script<0 | 1>(new URL("clear-keys.lua", import.meta.url), 1);
+const readListScript = script<string[]>(new URL("read-list.lua", import.meta.url), 1);
+const appendListScript = script<0 | 1>(new URL("append-list.lua", import.meta.url), 1);
 const numbersScript = script<string>(new URL("../queues/raise-numbers.lua", import.meta.url), 2);
 
 interface Copy {
@@ -51,6 +57,8 @@ export class SlotCopy {
   readonly #slots: ReadonlySet<number>;
   readonly #attempt = randomUUID();
   readonly #changes: KeyChanges;
+  /** Long queues that are copied in parts → the number of the last item that was. */
+  readonly #inParts = new Map<string, number>();
   #copied = 0;
 
   constructor({ source, target, move }: Ends) {
@@ -111,17 +119,43 @@ export class SlotCopy {
       return slot !== undefined && this.#slots.has(slot) ? [{ slot, key }] : [];
     });
     for (let at = 0; at < wanted.length; at += keysAtOnce) {
-      const copies = await Promise.all(
-        wanted.slice(at, at + keysAtOnce).map(async ({ slot, key }): Promise<Copy> => {
-          const [ttlMs, value] = await Promise.all([
-            this.#source.run<number>("pttl", key),
-            this.#source.run<Buffer | null>("dumpBuffer", key),
-          ]);
-          return { slot, key, ttlMs: Math.max(0, ttlMs), value: value ?? undefined };
-        }),
-      );
-      await this.#restore(copies);
-      this.#copied += copies.length;
+      const part = wanted.slice(at, at + keysAtOnce);
+      const copies = await Promise.all(part.map(async ({ slot, key }) => this.#read(slot, key)));
+      await this.#restore(copies.filter((copy) => copy !== "long"));
+      for (const [index, { slot, key }] of part.entries())
+        if (copies[index] === "long") await this.#copyQueue(slot, key);
+      this.#copied += part.length;
+    }
+  }
+
+  async #read(slot: number, key: string): Promise<Copy | "long"> {
+    if (this.#inParts.has(key)) return "long";
+    const isQueue = key.startsWith(`${slotPrefix(this.#source.root, slot)}q:`);
+    if (isQueue && (await this.#source.run<number>("llen", key)) > longQueue) return "long";
+    const [ttlMs, value] = await Promise.all([
+      this.#source.run<number>("pttl", key),
+      this.#source.run<Buffer | null>("dumpBuffer", key),
+    ]);
+    return { slot, key, ttlMs: Math.max(0, ttlMs), value: value ?? undefined };
+  }
+
+  /** Its items leave at the head and arrive at the tail, and begin with growing numbers. */
+  async #copyQueue(slot: number, key: string): Promise<void> {
+    const gone = { slot, key, ttlMs: 0, value: undefined };
+    if (!this.#inParts.has(key)) await this.#restore([gone]);
+    for (;;) {
+      const last = this.#inParts.get(key) ?? 0;
+      const [first, ...items] = await this.#source.run(readListScript, key, last, partBytes);
+      if (first === undefined) {
+        this.#inParts.delete(key);
+        return this.#restore([gone]);
+      }
+      const values = [this.#move.id, this.#attempt, slot, key, first, ...items];
+      if ((await this.#target.run(appendListScript, arrivalsKey(this.#target.root), ...values)) === 0) {
+        throw superseded();
+      }
+      this.#inParts.set(key, Number.parseInt(items.at(-1) ?? String(last), 10));
+      if (bytesOf(items) < partBytes) return;
     }
   }
 

@@ -36,13 +36,7 @@ export const primaryCommands = [
 ] as const;
 /** Further commands of moves between several cells. The test compares this list, too. */
 export const movingCommands = [
-  "client|id",
-  "client|tracking",
-  "dump",
-  "restore",
-  "scan",
-  "subscribe",
-  "unlink",
+  ...["client|id", "client|tracking", "dump", "ltrim", "restore", "scan", "subscribe", "unlink"],
 ] as const;
 /** Further commands of a cluster client. */
 const clusterCommands = ["cluster|slots", "cluster|info"];

@@ -19,7 +19,7 @@ export class SlotTopics {
   readonly #subscribedAt = new Map<number, Set<string>>();
   #map: CellMap | undefined;
   #settledVersion = 0;
-  #settling: Promise<void> | undefined;
+  #isSettling = false;
   #retry: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -95,6 +95,10 @@ export class SlotTopics {
     return [owner, move?.step === "aborting" ? undefined : other].filter((cell) => cell !== undefined);
   }
 
+  #isMoving(slot: number): boolean {
+    return this.#map?.moves.some(({ slots, step }) => step !== "waiting" && slots.includes(slot)) === true;
+  }
+
   #at(cell: string): RedisConnections["topics"] {
     const connections = this.#cells.get(cell);
     if (!connections) throw new Error(`REDIS_CELLS has no cell ${cell}`);
@@ -102,8 +106,9 @@ export class SlotTopics {
   }
 
   #settle(): void {
-    if (this.#stopped) return;
-    this.#settling ??= this.#settleAll().finally(() => (this.#settling = undefined));
+    if (this.#stopped || this.#isSettling) return;
+    this.#isSettling = true;
+    void this.#settleAll();
   }
 
   async #settleAll(): Promise<void> {
@@ -111,16 +116,20 @@ export class SlotTopics {
     for (;;) {
       const version = this.#map?.version ?? 0;
       let isDone = true;
+      let isWhole = true;
       let missed = false;
       for (const slot of this.#topics.keys()) {
         const outcome = await this.#settleSlot(slot);
-        if (outcome === "failed") isDone = false;
+        // A cell that is away holds up the moves of its own slots only.
+        if (outcome === "failed" && this.#isMoving(slot)) isDone = false;
+        if (outcome === "failed") isWhole = false;
         if (outcome === "late") missed = true;
       }
       if (missed) for (const listener of this.#listeners) listener.onRestored();
       if (this.#map && this.#map.version !== version) continue;
       if (isDone) this.#settledVersion = version;
-      else if (!this.#stopped) this.#retry = setTimeout(() => this.#settle(), retryMs);
+      if (!isWhole && !this.#stopped) this.#retry = setTimeout(() => this.#settle(), retryMs);
+      this.#isSettling = false;
       return;
     }
   }
@@ -141,6 +150,8 @@ export class SlotTopics {
         return "failed";
       }
       at.add(cell);
+      const left = topics.filter((topic) => this.#topics.get(slot)?.has(topic) !== true);
+      await Promise.all(left.map(async (topic) => this.#at(cell).unsubscribe(topic))).catch(() => undefined);
       if (cell === this.#map?.owners[slot]) late = true;
     }
     for (const cell of [...at]) {

@@ -12,6 +12,8 @@ type TakeReply = [nextMs: number, ...events: TakenEvent[]];
 const takeScript = script<TakeReply>(new URL("take-events.lua", import.meta.url), 1);
 const settleScript = script(new URL("settle-events.lua", import.meta.url), 1);
 
+/** Slots that could not be reached are asked again after this. */
+const retryMs = 1_000;
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 
 /** The due session events of a fleet. One script call for each Redis, in a cluster one for each slot. */
@@ -23,10 +25,16 @@ export class RedisSessionEvents {
   }
 
   async take(slots: readonly number[] = everySlot): Promise<{ events: SessionEvent[]; nextMs: number | undefined }> {
-    const replies = await this.#cells.ofSlots(slots, async (cell, group) => {
+    const groups = this.#cells.groups(slots, async (cell, group) => {
       const prefixes = group.map((slot) => eventKeys(cell.root, slot).prefix);
       return cell.run(takeScript, prefixes[0] ?? "", takenMs, maxTaken, overMs, ...prefixes);
     });
+    const outcomes = await Promise.allSettled(groups.map(async ({ replies }) => replies));
+    const replies = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? outcome.value : []));
+    const failed = outcomes.find(({ status }) => status === "rejected");
+    // Slots that cannot be reached keep their events, and delay no others.
+    if (replies.length === 0 && failed?.status === "rejected") throw failed.reason;
+    if (failed) replies.push([retryMs]);
     const waits = replies.map(([nextMs]) => nextMs).filter((nextMs) => nextMs >= 0);
     return {
       events: replies.flatMap(([, ...events]) => events.map(parseEvent)),

@@ -48,11 +48,18 @@ export class RedisLeases {
     const { leases, toSweep, passes, lastSeen } = this.#keys;
     const keys = [leases, toSweep, lastSeen];
     const expired = await fleet.run(takeExpiredScript, ...keys, sweepAgainMs, sweepHolders, leaseMs);
+    const failures: unknown[] = [];
     for (let at = 0; at < expired.length; at += 2) {
       const [holder = "", seen = ""] = expired.slice(at, at + 2);
-      await sweep(holder, seen);
-      await fleet.run(endSweepScript, toSweep, passes, lastSeen, holder, sweepPasses);
+      try {
+        await sweep(holder, seen);
+        await fleet.run(endSweepScript, toSweep, passes, lastSeen, holder, sweepPasses);
+      } catch (error) {
+        failures.push(error);
+      }
     }
+    // Those that failed are due again.
+    if (failures.length > 0) throw failures[0];
     return expired.length / 2;
   }
 

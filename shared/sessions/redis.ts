@@ -175,7 +175,12 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
 
   async sweep(): Promise<number> {
     return this.#leases.sweepExpired(async (holder, lastSeen) => {
-      for (let slot = 0; slot < slotCount; slot++) await this.#sweepSlot(slot, holder, lastSeen);
+      const failures: unknown[] = [];
+      for (let slot = 0; slot < slotCount; slot++) {
+        await this.#sweepSlot(slot, holder, lastSeen).catch((error: unknown) => failures.push(error));
+      }
+      // The next pass looks again at slots that could not be reached.
+      if (failures.length > 0) throw failures[0];
     });
   }
 

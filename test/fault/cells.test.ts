@@ -161,6 +161,41 @@ describe("moves", () => {
     expect(delivered).toHaveLength(stored);
   }, 120_000);
 
+  test("CELL-4: a long queue keeps its items and their order while it moves and is worked off", async () => {
+    const queue = { service: "long", tenant: "", key: "k" };
+    const slot = slotOfQueue(queue);
+    const lane = { slot, class: "messages", service: "long", attempt: "first", tenant: "" } as const;
+    const enqueue = async (n: number): Promise<unknown> =>
+      mine.queues.enqueue({ queue, class: "messages", head: headOf(String(n)), data: String(n) });
+    const taken: number[] = [];
+    /** @returns false where nothing was ready. */
+    const takeSome = async (): Promise<boolean> => {
+      const [reply] = await Promise.all(other.queues.claim([{ ...lane, maxQueues: 1, maxItems: 7 }]));
+      const [claimed] = reply?.claimed ?? [];
+      if (!claimed) return false;
+      taken.push(...claimed.items.map(({ data }) => Number(data)));
+      const last = claimed.items.at(-1)?.sequence ?? "";
+      return other.queues.settle(claimed.lease, { kind: "done", done: claimed.items.length }, last);
+    };
+    let stored = 0;
+    for (; stored < 3_000; stored += 100) {
+      await Promise.all(Array.from({ length: 100 }, async (_, at) => enqueue(stored + at)));
+    }
+    let stop = false;
+    const working = (async () => {
+      while (!stop) {
+        expect(await takeSome()).toBe(true);
+        await enqueue(stored++);
+      }
+    })();
+    await move("b", String(slot));
+    await move("a", String(slot));
+    stop = true;
+    await working;
+    while (await takeSome());
+    expect(taken).toEqual(Array.from({ length: stored }, (_, at) => at));
+  }, 120_000);
+
   test("CELL-2: a cell refuses a writer with an older map, which reads the map and repeats in order", async () => {
     const channel = "board:refused";
     // A process that was paused: it reports nothing, hears of no new map, and its calls arrive late.
@@ -198,6 +233,46 @@ describe("moves", () => {
     await mine.broker.publish({ channel, event: "e", data: "1", retention });
     const keysOfB = await mine.cells?.all.get("b")?.run<[string, string[]]>("scan", "0", "COUNT", 100_000);
     expect(keysOfB?.[1].filter((key) => key.startsWith(`tidegate:{${slot}}:`))).toEqual([]);
+  }, 60_000);
+});
+
+describe("what is lost", () => {
+  test("CELL-1: without a map the first cell owns every slot", async () => {
+    const cells = await startTwoCells();
+    try {
+      const { cellMaps } = await cells.open();
+      expect(cellMaps.map).toMatchObject({ version: 1, moves: [] });
+      expect(new Set(cellMaps.map.owners)).toEqual(new Set(["a"]));
+    } finally {
+      await cells.stop();
+    }
+  }, 60_000);
+
+  test("CELL-10: cells that lose their data, the map included, are used again by processes that know it", async () => {
+    const cells = await startTwoCells("128-255");
+    try {
+      const { broker, cellMaps } = await cells.open();
+      const names = ["board:1", "board:2", "board:3", "board:4", "board:5", "board:6"];
+      expect(new Set(names.map((name) => cellMaps.map.owners[slotOf(name)])).size).toBe(2);
+      const { owners, version } = cellMaps.map;
+      for (const server of [cells.a, cells.b]) {
+        await server.kill();
+        await server.restart();
+      }
+      for (const channel of names) {
+        const publish = async (): Promise<boolean> =>
+          broker.publish({ channel, event: "e", data: "1", retention }).then(
+            () => true,
+            () => false,
+          );
+        await eventually(publish);
+      }
+      const later = await cells.open();
+      await eventually(() => later.cellMaps.map.version > version);
+      expect(later.cellMaps.map.owners).toEqual(owners);
+    } finally {
+      await cells.stop();
+    }
   }, 60_000);
 });
 
