@@ -87,7 +87,7 @@ function addHooks(
     trustedProxies,
     accepting: () => sockets.accepting,
   });
-  hooks.addRoutes();
+  hooks.serve();
   context.metrics.observe({ webhook_bytes: () => hooks.heldBytes });
 }
 

@@ -89,7 +89,7 @@ export function addBootstrap(app: FastifyInstance, options: BootstrapOptions): v
 
   function urlOfNode(request: FastifyRequest, address: string): string {
     const node = chooseNode(fleet, placement, ownNode());
-    if (node) return node.url ?? ownOrigin(request, trustedProxies);
+    if (node) return node.url ?? ownOrigin(request.raw, trustedProxies);
     const answering = Math.max(1, fleet.nodes.length);
     const retryAfterMs = retryTimes.full.take(performance.now(), {
       perSecond: fleet.budgetPerSecond / answering,

@@ -1,4 +1,5 @@
 /** CORS for pages of other origins, and the origin that a request was sent to. */
+import type { IncomingMessage } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { OriginPolicy } from "../entrance/allowed-origins.ts";
@@ -26,10 +27,10 @@ export function allowOrigin(origins: OriginPolicy, request: FastifyRequest, repl
 }
 
 /** The origin that a request was sent to. A trusted proxy that terminates TLS tells the scheme. */
-export function ownOrigin(request: FastifyRequest, trust: ProxyTrust): string {
-  const { host, protocol, headers, socket } = request;
+export function ownOrigin({ headers, socket }: IncomingMessage, trust: ProxyTrust): string {
+  const { host = "" } = headers;
   if (!hostPattern.test(host)) throw new TidegateError("invalid_request", "the request names no host");
   const forwardedProto = trust(socket.remoteAddress ?? "", 0) ? headers["x-forwarded-proto"] : undefined;
-  const [, forwarded = protocol] = /^(https?)\s*(?:,|$)/.exec(String(forwardedProto).toLowerCase()) ?? [];
-  return `${forwarded}://${host}`;
+  const [, scheme = "http"] = /^(https?)\s*(?:,|$)/.exec(String(forwardedProto).toLowerCase()) ?? [];
+  return `${scheme}://${host}`;
 }

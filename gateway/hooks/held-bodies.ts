@@ -8,6 +8,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 const maxHeldBytes = 64 * 1024 * 1024;
 const crowdedRetryMs = 1_000;
 const firstRoomBytes = 4 * 1024;
+const noBytes = Buffer.alloc(0);
 
 interface Reading {
   bytes: number;
@@ -38,13 +39,14 @@ export class HeldBodies {
   }
 
   /**
-   * @param options.address of the peer
+   * @param options.address of the peer; asked where the body does not arrive at once
    * @throws TidegateError `payload_too_large` for a body over the limit, 503 for one that is given up
    */
-  async read(request: IncomingMessage, options: { limitBytes: number; address: string }): Promise<HeldBody> {
+  async read(request: IncomingMessage, options: { limitBytes: number; address: () => string }): Promise<HeldBody> {
     const { limitBytes, address } = options;
-    if (Number(request.headers["content-length"]) > limitBytes) throw tooLarge(limitBytes);
-    let room: Buffer = Buffer.alloc(0);
+    const statedBytes = Number(request.headers["content-length"]);
+    if (statedBytes > limitBytes) throw tooLarge(limitBytes);
+    let room: Buffer = noBytes;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const reading: Reading = { bytes: 0, giveUp: reject };
     const release = (): void => {
@@ -53,9 +55,13 @@ export class HeldBodies {
     };
     const onData = (chunk: Buffer): void => {
       if (reading.bytes + chunk.length > limitBytes) return reject(tooLarge(limitBytes));
-      // Copied: a body in chunks of one byte must not cost an object for each.
-      if (reading.bytes + chunk.length > room.length) room = enlarged(room, reading.bytes, chunk.length, limitBytes);
-      chunk.copy(room, reading.bytes);
+      if (chunk.length === statedBytes) room = chunk;
+      else {
+        if (reading.bytes === 0) this.#incomplete.add(reading, networkOf(address()));
+        // Copied: a body in chunks of one byte must not cost an object for each.
+        if (reading.bytes + chunk.length > room.length) room = enlarged(room, reading.bytes, chunk.length, limitBytes);
+        chunk.copy(room, reading.bytes);
+      }
       reading.bytes += chunk.length;
       this.#bytes += chunk.length;
       if (this.#bytes > this.#maxBytes) this.#incomplete.next?.giveUp(crowded());
@@ -64,17 +70,17 @@ export class HeldBodies {
     const onClose = (): void => {
       if (!request.complete) reject(new TidegateError("invalid_request", "the body ended early"));
     };
-    this.#incomplete.add(reading, networkOf(address));
     request.on("data", onData).on("end", onEnd).on("close", onClose);
     try {
       await promise;
       return { body: room.subarray(0, reading.bytes), release };
     } catch (error) {
+      // What still arrives is dropped.
+      request.off("data", onData).off("end", onEnd).off("close", onClose);
       release();
       throw error;
     } finally {
       this.#incomplete.delete(reading);
-      request.off("data", onData).off("end", onEnd).off("close", onClose);
     }
   }
 }

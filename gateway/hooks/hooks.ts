@@ -1,6 +1,7 @@
 /** `POST /hooks/{source}[/…]` on the public port: receives webhooks. `GET` answers the challenge of `meta`. */
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Door } from "../../shared/http/door.ts";
+import { unexpected, writeProblem } from "../../shared/http/problems.ts";
 import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { ownOrigin } from "../bootstrap/origins.ts";
@@ -9,8 +10,10 @@ import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { challengeAnswer, type HookAnswer } from "./answer.ts";
 import { HeldBodies } from "./held-bodies.ts";
-import { envelopeOf, receiveWebhook, targetOf } from "./receive-webhook.ts";
+import { envelopeOf } from "./envelope.ts";
+import { receiveWebhook } from "./receive-webhook.ts";
 import { missingSecret, type Source, type Sources } from "./sources.ts";
+import { sourceIn, targetOf } from "./target.ts";
 import { metaChallenge } from "./verify/meta.ts";
 
 /** Forged webhooks that are answered late; further ones are answered at once. */
@@ -33,8 +36,6 @@ export interface HooksOptions {
   accepting: () => boolean;
 }
 
-type HookRequest = FastifyRequest<{ Params: { source: string } }>;
-
 export class Hooks {
   readonly #options: HooksOptions;
   readonly #held = new HeldBodies();
@@ -52,83 +53,80 @@ export class Hooks {
     return this.#held.bytes;
   }
 
-  /** Call once, before the door starts. */
-  addRoutes(): void {
-    this.#options.door.app.register(async (scope) => {
-      scope.removeAllContentTypeParsers();
-      // The body is read once its source is known.
-      scope.addContentTypeParser("*", (_request, _payload, done) => done(null));
-      for (const path of ["/hooks/:source", "/hooks/:source/*"]) {
-        scope.post(path, async (request: HookRequest, reply) =>
-          this.#answer(request, reply, async () => this.#receive(request, reply)),
-        );
-        scope.get(path, { exposeHeadRoute: false }, async (request: HookRequest, reply) =>
-          this.#answer(request, reply, () => this.#challenge(request)),
-        );
-      }
+  /** Ahead of the door's routes: a provider may send thousands of webhooks a second. Call once, before the door starts. */
+  serve(): void {
+    const { door, context } = this.#options;
+    door.serveFirst((request, response) => {
+      const isHook = request.method === "POST" || request.method === "GET";
+      const source = isHook ? sourceIn(request) : undefined;
+      if (source === undefined) return false;
+      context.errors.contain("http", async () => this.#serve(source, request, response));
+      return true;
     });
   }
 
-  async #answer(
-    request: HookRequest,
-    reply: FastifyReply,
-    work: () => HookAnswer | Promise<HookAnswer>,
-  ): Promise<FastifyReply> {
+  async #serve(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { context, sources, accepting } = this.#options;
     const { metrics, logger } = context;
-    const source = sources.find(request.params.source)?.name ?? unknownSource;
-    const stopTimer = metrics.hookSeconds.startTimer({ source });
-    if (!accepting()) void reply.header("connection", "close");
-    try {
-      const { outcome, status, text, contentType } = await work();
-      stopTimer();
+    const found = sources.find(name);
+    const source = found?.name ?? unknownSource;
+    const startedAt = performance.now();
+    const count = (outcome: string): void => {
+      metrics.hookSeconds.observe({ source }, (performance.now() - startedAt) / 1_000);
       metrics.hooks.inc({ source, outcome });
+    };
+    if (!accepting()) response.setHeader("connection", "close");
+    try {
+      const { outcome, status, text, contentType } = await this.#answer(found, request, response);
+      count(outcome);
+      response.statusCode = status;
       if (contentType !== undefined) {
-        void reply.headers({ "content-type": contentType, "x-content-type-options": "nosniff" });
+        response.setHeader("content-type", contentType);
+        response.setHeader("x-content-type-options", "nosniff");
       }
-      return reply.code(status).send(text);
+      response.end(text);
     } catch (error) {
-      stopTimer();
-      const code = error instanceof TidegateError ? error.code : "upstream_failed";
-      metrics.hooks.inc({ source, outcome: code });
-      logger.debug({ source, code, reason: (error as Error).message }, "webhook refused");
+      const known = error instanceof TidegateError ? error : unexpected();
+      if (known !== error) context.errors.report("http", error);
+      const { code, message } = known;
+      count(code);
+      logger.debug({ source, code, reason: message }, "webhook refused");
       if (code === "bad_signature" || code === "forbidden") {
         await new Promise<void>((resolve) => this.#refusalDelay.before(resolve));
       }
-      throw error;
+      writeProblem(request, response, known);
     }
   }
 
-  async #receive(request: HookRequest, reply: FastifyReply): Promise<HookAnswer> {
+  async #answer(source: Source | undefined, request: IncomingMessage, response: ServerResponse): Promise<HookAnswer> {
     const { door, context, journal, trustedProxies, maxBytes } = this.#options;
-    const { raw } = request;
-    const source = this.#sourceOf(request);
+    if (!source) throw this.#unknown();
+    if (request.method === "GET") return challenge(source, request);
     const urls = (): readonly string[] =>
-      [...this.#publicOrigins, ownOrigin(request, trustedProxies)].map((origin) => `${origin}${targetOf(raw)}`);
+      [...this.#publicOrigins, ownOrigin(request, trustedProxies)].map((origin) => `${origin}${targetOf(request)}`);
     const onGenuine = (): void => {
-      if (source.rule.secrets) door.vouchFor(raw, reply.raw, { isStream: false });
+      if (source.rule.secrets) door.vouchFor(request, response, { isStream: false });
     };
-    const address = clientAddress(raw, trustedProxies);
-    return receiveWebhook(source, { raw, address, urls, onGenuine }, { context, journal, held: this.#held, maxBytes });
+    const address = (): string => clientAddress(request, trustedProxies);
+    const given = { raw: request, address, urls, onGenuine };
+    return receiveWebhook(source, given, { context, journal, held: this.#held, maxBytes });
   }
 
-  #challenge(request: HookRequest): HookAnswer {
-    const { name, rule, verifyToken } = this.#sourceOf(request);
-    if (rule.verifyToken === undefined) throw new TidegateError("not_found", "this source answers POST only");
-    if (verifyToken === undefined) throw missingSecret(name);
-    const challenge = metaChallenge(envelopeOf(request.raw).query, verifyToken);
-    if (challenge !== undefined) return challengeAnswer(challenge);
-    throw new TidegateError("forbidden", "the verify token is wrong, or the query is not that of a challenge");
-  }
-
-  #sourceOf({ params }: HookRequest): Source {
-    const { context, sources } = this.#options;
-    const source = sources.find(params.source);
-    if (source) return source;
+  #unknown(): TidegateError {
     // Providers take a 404 for good.
-    if (context.currentRules.rules.version === 0) {
-      throw new TidegateError("upstream_unavailable", "the gateway has no rules yet", { retryAfterMs: noRulesRetryMs });
+    if (this.#options.context.currentRules.rules.version === 0) {
+      return new TidegateError("upstream_unavailable", "the gateway has no rules yet", {
+        retryAfterMs: noRulesRetryMs,
+      });
     }
-    throw new TidegateError("unknown_source", "the rules have no such source");
+    return new TidegateError("unknown_source", "the rules have no such source");
   }
+}
+
+function challenge({ name, rule, verifyToken }: Source, request: IncomingMessage): HookAnswer {
+  if (rule.verifyToken === undefined) throw new TidegateError("not_found", "this source answers POST only");
+  if (verifyToken === undefined) throw missingSecret(name);
+  const text = metaChallenge(envelopeOf(request).query, verifyToken);
+  if (text !== undefined) return challengeAnswer(text);
+  throw new TidegateError("forbidden", "the verify token is wrong, or the query is not that of a challenge");
 }

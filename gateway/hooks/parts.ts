@@ -4,7 +4,8 @@ import { assertName } from "../../shared/queues/ordering-key.ts";
 import { hookEventId, hookSource } from "../../shared/services/cloudevents.ts";
 import type { Identity } from "../../shared/services/identity-token.ts";
 import type { Content } from "./content.ts";
-import { type Envelope, select, type SelectedBody } from "./selectors.ts";
+import type { Envelope } from "./envelope.ts";
+import { select, type SelectedBody } from "./selectors.ts";
 import type { Source } from "./sources.ts";
 import { splitJson } from "./split.ts";
 

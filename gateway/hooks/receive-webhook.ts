@@ -1,15 +1,14 @@
 /** One webhook, from its head to its answer: bounded, verified, read, split and stored, in this order. */
 import type { IncomingMessage } from "node:http";
-import { assertDecodable } from "../../shared/http/query.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { challengeAnswer, type HookAnswer } from "./answer.ts";
 import { askService } from "./ask-service.ts";
 import { contentOf } from "./content.ts";
+import { envelopeOf } from "./envelope.ts";
 import type { HeldBodies } from "./held-bodies.ts";
 import { eventsOf } from "./parts.ts";
-import type { Envelope } from "./selectors.ts";
 import { assertCheckable, assertGenuine, type Source } from "./sources.ts";
 import { storeWebhook } from "./store-webhook.ts";
 import { slackChallenge } from "./verify/slack.ts";
@@ -24,7 +23,7 @@ export interface WebhookReceiver {
 
 export interface WebhookRequest {
   readonly raw: IncomingMessage;
-  readonly address: string;
+  readonly address: () => string;
   /** {@link SignedRequest.urls} */
   readonly urls: () => readonly string[];
   /** Called once the signature is checked. */
@@ -66,18 +65,4 @@ export async function receiveWebhook(
   } finally {
     release();
   }
-}
-
-/** `/hooks/{source}/a/b?c=d`, without the origin of an absolute URL: the router skips it, too. */
-export function targetOf({ url = "" }: IncomingMessage): string {
-  return url.replace(/^https?:\/\/[^/?#]*/i, "");
-}
-
-export function envelopeOf(request: IncomingMessage): Envelope {
-  const url = targetOf(request);
-  assertDecodable(url);
-  const at = url.indexOf("?");
-  const path = at === -1 ? url : url.slice(0, at);
-  const segments = path.split("/").slice(3).map(decodeURIComponent);
-  return { headers: request.headers, segments, query: new URLSearchParams(at === -1 ? "" : url.slice(at + 1)) };
 }

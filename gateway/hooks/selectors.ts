@@ -1,22 +1,14 @@
 /** Selectors of the rules: where in a webhook a value is. */
-import type { IncomingHttpHeaders } from "node:http";
 import { parsePointer, type PointerPath, valueAt } from "../../shared/json/json-pointer.ts";
 import { scalarText } from "../../shared/queues/ordering-key.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Envelope } from "./envelope.ts";
 
 export type Selector =
   | { readonly from: "body"; readonly text: string; readonly path: PointerPath }
   | { readonly from: "header" | "query"; readonly text: string; readonly name: string }
   /** From 0, the first segment after the source. */
   | { readonly from: "path"; readonly text: string; readonly index: number };
-
-/** What selectors read, besides the body. */
-export interface Envelope {
-  readonly headers: IncomingHttpHeaders;
-  /** After the source, decoded. */
-  readonly segments: readonly string[];
-  readonly query: URLSearchParams;
-}
 
 /** The body, or a part of it. Undefined: neither JSON nor a form. */
 export type SelectedBody = { json: Uint8Array } | { form: URLSearchParams } | undefined;

@@ -37,6 +37,8 @@ export class DoorServer extends Server {
   readonly #connections: DoorConnections;
   /** Whether other bounds already count a request. */
   vouches: (request: IncomingMessage) => boolean = () => false;
+  /** Serves a request before any listener hears of it. @returns false where it does not. */
+  serves: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
   readonly #errors: ContainedErrors;
   readonly #inputs = new WeakMap<Socket, DoorInput>();
 
@@ -72,7 +74,7 @@ export class DoorServer extends Server {
     return heard;
   }
 
-  /** @returns false where the connection was closed instead. */
+  /** @returns false where no listener is to hear of the event: the connection was closed, or the request is served. */
   #admits(event: PeerEvent, args: unknown[]): boolean {
     switch (event) {
       case "connection": {
@@ -86,7 +88,7 @@ export class DoorServer extends Server {
         response.on("error", ignore);
         if (!this.#connections.requested(request, response)) return false;
         if (this.vouches(request)) this.#connections.vouchFor(request);
-        return true;
+        return !this.serves(request, response);
       }
       case "upgrade": {
         // Node hands the socket over without an error listener; an unheard error would end the process.

@@ -95,6 +95,11 @@ export class Door implements Service {
     this.#server.vouches = belongs;
   }
 
+  /** @param serves serves a request ahead of the routes, which cost it most of its time; false: it does not. Call once, before the start. */
+  serveFirst(serves: (request: IncomingMessage, response: ServerResponse) => boolean): void {
+    this.#server.serves = serves;
+  }
+
   /** Call for a request whose caller is known. It exempts a stream from all timeouts. */
   vouchFor(request: IncomingMessage, response: ServerResponse, options: { isStream: boolean }): void {
     this.connections.vouchFor(request);
@@ -110,6 +115,8 @@ export class Door implements Service {
     const app = Fastify({
       loggerInstance: logger,
       logController: new LogController({ disableRequestLogging: true }),
+      // No request logs anything by itself, and a logger for each costs more than its routing.
+      childLoggerFactory: (logger) => logger,
       serverFactory: (onRequest) => this.#server.on("request", onRequest),
       bodyLimit,
       routerOptions: { maxParamLength },

@@ -1,5 +1,5 @@
 /** Answers errors of an HTTP door as RFC 9457 problems, with a code of the wire contract. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { objectText } from "../json/json-text.ts";
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
@@ -28,7 +28,7 @@ export function answerWithProblems(app: FastifyInstance, errors: ContainedErrors
   app.setErrorHandler((error: FastifyError | TidegateError, _request, reply) => {
     const known = error instanceof TidegateError ? error : translate(error);
     if (known === undefined) errors.report("http", error);
-    return sendProblem(reply, known ?? new TidegateError("upstream_failed", "the request failed unexpectedly"));
+    return sendProblem(reply, known ?? unexpected());
   });
   // Before the body is read.
   app.addHook("onRequest", (request, _reply, done) => {
@@ -36,6 +36,11 @@ export function answerWithProblems(app: FastifyInstance, errors: ContainedErrors
     done();
   });
   app.setNotFoundHandler((request, reply) => sendProblem(reply, notFound(request)));
+}
+
+/** The answer where the server has a bug. */
+export function unexpected(): TidegateError {
+  return new TidegateError("upstream_failed", "the request failed unexpectedly");
 }
 
 function notFound({ method, url }: FastifyRequest): TidegateError {
@@ -49,18 +54,38 @@ const delayedAnswers = new RefusalDelay(maxDelayed);
 
 /** If the request has not arrived completely, the answer is delayed, nothing more is read, and the connection closes. */
 export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyReply {
-  const problem = toProblem(error);
+  const { status, headers, text } = answerOf(error);
+  void reply.code(status).headers(headers);
   const { raw } = reply.request;
-  if (problem.retryAfterMs !== undefined) void reply.header("retry-after", Math.ceil(problem.retryAfterMs / 1000));
-  const text = objectText(problem, error.options.jsonMembers);
-  void reply.code(problem.status).type(problemType);
   if (!hasMoreToCome(raw)) return reply.send(text);
   void reply.header("connection", "close");
-  stopReading(raw.socket);
-  // Drops the part of the body that came with the head.
-  raw.resume();
-  delayedAnswers.before(() => void reply.send(text));
+  whenRestIsDropped(raw, () => void reply.send(text));
   return reply;
+}
+
+/** As {@link sendProblem}, for a request that no route serves. */
+export function writeProblem(request: IncomingMessage, response: ServerResponse, error: TidegateError): void {
+  const { status, headers, text } = answerOf(error);
+  response.statusCode = status;
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+  if (!hasMoreToCome(request)) return void response.end(text);
+  response.setHeader("connection", "close");
+  whenRestIsDropped(request, () => void response.end(text));
+}
+
+function answerOf(error: TidegateError): { status: number; headers: Record<string, string>; text: string } {
+  const problem = toProblem(error);
+  const { status, retryAfterMs } = problem;
+  const retryAfter = retryAfterMs !== undefined && { "retry-after": String(Math.ceil(retryAfterMs / 1000)) };
+  const text = objectText(problem, error.options.jsonMembers);
+  return { status, headers: { "content-type": problemType, ...retryAfter }, text };
+}
+
+function whenRestIsDropped(request: IncomingMessage, answer: () => void): void {
+  stopReading(request.socket);
+  // Drops the part of the body that came with the head.
+  request.resume();
+  delayedAnswers.before(answer);
 }
 
 function hasMoreToCome({ complete, headers }: IncomingMessage): boolean {

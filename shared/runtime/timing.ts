@@ -26,7 +26,7 @@ export async function withDeadline<Result, Late>(
 
 /** As `Promise.all`, and a rejection waits until nothing is under way. */
 export async function allSettled<Result>(work: readonly Promise<Result>[]): Promise<Result[]> {
-  await Promise.allSettled(work);
+  if (work.length > 1) await Promise.allSettled(work);
   return Promise.all(work);
 }
 

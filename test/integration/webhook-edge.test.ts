@@ -187,7 +187,7 @@ describe("bodies that are held", () => {
   /** Reads every body with the pool, and answers with its length or the code of the error. */
   async function startReader(held: HeldBodies): Promise<number> {
     server = createServer((request, response) => {
-      const address = request.socket.remoteAddress ?? "";
+      const address = (): string => request.socket.remoteAddress ?? "";
       void held.read(request, { limitBytes: 1_000, address }).then(
         ({ body, release }) => {
           release();

@@ -221,7 +221,11 @@ test("SRC-6: forms and other text go on byte for byte with their content type", 
   }
   const xml = `\ufeff<a>${marker}\r\n</a>`;
   await send("open?key=k", { body: xml, headers: { "content-type": "text/xml" } });
-  await eventually(() => arrived(marker).length === 2);
+  // No media type: text like any other.
+  const odd = `odd ${marker}`;
+  expect((await send("open?key=k", { body: odd, headers: { "content-type": "/" } })).status).toBe(202);
+  await eventually(() => arrived(marker).length === 3);
+  expect(arrived(marker).find(({ body }) => body === odd)?.headers["content-type"]).toBe("/");
   const first = arrived(marker).find(({ body }) => body === form);
   expect(first?.headers).toMatchObject({ "content-type": type, "ce-partitionkey": "+1%202" });
   expect(arrived(marker).find(({ body }) => body === xml)?.headers["content-type"]).toBe("text/xml");
