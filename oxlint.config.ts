@@ -17,7 +17,7 @@ const rooms = {
   ],
   "private-api": ["metrics", "upstream", "dispatch", "cells", "node", "documents", "routes", "relay"],
   "client/src": ["api", "connection", "calls", "channels"],
-  loadtest: ["checks", "clients", "rig", "scenarios", "checker", "order", "simulation", "attack", "fuzz"],
+  loadtest: ["checks", "clients", "providers", "rig", "scenarios", "checker", "order", "simulation", "attack", "fuzz"],
   test: ["support", "contract", "unit", "property", "integration", "fault", "e2e"],
 };
 

@@ -1,0 +1,63 @@
+/** A service that gets webhooks and checks their order per key. Its own process keeps its CPU out of the figures. */
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Histogram } from "../checks/histogram.ts";
+import { type HookBody, nowMs } from "../providers/load-messages.ts";
+import type { ServiceFigures, ServiceMessage, ServiceOrder } from "./hook-sink.ts";
+
+const progressEveryMs = 20;
+const lastByKey = new Map<string, number>();
+let waits = new Map<string, Histogram>();
+const busyKeys = new Map<string, number>();
+let [received, repeats, disordered] = [0, 0, 0];
+let mostAtOnce: Record<string, number> = {};
+let delayMs = 0;
+
+function take({ group, key, n, at }: HookBody, response: ServerResponse): void {
+  received++;
+  const last = lastByKey.get(key) ?? 0;
+  if (n <= last) repeats++;
+  else if (n > last + 1) disordered++;
+  lastByKey.set(key, Math.max(last, n));
+  const histogram = waits.get(group) ?? new Histogram();
+  waits.set(group, histogram);
+  histogram.add(nowMs() - at);
+  const atOnce = (busyKeys.get(group) ?? 0) + 1;
+  busyKeys.set(group, atOnce);
+  mostAtOnce[group] = Math.max(mostAtOnce[group] ?? 0, atOnce);
+  const answer = (): void => {
+    busyKeys.set(group, (busyKeys.get(group) ?? 1) - 1);
+    response.writeHead(204).end();
+  };
+  if (delayMs === 0) answer();
+  else setTimeout(answer, delayMs);
+}
+
+function figures(): ServiceFigures {
+  const waitMs = Object.fromEntries([...waits].map(([group, histogram]) => [group, histogram.toJSON()]));
+  return { received, repeats, disordered, waitMs, mostAtOnce };
+}
+
+const server = createServer((request, response) => {
+  const chunks: Buffer[] = [];
+  request.on("data", (chunk: Buffer) => chunks.push(chunk));
+  request.on("end", () => take(JSON.parse(Buffer.concat(chunks).toString("latin1")) as HookBody, response));
+});
+
+function tell(message: ServiceMessage): void {
+  process.send?.(message);
+}
+
+process.on("message", (order: ServiceOrder) => {
+  if (order.order === "delay") delayMs = order.ms;
+  else {
+    tell({ kind: "figures", figures: figures() });
+    waits = new Map();
+    mostAtOnce = {};
+  }
+});
+process.once("disconnect", () => process.exit());
+server.listen(0, "127.0.0.1", () => {
+  tell({ kind: "listening", port: (server.address() as AddressInfo).port });
+  setInterval(() => tell({ kind: "progress", received }), progressEveryMs);
+});

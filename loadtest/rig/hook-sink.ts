@@ -1,0 +1,75 @@
+/** The service behind webhooks under load, in a process of its own. */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import type { HistogramJson } from "../checks/histogram.ts";
+import { processUsage, type Usage } from "../checks/usage.ts";
+
+export interface ServiceFigures {
+  /** Since its start; so are the two that follow. */
+  readonly received: number;
+  /** Requests with a webhook that had come before. */
+  readonly repeats: number;
+  /** Webhooks that came before an earlier one of their key. */
+  readonly disordered: number;
+  /** Since the figures were asked for last, by group: from when a webhook was due until it came. */
+  readonly waitMs: Readonly<Record<string, HistogramJson>>;
+  /** As long, by group: most requests under way. */
+  readonly mostAtOnce: Readonly<Record<string, number>>;
+}
+
+export type ServiceOrder = { order: "delay"; ms: number } | { order: "figures" };
+export type ServiceMessage =
+  | { kind: "listening"; port: number }
+  | { kind: "progress"; received: number }
+  | { kind: "figures"; figures: ServiceFigures };
+
+/** The caller stops it. */
+export class HookSink {
+  readonly #child: ChildProcess;
+  readonly #listening = Promise.withResolvers<number>();
+  #figures = Promise.withResolvers<ServiceFigures>();
+  /** Up to 20 ms ago. */
+  received = 0;
+
+  constructor() {
+    this.#child = fork(join(import.meta.dirname, "hook-service.ts"), {
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
+    this.#child.on("message", (message: ServiceMessage) => {
+      if (message.kind === "listening") this.#listening.resolve(message.port);
+      else if (message.kind === "progress") this.received = message.received;
+      else this.#figures.resolve(message.figures);
+    });
+    this.#child.once("exit", (code) => this.#listening.reject(new Error(`the service ended with ${code}`)));
+    this.#listening.promise.catch(() => undefined);
+  }
+
+  async url(): Promise<string> {
+    return `http://127.0.0.1:${await this.#listening.promise}`;
+  }
+
+  get usage(): Usage | undefined {
+    return this.#child.pid === undefined ? undefined : processUsage(this.#child.pid);
+  }
+
+  /** It answers each later request after that time. */
+  delay(ms: number): void {
+    this.#order({ order: "delay", ms });
+  }
+
+  async figures(): Promise<ServiceFigures> {
+    this.#figures = Promise.withResolvers();
+    this.#order({ order: "figures" });
+    return this.#figures.promise;
+  }
+
+  async stop(): Promise<void> {
+    if (this.#child.connected) this.#child.disconnect();
+    if (this.#child.exitCode === null) await once(this.#child, "exit");
+  }
+
+  #order(order: ServiceOrder): void {
+    this.#child.send(order);
+  }
+}
