@@ -51,7 +51,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 
 function createMoving(
   { config }: GatewayOptions,
-  { context, drainProgress, instance }: NodeState,
+  { context, drainProgress, instance, sources }: NodeState,
   { sockets }: Doors,
 ): { drain: Drain; rebalancer: Rebalancer } {
   const { sessions, fleet, errors, metrics, logger } = context;
@@ -59,7 +59,14 @@ function createMoving(
   const drainMs = config.GATEWAY_DRAIN_SECONDS * 1000;
   const lifetimeMs = config.GATEWAY_SESSION_LIFETIME_SECONDS * 1000;
   return {
-    drain: new Drain({ ...common, refuse: () => sockets.refuse(), progress: drainProgress, drainMs, logger }),
+    drain: new Drain({
+      ...common,
+      refuse: () => sockets.refuse(),
+      receives: () => sources.count > 0,
+      progress: drainProgress,
+      drainMs,
+      logger,
+    }),
     rebalancer: new Rebalancer({ ...common, accepting: () => sockets.accepting, instance, lifetimeMs, errors }),
   };
 }

@@ -82,6 +82,10 @@ export class Sources {
     return [...this.#sources.values()].filter(({ rule }) => rule.journal).map(({ name }) => name);
   }
 
+  get count(): number {
+    return this.#sources.size;
+  }
+
   find(name: string): Source | undefined {
     return this.#sources.get(name);
   }

@@ -33,6 +33,7 @@ const reason = "this node is stopping";
 export class Drain implements Service {
   readonly #sessions: () => readonly Session[];
   readonly #refuse: () => void;
+  readonly #receives: () => boolean;
   readonly #fleet: FleetMember;
   readonly #url: string | undefined;
   readonly #drainMs: number;
@@ -46,11 +47,13 @@ export class Drain implements Service {
 
   /**
    * @param options.refuse makes the door refuse every new connection.
+   * @param options.receives whether the door takes more than connections: webhooks arrive until the balancer has seen the drain.
    * @param options.url of this node, as in its reports.
    */
   constructor(options: {
     sessions: () => readonly Session[];
     refuse: () => void;
+    receives: () => boolean;
     fleet: FleetMember;
     url: string | undefined;
     progress: DrainProgress;
@@ -60,6 +63,7 @@ export class Drain implements Service {
   }) {
     this.#sessions = options.sessions;
     this.#refuse = options.refuse;
+    this.#receives = options.receives;
     this.#fleet = options.fleet;
     this.#url = options.url;
     this.#progress = options.progress;
@@ -107,6 +111,10 @@ export class Drain implements Service {
     await progress.allGone(beganAt + deadlineMs - performance.now());
     this.#force();
     await progress.allGone(closingMs);
+    if (this.#receives() && this.#fleet.others.length > 0) {
+      const leftMs = Math.max(0, beganAt + balancerMs - performance.now());
+      await new Promise<void>((resolve) => setTimeout(resolve, leftMs));
+    }
     progress.end();
     this.#logger.info(progress.report, "drained");
     await this.#report();

@@ -26,6 +26,7 @@ interface Situation {
   own?: Partial<NodeReport>;
   /** Runs when the door closes. */
   refuse?: () => void;
+  receives?: boolean;
 }
 
 interface Draining {
@@ -52,6 +53,7 @@ async function drainOf(given: Situation): Promise<Draining> {
   const drain = new Drain({
     sessions: () => given.sessions,
     refuse: given.refuse ?? (() => undefined),
+    receives: () => given.receives ?? false,
     fleet,
     url: undefined,
     drainMs: given.drainMs,
@@ -111,6 +113,30 @@ test("DRAIN-2: when the other nodes disappear, no session waits for its move tim
   expect(session.endedBy).toBe("draining");
   await stopped;
   expect(progress.report).toMatchObject({ sessions: 1, closed: 1 });
+});
+
+test("EDGE-8: a node with webhooks and without sessions ends once the balancer has had its time", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const ended = async (given: { receives: boolean; others: readonly NodeReport[] }): Promise<() => boolean> => {
+    const { drain } = await drainOf({ sessions: [], drainMs: 60_000, ...given });
+    let isOver = false;
+    void drain.stop().then(() => (isOver = true));
+    await turn();
+    await vi.advanceTimersByTimeAsync(0);
+    await turn();
+    return () => isOver;
+  };
+  const [receiving, alone, other] = [
+    await ended({ receives: true, others: [nodeReport()] }),
+    await ended({ receives: true, others: [] }),
+    await ended({ receives: false, others: [nodeReport()] }),
+  ];
+  await vi.advanceTimersByTimeAsync(4_900);
+  expect([receiving(), alone(), other()]).toEqual([false, true, true]);
+  await vi.advanceTimersByTimeAsync(200);
+  await turn();
+  expect(receiving()).toBe(true);
 });
 
 test("DRAIN-4: with another draining node the moves of each take longer", async () => {
