@@ -14,6 +14,8 @@ export interface Deployment {
   /** Between clients and each gateway. */
   readonly clientLinks: readonly TcpProxy[];
   readonly gatewayUrls: readonly string[];
+  /** Where the gateways themselves listen, for balancers. */
+  readonly gatewayPorts: readonly { readonly port: number; readonly adminPort: number }[];
   readonly apiUrls: readonly string[];
   /** Of the first private API. */
   readonly apiUrl: string;
@@ -47,12 +49,13 @@ export async function startDeployment(options: {
   const privateApis = options.privateApis.map((own, n) =>
     privateApi(n + 1, apiPorts[n] ?? 0, { own, rulesFile, folder }),
   );
-  const gatewayPorts = await ports(options.gateways.length);
+  const publicPorts = await ports(options.gateways.length);
   const adminPorts = await ports(options.gateways.length);
+  const gatewayPorts = publicPorts.map((port, n) => ({ port, adminPort: adminPorts[n] ?? 0 }));
   const clientLinks: TcpProxy[] = [];
-  for (const port of gatewayPorts) clientLinks.push(await startTcpProxy(port));
+  for (const port of publicPorts) clientLinks.push(await startTcpProxy(port));
   const gateways = options.gateways.map((own, n) =>
-    gateway(`node-${n + 1}`, gatewayPorts[n] ?? 0, adminPorts[n] ?? 0, { own, apiUrl, folder }),
+    gateway(`node-${n + 1}`, publicPorts[n] ?? 0, adminPorts[n] ?? 0, { own, apiUrl, folder }),
   );
   const programs = [...privateApis, ...gateways];
   for (const program of programs) program.restart();
@@ -69,7 +72,8 @@ export async function startDeployment(options: {
     throw error;
   }
   const gatewayUrls = clientLinks.map(({ port }) => `http://127.0.0.1:${port}`);
-  return { gateways, privateApis, programs, clientLinks, gatewayUrls, apiUrls, apiUrl, changeRules, stop };
+  const places = { clientLinks, gatewayUrls, gatewayPorts, apiUrls, apiUrl };
+  return { gateways, privateApis, programs, ...places, changeRules, stop };
 }
 
 async function ports(count: number): Promise<number[]> {
