@@ -11,9 +11,12 @@ import type { HookAnswer } from "./answer.ts";
 /** Where the service names no time. */
 const failedRetryMs = 5_000;
 
-/** @throws TidegateError `payload_too_large`; 503 where the service gives no answer that the provider can get */
+/** @throws TidegateError `payload_too_large`; `invalid_request` for bytes that are not UTF-8; 503 where the service gives no answer that the provider can get */
 export async function askService(given: StorableEvent, context: GatewayContext): Promise<HookAnswer> {
   const { identity, event, route, id, source, data, contentType } = given;
+  if (given.encoding !== undefined) {
+    throw new TidegateError("invalid_request", "a route with mode: call takes a body in UTF-8");
+  }
   const text = JSON.stringify(data);
   const dataBytes = Buffer.byteLength(text);
   // As a string in JSON it takes twice as much at most, but for control characters.

@@ -1,4 +1,4 @@
-/** Classifies the body of a webhook: JSON, a form, or text that is stored unchanged. */
+/** Classifies the body of a webhook: JSON, a form, or text or bytes that are stored unchanged. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingHttpHeaders } from "node:http";
 import { maxJsonMembers } from "../../shared/json/json.ts";
@@ -8,8 +8,8 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 export type Content =
   | { kind: "json"; json: Buffer }
   | { kind: "form"; form: URLSearchParams; contentType: string }
-  /** Nothing in it can be selected. */
-  | { kind: "text"; contentType: string };
+  /** Nothing in these can be selected. `bytes` are not UTF-8. */
+  | { kind: "text" | "bytes"; contentType: string };
 
 /** Parsing a form costs by its fields; providers send about fifty. */
 const maxFields = 1_000;
@@ -42,13 +42,15 @@ export function contentOf(
   { readsBody, split }: { readsBody: boolean; split: readonly unknown[] },
 ): Content {
   if (body.length === 0) throw new TidegateError("invalid_request", "the body is empty");
-  if (!isUtf8(body)) throw new TidegateError("invalid_request", "the body is not UTF-8");
+  const isText = isUtf8(body);
   const mediaType = mediaTypeOf(headers);
   const given = headers["content-type"] ?? "";
   const contentType = plainType.test(given) ? given : "text/plain";
-  if (mediaType === formType && split.length === 0) return { kind: "form", form: parseForm(body), contentType };
+  const isFormBody = mediaType === formType;
   const isJson = mediaType === "" || mediaType === "application/json" || mediaType.endsWith("+json");
-  if (!isJson && !readsBody) return { kind: "text", contentType };
+  if (!isJson && !isFormBody && !readsBody) return { kind: isText ? "text" : "bytes", contentType };
+  if (!isText) throw new TidegateError("invalid_request", "the body is not UTF-8");
+  if (isFormBody && split.length === 0) return { kind: "form", form: parseForm(body), contentType };
   const { kind, widest } = scanJson(body);
   if (kind === "too_deep") throw new TidegateError("invalid_request", `nested deeper than ${maxJsonDepth} levels`);
   if (kind === "malformed") throw new TidegateError("invalid_request", "the body is not JSON");

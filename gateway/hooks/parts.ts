@@ -1,8 +1,7 @@
 /** A webhook as the events of its route: one, or one for each part. */
 import type { StorableEvent } from "../requests/store-event.ts";
 import { assertName } from "../../shared/queues/ordering-key.ts";
-import { hookEventId, hookSource } from "../../shared/services/cloudevents.ts";
-import type { Identity } from "../../shared/services/identity-token.ts";
+import { hookEventId } from "../../shared/services/cloudevents.ts";
 import type { Content } from "./content.ts";
 import type { Envelope } from "./envelope.ts";
 import { select, type SelectedBody } from "./selectors.ts";
@@ -27,7 +26,9 @@ export function eventsOf({ source, envelope, body, content }: Webhook): readonly
   }
   const { contentType } = content;
   const fields = content.kind === "form" ? { form: content.form } : undefined;
-  return [eventOf(source, envelope, { data: textOf(body), body: fields, index: 0, contentType })];
+  const data =
+    content.kind === "bytes" ? { data: body.toString("base64"), encoding: "base64" as const } : { data: textOf(body) };
+  return [eventOf(source, envelope, { ...data, body: fields, index: 0, contentType })];
 }
 
 interface Part {
@@ -35,9 +36,11 @@ interface Part {
   readonly body: SelectedBody;
   readonly index: number;
   readonly contentType?: string;
+  readonly encoding?: "base64";
 }
 
-function eventOf(source: Source, envelope: Envelope, { data, body, index, contentType }: Part): StorableEvent {
+function eventOf(source: Source, envelope: Envelope, part: Part): StorableEvent {
+  const { data, body, index, contentType, encoding } = part;
   const { name, route, key, id, tenant } = source;
   const find = (selector: typeof key, purpose: string): string | undefined =>
     selector && select(selector, purpose, envelope, body);
@@ -46,12 +49,12 @@ function eventOf(source: Source, envelope: Envelope, { data, body, index, conten
   const givenId = find(id, "id");
   if (tenantName !== undefined) assertName(tenantName, "tenant");
   if (keyText !== undefined) assertName(keyText, "key");
-  const ce = hookSource(name);
+  const ce = source.identity.user;
   // An id from outside of the body is that of the whole webhook.
   const ownId =
     givenId === undefined || id?.from === "body" || source.split.length === 0 ? givenId : `${givenId} ${index}`;
   return {
-    identity: identityOf(name, tenantName),
+    identity: tenantName === undefined ? source.identity : { ...source.identity, tenant: tenantName },
     event: source.rule.route,
     route,
     key: keyText ?? ce,
@@ -63,13 +66,8 @@ function eventOf(source: Source, envelope: Envelope, { data, body, index, conten
     hook: name,
     data,
     ...(contentType !== undefined && { contentType }),
+    ...(encoding !== undefined && { encoding }),
   };
-}
-
-/** No user sends a webhook: the source stands in the place of user and session. */
-function identityOf(source: string, tenant: string | undefined): Identity {
-  const name = hookSource(source);
-  return { user: name, sessionId: name, claims: {}, ...(tenant !== undefined && { tenant }) };
 }
 
 function textOf(json: Uint8Array): string {

@@ -7,6 +7,8 @@ import { defaultAnswer, type SourceRule } from "../../shared/rules/sources.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
+import { hookSource } from "../../shared/services/cloudevents.ts";
+import type { Identity } from "../../shared/services/identity-token.ts";
 import { parseSelector, type Selector } from "./selectors.ts";
 import type { Scheme, SignedRequest } from "./verify/scheme.ts";
 import { schemeOf } from "./verify/scheme-of.ts";
@@ -29,6 +31,8 @@ export interface Source {
   /** Something in the body decides on the event. */
   readonly readsBody: boolean;
   readonly scheme: Scheme;
+  /** No user sends a webhook: the source stands in the place of user and session. */
+  readonly identity: Identity;
   readonly keys: readonly KeyObject[];
   /** Secrets that the environment does not have, or not in the form that the scheme needs: what to change, for the log. */
   readonly flaws: readonly string[];
@@ -110,7 +114,9 @@ export class Sources {
     const key = optionalSelector(rule.key ?? (route.key === undefined ? undefined : `body:${route.key}`));
     const [id, tenant] = [optionalSelector(rule.id), optionalSelector(rule.tenant)];
     const split = (rule.split ?? []).map(parsePointer);
+    const ce = hookSource(name);
     return {
+      identity: { user: ce, sessionId: ce, claims: {} },
       ...{ name, rule, route, scheme, keys, flaws, verifyToken, key, id, tenant, split },
       class: rule.class ?? route.class ?? defaultClass,
       answer: rule.answer ?? defaultAnswer,

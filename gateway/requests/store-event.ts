@@ -27,6 +27,8 @@ export interface StorableEvent {
   readonly data: string;
   /** Of data that is not JSON. */
   readonly contentType?: string;
+  /** Of data that stands for bytes. */
+  readonly encoding?: "base64";
 }
 
 /** The services whose queues get the event: the route's first. */
@@ -36,17 +38,18 @@ export function servicesOf(route: RouteRule, identity: Identity): readonly strin
 
 /** One for each of its services. */
 export function itemsOf(given: StorableEvent): NewItem[] {
-  const { identity, event, route, key, id, source, hook, data, contentType } = given;
+  const { identity, event, route, key, id, source, hook, data, contentType, encoding } = given;
   const { tenant = "" } = identity;
   const path = route.path.replaceAll("{event}", encodeURIComponent(event));
-  const common = { event, source, path, at: Date.now(), traceparent: newTraceparent() };
+  const form = { ...(contentType !== undefined && { contentType }), ...(encoding !== undefined && { encoding }) };
+  const common = { event, source, path, at: Date.now(), traceparent: newTraceparent(), ...form };
   return servicesOf(route, identity).map((service, index) => {
     // Each service of `also` knows the event by an id of its own.
     const ownId = index === 0 ? id : eventId(identityKey(identity), `${id} ${service}`);
     return {
       queue: { service, tenant, key },
       class: given.class,
-      head: formatHead({ ...common, id: ownId, ...(contentType !== undefined && { contentType }) }, identity),
+      head: formatHead({ ...common, id: ownId }, identity),
       data,
       ...(hook !== undefined && { source: hook }),
       ...(given.dedupes && { dedupeId: ownId }),

@@ -15,6 +15,8 @@ export interface Delivery {
   items: readonly [QueuedItem, ...QueuedItem[]];
   policy: QueuePolicy;
   body: string;
+  /** Where the body stands for bytes. */
+  encoding?: "base64";
   headers: Record<string, string>;
   webhookId: string;
 }
@@ -42,6 +44,7 @@ export function deliveryOf(claimed: Claimed, policyOf: (head: ItemHead) => Queue
     items,
     policy,
     body: isBatch ? `[${items.map(jsonOf).join(",")}]` : first.data,
+    ...(head.encoding !== undefined && !isBatch && { encoding: head.encoding }),
     headers: {
       "ce-partitionkey": encodeHeader(key),
       "ce-sequence": first.sequence,

@@ -106,13 +106,15 @@ export class Upstream implements Service {
       slot: number;
       head: ItemHead;
       body: string;
+      encoding?: "base64";
       headers: Readonly<Record<string, string>>;
       webhookId: string;
     },
   ): Promise<ServiceAnswer> {
     const service = this.#rules.rules.service(name);
     if (!service) return { kind: "busy" };
-    const { slot, head, body, headers, webhookId } = item;
+    const { slot, head, encoding, headers, webhookId } = item;
+    const body = encoding === undefined ? item.body : Buffer.from(item.body, encoding);
     const { id, event, path, traceparent, user, tenant, sessionId, claims } = head;
     const part = this.#deliveries.part("deliveries", sessionId);
     try {

@@ -22,6 +22,8 @@ const ItemHead = Type.Object({
   claims: Type.Record(Type.String(), Type.Unknown()),
   /** Of data that is not JSON. */
   contentType: Type.Optional(Type.String()),
+  /** Of data that stands for bytes. */
+  encoding: Type.Optional(Type.Literal("base64")),
 });
 export type ItemHead = Static<typeof ItemHead>;
 

@@ -43,7 +43,7 @@ const byteOrderMark = Buffer.from("\ufeff");
 export interface ExchangeOptions {
   url: string;
   headers: Record<string, string>;
-  body: string;
+  body: string | Buffer;
   /** From now to the end of the answer. */
   timeoutMs: number;
   /** Called before the rest of a large answer is read. False: no room within `waitMs`. */

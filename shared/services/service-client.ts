@@ -22,7 +22,7 @@ export interface ServiceRequest {
   /** Appended to the service's URL. */
   path: string;
   /** JSON text, sent as it is. */
-  body: string;
+  body: string | Buffer;
   eventId: string;
   eventType: string;
   source: string;

@@ -11,11 +11,16 @@ export interface WebhookHeaders {
 }
 
 /** @param secrets several during rotation; each of them signs. */
-export function signWebhook(id: string, body: string, secrets: readonly ServiceSecret[], now: Date): WebhookHeaders {
+export function signWebhook(
+  id: string,
+  body: string | Buffer,
+  secrets: readonly ServiceSecret[],
+  now: Date,
+): WebhookHeaders {
   const timestamp = Math.floor(now.getTime() / 1000).toString();
-  const signed = `${id}.${timestamp}.${body}`;
+  const head = `${id}.${timestamp}.`;
   const signatures = secrets.map(
-    ({ webhookKey }) => `v1,${createHmac("sha256", webhookKey).update(signed).digest("base64")}`,
+    ({ webhookKey }) => `v1,${createHmac("sha256", webhookKey).update(head).update(body).digest("base64")}`,
   );
   return { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": signatures.join(" ") };
 }

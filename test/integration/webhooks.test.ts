@@ -1,4 +1,5 @@
 /** Webhooks: from a provider's POST to the service, over two gateways and a real Redis. */
+import { createHmac } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { Webhook } from "standardwebhooks";
 import { eventually } from "../support/eventually.ts";
@@ -229,6 +230,24 @@ test("SRC-6: forms and other text go on byte for byte with their content type", 
   const first = arrived(marker).find(({ body }) => body === form);
   expect(first?.headers).toMatchObject({ "content-type": type, "ce-partitionkey": "+1%202" });
   expect(arrived(marker).find(({ body }) => body === xml)?.headers["content-type"]).toBe("text/xml");
+});
+
+test("SRC-6: bytes that are not UTF-8 reach the service as they were sent", async () => {
+  const bytes = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0x00, 0xff, 0xfe]);
+  const type = `image/png; name=${newMarker()}`;
+  expect((await send("open?key=k", { body: bytes, headers: { "content-type": type } })).status).toBe(202);
+  const came = (): ServiceRequest | undefined =>
+    service.requests.find(({ headers }) => headers["content-type"] === type);
+  await eventually(() => came() !== undefined);
+  expect(came()?.bytes).toEqual(bytes);
+  const { "webhook-id": id, "webhook-timestamp": at, "webhook-signature": signature } = came()?.headers ?? {};
+  const key = Buffer.from(serviceSecret.slice("whsec_".length), "base64");
+  const signed = createHmac("sha256", key)
+    .update(`${String(id)}.${String(at)}.`)
+    .update(bytes)
+    .digest("base64");
+  expect(signature).toBe(`v1,${signed}`);
+  expect((await send("open", { body: bytes, headers: { "content-type": type } })).code).toBe("invalid_request");
 });
 
 test("SRC-6: a body that is no JSON is a string in a batch, and in the list of dead letters", async () => {

@@ -7,6 +7,8 @@ export interface ServiceRequest {
   path: string;
   headers: IncomingHttpHeaders;
   body: string;
+  /** The body as it came. */
+  bytes: Buffer;
 }
 
 export interface HttpService {
@@ -26,7 +28,8 @@ export async function startService({ port = 0 } = {}): Promise<HttpService> {
     const chunks: Buffer[] = [];
     incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
     incoming.on("end", () => {
-      const request = { path: incoming.url ?? "", headers: incoming.headers, body: Buffer.concat(chunks).toString() };
+      const bytes = Buffer.concat(chunks);
+      const request = { path: incoming.url ?? "", headers: incoming.headers, body: bytes.toString(), bytes };
       requests.push(request);
       service.answer(request, response);
     });

@@ -94,6 +94,8 @@ describe("content", () => {
     [undefined, "{}", "json"],
     ["Application/X-WWW-Form-URLEncoded", "a=1", "form"],
     ["text/xml", "<a/>", "text"],
+    ["/", "odd", "text"],
+    ["image/png", Buffer.from([0x89, 0xff]), "bytes"],
   ])("SRC-6: a body with the content type %s is %s as %s", (type, body, kind) => {
     expect(content(type, body)).toBe(kind);
   });
@@ -117,7 +119,7 @@ describe("content", () => {
     ["application/json", '{"a":01}', "not JSON"],
     ["application/json", "[".repeat(129) + "]".repeat(129), "deeper than 128"],
     ["application/json", Buffer.from([0x22, 0xff, 0x22]), "not UTF-8"],
-    ["text/plain", Buffer.from([0xff]), "not UTF-8"],
+    ["application/x-www-form-urlencoded", Buffer.from([0x61, 0x3d, 0xff]), "not UTF-8"],
   ])("EDGE-3: %s %s is refused as %s", (type, body, reason) => {
     expect(() => content(type, body)).toThrow(reason);
   });
