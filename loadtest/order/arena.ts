@@ -1,4 +1,7 @@
 /** A deployment with its Redis and its service for order schedules, and the faults of all of them. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { tokens } from "../../test/support/fleet.ts";
 import { beginSlotMove, hashSlotOf, type RedisCluster } from "../../test/support/redis-cluster.ts";
@@ -14,6 +17,7 @@ import {
   clockSteps,
   itemFaults,
   killedAfterAck,
+  redisAway,
   redisRestart,
   rollingRestart,
   ruleEdits,
@@ -22,7 +26,7 @@ import {
   workerFaults,
 } from "./faults.ts";
 import { Receiver } from "./receiver.ts";
-import { orderRules, orderService, tenants } from "./rules.ts";
+import { hookSecret, orderRules, orderService, tenants } from "./rules.ts";
 import type { OrderRun } from "./run.ts";
 import { ServiceBehaviour } from "./service-behaviour.ts";
 
@@ -70,14 +74,16 @@ export async function startOrderArena(kind: ArenaKind, seed: string): Promise<Or
     PRIVATE_API_STOP_SECONDS: "6",
   };
   const programs = Array.from({ length: programCount }, () => own);
+  const journal = await mkdtemp(join(tmpdir(), "tidegate-journal-"));
   const stopServers = async (): Promise<void> => {
     await receiver.stop();
     await redis.stop();
+    await rm(journal, { recursive: true, force: true });
   };
   const deployment = await startDeployment({
     servers: { stop: stopServers },
     privateApis: programs,
-    gateways: programs,
+    gateways: programs.map((settings) => ({ ...settings, JOURNAL_DIR: journal, ORDER_HOOK_SECRET: hookSecret })),
     rules: orderRules(receiver.url),
   });
   const api = { url: deployment.apiUrl, token: tokens.service };
@@ -116,7 +122,7 @@ async function startRedisOf(kind: ArenaKind): Promise<ArenaRedis> {
   switch (kind) {
     case "standalone": {
       const redis = await startRedis({ appendOnly: true });
-      const faults = [redisRestart(redis)];
+      const faults = [redisRestart(redis), redisAway(redis)];
       return { settings: { REDIS_URL: redis.url }, faults: () => faults, stop: async () => redis.stop() };
     }
     case "sentinel": {

@@ -3,7 +3,7 @@
  * Stock Socket.IO clients emit numbered items; a service of this command gets them from the dispatchers and keeps the ledger.
  *
  *   npm run checker -- order --gateway URL[,URL] --api URL --api-token TOKEN --jwt-secret SECRET
- *     [--service-host 127.0.0.1] [--service-port 8091] [--events order.item] [--clients 10] [--rate 5] [--drops 60]
+ *     [--sources NAME[,NAME] --hook-secret SECRET] [--service-host 127.0.0.1] [--service-port 8091] [--events order.item] [--clients 10] [--rate 5] [--drops 60]
  *     [--seconds 30] [--settle-seconds 60] [--allow-loss] [--json]
  *
  *   npm run checker -- order-schedules …     runs random fault schedules against its own fleets (schedules.ts)
@@ -43,6 +43,10 @@ async function check(ending: AbortController): Promise<OrderReport> {
       Array.from({ length: clients }, async (_, n) => loadToken(settings["--jwt-secret"], `checker-${n + 1}`)),
     ),
     events: settings["--events"],
+    hooks: {
+      secret: settings["--hook-secret"],
+      sources: settings["--sources"].map((name) => ({ name, event: `webhook of ${name}` })),
+    },
     perSecond: settings["--rate"],
     reconnectMs,
     random: Math.random,
@@ -55,7 +59,7 @@ async function check(ending: AbortController): Promise<OrderReport> {
     const emitted = run.ledgers.reduce((sum, ledger) => sum + ledger.emitted, 0);
     const missing = run.ledgers.reduce((sum, ledger) => sum + ledger.missing().length, 0);
     say(
-      `${elapsedSeconds().toFixed(0)} s: ${connected} of ${clients} connected, ${emitted} items, ${missing} under way`,
+      `${elapsedSeconds().toFixed(0)} s: ${connected} of ${run.emitters.length} connected, ${emitted} items, ${missing} under way`,
     );
   }, 2_000);
   try {

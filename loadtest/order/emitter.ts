@@ -2,6 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Socket } from "socket.io-client";
 import { Connection } from "../checker/connection.ts";
+import type { ItemSender } from "./item-sender.ts";
 import type { KeyLedger } from "./key-ledger.ts";
 import type { ItemData } from "./receiver.ts";
 
@@ -25,7 +26,7 @@ const retryMs = 100;
 const burstPart = 0.2;
 const maxBurst = 6;
 
-export class Emitter {
+export class Emitter implements ItemSender {
   readonly #options: EmitterOptions;
   readonly #connection: Connection;
   readonly #giveUp = new AbortController();

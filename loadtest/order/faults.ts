@@ -101,12 +101,21 @@ export function rollingRestart({ programs }: Deployment): Fault {
 }
 
 export function redisRestart(redis: RedisServer): Fault {
+  return restarted("Redis killed, restarted with its data", redis, [0, 1_500]);
+}
+
+/** Long enough for gateways to journal webhooks. */
+export function redisAway(redis: RedisServer): Fault {
+  return restarted("Redis away while webhooks arrive", redis, [3_000, 7_000]);
+}
+
+function restarted(kind: string, redis: RedisServer, lastsMs: readonly [number, number]): Fault {
   return {
-    kind: "Redis killed, restarted with its data",
+    kind,
     targets: [redis],
     run: async (_, random, signal) => {
       await redis.kill();
-      await lasts(random.between(0, 1_500), signal);
+      await lasts(random.between(...lastsMs), signal);
       await redis.restart();
     },
   };

@@ -8,8 +8,8 @@ export interface Item {
    */
   low: number;
   high: number;
-  /** When the ack arrived, and `ce-id` by the ack. */
-  accepted?: { at: number; id: string };
+  /** When the ack arrived, and `ce-id` by the ack; the answer to a webhook has none. */
+  accepted?: { at: number; id: string | undefined };
   /** The service has taken it. */
   taken: boolean;
   /** It was seen among the dead letters, and came to the tail of the key afterwards. */

@@ -51,7 +51,7 @@ export class KeyLedger {
     item.high = burst.at(-1) ?? number;
   }
 
-  accepted(number: number, id: string, at: number): void {
+  accepted(number: number, id: string | undefined, at: number): void {
     this.#item(number).accepted ??= { at, id };
   }
 

@@ -10,6 +10,10 @@ export const eventOfPolicy: Readonly<Record<keyof typeof policies, string>> = po
 export const tenants = ["", "blue"];
 export const orderService = "orders";
 const timeoutMs = 1_500;
+/** Of the webhooks. */
+export const hookSecret = "a secret of the order checker";
+/** A source for each event. */
+export const orderSources = orderEvents.map((event) => ({ name: event.replace("order.", ""), event }));
 /** What other faults fail must not use up the attempts of the events without a policy of their own. */
 const manyAttempts = { attempts: 1_000, minMs: 10, maxMs: 500 };
 const fewAttempts = { attempts: 3, minMs: 10, maxMs: 200 };
@@ -44,7 +48,18 @@ function document(url: string, maxInFlight: number, routes: readonly Route[]): o
     services: { [orderService]: { url, secret: serviceSecret, timeoutMs, maxInFlight } },
     classes: { messages: { share: 8 }, stats: { share: 1 }, imports: { share: 3 } },
     routes,
+    ...(routes.length > 0 && { sources: sources() }),
   };
+}
+
+function sources(): object {
+  const common = {
+    verify: "github",
+    secrets: ["env:ORDER_HOOK_SECRET"],
+    id: "header:x-github-delivery",
+    key: "body:/key",
+  };
+  return Object.fromEntries(orderSources.map(({ name, event }) => [name, { ...common, route: event, journal: true }]));
 }
 
 function routes(): Route[] {

@@ -3,6 +3,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { LossWindow } from "../checker/fault-runner.ts";
 import type { PrivateApiAddress } from "../checker/private-api.ts";
 import { Emitter, type EmitterOptions } from "./emitter.ts";
+import { HookEmitter } from "./hook-emitter.ts";
+import type { ItemSender } from "./item-sender.ts";
 import { KeyLedger, type KeyVerdict } from "./key-ledger.ts";
 import { deadItems, release, retryDeadItems } from "./operations.ts";
 import type { Receiver } from "./receiver.ts";
@@ -17,6 +19,11 @@ export interface OrderRunOptions extends Pick<EmitterOptions, "perSecond" | "rec
   readonly name: string;
   /** The keys of each client: an event for each. */
   readonly events: readonly string[];
+  /** Webhooks beside the clients: each gateway gets some of a key of its own for each source. */
+  readonly hooks?: {
+    readonly secret: string;
+    readonly sources: readonly { readonly name: string; readonly event: string }[];
+  };
   readonly lossWindows: readonly LossWindow[];
 }
 
@@ -28,7 +35,7 @@ const tidyEveryMs = 1_000;
 const silentMs = 3_000;
 
 export class OrderRun {
-  readonly emitters: readonly Emitter[];
+  readonly emitters: readonly ItemSender[];
   readonly ledgers: readonly KeyLedger[];
   readonly #options: OrderRunOptions;
 
@@ -38,8 +45,18 @@ export class OrderRun {
     const own = tokens.map((_, client) =>
       events.map((event, at) => new KeyLedger(`${name}-${client + 1}-${at + 1}`, event)),
     );
-    this.ledgers = own.flat();
-    this.emitters = tokens.map((token, client) => new Emitter({ ...options, urls, token, keys: own[client] ?? [] }));
+    const clients = tokens.map((token, at) => new Emitter({ ...options, urls, token, keys: own[at] ?? [] }));
+    const hookLedgers: KeyLedger[] = [];
+    const hookEmitters = urls.flatMap((url, gateway) => {
+      const { secret = "", sources = [] } = options.hooks ?? {};
+      const keys = sources.map(({ name: source, event }, at) => {
+        return { source, ledger: new KeyLedger(`${name}-hook-${gateway + 1}-${at + 1}`, event) };
+      });
+      hookLedgers.push(...keys.map(({ ledger }) => ledger));
+      return keys.length === 0 ? [] : [new HookEmitter({ ...options, url, secret, keys })];
+    });
+    this.ledgers = [...own.flat(), ...hookLedgers];
+    this.emitters = [...clients, ...hookEmitters];
     for (const ledger of this.ledgers) receiver.add(ledger);
   }
 

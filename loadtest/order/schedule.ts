@@ -6,7 +6,7 @@ import { FaultRunner } from "../checker/fault-runner.ts";
 import type { ScheduleResult } from "../checker/schedule-series.ts";
 import type { OrderArena } from "./arena.ts";
 import type { KeyVerdict } from "./key-ledger.ts";
-import { orderEvents, tenants } from "./rules.ts";
+import { hookSecret, orderEvents, orderSources, tenants } from "./rules.ts";
 import { OrderRun } from "./run.ts";
 
 const perSecond = 4;
@@ -41,6 +41,7 @@ export async function runOrderSchedule(options: OrderScheduleOptions): Promise<S
       tenants.map(async (tenant) => userToken({ sub: `user-${index}`, ...(tenant !== "" && { tenant }) })),
     ),
     events: orderEvents,
+    hooks: { secret: hookSecret, sources: orderSources },
     reconnectMs: 300,
     random: new SeededRandom(`${seed}/clients`).next,
     onAck: (url) => acks.came(url),

@@ -1,5 +1,5 @@
 /**
- * Clients emit on enqueue routes while workers, gateways, services and Redis break; a seed draws the faults.
+ * Clients emit on enqueue routes, and providers send webhooks, while workers, gateways, services and Redis break; a seed draws the faults.
  * `SCHEDULES_SEED` repeats a run, `npm run checker -- order-schedules` runs more schedules.
  */
 import { randomBytes } from "node:crypto";
@@ -9,7 +9,7 @@ import { orderSummaryText, type OrderSummary, runOrderSchedules } from "../../lo
 
 const count = 30;
 /** Those of order/faults.ts, and those of each Redis. */
-const faultKinds = 21;
+const faultKinds = 22;
 const seed = process.env["SCHEDULES_SEED"] ?? randomBytes(4).toString("hex");
 let summary: OrderSummary;
 

@@ -8,6 +8,7 @@ import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { command } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
+const hookSecret = "a secret of the checker's webhooks";
 const main = join(import.meta.dirname, "../../loadtest/checker/main.ts");
 let redis: RedisServer;
 let fleet: Fleet;
@@ -19,12 +20,19 @@ beforeAll(async () => {
   fleet = await startFleet({
     target: { kind: "standalone", url: redis.url },
     gateways: 2,
+    environment: { CHECKER_HOOK_SECRET: hookSecret },
     rules: {
       services: { "order-checker": { url: `http://127.0.0.1:${servicePort}`, secret: serviceSecret } },
       routes: [
         { ...route, event: "order.batch", batch: 5 },
         { ...route, event: "order.*" },
       ],
+      sources: {
+        checked: {
+          ...{ verify: "github", secrets: ["env:CHECKER_HOOK_SECRET"], route: "order.item" },
+          ...{ key: "body:/key", id: "header:x-github-delivery" },
+        },
+      },
     },
   });
 });
@@ -41,9 +49,11 @@ function check(...more: string[]): Spawned {
   });
 }
 
-test("QUE-1: the order checker finds every item in order, from clients that reconnect", async () => {
-  const checker = check();
+test("QUE-1: the order checker finds every item in order, from clients that reconnect and from webhooks", async () => {
+  const checker = check("--sources", "checked", "--hook-secret", hookSecret);
   expect([await checker.exited, checker.output()]).toEqual([0, expect.stringContaining("PASS")]);
+  // Of 4 clients with two events each, and of webhooks to two gateways.
+  expect(checker.output()).toContain("items of 10 keys acknowledged");
 });
 
 test("the order checker exits with 1 where acknowledged items are gone, and names them", async () => {
