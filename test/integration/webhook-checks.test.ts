@@ -155,7 +155,7 @@ describe("bad input", () => {
       { body: Buffer.from([0x22, 0xff, 0x22]), headers: type },
       { body: "[".repeat(200) + "]".repeat(200) },
       { body: "\ufeff{}" },
-      ];
+    ];
     for (const sent of bad) {
       const answer = await send("open?key=k", sent);
       expect([answer.status, answer.code]).toEqual([400, "invalid_request"]);
