@@ -8,7 +8,19 @@ import { defineConfig, type OxlintConfig } from "oxlint";
 /** Per program, lowest first. */
 const rooms = {
   shared: [
-    ...["json", "protocol", "runtime", "http", "redis", "channels", "documents", "rollouts", "rules", "sessions"],
+    ...[
+      "json",
+      "protocol",
+      "runtime",
+      "http",
+      "redis",
+      "channels",
+      "changes",
+      "documents",
+      "rollouts",
+      "rules",
+      "sessions",
+    ],
     ...["services", "tokens", "load", "nodes", "dispatchers", "queues", "cells", "program"],
   ],
   gateway: [

@@ -1,0 +1,21 @@
+/** Comparisons of places in one slot's log. Pure. */
+import type { Place } from "./contract.ts";
+
+/** Negative where `one` is before `other`. */
+export function comparePlaces(one: Place, other: Place): number {
+  return timeOf(one) - timeOf(other) || numberOf(one) - numberOf(other);
+}
+
+/** Unix ms. */
+export function timeOf(place: Place): number {
+  return Number(place.slice(0, place.indexOf("-")));
+}
+
+/** Changes of the slot, whatever their channel, after `from` up to `to`. An estimate where the store lost changes. */
+export function changesBetween(from: Place, to: Place): number {
+  return Math.max(0, numberOf(to) - numberOf(from));
+}
+
+function numberOf(place: Place): number {
+  return Number(place.slice(place.indexOf("-") + 1));
+}
