@@ -107,7 +107,7 @@ export interface CursorChange {
 
 export interface SlotFigures {
   readonly slot: number;
-  /** Of the kept changes: see {@link entryOverheadBytes}. */
+  /** Of the kept changes: see `changeOverheadBytes`. */
   readonly bytes: number;
   readonly changes: number;
   /** Unix ms of the oldest change kept; undefined where none is. */
@@ -140,23 +140,18 @@ export interface ChangeLog extends Service {
    * @returns for each whether it was done; false: the lease has ended, or the slot has {@link maxCursors} already.
    */
   saveCursors(changes: readonly CursorChange[]): Promise<readonly boolean[]>;
+  /**
+   * Keeps what stands after these places, up to the caps, in the name of a consumer that saves its cursor itself; each call replaces the
+   * one before. Ends by itself where the consumer stays behind the caps. A slot with {@link maxCursors} names is left out.
+   */
+  keep(name: string, places: readonly { slot: number; place: Place }[]): Promise<void>;
   /** The consumer's cursors in these slots; slots without one are left out. */
   cursors(slots: readonly number[], name: string): Promise<readonly SlotCursor[]>;
   /** Of every slot that has a log. */
   figures(): Promise<readonly SlotFigures[]>;
 }
 
-/** Caps of what the log keeps, of all slots together. What is beyond leaves with the next changes of its slot. */
-export interface ChangeCaps {
-  readonly maxBytes: number;
-  readonly maxSeconds: number;
-}
-
 /** Extended at a third of it. */
 export const readerLeaseMs = 10_000;
 /** Of one slot. */
 export const maxCursors = 10_000;
-/** Changes that no live cursor needs are kept that long, or as long as the cap says: pulls keep their cursors themselves. */
-export const unclaimedSeconds = 3_600;
-/** A change counts as the bytes of its channel, event, epoch and data, and this for the store's own use. */
-export const entryOverheadBytes = 64;

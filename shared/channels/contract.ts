@@ -24,6 +24,15 @@ export interface Retention {
   historySeconds: number;
 }
 
+/** What the change log of one slot keeps. */
+export interface ChangeRetention {
+  /** The newest change is kept whatever its size. */
+  maxBytes: number;
+  maxSeconds: number;
+  /** Changes that no live cursor needs are kept that long, at most. */
+  unclaimedSeconds: number;
+}
+
 /** `data` is JSON text, as stored. */
 export interface Publication {
   offset: number;
@@ -43,6 +52,8 @@ export interface PublishRequest {
   id?: string;
   /** Publish only if the channel is exactly at this position. */
   expect?: Position;
+  /** Appends to the change log of the channel's slot, too (shared/changes/contract.ts). */
+  changes?: ChangeRetention;
 }
 
 export type PublishOutcome =
@@ -125,6 +136,8 @@ export interface ChannelBroker extends Service {
 
 /** How long a channel remembers an `id`. */
 export const idempotencySeconds = 300;
+/** A logged change counts as the bytes of its data, of its channel, event, epoch and offsets, and this for the store's own use. */
+export const changeOverheadBytes = 64;
 /** The state outlives the history by this, so that "trimmed" and "new epoch" stay distinct. */
 export const stateSecondsBeyondHistory = 86_400;
 

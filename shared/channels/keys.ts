@@ -14,6 +14,22 @@ export function channelKeys(root: string, channel: string): { state: string; his
   return { state: `${slot}:state:${channel}`, history: `${slot}:history:${channel}` };
 }
 
+/**
+ * Everything of a slot's change log begins with `log`:
+ *
+ *     changes           stream    the changes
+ *     changes:state     hash      newest, trimmed, resumed, bytes, oldest, replid: see append-change.part.lua
+ *     changes:live      zset      name of a cursor → time of its place
+ *     changes:cursors   hash      name of a cursor → place
+ *     changes:reader    hash      holder, fence, until: the lease on reading
+ *     changes:none      none      see `scriptKeys`
+ *     changes:news      topic     channels of changes, as they are appended
+ */
+export function changeKeys(root: string, slot: number): { log: string; state: string; live: string; news: string } {
+  const log = `${slotTag(root, slot)}:changes`;
+  return { log, state: `${log}:state`, live: `${log}:live`, news: `${log}:news` };
+}
+
 /** A channel may contain colons; colons of the id are escaped. So the id begins after the last colon. */
 export function idempotencyKey(root: string, kind: "publication" | "ephemeral", channel: string, id: string): string {
   return `${slotTagOf(root, channel)}:id:${kind}:${channel}:${id.replaceAll(/[%:]/g, encodeURIComponent)}`;

@@ -1,6 +1,7 @@
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import {
   type BrokerListener,
+  type ChangeRetention,
   type ChannelBroker,
   type EphemeralRequest,
   type HistoryQuery,
@@ -31,6 +32,11 @@ const sweepIntervalMs = 10_000;
 /** Placeholder for ephemeral items, which have no position. */
 const nowhere: Position = { epoch: "", offset: 0 };
 
+/** Where publications with `changes` are appended. */
+export interface ChangeAppender {
+  append(change: Publication & { channel: string; epoch: string }, retention: ChangeRetention): void;
+}
+
 /** Channels of a single process, lost when it ends. */
 export class MemoryBroker implements ChannelBroker {
   readonly state = "ok";
@@ -40,10 +46,13 @@ export class MemoryBroker implements ChannelBroker {
   readonly #followed = new Set<string>();
   readonly #listeners: BrokerListener[] = [];
   readonly #errors: ContainedErrors;
+  readonly #log: ChangeAppender | undefined;
   #sweeper: NodeJS.Timeout | undefined;
 
-  constructor(errors: ContainedErrors) {
+  /** @param log absent where nothing is published with `changes`. */
+  constructor(errors: ContainedErrors, log?: ChangeAppender) {
     this.#errors = errors;
+    this.#log = log;
   }
 
   async start(): Promise<void> {
@@ -68,7 +77,7 @@ export class MemoryBroker implements ChannelBroker {
   }
 
   async publish(request: PublishRequest): Promise<PublishOutcome> {
-    const { channel: name, event, data, retention, id, expect } = request;
+    const { channel: name, event, data, retention, id, expect, changes } = request;
     const channel = this.#channel(name, retention);
     if (id !== undefined) {
       const seen = this.#seen(`p ${name} ${id}`);
@@ -84,6 +93,7 @@ export class MemoryBroker implements ChannelBroker {
     channel.historyExpiresAt = Date.now() + retention.historySeconds * 1000;
     const position = { epoch: channel.epoch, offset: publication.offset };
     if (id !== undefined) this.#remember(`p ${name} ${id}`, position);
+    if (changes) this.#log?.append({ ...publication, channel: name, epoch: channel.epoch }, changes);
     if (this.#followed.has(topicKey({ kind: "channel", name }))) {
       for (const listener of this.#listeners) listener.onPublication(name, channel.epoch, publication);
     }

@@ -1,12 +1,16 @@
 #!lua
--- Publishes one item on a channel: assigns the next offset, stores the item, sends it to followers.
--- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)   3 idempotency key (hash: epoch, offset), only with an id
+-- Publishes one item on a channel: assigns the next offset, stores the item, also in the change log, sends it to followers.
+-- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)   3 to 5 see append-change.part.lua, only with a change log
+--       the last one: idempotency key (hash: epoch, offset), only with an id
 -- ARGV  1 topic   2 event   3 data (JSON text)   4 epoch for a new channel   5 history size   6 history seconds
 --       7 state seconds   8 expected epoch or ''   9 expected offset   10 idempotency seconds
+--       11 to 15 see append-change.part.lua, only with a change log
 -- Returns {outcome, epoch, offset} with outcome 'published', 'duplicate' or 'conflict'; offset as text.
 
-if KEYS[3] then
-  local seen = redis.call('HMGET', KEYS[3], 'epoch', 'offset')
+local isLogged = ARGV[11] ~= nil
+local idKey = KEYS[isLogged and 6 or 3]
+if idKey then
+  local seen = redis.call('HMGET', idKey, 'epoch', 'offset')
   if seen[1] then
     return { 'duplicate', seen[1], seen[2] }
   end
@@ -47,9 +51,12 @@ if tonumber(ARGV[5]) > 0 then
   redis.call('EXPIRE', KEYS[2], ARGV[6])
 end
 redis.call('HSET', KEYS[1], 'offset', offsetText, 'replid', replid)
-if KEYS[3] then
-  redis.call('HSET', KEYS[3], 'epoch', epoch, 'offset', offsetText)
-  redis.call('EXPIRE', KEYS[3], ARGV[10])
+if idKey then
+  redis.call('HSET', idKey, 'epoch', epoch, 'offset', offsetText)
+  redis.call('EXPIRE', idKey, ARGV[10])
+end
+if isLogged then
+-- include append-change.part.lua
 end
 redis.call('SPUBLISH', ARGV[1], 'p ' .. epoch .. ' ' .. offsetText .. ' ' .. prevText .. ' ' .. ARGV[2] .. '\n' .. ARGV[3])
 return { 'published', epoch, offsetText }

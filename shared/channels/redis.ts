@@ -8,6 +8,7 @@ import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
   type BrokerListener,
+  type ChangeRetention,
   type ChannelBroker,
   type EphemeralRequest,
   type HistoryQuery,
@@ -22,6 +23,7 @@ import {
   type UserMessage,
 } from "./contract.ts";
 import {
+  changeKeys,
   channelKeys,
   formatUserMessage,
   idempotencyKey,
@@ -44,6 +46,8 @@ type HistoryReply = [
 
 const publishScript = script<PublishReply>(new URL("publish.lua", import.meta.url), 2);
 const publishOnceScript = script<PublishReply>(new URL("publish.lua", import.meta.url), 3);
+const publishLoggedScript = script<PublishReply>(new URL("publish.lua", import.meta.url), 5);
+const publishLoggedOnceScript = script<PublishReply>(new URL("publish.lua", import.meta.url), 6);
 const publishEphemeralOnceScript = script<0 | 1>(new URL("publish-ephemeral.lua", import.meta.url), 1);
 const readHistoryScript = script<HistoryReply | []>(new URL("read-history.lua", import.meta.url), 2);
 const beginChannelScript = script(new URL("begin-channel.lua", import.meta.url), 2);
@@ -86,22 +90,24 @@ export class RedisBroker implements ChannelBroker {
   }
 
   async publish(request: PublishRequest): Promise<PublishOutcome> {
-    const { channel, event, data, retention, id, expect } = request;
+    const { channel, event, data, retention, id, expect, changes } = request;
     const cell = this.#cells.of(channel);
     const { state, history } = channelKeys(cell.root, channel);
-    const values = [
+    const { keys: logKeys, values: logValues } = changes
+      ? loggingArguments(cell.root, channel, changes)
+      : { keys: [], values: [] };
+    const idKeys = id === undefined ? [] : [idempotencyKey(cell.root, "publication", channel, id)];
+    const plain = id === undefined ? publishScript : publishOnceScript;
+    const logged = id === undefined ? publishLoggedScript : publishLoggedOnceScript;
+    const [outcome, epoch, offset] = await cell.run(
+      changes ? logged : plain,
+      ...[state, history, ...logKeys, ...idKeys],
       topicName(cell.root, { kind: "channel", name: channel }),
       ...[event, data, newEpoch(), retention.historySize, retention.historySeconds],
       retention.historySeconds + stateSecondsBeyondHistory,
       ...[expect?.epoch ?? "", expect?.offset ?? "", idempotencySeconds],
-    ];
-    const [outcome, epoch, offset] = await (id === undefined
-      ? cell.run(publishScript, state, history, ...values)
-      : cell.run(
-          publishOnceScript,
-          ...[state, history, idempotencyKey(cell.root, "publication", channel, id)],
-          ...values,
-        ));
+      ...logValues,
+    );
     const position = { epoch, offset: Number(offset) };
     if (outcome === "conflict") return { kind: "conflict", position };
     return { kind: "published", position, duplicate: outcome === "duplicate" };
@@ -203,6 +209,16 @@ export class RedisBroker implements ChannelBroker {
       this.#notify((listener) => listener.onEphemeral(topic.name, parsed.ephemeral));
     } else this.#logger.error({ topic }, "malformed publication");
   }
+}
+
+function loggingArguments(
+  root: string,
+  channel: string,
+  { maxBytes, maxSeconds, unclaimedSeconds }: ChangeRetention,
+): { keys: string[]; values: (string | number)[] } {
+  const { log, state, live, news } = changeKeys(root, slotOf(channel));
+  const times = [maxSeconds * 1000, unclaimedSeconds * 1000];
+  return { keys: [log, state, live], values: [Math.floor(maxBytes), ...times, news, channel] };
 }
 
 function historyArguments(root: string, query: HistoryQuery): (string | number)[] {
