@@ -27,7 +27,7 @@ const rooms = {
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],
     ...["entrance", "load", "bootstrap", "journal", "hooks", "moving", "engine"],
   ],
-  "private-api": ["metrics", "upstream", "dispatch", "cells", "node", "documents", "routes", "relay"],
+  "private-api": ["metrics", "upstream", "changes", "dispatch", "cells", "node", "documents", "routes", "relay"],
   "client/src": ["api", "connection", "calls", "channels"],
   loadtest: ["checks", "clients", "providers", "rig", "scenarios", "checker", "order", "simulation", "attack", "fuzz"],
   test: ["support", "contract", "unit", "property", "integration", "fault", "e2e"],

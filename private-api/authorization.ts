@@ -10,12 +10,20 @@ interface KnownToken {
   scopes: ReadonlySet<Scope>;
 }
 
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The name of the caller's token; empty for a public call. */
+    caller: string;
+  }
+}
+
 /**
  * Refuses an unauthorized request after its head: no byte of its body is read. A route without `config.access` makes the
  * start fail.
  */
 export function authorizeRequests(door: Door, tokens: ApiTokens): void {
   const identify = createTokenLookup(tokens);
+  door.app.decorateRequest("caller", "");
   door.app.addHook("onRoute", ({ method, url, config: { access } = {} }) => {
     if (access === "public" || isScope(access)) return;
     throw new Error(`${String(method)} ${url} names no scope: set config.access`);
@@ -23,18 +31,19 @@ export function authorizeRequests(door: Door, tokens: ApiTokens): void {
   door.app.addHook("onRequest", (request, reply, done) => {
     const { access, isStream = false } = request.routeOptions.config;
     if (access !== "public") {
-      requireScope(identify(request.headers.authorization), access);
+      request.caller = requireScope(identify(request.headers.authorization), access).name;
       door.vouchFor(request.raw, reply.raw, { isStream });
     }
     done();
   });
 }
 
-function requireScope(caller: KnownToken | undefined, scope: string | undefined): void {
+function requireScope(caller: KnownToken | undefined, scope: string | undefined): KnownToken {
   if (!caller) throw new TidegateError("unauthenticated", "a known token is required: authorization: Bearer <token>");
   if (!isScope(scope) || !caller.scopes.has(scope)) {
     throw new TidegateError("missing_scope", `the token "${caller.name}" lacks the scope "${scope}"`);
   }
+  return caller;
 }
 
 function isScope(access: string | undefined): access is Scope {

@@ -49,13 +49,21 @@ export const privateApiSettings = {
     "Classes whose items this process delivers; all where it is not set.",
     optional(list(Type.String({ minLength: 1 }))),
   ),
+  CHANGES_MAX_BYTES: about(
+    "Most bytes of the change log, of all slots together (SPEC, CHG-3).",
+    integer({ min: 1, max: 1_099_511_627_776, fallback: 1_073_741_824 }),
+  ),
+  CHANGES_MAX_SECONDS: about(
+    "Longest time for which the change log keeps a change.",
+    integer({ min: 1, max: 31_536_000, fallback: 259_200 }),
+  ),
   RULES_FILE: about(
     "YAML or JSON file with the rules, read again when it changes. Without it: `PUT /v1/rules`.",
     optional(text()),
   ),
 };
 
-const prefixes = ["PRIVATE_API_", "REDIS_", "DISPATCH_"];
+const prefixes = ["PRIVATE_API_", "REDIS_", "DISPATCH_", "CHANGES_"];
 /** Settings of the gateway: one environment may serve both programs. */
 const settingsOfOthers = ["PRIVATE_API_URL", "PRIVATE_API_TOKEN"];
 

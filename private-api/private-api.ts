@@ -1,5 +1,7 @@
 /** A private API process, composed in three steps: what it knows, its door with the routes, and the order of their start. */
 import swagger from "@fastify/swagger";
+import { ChangeBudget } from "../shared/changes/budget.ts";
+import type { ChangeLog } from "../shared/changes/contract.ts";
 import type { ChannelBroker } from "../shared/channels/contract.ts";
 import type { DocumentStore } from "../shared/documents/contract.ts";
 import type { ConnectionBounds } from "../shared/http/connections.ts";
@@ -27,6 +29,7 @@ import type { SessionEventStore, SessionStore } from "../shared/sessions/contrac
 import { cellFigures } from "./cells/cell-figures.ts";
 import { CellMover } from "./cells/mover.ts";
 import { authorizeRequests } from "./authorization.ts";
+import { ChangePulls } from "./changes/change-pulls.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
 import { createDispatcher } from "./dispatch/create-dispatcher.ts";
@@ -61,6 +64,7 @@ export interface PrivateApiOptions {
   rolloutsStore: DocumentStore;
   sessionStore: SessionStore & SessionEventStore;
   queues: QueueStore & QueueOperations;
+  changeLog: ChangeLog;
   nodeRegistry: NodeRegistry;
   dispatcherRegistry: DispatcherRegistry;
   cellMaps: CellMaps;
@@ -99,6 +103,7 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   }
   if (state.cellMover) lifecycle.add("mover of slots", state.cellMover);
   lifecycle.add("door", door);
+  lifecycle.add("pulls", state.context.pulls);
   lifecycle.add("relay streams", state.relayStreams);
   return {
     door,
@@ -118,6 +123,7 @@ function createState(options: PrivateApiOptions): ProcessState {
     rulesStore,
     rolloutsStore,
     sessionStore,
+    changeLog,
     nodeRegistry,
     dispatcherRegistry,
     cellMaps,
@@ -150,6 +156,7 @@ function createState(options: PrivateApiOptions): ProcessState {
     metrics,
     logger,
   });
+  const pulls = new ChangePulls(changeLog, logger);
   metrics.observe({
     relayStreams: () => relayStreams.count,
     circuits: () => {
@@ -168,6 +175,8 @@ function createState(options: PrivateApiOptions): ProcessState {
       return { classes: depthsByClass(depths, currentRules.rules.classes.keys()), deadLetters };
     }),
     cells: () => cellFigures(cellMaps),
+    changes: createReading(async () => changeLog.figures()),
+    pullsWaiting: () => pulls.waiting,
   });
   const context: PrivateApiContext = {
     broker,
@@ -183,6 +192,13 @@ function createState(options: PrivateApiOptions): ProcessState {
     rulesFromFile: rulesFile !== undefined,
     environment,
     upstream,
+    changeBudget: new ChangeBudget({
+      log: changeLog,
+      maxBytes: config.CHANGES_MAX_BYTES,
+      maxSeconds: config.CHANGES_MAX_SECONDS,
+      logger,
+    }),
+    pulls,
     errors,
     metrics,
     logger,

@@ -3,6 +3,7 @@ import type { FastifyInstance } from "fastify";
 import type { PrivateApiContext } from "./node/context.ts";
 import { addChannelHistory } from "./routes/channel-history.ts";
 import { addChannelPresence } from "./routes/channel-presence.ts";
+import { addListChanges } from "./routes/list-changes.ts";
 import { addDrainNode } from "./routes/drain-node.ts";
 import { addGetRollouts } from "./routes/get-rollouts.ts";
 import { addGetRules } from "./routes/get-rules.ts";
@@ -36,6 +37,7 @@ const calls = [
   addUserSessions,
   addChannelHistory,
   addChannelPresence,
+  addListChanges,
   addGetRules,
   addPutRules,
   addLoad,

@@ -1,3 +1,4 @@
+import type { SlotFigures } from "../../shared/changes/contract.ts";
 import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
 import type { DepthFigures } from "../../shared/queues/depths.ts";
 import type { DispatchersLoad } from "../../shared/load/dispatch-load.ts";
@@ -41,12 +42,14 @@ export interface PrivateApiMetrics {
     dispatchers: () => Promise<(DispatchersLoad & { count: number }) | undefined>;
     queues: () => Promise<QueueFigures | undefined>;
     cells: () => CellFigures;
+    changes: () => Promise<readonly SlotFigures[] | undefined>;
+    pullsWaiting: () => number;
   }): void;
 }
 
 export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
-    observe: ({ relayStreams, circuits, fleet, dispatchers, queues, cells }) => {
+    observe: ({ relayStreams, circuits, fleet, dispatchers, queues, cells, changes, pullsWaiting }) => {
       const byClass =
         (figure: keyof DepthFigures, part = 1) =>
         async (): Promise<Record<string, number>> => {
@@ -65,6 +68,17 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       metrics.gauges("cell_slots", "Slots that the cell owns", "cell", () => cells().slots);
       metrics.gauges("cell_slots_arriving", "Slots that are to move to the cell", "cell", () => cells().arriving);
       metrics.gauges("cell_up", "1 while this process can use the cell fully", "cell", () => cells().up);
+      metrics.gauge("changes_bytes", "Bytes of the change log (SPEC, CHG-3)", async () => {
+        return (await changes())?.reduce((sum, { bytes }) => sum + bytes, 0);
+      });
+      metrics.gauge("changes", "Changes in the change log", async () => {
+        return (await changes())?.reduce((sum, figures) => sum + figures.changes, 0);
+      });
+      metrics.gauge("changes_oldest_seconds", "Age of the oldest change in the change log", async () => {
+        const now = Date.now();
+        return (await changes())?.reduce((most, { oldestAt = now }) => Math.max(most, (now - oldestAt) / 1000), 0);
+      });
+      metrics.gauge("change_pulls_waiting", "Pulls of this process that wait for a change", pullsWaiting);
       metrics.gauge("relay_streams", "Open relay streams of gateways", relayStreams);
       metrics.gauges("circuit_open", "1 while the service fails and is only probed", "service", circuits);
       metrics.gauge("fleet_nodes", "Gateways that report", async () => (await fleet())?.nodes);

@@ -1,4 +1,5 @@
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
+import type { ChangeBudget } from "../../shared/changes/budget.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { DocumentStore } from "../../shared/documents/contract.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
@@ -11,6 +12,7 @@ import type { QueueOperations } from "../../shared/queues/contract.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import type { ChangePulls } from "../changes/change-pulls.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 
 /** The parts of the process that routes and relay streams use. */
@@ -30,6 +32,8 @@ export interface PrivateApiContext {
   /** Holds the secrets that rules refer to as `env:NAME`. */
   readonly environment: Environment;
   readonly upstream: Upstream;
+  readonly changeBudget: ChangeBudget;
+  readonly pulls: ChangePulls;
   /** Contains exceptions that concern one peer, or one tick of a timer. */
   readonly errors: ContainedErrors;
   readonly metrics: PrivateApiMetrics;

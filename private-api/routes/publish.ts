@@ -107,7 +107,12 @@ async function publish(
     return {};
   }
   const retention = context.currentRules.rules.namespace(channel);
-  const outcome = await context.broker.publish({ ...common, retention, ...(expect && { expect }) });
+  const changes = retention.changes && context.changeBudget.retention(channel, data.bytes);
+  const outcome = await context.broker.publish({
+    ...{ ...common, retention },
+    ...(expect && { expect }),
+    ...(changes && { changes }),
+  });
   if (outcome.kind === "conflict") {
     const missed = withMissed ? await readMissed(item, outcome, context) : {};
     throw new TidegateError("conflict", "the channel is at another position", missed);

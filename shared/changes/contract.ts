@@ -125,7 +125,10 @@ export interface ChangeListener {
 /** Reads fail with TidegateError `broker_unavailable`, within a bounded time, where the store is out of reach. */
 export interface ChangeLog extends Service {
   readonly state: StoreState;
-  /** Reads slots in the given order, in bounded steps, until a bound ends it. @returns only the slots that were looked at. */
+  /**
+   * Reads slots in the given order until a bound ends it. @returns only the slots that were looked at, in that order; those of a Redis that is out of
+   * reach are left out where others have changes.
+   */
   read(queries: readonly SlotQuery[], bounds: ReadBounds): Promise<readonly SlotRead[]>;
   /** Follows the news of all slots. Resolves once everything appended from now on is reported. */
   listen(listener: ChangeListener): Promise<void>;

@@ -1,11 +1,10 @@
 import { changeKeys } from "../channels/keys.ts";
-import type { Cells } from "../redis/cells.ts";
-import type { RedisConnections } from "../redis/connections.ts";
+import type { CellAccess, Cells } from "../redis/cells.ts";
+import type { Argument } from "../redis/client.ts";
 import { type Script, script } from "../redis/scripts.ts";
-import { runPerEntry } from "../redis/slot-calls.ts";
+import { SlotGroups } from "../redis/slot-groups.ts";
 import { slotCount } from "../redis/slots.ts";
-import { orBrokerUnavailable } from "../redis/unavailable.ts";
-import { type StoreState, worstState } from "../runtime/store-state.ts";
+import type { StoreState } from "../runtime/store-state.ts";
 import {
   type Change,
   type ChangeListener,
@@ -24,7 +23,6 @@ import {
 } from "./contract.ts";
 import { timeOf } from "./places.ts";
 
-type Argument = string | number;
 type ReadReply = [gapFrom: string, gapTo: string, place: string, newest: string, ...entries: string[]];
 type FiguresReply = [changes: number, bytes: string, oldestAt: string, newest: string] | [];
 
@@ -37,28 +35,30 @@ const keepScript = changeScript<never[]>("keep-changes.lua");
 const cursorsScript = changeScript<string[]>("read-cursors.lua");
 
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
-/** Calls that a read has under way at once. In a cluster each reads one slot, up to the bounds of the whole read. */
-const groupsAtOnce = 16;
+/** Of a cluster: each is read by a call of its own, up to the bounds of the whole read. */
+const slotsAtOnce = 16;
 
 /** Its keys are {@link scriptKeys}. */
 function changeScript<Reply>(file: string): Script<Reply> {
   return script<Reply>(new URL(file, import.meta.url), 2);
 }
 
-/** The change log on Redis 7: standalone, Sentinel or Cluster. publish.lua appends. */
+/** The change log on Redis 7: standalone, Sentinel, Cluster, or several cells. publish.lua appends. */
 export class RedisChangeLog implements ChangeLog {
   readonly #cells: Cells;
   readonly #listeners: ChangeListener[] = [];
   readonly #leaseMs: number;
+  readonly #groups: SlotGroups;
 
   /** @param options.leaseMs shorter than the default in tests */
   constructor(cells: Cells, options: { leaseMs?: number } = {}) {
     this.#cells = cells;
     this.#leaseMs = options.leaseMs ?? readerLeaseMs;
+    this.#groups = new SlotGroups(cells, { keys: scriptKeys, prefix: (root, slot) => changeKeys(root, slot).log });
   }
 
   get state(): StoreState {
-    return worstState(this.#cells.all.map(({ state }) => state));
+    return this.#cells.state;
   }
 
   async start(): Promise<void> {}
@@ -69,23 +69,20 @@ export class RedisChangeLog implements ChangeLog {
 
   async read(queries: readonly SlotQuery[], bounds: ReadBounds): Promise<readonly SlotRead[]> {
     const bySlot = new Map(queries.map((query) => [query.slot, query]));
-    const groups = this.#cells.groups(queries.map(({ slot }) => slot));
+    const slots = [...bySlot.keys()];
+    const atOnce = this.#cells.fleet.spansSlots ? slots.length : slotsAtOnce;
     const reads: SlotRead[] = [];
     let { limit, maxBytes } = bounds;
-    for (let at = 0; at < groups.length && limit > 0 && maxBytes > 0; at += groupsAtOnce) {
-      const wave = groups.slice(at, at + groupsAtOnce);
-      const replies = await Promise.all(
-        wave.map(async ({ cell, slots }) => this.#readGroup(cell, slots, bySlot, { ...bounds, limit, maxBytes })),
-      );
-      for (const [index, group] of replies.entries()) {
-        for (const read of group) {
-          if (limit <= 0 || maxBytes <= 0) return reads;
-          reads.push(cut(read, limit));
-          limit -= read.changes.length;
-          for (const { data } of read.changes) maxBytes -= data.length;
-        }
-        if (group.length < (wave[index]?.slots.length ?? 0)) return reads;
+    for (let at = 0; at < slots.length && limit > 0 && maxBytes > 0; at += atOnce) {
+      const wave = slots.slice(at, at + atOnce);
+      const found = await this.#readWave(wave, bySlot, { ...bounds, limit, maxBytes });
+      for (const read of found) {
+        if (limit <= 0 || maxBytes <= 0) return reads;
+        reads.push(cut(read, limit));
+        limit -= read.changes.length;
+        for (const { data } of read.changes) maxBytes -= data.length;
       }
+      if (found.length < wave.length) break;
     }
     return reads;
   }
@@ -93,64 +90,61 @@ export class RedisChangeLog implements ChangeLog {
   async listen(listener: ChangeListener): Promise<void> {
     this.#listeners.push(listener);
     if (this.#listeners.length > 1) return;
-    for (const cell of this.#cells.all) {
-      cell.topics.listen({
-        onMessage: (topic, channel) => {
-          const slot = slotOfNews(cell.root, topic);
-          if (slot !== undefined) for (const each of this.#listeners) each.onAppended(slot, channel);
-        },
-        onRestored: () => {
-          for (const each of this.#listeners) each.onRestored();
-        },
-      });
-    }
+    const { root } = this.#cells.fleet;
+    this.#cells.listen({
+      onMessage: (topic, channel) => {
+        const slot = slotOfNews(root, topic);
+        if (slot !== undefined) for (const each of this.#listeners) each.onAppended(slot, channel);
+      },
+      onRestored: () => {
+        for (const each of this.#listeners) each.onRestored();
+      },
+    });
     const subscribed = everySlot.map(async (slot) => {
-      const cell = this.#cells.ofSlot(slot);
       // Where Redis is away the topic is subscribed once it is back, and the listeners hear of it (onRestored).
-      await orBrokerUnavailable(cell.topics.subscribe(changeKeys(cell.root, slot).news)).catch(() => undefined);
+      await this.#cells.subscribe(slot, changeKeys(root, slot).news).catch(() => undefined);
     });
     await Promise.all(subscribed);
   }
 
   async takeLeases(slots: readonly number[], holder: string): Promise<readonly ReaderLease[]> {
-    const fences = await this.#perEntry(
+    const fences = await this.#each(
       takeScript,
       slots.map((slot) => ({ slot })),
       [holder, this.#leaseMs],
-      () => [],
     );
     return slots.flatMap((slot, index) => (fences[index] ? [{ slot, fence: fences[index] }] : []));
   }
 
   async extendLeases(leases: readonly ReaderLease[]): Promise<readonly boolean[]> {
-    const held = await this.#perEntry(extendScript, leases, [this.#leaseMs], ({ fence }) => [fence]);
+    const held = await this.#each(extendScript, leases, [this.#leaseMs], ({ fence }) => [fence]);
     return held.map((reply) => reply === 1);
   }
 
   async releaseLeases(leases: readonly ReaderLease[]): Promise<void> {
-    await this.#perEntry(extendScript, leases, [0], ({ fence }) => [fence]);
+    await this.#each(extendScript, leases, [0], ({ fence }) => [fence]);
   }
 
   async saveCursors(changes: readonly CursorChange[]): Promise<readonly boolean[]> {
-    const saved = await this.#perEntry(saveScript, changes, [maxCursors], ({ name, place, lease }) => [
+    const saved = await this.#each(saveScript, changes, [maxCursors], ({ name, place, lease }) => [
       ...[name, place ?? "", lease?.fence ?? ""],
     ]);
     return saved.map((reply) => reply === 1);
   }
 
   async keep(name: string, places: readonly { slot: number; place: Place }[]): Promise<void> {
-    await this.#perEntry(keepScript, places, [name, maxCursors], ({ place }) => [timeOf(place)]);
+    await this.#each(keepScript, places, [name, maxCursors], ({ place }) => [timeOf(place)]);
   }
 
   async cursors(slots: readonly number[], name: string): Promise<readonly SlotCursor[]> {
     const asked = slots.map((slot) => ({ slot }));
-    const places = await this.#perEntry(cursorsScript, asked, [name], () => []);
+    const places = await this.#each(cursorsScript, asked, [name]);
     return slots.flatMap((slot, index) => (places[index] ? [{ slot, name, place: places[index] }] : []));
   }
 
   async figures(): Promise<readonly SlotFigures[]> {
     const asked = everySlot.map((slot) => ({ slot }));
-    const replies = await this.#perEntry(figuresScript, asked, [], () => []);
+    const replies = await this.#each(figuresScript, asked, []);
     return replies.flatMap((reply, slot) => {
       if (reply.length === 0) return [];
       const [changes, bytes, oldestAt, newest] = reply;
@@ -161,40 +155,41 @@ export class RedisChangeLog implements ChangeLog {
     });
   }
 
-  async #readGroup(
-    cell: RedisConnections,
+  /** In the order of the slots. Those of a Redis that is out of reach are left out, unless the others have nothing. */
+  async #readWave(
     slots: readonly number[],
     queries: ReadonlyMap<number, SlotQuery>,
     { limit, maxBytes, channels = { names: [], prefixes: [] } }: ReadBounds,
   ): Promise<SlotRead[]> {
     const { names, prefixes } = channels;
-    const asked = slots.flatMap((slot) => {
-      const query = queries.get(slot);
-      return query ? [changeKeys(cell.root, slot).log, textOf(query.from)] : [];
+    const { results, unreached } = await this.#groups.ask(slots, async (cell, group) => {
+      const asked = group.flatMap((slot) => {
+        const query = queries.get(slot);
+        return query ? [changeKeys(cell.root, slot).log, textOf(query.from)] : [];
+      });
+      const values = [limit, maxBytes, names.length, ...names, prefixes.length, ...prefixes, ...asked];
+      const replies = await cell.run(readScript, ...scriptKeys(cell, group[0] ?? 0), ...values);
+      return replies.map((reply, index) => toSlotRead(group[index] ?? 0, reply));
     });
-    const values = [limit, maxBytes, names.length, ...names, prefixes.length, ...prefixes, ...asked];
-    const replies = await cell.run(readScript, ...scriptKeys(cell, slots[0] ?? 0), ...values);
-    return replies.map((reply, index) => toSlotRead(slots[index] ?? 0, reply));
+    const reads = new Map(results.flat().map((read) => [read.slot, read]));
+    const [failed] = unreached;
+    if (failed && ![...reads.values()].some(({ changes, gap }) => changes.length > 0 || gap)) throw failed.error;
+    return slots.flatMap((slot) => reads.get(slot) ?? []);
   }
 
-  /** One script call for each group of slots. @returns a reply for each entry, in order. */
-  async #perEntry<Entry extends { readonly slot: number }, Reply>(
+  /** @returns a reply for each entry, in order. */
+  async #each<Entry extends { readonly slot: number }, Reply>(
     script: Script<Reply[]>,
     entries: readonly Entry[],
     common: readonly Argument[],
-    values: (entry: Entry) => Argument[],
+    of: (entry: Entry) => readonly Argument[] = () => [],
   ): Promise<Reply[]> {
-    return runPerEntry(this.#cells, entries, {
-      script,
-      keys: scriptKeys,
-      common,
-      values: (entry, cell) => [changeKeys(cell.root, entry.slot).log, ...values(entry)],
-    });
+    return Promise.all(this.#groups.each(script, entries, { common, of }));
   }
 }
 
 /** As for queues: `none` makes a cluster refuse the script while the hash slot moves, when only a part of the keys is at one server. */
-function scriptKeys(cell: RedisConnections, slot: number): [state: string, none: string] {
+function scriptKeys(cell: CellAccess, slot: number): [state: string, none: string] {
   const { log, state } = changeKeys(cell.root, slot);
   return [state, `${log}:none`];
 }

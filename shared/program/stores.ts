@@ -1,4 +1,7 @@
 /** Creates the stores of a process: on Redis, or in memory. */
+import type { ChangeLog } from "../changes/contract.ts";
+import { MemoryChangeLog } from "../changes/memory.ts";
+import { RedisChangeLog } from "../changes/redis.ts";
 import type { ChannelBroker } from "../channels/contract.ts";
 import { MemoryBroker } from "../channels/memory.ts";
 import { RedisBroker } from "../channels/redis.ts";
@@ -33,6 +36,7 @@ export interface Stores extends Service {
   readonly rolloutsStore: DocumentStore;
   readonly sessionStore: SessionStore & SessionEventStore;
   readonly queues: QueueStore & QueueOperations;
+  readonly changeLog: ChangeLog;
   readonly nodeRegistry: NodeRegistry;
   readonly dispatcherRegistry: DispatcherRegistry;
   readonly cellMaps: CellMaps;
@@ -60,6 +64,7 @@ export function createStores(given: RedisTarget | CellTargets | undefined, logge
   lifecycle.add("rollouts store", stores.rolloutsStore);
   lifecycle.add("session store", stores.sessionStore);
   lifecycle.add("queues", stores.queues);
+  lifecycle.add("change log", stores.changeLog);
   lifecycle.add("node registry", stores.nodeRegistry);
   lifecycle.add("dispatcher registry", stores.dispatcherRegistry);
   return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
@@ -88,13 +93,15 @@ function storesOnRedis(
     rolloutsStore: new RedisDocumentStore(cells, "rollouts"),
     sessionStore: new RedisSessionStore(cells),
     queues: new RedisQueueStore(cells),
+    changeLog: new RedisChangeLog(cells),
     nodeRegistry: new RedisNodeRegistry(cells),
     dispatcherRegistry: new RedisDispatcherRegistry(cells),
   };
 }
 
 function storesInMemory(errors: ContainedErrors): StoresOnly {
-  const broker = new MemoryBroker(errors);
+  const changeLog = new MemoryChangeLog();
+  const broker = new MemoryBroker(errors, changeLog);
   return {
     cells: undefined,
     cellMaps: new MemoryCellMaps(),
@@ -103,6 +110,7 @@ function storesInMemory(errors: ContainedErrors): StoresOnly {
     rolloutsStore: new MemoryDocumentStore(),
     sessionStore: new MemorySessionStore(broker, errors),
     queues: new MemoryQueueStore(),
+    changeLog,
     nodeRegistry: new MemoryNodeRegistry(),
     dispatcherRegistry: new MemoryDispatcherRegistry(),
   };

@@ -3,6 +3,7 @@
  * lease holder works on a queue, so that its items are delivered one after the other, in the order in which they were stored.
  * Memory and Redis pass the same suite.
  */
+import type { UnreachedSlots } from "../redis/slot-groups.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 
@@ -100,13 +101,6 @@ export interface QueueListener {
   onReady(ready: ReadyQueues): void;
   /** Such news may have been missed: {@link QueueStore.ready} tells everything. */
   onRestored(): void;
-}
-
-/** Slots that could not be reached: the rest of an answer is about the other slots. */
-export interface UnreachedSlots {
-  readonly slots: readonly number[];
-  /** TidegateError `broker_unavailable`; anything else is a bug. */
-  readonly error: unknown;
 }
 
 export interface ReadyList {

@@ -1,5 +1,6 @@
 import type { CellAccess, Cells } from "../redis/cells.ts";
 import { type Script, script } from "../redis/scripts.ts";
+import { SlotGroups, type UnreachedSlots } from "../redis/slot-groups.ts";
 import { slotCount } from "../redis/slots.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
@@ -21,7 +22,6 @@ import {
   type QueueStore,
   type ReadyList,
   type Settlement,
-  type UnreachedSlots,
 } from "./contract.ts";
 import {
   comparePlaces,
@@ -49,7 +49,6 @@ import {
   unescaped,
 } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
-import { SlotGroups } from "./slot-groups.ts";
 
 type ClaimedReply = [lease: string, ...items: string[]];
 type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
@@ -98,7 +97,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   constructor(cells: Cells, options: { leaseMs?: number } = {}) {
     this.#leaseMs = options.leaseMs ?? leaseMs;
     this.#cells = cells;
-    this.#groups = new SlotGroups(cells);
+    this.#groups = new SlotGroups(cells, { keys: scriptKeys, prefix: slotPrefix });
     this.#enqueues = new SlotBatches({
       script: enqueueScript,
       arguments: (groups) => [

@@ -13,7 +13,6 @@ import {
   maxRoutes,
   Namespace,
   namespaceName,
-  type NamespaceRule,
   retryDefaults,
   Route,
   type RouteRule,
@@ -37,7 +36,6 @@ const parts = {
 /** The parts of a document that match their schema. `serviceNames` also has the names of services that do not. */
 interface WellFormedParts {
   serviceNames: ReadonlySet<string>;
-  namespaces: readonly (readonly [name: string, NamespaceRule])[];
   services: readonly (readonly [name: string, ServiceRule])[];
   routes: readonly (readonly [index: number, RouteRule])[];
   hooks: HooksRule;
@@ -45,15 +43,10 @@ interface WellFormedParts {
   sources: readonly (readonly [name: string, SourceRule])[];
 }
 
-/** @throws InvalidDocument with all findings: schema, references, unsupported parts. */
+/** @throws InvalidDocument with all findings: schema, references. */
 export function checkRules(value: unknown): RulesDocument {
   const wellFormed = wellFormedParts(value);
-  const meaning = [
-    ...missingReferences(wellFormed),
-    ...ambiguities(wellFormed),
-    ...findingsOfSources(wellFormed),
-    ...unsupported(wellFormed),
-  ];
+  const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...findingsOfSources(wellFormed)];
   if (!validator.Check(value)) throw new InvalidDocument("rules", [...formFindings(value), ...meaning]);
   if (meaning.length > 0) throw new InvalidDocument("rules", meaning);
   return value;
@@ -104,9 +97,6 @@ function wellFormedParts(value: unknown): WellFormedParts {
   const services = entriesOf(document["services"]);
   return {
     serviceNames: new Set(services.map(([name]) => name)),
-    namespaces: entriesOf(document["namespaces"]).flatMap(([name, given]) =>
-      parts.namespace.Check(given) ? [[name, given] as const] : [],
-    ),
     services: services.flatMap(([name, given]) => (parts.service.Check(given) ? [[name, given] as const] : [])),
     routes: entriesOf(document["routes"]).flatMap(([index, given]) =>
       parts.route.Check(given) ? [[Number(index), given] as const] : [],
@@ -201,13 +191,4 @@ function queueFindings(index: number, route: RouteRule, classNames: ReadonlySet<
   const targets = [service, ...(rollout ? [rollout.to] : []), ...also];
   if (also.length > 0 && new Set(targets).size < targets.length) findings.push(`${path}.also: names a service twice`);
   return findings;
-}
-
-/** Refuses parts that this version does not implement, so that no deployment relies on them. */
-function unsupported({ namespaces }: WellFormedParts): string[] {
-  const paths: string[] = [];
-  for (const [name, namespace] of namespaces) {
-    if (namespace.changes) paths.push(`namespaces.${name}.changes`);
-  }
-  return paths.map((path) => `${path}: not supported in this version`);
 }

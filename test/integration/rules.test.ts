@@ -141,7 +141,7 @@ describe("through the API", () => {
       expect(findings).toContain(part);
     }
     const meaning = await fleet.api("PUT", "/v1/rules", {
-      namespaces: { board: { presence: true, slow: "latest", changes: true } },
+      namespaces: { board: { presence: true, slow: "latest" } },
       services: { two: { url: "http://x" } },
       routes: [
         { event: "a", service: "nobody", path: "/", mode: "enqueue", class: "none" },
@@ -152,7 +152,7 @@ describe("through the API", () => {
         github: { verify: "github", route: "none", class: "none", journal: true, hmac: { header: "x" } },
       },
     });
-    expect(meaning.body["errors"]).toHaveLength(11);
+    expect(meaning.body["errors"]).toHaveLength(10);
     const secret = await fleet.api("PUT", "/v1/rules", {
       services: { three: { url: "http://x", secret: "env:NOT_SET" } },
     });

@@ -49,7 +49,7 @@ export interface ApiAnswer {
   text: string;
 }
 
-const privateApiTokens = JSON.stringify([
+export const privateApiTokens = JSON.stringify([
   { name: "gateway", token: tokens.relay, scopes: ["relay"] },
   { name: "service", token: tokens.service, scopes: ["publish", "users", "read", "rules", "operate"] },
   { name: "reader", token: tokens.reader, scopes: ["read"] },

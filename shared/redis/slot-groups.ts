@@ -1,16 +1,30 @@
 /** Asks about slots: one call for each Redis, in a cluster one for each slot. Each call succeeds or fails by itself. */
-import type { CellAccess, Cells } from "../redis/cells.ts";
-import type { Script } from "../redis/scripts.ts";
-import type { UnreachedSlots } from "./contract.ts";
-import { scriptKeys, slotPrefix } from "./keys.ts";
+import type { CellAccess, Cells } from "./cells.ts";
+import type { Argument } from "./client.ts";
+import type { Script } from "./scripts.ts";
 
-type Argument = string | number;
+/** Slots that could not be reached: the rest of an answer is about the other slots. */
+export interface UnreachedSlots {
+  readonly slots: readonly number[];
+  /** TidegateError `broker_unavailable`; anything else is a bug. */
+  readonly error: unknown;
+}
+
+/** How the scripts of a store address a slot. */
+export interface SlotNames {
+  /** For a script of a group of slots that begins with this one. */
+  keys: (cell: CellAccess, slot: number) => readonly string[];
+  /** The name that stands for the slot in the script's values. */
+  prefix: (root: string, slot: number) => string;
+}
 
 export class SlotGroups {
   readonly #cells: Cells;
+  readonly #names: SlotNames;
 
-  constructor(cells: Cells) {
+  constructor(cells: Cells, names: SlotNames) {
     this.#cells = cells;
+    this.#names = names;
   }
 
   /** @param ask as for {@link Cells.groups}. @returns what the groups that were reached have answered, and the others. */
@@ -37,10 +51,11 @@ export class SlotGroups {
   ): Promise<Reply>[] {
     const asked = entries.map((entry) => ({ entry, ...Promise.withResolvers<Reply>() }));
     const bySlot = Map.groupBy(asked, ({ entry }) => entry.slot);
+    const { keys, prefix } = this.#names;
     const groups = this.#cells.groups([...bySlot.keys()], async (cell, slots) => {
       const own = slots.flatMap((slot) => bySlot.get(slot) ?? []);
-      const listed = own.flatMap(({ entry }) => [slotPrefix(cell.root, entry.slot), ...values.of(entry)]);
-      const answers = await cell.run(script, ...scriptKeys(cell, slots[0] ?? 0), ...values.common, ...listed);
+      const listed = own.flatMap(({ entry }) => [prefix(cell.root, entry.slot), ...values.of(entry)]);
+      const answers = await cell.run(script, ...keys(cell, slots[0] ?? 0), ...values.common, ...listed);
       for (const [at, { resolve }] of own.entries()) resolve(answers[at] as Reply);
     });
     for (const { slots, replies } of groups) {

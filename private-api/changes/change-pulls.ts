@@ -1,0 +1,167 @@
+/** Reads the change log for services: all slots in turn, from one cursor to the next. */
+import type { Change, ChangeLog, Gap, Place, ReadFrom, SlotRead } from "../../shared/changes/contract.ts";
+import { maxReplayBytes } from "../../shared/protocol/limits.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import type { ChannelFilter } from "./channel-filter.ts";
+import { ChangeWaiters } from "./change-waiters.ts";
+import { placeIn, type PullCursor } from "./pull-cursor.ts";
+
+/** Steps of the log that one pull takes where none of their changes is asked for. */
+const maxSteps = 8;
+/** Shortest time between two calls that keep what a caller's cursor needs. */
+const keepEveryMs = 60_000;
+
+/** Where a pull without the cursor of an earlier one begins. */
+export type PullStart = { kind: "start" } | { kind: "end" } | { kind: "time"; at: number };
+
+export interface PullRequest {
+  readonly filter: ChannelFilter;
+  readonly from: PullStart | { kind: "cursor"; cursor: PullCursor };
+  readonly limit: number;
+  readonly waitMs: number;
+  /** The name of the caller's token. */
+  readonly caller: string;
+  /** Aborted when the caller is gone. */
+  readonly signal: AbortSignal;
+}
+
+export type PulledItem = { kind: "change"; change: Change } | { kind: "gap"; channel?: string; gap: Gap };
+
+export interface Pulled {
+  readonly items: readonly PulledItem[];
+  readonly cursor: PullCursor;
+}
+
+interface Step extends Pulled {
+  /** Changes may follow at once. */
+  readonly more: boolean;
+}
+
+export class ChangePulls {
+  readonly #log: ChangeLog;
+  readonly #logger: Logger;
+  readonly #waiters: ChangeWaiters;
+  /** By caller: tokens are few. */
+  readonly #keptAt = new Map<string, number>();
+
+  constructor(log: ChangeLog, logger: Logger) {
+    this.#log = log;
+    this.#logger = logger;
+    this.#waiters = new ChangeWaiters(log);
+  }
+
+  /** Pulls that wait for a change. */
+  get waiting(): number {
+    return this.#waiters.waiting;
+  }
+
+  async start(): Promise<void> {}
+
+  /** Answers waiting pulls. */
+  async stop(): Promise<void> {
+    this.#waiters.stop();
+  }
+
+  /** @throws TidegateError `broker_unavailable`, or `rate_limited` where too many pulls wait. */
+  async pull(request: PullRequest): Promise<Pulled> {
+    const { from, waitMs, filter, signal } = request;
+    if (from.kind === "cursor") this.#keep(request.caller, from.cursor);
+    const wait = waitMs > 0 ? await this.#waiters.listen(filter.patterns) : undefined;
+    try {
+      let step = await this.#begin(request);
+      const deadline = performance.now() + waitMs;
+      while (wait && step.items.length === 0 && !step.more) {
+        const leftMs = deadline - performance.now();
+        const news = leftMs > 0 ? await wait.wait(leftMs, signal) : new Set<number>();
+        // At the end all slots are read once more: so the cursor moves past what nobody asked for.
+        const slots = news === "all" || news.size === 0 ? filter.slots : [...news];
+        step = await this.#read(request, step.cursor, slots);
+        if (news !== "all" && news.size === 0) break;
+      }
+      return step;
+    } finally {
+      wait?.end();
+    }
+  }
+
+  async #begin(request: PullRequest): Promise<Step> {
+    const { from, filter } = request;
+    if (from.kind === "cursor") return this.#read(request, from.cursor, filter.slots);
+    const since = from.kind === "start" ? 0 : from.kind === "time" ? from.at : Date.now();
+    const cursor = { since, places: new Map<number, Place>(), turn: filter.slots[0] ?? 0 };
+    return from.kind === "end"
+      ? this.#read(request, cursor, filter.slots, { kind: "end" })
+      : this.#read(request, cursor, filter.slots);
+  }
+
+  /** @param from where slots begin; by the cursor without it. */
+  async #read(request: PullRequest, begun: PullCursor, slots: readonly number[], from?: ReadFrom): Promise<Step> {
+    const { filter, limit } = request;
+    let cursor = begun;
+    let more = true;
+    for (let steps = 0; steps < maxSteps && more; steps++) {
+      const order = inTurn(slots, cursor.turn);
+      const queries = order.map((slot) => ({ slot, from: from ?? placeIn(cursor, slot) }));
+      const reads = await this.#log.read(queries, { limit, maxBytes: maxReplayBytes, channels: filter });
+      const places = new Map(cursor.places);
+      for (const { slot, place } of reads) places.set(slot, place);
+      more = reads.length < order.length || reads.some(({ place, newest }) => place !== newest);
+      const turn = more ? nextTurn(order, reads) : cursor.turn;
+      cursor = { since: cursor.since, places, turn };
+      const items = reads.flatMap(({ slot, gap, changes }) => [
+        ...(gap ? gapItems(filter, slot, gap) : []),
+        ...changes.map((change) => ({ kind: "change", change }) as const),
+      ]);
+      if (items.length > 0) return { items: withOneGap(items), cursor, more };
+    }
+    return { items: [], cursor, more };
+  }
+
+  /** What stands after the caller's cursor is kept, up to the caps. A store that takes no writes at the moment still answers the pull. */
+  #keep(caller: string, { places }: PullCursor): void {
+    const now = performance.now();
+    if (now - (this.#keptAt.get(caller) ?? -Infinity) < keepEveryMs) return;
+    this.#keptAt.set(caller, now);
+    const kept = [...places].map(([slot, place]) => ({ slot, place }));
+    this.#log.keep(`pull:${caller}`, kept).catch((error: unknown) => {
+      this.#logger.debug({ err: error, caller }, "keeping what a cursor needs failed");
+    });
+  }
+}
+
+/** Ascending, beginning with `turn` or the next one after it. */
+function inTurn(slots: readonly number[], turn: number): number[] {
+  return [...slots.filter((slot) => slot >= turn), ...slots.filter((slot) => slot < turn)];
+}
+
+/** After the slot at which the bounds ended the read, so that a busy one does not keep the others waiting. */
+function nextTurn(order: readonly number[], reads: readonly SlotRead[]): number {
+  const looked = new Set(reads.map(({ slot }) => slot));
+  const first = order.findIndex((slot) => looked.has(slot));
+  const leftOut = order.find((slot, index) => index > first && !looked.has(slot));
+  if (leftOut !== undefined) return leftOut;
+  const busy = reads.find(({ place, newest }) => place !== newest);
+  return order[(busy ? order.indexOf(busy.slot) + 1 : 0) % order.length] ?? 0;
+}
+
+/** One for each channel that is named; where only prefixes are, one for all of the slot. */
+function gapItems({ names, prefixes }: ChannelFilter, slot: number, gap: Gap): PulledItem[] {
+  const named = names.filter((name) => slotOf(name) === slot);
+  const items = named.map((channel) => ({ kind: "gap", channel, gap }) as const);
+  return prefixes.length > 0 ? [...items, { kind: "gap", gap }] : items;
+}
+
+/** Gaps of several slots that name no channel become one, at the place of the first. */
+function withOneGap(items: readonly PulledItem[]): PulledItem[] {
+  const isUnnamed = (item: PulledItem): boolean => item.kind === "gap" && item.channel === undefined;
+  const gaps = items.flatMap((item) => (item.kind === "gap" && item.channel === undefined ? [item.gap] : []));
+  if (gaps.length < 2) return [...items];
+  const from = Math.min(...gaps.map((gap) => gap.from));
+  const to = Math.max(...gaps.map((gap) => gap.to));
+  const first = items.findIndex(isUnnamed);
+  const merged: PulledItem = { kind: "gap", gap: { from, to } };
+  return items
+    .map((item, index) => (index === first ? merged : item))
+    .filter((item) => item === merged || !isUnnamed(item));
+}
