@@ -1,0 +1,90 @@
+/** A slot moves between two cells while its change log is written and read. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { CellMover } from "../../private-api/cells/mover.ts";
+import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
+import { changeMap } from "../../shared/cells/change-map.ts";
+import type { SlotRead } from "../../shared/changes/contract.ts";
+import type { Stores } from "../../shared/program/stores.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
+import { startTwoCells, type TwoCells } from "../support/cells.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+
+let twoCells: TwoCells;
+let mine: Stores;
+let other: Stores;
+let mover: CellMover;
+
+beforeAll(async () => {
+  twoCells = await startTwoCells();
+  mine = await twoCells.open();
+  other = await twoCells.open();
+  if (!other.cells) throw new Error("there are no cells");
+  mover = new CellMover({
+    cells: other.cells,
+    maps: other.cellMaps,
+    onClosed: () => undefined,
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+  await mover.start();
+}, 60_000);
+afterAll(async () => {
+  await mover.stop();
+  await twoCells.stop();
+});
+
+async function move(to: string, slot: number): Promise<void> {
+  await changeMap(mine.cellMaps, (map) => addMoves(map, takeSlots(map, to, [slot]), Date.now()));
+  await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
+}
+
+test("CHG-13: a slot that moves between cells keeps its log, leases and cursors; its readers see no gap", async () => {
+  const channel = "board:moving";
+  const slot = slotOf(channel);
+  const retention = { historySize: 0, historySeconds: 300 };
+  const changes = { maxBytes: 1 << 20, maxSeconds: 600, unclaimedSeconds: 600 };
+  let published = 0;
+  let moved = false;
+  const publish = async (): Promise<void> => {
+    await mine.broker.publish({ channel, event: "moved", data: String(++published), retention, changes });
+  };
+  let heard = 0;
+  await other.changeLog.listen({ onAppended: () => heard++, onRestored: () => undefined });
+  await publish();
+  const [lease] = await other.changeLog.takeLeases([slot], "reader");
+  if (!lease) throw new Error("the slot was free");
+  const publishing = (async () => {
+    while (!moved) await publish();
+  })();
+  const seen: string[] = [];
+  const gaps: unknown[] = [];
+  let place = "0-0";
+  const read = async (): Promise<SlotRead | undefined> => {
+    const from = { kind: "after", place } as const;
+    const [found] = await other.changeLog.read([{ slot, from }], { limit: 100, maxBytes: 1 << 20 });
+    seen.push(...(found?.changes ?? []).map(({ data }) => data));
+    if (found?.gap) gaps.push(found.gap);
+    place = found?.place ?? place;
+    return found;
+  };
+  const reading = (async () => {
+    while (!moved) await read();
+  })();
+  const saved = { slot, name: "endpoint", place: "1-1" };
+  expect(await other.changeLog.saveCursors([{ ...saved, lease }])).toEqual([true]);
+  await move("b", slot);
+  expect(await other.changeLog.extendLeases([lease])).toEqual([true]);
+  expect(await mine.changeLog.cursors([slot], "endpoint")).toEqual([saved]);
+  await move("a", slot);
+  moved = true;
+  await Promise.all([publishing, reading]);
+  const before = heard;
+  await publish();
+  await eventually(async () => {
+    const found = await read();
+    return found?.place === found?.newest;
+  });
+  await eventually(() => heard > before);
+  expect([seen, gaps]).toEqual([Array.from({ length: published }, (_, n) => String(n + 1)), []]);
+});
