@@ -164,7 +164,8 @@ describe.concurrent("in time", () => {
     // The raw client does not answer the closing handshake.
     const raw = await openRawWebsocket(new URL(url));
     raw.resume();
-    await Promise.all([once(socket, "close"), once(raw, "close")]);
+    const rawClosed = new Promise((resolve) => raw.once("close", resolve));
+    await Promise.all([once(socket, "close"), rawClosed]);
     expect([socket.readyState, raw.destroyed]).toEqual([WebSocket.CLOSED, true]);
   });
 });
