@@ -94,8 +94,8 @@ describe("time", () => {
   });
 
   test.each<[string, Partial<DoorTimeouts>]>([
-    ["its request never ends", { headMs: 50, requestMs: 100 }],
-    ["nothing moves", { stalledMs: 100 }],
+    ["its request never ends", { headMs: 1_000, requestMs: 1_500 }],
+    ["nothing moves", { stalledMs: 1_500 }],
   ])("DOOR-2: an authorised stream outlasts the timeouts, other requests do not: %s", async (_name, timeouts) => {
     const created = createTestDoor({ timeouts });
     const { door } = created;
