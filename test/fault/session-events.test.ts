@@ -202,8 +202,8 @@ async function connectAtLast(url: URL, token: string | undefined, auth = {}): Pr
 
 async function inBatches<Result>(count: number, make: (index: number) => Promise<Result>): Promise<Result[]> {
   const results: Result[] = [];
-  for (let at = 0; at < count; at += 50) {
-    const batch = Array.from({ length: Math.min(50, count - at) }, async (_, i) => make(at + i));
+  for (let at = 0; at < count; at += 20) {
+    const batch = Array.from({ length: Math.min(20, count - at) }, async (_, i) => make(at + i));
     results.push(...(await Promise.all(batch)));
   }
   return results;
