@@ -80,18 +80,7 @@ export function createNodeState(options: GatewayOptions): NodeState {
   const metricsRegistry = new Metrics();
   errors.addTo(metricsRegistry);
   const metrics = createGatewayMetrics(metricsRegistry);
-  const sources = new Sources({
-    environment: options.environment,
-    hasJournal: config.JOURNAL_DIR !== undefined,
-    logger,
-  });
-  const accept = (rules: Rules): void => sources.use(rules);
-  const currentRules = new CurrentRules({ store: options.rulesStore, errors, logger, accept });
-  const currentRollouts = new CurrentRollouts({ store: options.rolloutsStore, errors, logger });
-  metrics.observe({
-    rules_version: () => currentRules.rules.version,
-    rollouts_version: () => currentRollouts.rollouts.version,
-  });
+  const { sources, currentRules, currentRollouts } = createDocuments(options, metrics);
   const channels = new FollowedChannels({ broker, rules: currentRules, errors, logger, metrics });
   metrics.observe({ channels_followed: () => channels.channelCount, tail_bytes: () => channels.tailBytes });
   const sessions = createSessions(options, metrics);
@@ -144,6 +133,22 @@ export function createNodeState(options: GatewayOptions): NodeState {
 /** Bytes that wait to be sent to all clients of a node. */
 export function queuedBytes(sessions: Sessions): number {
   return sessions.all.reduce((sum, { outbox }) => sum + outbox.bytes, 0);
+}
+
+/** The documents in force, and the sources of webhooks that the rules name. */
+function createDocuments(
+  { config, environment, rulesStore, rolloutsStore, errors, logger }: GatewayOptions,
+  metrics: GatewayMetrics,
+): Pick<NodeState, "sources" | "currentRollouts"> & { currentRules: CurrentRules } {
+  const sources = new Sources({ environment, hasJournal: config.JOURNAL_DIR !== undefined, logger });
+  const accept = (rules: Rules): void => sources.use(rules);
+  const currentRules = new CurrentRules({ store: rulesStore, errors, logger, accept });
+  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, errors, logger });
+  metrics.observe({
+    rules_version: () => currentRules.rules.version,
+    rollouts_version: () => currentRollouts.rollouts.version,
+  });
+  return { sources, currentRules, currentRollouts };
 }
 
 function createSessions({ broker, logger }: GatewayOptions, metrics: GatewayMetrics): Sessions {
