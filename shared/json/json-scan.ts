@@ -49,7 +49,12 @@ export const scanned = { depth: 0, values: 0, structure: 0, widest: 0 };
 const isObject = new Uint8Array(maxJsonDepth + 1);
 const members = new Uint32Array(maxJsonDepth + 1);
 
-/** @param from white space may precede the value. @returns where the value ends, {@link malformed} or {@link tooDeep}. */
+/**
+ * One function for speed: split in three, with the counters outside of them, it takes 1.2 times as long for objects, and 1.8
+ * times for brackets.
+ *
+ * @param from white space may precede the value. @returns where the value ends, {@link malformed} or {@link tooDeep}.
+ */
 export function scanValue(bytes: Uint8Array, from: number): number {
   let depth = 0;
   let deepest = 0;
