@@ -12,7 +12,7 @@
 import type { Socket } from "socket.io-client";
 import { eventually } from "../../test/support/eventually.ts";
 import { percentile } from "../checks/percentile.ts";
-import type { ScenarioReport } from "../checks/scenario-report.ts";
+import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
 import { cpuMsByRole } from "../checks/usage.ts";
 import { emitAtOnce, type Emitted } from "../clients/emit-at-once.ts";
 import { loadToken } from "../clients/load-token.ts";
@@ -173,8 +173,23 @@ class Bench {
   }
 }
 
-function report(waits: readonly number[], loads: { call: Load[]; enqueue: Load[] }): ScenarioReport {
-  const rows = Object.entries(loads).map(([event, rounds]) => {
+interface Loads {
+  readonly call: readonly Load[];
+  readonly enqueue: readonly Load[];
+}
+
+function report(waits: readonly number[], loads: Loads): ScenarioReport {
+  const columns = [
+    "event",
+    "events",
+    "ack p50, ms",
+    "CPU, µs: gateway",
+    "private API",
+    "Redis",
+    "round trips",
+    "commands",
+  ];
+  const rows = Object.entries(loads).map(([event, rounds]: [string, readonly Load[]]) => {
     const of = (read: (load: Load) => number): number => median(rounds, read);
     return [
       event,
@@ -183,57 +198,45 @@ function report(waits: readonly number[], loads: { call: Load[]; enqueue: Load[]
       ...[rounded(of((load) => load.roundTrips)), rounded(of((load) => load.commands))],
     ];
   });
-  const idleMs = percentile(waits, 0.5);
-  const cpuShare =
-    median(loads.enqueue, (load) => load.cpuMicros.gateway) / median(loads.call, (load) => load.cpuMicros.gateway);
-  const roundTrips = median(loads.enqueue, (load) => load.roundTrips);
-  const commands = median(loads.enqueue, (load) => load.commands);
-  const failed = [...loads.call, ...loads.enqueue].reduce((sum, load) => sum + load.failed, 0);
+  const idle = `p50 ${rounded(percentile(waits, 0.5))}, p99 ${rounded(percentile(waits, 0.99))}`;
   return {
     scenario: "queue-path",
     parameters,
-    figures: {
-      "idle: emit until the service has the request, ms": `p50 ${rounded(idleMs)}, p99 ${rounded(percentile(waits, 0.99))}`,
-    },
-    tables: [
-      {
-        columns: [
-          "event",
-          "events",
-          "ack p50, ms",
-          "CPU, µs: gateway",
-          "private API",
-          "Redis",
-          "round trips",
-          "commands",
-        ],
-        rows,
-      },
-    ],
-    verdicts: [
-      {
-        title: `idle, the service has the request within ${idleP50Ms} ms (p50)`,
-        pass: idleMs <= idleP50Ms,
-        value: rounded(idleMs),
-      },
-      {
-        title: "an enqueued event takes less CPU of the gateway than a call",
-        pass: cpuShare < 1,
-        value: `× ${cpuShare.toFixed(2)}`,
-      },
-      {
-        title: `fewer than ${maxRoundTrips} round trips to Redis for an item`,
-        pass: roundTrips < maxRoundTrips,
-        value: rounded(roundTrips),
-      },
-      {
-        title: `at most ${maxCommands} commands of Redis for an item`,
-        pass: commands <= maxCommands,
-        value: rounded(commands),
-      },
-      { title: "no event failed", pass: failed === 0, value: failed },
-    ],
+    figures: { "idle: emit until the service has the request, ms": idle },
+    tables: [{ columns, rows }],
+    verdicts: verdictsOn(percentile(waits, 0.5), loads),
   };
+}
+
+function verdictsOn(idleMs: number, { call, enqueue }: Loads): Verdict[] {
+  const cpuShare =
+    median(enqueue, ({ cpuMicros }) => cpuMicros.gateway) / median(call, ({ cpuMicros }) => cpuMicros.gateway);
+  const roundTrips = median(enqueue, (load) => load.roundTrips);
+  const commands = median(enqueue, (load) => load.commands);
+  const failed = [...call, ...enqueue].reduce((sum, load) => sum + load.failed, 0);
+  return [
+    {
+      title: `idle, the service has the request within ${idleP50Ms} ms (p50)`,
+      pass: idleMs <= idleP50Ms,
+      value: rounded(idleMs),
+    },
+    {
+      title: "an enqueued event takes less CPU of the gateway than a call",
+      pass: cpuShare < 1,
+      value: `× ${cpuShare.toFixed(2)}`,
+    },
+    {
+      title: `fewer than ${maxRoundTrips} round trips to Redis for an item`,
+      pass: roundTrips < maxRoundTrips,
+      value: rounded(roundTrips),
+    },
+    {
+      title: `at most ${maxCommands} commands of Redis for an item`,
+      pass: commands <= maxCommands,
+      value: rounded(commands),
+    },
+    { title: "no event failed", pass: failed === 0, value: failed },
+  ];
 }
 
 function median(loads: readonly Load[], read: (load: Load) => number): number {
