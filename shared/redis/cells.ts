@@ -30,6 +30,7 @@ export class Cells implements Service {
   readonly #first: RedisConnections;
   /** Undefined with one cell. */
   readonly #routing: Routing | undefined;
+  #mapOfOne: CellMap | undefined;
 
   /**
    * The caller starts and stops the connections.
@@ -100,7 +101,9 @@ export class Cells implements Service {
   get map(): CellMap {
     if (this.#routing) return this.#routing.map;
     const [name = onlyCell] = this.#cells.keys();
-    return { version: 0, ...newCellMap(name) };
+    // Made once: every call to a service looks up the cell of its user.
+    this.#mapOfOne ??= { version: 0, ...newCellMap(name) };
+    return this.#mapOfOne;
   }
 
   use(map: CellMap): void {
