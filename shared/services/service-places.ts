@@ -89,7 +89,8 @@ export class ServicePlaces {
 
   /** The kind to admit next: one that waits and has a free place. */
   #next(): RequestKind | undefined {
-    const { call, queued } = this.#kinds;
+    const { call, queued, subscribe, connect } = this.#kinds;
+    if (call.waiting.size + queued.waiting.size + subscribe.waiting.size + connect.waiting.size === 0) return undefined;
     const calls: readonly RequestKind[] = queued.inFlight < this.#minCalls ? ["queued", "call"] : ["call", "queued"];
     const order: readonly RequestKind[] =
       call.inFlight < this.#minCalls ? ["call", "connect", "subscribe", "queued"] : ["connect", "subscribe", ...calls];
