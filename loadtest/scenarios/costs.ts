@@ -3,6 +3,7 @@
  *
  *   npm run loadtest -- costs [--json]
  *   BEFORE_FOLDER=../before npm run loadtest -- costs      a checkout of another commit, with its packages installed
+ *   AFTER_FOLDER (this checkout) is what it is compared with
  *   FLEETS (3, one after the other) ROUNDS (4 of each) SECONDS (240; begins no round later) SUBSCRIBERS (500)
  *   CONNECTS (500) PUBLICATIONS (200) CALLS (8000) of one measurement
  *
@@ -63,12 +64,9 @@ interface Side {
 }
 
 async function run(): Promise<ScenarioReport> {
-  const before = process.env["BEFORE_FOLDER"];
-  if (before !== undefined && !existsSync(join(before, "gateway/main.ts"))) {
-    refuseArguments(`BEFORE_FOLDER: no checkout of Tidegate: ${before}`);
-  }
+  const before = checkoutIn("BEFORE_FOLDER");
   const side = (name: string, checkout: string | undefined): Side => ({ name, checkout, costs: new Map() });
-  const now = side("now", undefined);
+  const now = side("now", checkoutIn("AFTER_FOLDER"));
   const sides = before === undefined ? [now] : [side("before", before), now];
   const until = performance.now() + parameters.seconds * 1_000;
   for (let fleet = 1; fleet <= parameters.fleets && performance.now() < until; fleet++) {
@@ -78,6 +76,13 @@ async function run(): Promise<ScenarioReport> {
   const measured = Math.min(...works.map((work) => now.costs.get(work)?.length ?? 0));
   const verdict = { title: "each work was measured at least three times", pass: measured >= 3, value: measured };
   return { scenario: "costs", parameters, figures: {}, tables: [tableOf(sides)], verdicts: [verdict] };
+}
+
+/** Undefined where the variable is not set. */
+function checkoutIn(variable: string): string | undefined {
+  const folder = process.env[variable];
+  if (folder === undefined || existsSync(join(folder, "gateway/main.ts"))) return folder;
+  return refuseArguments(`${variable}: no checkout of Tidegate: ${folder}`);
 }
 
 /** Starts a fleet of each side and measures all works in turn. @param until begins no round later */
