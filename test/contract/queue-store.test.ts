@@ -48,4 +48,7 @@ queueStoreSuite("Valkey", async () => [
   await storeOn({ kind: "standalone", url: valkey.url }),
   await storeOn({ kind: "standalone", url: valkey.url }),
 ]);
-queueStoreSuite("two cells", async () => [(await twoCells.open()).queues, (await twoCells.open()).queues]);
+queueStoreSuite("two cells, while slots move", async () => {
+  await twoCells.keepMoving();
+  return [(await twoCells.open()).queues, (await twoCells.open()).queues];
+});

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
+import { createStores } from "../../shared/program/stores.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { Lifecycle } from "../../shared/runtime/lifecycle.ts";
 import type { RedisTarget } from "../../shared/redis/target.ts";
@@ -12,6 +13,7 @@ import { MemorySessionStore } from "../../shared/sessions/memory.ts";
 import { RedisSessionStore } from "../../shared/sessions/redis.ts";
 import { graceMs, leaseMs, type SessionEventStore, type SessionStore } from "../../shared/sessions/contract.ts";
 import { eventually } from "../support/eventually.ts";
+import { startTwoCells, type TwoCells } from "../support/cells.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { startValkey } from "../support/valkey.ts";
@@ -21,11 +23,17 @@ import { sessionStoreSuite, type StoresUnderTest } from "./session-store-suite.t
 let redis: RedisServer;
 let valkey: RedisServer;
 let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+let twoCells: TwoCells;
 beforeAll(async () => {
-  [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
+  [redis, valkey, cluster, twoCells] = await Promise.all([
+    startRedis(),
+    startValkey(),
+    startRedisCluster(),
+    startTwoCells("100-255"),
+  ]);
 });
 afterAll(async () => {
-  await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);
+  await Promise.all([redis.stop(), valkey.stop(), cluster.stop(), twoCells.stop()]);
 });
 
 function together(broker: ChannelBroker, stores: StoresUnderTest["stores"], all: Lifecycle): StoresUnderTest {
@@ -50,10 +58,29 @@ function onRedis(target: RedisTarget): StoresUnderTest {
   return together(broker, [new RedisSessionStore(new Cells(one)), new RedisSessionStore(new Cells(two))], all);
 }
 
+function onMovingCells(): StoresUnderTest {
+  const [one, two] = [1, 2].map(() => createStores(twoCells.targets, quietLogger));
+  if (!one || !two) throw new Error("two processes");
+  return {
+    broker: one.broker,
+    stores: [one.sessionStore, two.sessionStore],
+    start: async () => {
+      await one.start();
+      await two.start();
+      await twoCells.keepMoving();
+    },
+    stop: async () => {
+      await two.stop();
+      await one.stop();
+    },
+  };
+}
+
 sessionStoreSuite("memory", inMemory);
 sessionStoreSuite("Redis", () => onRedis({ kind: "standalone", url: redis.url }));
 sessionStoreSuite("a Redis Cluster", () => onRedis(cluster.target));
 sessionStoreSuite("Valkey", () => onRedis({ kind: "standalone", url: valkey.url }));
+sessionStoreSuite("two cells, while slots move", onMovingCells);
 
 test("TEN-2: the sweep of a lost node removes the entries of each user, and no others", async () => {
   const ofItsOwn = await startRedis();

@@ -214,3 +214,30 @@ test("CELL-12: {cell} in a service's URL is the cell of the queue's slot, or of 
     await service.stop();
   }
 }, 120_000);
+
+test("CELL-11: a cell that is away makes programs degraded, and metrics show cells", async () => {
+  const fleet = await startFleet({ target: twoCells.targets });
+  const [gateway] = fleet.gateways;
+  const readyz = async (base: string): Promise<unknown> => {
+    const answer = await fetch(`${base}/readyz`);
+    const { status, checks } = (await answer.json()) as { status: string; checks: Record<string, string> };
+    return [answer.status, status, checks["broker"], checks["cells"]];
+  };
+  const doors = [fleet.apiUrl, `http://127.0.0.1:${gateway?.adminDoor.port}`];
+  try {
+    for (const door of doors) expect(await readyz(door)).toEqual([200, expect.any(String), "ok", "ok"]);
+    twoCells.b.signal("SIGSTOP");
+    for (const door of doors) {
+      await eventually(async () => ((await readyz(door)) as string[])[3] === "degraded");
+      expect(await readyz(door)).toEqual([200, "degraded", "ok", "degraded"]);
+    }
+    const metrics = await (await fetch(`${fleet.apiUrl}/metrics`)).text();
+    for (const line of ['tidegate_cell_up{cell="a"} 1', 'tidegate_cell_up{cell="b"} 0'])
+      expect(metrics).toContain(line);
+    expect(metrics).toMatch(/tidegate_cell_slots\{cell="a"\} \d+/);
+    expect(metrics).toContain("tidegate_cell_pause_seconds_count");
+  } finally {
+    twoCells.b.signal("SIGCONT");
+    await fleet.stop();
+  }
+}, 60_000);

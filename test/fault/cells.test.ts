@@ -236,6 +236,41 @@ describe("moves", () => {
   }, 60_000);
 });
 
+describe("moves that cannot go on", () => {
+  test("CELL-13: slots that were closed without a complete copy open again, and the move begins anew", async () => {
+    const channel = "board:closed";
+    const slot = slotOf(channel);
+    await move("a", String(slot));
+    // As a mover leaves it that was killed just then.
+    await changeMap(mine.cellMaps, (map) => {
+      const { owners, moves } = addMoves(map, takeSlots(map, "b", [slot]), Date.now());
+      return { owners, moves: moves.map((each) => ({ ...each, step: "closed" as const })) };
+    });
+    const outcome = await mine.broker.publish({ channel, event: "e", data: "0", retention });
+    expect(outcome.kind).toBe("published");
+    await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0);
+    expect(mine.cellMaps.map.owners[slot]).toBe("b");
+    const { publications } = await other.broker.readHistory({ channel, retention, limit: 10, maxBytes: 1 << 20 });
+    expect(publications).toHaveLength(1);
+  }, 60_000);
+
+  test("CELL-13: while the destination hangs the source serves, and the error says why", async () => {
+    const channel = "board:hanging";
+    const slot = slotOf(channel);
+    await move("a", String(slot));
+    twoCells.b.signal("SIGSTOP");
+    try {
+      await changeMap(mine.cellMaps, (map) => addMoves(map, takeSlots(map, "b", [slot]), Date.now()));
+      await eventually(() => mine.cellMaps.map.moves[0]?.error !== undefined);
+      await mine.broker.publish({ channel, event: "e", data: "0", retention });
+    } finally {
+      twoCells.b.signal("SIGCONT");
+    }
+    await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
+    expect(mine.cellMaps.map.owners[slot]).toBe("b");
+  }, 90_000);
+});
+
 describe("what is lost", () => {
   test("CELL-1: without a map the first cell owns every slot", async () => {
     const cells = await startTwoCells();

@@ -1,10 +1,14 @@
 /** Two cells: Redis servers that share the slots of one deployment. */
+import { CellMover } from "../../private-api/cells/mover.ts";
+import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
+import { changeMap } from "../../shared/cells/change-map.ts";
 import { formatCellMap, parseSlots } from "../../shared/redis/cell-map.ts";
 import { slotCount } from "../../shared/redis/slots.ts";
 import type { CellTargets } from "../../shared/redis/target.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { RedisDocumentStore } from "../../shared/documents/redis.ts";
-import { quietLogger } from "./logger.ts";
+import { eventually } from "./eventually.ts";
+import { quietErrors, quietLogger } from "./logger.ts";
 import { type RedisServer, startRedis } from "./redis.ts";
 
 export interface TwoCells {
@@ -15,6 +19,8 @@ export interface TwoCells {
   readonly b: RedisServer;
   /** The stores of a process. They are stopped with the cells. */
   open(): Promise<Stores>;
+  /** From now on slots move all the time, to the one cell and back to the other, until the cells are stopped. */
+  keepMoving(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -26,6 +32,7 @@ export async function startTwoCells(ofB = ""): Promise<TwoCells> {
     ["b", { kind: "standalone", url: b.url }],
   ]);
   const opened: Stores[] = [];
+  const moving: (() => Promise<void>)[] = [];
   const open = async (): Promise<Stores> => {
     const stores = createStores(targets, quietLogger);
     opened.push(stores);
@@ -47,9 +54,37 @@ export async function startTwoCells(ofB = ""): Promise<TwoCells> {
     a,
     b,
     open,
+    keepMoving: async () => {
+      moving.push(await keepMoving(await open()));
+    },
     stop: async () => {
+      for (const stop of moving) await stop();
       await Promise.all(opened.map((stores) => stores.stop()));
       await Promise.all([a.stop(), b.stop()]);
     },
+  };
+}
+
+/** @returns stops it. */
+async function keepMoving({ cells, cellMaps }: Stores): Promise<() => Promise<void>> {
+  if (!cells) throw new Error("there are no cells");
+  const mover = new CellMover({
+    ...{ cells, maps: cellMaps, onClosed: () => undefined },
+    ...{ errors: quietErrors, logger: quietLogger },
+  });
+  await mover.start();
+  const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
+  let stopped = false;
+  const moving = (async () => {
+    for (let turn = 0; !stopped; turn++) {
+      const to = turn % 2 === 0 ? "b" : "a";
+      await changeMap(cellMaps, (map) => addMoves(map, takeSlots(map, to, everySlot), Date.now()));
+      await eventually(async () => stopped || (await cellMaps.refresh()).moves.length === 0, 120_000);
+    }
+  })();
+  return async () => {
+    stopped = true;
+    await moving;
+    await mover.stop();
   };
 }
