@@ -10,6 +10,11 @@ export function moverKeys(root: string): { lease: string; progress: string } {
   return { lease: `${root}:{cells}:mover`, progress: `${root}:{cells}:progress` };
 }
 
+/** Of one cell. String: its name, and that of the first cell. */
+export function cellNameKey(root: string): string {
+  return `${root}:{cells}:name`;
+}
+
 /** Of one cell. Hash: slot → how it arrived there. */
 export function arrivalsKey(root: string): string {
   return `${root}:{cells}:arrivals`;

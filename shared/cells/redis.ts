@@ -10,6 +10,7 @@ import { TidegateError } from "../runtime/errors.ts";
 import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import type { CellMaps, CellProcess } from "./contract.ts";
+import { checkCellNames } from "./cell-names.ts";
 import { processesKey } from "./keys.ts";
 
 /** Reports of this process, and reads of the map: a message about a change may be lost. */
@@ -57,6 +58,7 @@ export class RedisCellMaps implements CellMaps {
   }
 
   async start(): Promise<void> {
+    await checkCellNames(this.#cells, this.#store);
     if (this.#cells.isRouted) {
       this.#cells.refreshWith(() => this.#keepStored());
       await this.#document.start();

@@ -4,7 +4,7 @@ import type { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
 import { CellMover } from "../../private-api/cells/mover.ts";
 import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
-import type { Stores } from "../../shared/program/stores.ts";
+import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { formatSlots, parseSlots } from "../../shared/redis/cell-map.ts";
 import type { PublishOutcome } from "../../shared/channels/contract.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
@@ -13,6 +13,7 @@ import type { QueueName } from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
+import type { CellTargets, RedisTarget } from "../../shared/redis/target.ts";
 import { startTwoCells, type TwoCells } from "../support/cells.ts";
 import { dispatcherOf } from "../support/dispatcher.ts";
 import { eventually } from "../support/eventually.ts";
@@ -270,6 +271,40 @@ describe("moves that cannot go on", () => {
     expect(mine.cellMaps.map.owners[slot]).toBe("b");
   }, 90_000);
 });
+
+test("CELL-14: programs do not start with exchanged cells, or with one server while others own slots", async () => {
+  const cells = await startTwoCells("128-255");
+  const refused = async (targets: RedisTarget | CellTargets): Promise<string> => {
+    const stores = createStores(targets, quietLogger);
+    try {
+      await stores.start();
+      return "started";
+    } catch (error) {
+      return (error as Error).message;
+    } finally {
+      await stores.stop();
+    }
+  };
+  const [a, b] = cells.targets.values();
+  if (!a || !b) throw new Error("there are two cells");
+  try {
+    const exchanged = new Map([
+      ["a", b],
+      ["b", a],
+    ]);
+    expect(await refused(exchanged)).toContain("the server of a is cell b of a deployment whose first cell is a");
+    const reordered = new Map([
+      ["b", b],
+      ["a", a],
+    ]);
+    expect(await refused(reordered)).toContain("correct names and order");
+    expect(await refused(a)).toContain("the cells b own slots: set REDIS_CELLS, or drain them first");
+    expect(await refused(b)).toContain("this server is cell b, and a is the first one");
+    expect(await refused(cells.targets)).toBe("started");
+  } finally {
+    await cells.stop();
+  }
+}, 60_000);
 
 describe("what is lost", () => {
   test("CELL-1: without a map the first cell owns every slot", async () => {
