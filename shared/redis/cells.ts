@@ -1,6 +1,6 @@
 import type { Logger } from "../runtime/logging.ts";
 import type { Service } from "../runtime/lifecycle.ts";
-import { type StoreState, worstState } from "../runtime/store-state.ts";
+import type { StoreState } from "../runtime/store-state.ts";
 import { type CellMap, newCellMap } from "./cell-map.ts";
 import { bytesOf } from "./client.ts";
 import type { RedisConnections } from "./connections.ts";
@@ -93,8 +93,7 @@ export class Cells implements Service {
 
   /** The state of the fleet's cell. Another cell concerns its own slots only. */
   get state(): StoreState {
-    const { state } = this.#first;
-    return state === "ok" || !this.#routing ? state : worstState([state]);
+    return this.#first.state;
   }
 
   /** The map in force; with one cell the one that gives it all slots. */
