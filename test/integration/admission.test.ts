@@ -3,12 +3,14 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { io } from "socket.io-client";
 import { afterEach, expect, onTestFinished, test, vi } from "vitest";
+import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import type { ConnectRefusal } from "../../shared/protocol/codes.ts";
 import type { Welcome } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { answerJson, startService } from "../support/http-service.ts";
+import { RawClient } from "../support/raw-client.ts";
 import { openRawWebsocket, textFrame, upgradeRequest } from "../support/raw-websocket.ts";
 import { startRedis } from "../support/redis.ts";
 import { type Answer, closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
@@ -310,6 +312,18 @@ test("LIM-2: a client that reconnects subscribes to all its channels at once and
   const refused = more.filter(({ error }) => error?.code === "rate_limited");
   expect(refused.length).toBeGreaterThan(100);
   expect(refused[0]?.error?.retryAfterMs).toBeGreaterThan(0);
+});
+
+test("LIM-16: an address whose connections begin sessions waits for none of them", async () => {
+  const { url } = await fleetWith({});
+  const delayed = vi.spyOn(RefusalDelay.prototype, "before");
+  const token = await userToken();
+  for (let round = 0; round < 12; round++) {
+    const clients = await Promise.all(Array.from({ length: 40 }, async () => RawClient.connect(new URL(url), token)));
+    for (const { socket } of clients) socket.destroy();
+  }
+  expect(delayed).not.toHaveBeenCalled();
+  delayed.mockRestore();
 });
 
 test("LIM-3: a client is cut a thousand messages past its limit, and may reconnect", async () => {

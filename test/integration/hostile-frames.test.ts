@@ -286,26 +286,57 @@ describe("LIM-9: before its session", () => {
   });
 });
 
-async function openPolling(): Promise<{ sid: string }> {
-  const answer = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
+async function openPolling(at = url): Promise<{ sid: string }> {
+  const answer = await fetch(`${at}/socket.io/?EIO=4&transport=polling`);
   return JSON.parse((await answer.text()).slice(1)) as { sid: string };
 }
 
-async function post(sid: string, body: string): Promise<Response> {
-  return fetch(`${url}/socket.io/?EIO=4&transport=polling&sid=${sid}`, { method: "POST", body });
+async function post(sid: string, body: string, at = url): Promise<Response> {
+  return fetch(`${at}/socket.io/?EIO=4&transport=polling&sid=${sid}`, { method: "POST", body });
 }
 
-async function poll(sid: string): Promise<string> {
-  return (await fetch(`${url}/socket.io/?EIO=4&transport=polling&sid=${sid}`)).text();
+async function poll(sid: string, at = url): Promise<string> {
+  return (await fetch(`${at}/socket.io/?EIO=4&transport=polling&sid=${sid}`)).text();
 }
 
-async function pollingSession(): Promise<{ sid: string }> {
-  const { sid } = await openPolling();
-  await post(sid, `40${JSON.stringify({ token: await userToken() })}`);
+async function pollingSession(at = url): Promise<{ sid: string }> {
+  const { sid } = await openPolling(at);
+  await post(sid, `40${JSON.stringify({ token: await userToken() })}`, at);
   let seen = "";
-  while (!seen.includes("sync:welcome")) seen += await poll(sid);
+  while (!seen.includes("sync:welcome")) seen += await poll(sid, at);
   return { sid };
 }
+
+describe("LIM-10: past twice 64 KiB at a rate of 64 KiB a second", () => {
+  const event = `42["doc.open",${JSON.stringify("x".repeat(60_000))}]`;
+  let slow: Fleet;
+  let at: string;
+  beforeAll(async () => {
+    slow = await startFleet({
+      environment: { GATEWAY_MESSAGES_PER_SECOND: "1", GATEWAY_TRANSPORTS: "websocket,polling" },
+    });
+    at = slow.urls[0] ?? "";
+  });
+  afterAll(async () => slow.stop());
+
+  test("LIM-10: a websocket is read later", async () => {
+    const client = await RawClient.connect(new URL(at), await userToken());
+    const ack = client.acked(7);
+    const sentAt = performance.now();
+    const events = Array.from({ length: 4 }, () => textFrame(event));
+    client.socket.write(Buffer.concat([...events, textFrame('427["sync:unsubscribe",{"channel":"board:1"}]')]));
+    expect(await ack).toMatchObject({ error: { code: "not_subscribed" } });
+    expect(performance.now() - sentAt).toBeGreaterThan(1_000);
+    client.socket.destroy();
+  });
+
+  test("LIM-10: a polling connection is cut", async () => {
+    const { sid } = await pollingSession(at);
+    await post(sid, Array.from({ length: 4 }, () => event).join("\u001e"), at).catch(() => undefined);
+    await eventually(async () => (await poll(sid, at)).includes("Session ID unknown"));
+    expect(await metricOf(slow.gateways[0], 'floods_total{cause="bytes"}')).toBe(1);
+  });
+});
 
 describe("LIM-11: a polling request", () => {
   test("LIM-11: with more than a thousand packets ends its connection", async () => {
@@ -340,7 +371,7 @@ describe("LIM-11: a polling request", () => {
     const first = await upgradePolling(sid);
     await once(first, "data");
     const over = ended(first);
-    for (let i = 0; i < 120 && !first.destroyed; i++) await ended(await upgradePolling(sid));
+    await Promise.all(Array.from({ length: 110 }, async () => ended(await upgradePolling(sid))));
     await over;
     expect(await metric('floods_total{cause="controls"}')).toBe(before + 1);
   });

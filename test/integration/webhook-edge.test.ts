@@ -102,6 +102,14 @@ describe("on two gateways", () => {
     socket.destroy();
     await eventually(async () => (await metricOf(fleet.gateways[0], "webhook_bytes")) === 0);
     expect((await sendHook(url, "open", { body: "{}" })).status).toBe(202);
+    await eventually(async () => (await metricOf(fleet.gateways[0], "webhook_bytes")) === 0);
+  });
+
+  test("EDGE-6: a forged webhook is refused half a second late", async () => {
+    const sentAt = performance.now();
+    const forged = await sendHook(url, "signed", { body: "{}", headers: { "x-hub-signature-256": "sha256=00" } });
+    expect([forged.status, forged.code]).toEqual([401, "bad_signature"]);
+    expect(performance.now() - sentAt).toBeGreaterThan(450);
   });
 
   test("EDGE-9: outcomes and latency are counted by source; an unknown source has no label of its own", async () => {
@@ -184,13 +192,16 @@ describe("bodies that are held", () => {
     server?.close();
   });
 
-  /** Reads every body with the pool, and answers with its length or the code of the error. */
-  async function startReader(held: HeldBodies): Promise<number> {
+  /**
+   * Reads every body with the pool, and answers with its length or the code of the error.
+   * @param releases false: bodies stay held after their answer
+   */
+  async function startReader(held: HeldBodies, releases = true): Promise<number> {
     server = createServer((request, response) => {
       const address = (): string => request.socket.remoteAddress ?? "";
       void held.read(request, { limitBytes: 1_000, address }).then(
         ({ body, release }) => {
-          release();
+          if (releases) release();
           response.end(String(body.length));
         },
         (error: unknown) => {
@@ -221,5 +232,19 @@ describe("bodies that are held", () => {
     expect(hostile[2]?.received()).toBe("");
     for (const { socket } of hostile) socket.destroy();
     await eventually(() => held.bytes === 0);
+  });
+
+  test("EDGE-2: a body that has arrived is given up for no other, although its answer is not known yet", async () => {
+    const held = new HeldBodies(2_000);
+    const port = await startReader(held, false);
+    const complete = open(port, head + half + half);
+    await eventually(() => complete.received().endsWith("900"));
+    // The sender of the complete one has more bodies than the other address, and the newer one is incomplete.
+    const incomplete = open(port, head + half);
+    await eventually(() => held.bytes === 900 + half.length);
+    const other = open(port, head + half + half, "127.0.0.2");
+    expect(await incomplete.closed).toContain("upstream_unavailable");
+    await eventually(() => other.received().endsWith("900"));
+    expect(held.bytes).toBe(1_800);
   });
 });

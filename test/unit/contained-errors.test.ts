@@ -38,6 +38,18 @@ test("CONT-1: an exception in a boundary is counted, and logged once per kind", 
   ]);
 });
 
+test("CONT-1: of more than 200 kinds the oldest is forgotten, and logged again", () => {
+  const { errors, lines } = recorded();
+  const report = (kind: number): void =>
+    errors.report("frame", Object.assign(new Error("a bug"), { name: `Bug${kind}` }));
+  for (let kind = 0; kind < 201; kind++) report(kind);
+  expect(lines()).toHaveLength(201);
+  report(1);
+  expect(lines()).toHaveLength(201);
+  report(0);
+  expect(lines()).toHaveLength(202);
+});
+
 test("CONT-1: closing the peer may throw too", () => {
   const { errors } = recorded();
   errors.contain(

@@ -124,6 +124,21 @@ describe("content", () => {
     expect(() => content(type, body)).toThrow(reason);
   });
 
+  test("EDGE-3: an object with 10,000 members passes, one more is refused", () => {
+    const object = (members: number): string => `{${Array.from({ length: members }, (_, i) => `"${i}":0`).join(",")}}`;
+    expect(content("application/json", object(10_000))).toBe("json");
+    expect(() => content("application/json", object(10_001))).toThrow("more than 10000 members");
+  });
+
+  test("EDGE-5: a content type that cannot stand in a header goes on as text/plain", () => {
+    const typeOf = (type: string): unknown =>
+      contentOf({ "content-type": type }, Buffer.from("x"), { readsBody: false, split: [] });
+    expect(typeOf("text/csv; header=present")).toMatchObject({ contentType: "text/csv; header=present" });
+    for (const type of ["text/csv; a=\u00e9", `text/${"x".repeat(300)}`]) {
+      expect(typeOf(type)).toMatchObject({ contentType: "text/plain" });
+    }
+  });
+
   test("EDGE-3: a form with more than 1,000 fields is refused before it is parsed", () => {
     expect([...parseForm(Buffer.from("a=1&".repeat(999))).keys()]).toHaveLength(999);
     expect(() => parseForm(Buffer.from("&".repeat(1_000)))).toThrow("more than 1000 fields");
