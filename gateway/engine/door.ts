@@ -71,9 +71,8 @@ export function guardDoor(httpServer: HttpServer, options: DoorOptions): void {
       options.onUpgraded(request, socket, id);
     };
     if (id !== undefined) return open();
-    // Of a connection that nobody reads, its end would go unnoticed while it waits.
+    // Its peer may leave while it waits.
     socket.once("end", destroy);
-    socket.read(0);
     receiveArrival(request, socket, { open, refuse }, options);
   };
   httpServer.on("upgrade", (request, socket: TcpSocket, head: Buffer) =>
