@@ -1,6 +1,7 @@
 /** One TCP connection: writes bytes in pieces, counts what comes back, and ends in several ways. */
 import { connect, type Socket } from "node:net";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { nextAddress } from "../../test/support/next-address.ts";
 import { opcodes, ServerFrames } from "../../test/support/raw-websocket.ts";
 
 /** Limit of segments per write. */
@@ -8,15 +9,6 @@ const maxSegments = 400;
 const statusLine = Buffer.from("HTTP/1.1 ");
 /** Characters of the last text that are kept. */
 const keptText = 4_000;
-
-const addresses = 0x10000;
-let linked = 0;
-
-/** The next one of 127.1.0.0/16: the gateway slows down an address whose connections begin no sessions (LIM-16). */
-function nextAddress(): string {
-  linked = (linked + 1) % addresses;
-  return `127.1.${linked >> 8}.${linked & 0xff}`;
-}
 
 export class Link {
   readonly #socket: Socket;
@@ -38,8 +30,8 @@ export class Link {
   receivedBytes = 0;
 
   constructor(port: number) {
-    const localAddress = nextAddress();
-    this.#socket = connect({ port, host: "127.0.0.1", localAddress, noDelay: true, allowHalfOpen: true });
+    const own = { localAddress: nextAddress(), noDelay: true, allowHalfOpen: true };
+    this.#socket = connect({ port, host: "127.0.0.1", ...own });
     this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
     // Broken connections are expected.
     this.#socket.on("error", () => this.#socket.destroy());

@@ -11,6 +11,7 @@ import { writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { cpus, release } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
+import { nextAddress } from "../../test/support/next-address.ts";
 import { RawClient } from "../../test/support/raw-client.ts";
 import { upgradeRequest } from "../../test/support/raw-websocket.ts";
 import { Fleet, type OwnDeployment } from "../rig/fleet.ts";
@@ -150,7 +151,7 @@ async function measureRefusals(deployment: OwnDeployment): Promise<number> {
   const token = await tokenFor(deployment, 0);
   const holder = await RawClient.connect(url, token);
   const refuse = async (): Promise<unknown> =>
-    inBatches(refusals, async () => RawClient.connect(url, token).catch(() => 0));
+    inBatches(refusals, async () => RawClient.connect(url, token, {}, { localAddress: nextAddress() }).catch(() => 0));
   await refuse();
   const micros: number[] = [];
   for (let round = 1; round <= rounds; round++) {
@@ -166,7 +167,7 @@ async function measureTurnedAway(deployment: OwnDeployment): Promise<number> {
   const url = urlOf(deployment);
   let answered503 = 0;
   const dial = async (): Promise<void> => {
-    const socket = connect(Number(url.port), url.hostname);
+    const socket = connect({ port: Number(url.port), host: url.hostname, localAddress: nextAddress() });
     socket.on("error", () => socket.destroy());
     socket.write(upgradeRequest(url));
     const answer = once(socket, "data").then(
