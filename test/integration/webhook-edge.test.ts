@@ -237,7 +237,9 @@ describe("bodies that are held", () => {
   test("EDGE-2: a body that has arrived is given up for no other, although its answer is not known yet", async () => {
     const held = new HeldBodies(2_000);
     const port = await startReader(held, false);
-    const complete = open(port, head + half + half);
+    const complete = open(port, head + half);
+    await eventually(() => held.bytes === half.length);
+    complete.socket.write(half);
     await eventually(() => complete.received().endsWith("900"));
     // The sender of the complete one has more bodies than the other address, and the newer one is incomplete.
     const incomplete = open(port, head + half);
