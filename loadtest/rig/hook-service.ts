@@ -8,6 +8,7 @@ import type { ServiceFigures, ServiceMessage, ServiceOrder } from "./hook-sink.t
 const progressEveryMs = 20;
 const lastByKey = new Map<string, number>();
 let waits = new Map<string, Histogram>();
+let served = new Map<string, Histogram>();
 const busyKeys = new Map<string, number>();
 let [received, repeats, disordered] = [0, 0, 0];
 let mostAtOnce: Record<string, number> = {};
@@ -19,23 +20,29 @@ function take({ group, key, n, at }: HookBody, response: ServerResponse): void {
   if (n <= last) repeats++;
   else if (n > last + 1) disordered++;
   lastByKey.set(key, Math.max(last, n));
-  const histogram = waits.get(group) ?? new Histogram();
-  waits.set(group, histogram);
-  histogram.add(nowMs() - at);
+  histogramOf(waits, group).add(nowMs() - at);
   const atOnce = (busyKeys.get(group) ?? 0) + 1;
   busyKeys.set(group, atOnce);
   mostAtOnce[group] = Math.max(mostAtOnce[group] ?? 0, atOnce);
   const answer = (): void => {
     busyKeys.set(group, (busyKeys.get(group) ?? 1) - 1);
+    histogramOf(served, group).add(nowMs() - at);
     response.writeHead(204).end();
   };
   if (delayMs === 0) answer();
   else setTimeout(answer, delayMs);
 }
 
+function histogramOf(histograms: Map<string, Histogram>, group: string): Histogram {
+  const histogram = histograms.get(group) ?? new Histogram();
+  histograms.set(group, histogram);
+  return histogram;
+}
+
 function figures(): ServiceFigures {
-  const waitMs = Object.fromEntries([...waits].map(([group, histogram]) => [group, histogram.toJSON()]));
-  return { received, repeats, disordered, waitMs, mostAtOnce };
+  const byGroup = (histograms: Map<string, Histogram>): ServiceFigures["waitMs"] =>
+    Object.fromEntries([...histograms].map(([group, histogram]) => [group, histogram.toJSON()]));
+  return { received, repeats, disordered, waitMs: byGroup(waits), servedMs: byGroup(served), mostAtOnce };
 }
 
 const server = createServer((request, response) => {
@@ -53,6 +60,7 @@ process.on("message", (order: ServiceOrder) => {
   else {
     tell({ kind: "figures", figures: figures() });
     waits = new Map();
+    served = new Map();
     mostAtOnce = {};
   }
 });

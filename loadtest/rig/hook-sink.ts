@@ -14,6 +14,8 @@ export interface ServiceFigures {
   readonly disordered: number;
   /** Since the figures were asked for last, by group: from when a webhook was due until it came. */
   readonly waitMs: Readonly<Record<string, HistogramJson>>;
+  /** As long, until its answer. */
+  readonly servedMs: Readonly<Record<string, HistogramJson>>;
   /** As long, by group: most requests under way. */
   readonly mostAtOnce: Readonly<Record<string, number>>;
 }
