@@ -2,7 +2,8 @@
 -- Stores items, each at the tail of its queue; a queue that was empty becomes ready.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 deduplication ms   2 number of items, then for each slot: prefix of its keys, number of items, and for each item:
---       queue (service:tenant:key), class and source ('class' or 'class source'), id for deduplication or '', head, data
+--       queue (service:tenant:key), class and source ('class' or 'class source'), id for deduplication or '', and what follows the
+--       sequence in the item: class and source, head, data, a line each
 -- Returns for each item its sequence as text, or '' for a duplicate.
 -- include numbers.part.lua
 -- include ready.part.lua
@@ -21,7 +22,7 @@ while at < #ARGV do
     else
       number = number + 1
       local sequence = string.format('%.0f', number)
-      local length = redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. origin .. '\n' .. ARGV[at + 3] .. '\n' .. ARGV[at + 4])
+      local length = redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. ARGV[at + 3])
       local class, source = string.match(origin, '^(%S+) ?(%S*)')
       local depth = class .. ':' .. string.match(queue, '^[^:]*:([^:]*):')
       added[depth] = (added[depth] or 0) + 1
@@ -33,7 +34,7 @@ while at < #ARGV do
       end
       replies[#replies + 1] = sequence
     end
-    at = at + 5
+    at = at + 4
   end
   pushReady(prefix)
   for depth, items in pairs(added) do

@@ -126,7 +126,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 
   async enqueue({ queue, class: name, source, dedupeId = "", head, data }: NewItem): Promise<Enqueued> {
     const origin = source === undefined ? name : `${name} ${source}`;
-    const values = [queueText(queue), origin, dedupeId, head, data];
+    const values = [queueText(queue), origin, dedupeId, `${origin}\n${head}\n${data}`];
     const sequence = await this.#enqueues.add(slotOfQueue(queue), values);
     return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
   }
