@@ -123,7 +123,8 @@ export class Client {
   }
 
   /**
-   * Sends an event to the service it is routed to, and resolves with the service's answer. By default the call is sent at
+   * Sends an event to the service it is routed to, and resolves with the service's answer; on a route with `mode: enqueue`
+   * with {@link QueuedAck} once the event is stored, or dropped (`queued: false`). By default the call is sent at
    * once or not at all, and never twice; `options` allow it to wait for a connection (`offline`) or to be repeated
    * (`repeat`). `data` is any JSON value, 64 KiB as UTF-8 by default.
    *

@@ -23,6 +23,7 @@ export type {
   JoinLeave,
   Position,
   PresenceMember,
+  QueuedAck,
   RecoveryReason,
   Resync,
   WirePublication,

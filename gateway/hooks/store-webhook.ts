@@ -4,7 +4,7 @@ import { allSettled } from "../../shared/runtime/timing.ts";
 import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { fullRetryMs } from "../requests/enqueue.ts";
-import { itemsOf, servicesOf, type StorableEvent, storeEvent } from "../requests/store-event.ts";
+import { itemsOf, servicesOf, type StorableEvent, storeEvent, wasStored } from "../requests/store-event.ts";
 import type { Source } from "./sources.ts";
 
 /**
@@ -20,7 +20,7 @@ export async function storeWebhook(
   { context, journal }: { context: GatewayContext; journal: JournaledQueues | undefined },
 ): Promise<"accepted" | "duplicate" | "dropped" | "journaled"> {
   if (events.length === 0) return "accepted";
-  const admit = async (): Promise<"dropped" | undefined> => admitOrDrop(source, events, context);
+  const admit = async (): Promise<"dropped" | "duplicate" | undefined> => admitOrDrop(source, events, context);
   const enqueue = async (): Promise<"accepted" | "duplicate"> => {
     const outcomes = await allSettled(events.map(async (event) => storeEvent(event, context)));
     return outcomes.every((outcome) => outcome === "duplicate") ? "duplicate" : "accepted";
@@ -29,14 +29,16 @@ export async function storeWebhook(
   return journal.store({ items: () => events.flatMap(itemsOf), admit, enqueue });
 }
 
-/** @throws TidegateError `rate_limited` where a quota is full, unless the class drops items then */
+/** @throws TidegateError `rate_limited` where a quota is full, unless the events are stored already or the class drops items then */
 async function admitOrDrop(
   source: Source,
   events: readonly StorableEvent[],
   context: GatewayContext,
-): Promise<"dropped" | undefined> {
+): Promise<"dropped" | "duplicate" | undefined> {
   const full = await fullQuota(source, events, context);
   if (full === undefined) return undefined;
+  const stored = await allSettled(events.map(async (event) => wasStored(event, context)));
+  if (stored.every(Boolean)) return "duplicate";
   if (context.currentRules.rules.classes.get(source.class)?.whenFull === "drop") return "dropped";
   const message = `too many items of this ${full} are waiting`;
   throw new TidegateError("rate_limited", message, { retryAfterMs: fullRetryMs });

@@ -10,7 +10,7 @@ import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { GatewayContext } from "../node/context.ts";
-import { enqueue, type QueuedAck } from "./enqueue.ts";
+import { enqueue, type QueuedEvent } from "./enqueue.ts";
 import { findingsOf } from "./findings.ts";
 import type { Session } from "../sessions/session.ts";
 import { assertSound, type ClientEvent } from "./client-event.ts";
@@ -20,7 +20,7 @@ export async function call(
   session: Session,
   clientEvent: ClientEvent,
   context: GatewayContext,
-): Promise<CallOutcome | QueuedAck> {
+): Promise<CallOutcome | QueuedEvent> {
   const { name: event } = clientEvent;
   if (!isApplicationEvent(event))
     throw new TidegateError("invalid_request", `"${excerpt(event)}" is not a valid event name`);

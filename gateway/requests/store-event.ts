@@ -67,3 +67,10 @@ export async function storeEvent(given: StorableEvent, { queues }: GatewayContex
   const [first] = stored.length === 1 ? [await stored[0]] : await allSettled(stored);
   return first?.kind === "duplicate" ? "duplicate" : "stored";
 }
+
+/** Whether a repeat of the event has nothing left to store: it needs no room. */
+export async function wasStored(given: StorableEvent, { queues }: GatewayContext): Promise<boolean> {
+  if (!given.dedupes) return false;
+  const stored = await allSettled(itemsOf(given).map((item) => queues.wasStored(item)));
+  return stored.every(Boolean);
+}

@@ -49,9 +49,9 @@ export class Deliverer {
       return this.#fail(held, claimed, undefined, { error, attempts });
     }
     const { policy, items } = delivery;
-    // A worker that ends with each item it is given must not do so for ever.
+    // Its workers ended, or the rules allow fewer attempts than before. An item that ends its workers must not do so for ever.
     if (attempts >= policy.attempts && policy.onFailure !== "block") {
-      const error = { code: "upstream_unavailable", message: "every attempt ended without an answer" };
+      const error = { code: "upstream_unavailable", message: "no attempt that the rules allow is left" };
       return this.#fail(held, claimed, delivery, { error, attempts });
     }
     const { service } = claimed.lease.queue;

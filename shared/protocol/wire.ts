@@ -103,6 +103,14 @@ export interface CallAck {
   data: unknown;
 }
 
+/** An event on an `enqueue` route was stored for its service. */
+export interface QueuedAck {
+  /** False: the queues of the tenant are full, and the event was dropped (`whenFull: drop` of its class). */
+  queued: boolean;
+  /** `ce-id` of the request that the service gets. */
+  id: string;
+}
+
 export type Ack<T extends object> = ({ ok: true } & T) | { ok: false; error: WireError };
 
 export interface Resync {

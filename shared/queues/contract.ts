@@ -114,6 +114,8 @@ export interface QueueStore extends Service {
   readonly state: StoreState;
   /** Stored when it resolves. Items of one queue that are given one after the other keep their order. @throws TidegateError `broker_unavailable` */
   enqueue(item: NewItem): Promise<Enqueued>;
+  /** Whether an item with its `dedupeId` was stored within {@link dedupeMs}. @throws TidegateError `broker_unavailable` */
+  wasStored(item: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean>;
   /** A reply for each request, in order. A slot that cannot be reached delays and rejects only the replies of its own requests. */
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[];
   /** @param previous the sequence of the last item that leaves the queue. @returns false: the lease had ended, and nothing was changed. */

@@ -72,6 +72,11 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return { kind: "stored", sequence };
   }
 
+  async wasStored({ queue, dedupeId }: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean> {
+    this.#forgetIds(Date.now());
+    return dedupeId !== undefined && this.#seenIds.has(`${slotOfQueue(queue)} ${dedupeId}`);
+  }
+
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
     return requests.map(async (request) => {
       const lane = laneAt(request);

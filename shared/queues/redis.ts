@@ -131,6 +131,13 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
   }
 
+  async wasStored({ queue, dedupeId }: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean> {
+    if (dedupeId === undefined) return false;
+    const slot = slotOfQueue(queue);
+    const cell = this.#cells.ofSlot(slot);
+    return (await cell.run<number>("exists", `${slotPrefix(cell.root, slot)}id:${dedupeId}`)) === 1;
+  }
+
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
     const mostQueues = requests.reduce((sum, { maxQueues }) => sum + maxQueues, 0);
     const replies = this.#groups.each(claimScript, requests, {

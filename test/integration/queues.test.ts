@@ -161,11 +161,15 @@ describe("enqueue routes", () => {
     service.answer = (_request, response) => held.push(() => answerJson(response, {}));
     const tenant = newDocument();
     const client = await newClient(0, { tenant });
-    for (let n = 0; n < 30; n++)
+    for (let n = 0; n < 29; n++)
       expect(await client.request("doc.edit", { docId: "full", n })).toMatchObject({ ok: true });
+    const safe = { id: "twice" };
+    const first = await client.request("doc.edit", { docId: "full", n: 29 }, safe);
     const refused = await client.request("doc.edit", { docId: "full", n: 30 });
     expect(refused).toMatchObject({ ok: false, error: { code: "rate_limited", retryable: true } });
     expect(await client.request("doc.stats", { n: 31 })).toMatchObject({ ok: true, queued: false });
+    // A repeat of what is stored needs no room.
+    expect(await client.request("doc.edit", { docId: "full", n: 29 }, safe)).toEqual({ ...first, ok: true });
     const other = await newClient(1, { tenant: newDocument() });
     expect(await other.request("doc.edit", { docId: "full" })).toMatchObject({ ok: true, queued: true });
     service.answer = (_request, response) => answerJson(response, {});

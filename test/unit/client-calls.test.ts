@@ -40,6 +40,17 @@ const refusal = (code: string, more: object = {}): Ack<{ data: unknown }> => ({
 const edits = (): unknown[] => gateway.of("edit").map(({ data }) => data);
 const safe = { id: "a1", repeat: true } as const;
 
+test("SDK-10: a call on an enqueue route tells whether the event was stored, and its id", async () => {
+  const client = await connected();
+  for (const queued of [true, false]) {
+    gateway.onRequest = ({ answer }) => {
+      answer({ ok: true, queued, id: "e1" });
+      return true;
+    };
+    expect(await client.call("edit", 1)).toEqual({ queued, id: "e1" });
+  }
+});
+
 describe("client calls with repeat", () => {
   test("SDK-4: each retryable refusal is followed by another try with the same id and data", async () => {
     const client = await connected();

@@ -194,6 +194,55 @@ describe("dispatcher", () => {
     ]);
   });
 
+  test("DISP-6: a repeat of a batch that carries more items has the same ce-id and another webhook-id", async () => {
+    const store = new MemoryQueueStore();
+    const requests: [body: string, ceId: string, webhookId: string][] = [];
+    await enqueue(store, 1);
+    await startDispatcher(
+      store,
+      async ({ head, body, webhookId }) => {
+        requests.push([body, head.id, webhookId]);
+        if (requests.length > 1) return answered(200);
+        for (const data of [2, 3]) await enqueue(store, data);
+        return answered(500);
+      },
+      { policy: { ...patient, batch: 3 } },
+    );
+    await eventually(() => requests.length === 2);
+    expect(requests).toEqual([
+      ["[1]", "1", "1"],
+      ["[1,2,3]", "1", expect.stringMatching(/^1-\d+$/)],
+    ]);
+  });
+
+  test("DISP-15: an item that has used up lowered attempts fails without another request, unless it blocks", async () => {
+    const afterFive = async (): Promise<MemoryQueueStore> => {
+      const store = new MemoryQueueStore();
+      await enqueue(store, 1);
+      const [lane] = (await store.ready()).lanes;
+      const [reply] = store.claim(lane ? [{ ...lane, maxQueues: 1, maxItems: 1 }] : []);
+      const [claimed] = (await reply)?.claimed ?? [];
+      if (claimed) await store.settle(claimed.lease, { kind: "retry", done: 0, attempts: 5, delayMs: 0 }, "");
+      return store;
+    };
+    const sent: string[] = [];
+    const store = await afterFive();
+    await startDispatcher(store, ({ body }) => {
+      sent.push(body);
+      return answered(204);
+    });
+    await eventually(async () => (await store.deadLetters({ limit: 1 })).length === 1);
+    const [letter] = await store.deadLetters({ limit: 1 });
+    expect(JSON.parse(letter?.failure ?? "")).toMatchObject({ attempts: 5 });
+    expect(sent).toEqual([]);
+    const answer: Answerer = ({ body }) => {
+      sent.push(body);
+      return answered(204);
+    };
+    await startDispatcher(await afterFive(), answer, { policy: { ...patient, onFailure: "block" } });
+    await eventually(() => sent.length === 1);
+  });
+
   test("DISP-7: after its last attempt a blocked item waits for the longest interval each time", async () => {
     const delays: number[] = [];
     class RecordingStore extends MemoryQueueStore {

@@ -1,6 +1,6 @@
 import { isApplicationEvent } from "../../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../../shared/protocol/limits.ts";
-import type { Ack, CallAck } from "../../../shared/protocol/wire.ts";
+import type { Ack, CallAck, QueuedAck } from "../../../shared/protocol/wire.ts";
 import type { CallOptions, OfflineBounds } from "../api/call-options.ts";
 import { CallQueue } from "./call-queue.ts";
 import type { GatewayConnection } from "../connection/connection.ts";
@@ -142,11 +142,11 @@ export class Calls {
     const options = { ...(id !== undefined && { id }), ...(timeoutMs !== undefined && { timeoutMs }) };
     const args = Object.keys(options).length > 0 ? [data, options] : [data];
     const tryMs = Math.min((timeoutMs ?? maxTryMs) + answerTravelMs, Math.max(0, call.endsAtMs - performance.now()));
-    connection.request<CallAck>(event, args, (ack) => this.#answered(call, ack, connection), tryMs);
+    connection.request<CallAck | QueuedAck>(event, args, (ack) => this.#answered(call, ack, connection), tryMs);
   }
 
-  #answered(call: Call, ack: Ack<CallAck>, connection: GatewayConnection): void {
-    if (ack.ok) return call.resolve(ack.data);
+  #answered(call: Call, ack: Ack<CallAck | QueuedAck>, connection: GatewayConnection): void {
+    if (ack.ok) return call.resolve("queued" in ack ? { queued: ack.queued, id: ack.id } : ack.data);
     const error = new TidegateError(ack.error);
     const unsent = error.code === "not_connected";
     // Without a status the gateway itself refused: no service received the call.
