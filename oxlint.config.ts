@@ -21,13 +21,15 @@ const rooms = {
       "rules",
       "sessions",
     ],
-    ...["services", "tokens", "load", "nodes", "dispatchers", "queues", "cells", "program"],
+    ...["services", "tokens", "load", "nodes", "dispatchers", "queues", "endpoints", "cells", "program"],
   ],
   gateway: [
     ...["metrics", "outbox", "channels", "sessions", "fleet", "relay", "node", "subscriptions", "requests", "commands"],
     ...["entrance", "load", "bootstrap", "journal", "hooks", "moving", "engine"],
   ],
-  "private-api": ["metrics", "upstream", "changes", "dispatch", "cells", "node", "documents", "routes", "relay"],
+  "private-api": [
+    ...["metrics", "upstream", "changes", "endpoints", "dispatch", "cells", "node", "documents", "routes", "relay"],
+  ],
   "client/src": ["api", "connection", "calls", "channels"],
   loadtest: ["checks", "clients", "providers", "rig", "scenarios", "checker", "order", "simulation", "attack", "fuzz"],
   test: ["support", "contract", "unit", "property", "integration", "fault", "e2e"],

@@ -12,11 +12,30 @@ import {
   port,
   text,
 } from "../shared/runtime/setting-kinds.ts";
-import { type Environment, maskedSettings, readSettings, type SettingValues } from "../shared/runtime/settings.ts";
+import { excerpt } from "../shared/runtime/excerpt.ts";
+import {
+  type Environment,
+  maskedSettings,
+  readSettings,
+  type Setting,
+  type SettingValues,
+} from "../shared/runtime/settings.ts";
+import { parseNetwork } from "../shared/services/internet-addresses.ts";
 import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 
-export const scopes = ["publish", "users", "read", "rules", "operate", "relay"] as const;
+export const scopes = ["publish", "users", "read", "rules", "operate", "relay", "endpoints"] as const;
 export type Scope = (typeof scopes)[number];
+
+function networks(): Setting<readonly string[]> {
+  const items = list(Type.String({ title: "network" }), { fallback: [] });
+  const parse = (text: string): unknown => {
+    const given = items.parse(text) as string[];
+    const wrong = given.find((network) => !parseNetwork(network));
+    if (wrong !== undefined) throw new Error(`"${excerpt(wrong)}" is no address and no network such as 10.1.0.0/16`);
+    return given;
+  };
+  return { ...items, parse };
+}
 
 const minTokenLength = 16;
 const Tokens = Type.Array(
@@ -49,6 +68,10 @@ export const privateApiSettings = {
     "Classes whose items this process delivers; all where it is not set.",
     optional(list(Type.String({ minLength: 1 }))),
   ),
+  ENDPOINT_ALLOWED_NETWORKS: about(
+    "Networks that endpoints may be in although they are not public, such as `10.1.0.0/16`.",
+    networks(),
+  ),
   CHANGES_MAX_BYTES: about(
     "Most bytes of the change log, of all slots together (SPEC, CHG-3).",
     integer({ min: 1, max: 1_099_511_627_776, fallback: 1_073_741_824 }),
@@ -63,7 +86,7 @@ export const privateApiSettings = {
   ),
 };
 
-const prefixes = ["PRIVATE_API_", "REDIS_", "DISPATCH_", "CHANGES_"];
+const prefixes = ["PRIVATE_API_", "REDIS_", "DISPATCH_", "CHANGES_", "ENDPOINT_"];
 /** Settings of the gateway: one environment may serve both programs. */
 const settingsOfOthers = ["PRIVATE_API_URL", "PRIVATE_API_TOKEN"];
 

@@ -4,6 +4,7 @@ import { ChangeBudget } from "../shared/changes/budget.ts";
 import type { ChangeLog } from "../shared/changes/contract.ts";
 import type { ChannelBroker } from "../shared/channels/contract.ts";
 import type { DocumentStore } from "../shared/documents/contract.ts";
+import type { AttemptLog, EndpointStore } from "../shared/endpoints/contract.ts";
 import type { ConnectionBounds } from "../shared/http/connections.ts";
 import { Door } from "../shared/http/door.ts";
 import { addHealthRoutes, cellHealth, type HealthStatus } from "../shared/http/health.ts";
@@ -34,6 +35,7 @@ import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
 import { createDispatcher } from "./dispatch/create-dispatcher.ts";
 import { SessionSweep } from "./dispatch/session-sweep.ts";
+import { Endpoints } from "./endpoints/endpoints.ts";
 import { createReading } from "./readings.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
 import type { PrivateApiContext } from "./node/context.ts";
@@ -65,6 +67,8 @@ export interface PrivateApiOptions {
   sessionStore: SessionStore & SessionEventStore;
   queues: QueueStore & QueueOperations;
   changeLog: ChangeLog;
+  endpointStore: EndpointStore;
+  attemptLog: AttemptLog;
   nodeRegistry: NodeRegistry;
   dispatcherRegistry: DispatcherRegistry;
   cellMaps: CellMaps;
@@ -96,8 +100,10 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   lifecycle.add("rollouts", state.context.currentRollouts);
   if (state.rulesFile) lifecycle.add("rules file", state.rulesFile);
   lifecycle.add("upstream", state.context.upstream);
+  lifecycle.add("endpoints", state.context.endpoints);
   if (state.dispatcher) {
     lifecycle.add("dispatcher", state.dispatcher);
+    lifecycle.add("change reader", state.context.endpoints.reader);
     lifecycle.add("session events", state.sessionEvents);
     lifecycle.add("session sweep", state.sessionSweep);
   }
@@ -156,6 +162,20 @@ function createState(options: PrivateApiOptions): ProcessState {
     metrics,
     logger,
   });
+  const changeBudget = new ChangeBudget({
+    log: changeLog,
+    maxBytes: config.CHANGES_MAX_BYTES,
+    maxSeconds: config.CHANGES_MAX_SECONDS,
+    logger,
+  });
+  const endpoints = new Endpoints({
+    store: options.endpointStore,
+    attempts: options.attemptLog,
+    log: changeLog,
+    readers: async () => (await dispatcherRegistry.loads()).length,
+    allowedNetworks: config.ENDPOINT_ALLOWED_NETWORKS,
+    ...{ queues: options.queues, broker, rules: currentRules, changeBudget, errors, logger },
+  });
   const pulls = new ChangePulls(changeLog, logger);
   metrics.observe({
     relayStreams: () => relayStreams.count,
@@ -192,12 +212,8 @@ function createState(options: PrivateApiOptions): ProcessState {
     rulesFromFile: rulesFile !== undefined,
     environment,
     upstream,
-    changeBudget: new ChangeBudget({
-      log: changeLog,
-      maxBytes: config.CHANGES_MAX_BYTES,
-      maxSeconds: config.CHANGES_MAX_SECONDS,
-      logger,
-    }),
+    endpoints,
+    changeBudget,
     pulls,
     errors,
     metrics,
@@ -208,7 +224,7 @@ function createState(options: PrivateApiOptions): ProcessState {
       ? undefined
       : createDispatcher({
           ...{ config, queues: options.queues, registry: dispatcherRegistry },
-          ...{ currentRules, upstream, metrics, errors, logger },
+          ...{ currentRules, upstream, endpoints: endpoints.deliveries, metrics, errors, logger },
         });
   const sessionEvents = new SessionEvents({
     store: sessionStore,

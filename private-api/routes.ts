@@ -26,6 +26,19 @@ import { addListDeadLetters } from "./routes/list-dead-letters.ts";
 import { addReleaseQueue } from "./routes/release-queue.ts";
 import { addRetryDeadLetter } from "./routes/retry-dead-letter.ts";
 import { addRetryDeadLetters } from "./routes/retry-dead-letters.ts";
+import { addCreateEndpoint } from "./routes/create-endpoint.ts";
+import { addListEndpoints } from "./routes/list-endpoints.ts";
+import { addGetEndpoint } from "./routes/get-endpoint.ts";
+import { addPatchEndpoint } from "./routes/patch-endpoint.ts";
+import { addDeleteEndpoint } from "./routes/delete-endpoint.ts";
+import { addPauseEndpoint } from "./routes/pause-endpoint.ts";
+import { addResumeEndpoint } from "./routes/resume-endpoint.ts";
+import { addTestEndpoint } from "./routes/test-endpoint.ts";
+import { addRotateEndpoint } from "./routes/rotate-endpoint.ts";
+import { addEndpointAttempts } from "./routes/endpoint-attempts.ts";
+import { addSeekEndpoint } from "./routes/seek-endpoint.ts";
+import { addGoLiveEndpoint } from "./routes/go-live-endpoint.ts";
+import { addEndpointLedger } from "./routes/endpoint-ledger.ts";
 
 const calls = [
   addPublish,
@@ -53,6 +66,19 @@ const calls = [
   addDeleteDeadLetter,
   addListCells,
   addMoveSlots,
+  addCreateEndpoint,
+  addListEndpoints,
+  addGetEndpoint,
+  addPatchEndpoint,
+  addDeleteEndpoint,
+  addPauseEndpoint,
+  addResumeEndpoint,
+  addTestEndpoint,
+  addRotateEndpoint,
+  addEndpointAttempts,
+  addSeekEndpoint,
+  addGoLiveEndpoint,
+  addEndpointLedger,
 ];
 
 export function addRoutes(app: FastifyInstance, context: PrivateApiContext): void {

@@ -1,10 +1,18 @@
 import type { DispatcherRegistry } from "../../shared/dispatchers/contract.ts";
+import {
+  endpointClass,
+  endpointOfService,
+  endpointPolicy,
+  endpointService,
+  endpointSource,
+} from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import type { EndpointDeliveries } from "../endpoints/endpoint-deliveries.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { LoadReporter } from "./load-reporter.ts";
@@ -22,11 +30,12 @@ export function createDispatcher(options: {
   registry: DispatcherRegistry;
   currentRules: CurrentRules;
   upstream: Upstream;
+  endpoints: EndpointDeliveries;
   metrics: PrivateApiMetrics;
   errors: ContainedErrors;
   logger: Logger;
 }): Service {
-  const { config, currentRules, upstream, metrics, errors, logger } = options;
+  const { config, currentRules, upstream, endpoints, metrics, errors, logger } = options;
   const classes = config.DISPATCH_CLASSES;
   const onStoreFailure = (slots: number): void => metrics.queueStoreFailures.inc(slots);
   const reporter = new LoadReporter({
@@ -43,23 +52,36 @@ export function createDispatcher(options: {
       ...(classes && { only: new Set(classes) }),
     }),
     service: (name) => {
+      const endpointId = endpointOfService(name);
+      if (endpointId !== undefined) return endpoints.known(endpointId);
       const { rules } = currentRules;
       const service = rules.service(name);
       if (!service) return undefined;
       const { maxInFlight } = service;
       return { maxInFlight, maxBatch: rules.largestBatch(name), circuit: upstream.circuits.of(service) };
     },
-    policy: (head) => currentRules.rules.queuePolicy(head),
-    send: async (service, delivery) => upstream.deliver(service, delivery),
-    onOutcome: (className, service, outcome) => metrics.deliveries.inc({ class: className, service, outcome }),
+    policy: (head) => (head.source === endpointSource ? endpointPolicy : currentRules.rules.queuePolicy(head)),
+    send: async (service, delivery) =>
+      (endpointOfService(service) === undefined ? upstream : endpoints).deliver(service, delivery),
+    onOutcome: (className, name, outcome) => {
+      // Endpoints are too many for a label.
+      const service = endpointOfService(name) === undefined ? name : endpointClass;
+      metrics.deliveries.inc({ class: className, service, outcome });
+    },
     onFirstAttempt: (ageMs) => reporter.tried(ageMs),
     stopMs: (config.PRIVATE_API_STOP_SECONDS * 1_000) / 2,
     onStoreFailure,
     errors,
     logger,
   });
-  upstream.circuits.listen((_service, isOpen) => {
-    if (!isOpen) dispatcher.claimSoon();
+  for (const circuits of [upstream.circuits, endpoints.circuits]) {
+    circuits.listen((_service, isOpen) => {
+      if (!isOpen) dispatcher.claimSoon();
+    });
+  }
+  endpoints.listen((id, isGone) => {
+    if (isGone) dispatcher.forget(endpointService(id));
+    dispatcher.claimSoon();
   });
   return {
     start: async () => {

@@ -57,9 +57,13 @@ export class Deliverer {
     const { service } = claimed.lease.queue;
     const state = services.of(service);
     if (!state) return this.#delay(held, { attempts, delayMs: policy.maxMs }, "postponed");
-    if (attempts === 0) onFirstAttempt(Math.max(0, Date.now() - delivery.head.at));
+    if (attempts === 0 && !state.isOutside) onFirstAttempt(Math.max(0, Date.now() - delivery.head.at));
     const answer = await this.#send(state, service, delivery);
-    const verdict = judge(answer, { items: items.length, isBatch: policy.batch > 1 });
+    const verdict = judge(answer, {
+      items: items.length,
+      isBatch: policy.batch > 1,
+      isOutside: state.isOutside,
+    });
     switch (verdict.kind) {
       case "done": {
         const last = items[verdict.count - 1];

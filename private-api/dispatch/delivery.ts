@@ -78,8 +78,15 @@ const noPlaceMs = 250;
 /** A larger answer to a batch is not parsed for `done`: parsing this much takes less than a millisecond. */
 const maxDoneBytes = 65_536;
 
+interface Sent {
+  items: number;
+  isBatch: boolean;
+  /** Every answer but a 2xx is retried. */
+  isOutside?: boolean;
+}
+
 /** What the answer to a request with `items` items means. */
-export function judge(answer: ServiceAnswer, { items, isBatch }: { items: number; isBatch: boolean }): Verdict {
+export function judge(answer: ServiceAnswer, sent: Sent): Verdict {
   switch (answer.kind) {
     case "busy":
       return {
@@ -101,17 +108,17 @@ export function judge(answer: ServiceAnswer, { items, isBatch }: { items: number
       return { kind: "retry", counts: true, error: failure("upstream_timeout", answer.reason) };
     // Any 2xx says that the work is done, whatever its body is.
     case "unreadable":
-      return { kind: "done", count: items };
+      return { kind: "done", count: sent.items };
     case "answer_too_large":
-      return { kind: "done", count: items };
+      return { kind: "done", count: sent.items };
     case "answered":
-      return judgeStatus(answer, { items, isBatch });
+      return judgeStatus(answer, sent);
   }
 }
 
 function judgeStatus(
   { status, body, retryAfterMs }: ServiceAnswer & { kind: "answered" },
-  { items, isBatch }: { items: number; isBatch: boolean },
+  { items, isBatch, isOutside = false }: Sent,
 ): Verdict {
   if (status >= 200 && status < 300) return { kind: "done", count: isBatch ? (doneOf(body, items) ?? items) : items };
   const error = { ...failure(codeOf(status), `the service answered ${status}`), status };
@@ -119,7 +126,7 @@ function judgeStatus(
     const afterMs = Math.max(minRetryAfterMs, Math.min(maxRetryAfterMs, retryAfterMs));
     return { kind: "retry", counts: false, afterMs, error };
   }
-  const isRetried = status === 408 || status === 425 || status === 429 || status >= 500;
+  const isRetried = isOutside || status === 408 || status === 425 || status === 429 || status >= 500;
   return isRetried ? { kind: "retry", counts: true, error } : { kind: "failed", error };
 }
 

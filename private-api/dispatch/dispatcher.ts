@@ -77,6 +77,11 @@ export class Dispatcher implements Service {
     this.#unreached = new UnreachedSlots(async (slots) => this.#readReady(slots), errors);
   }
 
+  /** The service is gone: nothing is remembered of it. */
+  forget(service: string): void {
+    this.#services.forget(service);
+  }
+
   /** Deliveries under way. */
   get inFlight(): number {
     return this.#leases.size;
@@ -150,8 +155,8 @@ export class Dispatcher implements Service {
       batch: (service) => Math.min(maxBatch, this.#services.maxBatch(service)),
     });
     if (requests.length > 0) return requests;
-    const probeMs = this.#services.nextProbeMs(now);
-    if (probeMs !== undefined) this.#claimIn(probeMs + 1);
+    const waitMs = this.#services.nextMs(this.#ready.services, now);
+    if (waitMs !== undefined) this.#claimIn(waitMs + 1);
     if (this.#ready.size === 0 && !this.#ready.complete) this.#sweepNow();
     return [];
   }

@@ -47,6 +47,11 @@ export class ReadyLanes {
     return this.#entries;
   }
 
+  /** Those with ready queues. */
+  get services(): ReadonlySet<string> {
+    return new Set([...this.#lanes.values()].flatMap((services) => [...services.keys()]));
+  }
+
   add({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
     const services = getOrAdd(this.#lanes, laneKey(name, attempt), () => new Map<string, Tenants>());
     const tenants = getOrAdd(services, service, (): Tenants => new Map());

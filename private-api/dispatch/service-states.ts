@@ -1,4 +1,5 @@
 /** What a dispatcher knows of the services: how many requests each takes, and whether it answers. Pure. */
+import type { TokenBucket } from "../../shared/runtime/token-bucket.ts";
 import type { Circuit } from "../../shared/services/circuit.ts";
 import { AdaptiveLimit } from "./adaptive-limit.ts";
 import { Occupancy } from "./occupancy.ts";
@@ -10,16 +11,24 @@ export interface KnownService {
   maxBatch: number;
   /** Learns from every request to the service, of calls too. */
   circuit: Circuit;
+  /** Bounds its requests in any second; its owner takes the tokens. */
+  rate?: Pick<TokenBucket, "waitMs" | "tokens">;
+  /** A URL outside: every answer but a 2xx is retried, and its pace says nothing of how busy this process is. */
+  isOutside?: boolean;
 }
 
 export class ServiceState {
   readonly circuit: Circuit;
   readonly limit: AdaptiveLimit;
   readonly maxInFlight: number;
+  readonly rate: KnownService["rate"];
+  readonly isOutside: boolean;
   readonly #requests: Occupancy;
 
-  constructor({ maxInFlight, circuit }: KnownService, nowMs: number) {
+  constructor({ maxInFlight, circuit, rate, isOutside = false }: KnownService, nowMs: number) {
     this.#requests = new Occupancy(nowMs);
+    this.rate = rate;
+    this.isOutside = isOutside;
     this.maxInFlight = maxInFlight;
     this.circuit = circuit;
     this.limit = new AdaptiveLimit(maxInFlight);
@@ -27,8 +36,15 @@ export class ServiceState {
 
   /** Requests that it can be sent now. */
   capacity(nowMs: number): number {
-    if (this.circuit.isOpen) return this.circuit.waitMs(nowMs) === 0 ? 1 : 0;
-    return this.limit.limit - this.inFlight;
+    if (this.waitMs(nowMs) > 0) return 0;
+    if (this.circuit.isOpen) return 1;
+    const places = this.limit.limit - this.inFlight;
+    return this.rate ? Math.min(places, Math.floor(this.rate.tokens(nowMs))) : places;
+  }
+
+  /** Ms until it may be sent a request, as far as that is known. Infinity: a probe is under way. */
+  waitMs(nowMs: number): number {
+    return Math.max(this.circuit.waitMs(nowMs), this.rate?.waitMs(nowMs) ?? 0);
   }
 
   get inFlight(): number {
@@ -59,7 +75,8 @@ export class ServiceStates {
     const service = this.#find(name);
     if (!service) return undefined;
     const known = this.#states.get(name);
-    if (known?.maxInFlight === service.maxInFlight && known.circuit === service.circuit) return known;
+    const { maxInFlight, circuit, rate } = service;
+    if (known?.maxInFlight === maxInFlight && known.circuit === circuit && known.rate === rate) return known;
     // Requests under way end in the state before.
     const state = new ServiceState(service, performance.now());
     this.#states.set(name, state);
@@ -72,15 +89,24 @@ export class ServiceStates {
 
   /** Since the last call, the mean share of places in use of the service that is fullest. */
   inUse(nowMs: number): number {
-    return Math.max(0, ...[...this.#states.values()].map((state) => state.inUse(nowMs)));
+    return Math.max(
+      0,
+      ...[...this.#states.values()].filter(({ isOutside }) => !isOutside).map((state) => state.inUse(nowMs)),
+    );
   }
 
-  /** Ms until an open circuit may be probed; undefined: none waits for that. */
-  nextProbeMs(nowMs: number): number | undefined {
-    const waits = [...this.#states.values()]
-      .filter(({ circuit }) => circuit.isOpen)
-      .map(({ circuit }) => circuit.waitMs(nowMs))
-      .filter((waitMs) => Number.isFinite(waitMs));
-    return waits.length === 0 ? undefined : Math.min(...waits);
+  /** The service is gone. */
+  forget(name: string): void {
+    this.#states.delete(name);
+  }
+
+  /** Ms until one of these services may be sent a request; undefined: none waits for that. */
+  nextMs(names: Iterable<string>, nowMs: number): number | undefined {
+    let nextMs = Infinity;
+    for (const name of names) {
+      const waitMs = this.of(name)?.waitMs(nowMs) ?? 0;
+      if (waitMs > 0) nextMs = Math.min(nextMs, waitMs);
+    }
+    return nextMs === Infinity ? undefined : nextMs;
   }
 }

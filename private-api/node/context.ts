@@ -12,6 +12,7 @@ import type { QueueOperations } from "../../shared/queues/contract.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import type { Endpoints } from "../endpoints/endpoints.ts";
 import type { ChangePulls } from "../changes/change-pulls.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 
@@ -32,6 +33,7 @@ export interface PrivateApiContext {
   /** Holds the secrets that rules refer to as `env:NAME`. */
   readonly environment: Environment;
   readonly upstream: Upstream;
+  readonly endpoints: Endpoints;
   readonly changeBudget: ChangeBudget;
   readonly pulls: ChangePulls;
   /** Contains exceptions that concern one peer, or one tick of a timer. */

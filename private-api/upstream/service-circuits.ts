@@ -1,5 +1,5 @@
 /** One circuit for each service: calls and deliveries of queues learn from each other whether it answers. */
-import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
+import { type AttemptResult, Circuit, type CircuitBounds } from "../../shared/services/circuit.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 
 /** Identifies a circuit: a service that moves to another URL gets a new, closed one. */
@@ -12,11 +12,13 @@ export type CircuitListener = (service: string, isOpen: boolean) => void;
 
 export class ServiceCircuits {
   readonly #random: () => number;
+  readonly #bounds: CircuitBounds | undefined;
   readonly #circuits = new Map<string, { url: string; circuit: Circuit }>();
   readonly #listeners: CircuitListener[] = [];
 
-  constructor(random: () => number = Math.random) {
+  constructor({ random = Math.random, bounds }: { random?: () => number; bounds?: CircuitBounds } = {}) {
     this.#random = random;
+    this.#bounds = bounds;
   }
 
   /** @param listener called when a circuit opens or closes */
@@ -30,9 +32,14 @@ export class ServiceCircuits {
     const onChange = (isOpen: boolean): void => {
       for (const listener of this.#listeners) listener(name, isOpen);
     };
-    const circuit = new Circuit({ random: this.#random, onChange });
+    const circuit = new Circuit({ random: this.#random, onChange, ...(this.#bounds && { bounds: this.#bounds }) });
     this.#circuits.set(name, { url, circuit });
     return circuit;
+  }
+
+  /** The service is gone. */
+  forget(name: string): void {
+    this.#circuits.delete(name);
   }
 
   /**

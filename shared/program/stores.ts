@@ -20,6 +20,11 @@ import { RedisCellMaps } from "../cells/redis.ts";
 import type { DispatcherRegistry } from "../dispatchers/contract.ts";
 import { MemoryDispatcherRegistry } from "../dispatchers/memory.ts";
 import { RedisDispatcherRegistry } from "../dispatchers/redis.ts";
+import type { AttemptLog, EndpointStore } from "../endpoints/contract.ts";
+import { MemoryAttemptLog } from "../endpoints/memory-attempts.ts";
+import { MemoryEndpointStore } from "../endpoints/memory.ts";
+import { RedisAttemptLog } from "../endpoints/redis-attempts.ts";
+import { RedisEndpointStore } from "../endpoints/redis.ts";
 import { MemoryNodeRegistry } from "../nodes/memory.ts";
 import { RedisNodeRegistry } from "../nodes/redis.ts";
 import type { NodeRegistry } from "../nodes/contract.ts";
@@ -37,6 +42,8 @@ export interface Stores extends Service {
   readonly sessionStore: SessionStore & SessionEventStore;
   readonly queues: QueueStore & QueueOperations;
   readonly changeLog: ChangeLog;
+  readonly endpointStore: EndpointStore;
+  readonly attemptLog: AttemptLog;
   readonly nodeRegistry: NodeRegistry;
   readonly dispatcherRegistry: DispatcherRegistry;
   readonly cellMaps: CellMaps;
@@ -65,6 +72,8 @@ export function createStores(given: RedisTarget | CellTargets | undefined, logge
   lifecycle.add("session store", stores.sessionStore);
   lifecycle.add("queues", stores.queues);
   lifecycle.add("change log", stores.changeLog);
+  lifecycle.add("endpoint store", stores.endpointStore);
+  lifecycle.add("attempt log", stores.attemptLog);
   lifecycle.add("node registry", stores.nodeRegistry);
   lifecycle.add("dispatcher registry", stores.dispatcherRegistry);
   return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
@@ -94,6 +103,8 @@ function storesOnRedis(
     sessionStore: new RedisSessionStore(cells),
     queues: new RedisQueueStore(cells),
     changeLog: new RedisChangeLog(cells),
+    endpointStore: new RedisEndpointStore(cells),
+    attemptLog: new RedisAttemptLog(cells),
     nodeRegistry: new RedisNodeRegistry(cells),
     dispatcherRegistry: new RedisDispatcherRegistry(cells),
   };
@@ -111,6 +122,8 @@ function storesInMemory(errors: ContainedErrors): StoresOnly {
     sessionStore: new MemorySessionStore(broker, errors),
     queues: new MemoryQueueStore(),
     changeLog,
+    endpointStore: new MemoryEndpointStore(),
+    attemptLog: new MemoryAttemptLog(),
     nodeRegistry: new MemoryNodeRegistry(),
     dispatcherRegistry: new MemoryDispatcherRegistry(),
   };

@@ -24,6 +24,8 @@ const ItemHead = Type.Object({
   contentType: Type.Optional(Type.String()),
   /** Of data that stands for bytes. */
   encoding: Type.Optional(Type.Literal("base64")),
+  /** Of the endpoint when it was queued: after a seek it is not sent. */
+  generation: Type.Optional(Type.Integer()),
 });
 export type ItemHead = Static<typeof ItemHead>;
 

@@ -3,11 +3,16 @@
  * a probe succeeds. Pure.
  */
 
-/** Failures within a window that open the circuit, where they are at least half of the answers. */
-const minFailures = 10;
-const windowMs = 10_000;
+export interface CircuitBounds {
+  /** Failures within a window that open the circuit, where they are at least half of the answers. */
+  minFailures: number;
+  windowMs: number;
+  /** Longest time between two probes. */
+  maxProbeMs: number;
+}
+
+const defaultBounds: CircuitBounds = { minFailures: 10, windowMs: 10_000, maxProbeMs: 30_000 };
 const firstProbeMs = 1_000;
-const maxProbeMs = 30_000;
 /** Users counted one by one in one window; of further users only failures count. */
 const maxUsers = 1_000;
 
@@ -18,6 +23,7 @@ export type Attempt = "ordinary" | "probe";
 export type AttemptResult = "answered" | "failed" | "unknown";
 
 export class Circuit {
+  readonly #bounds: CircuitBounds;
   readonly #random: () => number;
   readonly #onChange: (isOpen: boolean) => void;
   #windowFrom = 0;
@@ -33,9 +39,11 @@ export class Circuit {
 
   /** @param options.random in [0, 1) */
   constructor({
+    bounds = defaultBounds,
     random = Math.random,
     onChange = () => undefined,
-  }: { random?: () => number; onChange?: (isOpen: boolean) => void } = {}) {
+  }: { bounds?: CircuitBounds; random?: () => number; onChange?: (isOpen: boolean) => void } = {}) {
+    this.#bounds = bounds;
     this.#random = random;
     this.#onChange = onChange;
   }
@@ -79,18 +87,18 @@ export class Circuit {
       this.#beginWindow(nowMs);
       this.#onChange(false);
     } else if (result === "failed") {
-      this.#probeMs = Math.min(maxProbeMs, this.#probeMs * 2);
+      this.#probeMs = Math.min(this.#bounds.maxProbeMs, this.#probeMs * 2);
       this.#openUntil = nowMs + this.#jittered(this.#probeMs);
     }
   }
 
   #count(failed: boolean, user: string, nowMs: number): void {
-    if (nowMs - this.#windowFrom >= windowMs) this.#beginWindow(nowMs);
+    if (nowMs - this.#windowFrom >= this.#bounds.windowMs) this.#beginWindow(nowMs);
     this.#note(user, failed);
     this.#answers++;
     if (!failed) return;
     this.#failures++;
-    if (this.#failures < minFailures || this.#failures * 2 < this.#answers) return;
+    if (this.#failures < this.#bounds.minFailures || this.#failures * 2 < this.#answers) return;
     if (this.#failingUsers * 2 < this.#users.size) return;
     this.#openUntil = nowMs + this.#jittered(this.#probeMs);
     this.#onChange(true);

@@ -4,6 +4,7 @@ import { gunzip } from "node:zlib";
 import type { Dispatcher } from "undici";
 import { maxAnswerBytes } from "../protocol/limits.ts";
 import { smallAnswerBytes } from "./answer-budget.ts";
+import { AddressRefused } from "./guarded-connector.ts";
 
 type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
 
@@ -48,6 +49,8 @@ export interface ExchangeOptions {
   timeoutMs: number;
   /** Called before the rest of a large answer is read. False: no room within `waitMs`. */
   makeRoom: (waitMs: number) => Promise<boolean>;
+  /** The body is not decompressed. */
+  asReceived?: boolean;
 }
 
 /** Sends a POST request once. Never rejects because of the network or the other side. */
@@ -69,6 +72,7 @@ const noRoom = { kind: "unanswered", reason: "no room for a large answer in time
 class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #resolve: (result: ExchangeResult) => void;
   readonly #makeRoom: ExchangeOptions["makeRoom"];
+  readonly #asReceived: boolean;
   readonly #deadline: number;
   readonly #timer: NodeJS.Timeout;
   /** Set right before the request is written. */
@@ -79,8 +83,9 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #chunks: Buffer[] = [];
   #bytes = 0;
 
-  constructor({ timeoutMs, makeRoom }: ExchangeOptions, resolve: (result: ExchangeResult) => void) {
+  constructor({ timeoutMs, makeRoom, asReceived = false }: ExchangeOptions, resolve: (result: ExchangeResult) => void) {
     this.#resolve = resolve;
+    this.#asReceived = asReceived;
     this.#makeRoom = makeRoom;
     this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(() => {
@@ -116,7 +121,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     const body = this.#chunks.length === 1 && this.#chunks[0] ? this.#chunks[0] : Buffer.concat(this.#chunks);
     const encoding = String(this.#headers["content-encoding"] ?? "identity").toLowerCase();
-    if (body.length === 0 || encoding === "identity") this.#answered(body);
+    if (body.length === 0 || encoding === "identity" || this.#asReceived) this.#answered(body);
     else this.#decompress(body, encoding).catch((error: unknown) => this.fail(error as Error));
   }
 
@@ -153,6 +158,9 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   }
 
   fail(error: Error & { code?: string }): void {
+    if (error instanceof AddressRefused) {
+      return this.#settle({ kind: "unreachable", reason: error.message, fault: "service" });
+    }
     const code = error.code ?? "";
     if (notSentCodes.has(code) || tlsCodes.test(code))
       this.#settle({ kind: "unreachable", reason: code, fault: "service" });

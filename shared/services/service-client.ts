@@ -139,18 +139,7 @@ export class ServiceClient implements Service {
       timeoutMs,
       makeRoom: async (waitMs) => answer.part.grow(service.name, waitMs),
     });
-    if (result.kind === "unreachable" || result.kind === "unanswered") return result;
-    const { status, headers } = result;
-    const retryAfter = headers["retry-after"];
-    const retryAfterMs = typeof retryAfter === "string" ? parseRetryAfter(retryAfter, Date.now()) : undefined;
-    const retry = retryAfterMs !== undefined && { retryAfterMs };
-    const type = headers["content-type"];
-    const contentType = typeof type === "string" && { contentType: type };
-    if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...contentType, ...retry };
-    // For other statuses the body does not matter.
-    if (status < 200 || status > 299) return { kind: "answered", status, body: Buffer.alloc(0), ...retry };
-    if (result.kind === "answer_too_large") return { kind: "answer_too_large" };
-    return { kind: "unreadable", status, encoding: result.encoding };
+    return toAnswer(result);
   }
 
   #placesOf(service: ServiceOptions): ServicePlaces {
@@ -165,4 +154,19 @@ export class ServiceClient implements Service {
 
 function samePlaces(one: ServiceOptions, other: ServiceOptions): boolean {
   return one.maxInFlight === other.maxInFlight && one.hooks.join() === other.hooks.join();
+}
+
+export function toAnswer(result: ExchangeResult): ServiceAnswer {
+  if (result.kind === "unreachable" || result.kind === "unanswered") return result;
+  const { status, headers } = result;
+  const retryAfter = headers["retry-after"];
+  const retryAfterMs = typeof retryAfter === "string" ? parseRetryAfter(retryAfter, Date.now()) : undefined;
+  const retry = retryAfterMs !== undefined && { retryAfterMs };
+  const type = headers["content-type"];
+  const contentType = typeof type === "string" && { contentType: type };
+  if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...contentType, ...retry };
+  // For other statuses the body does not matter.
+  if (status < 200 || status > 299) return { kind: "answered", status, body: Buffer.alloc(0), ...retry };
+  if (result.kind === "answer_too_large") return { kind: "answer_too_large" };
+  return { kind: "unreadable", status, encoding: result.encoding };
 }

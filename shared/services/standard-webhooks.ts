@@ -14,7 +14,7 @@ export interface WebhookHeaders {
 export function signWebhook(
   id: string,
   body: string | Buffer,
-  secrets: readonly ServiceSecret[],
+  secrets: readonly Pick<ServiceSecret, "webhookKey">[],
   now: Date,
 ): WebhookHeaders {
   const timestamp = Math.floor(now.getTime() / 1000).toString();

@@ -51,7 +51,7 @@ export interface ApiAnswer {
 
 export const privateApiTokens = JSON.stringify([
   { name: "gateway", token: tokens.relay, scopes: ["relay"] },
-  { name: "service", token: tokens.service, scopes: ["publish", "users", "read", "rules", "operate"] },
+  { name: "service", token: tokens.service, scopes: ["publish", "users", "read", "rules", "operate", "endpoints"] },
   { name: "reader", token: tokens.reader, scopes: ["read"] },
 ]);
 

@@ -5,6 +5,7 @@ export async function spawnWorker(
   redisUrl: string,
   relayToken: string,
   onSpawned: (worker: Spawned) => void,
+  settings: Record<string, string> = {},
 ): Promise<Spawned> {
   const worker = spawnProcess(process.execPath, ["private-api/main.ts"], {
     env: {
@@ -12,6 +13,7 @@ export async function spawnWorker(
       PRIVATE_API_PORT: String(await freePort()),
       PRIVATE_API_TOKENS: JSON.stringify([{ name: "gateway", token: relayToken, scopes: ["relay"] }]),
       REDIS_URL: redisUrl,
+      ...settings,
     },
   });
   onSpawned(worker);

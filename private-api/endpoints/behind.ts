@@ -1,0 +1,106 @@
+/** Endpoints that got less of a slot's log than the others: up to a place of their own. And what of it must be stored. Pure. */
+import type { Place } from "../../shared/changes/contract.ts";
+import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import { endpointService } from "../../shared/endpoints/endpoint.ts";
+
+/** The cursor of all endpoints that are not behind. */
+export const readerCursor = "endpoints";
+
+/** Of one endpoint in one slot: a seek begins new ones. */
+export function cursorName({ endpoint: { id }, generation }: StoredEndpoint): string {
+  return `${endpointService(id)}/${generation}`;
+}
+
+interface Entry {
+  /** The endpoint got everything up to here. */
+  place: Place;
+  /** Of its cursor. */
+  name: string;
+}
+
+export interface UnsavedCursor {
+  readonly slot: number;
+  readonly name: string;
+  /** Undefined: it is to be removed. */
+  readonly place: Place | undefined;
+}
+
+export class Behind {
+  /** By endpoint, then by slot. */
+  readonly #entries = new Map<string, Map<number, Entry>>();
+  readonly #unsaved = new Map<string, UnsavedCursor>();
+
+  get endpoints(): Iterable<string> {
+    return this.#entries.keys();
+  }
+
+  get isEmpty(): boolean {
+    return this.#entries.size === 0;
+  }
+
+  has(id: string, slot: number): boolean {
+    return this.#entries.get(id)?.has(slot) ?? false;
+  }
+
+  /** Of one endpoint. */
+  places(id: string): ReadonlyMap<number, Readonly<Entry>> {
+    return this.#entries.get(id) ?? none;
+  }
+
+  /** It is stored already. */
+  load(stored: StoredEndpoint, slot: number, place: Place): void {
+    const { id } = stored.endpoint;
+    const bySlot = this.#entries.get(id) ?? new Map<number, Entry>();
+    this.#entries.set(id, bySlot);
+    bySlot.set(slot, { place, name: cursorName(stored) });
+  }
+
+  set(stored: StoredEndpoint, slot: number, place: Place): void {
+    this.load(stored, slot, place);
+    this.#note({ slot, name: cursorName(stored), place });
+  }
+
+  /** It has what the others have. */
+  join(id: string, slot: number): void {
+    const entry = this.#entries.get(id)?.get(slot);
+    if (!entry) return;
+    this.#drop(id, slot);
+    this.#note({ slot, name: entry.name, place: undefined });
+  }
+
+  /** It is gone, or has other places. */
+  forget(id: string): void {
+    for (const slot of [...this.places(id).keys()]) this.join(id, slot);
+  }
+
+  /** Another process reads the slot. */
+  lose(slot: number): void {
+    for (const id of [...this.#entries.keys()]) this.#drop(id, slot);
+    for (const [key, unsaved] of this.#unsaved) if (unsaved.slot === slot) this.#unsaved.delete(key);
+  }
+
+  get unsaved(): readonly UnsavedCursor[] {
+    return [...this.#unsaved.values()];
+  }
+
+  saved(cursor: UnsavedCursor): void {
+    const key = keyOf(cursor);
+    if (this.#unsaved.get(key) === cursor) this.#unsaved.delete(key);
+  }
+
+  #note(cursor: UnsavedCursor): void {
+    this.#unsaved.set(keyOf(cursor), cursor);
+  }
+
+  #drop(id: string, slot: number): void {
+    const bySlot = this.#entries.get(id);
+    bySlot?.delete(slot);
+    if (bySlot?.size === 0) this.#entries.delete(id);
+  }
+}
+
+const none: ReadonlyMap<number, Entry> = new Map();
+
+function keyOf({ slot, name }: UnsavedCursor): string {
+  return `${slot} ${name}`;
+}

@@ -1,0 +1,304 @@
+/**
+ * Reads the change log once for all endpoints, and queues for each what it asks for. An endpoint that takes nothing, or whose window
+ * is full, falls behind: from then on only its place in the log is kept, and it is read for by itself once it has room again.
+ *
+ * What is read is queued before its place is stored. So a crash repeats reads, and the queues drop what they have already.
+ */
+import {
+  type ChangeLog,
+  type Place,
+  type ReadFrom,
+  readerLeaseMs,
+  type SlotRead,
+} from "../../shared/changes/contract.ts";
+import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import type { QueueStore } from "../../shared/queues/contract.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { Backlogs } from "./backlogs.ts";
+import { Behind, cursorName, readerCursor } from "./behind.ts";
+import { CatchUp } from "./catch-up.ts";
+import { ChangeQueue, wantedOf } from "./change-queue.ts";
+import type { CurrentEndpoints } from "./current-endpoints.ts";
+import { type HeldSlot, HeldSlots } from "./held-slots.ts";
+
+/** Of one step, in all slots: a change may have many endpoints. */
+const stepBounds = { limit: 200, maxBytes: 1024 * 1024 };
+/** While an endpoint is behind it is looked at this often, between the steps for all others. */
+const catchUpEveryMs = 50;
+/** News of changes may be lost: every slot is read this often. */
+const sweepMs = 5_000;
+/** After a failure of the store. */
+const storeRetryMs = 250;
+/** Endpoints whose places are read at once. */
+const loadedAtOnce = 50;
+
+export class ChangeReader implements Service {
+  readonly #log: ChangeLog;
+  readonly #current: CurrentEndpoints;
+  readonly #errors: ContainedErrors;
+  readonly #logger: Logger;
+  readonly #slots: HeldSlots;
+  readonly #behind = new Behind();
+  readonly #backlogs: Backlogs;
+  readonly #queue: ChangeQueue;
+  readonly #catchUp: CatchUp;
+  /** Slots that may have changes after their place. */
+  readonly #dirty = new Set<number>();
+  /** Slots whose places are not read yet. */
+  #taken: readonly HeldSlot[] = [];
+  /** By endpoint. */
+  readonly #generations = new Map<string, number>();
+  /** Endpoints that were moved: their places are not read yet. */
+  readonly #moved = new Set<string>();
+  #timers: NodeJS.Timeout[] = [];
+  #wake: (() => void) | undefined;
+  #running: Promise<void> | undefined;
+  #stopping = false;
+
+  /** @param options.readers how many processes share the slots */
+  constructor(options: {
+    log: ChangeLog;
+    queues: Pick<QueueStore, "enqueue" | "waitingOfSource">;
+    current: CurrentEndpoints;
+    readers: () => Promise<number>;
+    errors: ContainedErrors;
+    logger: Logger;
+  }) {
+    const { log, queues, current } = options;
+    this.#log = log;
+    this.#current = current;
+    this.#errors = options.errors;
+    this.#logger = options.logger;
+    this.#slots = new HeldSlots(log, options.readers);
+    this.#backlogs = new Backlogs(queues);
+    const behind = this.#behind;
+    this.#queue = new ChangeQueue({ queues, backlogs: this.#backlogs, behind });
+    this.#catchUp = new CatchUp({ log, slots: this.#slots, behind, backlogs: this.#backlogs, queue: this.#queue });
+  }
+
+  async start(): Promise<void> {
+    for (const { endpoint, generation } of this.#current.index.all) this.#generations.set(endpoint.id, generation);
+    this.#current.listen((id, stored) => this.#changed(id, stored));
+    this.#errors.contain("store", () => this.#listen());
+    this.#timers = [
+      this.#errors.every(readerLeaseMs / 3, () => this.#renew()),
+      this.#errors.every(sweepMs, () => this.#readSoon(this.#slots.all.keys())),
+    ];
+    await this.#renew();
+    this.#running = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#wake?.();
+    await this.#running;
+    await this.#slots.releaseAll().catch((error: unknown) => this.#report(error, "slots could not be given up"));
+  }
+
+  /** Resolves once Redis can be reached: a program starts without it. */
+  async #listen(): Promise<void> {
+    await this.#log.listen({
+      onAppended: (slot) => this.#readSoon([slot]),
+      onRestored: () => this.#readSoon(this.#slots.all.keys()),
+    });
+    this.#readSoon(this.#slots.all.keys());
+  }
+
+  #readSoon(slots: Iterable<number>): void {
+    for (const slot of slots) if (this.#slots.all.has(slot)) this.#dirty.add(slot);
+    if (this.#dirty.size > 0) this.#wake?.();
+  }
+
+  #changed(id: string, stored: StoredEndpoint | undefined): void {
+    this.#catchUp.lookSoon(id);
+    if (!stored) {
+      this.#generations.delete(id);
+      this.#behind.forget(id);
+      this.#backlogs.forget(id);
+    } else if (stored.generation !== (this.#generations.get(id) ?? 0)) {
+      this.#moved.add(id);
+    }
+    if (stored) {
+      this.#generations.set(id, stored.generation);
+      // The first endpoint begins where nothing was read before.
+      const unread = [...this.#slots.all].filter(([, { place }]) => place === undefined).map(([slot]) => slot);
+      this.#readSoon(unread);
+    }
+    this.#wake?.();
+  }
+
+  async #renew(): Promise<void> {
+    try {
+      const before = new Set(this.#slots.all.keys());
+      const taken = await this.#slots.renew();
+      for (const slot of before) if (!this.#slots.all.has(slot)) this.#behind.lose(slot);
+      if (taken.length === 0) return;
+      this.#taken = [...this.#taken, ...taken];
+      this.#wake?.();
+    } catch (error) {
+      this.#report(error, "the slots of the change log could not be renewed");
+    }
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping) {
+      try {
+        await this.#loadTaken();
+        await this.#step();
+        if (await this.#catchUp.step(this.#current.index)) await this.#save();
+        await this.#idle(this.#behind.isEmpty ? readerLeaseMs : catchUpEveryMs);
+      } catch (error) {
+        this.#report(error, "the change log could not be read for endpoints");
+        await new Promise((resolve) => setTimeout(resolve, storeRetryMs));
+      }
+    }
+  }
+
+  /** Until there is news, or the time is over. */
+  async #idle(maxMs: number): Promise<void> {
+    if (this.#stopping || this.#dirty.size > 0 || this.#taken.length > 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, maxMs);
+    this.#wake = resolve;
+    await promise;
+    clearTimeout(timer);
+    this.#wake = undefined;
+  }
+
+  /** What the process that read the slots before has stored. */
+  async #loadTaken(): Promise<void> {
+    if (this.#taken.length === 0) return;
+    const taken = this.#taken.filter((held) => this.#slots.all.get(held.lease.slot) === held);
+    const slots = taken.map(({ lease }) => lease.slot);
+    await this.#current.catchUp();
+    for (const { slot, place } of await this.#log.cursors(slots, readerCursor)) {
+      const held = this.#slots.all.get(slot);
+      if (held) held.place = place;
+    }
+    await this.#loadPlaces([...this.#current.index.all], slots);
+    this.#taken = this.#taken.filter((held) => !taken.includes(held));
+    this.#readSoon(slots);
+  }
+
+  async #loadMoved(): Promise<void> {
+    if (this.#moved.size === 0) return;
+    const moved = [...this.#moved].flatMap((id) => this.#current.index.get(id) ?? []);
+    for (const { endpoint } of moved) this.#behind.forget(endpoint.id);
+    await this.#loadPlaces(moved, [...this.#slots.all.keys()]);
+    for (const { endpoint, generation } of moved) {
+      if (this.#generations.get(endpoint.id) === generation) this.#moved.delete(endpoint.id);
+    }
+  }
+
+  async #loadPlaces(endpoints: readonly StoredEndpoint[], slots: readonly number[]): Promise<void> {
+    for (let at = 0; at < endpoints.length; at += loadedAtOnce) {
+      await Promise.all(
+        endpoints.slice(at, at + loadedAtOnce).map(async (stored) => {
+          const cursors = await this.#log.cursors(slots, cursorName(stored));
+          for (const { slot, place } of cursors) if (this.#slots.all.has(slot)) this.#behind.load(stored, slot, place);
+        }),
+      );
+    }
+  }
+
+  /** Reads what is new in all slots. */
+  async #step(): Promise<void> {
+    const unread = new Set(this.#taken.map(({ lease }) => lease.slot));
+    const slots = [...this.#dirty].filter((slot) => !unread.has(slot));
+    for (const slot of slots) this.#dirty.delete(slot);
+    if (slots.length === 0 && this.#moved.size === 0) return;
+    try {
+      if (!(await this.#anyEndpoints())) {
+        await this.#forgetPlaces(slots);
+        return;
+      }
+      const reads = await this.#read(slots);
+      // After the read: every endpoint that began before the changes is known then.
+      await this.#current.catchUp();
+      await this.#loadMoved();
+      const { index } = this.#current;
+      await this.#queue.add(reads.flatMap((read) => wantedOf(read, this.#slots.of(read.slot)?.place, index)));
+      for (const { slot, place } of reads) {
+        const held = this.#slots.of(slot);
+        if (held) held.place = place;
+      }
+      // Those that fell behind first: without their places they would miss what the others got.
+      await this.#save();
+      await this.#savePlaces(reads);
+      const read = new Set(reads.filter(({ place, newest }) => place === newest).map(({ slot }) => slot));
+      this.#readSoon(slots.filter((slot) => !read.has(slot)));
+    } catch (error) {
+      this.#readSoon(slots);
+      throw error;
+    }
+  }
+
+  async #read(slots: readonly number[]): Promise<readonly SlotRead[]> {
+    const queries = slots.flatMap((slot) => {
+      const held = this.#slots.of(slot);
+      return held ? [{ slot, from: this.#fromOf(held) }] : [];
+    });
+    return queries.length === 0 ? [] : this.#log.read(queries, stepBounds);
+  }
+
+  #fromOf({ place }: HeldSlot): ReadFrom {
+    if (place !== undefined) return { kind: "after", place };
+    let at = Infinity;
+    for (const { startsAt } of this.#current.index.all) at = Math.min(at, startsAt);
+    return { kind: "time", at };
+  }
+
+  /** The first one may be newer than what this process knows, and older than the changes. */
+  async #anyEndpoints(): Promise<boolean> {
+    if (this.#current.index.size === 0) await this.#current.catchUp();
+    return this.#current.index.size > 0;
+  }
+
+  /** Without endpoints the log is not read, and is not kept for them. */
+  async #forgetPlaces(slots: readonly number[]): Promise<void> {
+    const read = slots.filter((slot) => this.#slots.of(slot)?.place !== undefined);
+    await this.#savePlaces(read.map((slot) => ({ slot, place: undefined })));
+    for (const slot of read) {
+      const held = this.#slots.of(slot);
+      if (held) held.place = undefined;
+    }
+  }
+
+  async #savePlaces(places: readonly { slot: number; place: Place | undefined }[]): Promise<void> {
+    const changes = places.flatMap(({ slot, place }) => {
+      const held = this.#slots.of(slot);
+      return held ? [{ slot, name: readerCursor, place, lease: held.lease }] : [];
+    });
+    if (changes.length === 0) return;
+    const saved = await this.#log.saveCursors(changes);
+    for (const [index, { slot }] of changes.entries()) if (!saved[index]) this.#lose(slot);
+  }
+
+  /** Stores the places of endpoints that are behind, or are no longer. */
+  async #save(): Promise<void> {
+    const unsaved = this.#behind.unsaved.flatMap((cursor) => {
+      const held = this.#slots.of(cursor.slot);
+      return held ? [{ cursor, change: { ...cursor, lease: held.lease } }] : [];
+    });
+    if (unsaved.length === 0) return;
+    const saved = await this.#log.saveCursors(unsaved.map(({ change }) => change));
+    for (const [index, { cursor }] of unsaved.entries()) {
+      if (saved[index]) this.#behind.saved(cursor);
+      else this.#lose(cursor.slot);
+    }
+  }
+
+  #lose(slot: number): void {
+    this.#slots.lose(slot);
+    this.#behind.lose(slot);
+  }
+
+  #report(error: unknown, message: string): void {
+    if (error instanceof TidegateError) this.#logger.debug({ err: error }, message);
+    else this.#errors.report("store", error);
+  }
+}

@@ -1,0 +1,229 @@
+/** What callers of the API give of an endpoint, and what they see of it. */
+import { isIP } from "node:net";
+import { type Static, Type } from "typebox";
+import {
+  attemptsSeconds,
+  type EndpointHealth,
+  keptAttempts,
+  type StoredEndpoint,
+} from "../../shared/endpoints/contract.ts";
+import { type Endpoint, endpointModes, maxEndpointBytes, stateOf } from "../../shared/endpoints/endpoint.ts";
+import { maxSecrets, secretKey } from "../../shared/endpoints/secrets.ts";
+import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
+import type { InternetAddresses } from "../../shared/services/internet-addresses.ts";
+
+const channelOrPrefix =
+  /^([a-z0-9_-]{1,32}:[A-Za-z0-9_.:@/-]{1,200}|([a-z0-9_-]{0,32}|[a-z0-9_-]{1,32}:[A-Za-z0-9_.:@/-]{0,200})\*)$/;
+const eventOrPrefix = /^([A-Za-z0-9][A-Za-z0-9_.:-]{0,127}|([A-Za-z0-9][A-Za-z0-9_.:-]{0,126})?\*)$/;
+const keyPattern = /^(channel|(\/([^~/]|~[01])*)+)$/;
+const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
+/** Of the request itself, or set by this program. */
+const ownHeaders =
+  /^(host|connection|keep-alive|upgrade|te|trailer|expect|content-.*|transfer-encoding|accept-encoding|user-agent|webhook-.*|tidegate-.*)$/i;
+/** A value under such a name may be a secret: it is not shown. */
+const secretHeader = /auth|token|secret|key|cookie|pass|signature/i;
+const maxHeaders = 20;
+const maskedValue = "***";
+
+const closed = { additionalProperties: false } as const;
+const members = {
+  url: Type.String({ minLength: 1, maxLength: 2_048, description: "http or https; redirects are not followed" }),
+  channels: Type.Array(Type.String({ pattern: channelOrPrefix.source }), {
+    minItems: 1,
+    maxItems: 100,
+    uniqueItems: true,
+    description: "Channels, or prefixes and a final `*`",
+  }),
+  events: Type.Optional(
+    Type.Array(Type.String({ pattern: eventOrPrefix.source }), {
+      minItems: 1,
+      maxItems: 100,
+      uniqueItems: true,
+      description: 'Events, or prefixes and a final `*`; `["*"]` without it',
+    }),
+  ),
+  mode: Type.Optional(Type.Enum([...endpointModes, "paused"])),
+  key: Type.Optional(
+    Type.String({
+      pattern: keyPattern.source,
+      maxLength: 256,
+      description: "What stays in order: `channel`, or a JSON pointer into the data",
+    }),
+  ),
+  headers: Type.Optional(
+    Type.Record(Type.String(), Type.String({ pattern: "^[\\x20-\\x7e]*$", maxLength: 1_024 }), {
+      maxProperties: maxHeaders,
+      description: "Sent with each request",
+    }),
+  ),
+  timeoutMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 60_000 })),
+  maxInFlight: Type.Optional(Type.Integer({ minimum: 1, maximum: 256, description: "Requests at once" })),
+  perSecond: Type.Optional(Type.Number({ minimum: 0.01, maximum: 10_000, description: "Requests a second" })),
+  description: Type.Optional(Type.String({ maxLength: 500, pattern: wellFormedPattern.source })),
+};
+
+export const NewEndpoint = Type.Object(
+  {
+    ...members,
+    secrets: Type.Optional(
+      Type.Array(Type.String(), {
+        minItems: 1,
+        maxItems: maxSecrets,
+        uniqueItems: true,
+        description: "`whsec_` and the base64 of 24 to 64 bytes; a new one without it",
+      }),
+    ),
+    tenant: Type.Optional(Type.String({ minLength: 1, maxLength: 128, pattern: wellFormedPattern.source })),
+  },
+  closed,
+);
+export type NewEndpoint = Static<typeof NewEndpoint>;
+
+export const EndpointPatch = Type.Object(
+  {
+    ...members,
+    url: Type.Optional(members.url),
+    channels: Type.Optional(members.channels),
+    perSecond: Type.Optional(Type.Union([members.perSecond, Type.Null()])),
+    description: Type.Optional(Type.Union([members.description, Type.Null()])),
+  },
+  { ...closed, minProperties: 1 },
+);
+export type EndpointPatch = Static<typeof EndpointPatch>;
+
+export const EndpointPath = Type.Object({ id: Type.String() });
+export type EndpointPath = Static<typeof EndpointPath>;
+
+const defaults = { events: ["*"], key: "channel", headers: {}, timeoutMs: 15_000, maxInFlight: 16 };
+
+/** @throws TidegateError with every finding */
+export function endpointOf(
+  id: string,
+  { mode = "live", secrets: _secrets, ...given }: NewEndpoint,
+  secrets: readonly string[],
+  addresses: InternetAddresses,
+): Endpoint {
+  const endpoint: Endpoint = {
+    ...defaults,
+    ...given,
+    id,
+    secrets: secrets.map((secret) => ({ secret })),
+    ...modeMembers(mode),
+  };
+  assertValid(endpoint, addresses);
+  return endpoint;
+}
+
+/** @throws TidegateError with every finding */
+export function patched(
+  endpoint: Endpoint,
+  { mode, perSecond, description, ...given }: EndpointPatch,
+  addresses: InternetAddresses,
+): Endpoint {
+  const { perSecond: oldRate, description: oldText, halted, reason, ...others } = endpoint;
+  const rate = perSecond === undefined ? oldRate : perSecond;
+  const text = description === undefined ? oldText : description;
+  const changed: Endpoint = {
+    ...others,
+    ...given,
+    ...(typeof rate === "number" && { perSecond: rate }),
+    ...(typeof text === "string" && { description: text }),
+    ...(mode === undefined
+      ? { ...(halted && { halted }), ...(reason !== undefined && { reason }) }
+      : modeMembers(mode, endpoint)),
+  };
+  assertValid(changed, addresses);
+  return changed;
+}
+
+function modeMembers(
+  mode: NonNullable<NewEndpoint["mode"]>,
+  before: Pick<Endpoint, "mode"> = { mode: "live" },
+): Pick<Endpoint, "mode" | "halted"> {
+  return mode === "paused" ? { mode: before.mode, halted: "paused" } : { mode };
+}
+
+function assertValid(endpoint: Endpoint, addresses: InternetAddresses): void {
+  const errors = [
+    ...urlFindings(endpoint.url, addresses),
+    ...headerFindings(endpoint.headers),
+    ...endpoint.secrets.flatMap(({ secret }, index) =>
+      secretKey(secret) ? [] : [`/secrets/${index}: must be "whsec_" and the base64 of 24 to 64 bytes`],
+    ),
+  ];
+  if (Buffer.byteLength(JSON.stringify(endpoint)) > maxEndpointBytes) {
+    errors.push(`the endpoint is larger than ${maxEndpointBytes} bytes of JSON`);
+  }
+  if (errors.length > 0) {
+    throw new TidegateError("invalid_request", `the endpoint is not valid: ${errors.join("; ")}`, { errors });
+  }
+}
+
+function urlFindings(text: string, addresses: InternetAddresses): string[] {
+  const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
+  if (!url || (url.protocol !== "http:" && url.protocol !== "https:")) return ["/url: must be an http or https URL"];
+  const findings: string[] = [];
+  if (url.username !== "" || url.password !== "") {
+    findings.push("/url: must have no user and password: give them as a header");
+  }
+  if (text.includes("#")) findings.push("/url: must have no fragment");
+  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const refusal = isIP(host) === 0 ? undefined : addresses.refusal(host);
+  if (refusal !== undefined) {
+    findings.push(`/url: ${excerpt(host)} ${refusal}: an operator can allow it with ENDPOINT_ALLOWED_NETWORKS`);
+  }
+  return findings;
+}
+
+function headerFindings(headers: Readonly<Record<string, string>>): string[] {
+  return Object.keys(headers).flatMap((name) => {
+    if (!headerName.test(name)) return [`/headers/${excerpt(name)}: is no name of a header`];
+    return ownHeaders.test(name) ? [`/headers/${excerpt(name)}: is set by Tidegate`] : [];
+  });
+}
+
+export interface Lag {
+  changes: number;
+  ms: number;
+}
+
+/** For answers: without secrets. */
+export function endpointView(
+  { endpoint, createdAt }: StoredEndpoint,
+  { lag, health }: { lag: Lag; health: EndpointHealth },
+): object {
+  const { secrets: _secrets, headers, halted: _halted, after: _after, ...shown } = endpoint;
+  const shownHeaders = Object.entries(headers).map(([name, value]) => [
+    name,
+    secretHeader.test(name) ? maskedValue : value,
+  ]);
+  return {
+    ...shown,
+    headers: Object.fromEntries(shownHeaders),
+    state: stateOf(endpoint),
+    createdAt,
+    lag,
+    ...health,
+  };
+}
+
+export const EndpointAnswer = Type.Object({
+  id: Type.String(),
+  ...members,
+  tenant: Type.Optional(Type.String()),
+  state: Type.Enum([...endpointModes, "paused", "disabled"]),
+  reason: Type.Optional(Type.String({ description: "Why it is disabled" })),
+  createdAt: Type.Integer({ description: "Unix ms" }),
+  lag: Type.Object({
+    changes: Type.Integer({ description: "That wait for it; an estimate while it is behind" }),
+    ms: Type.Integer({ description: "Age of the oldest one, as far as it is known" }),
+  }),
+  failingSince: Type.Optional(Type.Integer({ description: "Unix ms of the first failure since its last success" })),
+  lastError: Type.Optional(
+    Type.Object({ at: Type.Integer(), status: Type.Optional(Type.Integer()), message: Type.String() }),
+  ),
+});
+
+export const attemptsDescription = `The last ${keptAttempts}, newest first, for ${attemptsSeconds / 86_400} days`;

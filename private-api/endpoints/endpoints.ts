@@ -1,0 +1,149 @@
+/** Everything of endpoints that one process has: routes, dispatcher and readings share it. */
+import { randomBytes } from "node:crypto";
+import type { LookupFunction } from "node:net";
+import type { ChangeBudget } from "../../shared/changes/budget.ts";
+import type { ChangeLog } from "../../shared/changes/contract.ts";
+import { changesBetween, timeOf } from "../../shared/changes/places.ts";
+import type { ChannelBroker } from "../../shared/channels/contract.ts";
+import type { AttemptLog, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import { endpointService } from "../../shared/endpoints/endpoint.ts";
+import type { QueueStore } from "../../shared/queues/contract.ts";
+import { slotCount } from "../../shared/redis/slots.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { EndpointClient } from "../../shared/services/endpoint-client.ts";
+import { InternetAddresses } from "../../shared/services/internet-addresses.ts";
+import { readEndpoint } from "./change-endpoint.ts";
+import { cursorName } from "./behind.ts";
+import { ChangeReader } from "./change-reader.ts";
+import { CurrentEndpoints } from "./current-endpoints.ts";
+import { EndpointDeliveries } from "./endpoint-deliveries.ts";
+import { endpointView } from "./endpoint-form.ts";
+import { ledgerLines } from "./ledger.ts";
+import { EndpointMoves } from "./move-endpoint.ts";
+import { FailingEndpoints } from "./failing-endpoints.ts";
+
+const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
+
+export interface EndpointsOptions {
+  store: EndpointStore;
+  attempts: AttemptLog;
+  log: ChangeLog;
+  queues: QueueStore;
+  broker: ChannelBroker;
+  rules: CurrentRules;
+  changeBudget: ChangeBudget;
+  /** How many processes read the log. */
+  readers: () => Promise<number>;
+  allowedNetworks: readonly string[];
+  /** Instead of the system's resolver. */
+  resolve?: LookupFunction;
+  errors: ContainedErrors;
+  logger: Logger;
+}
+
+export class Endpoints implements Service {
+  readonly store: EndpointStore;
+  readonly attempts: AttemptLog;
+  readonly addresses: InternetAddresses;
+  readonly deliveries: EndpointDeliveries;
+  readonly moves: EndpointMoves;
+  /** Reads the log for endpoints; started only where the process delivers. */
+  readonly reader: ChangeReader;
+  readonly #log: ChangeLog;
+  readonly #queues: QueueStore;
+  readonly #current: CurrentEndpoints;
+  readonly #client: EndpointClient;
+
+  constructor(options: EndpointsOptions) {
+    const { store, attempts, log, queues, broker, rules, changeBudget, resolve, errors, logger } = options;
+    this.store = store;
+    this.attempts = attempts;
+    this.#log = log;
+    this.#queues = queues;
+    this.moves = new EndpointMoves(store, log);
+    this.addresses = new InternetAddresses(options.allowedNetworks);
+    this.#client = new EndpointClient({ addresses: this.addresses, ...(resolve && { resolve }) });
+    const current = new CurrentEndpoints({ store, errors, logger });
+    this.#current = current;
+    const failing = new FailingEndpoints({ store, broker, rules, changeBudget, logger });
+    this.deliveries = new EndpointDeliveries({
+      ...{ current, store, attempts, errors, logger },
+      client: this.#client,
+      onFailing: async (stored, why) => failing.failed(stored, why),
+    });
+    this.reader = new ChangeReader({ log, queues, current, readers: options.readers, errors, logger });
+  }
+
+  async start(): Promise<void> {
+    await this.#client.start();
+    await this.#current.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#current.stop();
+    await this.#client.stop();
+  }
+
+  newId(): string {
+    return `ep_${randomBytes(12).toString("base64url")}`;
+  }
+
+  /** By id. @param query.after the id of the last one that is known */
+  async list({ limit, after }: { limit: number; after: string }): Promise<readonly StoredEndpoint[]> {
+    await this.#current.catchUp();
+    const later = [...this.#current.index.all].filter(({ endpoint }) => endpoint.id > after);
+    return later.sort((one, other) => (one.endpoint.id < other.endpoint.id ? -1 : 1)).slice(0, limit);
+  }
+
+  /** @throws TidegateError `not_found` */
+  async remove(id: string): Promise<void> {
+    const stored = await readEndpoint(this.store, id);
+    await this.store.remove(id);
+    await this.attempts.forget(id);
+    // A process that reads a slot removes them, too: it may store one of them later than this.
+    const name = cursorName(stored);
+    await this.#log.saveCursors(everySlot.map((slot) => ({ slot, name, place: undefined })));
+  }
+
+  /** NDJSON. */
+  ledger(stored: StoredEndpoint): AsyncIterable<string> {
+    return ledgerLines(this.#log, stored);
+  }
+
+  /** For answers. */
+  async view(stored: StoredEndpoint): Promise<object> {
+    const [waiting, [health = {}]] = await Promise.all([
+      this.#waiting(stored),
+      this.attempts.health([stored.endpoint.id]),
+    ]);
+    const since = Math.min(waiting.oldestAt, health.failingSince ?? Infinity);
+    const ms = waiting.changes === 0 || since === Infinity ? 0 : Math.max(0, Date.now() - since);
+    return endpointView(stored, { lag: { changes: waiting.changes, ms }, health });
+  }
+
+  /** What is queued for it, and what it has not got of the log; there, changes of other channels count as well. */
+  async #waiting(stored: StoredEndpoint): Promise<{ changes: number; oldestAt: number }> {
+    const [queued, cursors] = await Promise.all([
+      this.#queues.waitingOfSource(endpointService(stored.endpoint.id)),
+      this.#log.cursors(everySlot, cursorName(stored)),
+    ]);
+    let changes = queued;
+    let oldestAt = Infinity;
+    if (cursors.length > 0) {
+      const queries = cursors.map(({ slot }) => ({ slot, from: { kind: "end" } as const }));
+      const ends = new Map(
+        (await this.#log.read(queries, { limit: 1, maxBytes: 1 })).map(({ slot, place }) => [slot, place]),
+      );
+      for (const { slot, place } of cursors) {
+        const end = ends.get(slot);
+        const missing = end === undefined ? 0 : changesBetween(place, end);
+        changes += missing;
+        if (missing > 0) oldestAt = Math.min(oldestAt, timeOf(place));
+      }
+    }
+    return { changes, oldestAt };
+  }
+}

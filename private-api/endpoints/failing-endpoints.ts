@@ -1,0 +1,64 @@
+/** Disables endpoints that ask for it, or have failed for days, and publishes that. */
+import type { ChangeBudget } from "../../shared/changes/budget.ts";
+import type { ChannelBroker } from "../../shared/channels/contract.ts";
+import type { EndpointHealth, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { changeEndpoint } from "./change-endpoint.ts";
+
+/** An endpoint that has failed for so long, without a success in between, is disabled. */
+const failingMs = 5 * 86_400_000;
+/** Where events about endpoints are published. */
+const systemChannel = "tidegate:endpoints";
+const disabledEvent = "endpoint.disabled";
+const gone = 410;
+
+export class FailingEndpoints {
+  readonly #store: EndpointStore;
+  readonly #broker: ChannelBroker;
+  readonly #rules: CurrentRules;
+  readonly #changeBudget: Pick<ChangeBudget, "retention">;
+  readonly #logger: Logger;
+  readonly #failingMs: number;
+
+  /** @param options.failingMs shorter in tests */
+  constructor(options: {
+    store: EndpointStore;
+    broker: ChannelBroker;
+    rules: CurrentRules;
+    changeBudget: Pick<ChangeBudget, "retention">;
+    logger: Logger;
+    failingMs?: number;
+  }) {
+    this.#store = options.store;
+    this.#broker = options.broker;
+    this.#rules = options.rules;
+    this.#changeBudget = options.changeBudget;
+    this.#logger = options.logger;
+    this.#failingMs = options.failingMs ?? failingMs;
+  }
+
+  /** After each failure of a delivery. */
+  async failed({ endpoint }: StoredEndpoint, why: { status?: number; health: EndpointHealth }): Promise<void> {
+    const { failingSince = Infinity } = why.health;
+    if (why.status === gone) await this.#disable(endpoint.id, "it answered 410 (gone)");
+    else if (Date.now() - failingSince >= this.#failingMs) {
+      await this.#disable(endpoint.id, `every delivery failed since ${new Date(failingSince).toISOString()}`);
+    }
+  }
+
+  async #disable(id: string, reason: string): Promise<void> {
+    let isNew = false;
+    await changeEndpoint(this.#store, id, ({ endpoint }) => {
+      isNew = endpoint.halted !== "disabled";
+      return isNew ? { ...endpoint, halted: "disabled", reason } : undefined;
+    });
+    if (!isNew) return;
+    this.#logger.warn({ endpoint: id, reason }, "an endpoint is disabled");
+    const data = JSON.stringify({ id, reason, at: Date.now() });
+    const retention = this.#rules.rules.namespace(systemChannel);
+    const changes = retention.changes && this.#changeBudget.retention(systemChannel, data.length);
+    const publication = { channel: systemChannel, event: disabledEvent, data, retention };
+    await this.#broker.publish({ ...publication, ...(changes && { changes }) });
+  }
+}

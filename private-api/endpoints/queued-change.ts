@@ -1,0 +1,82 @@
+/** What of a change is queued for an endpoint. Pure, but for the id of the trace. */
+import { createHash } from "node:crypto";
+import type { Change, Gap } from "../../shared/changes/contract.ts";
+import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import { endpointClass, endpointService, endpointSource } from "../../shared/endpoints/endpoint.ts";
+import { objectText } from "../../shared/json/json-text.ts";
+import type { NewItem } from "../../shared/queues/contract.ts";
+import { formatHead } from "../../shared/queues/item-head.ts";
+import { orderingKey } from "../../shared/queues/ordering-key.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { newTraceparent } from "../../shared/services/traceparent.ts";
+
+/** No user sends changes. */
+const noIdentity = { user: "", sessionId: "", claims: {} };
+
+/** What is sent in place of changes that are gone. */
+export const gapEvent = "tidegate.gap";
+const gapKey = "tidegate.gap";
+
+/** What is sent: its parts are written once for all endpoints. */
+export interface Message {
+  /** `webhook-id`: the same for every endpoint, and in every replay. */
+  readonly id: string;
+  readonly event: string;
+  readonly body: string;
+  readonly traceparent: string;
+  keyFor(stored: StoredEndpoint): string;
+}
+
+export function changeMessage({ channel, epoch, offset, event, data, at }: Change): Message {
+  return {
+    id: derivedId([channel, epoch, offset]),
+    event,
+    body: objectText({ type: event, timestamp: new Date(at).toISOString(), channel, epoch, offset }, { data }),
+    traceparent: newTraceparent(),
+    keyFor: ({ endpoint: { key } }) => (key === "channel" ? channel : (keyAt(data, key) ?? channel)),
+  };
+}
+
+export function gapMessage(slot: number, { from, to }: Gap): Message {
+  return {
+    id: derivedId([gapEvent, slot, from, to]),
+    event: gapEvent,
+    body: JSON.stringify({ type: gapEvent, timestamp: new Date(to).toISOString(), from, to }),
+    traceparent: newTraceparent(),
+    keyFor: () => gapKey,
+  };
+}
+
+/** A second one of the same generation is not stored within some minutes. */
+export function itemFor(stored: StoredEndpoint, message: Message): NewItem {
+  const { endpoint, generation } = stored;
+  const { id, event, traceparent, body } = message;
+  const service = endpointService(endpoint.id);
+  return {
+    queue: { service, tenant: endpoint.tenant ?? "", key: message.keyFor(stored) },
+    class: endpointClass,
+    // When it is queued: an endpoint that is behind makes no queue old.
+    head: formatHead(
+      { id, event, source: endpointSource, path: "", at: Date.now(), traceparent, generation },
+      noIdentity,
+    ),
+    data: body,
+    source: service,
+    dedupeId: `${service}:${generation}:${id}`,
+  };
+}
+
+/** Undefined where the data has no such value: the change keeps its place in its channel. */
+function keyAt(data: string, pointer: string): string | undefined {
+  try {
+    return orderingKey(data, pointer);
+  } catch (error) {
+    if (error instanceof TidegateError) return undefined;
+    throw error;
+  }
+}
+
+/** Without dots: the signature uses them as separators. */
+function derivedId(parts: readonly (string | number)[]): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("base64url").slice(0, 32);
+}

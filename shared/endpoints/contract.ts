@@ -1,0 +1,100 @@
+/**
+ * The contract for the stores of endpoints: their documents, and what became of their deliveries. Memory and Redis pass the same
+ * suite. Secrets are in the documents: no part of them is logged.
+ */
+import type { Service } from "../runtime/lifecycle.ts";
+import type { Endpoint } from "./endpoint.ts";
+
+export interface StoredEndpoint {
+  readonly endpoint: Endpoint;
+  /** One number for all endpoints: it grows with each change of any of them. */
+  readonly version: number;
+  /** Unix ms by the store's clock: it gets changes of that time and later ones, and those after its cursors. */
+  readonly startsAt: number;
+  readonly createdAt: number;
+  /** Grows with each move in the log. */
+  readonly generation: number;
+  /** What earlier generations have queued is not sent. */
+  readonly validFrom: number;
+}
+
+/** Moves an endpoint in the log: a new generation begins. */
+export interface Move {
+  /** Unix ms, `now` by the store's clock, or what it was. */
+  readonly startsAt: number | "now" | "same";
+  /** What earlier generations have queued is still sent. */
+  readonly keepsQueued?: boolean;
+}
+
+export type EndpointChange = "stored" | "changed_meanwhile" | "none";
+
+export interface ChangedEndpoints {
+  /** At least: a later change may be among them. */
+  readonly version: number;
+  /** True: what is not listed is removed. */
+  readonly isAll: boolean;
+  readonly endpoints: readonly StoredEndpoint[];
+  readonly removed: readonly string[];
+}
+
+export interface EndpointStore extends Service {
+  /** @returns undefined where there are {@link maxEndpoints} already. */
+  create(endpoint: Endpoint): Promise<StoredEndpoint | undefined>;
+  read(id: string): Promise<StoredEndpoint | undefined>;
+  /** Only where the stored one has that version. */
+  change(endpoint: Endpoint, ifVersion: number, move?: Move): Promise<EndpointChange>;
+  /** @returns false where there is none. */
+  remove(id: string): Promise<boolean>;
+  /** What changed after that version; at -1 everything. */
+  readSince(version: number): Promise<ChangedEndpoints>;
+  /** Of the last change of any endpoint, removals included. */
+  version(): Promise<number>;
+  /** After every change, and when one may have been missed. */
+  onChange(listener: () => void): void;
+}
+
+/** One request to an endpoint, or one that was refused before it was sent. */
+export interface Attempt {
+  /** Unix ms. */
+  readonly at: number;
+  /** `webhook-id` */
+  readonly changeId: string;
+  /** From 1 on. */
+  readonly attempt: number;
+  readonly status?: number;
+  readonly ms: number;
+  readonly error?: string;
+  /** The first KiB of what the endpoint answered. */
+  readonly answer?: string;
+}
+
+export interface StoredAttempt extends Attempt {
+  /** Names its place in the list. */
+  readonly id: string;
+}
+
+export interface EndpointHealth {
+  /** Unix ms of the first failure since its last success; undefined while it answers. */
+  readonly failingSince?: number;
+  readonly lastError?: { readonly at: number; readonly status?: number; readonly message: string };
+}
+
+/** How deliveries to endpoints went. */
+export interface AttemptLog extends Service {
+  /** @returns how the endpoint does after it. */
+  add(endpointId: string, attempt: Attempt): Promise<EndpointHealth>;
+  /** Newest first. @param query.after the id of the last one that is known */
+  attempts(endpointId: string, query: { limit: number; after?: string }): Promise<readonly StoredAttempt[]>;
+  health(endpointIds: readonly string[]): Promise<readonly EndpointHealth[]>;
+  /** It counts as failing from its next failure on. */
+  forgive(endpointId: string): Promise<void>;
+  /** Deletes what is kept of it. */
+  forget(endpointId: string): Promise<void>;
+}
+
+/** Attempts kept of each endpoint. */
+export const keptAttempts = 100;
+/** From the last attempt on. */
+export const attemptsSeconds = 259_200;
+/** Of an answer. */
+export const keptAnswerBytes = 1_024;

@@ -1,0 +1,126 @@
+import type { Cells } from "../redis/cells.ts";
+import { script } from "../redis/scripts.ts";
+import type { ChangedEndpoints, EndpointChange, EndpointStore, Move, StoredEndpoint } from "./contract.ts";
+import { type Endpoint, maxEndpoints } from "./endpoint.ts";
+import { endpointKeys, parseEndpoint } from "./keys.ts";
+
+const putScript = script<[kind: EndpointChange | "full", head: string]>(
+  new URL("put-endpoint.lua", import.meta.url),
+  3,
+);
+const removeScript = script<0 | 1>(new URL("remove-endpoint.lua", import.meta.url), 3);
+
+/** The endpoints of a deployment. */
+export class RedisEndpointStore implements EndpointStore {
+  readonly #cells: Cells;
+  readonly #keys: ReturnType<typeof endpointKeys>;
+  readonly #listeners: (() => void)[] = [];
+  #subscribed = false;
+
+  constructor(cells: Cells) {
+    this.#cells = cells;
+    this.#keys = endpointKeys(cells.fleet.root);
+  }
+
+  async start(): Promise<void> {
+    this.#cells.fleet.topics.listen({
+      onMessage: (topic) => {
+        if (topic === this.#keys.topic) this.#notify();
+      },
+      onRestored: () => void this.#subscribe(),
+    });
+    await this.#subscribe();
+  }
+
+  async stop(): Promise<void> {
+    this.#listeners.length = 0;
+  }
+
+  async create(endpoint: Endpoint): Promise<StoredEndpoint | undefined> {
+    const { kind, head } = await this.#put(endpoint, "new");
+    return kind === "full" ? undefined : parseEndpoint(`${head}\n${JSON.stringify(endpoint)}`);
+  }
+
+  async read(id: string): Promise<StoredEndpoint | undefined> {
+    const text = await this.#cells.fleet.run<string | null>("hget", this.#keys.documents, id);
+    return text === null ? undefined : parseEndpoint(text);
+  }
+
+  async change(endpoint: Endpoint, ifVersion: number, move?: Move): Promise<EndpointChange> {
+    const { kind } = await this.#put(endpoint, String(ifVersion), move);
+    return kind === "full" ? "none" : kind;
+  }
+
+  async remove(id: string): Promise<boolean> {
+    const { documents, versions, changed, topic } = this.#keys;
+    return (await this.#cells.fleet.run(removeScript, documents, versions, changed, id, topic)) === 1;
+  }
+
+  async readSince(version: number): Promise<ChangedEndpoints> {
+    const { documents, versions, changed } = this.#keys;
+    // Read first: what changes in between is read as well, and again next time.
+    const known = await this.#cells.fleet.run<(string | null)[]>("hmget", versions, "last", "floor");
+    const [last = 0, floor = 0] = known.map(Number);
+    if (version < floor || version < 0) {
+      const texts = await this.#cells.fleet.run<string[]>("hvals", documents);
+      return { version: last, isAll: true, endpoints: texts.flatMap((text) => parseEndpoint(text) ?? []), removed: [] };
+    }
+    const ids = await this.#cells.fleet.run<string[]>("zrangebyscore", changed, `(${version}`, "+inf");
+    const texts = ids.length === 0 ? [] : await this.#cells.fleet.run<(string | null)[]>("hmget", documents, ...ids);
+    return {
+      version: last,
+      isAll: false,
+      endpoints: texts.flatMap((text) => (text === null ? [] : (parseEndpoint(text) ?? []))),
+      removed: ids.filter((_id, index) => texts[index] === null),
+    };
+  }
+
+  async version(): Promise<number> {
+    return Number(await this.#cells.fleet.run<string | null>("hget", this.#keys.versions, "last"));
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async #put(
+    endpoint: Endpoint,
+    ifVersion: string,
+    move?: Move,
+  ): Promise<{ kind: EndpointChange | "full"; head: string }> {
+    const { documents, versions, changed, topic } = this.#keys;
+    const [kind, head] = await this.#cells.fleet.run(
+      putScript,
+      ...[
+        documents,
+        versions,
+        changed,
+        endpoint.id,
+        JSON.stringify(endpoint),
+        ifVersion,
+        move?.startsAt ?? "",
+        move?.keepsQueued ? 1 : 0,
+        maxEndpoints,
+        topic,
+      ],
+    );
+    return { kind, head };
+  }
+
+  /** Subscribes until it succeeds once; after that the connections keep the subscription. Called again whenever Redis returns. */
+  async #subscribe(): Promise<void> {
+    if (!this.#subscribed) {
+      try {
+        await this.#cells.fleet.topics.subscribe(this.#keys.topic);
+        this.#subscribed = true;
+      } catch {
+        return;
+      }
+    }
+    this.#notify();
+  }
+
+  #notify(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}

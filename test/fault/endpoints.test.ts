@@ -1,0 +1,233 @@
+/** Webhooks out while endpoints, private APIs and Redis fail. */
+import { afterEach, expect, test } from "vitest";
+import { ChangeReader } from "../../private-api/endpoints/change-reader.ts";
+import { CurrentEndpoints } from "../../private-api/endpoints/current-endpoints.ts";
+import { endpointService } from "../../shared/endpoints/endpoint.ts";
+import { createStores, type Stores } from "../../shared/program/stores.ts";
+import type { NewItem } from "../../shared/queues/contract.ts";
+import { slotCount } from "../../shared/redis/slots.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { spawnWorker } from "../support/worker.ts";
+import type { Spawned } from "../support/processes.ts";
+
+const rules = { namespaces: { board: { changes: true } } };
+const allowed = { ENDPOINT_ALLOWED_NETWORKS: "127.0.0.0/8" };
+/** A batch of the API has at most so many items. */
+const batchSize = 1_000;
+
+const begun: { stop(): Promise<unknown> }[] = [];
+afterEach(async () => {
+  for (const each of begun.splice(0).toReversed()) await each.stop();
+});
+
+async function begin<Begun extends { stop(): Promise<unknown> }>(beginning: Promise<Begun>): Promise<Begun> {
+  const each = await beginning;
+  begun.push(each);
+  return each;
+}
+
+interface Numbered {
+  key: string;
+  n: number;
+}
+
+function numbered({ body }: ServiceRequest): Numbered {
+  return (JSON.parse(body) as { data: Numbered }).data;
+}
+
+/** Of each key in the order of first arrival; repeats are left out. */
+function firstArrivals(requests: readonly ServiceRequest[]): Map<string, number[]> {
+  const seen = new Map<string, Set<number>>();
+  for (const { key, n } of requests.map(numbered)) seen.set(key, (seen.get(key) ?? new Set()).add(n));
+  return new Map([...seen].map(([key, numbers]) => [key, [...numbers]]));
+}
+
+function expectEverything(requests: readonly ServiceRequest[], count: number, keys: number): void {
+  const arrivals = firstArrivals(requests);
+  for (let key = 0; key < keys; key++) {
+    const expected = Array.from({ length: count }, (_, n) => n).filter((n) => n % keys === key);
+    expect(arrivals.get(`k${key}`)).toEqual(expected);
+  }
+}
+
+async function publish(fleet: Fleet, from: number, to: number, keys: number): Promise<void> {
+  for (let at = from; at < to; at += batchSize) {
+    const items = Array.from({ length: Math.min(batchSize, to - at) }, (_, index) => {
+      const n = at + index;
+      return { channel: `board:${n % keys}`, event: "moved", data: { key: `k${n % keys}`, n }, id: `n${n}` };
+    });
+    let left = items;
+    // Refused ones are published again, in their order; those that were published after all have their ids.
+    while (left.length > 0) {
+      const answer = await fleet.api("POST", "/v1/publish/batch", left);
+      const answers = (answer.status === 200 ? JSON.parse(answer.text) : []) as { error?: object }[];
+      const firstRefused = answers.findIndex(({ error }) => error);
+      left = answers.length === 0 ? left : firstRefused < 0 ? [] : left.slice(firstRefused);
+    }
+  }
+}
+
+async function create(fleet: Fleet, service: HttpService, more: object = {}): Promise<string> {
+  const answer = await fleet.api("POST", "/v1/endpoints", {
+    url: service.url,
+    channels: ["board:*"],
+    key: "/key",
+    ...more,
+  });
+  expect(answer.status, answer.text).toBe(201);
+  return String(answer.body["id"]);
+}
+
+test("EP-15: an endpoint that was down gets all that passed, in order per key, and the others did not wait", async () => {
+  const redis = await begin(startRedis());
+  const fleet = await begin(
+    startFleet({ target: { kind: "standalone", url: redis.url }, rules, environment: allowed }),
+  );
+  const live = await begin(startService());
+  const down = await startService();
+  const { port } = new URL(down.url);
+  const id = await create(fleet, down);
+  await create(fleet, live);
+  await down.stop();
+  const count = 2_800;
+  await publish(fleet, 0, count, 28);
+  await eventually(() => live.requests.length >= count, 60_000);
+  expectEverything(live.requests, count, 28);
+  const state = await fleet.api("GET", `/v1/endpoints/${id}`);
+  expect(state.body).toMatchObject({ state: "live", failingSince: expect.any(Number) as number });
+  expect((state.body["lag"] as { changes: number }).changes).toBeGreaterThan(0);
+  const back = await begin(startService({ port: Number(port) }));
+  await publish(fleet, count, count + 56, 28);
+  await eventually(() => new Set(back.requests.map((request) => numbered(request).n)).size >= count + 56, 90_000);
+  expectEverything(back.requests, count + 56, 28);
+  expect(back.requests.length).toBe(count + 56);
+  await eventually(async () => {
+    const { body } = await fleet.api("GET", `/v1/endpoints/${id}`);
+    return (body["lag"] as { changes: number }).changes === 0 && body["failingSince"] === undefined;
+  });
+}, 180_000);
+
+test("EP-16: endpoints that are dead, or never answer, do not delay the others", async () => {
+  const redis = await begin(startRedis());
+  const fleet = await begin(
+    startFleet({ target: { kind: "standalone", url: redis.url }, rules, environment: allowed }),
+  );
+  const live = await begin(startService());
+  const dead = await startService();
+  await dead.stop();
+  const silent = await begin(startService());
+  silent.answer = () => undefined;
+  const failing = await begin(startService());
+  failing.answer = (_request, response) => answerJson(response, {}, 500);
+  for (const service of [dead, silent, failing]) {
+    for (let n = 0; n < 5; n++) await create(fleet, service, { timeoutMs: 60_000 });
+  }
+  await create(fleet, live);
+  await publish(fleet, 0, 406, 7);
+  await eventually(() => live.requests.length >= 406, 20_000);
+  expectEverything(live.requests, 406, 7);
+  // Nothing has come of them.
+  expect(silent.requests.length).toBeGreaterThan(0);
+}, 90_000);
+
+test("EP-17: what a reader has queued before it was killed is not queued again by the next one", async () => {
+  const redis = await begin(startRedis());
+  const stores = async (): Promise<Stores> => {
+    const created = createStores({ kind: "standalone", url: redis.url }, quietLogger);
+    await created.start();
+    begun.push(created);
+    return created;
+  };
+  const [own, other] = [await stores(), await stores()];
+  const queued: NewItem[] = [];
+  const reader = async ({ changeLog, endpointStore, queues }: Stores, enqueue: Stores["queues"]["enqueue"]) => {
+    const current = new CurrentEndpoints({ store: endpointStore, errors: quietErrors, logger: quietLogger });
+    await current.start();
+    begun.push(current);
+    const created = new ChangeReader({
+      ...{ log: changeLog, current, errors: quietErrors, logger: quietLogger },
+      queues: {
+        ...queues,
+        waitingOfSource: async (source: string) => queues.waitingOfSource(source),
+        enqueue,
+      },
+      readers: async () => 1,
+    });
+    await created.start();
+    return created;
+  };
+  const endpoint = {
+    ...{ id: "ep_test", url: "http://127.0.0.1:1/", channels: ["board:*"], events: ["*"], mode: "live" as const },
+    ...{ key: "channel", secrets: [], headers: {}, timeoutMs: 1, maxInFlight: 1 },
+  };
+  await own.endpointStore.create(endpoint);
+  // It stores four items, and gets no further: as if it were killed there.
+  let stored = 0;
+  await reader(own, async (item) => {
+    if (++stored > 4) return new Promise(() => undefined);
+    queued.push(item);
+    return own.queues.enqueue(item);
+  });
+  for (let n = 0; n < 10; n++) {
+    await own.broker.publish({
+      ...{ channel: "board:1", event: "moved", data: String(n), retention: { historySize: 10, historySeconds: 60 } },
+      changes: { maxBytes: 1e6, maxSeconds: 600, unclaimedSeconds: 600 },
+    });
+  }
+  await eventually(() => stored > 4);
+  await own.stop();
+  begun.push(
+    await reader(other, async (item) => {
+      const outcome = await other.queues.enqueue(item);
+      if (outcome.kind === "stored") queued.push(item);
+      return outcome;
+    }),
+  );
+  await eventually(() => queued.length >= 10, 30_000);
+  expect(queued.map(({ data }) => (JSON.parse(data) as { data: number }).data)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  expect(await other.queues.waitingOfSource(endpointService(endpoint.id))).toBe(10);
+  await eventually(async () => {
+    const slots = Array.from({ length: slotCount }, (_, slot) => slot);
+    return (await other.changeLog.cursors(slots, "endpoints")).some(({ place }) => place !== "0-0");
+  });
+}, 60_000);
+
+test("EP-18: private APIs that are killed, and a Redis that restarts, lose nothing and keep each key in order", async () => {
+  const redis: RedisServer = await begin(startRedis({ appendOnly: true }));
+  // The API that takes publishes delivers nothing.
+  const environment = { ...allowed, DISPATCH_CONCURRENCY: "0" };
+  const fleet = await begin(startFleet({ target: { kind: "standalone", url: redis.url }, rules, environment }));
+  const endpoint = await begin(startService());
+  await create(fleet, endpoint);
+  const workers: Spawned[] = [];
+  begun.push({
+    stop: async () => {
+      for (const worker of workers) worker.kill("SIGKILL");
+      await Promise.all(workers.map(({ exited }) => exited));
+    },
+  });
+  const spawn = async (): Promise<Spawned> =>
+    spawnWorker(redis.url, "relay-token-of-the-test", (worker) => workers.push(worker), allowed);
+  let [one, two] = await Promise.all([spawn(), spawn()]);
+  let count = 0;
+  const more = async (): Promise<void> => {
+    await publish(fleet, count, count + 210, 7);
+    count += 210;
+  };
+  await more();
+  one.kill("SIGKILL");
+  await more();
+  one = await spawn();
+  await more();
+  two.kill("SIGKILL");
+  two = await spawn();
+  await redis.kill();
+  await redis.restart();
+  await more();
+  await eventually(() => new Set(endpoint.requests.map((request) => numbered(request).n)).size >= count, 90_000);
+  expectEverything(endpoint.requests, count, 7);
+}, 240_000);

@@ -1,0 +1,176 @@
+/** Requests to endpoints: which addresses they reach, and what a hostile endpoint can do to them. */
+import { once } from "node:events";
+import { type AddressInfo, createServer, type LookupFunction, type Server, type Socket } from "node:net";
+import { gzipSync } from "node:zlib";
+import { afterEach, describe, expect, test } from "vitest";
+import { EndpointClient } from "../../shared/services/endpoint-client.ts";
+import { InternetAddresses } from "../../shared/services/internet-addresses.ts";
+import { type HttpService, startService } from "../support/http-service.ts";
+
+const begun: { stop(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const each of begun.splice(0).toReversed()) await each.stop();
+});
+
+function client(options: { allowed?: string[]; resolve?: LookupFunction } = {}): EndpointClient {
+  const { allowed = ["127.0.0.0/8"], resolve } = options;
+  const created = new EndpointClient({ addresses: new InternetAddresses(allowed), ...(resolve && { resolve }) });
+  begun.push(created);
+  return created;
+}
+
+async function service(): Promise<HttpService> {
+  const started = await startService();
+  begun.push(started);
+  return started;
+}
+
+async function rawServer(onConnection: (socket: Socket) => void): Promise<string> {
+  const server: Server = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.once("data", () => onConnection(socket));
+  });
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => sockets.add(socket));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  begun.push({
+    stop: async () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, "close");
+    },
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** Names have these addresses, one list after the other; the last one stays. */
+function resolver(...lists: string[][]): { resolve: LookupFunction; asked: () => number } {
+  let asked = 0;
+  const resolve: LookupFunction = (_hostname, options, callback) => {
+    const list = lists[Math.min(asked++, lists.length - 1)] ?? [];
+    const found = list.map((address) => ({ address, family: address.includes(":") ? 6 : 4 }));
+    const [first] = found;
+    if (options.all) callback(null, found);
+    else callback(null, first?.address ?? "", first?.family ?? 4);
+  };
+  return { resolve, asked: () => asked };
+}
+
+const request = (url: string, timeoutMs = 5_000): Parameters<EndpointClient["send"]>[0] => ({
+  url,
+  headers: {},
+  body: "{}",
+  timeoutMs,
+});
+
+describe("addresses", () => {
+  test("SSRF-4: an address in the URL is refused before a connection", async () => {
+    const { url, requests } = await service();
+    const answer = await client({ allowed: [] }).send(request(url));
+    expect(answer).toMatchObject({ kind: "unreachable", reason: expect.stringContaining("127.0.0.1 is loopback") });
+    expect(requests).toEqual([]);
+  });
+
+  test("SSRF-5: a name is refused by any of its addresses", async () => {
+    const { url, requests } = await service();
+    const { resolve } = resolver(["8.8.8.8", "169.254.169.254"]);
+    const answer = await client({ resolve }).send(request(url.replace("127.0.0.1", "metadata.example")));
+    expect(answer).toMatchObject({ kind: "unreachable", reason: expect.stringContaining("169.254.169.254") });
+    expect(requests).toEqual([]);
+  });
+
+  test("SSRF-6: the connection uses the address that was checked: a name is resolved once for it", async () => {
+    const { url, requests } = await service();
+    const rebinding = resolver(["127.0.0.1"], ["10.0.0.1"]);
+    const own = client({ resolve: rebinding.resolve });
+    const named = url.replace("127.0.0.1", "rebinding.example");
+    expect(await own.send(request(named))).toMatchObject({ kind: "answered", status: 200 });
+    expect(rebinding.asked()).toBe(1);
+    expect(requests[0]?.headers.host).toContain("rebinding.example");
+  });
+
+  test("SSRF-6: each new connection is checked anew", async () => {
+    const { url, requests } = await service();
+    const rebinding = resolver(["127.0.0.1"], ["10.0.0.1"]);
+    const named = url.replace("127.0.0.1", "rebinding.example");
+    expect(await client({ resolve: rebinding.resolve }).send(request(named))).toMatchObject({ kind: "answered" });
+    const later = await client({ resolve: rebinding.resolve }).send(request(named));
+    expect(later).toMatchObject({ kind: "unreachable", reason: expect.stringContaining("10.0.0.1 is private") });
+    expect(requests.length).toBe(1);
+  });
+
+  test("SSRF-7: a redirect is an answer, and is not followed", async () => {
+    const inner = await service();
+    const outer = await service();
+    outer.answer = (_request, response) => response.writeHead(307, { location: inner.url }).end();
+    expect(await client().send(request(outer.url))).toMatchObject({ kind: "answered", status: 307 });
+    expect(inner.requests).toEqual([]);
+  });
+});
+
+describe("answers", () => {
+  test("EP-7: of a long answer no more than 64 KiB are read, and its status counts", async () => {
+    const url = await rawServer((socket) => {
+      socket.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+      const chunk = `${(16_384).toString(16)}\r\n${"x".repeat(16_384)}\r\n`;
+      const write = (): void => {
+        while (!socket.destroyed && socket.write(chunk));
+      };
+      socket.on("drain", write);
+      write();
+    });
+    expect(await client().send(request(url))).toMatchObject({ kind: "answer_too_large", status: 200 });
+  });
+
+  test("EP-7: a compressed answer is not decompressed", async () => {
+    const bomb = gzipSync(Buffer.alloc(8 * 1024 * 1024));
+    const endpoint = await service();
+    endpoint.answer = (_request, response) => response.writeHead(200, { "content-encoding": "gzip" }).end(bomb);
+    const answer = await client().send(request(endpoint.url));
+    expect(answer).toMatchObject({ kind: "answered", status: 200, body: bomb });
+  });
+
+  test("EP-7: headers without an end are cut off", async () => {
+    const url = await rawServer((socket) => {
+      socket.write("HTTP/1.1 200 OK\r\n");
+      const line = `x-endless: ${"y".repeat(1_000)}\r\n`;
+      const write = (): void => {
+        while (!socket.destroyed && socket.write(line));
+      };
+      socket.on("drain", write);
+      write();
+    });
+    expect(await client().send(request(url))).toMatchObject({ kind: "unanswered", reason: "the connection was cut" });
+  });
+
+  test("EP-7: an answer that drips ends with the time for it", async () => {
+    const url = await rawServer((socket) => {
+      socket.write("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n");
+      const timer = setInterval(() => socket.write("x"), 20);
+      socket.on("close", () => clearInterval(timer));
+    });
+    expect(await client().send(request(url, 300))).toMatchObject({ kind: "unanswered", reason: "too late" });
+  });
+
+  test.each([
+    ["garbage", "SSH-2.0-OpenSSH_9.2\r\n\r\n"],
+    ["a cut after the headers", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"],
+    ["nothing", ""],
+  ])("EP-7: %s is no answer", async (_what, text) => {
+    const url = await rawServer((socket) => socket.end(text));
+    expect(await client().send(request(url))).toMatchObject({ kind: "unanswered" });
+  });
+
+  test("EP-8: a thousand origins and more leave no more than a thousand pools", async () => {
+    const { resolve } = resolver(["127.0.0.1"]);
+    const endpoint = await service();
+    const own = client({ resolve });
+    const { port } = new URL(endpoint.url);
+    for (let at = 0; at < 1_050; at++) {
+      const answer = await own.send(request(`http://host-${at}.example:${port}/`));
+      expect(answer.kind).toBe("answered");
+    }
+    expect(own.origins).toBe(1_000);
+  });
+});

@@ -1,0 +1,279 @@
+/** Webhooks out: from a publish to a signed request at an endpoint, in memory and on Redis. */
+import { Webhook } from "standardwebhooks";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { type Fleet, startFleet } from "../support/fleet.ts";
+import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+
+const rules = { namespaces: { board: { changes: true }, tidegate: { changes: true } } };
+const environment = { ENDPOINT_ALLOWED_NETWORKS: "127.0.0.0/8" };
+
+interface Created {
+  id: string;
+  secrets: string[];
+}
+
+let redis: RedisServer;
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(async () => redis.stop());
+
+describe.each(["memory", "Redis"])("on %s", (store) => {
+  let fleet: Fleet;
+  const begun: HttpService[] = [];
+
+  beforeAll(async () => {
+    const target = store === "Redis" ? { target: { kind: "standalone" as const, url: redis.url } } : {};
+    fleet = await startFleet({ ...target, rules, environment });
+  });
+  afterAll(async () => {
+    await fleet.stop();
+    await Promise.all(begun.map(async (service) => service.stop()));
+  });
+
+  async function receiver(): Promise<HttpService> {
+    const service = await startService();
+    begun.push(service);
+    return service;
+  }
+
+  async function create(url: string, more: object = {}): Promise<Created> {
+    const answer = await fleet.api("POST", "/v1/endpoints", { url, channels: ["board:*"], ...more });
+    expect(answer.status, answer.text).toBe(201);
+    return answer.body as unknown as Created;
+  }
+
+  async function publish(channel: string, data: unknown, event = "card.moved"): Promise<void> {
+    const answer = await fleet.api("POST", "/v1/publish", { channel, event, data });
+    expect(answer.status, answer.text).toBe(200);
+  }
+
+  const dataOf = ({ body }: ServiceRequest): unknown => (JSON.parse(body) as { data: unknown }).data;
+
+  test("EP-1: a change reaches an endpoint, signed as Standard Webhooks", async () => {
+    const endpoint = await receiver();
+    const { id, secrets } = await create(`${endpoint.url}/hook?x=1`, { channels: ["board:one"] });
+    await publish("board:one", { card: 7, exact: 1.0 });
+    await eventually(() => endpoint.requests.length === 1);
+    const [request] = endpoint.requests;
+    if (!request) throw new Error("no request");
+    expect(request.path).toBe("/hook?x=1");
+    const verified = new Webhook(secrets[0] ?? "").verify(request.body, request.headers as Record<string, string>);
+    expect(verified).toMatchObject({ type: "card.moved", channel: "board:one", offset: 1, data: { card: 7 } });
+    expect(request.headers["tidegate-key"]).toBe("board:one");
+    expect(request.headers["tidegate-sequence"]).toMatch(/^\d{20}$/);
+    const { body } = await fleet.api("GET", `/v1/endpoints/${id}/attempts`);
+    expect(body["items"]).toMatchObject([{ attempt: 1, status: 200, changeId: request.headers["webhook-id"] }]);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-2: changes of a key arrive in order, each once, whatever the number of channels", async () => {
+    const endpoint = await receiver();
+    const { id } = await create(endpoint.url, { key: "/doc" });
+    const items = Array.from({ length: 60 }, (_, n) => ({
+      channel: `board:${n % 4}`,
+      event: "card.moved",
+      data: { n, doc: n % 4 },
+    }));
+    const answer = await fleet.api("POST", "/v1/publish/batch", items);
+    expect(answer.status).toBe(200);
+    await eventually(() => endpoint.requests.length >= items.length);
+    const byKey = Map.groupBy(endpoint.requests, (request) => request.headers["tidegate-key"]);
+    expect([...byKey.keys()].map(String).toSorted()).toEqual(["0", "1", "2", "3"]);
+    for (const requests of byKey.values()) {
+      const numbers = requests.map((request) => (dataOf(request) as { n: number }).n);
+      expect(numbers).toEqual(numbers.toSorted((one, other) => one - other));
+      const sequences = requests.map((request) => String(request.headers["tidegate-sequence"]));
+      expect(sequences).toEqual(sequences.toSorted());
+    }
+    expect(endpoint.requests.length).toBe(items.length);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-3: an endpoint gets the channels and events that it asks for, from its creation on", async () => {
+    await publish("board:before", 0);
+    const endpoint = await receiver();
+    const { id } = await create(endpoint.url, { channels: ["board:a*", "board:z"], events: ["card.*", "note"] });
+    await publish("board:before", 1);
+    await publish("board:apple", 2);
+    await publish("board:z", 3, "note");
+    await publish("board:zz", 4);
+    await publish("board:apple", 5, "other");
+    await publish("board:apple", 6, "card.made");
+    await eventually(() => endpoint.requests.length >= 3);
+    expect(new Set(endpoint.requests.map(dataOf))).toEqual(new Set([2, 3, 6]));
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-4: a paused endpoint keeps its place, and a resumed one continues from there", async () => {
+    const endpoint = await receiver();
+    const { id } = await create(endpoint.url, { channels: ["board:pause"] });
+    await publish("board:pause", 1);
+    await eventually(() => endpoint.requests.length === 1);
+    expect((await fleet.api("POST", `/v1/endpoints/${id}/pause`)).body["state"]).toBe("paused");
+    for (const n of [2, 3, 4]) await publish("board:pause", n);
+    await eventually(async () => {
+      const { body } = await fleet.api("GET", `/v1/endpoints/${id}`);
+      return (body["lag"] as { changes: number }).changes === 3;
+    });
+    expect(endpoint.requests.length).toBe(1);
+    expect((await fleet.api("POST", `/v1/endpoints/${id}/resume`)).body["state"]).toBe("live");
+    await publish("board:pause", 5);
+    await eventually(() => endpoint.requests.length === 5);
+    expect(endpoint.requests.map(dataOf)).toEqual([1, 2, 3, 4, 5]);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-5: everything but a 2xx is retried under the same id; 410 disables, and the change comes again", async () => {
+    const endpoint = await receiver();
+    let status = 400;
+    endpoint.answer = (_request, response) => answerJson(response, { why: "no" }, status);
+    const { id } = await create(endpoint.url, { channels: ["board:retry"] });
+    await publish("board:retry", 1);
+    await eventually(() => endpoint.requests.length === 1);
+    status = 410;
+    await eventually(() => endpoint.requests.length === 2, 15_000);
+    await eventually(async () => (await fleet.api("GET", `/v1/endpoints/${id}`)).body["state"] === "disabled");
+    status = 200;
+    await fleet.api("POST", `/v1/endpoints/${id}/resume`);
+    await eventually(() => endpoint.requests.length === 3, 30_000);
+    const ids = new Set(endpoint.requests.map(({ headers }) => headers["webhook-id"]));
+    expect(ids.size).toBe(1);
+    const { body } = await fleet.api("GET", `/v1/endpoints/${id}/attempts`);
+    expect(body["items"]).toMatchObject([
+      { attempt: 3, status: 200 },
+      { attempt: 2, status: 410 },
+      { attempt: 1, status: 400, answer: '{"why":"no"}', error: "the endpoint answered 400" },
+    ]);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  }, 60_000);
+
+  test("EP-11: a new secret signs first, and the one before until it expires; no other call shows them", async () => {
+    const endpoint = await receiver();
+    const own = `whsec_${Buffer.alloc(24, 7).toString("base64")}`;
+    const created = await create(endpoint.url, { channels: ["board:rotate"], secrets: [own] });
+    expect(created.secrets).toEqual([own]);
+    const { body } = await fleet.api("POST", `/v1/endpoints/${created.id}/rotate`, { expireAfterSeconds: 600 });
+    const [newest = "", before] = body["secrets"] as string[];
+    expect(before).toBe(own);
+    await eventually(async () => {
+      await fleet.api("POST", `/v1/endpoints/${created.id}/test`);
+      const request = endpoint.requests.at(-1);
+      return String(request?.headers["webhook-signature"]).split(" ").length === 2;
+    });
+    const request = endpoint.requests.at(-1);
+    for (const secret of [newest, own]) {
+      const headers = request?.headers as Record<string, string>;
+      expect(new Webhook(secret).verify(request?.body ?? "", headers)).toMatchObject({ type: "tidegate.test" });
+    }
+    const expired = await fleet.api("POST", `/v1/endpoints/${created.id}/rotate`, { expireAfterSeconds: 0 });
+    expect((expired.body["secrets"] as string[]).length).toBe(1);
+    const shown = await fleet.api("GET", `/v1/endpoints/${created.id}`);
+    const listed = await fleet.api("GET", "/v1/endpoints");
+    expect(shown.text + listed.text + fleet.log()).not.toContain("whsec_");
+    await fleet.api("DELETE", `/v1/endpoints/${created.id}`);
+  });
+
+  test("EP-12: a seek sends the past again under the same ids, in order, and drops what was queued", async () => {
+    const endpoint = await receiver();
+    await publish("board:seek", 0);
+    const { id } = await create(endpoint.url, { channels: ["board:seek"] });
+    for (const n of [1, 2, 3]) await publish("board:seek", n);
+    await eventually(() => endpoint.requests.length === 3);
+    const first = endpoint.requests.map(({ headers }) => headers["webhook-id"]);
+    const seek = async (to: unknown): Promise<void> => {
+      const answer = await fleet.api("POST", `/v1/endpoints/${id}/seek`, { to });
+      expect(answer.status, answer.text).toBe(200);
+    };
+    await seek("start");
+    await eventually(() => endpoint.requests.length === 7);
+    expect(endpoint.requests.slice(3).map(dataOf)).toEqual([0, 1, 2, 3]);
+    expect(endpoint.requests.slice(4).map(({ headers }) => headers["webhook-id"])).toEqual(first);
+    await seek({ channel: "board:seek", offset: 3 });
+    await eventually(() => endpoint.requests.length === 8);
+    expect(endpoint.requests.slice(7).map(dataOf)).toEqual([3]);
+    await seek("end");
+    await publish("board:seek", 4);
+    await eventually(() => endpoint.requests.length === 9);
+    expect(endpoint.requests.slice(8).map(dataOf)).toEqual([4]);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-13: a shadow is sent nothing, its ledger lists what it would be; live, it begins after the offset", async () => {
+    const endpoint = await receiver();
+    const { id } = await create(endpoint.url, { channels: ["board:shadow", "board:other"], mode: "shadow" });
+    for (const n of [1, 2, 3]) await publish("board:shadow", n);
+    await publish("board:other", 9);
+    const { text } = await fleet.api("GET", `/v1/endpoints/${id}/ledger`);
+    const lines = text
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { channel: string; data: number; offset: number; key: string });
+    expect(new Set(lines.map(({ data }) => data))).toEqual(new Set([1, 2, 3, 9]));
+    expect(lines.find(({ data }) => data === 2)).toMatchObject({
+      channel: "board:shadow",
+      offset: 2,
+      key: "board:shadow",
+    });
+    expect(endpoint.requests).toEqual([]);
+    const answer = await fleet.api("POST", `/v1/endpoints/${id}/go-live`, {
+      after: [{ channel: "board:shadow", offset: 2 }],
+    });
+    expect(answer.body["state"], answer.text).toBe("live");
+    await publish("board:shadow", 4);
+    await publish("board:other", 10);
+    await eventually(() => endpoint.requests.length === 3);
+    expect(new Set(endpoint.requests.map(dataOf))).toEqual(new Set([3, 4, 10]));
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-14: a bad endpoint is refused with every finding", async () => {
+    const refused = async (more: object): Promise<string[]> => {
+      const answer = await fleet.api("POST", "/v1/endpoints", {
+        url: "https://example.com",
+        channels: ["board:*"],
+        ...more,
+      });
+      expect(answer.status, answer.text).toBe(400);
+      return answer.body["errors"] as string[];
+    };
+    expect(await refused({ url: "https://ada:secret@example.com/" })).toEqual([
+      expect.stringContaining("user and password"),
+    ]);
+    expect(await refused({ url: "ftp://example.com" })).toEqual([expect.stringContaining("http or https")]);
+    expect(await refused({ url: "http://10.0.0.1/" })).toEqual([expect.stringContaining("is private")]);
+    expect(await refused({ url: "http://[::ffff:10.0.0.1]/" })).toEqual([expect.stringContaining("IPv4-mapped")]);
+    expect(await refused({ url: "http://0xa9fea9fe/" })).toEqual([expect.stringContaining("link-local")]);
+    expect(await refused({ secrets: ["short"], headers: { "webhook-id": "x", "b ad": "y" } })).toHaveLength(3);
+    expect((await refused({ channels: ["Board"], key: "docs", timeoutMs: 5 })).length).toBe(3);
+    expect((await refused({ colour: "red" })).length).toBe(1);
+    const unknown = await fleet.api("GET", "/v1/endpoints/ep_none");
+    expect(unknown).toMatchObject({ status: 404, body: { code: "not_found" } });
+    const other = await fleet.api("GET", "/v1/endpoints", undefined, { token: "reader-token-of-the-test" });
+    expect(other).toMatchObject({ status: 403, body: { code: "missing_scope" } });
+  });
+});
+
+test("SSRF-8: a refused address is an attempt with its reason, and the log has it", async () => {
+  const fleet = await startFleet({ rules });
+  const endpoint = await startService();
+  try {
+    const url = endpoint.url.replace("127.0.0.1", "localhost");
+    const { body } = await fleet.api("POST", "/v1/endpoints", { url, channels: ["board:*"] });
+    await fleet.api("POST", "/v1/publish", { channel: "board:1", event: "x", data: 1 });
+    const error = expect.stringMatching(/^(127\.0\.0\.1|::1) is loopback/) as unknown;
+    await eventually(async () => {
+      const attempts = await fleet.api("GET", `/v1/endpoints/${String(body["id"])}/attempts`);
+      const [attempt] = attempts.body["items"] as unknown[];
+      if (attempt !== undefined) expect(attempt).toMatchObject({ attempt: 1, error });
+      return attempt !== undefined;
+    });
+    expect(fleet.log()).toContain("is loopback");
+    expect(endpoint.requests).toEqual([]);
+  } finally {
+    await fleet.stop();
+    await endpoint.stop();
+  }
+}, 30_000);
