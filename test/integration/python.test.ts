@@ -52,6 +52,36 @@ test("LANG-1: a stock Python client and a service of the standard library make t
   await service.exited;
 });
 
+interface Checked {
+  status: number | null;
+  stdout: string;
+}
+
+function verify(request: object): Checked {
+  const script = fileURLToPath(new URL("../support/verify_request.py", import.meta.url));
+  return spawnSync(python, [script], { input: JSON.stringify(request), encoding: "utf8" });
+}
+
+test("EP-1: Python's Standard Webhooks library accepts a delivery to an endpoint, and refuses a changed one", async () => {
+  const endpoint = await startService();
+  onTestFinished(() => endpoint.stop());
+  fleet = await startFleet({
+    rules: { namespaces: { board: { changes: true } } },
+    environment: { ENDPOINT_ALLOWED_NETWORKS: "127.0.0.0/8" },
+  });
+  const { body: created } = await fleet.api("POST", "/v1/endpoints", { url: endpoint.url, channels: ["board:*"] });
+  await fleet.api("POST", "/v1/publish", { channel: "board:1", event: "saved", data: { text: "größer ✓" } });
+  await eventually(() => endpoint.requests.length === 1);
+  const { headers, body } = endpoint.requests[0] ?? { headers: {}, body: "" };
+  const [secret] = created["secrets"] as string[];
+  const accepted = verify({ secret, headers, body });
+  expect(accepted.status).toBe(0);
+  expect(JSON.parse(accepted.stdout)).toMatchObject({
+    data: { type: "saved", channel: "board:1", offset: 1, data: { text: "größer ✓" } },
+  });
+  expect(verify({ secret, headers, body: body.replace("✓", "x") }).status).not.toBe(0);
+});
+
 test("CALL-4: Python's Standard Webhooks and JWT libraries accept a request, and refuse a changed one", async () => {
   const service = await startService();
   onTestFinished(() => service.stop());
@@ -64,11 +94,8 @@ test("CALL-4: Python's Standard Webhooks and JWT libraries accept a request, and
   const client = await connectClient(fleet.urls[0] ?? "", { tenant: "acme" });
   await client.request("doc.save", { text: "größer ✓" });
   const { headers, body } = service.requests[0] ?? { headers: {}, body: "" };
-  const check = (checked: string): { status: number | null; stdout: string } =>
-    spawnSync(python, [fileURLToPath(new URL("../support/verify_request.py", import.meta.url))], {
-      input: JSON.stringify({ secret: serviceSecret, audience: "documents", headers, body: checked }),
-      encoding: "utf8",
-    });
+  const check = (checked: string): Checked =>
+    verify({ secret: serviceSecret, audience: "documents", headers, body: checked });
   const accepted = check(body);
   expect(accepted.status).toBe(0);
   expect(JSON.parse(accepted.stdout)).toMatchObject({

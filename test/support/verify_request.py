@@ -1,4 +1,7 @@
-"""Checks a request to a service with ordinary libraries. Reads {secret, audience, headers, body}, prints the claims."""
+"""
+Checks a request with ordinary libraries. Reads {secret, audience, headers, body}, prints data and claims. A request to an endpoint has no
+audience, and no claims.
+"""
 
 import json
 import sys
@@ -8,6 +11,8 @@ from standardwebhooks import Webhook
 
 given = json.load(sys.stdin)
 data = Webhook(given["secret"]).verify(given["body"], given["headers"])
-token = given["headers"]["authorization"].removeprefix("Bearer ")
-claims = jwt.decode(token, given["secret"], algorithms=["HS256"], audience=given["audience"])
+claims = None
+if "audience" in given:
+    token = given["headers"]["authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(token, given["secret"], algorithms=["HS256"], audience=given["audience"])
 print(json.dumps({"data": data, "claims": claims}))

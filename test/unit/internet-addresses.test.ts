@@ -65,7 +65,8 @@ test.each([
 
 test("SSRF-3: allowed networks are reached, and only those", () => {
   const some = new InternetAddresses(["10.1.0.0/16", "127.0.0.1", "fd00:1::/32"]);
-  for (const address of ["10.1.2.3", "127.0.0.1", "fd00:1::5", "8.8.8.8"]) expect(some.refusal(address)).toBeUndefined();
+  for (const address of ["10.1.2.3", "127.0.0.1", "fd00:1::5", "8.8.8.8"])
+    expect(some.refusal(address)).toBeUndefined();
   for (const address of ["10.2.0.1", "127.0.0.2", "fd00:2::5", "::1", "169.254.169.254"]) {
     expect(some.refusal(address)).toBeDefined();
   }
