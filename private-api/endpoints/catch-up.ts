@@ -13,10 +13,10 @@ import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { Backlogs } from "./backlogs.ts";
 import type { Behind } from "./behind.ts";
-import { type ChangeQueue, isTaking, wants } from "./change-queue.ts";
+import { type ChangeQueue, gapOf, isTaking, wants } from "./change-queue.ts";
 import type { EndpointIndex } from "./endpoint-index.ts";
 import type { HeldSlots } from "./held-slots.ts";
-import { changeMessage, gapMessage } from "./queued-change.ts";
+import { changeMessage, gapMessage, type Message } from "./queued-change.ts";
 
 /** Changes that are queued between two steps for all other endpoints. */
 const stepItems = 200;
@@ -89,12 +89,19 @@ export class CatchUp {
     });
     if (queries.length === 0) return 0;
     const reads = await this.#log.read(queries, { limit, maxBytes, channels: channelsOf(stored.endpoint) });
+    const gap = gapOf(reads);
+    const message = gap && gapMessage(gap);
     let count = 0;
-    for (const read of reads) count += await this.#queueUpToOthers(stored, read);
+    for (const read of reads) count += await this.#queueUpToOthers(stored, read, message);
     return Math.max(1, count);
   }
 
-  async #queueUpToOthers(stored: StoredEndpoint, { slot, gap, changes, place }: SlotRead): Promise<number> {
+  /** @param gapOfAll what is sent for the gap of this read, and of others */
+  async #queueUpToOthers(
+    stored: StoredEndpoint,
+    { slot, gap, changes, place }: SlotRead,
+    gapOfAll: Message | undefined,
+  ): Promise<number> {
     const { id, events } = stored.endpoint;
     const others = this.#slots.of(slot)?.place;
     if (others === undefined || !this.#behind.has(id, slot)) return 0;
@@ -103,7 +110,7 @@ export class CatchUp {
       (change) => wants(stored, change) && events.some((pattern) => matchesPattern(pattern, change.event)),
     );
     const messages = matching.map(changeMessage);
-    if (gap && stored.startsAt <= gap.to) messages.unshift(gapMessage(slot, gap));
+    if (gap && gapOfAll && stored.startsAt <= gap.to) messages.unshift(gapOfAll);
     await this.#queue.addFor(stored, messages);
     if (own.length === changes.length && comparePlaces(place, others) < 0) this.#behind.set(stored, slot, place);
     else this.#behind.join(id, slot);

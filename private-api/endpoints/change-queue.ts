@@ -1,8 +1,9 @@
 /** Queues changes for endpoints, within the window of each. */
-import { type Change, type Place, placeBeforeAll, type SlotRead } from "../../shared/changes/contract.ts";
+import { type Change, type Gap, type Place, placeBeforeAll, type SlotRead } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { stateOf } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
 import { Turns } from "../../shared/runtime/timing.ts";
 import type { Backlogs } from "./backlogs.ts";
 import type { Behind } from "./behind.ts";
@@ -21,17 +22,35 @@ export interface Wanted {
   readonly endpoints: readonly StoredEndpoint[];
 }
 
-/** @param place where the read began; undefined: at a time */
+/** @param places where the reads began, by slot; undefined: at a time */
 export function wantedOf(
-  { slot, gap, changes }: SlotRead,
-  place: Place | undefined,
+  reads: readonly SlotRead[],
+  places: ReadonlyMap<number, Place | undefined>,
   index: Pick<EndpointIndex, "match" | "all">,
 ): Wanted[] {
+  const gap = gapOf(reads);
+  const message = gap && gapMessage(gap);
+  return reads.flatMap((read) => wantedOfSlot(read, places.get(read.slot) ?? placeBeforeAll, { index, gap: message }));
+}
+
+/** Gaps of several slots become one: an endpoint is sent it once. */
+export function gapOf(reads: readonly SlotRead[]): Gap | undefined {
+  const gaps = reads.flatMap(({ gap }) => gap ?? []);
+  if (gaps.length === 0) return undefined;
+  return { from: Math.min(...gaps.map(({ from }) => from)), to: Math.max(...gaps.map(({ to }) => to)) };
+}
+
+function wantedOfSlot(
+  { slot, gap, changes }: SlotRead,
+  place: Place,
+  given: { index: Pick<EndpointIndex, "match" | "all">; gap: Message | undefined },
+): Wanted[] {
+  const { index } = given;
   const wanted: Wanted[] = [];
-  let before = place ?? placeBeforeAll;
-  if (gap) {
-    const endpoints = [...index.all].filter(({ startsAt }) => startsAt <= gap.to);
-    wanted.push({ slot, before, message: gapMessage(slot, gap), endpoints });
+  let before = place;
+  if (gap && given.gap) {
+    const endpoints = [...index.all].filter((stored) => stored.startsAt <= gap.to && hasChannelsIn(stored, slot));
+    wanted.push({ slot, before, message: given.gap, endpoints });
   }
   for (const change of changes) {
     const matching = index.match(change.channel, change.event);
@@ -91,6 +110,10 @@ export class ChangeQueue {
 /** Whether changes are queued for it: otherwise its place is kept. */
 export function isTaking({ endpoint }: StoredEndpoint): boolean {
   return stateOf(endpoint) === "live";
+}
+
+function hasChannelsIn({ endpoint }: StoredEndpoint, slot: number): boolean {
+  return endpoint.channels.some((pattern) => pattern.endsWith("*") || slotOf(pattern) === slot);
 }
 
 /** Of the changes that match its channels and events, those that follow where it begins. */

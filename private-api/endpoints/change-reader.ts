@@ -49,6 +49,7 @@ export class ChangeReader implements Service {
   readonly #dirty = new Set<number>();
   /** Slots whose places are not read yet. */
   #taken: readonly HeldSlot[] = [];
+  #renewing = false;
   /** By endpoint. */
   readonly #generations = new Map<string, number>();
   /** Endpoints that were moved: their places are not read yet. */
@@ -72,9 +73,9 @@ export class ChangeReader implements Service {
     this.#current = current;
     this.#errors = options.errors;
     this.#logger = options.logger;
-    this.#slots = new HeldSlots(log, options.readers);
-    this.#backlogs = new Backlogs(queues);
     const behind = this.#behind;
+    this.#slots = new HeldSlots({ log, readers: options.readers, onLost: (slot) => behind.lose(slot) });
+    this.#backlogs = new Backlogs(queues);
     this.#queue = new ChangeQueue({ queues, backlogs: this.#backlogs, behind });
     this.#catchUp = new CatchUp({ log, slots: this.#slots, behind, backlogs: this.#backlogs, queue: this.#queue });
   }
@@ -132,15 +133,15 @@ export class ChangeReader implements Service {
   }
 
   async #renew(): Promise<void> {
+    if (this.#renewing) return;
+    this.#renewing = true;
     try {
-      const before = new Set(this.#slots.all.keys());
-      const taken = await this.#slots.renew();
-      for (const slot of before) if (!this.#slots.all.has(slot)) this.#behind.lose(slot);
-      if (taken.length === 0) return;
-      this.#taken = [...this.#taken, ...taken];
-      this.#wake?.();
+      this.#taken = [...this.#taken, ...(await this.#slots.renew())];
+      if (this.#taken.length > 0) this.#wake?.();
     } catch (error) {
       this.#report(error, "the slots of the change log could not be renewed");
+    } finally {
+      this.#renewing = false;
     }
   }
 
@@ -216,12 +217,15 @@ export class ChangeReader implements Service {
         await this.#forgetPlaces(slots);
         return;
       }
-      const reads = await this.#read(slots);
+      const begun = new Map(slots.map((slot) => [slot, this.#slots.of(slot)]));
+      const all = await this.#read(begun.values());
       // After the read: every endpoint that began before the changes is known then.
       await this.#current.catchUp();
       await this.#loadMoved();
-      const { index } = this.#current;
-      await this.#queue.add(reads.flatMap((read) => wantedOf(read, this.#slots.of(read.slot)?.place, index)));
+      // A slot that was lost, and maybe taken again, is read anew.
+      const reads = all.filter(({ slot }) => this.#slots.of(slot) === begun.get(slot));
+      const places = new Map([...begun].map(([slot, held]) => [slot, held?.place]));
+      await this.#queue.add(wantedOf(reads, places, this.#current.index));
       for (const { slot, place } of reads) {
         const held = this.#slots.of(slot);
         if (held) held.place = place;
@@ -237,11 +241,8 @@ export class ChangeReader implements Service {
     }
   }
 
-  async #read(slots: readonly number[]): Promise<readonly SlotRead[]> {
-    const queries = slots.flatMap((slot) => {
-      const held = this.#slots.of(slot);
-      return held ? [{ slot, from: this.#fromOf(held) }] : [];
-    });
+  async #read(slots: Iterable<HeldSlot | undefined>): Promise<readonly SlotRead[]> {
+    const queries = [...slots].flatMap((held) => (held ? [{ slot: held.lease.slot, from: this.#fromOf(held) }] : []));
     return queries.length === 0 ? [] : this.#log.read(queries, stepBounds);
   }
 
@@ -275,7 +276,7 @@ export class ChangeReader implements Service {
     });
     if (changes.length === 0) return;
     const saved = await this.#log.saveCursors(changes);
-    for (const [index, { slot }] of changes.entries()) if (!saved[index]) this.#lose(slot);
+    for (const [index, { slot }] of changes.entries()) if (!saved[index]) this.#slots.lose(slot);
   }
 
   /** Stores the places of endpoints that are behind, or are no longer. */
@@ -288,13 +289,8 @@ export class ChangeReader implements Service {
     const saved = await this.#log.saveCursors(unsaved.map(({ change }) => change));
     for (const [index, { cursor }] of unsaved.entries()) {
       if (saved[index]) this.#behind.saved(cursor);
-      else this.#lose(cursor.slot);
+      else this.#slots.lose(cursor.slot);
     }
-  }
-
-  #lose(slot: number): void {
-    this.#slots.lose(slot);
-    this.#behind.lose(slot);
   }
 
   #report(error: unknown, message: string): void {

@@ -17,13 +17,18 @@ export interface HeldSlot {
 export class HeldSlots {
   readonly #log: ChangeLog;
   readonly #readers: () => Promise<number>;
+  readonly #onLost: (slot: number) => void;
   readonly #holder = randomUUID();
   readonly #held = new Map<number, HeldSlot>();
 
-  /** @param readers how many processes read */
-  constructor(log: ChangeLog, readers: () => Promise<number>) {
-    this.#log = log;
-    this.#readers = readers;
+  /**
+   * @param options.readers how many processes read
+   * @param options.onLost the slot is not held any more, or under another lease
+   */
+  constructor(options: { log: ChangeLog; readers: () => Promise<number>; onLost: (slot: number) => void }) {
+    this.#log = options.log;
+    this.#readers = options.readers;
+    this.#onLost = options.onLost;
   }
 
   get all(): ReadonlyMap<number, HeldSlot> {
@@ -57,7 +62,7 @@ export class HeldSlots {
 
   /** Its lease is known to have ended. */
   lose(slot: number): void {
-    this.#held.delete(slot);
+    if (this.#held.delete(slot)) this.#onLost(slot);
   }
 
   async #take(slots: readonly number[], most: number): Promise<readonly HeldSlot[]> {

@@ -37,9 +37,9 @@ export function changeMessage({ channel, epoch, offset, event, data, at }: Chang
   };
 }
 
-export function gapMessage(slot: number, { from, to }: Gap): Message {
+export function gapMessage({ from, to }: Gap): Message {
   return {
-    id: derivedId([gapEvent, slot, from, to]),
+    id: derivedId([gapEvent, from, to]),
     event: gapEvent,
     body: JSON.stringify({ type: gapEvent, timestamp: new Date(to).toISOString(), from, to }),
     traceparent: newTraceparent(),
