@@ -55,7 +55,12 @@ export class CatchUp {
     for (const id of this.#inTurn()) {
       if (left <= 0) break;
       const stored = index.get(id);
-      if (!stored || !isTaking(stored) || (this.#restUntil.get(id) ?? 0) > performance.now()) continue;
+      if (!stored) {
+        this.#behind.forget(id);
+        changed = true;
+        continue;
+      }
+      if (!isTaking(stored) || (this.#restUntil.get(id) ?? 0) > performance.now()) continue;
       const room = await this.#backlogs.room(id);
       if (room === 0) {
         this.#restUntil.set(id, performance.now() + restMs);

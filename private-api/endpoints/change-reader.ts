@@ -175,6 +175,8 @@ export class ChangeReader implements Service {
     if (this.#taken.length === 0) return;
     const taken = this.#taken.filter((held) => this.#slots.all.get(held.lease.slot) === held);
     const slots = taken.map(({ lease }) => lease.slot);
+    // What a step noted that began under the lease before.
+    for (const slot of slots) this.#behind.lose(slot);
     await this.#current.catchUp();
     for (const { slot, place } of await this.#log.cursors(slots, readerCursor)) {
       const held = this.#slots.all.get(slot);

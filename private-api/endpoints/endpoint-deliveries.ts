@@ -1,10 +1,11 @@
 /** Sends queued changes to endpoints, as Standard Webhooks, and notes what became of it. */
 import type { AttemptLog, EndpointHealth, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { keptAnswerBytes } from "../../shared/endpoints/contract.ts";
-import { type Endpoint, endpointOfService, endpointService } from "../../shared/endpoints/endpoint.ts";
+import { type Endpoint, endpointOfService, endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
 import { secretKey, validSecrets } from "../../shared/endpoints/secrets.ts";
 import type { ItemHead } from "../../shared/queues/item-head.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
 import type { Circuit } from "../../shared/services/circuit.ts";
@@ -87,7 +88,7 @@ export class EndpointDeliveries {
   known(id: string): DispatchedEndpoint | undefined {
     const endpoint = this.#current.index.get(id)?.endpoint;
     if (!endpoint) return { ...unknownEndpoint, circuit: this.circuits.of(circuitOwner(id, "")) };
-    if (endpoint.halted) return undefined;
+    if (stateOf(endpoint) !== "live") return undefined;
     const { url, maxInFlight } = endpoint;
     const rate = this.#rateOf(endpoint);
     const circuit = this.circuits.of(circuitOwner(id, url));
@@ -98,10 +99,11 @@ export class EndpointDeliveries {
   async deliver(service: string, delivery: EndpointDelivery): Promise<ServiceAnswer> {
     const id = endpointOfService(service) ?? "";
     const stored = await this.#storedFor(id, delivery);
+    if (stored === "unknown") return { kind: "busy" };
     // It is gone, or was queued before a seek: it leaves the queue.
     if (!stored || (delivery.head.generation ?? 0) < stored.validFrom) return dropped;
     const { endpoint } = stored;
-    if (endpoint.halted) return { kind: "busy" };
+    if (stateOf(endpoint) !== "live") return { kind: "busy" };
     this.#rateOf(endpoint)?.owe(1);
     return this.circuits.guard(circuitOwner(id, endpoint.url), { user: "", hasTime: true }, async () => {
       const { result } = await this.attempt(stored, {
@@ -175,11 +177,16 @@ export class EndpointDeliveries {
     if (error !== undefined) await this.#onFailing(stored, { ...status, health });
   }
 
-  /** At least as new as when the change was queued. */
-  async #storedFor(id: string, { head }: EndpointDelivery): Promise<StoredEndpoint | undefined> {
+  /** At least as new as when the change was queued; undefined: it is gone. */
+  async #storedFor(id: string, { head }: EndpointDelivery): Promise<StoredEndpoint | "unknown" | undefined> {
     const known = this.#current.index.get(id);
     if (known && known.generation >= (head.generation ?? 0)) return known;
-    return this.#store.read(id);
+    try {
+      return await this.#store.read(id);
+    } catch (error) {
+      if (error instanceof TidegateError) return "unknown";
+      throw error;
+    }
   }
 
   #rateOf({ id, perSecond }: Endpoint): TokenBucket | undefined {
