@@ -16,8 +16,8 @@ import { signWebhook } from "../../shared/services/standard-webhooks.ts";
 import { ServiceCircuits } from "../upstream/service-circuits.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
 
-/** A dead endpoint takes a worker for as long as it does not answer: a few failures are enough. It is probed once a minute. */
-const circuitBounds = { minFailures: 3, windowMs: 60_000, maxProbeMs: 60_000 };
+/** A dead endpoint takes a worker for as long as it does not answer: a few failures are enough. */
+const circuitBounds = { minFailures: 3, windowMs: 60_000, maxProbeMs: 30_000 };
 /** An endpoint whose document this process has not read yet. */
 const unknownEndpoint = { maxInFlight: 8, maxBatch: 1, isOutside: true } as const;
 
