@@ -4,13 +4,7 @@
  *
  * What is read is queued before its place is stored. So a crash repeats reads, and the queues drop what they have already.
  */
-import {
-  type ChangeLog,
-  type Place,
-  type ReadFrom,
-  readerLeaseMs,
-  type SlotRead,
-} from "../../shared/changes/contract.ts";
+import { type ChangeLog, type ReadFrom, readerLeaseMs, type SlotRead } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
@@ -18,11 +12,12 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { Backlogs } from "./backlogs.ts";
-import { Behind, cursorName, readerCursor } from "./behind.ts";
+import { Behind } from "./behind.ts";
 import { CatchUp } from "./catch-up.ts";
 import { ChangeQueue, wantedOf } from "./change-queue.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
 import { type HeldSlot, HeldSlots } from "./held-slots.ts";
+import { StoredPlaces } from "./stored-places.ts";
 
 /** Of one step, in all slots: a change may have many endpoints. */
 const stepBounds = { limit: 200, maxBytes: 1024 * 1024 };
@@ -32,8 +27,6 @@ const catchUpEveryMs = 50;
 const sweepMs = 5_000;
 /** After a failure of the store. */
 const storeRetryMs = 250;
-/** Endpoints whose places are read at once. */
-const loadedAtOnce = 50;
 
 export class ChangeReader implements Service {
   readonly #log: ChangeLog;
@@ -42,6 +35,7 @@ export class ChangeReader implements Service {
   readonly #logger: Logger;
   readonly #slots: HeldSlots;
   readonly #behind = new Behind();
+  readonly #places: StoredPlaces;
   readonly #backlogs: Backlogs;
   readonly #queue: ChangeQueue;
   readonly #catchUp: CatchUp;
@@ -75,6 +69,7 @@ export class ChangeReader implements Service {
     this.#logger = options.logger;
     const behind = this.#behind;
     this.#slots = new HeldSlots({ log, readers: options.readers, onLost: (slot) => behind.lose(slot) });
+    this.#places = new StoredPlaces({ log, slots: this.#slots, behind });
     this.#backlogs = new Backlogs(queues);
     this.#queue = new ChangeQueue({ queues, backlogs: this.#backlogs, behind });
     this.#catchUp = new CatchUp({ log, slots: this.#slots, behind, backlogs: this.#backlogs, queue: this.#queue });
@@ -150,7 +145,7 @@ export class ChangeReader implements Service {
       try {
         await this.#loadTaken();
         await this.#step();
-        if (await this.#catchUp.step(this.#current.index)) await this.#save();
+        if (await this.#catchUp.step(this.#current.index)) await this.#places.saveBehind();
         await this.#idle(this.#behind.isEmpty ? readerLeaseMs : catchUpEveryMs);
       } catch (error) {
         this.#report(error, "the change log could not be read for endpoints");
@@ -178,11 +173,8 @@ export class ChangeReader implements Service {
     // What a step noted that began under the lease before.
     for (const slot of slots) this.#behind.lose(slot);
     await this.#current.catchUp();
-    for (const { slot, place } of await this.#log.cursors(slots, readerCursor)) {
-      const held = this.#slots.all.get(slot);
-      if (held) held.place = place;
-    }
-    await this.#loadPlaces([...this.#current.index.all], slots);
+    await this.#places.load(slots);
+    await this.#places.loadBehind([...this.#current.index.all], slots);
     this.#taken = this.#taken.filter((held) => !taken.includes(held));
     this.#readSoon(slots);
   }
@@ -191,20 +183,9 @@ export class ChangeReader implements Service {
     if (this.#moved.size === 0) return;
     const moved = [...this.#moved].flatMap((id) => this.#current.index.get(id) ?? []);
     for (const { endpoint } of moved) this.#behind.forget(endpoint.id);
-    await this.#loadPlaces(moved, [...this.#slots.all.keys()]);
+    await this.#places.loadBehind(moved, [...this.#slots.all.keys()]);
     for (const { endpoint, generation } of moved) {
       if (this.#generations.get(endpoint.id) === generation) this.#moved.delete(endpoint.id);
-    }
-  }
-
-  async #loadPlaces(endpoints: readonly StoredEndpoint[], slots: readonly number[]): Promise<void> {
-    for (let at = 0; at < endpoints.length; at += loadedAtOnce) {
-      await Promise.all(
-        endpoints.slice(at, at + loadedAtOnce).map(async (stored) => {
-          const cursors = await this.#log.cursors(slots, cursorName(stored));
-          for (const { slot, place } of cursors) if (this.#slots.all.has(slot)) this.#behind.load(stored, slot, place);
-        }),
-      );
     }
   }
 
@@ -233,8 +214,8 @@ export class ChangeReader implements Service {
         if (held) held.place = place;
       }
       // Those that fell behind first: without their places they would miss what the others got.
-      await this.#save();
-      await this.#savePlaces(reads);
+      await this.#places.saveBehind();
+      await this.#places.save(reads);
       const read = new Set(reads.filter(({ place, newest }) => place === newest).map(({ slot }) => slot));
       this.#readSoon(slots.filter((slot) => !read.has(slot)));
     } catch (error) {
@@ -264,34 +245,10 @@ export class ChangeReader implements Service {
   /** Without endpoints the log is not read, and is not kept for them. */
   async #forgetPlaces(slots: readonly number[]): Promise<void> {
     const read = slots.filter((slot) => this.#slots.of(slot)?.place !== undefined);
-    await this.#savePlaces(read.map((slot) => ({ slot, place: undefined })));
+    await this.#places.save(read.map((slot) => ({ slot, place: undefined })));
     for (const slot of read) {
       const held = this.#slots.of(slot);
       if (held) held.place = undefined;
-    }
-  }
-
-  async #savePlaces(places: readonly { slot: number; place: Place | undefined }[]): Promise<void> {
-    const changes = places.flatMap(({ slot, place }) => {
-      const held = this.#slots.of(slot);
-      return held ? [{ slot, name: readerCursor, place, lease: held.lease }] : [];
-    });
-    if (changes.length === 0) return;
-    const saved = await this.#log.saveCursors(changes);
-    for (const [index, { slot }] of changes.entries()) if (!saved[index]) this.#slots.lose(slot);
-  }
-
-  /** Stores the places of endpoints that are behind, or are no longer. */
-  async #save(): Promise<void> {
-    const unsaved = this.#behind.unsaved.flatMap((cursor) => {
-      const held = this.#slots.of(cursor.slot);
-      return held ? [{ cursor, change: { ...cursor, lease: held.lease } }] : [];
-    });
-    if (unsaved.length === 0) return;
-    const saved = await this.#log.saveCursors(unsaved.map(({ change }) => change));
-    for (const [index, { cursor }] of unsaved.entries()) {
-      if (saved[index]) this.#behind.saved(cursor);
-      else this.#slots.lose(cursor.slot);
     }
   }
 

@@ -6,7 +6,7 @@ import type { ChangeLog } from "../../shared/changes/contract.ts";
 import { changesBetween, timeOf } from "../../shared/changes/places.ts";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { AttemptLog, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
-import { endpointService } from "../../shared/endpoints/endpoint.ts";
+import { endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 import { slotCount } from "../../shared/redis/slots.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
@@ -126,6 +126,7 @@ export class Endpoints implements Service {
 
   /** What is queued for it, and what it has not got of the log; there, changes of other channels count as well. */
   async #waiting(stored: StoredEndpoint): Promise<{ changes: number; oldestAt: number }> {
+    if (stateOf(stored.endpoint) === "shadow") return { changes: 0, oldestAt: Infinity };
     const [queued, cursors] = await Promise.all([
       this.#queues.waitingOfSource(endpointService(stored.endpoint.id)),
       this.#log.cursors(everySlot, cursorName(stored)),
