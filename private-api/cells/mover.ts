@@ -22,9 +22,9 @@ const renewMs = 1_000;
 const followMs = 15_000;
 const askProcessesMs = 100;
 /** The slots open again where what is left has not been copied within this time. */
-const closedMs = 2_000;
+const closedMs = 3_000;
 /** Pauses after failures of one move. */
-const retryMs = [1_000, 2_000, 5_000, 10_000, 30_000];
+const retryMs = [500, 1_000, 2_000, 5_000];
 
 export interface CellMoverOptions {
   cells: Cells;
@@ -135,11 +135,10 @@ export class CellMover implements Service {
       const closed = await this.#step(move, "closed");
       if (!closed) return;
       await this.#options.cells.raiseFence(move.from, closed.version);
-      const finished = await withDeadline(
-        copy.finish().then(() => true),
-        closedMs,
-        () => false,
-      );
+      const finishing = copy.finish().then(() => true);
+      // It may fail after the deadline, when nobody waits for it.
+      finishing.catch(() => undefined);
+      const finished = await withDeadline(finishing, closedMs, () => false);
       if (!finished) throw new Error(`the rest could not be copied within ${closedMs} ms`);
       await this.#step({ ...move, step: "closed" }, "switched");
       const pausedMs = Math.round(performance.now() - closedAt);

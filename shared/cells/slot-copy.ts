@@ -20,7 +20,8 @@ const maxCallBytes = 256 * 1024;
 const fewChanged = 50;
 /** Rounds of copying what has changed in the round before. */
 const maxRounds = 30;
-const markerMs = 1_000;
+/** Longer than slots stay closed. */
+const markerMs = 3_000;
 /** A queue with more items is copied in parts, so that neither cell stalls, and continued where it grew. */
 const longQueue = 256;
 /** Of the items of one part. */
@@ -109,8 +110,8 @@ export class SlotCopy {
   async #receiveChanges(): Promise<void> {
     const markers = this.#move.slots.map((slot) => `${slotTag(this.#source.root, slot)}:moving`);
     const arrivals = markers.map(async (marker) => this.#changes.arrival(marker, markerMs));
-    await Promise.all(markers.map(async (marker) => this.#source.run("set", marker, "1", "PX", markerMs)));
-    await Promise.all(arrivals);
+    const writes = markers.map(async (marker) => this.#source.run("set", marker, "1", "PX", markerMs));
+    await Promise.all([...arrivals, ...writes]);
   }
 
   async #copy(keys: readonly string[]): Promise<void> {

@@ -61,15 +61,17 @@ function onRedis(target: RedisTarget): StoresUnderTest {
 function onMovingCells(): StoresUnderTest {
   const [one, two] = [1, 2].map(() => createStores(twoCells.targets, quietLogger));
   if (!one || !two) throw new Error("two processes");
+  let stopMoving: (() => Promise<void>) | undefined;
   return {
     broker: one.broker,
     stores: [one.sessionStore, two.sessionStore],
     start: async () => {
       await one.start();
       await two.start();
-      await twoCells.keepMoving();
+      stopMoving = await twoCells.keepMoving();
     },
     stop: async () => {
+      await stopMoving?.();
       await two.stop();
       await one.stop();
     },

@@ -164,7 +164,7 @@ test("CELL-8: a cell that is added takes slots and is drained, while clients are
     await publishing?.catch(() => undefined);
     await fleet.stop();
   }
-}, 180_000);
+}, 300_000);
 
 test("CELL-9: orders that cannot be carried out are refused with what to change", async () => {
   const { url } = await startPrivateApi();

@@ -7,7 +7,6 @@ import { slotCount } from "../../shared/redis/slots.ts";
 import type { CellTargets } from "../../shared/redis/target.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { RedisDocumentStore } from "../../shared/documents/redis.ts";
-import { eventually } from "./eventually.ts";
 import { quietErrors, quietLogger } from "./logger.ts";
 import { type RedisServer, startRedis } from "./redis.ts";
 
@@ -19,8 +18,8 @@ export interface TwoCells {
   readonly b: RedisServer;
   /** The stores of a process. They are stopped with the cells. */
   open(): Promise<Stores>;
-  /** From now on slots move all the time, to the one cell and back to the other, until the cells are stopped. */
-  keepMoving(): Promise<void>;
+  /** From now on slots move all the time, to the one cell and back to the other. @returns ends that; so does the end of the cells. */
+  keepMoving(): Promise<() => Promise<void>>;
   stop(): Promise<void>;
 }
 
@@ -55,7 +54,9 @@ export async function startTwoCells(ofB = ""): Promise<TwoCells> {
     b,
     open,
     keepMoving: async () => {
-      moving.push(await keepMoving(await open()));
+      const stop = await keepMoving(await open());
+      moving.push(stop);
+      return stop;
     },
     stop: async () => {
       for (const stop of moving) await stop();
@@ -79,7 +80,8 @@ async function keepMoving({ cells, cellMaps }: Stores): Promise<() => Promise<vo
     for (let turn = 0; !stopped; turn++) {
       const to = turn % 2 === 0 ? "b" : "a";
       await changeMap(cellMaps, (map) => addMoves(map, takeSlots(map, to, everySlot), Date.now()));
-      await eventually(async () => stopped || (await cellMaps.refresh()).moves.length === 0, 120_000);
+      const isOver = async (): Promise<boolean> => (await cellMaps.refresh()).moves.length === 0;
+      while (!stopped && !(await isOver())) await new Promise((resolve) => setTimeout(resolve, 50));
     }
   })();
   return async () => {
