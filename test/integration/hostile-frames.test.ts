@@ -362,6 +362,8 @@ describe("LIM-11: a polling request", () => {
     // The first one is still the one that is counted and cut.
     const over = ended(first);
     first.write(Buffer.concat(Array.from({ length: 200 }, () => pingFrame(""))));
+    // Half a second later; the library would wait ten seconds for the upgrade.
+    await eventually(() => first.destroyed, 6_000);
     await over;
   });
 
