@@ -18,14 +18,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { eventually } from "../../test/support/eventually.ts";
 import { Histogram } from "../checks/histogram.ts";
 import { percentile } from "../checks/percentile.ts";
 import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
 import { processUsage, type Usage } from "../checks/usage.ts";
-import { HookLoad } from "../providers/hook-load.ts";
-import type { GroupFigures } from "../providers/load-messages.ts";
 import type { Fleet } from "../rig/fleet.ts";
+import { HookBench, type HookBenchOptions, type Measured } from "../rig/hook-bench.ts";
 import { HookSink } from "../rig/hook-sink.ts";
 import { NginxEdge } from "../rig/nginx-edge.ts";
 import { putRules } from "../rig/private-api.ts";
@@ -43,96 +41,11 @@ const parameters = {
   rival: parameter("RIVAL", 1, 0, 1),
 };
 const secret = "a secret of the load test";
-const warmUpWebhooks = 20_000;
-/** From the begin of a measurement until it counts. */
-const settledMs = 1_000;
-const deliveredWithinMs = 120_000;
-const watchEveryMs = 10;
-const journaledWithinMs = 20_000;
+const stopWithinMs = 10_000;
+/** For the gateway to notice that Redis is gone. */
+const outageNoticedMs = 2_000;
 
-type Consumer = Role | "nginx" | "senders" | "service";
-type Usages = () => Readonly<Partial<Record<Consumer, Usage | undefined>>>;
-
-/** One measurement. */
-interface Measured {
-  readonly perSecond: number;
-  /** For one webhook. */
-  readonly cpuMicros: Readonly<Partial<Record<Consumer, number>>>;
-  readonly answerMs: Histogram;
-  readonly refused: number;
-}
-
-class Bench {
-  readonly #usages: Usages;
-  readonly #sink: HookSink | undefined;
-  readonly #port: number;
-  readonly #target: string;
-
-  /** @param options.sink where webhooks are to be processed too: the senders do not run ahead of it */
-  constructor(options: { port: number; target: string; usages: Usages; sink?: HookSink }) {
-    this.#port = options.port;
-    this.#target = options.target;
-    this.#usages = options.usages;
-    this.#sink = options.sink;
-  }
-
-  /** Lets the compiler see enough of them. */
-  async warmUp(): Promise<void> {
-    const load = this.#begin();
-    await eventually(() => load.accepted >= warmUpWebhooks, deliveredWithinMs);
-    await load.end();
-  }
-
-  async measure(perSecond?: number): Promise<Measured> {
-    const load = this.#begin(perSecond);
-    const count = (): number => (this.#sink ? this.#sink.received : load.accepted);
-    const receivedBefore = this.#sink?.received ?? 0;
-    const ahead = this.#sink && setInterval(() => this.#keepBehind(load, receivedBefore), watchEveryMs);
-    await pause(settledMs);
-    const before = this.#cpuMs(load);
-    const [countBefore, startedAt] = [count(), performance.now()];
-    await pause(parameters.seconds * 1_000);
-    const after = this.#cpuMs(load);
-    const [counted, ms] = [count() - countBefore, performance.now() - startedAt];
-    clearInterval(ahead);
-    const [figures] = Object.values(await load.end()) as [GroupFigures];
-    const answerMs = new Histogram();
-    answerMs.merge(figures.answerMs);
-    const all = figures.accepted;
-    await eventually(() => !this.#sink || this.#sink.received - receivedBefore >= all, deliveredWithinMs);
-    const cpuMicros = Object.fromEntries(
-      Object.entries(after).map(([name, cpuMs]) => [name, ((cpuMs - (before[name] ?? 0)) * 1_000) / counted]),
-    );
-    const refused = Object.values(figures.refused).reduce((sum, number) => sum + number, 0);
-    return { perSecond: (counted * 1_000) / ms, cpuMicros, answerMs, refused };
-  }
-
-  #begin(perSecond?: number): HookLoad {
-    return new HookLoad({
-      ...{ port: this.#port, secret, bodyBytes: parameters.bodyBytes },
-      groups: [
-        {
-          ...{ name: `g${++groups}`, target: this.#target, connections: parameters.connections },
-          ...{ keys: parameters.keys, tenant: "t", ...(perSecond !== undefined && { perSecond }) },
-        },
-      ],
-    });
-  }
-
-  #keepBehind(load: HookLoad, receivedBefore: number): void {
-    const waiting = load.accepted - ((this.#sink?.received ?? 0) - receivedBefore);
-    if (waiting > parameters.maxAhead) load.pause();
-    else if (waiting < parameters.maxAhead / 2) load.resume();
-  }
-
-  #cpuMs(load: HookLoad): Record<string, number> {
-    const usages = { ...this.#usages(), senders: load.usage };
-    return Object.fromEntries(Object.entries(usages).map(([name, usage]) => [name, usage?.cpuMs ?? 0]));
-  }
-}
-
-/** Each measurement has keys of its own. */
-let groups = 0;
+type HookUsages = ReturnType<HookBenchOptions["usages"]>;
 
 async function run(fleet: Fleet): Promise<ScenarioReport> {
   const journal = mkdtempSync(join(tmpdir(), "tidegate-journal-"));
@@ -147,14 +60,12 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
   try {
     await putRules(deployment, rules(await sink.url()));
     const [privateApi] = fleet.privateApis;
-    await privateApi?.stop(10_000);
-    const ours = new Bench({ port, target: "/hooks/github", usages: roleUsages });
-    const theirs =
-      nginx &&
-      new Bench({
-        ...{ port: nginx.port, target: "/hooks/github" },
-        usages: () => ({ nginx: nginx.usage, redis: roleUsages().redis }),
-      });
+    await privateApi?.stop(stopWithinMs);
+    const { seconds, connections, keys, bodyBytes, maxAhead } = parameters;
+    const common = { target: "/hooks/github", secret, seconds, connections, keys, bodyBytes };
+    const ours = new HookBench({ ...common, port, usages: roleUsages });
+    const nginxUsages = (): HookUsages => ({ nginx: nginx?.usage, redis: roleUsages().redis });
+    const theirs = nginx && new HookBench({ ...common, port: nginx.port, usages: nginxUsages });
     await ours.warmUp();
     const intake = { ours: [] as Measured[], theirs: [] as Measured[] };
     for (let round = 1; round <= parameters.rounds; round++) {
@@ -166,12 +77,8 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
     await nginx?.stop();
     await privateApi?.start();
     say("the whole way");
-    const whole = new Bench({
-      port,
-      target: "/hooks/github",
-      usages: () => ({ ...roleUsages(), service: sink.usage }),
-      sink,
-    });
+    const usages = (): HookUsages => ({ ...roleUsages(), service: sink.usage });
+    const whole = new HookBench({ ...common, port, usages, processing: { sink, maxAhead } });
     await whole.measure();
     await sink.figures();
     const processed = await whole.measure();
@@ -179,10 +86,11 @@ async function run(fleet: Fleet): Promise<ScenarioReport> {
     await sink.figures();
     const half = await whole.measure(processed.perSecond / 2);
     const delivered = await sink.figures();
+    reader.stop();
     await fleet.killRedis();
     say("without Redis");
-    await journaled(port);
-    const journaling = await new Bench({ port, target: "/hooks/kept", usages: roleUsages }).measure();
+    await pause(outageNoticedMs);
+    const journaling = await new HookBench({ ...common, target: "/hooks/kept", port, usages: roleUsages }).measure();
     return report({ intake, processed, half, journaling, delivered });
   } finally {
     reader.stop();
@@ -211,13 +119,6 @@ async function forgetItems({ client }: RedisUseReader): Promise<void> {
   for await (const found of client.scanStream({ match: "id:*", count: 1_000 }) as AsyncIterable<string[]>) {
     if (found.length > 0) await client.unlink(...found);
   }
-}
-
-/** Resolves once the gateway has noticed that Redis is away. */
-async function journaled(port: number): Promise<void> {
-  const before = await fetch(`http://127.0.0.1:${port}/hooks/kept`, { method: "POST", body: "{}" });
-  await before.text();
-  await pause(journaledWithinMs / 10);
 }
 
 function report(measured: {
