@@ -27,7 +27,7 @@ beforeAll(async () => {
     })),
     rules: {
       namespaces: { room: { access: "user", historySize: 1000 } },
-      services: { board: { url: service.url, secret: serviceSecret } },
+      services: { board: { url: service.url, secret: serviceSecret, timeoutMs: 60_000 } },
       routes: [{ event: "card.*", service: "board", path: "/events/{event}", mode: "call" }],
     },
   });

@@ -49,7 +49,7 @@ async function start({ drainSeconds = 8, takesPerSecond = 2_000 } = {}): Promise
     gatewaySettings: [{}, { GATEWAY_ADMISSIONS_PER_SECOND: String(takesPerSecond) }],
     rules: {
       namespaces: { room: { presence: true, joinLeave: true, access: "user", historySize: 1000 } },
-      services: { board: { url: service.url, secret: serviceSecret } },
+      services: { board: { url: service.url, secret: serviceSecret, timeoutMs: 60_000 } },
       routes: [{ event: "card.*", service: "board", path: "/events/{event}", mode: "call" }],
     },
   });
@@ -171,7 +171,7 @@ test("MOVE-4: the application subscribes a moving client on its newer connection
 });
 
 test("DRAIN-1: a stock client is served until its move time, gets its answers, and recovers elsewhere", async () => {
-  await start({ drainSeconds: 16, takesPerSecond: 40 });
+  await start({ drainSeconds: 12, takesPerSecond: 40 });
   const held: (() => void)[] = [];
   service.answer = ({ path }, response) => {
     if (path.endsWith("card.move")) held.push(() => answerJson(response, { late: true }));
@@ -191,7 +191,7 @@ test("DRAIN-1: a stock client is served until its move time, gets its answers, a
   const orderedAt = performance.now();
   for (const { reconnectInMs, deadlineInMs } of orders) {
     expect(reconnectInMs).toBeGreaterThanOrEqual(0);
-    expect(reconnectInMs).toBeLessThanOrEqual(12_800);
+    expect(reconnectInMs).toBeLessThanOrEqual(9_600);
     expect(deadlineInMs).toBeGreaterThan(reconnectInMs);
   }
   const moveTimes = orders.map(({ reconnectInMs }) => reconnectInMs);
