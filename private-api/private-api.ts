@@ -14,7 +14,7 @@ import type { Cells } from "../shared/redis/cells.ts";
 import type { DispatcherRegistry } from "../shared/dispatchers/contract.ts";
 import { dispatchersLoad } from "../shared/load/dispatch-load.ts";
 import type { NodeRegistry } from "../shared/nodes/contract.ts";
-import { depthsByClass } from "../shared/queues/depths.ts";
+import { depthsByTarget } from "../shared/queues/depths.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
@@ -191,8 +191,8 @@ function createState(options: PrivateApiOptions): ProcessState {
       return { count: loads.length, ...dispatchersLoad(loads) };
     }),
     queues: createReading(async () => {
-      const { depths, deadLetters } = await options.queues.depths();
-      return { classes: depthsByClass(depths, currentRules.rules.classes.keys()), deadLetters };
+      const { services, deadLetters, unreachedSlots } = await options.queues.depths();
+      return { targets: depthsByTarget(services, currentRules.rules), deadLetters, unreachedSlots };
     }),
     cells: () => cellFigures(cellMaps),
     changes: createReading(async () => changeLog.figures()),

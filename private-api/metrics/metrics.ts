@@ -1,13 +1,14 @@
 import type { SlotFigures } from "../../shared/changes/contract.ts";
 import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
-import type { DepthFigures } from "../../shared/queues/depths.ts";
+import type { DepthFigures, ServiceDepth } from "../../shared/queues/contract.ts";
 import type { DispatchersLoad } from "../../shared/load/dispatch-load.ts";
 import type { FleetLoad } from "../../shared/load/fleet-load.ts";
 import type { Counter, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
 
 export interface QueueFigures {
-  classes: ReadonlyMap<string, DepthFigures>;
+  targets: readonly ServiceDepth[];
   deadLetters: number;
+  unreachedSlots: number;
 }
 
 /** By cell. */
@@ -50,20 +51,25 @@ export interface PrivateApiMetrics {
 export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
     observe: ({ relayStreams, circuits, fleet, dispatchers, queues, cells, changes, pullsWaiting }) => {
-      const byClass =
-        (figure: keyof DepthFigures, part = 1) =>
-        async (): Promise<Record<string, number>> => {
-          const classes = (await queues())?.classes ?? new Map<string, DepthFigures>();
-          return Object.fromEntries([...classes].map(([name, figures]) => [name, figures[figure] * part]));
-        };
-      metrics.gauges("queue_items_waiting", "Queued items that wait, of the fleet", "class", byClass("waiting"));
-      metrics.gauges(
-        "queue_items_in_flight",
-        "Queued items under delivery, of the fleet",
-        "class",
-        byClass("inFlight"),
+      const byTarget = (name: string, help: string, figure: keyof DepthFigures, part = 1): void =>
+        metrics.labelledGauges(name, help, ["class", "service"], async () =>
+          ((await queues())?.targets ?? []).map((target) => ({
+            labels: { class: target.class, service: target.service },
+            value: target[figure] * part,
+          })),
+        );
+      byTarget(
+        "queue_items_waiting",
+        "Queued items that wait, of the fleet; of a class's services, by a sample",
+        "waiting",
       );
-      metrics.gauges("queue_oldest_seconds", "Age of the oldest item, of a sample", "class", byClass("oldestMs", 1e-3));
+      byTarget("queue_items_in_flight", "Queued items under delivery, of the fleet", "inFlight");
+      byTarget("queue_oldest_seconds", "Age of the oldest item, of a sample", "oldestMs", 1e-3);
+      metrics.gauge(
+        "queue_unreached_slots",
+        "Hash slots whose queues could not be counted",
+        async () => (await queues())?.unreachedSlots,
+      );
       metrics.gauge("queue_dead_letters", "Items that failed and are kept", async () => (await queues())?.deadLetters);
       metrics.gauges("cell_slots", "Slots that the cell owns", "cell", () => cells().slots);
       metrics.gauges("cell_slots_arriving", "Slots that are to move to the cell", "cell", () => cells().arriving);

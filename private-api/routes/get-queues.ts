@@ -17,6 +17,9 @@ const Answer = Type.Object({
   ),
   tenants: Type.Array(Type.Object({ tenant: Type.String(), waiting: count, oldestMs })),
   deadLetters: count,
+  unreachedSlots: Type.Optional(
+    Type.Integer({ description: "Hash slots that could not be reached: their queues are not counted" }),
+  ),
 });
 
 const maxTenants = 20;
@@ -34,7 +37,7 @@ export function addGetQueues(app: FastifyInstance, context: PrivateApiContext): 
 }
 
 async function answer({ queues, currentRules }: PrivateApiContext): Promise<Static<typeof Answer>> {
-  const { depths, deadLetters } = await queues.depths();
+  const { depths, deadLetters, unreachedSlots } = await queues.depths();
   const classes = depthsByClass(depths, currentRules.rules.classes.keys());
   const fullest = [...depthsByTenant(depths)]
     .filter(([, { waiting }]) => waiting > 0)
@@ -43,5 +46,6 @@ async function answer({ queues, currentRules }: PrivateApiContext): Promise<Stat
     classes: [...classes].map(([name, { queues: keys, ...figures }]) => ({ class: name, keys, ...figures })),
     tenants: fullest.slice(0, maxTenants).map(([tenant, { waiting, oldestMs }]) => ({ tenant, waiting, oldestMs })),
     deadLetters,
+    ...(unreachedSlots > 0 && { unreachedSlots }),
   };
 }

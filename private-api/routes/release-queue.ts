@@ -1,5 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
+import type { QueueName } from "../../shared/queues/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
@@ -26,9 +27,12 @@ export function addReleaseQueue(app: FastifyInstance, { queues }: PrivateApiCont
       },
     },
     async ({ body: { key, service, tenant } }) => {
-      const held = (await queues.heldQueues(key)).filter(
-        (queue) => (service ?? queue.service) === queue.service && (tenant ?? queue.tenant) === queue.tenant,
-      );
+      const isMeant = (queue: QueueName): boolean =>
+        (service ?? queue.service) === queue.service && (tenant ?? queue.tenant) === queue.tenant;
+      const held =
+        service !== undefined && tenant !== undefined
+          ? [{ service, tenant, key }]
+          : (await queues.heldQueues(key)).filter(isMeant);
       const released = await Promise.all(held.map(async (queue) => queues.release(queue)));
       const count = released.filter(Boolean).length;
       if (count === 0)

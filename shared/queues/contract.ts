@@ -156,9 +156,7 @@ export interface DeadLetter {
   readonly item: QueuedItem;
 }
 
-export interface QueueDepth {
-  readonly class: string;
-  readonly tenant: string;
+export interface DepthFigures {
   /** Without those in flight. */
   readonly waiting: number;
   readonly inFlight: number;
@@ -168,9 +166,29 @@ export interface QueueDepth {
   readonly oldestMs: number;
 }
 
+export interface QueueDepth extends DepthFigures {
+  readonly class: string;
+  readonly tenant: string;
+}
+
+/** Where a class has several services, what waits of each is estimated by that sample. */
+export interface ServiceDepth extends DepthFigures {
+  readonly class: string;
+  readonly service: string;
+}
+
+export interface QueueOverview {
+  readonly depths: readonly QueueDepth[];
+  readonly services: readonly ServiceDepth[];
+  readonly deadLetters: number;
+  /** What waits in their queues is not counted. */
+  readonly unreachedSlots: number;
+}
+
 /** What operators do with queues. */
 export interface QueueOperations {
-  depths(): Promise<{ depths: readonly QueueDepth[]; deadLetters: number }>;
+  /** @throws TidegateError `broker_unavailable` where no slot can be reached */
+  depths(): Promise<QueueOverview>;
   /** Oldest first. @param after the id of the last one that is known */
   deadLetters(query: { limit: number; after?: string }): Promise<readonly DeadLetter[]>;
   /** Back to the tail of its queue, as a new item. @returns false where there is none. */

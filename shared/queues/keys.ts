@@ -22,7 +22,12 @@ import { deadLetterId } from "./dead-letter-places.ts";
 
 /** Injective: the name of a service has no colon, and those of the tenant are escaped. One line. */
 export function queueText({ service, tenant, key }: QueueName): string {
-  return `${service}:${tenantText(tenant)}:${/[%\r\n]/.test(key) ? key.replaceAll(/[%\r\n]/g, encodeURIComponent) : key}`;
+  return `${service}:${tenantText(tenant)}:${keyText(key)}`;
+}
+
+// Most names need no escape, and to look for one is cheaper.
+function keyText(key: string): string {
+  return /[%\r\n]/.test(key) ? key.replaceAll(/[%\r\n]/g, encodeURIComponent) : key;
 }
 
 export function parseQueue(text: string): QueueName {
@@ -31,12 +36,11 @@ export function parseQueue(text: string): QueueName {
 }
 
 export function tenantText(tenant: string): string {
-  // Most need none, and to look for one is cheaper.
   return /[%:\s]/.test(tenant) ? tenant.replaceAll(/[%:\s]/g, encodeURIComponent) : tenant;
 }
 
 /** The inverse of the escapes above. Text that nobody wrote with them stays as it is: one bad name must not hide the others. */
-export function unescaped(text: string): string {
+function unescaped(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -81,6 +85,23 @@ export function parseNews(message: string): ReadyQueues[] {
 
 export function laneText({ class: name, service, attempt, tenant }: Omit<ReadyQueues, "slot">): string {
   return `${name}:${service}:${attempt === "first" ? "f" : "r"}:${tenantText(tenant)}`;
+}
+
+/** `class:tenant`, as depths are counted. */
+export function parseDepth(text: string): { class: string; tenant: string } {
+  const [name = "", tenant = ""] = text.split(":");
+  return { class: name, tenant: unescaped(tenant) };
+}
+
+/** `class:service:tenant` */
+export function parseLook(text: string): { class: string; service: string; tenant: string } {
+  const [name = "", service = "", tenant = ""] = text.split(":");
+  return { class: name, service, tenant: unescaped(tenant) };
+}
+
+/** A pattern of Redis for members of `delays` and `parked` (class and queue). It matches every queue of the key, and few others. */
+export function heldPattern(key: string): string {
+  return `* *:*:${keyText(key).replaceAll(/[\\*?[\]]/g, String.raw`\$&`)}`;
 }
 
 export function parseLane(slot: number, text: string): ReadyQueues {

@@ -8,11 +8,11 @@ import {
   type Lease,
   leaseMs,
   type NewItem,
-  type QueueDepth,
   type QueuedItem,
   type QueueListener,
   type QueueName,
   type QueueOperations,
+  type QueueOverview,
   type QueueStore,
   type ReadyList,
   type ReadyQueues,
@@ -20,6 +20,7 @@ import {
 } from "./contract.ts";
 import { parseHead } from "./item-head.ts";
 import { comparePlaces, deadLetterId, parseDeadLetterId } from "./dead-letter-places.ts";
+import { depthsOf } from "./depths.ts";
 import { laneText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
 
 interface Queue {
@@ -175,30 +176,28 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     this.#listeners.push(listener);
   }
 
-  async depths(): Promise<{ depths: readonly QueueDepth[]; deadLetters: number }> {
-    type Depth = { -readonly [Member in keyof QueueDepth]: QueueDepth[Member] };
-    const depths = new Map<string, Depth>();
-    const at = (name: string, { tenant }: QueueName): Depth => {
-      const key = JSON.stringify([name, tenant]);
-      const depth = depths.get(key) ?? { class: name, tenant, waiting: 0, inFlight: 0, queues: 0, oldestMs: 0 };
-      depths.set(key, depth);
-      return depth;
-    };
+  async depths(): Promise<QueueOverview> {
+    const counts = new Map<string, { class: string; tenant: string; items: number }>();
     for (const { name, items } of this.#queues.values()) {
-      for (const item of items) at(item.class, name).waiting++;
-      const [head] = items;
-      if (!head) continue;
-      const depth = at(head.class, name);
-      depth.queues++;
+      for (const item of items) {
+        const key = JSON.stringify([item.class, name.tenant]);
+        const count = counts.get(key) ?? { class: item.class, tenant: name.tenant, items: 0 };
+        count.items++;
+        counts.set(key, count);
+      }
+    }
+    const leases = new Map([...this.#leases.values()].map(({ queue, lease }) => [queue, lease]));
+    const looks = [...this.#queues.values()].flatMap((queue) => {
+      const [head] = queue.items;
+      if (!head) return [];
+      const { service, tenant } = queue.name;
       const storedAt = parseHead(head.head)?.at;
-      if (storedAt !== undefined) depth.oldestMs = Math.max(depth.oldestMs, Date.now() - storedAt);
-    }
-    for (const { queue, lease } of this.#leases.values()) {
-      const depth = at(lease.class, queue.name);
-      depth.waiting -= lease.items;
-      depth.inFlight += lease.items;
-    }
-    return { depths: [...depths.values()], deadLetters: this.#deadLetters.size };
+      const oldestMs = storedAt === undefined ? 0 : Math.max(0, Date.now() - storedAt);
+      const inFlight = leases.get(queue)?.items ?? 0;
+      return [{ class: head.class, service, tenant, queues: 1, items: queue.items.length, inFlight, oldestMs }];
+    });
+    const deadLetters = this.#deadLetters.size;
+    return { ...depthsOf([...counts.values()], looks), deadLetters, unreachedSlots: 0 };
   }
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {

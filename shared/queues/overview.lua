@@ -2,20 +2,27 @@
 -- What waits in some slots: a look at so many lanes and queues of each, not at all of them.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lanes, leases, delays and parked queues of each slot at most   then the prefixes of the slots' keys
--- Returns {now ms, dead letters, then for each class and tenant {class:tenant, queues, ms of its oldest item or 0}}.
+-- Returns {now ms, dead letters, then for each class, service and tenant
+-- {class:service:tenant, queues, their items, items in flight, ms of its oldest item or 0}}. Where a slot has more leases than are looked
+-- at, those stand for the others.
 
 local most = tonumber(ARGV[1])
 local time = redis.call('TIME')
 local dead = 0
-local queues, oldest = {}, {}
+local figures = {}
 
-local function look(prefix, class, queue, count)
-  local name = class .. ':' .. string.match(queue, '^[^:]*:([^:]*):')
-  queues[name] = (queues[name] or 0) + count
-  local item = redis.call('LINDEX', prefix .. 'q:' .. queue, 0)
+local function look(prefix, class, queue, count, inFlight)
+  local name = class .. ':' .. string.match(queue, '^([^:]*:[^:]*):')
+  local figure = figures[name] or { queues = 0, items = 0, inFlight = 0, oldestAt = math.huge }
+  figures[name] = figure
+  local list = prefix .. 'q:' .. queue
+  figure.queues = figure.queues + count
+  figure.items = figure.items + count * redis.call('LLEN', list)
+  figure.inFlight = figure.inFlight + count * inFlight
+  local item = redis.call('LINDEX', list, 0)
   local at = item and tonumber(string.match(item, '"at":(%d+)') or 0) or 0
-  if at > 0 and at < (oldest[name] or math.huge) then
-    oldest[name] = at
+  if at > 0 then
+    figure.oldestAt = math.min(figure.oldestAt, at)
   end
 end
 
@@ -25,23 +32,26 @@ for at = 2, #ARGV do
   for _, lane in ipairs(redis.call('SRANDMEMBER', prefix .. 'lanes', most)) do
     local first = redis.call('LINDEX', prefix .. 'r:' .. lane, 0)
     if first then
-      look(prefix, string.match(lane, '^[^:]*'), string.match(first, '^%d+ %d+ (.*)$'), redis.call('LLEN', prefix .. 'r:' .. lane))
+      look(prefix, string.match(lane, '^[^:]*'), string.match(first, '^%d+ %d+ (.*)$'), redis.call('LLEN', prefix .. 'r:' .. lane), 0)
     end
   end
-  for _, lease in ipairs(redis.call('ZRANGE', prefix .. 'leases', 0, most - 1)) do
-    local class, queue = string.match(lease, '^%d+ (%S+) %d+ %d+ %d+ (.*)$')
-    look(prefix, class, queue, 1)
+  local leases = redis.call('ZRANGE', prefix .. 'leases', 0, most - 1)
+  local stands = #leases == most and redis.call('ZCARD', prefix .. 'leases') / most or 1
+  for _, lease in ipairs(leases) do
+    local class, items, queue = string.match(lease, '^%d+ (%S+) (%d+) %d+ %d+ (.*)$')
+    look(prefix, class, queue, stands, tonumber(items))
   end
   for _, members in ipairs({ redis.call('ZRANGE', prefix .. 'delays', 0, most - 1), redis.call('SRANDMEMBER', prefix .. 'parked', most) }) do
     for _, member in ipairs(members) do
       local class, queue = string.match(member, '^(%S+) (.*)$')
-      look(prefix, class, queue, 1)
+      look(prefix, class, queue, 1, 0)
     end
   end
 end
 
 local reply = { string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), dead }
-for name, count in pairs(queues) do
-  reply[#reply + 1] = { name, count, string.format('%.0f', oldest[name] or 0) }
+for name, figure in pairs(figures) do
+  local oldestAt = figure.oldestAt == math.huge and 0 or figure.oldestAt
+  reply[#reply + 1] = { name, math.ceil(figure.queues), math.ceil(figure.items), math.ceil(figure.inFlight), string.format('%.0f', oldestAt) }
 end
 return reply

@@ -1,4 +1,4 @@
-import type { CellAccess, Cells } from "../redis/cells.ts";
+import type { Cells } from "../redis/cells.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { SlotGroups, type UnreachedSlots } from "../redis/slot-groups.ts";
 import { slotCount } from "../redis/slots.ts";
@@ -14,11 +14,11 @@ import {
   leaseMs,
   maxLanesListed,
   type NewItem,
-  type QueueDepth,
   type QueuedItem,
   type QueueListener,
   type QueueName,
   type QueueOperations,
+  type QueueOverview,
   type QueueStore,
   type ReadyList,
   type Settlement,
@@ -31,13 +31,16 @@ import {
   parseDeadLetterId,
 } from "./dead-letter-places.ts";
 import {
+  heldPattern,
   isReadyTopic,
   laneText,
   paddedNumber,
   parseDeadLetter,
+  parseDepth,
   parseItem,
   parseLane,
   parseLease,
+  parseLook,
   parseNews,
   parseQueue,
   queueText,
@@ -46,8 +49,8 @@ import {
   slotOfQueue,
   slotPrefix,
   tenantText,
-  unescaped,
 } from "./keys.ts";
+import { depthsOf } from "./depths.ts";
 import { SlotBatches } from "./slot-batches.ts";
 
 type ClaimedReply = [lease: string, ...items: string[]];
@@ -59,8 +62,9 @@ const maxPromoted = 100;
 const maxLookedAt = 50;
 /** Dead letters of a slot with one time: each takes a script call. */
 const maxDeadPerMs = 1_000;
+const scanCount = 1_000;
 const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
-/** Slots whose lanes one script call lists: 16,000 lanes at most, about 10 ms of Redis. */
+/** Slots that one script call lists or looks at: 16,000 lanes or 3,200 queues at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
 
 const enqueueScript = queueScript<string[]>("enqueue.lua");
@@ -72,9 +76,13 @@ const promoteScript = queueScript<number>("promote.lua");
 const readyScript = queueScript<string[][]>("ready.lua");
 const waitingScript = queueScript<number>("waiting.lua");
 const overviewScript =
-  queueScript<[now: string, dead: number, ...entries: [text: string, queues: number, oldestAt: string][]]>(
-    "overview.lua",
-  );
+  queueScript<
+    [
+      now: string,
+      dead: number,
+      ...entries: [text: string, queues: number, items: number, inFlight: number, oldestAt: string][],
+    ]
+  >("overview.lua");
 const releaseScript = queueScript<0 | 1>("release.lua");
 const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
 const removeDeadScript = queueScript<0 | 1>("remove-dead.lua");
@@ -180,21 +188,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async ready(slots: readonly number[] = everySlot): Promise<ReadyList> {
-    const listed = await Promise.all(
-      inChunks(slots, slotsListedAtOnce).map(async (chunk) =>
-        this.#groups.ask(chunk, async (cell, group) => {
-          const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
-          const lanes = await cell.run(readyScript, ...scriptKeys(cell, group[0] ?? 0), maxLanesListed, ...prefixes);
-          return lanes.map((texts, index) => texts.map((text) => parseLane(group[index] ?? 0, text)));
-        }),
-      ),
-    );
-    const bySlot = listed.flatMap(({ results }) => results.flat());
-    return {
-      lanes: bySlot.flat(),
-      complete: bySlot.every(({ length }) => length < maxLanesListed),
-      unreached: listed.flatMap(({ unreached }) => unreached),
-    };
+    const { results, unreached } = await this.#groups.askInChunks(slots, slotsListedAtOnce, async (cell, group) => {
+      const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
+      const lanes = await cell.run(readyScript, ...scriptKeys(cell, group[0] ?? 0), maxLanesListed, ...prefixes);
+      return lanes.map((texts, index) => texts.map((text) => parseLane(group[index] ?? 0, text)));
+    });
+    const bySlot = results.flat();
+    const complete = bySlot.every(({ length }) => length < maxLanesListed);
+    return { lanes: bySlot.flat(), complete, unreached };
   }
 
   async waiting(tenant: string, classes: readonly string[]): Promise<number> {
@@ -228,47 +229,38 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     }
   }
 
-  async depths(): Promise<{ depths: readonly QueueDepth[]; deadLetters: number }> {
-    const found = new Map<string, { waiting: number; inFlight: number; queues: number; oldestMs: number }>();
-    const at = (text: string): { waiting: number; inFlight: number; queues: number; oldestMs: number } => {
-      const known = found.get(text) ?? { waiting: 0, inFlight: 0, queues: 0, oldestMs: 0 };
-      found.set(text, known);
-      return known;
-    };
-    await this.#ofEverySlot(async (cell, slot) => {
-      const prefix = slotPrefix(cell.root, slot);
-      const [counts, leases] = await Promise.all([
-        cell.run<Record<string, string>>("hgetall", `${prefix}depths`),
-        cell.run<string[]>("zrange", `${prefix}leases`, "0", "-1"),
-      ]);
-      for (const [text, items] of Object.entries(counts)) at(text).waiting += Number(items);
-      for (const lease of leases) {
-        const [, name = "", items = "0", tenant = ""] = /^\d+ (\S+) (\d+) [^:]*:([^:]*):/.exec(lease) ?? [];
-        const depth = at(`${name}:${tenant}`);
-        depth.waiting -= Number(items);
-        depth.inFlight += Number(items);
-      }
-    });
-    let deadLetters = 0;
-    const { results, unreached } = await this.#groups.ask(everySlot, async (cell, slots) => {
+  async depths(): Promise<QueueOverview> {
+    // The slots that cannot be reached are those of the look.
+    const counted = await Promise.allSettled(
+      everySlot.map(async (slot) => {
+        const cell = this.#cells.ofSlot(slot);
+        return cell.run<Record<string, string>>("hgetall", `${slotPrefix(cell.root, slot)}depths`);
+      }),
+    );
+    const looked = await this.#groups.askInChunks(everySlot, slotsListedAtOnce, async (cell, slots) => {
       const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
       return cell.run(overviewScript, ...scriptKeys(cell, slots[0] ?? 0), maxLookedAt, ...prefixes);
     });
-    const [missing] = unreached;
-    if (missing) throw missing.error;
-    for (const [now, dead, ...entries] of results) {
-      deadLetters += dead;
-      for (const [text, queues, oldestAt] of entries) {
-        const depth = at(text);
-        depth.queues += queues;
-        if (oldestAt !== "0") depth.oldestMs = Math.max(depth.oldestMs, Number(now) - Number(oldestAt));
-      }
+    const [missing] = looked.unreached;
+    if (missing && looked.results.length === 0) throw missing.error;
+    const items = new Map<string, number>();
+    for (const outcome of counted) {
+      if (outcome.status === "rejected") continue;
+      for (const [name, count] of Object.entries(outcome.value))
+        items.set(name, (items.get(name) ?? 0) + Number(count));
     }
-    const depths = [...found].map(([text, { waiting, ...others }]) => {
-      const [name = "", tenant = ""] = text.split(":");
-      return { class: name, tenant: unescaped(tenant), waiting: Math.max(0, waiting), ...others };
-    });
-    return { depths, deadLetters };
+    const counts = [...items].map(([text, count]) => ({ ...parseDepth(text), items: count }));
+    const looks = looked.results.flatMap(([now, , ...entries]) =>
+      entries.map(([text, queues, own, inFlight, oldestAt]) => {
+        const oldestMs = oldestAt === "0" ? 0 : Math.max(0, Number(now) - Number(oldestAt));
+        return { ...parseLook(text), queues, items: own, inFlight, oldestMs };
+      }),
+    );
+    return {
+      ...depthsOf(counts, looks),
+      deadLetters: looked.results.reduce((sum, [, dead]) => sum + dead, 0),
+      unreachedSlots: looked.unreached.reduce((sum, { slots }) => sum + slots.length, 0),
+    };
   }
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
@@ -309,14 +301,22 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async heldQueues(key: string): Promise<readonly QueueName[]> {
-    const held = await this.#ofEverySlot(async (cell, slot) => {
-      const prefix = slotPrefix(cell.root, slot);
-      return Promise.all([
-        cell.run<string[]>("smembers", `${prefix}parked`),
-        cell.run<string[]>("zrange", `${prefix}delays`, "0", "-1"),
-      ]);
-    });
-    const queues = held.flat(2).map((member) => parseQueue(member.slice(member.indexOf(" ") + 1)));
+    const matching = ["MATCH", heldPattern(key), "COUNT", scanCount];
+    const held = await Promise.all(
+      everySlot.map(async (slot) => {
+        const cell = this.#cells.ofSlot(slot);
+        const prefix = slotPrefix(cell.root, slot);
+        const [parked, delayed] = await Promise.all([
+          scanned(async (cursor) => cell.run<Scan>("sscan", `${prefix}parked`, cursor, ...matching)),
+          scanned(async (cursor) => cell.run<Scan>("zscan", `${prefix}delays`, cursor, ...matching)),
+        ]);
+        // ZSCAN gives the score after each member.
+        return new Set([...parked, ...delayed.filter((_, at) => at % 2 === 0)]);
+      }),
+    );
+    const queues = held
+      .flatMap((members) => [...members])
+      .map((member) => parseQueue(member.slice(member.indexOf(" ") + 1)));
     return queues.filter((queue) => queue.key === key);
   }
 
@@ -347,10 +347,6 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (missing && results.length === 0) throw missing.error;
     return results.reduce((sum, count) => sum + count, 0);
   }
-
-  async #ofEverySlot<Result>(ask: (cell: CellAccess, slot: number) => Promise<Result>): Promise<Result[]> {
-    return Promise.all(everySlot.map(async (slot) => ask(this.#cells.ofSlot(slot), slot)));
-  }
 }
 
 function toClaimReply([more, ...claimed]: GroupReply, request: ClaimRequest | undefined): ClaimReply {
@@ -363,8 +359,16 @@ function toClaimReply([more, ...claimed]: GroupReply, request: ClaimRequest | un
   };
 }
 
-function inChunks<Value>(values: readonly Value[], size: number): Value[][] {
-  return Array.from({ length: Math.ceil(values.length / size) }, (_, chunk) =>
-    values.slice(chunk * size, (chunk + 1) * size),
-  );
+type Scan = [cursor: string, found: string[]];
+
+/** In steps: the server looks at about {@link scanCount} members at once. */
+async function scanned(step: (cursor: string) => Promise<Scan>): Promise<string[]> {
+  const all: string[] = [];
+  let cursor = "0";
+  do {
+    const [next, found] = await step(cursor);
+    all.push(...found);
+    cursor = next;
+  } while (cursor !== "0");
+  return all;
 }

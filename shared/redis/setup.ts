@@ -31,8 +31,8 @@ export const primaryCommands = [
   ...readingCommands,
   ...["del", "exists", "expire", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hset", "hvals"],
   ...["incrby", "lindex", "llen", "lpop", "lpush", "lrange", "pexpire", "rpush", "srandmember"],
-  ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "time", "xadd", "xlen", "xtrim"],
-  ...["zadd", "zcard", "zmscore", "zrange", "zrangebyscore", "zrem", "zscore"],
+  ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "sscan", "time", "xadd", "xlen", "xtrim"],
+  ...["zadd", "zcard", "zmscore", "zrange", "zrangebyscore", "zrem", "zscan", "zscore"],
 ] as const;
 /** Further commands of moves between several cells. The test compares this list, too. */
 export const movingCommands = [

@@ -43,6 +43,21 @@ export class SlotGroups {
     return { results, unreached };
   }
 
+  /** Of a Redis, so many slots at once. */
+  async askInChunks<Result>(
+    slots: readonly number[],
+    size: number,
+    ask: (cell: CellAccess, slots: readonly number[]) => Promise<Result>,
+  ): Promise<{ results: Result[]; unreached: UnreachedSlots[] }> {
+    const count = Math.ceil(slots.length / size);
+    const chunks = Array.from({ length: count }, (_, at) => slots.slice(at * size, (at + 1) * size));
+    const answers = await Promise.all(chunks.map(async (chunk) => this.ask(chunk, ask)));
+    return {
+      results: answers.flatMap(({ results }) => results),
+      unreached: answers.flatMap(({ unreached }) => unreached),
+    };
+  }
+
   /** One script call for each group. @returns a reply for each entry, in order. */
   each<Entry extends { readonly slot: number }, Reply>(
     script: Script<Reply[]>,

@@ -66,6 +66,12 @@ export interface Quotas {
 const quotaDefaults: Quotas = { perTenant: 100_000, perSource: 1_000_000 };
 const classDefaults: Required<ClassRule> = { share: 1, whenFull: "refuse" };
 
+/** A class of work for a service. */
+export interface QueueTarget {
+  readonly class: string;
+  readonly service: string;
+}
+
 export type HookName = "connect" | "subscribe";
 const hookNames: readonly HookName[] = ["connect", "subscribe"];
 
@@ -82,6 +88,8 @@ export class Rules {
   readonly quotas: Quotas;
   /** Of webhooks, by name. */
   readonly sources: ReadonlyMap<string, SourceRule>;
+  /** Classes and services of `enqueue` routes and session events; each pair once. */
+  readonly queueTargets: readonly QueueTarget[];
   /** By service: the largest batch of any route to it. */
   readonly #batches = new Map<string, number>();
 
@@ -114,6 +122,7 @@ export class Rules {
       }
     }
     this.#routes = new RouteTable(routes);
+    this.queueTargets = queueTargetsOf(document);
     this.sources = new Map(Object.entries(document.sources ?? {}));
   }
 
@@ -176,4 +185,17 @@ function serviceOptions(name: string, rule: ServiceRule, hooks: readonly HookNam
     secrets: rule.secrets ?? (rule.secret === undefined ? [] : [rule.secret]),
     hooks,
   };
+}
+
+function queueTargetsOf({ routes = [], hooks = {} }: RulesDocument): QueueTarget[] {
+  const targets = routes
+    .filter(({ mode }) => mode === "enqueue")
+    .flatMap(({ class: name = defaultClass, service, also = [], rollout }) =>
+      [service, ...also, ...(rollout ? [rollout.to] : [])].map((each) => ({ class: name, service: each })),
+    );
+  for (const kind of sessionEventKinds) {
+    const service = hooks[kind];
+    if (service !== undefined) targets.push({ class: defaultClass, service });
+  }
+  return [...new Map(targets.map((target) => [JSON.stringify(target), target])).values()];
 }

@@ -59,6 +59,26 @@ export class Metrics {
     });
   }
 
+  /** Gauges that differ by several labels, read on each scrape. */
+  labelledGauges<Label extends string>(
+    name: string,
+    help: string,
+    labels: readonly Label[],
+    read: () => Promise<readonly { labels: Record<Label, string>; value: number }[]>,
+  ): void {
+    const gauge: Gauge = new Gauge({
+      name: `tidegate_${name}`,
+      help,
+      labelNames: [...labels],
+      registers: [this.#registry],
+      collect: async () => {
+        const numbers = await read();
+        gauge.reset();
+        for (const { labels: own, value } of numbers) gauge.set(own, value);
+      },
+    });
+  }
+
   /** Counters that differ by one label; `read` gives the totals on each scrape. */
   counts(name: string, help: string, label: string, read: () => NumbersByLabel): void {
     const counter: Counter = new Counter({

@@ -394,7 +394,26 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect((await store.ready()).lanes.filter(({ service }) => service === place.service)).toEqual([]);
     });
 
-    test("QUE-11: depths count what waits and what is in flight, by class and tenant", async () => {
+    test("QAPI-4: held queues are found by their key, also by one with signs of a pattern", async () => {
+      const [store] = await create();
+      const service = newService();
+      const keys = ["a*b", "aXb", "[a]?\\", "x:a*b", "100%", "a b"];
+      for (const [at, key] of keys.entries()) {
+        await store.enqueue(item({ service, key }));
+        const claimed = await claim(store, { service, key });
+        if (!claimed) throw new Error("nothing was claimed");
+        const kind = at % 2 === 0 ? "park" : "retry";
+        const settlement =
+          kind === "park" ? ({ kind, done: 0 } as const) : ({ kind, done: 0, attempts: 1, delayMs: 60_000 } as const);
+        await store.settle(claimed.lease, settlement, "");
+      }
+      for (const key of keys) {
+        const held = (await store.heldQueues(key)).filter((queue) => queue.service === service);
+        expect(held).toEqual([{ service, tenant: "", key }]);
+      }
+    });
+
+    test("QUE-11: depths count what waits and what is in flight, by class and tenant, and by service", async () => {
       const [store] = await create();
       const tenant = newService();
       const place = { service: newService(), tenant };
@@ -409,6 +428,13 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
         { class: "messages", tenant, waiting: 3, inFlight: 2, queues: 1, oldestMs: 0 },
         { class: "stats", tenant, waiting: 1, inFlight: 0, queues: 0, oldestMs: 0 },
       ]);
+      const other = { service: newService(), tenant };
+      await store.enqueue(item(other));
+      const { services } = await store.depths();
+      const ofService = (name: string): unknown[] => services.filter(({ service }) => service === name);
+      expect(ofService(place.service)).toMatchObject([{ class: "messages", inFlight: 2, queues: 1 }]);
+      expect(ofService(other.service)).toMatchObject([{ class: "messages", inFlight: 0, queues: 1 }]);
+      await done(store, await claim(store, other));
       await done(store, batch);
       await done(store, await claim(store, place, { maxItems: 9 }));
       expect(await depthsOf()).toEqual([]);

@@ -311,7 +311,7 @@ describe("queues over the private API", () => {
     expect((await fleet.api("DELETE", "/v1/dead-letters/1-1", undefined, { token: tokens.reader })).status).toBe(403);
   });
 
-  test("QAPI-5: metrics tell what waits, is in flight and failed, by class", async () => {
+  test("QAPI-5: metrics tell what waits, is in flight and failed, by class and service", async () => {
     const docId = newDocument();
     const gate = Promise.withResolvers<void>();
     service.answer = (_request, response) => void gate.promise.then(() => answerJson(response, {}));
@@ -324,10 +324,11 @@ describe("queues over the private API", () => {
     };
     // A reading may be half a second old.
     await eventually(
-      async () => (await lineOf('tidegate_queue_items_waiting{class="messages"}'))?.endsWith(" 2") === true,
+      async () =>
+        (await lineOf('tidegate_queue_items_waiting{class="messages",service="documents"}'))?.endsWith(" 2") === true,
     );
-    expect(await lineOf('tidegate_queue_items_in_flight{class="messages"}')).toMatch(/ 1$/);
-    expect(await lineOf('tidegate_queue_items_waiting{class="stats"}')).toMatch(/ 0$/);
+    expect(await lineOf('tidegate_queue_items_in_flight{class="messages",service="documents"}')).toMatch(/ 1$/);
+    expect(await lineOf('tidegate_queue_items_waiting{class="stats",service="documents"}')).toMatch(/ 0$/);
     expect(await lineOf("tidegate_queue_dead_letters")).toMatch(/ 0$/);
     gate.resolve();
     await eventually(() => arrived(docId).length === 3);
