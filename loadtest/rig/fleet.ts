@@ -51,6 +51,8 @@ export interface FleetOptions {
   readonly nodeFlags?: readonly string[];
   /** Environment variables of the gateways. */
   readonly gatewaySettings?: Readonly<Record<string, string>>;
+  /** Environment variables of the private APIs. */
+  readonly privateApiSettings?: Readonly<Record<string, string>>;
   /** Further tokens of the private API. */
   readonly moreTokens?: readonly {
     readonly name: string;
@@ -94,6 +96,7 @@ export class Fleet {
         { name: "load", token: privateApiToken, scopes: ["publish", "rules", "read", "operate"] },
         ...(options.moreTokens ?? []),
       ]),
+      ...options.privateApiSettings,
     });
     const { gateways = 2, gatewaySeats = 0 } = options;
     const { gatewayUrls, adminUrls } = await this.#startGateways(gateways, Math.max(gateways, gatewaySeats), {
