@@ -10,7 +10,7 @@
 -- Of all slots, whether or not they are asked for.
 local maxLookedAt, maxLookedAtBytes = 2000, 1048576
 local limit, maxBytes = tonumber(ARGV[1]), tonumber(ARGV[2])
-local names, prefixes = {}, {}
+local names, prefixes, lengths = {}, {}, {}
 local at = 3
 for _ = 1, tonumber(ARGV[at]) do
   at = at + 1
@@ -18,8 +18,14 @@ for _ = 1, tonumber(ARGV[at]) do
 end
 at = at + 1
 local prefixCount = tonumber(ARGV[at])
+local hasLength = {}
 for index = 1, prefixCount do
-  prefixes[index] = ARGV[at + index]
+  local prefix = ARGV[at + index]
+  prefixes[prefix] = true
+  if not hasLength[#prefix] then
+    hasLength[#prefix] = true
+    lengths[#lengths + 1] = #prefix
+  end
 end
 at = at + prefixCount + 1
 local isFiltered = next(names) ~= nil or prefixCount > 0
@@ -32,8 +38,8 @@ local function isAskedFor(head)
   if names[channel] then
     return true
   end
-  for _, prefix in ipairs(prefixes) do
-    if string.sub(channel, 1, #prefix) == prefix then
+  for _, length in ipairs(lengths) do
+    if prefixes[string.sub(channel, 1, length)] then
       return true
     end
   end
