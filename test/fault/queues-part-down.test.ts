@@ -108,3 +108,16 @@ test("QFAIL-9: while a hash slot moves, items of other slots are delivered as be
   );
   await eventually(() => arrived.includes(`${moving.key} 1`), 30_000);
 }, 90_000);
+
+test("QAPI-7: while a node of a cluster hangs, what waits in the other slots is counted", async () => {
+  await dispatcher.stop();
+  const [frozen] = cluster.servers;
+  if (!frozen) throw new Error("the cluster has no servers");
+  const queues = queuesOfAllSlots();
+  const isOwned = await ownedBy(frozen);
+  const lost = queues.filter(isOwned).length;
+  await Promise.all(queues.map(async (queue) => store.enqueue(numberedItem(queue, 0))));
+  expect(await store.depths()).toMatchObject({ depths: [{ waiting: slotCount }], unreachedSlots: 0 });
+  frozen.signal("SIGSTOP");
+  expect(await store.depths()).toMatchObject({ depths: [{ waiting: slotCount - lost }], unreachedSlots: lost });
+});

@@ -42,7 +42,10 @@ describe("a scan accepts exactly what JSON.parse accepts, and measures its depth
         const value = parseJson(text);
         const scan = scanJson(text);
         expect(scan.kind).toBe(value === undefined ? "malformed" : "json");
-        if (scan.kind === "json") expect(scan.depth).toBe(depthOf(value));
+        if (scan.kind !== "json") return;
+        // Of members with one name JSON.parse keeps the last one, and the scan measures all.
+        if (texts === valid) expect(scan.depth).toBe(depthOf(value));
+        else expect(scan.depth).toBeGreaterThanOrEqual(depthOf(value));
       }),
       { numRuns },
     );
