@@ -20,7 +20,7 @@ export interface StoredEndpoint {
 
 /** Moves an endpoint in the log: a new generation begins. */
 export interface Move {
-  /** Unix ms, `now` by the store's clock, or what it was. */
+  /** Unix ms, what it was, or `now`: the next millisecond of the store's clock, which has begun when the change resolves. */
   readonly startsAt: number | "now" | "same";
   /** What earlier generations have queued is still sent. */
   readonly keepsQueued?: boolean;
@@ -38,7 +38,7 @@ export interface ChangedEndpoints {
 }
 
 export interface EndpointStore extends Service {
-  /** @returns undefined where there are {@link maxEndpoints} already. */
+  /** It starts now, see {@link Move}. @returns undefined where there are {@link maxEndpoints} already. */
   create(endpoint: Endpoint): Promise<StoredEndpoint | undefined>;
   read(id: string): Promise<StoredEndpoint | undefined>;
   /** Only where the stored one has that version. */

@@ -1,3 +1,4 @@
+import { begun } from "./beginning.ts";
 import type { ChangedEndpoints, EndpointChange, EndpointStore, Move, StoredEndpoint } from "./contract.ts";
 import { type Endpoint, maxEndpoints } from "./endpoint.ts";
 
@@ -18,13 +19,14 @@ export class MemoryEndpointStore implements EndpointStore {
     const stored = {
       endpoint,
       version: this.#nextVersion(endpoint.id),
-      startsAt: now,
+      startsAt: now + 1,
       createdAt: now,
       generation: 0,
       validFrom: 0,
     };
     this.#stored.set(endpoint.id, stored);
     this.#notify();
+    await begun();
     return stored;
   }
 
@@ -39,6 +41,7 @@ export class MemoryEndpointStore implements EndpointStore {
     const moved = move && movedFrom(stored, move);
     this.#stored.set(endpoint.id, { ...stored, endpoint, version: this.#nextVersion(endpoint.id), ...moved });
     this.#notify();
+    if (move?.startsAt === "now") await begun();
     return "stored";
   }
 
@@ -80,7 +83,7 @@ function movedFrom(
 ): Pick<StoredEndpoint, "startsAt" | "generation" | "validFrom"> {
   const generation = stored.generation + 1;
   return {
-    startsAt: startsAt === "same" ? stored.startsAt : startsAt === "now" ? Date.now() : startsAt,
+    startsAt: startsAt === "same" ? stored.startsAt : startsAt === "now" ? Date.now() + 1 : startsAt,
     generation,
     validFrom: keepsQueued ? stored.validFrom : generation,
   };

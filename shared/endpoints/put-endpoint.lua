@@ -1,15 +1,16 @@
 #!lua
 -- Stores an endpoint if its condition holds, and announces the change.
 -- KEYS  1 documents (hash: id → see parseEndpoint)   2 versions (hash: last, floor)   3 changed (zset: id by version)
--- ARGV  1 id   2 endpoint (JSON text)   3 required version, or 'new'   4 start of a new generation: 'now', 'same' or Unix ms; '' for none
+-- ARGV  1 id   2 endpoint (JSON text)   3 required version, or 'new'   4 start of a new generation: 'now' (the next ms), 'same' or Unix ms; '' for none
 --       5 '1': what earlier generations have queued is still sent   6 most endpoints   7 topic
 -- Returns {outcome, head} with outcome 'stored', 'changed_meanwhile', 'none' or 'full'.
 -- include change-endpoint.part.lua
 
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local startsAt, createdAt, generation, validFrom = now, now, 0, 0
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+local nextMs = string.format('%.0f', nowMs + 1)
+local startsAt, createdAt, generation, validFrom = nextMs, string.format('%.0f', nowMs), 0, 0
 if ARGV[3] == 'new' then
   if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then
     return { 'full', '' }
@@ -29,7 +30,7 @@ else
       validFrom = generation
     end
     if ARGV[4] ~= 'same' then
-      startsAt = ARGV[4] == 'now' and now or ARGV[4]
+      startsAt = ARGV[4] == 'now' and nextMs or ARGV[4]
     end
   end
 end

@@ -1,5 +1,6 @@
 import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
+import { begun } from "./beginning.ts";
 import type { ChangedEndpoints, EndpointChange, EndpointStore, Move, StoredEndpoint } from "./contract.ts";
 import { type Endpoint, maxEndpoints } from "./endpoint.ts";
 import { endpointKeys, parseEndpoint } from "./keys.ts";
@@ -104,6 +105,7 @@ export class RedisEndpointStore implements EndpointStore {
         topic,
       ],
     );
+    if (kind === "stored" && (ifVersion === "new" || move?.startsAt === "now")) await begun();
     return { kind, head };
   }
 

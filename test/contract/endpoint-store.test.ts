@@ -112,7 +112,7 @@ describe.each(implementations)("endpoint store: %s", (_name, create) => {
     const { writer } = await create();
     const own = endpoint();
     const created = await writer.create(own);
-    expect(created).toMatchObject({ generation: 0, validFrom: 0, startsAt: created?.createdAt });
+    expect(created).toMatchObject({ generation: 0, validFrom: 0, startsAt: (created?.createdAt ?? 0) + 1 });
     const change = async (move?: Parameters<EndpointStore["change"]>[2]): Promise<unknown> => {
       const { version } = (await writer.read(own.id)) ?? { version: 0 };
       expect(await writer.change(own, version, move)).toBe("stored");

@@ -93,8 +93,8 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
   });
 
   test("EP-3: an endpoint gets the channels and events that it asks for, from its creation on", async () => {
-    await publish("board:before", 0);
     const endpoint = await receiver();
+    await publish("board:apple", 0);
     const { id } = await create(endpoint.url, { channels: ["board:a*", "board:z"], events: ["card.*", "note"] });
     await publish("board:before", 1);
     await publish("board:apple", 2);
