@@ -91,9 +91,9 @@ export class Deliverer {
     try {
       const answer = await this.#options.send(service, delivery);
       const now = performance.now();
-      if (answer.kind === "unreachable" || answer.kind === "unanswered") limit.overloaded(now);
-      else if (answer.kind === "answered" && (answer.status === 429 || answer.status >= 500)) limit.overloaded(now);
-      else if (answer.kind !== "busy" && answer.kind !== "circuit_open") limit.succeeded(now - from, inFlight, now);
+      const pace = paceOf(answer);
+      if (pace === "overloaded") limit.overloaded(now);
+      else if (pace === "fine") limit.succeeded(now - from, inFlight, now);
       return answer;
     } finally {
       state.change(-1, performance.now());
@@ -165,5 +165,23 @@ export class Deliverer {
       }
     }
     onOutcome(lease.class, lease.queue.service, "stale");
+  }
+}
+
+/** What an answer says of the number of requests at once; undefined: nothing, as the request was not sent. */
+function paceOf(answer: ServiceAnswer): "fine" | "overloaded" | undefined {
+  switch (answer.kind) {
+    case "busy":
+    case "circuit_open":
+      return undefined;
+    case "unreachable":
+      return answer.fault === "own" ? undefined : "overloaded";
+    case "unanswered":
+      return "overloaded";
+    case "answered":
+      return answer.status === 429 || answer.status >= 500 ? "overloaded" : "fine";
+    case "unreadable":
+    case "answer_too_large":
+      return "fine";
   }
 }

@@ -8,7 +8,7 @@ import { AddressRefused } from "./guarded-connector.ts";
 
 type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
 
-/** Why there is no answer: the service refused or cut the connection, time was up, or this side had no room. */
+/** Why there is no answer: the service refused or cut the connection, time was up, or this side had no room or no valid request. */
 type Fault = "service" | "deadline" | "own";
 
 /** Any HTTP status counts as answered. */
@@ -32,10 +32,10 @@ const notSentCodes = new Set([
   "ENETUNREACH",
   "EADDRNOTAVAIL",
   "UND_ERR_CONNECT_TIMEOUT",
-  "UND_ERR_INVALID_ARG",
-  "ERR_INVALID_URL",
   "EPROTO",
 ]);
+/** Errors before a connection, for a request that is not valid HTTP. */
+const invalidRequestCodes = new Set(["UND_ERR_INVALID_ARG", "UND_ERR_NOT_SUPPORTED", "ERR_INVALID_URL"]);
 /** Errors of the TLS handshake: the request was not sent either. */
 const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 const unzip = promisify(gunzip);
@@ -162,6 +162,10 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
       return this.#settle({ kind: "unreachable", reason: error.message, fault: "service" });
     }
     const code = error.code ?? "";
+    if (invalidRequestCodes.has(code)) {
+      // The message names the header, and repeats no value.
+      return this.#settle({ kind: "unreachable", reason: `the request is invalid: ${error.message}`, fault: "own" });
+    }
     if (notSentCodes.has(code) || tlsCodes.test(code))
       this.#settle({ kind: "unreachable", reason: code, fault: "service" });
     else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle(this.#tooLarge());

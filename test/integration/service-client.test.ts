@@ -1,5 +1,6 @@
 /** Requests to a real service without the programs. */
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
 import { type ServiceAnswer, ServiceClient } from "../../shared/services/service-client.ts";
 import { readServiceSecret } from "../../shared/rules/service-secret.ts";
@@ -20,7 +21,14 @@ afterEach(async () => {
   await service.stop();
 });
 
-async function send(part: AnswerPart, { isConnected = true, timeoutMs = 20_000 } = {}): Promise<ServiceAnswer> {
+interface Sent {
+  isConnected?: boolean;
+  timeoutMs?: number;
+  headers?: Record<string, string>;
+}
+
+async function send(part: AnswerPart, sent: Sent = {}): Promise<ServiceAnswer> {
+  const { isConnected = true, timeoutMs = 20_000, headers = {} } = sent;
   const secret = readServiceSecret(serviceSecret);
   if (!secret) throw new Error("the secret of the test is not valid");
   return client.send({
@@ -36,6 +44,7 @@ async function send(part: AnswerPart, { isConnected = true, timeoutMs = 20_000 }
     traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     timeoutMs,
     answer: { isConnected, part },
+    headers,
   });
 }
 
@@ -90,5 +99,20 @@ test("CALL-10: of an answer over 1 MiB that is no 2xx only the body is lost", as
 
 test("RELAY-8: a request whose caller is gone is not sent", async () => {
   expect(await send(budget.part("stream", "session"), { isConnected: false })).toMatchObject({ kind: "unreachable" });
+  expect(service.requests).toEqual([]);
+});
+
+test("CALL-21: a request that is not valid HTTP is not sent, and opens no circuit", async () => {
+  const circuits = new ServiceCircuits();
+  const owner = { name: "work", url: service.url };
+  const headers = { "x-line-break": "a secret\r\nx-other: 1" };
+  for (let n = 0; n < 20; n++) {
+    const answer = await circuits.guard(owner, { user: "ada", hasTime: true }, async () =>
+      send(budget.part("stream", "session"), { headers }),
+    );
+    const reason = "the request is invalid: invalid x-line-break header";
+    expect(answer).toEqual({ kind: "unreachable", reason, fault: "own" });
+  }
+  expect(circuits.of(owner).isOpen).toBe(false);
   expect(service.requests).toEqual([]);
 });

@@ -156,6 +156,21 @@ describe("dispatcher", () => {
     expect(await store.deadLetters({ limit: 1 })).toEqual([]);
   });
 
+  test("DISP-12: a request that is not valid HTTP does not lower the number of requests at once", async () => {
+    const store = new MemoryQueueStore();
+    const held: (() => void)[] = [];
+    const { outcomes } = await startDispatcher(store, async ({ body }) => {
+      if (body === '"bad"') return { kind: "unreachable", reason: "the request is invalid", fault: "own" };
+      await new Promise<void>((resolve) => held.push(resolve));
+      return answered(204);
+    });
+    await enqueue(store, "bad");
+    await eventually(() => outcomes.includes("failed"));
+    for (let key = 0; key < 8; key++) await enqueue(store, key, { key: String(key) });
+    await eventually(() => held.length === 8);
+    for (const release of held) release();
+  });
+
   test("DISP-6: a batch is an array; what the service did not accept comes again, alone at the head", async () => {
     const store = new MemoryQueueStore();
     const bodies: unknown[] = [];
