@@ -96,7 +96,7 @@ export function createNodeState(options: GatewayOptions): NodeState {
   const sealingSecrets = config.RESUME_SECRET ?? ([config.PRIVATE_API_TOKEN] as const);
   const context: GatewayContext = {
     node,
-    verify: verifierOf(config),
+    verify: verifierOf(options),
     currentRules,
     broker,
     relay: createRelay(options, metrics),
@@ -203,12 +203,13 @@ function createRelay({ config, errors, logger }: GatewayOptions, metrics: Gatewa
   return relay;
 }
 
-function verifierOf(config: GatewayConfig): Verifier {
+function verifierOf({ config, logger }: GatewayOptions): Verifier {
   return createVerifier({
     secret: config.AUTH_JWT_SECRET,
     jwksUrl: config.AUTH_JWKS_URL,
     issuer: config.AUTH_ISSUER,
     audience: config.AUTH_AUDIENCE,
+    logger,
   });
 }
 

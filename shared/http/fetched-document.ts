@@ -1,4 +1,5 @@
-/** Caches a JSON document of another server and refreshes it: one fetch at a time, with a pause after failures. */
+/** Caches a JSON document of another server and refreshes it: bounded, one fetch at a time, with a pause after failures. */
+import { parseBody } from "./body.ts";
 
 export interface FetchTiming {
   /** For one fetch. */
@@ -13,10 +14,16 @@ export interface FetchTiming {
   failureCooldownMs: number;
 }
 
+/** Of a document, decompressed. */
+const maxDocumentBytes = 256 * 1024;
+/** Brackets, commas and colons of a document. A JWKS of a hundred keys has about 3,000. */
+const maxDocumentStructure = 16_384;
+
 /** Fetching failed, and no usable document is cached. */
 export class FetchFailed extends Error {
-  constructor(url: URL, cause: unknown) {
-    super(`${url.href} cannot be fetched: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  constructor({ origin, pathname }: URL, cause: unknown) {
+    // Without the query, which may contain a secret.
+    super(`${origin}${pathname} cannot be fetched: ${reasonOf(cause)}`, { cause });
     this.name = "FetchFailed";
   }
 }
@@ -25,17 +32,27 @@ export class FetchedDocument<Value> {
   readonly #url: URL;
   readonly #read: (json: unknown) => Value;
   readonly #timing: FetchTiming;
+  readonly #onFailure: (failure: FetchFailed) => void;
   #value: Value | undefined;
   #fetchedAt = -Infinity;
   #failure: FetchFailed | undefined;
   #failedAt = -Infinity;
   #fetching: Promise<Value> | undefined;
 
-  /** @param options.read parses the document. If it throws, the fetch counts as failed. */
-  constructor(options: { url: URL; read: (json: unknown) => Value; timing: FetchTiming }) {
+  /**
+   * @param options.read checks the parsed document. If it throws, the fetch counts as failed.
+   * @param options.onFailure called after a failed fetch, unless the one before it failed for the same reason
+   */
+  constructor(options: {
+    url: URL;
+    read: (json: unknown) => Value;
+    timing: FetchTiming;
+    onFailure: (failure: FetchFailed) => void;
+  }) {
     this.#url = options.url;
     this.#read = options.read;
     this.#timing = options.timing;
+    this.#onFailure = options.onFailure;
   }
 
   /** @throws FetchFailed */
@@ -79,13 +96,34 @@ export class FetchedDocument<Value> {
         await answer.body?.cancel();
         throw new Error(`answered ${answer.status}`);
       }
-      const value = this.#read(await answer.json());
+      const value = this.#read(parseBody(await boundedBody(answer), maxDocumentStructure));
       [this.#value, this.#fetchedAt, this.#failure] = [value, performance.now(), undefined];
       return value;
     } catch (error) {
-      this.#failedAt = performance.now();
-      this.#failure = new FetchFailed(this.#url, error);
-      throw this.#failure;
+      const failure = new FetchFailed(this.#url, error);
+      const isNews = failure.message !== this.#failure?.message;
+      [this.#failure, this.#failedAt] = [failure, performance.now()];
+      if (isNews) this.#onFailure(failure);
+      throw failure;
     }
   }
+}
+
+async function boundedBody(answer: Response): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  // Leaving the loop early closes the connection.
+  for await (const chunk of answer.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > maxDocumentBytes) throw new Error(`the answer is larger than ${maxDocumentBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** `fetch` tells in the cause of its error what failed. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { message, cause } = error;
+  return cause instanceof Error ? `${message}: ${cause.message}` : message;
 }

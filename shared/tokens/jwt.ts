@@ -11,6 +11,7 @@ import {
 } from "jose";
 import { parseJson } from "../json/json.ts";
 import { FetchedDocument, type FetchTiming } from "../http/fetched-document.ts";
+import type { Logger } from "../runtime/logging.ts";
 
 export interface VerifierOptions {
   /** Shared secret for HS256. */
@@ -19,6 +20,7 @@ export interface VerifierOptions {
   jwksUrl?: string | undefined;
   issuer?: string | undefined;
   audience?: string | undefined;
+  logger: Logger;
 }
 
 export type Verification =
@@ -44,12 +46,14 @@ const jwksTiming: FetchTiming = {
   failureCooldownMs: 2_000,
 };
 
+/** Of a JWKS. */
+const maxKeys = 100;
 /** For a token without a key id. Issuers have two or three keys at a time; each try costs a signature check. */
 const maxKeysTried = 10;
 
 /** Checks signature, algorithm, `exp`, `sub`, and issuer and audience where given. */
 export function createVerifier(options: VerifierOptions): Verifier {
-  const { secret, jwksUrl, issuer, audience } = options;
+  const { secret, jwksUrl, issuer, audience, logger } = options;
   const common = {
     clockTolerance: clockToleranceSeconds,
     requiredClaims: ["sub", "exp"],
@@ -61,7 +65,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
   const verifyByFetchedKeys =
     jwksUrl === undefined
       ? undefined
-      : createKeySetVerifier(new URL(jwksUrl), { ...common, algorithms: ["RS256", "ES256", "EdDSA"] });
+      : createKeySetVerifier(new URL(jwksUrl), logger, { ...common, algorithms: ["RS256", "ES256", "EdDSA"] });
   const verifyBySharedKey = async (token: string): Promise<JWTPayload> =>
     (await jwtVerify(token, sharedKey as KeyObject, { ...common, algorithms: ["HS256"] })).payload;
 
@@ -80,12 +84,16 @@ export function createVerifier(options: VerifierOptions): Verifier {
 }
 
 /** Fetches the keys again for a token that no known key signed. @throws FetchFailed */
-function createKeySetVerifier(url: URL, options: JWTVerifyOptions): (token: string) => Promise<JWTPayload> {
-  // The library validates the key set.
+function createKeySetVerifier(
+  url: URL,
+  logger: Logger,
+  options: JWTVerifyOptions,
+): (token: string) => Promise<JWTPayload> {
   const document = new FetchedDocument({
     url,
-    read: (json) => createLocalJWKSet(json as JSONWebKeySet),
+    read: keySetOf,
     timing: jwksTiming,
+    onFailure: ({ message }) => logger.warn({ reason: message }, "the keys of tokens cannot be fetched"),
   });
   return async (token) => {
     const keys = await document.current();
@@ -97,6 +105,16 @@ function createKeySetVerifier(url: URL, options: JWTVerifyOptions): (token: stri
       return verifyByAny(token, newerKeys, options);
     }
   };
+}
+
+/** @throws where it is none, or has too many keys */
+function keySetOf(json: unknown): JWTVerifyGetKey {
+  const keys = (json as { keys?: unknown } | null)?.keys;
+  if (Array.isArray(keys) && keys.length > maxKeys) {
+    throw new Error(`it has ${keys.length} keys: publish at most ${maxKeys}`);
+  }
+  // The library validates the rest.
+  return createLocalJWKSet(json as JSONWebKeySet);
 }
 
 async function newerFor(

@@ -2,8 +2,10 @@
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { gzipSync } from "node:zlib";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { createLogger } from "../../shared/runtime/logging.ts";
 import { createVerifier, type Verifier } from "../../shared/tokens/jwt.ts";
 import { answerJson } from "../support/http-service.ts";
 
@@ -14,6 +16,7 @@ let server: Server;
 let answer: (response: ServerResponse) => void;
 let fetches: number;
 let verify: Verifier;
+let log: string[];
 
 beforeEach(async () => {
   vi.useFakeTimers({ toFake: ["performance"] });
@@ -24,7 +27,10 @@ beforeEach(async () => {
     answer(response);
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
-  verify = createVerifier({ jwksUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/keys` });
+  log = [];
+  const logger = createLogger({ name: "test", level: "warn", destination: { write: (line) => void log.push(line) } });
+  const { port } = server.address() as AddressInfo;
+  verify = createVerifier({ jwksUrl: `http://127.0.0.1:${port}/keys?key=hidden`, logger });
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -100,6 +106,60 @@ test.for<[string, (response: ServerResponse) => void]>([
   answer = given;
   expect(await kindsOf(["known", ...unknown])).toEqual(new Set(["unavailable"]));
   expect(fetches).toBe(1);
+});
+
+/** An answer with the known key, of that many bytes. */
+function answerOf(bytes: number): string {
+  const text = JSON.stringify({ keys: [jwk], rest: "" });
+  return text.replace('"rest":""', `"rest":"${"x".repeat(bytes - text.length)}"`);
+}
+
+test("KEYS-3: an answer of 256 KiB is read, and no more than that of a larger one", async () => {
+  const maxBytes = 256 * 1024;
+  answer = (response) => response.end(answerOf(maxBytes));
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  vi.advanceTimersByTime(601_000);
+  // Small on the wire. The known keys stay in force.
+  answer = (response) => {
+    response.setHeader("content-encoding", "gzip");
+    response.end(gzipSync(answerOf(maxBytes + 1)));
+  };
+  expect(await kindsOf(["known", ...unknown])).toEqual(new Set(["valid", "unavailable"]));
+  vi.advanceTimersByTime(10_000);
+  const closed = Promise.withResolvers<void>();
+  answer = (response) => {
+    const write = (): void => {
+      while (!response.destroyed && response.write("x".repeat(16_384)));
+    };
+    response.on("drain", write).on("close", closed.resolve);
+    write();
+  };
+  expect(await kindsOf(unknown)).toEqual(new Set(["unavailable"]));
+  await closed.promise;
+});
+
+test("KEYS-3: a hundred keys are read, one more is refused", async () => {
+  const keys = Array.from({ length: 99 }, (_, n) => ({ ...jwk, kid: `other ${n}` }));
+  answer = (response) => answerJson(response, { keys: [...keys, jwk] });
+  expect(await kindsOf(["known"])).toEqual(new Set(["valid"]));
+  vi.advanceTimersByTime(10_000);
+  answer = (response) => answerJson(response, { keys: [...keys, jwk, jwk] });
+  expect(await kindsOf(unknown)).toEqual(new Set(["unavailable"]));
+  expect(log.join("")).toContain("it has 101 keys");
+});
+
+test("KEYS-3: the log has the reason of a failure once, and nothing of the query", async () => {
+  answer = fail;
+  for (let n = 0; n < 3; n++) {
+    expect(await kindsOf(["known"])).toEqual(new Set(["unavailable"]));
+    vi.advanceTimersByTime(2_000);
+  }
+  answer = (response) => response.end("<html>");
+  expect(await kindsOf(["known"])).toEqual(new Set(["unavailable"]));
+  expect(log.map((line) => (JSON.parse(line) as { reason: string }).reason)).toEqual([
+    expect.stringMatching(/^http.*\/keys cannot be fetched: answered 500$/),
+    expect.stringMatching(/^http.*\/keys cannot be fetched: the body is not JSON$/),
+  ]);
 });
 
 /** Published keys of one algorithm, and a token signed by each. */
