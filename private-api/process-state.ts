@@ -1,0 +1,216 @@
+/** First step of a private API process: what it knows and holds, before its door opens. */
+import { ChangeBudget } from "../shared/changes/budget.ts";
+import type { ChangeLog } from "../shared/changes/contract.ts";
+import type { ChannelBroker } from "../shared/channels/contract.ts";
+import type { DispatcherRegistry } from "../shared/dispatchers/contract.ts";
+import type { DocumentStore } from "../shared/documents/contract.ts";
+import type { AttemptLog, EndpointStore } from "../shared/endpoints/contract.ts";
+import { dispatchersLoad } from "../shared/load/dispatch-load.ts";
+import { fleetLoad } from "../shared/load/fleet-load.ts";
+import type { CellMaps } from "../shared/cells/contract.ts";
+import type { Cells } from "../shared/redis/cells.ts";
+import type { NodeRegistry } from "../shared/nodes/contract.ts";
+import { depthsByTarget } from "../shared/queues/depths.ts";
+import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
+import { CurrentRules } from "../shared/rules/current-rules.ts";
+import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
+import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
+import type { Service } from "../shared/runtime/lifecycle.ts";
+import type { Logger } from "../shared/runtime/logging.ts";
+import { Metrics } from "../shared/runtime/metrics.ts";
+import type { Environment } from "../shared/runtime/settings.ts";
+import type { QueueOperations, QueueStore } from "../shared/queues/contract.ts";
+import { SessionEvents } from "../shared/queues/session-events.ts";
+import type { SessionEventStore, SessionStore } from "../shared/sessions/contract.ts";
+import { cellFigures } from "./cells/cell-figures.ts";
+import { CellMover } from "./cells/mover.ts";
+import { ChangePulls } from "./changes/change-pulls.ts";
+import type { PrivateApiConfig } from "./config.ts";
+import { RulesFile } from "./documents/rules-file.ts";
+import { createDispatcher } from "./dispatch/create-dispatcher.ts";
+import { SessionSweep } from "./dispatch/session-sweep.ts";
+import { Endpoints } from "./endpoints/endpoints.ts";
+import { createReading } from "./readings.ts";
+import { createPrivateApiMetrics } from "./metrics/metrics.ts";
+import type { PrivateApiContext } from "./node/context.ts";
+import { RelayStreams } from "./relay/relay-streams.ts";
+import { Upstream } from "./upstream/upstream.ts";
+
+/** The caller starts the broker, the stores and the registry before the private API, and stops them after it. */
+export interface PrivateApiOptions {
+  config: PrivateApiConfig;
+  /** Holds the secrets that rules refer to as `env:NAME`. */
+  environment: Environment;
+  broker: ChannelBroker;
+  rulesStore: DocumentStore;
+  rolloutsStore: DocumentStore;
+  sessionStore: SessionStore & SessionEventStore;
+  queues: QueueStore & QueueOperations;
+  changeLog: ChangeLog;
+  endpointStore: EndpointStore;
+  attemptLog: AttemptLog;
+  nodeRegistry: NodeRegistry;
+  dispatcherRegistry: DispatcherRegistry;
+  cellMaps: CellMaps;
+  /** Undefined in memory. */
+  cells: Cells | undefined;
+  errors: ContainedErrors;
+  logger: Logger;
+}
+
+export interface ProcessState {
+  readonly context: PrivateApiContext;
+  readonly rulesFile: RulesFile | undefined;
+  readonly relayStreams: RelayStreams;
+  /** Undefined where this process delivers nothing. */
+  readonly dispatcher: Service | undefined;
+  readonly sessionEvents: SessionEvents;
+  readonly sessionSweep: SessionSweep;
+  /** Undefined in memory. */
+  readonly cellMover: CellMover | undefined;
+  readonly metricsRegistry: Metrics;
+}
+
+export function createProcessState(options: PrivateApiOptions): ProcessState {
+  const { rulesStore, rolloutsStore, nodeRegistry, dispatcherRegistry, cellMaps, errors, logger } = options;
+  const metricsRegistry = new Metrics();
+  errors.addTo(metricsRegistry);
+  const metrics = createPrivateApiMetrics(metricsRegistry);
+  const { currentRules, currentRollouts, rulesFile, secrets } = createDocuments(options);
+  const context: PrivateApiContext = {
+    broker: options.broker,
+    rulesStore,
+    rolloutsStore,
+    sessionStore: options.sessionStore,
+    queues: options.queues,
+    nodeRegistry,
+    dispatcherRegistry,
+    cellMaps,
+    currentRules,
+    currentRollouts,
+    rulesFromFile: rulesFile !== undefined,
+    environment: options.environment,
+    upstream: new Upstream({
+      rules: currentRules,
+      secrets,
+      cellOf: (slot) => cellMaps.map.owners[slot] ?? "",
+      metrics,
+      logger,
+    }),
+    ...createEndpoints(options, currentRules),
+    pulls: new ChangePulls(options.changeLog, logger),
+    errors,
+    metrics,
+    logger,
+  };
+  const relayStreams = new RelayStreams();
+  observe(options, context, relayStreams);
+  return { context, rulesFile, relayStreams, ...createWork(options, context), metricsRegistry };
+}
+
+/** The documents in force, and the secrets of services that the rules name. */
+function createDocuments({
+  config,
+  environment,
+  rulesStore,
+  rolloutsStore,
+  errors,
+  logger,
+}: PrivateApiOptions): Pick<PrivateApiContext, "currentRules" | "currentRollouts"> &
+  Pick<ProcessState, "rulesFile"> & { secrets: () => ServiceSecrets } {
+  let secrets: ServiceSecrets = new Map();
+  const currentRules = new CurrentRules({
+    store: rulesStore,
+    errors,
+    logger,
+    accept: (rules) => {
+      secrets = resolveSecrets(rules, environment);
+    },
+  });
+  const currentRollouts = new CurrentRollouts({ store: rolloutsStore, errors, logger });
+  const path = config.RULES_FILE;
+  const rulesFile =
+    path === undefined
+      ? undefined
+      : new RulesFile({ path, store: rulesStore, currentRules, environment, errors, logger });
+  return { currentRules, currentRollouts, rulesFile, secrets: () => secrets };
+}
+
+/** Webhooks out, and the part of the change log that is kept for them. */
+function createEndpoints(
+  options: PrivateApiOptions,
+  rules: CurrentRules,
+): Pick<PrivateApiContext, "endpoints" | "changeBudget"> {
+  const { config, broker, queues, changeLog, dispatcherRegistry, errors, logger } = options;
+  const changeBudget = new ChangeBudget({
+    log: changeLog,
+    maxBytes: config.CHANGES_MAX_BYTES,
+    maxSeconds: config.CHANGES_MAX_SECONDS,
+    logger,
+  });
+  const endpoints = new Endpoints({
+    store: options.endpointStore,
+    attempts: options.attemptLog,
+    log: changeLog,
+    readers: async () => (await dispatcherRegistry.loads()).length,
+    allowedNetworks: config.ENDPOINT_ALLOWED_NETWORKS,
+    ...{ queues, broker, rules, changeBudget, errors, logger },
+  });
+  return { endpoints, changeBudget };
+}
+
+/** What one process does for the whole fleet: it delivers queued items, ends sessions that are over, and moves slots. */
+function createWork(
+  { config, queues, sessionStore, dispatcherRegistry, cellMaps, cells, errors, logger }: PrivateApiOptions,
+  { currentRules, upstream, endpoints, metrics }: PrivateApiContext,
+): Pick<ProcessState, "dispatcher" | "sessionEvents" | "sessionSweep" | "cellMover"> {
+  const dispatcher =
+    config.DISPATCH_CONCURRENCY === 0
+      ? undefined
+      : createDispatcher({
+          ...{ config, queues, registry: dispatcherRegistry },
+          ...{ currentRules, upstream, endpoints: endpoints.deliveries, metrics, errors, logger },
+        });
+  const sessionEvents = new SessionEvents({
+    store: sessionStore,
+    queues,
+    rules: () => currentRules.rules,
+    onStored: (kind) => metrics.sessionEvents.inc({ event: kind }),
+    errors,
+    logger,
+  });
+  const isWanted = (): boolean => sessionEvents.isWanted;
+  const sessionSweep = new SessionSweep({ store: sessionStore, isWanted, errors, logger });
+  const onClosed = (closedMs: number): void => metrics.cellPause.observe(closedMs / 1_000);
+  const cellMover = cells && new CellMover({ cells, maps: cellMaps, onClosed, errors, logger });
+  return { dispatcher, sessionEvents, sessionSweep, cellMover };
+}
+
+/** Figures that are read at each scrape of the metrics. */
+function observe(
+  { queues, changeLog, nodeRegistry, dispatcherRegistry, cellMaps }: PrivateApiOptions,
+  { currentRules, upstream, pulls, metrics }: PrivateApiContext,
+  relayStreams: RelayStreams,
+): void {
+  metrics.observe({
+    relayStreams: () => relayStreams.count,
+    circuits: () => {
+      const services = [...currentRules.rules.services];
+      return Object.fromEntries(
+        services.map((service) => [service.name, Number(upstream.circuits.of(service).isOpen)]),
+      );
+    },
+    fleet: createReading(async () => fleetLoad(await nodeRegistry.nodes())),
+    dispatchers: createReading(async () => {
+      const loads = await dispatcherRegistry.loads();
+      return { count: loads.length, ...dispatchersLoad(loads) };
+    }),
+    queues: createReading(async () => {
+      const { services, deadLetters, unreachedSlots } = await queues.depths();
+      return { targets: depthsByTarget(services, currentRules.rules), deadLetters, unreachedSlots };
+    }),
+    cells: () => cellFigures(cellMaps),
+    changes: createReading(async () => changeLog.figures()),
+    pullsWaiting: () => pulls.waiting,
+  });
+}
