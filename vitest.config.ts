@@ -17,6 +17,7 @@ class SlowestFolderFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["test/support/run-folder.ts"],
     // Most files wait for leases, timers and other processes: two at a time would leave half of two cores idle.
     maxWorkers: 3,
     sequence: { sequencer: SlowestFolderFirst },

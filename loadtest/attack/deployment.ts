@@ -1,6 +1,5 @@
 /** The attacked deployment: one that this process starts and restarts, or one that runs elsewhere. */
 import { spawnProcess, type Spawned } from "../../test/support/processes.ts";
-import { killAtExit } from "../rig/server.ts";
 import { Fleet } from "../rig/fleet.ts";
 import { putRules } from "../rig/private-api.ts";
 import { serviceSecret } from "../rig/service-secret.ts";
@@ -54,7 +53,6 @@ function rulesFor(serviceUrl: string): object {
 
 async function startService(environment: Record<string, string>): Promise<{ spawned: Spawned; port: number }> {
   const spawned = spawnProcess(process.execPath, ["loadtest/attack/service.ts"], { cwd: root, env: environment });
-  killAtExit(spawned);
   const port = Number(/\d+$/.exec(await spawned.printed("listening on"))?.[0]);
   return { spawned, port };
 }

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort, type Spawned, spawnProcess } from "../../test/support/processes.ts";
-import { answersReady, killAtExit } from "./server.ts";
+import { answersReady } from "./server.ts";
 
 /** Each connection takes two file descriptors: one to the client, one to the node. */
 const maxConnections = 9_000;
@@ -39,7 +39,6 @@ export class Balancer {
     const file = join(folder, "haproxy.cfg");
     writeFileSync(file, configuration(nodes, port, statusPort));
     const spawned = spawnProcess("haproxy", ["-db", "-f", file]);
-    killAtExit(spawned);
     const balancer = new Balancer(`ws://127.0.0.1:${port}`, spawned, folder);
     try {
       await answersReady(spawned, `http://127.0.0.1:${statusPort}`);

@@ -1,7 +1,6 @@
 /** Runs echo-service.ts in its own process, which keeps its CPU out of the figures. */
 import { join } from "node:path";
 import { spawnProcess } from "../../test/support/processes.ts";
-import { killAtExit } from "./server.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -16,7 +15,6 @@ export async function startEcho(delayMs = 0): Promise<Echo> {
     cwd: root,
     env: { ECHO_DELAY_MS: String(delayMs) },
   });
-  killAtExit(spawned);
   const port = /\d+$/.exec(await spawned.printed("listening on"))?.[0];
   return { url: `http://127.0.0.1:${port}`, stop: () => spawned.kill("SIGKILL") };
 }

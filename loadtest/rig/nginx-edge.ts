@@ -10,7 +10,6 @@ import { join } from "node:path";
 import { eventually } from "../../test/support/eventually.ts";
 import { freePort, type Spawned, spawnProcess } from "../../test/support/processes.ts";
 import { processUsage, type Usage } from "../checks/usage.ts";
-import { killAtExit } from "./server.ts";
 
 export class NginxEdge {
   readonly port: number;
@@ -37,7 +36,6 @@ export class NginxEdge {
     writeFileSync(join(folder, "hook.lua"), edgeScript(Number(new URL(redisUrl).port), secret));
     writeFileSync(file, configuration(folder, port));
     const spawned = spawnProcess("nginx", ["-p", folder, "-c", file]);
-    killAtExit(spawned);
     const edge = new NginxEdge(port, spawned, folder);
     try {
       await eventually(async () => spawned.child.exitCode !== null || (await accepts(port)));

@@ -62,7 +62,6 @@ export class Server {
     const { command, args, env, folder = root, ready, onDied } = this.#options;
     const spawned = spawnProcess(command, args, { ...(env && { env }), cwd: folder });
     this.#running = spawned;
-    killAtExit(spawned);
     const ended = (): void => {
       if (this.#running === spawned) onDied();
     };
@@ -105,16 +104,4 @@ export async function answersReady(server: Spawned, url: string): Promise<void> 
     await pause(50);
   }
   throw new Error(`${url} did not become ready`);
-}
-
-const killedAtExit = new Set<Spawned>();
-process.once("exit", () => {
-  for (const spawned of killedAtExit) spawned.kill("SIGKILL");
-});
-
-/** Kills the process when this one exits. */
-export function killAtExit(spawned: Spawned): void {
-  killedAtExit.add(spawned);
-  const ended = (): void => void killedAtExit.delete(spawned);
-  spawned.exited.then(ended, ended);
 }

@@ -18,7 +18,6 @@ import { findK6, startK6 } from "../rig/k6.ts";
 import type { ScenarioReport } from "../checks/scenario-report.ts";
 import { putRules } from "../rig/private-api.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
-import { killAtExit } from "../rig/server.ts";
 import { SteadyPublisher } from "../rig/steady-publisher.ts";
 
 const parameters = {
@@ -132,7 +131,6 @@ async function runClients(
     AUTH_JWT_SECRET: jwtSecret,
     RESULT_FILE: join(folder, "result.json"),
   });
-  killAtExit(k6);
   try {
     const exitCode = await k6.exited;
     if (exitCode !== 0) throw new Error(`k6 exited with code ${exitCode}: ${k6.output().slice(0, 2_000)}`);

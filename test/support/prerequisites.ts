@@ -1,5 +1,5 @@
 /**
- * Makes sure that the programs the tests run against are there: Redis, OpenSSL, Chromium, and Python with Valkey and with the
+ * Makes sure that the programs the tests run with are there: Redis, util-linux, OpenSSL, Chromium, and Python with Valkey and with the
  * libraries of another language's clients. As root it installs what is missing, otherwise it says what to install.
  */
 import { spawnSync } from "node:child_process";
@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const packages: Record<string, () => boolean> = {
   "redis-server": () => works("redis-server", "--version") && works("redis-cli", "--version"),
+  "util-linux": () => works("setpriv", "--version") && works("prlimit", "--version"),
   openssl: () => works("openssl", "version"),
   chromium: () => works("chromium", "--version"),
   "python3-venv": () => works("python3", "-c", "import venv, ensurepip"),

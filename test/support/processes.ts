@@ -39,13 +39,17 @@ export interface Spawned {
   readonly exited: Promise<number | null>;
 }
 
-/** A real process whose output can be waited for. The caller ends it. */
+/**
+ * A real process whose output can be waited for. The caller ends it; the system kills it once this process has ended, whatever
+ * ended that. Programs that the process runs without `exec` are not killed.
+ */
 export function spawnProcess(
   command: string,
   args: readonly string[],
   options: { env?: Record<string, string | undefined>; cwd?: string } = {},
 ): Spawned {
-  const child = spawn(command, args, {
+  // `setpriv` sets the signal for the end of the parent, and becomes the command.
+  const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", command, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...options.env },
     ...(options.cwd !== undefined && { cwd: options.cwd }),
