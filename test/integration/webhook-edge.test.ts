@@ -96,6 +96,29 @@ describe("on two gateways", () => {
     }
   });
 
+  test("EDGE-1: a body that drips is answered 408 once its time is up, and nothing of it is kept", async () => {
+    const [, gateway] = fleet.gateways;
+    const server = gateway?.publicDoor.app.server;
+    if (!gateway || !server) throw new Error("there are two gateways");
+    const { headersTimeout, requestTimeout } = server;
+    // In place of 10 s and 30 s (DOOR-1).
+    Object.assign(server, { headersTimeout: 200, requestTimeout: 300 });
+    const head = requestHead("POST", "/hooks/open", [json, `Content-Length: ${limitBytes}`]);
+    const { socket, closed } = open(gateway.publicDoor.port, `${head}"dripped`);
+    const drip = setInterval(() => socket.write("x"), 20);
+    try {
+      expect((await closed).slice(0, 12)).toBe("HTTP/1.1 408");
+    } finally {
+      clearInterval(drip);
+      Object.assign(server, { headersTimeout, requestTimeout });
+    }
+    await eventually(async () => (await metricOf(gateway, "webhook_bytes")) === 0);
+    // Its handler was reading it.
+    expect(await metricOf(gateway, 'webhooks_total{source="open",outcome="invalid_request"}')).toBe(1);
+    expect(await metricOf(gateway, 'door_closed_total{door="public",reason="late"}')).toBe(1);
+    expect(service.requests.some(({ body }) => body.includes("dripped"))).toBe(false);
+  });
+
   test("EDGE-2: a peer that leaves amid a body leaves nothing behind", async () => {
     const { socket } = open(port, `${requestHead("POST", "/hooks/open", [json, "Content-Length: 100"])}{"half":`);
     await eventually(async () => (await metricOf(fleet.gateways[0], "webhook_bytes")) > 0);
