@@ -6,6 +6,8 @@ import { Occupancy } from "./occupancy.ts";
 
 /** A service of the rules in force. */
 export interface KnownService {
+  /** Services with the same one share their state; without it each has its own. */
+  stateName?: string;
   maxInFlight: number;
   /** Items of one queue that one request carries. */
   maxBatch: number;
@@ -74,12 +76,12 @@ export class ServiceStates {
   of(name: string): ServiceState | undefined {
     const service = this.#find(name);
     if (!service) return undefined;
-    const known = this.#states.get(name);
-    const { maxInFlight, circuit, rate } = service;
+    const { stateName = name, maxInFlight, circuit, rate } = service;
+    const known = this.#states.get(stateName);
     if (known?.maxInFlight === maxInFlight && known.circuit === circuit && known.rate === rate) return known;
     // Requests under way end in the state before.
     const state = new ServiceState(service, performance.now());
-    this.#states.set(name, state);
+    this.#states.set(stateName, state);
     return state;
   }
 

@@ -1,20 +1,32 @@
 import { endpointService } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 
-/** Items of one endpoint that wait in queues; what is beyond stays in the log. */
-const windowItems = 1_000;
+/** What waits of one endpoint in queues, at most, but for the item that exceeds the bytes; what is beyond stays in the log. */
+const windowOf = { items: 1_000, bytes: 4 * 1024 * 1024 };
 /** Below it, an endpoint that fell behind is read for again. */
-const refillItems = windowItems / 2;
+const refillBelow = { items: windowOf.items / 2, bytes: windowOf.bytes / 2 };
 /** The store is asked again after this time: until then it counts as what it was, and what was added since. */
 const recheckMs = 100;
+/** So many endpoints at once: the store counts over all slots for each. */
+const askedAtOnce = 50;
+/** Of an item that this process has not queued itself. */
+const assumedBytes = 1_024;
 
 interface Backlog {
   /** At most so many wait: what was delivered since the store was asked is unknown. */
   items: number;
+  /** Exact while nothing is delivered; then each item that left counts as the mean of those that waited. */
+  bytes: number;
   askedAt: number;
 }
 
-/** How many items wait for each endpoint. */
+/** What an endpoint that fell behind may be given. */
+export interface Room {
+  readonly items: number;
+  readonly bytes: number;
+}
+
+/** How much waits for each endpoint. */
 export class Backlogs {
   readonly #queues: Pick<QueueStore, "waitingOfSource">;
   /** Endpoints that were never asked for are absent. */
@@ -29,33 +41,42 @@ export class Backlogs {
     const now = performance.now();
     const due = [...counts].filter(([id, count]) => {
       const known = this.#known.get(id);
-      return !known || (known.items + count > refillItems && now - known.askedAt >= recheckMs);
+      if (!known) return true;
+      const isFilling = known.items + count > refillBelow.items || known.bytes > refillBelow.bytes;
+      return isFilling && now - known.askedAt >= recheckMs;
     });
-    await Promise.all(due.map(async ([id]) => this.#ask(id)));
+    for (let at = 0; at < due.length; at += askedAtOnce) {
+      await Promise.all(due.slice(at, at + askedAtOnce).map(async ([id]) => this.#ask(id)));
+    }
   }
 
   /** One more item is queued, where the window has room. */
-  take(id: string): boolean {
+  take(id: string, bytes: number): boolean {
     const known = this.#known.get(id);
-    if (!known || known.items >= windowItems) return false;
+    if (!known || known.items >= windowOf.items || known.bytes >= windowOf.bytes) return false;
     known.items++;
+    known.bytes += bytes;
     return true;
   }
 
-  /** Items to read for an endpoint that fell behind: 0 while the window is rather full. */
-  async room(id: string): Promise<number> {
-    const known = this.#known.get(id);
-    if (!known || performance.now() - known.askedAt >= recheckMs) await this.#ask(id);
-    const items = this.#known.get(id)?.items ?? windowItems;
-    return items >= refillItems ? 0 : windowItems - items;
+  /** Undefined while the window is rather full. */
+  async room(id: string): Promise<Room | undefined> {
+    let known = this.#known.get(id);
+    if (!known || performance.now() - known.askedAt >= recheckMs) known = await this.#ask(id);
+    if (known.items >= refillBelow.items || known.bytes >= refillBelow.bytes) return undefined;
+    return { items: windowOf.items - known.items, bytes: windowOf.bytes - known.bytes };
   }
 
   forget(id: string): void {
     this.#known.delete(id);
   }
 
-  async #ask(id: string): Promise<void> {
+  async #ask(id: string): Promise<Backlog> {
     const items = await this.#queues.waitingOfSource(endpointService(id));
-    this.#known.set(id, { items, askedAt: performance.now() });
+    const before = this.#known.get(id);
+    const meanBytes = before && before.items > 0 ? before.bytes / before.items : assumedBytes;
+    const known = { items, bytes: items * meanBytes, askedAt: performance.now() };
+    this.#known.set(id, known);
+    return known;
   }
 }

@@ -11,8 +11,8 @@ import { comparePlaces } from "../../shared/changes/places.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
-import type { Backlogs } from "./backlogs.ts";
-import type { Behind } from "./behind.ts";
+import type { Backlogs, Room } from "./backlogs.ts";
+import { type Behind, cursorName } from "./behind.ts";
 import { type ChangeQueue, gapOf, isTaking, wants } from "./change-queue.ts";
 import type { EndpointIndex } from "./endpoint-index.ts";
 import type { HeldSlots } from "./held-slots.ts";
@@ -20,12 +20,14 @@ import { changeMessage, gapMessage, type Message } from "./queued-change.ts";
 
 /** Changes that are queued between two steps for all other endpoints. */
 const stepItems = 200;
+/** A step begins no further read after this time: most of what is read may be of other channels. */
+const stepMs = 20;
 const maxBytes = 1024 * 1024;
 /** An endpoint without room is looked at again after this time. */
 const restMs = 500;
 
 export class CatchUp {
-  readonly #log: ChangeLog;
+  readonly #log: Pick<ChangeLog, "read">;
   readonly #slots: HeldSlots;
   readonly #behind: Behind;
   readonly #backlogs: Backlogs;
@@ -35,7 +37,13 @@ export class CatchUp {
   /** The endpoint whose turn was last. */
   #last: string | undefined;
 
-  constructor(options: { log: ChangeLog; slots: HeldSlots; behind: Behind; backlogs: Backlogs; queue: ChangeQueue }) {
+  constructor(options: {
+    log: Pick<ChangeLog, "read">;
+    slots: HeldSlots;
+    behind: Behind;
+    backlogs: Backlogs;
+    queue: ChangeQueue;
+  }) {
     this.#log = options.log;
     this.#slots = options.slots;
     this.#behind = options.behind;
@@ -50,10 +58,11 @@ export class CatchUp {
 
   /** Endpoints take turns; a step is short. @returns whether places changed */
   async step(index: Pick<EndpointIndex, "get">): Promise<boolean> {
+    const until = performance.now() + stepMs;
     let left = stepItems;
     let changed = false;
     for (const id of this.#inTurn()) {
-      if (left <= 0) break;
+      if (left <= 0 || performance.now() >= until) break;
       const stored = index.get(id);
       if (!stored) {
         this.#behind.forget(id);
@@ -62,13 +71,13 @@ export class CatchUp {
       }
       if (!isTaking(stored) || (this.#restUntil.get(id) ?? 0) > performance.now()) continue;
       const room = await this.#backlogs.room(id);
-      if (room === 0) {
+      if (!room) {
         this.#restUntil.set(id, performance.now() + restMs);
         continue;
       }
       this.#restUntil.delete(id);
       this.#last = id;
-      left -= await this.#read(stored, Math.min(room, left));
+      left -= await this.#read(stored, { items: Math.min(room.items, left), bytes: Math.min(room.bytes, maxBytes) });
       changed = true;
     }
     return changed;
@@ -82,9 +91,12 @@ export class CatchUp {
   }
 
   /** @returns how many changes were looked at. */
-  async #read(stored: StoredEndpoint, limit: number): Promise<number> {
+  async #read(stored: StoredEndpoint, room: Room): Promise<number> {
     const { id } = stored.endpoint;
-    const queries = [...this.#behind.places(id)].flatMap(([slot, { place }]) => {
+    const ownName = cursorName(stored);
+    const queries = [...this.#behind.places(id)].flatMap(([slot, { place, name }]) => {
+      // It has moved: its new places are read first.
+      if (name !== ownName) return [];
       const held = this.#slots.of(slot);
       // Where the others are not known yet, they get as far first.
       if (held?.place === undefined) return [];
@@ -93,7 +105,8 @@ export class CatchUp {
       return [];
     });
     if (queries.length === 0) return 0;
-    const reads = await this.#log.read(queries, { limit, maxBytes, channels: channelsOf(stored.endpoint) });
+    const bounds = { limit: room.items, maxBytes: room.bytes, channels: channelsOf(stored.endpoint) };
+    const reads = await this.#log.read(queries, bounds);
     const gap = gapOf(reads);
     const message = gap && gapMessage(gap);
     let count = 0;
@@ -117,6 +130,8 @@ export class CatchUp {
     const messages = matching.map(changeMessage);
     if (gap && gapOfAll && stored.startsAt <= gap.to) messages.unshift(gapOfAll);
     await this.#queue.addFor(stored, messages);
+    // The slot was lost meanwhile.
+    if (!this.#behind.has(id, slot)) return changes.length;
     if (own.length === changes.length && comparePlaces(place, others) < 0) this.#behind.set(stored, slot, place);
     else this.#behind.join(id, slot);
     return changes.length;

@@ -10,8 +10,10 @@ import type { Behind } from "./behind.ts";
 import type { EndpointIndex } from "./endpoint-index.ts";
 import { changeMessage, gapMessage, itemFor, type Message } from "./queued-change.ts";
 
-/** Items under way to the store. */
-const maxQueueing = 1_000;
+/** Under way to the store. */
+const maxQueueing = { items: 1_000, bytes: 8 * 1024 * 1024 };
+/** Of one step: it ends with the change that reaches this, however many endpoints want the ones after it. */
+const maxDeliveries = 20_000;
 
 /** A message, and the endpoints that want it. */
 export interface Wanted {
@@ -22,15 +24,29 @@ export interface Wanted {
   readonly endpoints: readonly StoredEndpoint[];
 }
 
-/** @param places where the reads began, by slot; undefined: at a time */
+/**
+ * @param places where the reads began, by slot; undefined: at a time
+ * @returns `covered`: the reads, as far as their changes are among `wanted`
+ */
 export function wantedOf(
   reads: readonly SlotRead[],
   places: ReadonlyMap<number, Place | undefined>,
   index: Pick<EndpointIndex, "match" | "all">,
-): Wanted[] {
+): { wanted: readonly Wanted[]; covered: readonly SlotRead[] } {
   const gap = gapOf(reads);
   const message = gap && gapMessage(gap);
-  return reads.flatMap((read) => wantedOfSlot(read, places.get(read.slot) ?? placeBeforeAll, { index, gap: message }));
+  const wanted: Wanted[] = [];
+  const covered: SlotRead[] = [];
+  let left = maxDeliveries;
+  for (const read of reads) {
+    if (left <= 0) break;
+    const given = { index, gap: message, left };
+    const ofSlot = wantedOfSlot(read, places.get(read.slot) ?? placeBeforeAll, given);
+    for (const { endpoints } of ofSlot.wanted) left -= endpoints.length;
+    wanted.push(...ofSlot.wanted);
+    covered.push(ofSlot.covered);
+  }
+  return { wanted, covered };
 }
 
 /** Gaps of several slots become one: an endpoint is sent it once. */
@@ -40,26 +56,35 @@ export function gapOf(reads: readonly SlotRead[]): Gap | undefined {
   return { from: Math.min(...gaps.map(({ from }) => from)), to: Math.max(...gaps.map(({ to }) => to)) };
 }
 
+/** Ends once `given.left` deliveries are reached, after one change at the earliest. */
 function wantedOfSlot(
-  { slot, gap, changes }: SlotRead,
+  read: SlotRead,
   place: Place,
-  given: { index: Pick<EndpointIndex, "match" | "all">; gap: Message | undefined },
-): Wanted[] {
+  given: { index: Pick<EndpointIndex, "match" | "all">; gap: Message | undefined; left: number },
+): { wanted: readonly Wanted[]; covered: SlotRead } {
+  const { slot, gap, changes } = read;
   const { index } = given;
   const wanted: Wanted[] = [];
   let before = place;
+  let { left } = given;
   if (gap && given.gap) {
     const endpoints = [...index.all].filter((stored) => stored.startsAt <= gap.to && hasChannelsIn(stored, slot));
     wanted.push({ slot, before, message: given.gap, endpoints });
+    left -= endpoints.length;
   }
-  for (const change of changes) {
+  for (const [at, change] of changes.entries()) {
+    if (left <= 0 && at > 0) return { wanted, covered: { ...read, changes: changes.slice(0, at), place: before } };
     const matching = index.match(change.channel, change.event);
     const endpoints = [...matching].filter((stored) => wants(stored, change));
     if (endpoints.length > 0) wanted.push({ slot, before, message: changeMessage(change), endpoints });
+    left -= endpoints.length;
     before = change.place;
   }
-  return wanted;
+  return { wanted, covered: read };
 }
+
+/** Endpoints that fall behind in one slot, and the place that each has got everything up to. */
+type Fallen = Map<string, { stored: StoredEndpoint; place: Place }>;
 
 export class ChangeQueue {
   readonly #queues: Pick<QueueStore, "enqueue">;
@@ -72,35 +97,58 @@ export class ChangeQueue {
     this.#behind = options.behind;
   }
 
-  /** Resolves once everything is stored, but for endpoints that are behind, or fall behind now. */
+  /**
+   * Resolves once everything is stored, but for endpoints that are behind, or fall behind now. Where it rejects none has fallen behind: the
+   * same changes have to be added again, and those that are stored already are dropped.
+   */
   async add(wanted: readonly Wanted[]): Promise<void> {
-    const counts = new Map<string, number>();
-    for (const { endpoints } of wanted) {
-      for (const { endpoint } of endpoints) counts.set(endpoint.id, (counts.get(endpoint.id) ?? 0) + 1);
-    }
-    await this.#backlogs.expect(counts);
+    await this.#backlogs.expect(this.#countsOf(wanted));
     const turns = new Turns();
+    const fallen = new Map<number, Fallen>();
     let queueing: Promise<unknown>[] = [];
+    let bytes = 0;
     for (const { slot, before, message, endpoints } of wanted) {
+      const ofSlot: Fallen = fallen.get(slot) ?? new Map();
+      fallen.set(slot, ofSlot);
       for (const stored of endpoints) {
         const { id } = stored.endpoint;
-        if (this.#behind.has(id, slot)) continue;
-        if (isTaking(stored) && this.#backlogs.take(id)) queueing.push(this.#queues.enqueue(itemFor(stored, message)));
-        else this.#behind.set(stored, slot, before);
-        if (queueing.length < maxQueueing) continue;
+        if (this.#behind.has(id, slot) || ofSlot.has(id)) continue;
+        if (!isTaking(stored) || !this.#backlogs.take(id, message.bytes)) {
+          ofSlot.set(id, { stored, place: before });
+          continue;
+        }
+        queueing.push(this.#queues.enqueue(itemFor(stored, message)));
+        bytes += message.bytes;
+        if (queueing.length < maxQueueing.items && bytes < maxQueueing.bytes) continue;
         await Promise.all(queueing);
         queueing = [];
-        await turns.pause();
+        bytes = 0;
       }
+      await turns.pause();
     }
     await Promise.all(queueing);
+    for (const [slot, ofSlot] of fallen) {
+      for (const { stored, place } of ofSlot.values()) this.#behind.set(stored, slot, place);
+    }
+  }
+
+  /** By endpoint, what may be queued for it now. */
+  #countsOf(wanted: readonly Wanted[]): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const { slot, endpoints } of wanted) {
+      for (const stored of endpoints) {
+        const { id } = stored.endpoint;
+        if (isTaking(stored) && !this.#behind.has(id, slot)) counts.set(id, (counts.get(id) ?? 0) + 1);
+      }
+    }
+    return counts;
   }
 
   /** Messages of one endpoint, whose window has room for them. */
   async addFor(stored: StoredEndpoint, messages: readonly Message[]): Promise<void> {
     await Promise.all(
       messages.map(async (message) => {
-        this.#backlogs.take(stored.endpoint.id);
+        this.#backlogs.take(stored.endpoint.id, message.bytes);
         return this.#queues.enqueue(itemFor(stored, message));
       }),
     );

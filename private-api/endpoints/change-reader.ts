@@ -17,6 +17,7 @@ import { CatchUp } from "./catch-up.ts";
 import { ChangeQueue, wantedOf } from "./change-queue.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
 import { type HeldSlot, HeldSlots } from "./held-slots.ts";
+import { MovedEndpoints } from "./moved-endpoints.ts";
 import { StoredPlaces } from "./stored-places.ts";
 
 /** Of one step, in all slots: a change may have many endpoints. */
@@ -39,15 +40,12 @@ export class ChangeReader implements Service {
   readonly #backlogs: Backlogs;
   readonly #queue: ChangeQueue;
   readonly #catchUp: CatchUp;
-  /** Slots that may have changes after their place. */
+  readonly #moved: MovedEndpoints;
+  /** Slots that may have changes after their place, in turn. */
   readonly #dirty = new Set<number>();
   /** Slots whose places are not read yet. */
   #taken: readonly HeldSlot[] = [];
   #renewing = false;
-  /** By endpoint. */
-  readonly #generations = new Map<string, number>();
-  /** Endpoints that were moved: their places are not read yet. */
-  readonly #moved = new Set<string>();
   #timers: NodeJS.Timeout[] = [];
   #wake: (() => void) | undefined;
   #running: Promise<void> | undefined;
@@ -73,10 +71,11 @@ export class ChangeReader implements Service {
     this.#backlogs = new Backlogs(queues);
     this.#queue = new ChangeQueue({ queues, backlogs: this.#backlogs, behind });
     this.#catchUp = new CatchUp({ log, slots: this.#slots, behind, backlogs: this.#backlogs, queue: this.#queue });
+    this.#moved = new MovedEndpoints({ current, places: this.#places, behind });
   }
 
   async start(): Promise<void> {
-    for (const { endpoint, generation } of this.#current.index.all) this.#generations.set(endpoint.id, generation);
+    this.#moved.start();
     this.#current.listen((id, stored) => this.#changed(id, stored));
     this.#errors.contain("store", () => this.#listen());
     this.#timers = [
@@ -111,15 +110,11 @@ export class ChangeReader implements Service {
 
   #changed(id: string, stored: StoredEndpoint | undefined): void {
     this.#catchUp.lookSoon(id);
+    this.#moved.note(id, stored);
     if (!stored) {
-      this.#generations.delete(id);
       this.#behind.forget(id);
       this.#backlogs.forget(id);
-    } else if (stored.generation !== (this.#generations.get(id) ?? 0)) {
-      this.#moved.add(id);
-    }
-    if (stored) {
-      this.#generations.set(id, stored.generation);
+    } else {
       // The first endpoint begins where nothing was read before.
       const unread = [...this.#slots.all].filter(([, { place }]) => place === undefined).map(([slot]) => slot);
       this.#readSoon(unread);
@@ -132,7 +127,7 @@ export class ChangeReader implements Service {
     this.#renewing = true;
     try {
       this.#taken = [...this.#taken, ...(await this.#slots.renew())];
-      if (this.#taken.length > 0) this.#wake?.();
+      this.#wake?.();
     } catch (error) {
       this.#report(error, "the slots of the change log could not be renewed");
     } finally {
@@ -156,7 +151,7 @@ export class ChangeReader implements Service {
 
   /** Until there is news, or the time is over. */
   async #idle(maxMs: number): Promise<void> {
-    if (this.#stopping || this.#dirty.size > 0 || this.#taken.length > 0) return;
+    if (this.#stopping || this.#taken.length > 0 || this.#slotsToRead().length > 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, maxMs);
     this.#wake = resolve;
@@ -179,22 +174,17 @@ export class ChangeReader implements Service {
     this.#readSoon(slots);
   }
 
-  async #loadMoved(): Promise<void> {
-    if (this.#moved.size === 0) return;
-    const moved = [...this.#moved].flatMap((id) => this.#current.index.get(id) ?? []);
-    for (const { endpoint } of moved) this.#behind.forget(endpoint.id);
-    await this.#places.loadBehind(moved, [...this.#slots.all.keys()]);
-    for (const { endpoint, generation } of moved) {
-      if (this.#generations.get(endpoint.id) === generation) this.#moved.delete(endpoint.id);
-    }
+  /** Those whose lease may end soon wait for its renewal. */
+  #slotsToRead(): readonly number[] {
+    const unloaded = new Set(this.#taken.map(({ lease }) => lease.slot));
+    return [...this.#dirty].filter((slot) => !unloaded.has(slot) && this.#slots.of(slot));
   }
 
   /** Reads what is new in all slots. */
   async #step(): Promise<void> {
-    const unread = new Set(this.#taken.map(({ lease }) => lease.slot));
-    const slots = [...this.#dirty].filter((slot) => !unread.has(slot));
+    const slots = this.#slotsToRead();
     for (const slot of slots) this.#dirty.delete(slot);
-    if (slots.length === 0 && this.#moved.size === 0) return;
+    if (slots.length === 0 && this.#moved.isEmpty) return;
     try {
       if (!(await this.#anyEndpoints())) {
         await this.#forgetPlaces(slots);
@@ -204,24 +194,33 @@ export class ChangeReader implements Service {
       const all = await this.#read(begun.values());
       // After the read: every endpoint that began before the changes is known then.
       await this.#current.catchUp();
-      await this.#loadMoved();
-      // A slot that was lost, and maybe taken again, is read anew.
-      const reads = all.filter(({ slot }) => this.#slots.of(slot) === begun.get(slot));
+      await this.#moved.load();
+      // A slot that was lost, and maybe taken again, is read anew: its stored places say where each endpoint continues.
+      const isSame = ({ slot }: SlotRead): boolean => this.#slots.of(slot) === begun.get(slot);
       const places = new Map([...begun].map(([slot, held]) => [slot, held?.place]));
-      await this.#queue.add(wantedOf(reads, places, this.#current.index));
-      for (const { slot, place } of reads) {
-        const held = this.#slots.of(slot);
+      const { wanted, covered } = wantedOf(all.filter(isSame), places, this.#current.index);
+      await this.#queue.add(wanted);
+      for (const { slot } of covered) if (this.#slots.all.get(slot) !== begun.get(slot)) this.#behind.lose(slot);
+      for (const { slot, place } of covered.filter(isSame)) {
+        const held = begun.get(slot);
         if (held) held.place = place;
       }
       // Those that fell behind first: without their places they would miss what the others got.
       await this.#places.saveBehind();
-      await this.#places.save(reads);
-      const read = new Set(reads.filter(({ place, newest }) => place === newest).map(({ slot }) => slot));
-      this.#readSoon(slots.filter((slot) => !read.has(slot)));
+      const read = covered.filter(isSame);
+      await this.#places.save(read);
+      this.#readRest(slots, read);
     } catch (error) {
       this.#readSoon(slots);
       throw error;
     }
+  }
+
+  /** What bounds left unread. A slot that was read goes behind the others: a busy one keeps none back. */
+  #readRest(slots: readonly number[], read: readonly SlotRead[]): void {
+    const isWhole = new Set(read.filter(({ place, newest }) => place === newest).map(({ slot }) => slot));
+    this.#readSoon(slots.filter((slot) => !isWhole.has(slot)));
+    for (const { slot } of read) if (this.#dirty.delete(slot)) this.#dirty.add(slot);
   }
 
   async #read(slots: Iterable<HeldSlot | undefined>): Promise<readonly SlotRead[]> {
@@ -232,8 +231,9 @@ export class ChangeReader implements Service {
   #fromOf({ place }: HeldSlot): ReadFrom {
     if (place !== undefined) return { kind: "after", place };
     let at = Infinity;
-    for (const { startsAt } of this.#current.index.all) at = Math.min(at, startsAt);
-    return { kind: "time", at };
+    // Endpoints that begin at 0 were moved there, and have places of their own.
+    for (const { startsAt } of this.#current.index.all) if (startsAt > 0) at = Math.min(at, startsAt);
+    return at === Infinity ? { kind: "start" } : { kind: "time", at };
   }
 
   /** The first one may be newer than what this process knows, and older than the changes. */

@@ -51,6 +51,8 @@ export class CurrentEndpoints implements Service {
       // The store has lost changes.
       if (version < this.#version) this.#version = -1;
       await this.#read();
+      // Changes that came meanwhile are not waited for: there may always be one.
+      if (this.#version >= version) return;
     }
   }
 

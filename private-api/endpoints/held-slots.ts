@@ -38,7 +38,7 @@ export class HeldSlots {
   /** Undefined where its lease may end before what is read is queued. */
   of(slot: number): HeldSlot | undefined {
     const held = this.#held.get(slot);
-    return held && performance.now() - held.heldSince < readerLeaseMs - marginMs ? held : undefined;
+    return held && isValid(held) ? held : undefined;
   }
 
   /** Extends what it holds, and takes or gives up slots until it has its share. @returns the slots that were taken */
@@ -88,7 +88,8 @@ export class HeldSlots {
     const kept = await this.#log.extendLeases(all.map(({ lease }) => lease));
     for (const [index, held] of all.entries()) {
       if (kept[index]) held.heldSince = from;
-      else this.lose(held.lease.slot);
+      // Where the Redis of a slot is out of reach its lease holds for as long as it was taken.
+      else if (kept[index] === false || !isValid(held)) this.lose(held.lease.slot);
     }
   }
 
@@ -96,4 +97,8 @@ export class HeldSlots {
     for (const { lease } of slots) this.lose(lease.slot);
     if (slots.length > 0) await this.#log.releaseLeases(slots.map(({ lease }) => lease));
   }
+}
+
+function isValid({ heldSince }: HeldSlot): boolean {
+  return performance.now() - heldSince < readerLeaseMs - marginMs;
 }

@@ -23,25 +23,37 @@ export interface Message {
   readonly id: string;
   readonly event: string;
   readonly body: string;
+  /** Of the body. */
+  readonly bytes: number;
   readonly traceparent: string;
   keyFor(stored: StoredEndpoint): string;
 }
 
 export function changeMessage({ channel, epoch, offset, event, data, at }: Change): Message {
+  const body = objectText({ type: event, timestamp: new Date(at).toISOString(), channel, epoch, offset }, { data });
+  /** Many endpoints have the same pointer: the data is looked at once for each. */
+  const keys = new Map([["channel", channel]]);
   return {
     id: derivedId([channel, epoch, offset]),
     event,
-    body: objectText({ type: event, timestamp: new Date(at).toISOString(), channel, epoch, offset }, { data }),
+    body,
+    bytes: Buffer.byteLength(body),
     traceparent: newTraceparent(),
-    keyFor: ({ endpoint: { key } }) => (key === "channel" ? channel : (keyAt(data, key) ?? channel)),
+    keyFor: ({ endpoint }) => {
+      const key = keys.get(endpoint.key) ?? keyAt(data, endpoint.key) ?? channel;
+      keys.set(endpoint.key, key);
+      return key;
+    },
   };
 }
 
 export function gapMessage({ from, to }: Gap): Message {
+  const body = JSON.stringify({ type: gapEvent, timestamp: new Date(to).toISOString(), from, to });
   return {
     id: derivedId([gapEvent, from, to]),
     event: gapEvent,
-    body: JSON.stringify({ type: gapEvent, timestamp: new Date(to).toISOString(), from, to }),
+    body,
+    bytes: Buffer.byteLength(body),
     traceparent: newTraceparent(),
     keyFor: () => gapKey,
   };

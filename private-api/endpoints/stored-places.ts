@@ -26,8 +26,11 @@ export class StoredPlaces {
     }
   }
 
-  /** Of those of these endpoints that are behind. */
-  async loadBehind(endpoints: readonly StoredEndpoint[], slots: readonly number[]): Promise<void> {
+  /** Of those of these endpoints that are behind. @param slots all that are held where it is left out */
+  async loadBehind(
+    endpoints: readonly StoredEndpoint[],
+    slots: readonly number[] = [...this.#slots.all.keys()],
+  ): Promise<void> {
     for (let at = 0; at < endpoints.length; at += loadedAtOnce) {
       await Promise.all(
         endpoints.slice(at, at + loadedAtOnce).map(async (stored) => {

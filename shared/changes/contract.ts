@@ -132,10 +132,13 @@ export interface ChangeLog extends Service {
   read(queries: readonly SlotQuery[], bounds: ReadBounds): Promise<readonly SlotRead[]>;
   /** Follows the news of all slots. Resolves once everything appended from now on is reported. */
   listen(listener: ChangeListener): Promise<void>;
-  /** Takes slots that nobody holds, or this holder does, or whose lease has expired. @returns leases of those taken, with new fences. */
+  /**
+   * Takes slots that nobody holds, or this holder does, or whose lease has expired; slots that cannot be reached are left out.
+   * @returns leases of those taken, with new fences.
+   */
   takeLeases(slots: readonly number[], holder: string): Promise<readonly ReaderLease[]>;
-  /** For another {@link readerLeaseMs}. @returns for each whether it is still held. */
-  extendLeases(leases: readonly ReaderLease[]): Promise<readonly boolean[]>;
+  /** For another {@link readerLeaseMs}. @returns for each whether it is still held; undefined: its slot cannot be reached. */
+  extendLeases(leases: readonly ReaderLease[]): Promise<readonly (boolean | undefined)[]>;
   /** So that another process takes the slots at once. */
   releaseLeases(leases: readonly ReaderLease[]): Promise<void>;
   /**
@@ -156,5 +159,5 @@ export interface ChangeLog extends Service {
 
 /** Extended at a third of it. */
 export const readerLeaseMs = 10_000;
-/** Of one slot. */
-export const maxCursors = 10_000;
+/** Of one slot: more than there can be endpoints, each of which has two while it moves. A consumer that finds no room stands still. */
+export const maxCursors = 50_000;

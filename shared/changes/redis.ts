@@ -4,6 +4,7 @@ import type { Argument } from "../redis/client.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { SlotGroups } from "../redis/slot-groups.ts";
 import { slotCount } from "../redis/slots.ts";
+import { TidegateError } from "../runtime/errors.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
   type Change,
@@ -108,17 +109,14 @@ export class RedisChangeLog implements ChangeLog {
   }
 
   async takeLeases(slots: readonly number[], holder: string): Promise<readonly ReaderLease[]> {
-    const fences = await this.#each(
-      takeScript,
-      slots.map((slot) => ({ slot })),
-      [holder, this.#leaseMs],
-    );
+    const asked = slots.map((slot) => ({ slot }));
+    const fences = await this.#eachReached(takeScript, asked, [holder, this.#leaseMs]);
     return slots.flatMap((slot, index) => (fences[index] ? [{ slot, fence: fences[index] }] : []));
   }
 
-  async extendLeases(leases: readonly ReaderLease[]): Promise<readonly boolean[]> {
-    const held = await this.#each(extendScript, leases, [this.#leaseMs], ({ fence }) => [fence]);
-    return held.map((reply) => reply === 1);
+  async extendLeases(leases: readonly ReaderLease[]): Promise<readonly (boolean | undefined)[]> {
+    const held = await this.#eachReached(extendScript, leases, [this.#leaseMs], ({ fence }) => [fence]);
+    return held.map((reply) => (reply === undefined ? undefined : reply === 1));
   }
 
   async releaseLeases(leases: readonly ReaderLease[]): Promise<void> {
@@ -185,6 +183,21 @@ export class RedisChangeLog implements ChangeLog {
     of: (entry: Entry) => readonly Argument[] = () => [],
   ): Promise<Reply[]> {
     return Promise.all(this.#groups.each(script, entries, { common, of }));
+  }
+
+  /** As `#each`; undefined for entries whose slot cannot be reached. */
+  async #eachReached<Entry extends { readonly slot: number }, Reply>(
+    script: Script<Reply[]>,
+    entries: readonly Entry[],
+    common: readonly Argument[],
+    of: (entry: Entry) => readonly Argument[] = () => [],
+  ): Promise<(Reply | undefined)[]> {
+    const replies = await Promise.allSettled(this.#groups.each(script, entries, { common, of }));
+    return replies.map((reply) => {
+      if (reply.status === "fulfilled") return reply.value;
+      if (reply.reason instanceof TidegateError) return undefined;
+      throw reply.reason;
+    });
   }
 }
 

@@ -88,3 +88,17 @@ test("CHG-13: a slot that moves between cells keeps its log, leases and cursors;
   await eventually(() => heard > before);
   expect([seen, gaps]).toEqual([Array.from({ length: published }, (_, n) => String(n + 1)), []]);
 });
+
+test("CHG-11: a cell that is out of reach ends no leases in another one", async () => {
+  const cells = await startTwoCells("128-255");
+  const { changeLog } = await cells.open();
+  try {
+    const leases = await changeLog.takeLeases([1, 200], "reader");
+    expect(leases.map(({ slot }) => slot)).toEqual([1, 200]);
+    await cells.b.kill();
+    expect(await changeLog.extendLeases(leases)).toEqual([true, undefined]);
+    expect((await changeLog.takeLeases([2, 201], "reader")).map(({ slot }) => slot)).toEqual([2]);
+  } finally {
+    await cells.stop();
+  }
+}, 60_000);

@@ -1,0 +1,208 @@
+/** What becomes of changes between the log and the queues of endpoints. */
+import { describe, expect, test } from "vitest";
+import { Backlogs } from "../../private-api/endpoints/backlogs.ts";
+import { Behind } from "../../private-api/endpoints/behind.ts";
+import { CatchUp } from "../../private-api/endpoints/catch-up.ts";
+import { ChangeQueue, type Wanted, wantedOf } from "../../private-api/endpoints/change-queue.ts";
+import { CurrentEndpoints } from "../../private-api/endpoints/current-endpoints.ts";
+import { HeldSlots } from "../../private-api/endpoints/held-slots.ts";
+import { MovedEndpoints } from "../../private-api/endpoints/moved-endpoints.ts";
+import { changeMessage } from "../../private-api/endpoints/queued-change.ts";
+import { ServiceStates } from "../../private-api/dispatch/service-states.ts";
+import type { Change, ChangeLog, SlotRead } from "../../shared/changes/contract.ts";
+import { MemoryChangeLog } from "../../shared/changes/memory.ts";
+import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
+import type { NewItem } from "../../shared/queues/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { Circuit } from "../../shared/services/circuit.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+import { plainEndpoint, storedEndpoint } from "../support/stored-endpoint.ts";
+
+const mebibyte = 1024 * 1024;
+
+function change(n: number): Change {
+  return {
+    ...{ place: `${n}-${n}`, at: n, channel: "board:1", epoch: "e", offset: n, prev: n - 1 },
+    ...{ event: "moved", data: JSON.stringify({ card: n }) },
+  };
+}
+
+test("EP-17: an item that could not be stored is not lost when its endpoint falls behind after it", async () => {
+  const behind = new Behind();
+  // Room for two.
+  const backlogs = new Backlogs({ waitingOfSource: async () => 998 });
+  const stored: NewItem[] = [];
+  let isAway = true;
+  const queue = new ChangeQueue({
+    queues: {
+      enqueue: async (item) => {
+        if (isAway) throw new TidegateError("broker_unavailable", "away");
+        stored.push(item);
+        return { kind: "stored", sequence: "1" };
+      },
+    },
+    backlogs,
+    behind,
+  });
+  const wanted: Wanted[] = [1, 2, 3].map((n) => ({
+    ...{ slot: 0, before: `${n - 1}-${n - 1}`, message: changeMessage(change(n)), endpoints: [storedEndpoint()] },
+  }));
+  await expect(queue.add(wanted)).rejects.toThrow("away");
+  expect(behind.isEmpty).toBe(true);
+  isAway = false;
+  await queue.add(wanted);
+  // What it has got ends where it is read for from now on.
+  expect(behind.places("ep_1").get(0)?.place).toBe(`${stored.length}-${stored.length}`);
+});
+
+test("EP-15: no more than 4 MiB of an endpoint wait in queues, but for one item", async () => {
+  let waiting = 0;
+  const backlogs = new Backlogs({ waitingOfSource: async () => waiting });
+  await backlogs.expect(new Map([["ep_1", 1]]));
+  expect(backlogs.take("ep_1", 3 * mebibyte)).toBe(true);
+  expect(backlogs.take("ep_1", 3 * mebibyte)).toBe(true);
+  expect(backlogs.take("ep_1", 1)).toBe(false);
+  waiting = 1;
+  expect(await backlogs.room("ep_1")).toBeUndefined();
+  waiting = 0;
+  await eventually(async () => (await backlogs.room("ep_1"))?.bytes === 4 * mebibyte);
+  expect(backlogs.take("ep_1", 1)).toBe(true);
+});
+
+test("EP-15: of endpoints that are behind or paused nothing is counted while others are given changes", async () => {
+  const behind = new Behind();
+  const asked: string[] = [];
+  const backlogs = new Backlogs({
+    waitingOfSource: async (source) => {
+      asked.push(source);
+      return 0;
+    },
+  });
+  const queue = new ChangeQueue({
+    queues: { enqueue: async () => ({ kind: "stored", sequence: "1" }) },
+    ...{ backlogs, behind },
+  });
+  const paused = storedEndpoint({ endpoint: plainEndpoint({ id: "ep_paused", halted: "paused" }) });
+  const late = storedEndpoint({ endpoint: plainEndpoint({ id: "ep_late" }) });
+  behind.set(late, 0, "0-0");
+  const endpoints = [paused, late, storedEndpoint()];
+  await queue.add([{ slot: 0, before: "0-0", message: changeMessage(change(1)), endpoints }]);
+  expect(asked).toEqual(["endpoint/ep_1"]);
+});
+
+describe("one step of the reader", () => {
+  const many = Array.from({ length: 15_000 }, (_, n) => storedEndpoint({ endpoint: plainEndpoint({ id: `ep_${n}` }) }));
+  const index = { match: () => many, all: many };
+  const read = (slot: number, count: number): SlotRead => {
+    const changes = Array.from({ length: count }, (_, n) => change(n + 1));
+    return { slot, changes, place: `${count}-${count}`, newest: `${count}-${count}` };
+  };
+
+  test("EP-25: a step ends once it has about 20,000 deliveries, and says how far it came", () => {
+    const { wanted, covered } = wantedOf([read(1, 5), read(2, 1)], new Map([[1, "0-0"]]), index);
+    expect(wanted.map(({ before }) => before)).toEqual(["0-0", "1-1"]);
+    expect(covered).toMatchObject([{ slot: 1, place: "2-2", newest: "5-5" }]);
+    expect(covered[0]?.changes.length).toBe(2);
+  });
+
+  test("EP-25: a gap for very many endpoints does not keep the changes after it back", () => {
+    const gap = { from: 1, to: 2 };
+    const all = [...many, ...many];
+    const { covered } = wantedOf([{ ...read(1, 3), gap }], new Map([[1, "0-0"]]), { match: () => all, all });
+    expect(covered).toMatchObject([{ slot: 1, place: "1-1" }]);
+  });
+});
+
+test("EP-2: the key of a change is looked for once, however many endpoints have the same pointer", () => {
+  const message = changeMessage({ ...change(1), data: '{"card":7,"list":"done"}' });
+  const keyOf = (key: string): string => message.keyFor(storedEndpoint({ endpoint: plainEndpoint({ key }) }));
+  for (let repeat = 0; repeat < 2; repeat++) {
+    expect(["/card", "/list", "/none", "channel"].map(keyOf)).toEqual(["7", "done", "board:1", "board:1"]);
+  }
+});
+
+test("EP-9: a process does not wait for ever for endpoints that others change all the time", async () => {
+  const store = new MemoryEndpointStore();
+  let asked = 0;
+  const busy = new Proxy(store, {
+    get: (target, name) => {
+      if (name === "version") {
+        return async () => {
+          if (++asked > 100) throw new Error("it asks again and again");
+          await target.create(plainEndpoint({ id: `ep_${asked}` }));
+          return target.version();
+        };
+      }
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const current = new CurrentEndpoints({ store: busy, errors: quietErrors, logger: quietLogger });
+  await current.catchUp();
+  expect(current.index.size).toBe(1);
+});
+
+describe("endpoints that move in the log", () => {
+  const moved = (generation: number, id = "ep_1"): StoredEndpoint =>
+    storedEndpoint({ endpoint: plainEndpoint({ id }), generation });
+
+  test("EP-10: places are read again for an endpoint that moves while they are read, and not for one that is gone", async () => {
+    const stored = new Map([["ep_1", moved(1)]]);
+    const loaded: string[] = [];
+    const endpoints = new MovedEndpoints({
+      current: { index: { get: (id) => stored.get(id), all: [], match: () => [], size: 0 } },
+      places: {
+        loadBehind: async (asked) => {
+          for (const { endpoint, generation } of asked) loaded.push(`${endpoint.id} ${generation}`);
+          if (loaded.length > 1) return;
+          stored.set("ep_1", moved(2)).set("ep_2", moved(1, "ep_2"));
+          for (const each of stored.values()) endpoints.note(each.endpoint.id, each);
+        },
+      },
+      behind: new Behind(),
+    });
+    endpoints.note("ep_1", moved(1));
+    endpoints.note("ep_gone", moved(1, "ep_gone"));
+    endpoints.note("ep_gone", undefined);
+    await endpoints.load();
+    expect(loaded).toEqual(["ep_1 1", "ep_1 2", "ep_2 1"]);
+    expect(endpoints.isEmpty).toBe(true);
+  });
+
+  test("EP-10: an endpoint that has moved is not read for from its places before the move", async () => {
+    const log = new MemoryChangeLog();
+    let reads = 0;
+    const counting: Pick<ChangeLog, "read"> = {
+      read: async (...args) => {
+        reads++;
+        return log.read(...args);
+      },
+    };
+    const slots = new HeldSlots({ log, readers: async () => 1, onLost: () => undefined });
+    for (const held of await slots.renew()) held.place = "5-5";
+    const behind = new Behind();
+    behind.load(moved(0), 3, "1-1");
+    const backlogs = new Backlogs({ waitingOfSource: async () => 0 });
+    const queue = new ChangeQueue({
+      queues: { enqueue: async () => ({ kind: "stored", sequence: "1" }) },
+      ...{ backlogs, behind },
+    });
+    const catchUp = new CatchUp({ log: counting, slots, behind, backlogs, queue });
+    await catchUp.step({ get: () => moved(1) });
+    expect(reads).toBe(0);
+    await catchUp.step({ get: () => moved(0) });
+    expect(reads).toBe(1);
+  });
+});
+
+test("EP-22: endpoints that are gone share what a dispatcher remembers of a service", () => {
+  const circuit = new Circuit();
+  const states = new ServiceStates((name) => ({
+    ...(name.startsWith("gone") && { stateName: "gone" }),
+    ...{ maxInFlight: 1, maxBatch: 1, circuit },
+  }));
+  expect(states.of("gone/1")).toBe(states.of("gone/2"));
+  expect(states.of("here/1")).not.toBe(states.of("here/2"));
+});
