@@ -8,7 +8,7 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
-import type { Circuit } from "../../shared/services/circuit.ts";
+import { Circuit } from "../../shared/services/circuit.ts";
 import type { EndpointClient } from "../../shared/services/endpoint-client.ts";
 import type { ExchangeResult } from "../../shared/services/exchange.ts";
 import { type ServiceAnswer, toAnswer } from "../../shared/services/service-client.ts";
@@ -18,11 +18,15 @@ import type { CurrentEndpoints } from "./current-endpoints.ts";
 
 /** A dead endpoint takes a worker for as long as it does not answer: a few failures are enough. */
 const circuitBounds = { minFailures: 3, windowMs: 60_000, maxProbeMs: 30_000 };
-/** An endpoint whose document this process has not read yet. */
-const unknownEndpoint = { maxInFlight: 8, maxBatch: 1, isOutside: true } as const;
+/** Endpoints that this process has not read yet, or that are gone and still have items: they share all of this, so that none leaves a trace. */
+const unknownEndpoint = {
+  ...({ stateName: endpointService(""), maxInFlight: 16, maxBatch: 1, isOutside: true } as const),
+  circuit: new Circuit(),
+};
 
 /** What a dispatcher has to know of an endpoint, in the form that it knows services. */
 export interface DispatchedEndpoint {
+  stateName?: string;
   maxInFlight: number;
   maxBatch: 1;
   isOutside: true;
@@ -87,7 +91,7 @@ export class EndpointDeliveries {
   /** @returns undefined for an endpoint that is sent nothing at present: its items wait. */
   known(id: string): DispatchedEndpoint | undefined {
     const endpoint = this.#current.index.get(id)?.endpoint;
-    if (!endpoint) return { ...unknownEndpoint, circuit: this.circuits.of(circuitOwner(id, "")) };
+    if (!endpoint) return unknownEndpoint;
     if (stateOf(endpoint) !== "live") return undefined;
     const { url, maxInFlight } = endpoint;
     const rate = this.#rateOf(endpoint);

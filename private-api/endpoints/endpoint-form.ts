@@ -26,6 +26,8 @@ const ownHeaders =
 const secretHeader = /auth|token|secret|key|cookie|pass|signature/i;
 const maxHeaders = 20;
 const maskedValue = "***";
+/** Of channels and events: every process keeps an entry for each. */
+const maxPairs = 1_000;
 
 const closed = { additionalProperties: false } as const;
 const members = {
@@ -148,6 +150,7 @@ function modeMembers(
 function assertValid(endpoint: Endpoint, addresses: InternetAddresses): void {
   const errors = [
     ...urlFindings(endpoint.url, addresses),
+    ...filterFindings(endpoint),
     ...headerFindings(endpoint.headers),
     ...endpoint.secrets.flatMap(({ secret }, index) =>
       secretKey(secret) ? [] : [`/secrets/${index}: must be "whsec_" and the base64 of 24 to 64 bytes`],
@@ -177,10 +180,18 @@ function urlFindings(text: string, addresses: InternetAddresses): string[] {
   return findings;
 }
 
+function filterFindings({ channels, events }: Endpoint): string[] {
+  return channels.length * events.length > maxPairs
+    ? [`/events: the number of events times that of channels must be at most ${maxPairs}`]
+    : [];
+}
+
 function headerFindings(headers: Readonly<Record<string, string>>): string[] {
-  return Object.keys(headers).flatMap((name) => {
+  return Object.entries(headers).flatMap(([name, value]) => {
     if (!headerName.test(name)) return [`/headers/${excerpt(name)}: is no name of a header`];
-    return ownHeaders.test(name) ? [`/headers/${excerpt(name)}: is set by Tidegate`] : [];
+    if (ownHeaders.test(name)) return [`/headers/${excerpt(name)}: is set by Tidegate`];
+    const isMask = secretHeader.test(name) && value === maskedValue;
+    return isMask ? [`/headers/${excerpt(name)}: is the mask of an answer: give the value itself`] : [];
   });
 }
 

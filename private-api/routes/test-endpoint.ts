@@ -1,12 +1,17 @@
 import { randomUUID } from "node:crypto";
 import type { FastifyInstance } from "fastify";
-import { Type } from "typebox";
+import { type Static, Type } from "typebox";
+import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { paddedNumber } from "../../shared/queues/keys.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { readEndpoint } from "../endpoints/change-endpoint.ts";
 import { EndpointPath } from "../endpoints/endpoint-form.ts";
+import type { Endpoints } from "../endpoints/endpoints.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const testEvent = "tidegate.test";
+/** Of one process: neither circuits nor `maxInFlight` bound these requests. */
+const maxUnderWay = 32;
 const Answer = Type.Object({
   delivered: Type.Boolean(),
   id: Type.String({ description: "`webhook-id`" }),
@@ -17,6 +22,7 @@ const Answer = Type.Object({
 
 /** `POST /v1/endpoints/{id}/test` → `{ delivered, id, status?, ms, error? }`: one request at once, whatever the endpoint's state. */
 export function addTestEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
+  let underWay = 0;
   app.post<{ Params: EndpointPath }>(
     "/v1/endpoints/:id/test",
     {
@@ -30,20 +36,31 @@ export function addTestEndpoint(app: FastifyInstance, { endpoints }: PrivateApiC
     },
     async ({ params: { id } }) => {
       const stored = await readEndpoint(endpoints.store, id);
-      const webhookId = `test_${randomUUID()}`;
-      const { result, ms, error } = await endpoints.deliveries.attempt(stored, {
-        id: webhookId,
-        body: JSON.stringify({ type: testEvent, timestamp: new Date().toISOString(), data: {} }),
-        number: 1,
-        headers: { "tidegate-key": testEvent, "tidegate-sequence": paddedNumber(0) },
-      });
-      return {
-        delivered: error === undefined,
-        id: webhookId,
-        ...("status" in result && { status: result.status }),
-        ms,
-        ...(error !== undefined && { error }),
-      };
+      if (underWay >= maxUnderWay)
+        throw new TidegateError("rate_limited", `${maxUnderWay} tests are under way already`);
+      underWay++;
+      try {
+        return await sendTest(endpoints, stored);
+      } finally {
+        underWay--;
+      }
     },
   );
+}
+
+async function sendTest(endpoints: Endpoints, stored: StoredEndpoint): Promise<Static<typeof Answer>> {
+  const webhookId = `test_${randomUUID()}`;
+  const { result, ms, error } = await endpoints.deliveries.attempt(stored, {
+    id: webhookId,
+    body: JSON.stringify({ type: testEvent, timestamp: new Date().toISOString(), data: {} }),
+    number: 1,
+    headers: { "tidegate-key": testEvent, "tidegate-sequence": paddedNumber(0) },
+  });
+  return {
+    delivered: error === undefined,
+    id: webhookId,
+    ...("status" in result && { status: result.status }),
+    ms,
+    ...(error !== undefined && { error }),
+  };
 }

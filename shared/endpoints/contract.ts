@@ -96,5 +96,7 @@ export interface AttemptLog extends Service {
 export const keptAttempts = 100;
 /** From the last attempt on. */
 export const attemptsSeconds = 259_200;
+/** Of its health, likewise. */
+export const healthSeconds = 30 * 86_400;
 /** Of an answer. */
 export const keptAnswerBytes = 1_024;

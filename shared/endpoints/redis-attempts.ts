@@ -6,6 +6,7 @@ import {
   type AttemptLog,
   attemptsSeconds,
   type EndpointHealth,
+  healthSeconds,
   keptAttempts,
   type StoredAttempt,
 } from "./contract.ts";
@@ -30,7 +31,7 @@ export class RedisAttemptLog implements AttemptLog {
     const reply = await this.#cells.fleet.run(
       addScript,
       ...this.#keys(endpointId),
-      ...[keptAttempts, attemptsSeconds, JSON.stringify(attempt), attempt.at, failureText(attempt)],
+      ...[keptAttempts, attemptsSeconds, healthSeconds, JSON.stringify(attempt), attempt.at, failureText(attempt)],
     );
     return parseHealth(reply);
   }

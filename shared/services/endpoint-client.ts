@@ -21,6 +21,8 @@ const maxAnswerBytes = 64 * 1024;
 const maxHeaderBytes = 16 * 1024;
 /** Origins with open connections; the one that was used least recently is closed for a further one. */
 const maxPools = 1_000;
+/** An idle connection is kept for 4 s, or as long as the endpoint asks for, up to this. */
+const maxIdleMs = 15_000;
 
 export class EndpointClient implements Service {
   readonly #connect: ReturnType<typeof guardedConnector>;
@@ -74,6 +76,7 @@ export class EndpointClient implements Service {
       connect: this.#connect,
       maxResponseSize: maxAnswerBytes,
       maxHeaderSize: maxHeaderBytes,
+      keepAliveMaxTimeout: maxIdleMs,
       headersTimeout: 0,
       bodyTimeout: 0,
     });

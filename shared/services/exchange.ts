@@ -40,6 +40,8 @@ const invalidRequestCodes = new Set(["UND_ERR_INVALID_ARG", "UND_ERR_NOT_SUPPORT
 const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 const unzip = promisify(gunzip);
 const byteOrderMark = Buffer.from("\ufeff");
+/** Before the final response; each may have as many headers as that. */
+const maxInformational = 8;
 
 export interface ExchangeOptions {
   url: string;
@@ -67,6 +69,11 @@ export async function exchange(dispatcher: Dispatcher, options: ExchangeOptions)
   });
 }
 
+const tooManyInformational = {
+  kind: "unanswered",
+  reason: "too many informational responses",
+  fault: "service",
+} as const;
 const noRoom = { kind: "unanswered", reason: "no room for a large answer in time", fault: "own" } as const;
 
 class ExchangeHandler implements Dispatcher.DispatchHandler {
@@ -78,6 +85,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   /** Set right before the request is written. */
   #controller: Dispatcher.DispatchController | undefined;
   #settled = false;
+  #informational = 0;
   #status = 0;
   #headers: Headers = {};
   readonly #chunks: Buffer[] = [];
@@ -102,7 +110,10 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
     // Informational: the final response follows.
-    if (status < 200) return;
+    if (status < 200) {
+      if (++this.#informational > maxInformational) this.#giveUp(tooManyInformational);
+      return;
+    }
     this.#status = status;
     this.#headers = headers;
     if (Number(headers["content-length"]) > maxAnswerBytes) this.#giveUp(this.#tooLarge());

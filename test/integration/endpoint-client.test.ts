@@ -144,6 +144,21 @@ describe("answers", () => {
     expect(await client().send(request(url))).toMatchObject({ kind: "unanswered", reason: "the connection was cut" });
   });
 
+  test("EP-7: informational responses without an end are cut off, and a few of them do no harm", async () => {
+    const hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    const flood = await rawServer((socket) => {
+      const write = (): void => {
+        while (!socket.destroyed && socket.write(hint.repeat(100)));
+      };
+      socket.on("drain", write);
+      write();
+    });
+    const cut = await client().send(request(flood));
+    expect(cut).toMatchObject({ kind: "unanswered", reason: "too many informational responses" });
+    const few = await rawServer((socket) => socket.end(`${hint.repeat(3)}HTTP/1.1 204 No Content\r\n\r\n`));
+    expect(await client().send(request(few))).toMatchObject({ kind: "answered", status: 204 });
+  });
+
   test("EP-7: an answer that drips ends with the time for it", async () => {
     const url = await rawServer((socket) => {
       socket.write("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n");

@@ -1,4 +1,5 @@
 /** What bounds deliveries to an endpoint, and how one ends. */
+import type { ServerResponse } from "node:http";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { FailingEndpoints } from "../../private-api/endpoints/failing-endpoints.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
@@ -81,6 +82,23 @@ test("EP-22: what waits for a deleted endpoint leaves the queues", async () => {
   await fleet.api("DELETE", `/v1/endpoints/${id}`);
   await eventually(async () => (await waiting()) === 0);
   expect(service.requests.length).toBeLessThanOrEqual(sent + 5);
+});
+
+test("EP-26: a process has 32 requests of test under way at most", async () => {
+  const id = await create({ channels: ["board:e*"] });
+  const held: ServerResponse[] = [];
+  service.answer = (_request, response) => void held.push(response);
+  const statuses: number[] = [];
+  const tests = Array.from({ length: 33 }, async () => {
+    statuses.push((await fleet.api("POST", `/v1/endpoints/${id}/test`)).status);
+  });
+  await eventually(() => held.length === 32 && statuses.length === 1);
+  expect(statuses).toEqual([429]);
+  for (const response of held) response.end("{}");
+  await Promise.all(tests);
+  expect(statuses.slice(1)).toEqual(Array.from({ length: 32 }, () => 200));
+  service.answer = (_request, response) => response.end("{}");
+  expect((await fleet.api("POST", `/v1/endpoints/${id}/test`)).status).toBe(200);
 });
 
 test("EP-19: an endpoint that failed for too long is disabled once, and that is published", async () => {

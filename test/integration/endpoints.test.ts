@@ -249,6 +249,13 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     expect(await refused({ secrets: ["short"], headers: { "webhook-id": "x", "b ad": "y" } })).toHaveLength(3);
     expect((await refused({ channels: ["Board"], key: "docs", timeoutMs: 5 })).length).toBe(3);
     expect((await refused({ colour: "red" })).length).toBe(1);
+    expect(await refused({ headers: { authorization: "***", "x-note": "***" } })).toEqual([
+      expect.stringContaining("/headers/authorization: is the mask"),
+    ]);
+    const names = Array.from({ length: 40 }, (_, n) => `n${n}`);
+    expect(await refused({ channels: names.map((name) => `board:${name}`), events: names })).toEqual([
+      expect.stringContaining("at most 1000"),
+    ]);
     const unknown = await fleet.api("GET", "/v1/endpoints/ep_none");
     expect(unknown).toMatchObject({ status: 404, body: { code: "not_found" } });
     const other = await fleet.api("GET", "/v1/endpoints", undefined, { token: "reader-token-of-the-test" });
