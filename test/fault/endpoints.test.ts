@@ -39,18 +39,27 @@ function numbered({ body }: ServiceRequest): Numbered {
   return (JSON.parse(body) as { data: Numbered }).data;
 }
 
-/** Of each key in the order of first arrival; repeats are left out. */
-function firstArrivals(requests: readonly ServiceRequest[]): Map<string, number[]> {
-  const seen = new Map<string, Set<number>>();
-  for (const { key, n } of requests.map(numbered)) seen.set(key, (seen.get(key) ?? new Set()).add(n));
-  return new Map([...seen].map(([key, numbers]) => [key, [...numbers]]));
+/** Of each key, numbers and offsets in the order of first arrival; repeats are left out. */
+function firstArrivals(requests: readonly ServiceRequest[]): Map<string, Map<number, number>> {
+  const seen = new Map<string, Map<number, number>>();
+  for (const { body } of requests) {
+    const { offset, data } = JSON.parse(body) as { offset: number; data: Numbered };
+    const own = seen.get(data.key) ?? new Map<number, number>();
+    seen.set(data.key, own);
+    if (!own.has(data.n)) own.set(data.n, offset);
+  }
+  return seen;
 }
 
 function expectEverything(requests: readonly ServiceRequest[], count: number, keys: number): void {
   const arrivals = firstArrivals(requests);
   for (let key = 0; key < keys; key++) {
     const expected = Array.from({ length: count }, (_, n) => n).filter((n) => n % keys === key);
-    expect(arrivals.get(`k${key}`)).toEqual(expected);
+    const own = arrivals.get(`k${key}`) ?? new Map<number, number>();
+    expect([...own.keys()].toSorted((one, other) => one - other)).toEqual(expected);
+    // Of a batch that was refused in part, the publisher publishes some after those that follow them.
+    const offsets = [...own.values()];
+    expect(offsets).toEqual(offsets.toSorted((one, other) => one - other));
   }
 }
 
