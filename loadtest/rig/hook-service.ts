@@ -1,9 +1,12 @@
-/** A service that gets webhooks and checks their order per key. Its own process keeps its CPU out of the figures. */
+/**
+ * A service that gets webhooks, or an endpoint that gets changes, and checks their order per path and key. Its own process keeps its CPU out of
+ * the figures. Under `/slow/` it answers after SLOW_MS, and counts apart; under `/silent/` never.
+ */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Histogram } from "../checks/histogram.ts";
 import { type HookBody, nowMs } from "../providers/load-messages.ts";
-import type { ServiceFigures, ServiceMessage, ServiceOrder } from "./hook-sink.ts";
+import { type ServiceFigures, type ServiceMessage, type ServiceOrder, slowGroup } from "./hook-sink.ts";
 
 const progressEveryMs = 20;
 const lastByKey = new Map<string, number>();
@@ -13,9 +16,14 @@ const busyKeys = new Map<string, number>();
 let [received, repeats, disordered] = [0, 0, 0];
 let mostAtOnce: Record<string, number> = {};
 let delayMs = 0;
+const slowMs = Number(process.env["SLOW_MS"] ?? 0);
 
-function take({ group, key, n, at }: HookBody, response: ServerResponse): void {
+function take(path: string, { group: name, key: ownKey, n, at }: HookBody, response: ServerResponse): void {
+  if (path.startsWith("/silent/")) return;
   received++;
+  const isSlow = path.startsWith("/slow/");
+  const group = isSlow ? slowGroup(name) : name;
+  const key = `${path} ${ownKey}`;
   const last = lastByKey.get(key) ?? 0;
   if (n <= last) repeats++;
   else if (n > last + 1) disordered++;
@@ -29,8 +37,9 @@ function take({ group, key, n, at }: HookBody, response: ServerResponse): void {
     histogramOf(served, group).add(nowMs() - at);
     response.writeHead(204).end();
   };
-  if (delayMs === 0) answer();
-  else setTimeout(answer, delayMs);
+  const waitMs = isSlow ? slowMs : delayMs;
+  if (waitMs === 0) answer();
+  else setTimeout(answer, waitMs);
 }
 
 function histogramOf(histograms: Map<string, Histogram>, group: string): Histogram {
@@ -48,7 +57,10 @@ function figures(): ServiceFigures {
 const server = createServer((request, response) => {
   const chunks: Buffer[] = [];
   request.on("data", (chunk: Buffer) => chunks.push(chunk));
-  request.on("end", () => take(JSON.parse(Buffer.concat(chunks).toString("latin1")) as HookBody, response));
+  request.on("end", () => {
+    const body = JSON.parse(Buffer.concat(chunks).toString("latin1")) as HookBody | { data: HookBody };
+    take(request.url ?? "", "data" in body ? body.data : body, response);
+  });
 });
 
 function tell(message: ServiceMessage): void {

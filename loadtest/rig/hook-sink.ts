@@ -26,6 +26,11 @@ export type ServiceMessage =
   | { kind: "progress"; received: number }
   | { kind: "figures"; figures: ServiceFigures };
 
+/** What came under `/slow/`. */
+export function slowGroup(group: string): string {
+  return `${group}, slow`;
+}
+
 /** The caller stops it. */
 export class HookSink {
   readonly #child: ChildProcess;
@@ -34,9 +39,11 @@ export class HookSink {
   /** Up to 20 ms ago. */
   received = 0;
 
-  constructor() {
+  /** @param slowMs of requests under `/slow/` */
+  constructor({ slowMs = 0 } = {}) {
     this.#child = fork(join(import.meta.dirname, "hook-service.ts"), {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
+      env: { ...process.env, SLOW_MS: String(slowMs) },
     });
     this.#child.on("message", (message: ServiceMessage) => {
       if (message.kind === "listening") this.#listening.resolve(message.port);
