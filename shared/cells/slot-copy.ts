@@ -1,48 +1,35 @@
 /** Copies the keys of slots from one cell to another while the source is in use. */
-import { randomUUID } from "node:crypto";
 import { slotTag } from "../channels/keys.ts";
 import { leaseMs } from "../queues/contract.ts";
 import { scriptKeys, slotPrefix } from "../queues/keys.ts";
 import type { SlotMove } from "../redis/cell-map.ts";
-import { type Argument, bytesOf } from "../redis/client.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { KeyChanges } from "../redis/key-changes.ts";
 import { script } from "../redis/scripts.ts";
+import { Arrival, type KeyCopy, superseded } from "./arrival.ts";
 import { arrivalsKey } from "./keys.ts";
+import { LongCopies } from "./long-copies.ts";
 
 /** Names that Redis looks at in one SCAN: about 0.3 ms. */
 const scanCount = 1_000;
 /** Keys whose copies are under way at once. */
 const keysAtOnce = 100;
-/** Of one call that restores. A larger value has a call of its own. */
-const maxCallBytes = 256 * 1024;
+/** Keys that are copied in parts at once. Calls of this process to the target share one bound on their bytes. */
+const longAtOnce = 8;
 /** Changed keys that are left for the time in which the slots are closed. */
 const fewChanged = 50;
+/** A round that takes less leaves little to copy while the slots are closed. */
+const shortRoundMs = 500;
 /** Rounds of copying what has changed in the round before. */
 const maxRounds = 30;
 /** Longer than slots stay closed. */
 const markerMs = 3_000;
-/** A queue with more items is copied in parts, so that neither cell stalls, and continued where it grew. */
-const longQueue = 256;
-/** Of the items of one part. */
-const partBytes = 128 * 1024;
 
 const beginScript = script<0 | 1>(new URL("begin-arrival.lua", import.meta.url), 1);
-const restoreScript = script<0 | 1>(new URL("restore-keys.lua", import.meta.url), 1);
 const sealScript = script<0 | 1>(new URL("seal-arrival.lua", import.meta.url), 1);
 const endScript = script(new URL("end-arrival.lua", import.meta.url), 1);
 const clearScript = script<0 | 1>(new URL("clear-keys.lua", import.meta.url), 1);
-const readListScript = script<string[]>(new URL("read-list.lua", import.meta.url), 1);
-const appendListScript = script<0 | 1>(new URL("append-list.lua", import.meta.url), 1);
 const numbersScript = script<string>(new URL("../queues/raise-numbers.lua", import.meta.url), 2);
-
-interface Copy {
-  slot: number;
-  key: string;
-  ttlMs: number;
-  /** Undefined: the key is gone. */
-  value: Buffer | undefined;
-}
 
 interface Ends {
   source: RedisConnections;
@@ -56,10 +43,9 @@ export class SlotCopy {
   readonly #target: RedisConnections;
   readonly #move: Pick<SlotMove, "id" | "slots">;
   readonly #slots: ReadonlySet<number>;
-  readonly #attempt = randomUUID();
+  readonly #arrival: Arrival;
+  readonly #long: LongCopies;
   readonly #changes: KeyChanges;
-  /** Long queues that are copied in parts → the number of the last item that was. */
-  readonly #inParts = new Map<string, number>();
   #copied = 0;
 
   constructor({ source, target, move }: Ends) {
@@ -67,6 +53,8 @@ export class SlotCopy {
     this.#target = target;
     this.#move = move;
     this.#slots = new Set(move.slots);
+    this.#arrival = new Arrival(target, move.id);
+    this.#long = new LongCopies({ source, arrival: this.#arrival });
     this.#changes = source.changesOf(move.slots.map((slot) => `${slotTag(source.root, slot)}:`));
   }
 
@@ -77,16 +65,17 @@ export class SlotCopy {
 
   /** Copies everything, then what has changed meanwhile, until little is left. */
   async copyWhileOpen(): Promise<void> {
-    const { id, slots } = this.#move;
-    const arrivals = arrivalsKey(this.#target.root);
-    if ((await this.#target.run(beginScript, arrivals, id, this.#attempt, ...slots)) === 0) throw superseded();
+    await this.#arrival.run(beginScript, ...this.#move.slots);
     await clearSlots(this.#target, this.#move);
     await this.#changes.start();
     await forEachKey(this.#source, this.#slots, async (keys) => this.#copy(keys));
-    for (let round = 0; this.#changes.count > fewChanged; round++) {
-      if (round === maxRounds) throw new Error("keys of the slots change faster than they can be copied");
+    let tookMs = Infinity;
+    for (let round = 0; round < maxRounds && (this.#changes.count > fewChanged || tookMs > shortRoundMs); round++) {
+      const begunAt = performance.now();
       await this.#copy([...this.#changes.take()]);
+      tookMs = performance.now() - begunAt;
     }
+    if (this.#changes.count > fewChanged) throw new Error("keys of the slots change faster than they can be copied");
   }
 
   /** Copies the rest. The source must take no more calls of the slots. Nothing can be copied after it. */
@@ -96,10 +85,8 @@ export class SlotCopy {
     const [slot = 0] = this.#move.slots;
     const given = await this.#source.run(numbersScript, ...scriptKeys(this.#source, slot), 0);
     await this.#target.run(numbersScript, ...scriptKeys(this.#target, slot), given);
-    const { id, slots } = this.#move;
-    const leases = slots.flatMap((slot) => [slot, `${slotPrefix(this.#target.root, slot)}leases`]);
-    const values = [id, this.#attempt, leaseMs, ...leases];
-    if ((await this.#target.run(sealScript, arrivalsKey(this.#target.root), ...values)) === 0) throw superseded();
+    const leases = this.#move.slots.flatMap((each) => [each, `${slotPrefix(this.#target.root, each)}leases`]);
+    await this.#arrival.run(sealScript, leaseMs, ...leases);
   }
 
   async stop(): Promise<void> {
@@ -122,61 +109,23 @@ export class SlotCopy {
     for (let at = 0; at < wanted.length; at += keysAtOnce) {
       const part = wanted.slice(at, at + keysAtOnce);
       const copies = await Promise.all(part.map(async ({ slot, key }) => this.#read(slot, key)));
-      await this.#restore(copies.filter((copy) => copy !== "long"));
-      for (const [index, { slot, key }] of part.entries())
-        if (copies[index] === "long") await this.#copyQueue(slot, key);
+      await this.#arrival.restore(copies.filter((copy) => copy !== "long"));
+      const long = part.filter((_, index) => copies[index] === "long");
+      for (let first = 0; first < long.length; first += longAtOnce) {
+        const some = long.slice(first, first + longAtOnce);
+        await Promise.all(some.map(async ({ slot, key }) => this.#long.copy(slot, key)));
+      }
       this.#copied += part.length;
     }
   }
 
-  async #read(slot: number, key: string): Promise<Copy | "long"> {
-    if (this.#inParts.has(key)) return "long";
-    const isQueue = key.startsWith(`${slotPrefix(this.#source.root, slot)}q:`);
-    if (isQueue && (await this.#source.run<number>("llen", key)) > longQueue) return "long";
+  async #read(slot: number, key: string): Promise<KeyCopy | "long"> {
+    if (await this.#long.isLong(slot, key)) return "long";
     const [ttlMs, value] = await Promise.all([
       this.#source.run<number>("pttl", key),
       this.#source.run<Buffer | null>("dumpBuffer", key),
     ]);
     return { slot, key, ttlMs: Math.max(0, ttlMs), value: value ?? undefined };
-  }
-
-  /** Its items leave at the head and arrive at the tail, and begin with growing numbers. */
-  async #copyQueue(slot: number, key: string): Promise<void> {
-    const gone = { slot, key, ttlMs: 0, value: undefined };
-    if (!this.#inParts.has(key)) await this.#restore([gone]);
-    for (;;) {
-      const last = this.#inParts.get(key) ?? 0;
-      const [first, ...items] = await this.#source.run(readListScript, key, last, partBytes);
-      if (first === undefined) {
-        this.#inParts.delete(key);
-        return this.#restore([gone]);
-      }
-      const values = [this.#move.id, this.#attempt, slot, key, first, ...items];
-      if ((await this.#target.run(appendListScript, arrivalsKey(this.#target.root), ...values)) === 0) {
-        throw superseded();
-      }
-      this.#inParts.set(key, Number.parseInt(items.at(-1) ?? String(last), 10));
-      if (bytesOf(items) < partBytes) return;
-    }
-  }
-
-  async #restore(copies: readonly Copy[]): Promise<void> {
-    let values: Argument[] = [];
-    let bytes = 0;
-    const send = async (): Promise<void> => {
-      if (values.length === 0) return;
-      const sent = [this.#move.id, this.#attempt, ...values];
-      values = [];
-      bytes = 0;
-      if ((await this.#target.run(restoreScript, arrivalsKey(this.#target.root), ...sent)) === 0) throw superseded();
-    };
-    for (const { slot, key, ttlMs, value } of copies) {
-      const size = key.length + (value?.length ?? 0);
-      if (bytes + size > maxCallBytes) await send();
-      values.push(slot, key, ttlMs, value ?? "");
-      bytes += size;
-    }
-    await send();
   }
 }
 
@@ -224,8 +173,4 @@ function movedSlot(root: string, key: string): number | undefined {
   if (!key.startsWith(`${root}:{`)) return undefined;
   const [, slot, rest = ""] = /^\{(\d+)\}:(.*)$/s.exec(key.slice(root.length + 1)) ?? [];
   return slot === undefined || /^queues:numbers(:|$)/.test(rest) ? undefined : Number(slot);
-}
-
-function superseded(): Error {
-  return new Error("another attempt or a later move of the slots has begun");
 }

@@ -30,6 +30,14 @@ export function changeKeys(root: string, slot: number): { log: string; state: st
   return { log, state: `${log}:state`, live: `${log}:live`, news: `${log}:news` };
 }
 
+/** The state of a stream, which is the history of a channel or the change log of the slot; undefined for other keys. */
+export function stateOfStream(root: string, slot: number, key: string): string | undefined {
+  const { log, state } = changeKeys(root, slot);
+  if (key === log) return state;
+  const history = `${slotTag(root, slot)}:history:`;
+  return key.startsWith(history) ? `${slotTag(root, slot)}:state:${key.slice(history.length)}` : undefined;
+}
+
 /** A channel may contain colons; colons of the id are escaped. So the id begins after the last colon. */
 export function idempotencyKey(root: string, kind: "publication" | "ephemeral", channel: string, id: string): string {
   return `${slotTagOf(root, channel)}:id:${kind}:${channel}:${id.replaceAll(/[%:]/g, encodeURIComponent)}`;

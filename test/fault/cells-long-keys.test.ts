@@ -1,0 +1,126 @@
+/** Long histories and change logs move between two cells while they are in use. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { CellMover } from "../../private-api/cells/mover.ts";
+import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
+import { changeMap } from "../../shared/cells/change-map.ts";
+import { SlotCopy } from "../../shared/cells/slot-copy.ts";
+import { changeKeys, channelKeys } from "../../shared/channels/keys.ts";
+import type { ReadFrom } from "../../shared/changes/contract.ts";
+import type { Stores } from "../../shared/program/stores.ts";
+import type { RedisConnections } from "../../shared/redis/connections.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
+import { startTwoCells, type TwoCells } from "../support/cells.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+
+const mebibyte = 1 << 20;
+
+let twoCells: TwoCells;
+let mine: Stores;
+let a: RedisConnections;
+let b: RedisConnections;
+let mover: CellMover;
+
+beforeAll(async () => {
+  twoCells = await startTwoCells();
+  mine = await twoCells.open();
+  const { cells, cellMaps: maps } = mine;
+  const [first, second] = [...(cells?.all.values() ?? [])];
+  if (!cells || !first || !second) throw new Error("there are no two cells");
+  [a, b] = [first, second];
+  mover = new CellMover({ cells, maps, onClosed: () => undefined, errors: quietErrors, logger: quietLogger });
+  await mover.start();
+}, 60_000);
+afterAll(async () => {
+  await mover.stop();
+  await twoCells.stop();
+});
+
+async function move(to: string, slot: number): Promise<void> {
+  await changeMap(mine.cellMaps, (map) => addMoves(map, takeSlots(map, to, [slot]), Date.now()));
+  await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
+}
+
+/** Numbers that publications of this test begin with. */
+function numbersOf(publications: readonly { data: string }[]): number[] {
+  return publications.map(({ data }) => Number.parseInt(JSON.parse(data) as string, 10));
+}
+
+async function loggedNumbers(slot: number): Promise<number[]> {
+  const numbers: number[] = [];
+  let from: ReadFrom = { kind: "start" };
+  for (;;) {
+    const [read] = await mine.changeLog.read([{ slot, from }], { limit: 1_000, maxBytes: 2 * mebibyte });
+    if (!read) throw new Error("the slot was not looked at");
+    numbers.push(...numbersOf(read.changes));
+    if (read.place === read.newest) return numbers;
+    from = { kind: "after", place: read.place };
+  }
+}
+
+test("CELL-15: a long history and change log move in parts under publishes, and stay complete", async () => {
+  const channel = "board:long";
+  const slot = slotOf(channel);
+  const retention = { historySize: 2_000, historySeconds: 300 };
+  const changes = { maxBytes: 4 * mebibyte, maxSeconds: 600, unclaimedSeconds: 600 };
+  let published = 0;
+  const publishSome = async (): Promise<void> => {
+    const some = Array.from({ length: 10 }, async () => {
+      const data = JSON.stringify(`${published++} ${"x".repeat(1_000)}`);
+      await mine.broker.publish({ channel, event: "moved", data, retention, changes });
+    });
+    await Promise.all(some);
+  };
+  // Past the cap, so that the log loses its head as it grows.
+  while (published < 4_500) await publishSome();
+  // The servers refuse larger arguments, as RESTORE of the whole stream.
+  for (const cell of [a, b]) await cell.run("config", "SET", "proto-max-bulk-len", mebibyte);
+  let stopped = false;
+  const publishing = (async () => {
+    while (!stopped) await publishSome();
+  })();
+  await move("b", slot);
+  const { log } = changeKeys(b.root, slot);
+  const { history } = channelKeys(b.root, channel);
+  for (const stream of [log, history]) expect(await b.run("pttl", stream)).toBeGreaterThan(0);
+  await move("a", slot);
+  stopped = true;
+  await publishing;
+  const lastOnes = (count: number): number[] => Array.from({ length: count }, (_, at) => published - count + at);
+  const logged = await loggedNumbers(slot);
+  expect(logged.length).toBeGreaterThan(3_000);
+  expect(logged).toEqual(lastOnes(logged.length));
+  const figures = await mine.changeLog.figures();
+  expect(figures.find((each) => each.slot === slot)?.changes).toBe(logged.length);
+  const kept = await mine.broker.readHistory({ channel, retention, limit: 10_000, maxBytes: 8 * mebibyte });
+  expect(numbersOf(kept.publications)).toEqual(lastOnes(retention.historySize));
+}, 120_000);
+
+test("CELL-15: a history and a log that begin again while they are copied replace what was copied", async () => {
+  const channel = "board:again";
+  const slot = slotOf(channel);
+  const retention = { historySize: 350, historySeconds: 300 };
+  const changes = { maxBytes: mebibyte, maxSeconds: 600, unclaimedSeconds: 600 };
+  const publish = async (count: number, text: string): Promise<void> => {
+    for (let n = 1; n <= count; n++) {
+      await mine.broker.publish({ channel, event: "e", data: `"${n} ${text}"`, retention, changes });
+    }
+  };
+  const { state, history } = channelKeys(a.root, channel);
+  const { log } = changeKeys(a.root, slot);
+  await publish(300, "first");
+  // Its id is past those of the other moves.
+  const copy = new SlotCopy({ source: a, target: b, move: { id: 1_000_000, slots: [slot] } });
+  await copy.copyWhileOpen();
+  expect(await b.run("xlen", history)).toBe(300);
+  // As if both had expired. The new history has an entry of the id where the copy ended.
+  for (const key of [state, log]) await a.run("del", key);
+  await publish(400, "second");
+  await copy.finish();
+  await copy.stop();
+  for (const stream of [history, log]) {
+    const entries = await a.run<unknown[]>("xrange", stream, "-", "+");
+    expect(entries.length).toBeGreaterThan(300);
+    expect(await b.run("xrange", stream, "-", "+")).toEqual(entries);
+  }
+}, 60_000);
