@@ -40,6 +40,8 @@ export class AnswerBudget {
       this.#count(bounds, 1);
       return true;
     }
+    // The deadline may pass before the first chunk of an answer is handled.
+    if (waitMs <= 0) return false;
     return new Promise((resolve) => {
       const waiting: Waiting = {
         bounds,

@@ -74,3 +74,18 @@ test("RELAY-8: a part without room in time takes nothing", async () => {
   for (const part of all) part.release();
   expect(budget.taken).toBe(0);
 });
+
+test("RELAY-8: a part whose time is over waits for nothing, and sets no timer in the past", async () => {
+  const warnings: Error[] = [];
+  const note = (warning: Error): void => void warnings.push(warning);
+  process.on("warning", note);
+  const budget = new AnswerBudget();
+  const all = parts(budget, 3, { session: "one" });
+  await grow(all.slice(0, 2), "a");
+  expect(await all[2]?.grow("a", -50)).toBe(false);
+  // Warnings are emitted in a later turn.
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("warning", note);
+  expect(warnings).toEqual([]);
+  for (const part of all) part.release();
+});
