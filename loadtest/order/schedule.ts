@@ -107,7 +107,7 @@ function traceOf(
     ...faults.log.map((line) => `  ${line}`),
     ...faults.failures,
     ...violations.map(({ kind, key, detail }) => `${kind}: ${key} ${detail}`),
-    ...deployment.programs.map(({ name, output }) => `${name} printed:\n${output().slice(-maxOutput)}`),
+    ...deployment.programs.map((program) => `${program.name} printed:\n${program.output().slice(-maxOutput)}`),
     ...affected.map((ledger) => `${ledger.key} (${ledger.event}):\n  ${ledger.trace().join("\n  ")}`),
   ];
 }

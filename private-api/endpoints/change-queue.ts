@@ -105,7 +105,8 @@ export class ChangeQueue {
     await this.#backlogs.expect(this.#countsOf(wanted));
     const turns = new Turns();
     const fallen = new Map<number, Fallen>();
-    let queueing: Promise<unknown>[] = [];
+    // Failures wait until they are asked for: a rejection that nobody awaits yet would end the process.
+    let queueing: Promise<{ error: unknown } | undefined>[] = [];
     let bytes = 0;
     for (const { slot, before, message, endpoints } of wanted) {
       const ofSlot: Fallen = fallen.get(slot) ?? new Map();
@@ -117,16 +118,21 @@ export class ChangeQueue {
           ofSlot.set(id, { stored, place: before });
           continue;
         }
-        queueing.push(this.#queues.enqueue(itemFor(stored, message)));
+        queueing.push(
+          this.#queues.enqueue(itemFor(stored, message)).then(
+            () => undefined,
+            (error: unknown) => ({ error }),
+          ),
+        );
         bytes += message.bytes;
         if (queueing.length < maxQueueing.items && bytes < maxQueueing.bytes) continue;
-        await Promise.all(queueing);
+        await assertStored(queueing);
         queueing = [];
         bytes = 0;
       }
       await turns.pause();
     }
-    await Promise.all(queueing);
+    await assertStored(queueing);
     for (const [slot, ofSlot] of fallen) {
       for (const { stored, place } of ofSlot.values()) this.#behind.set(stored, slot, place);
     }
@@ -168,4 +174,8 @@ function hasChannelsIn({ endpoint }: StoredEndpoint, slot: number): boolean {
 export function wants({ endpoint, startsAt }: StoredEndpoint, { channel, offset, at }: Change): boolean {
   const after = endpoint.after?.[channel];
   return after === undefined ? at >= startsAt : offset > after;
+}
+
+async function assertStored(queueing: readonly Promise<{ error: unknown } | undefined>[]): Promise<void> {
+  for (const failure of await Promise.all(queueing)) if (failure) throw failure.error;
 }
