@@ -1,5 +1,6 @@
 import { parseJson } from "../json/json.ts";
 import type { Cells } from "../redis/cells.ts";
+import { ChangeTopic } from "../redis/change-topic.ts";
 import { script } from "../redis/scripts.ts";
 import type { DocumentName, DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./contract.ts";
 import { documentKeys } from "./keys.ts";
@@ -10,26 +11,20 @@ const putScript = script<[kind: PutOutcome["kind"], version: number]>(new URL("p
 export class RedisDocumentStore implements DocumentStore {
   readonly #cells: Cells;
   readonly #keys: ReturnType<typeof documentKeys>;
-  readonly #listeners: (() => void)[] = [];
-  #subscribed = false;
+  readonly #changes: ChangeTopic;
 
   constructor(cells: Cells, name: DocumentName) {
     this.#cells = cells;
     this.#keys = documentKeys(cells.fleet.root, name);
+    this.#changes = new ChangeTopic(cells, this.#keys.changed);
   }
 
   async start(): Promise<void> {
-    this.#cells.fleet.topics.listen({
-      onMessage: (topic) => {
-        if (topic === this.#keys.changed) this.#notify();
-      },
-      onRestored: () => void this.#subscribe(),
-    });
-    await this.#subscribe();
+    await this.#changes.start();
   }
 
   async stop(): Promise<void> {
-    this.#listeners.length = 0;
+    await this.#changes.stop();
   }
 
   async read(): Promise<StoredDocument | undefined> {
@@ -52,23 +47,6 @@ export class RedisDocumentStore implements DocumentStore {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
-  }
-
-  /** Subscribes until it succeeds once; after that the connections keep the subscription. Called again whenever Redis returns. */
-  async #subscribe(): Promise<void> {
-    if (!this.#subscribed) {
-      try {
-        await this.#cells.fleet.topics.subscribe(this.#keys.changed);
-        this.#subscribed = true;
-      } catch {
-        return;
-      }
-    }
-    this.#notify();
-  }
-
-  #notify(): void {
-    for (const listener of this.#listeners) listener();
+    this.#changes.listen(listener);
   }
 }

@@ -1,4 +1,5 @@
 import type { Cells } from "../redis/cells.ts";
+import { ChangeTopic } from "../redis/change-topic.ts";
 import { script } from "../redis/scripts.ts";
 import { begun } from "./beginning.ts";
 import type { ChangedEndpoints, EndpointChange, EndpointStore, Move, StoredEndpoint } from "./contract.ts";
@@ -15,26 +16,20 @@ const removeScript = script<0 | 1>(new URL("remove-endpoint.lua", import.meta.ur
 export class RedisEndpointStore implements EndpointStore {
   readonly #cells: Cells;
   readonly #keys: ReturnType<typeof endpointKeys>;
-  readonly #listeners: (() => void)[] = [];
-  #subscribed = false;
+  readonly #changes: ChangeTopic;
 
   constructor(cells: Cells) {
     this.#cells = cells;
     this.#keys = endpointKeys(cells.fleet.root);
+    this.#changes = new ChangeTopic(cells, this.#keys.topic);
   }
 
   async start(): Promise<void> {
-    this.#cells.fleet.topics.listen({
-      onMessage: (topic) => {
-        if (topic === this.#keys.topic) this.#notify();
-      },
-      onRestored: () => void this.#subscribe(),
-    });
-    await this.#subscribe();
+    await this.#changes.start();
   }
 
   async stop(): Promise<void> {
-    this.#listeners.length = 0;
+    await this.#changes.stop();
   }
 
   async create(endpoint: Endpoint): Promise<StoredEndpoint | undefined> {
@@ -81,7 +76,7 @@ export class RedisEndpointStore implements EndpointStore {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.#changes.listen(listener);
   }
 
   async #put(
@@ -107,22 +102,5 @@ export class RedisEndpointStore implements EndpointStore {
     );
     if (kind === "stored" && (ifVersion === "new" || move?.startsAt === "now")) await begun();
     return { kind, head };
-  }
-
-  /** Subscribes until it succeeds once; after that the connections keep the subscription. Called again whenever Redis returns. */
-  async #subscribe(): Promise<void> {
-    if (!this.#subscribed) {
-      try {
-        await this.#cells.fleet.topics.subscribe(this.#keys.topic);
-        this.#subscribed = true;
-      } catch {
-        return;
-      }
-    }
-    this.#notify();
-  }
-
-  #notify(): void {
-    for (const listener of this.#listeners) listener();
   }
 }
