@@ -1,18 +1,14 @@
 /** Long histories and change logs move between two cells while they are in use. */
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { CellMover } from "../../private-api/cells/mover.ts";
-import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
-import { changeMap } from "../../shared/cells/change-map.ts";
+import type { CellMover } from "../../private-api/cells/mover.ts";
 import { SlotCopy } from "../../shared/cells/slot-copy.ts";
 import { changeKeys, channelKeys } from "../../shared/channels/keys.ts";
 import type { ReadFrom } from "../../shared/changes/contract.ts";
 import type { Stores } from "../../shared/program/stores.ts";
 import type { RedisConnections } from "../../shared/redis/connections.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
-import { startTwoCells, type TwoCells } from "../support/cells.ts";
-import { eventually } from "../support/eventually.ts";
-import { quietErrors, quietLogger } from "../support/logger.ts";
+import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
 
 const mebibyte = 1 << 20;
 
@@ -25,22 +21,15 @@ let mover: CellMover;
 beforeAll(async () => {
   twoCells = await startTwoCells();
   mine = await twoCells.open();
-  const { cells, cellMaps: maps } = mine;
-  const [first, second] = [...(cells?.all.values() ?? [])];
-  if (!cells || !first || !second) throw new Error("there are no two cells");
+  const [first, second] = [...(mine.cells?.all.values() ?? [])];
+  if (!first || !second) throw new Error("there are no two cells");
   [a, b] = [first, second];
-  mover = new CellMover({ cells, maps, onClosed: () => undefined, errors: quietErrors, logger: quietLogger });
-  await mover.start();
+  mover = await startMover(mine);
 }, 60_000);
 afterAll(async () => {
   await mover.stop();
   await twoCells.stop();
 });
-
-async function move(to: string, slot: number): Promise<void> {
-  await changeMap(mine.cellMaps, (map) => addMoves(map, takeSlots(map, to, [slot]), Date.now()));
-  await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
-}
 
 /** Numbers that publications of this test begin with. */
 function numbersOf(publications: readonly { data: string }[]): number[] {
@@ -81,11 +70,11 @@ test("CELL-15: a long history and change log move in parts under publishes, and 
   const publishing = (async () => {
     while (!stopped) await publishSome();
   })();
-  await move("b", slot);
+  await moveSlots(mine, "b", [slot]);
   const { log } = changeKeys(b.root, slot);
   const { history } = channelKeys(b.root, channel);
   for (const stream of [log, history]) expect(await b.run("pttl", stream)).toBeGreaterThan(0);
-  await move("a", slot);
+  await moveSlots(mine, "a", [slot]);
   stopped = true;
   await publishing;
   const lastOnes = (count: number): number[] => Array.from({ length: count }, (_, at) => published - count + at);

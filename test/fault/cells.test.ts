@@ -1,7 +1,7 @@
 /** Slots move between two cells while they are in use. Programs share the test's process; see cells-programs.test.ts for killed ones. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
-import { CellMover } from "../../private-api/cells/mover.ts";
+import type { CellMover } from "../../private-api/cells/mover.ts";
 import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
@@ -14,10 +14,10 @@ import { formatHead } from "../../shared/queues/item-head.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import type { CellTargets, RedisTarget } from "../../shared/redis/target.ts";
-import { startTwoCells, type TwoCells } from "../support/cells.ts";
+import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
 import { dispatcherOf } from "../support/dispatcher.ts";
 import { eventually } from "../support/eventually.ts";
-import { quietErrors, quietLogger } from "../support/logger.ts";
+import { quietLogger } from "../support/logger.ts";
 
 const retention = { historySize: 100_000, historySeconds: 300 };
 
@@ -31,15 +31,7 @@ beforeAll(async () => {
   twoCells = await startTwoCells();
   mine = await twoCells.open();
   other = await twoCells.open();
-  if (!other.cells) throw new Error("there are no cells");
-  mover = new CellMover({
-    cells: other.cells,
-    maps: other.cellMaps,
-    onClosed: (pausedMs) => pauses.push(pausedMs),
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await mover.start();
+  mover = await startMover(other, (pausedMs) => pauses.push(pausedMs));
 }, 60_000);
 afterAll(async () => {
   await mover.stop();
@@ -69,8 +61,7 @@ function newDispatcher({ queues }: Stores): Dispatcher {
 
 async function move(to: string, text: string): Promise<void> {
   const slots = parseSlots(text) ?? [];
-  await changeMap(mine.cellMaps, (map) => addMoves(map, takeSlots(map, to, slots), Date.now()));
-  await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
+  await moveSlots(mine, to, slots);
   expect(mine.cellMaps.map.owners.filter((_, slot) => slots.includes(slot))).toEqual(slots.map(() => to));
 }
 

@@ -1,14 +1,11 @@
 /** A slot moves between two cells while its change log is written and read. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { CellMover } from "../../private-api/cells/mover.ts";
-import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
-import { changeMap } from "../../shared/cells/change-map.ts";
+import type { CellMover } from "../../private-api/cells/mover.ts";
 import type { SlotRead } from "../../shared/changes/contract.ts";
 import type { Stores } from "../../shared/program/stores.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
-import { startTwoCells, type TwoCells } from "../support/cells.ts";
+import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
 import { eventually } from "../support/eventually.ts";
-import { quietErrors, quietLogger } from "../support/logger.ts";
 
 let twoCells: TwoCells;
 let mine: Stores;
@@ -19,25 +16,12 @@ beforeAll(async () => {
   twoCells = await startTwoCells();
   mine = await twoCells.open();
   other = await twoCells.open();
-  if (!other.cells) throw new Error("there are no cells");
-  mover = new CellMover({
-    cells: other.cells,
-    maps: other.cellMaps,
-    onClosed: () => undefined,
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await mover.start();
+  mover = await startMover(other);
 }, 60_000);
 afterAll(async () => {
   await mover.stop();
   await twoCells.stop();
 });
-
-async function move(to: string, slot: number): Promise<void> {
-  await changeMap(mine.cellMaps, (map) => addMoves(map, takeSlots(map, to, [slot]), Date.now()));
-  await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
-}
 
 test("CHG-13: a slot that moves between cells keeps its log, leases and cursors; its readers see no gap", async () => {
   const channel = "board:moving";
@@ -73,10 +57,10 @@ test("CHG-13: a slot that moves between cells keeps its log, leases and cursors;
   })();
   const saved = { slot, name: "endpoint", place: "1-1" };
   expect(await other.changeLog.saveCursors([{ ...saved, lease }])).toEqual([true]);
-  await move("b", slot);
+  await moveSlots(mine, "b", [slot]);
   expect(await other.changeLog.extendLeases([lease])).toEqual([true]);
   expect(await mine.changeLog.cursors([slot], "endpoint")).toEqual([saved]);
-  await move("a", slot);
+  await moveSlots(mine, "a", [slot]);
   moved = true;
   await Promise.all([publishing, reading]);
   const before = heard;

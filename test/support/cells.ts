@@ -3,10 +3,11 @@ import { CellMover } from "../../private-api/cells/mover.ts";
 import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
 import { formatCellMap, parseSlots } from "../../shared/redis/cell-map.ts";
-import { slotCount } from "../../shared/redis/slots.ts";
+import { everySlot } from "../../shared/redis/slots.ts";
 import type { CellTargets } from "../../shared/redis/target.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { RedisDocumentStore } from "../../shared/documents/redis.ts";
+import { eventually } from "./eventually.ts";
 import { quietErrors, quietLogger } from "./logger.ts";
 import { type RedisServer, startRedis } from "./redis.ts";
 
@@ -42,7 +43,7 @@ export async function startTwoCells(ofB = ""): Promise<TwoCells> {
     const { cells, cellMaps } = await open();
     if (!cells) throw new Error("there are no cells");
     const slots = new Set(parseSlots(ofB));
-    const owners = Array.from({ length: slotCount }, (_, slot) => (slots.has(slot) ? "b" : "a"));
+    const owners = everySlot.map((slot) => (slots.has(slot) ? "b" : "a"));
     const store = new RedisDocumentStore(cells, "cells");
     await store.put({ document: formatCellMap({ owners, moves: [] }), changedAt: Date.now() });
     await cellMaps.refresh();
@@ -66,22 +67,36 @@ export async function startTwoCells(ofB = ""): Promise<TwoCells> {
   };
 }
 
-/** @returns stops it. */
-async function keepMoving({ cells, cellMaps }: Stores): Promise<() => Promise<void>> {
+/** Moves slots as a private API does. The caller stops it, before the cells. */
+export async function startMover(
+  { cells, cellMaps }: Stores,
+  onClosed: (pausedMs: number) => void = () => undefined,
+): Promise<CellMover> {
   if (!cells) throw new Error("there are no cells");
-  const mover = new CellMover({
-    ...{ cells, maps: cellMaps, onClosed: () => undefined },
-    ...{ errors: quietErrors, logger: quietLogger },
-  });
+  const mover = new CellMover({ cells, maps: cellMaps, onClosed, errors: quietErrors, logger: quietLogger });
   await mover.start();
-  const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
+  return mover;
+}
+
+/** Resolves once no slot moves any more, or `until` holds. */
+export async function moveSlots(
+  { cellMaps }: Stores,
+  to: string,
+  slots: readonly number[],
+  { until = () => false, deadlineMs }: { until?: () => boolean; deadlineMs?: number } = {},
+): Promise<void> {
+  await changeMap(cellMaps, (map) => addMoves(map, takeSlots(map, to, slots), Date.now()));
+  await eventually(async () => until() || (await cellMaps.refresh()).moves.length === 0, deadlineMs);
+}
+
+/** @returns stops it. */
+async function keepMoving(stores: Stores): Promise<() => Promise<void>> {
+  const mover = await startMover(stores);
   let stopped = false;
   const moving = (async () => {
     for (let turn = 0; !stopped; turn++) {
       const to = turn % 2 === 0 ? "b" : "a";
-      await changeMap(cellMaps, (map) => addMoves(map, takeSlots(map, to, everySlot), Date.now()));
-      const isOver = async (): Promise<boolean> => (await cellMaps.refresh()).moves.length === 0;
-      while (!stopped && !(await isOver())) await new Promise((resolve) => setTimeout(resolve, 50));
+      await moveSlots(stores, to, everySlot, { until: () => stopped, deadlineMs: Infinity });
     }
   })();
   return async () => {
