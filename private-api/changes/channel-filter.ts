@@ -1,6 +1,6 @@
 /** The channels that a pull asks for. Pure. */
 import { channelPattern } from "../../shared/protocol/grammar.ts";
-import { slotCount, slotOf } from "../../shared/redis/slots.ts";
+import { everySlot, slotOf } from "../../shared/redis/slots.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { excerpt } from "../../shared/runtime/excerpt.ts";
 
@@ -17,7 +17,6 @@ export interface ChannelFilter {
 const maxPatterns = 100;
 /** The beginning of a channel's name. */
 const prefixPattern = /^([a-z0-9_-]{0,32}|[a-z0-9_-]{1,32}:[A-Za-z0-9_.:@/-]{0,200})\*$/;
-const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 
 /** @param list separated by commas. @throws TidegateError with every finding. */
 export function parseChannels(list: string): ChannelFilter {

@@ -8,7 +8,7 @@ import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { AttemptLog, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
-import { slotCount } from "../../shared/redis/slots.ts";
+import { everySlot } from "../../shared/redis/slots.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
@@ -24,8 +24,6 @@ import { endpointView } from "./endpoint-form.ts";
 import { ledgerLines } from "./ledger.ts";
 import { EndpointMoves } from "./move-endpoint.ts";
 import { FailingEndpoints } from "./failing-endpoints.ts";
-
-const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 
 export interface EndpointsOptions {
   store: EndpointStore;

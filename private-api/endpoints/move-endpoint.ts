@@ -3,7 +3,7 @@ import { type ChangeLog, type Place, placeBeforeAll, type ReadFrom } from "../..
 import { comparePlaces, timeOf } from "../../shared/changes/places.ts";
 import type { EndpointStore, Move, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
-import { slotCount, slotOf } from "../../shared/redis/slots.ts";
+import { everySlot, slotCount, slotOf } from "../../shared/redis/slots.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { parseCursor } from "../changes/pull-cursor.ts";
 import { cursorName } from "./behind.ts";
@@ -24,7 +24,6 @@ interface Target {
   endpoint: Endpoint;
 }
 
-const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 /** Others change the same endpoint at the same moment, again and again. */
 const maxTries = 10;
 /** Of one channel, while its place is looked for. */

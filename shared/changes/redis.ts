@@ -3,7 +3,7 @@ import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { Argument } from "../redis/client.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { SlotGroups } from "../redis/slot-groups.ts";
-import { slotCount } from "../redis/slots.ts";
+import { everySlot } from "../redis/slots.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
@@ -35,7 +35,6 @@ const saveScript = changeScript<(0 | 1)[]>("save-cursors.lua");
 const keepScript = changeScript<never[]>("keep-changes.lua");
 const cursorsScript = changeScript<string[]>("read-cursors.lua");
 
-const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 /** Of a cluster: each is read by a call of its own, up to the bounds of the whole read. */
 const slotsAtOnce = 16;
 

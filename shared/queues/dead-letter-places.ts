@@ -1,5 +1,5 @@
 /** The order of dead letters: by the time of their failure. Each slot keeps its own; a page is taken from all of them. Pure. */
-import { slotCount } from "../redis/slots.ts";
+import { everySlot, slotCount } from "../redis/slots.ts";
 
 /** An id of a dead letter says where it stands, so that a page can follow on a letter that is gone. */
 export interface DeadLetterPlace {
@@ -35,7 +35,7 @@ export async function oldestPlaces(
   limit: number,
 ): Promise<readonly DeadLetterPlace[]> {
   const found = new Map<number, readonly DeadLetterPlace[]>();
-  let asked = Array.from({ length: slotCount }, (_, slot) => slot);
+  let asked = everySlot;
   for (let count = Math.min(limit, firstCount); ; count = Math.min(limit, count * growth)) {
     await Promise.all(asked.map(async (slot) => found.set(slot, await read(slot, count))));
     const page = [...found.values()].flat().sort(comparePlaces).slice(0, limit);

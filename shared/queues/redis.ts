@@ -1,7 +1,7 @@
 import type { Cells } from "../redis/cells.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { SlotGroups, type UnreachedSlots } from "../redis/slot-groups.ts";
-import { slotCount } from "../redis/slots.ts";
+import { everySlot } from "../redis/slots.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
   type Claimed,
@@ -63,7 +63,6 @@ const maxLookedAt = 50;
 /** Dead letters of a slot with one time: each takes a script call. */
 const maxDeadPerMs = 1_000;
 const scanCount = 1_000;
-const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 /** Slots that one script call lists or looks at: 16,000 lanes or 3,200 queues at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
 

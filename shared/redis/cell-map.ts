@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
 import { describeFindings } from "../runtime/schema-errors.ts";
-import { slotCount } from "./slots.ts";
+import { everySlot, slotCount } from "./slots.ts";
 
 /**
  * `waiting` for earlier moves; `preparing`: keys are copied and followers subscribe at the destination while the source serves;
@@ -49,7 +49,7 @@ const StoredMap = Type.Object({ slots: Type.Record(Type.String(), Type.String())
 const storedMapValidator = Compile(StoredMap);
 
 export function newCellMap(first: string): Pick<CellMap, "owners" | "moves"> {
-  return { owners: Array.from({ length: slotCount }, () => first), moves: [] };
+  return { owners: everySlot.map(() => first), moves: [] };
 }
 
 /** As stored. */
@@ -67,7 +67,7 @@ export function parseCellMap(version: number, document: unknown): CellMap {
   const owners: string[] = [];
   for (const [cell, text] of Object.entries(document.slots))
     for (const slot of parseSlots(text) ?? []) owners[slot] = cell;
-  const missing = Array.from({ length: slotCount }, (_, slot) => slot).filter((slot) => owners[slot] === undefined);
+  const missing = everySlot.filter((slot) => owners[slot] === undefined);
   if (missing.length > 0) throw new InvalidDocument("cells", [`slots: no cell has ${formatSlots(missing)}`]);
   return { version, owners, moves: document.moves.map((move) => ({ ...move, slots: parseSlots(move.slots) ?? [] })) };
 }

@@ -1,6 +1,7 @@
 /** Assigns channels and users to slots. Pure. */
 
 export const slotCount = 256;
+export const everySlot: readonly number[] = Array.from({ length: slotCount }, (_, slot) => slot);
 
 /** CRC-16/XMODEM (polynomial 0x1021, start 0), as in Redis Cluster. */
 const crcTable = Uint16Array.from({ length: 256 }, (_, byte) => {

@@ -6,11 +6,11 @@ import { type StoreState, worstState } from "../runtime/store-state.ts";
 import type { ProbeSender } from "./probe.ts";
 import type { ReadReplica } from "./read-replica.ts";
 import type { Refusal } from "./refusals.ts";
-import { slotCount } from "./slots.ts";
+import { everySlot } from "./slots.ts";
 import { TopicConnection } from "./topic-connection.ts";
 
 /** Every hash tag that a channel's or a user's topic can carry. */
-const slotTags = Array.from({ length: slotCount }, (_, slot) => String(slot));
+const slotTags = everySlot.map(String);
 
 export interface TopicListener {
   onMessage(topic: string, message: string): void;

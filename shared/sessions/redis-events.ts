@@ -1,7 +1,7 @@
 import type { IdentityKey } from "../protocol/identity-key.ts";
 import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
-import { slotCount, slotOf } from "../redis/slots.ts";
+import { everySlot, slotOf } from "../redis/slots.ts";
 import { maxTaken, overMs, type SessionEvent, takenMs } from "./contract.ts";
 import { eventField, eventKeys } from "./keys.ts";
 
@@ -14,7 +14,6 @@ const settleScript = script(new URL("settle-events.lua", import.meta.url), 1);
 
 /** Slots that could not be reached are asked again after this. */
 const retryMs = 1_000;
-const everySlot = Array.from({ length: slotCount }, (_, slot) => slot);
 
 /** The due session events of a fleet. One script call for each Redis, in a cluster one for each slot. */
 export class RedisSessionEvents {
