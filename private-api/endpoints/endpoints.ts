@@ -131,17 +131,15 @@ export class Endpoints implements Service {
     ]);
     let changes = queued;
     let oldestAt = Infinity;
-    if (cursors.length > 0) {
-      const queries = cursors.map(({ slot }) => ({ slot, from: { kind: "end" } as const }));
-      const ends = new Map(
-        (await this.#log.read(queries, { limit: 1, maxBytes: 1 })).map(({ slot, place }) => [slot, place]),
-      );
-      for (const { slot, place } of cursors) {
-        const end = ends.get(slot);
-        const missing = end === undefined ? 0 : changesBetween(place, end);
-        changes += missing;
-        if (missing > 0) oldestAt = Math.min(oldestAt, timeOf(place));
-      }
+    const logs = new Map(
+      cursors.length === 0 ? [] : (await this.#log.figures()).map((figures) => [figures.slot, figures]),
+    );
+    for (const { slot, place } of cursors) {
+      const log = logs.get(slot);
+      if (!log) continue;
+      const missing = Math.min(log.changes, changesBetween(place, log.newest));
+      changes += missing;
+      if (missing > 0) oldestAt = Math.min(oldestAt, Math.max(timeOf(place), log.oldestAt ?? 0));
     }
     return { changes, oldestAt };
   }

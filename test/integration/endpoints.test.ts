@@ -126,6 +126,17 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
   });
 
+  test("EP-4: the lag of an endpoint that was moved to the start counts what the log keeps", async () => {
+    await publish("board:lag", 1);
+    const { id } = await create("http://127.0.0.1:1", { channels: ["board:lag"], mode: "paused" });
+    const { body } = await fleet.api("POST", `/v1/endpoints/${id}/seek`, { to: "start" });
+    const { changes, ms } = body["lag"] as { changes: number; ms: number };
+    expect(changes).toBeGreaterThanOrEqual(1);
+    // The log began after this process.
+    expect(ms).toBeLessThanOrEqual(performance.now());
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
   test("EP-5: everything but a 2xx is retried under the same id; 410 disables, and the change comes again", async () => {
     const endpoint = await receiver();
     let status = 400;
