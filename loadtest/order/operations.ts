@@ -2,34 +2,37 @@
 import { call, type PrivateApiAddress, problem } from "../checker/private-api.ts";
 import type { ItemData } from "./receiver.ts";
 
+interface DeadItem {
+  readonly id: string;
+  readonly key: string;
+  readonly number: number;
+}
+
 interface DeadLetterPage {
-  readonly items: readonly { readonly key: string; readonly data: Partial<ItemData> | null }[];
+  readonly items: readonly { readonly id: string; readonly key: string; readonly data: Partial<ItemData> | null }[];
   readonly next?: string;
 }
 
-/** Numbers of dead items by key, of these keys. @throws where a page cannot be read */
-export async function deadItems(api: PrivateApiAddress, keys: ReadonlySet<string>): Promise<Map<string, number[]>> {
-  const found = new Map<string, number[]>();
+/** Items of these keys, in the order of their failures. @throws where a page cannot be read */
+export async function deadItems(api: PrivateApiAddress, keys: ReadonlySet<string>): Promise<DeadItem[]> {
+  const found: DeadItem[] = [];
   let after = "";
   while (true) {
     const answer = await call(api, `/v1/dead-letters?limit=1000${after}`);
     if (answer.status !== 200) throw new Error(`dead letters: ${problem(answer)}`);
     const { items, next } = answer.body as DeadLetterPage;
-    for (const { key, data } of items) {
-      if (!keys.has(key) || data?.n === undefined) continue;
-      const numbers = found.get(key);
-      if (numbers) numbers.push(data.n);
-      else found.set(key, [data.n]);
+    for (const { id, key, data } of items) {
+      if (keys.has(key) && data?.n !== undefined) found.push({ id, key, number: data.n });
     }
     if (next === undefined) return found;
     after = `&after=${encodeURIComponent(next)}`;
   }
 }
 
-/** @throws where it is refused */
-export async function retryDeadItems(api: PrivateApiAddress, key: string): Promise<void> {
-  const answer = await call(api, "/v1/dead-letters/retry", { key });
-  if (answer.status >= 300) throw new Error(`retry of the dead letters of ${key}: ${problem(answer)}`);
+/** Does nothing where it is a dead letter no more. @throws where it is refused */
+export async function retryDeadItem(api: PrivateApiAddress, { id, key }: DeadItem): Promise<void> {
+  const answer = await call(api, `/v1/dead-letters/${encodeURIComponent(id)}/retry`, {});
+  if (answer.status >= 300 && answer.status !== 404) throw new Error(`retry of ${id} of ${key}: ${problem(answer)}`);
 }
 
 /** @returns false where the key is neither parked nor delayed. @throws where it is refused */

@@ -6,8 +6,8 @@ import { Emitter, type EmitterOptions } from "./emitter.ts";
 import { HookEmitter } from "./hook-emitter.ts";
 import type { ItemSender } from "./item-sender.ts";
 import { KeyLedger, type KeyVerdict } from "./key-ledger.ts";
-import { deadItems, release, retryDeadItems } from "./operations.ts";
 import type { Receiver } from "./receiver.ts";
+import { releaseSilentKeys, retryDeadItems } from "./tidy.ts";
 
 export interface OrderRunOptions extends Pick<EmitterOptions, "perSecond" | "reconnectMs" | "random" | "onAck"> {
   readonly gatewayUrls: readonly string[];
@@ -31,12 +31,12 @@ export interface OrderRunOptions extends Pick<EmitterOptions, "perSecond" | "rec
 const acceptWithinMs = 60_000;
 const checkEveryMs = 50;
 const tidyEveryMs = 1_000;
-/** A key with items and no request for so long may be parked. */
-const silentMs = 3_000;
 
 export class OrderRun {
   readonly emitters: readonly ItemSender[];
   readonly ledgers: readonly KeyLedger[];
+  /** Why the last attempt to retry dead letters and to release keys failed. */
+  lastProblem: string | undefined;
   readonly #options: OrderRunOptions;
 
   constructor(options: OrderRunOptions) {
@@ -102,8 +102,13 @@ export class OrderRun {
       if (missingNow < missing) lastProgressAt = performance.now();
       missing = missingNow;
       if (performance.now() < nextTidy) continue;
+      const waiting = this.ledgers.filter((ledger) => ledger.missing().length > 0);
+      const { api } = this.#options;
       // The deployment may not answer while it recovers: asked again a second later.
-      await this.#tidy().catch(() => undefined);
+      this.lastProblem = undefined;
+      for (const tidy of [retryDeadItems, releaseSilentKeys]) {
+        await tidy(api, waiting).catch((error: unknown) => (this.lastProblem = String(error)));
+      }
       nextTidy = performance.now() + tidyEveryMs;
     }
     return this.ledgers.map((ledger) => ledger.judge(this.#options.lossWindows));
@@ -120,18 +125,5 @@ export class OrderRun {
     return this.ledgers.every(
       (ledger) => ledger.isTaken(ledger.emitted) && ledger.unexplained(this.#options.lossWindows).length === 0,
     );
-  }
-
-  async #tidy(): Promise<void> {
-    const { api } = this.#options;
-    const waiting = this.ledgers.filter((ledger) => ledger.missing().length > 0);
-    const byKey = new Map(waiting.map((ledger) => [ledger.key, ledger]));
-    for (const [key, numbers] of await deadItems(api, new Set(byKey.keys()))) {
-      for (const number of numbers) byKey.get(key)?.deadLetter(number);
-      await retryDeadItems(api, key);
-    }
-    const silentSince = performance.now() - silentMs;
-    const silent = waiting.filter(({ deliveries }) => (deliveries.at(-1)?.at ?? 0) < silentSince);
-    for (const { key } of silent) await release(api, key).catch(() => false);
   }
 }
