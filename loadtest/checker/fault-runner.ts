@@ -17,13 +17,14 @@ export class FaultRunner {
   readonly failures: string[] = [];
   /** What happened, with ms since the start. */
   readonly log: string[] = [];
+  /** By `performance.now()`. */
+  readonly startedAt = performance.now();
   readonly #seed: string;
   readonly #random: SeededRandom;
   readonly #busy: Set<object>;
   readonly #lossWindows: LossWindow[];
   readonly #running = new Set<Promise<void>>();
   readonly #ending = new AbortController();
-  readonly #startedAt = performance.now();
 
   /**
    * @param options.busy targets with a fault; schedules that share their targets share it
@@ -79,6 +80,6 @@ export class FaultRunner {
   }
 
   note(line: string): void {
-    this.log.push(`${(performance.now() - this.#startedAt).toFixed(0)} ${line}`);
+    this.log.push(`${(performance.now() - this.startedAt).toFixed(0)} ${line}`);
   }
 }

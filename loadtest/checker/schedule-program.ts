@@ -11,6 +11,13 @@ const clockModule = pathToFileURL(join(import.meta.dirname, "stepped-clock.ts"))
 /** They only end a wait in vain: a dozen processes may start at once, on a machine that is busy besides. */
 const readyWithinMs = 300_000;
 const stopWithinMs = 300_000;
+const answerWithinMs = 2_000;
+
+/** The answer to `/readyz`. */
+interface Health {
+  readonly status: string;
+  readonly [member: string]: unknown;
+}
 
 export interface ProgramOptions {
   readonly kind: "gateway" | "private-api";
@@ -86,13 +93,22 @@ export class Program {
     this.#running?.kill("SIGUSR2");
   }
 
+  /** Undefined: no answer in time. */
+  async health(): Promise<Health | undefined> {
+    const signal = AbortSignal.timeout(answerWithinMs);
+    try {
+      const answer = await fetch(`${this.#options.healthUrl}/readyz`, { signal });
+      return (await answer.json()) as Health;
+    } catch {
+      return undefined;
+    }
+  }
+
   async ready(): Promise<void> {
-    let health: unknown;
+    let health: Health | undefined;
     const isReady = async (): Promise<boolean> => {
-      const signal = AbortSignal.timeout(2_000);
-      const answer = await fetch(`${this.#options.healthUrl}/readyz`, { signal }).catch(() => undefined);
-      health = await answer?.json();
-      return (health as { status: string } | undefined)?.status === "ok";
+      health = await this.health();
+      return health?.status === "ok";
     };
     await eventually(async () => this.#died || isReady(), readyWithinMs).catch((error: unknown) => {
       throw new Error(`${this.name} is not ready: ${JSON.stringify(health)}\n${this.output()}`, { cause: error });

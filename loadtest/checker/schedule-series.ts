@@ -1,6 +1,9 @@
 /** Runs many schedules on a few arenas, and counts what occurred. */
 import { type Lane, type LaneOptions, runLanes } from "./schedule-lanes.ts";
 
+/** Characters. */
+const maxExcerpt = 4_000;
+
 export type ArenaKind = "standalone" | "sentinel" | "cluster";
 
 export interface SomeVerdict {
@@ -15,7 +18,7 @@ export interface ScheduleResult<Verdict extends SomeVerdict> {
   readonly verdicts: readonly Verdict[];
   /** Why there is no verdict, or what broke beside the contract. */
   readonly failures: readonly string[];
-  /** All steps, the programs' output, and what the affected clients or keys received. */
+  /** All steps and what broke, then the programs' output, and what the affected clients or keys received. */
   readonly trace: () => string;
 }
 
@@ -99,6 +102,11 @@ export async function runSeries<Arena extends { stop(): Promise<void> }, Verdict
 /** A broken arena, or a broken contract. */
 export function isBroken({ verdicts, failures }: ScheduleResult<SomeVerdict>): boolean {
   return failures.length > 0 || verdicts.some(({ violations }) => violations.length > 0);
+}
+
+/** The beginning of each trace, for the message of an assertion. */
+export function tracesExcerpt(traces: readonly string[]): string {
+  return traces.map((trace) => trace.slice(0, maxExcerpt / traces.length)).join("\n\n");
 }
 
 /** @param figures lines on what the schedules did */

@@ -155,10 +155,10 @@ class Schedule {
       `schedule ${this.#index} of seed ${this.#seed}, ${this.#arena.kind}`,
       ...this.#faults.log.map((line) => `  ${line}`),
       ...this.#faults.failures,
+      ...violations.map(({ kind, channel, follower, detail }) => `${kind}: ${channel} ${follower ?? ""} ${detail}`),
       ...this.#arena.deployment.programs.map(
         (program) => `${program.name} printed:\n${program.output().slice(-maxOutput)}`,
       ),
-      ...violations.map(({ kind, channel, follower, detail }) => `${kind}: ${channel} ${follower ?? ""} ${detail}`),
       ...this.#checker.affected(violations).map(({ channel, follower }) => {
         return `${follower.name} on ${channel}:\n  ${follower.trace.join("\n  ")}`;
       }),

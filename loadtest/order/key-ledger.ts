@@ -96,7 +96,12 @@ export class KeyLedger {
     const lost = this.unexplained(lossWindows);
     for (const number of lost) {
       const deliveries = this.deliveries.filter(({ numbers }) => numbers.includes(number)).length;
-      found.push({ kind: "lost", key: this.key, detail: `item ${number}, delivered ${deliveries} times` });
+      const at = this.#item(number).accepted?.at.toFixed(0);
+      found.push({
+        kind: "lost",
+        key: this.key,
+        detail: `item ${number} of ${this.emitted}, acknowledged at ${at}, delivered ${deliveries} times`,
+      });
     }
     const items = [...this.#items.values()];
     return {

@@ -3,11 +3,13 @@ import { setTimeout as pause } from "node:timers/promises";
 import { SeededRandom } from "../../test/support/seeded-random.ts";
 import { userToken } from "../../test/support/stock-client.ts";
 import { FaultRunner } from "../checker/fault-runner.ts";
+import { call } from "../checker/private-api.ts";
 import type { ScheduleResult } from "../checker/schedule-series.ts";
 import type { OrderArena } from "./arena.ts";
 import type { KeyVerdict } from "./key-ledger.ts";
 import { hookSecret, orderEvents, orderSources, tenants } from "./rules.ts";
 import { OrderRun } from "./run.ts";
+import type { Violation } from "./violations.ts";
 
 const perSecond = 4;
 /** Without an item that is taken: on a busy machine a program takes a minute to start. */
@@ -48,6 +50,7 @@ export async function runOrderSchedule(options: OrderScheduleOptions): Promise<S
     ...{ api, receiver, perSecond, lossWindows },
   });
   let verdicts: KeyVerdict[] = [];
+  let left: string[] = [];
   const ending = new AbortController();
   try {
     run.start();
@@ -59,6 +62,7 @@ export async function runOrderSchedule(options: OrderScheduleOptions): Promise<S
     await emitting;
     faults.note("the last items");
     verdicts = await run.finish(settleMs);
+    if (violationsOf(verdicts).some(({ kind }) => kind === "lost")) left = await leftBehind(arena, run);
   } catch (error) {
     faults.failures.push(String(error));
   } finally {
@@ -76,7 +80,10 @@ export async function runOrderSchedule(options: OrderScheduleOptions): Promise<S
     faults: faults.kinds,
     verdicts,
     failures: faults.failures,
-    trace: () => [`schedule ${index} of seed ${options.seed}`, ...traceOf(arena, { run, faults, verdicts })].join("\n"),
+    trace: () => {
+      const title = `schedule ${index} of seed ${options.seed}`;
+      return [title, ...traceOf(arena, { run, faults, verdicts, left })].join("\n");
+    },
   };
 }
 
@@ -98,18 +105,37 @@ async function runFaults(
 
 function traceOf(
   { kind, deployment }: OrderArena,
-  { run, faults, verdicts }: { run: OrderRun; faults: FaultRunner; verdicts: readonly KeyVerdict[] },
+  {
+    run,
+    faults,
+    verdicts,
+    left,
+  }: { run: OrderRun; faults: FaultRunner; verdicts: readonly KeyVerdict[]; left: readonly string[] },
 ): string[] {
-  const violations = verdicts.flatMap((verdict) => verdict.violations);
+  const violations = violationsOf(verdicts);
   const affected = run.ledgers.filter(({ key }) => violations.some((violation) => violation.key === key));
   return [
-    kind,
+    `${kind}, begins at ${faults.startedAt.toFixed(0)}`,
     ...faults.log.map((line) => `  ${line}`),
     ...faults.failures,
     ...violations.map(({ kind, key, detail }) => `${kind}: ${key} ${detail}`),
+    ...left,
     ...deployment.programs.map((program) => `${program.name} printed:\n${program.output().slice(-maxOutput)}`),
     ...affected.map((ledger) => `${ledger.key} (${ledger.event}):\n  ${ledger.trace().join("\n  ")}`),
   ];
+}
+
+function violationsOf(verdicts: readonly KeyVerdict[]): Violation[] {
+  return verdicts.flatMap(({ violations }) => violations);
+}
+
+/** Where lost items may wait: in the queues, or in the journal of a gateway. */
+async function leftBehind({ api, deployment }: OrderArena, { lastProblem }: OrderRun): Promise<string[]> {
+  const queues = await call(api, "/v1/queues").then(({ body }) => JSON.stringify(body), String);
+  const healths = await Promise.all(
+    deployment.programs.map(async (program) => `${program.name}: ${JSON.stringify(await program.health())}`),
+  );
+  return [`queues: ${queues}`, ...healths, ...(lastProblem === undefined ? [] : [lastProblem])];
 }
 
 /** Lets faults wait for the acks of one gateway. */

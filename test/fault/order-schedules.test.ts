@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { beforeAll, expect, test } from "vitest";
-import { isBroken } from "../../loadtest/checker/schedule-series.ts";
+import { isBroken, tracesExcerpt } from "../../loadtest/checker/schedule-series.ts";
 import { orderSummaryText, type OrderSummary, runOrderSchedules } from "../../loadtest/order/run-schedules.ts";
 
 const count = 30;
@@ -12,9 +12,9 @@ const count = 30;
 const faultKinds = 22;
 const seed = process.env["SCHEDULES_SEED"] ?? randomBytes(4).toString("hex");
 let summary: OrderSummary;
+const traces: string[] = [];
 
 beforeAll(async () => {
-  const traces: string[] = [];
   summary = await runOrderSchedules({
     count,
     seed,
@@ -27,7 +27,7 @@ beforeAll(async () => {
 
 test("QFAIL-8: under any fault each key stays in order, and nothing acknowledged is lost", () => {
   const { violations, failures } = summary;
-  expect({ seed, violations, failures }).toEqual({ seed, violations: {}, failures: [] });
+  expect({ seed, violations, failures }, tracesExcerpt(traces)).toEqual({ seed, violations: {}, failures: [] });
 });
 
 test("every fault occurs at least twice, and items come again", () => {

@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { beforeAll, expect, test } from "vitest";
 import { type CheckerSummary, checkerSummaryText, runSchedules } from "../../loadtest/checker/run-schedules.ts";
-import { isBroken } from "../../loadtest/checker/schedule-series.ts";
+import { isBroken, tracesExcerpt } from "../../loadtest/checker/schedule-series.ts";
 
 const count = 40;
 const seed = process.env["SCHEDULES_SEED"] ?? randomBytes(4).toString("hex");
@@ -25,11 +25,13 @@ beforeAll(async () => {
 
 test("SYNC-1: under any fault each client gets offset order, no gap, no double, one signal if lost", () => {
   const violations = Object.entries(summary.violations).filter(([kind]) => kind !== "falseSignal");
-  expect({ seed, violations, failures: summary.failures }).toEqual({ seed, violations: [], failures: [] });
+  const found = { seed, violations, failures: summary.failures };
+  expect(found, tracesExcerpt(traces)).toEqual({ seed, violations: [], failures: [] });
 });
 
 test("SYNC-2: under any fault a client that lost nothing does not have to resync", () => {
-  expect({ seed, falseSignals: summary.violations["falseSignal"] ?? 0 }).toEqual({ seed, falseSignals: 0 });
+  const falseSignals = summary.violations["falseSignal"] ?? 0;
+  expect({ seed, falseSignals }, tracesExcerpt(traces)).toEqual({ seed, falseSignals: 0 });
 });
 
 test("every fault occurs at least twice, and some publications are lost and signalled", () => {
