@@ -133,9 +133,12 @@ describe.each(implementations)("attempt log: %s", (_name, create) => {
   test("EP-6: attempts are listed newest first, a bounded number of them", async () => {
     const { attempts } = await create();
     const id = `ep_${randomUUID()}`;
-    for (let n = 1; n <= keptAttempts + 5; n++) {
+    const added = Array.from({ length: keptAttempts + 5 }, async (_, at) => {
+      const n = at + 1;
+      await attempts.add(`${id}-other`, { at: n, changeId: "other", attempt: 1, status: 200, ms: n });
       await attempts.add(id, { at: n, changeId: `c${n}`, attempt: 1, status: 200, ms: n });
-    }
+    });
+    await Promise.all(added);
     const all = await attempts.attempts(id, { limit: 1_000 });
     expect(all.length).toBe(keptAttempts);
     expect(all[0]).toMatchObject({ at: keptAttempts + 5, changeId: `c${keptAttempts + 5}`, status: 200 });
