@@ -2,7 +2,6 @@
 import type { AttemptLog, EndpointHealth, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { keptAnswerBytes } from "../../shared/endpoints/contract.ts";
 import { type Endpoint, endpointOfService, endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
-import { secretKey, validSecrets } from "../../shared/endpoints/secrets.ts";
 import type { ItemHead } from "../../shared/queues/item-head.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -15,6 +14,7 @@ import { type ServiceAnswer, toAnswer } from "../../shared/services/service-clie
 import { signWebhook } from "../../shared/services/standard-webhooks.ts";
 import { ServiceCircuits } from "../upstream/service-circuits.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
+import { requestParts } from "./request-parts.ts";
 
 /** A dead endpoint takes a worker for as long as it does not answer: a few failures are enough. */
 const circuitBounds = { minFailures: 3, windowMs: 60_000, maxProbeMs: 30_000 };
@@ -130,23 +130,15 @@ export class EndpointDeliveries {
   ): Promise<DeliveredAttempt> {
     const { endpoint } = stored;
     const now = new Date();
-    const keys = validSecrets(endpoint.secrets, now.getTime()).flatMap(({ secret }) => secretKey(secret) ?? []);
+    const { url, headers, keysAt } = requestParts(endpoint);
     const from = performance.now();
     const result = await this.#client.send({
-      url: endpoint.url,
+      url,
       body: webhook.body,
       timeoutMs: endpoint.timeoutMs,
       headers: {
-        ...endpoint.headers,
-        "content-type": "application/json",
-        "accept-encoding": "identity",
-        "user-agent": "tidegate",
-        ...signWebhook(
-          webhook.id,
-          webhook.body,
-          keys.map((webhookKey) => ({ webhookKey })),
-          now,
-        ),
+        ...headers,
+        ...signWebhook(webhook.id, webhook.body, keysAt(now.getTime()), now),
         "tidegate-attempt": String(webhook.number),
         ...webhook.headers,
       },

@@ -25,8 +25,9 @@ export interface Message {
   readonly body: string;
   /** Of the body. */
   readonly bytes: number;
-  readonly traceparent: string;
   keyFor(stored: StoredEndpoint): string;
+  /** Of the item; the same for all endpoints of a generation. */
+  headFor(stored: StoredEndpoint): string;
 }
 
 export function changeMessage({ channel, epoch, offset, event, data, at }: Change): Message {
@@ -34,11 +35,7 @@ export function changeMessage({ channel, epoch, offset, event, data, at }: Chang
   /** Many endpoints have the same pointer: the data is looked at once for each. */
   const keys = new Map([["channel", channel]]);
   return {
-    id: derivedId([channel, epoch, offset]),
-    event,
-    body,
-    bytes: Buffer.byteLength(body),
-    traceparent: newTraceparent(),
+    ...messageOf(derivedId([channel, epoch, offset]), event, body),
     keyFor: ({ endpoint }) => {
       const key = keys.get(endpoint.key) ?? keyAt(data, endpoint.key) ?? channel;
       keys.set(endpoint.key, key);
@@ -49,32 +46,35 @@ export function changeMessage({ channel, epoch, offset, event, data, at }: Chang
 
 export function gapMessage({ from, to }: Gap): Message {
   const body = JSON.stringify({ type: gapEvent, timestamp: new Date(to).toISOString(), from, to });
+  return { ...messageOf(derivedId([gapEvent, from, to]), gapEvent, body), keyFor: () => gapKey };
+}
+
+function messageOf(id: string, event: string, body: string): Omit<Message, "keyFor"> {
+  // When it is queued: an endpoint that is behind makes no queue old.
+  const about = { id, event, source: endpointSource, path: "", at: Date.now(), traceparent: newTraceparent() };
+  const heads = new Map<number, string>();
   return {
-    id: derivedId([gapEvent, from, to]),
-    event: gapEvent,
-    body,
+    ...{ id, event, body },
     bytes: Buffer.byteLength(body),
-    traceparent: newTraceparent(),
-    keyFor: () => gapKey,
+    headFor: ({ generation }) => {
+      const head = heads.get(generation) ?? formatHead({ ...about, generation }, noIdentity);
+      heads.set(generation, head);
+      return head;
+    },
   };
 }
 
 /** A second one of the same generation is not stored within some minutes. */
 export function itemFor(stored: StoredEndpoint, message: Message): NewItem {
   const { endpoint, generation } = stored;
-  const { id, event, traceparent, body } = message;
   const service = endpointService(endpoint.id);
   return {
     queue: { service, tenant: endpoint.tenant ?? "", key: message.keyFor(stored) },
     class: endpointClass,
-    // When it is queued: an endpoint that is behind makes no queue old.
-    head: formatHead(
-      { id, event, source: endpointSource, path: "", at: Date.now(), traceparent, generation },
-      noIdentity,
-    ),
-    data: body,
+    head: message.headFor(stored),
+    data: message.body,
     source: service,
-    dedupeId: `${service}:${generation}:${id}`,
+    dedupeId: `${service}:${generation}:${message.id}`,
   };
 }
 

@@ -19,7 +19,7 @@ export function secretKey(text: string): KeyObject | undefined {
   return key.length < keyBytes.min || key.length > keyBytes.max ? undefined : createSecretKey(key);
 }
 
-export function validSecrets(secrets: readonly EndpointSecret[], nowMs: number): readonly EndpointSecret[] {
+function validSecrets(secrets: readonly EndpointSecret[], nowMs: number): readonly EndpointSecret[] {
   return secrets.filter(({ expiresAt = Infinity }) => expiresAt > nowMs);
 }
 

@@ -7,7 +7,7 @@ import { guardedConnector } from "./guarded-connector.ts";
 import type { InternetAddresses } from "./internet-addresses.ts";
 
 export interface EndpointRequest {
-  url: string;
+  url: URL;
   headers: Record<string, string>;
   body: string;
   /** From now to the end of the answer. */
@@ -49,7 +49,7 @@ export class EndpointClient implements Service {
 
   /** Makes one attempt; a redirect is not followed. Never throws because of the network or the endpoint. */
   async send(request: EndpointRequest): Promise<ExchangeResult> {
-    return exchange(this.#poolOf(new URL(request.url).origin), {
+    return exchange(this.#poolOf(request.url.origin), {
       ...request,
       asReceived: true,
       makeRoom: async () => false,

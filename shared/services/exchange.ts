@@ -44,7 +44,8 @@ const byteOrderMark = Buffer.from("\ufeff");
 const maxInformational = 8;
 
 export interface ExchangeOptions {
-  url: string;
+  /** Parsed where many requests have the same. */
+  url: string | URL;
   headers: Record<string, string>;
   body: string | Buffer;
   /** From now to the end of the answer. */
@@ -60,8 +61,8 @@ export async function exchange(dispatcher: Dispatcher, options: ExchangeOptions)
   return new Promise((resolve) => {
     const handler = new ExchangeHandler(options, resolve);
     try {
-      const { origin, pathname, search } = new URL(options.url);
-      const { headers, body } = options;
+      const { url, headers, body } = options;
+      const { origin, pathname, search } = typeof url === "string" ? new URL(url) : url;
       dispatcher.dispatch({ origin, path: pathname + search, method: "POST", headers, body }, handler);
     } catch (error) {
       handler.fail(error as Error);

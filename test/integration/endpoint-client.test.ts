@@ -58,7 +58,7 @@ function resolver(...lists: string[][]): { resolve: LookupFunction; asked: () =>
 }
 
 const request = (url: string, timeoutMs = 5_000): Parameters<EndpointClient["send"]>[0] => ({
-  url,
+  url: new URL(url),
   headers: {},
   body: "{}",
   timeoutMs,

@@ -1,0 +1,46 @@
+/** What the requests to an endpoint have in common: worked out once for each version of it. */
+import type { KeyObject } from "node:crypto";
+import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
+import { secretKey } from "../../shared/endpoints/secrets.ts";
+
+interface SigningKey {
+  readonly webhookKey: KeyObject;
+  /** Unix ms. */
+  readonly expiresAt: number;
+}
+
+export interface RequestParts {
+  readonly url: URL;
+  /** Those that do not depend on what is sent. */
+  readonly headers: Readonly<Record<string, string>>;
+  keysAt(nowMs: number): readonly SigningKey[];
+}
+
+const known = new WeakMap<Endpoint, RequestParts>();
+
+/** @param endpoint does not change */
+export function requestParts(endpoint: Endpoint): RequestParts {
+  let parts = known.get(endpoint);
+  if (!parts) {
+    parts = partsOf(endpoint);
+    known.set(endpoint, parts);
+  }
+  return parts;
+}
+
+function partsOf({ url, headers, secrets }: Endpoint): RequestParts {
+  const keys = secrets.flatMap(({ secret, expiresAt = Infinity }) => {
+    const webhookKey = secretKey(secret);
+    return webhookKey ? [{ webhookKey, expiresAt }] : [];
+  });
+  return {
+    url: new URL(url),
+    headers: {
+      ...headers,
+      "content-type": "application/json",
+      "accept-encoding": "identity",
+      "user-agent": "tidegate",
+    },
+    keysAt: (nowMs) => keys.filter(({ expiresAt }) => expiresAt > nowMs),
+  };
+}
