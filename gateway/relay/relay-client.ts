@@ -4,6 +4,7 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { type RelayAnswer, relayLine, type RelayQuestion } from "../../shared/protocol/relay.ts";
 import { RelayLink } from "./relay-link.ts";
+import type { RelayListener, RelayStream } from "./relay-stream.ts";
 import { type Asker, RelayShares } from "./relay-shares.ts";
 
 /** A question before it gets its id. */
@@ -24,7 +25,7 @@ interface Pending {
   bytes: number;
   /** By `performance.now()`: the deadline of the question. */
   deadline: number;
-  state: { kind: "waiting"; text: string } | { kind: "sent"; link: RelayLink };
+  state: { kind: "waiting"; text: string } | { kind: "sent"; stream: RelayStream };
 }
 
 /** A question waits this long for the first open link. */
@@ -50,24 +51,23 @@ export class RelayClient implements Service {
     errors: ContainedErrors;
     logger: Logger;
   }) {
-    const listener = {
-      onOpen: (link: RelayLink) => this.#sendUnsent(link),
-      onAnswer: (answer: RelayAnswer, payload: string | undefined) =>
-        this.#settle(answer.id, toOutcome(answer, payload)),
-      onUnreadable: (id: number) => this.#settle(id, unreadable),
-      onLost: (ids: readonly number[]) => {
+    const listener: RelayListener = {
+      onAnswer: (answer, payload) => this.#settle(answer.id, toOutcome(answer, payload)),
+      onUnreadable: (id) => this.#settle(id, unreadable),
+      onLost: (ids) => {
         for (const id of ids)
           this.#fail(id, "upstream_timeout", "the connection was lost; the call may have been made");
       },
     };
+    const onOpen = (stream: RelayStream): void => this.#sendUnsent(stream);
     const { addresses, burst, ...others } = options;
     this.#shares = new RelayShares(burst);
-    this.#links = addresses.map((address) => new RelayLink({ address, listener, ...others }));
+    this.#links = addresses.map((address) => new RelayLink({ address, listener, onOpen, ...others }));
   }
 
   /** Private API addresses with an open link. */
   get openLinks(): number {
-    return this.#links.filter((link) => link.isOpen).length;
+    return this.#links.filter((link) => link.current).length;
   }
 
   get pendingCount(): number {
@@ -103,34 +103,34 @@ export class RelayClient implements Service {
       const deadline = performance.now() + timeoutMs;
       const pending: Pending = { resolve, timer, asker, bytes, deadline, state: { kind: "waiting", text } };
       this.#pending.set(id, pending);
-      const link = this.#openLink();
-      if (link) this.#send(id, pending, link);
+      const stream = this.#nextStream();
+      if (stream) this.#send(id, pending, stream);
       else this.#unsent.add(id);
     });
   }
 
   /** With its id, and the time left until its deadline. */
-  #send(id: number, pending: Pending, link: RelayLink): void {
+  #send(id: number, pending: Pending, stream: RelayStream): void {
     if (pending.state.kind !== "waiting") return;
     const timeoutMs = Math.max(1, Math.floor(pending.deadline - performance.now()));
-    link.ask(id, `{"id":${id},"timeoutMs":${timeoutMs},${pending.state.text.slice(1)}`);
-    pending.state = { kind: "sent", link };
+    stream.ask(id, `{"id":${id},"timeoutMs":${timeoutMs},${pending.state.text.slice(1)}`);
+    pending.state = { kind: "sent", stream };
     clearTimeout(pending.timer);
     pending.timer = setTimeout(() => this.#expire(id), timeoutMs + answerGraceMs);
   }
 
-  #openLink(): RelayLink | undefined {
+  #nextStream(): RelayStream | undefined {
     for (let tried = 0; tried < this.#links.length; tried++) {
-      const link = this.#links[this.#nextLink++ % this.#links.length];
-      if (link?.isOpen) return link;
+      const stream = this.#links[this.#nextLink++ % this.#links.length]?.current;
+      if (stream) return stream;
     }
     return undefined;
   }
 
-  #sendUnsent(link: RelayLink): void {
+  #sendUnsent(stream: RelayStream): void {
     for (const id of this.#unsent) {
       const pending = this.#pending.get(id);
-      if (pending) this.#send(id, pending, link);
+      if (pending) this.#send(id, pending, stream);
     }
     this.#unsent.clear();
   }
@@ -143,7 +143,7 @@ export class RelayClient implements Service {
     }
     this.#fail(id, "upstream_timeout", "no answer in time; the call may have been made");
     // The private API answers by the deadline whatever the service does: a silent one hangs.
-    state.link.abandon(id, deadline);
+    state.stream.abandon(id, deadline);
   }
 
   #fail(id: number, code: "upstream_unavailable" | "upstream_timeout", message: string): void {
