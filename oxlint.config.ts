@@ -30,7 +30,7 @@ const rooms = {
   "private-api": [
     ...["metrics", "upstream", "changes", "endpoints", "dispatch", "cells", "node", "documents", "routes", "relay"],
   ],
-  "client/src": ["api", "connection", "calls", "channels"],
+  "client/src": ["api", "calls", "channels", "connection"],
   loadtest: ["checks", "clients", "providers", "rig", "scenarios", "checker", "order", "simulation", "attack", "fuzz"],
   test: ["support", "contract", "unit", "property", "integration", "fault", "e2e"],
 };

@@ -10,8 +10,8 @@ import { Deduplicator } from "./channels/deduplicator.ts";
 import { failure } from "./api/errors.ts";
 import { GatewayAddress } from "./connection/gateway-address.ts";
 import { EventListeners, Listeners } from "./channels/listeners.ts";
-import { Session } from "./session.ts";
-import type { Random } from "./connection/timing.ts";
+import { Session } from "./connection/session.ts";
+import type { Random } from "./calls/backoff.ts";
 
 /** Set exactly one of `url` and `bootstrap`. */
 export interface ClientOptions {
@@ -55,7 +55,7 @@ export class Client {
     const { token, offline, random = Math.random } = options;
     this.#address = new GatewayAddress(options);
     const deduplicator = new Deduplicator();
-    this.#channels = new Channels(random, deduplicator, () => this.#session.completeMove());
+    this.#channels = new Channels(random, deduplicator, () => this.#session.checkHandedOver());
     this.#calls = new Calls({ random, offline });
     this.#session = new Session({
       address: this.#address,

@@ -3,7 +3,6 @@ import type { UserMessage } from "../../shared/channels/contract.ts";
 import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { disconnect } from "./disconnect.ts";
-import { replaced } from "./replaced.ts";
 import { send } from "./send.ts";
 import { subscribe } from "./subscribe.ts";
 import { unsubscribe } from "./unsubscribe.ts";
@@ -16,7 +15,7 @@ export function onUserMessage(user: IdentityKey, message: UserMessage, context: 
     case "disconnect":
       return disconnect(sessions, message);
     case "replaced":
-      return replaced(sessions, message);
+      return context.sessions.noticeClaim(user, message);
     case "subscribe":
       return subscribe(sessions, message, context);
     case "unsubscribe":

@@ -53,7 +53,7 @@ export async function beginSession(session: Session, last: Claim | undefined, co
     const claim = Math.max(context.sessionStore.now(), newest + 1);
     const held = { sessionId: session.id, claim, checkedAt: last.checkedAt };
     session.applyClaim(held, { resumed: session.id === id, tookOver: false });
-    for (const rival of rivals) rival.noticeClaim(claim);
+    context.sessions.noticeClaim(session.identityKey, held);
     context.holdings.markIncomplete();
     context.metrics.resumes.inc({ outcome: "unchecked" });
     return { kind: "begun" };

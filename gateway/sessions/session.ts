@@ -111,11 +111,6 @@ export class Session {
     this.succession.applyClaim(held, { tookOver });
   }
 
-  /** A connection has claimed the session. The newest claim wins. */
-  noticeClaim(claim: number): void {
-    this.succession.noticeClaim(claim);
-  }
-
   /** It resumed on another connection, as it was asked to, and its client has not closed this one yet. */
   get moved(): boolean {
     return this.succession.moved;

@@ -56,6 +56,11 @@ export class Sessions {
     return [...(this.#byUser.get(user) ?? [])];
   }
 
+  /** A connection, on any node, has claimed the user's session: every connection of it here hears of it. */
+  noticeClaim(user: IdentityKey, { sessionId, claim }: { sessionId: string; claim: number }): void {
+    for (const session of this.ofUser(user)) if (session.id === sessionId) session.succession.noticeClaim(claim);
+  }
+
   /** Follows the topics of users that connected while the broker was away. */
   onRestored(): void {
     for (const user of this.#byUser.keys()) {

@@ -61,6 +61,7 @@ export class Succession {
     this.#held = { ...this.#held, checkedAt };
   }
 
+  /** A connection, on any node, has claimed the session. */
   noticeClaim(claim: number): void {
     this.#newestClaim = Math.max(this.#newestClaim, claim);
     if (claim >= this.#held.claim) this.#succeedsAt = 0;

@@ -1,5 +1,5 @@
 /** The reconnect timing of each kind of client. The SDK's times come from its own source. */
-import { backoffDelayMs, type Random } from "../../client/src/connection/timing.ts";
+import { backoffDelayMs, type Random } from "../../client/src/calls/backoff.ts";
 
 export interface ClientKind {
   readonly title: string;

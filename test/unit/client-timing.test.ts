@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { backoffDelayMs, refreshDelayMs, RetrySchedule } from "../../client/src/connection/timing.ts";
+import { backoffDelayMs } from "../../client/src/calls/backoff.ts";
+import { refreshDelayMs, RetrySchedule } from "../../client/src/connection/timing.ts";
 
 const fraction = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 const policy = { minDelayMs: 500, windowMs: 60_000 };

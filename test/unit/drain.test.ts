@@ -74,7 +74,7 @@ test("DRAIN-6: a session with an earlier order to move, and a later deadline, en
   session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: false, tookOver: false });
   welcome(session);
   session.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
-  session.noticeClaim(11);
+  session.succession.noticeClaim(11);
   const { drain, progress } = await drainOf({ sessions: [session], drainMs: 200, others: [nodeReport()] });
   await drain.stop();
   expect(progress.report).toMatchObject({ sessions: 1, moved: 0, lost: 0, forced: 1 });

@@ -96,7 +96,7 @@ test("MOVE-1: a client that leaves its old connection after moving is not shown 
     session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
     session.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
   }
-  moved.noticeClaim(11);
+  moved.succession.noticeClaim(11);
   for (const session of [moved, left]) session.leave();
   expect([moved.mayReturn, left.mayReturn]).toEqual([true, false]);
   for (const session of [moved, left]) session.dispose();

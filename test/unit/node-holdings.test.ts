@@ -112,7 +112,7 @@ function addSession(sessionId: string): Session {
 test("PRES-6: a node does not announce a session that has moved to another node", async () => {
   const [moved] = [addSession("moved"), addSession("stays")];
   moved.askToMove({ reconnectInMs: 0, deadlineInMs: 60_000 });
-  moved.noticeClaim(2);
+  moved.succession.noticeClaim(2);
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   expect(inForce()).toEqual(["stays", "stays room:1"]);

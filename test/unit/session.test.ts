@@ -4,8 +4,8 @@ import { bareSession } from "../support/bare-session.ts";
 test("RES-1: a newer claim ends a session, also where it is known before its own claim", () => {
   const session = bareSession("s");
   // Its own claim, and a newer one: both arrive before the store's answer.
-  session.noticeClaim(10);
-  session.noticeClaim(11);
+  session.succession.noticeClaim(10);
+  session.succession.noticeClaim(11);
   session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
   expect(session.endedBy).toBe("replaced");
   session.dispose();
@@ -27,10 +27,10 @@ test("GRANT-2: withdrawals arrive in any order; a grant stays where it is newer 
 
 test("RES-1: a session is not ended by its own claim, nor by a claim of another session", () => {
   const session = bareSession("s");
-  session.noticeClaim(10);
+  session.succession.noticeClaim(10);
   session.applyClaim({ sessionId: "s", claim: 10, checkedAt: 1 }, { resumed: true, tookOver: false });
   const other = bareSession("s");
-  other.noticeClaim(10);
+  other.succession.noticeClaim(10);
   other.applyClaim({ sessionId: "t", claim: 0, checkedAt: 1 }, { resumed: false, tookOver: false });
   other.applyClaim({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: false, tookOver: false });
   expect([session.endedBy, other.endedBy]).toEqual([undefined, undefined]);

@@ -3,9 +3,9 @@ import { maxPayloadBytes } from "../../../shared/protocol/limits.ts";
 import type { Ack, CallAck, QueuedAck } from "../../../shared/protocol/wire.ts";
 import type { CallOptions, OfflineBounds } from "../api/call-options.ts";
 import { CallQueue } from "./call-queue.ts";
-import type { GatewayConnection } from "../connection/connection.ts";
+import type { Requester } from "./requester.ts";
 import { failure, TidegateError } from "../api/errors.ts";
-import { maxTimerMs, type Random, repeatDelayMs } from "../connection/timing.ts";
+import { maxTimerMs, type Random, repeatDelayMs } from "./backoff.ts";
 
 /** The longest `timeoutMs` of the contract. */
 const maxTryMs = 600_000;
@@ -50,7 +50,7 @@ export class Calls {
   readonly #random: Random;
   readonly #offline: boolean;
   readonly #queue: CallQueue<Call>;
-  #connection: GatewayConnection | null = null;
+  #connection: Requester | null = null;
   /** From the last welcome. */
   #maxPayloadBytes = maxPayloadBytes;
   #closed: TidegateError | null = null;
@@ -103,7 +103,7 @@ export class Calls {
   }
 
   /** Sends waiting and new calls on this connection. Calls in flight are answered on their own. */
-  connected(connection: GatewayConnection, maxPayloadBytes: number): void {
+  connected(connection: Requester, maxPayloadBytes: number): void {
     this.#connection = connection;
     this.#maxPayloadBytes = maxPayloadBytes;
     this.#release(connection, burst);
@@ -123,7 +123,7 @@ export class Calls {
   }
 
   /** Sends `atOnce` of the waiting calls now, the rest at the gateway's rate. */
-  #release(connection: GatewayConnection, atOnce: number): void {
+  #release(connection: Requester, atOnce: number): void {
     clearTimeout(this.#releaseTimer);
     const waiting = this.#queue.inOrder().filter(({ paused }) => !paused);
     for (const call of waiting.slice(0, atOnce)) {
@@ -135,7 +135,7 @@ export class Calls {
     this.#releaseTimer = setTimeout(() => this.#release(connection, perSecond), 1_000);
   }
 
-  #send(call: Call, connection: GatewayConnection): void {
+  #send(call: Call, connection: Requester): void {
     // This gateway may have a smaller limit than the last one.
     if (call.bytes > this.#maxPayloadBytes) return this.#fail(call, this.#tooLarge(call.bytes));
     const { event, data, id, timeoutMs } = call;
@@ -145,7 +145,7 @@ export class Calls {
     connection.request<CallAck | QueuedAck>(event, args, (ack) => this.#answered(call, ack, connection), tryMs);
   }
 
-  #answered(call: Call, ack: Ack<CallAck | QueuedAck>, connection: GatewayConnection): void {
+  #answered(call: Call, ack: Ack<CallAck | QueuedAck>, connection: Requester): void {
     if (ack.ok) return call.resolve("queued" in ack ? { queued: ack.queued, id: ack.id } : ack.data);
     const error = new TidegateError(ack.error);
     const unsent = error.code === "not_connected";

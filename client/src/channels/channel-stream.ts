@@ -1,17 +1,17 @@
 import type { Position } from "../../../shared/protocol/wire.ts";
-import type { GatewayConnection } from "../connection/connection.ts";
+import type { Requester } from "../calls/requester.ts";
 import { advance } from "./position.ts";
 import type { SubscribeRequest } from "./subscribe-request.ts";
 
 /** What one connection delivers of one channel. */
 export class ChannelStream {
-  readonly connection: GatewayConnection;
+  readonly connection: Requester;
   /** The request that the gateway granted last on this connection. */
   granted: SubscribeRequest | null = null;
   /** The last publication on this connection, delivered to the application or not. */
   position: Position | null = null;
 
-  constructor(connection: GatewayConnection) {
+  constructor(connection: Requester) {
     this.connection = connection;
   }
 

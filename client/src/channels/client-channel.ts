@@ -9,13 +9,13 @@ import type {
   Subscribed,
 } from "../../../shared/protocol/wire.ts";
 import type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "../api/channel.ts";
-import type { GatewayConnection } from "../connection/connection.ts";
+import type { Requester } from "../calls/requester.ts";
 import type { Deduplicator } from "./deduplicator.ts";
 import { ChannelDelivery } from "./delivery.ts";
 import { failure, TidegateError } from "../api/errors.ts";
 import { EventListeners, Listeners } from "./listeners.ts";
 import { ChannelSubscription } from "./subscription.ts";
-import type { Random } from "../connection/timing.ts";
+import type { Random } from "../calls/backoff.ts";
 
 /** A channel as the application sees it. The SDK calls the methods that {@link Channel} lacks. */
 export class ClientChannel implements Channel {
@@ -92,11 +92,11 @@ export class ClientChannel implements Channel {
     return this.#delivery.handedOver;
   }
 
-  connected(connection: GatewayConnection): void {
+  connected(connection: Requester): void {
     this.#subscription.connected(connection);
   }
 
-  disconnected(connection: GatewayConnection): void {
+  disconnected(connection: Requester): void {
     this.#subscription.disconnected(connection);
   }
 
@@ -106,11 +106,11 @@ export class ClientChannel implements Channel {
     this.#subscription.close(error);
   }
 
-  deliver(connection: GatewayConnection, event: string, data: unknown, meta: PublicationMeta): void {
+  deliver(connection: Requester, event: string, data: unknown, meta: PublicationMeta): void {
     this.#delivery.deliver(connection, event, data, meta);
   }
 
-  resync(connection: GatewayConnection, resync: Resync): void {
+  resync(connection: Requester, resync: Resync): void {
     this.#delivery.resync(connection, resync);
   }
 
@@ -118,20 +118,20 @@ export class ClientChannel implements Channel {
     this.#subscription.grantRenewed(grant);
   }
 
-  revoked(connection: GatewayConnection, revoked: Revoked): void {
+  revoked(connection: Requester, revoked: Revoked): void {
     this.#subscription.revoked(connection, revoked);
   }
 
   /** Returns true unless the application had requested the channel. */
-  subscribed(connection: GatewayConnection, subscribed: Subscribed): boolean {
+  subscribed(connection: Requester, subscribed: Subscribed): boolean {
     return this.#subscription.subscribed(connection, subscribed);
   }
 
-  joined(connection: GatewayConnection, join: JoinLeave): void {
+  joined(connection: Requester, join: JoinLeave): void {
     if (this.#delivery.isNew(connection, "join", join)) this.#joins.call(join);
   }
 
-  left(connection: GatewayConnection, leave: JoinLeave): void {
+  left(connection: Requester, leave: JoinLeave): void {
     if (this.#delivery.isNew(connection, "leave", leave)) this.#leaves.call(leave);
   }
 

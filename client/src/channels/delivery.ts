@@ -1,6 +1,6 @@
 import type { JoinLeave, Position, Resync, SubscribeAck } from "../../../shared/protocol/wire.ts";
 import type { PublicationMeta } from "../api/channel.ts";
-import type { GatewayConnection } from "../connection/connection.ts";
+import type { Requester } from "../calls/requester.ts";
 import { ChannelStream } from "./channel-stream.ts";
 import type { Deduplicator } from "./deduplicator.ts";
 import { advance, bridges, furthest, replayStart, sameHistory } from "./position.ts";
@@ -51,7 +51,7 @@ export class ChannelDelivery {
     return !this.#earlier?.live || this.#bridges(this.#newest);
   }
 
-  on(connection: GatewayConnection): ChannelStream | null {
+  on(connection: Requester): ChannelStream | null {
     if (this.#newest?.connection === connection) return this.#newest;
     return this.#earlier?.connection === connection ? this.#earlier : null;
   }
@@ -61,13 +61,13 @@ export class ChannelDelivery {
     this.#position = position;
   }
 
-  connected(connection: GatewayConnection): void {
+  connected(connection: Requester): void {
     this.#earlier = this.#newest;
     this.#newest = new ChannelStream(connection);
   }
 
   /** False for a connection without a stream. */
-  disconnected(connection: GatewayConnection): boolean {
+  disconnected(connection: Requester): boolean {
     const closed = this.on(connection);
     if (!closed) return false;
     const left = closed === this.#newest ? this.#earlier : this.#newest;
@@ -82,17 +82,17 @@ export class ChannelDelivery {
     this.#newest = this.#earlier = null;
   }
 
-  deliver(connection: GatewayConnection, event: string, data: unknown, meta: PublicationMeta): void {
+  deliver(connection: Requester, event: string, data: unknown, meta: PublicationMeta): void {
     const stream = this.on(connection);
     if (stream) this.#deliver(stream, event, data, meta);
   }
 
   /** False for what the other connection has brought. */
-  isNew(connection: GatewayConnection, event: string, data: JoinLeave): boolean {
+  isNew(connection: Requester, event: string, data: JoinLeave): boolean {
     return connection === this.source?.connection && this.#deduplicator.isNew(connection, event, data);
   }
 
-  resync(connection: GatewayConnection, resync: Resync): void {
+  resync(connection: Requester, resync: Resync): void {
     const stream = this.on(connection);
     if (!stream?.live) return;
     stream.position = resync.position;

@@ -3,8 +3,8 @@ import type { ChannelEnd, Subscription } from "../api/channel.ts";
 import type { ChannelStream } from "./channel-stream.ts";
 import type { ChannelDelivery } from "./delivery.ts";
 import { failure, TidegateError } from "../api/errors.ts";
-import type { GatewayConnection } from "../connection/connection.ts";
-import { backoffDelayMs, type Random } from "../connection/timing.ts";
+import type { Requester } from "../calls/requester.ts";
+import { backoffDelayMs, type Random } from "../calls/backoff.ts";
 import { SubscribeRequest } from "./subscribe-request.ts";
 
 export interface SubscriptionListener {
@@ -54,12 +54,12 @@ export class ChannelSubscription {
   }
 
   /** The gateway has granted nothing on this connection yet. In a move the earlier connection keeps its stream. */
-  connected(connection: GatewayConnection): void {
+  connected(connection: Requester): void {
     this.#delivery.connected(connection);
     this.#restart();
   }
 
-  disconnected(connection: GatewayConnection): void {
+  disconnected(connection: Requester): void {
     const wasNewest = this.#delivery.newest?.connection === connection;
     if (!this.#delivery.disconnected(connection)) return;
     if (wasNewest) this.#restart();
@@ -75,7 +75,7 @@ export class ChannelSubscription {
   }
 
   /** The server subscribed this session. Returns true unless the application had requested the channel. */
-  subscribed(connection: GatewayConnection, { position, grant }: Subscribed): boolean {
+  subscribed(connection: Requester, { position, grant }: Subscribed): boolean {
     const stream = this.#delivery.on(connection);
     if (!stream) return false;
     if (typeof grant === "string") this.#grant = grant;
@@ -98,7 +98,7 @@ export class ChannelSubscription {
     if (this.#grant !== null) this.#grant = grant;
   }
 
-  revoked(connection: GatewayConnection, { reason }: Revoked): void {
+  revoked(connection: Requester, { reason }: Revoked): void {
     this.#grant = null;
     const stream = this.#delivery.on(connection);
     if (!stream?.granted) return;

@@ -2,8 +2,9 @@
 import { Manager, type Socket } from "socket.io-client";
 import type { ConnectRefusal } from "../../../shared/protocol/codes.ts";
 import type { Ack, Disconnect, Welcome } from "../../../shared/protocol/wire.ts";
+import type { Requester } from "../calls/requester.ts";
 import type { ConnectionEnd } from "./connection-end.ts";
-import { maxTimerMs } from "./timing.ts";
+import { maxTimerMs } from "../calls/backoff.ts";
 
 /** From the first packet to the welcome. The gateway takes 8 s at most; the rest is for the network. */
 const welcomeDeadlineMs = 15_000;
@@ -29,7 +30,7 @@ export type Connector = (
 ) => GatewayConnection;
 
 /** Used for one attempt only, so that nothing buffered by socket.io-client can be sent on a later connection. */
-export class Connection {
+export class Connection implements Requester {
   readonly #socket: Socket;
   readonly #callbacks: ConnectionCallbacks;
   readonly #inFlight = new Set<(ack: Ack<never>) => void>();
@@ -69,11 +70,6 @@ export class Connection {
     this.#socket.connect();
   }
 
-  /**
-   * Calls `answered` once, synchronously as the ack is read, so before any event that the gateway sent after it (a
-   * promise would resolve too late). Failures: `not_connected`, nothing was sent; `upstream_timeout`, no answer came,
-   * the outcome is unknown.
-   */
   request<T extends object>(
     event: string,
     args: readonly unknown[],

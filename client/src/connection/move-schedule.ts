@@ -1,5 +1,5 @@
 import type { DrainNotice } from "./drain.ts";
-import { maxTimerMs } from "./timing.ts";
+import { maxTimerMs } from "../calls/backoff.ts";
 
 export interface MoveSteps {
   /** Opens the second connection. */

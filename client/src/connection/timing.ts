@@ -1,30 +1,9 @@
-/** Delays of retries and token refreshes. Reads no clock and sets no timer. */
+/** When to connect again, and when to refresh a token. Reads no clock and sets no timer. */
 import type { ReconnectPolicy } from "../../../shared/protocol/wire.ts";
+import { backoffDelayMs, maxBackoffMs, maxTimerMs, minRetryAfterMs, type Random } from "../calls/backoff.ts";
 
-/** A uniformly random number in [0, 1). */
-export type Random = () => number;
-
-const baseBackoffMs = 1_000;
-const maxBackoffMs = 30_000;
 /** A shorter connection counts as another failure. */
 const successMs = 10_000;
-/** Keeps `retryAfterMs: 0` from becoming a busy loop. */
-const minRetryAfterMs = 100;
-/** `setTimeout` fires at once for more. */
-export const maxTimerMs = 2 ** 31 - 1;
-
-/**
- * Full jitter: a random delay below a bound that starts at 1 s and doubles with each failure up to `maxMs`.
- * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
- */
-export function backoffDelayMs(earlierFailures: number, random: Random, maxMs = maxBackoffMs): number {
-  return random() * Math.min(maxMs, baseBackoffMs * 2 ** earlierFailures);
-}
-
-/** Delay before a call is repeated: its `retryAfterMs` and a backoff on top. */
-export function repeatDelayMs(earlierTries: number, retryAfterMs: number | undefined, random: Random): number {
-  return Math.max(minRetryAfterMs, (retryAfterMs ?? 0) + backoffDelayMs(earlierTries, random));
-}
 
 /**
  * Delay before a token refresh: 70 to 90 % of the remaining lifetime. Spreads tokens that were issued together, and

@@ -2,7 +2,8 @@ import { boundedRetryAfterMs } from "../../../shared/protocol/retry-after.ts";
 import type { RefreshAck } from "../../../shared/protocol/wire.ts";
 import type { GatewayConnection } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
-import { type Random, refreshDelayMs } from "./timing.ts";
+import type { Random } from "../calls/backoff.ts";
+import { refreshDelayMs } from "./timing.ts";
 
 /** Sends `sync:refresh` with a fresh token before the session expires. Owns one timer. */
 export class TokenRefresh {

@@ -1,20 +1,21 @@
-import { isApplicationEvent } from "../../shared/protocol/grammar.ts";
-import type { Policy, Welcome } from "../../shared/protocol/wire.ts";
-import type { Calls } from "./calls/calls.ts";
-import type { PublicationMeta } from "./api/channel.ts";
-import type { Channels } from "./channels/channels.ts";
-import type { ClientState } from "./api/client-state.ts";
-import { ConnectionAttempt } from "./connection/attempt.ts";
-import type { Connector } from "./connection/connection.ts";
-import { type ConnectionEnd, errorOf } from "./connection/connection-end.ts";
-import { Credentials, type HandshakeAuth, type RetryWith, type TokenSource } from "./connection/credentials.ts";
-import type { Deduplicator } from "./channels/deduplicator.ts";
-import { readDrain } from "./connection/drain.ts";
-import { failure, type TidegateError } from "./api/errors.ts";
-import type { GatewayAddress } from "./connection/gateway-address.ts";
-import { MoveSchedule } from "./connection/move-schedule.ts";
-import { type Random, type RetryHints, RetrySchedule } from "./connection/timing.ts";
-import { TokenRefresh } from "./connection/token-refresh.ts";
+import { isApplicationEvent } from "../../../shared/protocol/grammar.ts";
+import type { Policy, Welcome } from "../../../shared/protocol/wire.ts";
+import type { Random } from "../calls/backoff.ts";
+import type { Calls } from "../calls/calls.ts";
+import type { PublicationMeta } from "../api/channel.ts";
+import type { Channels } from "../channels/channels.ts";
+import type { ClientState } from "../api/client-state.ts";
+import { ConnectionAttempt } from "./attempt.ts";
+import type { Connector } from "./connection.ts";
+import { type ConnectionEnd, errorOf } from "./connection-end.ts";
+import { Credentials, type HandshakeAuth, type RetryWith, type TokenSource } from "./credentials.ts";
+import type { Deduplicator } from "../channels/deduplicator.ts";
+import { readDrain } from "./drain.ts";
+import { failure, type TidegateError } from "../api/errors.ts";
+import type { GatewayAddress } from "./gateway-address.ts";
+import { MoveSchedule } from "./move-schedule.ts";
+import { type RetryHints, RetrySchedule } from "./timing.ts";
+import { TokenRefresh } from "./token-refresh.ts";
 
 interface SessionOptions {
   address: GatewayAddress;
@@ -48,7 +49,7 @@ export class Session {
     this.#schedule = new RetrySchedule(options.random);
     this.#move = new MoveSchedule({
       open: (url) => void this.#connect(url ?? options.address.lastUrl),
-      complete: () => this.completeMove(),
+      complete: () => this.#completeMove(),
     });
   }
 
@@ -60,8 +61,13 @@ export class Session {
     void this.#connect();
   }
 
-  /** Makes the next connection of a move the current one, and closes the other when it is idle. */
-  completeMove(): void {
+  /** Completes a move once no channel needs the earlier connection. */
+  checkHandedOver(): void {
+    if (this.#current && this.#next?.welcome && this.#options.channels.handedOver) this.#completeMove();
+  }
+
+  /** Makes the next connection the current one, and closes the other when it is idle. */
+  #completeMove(): void {
     const earlier = this.#current;
     if (!earlier || !this.#next?.welcome) return;
     this.#move.stop();
@@ -122,7 +128,7 @@ export class Session {
     calls.connected(attempt.connection, welcome.maxPayloadBytes);
     if (!this.#current) return this.#use(attempt);
     this.#move.welcomed();
-    channels.checkHandedOver();
+    this.checkHandedOver();
   }
 
   #use(attempt: ConnectionAttempt): void {
@@ -144,12 +150,14 @@ export class Session {
 
   #received(attempt: ConnectionAttempt, event: string, data: unknown, meta: unknown): void {
     const { channels, deduplicator, onMessage } = this.#options;
+    const { connection } = attempt;
     if (event === "sync:drain") return this.#drained(attempt, data);
     if (event === "sync:policy") return void (attempt.policy = (data as Policy).reconnect);
-    if (!isApplicationEvent(event)) return channels.receive(attempt.connection, event, data);
-    if (typeof meta !== "object" || meta === null) return;
-    if ("channel" in meta) channels.deliver(attempt.connection, event, data, meta as PublicationMeta);
-    else if ("user" in meta && deduplicator.isNew(attempt.connection, event, data)) onMessage(event, data);
+    const sentTo = typeof meta === "object" && meta !== null ? meta : {};
+    if (!isApplicationEvent(event)) channels.receive(connection, event, data);
+    else if ("channel" in sentTo) channels.deliver(connection, event, data, sentTo as PublicationMeta);
+    else if ("user" in sentTo && deduplicator.isNew(connection, event, data)) onMessage(event, data);
+    this.checkHandedOver();
   }
 
   /** On the current connection a drain is ignored during an attempt; on the next one it waits for this move to end. */
@@ -197,7 +205,7 @@ export class Session {
   /** The next connection is all there is now. */
   #currentLostInMove(attempt: ConnectionAttempt): void {
     if (this.#next?.welcome) {
-      this.completeMove();
+      this.#completeMove();
       this.#closing.delete(attempt);
     } else {
       this.#move.stop();
