@@ -11,24 +11,22 @@ const batchEveryMs = 20;
 /** While many sessions begin, the window grows all the time. */
 const notifyEveryMs = 5_000;
 
+interface CurrentReconnectPolicyOptions {
+  sessions: () => readonly Session[];
+  /** Of the fleet without this node. */
+  admissionsPerSecond: () => number;
+  errors: ContainedErrors;
+}
+
 export class CurrentReconnectPolicy {
-  readonly #sessions: () => readonly Session[];
-  readonly #admissionsPerSecond: () => number;
-  readonly #errors: ContainedErrors;
+  readonly #options: CurrentReconnectPolicyOptions;
   #current: ReconnectPolicy;
   #notifiedAt = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  /** @param options.admissionsPerSecond of the fleet without this node. */
-  constructor(options: {
-    sessions: () => readonly Session[];
-    admissionsPerSecond: () => number;
-    errors: ContainedErrors;
-  }) {
-    this.#sessions = options.sessions;
-    this.#admissionsPerSecond = options.admissionsPerSecond;
-    this.#errors = options.errors;
+  constructor(options: CurrentReconnectPolicyOptions) {
+    this.#options = options;
     this.#current = reconnectPolicy(0, options.admissionsPerSecond());
   }
 
@@ -41,8 +39,8 @@ export class CurrentReconnectPolicy {
   update(): void {
     const now = performance.now();
     if (this.#stopped || this.#timer || now < this.#notifiedAt + notifyEveryMs) return;
-    const sessions = this.#sessions();
-    const policy = reconnectPolicy(sessions.length, this.#admissionsPerSecond());
+    const sessions = this.#options.sessions();
+    const policy = reconnectPolicy(sessions.length, this.#options.admissionsPerSecond());
     if (!differsMaterially(this.#current, policy)) return;
     this.#current = policy;
     this.#notifiedAt = now;
@@ -63,7 +61,7 @@ export class CurrentReconnectPolicy {
     const frame = noticeFrame("sync:policy", { reconnect: this.#current });
     for (const session of sessions.slice(from, from + batch)) {
       if (!session.welcomed || session.disposed) continue;
-      this.#errors.contain("timer", () => session.outbox.send(frame));
+      this.#options.errors.contain("timer", () => session.outbox.send(frame));
     }
     this.#timer = setTimeout(() => this.#notify(sessions, from + batch), batchEveryMs);
     this.#timer.unref();

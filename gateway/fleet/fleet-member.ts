@@ -11,6 +11,16 @@ const reportEveryMs = 1_000;
 /** The same while shares are moving from one node to another. */
 const settlingReportEveryMs = 200;
 
+interface FleetMemberOptions {
+  registry: NodeRegistry;
+  /** Of this process, as in its reports. */
+  instance: string;
+  /** Connections that the whole fleet admits. */
+  budgetPerSecond: number;
+  errors: ContainedErrors;
+  logger: Logger;
+}
+
 /**
  * This node as a member of the fleet: reports itself to the registry, and keeps the fleet as the last answer described it.
  * While the registry is away the node keeps what it knew, its share included: the registry gives that share to another node
@@ -18,11 +28,7 @@ const settlingReportEveryMs = 200;
  * clients with a resume token can connect.
  */
 export class FleetMember implements Service {
-  readonly #registry: NodeRegistry;
-  readonly #instance: string;
-  readonly #budgetPerSecond: number;
-  readonly #errors: ContainedErrors;
-  readonly #logger: Logger;
+  readonly #options: FleetMemberOptions;
   readonly #listeners: (() => void)[] = [];
   #describe: (() => NodeReport) | undefined;
   #sharePerSecond = 0;
@@ -42,22 +48,8 @@ export class FleetMember implements Service {
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  /**
-   * @param options.instance of this process, as in its reports.
-   * @param options.budgetPerSecond connections that the whole fleet admits.
-   */
-  constructor(options: {
-    registry: NodeRegistry;
-    instance: string;
-    budgetPerSecond: number;
-    errors: ContainedErrors;
-    logger: Logger;
-  }) {
-    this.#registry = options.registry;
-    this.#instance = options.instance;
-    this.#budgetPerSecond = options.budgetPerSecond;
-    this.#errors = options.errors;
-    this.#logger = options.logger;
+  constructor(options: FleetMemberOptions) {
+    this.#options = options;
   }
 
   /** Connections that this node may admit each second. */
@@ -69,12 +61,12 @@ export class FleetMember implements Service {
   get fairSharePerSecond(): number {
     if (this.#nodes.length === 0) return 0;
     const weights = this.#nodes.reduce((sum, { admissionWeight }) => sum + admissionWeight, 0);
-    const own = this.#nodes.find(({ instance }) => instance === this.#instance);
-    return fairSharePerSecond(this.#budgetPerSecond, own?.admissionWeight ?? 0, weights);
+    const own = this.#nodes.find(({ instance }) => instance === this.#options.instance);
+    return fairSharePerSecond(this.#options.budgetPerSecond, own?.admissionWeight ?? 0, weights);
   }
 
   get budgetPerSecond(): number {
-    return this.#budgetPerSecond;
+    return this.#options.budgetPerSecond;
   }
 
   /** This node included. */
@@ -84,7 +76,7 @@ export class FleetMember implements Service {
 
   /** Other nodes that take sessions. */
   get others(): readonly FleetNode[] {
-    return this.#nodes.filter((node) => node.instance !== this.#instance && node.state === "ready");
+    return this.#nodes.filter((node) => node.instance !== this.#options.instance && node.state === "ready");
   }
 
   /** An operator has ordered this node to drain, through the private API. */
@@ -114,9 +106,9 @@ export class FleetMember implements Service {
     await this.#reporting;
     this.#sharePerSecond = 0;
     try {
-      await this.#registry.leave(this.#instance);
+      await this.#options.registry.leave(this.#options.instance);
     } catch (error) {
-      this.#logger.debug({ err: error }, "leaving the node registry failed, this node's entry expires");
+      this.#options.logger.debug({ err: error }, "leaving the node registry failed, this node's entry expires");
     }
   }
 
@@ -145,7 +137,7 @@ export class FleetMember implements Service {
     if (this.#stopped) return;
     const meanMs = this.#settling ? settlingReportEveryMs : reportEveryMs;
     this.#timer = setTimeout(
-      this.#errors.guarded("timer", () => this.report().finally(() => this.#schedule())),
+      this.#options.errors.guarded("timer", () => this.report().finally(() => this.#schedule())),
       jittered(meanMs),
     );
     this.#timer.unref();
@@ -156,8 +148,8 @@ export class FleetMember implements Service {
     const reportedAt = performance.now();
     const held = this.sharePerSecond;
     try {
-      const answer = await this.#registry.report(this.#describe(), {
-        budgetPerSecond: this.#budgetPerSecond,
+      const answer = await this.#options.registry.report(this.#describe(), {
+        budgetPerSecond: this.#options.budgetPerSecond,
         heldPerSecond: this.#answered || held > 0 ? held : undefined,
       });
       this.#answered = true;
@@ -169,12 +161,12 @@ export class FleetMember implements Service {
       this.#settling =
         differs(before, answer.sharePerSecond) || differs(answer.sharePerSecond, this.fairSharePerSecond);
       this.#drainOrdered = answer.drainOrdered;
-      for (const listener of this.#listeners) this.#errors.contain("timer", listener);
+      for (const listener of this.#listeners) this.#options.errors.contain("timer", listener);
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
       this.#registryAway = true;
-      if (!this.#answered) this.#sharePerSecond = shareWithoutRegistry(this.#budgetPerSecond);
-      this.#logger.debug({ err: error }, "report to the node registry failed");
+      if (!this.#answered) this.#sharePerSecond = shareWithoutRegistry(this.#options.budgetPerSecond);
+      this.#options.logger.debug({ err: error }, "report to the node registry failed");
     }
   }
 }

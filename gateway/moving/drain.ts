@@ -26,55 +26,39 @@ const aloneForMs = 3_000;
 const registryMs = 500;
 const reason = "this node is stopping";
 
+interface DrainOptions {
+  sessions: () => readonly Session[];
+  /** Makes the door refuse every new connection. */
+  refuse: () => void;
+  /** Whether the door takes more than connections: webhooks arrive until the balancer has seen the drain. */
+  receives: () => boolean;
+  fleet: FleetMember;
+  /** Of this node, as in its reports. */
+  url: string | undefined;
+  progress: DrainProgress;
+  drainMs: number;
+  metrics: Pick<GatewayMetrics, "movesAsked">;
+  logger: Logger;
+}
+
 /**
  * Moves every session of this node to another node, each at its move time, because the node stops or an operator ordered it.
  * From the beginning on the node refuses connections; it stays in the fleet until the drain is over.
  */
 export class Drain implements Service {
-  readonly #sessions: () => readonly Session[];
-  readonly #refuse: () => void;
-  readonly #receives: () => boolean;
-  readonly #fleet: FleetMember;
-  readonly #url: string | undefined;
-  readonly #drainMs: number;
-  readonly #progress: DrainProgress;
-  readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
-  readonly #logger: Logger;
+  readonly #options: DrainOptions;
   /** The URL that each session was sent to; undefined: the balancer decides. */
   readonly #sentTo = new WeakMap<Session, string | undefined>();
   #running: Promise<void> | undefined;
   #aloneSince: number | undefined;
 
-  /**
-   * @param options.refuse makes the door refuse every new connection.
-   * @param options.receives whether the door takes more than connections: webhooks arrive until the balancer has seen the drain.
-   * @param options.url of this node, as in its reports.
-   */
-  constructor(options: {
-    sessions: () => readonly Session[];
-    refuse: () => void;
-    receives: () => boolean;
-    fleet: FleetMember;
-    url: string | undefined;
-    progress: DrainProgress;
-    drainMs: number;
-    metrics: Pick<GatewayMetrics, "movesAsked">;
-    logger: Logger;
-  }) {
-    this.#sessions = options.sessions;
-    this.#refuse = options.refuse;
-    this.#receives = options.receives;
-    this.#fleet = options.fleet;
-    this.#url = options.url;
-    this.#progress = options.progress;
-    this.#drainMs = options.drainMs;
-    this.#metrics = options.metrics;
-    this.#logger = options.logger;
+  constructor(options: DrainOptions) {
+    this.#options = options;
   }
 
   async start(): Promise<void> {
-    this.#fleet.onReport(() => {
-      if (this.#fleet.drainOrdered) void this.#begin();
+    this.#options.fleet.onReport(() => {
+      if (this.#options.fleet.drainOrdered) void this.#begin();
     });
   }
 
@@ -85,25 +69,25 @@ export class Drain implements Service {
 
   async #begin(): Promise<void> {
     this.#running ??= this.#run().catch((error: unknown) => {
-      this.#logger.error({ err: error }, "drain failed");
+      this.#options.logger.error({ err: error }, "drain failed");
     });
     await this.#running;
   }
 
   async #run(): Promise<void> {
+    const { sessions, refuse, receives, fleet, progress, drainMs, logger } = this.#options;
     const beganAt = performance.now();
-    const { balancerMs, lastMoveMs, deadlineMs } = divideDrainTime(this.#drainMs);
-    const progress = this.#progress;
+    const { balancerMs, lastMoveMs, deadlineMs } = divideDrainTime(drainMs);
     progress.begin();
-    this.#refuse();
-    progress.track(this.#sessions());
+    refuse();
+    progress.track(sessions());
     // A session admitted just before the door closed is welcomed by then.
     await setImmediate();
-    progress.track(this.#sessions());
-    this.#logger.info({ sessions: progress.remaining.size, drainMs: this.#drainMs }, "draining");
+    progress.track(sessions());
+    logger.info({ sessions: progress.remaining.size, drainMs }, "draining");
     // Refreshes the list of other nodes; while the registry is away the last list counts.
     await this.#report();
-    if (this.#fleet.others.length === 0) this.#closeAll();
+    if (fleet.others.length === 0) this.#closeAll();
     else {
       await progress.allGone(balancerMs);
       await this.#moveOnSchedule({ beganAt, lastMoveMs, deadlineMs });
@@ -111,23 +95,23 @@ export class Drain implements Service {
     await progress.allGone(beganAt + deadlineMs - performance.now());
     this.#force();
     await progress.allGone(closingMs);
-    if (this.#receives() && this.#fleet.others.length > 0) {
+    if (receives() && fleet.others.length > 0) {
       const leftMs = Math.max(0, beganAt + balancerMs - performance.now());
       await new Promise<void>((resolve) => setTimeout(resolve, leftMs));
     }
     progress.end();
-    this.#logger.info(progress.report, "drained");
+    logger.info(progress.report, "drained");
     await this.#report();
   }
 
   async #report(): Promise<void> {
-    await withDeadline(this.#fleet.report(), registryMs, () => undefined);
+    await withDeadline(this.#options.fleet.report(), registryMs, () => undefined);
   }
 
   /** Until every session is gone, or the deadline. */
   async #moveOnSchedule(times: { beganAt: number; lastMoveMs: number; deadlineMs: number }): Promise<void> {
     const { beganAt, lastMoveMs, deadlineMs } = times;
-    const progress = this.#progress;
+    const { fleet, progress } = this.#options;
     const order = shuffled([...progress.remaining]);
     const schedule = new DrainSchedule({ count: order.length, beginMs: performance.now() - beganAt, lastMoveMs });
     let closed = 0;
@@ -139,7 +123,7 @@ export class Drain implements Service {
       if (this.#isAlone()) return this.#closeAll();
       schedule.advance(nowMs, this.#survivors);
       for (; closed < schedule.due; closed++) this.#closeWhenDue(order[closed], deadlineMs - nowMs);
-      const { nodes, others } = this.#fleet;
+      const { nodes, others } = fleet;
       if (nowMs - notifiedAt >= notifyAgainMs && (schedule.hasShifted || nodes !== knownNodes)) {
         knownNodes = nodes;
         const hasShifted = schedule.hasShifted;
@@ -158,21 +142,22 @@ export class Drain implements Service {
   }
 
   async #notify(moves: readonly { session: Session; inMs: number }[], deadline: number): Promise<void> {
+    const { fleet, url: ownUrl, progress, metrics } = this.#options;
     const notifiedAt = performance.now();
-    const nextUrl = destinationPicker(this.#fleet.others, this.#url);
+    const nextUrl = destinationPicker(fleet.others, ownUrl);
     for (const [at, { session, inMs }] of moves.entries()) {
       if (at % notifyBatch === notifyBatch - 1) await setImmediate();
       if (session.moved || session.endedBy || session.disposed) continue;
       const now = performance.now();
       const url = nextUrl();
-      this.#progress.markAsked(session);
+      progress.markAsked(session);
       this.#sentTo.set(session, url);
       session.askToMove({
         reconnectInMs: Math.max(0, Math.round(inMs - (now - notifiedAt))),
         deadlineInMs: Math.max(0, Math.round(deadline - now)),
         ...(url !== undefined && { url }),
       });
-      this.#metrics.movesAsked.inc({ cause: "drain" });
+      metrics.movesAsked.inc({ cause: "drain" });
     }
   }
 
@@ -194,21 +179,21 @@ export class Drain implements Service {
 
   /** No other node takes sessions: closes them all, and clients retry until a node is there again. */
   #closeAll(): void {
-    const { remaining } = this.#progress;
-    const { windowMs } = reconnectPolicy(remaining.size, this.#fleet.budgetPerSecond);
-    const answersMs = Math.min(maxAnswersMs, this.#drainMs / 2);
-    for (const session of remaining) {
+    const { fleet, progress, drainMs } = this.#options;
+    const { windowMs } = reconnectPolicy(progress.remaining.size, fleet.budgetPerSecond);
+    const answersMs = Math.min(maxAnswersMs, drainMs / 2);
+    for (const session of progress.remaining) {
       closeGracefully(session, { reason, answersMs, retryAfterMs: Math.round(Math.random() * windowMs) });
     }
   }
 
   /** At the deadline: ends the sessions that are still open. */
   #force(): void {
-    const { remaining } = this.#progress;
-    const { windowMs } = reconnectPolicy(remaining.size, this.#survivors.admissionsPerSecond);
-    for (const session of remaining) {
+    const { progress } = this.#options;
+    const { windowMs } = reconnectPolicy(progress.remaining.size, this.#survivors.admissionsPerSecond);
+    for (const session of progress.remaining) {
       if (session.endedBy) continue;
-      this.#progress.markOverdue(session);
+      progress.markOverdue(session);
       // An earlier order may allow it to stay beside its newer connection for longer than this drain.
       if (session.moved) {
         session.succession.mayStayFor(0);
@@ -220,14 +205,15 @@ export class Drain implements Service {
 
   /** No other node has taken sessions for {@link aloneForMs}. */
   #isAlone(): boolean {
-    if (this.#fleet.others.length > 0) this.#aloneSince = undefined;
+    if (this.#options.fleet.others.length > 0) this.#aloneSince = undefined;
     else this.#aloneSince ??= performance.now();
     return this.#aloneSince !== undefined && performance.now() - this.#aloneSince >= aloneForMs;
   }
 
   get #survivors(): Survivors {
-    const { nodes, others, budgetPerSecond } = this.#fleet;
-    const ours = this.#progress.remaining.size;
+    const { fleet, progress } = this.#options;
+    const { nodes, others, budgetPerSecond } = fleet;
+    const ours = progress.remaining.size;
     const draining = nodes.filter(({ state }) => state === "draining");
     const sent = draining.reduce((sum, { connections }) => sum + connections, 0);
     return {

@@ -32,19 +32,25 @@ interface Leaving {
   deadlineAt: number;
 }
 
+interface RebalancerOptions {
+  sessions: () => readonly Session[];
+  accepting: () => boolean;
+  instance: string;
+  fleet: FleetMember;
+  /** Of this node, as in its reports. */
+  url: string | undefined;
+  /** Plus or minus a tenth; 0: sessions have no end. */
+  lifetimeMs: number;
+  errors: ContainedErrors;
+  metrics: Pick<GatewayMetrics, "movesAsked">;
+}
+
 /**
  * Asks sessions to move while the node keeps running: surplus ones after other nodes have joined, and, where a lifetime is
  * set, each at the end of its lifetime. Clients that move by themselves are asked first.
  */
 export class Rebalancer implements Service {
-  readonly #sessions: () => readonly Session[];
-  readonly #accepting: () => boolean;
-  readonly #instance: string;
-  readonly #fleet: FleetMember;
-  readonly #url: string | undefined;
-  readonly #lifetimeMs: number;
-  readonly #errors: ContainedErrors;
-  readonly #metrics: Pick<GatewayMetrics, "movesAsked">;
+  readonly #options: RebalancerOptions;
   readonly #quota = new RebalanceQuota();
   readonly #leaving = new Map<Session, Leaving>();
   /** When asked sessions left, by `performance.now()`. */
@@ -56,34 +62,14 @@ export class Rebalancer implements Service {
   #lifetimeCredit = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /**
-   * @param options.url of this node, as in its reports.
-   * @param options.lifetimeMs plus or minus a tenth; 0: sessions have no end.
-   */
-  constructor(options: {
-    sessions: () => readonly Session[];
-    accepting: () => boolean;
-    instance: string;
-    fleet: FleetMember;
-    url: string | undefined;
-    lifetimeMs: number;
-    errors: ContainedErrors;
-    metrics: Pick<GatewayMetrics, "movesAsked">;
-  }) {
-    this.#sessions = options.sessions;
-    this.#accepting = options.accepting;
-    this.#instance = options.instance;
-    this.#fleet = options.fleet;
-    this.#url = options.url;
-    this.#lifetimeMs = options.lifetimeMs;
-    this.#errors = options.errors;
-    this.#metrics = options.metrics;
+  constructor(options: RebalancerOptions) {
+    this.#options = options;
   }
 
   async start(): Promise<void> {
     this.#decidedAt = performance.now();
-    this.#fleet.onReport(() => this.#rebalance());
-    this.#timer = this.#errors.every(tickMs, () => this.#tick()).unref();
+    this.#options.fleet.onReport(() => this.#rebalance());
+    this.#timer = this.#options.errors.every(tickMs, () => this.#tick()).unref();
   }
 
   async stop(): Promise<void> {
@@ -94,11 +80,11 @@ export class Rebalancer implements Service {
     const now = performance.now();
     const elapsedMs = now - this.#decidedAt;
     this.#decidedAt = now;
-    if (!this.#accepting()) return;
-    const { nodes, budgetPerSecond } = this.#fleet;
+    if (!this.#options.accepting()) return;
+    const { nodes, budgetPerSecond } = this.#options.fleet;
     const wanted = this.#quota.next({
       nodes,
-      instance: this.#instance,
+      instance: this.#options.instance,
       leaving: this.#leaving.size,
       gone: this.#gone.length,
       budgetPerSecond,
@@ -106,14 +92,14 @@ export class Rebalancer implements Service {
     });
     if (wanted === 0) return;
     // Longest-connected users first: sessions that the balancer sent back come last.
-    const candidates = this.#sessions().filter((session) => this.#mayBeAsked(session));
+    const candidates = this.#options.sessions().filter((session) => this.#mayBeAsked(session));
     const willing = candidates.filter(({ moves }) => moves).slice(0, wanted);
     const others = candidates.filter(({ moves }) => !moves).slice(0, wanted - willing.length);
     for (const session of [...willing, ...others]) this.#ask(session, "rebalance");
   }
 
   #tick(): void {
-    if (!this.#accepting()) return;
+    if (!this.#options.accepting()) return;
     const now = performance.now();
     for (const [id, until] of this.#resting) {
       if (until > now) break;
@@ -130,14 +116,14 @@ export class Rebalancer implements Service {
         closeGracefully(session, { reason, answersMs: maxAnswersMs, retryAfterMs: 0 });
       }
     }
-    if (this.#lifetimeMs > 0) this.#endLifetimes(now);
+    if (this.#options.lifetimeMs > 0) this.#endLifetimes(now);
   }
 
   #endLifetimes(now: number): void {
-    const { nodes, budgetPerSecond } = this.#fleet;
+    const { nodes, budgetPerSecond } = this.#options.fleet;
     const perSecond = (usedForLifetimes * budgetPerSecond) / Math.max(1, nodes.length);
     this.#lifetimeCredit = Math.min(Math.max(1, perSecond), this.#lifetimeCredit + (perSecond * tickMs) / 1000);
-    for (const session of this.#sessions()) {
+    for (const session of this.#options.sessions()) {
       if (this.#lifetimeCredit < 1) return;
       if (now < this.#lifetimeEnd(session) || !this.#mayBeAsked(session)) continue;
       this.#lifetimeCredit--;
@@ -148,7 +134,7 @@ export class Rebalancer implements Service {
   #lifetimeEnd(session: Session): number {
     const known = this.#lifetimeEnds.get(session);
     if (known !== undefined) return known;
-    const end = session.openedAt + jittered(this.#lifetimeMs, lifetimeJitter);
+    const end = session.openedAt + jittered(this.#options.lifetimeMs, lifetimeJitter);
     this.#lifetimeEnds.set(session, end);
     return end;
   }
@@ -162,12 +148,12 @@ export class Rebalancer implements Service {
     const now = performance.now();
     const reconnectInMs = Math.round(Math.random() * spreadMs);
     const deadlineInMs = reconnectInMs + overlapMs;
-    const url = destinationPicker(this.#fleet.others, this.#url)();
+    const url = destinationPicker(this.#options.fleet.others, this.#options.url)();
     this.#leaving.set(session, { moveAt: now + reconnectInMs, deadlineAt: now + deadlineInMs });
     this.#resting.set(session.id, now + restMs);
     const [oldest] = this.#resting.keys();
     if (this.#resting.size > maxResting && oldest !== undefined) this.#resting.delete(oldest);
     session.askToMove({ reconnectInMs, deadlineInMs, ...(url !== undefined && { url }) });
-    this.#metrics.movesAsked.inc({ cause });
+    this.#options.metrics.movesAsked.inc({ cause });
   }
 }

@@ -26,18 +26,22 @@ const beatMs = 1_000;
 /** Sessions that are announced together, with all their channels. */
 const announceBatch = 50;
 
+interface NodeHoldingsOptions {
+  store: SessionStore;
+  node: string;
+  sessions: Pick<Sessions, "all" | "follow">;
+  events: Pick<SessionEvents, "requestedFor" | "expect">;
+  metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
+  logger: Logger;
+}
+
 /**
  * This node's sessions, and their channels, in the session store, under a lease. Where the store may lack something, or
  * may have kept what has ended, the node takes another name, announces everything under it, and abandons the former name.
  */
 export class NodeHoldings implements Service {
-  readonly #store: SessionStore;
-  readonly #node: string;
-  readonly #sessions: Pick<Sessions, "all" | "follow">;
-  readonly #events: Pick<SessionEvents, "requestedFor" | "expect">;
+  readonly #options: NodeHoldingsOptions;
   #onWithdrawn: (session: Session) => void = () => undefined;
-  readonly #metrics: Pick<GatewayMetrics, "announcements">;
-  readonly #logger: Logger;
   readonly #lease: NodeLease;
   /** The store has under the node's name what the node has. */
   #complete = false;
@@ -47,20 +51,8 @@ export class NodeHoldings implements Service {
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  constructor(options: {
-    store: SessionStore;
-    node: string;
-    sessions: Pick<Sessions, "all" | "follow">;
-    events: Pick<SessionEvents, "requestedFor" | "expect">;
-    metrics: Pick<GatewayMetrics, "sweptNodes" | "announcements">;
-    logger: Logger;
-  }) {
-    this.#store = options.store;
-    this.#node = options.node;
-    this.#sessions = options.sessions;
-    this.#events = options.events;
-    this.#metrics = options.metrics;
-    this.#logger = options.logger;
+  constructor(options: NodeHoldingsOptions) {
+    this.#options = options;
     this.#lease = new NodeLease(options);
   }
 
@@ -82,7 +74,7 @@ export class NodeHoldings implements Service {
     try {
       await this.#lease.abandon();
     } catch (error) {
-      this.#logger.debug({ err: error }, "the lease could not be abandoned and will expire");
+      this.#options.logger.debug({ err: error }, "the lease could not be abandoned and will expire");
     }
   }
 
@@ -98,17 +90,18 @@ export class NodeHoldings implements Service {
    * @throws TidegateError `broker_unavailable`: the claim may have been made.
    */
   async claim(request: Omit<ClaimRequest, "holder" | "node" | "events">, identity: Identity): Promise<ClaimOutcome> {
+    const { store, node, events: sessionEvents } = this.#options;
     const { holder } = this.#lease;
     try {
       const begins = request.mode === "begin";
-      const events = this.#events.requestedFor(identity, { node: this.#node, begins });
-      const outcome = await this.#store.claim({ ...request, holder, node: this.#node, ...(events && { events }) });
+      const events = sessionEvents.requestedFor(identity, { node, begins });
+      const outcome = await store.claim({ ...request, holder, node, ...(events && { events }) });
       if (outcome.kind === "held" && holder !== this.#lease.holder) {
         // Written under a name that is being abandoned: once more, under the next. A newer claim arrives as a message.
         const held = { claim: outcome.claim, checkedAt: outcome.checkedAt };
         await this.claim({ ...request, mode: "announce", ...held }, identity);
       }
-      if (events?.connected) this.#events.expect(identityKey(request), 0);
+      if (events?.connected) sessionEvents.expect(identityKey(request), 0);
       return outcome;
     } catch (error) {
       this.#complete = false;
@@ -138,23 +131,23 @@ export class NodeHoldings implements Service {
   }
 
   leave(membership: Omit<Membership, "holder">): void {
-    this.#observe(this.#store.leave({ ...membership, holder: this.#lease.holder }));
+    this.#observe(this.#options.store.leave({ ...membership, holder: this.#lease.holder }));
   }
 
   async #end(held: HeldSession, ending: SessionEnding): Promise<void> {
-    await this.#store.end(held, this.#lease.holder, ending);
-    this.#events.expect(identityKey(held), ending.mayReturn ? graceMs : 0);
+    await this.#options.store.end(held, this.#lease.holder, ending);
+    this.#options.events.expect(identityKey(held), ending.mayReturn ? graceMs : 0);
   }
 
   async #enter(membership: Omit<Membership, "holder">): Promise<void> {
-    await this.#store.enter({ ...membership, holder: this.#lease.holder });
+    await this.#options.store.enter({ ...membership, holder: this.#lease.holder });
   }
 
   /** After a failed write the next beat announces everything. */
   #observe(write: Promise<void>): void {
     write.catch((error: unknown) => {
       this.#complete = false;
-      this.#logger.debug({ err: error }, "write to the session store failed");
+      this.#options.logger.debug({ err: error }, "write to the session store failed");
     });
   }
 
@@ -169,7 +162,8 @@ export class NodeHoldings implements Service {
     this.#beating ??= this.#renew()
       .catch((error: unknown) => {
         this.#lease.interrupted();
-        if (!(error instanceof TidegateError)) this.#logger.error({ err: error }, "renewal of the lease failed");
+        if (!(error instanceof TidegateError))
+          this.#options.logger.error({ err: error }, "renewal of the lease failed");
       })
       .finally(() => {
         this.#beating = undefined;
@@ -201,7 +195,7 @@ export class NodeHoldings implements Service {
     this.#lingering = [];
     this.#complete = true;
     try {
-      await this.#announceBatches(this.#sessions.all);
+      await this.#announceBatches(this.#options.sessions.all);
     } catch (error) {
       // Some are not announced: the former name must not be abandoned as if they were.
       this.#complete = false;
@@ -224,10 +218,10 @@ export class NodeHoldings implements Service {
   async #announce(session: Session): Promise<void> {
     if (session.disposed || session.moved || session.held.claim === 0) return;
     // Followed first, so that no later message about the session is missed.
-    await this.#sessions.follow(session);
+    await this.#options.sessions.follow(session);
     if (session.disposed) return;
     const outcome = await this.claim({ mode: "announce", ...session.stored }, session.identity);
-    this.#metrics.announcements.inc({ outcome: outcome.kind });
+    this.#options.metrics.announcements.inc({ outcome: outcome.kind });
     if (session.disposed) return;
     switch (outcome.kind) {
       case "held":

@@ -20,14 +20,18 @@ const settleMs = 30;
 /** For file systems that report no changes, and for changes made while the store was away. */
 const recheckMs = 5_000;
 
+interface RulesFileOptions {
+  path: string;
+  store: DocumentStore;
+  currentRules: CurrentRules;
+  environment: Environment;
+  errors: ContainedErrors;
+  logger: Logger;
+}
+
 /** Puts the rules file into the store, at the start and after each change. With several processes the newest file wins. */
 export class RulesFile implements Service {
-  readonly #path: string;
-  readonly #store: DocumentStore;
-  readonly #currentRules: CurrentRules;
-  readonly #environment: Environment;
-  readonly #errors: ContainedErrors;
-  readonly #logger: Logger;
+  readonly #options: RulesFileOptions;
   #watcher: FSWatcher | undefined;
   #settle: NodeJS.Timeout | undefined;
   #recheck: NodeJS.Timeout | undefined;
@@ -35,20 +39,8 @@ export class RulesFile implements Service {
   #lastText: string | undefined;
   #findings: readonly string[] = [];
 
-  constructor(options: {
-    path: string;
-    store: DocumentStore;
-    currentRules: CurrentRules;
-    environment: Environment;
-    errors: ContainedErrors;
-    logger: Logger;
-  }) {
-    this.#path = options.path;
-    this.#store = options.store;
-    this.#currentRules = options.currentRules;
-    this.#environment = options.environment;
-    this.#errors = options.errors;
-    this.#logger = options.logger;
+  constructor(options: RulesFileOptions) {
+    this.#options = options;
   }
 
   /** Why the present file is not valid; empty when it is. */
@@ -62,15 +54,15 @@ export class RulesFile implements Service {
       await this.#load();
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
-      this.#logger.warn({ err: error }, "storing the rules file failed, retrying");
+      this.#options.logger.warn({ err: error }, "storing the rules file failed, retrying");
     }
     if (this.#findings.length > 0) throw new InvalidDocument("rules", this.#findings);
     // Watches the folder: after an atomic replacement or a changed link a watch on the file would see the old one.
-    this.#watcher = watch(dirname(this.#path), () => this.#loadSoon());
+    this.#watcher = watch(dirname(this.#options.path), () => this.#loadSoon());
     this.#watcher.on("error", (error) =>
-      this.#logger.warn({ err: error }, "watching the rules file failed, polling it instead"),
+      this.#options.logger.warn({ err: error }, "watching the rules file failed, polling it instead"),
     );
-    this.#recheck = this.#errors.every(recheckMs, () => this.#loadSoon());
+    this.#recheck = this.#options.errors.every(recheckMs, () => this.#loadSoon());
   }
 
   async stop(): Promise<void> {
@@ -85,7 +77,7 @@ export class RulesFile implements Service {
       // One load at a time: an older content must not be stored after a newer one.
       this.#loading = this.#loading
         .then(() => this.#load())
-        .catch((error: unknown) => this.#logger.error({ err: error }, "storing the rules file failed"));
+        .catch((error: unknown) => this.#options.logger.error({ err: error }, "storing the rules file failed"));
     }, settleMs);
   }
 
@@ -94,17 +86,17 @@ export class RulesFile implements Service {
     if (read === undefined) return;
     const { text, isText, changedAt } = read;
     // Unchanged content is stored again only where the store has lost it.
-    if (text === this.#lastText && (this.#findings.length > 0 || (await this.#store.read()))) return;
+    if (text === this.#lastText && (this.#findings.length > 0 || (await this.#options.store.read()))) return;
     try {
       if (!isText) throw new InvalidDocument("rules", ["is not UTF-8"]);
       const document = checkRules(await parseDocumentText("rules", text));
-      resolveSecrets(new Rules(0, document), this.#environment);
-      const { kind, version } = await this.#store.put({ document, changedAt, ifNewer: true });
+      resolveSecrets(new Rules(0, document), this.#options.environment);
+      const { kind, version } = await this.#options.store.put({ document, changedAt, ifNewer: true });
       const level = kind === "older" ? "warn" : "info";
-      this.#logger[level]({ file: this.#path, outcome: kind, version }, "rules file read");
+      this.#options.logger[level]({ file: this.#options.path, outcome: kind, version }, "rules file read");
       this.#lastText = text;
       this.#findings = [];
-      await this.#currentRules.refresh();
+      await this.#options.currentRules.refresh();
     } catch (error) {
       if (!(error instanceof InvalidDocument)) throw error;
       this.#lastText = text;
@@ -117,8 +109,8 @@ export class RulesFile implements Service {
     try {
       // ctime, because a copy may keep an older modification time; read before the content, so that a change in between
       // is newer. After the first load a change counts as made now: a changed link may lead to an older file.
-      const { ctimeMs } = await stat(this.#path);
-      const bytes = await readFile(this.#path);
+      const { ctimeMs } = await stat(this.#options.path);
+      const bytes = await readFile(this.#options.path);
       const text = bytes.toString("utf8");
       return {
         text,
@@ -134,6 +126,9 @@ export class RulesFile implements Service {
 
   #report(findings: readonly string[]): void {
     this.#findings = findings;
-    this.#logger.error({ file: this.#path, findings }, "the rules file is not valid, the rules in force stay");
+    this.#options.logger.error(
+      { file: this.#options.path, findings },
+      "the rules file is not valid, the rules in force stay",
+    );
   }
 }

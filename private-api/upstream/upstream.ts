@@ -37,33 +37,27 @@ type Question = Pick<ServiceRequest, "kind" | "identity" | "traceparent" | "time
 /** Of the service's `timeoutMs`: a caller that waits less says nothing of the service by its timeouts. */
 const enoughTime = 1 / 2;
 
+interface UpstreamOptions {
+  rules: CurrentRules;
+  /** Of the services of the rules in force, by service name. */
+  secrets: () => ServiceSecrets;
+  /** The name of the cell that owns a slot */
+  cellOf: (slot: number) => string;
+  metrics: PrivateApiMetrics;
+  logger: Logger;
+}
+
 /** Turns questions of gateways and queued items into requests to services, by the rules in force. */
 export class Upstream implements Service {
   readonly circuits = new ServiceCircuits();
   readonly #client = new ServiceClient();
-  readonly #rules: CurrentRules;
-  readonly #secrets: () => ServiceSecrets;
-  readonly #cellOf: (slot: number) => string;
-  readonly #metrics: PrivateApiMetrics;
+  readonly #options: UpstreamOptions;
   readonly #shadows: Shadows;
   /** For the answers to deliveries, of which only the status counts. */
   readonly #deliveries = new AnswerBudget();
 
-  /**
-   * @param options.secrets of the services of the rules in force, by service name.
-   * @param options.cellOf the name of the cell that owns a slot
-   */
-  constructor(options: {
-    rules: CurrentRules;
-    secrets: () => ServiceSecrets;
-    cellOf: (slot: number) => string;
-    metrics: PrivateApiMetrics;
-    logger: Logger;
-  }) {
-    this.#rules = options.rules;
-    this.#secrets = options.secrets;
-    this.#cellOf = options.cellOf;
-    this.#metrics = options.metrics;
+  constructor(options: UpstreamOptions) {
+    this.#options = options;
     this.#shadows = new Shadows(options);
     this.circuits.listen((service, isOpen) => {
       if (isOpen) options.logger.warn({ service }, "a service fails: its circuit is open");
@@ -111,7 +105,7 @@ export class Upstream implements Service {
       webhookId: string;
     },
   ): Promise<ServiceAnswer> {
-    const service = this.#rules.rules.service(name);
+    const service = this.#options.rules.rules.service(name);
     if (!service) return { kind: "busy" };
     const { slot, head, encoding, headers, webhookId } = item;
     const body = encoding === undefined ? item.body : Buffer.from(item.body, encoding);
@@ -134,7 +128,7 @@ export class Upstream implements Service {
           headers,
           webhookId,
           source: head.source,
-          cell: this.#cellOf(slot),
+          cell: this.#options.cellOf(slot),
         },
         { isConnected: true, part },
       );
@@ -166,7 +160,7 @@ export class Upstream implements Service {
     given: Omit<EventRequest, "path">,
     taker: AnswerTaker,
   ): { service: string; answering: Promise<ServiceAnswer> } | undefined {
-    const { rules } = this.#rules;
+    const { rules } = this.#options.rules;
     const route = rules.route(given.eventType);
     const service = route && rules.service(serviceOf(route, question.identity));
     if (!service) return undefined;
@@ -200,7 +194,7 @@ export class Upstream implements Service {
     body: Record<string, unknown>,
     taker: AnswerTaker,
   ): Promise<ServiceAnswer> {
-    const service = this.#rules.rules.hook(hook);
+    const service = this.#options.rules.rules.hook(hook);
     // Switched off after the gateway asked: the gateway asks again by the newer rules.
     if (!service) return { kind: "unreachable", reason: "the hook is off", fault: "own" };
     const request = {
@@ -219,7 +213,7 @@ export class Upstream implements Service {
     answer: AnswerTaker,
   ): Promise<ServiceAnswer> {
     const send = async (): Promise<ServiceAnswer> => {
-      const stopTimer = this.#metrics.upstreamSeconds.startTimer();
+      const stopTimer = this.#options.metrics.upstreamSeconds.startTimer();
       const answered = await this.#client.send({ ...this.#addressed(service, question, request), answer });
       stopTimer();
       return answered;
@@ -229,18 +223,18 @@ export class Upstream implements Service {
     const isHook = kind === "connect" || kind === "subscribe";
     const caller = { user: identityKey(identity), hasTime: timeoutMs >= service.timeoutMs * enoughTime };
     const answered = isHook ? await send() : await this.circuits.guard(service, caller, send);
-    this.#metrics.upstreamAnswers.inc({
+    this.#options.metrics.upstreamAnswers.inc({
       outcome: answered.kind === "answered" ? `${Math.floor(answered.status / 100)}xx` : answered.kind,
     });
     return answered;
   }
 
   #addressed(service: ServiceOptions, question: Question, request: EventRequest): Omit<ServiceRequest, "answer"> {
-    const secrets = this.#secrets().get(service.name);
+    const secrets = this.#options.secrets().get(service.name);
     if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
     return {
       source: socketSource,
-      cell: this.#cellOf(slotOf(identityKey(question.identity))),
+      cell: this.#options.cellOf(slotOf(identityKey(question.identity))),
       ...request,
       kind: question.kind,
       service,

@@ -7,14 +7,22 @@ import type { DocumentName, DocumentStore, StoredDocument } from "./contract.ts"
 /** Finds a change whose message was lost, or that could not be read. */
 const defaultRecheckMs = 30_000;
 
+interface CurrentDocumentOptions<Value> {
+  name: DocumentName;
+  store: DocumentStore;
+  /** The value while nothing is stored. */
+  none: Value;
+  /** Parses a document before it takes effect; throws InvalidDocument to refuse it. */
+  read: (stored: StoredDocument) => Value;
+  /** Finds a change whose message was lost. */
+  recheckMs?: number;
+  errors: ContainedErrors;
+  logger: Logger;
+}
+
 /** Keeps the newest valid document of a store in memory, also while the store is out of reach or has an invalid one. */
 export class CurrentDocument<Value extends { readonly version: number }> implements Service {
-  readonly #name: DocumentName;
-  readonly #store: DocumentStore;
-  readonly #read: (stored: StoredDocument) => Value;
-  readonly #recheckMs: number;
-  readonly #errors: ContainedErrors;
-  readonly #logger: Logger;
+  readonly #options: CurrentDocumentOptions<Value>;
   #value: Value;
   #changedAt = 0;
   #reading: Promise<void> | undefined;
@@ -22,27 +30,9 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   #recheck: NodeJS.Timeout | undefined;
   #findings: readonly string[] = [];
 
-  /**
-   * @param options.none the value while nothing is stored.
-   * @param options.read parses a document before it takes effect; throws InvalidDocument to refuse it.
-   */
-  constructor(options: {
-    name: DocumentName;
-    store: DocumentStore;
-    none: Value;
-    read: (stored: StoredDocument) => Value;
-    /** Finds a change whose message was lost. */
-    recheckMs?: number;
-    errors: ContainedErrors;
-    logger: Logger;
-  }) {
-    this.#recheckMs = options.recheckMs ?? defaultRecheckMs;
-    this.#name = options.name;
-    this.#store = options.store;
+  constructor(options: CurrentDocumentOptions<Value>) {
+    this.#options = options;
     this.#value = options.none;
-    this.#read = options.read;
-    this.#errors = options.errors;
-    this.#logger = options.logger;
   }
 
   get value(): Value {
@@ -55,9 +45,10 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   }
 
   async start(): Promise<void> {
-    this.#store.onChange(() => void this.refresh());
+    const { store, errors, recheckMs = defaultRecheckMs } = this.#options;
+    store.onChange(() => void this.refresh());
     await this.refresh();
-    this.#recheck = this.#errors.every(this.#recheckMs, () => this.refresh());
+    this.#recheck = errors.every(recheckMs, () => this.refresh());
   }
 
   async stop(): Promise<void> {
@@ -77,25 +68,27 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
       try {
         await this.#readOnce();
       } catch (error) {
-        this.#logger.warn({ err: error }, `reading the ${this.#name} failed, those in memory stay in force`);
+        const { name, logger } = this.#options;
+        logger.warn({ err: error }, `reading the ${name} failed, those in memory stay in force`);
       }
     }
     this.#reading = undefined;
   }
 
   async #readOnce(): Promise<void> {
-    const stored = await this.#store.read();
+    const { name, store, read, logger } = this.#options;
+    const stored = await store.read();
     if (!stored || (stored.version === this.#value.version && stored.changedAt === this.#changedAt)) return;
     const { version } = stored;
     try {
-      this.#value = this.#read(stored);
+      this.#value = read(stored);
       this.#changedAt = stored.changedAt;
       this.#findings = [];
-      this.#logger.info({ version }, `${this.#name} in force`);
+      logger.info({ version }, `${name} in force`);
     } catch (error) {
       if (!(error instanceof InvalidDocument)) throw error;
       this.#findings = error.findings;
-      this.#logger.error({ version, findings: error.findings }, `stored ${this.#name} are not valid`);
+      logger.error({ version, findings: error.findings }, `stored ${name} are not valid`);
     }
   }
 }

@@ -28,36 +28,30 @@ export class FetchFailed extends Error {
   }
 }
 
+interface FetchedDocumentOptions<Value> {
+  url: URL;
+  /** Checks the parsed document. If it throws, the fetch counts as failed. */
+  read: (json: unknown) => Value;
+  timing: FetchTiming;
+  /** Called after a failed fetch, unless the one before it failed for the same reason */
+  onFailure: (failure: FetchFailed) => void;
+}
+
 export class FetchedDocument<Value> {
-  readonly #url: URL;
-  readonly #read: (json: unknown) => Value;
-  readonly #timing: FetchTiming;
-  readonly #onFailure: (failure: FetchFailed) => void;
+  readonly #options: FetchedDocumentOptions<Value>;
   #value: Value | undefined;
   #fetchedAt = -Infinity;
   #failure: FetchFailed | undefined;
   #failedAt = -Infinity;
   #fetching: Promise<Value> | undefined;
 
-  /**
-   * @param options.read checks the parsed document. If it throws, the fetch counts as failed.
-   * @param options.onFailure called after a failed fetch, unless the one before it failed for the same reason
-   */
-  constructor(options: {
-    url: URL;
-    read: (json: unknown) => Value;
-    timing: FetchTiming;
-    onFailure: (failure: FetchFailed) => void;
-  }) {
-    this.#url = options.url;
-    this.#read = options.read;
-    this.#timing = options.timing;
-    this.#onFailure = options.onFailure;
+  constructor(options: FetchedDocumentOptions<Value>) {
+    this.#options = options;
   }
 
   /** @throws FetchFailed */
   async current(): Promise<Value> {
-    const { maxAgeMs, maxStaleMs } = this.#timing;
+    const { maxAgeMs, maxStaleMs } = this.#options.timing;
     if (this.#value !== undefined && this.#ageMs < maxAgeMs) return this.#value;
     try {
       return await this.#fetchOnce();
@@ -70,7 +64,7 @@ export class FetchedDocument<Value> {
   /** For a value that lacks something. Undefined: the document is too recent to be fetched again. @throws FetchFailed */
   async newerThan(value: Value): Promise<Value | undefined> {
     if (this.#value !== undefined && this.#value !== value) return this.#value;
-    return this.#ageMs < this.#timing.cooldownMs ? undefined : this.#fetchOnce();
+    return this.#ageMs < this.#options.timing.cooldownMs ? undefined : this.#fetchOnce();
   }
 
   get #ageMs(): number {
@@ -78,7 +72,8 @@ export class FetchedDocument<Value> {
   }
 
   async #fetchOnce(): Promise<Value> {
-    if (this.#failure && performance.now() - this.#failedAt < this.#timing.failureCooldownMs) throw this.#failure;
+    if (this.#failure && performance.now() - this.#failedAt < this.#options.timing.failureCooldownMs)
+      throw this.#failure;
     this.#fetching ??= this.#fetch().finally(() => {
       this.#fetching = undefined;
     });
@@ -87,23 +82,23 @@ export class FetchedDocument<Value> {
 
   async #fetch(): Promise<Value> {
     try {
-      const answer = await fetch(this.#url, {
+      const answer = await fetch(this.#options.url, {
         headers: { accept: "application/json" },
         redirect: "error",
-        signal: AbortSignal.timeout(this.#timing.timeoutMs),
+        signal: AbortSignal.timeout(this.#options.timing.timeoutMs),
       });
       if (answer.status !== 200) {
         await answer.body?.cancel();
         throw new Error(`answered ${answer.status}`);
       }
-      const value = this.#read(parseBody(await boundedBody(answer), maxDocumentStructure));
+      const value = this.#options.read(parseBody(await boundedBody(answer), maxDocumentStructure));
       [this.#value, this.#fetchedAt, this.#failure] = [value, performance.now(), undefined];
       return value;
     } catch (error) {
-      const failure = new FetchFailed(this.#url, error);
+      const failure = new FetchFailed(this.#options.url, error);
       const isNews = failure.message !== this.#failure?.message;
       [this.#failure, this.#failedAt] = [failure, performance.now()];
-      if (isNews) this.#onFailure(failure);
+      if (isNews) this.#options.onFailure(failure);
       throw failure;
     }
   }

@@ -36,13 +36,18 @@ const Profile = Type.Object({
 });
 const profileValidator = Compile(Profile);
 
+interface SessionEventsOptions {
+  store: SessionEventStore;
+  queues: Pick<QueueStore, "enqueue">;
+  /** In force. */
+  rules: () => Rules;
+  onStored: (kind: SessionEventKind) => void;
+  errors: ContainedErrors;
+  logger: Logger;
+}
+
 export class SessionEvents implements Service {
-  readonly #store: SessionEventStore;
-  readonly #queues: Pick<QueueStore, "enqueue">;
-  readonly #rules: () => Rules;
-  readonly #onStored: (kind: SessionEventKind) => void;
-  readonly #errors: ContainedErrors;
-  readonly #logger: Logger;
+  readonly #options: SessionEventsOptions;
   /** Slots in which this process expects events → when the first is due, by `performance.now()`. */
   readonly #dueAt = new Map<number, number>();
   #looksEverywhere = false;
@@ -53,31 +58,18 @@ export class SessionEvents implements Service {
   #moving: Promise<void> | undefined;
   #stopped = false;
 
-  /** @param options.rules in force. */
-  constructor(options: {
-    store: SessionEventStore;
-    queues: Pick<QueueStore, "enqueue">;
-    rules: () => Rules;
-    onStored: (kind: SessionEventKind) => void;
-    errors: ContainedErrors;
-    logger: Logger;
-  }) {
-    this.#store = options.store;
-    this.#queues = options.queues;
-    this.#rules = options.rules;
-    this.#onStored = options.onStored;
-    this.#errors = options.errors;
-    this.#logger = options.logger;
+  constructor(options: SessionEventsOptions) {
+    this.#options = options;
   }
 
   /** A service asks for session events. */
   get isWanted(): boolean {
-    const rules = this.#rules();
+    const rules = this.#options.rules();
     return rules.sessionHook("connected") !== undefined || rules.sessionHook("disconnected") !== undefined;
   }
 
   async start(): Promise<void> {
-    this.#sweepTimer = this.#errors.every(sweepMs, () => this.#sweep());
+    this.#sweepTimer = this.#options.errors.every(sweepMs, () => this.#sweep());
   }
 
   /** What is left is for other processes, or for the next start. */
@@ -90,7 +82,7 @@ export class SessionEvents implements Service {
 
   /** For a claim on this node; undefined where no service asks for what is to come. @param options.begins the session is new */
   requestedFor(identity: Identity, { node, begins }: { node: string; begins: boolean }): RequestedEvents | undefined {
-    const rules = this.#rules();
+    const rules = this.#options.rules();
     const connected = begins && rules.sessionHook("connected") !== undefined;
     if (!connected && rules.sessionHook("disconnected") === undefined) return undefined;
     const profile: Static<typeof Profile> = { ...identity, node };
@@ -126,7 +118,7 @@ export class SessionEvents implements Service {
 
   #run(): void {
     this.#moving = this.#moveDue()
-      .catch((error: unknown) => this.#errors.report("store", error))
+      .catch((error: unknown) => this.#options.errors.report("store", error))
       .finally(() => {
         this.#moving = undefined;
         this.#schedule();
@@ -159,7 +151,7 @@ export class SessionEvents implements Service {
 
   /** @returns ms until the next event is due, as the store says. */
   async #move(slots: readonly number[] | undefined): Promise<number | undefined> {
-    const { events, nextMs } = await this.#store.takeEvents(slots);
+    const { events, nextMs } = await this.#options.store.takeEvents(slots);
     if (events.length === 0) return nextMs;
     const failed = new Set<string>();
     const stored: SessionEvent[] = [];
@@ -176,19 +168,19 @@ export class SessionEvents implements Service {
     // Never before `connected` of the same session.
     const others = events.filter((event) => event.kind === "disconnected" && !failed.has(nameOf(event)));
     await Promise.all(others.map(store));
-    const last = this.#rules().sessionHook("disconnected") === undefined;
-    if (stored.length > 0) await this.#store.settleEvents(stored, { last });
+    const last = this.#options.rules().sessionHook("disconnected") === undefined;
+    if (stored.length > 0) await this.#options.store.settleEvents(stored, { last });
     return nextMs;
   }
 
   async #enqueue({ kind, at, reason, profile }: SessionEvent): Promise<void> {
-    const service = this.#rules().sessionHook(kind);
+    const service = this.#options.rules().sessionHook(kind);
     const said = parseJson(profile);
     // The service stopped asking for it, or a later version wrote it.
     if (service === undefined || !profileValidator.Check(said)) return;
     const { sessionId, user, tenant, claims, node } = said;
     const id = `${kind}-${sessionId}`;
-    const outcome = await this.#queues.enqueue({
+    const outcome = await this.#options.queues.enqueue({
       queue: { service, tenant: tenant ?? "", key: sessionId },
       class: defaultClass,
       head: formatHead(
@@ -205,13 +197,14 @@ export class SessionEvents implements Service {
       data: JSON.stringify({ sessionId, user, tenant, claims, node, at, reason }),
       dedupeId: id,
     });
-    if (outcome.kind === "stored") this.#onStored(kind);
+    if (outcome.kind === "stored") this.#options.onStored(kind);
   }
 
   /** A store that cannot be reached is an expected failure. */
   #report(error: unknown): void {
-    if (error instanceof TidegateError) this.#logger.debug({ err: error }, "session events could not be moved yet");
-    else this.#errors.report("store", error);
+    const { errors, logger } = this.#options;
+    if (error instanceof TidegateError) logger.debug({ err: error }, "session events could not be moved yet");
+    else errors.report("store", error);
   }
 }
 

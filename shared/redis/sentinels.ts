@@ -30,35 +30,31 @@ interface Sentinel {
   askedAt: number;
 }
 
+interface SentinelsOptions {
+  name: string;
+  /** One per sentinel; their commands fail within a bounded time. */
+  clients: readonly Redis[];
+  /** Whether the primary is missing or unusable. */
+  searching: () => boolean;
+  /** Called when the address of the primary changes, or becomes known. */
+  onMoved: () => void;
+  errors: ContainedErrors;
+  logger: Logger;
+}
+
 /**
  * Asks the sentinels again and again where the primary is. The newest configuration wins: right after an election some sentinels
  * still name the former primary.
  */
 export class Sentinels implements Service, PrimarySource {
-  readonly #name: string;
+  readonly #options: SentinelsOptions;
   readonly #sentinels: readonly Sentinel[];
-  readonly #searching: () => boolean;
-  readonly #onMoved: () => void;
-  readonly #errors: ContainedErrors;
-  readonly #logger: Logger;
   #address: HostAndPort | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  /**
-   * @param options.clients one per sentinel; their commands fail within a bounded time.
-   * @param options.searching whether the primary is missing or unusable.
-   * @param options.onMoved called when the address of the primary changes, or becomes known.
-   */
-  constructor(options: {
-    name: string;
-    clients: readonly Redis[];
-    searching: () => boolean;
-    onMoved: () => void;
-    errors: ContainedErrors;
-    logger: Logger;
-  }) {
-    this.#name = options.name;
+  constructor(options: SentinelsOptions) {
+    this.#options = options;
     this.#sentinels = options.clients.map((client) => {
       const sentinel: Sentinel = {
         client,
@@ -72,14 +68,10 @@ export class Sentinels implements Service, PrimarySource {
       client.on("ready", () => (sentinel.connectionError = undefined));
       return sentinel;
     });
-    this.#searching = options.searching;
-    this.#onMoved = options.onMoved;
-    this.#errors = options.errors;
-    this.#logger = options.logger;
   }
 
   async start(): Promise<void> {
-    this.#timer = this.#errors.every(searchingMs, () => this.#askDue());
+    this.#timer = this.#options.errors.every(searchingMs, () => this.#askDue());
     this.#askDue();
   }
 
@@ -92,16 +84,16 @@ export class Sentinels implements Service, PrimarySource {
   locate(): HostAndPort {
     if (this.#address) return this.#address;
     const failure = this.#sentinels.find((sentinel) => sentinel.failure)?.failure;
-    throw new Error(`no sentinel names the primary ${this.#name}`, { cause: failure });
+    throw new Error(`no sentinel names the primary ${this.#options.name}`, { cause: failure });
   }
 
   #askDue(): void {
     const now = performance.now();
-    const everyMs = this.#searching() ? searchingMs : calmMs;
+    const everyMs = this.#options.searching() ? searchingMs : calmMs;
     for (const sentinel of this.#sentinels) {
       // Half an interval of tolerance: a tick may come early.
       if (!sentinel.asking && now - sentinel.askedAt >= everyMs - searchingMs / 2) {
-        this.#errors.contain("store", () => this.#ask(sentinel));
+        this.#options.errors.contain("store", () => this.#ask(sentinel));
       }
     }
   }
@@ -110,7 +102,7 @@ export class Sentinels implements Service, PrimarySource {
     sentinel.asking = true;
     sentinel.askedAt = performance.now();
     try {
-      sentinel.answer = await askForPrimary(sentinel.client, this.#name);
+      sentinel.answer = await askForPrimary(sentinel.client, this.#options.name);
       sentinel.failure = undefined;
     } catch (error) {
       // The connection may be half open: replace it.
@@ -126,7 +118,10 @@ export class Sentinels implements Service, PrimarySource {
     sentinel.failure = failure;
     if (isKnown || this.#stopped) return;
     const { host = "", port = 0 } = sentinel.client.options;
-    this.#logger.warn({ err: failure, sentinel: addressText({ host, port }) }, "a sentinel does not name the primary");
+    this.#options.logger.warn(
+      { err: failure, sentinel: addressText({ host, port }) },
+      "a sentinel does not name the primary",
+    );
   }
 
   #decide(): void {
@@ -139,8 +134,8 @@ export class Sentinels implements Service, PrimarySource {
     const address = newest.find((named) => addressText(named) === known) ?? newest[0];
     if (!address || addressText(address) === known) return;
     this.#address = address;
-    this.#logger.info({ primary: addressText(address), before: known }, "primary located by the sentinels");
-    this.#onMoved();
+    this.#options.logger.info({ primary: addressText(address), before: known }, "primary located by the sentinels");
+    this.#options.onMoved();
   }
 }
 
