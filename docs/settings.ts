@@ -21,8 +21,8 @@ export const settingsFile = new URL("settings.md", import.meta.url);
 export function settingsDocument(): string {
   const sections = [
     section("Both programs", commonSettings),
-    section("Gateway", without(gatewaySettings, commonSettings)),
-    section("Private API", without(privateApiSettings, commonSettings)),
+    section("Gateway", without(gatewaySettings.table, commonSettings)),
+    section("Private API", without(privateApiSettings.table, commonSettings)),
   ];
   return `# Settings
 

@@ -1,11 +1,12 @@
 import { hostname } from "node:os";
 import { Type } from "typebox";
-import { commonSettings, settingsWithoutEffect } from "../shared/program/common-settings.ts";
-import { redisFindings } from "../shared/redis/settings.ts";
+import { commonSettings } from "../shared/program/common-settings.ts";
+import { ProgramSettings } from "../shared/program/program-settings.ts";
 import { originPolicy } from "./entrance/allowed-origins.ts";
 import { trustedProxies } from "./entrance/client-address.ts";
 import {
   about,
+  checkedList,
   integer,
   list,
   matching,
@@ -17,19 +18,12 @@ import {
   url,
   urls,
 } from "../shared/runtime/setting-kinds.ts";
-import {
-  type Environment,
-  maskedSettings,
-  readSettings,
-  type Setting,
-  type SettingValues,
-} from "../shared/runtime/settings.ts";
-import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
+import type { SettingValues } from "../shared/runtime/settings.ts";
 
 /** HS256 needs a key as long as its hash. */
 const minSecretLength = 32;
 
-export const gatewaySettings = {
+const table = {
   ...commonSettings,
   GATEWAY_HOST: about("Address that both doors listen on.", text({ fallback: "0.0.0.0" })),
   GATEWAY_PORT: about("Port of the public door; 0: the system chooses.", port(8080)),
@@ -70,7 +64,7 @@ export const gatewaySettings = {
   ),
   TRUSTED_PROXIES: about(
     "Addresses and networks (`10.0.0.0/8`) of the balancers whose `X-Forwarded-For` and `X-Forwarded-Proto` the node trusts. Without it all clients behind one balancer share the bounds of one address.",
-    checkedList((network) => trustedProxies([network]), []),
+    checkedList((network) => trustedProxies([network]), { fallback: [] }),
   ),
   PUBLIC_URL: about(
     "Where clients reach this node, or the balancer in front of all nodes, without a path. `GET /v1/bootstrap` answers with it, and Twilio's signatures are checked against it.",
@@ -86,7 +80,7 @@ export const gatewaySettings = {
   ),
   GATEWAY_ALLOWED_ORIGINS: about(
     "Origins of pages that may connect, beside the gateway's own host: `https://app.example`, `https://*.app.example`, `capacitor://localhost`, `null`; `*`: any. Clients without an origin, such as programs, may connect.",
-    checkedList((origin) => originPolicy([origin]), ["*"]),
+    checkedList((origin) => originPolicy([origin]), { fallback: ["*"] }),
   ),
   GATEWAY_TRANSPORTS: about(
     "Transports that clients may use. Polling needs sticky balancing.",
@@ -126,46 +120,14 @@ export const gatewaySettings = {
   AUTH_AUDIENCE: about("Required `aud` of tokens, where set.", optional(text())),
 };
 
-/** @param check throws for an invalid item. */
-function checkedList(check: (item: string) => unknown, fallback: readonly string[]): Setting<readonly string[]> {
-  const items = list(Type.String(), { fallback });
-  return {
-    ...items,
-    parse: (value) => {
-      const given = items.parse(value) as string[];
-      const findings = given.flatMap((item) => {
-        try {
-          check(item);
-          return [];
-        } catch (error) {
-          return [(error as Error).message];
-        }
-      });
-      if (findings.length > 0) throw new Error(findings.join("; "));
-      return given;
-    },
-  };
-}
+export type GatewayConfig = SettingValues<typeof table>;
 
-const prefixes = ["GATEWAY_", "PRIVATE_API_", "AUTH_", "REDIS_"];
-/** Settings of the private API: one environment may serve both programs. */
-const settingsOfOthers = [
-  "PRIVATE_API_HOST",
-  "PRIVATE_API_PORT",
-  "PRIVATE_API_TOKENS",
-  "PRIVATE_API_STOP_SECONDS",
-  "RULES_FILE",
-];
-
-export type GatewayConfig = SettingValues<typeof gatewaySettings>;
-
-/**
- * @param options.embedded both programs in one process: Redis is optional.
- * @throws SettingsError listing everything that must be changed.
- */
-export function readGatewayConfig(environment: Environment, options: { embedded: boolean }): GatewayConfig {
-  const refine = (values: GatewayConfig): string[] => {
-    const findings = redisFindings(values, !options.embedded);
+export const gatewaySettings = new ProgramSettings({
+  table,
+  prefixes: ["GATEWAY_", "PRIVATE_API_", "AUTH_", "REDIS_"],
+  ofOtherProgram: ["HOST", "PORT", "TOKENS", "STOP_SECONDS"].map((name) => `PRIVATE_API_${name}`).concat("RULES_FILE"),
+  refine: (values) => {
+    const findings: string[] = [];
     if (values.AUTH_JWT_SECRET === undefined && values.AUTH_JWKS_URL === undefined) {
       findings.push("AUTH_JWT_SECRET, AUTH_JWKS_URL: set at least one of them");
     }
@@ -174,17 +136,5 @@ export function readGatewayConfig(environment: Environment, options: { embedded:
       findings.push("GATEWAY_PORT, GATEWAY_ADMIN_PORT: must differ");
     }
     return findings;
-  };
-  return readSettings(gatewaySettings, environment, refine, unknownGatewaySettings(environment));
-}
-
-/** One line for each variable that looks like a setting and is none. */
-export function unknownGatewaySettings(environment: Environment): readonly string[] {
-  const names = [...Object.keys(gatewaySettings), ...settingsOfOthers, ...settingsWithoutEffect];
-  return unknownSettings(environment, { names, prefixes });
-}
-
-/** For the log. */
-export function maskedGatewayConfig(config: GatewayConfig): Record<string, unknown> {
-  return maskedSettings(gatewaySettings, config);
-}
+  },
+});

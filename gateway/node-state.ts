@@ -1,13 +1,9 @@
 /** First step of a gateway node: what it knows and holds, before any door opens. */
 import { randomUUID } from "node:crypto";
-import type { ChannelBroker } from "../shared/channels/contract.ts";
-import type { CellMaps } from "../shared/cells/contract.ts";
-import type { DocumentStore } from "../shared/documents/contract.ts";
-import type { NodeRegistry } from "../shared/nodes/contract.ts";
+import type { OpenStores } from "../shared/program/stores.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import type { Rules } from "../shared/rules/rules.ts";
-import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
 import type { Logger } from "../shared/runtime/logging.ts";
 import { Metrics } from "../shared/runtime/metrics.ts";
 import { openFilesLimit } from "../shared/runtime/open-files.ts";
@@ -15,7 +11,6 @@ import type { Environment } from "../shared/runtime/settings.ts";
 import type { QueueStore } from "../shared/queues/contract.ts";
 import { WaitingQuota } from "../shared/queues/quota.ts";
 import { SessionEvents } from "../shared/queues/session-events.ts";
-import type { SessionEventStore, SessionStore } from "../shared/sessions/contract.ts";
 import { createVerifier, type Verifier } from "../shared/tokens/jwt.ts";
 import { type Capacity, capacityOf } from "./capacity.ts";
 import { FollowedChannels } from "./channels/followed-channels.ts";
@@ -38,19 +33,16 @@ import { ResumeTokens } from "./sessions/resume-token.ts";
 import { Sessions } from "./sessions/sessions.ts";
 import { revokeWithdrawn } from "./subscriptions/end.ts";
 
-/** The caller starts the broker, the stores and the registry before the gateway, and stops them after it. */
-export interface GatewayOptions {
+type GatewayStores = Pick<
+  OpenStores,
+  "broker" | "rulesStore" | "rolloutsStore" | "sessionStore" | "queues" | "nodeRegistry" | "cellMaps" | "errors"
+>;
+
+/** The caller starts the stores before the gateway, and stops them after it. */
+export interface GatewayOptions extends GatewayStores {
   config: GatewayConfig;
   /** Holds the secrets of webhook sources, which the rules refer to as `env:NAME`. */
   environment: Environment;
-  broker: ChannelBroker;
-  rulesStore: DocumentStore;
-  rolloutsStore: DocumentStore;
-  sessionStore: SessionStore & SessionEventStore;
-  queues: QueueStore;
-  nodeRegistry: NodeRegistry;
-  cellMaps: CellMaps;
-  errors: ContainedErrors;
   logger: Logger;
   /** Default: `defaultLiveness`. */
   liveness?: Liveness;

@@ -1,8 +1,9 @@
 import { Type, type Static } from "typebox";
-import { commonSettings, settingsWithoutEffect } from "../shared/program/common-settings.ts";
-import { redisFindings } from "../shared/redis/settings.ts";
+import { commonSettings } from "../shared/program/common-settings.ts";
+import { ProgramSettings } from "../shared/program/program-settings.ts";
 import {
   about,
+  checkedList,
   headerTokenFinding,
   integer,
   isHeaderToken,
@@ -13,28 +14,14 @@ import {
   text,
 } from "../shared/runtime/setting-kinds.ts";
 import { excerpt } from "../shared/runtime/excerpt.ts";
-import {
-  type Environment,
-  maskedSettings,
-  readSettings,
-  type Setting,
-  type SettingValues,
-} from "../shared/runtime/settings.ts";
+import type { SettingValues } from "../shared/runtime/settings.ts";
 import { parseNetwork } from "../shared/services/internet-addresses.ts";
-import { unknownSettings } from "../shared/runtime/unknown-settings.ts";
 
 export const scopes = ["publish", "users", "read", "rules", "operate", "relay", "endpoints"] as const;
 export type Scope = (typeof scopes)[number];
 
-function networks(): Setting<readonly string[]> {
-  const items = list(Type.String({ title: "network" }), { fallback: [] });
-  const parse = (text: string): unknown => {
-    const given = items.parse(text) as string[];
-    const wrong = given.find((network) => !parseNetwork(network));
-    if (wrong !== undefined) throw new Error(`"${excerpt(wrong)}" is no address and no network such as 10.1.0.0/16`);
-    return given;
-  };
-  return { ...items, parse };
+function assertNetwork(text: string): void {
+  if (!parseNetwork(text)) throw new Error(`"${excerpt(text)}" is no address and no network such as 10.1.0.0/16`);
 }
 
 const minTokenLength = 16;
@@ -51,7 +38,7 @@ const Tokens = Type.Array(
 );
 export type ApiTokens = Static<typeof Tokens>;
 
-export const privateApiSettings = {
+const table = {
   ...commonSettings,
   PRIVATE_API_HOST: about("Address that the door listens on.", text({ fallback: "0.0.0.0" })),
   PRIVATE_API_PORT: about("Port of the door; 0: the system chooses.", port(8081)),
@@ -70,7 +57,7 @@ export const privateApiSettings = {
   ),
   ENDPOINT_ALLOWED_NETWORKS: about(
     "Networks that endpoints may be in although they are not public, such as `10.1.0.0/16`.",
-    networks(),
+    checkedList(assertNetwork, { title: "network", fallback: [] }),
   ),
   CHANGES_MAX_BYTES: about(
     "Most bytes of the change log, of all slots together (SPEC, CHG-3).",
@@ -86,39 +73,21 @@ export const privateApiSettings = {
   ),
 };
 
-const prefixes = ["PRIVATE_API_", "REDIS_", "DISPATCH_", "CHANGES_", "ENDPOINT_"];
-/** Settings of the gateway: one environment may serve both programs. */
-const settingsOfOthers = ["PRIVATE_API_URL", "PRIVATE_API_TOKEN"];
+export type PrivateApiConfig = SettingValues<typeof table>;
 
-export type PrivateApiConfig = SettingValues<typeof privateApiSettings>;
-
-/**
- * @param options.embedded both programs in one process: Redis is optional.
- * @throws SettingsError listing everything that must be changed.
- */
-export function readPrivateApiConfig(environment: Environment, options: { embedded: boolean }): PrivateApiConfig {
-  const refine = (values: PrivateApiConfig): string[] => {
-    const findings = redisFindings(values, !options.embedded);
+export const privateApiSettings = new ProgramSettings({
+  table,
+  prefixes: ["PRIVATE_API_", "REDIS_", "DISPATCH_", "CHANGES_", "ENDPOINT_"],
+  ofOtherProgram: ["PRIVATE_API_URL", "PRIVATE_API_TOKEN"],
+  refine: (values) => {
     const given: unknown = values.PRIVATE_API_TOKENS;
     const tokens = Array.isArray(given) ? given.map((entry: { token?: unknown } | null) => entry?.token) : [];
-    for (const [index, given] of tokens.entries()) {
-      if (typeof given === "string" && !isHeaderToken(given)) {
-        findings.push(`PRIVATE_API_TOKENS: item ${index + 1}.token: ${headerTokenFinding}`);
-      }
-    }
+    const findings = tokens.flatMap((token, index) =>
+      typeof token !== "string" || isHeaderToken(token)
+        ? []
+        : [`PRIVATE_API_TOKENS: item ${index + 1}.token: ${headerTokenFinding}`],
+    );
     if (new Set(tokens).size < tokens.length) findings.push("PRIVATE_API_TOKENS: two entries have the same token");
     return findings;
-  };
-  return readSettings(privateApiSettings, environment, refine, unknownPrivateApiSettings(environment));
-}
-
-/** One line for each variable that looks like a setting and is none. */
-export function unknownPrivateApiSettings(environment: Environment): readonly string[] {
-  const names = [...Object.keys(privateApiSettings), ...settingsOfOthers, ...settingsWithoutEffect];
-  return unknownSettings(environment, { names, prefixes });
-}
-
-/** For the log. */
-export function maskedPrivateApiConfig(config: PrivateApiConfig): Record<string, unknown> {
-  return maskedSettings(privateApiSettings, config);
-}
+  },
+});

@@ -1,27 +1,17 @@
 /** First step of a private API process: what it knows and holds, before its door opens. */
 import { ChangeBudget } from "../shared/changes/budget.ts";
-import type { ChangeLog } from "../shared/changes/contract.ts";
-import type { ChannelBroker } from "../shared/channels/contract.ts";
-import type { DispatcherRegistry } from "../shared/dispatchers/contract.ts";
-import type { DocumentStore } from "../shared/documents/contract.ts";
-import type { AttemptLog, EndpointStore } from "../shared/endpoints/contract.ts";
 import { dispatchersLoad } from "../shared/load/dispatch-load.ts";
 import { fleetLoad } from "../shared/load/fleet-load.ts";
-import type { CellMaps } from "../shared/cells/contract.ts";
-import type { Cells } from "../shared/redis/cells.ts";
-import type { NodeRegistry } from "../shared/nodes/contract.ts";
+import type { OpenStores } from "../shared/program/stores.ts";
 import { depthsByTarget } from "../shared/queues/depths.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
-import type { ContainedErrors } from "../shared/runtime/contained-errors.ts";
 import type { Service } from "../shared/runtime/lifecycle.ts";
 import type { Logger } from "../shared/runtime/logging.ts";
 import { Metrics } from "../shared/runtime/metrics.ts";
 import type { Environment } from "../shared/runtime/settings.ts";
-import type { QueueOperations, QueueStore } from "../shared/queues/contract.ts";
 import { SessionEvents } from "../shared/queues/session-events.ts";
-import type { SessionEventStore, SessionStore } from "../shared/sessions/contract.ts";
 import { cellFigures } from "./cells/cell-figures.ts";
 import { CellMover } from "./cells/mover.ts";
 import { ChangePulls } from "./changes/change-pulls.ts";
@@ -36,25 +26,11 @@ import type { PrivateApiContext } from "./node/context.ts";
 import { RelayStreams } from "./relay/relay-streams.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
-/** The caller starts the broker, the stores and the registry before the private API, and stops them after it. */
-export interface PrivateApiOptions {
+/** The caller starts the stores before the private API, and stops them after it. */
+export interface PrivateApiOptions extends OpenStores {
   config: PrivateApiConfig;
   /** Holds the secrets that rules refer to as `env:NAME`. */
   environment: Environment;
-  broker: ChannelBroker;
-  rulesStore: DocumentStore;
-  rolloutsStore: DocumentStore;
-  sessionStore: SessionStore & SessionEventStore;
-  queues: QueueStore & QueueOperations;
-  changeLog: ChangeLog;
-  endpointStore: EndpointStore;
-  attemptLog: AttemptLog;
-  nodeRegistry: NodeRegistry;
-  dispatcherRegistry: DispatcherRegistry;
-  cellMaps: CellMaps;
-  /** Undefined in memory. */
-  cells: Cells | undefined;
-  errors: ContainedErrors;
   logger: Logger;
 }
 

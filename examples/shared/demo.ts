@@ -13,9 +13,9 @@ import { fileURLToPath } from "node:url";
 import fastifyStatic from "@fastify/static";
 import type { FastifyInstance } from "fastify";
 import { SignJWT } from "jose";
-import { type GatewayConfig, readGatewayConfig, unknownGatewaySettings } from "../../gateway/config.ts";
+import { type GatewayConfig, gatewaySettings } from "../../gateway/config.ts";
 import { createGateway } from "../../gateway/gateway.ts";
-import { type PrivateApiConfig, readPrivateApiConfig, unknownPrivateApiSettings } from "../../private-api/config.ts";
+import { type PrivateApiConfig, privateApiSettings } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
 import type { DocumentStore } from "../../shared/documents/contract.ts";
 import { parseDocumentText } from "../../shared/documents/parse.ts";
@@ -102,14 +102,14 @@ export async function runDemo(example: Example): Promise<void> {
     PRIVATE_API_TOKEN: relayToken,
     ...example.environment,
   };
-  const privateApiConfig = orExit(() => withOwnTokens(readPrivateApiConfig(environment, { embedded: true })));
-  const gatewayConfig = orExit(() => readGatewayConfig(environment, { embedded: true }));
+  const privateApiConfig = orExit(() => withOwnTokens(privateApiSettings.read(environment, { embedded: true })));
+  const gatewayConfig = orExit(() => gatewaySettings.read(environment, { embedded: true }));
   const logger = createLogger({
     name: "tidegate",
     level: gatewayConfig.LOG_LEVEL,
     destination: readableLog((text) => process.stdout.write(text)),
   });
-  const unknown = new Set([...unknownGatewaySettings(environment), ...unknownPrivateApiSettings(environment)]);
+  const unknown = new Set([...gatewaySettings.unknown(environment), ...privateApiSettings.unknown(environment)]);
   warnOfSettings(environment, [...unknown], logger);
   const stores = createStores(cellTargets(gatewayConfig), logger);
   const privateApi = createPrivateApi({ config: privateApiConfig, environment, ...stores, logger });

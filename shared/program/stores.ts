@@ -53,7 +53,8 @@ export interface Stores extends Service {
   readonly errors: ContainedErrors;
 }
 
-type StoresOnly = Omit<Stores, "errors" | keyof Service>;
+/** Stores that their owner starts and stops. */
+export type OpenStores = Omit<Stores, keyof Service>;
 
 /** @param given one Redis, or several cells; undefined: in memory, for a single process. */
 export function createStores(given: RedisTarget | CellTargets | undefined, logger: Logger): Stores {
@@ -91,7 +92,7 @@ function openCells(targets: CellTargets, options: { errors: ContainedErrors; log
 function storesOnRedis(
   cells: Cells,
   { lifecycle, errors, logger }: { lifecycle: Lifecycle; errors: ContainedErrors; logger: Logger },
-): StoresOnly {
+): Omit<OpenStores, "errors"> {
   const mapStore = new RedisDocumentStore(cells, "cells");
   lifecycle.add("store of the map of cells", mapStore);
   return {
@@ -110,7 +111,7 @@ function storesOnRedis(
   };
 }
 
-function storesInMemory(errors: ContainedErrors): StoresOnly {
+function storesInMemory(errors: ContainedErrors): Omit<OpenStores, "errors"> {
   const changeLog = new MemoryChangeLog();
   const broker = new MemoryBroker(errors, changeLog);
   return {

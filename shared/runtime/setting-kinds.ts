@@ -90,6 +90,29 @@ export function list(item: TSchema, options: Common<readonly string[]> = {}): Se
   );
 }
 
+/** As {@link list}. @param check throws for an item that is not valid, with what to change. */
+export function checkedList(
+  check: (item: string) => unknown,
+  { title, ...options }: Common<readonly string[]> & { title?: string },
+): Setting<readonly string[]> {
+  const items = list(Type.String(title === undefined ? {} : { title }), options);
+  const findingsOf = (item: string): string[] => {
+    try {
+      check(item);
+      return [];
+    } catch (error) {
+      return [(error as Error).message];
+    }
+  };
+  const parse = (value: string): unknown => {
+    const given = items.parse(value) as string[];
+    const findings = given.flatMap(findingsOf);
+    if (findings.length > 0) throw new Error(findings.join("; "));
+    return given;
+  };
+  return { ...items, parse };
+}
+
 /** As {@link list}, with at least one item. */
 export function nonEmptyList(
   item: TSchema,
@@ -113,8 +136,7 @@ export function url(options: Common<string> & UrlForm): Setting<string> {
 }
 
 export function urls(options: Common<readonly string[]> & UrlForm): Setting<readonly string[]> {
-  const items = list(Type.String({ title: "URL" }), options);
-  return { ...items, parse: (value) => (items.parse(value) as string[]).map((item) => checkedUrl(item, options)) };
+  return checkedList((item) => checkedUrl(item, options), { ...options, title: "URL" });
 }
 
 export function json<Value>(schema: TSchema, options: Common<Value> = {}): Setting<Value> {

@@ -2,7 +2,7 @@
 import type { ServerResponse } from "node:http";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
-import { readGatewayConfig } from "../../gateway/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
@@ -33,7 +33,7 @@ beforeAll(async () => {
     routes: [{ event: "work", service: "work", path: "/", mode: "call" as const }],
   };
   await stores.rulesStore.put({ document, changedAt: Date.now() });
-  const config = readGatewayConfig(
+  const config = gatewaySettings.read(
     {
       GATEWAY_HOST: "127.0.0.1",
       GATEWAY_PORT: "0",

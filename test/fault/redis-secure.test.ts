@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { readGatewayConfig } from "../../gateway/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
 import { type RedisTarget, redisTarget } from "../../shared/redis/target.ts";
 import { checkRedisSetup } from "../../shared/redis/setup.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
@@ -39,7 +39,7 @@ afterEach(async () => {
 
 /** The target as a program reads it. */
 function targetFrom(settings: Record<string, string>): RedisTarget {
-  const config = readGatewayConfig(
+  const config = gatewaySettings.read(
     { PRIVATE_API_TOKEN: "a-token", AUTH_JWT_SECRET: "x".repeat(32), ...settings },
     { embedded: false },
   );

@@ -4,9 +4,9 @@ import type { AddressInfo } from "node:net";
 import { SignJWT } from "jose";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Channel, type Client, connect, type Position, type TidegateError } from "../../client/src/index.ts";
-import { readGatewayConfig } from "../../gateway/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
-import { readPrivateApiConfig } from "../../private-api/config.ts";
+import { privateApiSettings } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { eventually } from "../support/eventually.ts";
@@ -39,7 +39,7 @@ function tokenOf(user: string): Promise<string> {
 }
 
 function newGateway(): Gateway {
-  const config = readGatewayConfig(
+  const config = gatewaySettings.read(
     {
       GATEWAY_HOST: "127.0.0.1",
       GATEWAY_PORT: String(port),
@@ -91,7 +91,7 @@ beforeEach(async () => {
     PRIVATE_API_PORT: "0",
     PRIVATE_API_TOKENS: JSON.stringify(tokens),
   };
-  const config = readPrivateApiConfig(settings, { embedded: true });
+  const config = privateApiSettings.read(settings, { embedded: true });
   privateApi = createPrivateApi({ config, environment: {}, ...stores, logger: quietLogger });
   await privateApi.start();
   const url = `http://127.0.0.1:${(service.address() as AddressInfo).port}`;

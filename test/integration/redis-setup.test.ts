@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { readGatewayConfig } from "../../gateway/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
 import type { RedisTarget } from "../../shared/redis/target.ts";
 import { checkRedisSetup } from "../../shared/redis/setup.ts";
 import { SettingsError } from "../../shared/runtime/settings.ts";
@@ -37,7 +37,7 @@ async function findings(find: () => unknown): Promise<readonly string[]> {
 }
 
 async function settingFindings(settings: Record<string, string>): Promise<readonly string[]> {
-  return findings(() => readGatewayConfig({ ...required, ...settings }, { embedded: true }));
+  return findings(() => gatewaySettings.read({ ...required, ...settings }, { embedded: true }));
 }
 
 async function setupFindings(target: RedisTarget): Promise<readonly string[]> {

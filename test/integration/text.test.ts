@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { readGatewayConfig } from "../../gateway/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
 import { eventually } from "../support/eventually.ts";
 import { type ApiAnswer, type Fleet, jwtSecret, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
@@ -84,7 +84,7 @@ test("TEXT-1: an unpaired surrogate is refused in the id of a call and in users 
 
 test("TEXT-1: a node name must be well-formed text", () => {
   const name = (GATEWAY_NODE: string) => () =>
-    readGatewayConfig({ PRIVATE_API_TOKEN: "t", AUTH_JWT_SECRET: jwtSecret, GATEWAY_NODE }, { embedded: true });
+    gatewaySettings.read({ PRIVATE_API_TOKEN: "t", AUTH_JWT_SECRET: jwtSecret, GATEWAY_NODE }, { embedded: true });
   // Bytes of the environment that are not UTF-8 arrive as U+FFFD.
   for (const bad of ["node\ufffd", "\ud800", "a\nb", "a".repeat(129)]) expect(name(bad)).toThrow("GATEWAY_NODE");
   expect(name("Knoten ä 🚀")().GATEWAY_NODE).toBe("Knoten ä 🚀");

@@ -1,9 +1,9 @@
 /** Gateways and private APIs as they run in production, within the test's process, on free ports. */
 import type { DestinationStream } from "pino";
-import { readGatewayConfig } from "../../gateway/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
 import { createGateway, type Gateway } from "../../gateway/gateway.ts";
 import { defaultLiveness, type Liveness } from "../../gateway/engine/liveness.ts";
-import { readPrivateApiConfig } from "../../private-api/config.ts";
+import { privateApiSettings } from "../../private-api/config.ts";
 import { createPrivateApi, type PrivateApi } from "../../private-api/private-api.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
@@ -102,7 +102,7 @@ export async function startFleet(options: {
     return inMemory ?? begin(createStores(options.target, logger));
   }
 
-  const config = readPrivateApiConfig(environment, { embedded: true });
+  const config = privateApiSettings.read(environment, { embedded: true });
   const privateApi = await begin(createPrivateApi({ config, environment, ...(await stores()), logger }));
   const apiUrl = `http://127.0.0.1:${privateApi.door.port}`;
 
@@ -134,7 +134,7 @@ export async function startFleet(options: {
   for (let i = 0; i < (options.gateways ?? 1); i++) {
     const own = { GATEWAY_NODE: `node-${i + 1}`, PRIVATE_API_URL: apiUrl, ...options.gatewaySettings?.[i] };
     const settings = { ...environment, ...own };
-    const config = readGatewayConfig(settings, { embedded: true });
+    const config = gatewaySettings.read(settings, { embedded: true });
     gateways.push(
       await begin(createGateway({ config, environment: settings, ...(await stores()), ...given, logger, liveness })),
     );

@@ -1,5 +1,5 @@
 /** Private APIs beside that of a fleet. */
-import { readPrivateApiConfig } from "../../private-api/config.ts";
+import { privateApiSettings } from "../../private-api/config.ts";
 import { createPrivateApi } from "../../private-api/private-api.ts";
 import { createStores } from "../../shared/program/stores.ts";
 import type { RedisTarget } from "../../shared/redis/target.ts";
@@ -24,7 +24,7 @@ export async function startPrivateApi(
   };
   const stores = createStores(target, quietLogger);
   await stores.start();
-  const config = readPrivateApiConfig(environment, { embedded: true });
+  const config = privateApiSettings.read(environment, { embedded: true });
   const privateApi = createPrivateApi({ config, environment, ...stores, logger: quietLogger });
   await privateApi.start();
   return {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { originPolicy } from "../../gateway/entrance/allowed-origins.ts";
-import { readGatewayConfig } from "../../gateway/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
 
 test.each([
   ["https://A.Example:443", "https://a.example"],
@@ -43,5 +43,5 @@ test.each([
   "https://a:99999",
 ])("ORIG-3: the gateway does not start with %s, which could never match", (entry) => {
   const environment = { GATEWAY_ALLOWED_ORIGINS: `https://fine.example,${entry}` };
-  expect(() => readGatewayConfig(environment, { embedded: true })).toThrow(`GATEWAY_ALLOWED_ORIGINS: "${entry}"`);
+  expect(() => gatewaySettings.read(environment, { embedded: true })).toThrow(`GATEWAY_ALLOWED_ORIGINS: "${entry}"`);
 });

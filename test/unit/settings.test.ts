@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
-import { maskedGatewayConfig, readGatewayConfig, unknownGatewaySettings } from "../../gateway/config.ts";
-import { readPrivateApiConfig, unknownPrivateApiSettings } from "../../private-api/config.ts";
+import { gatewaySettings } from "../../gateway/config.ts";
+import { privateApiSettings } from "../../private-api/config.ts";
 import { SettingsError } from "../../shared/runtime/settings.ts";
 import { spawnProcess } from "../support/processes.ts";
 
@@ -25,7 +25,7 @@ function findings(read: () => unknown): readonly string[] {
 
 describe("settings", () => {
   test("SET-1: defaults match the specification", () => {
-    expect(readGatewayConfig(gateway, { embedded: false })).toMatchObject({
+    expect(gatewaySettings.read(gateway, { embedded: false })).toMatchObject({
       GATEWAY_PORT: 8080,
       GATEWAY_ADMIN_PORT: 8082,
       GATEWAY_TRANSPORTS: ["websocket"],
@@ -33,7 +33,7 @@ describe("settings", () => {
       PRIVATE_API_URL: ["http://127.0.0.1:8081"],
     });
     const tokens = '[{"name":"a","token":"0123456789abcdef","scopes":["publish"]}]';
-    expect(readPrivateApiConfig({ PRIVATE_API_TOKENS: tokens }, { embedded: true })).toMatchObject({
+    expect(privateApiSettings.read({ PRIVATE_API_TOKENS: tokens }, { embedded: true })).toMatchObject({
       PRIVATE_API_PORT: 8081,
       PRIVATE_API_TOKENS: [{ name: "a", scopes: ["publish"] }],
     });
@@ -41,7 +41,7 @@ describe("settings", () => {
 
   test("SET-2: every finding is listed, each with the variable to change", () => {
     const found = findings(() =>
-      readGatewayConfig(
+      gatewaySettings.read(
         {
           GATEWAY_PORT: "99999",
           GATEWAY_ADMIN_PORT: "tcp://10.0.0.1:8082",
@@ -79,16 +79,16 @@ describe("settings", () => {
   });
 
   test("SET-3: conflicting and incomplete combinations of settings are found", () => {
-    const missing = findings(() => readGatewayConfig({ PRIVATE_API_TOKEN: "t" }, { embedded: false }));
+    const missing = findings(() => gatewaySettings.read({ PRIVATE_API_TOKEN: "t" }, { embedded: false }));
     expect(missing).toHaveLength(2);
     const both = { ...gateway, REDIS_CLUSTER: "a:1,b:2", REDIS_SENTINELS: "c:3" };
-    expect(findings(() => readGatewayConfig(both, { embedded: false }))).toHaveLength(2);
+    expect(findings(() => gatewaySettings.read(both, { embedded: false }))).toHaveLength(2);
     const onePort = { ...gateway, GATEWAY_PORT: "9000", GATEWAY_ADMIN_PORT: "9000" };
-    expect(findings(() => readGatewayConfig(onePort, { embedded: true }))).toEqual([
+    expect(findings(() => gatewaySettings.read(onePort, { embedded: true }))).toEqual([
       "GATEWAY_PORT, GATEWAY_ADMIN_PORT: must differ",
     ]);
     const read = (REDIS_URL: string, REDIS_READ_URL: string) => () =>
-      readGatewayConfig({ ...gateway, REDIS_URL, REDIS_READ_URL }, { embedded: false });
+      gatewaySettings.read({ ...gateway, REDIS_URL, REDIS_READ_URL }, { embedded: false });
     expect(findings(read("redis://a/1", "redis://b"))).toEqual([
       "REDIS_READ_URL: must name the database of the deployment",
     ]);
@@ -98,11 +98,11 @@ describe("settings", () => {
 
   test("SET-4: neither findings nor the log contain secrets", () => {
     const [finding] = findings(() =>
-      readPrivateApiConfig({ PRIVATE_API_TOKENS: '[{"token":"visible' }, { embedded: true }),
+      privateApiSettings.read({ PRIVATE_API_TOKENS: '[{"token":"visible' }, { embedded: true }),
     );
     expect(finding).toContain("PRIVATE_API_TOKENS: must be JSON");
     expect(finding).not.toContain("visible");
-    const shown = JSON.stringify(maskedGatewayConfig(readGatewayConfig(gateway, { embedded: false })));
+    const shown = JSON.stringify(gatewaySettings.masked(gatewaySettings.read(gateway, { embedded: false })));
     for (const hidden of [secret, "token-of-the-gateway", "hidden"]) expect(shown).not.toContain(hidden);
     expect(shown).toContain("redis://***@redis:6379");
   });
@@ -134,11 +134,11 @@ describe("settings", () => {
       ["TRUSTED_PROXY", "TRUSTED_PROXIES"],
       ["LOG_LEVL", "LOG_LEVEL"],
     ] as const)("%s: %s", ([name, nearest]) => {
-      expect(unknownGatewaySettings({ [name]: "value" })).toEqual([`${name} (did you mean ${nearest}?)`]);
+      expect(gatewaySettings.unknown({ [name]: "value" })).toEqual([`${name} (did you mean ${nearest}?)`]);
     });
 
     test("a name with our prefix that resembles no setting is logged without its value", () => {
-      expect(unknownGatewaySettings({ REDIS_PASSWORD: "hidden", GATEWAY_FOO: "1" })).toEqual([
+      expect(gatewaySettings.unknown({ REDIS_PASSWORD: "hidden", GATEWAY_FOO: "1" })).toEqual([
         "GATEWAY_FOO",
         "REDIS_PASSWORD",
       ]);
@@ -146,12 +146,14 @@ describe("settings", () => {
 
     test("other variables and settings of the other program are not logged", () => {
       const others = { PATH: "/bin", LOG_FORMAT: "json", PUBLIC_DIRECTORY: "/www", GATEWAY_NODE: "" };
-      expect(unknownGatewaySettings({ ...others, PRIVATE_API_TOKENS: "[]", PRIVATE_API_PORT: "1" })).toEqual([]);
-      expect(unknownPrivateApiSettings({ ...others, ...gateway, GATEWAY_PORT: "1", RULES_FILE: "r.yaml" })).toEqual([]);
+      expect(gatewaySettings.unknown({ ...others, PRIVATE_API_TOKENS: "[]", PRIVATE_API_PORT: "1" })).toEqual([]);
+      expect(privateApiSettings.unknown({ ...others, ...gateway, GATEWAY_PORT: "1", RULES_FILE: "r.yaml" })).toEqual(
+        [],
+      );
     });
 
     test("an error about a missing setting lists them too", () => {
-      const read = (): unknown => readPrivateApiConfig({ PRIVATE_API_TOKNS: "[]" }, { embedded: true });
+      const read = (): unknown => privateApiSettings.read({ PRIVATE_API_TOKNS: "[]" }, { embedded: true });
       expect(read).toThrow("PRIVATE_API_TOKNS (did you mean PRIVATE_API_TOKENS?)");
     });
 
@@ -186,14 +188,14 @@ describe("settings", () => {
       ["PUBLIC_URL", "https://user:hidden@live.example/a?key=hidden#b", "user and password, path, query, fragment"],
       ["AUTH_JWKS_URL", "https://user:hidden@id.example/keys", "user and password"],
     ] as const)("%s: %s", ([name, value, excess]) => {
-      const found = findings(() => readGatewayConfig({ ...gateway, [name]: value }, { embedded: false }));
+      const found = findings(() => gatewaySettings.read({ ...gateway, [name]: value }, { embedded: false }));
       expect(found).toEqual([expect.stringContaining(`${name}: must have no ${excess}`)]);
       expect(found.join()).not.toContain("hidden");
     });
 
     test.for(["PRIVATE_API_URL", "PUBLIC_URL", "AUTH_JWKS_URL", "REDIS_URL"])("%s with a line break", (name) => {
       const value = name === "REDIS_URL" ? "redis://redis:6379/\n1" : "https://a.exa\nmple";
-      const found = findings(() => readGatewayConfig({ ...gateway, [name]: value }, { embedded: false }));
+      const found = findings(() => gatewaySettings.read({ ...gateway, [name]: value }, { embedded: false }));
       expect(found).toEqual([expect.stringMatching(/^\w+: .*line break/)]);
     });
 
@@ -203,19 +205,19 @@ describe("settings", () => {
         PUBLIC_URL: "https://b/",
         AUTH_JWKS_URL: "https://c/keys?key=hidden",
       };
-      const config = readGatewayConfig({ ...gateway, ...given }, { embedded: false });
+      const config = gatewaySettings.read({ ...gateway, ...given }, { embedded: false });
       expect(config).toMatchObject({ ...given, PRIVATE_API_URL: ["http://a:1/"] });
-      expect(maskedGatewayConfig(config)).toMatchObject({ AUTH_JWKS_URL: "https://c/keys?***" });
+      expect(gatewaySettings.masked(config)).toMatchObject({ AUTH_JWKS_URL: "https://c/keys?***" });
     });
   });
 
   test("SET-10: a program does not start with a token that no HTTP header can carry", () => {
     for (const token of ["with space", "hidden-token-of-16\n", "hidden-tökén-of-16"]) {
       const found = [
-        ...findings(() => readGatewayConfig({ ...gateway, PRIVATE_API_TOKEN: token }, { embedded: false })),
+        ...findings(() => gatewaySettings.read({ ...gateway, PRIVATE_API_TOKEN: token }, { embedded: false })),
         ...findings(() => {
           const tokens = [{ name: "a", token: token.padEnd(20, "x"), scopes: ["read"] }];
-          return readPrivateApiConfig({ PRIVATE_API_TOKENS: JSON.stringify(tokens) }, { embedded: true });
+          return privateApiSettings.read({ PRIVATE_API_TOKENS: JSON.stringify(tokens) }, { embedded: true });
         }),
       ];
       expect(found).toEqual([
@@ -223,10 +225,12 @@ describe("settings", () => {
         "PRIVATE_API_TOKENS: item 1.token: must be visible ASCII without spaces or a line break at its end",
       ]);
     }
-    const named = findings(() => readGatewayConfig({ ...gateway, AUTH_ISSUER: "https://id\n" }, { embedded: false }));
+    const named = findings(() =>
+      gatewaySettings.read({ ...gateway, AUTH_ISSUER: "https://id\n" }, { embedded: false }),
+    );
     expect(named).toEqual([expect.stringMatching(/^AUTH_ISSUER: must have no control characters/)]);
     const secrets = { ...gateway, AUTH_JWT_SECRET: `${secret}\n` };
-    expect(readGatewayConfig(secrets, { embedded: false }).AUTH_JWT_SECRET).toBe(`${secret}\n`);
+    expect(gatewaySettings.read(secrets, { embedded: false }).AUTH_JWT_SECRET).toBe(`${secret}\n`);
   });
 
   test("SET-7: service links of Kubernetes are recognised", () => {
@@ -242,10 +246,10 @@ describe("settings", () => {
       REDIS_PORT_6379_TCP_ADDR: "10.0.0.2",
       PRIVATE_API_PORT_8081_TCP_ADDR: "10.0.0.3",
     };
-    expect(unknownGatewaySettings(links)).toEqual([]);
-    expect(unknownPrivateApiSettings(links)).toEqual([]);
+    expect(gatewaySettings.unknown(links)).toEqual([]);
+    expect(privateApiSettings.unknown(links)).toEqual([]);
     const found = findings(() =>
-      readGatewayConfig({ ...gateway, ...links, GATEWAY_PORT: "tcp://10.0.0.1:8080" }, { embedded: false }),
+      gatewaySettings.read({ ...gateway, ...links, GATEWAY_PORT: "tcp://10.0.0.1:8080" }, { embedded: false }),
     );
     expect(found).toEqual([
       'GATEWAY_PORT: must be a whole number, not "tcp://10.0.0.1:8080" (Kubernetes sets it for the service "gateway": ' +
