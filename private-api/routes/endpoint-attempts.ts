@@ -2,8 +2,9 @@ import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { keptAttempts } from "../../shared/endpoints/contract.ts";
 import { readEndpoint } from "../endpoints/change-endpoint.ts";
-import { attemptsDescription, EndpointPath } from "../endpoints/endpoint-form.ts";
+import { attemptsDescription, type EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
+import { endpointCall } from "./endpoint-call.ts";
 
 const Query = Type.Object(
   {
@@ -31,17 +32,11 @@ const Answer = Type.Object({
 export function addEndpointAttempts(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.get<{ Params: EndpointPath; Querystring: Static<typeof Query> }>(
     "/v1/endpoints/:id/attempts",
-    {
-      config: { access: "endpoints" },
-      schema: {
-        summary: "List attempts at deliveries",
-        description: attemptsDescription,
-        tags: ["endpoints"],
-        params: EndpointPath,
-        querystring: Query,
-        response: { 200: Answer },
-      },
-    },
+    endpointCall("List attempts at deliveries", {
+      querystring: Query,
+      description: attemptsDescription,
+      response: { 200: Answer },
+    }),
     async ({ params: { id }, query: { limit = keptAttempts, after } }) => {
       await readEndpoint(endpoints.store, id);
       const found = await endpoints.attempts.attempts(id, {

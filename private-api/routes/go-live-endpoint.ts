@@ -1,8 +1,9 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
-import { EndpointAnswer, EndpointPath } from "../endpoints/endpoint-form.ts";
+import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { ChannelOffset, endpointBodyBytes } from "./limits.ts";
+import { endpointViewCall } from "./endpoint-call.ts";
+import { ChannelOffset } from "./limits.ts";
 
 const Body = Type.Object(
   {
@@ -18,18 +19,7 @@ const Body = Type.Object(
 export function addGoLiveEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.post<{ Params: EndpointPath; Body: Static<typeof Body> }>(
     "/v1/endpoints/:id/go-live",
-    {
-      bodyLimit: endpointBodyBytes,
-      config: { access: "endpoints" },
-      schema: {
-        summary: "Make a shadow send from here on",
-        tags: ["endpoints"],
-        params: EndpointPath,
-        body: Body,
-        response: { 200: EndpointAnswer },
-      },
-      serializerCompiler: () => JSON.stringify,
-    },
+    endpointViewCall("Make a shadow send from here on", { body: Body }),
     async ({ params: { id }, body: { after } }) => endpoints.view(await endpoints.moves.goLive(id, after)),
   );
 }

@@ -1,22 +1,14 @@
 import type { FastifyInstance } from "fastify";
 import { changeEndpoint } from "../endpoints/change-endpoint.ts";
-import { EndpointAnswer, EndpointPath } from "../endpoints/endpoint-form.ts";
+import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
+import { endpointViewCall } from "./endpoint-call.ts";
 
 /** `POST /v1/endpoints/{id}/resume` → the endpoint: a paused or disabled one continues where it stopped. */
 export function addResumeEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.post<{ Params: EndpointPath }>(
     "/v1/endpoints/:id/resume",
-    {
-      config: { access: "endpoints" },
-      schema: {
-        summary: "Resume an endpoint",
-        tags: ["endpoints"],
-        params: EndpointPath,
-        response: { 200: EndpointAnswer },
-      },
-      serializerCompiler: () => JSON.stringify,
-    },
+    endpointViewCall("Resume an endpoint"),
     async ({ params: { id } }) => {
       // First: it must not be disabled again for what is long ago.
       await endpoints.attempts.forgive(id);

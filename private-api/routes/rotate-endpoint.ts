@@ -2,8 +2,9 @@ import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { newSecret, rotated } from "../../shared/endpoints/secrets.ts";
 import { changeEndpoint } from "../endpoints/change-endpoint.ts";
-import { EndpointPath } from "../endpoints/endpoint-form.ts";
+import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
+import { endpointCall } from "./endpoint-call.ts";
 
 const defaultSeconds = 86_400;
 const Body = Type.Object(
@@ -24,16 +25,7 @@ const Answer = Type.Object({ secrets: Type.Array(Type.String(), { description: "
 export function addRotateEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.post<{ Params: EndpointPath; Body: Static<typeof Body> | undefined }>(
     "/v1/endpoints/:id/rotate",
-    {
-      config: { access: "endpoints" },
-      schema: {
-        summary: "Give an endpoint a new secret",
-        tags: ["endpoints"],
-        params: EndpointPath,
-        body: Type.Optional(Body),
-        response: { 200: Answer },
-      },
-    },
+    endpointCall("Give an endpoint a new secret", { body: Type.Optional(Body), response: { 200: Answer } }),
     async ({ params: { id }, body }) => {
       const secret = newSecret();
       const nowMs = Date.now();

@@ -1,9 +1,10 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
-import { EndpointAnswer, EndpointPath } from "../endpoints/endpoint-form.ts";
+import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { SeekTarget } from "../endpoints/move-endpoint.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { ChannelOffset, endpointBodyBytes } from "./limits.ts";
+import { endpointViewCall } from "./endpoint-call.ts";
+import { ChannelOffset } from "./limits.ts";
 
 const Body = Type.Object(
   {
@@ -26,18 +27,7 @@ const Body = Type.Object(
 export function addSeekEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.post<{ Params: EndpointPath; Body: Static<typeof Body> }>(
     "/v1/endpoints/:id/seek",
-    {
-      bodyLimit: endpointBodyBytes,
-      config: { access: "endpoints" },
-      schema: {
-        summary: "Move an endpoint in the change log",
-        tags: ["endpoints"],
-        params: EndpointPath,
-        body: Body,
-        response: { 200: EndpointAnswer },
-      },
-      serializerCompiler: () => JSON.stringify,
-    },
+    endpointViewCall("Move an endpoint in the change log", { body: Body }),
     async ({ params: { id }, body: { to } }) => endpoints.view(await endpoints.moves.seek(id, targetOf(to))),
   );
 }

@@ -5,9 +5,10 @@ import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { paddedNumber } from "../../shared/queues/keys.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { readEndpoint } from "../endpoints/change-endpoint.ts";
-import { EndpointPath } from "../endpoints/endpoint-form.ts";
+import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { Endpoints } from "../endpoints/endpoints.ts";
 import type { PrivateApiContext } from "../node/context.ts";
+import { endpointCall } from "./endpoint-call.ts";
 
 const testEvent = "tidegate.test";
 /** Of one process: neither circuits nor `maxInFlight` bound these requests. */
@@ -25,15 +26,7 @@ export function addTestEndpoint(app: FastifyInstance, { endpoints }: PrivateApiC
   let underWay = 0;
   app.post<{ Params: EndpointPath }>(
     "/v1/endpoints/:id/test",
-    {
-      config: { access: "endpoints" },
-      schema: {
-        summary: `Send an endpoint an event ${testEvent}`,
-        tags: ["endpoints"],
-        params: EndpointPath,
-        response: { 200: Answer },
-      },
-    },
+    endpointCall(`Send an endpoint an event ${testEvent}`, { response: { 200: Answer } }),
     async ({ params: { id } }) => {
       const stored = await readEndpoint(endpoints.store, id);
       if (underWay >= maxUnderWay)

@@ -1,0 +1,30 @@
+/** What the calls about one endpoint, `/v1/endpoints/{id}…`, have in common. */
+import type { RouteShorthandOptions } from "fastify";
+import { EndpointAnswer, EndpointPath } from "../endpoints/endpoint-form.ts";
+import { endpointBodyBytes } from "./limits.ts";
+
+interface CallSchema {
+  description?: string;
+  body?: object;
+  querystring?: object;
+  response?: object;
+  produces?: string[];
+}
+
+type CallOptions = Pick<RouteShorthandOptions, "bodyLimit" | "config" | "schema" | "serializerCompiler">;
+
+export function endpointCall(summary: string, schema: CallSchema = {}): CallOptions {
+  return {
+    config: { access: "endpoints" },
+    schema: { summary, tags: ["endpoints"], params: EndpointPath, ...schema },
+  };
+}
+
+/** A call that answers with the endpoint. Its schema describes the answer only: it is serialized as it is. */
+export function endpointViewCall(summary: string, schema: Pick<CallSchema, "body"> = {}): CallOptions {
+  return {
+    ...endpointCall(summary, { ...schema, response: { 200: EndpointAnswer } }),
+    ...(schema.body && { bodyLimit: endpointBodyBytes }),
+    serializerCompiler: () => JSON.stringify,
+  };
+}
