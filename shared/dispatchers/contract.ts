@@ -3,9 +3,8 @@
  * report for {@link reportLastsMs} is gone. Memory and Redis pass the same suite.
  */
 import type { DispatchLoad } from "../load/dispatch-load.ts";
-import type { Service } from "../runtime/lifecycle.ts";
 
-export interface DispatcherRegistry extends Service {
+export interface DispatcherRegistry {
   /** @param instance unique per process. @throws TidegateError `broker_unavailable` */
   report(instance: string, load: DispatchLoad): Promise<void>;
   /** Call when the dispatcher stops. */

@@ -5,9 +5,6 @@ import type { DispatcherRegistry } from "./contract.ts";
 export class MemoryDispatcherRegistry implements DispatcherRegistry {
   readonly #loads = new Map<string, DispatchLoad>();
 
-  async start(): Promise<void> {}
-  async stop(): Promise<void> {}
-
   async report(instance: string, load: DispatchLoad): Promise<void> {
     this.#loads.set(instance, load);
   }

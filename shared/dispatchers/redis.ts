@@ -17,9 +17,6 @@ export class RedisDispatcherRegistry implements DispatcherRegistry {
     this.#key = dispatchersKey(cells.fleet.root);
   }
 
-  async start(): Promise<void> {}
-  async stop(): Promise<void> {}
-
   async report(instance: string, load: DispatchLoad): Promise<void> {
     const text = [load.busy.toFixed(3), load.oldestMs.toFixed(), load.growth.toFixed(3)].join(" ");
     await this.#cells.fleet.run(reportScript, this.#key, instance, text, reportLastsMs);

@@ -13,7 +13,6 @@
  */
 import { type Static, Type } from "typebox";
 import type { Dimensions } from "../load/dimensions.ts";
-import type { Service } from "../runtime/lifecycle.ts";
 
 /** The state of a node, reported by itself. */
 export interface NodeReport {
@@ -79,7 +78,7 @@ export interface ReportAnswer {
   nodes: readonly FleetNode[];
 }
 
-export interface NodeRegistry extends Service {
+export interface NodeRegistry {
   report(report: NodeReport, request: ShareRequest): Promise<ReportAnswer>;
   /** Call when the node stops: its share is free at once. */
   leave(instance: string): Promise<void>;

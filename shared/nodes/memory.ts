@@ -13,9 +13,6 @@ export class MemoryNodeRegistry implements NodeRegistry {
   readonly #nodes = new Map<string, Known>();
   readonly #drainOrdered = new Set<string>();
 
-  async start(): Promise<void> {}
-  async stop(): Promise<void> {}
-
   async report(report: NodeReport, { budgetPerSecond, heldPerSecond }: ShareRequest): Promise<ReportAnswer> {
     const { instance, admissionWeight: weight } = report;
     const known = this.#nodes.get(instance);

@@ -50,9 +50,6 @@ export class RedisNodeRegistry implements NodeRegistry {
     this.#keys = registryKeys(cells.fleet.root);
   }
 
-  async start(): Promise<void> {}
-  async stop(): Promise<void> {}
-
   /** In the order of KEYS in report.lua and leave.lua. */
   get #allKeys(): string[] {
     const { heard, reports, shares, drainOrders, fleet } = this.#keys;

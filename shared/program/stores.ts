@@ -75,8 +75,6 @@ export function createStores(given: RedisTarget | CellTargets | undefined, logge
   lifecycle.add("change log", stores.changeLog);
   lifecycle.add("endpoint store", stores.endpointStore);
   lifecycle.add("attempt log", stores.attemptLog);
-  lifecycle.add("node registry", stores.nodeRegistry);
-  lifecycle.add("dispatcher registry", stores.dispatcherRegistry);
   return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
 }
 
