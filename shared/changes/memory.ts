@@ -1,36 +1,20 @@
 import { changeOverheadBytes, type ChangeRetention, type Publication } from "../channels/contract.ts";
 import type { ChangeAppender } from "../channels/memory.ts";
 import { slotOf } from "../redis/slots.ts";
-import {
-  type Change,
-  type ChangeListener,
-  type ChangeLog,
-  type CursorChange,
-  type Gap,
-  maxCursors,
-  type Place,
-  placeBeforeAll,
-  type ReadBounds,
-  type ReaderLease,
-  readerLeaseMs,
-  type ReadFrom,
-  type SlotCursor,
-  type SlotFigures,
-  type SlotQuery,
-  type SlotRead,
-} from "./contract.ts";
+import type * as contract from "./contract.ts";
+import { maxCursors, placeBeforeAll, readerLeaseMs } from "./contract.ts";
 import { changesBetween, comparePlaces, timeOf } from "./places.ts";
 
 interface SlotLog {
-  changes: Change[];
+  changes: contract.Change[];
   /** Changes removed from the front of `changes`, whose places in the array are not free yet. */
   removed: number;
   bytes: number;
-  newest: Place;
+  newest: contract.Place;
   /** The last change that was removed. */
-  trimmed: Place;
+  trimmed: contract.Place;
   count: number;
-  cursors: Map<string, Place>;
+  cursors: Map<string, contract.Place>;
   /** Times of places, of {@link ChangeLog.keep}. */
   kept: Map<string, number>;
   reader: { holder: string; fence: number; until: number } | undefined;
@@ -39,10 +23,10 @@ interface SlotLog {
 }
 
 /** The change log of a single process, lost when it ends. */
-export class MemoryChangeLog implements ChangeLog, ChangeAppender {
+export class MemoryChangeLog implements contract.ChangeLog, ChangeAppender {
   readonly state = "ok";
   readonly #logs = new Map<number, SlotLog>();
-  readonly #listeners: ChangeListener[] = [];
+  readonly #listeners: contract.ChangeListener[] = [];
   readonly #leaseMs: number;
   #fence = 0;
 
@@ -73,8 +57,11 @@ export class MemoryChangeLog implements ChangeLog, ChangeAppender {
     for (const listener of this.#listeners) listener.onAppended(slot, channel);
   }
 
-  async read(queries: readonly SlotQuery[], bounds: ReadBounds): Promise<readonly SlotRead[]> {
-    const reads: SlotRead[] = [];
+  async read(
+    queries: readonly contract.SlotQuery[],
+    bounds: contract.ReadBounds,
+  ): Promise<readonly contract.SlotRead[]> {
+    const reads: contract.SlotRead[] = [];
     let { limit, maxBytes } = bounds;
     for (const { slot, from } of queries) {
       if (limit <= 0 || maxBytes <= 0) break;
@@ -86,11 +73,11 @@ export class MemoryChangeLog implements ChangeLog, ChangeAppender {
     return reads;
   }
 
-  async listen(listener: ChangeListener): Promise<void> {
+  async listen(listener: contract.ChangeListener): Promise<void> {
     this.#listeners.push(listener);
   }
 
-  async takeLeases(slots: readonly number[], holder: string): Promise<readonly ReaderLease[]> {
+  async takeLeases(slots: readonly number[], holder: string): Promise<readonly contract.ReaderLease[]> {
     return slots.flatMap((slot) => {
       const log = this.#log(slot);
       const isHeld = log.reader && log.reader.holder !== holder && log.reader.until > performance.now();
@@ -100,15 +87,15 @@ export class MemoryChangeLog implements ChangeLog, ChangeAppender {
     });
   }
 
-  async extendLeases(leases: readonly ReaderLease[]): Promise<readonly boolean[]> {
+  async extendLeases(leases: readonly contract.ReaderLease[]): Promise<readonly boolean[]> {
     return leases.map((lease) => this.#extend(lease, this.#leaseMs));
   }
 
-  async releaseLeases(leases: readonly ReaderLease[]): Promise<void> {
+  async releaseLeases(leases: readonly contract.ReaderLease[]): Promise<void> {
     for (const lease of leases) this.#extend(lease, 0);
   }
 
-  async saveCursors(changes: readonly CursorChange[]): Promise<readonly boolean[]> {
+  async saveCursors(changes: readonly contract.CursorChange[]): Promise<readonly boolean[]> {
     return changes.map(({ slot, name, place, lease }) => {
       if (lease && !this.#isHeld(lease)) return false;
       const { cursors } = this.#log(slot);
@@ -119,21 +106,21 @@ export class MemoryChangeLog implements ChangeLog, ChangeAppender {
     });
   }
 
-  async keep(name: string, places: readonly { slot: number; place: Place }[]): Promise<void> {
+  async keep(name: string, places: readonly { slot: number; place: contract.Place }[]): Promise<void> {
     for (const { slot, place } of places) {
       const { kept } = this.#log(slot);
       if (kept.size < maxCursors || kept.has(name)) kept.set(name, timeOf(place));
     }
   }
 
-  async cursors(slots: readonly number[], name: string): Promise<readonly SlotCursor[]> {
+  async cursors(slots: readonly number[], name: string): Promise<readonly contract.SlotCursor[]> {
     return slots.flatMap((slot) => {
       const place = this.#logs.get(slot)?.cursors.get(name);
       return place === undefined ? [] : [{ slot, name, place }];
     });
   }
 
-  async figures(): Promise<readonly SlotFigures[]> {
+  async figures(): Promise<readonly contract.SlotFigures[]> {
     return [...this.#logs.keys()].flatMap((slot) => {
       const { bytes, changes, removed, newest, count } = this.#log(slot);
       if (count === 0) return [];
@@ -154,12 +141,12 @@ export class MemoryChangeLog implements ChangeLog, ChangeAppender {
     return log;
   }
 
-  #isHeld({ slot, fence }: ReaderLease): boolean {
+  #isHeld({ slot, fence }: contract.ReaderLease): boolean {
     const reader = this.#logs.get(slot)?.reader;
     return reader?.fence === fence && reader.until > performance.now();
   }
 
-  #extend(lease: ReaderLease, leaseMs: number): boolean {
+  #extend(lease: contract.ReaderLease, leaseMs: number): boolean {
     const reader = this.#logs.get(lease.slot)?.reader;
     if (!reader || !this.#isHeld(lease)) return false;
     reader.until = performance.now() + leaseMs;
@@ -167,7 +154,7 @@ export class MemoryChangeLog implements ChangeLog, ChangeAppender {
   }
 }
 
-function bytesOf({ channel, epoch, offset, prev, event, data }: Change): number {
+function bytesOf({ channel, epoch, offset, prev, event, data }: contract.Change): number {
   const head = `${epoch} ${offset} ${prev} ${event} ${channel}`;
   return head.length + Buffer.byteLength(data) + changeOverheadBytes;
 }
@@ -201,12 +188,17 @@ function slowest({ cursors, kept }: SlotLog, oldestKept: number): number {
   return Math.min(...[...cursors.values()].map(timeOf), ...kept.values());
 }
 
-function readSlot(slot: number, log: SlotLog, from: ReadFrom, { limit, maxBytes, channels }: ReadBounds): SlotRead {
+function readSlot(
+  slot: number,
+  log: SlotLog,
+  from: contract.ReadFrom,
+  { limit, maxBytes, channels }: contract.ReadBounds,
+): contract.SlotRead {
   const { changes, newest } = log;
   const beginning = begin(log, from);
   const { gap } = beginning;
   let { place } = beginning;
-  const read: Change[] = [];
+  const read: contract.Change[] = [];
   let bytes = 0;
   for (let at = beginning.at; at < changes.length; at++) {
     const change = changes[at];
@@ -223,7 +215,7 @@ function readSlot(slot: number, log: SlotLog, from: ReadFrom, { limit, maxBytes,
 }
 
 /** The index of the first change to read, the place before it, and what is missing before it. */
-function begin(log: SlotLog, from: ReadFrom): { at: number; place: Place; gap?: Gap } {
+function begin(log: SlotLog, from: contract.ReadFrom): { at: number; place: contract.Place; gap?: contract.Gap } {
   const { changes, removed, newest, trimmed } = log;
   if (from.kind === "end") return { at: changes.length, place: newest };
   if (from.kind === "start") return { at: removed, place: trimmed };
@@ -246,7 +238,7 @@ function begin(log: SlotLog, from: ReadFrom): { at: number; place: Place; gap?: 
 }
 
 /** The index of the first change of this time or later, from `from` on. */
-function firstSince(changes: readonly Change[], from: number, time: number): number {
+function firstSince(changes: readonly contract.Change[], from: number, time: number): number {
   let [low, high] = [from, changes.length];
   while (low < high) {
     const middle = (low + high) >> 1;
@@ -256,6 +248,6 @@ function firstSince(changes: readonly Change[], from: number, time: number): num
   return low;
 }
 
-function isAskedFor(channel: string, { names, prefixes }: NonNullable<ReadBounds["channels"]>): boolean {
+function isAskedFor(channel: string, { names, prefixes }: NonNullable<contract.ReadBounds["channels"]>): boolean {
   return names.includes(channel) || prefixes.some((prefix) => channel.startsWith(prefix));
 }

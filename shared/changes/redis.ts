@@ -6,22 +6,8 @@ import { SlotGroups } from "../redis/slot-groups.ts";
 import { everySlot } from "../redis/slots.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import type { StoreState } from "../runtime/store-state.ts";
-import {
-  type Change,
-  type ChangeListener,
-  type ChangeLog,
-  type CursorChange,
-  maxCursors,
-  type Place,
-  type ReadBounds,
-  type ReaderLease,
-  readerLeaseMs,
-  type ReadFrom,
-  type SlotCursor,
-  type SlotFigures,
-  type SlotQuery,
-  type SlotRead,
-} from "./contract.ts";
+import type * as contract from "./contract.ts";
+import { maxCursors, readerLeaseMs } from "./contract.ts";
 import { timeOf } from "./places.ts";
 
 type ReadReply = [gapFrom: string, gapTo: string, place: string, newest: string, ...entries: string[]];
@@ -44,9 +30,9 @@ function changeScript<Reply>(file: string): Script<Reply> {
 }
 
 /** The change log on Redis 7: standalone, Sentinel, Cluster, or several cells. publish.lua appends. */
-export class RedisChangeLog implements ChangeLog {
+export class RedisChangeLog implements contract.ChangeLog {
   readonly #cells: Cells;
-  readonly #listeners: ChangeListener[] = [];
+  readonly #listeners: contract.ChangeListener[] = [];
   readonly #leaseMs: number;
   readonly #groups: SlotGroups;
 
@@ -67,11 +53,14 @@ export class RedisChangeLog implements ChangeLog {
     this.#listeners.length = 0;
   }
 
-  async read(queries: readonly SlotQuery[], bounds: ReadBounds): Promise<readonly SlotRead[]> {
+  async read(
+    queries: readonly contract.SlotQuery[],
+    bounds: contract.ReadBounds,
+  ): Promise<readonly contract.SlotRead[]> {
     const bySlot = new Map(queries.map((query) => [query.slot, query]));
     const slots = [...bySlot.keys()];
     const atOnce = this.#cells.fleet.spansSlots ? slots.length : slotsAtOnce;
-    const reads: SlotRead[] = [];
+    const reads: contract.SlotRead[] = [];
     let { limit, maxBytes } = bounds;
     for (let at = 0; at < slots.length && limit > 0 && maxBytes > 0; at += atOnce) {
       const wave = slots.slice(at, at + atOnce);
@@ -87,7 +76,7 @@ export class RedisChangeLog implements ChangeLog {
     return reads;
   }
 
-  async listen(listener: ChangeListener): Promise<void> {
+  async listen(listener: contract.ChangeListener): Promise<void> {
     this.#listeners.push(listener);
     if (this.#listeners.length > 1) return;
     const { root } = this.#cells.fleet;
@@ -107,39 +96,39 @@ export class RedisChangeLog implements ChangeLog {
     await Promise.all(subscribed);
   }
 
-  async takeLeases(slots: readonly number[], holder: string): Promise<readonly ReaderLease[]> {
+  async takeLeases(slots: readonly number[], holder: string): Promise<readonly contract.ReaderLease[]> {
     const asked = slots.map((slot) => ({ slot }));
     const fences = await this.#eachReached(takeScript, asked, [holder, this.#leaseMs]);
     return slots.flatMap((slot, index) => (fences[index] ? [{ slot, fence: fences[index] }] : []));
   }
 
-  async extendLeases(leases: readonly ReaderLease[]): Promise<readonly (boolean | undefined)[]> {
+  async extendLeases(leases: readonly contract.ReaderLease[]): Promise<readonly (boolean | undefined)[]> {
     const held = await this.#eachReached(extendScript, leases, [this.#leaseMs], ({ fence }) => [fence]);
     return held.map((reply) => (reply === undefined ? undefined : reply === 1));
   }
 
-  async releaseLeases(leases: readonly ReaderLease[]): Promise<void> {
+  async releaseLeases(leases: readonly contract.ReaderLease[]): Promise<void> {
     await this.#each(extendScript, leases, [0], ({ fence }) => [fence]);
   }
 
-  async saveCursors(changes: readonly CursorChange[]): Promise<readonly boolean[]> {
+  async saveCursors(changes: readonly contract.CursorChange[]): Promise<readonly boolean[]> {
     const saved = await this.#each(saveScript, changes, [maxCursors], ({ name, place, lease }) => [
       ...[name, place ?? "", lease?.fence ?? ""],
     ]);
     return saved.map((reply) => reply === 1);
   }
 
-  async keep(name: string, places: readonly { slot: number; place: Place }[]): Promise<void> {
+  async keep(name: string, places: readonly { slot: number; place: contract.Place }[]): Promise<void> {
     await this.#each(keepScript, places, [name, maxCursors], ({ place }) => [timeOf(place)]);
   }
 
-  async cursors(slots: readonly number[], name: string): Promise<readonly SlotCursor[]> {
+  async cursors(slots: readonly number[], name: string): Promise<readonly contract.SlotCursor[]> {
     const asked = slots.map((slot) => ({ slot }));
     const places = await this.#each(cursorsScript, asked, [name]);
     return slots.flatMap((slot, index) => (places[index] ? [{ slot, name, place: places[index] }] : []));
   }
 
-  async figures(): Promise<readonly SlotFigures[]> {
+  async figures(): Promise<readonly contract.SlotFigures[]> {
     const asked = everySlot.map((slot) => ({ slot }));
     const replies = await this.#each(figuresScript, asked, []);
     return replies.flatMap((reply, slot) => {
@@ -155,9 +144,9 @@ export class RedisChangeLog implements ChangeLog {
   /** In the order of the slots. Those of a Redis that is out of reach are left out, unless the others have nothing. */
   async #readWave(
     slots: readonly number[],
-    queries: ReadonlyMap<number, SlotQuery>,
-    { limit, maxBytes, channels = { names: [], prefixes: [] } }: ReadBounds,
-  ): Promise<SlotRead[]> {
+    queries: ReadonlyMap<number, contract.SlotQuery>,
+    { limit, maxBytes, channels = { names: [], prefixes: [] } }: contract.ReadBounds,
+  ): Promise<contract.SlotRead[]> {
     const { names, prefixes } = channels;
     const { results, unreached } = await this.#groups.ask(slots, async (cell, group) => {
       const asked = group.flatMap((slot) => {
@@ -213,13 +202,13 @@ function slotOfNews(root: string, topic: string): number | undefined {
   return slot === undefined ? undefined : Number(slot);
 }
 
-function textOf(from: ReadFrom): Argument {
+function textOf(from: contract.ReadFrom): Argument {
   if (from.kind === "time") return from.at;
   return from.kind === "after" ? from.place : from.kind;
 }
 
-function toSlotRead(slot: number, [gapFrom, gapTo, place, newest, ...entries]: ReadReply): SlotRead {
-  const changes: Change[] = [];
+function toSlotRead(slot: number, [gapFrom, gapTo, place, newest, ...entries]: ReadReply): contract.SlotRead {
+  const changes: contract.Change[] = [];
   for (let at = 0; at < entries.length; at += 3) {
     const [id = "", head = "", data = ""] = entries.slice(at, at + 3);
     const [epoch = "", offset, prev, event = "", channel = ""] = head.split(" ");
@@ -231,7 +220,7 @@ function toSlotRead(slot: number, [gapFrom, gapTo, place, newest, ...entries]: R
 }
 
 /** Leaves out changes past the limit. */
-function cut(read: SlotRead, limit: number): SlotRead {
+function cut(read: contract.SlotRead, limit: number): contract.SlotRead {
   const changes = read.changes.slice(0, limit);
   const last = changes.at(-1);
   return changes.length < read.changes.length && last ? { ...read, changes, place: last.place } : read;

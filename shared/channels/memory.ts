@@ -1,28 +1,12 @@
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
-import {
-  type BrokerListener,
-  type ChangeRetention,
-  type ChannelBroker,
-  type EphemeralRequest,
-  type HistoryQuery,
-  type HistorySlice,
-  idempotencySeconds,
-  newEpoch,
-  type Position,
-  type Publication,
-  type PublishOutcome,
-  type PublishRequest,
-  type Retention,
-  stateSecondsBeyondHistory,
-  type Topic,
-  type UserMessage,
-} from "./contract.ts";
+import type * as contract from "./contract.ts";
+import { idempotencySeconds, newEpoch, stateSecondsBeyondHistory } from "./contract.ts";
 import type { IdentityKey } from "../protocol/identity-key.ts";
 
 interface StoredChannel {
   epoch: string;
   offset: number;
-  publications: Publication[];
+  publications: contract.Publication[];
   /** Unix ms. */
   historyExpiresAt: number;
   stateExpiresAt: number;
@@ -30,21 +14,21 @@ interface StoredChannel {
 
 const sweepIntervalMs = 10_000;
 /** Placeholder for ephemeral items, which have no position. */
-const nowhere: Position = { epoch: "", offset: 0 };
+const nowhere: contract.Position = { epoch: "", offset: 0 };
 
 /** Where publications with `changes` are appended. */
 export interface ChangeAppender {
-  append(change: Publication & { channel: string; epoch: string }, retention: ChangeRetention): void;
+  append(change: contract.Publication & { channel: string; epoch: string }, retention: contract.ChangeRetention): void;
 }
 
 /** Channels of a single process, lost when it ends. */
-export class MemoryBroker implements ChannelBroker {
+export class MemoryBroker implements contract.ChannelBroker {
   readonly state = "ok";
   readonly #channels = new Map<string, StoredChannel>();
   /** By kind, channel and id. Insertion order is expiry order. */
-  readonly #seenIds = new Map<string, { position: Position; expiresAt: number }>();
+  readonly #seenIds = new Map<string, { position: contract.Position; expiresAt: number }>();
   readonly #followed = new Set<string>();
-  readonly #listeners: BrokerListener[] = [];
+  readonly #listeners: contract.BrokerListener[] = [];
   readonly #errors: ContainedErrors;
   readonly #log: ChangeAppender | undefined;
   #sweeper: NodeJS.Timeout | undefined;
@@ -64,19 +48,19 @@ export class MemoryBroker implements ChannelBroker {
     clearInterval(this.#sweeper);
   }
 
-  listen(listener: BrokerListener): void {
+  listen(listener: contract.BrokerListener): void {
     this.#listeners.push(listener);
   }
 
-  async follow(topic: Topic): Promise<void> {
+  async follow(topic: contract.Topic): Promise<void> {
     this.#followed.add(topicKey(topic));
   }
 
-  async unfollow(topic: Topic): Promise<void> {
+  async unfollow(topic: contract.Topic): Promise<void> {
     this.#followed.delete(topicKey(topic));
   }
 
-  async publish(request: PublishRequest): Promise<PublishOutcome> {
+  async publish(request: contract.PublishRequest): Promise<contract.PublishOutcome> {
     const { channel: name, event, data, retention, id, expect, changes } = request;
     const channel = this.#channel(name, retention);
     if (id !== undefined) {
@@ -100,7 +84,7 @@ export class MemoryBroker implements ChannelBroker {
     return { kind: "published", position, duplicate: false };
   }
 
-  async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
+  async publishEphemeral(request: contract.EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
     if (id !== undefined) {
       if (this.#seen(`e ${channel} ${id}`)) return { duplicate: true };
@@ -112,19 +96,19 @@ export class MemoryBroker implements ChannelBroker {
     return { duplicate: false };
   }
 
-  async sendToUser(user: IdentityKey, message: UserMessage): Promise<void> {
+  async sendToUser(user: IdentityKey, message: contract.UserMessage): Promise<void> {
     if (!this.#followed.has(topicKey({ kind: "user", name: user }))) return;
     for (const listener of this.#listeners) listener.onUserMessage(user, message);
   }
 
-  async readHistory(query: HistoryQuery): Promise<HistorySlice> {
+  async readHistory(query: contract.HistoryQuery): Promise<contract.HistorySlice> {
     const channel = this.#channel(query.channel, query.retention);
     const position = { epoch: channel.epoch, offset: channel.offset };
     const otherEpoch = query.epoch !== undefined && query.epoch !== channel.epoch;
     if (otherEpoch || query.limit === 0) return { position, publications: [], more: false };
     const { after = -1, limit, maxBytes, newest = false } = query;
     const kept = channel.publications.filter(({ offset }) => offset > after);
-    const publications: Publication[] = [];
+    const publications: contract.Publication[] = [];
     let bytes = 0;
     for (const publication of newest ? kept.toReversed() : kept) {
       bytes += Buffer.byteLength(publication.data);
@@ -137,7 +121,7 @@ export class MemoryBroker implements ChannelBroker {
     return { position, publications, more, ...(publications.length > 0 && { keptForMs }) };
   }
 
-  #channel(name: string, retention: Retention): StoredChannel {
+  #channel(name: string, retention: contract.Retention): StoredChannel {
     const now = Date.now();
     let channel = this.#channels.get(name);
     if (!channel || channel.stateExpiresAt <= now) {
@@ -149,12 +133,12 @@ export class MemoryBroker implements ChannelBroker {
     return channel;
   }
 
-  #seen(key: string): Position | undefined {
+  #seen(key: string): contract.Position | undefined {
     const seen = this.#seenIds.get(key);
     return seen && seen.expiresAt > Date.now() ? seen.position : undefined;
   }
 
-  #remember(key: string, position: Position): void {
+  #remember(key: string, position: contract.Position): void {
     this.#seenIds.delete(key);
     this.#seenIds.set(key, { position, expiresAt: Date.now() + idempotencySeconds * 1000 });
   }
@@ -172,6 +156,6 @@ export class MemoryBroker implements ChannelBroker {
   }
 }
 
-function topicKey(topic: Topic): string {
+function topicKey(topic: contract.Topic): string {
   return `${topic.kind} ${topic.name}`;
 }

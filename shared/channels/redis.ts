@@ -6,22 +6,8 @@ import { slotOf } from "../redis/slots.ts";
 import { brokerUnavailable, orBrokerUnavailable } from "../redis/unavailable.ts";
 import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
-import {
-  type BrokerListener,
-  type ChangeRetention,
-  type ChannelBroker,
-  type EphemeralRequest,
-  type HistoryQuery,
-  type HistorySlice,
-  idempotencySeconds,
-  newEpoch,
-  type Publication,
-  type PublishOutcome,
-  type PublishRequest,
-  stateSecondsBeyondHistory,
-  type Topic,
-  type UserMessage,
-} from "./contract.ts";
+import type * as contract from "./contract.ts";
+import { idempotencySeconds, newEpoch, stateSecondsBeyondHistory } from "./contract.ts";
 import {
   changeKeys,
   channelKeys,
@@ -59,10 +45,10 @@ const emptyStateSeconds = 3_600;
  * Channels on Redis 7 or later: standalone, Sentinel or Cluster. Each operation takes one round trip, except the first read of
  * a channel. Reads write nothing, so that they work while Redis refuses writes.
  */
-export class RedisBroker implements ChannelBroker {
+export class RedisBroker implements contract.ChannelBroker {
   readonly #cells: Cells;
   readonly #logger: Logger;
-  readonly #listeners: BrokerListener[] = [];
+  readonly #listeners: contract.BrokerListener[] = [];
 
   constructor(options: { cells: Cells; logger: Logger }) {
     this.#cells = options.cells;
@@ -85,11 +71,11 @@ export class RedisBroker implements ChannelBroker {
     this.#listeners.length = 0;
   }
 
-  listen(listener: BrokerListener): void {
+  listen(listener: contract.BrokerListener): void {
     this.#listeners.push(listener);
   }
 
-  async publish(request: PublishRequest): Promise<PublishOutcome> {
+  async publish(request: contract.PublishRequest): Promise<contract.PublishOutcome> {
     const { channel, event, data, retention, id, expect, changes } = request;
     const cell = this.#cells.of(channel);
     const { state, history } = channelKeys(cell.root, channel);
@@ -113,7 +99,7 @@ export class RedisBroker implements ChannelBroker {
     return { kind: "published", position, duplicate: outcome === "duplicate" };
   }
 
-  async publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }> {
+  async publishEphemeral(request: contract.EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
     const cell = this.#cells.of(channel);
     const topic = topicName(cell.root, { kind: "channel", name: channel });
@@ -127,13 +113,13 @@ export class RedisBroker implements ChannelBroker {
     return { duplicate: published === 0 };
   }
 
-  async sendToUser(user: IdentityKey, message: UserMessage): Promise<void> {
+  async sendToUser(user: IdentityKey, message: contract.UserMessage): Promise<void> {
     const cell = this.#cells.of(user);
     const topic = topicName(cell.root, { kind: "user", name: user });
     await cell.run("spublish", topic, formatUserMessage(message));
   }
 
-  async readHistory(query: HistoryQuery): Promise<HistorySlice> {
+  async readHistory(query: contract.HistoryQuery): Promise<contract.HistorySlice> {
     const cell = this.#cells.of(query.channel);
     if (cell.replica?.usable && query.limit > 0 && query.reaching) {
       const slice = await this.#readReplica(cell.replica, cell.root, query);
@@ -152,7 +138,7 @@ export class RedisBroker implements ChannelBroker {
   }
 
   /** Keeps the state of a channel that is in use. Writes only once half of its time is over, so that most reads write nothing. */
-  #keepState(cell: CellAccess, { channel, retention }: HistoryQuery, reply: HistoryReply): void {
+  #keepState(cell: CellAccess, { channel, retention }: contract.HistoryQuery, reply: HistoryReply): void {
     const [, offset, , , leftSeconds] = reply;
     const seconds = offset === "0" ? emptyStateSeconds : retention.historySeconds + stateSecondsBeyondHistory;
     if (leftSeconds > seconds / 2) return;
@@ -162,7 +148,11 @@ export class RedisBroker implements ChannelBroker {
   }
 
   /** @returns undefined where the primary must answer: the replica is behind, in another epoch, away, or lacks publications. */
-  async #readReplica(replica: ReadReplica, root: string, query: HistoryQuery): Promise<HistorySlice | undefined> {
+  async #readReplica(
+    replica: ReadReplica,
+    root: string,
+    query: contract.HistoryQuery,
+  ): Promise<contract.HistorySlice | undefined> {
     const { epoch, after, reaching } = query;
     let reply: HistoryReply | [];
     try {
@@ -180,21 +170,21 @@ export class RedisBroker implements ChannelBroker {
     return reaches && bridges && !isAhead ? slice : undefined;
   }
 
-  async follow(topic: Topic): Promise<void> {
+  async follow(topic: contract.Topic): Promise<void> {
     const name = topicName(this.#cells.fleet.root, topic);
     await orBrokerUnavailable(this.#cells.subscribe(slotOf(topic.name), name));
   }
 
-  async unfollow(topic: Topic): Promise<void> {
+  async unfollow(topic: contract.Topic): Promise<void> {
     const name = topicName(this.#cells.fleet.root, topic);
     await orBrokerUnavailable(this.#cells.unsubscribe(slotOf(topic.name), name));
   }
 
-  #notify(call: (listener: BrokerListener) => void): void {
+  #notify(call: (listener: contract.BrokerListener) => void): void {
     for (const listener of this.#listeners) call(listener);
   }
 
-  #receive(topic: Topic | undefined, message: string): void {
+  #receive(topic: contract.Topic | undefined, message: string): void {
     if (topic === undefined) return;
     if (topic.kind === "user") {
       const parsed = parseUserMessage(message);
@@ -214,14 +204,14 @@ export class RedisBroker implements ChannelBroker {
 function loggingArguments(
   root: string,
   channel: string,
-  { maxBytes, maxSeconds, unclaimedSeconds }: ChangeRetention,
+  { maxBytes, maxSeconds, unclaimedSeconds }: contract.ChangeRetention,
 ): { keys: string[]; values: (string | number)[] } {
   const { log, state, live, news } = changeKeys(root, slotOf(channel));
   const times = [maxSeconds * 1000, unclaimedSeconds * 1000];
   return { keys: [log, state, live], values: [Math.floor(maxBytes), ...times, news, channel] };
 }
 
-function historyArguments(root: string, query: HistoryQuery): (string | number)[] {
+function historyArguments(root: string, query: contract.HistoryQuery): (string | number)[] {
   const { channel, after, limit, maxBytes, epoch, newest } = query;
   const { state, history } = channelKeys(root, channel);
   return [state, history, after ?? "", limit, maxBytes, epoch ?? "", newest ? 1 : 0];
@@ -231,8 +221,8 @@ function isUnknown(reply: HistoryReply | []): reply is [] {
   return reply.length === 0;
 }
 
-function toSlice([epoch, offset, more, keptForMs, , ...entries]: HistoryReply, newest = false): HistorySlice {
-  const publications: Publication[] = [];
+function toSlice([epoch, offset, more, keptForMs, , ...entries]: HistoryReply, newest = false): contract.HistorySlice {
+  const publications: contract.Publication[] = [];
   for (let at = 0; at < entries.length; at += 4) {
     const [id = "", prev = "", event = "", data = ""] = entries.slice(at, at + 4);
     publications.push({ offset: Number.parseInt(id, 10), prev: Number(prev), event, data });

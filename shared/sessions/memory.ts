@@ -5,23 +5,8 @@ import { type IdentityKey, identityKey } from "../protocol/identity-key.ts";
 import { sessionEventKinds } from "../protocol/session-events.ts";
 import { type EventfulSession, MemorySessionEvents } from "./memory-events.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
-import {
-  type ClaimOutcome,
-  type ClaimRequest,
-  graceMs,
-  everyChannel,
-  type HeldSession,
-  maxResumeMs,
-  maxRevocations,
-  type Membership,
-  overMs,
-  type Revocation,
-  type SessionEnding,
-  type SessionEvent,
-  type SessionEventStore,
-  type SessionRecord,
-  type SessionStore,
-} from "./contract.ts";
+import type * as contract from "./contract.ts";
+import { graceMs, everyChannel, maxResumeMs, maxRevocations, overMs } from "./contract.ts";
 
 interface StoredSession extends EventfulSession {
   claim: number;
@@ -49,7 +34,7 @@ interface Entry {
 const tidyIntervalMs = 10_000;
 
 /** Sessions and presence of a single process, whose lease never expires. */
-export class MemorySessionStore implements SessionStore, SessionEventStore {
+export class MemorySessionStore implements contract.SessionStore, contract.SessionEventStore {
   readonly #broker: ChannelBroker;
   /** By {@link sessionKey}. */
   readonly #sessions = new Map<string, StoredSession>();
@@ -78,7 +63,7 @@ export class MemorySessionStore implements SessionStore, SessionEventStore {
     return Date.now();
   }
 
-  async claim(request: ClaimRequest): Promise<ClaimOutcome> {
+  async claim(request: contract.ClaimRequest): Promise<contract.ClaimOutcome> {
     const { mode, sessionId, claim, checkedAt, holder, node, events } = request;
     const user = identityKey(request);
     const now = Date.now();
@@ -108,7 +93,11 @@ export class MemorySessionStore implements SessionStore, SessionEventStore {
     return { kind: "held", claim: held, checkedAt: Math.max(now, revokedAt + 1), withdrawn, tookOver };
   }
 
-  async end(held: HeldSession, _holder: string, ending: SessionEnding = { mayReturn: true }): Promise<void> {
+  async end(
+    held: contract.HeldSession,
+    _holder: string,
+    ending: contract.SessionEnding = { mayReturn: true },
+  ): Promise<void> {
     const key = sessionKey(held);
     const session = this.#sessions.get(key);
     if (session?.claim !== held.claim || session.endedAt !== undefined) return;
@@ -119,15 +108,15 @@ export class MemorySessionStore implements SessionStore, SessionEventStore {
   }
 
   /** Of all slots. */
-  async takeEvents(): Promise<{ events: SessionEvent[]; nextMs: number | undefined }> {
+  async takeEvents(): Promise<{ events: contract.SessionEvent[]; nextMs: number | undefined }> {
     return this.#events.take();
   }
 
-  async settleEvents(events: readonly SessionEvent[], options: { last: boolean }): Promise<void> {
+  async settleEvents(events: readonly contract.SessionEvent[], options: { last: boolean }): Promise<void> {
     for (const { kind, sessionId, user } of events) this.#events.settle(kind, keyOf(sessionId, user), options);
   }
 
-  async enter({ session, channel, info, announceUpTo }: Membership): Promise<void> {
+  async enter({ session, channel, info, announceUpTo }: contract.Membership): Promise<void> {
     const { sessionId, claim } = session;
     const user = identityKey(session);
     const entries = this.#present.get(channel) ?? new Map<string, Entry>();
@@ -140,7 +129,7 @@ export class MemorySessionStore implements SessionStore, SessionEventStore {
     if (first && entries.size <= announceUpTo) await this.#publish("sync:join", member);
   }
 
-  async leave({ session, channel }: Membership): Promise<void> {
+  async leave({ session, channel }: contract.Membership): Promise<void> {
     const entries = this.#present.get(channel);
     const entry = entries?.get(session.sessionId);
     if (!entries || entry?.claim !== session.claim) return;
@@ -157,13 +146,13 @@ export class MemorySessionStore implements SessionStore, SessionEventStore {
     return { members: membersByUser(entries.map(({ member }) => member)) };
   }
 
-  async sessionsOf(user: IdentityKey): Promise<SessionRecord[]> {
+  async sessionsOf(user: IdentityKey): Promise<contract.SessionRecord[]> {
     return [...this.#sessions.values()]
       .filter((session) => session.user === user && session.endedAt === undefined)
       .map(({ sessionId, node, connectedAt }) => ({ sessionId, node, connectedAt }));
   }
 
-  async revoke(user: IdentityKey, revocation: Revocation): Promise<number> {
+  async revoke(user: IdentityKey, revocation: contract.Revocation): Promise<number> {
     const now = Date.now();
     const revoked = this.#revoked.get(user) ?? { user: 0, sessions: new Map(), grants: new Map(), until: 0 };
     this.#revoked.set(user, revoked);
@@ -212,7 +201,7 @@ function isKnown({ endedAt, isOver }: StoredSession, now: number): boolean {
 }
 
 /** A session belongs to one user, as on Redis. */
-function sessionKey(session: HeldSession): string {
+function sessionKey(session: contract.HeldSession): string {
   return keyOf(session.sessionId, identityKey(session));
 }
 

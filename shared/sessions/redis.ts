@@ -5,22 +5,8 @@ import type { PresenceAck } from "../protocol/wire.ts";
 import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
 import { slotCount, slotOf } from "../redis/slots.ts";
-import {
-  type ClaimOutcome,
-  type ClaimRequest,
-  everyChannel,
-  graceMs,
-  type HeldSession,
-  maxResumeMs,
-  maxRevocations,
-  type Membership,
-  type Revocation,
-  type SessionEnding,
-  type SessionEvent,
-  type SessionEventStore,
-  type SessionRecord,
-  type SessionStore,
-} from "./contract.ts";
+import type * as contract from "./contract.ts";
+import { everyChannel, graceMs, maxResumeMs, maxRevocations } from "./contract.ts";
 import {
   endedKey,
   eventField,
@@ -38,12 +24,12 @@ import { RedisSessionEvents } from "./redis-events.ts";
 import { RedisLeases } from "./redis-leases.ts";
 
 /** How the sessions of a node end that is gone. */
-const lost: SessionEnding = { mayReturn: true, reason: "node_lost" };
+const lost: contract.SessionEnding = { mayReturn: true, reason: "node_lost" };
 /** Entries that a sweep removes in one pipeline. */
 const sweepBatch = 500;
 
 type ClaimReply = [
-  outcome: ClaimOutcome["kind"],
+  outcome: contract.ClaimOutcome["kind"],
   claim: string,
   now: string,
   checkedAt: string,
@@ -60,7 +46,7 @@ const readPresenceScript = script<PresenceReply>(new URL("read-presence.lua", im
 const revokeScript = script<string>(new URL("revoke.lua", import.meta.url), 1);
 
 /** Sessions and presence of a fleet. */
-export class RedisSessionStore implements SessionStore, SessionEventStore {
+export class RedisSessionStore implements contract.SessionStore, contract.SessionEventStore {
   readonly #cells: Cells;
   readonly #leases: RedisLeases;
   readonly #events: RedisSessionEvents;
@@ -80,7 +66,7 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
     return Date.now() + this.#clockOffsetMs;
   }
 
-  async claim(request: ClaimRequest): Promise<ClaimOutcome> {
+  async claim(request: contract.ClaimRequest): Promise<contract.ClaimOutcome> {
     const { mode, sessionId, claim, checkedAt, holder, node, events } = request;
     const user = identityKey(request);
     const cell = this.#cells.of(user);
@@ -101,12 +87,16 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
     return { kind, claim: Number(held), checkedAt: Number(checked), withdrawn: withdrawals(revocations), tookOver };
   }
 
-  async end(session: HeldSession, holder: string, ending: SessionEnding = { mayReturn: true }): Promise<void> {
+  async end(
+    session: contract.HeldSession,
+    holder: string,
+    ending: contract.SessionEnding = { mayReturn: true },
+  ): Promise<void> {
     const { sessionId, claim } = session;
     await this.#end({ kind: "session", sessionId, user: identityKey(session) }, String(claim), holder, ending);
   }
 
-  async enter({ session, channel, holder, info, announceUpTo }: Membership): Promise<void> {
+  async enter({ session, channel, holder, info, announceUpTo }: contract.Membership): Promise<void> {
     const { sessionId, claim } = session;
     const user = identityKey(session);
     const cell = this.#cells.of(channel);
@@ -120,7 +110,7 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
     );
   }
 
-  async leave({ session, channel, holder }: Membership): Promise<void> {
+  async leave({ session, channel, holder }: contract.Membership): Promise<void> {
     const { sessionId, claim } = session;
     const user = identityKey(session);
     await this.#leave({ kind: "membership", sessionId, channel, user }, String(claim), holder);
@@ -138,7 +128,7 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
     return { members: membersByUser((await this.#leases.live(members)).map(({ member }) => member)) };
   }
 
-  async sessionsOf(user: IdentityKey): Promise<SessionRecord[]> {
+  async sessionsOf(user: IdentityKey): Promise<contract.SessionRecord[]> {
     const cell = this.#cells.of(user);
     const records = await cell.run<Record<string, string>>("hgetall", userKeys(cell.root, user).sessions);
     const sessions = Object.entries(records).flatMap(([sessionId, record]) => {
@@ -148,7 +138,7 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
     return (await this.#leases.live(sessions)).map(({ session }) => session);
   }
 
-  async revoke(user: IdentityKey, revocation: Revocation): Promise<number> {
+  async revoke(user: IdentityKey, revocation: contract.Revocation): Promise<number> {
     const isGrant = revocation.kind === "grant";
     const cell = this.#cells.of(user);
     const at = await cell.run(
@@ -184,11 +174,13 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
     });
   }
 
-  async takeEvents(slots?: readonly number[]): Promise<{ events: SessionEvent[]; nextMs: number | undefined }> {
+  async takeEvents(
+    slots?: readonly number[],
+  ): Promise<{ events: contract.SessionEvent[]; nextMs: number | undefined }> {
     return this.#events.take(slots);
   }
 
-  async settleEvents(events: readonly SessionEvent[], options: { last: boolean }): Promise<void> {
+  async settleEvents(events: readonly contract.SessionEvent[], options: { last: boolean }): Promise<void> {
     await this.#events.settle(events, options);
   }
 
@@ -212,7 +204,7 @@ export class RedisSessionStore implements SessionStore, SessionEventStore {
     holding: Holding & { kind: "session" },
     claim: string,
     holder: string,
-    { mayReturn, reason = "-", lastSeen = "" }: SessionEnding & { lastSeen?: string },
+    { mayReturn, reason = "-", lastSeen = "" }: contract.SessionEnding & { lastSeen?: string },
   ): Promise<void> {
     const { sessionId, user } = holding;
     const cell = this.#cells.of(user);
