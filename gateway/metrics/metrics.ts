@@ -1,9 +1,10 @@
-import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
+import { doorCounter } from "../../shared/http/door-counter.ts";
 import type { Dimensions } from "../../shared/load/dimensions.ts";
-import type { Counter, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
+import type { Counters, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
 
-/** Counters: metric name, help text, labels. */
+/** Metric name, help text, labels. */
 const counters = {
+  ...doorCounter,
   connects: ["connects_total", "Handshakes: accepted, or the refusal code", "outcome"],
   disconnects: ["disconnects_total", "Ended sessions: code, moved, ping_timeout or client", "reason"],
   deliveries: ["deliveries_total", "Publications handed to connections"],
@@ -77,16 +78,10 @@ const gauges = {
   load_factor: "How full this node is: 1.0 is at target",
 };
 
-type LabelOf<Row> = Row extends readonly [string, string, ...infer Labels extends readonly string[]]
-  ? Labels[number]
-  : never;
-type Counters = { [Key in keyof typeof counters]: Counter<LabelOf<(typeof counters)[Key]>> };
-
-export interface GatewayMetrics extends Counters {
+export interface GatewayMetrics extends Counters<typeof counters> {
   callSeconds: Histogram;
   admissionWait: Histogram<"kind">;
   hookSeconds: Histogram<"source">;
-  doorClosed: DoorCounter;
   /** Adds gauges, read at each scrape. */
   observe(reads: Partial<Record<keyof typeof gauges, () => number>>): void;
   /** Adds one gauge per load dimension, read at each scrape. */
@@ -94,15 +89,11 @@ export interface GatewayMetrics extends Counters {
 }
 
 export function createGatewayMetrics(metrics: Metrics): GatewayMetrics {
-  const rows = Object.entries<readonly [string, string, ...string[]]>(counters);
   return {
-    ...(Object.fromEntries(
-      rows.map(([key, [name, help, ...labels]]) => [key, metrics.counter(name, help, labels)]),
-    ) as Counters),
+    ...metrics.counters(counters),
     callSeconds: metrics.histogram("call_seconds", "From a client's event to its ack"),
     admissionWait: metrics.histogram("admission_wait_seconds", "From a handshake to its admission", ["kind"]),
     hookSeconds: metrics.histogram("webhook_seconds", "From a webhook's head to its answer", ["source"]),
-    doorClosed: createDoorCounter(metrics),
     observe: (reads) => {
       for (const [name, read] of Object.entries(reads)) metrics.gauge(name, gauges[name as keyof typeof gauges], read);
     },

@@ -1,9 +1,9 @@
 import type { SlotFigures } from "../../shared/changes/contract.ts";
-import { createDoorCounter, type DoorCounter } from "../../shared/http/door-counter.ts";
+import { doorCounter } from "../../shared/http/door-counter.ts";
 import type { DepthFigures, ServiceDepth } from "../../shared/queues/contract.ts";
 import type { DispatchersLoad } from "../../shared/load/dispatch-load.ts";
 import type { FleetLoad } from "../../shared/load/fleet-load.ts";
-import type { Counter, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
+import type { Counters, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
 
 export interface QueueFigures {
   targets: readonly ServiceDepth[];
@@ -19,18 +19,31 @@ export interface CellFigures {
   up: Record<string, number>;
 }
 
-export interface PrivateApiMetrics {
+/** Metric name, help text, labels. */
+const counters = {
+  ...doorCounter,
+  publishes: ["publishes_total", "Publishes, by outcome or error code", "outcome"],
+  upstreamAnswers: ["upstream_answers_total", "Requests to services, by outcome", "outcome"],
+  deliveries: [
+    "queue_deliveries_total",
+    "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",
+    ...(["class", "service", "outcome"] as const),
+  ],
+  queueStoreFailures: [
+    "queue_store_failures_total",
+    "Requests of the dispatcher to Redis that failed, one for each hash slot that they were about",
+  ],
+  sessionEvents: [
+    "session_events_total",
+    "Session events stored for their service: connected or disconnected",
+    "event",
+  ],
+  shadows: ["shadow_total", "Requests also sent to a shadow: same, different, failed or skipped", "outcome"],
+} as const;
+
+export interface PrivateApiMetrics extends Counters<typeof counters> {
   cellPause: Histogram;
-  publishes: Counter<"outcome">;
-  upstreamAnswers: Counter<"outcome">;
   upstreamSeconds: Histogram;
-  /** By class and what came of it. */
-  deliveries: Counter<"class" | "service" | "outcome">;
-  /** By slot. */
-  queueStoreFailures: Counter<never>;
-  sessionEvents: Counter<"event">;
-  shadows: Counter<"outcome">;
-  doorClosed: DoorCounter;
   /**
    * Adds gauges, read at each scrape.
    * @param reads.fleet undefined: unknown at present.
@@ -101,26 +114,7 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
         return load && load.nodes > 0 ? { mean: load.mean, max: load.max } : {};
       });
     },
-    publishes: metrics.counter("publishes_total", "Publishes, by outcome or error code", ["outcome"]),
-    upstreamAnswers: metrics.counter("upstream_answers_total", "Requests to services, by outcome", ["outcome"]),
-    deliveries: metrics.counter(
-      "queue_deliveries_total",
-      "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",
-      ["class", "service", "outcome"],
-    ),
-    queueStoreFailures: metrics.counter(
-      "queue_store_failures_total",
-      "Requests of the dispatcher to Redis that failed, one for each hash slot that they were about",
-    ),
-    sessionEvents: metrics.counter(
-      "session_events_total",
-      "Session events stored for their service: connected or disconnected",
-      ["event"],
-    ),
-    shadows: metrics.counter("shadow_total", "Requests also sent to a shadow: same, different, failed or skipped", [
-      "outcome",
-    ]),
-    doorClosed: createDoorCounter(metrics),
+    ...metrics.counters(counters),
     cellPause: metrics.histogram("cell_pause_seconds", "Pauses of slots that moved to another cell"),
     upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, including the wait for a free place"),
   };

@@ -1,12 +1,12 @@
-import type { Counter, Metrics } from "../runtime/metrics.ts";
+import type { Counters } from "../runtime/metrics.ts";
 
-export type DoorCounter = Counter<"door" | "reason">;
-
-/** Counts connections that a door closed, by {@link Closure}. */
-export function createDoorCounter(metrics: Metrics): DoorCounter {
-  return metrics.counter(
+/** Connections that a door closed. */
+export const doorCounter = {
+  doorClosed: [
     "door_closed_total",
     "Connections that a door closed: crowded, full, pipelined, late or malformed",
-    ["door", "reason"],
-  );
-}
+    "door",
+    "reason",
+  ],
+} as const;
+export type DoorCounter = Counters<typeof doorCounter>["doorClosed"];

@@ -8,12 +8,30 @@ const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 type NumbersByLabel = Readonly<Record<string, number>>;
 
+/** A counter: metric name, help text, labels. */
+type CounterRow = readonly [name: string, help: string, ...labels: string[]];
+type LabelOf<Row> = Row extends readonly [string, string, ...infer Labels extends readonly string[]]
+  ? Labels[number]
+  : never;
+/** The counters of a table, by its keys. */
+export type Counters<Table extends Readonly<Record<string, CounterRow>>> = {
+  [Key in keyof Table]: Counter<LabelOf<Table[Key]>>;
+};
+
 /** The metrics of one program; two programs in one process have separate ones. */
 export class Metrics {
   readonly #registry = new Registry();
 
   constructor() {
     collectDefaultMetrics({ register: this.#registry });
+  }
+
+  counters<const Table extends Readonly<Record<string, CounterRow>>>(table: Table): Counters<Table> {
+    const counters = Object.entries(table).map(([key, [name, help, ...labels]]) => [
+      key,
+      this.counter(name, help, labels),
+    ]);
+    return Object.fromEntries(counters) as Counters<Table>;
   }
 
   counter<Label extends string = never>(name: string, help: string, labelNames: Label[] = []): Counter<Label> {
@@ -46,17 +64,9 @@ export class Metrics {
 
   /** Gauges that differ by one label, read on each scrape. */
   gauges(name: string, help: string, label: string, read: () => NumbersByLabel | Promise<NumbersByLabel>): void {
-    const gauge: Gauge = new Gauge({
-      name: `tidegate_${name}`,
-      help,
-      labelNames: [label],
-      registers: [this.#registry],
-      collect: async () => {
-        const numbers = await read();
-        gauge.reset();
-        for (const [value, number] of Object.entries(numbers)) gauge.set({ [label]: value }, number);
-      },
-    });
+    this.labelledGauges(name, help, [label], async () =>
+      Object.entries(await read()).map(([labelled, value]) => ({ labels: { [label]: labelled }, value })),
+    );
   }
 
   /** Gauges that differ by several labels, read on each scrape. */

@@ -3,7 +3,7 @@ import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { ConnectionBounds } from "../../shared/http/connections.ts";
 import { Door } from "../../shared/http/door.ts";
 import type { DoorTimeouts } from "../../shared/http/door-server.ts";
-import { createDoorCounter } from "../../shared/http/door-counter.ts";
+import { doorCounter } from "../../shared/http/door-counter.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { quietLogger } from "./logger.ts";
 
@@ -22,7 +22,7 @@ export function createTestDoor(
 ): TestDoor {
   const metrics = new Metrics();
   const errors = new ContainedErrors(quietLogger);
-  const closed = createDoorCounter(metrics);
+  const { doorClosed: closed } = metrics.counters(doorCounter);
   const door = new Door({
     name: "test",
     host: "127.0.0.1",
