@@ -27,8 +27,8 @@ export interface OrderRunOptions extends Pick<EmitterOptions, "perSecond" | "rec
   readonly lossWindows: readonly LossWindow[];
 }
 
-/** For the last items to be acknowledged. */
-const acceptWithinMs = 60_000;
+/** For the last items to be acknowledged: on a busy machine a program takes a minute to start. */
+const acceptWithinMs = 180_000;
 const checkEveryMs = 50;
 const tidyEveryMs = 1_000;
 

@@ -1,8 +1,9 @@
 /** Opens Redis clients: for commands, subscriptions, sentinels and the check before a start. */
 import type { ConnectionOptions } from "node:tls";
-import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { type Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "../runtime/logging.ts";
 import { parseClusterNodes, parseSentinels, parseServerUrl, type ServerAddress } from "./address.ts";
+import { AskingCluster } from "./asking-cluster.ts";
 import { clusterNode, type RedisClient, rootError } from "./client.ts";
 import { connectorTo, type PrimarySource } from "./primary-connector.ts";
 import { refusalOf } from "./refusals.ts";
@@ -118,7 +119,7 @@ export class RedisServers {
   #openCluster(target: RedisTarget & { kind: "cluster" }): Cluster {
     const nodes = parseClusterNodes(target.nodes);
     const [login] = nodes;
-    const cluster = new Cluster(
+    const cluster = new AskingCluster(
       nodes.map(({ host, port }) => ({ host, port })),
       {
         lazyConnect: true,
