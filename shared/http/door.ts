@@ -27,6 +27,12 @@ declare module "fastify" {
 /** A channel's name, percent-encoded. */
 const maxParamLength = 1_024;
 
+/**
+ * Connections that wait in the system until the event loop accepts them. The system lowers it to `net.core.somaxconn`; it drops or resets
+ * what finds no room, and the peer tries again after a second or more. Node's 511 are too few for clients that return all at once.
+ */
+const maxWaiting = 4_096;
+
 /** For requests under way at a stop. */
 const stopTimeoutMs = 2_000;
 
@@ -80,7 +86,7 @@ export class Door implements Service {
 
   async start(): Promise<void> {
     const { host, port } = this.#options;
-    await this.app.listen({ host, port });
+    await this.app.listen({ host, port, backlog: maxWaiting });
   }
 
   /** Cuts requests that are still incomplete after {@link stopTimeoutMs}: a slow peer must not delay the stop. */

@@ -1,8 +1,8 @@
-/** Programs with a low limit of open files, and peers that use up as many as they can. */
+/** Programs with a low limit of open files or without a turn of the processor, and peers that connect as often as they can. */
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { capacityOf } from "../../gateway/capacity.ts";
 import { eventually } from "../support/eventually.ts";
-import { jwtSecret, tokens } from "../support/fleet.ts";
+import { jwtSecret, privateApiTokens, tokens } from "../support/fleet.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { openRaw, type RawConnection, requestHead } from "../support/raw-http.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -27,8 +27,8 @@ afterEach(async () => {
 });
 afterAll(() => redis.stop());
 
-function start(program: string, env: Record<string, string>): Spawned {
-  const command = `ulimit -n ${filesLimit} && exec "$0" ${program}/main.ts`;
+function start(program: string, env: Record<string, string>, limit = `ulimit -n ${filesLimit}`): Spawned {
+  const command = `${limit} && exec "$0" ${program}/main.ts`;
   const spawned = spawnProcess("sh", ["-c", command, process.execPath], { env: { REDIS_URL: redis.url, ...env } });
   running.push(spawned);
   return spawned;
@@ -103,6 +103,19 @@ test("FILE-1: a private API with few open files survives a flood, and serves a s
     expect(answer.status).toBe(200);
   }
   expect(privateApi.output()).not.toContain("EMFILE");
+});
+
+test("DOOR-12: more connections than Node's 511 arrive while a program is busy, and are answered", async () => {
+  const port = await freePort();
+  const env = { PRIVATE_API_HOST: "127.0.0.1", PRIVATE_API_PORT: String(port), PRIVATE_API_TOKENS: privateApiTokens };
+  const privateApi = start("private-api", env, "true");
+  await privateApi.printed("private API listening");
+  privateApi.kill("SIGSTOP");
+  const crowd = Array.from({ length: 560 }, () => openRaw(port, requestHead("GET", "/livez", ["Connection: close"])));
+  opened.push(...crowd);
+  await eventually(() => crowd.every(({ socket }) => !socket.connecting && !socket.destroyed));
+  privateApi.kill("SIGCONT");
+  for (const { closed } of crowd) expect(await closed).toMatch(/^HTTP\/1.1 200 /);
 });
 
 test.for([40, 100, 256, 1_024, 4_096, 20_000, 65_536, 1_048_576, Infinity])(
