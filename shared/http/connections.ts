@@ -43,7 +43,7 @@ export class DoorConnections {
   readonly #refusalDelay = new RefusalDelay(maxDelayed);
   /** No longer read, and about to be closed. */
   readonly #closing = new WeakSet<Socket>();
-  /** Responses under way, by connection. */
+  /** Responses under way, by connection that has had a request. */
   readonly #pending = new Map<Socket, Set<ServerResponse>>();
   #total = 0;
 
@@ -76,19 +76,18 @@ export class DoorConnections {
   requested(request: IncomingMessage, response: ServerResponse): boolean {
     const { socket } = request;
     if (socket.destroyed || this.#closing.has(socket)) return false;
-    const pending = this.#pending.get(socket) ?? new Set();
+    let pending = this.#pending.get(socket);
+    if (!pending) this.#pending.set(socket, (pending = new Set()));
     if (pending.size >= maxPipelined) {
       this.#flooded(socket);
       return false;
     }
-    this.#pending.set(socket, pending.add(response));
+    pending.add(response);
     response.once("close", () => {
       pending.delete(response);
       // The rest of the request has no reader.
       if (!request.complete) this.closeLate(socket);
-      if (pending.size > 0) return;
-      this.#pending.delete(socket);
-      if (!socket.destroyed) this.#add(socket);
+      if (pending.size === 0 && !socket.destroyed) this.#add(socket);
     });
     return true;
   }
@@ -107,6 +106,7 @@ export class DoorConnections {
 
   upgraded(socket: Socket): void {
     this.#unproven.delete(socket);
+    if (this.#pending.get(socket)?.size === 0) this.#pending.delete(socket);
   }
 
   /** Whether a response has begun. */

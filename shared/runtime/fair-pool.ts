@@ -44,10 +44,13 @@ export class FairPool<Member> {
 
   #resized(owner: string, from: number, to: number): void {
     const before = this.#bySize.get(from);
-    before?.delete(owner);
-    if (before?.size === 0) this.#bySize.delete(from);
+    const onlyOwner = before?.size === 1 ? before : undefined;
+    if (onlyOwner) this.#bySize.delete(from);
+    else before?.delete(owner);
     if (to === 0) return;
-    const after = this.#bySize.get(to) ?? new Set();
-    this.#bySize.set(to, after.add(owner));
+    const after = this.#bySize.get(to);
+    if (after) after.add(owner);
+    // Kept, because doors add and delete with each request.
+    else this.#bySize.set(to, onlyOwner ?? new Set([owner]));
   }
 }
