@@ -66,9 +66,9 @@ const scanCount = 1_000;
 /** Slots that one script call lists or looks at: 16,000 lanes or 3,200 queues at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
 
-const enqueueScript = queueScript<string[]>("enqueue.lua");
+const enqueueScript = queueScript<string[]>("enqueue.lua", { isBatch: true });
 const claimScript = queueScript<GroupReply[]>("claim.lua");
-const ackScript = queueScript<(0 | 1)[]>("ack.lua");
+const ackScript = queueScript<(0 | 1)[]>("ack.lua", { isBatch: true });
 const retryScript = queueScript<0 | 1>("retry.lua");
 const extendScript = queueScript<(0 | 1)[]>("extend.lua");
 const promoteScript = queueScript<number>("promote.lua");
@@ -87,8 +87,8 @@ const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
 const removeDeadScript = queueScript<0 | 1>("remove-dead.lua");
 
 /** Its keys are {@link scriptKeys}: they say which server runs it, and whether it may. */
-function queueScript<Reply>(file: string): Script<Reply> {
-  return script<Reply>(new URL(file, import.meta.url), 2);
+function queueScript<Reply>(file: string, options: { isBatch?: boolean } = {}): Script<Reply> {
+  return script<Reply>(new URL(file, import.meta.url), 2, options);
 }
 
 /** Queues on Redis 7: standalone, Sentinel or Cluster. */

@@ -9,6 +9,8 @@ export interface Script<Reply> {
   readonly name: string;
   readonly lua: string;
   readonly keyCount: number;
+  /** Its callers batch already: the client sends it at once, and not in the pipeline of its tick, which costs as much as ten commands. */
+  readonly isBatch: boolean;
   readonly [replyType]?: Reply;
 }
 
@@ -19,9 +21,9 @@ const fence = read(new URL("fence.part.lua", import.meta.url));
  * Declare scripts before any client opens. One file may be declared with different numbers of keys. The count is part of the
  * declaration because the client groups commands by their first argument, which must be a key.
  */
-export function script<Reply>(file: URL, keyCount: number): Script<Reply> {
+export function script<Reply>(file: URL, keyCount: number, { isBatch = false } = {}): Script<Reply> {
   const name = `${file.pathname.split("/").slice(-2).join("/")} ${keyCount}`;
-  const added: Script<Reply> = { name, lua: read(file), keyCount };
+  const added: Script<Reply> = { name, lua: read(file), keyCount, isBatch };
   declared.push(added);
   return added;
 }
@@ -32,9 +34,14 @@ function read(file: URL): string {
 }
 
 /** The same script, behind the fence of a cell: see fence.part.lua. Its last key names the fence, its last value is the map's version. */
-export function fenced<Reply>({ name, lua, keyCount }: Script<Reply>): Script<Reply> {
+export function fenced<Reply>({ name, lua, keyCount, isBatch }: Script<Reply>): Script<Reply> {
   const [head = "", ...body] = lua.split("\n");
-  return { name: `${name} fenced`, lua: [head, fence, ...body].join("\n"), keyCount: keyCount + 1 };
+  return { name: `${name} fenced`, lua: [head, fence, ...body].join("\n"), keyCount: keyCount + 1, isBatch };
+}
+
+/** @see Script.isBatch */
+export function batchScripts(): string[] {
+  return declared.filter(({ isBatch }) => isBatch).flatMap((plain) => [plain.name, fenced(plain).name]);
 }
 
 /** All at once: a pipeline of the client knows only the scripts that were defined before it began. */

@@ -7,7 +7,7 @@ import { AskingCluster } from "./asking-cluster.ts";
 import { clusterNode, type RedisClient, rootError } from "./client.ts";
 import { connectorTo, type PrimarySource } from "./primary-connector.ts";
 import { refusalOf } from "./refusals.ts";
-import { defineScripts } from "./scripts.ts";
+import { batchScripts, defineScripts } from "./scripts.ts";
 import type { RedisTls } from "./settings.ts";
 import { type Login, loginOf, type RedisTarget, type SingleTarget } from "./target.ts";
 
@@ -93,7 +93,8 @@ export class RedisServers {
   /** For commands; knows every declared script. */
   openClient(): RedisClient {
     const target = this.#target;
-    const client = target.kind === "cluster" ? this.#openCluster(target) : this.#openSingle(target, single);
+    const commands = { ...single, autoPipeliningIgnoredCommands: batchScripts() };
+    const client = target.kind === "cluster" ? this.#openCluster(target) : this.#openSingle(target, commands);
     defineScripts(client);
     return client;
   }
