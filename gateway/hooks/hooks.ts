@@ -60,7 +60,7 @@ export class Hooks {
       const isHook = request.method === "POST" || request.method === "GET";
       const source = isHook ? sourceIn(request) : undefined;
       if (source === undefined) return false;
-      context.errors.contain("http", async () => this.#serve(source, request, response));
+      context.errors.contain("http", () => this.#serve(source, request, response));
       return true;
     });
   }
@@ -98,7 +98,11 @@ export class Hooks {
     }
   }
 
-  async #answer(source: Source | undefined, request: IncomingMessage, response: ServerResponse): Promise<HookAnswer> {
+  #answer(
+    source: Source | undefined,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): HookAnswer | Promise<HookAnswer> {
     const { door, context, journal, trustedProxies, maxBytes } = this.#options;
     if (!source) throw this.#unknown();
     if (request.method === "GET") return challenge(source, request);

@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
+import type { StorableEvent } from "../requests/store-event.ts";
 import { challengeAnswer, type HookAnswer } from "./answer.ts";
 import { askService } from "./ask-service.ts";
 import { contentOf } from "./content.ts";
@@ -53,16 +54,20 @@ export async function receiveWebhook(
     }
     const events = eventsOf({ source, envelope: envelopeOf(raw), body, content });
     const [event] = events;
-    const store = async (): Promise<HookAnswer> => {
-      return { outcome: await storeWebhook(source, events, { context, journal }), status: source.answer };
-    };
-    if (source.route.mode === "enqueue" || !event) return await store();
-    if (source.rule.fallback === undefined) return await askService(event, context);
-    return await askService(event, context).catch(async (error: unknown) => {
-      if (!(error instanceof TidegateError) || error.code !== "upstream_unavailable") throw error;
-      return store();
-    });
+    const reply = source.route.mode === "call" && event ? await replyTo(source, event, context) : undefined;
+    return reply ?? { outcome: await storeWebhook(source, events, { context, journal }), status: source.answer };
   } finally {
     release();
+  }
+}
+
+/** @returns undefined: the service has failed, and the webhook is to be stored */
+async function replyTo(source: Source, event: StorableEvent, context: GatewayContext): Promise<HookAnswer | undefined> {
+  try {
+    return await askService(event, context);
+  } catch (error) {
+    const isUnavailable = error instanceof TidegateError && error.code === "upstream_unavailable";
+    if (isUnavailable && source.rule.fallback !== undefined) return undefined;
+    throw error;
   }
 }

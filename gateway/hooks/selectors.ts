@@ -41,16 +41,16 @@ export function select(selector: Selector, purpose: string, envelope: Envelope, 
   return found;
 }
 
-function find(selector: Selector, { headers, segments, query }: Envelope, body: SelectedBody): string | undefined {
+function find(selector: Selector, envelope: Envelope, body: SelectedBody): string | undefined {
   switch (selector.from) {
     case "header": {
-      const value = headers[selector.name];
+      const value = envelope.headers[selector.name];
       return typeof value === "string" ? value : undefined;
     }
     case "query":
-      return query.get(selector.name) ?? undefined;
+      return envelope.query.get(selector.name) ?? undefined;
     case "path":
-      return segments[selector.index];
+      return envelope.segments[selector.index];
     case "body": {
       if (body && "form" in body)
         return selector.path.length === 1 ? (body.form.get(selector.path[0] ?? "") ?? undefined) : undefined;

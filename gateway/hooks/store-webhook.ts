@@ -1,4 +1,5 @@
 /** Stores all parts of a webhook: in the queues, or in this node's journal. The only place that learns that storage is out of reach, or full. */
+import type { WaitingQuota } from "../../shared/queues/quota.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { allSettled } from "../../shared/runtime/timing.ts";
 import type { JournaledQueues } from "../journal/journaled-queues.ts";
@@ -20,22 +21,36 @@ export async function storeWebhook(
   { context, journal }: { context: GatewayContext; journal: JournaledQueues | undefined },
 ): Promise<"accepted" | "duplicate" | "dropped" | "journaled"> {
   if (events.length === 0) return "accepted";
-  const admit = async (): Promise<"dropped" | "duplicate" | undefined> => admitOrDrop(source, events, context);
-  const enqueue = async (): Promise<"accepted" | "duplicate"> => {
-    const outcomes = await allSettled(events.map(async (event) => storeEvent(event, context)));
-    return outcomes.every((outcome) => outcome === "duplicate") ? "duplicate" : "accepted";
-  };
-  if (!source.rule.journal || !journal) return (await admit()) ?? enqueue();
-  return journal.store({ items: () => events.flatMap(itemsOf), admit, enqueue });
+  if (source.rule.journal && journal) {
+    return journal.store({
+      items: () => events.flatMap(itemsOf),
+      admit: async () => refusal(await fullQuota(source, events, context), { source, events, context }),
+      enqueue: async () => enqueue(events, context),
+    });
+  }
+  const full = fullQuota(source, events, context);
+  const refused = full && (await refusal(await full, { source, events, context }));
+  return refused ?? (await enqueue(events, context));
 }
 
-/** @throws TidegateError `rate_limited` where a quota is full, unless the events are stored already or the class drops items then */
-async function admitOrDrop(
-  source: Source,
-  events: readonly StorableEvent[],
-  context: GatewayContext,
+async function enqueue(events: readonly StorableEvent[], context: GatewayContext): Promise<"accepted" | "duplicate"> {
+  const [first] = events;
+  if (first && events.length === 1)
+    return (await storeEvent(first, context)) === "duplicate" ? "duplicate" : "accepted";
+  const outcomes = await allSettled(events.map(async (event) => storeEvent(event, context)));
+  return outcomes.every((outcome) => outcome === "duplicate") ? "duplicate" : "accepted";
+}
+
+type Quota = "source" | "tenant";
+
+/**
+ * @returns undefined: there is room
+ * @throws TidegateError `rate_limited` where a quota is full, unless the events are stored already or the class drops items then
+ */
+async function refusal(
+  full: Quota | undefined,
+  { source, events, context }: { source: Source; events: readonly StorableEvent[]; context: GatewayContext },
 ): Promise<"dropped" | "duplicate" | undefined> {
-  const full = await fullQuota(source, events, context);
   if (full === undefined) return undefined;
   const stored = await allSettled(events.map(async (event) => wasStored(event, context)));
   if (stored.every(Boolean)) return "duplicate";
@@ -44,11 +59,12 @@ async function admitOrDrop(
   throw new TidegateError("rate_limited", message, { retryAfterMs: fullRetryMs });
 }
 
-async function fullQuota(
+/** The quota that has no room; undefined: there is room. A promise only where the store has to be asked, which is rare. */
+function fullQuota(
   source: Source,
   events: readonly StorableEvent[],
   { quotas }: GatewayContext,
-): Promise<"source" | "tenant" | undefined> {
+): Quota | undefined | Promise<Quota | undefined> {
   let items = 0;
   const ofTenants = new Map<string, number>();
   for (const { identity, route } of events) {
@@ -57,10 +73,17 @@ async function fullQuota(
     items += more;
     ofTenants.set(tenant, (ofTenants.get(tenant) ?? 0) + more);
   }
-  const [sourceHasRoom, ...tenantsHaveRoom] = await Promise.all([
-    quotas.source.allows(source.name, items),
-    ...[...ofTenants].map(async ([tenant, count]) => quotas.tenant.allows(tenant, count)),
-  ]);
+  const rooms: (boolean | Promise<boolean>)[] = [hasRoom(quotas.source, source.name, items)];
+  for (const [tenant, count] of ofTenants) rooms.push(hasRoom(quotas.tenant, tenant, count));
+  if (rooms.every((room) => typeof room === "boolean")) return fullOf(rooms);
+  return Promise.all(rooms.map(async (room) => room)).then(fullOf);
+}
+
+function hasRoom(quota: WaitingQuota, owner: string, items: number): boolean | Promise<boolean> {
+  return quota.allowsAtOnce(owner, items) ?? quota.allows(owner, items);
+}
+
+function fullOf([sourceHasRoom, ...tenantsHaveRoom]: readonly boolean[]): Quota | undefined {
   if (!sourceHasRoom) return "source";
   return tenantsHaveRoom.includes(false) ? "tenant" : undefined;
 }

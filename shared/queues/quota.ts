@@ -28,11 +28,18 @@ export class WaitingQuota {
     this.#waiting = options.waiting;
   }
 
+  /** As {@link allows}; undefined where the store has to be asked, or another question waits for it. */
+  allowsAtOnce(owner: string, items: number): boolean | undefined {
+    const known = this.#owners.get(owner);
+    if (!known || this.#turns.has(owner) || !this.#isTrusted(known, items)) return undefined;
+    return this.#take(known, items);
+  }
+
   /** Whether `items` more of the owner may wait; they are counted. Answers come in the order of the questions. */
   async allows(owner: string, items: number): Promise<boolean> {
+    const atOnce = this.allowsAtOnce(owner, items);
+    if (atOnce !== undefined) return atOnce;
     const earlier = this.#turns.get(owner);
-    const known = this.#owners.get(owner);
-    if (!earlier && known && this.#isTrusted(known, items)) return this.#take(known, items);
     const decide = async (): Promise<boolean> => {
       const newest = this.#owners.get(owner);
       return this.#take(newest && this.#isTrusted(newest, items) ? newest : await this.#read(owner), items);

@@ -1,5 +1,5 @@
 /** Headers of a request to a service: CloudEvents 1.0, binary mode of the HTTP binding. */
-import { createHash, randomUUID } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import type { IdentityKey } from "../protocol/identity-key.ts";
 
 /** `ce-source` of events from clients. */
@@ -46,7 +46,7 @@ export function hookEventId(source: string, givenId?: string): string {
 }
 
 function derivedId(parts: readonly string[]): string {
-  return createHash("sha256").update(JSON.stringify(parts)).digest("base64url");
+  return hash("sha256", JSON.stringify(parts), "base64url");
 }
 
 /** Percent-encodes characters that headers cannot carry (HTTP binding, section 3.1.3.2). */
