@@ -112,7 +112,12 @@ export interface ReadyList {
 
 export interface QueueStore extends Service {
   readonly state: StoreState;
-  /** Stored when it resolves. Items of one queue that are given one after the other keep their order. @throws TidegateError `broker_unavailable` */
+  /**
+   * Stored when it resolves. Items of one queue that are given one after the other keep their order: where one is rejected, those given after it until
+   * then are not stored either, so that all may be given again, in order.
+   *
+   * @throws TidegateError `broker_unavailable`
+   */
   enqueue(item: NewItem): Promise<Enqueued>;
   /** Whether an item with its `dedupeId` was stored within {@link dedupeMs}. @throws TidegateError `broker_unavailable` */
   wasStored(item: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean>;

@@ -113,11 +113,13 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
         ...groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
       ],
       cells,
+      inOrder: true,
     });
     this.#acks = new SlotBatches({
       script: ackScript,
       arguments: (groups) => groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
       cells,
+      inOrder: false,
     });
   }
 
