@@ -102,18 +102,22 @@ export class ChangeQueue {
    * same changes have to be added again, and those that are stored already are dropped.
    */
   async add(wanted: readonly Wanted[]): Promise<void> {
-    await this.#backlogs.expect(this.#countsOf(wanted));
+    const taking = this.#withoutBehind(wanted);
+    await this.#backlogs.expect(countsOf(taking));
     const turns = new Turns();
     const fallen = new Map<number, Fallen>();
     // Failures wait until they are asked for: a rejection that nobody awaits yet would end the process.
     let queueing: Promise<{ error: unknown } | undefined>[] = [];
+    let hasFailed = false;
     let bytes = 0;
-    for (const { slot, before, message, endpoints } of wanted) {
+    for (const { slot, before, message, endpoints } of taking) {
+      // What follows must not be stored ahead of what failed.
+      if (hasFailed) break;
       const ofSlot: Fallen = fallen.get(slot) ?? new Map();
       fallen.set(slot, ofSlot);
       for (const stored of endpoints) {
         const { id } = stored.endpoint;
-        if (this.#behind.has(id, slot) || ofSlot.has(id)) continue;
+        if (ofSlot.has(id)) continue;
         if (!isTaking(stored) || !this.#backlogs.take(id, message.bytes)) {
           ofSlot.set(id, { stored, place: before });
           continue;
@@ -121,7 +125,10 @@ export class ChangeQueue {
         queueing.push(
           this.#queues.enqueue(itemFor(stored, message)).then(
             () => undefined,
-            (error: unknown) => ({ error }),
+            (error: unknown) => {
+              hasFailed = true;
+              return { error };
+            },
           ),
         );
         bytes += message.bytes;
@@ -138,16 +145,13 @@ export class ChangeQueue {
     }
   }
 
-  /** By endpoint, what may be queued for it now. */
-  #countsOf(wanted: readonly Wanted[]): ReadonlyMap<string, number> {
-    const counts = new Map<string, number>();
-    for (const { slot, endpoints } of wanted) {
-      for (const stored of endpoints) {
-        const { id } = stored.endpoint;
-        if (isTaking(stored) && !this.#behind.has(id, slot)) counts.set(id, (counts.get(id) ?? 0) + 1);
-      }
-    }
-    return counts;
+  /** Decided once: a slot that is lost meanwhile has nobody behind any more, and its endpoints would get what follows a gap. */
+  #withoutBehind(wanted: readonly Wanted[]): readonly Wanted[] {
+    if (this.#behind.isEmpty) return wanted;
+    return wanted.map((each) => ({
+      ...each,
+      endpoints: each.endpoints.filter(({ endpoint }) => !this.#behind.has(endpoint.id, each.slot)),
+    }));
   }
 
   /** Messages of one endpoint, whose window has room for them. */
@@ -159,6 +163,17 @@ export class ChangeQueue {
       }),
     );
   }
+}
+
+/** By endpoint, what may be queued for it now. */
+function countsOf(wanted: readonly Wanted[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { endpoints } of wanted) {
+    for (const stored of endpoints) {
+      if (isTaking(stored)) counts.set(stored.endpoint.id, (counts.get(stored.endpoint.id) ?? 0) + 1);
+    }
+  }
+  return counts;
 }
 
 /** Whether changes are queued for it: otherwise its place is kept. */

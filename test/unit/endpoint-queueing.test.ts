@@ -29,6 +29,34 @@ function change(n: number): Change {
   };
 }
 
+function wantedChanges(count: number, endpoints: readonly StoredEndpoint[] = [storedEndpoint()]): Wanted[] {
+  return Array.from({ length: count }, (_, at) => ({
+    ...{ slot: 0, before: `${at}-${at}`, message: changeMessage(change(at + 1)), endpoints },
+  }));
+}
+
+/** @param enqueue called for each item that is queued. @returns `services` they are queued for, in order */
+function queueing(enqueue: (item: NewItem) => Promise<void>): {
+  queue: ChangeQueue;
+  behind: Behind;
+  services: string[];
+} {
+  const behind = new Behind();
+  const services: string[] = [];
+  const queue = new ChangeQueue({
+    queues: {
+      enqueue: async (item) => {
+        services.push(item.queue.service);
+        await enqueue(item);
+        return { kind: "stored", sequence: "1" };
+      },
+    },
+    backlogs: new Backlogs({ waitingOfSource: async () => 0 }),
+    behind,
+  });
+  return { queue, behind, services };
+}
+
 test("EP-17: an item that could not be stored is not lost when its endpoint falls behind after it", async () => {
   const behind = new Behind();
   // Room for two.
@@ -46,15 +74,33 @@ test("EP-17: an item that could not be stored is not lost when its endpoint fall
     backlogs,
     behind,
   });
-  const wanted: Wanted[] = [1, 2, 3].map((n) => ({
-    ...{ slot: 0, before: `${n - 1}-${n - 1}`, message: changeMessage(change(n)), endpoints: [storedEndpoint()] },
-  }));
+  const wanted = wantedChanges(3);
   await expect(queue.add(wanted)).rejects.toThrow("away");
   expect(behind.isEmpty).toBe(true);
   isAway = false;
   await queue.add(wanted);
   // What it has got ends where it is read for from now on.
   expect(behind.places("ep_1").get(0)?.place).toBe(`${stored.length}-${stored.length}`);
+});
+
+test("EP-18: what follows an item that could not be stored is not queued ahead of it", async () => {
+  const given: string[] = [];
+  const { queue } = queueing(async ({ data }) => {
+    given.push(data);
+    if (given.length === 1) throw new TidegateError("broker_unavailable", "away");
+  });
+  // More than one turn of the event loop takes.
+  await expect(queue.add(wantedChanges(5_000))).rejects.toThrow("away");
+  expect(given.length).toBeLessThan(1_000);
+});
+
+test("EP-18: an endpoint that was behind gets nothing of a step after its slot is lost meanwhile", async () => {
+  const { queue, behind, services } = queueing(async () => behind.lose(0));
+  const late = storedEndpoint({ endpoint: plainEndpoint({ id: "ep_late" }) });
+  behind.set(late, 0, "0-0");
+  await queue.add(wantedChanges(3, [storedEndpoint(), late]));
+  expect(behind.has("ep_late", 0)).toBe(false);
+  expect(new Set(services)).toEqual(new Set(["endpoint/ep_1"]));
 });
 
 test("EP-15: no more than 4 MiB of an endpoint wait in queues, but for one item", async () => {
