@@ -10,21 +10,40 @@ import { type HookSink, slowGroup } from "./hook-sink.ts";
 import { callPrivateApi } from "./private-api.ts";
 import { type RedisUse, RedisUseReader, useSince } from "./redis-use.ts";
 
-const deliveredWithinMs = 120_000;
-const publishEveryMs = 5;
+const deliveredWithinMs = 240_000;
+const publishEveryMs = 2;
+/** Of one publish call. */
+const batchSize = 1_000;
 
 /** `dead`: nothing listens there. `silent`: it takes the request and does not answer. */
 export type EndpointKind = "live" | "slow" | "dead" | "silent";
 
+/** Changes of one phase. */
+export interface ChangeLoad {
+  /** Infinity: all at once. */
+  readonly perSecond: number;
+  readonly changes: number;
+  /** Each change goes to every endpoint, in place of one cohort of them. */
+  readonly toAll?: boolean;
+  /** In place of the private API. */
+  readonly publish?: (channel: string, change: object) => Promise<void>;
+}
+
 export interface Phase {
   readonly changes: number;
   readonly deliveries: number;
+  /** Deliveries. */
   readonly perSecond: number;
-  /** From before the publish until the endpoint has the request. */
+  readonly seconds: number;
+  /** From when the change is due until the endpoint has the request. */
   readonly liveMs: Histogram;
   readonly slowMs: Histogram;
   readonly apiCpuMs: number;
+  /** Of the process that publishes. */
+  readonly ownCpuMs: number;
   readonly redis: RedisUse;
+  /** Of the endpoints, when the phase ends. */
+  readonly connections: number;
 }
 
 export class EndpointBench {
@@ -32,14 +51,26 @@ export class EndpointBench {
   readonly #token: string;
   readonly #sink: HookSink;
   readonly #redis: RedisUseReader;
+  readonly #cohorts: number;
   readonly #channels: number;
   readonly #ids: Record<EndpointKind, string[]> = { live: [], slow: [], dead: [], silent: [] };
 
-  /** @param options.token with the scope `endpoints` */
-  constructor(options: { deployment: OwnDeployment; token: string; sink: HookSink; channels: number }) {
+  /**
+   * @param options.token with the scope `endpoints`
+   * @param options.cohorts endpoints of one want the same channels
+   * @param options.channels of each cohort
+   */
+  constructor(options: {
+    deployment: OwnDeployment;
+    token: string;
+    sink: HookSink;
+    cohorts: number;
+    channels: number;
+  }) {
     this.#deployment = options.deployment;
     this.#token = options.token;
     this.#sink = options.sink;
+    this.#cohorts = options.cohorts;
     this.#channels = options.channels;
     this.#redis = new RedisUseReader(options.deployment.redisUrl);
   }
@@ -48,18 +79,24 @@ export class EndpointBench {
     this.#redis.stop();
   }
 
-  /** Endpoints of all channels. */
+  /** The n-th of a kind belongs to cohort n, counted round. */
   async create(kind: EndpointKind, count: number): Promise<void> {
-    const origin = kind === "dead" ? "http://127.0.0.1:9" : await this.#sink.url();
+    const urls = kind === "dead" ? ["http://127.0.0.1:9"] : await this.#sink.urls();
     const first = this.#ids[kind].length;
     const created = await inBatches(
       Array.from({ length: count }, (_, n) => first + n),
       async (n) => {
-        const endpoint = { url: `${origin}/${kind}/${n}`, channels: ["load:*"] };
+        const url = `${urls[n % urls.length]}/${kind}/${n}`;
+        const endpoint = { url, channels: [`${this.prefixOf(n)}*`, "load:all:*"] };
         return this.#call("POST", "/v1/endpoints", endpoint) as Promise<{ id: string }>;
       },
     );
     this.#ids[kind].push(...created.map(({ id }) => id));
+  }
+
+  /** Begins the channels that the n-th endpoint of a kind wants. */
+  prefixOf(n: number): string {
+    return `load:${n % this.#cohorts}:`;
   }
 
   /** All but the first `kept`. */
@@ -72,49 +109,74 @@ export class EndpointBench {
 
   /**
    * Publishes, and waits until every receiver has every change.
-   * @param load.perSecond Infinity: all at once. @param receivers of each change; the endpoints that answer where it is left out
+   * @param name letters @param receivers by kind, how many get changes; the endpoints that answer where it is left out
    */
   async measure(
     name: string,
-    { perSecond, changes }: { perSecond: number; changes: number },
-    receivers = this.#ids.live.length + this.#ids.slow.length,
+    load: ChangeLoad,
+    receivers: readonly number[] = [this.#ids.live.length, this.#ids.slow.length],
   ): Promise<Phase> {
     await this.#sink.figures();
-    const deliveries = changes * receivers;
+    const deliveries = this.#deliveriesOf(load, receivers);
     const receivedBefore = this.#sink.received;
-    const before = { redis: await this.#redis.read(), apiMs: this.#apiMs() };
+    const before = { redis: await this.#redis.read(), apiMs: this.#apiMs(), own: process.cpuUsage() };
     const from = performance.now();
-    await this.#publish(name, perSecond, changes);
+    await this.#publish(name, load);
     await eventually(() => this.#sink.received - receivedBefore >= deliveries, deliveredWithinMs);
-    const ms = performance.now() - from;
+    const seconds = (performance.now() - from) / 1_000;
     const apiCpuMs = this.#apiMs() - before.apiMs;
+    const own = process.cpuUsage(before.own);
     const redis = useSince(before.redis, await this.#redis.read());
-    const { waitMs } = await this.#sink.figures();
+    const { waitMs, connections } = await this.#sink.figures();
     const of = (group: string): Histogram => {
       const histogram = new Histogram();
       const json = waitMs[group];
       if (json) histogram.merge(json);
       return histogram;
     };
-    const times = { liveMs: of(name), slowMs: of(slowGroup(name)) };
-    return { changes, deliveries, perSecond: (deliveries * 1_000) / ms, ...times, apiCpuMs, redis };
+    return {
+      ...{ changes: load.changes, deliveries, perSecond: deliveries / seconds, seconds },
+      ...{ liveMs: of(name), slowMs: of(slowGroup(name)), redis, connections },
+      ...{ apiCpuMs, ownCpuMs: (own.user + own.system) / 1_000 },
+    };
   }
 
   #apiMs(): number {
     return cpuMsByRole(this.#deployment.processes).get("private-api") ?? 0;
   }
 
-  async #publish(group: string, perSecond: number, changes: number): Promise<void> {
+  #deliveriesOf({ changes, toAll = false }: ChangeLoad, receivers: readonly number[]): number {
+    const shareOf = (whole: number, cohort: number): number => Math.ceil((whole - cohort) / this.#cohorts);
+    const cohorts = Array.from({ length: this.#cohorts }, (_, cohort) => cohort);
+    return receivers
+      .map((count) =>
+        toAll
+          ? count * changes
+          : cohorts.reduce((sum, cohort) => sum + shareOf(count, cohort) * shareOf(changes, cohort), 0),
+      )
+      .reduce((sum, count) => sum + count, 0);
+  }
+
+  async #publish(name: string, load: ChangeLoad): Promise<void> {
+    const { perSecond, changes, toAll = false } = load;
+    const call = async (_channel: string, change: object): Promise<unknown> =>
+      callPrivateApi(this.#deployment, "POST", "/v1/publish", change);
+    const send = load.publish ?? call;
+    const cohorts = toAll ? 1 : this.#cohorts;
     const items = Array.from({ length: changes }, (_, index) => {
-      const key = `load:${group.replaceAll(/[^a-z]/g, "-")}-${index % this.#channels}`;
-      return { key, n: 1 + Math.floor(index / this.#channels) };
+      const turn = Math.floor(index / cohorts);
+      const key = `${toAll ? "load:all:" : this.prefixOf(index)}${name}-${turn % this.#channels}`;
+      return { key, n: 1 + Math.floor(turn / this.#channels) };
     });
     const body = ({ key, n }: { key: string; n: number }): object => {
-      const data: HookBody = { group, key, tenant: "", n, at: nowMs() };
+      const data: HookBody = { group: name, key, tenant: "", n, at: nowMs() };
       return { channel: key, event: "moved", data };
     };
     if (perSecond === Infinity) {
-      await callPrivateApi(this.#deployment, "POST", "/v1/publish/batch", items.map(body));
+      for (let at = 0; at < items.length; at += batchSize) {
+        const batch = items.slice(at, at + batchSize).map(body);
+        await callPrivateApi(this.#deployment, "POST", "/v1/publish/batch", batch);
+      }
       return;
     }
     /** By channel: its changes are published one after the other. */
@@ -122,7 +184,8 @@ export class EndpointBench {
     const from = performance.now();
     for (const [index, item] of items.entries()) {
       while (((performance.now() - from) / 1_000) * perSecond < index) await pause(publishEveryMs);
-      const publish = async (): Promise<unknown> => callPrivateApi(this.#deployment, "POST", "/v1/publish", body(item));
+      const due = body(item);
+      const publish = async (): Promise<unknown> => send(item.key, due);
       last.set(item.key, (last.get(item.key) ?? Promise.resolve()).then(publish));
     }
     await Promise.all(last.values());

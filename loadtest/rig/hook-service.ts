@@ -2,7 +2,8 @@
  * A service that gets webhooks, or an endpoint that gets changes, and checks their order per path and key. Its own process keeps its CPU out of
  * the figures. Under `/slow/` it answers after SLOW_MS, and counts apart; under `/silent/` never.
  */
-import { createServer, type ServerResponse } from "node:http";
+import { once } from "node:events";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Histogram } from "../checks/histogram.ts";
 import { type HookBody, nowMs } from "../providers/load-messages.ts";
@@ -14,6 +15,7 @@ let waits = new Map<string, Histogram>();
 let served = new Map<string, Histogram>();
 const busyKeys = new Map<string, number>();
 let [received, repeats, disordered] = [0, 0, 0];
+let connections = 0;
 let mostAtOnce: Record<string, number> = {};
 let delayMs = 0;
 const slowMs = Number(process.env["SLOW_MS"] ?? 0);
@@ -51,17 +53,24 @@ function histogramOf(histograms: Map<string, Histogram>, group: string): Histogr
 function figures(): ServiceFigures {
   const byGroup = (histograms: Map<string, Histogram>): ServiceFigures["waitMs"] =>
     Object.fromEntries([...histograms].map(([group, histogram]) => [group, histogram.toJSON()]));
-  return { received, repeats, disordered, waitMs: byGroup(waits), servedMs: byGroup(served), mostAtOnce };
+  return { received, repeats, disordered, waitMs: byGroup(waits), servedMs: byGroup(served), mostAtOnce, connections };
 }
 
-const server = createServer((request, response) => {
-  const chunks: Buffer[] = [];
-  request.on("data", (chunk: Buffer) => chunks.push(chunk));
-  request.on("end", () => {
-    const body = JSON.parse(Buffer.concat(chunks).toString("latin1")) as HookBody | { data: HookBody };
-    take(request.url ?? "", "data" in body ? body.data : body, response);
+function newServer(): Server {
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      const body = JSON.parse(Buffer.concat(chunks).toString("latin1")) as HookBody | { data: HookBody };
+      take(request.url ?? "", "data" in body ? body.data : body, response);
+    });
   });
-});
+  server.on("connection", (socket) => {
+    connections++;
+    socket.once("close", () => connections--);
+  });
+  return server.listen(0, "127.0.0.1");
+}
 
 function tell(message: ServiceMessage): void {
   process.send?.(message);
@@ -77,7 +86,7 @@ process.on("message", (order: ServiceOrder) => {
   }
 });
 process.once("disconnect", () => process.exit());
-server.listen(0, "127.0.0.1", () => {
-  tell({ kind: "listening", port: (server.address() as AddressInfo).port });
-  setInterval(() => tell({ kind: "progress", received }), progressEveryMs);
-});
+const servers = Array.from({ length: Number(process.env["ORIGINS"] ?? 1) }, newServer);
+await Promise.all(servers.map(async (server) => once(server, "listening")));
+tell({ kind: "listening", ports: servers.map((server) => (server.address() as AddressInfo).port) });
+setInterval(() => tell({ kind: "progress", received }), progressEveryMs);

@@ -18,11 +18,13 @@ export interface ServiceFigures {
   readonly servedMs: Readonly<Record<string, HistogramJson>>;
   /** As long, by group: most requests under way. */
   readonly mostAtOnce: Readonly<Record<string, number>>;
+  /** Open now. */
+  readonly connections: number;
 }
 
 export type ServiceOrder = { order: "delay"; ms: number } | { order: "figures" };
 export type ServiceMessage =
-  | { kind: "listening"; port: number }
+  | { kind: "listening"; ports: readonly number[] }
   | { kind: "progress"; received: number }
   | { kind: "figures"; figures: ServiceFigures };
 
@@ -34,19 +36,19 @@ export function slowGroup(group: string): string {
 /** The caller stops it. */
 export class HookSink {
   readonly #child: ChildProcess;
-  readonly #listening = Promise.withResolvers<number>();
+  readonly #listening = Promise.withResolvers<readonly number[]>();
   #figures = Promise.withResolvers<ServiceFigures>();
   /** Up to 20 ms ago. */
   received = 0;
 
-  /** @param slowMs of requests under `/slow/` */
-  constructor({ slowMs = 0 } = {}) {
+  /** @param options.slowMs of requests under `/slow/` @param options.origins ports that it listens on */
+  constructor({ slowMs = 0, origins = 1 } = {}) {
     this.#child = fork(join(import.meta.dirname, "hook-service.ts"), {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
-      env: { ...process.env, SLOW_MS: String(slowMs) },
+      env: { ...process.env, SLOW_MS: String(slowMs), ORIGINS: String(origins) },
     });
     this.#child.on("message", (message: ServiceMessage) => {
-      if (message.kind === "listening") this.#listening.resolve(message.port);
+      if (message.kind === "listening") this.#listening.resolve(message.ports);
       else if (message.kind === "progress") this.received = message.received;
       else this.#figures.resolve(message.figures);
     });
@@ -55,7 +57,13 @@ export class HookSink {
   }
 
   async url(): Promise<string> {
-    return `http://127.0.0.1:${await this.#listening.promise}`;
+    const [first = ""] = await this.urls();
+    return first;
+  }
+
+  /** Of every origin. */
+  async urls(): Promise<readonly string[]> {
+    return (await this.#listening.promise).map((port) => `http://127.0.0.1:${port}`);
   }
 
   get usage(): Usage | undefined {
