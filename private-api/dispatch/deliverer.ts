@@ -86,7 +86,7 @@ export class Deliverer {
   /** The answer also says how many requests the service takes. */
   async #send(state: ServiceState, service: string, delivery: Delivery): Promise<ServiceAnswer> {
     const from = performance.now();
-    state.change(1, from);
+    state.begin(from);
     const { inFlight, limit } = state;
     try {
       const answer = await this.#options.send(service, delivery);
@@ -96,7 +96,8 @@ export class Deliverer {
       else if (pace === "fine") limit.succeeded(now - from, inFlight, now);
       return answer;
     } finally {
-      state.change(-1, performance.now());
+      const now = performance.now();
+      state.end(now - from, now);
     }
   }
 

@@ -2,6 +2,7 @@
  * Takes items off keyed queues and delivers them to services. Several dispatchers share the queues: each claims what it has free
  * workers for, and a lease keeps others from the queue until the delivery is settled.
  */
+import { endpointClass } from "../../shared/endpoints/endpoint.ts";
 import type { Claimed, ClaimReply, ClaimRequest, QueueStore } from "../../shared/queues/contract.ts";
 import { leaseMs } from "../../shared/queues/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
@@ -152,6 +153,11 @@ export class Dispatcher implements Service {
     const requests = this.#ready.choose({
       free: (name, attempt) => this.#workers.free(name, attempt),
       capacity: (service) => this.#services.of(service)?.capacity(now) ?? 0,
+      share: (service, name, attempt) => {
+        const share = this.#services.of(service)?.share(now) ?? Infinity;
+        return Math.max(1, Math.floor(share * this.#workers.count(name, attempt)));
+      },
+      doubtful: (name, attempt) => (name === endpointClass ? this.#services.doubtful(attempt, now) : 0),
       batch: (service) => Math.min(maxBatch, this.#services.maxBatch(service)),
     });
     if (requests.length > 0) return requests;
@@ -183,13 +189,15 @@ export class Dispatcher implements Service {
   }
 
   /** @returns gives it back; repeats change nothing. */
-  #takeWorker({ class: name, attempt }: ClaimRequest): () => void {
+  #takeWorker({ class: name, service, attempt }: ClaimRequest): () => void {
     this.#workers.take(name, attempt, performance.now());
+    const leave = this.#services.takeWorker(service, attempt);
     let taken = true;
     return () => {
       if (!taken) return;
       taken = false;
       this.#workers.release(name, attempt, performance.now());
+      leave();
       this.claimSoon();
     };
   }

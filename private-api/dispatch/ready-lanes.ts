@@ -26,6 +26,10 @@ export interface Room {
   free(className: string, attempt: Lane["attempt"]): number;
   /** Requests that the service can be sent now. */
   capacity(service: string): number;
+  /** Of the class's workers, how many may be busy with services that are not known to answer soon, for this one to get one more. */
+  share(service: string, className: string, attempt: Lane["attempt"]): number;
+  /** Workers that are busy with such services. */
+  doubtful(className: string, attempt: Lane["attempt"]): number;
   /** Items of one queue that are sent at once. */
   batch(service: string): number;
 }
@@ -110,11 +114,14 @@ export class ReadyLanes {
     for (const [key, services] of this.#lanes) {
       const { name, attempt } = parseLaneKey(key);
       let free = room.free(name, attempt);
+      let doubtful = room.doubtful(name, attempt);
       for (let waiting = [...services.keys()]; free > 0 && waiting.length > 0;) {
         const served: string[] = [];
         for (const service of waiting) {
           if (free <= 0) break;
           if (room.capacity(service) - (taken.get(service) ?? 0) <= 0) continue;
+          const share = room.share(service, name, attempt);
+          if (doubtful >= share) continue;
           const place = nextPlace(services.get(service));
           if (!place) continue;
           const request = { class: name, service, attempt, ...place };
@@ -125,6 +132,7 @@ export class ReadyLanes {
           else chosen.set(id, { request, queues: 1 });
           taken.set(service, (taken.get(service) ?? 0) + 1);
           free--;
+          if (share < Infinity) doubtful++;
           served.push(service);
         }
         waiting = served;

@@ -1,8 +1,14 @@
 /** What a dispatcher knows of the services: how many requests each takes, and whether it answers. Pure. */
+import type { Lane } from "../../shared/queues/contract.ts";
 import type { TokenBucket } from "../../shared/runtime/token-bucket.ts";
 import type { Circuit } from "../../shared/services/circuit.ts";
 import { AdaptiveLimit } from "./adaptive-limit.ts";
 import { Occupancy } from "./occupancy.ts";
+
+/** An endpoint that takes longer to answer is slow. */
+const slowAfterMs = 500;
+/** Of the workers: so many are left to endpoints that answer soon, however many are slow, or were never asked. */
+const shares = { slow: 1 / 2, unknown: 3 / 4 };
 
 /** A service of the rules in force. */
 export interface KnownService {
@@ -25,7 +31,13 @@ export class ServiceState {
   readonly maxInFlight: number;
   readonly rate: KnownService["rate"];
   readonly isOutside: boolean;
+  /** Busy with it. */
+  readonly workers: Record<Lane["attempt"], number> = { first: 0, retry: 0 };
   readonly #requests: Occupancy;
+  /** Of the last request; undefined before one has ended. */
+  #tookMs: number | undefined;
+  /** While requests are under way: when the first of them began, or the last one ended. */
+  #changedAt = 0;
 
   constructor({ maxInFlight, circuit, rate, isOutside = false }: KnownService, nowMs: number) {
     this.#requests = new Occupancy(nowMs);
@@ -40,6 +52,8 @@ export class ServiceState {
   capacity(nowMs: number): number {
     if (this.waitMs(nowMs) > 0) return 0;
     if (this.circuit.isOpen) return 1;
+    // One that does not answer takes no further worker.
+    if (this.isOutside && this.inFlight > 0 && (this.#tookMs === undefined || this.#isSilent(nowMs))) return 0;
     const places = this.limit.limit - this.inFlight;
     return this.rate ? Math.min(places, Math.floor(this.rate.tokens(nowMs))) : places;
   }
@@ -53,9 +67,28 @@ export class ServiceState {
     return this.#requests.taken;
   }
 
-  /** A request begins (1) or ends (−1). */
-  change(by: 1 | -1, nowMs: number): void {
-    this.#requests.change(by, nowMs);
+  /** A request begins. */
+  begin(nowMs: number): void {
+    if (this.inFlight === 0) this.#changedAt = nowMs;
+    this.#requests.change(1, nowMs);
+  }
+
+  /** A request ends. */
+  end(tookMs: number, nowMs: number): void {
+    this.#requests.change(-1, nowMs);
+    this.#changedAt = nowMs;
+    this.#tookMs = tookMs;
+  }
+
+  /** Of the workers of a class, those that endpoints like it may have together; Infinity: it answers soon, or is no endpoint. */
+  share(nowMs: number): number {
+    if (!this.isOutside) return Infinity;
+    if ((this.#tookMs ?? 0) > slowAfterMs || this.#isSilent(nowMs)) return shares.slow;
+    return this.#tookMs === undefined ? shares.unknown : Infinity;
+  }
+
+  #isSilent(nowMs: number): boolean {
+    return this.inFlight > 0 && nowMs - this.#changedAt > slowAfterMs;
   }
 
   /** Since the last call, the mean share of `maxInFlight` in use. */
@@ -67,6 +100,8 @@ export class ServiceState {
 export class ServiceStates {
   readonly #find: (name: string) => KnownService | undefined;
   readonly #states = new Map<string, ServiceState>();
+  /** Endpoints with busy workers. */
+  readonly #busy = new Set<ServiceState>();
 
   /** @param find undefined: the rules in force have no such service; its items wait */
   constructor(find: (name: string) => KnownService | undefined) {
@@ -83,6 +118,25 @@ export class ServiceStates {
     const state = new ServiceState(service, performance.now());
     this.#states.set(stateName, state);
     return state;
+  }
+
+  /** A worker begins with something of it. @returns call it once, when the worker is free */
+  takeWorker(name: string, attempt: Lane["attempt"]): () => void {
+    const state = this.of(name);
+    if (!state?.isOutside) return () => undefined;
+    state.workers[attempt]++;
+    this.#busy.add(state);
+    return () => {
+      state.workers[attempt]--;
+      if (state.workers.first + state.workers.retry === 0) this.#busy.delete(state);
+    };
+  }
+
+  /** Workers that are busy with endpoints that are slow, or were never asked. */
+  doubtful(attempt: Lane["attempt"], nowMs: number): number {
+    let workers = 0;
+    for (const state of this.#busy) if (state.share(nowMs) < Infinity) workers += state.workers[attempt];
+    return workers;
   }
 
   maxBatch(name: string): number {

@@ -32,6 +32,11 @@ export class Workers {
     this.#only = options.only;
   }
 
+  /** All of them, busy ones too. */
+  count(className: string, attempt: Lane["attempt"]): number {
+    return this.#placesOf(className)[attempt];
+  }
+
   free(className: string, attempt: Lane["attempt"]): number {
     return this.#placesOf(className)[attempt] - (this.#busy.get(className)?.[attempt].taken ?? 0);
   }

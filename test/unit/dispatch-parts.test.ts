@@ -11,7 +11,10 @@ function ready(own: Partial<ReadyQueues>): ReadyQueues {
   return { slot: 1, class: "messages", service: "s", attempt: "first", tenant: "", ...own };
 }
 
-const plenty = { free: () => 100, capacity: () => 100, batch: () => 1 };
+const plenty = {
+  ...{ free: () => 100, capacity: () => 100, batch: () => 1 },
+  ...{ share: () => Infinity, doubtful: () => 0 },
+};
 
 describe("turns", () => {
   test("DISP-8: with room for one queue at a time, tenants and services are chosen in turn", () => {
@@ -36,6 +39,21 @@ describe("turns", () => {
     expect(queues({ capacity: () => 3 })).toBe(3);
     expect(queues({ capacity: () => 0 })).toBe(0);
     expect(queues({ free: () => 20 })).toBe(20);
+  });
+
+  test("EP-16: slow endpoints get their part of the workers together, in turn", () => {
+    const lanes = new ReadyLanes();
+    for (const service of ["slow-1", "slow-2", "fast"]) {
+      for (let slot = 0; slot < 9; slot++) lanes.add(ready({ service, slot }));
+    }
+    const room = { ...plenty, free: () => 6, share: (service: string) => (service === "fast" ? Infinity : 4) };
+    const chosen = (doubtful: number): string[] =>
+      lanes
+        .choose({ ...room, doubtful: () => doubtful })
+        .map(({ service }) => service)
+        .toSorted();
+    expect(chosen(1)).toEqual(["fast", "fast", "fast", "slow-1", "slow-1", "slow-2"]);
+    expect(chosen(4)).toEqual(Array.from({ length: 6 }, () => "fast"));
   });
 
   test("DISP-8: what does not fit into the memory of lanes makes them incomplete, not wrong", () => {

@@ -252,3 +252,26 @@ test("EP-22: endpoints that are gone share what a dispatcher remembers of a serv
   expect(states.of("gone/1")).toBe(states.of("gone/2"));
   expect(states.of("here/1")).not.toBe(states.of("here/2"));
 });
+
+test("EP-16: an endpoint counts as slow while it does not answer, and after it took long", () => {
+  const circuit = new Circuit();
+  const known = { maxInFlight: 8, maxBatch: 1, circuit };
+  const states = new ServiceStates((name) => ({ ...known, isOutside: name.startsWith("endpoint/") }));
+  const state = states.of("endpoint/1");
+  expect(states.of("rules")?.share(0)).toBe(Infinity);
+  const leave = states.takeWorker("endpoint/1", "first");
+  const seen = (nowMs: number): unknown[] => [
+    ...[state?.share(nowMs), states.doubtful("first", nowMs), state?.capacity(nowMs)],
+  ];
+  state?.begin(1_000);
+  expect(seen(1_001)).toEqual([3 / 4, 1, 0]);
+  expect(seen(1_600)).toEqual([1 / 2, 1, 0]);
+  state?.end(5, 1_700);
+  expect(seen(1_701)).toEqual([Infinity, 0, 8]);
+  state?.begin(2_000);
+  expect(seen(2_001)).toEqual([Infinity, 0, 7]);
+  expect(seen(2_600)).toEqual([1 / 2, 1, 0]);
+  state?.end(600, 2_600);
+  leave();
+  expect(seen(9_000)).toEqual([1 / 2, 0, 8]);
+});
