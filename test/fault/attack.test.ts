@@ -52,8 +52,7 @@ describe.concurrent.each(groups)("a deployment $deployment", ({ chosen }) => {
       await eventually(() => {
         const tried = tally.sent + tally.refused;
         return tried >= Math.max(all, atLeast) || (tried > 0 && performance.now() > began + slowAfterMs);
-      }, 90_000);
-      ending.abort();
+      }, 90_000).finally(() => ending.abort());
       await attacked;
       // An attack whose every try is refused counts, too.
       expect(tally.connections + tally.refused).toBeGreaterThan(0);

@@ -9,6 +9,7 @@ import type { Stores } from "../../shared/program/stores.ts";
 import type { RedisConnections } from "../../shared/redis/connections.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
+import { repeat } from "../support/repeat.ts";
 
 const mebibyte = 1 << 20;
 
@@ -66,17 +67,13 @@ test("CELL-15: a long history and change log move in parts under publishes, and 
   while (published < 4_500) await publishSome();
   // The servers refuse larger arguments, as RESTORE of the whole stream.
   for (const cell of [a, b]) await cell.run("config", "SET", "proto-max-bulk-len", mebibyte);
-  let stopped = false;
-  const publishing = (async () => {
-    while (!stopped) await publishSome();
-  })();
+  const publishing = repeat(publishSome);
   await moveSlots(mine, "b", [slot]);
   const { log } = changeKeys(b.root, slot);
   const { history } = channelKeys(b.root, channel);
   for (const stream of [log, history]) expect(await b.run("pttl", stream)).toBeGreaterThan(0);
   await moveSlots(mine, "a", [slot]);
-  stopped = true;
-  await publishing;
+  await publishing.stop();
   const lastOnes = (count: number): number[] => Array.from({ length: count }, (_, at) => published - count + at);
   const logged = await loggedNumbers(slot);
   expect(logged.length).toBeGreaterThan(3_000);

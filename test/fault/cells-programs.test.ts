@@ -1,5 +1,5 @@
 /** Cells with real programs: private APIs that are killed while they move slots, and a fleet whose cell is added and drained. */
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from "vitest";
 import type { Stores } from "../../shared/program/stores.ts";
 import { moveSteps } from "../../shared/redis/cell-map.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
@@ -9,6 +9,7 @@ import { eventually } from "../support/eventually.ts";
 import { serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { startService } from "../support/http-service.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
+import { repeat } from "../support/repeat.ts";
 import { closeClients, connectClient } from "../support/stock-client.ts";
 
 const retention = { historySize: 100_000, historySeconds: 300 };
@@ -80,19 +81,16 @@ for (const step of moveSteps.filter((step) => step !== "waiting" && step !== "ab
       onRestored: () => undefined,
     });
     await other.broker.follow({ kind: "channel", name: channel });
-    let stop = false;
     let published = 0;
-    const publishing = (async () => {
-      while (!stop) {
-        const request = { channel, event: "e", data: String(published), id: String(published), retention };
-        // Refused while the slot is closed for long: the same publication again.
-        const done = await mine.broker.publish(request).then(
-          () => true,
-          () => false,
-        );
-        if (done) published++;
-      }
-    })();
+    const publishing = repeat(async () => {
+      const request = { channel, event: "e", data: String(published), id: String(published), retention };
+      // Refused while the slot is closed for long: the same publication again.
+      const done = await mine.broker.publish(request).then(
+        () => true,
+        () => false,
+      );
+      if (done) published++;
+    });
     const first = await startPrivateApi();
     const answer = await post(`${first.url}/v1/cells/${to}/take`, { slots: String(slot) });
     expect(answer.status).toBe(202);
@@ -104,8 +102,7 @@ for (const step of moveSteps.filter((step) => step !== "waiting" && step !== "ab
     expect(mine.cellMaps.map.owners[slot]).toBe(to);
     const before = published;
     await eventually(() => published > before + 20);
-    stop = true;
-    await publishing;
+    await publishing.stop();
     await eventually(() => seen.length >= published);
     expect(seen).toEqual(Array.from({ length: published }, (_, at) => at));
     const { publications } = await other.broker.readHistory({ channel, retention, limit: 100_000, maxBytes: 1 << 30 });
@@ -116,54 +113,44 @@ for (const step of moveSteps.filter((step) => step !== "waiting" && step !== "ab
 test("CELL-8: a cell that is added takes slots and is drained, while clients are served", async () => {
   const rules = { namespaces: { board: { access: "token", historySize: 10_000, presence: true } } };
   const fleet = await startFleet({ target: twoCells.targets, gateways: 2, rules });
-  let stop = false;
-  let publishing: Promise<void> | undefined;
-  try {
-    await cells(fleet.apiUrl, "take", "a", "--slots", "0-255", "--wait");
-    const channels = Array.from({ length: 20 }, (_, at) => `board:${at}`);
-    const clients = await Promise.all(fleet.urls.map(async (url) => connectClient(url, { channels: ["board:*"] })));
-    for (const client of clients) for (const channel of channels) await client.request("sync:subscribe", { channel });
-    let n = 0;
-    publishing = (async () => {
-      while (!stop) {
-        const body = { channel: channels[n % channels.length], event: "e", data: n };
-        const { status } = await fleet.api("POST", "/v1/publish", body);
-        expect(status).toBe(200);
-        n++;
-      }
-    })();
-    const taken = await cells(fleet.apiUrl, "take", "b", "--count", "128", "--wait");
-    expect(taken.output).not.toContain("error");
-    expect(taken).toMatchObject({
-      code: 0,
-      result: {
-        cells: [
-          { cell: "a", state: "ok", count: 128 },
-          { cell: "b", count: 128 },
-        ],
-        moves: [],
-      },
-    });
-    const drained = await cells(fleet.apiUrl, "drain", "b", "--wait");
-    expect(drained).toMatchObject({
-      code: 0,
-      result: { cells: [{ slots: "0-255" }, { slots: "", count: 0 }], moves: [] },
-    });
-    stop = true;
-    await publishing;
-    for (const client of clients) {
-      const data = (): unknown[] => client.received.filter(({ event }) => event === "e").map(({ data }) => data);
-      await eventually(() => data().length >= n);
-      expect(data().length).toBe(n);
-      expect(client.received.filter(({ event }) => event === "sync:resync")).toEqual([]);
-    }
-    const left = await other.cells?.all.get("b")?.run<[string, string[]]>("scan", "0", "COUNT", 100_000);
-    expect(left?.[1].filter((key) => /^tidegate:\{\d+\}:(?!queues:numbers)/.test(key))).toEqual([]);
-  } finally {
-    stop = true;
-    await publishing?.catch(() => undefined);
-    await fleet.stop();
+  onTestFinished(() => fleet.stop());
+  await cells(fleet.apiUrl, "take", "a", "--slots", "0-255", "--wait");
+  const channels = Array.from({ length: 20 }, (_, at) => `board:${at}`);
+  const clients = await Promise.all(fleet.urls.map(async (url) => connectClient(url, { channels: ["board:*"] })));
+  for (const client of clients) for (const channel of channels) await client.request("sync:subscribe", { channel });
+  let n = 0;
+  const publishing = repeat(async () => {
+    const body = { channel: channels[n % channels.length], event: "e", data: n };
+    const { status } = await fleet.api("POST", "/v1/publish", body);
+    expect(status).toBe(200);
+    n++;
+  });
+  const taken = await cells(fleet.apiUrl, "take", "b", "--count", "64", "--wait");
+  expect(taken.output).not.toContain("error");
+  expect(taken).toMatchObject({
+    code: 0,
+    result: {
+      cells: [
+        { cell: "a", state: "ok", count: 192 },
+        { cell: "b", count: 64 },
+      ],
+      moves: [],
+    },
+  });
+  const drained = await cells(fleet.apiUrl, "drain", "b", "--wait");
+  expect(drained).toMatchObject({
+    code: 0,
+    result: { cells: [{ slots: "0-255" }, { slots: "", count: 0 }], moves: [] },
+  });
+  await publishing.stop();
+  for (const client of clients) {
+    const data = (): unknown[] => client.received.filter(({ event }) => event === "e").map(({ data }) => data);
+    await eventually(() => data().length >= n);
+    expect(data().length).toBe(n);
+    expect(client.received.filter(({ event }) => event === "sync:resync")).toEqual([]);
   }
+  const left = await other.cells?.all.get("b")?.run<[string, string[]]>("scan", "0", "COUNT", 100_000);
+  expect(left?.[1].filter((key) => /^tidegate:\{\d+\}:(?!queues:numbers)/.test(key))).toEqual([]);
 }, 300_000);
 
 test("CELL-9: orders that cannot be carried out are refused with what to change", async () => {

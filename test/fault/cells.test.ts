@@ -18,6 +18,7 @@ import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/
 import { dispatcherOf } from "../support/dispatcher.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietLogger } from "../support/logger.ts";
+import { repeat } from "../support/repeat.ts";
 
 const retention = { historySize: 100_000, historySeconds: 300 };
 
@@ -78,22 +79,18 @@ describe("moves", () => {
       onRestored: () => void restored++,
     });
     await other.broker.follow({ kind: "channel", name: channel });
-    let stop = false;
     let published = 0;
-    const publishing = (async () => {
-      while (!stop) {
-        await mine.broker.publish({ channel, event: "moved", data: String(published), retention });
-        published++;
-      }
-    })();
+    const publishing = repeat(async () => {
+      await mine.broker.publish({ channel, event: "moved", data: String(published), retention });
+      published++;
+    });
     await eventually(() => published > 50);
     await move("b", String(slot));
     await eventually(() => published > 100);
     await move("a", String(slot));
     const before = published;
     await eventually(() => published > before + 50);
-    stop = true;
-    await publishing;
+    await publishing.stop();
     await eventually(() => seen.length === published);
     expect(seen.map(({ data }) => Number(data))).toEqual(Array.from({ length: published }, (_, at) => at));
     for (const [at, { prev }] of seen.entries()) expect(prev).toBe(seen[at - 1]?.offset ?? 0);
@@ -108,13 +105,12 @@ describe("moves", () => {
     for (const dispatcher of dispatchers) await dispatcher.start();
     const keys = Array.from({ length: 40 }, (_, at) => `key-${at}`);
     const queueOf = (key: string): QueueName => ({ service: "documents", tenant: "", key });
-    let stop = false;
     let stored = 0;
-    const storing = [mine, other].map(async ({ queues }, writer) => {
+    const storing = [mine, other].map(({ queues }, writer) => {
       // One writer for each key, which does not wait for its items.
       const own = keys.filter((_, at) => at % 2 === writer);
       const counts = new Map<string, number>();
-      while (!stop) {
+      return repeat(async () => {
         const items = own.map(async (key) => {
           const n = (counts.get(key) ?? 0) + 1;
           counts.set(key, n);
@@ -128,7 +124,7 @@ describe("moves", () => {
         });
         await Promise.all(items);
         await eventually(() => stored - delivered.length < 200);
-      }
+      });
     });
     await eventually(() => delivered.length > 200);
     const slots = formatSlots(keys.map((key) => slotOfQueue(queueOf(key))));
@@ -136,8 +132,7 @@ describe("moves", () => {
     await move("a", slots);
     const before = delivered.length;
     await eventually(() => delivered.length > before + 200);
-    stop = true;
-    await Promise.all(storing);
+    await Promise.all(storing.map(async (each) => each.stop()));
     await eventually(() => delivered.length >= stored, 60_000);
     for (const dispatcher of dispatchers) await dispatcher.stop();
     for (const key of keys) {
@@ -173,17 +168,13 @@ describe("moves", () => {
     for (; stored < 3_000; stored += 100) {
       await Promise.all(Array.from({ length: 100 }, async (_, at) => enqueue(stored + at)));
     }
-    let stop = false;
-    const working = (async () => {
-      while (!stop) {
-        expect(await takeSome()).toBe(true);
-        await enqueue(stored++);
-      }
-    })();
+    const working = repeat(async () => {
+      expect(await takeSome()).toBe(true);
+      await enqueue(stored++);
+    });
     await move("b", String(slot));
     await move("a", String(slot));
-    stop = true;
-    await working;
+    await working.stop();
     while (await takeSome());
     expect(taken).toEqual(Array.from({ length: stored }, (_, at) => at));
   }, 120_000);

@@ -6,6 +6,7 @@ import type { Stores } from "../../shared/program/stores.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
 import { eventually } from "../support/eventually.ts";
+import { repeat } from "../support/repeat.ts";
 
 let twoCells: TwoCells;
 let mine: Stores;
@@ -29,7 +30,6 @@ test("CHG-13: a slot that moves between cells keeps its log, leases and cursors;
   const retention = { historySize: 0, historySeconds: 300 };
   const changes = { maxBytes: 1 << 20, maxSeconds: 600, unclaimedSeconds: 600 };
   let published = 0;
-  let moved = false;
   const publish = async (): Promise<void> => {
     await mine.broker.publish({ channel, event: "moved", data: String(++published), retention, changes });
   };
@@ -38,9 +38,7 @@ test("CHG-13: a slot that moves between cells keeps its log, leases and cursors;
   await publish();
   const [lease] = await other.changeLog.takeLeases([slot], "reader");
   if (!lease) throw new Error("the slot was free");
-  const publishing = (async () => {
-    while (!moved) await publish();
-  })();
+  const publishing = repeat(publish);
   const seen: string[] = [];
   const gaps: unknown[] = [];
   let place = "0-0";
@@ -52,17 +50,14 @@ test("CHG-13: a slot that moves between cells keeps its log, leases and cursors;
     place = found?.place ?? place;
     return found;
   };
-  const reading = (async () => {
-    while (!moved) await read();
-  })();
+  const reading = repeat(read);
   const saved = { slot, name: "endpoint", place: "1-1" };
   expect(await other.changeLog.saveCursors([{ ...saved, lease }])).toEqual([true]);
   await moveSlots(mine, "b", [slot]);
   expect(await other.changeLog.extendLeases([lease])).toEqual([true]);
   expect(await mine.changeLog.cursors([slot], "endpoint")).toEqual([saved]);
   await moveSlots(mine, "a", [slot]);
-  moved = true;
-  await Promise.all([publishing, reading]);
+  await Promise.all([publishing.stop(), reading.stop()]);
   const before = heard;
   await publish();
   await eventually(async () => {

@@ -10,6 +10,7 @@ import { beginSlotMove, hashSlotOf, startRedisCluster } from "../support/redis-c
 import { asked, dieAhead, freezeReplicas } from "../support/redis-failover.ts";
 import { startRedisSentinel } from "../support/redis-sentinel.ts";
 import { startRedis } from "../support/redis.ts";
+import { repeat } from "../support/repeat.ts";
 
 const rules = { namespaces: { board: { changes: true } } };
 const channel = "board:1";
@@ -107,17 +108,13 @@ test("CHG-13: a hash slot of a cluster that moves under load keeps its log whole
   const cluster = stopLater(await startRedisCluster());
   const [fleet, second] = await startApis(cluster.target);
   let published = 0;
-  let moved = false;
-  const publishing = (async () => {
-    while (!moved) await publish(fleet, ++published);
-  })();
+  const publishing = repeat(async () => publish(fleet, ++published));
   await eventually(() => published > 5);
   const { cursor } = await pull(second.url, { channels: channel });
   const move = await beginSlotMove(cluster, hashSlotOf(String(slotOf(channel))));
   for (let keys = await move.keys(1); keys.length > 0; keys = await move.keys(1)) await move.moveKeys(keys);
   await move.end();
-  moved = true;
-  await publishing;
+  await publishing.stop();
   await publish(fleet, ++published);
   await eventually(async () => {
     const all = await pullAll([fleet.apiUrl, second.url], { channels: channel }).catch(() => undefined);

@@ -14,6 +14,7 @@ import {
   type RedisCluster,
   startRedisCluster,
 } from "../support/redis-cluster.ts";
+import { repeat } from "../support/repeat.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
 let cluster: RedisCluster;
@@ -46,9 +47,10 @@ type Acknowledged = Map<string, { data: number; position: Position }[]>;
 function publishOnAll(): { acknowledged: Acknowledged; refused: Set<string>; end(): Promise<void> } {
   const acknowledged: Acknowledged = new Map(channels.map((channel) => [channel, []]));
   const refused = new Set<string>();
-  let going = true;
-  const running = channels.map(async (channel, n) => {
-    for (let data = 1; going; data++) {
+  const running = channels.map((channel, n) => {
+    let data = 0;
+    return repeat(async () => {
+      data++;
       const id = n % 2 === 0 ? undefined : `${channel} ${data}`;
       const answer = await fleet.api("POST", "/v1/publish", {
         channel,
@@ -61,15 +63,12 @@ function publishOnAll(): { acknowledged: Acknowledged; refused: Set<string>; end
       } else {
         refused.add(`${answer.status} ${String(answer.body["code"])}`);
       }
-    }
+    });
   });
   return {
     acknowledged,
     refused,
-    end: async () => {
-      going = false;
-      await Promise.all(running);
-    },
+    end: async () => void (await Promise.all(running.map(async (each) => each.stop()))),
   };
 }
 

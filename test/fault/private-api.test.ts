@@ -11,6 +11,7 @@ import { answerJson, type HttpService, startService } from "../support/http-serv
 import { quietLogger } from "../support/logger.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { repeat } from "../support/repeat.ts";
 import { type Answer, closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
 let redis: RedisServer;
@@ -73,19 +74,10 @@ async function startPrivateApi(which: number): Promise<void> {
 /** Calls without a pause until stopped. @returns every answer. */
 function callContinuously(clients: readonly StockClient[]): { answers: Answer[]; stop: () => Promise<void> } {
   const answers: Answer[] = [];
-  let calling = true;
   const callers = clients.flatMap((client) =>
-    Array.from({ length: 10 }, async () => {
-      while (calling) answers.push(await client.request("work", {}));
-    }),
+    Array.from({ length: 10 }, () => repeat(async () => answers.push(await client.request("work", {})))),
   );
-  return {
-    answers,
-    stop: async () => {
-      calling = false;
-      await Promise.all(callers);
-    },
-  };
+  return { answers, stop: async () => void (await Promise.all(callers.map(async (caller) => caller.stop()))) };
 }
 
 async function clients(): Promise<StockClient[]> {

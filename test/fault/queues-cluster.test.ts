@@ -5,6 +5,7 @@ import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { type HttpService, startService } from "../support/http-service.ts";
 import { beginSlotMove, hashSlotOf, type RedisCluster, startRedisCluster } from "../support/redis-cluster.ts";
+import { repeat } from "../support/repeat.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
 let cluster: RedisCluster;
@@ -40,10 +41,7 @@ test("QFAIL-7: a hash slot that moves under load keeps its queues whole and in o
   });
   const client = await connectClient(fleet.urls[0] ?? "");
   let emitted = 0;
-  let moved = false;
-  const emitting = (async () => {
-    while (!moved) await emit(client, ++emitted);
-  })();
+  const emitting = repeat(async () => emit(client, ++emitted));
   await eventually(() => numbers().length >= 5);
 
   const slot = hashSlotOf(String(slotOfQueue({ service: "documents", tenant: "", key })));
@@ -51,8 +49,7 @@ test("QFAIL-7: a hash slot that moves under load keeps its queues whole and in o
   // One key at a time: events meet the queue on its way.
   for (let keys = await move.keys(1); keys.length > 0; keys = await move.keys(1)) await move.moveKeys(keys);
   await move.end();
-  moved = true;
-  await emitting;
+  await emitting.stop();
   await emit(client, ++emitted);
   await eventually(() => numbers().includes(emitted));
   const arrived = [...new Set(numbers())];

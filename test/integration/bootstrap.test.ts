@@ -13,6 +13,7 @@ import { quietLogger } from "../support/logger.ts";
 import { nodeReport } from "../support/node-reports.ts";
 import { freePort } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { repeat } from "../support/repeat.ts";
 import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
 
 afterEach(closeClients);
@@ -385,18 +386,12 @@ describe("beside an address that sends requests endlessly", () => {
 
   test("BOOT-8: modest addresses are served; refused ones do not wait behind the greedy one", async () => {
     await start({ GATEWAY_ADMISSIONS_PER_SECOND: "40" });
-    let stopped = false;
-    const greedy = Promise.all(
-      Array.from({ length: 4 }, async () => {
-        while (!stopped) await ask(url);
-      }),
-    );
+    const greedy = Array.from({ length: 4 }, () => repeat(async () => ask(url)));
     await Promise.all(Array.from({ length: 1_200 }, () => ask(url)));
     const others = await Promise.all(Array.from({ length: 15 }, (_, i) => askFrom(`127.0.0.${i + 2}`, url)));
     // A crowd behind another address, some of which is refused.
     const crowd = await Promise.all(Array.from({ length: 200 }, () => askFrom("127.0.1.1", url)));
-    stopped = true;
-    await greedy;
+    await Promise.all(greedy.map(async (each) => each.stop()));
     expect(others.map(({ status }) => status)).toEqual(Array(15).fill(200));
     const times = crowd.filter(({ status }) => status === 429).map(({ retryAfterMs }) => retryAfterMs);
     expect(Math.min(...times)).toBeGreaterThanOrEqual(1_000);

@@ -6,6 +6,7 @@ import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { freePort } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { repeat } from "../support/repeat.ts";
 import { userToken } from "../support/stock-client.ts";
 import { reached } from "../unit/client-fake-gateway.ts";
 
@@ -58,16 +59,12 @@ test("SDK-7: clients of a draining node move: nothing lost or doubled, open call
   const calls = members.map(async ({ client }) => client.call("card.move"));
   await eventually(() => held.length === members.length);
   const before = members.map(({ client }) => client.state);
-  let going = true;
-  const published = (async () => {
-    let count = 0;
-    for (; going; count++) {
-      await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "tick", data: count });
-      await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "hint", data: count, history: false });
-      await fleet.api("POST", "/v1/users/user-0/send", { event: "note", data: count });
-    }
+  const publishing = repeat(async ({ length: count }) => {
+    await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "tick", data: count });
+    await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "hint", data: count, history: false });
+    await fleet.api("POST", "/v1/users/user-0/send", { event: "note", data: count });
     return count;
-  })();
+  });
   const stopped = fleet.gateways[0]?.stop();
   // All are on the other node while their calls are open on this one.
   await eventually(() => members.every(({ states }) => states.length > 0));
@@ -75,8 +72,7 @@ test("SDK-7: clients of a draining node move: nothing lost or doubled, open call
   await stopped;
   expect(await Promise.all(calls)).toEqual(members.map(() => ({ late: true })));
   await Promise.all(members.map(async ({ client }) => reached(client, "connected")));
-  going = false;
-  const all = Array.from({ length: await published }, (_, at) => at);
+  const all = await publishing.stop();
   await eventually(() => members.every(({ heard }) => heard.ticks.length >= all.length));
   await eventually(() => (members[0]?.heard.notes.length ?? 0) >= all.length);
   for (const [at, { heard, states }] of members.entries()) {

@@ -12,6 +12,7 @@ import { MovingClient } from "../support/moving-client.ts";
 import { nodeReport } from "../support/node-reports.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { repeat, type Repetition } from "../support/repeat.ts";
 import { type Answer, closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
 
 let channel: string;
@@ -65,45 +66,24 @@ function report(): DrainReport {
   return JSON.parse(line ?? "{}") as DrainReport;
 }
 
-interface Kept<T> {
-  /** Resolves with all results. */
-  stop(): Promise<T>;
-}
-
-/** Repeats an action until stopped. */
-function keep<T>(once: (results: T[]) => Promise<T>): Kept<T[]> {
-  let going = true;
-  const done = (async () => {
-    const results: T[] = [];
-    while (going) results.push(await once(results));
-    return results;
-  })();
-  return {
-    stop: async () => {
-      going = false;
-      return done;
-    },
-  };
-}
-
 /** @returns the offsets. */
-function keepPublishing(): Kept<number[]> {
-  return keep(async (offsets) => {
+function keepPublishing(): Repetition<number> {
+  return repeat(async (offsets) => {
     const answer = await fleet.api("POST", "/v1/publish", { channel, event: "tick", data: offsets.length });
     return answer.body["offset"] as number;
   });
 }
 
 /** @returns what was sent. */
-function keepSending(user: string): Kept<number[]> {
-  return keep(async (sent) => {
+function keepSending(user: string): Repetition<number> {
+  return repeat(async (sent) => {
     await fleet.api("POST", `/v1/users/${user}/send`, { event: "note", data: sent.length });
     return sent.length;
   });
 }
 
-function keepCalling(client: MovingClient): Kept<Answer[]> {
-  return keep(async () => client.call("card.look", {}));
+function keepCalling(client: MovingClient): Repetition<Answer> {
+  return repeat(async () => client.call("card.look", {}));
 }
 
 test("MOVE-1: a moving client misses and doubles nothing, gets its answers, and is never seen leaving", async () => {

@@ -6,6 +6,7 @@ import { eventually } from "../support/eventually.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { repeat } from "../support/repeat.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
 let redis: RedisServer;
@@ -179,16 +180,14 @@ describe("subscribing", () => {
     const channel = "board:race";
     const { epoch } = await publish(channel, 0);
     let last = 1;
-    let racing = true;
-    const publisher = (async () => {
-      while (racing) last = (await publish(channel, last)).offset;
-    })();
+    const publisher = repeat(async () => {
+      last = (await publish(channel, last)).offset;
+    });
     const clients = await Promise.all(upTo(20).map((n) => connectClient(fleet.urls[n % 2] ?? "")));
     const acks = await Promise.all(
       clients.map((client, n) => client.subscribe(channel, n % 3 === 0 ? undefined : { epoch, offset: 1 })),
     );
-    racing = false;
-    await publisher;
+    await publisher.stop();
     const { offset: end } = await publish(channel, "end");
     for (const [n, client] of clients.entries()) {
       await client.next((item) => item.data === "end");
@@ -201,10 +200,7 @@ describe("subscribing", () => {
   test("SUB-1: nothing of the channel precedes the ack, however fast others publish", async () => {
     const channel = "board:order";
     const { epoch } = await publish(channel, 0);
-    let publishing = true;
-    const publisher = (async () => {
-      while (publishing) await publish(channel, "x");
-    })();
+    const publisher = repeat(async () => publish(channel, "x"));
     const clients = await Promise.all(upTo(10).map((n) => connectClient(fleet.urls[n % 2] ?? "")));
     const orders = await Promise.all(
       clients.map(async (client, n) => {
@@ -216,8 +212,7 @@ describe("subscribing", () => {
         return order;
       }),
     );
-    publishing = false;
-    await publisher;
+    await publisher.stop();
     expect(orders.map((order) => order[0])).toEqual(orders.map(() => "ack"));
   });
 
