@@ -1,14 +1,33 @@
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/** Folders whose files take longest, first: a long file that begins last would leave a worker idle. */
-const slowestFirst = ["fault", "e2e", "integration", "contract"];
+/** Files that take half a minute and longer, then folders, longest first: a long file that begins last would leave workers idle. */
+const longestFirst = [
+  "fault/schedules.test.ts",
+  "fault/cells-programs.test.ts",
+  "fault/session-events.test.ts",
+  "e2e/board.test.ts",
+  "fault/order-schedules.test.ts",
+  "fault/sessions.test.ts",
+  "fault/fuzz.test.ts",
+  "fault/journal.test.ts",
+  "fault/cluster.test.ts",
+  "fault/attack.test.ts",
+  "integration/admission.test.ts",
+  "fault/webhook-provider.test.ts",
+  "fault/endpoints.test.ts",
+  "fault/queues-bad-input.test.ts",
+  "fault/",
+  "e2e/",
+  "integration/",
+  "contract/",
+];
 
-class SlowestFolderFirst extends BaseSequencer {
+class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const rank = ({ moduleId }: TestSpecification): number => {
-      const at = slowestFirst.findIndex((folder) => moduleId.includes(`/test/${folder}/`));
-      return at === -1 ? slowestFirst.length : at;
+      const at = longestFirst.findIndex((begin) => moduleId.includes(`/test/${begin}`));
+      return at === -1 ? longestFirst.length : at;
     };
     return (await super.sort(files)).toSorted((one, other) => rank(one) - rank(other));
   }
@@ -19,8 +38,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/run-folder.ts"],
     // Most files wait for leases, timers and other processes: two at a time would leave half of two cores idle.
-    maxWorkers: 3,
-    sequence: { sequencer: SlowestFolderFirst },
+    maxWorkers: 4,
+    sequence: { sequencer: LongestFirst },
     // Both only end a test that hangs.
     testTimeout: 180_000,
     hookTimeout: 300_000,
