@@ -19,7 +19,7 @@ const opened: RedisConnections[] = [];
 
 beforeAll(async () => {
   [redis, valkey, cluster] = await Promise.all([startRedis(), startValkey(), startRedisCluster()]);
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all(opened.map((connections) => connections.stop()));
   await Promise.all([redis.stop(), valkey.stop(), cluster.stop()]);

@@ -20,7 +20,7 @@ let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
 const opened: RedisConnections[] = [];
 beforeAll(async () => {
   [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
-}, 60_000);
+});
 afterAll(async () => {
   for (const connection of opened) await connection.stop();
   await Promise.all([redis.stop(), cluster.stop()]);

@@ -26,7 +26,7 @@ beforeAll(async () => {
   if (!first || !second) throw new Error("there are no two cells");
   [a, b] = [first, second];
   mover = await startMover(mine);
-}, 60_000);
+});
 afterAll(async () => {
   await mover.stop();
   await twoCells.stop();
@@ -82,7 +82,7 @@ test("CELL-15: a long history and change log move in parts under publishes, and 
   expect(figures.find((each) => each.slot === slot)?.changes).toBe(logged.length);
   const kept = await mine.broker.readHistory({ channel, retention, limit: 10_000, maxBytes: 8 * mebibyte });
   expect(numbersOf(kept.publications)).toEqual(lastOnes(retention.historySize));
-}, 120_000);
+});
 
 test("CELL-15: a history and a log that begin again while they are copied replace what was copied", async () => {
   const channel = "board:again";
@@ -111,4 +111,4 @@ test("CELL-15: a history and a log that begin again while they are copied replac
     expect(entries.length).toBeGreaterThan(300);
     expect(await b.run("xrange", stream, "-", "+")).toEqual(entries);
   }
-}, 60_000);
+});

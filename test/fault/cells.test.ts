@@ -33,7 +33,7 @@ beforeAll(async () => {
   mine = await twoCells.open();
   other = await twoCells.open();
   mover = await startMover(other, (pausedMs) => pauses.push(pausedMs));
-}, 60_000);
+});
 afterAll(async () => {
   await mover.stop();
   await twoCells.stop();
@@ -98,7 +98,7 @@ describe("moves", () => {
     const history = await mine.broker.readHistory({ channel, retention, limit: 100_000, maxBytes: 1 << 30 });
     expect(history.publications).toHaveLength(published);
     expect(pauses.length).toBeGreaterThanOrEqual(2);
-  }, 60_000);
+  });
 
   test("CELL-4: queues stay in order over moves under load, with two dispatchers", async () => {
     const dispatchers = [newDispatcher(mine), newDispatcher(other)];
@@ -133,7 +133,7 @@ describe("moves", () => {
     const before = delivered.length;
     await eventually(() => delivered.length > before + 200);
     await Promise.all(storing.map(async (each) => each.stop()));
-    await eventually(() => delivered.length >= stored, 60_000);
+    await eventually(() => delivered.length >= stored);
     for (const dispatcher of dispatchers) await dispatcher.stop();
     for (const key of keys) {
       const own = delivered.filter((item) => item.key === key);
@@ -146,7 +146,7 @@ describe("moves", () => {
       }
     }
     expect(delivered).toHaveLength(stored);
-  }, 120_000);
+  });
 
   test("CELL-4: a long queue keeps its items and their order while it moves and is worked off", async () => {
     const queue = { service: "long", tenant: "", key: "k" };
@@ -177,7 +177,7 @@ describe("moves", () => {
     await working.stop();
     while (await takeSome());
     expect(taken).toEqual(Array.from({ length: stored }, (_, at) => at));
-  }, 120_000);
+  });
 
   test("CELL-2: a cell refuses a writer with an older map, which reads the map and repeats in order", async () => {
     const channel = "board:refused";
@@ -198,7 +198,7 @@ describe("moves", () => {
     const { publications } = await mine.broker.readHistory({ channel, retention, limit: 10, maxBytes: 1 << 20 });
     expect(publications.map(({ data }) => data)).toEqual(["0", "1", "2", "3"]);
     expect(outcomes.map(({ position }) => position.offset)).toEqual(publications.slice(1).map(({ offset }) => offset));
-  }, 60_000);
+  });
 
   test("CELL-6: an aborted move leaves the slots where they are, and nothing at the destination", async () => {
     const channel = "board:aborted";
@@ -216,7 +216,7 @@ describe("moves", () => {
     await mine.broker.publish({ channel, event: "e", data: "1", retention });
     const keysOfB = await mine.cells?.all.get("b")?.run<[string, string[]]>("scan", "0", "COUNT", 100_000);
     expect(keysOfB?.[1].filter((key) => key.startsWith(`tidegate:{${slot}}:`))).toEqual([]);
-  }, 60_000);
+  });
 });
 
 describe("moves that cannot go on", () => {
@@ -235,7 +235,7 @@ describe("moves that cannot go on", () => {
     expect(mine.cellMaps.map.owners[slot]).toBe("b");
     const { publications } = await other.broker.readHistory({ channel, retention, limit: 10, maxBytes: 1 << 20 });
     expect(publications).toHaveLength(1);
-  }, 60_000);
+  });
 
   test("CELL-13: while the destination hangs the source serves, and the error says why", async () => {
     const channel = "board:hanging";
@@ -249,9 +249,9 @@ describe("moves that cannot go on", () => {
     } finally {
       twoCells.b.signal("SIGCONT");
     }
-    await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0, 60_000);
+    await eventually(async () => (await mine.cellMaps.refresh()).moves.length === 0);
     expect(mine.cellMaps.map.owners[slot]).toBe("b");
-  }, 90_000);
+  });
 });
 
 test("CELL-14: programs do not start with exchanged cells, or with one server while others own slots", async () => {
@@ -286,7 +286,7 @@ test("CELL-14: programs do not start with exchanged cells, or with one server wh
   } finally {
     await cells.stop();
   }
-}, 60_000);
+});
 
 describe("what is lost", () => {
   test("CELL-1: without a map the first cell owns every slot", async () => {
@@ -298,7 +298,7 @@ describe("what is lost", () => {
     } finally {
       await cells.stop();
     }
-  }, 60_000);
+  });
 
   test("CELL-10: cells that lose their data, the map included, are used again by processes that know it", async () => {
     const cells = await startTwoCells("128-255");
@@ -325,7 +325,7 @@ describe("what is lost", () => {
     } finally {
       await cells.stop();
     }
-  }, 60_000);
+  });
 });
 
 describe("a dead cell", () => {
@@ -335,17 +335,20 @@ describe("a dead cell", () => {
     await move("b", String(slotOf(ofB)));
     twoCells.b.signal("SIGSTOP");
     try {
-      const dead = mine.broker.publish({ channel: ofB, event: "e", data: "0", retention });
-      const began = performance.now();
-      await mine.broker.publish({ channel: ofA, event: "e", data: "0", retention });
-      expect(performance.now() - began).toBeLessThan(2_000);
-      await expect(dead).rejects.toMatchObject({ code: "broker_unavailable" });
+      const ended: string[] = [];
+      const publish = async (channel: string): Promise<PublishOutcome> =>
+        mine.broker.publish({ channel, event: "e", data: "0", retention }).finally(() => ended.push(channel));
+      const [dead, alive] = await Promise.allSettled([publish(ofB), publish(ofA)]);
+      // It did not wait for the other cell.
+      expect(ended).toEqual([ofA, ofB]);
+      expect(alive.status).toBe("fulfilled");
+      expect(dead).toMatchObject({ status: "rejected", reason: { code: "broker_unavailable" } });
       expect(mine.broker.state).toBe("ok");
       await eventually(() => mine.cellMaps.states.get("b") !== "ok");
     } finally {
       twoCells.b.signal("SIGCONT");
     }
-    await eventually(() => mine.cellMaps.states.get("b") === "ok", 20_000);
+    await eventually(() => mine.cellMaps.states.get("b") === "ok");
     await mine.broker.publish({ channel: ofB, event: "e", data: "1", retention });
-  }, 60_000);
+  });
 });

@@ -18,7 +18,7 @@ beforeAll(async () => {
   mine = await twoCells.open();
   other = await twoCells.open();
   mover = await startMover(other);
-}, 60_000);
+});
 afterAll(async () => {
   await mover.stop();
   await twoCells.stop();
@@ -80,4 +80,4 @@ test("CHG-11: a cell that is out of reach ends no leases in another one", async 
   } finally {
     await cells.stop();
   }
-}, 60_000);
+});

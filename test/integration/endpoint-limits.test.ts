@@ -169,7 +169,7 @@ test("EP-23: the command lists endpoints, shows attempts and replays, for people
   expect((await run("show", ...api)).code).toBe(78);
   expect((await run("list", ...api, "--colour")).code).toBe(78);
   expect((await run("show", ...api, "--id", "ep_none")).code).toBe(1);
-}, 60_000);
+});
 
 test("EP-20: an endpoint whose past is gone gets a gap, then what the log has", async () => {
   const small = await startFleet({
@@ -213,4 +213,4 @@ test("EP-20: an endpoint whose past is gone gets a gap, then what the log has", 
     await small.stop();
     await endpoint.stop();
   }
-}, 40_000);
+});

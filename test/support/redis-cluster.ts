@@ -51,7 +51,7 @@ export async function startRedisCluster({
     const shards = await cluster.shards();
     const followed = await Promise.all(shards.map(({ primary }) => onlineReplicas(primary)));
     return shards.every((shard, at) => shard.replicas.length === replicas && followed[at] === replicas);
-  }, 20_000);
+  });
   return cluster;
 }
 
