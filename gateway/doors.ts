@@ -45,9 +45,9 @@ export function createDoors(options: GatewayOptions, state: NodeState): Doors {
   });
   publicDoor.exempt((request) => sockets.isPoll(request));
   metrics.observe({
-    seats: () => sockets.seats,
-    handshakes_waiting: () => sockets.admission.waiting,
-    upgrades_waiting: () => sockets.waitingUpgrades,
+    seats: () => sockets.entrance.seats.taken,
+    handshakes_waiting: () => sockets.entrance.admission.waiting,
+    upgrades_waiting: () => sockets.entrance.gate.waiting,
   });
   const load = createLoad(state, sockets);
   const describe = (): NodeReport => nodeReport(config, state, { sockets, load });
@@ -60,9 +60,9 @@ export function createDoors(options: GatewayOptions, state: NodeState): Doors {
     ownNode: () => ({
       instance,
       url: config.PUBLIC_URL,
-      hasFreeSeat: sockets.accepting && sockets.seats < capacity.maxConnections,
+      hasFreeSeat: sockets.accepting && sockets.entrance.seats.taken < capacity.maxConnections,
     }),
-    reconnectPolicy: () => sockets.reconnectPolicy,
+    reconnectPolicy: () => sockets.entrance.reconnectPolicy.current,
     counter: metrics.bootstraps,
   });
   addHooks(config, state, { publicDoor, sockets, trustedProxies: access.trustedProxies });
@@ -107,10 +107,10 @@ function createLoad({ context, capacity }: NodeState, sockets: SocketServer): No
   const { sessions, fleet, metrics, errors } = context;
   const load = new NodeLoad(
     () => ({
-      connections: sockets.seats,
+      connections: sockets.entrance.seats.taken,
       maxConnections: capacity.maxConnections,
       queuedBytes: queuedBytes(sessions),
-      admissionsPerSecond: sockets.admission.demandPerSecond,
+      admissionsPerSecond: sockets.entrance.admission.demandPerSecond,
       admissionRate: fleet.sharePerSecond,
     }),
     errors,
@@ -133,7 +133,7 @@ function nodeReport(
     state: accepting ? "ready" : "draining",
     startedAt,
     ...(config.PUBLIC_URL !== undefined && { url: config.PUBLIC_URL }),
-    connections: sockets.seats,
+    connections: sockets.entrance.seats.taken,
     maxConnections,
     factor: load.factor,
     dimensions: load.dimensions,

@@ -5,9 +5,7 @@ import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { withDeadline } from "../../shared/runtime/timing.ts";
 import { connectDeadlineMs, maxPayloadBytes } from "../../shared/protocol/limits.ts";
-import type { ReconnectPolicy } from "../../shared/protocol/wire.ts";
 import type { GatewayContext } from "../node/context.ts";
-import type { Admission } from "../entrance/admission.ts";
 import { welcome } from "../entrance/begin-session.ts";
 import { clientAddress, type ProxyTrust } from "../entrance/client-address.ts";
 import { Entrance, type EntranceLimits } from "../entrance/entrance.ts";
@@ -34,36 +32,18 @@ export interface SocketServerOptions extends Pick<SocketIoOptions, "transports" 
 
 export class SocketServer implements Service {
   readonly #options: SocketServerOptions;
-  readonly #entrance: Entrance;
+  readonly entrance: Entrance;
   readonly #refusalDelay = new RefusalDelay(maxDelayed);
   #io: SocketIoServer | undefined;
 
   constructor(options: SocketServerOptions) {
     this.#options = options;
-    this.#entrance = new Entrance(options.context, options.limits);
+    this.entrance = new Entrance(options.context, options.limits);
   }
 
   /** Started, and neither draining nor stopping. */
   get accepting(): boolean {
-    return this.#io !== undefined && !this.#entrance.isClosed;
-  }
-
-  get seats(): number {
-    return this.#entrance.seats.taken;
-  }
-
-  get admission(): Admission {
-    return this.#entrance.admission;
-  }
-
-  /** How clients that lose this node spread their reconnects. */
-  get reconnectPolicy(): ReconnectPolicy {
-    return this.#entrance.reconnectPolicy.current;
-  }
-
-  /** Connections that wait to be opened. */
-  get waitingUpgrades(): number {
-    return this.#entrance.gate.waiting;
+    return this.#io !== undefined && !this.entrance.isClosed;
   }
 
   /** Whether a request carries packets of an open connection. */
@@ -74,15 +54,15 @@ export class SocketServer implements Service {
   async start(): Promise<void> {
     const { httpServer, trustedProxies, context } = this.#options;
     const { messagesPerSecond, metrics, errors } = context;
-    this.#entrance.start();
+    this.entrance.start();
     const io = createSocketIo(httpServer, {
       ...this.#options,
       maxMessageBytes,
       bytesPerSecond: messagesPerSecond * maxPayloadBytes,
       connectDeadlineMs,
       addressOf: (request) => clientAddress(request, trustedProxies),
-      onArrival: (arrival) => this.#entrance.arrive(arrival),
-      onOpened: (connection) => this.#entrance.opened(connection),
+      onArrival: (arrival) => this.entrance.arrive(arrival),
+      onOpened: (connection) => this.entrance.opened(connection),
       onFlood: (cause) => metrics.floods.inc({ cause }),
       cutDelay: this.#refusalDelay,
       errors,
@@ -105,22 +85,22 @@ export class SocketServer implements Service {
 
   /** Refuses every client from now on. */
   refuse(): void {
-    this.#entrance.close();
+    this.entrance.close();
   }
 
   /** Asks every client to reconnect elsewhere, then closes. */
   async stop(): Promise<void> {
     this.refuse();
-    await withDeadline(this.#entrance.evictAll(), stopMs, () => undefined);
+    await withDeadline(this.entrance.evictAll(), stopMs, () => undefined);
     // Not io.close(): stock clients do not reconnect after its DISCONNECT packets.
     this.#io?.engine.close();
-    this.#entrance.gate.stop();
+    this.entrance.gate.stop();
   }
 
   /** The client has sent CONNECT. */
   async #enter(socket: Socket, connection: ClientConnection, next: (refusal?: Error) => void): Promise<void> {
     const { auth, userAgent } = takeHandshake(socket);
-    const entered = await this.#entrance.enter(connection, auth, userAgent);
+    const entered = await this.entrance.enter(connection, auth, userAgent);
     if (entered.kind === "begun") {
       socket.data = entered.session;
       return next();
@@ -144,7 +124,7 @@ export class SocketServer implements Service {
       onLeave: () => session.leave(),
       onBadPacket: (error) => context.logger.debug({ err: error }, "bad packet"),
     });
-    welcome(session, this.reconnectPolicy, context);
+    welcome(session, this.entrance.reconnectPolicy.current, context);
   }
 }
 

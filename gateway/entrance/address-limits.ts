@@ -1,5 +1,6 @@
 import { networkOf } from "../../shared/http/network.ts";
 import { ByAddress } from "./by-address.ts";
+import { Counts } from "../../shared/runtime/counts.ts";
 import { TokenBucket } from "../../shared/runtime/token-bucket.ts";
 
 /** Addresses whose connect rate is kept at a time. */
@@ -15,9 +16,9 @@ export interface AddressBounds {
 /** What one address may use of a node. An IPv6 address counts as its /64: a customer of a provider is given that much. */
 export class AddressLimits {
   readonly #bounds: AddressBounds;
-  readonly #seats = new Map<string, number>();
+  readonly #seats = new Counts<string>();
   /** Open connections, with a seat or without. */
-  readonly #open = new Map<string, number>();
+  readonly #open = new Counts<string>();
   readonly #rates = new ByAddress<TokenBucket>({ isOver: (rate, now) => rate.isFull(now), maxAddresses });
   readonly #openings = new ByAddress<TokenBucket>({ isOver: (rate, now) => rate.isFull(now), maxAddresses });
 
@@ -35,15 +36,15 @@ export class AddressLimits {
       const bucket = bucketOf(this.#rates, address, now, connectsPerSecond);
       if (!bucket.take(now)) return Math.ceil(bucket.waitMs(now));
     }
-    return connections > 0 && (this.#seats.get(networkOf(address)) ?? 0) >= connections ? 0 : undefined;
+    return connections > 0 && this.#seats.of(networkOf(address)) >= connections ? 0 : undefined;
   }
 
   takeSeat(address: string): void {
-    if (this.#bounds.connections > 0) countUp(this.#seats, networkOf(address));
+    if (this.#bounds.connections > 0) this.#seats.add(networkOf(address), 1);
   }
 
   giveUpSeat(address: string): void {
-    if (this.#bounds.connections > 0) countDown(this.#seats, networkOf(address));
+    if (this.#bounds.connections > 0) this.#seats.add(networkOf(address), -1);
   }
 
   /**
@@ -55,29 +56,19 @@ export class AddressLimits {
     const { connections, connectsPerSecond } = this.#bounds;
     if (connectsPerSecond > 0 && !bucketOf(this.#openings, client.address, now, 2 * connectsPerSecond).take(now))
       return true;
-    return connections > 0 && (this.#open.get(networkOf(client.address)) ?? 0) >= 2 * connections;
+    return connections > 0 && this.#open.of(networkOf(client.address)) >= 2 * connections;
   }
 
   opened(address: string): void {
-    if (this.#bounds.connections > 0) countUp(this.#open, networkOf(address));
+    if (this.#bounds.connections > 0) this.#open.add(networkOf(address), 1);
   }
 
   closed(address: string): void {
-    if (this.#bounds.connections > 0) countDown(this.#open, networkOf(address));
+    if (this.#bounds.connections > 0) this.#open.add(networkOf(address), -1);
   }
 }
 
 /** A burst of one second's worth. */
 function bucketOf(rates: ByAddress<TokenBucket>, address: string, now: number, perSecond: number): TokenBucket {
   return rates.of(address, now, () => new TokenBucket({ capacity: perSecond, perSecond }, now));
-}
-
-function countUp(counts: Map<string, number>, key: string): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
-}
-
-function countDown(counts: Map<string, number>, key: string): void {
-  const left = (counts.get(key) ?? 0) - 1;
-  if (left > 0) counts.set(key, left);
-  else counts.delete(key);
 }

@@ -1,30 +1,21 @@
 /** Sealed proof that a user may follow a channel. A client that presents it needs no other authorization. */
-import { Type } from "typebox";
+import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { Sealer } from "../../shared/tokens/sealing.ts";
 
-const Content = Compile(
-  Type.Object({
-    user: Type.String(),
-    tenant: Type.Optional(Type.String()),
-    channel: Type.String(),
-    at: Type.Number(),
-    until: Type.Number(),
-    info: Type.Optional(Type.Unknown()),
-  }),
-);
-
-export interface Grant {
-  user: string;
-  tenant?: string;
-  channel: string;
+const Grant = Type.Object({
+  user: Type.String(),
+  tenant: Type.Optional(Type.String()),
+  channel: Type.String(),
   /** Unix ms by the store's clock: a later withdrawal voids the grant. */
-  at: number;
+  at: Type.Number(),
   /** Unix ms. */
-  until: number;
+  until: Type.Number(),
   /** Others in the channel see this of the user. */
-  info?: unknown;
-}
+  info: Type.Optional(Type.Unknown()),
+});
+export type Grant = Static<typeof Grant>;
+const validator = Compile(Grant);
 
 export class Grants {
   readonly #sealer: Sealer;
@@ -40,6 +31,6 @@ export class Grants {
   /** @returns undefined for an invalid or expired seal. The caller compares user, tenant and channel. */
   open(sealed: string): Grant | undefined {
     const content = this.#sealer.open(sealed);
-    return Content.Check(content) && content.until > Date.now() ? content : undefined;
+    return validator.Check(content) && content.until > Date.now() ? content : undefined;
   }
 }

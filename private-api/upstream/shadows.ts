@@ -1,3 +1,4 @@
+import { Counts } from "../../shared/runtime/counts.ts";
 import { AnswerBudget, type AnswerPart, smallAnswerBytes } from "../../shared/services/answer-budget.ts";
 import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/services/service-client.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
@@ -25,8 +26,8 @@ export class Shadows implements Service {
   readonly #budget = new AnswerBudget();
   readonly #metrics: PrivateApiMetrics;
   readonly #logger: Logger;
-  /** Requests in flight by service; services without one are absent. */
-  readonly #inFlight = new Map<string, number>();
+  /** Requests in flight, by service. */
+  readonly #inFlight = new Counts<string>();
   #allInFlight = 0;
   #loggedAt = -Infinity;
   #unlogged = 0;
@@ -48,12 +49,11 @@ export class Shadows implements Service {
   /** @param answering the service's own answer, to compare with. */
   send(request: ShadowRequest, answering: Promise<ServiceAnswer>): void {
     const { name, maxInFlight: ownMax } = request.service;
-    const own = this.#inFlight.get(name) ?? 0;
-    if (own >= ownMax || this.#allInFlight >= maxInFlight) {
+    if (this.#inFlight.of(name) >= ownMax || this.#allInFlight >= maxInFlight) {
       this.#metrics.shadows.inc({ outcome: "skipped" });
       return;
     }
-    this.#inFlight.set(name, own + 1);
+    this.#inFlight.add(name, 1);
     this.#allInFlight++;
     void this.#compare(request, answering)
       .catch((error: unknown): Outcome => {
@@ -63,9 +63,7 @@ export class Shadows implements Service {
       .then((outcome) => {
         this.#metrics.shadows.inc({ outcome });
         this.#allInFlight--;
-        const left = (this.#inFlight.get(name) ?? 1) - 1;
-        if (left === 0) this.#inFlight.delete(name);
-        else this.#inFlight.set(name, left);
+        this.#inFlight.add(name, -1);
       });
   }
 

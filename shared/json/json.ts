@@ -99,3 +99,8 @@ export function splitJsonArray(text: string, max: number): string[] | undefined 
   if (items.length === 0 && last.trim() === "") return [];
   return items.length > max ? items : [...items, last];
 }
+
+/** The members of an object; none of any other value. */
+export function membersOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}

@@ -2,7 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
-import { isTooDeep } from "../json/json.ts";
+import { isTooDeep, membersOf } from "../json/json.ts";
 import { maxJsonDepth } from "../json/json-scan.ts";
 import { wellFormedPattern } from "../protocol/grammar.ts";
 import { explain } from "../runtime/schema-errors.ts";
@@ -55,7 +55,7 @@ const parts = { group: Compile(Group), fallback: Compile(Fallback) };
 
 /** @throws InvalidDocument with every finding. */
 export function checkRollouts(value: unknown): RolloutsDocument {
-  const { groups } = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
+  const { groups } = membersOf(value);
   if (Array.isArray(groups) && groups.length > maxGroups) {
     throw new InvalidDocument("rollouts", [`groups: has ${groups.length} entries, more than ${maxGroups}`]);
   }
@@ -69,7 +69,7 @@ export function checkRollouts(value: unknown): RolloutsDocument {
 
 /** @throws InvalidDocument with every finding. */
 export function checkStoredRollouts(value: unknown): StoredRollouts {
-  const { shares, ...document } = (typeof value === "object" && value !== null ? value : {}) as { shares?: unknown };
+  const { shares, ...document } = membersOf(value);
   const checked = checkRollouts(document);
   if (!sharesValidator.Check(shares) || !ownersOf(checked.groups.map(({ name }) => shares[name] ?? []))) {
     throw new InvalidDocument("rollouts", ["shares: do not match the groups"]);
@@ -84,10 +84,7 @@ export function withShares(document: RolloutsDocument, before: StoredRollouts | 
 
 /** Checks parts that match their schema for conflicts between each other. */
 function meaningOf(value: unknown): string[] {
-  const { groups: given, fallback } = (typeof value === "object" && value !== null ? value : {}) as Record<
-    string,
-    unknown
-  >;
+  const { groups: given, fallback } = membersOf(value);
   const groups = Array.isArray(given)
     ? given.flatMap((group: unknown, index) => (parts.group.Check(group) ? [[index, group] as const] : []))
     : [];

@@ -1,4 +1,5 @@
 /** Checks the rules document: its form, its references, and what its parts mean together. Pure. */
+import { membersOf } from "../json/json.ts";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
 import { isRepresentable } from "../rollouts/point.ts";
@@ -54,9 +55,7 @@ export function checkRules(value: unknown): RulesDocument {
 
 /** Checks entry by entry until enough findings are listed: the library's own list would spend time on valid entries too. */
 function formFindings(value: unknown): string[] {
-  const { namespaces, services, routes, sources, ...others } = (
-    typeof value === "object" && value !== null ? value : {}
-  ) as Record<string, unknown>;
+  const { namespaces, services, routes, sources, ...others } = membersOf(value);
   return [
     ...explain(frameValidator, Array.isArray(value) ? value : others),
     ...entryFindings("namespaces", namespaces, {
@@ -91,9 +90,8 @@ function entryFindings(
 }
 
 function wellFormedParts(value: unknown): WellFormedParts {
-  const document = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
-  const entriesOf = (member: unknown): [string, unknown][] =>
-    typeof member === "object" && member !== null ? Object.entries(member) : [];
+  const document = membersOf(value);
+  const entriesOf = (member: unknown): [string, unknown][] => Object.entries(membersOf(member));
   const services = entriesOf(document["services"]);
   return {
     serviceNames: new Set(services.map(([name]) => name)),

@@ -1,28 +1,21 @@
 /** Finds the route of an event: the exact one, else the one with the longest prefix. Pure. */
+import { PatternMap } from "../runtime/pattern-map.ts";
 import type { RouteRule } from "./schema.ts";
 
 export class RouteTable {
-  readonly #exact = new Map<string, RouteRule>();
-  readonly #prefixes = new Map<string, RouteRule>();
-  /** Of the prefixes, longest first: few, however many prefixes there are. */
-  readonly #lengths: readonly number[];
+  readonly #routes = new PatternMap<RouteRule>();
 
   /** @param routes each of another event. */
   constructor(routes: readonly RouteRule[]) {
-    for (const route of routes) {
-      if (route.event.endsWith("*")) this.#prefixes.set(route.event.slice(0, -1), route);
-      else this.#exact.set(route.event, route);
-    }
-    this.#lengths = [...new Set([...this.#prefixes.keys()].map(({ length }) => length))].sort((a, b) => b - a);
+    for (const route of routes) this.#routes.getOrAdd(route.event, () => route);
   }
 
   find(event: string): RouteRule | undefined {
-    const exact = this.#exact.get(event);
-    if (exact) return exact;
-    for (const length of this.#lengths) {
-      const route = length <= event.length ? this.#prefixes.get(event.slice(0, length)) : undefined;
-      if (route) return route;
+    let longest: RouteRule | undefined;
+    for (const route of this.#routes.matching(event)) {
+      if (route.event === event) return route;
+      if (!longest || route.event.length > longest.event.length) longest = route;
     }
-    return undefined;
+    return longest;
   }
 }

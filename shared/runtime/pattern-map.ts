@@ -1,8 +1,10 @@
+import { Counts } from "./counts.ts";
+
 /** Values by pattern: an exact name, or a prefix and a final `*`. Finds those of a name without a look at the others. Pure. */
 export class PatternMap<Value> {
   readonly #values = new Map<string, Value>();
   /** Length of a prefix → patterns with it. */
-  readonly #lengths = new Map<number, number>();
+  readonly #lengths = new Counts<number>();
 
   get isEmpty(): boolean {
     return this.#values.size === 0;
@@ -21,27 +23,21 @@ export class PatternMap<Value> {
     if (known !== undefined) return known;
     const value = create();
     this.#values.set(pattern, value);
-    if (pattern.endsWith("*")) this.#count(pattern.length - 1, 1);
+    if (pattern.endsWith("*")) this.#lengths.add(pattern.length - 1, 1);
     return value;
   }
 
   delete(pattern: string): void {
-    if (this.#values.delete(pattern) && pattern.endsWith("*")) this.#count(pattern.length - 1, -1);
+    if (this.#values.delete(pattern) && pattern.endsWith("*")) this.#lengths.add(pattern.length - 1, -1);
   }
 
   /** Those whose pattern matches the name: one look for each length of prefixes. */
   *matching(name: string): Iterable<Value> {
     const exact = this.#values.get(name);
     if (exact !== undefined) yield exact;
-    for (const length of this.#lengths.keys()) {
+    for (const length of this.#lengths.keys) {
       const value = length <= name.length ? this.#values.get(`${name.slice(0, length)}*`) : undefined;
       if (value !== undefined) yield value;
     }
-  }
-
-  #count(length: number, by: 1 | -1): void {
-    const count = (this.#lengths.get(length) ?? 0) + by;
-    if (count === 0) this.#lengths.delete(length);
-    else this.#lengths.set(length, count);
   }
 }

@@ -3,6 +3,7 @@
  * budget: the number of requests bounds them. A larger answer, of at most 1 MiB, needs a part before the rest of it is read; until
  * then TCP backpressure stops the service.
  */
+import { Counts } from "../runtime/counts.ts";
 
 /** Answers up to this size are read at once. */
 export const smallAnswerBytes = 64 * 1024;
@@ -21,8 +22,8 @@ interface Waiting {
 }
 
 export class AnswerBudget {
-  /** Parts taken, by key of the bound; keys without parts are not listed. */
-  readonly #taken = new Map<string, number>();
+  /** Parts taken, by key of the bound. */
+  readonly #taken = new Counts<string>();
   readonly #waiting = new Set<Waiting>();
 
   /** For the answer to one question. @param asker the gateway stream that forwards the answer. */
@@ -31,7 +32,7 @@ export class AnswerBudget {
   }
 
   get taken(): number {
-    return this.#taken.get("process") ?? 0;
+    return this.#taken.of("process");
   }
 
   /** @returns false after `waitMs` without room. After true, the caller must call {@link give}. */
@@ -71,15 +72,11 @@ export class AnswerBudget {
   }
 
   #hasRoom(bounds: readonly Bound[]): boolean {
-    return bounds.every(({ key, most }) => (this.#taken.get(key) ?? 0) < most);
+    return bounds.every(({ key, most }) => this.#taken.of(key) < most);
   }
 
   #count(bounds: readonly Bound[], by: 1 | -1): void {
-    for (const { key } of bounds) {
-      const taken = (this.#taken.get(key) ?? 0) + by;
-      if (taken === 0) this.#taken.delete(key);
-      else this.#taken.set(key, taken);
-    }
+    for (const { key } of bounds) this.#taken.add(key, by);
   }
 }
 
