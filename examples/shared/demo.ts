@@ -55,7 +55,7 @@ export interface Begun {
 /** What the example's service needs. */
 export interface DemoApi {
   readonly privateApiUrl: string;
-  /** A token with the scopes `publish` and `read`. */
+  /** A token with the scopes `publish`, `read`, `operate` and `endpoints`. */
   readonly publishToken: string;
   /** Listens on a port; the demo closes the server at its end. Resolves with the URL. */
   listen(name: string, server: Server, port: number): Promise<string>;
@@ -125,7 +125,7 @@ export async function runDemo(example: Example): Promise<void> {
 function withOwnTokens(config: PrivateApiConfig): PrivateApiConfig {
   const own: typeof config.PRIVATE_API_TOKENS = [
     { name: "embedded gateway", token: relayToken, scopes: ["relay"] },
-    { name: "example", token: publishToken, scopes: ["publish", "read"] },
+    { name: "example", token: publishToken, scopes: ["publish", "read", "operate", "endpoints"] },
   ];
   return { ...config, PRIVATE_API_TOKENS: [...config.PRIVATE_API_TOKENS, ...own] };
 }

@@ -66,61 +66,59 @@ interface LoginOptions {
   tls?: ConnectionOptions;
 }
 
+interface RedisServersOptions {
+  target: RedisTarget;
+  /** Locates the primary, for targets with sentinels. */
+  source?: PrimarySource;
+  /** Whether a client may stay connected to a replica. */
+  replicas?: "accepted" | "refused";
+  logger: Logger;
+}
+
 /** Opens connections to the servers that hold the data. The caller connects and disconnects them. */
 export class RedisServers {
-  readonly #target: RedisTarget;
-  readonly #source: PrimarySource;
-  readonly #replicas: "accepted" | "refused";
-  readonly #logger: Logger;
+  readonly #options: RedisServersOptions;
+  /** Failures of the present outage, by connection. */
+  readonly #failures = new Map<string, number>();
 
-  /**
-   * @param options.source locates the primary, for targets with sentinels.
-   * @param options.replicas whether a client may stay connected to a replica.
-   */
-  constructor(options: {
-    target: RedisTarget;
-    source?: PrimarySource;
-    replicas?: "accepted" | "refused";
-    logger: Logger;
-  }) {
-    const { target } = options;
-    this.#target = target;
-    this.#source = options.source ?? { locate: () => parseServerUrl(target.kind === "standalone" ? target.url : "") };
-    this.#replicas = options.replicas ?? "refused";
-    this.#logger = options.logger;
+  constructor(options: RedisServersOptions) {
+    this.#options = options;
   }
 
   /** For commands; knows every declared script. */
   openClient(): RedisClient {
-    const target = this.#target;
+    const { target } = this.#options;
     const commands = { ...single, autoPipeliningIgnoredCommands: batchScripts() };
     const client = target.kind === "cluster" ? this.#openCluster(target) : this.#openSingle(target, commands);
     defineScripts(client);
-    return client;
+    return this.#logged(client, "commands");
   }
 
   /** For subscriptions: one connection to the server that `commands` uses, or in a cluster to the primary of that name. */
   openSubscriber(commands: RedisClient, primary: string): Redis {
-    if (this.#target.kind !== "cluster") return this.#openSingle(this.#target, subscriber);
+    const { target } = this.#options;
+    if (target.kind !== "cluster") return this.#logged(this.#openSingle(target, subscriber), "subscriptions");
     const known = clusterNode(commands, primary);
-    const [login] = parseClusterNodes(this.#target.nodes);
+    const [login] = parseClusterNodes(target.nodes);
     const options = { ...subscriber, readOnly: false };
     const at = primary.lastIndexOf(":");
     const address = { host: primary.slice(0, at), port: Number(primary.slice(at + 1)) };
     const opened = known?.duplicate(options) ?? new Redis({ ...options, ...this.#loginOptions(login), ...address });
-    return logged(opened, this.#logger);
+    return this.#logged(opened, `subscriptions of ${primary}`);
   }
 
   #openSingle(target: SingleTarget, options: typeof single): Redis {
     const loginOptions = this.#loginOptions(loginOf(target));
-    const Connector = connectorTo(this.#source, { tls: loginOptions.tls, replicas: this.#replicas });
-    return logged(new Redis({ ...options, ...loginOptions, Connector }), this.#logger);
+    const { source, replicas = "refused" } = this.#options;
+    const primary = source ?? { locate: () => parseServerUrl(target.kind === "standalone" ? target.url : "") };
+    const Connector = connectorTo(primary, { tls: loginOptions.tls, replicas });
+    return new Redis({ ...options, ...loginOptions, Connector });
   }
 
   #openCluster(target: RedisTarget & { kind: "cluster" }): Cluster {
     const nodes = parseClusterNodes(target.nodes);
     const [login] = nodes;
-    const cluster = new AskingCluster(
+    return new AskingCluster(
       nodes.map(({ host, port }) => ({ host, port })),
       {
         lazyConnect: true,
@@ -133,11 +131,29 @@ export class RedisServers {
         redisOptions: { ...common, ...this.#loginOptions(login) },
       },
     );
-    return logged(cluster, this.#logger);
   }
 
   #loginOptions(login: Login | undefined): LoginOptions {
-    return login ? loginOptions(login, this.#target.tls) : {};
+    return login ? loginOptions(login, this.#options.target.tls) : {};
+  }
+
+  /** One warning for each outage of a connection, also where the connection is opened again meanwhile. */
+  #logged<Client extends RedisClient>(client: Client, connection: string): Client {
+    const { logger } = this.#options;
+    client.on("error", (error: Error & { code?: string }) => {
+      const { message, code } = rootError(error) as typeof error;
+      const failures = this.#failures.get(connection) ?? 0;
+      if (failures === 0) logger.warn({ connection, reason: message || code }, "redis connection failed, retrying");
+      this.#failures.set(connection, failures + 1);
+      // Otherwise the client would continue on a connection that refused it, e.g. in another database than it asked for.
+      if (refusalOf(error)?.remedy === "reconnect") client.disconnect(true);
+    });
+    client.on("ready", () => {
+      const failures = this.#failures.get(connection);
+      if (failures !== undefined) logger.info({ connection, failures }, "redis connection works again");
+      this.#failures.delete(connection);
+    });
+    return client;
   }
 }
 
@@ -184,13 +200,4 @@ function loginOptions({ username, password, database, tls }: Login, certificates
     ...(password !== undefined && { password }),
     ...(tls && { tls: { ...certificates } }),
   };
-}
-
-function logged<Client extends RedisClient>(client: Client, logger: Logger): Client {
-  client.on("error", (error: Error) => {
-    logger.warn({ err: rootError(error) }, "redis connection");
-    // Otherwise the client would continue on a connection that refused it, e.g. in another database than it asked for.
-    if (refusalOf(error)?.remedy === "reconnect") client.disconnect(true);
-  });
-  return client;
 }

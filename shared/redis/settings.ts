@@ -47,7 +47,7 @@ export const redisSettings = {
 
 /**
  * The URL of each cell by its name, the fleet's first.
- * @throws as {@link address}.
+ * @throws an error that says what to change and quotes nothing.
  */
 export function parseCells(entries: readonly string[]): ReadonlyMap<string, string> {
   const cells = new Map<string, string>();
@@ -81,18 +81,12 @@ export interface RedisTls {
   readonly key?: string;
 }
 
-/** @param parse throws an error that says what to change and quotes nothing: the text may contain a password. */
-function address(parse: (given: string) => unknown): Setting<string> {
-  return {
-    ...text(),
-    parse: (given) => {
-      parse(given);
-      return given;
-    },
-  };
+/** A text with any characters: the check names those that it refuses. */
+function address(check: (given: string) => unknown): Setting<string> {
+  return checked({ ...text(), parse: (given) => given }, check);
 }
 
-/** @param check as for {@link address}. */
+/** @param check throws an error that says what to change and quotes nothing: the text may contain a password. */
 function checked<Value>(setting: Setting<Value>, check: (value: Value) => unknown): Setting<Value> {
   return {
     ...setting,

@@ -2,12 +2,11 @@ import type { Redis } from "ioredis";
 import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import { jittered } from "../runtime/timing.ts";
-import { hashTag, isTimeout } from "./client.ts";
+import { isTimeout } from "./client.ts";
 import { Probe, type ProbeOutcome, type ProbeSender } from "./probe.ts";
 import type { Refusal } from "./refusals.ts";
+import { TopicSet } from "./topic-set.ts";
 
-/** Topics in one SSUBSCRIBE, so that no single command holds the connection long. */
-const subscribeBatch = 100;
 const restoreRetryMs = 500;
 /** After this long without a connection the next place is tried. */
 const tryNextAfterMs = 4_000;
@@ -38,7 +37,7 @@ export interface TopicConnectionOptions {
  */
 export class TopicConnection {
   readonly #options: TopicConnectionOptions;
-  readonly #topics = new Set<string>();
+  readonly #topics = new TopicSet();
   #probe: Probe;
   #place: number;
   #client: Redis | undefined;
@@ -88,7 +87,7 @@ export class TopicConnection {
   }
 
   get topics(): ReadonlySet<string> {
-    return this.#topics;
+    return this.#topics.all;
   }
 
   start(): void {
@@ -103,12 +102,9 @@ export class TopicConnection {
 
   /** Resolves once this process receives everything published from now on. */
   async subscribe(topic: string): Promise<void> {
-    if (!this.#client) throw new Error("no connection for subscriptions");
-    this.#topics.add(topic);
     try {
-      await this.#client.ssubscribe(topic);
+      await this.#topics.subscribe(this.#openClient, [topic]);
     } catch (error) {
-      this.#topics.delete(topic);
       if (isMoved(error)) this.#options.onMoved();
       throw error;
     }
@@ -116,39 +112,24 @@ export class TopicConnection {
 
   /** As {@link subscribe}: all of them, or none. */
   async subscribeAll(topics: readonly string[]): Promise<void> {
-    const client = this.#client;
-    if (!client) throw new Error("no connection for subscriptions");
-    const added = topics.filter((topic) => !this.#topics.has(topic));
-    for (const topic of added) this.#topics.add(topic);
-    try {
-      for (let at = 0; at < added.length; at += subscribeBatch) {
-        await client.ssubscribe(...added.slice(at, at + subscribeBatch));
-      }
-    } catch (error) {
-      for (const topic of added) this.#topics.delete(topic);
-      throw error;
-    }
+    const added = topics.filter((topic) => !this.topics.has(topic));
+    await this.#topics.subscribe(this.#openClient, added);
   }
 
   async unsubscribe(topic: string): Promise<void> {
-    this.#topics.delete(topic);
-    await this.#client?.sunsubscribe(topic);
+    await this.#topics.unsubscribe(this.#client, topic);
   }
 
   /** Adds topics that moved to this server. Counts as an interruption of all its topics. */
   adopt(topics: readonly string[]): void {
-    for (const topic of topics) this.#topics.add(topic);
+    this.#topics.add(topics);
     this.#interrupt();
     void this.#restore();
   }
 
   /** Drops topics that moved to another server. */
   release(topics: readonly string[]): void {
-    for (const topic of topics) {
-      this.#topics.delete(topic);
-      // The server may have dropped it already.
-      if (this.#client?.status === "ready") this.#client.sunsubscribe(topic).catch(() => undefined);
-    }
+    this.#topics.release(this.#client, topics);
   }
 
   /** Replaces a probe topic that this server no longer owns. */
@@ -202,6 +183,11 @@ export class TopicConnection {
     if (answering && !this.#answering) this.#answeringSince = performance.now();
     this.#answering = answering;
     return outcome;
+  }
+
+  get #openClient(): Redis {
+    if (!this.#client) throw new Error("no connection for subscriptions");
+    return this.#client;
   }
 
   #newProbe(topic: string): Probe {
@@ -266,7 +252,7 @@ export class TopicConnection {
         this.#retryLater();
         return;
       }
-      await this.#subscribeAll(client, probe);
+      await this.#topics.restore(client, probe.topic);
       const outcome = await this.#answeredBy(probe.send());
       if (generation !== this.#generation || outcome === "unanswered") {
         this.#retryLater();
@@ -293,18 +279,6 @@ export class TopicConnection {
     clearTimeout(this.#retry);
     if (this.#stopped) return;
     this.#retry = setTimeout(() => void this.#restore(), jittered(restoreRetryMs, 0.5));
-  }
-
-  async #subscribeAll(client: Redis, probe: Probe): Promise<void> {
-    const byTag = Map.groupBy([...this.#topics, probe.topic], hashTag);
-    for (const topics of byTag.values()) {
-      for (let at = 0; at < topics.length; at += subscribeBatch) {
-        // Skips topics that were unsubscribed in the meantime.
-        const wanted = (topic: string): boolean => topic === probe.topic || this.#topics.has(topic);
-        const batch = topics.slice(at, at + subscribeBatch).filter(wanted);
-        if (batch.length > 0) await client.ssubscribe(...batch);
-      }
-    }
   }
 }
 
