@@ -4,20 +4,7 @@ import { commonSettings } from "../shared/program/common-settings.ts";
 import { ProgramSettings } from "../shared/program/program-settings.ts";
 import { originPolicy } from "./entrance/allowed-origins.ts";
 import { trustedProxies } from "./entrance/client-address.ts";
-import {
-  about,
-  checkedList,
-  integer,
-  list,
-  matching,
-  nonEmptyList,
-  optional,
-  port,
-  text,
-  token,
-  url,
-  urls,
-} from "../shared/runtime/setting-kinds.ts";
+import * as setting from "../shared/runtime/setting-kinds.ts";
 import type { SettingValues } from "../shared/runtime/settings.ts";
 
 /** HS256 needs a key as long as its hash. */
@@ -25,99 +12,102 @@ const minSecretLength = 32;
 
 const table = {
   ...commonSettings,
-  GATEWAY_HOST: about("Address that both doors listen on.", text({ fallback: "0.0.0.0" })),
-  GATEWAY_PORT: about("Port of the public door; 0: the system chooses.", port(8080)),
-  GATEWAY_ADMIN_PORT: about("Port of the admin door: `/livez`, `/readyz`, `/metrics`, `/load`.", port(8082)),
+  GATEWAY_HOST: setting.about("Address that both doors listen on.", setting.text({ fallback: "0.0.0.0" })),
+  GATEWAY_PORT: setting.about("Port of the public door; 0: the system chooses.", setting.port(8080)),
+  GATEWAY_ADMIN_PORT: setting.about(
+    "Port of the admin door: `/livez`, `/readyz`, `/metrics`, `/load`.",
+    setting.port(8082),
+  ),
   // Nodes are compared by name. Bytes that are not UTF-8 arrive as U+FFFD and would make two names equal.
-  GATEWAY_NODE: about(
+  GATEWAY_NODE: setting.about(
     "The node's name in the fleet.",
-    matching(
+    setting.matching(
       /^[^\p{Cc}\p{Cs}\ufffd]{1,128}$/u,
       "must be at most 128 characters of well-formed Unicode, none of them a control character",
       { fallback: hostname() },
     ),
     "the host's name",
   ),
-  GATEWAY_MAX_CONNECTIONS: about(
+  GATEWAY_MAX_CONNECTIONS: setting.about(
     "Connections of this node. The default needs 20,612 open files; with fewer the node accepts what fits and logs a warning ([operations](operations.md#open-files-and-connections)).",
-    integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
+    setting.integer({ min: 1, max: 1_000_000, fallback: 10_000 }),
   ),
-  GATEWAY_ADMISSIONS_PER_SECOND: about(
+  GATEWAY_ADMISSIONS_PER_SECOND: setting.about(
     "Connections that the whole fleet admits each second; the nodes share it.",
-    integer({ min: 1, max: 1_000_000, fallback: 1_000 }),
+    setting.integer({ min: 1, max: 1_000_000, fallback: 1_000 }),
   ),
-  GATEWAY_MESSAGES_PER_SECOND: about(
+  GATEWAY_MESSAGES_PER_SECOND: setting.about(
     "Messages that one connection may send each second; twice as many at once.",
-    integer({ min: 1, max: 1_000_000, fallback: 50 }),
+    setting.integer({ min: 1, max: 1_000_000, fallback: 50 }),
   ),
-  GATEWAY_SESSIONS_PER_USER: about(
+  GATEWAY_SESSIONS_PER_USER: setting.about(
     "Sessions of one user (of one tenant) in the fleet; 0: any number.",
-    integer({ min: 0, max: 1_000_000, fallback: 0 }),
+    setting.integer({ min: 0, max: 1_000_000, fallback: 0 }),
   ),
-  GATEWAY_CONNECTIONS_PER_ADDRESS: about(
+  GATEWAY_CONNECTIONS_PER_ADDRESS: setting.about(
     "Open connections from one address to this node; 0: any number.",
-    integer({ min: 0, max: 1_000_000, fallback: 0 }),
+    setting.integer({ min: 0, max: 1_000_000, fallback: 0 }),
   ),
-  GATEWAY_CONNECTS_PER_ADDRESS: about(
+  GATEWAY_CONNECTS_PER_ADDRESS: setting.about(
     "New connections each second from one address to this node; 0: any number.",
-    integer({ min: 0, max: 1_000_000, fallback: 0 }),
+    setting.integer({ min: 0, max: 1_000_000, fallback: 0 }),
   ),
-  TRUSTED_PROXIES: about(
+  TRUSTED_PROXIES: setting.about(
     "Addresses and networks (`10.0.0.0/8`) of the balancers whose `X-Forwarded-For` and `X-Forwarded-Proto` the node trusts. Without it all clients behind one balancer share the bounds of one address.",
-    checkedList((network) => trustedProxies([network]), { fallback: [] }),
+    setting.checkedList((network) => trustedProxies([network]), { fallback: [] }),
   ),
-  PUBLIC_URL: about(
+  PUBLIC_URL: setting.about(
     "Where clients reach this node, or the balancer in front of all nodes, without a path. `GET /v1/bootstrap` answers with it, and Twilio's signatures are checked against it.",
-    optional(url({ protocols: ["http:", "https:"] })),
+    setting.optional(setting.url({ protocols: ["http:", "https:"] })),
   ),
-  GATEWAY_DRAIN_SECONDS: about(
+  GATEWAY_DRAIN_SECONDS: setting.about(
     "Longest time for moving sessions to other nodes before a stop; the stop may take 5 s more.",
-    integer({ min: 0, max: 3_600, fallback: 30 }),
+    setting.integer({ min: 0, max: 3_600, fallback: 30 }),
   ),
-  GATEWAY_SESSION_LIFETIME_SECONDS: about(
+  GATEWAY_SESSION_LIFETIME_SECONDS: setting.about(
     "Time after which the node asks a session to move, plus or minus a tenth; 0: never.",
-    integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
+    setting.integer({ min: 0, max: 30 * 86_400, fallback: 0 }),
   ),
-  GATEWAY_ALLOWED_ORIGINS: about(
+  GATEWAY_ALLOWED_ORIGINS: setting.about(
     "Origins of pages that may connect, beside the gateway's own host: `https://app.example`, `https://*.app.example`, `capacitor://localhost`, `null`; `*`: any. Clients without an origin, such as programs, may connect.",
-    checkedList((origin) => originPolicy([origin]), { fallback: ["*"] }),
+    setting.checkedList((origin) => originPolicy([origin]), { fallback: ["*"] }),
   ),
-  GATEWAY_TRANSPORTS: about(
+  GATEWAY_TRANSPORTS: setting.about(
     "Transports that clients may use. Polling needs sticky balancing.",
-    list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
+    setting.list(Type.Enum(["websocket", "polling"]), { fallback: ["websocket"] }),
   ),
-  HOOKS_MAX_BYTES: about(
+  HOOKS_MAX_BYTES: setting.about(
     "Largest body of a webhook.",
-    integer({ min: 1_024, max: 4 * 1024 * 1024, fallback: 1024 * 1024 }),
+    setting.integer({ min: 1_024, max: 4 * 1024 * 1024, fallback: 1024 * 1024 }),
   ),
-  JOURNAL_DIR: about(
+  JOURNAL_DIR: setting.about(
     "Folder for webhooks of sources with `journal: true` while storage is out of reach: on a disk of this machine that outlives the process ([webhooks-in](webhooks-in.md#the-journal)). Nodes may share it: each has a folder of its own in it.",
-    optional(text()),
+    setting.optional(setting.text()),
   ),
-  JOURNAL_MAX_BYTES: about(
+  JOURNAL_MAX_BYTES: setting.about(
     "Largest journal of the node on the disk; past it webhooks are refused.",
-    integer({ min: 1024 * 1024, max: 64 * 1024 ** 3, fallback: 1024 ** 3 }),
+    setting.integer({ min: 1024 * 1024, max: 64 * 1024 ** 3, fallback: 1024 ** 3 }),
   ),
-  PRIVATE_API_URL: about(
+  PRIVATE_API_URL: setting.about(
     "Addresses of the private API, without a path.",
-    urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
+    setting.urls({ fallback: ["http://127.0.0.1:8081"], protocols: ["http:", "https:"] }),
   ),
-  PRIVATE_API_TOKEN: about("Token of the private API with the scope `relay`.", token()),
-  RESUME_SECRET: about(
+  PRIVATE_API_TOKEN: setting.about("Token of the private API with the scope `relay`.", setting.token()),
+  RESUME_SECRET: setting.about(
     "Secrets of resume tokens and grants, the same on all gateways: the first seals, any opens. To rotate it, see SPEC, RES-8.",
-    optional(nonEmptyList(Type.String({ minLength: minSecretLength }), { secret: true })),
+    setting.optional(setting.nonEmptyList(Type.String({ minLength: minSecretLength }), { secret: true })),
     "derived from `PRIVATE_API_TOKEN`",
   ),
-  AUTH_JWT_SECRET: about(
+  AUTH_JWT_SECRET: setting.about(
     "Secret of HS256 tokens, used as it is, a line break at its end included. This or `AUTH_JWKS_URL` is required.",
-    optional(text({ secret: true, minLength: minSecretLength })),
+    setting.optional(setting.text({ secret: true, minLength: minSecretLength })),
   ),
-  AUTH_JWKS_URL: about(
+  AUTH_JWKS_URL: setting.about(
     "Where the issuer's public keys are, without credentials.",
-    optional(url({ protocols: ["http:", "https:"], allows: ["path", "query"] })),
+    setting.optional(setting.url({ protocols: ["http:", "https:"], allows: ["path", "query"] })),
   ),
-  AUTH_ISSUER: about("Required `iss` of tokens, where set.", optional(text())),
-  AUTH_AUDIENCE: about("Required `aud` of tokens, where set.", optional(text())),
+  AUTH_ISSUER: setting.about("Required `iss` of tokens, where set.", setting.optional(setting.text())),
+  AUTH_AUDIENCE: setting.about("Required `aud` of tokens, where set.", setting.optional(setting.text())),
 };
 
 export type GatewayConfig = SettingValues<typeof table>;

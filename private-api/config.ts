@@ -1,18 +1,7 @@
 import { Type, type Static } from "typebox";
 import { commonSettings } from "../shared/program/common-settings.ts";
 import { ProgramSettings } from "../shared/program/program-settings.ts";
-import {
-  about,
-  checkedList,
-  headerTokenFinding,
-  integer,
-  isHeaderToken,
-  json,
-  list,
-  optional,
-  port,
-  text,
-} from "../shared/runtime/setting-kinds.ts";
+import * as setting from "../shared/runtime/setting-kinds.ts";
 import { excerpt } from "../shared/runtime/excerpt.ts";
 import type { SettingValues } from "../shared/runtime/settings.ts";
 import { parseNetwork } from "../shared/services/internet-addresses.ts";
@@ -40,36 +29,39 @@ export type ApiTokens = Static<typeof Tokens>;
 
 const table = {
   ...commonSettings,
-  PRIVATE_API_HOST: about("Address that the door listens on.", text({ fallback: "0.0.0.0" })),
-  PRIVATE_API_PORT: about("Port of the door; 0: the system chooses.", port(8081)),
-  PRIVATE_API_TOKENS: about(
+  PRIVATE_API_HOST: setting.about("Address that the door listens on.", setting.text({ fallback: "0.0.0.0" })),
+  PRIVATE_API_PORT: setting.about("Port of the door; 0: the system chooses.", setting.port(8081)),
+  PRIVATE_API_TOKENS: setting.about(
     `Tokens of callers as JSON: \`[{ "name", "token" (at least ${minTokenLength} characters), "scopes" }]\`. Scopes: ${scopes.map((scope) => `\`${scope}\``).join(", ")}.`,
-    json<ApiTokens>(Tokens, { secret: true }),
+    setting.json<ApiTokens>(Tokens, { secret: true }),
   ),
-  PRIVATE_API_STOP_SECONDS: about("Longest time for a stop.", integer({ min: 1, max: 3_600, fallback: 30 })),
-  DISPATCH_CONCURRENCY: about(
+  PRIVATE_API_STOP_SECONDS: setting.about(
+    "Longest time for a stop.",
+    setting.integer({ min: 1, max: 3_600, fallback: 30 }),
+  ),
+  DISPATCH_CONCURRENCY: setting.about(
     "Deliveries of queued items that this process has under way at once; 0: it delivers none.",
-    integer({ min: 0, max: 10_000, fallback: 256 }),
+    setting.integer({ min: 0, max: 10_000, fallback: 256 }),
   ),
-  DISPATCH_CLASSES: about(
+  DISPATCH_CLASSES: setting.about(
     "Classes whose items this process delivers; all where it is not set.",
-    optional(list(Type.String({ minLength: 1 }))),
+    setting.optional(setting.list(Type.String({ minLength: 1 }))),
   ),
-  ENDPOINT_ALLOWED_NETWORKS: about(
+  ENDPOINT_ALLOWED_NETWORKS: setting.about(
     "Networks that endpoints may be in although they are not public, such as `10.1.0.0/16`.",
-    checkedList(assertNetwork, { title: "network", fallback: [] }),
+    setting.checkedList(assertNetwork, { title: "network", fallback: [] }),
   ),
-  CHANGES_MAX_BYTES: about(
+  CHANGES_MAX_BYTES: setting.about(
     "Most bytes of the change log, of all slots together (SPEC, CHG-3).",
-    integer({ min: 1, max: 1_099_511_627_776, fallback: 1_073_741_824 }),
+    setting.integer({ min: 1, max: 1_099_511_627_776, fallback: 1_073_741_824 }),
   ),
-  CHANGES_MAX_SECONDS: about(
+  CHANGES_MAX_SECONDS: setting.about(
     "Longest time for which the change log keeps a change.",
-    integer({ min: 1, max: 31_536_000, fallback: 259_200 }),
+    setting.integer({ min: 1, max: 31_536_000, fallback: 259_200 }),
   ),
-  RULES_FILE: about(
+  RULES_FILE: setting.about(
     "YAML or JSON file with the rules, read again when it changes. Without it: `PUT /v1/rules`.",
-    optional(text()),
+    setting.optional(setting.text()),
   ),
 };
 
@@ -83,9 +75,9 @@ export const privateApiSettings = new ProgramSettings({
     const given: unknown = values.PRIVATE_API_TOKENS;
     const tokens = Array.isArray(given) ? given.map((entry: { token?: unknown } | null) => entry?.token) : [];
     const findings = tokens.flatMap((token, index) =>
-      typeof token !== "string" || isHeaderToken(token)
+      typeof token !== "string" || setting.isHeaderToken(token)
         ? []
-        : [`PRIVATE_API_TOKENS: item ${index + 1}.token: ${headerTokenFinding}`],
+        : [`PRIVATE_API_TOKENS: item ${index + 1}.token: ${setting.headerTokenFinding}`],
     );
     if (new Set(tokens).size < tokens.length) findings.push("PRIVATE_API_TOKENS: two entries have the same token");
     return findings;

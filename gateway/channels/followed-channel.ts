@@ -1,12 +1,5 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
-import type {
-  ChannelBroker,
-  Ephemeral,
-  HistoryQuery,
-  HistorySlice,
-  Position,
-  Publication,
-} from "../../shared/channels/contract.ts";
+import type * as contract from "../../shared/channels/contract.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { NamespaceOptions } from "../../shared/rules/rules.ts";
@@ -26,7 +19,7 @@ const repairRetryMs = 500;
 
 /** What all channels of a node share. */
 export interface ChannelContext {
-  readonly broker: ChannelBroker;
+  readonly broker: contract.ChannelBroker;
   readonly rules: Pick<CurrentRules, "rules">;
   readonly tailBudget: TailBudget;
   readonly resyncs: ResyncPacing;
@@ -69,7 +62,7 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
   }
 
   /** Where live deliveries stand; undefined while misaligned. */
-  get position(): Position | undefined {
+  get position(): contract.Position | undefined {
     return this.#delivery.position;
   }
 
@@ -91,21 +84,21 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
     this.#catchUp?.stop();
   }
 
-  receive(epoch: string, publication: Publication): void {
+  receive(epoch: string, publication: contract.Publication): void {
     if (this.#delivery.receive(epoch, publication)) void this.repair();
   }
 
-  receiveEphemeral(ephemeral: Ephemeral): void {
+  receiveEphemeral(ephemeral: contract.Ephemeral): void {
     this.#delivery.receiveEphemeral(ephemeral);
   }
 
-  onDelivered(epoch: string, publication: Publication, followers: number): void {
+  onDelivered(epoch: string, publication: contract.Publication, followers: number): void {
     this.#ownTail.append(epoch, publication, this.#namespace, Date.now());
     this.#catchUp?.onDelivered();
     this.#context.metrics.deliveries.inc(followers);
   }
 
-  onBroken(position: Position, lost: readonly Follower[]): void {
+  onBroken(position: contract.Position, lost: readonly Follower[]): void {
     this.#tail?.restart(position);
     this.#context.resyncs.add(this, lost);
   }
@@ -123,13 +116,13 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
   }
 
   /** What a follower missed since `from`, or why history cannot tell. */
-  async catchUp(from: Position): Promise<CaughtUp> {
+  async catchUp(from: contract.Position): Promise<CaughtUp> {
     const { claimPauses } = this.#context;
     this.#catchUp ??= new CatchUp({ tail: this.#ownTail, channel: this, claimPauses });
     return this.#catchUp.from(from);
   }
 
-  async aligned(): Promise<Position | undefined> {
+  async aligned(): Promise<contract.Position | undefined> {
     while (this.isFollowed) {
       const { position } = this;
       if (position) return position;
@@ -195,14 +188,14 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
     await this.repair();
   }
 
-  async readForCatchUp(reading: Reading | undefined, at: Position): Promise<HistorySlice> {
+  async readForCatchUp(reading: Reading | undefined, at: contract.Position): Promise<contract.HistorySlice> {
     const bounds = { reaching: at, maxBytes: maxReplayBytes };
     if (!reading) return this.#read("recover", { ...bounds, limit: 0 });
     const start = reading.kind === "newest" ? { newest: true } : { after: reading.offset };
     return this.#read("recover", { ...bounds, ...start, epoch: at.epoch, limit: maxReplayPublications });
   }
 
-  extendTail(at: Position, slice: HistorySlice, reading: Reading): void {
+  extendTail(at: contract.Position, slice: contract.HistorySlice, reading: Reading): void {
     this.#ownTail.extend(at, slice, reading, { retention: this.#namespace, now: Date.now() });
   }
 
@@ -241,14 +234,14 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
     }
   }
 
-  async #readPosition(): Promise<HistorySlice> {
+  async #readPosition(): Promise<contract.HistorySlice> {
     return this.#read("compare", { limit: 0, maxBytes: 0 });
   }
 
   async #read(
     kind: "align" | "recover" | "compare",
-    query: Omit<HistoryQuery, "channel" | "retention">,
-  ): Promise<HistorySlice> {
+    query: Omit<contract.HistoryQuery, "channel" | "retention">,
+  ): Promise<contract.HistorySlice> {
     const { broker, metrics } = this.#context;
     metrics.historyReads.inc({ kind });
     return broker.readHistory({ channel: this.name, retention: this.#namespace, ...query });

@@ -1,30 +1,24 @@
 import type { ChannelBroker, Topic } from "../../shared/channels/contract.ts";
 
+interface TopicFollowerOptions<Name> {
+  broker: ChannelBroker;
+  topicOf: (name: Name) => Topic;
+  /** Read during {@link update}. */
+  wanted: (name: Name) => boolean;
+  /** Runs before {@link update} resolves. */
+  onFollowed?: (name: Name) => Promise<void>;
+}
+
 /**
  * Follows at the broker exactly the topics that this node wants. Changes of one topic run one after the other.
  */
 export class TopicFollower<Name extends string> {
-  readonly #broker: ChannelBroker;
-  readonly #topicOf: (name: Name) => Topic;
-  readonly #wanted: (name: Name) => boolean;
-  readonly #onFollowed: (name: Name) => Promise<void>;
+  readonly #options: TopicFollowerOptions<Name>;
   readonly #followed = new Set<Name>();
   readonly #changing = new Map<Name, Promise<void>>();
 
-  /**
-   * @param options.wanted read during {@link update}.
-   * @param options.onFollowed runs before {@link update} resolves.
-   */
-  constructor(options: {
-    broker: ChannelBroker;
-    topicOf: (name: Name) => Topic;
-    wanted: (name: Name) => boolean;
-    onFollowed?: (name: Name) => Promise<void>;
-  }) {
-    this.#broker = options.broker;
-    this.#topicOf = options.topicOf;
-    this.#wanted = options.wanted;
-    this.#onFollowed = options.onFollowed ?? (async () => undefined);
+  constructor(options: TopicFollowerOptions<Name>) {
+    this.#options = options;
   }
 
   /** Resolves once the broker follows the topic, or has left it, as wanted. @throws TidegateError without a broker. */
@@ -33,7 +27,7 @@ export class TopicFollower<Name extends string> {
     for (;;) {
       let change = this.#changing.get(name);
       if (!change) {
-        if (this.#wanted(name) === this.#followed.has(name)) return;
+        if (this.#options.wanted(name) === this.#followed.has(name)) return;
         change = this.#change(name).finally(() => this.#changing.delete(name));
         this.#changing.set(name, change);
       }
@@ -42,15 +36,15 @@ export class TopicFollower<Name extends string> {
   }
 
   async #change(name: Name): Promise<void> {
-    const topic = this.#topicOf(name);
-    while (this.#wanted(name) !== this.#followed.has(name)) {
+    const topic = this.#options.topicOf(name);
+    while (this.#options.wanted(name) !== this.#followed.has(name)) {
       if (this.#followed.has(name)) {
         this.#followed.delete(name);
-        await this.#broker.unfollow(topic);
+        await this.#options.broker.unfollow(topic);
       } else {
-        await this.#broker.follow(topic);
+        await this.#options.broker.follow(topic);
         this.#followed.add(name);
-        await this.#onFollowed(name);
+        await this.#options.onFollowed?.(name);
       }
     }
   }

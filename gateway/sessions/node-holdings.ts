@@ -5,17 +5,8 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { jittered } from "../../shared/runtime/timing.ts";
 import type { Identity } from "../../shared/services/identity-token.ts";
-import {
-  type ClaimOutcome,
-  type ClaimRequest,
-  graceMs,
-  type HeldSession,
-  leaseMs,
-  lingerMs,
-  type Membership,
-  type SessionEnding,
-  type SessionStore,
-} from "../../shared/sessions/contract.ts";
+import type * as contract from "../../shared/sessions/contract.ts";
+import { graceMs, leaseMs, lingerMs } from "../../shared/sessions/contract.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
 import { NodeLease } from "./node-lease.ts";
 import type { Session } from "./session.ts";
@@ -27,7 +18,7 @@ const beatMs = 1_000;
 const announceBatch = 50;
 
 interface NodeHoldingsOptions {
-  store: SessionStore;
+  store: contract.SessionStore;
   node: string;
   sessions: Pick<Sessions, "all" | "follow">;
   events: Pick<SessionEvents, "requestedFor" | "expect">;
@@ -46,7 +37,7 @@ export class NodeHoldings implements Service {
   /** The store has under the node's name what the node has. */
   #complete = false;
   /** Memberships of closed connections, oldest first. `until`: by `performance.now()`. */
-  #lingering: { membership: Omit<Membership, "holder">; until: number }[] = [];
+  #lingering: { membership: Omit<contract.Membership, "holder">; until: number }[] = [];
   #beating: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -89,7 +80,10 @@ export class NodeHoldings implements Service {
    * @param identity of the session, for the services that hear of it.
    * @throws TidegateError `broker_unavailable`: the claim may have been made.
    */
-  async claim(request: Omit<ClaimRequest, "holder" | "node" | "events">, identity: Identity): Promise<ClaimOutcome> {
+  async claim(
+    request: Omit<contract.ClaimRequest, "holder" | "node" | "events">,
+    identity: Identity,
+  ): Promise<contract.ClaimOutcome> {
     const { store, node, events: sessionEvents } = this.#options;
     const { holder } = this.#lease;
     try {
@@ -114,32 +108,32 @@ export class NodeHoldings implements Service {
     this.#complete = false;
   }
 
-  end(held: HeldSession, ending: SessionEnding): void {
+  end(held: contract.HeldSession, ending: contract.SessionEnding): void {
     this.#observe(this.#end(held, ending));
   }
 
   /** The command is under way when this returns: a later read of the store finds the session in the channel. */
-  enter(membership: Omit<Membership, "holder">): void {
+  enter(membership: Omit<contract.Membership, "holder">): void {
     this.#observe(this.#enter(membership));
   }
 
   /** In {@link lingerMs}, unless a newer claim of the session has entered by then. */
-  leaveSoon(membership: Omit<Membership, "holder">): void {
+  leaveSoon(membership: Omit<contract.Membership, "holder">): void {
     // Members under a name that is about to be abandoned go with it.
     if (!this.#complete) return;
     this.#lingering.push({ membership, until: performance.now() + lingerMs });
   }
 
-  leave(membership: Omit<Membership, "holder">): void {
+  leave(membership: Omit<contract.Membership, "holder">): void {
     this.#observe(this.#options.store.leave({ ...membership, holder: this.#lease.holder }));
   }
 
-  async #end(held: HeldSession, ending: SessionEnding): Promise<void> {
+  async #end(held: contract.HeldSession, ending: contract.SessionEnding): Promise<void> {
     await this.#options.store.end(held, this.#lease.holder, ending);
     this.#options.events.expect(identityKey(held), ending.mayReturn ? graceMs : 0);
   }
 
-  async #enter(membership: Omit<Membership, "holder">): Promise<void> {
+  async #enter(membership: Omit<contract.Membership, "holder">): Promise<void> {
     await this.#options.store.enter({ ...membership, holder: this.#lease.holder });
   }
 

@@ -8,16 +8,7 @@ import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import type * as contract from "./contract.ts";
 import { idempotencySeconds, newEpoch, stateSecondsBeyondHistory } from "./contract.ts";
-import {
-  changeKeys,
-  channelKeys,
-  formatUserMessage,
-  idempotencyKey,
-  parseChannelMessage,
-  parseTopicName,
-  parseUserMessage,
-  topicName,
-} from "./keys.ts";
+import * as keys from "./keys.ts";
 
 type PublishReply = [outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string];
 
@@ -62,7 +53,7 @@ export class RedisBroker implements contract.ChannelBroker {
   async start(): Promise<void> {
     const { root } = this.#cells.fleet;
     this.#cells.listen({
-      onMessage: (topic, message) => this.#receive(parseTopicName(root, topic), message),
+      onMessage: (topic, message) => this.#receive(keys.parseTopicName(root, topic), message),
       onRestored: () => this.#notify((listener) => listener.onRestored()),
     });
   }
@@ -78,17 +69,17 @@ export class RedisBroker implements contract.ChannelBroker {
   async publish(request: contract.PublishRequest): Promise<contract.PublishOutcome> {
     const { channel, event, data, retention, id, expect, changes } = request;
     const cell = this.#cells.of(channel);
-    const { state, history } = channelKeys(cell.root, channel);
+    const { state, history } = keys.channelKeys(cell.root, channel);
     const { keys: logKeys, values: logValues } = changes
       ? loggingArguments(cell.root, channel, changes)
       : { keys: [], values: [] };
-    const idKeys = id === undefined ? [] : [idempotencyKey(cell.root, "publication", channel, id)];
+    const idKeys = id === undefined ? [] : [keys.idempotencyKey(cell.root, "publication", channel, id)];
     const plain = id === undefined ? publishScript : publishOnceScript;
     const logged = id === undefined ? publishLoggedScript : publishLoggedOnceScript;
     const [outcome, epoch, offset] = await cell.run(
       changes ? logged : plain,
       ...[state, history, ...logKeys, ...idKeys],
-      topicName(cell.root, { kind: "channel", name: channel }),
+      keys.topicName(cell.root, { kind: "channel", name: channel }),
       ...[event, data, newEpoch(), retention.historySize, retention.historySeconds],
       retention.historySeconds + stateSecondsBeyondHistory,
       ...[expect?.epoch ?? "", expect?.offset ?? "", idempotencySeconds],
@@ -102,12 +93,12 @@ export class RedisBroker implements contract.ChannelBroker {
   async publishEphemeral(request: contract.EphemeralRequest): Promise<{ duplicate: boolean }> {
     const { channel, event, data, id } = request;
     const cell = this.#cells.of(channel);
-    const topic = topicName(cell.root, { kind: "channel", name: channel });
+    const topic = keys.topicName(cell.root, { kind: "channel", name: channel });
     if (id === undefined) {
       await cell.run("spublish", topic, `e ${event}\n${data}`);
       return { duplicate: false };
     }
-    const key = idempotencyKey(cell.root, "ephemeral", channel, id);
+    const key = keys.idempotencyKey(cell.root, "ephemeral", channel, id);
     const values = [topic, event, data, idempotencySeconds];
     const published = await cell.run(publishEphemeralOnceScript, key, ...values);
     return { duplicate: published === 0 };
@@ -115,8 +106,8 @@ export class RedisBroker implements contract.ChannelBroker {
 
   async sendToUser(user: IdentityKey, message: contract.UserMessage): Promise<void> {
     const cell = this.#cells.of(user);
-    const topic = topicName(cell.root, { kind: "user", name: user });
-    await cell.run("spublish", topic, formatUserMessage(message));
+    const topic = keys.topicName(cell.root, { kind: "user", name: user });
+    await cell.run("spublish", topic, keys.formatUserMessage(message));
   }
 
   async readHistory(query: contract.HistoryQuery): Promise<contract.HistorySlice> {
@@ -128,7 +119,7 @@ export class RedisBroker implements contract.ChannelBroker {
     const read = async () => cell.run(readHistoryScript, ...historyArguments(cell.root, query));
     let reply = await read();
     if (isUnknown(reply)) {
-      const { state, history } = channelKeys(cell.root, query.channel);
+      const { state, history } = keys.channelKeys(cell.root, query.channel);
       await cell.run(beginChannelScript, state, history, newEpoch(), emptyStateSeconds);
       reply = await read();
     }
@@ -142,7 +133,7 @@ export class RedisBroker implements contract.ChannelBroker {
     const [, offset, , , leftSeconds] = reply;
     const seconds = offset === "0" ? emptyStateSeconds : retention.historySeconds + stateSecondsBeyondHistory;
     if (leftSeconds > seconds / 2) return;
-    cell.run("expire", channelKeys(cell.root, channel).state, seconds, "GT").catch((error: unknown) => {
+    cell.run("expire", keys.channelKeys(cell.root, channel).state, seconds, "GT").catch((error: unknown) => {
       this.#logger.debug({ err: error, channel }, "renewing the state of a channel failed");
     });
   }
@@ -171,12 +162,12 @@ export class RedisBroker implements contract.ChannelBroker {
   }
 
   async follow(topic: contract.Topic): Promise<void> {
-    const name = topicName(this.#cells.fleet.root, topic);
+    const name = keys.topicName(this.#cells.fleet.root, topic);
     await orBrokerUnavailable(this.#cells.subscribe(slotOf(topic.name), name));
   }
 
   async unfollow(topic: contract.Topic): Promise<void> {
-    const name = topicName(this.#cells.fleet.root, topic);
+    const name = keys.topicName(this.#cells.fleet.root, topic);
     await orBrokerUnavailable(this.#cells.unsubscribe(slotOf(topic.name), name));
   }
 
@@ -187,12 +178,12 @@ export class RedisBroker implements contract.ChannelBroker {
   #receive(topic: contract.Topic | undefined, message: string): void {
     if (topic === undefined) return;
     if (topic.kind === "user") {
-      const parsed = parseUserMessage(message);
+      const parsed = keys.parseUserMessage(message);
       if (parsed) this.#notify((listener) => listener.onUserMessage(topic.name, parsed));
       else this.#logger.error({ topic }, "malformed message to a user");
       return;
     }
-    const parsed = parseChannelMessage(message);
+    const parsed = keys.parseChannelMessage(message);
     if (parsed?.kind === "publication") {
       this.#notify((listener) => listener.onPublication(topic.name, parsed.epoch, parsed.publication));
     } else if (parsed?.kind === "ephemeral") {
@@ -206,14 +197,14 @@ function loggingArguments(
   channel: string,
   { maxBytes, maxSeconds, unclaimedSeconds }: contract.ChangeRetention,
 ): { keys: string[]; values: (string | number)[] } {
-  const { log, state, live, news } = changeKeys(root, slotOf(channel));
+  const { log, state, live, news } = keys.changeKeys(root, slotOf(channel));
   const times = [maxSeconds * 1000, unclaimedSeconds * 1000];
   return { keys: [log, state, live], values: [Math.floor(maxBytes), ...times, news, channel] };
 }
 
 function historyArguments(root: string, query: contract.HistoryQuery): (string | number)[] {
   const { channel, after, limit, maxBytes, epoch, newest } = query;
-  const { state, history } = channelKeys(root, channel);
+  const { state, history } = keys.channelKeys(root, channel);
   return [state, history, after ?? "", limit, maxBytes, epoch ?? "", newest ? 1 : 0];
 }
 

@@ -69,7 +69,9 @@ export class DoorConnections {
     });
     this.#add(socket);
     // Evict one early: the next connection must not be refused while there is one to evict.
-    if (this.#unproven.size > this.#bounds.unproven || this.#total >= this.#bounds.total) this.#evict();
+    if (this.#unproven.size <= this.#bounds.unproven && this.#total < this.#bounds.total) return;
+    const oldest = this.#unproven.next;
+    if (oldest) this.#evict(oldest);
   }
 
   /** @returns false where the connection was closed instead. */
@@ -126,19 +128,14 @@ export class DoorConnections {
     this.#unproven.add(socket, networkOf(socket.remoteAddress ?? ""));
   }
 
-  #evict(): void {
-    const socket = this.#unproven.next;
-    if (socket) this.#close(socket, "crowded");
-  }
-
   #flooded(socket: Socket): void {
     this.#onClosed("pipelined");
     this.closeLate(socket);
   }
 
-  #close(socket: Socket, closure: Closure): void {
+  #evict(socket: Socket): void {
     this.#unproven.delete(socket);
-    this.#onClosed(closure);
+    this.#onClosed("crowded");
     socket.destroy();
   }
 }

@@ -5,23 +5,11 @@ import { objectText } from "../json/json-text.ts";
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import { excerpt } from "../runtime/excerpt.ts";
-import type { RequestCode } from "../protocol/codes.ts";
 import { describeFindings } from "../runtime/schema-errors.ts";
 import { stopReading } from "./door-input.ts";
 import { RefusalDelay } from "./refusal-delay.ts";
 
 const problemType = "application/problem+json; charset=utf-8";
-
-export interface Problem {
-  type: string;
-  title: string;
-  status: number;
-  detail: string;
-  code: RequestCode;
-  retryable: boolean;
-  retryAfterMs?: number;
-  errors?: readonly string[];
-}
 
 /** Turns every error of the door into a problem, unexpected ones included. */
 export function answerWithProblems(app: FastifyInstance, errors: ContainedErrors): void {
@@ -74,11 +62,10 @@ export function writeProblem(request: IncomingMessage, response: ServerResponse,
 }
 
 function answerOf(error: TidegateError): { status: number; headers: Record<string, string>; text: string } {
-  const problem = toProblem(error);
-  const { status, retryAfterMs } = problem;
+  const { retryAfterMs } = error.options;
   const retryAfter = retryAfterMs !== undefined && { "retry-after": String(Math.ceil(retryAfterMs / 1000)) };
-  const text = objectText(problem, error.options.jsonMembers);
-  return { status, headers: { "content-type": problemType, ...retryAfter }, text };
+  const text = objectText(toProblem(error), error.options.jsonMembers);
+  return { status: error.httpStatus, headers: { "content-type": problemType, ...retryAfter }, text };
 }
 
 function whenRestIsDropped(request: IncomingMessage, answer: () => void): void {
@@ -92,7 +79,7 @@ function hasMoreToCome({ complete, headers }: IncomingMessage): boolean {
   return !complete && (headers["transfer-encoding"] !== undefined || Number(headers["content-length"]) > 0);
 }
 
-function toProblem(error: TidegateError): Problem & Record<string, unknown> {
+function toProblem(error: TidegateError): Record<string, unknown> {
   const { retryAfterMs, errors, details } = error.options;
   return {
     type: "about:blank",

@@ -1,21 +1,6 @@
 /** Splits JSON arrays and objects into the texts of their items and members, without parsing those. */
-import {
-  backslash,
-  closeBrace,
-  closeBracket,
-  comma,
-  malformed,
-  openBrace,
-  openBracket,
-  quote,
-  scanJson,
-  scanned,
-  scanValue,
-  skipName,
-  skipSpace,
-  skipString,
-  tooDeep,
-} from "./json-scan.ts";
+import * as char from "./json-characters.ts";
+import { malformed, scanJson, scanned, scanValue, skipName, skipSpace, skipString, tooDeep } from "./json-scan.ts";
 
 export type ItemsScan =
   /** `items`: the bytes of each. `values`: in all items, including those that were left out. */
@@ -32,11 +17,11 @@ export function scanItems(json: Uint8Array, maxItems: number): ItemsScan {
   const items: Uint8Array[] = [];
   let values = 0;
   let at = skipSpace(json, 0);
-  if (json[at] !== openBracket) return { kind: "malformed" };
+  if (json[at] !== char.openBracket) return { kind: "malformed" };
   at = skipSpace(json, at + 1);
-  if (json[at] === closeBracket) at++;
+  if (json[at] === char.closeBracket) at++;
   else {
-    for (let next: number | undefined = comma; next === comma; at++) {
+    for (let next: number | undefined = char.comma; next === char.comma; at++) {
       const from = skipSpace(json, at);
       const end = scanValue(json, from);
       if (end === tooDeep) return { kind: "too_deep" };
@@ -45,7 +30,7 @@ export function scanItems(json: Uint8Array, maxItems: number): ItemsScan {
       if (items.length < maxItems) items.push(json.subarray(from, end));
       at = skipSpace(json, end);
       next = json[at];
-      if (next !== comma && next !== closeBracket) return { kind: "malformed" };
+      if (next !== char.comma && next !== char.closeBracket) return { kind: "malformed" };
     }
   }
   return skipSpace(json, at) === json.length ? { kind: "items", items, values } : { kind: "malformed" };
@@ -73,14 +58,14 @@ export type MembersScan =
 export function scanMembers(json: Uint8Array, maxMembers: number): MembersScan {
   const members: JsonMember[] = [];
   let at = skipSpace(json, 0);
-  if (json[at] !== openBrace) {
+  if (json[at] !== char.openBrace) {
     const { kind } = scanJson(json);
     return { kind: kind === "json" ? "no_object" : kind };
   }
   at = skipSpace(json, at + 1);
-  if (json[at] === closeBrace) at++;
+  if (json[at] === char.closeBrace) at++;
   else {
-    for (let next: number | undefined = comma; next === comma; at++) {
+    for (let next: number | undefined = char.comma; next === char.comma; at++) {
       const nameFrom = skipSpace(json, at);
       const from = skipName(json, nameFrom);
       if (from === malformed) return { kind: "malformed" };
@@ -94,7 +79,7 @@ export function scanMembers(json: Uint8Array, maxMembers: number): MembersScan {
       members.push({ name, json: json.subarray(valueFrom, end), values: scanned.values });
       at = skipSpace(json, end);
       next = json[at];
-      if (next !== comma && next !== closeBrace) return { kind: "malformed" };
+      if (next !== char.comma && next !== char.closeBrace) return { kind: "malformed" };
     }
   }
   return skipSpace(json, at) === json.length ? { kind: "members", members } : { kind: "malformed" };
@@ -111,7 +96,7 @@ export function takeMembers(
   names: readonly string[],
 ): { taken: Map<string, string>; rest: string | undefined } | undefined {
   let at = skipSpace(json, 0);
-  if (json[at] !== openBrace) return undefined;
+  if (json[at] !== char.openBrace) return undefined;
   const taken = new Map<string, string>();
   const kept: string[] = [];
   /** Adjacent members are copied together. */
@@ -122,7 +107,7 @@ export function takeMembers(
     keptFrom = -1;
   };
   at = skipSpace(json, at + 1);
-  while (json[at] === quote) {
+  while (json[at] === char.quote) {
     const nameEnd = skipString(json, at);
     const valueFrom = skipSpace(json, skipName(json, at));
     const valueTo = skipScanned(json, valueFrom);
@@ -135,7 +120,7 @@ export function takeMembers(
       taken.set(name, json.toString("utf8", valueFrom, valueTo));
     }
     at = skipSpace(json, valueTo);
-    if (json[at] === comma) at = skipSpace(json, at + 1);
+    if (json[at] === char.comma) at = skipSpace(json, at + 1);
   }
   keep();
   return { taken, rest: kept.length === 0 ? undefined : `{${kept.join(",")}}` };
@@ -144,7 +129,7 @@ export function takeMembers(
 /** @param from, to quotes included. @returns the name written there, if it is one of `names`. */
 function oneOf(names: readonly string[], json: Buffer, from: number, to: number): string | undefined {
   let escaped = false;
-  for (let at = from + 1; at < to - 1; at++) if (json[at] === backslash) escaped = true;
+  for (let at = from + 1; at < to - 1; at++) if (json[at] === char.backslash) escaped = true;
   // Names are ASCII: without escapes each character is one byte.
   const isPossible = names.some(({ length }) => (escaped ? to - from - 2 <= 6 * length : to - from - 2 === length));
   if (!isPossible) return undefined;
@@ -158,18 +143,18 @@ export function skipScanned(bytes: Uint8Array, from: number): number {
   let depth = 0;
   for (;;) {
     const byte = bytes[at];
-    if (byte === quote) {
+    if (byte === char.quote) {
       at = skipString(bytes, at);
       if (depth === 0) return at;
       continue;
     }
-    if (byte === openBrace || byte === openBracket) depth++;
-    else if (byte === closeBrace || byte === closeBracket) {
+    if (byte === char.openBrace || byte === char.openBracket) depth++;
+    else if (byte === char.closeBrace || byte === char.closeBracket) {
       // The end of the container also ends a scalar in it.
       if (depth === 0) return at;
       depth--;
       if (depth === 0) return at + 1;
-    } else if (byte === comma && depth === 0) return at;
+    } else if (byte === char.comma && depth === 0) return at;
     at++;
   }
 }

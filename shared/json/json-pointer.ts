@@ -1,6 +1,7 @@
 /** Finds values in JSON text by JSON pointers (RFC 6901), without parsing what surrounds them. Pure. */
 import { skipScanned } from "./json-members.ts";
-import { backslash, comma, openBrace, openBracket, quote, skipName, skipSpace, skipString } from "./json-scan.ts";
+import * as char from "./json-characters.ts";
+import { skipName, skipSpace, skipString } from "./json-scan.ts";
 
 /** The names of a pointer, unescaped. "" is the whole document. */
 export type PointerPath = readonly string[];
@@ -21,8 +22,8 @@ export function parsePointer(pointer: string): PointerPath {
 export function valueAt(json: Uint8Array, path: PointerPath): Uint8Array | undefined {
   let value: Uint8Array | undefined = trimmed(json);
   for (const name of path) {
-    if (value[0] === openBrace) value = memberOf(value, name);
-    else value = value[0] === openBracket && isIndex(name) ? itemOf(value, Number(name)) : undefined;
+    if (value[0] === char.openBrace) value = memberOf(value, name);
+    else value = value[0] === char.openBracket && isIndex(name) ? itemOf(value, Number(name)) : undefined;
     if (value === undefined) return undefined;
   }
   return value;
@@ -37,13 +38,13 @@ function memberOf(json: Uint8Array, name: string): Uint8Array | undefined {
   const nameBytes = Buffer.from(name);
   let found: Uint8Array | undefined;
   let at = skipSpace(json, 1);
-  while (json[at] === quote) {
+  while (json[at] === char.quote) {
     const nameTo = skipString(json, at);
     const from = skipSpace(json, skipName(json, at));
     const to = skipScanned(json, from);
     if (isName(json, at + 1, nameTo - 1, nameBytes)) found = json.subarray(from, to);
     at = skipSpace(json, to);
-    if (json[at] === comma) at = skipSpace(json, at + 1);
+    if (json[at] === char.comma) at = skipSpace(json, at + 1);
   }
   return found && trimmed(found);
 }
@@ -55,7 +56,7 @@ function isName(json: Uint8Array, from: number, to: number, name: Uint8Array): b
   if (length < name.length || length > 6 * name.length) return false;
   if (length > name.length) {
     const written = json.subarray(from, to);
-    return written.includes(backslash) && Buffer.compare(Buffer.from(unescaped(written)), name) === 0;
+    return written.includes(char.backslash) && Buffer.compare(Buffer.from(unescaped(written)), name) === 0;
   }
   for (let at = 0; at < length; at++) if (json[from + at] !== name[at]) return false;
   return true;
@@ -72,7 +73,7 @@ function itemOf(json: Uint8Array, index: number): Uint8Array | undefined {
     const to = skipScanned(json, at);
     if (position === index) return trimmed(json.subarray(at, to));
     at = skipSpace(json, to);
-    if (json[at] !== comma) return undefined;
+    if (json[at] !== char.comma) return undefined;
     at = skipSpace(json, at + 1);
   }
   return undefined;

@@ -1,5 +1,6 @@
 /** Checks and measures JSON text without building a value, so that the text can be passed on unchanged. */
 import { isUtf8 } from "node:buffer";
+import * as char from "./json-characters.ts";
 
 /** Deeper values would overflow the stack of code that walks them, here or in a service. */
 export const maxJsonDepth = 128;
@@ -67,12 +68,12 @@ export function scanValue(bytes: Uint8Array, from: number): number {
   let at = from;
   scan: for (;;) {
     let byte = bytes[at] ?? 0;
-    if (byte <= space) {
+    if (byte <= char.space) {
       at = skipSpace(bytes, at);
       byte = bytes[at] ?? 0;
     }
     values++;
-    if (byte === openBrace || byte === openBracket) {
+    if (byte === char.openBrace || byte === char.openBracket) {
       if (depth === maxJsonDepth) {
         at = tooDeep;
         break;
@@ -80,10 +81,10 @@ export function scanValue(bytes: Uint8Array, from: number): number {
       depth++;
       containers++;
       if (depth > deepest) deepest = depth;
-      inObject = byte === openBrace;
+      inObject = byte === char.openBrace;
       isObject[depth] = inObject ? 1 : 0;
       at++;
-      if ((bytes[at] ?? 0) <= space) at = skipSpace(bytes, at);
+      if ((bytes[at] ?? 0) <= char.space) at = skipSpace(bytes, at);
       // In ASCII a closing bracket or brace is its opening one plus two.
       if (bytes[at] === byte + 2) {
         at++;
@@ -105,12 +106,12 @@ export function scanValue(bytes: Uint8Array, from: number): number {
     for (;;) {
       if (depth === 0) break scan;
       let next = bytes[at] ?? 0;
-      if (next <= space) {
+      if (next <= char.space) {
         at = skipSpace(bytes, at);
         next = bytes[at] ?? 0;
       }
       at++;
-      if (next === comma) {
+      if (next === char.comma) {
         commas++;
         if (!inObject) break;
         at = skipName(bytes, skipSpace(bytes, at));
@@ -121,7 +122,7 @@ export function scanValue(bytes: Uint8Array, from: number): number {
         if (count > widest) widest = count;
         break;
       }
-      if (next !== (inObject ? closeBrace : closeBracket)) {
+      if (next !== (inObject ? char.closeBrace : char.closeBracket)) {
         at = malformed;
         break scan;
       }
@@ -136,32 +137,13 @@ export function scanValue(bytes: Uint8Array, from: number): number {
   return at;
 }
 
-const space = 0x20;
-export const quote = 0x22;
-const plus = 0x2b;
-export const comma = 0x2c;
-const minus = 0x2d;
-const dot = 0x2e;
-const zero = 0x30;
-const nine = 0x39;
-const colon = 0x3a;
-export const openBracket = 0x5b;
-export const backslash = 0x5c;
-export const closeBracket = 0x5d;
-const lowerE = 0x65;
-const lowerF = 0x66;
-const lowerN = 0x6e;
-const lowerT = 0x74;
-const lowerU = 0x75;
-export const openBrace = 0x7b;
-export const closeBrace = 0x7d;
 /** Added to a letter's code, gives the lower case. */
 const lowerCase = 0x20;
 
 /** By byte, 1: it ends a run of ordinary characters in a string. */
-const endsRun = new Uint8Array(256).fill(1, 0, space);
-endsRun[quote] = 1;
-endsRun[backslash] = 1;
+const endsRun = new Uint8Array(256).fill(1, 0, char.space);
+endsRun[char.quote] = 1;
+endsRun[char.backslash] = 1;
 /** By byte, 1: a backslash may precede it. */
 const isEscapable = new Uint8Array(256);
 for (const byte of Buffer.from('"\\/bfnrt')) isEscapable[byte] = 1;
@@ -172,29 +154,29 @@ export function skipSpace(bytes: Uint8Array, from: number): number {
   let at = from;
   for (;;) {
     const byte = bytes[at];
-    if (byte !== space && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return at;
+    if (byte !== char.space && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return at;
     at++;
   }
 }
 
 /** A member's name and its colon. */
 export function skipName(bytes: Uint8Array, from: number): number {
-  if (bytes[from] !== quote) return malformed;
+  if (bytes[from] !== char.quote) return malformed;
   const end = skipString(bytes, from);
-  if (end === malformed || bytes[end] === colon) return end === malformed ? malformed : end + 1;
+  if (end === malformed || bytes[end] === char.colon) return end === malformed ? malformed : end + 1;
   const at = skipSpace(bytes, end);
-  return bytes[at] === colon ? at + 1 : malformed;
+  return bytes[at] === char.colon ? at + 1 : malformed;
 }
 
 function skipScalar(bytes: Uint8Array, from: number, first: number): number {
   switch (first) {
-    case quote:
+    case char.quote:
       return skipString(bytes, from);
-    case lowerT:
+    case char.lowerT:
       return skipWord(bytes, from, "true");
-    case lowerF:
+    case char.lowerF:
       return skipWord(bytes, from, "false");
-    case lowerN:
+    case char.lowerN:
       return skipWord(bytes, from, "null");
     default:
       return skipNumber(bytes, from);
@@ -213,29 +195,29 @@ export function skipString(bytes: Uint8Array, from: number): number {
     while (at < length && endsRun[bytes[at] ?? 0] === 0) at++;
     const byte = bytes[at];
     at++;
-    if (byte === quote) return at;
-    if (byte !== backslash) return malformed;
+    if (byte === char.quote) return at;
+    if (byte !== char.backslash) return malformed;
     const escaped = bytes[at];
     at++;
-    if (escaped === lowerU) {
+    if (escaped === char.lowerU) {
       for (const end = at + 4; at < end; at++) if (!isHexDigit(bytes[at] ?? 0)) return malformed;
     } else if (isEscapable[escaped ?? 0] === 0) return malformed;
   }
 }
 
 function skipNumber(bytes: Uint8Array, from: number): number {
-  let at = bytes[from] === minus ? from + 1 : from;
+  let at = bytes[from] === char.minus ? from + 1 : from;
   const end = skipDigits(bytes, at);
   // A number has digits, and no zero before others.
-  if (end === at || (bytes[at] === zero && end > at + 1)) return malformed;
+  if (end === at || (bytes[at] === char.zero && end > at + 1)) return malformed;
   at = end;
-  if (bytes[at] === dot) {
+  if (bytes[at] === char.dot) {
     at = skipDigits(bytes, at + 1);
-    if (bytes[at - 1] === dot) return malformed;
+    if (bytes[at - 1] === char.dot) return malformed;
   }
-  if (((bytes[at] ?? 0) | lowerCase) === lowerE) {
+  if (((bytes[at] ?? 0) | lowerCase) === char.lowerE) {
     at++;
-    if (bytes[at] === plus || bytes[at] === minus) at++;
+    if (bytes[at] === char.plus || bytes[at] === char.minus) at++;
     const exponent = at;
     at = skipDigits(bytes, at);
     if (at === exponent) return malformed;
@@ -251,10 +233,10 @@ function skipDigits(bytes: Uint8Array, from: number): number {
 }
 
 function isDigit(byte: number): boolean {
-  return byte >= zero && byte <= nine;
+  return byte >= char.zero && byte <= char.nine;
 }
 
 function isHexDigit(byte: number): boolean {
   const lower = byte | lowerCase;
-  return isDigit(byte) || (lower >= 0x61 && lower <= lowerF);
+  return isDigit(byte) || (lower >= 0x61 && lower <= char.lowerF);
 }

@@ -1,13 +1,5 @@
-import {
-  backslash,
-  closeBrace,
-  closeBracket,
-  comma,
-  maxJsonDepth,
-  openBrace,
-  openBracket,
-  quote,
-} from "./json-scan.ts";
+import * as char from "./json-characters.ts";
+import { maxJsonDepth } from "./json-scan.ts";
 
 /**
  * Parses JSON text; undefined where it is not JSON. A number that a double cannot represent, such as 9007199254740993 or 1e999,
@@ -58,8 +50,8 @@ export const maxJsonMembers = 10_000;
 function endOfString(text: string, from: number): number {
   for (let at = from + 1; at < text.length; at++) {
     const code = text.charCodeAt(at);
-    if (code === quote) return at;
-    if (code === backslash) at++;
+    if (code === char.quote) return at;
+    if (code === char.backslash) at++;
   }
   return text.length;
 }
@@ -78,18 +70,18 @@ export function splitJsonArray(text: string, max: number): string[] | undefined 
   let from = 0;
   for (let at = 0; at < inner.length && items.length <= max; at++) {
     switch (inner.charCodeAt(at)) {
-      case quote:
+      case char.quote:
         at = endOfString(inner, at);
         break;
-      case openBracket:
-      case openBrace:
+      case char.openBracket:
+      case char.openBrace:
         depth++;
         break;
-      case closeBracket:
-      case closeBrace:
+      case char.closeBracket:
+      case char.closeBrace:
         depth--;
         break;
-      case comma:
+      case char.comma:
         if (depth > 0) break;
         items.push(inner.slice(from, at));
         from = at + 1;

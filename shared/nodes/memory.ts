@@ -1,19 +1,22 @@
-import type { FleetNode, NodeRegistry, NodeReport, ReportAnswer, ShareRequest } from "./contract.ts";
+import type * as contract from "./contract.ts";
 import { budgetParts, fromUnits, nextShare, toUnits } from "./shares.ts";
 
 interface Known {
-  report: NodeReport;
+  report: contract.NodeReport;
   /** In units of shares.ts. */
   share: number;
   inForce: number;
 }
 
 /** The registry of a single process: a node stays until it leaves. */
-export class MemoryNodeRegistry implements NodeRegistry {
+export class MemoryNodeRegistry implements contract.NodeRegistry {
   readonly #nodes = new Map<string, Known>();
   readonly #drainOrdered = new Set<string>();
 
-  async report(report: NodeReport, { budgetPerSecond, heldPerSecond }: ShareRequest): Promise<ReportAnswer> {
+  async report(
+    report: contract.NodeReport,
+    { budgetPerSecond, heldPerSecond }: contract.ShareRequest,
+  ): Promise<contract.ReportAnswer> {
     const { instance, admissionWeight: weight } = report;
     const known = this.#nodes.get(instance);
     const others = [...this.#nodes.values()].filter((other) => other !== known);
@@ -38,7 +41,7 @@ export class MemoryNodeRegistry implements NodeRegistry {
     this.#drainOrdered.delete(instance);
   }
 
-  async nodes(): Promise<readonly FleetNode[]> {
+  async nodes(): Promise<readonly contract.FleetNode[]> {
     const nodes = [...this.#nodes.values()].map(({ report, share }) => ({
       ...report,
       sharePerSecond: fromUnits(share),

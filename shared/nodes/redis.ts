@@ -1,13 +1,6 @@
 import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
-import {
-  type FleetNode,
-  type NodeRegistry,
-  type NodeReport,
-  reportLastsMs,
-  type ReportAnswer,
-  type ShareRequest,
-} from "./contract.ts";
+import * as contract from "./contract.ts";
 import { type RegistryKeys, registryKeys } from "./keys.ts";
 import { budgetParts, fromUnits, toUnits } from "./shares.ts";
 import { formatReport, parseReport } from "./stored-report.ts";
@@ -26,7 +19,7 @@ const unitsPerWeight = 1_000;
 interface View {
   version: string;
   readAt: string;
-  nodes: readonly FleetNode[];
+  nodes: readonly contract.FleetNode[];
 }
 
 type Pairs = readonly string[];
@@ -39,7 +32,7 @@ const readNodesScript = script<NodesReply>(new URL("read-nodes.lua", import.meta
 const orderDrainScript = script<number>(new URL("order-drain.lua", import.meta.url), 3);
 
 /** The nodes of a fleet, by the clock of Redis. */
-export class RedisNodeRegistry implements NodeRegistry {
+export class RedisNodeRegistry implements contract.NodeRegistry {
   readonly #cells: Cells;
   readonly #keys: RegistryKeys;
   /** By instance that reports through this registry. */
@@ -56,7 +49,10 @@ export class RedisNodeRegistry implements NodeRegistry {
     return [heard, reports, shares, drainOrders, fleet];
   }
 
-  async report(report: NodeReport, { budgetPerSecond, heldPerSecond }: ShareRequest): Promise<ReportAnswer> {
+  async report(
+    report: contract.NodeReport,
+    { budgetPerSecond, heldPerSecond }: contract.ShareRequest,
+  ): Promise<contract.ReportAnswer> {
     const { instance, state, admissionWeight } = report;
     const budget = budgetParts(budgetPerSecond);
     const view = this.#views.get(instance);
@@ -65,7 +61,7 @@ export class RedisNodeRegistry implements NodeRegistry {
       ...this.#allKeys,
       ...[instance, formatReport(report), state, Math.round(admissionWeight * unitsPerWeight)],
       heldPerSecond === undefined ? "" : toUnits(heldPerSecond),
-      ...[budget.shared, budget.most, budget.blind, reportLastsMs, silentMs],
+      ...[budget.shared, budget.most, budget.blind, contract.reportLastsMs, silentMs],
       ...[view?.version ?? "", view?.readAt ?? 0, viewMsPerNode],
     );
     const sharePerSecond = fromUnits(Number(share));
@@ -80,7 +76,7 @@ export class RedisNodeRegistry implements NodeRegistry {
     await this.#cells.fleet.run(leaveScript, ...this.#allKeys, instance);
   }
 
-  async nodes(): Promise<readonly FleetNode[]> {
+  async nodes(): Promise<readonly contract.FleetNode[]> {
     const { reports: reportsKey, shares: sharesKey } = this.#keys;
     const [now, reports, shares] = await this.#cells.fleet.run(readNodesScript, reportsKey, sharesKey);
     return nodesOf(now, reports, shares);
@@ -88,25 +84,25 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   async orderDrain(node: string): Promise<number> {
     const { reports, heard, drainOrders } = this.#keys;
-    return this.#cells.fleet.run(orderDrainScript, reports, heard, drainOrders, node, reportLastsMs);
+    return this.#cells.fleet.run(orderDrainScript, reports, heard, drainOrders, node, contract.reportLastsMs);
   }
 }
 
 /** @param reports, shares instances and values, alternating. */
-function nodesOf(now: string, reports: Pairs, shares: Pairs): readonly FleetNode[] {
+function nodesOf(now: string, reports: Pairs, shares: Pairs): readonly contract.FleetNode[] {
   const shareOf = new Map<string, string>();
   for (let at = 0; at < shares.length; at += 2) shareOf.set(shares[at] ?? "", shares[at + 1] ?? "");
-  const nodes: FleetNode[] = [];
+  const nodes: contract.FleetNode[] = [];
   for (let at = 0; at < reports.length; at += 2) {
     const [instance = "", text = ""] = reports.slice(at, at + 2);
     const [, share, , heard] = (shareOf.get(instance) ?? "").split(" ");
     const report = parseReport(instance, text);
-    if (!report || Number(heard) <= Number(now) - reportLastsMs) continue;
+    if (!report || Number(heard) <= Number(now) - contract.reportLastsMs) continue;
     nodes.push({ ...report, sharePerSecond: fromUnits(Number(share)) });
   }
   return nodes.sort(byName);
 }
 
-function byName(one: FleetNode, other: FleetNode): number {
+function byName(one: contract.FleetNode, other: contract.FleetNode): number {
   return one.node.localeCompare(other.node) || one.instance.localeCompare(other.instance);
 }

@@ -32,9 +32,10 @@ export class RedisConnections implements Service {
   /** Serves reads of history; undefined where none is configured. */
   readonly replica: ReadReplica | undefined;
   readonly topics: Subscriptions;
+  /** One script may use keys of several slots. */
+  readonly spansSlots: boolean;
   readonly #commands: RedisCommands;
   readonly #servers: RedisServers;
-  readonly #spansSlots: boolean;
   readonly #errors: ContainedErrors;
   readonly #sentinels: Sentinels | undefined;
   readonly #logger: Logger;
@@ -74,7 +75,7 @@ export class RedisConnections implements Service {
         logger,
       });
     }
-    this.#spansSlots = target.kind !== "cluster";
+    this.spansSlots = target.kind !== "cluster";
     this.topics = new Subscriptions({
       commands: this.#client,
       isCluster: target.kind === "cluster",
@@ -91,11 +92,6 @@ export class RedisConnections implements Service {
 
   get #client(): RedisClient {
     return this.#commands.client;
-  }
-
-  /** One script may use keys of several slots. */
-  get spansSlots(): boolean {
-    return this.#spansSlots;
   }
 
   /** Number of commands without an answer. */

@@ -5,47 +5,31 @@ import { InvalidDocument } from "../runtime/invalid-document.ts";
 import { isRepresentable } from "../rollouts/point.ts";
 import { type Explained, explain, maxFindings } from "../runtime/schema-errors.ts";
 import { RouteTable } from "./route-table.ts";
-import {
-  defaultClass,
-  Frame,
-  Hooks,
-  type HooksRule,
-  maxNames,
-  maxRoutes,
-  Namespace,
-  namespaceName,
-  retryDefaults,
-  Route,
-  type RouteRule,
-  RulesDocument,
-  Service,
-  serviceName,
-  type ServiceRule,
-} from "./schema.ts";
+import * as schema from "./schema.ts";
 import { Source, sourceFindings, type SourceRule } from "./sources.ts";
 
-const validator = Compile(RulesDocument);
-const frameValidator = Compile(Frame);
+const validator = Compile(schema.RulesDocument);
+const frameValidator = Compile(schema.Frame);
 const parts = {
-  namespace: Compile(Namespace),
-  service: Compile(Service),
-  route: Compile(Route),
-  hooks: Compile(Hooks),
+  namespace: Compile(schema.Namespace),
+  service: Compile(schema.Service),
+  route: Compile(schema.Route),
+  hooks: Compile(schema.Hooks),
   source: Compile(Source),
 };
 
 /** The parts of a document that match their schema. `serviceNames` also has the names of services that do not. */
 interface WellFormedParts {
   serviceNames: ReadonlySet<string>;
-  services: readonly (readonly [name: string, ServiceRule])[];
-  routes: readonly (readonly [index: number, RouteRule])[];
-  hooks: HooksRule;
+  services: readonly (readonly [name: string, schema.ServiceRule])[];
+  routes: readonly (readonly [index: number, schema.RouteRule])[];
+  hooks: schema.HooksRule;
   classNames: ReadonlySet<string>;
   sources: readonly (readonly [name: string, SourceRule])[];
 }
 
 /** @throws InvalidDocument with all findings: schema, references. */
-export function checkRules(value: unknown): RulesDocument {
+export function checkRules(value: unknown): schema.RulesDocument {
   const wellFormed = wellFormedParts(value);
   const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...findingsOfSources(wellFormed)];
   if (!validator.Check(value)) throw new InvalidDocument("rules", [...formFindings(value), ...meaning]);
@@ -59,14 +43,24 @@ function formFindings(value: unknown): string[] {
   return [
     ...explain(frameValidator, Array.isArray(value) ? value : others),
     ...entryFindings("namespaces", namespaces, {
-      max: maxNames,
+      max: schema.maxNames,
       isMap: true,
       validator: parts.namespace,
-      name: namespaceName,
+      name: schema.namespaceName,
     }),
-    ...entryFindings("services", services, { max: maxNames, isMap: true, validator: parts.service, name: serviceName }),
-    ...entryFindings("sources", sources, { max: maxNames, isMap: true, validator: parts.source, name: serviceName }),
-    ...entryFindings("routes", routes, { max: maxRoutes, isMap: false, validator: parts.route }),
+    ...entryFindings("services", services, {
+      max: schema.maxNames,
+      isMap: true,
+      validator: parts.service,
+      name: schema.serviceName,
+    }),
+    ...entryFindings("sources", sources, {
+      max: schema.maxNames,
+      isMap: true,
+      validator: parts.source,
+      name: schema.serviceName,
+    }),
+    ...entryFindings("routes", routes, { max: schema.maxRoutes, isMap: false, validator: parts.route }),
   ];
 }
 
@@ -127,7 +121,7 @@ function findingsOfSources({ sources, routes, classNames }: WellFormedParts): st
   return sources.flatMap(([name, source]) =>
     sourceFindings(name, source, {
       routeOf: (event) => table.find(event),
-      hasClass: (given) => given === defaultClass || classNames.has(given),
+      hasClass: (given) => given === schema.defaultClass || classNames.has(given),
     }),
   );
 }
@@ -165,7 +159,7 @@ function ambiguities({ routes, services, classNames }: WellFormedParts): string[
   return findings;
 }
 
-function queueFindings(index: number, route: RouteRule, classNames: ReadonlySet<string>): string[] {
+function queueFindings(index: number, route: schema.RouteRule, classNames: ReadonlySet<string>): string[] {
   const path = `routes.${index}`;
   if (route.mode === "call") {
     return queueMembers
@@ -178,10 +172,10 @@ function queueFindings(index: number, route: RouteRule, classNames: ReadonlySet<
   if (key !== undefined && !pointer.test(key)) {
     findings.push(`${path}.key: must be a JSON pointer into the data, such as "/docId"`);
   }
-  if (route.class !== undefined && route.class !== defaultClass && !classNames.has(route.class)) {
+  if (route.class !== undefined && route.class !== schema.defaultClass && !classNames.has(route.class)) {
     findings.push(`${path}.class: no such class: "${route.class}" (add it under classes)`);
   }
-  const { minMs, maxMs } = { ...retryDefaults, ...retry };
+  const { minMs, maxMs } = { ...schema.retryDefaults, ...retry };
   if (minMs > maxMs) {
     const given = retry?.minMs === undefined ? "the default of minMs" : "minMs";
     findings.push(`${path}.retry: ${given}, ${minMs}, is more than maxMs, ${maxMs}`);

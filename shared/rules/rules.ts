@@ -7,19 +7,11 @@ import {
   sessionEventType,
   sessionSource,
 } from "../protocol/session-events.ts";
-import {
-  type ClassRule,
-  defaultClass,
-  type NamespaceRule,
-  retryDefaults,
-  type RouteRule,
-  type RulesDocument,
-  type ServiceRule,
-} from "./schema.ts";
+import * as schema from "./schema.ts";
 import { RouteTable } from "./route-table.ts";
 import type { SourceRule } from "./sources.ts";
 
-export type NamespaceOptions = Required<NamespaceRule> & Retention;
+export type NamespaceOptions = Required<schema.NamespaceRule> & Retention;
 
 const builtInNamespace: NamespaceOptions = {
   access: "token",
@@ -64,7 +56,7 @@ export interface Quotas {
 }
 
 const quotaDefaults: Quotas = { perTenant: 100_000, perSource: 1_000_000 };
-const classDefaults: Required<ClassRule> = { share: 1, whenFull: "refuse" };
+const classDefaults: Required<schema.ClassRule> = { share: 1, whenFull: "refuse" };
 
 /** A class of work for a service. */
 export interface QueueTarget {
@@ -78,13 +70,13 @@ const hookNames: readonly HookName[] = ["connect", "subscribe"];
 export class Rules {
   /** 0: no rules are stored yet. */
   readonly version: number;
-  readonly document: RulesDocument;
+  readonly document: schema.RulesDocument;
   readonly #namespaces: ReadonlyMap<string, NamespaceOptions>;
   readonly #defaultNamespace: NamespaceOptions;
   readonly #services: ReadonlyMap<string, ServiceOptions>;
   readonly #routes: RouteTable;
   /** By name; the default class is always among them. */
-  readonly classes: ReadonlyMap<string, Required<ClassRule>>;
+  readonly classes: ReadonlyMap<string, Required<schema.ClassRule>>;
   readonly quotas: Quotas;
   /** Of webhooks, by name. */
   readonly sources: ReadonlyMap<string, SourceRule>;
@@ -94,7 +86,7 @@ export class Rules {
   readonly #batches = new Map<string, number>();
 
   /** @param document a valid one (`checkRules`). */
-  constructor(version: number, document: RulesDocument) {
+  constructor(version: number, document: schema.RulesDocument) {
     this.version = version;
     this.document = document;
     const namespaces = document.namespaces ?? {};
@@ -109,7 +101,7 @@ export class Rules {
       }),
     );
     this.classes = new Map(
-      [[defaultClass, {}] as const, ...Object.entries(document.classes ?? {})].map(([name, own]) => [
+      [[schema.defaultClass, {}] as const, ...Object.entries(document.classes ?? {})].map(([name, own]) => [
         name,
         { ...classDefaults, ...own },
       ]),
@@ -132,7 +124,7 @@ export class Rules {
   }
 
   /** The exact route of an event, else the one with the longest prefix. */
-  route(event: string): RouteRule | undefined {
+  route(event: string): schema.RouteRule | undefined {
     return this.#routes.find(event);
   }
 
@@ -143,10 +135,10 @@ export class Rules {
   queuePolicy({ event, source }: { event: string; source: string }): QueuePolicy {
     if (source === sessionSource) {
       const isWanted = sessionEventKinds.some((kind) => sessionEventType(kind) === event && this.sessionHook(kind));
-      return { ...retryDefaults, onFailure: isWanted ? "block" : "skip", batch: 1 };
+      return { ...schema.retryDefaults, onFailure: isWanted ? "block" : "skip", batch: 1 };
     }
     const { retry, onFailure = "skip", batch = 1 } = this.route(event) ?? {};
-    return { ...retryDefaults, ...retry, onFailure, batch };
+    return { ...schema.retryDefaults, ...retry, onFailure, batch };
   }
 
   /** Items of one queue of the service that one request may carry at most. */
@@ -176,7 +168,7 @@ export class Rules {
 
 export const noRules = new Rules(0, {});
 
-function serviceOptions(name: string, rule: ServiceRule, hooks: readonly HookName[]): ServiceOptions {
+function serviceOptions(name: string, rule: schema.ServiceRule, hooks: readonly HookName[]): ServiceOptions {
   return {
     name,
     url: rule.url.replace(/\/$/, ""),
@@ -187,15 +179,15 @@ function serviceOptions(name: string, rule: ServiceRule, hooks: readonly HookNam
   };
 }
 
-function queueTargetsOf({ routes = [], hooks = {} }: RulesDocument): QueueTarget[] {
+function queueTargetsOf({ routes = [], hooks = {} }: schema.RulesDocument): QueueTarget[] {
   const targets = routes
     .filter(({ mode }) => mode === "enqueue")
-    .flatMap(({ class: name = defaultClass, service, also = [], rollout }) =>
+    .flatMap(({ class: name = schema.defaultClass, service, also = [], rollout }) =>
       [service, ...also, ...(rollout ? [rollout.to] : [])].map((each) => ({ class: name, service: each })),
     );
   for (const kind of sessionEventKinds) {
     const service = hooks[kind];
-    if (service !== undefined) targets.push({ class: defaultClass, service });
+    if (service !== undefined) targets.push({ class: schema.defaultClass, service });
   }
   return [...new Map(targets.map((target) => [JSON.stringify(target), target])).values()];
 }

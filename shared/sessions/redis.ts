@@ -7,18 +7,7 @@ import { script } from "../redis/scripts.ts";
 import { slotCount, slotOf } from "../redis/slots.ts";
 import type * as contract from "./contract.ts";
 import { everyChannel, graceMs, maxResumeMs, maxRevocations } from "./contract.ts";
-import {
-  endedKey,
-  eventField,
-  eventKeys,
-  formatHolding,
-  type Holding,
-  holdingsKey,
-  parseHolding,
-  presenceKeys,
-  revocationName,
-  userKeys,
-} from "./keys.ts";
+import * as keys from "./keys.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
 import { RedisSessionEvents } from "./redis-events.ts";
 import { RedisLeases } from "./redis-leases.ts";
@@ -70,15 +59,15 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
     const { mode, sessionId, claim, checkedAt, holder, node, events } = request;
     const user = identityKey(request);
     const cell = this.#cells.of(user);
-    const { sessions, revoked } = userKeys(cell.root, user);
+    const { sessions, revoked } = keys.userKeys(cell.root, user);
     const slot = slotOf(user);
-    const own = eventKeys(cell.root, slot);
+    const own = keys.eventKeys(cell.root, slot);
     const [kind, held, now, checked, took, ...revocations] = await cell.run(
       claimScript,
-      ...[sessions, endedKey(cell.root, user, sessionId), revoked, holdingsKey(cell.root, slot, holder)],
+      ...[sessions, keys.endedKey(cell.root, user, sessionId), revoked, keys.holdingsKey(cell.root, slot, holder)],
       ...[own.profiles, own.events],
       ...[mode, sessionId, claim, holder, node, topicName(cell.root, { kind: "user", name: user })],
-      ...[formatHolding({ kind: "session", sessionId, user }), checkedAt, eventField(sessionId, user)],
+      ...[keys.formatHolding({ kind: "session", sessionId, user }), checkedAt, keys.eventField(sessionId, user)],
       ...[events?.profile ?? "", events?.connected ? 1 : 0],
     );
     this.#setClock(now);
@@ -100,13 +89,13 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
     const { sessionId, claim } = session;
     const user = identityKey(session);
     const cell = this.#cells.of(channel);
-    const keys = presenceKeys(cell.root, channel);
+    const { sessions, users } = keys.presenceKeys(cell.root, channel);
     await cell.run(
       enterScript,
-      ...[keys.sessions, keys.users, holdingsKey(cell.root, slotOf(channel), holder)],
+      ...[sessions, users, keys.holdingsKey(cell.root, slotOf(channel), holder)],
       ...[sessionId, claim, holder, user, JSON.stringify(memberOf(session, channel, info)), announceUpTo],
       topicName(cell.root, { kind: "channel", name: channel }),
-      formatHolding({ kind: "membership", sessionId, channel, user }),
+      keys.formatHolding({ kind: "membership", sessionId, channel, user }),
     );
   }
 
@@ -118,7 +107,7 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
 
   async presence(channel: string, listUpTo: number): Promise<PresenceAck> {
     const cell = this.#cells.of(channel);
-    const { sessions, users } = presenceKeys(cell.root, channel);
+    const { sessions, users } = keys.presenceKeys(cell.root, channel);
     const [count, ...entries] = await cell.run(readPresenceScript, sessions, users, listUpTo);
     if (count > 0 && entries.length === 0) return { count };
     const members = entries.map((entry) => {
@@ -130,7 +119,7 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
 
   async sessionsOf(user: IdentityKey): Promise<contract.SessionRecord[]> {
     const cell = this.#cells.of(user);
-    const records = await cell.run<Record<string, string>>("hgetall", userKeys(cell.root, user).sessions);
+    const records = await cell.run<Record<string, string>>("hgetall", keys.userKeys(cell.root, user).sessions);
     const sessions = Object.entries(records).flatMap(([sessionId, record]) => {
       const [, holder = "", connectedAt, node] = /^\d+ (\S+) (\d+) (.+)$/s.exec(record) ?? [];
       return node === undefined ? [] : [{ holder, session: { sessionId, node, connectedAt: Number(connectedAt) } }];
@@ -143,8 +132,8 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
     const cell = this.#cells.of(user);
     const at = await cell.run(
       revokeScript,
-      userKeys(cell.root, user).revoked,
-      revocationName(revocation),
+      keys.userKeys(cell.root, user).revoked,
+      keys.revocationName(revocation),
       // Past the bound a revocation covers more than requested, never less.
       isGrant ? `grant ${everyChannel}` : "user",
       maxRevocations,
@@ -186,12 +175,12 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
 
   async #sweepSlot(slot: number, holder: string, lastSeen: string): Promise<void> {
     const cell = this.#cells.ofSlot(slot);
-    const key = holdingsKey(cell.root, slot, holder);
+    const key = keys.holdingsKey(cell.root, slot, holder);
     const holdings = await cell.run<string[]>("smembers", key);
     for (let at = 0; at < holdings.length; at += sweepBatch) {
       await Promise.all(
         holdings.slice(at, at + sweepBatch).map(async (text) => {
-          const holding = parseHolding(text);
+          const holding = keys.parseHolding(text);
           if (holding?.kind === "session") await this.#end(holding, "", holder, { ...lost, lastSeen });
           else if (holding) await this.#leave(holding, "", holder);
           else await cell.run("srem", key, text);
@@ -201,7 +190,7 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
   }
 
   async #end(
-    holding: Holding & { kind: "session" },
+    holding: keys.Holding & { kind: "session" },
     claim: string,
     holder: string,
     { mayReturn, reason = "-", lastSeen = "" }: contract.SessionEnding & { lastSeen?: string },
@@ -209,27 +198,27 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
     const { sessionId, user } = holding;
     const cell = this.#cells.of(user);
     const slot = slotOf(user);
-    const own = eventKeys(cell.root, slot);
+    const own = keys.eventKeys(cell.root, slot);
     await cell.run(
       endScript,
-      ...[userKeys(cell.root, user).sessions, endedKey(cell.root, user, sessionId)],
-      holdingsKey(cell.root, slot, holder),
+      ...[keys.userKeys(cell.root, user).sessions, keys.endedKey(cell.root, user, sessionId)],
+      keys.holdingsKey(cell.root, slot, holder),
       ...[own.profiles, own.events],
-      ...[sessionId, claim, holder, graceMs, formatHolding(holding), eventField(sessionId, user)],
+      ...[sessionId, claim, holder, graceMs, keys.formatHolding(holding), keys.eventField(sessionId, user)],
       ...[mayReturn ? 1 : 0, reason, lastSeen],
     );
   }
 
-  async #leave(holding: Holding & { kind: "membership" }, claim: string, holder: string): Promise<void> {
+  async #leave(holding: keys.Holding & { kind: "membership" }, claim: string, holder: string): Promise<void> {
     const { sessionId, channel, user } = holding;
     const cell = this.#cells.of(channel);
-    const { sessions, users } = presenceKeys(cell.root, channel);
+    const { sessions, users } = keys.presenceKeys(cell.root, channel);
     await cell.run(
       leaveScript,
-      ...[sessions, users, holdingsKey(cell.root, slotOf(channel), holder)],
+      ...[sessions, users, keys.holdingsKey(cell.root, slotOf(channel), holder)],
       ...[sessionId, claim, holder, user],
       topicName(cell.root, { kind: "channel", name: channel }),
-      formatHolding(holding),
+      keys.formatHolding(holding),
     );
   }
 

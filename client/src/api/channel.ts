@@ -1,11 +1,4 @@
-import type {
-  JoinLeave,
-  Position,
-  PresenceAck,
-  RecoveryReason,
-  Resync,
-  WirePublication,
-} from "../../../shared/protocol/wire.ts";
+import type * as wire from "../../../shared/protocol/wire.ts";
 
 /**
  * Second argument of a listener. A publication with history has an `offset`, and `prev`, the offset before it, unless that
@@ -20,9 +13,9 @@ export interface Subscription {
    * and apply the publications after `position` to it.
    */
   recovered: boolean;
-  position: Position;
+  position: wire.Position;
   /** Why the position passed could not be recovered. */
-  reason?: RecoveryReason;
+  reason?: wire.RecoveryReason;
 }
 
 /** A subscription ended, other than by `unsubscribe()` or `close()`. */
@@ -34,13 +27,13 @@ export interface ChannelEnd {
 }
 
 /** The users in a channel: `{ members }`, or `{ count }` for a large channel (over 200 sessions). */
-export type Presence = PresenceAck;
+export type Presence = wire.PresenceAck;
 
 export interface History {
   /** The channel's newest position. */
-  position: Position;
+  position: wire.Position;
   /** In offset order. */
-  publications: WirePublication[];
+  publications: wire.WirePublication[];
 }
 
 /**
@@ -52,7 +45,7 @@ export interface History {
 export interface Channel<Events extends object = Record<string, unknown>> {
   readonly name: string;
   /** Of the last publication delivered, or of the last answer or resync if that is newer; `null` before the first. */
-  readonly position: Position | null;
+  readonly position: wire.Position | null;
 
   /**
    * Subscribes now and after every reconnect, until `unsubscribe()` or `onEnd`. Publications that were missed are delivered
@@ -63,7 +56,7 @@ export interface Channel<Events extends object = Record<string, unknown>> {
    * @param options.position start after this position, e.g. that of a snapshot. Without it: only new publications
    * @throws {TidegateError} the gateway's refusal, e.g. `channel_not_allowed`, `too_many_channels`; `unsubscribed`; `closed`
    */
-  subscribe(options?: { position?: Position }): Promise<Subscription>;
+  subscribe(options?: { position?: wire.Position }): Promise<Subscription>;
 
   /** Delivers nothing of this channel from now on. Idempotent. */
   unsubscribe(): void;
@@ -78,7 +71,7 @@ export interface Channel<Events extends object = Record<string, unknown>> {
    * History could not bridge a gap, e.g. after a long time without a connection. Take a snapshot and apply the
    * publications after `position` to it; those are delivered meanwhile.
    */
-  onResync(listener: (resync: Resync) => void): () => void;
+  onResync(listener: (resync: wire.Resync) => void): () => void;
 
   /** The gateway ended the subscription, or refused it for good. `subscribe()` may be called again. */
   onEnd(listener: (end: ChannelEnd) => void): () => void;
@@ -101,8 +94,8 @@ export interface Channel<Events extends object = Record<string, unknown>> {
   presence(): Promise<Presence>;
 
   /** A user's first session joined the channel, if its namespace reports joins. */
-  onJoin(listener: (join: JoinLeave) => void): () => void;
+  onJoin(listener: (join: wire.JoinLeave) => void): () => void;
 
   /** A user's last session left the channel, if its namespace reports leaves. */
-  onLeave(listener: (leave: JoinLeave) => void): () => void;
+  onLeave(listener: (leave: wire.JoinLeave) => void): () => void;
 }

@@ -1,13 +1,4 @@
-import type {
-  Ack,
-  HistoryAck,
-  JoinLeave,
-  Position,
-  PresenceAck,
-  Resync,
-  Revoked,
-  Subscribed,
-} from "../../../shared/protocol/wire.ts";
+import type * as wire from "../../../shared/protocol/wire.ts";
 import type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "../api/channel.ts";
 import type { Requester } from "../calls/requester.ts";
 import type { Deduplicator } from "./deduplicator.ts";
@@ -23,10 +14,10 @@ export class ClientChannel implements Channel {
   readonly #delivery: ChannelDelivery;
   readonly #subscription: ChannelSubscription;
   readonly #publications = new EventListeners<[data: unknown, meta: PublicationMeta]>();
-  readonly #resyncs = new Listeners<[Resync]>();
+  readonly #resyncs = new Listeners<[wire.Resync]>();
   readonly #ends = new Listeners<[ChannelEnd]>();
-  readonly #joins = new Listeners<[JoinLeave]>();
-  readonly #leaves = new Listeners<[JoinLeave]>();
+  readonly #joins = new Listeners<[wire.JoinLeave]>();
+  readonly #leaves = new Listeners<[wire.JoinLeave]>();
   #closed: TidegateError | null = null;
 
   /** @param settled called when `handedOver` may have become true */
@@ -42,11 +33,11 @@ export class ClientChannel implements Channel {
     });
   }
 
-  get position(): Position | null {
+  get position(): wire.Position | null {
     return this.#delivery.position;
   }
 
-  subscribe(options?: { position?: Position }): Promise<Subscription> {
+  subscribe(options?: { position?: wire.Position }): Promise<Subscription> {
     return this.#subscription.subscribe(options);
   }
 
@@ -58,7 +49,7 @@ export class ClientChannel implements Channel {
     return this.#publications.add(event, listener);
   }
 
-  onResync(listener: (resync: Resync) => void): () => void {
+  onResync(listener: (resync: wire.Resync) => void): () => void {
     return this.#resyncs.add(listener);
   }
 
@@ -66,17 +57,17 @@ export class ClientChannel implements Channel {
     return this.#ends.add(listener);
   }
 
-  onJoin(listener: (join: JoinLeave) => void): () => void {
+  onJoin(listener: (join: wire.JoinLeave) => void): () => void {
     return this.#joins.add(listener);
   }
 
-  onLeave(listener: (leave: JoinLeave) => void): () => void {
+  onLeave(listener: (leave: wire.JoinLeave) => void): () => void {
     return this.#leaves.add(listener);
   }
 
   async history(options: { after?: number; limit?: number } = {}): Promise<History> {
     const { position } = this;
-    const { publications, ...read } = await this.#request<HistoryAck>("sync:history", {
+    const { publications, ...read } = await this.#request<wire.HistoryAck>("sync:history", {
       ...(position && { epoch: position.epoch }),
       ...options,
     });
@@ -84,7 +75,7 @@ export class ClientChannel implements Channel {
   }
 
   async presence(): Promise<Presence> {
-    const presence = await this.#request<PresenceAck>("sync:presence", {});
+    const presence = await this.#request<wire.PresenceAck>("sync:presence", {});
     return "members" in presence ? { members: presence.members } : { count: presence.count };
   }
 
@@ -110,7 +101,7 @@ export class ClientChannel implements Channel {
     this.#delivery.deliver(connection, event, data, meta);
   }
 
-  resync(connection: Requester, resync: Resync): void {
+  resync(connection: Requester, resync: wire.Resync): void {
     this.#delivery.resync(connection, resync);
   }
 
@@ -118,26 +109,26 @@ export class ClientChannel implements Channel {
     this.#subscription.grantRenewed(grant);
   }
 
-  revoked(connection: Requester, revoked: Revoked): void {
+  revoked(connection: Requester, revoked: wire.Revoked): void {
     this.#subscription.revoked(connection, revoked);
   }
 
   /** Returns true unless the application had requested the channel. */
-  subscribed(connection: Requester, subscribed: Subscribed): boolean {
+  subscribed(connection: Requester, subscribed: wire.Subscribed): boolean {
     return this.#subscription.subscribed(connection, subscribed);
   }
 
-  joined(connection: Requester, join: JoinLeave): void {
+  joined(connection: Requester, join: wire.JoinLeave): void {
     if (this.#delivery.isNew(connection, "join", join)) this.#joins.call(join);
   }
 
-  left(connection: Requester, leave: JoinLeave): void {
+  left(connection: Requester, leave: wire.JoinLeave): void {
     if (this.#delivery.isNew(connection, "leave", leave)) this.#leaves.call(leave);
   }
 
   #request<T extends object>(event: string, more: object): Promise<{ ok: true } & T> {
     const { promise, resolve, reject } = Promise.withResolvers<{ ok: true } & T>();
-    const answered = (ack: Ack<T>): void => (ack.ok ? resolve(ack) : reject(new TidegateError(ack.error)));
+    const answered = (ack: wire.Ack<T>): void => (ack.ok ? resolve(ack) : reject(new TidegateError(ack.error)));
     const { connection } = this.#delivery.source ?? this.#delivery.newest ?? {};
     if (connection) connection.request<T>(event, [{ channel: this.name, ...more }], answered);
     else reject(this.#closed ?? failure("not_connected", "not connected", true));
