@@ -34,12 +34,12 @@ export interface SeriesOptions<Result> {
 }
 
 /** What kind of schedules they are. */
-export interface Series<Arena extends { stop(): Promise<void> }, Result> extends Pick<
-  LaneOptions<ArenaKind, Arena>,
+export interface Series<Kind extends string, Arena extends { stop(): Promise<void> }, Result> extends Pick<
+  LaneOptions<Kind, Arena>,
   "turnsPerSchedule" | "startArena"
 > {
-  readonly lanes: readonly Lane<ArenaKind>[];
-  readonly kindOf: (index: number) => ArenaKind;
+  readonly lanes: readonly Lane<Kind>[];
+  readonly kindOf: (index: number) => Kind;
   readonly run: (arena: Arena, schedule: { index: number; turn: number }) => Promise<Result>;
 }
 
@@ -55,20 +55,21 @@ export interface Summary {
 }
 
 /** Schedules in a row run on these kinds in turn. @param rows of `length`, by number within the row; the others are standalone */
-export function kindsInTurn(
+export function kindsInTurn<Kind extends string>(
   length: number,
-  rows: { readonly sentinel: readonly number[]; readonly cluster: readonly number[] },
-): (index: number) => ArenaKind {
-  return (index) => {
-    const at = index % length;
-    if (rows.sentinel.includes(at)) return "sentinel";
-    return rows.cluster.includes(at) ? "cluster" : "standalone";
-  };
+  rows: Readonly<Record<Kind, readonly number[]>>,
+): (index: number) => Kind | "standalone" {
+  const kinds = Object.entries(rows) as [Kind, readonly number[]][];
+  return (index) => kinds.find(([, row]) => row.includes(index % length))?.[0] ?? "standalone";
 }
 
-export async function runSeries<Arena extends { stop(): Promise<void> }, Verdict extends SomeVerdict>(
+export async function runSeries<
+  Kind extends string,
+  Arena extends { stop(): Promise<void> },
+  Verdict extends SomeVerdict,
+>(
   options: SeriesOptions<ScheduleResult<Verdict>>,
-  series: Series<Arena, ScheduleResult<Verdict>>,
+  series: Series<Kind, Arena, ScheduleResult<Verdict>>,
 ): Promise<Summary & { readonly verdicts: readonly Verdict[] }> {
   const { count, seed, only, onResult, signal } = options;
   const startedAt = performance.now();

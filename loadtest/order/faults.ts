@@ -101,19 +101,25 @@ export function rollingRestart({ programs }: Deployment): Fault {
 }
 
 export function redisRestart(redis: RedisServer): Fault {
-  return restarted("Redis killed, restarted with its data", redis, [0, 1_500]);
+  return restarted("Redis killed, restarted with its data", [redis], [0, 1_500]);
+}
+
+/** Of several cells one at a time. */
+export function cellRestart(cells: readonly RedisServer[]): Fault {
+  return restarted("cell killed, restarted with its data", cells, [0, 3_000]);
 }
 
 /** Long enough for gateways to journal webhooks. */
 export function redisAway(redis: RedisServer): Fault {
-  return restarted("Redis away while webhooks arrive", redis, [3_000, 7_000]);
+  return restarted("Redis away while webhooks arrive", [redis], [3_000, 7_000]);
 }
 
-function restarted(kind: string, redis: RedisServer, lastsMs: readonly [number, number]): Fault {
+function restarted(kind: string, servers: readonly RedisServer[], lastsMs: readonly [number, number]): Fault {
   return {
     kind,
-    targets: [redis],
-    run: async (_, random, signal) => {
+    targets: servers,
+    run: async (target, random, signal) => {
+      const redis = target as RedisServer;
       await redis.kill();
       await lasts(random.between(...lastsMs), signal);
       await redis.restart();

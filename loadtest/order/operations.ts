@@ -42,3 +42,23 @@ export async function release(api: PrivateApiAddress, key: string): Promise<bool
   if (answer.status >= 300) throw new Error(`release of ${key}: ${problem(answer)}`);
   return true;
 }
+
+/** @param slots ranges. @returns those that are going to move, as ranges. @throws where it is refused */
+export async function takeSlots(api: PrivateApiAddress, cell: string, slots: string): Promise<string> {
+  const answer = await call(api, `/v1/cells/${cell}/take`, { slots });
+  if (answer.status !== 202) throw new Error(`move of slots to ${cell}: ${problem(answer)}`);
+  return (answer.body as { slots: string }).slots;
+}
+
+/** @throws where it is refused */
+export async function abortMoves(api: PrivateApiAddress, cell: string): Promise<void> {
+  const answer = await call(api, `/v1/cells/${cell}/abort`, {});
+  if (answer.status !== 202) throw new Error(`abort of moves to ${cell}: ${problem(answer)}`);
+}
+
+/** @throws where there is no answer */
+export async function areSlotsMoving(api: PrivateApiAddress): Promise<boolean> {
+  const answer = await call(api, "/v1/cells");
+  if (answer.status !== 200) throw new Error(`cells: ${problem(answer)}`);
+  return (answer.body as { moves: readonly unknown[] }).moves.length > 0;
+}
