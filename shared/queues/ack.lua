@@ -7,33 +7,46 @@
 -- include ready.part.lua
 -- include leave.part.lua
 
+-- Returns for each lease whether it was held. A lease that is given twice is held once.
+local function endLeases(key, leases)
+  if #leases == 1 then
+    return { redis.call('ZREM', key, leases[1]) == 1 }
+  end
+  local ended, held = {}, {}
+  for index, score in ipairs(redis.call('ZMSCORE', key, unpack(leases))) do
+    local lease = leases[index]
+    ended[index] = score and not held[lease]
+    if ended[index] then
+      held[lease] = true
+      held[#held + 1] = lease
+    end
+  end
+  if #held > 0 then
+    redis.call('ZREM', key, unpack(held))
+  end
+  return ended
+end
+
 local replies = {}
 local at = 1
 while at < #ARGV do
   local prefix, count = ARGV[at], tonumber(ARGV[at + 1])
-  local leases, held = {}, {}
+  local leases = {}
   for index = 1, count do
     leases[index] = ARGV[at + index * 3 - 1]
   end
-  for index, score in ipairs(redis.call('ZMSCORE', prefix .. 'leases', unpack(leases))) do
-    local lease = leases[index]
-    local isHeld = score and not held[lease]
-    if isHeld then
-      held[lease] = true
-      held[#held + 1] = lease
-      local queue = string.match(lease, '^%d+ %S+ %d+ %d+ %d+ (.*)$')
+  for index, wasHeld in ipairs(endLeases(prefix .. 'leases', leases)) do
+    if wasHeld then
+      local queue = string.match(leases[index], '^%d+ %S+ %d+ %d+ %d+ (.*)$')
       local _, class = leave(prefix, queue, ARGV[at + index * 3])
       if class then
         makeReady(prefix, class, 'f', '0 ' .. ARGV[at + index * 3 + 1] .. ' ' .. queue, false)
       end
     end
-    replies[#replies + 1] = isHeld and 1 or 0
+    replies[#replies + 1] = wasHeld and 1 or 0
   end
-  if #held > 0 then
-    redis.call('ZREM', prefix .. 'leases', unpack(held))
-    uncount(prefix)
-    pushReady(prefix)
-  end
+  uncount(prefix)
+  pushReady(prefix)
   at = at + 2 + count * 3
 end
 tellReady()
