@@ -159,6 +159,7 @@ class Routing {
   constructor(cells: ReadonlyMap<string, RedisConnections>, logger: Logger) {
     this.#cells = cells;
     this.#logger = logger;
+    for (const cell of cells.values()) cell.enableFence();
     this.topics = new SlotTopics(cells, logger);
     this.map = { version: 0, ...newCellMap([...cells.keys()][0] ?? "") };
     this.gates = new SlotGates<CellAccess>({

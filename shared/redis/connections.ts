@@ -9,7 +9,7 @@ import { RedisCommands } from "./commands.ts";
 import { KeyChanges } from "./key-changes.ts";
 import { ReadReplica } from "./read-replica.ts";
 import { refusalOf } from "./refusals.ts";
-import { type Script, script } from "./scripts.ts";
+import { defineFencedScripts, type Script, script } from "./scripts.ts";
 import { Sentinels } from "./sentinels.ts";
 import { openSentinels, RedisServers } from "./servers.ts";
 import { Subscriptions } from "./subscriptions.ts";
@@ -102,6 +102,11 @@ export class RedisConnections implements Service {
   get state(): StoreState {
     if (this.#client.status !== "ready" || !this.#commands.answering) return "away";
     return this.topics.state;
+  }
+
+  /** Scripts behind the fence of a cell can be run from now on. Call it before anything is run. */
+  enableFence(): void {
+    defineFencedScripts(this.#client);
   }
 
   /** The caller starts and stops it. @param prefixes of names; none begins with another. Not for a cluster. */

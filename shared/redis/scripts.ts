@@ -44,11 +44,16 @@ export function batchScripts(): string[] {
   return declared.filter(({ isBatch }) => isBatch).flatMap((plain) => [plain.name, fenced(plain).name]);
 }
 
-/** All at once: a pipeline of the client knows only the scripts that were defined before it began. */
+/** All at once: a pipeline of the client knows only the scripts that were defined before it began, and copies each of them. */
 export function defineScripts(client: RedisClient): void {
-  for (const plain of declared) {
-    for (const { name, lua, keyCount } of [plain, fenced(plain)]) {
-      client.defineCommand(name, { lua, numberOfKeys: keyCount });
-    }
-  }
+  for (const plain of declared) define(client, plain);
+}
+
+/** Needed with several cells. */
+export function defineFencedScripts(client: RedisClient): void {
+  for (const plain of declared) define(client, fenced(plain));
+}
+
+function define(client: RedisClient, { name, lua, keyCount }: Script<unknown>): void {
+  client.defineCommand(name, { lua, numberOfKeys: keyCount });
 }
