@@ -107,10 +107,14 @@ export class ReadyLanes {
     }
   }
 
-  /** What to claim next, no more than there is room for. A tenant that is chosen goes behind the others. */
+  /**
+   * What to claim next, no more than there is room for. A tenant that is chosen goes behind the others. Slots that have several queues
+   * in a turn are last: work begins in this order.
+   */
   choose(room: Room): ClaimRequest[] {
-    const chosen = new Map<string, { request: ReadyQueues; queues: number }>();
+    const chosen = new Map<string, { request: ReadyQueues; queues: number; isLong: boolean }>();
     const taken = new Map<string, number>();
+    const capacities = new Map<string, number>();
     for (const [key, services] of this.#lanes) {
       const { name, attempt } = parseLaneKey(key);
       let free = room.free(name, attempt);
@@ -119,17 +123,17 @@ export class ReadyLanes {
         const served: string[] = [];
         for (const service of waiting) {
           if (free <= 0) break;
-          if (room.capacity(service) - (taken.get(service) ?? 0) <= 0) continue;
+          if (getOrAdd(capacities, service, () => room.capacity(service)) - (taken.get(service) ?? 0) <= 0) continue;
           const share = room.share(service, name, attempt);
           if (doubtful >= share) continue;
-          const place = nextPlace(services.get(service));
-          if (!place) continue;
-          const request = { class: name, service, attempt, ...place };
+          const next = nextPlace(services.get(service));
+          if (!next) continue;
+          const { tenant, slot, isLong } = next;
           // Only the tenant may contain a space.
-          const id = `${key} ${service} ${place.slot} ${place.tenant}`;
+          const id = `${key} ${service} ${slot} ${tenant}`;
           const known = chosen.get(id);
           if (known) known.queues++;
-          else chosen.set(id, { request, queues: 1 });
+          else chosen.set(id, { request: { class: name, service, attempt, tenant, slot }, queues: 1, isLong });
           taken.set(service, (taken.get(service) ?? 0) + 1);
           free--;
           if (share < Infinity) doubtful++;
@@ -140,7 +144,10 @@ export class ReadyLanes {
       // The services that were served go behind the others.
       for (const service of taken.keys()) rotate(services, service);
     }
-    return [...chosen.values()].map(({ request, queues }) => ({
+    const [long = [], short = []] = [true, false].map((isLong) =>
+      [...chosen.values()].filter((each) => each.isLong === isLong),
+    );
+    return [...short, ...long].map(({ request, queues }) => ({
       ...request,
       maxQueues: queues,
       maxItems: room.batch(request.service),
@@ -148,12 +155,13 @@ export class ReadyLanes {
   }
 }
 
-/** The tenant whose turn it is, and its next slot: both go to the end of their line. */
-function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number } | undefined {
+/** The tenant whose turn it is, and its next slot: both go to the end of their line. `isLong`: more queues are left of its turn. */
+function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number; isLong: boolean } | undefined {
   for (const [tenant, slots] of tenants ?? []) {
     const [first] = slots;
     if (!first) continue;
     const [slot, place] = first;
+    const isLong = place.left > 1;
     place.isNew = false;
     if (--place.left <= 0) {
       place.left = 1;
@@ -162,7 +170,7 @@ function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number
     }
     tenants?.delete(tenant);
     tenants?.set(tenant, slots);
-    return { tenant, slot };
+    return { tenant, slot, isLong };
   }
   return undefined;
 }

@@ -30,6 +30,15 @@ describe("turns", () => {
     expect(chosen).toEqual(["noisy", "alone", "quiet", "alone", "noisy", "alone", "quiet", "alone"]);
   });
 
+  test("DISP-8: a tenant's first queue begins ahead of several that other slots have in one turn", () => {
+    const lanes = new ReadyLanes();
+    lanes.add(ready({ tenant: "noisy", slot: 1 }));
+    lanes.choose(plenty);
+    lanes.claimed(ready({ tenant: "noisy", slot: 1 }), true);
+    lanes.add(ready({ tenant: "quiet", slot: 2 }));
+    expect(lanes.choose({ ...plenty, free: () => 9 }).map(({ tenant }) => tenant)).toEqual(["quiet", "noisy"]);
+  });
+
   test("DISP-8: no more queues are chosen than workers and the service have room for", () => {
     const lanes = new ReadyLanes();
     for (let slot = 0; slot < 9; slot++) lanes.add(ready({ slot }));
