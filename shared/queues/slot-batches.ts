@@ -1,4 +1,7 @@
-/** Groups what is asked of Redis within one turn of the event loop: one script call for each Redis, in a cluster one for each slot. */
+/**
+ * Groups what is asked of Redis: within one turn of the event loop, or while the calls before are under way. One script call for each
+ * Redis, in a cluster one for each slot.
+ */
 import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { Script } from "../redis/scripts.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
@@ -7,116 +10,139 @@ import { scriptKeys, slotPrefix } from "./keys.ts";
 type Argument = string | number;
 
 interface Entry<Reply> {
-  slot: number;
-  values: readonly Argument[];
-  bytes: number;
-  resolve: (reply: Reply) => void;
-  reject: (error: unknown) => void;
+  readonly slot: number;
+  readonly values: readonly Argument[];
+  readonly bytes: number;
+  readonly resolve: (reply: Reply) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /** Of one script call: about a millisecond of Redis. */
 const maxEntries = 128;
 const maxBytes = 1024 * 1024;
-/** Behind calls under way, of all slots. */
-const maxBehind = { entries: 20_000, bytes: 32 * 1024 * 1024 };
+/** Behind calls under way. */
+const maxWaiting = { entries: 20_000, bytes: 32 * 1024 * 1024 };
+/** Calls without an answer hold up entries of other slots for so long at most. */
+const defaultHoldMs = 5;
 
 /** The arguments of a script for groups of entries, each group of one slot. */
 export type Arguments = (
   groups: readonly { prefix: string; entries: readonly (readonly Argument[])[] }[],
-) => Argument[];
+) => (string | number)[];
 
 export class SlotBatches<Reply> {
   readonly #script: Script<Reply[]>;
   readonly #arguments: Arguments;
   readonly #cells: Pick<Cells, "groups">;
   readonly #inOrder: boolean;
+  readonly #holdMs: number;
+  /** In the order of the calls of {@link add}. */
   #waiting: Entry<Reply>[] = [];
-  /** By slot with a call under way, where calls are in order: the entries that wait for its end. */
-  readonly #behind = new Map<number, Entry<Reply>[]>();
-  #behindEntries = 0;
-  #behindBytes = 0;
+  #waitingBytes = 0;
+  #callsUnderWay = 0;
+  /** With a call under way, where entries are in order. */
+  readonly #busySlots = new Set<number>();
+  #isScheduled = false;
+  /** Runs while entries wait for calls. */
+  #holdTimer: NodeJS.Timeout | undefined;
 
   /**
-   * @param options.script replies with an array: a reply for each entry, in order.
+   * @param options.script replies with an array: a reply for each entry, in order
    * @param options.inOrder see {@link add}
+   * @param options.holdMs longer than the default in tests
    */
   constructor(options: {
     script: Script<Reply[]>;
     arguments: Arguments;
     cells: Pick<Cells, "groups">;
     inOrder: boolean;
+    holdMs?: number;
   }) {
     this.#script = options.script;
     this.#arguments = options.arguments;
     this.#cells = options.cells;
     this.#inOrder = options.inOrder;
+    this.#holdMs = options.holdMs ?? defaultHoldMs;
   }
 
   /**
    * With `inOrder` entries of one slot are executed in the order of the calls: a call of a script may fail, or be sent once more, while a later
-   * one succeeds, so a slot has one under way at a time. Entries that wait for a call fail with it.
+   * one succeeds, so a slot has one under way at a time. Entries of a slot that wait for a call fail with it.
+   *
+   * @throws TidegateError `broker_unavailable` where too much waits
    */
   async add(slot: number, values: readonly Argument[]): Promise<Reply> {
+    const bytes = values.reduce<number>((sum, value) => sum + String(value).length, 0);
+    if (this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes) {
+      throw brokerUnavailable("too many items wait for the message store");
+    }
     return new Promise((resolve, reject) => {
-      const bytes = values.reduce<number>((sum, value) => sum + String(value).length, 0);
-      this.#wait([{ slot, values, bytes, resolve, reject }]);
+      this.#waiting.push({ slot, values, bytes, resolve, reject });
+      this.#waitingBytes += bytes;
+      this.#schedule();
     });
   }
 
-  #wait(entries: readonly Entry<Reply>[]): void {
-    if (entries.length === 0) return;
-    if (this.#waiting.length === 0) setImmediate(() => this.#flush());
-    this.#waiting.push(...entries);
+  #schedule(): void {
+    if (this.#callsUnderWay > 0) {
+      this.#holdTimer ??= setTimeout(() => this.#flush(), this.#holdMs);
+    } else if (!this.#isScheduled) {
+      this.#isScheduled = true;
+      setImmediate(() => {
+        this.#isScheduled = false;
+        this.#flush();
+      });
+    }
   }
 
   #flush(): void {
-    const entries = this.#waiting;
-    this.#waiting = [];
-    for (const batch of chunks(bySlot(entries).flat())) {
-      const free = this.#inOrder ? batch.filter((entry) => !this.#isBehind(entry)) : batch;
-      if (free.length > 0) this.#run(free);
+    clearTimeout(this.#holdTimer);
+    this.#holdTimer = undefined;
+    const free = this.#take(({ slot }) => !this.#busySlots.has(slot));
+    for (const batch of chunks(bySlot(free).flat())) {
+      // A slot may have more entries than one call takes.
+      const [now, later] = parted(batch, ({ slot }) => !this.#busySlots.has(slot));
+      if (later.length > 0) this.#putBack(later);
+      if (now.length > 0) this.#run(now);
     }
   }
 
-  /** Where it is, it is kept until the call before it has ended, or rejected. */
-  #isBehind(entry: Entry<Reply>): boolean {
-    const behind = this.#behind.get(entry.slot);
-    if (!behind) return false;
-    if (this.#behindEntries >= maxBehind.entries || this.#behindBytes + entry.bytes > maxBehind.bytes) {
-      entry.reject(brokerUnavailable("too many items wait for the message store"));
-      return true;
-    }
-    behind.push(entry);
-    this.#behindEntries++;
-    this.#behindBytes += entry.bytes;
-    return true;
+  #take(isTaken: (entry: Entry<Reply>) => boolean): Entry<Reply>[] {
+    const [taken, left] = parted(this.#waiting, isTaken);
+    this.#waiting = left;
+    for (const { bytes } of taken) this.#waitingBytes -= bytes;
+    return taken;
+  }
+
+  /** Nothing of their slots waits: {@link #flush} took all of it. */
+  #putBack(entries: readonly Entry<Reply>[]): void {
+    this.#waiting.push(...entries);
+    for (const { bytes } of entries) this.#waitingBytes += bytes;
   }
 
   #run(batch: readonly Entry<Reply>[]): void {
     const slots = new Map(bySlot(batch).map((entries) => [entries[0]?.slot ?? 0, entries]));
     const bytes = batch.reduce((sum, entry) => sum + entry.bytes, 0);
+    if (this.#inOrder) for (const slot of slots.keys()) this.#busySlots.add(slot);
     const groups = this.#cells.groups([...slots.keys()], async (cell, own) => this.#ask(cell, own, slots), bytes);
-    if (this.#inOrder) for (const slot of slots.keys()) this.#behind.set(slot, []);
     for (const { slots: own, replies } of groups) {
+      this.#callsUnderWay++;
       replies.then(
-        () => {
-          for (const slot of own) this.#wait(this.#takeBehind(slot));
-        },
+        () => this.#ended(own),
         (error: unknown) => {
+          const behind = this.#inOrder ? this.#take(({ slot }) => own.includes(slot)) : [];
+          this.#ended(own);
           // An entry that has its reply keeps it.
-          const failed = own.flatMap((slot) => [...(slots.get(slot) ?? []), ...this.#takeBehind(slot)]);
-          for (const entry of failed) entry.reject(error);
+          for (const entry of [...own.flatMap((slot) => slots.get(slot) ?? []), ...behind]) entry.reject(error);
         },
       );
     }
   }
 
-  #takeBehind(slot: number): readonly Entry<Reply>[] {
-    const behind = this.#behind.get(slot) ?? [];
-    this.#behind.delete(slot);
-    this.#behindEntries -= behind.length;
-    for (const { bytes } of behind) this.#behindBytes -= bytes;
-    return behind;
+  #ended(slots: readonly number[]): void {
+    this.#callsUnderWay--;
+    for (const slot of slots) this.#busySlots.delete(slot);
+    if (this.#waiting.length > 0) this.#schedule();
   }
 
   async #ask(
@@ -133,6 +159,15 @@ export class SlotBatches<Reply> {
       entry.resolve(replies[index] as Reply);
     }
   }
+}
+
+function parted<Reply>(
+  entries: readonly Entry<Reply>[],
+  isFirst: (entry: Entry<Reply>) => boolean,
+): [Entry<Reply>[], Entry<Reply>[]] {
+  const parts: [Entry<Reply>[], Entry<Reply>[]] = [[], []];
+  for (const entry of entries) parts[isFirst(entry) ? 0 : 1].push(entry);
+  return parts;
 }
 
 function bySlot<Reply>(entries: readonly Entry<Reply>[]): Entry<Reply>[][] {

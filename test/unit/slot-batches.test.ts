@@ -1,9 +1,10 @@
-/** Calls of one slot keep their order, also where one of them fails or takes longer. */
+/** Which entries share a call. Calls of one slot keep their order, also where one of them fails or takes longer. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { SlotBatches } from "../../shared/queues/slot-batches.ts";
 import type { CellAccess, Cells } from "../../shared/redis/cells.ts";
 import { script } from "../../shared/redis/scripts.ts";
+import { eventually } from "../support/eventually.ts";
 
 const echo = script<string[]>(new URL("../../shared/queues/enqueue.lua", import.meta.url), 2);
 
@@ -34,16 +35,21 @@ function asked(): { calls: Call[]; cells: Pick<Cells, "groups"> } {
   return { calls, cells };
 }
 
-function batchesOn(cells: Pick<Cells, "groups">, inOrder: boolean): SlotBatches<string> {
+const longMs = 60_000;
+
+function batchesOn(
+  cells: Pick<Cells, "groups">,
+  { inOrder = true, holdMs = longMs }: { inOrder?: boolean; holdMs?: number } = {},
+): SlotBatches<string> {
   return new SlotBatches({
-    ...{ script: echo, cells, inOrder },
+    ...{ script: echo, cells, inOrder, holdMs },
     arguments: (groups) => groups.flatMap(({ entries }) => entries.flat()),
   });
 }
 
 test("QUE-17: items of a slot wait for the call before theirs, and those of other slots do not", async () => {
   const { calls, cells } = asked();
-  const batches = batchesOn(cells, true);
+  const batches = batchesOn(cells, { holdMs: 1 });
   const replies: string[] = [];
   const add = (slot: number, value: string): void => {
     void batches.add(slot, [value]).then((reply) => replies.push(reply));
@@ -53,21 +59,20 @@ test("QUE-17: items of a slot wait for the call before theirs, and those of othe
   await nextTurn();
   add(1, "130");
   add(2, "other");
-  await nextTurn();
+  await eventually(() => calls.length === 2);
   expect(calls.map(({ values }) => values.length)).toEqual([128, 1]);
   calls[1]?.reply();
   calls[0]?.reply();
-  await nextTurn();
-  await nextTurn();
+  await eventually(() => calls.length === 3);
   expect(calls[2]?.values).toEqual(["128", "129", "130"]);
   calls[2]?.reply();
-  await nextTurn();
+  await eventually(() => replies.length === 132);
   expect(replies.filter((reply) => reply !== "other")).toEqual(Array.from({ length: 131 }, (_, n) => String(n)));
 });
 
 test("QUE-17: what waits for a call that fails is not stored ahead of it, and later items are", async () => {
   const { calls, cells } = asked();
-  const batches = batchesOn(cells, true);
+  const batches = batchesOn(cells);
   const first = batches.add(1, ["first"]);
   await nextTurn();
   const second = batches.add(1, ["second"]);
@@ -77,7 +82,60 @@ test("QUE-17: what waits for a call that fails is not stored ahead of it, and la
   await expect(second).rejects.toThrow("not loaded");
   expect(calls.length).toBe(1);
   const third = batches.add(1, ["third"]);
-  await nextTurn();
+  await eventually(() => calls.length === 2);
   calls[1]?.reply();
   expect(await third).toBe("third");
+});
+
+test("entries that arrive while a call is under way share the next one, in their order", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells, { inOrder: false });
+  const first = batches.add(1, ["a"]);
+  await eventually(() => calls.length === 1);
+  const second = batches.add(1, ["b"]);
+  await nextTurn();
+  const third = batches.add(2, ["c"]);
+  await nextTurn();
+  expect(calls).toHaveLength(1);
+  calls[0]?.reply();
+  expect(await first).toBe("a");
+  await eventually(() => calls.length === 2);
+  expect(calls[1]?.values).toEqual(["b", "c"]);
+  calls[1]?.reply();
+  expect(await Promise.all([second, third])).toEqual(["b", "c"]);
+});
+
+test("a call without an answer holds up entries of other slots only for a moment, a failed one not at all", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells, { holdMs: 1 });
+  const stuck = batches.add(1, ["a"]);
+  await eventually(() => calls.length === 1);
+  const second = batches.add(2, ["b"]);
+  await eventually(() => calls.length === 2);
+  calls[1]?.fail();
+  await expect(second).rejects.toThrow("not loaded");
+  const third = batches.add(2, ["c"]);
+  await eventually(() => calls.length === 3);
+  calls[2]?.reply();
+  expect(await third).toBe("c");
+  calls[0]?.reply();
+  expect(await stuck).toBe("a");
+});
+
+test("QUE-17: a later item does not overtake those that wait for a call, when that ends in the same turn", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells, { holdMs: 1 });
+  const first = batches.add(1, ["a"]);
+  await eventually(() => calls.length === 1);
+  const second = batches.add(1, ["b"]);
+  const other = batches.add(2, ["z"]);
+  // The hold is over: the second entry was looked at, and waits on.
+  await eventually(() => calls.length === 2);
+  const third = batches.add(1, ["c"]);
+  calls[0]?.reply();
+  calls[1]?.reply();
+  await eventually(() => calls.length === 3);
+  expect(calls[2]?.values).toEqual(["b", "c"]);
+  calls[2]?.reply();
+  expect(await Promise.all([first, second, other, third])).toEqual(["a", "b", "z", "c"]);
 });
