@@ -56,7 +56,7 @@ class Group {
     }
     const due = Math.floor(((nowMs() - this.#beganAt) / 1_000) * perSecond);
     for (; this.#due < due; this.#due++) {
-      if (this.#late.length < maxLate) this.#late.push(this.#beganAt + (this.#due * 1_000) / perSecond);
+      if (this.#late.length < maxLate) this.#late.push(this.#beganAt + ((this.#due + 1) * 1_000) / perSecond);
     }
     while (this.#late.length > 0 && this.#idle.length > 0) this.#idle.pop()?.send(this.#late.shift() ?? 0);
   }
