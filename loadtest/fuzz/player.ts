@@ -7,6 +7,8 @@ import { type Live, type LiveName, render } from "./parts.ts";
 
 /** A server that is silent for so long has answered everything, or waits for the rest of a message. */
 const silentMs = 1_000;
+/** Each of its requests is well framed and gets an answer: a busy server is only late. What the conversation has sent would count for nothing. */
+const lateMs = 4_000;
 /** A broken message behind the last good one gets its answer within this time, or none. */
 const brokenMs = 100;
 /** Only a server that hangs takes longer to open a connection. */
@@ -230,7 +232,8 @@ class Playing {
       return;
     }
     if (ending === "half-close") link.halfClose();
-    const isAnswered = await link.until(() => ending === "answered" && this.#isAnswered, silentMs);
+    const waitMs = opening === "bare" && ending === "answered" && !this.#isBroken ? lateMs : silentMs;
+    const isAnswered = await link.until(() => ending === "answered" && this.#isAnswered, waitMs);
     if (isAnswered && this.#isBroken) await link.until(() => false, brokenMs);
     link.destroy();
   }
