@@ -72,6 +72,45 @@ describe("addresses", () => {
     expect(requests).toEqual([]);
   });
 
+  test.each([
+    ...[
+      "127.1",
+      "0177.0.0.1",
+      "0x7f.0.0.1",
+      "2130706433",
+      "0",
+      "[::1]",
+      "[::]",
+      "[::ffff:127.0.0.1]",
+      "[::ffff:7f00:1]",
+    ],
+    ...["[::127.0.0.1]", "[::ffff:0:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "127.0.0.1.", "１２７.0.0.1"],
+  ])("SSRF-2: http://%s reaches no port of this machine, over TLS neither", async (host) => {
+    const { url, requests } = await service();
+    const { port } = new URL(url);
+    for (const scheme of ["http", "https"]) {
+      const answer = await client({ allowed: [] }).send(request(`${scheme}://${host}:${port}/`));
+      expect(answer).toMatchObject({ kind: "unreachable", reason: expect.stringMatching(/ is \w/) as string });
+    }
+    expect(requests).toEqual([]);
+  });
+
+  test.each([
+    ...["127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "fe80::1%lo", "fd00:ec2::254"],
+    ...["169.254.169.254", "100.100.100.200", "0.0.0.0", "224.0.0.1", "0x7f.1", ""],
+  ])("SSRF-5: a name with the address %j is refused, over TLS too", async (address) => {
+    const { url, requests } = await service();
+    const { resolve } = resolver([address]);
+    for (const scheme of ["http", "https"]) {
+      const named = `${scheme}://inner.example:${new URL(url).port}/`;
+      expect(await client({ allowed: [], resolve }).send(request(named))).toMatchObject({
+        kind: "unreachable",
+        reason: expect.stringContaining(`${address} is `) as string,
+      });
+    }
+    expect(requests).toEqual([]);
+  });
+
   test("SSRF-5: a name is refused by any of its addresses", async () => {
     const { url, requests } = await service();
     const { resolve } = resolver(["8.8.8.8", "169.254.169.254"]);

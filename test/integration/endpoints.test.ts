@@ -257,6 +257,9 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     expect(await refused({ url: "http://10.0.0.1/" })).toEqual([expect.stringContaining("is private")]);
     expect(await refused({ url: "http://[::ffff:10.0.0.1]/" })).toEqual([expect.stringContaining("IPv4-mapped")]);
     expect(await refused({ url: "http://0xa9fea9fe/" })).toEqual([expect.stringContaining("link-local")]);
+    expect(await refused({ url: "http://ada@10.0.0.1/" })).toHaveLength(2);
+    // URLs have no zones.
+    expect(await refused({ url: "http://[fe80::1%25eth0]/" })).toHaveLength(1);
     expect(await refused({ secrets: ["short"], headers: { "webhook-id": "x", "b ad": "y" } })).toHaveLength(3);
     expect((await refused({ channels: ["Board"], key: "docs", timeoutMs: 5 })).length).toBe(3);
     expect((await refused({ colour: "red" })).length).toBe(1);
