@@ -31,7 +31,19 @@ const rooms = {
     ...["metrics", "upstream", "changes", "endpoints", "dispatch", "cells", "node", "documents", "routes", "relay"],
   ],
   "client/src": ["api", "calls", "channels", "connection"],
-  loadtest: ["checks", "clients", "providers", "rig", "scenarios", "checker", "order", "simulation", "attack", "fuzz"],
+  loadtest: [
+    "checks",
+    "clients",
+    "providers",
+    "rig",
+    "scenarios",
+    "checker",
+    "order",
+    "endpoints",
+    "simulation",
+    "attack",
+    "fuzz",
+  ],
   test: ["support", "contract", "unit", "property", "integration", "fault", "e2e"],
 };
 

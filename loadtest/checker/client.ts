@@ -6,6 +6,8 @@ import type { FollowerLedger, SeenPublication } from "./follower-ledger.ts";
 /** The data of the checker's publications. */
 export interface ItemData {
   item: string;
+  /** Its publisher: items of one publisher are published one after the other. */
+  key: string;
 }
 
 export interface CheckerClientOptions {

@@ -1,6 +1,6 @@
 /**
  * `npm run checker -- …` judges a deployment (check.ts), `-- order …` its keyed queues (../order/check.ts). `-- schedules …` and
- * `-- order-schedules …` run fault schedules (schedules.ts, ../order/schedules.ts).
+ * `-- order-schedules …` and `-- endpoint-schedules …` run fault schedules (schedules.ts, ../order/schedules.ts, ../endpoints/schedules.ts).
  */
 import { join } from "node:path";
 import { runProgram } from "../rig/program.ts";
@@ -9,6 +9,7 @@ const programs: Readonly<Record<string, string>> = {
   schedules: "schedules.ts",
   order: "../order/check.ts",
   "order-schedules": "../order/schedules.ts",
+  "endpoint-schedules": "../endpoints/schedules.ts",
 };
 const [first = "", ...rest] = process.argv.slice(2);
 const named = programs[first];

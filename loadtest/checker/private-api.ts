@@ -38,14 +38,29 @@ export function problem({ status, body }: Answer): string {
 export async function publish(
   api: PrivateApiAddress,
   channel: string,
-  item: string,
+  data: ItemData,
 ): Promise<(Position & { duplicate?: boolean }) | undefined> {
-  const data: ItemData = { item };
-  const answer = await call(api, "/v1/publish", { channel, event: "checked", data, id: item }).catch(() => undefined);
+  const answer = await call(api, "/v1/publish", publicationOf(channel, data)).catch(() => undefined);
   if (answer?.status === 200) return answer.body as Position;
   if (answer && !(answer.body as { retryable?: boolean }).retryable)
     throw new Error(`publish refused: ${problem(answer)}`);
   return undefined;
+}
+
+/** One call for all of them. @returns each position; undefined as for {@link publish}. */
+export async function publishAtOnce(
+  api: PrivateApiAddress,
+  channel: string,
+  items: readonly ItemData[],
+): Promise<(Position | undefined)[]> {
+  const body = items.map((data) => publicationOf(channel, data));
+  const answer = await call(api, "/v1/publish/batch", body).catch(() => undefined);
+  if (answer?.status !== 200) return items.map(() => undefined);
+  return (answer.body as (Position | { error: object })[]).map((each) => ("error" in each ? undefined : each));
+}
+
+function publicationOf(channel: string, data: ItemData): object {
+  return { channel, event: "checked", data, id: data.item };
 }
 
 /** Reads the whole history, in order. */

@@ -2,7 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Position } from "../../shared/protocol/wire.ts";
 import type { ChannelLedger } from "./ledger.ts";
-import { type PrivateApiAddress, publish } from "./private-api.ts";
+import { type PrivateApiAddress, publish, publishAtOnce } from "./private-api.ts";
 
 const retryMs = 100;
 
@@ -32,7 +32,7 @@ export class Publisher {
     const item = `${this.#name}-${++this.#count}`;
     const deadline = performance.now() + withinMs;
     do {
-      const position = await publish(this.#api, this.#ledger.channel, item);
+      const position = await publish(this.#api, this.#ledger.channel, { item, key: this.#name });
       if (position) {
         this.#ledger.acknowledged({ epoch: position.epoch, offset: position.offset }, item);
         return position;
@@ -41,5 +41,21 @@ export class Publisher {
       await pause(retryMs, undefined, { signal: this.#signal }).catch(() => undefined);
     } while (performance.now() < deadline && !this.#signal.aborted);
     return undefined;
+  }
+
+  /** Publishes the next items in one call, and those that are refused again, in their order: they may stand behind later ones. */
+  async publishAtOnce(count: number, withinMs: number): Promise<void> {
+    let left = Array.from({ length: count }, () => ({ item: `${this.#name}-${++this.#count}`, key: this.#name }));
+    const deadline = performance.now() + withinMs;
+    while (left.length > 0 && performance.now() < deadline && !this.#signal.aborted) {
+      const positions = await publishAtOnce(this.#api, this.#ledger.channel, left);
+      for (const [at, position] of positions.entries()) {
+        if (position) this.#ledger.acknowledged(position, left[at]?.item ?? "");
+      }
+      left = left.filter((_, at) => !positions[at]);
+      if (left.length === 0) return;
+      this.failures++;
+      await pause(retryMs, undefined, { signal: this.#signal }).catch(() => undefined);
+    }
   }
 }

@@ -98,7 +98,7 @@ function privateApi(
       PRIVATE_API_PORT: String(port),
       PRIVATE_API_TOKENS: JSON.stringify([
         { name: "gateway", token: tokens.relay, scopes: ["relay"] },
-        { name: "service", token: tokens.service, scopes: ["publish", "read", "rules", "operate"] },
+        { name: "service", token: tokens.service, scopes: ["publish", "read", "rules", "operate", "endpoints"] },
       ]),
     },
     folder: given.folder,

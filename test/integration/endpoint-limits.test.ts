@@ -64,6 +64,26 @@ test("EP-21: an endpoint gets no more than its requests at once, and no more tha
   await fleet.api("DELETE", `/v1/endpoints/${slow}`);
 });
 
+test("EP-3: an endpoint whose filter matches nothing is sent nothing, and does not fall behind", async () => {
+  service.answer = (_request, response) => response.end("{}");
+  const before = service.requests.length;
+  const others = await create({ url: `${service.url}/all`, channels: ["board:f*"] });
+  const none = await create({ url: `${service.url}/none`, channels: ["board:g*", "other:*"], events: ["moved"] });
+  const never = await create({ url: `${service.url}/none`, channels: ["board:f*"], events: ["never.*"] });
+  await publish("board:f", 300);
+  await eventually(() => service.requests.length >= before + 300, 20_000);
+  for (const id of [none, never]) {
+    expect((await fleet.api("GET", `/v1/endpoints/${id}`)).body).toMatchObject({ lag: { changes: 0, ms: 0 } });
+  }
+  // With another filter it begins with what is published from then on.
+  await fleet.api("PATCH", `/v1/endpoints/${never}`, { events: ["moved"] });
+  await publish("board:f-later-", 1);
+  await eventually(() => service.requests.length >= before + 302);
+  const own = service.requests.slice(before).filter(({ path }) => path === "/none");
+  expect(own.map(({ body }) => (JSON.parse(body) as { channel: string }).channel)).toEqual(["board:f-later-0"]);
+  for (const id of [others, none, never]) await fleet.api("DELETE", `/v1/endpoints/${id}`);
+});
+
 test("EP-22: what waits for a deleted endpoint leaves the queues", async () => {
   const id = await create({ channels: ["board:c*"] });
   await fleet.api("POST", `/v1/endpoints/${id}/pause`);
