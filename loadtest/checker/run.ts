@@ -20,7 +20,7 @@ export interface CheckerOptions {
   readonly random: () => number;
 }
 
-/** For the last publications to be accepted. */
+/** For the last publications to be accepted, unless the caller says another time. */
 const finalPublishMs = 30_000;
 const checkEveryMs = 20;
 const rereadHistoryEveryMs = 1_000;
@@ -75,16 +75,17 @@ export class CheckerRun {
    */
   async finish(options: {
     withinMs: number;
+    publishWithinMs?: number;
     historySize: (channel: string) => number;
     lossDeclared: boolean;
   }): Promise<Verdict[]> {
-    const { withinMs, historySize, lossDeclared } = options;
+    const { withinMs, publishWithinMs = finalPublishMs, historySize, lossDeclared } = options;
     const { publishers } = this.#options;
     for (const client of this.clients) client.followAll();
     return Promise.all(
       this.#ledgers.map(async (ledger) => {
         const { channel } = ledger;
-        const last = await this.publishers.get(channel)?.[0]?.publish(finalPublishMs);
+        const last = await this.publishers.get(channel)?.[0]?.publish(publishWithinMs);
         if (!last) throw new Error(`the last publication on ${channel} was not accepted`);
         const deadline = performance.now() + withinMs;
         while (true) {
