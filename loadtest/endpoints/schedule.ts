@@ -17,6 +17,7 @@ import type { ReaderVerdict } from "./violations.ts";
 const publishersPerChannel = 2;
 /** Schedules beside this one go on with their faults, and on a busy machine a program takes more than a minute to start. */
 const settleMs = 240_000;
+const lossSettleMs = 30_000;
 const checkEveryMs = 100;
 const publishWithinMs = 10_000;
 /** Average pause between two publications of a publisher. */
@@ -184,13 +185,15 @@ class Schedule {
     this.#faults.note(`the log has ${log.length} changes`);
     const readers = [...this.#ledgers, this.#puller];
     const isExplained = ({ at }: LoggedChange): boolean => isWithin(lossWindows, at);
-    const missing = (): number =>
-      readers.reduce((sum, reader) => sum + reader.missing(log).filter((change) => !isExplained(change)).length, 0);
     let least = Infinity;
     let progressAt = performance.now();
-    for (let count = missing(); count > 0 && performance.now() - progressAt < settleMs; count = missing()) {
-      if (count < least) progressAt = performance.now();
-      least = Math.min(least, count);
+    for (;;) {
+      const missing = readers.flatMap((reader) => reader.missing(log));
+      if (missing.length < least) progressAt = performance.now();
+      least = Math.min(least, missing.length);
+      // What a loss explains mostly comes all the same.
+      const stalledMs = missing.every(isExplained) ? lossSettleMs : settleMs;
+      if (missing.length === 0 || performance.now() - progressAt > stalledMs) break;
       await pause(checkEveryMs);
     }
     this.#faults.note("every reader is done");
