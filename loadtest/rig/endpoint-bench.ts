@@ -15,8 +15,8 @@ const publishEveryMs = 2;
 /** Of one publish call. */
 const batchSize = 1_000;
 
-/** `dead`: nothing listens there. `silent`: it takes the request and does not answer. */
-export type EndpointKind = "live" | "slow" | "dead" | "silent";
+/** `dead`: nothing listens there. `silent`: it takes the request and does not answer. `down`: see {@link HookSink.fail}. */
+export type EndpointKind = "live" | "slow" | "dead" | "silent" | "down";
 
 /** Changes of one phase. */
 export interface ChangeLoad {
@@ -53,7 +53,7 @@ export class EndpointBench {
   readonly #redis: RedisUseReader;
   readonly #cohorts: number;
   readonly #channels: number;
-  readonly #ids: Record<EndpointKind, string[]> = { live: [], slow: [], dead: [], silent: [] };
+  readonly #ids: Record<EndpointKind, string[]> = { live: [], slow: [], dead: [], silent: [], down: [] };
 
   /**
    * @param options.token with the scope `endpoints`
@@ -79,19 +79,25 @@ export class EndpointBench {
     this.#redis.stop();
   }
 
-  /** The n-th of a kind belongs to cohort n, counted round. */
-  async create(kind: EndpointKind, count: number): Promise<void> {
+  /**
+   * The n-th of a kind belongs to cohort n, counted round.
+   * @param channels that they want in place of those of the cohort
+   * @returns the ids of these
+   */
+  async create(kind: EndpointKind, count: number, channels?: readonly string[]): Promise<readonly string[]> {
     const urls = kind === "dead" ? ["http://127.0.0.1:9"] : await this.#sink.urls();
     const first = this.#ids[kind].length;
     const created = await inBatches(
       Array.from({ length: count }, (_, n) => first + n),
       async (n) => {
         const url = `${urls[n % urls.length]}/${kind}/${n}`;
-        const endpoint = { url, channels: [`${this.prefixOf(n)}*`, "load:all:*"] };
+        const endpoint = { url, channels: channels ?? [`${this.prefixOf(n)}*`, "load:all:*"] };
         return this.#call("POST", "/v1/endpoints", endpoint) as Promise<{ id: string }>;
       },
     );
-    this.#ids[kind].push(...created.map(({ id }) => id));
+    const ids = created.map(({ id }) => id);
+    this.#ids[kind].push(...ids);
+    return ids;
   }
 
   /** Begins the channels that the n-th endpoint of a kind wants. */

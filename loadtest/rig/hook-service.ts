@@ -1,13 +1,14 @@
 /**
  * A service that gets webhooks, or an endpoint that gets changes, and checks their order per path and key. Its own process keeps its CPU out of
- * the figures. Under `/slow/` it answers after SLOW_MS, and counts apart; under `/silent/` never.
+ * the figures. Under `/slow/` it answers after SLOW_MS, and counts apart; under `/silent/` never. Under `/down/` it answers 503 while it
+ * is told to, and counts apart.
  */
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Histogram } from "../checks/histogram.ts";
 import { type HookBody, nowMs } from "../providers/load-messages.ts";
-import { type ServiceFigures, type ServiceMessage, type ServiceOrder, slowGroup } from "./hook-sink.ts";
+import { type ServiceFigures, type ServiceMessage, type ServiceOrder, downGroup, slowGroup } from "./hook-sink.ts";
 
 const progressEveryMs = 20;
 const lastByKey = new Map<string, number>();
@@ -16,15 +17,23 @@ let served = new Map<string, Histogram>();
 const busyKeys = new Map<string, number>();
 let [received, repeats, disordered] = [0, 0, 0];
 let connections = 0;
+let isDown = false;
+let afterOutage = 0;
 let mostAtOnce: Record<string, number> = {};
 let delayMs = 0;
 const slowMs = Number(process.env["SLOW_MS"] ?? 0);
 
 function take(path: string, { group: name, key: ownKey, n, at }: HookBody, response: ServerResponse): void {
   if (path.startsWith("/silent/")) return;
-  received++;
+  const wasDown = path.startsWith("/down/");
+  if (wasDown && isDown) {
+    response.writeHead(503).end();
+    return;
+  }
+  if (wasDown) afterOutage++;
+  else received++;
   const isSlow = path.startsWith("/slow/");
-  const group = isSlow ? slowGroup(name) : name;
+  const group = isSlow ? slowGroup(name) : wasDown ? downGroup(name) : name;
   const key = `${path} ${ownKey}`;
   const last = lastByKey.get(key) ?? 0;
   if (n <= last) repeats++;
@@ -78,6 +87,7 @@ function tell(message: ServiceMessage): void {
 
 process.on("message", (order: ServiceOrder) => {
   if (order.order === "delay") delayMs = order.ms;
+  else if (order.order === "down") ({ isDown } = order);
   else {
     tell({ kind: "figures", figures: figures() });
     waits = new Map();
@@ -89,4 +99,4 @@ process.once("disconnect", () => process.exit());
 const servers = Array.from({ length: Number(process.env["ORIGINS"] ?? 1) }, newServer);
 await Promise.all(servers.map(async (server) => once(server, "listening")));
 tell({ kind: "listening", ports: servers.map((server) => (server.address() as AddressInfo).port) });
-setInterval(() => tell({ kind: "progress", received }), progressEveryMs);
+setInterval(() => tell({ kind: "progress", received, afterOutage }), progressEveryMs);

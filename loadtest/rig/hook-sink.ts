@@ -22,10 +22,10 @@ export interface ServiceFigures {
   readonly connections: number;
 }
 
-export type ServiceOrder = { order: "delay"; ms: number } | { order: "figures" };
+export type ServiceOrder = { order: "delay"; ms: number } | { order: "down"; isDown: boolean } | { order: "figures" };
 export type ServiceMessage =
   | { kind: "listening"; ports: readonly number[] }
-  | { kind: "progress"; received: number }
+  | { kind: "progress"; received: number; afterOutage: number }
   | { kind: "figures"; figures: ServiceFigures };
 
 /** What came under `/slow/`. */
@@ -33,13 +33,20 @@ export function slowGroup(group: string): string {
   return `${group}, slow`;
 }
 
+/** What came under `/down/`. */
+export function downGroup(group: string): string {
+  return `${group}, down`;
+}
+
 /** The caller stops it. */
 export class HookSink {
   readonly #child: ChildProcess;
   readonly #listening = Promise.withResolvers<readonly number[]>();
   #figures = Promise.withResolvers<ServiceFigures>();
-  /** Up to 20 ms ago. */
+  /** Up to 20 ms ago, but for what came under `/down/`. */
   received = 0;
+  /** Up to 20 ms ago, under `/down/`. */
+  afterOutage = 0;
 
   /** @param options.slowMs of requests under `/slow/` @param options.origins ports that it listens on */
   constructor({ slowMs = 0, origins = 1 } = {}) {
@@ -49,8 +56,10 @@ export class HookSink {
     });
     this.#child.on("message", (message: ServiceMessage) => {
       if (message.kind === "listening") this.#listening.resolve(message.ports);
-      else if (message.kind === "progress") this.received = message.received;
-      else this.#figures.resolve(message.figures);
+      else if (message.kind === "progress") {
+        this.received = message.received;
+        this.afterOutage = message.afterOutage;
+      } else this.#figures.resolve(message.figures);
     });
     this.#child.once("exit", (code) => this.#listening.reject(new Error(`the service ended with ${code}`)));
     this.#listening.promise.catch(() => undefined);
@@ -73,6 +82,11 @@ export class HookSink {
   /** It answers each later request after that time. */
   delay(ms: number): void {
     this.#order({ order: "delay", ms });
+  }
+
+  /** It answers 503 under `/down/`. */
+  fail(isDown: boolean): void {
+    this.#order({ order: "down", isDown });
   }
 
   async figures(): Promise<ServiceFigures> {
