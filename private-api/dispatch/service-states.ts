@@ -53,7 +53,8 @@ export class ServiceState {
     if (this.waitMs(nowMs) > 0) return 0;
     if (this.circuit.isOpen) return 1;
     // One that does not answer takes no further worker.
-    if (this.isOutside && this.inFlight > 0 && (this.#tookMs === undefined || this.#isSilent(nowMs))) return 0;
+    if (this.isOutside && this.#isSilent(nowMs)) return 0;
+    if (this.isOutside && this.#tookMs === undefined) return 1 - this.inFlight;
     const places = this.limit.limit - this.inFlight;
     return this.rate ? Math.min(places, Math.floor(this.rate.tokens(nowMs))) : places;
   }

@@ -263,6 +263,7 @@ test("EP-16: an endpoint counts as slow while it does not answer, and after it t
   const seen = (nowMs: number): unknown[] => [
     ...[state?.share(nowMs), states.doubtful("first", nowMs), state?.capacity(nowMs)],
   ];
+  expect(seen(999)).toEqual([3 / 4, 1, 1]);
   state?.begin(1_000);
   expect(seen(1_001)).toEqual([3 / 4, 1, 0]);
   expect(seen(1_600)).toEqual([1 / 2, 1, 0]);
