@@ -57,6 +57,8 @@ export class EndpointDeliveries {
   readonly #onFailing: (stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }) => Promise<void>;
   readonly #errors: ContainedErrors;
   readonly #logger: Logger;
+  /** A dispatcher asks several times for each delivery. */
+  readonly #dispatched = new WeakMap<Endpoint, DispatchedEndpoint>();
   readonly #rates = new Map<string, { perSecond: number; bucket: TokenBucket }>();
 
   /** @param options.onFailing after each failure */
@@ -93,10 +95,15 @@ export class EndpointDeliveries {
     const endpoint = this.#current.index.get(id)?.endpoint;
     if (!endpoint) return unknownEndpoint;
     if (stateOf(endpoint) !== "live") return undefined;
-    const { url, maxInFlight } = endpoint;
-    const rate = this.#rateOf(endpoint);
-    const circuit = this.circuits.of(circuitOwner(id, url));
-    return { maxInFlight, maxBatch: 1, isOutside: true, circuit, ...(rate && { rate }) };
+    let dispatched = this.#dispatched.get(endpoint);
+    if (!dispatched) {
+      const { url, maxInFlight } = endpoint;
+      const rate = this.#rateOf(endpoint);
+      const circuit = this.circuits.of(circuitOwner(id, url));
+      dispatched = { maxInFlight, maxBatch: 1, isOutside: true, circuit, ...(rate && { rate }) };
+      this.#dispatched.set(endpoint, dispatched);
+    }
+    return dispatched;
   }
 
   /** Never rejects for what an endpoint does. */
