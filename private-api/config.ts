@@ -44,7 +44,7 @@ const table = {
     setting.integer({ min: 0, max: 10_000, fallback: 256 }),
   ),
   DISPATCH_CLASSES: setting.about(
-    "Classes whose items this process delivers; all where it is not set.",
+    "Classes whose items this process delivers; without it, all classes.",
     setting.optional(setting.list(Type.String({ minLength: 1 }))),
   ),
   ENDPOINT_ALLOWED_NETWORKS: setting.about(

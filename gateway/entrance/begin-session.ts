@@ -40,7 +40,7 @@ export async function beginSession(session: Session, last: Claim | undefined, co
   const { id } = session;
   try {
     if (last !== undefined) session.succession.expectClaim();
-    // Followed before the claim, so that this node hears of any newer claim.
+    // Followed before the claim, so that no message about a newer claim is missed.
     await context.sessions.add(session);
     const outcome = last === undefined ? await begin(session, context) : await resume(session, last, context);
     return outcome === "revoked" ? { kind: "revoked" } : { kind: "begun" };

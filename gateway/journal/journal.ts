@@ -18,7 +18,7 @@ const segmentsInBound = 16;
 const maxSegmentBytes = 64 * 1024 * 1024;
 
 export interface JournalOptions {
-  /** Of this node alone. Made where it is not there. */
+  /** Of this node alone. Created where it does not exist. */
   directory: string;
   /** Of all files together. */
   maxBytes: number;

@@ -96,7 +96,7 @@ export function outcomeOf(
     case "broke":
       return "lost";
     case "left":
-      // While the store is away this node does not hear of the newer connection.
+      // While the store is away no message tells this node of the newer connection.
       return moves && asked ? "moved" : "left";
     case "ended":
       if (end.code === "replaced") return "moved";

@@ -1,21 +1,12 @@
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { type DuplexStream, openDuplexStream } from "../../shared/http/duplex-stream.ts";
 import { type Line, LineBatcher, LineSplitter } from "../../shared/json/lines.ts";
-import {
-  maxAnswerLineBytes,
-  readRelayLine,
-  type RelayAnswer,
-  relayContentType,
-  relayFromPrivateApi,
-  relayPath,
-  relayVersion,
-  relayVersionHeader,
-} from "../../shared/protocol/relay.ts";
+import * as protocol from "../../shared/protocol/relay.ts";
 
-/** Gets what becomes of the questions of all streams. */
+/** Gets the answers, and the questions that get none, of all streams. */
 export interface RelayListener {
   /** @param payload the data, or the details of the error. */
-  onAnswer(answer: RelayAnswer, payload: string | undefined): void;
+  onAnswer(answer: protocol.RelayAnswer, payload: string | undefined): void;
   /** The answer to the question cannot be read. */
   onUnreadable(id: number): void;
   /** The stream has ended: these questions get no answer, and their calls may have been made. */
@@ -55,14 +46,14 @@ export class RelayStream {
   static async open(options: RelayStreamOptions): Promise<RelayStream> {
     const { address, token, node, errors } = options;
     const stream = new RelayStream(options);
-    const splitter = new LineSplitter(maxAnswerLineBytes);
-    stream.#stream = await openDuplexStream(new URL(relayPath, address), {
+    const splitter = new LineSplitter(protocol.maxAnswerLineBytes);
+    stream.#stream = await openDuplexStream(new URL(protocol.relayPath, address), {
       headers: {
         authorization: `Bearer ${token}`,
-        "content-type": relayContentType,
-        [relayVersionHeader]: String(relayVersion),
+        "content-type": protocol.relayContentType,
+        [protocol.relayVersionHeader]: String(protocol.relayVersion),
       },
-      first: `${JSON.stringify({ hello: relayVersion, node })}\n`,
+      first: `${JSON.stringify({ hello: protocol.relayVersion, node })}\n`,
       listener: {
         onData: (chunk) => {
           stream.#heardAt = performance.now();
@@ -119,7 +110,7 @@ export class RelayStream {
   /** An unreadable line, or a listener that throws, fails its own call and no other. */
   #receive(line: Line): void {
     const { listener, errors, onDrain } = this.#options;
-    const read = readRelayLine(line, relayFromPrivateApi);
+    const read = protocol.readRelayLine(line, protocol.relayFromPrivateApi);
     if (read.kind === "unreadable") {
       errors.report("relay", new Error(`an answer of the private API cannot be read: ${read.reason}`));
       if (read.id !== undefined && this.#asked.delete(read.id)) listener.onUnreadable(read.id);

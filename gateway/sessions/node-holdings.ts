@@ -77,7 +77,7 @@ export class NodeHoldings implements Service {
   }
 
   /**
-   * @param identity of the session, for the services that hear of it.
+   * @param identity of the session, for the services that get session events.
    * @throws TidegateError `broker_unavailable`: the claim may have been made.
    */
   async claim(
@@ -91,7 +91,7 @@ export class NodeHoldings implements Service {
       const events = sessionEvents.requestedFor(identity, { node, begins });
       const outcome = await store.claim({ ...request, holder, node, ...(events && { events }) });
       if (outcome.kind === "held" && holder !== this.#lease.holder) {
-        // Written under a name that is being abandoned: once more, under the next. A newer claim arrives as a message.
+        // Written under a name that is being abandoned: writes it again under the next name. A newer claim arrives as a message.
         const held = { claim: outcome.claim, checkedAt: outcome.checkedAt };
         await this.claim({ ...request, mode: "announce", ...held }, identity);
       }

@@ -159,7 +159,7 @@ export class Session {
     return this.#mayReturn || this.moved;
   }
 
-  /** As the store hears of it. @param broke why, where neither the client nor the server ended it */
+  /** For the session store. @param broke the reason where neither the client nor the server ended it */
   ending(broke: string): SessionEnding {
     // Without a welcome a client has no token to resume with, but the one that it presented.
     const mayReturn = this.mayReturn && (this.#welcomed || this.#resumed);

@@ -56,7 +56,7 @@ export class Sessions {
     return [...(this.#byUser.get(user) ?? [])];
   }
 
-  /** A connection, on any node, has claimed the user's session: every connection of it here hears of it. */
+  /** A connection, on any node, has claimed the user's session: notifies every connection that this node has of it. */
   noticeClaim(user: IdentityKey, { sessionId, claim }: { sessionId: string; claim: number }): void {
     for (const session of this.ofUser(user)) if (session.id === sessionId) session.succession.noticeClaim(claim);
   }

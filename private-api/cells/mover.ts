@@ -109,7 +109,7 @@ export class CellMover implements Service {
       case "preparing":
         return this.#copy(move);
       case "closed":
-        // The process that closed it is gone, or could not record what came of it.
+        // The process that closed it is gone, or could not record the outcome.
         await this.#step(move, (await isSealed(target, move)) ? "switched" : "preparing");
         return;
       case "switched":

@@ -74,7 +74,7 @@ export class ChangePulls {
       while (wait && step.items.length === 0 && !step.more) {
         const leftMs = deadline - performance.now();
         const news = leftMs > 0 ? await wait.wait(leftMs, signal) : new Set<number>();
-        // At the end all slots are read once more: so the cursor moves past what nobody asked for.
+        // Reads all slots a last time, so that the cursor moves past changes of other channels.
         const slots = news === "all" || news.size === 0 ? filter.slots : [...news];
         step = await this.#read(request, step.cursor, slots);
         if (news !== "all" && news.size === 0) break;

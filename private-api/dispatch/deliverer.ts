@@ -174,7 +174,7 @@ export class Deliverer {
     return this.#settle(held, { kind: "retry", done: 0, attempts, delayMs }, "", outcome);
   }
 
-  /** Tries until the store takes it, or the lease must have ended: the item comes again then. */
+  /** Tries until the store takes it, or the lease must have ended: then the item is delivered again. */
   async #settle(held: HeldLease, settlement: Settlement, previous: string, outcome: DispatchOutcome): Promise<void> {
     const { store, onOutcome, report } = this.#options;
     const { lease } = held;

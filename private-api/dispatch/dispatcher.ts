@@ -107,7 +107,7 @@ export class Dispatcher implements Service {
     await this.#sweep();
   }
 
-  /** Claims nothing more, waits for what is under way, and gives up the leases of the rest. */
+  /** Claims nothing more, waits for deliveries under way, and gives up all other leases. */
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#claimTimer);

@@ -195,7 +195,7 @@ export class ChangeReader implements Service {
       // After the read: every endpoint that began before the changes is known then.
       await this.#current.catchUp();
       await this.#moved.load();
-      // A slot that was lost, and maybe taken again, is read anew: its stored places say where each endpoint continues.
+      // A slot that was lost, and maybe taken again, is read from its stored places: they say where each endpoint continues.
       const isSame = ({ slot }: SlotRead): boolean => this.#slots.of(slot) === begun.get(slot);
       const places = new Map([...begun].map(([slot, held]) => [slot, held?.place]));
       const { wanted, covered } = wantedOf(all.filter(isSame), places, this.#current.index);

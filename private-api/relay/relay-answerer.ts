@@ -1,13 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Line, LineBatcher, LineSplitter } from "../../shared/json/lines.ts";
-import {
-  maxQuestionLineBytes,
-  readRelayLine,
-  relayContentType,
-  relayFromGateway,
-  relayLine,
-  type RelayQuestion,
-} from "../../shared/protocol/relay.ts";
+import * as protocol from "../../shared/protocol/relay.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { AnswerPart } from "../../shared/services/answer-budget.ts";
 import { type CallOutcome, refused } from "../../shared/services/answers.ts";
@@ -48,9 +41,9 @@ export class RelayAnswerer {
       for (const part of this.#untaken) part.release();
     });
     request.on("error", () => response.destroy());
-    response.writeHead(200, { "content-type": relayContentType });
+    response.writeHead(200, { "content-type": protocol.relayContentType });
     response.flushHeaders();
-    const splitter = new LineSplitter(maxQuestionLineBytes);
+    const splitter = new LineSplitter(protocol.maxQuestionLineBytes);
     request.on("data", (chunk: Buffer) => {
       for (const line of splitter.push(chunk)) errors.contain("relay", () => this.#receive(line));
     });
@@ -70,7 +63,7 @@ export class RelayAnswerer {
   }
 
   #receive(line: Line): void {
-    const read = readRelayLine(line, relayFromGateway);
+    const read = protocol.readRelayLine(line, protocol.relayFromGateway);
     if (read.kind === "unreadable") return this.#refuse(read.id, read.reason);
     const { head, payload } = read;
     if ("hello" in head) return;
@@ -89,7 +82,7 @@ export class RelayAnswerer {
     this.#reply(id, refused("upstream_bad_response", `the private API cannot read the question: ${reason}`));
   }
 
-  async #answer(question: RelayQuestion, data: string): Promise<void> {
+  async #answer(question: protocol.RelayQuestion, data: string): Promise<void> {
     const response = this.#response;
     const part = this.#part(question.identity.sessionId);
     const taker = {
@@ -109,8 +102,8 @@ export class RelayAnswerer {
   #reply(id: number, outcome: CallOutcome, part?: AnswerPart): void {
     this.#unanswered--;
     const line = outcome.ok
-      ? relayLine(JSON.stringify({ id, ok: true }), outcome.data)
-      : relayLine(JSON.stringify({ id, ok: false, error: outcome.error }), outcome.details);
+      ? protocol.relayLine(JSON.stringify({ id, ok: true }), outcome.data)
+      : protocol.relayLine(JSON.stringify({ id, ok: false, error: outcome.error }), outcome.details);
     if (part?.isLarge) {
       this.#untaken.add(part);
       this.#batcher.flush();

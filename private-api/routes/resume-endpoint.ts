@@ -10,7 +10,7 @@ export function addResumeEndpoint(app: FastifyInstance, { endpoints }: PrivateAp
     "/v1/endpoints/:id/resume",
     endpointViewCall("Resume an endpoint"),
     async ({ params: { id } }) => {
-      // First: it must not be disabled again for what is long ago.
+      // First, so that old failures do not disable it again.
       await endpoints.attempts.forgive(id);
       const stored = await changeEndpoint(endpoints.store, id, ({ endpoint }) => {
         const { halted, reason: _reason, ...others } = endpoint;

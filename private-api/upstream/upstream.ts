@@ -9,13 +9,7 @@ import {
 } from "../../shared/services/service-client.ts";
 import { parseJson } from "../../shared/json/json.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
-import type {
-  RelayCall,
-  RelayConnect,
-  RelayQuestion,
-  RelaySubscribe,
-  RelayWebhook,
-} from "../../shared/protocol/relay.ts";
+import type * as protocol from "../../shared/protocol/relay.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
@@ -79,7 +73,7 @@ export class Upstream implements Service {
    * No failure of a service makes it reject.
    * @param data JSON text of a call.
    */
-  async answer(question: RelayQuestion, data: string, taker: AnswerTaker): Promise<CallOutcome> {
+  async answer(question: protocol.RelayQuestion, data: string, taker: AnswerTaker): Promise<CallOutcome> {
     switch (question.kind) {
       case "call":
         return this.#call(question, data, taker);
@@ -137,14 +131,14 @@ export class Upstream implements Service {
     }
   }
 
-  async #call(call: RelayCall, data: string, taker: AnswerTaker): Promise<CallOutcome> {
+  async #call(call: protocol.RelayCall, data: string, taker: AnswerTaker): Promise<CallOutcome> {
     const { event, eventId } = call;
     const routed = this.#route(call, { eventId, eventType: event, body: data }, taker);
     return routed ? interpretAnswer(await routed.answering, routed.service) : noRoute(event);
   }
 
   /** @param data the body, as a JSON string. */
-  async #webhook(webhook: RelayWebhook, data: string, taker: AnswerTaker): Promise<CallOutcome> {
+  async #webhook(webhook: protocol.RelayWebhook, data: string, taker: AnswerTaker): Promise<CallOutcome> {
     const { event, eventId, source, contentType } = webhook;
     const body = parseJson(data);
     if (typeof body !== "string") return refused("invalid_request", "the body of a webhook is not a JSON string");
@@ -174,14 +168,14 @@ export class Upstream implements Service {
     return { service: service.name, answering };
   }
 
-  async #askConnect(question: RelayConnect, taker: AnswerTaker): Promise<CallOutcome> {
+  async #askConnect(question: protocol.RelayConnect, taker: AnswerTaker): Promise<CallOutcome> {
     const { identity, address, userAgent } = question;
     const { sessionId, user, tenant, claims } = identity;
     const body = { sessionId, user, tenant, claims, address, userAgent };
     return connectDecision(await this.#askHook("connect", question, body, taker));
   }
 
-  async #askSubscribe(question: RelaySubscribe, taker: AnswerTaker): Promise<CallOutcome> {
+  async #askSubscribe(question: protocol.RelaySubscribe, taker: AnswerTaker): Promise<CallOutcome> {
     const { identity, channel } = question;
     const { sessionId, user, tenant, claims } = identity;
     const body = { sessionId, user, tenant, claims, channel };
@@ -190,7 +184,7 @@ export class Upstream implements Service {
 
   async #askHook(
     hook: "connect" | "subscribe",
-    question: RelayConnect | RelaySubscribe,
+    question: protocol.RelayConnect | protocol.RelaySubscribe,
     body: Record<string, unknown>,
     taker: AnswerTaker,
   ): Promise<ServiceAnswer> {
