@@ -187,6 +187,7 @@ export default defineConfig({
           "honestClientIsServed",
           "isCut",
           "nothingIsLeft",
+          "answersToCrowd",
         ],
       },
     ],
