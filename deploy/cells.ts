@@ -8,6 +8,8 @@
  *   take CELL --count 64 [--wait]          moves so many, of the cells that have the most
  *   drain CELL [--wait]                    moves all of its slots to the other cells
  *   abort CELL [--wait]                    takes back moves to and from the cell that have not switched
+ *   pin CELL --tenant acme                 keeps new queues of the tenant in the cell
+ *   unpin CELL --tenant acme               keeps new queues of the tenant in the cells of their slots again
  *
  * `--wait` shows progress until no slot of the cell moves any more. The token needs the scope `read`, and `operate` for all but
  * list. Exit code 1: refused, or the API cannot be reached; 78: invalid argument.
@@ -25,6 +27,7 @@ interface Listing {
   version: number;
   cells: { cell: string; state: string; slots: string; count: number }[];
   moves: { slots: string; count: number; from: string; to: string; step: string; error?: string }[];
+  pins: { tenant: string; cell?: string; state: string }[];
 }
 
 class Failure extends Error {}
@@ -35,14 +38,19 @@ const given = readArguments({
   "--api": url({ protocols: ["http:", "https:"] }),
   "--slots": optional(text()),
   "--count": optional(integer({ min: 1, max: 256 })),
+  "--tenant": optional(text()),
   "--wait": toggle(),
   "--json": toggle(),
   TIDEGATE_API_TOKEN: token(),
 });
 
-if (!["list", "take", "drain", "abort"].includes(command))
-  refuseArguments("name a command: list, take, drain or abort");
+if (!["list", "take", "drain", "abort", "pin", "unpin"].includes(command))
+  refuseArguments("name a command: list, take, drain, abort, pin or unpin");
 if (command !== "list" && cell === undefined) refuseArguments(`name the cell: ${command} CELL`);
+const ofTenant = command === "pin" || command === "unpin";
+if (ofTenant !== (given["--tenant"] !== undefined))
+  refuseArguments("--tenant: give it with pin and unpin, and only there");
+if (ofTenant && given["--wait"]) refuseArguments("--wait: is for take, drain and abort");
 
 async function ask<Answer>(method: string, path: string, body?: object): Promise<Answer> {
   let answer: Response;
@@ -69,13 +77,22 @@ function say(line: string): void {
   if (!given["--json"]) process.stdout.write(`${line}\n`);
 }
 
-function show({ version, cells, moves }: Listing): void {
+function showPins(pins: Listing["pins"]): void {
+  for (const { tenant, cell, state } of pins) {
+    say(
+      `  tenant ${tenant}  ${cell === undefined ? "unpinned" : `pinned to ${cell}`}${state === "moving" ? ", earlier queues are elsewhere" : ""}`,
+    );
+  }
+}
+
+function show({ version, cells, moves, pins }: Listing): void {
   say(`map version ${version}`);
   for (const { cell, state, count, slots } of cells)
     say(`  ${cell.padEnd(12)} ${state.padEnd(9)} ${String(count).padStart(3)} slots  ${slots}`);
   for (const { from, to, slots, step, error } of moves) {
     say(`  ${from} → ${to}  ${slots}  ${step}${error === undefined ? "" : `  (again after: ${error})`}`);
   }
+  showPins(pins);
 }
 
 async function untilDone(): Promise<Listing> {
@@ -107,6 +124,11 @@ async function run(): Promise<void> {
     const listing = await ask<Listing>("GET", "/v1/cells");
     show(listing);
     result = listing;
+  } else if (ofTenant) {
+    const answer = await ask<Pick<Listing, "version" | "pins">>("POST", path, { tenant: given["--tenant"] });
+    say(`map version ${answer.version}`);
+    showPins(answer.pins);
+    result = answer;
   } else {
     const body =
       command === "take" ? { ...(slots !== undefined && { slots }), ...(count !== undefined && { count }) } : undefined;

@@ -40,6 +40,7 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
     lifecycle.add("session sweep", state.sessionSweep);
   }
   if (state.cellMover) lifecycle.add("mover of slots", state.cellMover);
+  if (state.pinSettler) lifecycle.add("end of changed pins", state.pinSettler);
   lifecycle.add("door", door);
   lifecycle.add("pulls", state.context.pulls);
   lifecycle.add("relay streams", state.relayStreams);

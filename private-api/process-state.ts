@@ -14,6 +14,7 @@ import type { Environment } from "../shared/runtime/settings.ts";
 import { SessionEvents } from "../shared/queues/session-events.ts";
 import { cellFigures } from "./cells/cell-figures.ts";
 import { CellMover } from "./cells/mover.ts";
+import { PinSettler } from "./cells/pin-settler.ts";
 import { ChangePulls } from "./changes/change-pulls.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
@@ -44,6 +45,8 @@ export interface ProcessState {
   readonly sessionSweep: SessionSweep;
   /** Undefined in memory. */
   readonly cellMover: CellMover | undefined;
+  /** Undefined in memory. */
+  readonly pinSettler: PinSettler | undefined;
   readonly metricsRegistry: Metrics;
 }
 
@@ -69,7 +72,7 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
     upstream: new Upstream({
       rules: currentRules,
       secrets,
-      cellOf: (slot) => cellMaps.map.owners[slot] ?? "",
+      cells: () => cellMaps.map,
       metrics,
       logger,
     }),
@@ -139,7 +142,7 @@ function createEndpoints(
 function createWork(
   { config, queues, sessionStore, dispatcherRegistry, cellMaps, cells, errors, logger }: PrivateApiOptions,
   { currentRules, upstream, endpoints, metrics }: PrivateApiContext,
-): Pick<ProcessState, "dispatcher" | "sessionEvents" | "sessionSweep" | "cellMover"> {
+): Pick<ProcessState, "dispatcher" | "sessionEvents" | "sessionSweep" | "cellMover" | "pinSettler"> {
   const dispatcher =
     config.DISPATCH_CONCURRENCY === 0
       ? undefined
@@ -159,7 +162,8 @@ function createWork(
   const sessionSweep = new SessionSweep({ store: sessionStore, isWanted, errors, logger });
   const onClosed = (closedMs: number): void => metrics.cellPause.observe(closedMs / 1_000);
   const cellMover = cells && new CellMover({ cells, maps: cellMaps, onClosed, errors, logger });
-  return { dispatcher, sessionEvents, sessionSweep, cellMover };
+  const pinSettler = cells && new PinSettler({ cells, maps: cellMaps, errors, logger });
+  return { dispatcher, sessionEvents, sessionSweep, cellMover, pinSettler };
 }
 
 /** Figures that are read at each scrape of the metrics. */

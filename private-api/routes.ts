@@ -11,6 +11,7 @@ import { addListNodes } from "./routes/list-nodes.ts";
 import { addListCells } from "./routes/list-cells.ts";
 import { addLoad } from "./routes/load.ts";
 import { addMoveSlots } from "./routes/move-slots.ts";
+import { addPinTenant } from "./routes/pin-tenant.ts";
 import { addPublish } from "./routes/publish.ts";
 import { addPublishBatch } from "./routes/publish-batch.ts";
 import { addPutRollouts } from "./routes/put-rollouts.ts";
@@ -66,6 +67,7 @@ const calls = [
   addDeleteDeadLetter,
   addListCells,
   addMoveSlots,
+  addPinTenant,
   addCreateEndpoint,
   addListEndpoints,
   addGetEndpoint,

@@ -1,5 +1,6 @@
 /** Which slots a cell takes or gives away. Pure. */
 import { type CellMap, type SlotMove, slotsOf } from "../../shared/redis/cell-map.ts";
+import { slotCount } from "../../shared/redis/slots.ts";
 
 /** Slots that move together: a copy scans the whole source once for all of them, and they are closed together. */
 export const slotsAtOnce = 16;
@@ -18,7 +19,9 @@ export function takeSlots(map: CellMap, to: string, slots: readonly number[]): P
 
 /** So many slots that do not move yet, of the cells that have the most. */
 export function takeCount(map: CellMap, to: string, count: number): PlannedMove[] {
-  const free = [...freeSlots(map)].filter(([cell]) => cell !== to);
+  const free = [...freeSlots(map)]
+    .map(([cell, slots]) => [cell, slots.filter(isHashSlot)] as const)
+    .filter(([cell]) => cell !== to);
   const taken: number[] = [];
   while (taken.length < count) {
     const [fullest] = free.toSorted(([, one], [, other]) => other.length - one.length);
@@ -29,7 +32,7 @@ export function takeCount(map: CellMap, to: string, count: number): PlannedMove[
   return takeSlots(map, to, taken);
 }
 
-/** All of its slots that do not move yet, to the cells that have the fewest. */
+/** All of its slots that do not move yet, those of pinned tenants included, to the cells that have the fewest. */
 export function drainCell(map: CellMap, from: string, others: readonly string[]): PlannedMove[] {
   const counts = new Map(others.map((cell) => [cell, expectedCount(map, cell)]));
   const byTarget = new Map<string, number[]>();
@@ -60,6 +63,10 @@ export function addMoves(
     startedAt: now,
   }));
   return { owners: map.owners, moves: [...map.moves, ...added] };
+}
+
+function isHashSlot(slot: number): boolean {
+  return slot < slotCount;
 }
 
 function freeSlots(map: CellMap): Map<string, number[]> {

@@ -8,7 +8,7 @@ import { addMoves, drainCell, movingSlots, type PlannedMove, takeCount, takeSlot
 import type { PrivateApiContext } from "../node/context.ts";
 import { ListedMove, toListedMove } from "./list-cells.ts";
 
-const CellPath = Type.Object({ cell: Type.String({ minLength: 1 }) });
+export const CellPath = Type.Object({ cell: Type.String({ minLength: 1 }) });
 const Take = Type.Object(
   {
     slots: Type.Optional(Type.String({ description: "Ranges, as in 0-63,70" })),
@@ -69,7 +69,7 @@ export function addMoveSlots(app: FastifyInstance, context: PrivateApiContext): 
   );
 }
 
-function requireCell({ cellMaps }: PrivateApiContext, cell: string): void {
+export function requireCell({ cellMaps }: PrivateApiContext, cell: string): void {
   const names = [...cellMaps.states.keys()];
   if (!names.includes(cell)) throw new TidegateError("not_found", `no such cell: REDIS_CELLS has ${names.join(", ")}`);
 }
@@ -87,7 +87,7 @@ function wantedSlots({ slots: text, count }: Static<typeof Take>): readonly numb
 }
 
 /** A process that does not know a cell could not reach the slots that move there. */
-async function requireKnown({ cellMaps }: PrivateApiContext, cells: readonly string[]): Promise<void> {
+export async function requireKnown({ cellMaps }: PrivateApiContext, cells: readonly string[]): Promise<void> {
   const processes = await cellMaps.processes();
   for (const cell of cells) {
     const lacking = processes.filter((process) => !process.cells.includes(cell)).length;

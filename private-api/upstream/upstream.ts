@@ -10,7 +10,9 @@ import {
 import { parseJson } from "../../shared/json/json.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type * as protocol from "../../shared/protocol/relay.ts";
-import { identityKey } from "../../shared/protocol/identity-key.ts";
+import { identityKey, type UserIdentity } from "../../shared/protocol/identity-key.ts";
+import { pinnedCell } from "../../shared/queues/tenant-places.ts";
+import type { CellMap } from "../../shared/redis/cell-map.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 import type { ItemHead } from "../../shared/queues/item-head.ts";
@@ -35,8 +37,8 @@ interface UpstreamOptions {
   rules: CurrentRules;
   /** Of the services of the rules in force, by service name. */
   secrets: () => ServiceSecrets;
-  /** The name of the cell that owns a slot */
-  cellOf: (slot: number) => string;
+  /** The map of cells in force. */
+  cells: () => CellMap;
   metrics: PrivateApiMetrics;
   logger: Logger;
 }
@@ -122,7 +124,7 @@ export class Upstream implements Service {
           headers,
           webhookId,
           source: head.source,
-          cell: this.#options.cellOf(slot),
+          cell: this.#options.cells().owners[slot] ?? "",
         },
         { isConnected: true, part },
       );
@@ -228,7 +230,7 @@ export class Upstream implements Service {
     if (!secrets) throw new Error(`the rules in force have no secret for ${service.name}`);
     return {
       source: socketSource,
-      cell: this.#options.cellOf(slotOf(identityKey(question.identity))),
+      cell: cellOfIdentity(this.#options.cells(), question.identity),
       ...request,
       kind: question.kind,
       service,
@@ -242,4 +244,9 @@ export class Upstream implements Service {
 
 function noRoute(event: string): CallOutcome {
   return refused("no_route", `no route for "${event}"`);
+}
+
+/** That of its tenant's pin; without one that of the user's slot. */
+function cellOfIdentity(map: CellMap, identity: UserIdentity): string {
+  return pinnedCell(map, identity.tenant ?? "") ?? map.owners[slotOf(identityKey(identity))] ?? "";
 }

@@ -1,4 +1,4 @@
-import type { CellMap } from "../redis/cell-map.ts";
+import type { CellMap, CellMapContent } from "../redis/cell-map.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
 import type { CellMaps } from "./contract.ts";
 
@@ -11,13 +11,13 @@ const maxTries = 10;
  */
 export async function changeMap(
   maps: CellMaps,
-  edit: (map: CellMap) => Pick<CellMap, "owners" | "moves"> | undefined,
+  edit: (map: CellMap) => Partial<CellMapContent> | undefined,
 ): Promise<CellMap> {
   for (let tries = 0; tries < maxTries; tries++) {
     const map = await maps.refresh();
     const edited = edit(map);
     if (!edited) return map;
-    const replaced = await maps.replace({ version: map.version, ...edited });
+    const replaced = await maps.replace({ ...map, ...edited });
     if (replaced) return replaced;
   }
   throw brokerUnavailable("the map of cells changes too often");

@@ -2,6 +2,7 @@
 import { slotTag } from "../channels/keys.ts";
 import { leaseMs } from "../queues/contract.ts";
 import { scriptKeys, slotPrefix } from "../queues/keys.ts";
+import { numbersScript } from "../queues/left-places.ts";
 import type { SlotMove } from "../redis/cell-map.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { KeyChanges } from "../redis/key-changes.ts";
@@ -29,7 +30,6 @@ const beginScript = script<0 | 1>(new URL("begin-arrival.lua", import.meta.url),
 const sealScript = script<0 | 1>(new URL("seal-arrival.lua", import.meta.url), 1);
 const endScript = script(new URL("end-arrival.lua", import.meta.url), 1);
 const clearScript = script<0 | 1>(new URL("clear-keys.lua", import.meta.url), 1);
-const numbersScript = script<string>(new URL("../queues/raise-numbers.lua", import.meta.url), 2);
 
 interface Ends {
   source: RedisConnections;

@@ -1,5 +1,5 @@
 /** The order of dead letters: by the time of their failure. Each slot keeps its own; a page is taken from all of them. Pure. */
-import { everySlot, slotCount } from "../redis/slots.ts";
+import { pinSlotCount, slotCount } from "../redis/slots.ts";
 
 /** An id of a dead letter says where it stands, so that a page can follow on a letter that is gone. */
 export interface DeadLetterPlace {
@@ -16,7 +16,12 @@ export function deadLetterId({ failedAt, slot, sequence }: DeadLetterPlace): str
 /** Undefined: there can be no dead letter with this id. */
 export function parseDeadLetterId(id: string): DeadLetterPlace | undefined {
   const [, failedAt, slot, sequence] = /^(\d{1,15})-(\d{1,3})-(\d{1,16})$/.exec(id) ?? [];
-  if (failedAt === undefined || slot === undefined || sequence === undefined || Number(slot) >= slotCount)
+  if (
+    failedAt === undefined ||
+    slot === undefined ||
+    sequence === undefined ||
+    Number(slot) >= slotCount + pinSlotCount
+  )
     return undefined;
   return { failedAt: Number(failedAt), slot: Number(slot), sequence };
 }
@@ -29,13 +34,14 @@ export function comparePlaces(one: DeadLetterPlace, other: DeadLetterPlace): num
 const firstCount = 16;
 const growth = 4;
 
-/** @param read the oldest `count` places of a slot. @returns the oldest `limit` places of all slots, in order */
+/** @param read the oldest `count` places of a slot. @returns the oldest `limit` places of these slots, in order */
 export async function oldestPlaces(
-  read: (slot: number, count: number) => Promise<readonly DeadLetterPlace[]>,
+  slots: readonly number[],
   limit: number,
+  read: (slot: number, count: number) => Promise<readonly DeadLetterPlace[]>,
 ): Promise<readonly DeadLetterPlace[]> {
   const found = new Map<number, readonly DeadLetterPlace[]>();
-  let asked = everySlot;
+  let asked = slots;
   for (let count = Math.min(limit, firstCount); ; count = Math.min(limit, count * growth)) {
     await Promise.all(asked.map(async (slot) => found.set(slot, await read(slot, count))));
     const page = [...found.values()].flat().sort(comparePlaces).slice(0, limit);

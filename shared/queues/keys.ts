@@ -10,6 +10,7 @@
  *     parked              set       queues that wait for an operator
  *     depths              hash      class:tenant → items
  *     sources             hash      webhook source → items
+ *     left                hash      tenant whose new queues are in another slot → version of the map of cells that says so
  *     id:ID               string    an item with this id was stored
  *     numbers, numbers:…  string    the last sequence or fencing token of this Redis; in a cluster of this slot
  *     dead, deadAt        hash, zset   dead letters by sequence

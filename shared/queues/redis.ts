@@ -1,14 +1,13 @@
 import type { Cells } from "../redis/cells.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { SlotGroups, type UnreachedSlots } from "../redis/slot-groups.ts";
-import { everySlot } from "../redis/slots.ts";
+import { everyPinSlot, everySlot, slotCount } from "../redis/slots.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
   type Claimed,
   type ClaimReply,
   type ClaimRequest,
   type DeadLetter,
-  dedupeMs,
   type Enqueued,
   type Lease,
   leaseMs,
@@ -34,7 +33,6 @@ import {
   heldPattern,
   isReadyTopic,
   laneText,
-  paddedNumber,
   parseDeadLetter,
   parseDepth,
   parseItem,
@@ -46,12 +44,13 @@ import {
   queueText,
   readyTopic,
   scriptKeys,
-  slotOfQueue,
   slotPrefix,
   tenantText,
 } from "./keys.ts";
 import { depthsOf } from "./depths.ts";
+import { Enqueues } from "./enqueues.ts";
 import { SlotBatches } from "./slot-batches.ts";
+import { placesOf } from "./tenant-places.ts";
 
 type ClaimedReply = [lease: string, ...items: string[]];
 type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
@@ -66,7 +65,6 @@ const scanCount = 1_000;
 /** Slots that one script call lists or looks at: 16,000 lanes or 3,200 queues at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
 
-const enqueueScript = queueScript<string[]>("enqueue.lua", { isBatch: true });
 const claimScript = queueScript<GroupReply[]>("claim.lua");
 const ackScript = queueScript<(0 | 1)[]>("ack.lua", { isBatch: true });
 const retryScript = queueScript<0 | 1>("retry.lua");
@@ -83,7 +81,7 @@ const overviewScript =
     ]
   >("overview.lua");
 const releaseScript = queueScript<0 | 1>("release.lua");
-const retryDeadScript = queueScript<0 | 1>("retry-dead.lua");
+const retryDeadScript = queueScript<0 | 1 | "left">("retry-dead.lua");
 const removeDeadScript = queueScript<0 | 1>("remove-dead.lua");
 
 /** Its keys are {@link scriptKeys}: they say which server runs it, and whether it may. */
@@ -95,7 +93,7 @@ function queueScript<Reply>(file: string, options: { isBatch?: boolean } = {}): 
 export class RedisQueueStore implements QueueStore, QueueOperations {
   readonly #cells: Cells;
   readonly #listeners: QueueListener[] = [];
-  readonly #enqueues: SlotBatches<string>;
+  readonly #enqueues: Enqueues;
   readonly #acks: SlotBatches<0 | 1>;
   readonly #leaseMs: number;
   readonly #groups: SlotGroups;
@@ -105,16 +103,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     this.#leaseMs = options.leaseMs ?? leaseMs;
     this.#cells = cells;
     this.#groups = new SlotGroups(cells, { keys: scriptKeys, prefix: slotPrefix });
-    this.#enqueues = new SlotBatches({
-      script: enqueueScript,
-      arguments: (groups) => [
-        dedupeMs,
-        groups.reduce((sum, { entries }) => sum + entries.length, 0),
-        ...groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
-      ],
-      cells,
-      inOrder: true,
-    });
+    this.#enqueues = new Enqueues(cells);
     this.#acks = new SlotBatches({
       script: ackScript,
       arguments: (groups) => groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
@@ -133,18 +122,17 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     this.#listeners.length = 0;
   }
 
-  async enqueue({ queue, class: name, source, dedupeId = "", head, data }: NewItem): Promise<Enqueued> {
-    const origin = source === undefined ? name : `${name} ${source}`;
-    const values = [queueText(queue), origin, dedupeId, `${origin}\n${head}\n${data}`];
-    const sequence = await this.#enqueues.add(slotOfQueue(queue), values);
-    return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
+  async enqueue(item: NewItem): Promise<Enqueued> {
+    return this.#enqueues.add(item);
   }
 
   async wasStored({ queue, dedupeId }: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean> {
     if (dedupeId === undefined) return false;
-    const slot = slotOfQueue(queue);
-    const cell = this.#cells.ofSlot(slot);
-    return (await cell.run<number>("exists", `${slotPrefix(cell.root, slot)}id:${dedupeId}`)) === 1;
+    const known = placesOf(this.#cells.map, queue).slots.map(async (slot) => {
+      const cell = this.#cells.ofSlot(slot);
+      return cell.run<number>("exists", `${slotPrefix(cell.root, slot)}id:${dedupeId}`);
+    });
+    return (await Promise.all(known)).includes(1);
   }
 
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
@@ -159,7 +147,8 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
     const last = previous === "" ? "" : String(Number(previous));
     if (settlement.kind === "done") {
-      return (await this.#acks.add(lease.slot, [lease.text, settlement.done, last])) === 1;
+      const { slot, text } = lease;
+      return (await this.#acks.add(slot, () => [text, settlement.done, last], text.length)) === 1;
     }
     const cell = this.#cells.ofSlot(lease.slot);
     const prefix = slotPrefix(cell.root, lease.slot);
@@ -178,7 +167,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async promote(
-    slots: readonly number[] = everySlot,
+    slots: readonly number[] = this.#cells.queueSlots,
   ): Promise<{ nextMs: number | undefined; unreached: readonly UnreachedSlots[] }> {
     const { results, unreached } = await this.#groups.ask(slots, async (cell, group) => {
       const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
@@ -188,7 +177,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return { nextMs: next.length === 0 ? undefined : Math.min(...next), unreached };
   }
 
-  async ready(slots: readonly number[] = everySlot): Promise<ReadyList> {
+  async ready(slots: readonly number[] = this.#cells.queueSlots): Promise<ReadyList> {
     const { results, unreached } = await this.#groups.askInChunks(slots, slotsListedAtOnce, async (cell, group) => {
       const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
       const lanes = await cell.run(readyScript, ...scriptKeys(cell, group[0] ?? 0), maxLanesListed, ...prefixes);
@@ -224,7 +213,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
         for (const each of this.#listeners) each.onRestored();
       },
     });
-    for (const slot of everySlot) {
+    for (const slot of this.#cells.isRouted ? [...everySlot, ...everyPinSlot] : everySlot) {
       // Where Redis is away the topic is subscribed once it is back, and the listeners hear of it (onRestored).
       this.#cells.subscribe(slot, readyTopic(root, slot)).catch(() => undefined);
     }
@@ -233,12 +222,12 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async depths(): Promise<QueueOverview> {
     // The slots that cannot be reached are those of the look.
     const counted = await Promise.allSettled(
-      everySlot.map(async (slot) => {
+      this.#cells.queueSlots.map(async (slot) => {
         const cell = this.#cells.ofSlot(slot);
         return cell.run<Record<string, string>>("hgetall", `${slotPrefix(cell.root, slot)}depths`);
       }),
     );
-    const looked = await this.#groups.askInChunks(everySlot, slotsListedAtOnce, async (cell, slots) => {
+    const looked = await this.#groups.askInChunks(this.#cells.queueSlots, slotsListedAtOnce, async (cell, slots) => {
       const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
       return cell.run(overviewScript, ...scriptKeys(cell, slots[0] ?? 0), maxLookedAt, ...prefixes);
     });
@@ -266,7 +255,9 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
     const last = after === undefined ? undefined : parseDeadLetterId(after);
-    const places = await oldestPlaces(async (slot, count) => this.#deadPlaces(slot, { count, after: last }), limit);
+    const places = await oldestPlaces(this.#cells.queueSlots, limit, async (slot, count) =>
+      this.#deadPlaces(slot, { count, after: last }),
+    );
     const bySlot = Map.groupBy(places, ({ slot }) => slot);
     const letters = [...bySlot].map(async ([slot, own]) => {
       const cell = this.#cells.ofSlot(slot);
@@ -283,7 +274,28 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (!place) return false;
     const cell = this.#cells.ofSlot(place.slot);
     const prefix = slotPrefix(cell.root, place.slot);
-    return (await cell.run(retryDeadScript, ...scriptKeys(cell, place.slot), prefix, place.sequence)) === 1;
+    const { pins } = this.#cells.map;
+    if (pins.size === 0 && place.slot < slotCount) {
+      const outcome = await cell.run(retryDeadScript, ...scriptKeys(cell, place.slot), prefix, place.sequence);
+      if (outcome !== "left") return outcome === 1;
+    }
+    return this.#retryElsewhere(place, await cell.run<string | null>("hget", `${prefix}dead`, place.sequence));
+  }
+
+  /** To where new items of its tenant go, which may be another Redis. After a crash in between, another retry completes this one. */
+  async #retryElsewhere(place: DeadLetterPlace, text: string | null): Promise<boolean> {
+    if (text === null) return false;
+    const { id, queue, item } = parseDeadLetter(place.slot, text);
+    const { class: name, head, data, source } = item;
+    await this.enqueue({
+      queue,
+      class: name,
+      head,
+      data,
+      ...(source !== undefined && { source }),
+      dedupeId: `dead ${id}`,
+    });
+    return this.removeDeadLetter(id);
   }
 
   async removeDeadLetter(id: string): Promise<boolean> {
@@ -295,16 +307,17 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async release(queue: QueueName): Promise<boolean> {
-    const slot = slotOfQueue(queue);
-    const cell = this.#cells.ofSlot(slot);
-    const prefix = slotPrefix(cell.root, slot);
-    return (await cell.run(releaseScript, ...scriptKeys(cell, slot), prefix, queueText(queue))) === 1;
+    const released = placesOf(this.#cells.map, queue).slots.map(async (slot) => {
+      const cell = this.#cells.ofSlot(slot);
+      return cell.run(releaseScript, ...scriptKeys(cell, slot), slotPrefix(cell.root, slot), queueText(queue));
+    });
+    return (await Promise.all(released)).includes(1);
   }
 
   async heldQueues(key: string): Promise<readonly QueueName[]> {
     const matching = ["MATCH", heldPattern(key), "COUNT", scanCount];
     const held = await Promise.all(
-      everySlot.map(async (slot) => {
+      this.#cells.queueSlots.map(async (slot) => {
         const cell = this.#cells.ofSlot(slot);
         const prefix = slotPrefix(cell.root, slot);
         const [parked, delayed] = await Promise.all([
@@ -340,7 +353,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async #count(name: "depths" | "sources", fields: readonly string[]): Promise<number> {
-    const { results, unreached } = await this.#groups.ask(everySlot, async (cell, slots) => {
+    const { results, unreached } = await this.#groups.ask(this.#cells.queueSlots, async (cell, slots) => {
       const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
       return cell.run(waitingScript, ...scriptKeys(cell, slots[0] ?? 0), name, fields.length, ...fields, ...prefixes);
     });

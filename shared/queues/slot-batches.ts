@@ -7,13 +7,16 @@ import type { Script } from "../redis/scripts.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
 import { scriptKeys, slotPrefix } from "./keys.ts";
 
-type Argument = string | number;
+export type Argument = string | number;
+
+/** Undefined: there is nothing to send any more. */
+type Values = () => readonly Argument[] | undefined;
 
 interface Entry<Reply> {
   readonly slot: number;
-  readonly values: readonly Argument[];
+  readonly values: Values;
   readonly bytes: number;
-  readonly resolve: (reply: Reply) => void;
+  readonly resolve: (reply: Reply | undefined) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -69,10 +72,12 @@ export class SlotBatches<Reply> {
    * With `inOrder` entries of one slot are executed in the order of the calls: a call of a script may fail, or be sent once more, while a later
    * one succeeds, so a slot has one under way at a time. Entries of a slot that wait for a call fail with it.
    *
+   * @param values is called when they are sent, in the same turn of the event loop, and again where that is repeated.
+   * @param bytes about as long as the values
+   * @returns undefined: they were not sent.
    * @throws TidegateError `broker_unavailable` where too much waits
    */
-  async add(slot: number, values: readonly Argument[]): Promise<Reply> {
-    const bytes = values.reduce<number>((sum, value) => sum + String(value).length, 0);
+  async add(slot: number, values: Values, bytes: number): Promise<Reply | undefined> {
     if (this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes) {
       throw brokerUnavailable("too many items wait for the message store");
     }
@@ -150,14 +155,19 @@ export class SlotBatches<Reply> {
     own: readonly number[],
     slots: ReadonlyMap<number, readonly Entry<Reply>[]>,
   ): Promise<void> {
-    const groups = own.map((slot) => ({ prefix: slotPrefix(cell.root, slot), entries: slots.get(slot) ?? [] }));
-    const values = this.#arguments(
-      groups.map(({ prefix, entries }) => ({ prefix, entries: entries.map(({ values }) => values) })),
-    );
-    const replies = await cell.run(this.#script, ...scriptKeys(cell, own[0] ?? 0), ...values);
-    for (const [index, entry] of groups.flatMap(({ entries }) => entries).entries()) {
-      entry.resolve(replies[index] as Reply);
-    }
+    const sent: Entry<Reply>[] = [];
+    const groups = own.map((slot) => ({
+      prefix: slotPrefix(cell.root, slot),
+      entries: (slots.get(slot) ?? []).flatMap((entry) => {
+        const values = entry.values();
+        if (values) sent.push(entry);
+        else entry.resolve(undefined);
+        return values ? [values] : [];
+      }),
+    }));
+    if (sent.length === 0) return;
+    const replies = await cell.run(this.#script, ...scriptKeys(cell, own[0] ?? 0), ...this.#arguments(groups));
+    for (const [index, entry] of sent.entries()) entry.resolve(replies[index]);
   }
 }
 

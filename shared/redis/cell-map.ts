@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
 import { describeFindings } from "../runtime/schema-errors.ts";
-import { everySlot, slotCount } from "./slots.ts";
+import { everySlot, pinSlotCount, slotCount } from "./slots.ts";
 
 /**
  * `waiting` for earlier moves; `preparing`: keys are copied and followers subscribe at the destination while the source serves;
@@ -26,13 +26,31 @@ export interface SlotMove {
   readonly error?: string;
 }
 
+/** Where queues of a tenant are, or were. */
+export interface TenantPlace {
+  /** A slot past the hash slots; `"hash"`: the hash slots, as for tenants without a pin. */
+  readonly slot: number | "hash";
+  /** The version of the map that began it. */
+  readonly since: number;
+  /** Unix ms. */
+  readonly startedAt: number;
+}
+
+/** The places of a tenant that is pinned, or was: the newest last. Queues are left in the earlier ones until they are empty. */
+export type TenantPin = readonly [...earlier: TenantPlace[], newest: TenantPlace];
+
 export interface CellMap {
   /** 0: none is known. */
   readonly version: number;
-  /** The cell of each slot. */
+  /** The cell of each slot; those past the hash slots are there once a tenant was pinned to their cell. */
   readonly owners: readonly string[];
   readonly moves: readonly SlotMove[];
+  readonly pins: ReadonlyMap<string, TenantPin>;
 }
+
+export type CellMapContent = Omit<CellMap, "version">;
+
+const mostSlots = slotCount + pinSlotCount;
 
 export const cellNamePattern = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 
@@ -45,19 +63,33 @@ const StoredMove = Type.Object({
   startedAt: Type.Integer(),
   error: Type.Optional(Type.String()),
 });
-const StoredMap = Type.Object({ slots: Type.Record(Type.String(), Type.String()), moves: Type.Array(StoredMove) });
+const StoredPlace = Type.Object({
+  slot: Type.Union([Type.Integer({ minimum: slotCount, maximum: slotCount + pinSlotCount - 1 }), Type.Literal("hash")]),
+  since: Type.Integer({ minimum: 1 }),
+  startedAt: Type.Integer(),
+});
+const StoredPin = Type.Object({ tenant: Type.String(), places: Type.Array(StoredPlace, { minItems: 1 }) });
+const StoredMap = Type.Object({
+  slots: Type.Record(Type.String(), Type.String()),
+  moves: Type.Array(StoredMove),
+  pins: Type.Optional(Type.Array(StoredPin)),
+});
 const storedMapValidator = Compile(StoredMap);
 
-export function newCellMap(first: string): Pick<CellMap, "owners" | "moves"> {
-  return { owners: everySlot.map(() => first), moves: [] };
+export function newCellMap(first: string): CellMapContent {
+  return { owners: everySlot.map(() => first), moves: [], pins: new Map() };
 }
 
 /** As stored. */
-export function formatCellMap({ owners, moves }: Pick<CellMap, "owners" | "moves">): Static<typeof StoredMap> {
+export function formatCellMap({ owners, moves, pins }: CellMapContent): Static<typeof StoredMap> {
   const slots = Object.fromEntries(
     [...new Set(owners)].sort().map((cell) => [cell, formatSlots(slotsOf({ owners }, cell))]),
   );
-  return { slots, moves: moves.map((move) => ({ ...move, slots: formatSlots(move.slots) })) };
+  return {
+    slots,
+    moves: moves.map((move) => ({ ...move, slots: formatSlots(move.slots) })),
+    pins: [...pins].map(([tenant, places]) => ({ tenant, places: [...places] })),
+  };
 }
 
 /** @throws InvalidDocument */
@@ -66,10 +98,15 @@ export function parseCellMap(version: number, document: unknown): CellMap {
     throw new InvalidDocument("cells", describeFindings(storedMapValidator.Errors(document)));
   const owners: string[] = [];
   for (const [cell, text] of Object.entries(document.slots))
-    for (const slot of parseSlots(text) ?? []) owners[slot] = cell;
-  const missing = everySlot.filter((slot) => owners[slot] === undefined);
+    for (const slot of parseSlots(text, mostSlots) ?? []) owners[slot] = cell;
+  const missing = Array.from({ length: Math.max(slotCount, owners.length) }, (_, slot) => slot).filter(
+    (slot) => owners[slot] === undefined,
+  );
   if (missing.length > 0) throw new InvalidDocument("cells", [`slots: no cell has ${formatSlots(missing)}`]);
-  return { version, owners, moves: document.moves.map((move) => ({ ...move, slots: parseSlots(move.slots) ?? [] })) };
+  const moves = document.moves.map((move) => ({ ...move, slots: parseSlots(move.slots, mostSlots) ?? [] }));
+  // The schema demands a place at least.
+  const pins = (document.pins ?? []).map(({ tenant, places }) => [tenant, places as unknown as TenantPin] as const);
+  return { version, owners, moves, pins: new Map(pins) };
 }
 
 export function slotsOf({ owners }: Pick<CellMap, "owners">, cell: string): number[] {
@@ -87,12 +124,12 @@ export function formatSlots(slots: readonly number[]): string {
   return ranges.map(({ first, last }) => (first === last ? String(first) : `${first}-${last}`)).join(",");
 }
 
-/** Undefined where the text names no slots, or one that does not exist. */
-export function parseSlots(text: string): number[] | undefined {
+/** Undefined where the text names no slots, or one that does not exist. @param count of the slots that exist */
+export function parseSlots(text: string, count = slotCount): number[] | undefined {
   const slots = new Set<number>();
   for (const range of text === "" ? [] : text.split(",")) {
     const [, first = "", last = first] = /^\s*(\d{1,3})(?:-(\d{1,3}))?\s*$/.exec(range) ?? [];
-    if (first === "" || Number(last) >= slotCount || Number(first) > Number(last)) return undefined;
+    if (first === "" || Number(last) >= count || Number(first) > Number(last)) return undefined;
     for (let slot = Number(first); slot <= Number(last); slot++) slots.add(slot);
   }
   return [...slots].sort((one, other) => one - other);

@@ -7,7 +7,7 @@ import type { RedisConnections } from "./connections.ts";
 import { fencedCall, fenceKey, raiseFenceScript } from "./fence.ts";
 import { type SlotCall, SlotGates, type SlotReplies } from "./slot-gates.ts";
 import { SlotTopics } from "./slot-topics.ts";
-import { slotOf } from "./slots.ts";
+import { everySlot, slotOf } from "./slots.ts";
 import type { TopicListener } from "./subscriptions.ts";
 import { onlyCell } from "./target.ts";
 import { brokerUnavailable } from "./unavailable.ts";
@@ -103,6 +103,11 @@ export class Cells implements Service {
     // Made once: every call to a service looks up the cell of its user.
     this.#mapOfOne ??= { version: 0, ...newCellMap(name) };
     return this.#mapOfOne;
+  }
+
+  /** Slots that hold queues: the hash slots, and those of pinned tenants. */
+  get queueSlots(): readonly number[] {
+    return this.#routing ? [...this.#routing.map.owners.keys()] : everySlot;
   }
 
   use(map: CellMap): void {

@@ -4,7 +4,7 @@
  */
 import type { CellMap } from "./cell-map.ts";
 import { demandedVersion } from "./fence.ts";
-import { slotCount } from "./slots.ts";
+import { pinSlotCount, slotCount } from "./slots.ts";
 import { brokerUnavailable } from "./unavailable.ts";
 
 /** Longest wait of a call for its slot. A move closes a slot for a shorter time. */
@@ -47,7 +47,7 @@ interface Gate<Access> {
 export class SlotGates<Access> {
   readonly #accessOf: (cell: string, version: number) => Access;
   readonly #onWaiting: () => void;
-  readonly #gates: readonly Gate<Access>[] = Array.from({ length: slotCount }, () => ({
+  readonly #gates: readonly Gate<Access>[] = Array.from({ length: slotCount + pinSlotCount }, () => ({
     inFlight: 0,
     settling: false,
     demanded: 0,

@@ -43,7 +43,7 @@ export class SlotTopics {
     this.#settle();
   }
 
-  /** Resolves once this process receives everything published from now on. */
+  /** Resolves once this process receives everything published from now on. A slot that no cell owns yet has no publications. */
   async subscribe(slot: number, topic: string): Promise<void> {
     const topics = this.#topics.get(slot) ?? new Set();
     this.#topics.set(slot, topics);
@@ -53,7 +53,8 @@ export class SlotTopics {
     const at = this.#subscribedAt.get(slot) ?? new Set(owner === undefined ? [] : [owner]);
     this.#subscribedAt.set(slot, at);
     try {
-      if (owner === undefined) throw new Error("the map of cells is not known yet");
+      if (!this.#map) throw new Error("the map of cells is not known yet");
+      if (owner === undefined) return;
       await this.#at(owner).subscribe(topic);
     } catch (error) {
       topics.delete(topic);

@@ -2,6 +2,9 @@
 
 export const slotCount = 256;
 export const everySlot: readonly number[] = Array.from({ length: slotCount }, (_, slot) => slot);
+/** Slots past the hash slots: each holds the queues of tenants that are pinned to the cell that owns it. */
+export const pinSlotCount = 64;
+export const everyPinSlot: readonly number[] = Array.from({ length: pinSlotCount }, (_, at) => slotCount + at);
 
 /** CRC-16/XMODEM (polynomial 0x1021, start 0), as in Redis Cluster. */
 const crcTable = Uint16Array.from({ length: 256 }, (_, byte) => {

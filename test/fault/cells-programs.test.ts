@@ -167,11 +167,14 @@ test("CELL-9: orders that cannot be carried out are refused with what to change"
     "invalid_request",
     'slots: must be ranges of 0 to 255, as in "0-63,70"',
   ]);
+  expect(await refused("b/pin", {})).toEqual([400, "invalid_request", "the request is not valid"]);
+  expect(await refused("c/pin", { tenant: "acme" })).toEqual([404, "not_found", "no such cell: REDIS_CELLS has a, b"]);
+  expect(await refused("b/unpin", { tenant: "acme" })).toEqual([409, "conflict", "the tenant is not pinned to b"]);
   const command = await cells(url, "take", "c", "--count", "1");
   expect(command).toMatchObject({ code: 1, output: "404: no such cell: REDIS_CELLS has a, b\n" });
 });
 
-test("CELL-12: {cell} in a service's URL is the cell of the queue's slot, or of the user's", async () => {
+test("CELL-12: {cell} in a service's URL is the cell of the queue, and of the user's slot or pin", async () => {
   const service = await startService();
   const rules = {
     namespaces: {},
@@ -183,7 +186,7 @@ test("CELL-12: {cell} in a service's URL is the cell of the queue's slot, or of 
   };
   const fleet = await startFleet({ target: twoCells.targets, rules });
   try {
-    const client = await connectClient(fleet.urls[0] ?? "");
+    const client = await connectClient(fleet.urls[0] ?? "", { tenant: "acme" });
     const paths = async (): Promise<string[]> => {
       const from = service.requests.length;
       expect(await client.request("ask", {})).toMatchObject({ ok: true });
@@ -193,9 +196,15 @@ test("CELL-12: {cell} in a service's URL is the cell of the queue's slot, or of 
     };
     await cells(fleet.apiUrl, "take", "a", "--slots", "0-255", "--wait");
     expect(await paths()).toEqual(["/a/ask", "/a/edit"]);
-    const slot = slotOfQueue({ service: "documents", tenant: "", key: "one" });
+    const slot = slotOfQueue({ service: "documents", tenant: "acme", key: "one" });
     await cells(fleet.apiUrl, "take", "b", "--slots", String(slot), "--wait");
     expect(await paths()).toEqual(["/a/ask", "/b/edit"]);
+    await cells(fleet.apiUrl, "take", "a", "--slots", String(slot), "--wait");
+    const pinned = await cells(fleet.apiUrl, "pin", "b", "--tenant", "acme");
+    expect(pinned).toMatchObject({ code: 0, result: { pins: [{ tenant: "acme", cell: "b", state: "moving" }] } });
+    await eventually(async () => (await paths()).join() === "/b/ask,/b/edit");
+    await cells(fleet.apiUrl, "unpin", "b", "--tenant", "acme");
+    await eventually(async () => (await paths()).join() === "/a/ask,/a/edit");
   } finally {
     await fleet.stop();
     await service.stop();

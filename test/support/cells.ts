@@ -45,7 +45,7 @@ export async function startTwoCells(ofB = ""): Promise<TwoCells> {
     const slots = new Set(parseSlots(ofB));
     const owners = everySlot.map((slot) => (slots.has(slot) ? "b" : "a"));
     const store = new RedisDocumentStore(cells, "cells");
-    await store.put({ document: formatCellMap({ owners, moves: [] }), changedAt: Date.now() });
+    await store.put({ document: formatCellMap({ owners, moves: [], pins: new Map() }), changedAt: Date.now() });
     await cellMaps.refresh();
   }
   return {

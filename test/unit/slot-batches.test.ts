@@ -52,7 +52,7 @@ test("QUE-17: items of a slot wait for the call before theirs, and those of othe
   const batches = batchesOn(cells, { holdMs: 1 });
   const replies: string[] = [];
   const add = (slot: number, value: string): void => {
-    void batches.add(slot, [value]).then((reply) => replies.push(reply));
+    void batches.add(slot, () => [value], 1).then((reply) => replies.push(reply ?? "not sent"));
   };
   // More than one call takes.
   for (let n = 0; n < 130; n++) add(1, String(n));
@@ -73,15 +73,15 @@ test("QUE-17: items of a slot wait for the call before theirs, and those of othe
 test("QUE-17: what waits for a call that fails is not stored ahead of it, and later items are", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells);
-  const first = batches.add(1, ["first"]);
+  const first = batches.add(1, () => ["first"], 1);
   await nextTurn();
-  const second = batches.add(1, ["second"]);
+  const second = batches.add(1, () => ["second"], 1);
   await nextTurn();
   calls[0]?.fail();
   await expect(first).rejects.toThrow("not loaded");
   await expect(second).rejects.toThrow("not loaded");
   expect(calls.length).toBe(1);
-  const third = batches.add(1, ["third"]);
+  const third = batches.add(1, () => ["third"], 1);
   await eventually(() => calls.length === 2);
   calls[1]?.reply();
   expect(await third).toBe("third");
@@ -90,11 +90,11 @@ test("QUE-17: what waits for a call that fails is not stored ahead of it, and la
 test("entries that arrive while a call is under way share the next one, in their order", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells, { inOrder: false });
-  const first = batches.add(1, ["a"]);
+  const first = batches.add(1, () => ["a"], 1);
   await eventually(() => calls.length === 1);
-  const second = batches.add(1, ["b"]);
+  const second = batches.add(1, () => ["b"], 1);
   await nextTurn();
-  const third = batches.add(2, ["c"]);
+  const third = batches.add(2, () => ["c"], 1);
   await nextTurn();
   expect(calls).toHaveLength(1);
   calls[0]?.reply();
@@ -108,13 +108,13 @@ test("entries that arrive while a call is under way share the next one, in their
 test("a call without an answer holds up entries of other slots only for a moment, a failed one not at all", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells, { holdMs: 1 });
-  const stuck = batches.add(1, ["a"]);
+  const stuck = batches.add(1, () => ["a"], 1);
   await eventually(() => calls.length === 1);
-  const second = batches.add(2, ["b"]);
+  const second = batches.add(2, () => ["b"], 1);
   await eventually(() => calls.length === 2);
   calls[1]?.fail();
   await expect(second).rejects.toThrow("not loaded");
-  const third = batches.add(2, ["c"]);
+  const third = batches.add(2, () => ["c"], 1);
   await eventually(() => calls.length === 3);
   calls[2]?.reply();
   expect(await third).toBe("c");
@@ -125,13 +125,13 @@ test("a call without an answer holds up entries of other slots only for a moment
 test("QUE-17: a later item does not overtake those that wait for a call, when that ends in the same turn", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells, { holdMs: 1 });
-  const first = batches.add(1, ["a"]);
+  const first = batches.add(1, () => ["a"], 1);
   await eventually(() => calls.length === 1);
-  const second = batches.add(1, ["b"]);
-  const other = batches.add(2, ["z"]);
+  const second = batches.add(1, () => ["b"], 1);
+  const other = batches.add(2, () => ["z"], 1);
   // The hold is over: the second entry was looked at, and waits on.
   await eventually(() => calls.length === 2);
-  const third = batches.add(1, ["c"]);
+  const third = batches.add(1, () => ["c"], 1);
   calls[0]?.reply();
   calls[1]?.reply();
   await eventually(() => calls.length === 3);

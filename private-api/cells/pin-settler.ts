@@ -1,0 +1,79 @@
+import { changeMap } from "../../shared/cells/change-map.ts";
+import type { CellMaps } from "../../shared/cells/contract.ts";
+import { dedupeMs } from "../../shared/queues/contract.ts";
+import { continueNumbers, countLeft, forgetLeft } from "../../shared/queues/left-places.ts";
+import type { TenantPin, TenantPlace } from "../../shared/redis/cell-map.ts";
+import type { Cells } from "../../shared/redis/cells.ts";
+import { everySlot } from "../../shared/redis/slots.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import { withoutOldest } from "./plan-pins.ts";
+
+const lookMs = 1_000;
+
+/**
+ * Removes a place of a tenant's queues from the map of cells once they are all in newer places, and the ids of their items are
+ * forgotten. Every private API does: each step can be repeated, and the last one compares the version of the map.
+ */
+export class PinSettler implements Service {
+  readonly #cells: Cells;
+  readonly #maps: CellMaps;
+  readonly #errors: ContainedErrors;
+  readonly #logger: Logger;
+  readonly #afterMs: number;
+  #timer: NodeJS.Timeout | undefined;
+  #working: Promise<void> | undefined;
+
+  /** @param options.afterMs the time for which ids of items are known: shorter in tests */
+  constructor(options: { cells: Cells; maps: CellMaps; errors: ContainedErrors; logger: Logger; afterMs?: number }) {
+    this.#cells = options.cells;
+    this.#maps = options.maps;
+    this.#errors = options.errors;
+    this.#logger = options.logger;
+    this.#afterMs = options.afterMs ?? dedupeMs;
+  }
+
+  async start(): Promise<void> {
+    if (this.#cells.isRouted) this.#timer = this.#errors.every(lookMs, () => this.#look());
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#working;
+  }
+
+  #look(): void {
+    this.#working ??= this.#settleAll().finally(() => (this.#working = undefined));
+  }
+
+  async #settleAll(): Promise<void> {
+    for (const [tenant, pin] of this.#maps.map.pins) {
+      const [oldest, next] = pin;
+      if (!next || Date.now() < next.startedAt + this.#afterMs) continue;
+      try {
+        await this.#settle(tenant, pin, oldest);
+      } catch (error) {
+        if (!(error instanceof TidegateError)) throw error;
+        this.#logger.debug({ err: error, tenant }, "a place of a tenant cannot be left yet");
+      }
+    }
+  }
+
+  async #settle(tenant: string, pin: TenantPin, oldest: TenantPlace): Promise<void> {
+    const left = slotsOf(oldest);
+    const mark = { tenant, since: pin.at(-1)?.since ?? 0 };
+    if ((await countLeft(this.#cells, left, mark)) !== 0) return;
+    // From now on no cell serves a process that would look for queues in the oldest place only.
+    for (const cell of this.#cells.all.keys()) await this.#cells.raiseFence(cell, mark.since);
+    await continueNumbers(this.#cells, left, pin.slice(1).flatMap(slotsOf));
+    await forgetLeft(this.#cells, left, mark);
+    await changeMap(this.#maps, (map) => withoutOldest(map, tenant, pin));
+    this.#logger.info({ tenant }, "all queues of a tenant are in its newer places");
+  }
+}
+
+function slotsOf({ slot }: TenantPlace): readonly number[] {
+  return slot === "hash" ? everySlot : [slot];
+}

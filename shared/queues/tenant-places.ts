@@ -1,0 +1,29 @@
+/** In which slots the queues of a tenant are: in the hash slots, or, where the tenant is pinned, in a slot of its cell. Pure. */
+import type { CellMap } from "../redis/cell-map.ts";
+import type { QueueName } from "./contract.ts";
+import { slotOfQueue } from "./keys.ts";
+
+export interface QueuePlaces {
+  /**
+   * The slots that may hold the queue, the newest last. An item goes to the first of them that holds its queue, and to the newest
+   * where none does. So at most one slot holds a queue, and what it holds was stored before everything that a later one gets.
+   */
+  readonly slots: readonly number[];
+  /** The version of the map that began the newest place; 0: the tenant has no pin. */
+  readonly since: number;
+}
+
+export function placesOf({ pins }: CellMap, queue: QueueName): QueuePlaces {
+  const pin = pins.size === 0 ? undefined : pins.get(queue.tenant);
+  if (!pin) return { slots: [slotOfQueue(queue)], since: 0 };
+  return {
+    slots: pin.map(({ slot }) => (slot === "hash" ? slotOfQueue(queue) : slot)),
+    since: pin.at(-1)?.since ?? 0,
+  };
+}
+
+/** The cell that a tenant is pinned to. */
+export function pinnedCell({ pins, owners }: CellMap, tenant: string): string | undefined {
+  const slot = pins.get(tenant)?.at(-1)?.slot;
+  return slot === undefined || slot === "hash" ? undefined : owners[slot];
+}

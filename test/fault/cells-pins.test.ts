@@ -1,0 +1,200 @@
+/** Tenants whose queues are kept in one cell. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Delivery } from "../../private-api/dispatch/delivery.ts";
+import type { CellMover } from "../../private-api/cells/mover.ts";
+import { PinSettler } from "../../private-api/cells/pin-settler.ts";
+import { pinTenant, unpinTenant } from "../../private-api/cells/plan-pins.ts";
+import { changeMap } from "../../shared/cells/change-map.ts";
+import type { Stores } from "../../shared/program/stores.ts";
+import type { QueueName } from "../../shared/queues/contract.ts";
+import { slotOfQueue } from "../../shared/queues/keys.ts";
+import { RedisQueueStore } from "../../shared/queues/redis.ts";
+import { Cells } from "../../shared/redis/cells.ts";
+import { slotCount } from "../../shared/redis/slots.ts";
+import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
+import { dispatcherOf, numberedItem } from "../support/dispatcher.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+
+let twoCells: TwoCells;
+let mine: Stores;
+let other: Stores;
+let mover: CellMover;
+
+beforeAll(async () => {
+  twoCells = await startTwoCells("128-255");
+  mine = await twoCells.open();
+  other = await twoCells.open();
+  mover = await startMover(other);
+}, 60_000);
+afterAll(async () => {
+  await mover.stop();
+  await twoCells.stop();
+});
+
+async function pin(tenant: string, cell: string): Promise<void> {
+  await changeMap(mine.cellMaps, (map) => pinTenant(map, { tenant, cell }, Date.now()));
+}
+
+async function unpin(tenant: string, cell: string): Promise<void> {
+  await changeMap(mine.cellMaps, (map) => unpinTenant(map, { tenant, cell }, Date.now()));
+}
+
+/** The places of a tenant that are empty are removed at once, and not after the time for which ids are known. */
+async function settled(tenant: string): Promise<void> {
+  const { cells, cellMaps } = mine;
+  if (!cells) throw new Error("there are no cells");
+  const settler = new PinSettler({ cells, maps: cellMaps, errors: quietErrors, logger: quietLogger, afterMs: 0 });
+  await settler.start();
+  await eventually(async () => ((await cellMaps.refresh()).pins.get(tenant)?.length ?? 1) === 1);
+  await settler.stop();
+}
+
+/** Names of the queues of a tenant that a cell has. */
+async function queuesAt(cell: string, tenant: string): Promise<string[]> {
+  const [, keys] = (await mine.cells?.all.get(cell)?.run<[string, string[]]>("scan", "0", "COUNT", 100_000)) ?? [
+    "",
+    [],
+  ];
+  return keys.filter((key) => key.includes(`:queues:q:documents:${tenant}:`));
+}
+
+function queueOf(tenant: string, key: string): QueueName {
+  return { service: "documents", tenant, key };
+}
+
+test("CELL-16: a tenant's queues stay in order while its pin is set, changed and removed under load", async () => {
+  const delivered: { key: string; n: number; sequence: string; fence: string; slot: number }[] = [];
+  const work = async ({ body, headers, slot }: Delivery): Promise<void> => {
+    const [key = "", n = ""] = (JSON.parse(body) as string).split(" ");
+    const { "ce-sequence": sequence = "", "ce-fence": fence = "" } = headers;
+    delivered.push({ key, n: Number(n), sequence, fence, slot });
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 5));
+  };
+  const dispatchers = [mine, other].map(({ queues }) => dispatcherOf(queues, work));
+  for (const dispatcher of dispatchers) await dispatcher.start();
+  const keys = Array.from({ length: 30 }, (_, at) => `key-${at}`);
+  let stop = false;
+  let stored = 0;
+  const storing = [mine, other].map(async ({ queues }, writer) => {
+    // One writer for each key, which does not wait for its items.
+    const counts = new Map<string, number>();
+    while (!stop) {
+      const items = keys
+        .filter((_, at) => at % 2 === writer)
+        .map(async (key) => {
+          const n = (counts.get(key) ?? 0) + 1;
+          counts.set(key, n);
+          await queues.enqueue({ ...numberedItem(queueOf("acme", key), n), data: `"${key} ${n}"` });
+          stored++;
+        });
+      await Promise.all(items);
+      // Few enough that each queue is empty now and then: only then it moves.
+      await eventually(() => stored - delivered.length < 10);
+    }
+  });
+  const more = async (): Promise<void> => {
+    const before = delivered.length;
+    await eventually(() => delivered.length > before + 200);
+  };
+  await more();
+  await pin("acme", "b");
+  await more();
+  await pin("acme", "a");
+  await more();
+  await settled("acme");
+  await more();
+  await moveSlots(
+    mine,
+    "b",
+    mine.cellMaps.map.owners.flatMap((owner, slot) => (slot >= slotCount && owner === "a" ? [slot] : [])),
+  );
+  await more();
+  await unpin("acme", "b");
+  await more();
+  await settled("acme");
+  await more();
+  stop = true;
+  await Promise.all(storing);
+  await eventually(() => delivered.length >= stored, 60_000);
+  for (const dispatcher of dispatchers) await dispatcher.stop();
+  expect(mine.cellMaps.map.pins.size).toBe(0);
+  expect(new Set(delivered.map(({ slot }) => Math.max(slot, slotCount - 1))).size).toBe(3);
+  for (const key of keys) {
+    const own = delivered.filter((item) => item.key === key);
+    expect(own.map(({ n }) => n)).toEqual(Array.from({ length: own.length }, (_, at) => at + 1));
+    expect(own.map(({ sequence }) => sequence)).toEqual(own.map(({ sequence }) => sequence).toSorted());
+    expect(own.map(({ fence }) => fence)).toEqual(own.map(({ fence }) => fence).toSorted());
+  }
+  expect(delivered).toHaveLength(stored);
+}, 120_000);
+
+test("CELL-16: a key goes to the cell of the pin once its queue is empty, and other keys at once", async () => {
+  const [busy, idle] = [queueOf("globex", "busy"), queueOf("globex", "idle")];
+  // Both in cell a.
+  for (const queue of [busy, idle]) await moveSlots(mine, "a", [slotOfQueue(queue)]);
+  await mine.queues.enqueue(numberedItem(busy, 1));
+  await pin("globex", "b");
+  await mine.queues.enqueue(numberedItem(busy, 2));
+  await mine.queues.enqueue(numberedItem(idle, 1));
+  expect(await queuesAt("a", "globex")).toHaveLength(1);
+  expect(await queuesAt("b", "globex")).toEqual([expect.stringContaining("globex:idle")]);
+  const seen: string[] = [];
+  const dispatcher = dispatcherOf(other.queues, ({ body, headers }) => {
+    seen.push(`${headers["ce-partitionkey"]} ${body}`);
+  });
+  await dispatcher.start();
+  await eventually(() => seen.length === 3);
+  await eventually(async () => (await queuesAt("a", "globex")).length === 0);
+  await dispatcher.stop();
+  await mine.queues.enqueue(numberedItem(busy, 3));
+  expect(await queuesAt("b", "globex")).toEqual([expect.stringContaining("globex:busy")]);
+  expect(seen.filter((each) => each.startsWith("busy"))).toEqual(["busy 1", "busy 2"]);
+}, 60_000);
+
+test("CELL-17: a process with an older map adds nothing where the tenant's queues were", async () => {
+  const queue = queueOf("initech", "k");
+  await moveSlots(mine, "a", [slotOfQueue(queue)]);
+  // A process that was paused: it hears of no new map.
+  const stale = new Cells(mine.cells?.all ?? new Map(), quietLogger);
+  stale.use(mine.cellMaps.map);
+  stale.refreshWith(async () => stale.use(await mine.cellMaps.refresh()));
+  const staleQueues = new RedisQueueStore(stale);
+  // The cell has a fence, which this process passes.
+  expect(await staleQueues.wasStored({ queue, dedupeId: "none" })).toBe(false);
+  await pin("initech", "b");
+  await mine.queues.enqueue(numberedItem(queue, 1));
+  const [second, third] = await Promise.all([2, 3].map(async (n) => staleQueues.enqueue(numberedItem(queue, n))));
+  await stale.stop();
+  expect(await queuesAt("a", "initech")).toEqual([]);
+  expect(await queuesAt("b", "initech")).toHaveLength(1);
+  expect(second).toMatchObject({ kind: "stored" });
+  expect((second as { sequence: string }).sequence < (third as { sequence: string }).sequence).toBe(true);
+}, 60_000);
+
+test("CELL-18: ids and dead letters from before a pin are known after it", async () => {
+  const queue = queueOf("umbrella", "k");
+  await moveSlots(mine, "a", [slotOfQueue(queue)]);
+  const lane = { class: "messages", service: "documents", attempt: "first", tenant: "umbrella" } as const;
+  const claim = async (slot: number) => {
+    const [reply] = await Promise.all(mine.queues.claim([{ ...lane, slot, maxQueues: 1, maxItems: 1 }]));
+    return reply?.claimed[0];
+  };
+  expect(await mine.queues.enqueue({ ...numberedItem(queue, 1), dedupeId: "one" })).toMatchObject({ kind: "stored" });
+  const failed = await claim(slotOfQueue(queue));
+  if (!failed) throw new Error("nothing was claimed");
+  await mine.queues.settle(failed.lease, { kind: "dead", done: 0, failure: "{}" }, failed.items[0].sequence);
+  await pin("umbrella", "b");
+  const again = { ...numberedItem(queue, 1), dedupeId: "one" };
+  expect(await mine.queues.enqueue(again)).toEqual({ kind: "duplicate" });
+  expect(await mine.queues.wasStored(again)).toBe(true);
+  const letters = (await mine.queues.deadLetters({ limit: 10 })).filter((letter) => letter.queue.tenant === "umbrella");
+  expect(letters).toHaveLength(1);
+  expect(await mine.queues.retryDeadLetter(letters[0]?.id ?? "")).toBe(true);
+  expect(await mine.queues.retryDeadLetter(letters[0]?.id ?? "")).toBe(false);
+  expect(await queuesAt("b", "umbrella")).toHaveLength(1);
+  const retried = await claim(mine.cellMaps.map.owners.indexOf("b", slotCount));
+  expect(retried?.items[0].data).toBe("1");
+  expect(retried && retried.items[0].sequence > failed.items[0].sequence).toBe(true);
+  expect(retried && retried.lease.fence > failed.lease.fence).toBe(true);
+}, 60_000);
