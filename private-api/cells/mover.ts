@@ -6,6 +6,7 @@
 import { changeMap } from "../../shared/cells/change-map.ts";
 import type { CellMaps } from "../../shared/cells/contract.ts";
 import { MoverLease } from "../../shared/cells/mover-lease.ts";
+import { replicated } from "../../shared/cells/replicated.ts";
 import { clearSlots, endArrival, isSealed, SlotCopy } from "../../shared/cells/slot-copy.ts";
 import type { CellMap, MoveStep, SlotMove } from "../../shared/redis/cell-map.ts";
 import type { Cells } from "../../shared/redis/cells.ts";
@@ -135,6 +136,7 @@ export class CellMover implements Service {
       const closed = await this.#step(move, "closed");
       if (!closed) return;
       await this.#options.cells.raiseFence(move.from, closed.version);
+      await replicated(source);
       const finishing = copy.finish().then(() => true);
       // It may fail after the deadline, when nobody waits for it.
       finishing.catch(() => undefined);

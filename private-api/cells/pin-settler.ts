@@ -1,4 +1,5 @@
 import { changeMap } from "../../shared/cells/change-map.ts";
+import { replicated } from "../../shared/cells/replicated.ts";
 import type { CellMaps } from "../../shared/cells/contract.ts";
 import { dedupeMs } from "../../shared/queues/contract.ts";
 import { continueNumbers, countLeft, forgetLeft } from "../../shared/queues/left-places.ts";
@@ -66,7 +67,10 @@ export class PinSettler implements Service {
     const mark = { tenant, since: pin.at(-1)?.since ?? 0 };
     if ((await countLeft(this.#cells, left, mark)) !== 0) return;
     // From now on no cell serves a process that would look for queues in the oldest place only.
-    for (const cell of this.#cells.all.keys()) await this.#cells.raiseFence(cell, mark.since);
+    for (const [name, cell] of this.#cells.all) {
+      await this.#cells.raiseFence(name, mark.since);
+      await replicated(cell);
+    }
     await continueNumbers(this.#cells, left, pin.slice(1).flatMap(slotsOf));
     await forgetLeft(this.#cells, left, mark);
     await changeMap(this.#maps, (map) => withoutOldest(map, tenant, pin));

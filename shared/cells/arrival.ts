@@ -60,5 +60,5 @@ export class Arrival {
 }
 
 export function superseded(): Error {
-  return new Error("another attempt or a later move of the slots has begun");
+  return new Error("another attempt or a later move of the slots has begun, or the cell has restarted or failed over");
 }

@@ -10,6 +10,7 @@ import { script } from "../redis/scripts.ts";
 import { Arrival, type KeyCopy, superseded } from "./arrival.ts";
 import { arrivalsKey } from "./keys.ts";
 import { LongCopies } from "./long-copies.ts";
+import { replicated, replicationOf } from "./replicated.ts";
 
 /** Names that Redis looks at in one SCAN: about 0.3 ms. */
 const scanCount = 1_000;
@@ -46,6 +47,8 @@ export class SlotCopy {
   readonly #arrival: Arrival;
   readonly #long: LongCopies;
   readonly #changes: KeyChanges;
+  /** Of the target when the attempt began. */
+  #replicationId = "";
   #copied = 0;
 
   constructor({ source, target, move }: Ends) {
@@ -65,6 +68,7 @@ export class SlotCopy {
 
   /** Copies everything, then what has changed meanwhile, until little is left. */
   async copyWhileOpen(): Promise<void> {
+    this.#replicationId = (await replicationOf(this.#target)).id;
     await this.#arrival.run(beginScript, ...this.#move.slots);
     await clearSlots(this.#target, this.#move);
     await this.#changes.start();
@@ -86,7 +90,8 @@ export class SlotCopy {
     const given = await this.#source.run(numbersScript, ...scriptKeys(this.#source, slot), 0);
     await this.#target.run(numbersScript, ...scriptKeys(this.#target, slot), given);
     const leases = this.#move.slots.flatMap((each) => [each, `${slotPrefix(this.#target.root, each)}leases`]);
-    await this.#arrival.run(sealScript, leaseMs, ...leases);
+    await replicated(this.#target);
+    await this.#arrival.run(sealScript, leaseMs, this.#replicationId, ...leases);
   }
 
   async stop(): Promise<void> {

@@ -3,6 +3,7 @@ import { Type } from "typebox";
 import { about, list, matching, optional, text } from "../runtime/setting-kinds.ts";
 import type { Setting, SettingValues } from "../runtime/settings.ts";
 import { parseClusterNodes, parseNamedPrimary, parseSentinels, parseServerUrl } from "./address.ts";
+import { type CellAddress, parseCellAddress } from "./cell-address.ts";
 import { cellNamePattern } from "./cell-map.ts";
 import { defaultPrefix, prefixPattern } from "./name-root.ts";
 
@@ -13,7 +14,7 @@ export const redisSettings = {
     optional(address(parseServerUrl)),
   ),
   REDIS_CELLS: about(
-    "Several standalone servers, each with a part of the slots: `a=redis://…,b=redis://…`, instead of the settings of one. The first one also holds what belongs to the whole fleet. Names are 1 to 32 of a-z 0-9 _ -. All use the same database number.",
+    "Several Redis, each with a part of the slots: `a=redis://…,b=redis://…`, instead of the settings of one. The first one also holds what belongs to the whole fleet. Names are 1 to 32 of a-z 0-9 _ -. All use the same database number. One with sentinels: `c=redis[s]+sentinel://user:password@host:port;host:port/name/database`, with all sentinels; the login is that of the servers.",
     optional(checked(list(Type.String()), parseCells)),
   ),
   REDIS_READ_URL: about(
@@ -46,11 +47,11 @@ export const redisSettings = {
 };
 
 /**
- * The URL of each cell by its name, the fleet's first.
+ * The address of each cell by its name, the fleet's first.
  * @throws an error that says what to change and quotes nothing.
  */
-export function parseCells(entries: readonly string[]): ReadonlyMap<string, string> {
-  const cells = new Map<string, string>();
+export function parseCells(entries: readonly string[]): ReadonlyMap<string, CellAddress> {
+  const cells = new Map<string, CellAddress>();
   const databases = new Set<number>();
   const servers = new Set<string>();
   for (const [index, entry] of entries.entries()) {
@@ -59,16 +60,15 @@ export function parseCells(entries: readonly string[]): ReadonlyMap<string, stri
     const name = entry.slice(0, Math.max(0, at)).trim();
     if (!cellNamePattern.test(name)) throw new Error(`${what}: must be name=redis://…, the name of a-z 0-9 _ -`);
     if (cells.has(name)) throw new Error(`${what}: another entry has its name`);
-    const url = entry.slice(at + 1).trim();
     try {
-      const { host, port, database } = parseServerUrl(url);
+      const { address, database, server } = parseCellAddress(entry.slice(at + 1).trim());
       databases.add(database);
-      if (servers.has(`${host}:${port}`)) throw new Error("another cell has this server");
-      servers.add(`${host}:${port}`);
+      if (servers.has(server)) throw new Error("another cell has this server");
+      servers.add(server);
+      cells.set(name, address);
     } catch (error) {
       throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
     }
-    cells.set(name, url);
   }
   if (databases.size > 1) throw new Error("all cells must use the same database number");
   return cells;

@@ -36,7 +36,7 @@ export const primaryCommands = [
 ] as const;
 /** Further commands of moves between several cells. The test compares this list, too. */
 export const movingCommands = [
-  ...["client|id", "client|tracking", "dump", "ltrim", "restore", "scan", "subscribe", "unlink"],
+  ...["client|id", "client|tracking", "dump", "ltrim", "restore", "scan", "subscribe", "unlink", "wait"],
 ] as const;
 /** Further commands of a cluster client. */
 const clusterCommands = ["cluster|slots", "cluster|info"];
@@ -71,7 +71,9 @@ export async function checkCells(targets: CellTargets): Promise<void> {
   const findings = await inParallel([...targets], async ([name, target]) => {
     if (targets.size === 1) return findingsOf(target);
     const found = await findingsOf(target, movingCommands);
-    return found.map((finding) => `REDIS_CELLS: ${name}: ${finding.replace(/^REDIS_URL: /, "")}`);
+    return found.map(
+      (finding) => `REDIS_CELLS: ${name}: ${finding.replace(/^REDIS_(URL|SENTINELS|SENTINEL_MASTER): /, "")}`,
+    );
   });
   if (findings.length > 0) throw new SettingsError(findings);
 }
@@ -94,7 +96,7 @@ async function findingsOf(target: RedisTarget, further: readonly string[] = []):
       return (await Promise.all([primary, replica])).flat();
     }
     case "sentinel":
-      return (await Promise.all([sentinelFindings(target), replica])).flat();
+      return (await Promise.all([sentinelFindings(target, further), replica])).flat();
     case "cluster":
       return inParallel(parseClusterNodes(target.nodes), (address) =>
         inspect(`REDIS_CLUSTER: ${addressText(address)}`, address, tls, (client) =>
@@ -104,7 +106,10 @@ async function findingsOf(target: RedisTarget, further: readonly string[] = []):
   }
 }
 
-async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Promise<string[]> {
+async function sentinelFindings(
+  target: RedisTarget & { kind: "sentinel" },
+  further: readonly string[],
+): Promise<string[]> {
   const root = rootOf(target);
   const { name, ...login } = parseNamedPrimary(target.master);
   const named: ServerAddress[] = [];
@@ -123,7 +128,7 @@ async function sentinelFindings(target: RedisTarget & { kind: "sentinel" }): Pro
     return unknown === 0 ? findings : [...findings, `REDIS_SENTINEL_MASTER: no sentinel knows a primary named ${name}`];
   }
   const ofPrimary = await inspect(`REDIS_SENTINEL_MASTER: ${addressText(primary)}`, primary, target.tls, (client) =>
-    checkData(client, "standalone", primaryCommands, root),
+    checkData(client, "standalone", [...primaryCommands, ...further], root),
   );
   return [...findings, ...ofPrimary];
 }

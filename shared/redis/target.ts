@@ -42,7 +42,7 @@ export function cellTargets(settings: SettingValues<typeof redisSettings>): Cell
   const { REDIS_CELLS, REDIS_PREFIX: prefix } = settings;
   if (REDIS_CELLS) {
     const tls = readTls(settings);
-    return new Map([...parseCells(REDIS_CELLS)].map(([name, url]) => [name, { kind: "standalone", url, prefix, tls }]));
+    return new Map([...parseCells(REDIS_CELLS)].map(([name, address]) => [name, { ...address, prefix, tls }]));
   }
   const target = redisTarget(settings);
   return target && new Map([[onlyCell, target]]);
