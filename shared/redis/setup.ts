@@ -29,7 +29,21 @@ export const readingCommands = [
 /** Commands that programs and scripts run on a primary. A test compares the list with the code. */
 export const primaryCommands = [
   ...readingCommands,
-  ...["del", "exists", "expire", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hset", "hvals"],
+  ...[
+    "del",
+    "exists",
+    "expire",
+    "get",
+    "hdel",
+    "hexists",
+    "hget",
+    "hgetall",
+    "hincrby",
+    "hlen",
+    "hset",
+    "hsetnx",
+    "hvals",
+  ],
   ...["incrby", "lindex", "llen", "lpop", "lpush", "lrange", "pexpire", "rpush", "srandmember"],
   ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "sscan", "time", "xadd", "xlen", "xtrim"],
   ...["zadd", "zcard", "zmscore", "zrange", "zrangebyscore", "zrem", "zscan", "zscore"],
