@@ -7,7 +7,7 @@
  *   take CELL --slots 0-63 [--wait]        moves these slots to the cell
  *   take CELL --count 64 [--wait]          moves so many, of the cells that have the most
  *   drain CELL [--wait]                    moves all of its slots to the other cells
- *   abort CELL [--wait]                    takes back moves to and from the cell that have not switched
+ *   abort CELL [--wait]                    undoes moves to and from the cell that have not switched
  *   pin CELL --tenant acme                 keeps new queues of the tenant in the cell
  *   unpin CELL --tenant acme               keeps new queues of the tenant in the cells of their slots again
  *

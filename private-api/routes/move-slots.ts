@@ -24,7 +24,7 @@ const Answer = Type.Object({
 
 /**
  * `POST /v1/cells/{cell}/take { slots | count }`, `POST /v1/cells/{cell}/drain` → 202: slots move one batch after the other.
- * `POST /v1/cells/{cell}/abort` → 202: the moves to and from the cell that have not switched are taken back.
+ * `POST /v1/cells/{cell}/abort` → 202: the moves to and from the cell that have not switched are undone.
  */
 export function addMoveSlots(app: FastifyInstance, context: PrivateApiContext): void {
   const config = { access: "operate" } as const;
@@ -61,7 +61,7 @@ export function addMoveSlots(app: FastifyInstance, context: PrivateApiContext): 
   );
   app.post<{ Params: Static<typeof CellPath> }>(
     "/v1/cells/:cell/abort",
-    { config, schema: { ...schema, summary: "Take back the moves to and from a cell that have not switched" } },
+    { config, schema: { ...schema, summary: "Undo the moves to and from a cell that have not switched" } },
     async ({ params: { cell } }, reply) => {
       requireCell(context, cell);
       return reply.code(202).send(await abort(context, cell));

@@ -220,7 +220,7 @@ describe("moves", () => {
 });
 
 describe("moves that cannot go on", () => {
-  test("CELL-13: slots that were closed without a complete copy open again, and the move begins anew", async () => {
+  test("CELL-13: slots that were closed without a complete copy open again, and the move starts over", async () => {
     const channel = "board:closed";
     const slot = slotOf(channel);
     await move("a", String(slot));
