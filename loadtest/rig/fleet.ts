@@ -41,6 +41,8 @@ export interface FleetOptions {
   readonly privateApis?: number;
   /** Redis writes an append-only file and keeps its data across a restart. */
   readonly appendOnly?: boolean;
+  /** There are two cells, `a` and `b`; `a` owns every slot. */
+  readonly twoCells?: boolean;
   /** Limit of the old space of each Node program. */
   readonly heapMiB?: number;
   /** Limit of each semi-space of the young generation. */
@@ -66,6 +68,7 @@ const stopWithinMs = 10_000;
 export class Fleet {
   #folder: string | undefined;
   #redis: Server | undefined;
+  #secondRedis: Server | undefined;
   #privateApis: Server[] = [];
   #gateways: Server[] = [];
   #stopping = false;
@@ -76,16 +79,18 @@ export class Fleet {
 
   /** Starts Redis, private APIs and gateways, each once the one before is ready. Can start another fleet after stop(). */
   async start(options: FleetOptions = {}): Promise<OwnDeployment> {
-    [this.#redis, this.#privateApis, this.#gateways, this.#stopping] = [undefined, [], [], false];
+    [this.#redis, this.#secondRedis, this.#privateApis, this.#gateways] = [undefined, undefined, [], []];
+    this.#stopping = false;
     [this.#descriptors, this.#checkout] = [options.descriptors, options.checkout];
     const secret = (): string => randomBytes(32).toString("base64url");
     const [relayToken, privateApiToken, jwtSecret] = [secret(), secret(), secret()];
     const redisUrl = await this.startRedis(options.appendOnly);
+    const secondUrl = options.twoCells ? await this.#startSecondRedis(options.appendOnly) : undefined;
     const flags = [...(options.nodeFlags ?? [])];
     if (options.heapMiB !== undefined) flags.push(`--max-old-space-size=${options.heapMiB}`);
     if (options.semiSpaceMiB !== undefined) flags.push(`--max-semi-space-size=${options.semiSpaceMiB}`);
     const common = {
-      REDIS_URL: redisUrl,
+      ...(secondUrl === undefined ? { REDIS_URL: redisUrl } : { REDIS_CELLS: `a=${redisUrl},b=${secondUrl}` }),
       LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn",
       ...(flags.length > 0 && { NODE_OPTIONS: flags.join(" ") }),
     };
@@ -118,16 +123,30 @@ export class Fleet {
   /** Redis alone, for scenarios that run no program. @returns its URL. */
   async startRedis(appendOnly = false): Promise<string> {
     this.#folder = await mkdtemp(join(tmpdir(), "tidegate-load-"));
+    const { server, url } = await this.#newRedis("redis", this.#folder, appendOnly);
+    this.#redis = server;
+    await this.#start(server);
+    return url;
+  }
+
+  async #startSecondRedis(appendOnly = false): Promise<string> {
+    const folder = await mkdtemp(join(this.#folder ?? tmpdir(), "b-"));
+    const { server, url } = await this.#newRedis("redis-b", folder, appendOnly);
+    this.#secondRedis = server;
+    await this.#start(server);
+    return url;
+  }
+
+  async #newRedis(name: string, folder: string, appendOnly: boolean): Promise<{ server: Server; url: string }> {
     const port = await freePort();
     const persistence = ["--save", "", "--appendonly", appendOnly ? "yes" : "no", "--appendfsync", "everysec"];
-    this.#redis = new Server({
-      ...this.#named("redis", "redis"),
+    const server = new Server({
+      ...this.#named("redis", name),
       command: "redis-server",
-      args: ["--port", String(port), "--bind", "127.0.0.1", "--dir", this.#folder, ...persistence],
+      args: ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, ...persistence],
       ready: async (spawned) => spawned.printed("Ready to accept connections"),
     });
-    await this.#start(this.#redis);
-    return `redis://127.0.0.1:${port}`;
+    return { server, url: `redis://127.0.0.1:${port}` };
   }
 
   /** @returns their URLs. */
@@ -185,6 +204,11 @@ export class Fleet {
     return this.#privateApis;
   }
 
+  /** Of cell b. */
+  get secondRedis(): Server | undefined {
+    return this.#secondRedis;
+  }
+
   /** SIGKILL. */
   async killRedis(): Promise<void> {
     await this.#redis?.kill();
@@ -219,7 +243,8 @@ export class Fleet {
   }
 
   get #servers(): Server[] {
-    return [...(this.#redis ? [this.#redis] : []), ...this.#privateApis, ...this.#gateways];
+    const redis = [this.#redis, this.#secondRedis].filter((server) => server !== undefined);
+    return [...redis, ...this.#privateApis, ...this.#gateways];
   }
 
   /** @param url of the port that answers `/readyz` */

@@ -69,6 +69,10 @@ export class Server {
     await ready(spawned);
   }
 
+  signal(signal: "SIGSTOP" | "SIGCONT"): void {
+    this.#running?.kill(signal);
+  }
+
   /** SIGKILL. Resolves once the process has ended. */
   async kill(): Promise<void> {
     const spawned = this.#forget();
