@@ -2,8 +2,8 @@ import { ByAddress } from "./by-address.ts";
 
 /** The longest wait. Past it, clients get a random time in its second half. */
 const horizonMs = 600_000;
-/** The spread: a random part of the wait on top, which keeps the reconnect times of several nodes from coinciding. */
-const jitter = 0.05;
+/** A random part of the wait on top, which keeps the reconnect times of several nodes from coinciding. */
+const spread = 0.05;
 /** An address may have several places in the common line while the line is shorter than this. */
 const sharedLineMs = 5_000;
 
@@ -65,7 +65,7 @@ export class ReconnectTimes {
     if (waitMs > this.#horizonMs) return Math.ceil((this.#horizonMs * (1 + this.#random())) / 2);
     line.nextAt = reconnectAt + (1_000 * lines) / perSecond;
     if (places) places.until = Math.max(places.until, reconnectAt);
-    return Math.min(this.#horizonMs, Math.ceil(waitMs * (1 + jitter * this.#random())));
+    return Math.min(this.#horizonMs, Math.ceil(waitMs * (1 + spread * this.#random())));
   }
 
   #lineFor(places: AddressPlaces, { earliest, perSecond }: { earliest: number; perSecond: number }): Line {

@@ -1,4 +1,4 @@
-/** Which addresses a request to an endpoint may reach: those of the public internet, and the networks that the operator allows. */
+/** Protects against SSRF: a request to an endpoint reaches the public internet, and networks that the operator allows. */
 import { BlockList, isIP } from "node:net";
 
 type Family = "ipv4" | "ipv6";
