@@ -60,7 +60,7 @@ export class WebhookReceiver {
   /** Requests that no endpoint of a running schedule expects. */
   unknown = 0;
   /** By path. */
-  readonly #endpoints = new Map<string, { ledger: DeliveryLedger; webhook: Webhook | undefined }>();
+  readonly #endpoints = new Map<string, { ledger: DeliveryLedger; webhook: Webhook }>();
   readonly #server = createServer((request, response) => void this.#receive(request, response));
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #random: SeededRandom;
@@ -82,19 +82,17 @@ export class WebhookReceiver {
     await once(this.#server, "close");
   }
 
-  /** @returns the URL of an endpoint */
-  add(ledger: DeliveryLedger): string {
-    this.#endpoints.set(`/${ledger.name}`, { ledger, webhook: undefined });
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/${ledger.name}`;
+  urlOf(path: string): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}${path}`;
   }
 
-  /** Checks signatures from now on. */
-  expectSecret(ledger: DeliveryLedger, secret: string): void {
-    this.#endpoints.set(`/${ledger.name}`, { ledger, webhook: new Webhook(secret) });
+  /** Notes the requests of an endpoint from now on. @param secret of its signatures */
+  add(path: string, ledger: DeliveryLedger, secret: string): void {
+    this.#endpoints.set(path, { ledger, webhook: new Webhook(secret) });
   }
 
   remove(ledger: DeliveryLedger): void {
-    this.#endpoints.delete(`/${ledger.name}`);
+    for (const [path, own] of this.#endpoints) if (own.ledger === ledger) this.#endpoints.delete(path);
   }
 
   async #receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -133,7 +131,7 @@ export class WebhookReceiver {
   }
 }
 
-function deliveryOf({ headers }: IncomingMessage, text: string, webhook: Webhook | undefined): Delivery {
+function deliveryOf({ headers }: IncomingMessage, text: string, webhook: Webhook): Delivery {
   const { channel, epoch, offset, timestamp, data } = JSON.parse(text) as Body;
   return {
     ...{ channel, epoch, offset, item: data.item, key: data.key, at: Date.parse(timestamp) },
@@ -141,7 +139,7 @@ function deliveryOf({ headers }: IncomingMessage, text: string, webhook: Webhook
     webhookId: String(headers["webhook-id"]),
     body: text,
     sequence: String(headers["tidegate-sequence"]),
-    isSigned: webhook === undefined || isValid(webhook, text, headers as Record<string, string>),
+    isSigned: isValid(webhook, text, headers as Record<string, string>),
   };
 }
 

@@ -8,7 +8,7 @@ import { CheckerRun } from "../checker/run.ts";
 import type { ScheduleResult } from "../checker/schedule-series.ts";
 import { type EndpointArena, historySize } from "./arena.ts";
 import { DeliveryLedger, type Expectation } from "./delivery-ledger.ts";
-import { createEndpoint } from "./endpoint-calls.ts";
+import { createEndpoint, untilDone } from "./endpoint-calls.ts";
 import type { LoggedChange } from "./log.ts";
 import { Puller } from "./puller.ts";
 import type { ReaderVerdict } from "./violations.ts";
@@ -90,7 +90,7 @@ class Schedule {
     let pulling: Promise<void> | undefined;
     try {
       const endpoints = await this.#createEndpoints();
-      await this.#puller.start();
+      await untilDone(this.#arena.apis, "the log cannot be read", async () => this.#puller.start());
       const from = this.#puller.cursor;
       pulling = this.#puller.run(this.#ended.signal);
       this.#run.start();
@@ -134,14 +134,15 @@ class Schedule {
 
   async #createEndpoints(): Promise<{ id: string }[]> {
     const { receiver, apis } = this.#arena;
-    const api = this.#random.pick(apis);
     return Promise.all(
       this.#ledgers.map(async (ledger, at) => {
-        const key = at === 0 ? "channel" : "/key";
-        const url = receiver.add(ledger);
-        const given = { url, key, channels: this.#channels, timeoutMs: endpointTimeoutMs };
-        const { id, secret } = await createEndpoint(api, given);
-        receiver.expectSecret(ledger, secret);
+        const endpoint = {
+          ...{ channels: this.#channels, timeoutMs: endpointTimeoutMs },
+          key: at === 0 ? "channel" : "/key",
+        };
+        const urlOf = (path: string): string => receiver.urlOf(path);
+        const { id, path, secret } = await createEndpoint(apis, endpoint, { path: `/${ledger.name}`, urlOf });
+        receiver.add(path, ledger, secret);
         return { id };
       }),
     );
@@ -181,7 +182,7 @@ class Schedule {
       historySize: () => historySize,
       lossDeclared,
     });
-    const log = await this.#puller.whole(from);
+    const log = await untilDone(this.#arena.apis, "the log cannot be read", async () => this.#puller.whole(from));
     this.#faults.note(`the log has ${log.length} changes`);
     const readers = [...this.#ledgers, this.#puller];
     const isExplained = ({ at }: LoggedChange): boolean => isWithin(lossWindows, at);
