@@ -6,7 +6,6 @@ import type { Logger } from "../../shared/runtime/logging.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 import { type Delivery, deliveryOf, type DeliveryError, judge, retryDelayMs } from "./delivery.ts";
 import type { DueRetries } from "./due-retries.ts";
-import { Gathering } from "./gathering.ts";
 import type { HeldLease } from "./held-leases.ts";
 import type { ServiceState, ServiceStates } from "./service-states.ts";
 import type { ReportStoreFailure } from "./store-failure.ts";
@@ -28,8 +27,6 @@ export interface DelivererOptions {
   onFirstAttempt: (ageMs: number) => void;
   services: ServiceStates;
   retries: DueRetries;
-  /** Deliveries under way. */
-  inFlight: () => number;
   random: () => number;
   report: ReportStoreFailure;
   logger: Logger;
@@ -37,23 +34,9 @@ export interface DelivererOptions {
 
 export class Deliverer {
   readonly #options: DelivererOptions;
-  /** Deliveries that were done at about the same time: their settlements share a call of the store, as do the claims that follow. */
-  #done: (() => void)[] = [];
-  readonly #gathering: Gathering;
 
   constructor(options: DelivererOptions) {
     this.#options = options;
-    const settleDone = (): void => {
-      const done = this.#done;
-      this.#done = [];
-      for (const settle of done) settle();
-    };
-    this.#gathering = new Gathering(settleDone, options.inFlight);
-  }
-
-  /** Deliveries are done and settled within a moment: their workers are free then. */
-  get isGathering(): boolean {
-    return this.#done.length > 0;
   }
 
   /** Resolves when the lease is settled, or lost. */
@@ -84,10 +67,7 @@ export class Deliverer {
     switch (verdict.kind) {
       case "done": {
         const last = items[verdict.count - 1];
-        if (last) {
-          await this.#gatherDone();
-          return this.#settle(held, { kind: "done", done: verdict.count }, last.sequence, "done");
-        }
+        if (last) return this.#settle(held, { kind: "done", done: verdict.count }, last.sequence, "done");
         // It accepted none of them.
         const error = { code: "upstream_rejected", message: "the service accepted no item of the batch" };
         return this.#tryAgain(held, claimed, delivery, { error, counts: true });
@@ -101,13 +81,6 @@ export class Deliverer {
       case "failed":
         return this.#fail(held, claimed, delivery, { error: verdict.error, attempts: attempts + 1 });
     }
-  }
-
-  async #gatherDone(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#done.push(resolve);
-      this.#gathering.add();
-    });
   }
 
   /** The answer also says how many requests the service takes. */

@@ -69,8 +69,7 @@ export class Dispatcher implements Service {
     this.#leases = new HeldLeases(store, report);
     const retries = new DueRetries(store, errors, report);
     this.#retries = retries;
-    const inFlight = (): number => this.#leases.size;
-    this.#deliverer = new Deliverer({ ...others, store, services, retries, inFlight, random, report });
+    this.#deliverer = new Deliverer({ ...others, store, services, retries, random, report });
     this.#claims = new ClaimRounds({
       store,
       onReply: (request, reply, late) => this.#begin(request, reply, late),
@@ -136,8 +135,7 @@ export class Dispatcher implements Service {
   }
 
   async #claim(): Promise<void> {
-    // Workers that are about to be free claim together: their release looks for work again.
-    if (this.#claiming || this.#stopping || this.#deliverer.isGathering) return;
+    if (this.#claiming || this.#stopping) return;
     const requests = this.#chooseNext();
     if (requests.length === 0) return;
     this.#claiming = true;

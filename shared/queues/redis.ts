@@ -65,7 +65,7 @@ const scanCount = 1_000;
 /** Slots that one script call lists or looks at: 16,000 lanes or 3,200 queues at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
 
-const claimScript = queueScript<GroupReply[]>("claim.lua");
+const claimScript = queueScript<GroupReply[]>("claim.lua", { isBatch: true });
 const ackScript = queueScript<(0 | 1)[]>("ack.lua", { isBatch: true });
 const retryScript = queueScript<0 | 1>("retry.lua");
 const extendScript = queueScript<(0 | 1)[]>("extend.lua");
