@@ -71,15 +71,17 @@ export class CheckerRun {
   /**
    * Publishes a last item on each channel, waits until every client has it, and judges.
    *
+   * @param options.historyWithinMs for so long a read of history that fails is repeated: others may still break the fleet
    * @throws where the last items are not accepted, or history cannot be read
    */
   async finish(options: {
     withinMs: number;
     publishWithinMs?: number;
+    historyWithinMs?: number;
     historySize: (channel: string) => number;
     lossDeclared: boolean;
   }): Promise<Verdict[]> {
-    const { withinMs, publishWithinMs = finalPublishMs, historySize, lossDeclared } = options;
+    const { withinMs, publishWithinMs = finalPublishMs, historyWithinMs = 0, historySize, lossDeclared } = options;
     const { publishers } = this.#options;
     for (const client of this.clients) client.followAll();
     return Promise.all(
@@ -90,7 +92,7 @@ export class CheckerRun {
         const deadline = performance.now() + withinMs;
         while (true) {
           // A publication that its publisher gave up may still arrive: the final position is read again.
-          const history = await readHistory(this.#options.api, channel);
+          const history = await this.#history(channel, historyWithinMs);
           const allAreThere = await this.#until(
             () => ledger.notAt(history.position).length === 0,
             rereadHistoryEveryMs,
@@ -114,6 +116,19 @@ export class CheckerRun {
     return Array.from({ length: publishers }, (_, n) => {
       return new Publisher({ ledger, api, name: `${ledger.channel}-p${n + 1}`, signal: this.#giveUp.signal });
     });
+  }
+
+  /** @throws where it cannot be read within the time */
+  async #history(channel: string, withinMs: number): ReturnType<typeof readHistory> {
+    const deadline = performance.now() + withinMs;
+    for (;;) {
+      try {
+        return await readHistory(this.#options.api, channel);
+      } catch (error) {
+        if (performance.now() >= deadline || this.#giveUp.signal.aborted) throw error;
+        await pause(rereadHistoryEveryMs);
+      }
+    }
   }
 
   async #until(condition: () => boolean, withinMs: number): Promise<boolean> {

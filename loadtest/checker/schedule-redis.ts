@@ -48,7 +48,7 @@ export async function startScheduleCluster(): Promise<ScheduleRedis & { readonly
     const shards = await cluster.shards();
     return shards.length === 3 && shards.every(({ replicas }) => replicas.length === 1);
   };
-  const whole = async (): Promise<void> => eventually(isWhole, 30_000);
+  const whole = async (): Promise<void> => eventually(isWhole, 120_000);
   return {
     cluster,
     settings: { REDIS_CLUSTER: nodes.join(",") },
@@ -65,7 +65,7 @@ export async function startScheduleCluster(): Promise<ScheduleRedis & { readonly
           await eventually(async () => {
             const shards = await cluster.shards();
             return shards.some((shard) => replicas.includes(shard.primary));
-          }, 30_000);
+          }, 120_000);
           await primary.restart();
           await whole();
         },
@@ -94,7 +94,7 @@ async function takeOver(
     };
     // TAKEOVER promotes the replica without the time that an election takes.
     for (const replica of replicas) await asked(replica, (client) => client.call("CLUSTER", "FAILOVER", "TAKEOVER"));
-    await eventually(promoted, 30_000);
+    await eventually(promoted, 120_000);
     await primary.restart();
     await whole();
   }

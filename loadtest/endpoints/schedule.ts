@@ -179,6 +179,7 @@ class Schedule {
     const sockets = await this.#run.finish({
       withinMs: settleMs,
       publishWithinMs: settleMs,
+      historyWithinMs: settleMs,
       historySize: () => historySize,
       lossDeclared,
     });

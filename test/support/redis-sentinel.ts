@@ -63,7 +63,7 @@ export async function startRedisSentinel({
       const port = await agreedPort();
       found = servers.find((server) => server.port === port);
       return found !== undefined;
-    }, 30_000);
+    }, 120_000);
     return found as RedisServer;
   }
   async function knowsAll(client: Redis): Promise<boolean> {
@@ -72,7 +72,7 @@ export async function startRedisSentinel({
     return field("num-other-sentinels") === String(sentinelCount - 1) && field("num-slaves") === String(replicas);
   }
 
-  await eventually(async () => (await Promise.all(clients.map(knowsAll))).every(Boolean), 30_000);
+  await eventually(async () => (await Promise.all(clients.map(knowsAll))).every(Boolean), 120_000);
   return {
     target: targetOf(
       sentinels.map(({ port }) => port),
