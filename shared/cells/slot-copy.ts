@@ -18,10 +18,12 @@ const scanCount = 1_000;
 const keysAtOnce = 100;
 /** Keys that are copied in parts at once. Calls of this process to the target share one bound on their bytes. */
 const longAtOnce = 8;
-/** Changed keys that are left for the time in which the slots are closed. */
+/** With so few changed keys the slots are closed. */
 const fewChanged = 50;
-/** A round that takes less leaves little to copy while the slots are closed. */
+/** What changes in a round that takes less is copied soon enough while the slots are closed, however many keys change all the time. */
 const shortRoundMs = 500;
+/** A short round that is not shorter than this part of the one before it leaves what the next one would leave. */
+const shrinking = 0.8;
 /** Rounds of copying what has changed in the round before. */
 const maxRounds = 30;
 /** Longer than slots stay closed. */
@@ -74,12 +76,14 @@ export class SlotCopy {
     await this.#changes.start();
     await forEachKey(this.#source, this.#slots, async (keys) => this.#copy(keys));
     let tookMs = Infinity;
-    for (let round = 0; round < maxRounds && (this.#changes.count > fewChanged || tookMs > shortRoundMs); round++) {
+    for (let round = 0; round < maxRounds; round++) {
+      const before = tookMs;
       const begunAt = performance.now();
       await this.#copy([...this.#changes.take()]);
       tookMs = performance.now() - begunAt;
+      if (tookMs <= shortRoundMs && (this.#changes.count <= fewChanged || tookMs > before * shrinking)) return;
     }
-    if (this.#changes.count > fewChanged) throw new Error("keys of the slots change faster than they can be copied");
+    throw new Error("keys of the slots change faster than they can be copied");
   }
 
   /** Copies the rest. The source must take no more calls of the slots. Nothing can be copied after it. */

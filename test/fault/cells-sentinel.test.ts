@@ -44,9 +44,12 @@ test("CELL-19: a cell with sentinels takes and gives slots, and fails over betwe
   };
   const moveUnderLoad = async (to: string): Promise<void> => {
     let moved = false;
-    const moving = moveSlots(stores, to, slots, { deadlineMs: 60_000 }).finally(() => (moved = true));
-    while (!moved) await round();
-    await moving;
+    await Promise.all([
+      moveSlots(stores, to, slots, { deadlineMs: 60_000 }).finally(() => (moved = true)),
+      (async () => {
+        while (!moved) await round();
+      })(),
+    ]);
   };
   /** What is acknowledged is at the replica: a failover loses nothing then. */
   const failOver = async (): Promise<void> => {
