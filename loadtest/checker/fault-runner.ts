@@ -9,6 +9,8 @@ export interface LossWindow {
   until: number;
 }
 
+/** A declared loss may show in what happened so much before and after: a settlement follows its answer after a while. */
+export const lossMarginMs = 2_000;
 const retryMs = 20;
 
 export class FaultRunner {
@@ -82,4 +84,9 @@ export class FaultRunner {
   note(line: string): void {
     this.log.push(`${(performance.now() - this.startedAt).toFixed(0)} ${line}`);
   }
+}
+
+/** Within a declared loss. @param at by `performance.now()` */
+export function isWithin(windows: readonly LossWindow[], at: number): boolean {
+  return windows.some(({ from, until }) => at >= from - lossMarginMs && at <= until + lossMarginMs);
 }

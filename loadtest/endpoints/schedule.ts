@@ -2,7 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { SeededRandom } from "../../test/support/seeded-random.ts";
 import { userToken } from "../../test/support/stock-client.ts";
-import { FaultRunner, type LossWindow } from "../checker/fault-runner.ts";
+import { FaultRunner, isWithin } from "../checker/fault-runner.ts";
 import type { Publisher } from "../checker/publisher.ts";
 import { CheckerRun } from "../checker/run.ts";
 import type { ScheduleResult } from "../checker/schedule-series.ts";
@@ -28,8 +28,6 @@ const burst = [20, 300] as const;
 /** Part of the pauses in which another fault is drawn. */
 const drawnPart = 0.4;
 const endpointTimeoutMs = 1_000;
-/** A failover is declared for so long before and after it. */
-const lossMarginMs = 2_000;
 /** Characters of each program's output in a trace. */
 const maxOutput = 4_000;
 
@@ -186,7 +184,7 @@ class Schedule {
     const log = await untilDone(this.#arena.apis, "the log cannot be read", async () => this.#puller.whole(from));
     this.#faults.note(`the log has ${log.length} changes`);
     const readers = [...this.#ledgers, this.#puller];
-    const isExplained = ({ at }: LoggedChange): boolean => isWithin(lossWindows, at);
+    const isExplained = ({ at }: LoggedChange): boolean => isWithin(lossWindows, at - performance.timeOrigin);
     let least = Infinity;
     let progressAt = performance.now();
     for (;;) {
@@ -234,10 +232,4 @@ class Schedule {
       ...this.#ledgers.filter(({ name }) => broken.has(name)).map((ledger) => ledger.trace().join("\n  ")),
     ].join("\n");
   }
-}
-
-/** @param at Unix ms */
-function isWithin(windows: readonly LossWindow[], at: number): boolean {
-  const time = at - performance.timeOrigin;
-  return windows.some(({ from, until }) => time >= from - lossMarginMs && time <= until + lossMarginMs);
 }

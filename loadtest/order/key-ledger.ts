@@ -1,7 +1,7 @@
 /** What was emitted for one ordering key, what the service got of it, and the verdict. Pure. */
-import type { LossWindow } from "../checker/fault-runner.ts";
+import { isWithin, type LossWindow } from "../checker/fault-runner.ts";
 import type { Delivery, Item } from "./items.ts";
-import { isWithin, Replay, short } from "./replay.ts";
+import { Replay, short } from "./replay.ts";
 import type { Violation } from "./violations.ts";
 
 export interface KeyVerdict {

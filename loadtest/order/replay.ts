@@ -1,11 +1,9 @@
 /** Goes through the deliveries of a key in the order in which they came, and finds what breaks the contract. Pure. */
 import { leaseMs } from "../../shared/queues/contract.ts";
-import type { LossWindow } from "../checker/fault-runner.ts";
+import { isWithin, lossMarginMs, type LossWindow } from "../checker/fault-runner.ts";
 import type { Delivery, Item } from "./items.ts";
 import type { Violation, ViolationKind } from "./violations.ts";
 
-/** A declared loss may show in what happened so much before and after: a settlement follows its answer after a while. */
-const windowMarginMs = 2_000;
 /** Half a lease: the time between the claim and the arrival of its request counts against the lease. */
 const freshMs = leaseMs / 2;
 
@@ -136,17 +134,12 @@ export class Replay {
 
   /** A loss before that time may have taken the item that came last. */
   #mayBeLostBefore(at: number): boolean {
-    return this.#lossWindows.some(({ from }) => from - windowMarginMs <= at);
+    return this.#lossWindows.some(({ from }) => from - lossMarginMs <= at);
   }
 
   #find(kind: ViolationKind, detail: string): void {
     this.#found.push({ kind, key: this.#key, detail });
   }
-}
-
-/** Within a declared loss. */
-export function isWithin(windows: readonly LossWindow[], at: number): boolean {
-  return windows.some(({ from, until }) => at >= from - windowMarginMs && at <= until + windowMarginMs);
 }
 
 /** Without leading zeros. */

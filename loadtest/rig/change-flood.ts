@@ -1,4 +1,4 @@
-/** Publishes changes in batches at a steady rate, whoever wants them. */
+/** Publishes changes in batches at a steady rate, however many endpoints match them. */
 import { setTimeout as pause } from "node:timers/promises";
 import { type HookBody, nowMs } from "../providers/load-messages.ts";
 import type { OwnDeployment } from "./fleet.ts";

@@ -1,7 +1,7 @@
 /**
  * A service that gets webhooks, or an endpoint that gets changes, and checks their order per path and key. Its own process keeps its CPU out of
- * the figures. Under `/slow/` it answers after SLOW_MS, and counts apart; under `/silent/` never. Under `/down/` it answers 503 while it
- * is told to, and counts apart.
+ * the figures. Under `/slow/` it answers after SLOW_MS, under `/silent/` never, under `/down/` with 503 while its parent says so. Requests to
+ * `/slow/` and `/down/` have counters of their own.
  */
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";

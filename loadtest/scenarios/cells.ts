@@ -6,8 +6,8 @@
  *
  * Cell b owns the slots 128 to 255, cell a the others. For each cell the same work: publishes to channels that a client follows, events
  * that are queued for a service, and webhooks. Phases: quiet; b frozen (SIGSTOP); quiet again; b killed (SIGKILL) and restarted; all
- * slots of b move to a under load. Latencies are those of the work of cell a, by the clock of one process. The work of b goes on in all
- * phases, and fails while b is away.
+ * slots of b move to a under load. Latencies are measured for the work of cell a, with the clock of one process. The work of b continues
+ * in all phases, and fails while b is away.
  *
  * Verdicts: in each phase with b away the p99 of a is at most twice that of the quieter quiet phase, or 10 ms above it, and nothing of a
  * fails; slots are closed for less than 3 s.
