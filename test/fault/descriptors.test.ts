@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { capacityOf } from "../../gateway/capacity.ts";
 import { eventually } from "../support/eventually.ts";
 import { jwtSecret, privateApiTokens, tokens } from "../support/fleet.ts";
+import { startPrivateApi } from "../support/private-api.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { openRaw, type RawConnection, requestHead } from "../support/raw-http.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -39,6 +40,18 @@ async function isAlive(port: number): Promise<boolean> {
   return answer?.status === 200;
 }
 
+/** Without rules a gateway begins no session. */
+async function putRules(rules: object): Promise<void> {
+  const privateApi = await startPrivateApi({ kind: "standalone", url: redis.url });
+  const answer = await fetch(`${privateApi.url}/v1/rules`, {
+    method: "PUT",
+    headers: { authorization: `Bearer ${tokens.service}`, "content-type": "application/json" },
+    body: JSON.stringify(rules),
+  });
+  await privateApi.stop();
+  if (!answer.ok) throw new Error(await answer.text());
+}
+
 /** More connections than open files: silent, with half a head or half a body, or asking for a websocket. */
 function floodDoor(port: number): RawConnection[] {
   const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAA"];
@@ -53,6 +66,7 @@ function floodDoor(port: number): RawConnection[] {
 }
 
 test("FILE-1: a gateway with few open files survives a flood and serves an honest client", async () => {
+  await putRules({});
   const [port, adminPort] = [await freePort(), await freePort()];
   const gateway = start("gateway", {
     GATEWAY_HOST: "127.0.0.1",

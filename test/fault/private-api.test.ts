@@ -9,7 +9,8 @@ import { metricOf } from "../support/gateway-metrics.ts";
 import { jwtSecret, serviceSecret, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { quietLogger } from "../support/logger.ts";
-import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
+import { spawnPrivateApi } from "../support/private-api-process.ts";
+import { freePort, type Spawned } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { repeat } from "../support/repeat.ts";
 import { type Answer, closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
@@ -59,16 +60,8 @@ afterAll(async () => {
 });
 
 async function startPrivateApi(which: number): Promise<void> {
-  const process = spawnProcess(globalThis.process.execPath, ["private-api/main.ts"], {
-    env: {
-      PRIVATE_API_HOST: "127.0.0.1",
-      PRIVATE_API_PORT: String(ports[which]),
-      PRIVATE_API_TOKENS: JSON.stringify([{ name: "gateway", token: tokens.relay, scopes: ["relay"] }]),
-      REDIS_URL: redis.url,
-    },
-  });
+  const { process } = await spawnPrivateApi({ PRIVATE_API_PORT: String(ports[which]), REDIS_URL: redis.url });
   running[which] = process;
-  await process.printed("private API listening");
 }
 
 /** Calls without a pause until stopped. @returns every answer. */

@@ -85,7 +85,7 @@ test("CALL-20: while a service is down its calls fail at once, and work again so
     error: { code: "upstream_unavailable", retryable: true, retryAfterMs: expect.any(Number) as number },
   });
   expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("1");
-  expect(await metric('tidegate_upstream_answers_total{outcome="circuit_open"}')).toBe("1");
+  expect(await metric('tidegate_upstream_answers_total{service="documents",outcome="circuit_open"}')).toBe("1");
   expect(fleet.log()).toContain("its circuit is open");
   expect((await client.request("ask.other", {})).ok).toBe(true);
 

@@ -180,10 +180,10 @@ describe("subscribing", () => {
     const channel = "board:race";
     const { epoch } = await publish(channel, 0);
     let last = 1;
+    const clients = await Promise.all(upTo(20).map((n) => connectClient(fleet.urls[n % 2] ?? "")));
     const publisher = repeat(async () => {
       last = (await publish(channel, last)).offset;
     });
-    const clients = await Promise.all(upTo(20).map((n) => connectClient(fleet.urls[n % 2] ?? "")));
     const acks = await Promise.all(
       clients.map((client, n) => client.subscribe(channel, n % 3 === 0 ? undefined : { epoch, offset: 1 })),
     );
@@ -200,8 +200,8 @@ describe("subscribing", () => {
   test("SUB-1: nothing of the channel precedes the ack, however fast others publish", async () => {
     const channel = "board:order";
     const { epoch } = await publish(channel, 0);
-    const publisher = repeat(async () => publish(channel, "x"));
     const clients = await Promise.all(upTo(10).map((n) => connectClient(fleet.urls[n % 2] ?? "")));
+    const publisher = repeat(async () => publish(channel, "x"));
     const orders = await Promise.all(
       clients.map(async (client, n) => {
         const order: string[] = [];

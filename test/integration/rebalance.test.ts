@@ -79,7 +79,7 @@ test("MOVE-2: at the end of its lifetime a session moves, also to the same node,
   expect(mover.offsets).toEqual(Array.from({ length: 10 }, (_, at) => at + 1));
   expect(mover.userMessages).toEqual(["once"]);
   expect(mover.connection.welcome).toMatchObject({ resumed: true, sessionId: first.welcome.sessionId });
-  await eventually(async () => (await metricOf(gateway, 'disconnects_total{reason="moved"}')) === 1);
+  await eventually(async () => (await metricOf(gateway, 'disconnects_total{reason="moved"}')) >= 1);
   // The gateway closes the client that does not move by itself, at its move time.
   expect(await watcher.disconnected).toBe("transport close");
   const told = watcher.received.find(({ event }) => event === "sync:disconnect")?.data as Disconnect;

@@ -261,7 +261,7 @@ test("OPS-2: the OpenAPI description has the tenant parameter of each user call"
     paths: Record<string, Record<string, { parameters?: { name: string; in: string }[] }>>;
   };
   const described = Object.entries(paths).filter(([path]) => path.startsWith("/v1/users/"));
-  expect(described).toHaveLength(5);
+  expect(described).toHaveLength(6);
   for (const [, methods] of described) {
     const [method] = Object.values(methods);
     expect(method?.parameters).toContainEqual(expect.objectContaining({ in: "query", name: "tenant" }));

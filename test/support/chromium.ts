@@ -10,6 +10,8 @@ const options = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  // Names that are not of this machine, for what differs on loopback.
+  "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];
 
 /** The caller closes it. */

@@ -1,31 +1,51 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 
 /** Below those that the system gives to outgoing connections, which would take what was free a moment ago. */
 const firstPort = 10_000;
-const lastPort = 31_999;
+const blockPorts = 256;
+const blocks = 85;
 
-let nextPort = firstPort + Math.floor(Math.random() * (lastPort - firstPort));
+/** Of this process alone: its first port stays open as a sign for others, and what it gives out comes in turn from the others. */
+let block: Promise<{ first: number; given: number }> | undefined;
 
 /**
- * A port that is free, for programs that cannot be given port 0. Ports come in turn from a random one on: a process gets none
- * twice while the first program has not opened it yet, and processes that run at the same time get others.
+ * A port that is free, for programs that cannot be given port 0. Processes that run at the same time get ports of different blocks, and
+ * one process gets none twice within 255 calls: so nobody else takes a port before the program has opened it.
  */
 export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = nextPort;
-    nextPort = port < lastPort ? port + 1 : firstPort;
-    const server = createServer();
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once("error", () => resolve(false));
-      server.listen(port, "127.0.0.1", () => resolve(true));
-    });
-    if (!isFree) continue;
+  const own = await (block ??= takeBlock());
+  for (let tried = 0; tried < blockPorts; tried++) {
+    own.given = (own.given % (blockPorts - 1)) + 1;
+    const port = own.first + own.given;
+    const server = await listenOn(port);
+    if (!server) continue;
     server.close();
     await once(server, "close");
     return port;
   }
+  throw new Error(`all ports from ${own.first + 1} to ${own.first + blockPorts - 1} are in use`);
+}
+
+async function takeBlock(): Promise<{ first: number; given: number }> {
+  const start = Math.floor(Math.random() * blocks);
+  for (let index = 0; index < blocks; index++) {
+    const first = firstPort + ((start + index) % blocks) * blockPorts;
+    const sign = await listenOn(first);
+    if (!sign) continue;
+    sign.unref();
+    return { first, given: 0 };
+  }
+  throw new Error("other processes have all blocks of ports");
+}
+
+async function listenOn(port: number): Promise<Server | undefined> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once("error", () => resolve(undefined));
+    server.listen(port, "127.0.0.1", () => resolve(server));
+  });
 }
 
 export interface Spawned {

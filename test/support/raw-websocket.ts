@@ -157,3 +157,10 @@ function frameEnd(bytes: Buffer, at: number): { at: number; length: number } | u
     short < 126 ? short : short === 126 ? bytes.readUInt16BE(at + 2) : Number(bytes.readBigUInt64BE(at + 2));
   return { at: at + headLength + length, length };
 }
+
+/** Resolves also for a reset. */
+export async function ended(socket: Socket): Promise<void> {
+  socket.on("error", () => socket.destroy());
+  socket.resume();
+  await new Promise<void>((resolve) => socket.once("close", () => resolve()));
+}

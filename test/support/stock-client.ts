@@ -63,6 +63,18 @@ export async function refusedConnect(url: string, auth: object): Promise<Connect
   });
 }
 
+/** @returns the error that a client with the default transports shows, and what the gateway answered. */
+export async function pollingError(url: string): Promise<string> {
+  const socket = io(url, { forceNew: true, reconnection: false });
+  open.add(socket);
+  return new Promise((resolve) => {
+    // The client empties the answer once its listeners have returned.
+    socket.once("connect_error", (error: Error & { context?: { responseText: string } }) => {
+      resolve(`${error.message}: ${error.context?.responseText}`);
+    });
+  });
+}
+
 /** Connects and waits for the welcome. */
 export async function connectClient(
   url: string,

@@ -15,6 +15,8 @@ export interface TcpProxy {
   readonly connections: number;
   /** Of every connection, present and to come. What was swallowed stays lost: such connections are cut. */
   set(state: LinkState): void;
+  /** Stalls the link once servers have sent so many more bytes, those of the last chunk included. Resolves then. */
+  stallAfter(bytes: number): Promise<void>;
   /** Resets all connections; `halfOpen`: the client's side only, the server is never told. New ones pass, as the state allows. */
   cut(options?: { halfOpen?: boolean }): void;
   /** Opens the link; connections that lost bytes are cut. */
@@ -40,6 +42,7 @@ export async function startTcpProxy(target: number): Promise<TcpProxy> {
   const orphans = new Set<Socket>();
   let state: LinkState = "open";
   let stopped = false;
+  let dueStall: { bytesLeft: number; reached: () => void } | undefined;
 
   function drop(pair: Pair): void {
     pairs.delete(pair);
@@ -57,6 +60,7 @@ export async function startTcpProxy(target: number): Promise<TcpProxy> {
         return;
       }
       const drained = sink.write(chunk);
+      if (from === "server") countForStall(chunk.length);
       if (drained && state !== "slow") return;
       source.pause();
       const goOn = (): void => {
@@ -70,6 +74,15 @@ export async function startTcpProxy(target: number): Promise<TcpProxy> {
     source.on("close", () => {
       if (pairs.has(pair)) drop(pair);
     });
+  }
+  function countForStall(bytes: number): void {
+    if (!dueStall) return;
+    dueStall.bytesLeft -= bytes;
+    if (dueStall.bytesLeft > 0) return;
+    const { reached } = dueStall;
+    dueStall = undefined;
+    proxy.set("stalled");
+    reached();
   }
   function apply(pair: Pair): void {
     for (const socket of [pair.client, pair.server]) {
@@ -107,6 +120,11 @@ export async function startTcpProxy(target: number): Promise<TcpProxy> {
         if (pair.swallowed || state === "closed") drop(pair);
         else apply(pair);
       }
+    },
+    stallAfter: async (bytes) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      dueStall = { bytesLeft: bytes, reached: resolve };
+      return promise;
     },
     cut: ({ halfOpen = false } = {}) => {
       for (const pair of pairs) {

@@ -110,9 +110,13 @@ test("HUB-7: a handful of followers gets its resyncs at once", () => {
 });
 
 test("HUB-7: a second gap before the resync is one resync with the newest reason", () => {
-  const { clients, breakTo } = liveNode(100);
+  const { clients, breakTo, pacing, source } = liveNode(100);
   breakTo("b", 9);
   breakTo("b", 4);
+  // As where a subscription goes live after the gap.
+  const followers = clients.map(({ subscription }) => subscription);
+  pacing.add(source, followers);
+  expect(pacing.count).toBe(100);
   expect(clients.every(({ subscription }) => subscription.live)).toBe(true);
   vi.advanceTimersByTime(1_000);
   for (const { sent } of clients) {
