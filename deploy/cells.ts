@@ -16,6 +16,7 @@
  */
 import { setTimeout as wait } from "node:timers/promises";
 import { readArguments, refuseArguments, toggle } from "../shared/runtime/command-line.ts";
+import { fetchFailure } from "../shared/http/fetch-failure.ts";
 import { integer, optional, text, token, url } from "../shared/runtime/setting-kinds.ts";
 
 const pollMs = 500;
@@ -65,7 +66,7 @@ async function ask<Answer>(method: string, path: string, body?: object): Promise
       signal: AbortSignal.timeout(requestMs),
     });
   } catch (error) {
-    throw new Failure(`the API cannot be reached: ${(error as Error).message}`);
+    throw new Failure(`the API at ${given["--api"]} cannot be reached: ${fetchFailure(error)}`);
   }
   const content = (await answer.json().catch(() => ({}))) as Answer & { detail?: string; title?: string };
   if (!answer.ok) throw new Failure(`${answer.status}: ${content.detail ?? content.title ?? "no answer of the API"}`);

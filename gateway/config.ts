@@ -12,11 +12,16 @@ const minSecretLength = 32;
 
 const table = {
   ...commonSettings,
-  GATEWAY_HOST: setting.about("Address that both doors listen on.", setting.text({ fallback: "0.0.0.0" })),
+  GATEWAY_HOST: setting.about("Address that the public door listens on.", setting.text({ fallback: "0.0.0.0" })),
   GATEWAY_PORT: setting.about("Port of the public door; 0: the system chooses.", setting.port(8080)),
   GATEWAY_ADMIN_PORT: setting.about(
     "Port of the admin door: `/livez`, `/readyz`, `/metrics`, `/load`.",
     setting.port(8082),
+  ),
+  GATEWAY_ADMIN_HOST: setting.about(
+    "Address that the admin door listens on, such as `127.0.0.1` or that of an internal network: it asks for no token.",
+    setting.optional(setting.text()),
+    "that of `GATEWAY_HOST`",
   ),
   // Nodes are compared by name. Bytes that are not UTF-8 arrive as U+FFFD and would make two names equal.
   GATEWAY_NODE: setting.about(

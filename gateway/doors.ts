@@ -66,7 +66,13 @@ export function createDoors(options: GatewayOptions, state: NodeState): Doors {
     counter: metrics.bootstraps,
   });
   addHooks(config, state, { publicDoor, sockets, trustedProxies: access.trustedProxies });
-  const adminOptions = { ...common, name: "admin", port: config.GATEWAY_ADMIN_PORT, bounds: capacity.adminDoor };
+  const adminOptions = {
+    ...common,
+    name: "admin",
+    host: config.GATEWAY_ADMIN_HOST ?? config.GATEWAY_HOST,
+    port: config.GATEWAY_ADMIN_PORT,
+    bounds: capacity.adminDoor,
+  };
   const adminDoor = createAdminDoor({ ...adminOptions, cellMaps: options.cellMaps }, state, sockets);
   addLoadRoute(adminDoor.app, describe);
   return { publicDoor, adminDoor, sockets, load };

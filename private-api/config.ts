@@ -1,6 +1,7 @@
 import { Type, type Static } from "typebox";
 import { commonSettings } from "../shared/program/common-settings.ts";
 import { ProgramSettings } from "../shared/program/program-settings.ts";
+import { serviceName } from "../shared/rules/schema.ts";
 import * as setting from "../shared/runtime/setting-kinds.ts";
 import { excerpt } from "../shared/runtime/excerpt.ts";
 import type { SettingValues } from "../shared/runtime/settings.ts";
@@ -45,7 +46,7 @@ const table = {
   ),
   DISPATCH_CLASSES: setting.about(
     "Classes whose items this process delivers; without it, all classes.",
-    setting.optional(setting.list(Type.String({ minLength: 1 }))),
+    setting.optional(setting.nonEmptyList(Type.String({ pattern: serviceName.source }))),
   ),
   ENDPOINT_ALLOWED_NETWORKS: setting.about(
     "Networks that endpoints may be in although they are not public, such as `10.1.0.0/16`.",
@@ -58,6 +59,10 @@ const table = {
   CHANGES_MAX_SECONDS: setting.about(
     "Longest time for which the change log keeps a change.",
     setting.integer({ min: 1, max: 31_536_000, fallback: 259_200 }),
+  ),
+  CHANGES_MAX_ROW_BYTES: setting.about(
+    "Most bytes of what Redis notes of rows of SQL sources that the change log no longer has (SPEC, SQL-13); 0: they are not read from their tables.",
+    setting.integer({ min: 0, max: 1_099_511_627_776, fallback: 268_435_456 }),
   ),
   RULES_FILE: setting.about(
     "YAML or JSON file with the rules, read again when it changes. Without it: `PUT /v1/rules`.",

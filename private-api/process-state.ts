@@ -1,11 +1,13 @@
 /** First step of a private API process: what it knows and holds, before its door opens. */
 import { ChangeBudget } from "../shared/changes/budget.ts";
+import { endpointClass } from "../shared/endpoints/endpoint.ts";
 import { dispatchersLoad } from "../shared/load/dispatch-load.ts";
 import { fleetLoad } from "../shared/load/fleet-load.ts";
 import type { OpenStores } from "../shared/program/stores.ts";
 import { depthsByTarget } from "../shared/queues/depths.ts";
 import { CurrentRollouts } from "../shared/rollouts/current-rollouts.ts";
 import { CurrentRules } from "../shared/rules/current-rules.ts";
+import type { Rules } from "../shared/rules/rules.ts";
 import { resolveSecrets, type ServiceSecrets } from "../shared/rules/secrets.ts";
 import type { Service } from "../shared/runtime/lifecycle.ts";
 import type { Logger } from "../shared/runtime/logging.ts";
@@ -104,6 +106,7 @@ function createDocuments({
     logger,
     accept: (rules) => {
       secrets = resolveSecrets(rules, environment);
+      warnOfClasses(config.DISPATCH_CLASSES, rules, logger);
     },
   });
   const currentRollouts = new CurrentRollouts({ store: rolloutsStore, errors, logger });
@@ -113,6 +116,13 @@ function createDocuments({
       ? undefined
       : new RulesFile({ path, store: rulesStore, currentRules, environment, errors, logger });
   return { currentRules, currentRollouts, rulesFile, secrets: () => secrets };
+}
+
+/** If every process misspells a class, no process delivers its items. */
+function warnOfClasses(given: readonly string[] = [], { classes }: Rules, logger: Logger): void {
+  const unknown = given.filter((name) => name !== endpointClass && !classes.has(name));
+  if (unknown.length > 0)
+    logger.warn({ classes: unknown }, "DISPATCH_CLASSES names classes that the rules do not have");
 }
 
 /** Webhooks out, and the part of the change log that is kept for them. */

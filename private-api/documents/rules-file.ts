@@ -37,7 +37,10 @@ export class RulesFile implements Service {
   #recheck: NodeJS.Timeout | undefined;
   #loading = Promise.resolve();
   #lastText: string | undefined;
+  /** Of the last text. */
   #findings: readonly string[] = [];
+  /** Why the file cannot be read now; it could before. */
+  #unreadable: string | undefined;
 
   constructor(options: RulesFileOptions) {
     this.#options = options;
@@ -45,7 +48,7 @@ export class RulesFile implements Service {
 
   /** Why the present file is not valid; empty when it is. */
   get findings(): readonly string[] {
-    return this.#findings;
+    return this.#unreadable === undefined ? this.#findings : [this.#unreadable];
   }
 
   /** @throws where the file cannot be read or is not valid: no earlier rules exist to fall back on. */
@@ -91,7 +94,10 @@ export class RulesFile implements Service {
       if (!isText) throw new InvalidDocument("rules", ["is not UTF-8"]);
       const document = checkRules(await parseDocumentText("rules", text));
       resolveSecrets(new Rules(0, document), this.#options.environment);
-      const { kind, version } = await this.#options.store.put({ document, changedAt, ifNewer: true });
+      const { kind, version } = await this.#options.store.put({
+        document,
+        ...(changedAt !== undefined && { changedAt, ifNewer: true }),
+      });
       const level = kind === "older" ? "warn" : "info";
       this.#options.logger[level]({ file: this.#options.path, outcome: kind, version }, "rules file read");
       this.#lastText = text;
@@ -100,32 +106,36 @@ export class RulesFile implements Service {
     } catch (error) {
       if (!(error instanceof InvalidDocument)) throw error;
       this.#lastText = text;
-      this.#report(error.findings);
+      this.#findings = error.findings;
+      this.#log(error.findings);
     }
   }
 
-  /** Undefined, with a finding, where a file that was readable before no longer is. */
-  async #read(): Promise<{ text: string; isText: boolean; changedAt: number } | undefined> {
+  /** Undefined, with a finding, where a file that was readable before is not at present. */
+  async #read(): Promise<{ text: string; isText: boolean; changedAt?: number } | undefined> {
     try {
-      // ctime, because a copy may keep an older modification time; read before the content, so that a change in between
-      // is newer. After the first load a change counts as made now: a changed link may lead to an older file.
+      // ctime, because a copy may keep an older modification time; read before the content, so that a change in between is newer.
       const { ctimeMs } = await stat(this.#options.path);
       const bytes = await readFile(this.#options.path);
       const text = bytes.toString("utf8");
+      this.#unreadable = undefined;
       return {
         text,
         isText: isUtf8(bytes),
-        changedAt: Math.floor(this.#lastText === undefined ? ctimeMs : Math.max(ctimeMs, Date.now())),
+        // After the first load a change counts as made now: a changed link may lead to an older file.
+        ...(this.#lastText === undefined && { changedAt: Math.floor(ctimeMs) }),
       };
     } catch (error) {
-      if (this.#lastText === undefined) throw error;
-      if (this.#findings.length === 0) this.#report([`the file cannot be read: ${(error as Error).message}`]);
+      // Of a folder the system does not say which one was read.
+      if (this.#lastText === undefined) throw Object.assign(error as Error, { path: this.#options.path });
+      const finding = `the file cannot be read: ${(error as Error).message}`;
+      if (this.#unreadable === undefined) this.#log([finding]);
+      this.#unreadable = finding;
       return undefined;
     }
   }
 
-  #report(findings: readonly string[]): void {
-    this.#findings = findings;
+  #log(findings: readonly string[]): void {
     this.#options.logger.error(
       { file: this.#options.path, findings },
       "the rules file is not valid, the rules in force stay",

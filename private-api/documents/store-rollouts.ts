@@ -26,7 +26,7 @@ export async function storeRollouts(
     const version = stored?.version ?? 0;
     if (ifVersion !== undefined && ifVersion !== version) return { kind: "version_differs", version };
     const document = withShares(rollouts, stored && validOrNone(stored));
-    const outcome = await store.put({ document, changedAt: Date.now(), ifVersion: version });
+    const outcome = await store.put({ document, ifVersion: version });
     if (outcome.kind !== "version_differs" || ifVersion !== undefined) return outcome;
   }
   throw new TidegateError("conflict", "too many concurrent changes of the rollouts: try again");

@@ -18,7 +18,7 @@ export function addPutRules(app: FastifyInstance, context: PrivateApiContext): v
       }
       const document = checkRules(given);
       resolveSecrets(new Rules(0, document), environment);
-      return rulesStore.put({ document, changedAt: Date.now(), ...(ifVersion !== undefined && { ifVersion }) });
+      return rulesStore.put({ document, ...(ifVersion !== undefined && { ifVersion }) });
     },
   });
 }

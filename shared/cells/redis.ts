@@ -81,7 +81,6 @@ export class RedisCellMaps implements CellMaps {
   async replace(map: CellMap): Promise<CellMap | undefined> {
     const { kind } = await this.#store.put({
       document: formatCellMap(map),
-      changedAt: Date.now(),
       ifVersion: map.version,
     });
     await this.#document.refresh();
@@ -116,7 +115,7 @@ export class RedisCellMaps implements CellMaps {
     if (stored && stored.version >= map.version) return;
     const [first = ""] = this.#cells.all.keys();
     const document = formatCellMap(map.version === 0 ? newCellMap(first) : map);
-    const request = { document, changedAt: Date.now(), ifVersion: stored?.version ?? 0, version: map.version + 1 };
+    const request = { document, ifVersion: stored?.version ?? 0, version: map.version + 1 };
     const { kind, version } = await this.#store.put(request);
     if (kind === "stored")
       this.#logger.warn({ version }, "the map of cells was stored: the fleet's cell had none, or an older one");

@@ -7,7 +7,7 @@ export type DocumentName = "rules" | "rollouts" | "cells";
 export interface StoredDocument {
   /** 1, 2, 3…: one more for each change. */
   version: number;
-  /** Unix ms. */
+  /** Unix ms, by the clock of the store. */
   changedAt: number;
   /** As written, possibly by another version of the program: check it. */
   document: unknown;
@@ -16,8 +16,8 @@ export interface StoredDocument {
 export interface PutDocument {
   /** Valid: the caller has checked it. */
   document: object;
-  /** Unix ms. */
-  changedAt: number;
+  /** Unix ms. A time that the store has not reached counts as now, by the clock of the store; so does none. */
+  changedAt?: number;
   /** Store only if this is the current version; 0: only if nothing is stored. */
   ifVersion?: number;
   /** Store only over an older document: of several files the newest wins. */

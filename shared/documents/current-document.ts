@@ -29,6 +29,7 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   #changedWhileReading = false;
   #recheck: NodeJS.Timeout | undefined;
   #findings: readonly string[] = [];
+  #isRead = false;
 
   constructor(options: CurrentDocumentOptions<Value>) {
     this.#options = options;
@@ -42,6 +43,11 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   /** Why the stored document is not in force; empty if it is. */
   get findings(): readonly string[] {
     return this.#findings;
+  }
+
+  /** The store has answered once, if only that it has no document. */
+  get isRead(): boolean {
+    return this.#isRead;
   }
 
   async start(): Promise<void> {
@@ -78,7 +84,12 @@ export class CurrentDocument<Value extends { readonly version: number }> impleme
   async #readOnce(): Promise<void> {
     const { name, store, read, logger } = this.#options;
     const stored = await store.read();
-    if (!stored || (stored.version === this.#value.version && stored.changedAt === this.#changedAt)) return;
+    this.#isRead = true;
+    if (!stored || (stored.version === this.#value.version && stored.changedAt === this.#changedAt)) {
+      // The store lost the version that was refused.
+      this.#findings = [];
+      return;
+    }
     const { version } = stored;
     try {
       this.#value = read(stored);

@@ -16,12 +16,13 @@ export class MemoryDocumentStore implements DocumentStore {
     const { version = 0, changedAt = 0, document } = this.#stored ?? {};
     if (request.ifVersion !== undefined && request.ifVersion !== version) return { kind: "version_differs", version };
     const least = request.version ?? 0;
+    const madeAt = Math.min(request.changedAt ?? Infinity, Date.now());
     if (version >= least && JSON.stringify(document) === JSON.stringify(request.document)) {
       return { kind: "unchanged", version };
     }
-    if (request.ifNewer && request.changedAt <= changedAt) return { kind: "older", version };
+    if (request.ifNewer && madeAt <= changedAt) return { kind: "older", version };
     const next = Math.max(version + 1, least);
-    this.#stored = { version: next, changedAt: request.changedAt, document: request.document };
+    this.#stored = { version: next, changedAt: madeAt, document: request.document };
     for (const listener of this.#listeners) listener();
     return { kind: "stored", version: next };
   }

@@ -41,7 +41,7 @@ export class RedisDocumentStore implements DocumentStore {
     const [kind, version] = await this.#cells.fleet.run(
       putScript,
       this.#keys.document,
-      ...[JSON.stringify(document), changedAt, ifVersion ?? "", ifNewer ? 1 : 0, this.#keys.changed, least ?? ""],
+      ...[JSON.stringify(document), changedAt ?? "", ifVersion ?? "", ifNewer ? 1 : 0, this.#keys.changed, least ?? ""],
     );
     return { kind, version };
   }

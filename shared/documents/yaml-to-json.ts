@@ -4,7 +4,7 @@
  * by running this program separately.
  */
 import { text } from "node:stream/consumers";
-import { type Document, isNode, isScalar, LineCounter, parseDocument, visit } from "yaml";
+import { type Document, isNode, isScalar, LineCounter, parseDocument, visit, type YAMLParseError } from "yaml";
 
 export type YamlResult = { json: string } | { findings: string[] };
 
@@ -19,14 +19,12 @@ function toJson(yaml: string): YamlResult {
   const document = parseDocument(yaml, {
     lineCounter,
     prettyErrors: true,
-    logLevel: "silent",
+    // A second document is an error then.
+    logLevel: "error",
     uniqueKeys: false,
     intAsBigInt: true,
   });
-  const findings = [
-    ...document.errors.slice(0, maxErrors).map(({ message }) => whatAndWhere(message)),
-    ...repeatedKeys(document, lineCounter),
-  ];
+  const findings = [...document.errors.slice(0, maxErrors).map(whatAndWhere), ...repeatedKeys(document, lineCounter)];
   if (findings.length > 0) return { findings };
   const json = JSON.stringify(document.toJS({ maxAliasCount }), (name, value: unknown) => {
     if (typeof value === "number" && !Number.isFinite(value)) findings.push(`${name}: JSON has no such number`);
@@ -43,7 +41,8 @@ function rawJson(integer: bigint): unknown {
 }
 
 /** Keeps the first line of a message: the others show an excerpt of the text. */
-function whatAndWhere(message: string): string {
+function whatAndWhere({ code, message, linePos }: YAMLParseError): string {
+  if (code === "MULTIPLE_DOCS") return `a second document begins at line ${linePos?.[0].line}: give one`;
   const [line = ""] = message.split("\n", 1);
   return line.replace(/:$/, "");
 }

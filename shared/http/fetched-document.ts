@@ -1,5 +1,6 @@
 /** Caches a JSON document of another server and refreshes it: bounded, one fetch at a time, with a pause after failures. */
 import { parseBody } from "./body.ts";
+import { fetchFailure } from "./fetch-failure.ts";
 
 export interface FetchTiming {
   /** For one fetch. */
@@ -23,7 +24,7 @@ const maxDocumentStructure = 16_384;
 export class FetchFailed extends Error {
   constructor({ origin, pathname }: URL, cause: unknown) {
     // Without the query, which may contain a secret.
-    super(`${origin}${pathname} cannot be fetched: ${reasonOf(cause)}`, { cause });
+    super(`${origin}${pathname} cannot be fetched: ${fetchFailure(cause)}`, { cause });
     this.name = "FetchFailed";
   }
 }
@@ -114,11 +115,4 @@ async function boundedBody(answer: Response): Promise<Buffer> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
-}
-
-/** `fetch` tells in the cause of its error what failed. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { message, cause } = error;
-  return cause instanceof Error ? `${message}: ${cause.message}` : message;
 }

@@ -14,22 +14,26 @@ const parts = {
   namespace: Compile(schema.Namespace),
   service: Compile(schema.Service),
   route: Compile(schema.Route),
-  hooks: Compile(schema.Hooks),
   source: Compile(Source),
 };
 
-/** The parts of a document that match their schema. `serviceNames` also has the names of services that do not. */
+/** The parts of a document that match their schema. `serviceNames` and `references` are also of parts that do not. */
 interface WellFormedParts {
   serviceNames: ReadonlySet<string>;
   services: readonly (readonly [name: string, schema.ServiceRule])[];
   routes: readonly (readonly [index: number, schema.RouteRule])[];
-  hooks: schema.HooksRule;
+  references: readonly (readonly [path: string, service: string])[];
   classNames: ReadonlySet<string>;
   sources: readonly (readonly [name: string, SourceRule])[];
 }
 
 /** @throws InvalidDocument with all findings: schema, references. */
 export function checkRules(value: unknown): schema.RulesDocument {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new InvalidDocument("rules", [
+      value === null ? "is empty: a document without rules is {}" : "must be an object",
+    ]);
+  }
   const wellFormed = wellFormedParts(value);
   const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...findingsOfSources(wellFormed)];
   if (!validator.Check(value)) throw new InvalidDocument("rules", [...formFindings(value), ...meaning]);
@@ -38,10 +42,10 @@ export function checkRules(value: unknown): schema.RulesDocument {
 }
 
 /** Checks entry by entry until enough findings are listed: the library's own list would spend time on valid entries too. */
-function formFindings(value: unknown): string[] {
+function formFindings(value: object): string[] {
   const { namespaces, services, routes, sources, ...others } = membersOf(value);
   return [
-    ...explain(frameValidator, Array.isArray(value) ? value : others),
+    ...explain(frameValidator, others),
     ...entryFindings("namespaces", namespaces, {
       max: schema.maxNames,
       isMap: true,
@@ -85,7 +89,6 @@ function entryFindings(
 
 function wellFormedParts(value: unknown): WellFormedParts {
   const document = membersOf(value);
-  const entriesOf = (member: unknown): [string, unknown][] => Object.entries(membersOf(member));
   const services = entriesOf(document["services"]);
   return {
     serviceNames: new Set(services.map(([name]) => name)),
@@ -93,7 +96,7 @@ function wellFormedParts(value: unknown): WellFormedParts {
     routes: entriesOf(document["routes"]).flatMap(([index, given]) =>
       parts.route.Check(given) ? [[Number(index), given] as const] : [],
     ),
-    hooks: parts.hooks.Check(document["hooks"]) ? document["hooks"] : {},
+    references: referencesOf(document),
     classNames: new Set(entriesOf(document["classes"]).map(([name]) => name)),
     sources: entriesOf(document["sources"]).flatMap(([name, given]) =>
       parts.source.Check(given) ? [[name, given] as const] : [],
@@ -101,19 +104,29 @@ function wellFormedParts(value: unknown): WellFormedParts {
   };
 }
 
-function missingReferences({ serviceNames, routes, hooks }: WellFormedParts): string[] {
-  const references = [
-    ...routes.flatMap(([index, { service, rollout, shadow, also = [] }]) => [
-      [`routes.${index}.service`, service] as const,
-      ...(rollout ? [[`routes.${index}.rollout.to`, rollout.to] as const] : []),
-      ...(shadow === undefined ? [] : [[`routes.${index}.shadow`, shadow] as const]),
-      ...also.map((name, at) => [`routes.${index}.also.${at}`, name] as const),
-    ]),
-    ...Object.entries(hooks).map(([hook, service]) => [`hooks.${hook}`, service] as const),
-  ];
+function missingReferences({ serviceNames, references }: WellFormedParts): string[] {
   return references
     .filter(([, service]) => !serviceNames.has(service))
     .map(([path, service]) => `${path}: no such service: "${service}" (add it under services)`);
+}
+
+/** The services that a document names, with the places; also of routes and hooks that do not match their schema. */
+function referencesOf(document: Record<string, unknown>): [path: string, service: string][] {
+  const routes = entriesOf(document["routes"]).flatMap(([index, given]): [string, unknown][] => {
+    const { service, rollout, shadow, also } = membersOf(given);
+    return [
+      [`routes.${index}.service`, service],
+      [`routes.${index}.rollout.to`, membersOf(rollout)["to"]],
+      [`routes.${index}.shadow`, shadow],
+      ...entriesOf(also).map(([at, name]): [string, unknown] => [`routes.${index}.also.${at}`, name]),
+    ];
+  });
+  const hooks = entriesOf(document["hooks"]).map(([hook, service]): [string, unknown] => [`hooks.${hook}`, service]);
+  return [...routes, ...hooks].filter((each): each is [string, string] => typeof each[1] === "string");
+}
+
+function entriesOf(member: unknown): [string, unknown][] {
+  return Object.entries(membersOf(member));
 }
 
 function findingsOfSources({ sources, routes, classNames }: WellFormedParts): string[] {

@@ -80,7 +80,7 @@ export const Route = Type.Object(
   closed,
 );
 
-export const Hooks = Type.Object(
+const Hooks = Type.Object(
   {
     connect: Type.Optional(Name),
     subscribe: Type.Optional(Name),
@@ -139,4 +139,3 @@ export type NamespaceRule = Static<typeof Namespace>;
 export type ServiceRule = Static<typeof Service>;
 export type RouteRule = Static<typeof Route>;
 export type ClassRule = Static<typeof Class>;
-export type HooksRule = Static<typeof Hooks>;

@@ -17,6 +17,7 @@ export class Lifecycle implements Service {
   readonly #services: NamedService[] = [];
   readonly #started: NamedService[] = [];
   readonly #logger: Logger;
+  #stopping: Promise<void> | undefined;
 
   constructor(logger: Logger) {
     this.#logger = logger;
@@ -26,9 +27,10 @@ export class Lifecycle implements Service {
     this.#services.push({ name, service });
   }
 
-  /** @throws where a service fails to start, after stopping the ones before it. */
+  /** @throws where a service fails to start, after stopping the ones before it, or where {@link stop} is called meanwhile. */
   async start(): Promise<void> {
     for (const named of this.#services) {
+      if (this.#stopping) throw new Error(`stopped before ${named.name} was started`);
       this.#started.push(named);
       try {
         await named.service.start();
@@ -37,9 +39,16 @@ export class Lifecycle implements Service {
         throw new Error(`${named.name} could not start: ${(error as Error).message}`, { cause: error });
       }
     }
+    if (this.#stopping) throw new Error("stopped before the start ended");
   }
 
+  /** A second call resolves with the first one. */
   async stop(): Promise<void> {
+    this.#stopping ??= this.#stopStarted();
+    await this.#stopping;
+  }
+
+  async #stopStarted(): Promise<void> {
     for (let named = this.#started.pop(); named; named = this.#started.pop()) {
       try {
         await named.service.stop();
@@ -98,6 +107,8 @@ export async function runProgram(
   try {
     await program.start();
   } catch (error) {
+    // A signal came during the start: the stop under way ends the process.
+    if (stoppingSince !== undefined) return;
     const explained = explainStartFailure(error, settings);
     if (explained === undefined) logger.fatal({ err: error }, (error as Error).message);
     else logger.fatal(explained);

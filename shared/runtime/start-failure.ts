@@ -2,7 +2,14 @@
 import { InvalidDocument } from "./invalid-document.ts";
 
 /** An error of a system call; the system fills in the members that apply. */
-type SystemError = Error & { code?: string; syscall?: string; port?: number; address?: string; hostname?: string };
+type SystemError = Error & {
+  code?: string;
+  syscall?: string;
+  port?: number;
+  address?: string;
+  hostname?: string;
+  path?: string;
+};
 type Settings = Readonly<Record<string, unknown>>;
 
 /**
@@ -19,7 +26,7 @@ export function explainStartFailure(error: unknown, settings: Settings): string 
 }
 
 function explainSystemError(error: SystemError, settings: Settings): string | undefined {
-  const { code, syscall, port, address, hostname } = error;
+  const { code, syscall, port, address, hostname, path } = error;
   const host = namesOf("_HOST", address ?? hostname, settings);
   if (syscall === "listen" && port !== undefined) {
     const name = namesOf("_PORT", port, settings);
@@ -33,8 +40,12 @@ function explainSystemError(error: SystemError, settings: Settings): string | un
   if (host !== "" && (code === "EADDRNOTAVAIL" || syscall === "getaddrinfo")) {
     return `this machine has no address ${address ?? hostname}: change ${host}`;
   }
-  if (settings["RULES_FILE"] !== undefined && (error as { path?: unknown }).path === settings["RULES_FILE"]) {
+  const { RULES_FILE: rulesFile, JOURNAL_DIR: journal } = settings;
+  if (rulesFile !== undefined && path === rulesFile) {
     return `RULES_FILE: the file cannot be read: ${error.message}`;
+  }
+  if (typeof journal === "string" && path?.startsWith(journal)) {
+    return `JOURNAL_DIR: the folder cannot be used: ${error.message}`;
   }
   return undefined;
 }

@@ -74,4 +74,18 @@ describe.each(implementations)("document store: %s", (_name, create) => {
       version: 3,
     });
   });
+
+  test("RULE-13: a document from a clock that is ahead does not count as newer than later ones", async () => {
+    const [writer] = await create();
+    const ahead = Date.now() + 3_600_000;
+    const outcome = async (n: number, changedAt?: number): Promise<string> => {
+      const made = changedAt === undefined ? {} : { changedAt, ifNewer: true };
+      return (await writer.put({ document: document(n), ...made })).kind;
+    };
+    await outcome(1);
+    await eventually(async () => (await outcome(2, ahead)) === "stored");
+    expect((await writer.read())?.changedAt).toBeLessThanOrEqual(Date.now());
+    expect(await outcome(3)).toBe("stored");
+    await eventually(async () => (await outcome(4, ahead)) === "stored");
+  });
 });

@@ -10,6 +10,7 @@ const long = `first line\nsecond ${"x".repeat(1_000_000)}`;
 test("ECHO-1: an excerpt is one line of at most 100 characters and a count", () => {
   expect(excerpt("card.moved ä 🚀")).toBe("card.moved ä 🚀");
   expect(excerpt("a\r\nb\u2028c\u0000")).toBe("a\\u000d\\u000ab\\u2028c\\u0000");
+  expect(excerpt("a\u007fb\u009b2J")).toBe("a\\u007fb\\u009b2J");
   expect(excerpt("x".repeat(100))).toBe("x".repeat(100));
   expect(excerpt("x".repeat(101))).toBe(`${"x".repeat(100)}… (101 characters)`);
   expect(excerpt("🚀".repeat(60), 99).isWellFormed()).toBe(true);

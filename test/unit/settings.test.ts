@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import type { AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
 import { gatewaySettings } from "../../gateway/config.ts";
@@ -94,6 +95,15 @@ describe("settings", () => {
     ]);
     expect(read("redis://a/1", "redis://b/1")).not.toThrow();
     expect(read("redis://a", "redis://b/")).not.toThrow();
+  });
+
+  test("SET-2: DISPATCH_CLASSES has the name of a class at least, and nothing but such names", () => {
+    const read = (DISPATCH_CLASSES: string) => () =>
+      privateApiSettings.read({ PRIVATE_API_TOKENS: "[]", DISPATCH_CLASSES }, { embedded: true });
+    for (const bad of [",", "messages,a b", "-stats"]) {
+      expect(findings(read(bad))).toEqual([expect.stringMatching(/^DISPATCH_CLASSES: /)]);
+    }
+    expect(read("messages, stats")().DISPATCH_CLASSES).toEqual(["messages", "stats"]);
   });
 
   test("SET-4: neither findings nor the log contain secrets", () => {
@@ -291,6 +301,18 @@ describe("settings", () => {
     test("the rules file does not exist", async () => {
       const output = await startDemo({ RULES_FILE: "/nowhere/rules.yaml" });
       expect(output).toContain("FATAL RULES_FILE: the file cannot be read: ENOENT");
+      expect(output).not.toContain(" at ");
+    });
+
+    test("the rules file is a folder", async () => {
+      const output = await startDemo({ RULES_FILE: tmpdir() });
+      expect(output).toContain("FATAL RULES_FILE: the file cannot be read: EISDIR");
+      expect(output).not.toContain(" at ");
+    });
+
+    test("the journal's folder is a file", async () => {
+      const output = await startDemo({ JOURNAL_DIR: process.execPath });
+      expect(output).toContain("FATAL JOURNAL_DIR: the folder cannot be used: ENOTDIR");
       expect(output).not.toContain(" at ");
     });
   });
