@@ -52,6 +52,12 @@ export function primaryOf(client: RedisClient, key: string): string {
   return client.slots[crc16(hashTag(key)) % clusterSlots]?.[0] ?? "";
 }
 
+/** All of them, as {@link primaryOf} names them. */
+export function primariesOf(client: RedisClient): readonly string[] {
+  if (client instanceof Redis) return [""];
+  return [...new Set(client.slots.flatMap(([primary]) => primary ?? []))];
+}
+
 /** The part in braces, which decides where a key or topic lives; without braces the whole name. */
 export function hashTag(key: string): string {
   return /\{([^}]+)\}/.exec(key)?.[1] ?? key;
@@ -60,6 +66,11 @@ export function hashTag(key: string): string {
 /** The command was sent and Redis did not answer in time. */
 export function isTimeout(error: unknown): boolean {
   return error instanceof Error && error.message === "Command timed out";
+}
+
+/** Thrown where code is wrong. Redis, its client and the checks beside it fail with other errors. */
+export function isBug(error: unknown): boolean {
+  return error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError;
 }
 
 /** A cluster client wraps the error that keeps it from its servers. */

@@ -63,6 +63,11 @@ export class KeyChanges implements Service {
     return taken;
   }
 
+  /** Whether changes of the key are noticed here. */
+  covers(key: string): boolean {
+    return this.#prefixes.some((prefix) => key.startsWith(prefix));
+  }
+
   /** Resolves once the change of this key is known; call it before the key is changed. */
   async arrival(key: string, waitMs: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<true>();

@@ -9,7 +9,10 @@ export interface Script<Reply> {
   readonly name: string;
   readonly lua: string;
   readonly keyCount: number;
-  /** Its callers batch already: the client sends it at once, and not in the pipeline of its tick, which costs as much as ten commands. */
+  /**
+   * Its callers batch already: the client sends it at once, and not in the pipeline of its tick. That costs as much as ten commands, and waits for
+   * the pipeline under way.
+   */
   readonly isBatch: boolean;
   readonly [replyType]?: Reply;
 }

@@ -3,12 +3,13 @@ import type { ConnectionOptions } from "node:tls";
 import { type Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "../runtime/logging.ts";
 import { parseClusterNodes, parseSentinels, parseServerUrl, type ServerAddress } from "./address.ts";
-import { AskingCluster } from "./asking-cluster.ts";
+import { ClusterClient } from "./cluster-client.ts";
 import { clusterNode, type RedisClient, rootError } from "./client.ts";
 import { connectorTo, type PrimarySource } from "./primary-connector.ts";
 import { refusalOf } from "./refusals.ts";
 import { batchScripts, defineScripts } from "./scripts.ts";
 import type { RedisTls } from "./settings.ts";
+import { SingleClient } from "./single-client.ts";
 import { type Login, loginOf, type RedisTarget, type SingleTarget } from "./target.ts";
 
 /** A command or a connect that takes longer counts as failed. */
@@ -24,6 +25,9 @@ const disconnectTimeoutMs = 100;
 const loadingRetryMs = 500;
 /** Longest time for an ordinary change of a cluster to go unnoticed; a redirection or a failure refreshes at once. */
 const slotsRefreshMs = 5_000;
+
+/** A reader of the change log sends it alone in each of its steps, and waits for it: behind the pipeline under way it would wait for that one too. */
+const neverPipelined = ["hget"];
 
 /** Full jitter up to 2 s, so that the processes of a fleet do not reconnect together. */
 function reconnectDelayMs(attempt: number): number {
@@ -88,8 +92,9 @@ export class RedisServers {
   /** For commands; knows every declared script. */
   openClient(): RedisClient {
     const { target } = this.#options;
-    const commands = { ...single, autoPipeliningIgnoredCommands: batchScripts() };
-    const client = target.kind === "cluster" ? this.#openCluster(target) : this.#openSingle(target, commands);
+    const commands = { ...single, autoPipeliningIgnoredCommands: [...batchScripts(), ...neverPipelined] };
+    const client =
+      target.kind === "cluster" ? this.#openCluster(target) : this.#openSingle(SingleClient, target, commands);
     defineScripts(client);
     return this.#logged(client, "commands");
   }
@@ -97,7 +102,7 @@ export class RedisServers {
   /** For subscriptions: one connection to the server that `commands` uses, or in a cluster to the primary of that name. */
   openSubscriber(commands: RedisClient, primary: string): Redis {
     const { target } = this.#options;
-    if (target.kind !== "cluster") return this.#logged(this.#openSingle(target, subscriber), "subscriptions");
+    if (target.kind !== "cluster") return this.#logged(this.#openSingle(Redis, target, subscriber), "subscriptions");
     const known = clusterNode(commands, primary);
     const [login] = parseClusterNodes(target.nodes);
     const options = { ...subscriber, readOnly: false };
@@ -107,18 +112,18 @@ export class RedisServers {
     return this.#logged(opened, `subscriptions of ${primary}`);
   }
 
-  #openSingle(target: SingleTarget, options: typeof single): Redis {
+  #openSingle(Client: typeof Redis, target: SingleTarget, options: typeof single): Redis {
     const loginOptions = this.#loginOptions(loginOf(target));
     const { source, replicas = "refused" } = this.#options;
     const primary = source ?? { locate: () => parseServerUrl(target.kind === "standalone" ? target.url : "") };
     const Connector = connectorTo(primary, { tls: loginOptions.tls, replicas });
-    return new Redis({ ...options, ...loginOptions, Connector });
+    return new Client({ ...options, ...loginOptions, Connector });
   }
 
   #openCluster(target: RedisTarget & { kind: "cluster" }): Cluster {
     const nodes = parseClusterNodes(target.nodes);
     const [login] = nodes;
-    return new AskingCluster(
+    return new ClusterClient(
       nodes.map(({ host, port }) => ({ host, port })),
       {
         lazyConnect: true,
@@ -128,6 +133,8 @@ export class RedisServers {
         slotsRefreshInterval: slotsRefreshMs,
         // A command whose connection broke may have run: the caller decides whether to repeat it.
         retryDelayOnFailover: 0,
+        // Sixteen retries, each behind a look for the slots at every node, would hold all that is sent to a server for more than a minute.
+        retryDelayOnClusterDown: 0,
         redisOptions: { ...common, ...this.#loginOptions(login) },
       },
     );

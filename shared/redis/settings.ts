@@ -14,7 +14,7 @@ export const redisSettings = {
     optional(address(parseServerUrl)),
   ),
   REDIS_CELLS: about(
-    "Several Redis, each with a part of the slots: `a=redis://…,b=redis://…`, instead of the settings of one. The first one also holds what belongs to the whole fleet. Names are 1 to 32 of a-z 0-9 _ -. All use the same database number. One with sentinels: `c=redis[s]+sentinel://user:password@host:port;host:port/name/database`, with all sentinels; the login is that of the servers.",
+    "Several Redis, each with a part of the slots: `a=redis://…,b=redis://…`, instead of the settings of one. The first one also holds what belongs to the whole fleet. Names are 1 to 32 of a-z 0-9 _ -. All use the same database number. One with sentinels: `c=redis[s]+sentinel://user:password@host:port;host:port/name/database`, with all sentinels; the login is that of the servers. A Redis Cluster: `d=redis[s]+cluster://user:password@host:port;host:port`, some of its servers.",
     optional(checked(list(Type.String()), parseCells)),
   ),
   REDIS_READ_URL: about(

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
-import { hashTag, primaryOf, type RedisClient, refreshSlots } from "./client.ts";
+import { hashTag, isBug, primaryOf, type RedisClient, refreshSlots } from "./client.ts";
 import type { Logger } from "../runtime/logging.ts";
 import { type StoreState, worstState } from "../runtime/store-state.ts";
 import type { ProbeSender } from "./probe.ts";
@@ -36,7 +36,9 @@ export class Subscriptions {
   readonly #process = randomUUID();
   /** By primary. */
   readonly #connections = new Map<string, TopicConnection>();
-  readonly #listeners: TopicListener[] = [];
+  readonly #listeners = new Set<TopicListener>();
+  /** Topics that wait for a primary that owns them. */
+  readonly #unplaced = new Set<string>();
   /** Messages may have been lost, and the listeners do not know yet. */
   #interrupted = true;
   readonly #firstRestored = Promise.withResolvers<void>();
@@ -64,29 +66,51 @@ export class Subscriptions {
     return this.#connections.get("")?.atBestPlace === true;
   }
 
-  listen(listener: TopicListener): void {
-    this.#listeners.push(listener);
+  /** @returns ends that. */
+  listen(listener: TopicListener): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   stop(): void {
-    this.#listeners.length = 0;
+    this.#listeners.clear();
     for (const connection of this.#connections.values()) connection.stop();
   }
 
   /** Resolves once this process receives everything published from now on. */
   async subscribe(topic: string): Promise<void> {
-    const { commands, isCluster } = this.#options;
-    const primary = primaryOf(commands, topic);
-    if (primary === "" && isCluster) throw new Error("no primary of the cluster is known");
-    await this.#connection(primary, topic).subscribe(topic);
+    await this.#ownerOf(topic).subscribe(topic);
   }
 
-  /** As {@link subscribe}, for topics of one slot. Not for a cluster. */
+  /** As {@link subscribe}. If that fails, subscribes as soon as the server can be reached, and calls listeners (`onRestored`). */
+  async follow(topic: string): Promise<void> {
+    try {
+      await this.subscribe(topic);
+    } catch (error) {
+      if (isBug(error)) throw error;
+      this.#followLater(topic);
+    }
+  }
+
+  #followLater(topic: string): void {
+    const { commands, isCluster } = this.#options;
+    const primary = primaryOf(commands, topic);
+    if (primary === "" && isCluster) {
+      this.#unplaced.add(topic);
+      return;
+    }
+    this.#interrupted = true;
+    this.#connection(primary, topic).adopt([topic]);
+  }
+
+  /** As {@link subscribe}, for topics of one slot. */
   async subscribeAll(topics: readonly string[]): Promise<void> {
-    await this.#connection("", "").subscribeAll(topics);
+    const [first] = topics;
+    if (first !== undefined) await this.#ownerOf(first).subscribeAll(topics);
   }
 
   async unsubscribe(topic: string): Promise<void> {
+    this.#unplaced.delete(topic);
     await Promise.all(
       [...this.#connections.values()]
         .filter(({ topics }) => topics.has(topic))
@@ -124,6 +148,9 @@ export class Subscriptions {
       if (owner !== "") this.#connection(owner, topic);
     }
     for (const [owner, topics] of moves) this.#connection(owner, topics[0] ?? "").adopt(topics);
+    const unplaced = [...this.#unplaced];
+    this.#unplaced.clear();
+    for (const topic of unplaced) this.#followLater(topic);
     for (const [primary, connection] of this.#connections) {
       const [topic] = connection.topics;
       const probe = this.#probeTopic(primary, ...(topic === undefined ? [] : [topic]));
@@ -140,6 +167,13 @@ export class Subscriptions {
   followPrimary(): void {
     if (this.#options.isCluster) return;
     for (const connection of this.#connections.values()) connection.followPrimary();
+  }
+
+  #ownerOf(topic: string): TopicConnection {
+    const { commands, isCluster } = this.#options;
+    const primary = primaryOf(commands, topic);
+    if (primary === "" && isCluster) throw new Error("no primary of the cluster is known");
+    return this.#connection(primary, topic);
   }
 
   /** @returns the topics whose owner has changed, by new owner. */

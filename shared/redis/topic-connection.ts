@@ -102,18 +102,12 @@ export class TopicConnection {
 
   /** Resolves once this process receives everything published from now on. */
   async subscribe(topic: string): Promise<void> {
-    try {
-      await this.#topics.subscribe(this.#openClient, [topic]);
-    } catch (error) {
-      if (isMoved(error)) this.#options.onMoved();
-      throw error;
-    }
+    await this.#subscribe([topic]);
   }
 
   /** As {@link subscribe}: all of them, or none. */
   async subscribeAll(topics: readonly string[]): Promise<void> {
-    const added = topics.filter((topic) => !this.topics.has(topic));
-    await this.#topics.subscribe(this.#openClient, added);
+    await this.#subscribe(topics.filter((topic) => !this.topics.has(topic)));
   }
 
   async unsubscribe(topic: string): Promise<void> {
@@ -188,6 +182,15 @@ export class TopicConnection {
   get #openClient(): Redis {
     if (!this.#client) throw new Error("no connection for subscriptions");
     return this.#client;
+  }
+
+  async #subscribe(topics: readonly string[]): Promise<void> {
+    try {
+      await this.#topics.subscribe(this.#openClient, topics);
+    } catch (error) {
+      if (isMoved(error)) this.#options.onMoved();
+      throw error;
+    }
   }
 
   #newProbe(topic: string): Probe {

@@ -45,7 +45,7 @@ async function expectNoNewSession(): Promise<void> {
 
 test("RED-5: while the append-only file cannot grow, publishes fail and store nothing; then all is kept", async () => {
   redis = await startRedis({ appendOnly: true });
-  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2 });
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, gateways: 2, rules: {} });
   const client = await connectClient(fleet.urls[0] ?? "");
   await client.subscribe(channel);
   await published("before");
@@ -88,7 +88,7 @@ test("RED-5: while the append-only file cannot grow, publishes fail and store no
 test("RED-10: while Redis loads its data, publishes fail with 503 and nodes are degraded, then recover", async () => {
   redis = await startRedis();
   const target = { kind: "standalone", url: redis.url } as const;
-  fleet = await startFleet({ target, gateways: 2 });
+  fleet = await startFleet({ target, gateways: 2, rules: {} });
   const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
   for (const client of clients) await client.subscribe(channel);
   await published("before");
@@ -99,7 +99,8 @@ test("RED-10: while Redis loads its data, publishes fail with 503 and nodes are 
     await raw.save();
   });
   await redis.kill();
-  await redis.restart({ loadingMsPerKey: 20 });
+  // Far longer than the test: it ends the loading.
+  await redis.restart({ loadingMsPerKey: 200 });
 
   await eventually(() => fleet.log().includes('"reason":"the server is loading its data'));
   await allHave(fleet, "200 degraded");

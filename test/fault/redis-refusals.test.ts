@@ -89,7 +89,7 @@ test("RED-4: when memory is full, publishes fail with 503; reads and leaves work
 
 test("RED-5: when the disk is full, publishes fail with 503 and nodes are degraded; reads work", async () => {
   redis = await startRedis();
-  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, rules: {} });
   const client = await connectClient(fleet.urls[0] ?? "");
   await client.subscribe(channel);
   await published("before");
@@ -118,7 +118,11 @@ test("RED-6: nodes reconnect to the replica that was promoted behind the address
   const link = await startTcpProxy(redis.port);
   others.push(link, replica);
   await eventually(async () => (await asked(replica, (client) => client.role()))[3] === "connected");
-  fleet = await startFleet({ target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` }, gateways: 2 });
+  fleet = await startFleet({
+    target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` },
+    gateways: 2,
+    rules: {},
+  });
   const clients = await Promise.all(fleet.urls.map((url) => connectClient(url)));
   for (const client of clients) await client.subscribe(channel);
   await published("before");
@@ -145,7 +149,7 @@ test("RED-6: nodes are degraded and log why while the server is a replica, then 
   redis = await startRedis();
   const other = await startRedis();
   others.push(other);
-  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, rules: {} });
   await published("before");
   await asked(redis, (client) => client.replicaof("127.0.0.1", other.port));
   await allHave(fleet, "200 degraded");
@@ -158,7 +162,7 @@ test("RED-6: nodes are degraded and log why while the server is a replica, then 
 
 test("RED-7: while Redis refuses writes, nodes are degraded, log why and refuse new sessions", async () => {
   redis = await startRedis();
-  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, rules: {} });
   const client = await connectClient(fleet.urls[0] ?? "");
   await client.subscribe(channel);
   await published("before");
@@ -198,7 +202,7 @@ test.for([
   },
 ])("RED-8: a server with $title makes nodes degraded, is logged, and is used again", async (kind) => {
   redis = await startRedis();
-  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, rules: {} });
   await published("before");
   const operator = new Redis(redis.url);
   operator.on("error", () => undefined);
@@ -219,7 +223,7 @@ test.for([
 
 test("RED-8: a server that another client's script keeps busy is used again once the script ends", async () => {
   redis = await startRedis();
-  fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
+  fleet = await startFleet({ target: { kind: "standalone", url: redis.url }, rules: {} });
   const client = await connectClient(fleet.urls[0] ?? "");
   await client.subscribe(channel);
   await published("before");
@@ -241,7 +245,7 @@ test("RED-8: a server that another client's script keeps busy is used again once
 
 test("RSET-4: a server that restarted with fewer databases is not used at all", async () => {
   redis = await startRedis();
-  fleet = await startFleet({ target: { kind: "standalone", url: `${redis.url}/9` } });
+  fleet = await startFleet({ target: { kind: "standalone", url: `${redis.url}/9` }, rules: {} });
   await published("before");
   await redis.kill();
   await redis.restart({ databases: 4 });

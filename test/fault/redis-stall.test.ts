@@ -119,6 +119,24 @@ test("STALL-3: commands to a hanging primary never run after its connection was 
   await cluster.stop();
 });
 
+test("STALL-4: after an unsubscribe that timed out, others and subscribes succeed", async () => {
+  redis = await startRedis();
+  connections = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+  await connections.start();
+  const { topics } = connections;
+  const topic = (name: string): string => `tidegate:{1}:channel:${name}`;
+  await topics.subscribeAll(["a", "b", "c"].map(topic));
+  redis.signal("SIGSTOP");
+  await expect(topics.unsubscribe(topic("a"))).rejects.toThrow("Command timed out");
+  redis.signal("SIGCONT");
+  await topics.unsubscribe(topic("b"));
+  await topics.subscribe(topic("d"));
+});
+
 test("STALL-2: while Redis hangs the API answers 503 with Retry-After, and connections stay", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });

@@ -31,7 +31,11 @@ async function publish(data: string): Promise<void> {
 async function start(): Promise<void> {
   redis = await startRedis();
   link = await startLink(redis.port);
-  fleet = await startFleet({ target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` }, gateways: 1 });
+  fleet = await startFleet({
+    target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` },
+    gateways: 1,
+    rules: {},
+  });
 }
 
 test("PROBE-1: a silent subscription is detected and reopened; missed publications are delivered", async () => {

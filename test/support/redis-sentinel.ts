@@ -11,15 +11,20 @@ import { type RedisServer, type Secure, startRedis, tlsSettings } from "./redis.
 
 const master = "tidegate";
 const sentinelCount = 3;
-/** Past this a server that does not answer counts as down. */
-const downAfterMs = 1_000;
+/** Past this a server that does not answer counts as down. With 1 s a sentinel on a starved machine replaced a primary that it had just elected. */
+const downAfterMs = 2_000;
 /** The next failover may begin twice this after the last. */
 const failoverTimeoutMs = 1_500;
+
+/** A primary that is down for one sentinel, for most, or again there; what becomes of it. */
+const takeoverEvents = /[+-](?:sdown master|odown|switch-master|convert-to-slave|failover-|tilt)/;
 
 export interface RedisSentinel {
   readonly target: RedisTarget & { kind: "sentinel" };
   /** The first one begins as the primary. */
   readonly servers: readonly RedisServer[];
+  /** What the sentinels printed on primaries that went down or were replaced. */
+  takeovers(): string[];
   /** Whom the sentinels agree on. */
   primary(): Promise<RedisServer>;
   /** Resolves once the sentinels agree on another primary than `former`, and it takes writes. */
@@ -34,7 +39,8 @@ export async function startRedisSentinel({
   replicas = 1,
   secure,
 }: { replicas?: number; secure?: { data: Secure; sentinels: Secure } } = {}): Promise<RedisSentinel> {
-  const dataOptions = secure ? { secure: secure.data } : {};
+  // A primary that comes back as a replica may be promoted again before it has copied anything: it must not be empty then.
+  const dataOptions = { appendOnly: true, ...(secure && { secure: secure.data }) };
   const first = await startRedis(dataOptions);
   const others = Array.from({ length: replicas }, () => startRedis({ replicaOf: first.port, ...dataOptions }));
   const servers = [first, ...(await Promise.all(others))];
@@ -79,6 +85,14 @@ export async function startRedisSentinel({
       secure,
     ),
     servers,
+    takeovers: () =>
+      sentinels.flatMap(({ port, process }) =>
+        process
+          .output()
+          .split("\n")
+          .filter((line) => takeoverEvents.test(line))
+          .map((line) => `sentinel ${port}: ${line}`),
+      ),
     primary,
     promoted: async (former) => {
       let now = former;

@@ -36,7 +36,9 @@ test("RSEC-5: the check at the start covers exactly the commands that scripts an
   const plainIn = (folders: (file: string) => boolean): string[] =>
     files
       .filter((file) => file.endsWith(".ts") && folders(file))
-      .flatMap((file) => [...textOf(file).matchAll(/\brun(?:<[^(]*>)?\(\s*"([a-z]+)(?:Buffer)?"/g)])
+      .flatMap((file) => [
+        ...textOf(file).matchAll(/\brun(?:At)?(?:<[^(]*>)?\(\s*(?:primary, )?"([a-z]+)(?:Buffer)?"/g),
+      ])
       .map(([, name = ""]) => name);
   const isOfMoves = (file: string): boolean => file.startsWith("cells/");
   const scriptsIn = (folders: (file: string) => boolean): string[] =>
