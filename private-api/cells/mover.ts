@@ -6,7 +6,6 @@
 import { changeMap } from "../../shared/cells/change-map.ts";
 import type { CellMaps } from "../../shared/cells/contract.ts";
 import { MoverLease } from "../../shared/cells/mover-lease.ts";
-import { replicated } from "../../shared/cells/replicated.ts";
 import { clearSlots, endArrival, isSealed, SlotCopy } from "../../shared/cells/slot-copy.ts";
 import type { CellMap, MoveStep, SlotMove } from "../../shared/redis/cell-map.ts";
 import type { Cells } from "../../shared/redis/cells.ts";
@@ -126,8 +125,7 @@ export class CellMover implements Service {
 
   async #copy(move: SlotMove): Promise<void> {
     const { logger, onClosed } = this.#options;
-    const source = this.#cell(move.from);
-    const copy = new SlotCopy({ source, target: this.#cell(move.to), move });
+    const copy = new SlotCopy({ source: this.#cell(move.from), target: this.#cell(move.to), move });
     try {
       const { version } = this.#options.maps.map;
       await copy.copyWhileOpen();
@@ -136,13 +134,13 @@ export class CellMover implements Service {
       const closed = await this.#step(move, "closed");
       if (!closed) return;
       await this.#options.cells.raiseFence(move.from, closed.version);
-      await replicated(source);
       const finishing = copy.finish().then(() => true);
       // It may fail after the deadline, when nobody waits for it.
       finishing.catch(() => undefined);
       const finished = await withDeadline(finishing, closedMs, () => false);
       if (!finished) throw new Error(`the rest could not be copied within ${closedMs} ms`);
-      await this.#step({ ...move, step: "closed" }, "switched");
+      const switched = await this.#step({ ...move, step: "closed" }, "switched");
+      if (!switched) return;
       const pausedMs = Math.round(performance.now() - closedAt);
       onClosed(pausedMs);
       logger.info({ ...shown(move), keys: copy.copied, pausedMs }, "slots have switched to another cell");
@@ -181,13 +179,23 @@ export class CellMover implements Service {
       done = true;
       const { error: _, ...others } = now;
       const next = { ...others, step };
+      if (step === "preparing") {
+        // Another order of the same slots may have been carried out first. An attempt to copy deletes what the destination has of a slot.
+        const slots = now.slots.filter((slot) => owners[slot] === now.from);
+        return { owners, move: slots.length === 0 ? undefined : { ...next, slots } };
+      }
       if (step !== "switched") return { owners, move: next };
       const moved = new Set(move.slots);
       return { owners: owners.map((owner, slot) => (moved.has(slot) ? move.to : owner)), move: next };
     });
-    if (done) logger.info({ ...shown(move), step, version: map.version }, "a move of slots takes a step");
-    else await maps.refresh();
-    return done ? map : undefined;
+    if (!done) {
+      await maps.refresh();
+      return undefined;
+    }
+    if (map.moves.some(({ id }) => id === move.id)) {
+      logger.info({ ...shown(move), step, version: map.version }, "a move of slots takes a step");
+    } else logger.info(shown(move), "a move of slots ends, because another one has moved them");
+    return map;
   }
 
   async #end(move: SlotMove, message: string): Promise<void> {

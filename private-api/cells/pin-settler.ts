@@ -24,6 +24,8 @@ export class PinSettler implements Service {
   readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   readonly #afterMs: number;
+  /** Places by tenant and version, and when this process first saw each, by `performance.now()`: clocks of processes may be hours apart. */
+  #seenAt: ReadonlyMap<string, number> = new Map();
   #timer: NodeJS.Timeout | undefined;
   #working: Promise<void> | undefined;
 
@@ -50,9 +52,13 @@ export class PinSettler implements Service {
   }
 
   async #settleAll(): Promise<void> {
-    for (const [tenant, pin] of this.#maps.map.pins) {
+    const { pins } = this.#maps.map;
+    const now = performance.now();
+    const names = [...pins].flatMap(([tenant, pin]) => pin.map((place) => nameOf(tenant, place)));
+    this.#seenAt = new Map(names.map((name) => [name, this.#seenAt.get(name) ?? now]));
+    for (const [tenant, pin] of pins) {
       const [oldest, next] = pin;
-      if (!next || Date.now() < next.startedAt + this.#afterMs) continue;
+      if (!next || now < (this.#seenAt.get(nameOf(tenant, next)) ?? now) + this.#afterMs) continue;
       try {
         await this.#settle(tenant, pin, oldest);
       } catch (error) {
@@ -76,6 +82,10 @@ export class PinSettler implements Service {
     await changeMap(this.#maps, (map) => withoutOldest(map, tenant, pin));
     this.#logger.info({ tenant }, "all queues of a tenant are in its newer places");
   }
+}
+
+function nameOf(tenant: string, { since }: TenantPlace): string {
+  return `${since} ${tenant}`;
 }
 
 function slotsOf({ slot }: TenantPlace): readonly number[] {

@@ -2,12 +2,21 @@ import { randomUUID } from "node:crypto";
 import type { Argument } from "../redis/client.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import { type Script, script } from "../redis/scripts.ts";
-import { arrivalsKey } from "./keys.ts";
+import { arrivalKey } from "./keys.ts";
 
 /** Of one call that restores. A larger value has a call of its own. */
 const maxCallBytes = 256 * 1024;
 
-const restoreScript = script<0 | 1>(new URL("restore-keys.lua", import.meta.url), 1);
+const restoreScript = script<0 | 1>(new URL("restore-keys.lua", import.meta.url), 2);
+
+/**
+ * Keys of a script that begins with how a slot arrived. The second one never exists: while a cluster moves the hash slot, it makes Redis refuse the
+ * script before it begins.
+ */
+export function arrivalKeys(root: string, slot: number): [arrival: string, none: string] {
+  const arrival = arrivalKey(root, slot);
+  return [arrival, `${arrival}:none`];
+}
 
 export interface KeyCopy {
   readonly slot: number;
@@ -29,13 +38,18 @@ export class Arrival {
     this.#move = move;
   }
 
-  /** @param command takes the move and the attempt as its first values. @throws where the attempt has ended: it replies 0. */
-  async run(command: Script<0 | 1>, ...values: readonly Argument[]): Promise<void> {
-    const key = arrivalsKey(this.#target.root);
-    if ((await this.#target.run(command, key, this.#move, this.#attempt, ...values)) === 0) throw superseded();
+  /** @param command takes the {@link arrivalKeys} of the slot, and the move and the attempt as its first values. @throws where the attempt has ended: it replies 0. */
+  async run(command: Script<0 | 1>, slot: number, ...values: readonly Argument[]): Promise<void> {
+    const keys = arrivalKeys(this.#target.root, slot);
+    if ((await this.#target.run(command, ...keys, this.#move, this.#attempt, ...values)) === 0) throw superseded();
   }
 
   async restore(copies: readonly KeyCopy[]): Promise<void> {
+    const bySlot = Map.groupBy(copies, ({ slot }) => slot);
+    await Promise.all([...bySlot].map(async ([slot, own]) => this.#restore(slot, own)));
+  }
+
+  async #restore(slot: number, copies: readonly KeyCopy[]): Promise<void> {
     let values: Argument[] = [];
     let bytes = 0;
     const send = async (): Promise<void> => {
@@ -43,12 +57,12 @@ export class Arrival {
       const sent = values;
       values = [];
       bytes = 0;
-      await this.run(restoreScript, ...sent);
+      await this.run(restoreScript, slot, ...sent);
     };
-    for (const { slot, key, ttlMs, value } of copies) {
+    for (const { key, ttlMs, value } of copies) {
       const size = key.length + (value?.length ?? 0);
       if (bytes + size > maxCallBytes) await send();
-      values.push(slot, key, ttlMs, value ?? "");
+      values.push(key, ttlMs, value ?? "");
       bytes += size;
     }
     await send();

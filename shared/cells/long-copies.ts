@@ -6,9 +6,9 @@ import type { RedisConnections } from "../redis/connections.ts";
 import { script } from "../redis/scripts.ts";
 import type { Arrival } from "./arrival.ts";
 
-/** Items of a queue, or entries of a history or change log, that are copied whole. */
+/** Elements of a queue, two for each item, or entries of a history or change log, that are copied whole. */
 const maxWhole = 256;
-/** Of the items or entries of one part. */
+/** Of the elements or entries of one part. */
 const partBytes = 128 * 1024;
 
 interface StreamCopy {
@@ -28,9 +28,9 @@ type StreamPart = [
 ];
 
 const readListScript = script<string[]>(new URL("read-list.lua", import.meta.url), 1);
-const appendListScript = script<0 | 1>(new URL("append-list.lua", import.meta.url), 1);
+const appendListScript = script<0 | 1>(new URL("append-list.lua", import.meta.url), 2);
 const readStreamScript = script<StreamPart | null>(new URL("read-stream.lua", import.meta.url), 2);
-const appendStreamScript = script<0 | 1>(new URL("append-stream.lua", import.meta.url), 1);
+const appendStreamScript = script<0 | 1>(new URL("append-stream.lua", import.meta.url), 2);
 
 /**
  * Copies long queues, histories and change logs in parts, so that neither cell stalls, and continues where they grew: a round copies
@@ -62,19 +62,19 @@ export class LongCopies {
     await (state === undefined ? this.#copyList(slot, key) : this.#copyStream(slot, key, state));
   }
 
-  /** Its items begin with growing numbers. */
+  /** Two elements for each item, the first of which begins with a growing number. */
   async #copyList(slot: number, key: string): Promise<void> {
     if (!this.#lists.has(key)) await this.#arrival.remove(slot, key);
     for (;;) {
       const last = this.#lists.get(key) ?? 0;
-      const [first, ...items] = await this.#source.run(readListScript, key, last, partBytes);
+      const [first, ...elements] = await this.#source.run(readListScript, key, last, partBytes);
       if (first === undefined) {
         this.#lists.delete(key);
         return this.#arrival.remove(slot, key);
       }
-      await this.#arrival.run(appendListScript, slot, key, first, ...items);
-      this.#lists.set(key, Number.parseInt(items.at(-1) ?? String(last), 10));
-      if (bytesOf(items) < partBytes) return;
+      await this.#arrival.run(appendListScript, slot, key, first, ...elements);
+      this.#lists.set(key, Number.parseInt(elements.at(-2) ?? String(last), 10));
+      if (bytesOf(elements) < partBytes) return;
     }
   }
 

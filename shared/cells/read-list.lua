@@ -1,13 +1,13 @@
 #!lua flags=no-writes
--- Reads a part of a list whose items begin with growing numbers.
+-- Reads a part of a list with two elements for each item, the first of which begins with a growing number.
 -- KEYS  1 list
 -- ARGV  1 number after which items are wanted   2 bytes of items about
--- Returns {the number of the list's first item, items...}; {} where there is no list.
+-- Returns {the number of the list's first item, elements...}; {} where there is no list.
 
 local function numberAt(index)
-  return tonumber(string.match(redis.call('LINDEX', KEYS[1], index), '^%d+'))
+  return tonumber(string.match(redis.call('LINDEX', KEYS[1], 2 * index), '^%d+'))
 end
-local length = redis.call('LLEN', KEYS[1])
+local length = redis.call('LLEN', KEYS[1]) / 2
 if length == 0 then
   return {}
 end
@@ -24,9 +24,9 @@ end
 local reply = { string.format('%.0f', numberAt(0)) }
 local bytes = 0
 while low < length and bytes < tonumber(ARGV[2]) do
-  for _, item in ipairs(redis.call('LRANGE', KEYS[1], low, low + 31)) do
-    reply[#reply + 1] = item
-    bytes = bytes + #item
+  for _, element in ipairs(redis.call('LRANGE', KEYS[1], 2 * low, 2 * low + 63)) do
+    reply[#reply + 1] = element
+    bytes = bytes + #element
   end
   low = low + 32
 end

@@ -1,24 +1,18 @@
 #!lua flags=allow-oom
--- Ends an attempt to copy slots to this cell: nothing more is restored. Leases get their full time, by the clock of this cell.
--- KEYS  1 arrivals (hash: slot → 'move attempt state')
--- ARGV  1 move   2 attempt   3 lease ms   4 replication id of this cell when the attempt began: another one means that a restart or a
---       failover may have lost copies   then for each slot: slot, its leases (sorted set: lease → Unix ms of its end)
--- Returns 1, or 0 where the slots are not open for this attempt, or copies may be lost.
+-- Ends an attempt to copy a slot to this cell: nothing more is restored. Leases get their full time, by the clock of this cell.
+-- KEYS  1 how the slot arrived (hash: state, 'move attempt state'; server)   2 a name in its slot that no key has
+-- ARGV  1 move   2 attempt   3 lease ms   4 leases of the slot (sorted set: lease → Unix ms of its end)
+-- Returns 1, or 0 where the slot is not open for this attempt, or another server has taken over since: copies may be lost.
 
-if string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') ~= ARGV[4] then
+local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+local arrival = redis.call('HMGET', KEYS[1], 'state', 'server')
+if arrival[1] ~= ARGV[1] .. ' ' .. ARGV[2] .. ' open' or arrival[2] ~= server then
   return 0
 end
+redis.call('HSET', KEYS[1], 'state', ARGV[1] .. ' ' .. ARGV[2] .. ' sealed')
 local time = redis.call('TIME')
 local endsAt = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3]))
-for at = 5, #ARGV, 2 do
-  if redis.call('HGET', KEYS[1], ARGV[at]) ~= ARGV[1] .. ' ' .. ARGV[2] .. ' open' then
-    return 0
-  end
-end
-for at = 5, #ARGV, 2 do
-  redis.call('HSET', KEYS[1], ARGV[at], ARGV[1] .. ' ' .. ARGV[2] .. ' sealed')
-  for _, lease in ipairs(redis.call('ZRANGE', ARGV[at + 1], 0, -1)) do
-    redis.call('ZADD', ARGV[at + 1], endsAt, lease)
-  end
+for _, lease in ipairs(redis.call('ZRANGE', ARGV[4], 0, -1)) do
+  redis.call('ZADD', ARGV[4], endsAt, lease)
 end
 return 1

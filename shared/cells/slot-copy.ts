@@ -7,10 +7,10 @@ import type { SlotMove } from "../redis/cell-map.ts";
 import type { RedisConnections } from "../redis/connections.ts";
 import type { KeyChanges } from "../redis/key-changes.ts";
 import { script } from "../redis/scripts.ts";
-import { Arrival, type KeyCopy, superseded } from "./arrival.ts";
-import { arrivalsKey } from "./keys.ts";
+import { Arrival, arrivalKeys, type KeyCopy, superseded } from "./arrival.ts";
+import { arrivalKey, movedSlot } from "./keys.ts";
 import { LongCopies } from "./long-copies.ts";
-import { replicated, replicationOf } from "./replicated.ts";
+import { replicated } from "./replicated.ts";
 
 /** Names that Redis looks at in one SCAN: about 0.3 ms. */
 const scanCount = 1_000;
@@ -29,10 +29,10 @@ const maxRounds = 30;
 /** Longer than slots stay closed. */
 const markerMs = 3_000;
 
-const beginScript = script<0 | 1>(new URL("begin-arrival.lua", import.meta.url), 1);
-const sealScript = script<0 | 1>(new URL("seal-arrival.lua", import.meta.url), 1);
-const endScript = script(new URL("end-arrival.lua", import.meta.url), 1);
-const clearScript = script<0 | 1>(new URL("clear-keys.lua", import.meta.url), 1);
+const beginScript = script<0 | 1>(new URL("begin-arrival.lua", import.meta.url), 2);
+const sealScript = script<0 | 1>(new URL("seal-arrival.lua", import.meta.url), 2);
+const endScript = script(new URL("end-arrival.lua", import.meta.url), 2);
+const clearScript = script<0 | 1>(new URL("clear-keys.lua", import.meta.url), 2);
 
 interface Ends {
   source: RedisConnections;
@@ -48,9 +48,8 @@ export class SlotCopy {
   readonly #slots: ReadonlySet<number>;
   readonly #arrival: Arrival;
   readonly #long: LongCopies;
-  readonly #changes: KeyChanges;
-  /** Of the target when the attempt began. */
-  #replicationId = "";
+  /** One for each server that has some of the slots. */
+  readonly #changes: readonly KeyChanges[];
   #copied = 0;
 
   constructor({ source, target, move }: Ends) {
@@ -70,44 +69,69 @@ export class SlotCopy {
 
   /** Copies everything, then what has changed meanwhile, until little is left. */
   async copyWhileOpen(): Promise<void> {
-    this.#replicationId = (await replicationOf(this.#target)).id;
-    await this.#arrival.run(beginScript, ...this.#move.slots);
+    await Promise.all(this.#move.slots.map(async (slot) => this.#arrival.run(beginScript, slot)));
     await clearSlots(this.#target, this.#move);
-    await this.#changes.start();
+    await Promise.all(this.#changes.map(async (changes) => changes.start()));
     await forEachKey(this.#source, this.#slots, async (keys) => this.#copy(keys));
     let tookMs = Infinity;
     for (let round = 0; round < maxRounds; round++) {
       const before = tookMs;
       const begunAt = performance.now();
-      await this.#copy([...this.#changes.take()]);
+      await this.#copyChanged();
       tookMs = performance.now() - begunAt;
-      if (tookMs <= shortRoundMs && (this.#changes.count <= fewChanged || tookMs > before * shrinking)) return;
+      const changed = this.#changes.reduce((sum, { count }) => sum + count, 0);
+      if (tookMs <= shortRoundMs && (changed <= fewChanged || tookMs > before * shrinking)) return;
     }
     throw new Error("keys of the slots change faster than they can be copied");
   }
 
-  /** Copies the rest. The source must take no more calls of the slots. Nothing can be copied after it. */
+  /**
+   * Copies the rest. The source must take no more calls of the slots. Nothing can be copied after it. Calls of the slots wait meanwhile, so
+   * what does not depend on each other is done at once.
+   */
   async finish(): Promise<void> {
-    await this.#receiveChanges();
-    await this.#copy([...this.#changes.take()]);
-    const [slot = 0] = this.#move.slots;
-    const given = await this.#source.run(numbersScript, ...scriptKeys(this.#source, slot), 0);
-    await this.#target.run(numbersScript, ...scriptKeys(this.#target, slot), given);
-    const leases = this.#move.slots.flatMap((each) => [each, `${slotPrefix(this.#target.root, each)}leases`]);
+    // A failover of the source must keep its fence.
+    await Promise.all([this.#copyRest(), this.#continueNumbers(), replicated(this.#source)]);
     await replicated(this.#target);
-    await this.#arrival.run(sealScript, leaseMs, this.#replicationId, ...leases);
+    const sealed = this.#move.slots.map(async (slot) =>
+      this.#arrival.run(sealScript, slot, leaseMs, `${slotPrefix(this.#target.root, slot)}leases`),
+    );
+    await Promise.all(sealed);
   }
 
   async stop(): Promise<void> {
-    await this.#changes.stop();
+    await Promise.all(this.#changes.map(async (changes) => changes.stop()));
+  }
+
+  async #copyRest(): Promise<void> {
+    await this.#receiveChanges();
+    await this.#copyChanged();
+  }
+
+  async #continueNumbers(): Promise<void> {
+    await this.#numbersAt(this.#target, await this.#numbersAt(this.#source, 0));
+  }
+
+  /** Lets the numbers of a cell continue past one. @returns the last that it gave in any of the slots */
+  async #numbersAt(cell: RedisConnections, past: number): Promise<number> {
+    const { slots } = this.#move;
+    const counters = cell.spansSlots ? slots.slice(0, 1) : slots;
+    const given = counters.map(async (slot) => cell.run(numbersScript, ...scriptKeys(cell, slot), past));
+    return Math.max(...(await Promise.all(given)).map(Number));
   }
 
   /** Every change before now is known. Redis reports changes of one prefix in order, so each slot has a marker. */
   async #receiveChanges(): Promise<void> {
     const markers = this.#move.slots.map((slot) => `${slotTag(this.#source.root, slot)}:moving`);
-    const arrivals = markers.map(async (marker) => this.#changes.arrival(marker, markerMs));
+    const arrivals = markers.map(async (marker) =>
+      this.#changes.find((changes) => changes.covers(marker))?.arrival(marker, markerMs),
+    );
     const writes = markers.map(async (marker) => this.#source.run("set", marker, "1", "PX", markerMs));
     await Promise.all([...arrivals, ...writes]);
+  }
+
+  async #copyChanged(): Promise<void> {
+    await this.#copy(this.#changes.flatMap((changes) => [...changes.take()]));
   }
 
   async #copy(keys: readonly string[]): Promise<void> {
@@ -140,20 +164,23 @@ export class SlotCopy {
 
 /** Whether a copy of the slots is complete at a cell, by whichever process. */
 export async function isSealed(cell: RedisConnections, { id, slots }: Ends["move"]): Promise<boolean> {
-  const states = await cell.run<(string | null)[]>("hmget", arrivalsKey(cell.root), ...slots);
-  return states.every((state) => state?.startsWith(`${id} `) && state.endsWith(" sealed"));
+  const states = slots.map(async (slot) => cell.run<string | null>("hget", arrivalKey(cell.root, slot), "state"));
+  return (await Promise.all(states)).every((state) => state?.startsWith(`${id} `) && state.endsWith(" sealed"));
 }
 
 /** What an aborted move has copied is not completed by any process. */
 export async function endArrival(cell: RedisConnections, { id, slots }: Ends["move"]): Promise<void> {
-  await cell.run(endScript, arrivalsKey(cell.root), id, ...slots);
+  await Promise.all(slots.map(async (slot) => cell.run(endScript, ...arrivalKeys(cell.root, slot), id)));
 }
 
 /** Deletes the keys of slots at a cell that does not own them. */
 export async function clearSlots(cell: RedisConnections, { id, slots }: Ends["move"]): Promise<void> {
   await forEachKey(cell, new Set(slots), async (keys) => {
-    const values = keys.flatMap((key) => [movedSlot(cell.root, key) ?? 0, key]);
-    if ((await cell.run(clearScript, arrivalsKey(cell.root), id, ...values)) === 0) throw superseded();
+    const bySlot = Map.groupBy(keys, (key) => movedSlot(cell.root, key) ?? 0);
+    const cleared = [...bySlot].map(async ([slot, own]) => {
+      if ((await cell.run(clearScript, ...arrivalKeys(cell.root, slot), id, ...own)) === 0) throw superseded();
+    });
+    await Promise.all(cleared);
   });
 }
 
@@ -162,24 +189,17 @@ async function forEachKey(
   slots: ReadonlySet<number>,
   work: (keys: readonly string[]) => Promise<void>,
 ): Promise<void> {
-  let cursor = "0";
-  do {
-    const [next, found] = await cell.run<[string, string[]]>(
-      "scan",
-      ...[cursor, "MATCH", `${cell.root}:{[0-9]*`, "COUNT", scanCount],
-    );
-    cursor = next;
-    const keys = found.filter((key) => {
-      const slot = movedSlot(cell.root, key);
-      return slot !== undefined && slots.has(slot);
-    });
-    if (keys.length > 0) await work(keys);
-  } while (cursor !== "0");
-}
-
-/** The slot of a key that moves with it; undefined for other keys. The counter of a cell carries the tag of a slot, and stays. */
-function movedSlot(root: string, key: string): number | undefined {
-  if (!key.startsWith(`${root}:{`)) return undefined;
-  const [, slot, rest = ""] = /^\{(\d+)\}:(.*)$/s.exec(key.slice(root.length + 1)) ?? [];
-  return slot === undefined || /^queues:numbers(:|$)/.test(rest) ? undefined : Number(slot);
+  const matching = ["MATCH", `${cell.root}:{[0-9]*`, "COUNT", scanCount];
+  for (const primary of cell.primaries) {
+    let cursor = "0";
+    do {
+      const [next, found] = await cell.runAt<[string, string[]]>(primary, "scan", cursor, ...matching);
+      cursor = next;
+      const keys = found.filter((key) => {
+        const slot = movedSlot(cell.root, key);
+        return slot !== undefined && slots.has(slot);
+      });
+      if (keys.length > 0) await work(keys);
+    } while (cursor !== "0");
+  }
 }

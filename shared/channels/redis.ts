@@ -1,5 +1,5 @@
 import type { IdentityKey } from "../protocol/identity-key.ts";
-import type { CellAccess, Cells } from "../redis/cells.ts";
+import type { Cells, SlotAccess } from "../redis/cells.ts";
 import type { ReadReplica } from "../redis/read-replica.ts";
 import { script } from "../redis/scripts.ts";
 import { slotOf } from "../redis/slots.ts";
@@ -129,7 +129,7 @@ export class RedisBroker implements contract.ChannelBroker {
   }
 
   /** Keeps the state of a channel that is in use. Writes only once half of its time is over, so that most reads write nothing. */
-  #keepState(cell: CellAccess, { channel, retention }: contract.HistoryQuery, reply: HistoryReply): void {
+  #keepState(cell: SlotAccess, { channel, retention }: contract.HistoryQuery, reply: HistoryReply): void {
     const [, offset, , , leftSeconds] = reply;
     const seconds = offset === "0" ? emptyStateSeconds : retention.historySeconds + stateSecondsBeyondHistory;
     if (leftSeconds > seconds / 2) return;

@@ -4,10 +4,10 @@ import type { StoreState } from "../runtime/store-state.ts";
 import { type CellMap, newCellMap } from "./cell-map.ts";
 import { bytesOf } from "./client.ts";
 import type { RedisConnections } from "./connections.ts";
-import { fencedCall, fenceKey, raiseFenceScript } from "./fence.ts";
+import { fencedCall, fenceKey, raiseFenceScript, slotFenceKey } from "./fence.ts";
 import { type SlotCall, SlotGates, type SlotReplies } from "./slot-gates.ts";
 import { SlotTopics } from "./slot-topics.ts";
-import { everySlot, slotOf } from "./slots.ts";
+import { everyPinSlot, everySlot, slotOf } from "./slots.ts";
 import type { TopicListener } from "./subscriptions.ts";
 import { onlyCell } from "./target.ts";
 import { brokerUnavailable } from "./unavailable.ts";
@@ -16,7 +16,9 @@ import { brokerUnavailable } from "./unavailable.ts";
 const recoverMs = 250;
 
 /** Where the calls of a slot go. */
-export type CellAccess = Pick<RedisConnections, "root" | "spansSlots" | "replica" | "run">;
+export type SlotAccess = Pick<RedisConnections, "root" | "spansSlots" | "replica" | "run">;
+/** The cell that has the slots of a call. */
+export type CellAccess = SlotAccess & Pick<RedisConnections, "spansSlots">;
 
 /**
  * Routes what belongs to a channel, a user or a slot to the cell, an independent Redis, that owns the slot. The stores reach Redis
@@ -51,11 +53,11 @@ export class Cells implements Service {
   }
 
   /** @param name of a channel, or the key of a user: what the slot is computed from. */
-  of(name: string): CellAccess {
+  of(name: string): SlotAccess {
     return this.#routing ? this.#routing.ofSlot(slotOf(name)) : this.#first;
   }
 
-  ofSlot(slot: number): CellAccess {
+  ofSlot(slot: number): SlotAccess {
     return this.#routing ? this.#routing.ofSlot(slot) : this.#first;
   }
 
@@ -78,6 +80,12 @@ export class Cells implements Service {
     return (await Promise.all(groups.map(async ({ replies }) => replies))).flat();
   }
 
+  /** As {@link ofSlots} for one slot: where the keys of a call depend on the cell. */
+  async atSlot<Reply>(slot: number, ask: (cell: CellAccess) => Promise<Reply>): Promise<Reply> {
+    const [reply] = await this.ofSlots([slot], ask);
+    return reply as Reply;
+  }
+
   /** Holds what belongs to no slot: nodes, leases, documents, the map of cells. */
   get fleet(): RedisConnections {
     return this.#first;
@@ -85,6 +93,16 @@ export class Cells implements Service {
 
   get all(): ReadonlyMap<string, RedisConnections> {
     return this.#cells;
+  }
+
+  /** One script call may use keys of any slots. */
+  get spansAllSlots(): boolean {
+    return !this.#routing && this.#first.spansSlots;
+  }
+
+  /** Some cell needs a call for each slot. */
+  get hasCluster(): boolean {
+    return [...this.#cells.values()].some(({ spansSlots }) => !spansSlots);
   }
 
   get isRouted(): boolean {
@@ -123,7 +141,7 @@ export class Cells implements Service {
   async raiseFence(name: string, version: number): Promise<void> {
     const cell = this.#cells.get(name);
     if (!cell) throw brokerUnavailable(`REDIS_CELLS has no cell ${name}`);
-    await cell.run(raiseFenceScript, fenceKey(cell.root), version);
+    await raiseFences(cell, version);
   }
 
   /** @param refresh reads the map and passes it to {@link use}. */
@@ -142,6 +160,11 @@ export class Cells implements Service {
     await (this.#routing ? this.#routing.topics.subscribe(slot, topic) : this.#first.topics.subscribe(topic));
   }
 
+  /** As {@link subscribe}. If that fails, subscribes as soon as the server can be reached, and calls listeners (`onRestored`). */
+  async follow(slot: number, topic: string): Promise<void> {
+    await (this.#routing ? this.#routing.topics.follow(slot, topic) : this.#first.topics.follow(topic));
+  }
+
   async unsubscribe(slot: number, topic: string): Promise<void> {
     await (this.#routing ? this.#routing.topics.unsubscribe(slot, topic) : this.#first.topics.unsubscribe(topic));
   }
@@ -155,7 +178,7 @@ class Routing {
   map: CellMap;
   readonly #cells: ReadonlyMap<string, RedisConnections>;
   readonly #logger: Logger;
-  readonly #bySlot = new Map<number, CellAccess>();
+  readonly #bySlot = new Map<number, SlotAccess>();
   /** Of the map in force. */
   #accesses = new Map<string, CellAccess>();
   #recovering = false;
@@ -169,6 +192,7 @@ class Routing {
     this.map = { version: 0, ...newCellMap([...cells.keys()][0] ?? "") };
     this.gates = new SlotGates<CellAccess>({
       accessOf: (cell, version) => this.#accessOf(cell, version),
+      spansSlots: (cell) => cells.get(cell)?.spansSlots ?? true,
       onWaiting: () => void this.#recover(),
     });
   }
@@ -187,8 +211,8 @@ class Routing {
     this.topics.stop();
   }
 
-  /** Finds the cell anew for each call. */
-  ofSlot(slot: number): CellAccess {
+  /** Looks the cell up for each call. */
+  ofSlot(slot: number): SlotAccess {
     let access = this.#bySlot.get(slot);
     if (!access) {
       const [first] = this.#cells.values();
@@ -214,13 +238,14 @@ class Routing {
     if (known) return known;
     const connections = this.#cells.get(cell);
     if (!connections) throw brokerUnavailable(`REDIS_CELLS has no cell ${cell}, which owns the slot`);
-    const { root } = connections;
+    const { root, spansSlots } = connections;
     const access: CellAccess = {
       root,
-      spansSlots: true,
+      spansSlots,
       replica: undefined,
       run: async (command, ...given) => {
-        const { script, keysAndArguments, toReply } = fencedCall(root, version, command, given);
+        const key = spansSlots ? fenceKey(root) : slotFenceKey(String(given[0]));
+        const { script, keysAndArguments, toReply } = fencedCall({ key, version }, command, given);
         return toReply(await connections.run(script, ...keysAndArguments));
       },
     };
@@ -247,7 +272,13 @@ class Routing {
   async #giveFence(name: string): Promise<void> {
     const cell = this.#cells.get(name);
     if (!cell || this.map.version === 0) return;
-    await cell.run(raiseFenceScript, fenceKey(cell.root), this.map.version);
+    await raiseFences(cell, this.map.version);
     this.gates.fenced(name);
   }
+}
+
+async function raiseFences(cell: RedisConnections, version: number): Promise<void> {
+  const slots = cell.spansSlots ? [] : [...everySlot, ...everyPinSlot];
+  const keys = cell.spansSlots ? [fenceKey(cell.root)] : slots.map((slot) => slotFenceKey(`${cell.root}:{${slot}}`));
+  await Promise.all(keys.map(async (key) => cell.run(raiseFenceScript, key, version)));
 }

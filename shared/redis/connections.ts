@@ -4,7 +4,17 @@ import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import { withDeadline } from "../runtime/timing.ts";
 import { parseNamedPrimary } from "./address.ts";
-import { type Argument, connect, reconnectNow, type RedisClient, rootError } from "./client.ts";
+import {
+  type Argument,
+  clusterNode,
+  connect,
+  primariesOf,
+  primaryOf,
+  reconnectNow,
+  type RedisClient,
+  rootError,
+  send,
+} from "./client.ts";
 import { RedisCommands } from "./commands.ts";
 import { KeyChanges } from "./key-changes.ts";
 import { ReadReplica } from "./read-replica.ts";
@@ -14,6 +24,7 @@ import { Sentinels } from "./sentinels.ts";
 import { openSentinels, RedisServers } from "./servers.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type RedisTarget, rootOf } from "./target.ts";
+import { brokerUnavailable, orBrokerUnavailable } from "./unavailable.ts";
 
 /** Longest wait for Redis at the start. After it the process starts without Redis and is not ready. */
 const startWaitMs = 5_000;
@@ -109,9 +120,32 @@ export class RedisConnections implements Service {
     defineFencedScripts(this.#client);
   }
 
-  /** The caller starts and stops it. @param prefixes of names; none begins with another. Not for a cluster. */
-  changesOf(prefixes: readonly string[]): KeyChanges {
-    return new KeyChanges({ open: () => this.#servers.openSubscriber(this.#client, ""), prefixes });
+  /** The servers that own keys, by names for {@link runAt}: one, in a cluster each primary. @throws TidegateError `broker_unavailable` */
+  get primaries(): readonly string[] {
+    const known = primariesOf(this.#client);
+    if (known.length === 0) throw brokerUnavailable("no primary of the cluster is known");
+    return known;
+  }
+
+  /**
+   * One for each server that owns some of the keys. The caller starts and stops them.
+   * @param prefixes of names, each with its hash tag; none begins with another.
+   * @throws TidegateError `broker_unavailable`
+   */
+  changesOf(prefixes: readonly string[]): readonly KeyChanges[] {
+    const byPrimary = Map.groupBy(prefixes, (prefix) => primaryOf(this.#client, prefix));
+    if (!this.spansSlots && byPrimary.has("")) throw brokerUnavailable("a primary of the cluster is not known");
+    return [...byPrimary].map(([primary, own]) => {
+      return new KeyChanges({ open: () => this.#servers.openSubscriber(this.#client, primary), prefixes: own });
+    });
+  }
+
+  /** As {@link run}, at one of {@link primaries}: for a command without a key. */
+  async runAt<Reply>(primary: string, command: string, ...values: Argument[]): Promise<Reply> {
+    if (this.spansSlots) return this.run(command, ...values);
+    const node = clusterNode(this.#client, primary);
+    if (!node) throw brokerUnavailable("a primary of the cluster cannot be reached");
+    return (await orBrokerUnavailable(send(node, command, values))) as Reply;
   }
 
   /** @see RedisCommands.run */

@@ -1,6 +1,6 @@
 /**
  * The fence of a cell: a version below which it refuses calls of slots. A process with an older map may send a slot's calls to the
- * cell that owned the slot before. Only deployments of several cells have one.
+ * cell that owned the slot before. Only deployments of several cells have one; a cell that is a cluster has one for each slot.
  */
 import type { Argument } from "./client.ts";
 import { fenced, type Script, script } from "./scripts.ts";
@@ -10,8 +10,14 @@ const runCommandScript = script<unknown>(new URL("run-command.lua", import.meta.
 
 const byName = new Map<string, Script<unknown>>();
 
+/** Of a cell whose scripts may use keys of several slots. */
 export function fenceKey(root: string): string {
   return `${root}:{cells}:fence`;
+}
+
+/** In a cluster each slot has a fence. @param key of the slot */
+export function slotFenceKey(key: string): string {
+  return `${key.slice(0, key.indexOf("}") + 1)}:fence`;
 }
 
 export interface FencedCall<Reply> {
@@ -20,10 +26,9 @@ export interface FencedCall<Reply> {
   toReply: (reply: Reply) => Reply;
 }
 
-/** The call of a script, or of a command by its name, behind the fence. @param version of the caller's map */
+/** The call of a script, or of a command by its name, behind the fence. @param fence its version is that of the caller's map */
 export function fencedCall<Reply>(
-  root: string,
-  version: number,
+  fence: { key: string; version: number },
   command: string | Script<Reply>,
   keysAndArguments: readonly Argument[],
 ): FencedCall<Reply> {
@@ -32,14 +37,14 @@ export function fencedCall<Reply>(
     const values = keysAndArguments.slice(command.keyCount);
     return {
       script: twinOf(command),
-      keysAndArguments: [...keys, fenceKey(root), ...values, version],
+      keysAndArguments: [...keys, fence.key, ...values, fence.version],
       toReply: (reply) => reply,
     };
   }
   const [key = "", ...values] = keysAndArguments;
   return {
     script: twinOf(runCommandScript) as Script<Reply>,
-    keysAndArguments: [key, fenceKey(root), command, ...values, version],
+    keysAndArguments: [key, fence.key, command, ...values, fence.version],
     // The client makes an object of this reply only where it knows the command.
     toReply: command === "hgetall" ? (reply) => fromPairs(reply as string[]) as Reply : (reply) => reply,
   };

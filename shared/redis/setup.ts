@@ -40,17 +40,18 @@ export const primaryCommands = [
     "hgetall",
     "hincrby",
     "hlen",
+    "hscan",
     "hset",
     "hsetnx",
     "hvals",
   ],
-  ...["incrby", "lindex", "llen", "lpop", "lpush", "lrange", "pexpire", "rpush", "srandmember"],
+  ...["incrby", "lindex", "llen", "lpop", "lpush", "lrange", "ltrim", "pexpire", "rpush", "srandmember"],
   ...["sadd", "set", "sismember", "smembers", "spublish", "srem", "sscan", "time", "xadd", "xlen", "xtrim"],
-  ...["zadd", "zcard", "zmscore", "zrange", "zrangebyscore", "zrem", "zscan", "zscore"],
+  ...["zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscan", "zscore"],
 ] as const;
 /** Further commands of moves between several cells. The test compares this list, too. */
 export const movingCommands = [
-  ...["client|id", "client|tracking", "dump", "ltrim", "restore", "scan", "subscribe", "unlink", "wait"],
+  ...["client|id", "client|tracking", "dump", "restore", "scan", "subscribe", "unlink", "wait"],
 ] as const;
 /** Further commands of a cluster client. */
 const clusterCommands = ["cluster|slots", "cluster|info"];
@@ -86,7 +87,7 @@ export async function checkCells(targets: CellTargets): Promise<void> {
     if (targets.size === 1) return findingsOf(target);
     const found = await findingsOf(target, movingCommands);
     return found.map(
-      (finding) => `REDIS_CELLS: ${name}: ${finding.replace(/^REDIS_(URL|SENTINELS|SENTINEL_MASTER): /, "")}`,
+      (finding) => `REDIS_CELLS: ${name}: ${finding.replace(/^REDIS_(URL|SENTINELS|SENTINEL_MASTER|CLUSTER): /, "")}`,
     );
   });
   if (findings.length > 0) throw new SettingsError(findings);
@@ -114,7 +115,7 @@ async function findingsOf(target: RedisTarget, further: readonly string[] = []):
     case "cluster":
       return inParallel(parseClusterNodes(target.nodes), (address) =>
         inspect(`REDIS_CLUSTER: ${addressText(address)}`, address, tls, (client) =>
-          checkData(client, "cluster", [...primaryCommands, ...clusterCommands], root),
+          checkData(client, "cluster", [...primaryCommands, ...clusterCommands, ...further], root),
         ),
       );
   }

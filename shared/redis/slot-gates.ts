@@ -47,6 +47,7 @@ interface Gate<Access> {
 export class SlotGates<Access> {
   readonly #accessOf: (cell: string, version: number) => Access;
   readonly #onWaiting: () => void;
+  readonly #spansSlots: (cell: string) => boolean;
   readonly #gates: readonly Gate<Access>[] = Array.from({ length: slotCount + pinSlotCount }, () => ({
     inFlight: 0,
     settling: false,
@@ -62,10 +63,16 @@ export class SlotGates<Access> {
   /**
    * @param options.accessOf throws where this process does not know the cell.
    * @param options.onWaiting a call waits: the map should be read again.
+   * @param options.spansSlots whether one call may concern several slots of the cell.
    */
-  constructor(options: { accessOf: (cell: string, version: number) => Access; onWaiting: () => void }) {
+  constructor(options: {
+    accessOf: (cell: string, version: number) => Access;
+    onWaiting: () => void;
+    spansSlots: (cell: string) => boolean;
+  }) {
     this.#accessOf = options.accessOf;
     this.#onWaiting = options.onWaiting;
+    this.#spansSlots = options.spansSlots;
   }
 
   /** Calls that wait for their slot. */
@@ -100,20 +107,23 @@ export class SlotGates<Access> {
     }
   }
 
-  /** One call for each cell; slots that are moving follow one by one. Each call succeeds or fails by itself. */
+  /** One call for each cell, in a cluster for each slot; slots that are moving follow one by one. Each call succeeds or fails by itself. */
   submit<Reply>(slots: readonly number[], bytes: number, call: SlotCall<Access, Reply>): SlotReplies<Reply>[] {
     const ticket = ++this.#tickets;
     const deadline = performance.now() + maxWaitMs;
-    const byCell = new Map<string, number[]>();
+    const groups = new Map<string | number, number[]>();
     const parts: SlotReplies<unknown>[] = [];
     for (const slot of slots) {
       const cell = this.#map?.owners[slot];
       if (cell === undefined || !this.#isOpen(slot) || this.#gate(slot).waiting.length > 0) {
         const replies = this.#wait({ slots: [slot], ticket, deadline, bytes: bytes / slots.length, call });
         parts.push({ slots: [slot], replies });
-      } else byCell.set(cell, [...(byCell.get(cell) ?? []), slot]);
+      } else {
+        const group = this.#spansSlots(cell) ? cell : slot;
+        groups.set(group, [...(groups.get(group) ?? []), slot]);
+      }
     }
-    for (const own of byCell.values()) {
+    for (const own of groups.values()) {
       const { promise, resolve, reject } = Promise.withResolvers<unknown[]>();
       this.#start({ slots: own, ticket, deadline, bytes: (bytes * own.length) / slots.length, call, resolve, reject });
       parts.push({ slots: own, replies: promise });

@@ -4,6 +4,7 @@
  */
 import type { Logger } from "../runtime/logging.ts";
 import type { CellMap } from "./cell-map.ts";
+import { isBug } from "./client.ts";
 import type { RedisConnections } from "./connections.ts";
 import type { TopicListener } from "./subscriptions.ts";
 
@@ -20,6 +21,8 @@ export class SlotTopics {
   #map: CellMap | undefined;
   #settledVersion = 0;
   #isSettling = false;
+  /** A topic was added that may have been missed by what is under way. */
+  #isIncomplete = false;
   #retry: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -50,8 +53,7 @@ export class SlotTopics {
     topics.add(topic);
     const [owner, ...others] = this.#placesOf(slot);
     // The slot's first topic: all of them are subscribed at the owner, one by one.
-    const at = this.#subscribedAt.get(slot) ?? new Set(owner === undefined ? [] : [owner]);
-    this.#subscribedAt.set(slot, at);
+    if (!this.#subscribedAt.has(slot)) this.#subscribedAt.set(slot, new Set(owner === undefined ? [] : [owner]));
     try {
       if (!this.#map) throw new Error("the map of cells is not known yet");
       if (owner === undefined) return;
@@ -60,14 +62,28 @@ export class SlotTopics {
       topics.delete(topic);
       throw error;
     }
-    for (const cell of new Set([...others, ...at])) {
+    for (const cell of new Set([...others, ...(this.#subscribedAt.get(slot) ?? [])])) {
       if (cell === owner) continue;
       await this.#at(cell)
         .subscribe(topic)
-        .catch(() => at.delete(cell));
+        // Of the set that is in force: `follow` may have replaced the one from before.
+        .catch(() => this.#subscribedAt.get(slot)?.delete(cell));
     }
     // The slot may have begun to move meanwhile.
     this.#settle();
+  }
+
+  /** As {@link subscribe}. If that fails, subscribes as soon as the cell can be reached, and calls listeners (`onRestored`). */
+  async follow(slot: number, topic: string): Promise<void> {
+    try {
+      await this.subscribe(slot, topic);
+    } catch (error) {
+      if (isBug(error)) throw error;
+      this.#topics.set(slot, (this.#topics.get(slot) ?? new Set()).add(topic));
+      this.#subscribedAt.delete(slot);
+      this.#isIncomplete = true;
+      this.#settle();
+    }
   }
 
   async unsubscribe(slot: number, topic: string): Promise<void> {
@@ -116,6 +132,7 @@ export class SlotTopics {
     clearTimeout(this.#retry);
     for (;;) {
       const version = this.#map?.version ?? 0;
+      this.#isIncomplete = false;
       let isDone = true;
       let isWhole = true;
       let missed = false;
@@ -129,6 +146,7 @@ export class SlotTopics {
       if (missed) for (const listener of this.#listeners) listener.onRestored();
       if (this.#map && this.#map.version !== version) continue;
       if (isDone) this.#settledVersion = version;
+      if (this.#isIncomplete) continue;
       if (!isWhole && !this.#stopped) this.#retry = setTimeout(() => this.#settle(), retryMs);
       this.#isSettling = false;
       return;

@@ -1,6 +1,6 @@
 /** Two cells: Redis servers that share the slots of one deployment. */
 import { CellMover } from "../../private-api/cells/mover.ts";
-import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
+import { addMoves, movingSlots, takeSlots } from "../../private-api/cells/plan-moves.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
 import { formatCellMap, parseSlots } from "../../shared/redis/cell-map.ts";
 import { everySlot } from "../../shared/redis/slots.ts";
@@ -78,14 +78,18 @@ export async function startMover(
   return mover;
 }
 
-/** Resolves once no slot moves any more, or `until` holds. */
+/** Leaves out slots that move already. Resolves once no slot moves any more, or `until` holds. */
 export async function moveSlots(
   { cellMaps }: Stores,
   to: string,
   slots: readonly number[],
   { until = () => false, deadlineMs }: { until?: () => boolean; deadlineMs?: number } = {},
 ): Promise<void> {
-  await changeMap(cellMaps, (map) => addMoves(map, takeSlots(map, to, slots), Date.now()));
+  await changeMap(cellMaps, (map) => {
+    const moving = movingSlots(map);
+    const free = slots.filter((slot) => !moving.has(slot));
+    return addMoves(map, takeSlots(map, to, free), Date.now());
+  });
   await eventually(async () => until() || (await cellMaps.refresh()).moves.length === 0, deadlineMs);
 }
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { parseCells } from "../../shared/redis/settings.ts";
 
-test("CELL-20: an entry of REDIS_CELLS names a server, or all sentinels and the primary's name", () => {
+test("CELL-20: an entry of REDIS_CELLS names a server, all sentinels, or servers of a cluster", () => {
   const cells = parseCells([
     "a=redis://one:6379/2",
     "b=redis+sentinel://s1:26379;[::1]:26380/main/2",
@@ -19,6 +19,13 @@ test("CELL-20: an entry of REDIS_CELLS names a server, or all sentinels and the 
       },
     ],
   ]);
+  expect([
+    ...parseCells(["a=redis://one", "b=redis+cluster://c1:7000;[::1]:7001", "c=rediss+cluster://u:p%40ss@c3:7000"]),
+  ]).toEqual([
+    ["a", { kind: "standalone", url: "redis://one" }],
+    ["b", { kind: "cluster", nodes: ["redis://c1:7000", "redis://[::1]:7001"] }],
+    ["c", { kind: "cluster", nodes: ["rediss://u:p%40ss@c3:7000"] }],
+  ]);
 });
 
 test("CELL-20: a wrong entry says what to change, and quotes no password", () => {
@@ -30,9 +37,13 @@ test("CELL-20: a wrong entry says what to change, and quotes no password", () =>
     }
     return "accepted";
   };
-  const form = "redis[s]+sentinel://user:password@host:port;host:port/name/database";
-  expect(refusal("a=redis+sentinel://u:secret@s1:26379")).toBe(`entry 1: must be redis[s]://…, or ${form}`);
-  expect(refusal("a=redis+cluster://u:secret@s1:26379/main")).toBe(`entry 1: must be redis[s]://…, or ${form}`);
+  const ofCluster = "redis[s]+cluster://user:password@host:port;host:port";
+  const forms = `redis[s]://…, redis[s]+sentinel://user:password@host:port;host:port/name/database or ${ofCluster}`;
+  expect(refusal("a=redis+sentinel://u:secret@s1:26379")).toBe(`entry 1: must be ${forms}`);
+  expect(refusal("a=redis+other://u:secret@s1:26379")).toBe(`entry 1: must be ${forms}`);
+  expect(refusal("a=redis+cluster://u:secret@s1:26379/1")).toBe(`entry 1: must be ${ofCluster}, without a database`);
+  expect(refusal("a=redis+cluster://c1:1;c2:1", "b=redis+cluster://c2:1;c1:1")).toContain("another cell has this");
+  expect(refusal("a=redis+cluster://c1:1", "b=redis://s1/3")).toContain("must use the same database number");
   expect(refusal("a=redis+sentinel://s1/main")).toContain("entry 1: entry 1: must be host:port");
   expect(refusal("a=redis+sentinel://s1:1/main", "b=redis+sentinel://s1:1/main")).toContain("another cell has this");
   expect(refusal("a=redis+sentinel://s1:1/main", "b=redis://s1/3")).toContain("must use the same database number");
