@@ -1,10 +1,10 @@
 import type { DispatcherRegistry } from "../../shared/dispatchers/contract.ts";
 import {
   endpointClass,
-  endpointOfService,
   endpointPolicy,
   endpointService,
   endpointSource,
+  isEndpointService,
 } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
@@ -52,8 +52,7 @@ export function createDispatcher(options: {
       ...(classes && { only: new Set(classes) }),
     }),
     service: (name) => {
-      const endpointId = endpointOfService(name);
-      if (endpointId !== undefined) return endpoints.known(endpointId);
+      if (isEndpointService(name)) return endpoints.known(name);
       const { rules } = currentRules;
       const service = rules.service(name);
       if (!service) return undefined;
@@ -61,11 +60,10 @@ export function createDispatcher(options: {
       return { maxInFlight, maxBatch: rules.largestBatch(name), circuit: upstream.circuits.of(service) };
     },
     policy: (head) => (head.source === endpointSource ? endpointPolicy : currentRules.rules.queuePolicy(head)),
-    send: async (service, delivery) =>
-      (endpointOfService(service) === undefined ? upstream : endpoints).deliver(service, delivery),
+    send: (service, delivery) => (isEndpointService(service) ? endpoints : upstream).deliver(service, delivery),
     onOutcome: (className, name, outcome) => {
       // Endpoints are too many for a label.
-      const service = endpointOfService(name) === undefined ? name : endpointClass;
+      const service = isEndpointService(name) ? endpointClass : name;
       metrics.deliveries.inc({ class: className, service, outcome });
     },
     onFirstAttempt: (ageMs) => reporter.tried(ageMs),

@@ -1,20 +1,14 @@
-/** Sends queued changes to endpoints, as Standard Webhooks, and notes what became of it. */
-import type { AttemptLog, EndpointHealth, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
-import { keptAnswerBytes } from "../../shared/endpoints/contract.ts";
+/** Sends queued changes to endpoints. */
+import type { EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { type Endpoint, endpointOfService, endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
 import type { ItemHead } from "../../shared/queues/item-head.ts";
-import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
-import type { Logger } from "../../shared/runtime/logging.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
-import { Circuit } from "../../shared/services/circuit.ts";
-import type { EndpointClient } from "../../shared/services/endpoint-client.ts";
-import type { ExchangeResult } from "../../shared/services/exchange.ts";
+import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
 import { type ServiceAnswer, toAnswer } from "../../shared/services/service-client.ts";
-import { signWebhook } from "../../shared/services/standard-webhooks.ts";
-import { ServiceCircuits } from "../upstream/service-circuits.ts";
+import { circuitOpen, resultOf, ServiceCircuits } from "../upstream/service-circuits.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
-import { requestParts } from "./request-parts.ts";
+import type { EndpointRequests } from "./endpoint-requests.ts";
 
 /** A dead endpoint takes a worker for as long as it does not answer: a few failures are enough. */
 const circuitBounds = { minFailures: 3, windowMs: 60_000, maxProbeMs: 30_000 };
@@ -34,6 +28,12 @@ export interface DispatchedEndpoint {
   rate?: TokenBucket;
 }
 
+/** As it was when it last changed. */
+interface LiveEndpoint {
+  readonly stored: StoredEndpoint;
+  readonly dispatched: DispatchedEndpoint;
+}
+
 /** A queued change as the dispatcher hands it over. */
 export interface EndpointDelivery {
   head: ItemHead;
@@ -42,45 +42,24 @@ export interface EndpointDelivery {
   webhookId: string;
 }
 
-export interface DeliveredAttempt {
-  result: ExchangeResult;
-  ms: number;
-  error?: string;
-}
-
 export class EndpointDeliveries {
   readonly circuits = new ServiceCircuits({ bounds: circuitBounds });
   readonly #current: CurrentEndpoints;
   readonly #store: EndpointStore;
-  readonly #client: EndpointClient;
-  readonly #attempts: AttemptLog;
-  readonly #onFailing: (stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }) => Promise<void>;
-  readonly #errors: ContainedErrors;
-  readonly #logger: Logger;
-  /** A dispatcher asks several times for each delivery. */
-  readonly #dispatched = new WeakMap<Endpoint, DispatchedEndpoint>();
+  readonly #requests: EndpointRequests;
+  /** Endpoints that are live, by service: a dispatcher asks several times for each delivery. */
+  readonly #live = new Map<string, LiveEndpoint>();
   readonly #rates = new Map<string, { perSecond: number; bucket: TokenBucket }>();
 
-  /** @param options.onFailing after each failure */
-  constructor(options: {
-    current: CurrentEndpoints;
-    store: EndpointStore;
-    client: EndpointClient;
-    attempts: AttemptLog;
-    onFailing: (stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }) => Promise<void>;
-    errors: ContainedErrors;
-    logger: Logger;
-  }) {
+  constructor(options: { current: CurrentEndpoints; store: EndpointStore; requests: EndpointRequests }) {
     this.#current = options.current;
     this.#store = options.store;
-    this.#client = options.client;
-    this.#attempts = options.attempts;
-    this.#onFailing = options.onFailing;
-    this.#errors = options.errors;
-    this.#logger = options.logger;
+    this.#requests = options.requests;
     options.current.listen((id, stored) => {
+      const service = endpointService(id);
+      this.#live.delete(service);
       if (stored) return;
-      this.circuits.forget(endpointService(id));
+      this.circuits.forget(service);
       this.#rates.delete(id);
     });
   }
@@ -91,99 +70,70 @@ export class EndpointDeliveries {
   }
 
   /** @returns undefined for an endpoint that is sent nothing at present: its items wait. */
-  known(id: string): DispatchedEndpoint | undefined {
-    const endpoint = this.#current.index.get(id)?.endpoint;
-    if (!endpoint) return unknownEndpoint;
+  known(service: string): DispatchedEndpoint | undefined {
+    const live = this.#live.get(service);
+    if (live) return live.dispatched;
+    const stored = this.#current.index.get(endpointOfService(service) ?? "");
+    if (!stored) return unknownEndpoint;
+    const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return undefined;
-    let dispatched = this.#dispatched.get(endpoint);
-    if (!dispatched) {
-      const { url, maxInFlight } = endpoint;
-      const rate = this.#rateOf(endpoint);
-      const circuit = this.circuits.of(circuitOwner(id, url));
-      dispatched = { maxInFlight, maxBatch: 1, isOutside: true, circuit, ...(rate && { rate }) };
-      this.#dispatched.set(endpoint, dispatched);
-    }
+    const { url, maxInFlight } = endpoint;
+    const rate = this.#rateOf(endpoint);
+    const circuit = this.circuits.of({ name: service, url });
+    const dispatched: DispatchedEndpoint = {
+      maxInFlight,
+      maxBatch: 1,
+      isOutside: true,
+      circuit,
+      ...(rate && { rate }),
+    };
+    this.#live.set(service, { stored, dispatched });
     return dispatched;
   }
 
   /** Never rejects for what an endpoint does. */
   async deliver(service: string, delivery: EndpointDelivery): Promise<ServiceAnswer> {
-    const id = endpointOfService(service) ?? "";
-    const stored = await this.#storedFor(id, delivery);
+    const { generation = 0 } = delivery.head;
+    const live = this.#live.get(service);
+    const isNew = live !== undefined && live.stored.generation >= generation;
+    const stored = isNew ? live.stored : await this.#storedFor(endpointOfService(service) ?? "", generation);
     if (stored === "unknown") return { kind: "busy" };
     // It is gone, or was queued before a seek: it leaves the queue.
-    if (!stored || (delivery.head.generation ?? 0) < stored.validFrom) return dropped;
+    if (!stored || generation < stored.validFrom) return dropped;
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return { kind: "busy" };
     this.#rateOf(endpoint)?.owe(1);
-    return this.circuits.guard(circuitOwner(id, endpoint.url), { user: "", hasTime: true }, async () => {
-      const { result } = await this.attempt(stored, {
-        id: delivery.webhookId,
-        body: delivery.body,
-        number: Number(delivery.headers["tidegate-attempt"]),
-        headers: {
-          "tidegate-key": delivery.headers["ce-partitionkey"] ?? "",
-          "tidegate-sequence": delivery.headers["ce-sequence"] ?? "",
-        },
-      });
-      return toAnswer(result);
-    });
-  }
-
-  /** One request, whatever the state of the endpoint. It is noted. */
-  async attempt(
-    stored: StoredEndpoint,
-    webhook: { id: string; body: string; number: number; headers: Readonly<Record<string, string>> },
-  ): Promise<DeliveredAttempt> {
-    const { endpoint } = stored;
-    const now = new Date();
-    const { url, headers, keysAt } = requestParts(endpoint);
+    const circuit = isNew ? live.dispatched.circuit : this.circuits.of({ name: service, url: endpoint.url });
     const from = performance.now();
-    const result = await this.#client.send({
-      url,
-      body: webhook.body,
-      timeoutMs: endpoint.timeoutMs,
-      headers: {
-        ...headers,
-        ...signWebhook(webhook.id, webhook.body, keysAt(now.getTime()), now),
-        "tidegate-attempt": String(webhook.number),
-        ...webhook.headers,
-      },
-    });
-    const ms = Math.round(performance.now() - from);
-    const error = errorOf(result);
-    if (result.kind === "unreachable") {
-      this.#logger.info({ endpoint: endpoint.id, reason: result.reason }, "an endpoint cannot be reached");
+    const turn = circuit.begin(from);
+    if (!turn) return circuitOpen(circuit, from);
+    let learnt: AttemptResult = "unknown";
+    const webhook = {
+      id: delivery.webhookId,
+      body: delivery.body,
+      number: Number(delivery.headers["tidegate-attempt"]),
+      headers: [
+        "tidegate-key",
+        delivery.headers["ce-partitionkey"] ?? "",
+        "tidegate-sequence",
+        delivery.headers["ce-sequence"] ?? "",
+      ],
+    };
+    try {
+      const sent = this.#requests.send(stored, webhook);
+      const { result } = this.#requests.ended(stored, webhook, sent, await sent.result);
+      const answer = toAnswer(result);
+      learnt = resultOf(answer, true);
+      return answer;
+    } finally {
+      circuit.end(turn, learnt, { user: "", nowMs: performance.now() });
     }
-    this.#errors.contain("store", () =>
-      this.#note(stored, webhook, { at: now.getTime(), ms, result, ...(error !== undefined && { error }) }),
-    );
-    return { result, ms, ...(error !== undefined && { error }) };
-  }
-
-  async #note(
-    stored: StoredEndpoint,
-    { id, number }: { id: string; number: number },
-    { at, ms, result, error }: DeliveredAttempt & { at: number },
-  ): Promise<void> {
-    const status = "status" in result ? { status: result.status } : {};
-    const answer = result.kind === "answered" ? beginning(result.body) : "";
-    const health = await this.#attempts.add(stored.endpoint.id, {
-      at,
-      changeId: id,
-      attempt: number,
-      ...status,
-      ms,
-      ...(error !== undefined && { error }),
-      ...(answer !== "" && { answer }),
-    });
-    if (error !== undefined) await this.#onFailing(stored, { ...status, health });
   }
 
   /** At least as new as when the change was queued; undefined: it is gone. */
-  async #storedFor(id: string, { head }: EndpointDelivery): Promise<StoredEndpoint | "unknown" | undefined> {
+  async #storedFor(id: string, generation: number): Promise<StoredEndpoint | "unknown" | undefined> {
     const known = this.#current.index.get(id);
-    if (known && known.generation >= (head.generation ?? 0)) return known;
+    if (known && known.generation >= generation) return known;
     try {
       return await this.#store.read(id);
     } catch (error) {
@@ -203,19 +153,3 @@ export class EndpointDeliveries {
 }
 
 const dropped: ServiceAnswer = { kind: "answered", status: 204, body: Buffer.alloc(0) };
-
-function circuitOwner(id: string, url: string): { name: string; url: string } {
-  return { name: endpointService(id), url };
-}
-
-/** Undefined for a 2xx. */
-function errorOf(result: ExchangeResult): string | undefined {
-  if (result.kind === "unreachable" || result.kind === "unanswered") return result.reason;
-  const { status } = result;
-  return status >= 200 && status < 300 ? undefined : `the endpoint answered ${status}`;
-}
-
-/** The cut may fall within a character. */
-function beginning(body: Buffer): string {
-  return body.subarray(0, keptAnswerBytes).toString("utf8").toWellFormed();
-}

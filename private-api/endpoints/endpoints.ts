@@ -20,6 +20,7 @@ import { cursorName } from "./behind.ts";
 import { ChangeReader } from "./change-reader.ts";
 import { CurrentEndpoints } from "./current-endpoints.ts";
 import { EndpointDeliveries } from "./endpoint-deliveries.ts";
+import { EndpointRequests } from "./endpoint-requests.ts";
 import { endpointView } from "./endpoint-form.ts";
 import { ledgerLines } from "./ledger.ts";
 import { EndpointMoves } from "./move-endpoint.ts";
@@ -46,6 +47,7 @@ export class Endpoints implements Service {
   readonly store: EndpointStore;
   readonly attempts: AttemptLog;
   readonly addresses: InternetAddresses;
+  readonly requests: EndpointRequests;
   readonly deliveries: EndpointDeliveries;
   readonly moves: EndpointMoves;
   /** Reads the log for endpoints; started only where the process delivers. */
@@ -67,11 +69,11 @@ export class Endpoints implements Service {
     const current = new CurrentEndpoints({ store, errors, logger });
     this.#current = current;
     const failing = new FailingEndpoints({ store, broker, rules, changeBudget, logger });
-    this.deliveries = new EndpointDeliveries({
-      ...{ current, store, attempts, errors, logger },
-      client: this.#client,
+    this.requests = new EndpointRequests({
+      ...{ client: this.#client, attempts, errors, logger },
       onFailing: async (stored, why) => failing.failed(stored, why),
     });
+    this.deliveries = new EndpointDeliveries({ current, store, requests: this.requests });
     this.reader = new ChangeReader({ log, queues, current, readers: options.readers, errors, logger });
   }
 

@@ -2,6 +2,7 @@
 import type { KeyObject } from "node:crypto";
 import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
 import { secretKey } from "../../shared/endpoints/secrets.ts";
+import { type Target, targetOf } from "../../shared/services/exchange.ts";
 
 interface SigningKey {
   readonly webhookKey: KeyObject;
@@ -10,9 +11,9 @@ interface SigningKey {
 }
 
 export interface RequestParts {
-  readonly url: URL;
-  /** Those that do not depend on what is sent. */
-  readonly headers: Readonly<Record<string, string>>;
+  readonly target: Target;
+  /** Those that do not depend on what is sent: names and values in turn. */
+  readonly headers: readonly string[];
   keysAt(nowMs: number): readonly SigningKey[];
 }
 
@@ -33,14 +34,15 @@ function partsOf({ url, headers, secrets }: Endpoint): RequestParts {
     const webhookKey = secretKey(secret);
     return webhookKey ? [{ webhookKey, expiresAt }] : [];
   });
+  const mayExpire = keys.some(({ expiresAt }) => expiresAt < Infinity);
   return {
-    url: new URL(url),
-    headers: {
+    target: targetOf(url),
+    headers: Object.entries({
       ...headers,
       "content-type": "application/json",
       "accept-encoding": "identity",
       "user-agent": "tidegate",
-    },
-    keysAt: (nowMs) => keys.filter(({ expiresAt }) => expiresAt > nowMs),
+    }).flat(),
+    keysAt: (nowMs) => (mayExpire ? keys.filter(({ expiresAt }) => expiresAt > nowMs) : keys),
   };
 }

@@ -43,11 +43,11 @@ export function addTestEndpoint(app: FastifyInstance, { endpoints }: PrivateApiC
 
 async function sendTest(endpoints: Endpoints, stored: StoredEndpoint): Promise<Static<typeof Answer>> {
   const webhookId = `test_${randomUUID()}`;
-  const { result, ms, error } = await endpoints.deliveries.attempt(stored, {
+  const { result, ms, error } = await endpoints.requests.attempt(stored, {
     id: webhookId,
     body: JSON.stringify({ type: testEvent, timestamp: new Date().toISOString(), data: {} }),
     number: 1,
-    headers: { "tidegate-key": testEvent, "tidegate-sequence": paddedNumber(0) },
+    headers: ["tidegate-key", testEvent, "tidegate-sequence", paddedNumber(0)],
   });
   return {
     delivered: error === undefined,

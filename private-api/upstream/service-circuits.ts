@@ -45,7 +45,7 @@ export class ServiceCircuits {
   /**
    * Sends a request unless the circuit is open, and lets the circuit learn from the answer.
    * @param request.user whose request it is: one user's failures alone do not open the circuit for others
-   * @param request.hasTime false: the caller waits so briefly that a missing answer says nothing of the service
+   * @param request.hasTime false: the caller waits so briefly that a missing answer says nothing about the service
    */
   async guard(
     service: CircuitOwner,
@@ -55,7 +55,7 @@ export class ServiceCircuits {
     const circuit = this.of(service);
     const from = performance.now();
     const attempt = circuit.begin(from);
-    if (!attempt) return { kind: "circuit_open", retryAfterMs: circuit.retryAfterMs(from) };
+    if (!attempt) return circuitOpen(circuit, from);
     let result: AttemptResult = "unknown";
     try {
       const answer = await send();
@@ -67,7 +67,13 @@ export class ServiceCircuits {
   }
 }
 
-function resultOf(answer: ServiceAnswer, hasTime: boolean): AttemptResult {
+/** The answer where the circuit lets nothing pass. */
+export function circuitOpen(circuit: Circuit, nowMs: number): ServiceAnswer {
+  return { kind: "circuit_open", retryAfterMs: circuit.retryAfterMs(nowMs) };
+}
+
+/** What an answer says of the service. */
+export function resultOf(answer: ServiceAnswer, hasTime: boolean): AttemptResult {
   switch (answer.kind) {
     case "busy":
     case "circuit_open":

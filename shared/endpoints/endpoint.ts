@@ -81,7 +81,11 @@ export function endpointService(id: string): string {
   return servicePrefix + id;
 }
 
+export function isEndpointService(service: string): boolean {
+  return service.startsWith(servicePrefix);
+}
+
 /** @returns undefined for the name of a service. */
 export function endpointOfService(service: string): string | undefined {
-  return service.startsWith(servicePrefix) ? service.slice(servicePrefix.length) : undefined;
+  return isEndpointService(service) ? service.slice(servicePrefix.length) : undefined;
 }

@@ -2,14 +2,15 @@
 import type { LookupFunction } from "node:net";
 import { Pool } from "undici";
 import type { Service } from "../runtime/lifecycle.ts";
-import { exchange, type ExchangeResult } from "./exchange.ts";
+import { exchange, type ExchangeResult, type Target } from "./exchange.ts";
 import { guardedConnector } from "./guarded-connector.ts";
 import type { InternetAddresses } from "./internet-addresses.ts";
 
 export interface EndpointRequest {
-  url: URL;
-  headers: Record<string, string>;
-  body: string;
+  target: Target;
+  /** Names and values in turn. */
+  headers: string[];
+  body: Buffer;
   /** From now to the end of the answer. */
   timeoutMs: number;
 }
@@ -21,8 +22,10 @@ const maxAnswerBytes = 64 * 1024;
 const maxHeaderBytes = 16 * 1024;
 /** Origins with open connections; the one that was used least recently is closed for a further one. */
 const maxPools = 1_000;
-/** An idle connection is kept for 4 s, or as long as the endpoint asks for, up to this. */
-const maxIdleMs = 15_000;
+/** An idle connection is kept for 4 s, or 2 s less than the endpoint says that it keeps it, up to this. */
+const maxIdleMs = 60_000;
+/** A request that meets the end of its connection is lost: also a process that is busy for a second must not send one. */
+const idleMarginMs = 2_000;
 
 export class EndpointClient implements Service {
   readonly #connect: ReturnType<typeof guardedConnector>;
@@ -48,12 +51,9 @@ export class EndpointClient implements Service {
   }
 
   /** Makes one attempt; a redirect is not followed. Never throws because of the network or the endpoint. */
-  async send(request: EndpointRequest): Promise<ExchangeResult> {
-    return exchange(this.#poolOf(request.url.origin), {
-      ...request,
-      asReceived: true,
-      makeRoom: async () => false,
-    });
+  send({ target, headers, body, timeoutMs }: EndpointRequest): Promise<ExchangeResult> {
+    const pool = this.#poolOf(target.origin);
+    return exchange(pool, { url: target, headers, body, timeoutMs, asReceived: true, makeRoom: async () => false });
   }
 
   #poolOf(origin: string): Pool {
@@ -77,6 +77,7 @@ export class EndpointClient implements Service {
       maxResponseSize: maxAnswerBytes,
       maxHeaderSize: maxHeaderBytes,
       keepAliveMaxTimeout: maxIdleMs,
+      keepAliveTimeoutThreshold: idleMarginMs,
       headersTimeout: 0,
       bodyTimeout: 0,
     });

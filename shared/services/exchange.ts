@@ -40,30 +40,50 @@ const invalidRequestCodes = new Set(["UND_ERR_INVALID_ARG", "UND_ERR_NOT_SUPPORT
 const tlsCodes = /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 const unzip = promisify(gunzip);
 const byteOrderMark = Buffer.from("\ufeff");
+const noBody = Buffer.alloc(0);
 /** Before the final response; each may have as many headers as that. */
 const maxInformational = 8;
 
+/** The parts of a URL: parsed once where many requests have the same. */
+export interface Target {
+  readonly origin: string;
+  /** With the query. */
+  readonly path: string;
+}
+
+export function targetOf(url: string): Target {
+  const { origin, pathname, search } = new URL(url);
+  return { origin, path: pathname + search };
+}
+
 export interface ExchangeOptions {
-  /** Parsed where many requests have the same. */
-  url: string | URL;
-  headers: Record<string, string>;
+  url: string | Target;
+  /** Or names and values in turn. */
+  headers: Record<string, string> | string[];
   body: string | Buffer;
   /** From now to the end of the answer. */
   timeoutMs: number;
+  /** Which limit that is, where it is not `timeoutMs` itself: for the reason of a timeout. */
+  within?: string;
   /** Called before the rest of a large answer is read. False: no room within `waitMs`. */
   makeRoom: (waitMs: number) => Promise<boolean>;
   /** The body is not decompressed. */
   asReceived?: boolean;
+  /**
+   * After a 5xx the connection is closed: some servers close it a moment later, and a request that they had not read would be
+   * lost. Of a 5xx without a `content-length` the body is not read.
+   */
+  closesAfterServerError?: boolean;
 }
 
 /** Sends a POST request once. Never rejects because of the network or the other side. */
-export async function exchange(dispatcher: Dispatcher, options: ExchangeOptions): Promise<ExchangeResult> {
+export function exchange(dispatcher: Dispatcher, options: ExchangeOptions): Promise<ExchangeResult> {
   return new Promise((resolve) => {
     const handler = new ExchangeHandler(options, resolve);
     try {
       const { url, headers, body } = options;
-      const { origin, pathname, search } = typeof url === "string" ? new URL(url) : url;
-      dispatcher.dispatch({ origin, path: pathname + search, method: "POST", headers, body }, handler);
+      const { origin, path } = typeof url === "string" ? targetOf(url) : url;
+      dispatcher.dispatch({ origin, path, method: "POST", headers, body }, handler);
     } catch (error) {
       handler.fail(error as Error);
     }
@@ -81,6 +101,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #resolve: (result: ExchangeResult) => void;
   readonly #makeRoom: ExchangeOptions["makeRoom"];
   readonly #asReceived: boolean;
+  readonly #closesAfterServerError: boolean;
   readonly #deadline: number;
   readonly #timer: NodeJS.Timeout;
   /** Set right before the request is written. */
@@ -91,15 +112,22 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   #headers: Headers = {};
   readonly #chunks: Buffer[] = [];
   #bytes = 0;
+  /** Length of the body after which the connection is closed. */
+  #closeAt = Infinity;
+  #ended = false;
 
-  constructor({ timeoutMs, makeRoom, asReceived = false }: ExchangeOptions, resolve: (result: ExchangeResult) => void) {
+  constructor(options: ExchangeOptions, resolve: (result: ExchangeResult) => void) {
+    const { timeoutMs, within, makeRoom, asReceived = false, closesAfterServerError = false } = options;
     this.#resolve = resolve;
     this.#asReceived = asReceived;
+    this.#closesAfterServerError = closesAfterServerError;
     this.#makeRoom = makeRoom;
     this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(() => {
-      if (this.#controller) this.#giveUp({ kind: "unanswered", reason: "too late", fault: "deadline" });
-      else this.#giveUp({ kind: "unreachable", reason: "no connection in time", fault: "deadline" });
+      const limit = within ?? `${timeoutMs} ms`;
+      if (this.#controller)
+        this.#giveUp({ kind: "unanswered", reason: `no answer within ${limit}`, fault: "deadline" });
+      else this.#giveUp({ kind: "unreachable", reason: `no connection within ${limit}`, fault: "deadline" });
     }, timeoutMs);
   }
 
@@ -118,6 +146,10 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     this.#status = status;
     this.#headers = headers;
     if (Number(headers["content-length"]) > maxAnswerBytes) this.#giveUp(this.#tooLarge());
+    else if (status >= 500 && this.#closesAfterServerError) {
+      this.#closeAt = Number(headers["content-length"] ?? 0);
+      if (this.#closeAt === 0) this.#endAndClose();
+    }
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -125,20 +157,30 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     this.#chunks.push(chunk);
     const before = this.#bytes;
     this.#bytes += chunk.length;
+    if (this.#bytes >= this.#closeAt) return this.#endAndClose();
     if (this.#bytes > smallAnswerBytes && before <= smallAnswerBytes) {
       this.#waitForRoom(controller).catch((error: unknown) => this.fail(error as Error));
     }
   }
 
+  #endAndClose(): void {
+    this.onResponseEnd();
+    this.#controller?.abort(new Error("the connection is not used again after a 5xx"));
+  }
+
   onResponseEnd(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    // Most answers to a delivery have no body.
+    if (this.#bytes === 0) return this.#answered(noBody);
     const body = this.#chunks.length === 1 && this.#chunks[0] ? this.#chunks[0] : Buffer.concat(this.#chunks);
     const encoding = String(this.#headers["content-encoding"] ?? "identity").toLowerCase();
-    if (body.length === 0 || encoding === "identity" || this.#asReceived) this.#answered(body);
+    if (encoding === "identity" || this.#asReceived) this.#answered(body);
     else this.#decompress(body, encoding).catch((error: unknown) => this.fail(error as Error));
   }
 
   #answered(body: Buffer): void {
-    const hasMark = body.subarray(0, byteOrderMark.length).equals(byteOrderMark);
+    const hasMark = body[0] === byteOrderMark[0] && body.subarray(0, byteOrderMark.length).equals(byteOrderMark);
     this.#settle({
       kind: "answered",
       status: this.#status,
@@ -166,7 +208,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.fail(error);
+    if (!this.#ended) this.fail(error);
   }
 
   fail(error: Error & { code?: string }): void {
@@ -178,10 +220,15 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
       // The message names the header, and repeats no value.
       return this.#settle({ kind: "unreachable", reason: `the request is invalid: ${error.message}`, fault: "own" });
     }
-    if (notSentCodes.has(code) || tlsCodes.test(code))
-      this.#settle({ kind: "unreachable", reason: code, fault: "service" });
-    else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle(this.#tooLarge());
-    else this.#settle({ kind: "unanswered", reason: "the connection was cut", fault: "service" });
+    // Without a controller nothing was written.
+    if (!this.#controller || notSentCodes.has(code) || tlsCodes.test(code)) {
+      this.#settle({ kind: "unreachable", reason: code || "no connection", fault: "service" });
+    } else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle(this.#tooLarge());
+    else {
+      // The parser's errors have no code, and repeat nothing of the answer.
+      const reason = `the connection was cut (${code || error.message})`;
+      this.#settle({ kind: "unanswered", reason, fault: "service" });
+    }
   }
 
   async #waitForRoom(controller: Dispatcher.DispatchController): Promise<void> {

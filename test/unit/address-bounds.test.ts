@@ -62,6 +62,11 @@ describe("reconnect times and addresses", () => {
     for (const [i, waitMs] of (least ?? []).entries()) expect((most?.[i] ?? 0) / waitMs).toBeCloseTo(1.05, 2);
   });
 
+  test("RET-1: addresses that are refused for the first time keep to the rate, however long the line is", () => {
+    const times = waits(new ReconnectTimes({ random: () => 0 }), 2_000, (i) => `198.18.${i >> 8}.${i & 255}`);
+    expect(times).toEqual(Array.from({ length: 2_000 }, (_, i) => 1_000 + 10 * i));
+  });
+
   test("RET-1: an address that is refused repeatedly delays others by 5 s at most", () => {
     const times = new ReconnectTimes();
     waits(times, 10_000, () => "192.0.2.1");

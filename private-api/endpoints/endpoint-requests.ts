@@ -1,0 +1,137 @@
+/** Single requests to endpoints, as Standard Webhooks: each is noted. */
+import type { Attempt, AttemptLog, EndpointHealth, StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import { keptAnswerBytes } from "../../shared/endpoints/contract.ts";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
+import type { EndpointClient } from "../../shared/services/endpoint-client.ts";
+import type { ExchangeResult } from "../../shared/services/exchange.ts";
+import { signWebhook } from "../../shared/services/standard-webhooks.ts";
+import { requestParts } from "./request-parts.ts";
+
+/** What one request carries. */
+interface Webhook {
+  readonly id: string;
+  readonly body: string;
+  /** Of the attempt, from 1 on. */
+  readonly number: number;
+  /** Names and values in turn. */
+  readonly headers: readonly string[];
+}
+
+/** A request under way. */
+interface SentAttempt {
+  /** Unix ms. */
+  readonly at: number;
+  /** By `performance.now()` */
+  readonly from: number;
+  readonly result: Promise<ExchangeResult>;
+}
+
+export interface DeliveredAttempt {
+  result: ExchangeResult;
+  ms: number;
+  error?: string;
+}
+
+export class EndpointRequests {
+  readonly #client: EndpointClient;
+  readonly #attempts: AttemptLog;
+  readonly #onFailing: (stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }) => Promise<void>;
+  /** One function for all attempts. */
+  readonly #reportNoteError: (error: unknown) => void;
+  readonly #logger: Logger;
+
+  /** @param options.onFailing after each failure */
+  constructor(options: {
+    client: EndpointClient;
+    attempts: AttemptLog;
+    onFailing: (stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }) => Promise<void>;
+    errors: ContainedErrors;
+    logger: Logger;
+  }) {
+    this.#client = options.client;
+    this.#attempts = options.attempts;
+    this.#onFailing = options.onFailing;
+    this.#reportNoteError = (error) => options.errors.report("store", error);
+    this.#logger = options.logger;
+  }
+
+  /** One request, whatever the state of the endpoint. It is noted. */
+  async attempt(stored: StoredEndpoint, webhook: Webhook): Promise<DeliveredAttempt> {
+    const sent = this.send(stored, webhook);
+    return this.ended(stored, webhook, sent, await sent.result);
+  }
+
+  /** Begins it. The caller passes its result to {@link ended}. */
+  send({ endpoint }: StoredEndpoint, webhook: Webhook): SentAttempt {
+    const now = new Date();
+    const { target, headers, keysAt } = requestParts(endpoint);
+    // Signed and sent as the same bytes.
+    const body = Buffer.from(webhook.body);
+    const signed = signWebhook(webhook.id, body, keysAt(now.getTime()), now);
+    const all = headers.slice();
+    all.push("webhook-id", signed["webhook-id"], "webhook-timestamp", signed["webhook-timestamp"]);
+    all.push("webhook-signature", signed["webhook-signature"], "tidegate-attempt", String(webhook.number));
+    all.push(...webhook.headers);
+    const from = performance.now();
+    return {
+      at: now.getTime(),
+      from,
+      result: this.#client.send({ target, body, timeoutMs: endpoint.timeoutMs, headers: all }),
+    };
+  }
+
+  /** Notes it. */
+  ended(
+    stored: StoredEndpoint,
+    { id, number }: Webhook,
+    { at, from }: SentAttempt,
+    result: ExchangeResult,
+  ): DeliveredAttempt {
+    const ms = Math.round(performance.now() - from);
+    const error = errorOf(result);
+    if (result.kind === "unreachable") {
+      this.#logger.info({ endpoint: stored.endpoint.id, reason: result.reason }, "an endpoint cannot be reached");
+    }
+    const delivered = error === undefined ? { result, ms } : { result, ms, error };
+    try {
+      this.#note(stored, { at, changeId: id, attempt: number }, delivered);
+    } catch (noteError) {
+      // The outcome stands, whatever becomes of its note.
+      this.#reportNoteError(noteError);
+    }
+    return delivered;
+  }
+
+  #note(
+    stored: StoredEndpoint,
+    about: Pick<Attempt, "at" | "changeId" | "attempt">,
+    { ms, result, error }: DeliveredAttempt,
+  ): void {
+    const status = "status" in result ? { status: result.status } : {};
+    const answer = result.kind === "answered" ? beginning(result.body) : "";
+    const noted = this.#attempts.add(stored.endpoint.id, {
+      ...about,
+      ...status,
+      ms,
+      ...(error !== undefined && { error }),
+      ...(answer !== "" && { answer }),
+    });
+    const isOver =
+      error === undefined ? noted : noted.then(async (health) => this.#onFailing(stored, { ...status, health }));
+    isOver.catch(this.#reportNoteError);
+  }
+}
+
+/** Undefined for a 2xx. */
+function errorOf(result: ExchangeResult): string | undefined {
+  if (result.kind === "unreachable" || result.kind === "unanswered") return result.reason;
+  const { status } = result;
+  return status >= 200 && status < 300 ? undefined : `the endpoint answered ${status}`;
+}
+
+/** The cut may fall within a character. */
+function beginning(body: Buffer): string {
+  if (body.length === 0) return "";
+  return body.subarray(0, keptAnswerBytes).toString("utf8").toWellFormed();
+}
