@@ -86,7 +86,8 @@ function createDoor({ config, errors, logger }: PrivateApiOptions, state: Proces
 }
 
 function healthChecks({ context, rulesFile }: ProcessState): Record<string, HealthStatus> {
-  const { broker, currentRules, currentRollouts } = context;
+  const { broker, currentRules, currentRollouts, upstream } = context;
+  const services = [...currentRules.rules.services];
   const findings = [...currentRules.findings, ...(rulesFile?.findings ?? [])];
   return {
     // Without the broker's messages publishing still works: the process only learns of new rules later.
@@ -94,6 +95,7 @@ function healthChecks({ context, rulesFile }: ProcessState): Record<string, Heal
     ...cellHealth(context.cellMaps.states),
     rules: findings.length === 0 ? "ok" : "degraded",
     rollouts: currentRollouts.findings.length === 0 ? "ok" : "degraded",
+    services: services.some((service) => upstream.circuits.of(service).isOpen) ? "degraded" : "ok",
   };
 }
 

@@ -8,6 +8,7 @@ import { addDrainNode } from "./routes/drain-node.ts";
 import { addGetRollouts } from "./routes/get-rollouts.ts";
 import { addGetRules } from "./routes/get-rules.ts";
 import { addListNodes } from "./routes/list-nodes.ts";
+import { addListServices } from "./routes/list-services.ts";
 import { addListCells } from "./routes/list-cells.ts";
 import { addLoad } from "./routes/load.ts";
 import { addMoveSlots } from "./routes/move-slots.ts";
@@ -56,6 +57,7 @@ const calls = [
   addPutRules,
   addLoad,
   addListNodes,
+  addListServices,
   addDrainNode,
   addGetRollouts,
   addPutRollouts,

@@ -28,7 +28,7 @@ export async function call(
   const { rules } = context.currentRules;
   const route = rules.route(event);
   const service = route && rules.service(serviceOf(route, session.identity));
-  if (!service) throw new TidegateError("no_route", `no route for "${event}"`);
+  if (!service) throw noRoute(event, rules.version);
   if (data.bytes > maxPayloadBytes * 2) session.cut();
   if (data.bytes > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `the data is larger than ${maxPayloadBytes} bytes of JSON`);
@@ -45,6 +45,11 @@ export async function call(
     },
     { service: service.name, data: data.text, dataBytes: data.bytes },
   );
+}
+
+function noRoute(event: string, rulesVersion: number): TidegateError {
+  if (rulesVersion > 0) return new TidegateError("no_route", `no route for "${event}"`);
+  return new TidegateError("no_route", "this node knows no rules yet", { retryable: true });
 }
 
 const noData: JsonText = { text: "null", bytes: 4 };

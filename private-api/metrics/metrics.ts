@@ -23,7 +23,12 @@ export interface CellFigures {
 const counters = {
   ...doorCounter,
   publishes: ["publishes_total", "Publishes, by outcome or error code", "outcome"],
-  upstreamAnswers: ["upstream_answers_total", "Requests to services, by outcome", "outcome"],
+  unlistedNamespaces: ["publishes_unlisted_namespace_total", "Publishes to namespaces that the rules do not list"],
+  upstreamAnswers: [
+    "upstream_answers_total",
+    "Requests to services of the rules, by outcome",
+    ...(["service", "outcome"] as const),
+  ],
   deliveries: [
     "queue_deliveries_total",
     "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",

@@ -8,7 +8,7 @@ import { type ErrorOptions, TidegateError } from "../../shared/runtime/errors.ts
 import { excerpt } from "../../shared/runtime/excerpt.ts";
 import type { JsonText } from "../../shared/json/json-text.ts";
 import { PositionSchema } from "../../shared/protocol/client-messages.ts";
-import { channelPattern, isApplicationEvent, wellFormedPattern } from "../../shared/protocol/grammar.ts";
+import { channelPattern, isApplicationEvent, namespaceOf, wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { explain } from "../../shared/runtime/schema-errors.ts";
 import type { PrivateApiContext } from "../node/context.ts";
@@ -100,6 +100,7 @@ async function publish(
   // The door reads `data` as text (config.passesData).
   const data = item.data as JsonText;
   checkData(event, data);
+  checkNamespace(channel, context);
   const common = { channel, event, data: data.text, ...(id !== undefined && { id }) };
   if (history === false) {
     if (expect) throw new TidegateError("invalid_request", "expect: an ephemeral publication has no position");
@@ -118,6 +119,20 @@ async function publish(
     throw new TidegateError("conflict", "the channel is at another position", missed);
   }
   return { ...outcome.position, ...(outcome.duplicate && { duplicate: true }) };
+}
+
+/** A namespace that the rules do not list has the options of `default`: most often it is misspelt. */
+function checkNamespace(channel: string, { currentRules, metrics }: PrivateApiContext): void {
+  const { rules } = currentRules;
+  if (rules.lists(channel)) return;
+  if (rules.document.strictNamespaces === true) {
+    const namespace = namespaceOf(channel);
+    throw new TidegateError(
+      "invalid_request",
+      `channel: the rules list no namespace "${namespace}" (strictNamespaces)`,
+    );
+  }
+  metrics.unlistedNamespaces.inc();
 }
 
 /** Members of the problem: the publications after `expect`, as far as history has them. */

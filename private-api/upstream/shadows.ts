@@ -3,14 +3,15 @@ import { AnswerBudget, type AnswerPart, smallAnswerBytes } from "../../shared/se
 import { type ServiceAnswer, ServiceClient, type ServiceRequest } from "../../shared/services/service-client.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { PacedLog } from "../../shared/runtime/paced-log.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import { differences } from "./differences.ts";
 
 /** Each request holds two answers until they are compared: small ones, or large ones within the budget. */
 const maxInFlight = 64;
 const maxDifferences = 5;
-/** Shortest time between two logged differences; the others are counted. */
-const logEveryMs = 1_000;
+/** Logged differences; the others are counted. */
+const logRate = { capacity: 1, perSecond: 1 };
 
 /** A request to a shadow; {@link Shadows} adds the receiver of its answer. */
 export type ShadowRequest = Omit<ServiceRequest, "answer">;
@@ -26,15 +27,15 @@ export class Shadows implements Service {
   readonly #budget = new AnswerBudget();
   readonly #metrics: PrivateApiMetrics;
   readonly #logger: Logger;
+  readonly #differences: PacedLog;
   /** Requests in flight, by service. */
   readonly #inFlight = new Counts<string>();
   #allInFlight = 0;
-  #loggedAt = -Infinity;
-  #unlogged = 0;
 
   constructor(options: { metrics: PrivateApiMetrics; logger: Logger }) {
     this.#metrics = options.metrics;
     this.#logger = options.logger;
+    this.#differences = new PacedLog({ logger: options.logger, rate: logRate });
   }
 
   async start(): Promise<void> {
@@ -86,24 +87,14 @@ export class Shadows implements Service {
     const found = differences(expected, answer, maxDifferences);
     if (!found) return "skipped";
     if (found.length === 0) return "same";
-    this.#report({
+    const difference = {
       event: request.eventType,
       shadow: request.service.name,
       statuses: [expected.status, answer.status],
       differences: found,
-    });
+    };
+    this.#differences.warn("difference", difference, "the answer of a shadow differs");
     return "different";
-  }
-
-  #report(difference: Record<string, unknown>): void {
-    const now = performance.now();
-    if (now < this.#loggedAt + logEveryMs) {
-      this.#unlogged++;
-      return;
-    }
-    this.#logger.warn({ ...difference, unlogged: this.#unlogged }, "the answer of a shadow differs");
-    this.#loggedAt = now;
-    this.#unlogged = 0;
   }
 }
 

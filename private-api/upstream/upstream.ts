@@ -1,5 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { type CallOutcome, interpretAnswer, interpretWebhookAnswer, refused } from "../../shared/services/answers.ts";
+import {
+  type CallOutcome,
+  interpretAnswer,
+  interpretDeliveryAnswer,
+  interpretWebhookAnswer,
+  refused,
+} from "../../shared/services/answers.ts";
 import { socketSource } from "../../shared/services/cloudevents.ts";
 import {
   type AnswerTaker,
@@ -22,16 +28,28 @@ import type { ServiceOptions } from "../../shared/rules/rules.ts";
 import type { ServiceSecrets } from "../../shared/rules/secrets.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import { AnswerCounts } from "./answer-counts.ts";
 import { connectDecision, subscribeDecision } from "./hook-answers.ts";
 import { ServiceCircuits } from "./service-circuits.ts";
+import { ServiceFailures } from "./service-failures.ts";
 import { Shadows } from "./shadows.ts";
 
 type EventRequest = Pick<ServiceRequest, "path" | "eventId" | "eventType" | "body"> &
-  Partial<Pick<ServiceRequest, "headers" | "webhookId" | "source" | "cell">>;
+  Partial<Pick<ServiceRequest, "headers" | "webhookId" | "source" | "time" | "cell">>;
 type Question = Pick<ServiceRequest, "kind" | "identity" | "traceparent" | "timeoutMs">;
 
-/** Of the service's `timeoutMs`: a caller that waits less says nothing of the service by its timeouts. */
+/** Of the service's `timeoutMs`: timeouts of a caller that waits less say nothing about the service. */
 const enoughTime = 1 / 2;
+
+/** What became of a question. */
+interface Asked {
+  outcome: CallOutcome;
+  /** Undefined: the rules name no service for it. */
+  sent?: { service: ServiceOptions; answer: ServiceAnswer; cause?: string | undefined };
+  event: string;
+  /** `ce-id` of the request. */
+  id: string;
+}
 
 interface UpstreamOptions {
   rules: CurrentRules;
@@ -46,14 +64,21 @@ interface UpstreamOptions {
 /** Turns questions of gateways and queued items into requests to services, by the rules in force. */
 export class Upstream implements Service {
   readonly circuits = new ServiceCircuits();
+  readonly failures: ServiceFailures;
   readonly #client = new ServiceClient();
   readonly #options: UpstreamOptions;
   readonly #shadows: Shadows;
   /** For the answers to deliveries, of which only the status counts. */
   readonly #deliveries = new AnswerBudget();
+  readonly #counts: AnswerCounts;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
+    this.failures = new ServiceFailures(options.logger);
+    this.#counts = new AnswerCounts({
+      counter: options.metrics.upstreamAnswers,
+      onGone: (service) => this.failures.forget(service),
+    });
     this.#shadows = new Shadows(options);
     this.circuits.listen((service, isOpen) => {
       if (isOpen) options.logger.warn({ service }, "a service fails: its circuit is open");
@@ -76,6 +101,17 @@ export class Upstream implements Service {
    * @param data JSON text of a call.
    */
   async answer(question: protocol.RelayQuestion, data: string, taker: AnswerTaker): Promise<CallOutcome> {
+    const from = performance.now();
+    const { outcome, sent, event, id } = await this.#ask(question, data, taker);
+    if (!sent) return outcome;
+    const { service, answer, cause } = sent;
+    const { kind, traceparent } = question;
+    const request = { kind, service, event, id, traceparent, ms: performance.now() - from, cause };
+    this.failures.note(request, outcome, { answer, rules: this.#options.rules.rules });
+    return outcome.ok ? outcome : { ...outcome, error: { ...outcome.error, requestId: id } };
+  }
+
+  async #ask(question: protocol.RelayQuestion, data: string, taker: AnswerTaker): Promise<Asked> {
     switch (question.kind) {
       case "call":
         return this.#call(question, data, taker);
@@ -107,8 +143,9 @@ export class Upstream implements Service {
     const body = encoding === undefined ? item.body : Buffer.from(item.body, encoding);
     const { id, event, path, traceparent, user, tenant, sessionId, claims } = head;
     const part = this.#deliveries.part("deliveries", sessionId);
+    const from = performance.now();
     try {
-      return await this.#send(
+      const answer = await this.#send(
         service,
         {
           kind: "queued",
@@ -124,30 +161,42 @@ export class Upstream implements Service {
           headers,
           webhookId,
           source: head.source,
+          time: new Date(head.at),
           cell: this.#options.cells().owners[slot] ?? "",
         },
         { isConnected: true, part },
       );
+      const sent = { kind: "queued", service, event, id, traceparent, ms: performance.now() - from };
+      this.failures.note(sent, interpretDeliveryAnswer(answer, name), { answer, rules: this.#options.rules.rules });
+      return answer;
     } finally {
       part.release();
     }
   }
 
-  async #call(call: protocol.RelayCall, data: string, taker: AnswerTaker): Promise<CallOutcome> {
-    const { event, eventId } = call;
-    const routed = this.#route(call, { eventId, eventType: event, body: data }, taker);
-    return routed ? interpretAnswer(await routed.answering, routed.service) : noRoute(event);
+  async #call(call: protocol.RelayCall, data: string, taker: AnswerTaker): Promise<Asked> {
+    const { event, eventId: id } = call;
+    const routed = this.#route(call, { eventId: id, eventType: event, body: data }, taker);
+    if (!routed) return { outcome: noRoute(event), event, id };
+    const { service, answering } = routed;
+    const answer = await answering;
+    return { outcome: interpretAnswer(answer, service.name), sent: { service, answer }, event, id };
   }
 
   /** @param data the body, as a JSON string. */
-  async #webhook(webhook: protocol.RelayWebhook, data: string, taker: AnswerTaker): Promise<CallOutcome> {
-    const { event, eventId, source, contentType } = webhook;
+  async #webhook(webhook: protocol.RelayWebhook, data: string, taker: AnswerTaker): Promise<Asked> {
+    const { event, eventId: id, source, contentType } = webhook;
     const body = parseJson(data);
-    if (typeof body !== "string") return refused("invalid_request", "the body of a webhook is not a JSON string");
+    if (typeof body !== "string") {
+      return { outcome: refused("invalid_request", "the body of a webhook is not a JSON string"), event, id };
+    }
     const headers = contentType === undefined ? {} : { "content-type": contentType };
-    const request = { eventId, eventType: event, source, body, headers };
+    const request = { eventId: id, eventType: event, source, body, headers };
     const routed = this.#route({ ...webhook, kind: "call" }, request, taker);
-    return routed ? interpretWebhookAnswer(await routed.answering, routed.service) : noRoute(event);
+    if (!routed) return { outcome: noRoute(event), event, id };
+    const { service, answering } = routed;
+    const answer = await answering;
+    return { outcome: interpretWebhookAnswer(answer, service.name), sent: { service, answer }, event, id };
   }
 
   /** Sends the request to the service of the event's route, and to its shadow. Undefined: there is no such route. */
@@ -155,7 +204,7 @@ export class Upstream implements Service {
     question: Question,
     given: Omit<EventRequest, "path">,
     taker: AnswerTaker,
-  ): { service: string; answering: Promise<ServiceAnswer> } | undefined {
+  ): { service: ServiceOptions; answering: Promise<ServiceAnswer> } | undefined {
     const { rules } = this.#options.rules;
     const route = rules.route(given.eventType);
     const service = route && rules.service(serviceOf(route, question.identity));
@@ -167,39 +216,40 @@ export class Upstream implements Service {
     if (shadow && shadow !== service) {
       this.#shadows.send(this.#addressed(shadow, question, request), answering);
     }
-    return { service: service.name, answering };
+    return { service, answering };
   }
 
-  async #askConnect(question: protocol.RelayConnect, taker: AnswerTaker): Promise<CallOutcome> {
+  async #askConnect(question: protocol.RelayConnect, taker: AnswerTaker): Promise<Asked> {
     const { identity, address, userAgent } = question;
     const { sessionId, user, tenant, claims } = identity;
     const body = { sessionId, user, tenant, claims, address, userAgent };
-    return connectDecision(await this.#askHook("connect", question, body, taker));
+    return this.#askHook(question, { body, decide: connectDecision }, taker);
   }
 
-  async #askSubscribe(question: protocol.RelaySubscribe, taker: AnswerTaker): Promise<CallOutcome> {
+  async #askSubscribe(question: protocol.RelaySubscribe, taker: AnswerTaker): Promise<Asked> {
     const { identity, channel } = question;
     const { sessionId, user, tenant, claims } = identity;
     const body = { sessionId, user, tenant, claims, channel };
-    return subscribeDecision(await this.#askHook("subscribe", question, body, taker), channel);
+    return this.#askHook(question, { body, decide: (answer) => subscribeDecision(answer, channel) }, taker);
   }
 
   async #askHook(
-    hook: "connect" | "subscribe",
     question: protocol.RelayConnect | protocol.RelaySubscribe,
-    body: Record<string, unknown>,
+    { body, decide }: { body: Record<string, unknown>; decide: (answer: ServiceAnswer) => CallOutcome },
     taker: AnswerTaker,
-  ): Promise<ServiceAnswer> {
+  ): Promise<Asked> {
+    const { kind: hook, eventId: id = randomUUID() } = question;
+    const event = `tidegate.${hook}`;
     const service = this.#options.rules.rules.hook(hook);
     // Switched off after the gateway asked: the gateway asks again by the newer rules.
-    if (!service) return { kind: "unreachable", reason: "the hook is off", fault: "own" };
-    const request = {
-      path: `/tidegate/${hook}`,
-      eventId: randomUUID(),
-      eventType: `tidegate.${hook}`,
-      body: JSON.stringify(body),
-    };
-    return this.#send(service, question, request, taker);
+    if (!service)
+      return { outcome: decide({ kind: "unreachable", reason: "the hook is off", fault: "own" }), event, id };
+    const request = { path: `/tidegate/${hook}`, eventId: id, eventType: event, body: JSON.stringify(body) };
+    const answer = await this.#send(service, question, request, taker);
+    // To the client a hook says only that it gave no decision.
+    const told = interpretAnswer(answer, service.name);
+    const cause = told.ok ? undefined : told.error.message;
+    return { outcome: decide(answer), sent: { service, answer, cause }, event, id };
   }
 
   async #send(
@@ -219,9 +269,7 @@ export class Upstream implements Service {
     const isHook = kind === "connect" || kind === "subscribe";
     const caller = { user: identityKey(identity), hasTime: timeoutMs >= service.timeoutMs * enoughTime };
     const answered = isHook ? await send() : await this.circuits.guard(service, caller, send);
-    this.#options.metrics.upstreamAnswers.inc({
-      outcome: answered.kind === "answered" ? `${Math.floor(answered.status / 100)}xx` : answered.kind,
-    });
+    this.#counts.count(service.name, answered, this.#options.rules.rules);
     return answered;
   }
 

@@ -61,6 +61,11 @@ export function isRequestCode(code: string): code is RequestCode {
 }
 
 export type ConnectCode = keyof typeof connectCodes;
+
+export function isConnectCode(code: string): code is ConnectCode {
+  return Object.hasOwn(connectCodes, code);
+}
+
 export type DisconnectCode = keyof typeof disconnectCodes;
 
 /** Why history cannot bridge a position: with `recovered: false`, and in `sync:resync`. */
@@ -75,14 +80,19 @@ export interface WireError {
   retryAfterMs?: number;
   /** The HTTP status of the service, if it answered. */
   status?: number;
+  /** Of a call or hook: `ce-id` of the request. Log lines about its failure have it. */
+  requestId?: string;
   /** Further members of the service's answer, e.g. the position and the publications of a conflict. */
   details?: Record<string, unknown>;
 }
 
 /** `connect_error.data` of a refused connection. */
 export interface ConnectRefusal {
-  code: ConnectCode;
+  /** A {@link ConnectCode}, or the connect hook's own. */
+  code: string;
   message: string;
   retryable: boolean;
   retryAfterMs?: number;
+  /** Of the connect hook: `ce-id` of the request. Log lines about its failure have it. */
+  requestId?: string;
 }

@@ -63,9 +63,29 @@ export const RelayConnect = Type.Object({
   kind: Type.Literal("connect"),
   address: Type.String(),
   userAgent: Type.String(),
+  eventId: Type.Optional(HeaderText),
 });
 /** Asks the subscribe hook whether the session may follow the channel. */
-export const RelaySubscribe = Type.Object({ ...common, kind: Type.Literal("subscribe"), channel: Type.String() });
+export const RelaySubscribe = Type.Object({
+  ...common,
+  kind: Type.Literal("subscribe"),
+  channel: Type.String(),
+  eventId: Type.Optional(HeaderText),
+});
+
+/** Of one kind that a gateway names. */
+export const maxProfileSecrets = 16;
+const SecretIds = Type.Array(Type.String({ maxLength: 64 }), { maxItems: maxProfileSecrets });
+/** What the gateways of a fleet are compared by. */
+const GatewayProfile = Type.Object({
+  /** Of the process. */
+  instance: Type.String({ maxLength: 64 }),
+  maxConnections: Type.Integer(),
+  /** Ids of its secrets, in their order: the first one seals. */
+  resumeSecrets: SecretIds,
+  jwtSecrets: SecretIds,
+});
+export type GatewayProfile = Static<typeof GatewayProfile>;
 
 export const RelayHello = Type.Object({ hello: Type.Literal(relayVersion), node: Type.String() });
 export const RelayQuestion = Type.Union([RelayCall, RelayWebhook, RelayConnect, RelaySubscribe]);
@@ -76,6 +96,7 @@ const WireErrorSchema = Type.Object({
   retryable: Type.Boolean(),
   retryAfterMs: Type.Optional(Type.Number()),
   status: Type.Optional(Type.Integer()),
+  requestId: Type.Optional(Type.String()),
 });
 /** The payload is the data, or the details of the error, if any. */
 export const RelayAnswer = Type.Union([
@@ -142,6 +163,9 @@ export function readWebhookReply(text: string): WebhookReply | undefined {
   const reply = parseJson(text);
   return webhookReplyValidator.Check(reply) ? reply : undefined;
 }
+
+/** The only status with which a hook refuses. The error of such an answer carries it. */
+export const hookRefusalStatus = 403;
 
 /** A hook's grant: further channels (connect hook only), and the `info` that others see of the user. */
 const HookGrant = Type.Object({

@@ -123,6 +123,11 @@ export class Rules {
     return this.#namespaces.get(namespaceOf(channel)) ?? this.#defaultNamespace;
   }
 
+  /** Whether the document lists the channel's namespace. */
+  lists(channel: string): boolean {
+    return this.#namespaces.has(namespaceOf(channel));
+  }
+
   /** The exact route of an event, else the one with the longest prefix. */
   route(event: string): schema.RouteRule | undefined {
     return this.#routes.find(event);
@@ -154,7 +159,7 @@ export class Rules {
     return this.#services.values();
   }
 
-  /** The service that hears of the sessions' begin or end; undefined where none does. */
+  /** The service that gets this event of sessions; undefined: none. */
   sessionHook(kind: SessionEventKind): string | undefined {
     return this.document.hooks?.[kind];
   }

@@ -118,6 +118,8 @@ const frame = {
     Type.Record(Type.String({ pattern: serviceName.source }), Class, { ...closed, maxProperties: maxClasses }),
   ),
   quotas: Type.Optional(Quotas),
+  /** Publishes to a namespace that the document does not list are refused. */
+  strictNamespaces: Type.Optional(Type.Boolean()),
 };
 
 /** A document without its namespaces, services, routes and sources. */

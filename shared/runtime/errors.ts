@@ -2,9 +2,15 @@ import { excerpt } from "./excerpt.ts";
 import { type RequestCode, requestCodes, type WireError } from "../protocol/codes.ts";
 
 export interface ErrorOptions {
+  /** Where it differs from that of the code. */
+  retryable?: boolean;
   retryAfterMs?: number | undefined;
   /** HTTP status of the service, if it answered. */
   status?: number;
+  /** `ce-id` of the request to a service. */
+  requestId?: string | undefined;
+  /** Of a hook that refused: clients get it in place of `code`. */
+  serviceCode?: string | undefined;
   cause?: unknown;
   /** The single findings, if there are several. */
   errors?: readonly string[];
@@ -31,7 +37,7 @@ export class TidegateError extends Error {
   }
 
   get retryable(): boolean {
-    return requestCodes[this.code].retryable;
+    return this.options.retryable ?? requestCodes[this.code].retryable;
   }
 
   get httpStatus(): number {
@@ -39,13 +45,14 @@ export class TidegateError extends Error {
   }
 
   toWire(): WireError {
-    const { retryAfterMs, status } = this.options;
+    const { retryAfterMs, status, requestId, serviceCode } = this.options;
     return {
-      code: this.code,
+      code: serviceCode ?? this.code,
       message: this.message,
       retryable: this.retryable,
       ...(retryAfterMs !== undefined && { retryAfterMs }),
       ...(status !== undefined && { status }),
+      ...(requestId !== undefined && { requestId }),
     };
   }
 }

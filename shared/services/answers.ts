@@ -13,6 +13,10 @@ import type { ServiceAnswer } from "./service-client.ts";
 export type CallOutcome =
   { ok: true; data: string } | { ok: false; error: Omit<WireError, "details">; details?: string };
 
+/** A 401: most services check the signature before anything else. */
+export const notAccepted =
+  "the service does not accept the request (401): check its secret on both sides, and its clock";
+
 /** Limits of a service's own code and message; longer texts belong into other members. */
 const maxCodeLength = 128;
 const maxMessageLength = 4_096;
@@ -31,7 +35,7 @@ export function interpretAnswer(answer: ServiceAnswer, service: string): CallOut
       return refused("upstream_unavailable", `${service} failed too often lately: nothing was sent`, { retryAfterMs });
     }
     case "unanswered":
-      return refused("upstream_timeout", `${service} did not answer, the call may have taken effect: ${answer.reason}`);
+      return refused("upstream_timeout", `${service}: ${answer.reason}; the call may have taken effect`);
     case "answer_too_large":
       return refused("upstream_bad_response", `the answer of ${service} is too large`);
     case "unreadable": {
@@ -87,8 +91,16 @@ export function interpretWebhookAnswer(answer: ServiceAnswer, service: string): 
   return { ok: true, data: JSON.stringify(reply) };
 }
 
+/** For the log: any 2xx says that the work is done; a 429, or a 503 with `Retry-After`, comes from a service that works. */
+export function interpretDeliveryAnswer(answer: ServiceAnswer, service: string): CallOutcome {
+  if (answer.kind !== "answered") return interpretAnswer(answer, service);
+  const { status, retryAfterMs } = answer;
+  const isPaused = status === 429 || (status === 503 && retryAfterMs !== undefined);
+  return isPaused || (status >= 200 && status < 300) ? { ok: true, data: "" } : interpretAnswer(answer, service);
+}
+
 /** Takes `code` and `message` from the body of a 4xx; the other members become `details`. */
-function readRejection(body: Buffer, status: number): CallOutcome | undefined {
+export function readRejection(body: Buffer, status: number): (CallOutcome & { ok: false }) | undefined {
   if (!isJson(body)) return undefined;
   const own = takeMembers(inOneLine(body), ["code", "message"]);
   const code = parseJson(own?.taken.get("code") ?? "");

@@ -19,7 +19,7 @@ const maxUsers = 1_000;
 /** A request that the circuit let pass. */
 export type Attempt = "ordinary" | "probe";
 
-/** `unknown`: the request says nothing of the service, it was not sent or not given enough time. */
+/** `unknown`: the request was not sent or not given enough time, so it says nothing about the service. */
 export type AttemptResult = "answered" | "failed" | "unknown";
 
 export class Circuit {

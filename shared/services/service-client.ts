@@ -1,6 +1,8 @@
 /** Calls services: signed requests, bounded in time, number and size of answers. */
+import { setTimeout as pause } from "node:timers/promises";
 import { Agent } from "undici";
 import type { Service } from "../runtime/lifecycle.ts";
+import { jittered } from "../runtime/timing.ts";
 import { maxAnswerBytes } from "../protocol/limits.ts";
 import { parseRetryAfter } from "../protocol/retry-after.ts";
 import type { ServiceOptions } from "../rules/rules.ts";
@@ -8,6 +10,7 @@ import type { AnswerPart } from "./answer-budget.ts";
 import { eventHeaders } from "./cloudevents.ts";
 import { exchange, type ExchangeResult } from "./exchange.ts";
 import { type Identity, signIdentity } from "./identity-token.ts";
+import { Restarts } from "./restarts.ts";
 import { type RequestKind, ServicePlaces } from "./service-places.ts";
 import type { ServiceSecret } from "../rules/service-secret.ts";
 import { signWebhook } from "./standard-webhooks.ts";
@@ -26,6 +29,8 @@ export interface ServiceRequest {
   eventId: string;
   eventType: string;
   source: string;
+  /** When the event began to exist, where that is not now. */
+  time?: Date;
   identity: Identity;
   traceparent: string;
   /** From now to the end of the answer, including the wait for a free place. */
@@ -61,6 +66,8 @@ export type ServiceAnswer =
   | Extract<ExchangeResult, { kind: "unreachable" | "unanswered" }>;
 
 const connectTimeoutMs = 2_000;
+/** Between two attempts to reach a service that takes no connection. */
+const reconnectPauseMs = 100;
 /** The identity token outlives the request by this, to tolerate clock differences. */
 const identityMarginSeconds = 60;
 
@@ -74,20 +81,27 @@ export class ServiceClient implements Service {
   });
   /** By service name; replaced when the service's rule changes. */
   readonly #places = new Map<string, { service: ServiceOptions; places: ServicePlaces }>();
+  readonly #restarts = new Restarts();
+  #stopped = false;
 
   async start(): Promise<void> {}
 
   /** Lets requests under way finish. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     await this.#agent.close();
   }
 
   /** Fails requests under way. */
   async abort(): Promise<void> {
+    this.#stopped = true;
     await this.#agent.destroy();
   }
 
-  /** Makes one attempt. Never throws because of the network or the service. */
+  /**
+   * Sends the request once. Where the service takes no connection nothing was sent: the request is held for about as long as a
+   * restart takes. Never throws because of the network or the service.
+   */
   async send(given: ServiceRequest): Promise<ServiceAnswer> {
     const deadline = performance.now() + given.timeoutMs;
     const places = this.#placesOf(given.service);
@@ -97,13 +111,29 @@ export class ServiceClient implements Service {
     if (entry === "late") return { kind: "unreachable", reason: "no free place in time", fault: "own" };
     try {
       if (!given.answer.isConnected) return { kind: "unreachable", reason: "the caller is gone", fault: "own" };
-      return await this.#send(given, deadline);
+      return await this.#sendOnceTaken(given, deadline);
     } finally {
       places.release(given.kind);
     }
   }
 
-  async #send(given: ServiceRequest, deadline: number): Promise<ServiceAnswer> {
+  async #sendOnceTaken(given: ServiceRequest, deadline: number): Promise<ServiceAnswer> {
+    const url = urlOf(given);
+    // The queue retries by itself, and nobody waits for a shadow.
+    const mayWait = given.kind !== "queued" && given.isShadow !== true;
+    for (;;) {
+      const answer = await this.#send(given, url, deadline);
+      if (answer.kind !== "unreachable") this.#restarts.accepted(url);
+      if (answer.kind !== "unreachable" || answer.fault !== "service") return answer;
+      const now = performance.now();
+      const until = Math.min(this.#restarts.refused(url, now), deadline);
+      if (!mayWait || this.#stopped || now + reconnectPauseMs > until) return answer;
+      await pause(jittered(reconnectPauseMs));
+      if (!given.answer.isConnected) return answer;
+    }
+  }
+
+  async #send(given: ServiceRequest, url: string, deadline: number): Promise<ServiceAnswer> {
     const [{ identityKey }] = given.secrets;
     const now = new Date();
     const timeoutMs = Math.max(1, Math.floor(deadline - performance.now()));
@@ -115,7 +145,7 @@ export class ServiceClient implements Service {
     });
     const { service, answer } = given;
     const result = await exchange(this.#agent, {
-      url: service.url.replaceAll("{cell}", given.cell ?? "") + given.path,
+      url: url + given.path,
       body: given.body,
       headers: {
         "content-type": "application/json",
@@ -124,7 +154,7 @@ export class ServiceClient implements Service {
           id: given.eventId,
           type: given.eventType,
           source: given.source,
-          time: now,
+          time: given.time ?? now,
           subject: given.identity.user,
           sessionId: given.identity.sessionId,
           tenant: given.identity.tenant,
@@ -137,7 +167,9 @@ export class ServiceClient implements Service {
         ...given.headers,
       },
       timeoutMs,
+      within: limitOf(given),
       makeRoom: async (waitMs) => answer.part.grow(service.name, waitMs),
+      closesAfterServerError: true,
     });
     return toAnswer(result);
   }
@@ -150,6 +182,21 @@ export class ServiceClient implements Service {
     this.#places.set(service.name, { service, places });
     return places;
   }
+}
+
+/** The way to here has taken a little of the caller's time. */
+const mostOfTheTime = 0.9;
+
+/** The limit that a timeout names, and who sets it. */
+function limitOf({ timeoutMs, service }: ServiceRequest): string {
+  const isOfService = timeoutMs >= service.timeoutMs * mostOfTheTime;
+  return isOfService
+    ? `${service.timeoutMs} ms (timeoutMs of the service in the rules)`
+    : `${timeoutMs} ms (of the caller)`;
+}
+
+function urlOf({ service, cell = "" }: ServiceRequest): string {
+  return service.url.replaceAll("{cell}", cell);
 }
 
 function samePlaces(one: ServiceOptions, other: ServiceOptions): boolean {
@@ -165,7 +212,7 @@ export function toAnswer(result: ExchangeResult): ServiceAnswer {
   const type = headers["content-type"];
   const contentType = typeof type === "string" && { contentType: type };
   if (result.kind === "answered") return { kind: "answered", status, body: result.body, ...contentType, ...retry };
-  // For other statuses the body does not matter.
+  // The body counts for no other status.
   if (status < 200 || status > 299) return { kind: "answered", status, body: Buffer.alloc(0), ...retry };
   if (result.kind === "answer_too_large") return { kind: "answer_too_large" };
   return { kind: "unreadable", status, encoding: result.encoding };

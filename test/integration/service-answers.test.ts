@@ -89,7 +89,10 @@ test("CALL-14: members of a 4xx beside code and message reach the client as deta
     answerJson(response, { code: "conflict", message: "moved on", ...more }, 409);
   expect(await client.request("doc.open", {})).toEqual({
     ok: false,
-    error: { code: "conflict", message: "moved on", retryable: false, status: 409, details: more },
+    error: {
+      ...{ code: "conflict", message: "moved on", retryable: false, status: 409 },
+      ...{ details: more, requestId: expect.any(String) },
+    },
   });
   service.answer = (_request, response) => answerJson(response, { code: "locked", message: "by Grace" }, 423);
   expect((await client.request("doc.open", {})).error).not.toHaveProperty("details");
@@ -108,6 +111,7 @@ test("CALL-14: code and message of a 4xx may be escaped, repeated, or come last"
   expect((await client.request("doc.open", {})).error).toEqual({
     ...{ code: "own", message: "m\n", retryable: false, status: 409 },
     details: { a: [100, "}"], b: { code: 1 } },
+    requestId: expect.any(String),
   });
 });
 

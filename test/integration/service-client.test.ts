@@ -1,10 +1,13 @@
 /** Requests to a real service without the programs. */
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { Socket } from "node:net";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
 import { type ServiceAnswer, ServiceClient } from "../../shared/services/service-client.ts";
 import { readServiceSecret } from "../../shared/rules/service-secret.ts";
 import { serviceSecret } from "../support/fleet.ts";
+import { eventually } from "../support/eventually.ts";
 import { type HttpService, startService } from "../support/http-service.ts";
 
 let service: HttpService;
@@ -115,4 +118,62 @@ test("CALL-21: a request that is not valid HTTP is not sent, and opens no circui
   }
   expect(circuits.of(owner).isOpen).toBe(false);
   expect(service.requests).toEqual([]);
+});
+
+test.for<[headers: Record<string, string>, read: string]>([
+  [{ "content-length": "6" }, "failed"],
+  [{ "content-length": "0" }, ""],
+  // Of a body without an announced length nothing is read.
+  [{}, ""],
+])("CALL-23: after a 5xx with %o the connection is not used again", async ([headers, read]) => {
+  const used = new Set<Socket | null>();
+  service.answer = (_request, response) => {
+    const { socket } = response;
+    // As a server that closes its connection a moment after the 5xx.
+    if (used.has(socket)) return void socket?.destroy();
+    used.add(socket);
+    response.writeHead(500, headers).end(headers["content-length"] === "0" ? "" : "failed");
+  };
+  for (let n = 0; n < 3; n++) {
+    const answer = await send(budget.part("stream", "session"));
+    expect(answer).toMatchObject({ kind: "answered", status: 500, body: Buffer.from(read) });
+  }
+});
+
+/** Counts attempts to connect that failed. */
+function countRefusals(): () => number {
+  let count = 0;
+  const note = (): void => void count++;
+  subscribe("undici:client:connectError", note);
+  onTestFinished(() => void unsubscribe("undici:client:connectError", note));
+  return () => count;
+}
+
+test("CALL-24: a call that a restarting service did not take is answered after the restart", async () => {
+  const port = Number(new URL(service.url).port);
+  await service.stop();
+  const refusals = countRefusals();
+  // The hold does not end by the clock.
+  const clock = vi.spyOn(performance, "now").mockReturnValue(performance.now());
+  onTestFinished(() => clock.mockRestore());
+  const sending = [1, 2, 3].map(async () => send(budget.part("stream", "session")));
+  await eventually(() => refusals() >= 6);
+  service = await startService({ port });
+  for (const answer of await Promise.all(sending)) expect(answer).toMatchObject({ kind: "answered", status: 200 });
+  expect(service.requests).toHaveLength(3);
+});
+
+test("CALL-24: calls to a service that stays away fail at once after the hold", async () => {
+  await service.stop();
+  const refusals = countRefusals();
+  const from = performance.now();
+  const clock = vi.spyOn(performance, "now").mockReturnValue(from);
+  onTestFinished(() => clock.mockRestore());
+  const first = send(budget.part("stream", "session"));
+  await eventually(() => refusals() >= 2);
+  clock.mockReturnValue(from + 2_000);
+  expect(await first).toMatchObject({ kind: "unreachable", reason: "ECONNREFUSED" });
+  const before = refusals();
+  expect(await send(budget.part("stream", "session"))).toMatchObject({ kind: "unreachable" });
+  expect(refusals() - before).toBe(1);
 });
