@@ -83,7 +83,7 @@ export class CatchUp {
     this.#queue?.wake();
   }
 
-  /** The channel has come further: clients that were ahead of it may have their answer. */
+  /** The channel has advanced: clients that were ahead of it may get their answer. */
   onDelivered(): void {
     this.#queue?.wake();
   }
@@ -91,7 +91,7 @@ export class CatchUp {
   /** @throws TidegateError without a broker, or where the channel has no follower left. */
   async from(from: Position): Promise<CaughtUp> {
     const at = await this.#livePosition();
-    const outcome = this.#tail.answer(from, at, Date.now());
+    const outcome = this.#tail.answer(from, at, performance.now());
     if (outcome) return { outcome, source: "tail" };
     const { promise, resolve, reject } = Promise.withResolvers<CaughtUp>();
     const waiter = { from, reads: 0, resolve, reject };
@@ -148,7 +148,7 @@ export class CatchUp {
   }
 
   #answerFromTail(queue: Queue, at: Position): void {
-    const now = Date.now();
+    const now = performance.now();
     queue.waiting = queue.waiting.filter(({ from, resolve }) => {
       const outcome = this.#tail.answer(from, at, now);
       if (outcome) resolve({ outcome, source: "tail" });
@@ -198,7 +198,7 @@ export class CatchUp {
   ): Bridge | undefined {
     const { epoch } = slice.position;
     if (now?.epoch === epoch && from.epoch !== epoch) this.#tail.refute(from.epoch, now);
-    const known = now && this.#tail.answer(from, now, Date.now());
+    const known = now && this.#tail.answer(from, now, performance.now());
     if (known) return known;
     if (from.epoch !== epoch) return { kind: "broken", reason: "epoch_changed" };
     return reading && bridgeFromReading(from, slice, reading);

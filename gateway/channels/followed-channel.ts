@@ -93,7 +93,7 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
   }
 
   onDelivered(epoch: string, publication: contract.Publication, followers: number): void {
-    this.#ownTail.append(epoch, publication, this.#namespace, Date.now());
+    this.#ownTail.append(epoch, publication, this.#namespace, performance.now());
     this.#catchUp?.onDelivered();
     this.#context.metrics.deliveries.inc(followers);
   }
@@ -196,7 +196,7 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
   }
 
   extendTail(at: contract.Position, slice: contract.HistorySlice, reading: Reading): void {
-    this.#ownTail.extend(at, slice, reading, { retention: this.#namespace, now: Date.now() });
+    this.#ownTail.extend(at, slice, reading, { retention: this.#namespace, now: performance.now() });
   }
 
   get #namespace(): NamespaceOptions {
@@ -229,7 +229,7 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
       });
       again = this.#delivery.align(alignment, slice);
       if (slice.keptForMs !== undefined) {
-        this.#tail?.keepUntil(slice.position.offset, Date.now() + slice.keptForMs);
+        this.#tail?.keepUntil(slice.position.offset, performance.now() + slice.keptForMs);
       }
     }
   }

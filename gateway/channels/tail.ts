@@ -35,7 +35,7 @@ export class Tail {
   #before: Before = "unknown";
   /** History was read once for this tail. */
   #probed = false;
-  /** Unix ms: history is kept until then. */
+  /** By `performance.now()`, which no step of the machine's clock moves: history is kept until then. */
   #keptUntil = Number.POSITIVE_INFINITY;
   /** Epochs that clients claimed, and that are not the channel's. */
   #refutedEpochs: Set<string> | undefined;
@@ -46,7 +46,7 @@ export class Tail {
 
   /**
    * The channel has delivered a publication.
-   * @param now Unix ms.
+   * @param now by `performance.now()`, here and below.
    */
   append(epoch: string, publication: Publication, retention: Retention, now: number): void {
     // Past `#keptUntil` history has dropped what was published before.
@@ -78,7 +78,7 @@ export class Tail {
     if (before !== undefined) this.refute(before, at);
   }
 
-  /** History that was read up to `offset` is kept until then. @param until Unix ms. */
+  /** History that was read up to `offset` is kept until then. */
   keepUntil(offset: number, until: number): void {
     if (this.#epoch !== undefined && this.#end === offset) this.#keptUntil = Math.min(this.#keptUntil, until);
   }
@@ -94,7 +94,6 @@ export class Tail {
   /**
    * What a client at `from` has missed, or why history cannot tell.
    * @param at where the channel stands.
-   * @param now Unix ms.
    * @returns undefined where history has to be read.
    */
   answer(from: Position, at: Position, now: number): Bridge | undefined {
@@ -121,7 +120,6 @@ export class Tail {
   /**
    * Takes in what was read from history, as far as it joins.
    * @param at where the channel stands now; publications read beyond it are going to be appended.
-   * @param options.now Unix ms.
    */
   extend(
     at: Position,

@@ -71,6 +71,8 @@ export class NodeHoldings implements Service {
 
   /** This node may have missed messages, and the store may have lost writes. */
   onRestored(): void {
+    // Under another name the store would drop at once what is left under this one.
+    if (this.#stopped) return;
     this.#complete = false;
     this.#lease.interrupted();
     void this.#beat();
@@ -112,7 +114,7 @@ export class NodeHoldings implements Service {
     this.#observe(this.#end(held, ending));
   }
 
-  /** The command is under way when this returns: a later read of the store finds the session in the channel. */
+  /** The command is under way when this returns: a later read by this node finds the session in the channel. */
   enter(membership: Omit<contract.Membership, "holder">): void {
     this.#observe(this.#enter(membership));
   }

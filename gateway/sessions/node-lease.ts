@@ -7,13 +7,17 @@ import type { GatewayMetrics } from "../metrics/metrics.ts";
 /** Former names that a node keeps while a part of the store cannot be written. */
 const maxFormerHolders = 100;
 
+/** More than an answer of the store takes: its clock is known from one. */
+const maxClockDifferenceMs = 30_000;
+
 /**
  * The name under which this node writes to the session store, and its lease. Where the store may be incomplete under that
  * name, the node takes another one; the former name keeps its lease until everything is written again. A node whose lease
  * is steady also sweeps those that expired.
  */
 export class NodeLease {
-  readonly #store: Pick<SessionStore, "renewLease" | "abandon">;
+  readonly #store: Pick<SessionStore, "renewLease" | "abandon" | "now">;
+  readonly #logger: Logger;
   readonly #sweep: SteadySweep;
   #holder: string = randomUUID();
   /** The store knows the name. */
@@ -21,14 +25,16 @@ export class NodeLease {
   #formerHolders: string[] = [];
   /** By `performance.now()` */
   #renewedAt = -Infinity;
+  #clocksDiffer = false;
 
   constructor(options: {
-    store: Pick<SessionStore, "renewLease" | "abandon" | "sweep">;
+    store: Pick<SessionStore, "renewLease" | "abandon" | "sweep" | "now">;
     metrics: Pick<GatewayMetrics, "sweptNodes">;
     logger: Logger;
   }) {
     const { store, metrics, logger } = options;
     this.#store = store;
+    this.#logger = logger;
     this.#sweep = new SteadySweep({ store, onSwept: (nodes) => metrics.sweptNodes.inc(nodes), logger });
   }
 
@@ -86,6 +92,20 @@ export class NodeLease {
   async #renew(holder: string, options: { fresh: boolean }): Promise<boolean> {
     const known = await this.#store.renewLease(holder, options);
     this.#renewedAt = performance.now();
+    this.#compareClocks();
     return known;
+  }
+
+  /** The node judges tokens and signatures of webhooks by its own clock. */
+  #compareClocks(): void {
+    const aheadMs = Date.now() - this.#store.now();
+    const differ = Math.abs(aheadMs) > maxClockDifferenceMs;
+    if (differ && !this.#clocksDiffer) {
+      this.#logger.warn(
+        { aheadSeconds: Math.round(aheadMs / 1_000) },
+        "the clock of this machine differs from that of Redis",
+      );
+    }
+    this.#clocksDiffer = differ;
   }
 }

@@ -59,6 +59,7 @@ export class Session {
   #welcomed = false;
   #resumed = false;
   #disposed = false;
+  #identity: Identity | undefined;
 
   constructor(options: {
     sessionId: string;
@@ -147,7 +148,11 @@ export class Session {
 
   get identity(): Identity {
     const { user, tenant, claims } = this.credentials;
-    return { user, sessionId: this.id, ...(tenant !== undefined && { tenant }), claims };
+    const { id: sessionId } = this;
+    if (this.#identity?.claims !== claims || this.#identity.sessionId !== sessionId) {
+      this.#identity = { user, sessionId, ...(tenant !== undefined && { tenant }), claims };
+    }
+    return this.#identity;
   }
 
   get endedBy(): DisconnectCode | undefined {

@@ -17,7 +17,7 @@ interface StalledSessionsOptions {
 }
 
 /**
- * Finds sessions whose outbox is not empty and whose network takes nothing of it. One timer for all sessions; sessions that
+ * Finds sessions whose outbox is not empty and whose network accepts none of it. One timer for all sessions; sessions that
  * read what they are sent cost nothing.
  */
 export class StalledSessions implements Service {

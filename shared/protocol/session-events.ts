@@ -1,4 +1,4 @@
-/** Session events: what a service hears of a session's begin and end. Pure. */
+/** Session events: they notify a service when a session begins and ends. Pure. */
 
 export const sessionEventKinds = ["connected", "disconnected"] as const;
 export type SessionEventKind = (typeof sessionEventKinds)[number];

@@ -6,14 +6,15 @@
 --       6 session events (sorted set: 'c' or 'd', session and user → Unix ms at which it is due)
 -- ARGV  1 'begin', 'resume' or 'announce'   2 session   3 claim   4 holder   5 node   6 topic of the user   7 member of KEYS[4]
 --       8 Unix ms of the last check: later revocations end the session   9 field of KEYS[5]   10 profile or ''   11 1: connected is due
--- Returns {outcome, claim, now, checked, took, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; checked:
+-- Returns {outcome, claim, checked, took, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; checked:
 -- Unix ms for the next check; took: '1' where another holder lost the session and was notified; then the revocations.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claim = tonumber(ARGV[3])
 
-local reply = { 'held', '', string.format('%.0f', now), '', '0' }
+local nowText = string.format('%.0f', now)
+local reply = { 'held', '', '', '0' }
 local checked = now
 local revoked = redis.call('HGETALL', KEYS[3])
 for i = 1, #revoked, 2 do
@@ -59,21 +60,21 @@ end
 
 local claimText = string.format('%.0f', claim)
 reply[2] = claimText
-reply[4] = string.format('%.0f', checked)
-connectedAt = connectedAt or reply[3]
+reply[3] = string.format('%.0f', checked)
+connectedAt = connectedAt or nowText
 redis.call('HSET', KEYS[1], ARGV[2], claimText .. ' ' .. ARGV[4] .. ' ' .. connectedAt .. ' ' .. ARGV[5])
 redis.call('SADD', KEYS[4], ARGV[7])
 if ARGV[10] ~= '' then
   redis.call('HSET', KEYS[5], ARGV[9], connectedAt .. ' 0 -\n' .. ARGV[10])
   if ARGV[11] == '1' then
-    redis.call('ZADD', KEYS[6], reply[3], 'c ' .. ARGV[9])
+    redis.call('ZADD', KEYS[6], nowText, 'c ' .. ARGV[9])
   end
 end
 if ended then
   redis.call('DEL', KEYS[2])
   redis.call('ZREM', KEYS[6], 'd ' .. ARGV[9])
 elseif record and lastClaim < claim then
-  reply[5] = '1'
+  reply[4] = '1'
   redis.call('SPUBLISH', ARGV[6], '{"kind":"replaced","sessionId":"' .. ARGV[2] .. '","claim":' .. claimText .. '}')
 end
 return reply

@@ -37,7 +37,7 @@ export interface ClaimRequest extends HeldSession, Claim {
   mode: "begin" | "resume" | "announce";
   holder: string;
   node: string;
-  /** Where services are to hear of the session. */
+  /** Set if services get events of the session. */
   events?: RequestedEvents;
 }
 
@@ -91,7 +91,7 @@ export interface SessionRecord {
 export type Revocation = { kind: "user" } | { kind: "session"; sessionId: string } | { kind: "grant"; channel: string };
 
 export interface SessionStore extends Service {
-  /** Unix ms by the store's clock, estimated from its last answer and never ahead of it. Dates grants. */
+  /** Unix ms by the store's clock, estimated from renewals of leases and never ahead of it. Dates grants and items. */
   now(): number;
   /** Notifies the previous holder of the session over the user's topic: `replaced`. */
   claim(request: ClaimRequest): Promise<ClaimOutcome>;
@@ -133,7 +133,7 @@ export interface SessionEvent {
 export interface SessionEventStore {
   /**
    * Events that are due, those of one session in order. Other callers get them again after {@link takenMs}, unless they are settled.
-   * Once its `disconnected` is taken a session is over.
+   * A session is over once its `disconnected` is taken.
    * @param slots of the users (slotOf); all of them where it is left out
    * @returns `nextMs`: until the next one is due; 0: more are due now; undefined: none is left
    */
@@ -161,3 +161,5 @@ export const maxResumeMs = 30 * 86_400_000;
 export const maxRevocations = 1_000;
 /** Stands for all channels among {@link Withdrawals}. */
 export const everyChannel = "*";
+/** Among {@link Withdrawals}, no channel: what the connect hook granted to the user before that date counts once it is asked again. */
+export const connectHookGrants = "connect-hook";

@@ -28,9 +28,9 @@ export class RedisLeases {
   }
 
   /** @returns `isKnown`: false where the lease is gone. `now`: Redis's clock, Unix ms. */
-  async renew(holder: string, fresh: boolean): Promise<{ isKnown: boolean; now: string }> {
+  async renew(holder: string, fresh: boolean): Promise<{ isKnown: boolean; now: number }> {
     const [known, now] = await this.#cells.fleet.run(renewScript, this.#keys.leases, holder, leaseMs, fresh ? 1 : 0);
-    return { isKnown: known === 1, now };
+    return { isKnown: known === 1, now: Number(now) };
   }
 
   async abandon(holder: string, inMs: number): Promise<void> {

@@ -11,6 +11,7 @@ import * as keys from "./keys.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
 import { RedisSessionEvents } from "./redis-events.ts";
 import { RedisLeases } from "./redis-leases.ts";
+import { StoreClock } from "./store-clock.ts";
 
 /** How the sessions of a node end that is gone. */
 const lost: contract.SessionEnding = { mayReturn: true, reason: "node_lost" };
@@ -20,7 +21,6 @@ const sweepBatch = 500;
 type ClaimReply = [
   outcome: contract.ClaimOutcome["kind"],
   claim: string,
-  now: string,
   checkedAt: string,
   took: string,
   ...revocations: string[],
@@ -39,8 +39,8 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
   readonly #cells: Cells;
   readonly #leases: RedisLeases;
   readonly #events: RedisSessionEvents;
-  /** Redis's clock minus the clock of this process. */
-  #clockOffsetMs = 0;
+  /** Of the fleet's Redis only: with times of several cells it would jump by what their clocks differ. */
+  readonly #clock = new StoreClock();
 
   constructor(cells: Cells) {
     this.#cells = cells;
@@ -52,7 +52,7 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
   async stop(): Promise<void> {}
 
   now(): number {
-    return Date.now() + this.#clockOffsetMs;
+    return this.#clock.now();
   }
 
   async claim(request: contract.ClaimRequest): Promise<contract.ClaimOutcome> {
@@ -62,7 +62,7 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
     const { sessions, revoked } = keys.userKeys(cell.root, user);
     const slot = slotOf(user);
     const own = keys.eventKeys(cell.root, slot);
-    const [kind, held, now, checked, took, ...revocations] = await cell.run(
+    const [kind, held, checked, took, ...revocations] = await cell.run(
       claimScript,
       ...[sessions, keys.endedKey(cell.root, user, sessionId), revoked, keys.holdingsKey(cell.root, slot, holder)],
       ...[own.profiles, own.events],
@@ -70,7 +70,6 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
       ...[keys.formatHolding({ kind: "session", sessionId, user }), checkedAt, keys.eventField(sessionId, user)],
       ...[events?.profile ?? "", events?.connected ? 1 : 0],
     );
-    this.#setClock(now);
     if (kind !== "held") return { kind };
     const tookOver = took === "1";
     return { kind, claim: Number(held), checkedAt: Number(checked), withdrawn: withdrawals(revocations), tookOver };
@@ -143,8 +142,9 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
   }
 
   async renewLease(holder: string, { fresh }: { fresh: boolean }): Promise<boolean> {
+    const askedAt = performance.now();
     const { isKnown, now } = await this.#leases.renew(holder, fresh);
-    this.#setClock(now);
+    this.#clock.set(now, askedAt);
     return isKnown;
   }
 
@@ -220,10 +220,6 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
       topicName(cell.root, { kind: "channel", name: channel }),
       keys.formatHolding(holding),
     );
-  }
-
-  #setClock(redisNow: string): void {
-    this.#clockOffsetMs = Number(redisNow) - Date.now();
   }
 }
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Hands session events that are due to one caller, those of a session in order. A session is over once its disconnected is handed out.
+-- Gives due session events to one caller, those of a session in order. A session is over once its disconnected is given out.
 -- KEYS  1 a name in the slot of the first prefix
 -- ARGV  1 ms until other callers get them as well   2 events at most   3 ms to remember that a session is over
 --       then the prefixes of the slots' keys

@@ -101,6 +101,19 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(third).toBeGreaterThan(second);
     });
 
+    test("RES-1: an older claim ends and leaves nothing, where the session resumed on the same node, too", async () => {
+      const session = await begin();
+      await here.enter(membership(session));
+      const newer = { ...session, claim: claimOf(await resume(session, "holder-a")) };
+      await here.enter(membership(newer));
+      await here.leave(membership(session));
+      await here.end(session, "holder-a");
+      expect(await here.sessionsOf(key)).toMatchObject([{ sessionId: session.sessionId }]);
+      expect(await here.presence(channel, 100)).toMatchObject({ members: [{ user, connections: 1 }] });
+      await here.end(newer, "holder-a");
+      expect(await here.sessionsOf(key)).toEqual([]);
+    });
+
     test("RES-2: a session resumes within the grace time; an unknown session is over", async () => {
       const session = await begin();
       await here.end(session, "holder-a");

@@ -30,6 +30,10 @@ async function members(client: StockClient, channel: string): Promise<unknown> {
   return (await client.request("sync:presence", { channel }))["members"];
 }
 
+function connectionsOf(listed: unknown): number {
+  return (listed as { connections: number }[]).reduce((sum, { connections }) => sum + connections, 0);
+}
+
 function told(client: StockClient): [string, unknown][] {
   return client.received
     .filter(({ event }) => /^sync:(join|leave)$/.test(event))
@@ -48,6 +52,7 @@ test("PRES-1: every node and the API list each user once, and sessions get joins
     { user: "grace", connections: 2 },
   ];
   for (const client of [ada, grace]) {
+    await eventually(async () => connectionsOf(await members(client, channel)) === 3);
     const listed = (await members(client, channel)) as { user: string }[];
     expect(listed.toSorted((a, b) => a.user.localeCompare(b.user))).toEqual(all);
   }
@@ -74,6 +79,7 @@ test("PRES-2: a session that resumes on another node counts once, without a leav
   await before.disconnected;
   await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === 1);
   await watcher.subscribe(channel);
+  await eventually(async () => connectionsOf(await members(watcher, channel)) === 2);
   const counted = ((await members(watcher, channel)) as { connections: number }[]).map((member) => member.connections);
   expect(counted).toEqual([1, 1]);
   const aboutMover = told(watcher).filter(([, data]) => (data as { user: string }).user === "mover");
@@ -86,6 +92,7 @@ test("PRES-2: a session whose connection broke leaves unless it resumes in time"
   await watcher.subscribe(channel);
   const gone = await connectClient(two, { sub: "gone" });
   await gone.subscribe(channel);
+  await eventually(async () => connectionsOf(await members(watcher, channel)) === 2);
   gone.socket.io.engine.close();
   expect(await members(watcher, channel)).toHaveLength(2);
   await watcher.next((received) => received.event === "sync:leave");

@@ -122,6 +122,18 @@ test("REC-3: a tail does not answer once history has dropped its last publicatio
   expect(ask()).toBeUndefined();
 });
 
+test("REC-3: a tail begins again with the first publication after its history expired", () => {
+  const history = new ModelHistory({ historySize: 10, historySeconds: 10 });
+  const tail = new Tail(new TailBudget());
+  const publish = (): void => tail.append("e", history.publish(), history.retention, history.now);
+  for (let i = 0; i < 2; i++) publish();
+  history.now += 10_000;
+  publish();
+  const ask = (offset: number): Bridge | undefined =>
+    tail.answer({ epoch: "e", offset }, history.position, history.now);
+  expect([ask(1), ask(2)?.kind]).toEqual([undefined, "bridged"]);
+});
+
 test("REC-5: tails share a bound: the one that got no publication for longest is dropped first", () => {
   const budget = new TailBudget({ maxBytes: 1_000 });
   const retention = { historySize: 10, historySeconds: 10 };

@@ -11,7 +11,7 @@ import { ModelHistory } from "../support/model-history.ts";
 /** A node whose reads of history are answered when the test says so. */
 function createNode(options: { historySize?: number; claimPauseMs?: number; tailBytes?: number } = {}) {
   const history = new ModelHistory({ historySize: options.historySize ?? 5_000, historySeconds: 60 });
-  history.now = Date.now();
+  history.now = performance.now();
   const { retention } = history;
   const tail = new Tail(new TailBudget(options.tailBytes === undefined ? {} : { maxBytes: options.tailBytes }));
   /** Where the node stands; behind the history where messages are on their way. */
@@ -44,7 +44,7 @@ function createNode(options: { historySize?: number; claimPauseMs?: number; tail
             ),
           );
         }),
-      extendTail: (at, slice, reading) => tail.extend(at, slice, reading, { retention, now: Date.now() }),
+      extendTail: (at, slice, reading) => tail.extend(at, slice, reading, { retention, now: performance.now() }),
     },
   });
   return {
@@ -55,7 +55,7 @@ function createNode(options: { historySize?: number; claimPauseMs?: number; tail
       const publication = history.publish(step);
       if (!delivered) return;
       position = history.position;
-      tail.append(history.epoch, publication, retention, Date.now());
+      tail.append(history.epoch, publication, retention, performance.now());
       catchUp.onDelivered();
     },
     /** History is full before the node follows the channel. */

@@ -1,8 +1,10 @@
 /** What a node writes to the session store, and when, while the store fails or is slow. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { NodeHoldings } from "../../gateway/sessions/node-holdings.ts";
+import { NodeLease } from "../../gateway/sessions/node-lease.ts";
 import type { Session } from "../../gateway/sessions/session.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { createLogger } from "../../shared/runtime/logging.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import type { ClaimOutcome, ClaimRequest, Membership, SessionStore } from "../../shared/sessions/contract.ts";
 import { leaseMs } from "../../shared/sessions/contract.ts";
@@ -116,6 +118,15 @@ test("PRES-6: a node does not announce a session that has moved to another node"
   holdings.onRestored();
   await vi.advanceTimersByTimeAsync(100);
   expect(inForce()).toEqual(["stays", "stays room:1"]);
+});
+
+test("PRES-2: news of the store after the stop drop nothing that lingers", async () => {
+  addSession("lingers");
+  await holdings.stop();
+  expect(store.abandoned).toHaveLength(1);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(store.abandoned).toHaveLength(1);
 });
 
 function inForce(): string[] {
@@ -242,4 +253,21 @@ test("RES-7: a session from a broker outage is announced once its user's message
   followed = true;
   await vi.advanceTimersByTimeAsync(3_000);
   expect(inForce()).toEqual([session.id, `${session.id} room:1`]);
+});
+
+test("WARN-5: a clock that differs from that of the store is named in the log, once until it is right again", async () => {
+  const lines: string[] = [];
+  const logger = createLogger({ name: "test", level: "warn", destination: { write: (line) => void lines.push(line) } });
+  const sweptNodes = new Metrics().counter("swept_nodes_total", "swept");
+  const lease = new NodeLease({ store, metrics: { sweptNodes }, logger });
+  let aheadMs = 30_000;
+  store.now = () => Date.now() - aheadMs;
+  await lease.rename();
+  expect(lines).toEqual([]);
+  for (aheadMs of [3_600_000, 3_600_000, 0, -3_600_000]) await lease.renew();
+  const msg = "the clock of this machine differs from that of Redis";
+  expect(lines.map((line): unknown => JSON.parse(line))).toMatchObject([
+    { aheadSeconds: 3_600, msg },
+    { aheadSeconds: -3_600, msg },
+  ]);
 });
