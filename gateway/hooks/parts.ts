@@ -60,14 +60,19 @@ function eventOf(source: Source, envelope: Envelope, part: Part): StorableEvent 
     key: keyText ?? ce,
     class: source.class,
     id: hookEventId(name, ownId),
-    // What the journal replays may be in the queues already.
-    dedupes: givenId !== undefined || source.rule.journal === true,
+    dedupes: dedupesOf(source, givenId),
     source: ce,
     hook: name,
     data,
     ...(contentType !== undefined && { contentType }),
     ...(encoding !== undefined && { encoding }),
   };
+}
+
+function dedupesOf({ rule }: Source, givenId: string | undefined): StorableEvent["dedupes"] {
+  if (givenId !== undefined) return "everywhere";
+  // What the journal replays may be in its queue already.
+  return rule.journal ? "in its queue" : "nowhere";
 }
 
 function textOf(json: Uint8Array): string {

@@ -23,7 +23,7 @@ export async function storeWebhook(
   if (events.length === 0) return "accepted";
   if (source.rule.journal && journal) {
     return journal.store({
-      items: () => events.flatMap(itemsOf),
+      items: () => events.flatMap((event) => itemsOf(event, context.sessionStore.now())),
       admit: async () => refusal(await fullQuota(source, events, context), { source, events, context }),
       enqueue: async () => enqueue(events, context),
     });
@@ -36,9 +36,9 @@ export async function storeWebhook(
 async function enqueue(events: readonly StorableEvent[], context: GatewayContext): Promise<"accepted" | "duplicate"> {
   const [first] = events;
   if (first && events.length === 1)
-    return (await storeEvent(first, context)) === "duplicate" ? "duplicate" : "accepted";
+    return (await storeEvent(first, context)).kind === "duplicate" ? "duplicate" : "accepted";
   const outcomes = await allSettled(events.map(async (event) => storeEvent(event, context)));
-  return outcomes.every((outcome) => outcome === "duplicate") ? "duplicate" : "accepted";
+  return outcomes.every(({ kind }) => kind === "duplicate") ? "duplicate" : "accepted";
 }
 
 type Quota = "source" | "tenant";

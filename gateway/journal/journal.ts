@@ -111,7 +111,7 @@ export class Journal implements Service {
   /**
    * Durable when it resolves, in the order of the calls. What is appended in one turn of the event loop, or while the disk is
    * busy, costs one fsync.
-   * @throws TidegateError `broker_unavailable` where there is no room, or the disk fails; nothing of the items is kept then
+   * @throws TidegateError `broker_unavailable` where there is no room, or the disk fails; then none of the items is kept
    */
   async append(items: readonly NewItem[]): Promise<void> {
     if (!this.#isOpen) throw brokerUnavailable("the message store is out of reach, and the gateway stops");

@@ -17,6 +17,7 @@ const Line = Type.Object({
   head: Type.String(),
   source: Type.Optional(Type.String()),
   dedupeId: Type.Optional(Type.String()),
+  dedupesEverywhere: Type.Optional(Type.Boolean()),
 });
 const line = Compile(Line);
 

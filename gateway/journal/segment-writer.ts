@@ -32,7 +32,7 @@ export class SegmentWriter {
   /**
    * The group is durable when it resolves.
    * @returns the segment that holds it
-   * @throws where it cannot be written: then nothing of it is left, and the next group begins a segment of its own
+   * @throws if the group cannot be written: it leaves nothing behind, and the next group begins a new segment
    */
   async write(group: Buffer): Promise<Segment> {
     if (this.#open && this.#open.segment.bytes >= this.#options.segmentBytes) await this.close();

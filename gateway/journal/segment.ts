@@ -11,8 +11,8 @@ export interface Segment {
   bytes: number;
 }
 
-/** Begins each file. Another version of the format has another one. */
-export const mark = Buffer.from("tidegate journal 1\n");
+/** Begins each file. It changes with the form of records, and of the items in them. */
+export const mark = Buffer.from("tidegate journal 2\n");
 const numberDigits = 12;
 /** Of one read, where a record is not larger. */
 const readBytes = 512 * 1024;

@@ -2,6 +2,7 @@
 import type { Ephemeral, Publication } from "../../shared/channels/contract.ts";
 import type { CallOutcome } from "../../shared/services/answers.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
+import type { QueuedAck } from "../../shared/protocol/wire.ts";
 
 /** One message, ready for any connection. */
 export interface Frame {
@@ -74,6 +75,11 @@ export function ackFrame(ackId: number, payload: object): Frame {
 /** @param payload JSON text */
 export function ackFrameOfText(ackId: number, payload: string): Frame {
   return singleFrame(`${ackPacket}${ackId}[${payload}]`);
+}
+
+/** The ack of an event that is queued. */
+export function queuedAckFrame(ackId: number, { queued, id }: QueuedAck): Frame {
+  return ackFrameOfText(ackId, `{"ok":true,"queued":${queued},"id":${JSON.stringify(id)}}`);
 }
 
 /** The ack of a call. The JSON text of its service goes in as it is. */

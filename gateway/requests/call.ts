@@ -40,7 +40,7 @@ export async function call(
       event,
       eventId: eventId(session.identityKey, options.id),
       identity: session.identity,
-      traceparent: newTraceparent(),
+      traceparent: newTraceparent(options.traceparent),
       timeoutMs: Math.min(options.timeoutMs ?? service.timeoutMs, service.timeoutMs),
     },
     { service: service.name, data: data.text, dataBytes: data.bytes },

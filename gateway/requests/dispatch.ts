@@ -1,3 +1,4 @@
+import type { CallOutcome } from "../../shared/services/answers.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { excerpt } from "../../shared/runtime/excerpt.ts";
 import { parseJson } from "../../shared/json/json.ts";
@@ -7,9 +8,10 @@ import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
 import { ClientFlow } from "../sessions/client-flow.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { assertSound, type ClientEvent } from "./client-event.ts";
-import { ackFrame, ackFrameOfText, callAckFrame } from "../outbox/frames.ts";
+import { ackFrame, ackFrameOfText, callAckFrame, queuedAckFrame } from "../outbox/frames.ts";
 import type { Session } from "../sessions/session.ts";
 import { call } from "./call.ts";
+import type { QueuedEvent } from "./enqueue.ts";
 import { findingsOf } from "./findings.ts";
 import { history } from "./history.ts";
 import { refresh } from "./refresh.ts";
@@ -93,12 +95,14 @@ async function answerRequest(session: Session, event: ClientEvent, context: Gate
 async function answerCall(session: Session, event: ClientEvent, context: GatewayContext): Promise<void> {
   const { ackId } = event;
   const stopTimer = context.metrics.callSeconds.startTimer();
-  const result = await call(session, event, context).catch((error: unknown) => ({
-    ok: false as const,
-    error: toWireError(error, context),
-  }));
+  let result: CallOutcome | QueuedEvent;
+  try {
+    result = await call(session, event, context);
+  } catch (error) {
+    result = { ok: false, error: toWireError(error, context) };
+  }
   if (ackId !== undefined)
-    session.outbox.send("queued" in result ? ackFrame(ackId, result) : callAckFrame(ackId, result));
+    session.outbox.send("queued" in result ? queuedAckFrame(ackId, result) : callAckFrame(ackId, result));
   stopTimer();
   context.metrics.calls.inc({ outcome: result.ok ? "ok" : contractCode(result.error.code) });
 }

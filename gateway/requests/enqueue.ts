@@ -6,9 +6,10 @@ import type { CallOptions } from "../../shared/protocol/client-messages.ts";
 import { orderingKey } from "../../shared/queues/ordering-key.ts";
 import { defaultClass, type RouteRule } from "../../shared/rules/schema.ts";
 import { eventId, socketSource } from "../../shared/services/cloudevents.ts";
+import { newTraceparent } from "../../shared/services/traceparent.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
-import { servicesOf, storeEvent, wasStored } from "./store-event.ts";
+import { servicesOf, type StorableEvent, storeEvent, wasStored } from "./store-event.ts";
 
 export type QueuedEvent = { ok: true } & QueuedAck;
 
@@ -25,10 +26,24 @@ export async function enqueue(
   const key = route.key === undefined ? identity.user : orderingKey(data.text, route.key);
   const id = eventId(session.identityKey, options.id);
   const className = route.class ?? defaultClass;
-  const dedupes = options.id !== undefined;
-  const given = { identity, event, route, key, class: className, id, dedupes, source: socketSource, data: data.text };
-  if (await context.quotas.tenant.allows(identity.tenant ?? "", servicesOf(route, identity).length)) {
-    context.metrics.queued.inc({ outcome: await storeEvent(given, context) });
+  const given: StorableEvent = {
+    identity,
+    event,
+    route,
+    key,
+    class: className,
+    id,
+    dedupes: options.id === undefined ? "nowhere" : "in its queue",
+    source: socketSource,
+    data: data.text,
+    traceparent: newTraceparent(options.traceparent),
+  };
+  const { tenant: quota } = context.quotas;
+  const tenant = identity.tenant ?? "";
+  const items = servicesOf(route, identity).length;
+  if (quota.allowsAtOnce(tenant, items) ?? (await quota.allows(tenant, items))) {
+    const { kind } = await storeEvent(given, context);
+    context.metrics.queued.inc({ outcome: kind });
     return { ok: true, queued: true, id };
   }
   if (await wasStored(given, context)) {

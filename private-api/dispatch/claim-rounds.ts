@@ -38,24 +38,38 @@ export class ClaimRounds {
       // The other requests of the same call fail within this turn of the event loop.
       setImmediate(() => onFailure(slots, error));
     };
-    const take = async (request: ClaimRequest, claim: Promise<ClaimReply> | undefined): Promise<void> => {
+    const { promise: all, resolve: endAll } = Promise.withResolvers<void>();
+    const answered = (request: ClaimRequest): void => {
+      unanswered.delete(request);
+      if (unanswered.size > 0) return;
+      this.#open.delete(all);
+      endAll();
+    };
+    const take = (request: ClaimRequest, reply: ClaimReply): void => {
       try {
-        const reply = await claim;
         if (!isOver && unanswered.size === requests.length) {
           clearTimeout(timer);
           timer = setTimeout(end, stragglersMs);
         }
-        if (reply) onReply(request, reply, isOver);
+        onReply(request, reply, isOver);
       } catch (error) {
         fail(request.slot, error);
-      } finally {
-        unanswered.delete(request);
       }
+      answered(request);
     };
     const claims = store.claim(requests);
-    const all = Promise.all(requests.map(async (request, index) => take(request, claims[index])));
     this.#open.add(all);
-    void all.finally(() => this.#open.delete(all));
+    for (const [index, request] of requests.entries()) {
+      // Without a claim the request would never count as answered, and the dispatcher never stop.
+      const claim = claims[index] ?? Promise.reject(new Error("the queue store returned no claim for a request"));
+      claim.then(
+        (reply) => take(request, reply),
+        (error: unknown) => {
+          fail(request.slot, error);
+          answered(request);
+        },
+      );
+    }
     await Promise.race([all, ended]);
     isOver = true;
     clearTimeout(timer);

@@ -12,6 +12,8 @@ import type { ReportStoreFailure } from "./store-failure.ts";
 
 /** After a failed settlement. */
 const storeRetryMs = 250;
+/** An item whose service has gone, or whose endpoint was paused, since it was claimed. No more of it is claimed meanwhile. */
+const absentMs = 250;
 const maxFailureMessage = 1_024;
 
 /** `postponed`: no attempt was used up. `stale`: the lease had ended. */
@@ -56,9 +58,17 @@ export class Deliverer {
     }
     const { service } = claimed.lease.queue;
     const state = services.of(service);
-    if (!state) return this.#delay(held, { attempts, delayMs: policy.maxMs }, "postponed");
-    if (attempts === 0 && !state.isOutside) onFirstAttempt(Math.max(0, Date.now() - delivery.head.at));
-    const answer = await this.#send(state, service, delivery);
+    if (!state) return this.#delay(held, { attempts, delayMs: absentMs }, "postponed");
+    if (attempts === 0 && !state.isOutside) onFirstAttempt(Math.max(0, claimed.claimedAt - delivery.head.at));
+    const from = performance.now();
+    state.begin(from);
+    const { inFlight } = state;
+    let answer: ServiceAnswer | undefined;
+    try {
+      answer = await this.#options.send(service, delivery);
+    } finally {
+      learn(state, answer, { from, inFlight });
+    }
     const verdict = judge(answer, {
       items: items.length,
       isBatch: policy.batch > 1,
@@ -66,8 +76,11 @@ export class Deliverer {
     });
     switch (verdict.kind) {
       case "done": {
-        const last = items[verdict.count - 1];
-        if (last) return this.#settle(held, { kind: "done", done: verdict.count }, last.sequence, "done");
+        if (verdict.count > 0) {
+          // Not returned: that would take three microtasks more.
+          await this.#settle(held, { kind: "done", done: verdict.count }, "done");
+          return;
+        }
         // It accepted none of them.
         const error = { code: "upstream_rejected", message: "the service accepted no item of the batch" };
         return this.#tryAgain(held, claimed, delivery, { error, counts: true });
@@ -80,24 +93,6 @@ export class Deliverer {
         });
       case "failed":
         return this.#fail(held, claimed, delivery, { error: verdict.error, attempts: attempts + 1 });
-    }
-  }
-
-  /** The answer also says how many requests the service takes. */
-  async #send(state: ServiceState, service: string, delivery: Delivery): Promise<ServiceAnswer> {
-    const from = performance.now();
-    state.begin(from);
-    const { inFlight, limit } = state;
-    try {
-      const answer = await this.#options.send(service, delivery);
-      const now = performance.now();
-      const pace = paceOf(answer);
-      if (pace === "overloaded") limit.overloaded(now);
-      else if (pace === "fine") limit.succeeded(now - from, inFlight, now);
-      return answer;
-    } finally {
-      const now = performance.now();
-      state.end(now - from, now);
     }
   }
 
@@ -132,10 +127,10 @@ export class Deliverer {
       { ...held.lease.queue, class: held.lease.class, sequence: item.sequence, attempts, lastError: error },
       onFailure === "park" ? "an item failed: its queue is parked" : "an item failed: it is a dead letter",
     );
-    if (onFailure === "park") return this.#settle(held, { kind: "park", done: 0 }, "", "failed");
+    if (onFailure === "park") return this.#settle(held, { kind: "park", done: 0 }, "failed");
     const lastError = { ...error, message: error.message.slice(0, maxFailureMessage) };
     const failure = JSON.stringify({ attempts, event: delivery?.head.event, id: delivery?.head.id, lastError });
-    return this.#settle(held, { kind: "dead", done: 0, failure }, item.sequence, "failed");
+    return this.#settle(held, { kind: "dead", done: 0, failure }, "failed");
   }
 
   async #delay(
@@ -144,16 +139,16 @@ export class Deliverer {
     outcome: DispatchOutcome,
   ): Promise<void> {
     this.#options.retries.expect(held.lease.slot, delayMs);
-    return this.#settle(held, { kind: "retry", done: 0, attempts, delayMs }, "", outcome);
+    return this.#settle(held, { kind: "retry", done: 0, attempts, delayMs }, outcome);
   }
 
   /** Tries until the store takes it, or the lease must have ended: then the item is delivered again. */
-  async #settle(held: HeldLease, settlement: Settlement, previous: string, outcome: DispatchOutcome): Promise<void> {
+  async #settle(held: HeldLease, settlement: Settlement, outcome: DispatchOutcome): Promise<void> {
     const { store, onOutcome, report } = this.#options;
     const { lease } = held;
     while (!held.lost) {
       try {
-        const settling = store.settle(lease, settlement, previous);
+        const settling = store.settle(lease, settlement);
         // The next claim leaves with the settlement, behind it.
         held.delivered();
         const settled = await settling;
@@ -167,6 +162,19 @@ export class Deliverer {
     }
     onOutcome(lease.class, lease.queue.service, "stale");
   }
+}
+
+/** A request has ended: its answer says how many requests the service takes. @param answer undefined: a mistake of ours ended it */
+function learn(
+  state: ServiceState,
+  answer: ServiceAnswer | undefined,
+  { from, inFlight }: { from: number; inFlight: number },
+): void {
+  const now = performance.now();
+  const pace = answer && paceOf(answer);
+  if (pace === "overloaded") state.limit.overloaded(now);
+  else if (pace === "fine") state.limit.succeeded(now - from, inFlight, now);
+  state.end(pace && now - from, now);
 }
 
 /** What an answer says of the number of requests at once; undefined: nothing, as the request was not sent. */

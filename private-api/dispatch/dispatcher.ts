@@ -153,8 +153,8 @@ export class Dispatcher implements Service {
     const requests = this.#ready.choose({
       free: (name, attempt) => this.#workers.free(name, attempt),
       capacity: (service) => this.#services.of(service)?.capacity(now) ?? 0,
-      share: (service, name, attempt) => {
-        const share = this.#services.of(service)?.share(now) ?? Infinity;
+      share: (service, name, attempt, othersWait) => {
+        const share = this.#services.of(service)?.share(now, othersWait) ?? Infinity;
         return Math.max(1, Math.floor(share * this.#workers.count(name, attempt)));
       },
       doubtful: (name, attempt) => (name === endpointClass ? this.#services.doubtful(attempt, now) : 0),

@@ -80,7 +80,7 @@ export class HeldLeases {
       left.map(async (held) => {
         held.lost = true;
         const { lease, attempts } = held;
-        await this.#store.settle(lease, { kind: "retry", done: 0, attempts, delayMs: 0 }, "");
+        await this.#store.settle(lease, { kind: "retry", done: 0, attempts, delayMs: 0 });
       }),
     );
   }

@@ -26,8 +26,11 @@ export interface Room {
   free(className: string, attempt: Lane["attempt"]): number;
   /** Requests that the service can be sent now. */
   capacity(service: string): number;
-  /** Of the class's workers, how many may be busy with services that are not known to answer soon, for this one to get one more. */
-  share(service: string, className: string, attempt: Lane["attempt"]): number;
+  /**
+   * Of the class's workers, how many may be busy with services that are not known to answer soon, for this one to get one more.
+   * @param othersWait services that answer soon may have something to do
+   */
+  share(service: string, className: string, attempt: Lane["attempt"], othersWait: boolean): number;
   /** Workers that are busy with such services. */
   doubtful(className: string, attempt: Lane["attempt"]): number;
   /** Items of one queue that are sent at once. */
@@ -112,52 +115,87 @@ export class ReadyLanes {
    * in a turn are last: work begins in this order.
    */
   choose(room: Room): ClaimRequest[] {
-    const chosen = new Map<string, { request: ReadyQueues; queues: number; isLong: boolean }>();
-    const taken = new Map<string, number>();
-    const capacities = new Map<string, number>();
+    const choice: Choice = { room, chosen: new Map(), taken: new Map() };
     for (const [key, services] of this.#lanes) {
       const { name, attempt } = parseLaneKey(key);
-      let free = room.free(name, attempt);
-      let doubtful = room.doubtful(name, attempt);
-      for (let waiting = [...services.keys()]; free > 0 && waiting.length > 0;) {
-        const served: string[] = [];
-        for (const service of waiting) {
-          if (free <= 0) break;
-          if (getOrAdd(capacities, service, () => room.capacity(service)) - (taken.get(service) ?? 0) <= 0) continue;
-          const share = room.share(service, name, attempt);
-          if (doubtful >= share) continue;
-          const next = nextPlace(services.get(service));
-          if (!next) continue;
-          const { tenant, slot, isLong } = next;
-          // Only the tenant may contain a space.
-          const id = `${key} ${service} ${slot} ${tenant}`;
-          const known = chosen.get(id);
-          if (known) known.queues++;
-          else chosen.set(id, { request: { class: name, service, attempt, tenant, slot }, queues: 1, isLong });
-          taken.set(service, (taken.get(service) ?? 0) + 1);
-          free--;
-          if (share < Infinity) doubtful++;
-          served.push(service);
-        }
-        waiting = served;
+      const places = { free: room.free(name, attempt), doubtful: room.doubtful(name, attempt) };
+      // Where workers are left, no service waits but those that have their share.
+      if (serve(choice, places, { key, services, othersWait: true })) {
+        serve(choice, places, { key, services, othersWait: false });
       }
       // The services that were served go behind the others.
-      for (const service of taken.keys()) rotate(services, service);
+      for (const service of choice.taken.keys()) rotate(services, service);
     }
-    const [long = [], short = []] = [true, false].map((isLong) =>
-      [...chosen.values()].filter((each) => each.isLong === isLong),
-    );
-    return [...short, ...long].map(({ request, queues }) => ({
-      ...request,
-      maxQueues: queues,
-      maxItems: room.batch(request.service),
-    }));
+    const short: ClaimRequest[] = [];
+    const long: ClaimRequest[] = [];
+    for (const { request, isLong } of choice.chosen.values()) (isLong ? long : short).push(request);
+    return long.length === 0 ? short : [...short, ...long];
   }
 }
 
+/** What is chosen so far. */
+interface Choice {
+  readonly room: Room;
+  readonly chosen: Map<Place, { readonly request: ClaimRequest & { maxQueues: number }; readonly isLong: boolean }>;
+  /** By service, of all its lanes: queues. */
+  readonly taken: Map<string, number>;
+}
+
+/** A service in one lane. */
+interface Candidate {
+  readonly service: string;
+  readonly tenants: Tenants;
+  /** See {@link Room.share}. */
+  readonly share: number;
+  /** Queues that it may still get. */
+  left: number;
+}
+
+/** Services get one queue each in turn, until there is no room. @returns whether one got nothing because of its share */
+function serve(
+  { room, chosen, taken }: Choice,
+  places: { free: number; doubtful: number },
+  { key, services, othersWait }: { key: string; services: ReadonlyMap<string, Tenants>; othersWait: boolean },
+): boolean {
+  const { name, attempt } = parseLaneKey(key);
+  let isAtShare = false;
+  const getsOne = (candidate: Candidate): boolean => {
+    if (places.free <= 0 || candidate.left <= 0) return false;
+    if (places.doubtful >= candidate.share) {
+      isAtShare = true;
+      return false;
+    }
+    const next = nextPlace(candidate.tenants);
+    if (!next) return false;
+    const { service } = candidate;
+    const { tenant, slot, place, isLong } = next;
+    const known = chosen.get(place);
+    if (known) known.request.maxQueues++;
+    else {
+      const maxItems = room.batch(service);
+      chosen.set(place, { request: { class: name, service, attempt, tenant, slot, maxQueues: 1, maxItems }, isLong });
+    }
+    taken.set(service, (taken.get(service) ?? 0) + 1);
+    candidate.left--;
+    places.free--;
+    if (candidate.share < Infinity) places.doubtful++;
+    return true;
+  };
+  let served: Candidate[] = [];
+  for (const [service, tenants] of services) {
+    if (places.free <= 0) break;
+    const left = room.capacity(service) - (taken.get(service) ?? 0);
+    if (left <= 0) continue;
+    const candidate = { service, tenants, left, share: room.share(service, name, attempt, othersWait) };
+    if (getsOne(candidate)) served.push(candidate);
+  }
+  while (places.free > 0 && served.length > 0) served = served.filter(getsOne);
+  return isAtShare;
+}
+
 /** The tenant whose turn it is, and its next slot: both go to the end of their line. `isLong`: more queues are left of its turn. */
-function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number; isLong: boolean } | undefined {
-  for (const [tenant, slots] of tenants ?? []) {
+function nextPlace(tenants: Tenants): { tenant: string; slot: number; place: Place; isLong: boolean } | undefined {
+  for (const [tenant, slots] of tenants) {
     const [first] = slots;
     if (!first) continue;
     const [slot, place] = first;
@@ -165,19 +203,17 @@ function nextPlace(tenants: Tenants | undefined): { tenant: string; slot: number
     place.isNew = false;
     if (--place.left <= 0) {
       place.left = 1;
-      slots.delete(slot);
-      slots.set(slot, place);
+      rotate(slots, slot);
     }
-    tenants?.delete(tenant);
-    tenants?.set(tenant, slots);
-    return { tenant, slot, isLong };
+    rotate(tenants, tenant);
+    return { tenant, slot, place, isLong };
   }
   return undefined;
 }
 
-function rotate<Value>(map: Map<string, Value>, key: string): void {
+function rotate<Key, Value>(map: Map<Key, Value>, key: Key): void {
   const value = map.get(key);
-  if (value === undefined) return;
+  if (value === undefined || map.size === 1) return;
   map.delete(key);
   map.set(key, value);
 }

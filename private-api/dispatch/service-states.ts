@@ -7,8 +7,11 @@ import { Occupancy } from "./occupancy.ts";
 
 /** An endpoint that takes longer to answer is slow. */
 const slowAfterMs = 500;
-/** Of the workers: so many are left to endpoints that answer soon, however many are slow, or were never asked. */
-const shares = { slow: 1 / 2, unknown: 3 / 4 };
+/**
+ * Of the workers: so many may be busy with endpoints that are slow, or were never asked. While nothing else waits slow ones get more,
+ * and what is left serves the others at once until slow requests end.
+ */
+const shares = { slow: 1 / 2, slowAlone: 7 / 8, unknown: 3 / 4 };
 
 /** A service of the rules in force. */
 export interface KnownService {
@@ -74,17 +77,18 @@ export class ServiceState {
     this.#requests.change(1, nowMs);
   }
 
-  /** A request ends. */
-  end(tookMs: number, nowMs: number): void {
+  /** A request ends. @param tookMs undefined: it was not sent */
+  end(tookMs: number | undefined, nowMs: number): void {
     this.#requests.change(-1, nowMs);
     this.#changedAt = nowMs;
-    this.#tookMs = tookMs;
+    this.#tookMs = tookMs ?? this.#tookMs;
   }
 
   /** Of the workers of a class, those that endpoints like it may have together; Infinity: it answers soon, or is no endpoint. */
-  share(nowMs: number): number {
+  share(nowMs: number, othersWait = true): number {
     if (!this.isOutside) return Infinity;
-    if ((this.#tookMs ?? 0) > slowAfterMs || this.#isSilent(nowMs)) return shares.slow;
+    if ((this.#tookMs ?? 0) > slowAfterMs) return othersWait ? shares.slow : shares.slowAlone;
+    if (this.#isSilent(nowMs)) return shares.slow;
     return this.#tookMs === undefined ? shares.unknown : Infinity;
   }
 
@@ -101,6 +105,8 @@ export class ServiceState {
 export class ServiceStates {
   readonly #find: (name: string) => KnownService | undefined;
   readonly #states = new Map<string, ServiceState>();
+  /** Of endpoints, which are the same objects until they change: a dispatcher asks several times for each delivery. */
+  readonly #ofEndpoints = new WeakMap<KnownService, ServiceState>();
   /** Endpoints with busy workers. */
   readonly #busy = new Set<ServiceState>();
 
@@ -112,6 +118,14 @@ export class ServiceStates {
   of(name: string): ServiceState | undefined {
     const service = this.#find(name);
     if (!service) return undefined;
+    const kept = service.isOutside ? this.#ofEndpoints.get(service) : undefined;
+    if (kept) return kept;
+    const state = this.#stateOf(name, service);
+    if (service.isOutside) this.#ofEndpoints.set(service, state);
+    return state;
+  }
+
+  #stateOf(name: string, service: KnownService): ServiceState {
     const { stateName = name, maxInFlight, circuit, rate } = service;
     const known = this.#states.get(stateName);
     if (known?.maxInFlight === maxInFlight && known.circuit === circuit && known.rate === rate) return known;

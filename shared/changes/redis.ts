@@ -170,7 +170,7 @@ export class RedisChangeLog implements contract.ChangeLog {
     common: readonly Argument[],
     of: (entry: Entry) => readonly Argument[] = () => [],
   ): Promise<Reply[]> {
-    return Promise.all(this.#groups.each(script, entries, { common, of }));
+    return Promise.all(this.#groups.each(script, entries, { common, of, replies: (answers) => answers }));
   }
 
   /** As `#each`; undefined for entries whose slot cannot be reached. */
@@ -180,7 +180,9 @@ export class RedisChangeLog implements contract.ChangeLog {
     common: readonly Argument[],
     of: (entry: Entry) => readonly Argument[] = () => [],
   ): Promise<(Reply | undefined)[]> {
-    const replies = await Promise.allSettled(this.#groups.each(script, entries, { common, of }));
+    const replies = await Promise.allSettled(
+      this.#groups.each(script, entries, { common, of, replies: (answers) => answers }),
+    );
     return replies.map((reply) => {
       if (reply.status === "fulfilled") return reply.value;
       if (reply.reason instanceof TidegateError) return undefined;

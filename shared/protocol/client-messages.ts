@@ -47,6 +47,10 @@ export const CallOptions = Type.Object(
   {
     id: Type.Optional(Type.String({ minLength: 1, maxLength: 200, pattern: wellFormedPattern.source })),
     timeoutMs: Type.Optional(Type.Integer({ minimum: 1 })),
+    /** W3C Trace Context, version 00. */
+    traceparent: Type.Optional(
+      Type.String({ pattern: "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$" }),
+    ),
   },
   closed,
 );

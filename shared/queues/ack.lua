@@ -1,53 +1,48 @@
 #!lua flags=allow-oom
 -- Ends leases whose items were delivered: they leave their queue, which is ready again where it holds more.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
--- ARGV  for each slot: prefix of its keys, number of leases, and for each of them: lease (see claim.lua), number of items done,
---       sequence of the last of them
--- Returns for each lease 1, or 0 where it had ended before.
+-- ARGV  for each slot: prefix of its keys, number of leases, and for each of them: lease (see claim.lua), number of items done
+-- Returns a text with a character for each lease: 1, or 0 where it had ended before.
 -- include ready.part.lua
 -- include leave.part.lua
 
--- Returns for each lease whether it was held. A lease that is given twice is held once.
-local function endLeases(key, leases)
-  if #leases == 1 then
-    return { redis.call('ZREM', key, leases[1]) == 1 }
+-- Takes the items that were done out of their queue. Returns the queue, its service and tenant, the class of the next item where there is
+-- one, and the sequence of the last that left.
+local function finish(prefix, lease, done)
+  local class, items, sequence, source, following, queue, service, tenant =
+    string.match(lease, '^%d+ (%S+) (%d+) (%d+) (%S*) (%S*) %d+ %d+ (([^:]*):([^:]*):.*)$')
+  local nextClass
+  if done == '1' then
+    -- The lease knows what Redis would have to return: a script takes long for long texts.
+    local list = prefix .. 'q:' .. queue
+    redis.call('LTRIM', list, '2', '-1')
+    countGone(tenant, class, source)
+    nextClass = items == '1' and following ~= '' and following or classOfNext(list)
+  else
+    nextClass, sequence = leave(prefix, queue, tenant, done)
   end
-  local ended, held = {}, {}
-  for index, score in ipairs(redis.call('ZMSCORE', key, unpack(leases))) do
-    local lease = leases[index]
-    ended[index] = score and not held[lease]
-    if ended[index] then
-      held[lease] = true
-      held[#held + 1] = lease
-    end
-  end
-  if #held > 0 then
-    redis.call('ZREM', key, unpack(held))
-  end
-  return ended
+  return queue, service, tenant, nextClass, sequence
 end
 
 local replies = {}
 local at = 1
 while at < #ARGV do
-  local prefix, count = ARGV[at], tonumber(ARGV[at + 1])
-  local leases = {}
-  for index = 1, count do
-    leases[index] = ARGV[at + index * 3 - 1]
-  end
-  for index, wasHeld in ipairs(endLeases(prefix .. 'leases', leases)) do
-    if wasHeld then
-      local queue = string.match(leases[index], '^%d+ %S+ %d+ %d+ %d+ (.*)$')
-      local _, class = leave(prefix, queue, ARGV[at + index * 3])
+  local prefix, last = ARGV[at], at + 1 + 2 * ARGV[at + 1]
+  local leases = prefix .. 'leases'
+  for index = at + 2, last, 2 do
+    -- One by one: a ZREM of several does not tell which were held, and ZMSCORE, which does, takes longer.
+    local held = redis.call('ZREM', leases, ARGV[index])
+    if held == 1 then
+      local queue, service, tenant, class, sequence = finish(prefix, ARGV[index], ARGV[index + 1])
       if class then
-        makeReady(prefix, class, 'f', '0 ' .. ARGV[at + index * 3 + 1] .. ' ' .. queue, false)
+        makeReady(prefix, laneOf(class, service, 'f', tenant), '0 ' .. sequence .. ' ' .. queue, false)
       end
     end
-    replies[#replies + 1] = wasHeld and 1 or 0
+    replies[#replies + 1] = held
   end
   uncount(prefix)
   pushReady(prefix)
-  at = at + 2 + count * 3
+  at = last + 1
 end
 tellReady()
-return replies
+return table.concat(replies)

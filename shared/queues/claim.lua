@@ -2,28 +2,58 @@
 -- Leases ready queues, each with its first items, which stay in the queue until they are settled.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lease ms   2 queues of all groups at most, then for each group: prefix of the slot's keys, lane (class:service:kind:tenant),
---       queues at most, index of the last item of each at most
--- Returns for each group {1 where more queues are ready, then for each queue {lease, items...}}.
--- A lease: fence, class, number of items, attempts at the first one that failed, sequence of the item before it or 0, service:tenant:key
+--       queues at most, twice the number of items of each at most
+-- Returns one text, and then the contents of all items. The first line of the text has two numbers for each group: 1 where more queues
+-- are ready, and how many were leased; and then, where any was, the time in ms. A line follows for each lease, and for each of its items but
+-- the first one a line with its label.
+-- A lease: fence, class, number of items, sequence and source of the first one, class of the item after the last one where there is one,
+-- attempts at the first one that failed, sequence of the item before it or 0, service:tenant:key
 -- include numbers.part.lua
 
--- Values of one ZADD: an even number.
-local maxReplyBytes, maxAdded = 4194304, 1000
-local time = redis.call('TIME')
-local expiresAt = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
+-- Bytes of all items, and of those of one queue (see contract.ts); values of one ZADD: an even number.
+local maxReplyBytes, maxClaimedBytes, maxAdded = 4194304, 1048576, 1000
+-- Elements of one read of a queue, two for each item: few at first, as one item may have many bytes, then twice as many each time.
+local fewestAtOnce, mostAtOnce = 2, 16
 
-local replies = {}
+-- Returns the first items of a queue, two elements for each, and then the label of the next item where that is known.
+local function firstOf(list, last)
+  local atOnce = fewestAtOnce
+  local elements = redis.call('LRANGE', list, '0', math.min(last, atOnce))
+  local bytes, at = 0, 2
+  while elements[at] do
+    bytes = bytes + #elements[at]
+    if bytes >= maxClaimedBytes then
+      return { unpack(elements, 1, at + 1) }
+    end
+    at = at + 2
+    -- Each read ends with the label of an item, or with the queue.
+    if at == #elements + 1 and #elements <= last then
+      atOnce = math.min(2 * atOnce, mostAtOnce)
+      for _, element in ipairs(redis.call('LRANGE', list, #elements, math.min(last, #elements + atOnce - 1))) do
+        elements[#elements + 1] = element
+      end
+    end
+  end
+  return elements
+end
+
+local counts, lines, replies = {}, { '' }, { '' }
 local bytes = 0
-local fence = nil
+local fence, now, expiresAt
 for at = 3, #ARGV, 4 do
-  local prefix, lane, most = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local list = prefix .. 'r:' .. lane
+  local prefix, lane, most, last = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  local list, queues = prefix .. 'r:' .. lane, prefix .. 'q:'
   local class = string.match(lane, '^[^:]*')
-  local entries = bytes < maxReplyBytes and redis.call('LPOP', list, most) or {}
-  local reply, leases = { 1 }, {}
-  if bytes < maxReplyBytes and #entries < tonumber(most) then
-    redis.call('SREM', prefix .. 'lanes', lane)
-    reply[1] = 0
+  local entries, more, leases = {}, '1', {}
+  if bytes < maxReplyBytes then
+    -- One more than asked for: whether there is one costs no command where there is none.
+    entries = redis.call('LPOP', list, most + 1) or {}
+    if #entries > tonumber(most) then
+      redis.call('LPUSH', list, table.remove(entries))
+    else
+      redis.call('SREM', prefix .. 'lanes', lane)
+      more = '0'
+    end
   end
   for index, entry in ipairs(entries) do
     if bytes >= maxReplyBytes then
@@ -32,26 +62,45 @@ for at = 3, #ARGV, 4 do
         redis.call('LPUSH', list, entries[back])
       end
       redis.call('SADD', prefix .. 'lanes', lane)
-      reply[1] = 1
+      more = '1'
       break
     end
-    local items = redis.call('LRANGE', prefix .. 'q:' .. string.match(entry, '^%d+ %d+ (.*)$'), '0', ARGV[at + 3])
-    if #items > 0 then
-      fence = (fence or takeNumbers(ARGV[2])) + 1
-      local lease = string.format('%.0f', fence) .. ' ' .. class .. ' ' .. #items .. ' ' .. entry
+    local elements = firstOf(queues .. string.match(entry, '^%d+ %d+ (.*)$'), last)
+    if #elements > 0 then
+      if not fence then
+        local time = redis.call('TIME')
+        now = time[1] * 1000 + math.floor(time[2] / 1000)
+        expiresAt = string.format('%d', now + ARGV[1])
+        fence = takeNumbers(ARGV[2])
+      end
+      fence = fence + 1
+      local items = math.floor(#elements / 2)
+      local sequence, source = string.match(elements[1], '^(%d+) %S+ ?(%S*)$')
+      local following = #elements % 2 == 1 and string.match(elements[#elements], '^%d+ (%S+)') or ''
+      local lease = string.format('%d', fence) .. ' ' .. class .. ' ' .. items .. ' ' .. sequence .. ' ' .. source .. ' ' .. following
+        .. ' ' .. entry
       leases[#leases + 1] = expiresAt
       leases[#leases + 1] = lease
-      local claimed = { lease }
-      for _, item in ipairs(items) do
-        claimed[#claimed + 1] = item
-        bytes = bytes + #item
+      lines[#lines + 1] = lease
+      for item = 1, items do
+        if item > 1 then
+          lines[#lines + 1] = elements[2 * item - 1]
+        end
+        local content = elements[2 * item]
+        replies[#replies + 1] = content
+        bytes = bytes + #content
       end
-      reply[#reply + 1] = claimed
     end
   end
   for from = 1, #leases, maxAdded do
     redis.call('ZADD', prefix .. 'leases', unpack(leases, from, math.min(#leases, from + maxAdded - 1)))
   end
-  replies[#replies + 1] = reply
+  counts[#counts + 1] = more
+  counts[#counts + 1] = #leases / 2
 end
+if fence then
+  counts[#counts + 1] = string.format('%d', now)
+end
+lines[1] = table.concat(counts, ' ')
+replies[1] = table.concat(lines, '\n')
 return replies

@@ -24,8 +24,28 @@ export interface NewItem {
   readonly data: string;
   /** The webhook source that the item came from: what waits is counted by it. Visible ASCII. */
   readonly source?: string;
-  /** A second item with this id within {@link dedupeMs} is not stored. Unique within the deployment. */
+  /** A second item with this id within {@link dedupeMs} is not stored in the queue. Unique within the deployment. */
   readonly dedupeId?: string;
+  /** Nor in any other queue: a repeat may have another tenant or key. */
+  readonly dedupesEverywhere?: boolean;
+}
+
+export type IdentifiedItem = Pick<NewItem, "queue" | "dedupeId" | "dedupesEverywhere">;
+
+/** Names what one Redis has stored so far: another one once it was restarted or replaced, and may lack its latest writes. */
+export type History = string;
+
+export interface Histories {
+  readonly names: readonly History[];
+  /** False: not every Redis was reached. */
+  readonly isWhole: boolean;
+}
+
+/** The Redis of a queue may have lost what was stored there before: store that again first. */
+export class LostWrites extends Error {
+  constructor() {
+    super("a Redis of the queues was restarted or replaced: its latest writes may be lost");
+  }
 }
 
 export type Enqueued = { kind: "stored"; sequence: string } | { kind: "duplicate" };
@@ -43,9 +63,12 @@ export interface ReadyQueues extends Lane {
   readonly tenant: string;
 }
 
+/** About, of the items of one queue that are claimed together. An item that is larger is claimed, too. */
+export const maxClaimedBytes = 1024 * 1024;
+
 export interface ClaimRequest extends ReadyQueues {
   readonly maxQueues: number;
-  /** Of each queue. */
+  /** Of each queue, and no more once they have {@link maxClaimedBytes}. */
   readonly maxItems: number;
 }
 
@@ -77,6 +100,8 @@ export interface Claimed {
   readonly attempts: number;
   /** The sequence of the item before the first one, while the queue has not been empty since. */
   readonly previous: string | undefined;
+  /** Unix ms by the store's clock. */
+  readonly claimedAt: number;
   readonly items: readonly [QueuedItem, ...QueuedItem[]];
 }
 
@@ -116,15 +141,18 @@ export interface QueueStore extends Service {
    * Stored when it resolves. Items of one queue that are given one after the other keep their order: where one is rejected, those given after it until
    * then are not stored either, so that all may be given again, in order.
    *
-   * @throws TidegateError `broker_unavailable`
+   * @param after histories that the writer knows: the item is refused where the Redis of the queue has another one
+   * @throws TidegateError `broker_unavailable`, {@link LostWrites}
    */
-  enqueue(item: NewItem): Promise<Enqueued>;
+  enqueue(item: NewItem, after?: readonly History[]): Promise<Enqueued>;
+  /** Of every Redis that has queues. For a writer that must know when what it stored before may be lost. */
+  histories(): Promise<Histories>;
   /** Whether an item with its `dedupeId` was stored within {@link dedupeMs}. @throws TidegateError `broker_unavailable` */
-  wasStored(item: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean>;
+  wasStored(item: IdentifiedItem): Promise<boolean>;
   /** A reply for each request, in order. A slot that cannot be reached delays and rejects only the replies of its own requests. */
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[];
-  /** @param previous the sequence of the last item that leaves the queue. @returns false: the lease had ended, and nothing was changed. */
-  settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean>;
+  /** @returns false: the lease had ended, and nothing was changed. */
+  settle(lease: Lease, settlement: Settlement): Promise<boolean>;
   /** For another {@link leaseMs}. @returns for each, as of {@link claim}, whether it still holds. */
   extend(leases: readonly Lease[]): readonly Promise<boolean>[];
   /**
@@ -142,8 +170,12 @@ export interface QueueStore extends Service {
    * @throws TidegateError `broker_unavailable` where no slot can be reached
    */
   waiting(tenant: string, classes: readonly string[]): Promise<number>;
-  /** Items of the source, as of {@link waiting}. */
-  waitingOfSource(source: string): Promise<number>;
+  /**
+   * Items of the source, as of {@link waiting}.
+   * @param slots "every": 0 means that there is none
+   * @throws TidegateError `broker_unavailable` where no slot can be reached, or not every slot that is to be counted
+   */
+  waitingOfSource(source: string, slots?: "reachable" | "every"): Promise<number>;
   listen(listener: QueueListener): void;
 }
 

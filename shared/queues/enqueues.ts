@@ -1,22 +1,97 @@
 import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
+import { slotOf } from "../redis/slots.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
-import { dedupeMs, type Enqueued, type NewItem } from "./contract.ts";
-import { paddedNumber, queueText } from "./keys.ts";
-import { type Argument, SlotBatches } from "./slot-batches.ts";
-import { placesOf } from "./tenant-places.ts";
+import { dedupeMs, type Enqueued, type History, LostWrites, type NewItem, type QueueName } from "./contract.ts";
+import { idKey, keyText, paddedNumber, tenantText } from "./keys.ts";
+import { SlotBatches } from "./slot-batches.ts";
+import { placesOf, type QueuePlaces } from "./tenant-places.ts";
 
-const enqueueScript = script<string[]>(new URL("enqueue.lua", import.meta.url), 2, { isBatch: true });
+const enqueueScript = script<string>(new URL("enqueue.lua", import.meta.url), 2, { isBatch: true });
 
-/** A look for the queue of an item in one of its places. */
-interface Visit {
-  /** Which place, under the map that says `since`. Under another map the first place is visited. */
+/** An item as the script takes it. */
+interface Storing {
+  readonly queue: QueueName;
+  /** Of the queue. */
+  readonly text: string;
+  readonly hashSlot: number;
+  readonly kind: string;
+  readonly key: string;
+  readonly dedupeId: string | undefined;
+  readonly dedupesEverywhere: boolean;
+  /** Histories of which its Redis must have one; "": it may have any. */
+  readonly after: string;
+  readonly content: string;
+}
+
+/** A place of the queue of an item. */
+interface Place {
+  /** Which one, under the map that says `since`. Under another map the first place is visited. */
   readonly since: number;
   readonly index: number;
   /** The greatest number that the places before have given. */
   readonly past: number;
 }
-const firstVisit: Visit = { since: -1, index: 0, past: 0 };
+const firstPlace: Place = { since: -1, index: 0, past: 0 };
+
+/** A look for the queue of an item in one of its places: it is stored there, or another place is next. */
+class Visit {
+  readonly slot: number;
+  readonly #cells: Cells;
+  readonly #item: Storing;
+  readonly #place: Place;
+  /** The key that says that an item with its id was stored, or "". */
+  readonly #known: string;
+  /** Undefined: it was not sent, or its slot is no place of it any more. */
+  #sent: { readonly since: number; readonly index: number } | undefined;
+
+  constructor(cells: Cells, item: Storing, place: Place) {
+    this.#cells = cells;
+    this.#item = item;
+    this.#place = place;
+    const { slots, since } = this.#places();
+    this.slot = slots[this.#indexUnder(since)] ?? 0;
+    const { dedupeId, dedupesEverywhere } = item;
+    this.#known = dedupeId === undefined ? "" : this.#idKey(dedupeId, dedupesEverywhere);
+  }
+
+  /** Called when the item is sent, also where that is repeated: under the map that the cell compares with its fence. */
+  values(): readonly string[] | undefined {
+    const { kind, key, after, content } = this.#item;
+    const { slots, since } = this.#places();
+    const index = this.#indexUnder(since);
+    this.#sent = slots[index] === this.slot ? { since, index } : undefined;
+    if (!this.#sent) return undefined;
+    const known = this.#known;
+    if (slots.length === 1 && known === "" && after === "") return [kind, key, content];
+    const newest = slots.length === 1 ? "" : `newest ${this.#place.past}`;
+    const place = index < slots.length - 1 ? `earlier ${since}` : newest;
+    return [`${kind}\n${place}\n${known}\n${after}`, key, content];
+  }
+
+  /** @param reply undefined: it was not sent. @returns undefined: it is stored here; {@link firstPlace}: its places have changed. @throws LostWrites */
+  next(reply: string | undefined): Place | undefined {
+    if (reply === undefined || !this.#sent) return firstPlace;
+    if (reply === "!") throw new LostWrites();
+    if (!reply.startsWith("-")) return undefined;
+    const { since, index } = this.#sent;
+    return { since, index: index + 1, past: Math.max(this.#place.past, Number(reply.slice(1))) };
+  }
+
+  #places(): QueuePlaces {
+    return placesOf(this.#cells.map, this.#item.queue, this.#item.hashSlot);
+  }
+
+  #indexUnder(since: number): number {
+    return since === this.#place.since ? this.#place.index : 0;
+  }
+
+  /** Where a script cannot reach the slot of the id as well as that of the queue, {@link ClaimedIds} looks there first. */
+  #idKey(dedupeId: string, everywhere: boolean): string {
+    const ofId = everywhere && this.#cells.spansAllSlots;
+    return idKey(this.#cells.fleet.root, ofId ? slotOf(dedupeId) : this.slot, dedupeId);
+  }
+}
 
 /**
  * Stores items. One script call stores those of one turn of the event loop. While queues of a tenant are in several places the item
@@ -24,7 +99,7 @@ const firstVisit: Visit = { since: -1, index: 0, past: 0 };
  */
 export class Enqueues {
   readonly #cells: Cells;
-  readonly #batches: SlotBatches<string>;
+  readonly #batches: SlotBatches;
   /** Queues with items that visit several places → the last of them. Items of one queue follow each other. */
   readonly #last = new Map<string, Promise<unknown>>();
 
@@ -32,31 +107,36 @@ export class Enqueues {
     this.#cells = cells;
     this.#batches = new SlotBatches({
       script: enqueueScript,
-      arguments: (groups) => [
-        dedupeMs,
-        cells.map.version,
-        groups.reduce((sum, { entries }) => sum + entries.length, 0),
-        ...groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
-      ],
+      head: (entries) => [dedupeMs, cells.map.version, entries],
+      separator: " ",
       cells,
       inOrder: true,
     });
   }
 
   /** @see QueueStore.enqueue */
-  async add(item: NewItem): Promise<Enqueued> {
-    const text = queueText(item.queue);
-    if (!this.#last.has(text) && placesOf(this.#cells.map, item.queue).slots.length === 1) {
-      const { reply, next } = await this.#visit(item, text, firstVisit);
-      if (!next) return toEnqueued(reply);
-      // The tenant was pinned meanwhile. Items that follow visit the same place first, behind this one.
-      return this.#store(item, text, next);
+  add(given: NewItem, after: readonly History[] = []): Promise<Enqueued> {
+    const item = storingOf(given, after);
+    const { queue, text, hashSlot } = item;
+    if (this.#last.has(text) || placesOf(this.#cells.map, queue, hashSlot).slots.length !== 1) {
+      return this.#addBehind(item);
     }
+    const visit = new Visit(this.#cells, item, firstPlace);
+    return this.#send(visit, item).then((reply) => {
+      const next = this.#next(visit, reply, item);
+      // The tenant was pinned meanwhile. Items that follow visit the same place first, behind this one.
+      return next ? this.#store(item, next) : toEnqueued(reply);
+    });
+  }
+
+  /** Visits several places, one item of the queue after the other. */
+  async #addBehind(item: Storing): Promise<Enqueued> {
+    const { text } = item;
     const before = this.#last.get(text);
     const stored = (async () => {
       // Where it fails, this one does.
       await before;
-      return this.#store(item, text, firstVisit);
+      return this.#store(item, firstPlace);
     })();
     this.#last.set(text, stored);
     try {
@@ -66,52 +146,55 @@ export class Enqueues {
     }
   }
 
-  async #store(item: NewItem, text: string, from: Visit): Promise<Enqueued> {
+  async #store(item: Storing, from: Place): Promise<Enqueued> {
     // Each newer map begins the visits again: there are few while one item is stored.
-    let visit = from;
+    let place = from;
     for (let tries = 0; tries < maxVisits; tries++) {
-      const { reply, next } = await this.#visit(item, text, visit);
+      const visit = new Visit(this.#cells, item, place);
+      const reply = await this.#send(visit, item);
+      const next = this.#next(visit, reply, item);
       if (!next) return toEnqueued(reply);
-      visit = next;
+      place = next;
     }
     throw brokerUnavailable("the places of the tenant's queues change too often");
   }
 
-  /** @returns `next`: the queue is not there. */
-  async #visit({ queue, ...item }: NewItem, text: string, visit: Visit): Promise<{ reply: string; next?: Visit }> {
-    const { dedupeId = "", source, head, data } = item;
-    const origin = source === undefined ? item.class : `${item.class} ${source}`;
-    const body = `${origin}\n${head}\n${data}`;
-    const indexUnder = (since: number): number => (since === visit.since ? visit.index : 0);
-    const asked = placesOf(this.#cells.map, queue);
-    const slot = asked.slots[indexUnder(asked.since)] ?? 0;
-    let sent: { since: number; index: number } | undefined;
-    // Called when the item is sent, also where that is repeated: under the map that the cell compares with its fence.
-    const values = (): readonly Argument[] | undefined => {
-      const { slots, since } = placesOf(this.#cells.map, queue);
-      const index = indexUnder(since);
-      sent = slots[index] === slot ? { since, index } : undefined;
-      if (!sent) return undefined;
-      const newest = slots.length === 1 ? "" : `newest ${visit.past}`;
-      return [text, origin, dedupeId, body, index < slots.length - 1 ? `earlier ${since}` : newest];
-    };
-    const reply = await this.#batches.add(slot, values, text.length + body.length);
-    if (reply === undefined || !sent) {
-      // What this process stores later may have gone ahead.
-      if (!this.#last.has(text)) throw brokerUnavailable("the tenant's queues have moved meanwhile: try again");
-      return { reply: "", next: firstVisit };
-    }
-    if (!reply.startsWith("-")) return { reply };
-    return {
-      reply,
-      next: { since: sent.since, index: sent.index + 1, past: Math.max(visit.past, Number(reply.slice(1))) },
-    };
+  #send(visit: Visit, { text, content }: Storing): Promise<string | undefined> {
+    return this.#batches.add(visit.slot, () => visit.values(), text.length + content.length);
   }
+
+  #next(visit: Visit, reply: string | undefined, { text }: Storing): Place | undefined {
+    const next = visit.next(reply);
+    // What this process stores later may have gone ahead.
+    if (next !== firstPlace || this.#last.has(text)) return next;
+    throw brokerUnavailable("the tenant's queues have moved meanwhile: try again");
+  }
+}
+
+function storingOf(given: NewItem, after: readonly History[]): Storing {
+  const { queue, class: name, source, head, data, dedupeId, dedupesEverywhere = false } = given;
+  const names = `${queue.service}:${tenantText(queue.tenant)}`;
+  const key = keyText(queue.key);
+  const text = `${names}:${key}`;
+  const ofSource = source === undefined ? "" : ` ${source}`;
+  const kind = `${name}:${names}${ofSource}`;
+  const content = `${head}\n${data}`;
+  return {
+    queue,
+    text,
+    hashSlot: slotOf(text),
+    kind,
+    key,
+    dedupeId,
+    dedupesEverywhere,
+    after: after.join(" "),
+    content,
+  };
 }
 
 /** More than places that a tenant can have, twice. */
 const maxVisits = 200;
 
-function toEnqueued(sequence: string): Enqueued {
+function toEnqueued(sequence = ""): Enqueued {
   return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
 }

@@ -1,21 +1,20 @@
-/** The head of a queued item: what a delivery needs besides the data. The program that enqueues writes it, the dispatcher reads it. */
+/**
+ * The head of a queued item: what a delivery needs besides the data. The program that enqueues writes it, the dispatcher reads it.
+ * Its text is one line: when it was queued, its trace and its id; then, as JSON, what it has in common with other items of its session.
+ */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { parseJson } from "../json/json.ts";
 import type { Identity } from "../services/identity-token.ts";
 import type { QueuedItem } from "./contract.ts";
+import { unescaped } from "./keys.ts";
 
-const ItemHead = Type.Object({
-  /** `ce-id`: the same through every attempt. */
-  id: Type.String(),
+const CommonHead = Type.Object({
   event: Type.String(),
   /** `ce-source` */
   source: Type.String(),
   /** Appended to the URL of the service. */
   path: Type.String(),
-  /** Unix ms. */
-  at: Type.Number(),
-  traceparent: Type.String(),
   user: Type.String(),
   tenant: Type.Optional(Type.String()),
   sessionId: Type.String(),
@@ -27,28 +26,79 @@ const ItemHead = Type.Object({
   /** Of the endpoint when it was queued: after a seek it is not sent. */
   generation: Type.Optional(Type.Integer()),
 });
-export type ItemHead = Static<typeof ItemHead>;
+type CommonHead = Static<typeof CommonHead>;
 
-const validator = Compile(ItemHead);
-
-/** By identity: a session's items have the same. */
-const identityTexts = new WeakMap<Identity, string>();
-
-/** In one line. @param identity does not change */
-export function formatHead(about: Omit<ItemHead, keyof Identity>, identity: Identity): string {
-  let text = identityTexts.get(identity);
-  if (text === undefined) {
-    const { user, tenant, sessionId, claims } = identity;
-    text = JSON.stringify({ user, tenant, sessionId, claims });
-    identityTexts.set(identity, text);
-  }
-  return `${JSON.stringify(about).slice(0, -1)},${text.slice(1)}`;
+export interface ItemHead extends CommonHead {
+  /** `ce-id`: the same through every attempt. */
+  id: string;
+  /** Unix ms. */
+  at: number;
+  traceparent: string;
 }
 
-/** Undefined for what is not the head of an item. */
+const validator = Compile(CommonHead);
+
+type About = Omit<ItemHead, keyof Identity>;
+
+/** Longer texts are not kept: an identity lives as long as its session, and a node has many. */
+const maxKeptText = 1_024;
+/** What the last item of an identity had in common with others, and its text: most sessions repeat one event. */
+const lastTexts = new WeakMap<Identity, { about: About; text: string }>();
+
+/** In one line. @param identity does not change */
+export function formatHead(about: About, identity: Identity): string {
+  let last = lastTexts.get(identity);
+  if (!last || !haveInCommon(last.about, about)) {
+    const { event, source, path, contentType, encoding, generation } = about;
+    const { user, tenant, sessionId, claims } = identity;
+    const common = { event, source, path, user, tenant, sessionId, claims, contentType, encoding, generation };
+    last = { about, text: JSON.stringify(common) };
+    if (last.text.length <= maxKeptText) lastTexts.set(identity, last);
+  }
+  return `${about.at} ${about.traceparent} ${idText(about.id)} ${last.text}`;
+}
+
+function haveInCommon(one: About, other: About): boolean {
+  return (
+    one.event === other.event &&
+    one.source === other.source &&
+    one.path === other.path &&
+    one.contentType === other.contentType &&
+    one.encoding === other.encoding &&
+    one.generation === other.generation
+  );
+}
+
+/** Without white space. Most ids need no escape. */
+function idText(id: string): string {
+  return /[%\s]/.test(id) ? id.replaceAll(/[%\s]/g, encodeURIComponent) : id;
+}
+
+/** Those that were parsed last, by text. */
+const commonHeads = new Map<string, CommonHead>();
+const maxCommonHeads = 1_000;
+
+/** The caller changes nothing in it. @returns undefined for what is not the head of an item. */
 export function parseHead(text: string): ItemHead | undefined {
-  const head = parseJson(text);
-  return validator.Check(head) ? head : undefined;
+  const traceAt = text.indexOf(" ") + 1;
+  const idAt = text.indexOf(" ", traceAt) + 1;
+  const commonAt = text.indexOf(" ", idAt) + 1;
+  const at = Number(text.slice(0, traceAt));
+  if (traceAt < 2 || idAt === 0 || commonAt === 0 || !Number.isSafeInteger(at)) return undefined;
+  const common = parseCommon(text.slice(commonAt));
+  const id = unescaped(text.slice(idAt, commonAt - 1));
+  return common && { ...common, id, at, traceparent: text.slice(traceAt, idAt - 1) };
+}
+
+function parseCommon(text: string): CommonHead | undefined {
+  const known = commonHeads.get(text);
+  if (known) return known;
+  const common = parseJson(text);
+  if (!validator.Check(common)) return undefined;
+  if (commonHeads.size >= maxCommonHeads) commonHeads.clear();
+  // A part of a text keeps the whole text in memory, with the data of the item: its copy does not.
+  commonHeads.set(Buffer.from(text).toString(), common);
+  return common;
 }
 
 /** JSON text: the data itself, or a string of it where it is not JSON. */

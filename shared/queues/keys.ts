@@ -1,8 +1,10 @@
 /**
  * Names of keys and topics of queues in Redis, and the form of what is kept there. Everything of a slot begins with one prefix, which
- * carries its hash tag:
+ * carries its hash tag. It ends with the version of this form, `queues2:`. Builds with different forms must share no key: a script that finds
+ * another form may stop halfway, and Redis takes nothing back.
  *
- *     q:QUEUE             list      the items in order; the first ones stay while they are in flight
+ *     q:QUEUE             list      the items in order, two elements for each: its label (sequence, class, maybe source), and its content
+ *                                   (head and data, a line each; the data may have more). The first ones stay while they are in flight
  *     k:QUEUE             hash      attempts, previous; only while the queue is delayed or parked
  *     r:LANE              list      queues that are ready for a worker, each with its attempts and previous
  *     lanes               set       lanes with ready queues
@@ -12,6 +14,7 @@
  *     sources             hash      webhook source → items
  *     left                hash      tenant whose new queues are in another slot → version of the map of cells that says so
  *     id:ID               string    an item with this id was stored
+ *     claim:ID            string    the queue that an item with this id goes to, stored or not; in the slot of the id (claimed-ids.ts)
  *     numbers, numbers:…  string    the last sequence or fencing token of this Redis; in a cluster of this slot
  *     dead, deadAt        hash, zset   dead letters by sequence
  *     ready               topic     lanes that have ready queues now, of this and other slots
@@ -27,7 +30,7 @@ export function queueText({ service, tenant, key }: QueueName): string {
 }
 
 // Most names need no escape, and to look for one is cheaper.
-function keyText(key: string): string {
+export function keyText(key: string): string {
   return /[%\r\n]/.test(key) ? key.replaceAll(/[%\r\n]/g, encodeURIComponent) : key;
 }
 
@@ -41,7 +44,8 @@ export function tenantText(tenant: string): string {
 }
 
 /** The inverse of the escapes above. Text that nobody wrote with them stays as it is: one bad name must not hide the others. */
-function unescaped(text: string): string {
+export function unescaped(text: string): string {
+  if (!text.includes("%")) return text;
   try {
     return decodeURIComponent(text);
   } catch {
@@ -53,9 +57,26 @@ export function slotOfQueue(queue: QueueName): number {
   return slotOf(queueText(queue));
 }
 
+/** The key that says that an item with the id was stored. */
+export function idKey(root: string, slot: number, dedupeId: string): string {
+  return `${slotPrefix(root, slot)}id:${dedupeId}`;
+}
+
+/** The key that names the queue that an item with the id goes to. */
+export function claimKey(root: string, slot: number, dedupeId: string): string {
+  return `${slotPrefix(root, slot)}claim:${dedupeId}`;
+}
+/** By root, which a process has one of, and slot: made once, because each call of a script names many slots. */
+const prefixes = new Map<string, string[]>();
+
 /** What the names of all keys of a slot begin with. */
 export function slotPrefix(root: string, slot: number): string {
-  return `${slotTag(root, slot)}:queues:`;
+  let ofRoot = prefixes.get(root);
+  if (!ofRoot) {
+    ofRoot = [];
+    prefixes.set(root, ofRoot);
+  }
+  return (ofRoot[slot] ??= `${slotTag(root, slot)}:queues2:`);
 }
 
 /**
@@ -73,7 +94,7 @@ export function readyTopic(root: string, slot: number): string {
 }
 
 export function isReadyTopic(root: string, topic: string): boolean {
-  return topic.startsWith(root) && /^:\{\d+\}:queues:ready$/.test(topic.slice(root.length));
+  return topic.startsWith(root) && /^:\{\d+\}:queues2:ready$/.test(topic.slice(root.length));
 }
 
 /** A message of a {@link readyTopic}: slot and lane, a line each. */
@@ -111,14 +132,33 @@ export function parseLane(slot: number, text: string): ReadyQueues {
   return { slot, class: name, service, attempt, tenant: unescaped(tenant) };
 }
 
-/** What a lease's text says, of a queue in that slot. */
-export function parseLease(slot: number, text: string): Pick<Claimed, "lease" | "attempts" | "previous"> {
-  const [, fence = "", name = "", items = "", attempts = "", previous = "", queue = ""] =
-    /^(\d+) (\S+) (\d+) (\d+) (\d+) (.*)$/s.exec(text) ?? [];
+/** What a lease's text says, of a queue in that lane: see claim.lua. @param content of its first item */
+export function parseLease(
+  { slot, class: name, service, tenant }: ReadyQueues,
+  text: string,
+  content: string,
+): Pick<Claimed, "lease" | "attempts" | "previous"> & { first: QueuedItem } {
+  // Cheaper than an expression, and this is done for each item.
+  const classAt = text.indexOf(" ") + 1;
+  const itemsAt = text.indexOf(" ", classAt) + 1;
+  const sequenceAt = text.indexOf(" ", itemsAt) + 1;
+  const sourceAt = text.indexOf(" ", sequenceAt) + 1;
+  const followingAt = text.indexOf(" ", sourceAt) + 1;
+  const attemptsAt = text.indexOf(" ", followingAt) + 1;
+  const previousAt = text.indexOf(" ", attemptsAt) + 1;
+  const queueAt = text.indexOf(" ", previousAt) + 1;
+  const keyAt = text.indexOf(":", text.indexOf(":", queueAt) + 1) + 1;
+  const fence = paddedNumber(text.slice(0, classAt - 1));
+  const items = Number(text.slice(itemsAt, sequenceAt - 1));
+  const sequence = text.slice(sequenceAt, sourceAt - 1);
+  const source = text.slice(sourceAt, followingAt - 1);
+  const previous = text.slice(previousAt, queueAt - 1);
+  const queue = { service, tenant, key: unescaped(text.slice(keyAt)) };
   return {
-    lease: { slot, text, queue: parseQueue(queue), class: name, fence: paddedNumber(fence), items: Number(items) },
-    attempts: Number(attempts),
+    lease: { slot, text, queue, class: name, fence, items },
+    attempts: Number(text.slice(attemptsAt, previousAt - 1)),
     previous: previous === "0" ? undefined : paddedNumber(previous),
+    first: itemOf({ sequence, class: name, source }, content),
   };
 }
 
@@ -129,31 +169,38 @@ export function paddedNumber(number: string | number): string {
   return String(number).padStart(numberDigits, "0");
 }
 
-/** Sequence, class and maybe source; head; data: a line each. The data may have more lines. */
-export function parseItem(text: string): QueuedItem {
-  const headAt = text.indexOf("\n");
-  const dataAt = text.indexOf("\n", headAt + 1);
-  const [sequence = "", name = "", source] = text.slice(0, headAt).split(" ");
-  return {
-    sequence: paddedNumber(sequence),
-    class: name,
-    ...(source !== undefined && { source }),
-    head: text.slice(headAt + 1, dataAt),
-    data: text.slice(dataAt + 1),
-  };
+export function parseItem(label: string, content: string): QueuedItem {
+  const [sequence = "", name = "", source = ""] = label.split(" ");
+  return itemOf({ sequence, class: name, source }, content);
 }
 
-/** Time and queue in the first line, the failure in the second, then the item. */
+/** @param label.source "": it has none */
+function itemOf(
+  { sequence, class: name, source }: Required<Omit<QueuedItem, "head" | "data">>,
+  content: string,
+): QueuedItem {
+  const dataAt = content.indexOf("\n") + 1;
+  const item = {
+    sequence: paddedNumber(sequence),
+    class: name,
+    head: content.slice(0, dataAt - 1),
+    data: content.slice(dataAt),
+  };
+  return source === "" ? item : { ...item, source };
+}
+
+/** Time and queue in the first line, the failure in the second, the label of the item in the third, then its content. */
 export function parseDeadLetter(slot: number, text: string): DeadLetter {
   const failureAt = text.indexOf("\n");
-  const itemAt = text.indexOf("\n", failureAt + 1);
+  const labelAt = text.indexOf("\n", failureAt + 1);
+  const contentAt = text.indexOf("\n", labelAt + 1);
   const [, failedAt = "0", queue = ""] = /^(\d+) (.*)$/s.exec(text.slice(0, failureAt)) ?? [];
-  const item = parseItem(text.slice(itemAt + 1));
+  const item = parseItem(text.slice(labelAt + 1, contentAt), text.slice(contentAt + 1));
   return {
     id: deadLetterId({ failedAt: Number(failedAt), slot, sequence: item.sequence }),
     queue: parseQueue(queue),
     failedAt: Number(failedAt),
-    failure: text.slice(failureAt + 1, itemAt),
+    failure: text.slice(failureAt + 1, labelAt),
     item,
   };
 }

@@ -1,29 +1,39 @@
 -- Takes the first items of a queue out of it. Call uncount once a slot is done.
--- Returns the items, and the class of the next one where there is one.
 local gone = { depths = {}, sources = {} }
-local function leave(prefix, queue, count)
-  local list = prefix .. 'q:' .. queue
-  local items = redis.call('LPOP', list, count) or {}
-  local tenant = string.match(queue, '^[^:]*:([^:]*):')
-  for _, item in ipairs(items) do
-    local class, source = string.match(item, '^%d+ (%S+) ?(%S*)')
-    local depth = class .. ':' .. tenant
-    gone.depths[depth] = (gone.depths[depth] or 0) + 1
-    if source ~= '' then
-      gone.sources[source] = (gone.sources[source] or 0) + 1
-    end
+local function countGone(tenant, class, source)
+  local depth = class .. ':' .. tenant
+  gone.depths[depth] = (gone.depths[depth] or 0) + 1
+  if source ~= '' then
+    gone.sources[source] = (gone.sources[source] or 0) + 1
   end
-  local head = redis.call('LINDEX', list, 0)
-  return items, head and string.match(head, '^%d+ (%S+)')
 end
 
 local function uncount(prefix)
   for name, counts in pairs(gone) do
     for field, number in pairs(counts) do
-      if redis.call('HINCRBY', prefix .. name, field, -number) <= 0 then
+      if redis.call('HINCRBY', prefix .. name, field, string.format('%d', -number)) <= 0 then
         redis.call('HDEL', prefix .. name, field)
       end
     end
     gone[name] = {}
   end
+end
+
+-- Returns the class of the first item of a list where there is one.
+local function classOfNext(list)
+  local label = redis.call('LINDEX', list, '0')
+  return label and string.match(label, '^%d+ (%S+)')
+end
+
+-- Returns the class of the next item where there is one, and of the last that left its sequence, its label and its content.
+local function leave(prefix, queue, tenant, items)
+  local list = prefix .. 'q:' .. queue
+  local elements = redis.call('LPOP', list, 2 * items) or {}
+  local sequence
+  for at = 1, #elements, 2 do
+    local class, source
+    sequence, class, source = string.match(elements[at], '^(%d+) (%S+) ?(%S*)$')
+    countGone(tenant, class, source)
+  end
+  return classOfNext(list), sequence, elements[#elements - 1], elements[#elements]
 end

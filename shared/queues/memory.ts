@@ -5,8 +5,11 @@ import {
   type DeadLetter,
   dedupeMs,
   type Enqueued,
+  type IdentifiedItem,
+  type Histories,
   type Lease,
   leaseMs,
+  maxClaimedBytes,
   type NewItem,
   type QueuedItem,
   type QueueListener,
@@ -59,12 +62,16 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     this.#listeners.length = 0;
   }
 
-  async enqueue({ queue: name, class: itemClass, source, head, data, dedupeId }: NewItem): Promise<Enqueued> {
+  async histories(): Promise<Histories> {
+    return { names: [], isWhole: true };
+  }
+
+  async enqueue(item: NewItem): Promise<Enqueued> {
+    const { queue: name, class: itemClass, source, head, data } = item;
     const now = Date.now();
     this.#forgetIds(now);
-    const slot = slotOfQueue(name);
-    if (dedupeId !== undefined) {
-      const seen = `${slot} ${dedupeId}`;
+    const seen = seenId(item);
+    if (seen !== undefined) {
       if (this.#seenIds.has(seen)) return { kind: "duplicate" };
       this.#seenIds.set(seen, now + dedupeMs);
     }
@@ -73,9 +80,10 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return { kind: "stored", sequence };
   }
 
-  async wasStored({ queue, dedupeId }: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean> {
+  async wasStored(item: IdentifiedItem): Promise<boolean> {
     this.#forgetIds(Date.now());
-    return dedupeId !== undefined && this.#seenIds.has(`${slotOfQueue(queue)} ${dedupeId}`);
+    const seen = seenId(item);
+    return seen !== undefined && this.#seenIds.has(seen);
   }
 
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
@@ -89,13 +97,14 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     });
   }
 
-  async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
+  async settle(lease: Lease, settlement: Settlement): Promise<boolean> {
     const held = this.#leases.get(lease.text);
     if (!held) return false;
     this.#leases.delete(lease.text);
     const { queue } = held;
-    queue.items.splice(0, settlement.done);
-    if (previous !== "") queue.previous = previous;
+    const leaving = settlement.kind === "dead" ? settlement.done + 1 : settlement.done;
+    const last = queue.items.splice(0, leaving).at(-1);
+    queue.previous = last?.sequence ?? queue.previous;
     switch (settlement.kind) {
       case "done":
         this.#advance(queue);
@@ -105,12 +114,10 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
         queue.state = "delayed";
         this.#delays.set(queue, Date.now() + settlement.delayMs);
         break;
-      case "dead": {
-        const item = queue.items.shift();
-        if (item) this.#bury(queue, item, settlement.failure);
+      case "dead":
+        if (last) this.#bury(queue, last, settlement.failure);
         this.#advance(queue);
         break;
-      }
       case "park":
         queue.attempts = 0;
         queue.state = "parked";
@@ -273,13 +280,14 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   }
 
   #lease(queue: Queue, request: ClaimRequest): Claimed {
-    const items = queue.items.slice(0, request.maxItems) as [QueuedItem, ...QueuedItem[]];
+    const items = firstOf(queue.items, request.maxItems);
     const { slot, name } = queue;
     const fence = this.#nextNumber();
     const lease = { slot, text: fence, queue: name, class: request.class, fence, items: items.length };
     queue.state = "leased";
-    this.#leases.set(lease.text, { queue, lease, endsAt: Date.now() + this.#leaseMs });
-    return { lease, attempts: queue.attempts, previous: queue.previous, items };
+    const claimedAt = Date.now();
+    this.#leases.set(lease.text, { queue, lease, endsAt: claimedAt + this.#leaseMs });
+    return { lease, attempts: queue.attempts, previous: queue.previous, claimedAt, items };
   }
 
   /** Ready for a first attempt at the next item, or gone. */
@@ -301,6 +309,21 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
       this.#seenIds.delete(id);
     }
   }
+}
+
+function firstOf(items: readonly QueuedItem[], most: number): [QueuedItem, ...QueuedItem[]] {
+  let count = 0;
+  for (let bytes = 0; count < most && bytes < maxClaimedBytes; count++) {
+    const { head, data } = items[count] ?? { head: "", data: "" };
+    // Redis keeps a line feed between them.
+    bytes += Buffer.byteLength(head) + 1 + Buffer.byteLength(data);
+  }
+  return items.slice(0, count) as [QueuedItem, ...QueuedItem[]];
+}
+
+function seenId({ queue, dedupeId, dedupesEverywhere = false }: IdentifiedItem): string | undefined {
+  if (dedupeId === undefined) return undefined;
+  return dedupesEverywhere ? dedupeId : `${slotOfQueue(queue)} ${dedupeId}`;
 }
 
 function laneAt(ready: ReadyQueues): string {

@@ -1,14 +1,16 @@
 -- The next sequences and fencing tokens. KEYS[1] names their counter: one for each Redis, in a cluster one for each slot. No number
 -- is given twice, also where a primary was restarted or replaced by one that lacks the latest writes: it begins past them, at the
 -- time in units of 2^-20 s.
--- Returns the number before the first of `count`.
-local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+-- Returns the number before the first of `count`, and the key that keeps the last one.
 local function takeNumbers(count)
+  local info, name = redis.call('INFO', 'replication'), 'master_replid:'
+  local from = string.find(info, name, 1, true) + #name
+  local replid = string.sub(info, from, from + 39)
   local key = KEYS[1] .. ':' .. replid
   local last = redis.call('INCRBY', key, count)
   count = tonumber(count)
   if last > count then
-    return last - count
+    return last - count, key
   end
   local block = 1048576
   local before = redis.call('GET', KEYS[1])
@@ -16,10 +18,10 @@ local function takeNumbers(count)
   local time = redis.call('TIME')
   local since2026 = (time[1] - 1767225600) * block + math.floor(time[2] * block / 1000000)
   local first = math.max((math.floor(given / block) + 1) * block, since2026)
-  redis.call('SET', key, string.format('%.0f', first + count))
+  redis.call('SET', key, string.format('%d', first + count))
   if before then
     redis.call('DEL', KEYS[1] .. ':' .. before)
   end
   redis.call('SET', KEYS[1], replid)
-  return first
+  return first, key
 end

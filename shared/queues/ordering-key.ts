@@ -32,9 +32,14 @@ export function orderingKey(data: string, pointer: string): string {
   return key;
 }
 
+/** @param path what the error names. @throws TidegateError `invalid_request` for half a surrogate pair */
+export function assertWellFormed(text: string, path: string): void {
+  if (!text.isWellFormed()) throw new TidegateError("invalid_request", `${path}: is not well-formed Unicode`);
+}
+
 /** @param path what the error names. @throws TidegateError `invalid_request` for text that is not fit for a key */
 export function assertName(text: string, path: string): void {
-  if (!text.isWellFormed()) throw new TidegateError("invalid_request", `${path}: is not well-formed Unicode`);
+  assertWellFormed(text, path);
   if (Buffer.byteLength(text) > maxKeyBytes) {
     throw new TidegateError("invalid_request", `${path}: is longer than ${maxKeyBytes} bytes`);
   }
@@ -42,8 +47,11 @@ export function assertName(text: string, path: string): void {
 
 /** @param json one value. @returns undefined for what is no string, number or boolean, and for a number of too many digits. */
 export function scalarText(json: Uint8Array): string | undefined {
-  const text = Buffer.from(json.buffer, json.byteOffset, json.length).toString();
+  const buffer = Buffer.isBuffer(json) ? json : Buffer.from(json.buffer, json.byteOffset, json.length);
+  const text = buffer.toString();
   if (text.startsWith('"')) {
+    // Most keys and ids: what has no escape stands for itself.
+    if (!text.includes("\\")) return text.slice(1, -1);
     const value = parseJson(text);
     return typeof value === "string" ? value : undefined;
   }

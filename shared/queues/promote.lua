@@ -24,16 +24,16 @@ end
 for at = 2, #ARGV do
   local prefix = ARGV[at]
   for _, lease in ipairs(look(prefix .. 'leases', ARGV[1])) do
-    local class, attempts, rest = string.match(lease, '^%d+ (%S+) %d+ (%d+)( .*)$')
+    local class, attempts, rest, service, tenant = string.match(lease, '^%d+ (%S+) %d+ %d+ %S* %S* (%d+)( %d+ ([^:]*):([^:]*):.*)$')
     redis.call('ZREM', prefix .. 'leases', lease)
-    makeReady(prefix, class, 'r', string.format('%d', attempts + 1) .. rest, true)
+    makeReady(prefix, laneOf(class, service, 'r', tenant), string.format('%d', attempts + 1) .. rest, true)
   end
   for _, delayed in ipairs(look(prefix .. 'delays', ARGV[1])) do
-    local class, queue = string.match(delayed, '^(%S+) (.*)$')
+    local class, queue, service, tenant = string.match(delayed, '^(%S+) (([^:]*):([^:]*):.*)$')
     local held = redis.call('HMGET', prefix .. 'k:' .. queue, 'attempts', 'previous')
     redis.call('ZREM', prefix .. 'delays', delayed)
     redis.call('DEL', prefix .. 'k:' .. queue)
-    makeReady(prefix, class, 'r', (held[1] or '0') .. ' ' .. (held[2] or '0') .. ' ' .. queue, false)
+    makeReady(prefix, laneOf(class, service, 'r', tenant), (held[1] or '0') .. ' ' .. (held[2] or '0') .. ' ' .. queue, false)
   end
   pushReady(prefix)
 end

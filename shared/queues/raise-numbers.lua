@@ -5,9 +5,9 @@
 -- Returns the last number that was given, as text.
 -- include numbers.part.lua
 
-local last = takeNumbers('0')
+local last, key = takeNumbers('0')
 if last < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[1] .. ':' .. replid, ARGV[1])
+  redis.call('SET', key, ARGV[1])
   return ARGV[1]
 end
-return string.format('%.0f', last)
+return string.format('%d', last)

@@ -1,6 +1,6 @@
 -- Puts queues into the lists of their tenants' ready queues. Call pushReady once a slot is done, and tellReady at the end: dispatchers
 -- hear of lists that were empty.
--- prefix    of the slot's keys        class     of the lane         kind   'f' first attempt, 'r' retry
+-- prefix    of the slot's keys   lane      class:service:kind:tenant; kind: 'f' first attempt, 'r' retry
 -- entry     attempts at the first item that failed, sequence of the item before it or 0, service:tenant:key
 -- front     ahead of the others
 local maxNews, maxPushed = 128, 1000
@@ -23,7 +23,7 @@ local function pushReady(prefix)
     end
     if isNew and redis.call('SADD', prefix .. 'lanes', lane) == 1 then
       topic = topic or prefix .. 'ready'
-      news[#news + 1] = string.match(prefix, '{(%d+)}:queues:$') .. ' ' .. lane
+      news[#news + 1] = string.match(prefix, '{(%d+)}:queues2:$') .. ' ' .. lane
       if #news == maxNews then
         tellReady()
       end
@@ -32,13 +32,15 @@ local function pushReady(prefix)
   ready = {}
 end
 
-local function makeReady(prefix, class, kind, entry, front)
+local function laneOf(class, service, kind, tenant)
+  return class .. ':' .. service .. ':' .. kind .. ':' .. tenant
+end
+
+local function makeReady(prefix, lane, entry, front)
   if front ~= inFront then
     pushReady(prefix)
     inFront = front
   end
-  local service, tenant = string.match(entry, '^%d+ %d+ ([^:]*):([^:]*):')
-  local lane = class .. ':' .. service .. ':' .. kind .. ':' .. tenant
   local entries = ready[lane]
   if entries then
     entries[#entries + 1] = entry

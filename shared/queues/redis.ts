@@ -1,7 +1,8 @@
 import type { Cells } from "../redis/cells.ts";
+import type { Argument } from "../redis/client.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { SlotGroups, type UnreachedSlots } from "../redis/slot-groups.ts";
-import { everyPinSlot, everySlot, slotCount } from "../redis/slots.ts";
+import { everyPinSlot, everySlot, slotCount, slotOf } from "../redis/slots.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
   type Claimed,
@@ -9,6 +10,9 @@ import {
   type ClaimRequest,
   type DeadLetter,
   type Enqueued,
+  type IdentifiedItem,
+  type Histories,
+  type History,
   type Lease,
   leaseMs,
   maxLanesListed,
@@ -31,14 +35,13 @@ import {
 } from "./dead-letter-places.ts";
 import {
   heldPattern,
+  idKey,
   isReadyTopic,
   laneText,
   parseDeadLetter,
-  parseDepth,
   parseItem,
   parseLane,
   parseLease,
-  parseLook,
   parseNews,
   parseQueue,
   queueText,
@@ -47,39 +50,30 @@ import {
   slotPrefix,
   tenantText,
 } from "./keys.ts";
-import { depthsOf } from "./depths.ts";
+import { ClaimedIds } from "./claimed-ids.ts";
 import { Enqueues } from "./enqueues.ts";
+import { Overview } from "./overview.ts";
 import { SlotBatches } from "./slot-batches.ts";
+import { SourceCounts } from "./source-counts.ts";
 import { placesOf } from "./tenant-places.ts";
-
-type ClaimedReply = [lease: string, ...items: string[]];
-type GroupReply = [more: 0 | 1, ...claimed: ClaimedReply[]];
 
 /** Of each slot, in one script call. */
 const maxPromoted = 100;
-/** Lanes, leases, delays and parked queues of each slot. */
-const maxLookedAt = 50;
 /** Dead letters of a slot with one time: each takes a script call. */
 const maxDeadPerMs = 1_000;
 const scanCount = 1_000;
-/** Slots that one script call lists or looks at: 16,000 lanes or 3,200 queues at most, about 10 ms of Redis. */
+/** Slots that one script call lists: 16,000 lanes at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
 
-const claimScript = queueScript<GroupReply[]>("claim.lua", { isBatch: true });
-const ackScript = queueScript<(0 | 1)[]>("ack.lua", { isBatch: true });
+const claimScript = queueScript<string[]>("claim.lua", { isBatch: true });
+const ackScript = queueScript<string>("ack.lua", { isBatch: true });
 const retryScript = queueScript<0 | 1>("retry.lua");
 const extendScript = queueScript<(0 | 1)[]>("extend.lua");
 const promoteScript = queueScript<number>("promote.lua");
+const historiesScript = queueScript<string>("histories.lua");
 const readyScript = queueScript<string[][]>("ready.lua");
-const waitingScript = queueScript<number>("waiting.lua");
-const overviewScript =
-  queueScript<
-    [
-      now: string,
-      dead: number,
-      ...entries: [text: string, queues: number, items: number, inFlight: number, oldestAt: string][],
-    ]
-  >("overview.lua");
+const waitingScript = queueScript<number[]>("waiting.lua");
+const heldScript = queueScript<number[]>("held.lua");
 const releaseScript = queueScript<0 | 1>("release.lua");
 const retryDeadScript = queueScript<0 | 1 | "left">("retry-dead.lua");
 const removeDeadScript = queueScript<0 | 1>("remove-dead.lua");
@@ -94,19 +88,35 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   readonly #cells: Cells;
   readonly #listeners: QueueListener[] = [];
   readonly #enqueues: Enqueues;
-  readonly #acks: SlotBatches<0 | 1>;
+  /** Undefined: one script reaches every slot. */
+  readonly #claimedIds: ClaimedIds | undefined;
+  readonly #acks: SlotBatches;
+  readonly #sources = new SourceCounts(async (sources) => this.#count("sources", sources));
   readonly #leaseMs: number;
   readonly #groups: SlotGroups;
+  readonly #overview: Overview;
 
-  /** @param options.leaseMs shorter than the default in tests */
-  constructor(cells: Cells, options: { leaseMs?: number } = {}) {
+  /**
+   * @param options.leaseMs shorter than the default in tests
+   * @param options.claimWaitMs for the claim of an id that counts in all queues; longer than the default in tests
+   */
+  constructor(cells: Cells, options: { leaseMs?: number; claimWaitMs?: number } = {}) {
     this.#leaseMs = options.leaseMs ?? leaseMs;
     this.#cells = cells;
     this.#groups = new SlotGroups(cells, { keys: scriptKeys, prefix: slotPrefix });
+    this.#overview = new Overview(cells, this.#groups);
     this.#enqueues = new Enqueues(cells);
+    if (!cells.spansAllSlots) {
+      this.#claimedIds = new ClaimedIds(cells, {
+        enqueue: async (item, after) => this.#enqueues.add(item, after),
+        wasStored: async (queue, dedupeId) => this.#wasStoredIn(queue, dedupeId),
+        waitMs: options.claimWaitMs,
+      });
+    }
     this.#acks = new SlotBatches({
       script: ackScript,
-      arguments: (groups) => groups.flatMap(({ prefix, entries }) => [prefix, entries.length, ...entries.flat()]),
+      head: () => [],
+      separator: "",
       cells,
       inOrder: false,
     });
@@ -122,48 +132,54 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     this.#listeners.length = 0;
   }
 
-  async enqueue(item: NewItem): Promise<Enqueued> {
-    return this.#enqueues.add(item);
+  enqueue(item: NewItem, after?: readonly History[]): Promise<Enqueued> {
+    return (this.#claimedIds ?? this.#enqueues).add(item, after);
   }
 
-  async wasStored({ queue, dedupeId }: Pick<NewItem, "queue" | "dedupeId">): Promise<boolean> {
+  async histories(): Promise<Histories> {
+    const { results, unreached } = await this.#groups.ask(this.#cells.queueSlots, async (cell, [slot = 0]) =>
+      cell.run(historiesScript, ...scriptKeys(cell, slot)),
+    );
+    return { names: [...new Set(results)], isWhole: unreached.length === 0 };
+  }
+
+  async wasStored({ queue, dedupeId, dedupesEverywhere = false }: IdentifiedItem): Promise<boolean> {
     if (dedupeId === undefined) return false;
-    const known = placesOf(this.#cells.map, queue).slots.map(async (slot) => {
-      const cell = this.#cells.ofSlot(slot);
-      return cell.run<number>("exists", `${slotPrefix(cell.root, slot)}id:${dedupeId}`);
-    });
-    return (await Promise.all(known)).includes(1);
+    if (!dedupesEverywhere) return this.#wasStoredIn(queue, dedupeId);
+    return this.#claimedIds?.wasStored(dedupeId) ?? this.#hasId(slotOf(dedupeId), dedupeId);
   }
 
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
     const mostQueues = requests.reduce((sum, { maxQueues }) => sum + maxQueues, 0);
-    const replies = this.#groups.each(claimScript, requests, {
+    return this.#groups.each(claimScript, requests, {
       common: [this.#leaseMs, mostQueues],
-      of: (request) => [laneText(request), request.maxQueues, request.maxItems - 1],
+      of: (request) => [laneText(request), request.maxQueues, 2 * request.maxItems],
+      replies: toClaimReplies,
     });
-    return replies.map(async (reply, index) => toClaimReply(await reply, requests[index]));
   }
 
-  async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
-    const last = previous === "" ? "" : String(Number(previous));
-    if (settlement.kind === "done") {
-      const { slot, text } = lease;
-      return (await this.#acks.add(slot, () => [text, settlement.done, last], text.length)) === 1;
-    }
-    const cell = this.#cells.ofSlot(lease.slot);
-    const prefix = slotPrefix(cell.root, lease.slot);
+  settle(lease: Lease, settlement: Settlement): Promise<boolean> {
+    const { slot, text } = lease;
+    if (settlement.kind !== "done") return this.#settleOther(lease, settlement);
+    return this.#acks.add(slot, () => [text, settlement.done], text.length).then(wasHeld);
+  }
+
+  async #settleOther(lease: Lease, settlement: Exclude<Settlement, { kind: "done" }>): Promise<boolean> {
     const { kind, done } = settlement;
     const outcome = kind === "retry" ? "delay" : kind;
     const attempts = kind === "retry" ? settlement.attempts : 0;
     const delayMs = kind === "retry" ? settlement.delayMs : 0;
     const failure = kind === "dead" ? settlement.failure : "";
-    const values = [prefix, lease.text, done, last, outcome, attempts, delayMs, failure];
-    return (await cell.run(retryScript, ...scriptKeys(cell, lease.slot), ...values)) === 1;
+    const values = [lease.text, done, outcome, attempts, delayMs, failure];
+    return (await this.#runAt(retryScript, lease.slot, ...values)) === 1;
   }
 
   extend(leases: readonly Lease[]): readonly Promise<boolean>[] {
-    const replies = this.#groups.each(extendScript, leases, { common: [this.#leaseMs], of: ({ text }) => [text] });
-    return replies.map(async (reply) => (await reply) === 1);
+    return this.#groups.each(extendScript, leases, {
+      common: [this.#leaseMs],
+      of: ({ text }) => [text],
+      replies: (answers) => answers.map((held) => held === 1),
+    });
   }
 
   async promote(
@@ -189,14 +205,15 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   }
 
   async waiting(tenant: string, classes: readonly string[]): Promise<number> {
-    return this.#count(
-      "depths",
-      classes.map((name) => `${name}:${tenantText(tenant)}`),
-    );
+    const fields = classes.map((name) => `${name}:${tenantText(tenant)}`);
+    const counts = await this.#count("depths", fields);
+    return counts.reduce((sum, items) => sum + items, 0);
   }
 
-  async waitingOfSource(source: string): Promise<number> {
-    return this.#count("sources", [source]);
+  async waitingOfSource(source: string, slots: "reachable" | "every" = "reachable"): Promise<number> {
+    if (slots === "reachable") return this.#sources.of(source);
+    const [items = 0] = await this.#count("sources", [source], slots);
+    return items;
   }
 
   /** Follows the news of all slots. */
@@ -214,43 +231,12 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       },
     });
     for (const slot of this.#cells.isRouted ? [...everySlot, ...everyPinSlot] : everySlot) {
-      // Where Redis is away the topic is subscribed once it is back, and the listeners hear of it (onRestored).
-      this.#cells.subscribe(slot, readyTopic(root, slot)).catch(() => undefined);
+      void this.#cells.follow(slot, readyTopic(root, slot));
     }
   }
 
-  async depths(): Promise<QueueOverview> {
-    // The slots that cannot be reached are those of the look.
-    const counted = await Promise.allSettled(
-      this.#cells.queueSlots.map(async (slot) => {
-        const cell = this.#cells.ofSlot(slot);
-        return cell.run<Record<string, string>>("hgetall", `${slotPrefix(cell.root, slot)}depths`);
-      }),
-    );
-    const looked = await this.#groups.askInChunks(this.#cells.queueSlots, slotsListedAtOnce, async (cell, slots) => {
-      const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
-      return cell.run(overviewScript, ...scriptKeys(cell, slots[0] ?? 0), maxLookedAt, ...prefixes);
-    });
-    const [missing] = looked.unreached;
-    if (missing && looked.results.length === 0) throw missing.error;
-    const items = new Map<string, number>();
-    for (const outcome of counted) {
-      if (outcome.status === "rejected") continue;
-      for (const [name, count] of Object.entries(outcome.value))
-        items.set(name, (items.get(name) ?? 0) + Number(count));
-    }
-    const counts = [...items].map(([text, count]) => ({ ...parseDepth(text), items: count }));
-    const looks = looked.results.flatMap(([now, , ...entries]) =>
-      entries.map(([text, queues, own, inFlight, oldestAt]) => {
-        const oldestMs = oldestAt === "0" ? 0 : Math.max(0, Number(now) - Number(oldestAt));
-        return { ...parseLook(text), queues, items: own, inFlight, oldestMs };
-      }),
-    );
-    return {
-      ...depthsOf(counts, looks),
-      deadLetters: looked.results.reduce((sum, [, dead]) => sum + dead, 0),
-      unreachedSlots: looked.unreached.reduce((sum, { slots }) => sum + slots.length, 0),
-    };
+  depths(): Promise<QueueOverview> {
+    return this.#overview.read();
   }
 
   async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
@@ -272,14 +258,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async retryDeadLetter(id: string): Promise<boolean> {
     const place = parseDeadLetterId(id);
     if (!place) return false;
-    const cell = this.#cells.ofSlot(place.slot);
-    const prefix = slotPrefix(cell.root, place.slot);
     const { pins } = this.#cells.map;
     if (pins.size === 0 && place.slot < slotCount) {
-      const outcome = await cell.run(retryDeadScript, ...scriptKeys(cell, place.slot), prefix, place.sequence);
+      const outcome = await this.#runAt(retryDeadScript, place.slot, place.sequence);
       if (outcome !== "left") return outcome === 1;
     }
-    return this.#retryElsewhere(place, await cell.run<string | null>("hget", `${prefix}dead`, place.sequence));
+    const cell = this.#cells.ofSlot(place.slot);
+    const dead = `${slotPrefix(cell.root, place.slot)}dead`;
+    return this.#retryElsewhere(place, await cell.run<string | null>("hget", dead, place.sequence));
   }
 
   /** To where new items of its tenant go, which may be another Redis. After a crash in between, another retry completes this one. */
@@ -300,24 +286,30 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
 
   async removeDeadLetter(id: string): Promise<boolean> {
     const place = parseDeadLetterId(id);
-    if (!place) return false;
-    const cell = this.#cells.ofSlot(place.slot);
-    const prefix = slotPrefix(cell.root, place.slot);
-    return (await cell.run(removeDeadScript, ...scriptKeys(cell, place.slot), prefix, place.sequence)) === 1;
+    return place !== undefined && (await this.#runAt(removeDeadScript, place.slot, place.sequence)) === 1;
   }
 
   async release(queue: QueueName): Promise<boolean> {
-    const released = placesOf(this.#cells.map, queue).slots.map(async (slot) => {
-      const cell = this.#cells.ofSlot(slot);
-      return cell.run(releaseScript, ...scriptKeys(cell, slot), slotPrefix(cell.root, slot), queueText(queue));
-    });
+    const { slots } = placesOf(this.#cells.map, queue);
+    const released = slots.map(async (slot) => this.#runAt(releaseScript, slot, queueText(queue)));
     return (await Promise.all(released)).includes(1);
   }
 
   async heldQueues(key: string): Promise<readonly QueueName[]> {
+    const { results, unreached } = await this.#groups.askInChunks(
+      this.#cells.queueSlots,
+      slotsListedAtOnce,
+      async (cell, slots) => {
+        const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
+        const held = await cell.run(heldScript, ...scriptKeys(cell, slots[0] ?? 0), ...prefixes);
+        return held.map((at) => slots[at] ?? 0);
+      },
+    );
+    const [missing] = unreached;
+    if (missing) throw missing.error;
     const matching = ["MATCH", heldPattern(key), "COUNT", scanCount];
     const held = await Promise.all(
-      this.#cells.queueSlots.map(async (slot) => {
+      results.flat().map(async (slot) => {
         const cell = this.#cells.ofSlot(slot);
         const prefix = slotPrefix(cell.root, slot);
         const [parked, delayed] = await Promise.all([
@@ -332,6 +324,23 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       .flatMap((members) => [...members])
       .map((member) => parseQueue(member.slice(member.indexOf(" ") + 1)));
     return queues.filter((queue) => queue.key === key);
+  }
+
+  /** A script of one slot: its keys, and the prefix of the slot, precede the values. */
+  async #runAt<Reply>(script: Script<Reply>, slot: number, ...values: readonly Argument[]): Promise<Reply> {
+    return this.#cells.atSlot(slot, async (cell) =>
+      cell.run(script, ...scriptKeys(cell, slot), slotPrefix(cell.root, slot), ...values),
+    );
+  }
+
+  async #wasStoredIn(queue: QueueName, dedupeId: string): Promise<boolean> {
+    const { slots } = placesOf(this.#cells.map, queue);
+    return (await Promise.all(slots.map(async (slot) => this.#hasId(slot, dedupeId)))).includes(true);
+  }
+
+  async #hasId(slot: number, dedupeId: string): Promise<boolean> {
+    const cell = this.#cells.ofSlot(slot);
+    return (await cell.run<number>("exists", idKey(cell.root, slot, dedupeId))) === 1;
   }
 
   /** The oldest of a slot that stand after a place. */
@@ -352,25 +361,44 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return places.slice(0, count);
   }
 
-  async #count(name: "depths" | "sources", fields: readonly string[]): Promise<number> {
-    const { results, unreached } = await this.#groups.ask(this.#cells.queueSlots, async (cell, slots) => {
-      const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
-      return cell.run(waitingScript, ...scriptKeys(cell, slots[0] ?? 0), name, fields.length, ...fields, ...prefixes);
+  /** @returns the items of each field. */
+  async #count(
+    name: "depths" | "sources",
+    fields: readonly string[],
+    slots: "reachable" | "every" = "reachable",
+  ): Promise<readonly number[]> {
+    const { results, unreached } = await this.#groups.ask(this.#cells.queueSlots, async (cell, group) => {
+      const prefixes = group.map((slot) => slotPrefix(cell.root, slot));
+      return cell.run(waitingScript, ...scriptKeys(cell, group[0] ?? 0), name, fields.length, ...fields, ...prefixes);
     });
     const [missing] = unreached;
-    if (missing && results.length === 0) throw missing.error;
-    return results.reduce((sum, count) => sum + count, 0);
+    if (missing && (slots === "every" || results.length === 0)) throw missing.error;
+    return fields.map((_, at) => results.reduce((sum, counts) => sum + (counts[at] ?? 0), 0));
   }
 }
 
-function toClaimReply([more, ...claimed]: GroupReply, request: ClaimRequest | undefined): ClaimReply {
-  return {
-    more: more === 1,
-    claimed: claimed.map(([lease, ...items]): Claimed => {
-      const parsed = items.map(parseItem) as [QueuedItem, ...QueuedItem[]];
-      return { ...parseLease(request?.slot ?? 0, lease), items: parsed };
-    }),
-  };
+/** See ack.lua. */
+function wasHeld(reply: string | undefined): boolean {
+  return reply === "1";
+}
+
+/** See claim.lua. */
+function toClaimReplies([text = "", ...contents]: readonly string[], requests: readonly ClaimRequest[]): ClaimReply[] {
+  const [counts = "", ...lines] = text.split("\n");
+  const numbers = counts.split(" ");
+  const claimedAt = Number(numbers[2 * requests.length]);
+  let lineAt = 0;
+  let itemAt = 0;
+  return requests.map((request, index) => {
+    const claimed: Claimed[] = [];
+    for (let left = Number(numbers[index * 2 + 1]); left > 0; left--) {
+      const { lease, attempts, previous, first } = parseLease(request, lines[lineAt++] ?? "", contents[itemAt++] ?? "");
+      const items: [QueuedItem, ...QueuedItem[]] = [first];
+      while (items.length < lease.items) items.push(parseItem(lines[lineAt++] ?? "", contents[itemAt++] ?? ""));
+      claimed.push({ lease, attempts, previous, claimedAt, items });
+    }
+    return { more: numbers[index * 2] === "1", claimed };
+  });
 }
 
 type Scan = [cursor: string, found: string[]];

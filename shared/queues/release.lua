@@ -17,7 +17,8 @@ if redis.call('SREM', prefix .. 'parked', member) + redis.call('ZREM', prefix ..
 end
 local previous = redis.call('HGET', prefix .. 'k:' .. queue, 'previous') or '0'
 redis.call('DEL', prefix .. 'k:' .. queue)
-makeReady(prefix, class, 'f', '0 ' .. previous .. ' ' .. queue, false)
+local service, tenant = string.match(queue, '^([^:]*):([^:]*):')
+makeReady(prefix, laneOf(class, service, 'f', tenant), '0 ' .. previous .. ' ' .. queue, false)
 pushReady(prefix)
 tellReady()
 return 1

@@ -11,20 +11,21 @@ local letter = redis.call('HGET', prefix .. 'dead', ARGV[2])
 if not letter then
   return 0
 end
-local queue, origin, rest = string.match(letter, '^%d+ ([^\n]*)\n[^\n]*\n%d+ ([^\n]*)(\n.*)$')
-if redis.call('HEXISTS', prefix .. 'left', string.match(queue, '^[^:]*:([^:]*):')) == 1 then
+local queue, origin, content = string.match(letter, '^%d+ ([^\n]*)\n[^\n]*\n%d+ ([^\n]*)\n(.*)$')
+local service, tenant = string.match(queue, '^([^:]*):([^:]*):')
+if redis.call('HEXISTS', prefix .. 'left', tenant) == 1 then
   return 'left'
 end
 local class, source = string.match(origin, '^(%S+) ?(%S*)')
 redis.call('HDEL', prefix .. 'dead', ARGV[2])
 redis.call('ZREM', prefix .. 'deadAt', ARGV[2])
-local sequence = string.format('%.0f', takeNumbers(1) + 1)
-if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. origin .. rest) == 1 then
-  makeReady(prefix, class, 'f', '0 0 ' .. queue, false)
+local sequence = string.format('%d', takeNumbers(1) + 1)
+if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. ' ' .. origin, content) == 2 then
+  makeReady(prefix, laneOf(class, service, 'f', tenant), '0 0 ' .. queue, false)
   pushReady(prefix)
   tellReady()
 end
-redis.call('HINCRBY', prefix .. 'depths', class .. ':' .. string.match(queue, '^[^:]*:([^:]*):'), 1)
+redis.call('HINCRBY', prefix .. 'depths', class .. ':' .. tenant, 1)
 if source ~= '' then
   redis.call('HINCRBY', prefix .. 'sources', source, 1)
 end

@@ -2,8 +2,8 @@
 -- Ends a lease whose first item, or the one after those that were done, failed. That item stays at the head of its queue, leaves it
 -- as a dead letter, or holds the queue until it is released.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
--- ARGV  1 prefix of the slot's keys   2 lease (see claim.lua)   3 number of items done   4 sequence of the last item that leaves, or ''
---       5 'delay', 'dead' or 'park'   6 attempts that failed   7 delay ms   8 failure (JSON text of one line)
+-- ARGV  1 prefix of the slot's keys   2 lease (see claim.lua)   3 number of items done   4 'delay', 'dead' or 'park'
+--       5 attempts that failed   6 delay ms   7 failure (JSON text of one line)
 -- Returns 1, or 0 where the lease had ended before.
 -- include ready.part.lua
 -- include leave.part.lua
@@ -12,19 +12,17 @@ local prefix, lease, done = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if redis.call('ZREM', prefix .. 'leases', lease) == 0 then
   return 0
 end
-local class, previous, queue = string.match(lease, '^%d+ (%S+) %d+ %d+ (%d+) (.*)$')
+local class, previous, queue, service, tenant = string.match(lease, '^%d+ (%S+) %d+ %d+ %S* %S* %d+ (%d+) (([^:]*):([^:]*):.*)$')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if ARGV[5] == 'dead' then
-  local items, nextClass = leave(prefix, queue, done + 1)
-  local item = items[#items]
-  local sequence = string.match(item, '^%d+')
+if ARGV[4] == 'dead' then
+  local nextClass, sequence, label, content = leave(prefix, queue, tenant, done + 1)
   local failedAt = string.format('%.0f', now)
-  redis.call('HSET', prefix .. 'dead', sequence, failedAt .. ' ' .. queue .. '\n' .. ARGV[8] .. '\n' .. item)
+  redis.call('HSET', prefix .. 'dead', sequence, failedAt .. ' ' .. queue .. '\n' .. ARGV[7] .. '\n' .. label .. '\n' .. content)
   redis.call('ZADD', prefix .. 'deadAt', failedAt, sequence)
   if nextClass then
-    makeReady(prefix, nextClass, 'f', '0 ' .. ARGV[4] .. ' ' .. queue, false)
+    makeReady(prefix, laneOf(nextClass, service, 'f', tenant), '0 ' .. sequence .. ' ' .. queue, false)
   end
   uncount(prefix)
   pushReady(prefix)
@@ -32,14 +30,14 @@ if ARGV[5] == 'dead' then
   return 1
 end
 if done > 0 then
-  leave(prefix, queue, done)
+  local nextClass, sequence = leave(prefix, queue, tenant, done)
   uncount(prefix)
-  previous = ARGV[4]
+  class, previous = nextClass or class, sequence
 end
-redis.call('HSET', prefix .. 'k:' .. queue, 'attempts', ARGV[6], 'previous', previous)
-if ARGV[5] == 'park' then
+redis.call('HSET', prefix .. 'k:' .. queue, 'attempts', ARGV[5], 'previous', previous)
+if ARGV[4] == 'park' then
   redis.call('SADD', prefix .. 'parked', class .. ' ' .. queue)
 else
-  redis.call('ZADD', prefix .. 'delays', string.format('%.0f', now + tonumber(ARGV[7])), class .. ' ' .. queue)
+  redis.call('ZADD', prefix .. 'delays', string.format('%.0f', now + tonumber(ARGV[6])), class .. ' ' .. queue)
 end
 return 1

@@ -16,7 +16,7 @@ import type { Service } from "../runtime/lifecycle.ts";
 import type { Logger } from "../runtime/logging.ts";
 import type { Identity } from "../services/identity-token.ts";
 import { newTraceparent } from "../services/traceparent.ts";
-import type { RequestedEvents, SessionEvent, SessionEventStore } from "../sessions/contract.ts";
+import type { RequestedEvents, SessionEvent, SessionEventStore, SessionStore } from "../sessions/contract.ts";
 import type { QueueStore } from "./contract.ts";
 import { formatHead } from "./item-head.ts";
 
@@ -37,7 +37,7 @@ const Profile = Type.Object({
 const profileValidator = Compile(Profile);
 
 interface SessionEventsOptions {
-  store: SessionEventStore;
+  store: SessionEventStore & Pick<SessionStore, "now">;
   queues: Pick<QueueStore, "enqueue">;
   /** In force. */
   rules: () => Rules;
@@ -189,7 +189,7 @@ export class SessionEvents implements Service {
           event: sessionEventType(kind),
           source: sessionSource,
           path: `/tidegate/${kind}`,
-          at: Date.now(),
+          at: this.#options.store.now(),
           traceparent: newTraceparent(),
         },
         { sessionId, user, claims, ...(tenant !== undefined && { tenant }) },

@@ -12,12 +12,21 @@ export type Argument = string | number;
 /** Undefined: there is nothing to send any more. */
 type Values = () => readonly Argument[] | undefined;
 
-interface Entry<Reply> {
+interface Entry {
   readonly slot: number;
   readonly values: Values;
   readonly bytes: number;
-  readonly resolve: (reply: Reply | undefined) => void;
+  readonly resolve: (reply: string | undefined) => void;
   readonly reject: (error: unknown) => void;
+}
+
+/** Entries of one slot that go into one call. */
+interface Part {
+  readonly slot: number;
+  readonly entries: Entry[];
+  bytes: number;
+  /** It takes no more. */
+  isClosed: boolean;
 }
 
 /** Of one script call: about a millisecond of Redis. */
@@ -28,19 +37,27 @@ const maxWaiting = { entries: 20_000, bytes: 32 * 1024 * 1024 };
 /** Calls without an answer hold up entries of other slots for so long at most. */
 const defaultHoldMs = 5;
 
-/** The arguments of a script for groups of entries, each group of one slot. */
-export type Arguments = (
-  groups: readonly { prefix: string; entries: readonly (readonly Argument[])[] }[],
-) => (string | number)[];
+export interface SlotBatchesOptions {
+  /**
+   * Its values: what `head` gives; then for each slot the prefix of its keys, the number of its entries, and their values. It replies
+   * with one text of a reply for each entry, in order: a client takes as long to read a short text as a long one.
+   */
+  readonly script: Script<string>;
+  /** @param entries of all slots */
+  readonly head: (entries: number) => readonly Argument[];
+  /** Between two replies; "": each is one character. */
+  readonly separator: string;
+  readonly cells: Pick<Cells, "groups">;
+  /** @see SlotBatches.add */
+  readonly inOrder: boolean;
+  /** Longer than the default in tests. */
+  readonly holdMs?: number;
+}
 
-export class SlotBatches<Reply> {
-  readonly #script: Script<Reply[]>;
-  readonly #arguments: Arguments;
-  readonly #cells: Pick<Cells, "groups">;
-  readonly #inOrder: boolean;
-  readonly #holdMs: number;
+export class SlotBatches {
+  readonly #options: SlotBatchesOptions;
   /** In the order of the calls of {@link add}. */
-  #waiting: Entry<Reply>[] = [];
+  #waiting: Entry[] = [];
   #waitingBytes = 0;
   #callsUnderWay = 0;
   /** With a call under way, where entries are in order. */
@@ -49,23 +66,8 @@ export class SlotBatches<Reply> {
   /** Runs while entries wait for calls. */
   #holdTimer: NodeJS.Timeout | undefined;
 
-  /**
-   * @param options.script replies with an array: a reply for each entry, in order
-   * @param options.inOrder see {@link add}
-   * @param options.holdMs longer than the default in tests
-   */
-  constructor(options: {
-    script: Script<Reply[]>;
-    arguments: Arguments;
-    cells: Pick<Cells, "groups">;
-    inOrder: boolean;
-    holdMs?: number;
-  }) {
-    this.#script = options.script;
-    this.#arguments = options.arguments;
-    this.#cells = options.cells;
-    this.#inOrder = options.inOrder;
-    this.#holdMs = options.holdMs ?? defaultHoldMs;
+  constructor(options: SlotBatchesOptions) {
+    this.#options = options;
   }
 
   /**
@@ -77,11 +79,12 @@ export class SlotBatches<Reply> {
    * @returns undefined: they were not sent.
    * @throws TidegateError `broker_unavailable` where too much waits
    */
-  async add(slot: number, values: Values, bytes: number): Promise<Reply | undefined> {
-    if (this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes) {
-      throw brokerUnavailable("too many items wait for the message store");
-    }
+  add(slot: number, values: Values, bytes: number): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
+      if (this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes) {
+        reject(brokerUnavailable("too many items wait for the message store"));
+        return;
+      }
       this.#waiting.push({ slot, values, bytes, resolve, reject });
       this.#waitingBytes += bytes;
       this.#schedule();
@@ -90,7 +93,7 @@ export class SlotBatches<Reply> {
 
   #schedule(): void {
     if (this.#callsUnderWay > 0) {
-      this.#holdTimer ??= setTimeout(() => this.#flush(), this.#holdMs);
+      this.#holdTimer ??= setTimeout(() => this.#flush(), this.#options.holdMs ?? defaultHoldMs);
     } else if (!this.#isScheduled) {
       this.#isScheduled = true;
       setImmediate(() => {
@@ -103,39 +106,47 @@ export class SlotBatches<Reply> {
   #flush(): void {
     clearTimeout(this.#holdTimer);
     this.#holdTimer = undefined;
-    const free = this.#take(({ slot }) => !this.#busySlots.has(slot));
-    for (const batch of chunks(bySlot(free).flat())) {
-      // A slot may have more entries than one call takes.
-      const [now, later] = parted(batch, ({ slot }) => !this.#busySlots.has(slot));
-      if (later.length > 0) this.#putBack(later);
-      if (now.length > 0) this.#run(now);
+    for (const call of callsOf(this.#takeParts())) this.#run(call);
+  }
+
+  /** All that waits for no call; in order, no more of a slot than one call takes. */
+  #takeParts(): Part[] {
+    const parts: Part[] = [];
+    const bySlot = new Map<number, Part>();
+    const left: Entry[] = [];
+    for (const entry of this.#waiting) {
+      const { slot, bytes } = entry;
+      const part = bySlot.get(slot);
+      if (part && hasRoom(part, bytes)) {
+        part.entries.push(entry);
+        part.bytes += bytes;
+      } else if (this.#busySlots.has(slot) || (part && this.#options.inOrder)) {
+        // What follows of the slot must not overtake this one.
+        if (part) part.isClosed = true;
+        left.push(entry);
+      } else {
+        const first = { slot, entries: [entry], bytes, isClosed: false };
+        bySlot.set(slot, first);
+        parts.push(first);
+      }
     }
-  }
-
-  #take(isTaken: (entry: Entry<Reply>) => boolean): Entry<Reply>[] {
-    const [taken, left] = parted(this.#waiting, isTaken);
     this.#waiting = left;
-    for (const { bytes } of taken) this.#waitingBytes -= bytes;
-    return taken;
+    for (const { bytes } of parts) this.#waitingBytes -= bytes;
+    return parts;
   }
 
-  /** Nothing of their slots waits: {@link #flush} took all of it. */
-  #putBack(entries: readonly Entry<Reply>[]): void {
-    this.#waiting.push(...entries);
-    for (const { bytes } of entries) this.#waitingBytes += bytes;
-  }
-
-  #run(batch: readonly Entry<Reply>[]): void {
-    const slots = new Map(bySlot(batch).map((entries) => [entries[0]?.slot ?? 0, entries]));
-    const bytes = batch.reduce((sum, entry) => sum + entry.bytes, 0);
-    if (this.#inOrder) for (const slot of slots.keys()) this.#busySlots.add(slot);
-    const groups = this.#cells.groups([...slots.keys()], async (cell, own) => this.#ask(cell, own, slots), bytes);
+  #run(call: readonly Part[]): void {
+    const slots = new Map(call.map(({ slot, entries }) => [slot, entries]));
+    const bytes = call.reduce((sum, part) => sum + part.bytes, 0);
+    const { cells, inOrder } = this.#options;
+    if (inOrder) for (const slot of slots.keys()) this.#busySlots.add(slot);
+    const groups = cells.groups([...slots.keys()], async (cell, own) => this.#ask(cell, own, slots), bytes);
     for (const { slots: own, replies } of groups) {
       this.#callsUnderWay++;
       replies.then(
         () => this.#ended(own),
         (error: unknown) => {
-          const behind = this.#inOrder ? this.#take(({ slot }) => own.includes(slot)) : [];
+          const behind = inOrder ? this.#takeBehind(own) : [];
           this.#ended(own);
           // An entry that has its reply keeps it.
           for (const entry of [...own.flatMap((slot) => slots.get(slot) ?? []), ...behind]) entry.reject(error);
@@ -144,65 +155,66 @@ export class SlotBatches<Reply> {
     }
   }
 
+  /** What waits for a call of these slots. */
+  #takeBehind(slots: readonly number[]): Entry[] {
+    const taken = this.#waiting.filter(({ slot }) => slots.includes(slot));
+    this.#waiting = this.#waiting.filter(({ slot }) => !slots.includes(slot));
+    for (const { bytes } of taken) this.#waitingBytes -= bytes;
+    return taken;
+  }
+
   #ended(slots: readonly number[]): void {
     this.#callsUnderWay--;
     for (const slot of slots) this.#busySlots.delete(slot);
     if (this.#waiting.length > 0) this.#schedule();
   }
 
-  async #ask(
-    cell: CellAccess,
-    own: readonly number[],
-    slots: ReadonlyMap<number, readonly Entry<Reply>[]>,
-  ): Promise<void> {
-    const sent: Entry<Reply>[] = [];
-    const groups = own.map((slot) => ({
-      prefix: slotPrefix(cell.root, slot),
-      entries: (slots.get(slot) ?? []).flatMap((entry) => {
+  async #ask(cell: CellAccess, own: readonly number[], slots: ReadonlyMap<number, readonly Entry[]>): Promise<void> {
+    const { script, head, separator } = this.#options;
+    const sent: Entry[] = [];
+    const listed: Argument[] = [];
+    for (const slot of own) {
+      const before = sent.length;
+      const countAt = listed.push(slotPrefix(cell.root, slot), 0) - 1;
+      for (const entry of slots.get(slot) ?? []) {
         const values = entry.values();
-        if (values) sent.push(entry);
-        else entry.resolve(undefined);
-        return values ? [values] : [];
-      }),
-    }));
+        if (!values) {
+          entry.resolve(undefined);
+          continue;
+        }
+        sent.push(entry);
+        for (const value of values) listed.push(value);
+      }
+      if (sent.length > before) listed[countAt] = sent.length - before;
+      else listed.length = countAt - 1;
+    }
     if (sent.length === 0) return;
-    const replies = await cell.run(this.#script, ...scriptKeys(cell, own[0] ?? 0), ...this.#arguments(groups));
+    const reply = await cell.run(script, ...scriptKeys(cell, own[0] ?? 0), ...head(sent.length), ...listed);
+    const replies = reply.split(separator);
     for (const [index, entry] of sent.entries()) entry.resolve(replies[index]);
   }
 }
 
-function parted<Reply>(
-  entries: readonly Entry<Reply>[],
-  isFirst: (entry: Entry<Reply>) => boolean,
-): [Entry<Reply>[], Entry<Reply>[]] {
-  const parts: [Entry<Reply>[], Entry<Reply>[]] = [[], []];
-  for (const entry of entries) parts[isFirst(entry) ? 0 : 1].push(entry);
-  return parts;
+function hasRoom({ entries, bytes, isClosed }: Part, more: number): boolean {
+  return !isClosed && entries.length < maxEntries && bytes + more <= maxBytes;
 }
 
-function bySlot<Reply>(entries: readonly Entry<Reply>[]): Entry<Reply>[][] {
-  const slots = new Map<number, Entry<Reply>[]>();
-  for (const entry of entries) {
-    const group = slots.get(entry.slot);
-    if (group) group.push(entry);
-    else slots.set(entry.slot, [entry]);
-  }
-  return [...slots.values()];
-}
-
-function chunks<Reply>(entries: readonly Entry<Reply>[]): Entry<Reply>[][] {
-  const result: Entry<Reply>[][] = [];
-  let chunk: Entry<Reply>[] = [];
-  let bytes = 0;
-  for (const entry of entries) {
-    if (chunk.length > 0 && (chunk.length >= maxEntries || bytes + entry.bytes > maxBytes)) {
-      result.push(chunk);
-      chunk = [];
-      bytes = 0;
+/** Parts share calls. */
+function callsOf(parts: readonly Part[]): Part[][] {
+  const calls: Part[][] = [];
+  let call: Part[] = [];
+  let size = { entries: 0, bytes: 0 };
+  for (const part of parts) {
+    const entries = size.entries + part.entries.length;
+    const bytes = size.bytes + part.bytes;
+    if (call.length > 0 && entries <= maxEntries && bytes <= maxBytes) {
+      call.push(part);
+      size = { entries, bytes };
+    } else {
+      call = [part];
+      calls.push(call);
+      size = { entries: part.entries.length, bytes: part.bytes };
     }
-    chunk.push(entry);
-    bytes += entry.bytes;
   }
-  if (chunk.length > 0) result.push(chunk);
-  return result;
+  return calls;
 }

@@ -1,6 +1,7 @@
 /** In which slots the queues of a tenant are: in the hash slots, or, where the tenant is pinned, in a slot of its cell. Pure. */
 import type { CellMap } from "../redis/cell-map.ts";
 import type { QueueName } from "./contract.ts";
+import { everySlot } from "../redis/slots.ts";
 import { slotOfQueue } from "./keys.ts";
 
 export interface QueuePlaces {
@@ -13,11 +14,15 @@ export interface QueuePlaces {
   readonly since: number;
 }
 
-export function placesOf({ pins }: CellMap, queue: QueueName): QueuePlaces {
+/** By hash slot, of a tenant that has no pin: every item asks several times. */
+const unpinned: readonly QueuePlaces[] = everySlot.map((slot) => ({ slots: [slot], since: 0 }));
+
+/** @param hashSlot of the queue: for callers that ask more than once */
+export function placesOf({ pins }: CellMap, queue: QueueName, hashSlot = slotOfQueue(queue)): QueuePlaces {
   const pin = pins.size === 0 ? undefined : pins.get(queue.tenant);
-  if (!pin) return { slots: [slotOfQueue(queue)], since: 0 };
+  if (!pin) return unpinned[hashSlot] ?? { slots: [hashSlot], since: 0 };
   return {
-    slots: pin.map(({ slot }) => (slot === "hash" ? slotOfQueue(queue) : slot)),
+    slots: pin.map(({ slot }) => (slot === "hash" ? hashSlot : slot)),
     since: pin.at(-1)?.since ?? 0,
   };
 }

@@ -16,7 +16,7 @@ import { brokerUnavailable } from "./unavailable.ts";
 const recoverMs = 250;
 
 /** Where the calls of a slot go. */
-export type SlotAccess = Pick<RedisConnections, "root" | "spansSlots" | "replica" | "run">;
+export type SlotAccess = Pick<RedisConnections, "root" | "replica" | "run">;
 /** The cell that has the slots of a call. */
 export type CellAccess = SlotAccess & Pick<RedisConnections, "spansSlots">;
 
@@ -218,7 +218,6 @@ class Routing {
       const [first] = this.#cells.values();
       access = {
         root: first?.root ?? "",
-        spansSlots: true,
         replica: undefined,
         run: async (command, ...keysAndArguments) => {
           const bytes = bytesOf(keysAndArguments);

@@ -58,20 +58,41 @@ export class SlotGroups {
     };
   }
 
-  /** One script call for each group. @returns a reply for each entry, in order. */
-  each<Entry extends { readonly slot: number }, Reply>(
-    script: Script<Reply[]>,
+  /**
+   * One script call for each group.
+   * @param ask.replies of the entries of one call, in their order
+   * @returns a reply for each entry, in order.
+   */
+  each<Entry extends { readonly slot: number }, Answer, Reply>(
+    script: Script<Answer>,
     entries: readonly Entry[],
-    values: { common: readonly Argument[]; of: (entry: Entry) => readonly Argument[] },
+    ask: {
+      common: readonly Argument[];
+      of: (entry: Entry) => readonly Argument[];
+      replies: (answer: Answer, entries: readonly Entry[]) => readonly Reply[];
+    },
   ): Promise<Reply>[] {
-    const asked = entries.map((entry) => ({ entry, ...Promise.withResolvers<Reply>() }));
+    const asked = entries.map((entry) => {
+      const { promise, resolve, reject } = Promise.withResolvers<Reply>();
+      return { entry, promise, resolve, reject };
+    });
     const bySlot = Map.groupBy(asked, ({ entry }) => entry.slot);
     const { keys, prefix } = this.#names;
     const groups = this.#cells.groups([...bySlot.keys()], async (cell, slots) => {
-      const own = slots.flatMap((slot) => bySlot.get(slot) ?? []);
-      const listed = own.flatMap(({ entry }) => [prefix(cell.root, entry.slot), ...values.of(entry)]);
-      const answers = await cell.run(script, ...keys(cell, slots[0] ?? 0), ...values.common, ...listed);
-      for (const [at, { resolve }] of own.entries()) resolve(answers[at] as Reply);
+      const own: typeof asked = [];
+      const listed: Argument[] = [];
+      for (const slot of slots) {
+        for (const each of bySlot.get(slot) ?? []) {
+          own.push(each);
+          listed.push(prefix(cell.root, slot), ...ask.of(each.entry));
+        }
+      }
+      const answer = await cell.run(script, ...keys(cell, slots[0] ?? 0), ...ask.common, ...listed);
+      const replies = ask.replies(
+        answer,
+        own.map(({ entry }) => entry),
+      );
+      for (const [at, { resolve }] of own.entries()) resolve(replies[at] as Reply);
     });
     for (const { slots, replies } of groups) {
       // An entry that has its reply keeps it.

@@ -165,7 +165,7 @@ let services = 0;
 async function run(store: QueueStore, path: readonly Step[]): Promise<{ answers: unknown[]; left: string[] }> {
   const service = `s${++services}`;
   const queueOf = (key: string): { service: string; tenant: string; key: string } => ({ service, tenant: "", key });
-  const held: ({ lease: Lease; item: string; sequence: string; attempts: number } | undefined)[] = [];
+  const held: ({ lease: Lease; item: string; attempts: number } | undefined)[] = [];
   const left: string[] = [];
   let stored = 0;
   const claim = async (worker: number, key: string, attempt: "first" | "retry"): Promise<unknown> => {
@@ -173,8 +173,8 @@ async function run(store: QueueStore, path: readonly Step[]): Promise<{ answers:
     const [reply] = store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
     const [claimed] = (await reply)?.claimed ?? [];
     if (!claimed) return undefined;
-    const [{ data, sequence }] = claimed.items;
-    held[worker] = { lease: claimed.lease, item: data, sequence, attempts: claimed.attempts };
+    const [{ data }] = claimed.items;
+    held[worker] = { lease: claimed.lease, item: data, attempts: claimed.attempts };
     return { item: data, attempts: claimed.attempts };
   };
   const settle = async (worker: number, kind: "done" | "retry"): Promise<boolean> => {
@@ -182,9 +182,9 @@ async function run(store: QueueStore, path: readonly Step[]): Promise<{ answers:
     held[worker] = undefined;
     if (!work) throw new Error("the worker holds nothing");
     if (kind === "retry") {
-      return store.settle(work.lease, { kind, done: 0, attempts: work.attempts + 1, delayMs: 0 }, "");
+      return store.settle(work.lease, { kind, done: 0, attempts: work.attempts + 1, delayMs: 0 });
     }
-    const took = await store.settle(work.lease, { kind, done: 1 }, work.sequence);
+    const took = await store.settle(work.lease, { kind, done: 1 });
     if (took) left.push(work.item);
     return took;
   };

@@ -2,7 +2,7 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import type { Claimed, ReadyQueues } from "../../shared/queues/contract.ts";
-import { slotOfQueue } from "../../shared/queues/keys.ts";
+import { queueText, slotOfQueue } from "../../shared/queues/keys.ts";
 import { RedisQueueStore } from "../../shared/queues/redis.ts";
 import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
@@ -69,8 +69,8 @@ async function claimOne(
 test("QUE-13: every change of a queue is one script call, with no command beside it", async () => {
   const [queue, failed] = [newQueue(), newQueue()];
   const die = async (name: typeof queue): Promise<void> => {
-    const { lease, items } = await claimOne(name);
-    await store.settle(lease, { kind: "dead", done: 0, failure: "{}" }, items[0].sequence);
+    const { lease } = await claimOne(name);
+    await store.settle(lease, { kind: "dead", done: 0, failure: "{}" });
   };
   for (const data of [1, 2]) await enqueue(failed, data);
   for (let dead = 0; dead < 2; dead++) await die(failed);
@@ -85,12 +85,12 @@ test("QUE-13: every change of a queue is one script call, with no command beside
   for (const data of [1, 2, 3]) await enqueue(queue, data);
   const { lease } = await claimOne(queue);
   await Promise.all(store.extend([lease]));
-  await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 0 }, "");
+  await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 0 });
   await store.promote([lease.slot]);
   const again = await claimOne(queue, "retry");
-  await store.settle(again.lease, { kind: "done", done: 1 }, again.items[0].sequence);
+  await store.settle(again.lease, { kind: "done", done: 1 });
   const parked = await claimOne(queue);
-  await store.settle(parked.lease, { kind: "park", done: 0 }, "");
+  await store.settle(parked.lease, { kind: "park", done: 0 });
   await store.release(queue);
   await die(queue);
   expect(await store.retryDeadLetter(first)).toBe(true);
@@ -105,7 +105,7 @@ test("QUE-13: every change of a queue is one script call, with no command beside
   expect(plain.filter((command) => command.startsWith("eval")).length).toBeGreaterThanOrEqual(16);
 });
 
-test("QUE-14: a process whose clock is an hour off claims, delays and extends like the others", async () => {
+test("QUE-14: a process whose clock is an hour off claims, dates, delays and extends like the others", async () => {
   const now = Date.now();
   for (const offMs of [3_600_000, -3_600_000]) {
     vi.spyOn(Date, "now").mockImplementation(() => now + offMs);
@@ -114,7 +114,8 @@ test("QUE-14: a process whose clock is an hour off claims, delays and extends li
     await enqueue(delayed);
     const held = await claimOne(leased);
     const { lease } = await claimOne(delayed);
-    await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 60_000 }, "");
+    expect(Math.abs(held.claimedAt - now)).toBeLessThan(1_800_000);
+    await store.settle(lease, { kind: "retry", done: 0, attempts: 1, delayMs: 60_000 });
     const { nextMs: waitMs } = await store.promote([slotOfQueue(leased), slotOfQueue(delayed)]);
     expect(waitMs).toBeGreaterThan(0);
     expect(waitMs).toBeLessThanOrEqual(10_000);
@@ -144,12 +145,32 @@ test("QUE-15: one call makes at most a hundred expired queues of a slot ready, a
   expect(made.slice(0, 3)).toEqual([100, 100, 50]);
 });
 
+test("KEY-3: queues that an earlier build left in another form are neither read nor changed", async () => {
+  const queue = newQueue();
+  const slot = slotOfQueue(queue);
+  const [earlier, lane, name] = [`tidegate:{${slot}}:queues:`, `messages:${queue.service}:f:`, queueText(queue)];
+  const leftKeys = [`q:${name}`, `r:${lane}`, "lanes", "leases"].map((key) => earlier + key);
+  const [items = "", ready = "", lanes = "", leases = ""] = leftKeys;
+  await connections.run("rpush", items, "1 messages {}\nearlier");
+  await connections.run("rpush", ready, `0 0 ${name}`);
+  await connections.run("sadd", lanes, lane);
+  await connections.run("zadd", leases, 1, `1 messages 1 0 0 ${name}`);
+  const dump = async (): Promise<unknown> => Promise.all(leftKeys.map(async (key) => connections.run("dump", key)));
+  const before = await dump();
+  await enqueue(queue, "new");
+  expect(await store.promote([slot])).toMatchObject({ unreached: [] });
+  const { items: claimed, lease } = await claimOne(queue);
+  expect(claimed.map(({ data }) => data)).toEqual(['"new"']);
+  expect(await store.settle(lease, { kind: "done", done: 1 })).toBe(true);
+  expect(await dump()).toEqual(before);
+});
+
 test("QUE-15: nothing trims what waits", async () => {
   const queue = newQueue();
   const count = 20_000;
   await Promise.all(Array.from({ length: count }, async (_, n) => enqueue(queue, n)));
-  expect(await connections.run<number>("llen", `tidegate:{${slotOfQueue(queue)}}:queues:q:${queue.service}::k`)).toBe(
-    count,
+  expect(await connections.run<number>("llen", `tidegate:{${slotOfQueue(queue)}}:queues2:q:${queue.service}::k`)).toBe(
+    2 * count,
   );
   expect((await claimOne(queue)).items[0].data).toBe("0");
 });

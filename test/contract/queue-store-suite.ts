@@ -65,13 +65,13 @@ function dataOf(claimed: Claimed | undefined): unknown[] | undefined {
 
 async function done(store: Queues, claimed: Claimed | undefined, count = claimed?.items.length ?? 0): Promise<boolean> {
   if (!claimed) throw new Error("nothing was claimed");
-  return store.settle(claimed.lease, { kind: "done", done: count }, claimed.items[count - 1]?.sequence ?? "");
+  return store.settle(claimed.lease, { kind: "done", done: count });
 }
 
 async function retry(store: Queues, claimed: Claimed | undefined, delayMs = 0): Promise<boolean> {
   if (!claimed) throw new Error("nothing was claimed");
   const attempts = claimed.attempts + 1;
-  return store.settle(claimed.lease, { kind: "retry", done: 0, attempts, delayMs }, "");
+  return store.settle(claimed.lease, { kind: "retry", done: 0, attempts, delayMs });
 }
 
 /** @param create two stores of one deployment, as of two programs; one where there is only one. */
@@ -87,8 +87,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const first = await claim(store, place);
       if (!first) throw new Error("nothing was claimed");
       expect(await store.waitingOfSource(source)).toBe(2);
-      const [{ sequence }] = first.items;
-      await store.settle(first.lease, { kind: "dead", done: 0, failure: "{}" }, sequence);
+      await store.settle(first.lease, { kind: "dead", done: 0, failure: "{}" });
       expect(await store.waitingOfSource(source)).toBe(1);
       const second = await claim(store, place, { maxItems: 2 });
       expect(dataOf(second)).toEqual(["b", "c"]);
@@ -101,6 +100,17 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(again?.items[0]).toMatchObject({ class: "messages", source });
       await done(store, again);
       expect(await store.waitingOfSource(source)).toBe(0);
+    });
+
+    test("SRC-11: the items of very many sources are counted at once", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      const sources = Array.from({ length: 120 }, (_, n) => `${place.service}-${n}`);
+      const counted = sources.filter((_, n) => n % 50 === 7);
+      for (const source of counted) await store.enqueue({ ...item(place, "a"), source });
+      const counts = await Promise.all(sources.map(async (source) => store.waitingOfSource(source)));
+      expect(sources.filter((_, n) => counts[n] === 1)).toEqual(counted);
+      for (const _ of counted) await done(store, await claim(store, place));
     });
 
     test("QUE-1: items of one key are claimed in order, one at a time", async () => {
@@ -236,6 +246,42 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(dataOf(await claim(store, place, { maxItems: 10 }))).toEqual(["a"]);
     });
 
+    test("QUE-18: an id that counts everywhere is stored once, whatever the tenant and the key", async () => {
+      const [store, other] = await create();
+      const service = newService();
+      const known = (place: Omit<Place, "service">, dedupeId: string): NewItem => ({
+        ...item({ service, ...place }),
+        ...{ dedupeId, dedupesEverywhere: true },
+      });
+      // Enough for ids and queues of all places.
+      const ids = Array.from({ length: 40 }, (_, n) => `${service}-${n}`);
+      const first = await Promise.all(ids.map(async (id) => store.enqueue(known({ key: id }, id))));
+      const second = await Promise.all(ids.map(async (id) => other.enqueue(known({ tenant: "t", key: "k" }, id))));
+      const third = await Promise.all(ids.map(async (id) => store.enqueue(known({ key: id }, id))));
+      expect([first, second, third].map((replies) => new Set(replies.map(({ kind }) => kind)))).toEqual([
+        new Set(["stored"]),
+        new Set(["duplicate"]),
+        new Set(["duplicate"]),
+      ]);
+      expect(await other.wasStored(known({ key: "other" }, `${service}-0`))).toBe(true);
+      expect(await other.wasStored(known({ key: "other" }, `${service}-new`))).toBe(false);
+    });
+
+    test("QUE-17: items of one queue keep their order where the ids of some count everywhere", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      const numbers = Array.from({ length: 100 }, (_, n) => n);
+      await Promise.all(
+        numbers.map(async (n) =>
+          store.enqueue({
+            ...item(place, n),
+            ...(n % 3 > 0 && { dedupeId: `${place.service}-${n}`, dedupesEverywhere: true }),
+          }),
+        ),
+      );
+      expect(dataOf(await claim(store, place, { maxItems: 100 }))).toEqual(numbers);
+    });
+
     test("QUE-6: a dead letter keeps the item and its failure, and the queue continues", async () => {
       const [store, other] = await create();
       const place = { service: newService(), tenant: "t: 1%", key: "line\none:%\u2028\u0085/" };
@@ -245,7 +291,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const sequence = claimed?.items[0].sequence ?? "";
       if (!claimed) throw new Error("nothing was claimed");
       const failure = JSON.stringify({ code: "upstream_rejected", message: "no\nway" });
-      expect(await store.settle(claimed.lease, { kind: "dead", done: 0, failure }, sequence)).toBe(true);
+      expect(await store.settle(claimed.lease, { kind: "dead", done: 0, failure })).toBe(true);
       const next = await claim(store, place);
       expect(next).toMatchObject({ previous: sequence, attempts: 0, items: [{ data: '"good"' }] });
       await done(store, next);
@@ -273,8 +319,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       for (const key of keys) {
         await store.enqueue(item({ service, key }));
         const claimed = await claim(store, { service, key });
-        if (claimed)
-          await store.settle(claimed.lease, { kind: "dead", done: 0, failure: "{}" }, claimed.items[0].sequence);
+        if (claimed) await store.settle(claimed.lease, { kind: "dead", done: 0, failure: "{}" });
       }
       const listed: string[] = [];
       for (let after: string | undefined; ;) {
@@ -297,9 +342,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
         const [reply] = store.claim([{ ...readyAt({ service }, "first"), maxQueues: keys.length, maxItems: 1 }]);
         const claimed = (await reply)?.claimed ?? [];
         await Promise.all(
-          claimed.map(async ({ lease, items: [{ sequence }] }) =>
-            store.settle(lease, { kind: "dead", done: 0, failure: "{}" }, sequence),
-          ),
+          claimed.map(async ({ lease }) => store.settle(lease, { kind: "dead", done: 0, failure: "{}" })),
         );
         const letters = (await store.deadLetters({ limit: 1_000 })).filter(({ queue }) => queue.service === service);
         const moments = [...Map.groupBy(letters, ({ failedAt }) => failedAt).values()];
@@ -324,7 +367,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const place = { service: newService() };
       await store.enqueue(item(place, "a"));
       const claimed = await claim(store, place);
-      if (claimed) expect(await store.settle(claimed.lease, { kind: "park", done: 0 }, "")).toBe(true);
+      if (claimed) expect(await store.settle(claimed.lease, { kind: "park", done: 0 })).toBe(true);
       await store.enqueue(item(place, "b"));
       await store.promote();
       expect(await claim(store, place)).toBeUndefined();
@@ -348,8 +391,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const rest = await claim(store, place, { maxItems: 3 });
       expect(dataOf(rest)).toEqual([3, 4]);
       expect(rest?.previous).toBe(batch?.items[1]?.sequence);
-      if (rest)
-        await store.settle(rest.lease, { kind: "retry", done: 1, attempts: 1, delayMs: 0 }, rest.items[0].sequence);
+      if (rest) await store.settle(rest.lease, { kind: "retry", done: 1, attempts: 1, delayMs: 0 });
       await eventually(async () => {
         await store.promote();
         return dataOf(await claim(store, place, { attempt: "retry" }))?.[0] === 4;
@@ -407,12 +449,46 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
         const kind = at % 2 === 0 ? "park" : "retry";
         const settlement =
           kind === "park" ? ({ kind, done: 0 } as const) : ({ kind, done: 0, attempts: 1, delayMs: 60_000 } as const);
-        await store.settle(claimed.lease, settlement, "");
+        await store.settle(claimed.lease, settlement);
       }
       for (const key of keys) {
         const held = (await store.heldQueues(key)).filter((queue) => queue.service === service);
         expect(held).toEqual([{ service, tenant: "", key }]);
       }
+    });
+
+    test("QUE-15: a claim takes as many queues as it asks for, in order, and says if more are ready", async () => {
+      const [store] = await create();
+      const service = newService();
+      const keys = keysOfOneSlot(service, 6);
+      for (const key of keys) await store.enqueue(item({ service, key }));
+      const lane = readyAt({ service }, "first");
+      const taken: string[] = [];
+      const more: boolean[] = [];
+      for (const maxQueues of [1, 2, 3]) {
+        const reply = await store.claim([{ ...lane, maxQueues, maxItems: 1 }])[0];
+        taken.push(...(reply?.claimed.map(({ lease }) => lease.queue.key) ?? []));
+        more.push(reply?.more ?? true);
+      }
+      expect(taken).toEqual(keys);
+      expect(more).toEqual([true, true, false]);
+      expect((await store.ready([lane.slot])).lanes).not.toContainEqual(lane);
+    });
+
+    test("QUE-15: a claim takes about 1 MiB of one queue, and at least its first item", async () => {
+      const [store] = await create();
+      const place = { service: newService() };
+      const sizes = [2_000_000, 1, 1, 1, 1, 1, 1, 1, 1, 1, 400_000, 400_000, 400_000, 1, 2_000_000, 1, 1];
+      // Two bytes each: characters are not what counts.
+      for (const [n, size] of sizes.entries()) await store.enqueue(item(place, `${n} `.padEnd(size / 2, "é")));
+      const taken: number[][] = [];
+      for (let left = sizes.length; left > 0; left -= taken.at(-1)?.length ?? left) {
+        const claimed = await claim(store, place, { maxItems: 100 });
+        taken.push((dataOf(claimed) ?? []).map((data) => Number.parseInt(String(data), 10)));
+        expect(await done(store, claimed)).toBe(true);
+      }
+      expect(taken.map(({ length }) => length)).toEqual([1, 12, 2, 2]);
+      expect(taken.flat()).toEqual([...sizes.keys()]);
     });
 
     test("QUE-11: depths count what waits and what is in flight, by class and tenant, and by service", async () => {
@@ -440,6 +516,24 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       await done(store, batch);
       await done(store, await claim(store, place, { maxItems: 9 }));
       expect(await depthsOf()).toEqual([]);
+    });
+
+    test("QUE-11: depths count the tenants of a slot with very many of them", async () => {
+      const [store] = await create();
+      const service = newService();
+      const slot = slotOfQueue({ service, tenant: "", key: "k" });
+      const places = Array.from({ length: 120 }, (_, n): Required<Omit<Place, "class">> => {
+        const tenant = `${service}-${n}`;
+        let key = 0;
+        while (slotOfQueue({ service, tenant, key: String(key) }) !== slot) key++;
+        return { service, tenant, key: String(key) };
+      });
+      await Promise.all(places.map(async (place) => store.enqueue(item(place))));
+      const { depths } = await store.depths();
+      const counted = depths.filter(({ tenant }) => tenant.startsWith(`${service}-`));
+      expect(counted).toHaveLength(places.length);
+      expect(new Set(counted.map(({ waiting }) => waiting))).toEqual(new Set([1]));
+      for (const place of places) await done(store, await claim(store, place));
     });
   });
 }

@@ -12,10 +12,10 @@ import { jwtSecret, serviceSecret, tokens } from "../support/fleet.ts";
 import { type HookReply, sendHook } from "../support/hook-sender.ts";
 import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
+import { spawnPrivateApi } from "../support/private-api-process.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
-import { spawnWorker } from "../support/worker.ts";
 
 interface StartedGateway {
   readonly url: string;
@@ -69,7 +69,7 @@ afterAll(async () => {
 });
 
 async function startWorker(): Promise<Spawned> {
-  return spawnWorker(redis.url, tokens.relay, (worker) => processes.push(worker));
+  return (await spawnPrivateApi({ REDIS_URL: redis.url }, processes)).process;
 }
 
 /** @param command runs the gateway. */
@@ -213,7 +213,7 @@ test("JRN-8: repeats get the same answer and arrive once; readiness and metrics 
   });
   expect(await metric(gateway, "journal_items")).toBe(7);
   expect(await metric(gateway, "journal_bytes")).toBeGreaterThan(7 * 100);
-  expect(await metric(gateway, "journal_oldest_seconds")).toBeGreaterThan(0);
+  await eventually(async () => (await metric(gateway, "journal_oldest_seconds")) > 0);
   expect(await metric(gateway, 'webhooks_total{source="kept",outcome="journaled"}')).toBe(5);
   await redis.restart();
   await eventually(() => numbers(key).length === 3 && numbers(nameless).length === 2);

@@ -11,10 +11,10 @@ import { eventually } from "../support/eventually.ts";
 import { jwtSecret, serviceSecret, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
+import { spawnPrivateApi } from "../support/private-api-process.ts";
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
-import { spawnWorker } from "../support/worker.ts";
 
 afterAll(closeClients);
 
@@ -44,7 +44,7 @@ class Deployment {
   }
 
   async startWorker(): Promise<Spawned> {
-    return spawnWorker(this.redis.url, tokens.relay, (worker) => this.#processes.push(worker));
+    return (await spawnPrivateApi({ REDIS_URL: this.redis.url }, this.#processes)).process;
   }
 
   /** No private API is there for it: events are accepted all the same. */

@@ -99,13 +99,29 @@ test("CALL-3: the request is a CloudEvent that names event, user, session and te
     "ce-source": "/tidegate/socket",
     "ce-session": client.welcome.sessionId,
     "ce-tenant": "acme",
-    traceparent: expect.stringMatching(/^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$/) as string,
+    traceparent: expect.stringMatching(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/) as string,
   });
   expect(decodeURIComponent(String(headers["ce-subject"]))).toBe(user);
   expect(Date.parse(String(headers["ce-time"]))).toBeGreaterThan(Date.now() - 60_000);
   expect(headers["webhook-id"]).toBe(headers["ce-id"]);
   expect(headers["ce-id"]).not.toContain(".");
   expect(Number(headers["tidegate-timeout-ms"])).toBeLessThanOrEqual(20_000);
+});
+
+test("CALL-25: a request continues the client's trace; without one it begins a sampled trace", async () => {
+  const client = await newClient();
+  const [trace, span] = ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"];
+  for (const flags of ["00", "01"]) {
+    await client.request("doc.open", {}, { traceparent: `00-${trace}-${span}-${flags}` });
+    const sent = String(service.requests.at(-1)?.headers["traceparent"]);
+    expect(sent).toMatch(new RegExp(`^00-${trace}-[0-9a-f]{16}-${flags}$`));
+    expect(sent).not.toContain(span);
+  }
+  await client.request("doc.open", {});
+  expect(service.requests.at(-1)?.headers["traceparent"]).toMatch(/-01$/);
+  for (const traceparent of ["nonsense", `00-${"0".repeat(32)}-${span}-01`, `ff-${trace}-${span}-01`]) {
+    expect((await client.request("doc.open", {}, { traceparent })).error?.code).toBe("invalid_request");
+  }
 });
 
 test("CALL-4: ordinary libraries check the signature and the caller's identity", async () => {

@@ -48,7 +48,7 @@ test("LOAD-7: every private API answers with the load of all dispatchers, as JSO
   const held: (() => void)[] = [];
   service.answer = (_request, response) => held.push(() => answerJson(response, {}));
   const client = await connectClient(fleets[0].urls[0] ?? "");
-  expect(await metric("dispatchers")).toBe(1);
+  await eventually(async () => (await metric("dispatchers")) === 1);
   expect(await loadAt(fleets[1])).toMatchObject({ desired: 1 });
   for (let doc = 0; doc < 40; doc++) await client.request("edit", { doc });
   // Three workers for first attempts, all of them busy, and more items wait.

@@ -1,11 +1,12 @@
 /** Events on enqueue routes: from a client's emit to the service, over two gateways and a real Redis. */
+import { decodeJwt } from "jose";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Webhook } from "standardwebhooks";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
 import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
+import { closeClients, connectClient, type StockClient, userToken } from "../support/stock-client.ts";
 
 let redis: RedisServer;
 let fleet: Fleet;
@@ -147,6 +148,21 @@ describe("enqueue routes", () => {
     expect(arrived(marker)[0]?.headers["ce-partitionkey"]).toBe("Grace%20%C3%9Cnl%C3%BC");
   });
 
+  test("CALL-4: an event that is queued after a refresh names the claims of the new token", async () => {
+    const docId = newDocument();
+    const client = await newClient(0, { role: "reader" });
+    await client.request("doc.edit", { docId });
+    const token = await userToken({ role: "editor" });
+    expect((await client.request("sync:refresh", { token })).ok).toBe(true);
+    await client.request("doc.edit", { docId });
+    await eventually(() => arrived(docId).length === 2);
+    const roles = arrived(docId).map(({ headers }) => {
+      const { claims } = decodeJwt(String(headers["authorization"]).replace("Bearer ", ""));
+      return (claims as { role: string }).role;
+    });
+    expect(roles).toEqual(["reader", "editor"]);
+  });
+
   test("ENQ-6: services of also get the event with an id and a sequence of their own", async () => {
     const docId = newDocument();
     const client = await newClient();
@@ -215,6 +231,20 @@ describe("queues over the private API", () => {
     const { body } = await fleet.api("GET", "/v1/dead-letters?limit=1000");
     return (body["items"] as Record<string, unknown>[]).filter((letter) => letter["key"] === key);
   }
+
+  test("DISP-1: ce-id, ce-time and webhook-id stay the same through all attempts", async () => {
+    const docId = newDocument();
+    const before = Date.now();
+    service.answer = (_request, response) => answerJson(response, {}, arrived(docId).length < 3 ? 500 : 200);
+    const client = await newClient();
+    await client.request("doc.edit", { docId });
+    await eventually(() => arrived(docId).length === 3);
+    for (const name of ["ce-id", "ce-time", "webhook-id"]) {
+      expect(new Set(arrived(docId).map(({ headers }) => headers[name]))).toHaveLength(1);
+    }
+    // A minute: the store's clock is estimated, and a busy machine is late.
+    expect(Math.abs(Date.parse(String(arrived(docId)[0]?.headers["ce-time"])) - before)).toBeLessThan(60_000);
+  });
 
   test("QAPI-1: a dead letter says what failed, and a retry delivers it again", async () => {
     const docId = newDocument();

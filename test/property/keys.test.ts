@@ -7,7 +7,16 @@ import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { channelKeys, idempotencyKey, parseTopicName, topicName } from "../../shared/channels/keys.ts";
 import { eventId } from "../../shared/services/cloudevents.ts";
 import { type IdentityKey, identityKey } from "../../shared/protocol/identity-key.ts";
-import { laneText, parseDeadLetter, parseLane, parseLease, parseQueue, queueText } from "../../shared/queues/keys.ts";
+import {
+  laneText,
+  paddedNumber,
+  parseDeadLetter,
+  parseLane,
+  parseLease,
+  parseQueue,
+  queueText,
+} from "../../shared/queues/keys.ts";
+import { formatHead, parseHead } from "../../shared/queues/item-head.ts";
 import { defaultPrefix, nameRoot, prefixPattern } from "../../shared/redis/name-root.ts";
 import {
   endedKey,
@@ -179,15 +188,38 @@ test("KEY-1: queues and lanes parse back to what was written", () => {
       expect(parseQueue(queueText(queue))).toEqual(queue);
       const lane = { class: "a", service, attempt: "retry" as const, tenant };
       expect(parseLane(1, laneText(lane))).toEqual({ slot: 1, ...lane });
+      const lease = parseLease({ slot: 1, ...lane }, `12 a 3 6 s b 4 5 ${queueText(queue)}`, "{}\n1");
+      const first = { sequence: paddedNumber(6), class: "a", source: "s", head: "{}", data: "1" };
+      expect(lease).toMatchObject({ attempts: 4, previous: paddedNumber(5), lease: { queue, items: 3 }, first });
+      expect(lease.lease.fence).toBe(paddedNumber(12));
     }),
     runs,
   );
 });
 
+test("KEY-1: heads of items parse back to what was written, also of several events of one session", () => {
+  const identity = { user: "u 1", sessionId: "s", claims: { role: "a b" } };
+  const about = fc.record({
+    ...{ id: anyText, event: anyText, source: anyText, path: anyText, at: fc.nat() },
+    traceparent: fc.constant("00-1-2-01"),
+  });
+  fc.assert(
+    fc.property(fc.array(about), (abouts) => {
+      fc.pre(abouts.every(({ id }) => id.isWellFormed()));
+      const heads = abouts.map((each) => formatHead(each, identity));
+      expect(heads.map(parseHead)).toEqual(abouts.map((each) => ({ ...each, ...identity })));
+      expect(heads.every((head) => !/[\r\n]/.test(head))).toBe(true);
+    }),
+    { numRuns: 2_000 },
+  );
+  expect(parseHead("{}")).toBeUndefined();
+  expect(parseHead("1 2 3 {}")).toBeUndefined();
+});
+
 test("KEY-1: a name with a broken escape, which nobody has written, is read as it is", () => {
   expect(parseQueue("a:%:%zz")).toEqual({ service: "a", tenant: "%", key: "%zz" });
   expect(parseLane(1, "a:b:f:%f0%")).toMatchObject({ tenant: "%f0%" });
-  expect(parseLease(1, "1 a 1 0 0 b::%").lease.queue).toEqual({ service: "b", tenant: "", key: "%" });
+  expect(parseLease(parseLane(1, "a:b:f:"), "1 a 1 1   0 0 b::%", "{}\n1").lease.queue.key).toBe("%");
   expect(parseDeadLetter(1, "7 b:%:c\n{}\n1 a\n{}\n{}").queue.tenant).toBe("%");
 });
 

@@ -65,6 +65,22 @@ describe("turns", () => {
     expect(chosen(4)).toEqual(Array.from({ length: 6 }, () => "fast"));
   });
 
+  test("EP-16: slow endpoints get more of the workers once nothing else waits for one", () => {
+    const lanes = new ReadyLanes();
+    for (let slot = 0; slot < 9; slot++) lanes.add(ready({ service: "slow", slot }));
+    const share = (service: string, _class: string, _attempt: string, othersWait: boolean): number =>
+      service === "fast" ? Infinity : othersWait ? 4 : 7;
+    const chosen = (): Record<string, number> =>
+      Object.fromEntries(
+        [...Map.groupBy(lanes.choose({ ...plenty, free: () => 8, share }), ({ service }) => service)].map(
+          ([service, { length }]) => [service, length],
+        ),
+      );
+    expect(chosen()).toEqual({ slow: 7 });
+    for (const slot of [1, 2, 3, 4, 5]) lanes.add(ready({ service: "fast", slot }));
+    expect(chosen()).toEqual({ slow: 4, fast: 4 });
+  });
+
   test("DISP-8: what does not fit into the memory of lanes makes them incomplete, not wrong", () => {
     const lanes = new ReadyLanes(2);
     for (let slot = 0; slot < 3; slot++) lanes.add(ready({ slot, tenant: `t${slot}` }));

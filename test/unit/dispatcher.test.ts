@@ -1,11 +1,17 @@
 /** Dispatchers over a store in memory, with services that are functions. */
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Delivery } from "../../private-api/dispatch/delivery.ts";
 import type { DispatchOutcome } from "../../private-api/dispatch/deliverer.ts";
 import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
 import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
-import type { Lease, Settlement } from "../../shared/queues/contract.ts";
+import {
+  type ClaimReply,
+  type ClaimRequest,
+  type Lease,
+  leaseMs,
+  type Settlement,
+} from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
@@ -18,6 +24,7 @@ type Answerer = (delivery: Delivery, service: string) => ServiceAnswer | Promise
 
 const started: Dispatcher[] = [];
 afterEach(async () => {
+  vi.useRealTimers();
   await Promise.all(started.splice(0).map(async (dispatcher) => dispatcher.stop()));
 });
 
@@ -31,11 +38,17 @@ async function startDispatcher(
     total = 16,
     shares = { messages: 1 },
     maxInFlight = 64,
+    isKnown = () => true,
+    onFirstAttempt = () => undefined,
+    stopMs = 5_000,
   }: {
     policy?: QueuePolicy;
     total?: number;
     shares?: Record<string, number>;
     maxInFlight?: number;
+    isKnown?: () => boolean;
+    onFirstAttempt?: (ageMs: number) => void;
+    stopMs?: number;
   } = {},
 ): Promise<{ dispatcher: Dispatcher; outcomes: DispatchOutcome[] }> {
   const outcomes: DispatchOutcome[] = [];
@@ -44,16 +57,17 @@ async function startDispatcher(
   const dispatcher = new Dispatcher({
     store,
     workers: new Workers({ total, classes: () => classes }),
-    service: (name) => ({ maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }) }),
+    service: (name) =>
+      isKnown() ? { maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }) } : undefined,
     policy: () => policy,
     send: async (name, delivery) =>
       circuits.guard({ name, url: "" }, { user: delivery.head.user, hasTime: true }, async () =>
         answer(delivery, name),
       ),
     onOutcome: (_class, _service, outcome) => outcomes.push(outcome),
-    onFirstAttempt: () => undefined,
+    onFirstAttempt,
     onStoreFailure: () => undefined,
-    stopMs: 5_000,
+    stopMs,
     errors: quietErrors,
     logger: quietLogger,
   });
@@ -65,9 +79,9 @@ async function startDispatcher(
 async function enqueue(
   store: MemoryQueueStore,
   data: unknown,
-  { key = "k", tenant = "", class: name = "messages", service = "documents" } = {},
+  { key = "k", tenant = "", class: name = "messages", service = "documents", event = "doc.edit" } = {},
 ): Promise<void> {
-  const about = { event: "doc.edit", source: "/tidegate/socket", path: "/edits", at: Date.now(), traceparent: "00" };
+  const about = { event, source: "/tidegate/socket", path: "/edits", at: Date.now(), traceparent: "00" };
   const head = formatHead({ id: String(data), ...about }, { user: "u", sessionId: "s", claims: {} });
   await store.enqueue({ queue: { service, tenant, key }, class: name, head, data: JSON.stringify(data) });
 }
@@ -92,6 +106,24 @@ describe("dispatcher", () => {
     for (const data of [1, 2, 3]) await enqueue(store, data);
     await eventually(() => arrived.includes("3#1"));
     expect(arrived).toEqual(["1#1", "2#1", "2#2", "2#3", "3#1"]);
+  });
+
+  test("QUE-14: the age of an item at its first attempt goes by the clock of the store", async () => {
+    const aheadMs = 3_600_000;
+    class StoreAhead extends MemoryQueueStore {
+      override claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
+        return super.claim(requests).map(async (reply) => {
+          const { more, claimed } = await reply;
+          return { more, claimed: claimed.map((each) => ({ ...each, claimedAt: each.claimedAt + aheadMs })) };
+        });
+      }
+    }
+    const store = new StoreAhead();
+    const agesMs: number[] = [];
+    await startDispatcher(store, () => answered(204), { onFirstAttempt: (ageMs) => agesMs.push(ageMs) });
+    await enqueue(store, 1);
+    await eventually(() => agesMs.length === 1);
+    expect(agesMs[0]).toBeGreaterThanOrEqual(aheadMs);
   });
 
   test("DISP-2: after the last attempt the item is a dead letter, and the next one is delivered", async () => {
@@ -156,6 +188,31 @@ describe("dispatcher", () => {
     expect(await store.deadLetters({ limit: 1 })).toEqual([]);
   });
 
+  test("EP-4: what was claimed right before its endpoint was paused is sent right after it is resumed", async () => {
+    const store = new MemoryQueueStore();
+    let isPaused = false;
+    const arrived: string[] = [];
+    const { dispatcher, outcomes } = await startDispatcher(
+      store,
+      ({ body }) => {
+        arrived.push(body);
+        return answered(204);
+      },
+      { policy: { ...patient, minMs: 60_000, maxMs: 60_000 }, isKnown: () => !isPaused },
+    );
+    const { claim } = store;
+    store.claim = (requests) => {
+      isPaused = true;
+      return claim.call(store, requests);
+    };
+    await enqueue(store, 1);
+    await eventually(() => outcomes.includes("postponed"));
+    store.claim = claim;
+    isPaused = false;
+    dispatcher.claimSoon();
+    await eventually(() => arrived.length === 1);
+  });
+
   test("DISP-12: a request that is not valid HTTP does not lower the number of requests at once", async () => {
     const store = new MemoryQueueStore();
     const held: (() => void)[] = [];
@@ -188,6 +245,45 @@ describe("dispatcher", () => {
     await eventually(() => bodies.length === 3);
     expect(bodies).toEqual([[1, 2, 3], [2, 3, 4], [5]]);
     expect(new Set(ids).size).toBe(3);
+  });
+
+  test("ENQ-8: a batch ends before an item of another event", async () => {
+    const store = new MemoryQueueStore();
+    const bodies: string[] = [];
+    for (const [data, event] of [
+      [1, "doc.edit"],
+      [2, "doc.edit"],
+      [3, "doc.close"],
+      [4, "doc.edit"],
+    ] as const) {
+      await enqueue(store, data, { event });
+    }
+    await startDispatcher(
+      store,
+      ({ body, head }) => {
+        bodies.push(`${head.event} ${body}`);
+        return answered(204);
+      },
+      { policy: { ...patient, batch: 3 } },
+    );
+    await eventually(() => bodies.length === 3);
+    expect(bodies).toEqual(["doc.edit [1,2]", "doc.close [3]", "doc.edit [4]"]);
+  });
+
+  test("QUE-15: ready queues that a list left out are listed once nothing else is left to claim", async () => {
+    // The next look at all of them by time never comes.
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    const store = new MemoryQueueStore();
+    await enqueue(store, 1);
+    const ready = store.ready.bind(store);
+    let lists = 0;
+    store.ready = async (slots) => (lists++ === 0 ? { lanes: [], complete: false, unreached: [] } : ready(slots));
+    const arrived: string[] = [];
+    await startDispatcher(store, ({ body }) => {
+      arrived.push(body);
+      return answered(204);
+    });
+    await eventually(() => arrived.length === 1);
   });
 
   test("DISP-6: what else a service answers besides done does not matter", async () => {
@@ -237,7 +333,7 @@ describe("dispatcher", () => {
       const [lane] = (await store.ready()).lanes;
       const [reply] = store.claim(lane ? [{ ...lane, maxQueues: 1, maxItems: 1 }] : []);
       const [claimed] = (await reply)?.claimed ?? [];
-      if (claimed) await store.settle(claimed.lease, { kind: "retry", done: 0, attempts: 5, delayMs: 0 }, "");
+      if (claimed) await store.settle(claimed.lease, { kind: "retry", done: 0, attempts: 5, delayMs: 0 });
       return store;
     };
     const sent: string[] = [];
@@ -261,9 +357,9 @@ describe("dispatcher", () => {
   test("DISP-7: after its last attempt a blocked item waits for the longest interval each time", async () => {
     const delays: number[] = [];
     class RecordingStore extends MemoryQueueStore {
-      override async settle(lease: Lease, settlement: Settlement, previous: string): Promise<boolean> {
+      override async settle(lease: Lease, settlement: Settlement): Promise<boolean> {
         if (settlement.kind === "retry") delays.push(settlement.delayMs);
-        return super.settle(lease, settlement, previous);
+        return super.settle(lease, settlement);
       }
     }
     const store = new RecordingStore();
@@ -406,6 +502,77 @@ describe("dispatcher", () => {
     expect((await store.depths()).depths).toEqual([]);
   });
 
+  test("QUE-4: a settlement that the store does not take is given up once the lease must have ended", async () => {
+    vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+    const store = new MemoryQueueStore();
+    let tries = 0;
+    store.settle = async () => {
+      tries++;
+      throw new Error("the store is away");
+    };
+    store.extend = (leases) => leases.map(async () => Promise.reject(new Error("the store is away")));
+    const { dispatcher, outcomes } = await startDispatcher(store, () => answered(200));
+    await enqueue(store, 1);
+    while (tries === 0) await new Promise(setImmediate);
+    await vi.advanceTimersByTimeAsync(leaseMs - 1_000);
+    expect(dispatcher.inFlight).toBe(1);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect([dispatcher.inFlight, outcomes]).toEqual([0, ["stale"]]);
+  });
+
+  test("DISP-10: a lease that is given up uses up no attempt", async () => {
+    const store = new MemoryQueueStore();
+    const held = Promise.withResolvers<void>();
+    let arrived = 0;
+    const answer = async (): Promise<ServiceAnswer> => {
+      arrived++;
+      await held.promise;
+      return answered(200);
+    };
+    const { dispatcher, outcomes } = await startDispatcher(store, answer, { stopMs: 1 });
+    await enqueue(store, 1);
+    await eventually(() => arrived === 1);
+    await dispatcher.stop();
+    held.resolve();
+    await eventually(() => outcomes.includes("stale"));
+    await store.promote();
+    const [lane] = (await store.ready()).lanes;
+    if (!lane) throw new Error("the item is not ready");
+    const [reply] = store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
+    expect((await reply)?.claimed).toMatchObject([{ attempts: 0 }]);
+  });
+
+  test("QFAIL-9: a slot that answers a claim late is asked again what is ready there", async () => {
+    const store = new MemoryQueueStore();
+    const answers = Promise.withResolvers<void>();
+    const late = slotOfQueue({ service: "documents", tenant: "", key: "late" });
+    const [claim, ready] = [store.claim.bind(store), store.ready.bind(store)];
+    store.claim = (requests) =>
+      claim(requests).map(async (each, index) => {
+        if (requests[index]?.slot === late) await answers.promise;
+        return each;
+      });
+    const looks: number[] = [];
+    store.ready = async (slots) => {
+      looks.push(...(slots ?? []));
+      return ready(slots);
+    };
+    const arrived: string[] = [];
+    await startDispatcher(store, ({ body }) => {
+      arrived.push(body);
+      return answered(200);
+    });
+    await enqueue(store, 0, { key: "late" });
+    // A claim after the first one: that one's round is over.
+    for (const n of [1, 2]) {
+      await enqueue(store, n, { key: "live" });
+      await eventually(() => arrived.length === n);
+    }
+    expect(looks).toEqual([]);
+    answers.resolve();
+    await eventually(() => looks.includes(late) && arrived.length === 3);
+  });
+
   test("QFAIL-9: a slot that never answers a claim delays no other slot, and the stop waits for it", async () => {
     const store = new MemoryQueueStore();
     const answers = Promise.withResolvers<void>();
@@ -439,7 +606,7 @@ describe("dispatcher", () => {
       const [reply] = store.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]);
       // What the expiry of its lease leaves behind.
       const [claimed] = (await reply)?.claimed ?? [];
-      if (claimed) await store.settle(claimed.lease, { kind: "retry", done: 0, attempts: worker + 1, delayMs: 0 }, "");
+      if (claimed) await store.settle(claimed.lease, { kind: "retry", done: 0, attempts: worker + 1, delayMs: 0 });
       await store.promote();
     }
     const arrived: string[] = [];

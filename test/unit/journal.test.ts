@@ -145,7 +145,7 @@ test("JRN-2: a record whose checksum is wrong, or zeros, are never replayed", as
 test("JRN-2: a file of another version prevents the start and stays", async () => {
   const left = join(root, "node");
   await mkdir(left);
-  await writeFile(join(left, "000000000001.journal"), "tidegate journal 2\nsomething");
+  await writeFile(join(left, "000000000001.journal"), "tidegate journal 1\nsomething");
   await expect(new Journal({ directory: left, maxBytes, logger }).start()).rejects.toThrow("another version");
   expect(await segments(left)).toEqual(["000000000001.journal"]);
 });

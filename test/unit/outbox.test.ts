@@ -81,6 +81,14 @@ describe("outbox", () => {
     expect([sink.written.length, overflows()]).toEqual([2, 0]);
   });
 
+  test("OUT-4: so does one that waits for the welcome", () => {
+    const { sink, outbox, overflows } = setUp(20);
+    outbox.send(singleFrame("x".repeat(50)));
+    outbox.open(welcome);
+    sink.drain();
+    expect([sink.written.length, overflows()]).toEqual([2, 0]);
+  });
+
   test("OUT-2: frames leave in batches of 64 KiB, one after the other", () => {
     const { sink, outbox } = setUp(1_000_000);
     outbox.open(welcome);

@@ -6,10 +6,11 @@ import type { CellAccess, Cells } from "../../shared/redis/cells.ts";
 import { script } from "../../shared/redis/scripts.ts";
 import { eventually } from "../support/eventually.ts";
 
-const echo = script<string[]>(new URL("../../shared/queues/enqueue.lua", import.meta.url), 2);
+const echo = script<string>(new URL("../../shared/queues/enqueue.lua", import.meta.url), 2);
 
 interface Call {
-  values: readonly unknown[];
+  /** A value for each entry. */
+  values: readonly string[];
   reply(): void;
   fail(): void;
 }
@@ -19,11 +20,16 @@ function asked(): { calls: Call[]; cells: Pick<Cells, "groups"> } {
   const calls: Call[] = [];
   const access = {
     root: "test",
-    run: async (_script: unknown, _key: string, _other: string, ...values: unknown[]) => {
+    run: async (_script: unknown, _key: string, _other: string, ...groups: (string | number)[]) => {
       const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+      const values: string[] = [];
+      // Prefix and number of entries stand before those of a slot.
+      for (let at = 0; at < groups.length; at += 2 + Number(groups[at + 1])) {
+        values.push(...groups.slice(at + 2, at + 2 + Number(groups[at + 1])).map(String));
+      }
       calls.push({
         values,
-        reply: () => resolve(values),
+        reply: () => resolve(values.join(" ")),
         fail: () => reject(new Error("not loaded")),
       });
       return promise;
@@ -40,11 +46,8 @@ const longMs = 60_000;
 function batchesOn(
   cells: Pick<Cells, "groups">,
   { inOrder = true, holdMs = longMs }: { inOrder?: boolean; holdMs?: number } = {},
-): SlotBatches<string> {
-  return new SlotBatches({
-    ...{ script: echo, cells, inOrder, holdMs },
-    arguments: (groups) => groups.flatMap(({ entries }) => entries.flat()),
-  });
+): SlotBatches {
+  return new SlotBatches({ script: echo, head: () => [], separator: " ", cells, inOrder, holdMs });
 }
 
 test("QUE-17: items of a slot wait for the call before theirs, and those of other slots do not", async () => {
@@ -68,6 +71,17 @@ test("QUE-17: items of a slot wait for the call before theirs, and those of othe
   calls[2]?.reply();
   await eventually(() => replies.length === 132);
   expect(replies.filter((reply) => reply !== "other")).toEqual(Array.from({ length: 131 }, (_, n) => String(n)));
+});
+
+test("entries of a slot share a call, and a call takes whole slots", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells);
+  for (let n = 0; n < 200; n++) void batches.add(n % 2, () => [String(n % 2)], 1);
+  await nextTurn();
+  expect(calls.map(({ values }) => [values.length, new Set(values).size])).toEqual([
+    [100, 1],
+    [100, 1],
+  ]);
 });
 
 test("QUE-17: what waits for a call that fails is not stored ahead of it, and later items are", async () => {
@@ -138,4 +152,36 @@ test("QUE-17: a later item does not overtake those that wait for a call, when th
   expect(calls[2]?.values).toEqual(["b", "c"]);
   calls[2]?.reply();
   expect(await Promise.all([first, second, other, third])).toEqual(["a", "b", "z", "c"]);
+});
+
+test("QUE-17: an item that does not fit into a call is not overtaken by a small one that would", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells, { holdMs: 1 });
+  const sizes = { a: 600_000, b: 600_000, c: 1 };
+  const stored = Object.entries(sizes).map(async ([value, bytes]) => batches.add(1, () => [value], bytes));
+  await eventually(() => calls.length === 1);
+  calls[0]?.reply();
+  await eventually(() => calls.length === 2);
+  calls[1]?.reply();
+  await Promise.all(stored);
+  expect(calls.map(({ values }) => values)).toEqual([["a"], ["b", "c"]]);
+});
+
+test("32 MiB wait at most, and there is room again once what waited is sent or has failed", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells);
+  const bytes = 20 * 1024 * 1024;
+  const add = async (value: string): Promise<string | undefined> => batches.add(1, () => [value], bytes);
+  const first = add("a");
+  await expect(add("refused")).rejects.toMatchObject({ code: "broker_unavailable" });
+  await eventually(() => calls.length === 1);
+  const behind = add("b");
+  await expect(add("refused")).rejects.toMatchObject({ code: "broker_unavailable" });
+  calls[0]?.fail();
+  await expect(first).rejects.toThrow("not loaded");
+  await expect(behind).rejects.toThrow("not loaded");
+  const later = add("c");
+  await eventually(() => calls.length === 2);
+  calls[1]?.reply();
+  expect(await later).toBe("c");
 });

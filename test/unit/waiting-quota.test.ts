@@ -1,7 +1,15 @@
 /** The quota of waiting items of a tenant. */
-import { expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
 import { WaitingQuota } from "../../shared/queues/quota.ts";
+
+// What the quota has read counts for ten seconds.
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 function quotaOf(limit: number): { quota: WaitingQuota; store: MemoryQueueStore; reads: () => number } {
   const store = new MemoryQueueStore();
@@ -46,4 +54,33 @@ test("ENQ-2: the quota answers in the order of the requests, also during a read 
   await Promise.all([...early, ask(2), ask(3)]);
   await Promise.all([ask(4), ask(5)]);
   expect(order).toEqual([0, 1, 2, 3, 4, 5]);
+});
+
+test("ENQ-7: a process fills an eighth of what was free before it asks what others have stored", async () => {
+  const { quota, store } = quotaOf(100);
+  expect(await quota.allows("t", 1)).toBe(true);
+  await fill(store, "t", 100);
+  let allowed = 0;
+  while (await quota.allows("t", 1)) allowed++;
+  expect(allowed).toBe(11);
+});
+
+test("ENQ-7: what others have stored is asked for again after ten seconds", async () => {
+  const { quota, store, reads } = quotaOf(100);
+  expect(await quota.allows("t", 1)).toBe(true);
+  await fill(store, "t", 100);
+  vi.advanceTimersByTime(9_999);
+  expect(await quota.allows("t", 1)).toBe(true);
+  vi.advanceTimersByTime(2);
+  expect(await quota.allows("t", 1)).toBe(false);
+  expect(reads()).toBe(2);
+});
+
+test("the quota forgets the tenant that it read first, and remembers ten thousand others", async () => {
+  const { quota, reads } = quotaOf(100);
+  for (let n = 0; n <= 10_000; n++) await quota.allows(`t${n}`, 1);
+  await quota.allows("t1", 1);
+  expect(reads()).toBe(10_001);
+  await quota.allows("t0", 1);
+  expect(reads()).toBe(10_002);
 });
