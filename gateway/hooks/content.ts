@@ -1,6 +1,7 @@
 /** Classifies the body of a webhook: JSON, a form, or text or bytes that are stored unchanged. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingHttpHeaders } from "node:http";
+import { notJson } from "../../shared/http/body.ts";
 import { maxJsonMembers } from "../../shared/json/json.ts";
 import { maxJsonDepth, scanJson } from "../../shared/json/json-scan.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -51,9 +52,9 @@ export function contentOf(
   if (!isJson && !isFormBody && !readsBody) return { kind: isText ? "text" : "bytes", contentType };
   if (!isText) throw new TidegateError("invalid_request", "the body is not UTF-8");
   if (isFormBody && split.length === 0) return { kind: "form", form: parseForm(body), contentType };
-  const { kind, widest } = scanJson(body);
+  const { kind, widest, errorAt } = scanJson(body);
   if (kind === "too_deep") throw new TidegateError("invalid_request", `nested deeper than ${maxJsonDepth} levels`);
-  if (kind === "malformed") throw new TidegateError("invalid_request", "the body is not JSON");
+  if (kind === "malformed") throw notJson(body, errorAt);
   // Each selector looks at every member.
   if (widest > maxJsonMembers) {
     throw new TidegateError("payload_too_large", `an object has more than ${maxJsonMembers} members`);

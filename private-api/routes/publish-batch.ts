@@ -17,7 +17,7 @@ export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext
     scope.removeContentTypeParser("application/json");
     scope.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) => {
       const items = splitJsonArray(bodyText(body as Buffer), maxBatchItems);
-      done(items ? null : notJson(), items);
+      done(items ? null : new TidegateError("invalid_request", "the body is no JSON array"), items);
     });
     scope.addContentTypeParser(ndjson, { parseAs: "buffer" }, (_request, body, done) => {
       done(null, splitLines(bodyText(body as Buffer), maxBatchItems));
@@ -42,7 +42,9 @@ export function addPublishBatch(app: FastifyInstance, context: PrivateApiContext
         const isNdjson = request.headers["content-type"]?.toLowerCase().startsWith(ndjson) ?? false;
         const items = await readItems(texts);
         // In NDJSON an invalid line fails alone; an array with invalid JSON fails as a whole.
-        if (!isNdjson && items.some(({ kind }) => kind === "not_json")) throw notJson();
+        for (const [at, item] of isNdjson ? [] : items.entries()) {
+          if (item.kind === "not_json") throw itemNotJson(item.errorAt, `item ${at + 1}: `);
+        }
         const answers = await publishInOrder(items, context);
         if (!isNdjson) return answers;
         return reply.type(ndjson).send(answers.map((answer) => `${JSON.stringify(answer)}\n`).join(""));
@@ -88,7 +90,7 @@ async function publishInOrder(items: readonly DataBody[], context: PrivateApiCon
 async function publishOne(item: DataBody, context: PrivateApiContext): Promise<BatchAnswer> {
   try {
     if (item.kind === "value") return await publishItem(item.value, context, { withMissed: false });
-    const error = item.kind === "refused" ? item.error : notJson();
+    const error = item.kind === "refused" ? item.error : itemNotJson(item.errorAt);
     context.metrics.publishes.inc({ outcome: error.code });
     return refusal(error);
   } catch (error) {
@@ -102,6 +104,6 @@ function refusal({ code, message, retryable }: TidegateError): BatchAnswer {
   return { error: { code, message, retryable } };
 }
 
-function notJson(): TidegateError {
-  return new TidegateError("invalid_request", "is not JSON");
+function itemNotJson(errorAt: number, item = ""): TidegateError {
+  return new TidegateError("invalid_request", `${item}is not JSON: error at byte ${errorAt + 1} of the item`);
 }

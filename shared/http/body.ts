@@ -32,20 +32,20 @@ function withoutByteOrderMark(body: Buffer): Buffer {
  */
 export function parseBody(body: Buffer, maxStructure: number): unknown {
   const json = withoutByteOrderMark(checkedUtf8(body));
-  const { kind, structure, widest } = scanJson(json);
+  const { kind, structure, widest, errorAt } = scanJson(json);
   if (structure > maxStructure) {
     throw new TidegateError("payload_too_large", `the body has more than ${maxStructure} brackets, commas and colons`);
   }
   if (widest > maxJsonMembers) throw tooManyMembers();
   if (kind === "too_deep")
     throw new TidegateError("invalid_request", `the body is nested deeper than ${maxJsonDepth} levels`);
-  if (kind === "malformed") throw new TidegateError("invalid_request", "the body is not JSON");
+  if (kind === "malformed") throw notJson(json, errorAt);
   return parseJson(json.toString("utf8"));
 }
 
 export type DataBody =
   /** An object whose member `data` is a {@link JsonText}; null for JSON that is not an object. */
-  { kind: "value"; value: unknown } | { kind: "not_json" } | { kind: "refused"; error: TidegateError };
+  { kind: "value"; value: unknown } | { kind: "not_json"; errorAt: number } | { kind: "refused"; error: TidegateError };
 
 /** Of a member other than the data: `expect` is the largest. */
 const maxMemberValues = 16;
@@ -55,7 +55,7 @@ export function readDataBody(json: Buffer): DataBody {
   const scan = scanMembers(withoutByteOrderMark(json), maxJsonMembers);
   switch (scan.kind) {
     case "malformed":
-      return { kind: "not_json" };
+      return { kind: "not_json", errorAt: scan.errorAt };
     case "no_object":
       return { kind: "value", value: null };
     case "too_many":
@@ -85,7 +85,7 @@ export function parseDataBody(body: Buffer): unknown {
     case "value":
       return read.value;
     case "not_json":
-      throw new TidegateError("invalid_request", "the body is not JSON");
+      throw notJson(withoutByteOrderMark(body), read.errorAt);
     case "refused":
       throw read.error;
   }
@@ -94,6 +94,33 @@ export function parseDataBody(body: Buffer): unknown {
 /** A member with too many values becomes an array, which no schema accepts, instead of being parsed. */
 function valueOf({ json, values }: JsonMember): unknown {
   return values > maxMemberValues ? [] : parseJson(Buffer.from(json).toString("utf8"));
+}
+
+/** @param json UTF-8. @param errorAt as in {@link JsonScan}. */
+export function notJson(json: Uint8Array, errorAt: number): TidegateError {
+  const { line, column } = positionAt(json, errorAt);
+  const where = `line ${line}, column ${column}`;
+  const what = errorAt >= json.length ? "it ends too early, at" : "error at";
+  return new TidegateError("invalid_request", `the body is not JSON: ${what} ${where}`);
+}
+
+/** Counts from 1. Anyone may send a large body, so it makes no strings of it. */
+function positionAt(json: Uint8Array, offset: number): { line: number; column: number } {
+  let line = 1;
+  let column = 1;
+  for (let at = 0; at < offset && at < json.length; at++) {
+    const byte = json[at] ?? 0;
+    if (byte === 0x0a) {
+      line++;
+      column = 1;
+    } else if (!continuesCharacter(byte)) column++;
+  }
+  return { line, column };
+}
+
+/** In UTF-8. */
+function continuesCharacter(byte: number): boolean {
+  return (byte & 0xc0) === 0x80;
 }
 
 function tooManyMembers(): TidegateError {

@@ -52,14 +52,16 @@ export type MembersScan =
   | { kind: "no_object" }
   /** A value is nested deeper than 128 levels. */
   | { kind: "too_deep" }
-  | { kind: "malformed" };
+  /** @see JsonScan.errorAt */
+  | { kind: "malformed"; errorAt: number };
 
 /** Scans an object as {@link scanJson} does; the object itself does not count as a level. */
 export function scanMembers(json: Uint8Array, maxMembers: number): MembersScan {
   const members: JsonMember[] = [];
   let at = skipSpace(json, 0);
   if (json[at] !== char.openBrace) {
-    const { kind } = scanJson(json);
+    const { kind, errorAt } = scanJson(json);
+    if (kind === "malformed") return { kind, errorAt };
     return { kind: kind === "json" ? "no_object" : kind };
   }
   at = skipSpace(json, at + 1);
@@ -68,21 +70,22 @@ export function scanMembers(json: Uint8Array, maxMembers: number): MembersScan {
     for (let next: number | undefined = char.comma; next === char.comma; at++) {
       const nameFrom = skipSpace(json, at);
       const from = skipName(json, nameFrom);
-      if (from === malformed) return { kind: "malformed" };
+      if (from === malformed) return { kind: "malformed", errorAt: nameFrom };
       if (members.length === maxMembers) return { kind: "too_many" };
       const valueFrom = skipSpace(json, from);
       const end = scanValue(json, valueFrom);
       if (end === tooDeep) return { kind: "too_deep" };
-      if (end === malformed) return { kind: "malformed" };
+      if (end === malformed) return { kind: "malformed", errorAt: scanned.errorAt };
       const literal = Buffer.from(json.subarray(nameFrom, skipString(json, nameFrom))).toString();
       const name = JSON.parse(literal) as string;
       members.push({ name, json: json.subarray(valueFrom, end), values: scanned.values });
       at = skipSpace(json, end);
       next = json[at];
-      if (next !== char.comma && next !== char.closeBrace) return { kind: "malformed" };
+      if (next !== char.comma && next !== char.closeBrace) return { kind: "malformed", errorAt: at };
     }
   }
-  return skipSpace(json, at) === json.length ? { kind: "members", members } : { kind: "malformed" };
+  const rest = skipSpace(json, at);
+  return rest === json.length ? { kind: "members", members } : { kind: "malformed", errorAt: rest };
 }
 
 /**

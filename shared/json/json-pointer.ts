@@ -84,5 +84,5 @@ function trimmed(json: Uint8Array): Uint8Array {
   const from = skipSpace(json, 0);
   let to = json.length;
   while (to > from && (json[to - 1] ?? 0) <= 0x20) to--;
-  return json.subarray(from, to);
+  return from === 0 && to === json.length ? json : json.subarray(from, to);
 }

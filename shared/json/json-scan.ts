@@ -16,6 +16,8 @@ export interface JsonScan {
   structure: number;
   /** Members of the object that has most: finding one costs more than an item of an array. */
   widest: number;
+  /** Of malformed text: where the value, name or mark begins that does not belong there; the length where something is missing. */
+  errorAt: number;
 }
 
 /**
@@ -27,7 +29,8 @@ export function scanJson(json: string | Uint8Array, from = 0): JsonScan {
   const bytes = typeof json === "string" ? Buffer.from(json) : json;
   const end = scanValue(bytes, from);
   const { depth, values, structure, widest } = scanned;
-  return { kind: kindOf(bytes, end), depth, values, structure, widest };
+  const errorAt = end < 0 ? scanned.errorAt : skipSpace(bytes, end);
+  return { kind: kindOf(bytes, end), depth, values, structure, widest, errorAt };
 }
 
 function kindOf(bytes: Uint8Array, end: number): JsonScan["kind"] {
@@ -45,7 +48,7 @@ export const malformed = -1;
 export const tooDeep = -2;
 
 /** Figures of the last {@link scanValue}. Shared by all scans: none of them yields. */
-export const scanned = { depth: 0, values: 0, structure: 0, widest: 0 };
+export const scanned = { depth: 0, values: 0, structure: 0, widest: 0, errorAt: 0 };
 /** By level: 1 for an object; and the members of that object so far. */
 const isObject = new Uint8Array(maxJsonDepth + 1);
 const members = new Uint32Array(maxJsonDepth + 1);
@@ -66,12 +69,15 @@ export function scanValue(bytes: Uint8Array, from: number): number {
   let widest = 0;
   let inObject = false;
   let at = from;
+  /** Where the latest value, name or mark begins. */
+  let begin = from;
   scan: for (;;) {
     let byte = bytes[at] ?? 0;
     if (byte <= char.space) {
       at = skipSpace(bytes, at);
       byte = bytes[at] ?? 0;
     }
+    begin = at;
     values++;
     if (byte === char.openBrace || byte === char.openBracket) {
       if (depth === maxJsonDepth) {
@@ -91,6 +97,7 @@ export function scanValue(bytes: Uint8Array, from: number): number {
         depth--;
         inObject = isObject[depth] === 1;
       } else if (inObject) {
+        begin = at;
         at = skipName(bytes, at);
         if (at === malformed) break;
         colons++;
@@ -110,11 +117,13 @@ export function scanValue(bytes: Uint8Array, from: number): number {
         at = skipSpace(bytes, at);
         next = bytes[at] ?? 0;
       }
+      begin = at;
       at++;
       if (next === char.comma) {
         commas++;
         if (!inObject) break;
-        at = skipName(bytes, skipSpace(bytes, at));
+        begin = skipSpace(bytes, at);
+        at = skipName(bytes, begin);
         if (at === malformed) break scan;
         colons++;
         const count = (members[depth] ?? 0) + 1;
@@ -134,6 +143,7 @@ export function scanValue(bytes: Uint8Array, from: number): number {
   scanned.values = values;
   scanned.structure = 2 * containers + commas + colons;
   scanned.widest = widest;
+  scanned.errorAt = begin;
   return at;
 }
 

@@ -260,6 +260,20 @@ describe("bodies as clients send them", () => {
     expect([answer.status, answer.body["detail"]]).toEqual([400, expect.stringContaining("application/json")]);
   });
 
+  test("BODY-3: errors of JSON and YAML in documents, publishes and batches have a position", async () => {
+    const detail = async (method: string, path: string, text: string, type = "application/json"): Promise<string> => {
+      const answer = await fleet.api(method, path, undefined, { text, headers: { "content-type": type } });
+      return answer.text;
+    };
+    expect(await detail("PUT", "/v1/rules", '{"routes":[\n]]}')).toContain("not JSON: error at line 2, column 2");
+    expect(await detail("PUT", "/v1/rules", "routes:\n  - [", "application/yaml")).toMatch(/line 2, column \d/);
+    expect(await detail("POST", "/v1/publish", '{"channel":}')).toContain("not JSON: error at line 1, column 12");
+    expect(await detail("POST", "/v1/publish/batch", '[{},{"a" 1}]')).toContain("item 2: is not JSON: error at byte 2");
+    expect(await detail("POST", "/v1/publish/batch", "{}")).toContain("no JSON array");
+    const lines = await detail("POST", "/v1/publish/batch", `${JSON.stringify(valid)}\n{"a"\n`, "application/x-ndjson");
+    expect(lines.split("\n")[1]).toContain("is not JSON: error at byte 2 of the item");
+  });
+
   test("BODY-2: a byte order mark before JSON, YAML or an NDJSON line is ignored", async () => {
     const marked = (text: string, type = "application/json"): ApiOptions => ({
       text: `\ufeff${text}`,
