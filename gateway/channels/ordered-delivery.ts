@@ -42,6 +42,8 @@ export interface Alignment {
 
 /** Publications held beyond this are dropped, and read from history. */
 const maxHeldBytes = 1024 * 1024;
+/** Approximate memory of a held publication besides its data: objects, names, offsets. */
+const overheadBytes = 200;
 
 export class OrderedDelivery {
   readonly #owner: DeliveryOwner;
@@ -162,7 +164,7 @@ export class OrderedDelivery {
   }
 
   #hold(epoch: string, publication: Publication): void {
-    this.#heldBytes += publication.data.length;
+    this.#heldBytes += publication.data.length + overheadBytes;
     if (this.#heldBytes <= maxHeldBytes) this.#held.push({ epoch, publication });
   }
 }

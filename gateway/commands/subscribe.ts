@@ -13,7 +13,9 @@ export function subscribe(
   { channel }: UserMessage & { kind: "subscribe" },
   context: GatewayContext,
 ): void {
-  for (const session of sessions) void subscribeSession(session, channel, context);
+  for (const session of sessions) {
+    context.errors.contain("store", () => subscribeSession(session, channel, context));
+  }
 }
 
 /** Without effect where the session is subscribed already, or has too many channels. */

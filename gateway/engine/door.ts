@@ -12,6 +12,8 @@ export interface DoorOptions {
   /** Prefix of the engine's paths. */
   path: string;
   origins: OriginPolicy;
+  /** Those that clients may use. */
+  transports: readonly string[];
   addressOf: (request: IncomingMessage) => string;
   /** Called with each request for a new connection, before it costs more than a request. */
   onArrival: (arrival: Arrival) => void;
@@ -25,6 +27,8 @@ interface Refusal {
   status: 400 | 403 | 404 | 503;
   reason: string;
   retryAfterSeconds?: number;
+  /** The page of this origin may read the reason. */
+  readableBy?: string | undefined;
 }
 
 type OnRequest = (request: IncomingMessage, response: ServerResponse) => void;
@@ -110,7 +114,7 @@ function receiveArrival(
   request: IncomingMessage,
   stream: TcpSocket | ServerResponse,
   { open, refuse }: { open: () => void; refuse: (refusal: Refusal) => void },
-  { origins, addressOf, onArrival, errors }: DoorOptions,
+  { origins, transports, addressOf, onArrival, errors }: DoorOptions,
 ): void {
   const { url = "", headers } = request;
   if (!origins.allows(headers.origin, headers.host)) {
@@ -118,6 +122,9 @@ function receiveArrival(
   }
   if (lastOf(url, "EIO") !== engineProtocol) {
     return refuse({ status: 400, reason: `this server speaks Engine.IO ${engineProtocol} (EIO=${engineProtocol})` });
+  }
+  if (lastOf(url, "transport") === "polling" && !transports.includes("polling")) {
+    return refuse({ status: 400, reason: pollingIsOff, readableBy: headers.origin });
   }
   requestTimes.set(request, performance.now());
   onArrival({
@@ -133,6 +140,10 @@ function receiveArrival(
       refuse({ status: 503, reason: "too many clients connect at the moment", retryAfterSeconds }),
   });
 }
+
+/** Stock clients begin with polling, and show this in `error.context.responseText`. */
+const pollingIsOff =
+  'polling is off: connect with { transports: ["websocket"] }, or list polling in GATEWAY_TRANSPORTS of the gateways';
 
 const statusTexts = { 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable" } as const;
 
@@ -150,12 +161,13 @@ function refuseUpgrade(socket: TcpSocket, { status, reason, retryAfterSeconds }:
   socket.destroySoon();
 }
 
-function refuseRequest(response: ServerResponse, { status, reason, retryAfterSeconds }: Refusal): void {
+function refuseRequest(response: ServerResponse, { status, reason, retryAfterSeconds, readableBy }: Refusal): void {
   response
     .writeHead(status, {
       connection: "close",
       "content-type": "text/plain",
       ...(retryAfterSeconds !== undefined && { "retry-after": String(retryAfterSeconds) }),
+      ...(readableBy !== undefined && { "access-control-allow-origin": readableBy, vary: "origin" }),
     })
     .end(reason);
 }

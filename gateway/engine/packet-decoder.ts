@@ -151,7 +151,7 @@ function readName(literal: string): string {
   return name;
 }
 
-/** The name of an event that is nested too deep: nothing else of it is read. */
+/** The name of an event that is nested too deep. The decoder reads nothing else of the event. */
 function nameOf(text: string): string {
   const [, literal = ""] = /^\s*\[\s*("(?:[^"\\]|\\.){1,256}")/.exec(text.slice(0, 1_024)) ?? [];
   return readName(literal);

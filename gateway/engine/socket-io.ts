@@ -1,5 +1,6 @@
 /** The Socket.IO server on the public port: its options, and a {@link ClientConnection} for each connection that opens. */
 import type { IncomingMessage, Server as HttpServer } from "node:http";
+import type { Socket as TcpSocket } from "node:net";
 import { Server as SocketIoServer, type ServerOptions } from "socket.io";
 import { ClientConnection, connectionOf } from "./client-connection.ts";
 import { ConnectionInput, type ConnectionInputOptions } from "./connection-input.ts";
@@ -47,7 +48,23 @@ export function createSocketIo(httpServer: HttpServer, options: SocketIoOptions)
       options.onOpened(connection);
     }),
   );
+  writeTogether(io);
   return io;
+}
+
+/** Packets that the engine sends together leave in one write: without this each of them is a system call. */
+function writeTogether(io: SocketIoServer): void {
+  let corked: TcpSocket | undefined;
+  io.engine.on("flush", ({ transport }: EngineSocket, packets: readonly unknown[]) => {
+    if (packets.length === 1) return;
+    corked = transport.socket?._socket ?? undefined;
+    corked?.cork();
+  });
+  // Follows each flush, in the same call.
+  io.engine.on("drain", () => {
+    corked?.uncork();
+    corked = undefined;
+  });
 }
 
 function serverOptions({

@@ -92,9 +92,9 @@ export class SocketServer implements Service {
   async stop(): Promise<void> {
     this.refuse();
     await withDeadline(this.entrance.evictAll(), stopMs, () => undefined);
+    this.entrance.gate.stop();
     // Not io.close(): stock clients do not reconnect after its DISCONNECT packets.
     this.#io?.engine.close();
-    this.entrance.gate.stop();
   }
 
   /** The client has sent CONNECT. */

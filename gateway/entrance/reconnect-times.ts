@@ -23,7 +23,7 @@ interface AddressPlaces {
  * Gives each client that is refused a reconnect time of its own (its `retryAfterMs`), one after the other at a rate: the clients
  * reconnect no faster than the node admits them.
  *
- * An address that is refused again and again delays no other: it has one place in the common line, and more only while that
+ * An address with many refusals delays no other: it has one place in the common line, and more only while that
  * line is short. Its further reconnect times form a line of their own, as an address may stand for many clients. All these
  * lines together have the rate a second time.
  */

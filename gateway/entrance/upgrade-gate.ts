@@ -41,6 +41,7 @@ export class UpgradeGate {
   /** Time spent on opening within this turn. */
   #spentMs = 0;
   #turnEnds = false;
+  #stopped = false;
 
   /**
    * @param options.hasRoom whether one more connection may be open without a seat.
@@ -65,7 +66,7 @@ export class UpgradeGate {
   /** @param isCrowded the address has, or opens, too many connections. */
   arrive(arrival: Arrival, isCrowded: boolean): void {
     const now = performance.now();
-    if (isCrowded) this.#refuse(arrival, now);
+    if (isCrowded || this.#stopped) this.#refuse(arrival, now);
     else if (this.#queue.size === 0 && this.#mayOpen(now)) this.#open(arrival, now);
     else if (this.#queue.size >= (this.#perSecond * maxWaitMs) / 1_000) this.#refuse(arrival, now);
     else {
@@ -74,8 +75,9 @@ export class UpgradeGate {
     }
   }
 
-  /** Refuses every arrival that waits. */
+  /** Final. Refuses every arrival, also those that wait: a connection that opened now would delay the stop of its door. */
   stop(): void {
+    this.#stopped = true;
     this.#scheduled?.cancel();
     this.#scheduled = undefined;
     for (const { arrival } of this.#queue) this.#refuse(arrival, performance.now());

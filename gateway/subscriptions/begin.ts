@@ -38,6 +38,7 @@ export async function beginSubscription(
   const subscription = new Subscription(channel, session.outbox);
   session.subscriptions.set(channel, subscription);
   let endRead = (_bytes: number): void => undefined;
+  let mayHaveRead = false;
   try {
     const access = await request.authorize();
     subscription.access = access;
@@ -46,6 +47,7 @@ export async function beginSubscription(
     if (from) endRead = await session.reads.take();
     assertNotEnded(subscription);
     await context.channels.join(channel, subscription);
+    mayHaveRead = from !== undefined;
     const { ack, publications, wastedBytes } = await recover(subscription, from, context);
     assertNotEnded(subscription);
     const wasAnnounced = context.presence.isAnnounced(session, channel);
@@ -61,7 +63,9 @@ export async function beginSubscription(
       },
     };
   } catch (error) {
-    endRead(0);
+    // A subscription that ended while history was read is charged for the read, whether its client or a service ended it: a client
+    // could otherwise read without limit. Where the store fails nothing was read.
+    endRead(mayHaveRead && subscription.ended ? maxReplayBytes : 0);
     if (session.subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
     else context.channels.leave(channel, subscription);
     throw error;

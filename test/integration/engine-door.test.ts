@@ -24,6 +24,7 @@ beforeEach(async () => {
   server.on("upgrade", (_request, socket: Socket, head: Buffer) => onUpgrade(socket, head));
   guardDoor(server, {
     path: "/socket.io/",
+    transports: ["websocket"],
     origins: originPolicy(["*"]),
     addressOf: () => "192.0.2.1",
     onArrival: (arrival) => arrivals.push(arrival),

@@ -7,11 +7,17 @@ import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test,
 import { ClientConnection } from "../../gateway/engine/client-connection.ts";
 import { FrameScanner } from "../../gateway/engine/frame-scanner.ts";
 import { Outbox } from "../../gateway/outbox/outbox.ts";
-import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { RawClient } from "../support/raw-client.ts";
-import { clientFrame, openRawWebsocket, pingFrame, textFrame, upgradeRequest } from "../support/raw-websocket.ts";
+import {
+  clientFrame,
+  ended,
+  openRawWebsocket,
+  pingFrame,
+  textFrame,
+  upgradeRequest,
+} from "../support/raw-websocket.ts";
 import { readPerTurn } from "../support/read-per-turn.ts";
 import { closeClients, connectClient, refusedConnect, userToken } from "../support/stock-client.ts";
 
@@ -44,13 +50,6 @@ async function answerTo(request: string): Promise<string> {
 function upgradeTo(path: string, more: readonly string[] = []): string {
   const [, ...headers] = upgradeRequest(new URL(url)).trimEnd().split("\r\n");
   return [`GET ${path} HTTP/1.1`, ...headers, ...more, "", ""].join("\r\n");
-}
-
-/** Resolves also for a reset. */
-async function ended(socket: Socket): Promise<void> {
-  socket.on("error", () => socket.destroy());
-  socket.resume();
-  await new Promise<void>((resolve) => socket.once("close", () => resolve()));
 }
 
 async function honestClientIsServed(): Promise<void> {
@@ -268,124 +267,20 @@ describe("LIM-9: before its session", () => {
     const refusal = await refusedConnect(url, { token: await userToken(), junk });
     expect(refusal).toMatchObject({ code: "unauthenticated", message: expect.stringContaining("auth is longer") });
   });
-
-  test("LIM-9: a polling request of more than 64 KiB is refused until the session begins", async () => {
-    const { sid } = await openPolling();
-    const answer = await post(sid, `40${JSON.stringify({ token: "x".repeat(70_000) })}`);
-    expect(answer.status).toBe(413);
-    const client = await pollingSession();
-    const event = `42["doc.open",${JSON.stringify("x".repeat(60_000))}]`;
-    expect((await post(client.sid, `${event}\u001e${event}`)).status).toBe(200);
-  });
-
-  test("LIM-9: a polling request with twenty-one packets ends its connection", async () => {
-    const { sid } = await openPolling();
-    const before = await metric('floods_total{cause="packets"}');
-    await post(sid, Array.from({ length: 21 }, () => "3").join("\u001e")).catch(() => undefined);
-    expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
-  });
 });
 
-async function openPolling(at = url): Promise<{ sid: string }> {
-  const answer = await fetch(`${at}/socket.io/?EIO=4&transport=polling`);
-  return JSON.parse((await answer.text()).slice(1)) as { sid: string };
-}
-
-async function post(sid: string, body: string, at = url): Promise<Response> {
-  return fetch(`${at}/socket.io/?EIO=4&transport=polling&sid=${sid}`, { method: "POST", body });
-}
-
-async function poll(sid: string, at = url): Promise<string> {
-  return (await fetch(`${at}/socket.io/?EIO=4&transport=polling&sid=${sid}`)).text();
-}
-
-async function pollingSession(at = url): Promise<{ sid: string }> {
-  const { sid } = await openPolling(at);
-  await post(sid, `40${JSON.stringify({ token: await userToken() })}`, at);
-  let seen = "";
-  while (!seen.includes("sync:welcome")) seen += await poll(sid, at);
-  return { sid };
-}
-
-describe("LIM-10: past twice 64 KiB at a rate of 64 KiB a second", () => {
-  const event = `42["doc.open",${JSON.stringify("x".repeat(60_000))}]`;
-  let slow: Fleet;
-  let at: string;
-  beforeAll(async () => {
-    slow = await startFleet({
-      environment: { GATEWAY_MESSAGES_PER_SECOND: "1", GATEWAY_TRANSPORTS: "websocket,polling" },
-    });
-    at = slow.urls[0] ?? "";
-  });
-  afterAll(async () => slow.stop());
-
-  test("LIM-10: a websocket is read later", async () => {
-    const client = await RawClient.connect(new URL(at), await userToken());
-    const ack = client.acked(7);
-    const sentAt = performance.now();
-    const events = Array.from({ length: 4 }, () => textFrame(event));
-    client.socket.write(Buffer.concat([...events, textFrame('427["sync:unsubscribe",{"channel":"board:1"}]')]));
-    expect(await ack).toMatchObject({ error: { code: "not_subscribed" } });
-    expect(performance.now() - sentAt).toBeGreaterThan(1_000);
-    client.socket.destroy();
-  });
-
-  test("LIM-10: a polling connection is cut", async () => {
-    const { sid } = await pollingSession(at);
-    await post(sid, Array.from({ length: 4 }, () => event).join("\u001e"), at).catch(() => undefined);
-    await eventually(async () => (await poll(sid, at)).includes("Session ID unknown"));
-    expect(await metricOf(slow.gateways[0], 'floods_total{cause="bytes"}')).toBe(1);
-  });
-});
-
-describe("LIM-11: a polling request", () => {
-  test("LIM-11: with more than a thousand packets ends its connection", async () => {
-    const { sid } = await pollingSession();
-    const before = await metric('floods_total{cause="packets"}');
-    await post(sid, Array.from({ length: 1_001 }, () => "3").join("\u001e")).catch(() => undefined);
-    await eventually(async () => (await poll(sid)).includes("Session ID unknown"));
-    expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
-  });
-
-  async function upgradePolling(sid: string): Promise<Socket> {
-    const socket = connect(Number(new URL(url).port), "127.0.0.1");
-    socket.write(upgradeRequest(new URL(url), `&sid=${sid}`));
-    return socket;
-  }
-
-  test("LIM-12: a polling connection upgrades to one websocket; any further one is reset", async () => {
-    const { sid } = await pollingSession();
-    const first = await upgradePolling(sid);
-    await once(first, "data");
-    await ended(await upgradePolling(sid));
-    expect(first.destroyed).toBe(false);
-    // The first one is still the one that is counted and cut.
-    const over = ended(first);
-    first.write(Buffer.concat(Array.from({ length: 200 }, () => pingFrame(""))));
-    // Half a second later; the library would wait ten seconds for the upgrade.
-    await eventually(() => first.destroyed, 6_000);
-    await over;
-  });
-
-  test("LIM-12: upgrades beside the first one count as frames without an event", async () => {
-    const { sid } = await pollingSession();
-    const before = await metric('floods_total{cause="controls"}');
-    const first = await upgradePolling(sid);
-    await once(first, "data");
-    const over = ended(first);
-    // No time passes for the budget, however long the upgrades take.
-    const clock = vi.spyOn(performance, "now").mockReturnValue(performance.now());
-    onTestFinished(() => clock.mockRestore());
-    await Promise.all(Array.from({ length: 110 }, async () => ended(await upgradePolling(sid))));
-    await over;
-    expect(await metric('floods_total{cause="controls"}')).toBe(before + 1);
-  });
-
-  test("LIM-11: with many pongs ends its connection, as on a websocket", async () => {
-    const { sid } = await pollingSession();
-    await post(sid, Array.from({ length: 200 }, () => "3").join("\u001e")).catch(() => undefined);
-    await eventually(async () => (await poll(sid)).includes("Session ID unknown"));
-  });
+test("LIM-10: past twice 64 KiB at a rate of 64 KiB a second a websocket is read later", async () => {
+  const slow = await startFleet({ environment: { GATEWAY_MESSAGES_PER_SECOND: "1" } });
+  onTestFinished(() => slow.stop());
+  const client = await RawClient.connect(new URL(slow.urls[0] ?? ""), await userToken());
+  const ack = client.acked(7);
+  const sentAt = performance.now();
+  const event = textFrame(`42["doc.open",${JSON.stringify("x".repeat(60_000))}]`);
+  const events = Array.from({ length: 4 }, () => event);
+  client.socket.write(Buffer.concat([...events, textFrame('427["sync:unsubscribe",{"channel":"board:1"}]')]));
+  expect(await ack).toMatchObject({ error: { code: "not_subscribed" } });
+  expect(performance.now() - sentAt).toBeGreaterThan(1_000);
+  client.socket.destroy();
 });
 
 describe("BAD-9: binary attachments", () => {

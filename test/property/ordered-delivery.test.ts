@@ -161,3 +161,14 @@ test("HUB-2: held publications beyond the bound are dropped, and history is read
   expect(delivery.align(begun(delivery), { position: { epoch, offset: 3 }, publications, more: false })).toBe(false);
   expect(follower.offsets).toEqual([1, 2, 3]);
 });
+
+test("HUB-2: held publications count with their own memory, however small their data is", () => {
+  const delivery = new OrderedDelivery(owner);
+  delivery.add(new Recorder());
+  for (let offset = 1; offset <= 6_000; offset++) {
+    delivery.receive(epoch, { offset, prev: offset - 1, event: "e", data: "1" });
+  }
+  const nothing: HistorySlice = { position: { epoch, offset: 0 }, publications: [], more: false };
+  expect(delivery.align(begun(delivery), nothing)).toBe(true);
+  expect(delivery.align(begun(delivery), nothing)).toBe(false);
+});

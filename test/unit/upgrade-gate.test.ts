@@ -106,3 +106,15 @@ test("ADM-6: the gate opens no connection while there is no room for one without
   expect(inState(arrivals, "refused")).toBe(1);
   expect(gate.waiting).toBe(0);
 });
+
+test("END-6: the gate of a node that stops refuses what waits and what arrives", () => {
+  let refused = 0;
+  const gate = new UpgradeGate({ hasRoom: () => true, onRefused: () => refused++ });
+  const before = arrivalsAt(gate, 110);
+  expect(inState(before, "waiting")).toBe(10);
+  gate.stop();
+  const after = arrivalsAt(gate, 5);
+  expect([inState(before, "open"), inState(before, "refused"), inState(after, "refused")]).toEqual([100, 10, 5]);
+  vi.advanceTimersByTime(5_000);
+  expect([inState(before, "open"), inState(after, "open"), refused]).toEqual([100, 0, 15]);
+});
