@@ -1,6 +1,6 @@
 /** A webhook as the events of its route: one, or one for each part. */
 import type { StorableEvent } from "../requests/store-event.ts";
-import { assertName } from "../../shared/queues/ordering-key.ts";
+import { assertName, assertWellFormed } from "../../shared/queues/ordering-key.ts";
 import { hookEventId } from "../../shared/services/cloudevents.ts";
 import type { Content } from "./content.ts";
 import type { Envelope } from "./envelope.ts";
@@ -49,6 +49,7 @@ function eventOf(source: Source, envelope: Envelope, part: Part): StorableEvent 
   const givenId = find(id, "id");
   if (tenantName !== undefined) assertName(tenantName, "tenant");
   if (keyText !== undefined) assertName(keyText, "key");
+  if (givenId !== undefined) assertWellFormed(givenId, "id");
   const ce = source.identity.user;
   // An id from outside of the body is that of the whole webhook.
   const ownId =

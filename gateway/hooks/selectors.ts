@@ -52,10 +52,17 @@ function find(selector: Selector, envelope: Envelope, body: SelectedBody): strin
     case "path":
       return envelope.segments[selector.index];
     case "body": {
-      if (body && "form" in body)
-        return selector.path.length === 1 ? (body.form.get(selector.path[0] ?? "") ?? undefined) : undefined;
+      if (body && "form" in body) return fieldOf(body.form, selector);
       const value = body && valueAt(body.json, selector.path);
       return value && scalarText(value);
     }
   }
+}
+
+/** @throws TidegateError `invalid_request` for bytes that are not UTF-8: the parser replaces them, so that different values become equal */
+function fieldOf(form: URLSearchParams, { path, text }: Selector & { from: "body" }): string | undefined {
+  const [name = ""] = path;
+  const value = path.length === 1 ? form.get(name) : null;
+  if (value?.includes("\ufffd")) throw new TidegateError("invalid_request", `${text}: is not UTF-8`);
+  return value ?? undefined;
 }

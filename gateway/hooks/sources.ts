@@ -61,6 +61,13 @@ export class Sources {
     });
     this.#sources = new Map(sources);
     const { flaws, unjournaled } = this;
+    const padded = this.#paddedVariables(rules);
+    if (padded.length > 0) {
+      this.#logger.warn(
+        { variables: padded },
+        "secrets of webhook sources begin or end with white space, which signs, too",
+      );
+    }
     if (flaws.length > 0) {
       this.#logger.warn(
         { flaws },
@@ -73,6 +80,13 @@ export class Sources {
         "these sources have journal: true, and this node has no journal: set JOURNAL_DIR and start the gateway again",
       );
     }
+  }
+
+  /** No provider gives such a secret; a file that a variable was set from often ends in a line break. */
+  #paddedVariables({ sources }: Rules): readonly string[] {
+    const written = [...sources.values()].flatMap(({ secrets = [], verifyToken = [] }) => secrets.concat(verifyToken));
+    const variables = new Set(written.map((text) => text.slice(variablePrefix.length)));
+    return [...variables].filter((name) => this.#environment[name] !== this.#environment[name]?.trim());
   }
 
   /** What keeps sources from checking every webhook. */

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { changeMap } from "../../shared/cells/change-map.ts";
+import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import type { CellMap, CellMapContent } from "../../shared/redis/cell-map.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { pinTenant, unpinTenant } from "../cells/plan-pins.ts";
@@ -8,7 +9,10 @@ import type { PrivateApiContext } from "../node/context.ts";
 import { ListedPin, toListedPin } from "./list-cells.ts";
 import { CellPath, requireCell, requireKnown } from "./move-slots.ts";
 
-const Pin = Type.Object({ tenant: Type.String({ minLength: 1, maxLength: 256 }) }, { additionalProperties: false });
+const Pin = Type.Object(
+  { tenant: Type.String({ minLength: 1, maxLength: 256, pattern: wellFormedPattern.source }) },
+  { additionalProperties: false },
+);
 const Answer = Type.Object({ version: Type.Integer(), pins: Type.Array(ListedPin) });
 
 /**

@@ -1,14 +1,15 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
+import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import type { QueueName } from "../../shared/queues/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const Body = Type.Object(
   {
-    key: Type.String({ maxLength: 256 }),
+    key: Type.String({ maxLength: 256, pattern: wellFormedPattern.source }),
     service: Type.Optional(Type.String()),
-    tenant: Type.Optional(Type.String()),
+    tenant: Type.Optional(Type.String({ pattern: wellFormedPattern.source })),
   },
   { additionalProperties: false },
 );

@@ -1,12 +1,13 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
+import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { DeadLetter } from "../../shared/queues/contract.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const Body = Type.Object(
   {
-    key: Type.Optional(Type.String()),
+    key: Type.Optional(Type.String({ pattern: wellFormedPattern.source })),
     service: Type.Optional(Type.String()),
     all: Type.Optional(Type.Literal(true)),
   },

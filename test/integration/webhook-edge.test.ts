@@ -90,6 +90,8 @@ describe("on two gateways", () => {
       ["/hooks/open", [json, length], 413],
       ["/hooks/nobody", [json, "Content-Length: 10"], 404],
       ["/hooks/open", [json, "Content-Encoding: gzip", "Content-Length: 10"], 400],
+      ["/hooks/open", [json, "Transfer-Encoding: gzip, chunked"], 400],
+      ["/hooks/nobody", [json, "Expect: nothing", "Content-Length: 10"], 404],
     ] as const) {
       const { closed } = open(port, requestHead("POST", path, head));
       expect((await closed).slice(0, 12)).toBe(`HTTP/1.1 ${status}`);

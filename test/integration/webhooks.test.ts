@@ -275,6 +275,31 @@ test("SRC-7: an id counts within its source only", async () => {
   expect(new Set(ids).size).toBe(2);
 });
 
+test("SRC-7: a repeat with another key and tenant is not stored; each part counts by itself", async () => {
+  const marker = newMarker();
+  const headers = delivery();
+  const bodyOf = (repository: number): string => JSON.stringify({ repository: { id: repository }, marker });
+  const sentTo = async (path: string, body: string, more: Record<string, string>, gateway: number): Promise<number> =>
+    (await send(path, { body, headers: { ...githubSigned(secret, body), ...more } }, gateway)).status;
+  expect(await sentTo("github/acme", bodyOf(1), headers, 0)).toBe(202);
+  expect(await sentTo("github/other", bodyOf(2), headers, 1)).toBe(202);
+  expect(await sentTo("github/other", bodyOf(2), delivery(), 1)).toBe(202);
+  await eventually(() => arrived(marker).length === 2);
+  const placeOf = ({ headers }: ServiceRequest): string => [headers["ce-tenant"], headers["ce-partitionkey"]].join(" ");
+  expect(arrived(marker).map(placeOf).toSorted()).toEqual(["acme 1", "other 2"]);
+
+  const part = (mid: string, sender: string): object => ({
+    mid: `${marker} ${mid}`,
+    sender: { id: sender },
+    recipient: { id: sender },
+  });
+  const split = (...messaging: object[]): string => JSON.stringify({ entry: [{ messaging }] });
+  expect(await sentTo("meta", split(part("a", "one")), {}, 0)).toBe(200);
+  expect(await sentTo("meta", split(part("a", "two"), part("b", "two")), {}, 1)).toBe(200);
+  await eventually(() => arrived(`${marker} b`).length === 1);
+  expect(arrived(`${marker} a`).map(placeOf)).toEqual(["one one"]);
+});
+
 test("SRC-9: with a route of mode call the service's answer is the provider's", async () => {
   const marker = newMarker();
   const body = `command=%2Fdeploy&text=${marker}`;

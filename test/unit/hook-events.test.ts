@@ -9,7 +9,16 @@ import { Rules } from "../../shared/rules/rules.ts";
 import type { SourceRule } from "../../shared/rules/sources.ts";
 import { quietLogger } from "../support/logger.ts";
 
-function events(rule: Partial<SourceRule>, body: string, name = "shop"): readonly StorableEvent[] {
+function formEvents(rule: Partial<SourceRule>, body: string): readonly StorableEvent[] {
+  return events(rule, body, "shop", "application/x-www-form-urlencoded");
+}
+
+function events(
+  rule: Partial<SourceRule>,
+  body: string,
+  name = "shop",
+  contentType = "application/json",
+): readonly StorableEvent[] {
   const document = checkRules({
     services: { s: { url: "http://s.test", secret: "env:S" } },
     classes: { slow: {} },
@@ -22,7 +31,12 @@ function events(rule: Partial<SourceRule>, body: string, name = "shop"): readonl
   if (!source) throw new Error("no such source");
   const bytes = Buffer.from(body);
   const envelope = { headers: { "x-id": "delivery 7" }, segments: ["acme"], query: new URLSearchParams() };
-  return eventsOf({ source, envelope, body: bytes, content: contentOf({}, bytes, source) });
+  return eventsOf({
+    source,
+    envelope,
+    body: bytes,
+    content: contentOf({ "content-type": contentType }, bytes, source),
+  });
 }
 
 test("SRC-3: key and class of the route hold where the source has none", () => {
@@ -35,7 +49,7 @@ test("SRC-7: an id outside of the body is that of the webhook, and each part has
   const rule = { split: ["/all"], id: "header:x-id", key: "path:1" };
   const [one, two] = events(rule, '{"all":[1,2]}');
   const [again] = events(rule, '{"all":[1,2]}');
-  expect([one?.dedupes, one?.id]).toEqual([true, again?.id]);
+  expect([one?.dedupes, one?.id]).toEqual(["everywhere", again?.id]);
   expect(one?.id).not.toBe(two?.id);
   expect(events(rule, '{"all":[1]}', "other")[0]?.id).not.toBe(one?.id);
 });
@@ -43,14 +57,14 @@ test("SRC-7: an id outside of the body is that of the webhook, and each part has
 test("SRC-7: without an id every webhook is another", () => {
   const [one] = events({ key: "path:1" }, "{}");
   const [other] = events({ key: "path:1" }, "{}");
-  expect([one?.dedupes, one?.id === other?.id]).toEqual([false, false]);
+  expect([one?.dedupes, one?.id === other?.id]).toEqual(["nowhere", false]);
 });
 
 test("JRN-6: with a journal every item has an id for the removal of repeats, its own without an id of the source", () => {
   const rule = { key: "path:1", journal: true };
   const [one] = events(rule, "{}");
   const [other] = events(rule, "{}");
-  expect([one?.dedupes, other?.dedupes, one?.id === other?.id]).toEqual([true, true, false]);
+  expect([one?.dedupes, other?.dedupes, one?.id === other?.id]).toEqual(["in its queue", "in its queue", false]);
 });
 
 test("SRC-4: a key or a tenant of more than 256 bytes, or half a surrogate pair, is refused", () => {
@@ -60,4 +74,18 @@ test("SRC-4: a key or a tenant of more than 256 bytes, or half a surrogate pair,
     expect(() => events(rule, '{"v":"\\ud800"}')).toThrow(`${purpose}: is not well-formed`);
     expect(events(rule, JSON.stringify({ v: "é".repeat(128) }))).toHaveLength(1);
   }
+});
+
+test("TEXT-1: an id of a webhook that is half a surrogate pair is refused", () => {
+  const rule = { key: "path:1", id: "body:/v" };
+  expect(() => events(rule, '{"v":"\\udc00"}')).toThrow("id: is not well-formed");
+  expect(events(rule, '{"v":"\\ud83d\\ude80"}')).toHaveLength(1);
+});
+
+test("TEXT-2: a selected field of a form whose bytes are not UTF-8 is refused, so that no two ids become equal", () => {
+  const rule = { key: "path:1", id: "body:Sid" };
+  for (const sid of ["%FE", "a%FF", "%C3"]) {
+    expect(() => formEvents(rule, `Sid=${sid}`)).toThrow("body:Sid: is not UTF-8");
+  }
+  expect(formEvents(rule, "Sid=%C3%A9&Other=%FF")).toHaveLength(1);
 });

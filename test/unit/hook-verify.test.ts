@@ -226,6 +226,13 @@ test("VER-4: Twilio's URL counts with and without its port, and repeated fields 
   expect(check("twilio", [secret], sentTo("https://x.test/h", "https://y.test/h"))).toMatch(/PUBLIC_URL/);
 });
 
+test("VER-4: of a repeated field Twilio signs each value once, in order", () => {
+  const url = "https://x.test/h";
+  const signature = createHmac("sha1", secret).update(`${url}Aa1Aa2Bb3`).digest("base64");
+  const headers = { "x-twilio-signature": signature, "content-type": "application/x-www-form-urlencoded" };
+  expect(check("twilio", [secret], { url, headers, body: "Bb=3&Aa=2&Aa=1&Aa=2" })).toBeUndefined();
+});
+
 test("VER-6: none checks nothing", () => {
   expect(check("none", [], { body })).toBeUndefined();
 });
