@@ -27,7 +27,7 @@ export function allowOrigin(origins: OriginPolicy, request: FastifyRequest, repl
 }
 
 /** The origin that a request was sent to. A trusted proxy that terminates TLS tells the scheme. */
-export function ownOrigin({ headers, socket }: IncomingMessage, trust: ProxyTrust): string {
+export function ownOrigin({ headers, socket }: Pick<IncomingMessage, "headers" | "socket">, trust: ProxyTrust): string {
   const { host = "" } = headers;
   if (!hostPattern.test(host)) throw new TidegateError("invalid_request", "the request names no host");
   const forwardedProto = trust(socket.remoteAddress ?? "", 0) ? headers["x-forwarded-proto"] : undefined;

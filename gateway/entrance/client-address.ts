@@ -17,7 +17,10 @@ export function trustedProxies(networks: readonly string[]): ProxyTrust {
  * The nearest address that is not a trusted proxy's. Reads `X-Forwarded-For` from the right, and only the entries that trusted
  * proxies wrote. A proxy that wrote no address (`unknown`) counts with its own.
  */
-export function clientAddress({ headers, socket }: IncomingMessage, trust: ProxyTrust): string {
+export function clientAddress(
+  { headers, socket }: Pick<IncomingMessage, "headers" | "socket">,
+  trust: ProxyTrust,
+): string {
   const entries = String(headers["x-forwarded-for"] ?? "").split(",");
   let address = socket.remoteAddress ?? "";
   for (let distance = 0; trust(address, distance); distance++) {

@@ -14,16 +14,26 @@ export interface Envelope {
 export function envelopeOf({ headers, url }: Pick<IncomingMessage, "headers" | "url">): Envelope {
   const target = targetOf({ url });
   if (target.includes("%")) assertDecodable(target);
-  const at = target.indexOf("?");
-  // Read at need: most sources select in headers and bodies.
-  return {
-    headers,
-    get segments() {
-      const path = at === -1 ? target : target.slice(0, at);
-      return path.split("/").slice(3).map(decodeURIComponent);
-    },
-    get query() {
-      return new URLSearchParams(at === -1 ? "" : target.slice(at + 1));
-    },
-  };
+  return new TargetEnvelope(headers, target);
+}
+
+/** Reads path and query at need: most sources select in headers and bodies. */
+class TargetEnvelope implements Envelope {
+  readonly headers: IncomingHttpHeaders;
+  readonly #target: string;
+
+  constructor(headers: IncomingHttpHeaders, target: string) {
+    this.headers = headers;
+    this.#target = target;
+  }
+
+  get segments(): readonly string[] {
+    const [path = ""] = this.#target.split("?", 1);
+    return path.split("/").slice(3).map(decodeURIComponent);
+  }
+
+  get query(): URLSearchParams {
+    const at = this.#target.indexOf("?");
+    return new URLSearchParams(at === -1 ? "" : this.#target.slice(at + 1));
+  }
 }

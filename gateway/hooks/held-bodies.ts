@@ -38,6 +38,13 @@ export class HeldBodies {
     return this.#bytes;
   }
 
+  /** A body that has arrived. @throws TidegateError `payload_too_large` for a body over the limit */
+  hold(body: Buffer, limitBytes: number): HeldBody {
+    if (body.length > limitBytes) throw tooLarge(limitBytes);
+    this.#count(body.length);
+    return { body, release: () => (this.#bytes -= body.length) };
+  }
+
   /**
    * @param options.address of the peer; asked where the body does not arrive at once
    * @throws TidegateError `payload_too_large` for a body over the limit, 503 for one that is given up
@@ -63,14 +70,15 @@ export class HeldBodies {
         chunk.copy(room, reading.bytes);
       }
       reading.bytes += chunk.length;
-      this.#bytes += chunk.length;
-      if (this.#bytes > this.#maxBytes) this.#incomplete.next?.giveUp(crowded());
+      this.#count(chunk.length);
     };
     const onEnd = (): void => resolve();
     const onClose = (): void => {
       if (!request.complete) reject(new TidegateError("invalid_request", "the body ended early"));
     };
     request.on("data", onData).on("end", onEnd).on("close", onClose);
+    // What arrives is passed on at once, without a buffer; and Node takes the request for one that was read, and drops nothing of it.
+    request.read(0);
     try {
       await promise;
       return { body: room.subarray(0, reading.bytes), release };
@@ -82,6 +90,11 @@ export class HeldBodies {
     } finally {
       this.#incomplete.delete(reading);
     }
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#bytes > this.#maxBytes) this.#incomplete.next?.giveUp(crowded());
   }
 }
 

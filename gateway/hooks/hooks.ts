@@ -1,7 +1,7 @@
 /** `POST /hooks/{source}[/…]` on the public port: receives webhooks. `GET` answers the challenge of `meta`. */
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Door } from "../../shared/http/door.ts";
-import { unexpected, writeProblem } from "../../shared/http/problems.ts";
+import type { Exchange, RequestLine } from "../../shared/http/exchange.ts";
+import { unexpected } from "../../shared/http/problems.ts";
 import { RefusalDelay } from "../../shared/http/refusal-delay.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { ownOrigin } from "../bootstrap/origins.ts";
@@ -55,36 +55,35 @@ export class Hooks {
 
   /** Ahead of the door's routes: a provider may send thousands of webhooks a second. Call once, before the door starts. */
   serve(): void {
-    const { door, context } = this.#options;
-    door.serveFirst((request, response) => {
-      const isHook = request.method === "POST" || request.method === "GET";
-      const source = isHook ? sourceIn(request) : undefined;
-      if (source === undefined) return false;
-      context.errors.contain("http", () => this.#serve(source, request, response));
-      return true;
+    const { door, sources } = this.#options;
+    door.serveFirst({
+      any: (request) => {
+        const name = nameIn(request);
+        return name === undefined ? undefined : (exchange) => this.#serve(sources.find(name), exchange);
+      },
+      plain: (request) => {
+        const source = sources.find(nameIn(request) ?? "");
+        // A call may outlast Node's idle timer.
+        return source?.route.mode === "enqueue" ? (exchange) => this.#serve(source, exchange) : undefined;
+      },
     });
   }
 
-  async #serve(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { context, sources, accepting } = this.#options;
+  async #serve(found: Source | undefined, exchange: Exchange): Promise<void> {
+    const { context, accepting } = this.#options;
     const { metrics, logger } = context;
-    const found = sources.find(name);
     const source = found?.name ?? unknownSource;
     const startedAt = performance.now();
     const count = (outcome: string): void => {
       metrics.hookSeconds.observe({ source }, (performance.now() - startedAt) / 1_000);
       metrics.hooks.inc({ source, outcome });
     };
-    if (!accepting()) response.setHeader("connection", "close");
+    if (!accepting()) exchange.closeAfter();
     try {
-      const { outcome, status, text, contentType } = await this.#answer(found, request, response);
+      const { outcome, status, text, contentType } = await this.#answer(found, exchange);
       count(outcome);
-      response.statusCode = status;
-      if (contentType !== undefined) {
-        response.setHeader("content-type", contentType);
-        response.setHeader("x-content-type-options", "nosniff");
-      }
-      response.end(text);
+      const type = contentType !== undefined && { "content-type": contentType, "x-content-type-options": "nosniff" };
+      exchange.answer({ status, headers: { ...type }, text });
     } catch (error) {
       const known = error instanceof TidegateError ? error : unexpected();
       if (known !== error) context.errors.report("http", error);
@@ -94,25 +93,21 @@ export class Hooks {
       if (code === "bad_signature" || code === "forbidden") {
         await new Promise<void>((resolve) => this.#refusalDelay.before(resolve));
       }
-      writeProblem(request, response, known);
+      exchange.refuse(known);
     }
   }
 
-  #answer(
-    source: Source | undefined,
-    request: IncomingMessage,
-    response: ServerResponse,
-  ): HookAnswer | Promise<HookAnswer> {
-    const { door, context, journal, trustedProxies, maxBytes } = this.#options;
+  #answer(source: Source | undefined, exchange: Exchange): HookAnswer | Promise<HookAnswer> {
+    const { context, journal, trustedProxies, maxBytes } = this.#options;
     if (!source) throw this.#unknown();
-    if (request.method === "GET") return challenge(source, request);
+    if (exchange.method === "GET") return challenge(source, exchange);
     const urls = (): readonly string[] =>
-      [...this.#publicOrigins, ownOrigin(request, trustedProxies)].map((origin) => `${origin}${targetOf(request)}`);
+      [...this.#publicOrigins, ownOrigin(exchange, trustedProxies)].map((origin) => `${origin}${targetOf(exchange)}`);
     const onGenuine = (): void => {
-      if (source.rule.secrets) door.vouchFor(request, response, { isStream: false });
+      if (source.rule.secrets) exchange.vouch();
     };
-    const address = (): string => clientAddress(request, trustedProxies);
-    const given = { raw: request, address, urls, onGenuine };
+    const address = (): string => clientAddress(exchange, trustedProxies);
+    const given = { head: exchange, body: exchange.body, address, urls, onGenuine };
     return receiveWebhook(source, given, { context, journal, held: this.#held, maxBytes });
   }
 
@@ -127,7 +122,11 @@ export class Hooks {
   }
 }
 
-function challenge({ name, rule, verifyToken }: Source, request: IncomingMessage): HookAnswer {
+function nameIn(request: RequestLine): string | undefined {
+  return request.method === "POST" || request.method === "GET" ? sourceIn(request) : undefined;
+}
+
+function challenge({ name, rule, verifyToken }: Source, request: Exchange): HookAnswer {
   if (rule.verifyToken === undefined) throw new TidegateError("not_found", "this source answers POST only");
   if (verifyToken === undefined) throw missingSecret(name);
   const text = metaChallenge(envelopeOf(request).query, verifyToken);

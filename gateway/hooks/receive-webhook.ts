@@ -1,5 +1,5 @@
 /** One webhook, from its head to its answer: bounded, verified, read, split and stored, in this order. */
-import type { IncomingMessage } from "node:http";
+import type { Exchange, RequestHead } from "../../shared/http/exchange.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { JournaledQueues } from "../journal/journaled-queues.ts";
 import type { GatewayContext } from "../node/context.ts";
@@ -23,7 +23,8 @@ export interface WebhookReceiver {
 }
 
 export interface WebhookRequest {
-  readonly raw: IncomingMessage;
+  readonly head: RequestHead;
+  readonly body: Exchange["body"];
   readonly address: () => string;
   /** {@link SignedRequest.urls} */
   readonly urls: () => readonly string[];
@@ -37,28 +38,35 @@ export async function receiveWebhook(
   request: WebhookRequest,
   { context, journal, held, maxBytes }: WebhookReceiver,
 ): Promise<HookAnswer> {
-  const { raw, address, urls } = request;
+  const { head, address, urls } = request;
   assertCheckable(source);
-  const encoding = raw.headers["content-encoding"] ?? "identity";
-  if (encoding.toLowerCase() !== "identity") {
-    throw new TidegateError("invalid_request", "the body is compressed: send it without a content-encoding");
-  }
-  const { body, release } = await held.read(raw, { limitBytes: maxBytes, address });
+  assertPlain(head);
+  const { body, release } = Buffer.isBuffer(request.body)
+    ? held.hold(request.body, maxBytes)
+    : await held.read(request.body, { limitBytes: maxBytes, address });
   try {
-    assertGenuine(source, { headers: raw.headers, body, urls, nowSeconds: Date.now() / 1_000 });
+    assertGenuine(source, { headers: head.headers, body, urls, nowSeconds: Date.now() / 1_000 });
     request.onGenuine();
-    const content = contentOf(raw.headers, body, source);
+    const content = contentOf(head.headers, body, source);
     if (source.rule.verify === "slack" && content.kind === "json") {
       const challenge = slackChallenge(content.json);
       if (challenge !== undefined) return challengeAnswer(challenge);
     }
-    const events = eventsOf({ source, envelope: envelopeOf(raw), body, content });
+    const events = eventsOf({ source, envelope: envelopeOf(head), body, content });
     const [event] = events;
     const reply = source.route.mode === "call" && event ? await replyTo(source, event, context) : undefined;
     return reply ?? { outcome: await storeWebhook(source, events, { context, journal }), status: source.answer };
   } finally {
     release();
   }
+}
+
+/** @throws TidegateError `invalid_request` for a body that is compressed, by its sender or for the way */
+function assertPlain({ headers }: RequestHead): void {
+  const { "content-encoding": encoding = "identity", "transfer-encoding": transfer = "chunked" } = headers;
+  if (encoding.toLowerCase() === "identity" && transfer.toLowerCase() === "chunked") return;
+  const remedy = "send it without a content-encoding, and with no transfer-encoding but chunked";
+  throw new TidegateError("invalid_request", `the body is compressed: ${remedy}`);
 }
 
 /** @returns undefined: the service has failed, and the webhook is to be stored */

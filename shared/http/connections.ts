@@ -19,6 +19,14 @@ const maxPipelined = 16;
 /** Connections that are delayed before they are closed; further ones are closed at once. */
 const maxDelayed = 1_000;
 
+/** An answer under way. `plain`: past Node's server; a connection has one at most, and no other beside it. */
+type Pending = ServerResponse | "plain";
+
+interface Requesting {
+  readonly network: string;
+  readonly pending: Set<Pending>;
+}
+
 /** Why the door closed a connection. */
 export type Closure =
   /** Too many unproven connections; this one is the oldest of the address with the most. */
@@ -43,8 +51,10 @@ export class DoorConnections {
   readonly #refusalDelay = new RefusalDelay(maxDelayed);
   /** No longer read, and about to be closed. */
   readonly #closing = new WeakSet<Socket>();
-  /** Responses under way, by connection that has had a request. */
-  readonly #pending = new Map<Socket, Set<ServerResponse>>();
+  /** Connections that have had a request. */
+  readonly #requesting = new Map<Socket, Requesting>();
+  /** Under way. */
+  #plainAnswers = 0;
   #total = 0;
 
   constructor(bounds: ConnectionBounds, onClosed: (closure: Closure) => void) {
@@ -65,9 +75,10 @@ export class DoorConnections {
     socket.once("close", () => {
       this.#total--;
       this.#unproven.delete(socket);
-      this.#pending.delete(socket);
+      if (this.#requesting.get(socket)?.pending.has("plain")) this.#plainAnswers--;
+      this.#requesting.delete(socket);
     });
-    this.#add(socket);
+    this.#unproven.add(socket, networkOf(socket.remoteAddress ?? ""));
     // Evict one early: the next connection must not be refused while there is one to evict.
     if (this.#unproven.size <= this.#bounds.unproven && this.#total < this.#bounds.total) return;
     const oldest = this.#unproven.next;
@@ -78,25 +89,40 @@ export class DoorConnections {
   requested(request: IncomingMessage, response: ServerResponse): boolean {
     const { socket } = request;
     if (socket.destroyed || this.#closing.has(socket)) return false;
-    let pending = this.#pending.get(socket);
-    if (!pending) this.#pending.set(socket, (pending = new Set()));
+    const requesting = this.#requestingOf(socket);
+    const { pending } = requesting;
     if (pending.size >= maxPipelined) {
       this.#flooded(socket);
       return false;
     }
     pending.add(response);
-    response.once("close", () => {
-      pending.delete(response);
+    response.on("close", () => {
       // The rest of the request has no reader.
       if (!request.complete) this.closeLate(socket);
-      if (pending.size === 0 && !socket.destroyed) this.#add(socket);
+      this.#answered(socket, requesting, response);
     });
     return true;
   }
 
+  /** Whether a request may be answered past Node's server: nothing is under way on its connection. */
+  isFree(socket: Socket): boolean {
+    return socket.writable && !this.#closing.has(socket) && this.#requestingOf(socket).pending.size === 0;
+  }
+
+  /** A request is to be answered past Node's server. Call {@link answeredPlain} for it. */
+  requestedPlain(socket: Socket): void {
+    this.#requestingOf(socket).pending.add("plain");
+    this.#plainAnswers++;
+  }
+
+  answeredPlain(socket: Socket): void {
+    const requesting = this.#requesting.get(socket);
+    if (requesting) this.#answered(socket, requesting, "plain");
+  }
+
   /** Exempts the connection from eviction until the response ends. */
-  vouchFor(request: IncomingMessage): void {
-    this.#unproven.delete(request.socket);
+  vouchFor(socket: Socket): void {
+    this.#unproven.delete(socket);
   }
 
   /** @returns whether to parse the chunk. */
@@ -108,12 +134,18 @@ export class DoorConnections {
 
   upgraded(socket: Socket): void {
     this.#unproven.delete(socket);
-    if (this.#pending.get(socket)?.size === 0) this.#pending.delete(socket);
+    if (this.#requesting.get(socket)?.pending.size === 0) this.#requesting.delete(socket);
   }
 
-  /** Whether a response has begun. */
-  isAnswering(socket: Socket): boolean {
-    return [...(this.#pending.get(socket) ?? [])].some(({ headersSent }) => headersSent);
+  /** Whether a response has begun, or belongs to a request that has arrived: nothing else may be written ahead of it. */
+  owesAnswer(socket: Socket): boolean {
+    const pending = [...(this.#requesting.get(socket)?.pending ?? [])];
+    return pending.some((answer) => answer === "plain" || answer.headersSent || answer.req.complete);
+  }
+
+  /** Whether an answer past Node's server is under way. */
+  get owesPlainAnswer(): boolean {
+    return this.#plainAnswers > 0;
   }
 
   /** Reads no more, and closes after a delay: a peer whose connection is closed at once reconnects at once. */
@@ -124,8 +156,19 @@ export class DoorConnections {
     this.#refusalDelay.before(() => socket.destroy());
   }
 
-  #add(socket: Socket): void {
-    this.#unproven.add(socket, networkOf(socket.remoteAddress ?? ""));
+  #requestingOf(socket: Socket): Requesting {
+    let requesting = this.#requesting.get(socket);
+    if (!requesting) {
+      // Once: to read the network of an IPv6 address takes 2 µs.
+      requesting = { network: networkOf(socket.remoteAddress ?? ""), pending: new Set() };
+      this.#requesting.set(socket, requesting);
+    }
+    return requesting;
+  }
+
+  #answered(socket: Socket, { network, pending }: Requesting, answer: Pending): void {
+    if (pending.delete(answer) && answer === "plain") this.#plainAnswers--;
+    if (pending.size === 0 && !socket.destroyed) this.#unproven.add(socket, network);
   }
 
   #flooded(socket: Socket): void {

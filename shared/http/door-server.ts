@@ -4,6 +4,8 @@ import type { Socket } from "node:net";
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import type { DoorConnections } from "./connections.ts";
 import { DoorInput } from "./door-input.ts";
+import { type DirectService, type Exchange, NodeExchange, PlainExchange } from "./exchange.ts";
+import type { PlainRequest } from "./plain-request.ts";
 
 /** How long a door waits for a peer, in ms. */
 export interface DoorTimeouts {
@@ -17,6 +19,8 @@ export interface DoorTimeouts {
   stalledMs: number;
   /** Interval of the check of `headMs` and `requestMs`. */
   checkMs: number;
+  /** For requests under way at a stop. */
+  stopMs: number;
 }
 
 export const defaultTimeouts: DoorTimeouts = {
@@ -25,6 +29,7 @@ export const defaultTimeouts: DoorTimeouts = {
   idleMs: 65_000,
   stalledMs: 120_000,
   checkMs: 1_000,
+  stopMs: 2_000,
 };
 
 /** Of silence, until the system probes whether the peer's machine is still there. Without an answer the connection ends 10 s later. */
@@ -37,8 +42,9 @@ export class DoorServer extends Server {
   readonly #connections: DoorConnections;
   /** Whether other bounds already count a request. */
   vouches: (request: IncomingMessage) => boolean = () => false;
-  /** Serves a request before any listener hears of it. @returns false where it does not. */
-  serves: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
+  /** Serve requests before any listener hears of them. `plain`: past Node's parser, too. */
+  services: { readonly any: DirectService; readonly plain: DirectService } = { any: nobody, plain: nobody };
+  #closesIdle = false;
   readonly #errors: ContainedErrors;
   readonly #inputs = new WeakMap<Socket, DoorInput>();
 
@@ -53,6 +59,8 @@ export class DoorServer extends Server {
       keepAliveInitialDelay: probeAfterMs,
     });
     this.setTimeout(stalledMs);
+    // Node itself would answer a request with an unknown Expect, and read all of its body, before any bound of the door counts it.
+    this.on("checkExpectation", (request, response) => void this.emit("request", request, response));
     this.#connections = options.connections;
     this.#errors = options.errors;
   }
@@ -67,11 +75,54 @@ export class DoorServer extends Server {
         if (!this.#admits(event as PeerEvent, args)) return;
         heard = super.emit(event as string, ...args);
         if (event !== "connection") return;
-        this.#inputs.set(socket, new DoorInput(socket, (chunk) => this.#connections.accepts(socket, chunk)));
+        const accepts = (chunk: Buffer): boolean => this.#connections.accepts(socket, chunk);
+        const serves = (request: PlainRequest): boolean => this.#servesPlain(socket, request);
+        this.#inputs.set(socket, new DoorInput(socket, { accepts, serves }));
       },
       () => socket.destroy(),
     );
     return heard;
+  }
+
+  /**
+   * Also called by a stop. Node takes a connection for idle whose request it has not seen: it closes none before all of these have their
+   * answers, or are gone.
+   */
+  override closeIdleConnections(): void {
+    this.#closesIdle = this.#connections.owesPlainAnswer;
+    if (!this.#closesIdle) super.closeIdleConnections();
+  }
+
+  /** After one of them. */
+  readonly #continueClosing = (): void => {
+    if (this.#closesIdle) this.closeIdleConnections();
+  };
+
+  /** @returns false where Node's server is to parse the request. */
+  #servesPlain(socket: Socket, request: PlainRequest): boolean {
+    const serve = this.#connections.isFree(socket) ? this.services.plain(request) : undefined;
+    if (!serve) return false;
+    this.#connections.requestedPlain(socket);
+    const onAnswered = (): void => {
+      this.#connections.answeredPlain(socket);
+      this.#inputs.get(socket)?.answered();
+      this.#continueClosing();
+    };
+    const exchange = new PlainExchange(request, socket, {
+      idleSeconds: Math.floor(this.keepAliveTimeout / 1_000),
+      onVouched: () => this.#connections.vouchFor(socket),
+      onAnswered,
+    });
+    this.#serve(serve, exchange);
+    return true;
+  }
+
+  #serve(serve: (exchange: Exchange) => unknown, exchange: Exchange): void {
+    this.#errors.contain(
+      "http",
+      () => serve(exchange),
+      () => exchange.socket.destroy(),
+    );
   }
 
   /** @returns false where no listener is to hear of the event: the connection was closed, or the request is served. */
@@ -80,6 +131,7 @@ export class DoorServer extends Server {
       case "connection": {
         const [socket] = args as [Socket];
         this.#connections.arrived(socket);
+        socket.once("close", this.#continueClosing);
         return !socket.destroyed;
       }
       case "request": {
@@ -87,8 +139,12 @@ export class DoorServer extends Server {
         request.on("error", ignore);
         response.on("error", ignore);
         if (!this.#connections.requested(request, response)) return false;
-        if (this.vouches(request)) this.#connections.vouchFor(request);
-        return !this.serves(request, response);
+        const vouch = (): void => this.#connections.vouchFor(request.socket);
+        if (this.vouches(request)) vouch();
+        const serve = this.services.any(request);
+        if (!serve) return true;
+        this.#serve(serve, new NodeExchange(request, response, vouch));
+        return false;
       }
       case "upgrade": {
         // Node hands the socket over without an error listener; an unheard error would end the process.
@@ -105,6 +161,8 @@ export class DoorServer extends Server {
     }
   }
 }
+
+const nobody: DirectService = () => undefined;
 
 function peerOf(event: string | symbol, args: unknown[]): Socket | undefined {
   const [first, second] = args;

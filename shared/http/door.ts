@@ -11,6 +11,7 @@ import { maxBodyStructure, parseBody, parseDataBody } from "./body.ts";
 import { type Closure, type ConnectionBounds, DoorConnections } from "./connections.ts";
 import type { DoorCounter } from "./door-counter.ts";
 import { defaultTimeouts, DoorServer, type DoorTimeouts } from "./door-server.ts";
+import type { DirectService } from "./exchange.ts";
 import { answerWithProblems, sendProblem } from "./problems.ts";
 
 declare module "fastify" {
@@ -32,9 +33,6 @@ const maxParamLength = 1_024;
  * what finds no room, and the peer tries again after a second or more. Node's 511 are too few for clients that return all at once.
  */
 const maxWaiting = 4_096;
-
-/** For requests under way at a stop. */
-const stopTimeoutMs = 2_000;
 
 /** Ajv drops and converts nothing, and reports every finding. Only queries are coerced: their numbers arrive as text. */
 const strict = { removeAdditional: false, useDefaults: true, allErrors: true } as const;
@@ -62,15 +60,17 @@ export class Door implements Service {
   readonly connections: DoorConnections;
   readonly #options: DoorOptions;
   readonly #server: DoorServer;
+  readonly #timeouts: DoorTimeouts;
   /** Connections with a stream under way. */
   readonly #streaming = new WeakSet<Socket>();
 
   constructor(options: DoorOptions) {
     this.#options = options;
-    const { bounds } = options;
+    const { bounds, timeouts = defaultTimeouts } = options;
+    this.#timeouts = timeouts;
     this.connections = new DoorConnections(bounds, (reason) => this.#count(reason));
     this.#server = new DoorServer({
-      timeouts: options.timeouts ?? defaultTimeouts,
+      timeouts,
       connections: this.connections,
       errors: options.errors,
     });
@@ -89,9 +89,9 @@ export class Door implements Service {
     await this.app.listen({ host, port, backlog: maxWaiting });
   }
 
-  /** Cuts requests that are still incomplete after {@link stopTimeoutMs}: a slow peer must not delay the stop. */
+  /** Cuts requests that are still incomplete after {@link DoorTimeouts.stopMs}: a slow peer must not delay the stop. */
   async stop(): Promise<void> {
-    const timer = setTimeout(() => this.#server.closeAllConnections(), stopTimeoutMs);
+    const timer = setTimeout(() => this.#server.closeAllConnections(), this.#timeouts.stopMs);
     await this.app.close();
     clearTimeout(timer);
   }
@@ -101,14 +101,17 @@ export class Door implements Service {
     this.#server.vouches = belongs;
   }
 
-  /** @param serves serves a request ahead of the routes, which cost it most of its time; false: it does not. Call once, before the start. */
-  serveFirst(serves: (request: IncomingMessage, response: ServerResponse) => boolean): void {
-    this.#server.serves = serves;
+  /**
+   * Ahead of the routes, which cost a request most of its time. Call once, before the start.
+   * @param services.plain for requests that need nothing of Node's server either: answered within a minute
+   */
+  serveFirst(services: { any: DirectService; plain: DirectService }): void {
+    this.#server.services = services;
   }
 
   /** Call for a request whose caller is known. It exempts a stream from all timeouts. */
   vouchFor(request: IncomingMessage, response: ServerResponse, options: { isStream: boolean }): void {
-    this.connections.vouchFor(request);
+    this.connections.vouchFor(request.socket);
     if (!options.isStream) return;
     const { socket } = request;
     this.#streaming.add(socket);
@@ -162,8 +165,8 @@ export class Door implements Service {
     if (error.code === "ECONNRESET") return void socket.destroy();
     this.#count(isLate ? "late" : "malformed");
     const status = isLate ? 408 : error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
-    // A second answer must not be written into one that is under way.
-    if (socket.writable && !this.connections.isAnswering(socket)) socket.write(bareAnswer(status));
+    // It must not be written into an answer that is under way, nor taken for that of an earlier request.
+    if (socket.writable && !this.connections.owesAnswer(socket)) socket.write(bareAnswer(status));
     if (isLate) socket.destroy();
     else this.connections.closeLate(socket);
   }

@@ -13,8 +13,8 @@ const problemType = "application/problem+json; charset=utf-8";
 
 /** Turns every error of the door into a problem, unexpected ones included. */
 export function answerWithProblems(app: FastifyInstance, errors: ContainedErrors): void {
-  app.setErrorHandler((error: FastifyError | TidegateError, _request, reply) => {
-    const known = error instanceof TidegateError ? error : translate(error);
+  app.setErrorHandler((error: FastifyError | TidegateError, request, reply) => {
+    const known = error instanceof TidegateError ? error : translate(error, request.headers["content-type"]);
     if (known === undefined) errors.report("http", error);
     return sendProblem(reply, known ?? unexpected());
   });
@@ -42,7 +42,7 @@ const delayedAnswers = new RefusalDelay(maxDelayed);
 
 /** If the request has not arrived completely, the answer is delayed, nothing more is read, and the connection closes. */
 export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyReply {
-  const { status, headers, text } = answerOf(error);
+  const { status, headers, text } = problemAnswer(error);
   void reply.code(status).headers(headers);
   const { raw } = reply.request;
   if (!hasMoreToCome(raw)) return reply.send(text);
@@ -53,7 +53,7 @@ export function sendProblem(reply: FastifyReply, error: TidegateError): FastifyR
 
 /** As {@link sendProblem}, for a request that no route serves. */
 export function writeProblem(request: IncomingMessage, response: ServerResponse, error: TidegateError): void {
-  const { status, headers, text } = answerOf(error);
+  const { status, headers, text } = problemAnswer(error);
   response.statusCode = status;
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   if (!hasMoreToCome(request)) return void response.end(text);
@@ -61,7 +61,7 @@ export function writeProblem(request: IncomingMessage, response: ServerResponse,
   whenRestIsDropped(request, () => void response.end(text));
 }
 
-function answerOf(error: TidegateError): { status: number; headers: Record<string, string>; text: string } {
+export function problemAnswer(error: TidegateError): { status: number; headers: Record<string, string>; text: string } {
   const { retryAfterMs } = error.options;
   const retryAfter = retryAfterMs !== undefined && { "retry-after": String(Math.ceil(retryAfterMs / 1000)) };
   const text = objectText(toProblem(error), error.options.jsonMembers);
@@ -95,7 +95,7 @@ function toProblem(error: TidegateError): Record<string, unknown> {
 }
 
 /** Maps an error of the HTTP library about the request; undefined for a bug of the server. */
-function translate(error: FastifyError): TidegateError | undefined {
+function translate(error: FastifyError, contentType = "none"): TidegateError | undefined {
   if (error.validation) {
     const errors = describeFindings(error.validation);
     return new TidegateError("invalid_request", "the request is not valid", { errors });
@@ -104,7 +104,8 @@ function translate(error: FastifyError): TidegateError | undefined {
     return new TidegateError("payload_too_large", "the body is too large");
   }
   if (error.code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") {
-    return new TidegateError("invalid_request", "this route does not take that content type: send application/json");
+    const message = `this route does not take the content type "${excerpt(contentType)}": send application/json`;
+    return new TidegateError("invalid_request", message);
   }
   if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
     return new TidegateError("invalid_request", error.message);

@@ -2,43 +2,21 @@
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import type { Door } from "../../shared/http/door.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { DoorTimeouts } from "../../shared/http/door-server.ts";
 import { eventually } from "../support/eventually.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { startFleet } from "../support/fleet.ts";
+import { halfHead, OpenDoors } from "../support/open-doors.ts";
 import { upgradeRequest } from "../support/raw-websocket.ts";
 import { readPerTurn } from "../support/read-per-turn.ts";
-import { openRaw, type RawConnection, requestHead } from "../support/raw-http.ts";
+import { type RawConnection, requestHead } from "../support/raw-http.ts";
 import { closeClients, connectClient } from "../support/stock-client.ts";
-import { createTestDoor, type TestDoor } from "../support/test-door.ts";
+import { createTestDoor } from "../support/test-door.ts";
 
-const running: Door[] = [];
-const opened: RawConnection[] = [];
-afterEach(async () => {
-  for (const { socket } of opened.splice(0)) socket.destroy();
-  for (const door of running.splice(0)) await door.stop();
-});
+const doors = new OpenDoors();
+afterEach(async () => doors.close());
 
-async function start(created: TestDoor): Promise<TestDoor> {
-  running.push(created.door);
-  await created.door.start();
-  return created;
-}
-
-function open(door: Door, text: string, from?: string): RawConnection {
-  const connection = openRaw(door.port, text, from);
-  opened.push(connection);
-  return connection;
-}
-
-async function answers(door: Door, from?: string): Promise<boolean> {
-  const connection = open(door, requestHead("GET", "/", ["Connection: close"]), from);
-  return (await connection.closed).endsWith("here");
-}
-
-const halfHead = "GET / HTTP/1.1\r\nHost: te";
 const halfBody = `${requestHead("POST", "/", ["Content-Type: application/json", "Content-Length: 100"])}{"a":`;
 
 describe("time", () => {
@@ -48,8 +26,8 @@ describe("time", () => {
     ["half a body", halfBody, { headMs: 50, requestMs: 80 }, "408"],
     ["a connection that is idle after a request", requestHead("GET", "/"), { idleMs: 50 }, "200"],
   ])("DOOR-1: %s frees its socket in time", async ([, text, timeouts, status]) => {
-    const { door, closures } = await start(createTestDoor({ timeouts }));
-    const received = await open(door, text).closed;
+    const { door, closures } = await doors.start(createTestDoor({ timeouts }));
+    const received = await doors.open(door, text).closed;
     expect(received.slice(0, 12)).toBe(`HTTP/1.1 ${status}`);
     expect((await closures())["late"]).toBe(status === "408" ? 1 : undefined);
     await eventually(() => door.connections.total === 0);
@@ -70,21 +48,21 @@ describe("time", () => {
   });
 
   test("DOOR-1: an upgrade whose answer the peer does not read frees its socket in time", async () => {
-    const { door } = await start(createTestDoor({ timeouts: { stalledMs: 100 } }));
+    const { door } = await doors.start(createTestDoor({ timeouts: { stalledMs: 100 } }));
     const answer = Buffer.alloc(32 * 1024 * 1024);
     door.app.server.on("upgrade", (_request, socket: Socket) => {
       socket.write(answer);
       socket.destroySoon();
     });
-    const { socket } = open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
+    const { socket } = doors.open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
     socket.pause();
     await eventually(() => door.connections.total === 1);
     await eventually(() => door.connections.total === 0);
   });
 
   test("DOOR-10: the system probes whether the machine of a silent peer is still there", async () => {
-    const { door } = await start(createTestDoor());
-    const { socket } = open(door, "");
+    const { door } = await doors.start(createTestDoor());
+    const { socket } = doors.open(door, "");
     await eventually(() => door.connections.total === 1);
     const [local, remote] = [door.port, socket.localPort ?? 0].map((port) => port.toString(16).padStart(4, "0"));
     const timers = readFileSync("/proc/net/tcp", "latin1");
@@ -110,11 +88,11 @@ describe("time", () => {
       reply.raw.flushHeaders();
       request.raw.pipe(reply.raw);
     });
-    await start(created);
+    await doors.start(created);
     const head = (more: string[]): string =>
       requestHead("POST", "/stream", ["Content-Type: text/stream", "Content-Length: 10", ...more]);
-    const known = open(door, head(["X-Known: 1"]));
-    const unknown = await open(door, head([])).closed;
+    const known = doors.open(door, head(["X-Known: 1"]));
+    const unknown = await doors.open(door, head([])).closed;
     // The later stream has been cut by now; without the vouching, this one would have been, too.
     expect(unknown).not.toContain("finished");
     known.socket.write("finished\r\n");
@@ -124,25 +102,25 @@ describe("time", () => {
 
 describe("number", () => {
   test("DOOR-3: a crowd of half-sent requests from one address leaves room for another", async () => {
-    const { door, closures } = await start(createTestDoor({ bounds: { total: 100, unproven: 20 } }));
-    const crowd = Array.from({ length: 60 }, (_, i) => open(door, i % 2 ? halfHead : halfBody, "127.0.0.2"));
+    const { door, closures } = await doors.start(createTestDoor({ bounds: { total: 100, unproven: 20 } }));
+    const crowd = Array.from({ length: 60 }, (_, i) => doors.open(door, i % 2 ? halfHead : halfBody, "127.0.0.2"));
     await eventually(async () => ((await closures())["crowded"] ?? 0) >= 40);
     expect(door.connections.unproven).toBe(20);
-    expect(await Promise.all(Array.from({ length: 10 }, async () => answers(door)))).not.toContain(false);
+    expect(await Promise.all(Array.from({ length: 10 }, async () => doors.answers(door)))).not.toContain(false);
     // The oldest went first.
     const isOpen = crowd.map(({ socket }) => !socket.destroyed);
     expect(isOpen.lastIndexOf(false)).toBeLessThan(isOpen.indexOf(true));
   });
 
   test("DOOR-3: behind one balancer a new connection takes the place of the oldest idle one", async () => {
-    const { door } = await start(createTestDoor({ bounds: { total: 100, unproven: 5 } }));
+    const { door } = await doors.start(createTestDoor({ bounds: { total: 100, unproven: 5 } }));
     const idle: RawConnection[] = [];
     for (let i = 0; i < 8; i++) {
-      const connection = open(door, requestHead("GET", "/"));
+      const connection = doors.open(door, requestHead("GET", "/"));
       await eventually(() => connection.received().endsWith("here"));
       idle.push(connection);
     }
-    expect(await answers(door)).toBe(true);
+    expect(await doors.answers(door)).toBe(true);
     await eventually(() => idle.slice(0, 3).every(({ socket }) => socket.destroyed));
     expect(idle.at(-1)?.socket.destroyed).toBe(false);
   });
@@ -154,20 +132,20 @@ describe("number", () => {
       reply.hijack();
       door.vouchFor(request.raw, reply.raw, { isStream: true });
     });
-    await start(created);
-    const held = Array.from({ length: 9 }, () => open(door, requestHead("GET", "/held"), "127.0.0.2"));
+    await doors.start(created);
+    const held = Array.from({ length: 9 }, () => doors.open(door, requestHead("GET", "/held"), "127.0.0.2"));
     await eventually(() => door.connections.total === 9 && door.connections.unproven === 0);
-    open(door, requestHead("GET", "/held"));
+    doors.open(door, requestHead("GET", "/held"));
     await eventually(async () => (await closures())["crowded"] === 1);
     expect(held.filter(({ socket }) => socket.destroyed)).toEqual([]);
     held[0]?.socket.destroy();
     await eventually(() => door.connections.total === 8);
-    expect(await answers(door)).toBe(true);
+    expect(await doors.answers(door)).toBe(true);
   });
 
   test("DOOR-5: a connection that sends many requests at once is closed", async () => {
-    const { door, closures } = await start(createTestDoor());
-    const received = await open(door, requestHead("GET", "/").repeat(1_000)).closed;
+    const { door, closures } = await doors.start(createTestDoor());
+    const received = await doors.open(door, requestHead("GET", "/").repeat(1_000)).closed;
     expect(received.split("HTTP/1.1 200").length).toBeLessThan(20);
     expect((await closures())["pipelined"]).toBe(1);
   });
@@ -179,10 +157,10 @@ describe("number", () => {
       requests++;
       reply.hijack();
     });
-    const { door, closures } = await start(created);
-    await open(door, requestHead("GET", "/held").repeat(17)).closed;
+    const { door, closures } = await doors.start(created);
+    await doors.open(door, requestHead("GET", "/held").repeat(17)).closed;
     expect(requests).toBe(0);
-    const { socket, closed } = open(door, requestHead("GET", "/held").repeat(16));
+    const { socket, closed } = doors.open(door, requestHead("GET", "/held").repeat(16));
     await eventually(() => requests === 16);
     socket.write(requestHead("GET", "/held").repeat(3));
     await closed;
@@ -198,11 +176,11 @@ describe("number", () => {
       return door.connections.unproven;
     });
     door.app.server.on("upgrade", () => undefined);
-    await start(created);
-    const known = open(door, requestHead("GET", "/known"));
+    await doors.start(created);
+    const known = doors.open(door, requestHead("GET", "/known"));
     await eventually(() => known.received().endsWith("\r\n\r\n0"));
     await eventually(() => door.connections.unproven === 1);
-    const upgraded = open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
+    const upgraded = doors.open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
     await eventually(() => door.connections.total === 2 && door.connections.unproven === 1);
     for (const { socket } of [known, upgraded]) socket.resetAndDestroy();
     await eventually(() => door.connections.total === 0);
@@ -218,12 +196,12 @@ describe("number", () => {
       reply.raw.writeHead(200);
       last = request.raw.socket;
     });
-    await start(created);
-    const { socket } = open(door, requestHead("GET", "/held").repeat(3));
-    await eventually(() => last !== undefined && door.connections.isAnswering(last));
+    await doors.start(created);
+    const { socket } = doors.open(door, requestHead("GET", "/held").repeat(3));
+    await eventually(() => last !== undefined && door.connections.owesAnswer(last));
     socket.destroy();
     await eventually(() => door.connections.total === 0);
-    expect(last && door.connections.isAnswering(last)).toBe(false);
+    expect(last && door.connections.owesAnswer(last)).toBe(false);
   });
 });
 
@@ -237,9 +215,9 @@ describe("DOOR-7: a connection is held for half a second before it is closed", (
   ])("DOOR-7: %s, and nothing more of it is read", async ([, request, status]) => {
     const created = createTestDoor();
     created.door.app.post("/early", { onRequest: (_request, reply) => void reply.send("early") }, () => "late");
-    const { door } = await start(created);
+    const { door } = await doors.start(created);
     const startedAt = performance.now();
-    const connection = open(door, request);
+    const connection = doors.open(door, request);
     // More than the kernel buffers: all of it is sent only if the server reads it.
     const wasRead = new Promise<boolean>((resolve) =>
       connection.socket.write(Buffer.alloc(32 * 1024 * 1024), (error) => resolve(!error)),
@@ -257,10 +235,10 @@ test("DOOR-8: in one turn of the event loop at most 128 KiB of a request are rea
     payload.on("data", ({ length }: Buffer) => read.add(length));
     payload.once("end", () => done(null, "read"));
   });
-  const { door } = await start(created);
+  const { door } = await doors.start(created);
   const length = 8 * 1024 * 1024;
   const headers = ["Content-Type: application/octet-stream", `Content-Length: ${length}`, "Connection: close"];
-  const connection = open(door, requestHead("POST", "/", headers));
+  const connection = doors.open(door, requestHead("POST", "/", headers));
   connection.socket.write(Buffer.alloc(length));
   expect(await connection.closed).toContain("HTTP/1.1 200");
   expect(read.end().total).toBe(length);
@@ -274,16 +252,16 @@ test("DOOR-9: the body of a request that is refused by its head is not parsed", 
     raw.on("data", () => parts++);
     done(headers["x-known"] === undefined ? new TidegateError("unauthenticated", "no token") : undefined);
   });
-  const { door } = await start(created);
+  const { door } = await doors.start(created);
   const chunks = "1\r\n \r\n".repeat(500);
   const head = (...more: string[]): string =>
     requestHead("POST", "/", ["Content-Type: application/json", "Transfer-Encoding: chunked", ...more]);
   const body = `${chunks}1\r\n{\r\n1\r\n}\r\n0\r\n\r\n`;
-  const refused = open(door, `${head()}${chunks.repeat(5)}`);
+  const refused = doors.open(door, `${head()}${chunks.repeat(5)}`);
   expect(await refused.closed).toContain("HTTP/1.1 401");
   expect(parts).toBe(0);
   // What is not refused is parsed, whatever its size.
-  const accepted = open(door, `${head("X-Known: yes", "Connection: close")}${chunks}${body}`);
+  const accepted = doors.open(door, `${head("X-Known: yes", "Connection: close")}${chunks}${body}`);
   expect(await accepted.closed).toContain("HTTP/1.1 200");
   expect(parts).toBe(1_002);
 });
@@ -294,21 +272,42 @@ test("DOOR-7: bad HTTP amid an answer adds nothing to the answer", async () => {
     reply.hijack();
     reply.raw.write("begun");
   });
-  const { door } = await start(created);
-  const connection = open(door, requestHead("GET", "/held"));
+  const { door } = await doors.start(created);
+  const connection = doors.open(door, requestHead("GET", "/held"));
   await eventually(() => connection.received().includes("begun"));
   connection.socket.write("nonsense\r\n\r\n");
   expect((await connection.closed).split("HTTP/1.1")).toHaveLength(2);
 });
 
+test("DOOR-7: bad HTTP behind a request takes nothing from its answer", async () => {
+  const { door, closures } = await doors.start(createTestDoor());
+  for (const head of [requestHead("GET", "/"), requestHead("GET", "/", ["Connection: close"])]) {
+    const received = await doors.open(door, `${head}nonsense\r\n\r\n`).closed;
+    expect(received.slice(9, 12)).toBe("200");
+    expect(received.endsWith("here")).toBe(true);
+  }
+  expect(await closures()).toEqual({ malformed: 2 });
+});
+
+test("DOOR-13: a request with an unknown Expect is answered, and bounded, as any other", async () => {
+  const { door } = await doors.start(createTestDoor());
+  const known = doors.open(door, requestHead("GET", "/", ["Expect: nothing", "Connection: close"]));
+  expect((await known.closed).slice(9, 12)).toBe("200");
+  const head = requestHead("POST", "/none", ["Expect: nothing", "Transfer-Encoding: chunked"]);
+  const startedAt = performance.now();
+  // Its body never ends.
+  expect((await doors.open(door, `${head}1\r\n{\r\n`).closed).slice(9, 12)).toBe("404");
+  expect(performance.now() - startedAt).toBeGreaterThan(450);
+});
+
 test("DOOR-7: bad HTTP is answered at once, and its connection closes half a second later", async () => {
-  const { door } = await start(createTestDoor());
+  const { door } = await doors.start(createTestDoor());
   for (const [sent, status] of [
     ["nonsense\r\n\r\n", "400"],
     [requestHead("GET", "/", [`X-Large: ${"x".repeat(100_000)}`]), "431"],
   ] as const) {
     const startedAt = performance.now();
-    const connection = open(door, sent);
+    const connection = doors.open(door, sent);
     expect((await connection.closed).slice(9, 12)).toBe(status);
     expect(performance.now() - startedAt).toBeGreaterThan(450);
   }
@@ -318,8 +317,8 @@ test("DOOR-6: unauthenticated websockets from one address leave room for another
   const fleet = await startFleet({ environment: { GATEWAY_MAX_CONNECTIONS: "10" } });
   const [gateway] = fleet.gateways;
   const url = new URL(fleet.urls[0] ?? "");
-  const silent = Array.from({ length: 1_100 }, () => openRaw(Number(url.port), upgradeRequest(url), "127.0.0.2"));
-  opened.push(...silent);
+  const port = Number(url.port);
+  const silent = Array.from({ length: 1_100 }, () => doors.open({ port }, upgradeRequest(url), "127.0.0.2"));
   await eventually(() => silent.every(({ received }) => received().includes("101 ")));
   await eventually(() => silent.filter(({ socket }) => socket.destroyed).length >= 100);
   const client = await connectClient(url.href);
@@ -328,103 +327,4 @@ test("DOOR-6: unauthenticated websockets from one address leave room for another
   closeClients();
   for (const { socket } of silent) socket.destroy();
   await fleet.stop();
-});
-
-describe("exceptions", () => {
-  interface Place {
-    name: string;
-    add: (created: TestDoor) => void;
-    request?: string;
-    status?: string;
-  }
-  const fail = (): never => {
-    throw new Error("a bug");
-  };
-  const places: Place[] = [
-    { name: "a handler", add: ({ door }) => void door.app.get("/bug", fail), status: "502" },
-    {
-      name: "an asynchronous handler",
-      add: ({ door }) => void door.app.get("/bug", async () => fail()),
-      status: "502",
-    },
-    {
-      name: "a hook",
-      add: ({ door }) => void door.app.get("/bug", { preHandler: fail }, () => "never"),
-      status: "502",
-    },
-    {
-      name: "a hook before the answer is sent",
-      add: ({ door }) => void door.app.get("/bug", { onSend: fail }, () => "never"),
-      status: "502",
-    },
-    {
-      name: "a serializer",
-      add: ({ door }) => void door.app.get("/bug", (_request, reply) => reply.serializer(fail).send({ a: 1 })),
-      status: "502",
-    },
-    {
-      name: "a value that is no JSON",
-      add: ({ door }) => void door.app.get("/bug", () => ({ number: 1n })),
-      status: "502",
-    },
-    {
-      name: "a body parser",
-      add: ({ door }) => {
-        door.app.addContentTypeParser("text/bug", { parseAs: "string" }, fail);
-        door.app.post("/bug", () => "never");
-      },
-      request: `${requestHead("POST", "/bug", ["Content-Type: text/bug", "Content-Length: 1"])}x`,
-      status: "502",
-    },
-    {
-      name: "a listener of the server, on a request",
-      add: ({ door }) =>
-        void door.app.server.prependListener("request", ({ url }: { url?: string }) => url === "/bug" && fail()),
-    },
-    {
-      name: "a listener of the server, on an upgrade",
-      add: ({ door }) => void door.app.server.on("upgrade", fail),
-      request: requestHead("GET", "/bug", ["Connection: Upgrade", "Upgrade: websocket"]),
-    },
-  ];
-
-  test.for(places)("CONT-1: an exception in $name affects that peer only", async ({ add, request, status }) => {
-    const created = createTestDoor();
-    add(created);
-    const { door, errors } = await start(created);
-    const text = request ?? requestHead("GET", "/bug", ["Connection: close"]);
-    const other = open(door, halfHead);
-    const peer = open(door, text);
-    if (status === undefined) await peer.closed;
-    else await eventually(() => peer.received().startsWith(`HTTP/1.1 ${status}`));
-    expect(errors.counts).toEqual({ frame: 0, http: 1, relay: 0, store: 0, timer: 0 });
-    other.socket.write("st\r\nConnection: close\r\n\r\n");
-    expect(await other.closed).toContain("here");
-  });
-
-  test("CONT-1: a hijacked response that fails, or an unheard socket, does not end the process", async () => {
-    const created = createTestDoor();
-    const { door } = created;
-    let written = false;
-    door.app.get("/bug", (_request, reply) => {
-      reply.hijack();
-      reply.raw.end("over");
-      reply.raw.write("more", () => (written = true));
-    });
-    door.app.server.on("upgrade", () => undefined);
-    await start(created);
-    open(door, requestHead("GET", "/bug"));
-    const upgraded = open(door, requestHead("GET", "/", ["Connection: Upgrade", "Upgrade: websocket"]));
-    await eventually(() => written && door.connections.unproven === 1);
-    upgraded.socket.resetAndDestroy();
-    await eventually(() => door.connections.total === 1);
-    expect(await answers(door)).toBe(true);
-  });
-
-  test("CONT-1: a request that is not HTTP gets a 400, and is counted", async () => {
-    const { door, closures } = await start(createTestDoor());
-    expect(await open(door, "hello\r\n\r\n").closed).toMatch(/^HTTP\/1.1 400/);
-    expect(await open(door, requestHead("GET", "/", [`X: ${"x".repeat(20_000)}`])).closed).toMatch(/^HTTP\/1.1 431/);
-    expect((await closures())["malformed"]).toBe(2);
-  });
 });

@@ -2,12 +2,15 @@
 import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { ConnectionBounds } from "../../shared/http/connections.ts";
 import { Door } from "../../shared/http/door.ts";
-import type { DoorTimeouts } from "../../shared/http/door-server.ts";
+import { defaultTimeouts, type DoorTimeouts } from "../../shared/http/door-server.ts";
 import { doorCounter } from "../../shared/http/door-counter.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { quietLogger } from "./logger.ts";
 
-const patient: DoorTimeouts = { headMs: 60_000, requestMs: 60_000, idleMs: 60_000, stalledMs: 60_000, checkMs: 20 };
+const patient: DoorTimeouts = {
+  ...{ headMs: 60_000, requestMs: 60_000, idleMs: 60_000, stalledMs: 60_000, checkMs: 20 },
+  stopMs: defaultTimeouts.stopMs,
+};
 const wide: ConnectionBounds = { total: 1_000, unproven: 1_000 };
 
 export interface TestDoor {

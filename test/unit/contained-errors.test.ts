@@ -1,8 +1,13 @@
 /** An exception inside a boundary is counted and logged, and stops there. */
 import { expect, test } from "vitest";
+import { subscribe } from "../../gateway/commands/subscribe.ts";
+import type { GatewayContext } from "../../gateway/node/context.ts";
+import { eventFrame } from "../../gateway/outbox/frames.ts";
+import { Grants } from "../../gateway/sessions/grant.ts";
 import { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
+import { bareSession } from "../support/bare-session.ts";
 import { eventually } from "../support/eventually.ts";
 
 function recorded(): { errors: ContainedErrors; lines: () => { boundary: string; err: { message: string } }[] } {
@@ -83,4 +88,21 @@ test("CONT-3: the metrics count contained errors by boundary", async () => {
     expect(text).toContain('tidegate_contained_errors_total{boundary="frame"} 1');
     expect(text).toContain('tidegate_contained_errors_total{boundary="timer"} 0');
   }
+});
+
+test("CONT-1: a service's subscribe that throws is counted, and ends no process", async () => {
+  const { errors, lines } = recorded();
+  const session = bareSession("s");
+  session.welcome(eventFrame("sync:welcome", {}));
+  const context = {
+    errors,
+    sessionStore: { now: () => 1 },
+    grants: new Grants(["a secret"]),
+    channels: { join: async () => fail("a bug"), leave: () => undefined },
+    presence: { leave: () => undefined },
+  } as unknown as GatewayContext;
+  subscribe([session], { kind: "subscribe", channel: "room:1" }, context);
+  await eventually(() => errors.counts.store === 1);
+  expect([lines()[0]?.err.message, session.subscriptions.size]).toEqual(["a bug", 0]);
+  session.dispose();
 });
