@@ -99,13 +99,13 @@ const table = {
   ),
   PRIVATE_API_TOKEN: setting.about("Token of the private API with the scope `relay`.", setting.token()),
   RESUME_SECRET: setting.about(
-    "Secrets of resume tokens and grants, the same on all gateways: the first seals, any opens. To rotate it, see SPEC, RES-8.",
+    "Secrets of resume tokens and grants, the same on all gateways: the first seals, any opens. To rotate it, see [rotation](rotation.md).",
     setting.optional(setting.nonEmptyList(Type.String({ minLength: minSecretLength }), { secret: true })),
     "derived from `PRIVATE_API_TOKEN`",
   ),
   AUTH_JWT_SECRET: setting.about(
-    "Secret of HS256 tokens, used as it is, a line break at its end included. This or `AUTH_JWKS_URL` is required.",
-    setting.optional(setting.text({ secret: true, minLength: minSecretLength })),
+    "Secrets of HS256 tokens, comma-separated: a token signed with any of them is valid. Each is used as it is, a line break at its end included. This or `AUTH_JWKS_URL` is required. To rotate it, see [rotation](rotation.md).",
+    setting.optional(setting.secrets({ minLength: minSecretLength })),
   ),
   AUTH_JWKS_URL: setting.about(
     "Where the issuer's public keys are, without credentials.",

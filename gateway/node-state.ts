@@ -197,7 +197,7 @@ function createRelay({ config, errors, logger }: GatewayOptions, metrics: Gatewa
 
 function verifierOf({ config, logger }: GatewayOptions): Verifier {
   return createVerifier({
-    secret: config.AUTH_JWT_SECRET,
+    secrets: config.AUTH_JWT_SECRET,
     jwksUrl: config.AUTH_JWKS_URL,
     issuer: config.AUTH_ISSUER,
     audience: config.AUTH_AUDIENCE,

@@ -226,5 +226,5 @@ async function newToken(user: string, claims: Example["claims"], config: Gateway
     .setExpirationTime(tokenLifetime);
   if (config.AUTH_ISSUER !== undefined) token.setIssuer(config.AUTH_ISSUER);
   if (config.AUTH_AUDIENCE !== undefined) token.setAudience(config.AUTH_AUDIENCE);
-  return token.sign(new TextEncoder().encode(config.AUTH_JWT_SECRET));
+  return token.sign(new TextEncoder().encode(config.AUTH_JWT_SECRET?.[0]));
 }

@@ -1,7 +1,10 @@
 /** From a request for a connection to a session: the gate, then seat → admit → check → begin. */
 import type { ConnectCode } from "../../shared/protocol/codes.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
+import { canMatchChannel } from "../../shared/protocol/grammar.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
+import { PacedLog } from "../../shared/runtime/paced-log.ts";
 import { withDeadline } from "../../shared/runtime/timing.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Connection } from "../outbox/connection.ts";
@@ -23,6 +26,7 @@ const refusalMarginMs = 250;
 const capacityRetryMs = 5_000;
 const limitRetryMs = 5_000;
 const drainRetryMs = 1_000;
+const oneLineAMinute = { capacity: 1, perSecond: 1 / 60 };
 const stopping = "this node is stopping";
 
 export interface EntranceLimits extends SeatBounds {
@@ -41,13 +45,15 @@ export class Entrance {
   readonly #context: GatewayContext;
   readonly #sessionsPerUser: number;
   readonly #pace = new AddressPace();
+  readonly #mistakes: PacedLog;
   /** Connections that have sent a handshake: each may send one. */
   readonly #entered = new WeakSet<Connection>();
   #isClosed = false;
 
   constructor(context: GatewayContext, limits: EntranceLimits) {
-    const { fleet, metrics, errors, sessions } = context;
+    const { fleet, metrics, errors, sessions, logger } = context;
     this.#context = context;
+    this.#mistakes = new PacedLog({ logger, rate: oneLineAMinute });
     this.#sessionsPerUser = limits.sessionsPerUser;
     this.gate = new UpgradeGate({
       hasRoom: () => this.seats.makeRoom(),
@@ -188,9 +194,27 @@ export class Entrance {
 
   async #check({ connection, deadline }: Seat, handshake: Handshake): Promise<Accepted | Refused> {
     const checked = await checkHandshake(handshake, connection.address, deadline, this.#context);
-    if (checked.kind === "refused" || checked.resumed || this.#sessionsPerUser === 0) return checked;
+    if (checked.kind === "refused" || checked.resumed) return checked;
+    this.#warnOfPatterns(checked);
+    if (this.#sessionsPerUser === 0) return checked;
     const user = identityKey(checked.credentials);
     return (await checkSessionsOfUser(user, this.#sessionsPerUser, this.#context)) ?? checked;
+  }
+
+  #warnOfPatterns({ credentials, grantedChannels }: Accepted): void {
+    for (const [origin, patterns] of [
+      ["the token", credentials.channels],
+      ["the connect hook", grantedChannels],
+    ] as const) {
+      const pattern = patterns.find((each) => !canMatchChannel(each));
+      if (pattern === undefined) continue;
+      const advice = "a channel is namespace:rest, the namespace in lower case";
+      this.#mistakes.warn(
+        origin,
+        { pattern: excerpt(pattern), advice },
+        `a channel pattern of ${origin} can never match`,
+      );
+    }
   }
 
   async #begin(seat: Seat, accepted: Accepted): Promise<Entered | { kind: "revoked" }> {

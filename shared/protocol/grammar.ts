@@ -27,6 +27,12 @@ export function isApplicationEvent(text: string): boolean {
   return eventPattern.test(text) && !text.startsWith(reservedEventPrefix) && !socketIoReservedEvents.includes(text);
 }
 
+/** Whether a channel can have that name, or begin with the prefix before a final `*`. */
+export function canMatchChannel(pattern: string): boolean {
+  if (!pattern.endsWith("*")) return isChannel(pattern);
+  return /^([a-z0-9_-]{0,32}|[a-z0-9_-]{1,32}:[A-Za-z0-9_.:@/-]{0,200})$/.test(pattern.slice(0, -1));
+}
+
 /** @param channel a valid one ({@link isChannel}). @returns the part before the first colon. */
 export function namespaceOf(channel: string): string {
   return channel.slice(0, channel.indexOf(":"));

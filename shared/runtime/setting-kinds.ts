@@ -125,6 +125,18 @@ export function nonEmptyList(
   };
 }
 
+/**
+ * Comma-separated secrets. White space around a comma is none of theirs; everything else is taken byte for byte. Where every part
+ * would be too short for a secret the text is one secret that contains a comma.
+ */
+export function secrets({ minLength }: { minLength: number }): Setting<readonly [string, ...string[]]> {
+  const parse = (value: string): string[] => {
+    const parts = value.split(/\s*,\s*/);
+    return parts.every((part) => part.length < minLength) ? [value] : parts;
+  };
+  return declare(Type.Array(Type.String({ minLength }), { minItems: 1 }), parse, { secret: true });
+}
+
 interface UrlForm {
   protocols: readonly string[];
   /** Parts allowed in addition to scheme, host and port. */

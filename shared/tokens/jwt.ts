@@ -1,7 +1,8 @@
-/** Verifies JWTs, by a shared secret or the keys of a JWKS. */
+/** Verifies JWTs, by shared secrets or the keys of a JWKS. */
 import { createSecretKey, type KeyObject } from "node:crypto";
 import {
   createLocalJWKSet,
+  type CryptoKey,
   errors,
   type JSONWebKeySet,
   type JWTPayload,
@@ -12,10 +13,11 @@ import {
 import { parseJson } from "../json/json.ts";
 import { FetchedDocument, type FetchTiming } from "../http/fetched-document.ts";
 import type { Logger } from "../runtime/logging.ts";
+import { PacedLog } from "../runtime/paced-log.ts";
 
 export interface VerifierOptions {
-  /** Shared secret for HS256. */
-  secret?: string | undefined;
+  /** Shared secrets for HS256: a token is signed with one of them. */
+  secrets?: readonly string[] | undefined;
   /** For RS256, ES256 and EdDSA. Keys are fetched, cached, and fetched again for an unknown key id. */
   jwksUrl?: string | undefined;
   issuer?: string | undefined;
@@ -46,6 +48,10 @@ const jwksTiming: FetchTiming = {
   failureCooldownMs: 2_000,
 };
 
+/** An `exp` from here on is in milliseconds: as seconds it is in the year 33,658. */
+const firstInMilliseconds = 1e12;
+const oneLineAMinute = { capacity: 1, perSecond: 1 / 60 };
+
 /** Of a JWKS. */
 const maxKeys = 100;
 /** For a token without a key id. Issuers have two or three keys at a time; each try costs a signature check. */
@@ -53,26 +59,37 @@ const maxKeysTried = 10;
 
 /** Checks signature, algorithm, `exp`, `sub`, and issuer and audience where given. */
 export function createVerifier(options: VerifierOptions): Verifier {
-  const { secret, jwksUrl, issuer, audience, logger } = options;
+  const { secrets = [], jwksUrl, issuer, audience, logger } = options;
   const common = {
     clockTolerance: clockToleranceSeconds,
     requiredClaims: ["sub", "exp"],
     ...(issuer !== undefined && { issuer }),
     ...(audience !== undefined && { audience }),
   };
-  // As a KeyObject: the library would import raw bytes for every token.
-  const sharedKey = secret === undefined ? undefined : createSecretKey(secret, "utf8");
+  // As KeyObjects: the library would import raw bytes for every token.
+  const sharedKeys = secrets.map((secret) => createSecretKey(secret, "utf8"));
   const verifyByFetchedKeys =
     jwksUrl === undefined
       ? undefined
       : createKeySetVerifier(new URL(jwksUrl), logger, { ...common, algorithms: ["RS256", "ES256", "EdDSA"] });
-  const verifyBySharedKey = async (token: string): Promise<JWTPayload> =>
-    (await jwtVerify(token, sharedKey as KeyObject, { ...common, algorithms: ["HS256"] })).payload;
+  const verifyBySharedKeys = async (token: string): Promise<JWTPayload> =>
+    verifyByEach(token, sharedKeys, { ...common, algorithms: ["HS256"] });
+
+  const mistakes = new PacedLog({ logger, rate: oneLineAMinute });
+  const warnOfExpiry = ({ exp = 0, iss }: JWTPayload): void => {
+    if (exp < firstInMilliseconds) return;
+    mistakes.warn(
+      "exp",
+      { exp, iss },
+      "the exp of a token is in milliseconds: it counts in seconds, so the token never expires",
+    );
+  };
 
   return async (token) => {
     try {
-      const byFetchedKeys = verifyByFetchedKeys && !(sharedKey && isHs256(token));
-      const verified = await (byFetchedKeys ? verifyByFetchedKeys : verifyBySharedKey)(token);
+      const byFetchedKeys = verifyByFetchedKeys && !(sharedKeys.length > 0 && isHs256(token));
+      const verified = await (byFetchedKeys ? verifyByFetchedKeys : verifyBySharedKeys)(token);
+      warnOfExpiry(verified);
       return { kind: "valid", claims: exactClaims(token, verified) };
     } catch (error) {
       if (error instanceof errors.JWTExpired) return { kind: "expired", claims: exactClaims(token, error.payload) };
@@ -128,22 +145,29 @@ async function newerFor(
   return document.newerThan(keys).catch(() => undefined);
 }
 
+/** Tries one key after the other, until one has signed the token. */
+async function verifyByEach<Key extends KeyObject | CryptoKey>(
+  token: string,
+  keys: Iterable<Key> | AsyncIterable<Key>,
+  options: JWTVerifyOptions,
+): Promise<JWTPayload> {
+  for await (const key of keys) {
+    try {
+      return (await jwtVerify(token, key, options)).payload;
+    } catch (failure) {
+      if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure;
+    }
+  }
+  throw new errors.JWSSignatureVerificationFailed();
+}
+
 /** Tries the key that the token names. Without a unique key id, tries every key that fits the algorithm. */
 async function verifyByAny(token: string, keys: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<JWTPayload> {
   try {
     return (await jwtVerify(token, keys, options)).payload;
   } catch (error) {
     if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
-    let tried = 0;
-    for await (const key of error) {
-      if (++tried > maxKeysTried) break;
-      try {
-        return (await jwtVerify(token, key, options)).payload;
-      } catch (failure) {
-        if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure;
-      }
-    }
-    throw new errors.JWSSignatureVerificationFailed();
+    return verifyByEach(token, upTo(maxKeysTried, error), options);
   }
 }
 
@@ -151,6 +175,14 @@ async function verifyByAny(token: string, keys: JWTVerifyGetKey, options: JWTVer
 function exactClaims(token: string, verified: JWTPayload): JWTPayload {
   const claims = parseJson(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
   return { ...verified, ...(claims as JWTPayload) };
+}
+
+async function* upTo<Key>(most: number, keys: AsyncIterable<Key>): AsyncIterable<Key> {
+  let taken = 0;
+  for await (const key of keys) {
+    if (++taken > most) return;
+    yield key;
+  }
 }
 
 function isHs256(token: string): boolean {

@@ -240,7 +240,7 @@ describe("settings", () => {
     );
     expect(named).toEqual([expect.stringMatching(/^AUTH_ISSUER: must have no control characters/)]);
     const secrets = { ...gateway, AUTH_JWT_SECRET: `${secret}\n` };
-    expect(gatewaySettings.read(secrets, { embedded: false }).AUTH_JWT_SECRET).toBe(`${secret}\n`);
+    expect(gatewaySettings.read(secrets, { embedded: false }).AUTH_JWT_SECRET).toEqual([`${secret}\n`]);
   });
 
   test("SET-7: service links of Kubernetes are recognised", () => {
