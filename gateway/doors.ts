@@ -13,6 +13,9 @@ import { trustedProxies } from "./entrance/client-address.ts";
 import { Hooks, type HooksOptions } from "./hooks/hooks.ts";
 import { addLoadRoute } from "./load/load-route.ts";
 import { NodeLoad } from "./load/node-load.ts";
+import type { GatewayContext } from "./node/context.ts";
+import { knowsRules } from "./node/known-rules.ts";
+import type { RelayClient } from "./relay/relay-client.ts";
 import { type GatewayOptions, type NodeState, queuedBytes } from "./node-state.ts";
 
 /** No body or message that the doors accept is larger, webhooks aside. */
@@ -161,20 +164,32 @@ function createAdminDoor(
 ): Door {
   const door = new Door(options);
   const { sources, journal, context } = state;
-  const { broker, currentRules, relay } = context;
+  const { broker, relay } = context;
   const checks = (): Record<string, HealthStatus> => ({
     broker: storeHealth(broker.state),
     ...cellHealth(options.cellMaps.states),
-    rules: currentRules.rules.version > 0 && currentRules.findings.length === 0 ? "ok" : "degraded",
+    rules: rulesHealth(context),
     rollouts: state.currentRollouts.findings.length === 0 ? "ok" : "degraded",
     sources: sources.flaws.length === 0 ? "ok" : "degraded",
     journal: sources.unjournaled.length === 0 && (journal?.items ?? 0) === 0 ? "ok" : "degraded",
-    privateApi: relay.openLinks > 0 ? "ok" : "degraded",
+    privateApi: relayHealth(relay),
     accepting: sockets.accepting ? "ok" : "fail",
   });
-  const details = (): object => {
-    return journal ? { journal: { bytes: journal.bytes, items: journal.items, oldestMs: journal.oldestMs } } : {};
-  };
+  const details = (): object => ({
+    ...(journal && { journal: { bytes: journal.bytes, items: journal.items, oldestMs: journal.oldestMs } }),
+    ...(relay.refusals.length > 0 && { refusals: relay.refusals }),
+  });
   addHealthRoutes(door.app, { metrics: state.metricsRegistry, checks, details });
   return door;
+}
+
+function rulesHealth(context: GatewayContext): HealthStatus {
+  if (!knowsRules(context)) return "fail";
+  return context.currentRules.findings.length === 0 ? "ok" : "degraded";
+}
+
+/** A node whose token no private API accepts is set up wrong. While none is in reach, queues, webhooks and channels work. */
+function relayHealth(relay: RelayClient): HealthStatus {
+  if (relay.openLinks > 0) return "ok";
+  return relay.refusals.length > 0 ? "fail" : "degraded";
 }

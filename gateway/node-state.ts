@@ -10,8 +10,10 @@ import { openFilesLimit } from "../shared/runtime/open-files.ts";
 import type { Environment } from "../shared/runtime/settings.ts";
 import type { QueueStore } from "../shared/queues/contract.ts";
 import { WaitingQuota } from "../shared/queues/quota.ts";
+import { maxProfileSecrets } from "../shared/protocol/relay.ts";
 import { SessionEvents } from "../shared/queues/session-events.ts";
 import { createVerifier, type Verifier } from "../shared/tokens/jwt.ts";
+import { secretId } from "../shared/tokens/sealing.ts";
 import { type Capacity, capacityOf } from "./capacity.ts";
 import { FollowedChannels } from "./channels/followed-channels.ts";
 import { onUserMessage } from "./commands/user-commands.ts";
@@ -91,7 +93,7 @@ export function createNodeState(options: GatewayOptions): NodeState {
     verify: verifierOf(options),
     currentRules,
     broker,
-    relay: createRelay(options, metrics),
+    relay: createRelay(options, { instance, sealingSecrets }, metrics),
     channels,
     sessions,
     sessionStore,
@@ -182,11 +184,21 @@ function createJournal(
   return new JournaledQueues({ journal, queues, counter: metrics.journalItems, errors, logger });
 }
 
-function createRelay({ config, errors, logger }: GatewayOptions, metrics: GatewayMetrics): RelayClient {
+function createRelay(
+  { config, errors, logger }: GatewayOptions,
+  { instance, sealingSecrets }: { instance: string; sealingSecrets: readonly string[] },
+  metrics: GatewayMetrics,
+): RelayClient {
   const relay = new RelayClient({
     addresses: config.PRIVATE_API_URL,
     token: config.PRIVATE_API_TOKEN,
     node: config.GATEWAY_NODE,
+    profile: {
+      instance,
+      maxConnections: config.GATEWAY_MAX_CONNECTIONS,
+      resumeSecrets: sealingSecrets.slice(0, maxProfileSecrets).map(secretId),
+      jwtSecrets: (config.AUTH_JWT_SECRET ?? []).slice(0, maxProfileSecrets).map(secretId),
+    },
     burst: 2 * config.GATEWAY_MESSAGES_PER_SECOND,
     errors,
     logger,

@@ -84,9 +84,10 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
     metrics,
     logger,
   };
-  const relayStreams = new RelayStreams();
+  const relayStreams = new RelayStreams(logger);
+  const work = createWork(options, context);
   observe(options, context, relayStreams);
-  return { context, rulesFile, relayStreams, ...createWork(options, context), metricsRegistry };
+  return { context, rulesFile, relayStreams, ...work, metricsRegistry };
 }
 
 /** The documents in force, and the secrets of services that the rules name. */

@@ -3,6 +3,7 @@ import type { Socket as TcpSocket } from "node:net";
 import type { Socket } from "socket.io";
 import { PacketType } from "socket.io-parser";
 import { resetSocket } from "../../shared/http/reset-socket.ts";
+import { takenBytes } from "../../shared/http/taken-bytes.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { maxOutboxBytes } from "../../shared/protocol/limits.ts";
 import type { Connection } from "../outbox/connection.ts";
@@ -74,10 +75,10 @@ export class ClientConnection implements Connection {
     return this.#engineSocket.readyState === "open";
   }
 
-  /** What the kernel has taken: of a large write, the part it had room for. Always 0 while the transport is polling. */
+  /** Always 0 while the transport is polling. */
   get takenBytes(): number {
-    const handle = this.#websocket?._socket?._handle;
-    return handle ? handle.bytesWritten - handle.writeQueueSize : 0;
+    const socket = this.#websocket?._socket;
+    return socket ? takenBytes(socket) : 0;
   }
 
   write(packet: string, options: Frame["options"], sent?: () => void): void {
@@ -135,7 +136,7 @@ export class ClientConnection implements Connection {
 
 const noHandshake = Object.freeze({});
 
-/** Reads what the client sent to begin with; Socket.IO keeps nothing of it. */
+/** Reads the client's handshake and drops it from Socket.IO's memory. */
 export function takeHandshake(socket: Socket): { auth: unknown; userAgent: string } {
   const { auth, headers } = socket.handshake;
   (socket as { handshake: unknown }).handshake = noHandshake;

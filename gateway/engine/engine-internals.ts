@@ -6,8 +6,8 @@ import type { Frame } from "../outbox/frames.ts";
 export interface Websocket {
   /** Bytes that have not left for the network. */
   readonly bufferedAmount: number;
-  /** Null once closed. The handle is Node's own; `net` reads these two members itself. */
-  readonly _socket: (TcpSocket & { readonly _handle: { bytesWritten: number; writeQueueSize: number } | null }) | null;
+  /** Null once closed. */
+  readonly _socket: TcpSocket | null;
   once(event: "close", listener: (code: number) => void): void;
   on(event: "ping", listener: (this: Websocket) => void): void;
 }

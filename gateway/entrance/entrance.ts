@@ -7,6 +7,7 @@ import { excerpt } from "../../shared/runtime/excerpt.ts";
 import { PacedLog } from "../../shared/runtime/paced-log.ts";
 import { withDeadline } from "../../shared/runtime/timing.ts";
 import type { GatewayContext } from "../node/context.ts";
+import { knowsRules } from "../node/known-rules.ts";
 import type { Connection } from "../outbox/connection.ts";
 import { undecidedRetryMs } from "../sessions/authentication.ts";
 import type { Session } from "../sessions/session.ts";
@@ -166,7 +167,13 @@ export class Entrance {
     if (this.seats.isFull) {
       return this.#refuseWithTime("at_capacity", "this node has no free seat", connection, capacityRetryMs);
     }
-    const { state } = this.#context.broker;
+    const { broker } = this.#context;
+    // The rules may name a connect hook.
+    if (!resumable && !knowsRules(this.#context)) {
+      const message = "this node knows no rules yet";
+      return this.#refuseWithTime("auth_unavailable", message, connection, undecidedRetryMs);
+    }
+    const { state } = broker;
     if (!resumable && (state === "away" || state === "refusing")) {
       const message = "no new session can begin at the moment";
       return this.#refuseWithTime("broker_unavailable", message, connection, undecidedRetryMs);

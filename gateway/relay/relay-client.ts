@@ -2,7 +2,8 @@ import { busy, type CallOutcome, refused } from "../../shared/services/answers.t
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
-import { type RelayAnswer, relayLine, type RelayQuestion } from "../../shared/protocol/relay.ts";
+import { PacedLog } from "../../shared/runtime/paced-log.ts";
+import { type GatewayProfile, type RelayAnswer, relayLine, type RelayQuestion } from "../../shared/protocol/relay.ts";
 import { RelayLink } from "./relay-link.ts";
 import type { RelayListener, RelayStream } from "./relay-stream.ts";
 import { type Asker, RelayShares } from "./relay-shares.ts";
@@ -20,6 +21,9 @@ export interface CallTarget {
 
 interface Pending {
   resolve: (result: CallOutcome) => void;
+  question: Question;
+  /** By `performance.now()`. */
+  askedAt: number;
   timer: NodeJS.Timeout;
   asker: Asker;
   bytes: number;
@@ -39,6 +43,7 @@ export class RelayClient implements Service {
   readonly #pending = new Map<number, Pending>();
   readonly #unsent = new Set<number>();
   readonly #shares: RelayShares;
+  readonly #failures: PacedLog;
   #lastId = 0;
   #nextLink = 0;
 
@@ -47,13 +52,18 @@ export class RelayClient implements Service {
     addresses: readonly string[];
     token: string;
     node: string;
+    profile: GatewayProfile;
     burst: number;
     errors: ContainedErrors;
     logger: Logger;
   }) {
     const listener: RelayListener = {
-      onAnswer: (answer, payload) => this.#settle(answer.id, toOutcome(answer, payload)),
-      onUnreadable: (id) => this.#settle(id, unreadable),
+      onAnswer: (answer, payload) => {
+        const outcome = toOutcome(answer, payload);
+        if (outcome) this.#settle(answer.id, outcome);
+        else this.#fail(answer.id, "upstream_bad_response", unreadable);
+      },
+      onUnreadable: (id) => this.#fail(id, "upstream_bad_response", unreadable),
       onLost: (ids) => {
         for (const id of ids)
           this.#fail(id, "upstream_timeout", "the connection was lost; the call may have been made");
@@ -62,12 +72,23 @@ export class RelayClient implements Service {
     const onOpen = (stream: RelayStream): void => this.#sendUnsent(stream);
     const { addresses, burst, ...others } = options;
     this.#shares = new RelayShares(burst);
+    this.#failures = new PacedLog({ logger: options.logger, leftOutAt: "debug" });
     this.#links = addresses.map((address) => new RelayLink({ address, listener, onOpen, ...others }));
   }
 
   /** Private API addresses with an open link. */
   get openLinks(): number {
     return this.#links.filter((link) => link.current).length;
+  }
+
+  /** One has been open since the start. */
+  get hasOpened(): boolean {
+    return this.#links.some((link) => link.hasOpened);
+  }
+
+  /** Why private APIs refuse this gateway's token. */
+  get refusals(): readonly string[] {
+    return this.#links.flatMap(({ refusal }) => refusal ?? []);
   }
 
   get pendingCount(): number {
@@ -95,13 +116,15 @@ export class RelayClient implements Service {
     const kind = question.kind === "webhook" ? ("call" as const) : question.kind;
     const asker = { kind, service: call?.service, sessionId: question.identity.sessionId };
     const refusal = this.#shares.take(asker, bytes);
-    if (refusal !== undefined) return busy(refusal);
+    if (refusal !== undefined) return this.#report(question, asker, 0, busy(refusal));
     const text = relayLine(headText, call?.data);
     const id = ++this.#lastId;
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.#expire(id), Math.min(timeoutMs, maxUnsentMs));
-      const deadline = performance.now() + timeoutMs;
-      const pending: Pending = { resolve, timer, asker, bytes, deadline, state: { kind: "waiting", text } };
+      const askedAt = performance.now();
+      const deadline = askedAt + timeoutMs;
+      const state = { kind: "waiting", text } as const;
+      const pending: Pending = { resolve, question, askedAt, timer, asker, bytes, deadline, state };
       this.#pending.set(id, pending);
       const stream = this.#nextStream();
       if (stream) this.#send(id, pending, stream);
@@ -146,8 +169,22 @@ export class RelayClient implements Service {
     state.stream.abandon(id, deadline);
   }
 
-  #fail(id: number, code: "upstream_unavailable" | "upstream_timeout", message: string): void {
-    this.#settle(id, refused(code, message));
+  /** The question got no answer of a service. */
+  #fail(id: number, code: FailureCode, message: string): void {
+    const pending = this.#pending.get(id);
+    if (!pending) return;
+    const { question, asker, askedAt } = pending;
+    this.#settle(id, this.#report(question, asker, performance.now() - askedAt, refused(code, message)));
+  }
+
+  #report(question: Question, { service }: Asker, ms: number, failure: CallOutcome & { ok: false }): CallOutcome {
+    const { kind, traceparent, eventId: requestId } = question;
+    const event = "event" in question ? question.event : `tidegate.${kind}`;
+    const [, trace] = traceparent.split("-");
+    const { code, message: cause } = failure.error;
+    const fields = { service, kind, event, requestId, trace, code, cause, ms: Math.round(ms) };
+    this.#failures.warn(`${kind} ${code}`, fields, "a request did not reach its service");
+    return { ...failure, error: { ...failure.error, ...(requestId !== undefined && { requestId }) } };
   }
 
   #settle(id: number, outcome: CallOutcome): void {
@@ -161,9 +198,12 @@ export class RelayClient implements Service {
   }
 }
 
-const unreadable = refused("upstream_bad_response", "the answer of the private API cannot be read");
+type FailureCode = "upstream_unavailable" | "upstream_timeout" | "upstream_bad_response";
 
-function toOutcome(answer: RelayAnswer, payload: string | undefined): CallOutcome {
+const unreadable = "the answer of the private API cannot be read";
+
+/** Undefined: an answer without its data. */
+function toOutcome(answer: RelayAnswer, payload: string | undefined): CallOutcome | undefined {
   if (!answer.ok) return { ok: false, error: answer.error, ...(payload !== undefined && { details: payload }) };
-  return payload === undefined ? unreadable : { ok: true, data: payload };
+  return payload === undefined ? undefined : { ok: true, data: payload };
 }

@@ -1,5 +1,6 @@
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { jittered } from "../../shared/runtime/timing.ts";
+import { StreamRefused } from "../../shared/http/duplex-stream.ts";
 import { RelayStream, type RelayStreamOptions } from "./relay-stream.ts";
 
 /** A stream is replaced after this, so that all processes behind one address get their share. */
@@ -24,6 +25,8 @@ export class RelayLink {
   #failures = 0;
   /** Failed attempts before the current stream. */
   #failuresBefore = 0;
+  #hasOpened = false;
+  #refusal: string | undefined;
   #stopped = false;
 
   constructor(options: RelayLinkOptions) {
@@ -33,6 +36,16 @@ export class RelayLink {
   /** The stream for new questions; undefined while the address is out of reach. */
   get current(): RelayStream | undefined {
     return this.#current;
+  }
+
+  /** A stream has been open. */
+  get hasOpened(): boolean {
+    return this.#hasOpened;
+  }
+
+  /** Why the private API refuses the token of this gateway; undefined where the last attempt had another end. */
+  get refusal(): string | undefined {
+    return this.#refusal;
   }
 
   /** Resolves after the first attempt, also where it fails. */
@@ -49,7 +62,7 @@ export class RelayLink {
   }
 
   async #connect(): Promise<void> {
-    const { address, logger, onOpen } = this.#options;
+    const { onOpen } = this.#options;
     let stream: RelayStream;
     try {
       stream = await RelayStream.open({
@@ -58,8 +71,7 @@ export class RelayLink {
         onEnd: (ended, error) => this.#ended(ended, error),
       });
     } catch (error) {
-      // One line per outage, however many attempts it takes.
-      if (this.#failures++ === 0) logger.warn({ reason: String(error), address }, "private API out of reach");
+      this.#noteFailure(error);
       this.#retryLater();
       return;
     }
@@ -69,12 +81,29 @@ export class RelayLink {
     }
     this.#failuresBefore = this.#failures;
     this.#failures = 0;
+    this.#hasOpened = true;
+    this.#refusal = undefined;
     const old = this.#current;
     this.#current = stream;
     if (old) this.#endInOrder(old);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#connect(), jittered(rotateAfterMs));
     onOpen(stream);
+  }
+
+  /** Logs one line per outage, however many attempts it takes. */
+  #noteFailure(error: unknown): void {
+    const { address, logger } = this.#options;
+    const wasRefused = this.#refusal !== undefined;
+    const isRefused = error instanceof StreamRefused && (error.status === 401 || error.status === 403);
+    this.#refusal = isRefused ? `${address} refuses PRIVATE_API_TOKEN (${error.status})` : undefined;
+    if (this.#failures++ > 0 && isRefused === wasRefused) return;
+    if (isRefused) {
+      const advice = "set PRIVATE_API_TOKEN to a token of PRIVATE_API_TOKENS with the scope relay";
+      logger.error({ address, status: error.status, advice }, "private API refuses this gateway");
+    } else {
+      logger.warn({ reason: String(error), address }, "private API out of reach");
+    }
   }
 
   /** The process behind the stream stops: new questions go to another one. */

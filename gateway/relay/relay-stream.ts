@@ -17,6 +17,7 @@ export interface RelayStreamOptions {
   address: string;
   token: string;
   node: string;
+  profile: protocol.GatewayProfile;
   listener: RelayListener;
   errors: ContainedErrors;
   /** The private API wants no more questions on this stream; answers still come. */
@@ -44,7 +45,7 @@ export class RelayStream {
 
   /** @throws Error where the private API cannot be reached, or refuses the token or the version. */
   static async open(options: RelayStreamOptions): Promise<RelayStream> {
-    const { address, token, node, errors } = options;
+    const { address, token, node, profile, errors } = options;
     const stream = new RelayStream(options);
     const splitter = new LineSplitter(protocol.maxAnswerLineBytes);
     stream.#stream = await openDuplexStream(new URL(protocol.relayPath, address), {
@@ -53,7 +54,7 @@ export class RelayStream {
         "content-type": protocol.relayContentType,
         [protocol.relayVersionHeader]: String(protocol.relayVersion),
       },
-      first: `${JSON.stringify({ hello: protocol.relayVersion, node })}\n`,
+      first: `${JSON.stringify({ hello: protocol.relayVersion, node, gateway: profile } satisfies protocol.RelayHello)}\n`,
       listener: {
         onData: (chunk) => {
           stream.#heardAt = performance.now();

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { takenBytes } from "../../shared/http/taken-bytes.ts";
 import { type Line, LineBatcher, LineSplitter } from "../../shared/json/lines.ts";
 import * as protocol from "../../shared/protocol/relay.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
@@ -9,6 +10,8 @@ import type { Upstream } from "../upstream/upstream.ts";
 
 /** Answers not yet taken by the gateway; beyond it, its questions are no longer sent to services. */
 const maxUntakenBytes = 8 * 1024 * 1024;
+/** A gateway that runs ends a drained stream as soon as it reads the request. */
+const lastWordMs = 5_000;
 
 /** Reads the questions of one stream and writes their answers. */
 export class RelayAnswerer {
@@ -17,27 +20,36 @@ export class RelayAnswerer {
   readonly #part: (session: string) => AnswerPart;
   readonly #upstream: Upstream;
   readonly #errors: ContainedErrors;
+  readonly #onHello: (hello: protocol.RelayHello) => void;
   readonly #batcher = new LineBatcher((lines) => this.#write(lines));
   /** Budget of large answers that the gateway has not taken yet. */
   readonly #untaken = new Set<AnswerPart>();
   #unanswered = 0;
   #allAsked = false;
+  #draining = false;
+  #cutTimer: NodeJS.Timeout | undefined;
 
   /** @param options.part a session's part of the budget for answers. */
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
-    options: { part: (session: string) => AnswerPart; context: PrivateApiContext },
+    options: {
+      part: (session: string) => AnswerPart;
+      onHello: (hello: protocol.RelayHello) => void;
+      context: PrivateApiContext;
+    },
   ) {
     const { upstream, errors, logger } = options.context;
     this.#request = request;
     this.#response = response;
     this.#part = options.part;
+    this.#onHello = options.onHello;
     this.#upstream = upstream;
     this.#errors = errors;
     response.on("drain", () => request.resume());
     response.on("error", (error) => logger.debug({ err: error }, "relay stream broken"));
     response.once("close", () => {
+      this.#stopCutTimer();
       for (const part of this.#untaken) part.release();
     });
     request.on("error", () => response.destroy());
@@ -53,12 +65,14 @@ export class RelayAnswerer {
     });
   }
 
-  /** Asks the gateway to end the stream. Resolves once it is closed. */
+  /** Asks the gateway to end the stream. Resolves once it is closed, or cut because the gateway is frozen. */
   async drain(): Promise<void> {
     if (this.#response.destroyed) return;
     const closed = new Promise<void>((resolve) => this.#response.once("close", resolve));
+    this.#draining = true;
     this.#batcher.add(JSON.stringify({ drain: true }));
     this.#batcher.flush();
+    this.#cutWhenFrozen();
     await closed;
   }
 
@@ -66,11 +80,12 @@ export class RelayAnswerer {
     const read = protocol.readRelayLine(line, protocol.relayFromGateway);
     if (read.kind === "unreadable") return this.#refuse(read.id, read.reason);
     const { head, payload } = read;
-    if ("hello" in head) return;
+    if ("hello" in head) return this.#onHello(head);
     if ((head.kind === "call" || head.kind === "webhook") && payload === undefined) {
       return this.#refuse(head.id, `a ${head.kind} without data`);
     }
     this.#unanswered++;
+    this.#stopCutTimer();
     this.#errors.contain("relay", () => this.#answer(head, payload ?? "null"));
   }
 
@@ -125,8 +140,39 @@ export class RelayAnswerer {
   }
 
   #endWhenAnswered(): void {
-    if (!this.#allAsked || this.#unanswered > 0) return;
+    if (this.#unanswered > 0) return;
+    this.#cutWhenFrozen();
+    if (!this.#allAsked) return;
     this.#batcher.flush();
     this.#response.end();
+  }
+
+  /** While nothing is left to answer, a drained gateway has this long to ask, to end the stream, or to take a part of its answers. */
+  #cutWhenFrozen(): void {
+    this.#stopCutTimer();
+    if (!this.#draining || this.#unanswered > 0 || this.#response.destroyed) return;
+    this.#batcher.flush();
+    let taken = 0;
+    // The response sends what was just written at the end of this turn: the kernel takes that even where the gateway reads nothing.
+    process.nextTick(() => (taken = this.#takenBytes));
+    const timer = setTimeout(() => {
+      // What arrived while this process was busy is read first: the poll phase lies between a timer and an immediate.
+      setImmediate(() => {
+        if (this.#cutTimer !== timer) return;
+        if (this.#takenBytes > taken) this.#cutWhenFrozen();
+        else this.#response.destroy();
+      });
+    }, lastWordMs);
+    this.#cutTimer = timer;
+  }
+
+  #stopCutTimer(): void {
+    clearTimeout(this.#cutTimer);
+    this.#cutTimer = undefined;
+  }
+
+  get #takenBytes(): number {
+    const { socket } = this.#response;
+    return socket ? takenBytes(socket) : 0;
   }
 }

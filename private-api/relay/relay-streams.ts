@@ -5,8 +5,15 @@ import { excerpt } from "../../shared/runtime/excerpt.ts";
 import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
-import { relayContentType, relayPath, relayVersion, relayVersionHeader } from "../../shared/protocol/relay.ts";
+import {
+  relayContentType,
+  type RelayHello,
+  relayPath,
+  relayVersion,
+  relayVersionHeader,
+} from "../../shared/protocol/relay.ts";
 import type { PrivateApiContext } from "../node/context.ts";
+import { ConnectedGateways } from "./connected-gateways.ts";
 import { RelayAnswerer } from "./relay-answerer.ts";
 
 /** Refused gateways retry: the refusal is logged once in this time. */
@@ -16,9 +23,14 @@ const logRefusalEveryMs = 60_000;
 export class RelayStreams implements Service {
   readonly #open = new Set<RelayAnswerer>();
   readonly #budget = new AnswerBudget();
+  readonly #gateways: ConnectedGateways;
   #opened = 0;
   #draining = false;
   #refusalLoggedAt = -Infinity;
+
+  constructor(logger: Logger) {
+    this.#gateways = new ConnectedGateways(logger);
+  }
 
   get count(): number {
     return this.#open.size;
@@ -56,9 +68,13 @@ export class RelayStreams implements Service {
   #begin(request: IncomingMessage, response: ServerResponse, context: PrivateApiContext): void {
     const asker = `stream ${++this.#opened}`;
     const part = (session: string): AnswerPart => this.#budget.part(asker, session);
-    const answerer = new RelayAnswerer(request, response, { part, context });
+    const onHello = (hello: RelayHello): void => this.#gateways.add(request, hello);
+    const answerer = new RelayAnswerer(request, response, { part, onHello, context });
     this.#open.add(answerer);
-    response.once("close", () => this.#open.delete(answerer));
+    response.once("close", () => {
+      this.#open.delete(answerer);
+      this.#gateways.remove(request);
+    });
   }
 
   #checkVersion(given: string | string[] | undefined, logger: Logger): void {

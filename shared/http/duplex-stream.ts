@@ -18,6 +18,16 @@ export interface DuplexStream {
   destroy(): void;
 }
 
+/** The other side has answered, and not with 200. */
+export class StreamRefused extends Error {
+  readonly status: number;
+  constructor(status: number, text: string) {
+    super(`answered ${status}: ${text}`);
+    this.name = "StreamRefused";
+    this.status = status;
+  }
+}
+
 export interface DuplexListener {
   onData(chunk: Buffer): void;
   /** Called once, with an error if the stream broke. */
@@ -26,7 +36,7 @@ export interface DuplexListener {
 
 /**
  * @param options.first sent with the head: the HTTP client sends nothing before the first part of the body.
- * @returns once the other side has answered 200. @throws where it answers otherwise or cannot be reached.
+ * @returns once the other side has answered 200. @throws StreamRefused where it answers otherwise; Error where it cannot be reached.
  */
 export async function openDuplexStream(
   url: URL,
@@ -49,7 +59,7 @@ export async function openDuplexStream(
         refusalTimeoutMs,
         () => "the rest did not arrive in time",
       );
-      throw new Error(`answered ${answer.statusCode}: ${text}`);
+      throw new StreamRefused(answer.statusCode, text);
     }
     let ended = false;
     const end = (error?: Error): void => {

@@ -87,7 +87,11 @@ const GatewayProfile = Type.Object({
 });
 export type GatewayProfile = Static<typeof GatewayProfile>;
 
-export const RelayHello = Type.Object({ hello: Type.Literal(relayVersion), node: Type.String() });
+export const RelayHello = Type.Object({
+  hello: Type.Literal(relayVersion),
+  node: Type.String(),
+  gateway: Type.Optional(GatewayProfile),
+});
 export const RelayQuestion = Type.Union([RelayCall, RelayWebhook, RelayConnect, RelaySubscribe]);
 
 const WireErrorSchema = Type.Object({
@@ -105,6 +109,7 @@ export const RelayAnswer = Type.Union([
 ]);
 export const RelayDrain = Type.Object({ drain: Type.Literal(true) });
 
+export type RelayHello = Static<typeof RelayHello>;
 export type RelayCall = Static<typeof RelayCall>;
 export type RelayWebhook = Static<typeof RelayWebhook>;
 export type RelayConnect = Static<typeof RelayConnect>;

@@ -34,7 +34,9 @@ describe("the gateway's side", () => {
     log = "";
     const logger = createLogger({ name: "test", level: "info", destination: { write: (line) => void (log += line) } });
     errors = new ContainedErrors(logger);
-    relay = new RelayClient({ addresses: [to.url], token: "a-token", node: "node-1", burst: 100, errors, logger });
+    const profile = { instance: "one", maxConnections: 100, resumeSecrets: [], jwtSecrets: [] };
+    const options = { addresses: [to.url], token: "a-token", node: "node-1", profile, burst: 100, errors, logger };
+    relay = new RelayClient(options);
     await relay.start();
   }
 

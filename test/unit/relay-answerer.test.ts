@@ -2,7 +2,7 @@
 import { EventEmitter } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { PassThrough } from "node:stream";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { PrivateApiContext } from "../../private-api/node/context.ts";
 import { RelayAnswerer } from "../../private-api/relay/relay-answerer.ts";
 import { AnswerBudget } from "../../shared/services/answer-budget.ts";
@@ -10,15 +10,22 @@ import type { AnswerTaker } from "../../shared/services/service-client.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
-/** Takes nothing. */
+/** The kernel takes each write at the end of the turn, and the gateway takes nothing. */
 class StalledResponse extends EventEmitter {
+  readonly handle = { bytesWritten: 0, writeQueueSize: 0 };
+  readonly socket = { _handle: this.handle };
   destroyed = false;
   writableLength = 0;
   writeHead(): void {}
   flushHeaders(): void {}
   end(): void {}
+  destroy(): void {
+    this.destroyed = true;
+    this.emit("close");
+  }
   write(text: string): boolean {
     this.writableLength += text.length;
+    process.nextTick(() => (this.handle.bytesWritten += text.length));
     return false;
   }
 }
@@ -28,6 +35,7 @@ function stream(onQuestion: (taker: AnswerTaker) => Promise<void>): {
   request: PassThrough;
   response: StalledResponse;
   budget: AnswerBudget;
+  answerer: RelayAnswerer;
 } {
   const [request, response, budget] = [new PassThrough(), new StalledResponse(), new AnswerBudget()];
   const upstream = {
@@ -37,11 +45,12 @@ function stream(onQuestion: (taker: AnswerTaker) => Promise<void>): {
     },
   };
   const context = { upstream, errors: quietErrors, logger: quietLogger } as unknown as PrivateApiContext;
-  void new RelayAnswerer(request as unknown as IncomingMessage, response as unknown as ServerResponse, {
+  const answerer = new RelayAnswerer(request as unknown as IncomingMessage, response as unknown as ServerResponse, {
     part: (session) => budget.part("stream", session),
+    onHello: () => undefined,
     context,
   });
-  return { request, response, budget };
+  return { request, response, budget, answerer };
 }
 
 const question = `${JSON.stringify({
@@ -80,4 +89,68 @@ test("RELAY-8: large answers that a lost gateway has not taken give their room b
   expect(budget.taken).toBe(1);
   response.emit("close");
   expect(budget.taken).toBe(0);
+});
+
+/** Only the timers are the test's. */
+function withTimers(): void {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+}
+
+/** Also ends the turn of the event loop in which the last timer runs. */
+async function pass(ms: number): Promise<void> {
+  await vi.advanceTimersByTimeAsync(ms);
+  await new Promise((resolve) => setImmediate(resolve));
+}
+
+test("RELAY-2: a frozen gateway delays the stop of a private API by 5 s", async () => {
+  withTimers();
+  const { response, answerer } = stream(async () => undefined);
+  const drained = answerer.drain();
+  await pass(4_999);
+  expect(response.destroyed).toBe(false);
+  await pass(1);
+  expect(response.destroyed).toBe(true);
+  await drained;
+});
+
+test("RELAY-2: a stopping private API answers each question, and waits for a gateway that takes its answers", async () => {
+  withTimers();
+  const { promise: asked, resolve: ask } = Promise.withResolvers<void>();
+  const { promise: decided, resolve: decide } = Promise.withResolvers<void>();
+  const { request, response, answerer } = stream(async () => {
+    ask();
+    await decided;
+  });
+  request.write(question);
+  await asked;
+  const drained = answerer.drain();
+  await pass(60_000);
+  decide();
+  await pass(4_999);
+  // The gateway takes a part of one large write: Node counts none of it as written yet.
+  const untaken = response.writableLength;
+  response.handle.bytesWritten++;
+  await pass(1);
+  await pass(4_999);
+  expect([response.destroyed, untaken > 30]).toEqual([false, true]);
+  await pass(1);
+  expect(response.destroyed).toBe(true);
+  await drained;
+});
+
+test("RELAY-2: a stopping private API reads a question that arrived while it was busy", async () => {
+  withTimers();
+  let asked = 0;
+  const { request, response, answerer } = stream(async () => void asked++);
+  const drained = answerer.drain();
+  response.emit("drain");
+  await pass(4_999);
+  vi.advanceTimersByTime(1);
+  request.write(question);
+  await pass(4_999);
+  expect([asked, response.destroyed]).toEqual([1, false]);
+  await pass(1);
+  expect(response.destroyed).toBe(true);
+  await drained;
 });
