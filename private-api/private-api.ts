@@ -7,6 +7,7 @@ import { Lifecycle, type Service } from "../shared/runtime/lifecycle.ts";
 import type { Logger } from "../shared/runtime/logging.ts";
 import { openFilesLimit, reservedFiles } from "../shared/runtime/open-files.ts";
 import { authorizeRequests } from "./authorization.ts";
+import { openApi } from "./open-api.ts";
 import { createProcessState, type PrivateApiOptions, type ProcessState } from "./process-state.ts";
 import { addRoutes } from "./routes.ts";
 
@@ -68,14 +69,7 @@ function createDoor({ config, errors, logger }: PrivateApiOptions, state: Proces
   });
   const { app } = door;
   authorizeRequests(door, config.PRIVATE_API_TOKENS);
-  app.register(swagger, {
-    openapi: {
-      openapi: "3.1.0",
-      info: { title: "Tidegate private API", version: "1" },
-      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
-      security: [{ token: [] }],
-    },
-  });
+  app.register(swagger, openApi);
   app.register(async (scope) => {
     addRoutes(scope, context);
     relayStreams.addTo(scope, context);

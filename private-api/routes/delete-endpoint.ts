@@ -1,4 +1,5 @@
 import type { FastifyInstance } from "fastify";
+import { Type } from "typebox";
 import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { endpointCall } from "./endpoint-call.ts";
@@ -7,7 +8,7 @@ import { endpointCall } from "./endpoint-call.ts";
 export function addDeleteEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.delete<{ Params: EndpointPath }>(
     "/v1/endpoints/:id",
-    endpointCall("Delete an endpoint"),
+    endpointCall("Delete an endpoint", { response: { 204: Type.Null() } }),
     async ({ params: { id } }, reply) => {
       await endpoints.remove(id);
       return reply.code(204).send();

@@ -22,7 +22,7 @@ const Answer = Type.Object({
       status: Type.Optional(Type.Integer()),
       ms: Type.Integer(),
       error: Type.Optional(Type.String()),
-      answer: Type.Optional(Type.String({ description: "Its first KiB" })),
+      answer: Type.String({ description: "Its first KiB; empty where there was none" }),
     }),
   ),
   next: Type.Optional(Type.String({ description: "Absent on the last page" })),
@@ -45,7 +45,10 @@ export function addEndpointAttempts(app: FastifyInstance, { endpoints }: Private
       });
       const page = found.slice(0, limit);
       const next = found.length > limit ? page.at(-1)?.id : undefined;
-      return { items: page.map(({ id: _id, ...attempt }) => attempt), ...(next !== undefined && { next }) };
+      return {
+        items: page.map(({ id: _id, answer = "", ...attempt }) => ({ ...attempt, answer })),
+        ...(next !== undefined && { next }),
+      };
     },
   );
 }

@@ -17,19 +17,24 @@ const Body = Type.Object(
       }),
     ),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, description: "May be left out" },
 );
 const Answer = Type.Object({ secrets: Type.Array(Type.String(), { description: "The new one first" }) });
 
 /** `POST /v1/endpoints/{id}/rotate { expireAfterSeconds? }` → `{ secrets: [new, old…] }`. */
 export function addRotateEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
-  app.post<{ Params: EndpointPath; Body: Static<typeof Body> | undefined }>(
+  app.post<{ Params: EndpointPath; Body: Static<typeof Body> }>(
     "/v1/endpoints/:id/rotate",
-    endpointCall("Give an endpoint a new secret", { body: Type.Optional(Body), response: { 200: Answer } }),
+    {
+      ...endpointCall("Give an endpoint a new secret", { body: Body, response: { 200: Answer } }),
+      preValidation: async (request) => {
+        request.body ??= {};
+      },
+    },
     async ({ params: { id }, body }) => {
       const secret = newSecret();
       const nowMs = Date.now();
-      const expiresAt = nowMs + (body?.expireAfterSeconds ?? defaultSeconds) * 1_000;
+      const expiresAt = nowMs + (body.expireAfterSeconds ?? defaultSeconds) * 1_000;
       const { endpoint } = await changeEndpoint(endpoints.store, id, ({ endpoint }) => ({
         ...endpoint,
         secrets: rotated(endpoint.secrets, { secret, nowMs, expiresAt }),

@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
+import { identityOf, type UserRoute, userCommandSchema } from "./user-identity.ts";
 
 const Body = Type.Object(
   {
@@ -19,7 +19,7 @@ const Body = Type.Object(
       }),
     ),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, description: "May be left out" },
 );
 
 /** Enough for three members. */
@@ -34,7 +34,7 @@ export function addUserDisconnect(app: FastifyInstance, context: PrivateApiConte
       preValidation: async (request) => {
         request.body ??= {};
       },
-      schema: { summary: "Disconnect a user", ...userSchema, body: Body },
+      schema: { summary: "Disconnect a user", ...userCommandSchema, body: Body },
     },
     async (request, reply) => {
       const user = identityOf(request);

@@ -22,6 +22,8 @@ const TenantQuery = Type.Object(
 
 /** The part of a route's schema that {@link identityOf} relies on. */
 export const userSchema = { tags: ["users"], params: UserPath, querystring: TenantQuery };
+/** Of a call that tells all nodes something. */
+export const userCommandSchema = { ...userSchema, response: { 202: Type.Object({}) } };
 export interface UserRoute {
   Params: Static<typeof UserPath>;
   Querystring: Static<typeof TenantQuery>;

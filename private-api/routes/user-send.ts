@@ -4,7 +4,7 @@ import type { JsonText } from "../../shared/json/json-text.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 import { checkData } from "./publish.ts";
-import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
+import { identityOf, type UserRoute, userCommandSchema } from "./user-identity.ts";
 
 const Body = Type.Object({ event: Type.String(), data: Type.Unknown() }, { additionalProperties: false });
 
@@ -15,7 +15,7 @@ export function addUserSend(app: FastifyInstance, context: PrivateApiContext): v
     {
       bodyLimit: maxPublishBodyBytes,
       config: { access: "users", passesData: true },
-      schema: { summary: "Send a message to a user", ...userSchema, body: Body },
+      schema: { summary: "Send a message to a user", ...userCommandSchema, body: Body },
     },
     async (request, reply) => {
       const { event, data } = request.body;

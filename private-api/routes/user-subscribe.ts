@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import type { PrivateApiContext } from "../node/context.ts";
 import { ChannelBody } from "./channel-path.ts";
-import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
+import { identityOf, type UserRoute, userCommandSchema } from "./user-identity.ts";
 
 /** `POST /v1/users/{user}/subscribe` → 202: subscribes the user's connected sessions on all nodes to a channel. */
 export function addUserSubscribe(app: FastifyInstance, context: PrivateApiContext): void {
@@ -9,7 +9,7 @@ export function addUserSubscribe(app: FastifyInstance, context: PrivateApiContex
     "/v1/users/:user/subscribe",
     {
       config: { access: "users" },
-      schema: { summary: "Subscribe a user to a channel", ...userSchema, body: ChannelBody },
+      schema: { summary: "Subscribe a user to a channel", ...userCommandSchema, body: ChannelBody },
     },
     async (request, reply) => {
       const { channel } = request.body;

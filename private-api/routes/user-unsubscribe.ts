@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import type { PrivateApiContext } from "../node/context.ts";
 import { ChannelBody } from "./channel-path.ts";
-import { identityOf, type UserRoute, userSchema } from "./user-identity.ts";
+import { identityOf, type UserRoute, userCommandSchema } from "./user-identity.ts";
 
 /**
  * `POST /v1/users/{user}/unsubscribe` → 202: withdraws the user's grants for a channel, and ends the subscriptions of the
@@ -12,7 +12,7 @@ export function addUserUnsubscribe(app: FastifyInstance, context: PrivateApiCont
     "/v1/users/:user/unsubscribe",
     {
       config: { access: "users" },
-      schema: { summary: "End a user's subscriptions to a channel", ...userSchema, body: ChannelBody },
+      schema: { summary: "End a user's subscriptions to a channel", ...userCommandSchema, body: ChannelBody },
     },
     async (request, reply) => {
       const user = identityOf(request);
