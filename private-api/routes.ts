@@ -18,6 +18,7 @@ import { addPublishBatch } from "./routes/publish-batch.ts";
 import { addPutRollouts } from "./routes/put-rollouts.ts";
 import { addPutRules } from "./routes/put-rules.ts";
 import { addUserDisconnect } from "./routes/user-disconnect.ts";
+import { addUserRefresh } from "./routes/user-refresh.ts";
 import { addUserSend } from "./routes/user-send.ts";
 import { addUserSessions } from "./routes/user-sessions.ts";
 import { addUserSubscribe } from "./routes/user-subscribe.ts";
@@ -46,6 +47,7 @@ const calls = [
   addPublish,
   addPublishBatch,
   addUserSend,
+  addUserRefresh,
   addUserDisconnect,
   addUserSubscribe,
   addUserUnsubscribe,

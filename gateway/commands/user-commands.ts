@@ -3,6 +3,7 @@ import type { UserMessage } from "../../shared/channels/contract.ts";
 import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { disconnect } from "./disconnect.ts";
+import { refresh } from "./refresh.ts";
 import { send } from "./send.ts";
 import { subscribe } from "./subscribe.ts";
 import { unsubscribe } from "./unsubscribe.ts";
@@ -18,6 +19,8 @@ export function onUserMessage(user: IdentityKey, message: UserMessage, context: 
       return context.sessions.noticeClaim(user, message);
     case "subscribe":
       return subscribe(sessions, message, context);
+    case "refresh":
+      return refresh(sessions, context);
     case "unsubscribe":
       return unsubscribe(sessions, message, context);
   }

@@ -16,7 +16,11 @@ export type Begun =
   | { kind: "revoked" }
   | Refused;
 
-export function createSession(connection: Connection, accepted: Accepted, { metrics }: GatewayContext): Session {
+export function createSession(
+  connection: Connection,
+  accepted: Accepted,
+  { metrics, sessionStore }: GatewayContext,
+): Session {
   const outbox = new Outbox({
     sink: connection,
     maxBytes: maxOutboxBytes,
@@ -27,7 +31,12 @@ export function createSession(connection: Connection, accepted: Accepted, { metr
     },
     onConflated: (frames) => metrics.conflated.inc(frames),
   });
-  const session: Session = new Session({ ...accepted, outbox, connection });
+  const session: Session = new Session({
+    ...accepted,
+    storeNow: () => sessionStore.now(),
+    outbox,
+    connection,
+  });
   return session;
 }
 

@@ -1,5 +1,5 @@
 /** From a request for a connection to a session: the gate, then seat → admit → check → begin. */
-import type { ConnectCode } from "../../shared/protocol/codes.ts";
+import { type ConnectCode, isConnectCode } from "../../shared/protocol/codes.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import { canMatchChannel } from "../../shared/protocol/grammar.ts";
 import { connectDeadlineMs } from "../../shared/protocol/limits.ts";
@@ -11,6 +11,7 @@ import { knowsRules } from "../node/known-rules.ts";
 import type { Connection } from "../outbox/connection.ts";
 import { undecidedRetryMs } from "../sessions/authentication.ts";
 import type { Session } from "../sessions/session.ts";
+import { renewHookGrants } from "../subscriptions/connect-hook.ts";
 import { AddressPace } from "./address-pace.ts";
 import { Admission, type Decision, maxQueueMs } from "./admission.ts";
 import { beginSession, createSession } from "./begin-session.ts";
@@ -120,7 +121,7 @@ export class Entrance {
       logger.error({ err: error }, "check of a handshake failed");
       return refused("auth_unavailable", "the connection could not be checked", undecidedRetryMs);
     });
-    metrics.connects.inc({ outcome: entered.kind === "refused" ? entered.refusal.code : "accepted" });
+    metrics.connects.inc({ outcome: entered.kind === "refused" ? connectOutcome(entered.refusal.code) : "accepted" });
     return entered;
   }
 
@@ -232,6 +233,8 @@ export class Entrance {
     const begun = await beginSession(session, accepted.resumed, this.#context);
     if (begun.kind === "revoked") endSession(session, false, this.#context);
     if (begun.kind !== "begun") return begun;
+    const withinMs = Math.max(1, Math.floor(deadline - performance.now()));
+    await renewHookGrants(session, { grantedAt: accepted.grantedAt, withinMs }, this.#context);
     if (this.#isClosed) return this.#refuseWithTime("draining", stopping, connection, drainRetryMs);
     // The connection may have closed, or been refused at the deadline, in the meantime.
     return connection.isOpen && performance.now() <= deadline ? { kind: "begun", session } : tooLate();
@@ -248,6 +251,11 @@ export class Entrance {
   #refuseWithTime(code: ConnectCode, message: string, { address }: Connection, notBeforeMs: number): Refused {
     return refused(code, message, this.admission.takeReconnectMs(address, notBeforeMs));
   }
+}
+
+/** Connect hooks refuse with any number of codes of their own. As a metric label those are all `forbidden`. */
+function connectOutcome(code: string): ConnectCode {
+  return isConnectCode(code) ? code : "forbidden";
 }
 
 function tooLate(): Refused {

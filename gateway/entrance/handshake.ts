@@ -1,24 +1,33 @@
 /** May this connection become a session? By its resume token, or by its token and the connect hook. */
 import { randomUUID } from "node:crypto";
 import { TidegateError } from "../../shared/runtime/errors.ts";
-import type { IdentityKey } from "../../shared/protocol/identity-key.ts";
-import { newTraceparent } from "../../shared/services/traceparent.ts";
+import { type IdentityKey, identityKey } from "../../shared/protocol/identity-key.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectCode, ConnectRefusal } from "../../shared/protocol/codes.ts";
 import { protocolVersion } from "../../shared/protocol/limits.ts";
 import { maxAuthBytes, oversizedAuth } from "./auth-bound.ts";
-import { isPresentableInfo, readHookGrant } from "../../shared/protocol/relay.ts";
+import { excerpt } from "../../shared/runtime/excerpt.ts";
+import { isPresentableInfo } from "../../shared/protocol/relay.ts";
 import type { Claim } from "../../shared/sessions/contract.ts";
 import {
   authenticate,
   type Credentials,
   isSameClient,
+  maxRefusalLength,
   refuse,
   tokenIdOf,
   undecidedRetryMs,
 } from "../sessions/authentication.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Resumable } from "../sessions/resume-token.ts";
+import {
+  askConnectHook,
+  forbidResume,
+  grantsLess,
+  type HookDecision,
+  withdrawHookGrants,
+  withRequestId,
+} from "../subscriptions/connect-hook.ts";
 
 /** The least time that a resumed session has to refresh its token, however soon the token expires. */
 const minResumedMs = 60_000;
@@ -41,8 +50,12 @@ export interface Accepted {
   kind: "accepted";
   sessionId: string;
   credentials: Credentials;
+  /** Of a token that the session had before. Unix ms. */
+  issuedAt?: number | undefined;
   /** Patterns that the connect hook adds to the token's channels. */
   grantedChannels: readonly string[];
+  /** Unix ms by the store's clock: the hook knew at least what services had requested by then. */
+  grantedAt: number;
   /** Shown to others in presence. */
   info: unknown;
   /** The last claim on the session that resumes; undefined: a new session begins. */
@@ -90,9 +103,11 @@ export async function checkHandshake(
   const authentication = await authenticate(context.verify, token);
   if (authentication.kind === "accepted") {
     const { credentials } = authentication;
+    const asking = { handshake, credentials, address, withinMs: Math.max(1, Math.floor(deadline - performance.now())) };
     // A session resumes only for the user and tenant that began it.
-    if (resumable && isSameClient(resumable.credentials, credentials)) return resume(resumable, credentials, moves);
-    return askConnectHook(credentials, handshake, address, deadline, context);
+    return resumable && isSameClient(resumable.credentials, credentials)
+      ? resumeWithNewerToken(resumable, asking, context)
+      : askToBegin(asking, context);
   }
   const { refusal, expired } = authentication;
   const isFinal = !refusal.retryable || (expired && resumable && !isSameClient(expired, resumable.credentials));
@@ -103,45 +118,97 @@ function resume(resumable: Resumable, given: Credentials, moves: boolean): Accep
   const { sessionId, claim, checkedAt, grantedChannels, info } = resumable;
   const credentials = { ...given, expiresAt: Math.max(given.expiresAt, Date.now() + minResumedMs) };
   const resumed = { claim, checkedAt };
-  return { kind: "accepted", sessionId, credentials, grantedChannels, info, resumed, moves };
+  const granted = { grantedChannels, grantedAt: checkedAt };
+  const issuedAt = given.tokenId === resumable.credentials.tokenId ? resumable.issuedAt : undefined;
+  return { kind: "accepted", sessionId, credentials, issuedAt, ...granted, info, resumed, moves };
 }
 
-async function askConnectHook(
-  credentials: Credentials,
-  { moves, userAgent }: Handshake,
-  address: string,
-  deadline: number,
+/** A client with a verified token, and the time that the connect hook has. */
+interface Asking {
+  handshake: Handshake;
+  credentials: Credentials;
+  address: string;
+  withinMs: number;
+}
+
+/** Where the hook does not decide, the session resumes as it was: services that are down end no session. */
+async function resumeWithNewerToken(
+  resumable: Resumable,
+  asking: Asking,
   context: GatewayContext,
 ): Promise<Accepted | Refused> {
-  const accepted: Accepted = {
-    kind: "accepted",
-    sessionId: randomUUID(),
-    credentials,
-    grantedChannels: [],
-    info: presentable(credentials.claims["info"]),
-    resumed: undefined,
-    moves,
-  };
-  const service = context.currentRules.rules.hook("connect");
-  if (!service) return accepted;
-  const { user, tenant, claims } = credentials;
-  const leftMs = Math.max(1, Math.floor(deadline - performance.now()));
-  const result = await context.relay.ask({
-    kind: "connect",
-    identity: { user, sessionId: accepted.sessionId, ...(tenant !== undefined && { tenant }), claims },
-    address,
-    userAgent,
-    traceparent: newTraceparent(),
-    timeoutMs: Math.min(service.timeoutMs, leftMs),
-  });
-  const grant = result.ok ? readHookGrant(result.data) : undefined;
-  if (grant) {
-    const { channels = [], info = accepted.info } = grant;
-    return { ...accepted, grantedChannels: channels, info };
+  const { moves } = asking.handshake;
+  const user = identityKey(asking.credentials);
+  const askedAt = context.sessionStore.now();
+  const decision = await decide(resumable.sessionId, asking, context);
+  switch (decision.kind) {
+    case "granted": {
+      const { channels } = decision;
+      const lost = grantsLess(channels, resumable.grantedChannels);
+      const withdrawnAt = lost ? await withdrawHookGrants(user, context) : undefined;
+      const grantedAt = withdrawnAt === undefined ? askedAt : withdrawnAt + 1;
+      return { ...resume(resumable, asking.credentials, moves), grantedChannels: channels, grantedAt };
+    }
+    case "undecided":
+      return resume(resumable, resumable.credentials, moves);
+    case "refused":
+      await forbidResume({ id: resumable.sessionId, identityKey: user }, context);
+      await endElsewhere(user, resumable.sessionId, decision.message, context);
+      return refusedByHook(decision);
   }
-  return !result.ok && result.error.code === "forbidden"
-    ? refused("forbidden", result.error.message)
-    : refused("auth_unavailable", "the connect hook could not be asked", undecidedRetryMs);
+}
+
+/** The session may still be connected, on any node. */
+async function endElsewhere(
+  user: IdentityKey,
+  sessionId: string,
+  message: string,
+  { broker, logger }: GatewayContext,
+): Promise<void> {
+  const reason = excerpt(message, maxRefusalLength);
+  try {
+    await broker.sendToUser(user, { kind: "disconnect", reason, reconnect: false, sessionId });
+  } catch (error) {
+    if (!(error instanceof TidegateError)) throw error;
+    logger.warn({ err: error, sessionId }, "a session that the connect hook refused may stay connected");
+  }
+}
+
+async function askToBegin(asking: Asking, context: GatewayContext): Promise<Accepted | Refused> {
+  const { credentials, handshake } = asking;
+  const sessionId = randomUUID();
+  const grantedAt = context.sessionStore.now();
+  const decision = await decide(sessionId, asking, context);
+  switch (decision.kind) {
+    case "granted": {
+      const { channels, info = presentable(credentials.claims["info"]) } = decision;
+      const { moves } = handshake;
+      const granted = { grantedChannels: channels, grantedAt };
+      return { kind: "accepted", sessionId, credentials, ...granted, info, resumed: undefined, moves };
+    }
+    case "undecided": {
+      const { refusal } = refused("auth_unavailable", "the connect hook gave no decision", undecidedRetryMs);
+      return { kind: "refused", refusal: { ...refusal, ...withRequestId(decision) } };
+    }
+    case "refused":
+      return refusedByHook(decision);
+  }
+}
+
+async function decide(
+  sessionId: string,
+  { handshake, credentials, address, withinMs }: Asking,
+  context: GatewayContext,
+): Promise<HookDecision> {
+  const { user, tenant, claims } = credentials;
+  const identity = { user, sessionId, ...(tenant !== undefined && { tenant }), claims };
+  return askConnectHook({ identity, address, userAgent: handshake.userAgent, withinMs }, context);
+}
+
+function refusedByHook(decision: HookDecision & { kind: "refused" }): Refused {
+  const { code, message } = decision;
+  const refusal = { code, message: excerpt(message, maxRefusalLength), retryable: false, ...withRequestId(decision) };
+  return { kind: "refused", refusal };
 }
 
 /**

@@ -14,7 +14,7 @@ import { call } from "./call.ts";
 import type { QueuedEvent } from "./enqueue.ts";
 import { findingsOf } from "./findings.ts";
 import { history } from "./history.ts";
-import { refresh } from "./refresh.ts";
+import { refresh, SessionRefused } from "./refresh.ts";
 import { maxOpenRequests, prices, requestBudget, unknownRequestPrice } from "./prices.ts";
 import { ackText, type Reply } from "./reply.ts";
 import { subscribe } from "./subscribe.ts";
@@ -87,7 +87,8 @@ async function answerRequest(session: Session, event: ClientEvent, context: Gate
   } catch (error) {
     const wire = toWireError(error, context);
     if (ackId !== undefined) session.outbox.send(ackFrame(ackId, { ok: false, error: wire }));
-    context.metrics.requests.inc({ request: known ? name : "unknown", outcome: wire.code });
+    context.metrics.requests.inc({ request: known ? name : "unknown", outcome: requestOutcome(wire.code) });
+    if (error instanceof SessionRefused) session.end("revoked", error.message, { reconnect: false });
     return 0;
   }
 }
@@ -104,7 +105,7 @@ async function answerCall(session: Session, event: ClientEvent, context: Gateway
   if (ackId !== undefined)
     session.outbox.send("queued" in result ? queuedAckFrame(ackId, result) : callAckFrame(ackId, result));
   stopTimer();
-  context.metrics.calls.inc({ outcome: result.ok ? "ok" : contractCode(result.error.code) });
+  context.metrics.calls.inc({ outcome: result.ok ? "ok" : requestOutcome(result.error.code) });
 }
 
 function isKnown(event: string): event is RequestName {
@@ -136,6 +137,6 @@ function toWireError(error: unknown, context: GatewayContext): WireError {
 }
 
 /** Services answer with any number of codes of their own. As a metric label those are all `upstream_rejected`. */
-function contractCode(code: string): string {
+function requestOutcome(code: string): string {
   return isRequestCode(code) ? code : "upstream_rejected";
 }

@@ -1,15 +1,18 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Refresh } from "../../shared/protocol/client-messages.ts";
-import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { RefreshAck } from "../../shared/protocol/wire.ts";
-import { authenticate, isSameClient } from "../sessions/authentication.ts";
+import { authenticate, type Credentials, isSameClient } from "../sessions/authentication.ts";
 import { extendGrant } from "../subscriptions/access.ts";
 import type { GatewayContext } from "../node/context.ts";
 import type { Session } from "../sessions/session.ts";
 import type { Reply } from "./reply.ts";
-import { revokeSubscription } from "../subscriptions/end.ts";
+import { applyHookGrant, askConnectHookAgain, forbidResume } from "../subscriptions/connect-hook.ts";
+import { revokeLost } from "../subscriptions/end.ts";
 
-/** Gives the session a new token, and revokes subscriptions that only the old one allowed. */
+/** The connect hook refuses the client: the session ends once the client has the error. */
+export class SessionRefused extends TidegateError {}
+
+/** Gives the session a new token, and revokes subscriptions that only the old one allowed. The connect hook is asked again. */
 export async function refresh(session: Session, request: Refresh, context: GatewayContext): Promise<Reply> {
   const authentication = await authenticate(context.verify, request.token);
   if (authentication.kind === "refused") {
@@ -23,11 +26,32 @@ export async function refresh(session: Session, request: Refresh, context: Gatew
   if (!isSameClient(credentials, session.credentials)) {
     throw new TidegateError("unauthenticated", "the token is for another user or tenant: reconnect with it");
   }
+  // A client may present the token that it has.
+  if (credentials.tokenId !== session.credentials.tokenId) await checkWithHook(session, credentials, context);
   session.renew(credentials);
   const resumeToken = context.resumeTokens.seal(session.resumable);
   const grants = renewGrants(session, context);
   const ack: RefreshAck = { expiresAt: session.expiresAt, resumeToken, ...(grants && { grants }) };
-  return { ack, afterAck: () => revokeLost(session, context) };
+  return { ack, afterAck: () => revokeLost(session, "the new token does not allow it", context) };
+}
+
+/** @throws TidegateError where the hook refuses, or does not decide: then the session keeps its token */
+async function checkWithHook(session: Session, credentials: Credentials, context: GatewayContext): Promise<void> {
+  const decision = await askConnectHookAgain(session, credentials, context);
+  switch (decision.kind) {
+    case "granted":
+      if (await applyHookGrant(session, decision, context)) return;
+      throw new TidegateError("upstream_unavailable", "the connect hook was asked again meanwhile: refresh once more");
+    case "refused": {
+      const { code, message, requestId } = decision;
+      await forbidResume(session, context);
+      throw new SessionRefused("forbidden", message, { serviceCode: code, requestId });
+    }
+    case "undecided": {
+      const { requestId } = decision;
+      throw new TidegateError("upstream_unavailable", "the connect hook gave no decision", { requestId });
+    }
+  }
 }
 
 /** Grants last as long as the resume token. Undefined where the session has none. */
@@ -41,12 +65,4 @@ function renewGrants(session: Session, context: GatewayContext): Record<string, 
     grants.push([channel, extended.sealed]);
   }
   return grants.length > 0 ? Object.fromEntries(grants) : undefined;
-}
-
-function revokeLost(session: Session, context: GatewayContext): void {
-  const patterns = session.permissions.channelPatterns;
-  for (const { channel, access } of session.subscriptions.values()) {
-    if (access?.by !== "token" || patterns.some((pattern) => matchesPattern(pattern, channel))) continue;
-    revokeSubscription(session, channel, "the new token does not allow it", context);
-  }
 }

@@ -12,7 +12,7 @@ import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts"
 import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
 /** Characters of a refusal: a token of 8 KiB can have a thousand findings. */
-const maxRefusalLength = 1_000;
+export const maxRefusalLength = 1_000;
 
 /** The largest Date, in Unix seconds. */
 const maxUnixSeconds = 8.64e12;

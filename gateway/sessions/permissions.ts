@@ -1,4 +1,5 @@
 import { everyChannel, type Withdrawals } from "../../shared/sessions/contract.ts";
+import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { clockToleranceSeconds } from "../../shared/tokens/jwt.ts";
 import type { Credentials } from "./authentication.ts";
 
@@ -7,17 +8,33 @@ const maxTimerMs = 2 ** 31 - 1;
 
 /** What a session may do, and until when: by its token, the connect hook, and grants that were not withdrawn. */
 export class Permissions {
-  /** Patterns that the connect hook added to the token's channels. */
-  readonly grantedChannels: readonly string[];
   readonly #onExpired: () => void;
+  readonly #storeNow: () => number;
   #credentials: Credentials;
+  #grantedChannels: readonly string[];
+  /** Unix ms. */
+  #issuedAt: number;
   #expiry: NodeJS.Timeout | undefined;
   #withdrawn: Withdrawals = new Map();
+  /** Questions to the connect hook since the session began. */
+  #asked = 0;
+  /** The one whose answer counts. */
+  #answered = 0;
 
-  constructor(options: { credentials: Credentials; grantedChannels: readonly string[]; onExpired: () => void }) {
-    this.grantedChannels = options.grantedChannels;
+  constructor(options: {
+    credentials: Credentials;
+    /** Left out: as the token says. */
+    issuedAt?: number | undefined;
+    grantedChannels: readonly string[];
+    /** Unix ms by the store's clock, which dates withdrawals. */
+    storeNow: () => number;
+    onExpired: () => void;
+  }) {
+    this.#grantedChannels = options.grantedChannels;
     this.#onExpired = options.onExpired;
+    this.#storeNow = options.storeNow;
     this.#credentials = options.credentials;
+    this.#issuedAt = options.issuedAt ?? issuedAtOf(options.credentials, options.storeNow());
     this.#awaitExpiry();
   }
 
@@ -25,13 +42,43 @@ export class Permissions {
     return this.#credentials;
   }
 
-  /** Patterns of the channels that the session may follow without a grant. */
-  get channelPatterns(): readonly string[] {
-    return [...this.#credentials.channels, ...this.grantedChannels];
+  /** Of the token. Unix ms. */
+  get issuedAt(): number {
+    return this.#issuedAt;
+  }
+
+  /** Patterns that the connect hook added to the token's channels. */
+  get grantedChannels(): readonly string[] {
+    return this.#grantedChannels;
+  }
+
+  /** Whether the token or the connect hook allows the channel, and nothing withdrew that since the token was issued. */
+  allows(channel: string): boolean {
+    const withdrawnAt = this.#withdrawn.get(channel);
+    if (withdrawnAt !== undefined && withdrawnAt >= this.#issuedAt) return false;
+    return [this.#credentials.channels, this.#grantedChannels].some((patterns) =>
+      patterns.some((pattern) => matchesPattern(pattern, channel)),
+    );
+  }
+
+  /** @returns the number of a question to the connect hook that is about to be asked. */
+  nextQuestion(): number {
+    this.#asked += 1;
+    return this.#asked;
+  }
+
+  /** Replaces what the connect hook granted before. @returns false, without effect, after the answer to a later question. */
+  grantChannels(patterns: readonly string[], question: number): boolean {
+    if (question < this.#answered) return false;
+    this.#answered = question;
+    this.#grantedChannels = patterns;
+    return true;
   }
 
   /** A new token of the same user. */
   renew(credentials: Credentials): void {
+    // A token that the session has already may lack `iat`: it does not become newer.
+    if (credentials.tokenId !== this.#credentials.tokenId) this.#issuedAt = issuedAtOf(credentials, this.#storeNow());
     this.#credentials = credentials;
     this.#awaitExpiry();
   }
@@ -73,4 +120,10 @@ export class Permissions {
       Math.min(leftMs, maxTimerMs),
     );
   }
+}
+
+/** By the token's `iat`; without one, when the session first presented it. @param now by the store's clock. */
+function issuedAtOf({ claims }: Credentials, now: number): number {
+  const { iat } = claims;
+  return typeof iat === "number" ? Math.min(iat * 1000, now) : now;
 }

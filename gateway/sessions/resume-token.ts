@@ -19,6 +19,7 @@ const Content = Compile(
     checkedAt: Type.Integer(),
     claims: Type.Record(Type.String(), Type.Unknown()),
     tokenId: Type.String(),
+    issuedAt: Type.Optional(Type.Number()),
     granted: Type.Array(Type.String()),
     info: Type.Optional(Type.Unknown()),
     until: Type.Integer(),
@@ -29,6 +30,8 @@ const Content = Compile(
 export interface Resumable extends Claim {
   sessionId: string;
   credentials: Credentials;
+  /** Of the JWT; without `iat`, when the session first presented it. Unix ms. Builds before it seal none. */
+  issuedAt: number | undefined;
   grantedChannels: readonly string[];
   info: unknown;
 }
@@ -59,9 +62,10 @@ export class ResumeTokens {
     if (token.length > maxResumeTokenLength) return undefined;
     const content = this.#sealer.open(token);
     if (!Content.Check(content) || content.until <= Date.now()) return undefined;
-    const { sessionId, claim, checkedAt, claims, tokenId, granted, info } = content;
+    const { sessionId, claim, checkedAt, claims, tokenId, issuedAt, granted, info } = content;
     const read = readClaims(claims, tokenId);
     if (read.kind === "refused") return undefined;
-    return { sessionId, claim, checkedAt, credentials: read.credentials, grantedChannels: granted, info };
+    const { credentials } = read;
+    return { sessionId, claim, checkedAt, credentials, issuedAt, grantedChannels: granted, info };
   }
 }

@@ -28,6 +28,8 @@ export type SessionEnd =
 /** A session that ends has this long to send what waits. */
 const closeFlushMs = 2_000;
 
+type SessionConnection = Pick<Connection, "address" | "close" | "terminate">;
+
 /** One client's session on one connection: its user, its subscriptions, what it is sent, and how it ends. */
 export class Session {
   readonly outbox: Outbox;
@@ -44,7 +46,7 @@ export class Session {
   readonly openedAt = performance.now();
   /** Rates of its events, and of its requests to the gateway. From the first message on. */
   flows: { events: ClientFlow; requests: ClientFlow } | undefined;
-  readonly #connection: Pick<Connection, "close" | "terminate">;
+  readonly #connection: SessionConnection;
   readonly succession: Succession;
   readonly permissions: Permissions;
   /** A new token changes neither user nor tenant. */
@@ -64,11 +66,15 @@ export class Session {
   constructor(options: {
     sessionId: string;
     credentials: Credentials;
+    /** Of the token, where another connection presented it first. Unix ms. */
+    issuedAt?: number | undefined;
     grantedChannels: readonly string[];
     info: unknown;
     moves: boolean;
+    /** Unix ms by the store's clock. */
+    storeNow: () => number;
     outbox: Outbox;
-    connection: Pick<Connection, "close" | "terminate">;
+    connection: SessionConnection;
   }) {
     this.succession = new Succession({
       sessionId: options.sessionId,
@@ -86,7 +92,9 @@ export class Session {
     this.identityKey = identityKey(options.credentials);
     this.permissions = new Permissions({
       credentials: options.credentials,
+      issuedAt: options.issuedAt,
       grantedChannels: options.grantedChannels,
+      storeNow: options.storeNow,
       onExpired: () => this.end("token_expired", "the token has expired", { reconnect: true }),
     });
   }
@@ -134,7 +142,8 @@ export class Session {
 
   get resumable(): Resumable {
     const { held, credentials, info } = this;
-    return { ...held, credentials, grantedChannels: this.permissions.grantedChannels, info };
+    const { issuedAt, grantedChannels } = this.permissions;
+    return { ...held, credentials, issuedAt, grantedChannels, info };
   }
 
   get user(): string {
@@ -146,6 +155,12 @@ export class Session {
     return this.credentials.expiresAt;
   }
 
+  /** Of the client. */
+  get address(): string {
+    return this.#connection.address;
+  }
+
+  /** The same object until the session gets an id or a token: callers may keep by it what they derive from it. */
   get identity(): Identity {
     const { user, tenant, claims } = this.credentials;
     const { id: sessionId } = this;

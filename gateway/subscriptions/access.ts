@@ -1,9 +1,9 @@
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { eventId } from "../../shared/services/cloudevents.ts";
 import { newTraceparent } from "../../shared/services/traceparent.ts";
 import { isRequestCode } from "../../shared/protocol/codes.ts";
 import type { Subscribe } from "../../shared/protocol/client-messages.ts";
-import { matchesPattern } from "../../shared/protocol/grammar.ts";
-import { readHookGrant } from "../../shared/protocol/relay.ts";
+import { hookRefusalStatus, readHookGrant } from "../../shared/protocol/relay.ts";
 import type { Access } from "../channels/subscription.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { isSameClient } from "../sessions/authentication.ts";
@@ -34,6 +34,7 @@ export async function authorizeSubscribe(
   const result = await context.relay.ask({
     kind: "subscribe",
     channel,
+    eventId: eventId(session.identityKey),
     identity,
     traceparent: newTraceparent(),
     timeoutMs: service.timeoutMs,
@@ -42,8 +43,12 @@ export async function authorizeSubscribe(
     const info = readHookGrant(result.data)?.info;
     return grantChannel(session, { channel, at, info }, context);
   }
-  const { code, message, retryAfterMs } = result.error;
-  throw new TidegateError(isRequestCode(code) ? code : "upstream_unavailable", message, { retryAfterMs });
+  const { code, message, status, retryAfterMs, requestId } = result.error;
+  const more = { retryAfterMs, requestId };
+  if (status === hookRefusalStatus) {
+    throw new TidegateError("channel_not_allowed", message, { ...more, serviceCode: code });
+  }
+  throw new TidegateError(isRequestCode(code) ? code : "upstream_unavailable", message, more);
 }
 
 /** @throws TidegateError where the session has no live subscription to the channel, or has ended. */
@@ -78,7 +83,7 @@ function accessWithoutHook(
   { channel, grant: sealed }: Subscribe,
   context: GatewayContext,
 ): Access | undefined {
-  if (session.permissions.channelPatterns.some((pattern) => matchesPattern(pattern, channel))) return { by: "token" };
+  if (session.permissions.allows(channel)) return { by: "token" };
   if (context.currentRules.rules.namespace(channel).access === "user") return { by: "namespace" };
   if (sealed === undefined || sealed === null) return undefined;
   const grant = context.grants.open(sealed);

@@ -15,11 +15,20 @@ export function revokeSubscription(session: Session, channel: string, reason: st
   session.outbox.send(eventFrame("sync:revoked", { channel, reason } satisfies Revoked));
 }
 
-/** Revokes subscriptions whose grant was withdrawn. */
+/** Revokes subscriptions that a service withdrew, whatever had allowed them. */
 export function revokeWithdrawn(session: Session, context: GatewayContext): void {
   for (const { channel, access } of session.subscriptions.values()) {
     if (access?.by !== "grant" || !session.permissions.isWithdrawn(channel, access.at)) continue;
     revokeSubscription(session, channel, "the grant was withdrawn", context);
+  }
+  revokeLost(session, "unsubscribed by the application", context);
+}
+
+/** Revokes subscriptions that the token or the connect hook had allowed, and neither allows any more. */
+export function revokeLost(session: Session, reason: string, context: GatewayContext): void {
+  for (const { channel, access } of session.subscriptions.values()) {
+    if (access?.by !== "token" || session.permissions.allows(channel)) continue;
+    revokeSubscription(session, channel, reason, context);
   }
 }
 

@@ -103,6 +103,8 @@ export type UserMessage =
   /** All of the user's sessions, or one. */
   | { kind: "disconnect"; reason: string; reconnect: boolean; sessionId?: string }
   | { kind: "subscribe"; channel: string }
+  /** The connect hook is asked again, and clients for newer tokens. */
+  | { kind: "refresh" }
   /** `at`: Unix ms by the store's clock; grants issued until then are withdrawn. */
   | { kind: "unsubscribe"; channel: string; at: number }
   /** A newer claim took the session over. */

@@ -89,6 +89,7 @@ const UserMessageSchema = Type.Union([
     sessionId: Type.Optional(Type.String()),
   }),
   Type.Object({ kind: Type.Literal("subscribe"), channel: Type.String() }),
+  Type.Object({ kind: Type.Literal("refresh") }),
   Type.Object({ kind: Type.Literal("unsubscribe"), channel: Type.String(), at: Type.Integer() }),
   Type.Object({ kind: Type.Literal("replaced"), sessionId: Type.String(), claim: Type.Integer() }),
 ]);

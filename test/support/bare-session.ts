@@ -9,6 +9,7 @@ export function bareSession(sessionId: string, user = "ada", { moves = false } =
     grantedChannels: [],
     info: undefined,
     moves,
+    storeNow: () => Date.now(),
     outbox: new Outbox({
       sink: { write: (_packet, _options, sent) => sent?.(), takenBytes: 0 },
       maxBytes: 1_024,
@@ -17,6 +18,7 @@ export function bareSession(sessionId: string, user = "ada", { moves = false } =
       onConflated: () => undefined,
     }),
     connection: {
+      address: "127.0.0.1",
       close: (_announce, whenClosed) => {
         session.dispose();
         whenClosed?.(true);

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { Permissions } from "../../gateway/sessions/permissions.ts";
 import { bareSession } from "../support/bare-session.ts";
 
 test("RES-1: a newer claim ends a session, also where it is known before its own claim", () => {
@@ -35,4 +36,38 @@ test("RES-1: a session is not ended by its own claim, nor by a claim of another 
   other.applyClaim({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: false, tookOver: false });
   expect([session.endedBy, other.endedBy]).toEqual([undefined, undefined]);
   for (const each of [session, other]) each.dispose();
+});
+
+test.each([undefined, 9e9])(
+  "PERM-3: a token with iat %s counts as issued by the clock that dates withdrawals",
+  (iat) => {
+    const credentials = { user: "ada", tenant: undefined, channels: ["room:*"], tokenId: "one" };
+    const given = { ...credentials, expiresAt: Date.now() + 60_000, claims: { ...(iat !== undefined && { iat }) } };
+    let storeNow = 1_000;
+    const permissions = new Permissions({
+      credentials: given,
+      grantedChannels: [],
+      storeNow: () => storeNow,
+      onExpired: () => undefined,
+    });
+    permissions.withdraw(new Map([["room:1", 1_000]]));
+    expect(["room:1", "room:2"].map((channel) => permissions.allows(channel))).toEqual([false, true]);
+    storeNow = 1_001;
+    permissions.renew({ ...given, tokenId: "two" });
+    expect(permissions.allows("room:1")).toBe(true);
+    permissions.end();
+  },
+);
+
+test("the identity of a session is one object until a claim or a token changes it", () => {
+  const session = bareSession("s");
+  const first = session.identity;
+  expect(session.identity).toBe(first);
+  session.applyClaim({ sessionId: "t", claim: 5, checkedAt: 1 }, { resumed: true, tookOver: false });
+  const resumed = session.identity;
+  expect(resumed).toEqual({ ...first, sessionId: "t" });
+  session.renew({ ...session.credentials, claims: { role: "editor" } });
+  expect(session.identity).toEqual({ ...resumed, claims: { role: "editor" } });
+  expect(session.identity).toBe(session.identity);
+  session.dispose();
 });
