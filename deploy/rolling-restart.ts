@@ -6,8 +6,8 @@
  *
  * For each node: orders a drain, waits for the end of the drain in the node's report, runs the command with `{node}` replaced
  * by the node's name (quoted for the shell), and waits for a new process of that name to be ready. It stops at the first
- * failure with exit code 1: earlier nodes are restarted, later ones untouched. The token needs the scopes `read` and
- * `operate`. Exit code 78: invalid argument.
+ * failure with exit code 1, and says which nodes are restarted, in which state the failed one is, and which are untouched. The
+ * token needs the scopes `read` and `operate`. Exit code 78: invalid argument.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,14 +15,17 @@ import { setTimeout as wait } from "node:timers/promises";
 import { readArguments, toggle } from "../shared/runtime/command-line.ts";
 import { parseRetryAfter } from "../shared/protocol/retry-after.ts";
 import type { DrainReport } from "../shared/nodes/contract.ts";
+import { fetchFailure } from "../shared/http/fetch-failure.ts";
 import { integer, text, token, url } from "../shared/runtime/setting-kinds.ts";
 import type { Setting } from "../shared/runtime/settings.ts";
 import { isListing, type ListedNode } from "./node-listing.ts";
 
 const pollMs = 250;
 const requestMs = 10_000;
-/** Longest wait for the API to answer at all. */
+/** Longest wait for the API to answer at all, and for a node to obey an order: it does with its next report. */
 const answerSeconds = 30;
+/** A node is gone once it is not listed for this long: a registry that lost its memory lists it again with its next report. */
+const goneMs = 5_000;
 
 class Failure extends Error {}
 /** The API cannot answer at present: a retry may help. */
@@ -58,7 +61,11 @@ function say(line: string): void {
 
 async function ask(method: string, path: string): Promise<unknown> {
   const signal = AbortSignal.timeout(requestMs);
-  const answer = await fetch(new URL(path, given["--api"]), { method, headers: { authorization }, signal });
+  const answer = await fetch(new URL(path, given["--api"]), { method, headers: { authorization }, signal }).catch(
+    (error: unknown) => {
+      throw new Error(`the API at ${given["--api"]} cannot be reached: ${fetchFailure(error)}`);
+    },
+  );
   const body = await answer.text();
   const refusal = `${method} ${path}: ${answer.status} ${body}`;
   if (answer.status === 429 || answer.status >= 500) {
@@ -97,9 +104,25 @@ async function drain({ node, instance }: ListedNode): Promise<DrainReport> {
   await until(`${node}: ordered to drain`, answerSeconds, async () =>
     ask("POST", `/v1/nodes/${encodeURIComponent(node)}/drain`),
   );
-  return until(`${node}: drained`, given["--drain-seconds"], async () => {
+  let listedAt = performance.now();
+  const find = async (): Promise<ListedNode | undefined> => {
     const found = (await listNodes()).find((listed) => listed.instance === instance);
-    if (!found) throw new Failure(`${node} disappeared before it had drained`);
+    if (found) listedAt = performance.now();
+    else if (performance.now() - listedAt > goneMs) throw new Failure(`${node} disappeared before it had drained`);
+    return found;
+  };
+  const drainSeconds = given["--drain-seconds"];
+  await until(`${node}: draining`, Math.min(answerSeconds, drainSeconds), async () =>
+    (await find())?.state === "draining" ? true : undefined,
+  );
+  step = "draining";
+  return until(`${node}: drained`, drainSeconds, async () => {
+    const found = await find();
+    if (!found) return undefined;
+    if (found.state !== "draining") {
+      step = "undrained";
+      throw new Failure(`${node}: its drain was called off`);
+    }
     return found.drain?.endedAt === undefined ? undefined : found.drain;
   });
 }
@@ -114,8 +137,20 @@ async function runRestart(node: string): Promise<void> {
   if (code !== 0) throw new Failure(`${node}: the restart command ended with ${code ?? "a signal"}`);
 }
 
+/** What a failure leaves behind, by the step that failed. */
+const leftBehind = {
+  ordering: "may have been ordered to drain: look at GET /v1/nodes",
+  draining:
+    "was ordered to drain: it takes no client until it is restarted, or `npm run nodes -- undrain` calls that off",
+  undrained: "is in service and was not restarted",
+  restarting: "is drained: it takes no client until it is restarted, or `npm run nodes -- undrain` calls that off",
+  starting: "was restarted and is not ready: look at its log",
+} as const;
+let step: keyof typeof leftBehind = "ordering";
+
 async function restartNode(listed: ListedNode): Promise<DrainReport> {
   const { node, instance, connections } = listed;
+  step = "ordering";
   say(`${node}: draining ${connections} connections`);
   const report = await drain(listed);
   const { sessions, moved, closed, forced, lost, left, startedAt, endedAt = startedAt } = report;
@@ -123,7 +158,9 @@ async function restartNode(listed: ListedNode): Promise<DrainReport> {
   say(
     `${node}: drained ${sessions} sessions in ${took} s (moved ${moved}, closed ${closed}, forced ${forced}, lost ${lost}, left ${left})`,
   );
+  step = "restarting";
   await runRestart(node);
+  step = "starting";
   await until(`${node}: ready again`, given["--ready-seconds"], async () =>
     (await listNodes()).find((next) => next.node === node && next.instance !== instance && next.state === "ready"),
   );
@@ -141,13 +178,15 @@ const sums: Record<(typeof counted)[number], number> = {
   left: 0,
 };
 const restarted: string[] = [];
+let names: readonly string[] = [];
 let failure: string | undefined;
 try {
   const nodes = await until("the list of nodes", answerSeconds, listNodes);
   if (nodes.length === 0) throw new Failure("the fleet has no nodes");
-  const names = nodes.map(({ node }) => node);
-  const twice = names.find((name, at) => names.indexOf(name) !== at);
+  const listed = nodes.map(({ node }) => node);
+  const twice = listed.find((name, at) => listed.indexOf(name) !== at);
   if (twice !== undefined) throw new Failure(`two nodes are named ${twice}`);
+  names = listed;
   say(`${nodes.length} nodes: ${names.join(", ")}`);
   for (const node of nodes) {
     const report = await restartNode(node);
@@ -159,9 +198,16 @@ try {
 }
 const all = counted.map((count) => `${count} ${sums[count]}`).join(", ");
 say(`${restarted.length} nodes restarted; ${all}`);
-if (given["--json"])
-  process.stdout.write(`${JSON.stringify({ restarted, ...sums, ...(failure !== undefined && { failure }) })}\n`);
+const [failed, ...untouched] = names.slice(restarted.length);
+const left = failure !== undefined && failed !== undefined && { failed: { node: failed, step }, untouched };
+if (given["--json"]) {
+  process.stdout.write(
+    `${JSON.stringify({ restarted, ...sums, ...(failure !== undefined && { failure }), ...left })}\n`,
+  );
+}
 if (failure !== undefined) {
   process.stderr.write(`${failure}\n`);
+  if (left)
+    process.stderr.write(`${left.failed.node} ${leftBehind[step]}\nuntouched: ${untouched.join(", ") || "none"}\n`);
   process.exitCode = 1;
 }

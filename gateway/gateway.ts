@@ -62,6 +62,7 @@ function createMoving(
     drain: new Drain({
       ...common,
       refuse: () => sockets.refuse(),
+      accept: () => sockets.accept(),
       receives: () => sources.count > 0,
       progress: drainProgress,
       drainMs,

@@ -17,6 +17,7 @@ import { addPublish } from "./routes/publish.ts";
 import { addPublishBatch } from "./routes/publish-batch.ts";
 import { addPutRollouts } from "./routes/put-rollouts.ts";
 import { addPutRules } from "./routes/put-rules.ts";
+import { addUndrainNode } from "./routes/undrain-node.ts";
 import { addUserDisconnect } from "./routes/user-disconnect.ts";
 import { addUserRefresh } from "./routes/user-refresh.ts";
 import { addUserSend } from "./routes/user-send.ts";
@@ -61,6 +62,7 @@ const calls = [
   addListNodes,
   addListServices,
   addDrainNode,
+  addUndrainNode,
   addGetRollouts,
   addPutRollouts,
   addGetQueues,

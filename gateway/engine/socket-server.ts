@@ -88,6 +88,11 @@ export class SocketServer implements Service {
     this.entrance.close();
   }
 
+  /** Takes {@link refuse} back. */
+  accept(): void {
+    this.entrance.open();
+  }
+
   /** Asks every client to reconnect elsewhere, then closes. */
   async stop(): Promise<void> {
     this.refuse();

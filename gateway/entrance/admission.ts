@@ -135,6 +135,11 @@ export class Admission {
     for (let waiting = this.#queue.take(); waiting; waiting = this.#queue.take()) waiting.decide({ kind: "closed" });
   }
 
+  /** Takes {@link close} back. */
+  open(): void {
+    this.#closed = false;
+  }
+
   #followShare(now: number): void {
     const { sharePerSecond } = this.#share;
     if (sharePerSecond === this.#sharePerSecond) return;

@@ -24,6 +24,8 @@ export class CurrentReconnectPolicy {
   #notifiedAt = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
+  /** The node began to drain before every session had its notice. */
+  #interrupted = false;
 
   constructor(options: CurrentReconnectPolicyOptions) {
     this.#options = options;
@@ -50,8 +52,17 @@ export class CurrentReconnectPolicy {
   /** The node drains: its sessions get no more notices. */
   stop(): void {
     this.#stopped = true;
+    this.#interrupted ||= this.#timer !== undefined;
     clearTimeout(this.#timer);
     this.#timer = undefined;
+  }
+
+  /** The drain is called off. */
+  resume(): void {
+    this.#stopped = false;
+    if (!this.#interrupted) return;
+    this.#interrupted = false;
+    this.#notify(this.#options.sessions(), 0);
   }
 
   /** Sessions that begin in the meantime have the policy from their welcome. */

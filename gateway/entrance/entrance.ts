@@ -93,6 +93,13 @@ export class Entrance {
     this.reconnectPolicy.stop();
   }
 
+  /** Takes {@link close} back. */
+  open(): void {
+    this.#isClosed = false;
+    this.admission.open();
+    this.reconnectPolicy.resume();
+  }
+
   /** Asks every session to reconnect elsewhere. Resolves once no seat is taken. */
   async evictAll(): Promise<void> {
     for (const session of this.#context.sessions.all) {

@@ -3,7 +3,13 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { jittered } from "../../shared/runtime/timing.ts";
-import { type FleetNode, type NodeRegistry, type NodeReport, reportLastsMs } from "../../shared/nodes/contract.ts";
+import {
+  type FleetNode,
+  type NodeOrder,
+  type NodeRegistry,
+  type NodeReport,
+  reportLastsMs,
+} from "../../shared/nodes/contract.ts";
 import { fairSharePerSecond, shareWithoutRegistry } from "../../shared/nodes/shares.ts";
 
 /** Mean time between two reports. */
@@ -33,7 +39,7 @@ export class FleetMember implements Service {
   #describe: (() => NodeReport) | undefined;
   #sharePerSecond = 0;
   #nodes: readonly FleetNode[] = [];
-  #drainOrdered = false;
+  #order: NodeOrder | undefined;
   /** The registry has answered at least once. */
   #answered = false;
   /** When the last answered report was sent, by `performance.now()`. */
@@ -79,9 +85,9 @@ export class FleetMember implements Service {
     return this.#nodes.filter((node) => node.instance !== this.#options.instance && node.state === "ready");
   }
 
-  /** An operator has ordered this node to drain, through the private API. */
-  get drainOrdered(): boolean {
-    return this.#drainOrdered;
+  /** The newest order of an operator, through the private API. */
+  get order(): NodeOrder | undefined {
+    return this.#order;
   }
 
   /** @param describe reads this node's report; set before the start. */
@@ -112,7 +118,10 @@ export class FleetMember implements Service {
     }
   }
 
-  /** Reports now, because this node has changed. A report under way may be older than the change: another one follows it. */
+  /**
+   * Reports now, because this node has changed. A report under way may be older than the change: another one follows it.
+   * Resolves also without an answer.
+   */
   async report(): Promise<void> {
     if (this.#reporting) {
       this.#nextReport ??= this.#reporting.then(() => {
@@ -136,10 +145,7 @@ export class FleetMember implements Service {
   #schedule(): void {
     if (this.#stopped) return;
     const meanMs = this.#settling ? settlingReportEveryMs : reportEveryMs;
-    this.#timer = setTimeout(
-      this.#options.errors.guarded("timer", () => this.report().finally(() => this.#schedule())),
-      jittered(meanMs),
-    );
+    this.#timer = setTimeout(() => void this.report().finally(() => this.#schedule()), jittered(meanMs));
     this.#timer.unref();
   }
 
@@ -160,10 +166,10 @@ export class FleetMember implements Service {
       this.#nodes = answer.nodes;
       this.#settling =
         differs(before, answer.sharePerSecond) || differs(answer.sharePerSecond, this.fairSharePerSecond);
-      this.#drainOrdered = answer.drainOrdered;
+      this.#order = answer.order;
       for (const listener of this.#listeners) this.#options.errors.contain("timer", listener);
     } catch (error) {
-      if (!(error instanceof TidegateError)) throw error;
+      if (!(error instanceof TidegateError)) this.#options.errors.report("store", error);
       this.#registryAway = true;
       if (!this.#answered) this.#sharePerSecond = shareWithoutRegistry(this.#options.budgetPerSecond);
       this.#options.logger.debug({ err: error }, "report to the node registry failed");

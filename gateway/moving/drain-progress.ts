@@ -11,7 +11,7 @@ export class DrainProgress {
   readonly #asked = new WeakSet<Session>();
   readonly #overdue = new WeakSet<Session>();
   #startedAt: number | undefined;
-  readonly #counts: Record<DrainOutcome, number> = { moved: 0, closed: 0, forced: 0, lost: 0, left: 0 };
+  #counts = noSessions();
   #sessions = 0;
   #endedAt: number | undefined;
   #whenAllGone: () => void = () => undefined;
@@ -73,6 +73,16 @@ export class DrainProgress {
     this.#endedAt = Date.now();
   }
 
+  /** The drain is called off: no session is tracked any more, and there is no report. */
+  callOff(): void {
+    this.#remaining.clear();
+    this.#startedAt = undefined;
+    this.#endedAt = undefined;
+    this.#sessions = 0;
+    this.#counts = noSessions();
+    this.#whenAllGone();
+  }
+
   #stateOf(session: Session): { moves: boolean; asked: boolean; overdue: boolean } {
     return { moves: session.moves, asked: this.#asked.has(session), overdue: this.#overdue.has(session) };
   }
@@ -83,6 +93,10 @@ export class DrainProgress {
     this.#onGone(outcome);
     if (this.#remaining.size === 0) this.#whenAllGone();
   }
+}
+
+function noSessions(): Record<DrainOutcome, number> {
+  return { moved: 0, closed: 0, forced: 0, lost: 0, left: 0 };
 }
 
 /** @param session.moves its client moves by itself. `asked`: to move. `overdue`: still open at the deadline. */

@@ -5,17 +5,14 @@ import { withDeadline } from "../../shared/runtime/timing.ts";
 import type { FleetNode } from "../../shared/nodes/contract.ts";
 import { reconnectPolicy } from "../entrance/reconnect-window.ts";
 import type { FleetMember } from "../fleet/fleet-member.ts";
-import type { GatewayMetrics } from "../metrics/metrics.ts";
 import type { Session } from "../sessions/session.ts";
 import { closeGracefully, maxAnswersMs } from "./close-gracefully.ts";
-import { destinationPicker } from "./destination.ts";
 import type { DrainProgress } from "./drain-progress.ts";
 import { divideDrainTime, DrainSchedule, type Survivors } from "./drain-schedule.ts";
+import { MoveOrders, type MoveOrdersOptions } from "./move-orders.ts";
 
 /** Sessions whose move time has come are closed this often, several at once where there are many. */
 const tickMs = 50;
-/** Sessions notified in one turn of the event loop. */
-const notifyBatch = 500;
 /** Shortest time between two rounds of changed move times. */
 const notifyAgainMs = 2_000;
 /** After the deadline: time for the last notices to reach clients. */
@@ -26,55 +23,83 @@ const aloneForMs = 3_000;
 const registryMs = 500;
 const reason = "this node is stopping";
 
-interface DrainOptions {
+interface DrainOptions extends MoveOrdersOptions {
   sessions: () => readonly Session[];
   /** Makes the door refuse every new connection. */
   refuse: () => void;
+  /** Takes that back. */
+  accept: () => void;
   /** Whether the door takes more than connections: webhooks arrive until the balancer has seen the drain. */
   receives: () => boolean;
   fleet: FleetMember;
-  /** Of this node, as in its reports. */
-  url: string | undefined;
   progress: DrainProgress;
   drainMs: number;
-  metrics: Pick<GatewayMetrics, "movesAsked">;
   logger: Logger;
+}
+
+/** One drain, from its order to the next order that calls it off. */
+interface Run {
+  isCalledOff: boolean;
+  ended: Promise<void>;
 }
 
 /**
  * Moves every session of this node to another node, each at its move time, because the node stops or an operator ordered it.
- * From the beginning on the node refuses connections; it stays in the fleet until the drain is over.
+ * The node refuses connections from the start and stays in the fleet until the drain ends. An operator may call an
+ * ordered drain off, also after its end: the node then takes sessions again.
  */
 export class Drain implements Service {
   readonly #options: DrainOptions;
-  /** The URL that each session was sent to; undefined: the balancer decides. */
-  readonly #sentTo = new WeakMap<Session, string | undefined>();
-  #running: Promise<void> | undefined;
+  readonly #orders: MoveOrders;
+  #run: Run | undefined;
   #aloneSince: number | undefined;
+  #isStopping = false;
 
   constructor(options: DrainOptions) {
     this.#options = options;
+    this.#orders = new MoveOrders(options);
   }
 
   async start(): Promise<void> {
     this.#options.fleet.onReport(() => {
-      if (this.#options.fleet.drainOrdered) void this.#begin();
+      const { order } = this.#options.fleet;
+      if (order === "drain") void this.#begin();
+      else if (order === "undrain" && this.#run && !this.#isStopping) this.#callOff(this.#run);
     });
   }
 
   /** Drains, or awaits the drain under way. */
   async stop(): Promise<void> {
+    this.#isStopping = true;
     await this.#begin();
   }
 
   async #begin(): Promise<void> {
-    this.#running ??= this.#run().catch((error: unknown) => {
-      this.#options.logger.error({ err: error }, "drain failed");
-    });
-    await this.#running;
+    if (!this.#run) {
+      const run: Run = { isCalledOff: false, ended: Promise.resolve() };
+      this.#run = run;
+      run.ended = this.#drain(run).catch((error: unknown) => {
+        this.#options.logger.error({ err: error }, "drain failed");
+      });
+    }
+    await this.#run.ended;
   }
 
-  async #run(): Promise<void> {
+  /** Sessions that have not begun to move stay here. */
+  #callOff(run: Run): void {
+    const { progress, accept, logger } = this.#options;
+    run.isCalledOff = true;
+    this.#run = undefined;
+    this.#aloneSince = undefined;
+    const stay = [...progress.remaining].filter((session) => !session.moved && !session.endedBy);
+    this.#orders.takeBack(stay);
+    logger.info({ ...progress.report, stay: stay.length }, "drain called off");
+    progress.callOff();
+    accept();
+    void this.#report();
+  }
+
+  async #drain(run: Run): Promise<void> {
     const { sessions, refuse, receives, fleet, progress, drainMs, logger } = this.#options;
     const beganAt = performance.now();
     const { balancerMs, lastMoveMs, deadlineMs } = divideDrainTime(drainMs);
@@ -87,18 +112,22 @@ export class Drain implements Service {
     logger.info({ sessions: progress.remaining.size, drainMs }, "draining");
     // Refreshes the list of other nodes; while the registry is away the last list counts.
     await this.#report();
-    if (fleet.others.length === 0) this.#closeAll();
+    if (run.isCalledOff) return;
+    if (fleet.others.length === 0) this.#closeAll(run);
     else {
       await progress.allGone(balancerMs);
-      await this.#moveOnSchedule({ beganAt, lastMoveMs, deadlineMs });
+      await this.#moveOnSchedule(run, { beganAt, lastMoveMs, deadlineMs });
     }
+    if (run.isCalledOff) return;
     await progress.allGone(beganAt + deadlineMs - performance.now());
+    if (run.isCalledOff) return;
     this.#force();
     await progress.allGone(closingMs);
     if (receives() && fleet.others.length > 0) {
       const leftMs = Math.max(0, beganAt + balancerMs - performance.now());
       await new Promise<void>((resolve) => setTimeout(resolve, leftMs));
     }
+    if (run.isCalledOff) return;
     progress.end();
     logger.info(progress.report, "drained");
     await this.#report();
@@ -108,8 +137,8 @@ export class Drain implements Service {
     await withDeadline(this.#options.fleet.report(), registryMs, () => undefined);
   }
 
-  /** Until every session is gone, or the deadline. */
-  async #moveOnSchedule(times: { beganAt: number; lastMoveMs: number; deadlineMs: number }): Promise<void> {
+  /** Until every session is gone, the deadline, or the drain is called off. */
+  async #moveOnSchedule(run: Run, times: { beganAt: number; lastMoveMs: number; deadlineMs: number }): Promise<void> {
     const { beganAt, lastMoveMs, deadlineMs } = times;
     const { fleet, progress } = this.#options;
     const order = shuffled([...progress.remaining]);
@@ -119,10 +148,10 @@ export class Drain implements Service {
     let knownNodes: readonly FleetNode[] = [];
     for (;;) {
       const nowMs = performance.now() - beganAt;
-      if (progress.remaining.size === 0 || nowMs >= deadlineMs) return;
-      if (this.#isAlone()) return this.#closeAll();
+      if (run.isCalledOff || progress.remaining.size === 0 || nowMs >= deadlineMs) return;
+      if (this.#isAlone()) return this.#closeAll(run);
       schedule.advance(nowMs, this.#survivors);
-      for (; closed < schedule.due; closed++) this.#closeWhenDue(order[closed], deadlineMs - nowMs);
+      for (; closed < schedule.due; closed++) this.#closeWhenDue(run, order[closed], deadlineMs - nowMs);
       const { nodes, others } = fleet;
       if (nowMs - notifiedAt >= notifyAgainMs && (schedule.hasShifted || nodes !== knownNodes)) {
         knownNodes = nodes;
@@ -130,61 +159,36 @@ export class Drain implements Service {
         const urls = new Set(others.map(({ url }) => url));
         const moves = order.flatMap((session, index) => {
           const isDue = index < closed;
-          const isConcerned = this.#isMisdirected(session, urls) || (hasShifted && !isDue);
+          const isConcerned = this.#orders.isMisdirected(session, urls) || (hasShifted && !isDue);
           return isConcerned ? [{ session, inMs: isDue ? Math.random() * notifyAgainMs : schedule.inMs(index) }] : [];
         });
         if (hasShifted) schedule.announced();
         if (moves.length > 0) notifiedAt = nowMs;
-        await this.#notify(moves, beganAt + deadlineMs);
+        await this.#orders.give(moves, { deadline: beganAt + deadlineMs, isCalledOff: () => run.isCalledOff });
       }
       await progress.allGone(tickMs);
     }
   }
 
-  async #notify(moves: readonly { session: Session; inMs: number }[], deadline: number): Promise<void> {
-    const { fleet, url: ownUrl, progress, metrics } = this.#options;
-    const notifiedAt = performance.now();
-    const nextUrl = destinationPicker(fleet.others, ownUrl);
-    for (const [at, { session, inMs }] of moves.entries()) {
-      if (at % notifyBatch === notifyBatch - 1) await setImmediate();
-      if (session.moved || session.endedBy || session.disposed) continue;
-      const now = performance.now();
-      const url = nextUrl();
-      progress.markAsked(session);
-      this.#sentTo.set(session, url);
-      session.askToMove({
-        reconnectInMs: Math.max(0, Math.round(inMs - (now - notifiedAt))),
-        deadlineInMs: Math.max(0, Math.round(deadline - now)),
-        ...(url !== undefined && { url }),
-      });
-      metrics.movesAsked.inc({ cause: "drain" });
-    }
-  }
-
-  /**
-   * Whether the session's client was sent to a node that is gone or draining by now.
-   * @param urls of the nodes that take sessions.
-   */
-  #isMisdirected(session: Session, urls: ReadonlySet<string | undefined>): boolean {
-    const url = this.#sentTo.get(session);
-    const isWaiting = session.moves && !session.moved && !session.endedBy && !session.disposed;
-    return url !== undefined && isWaiting && !urls.has(url);
-  }
-
   /** Closes a session at its move time, unless its client moves by itself. */
-  #closeWhenDue(session: Session | undefined, leftMs: number): void {
+  #closeWhenDue(run: Run, session: Session | undefined, leftMs: number): void {
     if (!session || session.moves || session.moved) return;
-    closeGracefully(session, { reason, answersMs: Math.min(maxAnswersMs, leftMs), retryAfterMs: 0 });
+    this.#close(run, session, { answersMs: Math.min(maxAnswersMs, leftMs), retryAfterMs: 0 });
   }
 
   /** No other node takes sessions: closes them all, and clients retry until a node is there again. */
-  #closeAll(): void {
+  #closeAll(run: Run): void {
     const { fleet, progress, drainMs } = this.#options;
     const { windowMs } = reconnectPolicy(progress.remaining.size, fleet.budgetPerSecond);
     const answersMs = Math.min(maxAnswersMs, drainMs / 2);
     for (const session of progress.remaining) {
-      closeGracefully(session, { reason, answersMs, retryAfterMs: Math.round(Math.random() * windowMs) });
+      this.#close(run, session, { answersMs, retryAfterMs: Math.round(Math.random() * windowMs) });
     }
+  }
+
+  /** A session that still waits for answers when the drain is called off stays. */
+  #close(run: Run, session: Session, waits: { answersMs: number; retryAfterMs: number }): void {
+    closeGracefully(session, { reason, ...waits, isCalledOff: () => run.isCalledOff });
   }
 
   /** At the deadline: ends the sessions that are still open. */

@@ -132,6 +132,12 @@ export class Session {
     this.outbox.send(eventFrame("sync:drain", drain));
   }
 
+  /** Takes {@link askToMove} back. A client whose move has begun completes it. */
+  askToStay(): void {
+    if (this.#endedBy || this.#disposed) return;
+    this.outbox.send(eventFrame("sync:undrain", {}));
+  }
+
   get resumed(): boolean {
     return this.#resumed;
   }

@@ -1,23 +1,23 @@
 import type { FastifyInstance } from "fastify";
-import { type Static, Type } from "typebox";
-import { TidegateError } from "../../shared/runtime/errors.ts";
+import { Type } from "typebox";
 import type { PrivateApiContext } from "../node/context.ts";
-
-const NodePath = Type.Object({ node: Type.String({ minLength: 1 }) });
+import { type NodeRoute, nodePath, orderNode } from "./node-path.ts";
 
 /** `POST /v1/nodes/{node}/drain` → 202: every node of that name starts to drain with its next report. */
 export function addDrainNode(app: FastifyInstance, context: PrivateApiContext): void {
-  app.post<{ Params: Static<typeof NodePath> }>(
+  app.post<NodeRoute>(
     "/v1/nodes/:node/drain",
     {
       config: { access: "operate" },
-      schema: { summary: "Move the sessions of a node to other nodes", tags: ["fleet"], params: NodePath },
+      schema: {
+        summary: "Move the sessions of a node to other nodes",
+        tags: ["fleet"],
+        params: nodePath,
+        response: { 202: Type.Object({}) },
+      },
     },
     async (request, reply) => {
-      const { node } = request.params;
-      const ordered = await context.nodeRegistry.orderDrain(node);
-      if (ordered === 0) throw new TidegateError("not_found", "no such node");
-      context.logger.info({ node, ordered }, "drain ordered");
+      await orderNode(context, request.params.node, "drain");
       return reply.code(202).send({});
     },
   );

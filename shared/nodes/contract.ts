@@ -71,9 +71,13 @@ export interface ShareRequest {
   heldPerSecond: number | undefined;
 }
 
+/** By an operator: to drain, or to call a drain off. */
+export type NodeOrder = "drain" | "undrain";
+
 export interface ReportAnswer {
   sharePerSecond: number;
-  drainOrdered: boolean;
+  /** The newest one; undefined before the first. A registry that lost its memory knows none. */
+  order: NodeOrder | undefined;
   /** Ordered by name, including the node itself. Existence and state are current; in a large fleet the rest may be seconds old. */
   nodes: readonly FleetNode[];
 }
@@ -85,7 +89,7 @@ export interface NodeRegistry {
   /** All nodes that are not gone, ordered by name. */
   nodes(): Promise<readonly FleetNode[]>;
   /** Takes effect with the next report. @returns the number of nodes with that name. */
-  orderDrain(node: string): Promise<number>;
+  order(node: string, order: NodeOrder): Promise<number>;
 }
 
 /** A node without a report for this long is gone. */

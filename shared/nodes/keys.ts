@@ -1,4 +1,4 @@
-export type RegistryKeys = Record<"heard" | "reports" | "shares" | "drainOrders" | "fleet", string>;
+export type RegistryKeys = Record<"heard" | "reports" | "shares" | "orders" | "fleet", string>;
 
 /** All keys have one hash tag: a script reads and changes them together. @param root begins all names of the deployment. */
 export function registryKeys(root: string): RegistryKeys {
@@ -7,7 +7,7 @@ export function registryKeys(root: string): RegistryKeys {
     heard: `${tag}:heard`,
     reports: `${tag}:reports`,
     shares: `${tag}:shares`,
-    drainOrders: `${tag}:drain-orders`,
+    orders: `${tag}:drain-orders`,
     fleet: `${tag}:fleet`,
   };
 }

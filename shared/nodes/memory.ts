@@ -11,7 +11,8 @@ interface Known {
 /** The registry of a single process: a node stays until it leaves. */
 export class MemoryNodeRegistry implements contract.NodeRegistry {
   readonly #nodes = new Map<string, Known>();
-  readonly #drainOrdered = new Set<string>();
+  /** By instance. */
+  readonly #orders = new Map<string, contract.NodeOrder>();
 
   async report(
     report: contract.NodeReport,
@@ -31,14 +32,14 @@ export class MemoryNodeRegistry implements contract.NodeRegistry {
     this.#nodes.set(instance, { report, share, inForce: Math.max(held, share) });
     return {
       sharePerSecond: fromUnits(share),
-      drainOrdered: this.#drainOrdered.has(instance),
+      order: this.#orders.get(instance),
       nodes: await this.nodes(),
     };
   }
 
   async leave(instance: string): Promise<void> {
     this.#nodes.delete(instance);
-    this.#drainOrdered.delete(instance);
+    this.#orders.delete(instance);
   }
 
   async nodes(): Promise<readonly contract.FleetNode[]> {
@@ -49,9 +50,9 @@ export class MemoryNodeRegistry implements contract.NodeRegistry {
     return nodes.sort((one, other) => one.node.localeCompare(other.node));
   }
 
-  async orderDrain(node: string): Promise<number> {
+  async order(node: string, order: contract.NodeOrder): Promise<number> {
     const named = [...this.#nodes.values()].filter(({ report }) => report.node === node);
-    for (const { report } of named) this.#drainOrdered.add(report.instance);
+    for (const { report } of named) this.#orders.set(report.instance, order);
     return named.length;
   }
 }

@@ -24,12 +24,14 @@ interface View {
 
 type Pairs = readonly string[];
 type NodesReply = [now: string, reports: Pairs, shares: Pairs];
-type ReportReply = [share: string, drainOrdered: 0 | 1, now: string, version: string, reports?: Pairs, shares?: Pairs];
+type ReportReply = [share: string, order: 0 | 1 | 2, now: string, version: string, reports?: Pairs, shares?: Pairs];
+/** By the number in a {@link ReportReply}. */
+const orders = [undefined, "drain", "undrain"] as const;
 
 const reportScript = script<ReportReply>(new URL("report.lua", import.meta.url), 5);
 const leaveScript = script(new URL("leave.lua", import.meta.url), 5);
 const readNodesScript = script<NodesReply>(new URL("read-nodes.lua", import.meta.url), 2);
-const orderDrainScript = script<number>(new URL("order-drain.lua", import.meta.url), 3);
+const orderScript = script<number>(new URL("order.lua", import.meta.url), 3);
 
 /** The nodes of a fleet, by the clock of Redis. */
 export class RedisNodeRegistry implements contract.NodeRegistry {
@@ -45,8 +47,8 @@ export class RedisNodeRegistry implements contract.NodeRegistry {
 
   /** In the order of KEYS in report.lua and leave.lua. */
   get #allKeys(): string[] {
-    const { heard, reports, shares, drainOrders, fleet } = this.#keys;
-    return [heard, reports, shares, drainOrders, fleet];
+    const { heard, reports, shares, orders, fleet } = this.#keys;
+    return [heard, reports, shares, orders, fleet];
   }
 
   async report(
@@ -56,7 +58,7 @@ export class RedisNodeRegistry implements contract.NodeRegistry {
     const { instance, state, admissionWeight } = report;
     const budget = budgetParts(budgetPerSecond);
     const view = this.#views.get(instance);
-    const [share, drainOrdered, now, version, reports, shares] = await this.#cells.fleet.run(
+    const [share, order, now, version, reports, shares] = await this.#cells.fleet.run(
       reportScript,
       ...this.#allKeys,
       ...[instance, formatReport(report), state, Math.round(admissionWeight * unitsPerWeight)],
@@ -68,7 +70,7 @@ export class RedisNodeRegistry implements contract.NodeRegistry {
     if (reports && shares) this.#views.set(instance, { version, readAt: now, nodes: nodesOf(now, reports, shares) });
     const others = this.#views.get(instance)?.nodes.filter((node) => node.instance !== instance) ?? [];
     const nodes = [...others, { ...report, sharePerSecond }].sort(byName);
-    return { sharePerSecond, drainOrdered: drainOrdered === 1, nodes };
+    return { sharePerSecond, order: orders[order], nodes };
   }
 
   async leave(instance: string): Promise<void> {
@@ -82,9 +84,9 @@ export class RedisNodeRegistry implements contract.NodeRegistry {
     return nodesOf(now, reports, shares);
   }
 
-  async orderDrain(node: string): Promise<number> {
-    const { reports, heard, drainOrders } = this.#keys;
-    return this.#cells.fleet.run(orderDrainScript, reports, heard, drainOrders, node, contract.reportLastsMs);
+  async order(node: string, order: contract.NodeOrder): Promise<number> {
+    const { reports, heard, orders } = this.#keys;
+    return this.#cells.fleet.run(orderScript, reports, heard, orders, node, contract.reportLastsMs, order);
   }
 }
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Stores the report of a node, and assigns its share of the admission budget.
 -- KEYS  1 heard (sorted set: instance → Unix ms of its last report)   2 reports (hash: instance → report)
---       3 shares (hash: instance → 'inForce share weight heard state')   4 orders to drain (set of instances)
+--       3 shares (hash: instance → 'inForce share weight heard state')   4 orders (set: 'instance' to drain, 'undrain instance' to call that off)
 --       5 fleet (hash: replid, heard, settled, inForce, weights, blind, version)
 -- ARGV  1 instance   2 report   3 state   4 weight   5 share that the node holds; '': it just started and holds none
 --       6 budget to distribute   7 budget that may be in force
@@ -9,7 +9,7 @@
 --       10 ms without any report after which the stored shares may be outdated   11 version of the caller's view   12 its Unix ms
 --       13 ms per node that a view may be old
 -- Shares are whole numbers. In force is the larger of a node's assigned and held share: the node may have missed the last answer.
--- Returns {share, 1 or 0: ordered to drain, now, version, reports, shares}; the last two, of all nodes, only where the view is due.
+-- Returns {share, order: 1 drain, 2 undrain, 0 none, now, version, reports, shares}; the last two, of all nodes, only where the view is due.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -47,7 +47,7 @@ local forget = function(instances)
     redis.call('ZREM', KEYS[1], gone)
     redis.call('HDEL', KEYS[2], gone)
     redis.call('HDEL', KEYS[3], gone)
-    redis.call('SREM', KEYS[4], gone)
+    redis.call('SREM', KEYS[4], gone, 'undrain ' .. gone)
     version = version + 1
   end
 end
@@ -89,7 +89,11 @@ redis.call('HSET', KEYS[3], instance, whole(inForce) .. ' ' .. whole(share) .. '
 redis.call('HSET', KEYS[5], 'replid', replid, 'heard', whole(now), 'settled', whole(settled),
   'inForce', whole(othersInForce + inForce), 'weights', whole(weights), 'blind', whole(blind), 'version', whole(version))
 
-local reply = { whole(share), redis.call('SISMEMBER', KEYS[4], instance), whole(now), whole(version) }
+local order = redis.call('SISMEMBER', KEYS[4], instance)
+if order == 0 then
+  order = 2 * redis.call('SISMEMBER', KEYS[4], 'undrain ' .. instance)
+end
+local reply = { whole(share), order, whole(now), whole(version) }
 if ARGV[11] ~= whole(version) or now - ARGV[12] >= redis.call('ZCARD', KEYS[1]) * ARGV[13] then
   reply[5] = redis.call('HGETALL', KEYS[2])
   reply[6] = redis.call('HGETALL', KEYS[3])

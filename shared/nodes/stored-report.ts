@@ -1,4 +1,4 @@
-/** The format of a report in Redis. Compact, because every node reads all reports again and again. */
+/** The format of a report in Redis. Compact, because every node keeps reading all reports. */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { dimensionNames, type Dimensions } from "../load/dimensions.ts";
@@ -8,7 +8,7 @@ import { DrainReport, type NodeReport } from "./contract.ts";
 
 const count = Type.Number({ minimum: 0 });
 
-/** The name comes first: order-drain.lua relies on that. */
+/** The name comes first: order.lua relies on that. */
 const StoredReport = Type.Tuple([
   Type.String(),
   Type.Enum(["ready", "draining"]),

@@ -123,17 +123,21 @@ export function nodeRegistrySuite(name: string, open: () => Promise<RegistryUnde
       await Promise.all([one.tell(), two.tell()]);
       const twin = new Node(two.registry, { node: "two" });
       await twin.tell();
-      expect(await one.registry.orderDrain("two")).toBe(2);
-      expect(await one.registry.orderDrain("three")).toBe(0);
-      expect((await one.tell()).drainOrdered).toBe(false);
-      expect((await two.tell()).drainOrdered).toBe(true);
-      expect((await twin.tell()).drainOrdered).toBe(true);
+      expect(await one.registry.order("two", "drain")).toBe(2);
+      expect(await one.registry.order("three", "drain")).toBe(0);
+      expect((await one.tell()).order).toBe(undefined);
+      expect((await two.tell()).order).toBe("drain");
+      expect((await twin.tell()).order).toBe("drain");
+      expect(await one.registry.order("two", "undrain")).toBe(2);
+      expect((await two.tell()).order).toBe("undrain");
+      expect(await one.registry.order("two", "drain")).toBe(2);
+      expect((await two.tell()).order).toBe("drain");
       // A restarted node has another instance.
       await two.registry.leave(two.report.instance);
       const next = new Node(two.registry, { node: "two" });
-      expect((await next.tell()).drainOrdered).toBe(false);
+      expect((await next.tell()).order).toBe(undefined);
       // Orders to nodes that left are not kept.
-      expect((await two.tell()).drainOrdered).toBe(false);
+      expect((await two.tell()).order).toBe(undefined);
     });
   });
 }

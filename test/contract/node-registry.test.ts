@@ -75,7 +75,7 @@ test.concurrent("NODE-3: a node without a report for 5 s is gone, with its share
   const alive = nodeReport({ node: "alive" });
   const request = { budgetPerSecond: 100, heldPerSecond: 0 };
   expect((await one.report(dead, request)).sharePerSecond).toBe(90);
-  await one.orderDrain("dead");
+  await one.order("dead", "drain");
   const began = performance.now();
   let held = 0;
   await eventually(async () => {
@@ -86,8 +86,8 @@ test.concurrent("NODE-3: a node without a report for 5 s is gone, with its share
   }, reportLastsMs + 5_000);
   expect(performance.now() - began).toBeGreaterThanOrEqual(reportLastsMs - 100);
   expect((await two.nodes()).map(({ node }) => node)).toEqual(["alive"]);
-  expect(await one.orderDrain("dead")).toBe(0);
-  expect((await one.report(dead, request)).drainOrdered).toBe(false);
+  expect(await one.order("dead", "drain")).toBe(0);
+  expect((await one.report(dead, request)).order).toBe(undefined);
   await opened.stop();
 });
 
@@ -140,7 +140,7 @@ test("NODE-3: the list of nodes omits nodes that are gone, even when no node rep
   await client.hset("tidegate:{nodes}:shares", last.instance, `${inForce} ${share} ${weight} ${before} ready`);
   await client.zadd("tidegate:{nodes}:heard", before, last.instance);
   expect(await registry.nodes()).toEqual([]);
-  expect(await registry.orderDrain(last.node)).toBe(0);
+  expect(await registry.order(last.node, "drain")).toBe(0);
   await registry.leave(last.instance);
   client.disconnect();
   await opened.stop();

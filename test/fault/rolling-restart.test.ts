@@ -124,7 +124,7 @@ test("DRAIN-8: each node is drained, restarted and awaited; moving clients miss 
   expect(await states()).toEqual(["ready", "ready"]);
 });
 
-test("DRAIN-8: the restart stops at the first node whose command fails, and leaves the next alone", async () => {
+test("CMD-2: a restart stops at the first node whose command fails, and says how it is left", async () => {
   const unnamed = rollingRestart("exit 3");
   expect(await unnamed.exited).toBe(78);
   expect(unnamed.output()).toContain("{node}");
@@ -132,6 +132,8 @@ test("DRAIN-8: the restart stops at the first node whose command fails, and leav
   expect(await commanded.exited).toBe(1);
   expect(commanded.output()).toContain("node-1: the restart command ended with 3");
   expect(commanded.output()).toContain('"restarted":[]');
+  expect(commanded.output()).toContain('"failed":{"node":"node-1","step":"restarting"},"untouched":["node-2"]');
+  expect(commanded.output()).toContain("node-1 is drained: it takes no client until it is restarted");
   // Drained through the API, the process runs until it is stopped.
   expect(await states()).toEqual(["draining", "ready"]);
 });

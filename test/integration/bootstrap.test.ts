@@ -101,7 +101,7 @@ describe("a fleet of two nodes with addresses of their own", () => {
         },
         leave: (instance) => stores.nodeRegistry.leave(instance),
         nodes: () => stores.nodeRegistry.nodes(),
-        orderDrain: (node) => stores.nodeRegistry.orderDrain(node),
+        order: (node, order) => stores.nodeRegistry.order(node, order),
       },
       gatewaySettings: addresses.map((PUBLIC_URL) => ({ PUBLIC_URL })),
       environment: { GATEWAY_ALLOWED_ORIGINS: "https://app.example" },
@@ -327,18 +327,19 @@ describe("one node", () => {
   });
 
   test("BOOT-6: past its rate, a node refuses clients, each with a later retry-after", async () => {
-    const began = performance.now();
+    // No time passes for the budget, however long they take.
+    const clock = vi.spyOn(performance, "now").mockReturnValue(performance.now());
+    onTestFinished(() => clock.mockRestore());
     const answers = await Promise.all(Array.from({ length: 500 }, () => ask(url)));
-    const seconds = (performance.now() - began) / 1_000;
     const refused = answers.filter(({ status }) => status !== 200);
-    expect(500 - refused.length).toBeLessThanOrEqual(101 + 100 * seconds);
+    expect(500 - refused.length).toBeLessThanOrEqual(101);
     for (const { status, headers, body } of refused) {
       expect([status, body["code"], body["retryable"]]).toEqual([429, "rate_limited", true]);
       expect(headers.get("retry-after")).not.toBeNull();
     }
     const times = refused.map(({ body }) => Number(body["retryAfterMs"]));
     expect(Math.min(...times)).toBeGreaterThanOrEqual(1_000);
-    expect(Math.max(...times)).toBeGreaterThanOrEqual(1_000 + (refused.length - 1) * 10 - 1_000 * seconds);
+    expect(Math.max(...times)).toBeGreaterThanOrEqual(1_000 + (refused.length - 1) * 10);
   });
 });
 

@@ -269,6 +269,42 @@ test("DRAIN-7: an order through the API drains a node that keeps running, and it
   expect(await metricOf(first, 'moves_asked_total{cause="drain"}')).toBe(2);
 });
 
+test("DRAIN-9: a drain that is called off, also after its end, leaves a node that takes sessions again", async () => {
+  // Reconnect times begin after 5 s.
+  await start({ drainSeconds: 60 });
+  interface Shown {
+    state: string;
+    drain?: DrainReport;
+  }
+  const node = async (): Promise<Shown> => {
+    const [first] = ((await fleet.api("GET", "/v1/nodes")).body as { nodes: Shown[] }).nodes;
+    return first ?? { state: "gone" };
+  };
+  const clients = await Promise.all(
+    ["stock", "mover"].map(async (sub) => connectClient(one, { sub }, { moves: true })),
+  );
+  expect((await fleet.api("POST", "/v1/nodes/node-1/drain")).status).toBe(202);
+  await eventually(async () => (await node()).state === "draining");
+  expect(await refusedConnect(one, { token: await userToken() })).toMatchObject({ code: "draining" });
+  expect((await fleet.api("POST", "/v1/nodes/node-1/undrain")).status).toBe(202);
+  await eventually(async () => (await node()).state === "ready");
+  expect(await node()).not.toHaveProperty("drain");
+  expect(fleet.log()).toContain("drain called off");
+  clients.push(await connectClient(one, { sub: "later" }));
+  const ready = await fetch(`http://127.0.0.1:${fleet.gateways[0]?.adminDoor.port}/readyz`);
+  expect(ready.status).toBe(200);
+  for (const { socket } of clients) socket.disconnect();
+  await fleet.api("POST", "/v1/nodes/node-1/drain");
+  await eventually(async () => (await node()).drain?.endedAt !== undefined);
+  await fleet.api("POST", "/v1/nodes/node-1/undrain");
+  await eventually(async () => (await node()).state === "ready");
+  const last = await connectClient(one, { sub: "last" });
+  // It has been ordered to stay, and stops all the same.
+  const stopped = fleet.gateways[0]?.stop();
+  last.socket.disconnect();
+  await stopped;
+});
+
 test("DRAIN-5: a session sent to a node that disappears is sent to another one", async () => {
   const nodeRegistry = new MemoryNodeRegistry();
   const url = (node: string): string => `https://${node}.example`;
@@ -284,7 +320,7 @@ test("DRAIN-5: a session sent to a node that disappears is sent to another one",
   const told: Drain[] = [];
   client.onEvent = (event, data) => void (event === "sync:drain" && told.push(data as Drain));
   const before = Date.now();
-  expect(await nodeRegistry.orderDrain("node-1")).toBe(1);
+  expect(await nodeRegistry.order("node-1", "drain")).toBe(1);
   await eventually(() => told.length === 1);
   const [gone, stays] = told[0]?.url === url("left") ? ["left", "right"] : ["right", "left"];
   await nodeRegistry.leave(gone ?? "");

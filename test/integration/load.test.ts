@@ -57,7 +57,10 @@ test("LOAD-4: a node shows its load as JSON and as metrics, each dimension as us
   const [gateway] = fleet.gateways;
   if (!gateway) throw new Error("two gateways");
   await Promise.all(Array.from({ length: 50 }, () => connectClient(fleet.urls[0] ?? "")));
-  await eventually(async () => (await loadOf(gateway)).dimensions.connections > 0);
+  await eventually(async () => {
+    const { connections, dimensions } = await loadOf(gateway);
+    return connections === 50 && dimensions.connections > 0;
+  });
   const load = await loadOf(gateway);
   expect(Object.keys(load)).toEqual(["node", "state", "connections", "factor", "dimensions"]);
   expect(Object.keys(load.dimensions)).toEqual(dimensionNames);
@@ -116,7 +119,7 @@ test("NODE-8: nodes show with state, share and drain; a drain is ordered by name
   const drain = { startedAt: 1_780_000_000_500, sessions: 7, moved: 3, closed: 0, forced: 0, lost: 0, left: 0 };
   const leaving = nodeReport({ node: "leaving", state: "draining", connections: 4, admissionWeight: 0, drain });
   const request = { budgetPerSecond: 100_000, heldPerSecond: 0 };
-  expect((await registry.report(leaving, request)).drainOrdered).toBe(false);
+  expect((await registry.report(leaving, request)).order).toBe(undefined);
   const [first, ...others] = await nodes();
   expect(first).toEqual({
     ...{ node: "leaving", instance: leaving.instance, state: "draining", startedAt: leaving.startedAt },
@@ -127,7 +130,7 @@ test("NODE-8: nodes show with state, share and drain; a drain is ordered by name
   );
   for (const { admissionsPerSecond } of others) expect(admissionsPerSecond).toBeGreaterThan(0);
   expect(await fleet.api("POST", "/v1/nodes/leaving/drain")).toMatchObject({ status: 202, body: {} });
-  expect((await registry.report(leaving, request)).drainOrdered).toBe(true);
+  expect((await registry.report(leaving, request)).order).toBe("drain");
   const unknown = await fleet.api("POST", "/v1/nodes/nobody/drain");
   expect(unknown).toMatchObject({ status: 404, body: { code: "not_found" } });
   const forbidden = await fleet.api("POST", "/v1/nodes/leaving/drain", undefined, { token: tokens.reader });

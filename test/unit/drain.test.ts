@@ -26,6 +26,8 @@ interface Situation {
   own?: Partial<NodeReport>;
   /** Runs when the door closes. */
   refuse?: () => void;
+  /** Runs when the drain is called off. */
+  accept?: () => void;
   receives?: boolean;
 }
 
@@ -53,6 +55,7 @@ async function drainOf(given: Situation): Promise<Draining> {
   const drain = new Drain({
     sessions: () => given.sessions,
     refuse: given.refuse ?? (() => undefined),
+    accept: given.accept ?? (() => undefined),
     receives: () => given.receives ?? false,
     fleet,
     url: undefined,
@@ -84,14 +87,19 @@ test("DRAIN-6: a session with an earlier order to move, and a later deadline, en
 test.each([0, 1])(
   "DRAIN-6: a session admitted while the door closes is counted, with %d other nodes",
   async (others) => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+    onTestFinished(() => void vi.useRealTimers());
     const session = bareSession("s");
     const { drain, progress } = await drainOf({
       sessions: [session],
-      drainMs: 200,
+      drainMs: 60_000,
       others: Array.from({ length: others }, () => nodeReport()),
       refuse: () => process.nextTick(() => welcome(session)),
     });
-    await drain.stop();
+    const stopped = drain.stop();
+    await turn();
+    await vi.advanceTimersByTimeAsync(60_000);
+    await stopped;
     expect(progress.report).toMatchObject({ sessions: 1, closed: 1 });
   },
 );
@@ -113,6 +121,62 @@ test("DRAIN-2: when the other nodes disappear, no session waits for its move tim
   expect(session.endedBy).toBe("draining");
   await stopped;
   expect(progress.report).toMatchObject({ sessions: 1, closed: 1 });
+});
+
+test("DRAIN-9: clients that were asked to move are asked to stay when the drain is called off", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const [asked, leaving] = ["s1", "s2"].map((id) => bareSession(id, "ada", { moves: true }));
+  if (!asked || !leaving) throw new Error("two sessions");
+  const [stay, leave] = [vi.spyOn(asked, "askToStay"), vi.spyOn(leaving, "askToStay")];
+  for (const session of [asked, leaving]) welcome(session);
+  leaving.applyClaim({ sessionId: "s2", claim: 10, checkedAt: 1 }, { resumed: false, tookOver: false });
+  const accept = vi.fn<() => void>();
+  const sessions = [asked, leaving];
+  const own = { node: "own" };
+  const { drain, progress, registry, fleet } = await drainOf({
+    ...{ sessions, drainMs: 60_000, others: [nodeReport()], accept, own },
+  });
+  await drain.start();
+  await registry.order("own", "drain");
+  await fleet.report();
+  await turn();
+  await vi.advanceTimersByTimeAsync(5_100);
+  // Its client has begun to move.
+  leaving.succession.noticeClaim(11);
+  expect(leaving.moved).toBe(true);
+  await registry.order("own", "undrain");
+  await fleet.report();
+  expect([stay.mock.calls.length, leave.mock.calls.length, accept.mock.calls.length]).toEqual([1, 0, 1]);
+  expect(progress.report).toBeUndefined();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect([asked.endedBy, accept.mock.calls.length]).toEqual([undefined, 1]);
+  for (const session of sessions) session.dispose();
+});
+
+test.each([0, 1])("DRAIN-9: a session that waits for answers stays at an undrain, %d other nodes", async (others) => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const session = bareSession("s");
+  welcome(session);
+  const answered = session.requests.begin();
+  const closing = vi.spyOn(session.requests, "whenNone");
+  const { drain, registry, fleet } = await drainOf({
+    ...{ sessions: [session], drainMs: 60_000, own: { node: "own" } },
+    others: Array.from({ length: others }, () => nodeReport()),
+  });
+  await drain.start();
+  await registry.order("own", "drain");
+  await fleet.report();
+  await turn();
+  await vi.advanceTimersByTimeAsync(8_000);
+  expect([closing.mock.calls.length, session.endedBy]).toEqual([1, undefined]);
+  await registry.order("own", "undrain");
+  await fleet.report();
+  await vi.advanceTimersByTimeAsync(60_000);
+  answered();
+  expect(session.endedBy).toBeUndefined();
+  session.dispose();
 });
 
 test("EDGE-8: a node with webhooks and without sessions ends once the balancer has had its time", async () => {

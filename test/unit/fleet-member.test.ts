@@ -15,7 +15,7 @@ class AskedRegistry implements NodeRegistry {
   async stop(): Promise<void> {}
   async report(report: NodeReport, request: ShareRequest): Promise<ReportAnswer> {
     this.reports.push({ report, request });
-    return { sharePerSecond: await this.answer(), drainOrdered: false, nodes: [{ ...report, sharePerSecond: 0 }] };
+    return { sharePerSecond: await this.answer(), order: undefined, nodes: [{ ...report, sharePerSecond: 0 }] };
   }
   async leave(instance: string): Promise<void> {
     this.left.push(instance);
@@ -23,7 +23,7 @@ class AskedRegistry implements NodeRegistry {
   async nodes(): Promise<[]> {
     return [];
   }
-  async orderDrain(): Promise<number> {
+  async order(): Promise<number> {
     return 0;
   }
 }
@@ -137,4 +137,18 @@ test("CONT-2: a listener that throws affects neither other listeners nor the nex
   await fleet.start();
   await fleet.report();
   expect([heard, registry.reports.length, quietErrors.counts.timer - before]).toEqual([2, 2, 2]);
+});
+
+test("CONT-2: a report that fails unexpectedly ends no process, no drain and no later report", async () => {
+  const described = nodeReport();
+  const { registry, fleet } = member(() => described);
+  const before = quietErrors.counts.store;
+  registry.answer = async () => {
+    throw new TypeError("a bug");
+  };
+  await Promise.all([fleet.report(), fleet.report()]);
+  expect([registry.reports.length, quietErrors.counts.store - before]).toEqual([2, 2]);
+  registry.answer = async () => 300;
+  await Promise.all([fleet.report(), fleet.report()]);
+  expect([registry.reports.length, fleet.sharePerSecond]).toEqual([4, 300]);
 });

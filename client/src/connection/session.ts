@@ -152,6 +152,7 @@ export class Session {
     const { channels, deduplicator, onMessage } = this.#options;
     const { connection } = attempt;
     if (event === "sync:drain") return this.#drained(attempt, data);
+    if (event === "sync:undrain") return this.#undrained(attempt);
     if (event === "sync:policy") return void (attempt.policy = (data as Policy).reconnect);
     const sentTo = typeof meta === "object" && meta !== null ? meta : {};
     if (!isApplicationEvent(event)) channels.receive(connection, event, data);
@@ -168,6 +169,13 @@ export class Session {
     if (attempt !== this.#current) return;
     if (!this.#move.started) this.#schedule.connectionEnded(attempt.connectedMs);
     this.#move.drain(notice);
+  }
+
+  /** A move that has begun is completed. */
+  #undrained(attempt: ConnectionAttempt): void {
+    if (attempt === this.#current && (this.#next || this.#move.started)) return;
+    attempt.drain = null;
+    if (attempt === this.#current) this.#move.stop();
   }
 
   #ended(attempt: ConnectionAttempt, end: ConnectionEnd): void {
