@@ -1,6 +1,7 @@
 /** A gateway node, composed in three steps: what it knows and holds, its doors, and what moves its sessions to other nodes. */
 import type { Door } from "../shared/http/door.ts";
 import { Lifecycle, type Service } from "../shared/runtime/lifecycle.ts";
+import { HeldByNode } from "./commands/list-held.ts";
 import { createDoors, type Doors } from "./doors.ts";
 import { defaultLiveness } from "./engine/liveness.ts";
 import { Drain } from "./moving/drain.ts";
@@ -34,6 +35,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   lifecycle.add("public door", publicDoor);
   lifecycle.add("sockets", doors.sockets);
   lifecycle.add("fleet", context.fleet);
+  lifecycle.add("inventory", createHeldByNode(options, state));
   lifecycle.add("stalled sessions", createStalledSessions(options, state));
   lifecycle.add("rebalancer", rebalancer);
   // Last, so that it stops first: everything above serves sessions until they are gone.
@@ -70,6 +72,11 @@ function createMoving(
     }),
     rebalancer: new Rebalancer({ ...common, accepting: () => sockets.accepting, instance, lifetimeMs, errors }),
   };
+}
+
+function createHeldByNode({ inventory }: GatewayOptions, { context, instance }: NodeState): HeldByNode {
+  const { channels, sessions } = context;
+  return new HeldByNode({ inventory, instance, channels, sessions });
 }
 
 function createStalledSessions(

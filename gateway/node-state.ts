@@ -37,7 +37,15 @@ import { revokeWithdrawn } from "./subscriptions/end.ts";
 
 type GatewayStores = Pick<
   OpenStores,
-  "broker" | "rulesStore" | "rolloutsStore" | "sessionStore" | "queues" | "nodeRegistry" | "cellMaps" | "errors"
+  | "broker"
+  | "rulesStore"
+  | "rolloutsStore"
+  | "sessionStore"
+  | "queues"
+  | "nodeRegistry"
+  | "inventory"
+  | "cellMaps"
+  | "errors"
 >;
 
 /** The caller starts the stores before the gateway, and stops them after it. */

@@ -20,6 +20,7 @@ import { PinSettler } from "./cells/pin-settler.ts";
 import { ChangePulls } from "./changes/change-pulls.ts";
 import type { PrivateApiConfig } from "./config.ts";
 import { RulesFile } from "./documents/rules-file.ts";
+import { FleetLists } from "./fleet/fleet-lists.ts";
 import { createDispatcher } from "./dispatch/create-dispatcher.ts";
 import { SessionSweep } from "./dispatch/session-sweep.ts";
 import { Endpoints } from "./endpoints/endpoints.ts";
@@ -65,6 +66,7 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
     sessionStore: options.sessionStore,
     queues: options.queues,
     nodeRegistry,
+    fleetLists: new FleetLists({ inventory: options.inventory, nodeRegistry }),
     dispatcherRegistry,
     cellMaps,
     currentRules,

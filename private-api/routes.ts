@@ -7,7 +7,10 @@ import { addListChanges } from "./routes/list-changes.ts";
 import { addDrainNode } from "./routes/drain-node.ts";
 import { addGetRollouts } from "./routes/get-rollouts.ts";
 import { addGetRules } from "./routes/get-rules.ts";
+import { addListChannels } from "./routes/list-channels.ts";
 import { addListNodes } from "./routes/list-nodes.ts";
+import { addListUsers } from "./routes/list-users.ts";
+import { addNodeSessions } from "./routes/node-sessions.ts";
 import { addListServices } from "./routes/list-services.ts";
 import { addListCells } from "./routes/list-cells.ts";
 import { addLoad } from "./routes/load.ts";
@@ -53,6 +56,8 @@ const calls = [
   addUserSubscribe,
   addUserUnsubscribe,
   addUserSessions,
+  addListUsers,
+  addListChannels,
   addChannelHistory,
   addChannelPresence,
   addListChanges,
@@ -60,6 +65,7 @@ const calls = [
   addPutRules,
   addLoad,
   addListNodes,
+  addNodeSessions,
   addListServices,
   addDrainNode,
   addUndrainNode,

@@ -61,6 +61,10 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
     return this.#delivery.isFollowed;
   }
 
+  get followerCount(): number {
+    return this.#delivery.followerCount;
+  }
+
   /** Where live deliveries stand; undefined while misaligned. */
   get position(): contract.Position | undefined {
     return this.#delivery.position;

@@ -52,6 +52,11 @@ export class FollowedChannels implements Service {
     return this.#channels.size;
   }
 
+  /** Names with the number of followers. Channels may come and go while it is read. */
+  *followerCounts(): Iterable<readonly [name: string, followers: number]> {
+    for (const [name, { followerCount }] of this.#channels) yield [name, followerCount];
+  }
+
   get tailBytes(): number {
     return this.#context.tailBudget.bytes;
   }

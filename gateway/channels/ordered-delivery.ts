@@ -62,6 +62,10 @@ export class OrderedDelivery {
     this.#owner = owner;
   }
 
+  get followerCount(): number {
+    return this.#followers.size;
+  }
+
   get isFollowed(): boolean {
     return this.#followers.size > 0;
   }

@@ -28,6 +28,11 @@ export class Sessions {
     return [...this.#byUser.values()].flatMap((sessions) => [...sessions]);
   }
 
+  /** Users and sessions may come and go while it is read. */
+  get byUser(): ReadonlyMap<IdentityKey, ReadonlySet<Session>> {
+    return this.#byUser;
+  }
+
   /** Resolves once messages to the user reach the session. @throws TidegateError without a broker: see {@link onRestored}. */
   async add(session: Session): Promise<void> {
     const sessions = this.#byUser.get(session.identityKey) ?? new Set();

@@ -12,6 +12,7 @@ import type { QueueOperations } from "../../shared/queues/contract.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import type { FleetLists } from "../fleet/fleet-lists.ts";
 import type { Endpoints } from "../endpoints/endpoints.ts";
 import type { ChangePulls } from "../changes/change-pulls.ts";
 import type { Upstream } from "../upstream/upstream.ts";
@@ -24,6 +25,7 @@ export interface PrivateApiContext {
   readonly sessionStore: SessionStore;
   readonly queues: QueueOperations;
   readonly nodeRegistry: NodeRegistry;
+  readonly fleetLists: FleetLists;
   readonly dispatcherRegistry: DispatcherRegistry;
   readonly cellMaps: CellMaps;
   readonly currentRules: CurrentRules;

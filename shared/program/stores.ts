@@ -25,6 +25,9 @@ import { MemoryAttemptLog } from "../endpoints/memory-attempts.ts";
 import { MemoryEndpointStore } from "../endpoints/memory.ts";
 import { RedisAttemptLog } from "../endpoints/redis-attempts.ts";
 import { RedisEndpointStore } from "../endpoints/redis.ts";
+import type { Inventory } from "../inventory/contract.ts";
+import { MemoryInventory } from "../inventory/memory.ts";
+import { RedisInventory } from "../inventory/redis.ts";
 import { MemoryNodeRegistry } from "../nodes/memory.ts";
 import { RedisNodeRegistry } from "../nodes/redis.ts";
 import type { NodeRegistry } from "../nodes/contract.ts";
@@ -45,6 +48,7 @@ export interface Stores extends Service {
   readonly endpointStore: EndpointStore;
   readonly attemptLog: AttemptLog;
   readonly nodeRegistry: NodeRegistry;
+  readonly inventory: Inventory;
   readonly dispatcherRegistry: DispatcherRegistry;
   readonly cellMaps: CellMaps;
   /** Undefined in memory. */
@@ -75,6 +79,7 @@ export function createStores(given: RedisTarget | CellTargets | undefined, logge
   lifecycle.add("change log", stores.changeLog);
   lifecycle.add("endpoint store", stores.endpointStore);
   lifecycle.add("attempt log", stores.attemptLog);
+  lifecycle.add("inventory", stores.inventory);
   return { ...stores, errors, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
 }
 
@@ -105,6 +110,7 @@ function storesOnRedis(
     endpointStore: new RedisEndpointStore(cells),
     attemptLog: new RedisAttemptLog(cells),
     nodeRegistry: new RedisNodeRegistry(cells),
+    inventory: new RedisInventory(cells, logger),
     dispatcherRegistry: new RedisDispatcherRegistry(cells),
   };
 }
@@ -124,6 +130,7 @@ function storesInMemory(errors: ContainedErrors): Omit<OpenStores, "errors"> {
     endpointStore: new MemoryEndpointStore(),
     attemptLog: new MemoryAttemptLog(),
     nodeRegistry: new MemoryNodeRegistry(),
+    inventory: new MemoryInventory(),
     dispatcherRegistry: new MemoryDispatcherRegistry(),
   };
 }

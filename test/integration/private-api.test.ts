@@ -321,10 +321,14 @@ test("OPS-1: health, readiness and metrics need no token and name the failing ch
   }
 });
 
-test("OPS-2: the API describes itself as OpenAPI", async () => {
+test("OPS-2: the API describes itself as OpenAPI, with the scope and the refusals of each call", async () => {
+  interface Operation {
+    description: string;
+    responses: Record<string, { content?: Record<string, { schema: { required: string[] } }> }>;
+  }
   const document = (await (await fetch(`${fleet.apiUrl}/openapi.json`)).json()) as {
     openapi: string;
-    paths: Record<string, Record<string, { responses: object }>>;
+    paths: Record<string, Record<string, Operation>>;
   };
   expect(document.openapi).toMatch(/^3\.1/);
   expect(Object.keys(document.paths)).toEqual(
@@ -332,10 +336,25 @@ test("OPS-2: the API describes itself as OpenAPI", async () => {
   );
   const statuses = (path: string, method: string): string[] =>
     Object.keys(document.paths[path]?.[method]?.responses ?? {});
-  expect(statuses("/v1/queues", "get")).toEqual(["200"]);
-  expect(statuses("/v1/queues/release", "post")).toEqual(["200"]);
-  expect(statuses("/v1/dead-letters", "get")).toEqual(["200"]);
-  expect(statuses("/v1/dead-letters/retry", "post")).toEqual(["200"]);
-  expect(statuses("/v1/dead-letters/{id}/retry", "post")).toEqual(["202"]);
-  expect(statuses("/v1/dead-letters/{id}", "delete")).toEqual(["204"]);
+  for (const path of ["/v1/channels", "/v1/users", "/v1/nodes/{node}/sessions", "/v1/queues"]) {
+    expect(statuses(path, "get")).toEqual(["200", "default"]);
+  }
+  expect(document.paths).toHaveProperty(["/v1/nodes/{node}/undrain", "post"]);
+  expect(statuses("/v1/queues/release", "post")).toEqual(["200", "default"]);
+  expect(statuses("/v1/dead-letters", "get")).toEqual(["200", "default"]);
+  expect(statuses("/v1/dead-letters/retry", "post")).toEqual(["200", "default"]);
+  expect(statuses("/v1/dead-letters/{id}/retry", "post")).toEqual(["202", "default"]);
+  expect(statuses("/v1/dead-letters/{id}", "delete")).toEqual(["204", "default"]);
+  expect(statuses("/v1/endpoints/{id}", "delete")).toEqual(["204", "default"]);
+  for (const call of ["send", "disconnect", "subscribe", "unsubscribe", "refresh"]) {
+    expect(statuses(`/v1/users/{user}/${call}`, "post"), call).toEqual(["202", "default"]);
+  }
+  for (const call of ["drain", "undrain"]) {
+    expect(statuses(`/v1/nodes/{node}/${call}`, "post"), call).toEqual(["202", "default"]);
+  }
+  for (const { description, responses } of Object.values(document.paths).flatMap((each) => Object.values(each))) {
+    expect(description).toMatch(/Needs the scope (publish|users|read|rules|operate|endpoints)\.$/);
+    const problem = responses["default"]?.content?.["application/problem+json"]?.schema;
+    expect(problem?.required).toEqual(["type", "title", "status", "detail", "code", "retryable"]);
+  }
 });

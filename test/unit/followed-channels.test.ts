@@ -146,3 +146,23 @@ test("HUB-9: a failed read of history is repeated while the channel has a follow
   await vi.advanceTimersByTimeAsync(5_000);
   expect(reads).toEqual([]);
 });
+
+test.each([3_600_000, -3_600_000])(
+  "REC-3: a tail lasts as long as its history where the clock steps %i ms",
+  async (step) => {
+    await joinAt(new Recorder(), 5);
+    publish(6);
+    const fromTail = async (): Promise<string> => {
+      const caughtUp = channels.catchUp(name, { epoch, offset: 5 });
+      await settled();
+      const read = reads.pop();
+      read?.answer({ position: { epoch, offset: 6 }, publications: [], more: false });
+      await caughtUp;
+      return read ? "history" : "tail";
+    };
+    vi.setSystemTime(Date.now() + step);
+    expect(await fromTail()).toBe("tail");
+    await vi.advanceTimersByTimeAsync(noRules.namespace(name).historySeconds * 1_000);
+    expect(await fromTail()).toBe("history");
+  },
+);
