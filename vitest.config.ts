@@ -15,6 +15,7 @@ const longestFirst = [
   "fault/attack.test.ts",
   "integration/admission.test.ts",
   "fault/webhook-provider.test.ts",
+  "fault/sql-sources.test.ts",
   "fault/endpoints.test.ts",
   "fault/queues-bad-input.test.ts",
   "fault/",

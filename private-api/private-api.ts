@@ -39,6 +39,7 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
     lifecycle.add("change reader", state.context.endpoints.reader);
     lifecycle.add("session events", state.sessionEvents);
     lifecycle.add("session sweep", state.sessionSweep);
+    lifecycle.add("SQL sources", state.sqlSources);
   }
   if (state.cellMover) lifecycle.add("mover of slots", state.cellMover);
   if (state.pinSettler) lifecycle.add("end of changed pins", state.pinSettler);

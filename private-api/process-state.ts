@@ -28,6 +28,7 @@ import { createReading } from "./readings.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
 import type { PrivateApiContext } from "./node/context.ts";
 import { RelayStreams } from "./relay/relay-streams.ts";
+import { SqlSources } from "./sources/sql-sources.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
 /** The caller starts the stores before the private API, and stops them after it. */
@@ -46,6 +47,7 @@ export interface ProcessState {
   readonly dispatcher: Service | undefined;
   readonly sessionEvents: SessionEvents;
   readonly sessionSweep: SessionSweep;
+  readonly sqlSources: SqlSources;
   /** Undefined in memory. */
   readonly cellMover: CellMover | undefined;
   /** Undefined in memory. */
@@ -82,13 +84,14 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
     }),
     ...createEndpoints(options, currentRules),
     pulls: new ChangePulls(options.changeLog, logger),
+    sqlShards: options.sqlShards,
     errors,
     metrics,
     logger,
   };
   const relayStreams = new RelayStreams(logger);
   const work = createWork(options, context);
-  observe(options, context, relayStreams);
+  observe(options, context, { relayStreams, ...work });
   return { context, rulesFile, relayStreams, ...work, metricsRegistry };
 }
 
@@ -151,11 +154,16 @@ function createEndpoints(
   return { endpoints, changeBudget };
 }
 
-/** What one process does for the whole fleet: it delivers queued items, ends sessions that are over, and moves slots. */
+/** What one process does for the whole fleet: it delivers queued items, ends sessions that are over, reads SQL sources, and moves slots. */
 function createWork(
-  { config, queues, sessionStore, dispatcherRegistry, cellMaps, cells, errors, logger }: PrivateApiOptions,
-  { currentRules, upstream, endpoints, metrics }: PrivateApiContext,
-): Pick<ProcessState, "dispatcher" | "sessionEvents" | "sessionSweep" | "cellMover" | "pinSettler"> {
+  options: PrivateApiOptions,
+  context: PrivateApiContext,
+): Pick<
+  ProcessState,
+  "dispatcher" | "sessionEvents" | "sessionSweep" | "sqlSources" | "cellMover" | "pinSettler"
+> {
+  const { config, queues, sessionStore, dispatcherRegistry, cellMaps, cells, errors, logger } = options;
+  const { currentRules, upstream, endpoints, metrics } = context;
   const dispatcher =
     config.DISPATCH_CONCURRENCY === 0
       ? undefined
@@ -176,14 +184,20 @@ function createWork(
   const onClosed = (closedMs: number): void => metrics.cellPause.observe(closedMs / 1_000);
   const cellMover = cells && new CellMover({ cells, maps: cellMaps, onClosed, errors, logger });
   const pinSettler = cells && new PinSettler({ cells, maps: cellMaps, errors, logger });
-  return { dispatcher, sessionEvents, sessionSweep, cellMover, pinSettler };
+  const sqlSources = new SqlSources({
+    ...{ store: options.sqlShards, broker: options.broker, rules: currentRules, changeBudget: context.changeBudget },
+    environment: options.environment,
+    readers: async () => (await dispatcherRegistry.loads()).length,
+    ...{ metrics, errors, logger },
+  });
+  return { dispatcher, sessionEvents, sessionSweep, sqlSources, cellMover, pinSettler };
 }
 
 /** Figures that are read at each scrape of the metrics. */
 function observe(
   { queues, changeLog, nodeRegistry, dispatcherRegistry, cellMaps }: PrivateApiOptions,
   { currentRules, upstream, pulls, metrics }: PrivateApiContext,
-  relayStreams: RelayStreams,
+  { relayStreams, sqlSources }: Pick<ProcessState, "relayStreams" | "sqlSources">,
 ): void {
   metrics.observe({
     relayStreams: () => relayStreams.count,
@@ -205,5 +219,6 @@ function observe(
     cells: () => cellFigures(cellMaps),
     changes: createReading(async () => changeLog.figures()),
     pullsWaiting: () => pulls.waiting,
+    sqlShards: () => sqlSources.statuses,
   });
 }

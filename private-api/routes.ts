@@ -9,6 +9,7 @@ import { addGetRollouts } from "./routes/get-rollouts.ts";
 import { addGetRules } from "./routes/get-rules.ts";
 import { addListChannels } from "./routes/list-channels.ts";
 import { addListNodes } from "./routes/list-nodes.ts";
+import { addListSqlSources } from "./routes/list-sql-sources.ts";
 import { addListUsers } from "./routes/list-users.ts";
 import { addNodeSessions } from "./routes/node-sessions.ts";
 import { addListServices } from "./routes/list-services.ts";
@@ -71,6 +72,7 @@ const calls = [
   addUndrainNode,
   addGetRollouts,
   addPutRollouts,
+  addListSqlSources,
   addGetQueues,
   addReleaseQueue,
   addListDeadLetters,

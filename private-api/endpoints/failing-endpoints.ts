@@ -4,6 +4,7 @@ import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { EndpointHealth, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { keptOf } from "../changes/kept-of.ts";
 import { changeEndpoint } from "./change-endpoint.ts";
 
 /** An endpoint that has failed for so long, without a success in between, is disabled. */
@@ -56,9 +57,7 @@ export class FailingEndpoints {
     if (!isNew) return;
     this.#logger.warn({ endpoint: id, reason }, "an endpoint is disabled");
     const data = JSON.stringify({ id, reason, at: Date.now() });
-    const retention = this.#rules.rules.namespace(systemChannel);
-    const changes = retention.changes && this.#changeBudget.retention(systemChannel, data.length);
-    const publication = { channel: systemChannel, event: disabledEvent, data, retention };
-    await this.#broker.publish({ ...publication, ...(changes && { changes }) });
+    const kept = keptOf(systemChannel, data.length, { rules: this.#rules.rules, changeBudget: this.#changeBudget });
+    await this.#broker.publish({ channel: systemChannel, event: disabledEvent, data, ...kept });
   }
 }

@@ -43,8 +43,19 @@ const counters = {
     "Session events stored for their service: connected or disconnected",
     "event",
   ],
+  sqlRows: [
+    "sql_rows_total",
+    "Rows of SQL sources: published, duplicate (published before a crash), skipped (no valid channel, event or data)",
+    ...(["source", "outcome"] as const),
+  ],
   shadows: ["shadow_total", "Requests also sent to a shadow: same, different, failed or skipped", "outcome"],
 } as const;
+
+/** Of a shard that this process reads. */
+export interface SqlShardFigures {
+  source: string;
+  status: { state: string; lagMs: number };
+}
 
 export interface PrivateApiMetrics extends Counters<typeof counters> {
   cellPause: Histogram;
@@ -63,12 +74,23 @@ export interface PrivateApiMetrics extends Counters<typeof counters> {
     cells: () => CellFigures;
     changes: () => Promise<readonly SlotFigures[] | undefined>;
     pullsWaiting: () => number;
+    sqlShards: () => readonly SqlShardFigures[];
   }): void;
 }
 
 export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
   return {
-    observe: ({ relayStreams, circuits, fleet, dispatchers, queues, cells, changes, pullsWaiting }) => {
+    observe: ({
+      relayStreams,
+      circuits,
+      fleet,
+      dispatchers,
+      queues,
+      cells,
+      changes,
+      pullsWaiting,
+      sqlShards,
+    }) => {
       const byTarget = (name: string, help: string, figure: keyof DepthFigures, part = 1): void =>
         metrics.labelledGauges(name, help, ["class", "service"], async () =>
           ((await queues())?.targets ?? []).map((target) => ({
@@ -103,6 +125,18 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
         return (await changes())?.reduce((most, { oldestAt = now }) => Math.max(most, (now - oldestAt) / 1000), 0);
       });
       metrics.gauge("change_pulls_waiting", "Pulls of this process that wait for a change", pullsWaiting);
+      metrics.labelledGauges(
+        "sql_shards",
+        "Shards of SQL sources that this process reads, by state: live, failing or refused",
+        ["source", "state"],
+        async () => [...shardsByState(sqlShards())],
+      );
+      metrics.gauges(
+        "sql_lag_seconds",
+        "For how long rows may have been visible and not published, of the slowest shard that this process reads",
+        "source",
+        () => slowestLags(sqlShards()),
+      );
       metrics.gauge("relay_streams", "Open relay streams of gateways", relayStreams);
       metrics.gauges("circuit_open", "1 while the service fails and is only probed", "service", circuits);
       metrics.gauge("fleet_nodes", "Gateways that report", async () => (await fleet())?.nodes);
@@ -123,4 +157,23 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
     cellPause: metrics.histogram("cell_pause_seconds", "Pauses of slots that moved to another cell"),
     upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, including the wait for a free place"),
   };
+}
+
+function* shardsByState(
+  shards: readonly SqlShardFigures[],
+): Iterable<{ labels: Record<"source" | "state", string>; value: number }> {
+  for (const [source, ofSource] of Map.groupBy(shards, (shard) => shard.source)) {
+    for (const [state, { length }] of Map.groupBy(ofSource, ({ status }) => status.state)) {
+      yield { labels: { source, state }, value: length };
+    }
+  }
+}
+
+/** By source, in seconds. */
+function slowestLags(shards: readonly SqlShardFigures[]): Record<string, number> {
+  const lags = [...Map.groupBy(shards, ({ source }) => source)].map(([source, ofSource]) => [
+    source,
+    Math.max(...ofSource.map(({ status }) => status.lagMs)) / 1_000,
+  ]);
+  return Object.fromEntries(lags) as Record<string, number>;
 }

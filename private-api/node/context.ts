@@ -10,6 +10,7 @@ import type { DispatcherRegistry } from "../../shared/dispatchers/contract.ts";
 import type { NodeRegistry } from "../../shared/nodes/contract.ts";
 import type { QueueOperations } from "../../shared/queues/contract.ts";
 import type { SessionStore } from "../../shared/sessions/contract.ts";
+import type { SqlShardStore } from "../../shared/sql-sources/contract.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import type { FleetLists } from "../fleet/fleet-lists.ts";
@@ -38,6 +39,7 @@ export interface PrivateApiContext {
   readonly endpoints: Endpoints;
   readonly changeBudget: ChangeBudget;
   readonly pulls: ChangePulls;
+  readonly sqlShards: SqlShardStore;
   /** Contains exceptions that concern one peer, or one tick of a timer. */
   readonly errors: ContainedErrors;
   readonly metrics: PrivateApiMetrics;

@@ -11,6 +11,7 @@ import { PositionSchema } from "../../shared/protocol/client-messages.ts";
 import { channelPattern, isApplicationEvent, namespaceOf, wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { explain } from "../../shared/runtime/schema-errors.ts";
+import { keptOf } from "../changes/kept-of.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 
@@ -107,13 +108,9 @@ async function publish(
     await context.broker.publishEphemeral(common);
     return {};
   }
-  const retention = context.currentRules.rules.namespace(channel);
-  const changes = retention.changes && context.changeBudget.retention(channel, data.bytes);
-  const outcome = await context.broker.publish({
-    ...{ ...common, retention },
-    ...(expect && { expect }),
-    ...(changes && { changes }),
-  });
+  const { currentRules, changeBudget } = context;
+  const kept = keptOf(channel, data.bytes, { rules: currentRules.rules, changeBudget });
+  const outcome = await context.broker.publish({ ...common, ...kept, ...(expect && { expect }) });
   if (outcome.kind === "conflict") {
     const missed = withMissed ? await readMissed(item, outcome, context) : {};
     throw new TidegateError("conflict", "the channel is at another position", missed);

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Extends or ends leases on reading the change logs of slots.
--- KEYS  1 and 2 see scriptKeys
--- ARGV  1 lease ms; 0 ends the leases   then for each lease: log of its slot, fencing token
+-- Extends or ends leases on reading the change logs of slots, or shards of SQL sources.
+-- KEYS  1 and 2 see scriptKeys; of a shard see shardKeys
+-- ARGV  1 lease ms; 0 ends the leases   then for each lease: name of the log or shard, fencing token
 -- Returns for each lease 1, or 0 where it had ended before.
 -- include lease.part.lua
 

@@ -1,7 +1,9 @@
--- Whether the lease on a slot's change log has this fencing token and has not expired.
+-- Whether the lease on a slot's change log, or on a shard of a SQL source, has this fencing token and has not expired. A lease ends with the
+-- history of its Redis: one that was restarted or replaced may lack the latest writes, and its lease holder has to read again what is left.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 local function isLeaseHeld(log, fence)
-  local lease = redis.call('HMGET', log .. ':reader', 'fence', 'until')
-  return lease[1] == fence and tonumber(lease[2]) > now
+  local lease = redis.call('HMGET', log .. ':reader', 'fence', 'until', 'replid')
+  return lease[1] == fence and lease[3] == replid and tonumber(lease[2]) > now
 end

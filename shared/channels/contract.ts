@@ -6,7 +6,9 @@
  * - assign growing offsets to the publications of a channel, and name each one's predecessor (`prev`);
  * - deliver publications to followers in offset order, each at most once, and never before it is stored;
  * - report the end of an interruption, so that followers can compare positions;
- * - fail with `broker_unavailable` within a bounded time when the store is out of reach.
+ * - fail with `broker_unavailable` within a bounded time when the store is out of reach, or where the publication before a mark is
+ *   not stored;
+ * - store a mark with its publication, in one step.
  * It MUST NOT deliver a publication after an interruption if it accepted the publication before.
  */
 import { randomUUID } from "node:crypto";
@@ -31,6 +33,8 @@ export interface ChangeRetention {
   maxSeconds: number;
   /** Changes that no live cursor needs are kept that long, at most. */
   unclaimedSeconds: number;
+  /** Of what is noted of rows of SQL sources that it no longer has; nothing is without it. */
+  maxRowBytes?: number;
 }
 
 /** `data` is JSON text, as stored. */
@@ -42,6 +46,27 @@ export interface Publication {
   data: string;
 }
 
+/** A row of a SQL source. */
+export interface RowName {
+  /** `source/VARIABLE` */
+  readonly shard: string;
+  /** Digits. */
+  readonly id: string;
+}
+
+/**
+ * Makes a publication that may be repeated at any later time happen once. It belongs to a sequence of publications whose marks grow.
+ * For each slot the store keeps the mark of the last one, with the publication.
+ */
+export interface Mark {
+  /** Of the sequence: 1 to 128 visible ASCII characters. */
+  name: string;
+  /** Digits, as many in every mark of the sequence. A publication whose mark is not above the stored one is a duplicate. */
+  at: string;
+  /** The mark of the publication before in the same slot; it must be stored. Empty: none is known. */
+  before: string;
+}
+
 export interface PublishRequest {
   channel: string;
   event: string;
@@ -50,10 +75,16 @@ export interface PublishRequest {
   retention: Retention;
   /** A repeat with the same id within {@link idempotencySeconds} gets the answer of the first publish. */
   id?: string;
+  /** In place of an id. The answer to a duplicate is the present position of the channel. */
+  mark?: Mark;
   /** Publish only if the channel is exactly at this position. */
   expect?: Position;
   /** Appends to the change log of the channel's slot, too (shared/changes/contract.ts). */
   changes?: ChangeRetention;
+  /** The row that it is made of: its data can be read there once the change log no longer has it. */
+  row?: RowName;
+  /** Kept with the change of what is no row, so that its publisher knows it again: 1 to 64 visible ASCII characters. */
+  origin?: string;
 }
 
 export type PublishOutcome =

@@ -19,6 +19,7 @@ export function channelKeys(root: string, channel: string): { state: string; his
  *
  *     changes           stream    the changes
  *     changes:state     hash      newest, trimmed, resumed, bytes, oldest, replid: see append-change.part.lua
+ *     changes:rows      stream    rows of SQL sources that have left it: see note-rows.part.lua
  *     changes:live      zset      name of a cursor → time of its place
  *     changes:cursors   hash      name of a cursor → place
  *     changes:reader    hash      holder, fence, until: the lease on reading
@@ -33,9 +34,14 @@ export function changeKeys(root: string, slot: number): { log: string; state: st
 /** The state of a stream, which is the history of a channel or the change log of the slot; undefined for other keys. */
 export function stateOfStream(root: string, slot: number, key: string): string | undefined {
   const { log, state } = changeKeys(root, slot);
-  if (key === log) return state;
+  if (key === log || key === `${log}:rows`) return state;
   const history = `${slotTag(root, slot)}:history:`;
   return key.startsWith(history) ? `${slotTag(root, slot)}:state:${key.slice(history.length)}` : undefined;
+}
+
+/** Hash: name of a sequence of publications → mark of the last one in this slot. */
+export function marksKey(root: string, channel: string): string {
+  return `${slotTagOf(root, channel)}:marks`;
 }
 
 /** A channel may contain colons; colons of the id are escaped. So the id begins after the last colon. */

@@ -2,6 +2,8 @@ import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import type * as contract from "./contract.ts";
 import { idempotencySeconds, newEpoch, stateSecondsBeyondHistory } from "./contract.ts";
 import type { IdentityKey } from "../protocol/identity-key.ts";
+import { slotOf } from "../redis/slots.ts";
+import { brokerUnavailable } from "../redis/unavailable.ts";
 
 interface StoredChannel {
   epoch: string;
@@ -18,7 +20,10 @@ const nowhere: contract.Position = { epoch: "", offset: 0 };
 
 /** Where publications with `changes` are appended. */
 export interface ChangeAppender {
-  append(change: contract.Publication & { channel: string; epoch: string }, retention: contract.ChangeRetention): void;
+  append(
+    change: contract.Publication & { channel: string; epoch: string; row?: contract.RowName; origin?: string },
+    retention: contract.ChangeRetention,
+  ): void;
 }
 
 /** Channels of a single process, lost when it ends. */
@@ -27,6 +32,8 @@ export class MemoryBroker implements contract.ChannelBroker {
   readonly #channels = new Map<string, StoredChannel>();
   /** By kind, channel and id. Insertion order is expiry order. */
   readonly #seenIds = new Map<string, { position: contract.Position; expiresAt: number }>();
+  /** By slot and name of the sequence. */
+  readonly #marks = new Map<string, string>();
   readonly #followed = new Set<string>();
   readonly #listeners: contract.BrokerListener[] = [];
   readonly #errors: ContainedErrors;
@@ -61,8 +68,15 @@ export class MemoryBroker implements contract.ChannelBroker {
   }
 
   async publish(request: contract.PublishRequest): Promise<contract.PublishOutcome> {
-    const { channel: name, event, data, retention, id, expect, changes } = request;
+    const { channel: name, event, data, retention, id, mark, expect, changes, row, origin } = request;
     const channel = this.#channel(name, retention);
+    const markKey = mark && `${slotOf(name)} ${mark.name}`;
+    if (mark && markKey !== undefined) {
+      const stored = this.#marks.get(markKey) ?? "";
+      const position = { epoch: channel.epoch, offset: channel.offset };
+      if (stored >= mark.at) return { kind: "published", position, duplicate: true };
+      if (stored < mark.before) throw brokerUnavailable(`a publication before this one is not stored: ${mark.name}`);
+    }
     if (id !== undefined) {
       const seen = this.#seen(`p ${name} ${id}`);
       if (seen) return { kind: "published", position: seen, duplicate: true };
@@ -77,7 +91,11 @@ export class MemoryBroker implements contract.ChannelBroker {
     channel.historyExpiresAt = Date.now() + retention.historySeconds * 1000;
     const position = { epoch: channel.epoch, offset: publication.offset };
     if (id !== undefined) this.#remember(`p ${name} ${id}`, position);
-    if (changes) this.#log?.append({ ...publication, channel: name, epoch: channel.epoch }, changes);
+    if (mark && markKey !== undefined) this.#marks.set(markKey, mark.at);
+    const known = { ...(row && { row }), ...(origin !== undefined && { origin }) };
+    if (changes) {
+      this.#log?.append({ ...publication, channel: name, epoch: channel.epoch, ...known }, changes);
+    }
     if (this.#followed.has(topicKey({ kind: "channel", name }))) {
       for (const listener of this.#listeners) listener.onPublication(name, channel.epoch, publication);
     }

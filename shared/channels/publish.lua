@@ -1,14 +1,27 @@
 #!lua
 -- Publishes one item on a channel: assigns the next offset, stores the item, also in the change log, sends it to followers.
 -- KEYS  1 state (hash: epoch, offset, replid)   2 history (stream, entry id = offset)   3 to 5 see append-change.part.lua, only with a change log
---       the last one: idempotency key (hash: epoch, offset), only with an id
+--       the last one: idempotency key (hash: epoch, offset), only with an id; marks of the slot (hash: name, mark), only with a mark
 -- ARGV  1 topic   2 event   3 data (JSON text)   4 epoch for a new channel   5 history size   6 history seconds
---       7 state seconds   8 expected epoch or ''   9 expected offset   10 idempotency seconds
---       11 to 15 see append-change.part.lua, only with a change log
--- Returns {outcome, epoch, offset} with outcome 'published', 'duplicate' or 'conflict'; offset as text.
+--       7 state seconds   8 expected epoch or ''   9 expected offset   10 idempotency seconds, or with a mark 'name before mark'
+--       11 to 18 see append-change.part.lua, only with a change log
+-- Returns {outcome, epoch, offset} with outcome 'published', 'duplicate', 'conflict' or 'early'; offset as text.
 
 local isLogged = ARGV[11] ~= nil
-local idKey = KEYS[isLogged and 6 or 3]
+local lastKey = KEYS[isLogged and 6 or 3]
+local markName, markBefore, mark = string.match(ARGV[10], '^(%S+) (%d*) (%d+)$')
+if not mark and not string.match(ARGV[10], '^%d+$') then
+  return redis.error_reply('ERR neither seconds nor a mark: ' .. ARGV[10])
+end
+if mark then
+  -- Digits of one length: their order as text is that of the numbers.
+  local stored = redis.call('HGET', lastKey, markName) or ''
+  if stored >= mark or stored < markBefore then
+    local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
+    return { stored >= mark and 'duplicate' or 'early', state[1] or ARGV[4], state[2] or '0' }
+  end
+end
+local idKey = not mark and lastKey
 if idKey then
   local seen = redis.call('HMGET', idKey, 'epoch', 'offset')
   if seen[1] then
@@ -54,6 +67,9 @@ redis.call('HSET', KEYS[1], 'offset', offsetText, 'replid', replid)
 if idKey then
   redis.call('HSET', idKey, 'epoch', epoch, 'offset', offsetText)
   redis.call('EXPIRE', idKey, ARGV[10])
+end
+if mark then
+  redis.call('HSET', lastKey, markName, mark)
 end
 if isLogged then
 -- include append-change.part.lua

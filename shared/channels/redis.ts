@@ -10,7 +10,7 @@ import type * as contract from "./contract.ts";
 import { idempotencySeconds, newEpoch, stateSecondsBeyondHistory } from "./contract.ts";
 import * as keys from "./keys.ts";
 
-type PublishReply = [outcome: "published" | "duplicate" | "conflict", epoch: string, offset: string];
+type PublishReply = [outcome: "published" | "duplicate" | "conflict" | "early", epoch: string, offset: string];
 
 type HistoryReply = [
   epoch: string,
@@ -67,25 +67,28 @@ export class RedisBroker implements contract.ChannelBroker {
   }
 
   async publish(request: contract.PublishRequest): Promise<contract.PublishOutcome> {
-    const { channel, event, data, retention, id, expect, changes } = request;
+    const { channel, event, data, retention, mark, expect, changes, row, origin } = request;
     const cell = this.#cells.of(channel);
     const { state, history } = keys.channelKeys(cell.root, channel);
     const { keys: logKeys, values: logValues } = changes
-      ? loggingArguments(cell.root, channel, changes)
+      ? loggingArguments(cell.root, channel, { ...changes, row, origin })
       : { keys: [], values: [] };
-    const idKeys = id === undefined ? [] : [keys.idempotencyKey(cell.root, "publication", channel, id)];
-    const plain = id === undefined ? publishScript : publishOnceScript;
-    const logged = id === undefined ? publishLoggedScript : publishLoggedOnceScript;
+    const onceKeys = onceKeysOf(cell.root, request);
+    const plain = onceKeys.length === 0 ? publishScript : publishOnceScript;
+    const logged = onceKeys.length === 0 ? publishLoggedScript : publishLoggedOnceScript;
     const [outcome, epoch, offset] = await cell.run(
       changes ? logged : plain,
-      ...[state, history, ...logKeys, ...idKeys],
+      ...[state, history, ...logKeys, ...onceKeys],
       keys.topicName(cell.root, { kind: "channel", name: channel }),
       ...[event, data, newEpoch(), retention.historySize, retention.historySeconds],
       retention.historySeconds + stateSecondsBeyondHistory,
-      ...[expect?.epoch ?? "", expect?.offset ?? "", idempotencySeconds],
+      ...[expect?.epoch ?? "", expect?.offset ?? ""],
+      mark ? `${mark.name} ${mark.before} ${mark.at}` : idempotencySeconds,
       ...logValues,
     );
     const position = { epoch, offset: Number(offset) };
+    if (outcome === "early")
+      throw brokerUnavailable(`a publication before this one is not stored: ${mark?.name ?? ""}`);
     if (outcome === "conflict") return { kind: "conflict", position };
     return { kind: "published", position, duplicate: outcome === "duplicate" };
   }
@@ -192,14 +195,31 @@ export class RedisBroker implements contract.ChannelBroker {
   }
 }
 
+/** What tells whether a publication is a repeat. */
+function onceKeysOf(root: string, { channel, id, mark }: contract.PublishRequest): string[] {
+  if (mark) return [keys.marksKey(root, channel)];
+  return id === undefined ? [] : [keys.idempotencyKey(root, "publication", channel, id)];
+}
+
 function loggingArguments(
   root: string,
   channel: string,
-  { maxBytes, maxSeconds, unclaimedSeconds }: contract.ChangeRetention,
+  {
+    maxBytes,
+    maxSeconds,
+    unclaimedSeconds,
+    maxRowBytes = 0,
+    row,
+    origin = "",
+  }: contract.ChangeRetention & {
+    row: contract.RowName | undefined;
+    origin: string | undefined;
+  },
 ): { keys: string[]; values: (string | number)[] } {
   const { log, state, live, news } = keys.changeKeys(root, slotOf(channel));
   const times = [maxSeconds * 1000, unclaimedSeconds * 1000];
-  return { keys: [log, state, live], values: [Math.floor(maxBytes), ...times, news, channel] };
+  const ofRows = [row ? `${row.shard} ${row.id}` : "", Math.floor(maxRowBytes)];
+  return { keys: [log, state, live], values: [Math.floor(maxBytes), ...times, news, channel, ...ofRows, origin] };
 }
 
 function historyArguments(root: string, query: contract.HistoryQuery): (string | number)[] {

@@ -37,6 +37,9 @@ import { RedisQueueStore } from "../queues/redis.ts";
 import { MemorySessionStore } from "../sessions/memory.ts";
 import { RedisSessionStore } from "../sessions/redis.ts";
 import type { SessionEventStore, SessionStore } from "../sessions/contract.ts";
+import type { SqlShardStore } from "../sql-sources/contract.ts";
+import { MemorySqlShardStore } from "../sql-sources/memory.ts";
+import { RedisSqlShardStore } from "../sql-sources/redis.ts";
 
 export interface Stores extends Service {
   readonly broker: ChannelBroker;
@@ -47,6 +50,7 @@ export interface Stores extends Service {
   readonly changeLog: ChangeLog;
   readonly endpointStore: EndpointStore;
   readonly attemptLog: AttemptLog;
+  readonly sqlShards: SqlShardStore;
   readonly nodeRegistry: NodeRegistry;
   readonly inventory: Inventory;
   readonly dispatcherRegistry: DispatcherRegistry;
@@ -109,6 +113,7 @@ function storesOnRedis(
     changeLog: new RedisChangeLog(cells),
     endpointStore: new RedisEndpointStore(cells),
     attemptLog: new RedisAttemptLog(cells),
+    sqlShards: new RedisSqlShardStore(cells),
     nodeRegistry: new RedisNodeRegistry(cells),
     inventory: new RedisInventory(cells, logger),
     dispatcherRegistry: new RedisDispatcherRegistry(cells),
@@ -129,6 +134,7 @@ function storesInMemory(errors: ContainedErrors): Omit<OpenStores, "errors"> {
     changeLog,
     endpointStore: new MemoryEndpointStore(),
     attemptLog: new MemoryAttemptLog(),
+    sqlShards: new MemorySqlShardStore(),
     nodeRegistry: new MemoryNodeRegistry(),
     inventory: new MemoryInventory(),
     dispatcherRegistry: new MemoryDispatcherRegistry(),

@@ -7,6 +7,7 @@ import { type Explained, explain, maxFindings } from "../runtime/schema-errors.t
 import { RouteTable } from "./route-table.ts";
 import * as schema from "./schema.ts";
 import { Source, sourceFindings, type SourceRule } from "./sources.ts";
+import { maxShards, shardVariables, SqlSource, sqlSourceFindings, type SqlSourceRule } from "./sql-sources.ts";
 
 const validator = Compile(schema.RulesDocument);
 const frameValidator = Compile(schema.Frame);
@@ -15,6 +16,7 @@ const parts = {
   service: Compile(schema.Service),
   route: Compile(schema.Route),
   source: Compile(Source),
+  sqlSource: Compile(SqlSource),
 };
 
 /** The parts of a document that match their schema. `serviceNames` and `references` are also of parts that do not. */
@@ -25,6 +27,7 @@ interface WellFormedParts {
   references: readonly (readonly [path: string, service: string])[];
   classNames: ReadonlySet<string>;
   sources: readonly (readonly [name: string, SourceRule])[];
+  sqlSources: readonly (readonly [name: string, SqlSourceRule])[];
 }
 
 /** @throws InvalidDocument with all findings: schema, references. */
@@ -35,7 +38,12 @@ export function checkRules(value: unknown): schema.RulesDocument {
     ]);
   }
   const wellFormed = wellFormedParts(value);
-  const meaning = [...missingReferences(wellFormed), ...ambiguities(wellFormed), ...findingsOfSources(wellFormed)];
+  const meaning = [
+    ...missingReferences(wellFormed),
+    ...ambiguities(wellFormed),
+    ...findingsOfSources(wellFormed),
+    ...findingsOfSqlSources(wellFormed),
+  ];
   if (!validator.Check(value)) throw new InvalidDocument("rules", [...formFindings(value), ...meaning]);
   if (meaning.length > 0) throw new InvalidDocument("rules", meaning);
   return value;
@@ -43,7 +51,7 @@ export function checkRules(value: unknown): schema.RulesDocument {
 
 /** Checks entry by entry until enough findings are listed: the library's own list would spend time on valid entries too. */
 function formFindings(value: object): string[] {
-  const { namespaces, services, routes, sources, ...others } = membersOf(value);
+  const { namespaces, services, routes, sources, sqlSources, ...others } = membersOf(value);
   return [
     ...explain(frameValidator, others),
     ...entryFindings("namespaces", namespaces, {
@@ -62,6 +70,12 @@ function formFindings(value: object): string[] {
       max: schema.maxNames,
       isMap: true,
       validator: parts.source,
+      name: schema.serviceName,
+    }),
+    ...entryFindings("sqlSources", sqlSources, {
+      max: schema.maxNames,
+      isMap: true,
+      validator: parts.sqlSource,
       name: schema.serviceName,
     }),
     ...entryFindings("routes", routes, { max: schema.maxRoutes, isMap: false, validator: parts.route }),
@@ -101,6 +115,9 @@ function wellFormedParts(value: unknown): WellFormedParts {
     sources: entriesOf(document["sources"]).flatMap(([name, given]) =>
       parts.source.Check(given) ? [[name, given] as const] : [],
     ),
+    sqlSources: entriesOf(document["sqlSources"]).flatMap(([name, given]) =>
+      parts.sqlSource.Check(given) ? [[name, given] as const] : [],
+    ),
   };
 }
 
@@ -137,6 +154,13 @@ function findingsOfSources({ sources, routes, classNames }: WellFormedParts): st
       hasClass: (given) => given === schema.defaultClass || classNames.has(given),
     }),
   );
+}
+
+function findingsOfSqlSources({ sqlSources }: WellFormedParts): string[] {
+  const findings = sqlSources.flatMap(([name, source]) => sqlSourceFindings(name, source));
+  if (findings.length > 0) return findings;
+  const shards = sqlSources.reduce((sum, [, source]) => sum + shardVariables(source).length, 0);
+  return shards > maxShards ? [`sqlSources: have ${shards} shards, more than ${maxShards}`] : [];
 }
 
 /** RFC 6901, to a part of the data. */

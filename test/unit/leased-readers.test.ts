@@ -1,0 +1,41 @@
+/** Leases of readers while their process stops. */
+import { expect, onTestFinished, test, vi } from "vitest";
+import { type LeasedReader, LeasedReaders } from "../../private-api/leases/leased-readers.ts";
+import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import { MemorySqlShardStore } from "../../shared/sql-sources/memory.ts";
+import { eventually } from "../support/eventually.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+
+test("SQL-4: a process that stops while new rules take effect keeps no lease", async () => {
+  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const store = new MemorySqlShardStore();
+  const current = { rules: { version: 1 } };
+  /** Questions of renewals, each answered by the test. */
+  const counting: ((readers: number) => void)[] = [];
+  const readers = new LeasedReaders<string, LeasedReader<string>>({
+    ...{ store, rules: current as unknown as CurrentRules, errors: quietErrors, logger: quietLogger },
+    what: "SQL sources",
+    itemsOf: () => new Map([["shard", "item"]]),
+    isSame: (one, other) => one === other,
+    open: (item) => ({ item, status: undefined, start: () => undefined, stop: async () => undefined }),
+    renewMs: 500,
+    readers: async () => new Promise((resolve) => counting.push(resolve)),
+  });
+  const started = readers.start();
+  await eventually(() => counting.length === 1);
+  counting[0]?.(1);
+  await started;
+  expect((await store.read("shard")).isRead).toBe(true);
+  // A renewal is under way when the new rules come: they wait for its end.
+  vi.advanceTimersByTime(500);
+  await eventually(() => counting.length === 2);
+  current.rules = { version: 2 };
+  vi.advanceTimersByTime(500);
+  const stopped = readers.stop();
+  counting[1]?.(1);
+  await stopped;
+  for (const answer of counting) answer(1);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect((await store.read("shard")).isRead).toBe(false);
+});
