@@ -44,7 +44,10 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   if (state.cellMover) lifecycle.add("mover of slots", state.cellMover);
   if (state.pinSettler) lifecycle.add("end of changed pins", state.pinSettler);
   lifecycle.add("door", door);
+  // The door waits for calls that read them.
+  lifecycle.add("tables of SQL sources", state.tables);
   lifecycle.add("pulls", state.context.pulls);
+  lifecycle.add("stops of endpoints", state.context.endpoints.stops);
   lifecycle.add("relay streams", state.relayStreams);
   return {
     door,

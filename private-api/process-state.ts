@@ -28,6 +28,8 @@ import { createReading } from "./readings.ts";
 import { createPrivateApiMetrics } from "./metrics/metrics.ts";
 import type { PrivateApiContext } from "./node/context.ts";
 import { RelayStreams } from "./relay/relay-streams.ts";
+import { openDatabase } from "./sources/open-database.ts";
+import { SourceTables } from "./sources/source-tables.ts";
 import { SqlSources } from "./sources/sql-sources.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
@@ -48,6 +50,7 @@ export interface ProcessState {
   readonly sessionEvents: SessionEvents;
   readonly sessionSweep: SessionSweep;
   readonly sqlSources: SqlSources;
+  readonly tables: SourceTables;
   /** Undefined in memory. */
   readonly cellMover: CellMover | undefined;
   /** Undefined in memory. */
@@ -61,6 +64,9 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
   errors.addTo(metricsRegistry);
   const metrics = createPrivateApiMetrics(metricsRegistry);
   const { currentRules, currentRollouts, rulesFile, secrets } = createDocuments(options);
+  const tables = new SourceTables({
+    ...{ rules: currentRules, environment: options.environment, store: options.sqlShards, open: openDatabase, logger },
+  });
   const context: PrivateApiContext = {
     broker: options.broker,
     rulesStore,
@@ -82,8 +88,8 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
       metrics,
       logger,
     }),
-    ...createEndpoints(options, currentRules),
-    pulls: new ChangePulls(options.changeLog, logger),
+    ...createEndpoints(options, currentRules, tables),
+    pulls: new ChangePulls({ log: options.changeLog, tables, logger }),
     sqlShards: options.sqlShards,
     errors,
     metrics,
@@ -92,7 +98,7 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
   const relayStreams = new RelayStreams(logger);
   const work = createWork(options, context);
   observe(options, context, { relayStreams, ...work });
-  return { context, rulesFile, relayStreams, ...work, metricsRegistry };
+  return { context, rulesFile, relayStreams, tables, ...work, metricsRegistry };
 }
 
 /** The documents in force, and the secrets of services that the rules name. */
@@ -135,12 +141,14 @@ function warnOfClasses(given: readonly string[] = [], { classes }: Rules, logger
 function createEndpoints(
   options: PrivateApiOptions,
   rules: CurrentRules,
+  tables: SourceTables,
 ): Pick<PrivateApiContext, "endpoints" | "changeBudget"> {
   const { config, broker, queues, changeLog, dispatcherRegistry, errors, logger } = options;
   const changeBudget = new ChangeBudget({
     log: changeLog,
     maxBytes: config.CHANGES_MAX_BYTES,
     maxSeconds: config.CHANGES_MAX_SECONDS,
+    maxRowBytes: config.CHANGES_MAX_ROW_BYTES,
     logger,
   });
   const endpoints = new Endpoints({
@@ -149,7 +157,7 @@ function createEndpoints(
     log: changeLog,
     readers: async () => (await dispatcherRegistry.loads()).length,
     allowedNetworks: config.ENDPOINT_ALLOWED_NETWORKS,
-    ...{ queues, broker, rules, changeBudget, errors, logger },
+    ...{ tables, queues, broker, rules, changeBudget, errors, logger },
   });
   return { endpoints, changeBudget };
 }

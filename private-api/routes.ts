@@ -46,6 +46,7 @@ import { addRotateEndpoint } from "./routes/rotate-endpoint.ts";
 import { addEndpointAttempts } from "./routes/endpoint-attempts.ts";
 import { addSeekEndpoint } from "./routes/seek-endpoint.ts";
 import { addGoLiveEndpoint } from "./routes/go-live-endpoint.ts";
+import { addShadowEndpoint } from "./routes/shadow-endpoint.ts";
 import { addEndpointLedger } from "./routes/endpoint-ledger.ts";
 
 const calls = [
@@ -94,6 +95,7 @@ const calls = [
   addEndpointAttempts,
   addSeekEndpoint,
   addGoLiveEndpoint,
+  addShadowEndpoint,
   addEndpointLedger,
 ];
 

@@ -38,24 +38,32 @@ export interface Gap {
 
 export type Finding = { readonly kind: ViolationKind; readonly detail: string };
 
+interface TraceStep {
+  readonly number: number;
+  readonly line: string;
+}
+
 type State = "out" | "joining" | "replacing" | "live";
 
 /** Findings kept with their text; further ones only count. */
 const maxFindings = 50;
 /** Signals and gaps kept for the verdict; a run with more has failed anyway. */
 const maxUndecided = 1_000;
-/** Steps kept to explain a violation. */
-const maxTrace = 200;
+/** Steps kept to explain a violation. Publications have a bound of their own: many follow on a signal that is to be explained. */
+const maxTurns = 200;
+const maxPublications = 60;
 
 export class FollowerLedger {
   readonly name: string;
   readonly findings: Finding[] = [];
   readonly signals: Signal[] = [];
   readonly gaps: Gap[] = [];
-  readonly trace: string[] = [];
   /** Publications received, in acks and live. */
   deliveries = 0;
   findingCount = 0;
+  readonly #turns: TraceStep[] = [];
+  readonly #publications: TraceStep[] = [];
+  #steps = 0;
   readonly #chain: Chain;
   readonly #now: () => number;
   #state: State = "out";
@@ -75,6 +83,11 @@ export class FollowerLedger {
   /** The position that the client presents. */
   get position(): Position | undefined {
     return this.#position;
+  }
+
+  /** What happened, oldest first. */
+  get trace(): string[] {
+    return [...this.#publications, ...this.#turns].sort((a, b) => a.number - b.number).map(({ line }) => line);
   }
 
   get live(): boolean {
@@ -109,7 +122,7 @@ export class FollowerLedger {
   }
 
   delivered(publication: SeenPublication): void {
-    this.#note(short(publication));
+    this.#note(short(publication), this.#publications, maxPublications);
     if (this.#state === "live") this.#take(publication);
     else if (this.#state !== "replacing") this.#find("unsolicited", `${short(publication)} while ${this.#state}`);
   }
@@ -178,9 +191,9 @@ export class FollowerLedger {
     if (this.findings.length < maxFindings) this.findings.push({ kind, detail });
   }
 
-  #note(line: string): void {
-    this.trace.push(`${this.#now().toFixed(0)} ${line}`);
-    if (this.trace.length > maxTrace) this.trace.shift();
+  #note(line: string, steps = this.#turns, most = maxTurns): void {
+    steps.push({ number: this.#steps++, line: `${this.#now().toFixed(0)} ${line}` });
+    if (steps.length > most) steps.shift();
   }
 }
 

@@ -3,6 +3,7 @@ import type { Change, ChangeLog, Gap, Place, ReadFrom, SlotRead } from "../../sh
 import { maxReplayBytes } from "../../shared/protocol/limits.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { type TableRows, withTableRows } from "./table-rows.ts";
 import type { ChannelFilter } from "./channel-filter.ts";
 import { ChangeWaiters } from "./change-waiters.ts";
 import { placeIn, type PullCursor } from "./pull-cursor.ts";
@@ -28,25 +29,29 @@ export interface PullRequest {
 
 export type PulledItem = { kind: "change"; change: Change } | { kind: "gap"; channel?: string; gap: Gap };
 
-export interface Pulled {
+interface Step {
   readonly items: readonly PulledItem[];
   readonly cursor: PullCursor;
-}
-
-interface Step extends Pulled {
   /** Changes may follow at once. */
   readonly more: boolean;
 }
 
+export interface Pulled extends Step {
+  /** There were no items when the pull began. */
+  readonly hasWaited: boolean;
+}
+
 export class ChangePulls {
   readonly #log: ChangeLog;
+  readonly #tables: TableRows;
   readonly #logger: Logger;
   readonly #waiters: ChangeWaiters;
   /** By caller: tokens are few. */
   readonly #keptAt = new Map<string, number>();
 
-  constructor(log: ChangeLog, logger: Logger) {
+  constructor({ log, tables, logger }: { log: ChangeLog; tables: TableRows; logger: Logger }) {
     this.#log = log;
+    this.#tables = tables;
     this.#logger = logger;
     this.#waiters = new ChangeWaiters(log);
   }
@@ -63,15 +68,18 @@ export class ChangePulls {
     this.#waiters.stop();
   }
 
-  /** @throws TidegateError `broker_unavailable`, or `rate_limited` where too many pulls wait. */
+  /** @throws TidegateError `broker_unavailable`, `upstream_unavailable` of a table, or `rate_limited` where too many pulls wait. */
   async pull(request: PullRequest): Promise<Pulled> {
     const { from, waitMs, filter, signal } = request;
     if (from.kind === "cursor") this.#keep(request.caller, from.cursor);
     const wait = waitMs > 0 ? await this.#waiters.listen(filter.patterns) : undefined;
     try {
       let step = await this.#begin(request);
+      if (from.kind !== "cursor") this.#keep(request.caller, step.cursor);
       const deadline = performance.now() + waitMs;
+      let hasWaited = false;
       while (wait && step.items.length === 0 && !step.more) {
+        hasWaited = true;
         const leftMs = deadline - performance.now();
         const news = leftMs > 0 ? await wait.wait(leftMs, signal) : new Set<number>();
         // Reads all slots a last time, so that the cursor moves past changes of other channels.
@@ -79,7 +87,7 @@ export class ChangePulls {
         step = await this.#read(request, step.cursor, slots);
         if (news !== "all" && news.size === 0) break;
       }
-      return step;
+      return { ...step, hasWaited };
     } finally {
       wait?.end();
     }
@@ -103,7 +111,8 @@ export class ChangePulls {
     for (let steps = 0; steps < maxSteps && more; steps++) {
       const order = inTurn(slots, cursor.turn);
       const queries = order.map((slot) => ({ slot, from: from ?? placeIn(cursor, slot) }));
-      const reads = await this.#log.read(queries, { limit, maxBytes: maxReplayBytes, channels: filter });
+      const bounds = { limit, maxBytes: maxReplayBytes, channels: filter, withRows: true };
+      const reads = await withTableRows(await this.#log.read(queries, bounds), this.#tables);
       const places = new Map(cursor.places);
       for (const { slot, place } of reads) places.set(slot, place);
       more = reads.length < order.length || reads.some(({ place, newest }) => place !== newest);

@@ -1,7 +1,7 @@
 /** Endpoints that got less of a slot's log than the others: up to a place of their own. And what of it must be stored. Pure. */
 import type { Place } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
-import { endpointService } from "../../shared/endpoints/endpoint.ts";
+import { endpointOfService, endpointService } from "../../shared/endpoints/endpoint.ts";
 
 /** The cursor of all endpoints that are not behind. */
 export const readerCursor = "endpoints";
@@ -9,6 +9,25 @@ export const readerCursor = "endpoints";
 /** Of one endpoint in one slot: a seek begins new ones. */
 export function cursorName({ endpoint: { id }, generation }: StoredEndpoint): string {
   return `${endpointService(id)}/${generation}`;
+}
+
+/** The inverse of {@link cursorName}. @returns undefined for the cursor of another consumer */
+export function parseCursorName(name: string): { id: string; generation: number } | undefined {
+  const at = name.lastIndexOf("/");
+  const id = endpointOfService(name.slice(0, at));
+  return id === undefined ? undefined : { id, generation: Number(name.slice(at + 1)) };
+}
+
+const stopPrefix = "stop/";
+
+/** Of an endpoint that stops: each reader of a slot stores up to where it has queued for the endpoint. Undefined: it does not stop. */
+export function stopName({ endpoint: { id, stopping } }: StoredEndpoint): string | undefined {
+  return stopping === undefined ? undefined : `${stopPrefix}${id}/${stopping}`;
+}
+
+/** The inverse of {@link stopName}. @returns the id of the endpoint; undefined for the cursor of another consumer */
+export function endpointOfStop(name: string): string | undefined {
+  return name.startsWith(stopPrefix) ? name.slice(stopPrefix.length, name.lastIndexOf("/")) : undefined;
 }
 
 interface Entry {

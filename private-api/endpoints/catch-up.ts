@@ -1,6 +1,8 @@
-/** Reads the log for single endpoints that are behind, until they have what the others have. */
+/**
+ * Reads the log for single endpoints that are behind, until they have what the others have. What has left the log comes from the tables of
+ * SQL sources, where it was a row.
+ */
 import {
-  type ChangeLog,
   type Place,
   placeBeforeAll,
   type ReadBounds,
@@ -13,10 +15,11 @@ import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import type { Backlogs, Room } from "./backlogs.ts";
 import { type Behind, cursorName } from "./behind.ts";
-import { type ChangeQueue, gapOf, isTaking, wants } from "./change-queue.ts";
+import { type ChangeQueue, channelSlots, gapOf, hasChannelsIn, isTaking, wants } from "./change-queue.ts";
 import type { EndpointIndex } from "./endpoint-index.ts";
 import type { HeldSlots } from "./held-slots.ts";
 import { changeMessage, gapMessage, type Message } from "./queued-change.ts";
+import type { BegunRead, RowFetches } from "./row-fetches.ts";
 
 /** Changes that are queued between two steps for all other endpoints. */
 const stepItems = 200;
@@ -27,33 +30,47 @@ const maxBytes = 1024 * 1024;
 const restMs = 500;
 
 export class CatchUp {
-  readonly #log: Pick<ChangeLog, "read">;
   readonly #slots: HeldSlots;
   readonly #behind: Behind;
   readonly #backlogs: Backlogs;
   readonly #queue: ChangeQueue;
+  readonly #fetches: RowFetches;
   /** By endpoint, by `performance.now()`: it is not looked at before. */
   readonly #restUntil = new Map<string, number>();
   /** The endpoint whose turn was last. */
   #last: string | undefined;
 
   constructor(options: {
-    log: Pick<ChangeLog, "read">;
     slots: HeldSlots;
     behind: Behind;
     backlogs: Backlogs;
     queue: ChangeQueue;
+    fetches: RowFetches;
   }) {
-    this.#log = options.log;
     this.#slots = options.slots;
     this.#behind = options.behind;
     this.#backlogs = options.backlogs;
     this.#queue = options.queue;
+    this.#fetches = options.fetches;
   }
 
   /** It may have room. */
   lookSoon(id: string): void {
     this.#restUntil.delete(id);
+  }
+
+  /**
+   * Rows that have left the log are left to single endpoints: each that may want them is behind from now on.
+   * @param before where the read began @returns the read without its rows
+   */
+  leaveRows({ rows, ...read }: SlotRead, before: Place | undefined, index: Pick<EndpointIndex, "all">): SlotRead {
+    if (!rows) return read;
+    for (const stored of index.all) {
+      const isBehind = this.#behind.has(stored.endpoint.id, read.slot);
+      if (!isBehind && hasChannelsIn(stored, read.slot)) this.#behind.set(stored, read.slot, before ?? placeBeforeAll);
+    }
+    const { gap: _gap, ...whole } = read;
+    return { ...whole, place: rows.until };
   }
 
   /** Endpoints take turns; a step is short. @returns whether places changed */
@@ -66,6 +83,7 @@ export class CatchUp {
       const stored = index.get(id);
       if (!stored) {
         this.#behind.forget(id);
+        this.#fetches.forget(id);
         changed = true;
         continue;
       }
@@ -93,25 +111,61 @@ export class CatchUp {
   /** @returns how many changes were looked at. */
   async #read(stored: StoredEndpoint, room: Room): Promise<number> {
     const { id } = stored.endpoint;
-    const ownName = cursorName(stored);
-    const queries = [...this.#behind.places(id)].flatMap(([slot, { place, name }]) => {
-      // It has moved: its new places are read first.
-      if (name !== ownName) return [];
-      const held = this.#slots.of(slot);
-      // Where the others are not known yet, they get as far first.
-      if (held?.place === undefined) return [];
-      if (comparePlaces(place, held.place) < 0) return [{ slot, from: fromOf(stored, place) }];
-      if (comparePlaces(place, held.place) === 0) this.#behind.join(id, slot);
-      return [];
-    });
-    if (queries.length === 0) return 0;
-    const bounds = { limit: room.items, maxBytes: room.bytes, channels: channelsOf(stored.endpoint) };
-    const reads = await this.#log.read(queries, bounds);
+    const fetched = this.#fetches.take(id).filter((begun) => this.#isCurrent(stored, begun));
+    const isFetched = new Set(fetched.map(({ read }) => read.slot));
+    const due = this.#queriesFor(stored).filter(({ slot }) => !isFetched.has(slot));
+    const queries = due.filter(({ slot }) => !this.#fetches.waitsFor(id, slot));
+    if (queries.length === 0 && fetched.length === 0) {
+      if (due.length > 0) this.#restUntil.set(id, performance.now() + restMs);
+      return 0;
+    }
+    const bounds = { limit: room.items, maxBytes: room.bytes, channels: channelsOf(stored.endpoint), withRows: true };
+    const found = queries.length === 0 ? [] : await this.#slots.read(queries, bounds);
+    const begun = this.#begunReads(stored, found);
+    const isRefused = begun.length > 0 && !this.#fetches.begin(id, begun);
+    const isWhole = ({ rows }: SlotRead): boolean => rows === undefined || rows.changes.length === 0;
+    const reads = [...fetched.map(({ read }) => read), ...found.filter(isWhole)];
+    // Nothing but rows was read, and is dropped.
+    if (isRefused && reads.length === 0) this.#restUntil.set(id, performance.now() + restMs);
     const gap = gapOf(reads);
     const message = gap && gapMessage(gap);
     let count = 0;
     for (const read of reads) count += await this.#queueUpToOthers(stored, read, message);
     return Math.max(1, count);
+  }
+
+  #queriesFor(stored: StoredEndpoint): { slot: number; from: ReadFrom }[] {
+    const { id } = stored.endpoint;
+    const ownName = cursorName(stored);
+    const slots = channelSlots(stored);
+    return [...this.#behind.places(id)].flatMap(([slot, { place, name }]) => {
+      // It has moved: its new places are read first.
+      if (name !== ownName) return [];
+      const held = this.#slots.of(slot);
+      // Where the others are not known yet, they get as far first.
+      if (held?.place === undefined) return [];
+      const order = comparePlaces(place, held.place);
+      if (order < 0 && slots.has(slot)) return [{ slot, from: fromOf(stored, place) }];
+      if (order <= 0) this.#behind.join(id, slot);
+      return [];
+    });
+  }
+
+  /** Of the slots whose next changes are rows. */
+  #begunReads(stored: StoredEndpoint, reads: readonly SlotRead[]): BegunRead[] {
+    return reads.flatMap((read) => {
+      const entry = this.#behind.places(stored.endpoint.id).get(read.slot);
+      const held = this.#slots.of(read.slot);
+      if (!entry || !held || !read.rows || read.rows.changes.length === 0) return [];
+      return [{ read, before: entry.place, name: entry.name, held }];
+    });
+  }
+
+  /** Neither the endpoint nor the slot has moved meanwhile. */
+  #isCurrent(stored: StoredEndpoint, { read, before, name, held }: BegunRead): boolean {
+    const entry = this.#behind.places(stored.endpoint.id).get(read.slot);
+    const isSame = entry?.place === before && entry.name === name && name === cursorName(stored);
+    return isSame && this.#slots.of(read.slot) === held;
   }
 
   /** @param gapOfAll what is sent for the gap of this read, and of others */
@@ -138,10 +192,13 @@ export class CatchUp {
   }
 }
 
-/** The place before all stands for the time at which the endpoint begins. */
-function fromOf({ endpoint, startsAt }: StoredEndpoint, place: Place): ReadFrom {
-  if (place !== placeBeforeAll) return { kind: "after", place };
-  return startsAt === 0 || endpoint.after ? { kind: "start" } : { kind: "time", at: startsAt };
+/** The place before all stands for where the endpoint begins. */
+export function fromOf(stored: StoredEndpoint, place: Place): ReadFrom {
+  return place === placeBeforeAll ? beginningOf(stored) : { kind: "after", place };
+}
+
+export function beginningOf({ endpoint: { after, othersFromLedger = false }, startsAt }: StoredEndpoint): ReadFrom {
+  return startsAt === 0 || (after && !othersFromLedger) ? { kind: "start" } : { kind: "time", at: startsAt };
 }
 
 /** As the log takes them. */

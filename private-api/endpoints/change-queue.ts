@@ -1,14 +1,17 @@
 /** Queues changes for endpoints, within the window of each. */
 import { type Change, type Gap, type Place, placeBeforeAll, type SlotRead } from "../../shared/changes/contract.ts";
+import { comparePlaces } from "../../shared/changes/places.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { stateOf } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
-import { slotOf } from "../../shared/redis/slots.ts";
+import { everySlot, slotOf } from "../../shared/redis/slots.ts";
 import { Turns } from "../../shared/runtime/timing.ts";
+import { joinedGap } from "../changes/joined-gap.ts";
 import type { Backlogs } from "./backlogs.ts";
 import type { Behind } from "./behind.ts";
 import type { EndpointIndex } from "./endpoint-index.ts";
 import { changeMessage, gapMessage, itemFor, type Message } from "./queued-change.ts";
+import type { StoppingEndpoints } from "./stopping-endpoints.ts";
 
 /** Under way to the store. */
 const maxQueueing = { items: 1_000, bytes: 8 * 1024 * 1024 };
@@ -50,10 +53,8 @@ export function wantedOf(
 }
 
 /** Gaps of several slots become one: an endpoint is sent it once. */
-export function gapOf(reads: readonly SlotRead[]): Gap | undefined {
-  const gaps = reads.flatMap(({ gap }) => gap ?? []);
-  if (gaps.length === 0) return undefined;
-  return { from: Math.min(...gaps.map(({ from }) => from)), to: Math.max(...gaps.map(({ to }) => to)) };
+export function gapOf(reads: readonly { readonly gap?: Gap | undefined }[]): Gap | undefined {
+  return joinedGap(reads.flatMap(({ gap }) => gap ?? []));
 }
 
 /** Ends once `given.left` deliveries are reached, after one change at the earliest. */
@@ -90,11 +91,18 @@ export class ChangeQueue {
   readonly #queues: Pick<QueueStore, "enqueue">;
   readonly #backlogs: Backlogs;
   readonly #behind: Behind;
+  readonly #stops: Pick<StoppingEndpoints, "hasStopped">;
 
-  constructor(options: { queues: Pick<QueueStore, "enqueue">; backlogs: Backlogs; behind: Behind }) {
+  constructor(options: {
+    queues: Pick<QueueStore, "enqueue">;
+    backlogs: Backlogs;
+    behind: Behind;
+    stops: Pick<StoppingEndpoints, "hasStopped">;
+  }) {
     this.#queues = options.queues;
     this.#backlogs = options.backlogs;
     this.#behind = options.behind;
+    this.#stops = options.stops;
   }
 
   /**
@@ -103,12 +111,16 @@ export class ChangeQueue {
    */
   async add(wanted: readonly Wanted[]): Promise<void> {
     const taking = this.#withoutBehind(wanted);
-    await this.#backlogs.expect(countsOf(taking));
+    await this.#backlogs.expect(this.#countsOf(taking));
     const turns = new Turns();
     const fallen = new Map<number, Fallen>();
     // Failures wait until they are asked for: a rejection that nobody awaits yet would end the process.
     let queueing: Promise<{ error: unknown } | undefined>[] = [];
     let hasFailed = false;
+    const fail = (error: unknown): { error: unknown } => {
+      hasFailed = true;
+      return { error };
+    };
     let bytes = 0;
     for (const { slot, before, message, endpoints } of taking) {
       // What follows must not be stored ahead of what failed.
@@ -118,19 +130,11 @@ export class ChangeQueue {
       for (const stored of endpoints) {
         const { id } = stored.endpoint;
         if (ofSlot.has(id)) continue;
-        if (!isTaking(stored) || !this.#backlogs.take(id, message.bytes)) {
+        if (!this.#isTaking(stored, slot) || !this.#backlogs.take(id, message.bytes)) {
           ofSlot.set(id, { stored, place: before });
           continue;
         }
-        queueing.push(
-          this.#queues.enqueue(itemFor(stored, message)).then(
-            () => undefined,
-            (error: unknown) => {
-              hasFailed = true;
-              return { error };
-            },
-          ),
-        );
+        queueing.push(this.#queues.enqueue(itemFor(stored, message)).then(noFailure, fail));
         bytes += message.bytes;
         if (queueing.length < maxQueueing.items && bytes < maxQueueing.bytes) continue;
         await assertStored(queueing);
@@ -154,6 +158,23 @@ export class ChangeQueue {
     }));
   }
 
+  /** By endpoint, what may be queued for it now. */
+  #countsOf(wanted: readonly Wanted[]): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const { slot, endpoints } of wanted) {
+      for (const stored of endpoints) {
+        const { id } = stored.endpoint;
+        if (this.#isTaking(stored, slot)) counts.set(id, (counts.get(id) ?? 0) + 1);
+      }
+    }
+    return counts;
+  }
+
+  /** Whether changes of the slot are queued for it: otherwise its place is kept. */
+  #isTaking(stored: StoredEndpoint, slot: number): boolean {
+    return stateOf(stored.endpoint) === "live" && !this.#stops.hasStopped(stored, slot);
+  }
+
   /** Messages of one endpoint, whose window has room for them. */
   async addFor(stored: StoredEndpoint, messages: readonly Message[]): Promise<void> {
     await Promise.all(
@@ -165,30 +186,29 @@ export class ChangeQueue {
   }
 }
 
-/** By endpoint, what may be queued for it now. */
-function countsOf(wanted: readonly Wanted[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const { endpoints } of wanted) {
-    for (const stored of endpoints) {
-      if (isTaking(stored)) counts.set(stored.endpoint.id, (counts.get(stored.endpoint.id) ?? 0) + 1);
-    }
-  }
-  return counts;
-}
-
-/** Whether changes are queued for it: otherwise its place is kept. */
+/** Whether it is read for by itself, where it is behind: otherwise its place is kept. */
 export function isTaking({ endpoint }: StoredEndpoint): boolean {
-  return stateOf(endpoint) === "live";
+  return stateOf(endpoint) === "live" && endpoint.stopping === undefined;
 }
 
-function hasChannelsIn({ endpoint }: StoredEndpoint, slot: number): boolean {
+/** Whether the slot may have changes of its channels: otherwise no gap of the slot concerns it. */
+export function hasChannelsIn({ endpoint }: StoredEndpoint, slot: number): boolean {
   return endpoint.channels.some((pattern) => pattern.endsWith("*") || slotOf(pattern) === slot);
 }
 
+/** The slots for which {@link hasChannelsIn} is true: quicker where all slots are looked at. */
+export function channelSlots({ endpoint: { channels } }: StoredEndpoint): ReadonlySet<number> {
+  return new Set(channels.some((pattern) => pattern.endsWith("*")) ? everySlot : channels.map(slotOf));
+}
+
 /** Of the changes that match its channels and events, those that follow where it begins. */
-export function wants({ endpoint, startsAt }: StoredEndpoint, { channel, offset, at }: Change): boolean {
+export function wants({ endpoint, startsAt }: StoredEndpoint, { channel, place, at }: Change): boolean {
   const after = endpoint.after?.[channel];
-  return after === undefined ? at >= startsAt : offset > after;
+  return after === undefined ? at >= startsAt : comparePlaces(place, after) > 0;
+}
+
+function noFailure(): undefined {
+  return undefined;
 }
 
 async function assertStored(queueing: readonly Promise<{ error: unknown } | undefined>[]): Promise<void> {

@@ -2,22 +2,30 @@
  * Reads the change log once for all endpoints, and queues for each what it asks for. An endpoint that takes nothing, or whose window
  * is full, falls behind: from then on only its place in the log is kept, and it is read for by itself once it has room again.
  *
- * What is read is queued before its place is stored. So a crash repeats reads, and the queues drop what they have already.
+ * What is read is queued before its place is stored. So a crash repeats reads, and the queues drop what they have already. A Redis that
+ * loses its latest writes loses the place with the items that were queued before it: it ends the leases, so that reads begin at the
+ * places that it has.
  */
 import { type ChangeLog, type ReadFrom, readerLeaseMs, type SlotRead } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
-import type { QueueStore } from "../../shared/queues/contract.ts";
+import { LostWrites, type QueueStore } from "../../shared/queues/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import type { TableRows } from "../changes/table-rows.ts";
 import { Backlogs } from "./backlogs.ts";
 import { Behind } from "./behind.ts";
 import { CatchUp } from "./catch-up.ts";
-import { ChangeQueue, wantedOf } from "./change-queue.ts";
+import { ChangeQueue, gapOf, wantedOf } from "./change-queue.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
-import { type HeldSlot, HeldSlots } from "./held-slots.ts";
+import { CursorSweep } from "./cursor-sweep.ts";
+import { type HeldSlot, HeldSlots, noteQueued } from "./held-slots.ts";
 import { MovedEndpoints } from "./moved-endpoints.ts";
+import { QueueHistories } from "./queue-histories.ts";
+import { RowFetches } from "./row-fetches.ts";
+import { SlotTakeover } from "./slot-takeover.ts";
+import { StoppingEndpoints } from "./stopping-endpoints.ts";
 import { StoredPlaces } from "./stored-places.ts";
 
 /** Of one step, in all slots: a change may have many endpoints. */
@@ -28,6 +36,11 @@ const catchUpEveryMs = 50;
 const sweepMs = 5_000;
 /** After a failure of the store. */
 const storeRetryMs = 250;
+/**
+ * Where queues are in several Redis, a place is stored so much later: longer than one that fails over lacks of its latest writes. What was
+ * queued meanwhile is queued again after a crash, and the queues drop what they have.
+ */
+const placeDelayMs = 5_000;
 
 export class ChangeReader implements Service {
   readonly #log: ChangeLog;
@@ -41,11 +54,11 @@ export class ChangeReader implements Service {
   readonly #queue: ChangeQueue;
   readonly #catchUp: CatchUp;
   readonly #moved: MovedEndpoints;
+  readonly #stops: StoppingEndpoints;
+  readonly #takeover: SlotTakeover;
+  readonly #sweep: CursorSweep;
   /** Slots that may have changes after their place, in turn. */
   readonly #dirty = new Set<number>();
-  /** Slots whose places are not read yet. */
-  #taken: readonly HeldSlot[] = [];
-  #renewing = false;
   #timers: NodeJS.Timeout[] = [];
   #wake: (() => void) | undefined;
   #running: Promise<void> | undefined;
@@ -54,8 +67,9 @@ export class ChangeReader implements Service {
   /** @param options.readers how many processes share the slots */
   constructor(options: {
     log: ChangeLog;
-    queues: Pick<QueueStore, "enqueue" | "waitingOfSource">;
+    queues: Pick<QueueStore, "enqueue" | "waitingOfSource" | "histories">;
     current: CurrentEndpoints;
+    tables: TableRows;
     readers: () => Promise<number>;
     errors: ContainedErrors;
     logger: Logger;
@@ -67,20 +81,37 @@ export class ChangeReader implements Service {
     this.#logger = options.logger;
     const behind = this.#behind;
     this.#slots = new HeldSlots({ log, readers: options.readers, onLost: (slot) => behind.lose(slot) });
-    this.#places = new StoredPlaces({ log, slots: this.#slots, behind });
+    const histories = new QueueHistories(queues);
+    const delayMs = (): number => (histories.areSeveral ? placeDelayMs : 0);
+    this.#places = new StoredPlaces({ log, slots: this.#slots, behind, delayMs });
+    this.#takeover = new SlotTakeover({ slots: this.#slots, places: this.#places, behind, current, histories });
     this.#backlogs = new Backlogs(queues);
-    this.#queue = new ChangeQueue({ queues, backlogs: this.#backlogs, behind });
-    this.#catchUp = new CatchUp({ log, slots: this.#slots, behind, backlogs: this.#backlogs, queue: this.#queue });
     this.#moved = new MovedEndpoints({ current, places: this.#places, behind });
+    const isLoaded = (slot: number): boolean => this.#takeover.isLoaded(slot);
+    this.#stops = new StoppingEndpoints({ log, current, slots: this.#slots, moved: this.#moved, behind, isLoaded });
+    this.#queue = new ChangeQueue({ queues: histories, backlogs: this.#backlogs, behind, stops: this.#stops });
+    const fetches = new RowFetches({
+      tables: options.tables,
+      onFetched: (id) => {
+        this.#catchUp.lookSoon(id);
+        this.#wake?.();
+      },
+    });
+    this.#catchUp = new CatchUp({
+      ...{ slots: this.#slots, behind, backlogs: this.#backlogs, queue: this.#queue, fetches },
+    });
+    this.#sweep = new CursorSweep({ log, slots: this.#slots, current });
   }
 
   async start(): Promise<void> {
     this.#moved.start();
+    this.#stops.start();
     this.#current.listen((id, stored) => this.#changed(id, stored));
     this.#errors.contain("store", () => this.#listen());
     this.#timers = [
       this.#errors.every(readerLeaseMs / 3, () => this.#renew()),
       this.#errors.every(sweepMs, () => this.#readSoon(this.#slots.all.keys())),
+      this.#errors.every(sweepMs, () => this.#sweepCursors()),
     ];
     await this.#renew();
     this.#running = this.#run();
@@ -111,6 +142,7 @@ export class ChangeReader implements Service {
   #changed(id: string, stored: StoredEndpoint | undefined): void {
     this.#catchUp.lookSoon(id);
     this.#moved.note(id, stored);
+    this.#stops.note(id, stored);
     if (!stored) {
       this.#behind.forget(id);
       this.#backlogs.forget(id);
@@ -123,26 +155,33 @@ export class ChangeReader implements Service {
   }
 
   async #renew(): Promise<void> {
-    if (this.#renewing) return;
-    this.#renewing = true;
     try {
-      this.#taken = [...this.#taken, ...(await this.#slots.renew())];
+      await this.#takeover.renew();
       this.#wake?.();
     } catch (error) {
       this.#report(error, "the slots of the change log could not be renewed");
-    } finally {
-      this.#renewing = false;
+    }
+  }
+
+  /** Two at once sweep different slots. */
+  async #sweepCursors(): Promise<void> {
+    try {
+      await this.#sweep.step();
+    } catch (error) {
+      this.#report(error, "unused places in the change log could not be looked for");
     }
   }
 
   async #run(): Promise<void> {
     while (!this.#stopping) {
       try {
-        await this.#loadTaken();
+        this.#readSoon(await this.#takeover.step());
         await this.#step();
-        if (await this.#catchUp.step(this.#current.index)) await this.#places.saveBehind();
+        if (await this.#catchUp.step(this.#current.index)) await this.#places.save();
+        await this.#stops.mark();
         await this.#idle(this.#behind.isEmpty ? readerLeaseMs : catchUpEveryMs);
       } catch (error) {
+        if (error instanceof LostWrites) this.#takeover.checkSoon();
         this.#report(error, "the change log could not be read for endpoints");
         await new Promise((resolve) => setTimeout(resolve, storeRetryMs));
       }
@@ -151,7 +190,7 @@ export class ChangeReader implements Service {
 
   /** Until there is news, or the time is over. */
   async #idle(maxMs: number): Promise<void> {
-    if (this.#stopping || this.#taken.length > 0 || this.#slotsToRead().length > 0) return;
+    if (this.#stopping || this.#takeover.isDue || !this.#moved.isEmpty || this.#slotsToRead().length > 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, maxMs);
     this.#wake = resolve;
@@ -160,24 +199,9 @@ export class ChangeReader implements Service {
     this.#wake = undefined;
   }
 
-  /** What the process that read the slots before has stored. */
-  async #loadTaken(): Promise<void> {
-    if (this.#taken.length === 0) return;
-    const taken = this.#taken.filter((held) => this.#slots.all.get(held.lease.slot) === held);
-    const slots = taken.map(({ lease }) => lease.slot);
-    // What a step noted that began under the lease before.
-    for (const slot of slots) this.#behind.lose(slot);
-    await this.#current.catchUp();
-    await this.#places.load(slots);
-    await this.#places.loadBehind([...this.#current.index.all], slots);
-    this.#taken = this.#taken.filter((held) => !taken.includes(held));
-    this.#readSoon(slots);
-  }
-
   /** Those whose lease may end soon wait for its renewal. */
   #slotsToRead(): readonly number[] {
-    const unloaded = new Set(this.#taken.map(({ lease }) => lease.slot));
-    return [...this.#dirty].filter((slot) => !unloaded.has(slot) && this.#slots.of(slot));
+    return [...this.#dirty].filter((slot) => this.#takeover.isLoaded(slot) && this.#slots.of(slot));
   }
 
   /** Reads what is new in all slots. */
@@ -191,22 +215,24 @@ export class ChangeReader implements Service {
         return;
       }
       const begun = new Map(slots.map((slot) => [slot, this.#slots.of(slot)]));
-      const all = await this.#read(begun.values());
+      const all = await this.#read(begun);
       // After the read: every endpoint that began before the changes is known then.
       await this.#current.catchUp();
       await this.#moved.load();
+      await this.#stops.load(slots);
       // A slot that was lost, and maybe taken again, is read from its stored places: they say where each endpoint continues.
       const isSame = ({ slot }: SlotRead): boolean => this.#slots.of(slot) === begun.get(slot);
       const places = new Map([...begun].map(([slot, held]) => [slot, held?.place]));
-      const { wanted, covered } = wantedOf(all.filter(isSame), places, this.#current.index);
+      const { index } = this.#current;
+      const reads = all.filter(isSame).map((read) => this.#catchUp.leaveRows(read, places.get(read.slot), index));
+      const { wanted, covered } = wantedOf(reads, places, index);
+      for (const read of covered) noteQueued(begun.get(read.slot), read);
       await this.#queue.add(wanted);
       for (const { slot } of covered) if (this.#slots.all.get(slot) !== begun.get(slot)) this.#behind.lose(slot);
       for (const { slot, place } of covered.filter(isSame)) {
         const held = begun.get(slot);
-        if (held) held.place = place;
+        if (held) Object.assign(held, { place, gap: undefined });
       }
-      // Those that fell behind first: without their places they would miss what the others got.
-      await this.#places.saveBehind();
       const read = covered.filter(isSame);
       await this.#places.save(read);
       this.#readRest(slots, read);
@@ -223,9 +249,19 @@ export class ChangeReader implements Service {
     for (const { slot } of read) if (this.#dirty.delete(slot)) this.#dirty.add(slot);
   }
 
-  async #read(slots: Iterable<HeldSlot | undefined>): Promise<readonly SlotRead[]> {
-    const queries = [...slots].flatMap((held) => (held ? [{ slot: held.lease.slot, from: this.#fromOf(held) }] : []));
-    return queries.length === 0 ? [] : this.#log.read(queries, stepBounds);
+  async #read(begun: ReadonlyMap<number, HeldSlot | undefined>): Promise<readonly SlotRead[]> {
+    const reads: SlotRead[] = [];
+    // Everyone must hear of a gap that is known already: only rows of other slots are left to single endpoints.
+    for (const hasGap of [false, true]) {
+      const queries = [...begun].flatMap(([slot, held]) =>
+        held && (held.gap !== undefined) === hasGap ? [{ slot, from: this.#fromOf(held) }] : [],
+      );
+      if (queries.length > 0) reads.push(...(await this.#slots.read(queries, { ...stepBounds, withRows: !hasGap })));
+    }
+    return reads.map((read) => {
+      const gap = gapOf([read, { gap: begun.get(read.slot)?.gap }]);
+      return gap ? { ...read, gap } : read;
+    });
   }
 
   #fromOf({ place }: HeldSlot): ReadFrom {
@@ -253,7 +289,7 @@ export class ChangeReader implements Service {
   }
 
   #report(error: unknown, message: string): void {
-    if (error instanceof TidegateError) this.#logger.debug({ err: error }, message);
+    if (error instanceof TidegateError || error instanceof LostWrites) this.#logger.debug({ err: error }, message);
     else this.#errors.report("store", error);
   }
 }

@@ -19,6 +19,9 @@ export class CurrentEndpoints implements Service {
   readonly #listeners: EndpointListener[] = [];
   #version = -1;
   #reading: Promise<void> | undefined;
+  #isRefreshing = false;
+  /** A change was announced since the refresh under way began to read. */
+  #isStale = false;
   #recheck: NodeJS.Timeout | undefined;
 
   constructor(options: { store: EndpointStore; errors: ContainedErrors; logger: Logger }) {
@@ -56,12 +59,20 @@ export class CurrentEndpoints implements Service {
     }
   }
 
+  /** One at a time, however many changes are announced. */
   async #refresh(): Promise<void> {
-    try {
-      await this.catchUp();
-    } catch (error) {
-      this.#logger.warn({ err: error }, "reading the endpoints failed, those in memory stay in force");
+    this.#isStale = true;
+    if (this.#isRefreshing) return;
+    this.#isRefreshing = true;
+    while (this.#isStale) {
+      this.#isStale = false;
+      try {
+        await this.catchUp();
+      } catch (error) {
+        this.#logger.warn({ err: error }, "reading the endpoints failed, those in memory stay in force");
+      }
     }
+    this.#isRefreshing = false;
   }
 
   /** One read at a time: a version is never replaced by one before it. */

@@ -9,7 +9,10 @@ import {
 } from "../../shared/endpoints/contract.ts";
 import { type Endpoint, endpointModes, maxEndpointBytes, stateOf } from "../../shared/endpoints/endpoint.ts";
 import { maxSecrets, secretKey } from "../../shared/endpoints/secrets.ts";
+import { secretHeader } from "../../shared/http/secret-headers.ts";
 import { wellFormedPattern } from "../../shared/protocol/grammar.ts";
+import { maxTenantLength } from "../../shared/protocol/limits.ts";
+import { pointOf, pointsPerPercent } from "../../shared/rollouts/point.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { excerpt } from "../../shared/runtime/excerpt.ts";
 import type { InternetAddresses } from "../../shared/services/internet-addresses.ts";
@@ -22,8 +25,6 @@ const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
 /** Of the request itself, or set by this program. */
 const ownHeaders =
   /^(host|connection|keep-alive|upgrade|te|trailer|expect|content-.*|transfer-encoding|accept-encoding|user-agent|webhook-.*|tidegate-.*)$/i;
-/** A value under such a name may be a secret: it is not shown. */
-const secretHeader = /auth|token|secret|key|cookie|pass|signature/i;
 const maxHeaders = 20;
 const maskedValue = "***";
 /** Of channels and events: every process keeps an entry for each. */
@@ -77,7 +78,7 @@ export const NewEndpoint = Type.Object(
         description: "`whsec_` and the base64 of 24 to 64 bytes; a new one without it",
       }),
     ),
-    tenant: Type.Optional(Type.String({ minLength: 1, maxLength: 128, pattern: wellFormedPattern.source })),
+    tenant: Type.Optional(Type.String({ minLength: 1, maxLength: maxTenantLength, pattern: wellFormedPattern.source })),
   },
   closed,
 );
@@ -124,7 +125,7 @@ export function patched(
   { mode, perSecond, description, ...given }: EndpointPatch,
   addresses: InternetAddresses,
 ): Endpoint {
-  const { perSecond: oldRate, description: oldText, halted, reason, ...others } = endpoint;
+  const { perSecond: oldRate, description: oldText, halted, reason, stopping, ...others } = endpoint;
   const rate = perSecond === undefined ? oldRate : perSecond;
   const text = description === undefined ? oldText : description;
   const changed: Endpoint = {
@@ -133,7 +134,11 @@ export function patched(
     ...(typeof rate === "number" && { perSecond: rate }),
     ...(typeof text === "string" && { description: text }),
     ...(mode === undefined
-      ? { ...(halted && { halted }), ...(reason !== undefined && { reason }) }
+      ? {
+          ...(halted && { halted }),
+          ...(reason !== undefined && { reason }),
+          ...(stopping !== undefined && { stopping }),
+        }
       : modeMembers(mode, endpoint)),
   };
   assertValid(changed, addresses);
@@ -156,12 +161,21 @@ function assertValid(endpoint: Endpoint, addresses: InternetAddresses): void {
       secretKey(secret) ? [] : [`/secrets/${index}: must be "whsec_" and the base64 of 24 to 64 bytes`],
     ),
   ];
-  if (Buffer.byteLength(JSON.stringify(endpoint)) > maxEndpointBytes) {
-    errors.push(`the endpoint is larger than ${maxEndpointBytes} bytes of JSON`);
-  }
+  if (isTooLarge(endpoint)) errors.push(tooLarge);
   if (errors.length > 0) {
     throw new TidegateError("invalid_request", `the endpoint is not valid: ${errors.join("; ")}`, { errors });
   }
+}
+
+const tooLarge = `the endpoint is larger than ${maxEndpointBytes} bytes of JSON`;
+
+function isTooLarge(endpoint: Endpoint): boolean {
+  return Buffer.byteLength(JSON.stringify(endpoint)) > maxEndpointBytes;
+}
+
+/** @throws TidegateError `invalid_request` */
+export function assertEndpointSize(endpoint: Endpoint): void {
+  if (isTooLarge(endpoint)) throw new TidegateError("invalid_request", `${tooLarge}: name fewer channels, or a cursor`);
 }
 
 function urlFindings(text: string, addresses: InternetAddresses): string[] {
@@ -195,6 +209,11 @@ function headerFindings(headers: Readonly<Record<string, string>>): string[] {
   });
 }
 
+/** From 0 to 99.99, uniformly distributed over endpoints; the same for as long as the endpoint exists. */
+export function rolloutPoint({ id }: Pick<Endpoint, "id">): number {
+  return pointOf("endpoint", { client: id }) / pointsPerPercent;
+}
+
 export interface Lag {
   changes: number;
   ms: number;
@@ -205,7 +224,15 @@ export function endpointView(
   { endpoint, createdAt }: StoredEndpoint,
   { lag, health }: { lag: Lag; health: EndpointHealth },
 ): object {
-  const { secrets: _secrets, headers, halted: _halted, after: _after, ...shown } = endpoint;
+  const {
+    secrets: _secrets,
+    headers,
+    halted: _halted,
+    after: _after,
+    othersFromLedger: _othersFromLedger,
+    stopping,
+    ...shown
+  } = endpoint;
   const shownHeaders = Object.entries(headers).map(([name, value]) => [
     name,
     secretHeader.test(name) ? maskedValue : value,
@@ -214,6 +241,8 @@ export function endpointView(
     ...shown,
     headers: Object.fromEntries(shownHeaders),
     state: stateOf(endpoint),
+    ...(stopping !== undefined && { stopping: true }),
+    point: rolloutPoint(endpoint),
     createdAt,
     lag,
     ...health,
@@ -225,7 +254,9 @@ export const EndpointAnswer = Type.Object({
   ...members,
   tenant: Type.Optional(Type.String()),
   state: Type.Enum([...endpointModes, "paused", "disabled"]),
+  stopping: Type.Optional(Type.Boolean({ description: "It becomes a shadow once what is queued for it is sent" })),
   reason: Type.Optional(Type.String({ description: "Why it is disabled" })),
+  point: Type.Number({ description: "It is one of the first p percent of all endpoints where it is less than p" }),
   createdAt: Type.Integer({ description: "Unix ms" }),
   lag: Type.Object({
     changes: Type.Integer({ description: "That wait for it; an estimate while it is behind" }),

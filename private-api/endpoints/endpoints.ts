@@ -6,7 +6,7 @@ import type { ChangeLog } from "../../shared/changes/contract.ts";
 import { changesBetween, timeOf } from "../../shared/changes/places.ts";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { AttemptLog, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
-import { endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
+import { type Endpoint, endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 import { everySlot } from "../../shared/redis/slots.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
@@ -15,6 +15,7 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { EndpointClient } from "../../shared/services/endpoint-client.ts";
 import { InternetAddresses } from "../../shared/services/internet-addresses.ts";
+import type { TableRows } from "../changes/table-rows.ts";
 import { readEndpoint } from "./change-endpoint.ts";
 import { cursorName } from "./behind.ts";
 import { ChangeReader } from "./change-reader.ts";
@@ -22,14 +23,16 @@ import { CurrentEndpoints } from "./current-endpoints.ts";
 import { EndpointDeliveries } from "./endpoint-deliveries.ts";
 import { EndpointRequests } from "./endpoint-requests.ts";
 import { endpointView } from "./endpoint-form.ts";
-import { ledgerLines } from "./ledger.ts";
+import { type LedgerLine, ledgerLines, type LedgerQuery } from "./ledger.ts";
 import { EndpointMoves } from "./move-endpoint.ts";
+import { EndpointStops } from "./stop-endpoint.ts";
 import { FailingEndpoints } from "./failing-endpoints.ts";
 
 export interface EndpointsOptions {
   store: EndpointStore;
   attempts: AttemptLog;
   log: ChangeLog;
+  tables: TableRows;
   queues: QueueStore;
   broker: ChannelBroker;
   rules: CurrentRules;
@@ -50,9 +53,11 @@ export class Endpoints implements Service {
   readonly requests: EndpointRequests;
   readonly deliveries: EndpointDeliveries;
   readonly moves: EndpointMoves;
+  readonly stops: EndpointStops;
   /** Reads the log for endpoints; started only where the process delivers. */
   readonly reader: ChangeReader;
   readonly #log: ChangeLog;
+  readonly #tables: TableRows;
   readonly #queues: QueueStore;
   readonly #current: CurrentEndpoints;
   readonly #client: EndpointClient;
@@ -62,8 +67,16 @@ export class Endpoints implements Service {
     this.store = store;
     this.attempts = attempts;
     this.#log = log;
+    this.#tables = options.tables;
     this.#queues = queues;
-    this.moves = new EndpointMoves(store, log);
+    this.moves = new EndpointMoves({
+      ...{ store, log },
+      offsetOf: async (channel) => {
+        const positionOnly = { retention: rules.rules.namespace(channel), limit: 0, maxBytes: 0 };
+        return (await broker.readHistory({ channel, ...positionOnly })).position.offset;
+      },
+    });
+    this.stops = new EndpointStops({ store, log, queues, moves: this.moves });
     this.addresses = new InternetAddresses(options.allowedNetworks);
     this.#client = new EndpointClient({ addresses: this.addresses, ...(resolve && { resolve }) });
     const current = new CurrentEndpoints({ store, errors, logger });
@@ -74,7 +87,9 @@ export class Endpoints implements Service {
       onFailing: async (stored, why) => failing.failed(stored, why),
     });
     this.deliveries = new EndpointDeliveries({ current, store, requests: this.requests });
-    this.reader = new ChangeReader({ log, queues, current, readers: options.readers, errors, logger });
+    this.reader = new ChangeReader({
+      ...{ log, queues, current, tables: options.tables, readers: options.readers, errors, logger },
+    });
   }
 
   async start(): Promise<void> {
@@ -91,10 +106,15 @@ export class Endpoints implements Service {
     return `ep_${randomBytes(12).toString("base64url")}`;
   }
 
-  /** By id. @param query.after the id of the last one that is known */
-  async list({ limit, after }: { limit: number; after: string }): Promise<readonly StoredEndpoint[]> {
+  /** By id. @param query.after the id of the last one that is known. @param query.accepts leaves the others out */
+  async list(query: {
+    limit: number;
+    after: string;
+    accepts: (endpoint: Endpoint) => boolean;
+  }): Promise<readonly StoredEndpoint[]> {
+    const { limit, after, accepts } = query;
     await this.#current.catchUp();
-    const later = [...this.#current.index.all].filter(({ endpoint }) => endpoint.id > after);
+    const later = [...this.#current.index.all].filter(({ endpoint }) => endpoint.id > after && accepts(endpoint));
     return later.sort((one, other) => (one.endpoint.id < other.endpoint.id ? -1 : 1)).slice(0, limit);
   }
 
@@ -103,14 +123,13 @@ export class Endpoints implements Service {
     const stored = await readEndpoint(this.store, id);
     await this.store.remove(id);
     await this.attempts.forget(id);
-    // A process that reads a slot removes them, too: it may store one of them later than this.
+    // The process that reads a slot removes them, too: it may store one of them later than this, and this one may end here.
     const name = cursorName(stored);
     await this.#log.saveCursors(everySlot.map((slot) => ({ slot, name, place: undefined })));
   }
 
-  /** NDJSON. */
-  ledger(stored: StoredEndpoint): AsyncIterable<string> {
-    return ledgerLines(this.#log, stored);
+  ledger(stored: StoredEndpoint, query: LedgerQuery): AsyncIterable<LedgerLine> {
+    return ledgerLines({ log: this.#log, tables: this.#tables }, stored, query);
   }
 
   /** For answers. */

@@ -1,104 +1,83 @@
 /** The slots whose log this process reads for endpoints: its share of them, each under a lease. */
-import { randomUUID } from "node:crypto";
-import { type ChangeLog, type Place, type ReaderLease, readerLeaseMs } from "../../shared/changes/contract.ts";
-import { slotCount } from "../../shared/redis/slots.ts";
+import type {
+  ChangeLog,
+  Gap,
+  Place,
+  ReadBounds,
+  ReaderLease,
+  SlotQuery,
+  SlotRead,
+} from "../../shared/changes/contract.ts";
+import { comparePlaces } from "../../shared/changes/places.ts";
+import { everySlot } from "../../shared/redis/slots.ts";
+import { type HeldLease, SharedLeases } from "../leases/shared-leases.ts";
 
-/** Nothing is queued under a lease that ends within this time. */
-const marginMs = 2_000;
-
-export interface HeldSlot {
-  readonly lease: ReaderLease;
-  /** Since it was taken or last extended, by `performance.now()`. */
-  heldSince: number;
+export interface HeldSlot extends HeldLease<ReaderLease> {
   /** Up to here the endpoints got everything, but for those that are behind. Undefined: nothing is read yet. */
   place: Place | undefined;
+  /** Up to here this process had read before it lost the slot; undefined: this process never read the slot. */
+  readonly seen: Place | undefined;
+  /**
+   * Up to here changes may be queued that stand after `place`: by the reader before, which stores its place later, or by a step that failed.
+   * Undefined: nothing is read yet.
+   */
+  queuedUpTo: Place | undefined;
+  /** Of changes that it had read, and that the store has lost since. Endpoints get it with what is read next. */
+  gap: Gap | undefined;
 }
 
-export class HeldSlots {
+export class HeldSlots extends SharedLeases<number, ReaderLease, HeldSlot> {
   readonly #log: ChangeLog;
-  readonly #readers: () => Promise<number>;
-  readonly #onLost: (slot: number) => void;
-  readonly #holder = randomUUID();
-  readonly #held = new Map<number, HeldSlot>();
 
   /**
    * @param options.readers how many processes read
    * @param options.onLost the slot is not held any more, or under another lease
    */
   constructor(options: { log: ChangeLog; readers: () => Promise<number>; onLost: (slot: number) => void }) {
+    /** By slot, see {@link HeldSlot.seen}. */
+    const seen = new Map<number, Place>();
+    super({
+      store: options.log,
+      nameOf: ({ slot }) => slot,
+      all: () => everySlot,
+      toHeld: (lease, heldSince) => ({
+        lease,
+        heldSince,
+        place: undefined,
+        seen: seen.get(lease.slot),
+        queuedUpTo: undefined,
+        gap: undefined,
+      }),
+      readers: options.readers,
+      onLost: (slot, held) => {
+        // A gap that no endpoint has got yet is found again.
+        const known = held.gap ? held.seen : held.place;
+        if (known !== undefined) seen.set(slot, known);
+        options.onLost(slot);
+      },
+    });
     this.#log = options.log;
-    this.#readers = options.readers;
-    this.#onLost = options.onLost;
   }
 
-  get all(): ReadonlyMap<number, HeldSlot> {
-    return this.#held;
-  }
-
-  /** Undefined where its lease may end before what is read is queued. */
-  of(slot: number): HeldSlot | undefined {
-    const held = this.#held.get(slot);
-    return held && isValid(held) ? held : undefined;
-  }
-
-  /** Extends what it holds, and takes or gives up slots until it has its share. @returns the slots that were taken */
-  async renew(): Promise<readonly HeldSlot[]> {
-    await this.#extend();
-    const share = Math.ceil(slotCount / Math.max(1, await this.#readers()));
-    const excess = [...this.#held.values()].slice(share);
-    if (excess.length > 0) await this.#release(excess);
-    const missing = share - this.#held.size;
-    if (missing <= 0) return [];
-    // Beginning anywhere, so that processes do not all ask for the same ones.
-    const from = Math.floor(Math.random() * slotCount);
-    const free = Array.from({ length: slotCount }, (_, at) => (from + at) % slotCount);
-    const others = free.filter((slot) => !this.#held.has(slot));
-    return this.#take(others, missing);
-  }
-
-  async releaseAll(): Promise<void> {
-    await this.#release([...this.#held.values()]);
-  }
-
-  /** Its lease is known to have ended. */
-  lose(slot: number): void {
-    if (this.#held.delete(slot)) this.#onLost(slot);
-  }
-
-  async #take(slots: readonly number[], most: number): Promise<readonly HeldSlot[]> {
-    const taken: HeldSlot[] = [];
-    for (let at = 0; at < slots.length && taken.length < most;) {
-      const heldSince = performance.now();
-      const asked = slots.slice(at, at + most - taken.length);
-      at += asked.length;
-      const leases = await this.#log.takeLeases(asked, this.#holder);
-      for (const lease of leases) {
-        const held: HeldSlot = { lease, heldSince, place: undefined };
-        this.#held.set(lease.slot, held);
-        taken.push(held);
-      }
+  /** Under the leases of the slots. Slots whose lease has ended are lost and left out. */
+  async read(queries: readonly Omit<SlotQuery, "lease">[], bounds: ReadBounds): Promise<readonly SlotRead[]> {
+    const asked = new Map(queries.map(({ slot }) => [slot, this.all.get(slot)]));
+    const leased = queries.flatMap((query) => {
+      const lease = asked.get(query.slot)?.lease;
+      return lease ? [{ ...query, lease }] : [];
+    });
+    if (leased.length === 0) return [];
+    const reads = await this.#log.read(leased, bounds);
+    for (const { slot, hasEnded } of reads) {
+      if (hasEnded && this.all.get(slot) === asked.get(slot)) this.lose(slot);
     }
-    return taken;
-  }
-
-  async #extend(): Promise<void> {
-    const all = [...this.#held.values()];
-    if (all.length === 0) return;
-    const from = performance.now();
-    const kept = await this.#log.extendLeases(all.map(({ lease }) => lease));
-    for (const [index, held] of all.entries()) {
-      if (kept[index]) held.heldSince = from;
-      // Where the Redis of a slot is out of reach its lease holds for as long as it was taken.
-      else if (kept[index] === false || !isValid(held)) this.lose(held.lease.slot);
-    }
-  }
-
-  async #release(slots: readonly HeldSlot[]): Promise<void> {
-    for (const { lease } of slots) this.lose(lease.slot);
-    if (slots.length > 0) await this.#log.releaseLeases(slots.map(({ lease }) => lease));
+    return reads.filter(({ hasEnded }) => !hasEnded);
   }
 }
 
-function isValid({ heldSince }: HeldSlot): boolean {
-  return performance.now() - heldSince < readerLeaseMs - marginMs;
+/** Call it before what was read is queued. A reader before this one has read no further than to the newest change of the first read. */
+export function noteQueued(held: HeldSlot | undefined, { place, newest }: Pick<SlotRead, "place" | "newest">): void {
+  if (!held) return;
+  held.queuedUpTo ??= newest;
+  if (comparePlaces(held.queuedUpTo, place) < 0) held.queuedUpTo = place;
 }

@@ -1,23 +1,36 @@
 /** Moves endpoints in the log: replays, and the cut-over of a shadow. */
-import { type ChangeLog, type Place, placeBeforeAll, type ReadFrom } from "../../shared/changes/contract.ts";
-import { comparePlaces, timeOf } from "../../shared/changes/places.ts";
+import {
+  type ChangeLog,
+  type Gap,
+  type Place,
+  placeBeforeAll,
+  type ReadBounds,
+  type ReadFrom,
+  type SlotQuery,
+} from "../../shared/changes/contract.ts";
+import { changesBetween, comparePlaces, timeOf } from "../../shared/changes/places.ts";
 import type { EndpointStore, Move, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
+import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { everySlot, slotCount, slotOf } from "../../shared/redis/slots.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { boundFindings } from "../../shared/runtime/schema-errors.ts";
 import { parseCursor } from "../changes/pull-cursor.ts";
 import { cursorName } from "./behind.ts";
+import { channelsOf, fromOf } from "./catch-up.ts";
 import { readEndpoint } from "./change-endpoint.ts";
-
-export interface ChannelPlace {
-  channel: string;
-  offset: number;
-}
+import { channelSlots, gapOf } from "./change-queue.ts";
+import { type ChannelPlace, placesOf, type PlaceSources } from "./channel-places.ts";
+import { assertEndpointSize } from "./endpoint-form.ts";
+import { shadowPlaces } from "./ledger.ts";
 
 export type SeekTarget = "start" | "end" | { time: number } | ChannelPlace | { cursor: string };
 
+/** Of a shadow that goes live: where the channels begin whose last change is not given. At what is published from now on, or with its ledger. */
+export type OtherChannels = "now" | "ledger";
+
 /** Where an endpoint continues. */
-interface Target {
+export interface MoveTarget {
   move: Move;
   /** Its places in slots; in others it gets what the others get. */
   places: ReadonlyMap<number, Place>;
@@ -26,22 +39,27 @@ interface Target {
 
 /** Others change the same endpoint at the same moment, again and again. */
 const maxTries = 10;
-/** Of one channel, while its place is looked for. */
-const searchBounds = { limit: 1_000, maxBytes: 4 * 1024 * 1024 };
+/** Slots in which gaps are looked for at once. */
+const searchedAtOnce = 16;
+/** Of one read in one slot, while a gap is looked for. */
+const gapBounds = { limit: 1_000, maxBytes: 1024 * 1024, withRows: true };
 
 export class EndpointMoves {
   readonly #store: EndpointStore;
   readonly #log: ChangeLog;
+  readonly #sources: PlaceSources;
 
-  constructor(store: EndpointStore, log: ChangeLog) {
-    this.#store = store;
-    this.#log = log;
+  constructor(options: { store: EndpointStore; log: ChangeLog; offsetOf: PlaceSources["offsetOf"] }) {
+    this.#store = options.store;
+    this.#log = options.log;
+    this.#sources = options;
   }
 
-  /** @throws TidegateError `invalid_request`, `history_trimmed` */
+  /** @throws TidegateError `invalid_request`, `history_trimmed`, `conflict` where an offset may name two changes */
   async seek(id: string, to: SeekTarget): Promise<StoredEndpoint> {
-    return this.#move(id, async (stored) => {
-      const { after: _after, ...endpoint } = stored.endpoint;
+    return this.move(id, async (stored) => {
+      // The places at which it stops mean nothing to the new generation.
+      const { after: _after, othersFromLedger: _othersFromLedger, stopping: _stopping, ...endpoint } = stored.endpoint;
       if (to === "end") return { endpoint, move: { startsAt: "now" }, places: new Map() };
       if (to === "start") return { endpoint, move: { startsAt: 0 }, places: allAt(() => placeBeforeAll) };
       if ("time" in to) return { endpoint, move: { startsAt: to.time }, places: allAt(() => placeBeforeAll) };
@@ -49,34 +67,48 @@ export class EndpointMoves {
       // Nothing but this slot moves: the places in others, and what is queued, stay.
       const known = await this.#log.cursors(everySlot, cursorName(stored));
       const places = new Map(known.map(({ slot, place }) => [slot, place]));
-      const found = await this.#placeOf(to);
+      const found = (await placesOf(this.#sources, [to], fromStart)).get(to.channel) ?? placeBeforeAll;
       places.set(slotOf(to.channel), found);
       const startsAt = found === placeBeforeAll ? 0 : Math.min(stored.startsAt, timeOf(found));
       return { endpoint, move: { startsAt, keepsQueued: true }, places };
     });
   }
 
-  /** @throws TidegateError `invalid_request`, `conflict` where it is no shadow, `history_trimmed` */
-  async goLive(id: string, after: string | readonly ChannelPlace[]): Promise<StoredEndpoint> {
-    return this.#move(id, async (stored) => {
-      const { after: _after, ...shadow } = stored.endpoint;
+  /** @throws TidegateError `invalid_request`, `history_trimmed`, `conflict` where it is no shadow, or an offset may name two changes */
+  async goLive(id: string, after: string | readonly ChannelPlace[], others: OtherChannels): Promise<StoredEndpoint> {
+    return this.move(id, async (stored) => {
+      const { after: _after, othersFromLedger: _othersFromLedger, ...shadow } = stored.endpoint;
       if (shadow.mode !== "shadow") throw new TidegateError("conflict", "the endpoint is no shadow");
       const endpoint: Endpoint = { ...shadow, mode: "live" };
-      if (typeof after === "string") return { endpoint, ...cursorTarget(after) };
-      const places = new Map<number, Place>();
-      for (const each of after) {
-        const slot = slotOf(each.channel);
-        const place = await this.#placeOf(each);
-        const known = places.get(slot);
-        places.set(slot, known !== undefined && comparePlaces(known, place) < 0 ? known : place);
+      if (typeof after === "string") {
+        const target = cursorTarget(after);
+        const { startsAt } = target.move;
+        await this.#assertWhole("what follows the cursor", { ...stored, endpoint, startsAt }, target.places);
+        return { endpoint, ...target };
       }
-      const offsets = Object.fromEntries(after.map(({ channel, offset }) => [channel, offset]));
-      return { endpoint: { ...endpoint, after: offsets }, move: { startsAt: "now" }, places };
+      assertOwnChannels(after, endpoint);
+      if (others === "ledger") {
+        const places = await this.#ledgerPlaces(stored);
+        const fromIn = (slot: number): ReadFrom => fromOf(stored, places.get(slot) ?? placeBeforeAll);
+        const found = Object.fromEntries(await placesOf(this.#sources, after, fromIn));
+        const moved = { ...endpoint, after: found, othersFromLedger: true };
+        assertEndpointSize(moved);
+        return { endpoint: moved, move: { startsAt: "same" }, places };
+      }
+      const found = await placesOf(this.#sources, after, fromStart);
+      const moved = { ...endpoint, after: Object.fromEntries(found) };
+      assertEndpointSize(moved);
+      const places = new Map<number, Place>();
+      for (const [channel, place] of found) {
+        const known = places.get(slotOf(channel));
+        places.set(slotOf(channel), known !== undefined && comparePlaces(known, place) < 0 ? known : place);
+      }
+      return { endpoint: moved, move: { startsAt: "now" }, places };
     });
   }
 
   /** The places are stored before the generation that they belong to begins. */
-  async #move(id: string, targetOf: (stored: StoredEndpoint) => Promise<Target>): Promise<StoredEndpoint> {
+  async move(id: string, targetOf: (stored: StoredEndpoint) => Promise<MoveTarget>): Promise<StoredEndpoint> {
     for (let tries = 0; tries < maxTries; tries++) {
       const stored = await readEndpoint(this.#store, id);
       const { endpoint, move, places } = await targetOf(stored);
@@ -90,33 +122,70 @@ export class EndpointMoves {
     throw new TidegateError("conflict", "others changed the endpoint meanwhile: try again");
   }
 
-  /** Of the change at the offset: the next one is sent. */
-  async #placeOf({ channel, offset }: ChannelPlace): Promise<Place> {
-    const slot = slotOf(channel);
-    let from: ReadFrom = { kind: "start" };
-    let place: Place = placeBeforeAll;
-    for (;;) {
-      const channels = { names: [channel], prefixes: [] };
-      const [read] = await this.#log.read([{ slot, from }], { ...searchBounds, channels });
-      if (!read) return place;
-      for (const change of read.changes) {
-        if (change.offset > offset) {
-          if (change.prev <= offset) return place;
-          throw new TidegateError(
-            "history_trimmed",
-            `the log no longer has what follows offset ${offset} of ${channel}`,
-          );
-        }
-        place = change.place;
-        if (change.offset === offset) return place;
-      }
-      if (read.place === read.newest) return read.changes.length === 0 ? place : read.newest;
-      from = { kind: "after", place: read.place };
+  /** Where the shadow's ledger begins. @throws TidegateError `history_trimmed` where it has a gap there */
+  async #ledgerPlaces(stored: StoredEndpoint): Promise<ReadonlyMap<number, Place>> {
+    const places = await shadowPlaces(this.#log, stored);
+    await this.#assertWhole("the ledger", stored, places);
+    return new Map(everySlot.map((slot) => [slot, places.get(slot) ?? placeBeforeAll]));
+  }
+
+  /** @throws TidegateError `history_trimmed` where the log, and the tables, have a gap after the places in slots of its channels */
+  async #assertWhole(what: string, stored: StoredEndpoint, places: ReadonlyMap<number, Place>): Promise<void> {
+    const slots = channelSlots(stored);
+    const trimmed = (await this.#log.figures()).flatMap(({ slot, changes, newest }) => {
+      if (!slots.has(slot)) return [];
+      const place = places.get(slot) ?? placeBeforeAll;
+      return changesBetween(place, newest) > changes ? [{ slot, from: fromOf(stored, place) }] : [];
+    });
+    const channels = channelsOf(stored.endpoint);
+    for (let at = 0; at < trimmed.length; at += searchedAtOnce) {
+      const searched = trimmed.slice(at, at + searchedAtOnce);
+      const gaps = await Promise.all(
+        searched.map(async (query) => this.#gapIn(query, channels, ({ to }) => to >= stored.startsAt)),
+      );
+      const gap = gapOf(gaps.map((each) => ({ gap: each })));
+      if (!gap) continue;
+      const until = new Date(gap.to).toISOString();
+      throw new TidegateError(
+        "history_trimmed",
+        `${what} has a gap until ${until}: move the shadow past it with seek, and go live with its ledger`,
+      );
+    }
+  }
+
+  /** The first one before what the log has by itself. Rows that have left their table are not noticed. */
+  async #gapIn(
+    { slot, from }: SlotQuery,
+    channels: ReadBounds["channels"],
+    counts: (gap: Gap) => boolean,
+  ): Promise<Gap | undefined> {
+    for (let next = from; ;) {
+      const [read] = await this.#log.read([{ slot, from: next }], { ...gapBounds, ...(channels && { channels }) });
+      if (read?.gap && counts(read.gap)) return read.gap;
+      if (!read?.rows || comparePlaces(read.place, read.rows.until) >= 0) return undefined;
+      next = { kind: "after", place: read.place };
     }
   }
 }
 
-function cursorTarget(text: string): Pick<Target, "move" | "places"> {
+/** A channel that is misspelt, or listed twice, would begin elsewhere than its caller means. @throws TidegateError with every finding */
+function assertOwnChannels(after: readonly ChannelPlace[], { channels }: Pick<Endpoint, "channels">): void {
+  const findings: string[] = [];
+  const listed = new Set<string>();
+  for (const { channel } of after) {
+    if (listed.has(channel)) findings.push(`/after: lists ${channel} twice`);
+    else if (!channels.some((pattern) => matchesPattern(pattern, channel))) {
+      findings.push(`/after: ${channel} is none of the endpoint's channels`);
+    }
+    listed.add(channel);
+  }
+  if (findings.length === 0) return;
+  throw new TidegateError("invalid_request", "the position is not valid", { errors: boundFindings(findings) });
+}
+
+const fromStart = (): ReadFrom => ({ kind: "start" });
+
+function cursorTarget(text: string): Pick<MoveTarget, "places"> & { move: { startsAt: number } } {
   const cursor = parseCursor(text);
   if (!cursor) throw new TidegateError("invalid_request", "cursor: must be that of an answer of GET /v1/changes");
   const times = [...cursor.places.values()].map(timeOf);

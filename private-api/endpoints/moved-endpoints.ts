@@ -27,6 +27,11 @@ export class MovedEndpoints {
     return this.#moved.size === 0;
   }
 
+  /** Its places are not read yet. */
+  has(id: string): boolean {
+    return this.#moved.has(id);
+  }
+
   /** Places of endpoints that are known from the start are read with the slots. */
   start(): void {
     for (const { endpoint, generation } of this.#current.index.all) this.#generations.set(endpoint.id, generation);

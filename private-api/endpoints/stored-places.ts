@@ -1,21 +1,32 @@
 /** How far the log is read for endpoints, as the change log keeps it: the places outlive the process. */
-import type { ChangeLog, Place } from "../../shared/changes/contract.ts";
+import { type ChangeLog, firstCursors, type Place, placeBeforeAll } from "../../shared/changes/contract.ts";
+import { comparePlaces } from "../../shared/changes/places.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
-import { type Behind, cursorName, readerCursor } from "./behind.ts";
+import { type Behind, cursorName, parseCursorName, readerCursor } from "./behind.ts";
+import { DelayedPlaces, type NotedPlace } from "./delayed-places.ts";
+import type { EndpointIndex } from "./endpoint-index.ts";
 import type { HeldSlots } from "./held-slots.ts";
 
-/** Endpoints whose places are read at once. */
+/** Slots or endpoints whose places are read at once. */
 const loadedAtOnce = 50;
+/** By one script call: about 2 ms of Redis. One change can make thousands of endpoints fall behind. */
+const storedAtOnce = 500;
+/** Of a read that looks for a gap only. */
+const gapBounds = { limit: 100, maxBytes: 64 * 1024, withRows: true };
 
 export class StoredPlaces {
   readonly #log: ChangeLog;
   readonly #slots: HeldSlots;
   readonly #behind: Behind;
+  readonly #delayMs: () => number;
+  readonly #delayed = new DelayedPlaces();
 
-  constructor(options: { log: ChangeLog; slots: HeldSlots; behind: Behind }) {
+  /** @param options.delayMs places are stored so long after they were reached */
+  constructor(options: { log: ChangeLog; slots: HeldSlots; behind: Behind; delayMs: () => number }) {
     this.#log = options.log;
     this.#slots = options.slots;
     this.#behind = options.behind;
+    this.#delayMs = options.delayMs;
   }
 
   /** Of the endpoints that are not behind. */
@@ -24,13 +35,48 @@ export class StoredPlaces {
       const held = this.#slots.all.get(slot);
       if (held) held.place = place;
     }
+    await this.#loadGaps(slots);
   }
 
-  /** Of those of these endpoints that are behind. @param slots all that are held where it is left out */
-  async loadBehind(
-    endpoints: readonly StoredEndpoint[],
-    slots: readonly number[] = [...this.#slots.all.keys()],
-  ): Promise<void> {
+  /** What this process had read, and the store has lost since: endpoints that have not got it must hear of it. */
+  async #loadGaps(slots: readonly number[]): Promise<void> {
+    let left = slots.flatMap((slot) => {
+      const { seen, place = placeBeforeAll } = this.#slots.all.get(slot) ?? {};
+      if (seen === undefined || comparePlaces(seen, place) <= 0) return [];
+      return [{ slot, from: { kind: "after" as const, place: seen } }];
+    });
+    while (left.length > 0) {
+      const reads = await this.#slots.read(left, gapBounds);
+      for (const { slot, gap } of reads) {
+        const held = this.#slots.all.get(slot);
+        if (held && gap) held.gap = gap;
+      }
+      const isRead = new Set(reads.map(({ slot }) => slot));
+      left = left.filter(({ slot }) => !isRead.has(slot) && this.#slots.all.has(slot));
+    }
+  }
+
+  /** Of all endpoints that are behind in these slots. */
+  async loadAllBehind(slots: readonly number[], index: Pick<EndpointIndex, "get">): Promise<void> {
+    for (let at = 0; at < slots.length; at += loadedAtOnce) {
+      await Promise.all(slots.slice(at, at + loadedAtOnce).map(async (slot) => this.#loadSlot(slot, index)));
+    }
+  }
+
+  async #loadSlot(slot: number, index: Pick<EndpointIndex, "get">): Promise<void> {
+    for (let from: string | undefined = firstCursors; from !== undefined;) {
+      const { cursors, next } = await this.#log.cursorsOf(slot, from);
+      for (const { name, place } of cursors) {
+        const stored = index.get(parseCursorName(name)?.id ?? "");
+        if (stored && cursorName(stored) === name && this.#slots.all.has(slot)) this.#behind.load(stored, slot, place);
+      }
+      from = next;
+    }
+  }
+
+  /** Of those of these endpoints that are behind, in all slots that are held. */
+  async loadBehind(endpoints: readonly StoredEndpoint[]): Promise<void> {
+    const slots = [...this.#slots.all.keys()];
     for (let at = 0; at < endpoints.length; at += loadedAtOnce) {
       await Promise.all(
         endpoints.slice(at, at + loadedAtOnce).map(async (stored) => {
@@ -41,28 +87,50 @@ export class StoredPlaces {
     }
   }
 
-  /** Loses the slots whose lease has ended. @param places undefined: the log need not be kept for endpoints */
-  async save(places: readonly { slot: number; place: Place | undefined }[]): Promise<void> {
-    const changes = places.flatMap(({ slot, place }) => {
-      const held = this.#slots.of(slot);
-      return held ? [{ slot, name: readerCursor, place, lease: held.lease }] : [];
-    });
-    if (changes.length === 0) return;
-    const saved = await this.#log.saveCursors(changes);
-    for (const [index, { slot }] of changes.entries()) if (!saved[index]) this.#slots.lose(slot);
+  /**
+   * Stores these places, and what has changed of endpoints that are behind or no longer are. Loses the slots whose lease has ended.
+   * @param places of the endpoints that are not behind; undefined: the log need not be kept for endpoints
+   */
+  async save(places: readonly { slot: number; place: Place | undefined }[] = []): Promise<void> {
+    const { unsaved } = this.#behind;
+    const changes = [...unsaved, ...places.map(({ slot, place }) => ({ slot, place, name: readerCursor }))];
+    const now = performance.now();
+    this.#delayed.note(
+      changes.flatMap(({ slot, name, place }) => {
+        const held = this.#slots.all.get(slot);
+        return held ? [{ slot, name, place, held }] : [];
+      }),
+      now,
+    );
+    for (const cursor of unsaved) this.#behind.saved(cursor);
+    await this.#store(this.#delayed.take(this.#delayMs(), now));
   }
 
-  /** What has changed of endpoints that are behind, or are no longer. Loses the slots whose lease has ended. */
-  async saveBehind(): Promise<void> {
-    const unsaved = this.#behind.unsaved.flatMap((cursor) => {
-      const held = this.#slots.of(cursor.slot);
-      return held ? [{ cursor, change: { ...cursor, lease: held.lease } }] : [];
-    });
-    if (unsaved.length === 0) return;
-    const saved = await this.#log.saveCursors(unsaved.map(({ change }) => change));
-    for (const [index, { cursor }] of unsaved.entries()) {
-      if (saved[index]) this.#behind.saved(cursor);
-      else this.#slots.lose(cursor.slot);
+  /** In the given order. */
+  async #store(due: readonly NotedPlace[]): Promise<void> {
+    const storable: NotedPlace[] = [];
+    /** Their lease may end soon: they wait for its renewal. */
+    const waiting: NotedPlace[] = [];
+    for (const each of due) {
+      if (this.#slots.all.get(each.slot) !== each.held) continue;
+      (this.#slots.of(each.slot) ? storable : waiting).push(each);
+    }
+    this.#delayed.putBack(waiting);
+    for (let at = 0; at < storable.length; at += storedAtOnce) {
+      try {
+        await this.#storeTogether(storable.slice(at, at + storedAtOnce));
+      } catch (error) {
+        this.#delayed.putBack(storable.slice(at));
+        throw error;
+      }
+    }
+  }
+
+  async #storeTogether(places: readonly NotedPlace[]): Promise<void> {
+    const changes = places.map(({ held, ...change }) => ({ ...change, lease: held.lease }));
+    const saved = await this.#log.saveCursors(changes);
+    for (const [index, { slot, held }] of places.entries()) {
+      if (!saved[index] && this.#slots.all.get(slot) === held) this.#slots.lose(slot);
     }
   }
 }

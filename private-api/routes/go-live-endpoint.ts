@@ -8,18 +8,25 @@ import { ChannelOffset } from "./limits.ts";
 const Body = Type.Object(
   {
     after: Type.Union(
-      [Type.String({ minLength: 1, maxLength: 8_192 }), Type.Array(ChannelOffset, { minItems: 1, maxItems: 200 })],
+      [Type.String({ minLength: 1, maxLength: 8_192 }), Type.Array(ChannelOffset, { maxItems: 1_000 })],
       { description: "The last change that another system has sent: a cursor, or offsets of channels" },
+    ),
+    others: Type.Optional(
+      Type.Enum(["now", "ledger"], {
+        description:
+          "Channels that `after` does not list begin with what is published from now on, which is the default, or with the ledger",
+      }),
     ),
   },
   { additionalProperties: false },
 );
 
-/** `POST /v1/endpoints/{id}/go-live { after }` → the endpoint, live: its first delivery is the change after. */
+/** `POST /v1/endpoints/{id}/go-live { after, others? }` → the endpoint, live: its first delivery is the change after. */
 export function addGoLiveEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.post<{ Params: EndpointPath; Body: Static<typeof Body> }>(
     "/v1/endpoints/:id/go-live",
     endpointViewCall("Make a shadow send from here on", { body: Body }),
-    async ({ params: { id }, body: { after } }) => endpoints.view(await endpoints.moves.goLive(id, after)),
+    async ({ params: { id }, body: { after, others = "now" } }) =>
+      endpoints.view(await endpoints.moves.goLive(id, after, others)),
   );
 }

@@ -6,13 +6,21 @@ import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 export const maxPublishBodyBytes = maxPayloadBytes * 6 + 4_096;
 
 /** Of an endpoint: JSON may spell a character with six. */
-export const endpointBodyBytes = 64 * 1024;
+export const endpointBodyBytes = 128 * 1024;
 
 /** A change of a channel, where an endpoint moves to. */
 export const ChannelOffset = Type.Object(
   {
     channel: Type.String({ pattern: channelPattern.source }),
     offset: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+    at: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description:
+          "Unix ms at which it was published, as the ledger has it: needed where the log has several epochs of the channel",
+      }),
+    ),
   },
   { additionalProperties: false },
 );

@@ -15,7 +15,9 @@ const Query = Type.Object(
       Type.String({ description: "Names, or prefixes with a final *, separated by commas; all without it" }),
     ),
     cursor: Type.Optional(
-      Type.String({ description: "Of the answer before, end, or time:<Unix ms>; absent: from the oldest change kept" }),
+      Type.String({
+        description: "Of the answer before, start, end, or time:<Unix ms>; absent: start, the oldest change kept",
+      }),
     ),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: maxLimit, description: `${maxLimit} without it` })),
     waitMs: Type.Optional(
@@ -72,13 +74,16 @@ export function addListChanges(app: FastifyInstance, { pulls }: PrivateApiContex
 }
 
 function parseFrom(text: string | undefined): PullRequest["from"] {
-  if (text === undefined) return { kind: "start" };
+  if (text === undefined || text === "start") return { kind: "start" };
   if (text === "end") return { kind: "end" };
   const [, time] = /^time:(\d{1,15})$/.exec(text) ?? [];
   if (time !== undefined && Number(time) < maxTime) return { kind: "time", at: Number(time) };
   const cursor = parseCursor(text);
   if (!cursor) {
-    throw new TidegateError("invalid_request", "cursor: must be that of an earlier answer, end, or time:<Unix ms>");
+    throw new TidegateError(
+      "invalid_request",
+      "cursor: must be that of an earlier answer, start, end, or time:<Unix ms>",
+    );
   }
   return { kind: "cursor", cursor };
 }

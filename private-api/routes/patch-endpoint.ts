@@ -1,18 +1,24 @@
 import type { FastifyInstance } from "fastify";
-import { changeEndpoint } from "../endpoints/change-endpoint.ts";
+import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
+import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
+import { changeEndpoint, readEndpoint } from "../endpoints/change-endpoint.ts";
 import { EndpointPatch, type EndpointPath, patched } from "../endpoints/endpoint-form.ts";
+import { asStopped } from "../endpoints/stop-endpoint.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { endpointViewCall } from "./endpoint-call.ts";
 
-/** `PATCH /v1/endpoints/{id}` the members to change → the endpoint. */
+/** `PATCH /v1/endpoints/{id}` the members to change → the endpoint. One that becomes a shadow stops first. */
 export function addPatchEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.patch<{ Params: EndpointPath; Body: EndpointPatch }>(
     "/v1/endpoints/:id",
     endpointViewCall("Change an endpoint", { body: EndpointPatch }),
     async ({ params: { id }, body }) => {
-      const stored = await changeEndpoint(endpoints.store, id, ({ endpoint }) =>
-        patched(endpoint, body, endpoints.addresses),
-      );
+      const edit = ({ endpoint }: StoredEndpoint): Endpoint => patched(endpoint, body, endpoints.addresses);
+      if (body.mode !== "shadow") return endpoints.view(await changeEndpoint(endpoints.store, id, edit));
+      // A change that is not valid stops nothing.
+      edit(await readEndpoint(endpoints.store, id));
+      await endpoints.stops.toShadow(id, { mayBeHalted: true });
+      const stored = await changeEndpoint(endpoints.store, id, (stopped) => edit(asStopped(stopped)));
       return endpoints.view(stored);
     },
   );

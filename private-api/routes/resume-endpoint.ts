@@ -4,7 +4,7 @@ import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { endpointViewCall } from "./endpoint-call.ts";
 
-/** `POST /v1/endpoints/{id}/resume` → the endpoint: a paused or disabled one continues where it stopped. */
+/** `POST /v1/endpoints/{id}/resume` → the endpoint: a paused, disabled or stopping one continues where it stopped. */
 export function addResumeEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.post<{ Params: EndpointPath }>(
     "/v1/endpoints/:id/resume",
@@ -13,8 +13,8 @@ export function addResumeEndpoint(app: FastifyInstance, { endpoints }: PrivateAp
       // First, so that old failures do not disable it again.
       await endpoints.attempts.forgive(id);
       const stored = await changeEndpoint(endpoints.store, id, ({ endpoint }) => {
-        const { halted, reason: _reason, ...others } = endpoint;
-        return halted === undefined ? undefined : others;
+        const { halted, stopping, reason: _reason, ...others } = endpoint;
+        return halted === undefined && stopping === undefined ? undefined : others;
       });
       return endpoints.view(stored);
     },

@@ -10,40 +10,39 @@ const unclaimedSeconds = 3_600;
 /** About what a change takes besides its data. */
 const headBytes = 128;
 
-/** A slot may keep what the others leave; once the log is full the largest ones are cut to one size. */
+/** A slot may keep what the others leave; once the log is full the largest ones are cut to one size. So it is with noted rows. */
 export class ChangeBudget {
   readonly #log: Pick<ChangeLog, "figures">;
-  readonly #maxBytes: number;
   readonly #maxSeconds: number;
   readonly #logger: Logger;
-  /** By slot: as last read, and what this process appended since. */
-  #bytes = new Map<number, number>();
-  #total = 0;
-  /** Most bytes of a slot; undefined: not computed since the last read. */
-  #level: number | undefined;
+  readonly #data: SlotShares;
+  readonly #rows: SlotShares;
   #askedAt = -Infinity;
 
-  constructor(options: { log: Pick<ChangeLog, "figures">; maxBytes: number; maxSeconds: number; logger: Logger }) {
+  constructor(options: {
+    log: Pick<ChangeLog, "figures">;
+    maxBytes: number;
+    maxSeconds: number;
+    maxRowBytes: number;
+    logger: Logger;
+  }) {
     this.#log = options.log;
-    this.#maxBytes = options.maxBytes;
     this.#maxSeconds = options.maxSeconds;
     this.#logger = options.logger;
+    this.#data = new SlotShares(options.maxBytes);
+    this.#rows = new SlotShares(options.maxRowBytes);
   }
 
   /** What the channel's slot may keep once a publication with so much data is appended. Nothing is read while nothing is appended. */
   retention(channel: string, dataBytes: number): ChangeRetention {
     if (performance.now() - this.#askedAt >= maxAgeMs) void this.#refresh();
     const slot = slotOf(channel);
-    const added = dataBytes + headBytes;
-    const bytes = (this.#bytes.get(slot) ?? 0) + added;
-    this.#bytes.set(slot, bytes);
-    this.#total += added;
-    const free = this.#maxBytes - this.#total;
-    if (free < 0) this.#level ??= levelOf([...this.#bytes.values()], this.#maxBytes);
+    this.#data.add(slot, dataBytes + headBytes);
     return {
-      maxBytes: free < 0 ? (this.#level ?? this.#maxBytes) : bytes + free,
+      maxBytes: this.#data.most(slot),
       maxSeconds: this.#maxSeconds,
       unclaimedSeconds: Math.min(unclaimedSeconds, this.#maxSeconds),
+      maxRowBytes: this.#rows.most(slot),
     };
   }
 
@@ -51,12 +50,50 @@ export class ChangeBudget {
     this.#askedAt = performance.now();
     try {
       const figures = await this.#log.figures();
-      this.#bytes = new Map(figures.map(({ slot, bytes }) => [slot, bytes]));
-      this.#total = figures.reduce((sum, { bytes }) => sum + bytes, 0);
-      this.#level = undefined;
+      this.#data.set(new Map(figures.map(({ slot, bytes }) => [slot, bytes])));
+      this.#rows.set(new Map(figures.map(({ slot, rowBytes }) => [slot, rowBytes])));
     } catch (error) {
       this.#logger.debug({ err: error }, "the size of the change log could not be read");
     }
+  }
+}
+
+/** One cap, shared by all slots. */
+class SlotShares {
+  readonly #max: number;
+  /** By slot: as last read, and what this process added since. */
+  #bytes = new Map<number, number>();
+  #total = 0;
+  /** Most bytes of a slot, as computed when the total was `#levelTotal`. */
+  #level = Infinity;
+  #levelTotal = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  set(bytes: Map<number, number>): void {
+    this.#bytes = bytes;
+    this.#total = 0;
+    for (const size of bytes.values()) this.#total += size;
+    this.#levelTotal = 0;
+  }
+
+  add(slot: number, bytes: number): void {
+    this.#bytes.set(slot, (this.#bytes.get(slot) ?? 0) + bytes);
+    this.#total += bytes;
+  }
+
+  /** That the slot may have. */
+  most(slot: number): number {
+    const free = this.#max - this.#total;
+    if (free >= 0) return (this.#bytes.get(slot) ?? 0) + free;
+    // Slots may fill one after the other: what was the share of the first alone is no longer so with the next.
+    if (this.#total - this.#levelTotal > this.#max / 64) {
+      this.#level = levelOf([...this.#bytes.values()], this.#max);
+      this.#levelTotal = this.#total;
+    }
+    return Math.min(this.#level, this.#max);
   }
 }
 

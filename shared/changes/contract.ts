@@ -7,9 +7,11 @@
  * - append with the publish, in one step: a publication that is stored is in the log, once, and one that is refused, ephemeral or
  *   a duplicate is not;
  * - keep the order of the slot, and give no place twice, also where the store lost its latest writes;
+ * - note rows of SQL sources that leave the log while a live cursor needs them, in their places: they are read from their table then;
  * - report a gap to a reader whose next changes are gone, or that has seen changes which the store has lost;
  * - keep everything of a slot under names that begin with its tag, so that the slot can move to another Redis. Places stay valid.
  */
+import type { RowName } from "../channels/contract.ts";
 import type { Service } from "../runtime/lifecycle.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 
@@ -34,6 +36,15 @@ export interface Change {
   readonly event: string;
   /** JSON text. */
   readonly data: string;
+  /** Of the publish request. */
+  readonly origin?: string;
+}
+
+/** A change that the log no longer has, but a table of a SQL source. */
+export interface RowChange extends Omit<Change, "data"> {
+  readonly row: RowName;
+  /** Of its data. */
+  readonly bytes: number;
 }
 
 /** Where a read begins. */
@@ -50,6 +61,8 @@ export type ReadFrom =
 export interface SlotQuery {
   readonly slot: number;
   readonly from: ReadFrom;
+  /** Only while this lease is held. */
+  readonly lease?: ReaderLease;
 }
 
 /** Of all slots of a read together. */
@@ -59,6 +72,8 @@ export interface ReadBounds {
   readonly maxBytes: number;
   /** Only changes of these channels: exact names, and prefixes without their final `*`. All where it is left out. */
   readonly channels?: { readonly names: readonly string[]; readonly prefixes: readonly string[] };
+  /** Reads rows that have left the log, too: without it they are a gap, as everything else that has left. */
+  readonly withRows?: boolean;
 }
 
 /**
@@ -77,11 +92,19 @@ export interface SlotRead {
   readonly changes: readonly Change[];
   /** Where the next read continues: of the last change that was looked at, whether or not it was asked for. */
   readonly place: Place;
+  /** In place of changes: rows that have left the log. From `until` on the log has changes. */
+  readonly rows?: { readonly changes: readonly RowChange[]; readonly until: Place };
   /** Of the newest change of the slot: where it is not `place`, the bounds ended the read. */
   readonly newest: Place;
+  /** The lease of the query has ended: nothing was read, and the places say nothing. */
+  readonly hasEnded?: true;
 }
 
-/** The right to read a slot's log for deliveries, until {@link readerLeaseMs} after it was taken or extended. */
+/**
+ * The right to read a slot's log for deliveries, until {@link readerLeaseMs} after it was taken or extended. It ends before that where
+ * its Redis is restarted, or replaced by one that may lack the latest writes: what the holder stored last may be gone, so it takes
+ * the slot again and continues from the cursors that are left.
+ */
 export interface ReaderLease {
   readonly slot: number;
   /** The fencing token: grows with each lease of the slot. */
@@ -95,6 +118,15 @@ export interface SlotCursor {
   readonly name: string;
   readonly place: Place;
 }
+
+export interface CursorPart {
+  readonly cursors: readonly SlotCursor[];
+  /** Undefined: this is the last part. */
+  readonly next: string | undefined;
+}
+
+/** Begins the parts of the cursors of a slot. */
+export const firstCursors = "0";
 
 export interface CursorChange {
   readonly slot: number;
@@ -112,6 +144,8 @@ export interface SlotFigures {
   readonly changes: number;
   /** Unix ms of the oldest change kept; undefined where none is. */
   readonly oldestAt: number | undefined;
+  /** Of what is noted of rows. */
+  readonly rowBytes: number;
   readonly newest: Place;
 }
 
@@ -133,7 +167,8 @@ export interface ChangeLog extends Service {
   /** Follows the news of all slots. Resolves once everything appended from now on is reported. */
   listen(listener: ChangeListener): Promise<void>;
   /**
-   * Takes slots that nobody holds, or this holder does, or whose lease has expired; slots that cannot be reached are left out.
+   * Takes slots that nobody holds, or whose lease has expired, or whose lease this holder has or had last; slots that cannot be
+   * reached are left out.
    * @returns leases of those taken, with new fences.
    */
   takeLeases(slots: readonly number[], holder: string): Promise<readonly ReaderLease[]>;
@@ -151,6 +186,8 @@ export interface ChangeLog extends Service {
    * one before. Ends by itself where the consumer stays behind the caps. A slot with {@link maxCursors} names is left out.
    */
   keep(name: string, places: readonly { slot: number; place: Place }[]): Promise<void>;
+  /** A part of the slot's cursors, of all consumers. @param from {@link firstCursors}, or `next` of the part before */
+  cursorsOf(slot: number, from: string): Promise<CursorPart>;
   /** The consumer's cursors in these slots; slots without one are left out. */
   cursors(slots: readonly number[], name: string): Promise<readonly SlotCursor[]>;
   /** Of every slot that has a log. */
@@ -159,5 +196,8 @@ export interface ChangeLog extends Service {
 
 /** Extended at a third of it. */
 export const readerLeaseMs = 10_000;
-/** Of one slot: more than there can be endpoints, each of which has two while it moves. A consumer that finds no room stands still. */
-export const maxCursors = 50_000;
+/**
+ * Of one slot: room for 20,000 endpoints, each of which has three at the end of a stop (its own, that of the stop, that of its next generation),
+ * and for pulls. A consumer that finds no room stands still.
+ */
+export const maxCursors = 70_000;

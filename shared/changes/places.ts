@@ -1,5 +1,5 @@
-/** Comparisons of places in one slot's log. Pure. */
-import type { Place } from "./contract.ts";
+/** Comparisons of places in one slot's log, and a read without any. Pure. */
+import { type Place, placeBeforeAll, type SlotRead } from "./contract.ts";
 
 /** Negative where `one` is before `other`. */
 export function comparePlaces(one: Place, other: Place): number {
@@ -18,4 +18,9 @@ export function changesBetween(from: Place, to: Place): number {
 
 function numberOf(place: Place): number {
   return Number(place.slice(place.indexOf("-") + 1));
+}
+
+/** See {@link SlotRead.hasEnded}. */
+export function endedRead(slot: number): SlotRead {
+  return { slot, changes: [], place: placeBeforeAll, newest: placeBeforeAll, hasEnded: true };
 }

@@ -2,31 +2,32 @@ import { changeKeys } from "../channels/keys.ts";
 import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { Argument } from "../redis/client.ts";
 import { type Script, script } from "../redis/scripts.ts";
-import { SlotGroups } from "../redis/slot-groups.ts";
+import { SlotGroups, type UnreachedSlots } from "../redis/slot-groups.ts";
 import { everySlot } from "../redis/slots.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import type * as contract from "./contract.ts";
-import { maxCursors, readerLeaseMs } from "./contract.ts";
+import { firstCursors, maxCursors, readerLeaseMs } from "./contract.ts";
+import { extendLeasesScript, takeLeasesScript } from "./lease-scripts.ts";
 import { timeOf } from "./places.ts";
+import { cut, type ReadReply, toSlotRead } from "./read-reply.ts";
 
-type ReadReply = [gapFrom: string, gapTo: string, place: string, newest: string, ...entries: string[]];
-type FiguresReply = [changes: number, bytes: string, oldestAt: string, newest: string] | [];
+type FiguresReply = [changes: number, bytes: string, oldestAt: string, newest: string, rowBytes: string] | [];
 
-const readScript = changeScript<ReadReply[]>("read-changes.lua");
+const readScript = changeScript<ReadReply[]>("read-changes.lua", { isBatch: true });
 const figuresScript = changeScript<FiguresReply[]>("change-figures.lua");
-const takeScript = changeScript<number[]>("take-readers.lua");
-const extendScript = changeScript<(0 | 1)[]>("extend-readers.lua");
-const saveScript = changeScript<(0 | 1)[]>("save-cursors.lua");
+const saveScript = changeScript<(0 | 1)[]>("save-cursors.lua", { isBatch: true });
 const keepScript = changeScript<never[]>("keep-changes.lua");
 const cursorsScript = changeScript<string[]>("read-cursors.lua");
 
 /** Of a cluster: each is read by a call of its own, up to the bounds of the whole read. */
 const slotsAtOnce = 16;
+/** Of one slot, about. */
+const cursorsAtOnce = 500;
 
 /** Its keys are {@link scriptKeys}. */
-function changeScript<Reply>(file: string): Script<Reply> {
-  return script<Reply>(new URL(file, import.meta.url), 2);
+function changeScript<Reply>(file: string, options: { isBatch?: boolean } = {}): Script<Reply> {
+  return script<Reply>(new URL(file, import.meta.url), 2, options);
 }
 
 /** The change log on Redis 7: standalone, Sentinel, Cluster, or several cells. publish.lua appends. */
@@ -59,20 +60,27 @@ export class RedisChangeLog implements contract.ChangeLog {
   ): Promise<readonly contract.SlotRead[]> {
     const bySlot = new Map(queries.map((query) => [query.slot, query]));
     const slots = [...bySlot.keys()];
-    const atOnce = this.#cells.fleet.spansSlots ? slots.length : slotsAtOnce;
+    const atOnce = this.#cells.hasCluster ? slotsAtOnce : slots.length;
     const reads: contract.SlotRead[] = [];
+    const unreached: UnreachedSlots[] = [];
     let { limit, maxBytes } = bounds;
     for (let at = 0; at < slots.length && limit > 0 && maxBytes > 0; at += atOnce) {
       const wave = slots.slice(at, at + atOnce);
-      const found = await this.#readWave(wave, bySlot, { ...bounds, limit, maxBytes });
+      const { found, failed } = await this.#readWave(wave, bySlot, { ...bounds, limit, maxBytes });
+      unreached.push(...failed);
       for (const read of found) {
         if (limit <= 0 || maxBytes <= 0) return reads;
         reads.push(cut(read, limit));
-        limit -= read.changes.length;
+        const { rows = { changes: [] } } = read;
+        limit -= read.changes.length + rows.changes.length;
         for (const { data } of read.changes) maxBytes -= data.length;
+        for (const { bytes } of rows.changes) maxBytes -= bytes;
       }
-      if (found.length < wave.length) break;
+      // Slots that cannot be reached do not keep the ones after them back.
+      if (found.length < wave.length && failed.length === 0) break;
     }
+    const [missing] = unreached;
+    if (missing && !reads.some(isNews)) throw missing.error;
     return reads;
   }
 
@@ -89,26 +97,22 @@ export class RedisChangeLog implements contract.ChangeLog {
         for (const each of this.#listeners) each.onRestored();
       },
     });
-    const subscribed = everySlot.map(async (slot) => {
-      // Where Redis is away the topic is subscribed once it is back, and the listeners hear of it (onRestored).
-      await this.#cells.subscribe(slot, changeKeys(root, slot).news).catch(() => undefined);
-    });
-    await Promise.all(subscribed);
+    await Promise.all(everySlot.map(async (slot) => this.#cells.follow(slot, changeKeys(root, slot).news)));
   }
 
   async takeLeases(slots: readonly number[], holder: string): Promise<readonly contract.ReaderLease[]> {
     const asked = slots.map((slot) => ({ slot }));
-    const fences = await this.#eachReached(takeScript, asked, [holder, this.#leaseMs]);
+    const fences = await this.#eachReached(takeLeasesScript, asked, [holder, this.#leaseMs]);
     return slots.flatMap((slot, index) => (fences[index] ? [{ slot, fence: fences[index] }] : []));
   }
 
   async extendLeases(leases: readonly contract.ReaderLease[]): Promise<readonly (boolean | undefined)[]> {
-    const held = await this.#eachReached(extendScript, leases, [this.#leaseMs], ({ fence }) => [fence]);
+    const held = await this.#eachReached(extendLeasesScript, leases, [this.#leaseMs], ({ fence }) => [fence]);
     return held.map((reply) => (reply === undefined ? undefined : reply === 1));
   }
 
   async releaseLeases(leases: readonly contract.ReaderLease[]): Promise<void> {
-    await this.#each(extendScript, leases, [0], ({ fence }) => [fence]);
+    await this.#each(extendLeasesScript, leases, [0], ({ fence }) => [fence]);
   }
 
   async saveCursors(changes: readonly contract.CursorChange[]): Promise<readonly boolean[]> {
@@ -128,39 +132,58 @@ export class RedisChangeLog implements contract.ChangeLog {
     return slots.flatMap((slot, index) => (places[index] ? [{ slot, name, place: places[index] }] : []));
   }
 
+  async cursorsOf(slot: number, from: string): Promise<contract.CursorPart> {
+    const cell = this.#cells.ofSlot(slot);
+    const key = `${changeKeys(cell.root, slot).log}:cursors`;
+    const [next, found] = await cell.run<[next: string, found: string[]]>("hscan", key, from, "COUNT", cursorsAtOnce);
+    // Names and places in turn.
+    const cursors = found.flatMap((name, at) => (at % 2 === 0 ? [{ slot, name, place: found[at + 1] ?? "" }] : []));
+    return { cursors, next: next === firstCursors ? undefined : next };
+  }
+
   async figures(): Promise<readonly contract.SlotFigures[]> {
     const asked = everySlot.map((slot) => ({ slot }));
     const replies = await this.#each(figuresScript, asked, []);
     return replies.flatMap((reply, slot) => {
       if (reply.length === 0) return [];
-      const [changes, bytes, oldestAt, newest] = reply;
+      const [changes, bytes, oldestAt, newest, rowBytes] = reply;
       const kept = changes > 0;
       return [
-        { slot, changes, bytes: kept ? Number(bytes) : 0, oldestAt: kept ? Number(oldestAt) : undefined, newest },
+        {
+          ...{ slot, changes, newest, rowBytes: Number(rowBytes) },
+          ...{ bytes: kept ? Number(bytes) : 0, oldestAt: kept ? Number(oldestAt) : undefined },
+        },
       ];
     });
   }
 
-  /** In the order of the slots. Those of a Redis that is out of reach are left out, unless the others have nothing. */
+  /** In the order of the slots. Those of a Redis that is out of reach are left out. */
   async #readWave(
     slots: readonly number[],
     queries: ReadonlyMap<number, contract.SlotQuery>,
-    { limit, maxBytes, channels = { names: [], prefixes: [] } }: contract.ReadBounds,
-  ): Promise<contract.SlotRead[]> {
+    { limit, maxBytes, channels = { names: [], prefixes: [] }, withRows = false }: contract.ReadBounds,
+  ): Promise<{ found: contract.SlotRead[]; failed: UnreachedSlots[] }> {
     const { names, prefixes } = channels;
     const { results, unreached } = await this.#groups.ask(slots, async (cell, group) => {
       const asked = group.flatMap((slot) => {
         const query = queries.get(slot);
-        return query ? [changeKeys(cell.root, slot).log, textOf(query.from)] : [];
+        return query ? [changeKeys(cell.root, slot).log, textOf(query.from), query.lease?.fence ?? ""] : [];
       });
-      const values = [limit, maxBytes, names.length, ...names, prefixes.length, ...prefixes, ...asked];
+      const values = [
+        limit,
+        maxBytes,
+        withRows ? 1 : 0,
+        names.length,
+        ...names,
+        prefixes.length,
+        ...prefixes,
+        ...asked,
+      ];
       const replies = await cell.run(readScript, ...scriptKeys(cell, group[0] ?? 0), ...values);
       return replies.map((reply, index) => toSlotRead(group[index] ?? 0, reply));
     });
     const reads = new Map(results.flat().map((read) => [read.slot, read]));
-    const [failed] = unreached;
-    if (failed && ![...reads.values()].some(({ changes, gap }) => changes.length > 0 || gap)) throw failed.error;
-    return slots.flatMap((slot) => reads.get(slot) ?? []);
+    return { found: slots.flatMap((slot) => reads.get(slot) ?? []), failed: unreached };
   }
 
   /** @returns a reply for each entry, in order. */
@@ -209,21 +232,6 @@ function textOf(from: contract.ReadFrom): Argument {
   return from.kind === "after" ? from.place : from.kind;
 }
 
-function toSlotRead(slot: number, [gapFrom, gapTo, place, newest, ...entries]: ReadReply): contract.SlotRead {
-  const changes: contract.Change[] = [];
-  for (let at = 0; at < entries.length; at += 3) {
-    const [id = "", head = "", data = ""] = entries.slice(at, at + 3);
-    const [epoch = "", offset, prev, event = "", channel = ""] = head.split(" ");
-    const position = { epoch, offset: Number(offset), prev: Number(prev) };
-    changes.push({ place: id, at: timeOf(id), channel, ...position, event, data });
-  }
-  const gap = gapFrom === "" ? undefined : { from: Number(gapFrom), to: Number(gapTo) };
-  return { slot, ...(gap && { gap }), changes, place, newest };
-}
-
-/** Leaves out changes past the limit. */
-function cut(read: contract.SlotRead, limit: number): contract.SlotRead {
-  const changes = read.changes.slice(0, limit);
-  const last = changes.at(-1);
-  return changes.length < read.changes.length && last ? { ...read, changes, place: last.place } : read;
+function isNews({ changes, rows, gap, hasEnded }: contract.SlotRead): boolean {
+  return changes.length > 0 || rows !== undefined || gap !== undefined || hasEnded === true;
 }

@@ -28,6 +28,8 @@ const Endpoint = Type.Object({
   events: Type.Array(Type.String()),
   mode: Type.Enum([...endpointModes]),
   halted: Type.Optional(Type.Enum([...halts])),
+  /** It becomes a shadow: what is queued for it is still sent, and nothing more is queued. Names this stop. */
+  stopping: Type.Optional(Type.String()),
   /** `channel`, or a JSON pointer into the data. */
   key: Type.String(),
   secrets: Type.Array(EndpointSecret),
@@ -39,8 +41,10 @@ const Endpoint = Type.Object({
   perSecond: Type.Optional(Type.Number()),
   tenant: Type.Optional(Type.String()),
   description: Type.Optional(Type.String()),
-  /** Of these channels it gets what follows the offset, whenever that was; of others what follows its start. */
-  after: Type.Optional(Type.Record(Type.String(), Type.Integer())),
+  /** Of these channels it gets what stands after the place in the log, whenever that was published; of others what follows its start. */
+  after: Type.Optional(Type.Record(Type.String(), Type.String())),
+  /** Its start is that of its ledger: no read for these places begins before it. */
+  othersFromLedger: Type.Optional(Type.Boolean()),
   /** Why it was disabled. */
   reason: Type.Optional(Type.String()),
 });
@@ -54,8 +58,8 @@ export function stateOf({ halted, mode }: Pick<Endpoint, "halted" | "mode">): En
 
 /** Endpoints of a deployment. */
 export const maxEndpoints = 20_000;
-/** Of one endpoint, as JSON text. */
-export const maxEndpointBytes = 32 * 1024;
+/** Of one endpoint, as JSON text: with the places of 1,000 channels. */
+export const maxEndpointBytes = 64 * 1024;
 
 /** Of everything that endpoints are sent: its share of the workers can be set in the rules. */
 export const endpointClass = "endpoints";

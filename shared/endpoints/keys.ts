@@ -39,8 +39,11 @@ export function failureText({ status = 0, error }: Attempt): string {
   return error === undefined ? "" : `${status} ${error}`;
 }
 
+const neverFailed: EndpointHealth = {};
+
 /** @param reply since when it fails, in Unix ms; time and {@link failureText} of the last failure */
 export function parseHealth([since, last]: readonly [since: string | null, last: string | null]): EndpointHealth {
+  if (since === null && last === null) return neverFailed;
   const [, at, status, message = ""] = /^(\d+) (\d+) (.*)$/s.exec(last ?? "") ?? [];
   return {
     ...(since && { failingSince: Number(since) }),

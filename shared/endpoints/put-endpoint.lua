@@ -1,6 +1,6 @@
 #!lua
 -- Stores an endpoint if its condition holds, and announces the change.
--- KEYS  1 documents (hash: id → see parseEndpoint)   2 versions (hash: last, floor)   3 changed (zset: id by version)
+-- KEYS  1 documents (hash: id → see parseEndpoint)   2 versions (hash: last, floor, replid)   3 changed (zset: id by version)
 -- ARGV  1 id   2 endpoint (JSON text)   3 required version, or 'new'   4 start of a new generation: 'now' (the next ms), 'same' or Unix ms; '' for none
 --       5 '1': what earlier generations have queued is still sent   6 most endpoints   7 topic
 -- Returns {outcome, head} with outcome 'stored', 'changed_meanwhile', 'none' or 'full'.

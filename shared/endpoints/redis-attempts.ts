@@ -15,7 +15,7 @@ import { attemptKeys, failureText, parseHealth } from "./keys.ts";
 
 type HealthReply = [since: string | null, last: string | null];
 
-const addScript = script<HealthReply[]>(new URL("add-attempts.lua", import.meta.url), 2);
+const addScript = script<HealthReply[]>(new URL("add-attempts.lua", import.meta.url), 2, { isBatch: true });
 
 /** Attempts within this time are noted together. */
 const togetherMs = 20;
@@ -45,7 +45,7 @@ export class RedisAttemptLog implements AttemptLog {
     await this.#flush();
   }
 
-  async add(endpointId: string, attempt: Attempt): Promise<EndpointHealth> {
+  add(endpointId: string, attempt: Attempt): Promise<EndpointHealth> {
     return new Promise((resolve, reject) => {
       this.#added.push({ endpointId, attempt, resolve, reject });
       if (this.#added.length >= mostTogether) void this.#flush();
@@ -95,16 +95,19 @@ export class RedisAttemptLog implements AttemptLog {
     const added = this.#added;
     this.#added = [];
     const { root, spansSlots } = this.#cells.fleet;
-    const groups = Map.groupBy(added, ({ endpointId }) => (spansSlots ? "" : slotTagOf(root, endpointId)));
+    if (spansSlots) return this.#note(added);
+    const groups = Map.groupBy(added, ({ endpointId }) => slotTagOf(root, endpointId));
     await Promise.all([...groups.values()].map(async (group) => this.#note(group)));
   }
 
   async #note(group: readonly Added[]): Promise<void> {
     const [first] = group;
     if (!first) return;
-    const listed = group.flatMap(({ endpointId, attempt }) => [
-      ...[...this.#keys(endpointId), JSON.stringify(attempt), attempt.at, failureText(attempt)],
-    ]);
+    const listed: (string | number)[] = [];
+    for (const { endpointId, attempt } of group) {
+      const [attempts, health] = this.#keys(endpointId);
+      listed.push(attempts, health, JSON.stringify(attempt), attempt.at, failureText(attempt));
+    }
     try {
       const replies = await this.#cells.fleet.run(
         addScript,

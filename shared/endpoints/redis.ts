@@ -12,6 +12,9 @@ const putScript = script<[kind: EndpointChange | "full", head: string]>(
 );
 const removeScript = script<0 | 1>(new URL("remove-endpoint.lua", import.meta.url), 3);
 
+/** Endpoints that one command reads: 6 MB where each is as long as it may be. */
+const readAtOnce = 200;
+
 /** The endpoints of a deployment. */
 export class RedisEndpointStore implements EndpointStore {
   readonly #cells: Cells;
@@ -58,17 +61,20 @@ export class RedisEndpointStore implements EndpointStore {
     const known = await this.#cells.fleet.run<(string | null)[]>("hmget", versions, "last", "floor");
     const [last = 0, floor = 0] = known.map(Number);
     if (version < floor || version < 0) {
-      const texts = await this.#cells.fleet.run<string[]>("hvals", documents);
-      return { version: last, isAll: true, endpoints: texts.flatMap((text) => parseEndpoint(text) ?? []), removed: [] };
+      return { version: last, isAll: true, endpoints: await this.#readAll(), removed: [] };
     }
     const ids = await this.#cells.fleet.run<string[]>("zrangebyscore", changed, `(${version}`, "+inf");
-    const texts = ids.length === 0 ? [] : await this.#cells.fleet.run<(string | null)[]>("hmget", documents, ...ids);
-    return {
-      version: last,
-      isAll: false,
-      endpoints: texts.flatMap((text) => (text === null ? [] : (parseEndpoint(text) ?? []))),
-      removed: ids.filter((_id, index) => texts[index] === null),
-    };
+    const endpoints: StoredEndpoint[] = [];
+    const removed: string[] = [];
+    for (let at = 0; at < ids.length; at += readAtOnce) {
+      const asked = ids.slice(at, at + readAtOnce);
+      const texts = await this.#cells.fleet.run<(string | null)[]>("hmget", documents, ...asked);
+      for (const [index, text] of texts.entries()) {
+        if (text === null) removed.push(asked[index] ?? "");
+        else endpoints.push(...parsed(text));
+      }
+    }
+    return { version: last, isAll: false, endpoints, removed };
   }
 
   async version(): Promise<number> {
@@ -77,6 +83,25 @@ export class RedisEndpointStore implements EndpointStore {
 
   onChange(listener: () => void): void {
     this.#changes.listen(listener);
+  }
+
+  /** One that changes meanwhile may be among them twice, the later one last. */
+  async #readAll(): Promise<readonly StoredEndpoint[]> {
+    const endpoints: StoredEndpoint[] = [];
+    let from = "0";
+    do {
+      const page = ["COUNT", readAtOnce] as const;
+      const [next, found] = await this.#cells.fleet.run<[string, string[]]>(
+        "hscan",
+        this.#keys.documents,
+        from,
+        ...page,
+      );
+      // HSCAN gives the value after each name.
+      for (const [at, text] of found.entries()) if (at % 2 === 1) endpoints.push(...parsed(text));
+      from = next;
+    } while (from !== "0");
+    return endpoints;
   }
 
   async #put(
@@ -103,4 +128,10 @@ export class RedisEndpointStore implements EndpointStore {
     if (kind === "stored" && (ifVersion === "new" || move?.startsAt === "now")) await begun();
     return { kind, head };
   }
+}
+
+/** Without one that this version cannot read. */
+function parsed(text: string): readonly StoredEndpoint[] {
+  const endpoint = parseEndpoint(text);
+  return endpoint ? [endpoint] : [];
 }

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { ChannelBroker, PublishOutcome, PublishRequest } from "../../shared/channels/contract.ts";
 import { changeOverheadBytes } from "../../shared/channels/contract.ts";
 import type { Change, ChangeLog, Place, ReadBounds, ReadFrom, SlotRead } from "../../shared/changes/contract.ts";
-import { placeBeforeAll } from "../../shared/changes/contract.ts";
+import { firstCursors, placeBeforeAll } from "../../shared/changes/contract.ts";
 import { changesBetween, comparePlaces, timeOf } from "../../shared/changes/places.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { eventually } from "../support/eventually.ts";
@@ -17,8 +17,8 @@ export interface LoggingProgram {
 
 const retention = { historySize: 0, historySeconds: 300 };
 const changes = { maxBytes: 1 << 20, maxSeconds: 600, unclaimedSeconds: 600 };
-/** Leases of the programs under test. */
-export const shortLeaseMs = 400;
+/** Leases of the programs under test: one test expects the end of one lease, and extends another one meanwhile. */
+export const shortLeaseMs = 2_000;
 
 let usedSlots = 0;
 
@@ -78,6 +78,15 @@ export function changeLogSuite(name: string, create: () => Promise<[LoggingProgr
       ]);
       expect(found.place).toBe(found.newest);
       expect(found.changes.map(({ at }) => Math.abs(at - Date.now()) < 60_000)).toEqual([true, true]);
+    });
+
+    test("CHG-15: a change keeps the origin of its publication, where it has one", async () => {
+      const [program] = await create();
+      const slot = newSlot();
+      const channel = channelIn(slot);
+      await publish(program, channel, { origin: "bridge" });
+      await publish(program, channel);
+      expect((await read(program, slot, start)).changes.map(({ origin }) => origin)).toEqual(["bridge", undefined]);
     });
 
     test("CHG-2: the log has the order of the channel, from 10 publishers at once", async () => {
@@ -224,7 +233,7 @@ export function changeLogSuite(name: string, create: () => Promise<[LoggingProgr
       const slot = newSlot();
       const channel = channelIn(slot);
       const brief = { ...changes, maxSeconds: 1 };
-      await publish(program, channel, { data: "1", changes: brief });
+      await publish(program, channel, { data: "1" });
       const { place } = await read(program, slot, start);
       await publish(program, channel, { data: "2", changes: brief });
       await eventually(async () => (await read(program, slot, start)).changes.length === 0);
@@ -280,6 +289,12 @@ export function changeLogSuite(name: string, create: () => Promise<[LoggingProgr
       const [kept, lost] = taken;
       if (!kept || !lost) throw new Error("two leases were taken");
       expect(await program.log.extendLeases([lost, kept])).toEqual([false, true]);
+      const queries = [kept, lost].map((lease) => ({ slot: lease.slot, from: start, lease }));
+      const reads = await program.log.read(queries, { limit: 1, maxBytes: 1 });
+      expect(reads.map(({ slot, hasEnded }) => [slot, hasEnded])).toEqual([
+        [kept.slot, undefined],
+        [lost.slot, true],
+      ]);
       const save = { name: "hot", place: "1-1" };
       const saves = [kept, lost].map((lease) => ({ ...save, slot: lease.slot, lease }));
       expect(await program.log.saveCursors(saves)).toEqual([true, false]);
@@ -292,31 +307,78 @@ export function changeLogSuite(name: string, create: () => Promise<[LoggingProgr
 
     test("CHG-3: what every live cursor has passed is removed first; a cursor keeps what it needs", async () => {
       const [program] = await create();
-      const channel = channelIn(newSlot());
+      const [channel, other] = [channelIn(newSlot()), channelIn(newSlot())];
       const slot = slotOf(channel);
       const unclaimed = { changes: { ...changes, unclaimedSeconds: 0 } };
-      const oldestOf = async (): Promise<number | undefined> =>
-        (await read(program, slot, start, { limit: 1 })).changes[0]?.offset;
+      const oldestOf = async (name = channel): Promise<number> =>
+        (await read(program, slotOf(name), start, { limit: 1 })).changes[0]?.offset ?? 0;
       /** Publishes until the condition holds: an implementation may look at old changes every now and then only. */
       const publishUntil = async (condition: () => Promise<boolean>): Promise<void> =>
         eventually(async () => {
-          await publish(program, channel, unclaimed);
+          for (const name of [channel, other]) await publish(program, name, unclaimed);
           return condition();
         });
-      await publishUntil(async () => ((await oldestOf()) ?? 0) > 1);
+      await publishUntil(async () => (await oldestOf()) > 1);
       const { place, changes: kept } = await read(program, slot, start, { limit: 1 });
       const oldest = kept[0]?.offset ?? 0;
       await program.log.saveCursors([{ slot, name: "endpoint", place }]);
       await program.log.keep("pull", [{ slot, place }]);
-      const deadline = Date.now() + 2_000;
-      await publishUntil(async () => Date.now() > deadline);
+      // No cursor needs the other log, which loses what was published since.
+      const { position } = await publish(program, other, unclaimed);
+      await publishUntil(async () => (await oldestOf(other)) > position.offset);
       expect(await oldestOf()).toBe(oldest);
       await program.log.saveCursors([{ slot, name: "endpoint", place: undefined }]);
       const { newest } = await read(program, slot, start, { limit: 1 });
       expect(await oldestOf()).toBe(oldest);
       await program.log.keep("pull", [{ slot, place: newest }]);
-      await publishUntil(async () => ((await oldestOf()) ?? 0) > oldest);
+      await publishUntil(async () => (await oldestOf()) > oldest);
       expect((await read(program, slot, after(newest))).gap).toBeUndefined();
+    });
+
+    test("SQL-14: places of rows that left the log are kept up to their cap, while a cursor needs them", async () => {
+      const [program, other] = await create();
+      const slot = newSlot();
+      const channel = channelIn(slot);
+      let written = 0;
+      async function publishRows(count: number, maxRowBytes: number): Promise<void> {
+        for (const last = written + count; written < last;) {
+          const row = { shard: "crm/CRM_URL", id: String(++written) };
+          await publish(program, channel, { row, changes: { ...changes, maxBytes: 1_000, maxRowBytes } });
+        }
+      }
+      const rowsAfter = async (place: Place): Promise<SlotRead> => read(other, slot, after(place), { withRows: true });
+      const rowBytes = async (): Promise<number | undefined> =>
+        (await program.log.figures()).find((one) => one.slot === slot)?.rowBytes;
+      await publishRows(1, 1e6);
+      const { place } = await read(program, slot, start);
+      await program.log.saveCursors([{ slot, name: "endpoint", place }]);
+      await publishRows(50, 1e6);
+      const all = await rowsAfter(place);
+      const noted = all.rows?.changes ?? [];
+      expect([all.gap, all.changes]).toEqual([undefined, []]);
+      expect(noted.map(({ row, bytes }) => `${row.shard} ${row.id} ${bytes}`)).toEqual(
+        noted.map((_, at) => `crm/CRM_URL ${at + 2} 2`),
+      );
+      expect(all.place).toBe(all.rows?.until);
+      const log = await rowsAfter(all.place);
+      expect([log.changes[0]?.offset, log.gap]).toEqual([noted.length + 2, undefined]);
+      // That of the cursor's own change is kept, too.
+      const kept = (await rowsAfter(placeBeforeAll)).rows?.changes ?? [];
+      expect(kept.length).toBe(noted.length + 1);
+      const sizes = kept.map(({ row, bytes, ...change }) =>
+        bytesOf({ ...change, data: `${row.shard} ${row.id} ${bytes}` }),
+      );
+      expect(await rowBytes()).toBe(sizes.reduce((sum, size) => sum + size, 0));
+      // The oldest leave first, and are a gap.
+      await publishRows(1, 1_000);
+      expect(await rowBytes()).toBeLessThanOrEqual(1_000);
+      const late = await rowsAfter(place);
+      expect(late.gap?.from).toBe(timeOf(place));
+      expect(late.rows?.changes.at(-1)?.offset).toBe(((await read(program, slot, start)).changes[0]?.offset ?? 0) - 1);
+      await program.log.saveCursors([{ slot, name: "endpoint", place: undefined }]);
+      await publishRows(1, 1e6);
+      expect(await rowBytes()).toBe(0);
+      expect((await rowsAfter(place)).rows).toBeUndefined();
     });
 
     test("CHG-12: cursors are saved, replaced and removed by slot and name", async () => {
@@ -326,6 +388,10 @@ export function changeLogSuite(name: string, create: () => Promise<[LoggingProgr
       expect(await program.log.saveCursors([...saved, ...saved])).toEqual([true, true, true, true]);
       expect(await other.log.cursors(slots, "endpoint-1")).toEqual(saved);
       expect(await other.log.cursors(slots, "endpoint-2")).toEqual([]);
+      expect(await other.log.cursorsOf(slots[0] ?? 0, firstCursors)).toEqual({
+        cursors: saved.slice(0, 1),
+        next: undefined,
+      });
       await program.log.saveCursors([{ slot: slots[0] ?? 0, name: "endpoint-1", place: undefined }]);
       expect(await other.log.cursors(slots, "endpoint-1")).toEqual(saved.slice(1));
     });

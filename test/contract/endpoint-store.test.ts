@@ -71,6 +71,20 @@ function endpoint(more: Partial<Endpoint> = {}): Endpoint {
 }
 
 describe.each(implementations)("endpoint store: %s", (_name, create) => {
+  test("EP-9: all endpoints are read, and all that changed, however many there are", async () => {
+    const { writer, reader } = await create();
+    const before = await reader.version();
+    const own = Array.from({ length: 450 }, () => endpoint());
+    await Promise.all(own.map(async (each) => writer.create(each)));
+    await writer.remove(own[0]?.id ?? "");
+    const ids = new Set(own.slice(1).map(({ id }) => id));
+    for (const version of [-1, before]) {
+      const { endpoints, removed, isAll } = await reader.readSince(version);
+      expect(new Set(endpoints.map((each) => each.endpoint.id).filter((id) => ids.has(id)))).toEqual(ids);
+      expect(removed.includes(own[0]?.id ?? "") || isAll).toBe(true);
+    }
+  });
+
   test("EP-9: a change needs the version that it is based on, and all processes hear of it", async () => {
     const { writer, reader } = await create();
     let told = 0;

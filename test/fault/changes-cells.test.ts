@@ -24,7 +24,7 @@ afterAll(async () => {
   await twoCells.stop();
 });
 
-test("CHG-13: a slot that moves between cells keeps its log, leases and cursors; its readers see no gap", async () => {
+test("CHG-13: a slot that moves between cells keeps its log, holder and cursors; its readers see no gap", async () => {
   const channel = "board:moving";
   const slot = slotOf(channel);
   const retention = { historySize: 0, historySeconds: 300 };
@@ -54,7 +54,10 @@ test("CHG-13: a slot that moves between cells keeps its log, leases and cursors;
   const saved = { slot, name: "endpoint", place: "1-1" };
   expect(await other.changeLog.saveCursors([{ ...saved, lease }])).toEqual([true]);
   await moveSlots(mine, "b", [slot]);
-  expect(await other.changeLog.extendLeases([lease])).toEqual([true]);
+  // The lease ends with the Redis that gave it, and its holder comes first.
+  expect(await other.changeLog.extendLeases([lease])).toEqual([false]);
+  expect(await mine.changeLog.takeLeases([slot], "another")).toEqual([]);
+  expect(await other.changeLog.takeLeases([slot], "reader")).toMatchObject([{ slot }]);
   expect(await mine.changeLog.cursors([slot], "endpoint")).toEqual([saved]);
   await moveSlots(mine, "a", [slot]);
   await Promise.all([publishing.stop(), reading.stop()]);

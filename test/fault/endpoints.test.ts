@@ -10,9 +10,10 @@ import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
+import { spawnPrivateApi } from "../support/private-api-process.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { spawnWorker } from "../support/worker.ts";
 import type { Spawned } from "../support/processes.ts";
+import { noTables } from "../support/table-rows.ts";
 
 const rules = { namespaces: { board: { changes: true } } };
 const allowed = { ENDPOINT_ALLOWED_NETWORKS: "127.0.0.0/8" };
@@ -104,21 +105,23 @@ test("EP-15: an endpoint that was down gets all that passed, in order per key, a
   await down.stop();
   const count = 2_800;
   await publish(fleet, 0, count, 28);
-  await eventually(() => live.requests.length >= count, 60_000);
+  await eventually(() => live.requests.length >= count, 120_000);
   expectEverything(live.requests, count, 28);
+  // Its failures are noted beside the deliveries to the others.
+  await eventually(async () => "failingSince" in (await fleet.api("GET", `/v1/endpoints/${id}`)).body);
   const state = await fleet.api("GET", `/v1/endpoints/${id}`);
-  expect(state.body).toMatchObject({ state: "live", failingSince: expect.any(Number) as number });
+  expect(state.body).toMatchObject({ state: "live" });
   expect((state.body["lag"] as { changes: number }).changes).toBeGreaterThan(0);
   const back = await begin(startService({ port: Number(port) }));
   await publish(fleet, count, count + 56, 28);
-  await eventually(() => new Set(back.requests.map((request) => numbered(request).n)).size >= count + 56, 90_000);
+  await eventually(() => new Set(back.requests.map((request) => numbered(request).n)).size >= count + 56, 120_000);
   expectEverything(back.requests, count + 56, 28);
   expect(back.requests.length).toBe(count + 56);
   await eventually(async () => {
     const { body } = await fleet.api("GET", `/v1/endpoints/${id}`);
     return (body["lag"] as { changes: number }).changes === 0 && body["failingSince"] === undefined;
   });
-}, 180_000);
+}, 400_000);
 
 test("EP-16: endpoints that are dead, or never answer, do not delay the others", async () => {
   const redis = await begin(startRedis());
@@ -129,7 +132,8 @@ test("EP-16: endpoints that are dead, or never answer, do not delay the others",
   const dead = await startService();
   await dead.stop();
   const silent = await begin(startService());
-  silent.answer = () => undefined;
+  let ended = 0;
+  silent.answer = (_request, response) => void response.once("close", () => ended++);
   const failing = await begin(startService());
   failing.answer = (_request, response) => answerJson(response, {}, 500);
   for (const service of [dead, silent, failing]) {
@@ -137,72 +141,125 @@ test("EP-16: endpoints that are dead, or never answer, do not delay the others",
   }
   await create(fleet, live);
   await publish(fleet, 0, 406, 7);
-  await eventually(() => live.requests.length >= 406, 20_000);
+  await eventually(() => live.requests.length >= 406);
   expectEverything(live.requests, 406, 7);
-  // Nothing has come of them.
+  // Nothing waited for their minute to end.
   expect(silent.requests.length).toBeGreaterThan(0);
-}, 90_000);
+  expect(ended).toBe(0);
+});
+
+/** Readers of one Redis, each with its own way to queue. */
+interface Readers {
+  stores(): Promise<Stores>;
+  begin(stores: Stores, enqueue: Stores["queues"]["enqueue"]): Promise<ChangeReader>;
+  publish(stores: Stores, count: number): Promise<void>;
+}
+
+function readersOf(redis: RedisServer): Readers {
+  return {
+    stores: async () => {
+      const created = createStores({ kind: "standalone", url: redis.url }, quietLogger);
+      await created.start();
+      begun.push(created);
+      return created;
+    },
+    begin: async ({ changeLog, endpointStore, queues }, enqueue) => {
+      const current = new CurrentEndpoints({ store: endpointStore, errors: quietErrors, logger: quietLogger });
+      await current.start();
+      begun.push(current);
+      const reader = new ChangeReader({
+        tables: noTables,
+        ...{ log: changeLog, current, errors: quietErrors, logger: quietLogger },
+        queues: {
+          enqueue,
+          histories: async () => queues.histories(),
+          waitingOfSource: async (source) => queues.waitingOfSource(source),
+        },
+        readers: async () => 1,
+      });
+      await reader.start();
+      return reader;
+    },
+    publish: async ({ broker }, count) => {
+      for (let n = 0; n < count; n++) {
+        await broker.publish({
+          ...{
+            channel: "board:1",
+            event: "moved",
+            data: String(n),
+            retention: { historySize: 10, historySeconds: 60 },
+          },
+          changes: { maxBytes: 1e6, maxSeconds: 600, unclaimedSeconds: 600 },
+        });
+      }
+    },
+  };
+}
+
+/** Nobody delivers to it. */
+const queuedOnly = {
+  ...{ id: "ep_test", url: "http://127.0.0.1:1/", channels: ["board:*"], events: ["*"], mode: "live" as const },
+  ...{ key: "channel", secrets: [], headers: {}, timeoutMs: 1, maxInFlight: 1 },
+};
 
 test("EP-17: what a reader has queued before it was killed is not queued again by the next one", async () => {
-  const redis = await begin(startRedis());
-  const stores = async (): Promise<Stores> => {
-    const created = createStores({ kind: "standalone", url: redis.url }, quietLogger);
-    await created.start();
-    begun.push(created);
-    return created;
-  };
-  const [own, other] = [await stores(), await stores()];
+  const readers = readersOf(await begin(startRedis()));
+  const [own, other] = [await readers.stores(), await readers.stores()];
   const queued: NewItem[] = [];
-  const reader = async ({ changeLog, endpointStore, queues }: Stores, enqueue: Stores["queues"]["enqueue"]) => {
-    const current = new CurrentEndpoints({ store: endpointStore, errors: quietErrors, logger: quietLogger });
-    await current.start();
-    begun.push(current);
-    const created = new ChangeReader({
-      ...{ log: changeLog, current, errors: quietErrors, logger: quietLogger },
-      queues: {
-        ...queues,
-        waitingOfSource: async (source: string) => queues.waitingOfSource(source),
-        enqueue,
-      },
-      readers: async () => 1,
-    });
-    await created.start();
-    return created;
-  };
-  const endpoint = {
-    ...{ id: "ep_test", url: "http://127.0.0.1:1/", channels: ["board:*"], events: ["*"], mode: "live" as const },
-    ...{ key: "channel", secrets: [], headers: {}, timeoutMs: 1, maxInFlight: 1 },
-  };
-  await own.endpointStore.create(endpoint);
+  await own.endpointStore.create(queuedOnly);
   // It stores four items, and gets no further: as if it were killed there.
   let stored = 0;
-  await reader(own, async (item) => {
+  await readers.begin(own, async (item, after) => {
     if (++stored > 4) return new Promise(() => undefined);
     queued.push(item);
-    return own.queues.enqueue(item);
+    return own.queues.enqueue(item, after);
   });
-  for (let n = 0; n < 10; n++) {
-    await own.broker.publish({
-      ...{ channel: "board:1", event: "moved", data: String(n), retention: { historySize: 10, historySeconds: 60 } },
-      changes: { maxBytes: 1e6, maxSeconds: 600, unclaimedSeconds: 600 },
-    });
-  }
+  await readers.publish(own, 10);
   await eventually(() => stored > 4);
   await own.stop();
   begun.push(
-    await reader(other, async (item) => {
-      const outcome = await other.queues.enqueue(item);
+    await readers.begin(other, async (item, after) => {
+      const outcome = await other.queues.enqueue(item, after);
       if (outcome.kind === "stored") queued.push(item);
       return outcome;
     }),
   );
-  await eventually(() => queued.length >= 10, 30_000);
+  await eventually(() => queued.length >= 10);
   expect(queued.map(({ data }) => (JSON.parse(data) as { data: number }).data)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  expect(await other.queues.waitingOfSource(endpointService(endpoint.id))).toBe(10);
+  expect(await other.queues.waitingOfSource(endpointService(queuedOnly.id))).toBe(10);
   await eventually(async () => {
     return (await other.changeLog.cursors(everySlot, "endpoints")).some(({ place }) => place !== "0-0");
   });
-}, 60_000);
+});
+
+test("EP-17: a reader that takes over before a place is stored queues nothing twice", async () => {
+  const readers = readersOf(await begin(startRedis()));
+  const [own, other] = [await readers.stores(), await readers.stores()];
+  await own.endpointStore.create(queuedOnly);
+  // In a cluster a place is stored seconds after it was reached.
+  own.changeLog.saveCursors = async (changes) => changes.map(() => true);
+  let queued = 0;
+  const first = await readers.begin(own, async (item, after) => {
+    const outcome = await own.queues.enqueue(item, after);
+    queued++;
+    return outcome;
+  });
+  await readers.publish(own, 10);
+  await eventually(() => queued === 10);
+  // It gives its leases up.
+  await first.stop();
+  const again: string[] = [];
+  begun.push(
+    await readers.begin(other, async (item, after) => {
+      const outcome = await other.queues.enqueue(item, after);
+      again.push(outcome.kind);
+      return outcome;
+    }),
+  );
+  await eventually(() => again.length >= 10);
+  expect(again).toEqual(Array.from({ length: 10 }, () => "duplicate"));
+  expect(await other.queues.waitingOfSource(endpointService(queuedOnly.id))).toBe(10);
+});
 
 test("EP-18: private APIs that are killed, and a Redis that restarts, lose nothing and keep each key in order", async () => {
   const redis: RedisServer = await begin(startRedis({ appendOnly: true }));
@@ -219,7 +276,7 @@ test("EP-18: private APIs that are killed, and a Redis that restarts, lose nothi
     },
   });
   const spawn = async (): Promise<Spawned> =>
-    spawnWorker(redis.url, "relay-token-of-the-test", (worker) => workers.push(worker), allowed);
+    (await spawnPrivateApi({ REDIS_URL: redis.url, ...allowed }, workers)).process;
   let [one, two] = await Promise.all([spawn(), spawn()]);
   let count = 0;
   const more = async (): Promise<void> => {

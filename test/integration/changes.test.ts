@@ -94,6 +94,7 @@ describe.each(["memory", "Redis"])("changes: %s", (store) => {
       ]);
     }
     const all = await pullAll(apis, { channels });
+    expect((await pullAll(apis, { channels, cursor: "start" })).changes).toEqual(all.changes);
     const since = changesOf(all.changes, one)[1]?.at ?? 0;
     expect(dataOf((await pullAll(apis, { channels, cursor: `time:${since}` })).changes)).toEqual([
       [2, 3],

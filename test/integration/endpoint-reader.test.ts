@@ -1,18 +1,21 @@
 /** Readers of the change log for endpoints: how much they read, and how they share the slots. */
 import { afterEach, expect, test } from "vitest";
+import { rowKey, type TableRows } from "../../private-api/changes/table-rows.ts";
 import { ChangeReader } from "../../private-api/endpoints/change-reader.ts";
 import { CurrentEndpoints } from "../../private-api/endpoints/current-endpoints.ts";
-import type { ChangeLog, Change } from "../../shared/changes/contract.ts";
+import { type Change, type ChangeLog, placeBeforeAll } from "../../shared/changes/contract.ts";
 import { MemoryChangeLog } from "../../shared/changes/memory.ts";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
 import type { NewItem } from "../../shared/queues/contract.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
-import { slotCount, slotOf } from "../../shared/redis/slots.ts";
+import { everySlot, slotCount, slotOf } from "../../shared/redis/slots.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { plainEndpoint } from "../support/stored-endpoint.ts";
+import { noTables } from "../support/table-rows.ts";
 
 const begun: Service[] = [];
 afterEach(async () => {
@@ -50,9 +53,11 @@ async function read(options: { endpoints: number; changes: number; readers?: num
   for (let n = 0; n < (options.readers ?? 1); n++) {
     const current = new CurrentEndpoints({ store, errors: quietErrors, logger: quietLogger });
     const reader = new ChangeReader({
+      tables: noTables,
       ...{ log: counting, current, errors: quietErrors, logger: quietLogger },
       queues: {
         waitingOfSource: async (source) => queues.waitingOfSource(source),
+        histories: async () => queues.histories(),
         enqueue: async (item) => {
           queued.push(item);
           return queues.enqueue(item);
@@ -89,6 +94,8 @@ test("EP-24: several processes share the slots, and each change is read by one o
 
 interface Rig {
   log: MemoryChangeLog;
+  store: MemoryEndpointStore;
+  broker: MemoryBroker;
   queued: NewItem[];
   publish(channel: string, count: number): Promise<void>;
   /** @param more instead of the log's own */
@@ -96,7 +103,7 @@ interface Rig {
 }
 
 /** One endpoint that exists before everything is published. */
-async function rig(): Promise<Rig> {
+async function rig(tables: TableRows = noTables): Promise<Rig> {
   const log = new MemoryChangeLog();
   const broker = new MemoryBroker(quietErrors, log);
   const store = new MemoryEndpointStore();
@@ -104,6 +111,8 @@ async function rig(): Promise<Rig> {
   await store.create(plainEndpoint());
   return {
     log,
+    store,
+    broker,
     queued,
     publish: async (channel, count) => {
       const retention = { historySize: 1, historySeconds: 60 };
@@ -115,6 +124,7 @@ async function rig(): Promise<Rig> {
       const current = new CurrentEndpoints({ store, errors: quietErrors, logger: quietLogger });
       const known = new Set<string>();
       const reader = new ChangeReader({
+        tables,
         log: new Proxy<ChangeLog>(log, {
           get: (target, name) => {
             const value: unknown = Reflect.get(name in more ? more : target, name);
@@ -123,6 +133,7 @@ async function rig(): Promise<Rig> {
         }),
         queues: {
           waitingOfSource: async () => waiting(),
+          histories: async () => ({ names: [], isWhole: true }),
           enqueue: async (item) => {
             await enqueue(item);
             if (known.has(item.dedupeId ?? "")) return { kind: "duplicate" };
@@ -150,6 +161,26 @@ test("EP-25: a channel with very many changes does not keep the changes of other
   await eventually(() => queued.length >= 3_000 + 20);
   const last = queued.findLastIndex(({ queue }) => queue.key.startsWith("board:quiet"));
   expect(last).toBeLessThan(700);
+});
+
+test("SQL-13: rows that left the log before its reader came are read from their table", async () => {
+  const channel = "board:rows";
+  const dataOf = (id: string): string => JSON.stringify(`row ${id}`);
+  const { log, broker, queued, start } = await rig({
+    read: async (rows) => new Map(rows.map((row) => [rowKey(row), { channel, event: "moved", data: dataOf(row.id) }])),
+  });
+  const slot = slotOf(channel);
+  const ids = Array.from({ length: 300 }, (_, n) => String(n + 1));
+  await log.saveCursors([{ slot, name: "endpoints", place: placeBeforeAll }]);
+  for (const id of ids) {
+    await broker.publish({
+      ...{ channel, event: "moved", data: dataOf(id), retention: { historySize: 0, historySeconds: 60 } },
+      ...{ row: { shard: "crm/URL", id }, changes: { ...kept, maxBytes: 1_000, maxRowBytes: 1e6 } },
+    });
+  }
+  await start({});
+  await eventually(() => queued.length >= ids.length);
+  expect(queued.map(({ data }) => (JSON.parse(data) as { data: string }).data)).toEqual(ids.map((id) => `row ${id}`));
 });
 
 test("EP-15: nothing is lost where a slot changes hands while an endpoint falls behind", async () => {
@@ -182,4 +213,26 @@ test("EP-15: nothing is lost where a slot changes hands while an endpoint falls 
   waiting = 0;
   await eventually(() => queued.length === 10);
   expect(queued.map(({ data }) => (JSON.parse(data) as { data: number }).data)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+});
+
+test("CUT-1: an endpoint stops behind what a failed step has queued for it", async () => {
+  const { log, store, queued, publish, start } = await rig();
+  await publish("board:1", 3);
+  let isAway = true;
+  let calls = 0;
+  await start({}, async () => {
+    if (++calls > 1 && isAway) throw new TidegateError("broker_unavailable", "away");
+  });
+  await eventually(() => calls > 1);
+  const stored = await store.read("ep_1");
+  if (!stored) throw new Error("no endpoint");
+  await store.change({ ...stored.endpoint, stopping: "s" }, stored.version);
+  isAway = false;
+  await eventually(async () => (await log.cursors(everySlot, "stop/ep_1/s")).length === slotCount);
+  const [{ place } = { place: "" }] = await log.cursors([slotOf("board:1")], "stop/ep_1/s");
+  expect(place).toMatch(/-3$/);
+  expect(queued.length).toBe(3);
+  await publish("board:1", 2);
+  await eventually(async () => (await log.cursors([slotOf("board:1")], "endpoint/ep_1/0")).length === 1);
+  expect(queued.length, "after the stop").toBe(3);
 });

@@ -1,26 +1,33 @@
 /** What becomes of changes between the log and the queues of endpoints. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { Backlogs } from "../../private-api/endpoints/backlogs.ts";
 import { Behind } from "../../private-api/endpoints/behind.ts";
 import { CatchUp } from "../../private-api/endpoints/catch-up.ts";
 import { ChangeQueue, type Wanted, wantedOf } from "../../private-api/endpoints/change-queue.ts";
 import { CurrentEndpoints } from "../../private-api/endpoints/current-endpoints.ts";
+import { CursorSweep } from "../../private-api/endpoints/cursor-sweep.ts";
+import { DelayedPlaces, type NotedPlace } from "../../private-api/endpoints/delayed-places.ts";
 import { HeldSlots } from "../../private-api/endpoints/held-slots.ts";
 import { MovedEndpoints } from "../../private-api/endpoints/moved-endpoints.ts";
+import { StoredPlaces } from "../../private-api/endpoints/stored-places.ts";
 import { changeMessage } from "../../private-api/endpoints/queued-change.ts";
 import { ServiceStates } from "../../private-api/dispatch/service-states.ts";
-import type { Change, ChangeLog, SlotRead } from "../../shared/changes/contract.ts";
+import type { Change, SlotRead } from "../../shared/changes/contract.ts";
 import { MemoryChangeLog } from "../../shared/changes/memory.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
 import type { NewItem } from "../../shared/queues/contract.ts";
+import { slotCount, slotOf } from "../../shared/redis/slots.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { Circuit } from "../../shared/services/circuit.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { plainEndpoint, storedEndpoint } from "../support/stored-endpoint.ts";
+import { RowFetches } from "../../private-api/endpoints/row-fetches.ts";
+import { noTables } from "../support/table-rows.ts";
 
 const mebibyte = 1024 * 1024;
+const stops = { hasStopped: () => false };
 
 function change(n: number): Change {
   return {
@@ -52,7 +59,7 @@ function queueing(enqueue: (item: NewItem) => Promise<void>): {
       },
     },
     backlogs: new Backlogs({ waitingOfSource: async () => 0 }),
-    behind,
+    ...{ behind, stops },
   });
   return { queue, behind, services };
 }
@@ -71,8 +78,7 @@ test("EP-17: an item that could not be stored is not lost when its endpoint fall
         return { kind: "stored", sequence: "1" };
       },
     },
-    backlogs,
-    behind,
+    ...{ backlogs, behind, stops },
   });
   const wanted = wantedChanges(3);
   await expect(queue.add(wanted)).rejects.toThrow("away");
@@ -128,7 +134,7 @@ test("EP-15: of endpoints that are behind or paused nothing is counted while oth
   });
   const queue = new ChangeQueue({
     queues: { enqueue: async () => ({ kind: "stored", sequence: "1" }) },
-    ...{ backlogs, behind },
+    ...{ backlogs, behind, stops },
   });
   const paused = storedEndpoint({ endpoint: plainEndpoint({ id: "ep_paused", halted: "paused" }) });
   const late = storedEndpoint({ endpoint: plainEndpoint({ id: "ep_late" }) });
@@ -218,29 +224,119 @@ describe("endpoints that move in the log", () => {
   });
 
   test("EP-10: an endpoint that has moved is not read for from its places before the move", async () => {
-    const log = new MemoryChangeLog();
-    let reads = 0;
-    const counting: Pick<ChangeLog, "read"> = {
-      read: async (...args) => {
-        reads++;
-        return log.read(...args);
-      },
-    };
-    const slots = new HeldSlots({ log, readers: async () => 1, onLost: () => undefined });
-    for (const held of await slots.renew()) held.place = "5-5";
-    const behind = new Behind();
+    const { catchUp, behind, read } = await catchingUp();
     behind.load(moved(0), 3, "1-1");
-    const backlogs = new Backlogs({ waitingOfSource: async () => 0 });
-    const queue = new ChangeQueue({
-      queues: { enqueue: async () => ({ kind: "stored", sequence: "1" }) },
-      ...{ backlogs, behind },
-    });
-    const catchUp = new CatchUp({ log: counting, slots, behind, backlogs, queue });
     await catchUp.step({ get: () => moved(1) });
-    expect(reads).toBe(0);
+    expect(read).not.toHaveBeenCalled();
     await catchUp.step({ get: () => moved(0) });
-    expect(reads).toBe(1);
+    expect(read).toHaveBeenCalledOnce();
   });
+});
+
+test("EP-20: an endpoint hears of no gap in slots that have none of its channels", async () => {
+  const { catchUp, behind, read } = await catchingUp();
+  const stored = storedEndpoint({ endpoint: plainEndpoint({ channels: ["board:1"] }) });
+  const own = slotOf("board:1");
+  const foreign = slotOf("board:2");
+  expect(foreign).not.toBe(own);
+  behind.load(stored, foreign, "1-1");
+  expect(await catchUp.step({ get: () => stored })).toBe(true);
+  expect(read).not.toHaveBeenCalled();
+  expect(behind.unsaved).toEqual([{ slot: foreign, name: "endpoint/ep_1/0", place: undefined }]);
+  behind.load(stored, own, "1-1");
+  await catchUp.step({ get: () => stored });
+  expect(read).toHaveBeenCalledOnce();
+});
+
+/** All other endpoints have the changes of every slot up to `5-5`. */
+async function catchingUp() {
+  const log = new MemoryChangeLog();
+  const read = vi.spyOn(log, "read");
+  const slots = new HeldSlots({ log, readers: async () => 1, onLost: () => undefined });
+  for (const held of await slots.renew()) held.place = "5-5";
+  const behind = new Behind();
+  const backlogs = new Backlogs({ waitingOfSource: async () => 0 });
+  const queue = new ChangeQueue({
+    queues: { enqueue: async () => ({ kind: "stored", sequence: "1" }) },
+    ...{ backlogs, behind, stops },
+  });
+  const catchUp = new CatchUp({
+    ...{ slots, behind, backlogs, queue },
+    fetches: new RowFetches({ tables: noTables, onFetched: () => undefined }),
+  });
+  return { catchUp, behind, read };
+}
+
+test("EP-22: places of endpoints that are gone, and of earlier generations, are removed from the log", async () => {
+  const log = new MemoryChangeLog();
+  const slots = new HeldSlots({ log, readers: async () => 1, onLost: () => undefined });
+  await slots.renew();
+  const stored = storedEndpoint({ generation: 3 });
+  const names = ["endpoint/ep_1/2", "endpoint/ep_1/3", "endpoint/ep_1/4", "endpoint/ep_gone/0", "endpoints"];
+  await log.saveCursors([0, 255].flatMap((slot) => names.map((name) => ({ slot, name, place: "1-1" }))));
+  const index = { get: (id: string) => (id === "ep_1" ? stored : undefined), all: [stored], match: () => [], size: 1 };
+  const sweep = new CursorSweep({ log, slots, current: { catchUp: async () => undefined, index } });
+  for (let slot = 0; slot < slotCount; slot++) await sweep.step();
+  const kept = ["endpoint/ep_1/3", "endpoint/ep_1/4", "endpoints"];
+  for (const slot of [0, 255]) expect((await log.cursorsOf(slot)).cursors.map(({ name }) => name)).toEqual(kept);
+});
+
+test("EP-15: places of endpoints that fall behind are stored in parts, before that of the others", async () => {
+  const log = new MemoryChangeLog();
+  const save = vi.spyOn(log, "saveCursors");
+  const slots = new HeldSlots({ log, readers: async () => 1, onLost: () => undefined });
+  await slots.renew();
+  const behind = new Behind();
+  const places = new StoredPlaces({ log, slots, behind, delayMs: () => 0 });
+  for (let n = 0; n < 1_200; n++) {
+    behind.set(storedEndpoint({ endpoint: plainEndpoint({ id: `ep_${n}` }) }), 3, "1-1");
+  }
+  await places.save([{ slot: 3, place: "2-2" }]);
+  const stored = save.mock.calls.map(([changes]) => changes.map(({ name }) => name));
+  expect(stored.map(({ length }) => length)).toEqual([500, 500, 201]);
+  expect(stored.at(-1)?.at(-1)).toBe("endpoints");
+  expect((await log.cursors([3], "endpoint/ep_7/0")).map(({ place }) => place)).toEqual(["1-1"]);
+});
+
+function noted(name: string, place: string | undefined): NotedPlace {
+  const held = {
+    lease: { slot: 1, fence: 1 },
+    heldSince: 0,
+    place: undefined,
+    seen: undefined,
+    queuedUpTo: undefined,
+    gap: undefined,
+  };
+  return { slot: 1, name, place, held };
+}
+
+test("EP-28: places are stored as all of them were at one moment, some time before", () => {
+  const delayed = new DelayedPlaces();
+  delayed.note([noted("endpoints", "1-1"), noted("late", "1-1")], 0);
+  delayed.note([noted("endpoints", "2-2")], 100);
+  delayed.note([noted("endpoints", "9-9"), noted("late", undefined)], 900);
+  expect(delayed.take(5_000, 4_999)).toEqual([]);
+  const due = delayed.take(5_000, 5_000);
+  expect(due.map(({ name, place }) => [name, place])).toEqual([
+    ["late", "1-1"],
+    ["endpoints", "2-2"],
+  ]);
+  delayed.putBack(due);
+  expect(delayed.take(5_000, 5_900).map(({ name, place }) => [name, place])).toEqual([
+    ["endpoints", "9-9"],
+    ["late", undefined],
+  ]);
+});
+
+test("EP-28: the place of the reader is stored after those of endpoints that were noted with it", () => {
+  const delayed = new DelayedPlaces();
+  delayed.note([noted("endpoints", "1-1")], 0);
+  delayed.note([noted("late", "1-1"), noted("endpoints", "2-2")], 100);
+  delayed.note([noted("later", "2-2"), noted("endpoints", "3-3")], 900);
+  expect(delayed.take(0, 100).map(({ name }) => name)).toEqual(["late", "endpoints"]);
+  delayed.note([noted("endpoints", "4-4")], 2_000);
+  delayed.putBack([noted("endpoints", "2-2")]);
+  expect(delayed.take(0, 2_000).map(({ name, place }) => `${name} ${place}`)).toEqual(["later 2-2", "endpoints 4-4"]);
 });
 
 test("EP-22: endpoints that are gone share what a dispatcher remembers of a service", () => {
@@ -267,6 +363,10 @@ test("EP-16: an endpoint counts as slow while it does not answer, and after it t
   state?.begin(1_000);
   expect(seen(1_001)).toEqual([3 / 4, 1, 0]);
   expect(seen(1_600)).toEqual([1 / 2, 1, 0]);
+  // It was not sent: the circuit was open.
+  state?.end(undefined, 1_650);
+  expect(seen(1_651)).toEqual([3 / 4, 1, 1]);
+  state?.begin(1_690);
   state?.end(5, 1_700);
   expect(seen(1_701)).toEqual([Infinity, 0, 8]);
   state?.begin(2_000);
@@ -275,4 +375,5 @@ test("EP-16: an endpoint counts as slow while it does not answer, and after it t
   state?.end(600, 2_600);
   leave();
   expect(seen(9_000)).toEqual([1 / 2, 0, 8]);
+  expect(state?.share(9_000, false)).toBe(7 / 8);
 });

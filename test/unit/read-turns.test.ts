@@ -1,7 +1,10 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { GatewayContext } from "../../gateway/node/context.ts";
 import { type Frame, singleFrame } from "../../gateway/outbox/frames.ts";
 import { Outbox } from "../../gateway/outbox/outbox.ts";
 import { ReadTurns } from "../../gateway/outbox/read-turns.ts";
+import { beginSubscription } from "../../gateway/subscriptions/begin.ts";
+import { bareSession } from "../support/bare-session.ts";
 
 const KiB = 1_024;
 beforeEach(() => void vi.useFakeTimers());
@@ -76,4 +79,32 @@ test("COST-2: reads pass at 4 MiB a second with a burst of 4 MiB; small reads do
   const small = read(reads, 600, KiB);
   await vi.advanceTimersByTimeAsync(0);
   expect(small.begun).toBe(600);
+});
+
+test("COST-2: a subscribe that its client ends while history is read counts as a full page", async () => {
+  const session = bareSession("s");
+  const [channel, from] = ["room:1", { epoch: "e", offset: 1 }];
+  const context = {
+    metrics: { recoveries: { inc: () => undefined } },
+    presence: { leave: () => undefined },
+    channels: {
+      join: async () => undefined,
+      leave: () => undefined,
+      position: async () => from,
+      catchUp: async () => {
+        session.subscriptions.get(channel)?.end();
+        return { outcome: { kind: "bridged", publications: [], position: from }, source: "history" };
+      },
+    },
+  } as unknown as GatewayContext;
+  let refused = 0;
+  for (let i = 0; i < 10; i++) {
+    const request = { channel, from, authorize: () => ({ by: "token" }) as const };
+    beginSubscription(session, request, context).catch(() => void refused++);
+    await vi.advanceTimersByTimeAsync(0);
+  }
+  expect(refused).toBe(9);
+  await vi.advanceTimersByTimeAsync(125);
+  expect(refused).toBe(10);
+  session.dispose();
 });

@@ -1,0 +1,172 @@
+/** Where an endpoint continues that is moved to a change of a channel. */
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { formatCursor } from "../../private-api/changes/pull-cursor.ts";
+import { wants } from "../../private-api/endpoints/change-queue.ts";
+import type { ChannelPlace } from "../../private-api/endpoints/channel-places.ts";
+import { ledgerLines } from "../../private-api/endpoints/ledger.ts";
+import { EndpointMoves } from "../../private-api/endpoints/move-endpoint.ts";
+import { type Change, placeBeforeAll } from "../../shared/changes/contract.ts";
+import { MemoryChangeLog } from "../../shared/changes/memory.ts";
+import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
+import { plainEndpoint } from "../support/stored-endpoint.ts";
+import { noTables } from "../support/table-rows.ts";
+
+const channel = "board:1";
+const slot = slotOf(channel);
+const retention = { maxBytes: 1e9, maxSeconds: 1e6, unclaimedSeconds: 1e6, maxRowBytes: 1e9 };
+
+let log: MemoryChangeLog;
+let store: MemoryEndpointStore;
+let moves: EndpointMoves;
+/** Offset of the channel, as its broker has it. */
+let present = 0;
+/** Of the clock. */
+let aheadMs = 0;
+beforeEach(async () => {
+  vi.spyOn(Date, "now").mockImplementation(() => Math.floor(performance.timeOrigin + performance.now()) + aheadMs);
+  [log, store] = [new MemoryChangeLog(), new MemoryEndpointStore()];
+  moves = new EndpointMoves({ store, log, offsetOf: async () => present });
+  await store.create(plainEndpoint({ mode: "shadow" }));
+  aheadMs += 10;
+  present = 0;
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+/** A millisecond each. @param given.maxBytes of the log: rows that leave it are noted @param given.to another channel */
+function publish(
+  epoch: string,
+  first: number,
+  last: number,
+  given: { isRow?: boolean; maxBytes?: number; to?: string } = {},
+): void {
+  const { isRow = false, maxBytes = retention.maxBytes, to = channel } = given;
+  for (let offset = first; offset <= last; offset++) {
+    aheadMs++;
+    log.append(
+      {
+        ...{ channel: to, epoch, offset, prev: offset - 1, event: "moved", data: "0" },
+        ...(isRow && { row: { shard: "crm/1", id: String(offset) } }),
+      },
+      { ...retention, maxBytes },
+    );
+  }
+}
+
+async function changes(): Promise<readonly Change[]> {
+  const [read] = await log.read([{ slot, from: { kind: "start" } }], { limit: 1_000, maxBytes: 1e9 });
+  return read?.changes ?? [];
+}
+
+/** What it is sent of everything in the log after it went live. */
+async function sentAfter(place: Omit<ChannelPlace, "channel">, others: "now" | "ledger"): Promise<string[]> {
+  const live = await moves.goLive("ep_1", [{ channel, ...place }], others);
+  publish("late", 1, 2);
+  return (await changes()).flatMap((change) => (wants(live, change) ? [`${change.epoch} ${change.offset}`] : []));
+}
+
+test.each(["now", "ledger"] as const)(
+  "EP-13: what a new epoch publishes follows an offset of the one before, others: %s",
+  async (others) => {
+    publish("early", 1, 5);
+    expect(await sentAfter({ offset: 5 }, others)).toEqual(["late 1", "late 2"]);
+  },
+);
+
+test("EP-13: an offset that the log has in two epochs needs the time of its change", async () => {
+  publish("early", 1, 5);
+  publish("middle", 1, 3);
+  const { at = 0 } = (await changes()).find(({ epoch, offset }) => epoch === "early" && offset === 2) ?? {};
+  await expect(sentAfter({ offset: 2 }, "ledger")).rejects.toMatchObject({ code: "conflict" });
+  await expect(sentAfter({ offset: 2, at: at + 100 }, "ledger")).rejects.toMatchObject({ code: "history_trimmed" });
+  const rest = ["early 3", "early 4", "early 5", "middle 1", "middle 2", "middle 3", "late 1", "late 2"];
+  expect(await sentAfter({ offset: 2, at }, "ledger")).toEqual(rest);
+});
+
+test("EP-13: an offset that the channel's only epoch in the log has not come to is refused", async () => {
+  publish("middle", 1, 3);
+  await expect(sentAfter({ offset: 50 }, "now")).rejects.toMatchObject({ code: "conflict" });
+  await expect(moves.seek("ep_1", { channel, offset: 50 })).rejects.toMatchObject({ code: "conflict" });
+});
+
+test("CUT-2: a gap is noticed also after more rows of the ledger than one read has", async () => {
+  await log.saveCursors([{ slot, name: "endpoint/ep_1/0", place: placeBeforeAll }]);
+  publish("early", 1, 1_500, { isRow: true, maxBytes: 1 });
+  publish("early", 1_501, 1_501, { maxBytes: 1 });
+  const whole = await moves.goLive("ep_1", [{ channel, offset: 1_499 }], "ledger");
+  expect(whole.endpoint.after?.[channel]).toMatch(/-1499$/);
+  await store.change({ ...whole.endpoint, mode: "shadow" }, whole.version);
+  publish("early", 1_502, 1_502, { maxBytes: 1 });
+  await expect(moves.goLive("ep_1", [{ channel, offset: 1_500 }], "ledger")).rejects.toMatchObject({
+    code: "history_trimmed",
+  });
+});
+
+describe("a shadow of one channel, while another slot loses changes", () => {
+  /** In another slot. */
+  const foreign = "board:2";
+  let cursor = "";
+  beforeEach(async () => {
+    await store.create(plainEndpoint({ id: "ep_named", mode: "shadow", channels: [channel] }));
+    const since = Date.now();
+    publish("early", 1, 1);
+    const places = new Map((await log.figures()).map(({ newest }) => [slot, newest]));
+    cursor = formatCursor({ since, places, turn: slot });
+    publish("early", 1, 3, { to: foreign, maxBytes: 1 });
+  });
+
+  test("EP-13: it goes live with a cursor of its channel", async () => {
+    await expect(moves.goLive("ep_named", cursor, "now")).resolves.toMatchObject({ endpoint: { mode: "live" } });
+    await expect(moves.goLive("ep_1", cursor, "now"), "one of all channels").rejects.toMatchObject({
+      code: "history_trimmed",
+    });
+  });
+
+  test("CUT-2: it goes live with its ledger, which lists no gap", async () => {
+    const stored = await store.read("ep_named");
+    if (!stored) throw new Error("no endpoint");
+    const lines: unknown[] = [];
+    for await (const { text } of ledgerLines({ log, tables: noTables }, stored, {})) lines.push(JSON.parse(text));
+    expect(lines).toMatchObject([{ channel, offset: 1 }]);
+    const live = await moves.goLive("ep_named", [{ channel, offset: 1 }], "ledger");
+    expect(live.endpoint).toMatchObject({ mode: "live" });
+  });
+});
+
+test("EP-13: an offset is refused where the log has lost all that follows it", async () => {
+  present = 10;
+  const move = async (offset: number): Promise<unknown> => moves.goLive("ep_1", [{ channel, offset }], "now");
+  await expect(move(5)).rejects.toMatchObject({ code: "history_trimmed" });
+  await expect(moves.seek("ep_1", { channel, offset: 9 })).rejects.toMatchObject({ code: "history_trimmed" });
+  await expect(move(11), "a new epoch has not come to it").rejects.toMatchObject({ code: "conflict" });
+  await expect(move(10)).resolves.toMatchObject({ endpoint: { mode: "live" } });
+});
+
+test("EP-13: the present offset decides also where the time of the change is given", async () => {
+  const move = async (): Promise<unknown> => moves.goLive("ep_1", [{ channel, offset: 10, at: Date.now() }], "now");
+  for (const other of [9, 11]) {
+    present = other;
+    await expect(move()).rejects.toMatchObject({ code: "history_trimmed" });
+  }
+  present = 10;
+  await expect(move()).resolves.toMatchObject({ endpoint: { mode: "live" } });
+});
+
+test("EP-13: an offset is refused where something that follows it has left the log between rows", async () => {
+  await log.saveCursors([{ slot, name: "endpoint/ep_1/0", place: placeBeforeAll }]);
+  publish("early", 1, 3, { isRow: true, maxBytes: 1 });
+  publish("early", 4, 6, { maxBytes: 1 });
+  publish("early", 7, 7, { maxBytes: 1 });
+  const query = { slot, from: { kind: "after", place: placeBeforeAll } } as const;
+  const [read] = await log.read([query], { limit: 1_000, maxBytes: 1e9, withRows: true });
+  const rows = read?.rows?.changes ?? [];
+  expect(rows.map(({ offset }) => offset)).toEqual([1, 2, 3]);
+  for (const { offset, at } of rows) {
+    const moving = moves.goLive("ep_1", [{ channel, offset, at }], "now");
+    await expect(moving).rejects.toMatchObject({ code: "history_trimmed" });
+  }
+  const live = await moves.goLive("ep_1", [{ channel, offset: 6 }], "now");
+  expect(live.endpoint.mode).toBe("live");
+});
