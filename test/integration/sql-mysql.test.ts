@@ -11,6 +11,7 @@ import type { SqlServer } from "../support/postgres.ts";
 import { newStage, startShardReader, stopShardReaders } from "../support/shard-stage.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 import {
+  checkContacts,
   publishedAndCommitted,
   publishedIn,
   publishedInversions,
@@ -262,4 +263,19 @@ test("SQL-8: a server that is read-only, or not the only one that writes, is ref
   expect(await refusalOf("replica")).toContain("name the primary");
   await session.query("SET GLOBAL read_only = 0");
   await fleet.api("PUT", "/v1/rules", { namespaces, sqlSources: { crm } });
+});
+
+test("SQL-12: the check lists rows that the log of MariaDB has never heard of", async () => {
+  await session.query("CREATE TABLE contacts (id bigint PRIMARY KEY, account_id varchar(64), name varchar(64))");
+  await session.query(
+    `CREATE TRIGGER logged AFTER INSERT ON contacts FOR EACH ROW
+       CALL tidegate_log(NEW.account_id, 'contact', NEW.id, 'created', JSON_OBJECT('n', NEW.id))`,
+  );
+  await session.query("INSERT INTO contacts VALUES (-1, 'kit', 'Ada')");
+  const missingTriggers = ["UPDATE", "DELETE"];
+  expect(await checkContacts(server.url)).toEqual({ exitCode: 1, bypassed: [], missingTriggers });
+  await session.query("DROP TRIGGER logged; INSERT INTO contacts VALUES (-2, 'kit', 'Grace')");
+  expect(await checkContacts(server.url)).toMatchObject({ exitCode: 1, bypassed: ["-2"] });
+  await eventually(async () => (await publishedIn(fleet.apiUrl, "account:kit")).length > 0);
+  expect(await publishedIn(fleet.apiUrl, "account:kit")).toEqual([-1]);
 });

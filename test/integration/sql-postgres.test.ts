@@ -8,6 +8,7 @@ import { type Fleet, startFleet } from "../support/fleet.ts";
 import { type SqlServer, startPostgres } from "../support/postgres.ts";
 import { type TcpProxy, startTcpProxy } from "../support/tcp-proxy.ts";
 import {
+  checkContacts,
   publishedAndCommitted,
   publishedIn,
   publishedInversions,
@@ -262,6 +263,27 @@ test("SQL-10: a reader leaves no slot and no open transaction in PostgreSQL", as
     const sessions = await session.query(readers);
     return sessions.length > 0 && sessions.every((row) => row["xact_start"] === null);
   });
+});
+
+test("SQL-12: the check lists writes that bypassed the log of PostgreSQL", async () => {
+  await session.query("CREATE TABLE contacts (id bigint PRIMARY KEY, account_id text, name text)");
+  const trigger = "AFTER INSERT OR UPDATE OR DELETE ON contacts FOR EACH ROW EXECUTE FUNCTION";
+  await session.query(`CREATE TRIGGER logged ${trigger} tidegate_log_row('contact', 'account_id', 'id')`);
+  await session.query("INSERT INTO contacts VALUES (1, 'kit', 'Ada'), (2, 'kit', 'Grace')");
+  await session.query("BEGIN; SAVEPOINT s; UPDATE contacts SET name = 'Ada L.' WHERE id = 1; RELEASE s; COMMIT");
+  expect(await checkContacts(server.url)).toEqual({ exitCode: 0, bypassed: [], missingTriggers: [] });
+  await session.query("ALTER TABLE contacts DISABLE TRIGGER logged");
+  await session.query("UPDATE contacts SET name = 'Grace H.' WHERE id = 2");
+  const missingTriggers = ["INSERT", "UPDATE", "DELETE"];
+  expect(await checkContacts(server.url)).toEqual({ exitCode: 1, bypassed: ["2"], missingTriggers });
+  const channel = "account:kit";
+  await eventually(async () => (await pullAll([fleet.apiUrl], { channels: channel })).changes.length === 3);
+  const { changes } = await pullAll([fleet.apiUrl], { channels: channel });
+  expect(changesOf(changes, channel).map(({ event }) => event)).toEqual([
+    "contact.created",
+    "contact.created",
+    "contact.updated",
+  ]);
 });
 
 test("SQL-4: a changed rule of a running source loses and doubles no row", async () => {
