@@ -1,9 +1,17 @@
-/** The board of `npm start`. */
+/**
+ * Runs the board, its service, a gateway and a private API in one process, until SIGTERM or SIGINT:
+ *
+ *   npm start
+ *
+ * Settings come from the environment (docs/settings.md); BOARD_PORT and BOARD_SECRET are the service's.
+ */
+import { readArguments } from "../../shared/runtime/command-line.ts";
 import { port } from "../../shared/runtime/setting-kinds.ts";
 import { orExit, readSettings } from "../../shared/runtime/settings.ts";
 import { type DemoDoors, newServiceSecret, runDemo } from "../shared/demo.ts";
 import { createBoardService } from "./service.ts";
 
+readArguments({});
 const { BOARD_PORT } = orExit(() => readSettings({ BOARD_PORT: port(8083) }, process.env));
 const { BOARD_SECRET: secret = newServiceSecret() } = process.env;
 

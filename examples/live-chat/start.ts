@@ -1,4 +1,11 @@
-/** The live chat: customers write on a simulated Facebook, operators answer on a page. */
+/**
+ * Runs the live chat in one process, until SIGTERM or SIGINT: customers write on a simulated Facebook, operators answer on a page.
+ *
+ *   npm run live-chat
+ *
+ * Settings come from the environment (docs/settings.md); CHAT_PORT and FACEBOOK_PORT are the example's.
+ */
+import { readArguments } from "../../shared/runtime/command-line.ts";
 import { port } from "../../shared/runtime/setting-kinds.ts";
 import { orExit, readSettings } from "../../shared/runtime/settings.ts";
 import { type DemoDoors, newSecret, newServiceSecret, runDemo } from "../shared/demo.ts";
@@ -6,6 +13,7 @@ import { Facebook } from "./facebook/facebook.ts";
 import { createFacebookServer, graphUrlOf } from "./facebook/server.ts";
 import { createChatService } from "./service.ts";
 
+readArguments({});
 const pageId = "10210";
 const ports = orExit(() => readSettings({ CHAT_PORT: port(8083), FACEBOOK_PORT: port(8084) }, process.env));
 const {

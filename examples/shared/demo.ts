@@ -30,16 +30,20 @@ import { type Environment, orExit } from "../../shared/runtime/settings.ts";
 import { readableLog } from "./readable-log.ts";
 
 export interface Example {
-  /** With `rules.yaml` and `page/`. */
+  /** With `rules.yaml` and, unless {@link hasOwnPage}, `page/`. */
   readonly folder: URL;
-  /** Its service's name in `rules.yaml`. */
-  readonly serviceName: string;
+  /** Its service serves the page. */
+  readonly hasOwnPage?: boolean;
+  /** Its service's name in `rules.yaml`, where events go to a service. */
+  readonly serviceName?: string;
   /** Secrets of the example; settings of the two programs. */
   readonly environment: Environment;
   /** Ports of the example, by the name of their setting. */
   readonly ports: Readonly<Record<string, number>>;
   /** Of the tokens that `/demo/token` gives. */
   readonly claims: Readonly<Record<string, unknown>>;
+  /** Started before the two programs and stopped after them, by name. */
+  readonly beneath?: Readonly<Record<string, Service>>;
   /** Starts the service and what else the example has. */
   begin(api: DemoApi): Promise<Begun>;
   /** The gateway is open. Resolves with what to print. */
@@ -47,7 +51,8 @@ export interface Example {
 }
 
 export interface Begun {
-  readonly serviceUrl: string;
+  /** Of the service that {@link Example.serviceName} names. */
+  readonly serviceUrl?: string;
   /** By name: `/demo/{name}` leads to the URL. */
   readonly links?: Readonly<Record<string, string>>;
 }
@@ -96,6 +101,7 @@ export async function runDemo(example: Example): Promise<void> {
     GATEWAY_HOST: "127.0.0.1",
     PRIVATE_API_HOST: "127.0.0.1",
     GATEWAY_NODE: "embedded",
+    GATEWAY_MAX_CONNECTIONS: "1000",
     LOG_LEVEL: "warn",
     AUTH_JWT_SECRET: newSecret(),
     PRIVATE_API_TOKENS: "[]",
@@ -115,6 +121,7 @@ export async function runDemo(example: Example): Promise<void> {
   const privateApi = createPrivateApi({ config: privateApiConfig, environment, ...stores, logger });
 
   const program = new Lifecycle(logger);
+  for (const [name, service] of Object.entries(example.beneath ?? {})) program.add(name, service);
   program.add("stores", stores);
   program.add("private API", privateApi);
   program.add("demo", new Demo(example, { environment, gatewayConfig, privateApiConfig, privateApi, stores, logger }));
@@ -156,7 +163,7 @@ class Demo implements Service {
     const config = { ...gatewayConfig, PRIVATE_API_URL: [privateApiUrl], PRIVATE_API_TOKEN: relayToken };
     const gateway = createGateway({ config, environment, ...stores, logger });
     const tokenFor = async (user: string): Promise<string> => newToken(user, this.#example.claims, gatewayConfig);
-    addPages(gateway.publicDoor.app, this.#example.folder, tokenFor);
+    if (this.#example.hasOwnPage !== true) addPages(gateway.publicDoor.app, this.#example.folder, tokenFor);
     for (const [name, url] of Object.entries(links)) {
       gateway.publicDoor.app.get(`/demo/${name}`, (_request, reply) => reply.redirect(url));
     }
@@ -190,11 +197,15 @@ function closing(server: Server): Service {
 }
 
 /** Stores the example's rules unless rules are stored already. */
-async function storeRules(store: DocumentStore, example: Example, serviceUrl: string, logger: Logger): Promise<void> {
-  const { folder, serviceName } = example;
+async function storeRules(
+  store: DocumentStore,
+  { folder, serviceName }: Example,
+  serviceUrl: string | undefined,
+  logger: Logger,
+): Promise<void> {
   const stored = await store.read();
   if (stored) {
-    if (!(stored.document as RulesDocument).services?.[serviceName]) {
+    if (serviceName !== undefined && !(stored.document as RulesDocument).services?.[serviceName]) {
       logger.warn(
         { service: serviceName },
         "the stored rules lack the service of this example: set another REDIS_PREFIX",
@@ -203,9 +214,9 @@ async function storeRules(store: DocumentStore, example: Example, serviceUrl: st
     return;
   }
   const document = checkRules(await parseDocumentText("rules", await readFile(new URL("rules.yaml", folder), "utf8")));
-  const service = document.services?.[serviceName];
-  if (service) service.url = serviceUrl;
-  await store.put({ document, changedAt: Date.now() });
+  const service = serviceName === undefined ? undefined : document.services?.[serviceName];
+  if (service && serviceUrl !== undefined) service.url = serviceUrl;
+  await store.put({ document });
 }
 
 function addPages(app: FastifyInstance, folder: URL, tokenFor: (user: string) => Promise<string>): void {

@@ -1,6 +1,8 @@
-/** For a service that runs by itself. @throws where the variable is not set */
+import { text } from "../../shared/runtime/setting-kinds.ts";
+import { orExit, readSettings } from "../../shared/runtime/settings.ts";
+
+/** For a service that runs by itself. Where the variable is not set, the process ends with one line that says so. */
 export function setting(name: string): string {
-  const value = process.env[name];
-  if (value === undefined || value === "") throw new Error(`set ${name} in the environment`);
-  return value;
+  const settings = orExit(() => readSettings({ [name]: text({ secret: true }) }, process.env));
+  return settings[name] ?? "";
 }
