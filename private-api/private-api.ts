@@ -48,6 +48,8 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   lifecycle.add("tables of SQL sources", state.tables);
   lifecycle.add("pulls", state.context.pulls);
   lifecycle.add("stops of endpoints", state.context.endpoints.stops);
+  // Bridges pull: they end first.
+  if (state.dispatcher) lifecycle.add("bridges", state.bridges);
   lifecycle.add("relay streams", state.relayStreams);
   return {
     door,
@@ -83,7 +85,7 @@ function createDoor({ config, errors, logger }: PrivateApiOptions, state: Proces
   return door;
 }
 
-function healthChecks({ context, rulesFile }: ProcessState): Record<string, HealthStatus> {
+function healthChecks({ context, rulesFile, bridges }: ProcessState): Record<string, HealthStatus> {
   const { broker, currentRules, currentRollouts, upstream } = context;
   const services = [...currentRules.rules.services];
   const findings = [...currentRules.findings, ...(rulesFile?.findings ?? [])];
@@ -94,6 +96,11 @@ function healthChecks({ context, rulesFile }: ProcessState): Record<string, Heal
     rules: findings.length === 0 ? "ok" : "degraded",
     rollouts: currentRollouts.findings.length === 0 ? "ok" : "degraded",
     services: services.some((service) => upstream.circuits.of(service).isOpen) ? "degraded" : "ok",
+    ...(currentRules.rules.bridges.size > 0 && {
+      bridges: bridges.statuses.every(({ status }) => status.state === "live")
+        ? ("ok" as const)
+        : ("degraded" as const),
+    }),
   };
 }
 

@@ -14,6 +14,7 @@ import type { Logger } from "../shared/runtime/logging.ts";
 import { Metrics } from "../shared/runtime/metrics.ts";
 import type { Environment } from "../shared/runtime/settings.ts";
 import { SessionEvents } from "../shared/queues/session-events.ts";
+import { Bridges } from "./bridges/bridges.ts";
 import { cellFigures } from "./cells/cell-figures.ts";
 import { CellMover } from "./cells/mover.ts";
 import { PinSettler } from "./cells/pin-settler.ts";
@@ -51,6 +52,7 @@ export interface ProcessState {
   readonly sessionSweep: SessionSweep;
   readonly sqlSources: SqlSources;
   readonly tables: SourceTables;
+  readonly bridges: Bridges;
   /** Undefined in memory. */
   readonly cellMover: CellMover | undefined;
   /** Undefined in memory. */
@@ -162,13 +164,13 @@ function createEndpoints(
   return { endpoints, changeBudget };
 }
 
-/** What one process does for the whole fleet: it delivers queued items, ends sessions that are over, reads SQL sources, and moves slots. */
+/** What one process does for the whole fleet: it delivers queued items, ends sessions that are over, reads SQL sources, runs bridges, and moves slots. */
 function createWork(
   options: PrivateApiOptions,
   context: PrivateApiContext,
 ): Pick<
   ProcessState,
-  "dispatcher" | "sessionEvents" | "sessionSweep" | "sqlSources" | "cellMover" | "pinSettler"
+  "dispatcher" | "sessionEvents" | "sessionSweep" | "sqlSources" | "bridges" | "cellMover" | "pinSettler"
 > {
   const { config, queues, sessionStore, dispatcherRegistry, cellMaps, cells, errors, logger } = options;
   const { currentRules, upstream, endpoints, metrics } = context;
@@ -198,14 +200,20 @@ function createWork(
     readers: async () => (await dispatcherRegistry.loads()).length,
     ...{ metrics, errors, logger },
   });
-  return { dispatcher, sessionEvents, sessionSweep, sqlSources, cellMover, pinSettler };
+  const bridges = new Bridges({
+    ...{ store: options.sqlShards, broker: options.broker, rules: currentRules, changeBudget: context.changeBudget },
+    ...{ environment: options.environment, pulls: context.pulls },
+    readers: async () => (await dispatcherRegistry.loads()).length,
+    ...{ metrics, errors, logger },
+  });
+  return { dispatcher, sessionEvents, sessionSweep, sqlSources, bridges, cellMover, pinSettler };
 }
 
 /** Figures that are read at each scrape of the metrics. */
 function observe(
   { queues, changeLog, nodeRegistry, dispatcherRegistry, cellMaps }: PrivateApiOptions,
   { currentRules, upstream, pulls, metrics }: PrivateApiContext,
-  { relayStreams, sqlSources }: Pick<ProcessState, "relayStreams" | "sqlSources">,
+  { relayStreams, sqlSources, bridges }: Pick<ProcessState, "relayStreams" | "sqlSources" | "bridges">,
 ): void {
   metrics.observe({
     relayStreams: () => relayStreams.count,
@@ -228,5 +236,6 @@ function observe(
     changes: createReading(async () => changeLog.figures()),
     pullsWaiting: () => pulls.waiting,
     sqlShards: () => sqlSources.statuses,
+    bridges: () => bridges.statuses,
   });
 }

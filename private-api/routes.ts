@@ -9,6 +9,7 @@ import { addGetRollouts } from "./routes/get-rollouts.ts";
 import { addGetRules } from "./routes/get-rules.ts";
 import { addListChannels } from "./routes/list-channels.ts";
 import { addListNodes } from "./routes/list-nodes.ts";
+import { addListBridges } from "./routes/list-bridges.ts";
 import { addListSqlSources } from "./routes/list-sql-sources.ts";
 import { addListUsers } from "./routes/list-users.ts";
 import { addNodeSessions } from "./routes/node-sessions.ts";
@@ -74,6 +75,7 @@ const calls = [
   addGetRollouts,
   addPutRollouts,
   addListSqlSources,
+  addListBridges,
   addGetQueues,
   addReleaseQueue,
   addListDeadLetters,

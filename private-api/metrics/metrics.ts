@@ -48,12 +48,23 @@ const counters = {
     "Rows of SQL sources: published, duplicate (published before a crash), skipped (no valid channel, event or data)",
     ...(["source", "outcome"] as const),
   ],
+  bridgeMessages: [
+    "bridge_messages_total",
+    "Messages of bridges. In: published, ephemeral, refused (no valid publication), dropped (lost at the bridge). Out: emitted, gap (had left the change log)",
+    ...(["bridge", "direction", "outcome"] as const),
+  ],
   shadows: ["shadow_total", "Requests also sent to a shadow: same, different, failed or skipped", "outcome"],
 } as const;
 
 /** Of a shard that this process reads. */
 export interface SqlShardFigures {
   source: string;
+  status: { state: string; lagMs: number };
+}
+
+/** Of a bridge that this process runs. */
+export interface BridgeFigures {
+  bridge: string;
   status: { state: string; lagMs: number };
 }
 
@@ -75,6 +86,7 @@ export interface PrivateApiMetrics extends Counters<typeof counters> {
     changes: () => Promise<readonly SlotFigures[] | undefined>;
     pullsWaiting: () => number;
     sqlShards: () => readonly SqlShardFigures[];
+    bridges: () => readonly BridgeFigures[];
   }): void;
 }
 
@@ -90,6 +102,7 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       changes,
       pullsWaiting,
       sqlShards,
+      bridges,
     }) => {
       const byTarget = (name: string, help: string, figure: keyof DepthFigures, part = 1): void =>
         metrics.labelledGauges(name, help, ["class", "service"], async () =>
@@ -136,6 +149,15 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
         "For how long rows may have been visible and not published, of the slowest shard that this process reads",
         "source",
         () => slowestLags(sqlShards()),
+      );
+      metrics.gauges("bridge_up", "1 while the bridge that this process runs is live, else 0", "bridge", () =>
+        Object.fromEntries(bridges().map(({ bridge, status }) => [bridge, Number(status.state === "live")])),
+      );
+      metrics.gauges(
+        "bridge_lag_seconds",
+        "For how long publications may have waited to be emitted, of bridges that this process runs",
+        "bridge",
+        () => Object.fromEntries(bridges().map(({ bridge, status }) => [bridge, status.lagMs / 1_000])),
       );
       metrics.gauge("relay_streams", "Open relay streams of gateways", relayStreams);
       metrics.gauges("circuit_open", "1 while the service fails and is only probed", "service", circuits);

@@ -4,6 +4,7 @@ import { Compile } from "typebox/compile";
 import { InvalidDocument } from "../runtime/invalid-document.ts";
 import { isRepresentable } from "../rollouts/point.ts";
 import { type Explained, explain, maxFindings } from "../runtime/schema-errors.ts";
+import { Bridge, bridgeFindings, type BridgeRule } from "./bridges.ts";
 import { RouteTable } from "./route-table.ts";
 import * as schema from "./schema.ts";
 import { Source, sourceFindings, type SourceRule } from "./sources.ts";
@@ -17,6 +18,7 @@ const parts = {
   route: Compile(schema.Route),
   source: Compile(Source),
   sqlSource: Compile(SqlSource),
+  bridge: Compile(Bridge),
 };
 
 /** The parts of a document that match their schema. `serviceNames` and `references` are also of parts that do not. */
@@ -28,6 +30,7 @@ interface WellFormedParts {
   classNames: ReadonlySet<string>;
   sources: readonly (readonly [name: string, SourceRule])[];
   sqlSources: readonly (readonly [name: string, SqlSourceRule])[];
+  bridges: readonly (readonly [name: string, BridgeRule])[];
 }
 
 /** @throws InvalidDocument with all findings: schema, references. */
@@ -43,6 +46,7 @@ export function checkRules(value: unknown): schema.RulesDocument {
     ...ambiguities(wellFormed),
     ...findingsOfSources(wellFormed),
     ...findingsOfSqlSources(wellFormed),
+    ...bridgeFindings(wellFormed.bridges, changesKept(value)),
   ];
   if (!validator.Check(value)) throw new InvalidDocument("rules", [...formFindings(value), ...meaning]);
   if (meaning.length > 0) throw new InvalidDocument("rules", meaning);
@@ -51,7 +55,7 @@ export function checkRules(value: unknown): schema.RulesDocument {
 
 /** Checks entry by entry until enough findings are listed: the library's own list would spend time on valid entries too. */
 function formFindings(value: object): string[] {
-  const { namespaces, services, routes, sources, sqlSources, ...others } = membersOf(value);
+  const { namespaces, services, routes, sources, sqlSources, bridges, ...others } = membersOf(value);
   return [
     ...explain(frameValidator, others),
     ...entryFindings("namespaces", namespaces, {
@@ -76,6 +80,12 @@ function formFindings(value: object): string[] {
       max: schema.maxNames,
       isMap: true,
       validator: parts.sqlSource,
+      name: schema.serviceName,
+    }),
+    ...entryFindings("bridges", bridges, {
+      max: schema.maxNames,
+      isMap: true,
+      validator: parts.bridge,
       name: schema.serviceName,
     }),
     ...entryFindings("routes", routes, { max: schema.maxRoutes, isMap: false, validator: parts.route }),
@@ -117,6 +127,9 @@ function wellFormedParts(value: unknown): WellFormedParts {
     ),
     sqlSources: entriesOf(document["sqlSources"]).flatMap(([name, given]) =>
       parts.sqlSource.Check(given) ? [[name, given] as const] : [],
+    ),
+    bridges: entriesOf(document["bridges"]).flatMap(([name, given]) =>
+      parts.bridge.Check(given) ? [[name, given] as const] : [],
     ),
   };
 }
@@ -161,6 +174,12 @@ function findingsOfSqlSources({ sqlSources }: WellFormedParts): string[] {
   if (findings.length > 0) return findings;
   const shards = sqlSources.reduce((sum, [, source]) => sum + shardVariables(source).length, 0);
   return shards > maxShards ? [`sqlSources: have ${shards} shards, more than ${maxShards}`] : [];
+}
+
+/** Whether a namespace has `changes: true`, its own or that of `default`; also in a document with other findings. */
+function changesKept(value: unknown): (namespace: string) => boolean {
+  const namespaces = membersOf(membersOf(value)["namespaces"]);
+  return (name) => (membersOf(namespaces[name])["changes"] ?? membersOf(namespaces["default"])["changes"]) === true;
 }
 
 /** RFC 6901, to a part of the data. */

@@ -8,6 +8,7 @@ import {
   sessionSource,
 } from "../protocol/session-events.ts";
 import * as schema from "./schema.ts";
+import type { BridgeRule } from "./bridges.ts";
 import { RouteTable } from "./route-table.ts";
 import type { SourceRule } from "./sources.ts";
 import type { SqlSourceRule } from "./sql-sources.ts";
@@ -83,6 +84,8 @@ export class Rules {
   readonly sources: ReadonlyMap<string, SourceRule>;
   /** Tables that are read, by name. */
   readonly sqlSources: ReadonlyMap<string, SqlSourceRule>;
+  /** To Socket.IO fleets, by name. */
+  readonly bridges: ReadonlyMap<string, BridgeRule>;
   /** Classes and services of `enqueue` routes and session events; each pair once. */
   readonly queueTargets: readonly QueueTarget[];
   /** By service: the largest batch of any route to it. */
@@ -120,6 +123,7 @@ export class Rules {
     this.queueTargets = queueTargetsOf(document);
     this.sources = new Map(Object.entries(document.sources ?? {}));
     this.sqlSources = new Map(Object.entries(document.sqlSources ?? {}));
+    this.bridges = new Map(Object.entries(document.bridges ?? {}));
   }
 
   /** Options of a channel's namespace; an unlisted namespace has those of `default`. */

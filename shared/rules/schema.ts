@@ -1,5 +1,6 @@
 /** The form of the rules document. */
 import { type Static, Type } from "typebox";
+import { Bridge } from "./bridges.ts";
 import { Source } from "./sources.ts";
 import { SqlSource } from "./sql-sources.ts";
 
@@ -123,7 +124,7 @@ const frame = {
   strictNamespaces: Type.Optional(Type.Boolean()),
 };
 
-/** A document without its namespaces, services, routes, sources and SQL sources. */
+/** A document without its namespaces, services, routes, sources, SQL sources and bridges. */
 export const Frame = Type.Object(frame, closed);
 
 export const RulesDocument = Type.Object(
@@ -133,6 +134,7 @@ export const RulesDocument = Type.Object(
     routes: Type.Optional(Type.Array(Route, { maxItems: maxRoutes })),
     sources: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Source, bounded)),
     sqlSources: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), SqlSource, bounded)),
+    bridges: Type.Optional(Type.Record(Type.String({ pattern: serviceName.source }), Bridge, bounded)),
     ...frame,
   },
   closed,

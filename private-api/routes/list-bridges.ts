@@ -1,0 +1,58 @@
+import type { FastifyInstance } from "fastify";
+import { type Static, Type } from "typebox";
+import { bridgeDefaults } from "../../shared/rules/bridges.ts";
+import { type BridgeItem, bridgesOf, storedName } from "../bridges/bridge-items.ts";
+import { parseBridgeStatus } from "../bridges/bridge-status.ts";
+import { BridgeCounts, noCounts, parseBridgeProgress } from "../bridges/progress.ts";
+import type { PrivateApiContext } from "../node/context.ts";
+
+const BridgeAnswer = Type.Object({
+  name: Type.String(),
+  adapter: Type.String(),
+  namespace: Type.String(),
+  direction: Type.String(),
+  state: Type.Enum(["live", "degraded", "refused", "unread"], {
+    description: "refused: something must be changed, see lastError; unread: no private API runs it",
+  }),
+  lag: Type.Object({
+    ms: Type.Integer({ minimum: 0, description: "0 while no publication waits to be emitted" }),
+  }),
+  ...BridgeCounts.properties,
+  lastError: Type.Optional(Type.Object({ at: Type.Integer({ minimum: 0 }), message: Type.String() })),
+});
+const Answer = Type.Object({ bridges: Type.Array(BridgeAnswer) });
+
+/** `GET /v1/bridges` → the bridges of the rules, with the state of each. */
+export function addListBridges(app: FastifyInstance, context: PrivateApiContext): void {
+  app.get(
+    "/v1/bridges",
+    {
+      config: { access: "read" },
+      schema: { summary: "How bridges to Socket.IO fleets are", tags: ["bridges"], response: { 200: Answer } },
+    },
+    async (): Promise<Static<typeof Answer>> => {
+      const items = [...bridgesOf(context.currentRules.rules).values()];
+      return { bridges: await Promise.all(items.map(async (item) => answerFor(item, context))) };
+    },
+  );
+}
+
+async function answerFor(
+  { name, rule }: BridgeItem,
+  { sqlShards }: PrivateApiContext,
+): Promise<Static<typeof BridgeAnswer>> {
+  const { adapter, namespace, direction } = { ...bridgeDefaults, ...rule };
+  const stored = await sqlShards.read(storedName(name));
+  // One that a newer version wrote does not hide the other bridges.
+  const progress = stored.progress === undefined ? undefined : parseBridgeProgress(stored.progress);
+  const status = stored.status === undefined ? undefined : parseBridgeStatus(stored.status);
+  const age = status ? Math.max(0, Date.now() - status.at) : 0;
+  const isLive = stored.isRead && status?.state === "live";
+  return {
+    ...{ name, adapter, namespace, direction },
+    state: stored.isRead && status ? status.state : "unread",
+    lag: { ms: (status?.lagMs ?? 0) + (isLive ? 0 : age) },
+    ...(progress?.counts ?? noCounts),
+    ...(status?.lastError && { lastError: status.lastError }),
+  };
+}

@@ -1,0 +1,92 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { RoomMap } from "../../shared/rules/bridge-rooms.ts";
+import { checkRules } from "../../shared/rules/document.ts";
+import { InvalidDocument } from "../../shared/runtime/invalid-document.ts";
+
+const base = { redis: "env:LEGACY_REDIS_URL", adapter: "classic", direction: "in" };
+
+function findingsOf(bridges: object, namespaces: object = {}): readonly string[] {
+  try {
+    checkRules({ bridges, namespaces });
+    return [];
+  } catch (error) {
+    if (error instanceof InvalidDocument) return error.findings;
+    throw error;
+  }
+}
+
+const findingsOfRooms = (rooms: object): readonly string[] => findingsOf({ legacy: { ...base, rooms } });
+
+test.each<[rooms: Record<string, string>, finding: string]>([
+  [{}, "names no room"],
+  [{ "board-{id}": "board:{other}" }, "must have the same placeholders"],
+  [{ "board-{id}": "board:all" }, "must have the same placeholders"],
+  [{ "{id}-{id}": "board:{id}" }, "names a placeholder twice"],
+  [{ "{a}{b}": "board:{a}.{b}" }, "must have text between them"],
+  [{ "board-{i d}": "board:{i d}" }, "{i d} is no name of a placeholder"],
+  [{ "board-{id}": "{id}" }, "must begin with a namespace"],
+  [{ "board-{id}": "Board:{id}" }, "must begin with a namespace"],
+  [{ "board-{id}": "board:{id} x" }, "can never be a channel"],
+  [{ "board-{id}": "board:{id}", "board-x-{id}": "other:{id}" }, "a room can match both"],
+  [{ "board-{id}": "board:{id}", "old-{id}": "board:{id}" }, "a channel can match both"],
+  [{ "board-{id}": "board:{id}", lobby: "board:lobby" }, "a channel can match both"],
+])("BRI-1: rooms that do not map to one channel each, and back, are refused: %o", (rooms, finding) => {
+  const [found = "", ...others] = findingsOfRooms(rooms);
+  expect(found).toMatch(/^bridges\.legacy\.rooms/);
+  expect(found).toContain(finding);
+  expect(others).toEqual([]);
+});
+
+test("BRI-1: every other mistake of a bridge has a finding, and none repeats a URL", () => {
+  const rooms = { "board-{id}": "board:{id}" };
+  const both = { ...base, direction: "both", rooms };
+  expect(findingsOf({ legacy: both })[0]).toContain("namespaces.board needs changes: true");
+  expect(findingsOf({ legacy: both }, { board: { changes: true } })).toEqual([]);
+  expect(findingsOf({ legacy: both }, { default: { changes: true } })).toEqual([]);
+  expect(findingsOf({ legacy: both }, { default: { changes: true }, board: { changes: false } })).toHaveLength(1);
+  expect(findingsOf({ one: { ...base, rooms }, two: { ...base, rooms } })[0]).toContain(
+    "a channel belongs to one bridge",
+  );
+  const withUrl = findingsOf({ legacy: { ...base, rooms, redis: "redis://user:never-in-a-log@host" } });
+  expect(withUrl[0]).toContain("bridges.legacy.redis: must name a variable");
+  expect(withUrl.join()).not.toContain("never-in-a-log");
+  expect(findingsOf({ legacy: { ...base, rooms, adapter: "mongo" } })).not.toEqual([]);
+  expect(findingsOf({ legacy: { ...base, rooms, namespace: "chat" } })).not.toEqual([]);
+});
+
+const rooms = new RoomMap({
+  "board-{id}": "board:{id}",
+  lobby: "chat:lobby",
+  "team:{team}/user:{user}": "team:{user}.of.{team}",
+});
+
+test("BRI-1: a room has one channel and a channel one room, whatever their names", () => {
+  const name = fc.string({ unit: fc.constantFrom(..."a b 1 - _ . : @ / ü".split(" ")), maxLength: 12 });
+  const room = fc.oneof(
+    name,
+    name.map((id) => `board-${id}`),
+    fc.tuple(name, name).map(([team, user]) => `team:${team}/user:${user}`),
+  );
+  fc.assert(
+    fc.property(room, (given) => {
+      const channel = rooms.channelOf(given);
+      if (channel !== undefined) expect(rooms.roomOf(channel)).toBe(given);
+    }),
+  );
+  const channel = fc.oneof(
+    name.map((id) => `board:${id}`),
+    fc.tuple(name, name).map(([team, user]) => `team:${user}.of.${team}`),
+  );
+  fc.assert(
+    fc.property(channel, (given) => {
+      const mapped = rooms.roomOf(given);
+      if (mapped !== undefined && rooms.channelOf(mapped) !== undefined) expect(rooms.channelOf(mapped)).toBe(given);
+    }),
+  );
+  expect(rooms.channelOf("lobby")).toBe("chat:lobby");
+  expect(rooms.channelOf("board-42")).toBe("board:42");
+  expect(rooms.channelOf("team:a/user:b")).toBe("team:b.of.a");
+  expect(rooms.channelOf("board-ü")).toBeUndefined();
+  expect(rooms.channelPatterns).toEqual(["board:*", "chat:lobby", "team:*"]);
+});
