@@ -1,6 +1,6 @@
 /**
- * Builds the published package into dist/: index.js for bundlers and Node, browser.js with all dependencies for a plain
- * `<script type="module">`, types/ for TypeScript.
+ * Builds the published package into dist/: index.js and errors.js for bundlers and Node, browser.js with all dependencies for
+ * a plain `<script type="module">`, types/ for TypeScript.
  */
 import { execFileSync } from "node:child_process";
 import { rm } from "node:fs/promises";
@@ -8,15 +8,24 @@ import { join } from "node:path";
 import { rolldown } from "rolldown";
 
 const here = import.meta.dirname;
-const input = join(here, "src/index.ts");
+const index = join(here, "src/index.ts");
+// What the oldest runtimes of client/README.md know.
+const transform = { target: "es2022" };
 
 await rm(join(here, "dist"), { recursive: true, force: true });
 
-const library = await rolldown({ input, external: ["socket.io-client"] });
-await library.write({ file: join(here, "dist/index.js"), format: "esm", sourcemap: true });
+// The errors are a file of their own: a bundler drops the rest where an application imports nothing else.
+const input = { index, errors: join(here, "src/api/errors.ts") };
+const library = await rolldown({
+  input,
+  external: ["socket.io-client"],
+  transform,
+  preserveEntrySignatures: "allow-extension",
+});
+await library.write({ dir: join(here, "dist"), format: "esm", sourcemap: true });
 await library.close();
 
-const page = await rolldown({ input, platform: "browser" });
+const page = await rolldown({ input: index, platform: "browser", transform });
 await page.write({ file: join(here, "dist/browser.js"), format: "esm", minify: true });
 await page.close();
 
