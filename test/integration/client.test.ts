@@ -136,6 +136,21 @@ describe("client against the gateway", () => {
     await expect(client.call("nobody.listens")).rejects.toMatchObject({ code: "no_route", retryable: false });
   });
 
+  test("SDK-13: no call of a burst is refused for its rate, and the connection is kept", async () => {
+    const { sessionId } = await reached(client, "connected");
+    const states: string[] = [];
+    client.onState(({ status }) => states.push(status));
+    const burst = await Promise.allSettled(
+      Array.from({ length: 1_200 }, async (_, id) => client.call("doc.get", { id })),
+    );
+    const answered = burst.filter(({ status }) => status === "fulfilled");
+    const refused = burst.flatMap((result) => (result.status === "rejected" ? [result.reason as TidegateError] : []));
+    expect(answered.length).toBeGreaterThanOrEqual(200);
+    expect([...new Set(refused.map(({ code }) => code))]).toEqual(["queue_full"]);
+    expect(states).toEqual([]);
+    expect(client.state).toMatchObject({ status: "connected", sessionId });
+  });
+
   test("SDK-2: a reconnect resumes the session and fetches no token", async () => {
     const first = await reached(client, "connected");
     expect(first.resumed).toBe(false);

@@ -2,7 +2,8 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { setImmediate } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { type ClientOptions, connect } from "../../client/src/index.ts";
 import { eventually } from "../support/eventually.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
@@ -81,7 +82,7 @@ describe("client with a bootstrap endpoint", () => {
 
   test("SDK-9: after a refused token the client asks the application once for another", async () => {
     answers.push(problem(401, "unauthenticated", { retryable: false }));
-    expect((await reached(open(asks()), "closed")).reason).toMatchObject({ code: "unauthenticated" });
+    expect((await reached(open(asks({ token: "token" })), "closed")).reason.code).toBe("unauthenticated");
     gateway.welcome = { resumeToken: "resume-1" };
     let given = 0;
     const client = open(asks({ token: () => `token-${++given}` }));
@@ -105,6 +106,8 @@ describe("client with a bootstrap endpoint", () => {
   test.each([
     ["no JSON", 200, "<html>"],
     ["no address", 200, { group: "stable" }],
+    ["an empty address", 200, { url: "", reconnect: { minDelayMs: 0, windowMs: 1_000 } }],
+    ["half of a reconnect window", 200, { url: "http://127.0.0.1:1", reconnect: { windowMs: 1_000 } }],
     ["another server's error", 502, { message: "bad gateway" }],
   ])("SDK-9: an unavailable endpoint is retried with backoff: %s", async (_, status, body) => {
     answers.push({ status, body });
@@ -159,6 +162,14 @@ describe("client with a bootstrap endpoint", () => {
     client.close();
     expect(client.state.status).toBe("closed");
     expect(gateway.handshakes).toEqual([]);
+  });
+
+  test("SDK-1: a client that is closed in the turn of its connect asks no endpoint", async () => {
+    const fetched = vi.spyOn(globalThis, "fetch");
+    onTestFinished(() => fetched.mockRestore());
+    open(asks()).close();
+    await setImmediate();
+    expect(fetched).not.toHaveBeenCalled();
   });
 
   test.each([

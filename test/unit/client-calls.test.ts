@@ -1,7 +1,8 @@
 /** Calls that wait for a connection, calls that are repeated, and conflicts. */
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { CallOptions, Client, ClientOptions, TidegateError } from "../../client/src/index.ts";
 import type { Ack } from "../../shared/protocol/wire.ts";
+import { eventually } from "../support/eventually.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
 
 let gateway: FakeGateway;
@@ -83,8 +84,8 @@ describe("client calls with repeat", () => {
     const client = await connected();
     answers(refusal("card_locked", { retryable: false }));
     await expect(client.call("edit", 1, safe)).rejects.toMatchObject({ code: "card_locked" });
-    gateway.onRequest = ({ answer }) => (answer(refusal("rate_limited", { retryAfterMs: 60 })), true);
-    await expect(client.call("edit", 2, { ...safe, withinMs: 300 })).rejects.toMatchObject({ code: "rate_limited" });
+    gateway.onRequest = ({ answer }) => (answer(refusal("rate_limited", { retryAfterMs: 60_000 })), true);
+    await expect(client.call("edit", 2, { ...safe, withinMs: 9_000 })).rejects.toMatchObject({ code: "rate_limited" });
     gateway.onRequest = () => false;
     await expect(client.call("edit", 3, { ...safe, withinMs: 50 })).rejects.toMatchObject({ code: "upstream_timeout" });
   });
@@ -159,23 +160,28 @@ describe("client calls made while not connected", () => {
     expect(await client.call("edit", 1)).toBe(1);
     expect(edits()).toEqual([1, 1]);
     answers(refusal("rate_limited", { retryAfterMs: 60_000 }));
-    await expect(client.call("edit", 2, { withinMs: 1_000 })).rejects.toMatchObject({ code: "rate_limited" });
+    await expect(client.call("edit", 2, { withinMs: 9_000 })).rejects.toMatchObject({ code: "rate_limited" });
     answers(refusal("rate_limited", { status: 429 }));
     await expect(client.call("edit", 3)).rejects.toMatchObject({ code: "rate_limited", status: 429 });
     answers(refusal("rate_limited"));
-    await expect(client.call("edit", 4, { offline: false })).rejects.toMatchObject({ code: "rate_limited" });
-    expect(edits()).toEqual([1, 1, 2, 3, 4]);
+    expect(await client.call("edit", 4, { offline: false })).toBe(4);
+    expect(edits()).toEqual([1, 1, 2, 3, 4, 4]);
   });
 
   test("SDK-5: at most 100 waiting calls are sent at once", async () => {
     const client = open({ offline: { maxCalls: 1_000 } });
-    const calls = Array.from({ length: 120 }, async (_, data) => client.call("edit", data));
-    await Promise.all(calls.slice(0, 100));
-    // A subscribe sent now overtakes the remaining calls.
-    await client.channel("board:1").subscribe();
-    expect(edits()).toHaveLength(100);
-    await Promise.all(calls);
-    expect(edits()).toEqual(Array.from({ length: 120 }, (_, data) => data));
+    const calls = Promise.allSettled(Array.from({ length: 1_000 }, async (_, data) => client.call("edit", data)));
+    client.onState(({ status }) => {
+      if (status === "connected") void client.channel("board:1").subscribe();
+    });
+    await gateway.request("sync:subscribe");
+    const sentAtOnce = gateway.requests.findIndex(({ event }) => event === "sync:subscribe");
+    // A few more where a busy machine takes a moment for them.
+    expect(sentAtOnce).toBeGreaterThanOrEqual(100);
+    expect(sentAtOnce).toBeLessThan(1_000);
+    expect(edits().slice(0, sentAtOnce)).toEqual(Array.from({ length: sentAtOnce }, (_, data) => data));
+    client.close();
+    await calls;
   });
 
   test("a call that was sent is not sent again", async () => {
@@ -203,6 +209,89 @@ describe("client calls made while not connected", () => {
     const [small, large] = [client.call("edit", "ab"), client.call("edit", "abc")];
     await expect(large).rejects.toMatchObject({ code: "payload_too_large" });
     expect(await small).toBe("ab");
+  });
+});
+
+describe("client calls that wait for their turn", () => {
+  test("SDK-13: of a burst 100 are sent at once, as many wait as the queue holds, the rest fails", async () => {
+    const client = await connected({ offline: { maxCalls: 30 } });
+    const burst = Array.from({ length: 300 }, async (_, data) => client.call("edit", data, { offline: false }));
+    const overtaking = client.channel("board:1").subscribe();
+    const results = await Promise.allSettled([...burst, overtaking]);
+    const codes = results.flatMap((result) =>
+      result.status === "rejected" ? [(result.reason as TidegateError).code] : [],
+    );
+    expect(new Set(codes)).toEqual(new Set(["queue_full"]));
+    // Fewer where a busy machine takes a moment for 300 calls: the pace allows one more in each 20 ms.
+    expect(codes.length).toBeGreaterThan(0);
+    expect(codes.length).toBeLessThanOrEqual(170);
+    const sentAtOnce = gateway.requests.findIndex(({ event }) => event === "sync:subscribe");
+    expect(sentAtOnce).toBeGreaterThanOrEqual(100);
+    expect(edits().length - sentAtOnce).toBe(30);
+    expect(edits()).toEqual(edits().toSorted((one, other) => Number(one) - Number(other)));
+  });
+
+  test("SDK-13: a call that the gateway refuses for its rate is kept, however many wait", async () => {
+    const client = await connected({ offline: { maxCalls: 1 } });
+    // The gateway's limit is stricter than the client assumes.
+    gateway.onRequest = (request) => {
+      if (gateway.of("edit").length > 150) return gateway.grant(request);
+      request.answer(refusal("rate_limited", { retryAfterMs: 50 }));
+      return true;
+    };
+    const calls = Array.from({ length: 100 }, async (_, data) => client.call("edit", data, { offline: false }));
+    expect(await Promise.all(calls)).toEqual(Array.from({ length: 100 }, (_, data) => data));
+    expect(edits()).toHaveLength(250);
+  });
+
+  test("SDK-13: calls that the gateway refuses for their rate are sent again in their order", async () => {
+    const client = await connected();
+    let refused = 0;
+    gateway.onRequest = (request) => {
+      // Every third one reaches a service at once.
+      if (request.event !== "edit" || ++refused > 60 || refused % 3 === 0) return gateway.grant(request);
+      request.answer(refusal("rate_limited", { retryAfterMs: refused }));
+      return true;
+    };
+    const calls = Array.from({ length: 50 }, async (_, data) => client.call("edit", data));
+    await eventually(() => refused >= 50);
+    // Made later than those that wait: sent after them.
+    calls.push(client.call("edit", 50));
+    expect(await Promise.all(calls)).toEqual(Array.from({ length: 51 }, (_, data) => data));
+    const again = edits().slice(50);
+    expect(again.length).toBeGreaterThan(33);
+    // Those that are refused a second time come again after the others.
+    const inOrder = (data: readonly unknown[]): boolean =>
+      data.every((one, at) => at === 0 || Number(data[at - 1]) < Number(one));
+    const secondTime = again.slice(again.findIndex((data) => data === 50) + 1);
+    expect([inOrder(again.slice(0, again.length - secondTime.length)), inOrder(secondTime)]).toEqual([true, true]);
+  });
+
+  test("SDK-13: a call takes no turn ahead of those that wait for theirs", async () => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const client = await connected({ offline: {} });
+    const calls = Array.from({ length: 110 }, async (_, data) => client.call("edit", data));
+    await gateway.request("edit", 100);
+    // The pace allows five more; ten wait.
+    vi.advanceTimersByTime(100);
+    calls.push(client.call("edit", 110));
+    expect(edits()).toHaveLength(100);
+    vi.advanceTimersByTime(1_000);
+    await Promise.all(calls);
+    expect(edits()).toEqual(Array.from({ length: 111 }, (_, data) => data));
+  });
+
+  test("SDK-13: a call that waits for its turn fails with not_connected when the connection is lost", async () => {
+    const client = await connected({ offline: { maxCalls: 1_000 } });
+    gateway.onRequest = () => false;
+    const burst = Array.from({ length: 1_000 }, async (_, data) => client.call("edit", data, { offline: false }));
+    const results = Promise.allSettled(burst);
+    await gateway.request("edit", 100);
+    gateway.cut();
+    expect((await results)[0]).toMatchObject({ reason: { code: "upstream_timeout" } });
+    expect((await results)[999]).toMatchObject({ reason: { code: "not_connected" } });
+    expect(edits().length).toBeLessThan(1_000);
   });
 });
 

@@ -1,6 +1,6 @@
 /** A Socket.IO server on a real port that answers clients as the test says. */
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type RequestListener, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Server, type Socket } from "socket.io";
 import { type Client, type ClientOptions, type ClientState, connect } from "../../client/src/index.ts";
@@ -31,8 +31,14 @@ export class FakeGateway {
   /** Answers a request, or returns false to leave it open. */
   onRequest: (request: Request) => boolean = () => this.grant(this.requests.at(-1) as Request);
   url = "";
-  readonly #http = createServer();
-  readonly #io = new Server(this.#http, { transports: ["websocket"] });
+  readonly #http: HttpServer;
+  readonly #io: Server;
+
+  /** @param pages answers every other request, for clients in a browser */
+  constructor(pages?: RequestListener) {
+    this.#http = createServer(pages);
+    this.#io = new Server(this.#http, { transports: ["websocket"] });
+  }
 
   async start(port = 0): Promise<void> {
     this.#io.use((socket, next) => {

@@ -2,8 +2,8 @@ interface CommonCallOptions {
   /** Time that the service has for each try, in milliseconds. Can only shorten the route's own timeout. */
   timeoutMs?: number;
   /**
-   * Time from the call to its final result, in milliseconds, all waiting and tries included. 60 s by default. Only for
-   * calls with `offline` or `repeat`.
+   * Time from the call to its final result, in milliseconds, all waiting and tries included. 60 s by default. For a call
+   * without `offline` and `repeat`: time until it is sent.
    */
   withinMs?: number;
   /**
@@ -11,6 +11,8 @@ interface CommonCallOptions {
    * `ClientOptions.offline` is set. A call that may have reached a service is not sent again, unless it sets `repeat`.
    */
   offline?: boolean;
+  /** Ends the call: it fails with `aborted`. A call that was sent may have acted, and is not sent again. */
+  signal?: AbortSignal;
 }
 
 export type CallOptions = CommonCallOptions &
@@ -32,8 +34,8 @@ export type CallOptions = CommonCallOptions &
   );
 
 /**
- * Bounds of the calls that wait, for a connection or for their next try. Past a bound a new call fails with `queue_full`, a
- * call that was already sent with its last error. Calls wait in memory only.
+ * Bounds of the calls that wait, for a connection, their turn or their next try. Past a bound a new call fails with
+ * `queue_full`, a call that was already sent with its last error. Calls wait in memory only.
  */
 export interface OfflineBounds {
   /** 100 by default. */

@@ -10,12 +10,14 @@ export type ClientCode =
   | "queue_full"
   /** The transport failed, or the gateway did not answer in time. Retryable. */
   | "connection_lost"
-  /** The token function threw, or took longer than 15 s. Retryable. */
+  /** The token function threw, took longer than 15 s, or returned no token. Retryable. */
   | "token_unavailable"
   /** The bootstrap endpoint did not answer, and has not answered before. Retryable. */
   | "bootstrap_unavailable"
   /** `unsubscribe()` was called before the answer to `subscribe()`. */
   | "unsubscribed"
+  /** The application's `AbortSignal` aborted. */
+  | "aborted"
   /** `close()` was called. */
   | "closed";
 

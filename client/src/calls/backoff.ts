@@ -18,7 +18,7 @@ export function backoffDelayMs(earlierFailures: number, random: Random, maxMs = 
   return random() * Math.min(maxMs, baseBackoffMs * 2 ** earlierFailures);
 }
 
-/** Delay before a call is repeated: its `retryAfterMs` and a backoff on top. */
+/** Delay before a refused call or subscribe is repeated: its `retryAfterMs` and a backoff on top. */
 export function repeatDelayMs(earlierTries: number, retryAfterMs: number | undefined, random: Random): number {
   return Math.max(minRetryAfterMs, (retryAfterMs ?? 0) + backoffDelayMs(earlierTries, random));
 }

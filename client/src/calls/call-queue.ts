@@ -21,9 +21,14 @@ export class CallQueue<Call extends QueuedCall> {
   /** False if the queue is full. Waiting calls are never evicted. */
   add(call: Call): boolean {
     if (this.#calls.size >= this.#maxCalls || this.#bytes + call.bytes > this.#maxBytes) return false;
+    this.addBack(call);
+    return true;
+  }
+
+  /** Also past the bounds: for a call that the gateway sent back, and that was in memory all the time. */
+  addBack(call: Call): void {
     this.#calls.add(call);
     this.#bytes += call.bytes;
-    return true;
   }
 
   remove(call: Call): void {

@@ -1,7 +1,10 @@
 import { isApplicationEvent } from "../../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../../shared/protocol/limits.ts";
 import type { Ack, CallAck, QueuedAck } from "../../../shared/protocol/wire.ts";
+import { abortedBy, onAbort } from "../api/abort.ts";
 import type { CallOptions, OfflineBounds } from "../api/call-options.ts";
+import { checkOptions, jsonOf } from "./call-input.ts";
+import { CallPace } from "./call-pace.ts";
 import { CallQueue } from "./call-queue.ts";
 import type { Requester } from "./requester.ts";
 import { failure, TidegateError } from "../api/errors.ts";
@@ -12,9 +15,8 @@ const maxTryMs = 600_000;
 /** For an answer that the gateway sends just in time. */
 const answerTravelMs = 1_000;
 const defaultWithinMs = 60_000;
-/** The gateway's default rate limit for the events of one connection. */
-const burst = 100;
-const perSecond = 50;
+/** Between two batches of the calls that wait for their turn. */
+const batchMs = 1_000;
 
 /** One action of the application, with all its tries. */
 interface Call {
@@ -27,7 +29,7 @@ interface Call {
   readonly repeat: boolean;
   /** May wait for a connection while it has never been sent. */
   readonly offline: boolean;
-  /** By `performance.now()`. */
+  /** Does not wait longer than that, for a connection, its turn or its next try. By `performance.now()`. */
   readonly endsAtMs: number;
   readonly resolve: (data: unknown) => void;
   readonly reject: (error: TidegateError) => void;
@@ -40,22 +42,25 @@ interface Call {
   timer: ReturnType<typeof setTimeout> | undefined;
   /** Waits for its next try, not for a connection. */
   paused: boolean;
+  /** By the application: no answer counts, and it is not sent again. */
+  aborted: boolean;
 }
 
 /**
- * Sends calls and settles each once. A call that was never sent waits for a connection if `offline` allows that; a call
- * that was sent is sent again only with `repeat`.
+ * Sends calls and settles each once. A call that was never sent waits for a connection if `offline` allows that, and for its
+ * turn; a call that was sent is sent again only with `repeat`.
  */
 export class Calls {
   readonly #random: Random;
   readonly #offline: boolean;
   readonly #queue: CallQueue<Call>;
   #connection: Requester | null = null;
+  readonly #paces = new WeakMap<Requester, CallPace>();
   /** From the last welcome. */
   #maxPayloadBytes = maxPayloadBytes;
   #closed: TidegateError | null = null;
   #made = 0;
-  #releaseTimer: ReturnType<typeof setTimeout> | undefined;
+  #batchTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param options.offline bounds of the queue; without it only calls that set `offline` wait before their first try */
   constructor(options: { random: Random; offline?: OfflineBounds | undefined }) {
@@ -67,28 +72,27 @@ export class Calls {
   async call(event: string, data: unknown, options: CallOptions): Promise<unknown> {
     if (this.#closed) throw this.#closed;
     if (!isApplicationEvent(event)) throw failure("invalid_request", `invalid event name: ${event}`);
-    const { id, timeoutMs, repeat = false, offline = this.#offline, withinMs } = options;
-    if (repeat && id === undefined) throw failure("invalid_request", "repeat needs an id, the same for every try");
-    const text = JSON.stringify(data) ?? "null";
+    checkOptions(options);
+    const { id, timeoutMs, repeat = false, offline = this.#offline, withinMs, signal } = options;
+    if (signal?.aborted) throw abortedBy(signal);
+    const text = jsonOf(data);
     const bytes = new TextEncoder().encode(text).length;
     // Far past its limit the gateway closes the connection instead of answering.
     if (bytes > this.#maxPayloadBytes) throw this.#tooLarge(bytes);
     if (!this.#connection && !offline) throw failure("not_connected", "not connected", true);
-    const mayWait = repeat || offline;
-    return new Promise((resolve, reject) => {
+    let stopListening = (): void => undefined;
+    const answer = new Promise((resolve, reject) => {
       const call: Call = {
         order: this.#made++,
         event,
-        // A copy: the application may change the object before a later try.
-        data: mayWait ? (JSON.parse(text) as unknown) : data,
+        // A copy: the application may change the object before it is sent.
+        data: JSON.parse(text) as unknown,
         bytes,
         id,
         timeoutMs,
         repeat,
         offline,
-        endsAtMs: mayWait
-          ? performance.now() + Math.min(withinMs ?? defaultWithinMs, maxTimerMs)
-          : Number.POSITIVE_INFINITY,
+        endsAtMs: performance.now() + Math.min(withinMs ?? defaultWithinMs, maxTimerMs),
         resolve,
         reject,
         sent: false,
@@ -96,43 +100,66 @@ export class Calls {
         error: null,
         timer: undefined,
         paused: false,
+        aborted: false,
       };
-      if (this.#connection) this.#send(call, this.#connection);
-      else this.#waitForConnection(call);
+      stopListening = onAbort(signal, (error) => {
+        call.aborted = true;
+        this.#fail(call, error);
+      });
+      this.#sendInTurn(call);
     });
+    return answer.finally(stopListening);
   }
 
   /** Sends waiting and new calls on this connection. Calls in flight are answered on their own. */
   connected(connection: Requester, maxPayloadBytes: number): void {
     this.#connection = connection;
     this.#maxPayloadBytes = maxPayloadBytes;
-    this.#release(connection, burst);
+    if (!this.#paces.has(connection)) this.#paces.set(connection, new CallPace());
+    this.#release();
   }
 
   /** No connection is left. The lost one answers its open requests with an error. */
   disconnected(): void {
-    clearTimeout(this.#releaseTimer);
     this.#connection = null;
+    this.#stopBatches();
+    const lost = failure("not_connected", "the connection was lost before the call could be sent", true);
+    for (const call of this.#queue.inOrder()) {
+      if (!call.sent && !call.offline && !call.repeat) this.#fail(call, call.error ?? lost);
+    }
   }
 
   /** Final. A waiting call fails with the error of its last try, or with `error` if it was never sent. */
   close(error: TidegateError): void {
     this.#closed = error;
-    this.disconnected();
     for (const call of this.#queue.inOrder()) this.#fail(call, call.error ?? error);
+    this.disconnected();
   }
 
-  /** Sends `atOnce` of the waiting calls now, the rest at the gateway's rate. */
-  #release(connection: Requester, atOnce: number): void {
-    clearTimeout(this.#releaseTimer);
-    const waiting = this.#queue.inOrder().filter(({ paused }) => !paused);
-    for (const call of waiting.slice(0, atOnce)) {
+  /** Sends the calls whose turn it is, in order; the others follow in batches. */
+  #release(): void {
+    this.#stopBatches();
+    const connection = this.#connection;
+    const pace = connection && this.#paces.get(connection);
+    if (!connection || !pace) return;
+    for (const call of this.#queue.inOrder()) {
+      // A call that fails at once may end the connection, in a listener.
       if (this.#connection !== connection) return;
+      if (call.paused) continue;
+      if (!pace.take()) return this.#releaseLater();
       this.#dequeue(call);
       this.#send(call, connection);
     }
-    if (waiting.length <= atOnce) return;
-    this.#releaseTimer = setTimeout(() => this.#release(connection, perSecond), 1_000);
+  }
+
+  #releaseLater(): void {
+    const heldMs = (this.#connection && this.#paces.get(this.#connection)?.heldMs) ?? 0;
+    this.#batchTimer ??= setTimeout(() => this.#release(), heldMs || batchMs);
+  }
+
+  #stopBatches(): void {
+    clearTimeout(this.#batchTimer);
+    this.#batchTimer = undefined;
   }
 
   #send(call: Call, connection: Requester): void {
@@ -141,11 +168,14 @@ export class Calls {
     const { event, data, id, timeoutMs } = call;
     const options = { ...(id !== undefined && { id }), ...(timeoutMs !== undefined && { timeoutMs }) };
     const args = Object.keys(options).length > 0 ? [data, options] : [data];
-    const tryMs = Math.min((timeoutMs ?? maxTryMs) + answerTravelMs, Math.max(0, call.endsAtMs - performance.now()));
+    const bounded = call.repeat || call.offline;
+    const leftMs = bounded ? Math.max(0, call.endsAtMs - performance.now()) : maxTimerMs;
+    const tryMs = Math.min((timeoutMs ?? maxTryMs) + answerTravelMs, leftMs);
     connection.request<CallAck | QueuedAck>(event, args, (ack) => this.#answered(call, ack, connection), tryMs);
   }
 
   #answered(call: Call, ack: Ack<CallAck | QueuedAck>, connection: Requester): void {
+    if (call.aborted) return;
     if (ack.ok) return call.resolve("queued" in ack ? { queued: ack.queued, id: ack.id } : ack.data);
     const error = new TidegateError(ack.error);
     const unsent = error.code === "not_connected";
@@ -154,19 +184,49 @@ export class Calls {
     if (!unsent && !limited) call.sent = true;
     if (unsent && !call.sent && !call.offline) return call.reject(error);
     call.error = unsent ? call.error : error;
-    const retry = error.retryable && (call.repeat || (call.offline && !call.sent));
+    const retry = error.retryable && (call.repeat || (!call.sent && (call.offline || limited)));
     if (!retry || this.#closed) return call.reject(error);
     // In a move the connection that was lost need not be the one in use.
-    if (!this.#connection || (unsent && this.#connection === connection)) this.#waitForConnection(call);
+    if (!this.#connection || (unsent && this.#connection === connection)) this.#enqueue(call);
+    else if (limited) this.#waitForRate(call, error, connection);
     else this.#waitForRepeat(call, error);
   }
 
-  #waitForConnection(call: Call): void {
+  /** Sends the call if it is its turn. */
+  #sendInTurn(call: Call): void {
+    const connection = this.#connection;
+    const othersWait = this.#batchTimer !== undefined;
+    if (connection && !othersWait && this.#paces.get(connection)?.take()) return this.#send(call, connection);
+    this.#enqueue(call);
+    if (connection && !othersWait) this.#releaseLater();
+  }
+
+  /** The call waits for a connection, or for its turn. */
+  #enqueue(call: Call): void {
     if (!this.#queue.add(call)) {
       return this.#fail(call, call.error ?? failure("queue_full", "too many calls are waiting", true));
     }
-    const late = failure("not_connected", "timed out waiting for a connection", true);
+    this.#waitInQueue(call);
+  }
+
+  #waitInQueue(call: Call): void {
+    const late = failure("not_connected", "timed out before the call could be sent", true);
     call.timer = setTimeout(() => this.#fail(call, call.error ?? late), call.endsAtMs - performance.now());
+  }
+
+  /** All calls on the connection wait, so that those which the gateway refused are sent again in their order. */
+  #waitForRate(call: Call, error: TidegateError, connection: Requester): void {
+    const pace = this.#paces.get(connection);
+    // The first refusal adds the random delay, once for all that are refused with it.
+    const delayMs = pace?.heldMs
+      ? (error.retryAfterMs ?? 0)
+      : repeatDelayMs(call.tries, error.retryAfterMs, this.#random);
+    call.tries++;
+    if (performance.now() + delayMs >= call.endsAtMs) return this.#fail(call, error);
+    pace?.hold(delayMs);
+    this.#queue.addBack(call);
+    this.#waitInQueue(call);
+    this.#releaseLater();
   }
 
   /** Fails at once if the next try would be too late. */
@@ -176,9 +236,9 @@ export class Calls {
     if (late || !this.#queue.add(call)) return this.#fail(call, error);
     call.paused = true;
     call.timer = setTimeout(() => {
-      this.#dequeue(call);
-      if (this.#connection) this.#send(call, this.#connection);
-      else this.#waitForConnection(call);
+      call.paused = false;
+      this.#waitInQueue(call);
+      if (this.#batchTimer === undefined) this.#release();
     }, delayMs);
   }
 

@@ -1,4 +1,4 @@
-import type { Bootstrap, WireError } from "../../../shared/protocol/wire.ts";
+import type { Bootstrap, ReconnectPolicy, WireError } from "../../../shared/protocol/wire.ts";
 import { parseRetryAfter } from "../../../shared/protocol/retry-after.ts";
 import { failure, TidegateError } from "../api/errors.ts";
 
@@ -11,7 +11,7 @@ export class GatewayAddress {
   #bootstrap: Bootstrap | null = null;
   #request: AbortController | null = null;
 
-  /** @throws {TidegateError} `invalid_request`, unless exactly one of the two is given */
+  /** @throws {TidegateError} `invalid_request`, unless exactly one of the two is given, and `url` is an origin */
   constructor({ url, bootstrap }: { url?: string | undefined; bootstrap?: string | undefined }) {
     if ((url === undefined) === (bootstrap === undefined)) {
       throw failure(
@@ -19,7 +19,7 @@ export class GatewayAddress {
         "pass either url, the gateway's origin, or bootstrap, the endpoint that names it",
       );
     }
-    this.#url = url;
+    this.#url = url === undefined ? undefined : originOf(url);
     this.#endpoint = bootstrap;
   }
 
@@ -58,18 +58,44 @@ export class GatewayAddress {
   }
 }
 
+/** @throws {TidegateError} `invalid_request`: anything after the host would be ignored */
+function originOf(url: string): string {
+  const { pathname, search, hash, username, password } = parsed(url) ?? {};
+  if (isWeb(url) && pathname === "/" && !search && !hash && !username && !password) return url;
+  const more = isWeb(url) ? "without path, query, hash, user or password" : "beginning with https:// or http://";
+  throw failure("invalid_request", `url must be the gateway's origin, such as https://sync.example.com, ${more}`);
+}
+
+function isWeb(url: string): boolean {
+  return ["http:", "https:", "ws:", "wss:"].includes(parsed(url)?.protocol ?? "");
+}
+
+/** Without both times the client would retry without a pause. */
+function isPolicy(policy: Partial<ReconnectPolicy> | undefined): policy is ReconnectPolicy {
+  return [policy?.minDelayMs, policy?.windowMs].every((ms) => typeof ms === "number" && ms >= 0);
+}
+
+function parsed(url: string): URL | undefined {
+  try {
+    return new URL(url);
+  } catch {
+    return undefined;
+  }
+}
+
 async function fetchBootstrap(endpoint: string, token: string, signal: AbortSignal): Promise<Bootstrap> {
   const response = await fetch(endpoint, {
     headers: { authorization: `Bearer ${token}` },
     cache: "no-store",
     signal,
   }).catch((cause: unknown) => {
-    throw unavailable("no response", { cause });
+    const why = cause instanceof Error ? `: ${cause.message}` : "";
+    throw unavailable(`no response from ${endpoint}${why}`, { cause });
   });
   const body: unknown = await response.json().catch(() => undefined);
   if (!response.ok) throw refusal(response, body);
   const { url, reconnect, group, config } = (body ?? {}) as Partial<Bootstrap>;
-  if (typeof url !== "string" || typeof reconnect?.windowMs !== "number") throw unavailable("malformed response");
+  if (typeof url !== "string" || !isWeb(url) || !isPolicy(reconnect)) throw unavailable("malformed response");
   return { url, reconnect, group: group ?? "default", config: config ?? {} };
 }
 
