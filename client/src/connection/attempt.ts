@@ -45,6 +45,11 @@ export class ConnectionAttempt {
     if (this.#welcome) this.#refresh.start(this.connection, this.#welcome.received.expiresAt);
   }
 
+  /** The gateway asks for a newer token. */
+  askForToken(): void {
+    this.#refresh.ask();
+  }
+
   stopRefresh(): void {
     this.#refresh.stop();
   }

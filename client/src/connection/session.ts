@@ -8,7 +8,7 @@ import type { ClientState } from "../api/client-state.ts";
 import { ConnectionAttempt } from "./attempt.ts";
 import type { Connector } from "./connection.ts";
 import { type ConnectionEnd, errorOf } from "./connection-end.ts";
-import { Credentials, type HandshakeAuth, type RetryWith, type TokenSource } from "./credentials.ts";
+import { Credentials, type HandshakeAuth, type TokenSource } from "./credentials.ts";
 import type { Deduplicator } from "../channels/deduplicator.ts";
 import { readDrain } from "./drain.ts";
 import { failure, type TidegateError } from "../api/errors.ts";
@@ -89,6 +89,7 @@ export class Session {
     this.#options.channels.close(reason);
     this.#options.calls.close(reason);
     this.#options.address.close();
+    this.#credentials.close();
     for (const attempt of attempts) attempt?.close();
   }
 
@@ -98,15 +99,19 @@ export class Session {
     const refresh = new TokenRefresh(this.#credentials, random, (name, grant) => channels.grantRenewed(name, grant));
     const attempt = (this.#next = new ConnectionAttempt(refresh));
     if (!this.#current) this.#setState({ status: "connecting" });
+    // A listener may close the client, here and while a token or an address is fetched.
+    const isOver = (): boolean => this.#next !== attempt;
+    if (isOver()) return;
     let auth: HandshakeAuth;
     let url: string;
     try {
       auth = await this.#credentials.forHandshake();
+      if (isOver()) return;
       url = moveTo ?? (await address.resolve(auth.token));
     } catch (error) {
       return this.#ended(attempt, { kind: "refused", refusal: error as TidegateError });
     }
-    if (this.#next !== attempt) return;
+    if (isOver()) return;
     if (!moveTo) attempt.policy = address.bootstrap?.reconnect;
     if (this.#current) deduplicator.start();
     attempt.open(
@@ -153,6 +158,8 @@ export class Session {
     const { connection } = attempt;
     if (event === "sync:drain") return this.#drained(attempt, data);
     if (event === "sync:undrain") return this.#undrained(attempt);
+    // In a move both connections bring it.
+    if (event === "sync:refresh") return (this.#next?.welcome ? this.#next : this.#current)?.askForToken();
     if (event === "sync:policy") return void (attempt.policy = (data as Policy).reconnect);
     const sentTo = typeof meta === "object" && meta !== null ? meta : {};
     if (!isApplicationEvent(event)) channels.receive(connection, event, data);
@@ -200,7 +207,7 @@ export class Session {
     if (isCurrent && this.#next && error.retryable) return this.#currentLostInMove(attempt);
     const { policy } = attempt;
     this.#detach(attempt);
-    const retryWith = this.#retryWith(end, error);
+    const retryWith = this.#credentials.retryWith(end, error);
     if (retryWith !== "none") {
       const { retryAfterMs } = error;
       this.#retry(error, { policy, credentialsRefused: retryWith === "fresh", retryAfterMs });
@@ -233,12 +240,6 @@ export class Session {
     if (!this.#current?.welcome) return calls.disconnected();
     this.#current.startRefresh();
     calls.connected(this.#current.connection, this.#current.welcome.maxPayloadBytes);
-  }
-
-  #retryWith({ kind }: ConnectionEnd, { code, retryable }: TidegateError): RetryWith {
-    if (kind !== "refused" && kind !== "disconnected") return "same";
-    const retryWith = kind === "refused" ? this.#credentials.refused(code) : this.#credentials.disconnected(code);
-    return retryWith === "same" && !retryable ? "none" : retryWith;
   }
 
   #retry(reason: TidegateError, hints: RetryHints): void {

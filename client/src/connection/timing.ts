@@ -5,14 +5,35 @@ import { backoffDelayMs, maxBackoffMs, maxTimerMs, minRetryAfterMs, type Random 
 /** A shorter connection counts as another failure. */
 const successMs = 10_000;
 
+const firstDoubtMs = 30_000;
+/** Assumed where the token does not tell its lifetime. */
+const defaultLifetimeMs = 3_600_000;
+
+/** A token's time as the local clock shows it. The gateway's `token_expired` decides. */
+export interface TokenTime {
+  remainingMs: number;
+  /** From the token itself. */
+  lifetimeMs: number | undefined;
+  /** The token function has just returned it. */
+  isFresh: boolean;
+}
+
+/** The local clock is ahead, or the token function returns old tokens: it is over, or nearly over although it is fresh. */
+export function isDoubtful({ remainingMs, lifetimeMs, isFresh }: TokenTime): boolean {
+  return remainingMs <= 0 || (isFresh && lifetimeMs !== undefined && remainingMs < lifetimeMs / 10);
+}
+
 /**
  * Delay before a token refresh: 70 to 90 % of the remaining lifetime. Spreads tokens that were issued together, and
- * leaves time for retries. A lifetime that is over means that the clocks disagree: 30 s, and the gateway's
- * `token_expired` decides.
+ * leaves time for retries. In doubt about the clock: 30 s, doubled with each doubt in a row, up to that part of a lifetime.
  */
-export function refreshDelayMs(remainingMs: number, random: Random): number {
-  if (remainingMs <= 0) return 30_000;
-  return Math.min(maxTimerMs, Math.max(1_000, remainingMs * (0.7 + 0.2 * random())));
+export function refreshDelayMs(time: TokenTime, earlierDoubts: number, random: Random): number {
+  const { remainingMs, lifetimeMs = defaultLifetimeMs } = time;
+  const part = 0.7 + 0.2 * random();
+  if (isDoubtful(time)) return Math.min(firstDoubtMs * 2 ** earlierDoubts, lifetimeMs * part);
+  // A clock that is behind shows more than the whole lifetime.
+  const leftMs = time.lifetimeMs === undefined ? remainingMs : Math.min(remainingMs, lifetimeMs);
+  return Math.min(maxTimerMs, Math.max(1_000, leftMs * part));
 }
 
 /** What is known about the retry that is due. */
