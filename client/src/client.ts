@@ -137,6 +137,15 @@ export class Client {
   }
 
   /**
+   * Connects now if the client waits for its next attempt, e.g. for a button "Reconnect": at most once a second, and not
+   * before a time that the gateway named (`state.reason.retryAfterMs`). In a browser the client does so by itself when the
+   * network is back, and when the page is shown.
+   */
+  retry(): void {
+    this.#session.retry();
+  }
+
+  /**
    * Ends the session for good. Open calls fail with `upstream_timeout`, waiting ones and unanswered `subscribe()` with
    * `closed`. Idempotent.
    */

@@ -199,6 +199,16 @@ describe("client after a loss", () => {
     await reached(other, "connected");
     expect(gateway.handshakes).toHaveLength(1);
   });
+
+  test("SDK-1: a client that a listener closes as it connects again asks for no token", async () => {
+    let asked = 0;
+    const client = open({ token: async () => `token-${++asked}` });
+    await reached(client, "connected");
+    client.onState(({ status }) => void (status === "connecting" && client.close()));
+    gateway.cut();
+    await reached(client, "closed");
+    expect(asked).toBe(1);
+  });
 });
 
 describe("client token refresh", () => {
@@ -223,17 +233,19 @@ describe("client token refresh", () => {
   test("the client presents the grants that a refresh renewed", async () => {
     gateway.welcome = { expiresAt: Date.now() + 1_500 };
     const client = open({ token: () => "token" });
-    gateway.onRequest = ({ event, answer }) => {
-      gateway.welcome = {};
+    gateway.onRequest = (request) => {
+      const { event, answer } = request;
+      if (event === "sync:refresh") return false;
+      if (event !== "sync:subscribe") return gateway.grant(request);
       const position = { epoch: "e", offset: 0 };
-      if (event === "sync:refresh")
-        answer({ ok: true, expiresAt: Date.now() + 3_600_000, grants: { "room:1": "new" } });
-      else answer({ ok: true, channel: "room:1", position, recovered: false, publications: [], grant: "old" });
+      answer({ ok: true, channel: "room:1", position, recovered: false, publications: [], grant: "old" });
       return true;
     };
     await client.channel("room:1").subscribe();
-    await gateway.request("sync:refresh");
-    await expect(client.call("after.refresh")).resolves.toBeUndefined();
+    const refresh = await gateway.request("sync:refresh");
+    gateway.welcome = {};
+    refresh.answer({ ok: true, expiresAt: Date.now() + 3_600_000, grants: { "room:1": "new" } });
+    await client.call("after.refresh");
     gateway.cut();
     const again = await gateway.request("sync:subscribe", 2);
     expect(again.data).toMatchObject({ channel: "room:1", grant: "new" });
@@ -277,10 +289,10 @@ describe("client calls", () => {
   test("a call sends id and timeoutMs beside its data and resolves with the answer", async () => {
     const client = open();
     await reached(client, "connected");
-    expect(await client.call("doc.echo", { a: 1 }, { id: "i1", timeoutMs: 900 })).toEqual({ a: 1 });
+    expect(await client.call("doc.echo", { a: 1 }, { id: "i1", timeoutMs: 9_000 })).toEqual({ a: 1 });
     expect(await client.call("doc.echo")).toBeNull();
     const [first, second] = gateway.of("doc.echo");
-    expect(first).toMatchObject({ data: { a: 1 }, options: { id: "i1", timeoutMs: 900 } });
+    expect(first).toMatchObject({ data: { a: 1 }, options: { id: "i1", timeoutMs: 9_000 } });
     expect(second).toMatchObject({ data: null, options: undefined });
   });
 

@@ -28,6 +28,12 @@ export class GatewayAddress {
     return this.#bootstrap;
   }
 
+  /** The last address is on this machine. */
+  get isLoopback(): boolean {
+    const { hostname = "" } = parsed(this.lastUrl ?? "") ?? {};
+    return /^(.+\.)?localhost$|^127\.[\d.]+$|^\[::1\]$/.test(hostname);
+  }
+
   /** Sends no request. */
   get lastUrl(): string | undefined {
     return this.#url ?? this.#bootstrap?.url;

@@ -14,6 +14,7 @@ import { readDrain } from "./drain.ts";
 import { failure, type TidegateError } from "../api/errors.ts";
 import type { GatewayAddress } from "./gateway-address.ts";
 import { MoveSchedule } from "./move-schedule.ts";
+import { RetryWait } from "./retry-wait.ts";
 import { type RetryHints, RetrySchedule } from "./timing.ts";
 import { TokenRefresh } from "./token-refresh.ts";
 
@@ -35,13 +36,13 @@ export class Session {
   readonly #credentials: Credentials;
   readonly #schedule: RetrySchedule;
   readonly #move: MoveSchedule;
+  readonly #wait: RetryWait;
   #state: ClientState = { status: "connecting" };
   #current: ConnectionAttempt | null = null;
   /** Not welcomed yet; in a move also welcomed, until the channels are handed over to it. */
   #next: ConnectionAttempt | null = null;
   /** Still open for the answers to their requests. */
   readonly #closing = new Set<ConnectionAttempt>();
-  #retryTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -51,6 +52,15 @@ export class Session {
       open: (url) => void this.#connect(url ?? options.address.lastUrl),
       complete: () => this.#completeMove(),
     });
+    this.#wait = new RetryWait({
+      random: options.random,
+      isLoopback: () => options.address.isLoopback,
+      connect: () => void this.#connect(),
+      shortened: (retryInMs) => {
+        if (this.#state.status === "waiting") this.#setState({ ...this.#state, retryInMs });
+      },
+      online: () => this.#schedule.networkReturned(),
+    });
   }
 
   get state(): ClientState {
@@ -58,7 +68,11 @@ export class Session {
   }
 
   start(): void {
-    void this.#connect();
+    this.#wait.start();
+  }
+
+  retry(): void {
+    this.#wait.retry();
   }
 
   /** Completes a move once no channel needs the earlier connection. */
@@ -84,7 +98,7 @@ export class Session {
     this.#current = this.#next = null;
     this.#closing.clear();
     this.#move.stop();
-    clearTimeout(this.#retryTimer);
+    this.#wait.stop();
     this.#setState({ status: "closed", reason });
     this.#options.channels.close(reason);
     this.#options.calls.close(reason);
@@ -205,7 +219,8 @@ export class Session {
       error = failure(error.code, error.message, true);
     }
     if (isCurrent && this.#next && error.retryable) return this.#currentLostInMove(attempt);
-    const { policy } = attempt;
+    // The reconnect window protects gateways that failed.
+    const policy = end.kind === "lost" && this.#wait.isLossLocal ? undefined : attempt.policy;
     this.#detach(attempt);
     const retryWith = this.#credentials.retryWith(end, error);
     if (retryWith !== "none") {
@@ -249,11 +264,9 @@ export class Session {
       return this.#move.retry(this.#schedule.nextDelayMs({ ...hints, policy: undefined }), retryAfterMs);
     }
     const moveRetryAfterMs = this.#move.stop();
-    const retryInMs = this.#schedule.nextDelayMs({
-      ...hints,
-      retryAfterMs: moveRetryAfterMs === undefined ? retryAfterMs : Math.max(moveRetryAfterMs, retryAfterMs ?? 0),
-    });
-    this.#retryTimer = setTimeout(() => void this.#connect(), retryInMs);
+    const namedMs = moveRetryAfterMs === undefined ? retryAfterMs : Math.max(moveRetryAfterMs, retryAfterMs ?? 0);
+    const retryInMs = this.#schedule.nextDelayMs({ ...hints, retryAfterMs: namedMs });
+    this.#wait.wait(retryInMs, namedMs !== undefined);
     this.#setState({ status: "waiting", retryInMs, reason });
   }
 

@@ -65,6 +65,11 @@ export class RetrySchedule {
     this.#freshCredentialsTried = false;
   }
 
+  /** The browser is online again: failures before that were its own. */
+  networkReturned(): void {
+    this.#failures = 0;
+  }
+
   /** Milliseconds until the next attempt. Each call counts as a failure. */
   nextDelayMs({ retryAfterMs, credentialsRefused, policy }: RetryHints): number {
     const failures = this.#failures++;
