@@ -1,4 +1,5 @@
 import type { Bootstrap } from "../../shared/protocol/wire.ts";
+import { abortedBy, onAbort } from "./api/abort.ts";
 import type { CallOptions, OfflineBounds } from "./api/call-options.ts";
 import { Calls } from "./calls/calls.ts";
 import type { Channel } from "./api/channel.ts";
@@ -15,7 +16,7 @@ import type { Random } from "./calls/backoff.ts";
 
 /** Set exactly one of `url` and `bootstrap`. */
 export interface ClientOptions {
-  /** The gateway's origin, e.g. `https://sync.example.com`. */
+  /** The gateway's origin, e.g. `https://sync.example.com`, without a path. */
   url?: string;
   /**
    * An endpoint that names the gateway's origin, e.g. `https://sync.example.com/v1/bootstrap`. The client asks it, with
@@ -26,15 +27,19 @@ export interface ClientOptions {
   /**
    * A JWT, or a function that returns one. The client calls the function before the first connect, before the token
    * expires, and after the gateway refused a token, but not for an ordinary reconnect. The function has 15 s; if it
-   * throws or takes longer, the client retries with backoff. With a fixed token the client closes once that expires.
+   * throws, takes longer, or returns anything that cannot be a JWT, such as an error page, the client retries with backoff.
+   * The client closes when the gateway refuses two tokens in a row as `unauthenticated`; with a fixed token, when it
+   * refuses that or it expires.
    */
   token: TokenSource;
   /**
    * Calls made while not connected wait for the connection; the bounds say how many, `{}` takes the defaults. Without
    * this option they fail with `not_connected`, unless a call sets `CallOptions.offline`. The bounds also cover calls
-   * that wait to be repeated.
+   * that wait for their turn or to be repeated.
    */
   offline?: OfflineBounds;
+  /** Closes the client, as `close()` does: the reason is `aborted`. */
+  signal?: AbortSignal;
   /** Source of all jitter, in [0, 1), for tests. `Math.random` by default. */
   random?: Random;
 }
@@ -48,6 +53,7 @@ export class Client {
   readonly #session: Session;
   readonly #channels: Channels;
   readonly #calls: Calls;
+  #stopListening: () => void = () => undefined;
   readonly #stateListeners = new Listeners<[ClientState]>();
   readonly #messageListeners = new EventListeners<[data: unknown, meta: { user: true }]>();
 
@@ -65,7 +71,10 @@ export class Client {
       deduplicator,
       channels: this.#channels,
       calls: this.#calls,
-      onState: (state) => this.#stateListeners.call(state),
+      onState: (state) => {
+        if (state.status === "closed") this.#stopListening();
+        this.#stateListeners.call(state);
+      },
       onMessage: (event, data) => this.#messageListeners.call(event, data, { user: true }),
     });
   }
@@ -75,7 +84,12 @@ export class Client {
     connector: Connector = (url, auth, callbacks) => new Connection(url, auth, callbacks),
   ): Client {
     const client = new Client(options, connector);
-    client.#session.start();
+    const { signal } = options;
+    if (signal?.aborted) client.#session.close(abortedBy(signal));
+    else {
+      client.#stopListening = onAbort(signal, (error) => client.#session.close(error));
+      client.#session.start();
+    }
     return client;
   }
 
@@ -105,18 +119,19 @@ export class Client {
   }
 
   /**
-   * Returns the channel of this name, the same object each time. Does not subscribe to it.
+   * Returns an object for the channel of this name, with listeners and a subscription of its own. Does not subscribe.
    *
    * @throws {TidegateError} `invalid_request`, if `name` is not a valid channel name
    */
   channel<Events extends object = Record<string, unknown>>(name: string): Channel<Events> {
-    return this.#channels.get(name) as Channel as Channel<Events>;
+    return this.#channels.open(name) as Channel as Channel<Events>;
   }
 
   /**
    * Calls the listener when the server subscribes this client to a channel that the application had not requested. From
-   * then on the channel behaves as after `subscribe()`, also across reconnects. Listeners that are added to it inside the
-   * callback receive everything after `channel.position`. Returns a function that removes the listener.
+   * then on the channel behaves as after `subscribe()`, also across reconnects, until `channel.unsubscribe()`. Listeners that
+   * are added to it inside the callback receive everything after `channel.position`. Returns a function that removes the
+   * listener.
    */
   onSubscribed(listener: (channel: Channel) => void): () => void {
     return this.#channels.onSubscribed(listener);
@@ -124,9 +139,10 @@ export class Client {
 
   /**
    * Sends an event to the service it is routed to, and resolves with the service's answer; on a route with `mode: enqueue`
-   * with {@link QueuedAck} once the event is stored, or dropped (`queued: false`). By default the call is sent at
-   * once or not at all, and never twice; `options` allow it to wait for a connection (`offline`) or to be repeated
-   * (`repeat`). `data` is any JSON value, 64 KiB as UTF-8 by default.
+   * with {@link QueuedAck} once the event is stored, or dropped (`queued: false`). By default the call is sent on
+   * the connection that is there, or not at all, and never twice; `options` allow it to wait for a connection (`offline`) or
+   * to be repeated (`repeat`). Calls beyond 100 at once, then 50 a second, wait for their turn. `data` is any JSON value,
+   * 64 KiB as UTF-8 by default; binary data is refused.
    *
    * @throws {TidegateError} not sent: `not_connected`, `queue_full`, `payload_too_large`, `invalid_request`. Sent, outcome
    *   unknown: `upstream_timeout`, also when the connection was lost before the answer. Otherwise the refusal of the

@@ -37,6 +37,8 @@ export class ModelConnection implements GatewayConnection {
   stage: "new" | "opening" | "welcomed" | "over" = "new";
   /** The gateway has sent `sync:drain`. */
   drained = false;
+  /** The gateway has refused a call for its rate: the client may hold further calls back. */
+  limited = false;
   /** The client closes it once its requests are answered. */
   leaving = false;
   readonly #observer: ConnectionObserver;

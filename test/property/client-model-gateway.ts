@@ -19,6 +19,8 @@ export class ModelGateway implements GatewayView {
   readonly #connections: ModelConnection[] = [];
   /** What the next attempt must present. */
   #resumeToken: string | null = null;
+  /** The client called its token function once more since the gateway last accepted a token. */
+  #askedAgain = false;
   /** The last one to report lost history. */
   #resyncing: ModelConnection | null = null;
 
@@ -80,6 +82,7 @@ export class ModelGateway implements GatewayView {
     for (const { requests } of this.open) for (const request of requests) request.subscribe = -1;
     connection.stage = "welcomed";
     this.#resumeToken = resumeToken && `${resumeToken}-${this.#connections.length}`;
+    this.#askedAgain = false;
     connection.callbacks.welcomed({
       protocol: 1,
       node: `n${this.#connections.length}`,
@@ -96,7 +99,8 @@ export class ModelGateway implements GatewayView {
   refuse(code: ConnectCode, retryable: boolean, retryAfterMs?: number): void {
     const connection = this.open.find(({ stage }) => stage === "opening");
     if (!connection) return;
-    const otherCredentials = code === "unauthenticated" && this.#resumeToken !== null;
+    const otherCredentials = code === "unauthenticated" && (this.#resumeToken !== null || !this.#askedAgain);
+    if (code === "unauthenticated") this.#askedAgain = true;
     const moving = this.#inUse.length > 1;
     if (code === "unauthenticated" || code === "token_expired") this.#resumeToken = null;
     const refusal = { code, message: code, retryable, ...(retryAfterMs !== undefined && { retryAfterMs }) };
@@ -201,6 +205,8 @@ export class ModelGateway implements GatewayView {
     } else if (how === "later") {
       const call = this.#application().calls[(request.args[0] as { number: number }).number];
       if (call) call.limited = true;
+      // Later calls wait behind it, whichever connection they will take.
+      for (const each of this.open) each.limited = true;
       request.settle(failed("rate_limited"));
     } else if (how === "unrecovered") request.settle(failed("upstream_failed"));
     else if (how === "never") request.settle(failed("refused_by_the_service", false));
@@ -223,7 +229,10 @@ export class ModelGateway implements GatewayView {
   #answerRefresh(connection: ModelConnection, request: Request, how: string): void {
     if (how !== "ok") return request.settle(failed("broker_unavailable"));
     const resumeToken = `renewed-${this.#connections.indexOf(connection)}`;
-    if (connection === this.newest) this.#resumeToken = resumeToken;
+    if (connection === this.newest) {
+      this.#resumeToken = resumeToken;
+      this.#askedAgain = false;
+    }
     request.settle({ ok: true, expiresAt: Date.now() + 3_600_000, resumeToken });
   }
 

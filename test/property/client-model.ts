@@ -26,7 +26,7 @@ export class World {
       return "token";
     };
     client = Client.connect(
-      { url: "model", token, offline: { maxCalls: maxWaitingCalls }, random: () => 0.5 },
+      { url: "http://model", token, offline: { maxCalls: maxWaitingCalls }, random: () => 0.5 },
       (_url, auth, callbacks) => this.gateway.connect(auth, callbacks),
     );
     this.client = client;

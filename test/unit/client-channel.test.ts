@@ -15,7 +15,7 @@ beforeEach(async () => {
   client = open();
   board = client.channel("board:1");
   heard = [];
-  board.on("moved", (data, meta) => heard.push([data, "offset" in meta ? meta.offset : undefined]));
+  board.on("moved", (data, meta) => heard.push([data, meta.offset]));
 });
 afterEach(async () => {
   closeAll();
@@ -49,8 +49,7 @@ describe("client channel", () => {
     expect(board.position).toEqual({ epoch: "e1", offset: 5 });
   });
 
-  test("the same name is the same channel, subscribed once for any number of calls", async () => {
-    expect(client.channel("board:1")).toBe(board);
+  test("an object is subscribed once for any number of calls", async () => {
     const first = board.subscribe();
     expect(board.subscribe()).toBe(first);
     await first;
@@ -186,6 +185,29 @@ describe("client channel", () => {
     expect(await ended).toEqual({ channel: "board:1", code: "channel_not_allowed", reason: "no" });
     await flushed();
     expect(gateway.of("sync:subscribe")).toHaveLength(1);
+  });
+
+  test("SDK-15: subscribe() in onEnd of a refused channel is sent with growing pauses", async () => {
+    gateway.onRequest = ({ answer }) => {
+      answer({ ok: false, error: { code: "channel_not_allowed", message: "no", retryable: false } });
+      return true;
+    };
+    const pausing = open({ random: () => 0.2 });
+    await reached(pausing, "connected");
+    const room = pausing.channel("room:1");
+    const endedAtMs: number[] = [];
+    const fourth = new Promise<void>((resolve) => {
+      room.onEnd(() => {
+        endedAtMs.push(performance.now());
+        if (endedAtMs.length === 4) resolve();
+        else void room.subscribe();
+      });
+    });
+    void room.subscribe();
+    await fourth;
+    const pausesMs = endedAtMs.slice(1).map((atMs, index) => atMs - (endedAtMs[index] ?? 0));
+    for (const [index, pauseMs] of pausesMs.entries()) expect(pauseMs).toBeGreaterThanOrEqual(199 * 2 ** index);
+    expect(gateway.of("sync:subscribe")).toHaveLength(4);
   });
 
   test("a retryable refusal is retried until the gateway grants the channel", async () => {

@@ -4,7 +4,26 @@ import type * as wire from "../../../shared/protocol/wire.ts";
  * Second argument of a listener. A publication with history has an `offset`, and `prev`, the offset before it, unless that
  * is `offset - 1`. An ephemeral publication has neither, and is not recovered.
  */
-export type PublicationMeta = { channel: string; offset: number; prev?: number } | { channel: string };
+export interface PublicationMeta {
+  channel: string;
+  offset?: number;
+  prev?: number;
+}
+
+export interface SubscribeOptions {
+  /**
+   * Start after this position, e.g. that of a snapshot. Without it: only new publications. Where another channel object of
+   * this name is subscribed already, this one starts at the channel's current position.
+   */
+  position?: wire.Position;
+  /**
+   * Time for the answer, in milliseconds, all waiting for a connection and all refusals included. Then the object
+   * unsubscribes, and the promise rejects with the last refusal, or with `not_connected`. Without it the promise waits.
+   */
+  withinMs?: number;
+  /** Ends the wait for the answer: the object unsubscribes, and the promise rejects with `aborted`. */
+  signal?: AbortSignal;
+}
 
 /** The first answer to `subscribe()`. */
 export interface Subscription {
@@ -37,10 +56,13 @@ export interface History {
 }
 
 /**
- * A channel, as one client follows it. `Events` maps event names to the types of their data.
+ * A channel, as one part of an application follows it: each object has its own listeners and its own subscription. Objects
+ * of the same name share one subscription at the gateway, which lasts while one of them is subscribed. `Events` maps event
+ * names to the types of their data.
  *
  * Each `on…` returns a function that removes the listener. Listeners stay across reconnects, `unsubscribe()` and the end
- * of a subscription. An error that a listener throws is reported as uncaught, and stops no other listener.
+ * of a subscription. They hear what the client receives of the channel, whichever object subscribed, until this object's own
+ * `unsubscribe()`. An error that a listener throws is reported as uncaught, and stops no other listener.
  */
 export interface Channel<Events extends object = Record<string, unknown>> {
   readonly name: string;
@@ -50,15 +72,18 @@ export interface Channel<Events extends object = Record<string, unknown>> {
   /**
    * Subscribes now and after every reconnect, until `unsubscribe()` or `onEnd`. Publications that were missed are delivered
    * first, in order; the promise resolves after them. Without a connection it stays pending until there is one, and
-   * retryable refusals are retried. On a channel that is already subscribed it returns the first promise again. Add
+   * retryable refusals are retried. On an object that is already subscribed it returns the first promise again. Add
    * listeners before you call it: publications without a listener are dropped.
    *
-   * @param options.position start after this position, e.g. that of a snapshot. Without it: only new publications
-   * @throws {TidegateError} the gateway's refusal, e.g. `channel_not_allowed`, `too_many_channels`; `unsubscribed`; `closed`
+   * @throws {TidegateError} the gateway's refusal, e.g. `channel_not_allowed`, `too_many_channels`; `unsubscribed`;
+   *   `aborted`; `closed`
    */
-  subscribe(options?: { position?: wire.Position }): Promise<Subscription>;
+  subscribe(options?: SubscribeOptions): Promise<Subscription>;
 
-  /** Delivers nothing of this channel from now on. Idempotent. */
+  /**
+   * This object delivers nothing from now on; others of the same name are not affected. Call it when a part of the
+   * application is done with the channel, also after `onEnd`: the client then forgets the object. Idempotent.
+   */
   unsubscribe(): void;
 
   /** Calls the listener for each publication with this event name: in offset order, each once. */

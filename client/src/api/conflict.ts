@@ -1,5 +1,6 @@
 /** The conflict of a publish with `expect`, as a service passes it on to a client. No I/O. */
 import type { Position, WirePublication } from "../../../shared/protocol/wire.ts";
+import { isOffset, isPosition } from "./positions.ts";
 
 /** The channel has newer publications than the position that the action was based on. */
 export interface Conflict {
@@ -20,10 +21,6 @@ export function readConflict(details: Readonly<Record<string, unknown>> | undefi
   return { position, publications };
 }
 
-function isPosition(value: unknown): value is Position {
-  return isObject(value) && typeof value["epoch"] === "string" && isOffset(value["offset"]);
-}
-
 function isPublication(value: unknown): value is WirePublication {
   if (!isObject(value) || !isOffset(value["offset"]) || typeof value["event"] !== "string") return false;
   return "data" in value && (value["prev"] === undefined || isOffset(value["prev"]));
@@ -31,8 +28,4 @@ function isPublication(value: unknown): value is WirePublication {
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
-}
-
-function isOffset(value: unknown): boolean {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

@@ -1,19 +1,25 @@
 import { isChannel } from "../../../shared/protocol/grammar.ts";
 import type { JoinLeave, Resync, Revoked, Subscribed } from "../../../shared/protocol/wire.ts";
 import type { Channel, PublicationMeta } from "../api/channel.ts";
-import { ClientChannel } from "./client-channel.ts";
+import { type ChannelDirectory, ClientChannel } from "./client-channel.ts";
+import { FollowedChannel } from "./followed-channel.ts";
 import type { Requester } from "../calls/requester.ts";
 import type { Deduplicator } from "./deduplicator.ts";
 import { failure, type TidegateError } from "../api/errors.ts";
 import { Listeners } from "./listeners.ts";
 import type { Random } from "../calls/backoff.ts";
 
+/** Channels that nothing uses are kept for their grants, with which the next subscribe needs no hook. */
+const maxUnused = 100;
+
 /** All channels of a client. Routes the gateway's events to them. */
-export class Channels {
+export class Channels implements ChannelDirectory {
   readonly #random: Random;
   readonly #deduplicator: Deduplicator;
   readonly #onSettled: () => void;
-  readonly #byName = new Map<string, ClientChannel>();
+  readonly #byName = new Map<string, FollowedChannel>();
+  /** The one that became unused last comes last. */
+  readonly #unused = new Set<FollowedChannel>();
   readonly #subscribedListeners = new Listeners<[Channel]>();
   /** Newest last; two during a move. */
   #connections: Requester[] = [];
@@ -26,16 +32,33 @@ export class Channels {
     this.#onSettled = onSettled;
   }
 
-  /** The same object for the same name. @throws {TidegateError} `invalid_request`, if `name` is not a valid channel name */
-  get(name: string): ClientChannel {
+  /** @throws {TidegateError} `invalid_request`, if `name` is not a valid channel name */
+  open(name: string): ClientChannel {
+    if (!isChannel(name)) throw failure("invalid_request", `invalid channel name: ${name}`);
+    return new ClientChannel(name, this);
+  }
+
+  followed(name: string): FollowedChannel | undefined {
+    return this.#byName.get(name);
+  }
+
+  follow(name: string): FollowedChannel {
     const known = this.#byName.get(name);
     if (known) return known;
-    if (!isChannel(name)) throw failure("invalid_request", `invalid channel name: ${name}`);
-    const channel = new ClientChannel(name, this.#random, this.#deduplicator, this.#onSettled);
-    this.#byName.set(name, channel);
+    const channel = new FollowedChannel(name, this.#random, this.#deduplicator, () => {
+      this.#keepOrRelease(channel);
+      this.#onSettled();
+    });
     if (this.#closed) channel.close(this.#closed);
-    else for (const connection of this.#connections) channel.connected(connection);
+    else this.#byName.set(name, channel);
+    for (const connection of this.#connections) channel.connected(connection);
     return channel;
+  }
+
+  requester(): Requester {
+    const newest = this.#connections.at(-1);
+    if (!newest) throw this.#closed ?? failure("not_connected", "not connected", true);
+    return newest;
   }
 
   grantRenewed(name: string, grant: string): void {
@@ -54,7 +77,10 @@ export class Channels {
 
   disconnected(connection: Requester): void {
     this.#connections = this.#connections.filter((other) => other !== connection);
-    for (const channel of this.#byName.values()) channel.disconnected(connection);
+    for (const channel of this.#byName.values()) {
+      channel.disconnected(connection);
+      this.#keepOrRelease(channel);
+    }
   }
 
   /** Final. */
@@ -86,7 +112,20 @@ export class Channels {
   }
 
   #subscribed(connection: Requester, subscribed: Subscribed): void {
-    const channel = this.get(subscribed.channel);
-    if (channel.subscribed(connection, subscribed)) this.#subscribedListeners.call(channel);
+    const channel = this.open(subscribed.channel);
+    const isNew = this.follow(channel.name).subscribed(connection, subscribed);
+    if (isNew) this.#subscribedListeners.call(channel);
+  }
+
+  /** Forgets the channels that became unused first, beyond a hundred. */
+  #keepOrRelease(channel: FollowedChannel): void {
+    this.#unused.delete(channel);
+    if (!channel.unused) return;
+    this.#unused.add(channel);
+    const [oldest] = this.#unused;
+    if (!oldest || this.#unused.size <= maxUnused) return;
+    this.#unused.delete(oldest);
+    // It may have been used again since.
+    if (oldest.unused) this.#byName.delete(oldest.name);
   }
 }

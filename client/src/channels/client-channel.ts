@@ -1,71 +1,101 @@
 import type * as wire from "../../../shared/protocol/wire.ts";
-import type { Channel, ChannelEnd, History, Presence, PublicationMeta, Subscription } from "../api/channel.ts";
-import type { Requester } from "../calls/requester.ts";
-import type { Deduplicator } from "./deduplicator.ts";
-import { ChannelDelivery } from "./delivery.ts";
+import type {
+  Channel,
+  ChannelEnd,
+  History,
+  Presence,
+  PublicationMeta,
+  SubscribeOptions,
+  Subscription,
+} from "../api/channel.ts";
+import { abortedBy, onAbort } from "../api/abort.ts";
 import { failure, TidegateError } from "../api/errors.ts";
+import { isOffset, isPosition } from "../api/positions.ts";
+import { maxTimerMs } from "../calls/backoff.ts";
+import { isWithinMs } from "../calls/call-input.ts";
+import type { Requester } from "../calls/requester.ts";
+import type { ChannelReader, FollowedChannel } from "./followed-channel.ts";
 import { EventListeners, Listeners } from "./listeners.ts";
-import { ChannelSubscription } from "./subscription.ts";
-import type { Random } from "../calls/backoff.ts";
 
-/** A channel as the application sees it. The SDK calls the methods that {@link Channel} lacks. */
-export class ClientChannel implements Channel {
+/** What a channel object needs of the client. */
+export interface ChannelDirectory {
+  /** The channel that all objects of this name share; made where there is none. */
+  follow(name: string): FollowedChannel;
+  /** Makes none. */
+  followed(name: string): FollowedChannel | undefined;
+  /** @throws {TidegateError} `not_connected`, or why the client was closed */
+  requester(): Requester;
+}
+
+/**
+ * A channel as one part of the application sees it, with listeners and a subscription of its own. It shares the channel
+ * with the other objects of its name. The SDK calls the methods that {@link Channel} lacks.
+ */
+export class ClientChannel implements Channel, ChannelReader {
   readonly name: string;
-  readonly #delivery: ChannelDelivery;
-  readonly #subscription: ChannelSubscription;
+  readonly #directory: ChannelDirectory;
   readonly #publications = new EventListeners<[data: unknown, meta: PublicationMeta]>();
   readonly #resyncs = new Listeners<[wire.Resync]>();
   readonly #ends = new Listeners<[ChannelEnd]>();
   readonly #joins = new Listeners<[wire.JoinLeave]>();
   readonly #leaves = new Listeners<[wire.JoinLeave]>();
-  #closed: TidegateError | null = null;
+  #listeners = 0;
+  #subscription: Promise<Subscription> | null = null;
+  /** After `unsubscribe()`: where it stopped. Hears nothing until the next `subscribe()`. */
+  #stoppedAt: { position: wire.Position | null } | null = null;
 
-  /** @param settled called when `handedOver` may have become true */
-  constructor(name: string, random: Random, deduplicator: Deduplicator, settled: () => void) {
+  constructor(name: string, directory: ChannelDirectory) {
     this.name = name;
-    this.#delivery = new ChannelDelivery(name, deduplicator, {
-      published: (event, data, meta) => this.#publications.call(event, data, meta),
-      resync: (resync) => this.#resyncs.call(resync),
-    });
-    this.#subscription = new ChannelSubscription(name, random, this.#delivery, {
-      ended: (end) => this.#ends.call(end),
-      settled,
-    });
+    this.#directory = directory;
   }
 
   get position(): wire.Position | null {
-    return this.#delivery.position;
+    if (this.#stoppedAt) return this.#stoppedAt.position;
+    return this.#followed?.position ?? null;
   }
 
-  subscribe(options?: { position?: wire.Position }): Promise<Subscription> {
-    return this.#subscription.subscribe(options);
+  subscribe(options: SubscribeOptions = {}): Promise<Subscription> {
+    const refusal = refusalOf(options);
+    if (refusal) return Promise.reject(refusal);
+    const followed = this.#directory.follow(this.name);
+    let subscription = this.#subscription;
+    if (!subscription || !followed.isSubscribed(this)) {
+      this.#stoppedAt = null;
+      subscription = this.#subscription = followed.subscribe(this, options.position ?? null);
+    }
+    const stopWaiting = this.#giveUp(followed, options);
+    // An application that ignores the promise learns of a refusal from onEnd.
+    subscription.then(stopWaiting, stopWaiting);
+    return subscription;
   }
 
   unsubscribe(): void {
-    this.#subscription.unsubscribe();
+    this.#stop(failure("unsubscribed", `unsubscribed from ${this.name}`));
   }
 
   on(event: string, listener: (data: unknown, meta: PublicationMeta) => void): () => void {
-    return this.#publications.add(event, listener);
+    return this.#added(this.#publications.add(event, listener));
   }
 
   onResync(listener: (resync: wire.Resync) => void): () => void {
-    return this.#resyncs.add(listener);
+    return this.#added(this.#resyncs.add(listener));
   }
 
   onEnd(listener: (end: ChannelEnd) => void): () => void {
-    return this.#ends.add(listener);
+    return this.#added(this.#ends.add(listener));
   }
 
   onJoin(listener: (join: wire.JoinLeave) => void): () => void {
-    return this.#joins.add(listener);
+    return this.#added(this.#joins.add(listener));
   }
 
   onLeave(listener: (leave: wire.JoinLeave) => void): () => void {
-    return this.#leaves.add(listener);
+    return this.#added(this.#leaves.add(listener));
   }
 
   async history(options: { after?: number; limit?: number } = {}): Promise<History> {
+    const { after = 0, limit = 1 } = options;
+    if (!isOffset(after) || !isOffset(limit)) throw invalid("after and limit must be whole numbers");
     const { position } = this;
     const { publications, ...read } = await this.#request<wire.HistoryAck>("sync:history", {
       ...(position && { epoch: position.epoch }),
@@ -79,59 +109,85 @@ export class ClientChannel implements Channel {
     return "members" in presence ? { members: presence.members } : { count: presence.count };
   }
 
-  get handedOver(): boolean {
-    return this.#delivery.handedOver;
+  published(event: string, data: unknown, meta: PublicationMeta): void {
+    this.#publications.call(event, data, meta);
   }
 
-  connected(connection: Requester): void {
-    this.#subscription.connected(connection);
+  resync(resync: wire.Resync): void {
+    this.#resyncs.call(resync);
   }
 
-  disconnected(connection: Requester): void {
-    this.#subscription.disconnected(connection);
+  ended(end: ChannelEnd): void {
+    this.#ends.call(end);
+    this.#ignoreUnheard();
   }
 
-  /** Final. */
-  close(error: TidegateError): void {
-    this.#closed = error;
-    this.#subscription.close(error);
+  joined(join: wire.JoinLeave): void {
+    this.#joins.call(join);
   }
 
-  deliver(connection: Requester, event: string, data: unknown, meta: PublicationMeta): void {
-    this.#delivery.deliver(connection, event, data, meta);
+  left(leave: wire.JoinLeave): void {
+    this.#leaves.call(leave);
   }
 
-  resync(connection: Requester, resync: wire.Resync): void {
-    this.#delivery.resync(connection, resync);
+  get #followed(): FollowedChannel | undefined {
+    return this.#directory.followed(this.name);
   }
 
-  grantRenewed(grant: string): void {
-    this.#subscription.grantRenewed(grant);
+  /** @param error for a `subscribe()` that waits */
+  #stop(error: TidegateError): void {
+    if (this.#stoppedAt) return;
+    const followed = this.#followed;
+    this.#stoppedAt = { position: followed?.position ?? null };
+    followed?.leave(this, error, this.#subscription !== null);
   }
 
-  revoked(connection: Requester, revoked: wire.Revoked): void {
-    this.#subscription.revoked(connection, revoked);
+  /** Unsubscribes when the time is up or the signal aborts. @returns a function that prevents it */
+  #giveUp(followed: FollowedChannel, { withinMs, signal }: SubscribeOptions): () => void {
+    const stopListening = onAbort(signal, (error) => this.#stop(error));
+    const timer = withinMs !== undefined && setTimeout(() => this.#stop(followed.late), Math.min(withinMs, maxTimerMs));
+    return () => {
+      stopListening();
+      if (timer !== false) clearTimeout(timer);
+    };
   }
 
-  /** Returns true unless the application had requested the channel. */
-  subscribed(connection: Requester, subscribed: wire.Subscribed): boolean {
-    return this.#subscription.subscribed(connection, subscribed);
+  /** Counts a listener that was added, until the function is called that removes it. */
+  #added(remove: () => void): () => void {
+    this.#listeners++;
+    if (!this.#stoppedAt) this.#directory.follow(this.name).listen(this);
+    let isAdded = true;
+    return () => {
+      if (!isAdded) return;
+      isAdded = false;
+      remove();
+      this.#listeners--;
+      this.#ignoreUnheard();
+    };
   }
 
-  joined(connection: Requester, join: wire.JoinLeave): void {
-    if (this.#delivery.isNew(connection, "join", join)) this.#joins.call(join);
-  }
-
-  left(connection: Requester, leave: wire.JoinLeave): void {
-    if (this.#delivery.isNew(connection, "leave", leave)) this.#leaves.call(leave);
+  #ignoreUnheard(): void {
+    if (this.#listeners === 0) this.#followed?.ignore(this);
   }
 
   #request<T extends object>(event: string, more: object): Promise<{ ok: true } & T> {
-    const { promise, resolve, reject } = Promise.withResolvers<{ ok: true } & T>();
-    const answered = (ack: wire.Ack<T>): void => (ack.ok ? resolve(ack) : reject(new TidegateError(ack.error)));
-    const { connection } = this.#delivery.source ?? this.#delivery.newest ?? {};
-    if (connection) connection.request<T>(event, [{ channel: this.name, ...more }], answered);
-    else reject(this.#closed ?? failure("not_connected", "not connected", true));
-    return promise;
+    return new Promise((resolve, reject) => {
+      const requester = this.#followed?.connection ?? this.#directory.requester();
+      requester.request<T>(event, [{ channel: this.name, ...more }], (ack) => {
+        if (ack.ok) resolve(ack);
+        else reject(new TidegateError(ack.error));
+      });
+    });
   }
+}
+
+/** Why these options cannot be used. */
+function refusalOf({ position, withinMs, signal }: SubscribeOptions): TidegateError | undefined {
+  if (position !== undefined && !isPosition(position)) return invalid("position must be { epoch, offset }");
+  if (withinMs !== undefined && !isWithinMs(withinMs)) return invalid("withinMs must be a number above 0");
+  return signal?.aborted ? abortedBy(signal) : undefined;
+}
+
+function invalid(message: string): TidegateError {
+  return failure("invalid_request", message);
 }

@@ -1,5 +1,6 @@
 /** The oldest message is forgotten first. */
 const maxRemembered = 1_000;
+const maxCharacters = 1024 * 1024;
 /** The same message on another connection counts as new after this time. */
 const memoryMs = 2_000;
 
@@ -15,6 +16,8 @@ interface Remembered {
  */
 export class Deduplicator {
   readonly #remembered = new Map<string, Remembered>();
+  /** Of the keys. */
+  #characters = 0;
   #activeUntilMs = 0;
 
   start(): void {
@@ -31,6 +34,7 @@ export class Deduplicator {
     const nowMs = performance.now();
     if (nowMs > this.#activeUntilMs) {
       this.#remembered.clear();
+      this.#characters = 0;
       return true;
     }
     const key = JSON.stringify(content);
@@ -38,9 +42,17 @@ export class Deduplicator {
     const { atMs, counts } = known && nowMs - known.atMs < memoryMs ? known : { atMs: nowMs, counts: new Map() };
     const count = (counts.get(connection) ?? 0) + 1;
     const isNew = count > Math.max(0, ...counts.values());
+    if (!known) this.#characters += key.length;
     this.#remembered.set(key, { atMs, counts: counts.set(connection, count) });
-    const [oldest] = this.#remembered.keys();
-    if (this.#remembered.size > maxRemembered && oldest !== undefined) this.#remembered.delete(oldest);
+    this.#forgetOldest();
     return isNew;
+  }
+
+  #forgetOldest(): void {
+    for (const oldest of this.#remembered.keys()) {
+      if (this.#remembered.size <= maxRemembered && this.#characters <= maxCharacters) return;
+      this.#remembered.delete(oldest);
+      this.#characters -= oldest.length;
+    }
   }
 }

@@ -1,5 +1,5 @@
 import type { JoinLeave, Position, Resync, SubscribeAck } from "../../../shared/protocol/wire.ts";
-import type { PublicationMeta } from "../api/channel.ts";
+import type { PublicationMeta, Subscription } from "../api/channel.ts";
 import type { Requester } from "../calls/requester.ts";
 import { ChannelStream } from "./channel-stream.ts";
 import type { Deduplicator } from "./deduplicator.ts";
@@ -9,6 +9,8 @@ import type { SubscribeRequest } from "./subscribe-request.ts";
 export interface DeliveryListener {
   published(event: string, data: unknown, meta: PublicationMeta): void;
   resync(resync: Resync): void;
+  /** A request is granted for the first time: what it missed is delivered. */
+  answered(subscription: Subscription): void;
 }
 
 /**
@@ -44,6 +46,11 @@ export class ChannelDelivery {
   get source(): ChannelStream | null {
     if (this.#newest?.live) return this.#newest;
     return this.#earlier?.live ? this.#earlier : null;
+  }
+
+  /** The gateway has granted a request on a connection that is open. */
+  get granted(): boolean {
+    return [this.#newest, this.#earlier].some((stream) => stream !== null && stream.granted !== null);
   }
 
   /** The earlier connection can be closed without a gap. */
@@ -122,8 +129,10 @@ export class ChannelDelivery {
       this.#position = furthest(this.#position, position);
     }
     if (bridged) return;
-    if (!request.answered) request.resolve({ recovered, position, ...(reason && { reason }) });
-    else if (!recovered && reason) this.#listener.resync({ channel: this.#name, position, reason });
+    if (!request.answered) {
+      request.answered = true;
+      this.#listener.answered({ recovered, position, ...(reason && { reason }) });
+    } else if (!recovered && reason) this.#listener.resync({ channel: this.#name, position, reason });
   }
 
   #bridges(stream: ChannelStream | null): boolean {
@@ -132,7 +141,7 @@ export class ChannelDelivery {
 
   #deliver(stream: ChannelStream, event: string, data: unknown, meta: PublicationMeta): void {
     if (!stream.live) return;
-    if ("offset" in meta) {
+    if (meta.offset !== undefined) {
       const next = this.#bridges(stream) && this.#position && advance(this.#position, meta.offset);
       stream.advance(meta.offset);
       if (!next) return;

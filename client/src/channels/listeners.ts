@@ -12,6 +12,10 @@ export class Listeners<Args extends unknown[]> {
     return () => void this.#entries.delete(entry);
   }
 
+  get size(): number {
+    return this.#entries.size;
+  }
+
   call(...args: Args): void {
     for (const entry of [...this.#entries]) {
       if (!this.#entries.has(entry)) continue;
@@ -31,9 +35,13 @@ export class EventListeners<Args extends unknown[]> {
   readonly #byEvent = new Map<string, Listeners<Args>>();
 
   add(event: string, listener: (...args: Args) => void): () => void {
-    let listeners = this.#byEvent.get(event);
-    if (!listeners) this.#byEvent.set(event, (listeners = new Listeners()));
-    return listeners.add(listener);
+    const listeners = this.#byEvent.get(event) ?? new Listeners<Args>();
+    this.#byEvent.set(event, listeners);
+    const remove = listeners.add(listener);
+    return () => {
+      remove();
+      if (listeners.size === 0 && this.#byEvent.get(event) === listeners) this.#byEvent.delete(event);
+    };
   }
 
   call(event: string, ...args: Args): void {

@@ -1,14 +1,14 @@
 import type { Ack, Position, Revoked, SubscribeAck, Subscribed } from "../../../shared/protocol/wire.ts";
-import type { ChannelEnd, Subscription } from "../api/channel.ts";
+import type { ChannelEnd } from "../api/channel.ts";
 import type { ChannelStream } from "./channel-stream.ts";
 import type { ChannelDelivery } from "./delivery.ts";
 import { failure, TidegateError } from "../api/errors.ts";
 import type { Requester } from "../calls/requester.ts";
-import { backoffDelayMs, type Random } from "../calls/backoff.ts";
+import { repeatDelayMs, type Random } from "../calls/backoff.ts";
 import { SubscribeRequest } from "./subscribe-request.ts";
 
 export interface SubscriptionListener {
-  ended(end: ChannelEnd): void;
+  ended(end: ChannelEnd, error: TidegateError): void;
   /** `handedOver` may have become true. */
   settled(): void;
 }
@@ -29,6 +29,10 @@ export class ChannelSubscription {
   /** Identifies the open request on the newest connection. */
   #inFlight: object | null = null;
   #refusals = 0;
+  /** The last one since the connection began, while none is granted. */
+  #refusal: TidegateError | null = null;
+  /** No subscribe is sent earlier, whatever the application does after a refusal. By `performance.now()`. */
+  #notBeforeMs = 0;
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #closed: TidegateError | null = null;
 
@@ -39,16 +43,32 @@ export class ChannelSubscription {
     this.#listener = listener;
   }
 
-  subscribe(options: { position?: Position } = {}): Promise<Subscription> {
-    if (this.#closed) return Promise.reject(this.#closed);
-    if (this.#wanted) return this.#wanted.promise;
-    const request = this.#want(options.position ?? null);
+  get wanted(): SubscribeRequest | null {
+    return this.#wanted;
+  }
+
+  /** Nothing is wanted, and no request is open. */
+  get idle(): boolean {
+    return this.#wanted === null && this.#inFlight === null;
+  }
+
+  get closed(): TidegateError | null {
+    return this.#closed;
+  }
+
+  /** Why the subscription is not granted yet, if the gateway has said so on this connection. */
+  get refusal(): TidegateError | null {
+    return this.#refusal;
+  }
+
+  /** Only if nothing is wanted. */
+  subscribe(position: Position | null): void {
+    this.#want(position);
     this.#reconcile();
-    return request.promise;
   }
 
   unsubscribe(): void {
-    this.#withdraw(failure("unsubscribed", `unsubscribed from ${this.#name}`));
+    this.#withdraw();
     this.#reconcile();
     this.#listener.settled();
   }
@@ -71,7 +91,7 @@ export class ChannelSubscription {
     this.#closed = error;
     this.#delivery.close();
     this.#restart();
-    this.#withdraw(error);
+    this.#withdraw();
   }
 
   /** The server subscribed this session. Returns true unless the application had requested the channel. */
@@ -83,11 +103,12 @@ export class ChannelSubscription {
     if (stream === this.#delivery.newest && this.#inFlight) return false;
     if (this.#wanted) {
       // Not granted yet: subscribe with the grant, from the application's own position.
+      this.#notBeforeMs = 0;
       this.#reconcile();
       return false;
     }
     const request = this.#want(position);
-    request.resolve({ recovered: false, position });
+    request.answered = true;
     stream.granted = request;
     stream.position = position;
     this.#reconcile();
@@ -112,6 +133,8 @@ export class ChannelSubscription {
   #restart(): void {
     this.#inFlight = null;
     this.#refusals = 0;
+    this.#refusal = null;
+    this.#notBeforeMs = 0;
     this.#reconcile();
   }
 
@@ -127,12 +150,15 @@ export class ChannelSubscription {
   }
 
   #sendSubscribe(stream: ChannelStream, request: SubscribeRequest): void {
+    const pauseMs = this.#notBeforeMs - performance.now();
+    if (pauseMs > 0) return void (this.#retryTimer = setTimeout(() => this.#reconcile(), pauseMs));
     const { position } = this.#delivery;
     const presented = { ...(position && { position }), ...(this.#grant !== null && { grant: this.#grant }) };
     this.#send<SubscribeAck>(stream, "sync:subscribe", presented, (ack) => {
       if (!ack.ok) return this.#refused(request, new TidegateError(ack.error));
       if (ack.grant !== undefined) this.#grant = ack.grant;
       this.#refusals = 0;
+      this.#refusal = null;
       stream.granted = request;
       if (!request.withdrawn) this.#delivery.replay(stream, request, position, ack);
     });
@@ -157,14 +183,15 @@ export class ChannelSubscription {
   #refused(request: SubscribeRequest, error: TidegateError): void {
     if (error.code === "channel_not_allowed") this.#grant = null;
     if (request.withdrawn) return;
-    if (!error.retryable) return this.#end(error.code, error.message, error);
-    const delayMs = (error.retryAfterMs ?? 0) + backoffDelayMs(this.#refusals++, this.#random);
-    this.#retryTimer = setTimeout(() => this.#reconcile(), delayMs);
+    this.#refusal = error;
+    // Also after a final refusal: an application may subscribe again in onEnd.
+    this.#notBeforeMs = performance.now() + repeatDelayMs(this.#refusals++, error.retryAfterMs, this.#random);
+    if (!error.retryable) this.#end(error.code, error.message, error);
   }
 
   #end(code: string, reason: string, error: TidegateError): void {
-    this.#withdraw(error);
-    this.#listener.ended({ channel: this.#name, code, reason });
+    this.#withdraw();
+    this.#listener.ended({ channel: this.#name, code, reason }, error);
   }
 
   #want(position: Position | null): SubscribeRequest {
@@ -172,8 +199,8 @@ export class ChannelSubscription {
     return (this.#wanted = new SubscribeRequest());
   }
 
-  #withdraw(error: TidegateError): void {
-    this.#wanted?.withdraw(error);
+  #withdraw(): void {
+    if (this.#wanted) this.#wanted.withdrawn = true;
     this.#wanted = null;
   }
 }
