@@ -14,6 +14,7 @@ const longestFirst = [
   "fault/cluster.test.ts",
   "fault/attack.test.ts",
   "integration/admission.test.ts",
+  "integration/first-service.test.ts",
   "fault/webhook-provider.test.ts",
   "fault/sql-sources.test.ts",
   "fault/endpoints.test.ts",

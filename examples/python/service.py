@@ -6,11 +6,11 @@ A client's event arrives as a signed POST; the response is the client's ack. A p
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import sys
 import time
-import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -79,12 +79,13 @@ class Greeter(BaseHTTPRequestHandler):
                 self.headers.get("ce-id", ""),
                 self.signed_data(),
             )
-            self.answer(200, answer)
         except Refusal as refusal:
             self.answer(refusal.status, {"code": refusal.code, "message": refusal.message})
-        except (urllib.error.URLError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException) as error:
             print(f"service: publish failed: {error}", file=sys.stderr, flush=True)
             self.answer(503, {"code": "publish_failed", "message": "try again"}, {"retry-after": "1"})
+        else:
+            self.answer(200, answer)
 
     def signed_data(self) -> object:
         length = int(self.headers.get("content-length", "0"))
