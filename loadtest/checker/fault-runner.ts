@@ -21,6 +21,8 @@ export class FaultRunner {
   readonly log: string[] = [];
   /** By `performance.now()`. */
   readonly startedAt = performance.now();
+  /** Time of day, as servers print theirs. */
+  readonly beganAt = new Date().toISOString();
   readonly #seed: string;
   readonly #random: SeededRandom;
   readonly #busy: Set<object>;

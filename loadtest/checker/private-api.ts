@@ -1,4 +1,5 @@
 /** The checker's calls of the private API. */
+import { fetchFailure } from "../../shared/http/fetch-failure.ts";
 import { maxHistoryLimit } from "../../shared/protocol/limits.ts";
 import type { HistoryAck, Position } from "../../shared/protocol/wire.ts";
 import type { ChainItem } from "./chain.ts";
@@ -17,13 +18,15 @@ interface Answer {
   readonly body: unknown;
 }
 
-/** Rejects where there is no answer in time. */
+/** Rejects where there is no answer in time, with the address and the cause. */
 export async function call(api: PrivateApiAddress, path: string, body?: object): Promise<Answer> {
   const answer = await fetch(api.url + path, {
     method: body ? "POST" : "GET",
     headers: { authorization: `Bearer ${api.token}`, ...(body && { "content-type": "application/json" }) },
     ...(body && { body: JSON.stringify(body) }),
     signal: AbortSignal.timeout(callWithinMs),
+  }).catch((error: unknown) => {
+    throw new Error(`the API at ${api.url} cannot be reached: ${fetchFailure(error)}`);
   });
   const text = await answer.text();
   return { status: answer.status, body: text === "" ? undefined : (JSON.parse(text) as unknown) };

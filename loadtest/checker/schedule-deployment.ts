@@ -19,19 +19,33 @@ export interface Deployment {
   readonly apiUrls: readonly string[];
   /** Of the first private API. */
   readonly apiUrl: string;
+  /** A line for each program that ended by itself. */
+  deaths(): string[];
+  /** For the trace of a violation: what the servers and the programs printed last. */
+  lastOutput(): string[];
   /** Puts other rules in force; resolves when the file is written, before the programs have read it. */
   changeRules(rules: object): Promise<void>;
   stop(): Promise<void>;
 }
 
+/** What a deployment stores in. */
+export interface Servers {
+  /** Lines on primaries that were replaced, each with its time of day. */
+  takeovers?(): string[];
+  stop(): Promise<void>;
+}
+
 type Settings = Readonly<Record<string, string>>;
+
+/** Characters of each program's output in a trace. */
+const maxOutput = 4_000;
 
 /**
  * @param options each program's own settings, and the rules to begin with
- * @param options.servers what the deployment stores in: stopped where it does not start
+ * @param options.servers stopped where the deployment does not start
  */
 export async function startDeployment(options: {
-  servers?: { stop(): Promise<void> };
+  servers?: Servers;
   gateways: readonly Settings[];
   privateApis: readonly Settings[];
   rules: object;
@@ -73,7 +87,15 @@ export async function startDeployment(options: {
   }
   const gatewayUrls = clientLinks.map(({ port }) => `http://127.0.0.1:${port}`);
   const places = { clientLinks, gatewayUrls, gatewayPorts, apiUrls, apiUrl };
-  return { gateways, privateApis, programs, ...places, changeRules, stop };
+  return {
+    ...{ gateways, privateApis, programs, ...places, changeRules, stop },
+    deaths: () =>
+      programs.filter(({ died }) => died).map((program) => `${program.name} died: ${program.output().slice(-2_000)}`),
+    lastOutput: () => [
+      ...(options.servers?.takeovers?.() ?? []),
+      ...programs.map((program) => `${program.name} printed:\n${program.output().slice(-maxOutput)}`),
+    ],
+  };
 }
 
 async function ports(count: number): Promise<number[]> {
@@ -99,6 +121,7 @@ function privateApi(
       PRIVATE_API_TOKENS: JSON.stringify([
         { name: "gateway", token: tokens.relay, scopes: ["relay"] },
         { name: "service", token: tokens.service, scopes: ["publish", "read", "rules", "operate", "endpoints"] },
+        { name: "reader", token: tokens.reader, scopes: ["read"] },
       ]),
     },
     folder: given.folder,

@@ -4,15 +4,15 @@ import { eventually } from "../../test/support/eventually.ts";
 import { type RedisCluster, startRedisCluster } from "../../test/support/redis-cluster.ts";
 import { asked, dieAhead, freezeReplicas } from "../../test/support/redis-failover.ts";
 import { type RedisSentinel, startRedisSentinel } from "../../test/support/redis-sentinel.ts";
+import type { Servers } from "./schedule-deployment.ts";
 import { type Fault, lasts } from "./schedule-faults.ts";
 
-export interface ScheduleRedis {
+export interface ScheduleRedis extends Servers {
   /** Of both programs. */
   readonly settings: Readonly<Record<string, string>>;
   readonly faults: readonly Fault[];
   /** Resolves once every server runs and every replica follows. */
   whole(): Promise<void>;
-  stop(): Promise<void>;
 }
 
 export async function startScheduleSentinel(): Promise<ScheduleRedis> {
@@ -23,6 +23,7 @@ export async function startScheduleSentinel(): Promise<ScheduleRedis> {
       REDIS_SENTINEL_MASTER: sentinel.target.master,
     },
     faults: failovers("Sentinel failover", sentinel, async (...how) => failSentinelOver(sentinel, ...how)),
+    takeovers: () => sentinel.takeovers(),
     whole: async () => sentinel.whole(),
     stop: async () => sentinel.stop(),
   };

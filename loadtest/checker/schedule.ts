@@ -21,8 +21,6 @@ export interface ScheduleOptions {
 
 const clientCount = 4;
 const settleMs = 45_000;
-/** Characters of each program's output in a trace. */
-const maxOutput = 4_000;
 /** Average pause between two publications of a publisher; there is none within a burst. */
 const publishPauseMs = 40;
 const publishWithinMs = 10_000;
@@ -99,9 +97,7 @@ class Schedule {
       await this.#faults.stop();
       this.#checker.stop();
     }
-    for (const program of this.#arena.deployment.programs) {
-      if (program.died) failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
-    }
+    failures.push(...this.#arena.deployment.deaths());
     return {
       index: this.#index,
       arena: this.#arena.kind,
@@ -152,13 +148,11 @@ class Schedule {
   #trace(): string {
     const violations = this.#verdicts.flatMap((verdict) => verdict.violations);
     return [
-      `schedule ${this.#index} of seed ${this.#seed}, ${this.#arena.kind}`,
+      `schedule ${this.#index} of seed ${this.#seed}, ${this.#arena.kind}, began at ${this.#faults.beganAt}`,
       ...this.#faults.log.map((line) => `  ${line}`),
       ...this.#faults.failures,
       ...violations.map(({ kind, channel, follower, detail }) => `${kind}: ${channel} ${follower ?? ""} ${detail}`),
-      ...this.#arena.deployment.programs.map(
-        (program) => `${program.name} printed:\n${program.output().slice(-maxOutput)}`,
-      ),
+      ...this.#arena.deployment.lastOutput(),
       ...this.#checker.affected(violations).map(({ channel, follower }) => {
         return `${follower.name} on ${channel}:\n  ${follower.trace.join("\n  ")}`;
       }),

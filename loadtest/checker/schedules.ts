@@ -8,4 +8,4 @@
 import { checkerSummaryText, runSchedules } from "./run-schedules.ts";
 import { runScheduleCommand } from "./schedule-command.ts";
 
-await runScheduleCommand(runSchedules, checkerSummaryText);
+await runScheduleCommand(runSchedules, checkerSummaryText, {});

@@ -4,7 +4,7 @@ import { startRedis } from "../../test/support/redis.ts";
 import { SeededRandom } from "../../test/support/seeded-random.ts";
 import type { LossWindow } from "../checker/fault-runner.ts";
 import type { PrivateApiAddress } from "../checker/private-api.ts";
-import { type Deployment, startDeployment } from "../checker/schedule-deployment.ts";
+import { type Deployment, type Servers, startDeployment } from "../checker/schedule-deployment.ts";
 import type { Fault } from "../checker/schedule-faults.ts";
 import { startScheduleCluster, startScheduleSentinel } from "../checker/schedule-redis.ts";
 import type { ArenaKind } from "../checker/schedule-series.ts";
@@ -23,16 +23,14 @@ export interface EndpointArena {
   readonly busy: Set<object>;
   /** Of all schedules. */
   readonly faultsBegun: () => number;
-  /** Faults that take turns, and those that are drawn beside them. */
+  /** Faults that take turns, and those that are drawn beside them, if any. */
   faultsFor(endpoints: readonly { readonly id: string }[]): { turns: readonly Fault[]; drawn: readonly Fault[] };
   stop(): Promise<void>;
 }
 
-/** What the deployment stores in. */
-interface ArenaRedis {
+interface ArenaRedis extends Servers {
   readonly settings: Readonly<Record<string, string>>;
   readonly faults: readonly Fault[];
-  stop(): Promise<void>;
 }
 
 /** Each reads and delivers. */
@@ -41,7 +39,17 @@ const privateApiCount = 2;
 export const historySize = 10_000;
 const rules = { namespaces: { changes: { access: "user", historySize, changes: true } } };
 
-export async function startEndpointArena(kind: ArenaKind, seed: string): Promise<EndpointArena> {
+/** `kills`: private APIs are killed, and now and then frozen past their leases. */
+export const faultSets = ["all", "kills"] as const;
+export type FaultSet = (typeof faultSets)[number];
+
+const killsPerFreeze = 10;
+
+export async function startEndpointArena(
+  kind: ArenaKind,
+  seed: string,
+  faults: FaultSet = "all",
+): Promise<EndpointArena> {
   const redis = await startRedisOf(kind);
   const receiver = new WebhookReceiver(new SeededRandom(`${seed}/receiver`));
   await receiver.start();
@@ -51,7 +59,7 @@ export async function startEndpointArena(kind: ArenaKind, seed: string): Promise
   };
   const own = { ...redis.settings, PRIVATE_API_STOP_SECONDS: "6", ENDPOINT_ALLOWED_NETWORKS: "127.0.0.0/8" };
   const deployment = await startDeployment({
-    servers: { stop: stopServers },
+    servers: { ...redis, stop: stopServers },
     privateApis: Array.from({ length: privateApiCount }, () => own),
     gateways: [{ ...redis.settings, GATEWAY_DRAIN_SECONDS: "2", GATEWAY_ADMISSIONS_PER_SECOND: "10000" }],
     rules,
@@ -74,6 +82,10 @@ export async function startEndpointArena(kind: ArenaKind, seed: string): Promise
     busy: new Set(),
     faultsBegun: () => begun,
     faultsFor: (endpoints) => {
+      if (faults === "kills") {
+        const [killed, ...frozen] = workerFaults(deployment.privateApis).map(counted);
+        return { turns: killed ? [...Array.from({ length: killsPerFreeze }, () => killed), ...frozen] : [], drawn: [] };
+      }
       const drawn = [
         ...workerFaults(deployment.privateApis),
         pauses(apis, endpoints),

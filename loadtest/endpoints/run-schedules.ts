@@ -9,11 +9,13 @@ import {
   type Summary,
   summaryText,
 } from "../checker/schedule-series.ts";
-import { startEndpointArena } from "./arena.ts";
+import { type FaultSet, startEndpointArena } from "./arena.ts";
 import { runEndpointSchedule } from "./schedule.ts";
 import type { ReaderVerdict } from "./violations.ts";
 
-const turnsPerSchedule = { standalone: 3, sentinel: 1, cluster: 1 } as const;
+const turnsOfAll = { standalone: 3, sentinel: 1, cluster: 1 } as const;
+/** 20 kills and two freezes, see {@link startEndpointArena}. */
+const turnsOfKills = { ...turnsOfAll, standalone: 22 } as const;
 
 export type EndpointSummary = Summary & Readonly<Record<"changes" | "repeats" | "gone", number>>;
 
@@ -25,14 +27,16 @@ export const allLanes: readonly Lane<ArenaKind>[] = [
 ];
 
 export async function runEndpointSchedules(
-  options: SeriesOptions<ScheduleResult<ReaderVerdict>> & { readonly isSmall?: boolean },
+  options: SeriesOptions<ScheduleResult<ReaderVerdict>> & { readonly isSmall?: boolean; readonly faults?: FaultSet },
 ): Promise<EndpointSummary> {
-  const { seed, isSmall = false } = options;
+  const { seed, faults = "all" } = options;
+  const isSmall = options.isSmall || faults === "kills";
+  const turnsPerSchedule = faults === "kills" ? turnsOfKills : turnsOfAll;
   const { verdicts, ...summary } = await runSeries(options, {
     turnsPerSchedule,
     lanes: isSmall ? [{ kind: "standalone", width: 2 }] : allLanes,
     kindOf: isSmall ? () => "standalone" : kindsInTurn(12, { sentinel: [4, 10], cluster: [7] }),
-    startArena: async (kind) => startEndpointArena(kind, seed),
+    startArena: async (kind) => startEndpointArena(kind, seed, faults),
     run: async (arena, schedule) =>
       runEndpointSchedule({ arena, seed, ...schedule, turns: turnsPerSchedule[arena.kind] }),
   });

@@ -8,7 +8,7 @@ import { CheckerRun } from "../checker/run.ts";
 import type { ScheduleResult } from "../checker/schedule-series.ts";
 import { type EndpointArena, historySize } from "./arena.ts";
 import { DeliveryLedger, type Expectation } from "./delivery-ledger.ts";
-import { createEndpoint, untilDone } from "./endpoint-calls.ts";
+import { createEndpoint, setEndpoint, untilDone } from "./endpoint-calls.ts";
 import type { LoggedChange } from "./log.ts";
 import { Puller } from "./puller.ts";
 import type { ReaderVerdict } from "./violations.ts";
@@ -28,8 +28,6 @@ const burst = [20, 300] as const;
 /** Part of the pauses in which another fault is drawn. */
 const drawnPart = 0.4;
 const endpointTimeoutMs = 1_000;
-/** Characters of each program's output in a trace. */
-const maxOutput = 4_000;
 
 export interface EndpointScheduleOptions {
   readonly arena: EndpointArena;
@@ -102,6 +100,7 @@ class Schedule {
       });
       await this.#runFaults(endpoints);
       await this.#faults.allEnd();
+      await this.#resumeAgain(endpoints);
       this.#faults.note("everything heals");
       this.#ending.abort();
       await Promise.all(publishing);
@@ -117,9 +116,7 @@ class Schedule {
       this.#run.stop();
       for (const ledger of this.#ledgers) this.#arena.receiver.remove(ledger);
     }
-    for (const program of this.#arena.deployment.programs) {
-      if (program.died) failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
-    }
+    failures.push(...this.#arena.deployment.deaths());
     return {
       index: this.#options.index,
       arena: this.#arena.kind,
@@ -146,6 +143,13 @@ class Schedule {
     );
   }
 
+  /** A failover may lose that an endpoint was resumed, though it was acknowledged. */
+  async #resumeAgain(endpoints: readonly { readonly id: string }[]): Promise<void> {
+    const { apis, lossWindows } = this.#arena;
+    if (lossWindows.length === 0) return;
+    await Promise.all(endpoints.map(async ({ id }) => setEndpoint(apis, id, "resume")));
+  }
+
   async #publishOn(publisher: Publisher, own: SeededRandom): Promise<void> {
     const { signal } = this.#ending;
     while (!signal.aborted) {
@@ -166,7 +170,7 @@ class Schedule {
       if (fault) await this.#faults.beginOnceFree(fault);
       await pause(random.between(50, 700));
       if (random.next() < 0.5) for (const client of this.#run.clients) client.drop();
-      if (random.next() < drawnPart) this.#faults.begin(random.pick(own.drawn));
+      if (own.drawn.length > 0 && random.next() < drawnPart) this.#faults.begin(random.pick(own.drawn));
     }
   }
 
@@ -220,15 +224,13 @@ class Schedule {
       this.#verdicts.filter(({ violations }) => violations.length > 0).map(({ reader }) => reader),
     );
     return [
-      `schedule ${index} of seed ${seed}, ${this.#arena.kind}`,
+      `schedule ${index} of seed ${seed}, ${this.#arena.kind}, began at ${this.#faults.beganAt}`,
       ...this.#faults.log.map((line) => `  ${line}`),
       ...this.#faults.failures,
       ...this.#verdicts.flatMap(({ reader, violations }) =>
         violations.map(({ kind, detail }) => `${kind}: ${reader}: ${detail}`),
       ),
-      ...this.#arena.deployment.programs.map(
-        (program) => `${program.name} printed:\n${program.output().slice(-maxOutput)}`,
-      ),
+      ...this.#arena.deployment.lastOutput(),
       ...this.#ledgers.filter(({ name }) => broken.has(name)).map((ledger) => ledger.trace().join("\n  ")),
     ].join("\n");
   }

@@ -21,6 +21,9 @@ export const hookSecretName = "FUZZ_HOOK_SECRET";
 /** Nothing listens there. */
 const unreachableUrl = "http://127.0.0.1:1";
 
+/** Checks no signature: what it gets is stored. */
+export const openSource = "open";
+
 export const historySize = 100;
 
 /** @param hostileUrl of the hostile service, @param echoUrl of the honest one; by default nothing listens at either. */
@@ -53,7 +56,7 @@ export function arenaRules(hostileUrl = unreachableUrl, echoUrl = unreachableUrl
     classes: { webhooks: { whenFull: "drop" } },
     quotas: { perSource: 1_000 },
     sources: {
-      open: { verify: "none", route: "webhook", key: "body:/key", id: "body:/id" },
+      [openSource]: { verify: "none", route: "webhook", key: "body:/key", id: "body:/id" },
       github: { ...hook, verify: "github", split: ["/all"] },
       slack: { ...hook, verify: "slack" },
       stripe: { ...hook, verify: "stripe" },

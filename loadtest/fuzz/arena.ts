@@ -32,6 +32,7 @@ const audience = 6;
 const relayBackMs = 5_000;
 const fullHistoryBytes = 500 * 1024;
 const containedPattern = /^tidegate_contained_errors_total\{boundary="(\w+)"\} (\d+)/gm;
+const webhooksPattern = /^tidegate_webhooks_total\{source="([^"]+)",outcome="(\w+)"\} (\d+)/gm;
 const gauges = [
   "sessions",
   "seats",
@@ -209,6 +210,13 @@ export class Arena {
       }
     }
     return counts;
+  }
+
+  /** What became of webhooks, by source. */
+  async webhooks(): Promise<{ source: string; outcome: string; count: number }[]> {
+    return [...(await this.#metrics("gateway")).matchAll(webhooksPattern)].map(
+      ([, source = "", outcome = "", count]) => ({ source, outcome, count: Number(count) }),
+    );
   }
 
   async resources(): Promise<Resources> {

@@ -2,6 +2,14 @@
 import { Histogram } from "../checks/histogram.ts";
 import type { Arena } from "./arena.ts";
 import { type Memory, memoryOf } from "./leftovers.ts";
+import { openSource } from "./arena-rules.ts";
+
+/** The codes of SPEC, Edge: nothing is stored with them. */
+const refusals: ReadonlySet<string> = new Set([
+  ...["bad_signature", "forbidden", "unknown_source", "not_found", "invalid_request", "payload_too_large"],
+  ...["rate_limited", "broker_unavailable", "upstream_unavailable"],
+]);
+const stored: ReadonlySet<string> = new Set(["accepted", "duplicate", "dropped"]);
 
 export class Observations {
   readonly honest = { calls: new Histogram(), publications: new Histogram(), health: new Histogram() };
@@ -45,6 +53,14 @@ export class Observations {
       }
     }
     return all;
+  }
+
+  /** Webhooks that were stored without a signature, or whose outcome is not in SPEC. */
+  async strayWebhooks(): Promise<string[]> {
+    const outcomes = (await Promise.all(this.#arenas.map(async (arena) => arena.webhooks()))).flat();
+    return outcomes
+      .filter(({ source, outcome }) => !refusals.has(outcome) && !(source === openSource && stored.has(outcome)))
+      .map(({ source, outcome, count }) => `${count} × ${source} ${outcome}`);
   }
 
   warnings(): Record<string, number> {

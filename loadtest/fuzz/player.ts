@@ -7,8 +7,11 @@ import { type Live, type LiveName, render } from "./parts.ts";
 
 /** A server that is silent for so long has answered everything, or waits for the rest of a message. */
 const silentMs = 1_000;
-/** Each of its requests is well framed and gets an answer: a busy server is only late. What the conversation has sent would count for nothing. */
-const lateMs = 4_000;
+/**
+ * Each of its requests is well framed and gets an answer: a busy server is only late. A conversation that gives up counts for nothing, and the
+ * next one adds to what the server has to do: on a busy machine most of them would.
+ */
+const lateMs = 10_000;
 /** A broken message behind the last good one gets its answer within this time, or none. */
 const brokenMs = 100;
 /** Only a server that hangs takes longer to open a connection. */
@@ -213,8 +216,14 @@ class Playing {
   async #getReady(): Promise<void> {
     if (this.#conversation.opening !== "bare") this.#mark();
     await this.#flush();
-    await this.#link.until(() => this.#isAnswered, this.#whenReady ? silentMs : listenMs);
+    const unmeasuredMs = this.#conversation.opening === "bare" ? this.#patienceMs : listenMs;
+    await this.#link.until(() => this.#isAnswered, this.#whenReady ? silentMs : unmeasuredMs);
     await this.#whenReady?.();
+  }
+
+  /** For answers over HTTP. */
+  get #patienceMs(): number {
+    return this.#isBroken ? silentMs : lateMs;
   }
 
   get #isAnswered(): boolean {
@@ -232,7 +241,7 @@ class Playing {
       return;
     }
     if (ending === "half-close") link.halfClose();
-    const waitMs = opening === "bare" && ending === "answered" && !this.#isBroken ? lateMs : silentMs;
+    const waitMs = ending === "answered" && opening === "bare" ? this.#patienceMs : silentMs;
     const isAnswered = await link.until(() => ending === "answered" && this.#isAnswered, waitMs);
     if (isAnswered && this.#isBroken) await link.until(() => false, brokenMs);
     link.destroy();

@@ -27,6 +27,7 @@ export interface FuzzReport {
   /** Process, boundary and count of contained exceptions. */
   readonly contained: readonly string[];
   readonly leftovers: readonly string[];
+  readonly strayWebhooks: readonly string[];
   /** By process, target and standing, the costliest first. */
   readonly worst: readonly Costly[];
   readonly measured: number;

@@ -83,6 +83,7 @@ class FuzzRun {
       memory,
       contained,
       leftovers: left,
+      strayWebhooks: await this.#observations.strayWebhooks(),
       worst: this.#inputs.worst,
       measured: this.#inputs.measured,
       warnings: this.#observations.warnings(),

@@ -9,7 +9,7 @@ const honestP99Ms = 3_000;
 const honestMaxMs = 10_000;
 
 export function verdictsOn(report: Omit<FuzzReport, "pass" | "verdicts">): Verdict[] {
-  const { violations, memory, honest, honestFailures, contained, leftovers, endedInOrder } = report;
+  const { violations, memory, honest, honestFailures, contained, leftovers, strayWebhooks, endedInOrder } = report;
   const none = (title: string, kind: (typeof violations)[number]["kind"]): Verdict => {
     const found = violations.filter((violation) => violation.kind === kind).length;
     return { title, pass: found === 0, value: found };
@@ -50,6 +50,7 @@ export function verdictsOn(report: Omit<FuzzReport, "pass" | "verdicts">): Verdi
       honestMaxMs,
       "ms",
     ),
+    empty("webhooks stored without a signature, or with an outcome that the SPEC lacks", strayWebhooks),
     empty("sessions, seats, calls, bytes and descriptors not freed", leftovers),
     atMost("growth of a heap", growth("heapBytes"), heapGrowthBytes / 1024 ** 2, "MiB"),
     atMost("growth of RSS", growth("rssBytes"), rssGrowthBytes / 1024 ** 2, "MiB"),

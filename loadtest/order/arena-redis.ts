@@ -1,6 +1,7 @@
 /** The Redis servers of order schedules, and the faults of each kind. */
 import { startRedis } from "../../test/support/redis.ts";
 import { beginSlotMove, hashSlotOf, type RedisCluster } from "../../test/support/redis-cluster.ts";
+import type { Servers } from "../checker/schedule-deployment.ts";
 import { type Fault, lasts } from "../checker/schedule-faults.ts";
 import { type ScheduleRedis, startScheduleCluster, startScheduleSentinel } from "../checker/schedule-redis.ts";
 import type { ArenaKind } from "../checker/schedule-series.ts";
@@ -9,12 +10,10 @@ import { cellRestart, redisAway, redisRestart } from "./faults.ts";
 
 export type OrderArenaKind = ArenaKind | "cells";
 
-/** What a deployment stores in. */
-interface ArenaRedis {
+interface ArenaRedis extends Servers {
   readonly settings: Readonly<Record<string, string>>;
   /** Its own faults. */
   readonly faults: (affected: Pick<CellMoves, "slots" | "api" | "onMoved">) => readonly Fault[];
-  stop(): Promise<void>;
 }
 
 const movedHashSlots = 4;

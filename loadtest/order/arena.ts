@@ -73,7 +73,7 @@ export async function startOrderArena({ kind, seed, onMoved }: ArenaOptions): Pr
     await rm(journal, { recursive: true, force: true });
   };
   const deployment = await startDeployment({
-    servers: { stop: stopServers },
+    servers: { ...redis, stop: stopServers },
     privateApis: programs,
     gateways: programs.map((settings) => ({ ...settings, JOURNAL_DIR: journal, ORDER_HOOK_SECRET: hookSecret })),
     rules: orderRules(receiver.url),

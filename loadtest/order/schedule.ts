@@ -16,8 +16,6 @@ const perSecond = 4;
 const settleMs = 180_000;
 /** Part of the pauses in which another fault is drawn. */
 const drawnPart = 0.4;
-/** Characters of each program's output in a trace. */
-const maxOutput = 4_000;
 
 export interface OrderScheduleOptions {
   readonly arena: OrderArena;
@@ -71,9 +69,7 @@ export async function runOrderSchedule(options: OrderScheduleOptions): Promise<S
     run.stop();
     for (const { key } of run.ledgers) receiver.remove(key);
   }
-  for (const program of deployment.programs) {
-    if (program.died) faults.failures.push(`${program.name} died: ${program.output().slice(-2_000)}`);
-  }
+  faults.failures.push(...deployment.deaths());
   return {
     index,
     arena: arena.kind,
@@ -115,12 +111,12 @@ function traceOf(
   const violations = violationsOf(verdicts);
   const affected = run.ledgers.filter(({ key }) => violations.some((violation) => violation.key === key));
   return [
-    `${kind}, begins at ${faults.startedAt.toFixed(0)}`,
+    `${kind}, began at ${faults.beganAt}, ${faults.startedAt.toFixed(0)} ms`,
     ...faults.log.map((line) => `  ${line}`),
     ...faults.failures,
     ...violations.map(({ kind, key, detail }) => `${kind}: ${key} ${detail}`),
     ...left,
-    ...deployment.programs.map((program) => `${program.name} printed:\n${program.output().slice(-maxOutput)}`),
+    ...deployment.lastOutput(),
     ...affected.map((ledger) => `${ledger.key} (${ledger.event}):\n  ${ledger.trace().join("\n  ")}`),
   ];
 }

@@ -8,4 +8,4 @@
 import { runScheduleCommand } from "../checker/schedule-command.ts";
 import { orderSummaryText, runOrderSchedules } from "./run-schedules.ts";
 
-await runScheduleCommand(runOrderSchedules, orderSummaryText);
+await runScheduleCommand(runOrderSchedules, orderSummaryText, {});

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "../../test/support/processes.ts";
+import { putRules } from "./private-api.ts";
 import { answersReady, type Role, Server } from "./server.ts";
 
 export interface ServerProcess {
@@ -103,6 +104,9 @@ export class Fleet {
       ]),
       ...options.privateApiSettings,
     });
+    const [privateApi = ""] = privateApis;
+    // A gateway is ready once it knows rules; scenarios put their own later.
+    await putRules({ privateApi, privateApiToken }, {});
     const { gateways = 2, gatewaySeats = 0 } = options;
     const { gatewayUrls, adminUrls } = await this.#startGateways(gateways, Math.max(gateways, gatewaySeats), {
       ...common,
@@ -112,7 +116,6 @@ export class Fleet {
       AUTH_JWT_SECRET: jwtSecret,
       ...options.gatewaySettings,
     });
-    const [privateApi = ""] = privateApis;
     const { processes } = this;
     return {
       ...{ gatewayUrls, adminUrls, redisUrl, privateApi, privateApis },

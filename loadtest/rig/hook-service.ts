@@ -1,7 +1,7 @@
 /**
  * A service that gets webhooks, or an endpoint that gets changes, and checks their order per path and key. Its own process keeps its CPU out of
  * the figures. Under `/slow/` it answers after SLOW_MS, under `/silent/` never, under `/down/` with 503 while its parent says so. Requests to
- * `/slow/` and `/down/` have counters of their own.
+ * `/slow/` and `/down/` have counters of their own; those to `/bare/` are not counted.
  */
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
@@ -25,6 +25,10 @@ const slowMs = Number(process.env["SLOW_MS"] ?? 0);
 
 function take(path: string, { group: name, key: ownKey, n, at }: HookBody, response: ServerResponse): void {
   if (path.startsWith("/silent/")) return;
+  if (path.startsWith("/bare/")) {
+    response.writeHead(204).end();
+    return;
+  }
   const wasDown = path.startsWith("/down/");
   if (wasDown && isDown) {
     response.writeHead(503).end();

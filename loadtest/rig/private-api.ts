@@ -1,7 +1,11 @@
 /** Calls to the private API of a deployment under load. */
-import type { Deployment } from "./fleet.ts";
+import { setTimeout as pause } from "node:timers/promises";
 
-type PrivateApi = Pick<Deployment, "privateApi" | "privateApiToken">;
+interface PrivateApi {
+  /** Its URL. */
+  readonly privateApi: string;
+  readonly privateApiToken: string;
+}
 
 /** @returns the answer's JSON. Throws where the answer is not 2xx. */
 export async function callPrivateApi(
@@ -19,6 +23,18 @@ export async function callPrivateApi(
   return answer.json();
 }
 
+/** Also while Redis is too busy to answer: a start must not fail for that. */
+const putWithinMs = 60_000;
+const putAgainMs = 500;
+
 export async function putRules(deployment: PrivateApi, rules: object): Promise<void> {
-  await callPrivateApi(deployment, "PUT", "/v1/rules", rules);
+  const deadline = performance.now() + putWithinMs;
+  for (;;) {
+    try {
+      return void (await callPrivateApi(deployment, "PUT", "/v1/rules", rules));
+    } catch (error) {
+      if (!String(error).includes("broker_unavailable") || performance.now() > deadline) throw error;
+    }
+    await pause(putAgainMs);
+  }
 }

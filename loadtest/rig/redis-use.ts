@@ -13,22 +13,23 @@ export interface RedisUse {
 
 /** Commands that the scripts of queues run and their clients do not send: the statistics do not tell one from the other. */
 const insideScripts = new Set([
-  ...["incrby", "get", "set", "del", "rpush", "lpush", "lpop", "lrange", "lindex", "llen", "hmget", "hget", "hset"],
   ...[
-    "hincrby",
-    "hdel",
-    "zadd",
-    "zrem",
-    "zrange",
-    "zscore",
-    "zmscore",
-    "zcard",
-    "sadd",
-    "srem",
-    "spublish",
-    "info",
-    "time",
+    "incrby",
+    "get",
+    "set",
+    "del",
+    "rpush",
+    "lpush",
+    "lpop",
+    "lrange",
+    "lindex",
+    "llen",
+    "ltrim",
+    "hmget",
+    "hget",
+    "hset",
   ],
+  ...["hincrby", "hdel", "zadd", "zrem", "zrange", "zscore", "zcard", "sadd", "srem", "spublish", "info", "time"],
 ]);
 
 /** What scenarios ask meanwhile. */

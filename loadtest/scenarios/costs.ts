@@ -11,11 +11,9 @@
  * The table shows the median of all measurements, the lowest and the highest, and the median and quartiles of the ratios of
  * measurements that follow each other. No CPU figure fails a run.
  */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { refuseArguments } from "../../shared/runtime/command-line.ts";
 import { percentile } from "../checks/percentile.ts";
 import type { ScenarioReport, Table } from "../checks/scenario-report.ts";
+import { checkoutIn } from "../rig/checkout.ts";
 import { type Cost, CostBench } from "../rig/cost-bench.ts";
 import { parameter, runScenario, say } from "../rig/scenario.ts";
 import type { Role } from "../rig/server.ts";
@@ -76,13 +74,6 @@ async function run(): Promise<ScenarioReport> {
   const measured = Math.min(...works.map((work) => now.costs.get(work)?.length ?? 0));
   const verdict = { title: "each work was measured at least three times", pass: measured >= 3, value: measured };
   return { scenario: "costs", parameters, figures: {}, tables: [tableOf(sides)], verdicts: [verdict] };
-}
-
-/** Undefined where the variable is not set. */
-function checkoutIn(variable: string): string | undefined {
-  const folder = process.env[variable];
-  if (folder === undefined || existsSync(join(folder, "gateway/main.ts"))) return folder;
-  return refuseArguments(`${variable}: no checkout of Tidegate: ${folder}`);
 }
 
 /** Starts a fleet of each side and measures all works in turn. @param until begins no round later */

@@ -161,7 +161,7 @@ async function keptOf(redis: Redis, id: string): Promise<Kept> {
   for await (const found of redis.scanStream({ match: `*${id}*`, count: 1_000 })) keys.push(...(found as string[]));
   for (const key of keys) {
     keyBytes += (await redis.memory("USAGE", key)) ?? 0;
-    if (key.includes(":queues:q:")) items += await redis.llen(key);
+    if (key.includes(":queues2:q:")) items += (await redis.llen(key)) / 2;
   }
   let cursorBytes = 0;
   for await (const found of redis.scanStream({ match: "*:changes:cursors", count: 1_000 })) {

@@ -24,6 +24,7 @@ import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
 import { processUsage, type Usage } from "../checks/usage.ts";
 import type { Fleet } from "../rig/fleet.ts";
 import { HookBench, type HookBenchOptions, type Measured } from "../rig/hook-bench.ts";
+import { hookParameters, hookSecret as secret } from "../rig/hook-parameters.ts";
 import { HookSink } from "../rig/hook-sink.ts";
 import { NginxEdge } from "../rig/nginx-edge.ts";
 import { putRules } from "../rig/private-api.ts";
@@ -34,13 +35,10 @@ import type { Role } from "../rig/server.ts";
 const parameters = {
   seconds: parameter("SECONDS", 4, 1, 600),
   rounds: parameter("ROUNDS", 3, 1, 100),
-  connections: parameter("CONNECTIONS", 64, 1, 1_000),
-  keys: parameter("KEYS", 1_000, 1, 100_000),
-  bodyBytes: parameter("BODY_BYTES", 1_000, 200, 500_000),
+  ...hookParameters,
   maxAhead: parameter("MAX_AHEAD", 2_000, 1, 100_000),
   rival: parameter("RIVAL", 1, 0, 1),
 };
-const secret = "a secret of the load test";
 const stopWithinMs = 10_000;
 /** For the gateway to notice that Redis is gone. */
 const outageNoticedMs = 2_000;
@@ -112,7 +110,7 @@ function rules(url: string): object {
 
 /** Removes the items, and keeps rules. */
 async function forgetItems({ client }: RedisUseReader): Promise<void> {
-  for await (const found of client.scanStream({ match: "*queues:*", count: 1_000 }) as AsyncIterable<string[]>) {
+  for await (const found of client.scanStream({ match: "*:queues2:*", count: 1_000 }) as AsyncIterable<string[]>) {
     if (found.length > 0) await client.unlink(...found);
   }
   await client.unlink("queue");

@@ -34,7 +34,7 @@ test("SYNC-1: the checker finds no violation for clients that reconnect between 
 });
 
 test("the checker exits with 1 where acknowledged publications are gone, and names them", async () => {
-  const checker = check("--json");
+  const checker = check("--json", "--seconds", "6");
   await checker.printed("2 s:");
   const raw = new Redis(redis.url);
   await raw.flushall();

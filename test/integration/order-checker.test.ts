@@ -7,6 +7,7 @@ import { type Fleet, jwtSecret, serviceSecret, startFleet, tokens } from "../sup
 import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 import { command } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { repeat } from "../support/repeat.ts";
 
 const hookSecret = "a secret of the checker's webhooks";
 const main = join(import.meta.dirname, "../../loadtest/checker/main.ts");
@@ -57,12 +58,13 @@ test("QUE-1: the order checker finds every item in order, from clients that reco
 });
 
 test("the order checker exits with 1 where acknowledged items are gone, and names them", async () => {
-  const checker = check("--json", "--settle-seconds", "3");
+  const checker = check("--json", "--seconds", "6", "--settle-seconds", "3");
   await checker.printed("2 s:");
   // Queues vanish with what waits in them, again and again, so that some of them held an item.
-  const vanish = "for _, key in ipairs(redis.call('KEYS', '*:queues:q:*')) do redis.call('DEL', key) end";
-  const vanishing = setInterval(() => void command(redis, "EVAL", vanish, 0), 5);
-  await checker.printed("the last items").finally(() => clearInterval(vanishing));
+  const vanish = "for _, key in ipairs(redis.call('KEYS', '*:queues2:q:*')) do redis.call('DEL', key) end";
+  const vanishing = repeat(async () => command(redis, "EVAL", vanish, 0));
+  await checker.printed("the last items");
+  await vanishing.stop();
   expect(await checker.exited).toBe(1);
   const output = checker.output();
   const report = JSON.parse(output.slice(output.indexOf("\n{") + 1)) as OrderReport;
