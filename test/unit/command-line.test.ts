@@ -1,6 +1,10 @@
 /** Runs programs with arguments. */
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
-import { spawnProcess } from "../support/processes.ts";
+import { freePort, spawnProcess } from "../support/processes.ts";
 
 async function run(args: readonly string[], env: Record<string, string> = {}): Promise<[number | null, string]> {
   const started = spawnProcess(process.execPath, args, { env });
@@ -19,6 +23,10 @@ describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78
       "npm run checker -- schedules",
     ],
     ["deploy/rolling-restart.ts --restart now", "must contain {node}", "npm run rolling-restart"],
+    ["gateway/main.ts --port 80", "'--port'", "npm run gateway"],
+    ["deploy/nodes.ts list --api http://a", "TIDEGATE_API_TOKEN: is required", "npm run nodes"],
+    ["private-api/main.ts now", "'now'", "npm run private-api"],
+    ["examples/crm/start.ts --port 80", "'--port'", "npm run crm"],
     ["deploy/rolling-restart.ts --api=x", "--api: must be a URL", "npm run rolling-restart"],
     ["loadtest/main.ts fan-out --url ws://a", "a deployment needs --url, --api", "npm run loadtest -- fan-out"],
     ["loadtest/fuzz/main.ts --target nothing", "--target: ", "npm run fuzz"],
@@ -55,9 +63,78 @@ describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78
     expect(output).not.toContain("hidden-token");
   });
 
-  test("--help prints the usage, exit code 0", async () => {
-    const [exitCode, output] = await run(["deploy/rolling-restart.ts", "--help"]);
-    expect([exitCode, output]).toEqual([0, expect.stringContaining("npm run rolling-restart")]);
+  test.for([
+    ["deploy/rolling-restart.ts", "npm run rolling-restart"],
+    ["deploy/nodes.ts", "npm run nodes"],
+    ["gateway/main.ts", "npm run gateway"],
+    ["private-api/main.ts", "npm run private-api"],
+    ["examples/board/start.ts", "npm start"],
+    ["examples/live-chat/start.ts", "npm run live-chat"],
+  ] as const)("--help of %s prints the usage, exit code 0", async ([program, usage]) => {
+    const [exitCode, output] = await run([program, "--help"]);
+    expect([exitCode, output]).toEqual([0, expect.stringContaining(usage)]);
+    expect(output).not.toMatch(/^ +at /m);
     expect(output).not.toContain("required");
   });
+});
+
+test("CMD-2: a command that cannot reach the API says at which address and why", async () => {
+  const api = `http://127.0.0.1:${await freePort()}`;
+  const env = { TIDEGATE_API_TOKEN: "token-of-the-operator" };
+  for (const command of ["cells.ts list", "endpoints.ts list", "nodes.ts channels"]) {
+    const [exitCode, output] = await run([...`deploy/${command} --api ${api}`.split(" ")], env);
+    expect([exitCode, output]).toEqual([1, expect.stringContaining(`the API at ${api} cannot be reached`)]);
+    expect(output).toContain("ECONNREFUSED");
+    expect(output).not.toMatch(/^ +at /m);
+  }
+});
+
+/** @param answer of the API. */
+async function runAgainst(args: string, answer: (response: ServerResponse) => void): Promise<[number | null, string]> {
+  const api = createServer((_request, response) => answer(response)).listen(0, "127.0.0.1");
+  await once(api, "listening");
+  try {
+    const url = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
+    return await run([...args.split(" "), "--api", url], { TIDEGATE_API_TOKEN: "token-of-the-operator" });
+  } finally {
+    api.close();
+  }
+}
+
+test("CMD-2: a command reports a cut or non-JSON answer of the API without a stack trace", async () => {
+  const cut = await runAgainst("deploy/nodes.ts list", (response) => {
+    response.writeHead(200, { "content-length": "100" });
+    response.write("{", () => response.destroy());
+  });
+  expect(cut).toEqual([1, expect.stringMatching(/^the API at \S+ cannot be reached: .*\n$/)]);
+  const page = await runAgainst("deploy/nodes.ts list", (response) => response.end("<html>\u001b[2J"));
+  expect(page).toEqual([1, "GET /v1/nodes: not JSON: <html>\\u001b[2J\n"]);
+});
+
+test("CMD-3: no terminal obeys what a user is named, or what a receiver answers", async () => {
+  const hostile = "eve\u001b]52;c;eA==\u0007\nadmin";
+  const escaped = String.raw`eve\u001b]52;c;eA==\u0007\u000aadmin`;
+  const users = { items: [{ user: hostile, sessions: 1 }] };
+  const listed = await runAgainst("deploy/nodes.ts users", (response) => response.end(JSON.stringify(users)));
+  expect(listed).toEqual([0, `${escaped}  1 sessions\n`]);
+  const lastError = { at: 0, message: hostile };
+  const endpoint = { id: "crm", url: "http://crm/", state: "live", lag: { changes: 0, ms: 0 }, lastError };
+  const [exitCode, output] = await runAgainst("deploy/endpoints.ts list", (response) =>
+    response.end(JSON.stringify({ items: [endpoint], total: 1 })),
+  );
+  expect([exitCode, output]).toEqual([0, expect.stringContaining(`: ${escaped}\n`)]);
+});
+
+test("CUT-5: compare takes the API of this machine unless another one is named", async () => {
+  const [exitCode, output] = await run(["deploy/compare.ts"], { TIDEGATE_API_TOKEN: "the token of the test" });
+  expect(exitCode).toBe(78);
+  for (const name of ["--endpoint", "--reference"]) expect(output).toContain(`${name}: is required`);
+  expect(output).not.toContain("--api: is required");
+});
+
+test("CMD-1: the command of the Kubernetes manifest runs, whatever Node the image has", async () => {
+  const manifest = await readFile("docs/operations.md", "utf8");
+  const [program = "", ...args] = /command: \[(.*?)\]/.exec(manifest)?.[1]?.split(", ") ?? [];
+  const started = spawnProcess(program, [...args, "--help"]);
+  expect([await started.exited, started.output()]).toEqual([0, expect.stringContaining("npm run gateway")]);
 });
