@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { HeldBodies } from "../../gateway/hooks/held-bodies.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { allHave } from "../support/broker-health.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
@@ -163,6 +164,8 @@ describe("on two gateways", () => {
 
   test("EDGE-8: a node that drains still receives, and asks peers to connect elsewhere next time", async () => {
     const [gateway] = fleet.gateways;
+    // Redis was away in the test before: a node stores webhooks again before it admits clients.
+    await allHave(fleet, "200 ok");
     const before = await sendHook(url, "open", { body: '"before the drain"' });
     expect(before.headers.get("connection")).toBe("keep-alive");
     let answer = (): void => undefined;
