@@ -63,10 +63,11 @@ export class CellMover implements Service {
   }
 
   #look(): void {
-    const move = currentMove(this.#options.maps.map);
+    const { map } = this.#options.maps;
+    const move = currentMove(map);
     if (!move || this.#working || this.#stopped) return;
     if (this.#failures.move === move.id && performance.now() < this.#failures.retryAt) return;
-    this.#working = this.#work(move).finally(() => (this.#working = undefined));
+    this.#working = this.#work(move, map.version).finally(() => (this.#working = undefined));
   }
 
   async #renew(): Promise<void> {
@@ -75,10 +76,10 @@ export class CellMover implements Service {
     if (!currentMove(this.#options.maps.map) && !this.#working) await this.#lease.giveUp().catch(() => undefined);
   }
 
-  async #work(move: SlotMove): Promise<void> {
+  async #work(move: SlotMove, version: number): Promise<void> {
     try {
       this.#hasLease = await this.#lease.take();
-      if (this.#hasLease) await this.#take(move);
+      if (this.#hasLease) await this.#take(move, version);
     } catch (error) {
       await this.#failed(move, error as Error);
     }
@@ -98,8 +99,8 @@ export class CellMover implements Service {
     }).catch(() => undefined);
   }
 
-  /** What comes next. */
-  async #take(move: SlotMove): Promise<void> {
+  /** What comes next. @param version of the map that has the move at this step */
+  async #take(move: SlotMove, version: number): Promise<void> {
     const target = this.#cell(move.to);
     switch (move.step) {
       case "waiting":
@@ -107,7 +108,7 @@ export class CellMover implements Service {
         await this.#step(move, "preparing");
         return;
       case "preparing":
-        return this.#copy(move);
+        return this.#copy(move, version);
       case "closed":
         // The process that closed it is gone, or could not record the outcome.
         await this.#step(move, (await isSealed(target, move)) ? "switched" : "preparing");
@@ -117,24 +118,23 @@ export class CellMover implements Service {
         await this.#end(move, "slots have moved");
         return;
       case "aborting":
-        await endArrival(target, move);
+        await endArrival(target, move, version);
         await clearSlots(target, move);
         await this.#end(move, "a move of slots was aborted");
     }
   }
 
-  async #copy(move: SlotMove): Promise<void> {
+  async #copy(move: SlotMove, version: number): Promise<void> {
     const { logger, onClosed } = this.#options;
     const copy = new SlotCopy({ source: this.#cell(move.from), target: this.#cell(move.to), move });
     try {
-      const { version } = this.#options.maps.map;
-      await copy.copyWhileOpen();
+      await copy.copyWhileOpen(version);
       await this.#followed(version);
       const closedAt = performance.now();
       const closed = await this.#step(move, "closed");
       if (!closed) return;
       await this.#options.cells.raiseFence(move.from, closed.version);
-      const finishing = copy.finish().then(() => true);
+      const finishing = copy.finish(closed.version).then(() => true);
       // It may fail after the deadline, when nobody waits for it.
       finishing.catch(() => undefined);
       const finished = await withDeadline(finishing, closedMs, () => false);
@@ -173,10 +173,8 @@ export class CellMover implements Service {
 
   /** @returns undefined where the move is not at that step any more. */
   async #step(move: SlotMove, step: MoveStep): Promise<CellMap | undefined> {
-    const { maps, logger } = this.#options;
-    let done = false;
+    const { logger } = this.#options;
     const map = await this.#change(move, (now, { owners }) => {
-      done = true;
       const { error: _, ...others } = now;
       const next = { ...others, step };
       if (step === "preparing") {
@@ -188,10 +186,7 @@ export class CellMover implements Service {
       const moved = new Set(move.slots);
       return { owners: owners.map((owner, slot) => (moved.has(slot) ? move.to : owner)), move: next };
     });
-    if (!done) {
-      await maps.refresh();
-      return undefined;
-    }
+    if (!map) return undefined;
     if (map.moves.some(({ id }) => id === move.id)) {
       logger.info({ ...shown(move), step, version: map.version }, "a move of slots takes a step");
     } else logger.info(shown(move), "a move of slots ends, because another one has moved them");
@@ -203,17 +198,21 @@ export class CellMover implements Service {
     this.#options.logger.info(shown(move), message);
   }
 
-  /** Changes the move where it is still at the step that the caller knows. */
+  /** Changes the move where it is still at the step that the caller knows. @returns the new map; undefined: nothing was changed */
   async #change(
     { id, step }: SlotMove,
     edit: (now: SlotMove, map: CellMap) => { owners: readonly string[]; move: SlotMove | undefined },
-  ): Promise<CellMap> {
-    return changeMap(this.#options.maps, (map) => {
+  ): Promise<CellMap | undefined> {
+    // Another process may take the step between two tries.
+    let isThere = false;
+    const map = await changeMap(this.#options.maps, (map) => {
       const now = map.moves.find((known) => known.id === id);
+      isThere = now?.step === step;
       if (now?.step !== step) return undefined;
       const { owners, move } = edit(now, map);
       return { owners, moves: map.moves.flatMap((known) => (known === now ? (move ?? []) : known)) };
     });
+    return isThere ? map : undefined;
   }
 
   async #record(id: number, edit: (move: SlotMove) => SlotMove): Promise<void> {

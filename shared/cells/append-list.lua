@@ -1,6 +1,6 @@
 #!lua
 -- Continues the copy of a list: see read-list.lua.
--- KEYS  1 how the slot arrived (hash: state, 'move attempt state'; server)   2 a name in its slot that no key has
+-- KEYS  1 how the slot arrived (hash: state, 'move attempt state'; version of the map; server)   2 a name in its slot that no key has
 -- ARGV  1 move   2 attempt   3 list   4 number of its first item: earlier ones have left it   then the elements to append
 -- Returns 1, or 0 where the slot is not open for this attempt; nothing was changed then.
 

@@ -1,6 +1,6 @@
 #!lua
 -- Begins or continues the copy of a stream. Its last id is that of its last entry, as at the source.
--- KEYS  1 how the slot arrived (hash: state, 'move attempt state'; server)   2 a name in its slot that no key has
+-- KEYS  1 how the slot arrived (hash: state, 'move attempt state'; version of the map; server)   2 a name in its slot that no key has
 -- ARGV  1 move   2 attempt   3 stream   4 1 where the copy begins   5 id of the stream's first entry: earlier ones have left it
 --       6 ms to live, or less than 1   then for each entry to append: id, number of its fields and values, these
 -- Returns 1, or 0 where the slot is not open for this attempt; nothing was changed then.

@@ -16,7 +16,7 @@ export function cellNameKey(root: string): string {
   return `${root}:{cells}:name`;
 }
 
-/** Of one cell. Hash: how the slot arrived there (state: 'move attempt state'), and at which server (replication id). */
+/** Of one cell. Hash: how the slot arrived there (state: 'move attempt state'), by which version of the map, and at which server (replication id). */
 export function arrivalKey(root: string, slot: number): string {
   return `${slotTag(root, slot)}:arrival`;
 }

@@ -1,6 +1,6 @@
 #!lua
 -- Stores copies of keys, over what is there.
--- KEYS  1 how the slot arrived (hash: state, 'move attempt state'; server)   2 a name in its slot that no key has
+-- KEYS  1 how the slot arrived (hash: state, 'move attempt state'; version of the map; server)   2 a name in its slot that no key has
 -- ARGV  1 move   2 attempt   then for each key: name, ms to live or 0, value as DUMP gives it or '' where the key is gone
 -- Returns 1, or 0 where the slot is not open for this attempt; nothing was changed then.
 

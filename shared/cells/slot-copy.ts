@@ -67,10 +67,15 @@ export class SlotCopy {
     return this.#copied;
   }
 
-  /** Copies everything, then what has changed meanwhile, until little is left. */
-  async copyWhileOpen(): Promise<void> {
-    await Promise.all(this.#move.slots.map(async (slot) => this.#arrival.run(beginScript, slot)));
-    await clearSlots(this.#target, this.#move);
+  /**
+   * Copies everything, then what has changed meanwhile, until little is left.
+   * @param version of the map in which the slots are to be copied. @throws where they were copied by a newer one: nothing was changed then
+   */
+  async copyWhileOpen(version: number): Promise<void> {
+    await Promise.all(this.#move.slots.map(async (slot) => this.#arrival.run(beginScript, slot, version)));
+    await forEachKeyBySlot(this.#target, this.#slots, async (slot, keys) =>
+      this.#arrival.run(clearScript, slot, ...keys),
+    );
     await Promise.all(this.#changes.map(async (changes) => changes.start()));
     await forEachKey(this.#source, this.#slots, async (keys) => this.#copy(keys));
     let tookMs = Infinity;
@@ -88,13 +93,14 @@ export class SlotCopy {
   /**
    * Copies the rest. The source must take no more calls of the slots. Nothing can be copied after it. Calls of the slots wait meanwhile, so
    * what does not depend on each other is done at once.
+   * @param version of the map in which the slots are closed
    */
-  async finish(): Promise<void> {
+  async finish(version: number): Promise<void> {
     // A failover of the source must keep its fence.
     await Promise.all([this.#copyRest(), this.#continueNumbers(), replicated(this.#source)]);
     await replicated(this.#target);
     const sealed = this.#move.slots.map(async (slot) =>
-      this.#arrival.run(sealScript, slot, leaseMs, `${slotPrefix(this.#target.root, slot)}leases`),
+      this.#arrival.run(sealScript, slot, version, leaseMs, `${slotPrefix(this.#target.root, slot)}leases`),
     );
     await Promise.all(sealed);
   }
@@ -168,19 +174,28 @@ export async function isSealed(cell: RedisConnections, { id, slots }: Ends["move
   return (await Promise.all(states)).every((state) => state?.startsWith(`${id} `) && state.endsWith(" sealed"));
 }
 
-/** What an aborted move has copied is not completed by any process. */
-export async function endArrival(cell: RedisConnections, { id, slots }: Ends["move"]): Promise<void> {
-  await Promise.all(slots.map(async (slot) => cell.run(endScript, ...arrivalKeys(cell.root, slot), id)));
+/** What an aborted move has copied is not completed by any process. @param version of the map in which it is aborted */
+export async function endArrival(cell: RedisConnections, { id, slots }: Ends["move"], version: number): Promise<void> {
+  await Promise.all(slots.map(async (slot) => cell.run(endScript, ...arrivalKeys(cell.root, slot), id, version)));
 }
 
-/** Deletes the keys of slots at a cell that does not own them. */
+/** Deletes the keys of slots that have left a cell, or whose move there is aborted. */
 export async function clearSlots(cell: RedisConnections, { id, slots }: Ends["move"]): Promise<void> {
-  await forEachKey(cell, new Set(slots), async (keys) => {
+  const noAttempt = "";
+  await forEachKeyBySlot(cell, new Set(slots), async (slot, keys) => {
+    if ((await cell.run(clearScript, ...arrivalKeys(cell.root, slot), id, noAttempt, ...keys)) === 0)
+      throw superseded();
+  });
+}
+
+async function forEachKeyBySlot(
+  cell: RedisConnections,
+  slots: ReadonlySet<number>,
+  work: (slot: number, keys: readonly string[]) => Promise<void>,
+): Promise<void> {
+  await forEachKey(cell, slots, async (keys) => {
     const bySlot = Map.groupBy(keys, (key) => movedSlot(cell.root, key) ?? 0);
-    const cleared = [...bySlot].map(async ([slot, own]) => {
-      if ((await cell.run(clearScript, ...arrivalKeys(cell.root, slot), id, ...own)) === 0) throw superseded();
-    });
-    await Promise.all(cleared);
+    await Promise.all([...bySlot].map(async ([slot, own]) => work(slot, own)));
   });
 }
 

@@ -99,12 +99,12 @@ test("CELL-15: a history and a log that begin again while they are copied replac
   await publish(300, "first");
   // Its id is past those of the other moves.
   const copy = new SlotCopy({ source: a, target: b, move: { id: 1_000_000, slots: [slot] } });
-  await copy.copyWhileOpen();
+  await copy.copyWhileOpen(1_000_000);
   expect(await b.run("xlen", history)).toBe(300);
   // As if both had expired. The new history has an entry of the id where the copy ended.
   for (const key of [state, log]) await a.run("del", key);
   await publish(400, "second");
-  await copy.finish();
+  await copy.finish(1_000_001);
   await copy.stop();
   for (const stream of [history, log]) {
     const entries = await a.run<unknown[]>("xrange", stream, "-", "+");

@@ -231,7 +231,7 @@ describe("moves", () => {
     expect(mine.cellMaps.map.owners[slot]).toBe("a");
     await mine.broker.publish({ channel, event: "e", data: "1", retention });
     const keysOfB = await mine.cells?.all.get("b")?.run<[string, string[]]>("scan", "0", "COUNT", 100_000);
-    expect(keysOfB?.[1].filter((key) => key.startsWith(`tidegate:{${slot}}:`))).toEqual([]);
+    expect(keysOfB?.[1].filter((key) => key.startsWith(`tidegate:{${slot}}:`))).toEqual([`tidegate:{${slot}}:arrival`]);
   });
 });
 
