@@ -52,6 +52,11 @@ export async function startRedisCluster({
     const followed = await Promise.all(shards.map(({ primary }) => onlineReplicas(primary)));
     return shards.every((shard, at) => shard.replicas.length === replicas && followed[at] === replicas);
   });
+  // A server takes commands two seconds after its start at the earliest, each by its own clock.
+  await eventually(async () => {
+    const states = await Promise.all(servers.map((server) => command(server, "CLUSTER", "INFO")));
+    return states.every((state) => String(state).includes("cluster_state:ok"));
+  });
   return cluster;
 }
 
