@@ -58,8 +58,13 @@ export class CellLoad {
     ]);
   }
 
+  /** And settled: what a failover finds unsettled comes twice. */
   async allDelivered(): Promise<void> {
     await eventually(() => this.channels.every((channel) => this.#delivered.get(channel)?.length === this.#rounds));
+    await eventually(async () => {
+      const { depths, unreachedSlots } = await this.#stores.queues.depths();
+      return unreachedSlots === 0 && depths.every(({ waiting, inFlight }) => waiting + inFlight === 0);
+    });
   }
 
   /** Of each round so far, as {@link kept} has them where nothing is lost, comes twice or is out of order. */
