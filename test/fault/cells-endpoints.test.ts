@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { startTwoCells } from "../support/cells.ts";
 import { eventually } from "../support/eventually.ts";
-import { startFleet } from "../support/fleet.ts";
+import { type ApiAnswer, startFleet } from "../support/fleet.ts";
 import { startService } from "../support/http-service.ts";
 
 test("CELL-21: while slots move an endpoint and a pull get each change, in order of the channel", async () => {
@@ -26,7 +26,13 @@ test("CELL-21: while slots move an endpoint and a pull get each change, in order
     let cursor = "";
     const pull = async (): Promise<void> => {
       const query = cursor === "" ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-      const { body } = await fleet.api("GET", `/v1/changes?channels=board:*${query}`);
+      let body: ApiAnswer["body"] = {};
+      // As a publish, see below.
+      await eventually(async () => {
+        const answer = await fleet.api("GET", `/v1/changes?channels=board:*${query}`);
+        body = answer.body;
+        return answer.status === 200;
+      });
       for (const change of body["changes"] as { channel: string; data: number }[]) {
         pulled.set(change.channel, [...(pulled.get(change.channel) ?? []), change.data]);
       }
