@@ -349,6 +349,8 @@ describe("a dead cell", () => {
     const ofA = "board:alive";
     const ofB = "board:dead";
     await move("b", String(slotOf(ofB)));
+    // It was stopped before: where nothing is connected yet a call is refused at once.
+    await eventually(() => mine.cellMaps.states.get("b") === "ok");
     twoCells.b.signal("SIGSTOP");
     try {
       const ended: string[] = [];
