@@ -245,6 +245,8 @@ test("CLU-3: a hanging primary delays only its channels, and refused publishes n
   await eventually(async () => (await publish(moving, "after")).status === 200);
   for (const client of clients) {
     await client.next(({ data }) => data === "after");
+    // From another primary.
+    await eventually(() => receivedOf(client, elsewhere).length >= 20);
     expect(receivedOf(client, elsewhere)).toHaveLength(20);
     expect(receivedOf(client, moving).map(({ data }) => data)).not.toContain("refused");
   }
