@@ -12,7 +12,7 @@ import { answerJson, type HttpService, type ServiceRequest, startService } from 
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { spawnPrivateApi } from "../support/private-api-process.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import type { Spawned } from "../support/processes.ts";
+import { freePort, type Spawned } from "../support/processes.ts";
 import { noTables } from "../support/table-rows.ts";
 
 const rules = { namespaces: { board: { changes: true } } };
@@ -98,8 +98,9 @@ test("EP-15: an endpoint that was down gets all that passed, in order per key, a
     startFleet({ target: { kind: "standalone", url: redis.url }, rules, environment: allowed }),
   );
   const live = await begin(startService());
-  const down = await startService();
-  const { port } = new URL(down.url);
+  // Nobody else gets the port while the service is down.
+  const port = await freePort();
+  const down = await startService({ port });
   const id = await create(fleet, down);
   await create(fleet, live);
   await down.stop();
@@ -112,7 +113,7 @@ test("EP-15: an endpoint that was down gets all that passed, in order per key, a
   const state = await fleet.api("GET", `/v1/endpoints/${id}`);
   expect(state.body).toMatchObject({ state: "live" });
   expect((state.body["lag"] as { changes: number }).changes).toBeGreaterThan(0);
-  const back = await begin(startService({ port: Number(port) }));
+  const back = await begin(startService({ port }));
   await publish(fleet, count, count + 56, 28);
   await eventually(() => new Set(back.requests.map((request) => numbered(request).n)).size >= count + 56, 120_000);
   expectEverything(back.requests, count + 56, 28);
@@ -129,7 +130,7 @@ test("EP-16: endpoints that are dead, or never answer, do not delay the others",
     startFleet({ target: { kind: "standalone", url: redis.url }, rules, environment: allowed }),
   );
   const live = await begin(startService());
-  const dead = await startService();
+  const dead = await startService({ port: await freePort() });
   await dead.stop();
   const silent = await begin(startService());
   let ended = 0;
