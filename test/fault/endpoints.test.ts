@@ -209,14 +209,18 @@ test("EP-17: what a reader has queued before it was killed is not queued again b
   const queued: NewItem[] = [];
   await own.endpointStore.create(queuedOnly);
   // It stores four items, and gets no further: as if it were killed there.
+  let asked = 0;
   let stored = 0;
   await readers.begin(own, async (item, after) => {
-    if (++stored > 4) return new Promise(() => undefined);
+    if (++asked > 4) return new Promise(() => undefined);
     queued.push(item);
-    return own.queues.enqueue(item, after);
+    const outcome = await own.queues.enqueue(item, after);
+    stored++;
+    return outcome;
   });
   await readers.publish(own, 10);
-  await eventually(() => stored > 4);
+  // None of the four is under way any more.
+  await eventually(() => asked > 4 && stored === 4);
   await own.stop();
   begun.push(
     await readers.begin(other, async (item, after) => {
