@@ -9,6 +9,7 @@ import type { Position } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { metricsOf } from "../support/gateway-metrics.ts";
 import { type Fleet, serviceSecret, startFleet, tokens } from "../support/fleet.ts";
+import { freePort } from "../support/processes.ts";
 import { type Answer, closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
 let fleet: Fleet;
@@ -58,10 +59,10 @@ async function putRules(urls: readonly string[], add: object = { mode: "call" })
   );
 }
 
-/** One process of the service, with its own memory. */
-async function startProcess(port = 0): Promise<string> {
+/** One process of the service, with its own memory. @param port of one that has stopped */
+async function startProcess(port?: number): Promise<string> {
   const options = { secret: serviceSecret, privateApiUrl: fleet.apiUrl, publishToken: tokens.service };
-  const server = createBoardService(options).listen(port, "127.0.0.1");
+  const server = createBoardService(options).listen(port ?? (await freePort()), "127.0.0.1");
   await once(server, "listening");
   servers.push(server);
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { answerJson, type HttpService, type ServiceRequest, startService } from "../support/http-service.ts";
+import { freePort } from "../support/processes.ts";
 import { type Answer, closeClients, connectClient, type StockClient } from "../support/stock-client.ts";
 
 /** Each circuit test begins with a fleet of its own: circuits remember. */
@@ -11,7 +12,8 @@ let service: HttpService;
 let other: HttpService;
 
 beforeEach(async () => {
-  [service, other] = await Promise.all([startService(), startService()]);
+  // Nobody else takes the port of a service that is down.
+  [service, other] = await Promise.all([startService({ port: await freePort() }), startService()]);
   fleet = await startFleet({
     rules: {
       services: {

@@ -78,7 +78,9 @@ async function echo(request: IncomingMessage): Promise<string> {
 beforeEach(async () => {
   service = createServer((request, response) => {
     void echo(request).then((body) => response.setHeader("content-type", "application/json").end(body));
-  }).listen(0, "127.0.0.1");
+  });
+  // Nobody else takes the port of a service that is down.
+  service.listen(await freePort(), "127.0.0.1");
   await once(service, "listening");
   stores = createStores(undefined, quietLogger);
   await stores.start();
