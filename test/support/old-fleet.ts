@@ -1,4 +1,5 @@
 /** Servers and clients of a fleet that runs plain Socket.IO with an adapter, as most do. */
+import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
@@ -22,8 +23,8 @@ export async function startOldServer(
   adapter: OldAdapter = "classic",
   key = "socket.io",
 ): Promise<OldServer> {
-  const clients = [openRedis(redisUrl), openRedis(redisUrl)] as const;
-  const readersBefore = await streamReaders(clients[0]);
+  const name = randomUUID();
+  const clients = [openRedis(redisUrl, name), openRedis(redisUrl, name)] as const;
   const http = createServer();
   const io = new Server(http, { adapter: adapterOf(adapter, key, clients) });
   io.on("connection", (socket) => {
@@ -33,7 +34,7 @@ export async function startOldServer(
     });
   });
   // It gets what is emitted from now on.
-  if (adapter === "streams") await eventually(async () => (await streamReaders(clients[0])) > readersBefore);
+  if (adapter === "streams") await eventually(async () => readsStream(clients[0], name));
   else await clients[1].ping();
   await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
   return {
@@ -47,9 +48,12 @@ export async function startOldServer(
   };
 }
 
-/** Connections that wait for entries of a stream. */
-async function streamReaders(redis: Redis): Promise<number> {
-  return String(await redis.client("LIST")).split(" cmd=xread ").length;
+/** Whether connections of this name, which the adapter's copies share, wait for entries of the stream and for messages beside it. */
+async function readsStream(redis: Redis, name: string): Promise<boolean> {
+  const own = String(await redis.client("LIST"))
+    .split("\n")
+    .filter((line) => line.includes(` name=${name} `));
+  return ["xread", "subscribe"].every((command) => own.some((line) => line.includes(` cmd=${command} `)));
 }
 
 export interface OldClient {
@@ -70,9 +74,9 @@ export async function connectOldClient(url: string, rooms: readonly string[]): P
   return { socket, received };
 }
 
-/** The caller disconnects it. */
-export function openRedis(url: string): Redis {
-  const client = new Redis(url, { protocol: 2 });
+/** The caller disconnects it. @param connectionName shown in the list of connections */
+export function openRedis(url: string, connectionName?: string): Redis {
+  const client = new Redis(url, { protocol: 2, ...(connectionName !== undefined && { connectionName }) });
   // A server that is stopped, or restarted, in a test.
   client.on("error", () => undefined);
   return client;
