@@ -312,7 +312,8 @@ describe("one node", () => {
   test("BOOT-4: while no node has a free seat, each client gets a reconnect time of its own", async () => {
     for (let seat = 0; seat < 3; seat++) await connectClient(url);
     const began = performance.now();
-    const refusals = await Promise.all(Array.from({ length: 80 }, () => ask(url)));
+    // With the four before fewer than the 80 that one address may ask at once.
+    const refusals = await Promise.all(Array.from({ length: 75 }, () => ask(url)));
     const passedMs = performance.now() - began;
     for (const { status, headers, body } of refusals) {
       expect([status, body["code"], body["retryable"]]).toEqual([503, "upstream_unavailable", true]);
@@ -321,7 +322,7 @@ describe("one node", () => {
     const times = refusals.map(({ body }) => Number(body["retryAfterMs"])).sort((one, other) => one - other);
     expect(times[0]).toBeGreaterThanOrEqual(5_000);
     // Forty a second are admitted: 25 ms apart.
-    expect(times.at(-1)).toBeGreaterThanOrEqual(5_000 + 79 * 25 - passedMs);
+    expect(times.at(-1)).toBeGreaterThanOrEqual(5_000 + 74 * 25 - passedMs);
     expect(new Set(times).size).toBeGreaterThan(60);
     closeClients();
     await eventually(async () => (await ask(url)).status === 200);
