@@ -1,5 +1,6 @@
 /** Permissions that a service takes away from sessions that are connected: docs/permissions.md. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { allHave } from "../support/broker-health.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
@@ -262,6 +263,8 @@ test("PERM-1: while the store is away an answer still takes effect, and the log 
   } finally {
     redis.signal("SIGCONT");
   }
+  // A node that lacks it still takes a resume unchecked.
+  await allHave(fleet, "200 ok");
   // Once it is back, a service has the hook asked for earlier resume tokens too.
   await eventually(async () => (await fleet.api("POST", "/v1/users/ruth/refresh")).status === 202);
   const again = await resume(two, client, {});
