@@ -73,6 +73,11 @@ async function replaceServiceSecret(deployment: Deployment, { traffic }: Stage):
   await deployment.writeRules((rules) =>
     rules.replace('secret: "env:NOTES_SECRET"', 'secrets: ["env:NOTES_SECRET_NEW", "env:NOTES_SECRET"]'),
   );
+  // The private API reads the file a moment later. What it signs with the present secret only, the next service would refuse.
+  await eventually(async () => {
+    const { text } = await deployment.api("GET", "/v1/rules", deployment.operatorToken);
+    return text.includes("NOTES_SECRET_NEW");
+  });
   await acknowledgedAgain(traffic);
   secrets.serviceAccepts = next;
   await deployment.restart("service");
