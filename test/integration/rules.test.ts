@@ -110,6 +110,7 @@ describe("through the API", () => {
       headers: { "content-type": "application/yaml" },
     });
     expect(answer.body).toEqual({ version: 3 });
+    await eventually(async () => (await metricsOf(fleet.gateways, "rules_version")).every((value) => value === 3));
   });
 
   test("RULE-5: an invalid document is refused with every finding, and the old rules stay in force", async () => {
