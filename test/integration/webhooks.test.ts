@@ -296,7 +296,8 @@ test("SRC-7: a repeat with another key and tenant is not stored; each part count
   const split = (...messaging: object[]): string => JSON.stringify({ entry: [{ messaging }] });
   expect(await sentTo("meta", split(part("a", "one")), {}, 0)).toBe(200);
   expect(await sentTo("meta", split(part("a", "two"), part("b", "two")), {}, 1)).toBe(200);
-  await eventually(() => arrived(`${marker} b`).length === 1);
+  // What would have been stored of the second webhook before its part "b" has the same key: it would have come before that.
+  await eventually(() => arrived(`${marker} a`).length > 0 && arrived(`${marker} b`).length === 1);
   expect(arrived(`${marker} a`).map(placeOf)).toEqual(["one one"]);
 });
 
