@@ -9,13 +9,15 @@ import { readServiceSecret } from "../../shared/rules/service-secret.ts";
 import { serviceSecret } from "../support/fleet.ts";
 import { eventually } from "../support/eventually.ts";
 import { type HttpService, startService } from "../support/http-service.ts";
+import { freePort } from "../support/processes.ts";
 
 let service: HttpService;
 let client: ServiceClient;
 let budget: AnswerBudget;
 
 beforeEach(async () => {
-  service = await startService();
+  // Tests stop it, and nobody else may listen there then.
+  service = await startService({ port: await freePort() });
   client = new ServiceClient();
   budget = new AnswerBudget();
 });
