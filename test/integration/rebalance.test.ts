@@ -66,6 +66,7 @@ test("MOVE-2: at the end of its lifetime a session moves, also to the same node,
   const mover = await MovingClient.connect({ url, elsewhere: () => url, channel, claims: { sub: "mover" } });
   const first = mover.connection;
   const call = mover.call("card.move", {});
+  await eventually(() => service.requests.length === 1);
   // The second connection opens while the call is pending on the first.
   await eventually(() => mover.connection !== first);
   await publish(started, channel, 5);
