@@ -66,6 +66,8 @@ describe("secrets", () => {
     expect([missing.status, Number(missing.headers.get("retry-after"))]).toEqual([503, 30]);
     expect((await send("rotating", { body, headers: githubSigned(secret, body) })).status).toBe(202);
     expect((await send("rotating", { body, headers: githubSigned("the other", body) })).status).toBe(503);
+    // Others look at what arrives while nothing may.
+    await eventually(() => service.requests.length === 1);
     expect(fleet.log()).toContain("sources.keyless: the environment variable NOT_SET is not set");
     const ready = await fetch(`http://127.0.0.1:${fleet.gateways[0]?.adminDoor.port}/readyz`);
     expect(await ready.json()).toMatchObject({ checks: { sources: "degraded" } });
