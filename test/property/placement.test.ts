@@ -63,8 +63,10 @@ test("BOOT-3: a crowd between two reports is spread, although one node is the li
     fc.property(
       fc.integer(),
       fc.integer({ min: 4, max: 40 }),
-      fc.integer({ min: 500, max: 4_000 }),
-      (seed, n, crowd) => {
+      // Of a smaller crowd chance alone may send the lightest node less than another one.
+      fc.integer({ min: 50, max: 200 }),
+      (seed, n, fair) => {
+        const crowd = fair * n;
         const nodes = Array.from({ length: n }, (_, index) =>
           nodeOf(`node-${index}`, { factor: index === 0 ? 0.1 : 0.8 }),
         );
@@ -75,7 +77,6 @@ test("BOOT-3: a crowd between two reports is spread, although one node is the li
           const { instance = "" } = placement.choose() ?? {};
           sent.set(instance, (sent.get(instance) ?? 0) + 1);
         }
-        const fair = crowd / n;
         // Drawn in pairs: at most 2/n of all, apart from chance.
         for (const count of sent.values()) expect(count).toBeLessThanOrEqual(2 * fair + 5 * Math.sqrt(2 * fair));
         const lightest = sent.get("node-0") ?? 0;
