@@ -74,9 +74,10 @@ test.concurrent("NODE-3: a node without a report for 5 s is gone, with its share
   const dead = nodeReport({ node: "dead" });
   const alive = nodeReport({ node: "alive" });
   const request = { budgetPerSecond: 100, heldPerSecond: 0 };
+  // Before its report: the five seconds begin once that has arrived.
+  const began = performance.now();
   expect((await one.report(dead, request)).sharePerSecond).toBe(90);
   await one.order("dead", "drain");
-  const began = performance.now();
   let held = 0;
   await eventually(async () => {
     const answer = await two.report(alive, { ...request, heldPerSecond: held });
