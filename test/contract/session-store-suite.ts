@@ -428,6 +428,7 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       await here.enter(membership(session));
       await here.leave(membership(session));
       expect(await here.presence(channel, 100)).toEqual({ members: [{ user, connections: 1 }] });
+      await eventually(() => told.length > 0);
       expect(told.map((item) => item.event)).toEqual(["sync:join"]);
     });
 
