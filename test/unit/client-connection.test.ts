@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { ClientState } from "../../client/src/index.ts";
 import { eventually } from "../support/eventually.ts";
+import { freePort } from "../support/processes.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
 
 let gateway: FakeGateway;
@@ -104,13 +105,13 @@ describe("client connecting", () => {
   });
 
   test("an unreachable gateway is retried until it is reachable", async () => {
-    const { url } = gateway;
     await gateway.stop();
-    const client = open({ url });
+    const port = await freePort();
+    const client = open({ url: `http://127.0.0.1:${port}` });
     const waiting = await reached(client, "waiting");
     expect(waiting.reason).toMatchObject({ code: "connection_lost", retryable: true });
     gateway = new FakeGateway();
-    await gateway.start(Number(new URL(url).port));
+    await gateway.start(port);
     await reached(client, "connected");
   });
 });
