@@ -118,11 +118,11 @@ export async function startMariaDbPair(): Promise<MariaDbPair> {
     follow: async (isFollowing) => void (await inReplica.query(`${isFollowing ? "START" : "STOP"} SLAVE`)),
     promote: async () => {
       await inReplica.query("STOP SLAVE IO_THREAD");
-      // The thread that applies waits for more.
-      await eventually(async () => {
-        const [[status]] = await inReplica.query<SlaveRow[]>("SHOW SLAVE STATUS");
-        return status?.Slave_SQL_Running_State.startsWith("Slave has read all relay log") ?? false;
-      });
+      const [[status]] = await inReplica.query<SlaveRow[]>("SHOW SLAVE STATUS");
+      // Not by the state of the thread that applies: it may say that all is read until it wakes up for what came last.
+      const received = status?.Gtid_IO_Pos ?? "";
+      const [[wait]] = await inReplica.query<WaitRow[]>("SELECT MASTER_GTID_WAIT(?, 60) AS outcome", [received]);
+      if (wait?.outcome !== 0) throw new Error(`the replica has not applied ${received}`);
       await inReplica.query("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0");
     },
     stop: async () => {
@@ -133,7 +133,8 @@ export async function startMariaDbPair(): Promise<MariaDbPair> {
 }
 
 type StatusRow = RowDataPacket & { Value: string };
-type SlaveRow = RowDataPacket & { Slave_SQL_Running_State: string };
+type SlaveRow = RowDataPacket & { Gtid_IO_Pos: string };
+type WaitRow = RowDataPacket & { outcome: number };
 
 /** A connection of the application. The caller ends it. */
 export async function connectMariaDb(url: string): Promise<Connection> {
