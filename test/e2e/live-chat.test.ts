@@ -71,6 +71,7 @@ test("DEMO-7: each customer's conversation shows its own messages, the newest co
   const ada = await openChat("Ada");
   await write(facebookIn(ada).getByLabel("Kofi Mensah writes"), "Are you open today?");
   await conversation(ada, "Kofi Mensah").click();
+  await ada.locator("#messages li", { hasText: "Are you open today?" }).waitFor();
   await write(facebookIn(ada).getByLabel("Yuki Tanaka writes"), "Do you ship to Norway?");
   await ada.locator("#inbox li:first-child .waiting", { hasText: "Yuki Tanaka" }).waitFor();
   expect(await ada.locator("#messages li p").allTextContents()).toEqual(["Are you open today?"]);
