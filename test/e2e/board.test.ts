@@ -2,7 +2,7 @@
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { launchChromium } from "../support/chromium.ts";
-import { type Spawned, spawnProcess } from "../support/processes.ts";
+import { freePort, type Spawned, spawnProcess } from "../support/processes.ts";
 
 let demo: Spawned;
 let browser: Browser;
@@ -22,7 +22,8 @@ async function stopDemo(): Promise<void> {
 }
 
 beforeAll(async () => {
-  await startDemo(0);
+  // One that no other program takes while the demo restarts.
+  await startDemo(await freePort());
   browser = await launchChromium();
 });
 afterAll(async () => {
