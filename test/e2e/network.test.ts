@@ -41,7 +41,7 @@ beforeEach(async () => {
   page = await browser.newPage();
   // A gateway on the browser's own machine is reached without a network.
   await page.goto(gateway.url.replace("127.0.0.1", "gateway.test"));
-  await eventually(() => gateway.sockets.length === 1);
+  await eventually(async () => (await states()).at(-1)?.status === "connected");
 });
 afterEach(async () => {
   await page.close();
