@@ -27,7 +27,6 @@ beforeAll(async () => {
   service = await startService();
   service.answer = (_request, response) => answerJson(response, "done");
   ports = [await freePort(), await freePort()];
-  await Promise.all(ports.map((_, which) => startPrivateApi(which)));
   stores = createStores({ kind: "standalone", url: redis.url }, quietLogger);
   await stores.start();
   const document = {
@@ -35,6 +34,8 @@ beforeAll(async () => {
     routes: [{ event: "work", service: "work", path: "/", mode: "call" as const }],
   };
   await stores.rulesStore.put({ document, changedAt: Date.now() });
+  // They read the rules before they listen.
+  await Promise.all(ports.map((_, which) => startPrivateApi(which)));
   const config = gatewaySettings.read(
     {
       GATEWAY_HOST: "127.0.0.1",
