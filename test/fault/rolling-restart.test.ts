@@ -35,13 +35,15 @@ beforeAll(async () => {
       REDIS_URL: redis.url,
     },
   });
+  const rules = { namespaces: { public: { access: "user", historySize: 1000 } } };
+  await privateApi.printed("private API listening");
+  await eventually(async () => (await api("PUT", "/v1/rules", rules)).ok);
+  // They read the rules before they are ready.
   for (const node of nodes) {
     ports.set(node, await freePort());
     start(node);
   }
   await eventually(async () => (await states()).join() === "ready,ready");
-  const rules = { namespaces: { public: { access: "user", historySize: 1000 } } };
-  await eventually(async () => (await api("PUT", "/v1/rules", rules)).ok);
 });
 afterEach(closeClients);
 afterAll(async () => {
