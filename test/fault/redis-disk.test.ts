@@ -60,7 +60,7 @@ test("RED-5: while the append-only file cannot grow, publishes fail and store no
     return status === 503;
   });
   await allHave(fleet, "200 degraded");
-  expect(fleet.log()).toContain("the server cannot write to its disk");
+  await eventually(() => fleet.log().includes("the server cannot write to its disk"));
   expectRefused(await publish("refused"));
   expectRefused(await publish("refused", { id: "repeated" }));
   const { state, history } = channelKeys("tidegate", channel);
