@@ -48,10 +48,10 @@ async function startBroker(): Promise<RedisBroker> {
   return broker;
 }
 
-/** Number of scripts that a server has run. */
-async function scriptsRun(server: RedisServer): Promise<number> {
+/** How often a server has run the script that reads history: no other script of this test asks for a TTL, a heartbeat's neither. */
+async function readsRun(server: RedisServer): Promise<number> {
   const stats = await asked(server, (client) => client.info("commandstats"));
-  return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, calls]) => sum + Number(calls), 0);
+  return Number(/cmdstat_ttl:calls=(\d+)/.exec(stats)?.[1] ?? 0);
 }
 
 async function topicsAt(server: RedisServer): Promise<number> {
@@ -81,14 +81,14 @@ test("READ-1: the replica serves subscriptions and history, the primary serves p
   await eventually(() => received.length === 5);
   expect(received).toEqual([1, 2, 3, 4, 5]);
 
-  const before = [await scriptsRun(primary), await scriptsRun(replica)];
+  const before = [await readsRun(primary), await readsRun(replica)];
   const query: HistoryQuery = { channel, retention, after: 2, epoch: reaching.epoch, limit: 10, maxBytes: 1 << 20 };
   const slice = await broker.readHistory({ ...query, reaching });
   expect(slice.publications.map(({ data }) => data)).toEqual(["3", "4", "5"]);
-  expect([await scriptsRun(primary), await scriptsRun(replica)]).toEqual([before[0], (before[1] ?? 0) + 1]);
+  expect([await readsRun(primary), await readsRun(replica)]).toEqual([before[0], (before[1] ?? 0) + 1]);
   expect((await broker.readHistory({ ...query, limit: 0, reaching })).position).toEqual(reaching);
   expect((await broker.readHistory(query)).position).toEqual(reaching);
-  expect([await scriptsRun(primary), await scriptsRun(replica)]).toEqual([(before[0] ?? 0) + 2, (before[1] ?? 0) + 1]);
+  expect([await readsRun(primary), await readsRun(replica)]).toEqual([(before[0] ?? 0) + 2, (before[1] ?? 0) + 1]);
 });
 
 test("READ-2: the primary answers for a replica that is behind, refuses or has another epoch", async () => {
