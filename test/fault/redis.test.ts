@@ -7,6 +7,7 @@ import { afterEach, expect, onTestFinished, test } from "vitest";
 import { channelKeys } from "../../shared/channels/keys.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
 import type { Position } from "../../shared/protocol/wire.ts";
+import { allHave } from "../support/broker-health.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { answerJson, startService } from "../support/http-service.ts";
@@ -62,6 +63,8 @@ test("RED-1: a restarted Redis jumps past every offset it may have lost; followe
       { event: "moved", data: "next", meta: { channel: "board:1", offset: next.offset } },
     ]);
   }
+  // Messages may come before the probe after which a node takes new sessions.
+  await allHave(fleet, "200 ok");
   const late = await connectClient(fleet.urls[0] ?? "");
   const ack = await late.subscribe(item.channel, before);
   expect(ack).toMatchObject({ recovered: true, position: next });
