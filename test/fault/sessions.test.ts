@@ -1,6 +1,7 @@
 /** Sessions and presence while nodes pause, and while Redis is away. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { io } from "socket.io-client";
+import { allHave } from "../support/broker-health.ts";
 import { eventually } from "../support/eventually.ts";
 import { metricOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
@@ -115,6 +116,8 @@ test("END-1: a connection that closes during its claim leaves no session in the 
   gone.disconnect();
   await eventually(async () => (await metricOf(cut.gateways[0], "sessions")) === 1);
   link.heal();
+  // A node whose commands waited for long takes no new session before they are answered.
+  await allHave(cut, "200 ok");
   // Notices from before this one have arrived by then.
   const after = await connectClient(one, { sub: "brief" });
   const listed = async (): Promise<number> =>
