@@ -75,10 +75,16 @@ function kindsOf(sessionId: string): string[] {
   return (listener.heard.get(sessionId) ?? []).map(({ kind }) => kind);
 }
 
-/** A gateway, with a private API of its own, whose link to Redis can break. */
+/**
+ * A gateway, with a private API of its own, whose link to Redis can break. That private API delivers nothing: what it could not
+ * settle would come again, whosever session it is about.
+ */
 async function startCutFleet(): Promise<{ cut: Fleet; link: TcpProxy }> {
   const link = await startTcpProxy(redis.port);
-  const cut = await startFleet({ target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` } });
+  const cut = await startFleet({
+    target: { kind: "standalone", url: `redis://127.0.0.1:${link.port}` },
+    environment: { DISPATCH_CONCURRENCY: "0" },
+  });
   cleanUp.push(async () => {
     link.heal();
     await cut.stop();
