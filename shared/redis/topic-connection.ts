@@ -44,6 +44,8 @@ export class TopicConnection {
   /** All topics are subscribed, and the last probe arrived. */
   #live = false;
   #interruptedAt = performance.now();
+  /** When the present place was tried first. */
+  #openedAt = performance.now();
   /** Counts interruptions: an answer to a question from before one says nothing about the time after it. */
   #generation = 0;
   #restoring = false;
@@ -168,7 +170,7 @@ export class TopicConnection {
     );
     if (outcome === "unanswered" || this.#live || this.#restoring) return;
     if (this.#client?.status === "ready") await this.#restore();
-    else if (performance.now() - this.#interruptedAt > tryNextAfterMs) this.#tryNext();
+    else if (performance.now() - Math.max(this.#interruptedAt, this.#openedAt) > tryNextAfterMs) this.#tryNext();
   }
 
   async #answeredBy(asked: Promise<ProbeOutcome>): Promise<ProbeOutcome> {
@@ -205,8 +207,8 @@ export class TopicConnection {
   #reopen(): void {
     if (this.#stopped) return;
     this.#interrupt();
-    // Each place gets the full time.
-    this.#interruptedAt = performance.now();
+    // Each place gets the full time. The node stays deaf meanwhile: no message arrives.
+    this.#openedAt = performance.now();
     this.#client?.disconnect();
     const client = this.#options.open[this.#place]?.();
     if (!client) return;

@@ -18,6 +18,7 @@ class PlayedRedis extends EventEmitter {
   readonly subscribed = new Set<string>();
   readonly subscribing: { topics: string[]; answer: () => void; fail: (error: Error) => void }[] = [];
   async connect(): Promise<void> {
+    await Promise.resolve();
     this.status = "ready";
     this.emit("ready");
   }
@@ -55,6 +56,39 @@ test("CLU-1: topics that are adopted while others are subscribed again are not l
     await vi.advanceTimersByTimeAsync(100);
   }
   expect(restoredWith).toEqual([[probeTopic, "tidegate:{0}:channel:room:1"]]);
+});
+
+test("PROBE-2: a connection is deaf until messages arrive, however often it opens again", async () => {
+  const opened: PlayedRedis[] = [];
+  const send = async (topic: string, message: string): Promise<void> =>
+    void opened.at(-1)?.emit("smessage", topic, message);
+  const connection = new TopicConnection({
+    open: [() => opened[opened.push(new PlayedRedis()) - 1] as unknown as Redis],
+    beginAt: 0,
+    probeSender: { write: send, publish: send },
+    probeTopic,
+    onMessage: () => undefined,
+    onInterrupted: () => undefined,
+    onRestored: () => undefined,
+    onMoved: () => undefined,
+    logger: quietLogger,
+  });
+  connection.start();
+  onTestFinished(() => connection.stop());
+  expect(connection.state).toBe("away");
+  const states: string[] = [];
+  for (let times = 1; times <= 3; times++) {
+    await vi.advanceTimersByTimeAsync(3_000);
+    states.push(connection.state);
+    opened.at(-1)?.subscribing[0]?.fail(new Error("Command timed out"));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(opened).toHaveLength(times + 1);
+    states.push(connection.state);
+  }
+  expect(new Set(states)).toEqual(new Set(["deaf"]));
+  opened.at(-1)?.subscribing[0]?.answer();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(connection.state).toBe("ok");
 });
 
 test("CLU-1: a topic whose subscribe fails is not subscribed when the connection returns", async () => {
