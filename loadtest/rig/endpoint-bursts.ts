@@ -14,7 +14,7 @@ export class EndpointBursts {
   readonly #bench: EndpointBench;
   readonly #sink: HookSink;
   readonly #changes: number;
-  #bare: BarePosts | undefined;
+  readonly #bare = new BarePosts();
   #connections = 0;
   #count = 0;
 
@@ -29,15 +29,13 @@ export class EndpointBursts {
     const name = `burst${String.fromCodePoint("a".charCodeAt(0) + this.#count++)}`;
     const burst = await this.#bench.measure(name, { perSecond: Infinity, changes: this.#changes });
     // Later ones would count those of the bare POSTs as well.
-    if (!this.#bare) {
-      this.#connections = Math.max(1, burst.connections);
-      this.#bare = new BarePosts({ urls: await this.#sink.urls(), atOnce: this.#connections });
-    }
-    const posts = Math.min(barePosts, burst.deliveries);
-    return { ...burst, connections: this.#connections, bareMicros: await this.#bare.measure(posts) };
+    this.#connections ||= Math.max(1, burst.connections);
+    const order = { urls: await this.#sink.urls(), atOnce: this.#connections };
+    const bareMicros = await this.#bare.measure({ ...order, posts: Math.min(barePosts, burst.deliveries) });
+    return { ...burst, connections: this.#connections, bareMicros };
   }
 
   async stop(): Promise<void> {
-    await this.#bare?.stop();
+    await this.#bare.stop();
   }
 }

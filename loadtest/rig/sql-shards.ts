@@ -5,7 +5,7 @@ import { startMariaDb } from "../../test/support/mariadb.ts";
 import { type SqlServer, startPostgres } from "../../test/support/postgres.ts";
 import { mariaDbSessions, postgresSessions, type SqlSession } from "../../test/support/sql-workload.ts";
 import { cpuMsByRole } from "../checks/usage.ts";
-import { type PolledEntry, polledAtOnce, type PolledLogs } from "./bare-posts.ts";
+import { type PolledEntry, polledAtOnce, type PolledLogs } from "./polling-readers.ts";
 
 export type SqlDriver = "postgres" | "mysql";
 

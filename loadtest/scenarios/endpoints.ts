@@ -14,7 +14,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { ScenarioReport } from "../checks/scenario-report.ts";
-import { PollingReaders, RedisLogs } from "../rig/bare-posts.ts";
+import { PollingReaders, RedisLogs } from "../rig/polling-readers.ts";
 import { DeliveryTracer } from "../rig/delivery-stages.ts";
 import { EndpointBench, type Phase } from "../rig/endpoint-bench.ts";
 import { EndpointBursts, warmUpBursts } from "../rig/endpoint-bursts.ts";

@@ -18,7 +18,7 @@ import { eventually } from "../../test/support/eventually.ts";
 import type { Histogram } from "../checks/histogram.ts";
 import type { ScenarioReport, Verdict } from "../checks/scenario-report.ts";
 import { cpuMsByRole } from "../checks/usage.ts";
-import { PollingReaders } from "../rig/bare-posts.ts";
+import { PollingReaders } from "../rig/polling-readers.ts";
 import { DeliveryTracer, type Stage } from "../rig/delivery-stages.ts";
 import { EndpointBench, type Phase } from "../rig/endpoint-bench.ts";
 import type { Fleet, OwnDeployment } from "../rig/fleet.ts";
