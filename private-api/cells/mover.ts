@@ -111,7 +111,7 @@ export class CellMover implements Service {
         return this.#copy(move, version);
       case "closed":
         // The process that closed it is gone, or could not record the outcome.
-        await this.#step(move, (await isSealed(target, move)) ? "switched" : "preparing");
+        await this.#step(move, (await isSealed(target, move)) ? "switched" : "preparing", version);
         return;
       case "switched":
         await clearSlots(this.#cell(move.from), move);
@@ -139,7 +139,7 @@ export class CellMover implements Service {
       finishing.catch(() => undefined);
       const finished = await withDeadline(finishing, closedMs, () => false);
       if (!finished) throw new Error(`the rest could not be copied within ${closedMs} ms`);
-      const switched = await this.#step({ ...move, step: "closed" }, "switched");
+      const switched = await this.#step({ ...move, step: "closed" }, "switched", closed.version);
       if (!switched) return;
       const pausedMs = Math.round(performance.now() - closedAt);
       onClosed(pausedMs);
@@ -171,10 +171,14 @@ export class CellMover implements Service {
     }
   }
 
-  /** @returns undefined where the move is not at that step any more. */
-  async #step(move: SlotMove, step: MoveStep): Promise<CellMap | undefined> {
+  /**
+   * @param version of the only map in which the step may be taken: slots may have opened, and been closed by another attempt, since.
+   * @returns undefined where the move is not at that step any more, or the map has another version.
+   */
+  async #step(move: SlotMove, step: MoveStep, version?: number): Promise<CellMap | undefined> {
     const { logger } = this.#options;
-    const map = await this.#change(move, (now, { owners }) => {
+    const map = await this.#change(move, (now, { owners, version: present }) => {
+      if (version !== undefined && version !== present) return undefined;
       const { error: _, ...others } = now;
       const next = { ...others, step };
       if (step === "preparing") {
@@ -183,7 +187,7 @@ export class CellMover implements Service {
         return { owners, move: slots.length === 0 ? undefined : { ...next, slots } };
       }
       if (step !== "switched") return { owners, move: next };
-      const moved = new Set(move.slots);
+      const moved = new Set(now.slots);
       return { owners: owners.map((owner, slot) => (moved.has(slot) ? move.to : owner)), move: next };
     });
     if (!map) return undefined;
@@ -201,18 +205,19 @@ export class CellMover implements Service {
   /** Changes the move where it is still at the step that the caller knows. @returns the new map; undefined: nothing was changed */
   async #change(
     { id, step }: SlotMove,
-    edit: (now: SlotMove, map: CellMap) => { owners: readonly string[]; move: SlotMove | undefined },
+    edit: (now: SlotMove, map: CellMap) => { owners: readonly string[]; move: SlotMove | undefined } | undefined,
   ): Promise<CellMap | undefined> {
     // Another process may take the step between two tries.
-    let isThere = false;
+    let isEdited = false;
     const map = await changeMap(this.#options.maps, (map) => {
       const now = map.moves.find((known) => known.id === id);
-      isThere = now?.step === step;
-      if (now?.step !== step) return undefined;
-      const { owners, move } = edit(now, map);
+      const edited = now?.step === step ? edit(now, map) : undefined;
+      isEdited = edited !== undefined;
+      if (!edited) return undefined;
+      const { owners, move } = edited;
       return { owners, moves: map.moves.flatMap((known) => (known === now ? (move ?? []) : known)) };
     });
-    return isThere ? map : undefined;
+    return isEdited ? map : undefined;
   }
 
   async #record(id: number, edit: (move: SlotMove) => SlotMove): Promise<void> {
