@@ -26,13 +26,14 @@ interface Storing {
 
 /** A place of the queue of an item. */
 interface Place {
-  /** Which one, under the map that says `since`. Under another map the first place is visited. */
+  /** Which one, under a map that says `since`. Under another map the first place is visited. */
   readonly since: number;
-  readonly index: number;
+  /** The places after it: those before may be forgotten meanwhile. */
+  readonly later: number;
   /** The greatest number that the places before have given. */
   readonly past: number;
 }
-const firstPlace: Place = { since: -1, index: 0, past: 0 };
+const firstPlace: Place = { since: -1, later: 0, past: 0 };
 
 /** A look for the queue of an item in one of its places: it is stored there, or another place is next. */
 class Visit {
@@ -43,14 +44,14 @@ class Visit {
   /** The key that says that an item with its id was stored, or "". */
   readonly #known: string;
   /** Undefined: it was not sent, or its slot is no place of it any more. */
-  #sent: { readonly since: number; readonly index: number } | undefined;
+  #sent: { readonly since: number; readonly later: number } | undefined;
 
   constructor(cells: Cells, item: Storing, place: Place) {
     this.#cells = cells;
     this.#item = item;
     this.#place = place;
-    const { slots, since } = this.#places();
-    this.slot = slots[this.#indexUnder(since)] ?? 0;
+    const places = this.#places();
+    this.slot = places.slots[this.#indexUnder(places)] ?? 0;
     const { dedupeId, dedupesEverywhere } = item;
     this.#known = dedupeId === undefined ? "" : this.#idKey(dedupeId, dedupesEverywhere);
   }
@@ -58,9 +59,10 @@ class Visit {
   /** Called when the item is sent, also where that is repeated: under the map that the cell compares with its fence. */
   values(): readonly string[] | undefined {
     const { kind, key, after, content } = this.#item;
-    const { slots, since } = this.#places();
-    const index = this.#indexUnder(since);
-    this.#sent = slots[index] === this.slot ? { since, index } : undefined;
+    const places = this.#places();
+    const { slots, since } = places;
+    const index = this.#indexUnder(places);
+    this.#sent = slots[index] === this.slot ? { since, later: slots.length - 1 - index } : undefined;
     if (!this.#sent) return undefined;
     const known = this.#known;
     if (slots.length === 1 && known === "" && after === "") return [kind, key, content];
@@ -74,16 +76,16 @@ class Visit {
     if (reply === undefined || !this.#sent) return firstPlace;
     if (reply === "!") throw new LostWrites();
     if (!reply.startsWith("-")) return undefined;
-    const { since, index } = this.#sent;
-    return { since, index: index + 1, past: Math.max(this.#place.past, Number(reply.slice(1))) };
+    const { since, later } = this.#sent;
+    return { since, later: later - 1, past: Math.max(this.#place.past, Number(reply.slice(1))) };
   }
 
   #places(): QueuePlaces {
     return placesOf(this.#cells.map, this.#item.queue, this.#item.hashSlot);
   }
 
-  #indexUnder(since: number): number {
-    return since === this.#place.since ? this.#place.index : 0;
+  #indexUnder({ slots, since }: QueuePlaces): number {
+    return since === this.#place.since ? Math.max(0, slots.length - 1 - this.#place.later) : 0;
   }
 
   /** Where a script cannot reach the slot of the id as well as that of the queue, {@link ClaimedIds} looks there first. */

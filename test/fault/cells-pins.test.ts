@@ -4,13 +4,14 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Delivery } from "../../private-api/dispatch/delivery.ts";
 import type { CellMover } from "../../private-api/cells/mover.ts";
 import { PinSettler } from "../../private-api/cells/pin-settler.ts";
-import { pinTenant, unpinTenant } from "../../private-api/cells/plan-pins.ts";
+import { pinTenant, unpinTenant, withoutOldest } from "../../private-api/cells/plan-pins.ts";
 import type { CellMaps } from "../../shared/cells/contract.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
 import type { Stores } from "../../shared/program/stores.ts";
 import type { QueueName } from "../../shared/queues/contract.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { RedisQueueStore } from "../../shared/queues/redis.ts";
+import type { TenantPin } from "../../shared/redis/cell-map.ts";
 import { Cells } from "../../shared/redis/cells.ts";
 import { slotCount } from "../../shared/redis/slots.ts";
 import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
@@ -167,6 +168,50 @@ test("CELL-16: a key goes to the cell of the pin once its queue is empty, and ot
   await mine.queues.enqueue(numberedItem(busy, 3));
   expect(await queuesAt("b", "globex")).toEqual([expect.stringContaining("globex:busy")]);
   expect(seen.filter((each) => each.startsWith("busy"))).toEqual(["busy 1", "busy 2"]);
+});
+
+test("CELL-16: an item that is on its way between places passes none by where the oldest one is forgotten meanwhile", async () => {
+  const queue = queueOf("hooli", "k");
+  await moveSlots(mine, "a", [slotOfQueue(queue)]);
+  await pin("hooli", "b");
+  await mine.queues.enqueue(numberedItem(queue, 1));
+  await pin("hooli", "a");
+  const pinned = await mine.cellMaps.refresh();
+  // A process that waits for the answer of the oldest place.
+  const { promise: asked, resolve: markAsked } = Promise.withResolvers<void>();
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+  const [a, b] = ["a", "b"].map((name) => mine.cells?.all.get(name));
+  if (!a || !b) throw new Error("there are no two cells");
+  const late = new Proxy(a, {
+    get: (_, name) => {
+      const member: unknown = Reflect.get(a, name, a);
+      if (typeof member !== "function") return member;
+      if (name !== "run") return member.bind(a) as unknown;
+      return async (...values: Parameters<typeof a.run>) => {
+        const reply = await a.run(...values);
+        markAsked();
+        await answered;
+        return reply;
+      };
+    },
+  });
+  const slow = new Cells(
+    new Map([
+      ["a", late],
+      ["b", b],
+    ]),
+    quietLogger,
+  );
+  slow.use(pinned);
+  const second = new RedisQueueStore(slow).enqueue(numberedItem(queue, 2));
+  await asked;
+  // As PinSettler does: the tenant has nothing in the hash slots.
+  slow.use(await changeMap(mine.cellMaps, (map) => withoutOldest(map, "hooli", map.pins.get("hooli") as TenantPin)));
+  answer();
+  expect(await second).toMatchObject({ kind: "stored" });
+  await slow.stop();
+  expect(await queuesAt("a", "hooli")).toEqual([]);
+  expect(await b.run("llen", (await queuesAt("b", "hooli"))[0] ?? "")).toBe(2 * 2);
 });
 
 test("CELL-17: a process with an older map adds nothing where the tenant's queues were", async () => {
