@@ -24,18 +24,33 @@ export class PinSettler implements Service {
   readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   readonly #afterMs: number;
-  /** Places by tenant and version, and when this process first saw each, by `performance.now()`: clocks of processes may be hours apart. */
-  #seenAt: ReadonlyMap<string, number> = new Map();
+  readonly #now: () => number;
+  /**
+   * The oldest places of tenants, by version and tenant, and when this process first found each of them empty, by `performance.now()`: clocks of
+   * processes may be hours apart. No item is stored there after that.
+   */
+  readonly #emptySince = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
   #working: Promise<void> | undefined;
 
-  /** @param options.afterMs the time for which ids of items are known: shorter in tests */
-  constructor(options: { cells: Cells; maps: CellMaps; errors: ContainedErrors; logger: Logger; afterMs?: number }) {
+  /**
+   * @param options.afterMs the time for which ids of items are known: shorter in tests
+   * @param options.now as `performance.now()`: another clock in tests
+   */
+  constructor(options: {
+    cells: Cells;
+    maps: CellMaps;
+    errors: ContainedErrors;
+    logger: Logger;
+    afterMs?: number;
+    now?: () => number;
+  }) {
     this.#cells = options.cells;
     this.#maps = options.maps;
     this.#errors = options.errors;
     this.#logger = options.logger;
     this.#afterMs = options.afterMs ?? dedupeMs;
+    this.#now = options.now ?? (() => performance.now());
   }
 
   async start(): Promise<void> {
@@ -53,12 +68,12 @@ export class PinSettler implements Service {
 
   async #settleAll(): Promise<void> {
     const { pins } = this.#maps.map;
-    const now = performance.now();
-    const names = [...pins].flatMap(([tenant, pin]) => pin.map((place) => nameOf(tenant, place)));
-    this.#seenAt = new Map(names.map((name) => [name, this.#seenAt.get(name) ?? now]));
+    const names = new Set([...pins].map(([tenant, [oldest]]) => nameOf(tenant, oldest)));
+    for (const name of this.#emptySince.keys()) if (!names.has(name)) this.#emptySince.delete(name);
     for (const [tenant, pin] of pins) {
       const [oldest, next] = pin;
-      if (!next || now < (this.#seenAt.get(nameOf(tenant, next)) ?? now) + this.#afterMs) continue;
+      const emptySince = this.#emptySince.get(nameOf(tenant, oldest));
+      if (!next || (emptySince !== undefined && this.#now() < emptySince + this.#afterMs)) continue;
       try {
         await this.#settle(tenant, pin, oldest);
       } catch (error) {
@@ -71,7 +86,16 @@ export class PinSettler implements Service {
   async #settle(tenant: string, pin: TenantPin, oldest: TenantPlace): Promise<void> {
     const left = slotsOf(oldest);
     const mark = { tenant, since: pin.at(-1)?.since ?? 0 };
-    if ((await countLeft(this.#cells, left, mark)) !== 0) return;
+    const name = nameOf(tenant, oldest);
+    if ((await countLeft(this.#cells, left, mark)) !== 0) {
+      this.#emptySince.delete(name);
+      return;
+    }
+    const now = this.#now();
+    const emptySince = this.#emptySince.get(name) ?? now;
+    this.#emptySince.set(name, emptySince);
+    // The ids of the last items that were stored there are known for as long.
+    if (now < emptySince + this.#afterMs) return;
     // From now on no cell serves a process that would look for queues in the oldest place only.
     for (const [name, cell] of this.#cells.all) {
       await this.#cells.raiseFence(name, mark.since);

@@ -8,7 +8,7 @@ import { pinTenant, unpinTenant, withoutOldest } from "../../private-api/cells/p
 import type { CellMaps } from "../../shared/cells/contract.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
 import type { Stores } from "../../shared/program/stores.ts";
-import type { QueueName } from "../../shared/queues/contract.ts";
+import { dedupeMs, type QueueName } from "../../shared/queues/contract.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { RedisQueueStore } from "../../shared/queues/redis.ts";
 import type { TenantPin } from "../../shared/redis/cell-map.ts";
@@ -273,4 +273,37 @@ test("CELL-18: ids from before a pin are kept for their time, however far the cl
   await eventually(() => looks() >= 2);
   await settler.stop();
   expect((await cellMaps.refresh()).pins.get("clocks")).toHaveLength(2);
+});
+
+test("QUE-5: an id that was stored in an earlier place long after the pin is known for its time", async () => {
+  const { cells, cellMaps, queues } = mine;
+  if (!cells) throw new Error("there are no cells");
+  const queue = queueOf("stark", "k");
+  await moveSlots(mine, "a", [slotOfQueue(queue)]);
+  await queues.enqueue(numberedItem(queue, 1));
+  await pin("stark", "b");
+  const { maps, looks } = watched(cellMaps);
+  let now = 0;
+  const settler = new PinSettler({ cells, maps, errors: quietErrors, logger: quietLogger, now: () => now });
+  await settler.start();
+  const looked = async (): Promise<void> => {
+    // One look may be under way, and the one after it has ended once a third begins.
+    const before = looks();
+    await eventually(() => looks() >= before + 3);
+  };
+  await looked();
+  now += dedupeMs;
+  // Its queue is still in the earlier place.
+  const late = { ...numberedItem(queue, 2), dedupeId: "late" };
+  expect(await queues.enqueue(late)).toMatchObject({ kind: "stored" });
+  const lane = { class: "messages", service: "documents", attempt: "first", tenant: "stark" } as const;
+  const [reply] = await Promise.all(queues.claim([{ ...lane, slot: slotOfQueue(queue), maxQueues: 1, maxItems: 2 }]));
+  const [claimed] = reply?.claimed ?? [];
+  if (claimed?.items.length !== 2) throw new Error("not both were claimed");
+  await queues.settle(claimed.lease, { kind: "done", done: 2 });
+  await looked();
+  expect(await queues.enqueue(late)).toEqual({ kind: "duplicate" });
+  now += dedupeMs;
+  await eventually(async () => (await cellMaps.refresh()).pins.get("stark")?.length === 1);
+  await settler.stop();
 });
