@@ -5,6 +5,7 @@ import type { DocumentStore } from "../documents/contract.ts";
 import { CurrentDocument } from "../documents/current-document.ts";
 import { type CellMap, formatCellMap, newCellMap, parseCellMap } from "../redis/cell-map.ts";
 import type { Cells } from "../redis/cells.ts";
+import { brokerUnavailable } from "../redis/unavailable.ts";
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import { TidegateError } from "../runtime/errors.ts";
 import type { Logger } from "../runtime/logging.ts";
@@ -60,7 +61,7 @@ export class RedisCellMaps implements CellMaps {
   async start(): Promise<void> {
     await checkCellNames(this.#cells, this.#store);
     if (this.#cells.isRouted) {
-      this.#cells.refreshWith(() => this.#keepStored());
+      this.#cells.refreshWith(() => this.#useNewest());
       await this.#document.start();
     }
     await this.#beat();
@@ -107,12 +108,18 @@ export class RedisCellMaps implements CellMaps {
     }
   }
 
-  /** Begins the map, and restores it where the fleet's cell has lost the latest one. */
-  async #keepStored(): Promise<void> {
+  /** @throws TidegateError `broker_unavailable` where the newest map is not in force then: a cell without a fence must not get an older one */
+  async #useNewest(): Promise<void> {
+    const newest = await this.#keepStored();
+    if (this.map.version < newest) throw brokerUnavailable("the newest map of cells could not be read");
+  }
+
+  /** Begins the map, and restores it where the fleet's cell has lost the latest one. @returns the version that is stored */
+  async #keepStored(): Promise<number> {
     const stored = await this.#store.read();
     const { map } = this;
     if (stored && stored.version > map.version) await this.#document.refresh();
-    if (stored && stored.version >= map.version) return;
+    if (stored && stored.version >= map.version) return stored.version;
     const [first = ""] = this.#cells.all.keys();
     const document = formatCellMap(map.version === 0 ? newCellMap(first) : map);
     const request = { document, ifVersion: stored?.version ?? 0, version: map.version + 1 };
@@ -120,6 +127,7 @@ export class RedisCellMaps implements CellMaps {
     if (kind === "stored")
       this.#logger.warn({ version }, "the map of cells was stored: the fleet's cell had none, or an older one");
     await this.#document.refresh();
+    return version;
   }
 
   /** A store that cannot be reached is an expected failure. */

@@ -5,20 +5,25 @@ import type { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
 import type { CellMover } from "../../private-api/cells/mover.ts";
 import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";
 import { changeMap } from "../../shared/cells/change-map.ts";
+import { RedisCellMaps } from "../../shared/cells/redis.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { formatSlots, parseSlots } from "../../shared/redis/cell-map.ts";
+import { slotTag } from "../../shared/channels/keys.ts";
 import type { PublishOutcome } from "../../shared/channels/contract.ts";
+import type { DocumentStore } from "../../shared/documents/contract.ts";
+import { RedisDocumentStore } from "../../shared/documents/redis.ts";
 import { RedisBroker } from "../../shared/channels/redis.ts";
 import { Cells } from "../../shared/redis/cells.ts";
 import type { QueueName } from "../../shared/queues/contract.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
+import { brokerUnavailable } from "../../shared/redis/unavailable.ts";
 import type { CellTargets, RedisTarget } from "../../shared/redis/target.ts";
 import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
 import { dispatcherOf } from "../support/dispatcher.ts";
 import { eventually } from "../support/eventually.ts";
-import { quietLogger } from "../support/logger.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
 import { repeat } from "../support/repeat.ts";
 
 const retention = { historySize: 100_000, historySeconds: 300 };
@@ -339,6 +344,50 @@ describe("what is lost", () => {
       await eventually(() => later.cellMaps.map.version > version);
       expect(later.cellMaps.map.owners).toEqual(owners);
     } finally {
+      await cells.stop();
+    }
+  });
+
+  test("CELL-10: a cell that lost its data accepts no process that fails to read the newest map", async () => {
+    const cells = await startTwoCells("7");
+    const { cells: known, cellMaps } = await cells.open();
+    const b = known?.all.get("b");
+    if (!known || !b) throw new Error("there are no two cells");
+    // A process that was frozen: it hears of no change, and after it wakes every second read of the map fails.
+    const stale = new Cells(known.all, quietLogger);
+    const stored = new RedisDocumentStore(stale, "cells");
+    let reads: "work" | "fail" | "fail now and then" = "work";
+    let asked = 0;
+    const store: DocumentStore = {
+      start: async () => undefined,
+      stop: async () => undefined,
+      onChange: () => undefined,
+      put: async (request) => stored.put(request),
+      read: async () => {
+        asked++;
+        if (reads === "fail" || (reads === "fail now and then" && asked % 2 === 0)) throw brokerUnavailable("cut off");
+        return stored.read();
+      },
+    };
+    const staleMaps = new RedisCellMaps({ cells: stale, store, errors: quietErrors, logger: quietLogger });
+    try {
+      await staleMaps.start();
+      expect(stale.map.owners[7]).toBe("b");
+      reads = "fail";
+      const moved = await changeMap(cellMaps, ({ owners }) => ({ owners: owners.with(7, "a") }));
+      await b.run("flushall");
+      asked = 0;
+      reads = "fail now and then";
+      const name = `${slotTag(b.root, 7)}:channel`;
+      const written = stale.ofSlot(7).run("set", name, "acknowledged");
+      await eventually(() => asked >= 6);
+      reads = "work";
+      await written;
+      expect(stale.map.version).toBe(moved.version);
+      expect(await Promise.all([known.fleet.run("get", name), b.run("get", name)])).toEqual(["acknowledged", null]);
+    } finally {
+      await staleMaps.stop();
+      await stale.stop();
       await cells.stop();
     }
   });
