@@ -1,4 +1,5 @@
 /** Copies the keys of slots from one cell to another while the source is in use. */
+import { randomUUID } from "node:crypto";
 import { slotTag } from "../channels/keys.ts";
 import { leaseMs } from "../queues/contract.ts";
 import { scriptKeys, slotPrefix } from "../queues/keys.ts";
@@ -126,9 +127,13 @@ export class SlotCopy {
     return Math.max(...(await Promise.all(given)).map(Number));
   }
 
-  /** Every change before now is known. Redis reports changes of one prefix in order, so each slot has a marker. */
+  /**
+   * Every change before now is known. Redis reports changes of one prefix in order, so each slot has a marker. No other attempt writes it,
+   * nor does it expire meanwhile: that would be reported as well, ahead of changes that this process has not read yet.
+   */
   async #receiveChanges(): Promise<void> {
-    const markers = this.#move.slots.map((slot) => `${slotTag(this.#source.root, slot)}:moving`);
+    const marked = randomUUID();
+    const markers = this.#move.slots.map((slot) => `${slotTag(this.#source.root, slot)}:moving:${marked}`);
     const arrivals = markers.map(async (marker) =>
       this.#changes.find((changes) => changes.covers(marker))?.arrival(marker, markerMs),
     );
