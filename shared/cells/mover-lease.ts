@@ -4,6 +4,7 @@ import { script } from "../redis/scripts.ts";
 import { moverKeys } from "./keys.ts";
 
 const takeScript = script<0 | 1>(new URL("take-lease.lua", import.meta.url), 1);
+const giveUpScript = script<0 | 1>(new URL("give-up-lease.lua", import.meta.url), 1);
 /** A mover that was killed is followed by another one after this. */
 const moverLeaseMs = 5_000;
 
@@ -27,6 +28,6 @@ export class MoverLease {
 
   async giveUp(): Promise<void> {
     const { lease } = moverKeys(this.#fleet.root);
-    if ((await this.#fleet.run<string | null>("get", lease)) === this.#instance) await this.#fleet.run("del", lease);
+    await this.#fleet.run(giveUpScript, lease, this.#instance);
   }
 }

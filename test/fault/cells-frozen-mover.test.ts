@@ -1,8 +1,12 @@
 /** A private API is frozen while it moves slots, and goes on after another one has taken over. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { moverKeys } from "../../shared/cells/keys.ts";
+import { MoverLease } from "../../shared/cells/mover-lease.ts";
 import { clearSlots, endArrival, SlotCopy } from "../../shared/cells/slot-copy.ts";
 import { slotTag } from "../../shared/channels/keys.ts";
+import type { Argument } from "../../shared/redis/client.ts";
 import type { RedisConnections } from "../../shared/redis/connections.ts";
+import type { Script } from "../../shared/redis/scripts.ts";
 import { startTwoCells, type TwoCells } from "../support/cells.ts";
 
 const slots = [7];
@@ -98,4 +102,27 @@ test("CELL-6: a process that was frozen before it copied copies nothing once the
   await expect(late.copyWhileOpen(version + 6)).rejects.toThrow("another attempt");
   await late.stop();
   expect(await stored()).toBeNull();
+});
+
+test("CELL-7: a process that is frozen while it gives its lease up takes none from another", async () => {
+  let isFrozen = false;
+  const second = new MoverLease(source);
+  const { lease } = moverKeys(source.root);
+  const run = async <Reply>(command: string | Script<Reply>, ...values: Argument[]): Promise<Reply> => {
+    const reply = await source.run(command, ...values);
+    if (!isFrozen) return reply;
+    // Its lease has ended when it wakes.
+    isFrozen = false;
+    await source.run("del", lease);
+    expect(await second.take()).toBe(true);
+    return reply;
+  };
+  const slow = new Proxy(source, {
+    get: (_, member) => (member === "run" ? run : (Reflect.get(source, member, source) as unknown)),
+  });
+  const first = new MoverLease(slow);
+  expect(await first.take()).toBe(true);
+  isFrozen = true;
+  await first.giveUp();
+  expect(await first.take()).toBe(false);
 });
