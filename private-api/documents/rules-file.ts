@@ -88,8 +88,8 @@ export class RulesFile implements Service {
     const read = await this.#read();
     if (read === undefined) return;
     const { text, isText, changedAt } = read;
-    // Unchanged content is stored again only where the store has lost it.
-    if (text === this.#lastText && (this.#findings.length > 0 || (await this.#options.store.read()))) return;
+    const isUnchanged = text === this.#lastText;
+    if (isUnchanged && (this.#findings.length > 0 || (await this.#options.store.read()))) return;
     try {
       if (!isText) throw new InvalidDocument("rules", ["is not UTF-8"]);
       const document = checkRules(await parseDocumentText("rules", text));
@@ -97,6 +97,8 @@ export class RulesFile implements Service {
       const { kind, version } = await this.#options.store.put({
         document,
         ...(changedAt !== undefined && { changedAt, ifNewer: true }),
+        // Unchanged content is stored again only where the store has lost it, and no process has stored a newer file since.
+        ...(isUnchanged && { ifVersion: 0 }),
       });
       const level = kind === "older" ? "warn" : "info";
       this.#options.logger[level]({ file: this.#options.path, outcome: kind, version }, "rules file read");

@@ -3,8 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { RulesFile } from "../../private-api/documents/rules-file.ts";
+import type { DocumentStore } from "../../shared/documents/contract.ts";
 import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
 import { CurrentRules } from "../../shared/rules/current-rules.ts";
+import { checkRules } from "../../shared/rules/document.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
@@ -26,4 +28,42 @@ test("RULE-7: a rules file that is away for a moment and returns unchanged leave
   await rename(away, path);
   await eventually(() => file.findings.length === 0);
   expect((await store.read())?.version).toBe(1);
+});
+
+test("RULE-13: a process that was frozen before it restored its file replaces no newer one", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-file-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const path = join(folder, "rules.json");
+  await writeFile(path, JSON.stringify({ namespaces: { room: { historySize: 5 } } }));
+  let inner = new MemoryDocumentStore();
+  const newer = checkRules({ namespaces: { room: { historySize: 6 } } });
+  const { promise: restored, resolve: markRestored } = Promise.withResolvers<void>();
+  let isLost = false;
+  const store: DocumentStore = {
+    start: async () => undefined,
+    stop: async () => undefined,
+    onChange: () => undefined,
+    read: async () => {
+      const stored = await inner.read();
+      // Another process stores its file before this one goes on.
+      if (isLost && !stored) await inner.put({ document: newer });
+      return stored;
+    },
+    put: async (request) => {
+      const outcome = await inner.put(request);
+      if (isLost) markRestored();
+      return outcome;
+    },
+  };
+  const common = { errors: quietErrors, logger: quietLogger };
+  const currentRules = new CurrentRules({ ...common, store: inner });
+  const file = new RulesFile({ ...common, store, path, currentRules, environment: {} });
+  await file.start();
+  onTestFinished(() => file.stop());
+  inner = new MemoryDocumentStore();
+  isLost = true;
+  // The folder changes, so the file is read again.
+  await writeFile(join(folder, "other"), "");
+  await restored;
+  expect((await inner.read())?.document).toEqual(newer);
 });
