@@ -9,6 +9,7 @@ import {
   type ClaimReply,
   type ClaimRequest,
   type DeadLetter,
+  dedupeMs,
   type Enqueued,
   type IdentifiedItem,
   type Histories,
@@ -260,7 +261,8 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (!place) return false;
     const { pins } = this.#cells.map;
     if (pins.size === 0 && place.slot < slotCount) {
-      const outcome = await this.#runAt(retryDeadScript, place.slot, place.sequence);
+      const known = idKey(this.#cells.fleet.root, place.slot, retryId(deadLetterId(place)));
+      const outcome = await this.#runAt(retryDeadScript, place.slot, place.sequence, known, dedupeMs);
       if (outcome !== "left") return outcome === 1;
     }
     const cell = this.#cells.ofSlot(place.slot);
@@ -279,7 +281,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       head,
       data,
       ...(source !== undefined && { source }),
-      dedupeId: `dead ${id}`,
+      dedupeId: retryId(id),
     });
     return this.removeDeadLetter(id);
   }
@@ -375,6 +377,11 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (missing && (slots === "every" || results.length === 0)) throw missing.error;
     return fields.map((_, at) => results.reduce((sum, counts) => sum + (counts[at] ?? 0), 0));
   }
+}
+
+/** The id of the item that a dead letter becomes. */
+function retryId(id: string): string {
+  return `dead ${id}`;
 }
 
 /** See ack.lua. */

@@ -261,6 +261,68 @@ test("CELL-18: ids and dead letters from before a pin are known after it", async
   expect(retried && retried.lease.fence > failed.lease.fence).toBe(true);
 });
 
+test("QUE-6: a dead letter is retried once by processes of which only one knows of the pin", async () => {
+  const queue = queueOf("wayne", "k");
+  const slot = slotOfQueue(queue);
+  await moveSlots(mine, "a", [slot]);
+  const [a, b] = ["a", "b"].map((name) => mine.cells?.all.get(name));
+  if (!a || !b) throw new Error("there are no two cells");
+  const lane = { class: "messages", service: "documents", attempt: "first", tenant: "wayne", slot } as const;
+  for (const n of [1, 2]) {
+    await mine.queues.enqueue(numberedItem(queue, n));
+    const [reply] = await Promise.all(mine.queues.claim([{ ...lane, maxQueues: 1, maxItems: 1 }]));
+    const [failed] = reply?.claimed ?? [];
+    if (!failed) throw new Error("nothing was claimed");
+    await mine.queues.settle(failed.lease, { kind: "dead", done: 0, failure: "{}" });
+  }
+  // The queue stays where it is.
+  await mine.queues.enqueue(numberedItem(queue, 3));
+  const letters = (await mine.queues.deadLetters({ limit: 10 })).filter((letter) => letter.queue.tenant === "wayne");
+  const [first = "", second = ""] = letters.map(({ id }) => id);
+  const { owners, moves, version } = mine.cellMaps.map;
+  const unaware = new Cells(mine.cells?.all ?? new Map(), quietLogger);
+  unaware.use({ version, owners, moves, pins: new Map() });
+  const unawareQueues = new RedisQueueStore(unaware);
+  await pin("wayne", "b");
+  // A process that knows of it, and that is frozen before it runs a command.
+  let frozenBefore = "";
+  let meanwhile = async (): Promise<unknown> => undefined;
+  const slow = new Proxy(a, {
+    get: (_, name) => {
+      const member: unknown = Reflect.get(a, name, a);
+      if (typeof member !== "function") return member;
+      if (name !== "run") return member.bind(a) as unknown;
+      return async (...values: Parameters<typeof a.run>) => {
+        const [command] = values;
+        if (typeof command !== "string" && command.name.startsWith(frozenBefore)) await meanwhile();
+        return a.run(...values);
+      };
+    },
+  });
+  const aware = new Cells(
+    new Map([
+      ["a", slow],
+      ["b", b],
+    ]),
+    quietLogger,
+  );
+  aware.use(mine.cellMaps.map);
+  const awareQueues = new RedisQueueStore(aware);
+  const outcomes: unknown[] = [];
+  for (const [id, command] of [
+    [first, "queues/remove-dead.lua"],
+    [second, "queues/enqueue.lua"],
+  ] as const) {
+    frozenBefore = command;
+    meanwhile = async () => outcomes.push(await unawareQueues.retryDeadLetter(id));
+    await awareQueues.retryDeadLetter(id);
+  }
+  await Promise.all([unaware.stop(), aware.stop()]);
+  expect(outcomes).toEqual([true, true]);
+  const [reply] = await Promise.all(mine.queues.claim([{ ...lane, maxQueues: 1, maxItems: 9 }]));
+  expect(reply?.claimed[0]?.items.map(({ data }) => data)).toEqual(["3", "1", "2"]);
+});
+
 test("CELL-18: ids from before a pin are kept for their time, however far the clocks of private APIs are apart", async () => {
   const { cells, cellMaps } = mine;
   if (!cells) throw new Error("there are no cells");
