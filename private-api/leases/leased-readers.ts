@@ -25,7 +25,7 @@ export interface LeasedReader<Item> {
 }
 
 export interface ReaderTerms {
-  /** Undefined where it may end before what is begun now has ended. */
+  /** Always the same one. Undefined where it may end before what is begun now has ended, and from its end on. */
   lease: () => ShardLease | undefined;
   /** The store says that the lease has ended. */
   onLeaseEnded: () => void;
@@ -149,12 +149,15 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
 
   /** Of everything that is held, unless the reader before it has not ended. */
   #begin(): void {
-    for (const name of this.#held.all.keys()) {
+    for (const [name, held] of this.#held.all) {
       const item = this.#items.get(name);
       if (item === undefined || this.#stopping || this.#readers.has(name) || this.#ending.has(name)) continue;
+      // A later lease is none of this reader's: others may have read on meanwhile.
       const reader = this.#options.open(item, {
-        lease: () => this.#held.of(name)?.lease,
-        onLeaseEnded: () => this.#held.lose(name),
+        lease: () => (this.#held.of(name) === held ? held.lease : undefined),
+        onLeaseEnded: () => {
+          if (this.#held.all.get(name) === held) this.#held.lose(name);
+        },
       });
       this.#readers.set(name, reader);
       reader.start();
