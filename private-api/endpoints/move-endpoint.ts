@@ -1,4 +1,5 @@
 /** Moves endpoints in the log: replays, and the cut-over of a shadow. */
+import { randomInt } from "node:crypto";
 import {
   type ChangeLog,
   type Gap,
@@ -31,7 +32,7 @@ export type OtherChannels = "now" | "ledger";
 
 /** Where an endpoint continues. */
 export interface MoveTarget {
-  move: Move;
+  move: Omit<Move, "generation">;
   /** Its places in slots; in others it gets what the others get. */
   places: ReadonlyMap<number, Place>;
   endpoint: Endpoint;
@@ -39,6 +40,7 @@ export interface MoveTarget {
 
 /** Others change the same endpoint at the same moment, again and again. */
 const maxTries = 10;
+const generationsPerSecond = 2 ** 20;
 /** Slots in which gaps are looked for at once. */
 const searchedAtOnce = 16;
 /** Of one read in one slot, while a gap is looked for. */
@@ -112,12 +114,15 @@ export class EndpointMoves {
     for (let tries = 0; tries < maxTries; tries++) {
       const stored = await readEndpoint(this.#store, id);
       const { endpoint, move, places } = await targetOf(stored);
-      const name = cursorName({ ...stored, generation: stored.generation + 1 });
+      const generation = generationAfter(stored);
+      const name = cursorName({ ...stored, generation });
       const cursors = [...places].map(([slot, place]) => ({ slot, name, place }));
       const saved = cursors.length === 0 ? [] : await this.#log.saveCursors(cursors);
       if (saved.includes(false)) throw new TidegateError("rate_limited", "the change log has too many cursors");
-      const outcome = await this.#store.change(endpoint, stored.version, move);
+      const outcome = await this.#store.change(endpoint, stored.version, { ...move, generation });
       if (outcome === "stored") return readEndpoint(this.#store, id);
+      // Nobody reads from them, and the log would be kept for them.
+      await this.#log.saveCursors(cursors.map((cursor) => ({ ...cursor, place: undefined })));
     }
     throw new TidegateError("conflict", "others changed the endpoint meanwhile: try again");
   }
@@ -166,6 +171,15 @@ export class EndpointMoves {
       next = { kind: "after", place: read.place };
     }
   }
+}
+
+/**
+ * Of one try: places that another one stores, late or before its process ended, are not those of this generation. It grows with the time, so that
+ * what was left behind belongs to an earlier generation after the next move.
+ */
+function generationAfter({ generation }: StoredEndpoint): number {
+  const ofSecond = Math.floor(Date.now() / 1_000) * generationsPerSecond;
+  return Math.max(generation, ofSecond) + 1 + randomInt(generationsPerSecond);
 }
 
 /** A channel that is misspelt, or listed twice, would begin elsewhere than its caller means. @throws TidegateError with every finding */

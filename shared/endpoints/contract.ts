@@ -20,6 +20,8 @@ export interface StoredEndpoint {
 
 /** Moves an endpoint in the log: a new generation begins. */
 export interface Move {
+  /** Greater than the one before. Its places are stored under it before, so no other move may have the same one. */
+  readonly generation: number;
   /** Unix ms, what it was, or `now`: the next millisecond of the store's clock, which has begun when the change resolves. */
   readonly startsAt: number | "now" | "same";
   /** What earlier generations have queued is still sent. */

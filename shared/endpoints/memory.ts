@@ -79,9 +79,8 @@ export class MemoryEndpointStore implements EndpointStore {
 
 function movedFrom(
   stored: StoredEndpoint,
-  { startsAt, keepsQueued = false }: Move,
+  { generation, startsAt, keepsQueued = false }: Move,
 ): Pick<StoredEndpoint, "startsAt" | "generation" | "validFrom"> {
-  const generation = stored.generation + 1;
   return {
     startsAt: startsAt === "same" ? stored.startsAt : startsAt === "now" ? Date.now() + 1 : startsAt,
     generation,

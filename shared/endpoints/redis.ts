@@ -121,6 +121,7 @@ export class RedisEndpointStore implements EndpointStore {
         ifVersion,
         move?.startsAt ?? "",
         move?.keepsQueued ? 1 : 0,
+        move?.generation ?? "",
         maxEndpoints,
         topic,
       ],

@@ -133,12 +133,13 @@ describe.each(implementations)("endpoint store: %s", (_name, create) => {
       return writer.read(own.id);
     };
     expect(await change()).toMatchObject({ generation: 0, validFrom: 0, startsAt: created?.startsAt });
-    expect(await change({ startsAt: 5 })).toMatchObject({ generation: 1, validFrom: 1, startsAt: 5 });
-    expect(await change({ startsAt: "same", keepsQueued: true })).toMatchObject({
-      ...{ generation: 2, validFrom: 1, startsAt: 5 },
+    expect(await change({ startsAt: 5, generation: 1 })).toMatchObject({ generation: 1, validFrom: 1, startsAt: 5 });
+    expect(await change({ startsAt: "same", keepsQueued: true, generation: 7 })).toMatchObject({
+      ...{ generation: 7, validFrom: 1, startsAt: 5 },
     });
-    const moved = (await change({ startsAt: "now" })) as { startsAt: number };
-    expect(moved).toMatchObject({ generation: 3, validFrom: 3, createdAt: created?.createdAt });
+    const generation = 2 ** 52;
+    const moved = (await change({ startsAt: "now", generation })) as { startsAt: number };
+    expect(moved).toMatchObject({ generation, validFrom: generation, createdAt: created?.createdAt });
     expect(moved.startsAt).toBeGreaterThanOrEqual(created?.createdAt ?? Infinity);
   });
 });

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { formatCursor } from "../../private-api/changes/pull-cursor.ts";
 import { wants } from "../../private-api/endpoints/change-queue.ts";
 import type { ChannelPlace } from "../../private-api/endpoints/channel-places.ts";
+import { cursorName } from "../../private-api/endpoints/behind.ts";
 import { ledgerLines } from "../../private-api/endpoints/ledger.ts";
 import { EndpointMoves } from "../../private-api/endpoints/move-endpoint.ts";
 import { type Change, placeBeforeAll } from "../../shared/changes/contract.ts";
@@ -169,4 +170,46 @@ test("EP-13: an offset is refused where something that follows it has left the l
   }
   const live = await moves.goLive("ep_1", [{ channel, offset: 6 }], "now");
   expect(live.endpoint.mode).toBe("live");
+});
+
+/** What the readers of the slots would continue from. */
+async function placesOfStored(): Promise<ReadonlySet<string>> {
+  const stored = await store.read("ep_1");
+  if (!stored) throw new Error("no endpoint");
+  const cursors = await log.cursors([slot], cursorName(stored));
+  return new Set(cursors.map(({ place }) => place));
+}
+
+test("EP-9: a move that is late stores no places for the move that was quicker", async () => {
+  publish("early", 1, 5);
+  const [first, last] = [(await changes())[0]?.place ?? "", (await changes()).at(-1)?.place ?? ""];
+  const cursorOf = (place: string): string => formatCursor({ since: 1, places: new Map([[slot, place]]), turn: slot });
+  const save = log.saveCursors.bind(log);
+  const { promise: frozen, resolve: wake } = Promise.withResolvers<void>();
+  const { promise: arrived, resolve: arrive } = Promise.withResolvers<void>();
+  vi.spyOn(log, "saveCursors").mockImplementationOnce(async (cursors) => {
+    arrive();
+    await frozen;
+    return save(cursors);
+  });
+  const late = moves.goLive("ep_1", cursorOf(last), "now");
+  await arrived;
+  await moves.goLive("ep_1", cursorOf(first), "now");
+  expect(await placesOfStored()).toEqual(new Set([first]));
+  wake();
+  await expect(late).rejects.toMatchObject({ code: "conflict" });
+  expect(await placesOfStored()).toEqual(new Set([first]));
+  const names = (await log.cursorsOf(slot)).cursors.map(({ name }) => name);
+  expect(names.length, "nothing is left of the late one").toBe(1);
+});
+
+test("EP-12: places of a move that was not completed are none of a later one", async () => {
+  publish("early", 1, 5);
+  const stored = await store.read("ep_1");
+  if (!stored) throw new Error("no endpoint");
+  await store.change({ ...stored.endpoint, mode: "live" }, stored.version);
+  vi.spyOn(store, "change").mockRejectedValueOnce(new Error("the process was killed"));
+  await expect(moves.seek("ep_1", "start")).rejects.toThrow("killed");
+  await moves.seek("ep_1", "end");
+  expect(await placesOfStored()).toEqual(new Set());
 });
