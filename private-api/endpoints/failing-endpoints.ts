@@ -39,19 +39,20 @@ export class FailingEndpoints {
     this.#failingMs = options.failingMs ?? failingMs;
   }
 
-  /** After each failure of a delivery. */
-  async failed({ endpoint }: StoredEndpoint, why: { status?: number; health: EndpointHealth }): Promise<void> {
+  /** After each failure of a delivery. @param stored as it was when that was sent: what has changed since is judged by a later one */
+  async failed(stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }): Promise<void> {
     const { failingSince = Infinity } = why.health;
-    if (why.status === gone) await this.#disable(endpoint.id, "it answered 410 (gone)");
+    if (why.status === gone) await this.#disable(stored, "it answered 410 (gone)");
     else if (Date.now() - failingSince >= this.#failingMs) {
-      await this.#disable(endpoint.id, `every delivery failed since ${new Date(failingSince).toISOString()}`);
+      await this.#disable(stored, `every delivery failed since ${new Date(failingSince).toISOString()}`);
     }
   }
 
-  async #disable(id: string, reason: string): Promise<void> {
+  async #disable(sent: StoredEndpoint, reason: string): Promise<void> {
+    const { id } = sent.endpoint;
     let isNew = false;
-    await changeEndpoint(this.#store, id, ({ endpoint }) => {
-      isNew = endpoint.halted !== "disabled";
+    await changeEndpoint(this.#store, id, ({ endpoint, version }) => {
+      isNew = version === sent.version && endpoint.halted !== "disabled";
       return isNew ? { ...endpoint, halted: "disabled", reason } : undefined;
     });
     if (!isNew) return;
