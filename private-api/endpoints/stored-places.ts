@@ -106,7 +106,10 @@ export class StoredPlaces {
     await this.#store(this.#delayed.take(this.#delayMs(), now));
   }
 
-  /** In the given order. */
+  /**
+   * In the given order. Where a call fails its slots are lost: it may arrive late, and must not replace what is stored after it. Under the
+   * next lease of the slot it is refused.
+   */
   async #store(due: readonly NotedPlace[]): Promise<void> {
     const storable: NotedPlace[] = [];
     /** Their lease may end soon: they wait for its renewal. */
@@ -117,10 +120,12 @@ export class StoredPlaces {
     }
     this.#delayed.putBack(waiting);
     for (let at = 0; at < storable.length; at += storedAtOnce) {
+      const together = storable.slice(at, at + storedAtOnce);
       try {
-        await this.#storeTogether(storable.slice(at, at + storedAtOnce));
+        await this.#storeTogether(together);
       } catch (error) {
-        this.#delayed.putBack(storable.slice(at));
+        for (const { slot, held } of together) if (this.#slots.all.get(slot) === held) this.#slots.lose(slot);
+        this.#delayed.putBack(storable.slice(at + storedAtOnce));
         throw error;
       }
     }

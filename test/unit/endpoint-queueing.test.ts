@@ -9,6 +9,7 @@ import { CursorSweep } from "../../private-api/endpoints/cursor-sweep.ts";
 import { DelayedPlaces, type NotedPlace } from "../../private-api/endpoints/delayed-places.ts";
 import { HeldSlots } from "../../private-api/endpoints/held-slots.ts";
 import { MovedEndpoints } from "../../private-api/endpoints/moved-endpoints.ts";
+import { StoppingEndpoints } from "../../private-api/endpoints/stopping-endpoints.ts";
 import { StoredPlaces } from "../../private-api/endpoints/stored-places.ts";
 import { changeMessage } from "../../private-api/endpoints/queued-change.ts";
 import { ServiceStates } from "../../private-api/dispatch/service-states.ts";
@@ -297,6 +298,70 @@ test("EP-15: places of endpoints that fall behind are stored in parts, before th
   expect(stored.at(-1)?.at(-1)).toBe("endpoints");
   expect((await log.cursors([3], "endpoint/ep_7/0")).map(({ place }) => place)).toEqual(["1-1"]);
 });
+
+/** A call without a reply. @returns executes it */
+function delayNext(log: MemoryChangeLog): () => Promise<readonly boolean[]> {
+  const save = log.saveCursors.bind(log);
+  let late: Parameters<typeof save>[0] = [];
+  vi.spyOn(log, "saveCursors").mockImplementationOnce(async (changes) => {
+    late = changes;
+    throw new TidegateError("broker_unavailable", "no reply");
+  });
+  return async () => save(late);
+}
+
+test("EP-15: a place that arrives late does not replace what was stored after it", async () => {
+  const log = new MemoryChangeLog();
+  const behind = new Behind();
+  const slots = new HeldSlots({ log, readers: async () => 1, onLost: (slot) => behind.lose(slot) });
+  await slots.renew();
+  const places = new StoredPlaces({ log, slots, behind, delayMs: () => 0 });
+  const stored = storedEndpoint();
+  behind.set(stored, 3, "1-1");
+  await places.save();
+  // It has what the others have, and falls behind again.
+  const arrive = delayNext(log);
+  behind.join("ep_1", 3);
+  await expect(places.save()).rejects.toThrow("no reply");
+  await slots.renew();
+  await places.loadAllBehind([3], { get: () => stored });
+  behind.set(stored, 3, "5-5");
+  await places.save();
+  await arrive();
+  expect((await log.cursors([3], "endpoint/ep_1/0")).map(({ place }) => place)).toEqual(["5-5"]);
+});
+
+test.each(["was stored", "is stored late"])(
+  "CUT-1: nothing is queued after the place of a stop that %s without a reply",
+  async (how) => {
+    const log = new MemoryChangeLog();
+    const behind = new Behind();
+    const slots = new HeldSlots({ log, readers: async () => 1, onLost: (slot) => behind.lose(slot) });
+    const stored = storedEndpoint({ endpoint: plainEndpoint({ stopping: "s" }) });
+    const stopping = new StoppingEndpoints({
+      ...{ log, slots, behind, moved: { has: () => false }, isLoaded: () => true },
+      current: { index: { get: () => stored, all: [stored], match: () => [], size: 1 } },
+    });
+    stopping.start();
+    const readTo = async (place: string): Promise<void> => {
+      await slots.renew();
+      for (const held of slots.all.values()) Object.assign(held, { place, queuedUpTo: place });
+      await stopping.load([3]);
+    };
+    await readTo("5-5");
+    const arrive = delayNext(log);
+    await expect(stopping.mark()).rejects.toThrow("no reply");
+    if (how === "was stored") await arrive();
+    await readTo("5-5");
+    if (!stopping.hasStopped(stored, 3)) {
+      await readTo("7-7");
+      await stopping.mark();
+      if (how !== "was stored") await arrive();
+    }
+    const [cursor] = await log.cursors([3], "stop/ep_1/s");
+    expect(cursor?.place).toBe(how === "was stored" ? "5-5" : "7-7");
+  },
+);
 
 function noted(name: string, place: string | undefined): NotedPlace {
   const held = {
