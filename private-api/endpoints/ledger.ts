@@ -28,9 +28,12 @@ export interface LedgerQuery {
   readonly sentMs?: number;
 }
 
-/** Of a shadow, by slot: what follows is what it would be sent. A slot that nothing was read of yet is left out. */
-export async function shadowPlaces(log: ChangeLog, stored: StoredEndpoint): Promise<ReadonlyMap<number, Place>> {
-  // Read first: a change between the two reads, with which the shadow gets a place of its own, is after this one.
+/**
+ * By slot: what follows is what it will get, or as a shadow would. A slot that nothing was read of yet is left out. Of a live endpoint as of some
+ * time before: readers may store places later.
+ */
+export async function ownPlaces(log: ChangeLog, stored: StoredEndpoint): Promise<ReadonlyMap<number, Place>> {
+  // Read first: a change between the two reads, with which the endpoint gets a place of its own, is after this one.
   const others = await log.cursors(everySlot, readerCursor);
   const own = await log.cursors(everySlot, cursorName(stored));
   return new Map([...others, ...own].map(({ slot, place }) => [slot, place]));
@@ -87,7 +90,7 @@ export async function* ledgerLines(
   const { endpoint, startsAt } = stored;
   const channels = channelsOf(endpoint);
   const slots = channelSlots(stored);
-  const places = endpoint.mode === "shadow" ? await shadowPlaces(log, stored) : new Map<number, Place>();
+  const places = endpoint.mode === "shadow" ? await ownPlaces(log, stored) : new Map<number, Place>();
   const known = after === undefined ? undefined : parseNext(after);
   const since = sentMs === undefined ? undefined : Math.max(0, (await sentUntil(log, stored, places)) - sentMs);
   for (let slot = known?.slot ?? 0; slot < slotCount; slot++) {

@@ -23,7 +23,7 @@ import { readEndpoint } from "./change-endpoint.ts";
 import { channelSlots, gapOf } from "./change-queue.ts";
 import { type ChannelPlace, placesOf, type PlaceSources } from "./channel-places.ts";
 import { assertEndpointSize } from "./endpoint-form.ts";
-import { shadowPlaces } from "./ledger.ts";
+import { ownPlaces } from "./ledger.ts";
 
 export type SeekTarget = "start" | "end" | { time: number } | ChannelPlace | { cursor: string };
 
@@ -66,11 +66,9 @@ export class EndpointMoves {
       if (to === "start") return { endpoint, move: { startsAt: 0 }, places: allAt(() => placeBeforeAll) };
       if ("time" in to) return { endpoint, move: { startsAt: to.time }, places: allAt(() => placeBeforeAll) };
       if ("cursor" in to) return { endpoint, ...cursorTarget(to.cursor) };
-      // Nothing but this slot moves: the places in others, and what is queued, stay.
-      const known = await this.#log.cursors(everySlot, cursorName(stored));
-      const places = new Map(known.map(({ slot, place }) => [slot, place]));
       const found = (await placesOf(this.#sources, [to], fromStart)).get(to.channel) ?? placeBeforeAll;
-      places.set(slotOf(to.channel), found);
+      // What is queued stays. In other slots it continues from where it is, also where it is not behind: it may fall behind until it has moved.
+      const places = new Map([...(await ownPlaces(this.#log, stored)), [slotOf(to.channel), found]]);
       const startsAt = found === placeBeforeAll ? 0 : Math.min(stored.startsAt, timeOf(found));
       return { endpoint, move: { startsAt, keepsQueued: true }, places };
     });
@@ -129,7 +127,7 @@ export class EndpointMoves {
 
   /** Where the shadow's ledger begins. @throws TidegateError `history_trimmed` where it has a gap there */
   async #ledgerPlaces(stored: StoredEndpoint): Promise<ReadonlyMap<number, Place>> {
-    const places = await shadowPlaces(this.#log, stored);
+    const places = await ownPlaces(this.#log, stored);
     await this.#assertWhole("the ledger", stored, places);
     return new Map(everySlot.map((slot) => [slot, places.get(slot) ?? placeBeforeAll]));
   }

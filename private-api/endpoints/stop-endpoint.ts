@@ -11,7 +11,7 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { formatCursor } from "../changes/pull-cursor.ts";
 import { stopName } from "./behind.ts";
 import { changeEndpoint, readEndpoint } from "./change-endpoint.ts";
-import { sentUntil, shadowPlaces } from "./ledger.ts";
+import { sentUntil, ownPlaces } from "./ledger.ts";
 import type { EndpointMoves } from "./move-endpoint.ts";
 
 /** A call waits so long for the readers, and for what is queued to be delivered. */
@@ -107,7 +107,7 @@ export class EndpointStops implements Service {
    * @returns `after`: as `cursor` of `GET /v1/changes`, and as `after` of go-live. `sentUntil`: Unix ms, before which everything was sent
    */
   async positionOf(stored: StoredEndpoint): Promise<{ after: string; sentUntil: number }> {
-    const places = await shadowPlaces(this.#log, stored);
+    const places = await ownPlaces(this.#log, stored);
     const after = formatCursor({
       since: stored.startsAt,
       places: new Map([...places].filter(([, place]) => place !== placeBeforeAll)),

@@ -203,6 +203,27 @@ test("EP-9: a move that is late stores no places for the move that was quicker",
   expect(names.length, "nothing is left of the late one").toBe(1);
 });
 
+test("EP-12: an endpoint that falls behind in another slot while it is moved skips nothing there", async () => {
+  publish("early", 1, 5);
+  const stored = await store.read("ep_1");
+  if (!stored) throw new Error("no endpoint");
+  const other = slotOf("board:2");
+  await log.saveCursors([{ slot: other, name: "endpoints", place: "50-5" }]);
+  const change = store.change.bind(store);
+  vi.spyOn(store, "change").mockImplementationOnce(async (...given) => {
+    await log.saveCursors([
+      { slot: other, name: cursorName(stored), place: "60-6" },
+      { slot: other, name: "endpoints", place: "80-8" },
+    ]);
+    return change(...given);
+  });
+  const moved = await moves.seek("ep_1", { channel, offset: 2 });
+  expect(moved.generation).toBeGreaterThan(stored.generation);
+  // From here on: changes that are queued already may come again.
+  expect(await log.cursors([other], cursorName(moved))).toMatchObject([{ place: "50-5" }]);
+  expect(await placesOfStored()).toEqual(new Set([(await changes())[1]?.place]));
+});
+
 test("EP-12: places of a move that was not completed are none of a later one", async () => {
   publish("early", 1, 5);
   const stored = await store.read("ep_1");
