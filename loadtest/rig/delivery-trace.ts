@@ -42,9 +42,9 @@ const tracedRead: typeof read = async function traced(this: RedisChangeLog, ...q
 };
 
 const { add } = ChangeQueue.prototype;
-const tracedAdd: typeof add = async function traced(this: ChangeQueue, wanted) {
+const tracedAdd: typeof add = async function traced(this: ChangeQueue, wanted, isHeld) {
   const current = trace;
-  if (!current) return add.call(this, wanted);
+  if (!current) return add.call(this, wanted, isHeld);
   const { times, queuedAt, readAt } = current;
   for (const { message } of wanted) {
     const { timestamp, data } = JSON.parse(message.body) as { timestamp: string; data: HookBody };
@@ -52,7 +52,7 @@ const tracedAdd: typeof add = async function traced(this: ChangeQueue, wanted) {
     times["due → published"].add(publishedAt - data.at);
     times["published → read"].add(readAt - publishedAt);
   }
-  await add.call(this, wanted);
+  await add.call(this, wanted, isHeld);
   const now = nowMs();
   for (const { message } of wanted) {
     times["read → queued"].add(now - readAt);

@@ -7,6 +7,7 @@ import type { QueueStore } from "../../shared/queues/contract.ts";
 import { everySlot, slotOf } from "../../shared/redis/slots.ts";
 import { Turns } from "../../shared/runtime/timing.ts";
 import { joinedGap } from "../changes/joined-gap.ts";
+import { LeaseEnded } from "../leases/lease-ended.ts";
 import type { Backlogs } from "./backlogs.ts";
 import type { Behind } from "./behind.ts";
 import type { EndpointIndex } from "./endpoint-index.ts";
@@ -108,8 +109,10 @@ export class ChangeQueue {
   /**
    * Resolves once everything is stored, but for endpoints that are behind, or fall behind now. Where it rejects none has fallen behind: the
    * same changes have to be added again, and those that are stored already are dropped.
+   * @param isHeld whether the slot is still held as it was read: another process may know better what an endpoint takes
+   * @throws LeaseEnded, and what the queues throw
    */
-  async add(wanted: readonly Wanted[]): Promise<void> {
+  async add(wanted: readonly Wanted[], isHeld: (slot: number) => boolean): Promise<void> {
     const taking = this.#withoutBehind(wanted);
     await this.#backlogs.expect(this.#countsOf(taking));
     const turns = new Turns();
@@ -128,6 +131,8 @@ export class ChangeQueue {
       const ofSlot: Fallen = fallen.get(slot) ?? new Map();
       fallen.set(slot, ofSlot);
       for (const stored of endpoints) {
+        // After each pause: this process may have been frozen.
+        if (!isHeld(slot)) throw new LeaseEnded();
         const { id } = stored.endpoint;
         if (ofSlot.has(id)) continue;
         if (!this.#isTaking(stored, slot) || !this.#backlogs.take(id, message.bytes)) {

@@ -14,6 +14,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { TableRows } from "../changes/table-rows.ts";
+import { LeaseEnded } from "../leases/lease-ended.ts";
 import { Backlogs } from "./backlogs.ts";
 import { Behind } from "./behind.ts";
 import { CatchUp } from "./catch-up.ts";
@@ -227,7 +228,7 @@ export class ChangeReader implements Service {
       const reads = all.filter(isSame).map((read) => this.#catchUp.leaveRows(read, places.get(read.slot), index));
       const { wanted, covered } = wantedOf(reads, places, index);
       for (const read of covered) noteQueued(begun.get(read.slot), read);
-      await this.#queue.add(wanted);
+      await this.#queue.add(wanted, (slot) => this.#slots.of(slot) === begun.get(slot));
       for (const { slot } of covered) if (this.#slots.all.get(slot) !== begun.get(slot)) this.#behind.lose(slot);
       for (const { slot, place } of covered.filter(isSame)) {
         const held = begun.get(slot);
@@ -289,7 +290,8 @@ export class ChangeReader implements Service {
   }
 
   #report(error: unknown, message: string): void {
-    if (error instanceof TidegateError || error instanceof LostWrites) this.#logger.debug({ err: error }, message);
+    const isExpected = error instanceof TidegateError || error instanceof LostWrites || error instanceof LeaseEnded;
+    if (isExpected) this.#logger.debug({ err: error }, message);
     else this.#errors.report("store", error);
   }
 }

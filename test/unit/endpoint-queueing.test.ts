@@ -12,6 +12,7 @@ import { MovedEndpoints } from "../../private-api/endpoints/moved-endpoints.ts";
 import { StoppingEndpoints } from "../../private-api/endpoints/stopping-endpoints.ts";
 import { StoredPlaces } from "../../private-api/endpoints/stored-places.ts";
 import { changeMessage } from "../../private-api/endpoints/queued-change.ts";
+import { LeaseEnded } from "../../private-api/leases/lease-ended.ts";
 import { ServiceStates } from "../../private-api/dispatch/service-states.ts";
 import type { Change, SlotRead } from "../../shared/changes/contract.ts";
 import { MemoryChangeLog } from "../../shared/changes/memory.ts";
@@ -29,6 +30,7 @@ import { noTables } from "../support/table-rows.ts";
 
 const mebibyte = 1024 * 1024;
 const stops = { hasStopped: () => false };
+const isHeld = (): boolean => true;
 
 function change(n: number): Change {
   return {
@@ -82,10 +84,10 @@ test("EP-17: an item that could not be stored is not lost when its endpoint fall
     ...{ backlogs, behind, stops },
   });
   const wanted = wantedChanges(3);
-  await expect(queue.add(wanted)).rejects.toThrow("away");
+  await expect(queue.add(wanted, isHeld)).rejects.toThrow("away");
   expect(behind.isEmpty).toBe(true);
   isAway = false;
-  await queue.add(wanted);
+  await queue.add(wanted, isHeld);
   // What it has got ends where it is read for from now on.
   expect(behind.places("ep_1").get(0)?.place).toBe(`${stored.length}-${stored.length}`);
 });
@@ -97,15 +99,25 @@ test("EP-18: what follows an item that could not be stored is not queued ahead o
     if (given.length === 1) throw new TidegateError("broker_unavailable", "away");
   });
   // More than one turn of the event loop takes.
-  await expect(queue.add(wantedChanges(5_000))).rejects.toThrow("away");
+  await expect(queue.add(wantedChanges(5_000), isHeld)).rejects.toThrow("away");
   expect(given.length).toBeLessThan(1_000);
+});
+
+test("EP-27: a reader that was frozen longer than its lease queues no more of what it had read", async () => {
+  const given: string[] = [];
+  const { queue, behind } = queueing(async ({ data }) => void given.push(data));
+  // Frozen in a pause between two changes, while another process has paused its endpoint.
+  const isHeldFirst = (): boolean => given.length < 3;
+  await expect(queue.add(wantedChanges(20), isHeldFirst)).rejects.toThrow(LeaseEnded);
+  expect(given.length).toBe(3);
+  expect(behind.isEmpty).toBe(true);
 });
 
 test("EP-18: an endpoint that was behind gets nothing of a step after its slot is lost meanwhile", async () => {
   const { queue, behind, services } = queueing(async () => behind.lose(0));
   const late = storedEndpoint({ endpoint: plainEndpoint({ id: "ep_late" }) });
   behind.set(late, 0, "0-0");
-  await queue.add(wantedChanges(3, [storedEndpoint(), late]));
+  await queue.add(wantedChanges(3, [storedEndpoint(), late]), isHeld);
   expect(behind.has("ep_late", 0)).toBe(false);
   expect(new Set(services)).toEqual(new Set(["endpoint/ep_1"]));
 });
@@ -141,7 +153,7 @@ test("EP-15: of endpoints that are behind or paused nothing is counted while oth
   const late = storedEndpoint({ endpoint: plainEndpoint({ id: "ep_late" }) });
   behind.set(late, 0, "0-0");
   const endpoints = [paused, late, storedEndpoint()];
-  await queue.add([{ slot: 0, before: "0-0", message: changeMessage(change(1)), endpoints }]);
+  await queue.add([{ slot: 0, before: "0-0", message: changeMessage(change(1)), endpoints }], isHeld);
   expect(asked).toEqual(["endpoint/ep_1"]);
 });
 
