@@ -6,10 +6,17 @@ const stragglersMs = 50;
 /** A round without any answer ends after this. */
 const silenceMs = 250;
 
+/** How a claim was asked for. */
+export interface Asked {
+  /** By `performance.now()`: what it leased is held since then, at the earliest. */
+  askedAt: number;
+  /** Its round has ended. What it leased is worked on beyond the number of workers. */
+  isLate: boolean;
+}
+
 export interface ClaimRoundsOptions {
   store: Pick<QueueStore, "claim">;
-  /** `late`: its round has ended. What it leased is worked on beyond the number of workers. */
-  onReply: (request: ClaimRequest, reply: ClaimReply, late: boolean) => void;
+  onReply: (request: ClaimRequest, reply: ClaimReply, how: Asked) => void;
   /** Once for all slots that one error has failed. */
   onFailure: (slots: readonly number[], error: unknown) => void;
 }
@@ -51,12 +58,13 @@ export class ClaimRounds {
           clearTimeout(timer);
           timer = setTimeout(end, stragglersMs);
         }
-        onReply(request, reply, isOver);
+        onReply(request, reply, { askedAt, isLate: isOver });
       } catch (error) {
         fail(request.slot, error);
       }
       answered(request);
     };
+    const askedAt = performance.now();
     const claims = store.claim(requests);
     this.#open.add(all);
     for (const [index, request] of requests.entries()) {

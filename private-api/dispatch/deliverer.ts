@@ -56,6 +56,8 @@ export class Deliverer {
       const error = { code: "upstream_unavailable", message: "no attempt that the rules allow is left" };
       return this.#fail(held, claimed, delivery, { error, attempts });
     }
+    // This process was frozen: another one may have delivered the item, and later ones.
+    if (hasExpired(held)) return this.#delay(held, { attempts, delayMs: 0 }, "postponed");
     const { service } = claimed.lease.queue;
     const state = services.of(service);
     if (!state) return this.#delay(held, { attempts, delayMs: absentMs }, "postponed");
@@ -156,12 +158,17 @@ export class Deliverer {
         return;
       } catch (error) {
         report(error, "a delivery could not be settled");
-        if (performance.now() - held.heldSince > leaseMs) break;
+        if (hasExpired(held)) break;
         await new Promise((resolve) => setTimeout(resolve, storeRetryMs));
       }
     }
     onOutcome(lease.class, lease.queue.service, "stale");
   }
+}
+
+/** The lease must have ended, where its store kept running. */
+function hasExpired({ heldSince }: HeldLease): boolean {
+  return performance.now() - heldSince > leaseMs;
 }
 
 /** A request has ended: its answer says how many requests the service takes. @param answer undefined: a mistake of ours ended it */

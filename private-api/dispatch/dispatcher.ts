@@ -7,7 +7,7 @@ import type { Claimed, ClaimReply, ClaimRequest, QueueStore } from "../../shared
 import { leaseMs } from "../../shared/queues/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
-import { ClaimRounds } from "./claim-rounds.ts";
+import { type Asked, ClaimRounds } from "./claim-rounds.ts";
 import { Deliverer, type DelivererOptions } from "./deliverer.ts";
 import { DueRetries } from "./due-retries.ts";
 import { extendMs, HeldLeases } from "./held-leases.ts";
@@ -72,7 +72,7 @@ export class Dispatcher implements Service {
     this.#deliverer = new Deliverer({ ...others, store, services, retries, random, report });
     this.#claims = new ClaimRounds({
       store,
-      onReply: (request, reply, late) => this.#begin(request, reply, late),
+      onReply: (request, reply, how) => this.#begin(request, reply, how),
       onFailure: (slots, error) => this.#leaveOut(slots, error, "queues could not be claimed"),
     });
     this.#unreached = new UnreachedSlots(async (slots) => this.#readReady(slots), errors);
@@ -167,17 +167,17 @@ export class Dispatcher implements Service {
     return [];
   }
 
-  #begin(request: ClaimRequest, { more, claimed }: ClaimReply, late: boolean): void {
+  #begin(request: ClaimRequest, { more, claimed }: ClaimReply, { askedAt, isLate }: Asked): void {
     this.#ready.claimed(request, more);
     // What else is ready in the slot is not known any more.
-    if (late) this.#unreached.add([request.slot]);
-    for (const each of claimed) void this.#work(request, each);
+    if (isLate) this.#unreached.add([request.slot]);
+    for (const each of claimed) void this.#work(request, each, askedAt);
   }
 
   /** From the claim to the settlement; the worker is free once the settlement is on its way. */
-  async #work(lane: ClaimRequest, claimed: Claimed): Promise<void> {
+  async #work(lane: ClaimRequest, claimed: Claimed, heldSince: number): Promise<void> {
     const release = this.#takeWorker(lane);
-    const held = this.#leases.begin(claimed, release);
+    const held = this.#leases.begin(claimed, { heldSince, delivered: release });
     try {
       await this.#deliverer.deliver(held, claimed);
     } catch (error) {

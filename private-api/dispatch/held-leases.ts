@@ -10,7 +10,7 @@ export interface HeldLease {
   readonly lease: Lease;
   /** Of its first item, that failed before. */
   readonly attempts: number;
-  /** Since it was claimed or last extended, by `performance.now()`. */
+  /** Since it was asked for, or last extended, by `performance.now()`. */
   heldSince: number;
   /** Another dispatcher may work on the queue: nothing more is settled. */
   lost: boolean;
@@ -34,8 +34,8 @@ export class HeldLeases {
   }
 
   /** The caller must call {@link end}. */
-  begin({ lease, attempts }: Claimed, delivered: () => void): HeldLease {
-    const held = { lease, attempts, heldSince: performance.now(), lost: false, delivered };
+  begin({ lease, attempts }: Claimed, since: Pick<HeldLease, "heldSince" | "delivered">): HeldLease {
+    const held = { lease, attempts, lost: false, ...since };
     this.#held.add(held);
     return held;
   }

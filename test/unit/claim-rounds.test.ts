@@ -15,7 +15,10 @@ test("a request for which the store returns no claim fails, and the round ends",
   const rounds = new ClaimRounds({ store: { claim: () => [Promise.resolve(reply)] }, onReply, onFailure });
   expect(await rounds.run([request, other])).toEqual([]);
   await rounds.settled();
-  expect(onReply).toHaveBeenCalledExactlyOnceWith(request, reply, false);
+  expect(onReply).toHaveBeenCalledExactlyOnceWith(request, reply, {
+    askedAt: expect.any(Number) as number,
+    isLate: false,
+  });
   await eventually(() => onFailure.mock.calls.length === 1);
   expect(onFailure).toHaveBeenCalledWith([2], expect.any(Error));
 });

@@ -25,6 +25,7 @@ type Answerer = (delivery: Delivery, service: string) => ServiceAnswer | Promise
 const started: Dispatcher[] = [];
 afterEach(async () => {
   vi.useRealTimers();
+  vi.restoreAllMocks();
   await Promise.all(started.splice(0).map(async (dispatcher) => dispatcher.stop()));
 });
 
@@ -124,6 +125,41 @@ describe("dispatcher", () => {
     await enqueue(store, 1);
     await eventually(() => agesMs.length === 1);
     expect(agesMs[0]).toBeGreaterThanOrEqual(aheadMs);
+  });
+
+  test("QFAIL-2: a dispatcher that wakes after its claim has ended sends nothing that another one has delivered", async () => {
+    let frozenMs = 0;
+    for (const clock of [performance, Date]) {
+      const now = clock.now.bind(clock);
+      vi.spyOn(clock, "now").mockImplementation(() => now() + frozenMs);
+    }
+    class FrozenCaller extends MemoryQueueStore {
+      override claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[] {
+        return super.claim(requests).map(async (reply, at) => (await this.#freeze(requests[at])) ?? reply);
+      }
+
+      /** Before the caller reads the first reply with an item: another dispatcher delivers it. */
+      async #freeze(request: ClaimRequest | undefined): Promise<undefined> {
+        if (!request || frozenMs > 0) return;
+        frozenMs = leaseMs + 1;
+        await this.promote();
+        const [again] = super.claim([{ ...request, attempt: "retry" }]);
+        const [other] = (await again)?.claimed ?? [];
+        expect(other && (await this.settle(other.lease, { kind: "done", done: 1 }))).toBe(true);
+        await enqueue(this, 2);
+      }
+    }
+    const store = new FrozenCaller();
+    const arrived: string[] = [];
+    const { outcomes } = await startDispatcher(store, ({ body }) => {
+      arrived.push(body);
+      return answered(204);
+    });
+    await enqueue(store, 1);
+    await eventually(() => arrived.includes("2"));
+    expect(arrived).toEqual(["2"]);
+    await eventually(() => outcomes.length === 2);
+    expect(outcomes.toSorted()).toEqual(["done", "stale"]);
   });
 
   test("DISP-2: after the last attempt the item is a dead letter, and the next one is delivered", async () => {

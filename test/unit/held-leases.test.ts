@@ -31,7 +31,9 @@ test("QUE-4: a lease that has ended is neither extended again nor given up", asy
     },
   };
   const leases = new HeldLeases(store as never, () => undefined);
-  const [ended, held] = ["ended", "held"].map((text) => leases.begin(claimedAs(text), () => undefined));
+  const [ended, held] = ["ended", "held"].map((text) =>
+    leases.begin(claimedAs(text), { heldSince: performance.now(), delivered: () => undefined }),
+  );
   for (let round = 0; round < 2; round++) {
     vi.advanceTimersByTime(Math.ceil(extendMs));
     await leases.extend();
