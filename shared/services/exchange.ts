@@ -123,12 +123,15 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     this.#closesAfterServerError = closesAfterServerError;
     this.#makeRoom = makeRoom;
     this.#deadline = performance.now() + timeoutMs;
-    this.#timer = setTimeout(() => {
-      const limit = within ?? `${timeoutMs} ms`;
-      if (this.#controller)
-        this.#giveUp({ kind: "unanswered", reason: `no answer within ${limit}`, fault: "deadline" });
-      else this.#giveUp({ kind: "unreachable", reason: `no connection within ${limit}`, fault: "deadline" });
-    }, timeoutMs);
+    // After a freeze of this process timers end before it reads what has arrived: that comes first.
+    this.#timer = setTimeout(() => setImmediate(() => this.#end(within ?? `${timeoutMs} ms`)), timeoutMs);
+  }
+
+  /** The deadline has passed. */
+  #end(limit: string): void {
+    if (this.#settled) return;
+    if (this.#controller) this.#giveUp({ kind: "unanswered", reason: `no answer within ${limit}`, fault: "deadline" });
+    else this.#giveUp({ kind: "unreachable", reason: `no connection within ${limit}`, fault: "deadline" });
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
