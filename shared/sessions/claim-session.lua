@@ -6,6 +6,8 @@
 --       6 session events (sorted set: 'c' or 'd', session and user → Unix ms at which it is due)
 -- ARGV  1 'begin', 'resume' or 'announce'   2 session   3 claim   4 holder   5 node   6 topic of the user   7 member of KEYS[4]
 --       8 Unix ms of the last check: later revocations end the session   9 field of KEYS[5]   10 profile or ''   11 1: connected is due
+--       12 Unix ms at which the node sent it, or less. Without an answer the node gives its session a later claim than that by itself: a resume that
+--       Redis executes after it hung does not outrank that one
 -- Returns {outcome, claim, checked, took, name, ms, name, ms, …}: outcome 'held', 'over', 'replaced' or 'revoked'; checked:
 -- Unix ms for the next check; took: '1' where another holder lost the session and was notified; then the revocations.
 
@@ -55,7 +57,8 @@ elseif ARGV[1] == 'resume' and lastClaim == 0 then
   reply[1] = 'over'
   return reply
 else
-  claim = math.max(now, claim, lastClaim + 1)
+  local latest = ARGV[1] == 'resume' and math.min(now, tonumber(ARGV[12])) or now
+  claim = math.max(latest, claim, lastClaim + 1)
 end
 
 local claimText = string.format('%.0f', claim)

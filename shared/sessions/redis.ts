@@ -68,7 +68,7 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
       ...[own.profiles, own.events],
       ...[mode, sessionId, claim, holder, node, topicName(cell.root, { kind: "user", name: user })],
       ...[keys.formatHolding({ kind: "session", sessionId, user }), checkedAt, keys.eventField(sessionId, user)],
-      ...[events?.profile ?? "", events?.connected ? 1 : 0],
+      ...[events?.profile ?? "", events?.connected ? 1 : 0, this.now()],
     );
     if (kind !== "held") return { kind };
     const tookOver = took === "1";

@@ -4,6 +4,8 @@ import { RedisBroker } from "../../shared/channels/redis.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { Cells } from "../../shared/redis/cells.ts";
 import { RedisConnections } from "../../shared/redis/connections.ts";
+import { slotOf } from "../../shared/redis/slots.ts";
+import { RedisSessionStore } from "../../shared/sessions/redis.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
@@ -117,6 +119,35 @@ test("STALL-3: commands to a hanging primary never run after its connection was 
     await own.stop();
   }
   await cluster.stop();
+});
+
+test("RES-7: a resume that Redis executes after it hung does not outrank what its node decided without Redis", async () => {
+  redis = await startRedis();
+  connections = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+  await connections.start();
+  const store = new RedisSessionStore(new Cells(connections));
+  for (const holder of ["before", "after"]) await store.renewLease(holder, { fresh: true });
+  const session = { sessionId: "s", user: "ada", node: "one" };
+  const begun = await store.claim({ ...session, mode: "begin", claim: 0, checkedAt: 0, holder: "before" });
+  if (begun.kind !== "held") throw new Error(begun.kind);
+  const { claim, checkedAt } = begun;
+
+  redis.signal("SIGSTOP");
+  const resume = store.claim({ ...session, mode: "resume", claim, checkedAt, holder: "before" });
+  await expect(resume).rejects.toMatchObject({ code: "broker_unavailable" });
+  const decided = Math.max(store.now(), claim + 1);
+  redis.signal("SIGCONT");
+  const key = `tidegate:{${slotOf("ada")}}:sessions:ada`;
+  const record = async (): Promise<string> => (await asked(redis, (client) => client.hget(key, "s"))) ?? "";
+  await eventually(async () => Number((await record()).split(" ")[0]) > claim);
+  await eventually(() => connections?.state === "ok");
+
+  const announced = { ...session, mode: "announce", claim: decided, checkedAt, holder: "after" } as const;
+  expect(await store.claim(announced)).toMatchObject({ kind: "held", claim: decided });
 });
 
 test("STALL-4: after an unsubscribe that timed out, others and subscribes succeed", async () => {
