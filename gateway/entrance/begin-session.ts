@@ -8,7 +8,7 @@ import type { Connection } from "../outbox/connection.ts";
 import { eventFrame } from "../outbox/frames.ts";
 import { Outbox } from "../outbox/outbox.ts";
 import { Session } from "../sessions/session.ts";
-import { type Accepted, type Refused, refused } from "./handshake.ts";
+import { type Accepted, type Refused, refused, tooLate } from "./handshake.ts";
 
 export type Begun =
   | { kind: "begun" }
@@ -43,14 +43,20 @@ export function createSession(
 /**
  * Makes a session known: messages to its user reach it, and its claim on the session id is the newest. A resume succeeds
  * while the store is away, too: this node announces it to the store later.
- * @param last claim on the session that resumes; undefined: a new one begins.
+ * @param options.last claim on the session that resumes; undefined: a new one begins. `deadline`: by `performance.now()`; nothing is claimed after it.
  */
-export async function beginSession(session: Session, last: Claim | undefined, context: GatewayContext): Promise<Begun> {
+export async function beginSession(
+  session: Session,
+  { last, deadline }: { last: Claim | undefined; deadline: number },
+  context: GatewayContext,
+): Promise<Begun> {
   const { id } = session;
   try {
     if (last !== undefined) session.succession.expectClaim();
     // Followed before the claim, so that no message about a newer claim is missed.
     await context.sessions.add(session);
+    // Its client may have resumed elsewhere by now: this claim would be the newest one.
+    if (session.disposed || performance.now() > deadline) return tooLate();
     const outcome = last === undefined ? await begin(session, context) : await resume(session, last, context);
     return outcome === "revoked" ? { kind: "revoked" } : { kind: "begun" };
   } catch (error) {

@@ -18,7 +18,7 @@ import { beginSession, createSession } from "./begin-session.ts";
 import { CurrentReconnectPolicy } from "./current-reconnect-policy.ts";
 import { endSession } from "./end-session.ts";
 import { type Accepted, checkHandshake, checkSessionsOfUser, type Handshake } from "./handshake.ts";
-import { readHandshake, type Refused, refused } from "./handshake.ts";
+import { readHandshake, type Refused, refused, tooLate } from "./handshake.ts";
 import { type Seat, type SeatBounds, Seats } from "./seats.ts";
 import { type Arrival, UpgradeGate } from "./upgrade-gate.ts";
 
@@ -237,7 +237,7 @@ export class Entrance {
     if (seat.isReleased || performance.now() > deadline) return tooLate();
     const session = createSession(connection, accepted, this.#context);
     seat.session = session;
-    const begun = await beginSession(session, accepted.resumed, this.#context);
+    const begun = await beginSession(session, { last: accepted.resumed, deadline }, this.#context);
     if (begun.kind === "revoked") endSession(session, false, this.#context);
     if (begun.kind !== "begun") return begun;
     const withinMs = Math.max(1, Math.floor(deadline - performance.now()));
@@ -263,8 +263,4 @@ export class Entrance {
 /** Connect hooks refuse with any number of codes of their own. As a metric label those are all `forbidden`. */
 function connectOutcome(code: string): ConnectCode {
   return isConnectCode(code) ? code : "forbidden";
-}
-
-function tooLate(): Refused {
-  return refused("auth_unavailable", "the connection could not be checked in time", undecidedRetryMs);
 }

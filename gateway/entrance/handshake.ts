@@ -69,6 +69,10 @@ export function refused(code: ConnectCode, message: string, retryAfterMs?: numbe
   return { kind: "refused", refusal: refuse(code, message, retryAfterMs) };
 }
 
+export function tooLate(): Refused {
+  return refused("auth_unavailable", "the connection could not be checked in time", undecidedRetryMs);
+}
+
 /** The part of the check that costs little and does no I/O. */
 export function readHandshake(auth: unknown, userAgent: string, context: GatewayContext): Handshake | Refused {
   if (auth === oversizedAuth) return refused("unauthenticated", `auth is longer than ${maxAuthBytes} bytes of JSON`);
