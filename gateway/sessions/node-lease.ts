@@ -23,7 +23,7 @@ export class NodeLease {
   /** The store knows the name. */
   #registered = false;
   #formerHolders: string[] = [];
-  /** By `performance.now()` */
+  /** When the last renewal was asked for, by `performance.now()`. */
   #renewedAt = -Infinity;
   #clocksDiffer = false;
 
@@ -86,12 +86,13 @@ export class NodeLease {
 
   /** Sweeps expired leases while this node's own is steady. */
   sweepWhereSteady(): void {
-    this.#sweep.answered();
+    this.#sweep.answered(this.#renewedAt);
   }
 
   async #renew(holder: string, options: { fresh: boolean }): Promise<boolean> {
+    const askedAt = performance.now();
     const known = await this.#store.renewLease(holder, options);
-    this.#renewedAt = performance.now();
+    this.#renewedAt = askedAt;
     this.#compareClocks();
     return known;
   }

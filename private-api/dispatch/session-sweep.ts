@@ -47,11 +47,12 @@ export class SessionSweep implements Service {
   async #ask(): Promise<void> {
     if (!this.#isWanted()) return;
     // This process was paused, or began to ask: gateways may not have renewed their leases either.
-    if (performance.now() - this.#answeredAt > leaseMs) this.#sweep.interrupted();
+    const askedAt = performance.now();
+    if (askedAt - this.#answeredAt > leaseMs) this.#sweep.interrupted();
     try {
       await this.#store.renewLease(this.#noHolder, { fresh: false });
-      this.#answeredAt = performance.now();
-      this.#sweep.answered();
+      this.#answeredAt = askedAt;
+      this.#sweep.answered(askedAt);
     } catch (error) {
       this.#sweep.interrupted();
       if (!(error instanceof TidegateError)) throw error;

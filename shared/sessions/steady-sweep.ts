@@ -29,9 +29,14 @@ export class SteadySweep {
     this.#steadySince = undefined;
   }
 
-  /** Called after each answer of the store. A later sweep, of any process, resumes an unfinished one. */
-  answered(): void {
+  /**
+   * Called after each answer of the store. A later sweep, of any process, resumes an unfinished one.
+   * @param askedAt when the store was asked, by `performance.now()`
+   */
+  answered(askedAt: number): void {
     const now = performance.now();
+    // This process was paused before it read the answer: nodes may have been, too.
+    if (now - askedAt > leaseMs) this.interrupted();
     this.#steadySince ??= now;
     if (this.#sweeping || now - this.#steadySince < steadyMs) return;
     this.#sweeping = true;

@@ -226,6 +226,24 @@ test("PRES-4: a node that was paused waits again before it sweeps", async () => 
   clock.mockRestore();
 });
 
+test("PRES-4: a node that was paused while a renewal was under way waits again before it sweeps", async () => {
+  let sweeps = 0;
+  store.onSweep = async () => ++sweeps;
+  await vi.advanceTimersByTimeAsync(leaseMs);
+  const running = performance.now.bind(performance);
+  let pausedMs = 0;
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => running() + pausedMs);
+  vi.spyOn(store, "renewLease").mockImplementationOnce(async () => {
+    pausedMs = 60_000;
+    return true;
+  });
+  await vi.advanceTimersByTimeAsync(leaseMs);
+  expect([pausedMs, sweeps]).toEqual([60_000, 0]);
+  await vi.advanceTimersByTimeAsync(6_000);
+  expect(sweeps).toBeGreaterThan(0);
+  clock.mockRestore();
+});
+
 test("PRES-6: a session that begins while the node changes its name is announced alone", async () => {
   for (let i = 0; i < 3; i++) addSession(`s${i}`);
   const { promise: late, resolve } = Promise.withResolvers<void>();
