@@ -67,6 +67,8 @@ export class MemorySessionEvents {
   }
 
   settle(kind: SessionEventKind, key: string, options: { last: boolean }): void {
+    // Another caller has settled it: the profile may be that of a later claim.
+    if (!this.has(kind, key)) return;
     const session = this.#sessions.get(key);
     if (session && (options.last || kind === "disconnected")) session.profile = undefined;
     this.cancel(kind, key);

@@ -404,6 +404,20 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
         expect(await nextMs()).toBeUndefined();
       });
 
+      test("EVT-7: who settles an event late takes no profile that a later claim has stored", async () => {
+        const session = await beginWith("first");
+        const events = await take();
+        // Its taker is frozen until another one has settled the event, which knows newer rules.
+        await there.settleEvents(events, { last: false });
+        const last = { ...session, claim: claimOf(await resumeWith("second", session)) };
+        await here.settleEvents(events, { last: true });
+        await there.end(last, "holder-b", { mayReturn: false });
+        const ended = await take();
+        expect(ended.map(({ kind, profile }) => [kind, profile])).toEqual([["disconnected", "second"]]);
+        await here.settleEvents(ended, { last: true });
+        expect(await nextMs()).toBeUndefined();
+      });
+
       test("EVT-8: one call takes a bounded number of events, and says that there are more", async () => {
         const sessions = await Promise.all(Array.from({ length: 700 }, async () => beginWith("{}")));
         const seen = new Set<string>();
