@@ -17,6 +17,7 @@ import type { Logger } from "../runtime/logging.ts";
 import type { Identity } from "../services/identity-token.ts";
 import { newTraceparent } from "../services/traceparent.ts";
 import type { RequestedEvents, SessionEvent, SessionEventStore, SessionStore } from "../sessions/contract.ts";
+import { takenMs } from "../sessions/contract.ts";
 import type { QueueStore } from "./contract.ts";
 import { formatHead } from "./item-head.ts";
 
@@ -151,11 +152,14 @@ export class SessionEvents implements Service {
 
   /** @returns ms until the next event is due, as the store says. */
   async #move(slots: readonly number[] | undefined): Promise<number | undefined> {
+    const takenAt = performance.now();
     const { events, nextMs } = await this.#options.store.takeEvents(slots);
     if (events.length === 0) return nextMs;
     const failed = new Set<string>();
     const stored: SessionEvent[] = [];
     const store = async (event: SessionEvent): Promise<void> => {
+      // This process was paused: others have the events by now, and the queues remember an id for a time only.
+      if (performance.now() - takenAt >= takenMs) return;
       try {
         await this.#enqueue(event);
         stored.push(event);

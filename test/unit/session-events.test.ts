@@ -1,5 +1,5 @@
 /** The way of session events from the session store to the queues, over stores in memory. */
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { identityKey } from "../../shared/protocol/identity-key.ts";
 import type { Enqueued, NewItem } from "../../shared/queues/contract.ts";
@@ -23,10 +23,13 @@ class CountingStore extends MemorySessionStore {
   settlements = 0;
   settled = 0;
   away = false;
+  onTaken = (): unknown => undefined;
   override async takeEvents(): Promise<{ events: SessionEvent[]; nextMs: number | undefined }> {
     this.takes++;
     if (this.away) throw new TidegateError("broker_unavailable", "away");
-    return super.takeEvents();
+    const taken = await super.takeEvents();
+    this.onTaken();
+    return taken;
   }
   override async settleEvents(events: readonly SessionEvent[], options: { last: boolean }): Promise<void> {
     await super.settleEvents(events, options);
@@ -138,6 +141,18 @@ test("EVT-1: an event that is moved twice is stored once", async () => {
   await visit("s1");
   await eventually(() => store.settled === 4);
   expect(said()).toEqual(["tidegate.connected s1", "tidegate.disconnected s1"]);
+});
+
+test("EVT-2: a process that is paused with events leaves them to others: their ids may be forgotten by then", async () => {
+  const running = performance.now.bind(performance);
+  let pausedMs = 0;
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => running() + pausedMs);
+  onTestFinished(() => clock.mockRestore());
+  store.onTaken = () => (pausedMs = 900_000);
+  await visit("s1");
+  await eventually(() => pausedMs > 0);
+  await events.stop();
+  expect([items, store.settled]).toEqual([[], 0]);
 });
 
 test("EVT-1: only a session that begins has a connected", () => {
