@@ -103,6 +103,8 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   readonly #asReceived: boolean;
   readonly #closesAfterServerError: boolean;
   readonly #deadline: number;
+  /** For the reason of a timeout. */
+  readonly #limit: string;
   readonly #timer: NodeJS.Timeout;
   /** Set right before the request is written. */
   #controller: Dispatcher.DispatchController | undefined;
@@ -123,20 +125,23 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     this.#closesAfterServerError = closesAfterServerError;
     this.#makeRoom = makeRoom;
     this.#deadline = performance.now() + timeoutMs;
+    this.#limit = within ?? `${timeoutMs} ms`;
     // After a freeze of this process timers end before it reads what has arrived: that comes first.
-    this.#timer = setTimeout(() => setImmediate(() => this.#end(within ?? `${timeoutMs} ms`)), timeoutMs);
+    this.#timer = setTimeout(() => setImmediate(() => this.#end()), timeoutMs);
   }
 
   /** The deadline has passed. */
-  #end(limit: string): void {
+  #end(): void {
     if (this.#settled) return;
-    if (this.#controller) this.#giveUp({ kind: "unanswered", reason: `no answer within ${limit}`, fault: "deadline" });
-    else this.#giveUp({ kind: "unreachable", reason: `no connection within ${limit}`, fault: "deadline" });
+    if (this.#controller) {
+      this.#giveUp({ kind: "unanswered", reason: `no answer within ${this.#limit}`, fault: "deadline" });
+    } else this.#giveUp(this.#noConnection());
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
+    // The deadline passed while the request waited for a connection. The timer may not have fired yet, as after a pause of this process.
+    if (performance.now() >= this.#deadline) this.#settle(this.#noConnection());
     this.#controller = controller;
-    // The deadline passed while the request waited for a connection.
     if (this.#settled) controller.abort(new Error("too late to be sent"));
   }
 
@@ -204,6 +209,10 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
       const isTooLarge = (error as { code?: unknown }).code === "ERR_BUFFER_TOO_LARGE";
       this.#settle(isTooLarge ? this.#tooLarge() : unreadable);
     }
+  }
+
+  #noConnection(): ExchangeResult {
+    return { kind: "unreachable", reason: `no connection within ${this.#limit}`, fault: "deadline" };
   }
 
   #tooLarge(): ExchangeResult {

@@ -65,6 +65,7 @@ export type ServiceAnswer =
   | { kind: "answer_too_large" }
   | Extract<ExchangeResult, { kind: "unreachable" | "unanswered" }>;
 
+const noPlace = "no free place in time";
 const connectTimeoutMs = 2_000;
 /** Between two attempts to reach a service that takes no connection. */
 const reconnectPauseMs = 100;
@@ -108,8 +109,12 @@ export class ServiceClient implements Service {
     const entry = await places.acquire(given.kind, Buffer.byteLength(given.body), given.timeoutMs);
     if (entry === "full") return { kind: "busy" };
     if (entry === "late" && given.kind === "queued") return { kind: "busy" };
-    if (entry === "late") return { kind: "unreachable", reason: "no free place in time", fault: "own" };
+    if (entry === "late") return { kind: "unreachable", reason: noPlace, fault: "own" };
     try {
+      // A place may become free before the timer of the wait fires, as after a pause of this process.
+      if (performance.now() >= deadline) {
+        return given.kind === "queued" ? { kind: "busy" } : { kind: "unreachable", reason: noPlace, fault: "own" };
+      }
       if (!given.answer.isConnected) return { kind: "unreachable", reason: "the caller is gone", fault: "own" };
       return await this.#sendOnceTaken(given, deadline);
     } finally {
@@ -129,7 +134,7 @@ export class ServiceClient implements Service {
       const until = Math.min(this.#restarts.refused(url, now), deadline);
       if (!mayWait || this.#stopped || now + reconnectPauseMs > until) return answer;
       await pause(jittered(reconnectPauseMs));
-      if (!given.answer.isConnected) return answer;
+      if (!given.answer.isConnected || performance.now() >= deadline) return answer;
     }
   }
 

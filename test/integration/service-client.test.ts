@@ -29,16 +29,17 @@ afterEach(async () => {
 interface Sent {
   isConnected?: boolean;
   timeoutMs?: number;
+  maxInFlight?: number;
   headers?: Record<string, string>;
 }
 
 async function send(part: AnswerPart, sent: Sent = {}): Promise<ServiceAnswer> {
-  const { isConnected = true, timeoutMs = 20_000, headers = {} } = sent;
+  const { isConnected = true, timeoutMs = 20_000, maxInFlight = 100, headers = {} } = sent;
   const secret = readServiceSecret(serviceSecret);
   if (!secret) throw new Error("the secret of the test is not valid");
   return client.send({
     kind: "call",
-    service: { name: "work", url: service.url, timeoutMs, maxInFlight: 100, secrets: [], hooks: [] },
+    service: { name: "work", url: service.url, timeoutMs, maxInFlight, secrets: [], hooks: [] },
     secrets: [secret],
     path: "/",
     body: "{}",
@@ -104,6 +105,37 @@ test("CALL-10: of an answer over 1 MiB that is no 2xx only the body is lost", as
 
 test("RELAY-8: a request whose caller is gone is not sent", async () => {
   expect(await send(budget.part("stream", "session"), { isConnected: false })).toMatchObject({ kind: "unreachable" });
+  expect(service.requests).toEqual([]);
+});
+
+/** From the call on the process seems to have been frozen for longer than any request may take. */
+function freeze(): { pause: () => void } {
+  const running = performance.now.bind(performance);
+  let pausedMs = 0;
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => running() + pausedMs);
+  onTestFinished(() => clock.mockRestore());
+  return { pause: () => (pausedMs = 120_000) };
+}
+
+test("CALL-12: a call that was frozen while it waited for a place is not sent when a place becomes free", async () => {
+  const { pause } = freeze();
+  const held = Promise.withResolvers<void>();
+  service.answer = (_request, response) => void held.promise.then(() => response.end("{}"));
+  const first = send(budget.part("stream", "session"), { maxInFlight: 1 });
+  await eventually(() => service.requests.length === 1);
+  const second = send(budget.part("stream", "session"), { maxInFlight: 1 });
+  pause();
+  held.resolve();
+  expect(await first).toMatchObject({ kind: "answered" });
+  expect(await second).toEqual({ kind: "unreachable", reason: "no free place in time", fault: "own" });
+  expect(service.requests).toHaveLength(1);
+});
+
+test("CALL-18: a call that was frozen while it waited for a connection is not sent once there is one", async () => {
+  const { pause } = freeze();
+  subscribe("undici:client:beforeConnect", pause);
+  onTestFinished(() => void unsubscribe("undici:client:beforeConnect", pause));
+  expect(await send(budget.part("stream", "session"))).toMatchObject({ kind: "unreachable", fault: "deadline" });
   expect(service.requests).toEqual([]);
 });
 
