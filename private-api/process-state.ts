@@ -97,7 +97,7 @@ export function createProcessState(options: PrivateApiOptions): ProcessState {
     metrics,
     logger,
   };
-  const relayStreams = new RelayStreams(logger);
+  const relayStreams = new RelayStreams({ errors, logger });
   const work = createWork(options, context);
   observe(options, context, { relayStreams, ...work });
   return { context, rulesFile, relayStreams, tables, ...work, metricsRegistry };

@@ -21,6 +21,9 @@ export class RelayAnswerer {
   readonly #upstream: Upstream;
   readonly #errors: ContainedErrors;
   readonly #onHello: (hello: protocol.RelayHello) => void;
+  readonly #unreadMs: (since: number) => number;
+  /** By `performance.now()` */
+  readonly #openedAt = performance.now();
   readonly #batcher = new LineBatcher((lines) => this.#write(lines));
   /** Budget of large answers that the gateway has not taken yet. */
   readonly #untaken = new Set<AnswerPart>();
@@ -36,6 +39,8 @@ export class RelayAnswerer {
     options: {
       part: (session: string) => AnswerPart;
       onHello: (hello: protocol.RelayHello) => void;
+      /** @see Pauses.unreadMs */
+      unreadMs: (since: number) => number;
       context: PrivateApiContext;
     },
   ) {
@@ -44,6 +49,7 @@ export class RelayAnswerer {
     this.#response = response;
     this.#part = options.part;
     this.#onHello = options.onHello;
+    this.#unreadMs = options.unreadMs;
     this.#upstream = upstream;
     this.#errors = errors;
     response.on("drain", () => request.resume());
@@ -86,6 +92,10 @@ export class RelayAnswerer {
     }
     this.#unanswered++;
     this.#stopCutTimer();
+    // Its gateway has given it up, or is about to: its client may have done something else since.
+    if (this.#unreadMs(this.#openedAt) >= head.timeoutMs) {
+      return this.#reply(head.id, refused("upstream_unavailable", "the private API was frozen: not sent"));
+    }
     this.#errors.contain("relay", () => this.#answer(head, payload ?? "null"));
   }
 

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyInstance } from "fastify";
+import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { excerpt } from "../../shared/runtime/excerpt.ts";
 import { AnswerBudget, type AnswerPart } from "../../shared/services/answer-budget.ts";
@@ -14,6 +15,7 @@ import {
 } from "../../shared/protocol/relay.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { ConnectedGateways } from "./connected-gateways.ts";
+import { Pauses } from "./pauses.ts";
 import { RelayAnswerer } from "./relay-answerer.ts";
 
 /** Refused gateways retry: the refusal is logged once in this time. */
@@ -24,24 +26,29 @@ export class RelayStreams implements Service {
   readonly #open = new Set<RelayAnswerer>();
   readonly #budget = new AnswerBudget();
   readonly #gateways: ConnectedGateways;
+  readonly #pauses: Pauses;
   #opened = 0;
   #draining = false;
   #refusalLoggedAt = -Infinity;
 
-  constructor(logger: Logger) {
+  constructor({ errors, logger }: { errors: ContainedErrors; logger: Logger }) {
     this.#gateways = new ConnectedGateways(logger);
+    this.#pauses = new Pauses(errors);
   }
 
   get count(): number {
     return this.#open.size;
   }
 
-  async start(): Promise<void> {}
+  async start(): Promise<void> {
+    this.#pauses.start();
+  }
 
   /** Asks gateways to send new questions to another process, and answers the questions already here. */
   async stop(): Promise<void> {
     this.#draining = true;
     await Promise.all([...this.#open].map((answerer) => answerer.drain()));
+    this.#pauses.stop();
   }
 
   addTo(app: FastifyInstance, context: PrivateApiContext): void {
@@ -69,7 +76,8 @@ export class RelayStreams implements Service {
     const asker = `stream ${++this.#opened}`;
     const part = (session: string): AnswerPart => this.#budget.part(asker, session);
     const onHello = (hello: RelayHello): void => this.#gateways.add(request, hello);
-    const answerer = new RelayAnswerer(request, response, { part, onHello, context });
+    const unreadMs = (since: number): number => this.#pauses.unreadMs(since);
+    const answerer = new RelayAnswerer(request, response, { part, onHello, unreadMs, context });
     this.#open.add(answerer);
     response.once("close", () => {
       this.#open.delete(answerer);

@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { PassThrough } from "node:stream";
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { PrivateApiContext } from "../../private-api/node/context.ts";
+import { Pauses } from "../../private-api/relay/pauses.ts";
 import { RelayAnswerer } from "../../private-api/relay/relay-answerer.ts";
 import { AnswerBudget } from "../../shared/services/answer-budget.ts";
 import type { AnswerTaker } from "../../shared/services/service-client.ts";
@@ -23,7 +24,9 @@ class StalledResponse extends EventEmitter {
     this.destroyed = true;
     this.emit("close");
   }
+  readonly written: string[] = [];
   write(text: string): boolean {
+    this.written.push(text);
     this.writableLength += text.length;
     process.nextTick(() => (this.handle.bytesWritten += text.length));
     return false;
@@ -37,6 +40,9 @@ function stream(onQuestion: (taker: AnswerTaker) => Promise<void>): {
   budget: AnswerBudget;
   answerer: RelayAnswerer;
 } {
+  const pauses = new Pauses(quietErrors);
+  pauses.start();
+  onTestFinished(() => pauses.stop());
   const [request, response, budget] = [new PassThrough(), new StalledResponse(), new AnswerBudget()];
   const upstream = {
     answer: async (_question: unknown, _data: string, taker: AnswerTaker) => {
@@ -48,6 +54,7 @@ function stream(onQuestion: (taker: AnswerTaker) => Promise<void>): {
   const answerer = new RelayAnswerer(request as unknown as IncomingMessage, response as unknown as ServerResponse, {
     part: (session) => budget.part("stream", session),
     onHello: () => undefined,
+    unreadMs: (since) => pauses.unreadMs(since),
     context,
   });
   return { request, response, budget, answerer };
@@ -153,4 +160,48 @@ test("RELAY-2: a stopping private API reads a question that arrived while it was
   await pass(1);
   expect(response.destroyed).toBe(true);
   await drained;
+});
+
+/** @returns freezes this process, as far as its clock tells. */
+function freezable(): (ms: number) => void {
+  const running = performance.now.bind(performance);
+  let frozenMs = 0;
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => running() + frozenMs);
+  onTestFinished(() => clock.mockRestore());
+  return (ms) => (frozenMs += ms);
+}
+
+test("RELAY-4: a process that was frozen sends no call whose time may be over when it wakes", async () => {
+  const freeze = freezable();
+  let sent = 0;
+  const { request, response } = stream(async () => void sent++);
+  request.write(question);
+  await eventually(() => response.written.length === 1);
+  freeze(30_000);
+  request.resume().write(question);
+  await eventually(() => response.written.length === 2);
+  expect(JSON.parse(response.written[1] ?? "")).toMatchObject({
+    ok: false,
+    error: { code: "upstream_unavailable", retryable: true },
+  });
+  expect(sent).toBe(1);
+});
+
+test("RELAY-4: a pause concerns what came before its end, and is over once that is read", () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const freeze = freezable();
+  const pauses = new Pauses(quietErrors);
+  pauses.start();
+  const before = performance.now();
+  vi.advanceTimersByTime(60_000);
+  expect(pauses.unreadMs(before)).toBe(0);
+  freeze(30_000);
+  expect(pauses.unreadMs(before)).toBe(30_000);
+  expect(pauses.unreadMs(performance.now())).toBe(0);
+  vi.advanceTimersByTime(500);
+  expect(pauses.unreadMs(before)).toBe(30_000);
+  vi.advanceTimersByTime(500);
+  expect(pauses.unreadMs(before)).toBe(0);
+  pauses.stop();
 });
