@@ -1,6 +1,7 @@
 /** Calls that wait for a connection, calls that are repeated, and conflicts. */
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
-import type { CallOptions, Client, ClientOptions, TidegateError } from "../../client/src/index.ts";
+import { Calls } from "../../client/src/calls/calls.ts";
+import { type CallOptions, type Client, type ClientOptions, TidegateError } from "../../client/src/index.ts";
 import type { Ack } from "../../shared/protocol/wire.ts";
 import { eventually } from "../support/eventually.ts";
 import { clientsOf, FakeGateway, reached } from "./client-fake-gateway.ts";
@@ -195,6 +196,21 @@ describe("client calls made while not connected", () => {
     gateway.refusals.push({ code: "at_capacity", message: "full", retryable: true, retryAfterMs: 60_000 });
     const client = open({ offline: {} });
     await expect(client.call("edit", 1, { withinMs: 30 })).rejects.toMatchObject({ code: "not_connected" });
+  });
+
+  test("SDK-5: a page that was frozen while a call waited does not send it when it goes on", async () => {
+    const calls = new Calls({ random: Math.random, offline: {} });
+    const sent: string[] = [];
+    const connection = { request: (event: string) => void sent.push(event) };
+    const late = calls.call("late", 1, { withinMs: 10_000 }).catch((error: unknown) => error);
+    const running = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, "now").mockImplementation(() => running() + 300_000);
+    onTestFinished(() => clock.mockRestore());
+    calls.call("new", 1, {}).catch(() => undefined);
+    calls.connected(connection, 65_536);
+    expect(sent).toEqual(["new"]);
+    expect(await late).toMatchObject({ code: "not_connected", retryable: true });
+    calls.close(new TidegateError({ code: "closed", message: "closed", retryable: false }));
   });
 
   test("a refusal that closes the client fails the waiting calls", async () => {

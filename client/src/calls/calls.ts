@@ -146,6 +146,11 @@ export class Calls {
       // A call that fails at once may end the connection, in a listener.
       if (this.#connection !== connection) return;
       if (call.paused) continue;
+      // The page was frozen, or its timers are slowed down: the timer of the call has not fired yet.
+      if (performance.now() >= call.endsAtMs) {
+        this.#failLate(call);
+        continue;
+      }
       if (!pace.take()) return this.#releaseLater();
       this.#dequeue(call);
       this.#send(call, connection);
@@ -210,8 +215,7 @@ export class Calls {
   }
 
   #waitInQueue(call: Call): void {
-    const late = failure("not_connected", "timed out before the call could be sent", true);
-    call.timer = setTimeout(() => this.#fail(call, call.error ?? late), call.endsAtMs - performance.now());
+    call.timer = setTimeout(() => this.#failLate(call), call.endsAtMs - performance.now());
   }
 
   /** All calls on the connection wait, so that those which the gateway refused are sent again in their order. */
@@ -240,6 +244,11 @@ export class Calls {
       this.#waitInQueue(call);
       if (this.#batchTimer === undefined) this.#release();
     }, delayMs);
+  }
+
+  /** The time for which the call may wait is over. */
+  #failLate(call: Call): void {
+    this.#fail(call, call.error ?? failure("not_connected", "timed out before the call could be sent", true));
   }
 
   #dequeue(call: Call): void {
