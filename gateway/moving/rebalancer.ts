@@ -9,6 +9,8 @@ import { destinationPicker } from "./destination.ts";
 import { RebalanceQuota } from "./rebalance-quota.ts";
 
 const tickMs = 250;
+/** Longest time between two decisions for which sessions are asked: after a pause, or an outage of the registry, not all that were not asked meanwhile. */
+const maxElapsedMs = 2_000;
 /** Sessions asked together move at random times within this. */
 const spreadMs = 2_000;
 /** Within this the receiving node has reported a session that moved. */
@@ -78,7 +80,7 @@ export class Rebalancer implements Service {
 
   #rebalance(): void {
     const now = performance.now();
-    const elapsedMs = now - this.#decidedAt;
+    const elapsedMs = Math.min(now - this.#decidedAt, maxElapsedMs);
     this.#decidedAt = now;
     if (!this.#options.accepting()) return;
     const { nodes, budgetPerSecond } = this.#options.fleet;

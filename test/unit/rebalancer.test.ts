@@ -52,3 +52,50 @@ test("REB-2: a session that was asked to move is not asked again for 10 minutes,
   vi.advanceTimersByTime(3_000);
   expect(asked).toHaveLength(2);
 });
+
+test("REB-1: after a pause a node asks no more sessions than in two seconds", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const report = nodeReport({ connections: 1_000 });
+  const registry = new MemoryNodeRegistry();
+  const empty = nodeReport({ node: "empty", instance: "empty", connections: 0 });
+  const share = { budgetPerSecond: 100, heldPerSecond: undefined };
+  const fleet = new FleetMember({
+    registry,
+    instance: report.instance,
+    budgetPerSecond: 100,
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+  fleet.describeBy(() => report);
+  let asked = 0;
+  const sessions = Array.from({ length: 1_000 }, (_, n) => {
+    const session = bareSession(`s${n}`, "ada", { moves: true });
+    session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
+    session.askToMove = () => void asked++;
+    onTestFinished(() => session.dispose());
+    return session;
+  });
+  const rebalancer = new Rebalancer({
+    sessions: () => sessions,
+    accepting: () => true,
+    instance: report.instance,
+    fleet,
+    url: undefined,
+    errors: quietErrors,
+    lifetimeMs: 0,
+    metrics: { movesAsked: new Metrics().counter("moves_asked_total", "asked", ["cause"]) },
+  });
+  await rebalancer.start();
+  onTestFinished(() => rebalancer.stop());
+  const reportAfter = async (ms: number): Promise<number> => {
+    vi.advanceTimersByTime(ms);
+    const before = asked;
+    await registry.report(empty, share);
+    await fleet.report();
+    return asked - before;
+  };
+  // A tenth of the fleet's admissions.
+  expect(await reportAfter(1_000)).toBe(10);
+  expect(await reportAfter(60_000)).toBe(20);
+});
