@@ -10,7 +10,7 @@ import { serviceSecret } from "../support/fleet.ts";
 import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { startRedis } from "../support/redis.ts";
 import { startRedisSentinel } from "../support/redis-sentinel.ts";
-import { startTcpBalancer } from "../support/tcp-balancer.ts";
+import { startTcpBalancer, type TcpBalancer } from "../support/tcp-balancer.ts";
 
 const secret = "a secret of the provider";
 const keys = Array.from({ length: 40 }, (_, at) => `key-${at}`);
@@ -79,14 +79,14 @@ async function deploy(
 async function subscribe(
   { deployment }: Started,
   { source, gateways, ...options }: { source: string; gateways?: number } & Partial<ProviderOptions>,
-): Promise<Provider> {
+): Promise<{ provider: Provider; balancer: TcpBalancer }> {
   const balancer = await startTcpBalancer(deployment.gatewayPorts.slice(0, gateways));
   ending.push(() => balancer.stop());
   const url = `http://127.0.0.1:${balancer.port}/hooks/${source}`;
   const provider = new Provider({ url, secret, connections: 16, perSecond: 150, deadlineMs, keys, ...options });
   provider.start();
   await eventually(() => provider.total > 0 || provider.failed > 0);
-  return provider;
+  return { provider, balancer };
 }
 
 /** The numbers of each key's webhooks as they came; what comes again counts once. @throws where one comes too early */
@@ -131,13 +131,15 @@ test(
     const redis = await startRedis();
     ending.push(() => redis.stop());
     const started = await deploy({ REDIS_URL: redis.url }, { gateways: 2, privateApis: 2 });
-    const provider = await subscribe(started, { source: "page" });
+    const { provider, balancer } = await subscribe(started, { source: "page" });
     const { deployment, service } = started;
     for (const program of [...deployment.gateways, ...deployment.privateApis]) {
       await program.terminate();
       const before = provider.total;
       program.restart();
       await program.ready();
+      // Otherwise the next one may leave before the balancer has any other.
+      await eventually(() => balancer.readyCount === deployment.gateways.length);
       await eventually(() => provider.total > before || provider.isUnsubscribed);
     }
     await provider.stop();
@@ -150,7 +152,7 @@ test("JRN-1: while Redis restarts no webhook fails, and each key arrives in orde
   const redis = await startRedis({ appendOnly: true });
   ending.push(() => redis.stop());
   const started = await deploy({ REDIS_URL: redis.url }, { gateways: 1, privateApis: 1 });
-  const provider = await subscribe(started, { source: "kept" });
+  const { provider } = await subscribe(started, { source: "kept" });
   await redis.kill();
   const atKill = provider.total;
   await eventually(() => provider.total > atKill + 2 * keys.length, arriveWithinMs);
@@ -171,7 +173,7 @@ test(
     const { sentinels, master } = redis.target;
     const settings = { REDIS_SENTINELS: sentinels.join(","), REDIS_SENTINEL_MASTER: master };
     const started = await deploy(settings, { gateways: 1, privateApis: 1 });
-    const provider = await subscribe(started, { source: "kept" });
+    const { provider } = await subscribe(started, { source: "kept" });
     await eventually(() => provider.total > 2 * keys.length);
     const former = await redis.primary();
     const killedAt = performance.now();
@@ -203,8 +205,8 @@ test(
     ending.push(() => redis.stop());
     const quotas = { perTenant: 2_000, perSource: 2_000 };
     const started = await deploy({ REDIS_URL: redis.url }, { gateways: 2, privateApis: 1, quotas });
-    const provider = await subscribe(started, { source: "page", perSecond: 50 });
-    const flood = await subscribe(started, {
+    const { provider } = await subscribe(started, { source: "page", perSecond: 50 });
+    const { provider: flood } = await subscribe(started, {
       ...{ source: "flood", tenant: "flooding", perSecond: 1_000, connections: 32, maxFailures: Infinity },
       keys: Array.from({ length: 4_000 }, (_, at) => `flood-${at}`),
     });

@@ -1,6 +1,7 @@
 /** A balancer of connections: asks each target for its health, and gives new connections to those that are ready, in turn. */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 
 export interface BalancedTarget {
   readonly port: number;
@@ -10,6 +11,8 @@ export interface BalancedTarget {
 
 export interface TcpBalancer {
   readonly port: number;
+  /** Targets that get new connections. */
+  readonly readyCount: number;
   stop(): Promise<void>;
 }
 
@@ -21,6 +24,15 @@ export async function startTcpBalancer(targets: readonly BalancedTarget[]): Prom
   const ready = new Set<BalancedTarget>();
   const sockets = new Set<Socket>();
   let turn = 0;
+  let stopped = false;
+
+  /** Until it is stopped, one check at a time: an answer from before another one would be news of the past. */
+  async function keepChecking(target: BalancedTarget): Promise<void> {
+    while (!stopped) {
+      await check(target);
+      await pause(checkEveryMs);
+    }
+  }
 
   async function check(target: BalancedTarget): Promise<void> {
     const url = `http://127.0.0.1:${target.adminPort}/readyz`;
@@ -64,11 +76,15 @@ export async function startTcpBalancer(targets: readonly BalancedTarget[]): Prom
   listener.listen(0, "127.0.0.1");
   await once(listener, "listening");
   await Promise.all(targets.map(check));
-  const checks = setInterval(() => void Promise.all(targets.map(check)), checkEveryMs);
+  const checking = Promise.all(targets.map(keepChecking));
   return {
     port: (listener.address() as AddressInfo).port,
+    get readyCount() {
+      return ready.size;
+    },
     stop: async () => {
-      clearInterval(checks);
+      stopped = true;
+      await checking;
       for (const socket of sockets) socket.destroy();
       listener.close();
       await once(listener, "close");
