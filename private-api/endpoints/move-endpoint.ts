@@ -38,6 +38,13 @@ export interface MoveTarget {
   endpoint: Endpoint;
 }
 
+/** Of one generation of an endpoint, in one slot. */
+interface Cursor {
+  readonly slot: number;
+  readonly name: string;
+  readonly place: Place;
+}
+
 /** Others change the same endpoint at the same moment, again and again. */
 const maxTries = 10;
 const generationsPerSecond = 2 ** 20;
@@ -115,14 +122,30 @@ export class EndpointMoves {
       const generation = generationAfter(stored);
       const name = cursorName({ ...stored, generation });
       const cursors = [...places].map(([slot, place]) => ({ slot, name, place }));
-      const saved = cursors.length === 0 ? [] : await this.#log.saveCursors(cursors);
-      if (saved.includes(false)) throw new TidegateError("rate_limited", "the change log has too many cursors");
+      await this.#saveAll(cursors);
       const outcome = await this.#store.change(endpoint, stored.version, { ...move, generation });
       if (outcome === "stored") return readEndpoint(this.#store, id);
-      // Nobody reads from them, and the log would be kept for them.
-      await this.#log.saveCursors(cursors.map((cursor) => ({ ...cursor, place: undefined })));
+      await this.#remove(cursors);
     }
     throw new TidegateError("conflict", "others changed the endpoint meanwhile: try again");
+  }
+
+  /** All of them, or none where Redis can be reached. @throws TidegateError */
+  async #saveAll(cursors: readonly Cursor[]): Promise<void> {
+    if (cursors.length === 0) return;
+    try {
+      const saved = await this.#log.saveCursors(cursors);
+      if (saved.includes(false)) throw new TidegateError("rate_limited", "the change log has too many cursors");
+    } catch (error) {
+      // The next try has another generation: it would add to them.
+      await this.#remove(cursors).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** No generation reads from them, and the log would be kept for them. */
+  async #remove(cursors: readonly Cursor[]): Promise<void> {
+    await this.#log.saveCursors(cursors.map((cursor) => ({ ...cursor, place: undefined })));
   }
 
   /** Where the shadow's ledger begins. @throws TidegateError `history_trimmed` where it has a gap there */
@@ -172,8 +195,8 @@ export class EndpointMoves {
 }
 
 /**
- * Of one try: places that another one stores, late or before its process ended, are not those of this generation. It grows with the time, so that
- * what was left behind belongs to an earlier generation after the next move.
+ * The generation of one try to move an endpoint. A random part keeps it apart from those of tries at the same time, whose places may be stored
+ * late. It also grows with the time, so that the next move makes places that a failed try has left behind those of an earlier generation.
  */
 function generationAfter({ generation }: StoredEndpoint): number {
   const ofSecond = Math.floor(Date.now() / 1_000) * generationsPerSecond;

@@ -10,6 +10,7 @@ import { type Change, placeBeforeAll } from "../../shared/changes/contract.ts";
 import { MemoryChangeLog } from "../../shared/changes/memory.ts";
 import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
+import { brokerUnavailable } from "../../shared/redis/unavailable.ts";
 import { plainEndpoint } from "../support/stored-endpoint.ts";
 import { noTables } from "../support/table-rows.ts";
 
@@ -233,4 +234,19 @@ test("EP-12: places of a move that was not completed are none of a later one", a
   await expect(moves.seek("ep_1", "start")).rejects.toThrow("killed");
   await moves.seek("ep_1", "end");
   expect(await placesOfStored()).toEqual(new Set());
+});
+
+test.each([
+  ["a slot is full", "rate_limited"],
+  ["a Redis is away", "broker_unavailable"],
+] as const)("EP-12: a move that cannot store all of its places leaves none, where %s", async (_case, code) => {
+  publish("early", 1, 5);
+  const save = log.saveCursors.bind(log);
+  vi.spyOn(log, "saveCursors").mockImplementationOnce(async (cursors) => {
+    const [, ...stored] = await save(cursors);
+    if (code === "broker_unavailable") throw brokerUnavailable("one of them is away");
+    return [false, ...stored];
+  });
+  await expect(moves.seek("ep_1", "start")).rejects.toMatchObject({ code });
+  expect((await log.cursorsOf(slot)).cursors).toEqual([]);
 });
