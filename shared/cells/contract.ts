@@ -20,7 +20,8 @@ export interface CellMaps extends Service {
   refresh(): Promise<CellMap>;
   /**
    * Replaces the map, unless it has another version than `map`.
-   * @returns the new map; undefined: it has another version, and nothing was changed. @throws TidegateError `broker_unavailable`
+   * @returns the new map, or a later one; undefined: it has another version, and nothing was changed. @throws TidegateError `broker_unavailable`, also
+   * where the map was replaced, and the new one cannot be read
    */
   replace(map: CellMap): Promise<CellMap | undefined>;
   processes(): Promise<readonly CellProcess[]>;

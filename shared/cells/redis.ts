@@ -80,12 +80,14 @@ export class RedisCellMaps implements CellMaps {
   }
 
   async replace(map: CellMap): Promise<CellMap | undefined> {
-    const { kind } = await this.#store.put({
+    const { kind, version } = await this.#store.put({
       document: formatCellMap(map),
       ifVersion: map.version,
     });
     await this.#document.refresh();
-    return kind === "version_differs" ? undefined : this.map;
+    if (kind === "version_differs") return undefined;
+    if (this.map.version < version) throw brokerUnavailable("the new map of cells could not be read");
+    return this.map;
   }
 
   async processes(): Promise<readonly CellProcess[]> {

@@ -391,6 +391,42 @@ describe("what is lost", () => {
       await cells.stop();
     }
   });
+
+  test("CELL-7: a step of a move fails where its process cannot read the map that it has stored", async () => {
+    const cells = await startTwoCells();
+    const { cells: known } = await cells.open();
+    if (!known) throw new Error("there are no two cells");
+    const own = new Cells(known.all, quietLogger);
+    const stored = new RedisDocumentStore(own, "cells");
+    let isCutOff = false;
+    const store: DocumentStore = {
+      start: async () => undefined,
+      stop: async () => undefined,
+      onChange: () => undefined,
+      put: async (request) => {
+        const outcome = await stored.put(request);
+        isCutOff = true;
+        return outcome;
+      },
+      read: async () => {
+        if (isCutOff) throw brokerUnavailable("cut off");
+        return stored.read();
+      },
+    };
+    const maps = new RedisCellMaps({ cells: own, store, errors: quietErrors, logger: quietLogger });
+    try {
+      await maps.start();
+      // With the version of the map before it would fence the source too low.
+      const step = changeMap(maps, ({ owners }) => ({ owners: owners.with(7, "b") }));
+      await expect(step).rejects.toMatchObject({ code: "broker_unavailable" });
+      isCutOff = false;
+      expect((await maps.refresh()).owners[7]).toBe("b");
+    } finally {
+      await maps.stop();
+      await own.stop();
+      await cells.stop();
+    }
+  });
 });
 
 describe("a dead cell", () => {
