@@ -60,7 +60,8 @@ export function createDispatcher(options: {
       return { maxInFlight, maxBatch: rules.largestBatch(name), circuit: upstream.circuits.of(service) };
     },
     policy: (head) => (head.source === endpointSource ? endpointPolicy : currentRules.rules.queuePolicy(head)),
-    send: (service, delivery) => (isEndpointService(service) ? endpoints : upstream).deliver(service, delivery),
+    send: (service, delivery, isHeld) =>
+      isEndpointService(service) ? endpoints.deliver(service, delivery) : upstream.deliver(service, delivery, isHeld),
     onOutcome: (className, name, outcome) => {
       // Endpoints are too many for a label.
       const service = isEndpointService(name) ? endpointClass : name;

@@ -22,8 +22,8 @@ export type DispatchOutcome = "done" | "retried" | "postponed" | "failed" | "sta
 export interface DelivererOptions {
   store: QueueStore;
   policy: (head: ItemHead) => QueuePolicy;
-  /** Never rejects for what a service does. */
-  send: (service: string, delivery: Delivery) => Promise<ServiceAnswer>;
+  /** Never rejects for what a service does. @param isHeld false: another dispatcher may have the item, and it must not be sent any more */
+  send: (service: string, delivery: Delivery, isHeld: () => boolean) => Promise<ServiceAnswer>;
   onOutcome: (className: string, service: string, outcome: DispatchOutcome) => void;
   /** An item is tried for the first time, so long after it was stored. */
   onFirstAttempt: (ageMs: number) => void;
@@ -67,7 +67,7 @@ export class Deliverer {
     const { inFlight } = state;
     let answer: ServiceAnswer | undefined;
     try {
-      answer = await this.#options.send(service, delivery);
+      answer = await this.#options.send(service, delivery, () => !held.lost && !hasExpired(held));
     } finally {
       learn(state, answer, { from, inFlight });
     }

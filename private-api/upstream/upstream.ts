@@ -124,7 +124,11 @@ export class Upstream implements Service {
     }
   }
 
-  /** Delivers a queued item once. Never rejects for what a service does. @param headers those of its queue */
+  /**
+   * Delivers a queued item once. Never rejects for what a service does.
+   * @param item.headers those of its queue
+   * @param isHeld false: its lease has ended, and it is not sent any more
+   */
   async deliver(
     name: string,
     item: {
@@ -136,6 +140,7 @@ export class Upstream implements Service {
       headers: Readonly<Record<string, string>>;
       webhookId: string;
     },
+    isHeld: () => boolean,
   ): Promise<ServiceAnswer> {
     const service = this.#options.rules.rules.service(name);
     if (!service) return { kind: "busy" };
@@ -143,6 +148,12 @@ export class Upstream implements Service {
     const body = encoding === undefined ? item.body : Buffer.from(item.body, encoding);
     const { id, event, path, traceparent, user, tenant, sessionId, claims } = head;
     const part = this.#deliveries.part("deliveries", sessionId);
+    const taker = {
+      part,
+      get isConnected() {
+        return isHeld();
+      },
+    };
     const from = performance.now();
     try {
       const answer = await this.#send(
@@ -164,7 +175,7 @@ export class Upstream implements Service {
           time: new Date(head.at),
           cell: this.#options.cells().owners[slot] ?? "",
         },
-        { isConnected: true, part },
+        taker,
       );
       const sent = { kind: "queued", service, event, id, traceparent, ms: performance.now() - from };
       this.failures.note(sent, interpretDeliveryAnswer(answer, name), { answer, rules: this.#options.rules.rules });

@@ -55,7 +55,7 @@ export interface AnswerTaker {
 /** Any HTTP status counts as answered. */
 export type ServiceAnswer =
   | { kind: "answered"; status: number; body: Buffer; contentType?: string; retryAfterMs?: number }
-  /** Not sent: too many requests wait for a place. */
+  /** Not sent: too many requests wait for a place, or the lease of a queued item has ended meanwhile. */
   | { kind: "busy" }
   /** Not sent: the service did not answer lately. */
   | { kind: "circuit_open"; retryAfterMs: number }
@@ -112,9 +112,9 @@ export class ServiceClient implements Service {
     if (entry === "late") return { kind: "unreachable", reason: noPlace, fault: "own" };
     try {
       // A place may become free before the timer of the wait fires, as after a pause of this process.
-      if (performance.now() >= deadline) {
-        return given.kind === "queued" ? { kind: "busy" } : { kind: "unreachable", reason: noPlace, fault: "own" };
-      }
+      const isLate = performance.now() >= deadline;
+      if (given.kind === "queued" && (isLate || !given.answer.isConnected)) return { kind: "busy" };
+      if (isLate) return { kind: "unreachable", reason: noPlace, fault: "own" };
       if (!given.answer.isConnected) return { kind: "unreachable", reason: "the caller is gone", fault: "own" };
       return await this.#sendOnceTaken(given, deadline);
     } finally {

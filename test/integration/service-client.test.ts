@@ -27,6 +27,7 @@ afterEach(async () => {
 });
 
 interface Sent {
+  kind?: "call" | "queued";
   isConnected?: boolean;
   timeoutMs?: number;
   maxInFlight?: number;
@@ -34,11 +35,11 @@ interface Sent {
 }
 
 async function send(part: AnswerPart, sent: Sent = {}): Promise<ServiceAnswer> {
-  const { isConnected = true, timeoutMs = 20_000, maxInFlight = 100, headers = {} } = sent;
+  const { kind = "call", isConnected = true, timeoutMs = 20_000, maxInFlight = 100, headers = {} } = sent;
   const secret = readServiceSecret(serviceSecret);
   if (!secret) throw new Error("the secret of the test is not valid");
   return client.send({
-    kind: "call",
+    kind,
     service: { name: "work", url: service.url, timeoutMs, maxInFlight, secrets: [], hooks: [] },
     secrets: [secret],
     path: "/",
@@ -105,6 +106,13 @@ test("CALL-10: of an answer over 1 MiB that is no 2xx only the body is lost", as
 
 test("RELAY-8: a request whose caller is gone is not sent", async () => {
   expect(await send(budget.part("stream", "session"), { isConnected: false })).toMatchObject({ kind: "unreachable" });
+  expect(service.requests).toEqual([]);
+});
+
+test("QFAIL-2: a queued item whose lease ended while it waited for a place is not sent", async () => {
+  expect(await send(budget.part("stream", "session"), { kind: "queued", isConnected: false })).toEqual({
+    kind: "busy",
+  });
   expect(service.requests).toEqual([]);
 });
 

@@ -20,7 +20,7 @@ import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
-type Answerer = (delivery: Delivery, service: string) => ServiceAnswer | Promise<ServiceAnswer>;
+type Answerer = (delivery: Delivery, service: string, isHeld: () => boolean) => ServiceAnswer | Promise<ServiceAnswer>;
 
 const started: Dispatcher[] = [];
 afterEach(async () => {
@@ -61,9 +61,9 @@ async function startDispatcher(
     service: (name) =>
       isKnown() ? { maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }) } : undefined,
     policy: () => policy,
-    send: async (name, delivery) =>
+    send: async (name, delivery, isHeld) =>
       circuits.guard({ name, url: "" }, { user: delivery.head.user, hasTime: true }, async () =>
-        answer(delivery, name),
+        answer(delivery, name, isHeld),
       ),
     onOutcome: (_class, _service, outcome) => outcomes.push(outcome),
     onFirstAttempt,
@@ -160,6 +160,24 @@ describe("dispatcher", () => {
     expect(arrived).toEqual(["2"]);
     await eventually(() => outcomes.length === 2);
     expect(outcomes.toSorted()).toEqual(["done", "stale"]);
+  });
+
+  test("QFAIL-2: an item that waits to be sent while its dispatcher is frozen is not held any more", async () => {
+    let frozenMs = 0;
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, "now").mockImplementation(() => now() + frozenMs);
+    const store = new MemoryQueueStore();
+    const held: boolean[] = [];
+    const { outcomes } = await startDispatcher(store, (_delivery, _service, isHeld) => {
+      if (held.length > 0) return answered(204);
+      held.push(isHeld());
+      frozenMs += leaseMs + 1;
+      held.push(isHeld());
+      return { kind: "busy" };
+    });
+    await enqueue(store, 1);
+    await eventually(() => outcomes.includes("done"));
+    expect(held).toEqual([true, false]);
   });
 
   test("DISP-2: after the last attempt the item is a dead letter, and the next one is delivered", async () => {
