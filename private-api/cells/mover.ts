@@ -73,7 +73,9 @@ export class CellMover implements Service {
   async #renew(): Promise<void> {
     if (!this.#hasLease) return;
     this.#hasLease = await this.#lease.take().catch(() => false);
-    if (!currentMove(this.#options.maps.map) && !this.#working) await this.#lease.giveUp().catch(() => undefined);
+    if (!this.#hasLease || currentMove(this.#options.maps.map) || this.#working) return;
+    this.#hasLease = false;
+    await this.#lease.giveUp().catch(() => undefined);
   }
 
   async #work(move: SlotMove, version: number): Promise<void> {
