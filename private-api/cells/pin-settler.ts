@@ -87,7 +87,10 @@ export class PinSettler implements Service {
     const left = slotsOf(oldest);
     const mark = { tenant, since: pin.at(-1)?.since ?? 0 };
     const name = nameOf(tenant, oldest);
-    if ((await countLeft(this.#cells, left, mark)) !== 0) {
+    const count = await countLeft(this.#cells, left, mark);
+    // It says nothing new where not all of the slots can be reached.
+    if (count === undefined) return;
+    if (count > 0) {
       this.#emptySince.delete(name);
       return;
     }
