@@ -9,7 +9,7 @@ import { destinationPicker } from "./destination.ts";
 import { RebalanceQuota } from "./rebalance-quota.ts";
 
 const tickMs = 250;
-/** Longest time between two decisions for which sessions are asked: after a pause, or an outage of the registry, not all that were not asked meanwhile. */
+/** A decision counts no more time than this since the one before: after a pause, or an outage of the registry, it would ask all surplus sessions at once. */
 const maxElapsedMs = 2_000;
 /** Sessions asked together move at random times within this. */
 const spreadMs = 2_000;

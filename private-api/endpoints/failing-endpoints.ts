@@ -39,7 +39,7 @@ export class FailingEndpoints {
     this.#failingMs = options.failingMs ?? failingMs;
   }
 
-  /** After each failure of a delivery. @param stored as it was when that was sent: what has changed since is judged by a later one */
+  /** After each failure of a delivery. @param stored the endpoint as it was when the request was sent: a later attempt judges a later version */
   async failed(stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }): Promise<void> {
     const { failingSince = Infinity } = why.health;
     if (why.status === gone) await this.#disable(stored, "it answered 410 (gone)");

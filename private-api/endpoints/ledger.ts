@@ -29,8 +29,8 @@ export interface LedgerQuery {
 }
 
 /**
- * By slot: what follows is what it will get, or as a shadow would. A slot that nothing was read of yet is left out. Of a live endpoint as of some
- * time before: readers may store places later.
+ * The place of an endpoint in each slot: it gets what follows, or would get it if it were no shadow. A slot of which nothing was read yet is left
+ * out. The places of a live endpoint may be some seconds old: readers store them later.
  */
 export async function ownPlaces(log: ChangeLog, stored: StoredEndpoint): Promise<ReadonlyMap<number, Place>> {
   // Read first: a change between the two reads, with which the endpoint gets a place of its own, is after this one.

@@ -11,7 +11,7 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { formatCursor } from "../changes/pull-cursor.ts";
 import { stopName } from "./behind.ts";
 import { changeEndpoint, readEndpoint } from "./change-endpoint.ts";
-import { sentUntil, ownPlaces } from "./ledger.ts";
+import { ownPlaces, sentUntil } from "./ledger.ts";
 import type { EndpointMoves } from "./move-endpoint.ts";
 
 /** A call waits so long for the readers, and for what is queued to be delivered. */

@@ -7,7 +7,7 @@ const minPauseMs = 5_000;
 /** By then this process has read what came while it was frozen. */
 const catchUpMs = 1_000;
 
-/** Notices that this process was frozen: what it reads at first may have waited for as long. */
+/** Notices that this process was frozen: what it reads right after that may have waited for as long. */
 export class Pauses {
   readonly #errors: ContainedErrors;
   /** By `performance.now()` */
@@ -28,7 +28,10 @@ export class Pauses {
     clearInterval(this.#timer);
   }
 
-  /** For how long at most something that is read now has waited. 0: no pause is known. @param since nothing came before, by `performance.now()` */
+  /**
+   * @param since when the stream was opened, by `performance.now()`
+   * @returns ms for which a line that is read now may have waited in the stream; 0: there was no pause
+   */
   unreadMs(since: number): number {
     // What waits is read before any timer fires.
     this.#look();

@@ -20,7 +20,7 @@ export interface StoredEndpoint {
 
 /** Moves an endpoint in the log: a new generation begins. */
 export interface Move {
-  /** Greater than the one before. Its places are stored under it before, so no other move may have the same one. */
+  /** Greater than the present one. The new places are stored under it before the move, so no other try may use it. */
   readonly generation: number;
   /** Unix ms, what it was, or `now`: the next millisecond of the store's clock, which has begun when the change resolves. */
   readonly startsAt: number | "now" | "same";

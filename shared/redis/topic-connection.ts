@@ -44,7 +44,7 @@ export class TopicConnection {
   /** All topics are subscribed, and the last probe arrived. */
   #live = false;
   #interruptedAt = performance.now();
-  /** When the present place was tried first. */
+  /** When the connection to the present place was opened, by `performance.now()`. */
   #openedAt = performance.now();
   /** Counts interruptions: an answer to a question from before one says nothing about the time after it. */
   #generation = 0;
