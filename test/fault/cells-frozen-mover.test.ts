@@ -1,4 +1,4 @@
-/** A private API is frozen while it moves slots, and goes on after another one has taken over. */
+/** A private API is frozen while it moves slots, and wakes after another one has taken over. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { moverKeys } from "../../shared/cells/keys.ts";
 import { MoverLease } from "../../shared/cells/mover-lease.ts";

@@ -79,7 +79,7 @@ test("CELL-7: the marker of an attempt that was given up tells a later one nothi
   const [frozen, later] = [attempt(), attempt()];
   await frozen.copy.copyWhileOpen(20);
   await later.copy.copyWhileOpen(20);
-  // It wakes, and goes on.
+  // It wakes.
   const ended = frozen.copy.finish(21);
   const foreign = await frozen.marker;
   frozen.report(foreign);

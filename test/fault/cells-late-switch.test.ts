@@ -1,4 +1,4 @@
-/** A private API that moves slots is frozen before it switches them, and goes on after the slots have opened and closed again. */
+/** A private API that moves slots is frozen before it switches them, and wakes after the slots have opened and closed again. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CellMover } from "../../private-api/cells/mover.ts";
 import { addMoves, takeSlots } from "../../private-api/cells/plan-moves.ts";

@@ -198,7 +198,7 @@ describe("client calls made while not connected", () => {
     await expect(client.call("edit", 1, { withinMs: 30 })).rejects.toMatchObject({ code: "not_connected" });
   });
 
-  test("SDK-5: a page that was frozen while a call waited does not send it when it goes on", async () => {
+  test("SDK-5: a page that was frozen while a call waited does not send it when it wakes", async () => {
     const calls = new Calls({ random: Math.random, offline: {} });
     const sent: string[] = [];
     const connection = { request: (event: string) => void sent.push(event) };

@@ -45,7 +45,7 @@ test("RULE-13: a process that was frozen before it restored its file replaces no
     onChange: () => undefined,
     read: async () => {
       const stored = await inner.read();
-      // Another process stores its file before this one goes on.
+      // Another process stores its file before this one wakes.
       if (isLost && !stored) await inner.put({ document: newer });
       return stored;
     },
