@@ -69,7 +69,8 @@ export class HeldSlots extends SharedLeases<number, ReaderLease, HeldSlot> {
     if (leased.length === 0) return [];
     const reads = await this.#log.read(leased, bounds);
     for (const { slot, hasEnded } of reads) {
-      if (hasEnded && this.all.get(slot) === asked.get(slot)) this.lose(slot);
+      const held = asked.get(slot);
+      if (hasEnded && held) this.lose(held);
     }
     return reads.filter(({ hasEnded }) => !hasEnded);
   }

@@ -75,7 +75,7 @@ export class SlotTakeover {
   async #checkQueues(): Promise<void> {
     this.#checkAt = performance.now() + checkEveryMs;
     if (!(await this.#histories.haveChanged())) return;
-    for (const slot of [...this.#slots.all.keys()]) if (this.isLoaded(slot)) this.#slots.lose(slot);
+    for (const [slot, held] of [...this.#slots.all]) if (this.isLoaded(slot)) this.#slots.lose(held);
   }
 
   async #load(): Promise<readonly number[]> {

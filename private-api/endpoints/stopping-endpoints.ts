@@ -125,20 +125,17 @@ export class StoppingEndpoints {
       const place = own?.name === ownName ? own.place : held.place;
       return { slot, name, place: place ?? placeBeforeAll, lease: held.lease };
     });
-    const lose = ([slot, held]: readonly [slot: number, held: HeldSlot]): void => {
-      if (this.#slots.all.get(slot) === held) this.#slots.lose(slot);
-    };
     let saved: readonly boolean[];
     try {
       saved = await this.#log.saveCursors(changes);
     } catch (error) {
       // The places may be stored, or arrive late: nothing more is queued before the slots are taken again, and it is known.
-      unmarked.forEach(lose);
+      for (const [, held] of unmarked) this.#slots.lose(held);
       throw error;
     }
-    for (const [at, each] of unmarked.entries()) {
-      if (saved[at]) marked.add(each[1]);
-      else lose(each);
+    for (const [at, [, held]] of unmarked.entries()) {
+      if (saved[at]) marked.add(held);
+      else this.#slots.lose(held);
     }
   }
 }

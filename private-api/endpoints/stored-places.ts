@@ -124,7 +124,7 @@ export class StoredPlaces {
       try {
         await this.#storeTogether(together);
       } catch (error) {
-        for (const { slot, held } of together) if (this.#slots.all.get(slot) === held) this.#slots.lose(slot);
+        for (const { held } of together) this.#slots.lose(held);
         this.#delayed.putBack(storable.slice(at + storedAtOnce));
         throw error;
       }
@@ -134,8 +134,6 @@ export class StoredPlaces {
   async #storeTogether(places: readonly NotedPlace[]): Promise<void> {
     const changes = places.map(({ held, ...change }) => ({ ...change, lease: held.lease }));
     const saved = await this.#log.saveCursors(changes);
-    for (const [index, { slot, held }] of places.entries()) {
-      if (!saved[index] && this.#slots.all.get(slot) === held) this.#slots.lose(slot);
-    }
+    for (const [index, { held }] of places.entries()) if (!saved[index]) this.#slots.lose(held);
   }
 }

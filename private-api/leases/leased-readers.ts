@@ -155,9 +155,7 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
       // A later lease is none of this reader's: others may have read on meanwhile.
       const reader = this.#options.open(item, {
         lease: () => (this.#held.of(name) === held ? held.lease : undefined),
-        onLeaseEnded: () => {
-          if (this.#held.all.get(name) === held) this.#held.lose(name);
-        },
+        onLeaseEnded: () => this.#held.lose(held),
       });
       this.#readers.set(name, reader);
       reader.start();

@@ -81,10 +81,10 @@ export class SharedLeases<Name, Lease, Held extends HeldLease<Lease>> {
     await this.#release([...this.#held.values()]);
   }
 
-  /** Its lease is known to have ended. */
-  lose(name: Name): void {
-    const held = this.#held.get(name);
-    if (!held) return;
+  /** Its lease is known to have ended. A later lease of the same name stays. */
+  lose(held: Held): void {
+    const name = this.#options.nameOf(held.lease);
+    if (this.#held.get(name) !== held) return;
     this.#held.delete(name);
     this.#lost.add(name);
     this.#options.onLost(name, held);
@@ -107,7 +107,7 @@ export class SharedLeases<Name, Lease, Held extends HeldLease<Lease>> {
   }
 
   async #extend(): Promise<void> {
-    const { store, nameOf } = this.#options;
+    const { store } = this.#options;
     const all = [...this.#held.values()];
     if (all.length === 0) return;
     const from = performance.now();
@@ -115,15 +115,15 @@ export class SharedLeases<Name, Lease, Held extends HeldLease<Lease>> {
     for (const [index, held] of all.entries()) {
       if (kept[index]) held.heldSince = from;
       // Where its Redis is out of reach a lease holds for as long as it was taken.
-      else if (kept[index] === false || !isValid(held)) this.lose(nameOf(held.lease));
+      else if (kept[index] === false || !isValid(held)) this.lose(held);
     }
   }
 
   async #release(held: readonly Held[]): Promise<void> {
     const { store, nameOf } = this.#options;
-    for (const { lease } of held) {
-      this.lose(nameOf(lease));
-      this.#lost.delete(nameOf(lease));
+    for (const each of held) {
+      this.lose(each);
+      this.#lost.delete(nameOf(each.lease));
     }
     if (held.length > 0) await store.releaseLeases(held.map(({ lease }) => lease));
   }
