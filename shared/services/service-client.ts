@@ -65,7 +65,6 @@ export type ServiceAnswer =
   | { kind: "answer_too_large" }
   | Extract<ExchangeResult, { kind: "unreachable" | "unanswered" }>;
 
-const noPlace = "no free place in time";
 const connectTimeoutMs = 2_000;
 /** Between two attempts to reach a service that takes no connection. */
 const reconnectPauseMs = 100;
@@ -108,14 +107,11 @@ export class ServiceClient implements Service {
     const places = this.#placesOf(given.service);
     const entry = await places.acquire(given.kind, Buffer.byteLength(given.body), given.timeoutMs);
     if (entry === "full") return { kind: "busy" };
-    if (entry === "late" && given.kind === "queued") return { kind: "busy" };
-    if (entry === "late") return { kind: "unreachable", reason: noPlace, fault: "own" };
+    if (entry === "late") return notSent(given, "no free place in time");
     try {
       // A place may become free before the timer of the wait fires, as after a pause of this process.
-      const isLate = performance.now() >= deadline;
-      if (given.kind === "queued" && (isLate || !given.answer.isConnected)) return { kind: "busy" };
-      if (isLate) return { kind: "unreachable", reason: noPlace, fault: "own" };
-      if (!given.answer.isConnected) return { kind: "unreachable", reason: "the caller is gone", fault: "own" };
+      if (performance.now() >= deadline) return notSent(given, "no free place in time");
+      if (!given.answer.isConnected) return notSent(given, "the caller is gone");
       return await this.#sendOnceTaken(given, deadline);
     } finally {
       places.release(given.kind);
@@ -198,6 +194,11 @@ function limitOf({ timeoutMs, service }: ServiceRequest): string {
   return isOfService
     ? `${service.timeoutMs} ms (timeoutMs of the service in the rules)`
     : `${timeoutMs} ms (of the caller)`;
+}
+
+/** A queued item is tried again without the loss of an attempt. */
+function notSent({ kind }: ServiceRequest, reason: string): ServiceAnswer {
+  return kind === "queued" ? { kind: "busy" } : { kind: "unreachable", reason, fault: "own" };
 }
 
 function urlOf({ service, cell = "" }: ServiceRequest): string {
