@@ -10,10 +10,12 @@ import type { QueueStore } from "../../shared/queues/contract.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
+import type { Tally } from "../../shared/runtime/metrics.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import type { EndpointDeliveries } from "../endpoints/endpoint-deliveries.ts";
 import type { Upstream } from "../upstream/upstream.ts";
+import type { DispatchOutcome } from "./deliverer.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { LoadReporter } from "./load-reporter.ts";
 import { storeFailures } from "./store-failure.ts";
@@ -44,6 +46,16 @@ export function createDispatcher(options: {
     errors,
     report: storeFailures({ onStoreFailure, errors, logger }),
   });
+  /** Of all endpoints together: they are too many for a label. */
+  const ofEndpoints = new Map<DispatchOutcome, Tally>();
+  const tallyOf = (className: string, service: string, outcome: DispatchOutcome): Tally => {
+    if (!isEndpointService(service)) return metrics.deliveries({ class: className, service, outcome });
+    const known = ofEndpoints.get(outcome);
+    if (known) return known;
+    const tally = metrics.deliveries({ class: endpointClass, service: endpointClass, outcome });
+    ofEndpoints.set(outcome, tally);
+    return tally;
+  };
   const dispatcher = new Dispatcher({
     store: options.queues,
     workers: new Workers({
@@ -62,10 +74,8 @@ export function createDispatcher(options: {
     policy: (head) => (head.source === endpointSource ? endpointPolicy : currentRules.rules.queuePolicy(head)),
     send: (service, delivery, isHeld) =>
       isEndpointService(service) ? endpoints.deliver(service, delivery) : upstream.deliver(service, delivery, isHeld),
-    onOutcome: (className, name, outcome) => {
-      // Endpoints are too many for a label.
-      const service = isEndpointService(name) ? endpointClass : name;
-      metrics.deliveries.inc({ class: className, service, outcome });
+    onOutcome: (className, service, outcome) => {
+      tallyOf(className, service, outcome).count++;
     },
     onFirstAttempt: (ageMs) => reporter.tried(ageMs),
     stopMs: (config.PRIVATE_API_STOP_SECONDS * 1_000) / 2,

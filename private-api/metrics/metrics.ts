@@ -3,7 +3,7 @@ import { doorCounter } from "../../shared/http/door-counter.ts";
 import type { DepthFigures, ServiceDepth } from "../../shared/queues/contract.ts";
 import type { DispatchersLoad } from "../../shared/load/dispatch-load.ts";
 import type { FleetLoad } from "../../shared/load/fleet-load.ts";
-import type { Counters, Histogram, Metrics } from "../../shared/runtime/metrics.ts";
+import type { Counters, Histogram, Metrics, Tally } from "../../shared/runtime/metrics.ts";
 
 export interface QueueFigures {
   targets: readonly ServiceDepth[];
@@ -28,11 +28,6 @@ const counters = {
     "upstream_answers_total",
     "Requests to services of the rules, by outcome",
     ...(["service", "outcome"] as const),
-  ],
-  deliveries: [
-    "queue_deliveries_total",
-    "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",
-    ...(["class", "service", "outcome"] as const),
   ],
   queueStoreFailures: [
     "queue_store_failures_total",
@@ -69,6 +64,8 @@ export interface BridgeFigures {
 }
 
 export interface PrivateApiMetrics extends Counters<typeof counters> {
+  /** Of queued items. */
+  deliveries: (labels: Readonly<Record<"class" | "service" | "outcome", string>>) => Tally;
   cellPause: Histogram;
   upstreamSeconds: Histogram;
   /**
@@ -176,6 +173,11 @@ export function createPrivateApiMetrics(metrics: Metrics): PrivateApiMetrics {
       });
     },
     ...metrics.counters(counters),
+    deliveries: metrics.tallies(
+      "queue_deliveries_total",
+      "Deliveries of queued items: done, retried, postponed (no attempt used up), failed, stale (the lease had ended)",
+      ["class", "service", "outcome"],
+    ),
     cellPause: metrics.histogram("cell_pause_seconds", "Pauses of slots that moved to another cell"),
     upstreamSeconds: metrics.histogram("upstream_seconds", "Requests to services, including the wait for a free place"),
   };

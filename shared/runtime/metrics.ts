@@ -8,6 +8,11 @@ const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 type NumbersByLabel = Readonly<Record<string, number>>;
 
+/** One value of a counter. */
+export interface Tally {
+  count: number;
+}
+
 /** A counter: metric name, help text, labels. */
 type CounterRow = readonly [name: string, help: string, ...labels: string[]];
 type LabelOf<Row> = Row extends readonly [string, string, ...infer Labels extends readonly string[]]
@@ -36,6 +41,33 @@ export class Metrics {
 
   counter<Label extends string = never>(name: string, help: string, labelNames: Label[] = []): Counter<Label> {
     return new Counter({ name: `tidegate_${name}`, help, labelNames, registers: [this.#registry] });
+  }
+
+  /** A counter for what happens very often: whoever keeps a tally needs no look at its labels. @returns the tally of these labels */
+  tallies<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly Label[],
+  ): (labels: Readonly<Record<Label, string>>) => Tally {
+    const tallies = new Map<string, { labels: Readonly<Record<Label, string>>; tally: Tally }>();
+    const counter = new Counter({
+      name: `tidegate_${name}`,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.#registry],
+      collect: () => {
+        counter.reset();
+        for (const { labels, tally } of tallies.values()) counter.inc(labels, tally.count);
+      },
+    });
+    return (labels) => {
+      const key = JSON.stringify(labelNames.map((label) => labels[label]));
+      const known = tallies.get(key);
+      if (known) return known.tally;
+      const tally = { count: 0 };
+      tallies.set(key, { labels, tally });
+      return tally;
+    };
   }
 
   histogram<Label extends string = never>(name: string, help: string, labelNames: Label[] = []): Histogram<Label> {
