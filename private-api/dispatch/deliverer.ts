@@ -7,7 +7,7 @@ import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 import { type Delivery, deliveryOf, type DeliveryError, judge, retryDelayMs } from "./delivery.ts";
 import type { DueRetries } from "./due-retries.ts";
 import type { HeldLease } from "./held-leases.ts";
-import type { ServiceState, ServiceStates } from "./service-states.ts";
+import type { ServiceState } from "./service-states.ts";
 import type { ReportStoreFailure } from "./store-failure.ts";
 
 /** After a failed settlement. */
@@ -27,7 +27,6 @@ export interface DelivererOptions {
   onOutcome: (className: string, service: string, outcome: DispatchOutcome) => void;
   /** An item is tried for the first time, so long after it was stored. */
   onFirstAttempt: (ageMs: number) => void;
-  services: ServiceStates;
   retries: DueRetries;
   random: () => number;
   report: ReportStoreFailure;
@@ -41,9 +40,12 @@ export class Deliverer {
     this.#options = options;
   }
 
-  /** Resolves when the lease is settled, or lost. */
-  async deliver(held: HeldLease, claimed: Claimed): Promise<void> {
-    const { policy: policyOf, services, onFirstAttempt } = this.#options;
+  /**
+   * Resolves when the lease is settled, or lost.
+   * @param state undefined: the service has gone, or its endpoint was paused, since it was claimed
+   */
+  async deliver(held: HeldLease, claimed: Claimed, state: ServiceState | undefined): Promise<void> {
+    const { policy: policyOf, onFirstAttempt } = this.#options;
     const { attempts } = claimed;
     const delivery = deliveryOf(claimed, policyOf);
     if (!delivery) {
@@ -59,7 +61,6 @@ export class Deliverer {
     // This process was frozen: another one may have delivered the item, and later ones.
     if (hasExpired(held)) return this.#delay(held, { attempts, delayMs: 0 }, "postponed");
     const { service } = claimed.lease.queue;
-    const state = services.of(service);
     if (!state) return this.#delay(held, { attempts, delayMs: absentMs }, "postponed");
     if (attempts === 0 && !state.isOutside) onFirstAttempt(Math.max(0, claimed.claimedAt - delivery.head.at));
     const from = performance.now();
@@ -152,7 +153,7 @@ export class Deliverer {
       try {
         const settling = store.settle(lease, settlement);
         // The next claim leaves with the settlement, behind it.
-        held.delivered();
+        held.worker.release();
         const settled = await settling;
         onOutcome(lease.class, lease.queue.service, settled ? outcome : "stale");
         return;

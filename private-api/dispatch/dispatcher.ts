@@ -10,9 +10,9 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { type Asked, ClaimRounds } from "./claim-rounds.ts";
 import { Deliverer, type DelivererOptions } from "./deliverer.ts";
 import { DueRetries } from "./due-retries.ts";
-import { extendMs, HeldLeases } from "./held-leases.ts";
-import { ReadyLanes } from "./ready-lanes.ts";
-import { type KnownService, ServiceStates } from "./service-states.ts";
+import { type BusyWorker, extendMs, HeldLeases } from "./held-leases.ts";
+import { type Offer, ReadyLanes } from "./ready-lanes.ts";
+import { type KnownService, type ServiceState, ServiceStates } from "./service-states.ts";
 import { type ReportStoreFailure, storeFailures } from "./store-failure.ts";
 import { UnreachedSlots } from "./unreached-slots.ts";
 import type { Workers } from "./workers.ts";
@@ -21,6 +21,8 @@ import type { Workers } from "./workers.ts";
 const sweepMs = leaseMs / 2;
 /** Of a batch, items of one queue that are claimed at most. */
 const maxBatch = 100;
+/** Of a service that is sent nothing at present. */
+const noOffer: Offer = { capacity: 0, share: Infinity, batch: 1 };
 
 export interface DispatcherOptions extends Pick<
   DelivererOptions,
@@ -69,7 +71,7 @@ export class Dispatcher implements Service {
     this.#leases = new HeldLeases(store, report);
     const retries = new DueRetries(store, errors, report);
     this.#retries = retries;
-    this.#deliverer = new Deliverer({ ...others, store, services, retries, random, report });
+    this.#deliverer = new Deliverer({ ...others, store, retries, random, report });
     this.#claims = new ClaimRounds({
       store,
       onReply: (request, reply, how) => this.#begin(request, reply, how),
@@ -150,19 +152,25 @@ export class Dispatcher implements Service {
 
   #chooseNext(): ClaimRequest[] {
     const now = performance.now();
+    /** Until the first service that waits for its circuit or its rate may be sent a request. */
+    let waitMs = Infinity;
     const requests = this.#ready.choose({
       free: (name, attempt) => this.#workers.free(name, attempt),
-      capacity: (service) => this.#services.of(service)?.capacity(now) ?? 0,
-      share: (service, name, attempt, othersWait) => {
-        const share = this.#services.of(service)?.share(now, othersWait) ?? Infinity;
-        return Math.max(1, Math.floor(share * this.#workers.count(name, attempt)));
+      offer: (service, name, attempt, othersWait) => {
+        const state = this.#services.of(service);
+        if (!state) return noOffer;
+        const capacity = state.capacity(now);
+        if (capacity <= 0) {
+          waitMs = Math.min(waitMs, state.waitMs(now) || Infinity);
+          return noOffer;
+        }
+        const share = Math.max(1, Math.floor(state.share(now, othersWait) * this.#workers.count(name, attempt)));
+        return { capacity, share, batch: Math.min(maxBatch, this.#services.maxBatch(service, state)) };
       },
       doubtful: (name, attempt) => (name === endpointClass ? this.#services.doubtful(attempt, now) : 0),
-      batch: (service) => Math.min(maxBatch, this.#services.maxBatch(service)),
     });
     if (requests.length > 0) return requests;
-    const waitMs = this.#services.nextMs(this.#ready.services, now);
-    if (waitMs !== undefined) this.#claimIn(waitMs + 1);
+    if (waitMs < Infinity) this.#claimIn(waitMs + 1);
     if (this.#ready.size === 0 && !this.#ready.complete) this.#sweepNow();
     return [];
   }
@@ -176,29 +184,31 @@ export class Dispatcher implements Service {
 
   /** From the claim to the settlement; the worker is free once the settlement is on its way. */
   async #work(lane: ClaimRequest, claimed: Claimed, heldSince: number): Promise<void> {
-    const release = this.#takeWorker(lane);
-    const held = this.#leases.begin(claimed, { heldSince, delivered: release });
+    const state = this.#services.of(lane.service);
+    const worker = this.#takeWorker(lane, state);
+    const held = this.#leases.begin(claimed, heldSince, worker);
     try {
-      await this.#deliverer.deliver(held, claimed);
+      await this.#deliverer.deliver(held, claimed, state);
     } catch (error) {
       this.#errors.report("store", error);
     } finally {
       this.#leases.end(held);
-      release();
+      worker.release();
     }
   }
 
-  /** @returns gives it back; repeats change nothing. */
-  #takeWorker({ class: name, service, attempt }: ClaimRequest): () => void {
+  #takeWorker({ class: name, attempt }: ClaimRequest, state: ServiceState | undefined): BusyWorker {
     this.#workers.take(name, attempt, performance.now());
-    const leave = this.#services.takeWorker(service, attempt);
-    let taken = true;
-    return () => {
-      if (!taken) return;
-      taken = false;
-      this.#workers.release(name, attempt, performance.now());
-      leave();
-      this.claimSoon();
+    this.#services.takeWorker(state, attempt);
+    let isBusy = true;
+    return {
+      release: () => {
+        if (!isBusy) return;
+        isBusy = false;
+        this.#workers.release(name, attempt, performance.now());
+        this.#services.releaseWorker(state, attempt);
+        this.claimSoon();
+      },
     };
   }
 

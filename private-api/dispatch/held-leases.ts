@@ -14,8 +14,13 @@ export interface HeldLease {
   heldSince: number;
   /** Another dispatcher may work on the queue: nothing more is settled. */
   lost: boolean;
-  /** The settlement is on its way: the worker is free. Repeats change nothing. */
-  readonly delivered: () => void;
+  /** It works on the lease, until the settlement is on its way. */
+  readonly worker: BusyWorker;
+}
+
+export interface BusyWorker {
+  /** Repeats change nothing. */
+  release(): void;
 }
 
 export class HeldLeases {
@@ -34,8 +39,8 @@ export class HeldLeases {
   }
 
   /** The caller must call {@link end}. */
-  begin({ lease, attempts }: Claimed, since: Pick<HeldLease, "heldSince" | "delivered">): HeldLease {
-    const held = { lease, attempts, lost: false, ...since };
+  begin({ lease, attempts }: Claimed, heldSince: number, worker: BusyWorker): HeldLease {
+    const held = { lease, attempts, heldSince, lost: false, worker };
     this.#held.add(held);
     return held;
   }

@@ -24,17 +24,20 @@ type Tenants = Map<string, Slots>;
 export interface Room {
   /** Free workers of a class for first attempts, or for retries. */
   free(className: string, attempt: Lane["attempt"]): number;
-  /** Requests that the service can be sent now. */
-  capacity(service: string): number;
-  /**
-   * Of the class's workers, how many may be busy with services that are not known to answer soon, for this one to get one more.
-   * @param othersWait services that answer soon may have something to do
-   */
-  share(service: string, className: string, attempt: Lane["attempt"], othersWait: boolean): number;
-  /** Workers that are busy with such services. */
+  /** @param othersWait services that answer soon may have something to do */
+  offer(service: string, className: string, attempt: Lane["attempt"], othersWait: boolean): Offer;
+  /** Workers that are busy with services that are not known to answer soon. */
   doubtful(className: string, attempt: Lane["attempt"]): number;
+}
+
+/** What a service takes. */
+export interface Offer {
+  /** Requests that it can be sent now. */
+  readonly capacity: number;
+  /** Of the class's workers, how many may be busy with services that are not known to answer soon, for this one to get one more. */
+  readonly share: number;
   /** Items of one queue that are sent at once. */
-  batch(service: string): number;
+  readonly batch: number;
 }
 
 export class ReadyLanes {
@@ -52,11 +55,6 @@ export class ReadyLanes {
 
   get size(): number {
     return this.#entries;
-  }
-
-  /** Those with ready queues. */
-  get services(): ReadonlySet<string> {
-    return new Set([...this.#lanes.values()].flatMap((services) => [...services.keys()]));
   }
 
   add({ class: name, service, attempt, tenant, slot }: ReadyQueues): void {
@@ -145,8 +143,7 @@ interface Choice {
 interface Candidate {
   readonly service: string;
   readonly tenants: Tenants;
-  /** See {@link Room.share}. */
-  readonly share: number;
+  readonly offer: Offer;
   /** Queues that it may still get. */
   left: number;
 }
@@ -161,7 +158,8 @@ function serve(
   let isAtShare = false;
   const getsOne = (candidate: Candidate): boolean => {
     if (places.free <= 0 || candidate.left <= 0) return false;
-    if (places.doubtful >= candidate.share) {
+    const { share, batch: maxItems } = candidate.offer;
+    if (places.doubtful >= share) {
       isAtShare = true;
       return false;
     }
@@ -172,21 +170,21 @@ function serve(
     const known = chosen.get(place);
     if (known) known.request.maxQueues++;
     else {
-      const maxItems = room.batch(service);
       chosen.set(place, { request: { class: name, service, attempt, tenant, slot, maxQueues: 1, maxItems }, isLong });
     }
     taken.set(service, (taken.get(service) ?? 0) + 1);
     candidate.left--;
     places.free--;
-    if (candidate.share < Infinity) places.doubtful++;
+    if (share < Infinity) places.doubtful++;
     return true;
   };
   let served: Candidate[] = [];
   for (const [service, tenants] of services) {
     if (places.free <= 0) break;
-    const left = room.capacity(service) - (taken.get(service) ?? 0);
+    const offer = room.offer(service, name, attempt, othersWait);
+    const left = offer.capacity - (taken.get(service) ?? 0);
     if (left <= 0) continue;
-    const candidate = { service, tenants, left, share: room.share(service, name, attempt, othersWait) };
+    const candidate = { service, tenants, offer, left };
     if (getsOne(candidate)) served.push(candidate);
   }
   while (places.free > 0 && served.length > 0) served = served.filter(getsOne);

@@ -135,16 +135,17 @@ export class ServiceStates {
     return state;
   }
 
-  /** A worker begins with something of it. @returns call it once, when the worker is free */
-  takeWorker(name: string, attempt: Lane["attempt"]): () => void {
-    const state = this.of(name);
-    if (!state?.isOutside) return () => undefined;
+  /** A worker begins with something of it. The caller calls {@link releaseWorker} once. @param state undefined: of no service that is known */
+  takeWorker(state: ServiceState | undefined, attempt: Lane["attempt"]): void {
+    if (!state?.isOutside) return;
+    if (state.workers.first + state.workers.retry === 0) this.#busy.add(state);
     state.workers[attempt]++;
-    this.#busy.add(state);
-    return () => {
-      state.workers[attempt]--;
-      if (state.workers.first + state.workers.retry === 0) this.#busy.delete(state);
-    };
+  }
+
+  releaseWorker(state: ServiceState | undefined, attempt: Lane["attempt"]): void {
+    if (!state?.isOutside) return;
+    state.workers[attempt]--;
+    if (state.workers.first + state.workers.retry === 0) this.#busy.delete(state);
   }
 
   /** Workers that are busy with endpoints that are slow, or were never asked. */
@@ -154,8 +155,8 @@ export class ServiceStates {
     return workers;
   }
 
-  maxBatch(name: string): number {
-    return this.#find(name)?.maxBatch ?? 1;
+  maxBatch(name: string, { isOutside }: ServiceState): number {
+    return isOutside ? 1 : (this.#find(name)?.maxBatch ?? 1);
   }
 
   /** Since the last call, the mean share of places in use of the service that is fullest. */
@@ -169,15 +170,5 @@ export class ServiceStates {
   /** The service is gone. */
   forget(name: string): void {
     this.#states.delete(name);
-  }
-
-  /** Ms until one of these services may be sent a request; undefined: none waits for that. */
-  nextMs(names: Iterable<string>, nowMs: number): number | undefined {
-    let nextMs = Infinity;
-    for (const name of names) {
-      const waitMs = this.of(name)?.waitMs(nowMs) ?? 0;
-      if (waitMs > 0) nextMs = Math.min(nextMs, waitMs);
-    }
-    return nextMs === Infinity ? undefined : nextMs;
   }
 }

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { AdaptiveLimit } from "../../private-api/dispatch/adaptive-limit.ts";
 import { judge, retryDelayMs } from "../../private-api/dispatch/delivery.ts";
-import { ReadyLanes } from "../../private-api/dispatch/ready-lanes.ts";
+import { type Offer, ReadyLanes } from "../../private-api/dispatch/ready-lanes.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import type { ReadyQueues } from "../../shared/queues/contract.ts";
 import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
@@ -11,10 +11,8 @@ function ready(own: Partial<ReadyQueues>): ReadyQueues {
   return { slot: 1, class: "messages", service: "s", attempt: "first", tenant: "", ...own };
 }
 
-const plenty = {
-  ...{ free: () => 100, capacity: () => 100, batch: () => 1 },
-  ...{ share: () => Infinity, doubtful: () => 0 },
-};
+const offer: Offer = { capacity: 100, share: Infinity, batch: 1 };
+const plenty = { free: () => 100, offer: (): Offer => offer, doubtful: () => 0 };
 
 describe("turns", () => {
   test("DISP-8: with room for one queue at a time, tenants and services are chosen in turn", () => {
@@ -45,8 +43,8 @@ describe("turns", () => {
     const queues = (room: Partial<typeof plenty>): number =>
       lanes.choose({ ...plenty, ...room }).reduce((sum, { maxQueues }) => sum + maxQueues, 0);
     expect(queues({ free: () => 4 })).toBe(4);
-    expect(queues({ capacity: () => 3 })).toBe(3);
-    expect(queues({ capacity: () => 0 })).toBe(0);
+    expect(queues({ offer: () => ({ ...offer, capacity: 3 }) })).toBe(3);
+    expect(queues({ offer: () => ({ ...offer, capacity: 0 }) })).toBe(0);
     expect(queues({ free: () => 20 })).toBe(20);
   });
 
@@ -55,7 +53,8 @@ describe("turns", () => {
     for (const service of ["slow-1", "slow-2", "fast"]) {
       for (let slot = 0; slot < 9; slot++) lanes.add(ready({ service, slot }));
     }
-    const room = { ...plenty, free: () => 6, share: (service: string) => (service === "fast" ? Infinity : 4) };
+    const ofService = (service: string): Offer => ({ ...offer, share: service === "fast" ? Infinity : 4 });
+    const room = { ...plenty, free: () => 6, offer: ofService };
     const chosen = (doubtful: number): string[] =>
       lanes
         .choose({ ...room, doubtful: () => doubtful })
@@ -68,11 +67,13 @@ describe("turns", () => {
   test("EP-16: slow endpoints get more of the workers once nothing else waits for one", () => {
     const lanes = new ReadyLanes();
     for (let slot = 0; slot < 9; slot++) lanes.add(ready({ service: "slow", slot }));
-    const share = (service: string, _class: string, _attempt: string, othersWait: boolean): number =>
-      service === "fast" ? Infinity : othersWait ? 4 : 7;
+    const ofService = (service: string, _class: string, _attempt: string, othersWait: boolean): Offer => ({
+      ...offer,
+      share: service === "fast" ? Infinity : othersWait ? 4 : 7,
+    });
     const chosen = (): Record<string, number> =>
       Object.fromEntries(
-        [...Map.groupBy(lanes.choose({ ...plenty, free: () => 8, share }), ({ service }) => service)].map(
+        [...Map.groupBy(lanes.choose({ ...plenty, free: () => 8, offer: ofService }), ({ service }) => service)].map(
           ([service, { length }]) => [service, length],
         ),
       );

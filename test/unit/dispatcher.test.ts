@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Delivery } from "../../private-api/dispatch/delivery.ts";
 import type { DispatchOutcome } from "../../private-api/dispatch/deliverer.ts";
 import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
+import type { KnownService } from "../../private-api/dispatch/service-states.ts";
 import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import {
@@ -40,6 +41,7 @@ async function startDispatcher(
     shares = { messages: 1 },
     maxInFlight = 64,
     isKnown = () => true,
+    rate,
     onFirstAttempt = () => undefined,
     stopMs = 5_000,
   }: {
@@ -48,6 +50,7 @@ async function startDispatcher(
     shares?: Record<string, number>;
     maxInFlight?: number;
     isKnown?: () => boolean;
+    rate?: KnownService["rate"];
     onFirstAttempt?: (ageMs: number) => void;
     stopMs?: number;
   } = {},
@@ -59,7 +62,9 @@ async function startDispatcher(
     store,
     workers: new Workers({ total, classes: () => classes }),
     service: (name) =>
-      isKnown() ? { maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }) } : undefined,
+      isKnown()
+        ? { maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }), ...(rate && { rate }) }
+        : undefined,
     policy: () => policy,
     send: async (name, delivery, isHeld) =>
       circuits.guard({ name, url: "" }, { user: delivery.head.user, hasTime: true }, async () =>
@@ -476,6 +481,26 @@ describe("dispatcher", () => {
     await eventually(() => arrived.includes('"quiet"'));
     // At most a claim under way, and what the workers have in hand.
     expect(arrived.indexOf('"quiet"')).toBeLessThan(100 + 3 * 8);
+  });
+
+  test("EP-21: what waits for the rate of its service is sent once the rate allows it", async () => {
+    const store = new MemoryQueueStore();
+    const freeAt = performance.now() + 50;
+    const rate = {
+      waitMs: (nowMs: number) => Math.max(0, freeAt - nowMs),
+      tokens: (nowMs: number) => (nowMs < freeAt ? 0 : 1),
+    };
+    const arrived: number[] = [];
+    const answer = (): ServiceAnswer => {
+      arrived.push(performance.now());
+      return answered(204);
+    };
+    await startDispatcher(store, answer, { rate });
+    // Sweeps would find it as well.
+    vi.spyOn(store, "promote").mockReturnValue(new Promise(() => undefined));
+    await enqueue(store, 1);
+    await eventually(() => arrived.length === 1);
+    expect(arrived[0]).toBeGreaterThanOrEqual(freeAt);
   });
 
   test("DISP-9: a class that floods has no more than its share of the workers", async () => {

@@ -432,7 +432,7 @@ test("EP-16: an endpoint counts as slow while it does not answer, and after it t
   const states = new ServiceStates((name) => ({ ...known, isOutside: name.startsWith("endpoint/") }));
   const state = states.of("endpoint/1");
   expect(states.of("rules")?.share(0)).toBe(Infinity);
-  const leave = states.takeWorker("endpoint/1", "first");
+  states.takeWorker(state, "first");
   const seen = (nowMs: number): unknown[] => [
     ...[state?.share(nowMs), states.doubtful("first", nowMs), state?.capacity(nowMs)],
   ];
@@ -450,7 +450,7 @@ test("EP-16: an endpoint counts as slow while it does not answer, and after it t
   expect(seen(2_001)).toEqual([Infinity, 0, 7]);
   expect(seen(2_600)).toEqual([1 / 2, 1, 0]);
   state?.end(600, 2_600);
-  leave();
+  states.releaseWorker(state, "first");
   expect(seen(9_000)).toEqual([1 / 2, 0, 8]);
   expect(state?.share(9_000, false)).toBe(7 / 8);
 });

@@ -32,7 +32,7 @@ test("QUE-4: a lease that has ended is neither extended again nor given up", asy
   };
   const leases = new HeldLeases(store as never, () => undefined);
   const [ended, held] = ["ended", "held"].map((text) =>
-    leases.begin(claimedAs(text), { heldSince: performance.now(), delivered: () => undefined }),
+    leases.begin(claimedAs(text), performance.now(), { release: () => undefined }),
   );
   for (let round = 0; round < 2; round++) {
     vi.advanceTimersByTime(Math.ceil(extendMs));
