@@ -254,8 +254,12 @@ export class ChangeReader implements Service {
     const reads: SlotRead[] = [];
     // Everyone must hear of a gap that is known already: only rows of other slots are left to single endpoints.
     for (const hasGap of [false, true]) {
+      /** Of slots where nothing was read before: found once for all of them, as every endpoint is looked at. */
+      let first: ReadFrom | undefined;
+      const fromOf = ({ place }: HeldSlot): ReadFrom =>
+        place === undefined ? (first ??= this.#firstStart()) : { kind: "after", place };
       const queries = [...begun].flatMap(([slot, held]) =>
-        held && (held.gap !== undefined) === hasGap ? [{ slot, from: this.#fromOf(held) }] : [],
+        held && (held.gap !== undefined) === hasGap ? [{ slot, from: fromOf(held) }] : [],
       );
       if (queries.length > 0) reads.push(...(await this.#slots.read(queries, { ...stepBounds, withRows: !hasGap })));
     }
@@ -265,8 +269,7 @@ export class ChangeReader implements Service {
     });
   }
 
-  #fromOf({ place }: HeldSlot): ReadFrom {
-    if (place !== undefined) return { kind: "after", place };
+  #firstStart(): ReadFrom {
     let at = Infinity;
     // Endpoints that begin at 0 were moved there, and have places of their own.
     for (const { startsAt } of this.#current.index.all) if (startsAt > 0) at = Math.min(at, startsAt);
