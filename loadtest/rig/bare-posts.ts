@@ -18,13 +18,20 @@ export class BarePosts {
 
   /** @returns CPU for each, in µs. */
   async measure(order: BarePostOrder): Promise<number> {
-    const measured = once(this.#child, "message") as Promise<[micros: number]>;
-    const ended = once(this.#child, "exit").then(([code]) => {
+    const over = new AbortController();
+    const { signal } = over;
+    const measured = once(this.#child, "message", { signal }) as Promise<[micros: number]>;
+    const ended = once(this.#child, "exit", { signal }).then(([code]) => {
       throw new Error(`the process of bare POSTs ended with ${String(code)}`);
     });
     this.#child.send(order);
-    const [micros] = await Promise.race([measured, ended]);
-    return micros;
+    try {
+      const [micros] = await Promise.race([measured, ended]);
+      return micros;
+    } finally {
+      for (const other of [measured, ended]) other.catch(() => undefined);
+      over.abort();
+    }
   }
 
   async stop(): Promise<void> {

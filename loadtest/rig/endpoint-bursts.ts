@@ -26,7 +26,7 @@ export class EndpointBursts {
   }
 
   async measure(): Promise<Burst> {
-    const name = `burst${String.fromCodePoint("a".charCodeAt(0) + this.#count++)}`;
+    const name = `burst${lettersOf(this.#count++)}`;
     const burst = await this.#bench.measure(name, { perSecond: Infinity, changes: this.#changes });
     // Later ones would count those of the bare POSTs as well.
     this.#connections ||= Math.max(1, burst.connections);
@@ -38,4 +38,10 @@ export class EndpointBursts {
   async stop(): Promise<void> {
     await this.#bare.stop();
   }
+}
+
+/** Two letters, for 676 numbers. */
+function lettersOf(n: number): string {
+  const letterOf = (digit: number): string => String.fromCodePoint("a".charCodeAt(0) + (digit % 26));
+  return letterOf(Math.floor(n / 26)) + letterOf(n);
 }
