@@ -9,7 +9,7 @@ const agent = new Agent();
 /** @returns CPU of this process for each, in µs. */
 async function measure({ urls: texts, atOnce, posts }: BarePostOrder): Promise<number> {
   const urls = texts.map((url) => new URL(`${url}/bare/0`));
-  const data: HookBody = { group: "bursta", key: "load:50:bursta-10", tenant: "", n: 1, at: nowMs() };
+  const data: HookBody = { group: "burstaa", key: "load:50:burstaa-10", tenant: "", n: 1, at: nowMs() };
   const timestamp = new Date().toISOString();
   // Written once for all endpoints of a change, as by a private API.
   const text = JSON.stringify({ type: "moved", timestamp, channel: data.key, epoch: "0123abcd", offset: 1, data });

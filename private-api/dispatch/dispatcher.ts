@@ -21,7 +21,7 @@ import type { Workers } from "./workers.ts";
 const sweepMs = leaseMs / 2;
 /** Of a batch, items of one queue that are claimed at most. */
 const maxBatch = 100;
-/** Of a service that is sent nothing at present. */
+/** For a service that gets no requests now. */
 const noOffer: Offer = { capacity: 0, share: Infinity, batch: 1 };
 
 export interface DispatcherOptions extends Pick<
@@ -152,7 +152,7 @@ export class Dispatcher implements Service {
 
   #chooseNext(): ClaimRequest[] {
     const now = performance.now();
-    /** Until the first service that waits for its circuit or its rate may be sent a request. */
+    /** Until the first service that waits for its circuit or its rate may get a request, of lanes with a free worker. */
     let waitMs = Infinity;
     const requests = this.#ready.choose({
       free: (name, attempt) => this.#workers.free(name, attempt),
@@ -161,7 +161,8 @@ export class Dispatcher implements Service {
         if (!state) return noOffer;
         const capacity = state.capacity(now);
         if (capacity <= 0) {
-          waitMs = Math.min(waitMs, state.waitMs(now) || Infinity);
+          const ms = state.waitMs(now);
+          if (ms > 0) waitMs = Math.min(waitMs, ms);
           return noOffer;
         }
         const share = Math.max(1, Math.floor(state.share(now, othersWait) * this.#workers.count(name, attempt)));

@@ -14,12 +14,12 @@ export interface HeldLease {
   heldSince: number;
   /** Another dispatcher may work on the queue: nothing more is settled. */
   lost: boolean;
-  /** It works on the lease, until the settlement is on its way. */
+  /** Busy until the settlement is sent. */
   readonly worker: BusyWorker;
 }
 
 export interface BusyWorker {
-  /** Repeats change nothing. */
+  /** Frees the worker; further calls do nothing. */
   release(): void;
 }
 

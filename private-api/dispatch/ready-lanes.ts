@@ -24,13 +24,13 @@ type Tenants = Map<string, Slots>;
 export interface Room {
   /** Free workers of a class for first attempts, or for retries. */
   free(className: string, attempt: Lane["attempt"]): number;
-  /** @param othersWait services that answer soon may have something to do */
+  /** How much may be claimed for a service now. @param othersWait services that answer soon may have something to do */
   offer(service: string, className: string, attempt: Lane["attempt"], othersWait: boolean): Offer;
   /** Workers that are busy with services that are not known to answer soon. */
   doubtful(className: string, attempt: Lane["attempt"]): number;
 }
 
-/** What a service takes. */
+/** How much may be claimed for a service. */
 export interface Offer {
   /** Requests that it can be sent now. */
   readonly capacity: number;

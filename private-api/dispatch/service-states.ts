@@ -18,8 +18,8 @@ export interface KnownService {
   /** Services with the same one share their state; without it each has its own. */
   stateName?: string;
   maxInFlight: number;
-  /** Items of one queue that one request carries. */
-  maxBatch: number;
+  /** Items of one queue that one request carries; 1 where it is left out. */
+  maxBatch?: number;
   /** Learns from every request to the service, of calls too. */
   circuit: Circuit;
   /** Bounds its requests in any second; its owner takes the tokens. */
@@ -105,7 +105,7 @@ export class ServiceState {
 export class ServiceStates {
   readonly #find: (name: string) => KnownService | undefined;
   readonly #states = new Map<string, ServiceState>();
-  /** Of endpoints, which are the same objects until they change: a dispatcher asks several times for each delivery. */
+  /** Of endpoints, which are the same objects until they change: a dispatcher asks for each claim and each delivery. */
   readonly #ofEndpoints = new WeakMap<KnownService, ServiceState>();
   /** Endpoints with busy workers. */
   readonly #busy = new Set<ServiceState>();
@@ -135,7 +135,10 @@ export class ServiceStates {
     return state;
   }
 
-  /** A worker begins with something of it. The caller calls {@link releaseWorker} once. @param state undefined: of no service that is known */
+  /**
+   * A worker begins with something of a service.
+   * @param state undefined: of no service that is known. The caller passes the same one to {@link releaseWorker}, once: the name may have another by then
+   */
   takeWorker(state: ServiceState | undefined, attempt: Lane["attempt"]): void {
     if (!state?.isOutside) return;
     if (state.workers.first + state.workers.retry === 0) this.#busy.add(state);

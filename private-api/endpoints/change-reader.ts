@@ -254,7 +254,7 @@ export class ChangeReader implements Service {
     const reads: SlotRead[] = [];
     // Everyone must hear of a gap that is known already: only rows of other slots are left to single endpoints.
     for (const hasGap of [false, true]) {
-      /** Of slots where nothing was read before: found once for all of them, as every endpoint is looked at. */
+      /** Where slots without a place start. Computed once for each pass: it scans all endpoints. */
       let first: ReadFrom | undefined;
       const fromOf = ({ place }: HeldSlot): ReadFrom =>
         place === undefined ? (first ??= this.#firstStart()) : { kind: "after", place };

@@ -14,7 +14,7 @@ import type { EndpointRequests } from "./endpoint-requests.ts";
 const circuitBounds = { minFailures: 3, windowMs: 60_000, maxProbeMs: 30_000 };
 /** Endpoints that this process has not read yet, or that are gone and still have items: they share all of this, so that none leaves a trace. */
 const unknownEndpoint = {
-  ...({ stateName: endpointService(""), maxInFlight: 16, maxBatch: 1, isOutside: true } as const),
+  ...({ stateName: endpointService(""), maxInFlight: 16, isOutside: true } as const),
   circuit: new Circuit(),
 };
 
@@ -22,7 +22,6 @@ const unknownEndpoint = {
 export interface DispatchedEndpoint {
   stateName?: string;
   maxInFlight: number;
-  maxBatch: 1;
   isOutside: true;
   circuit: Circuit;
   rate?: TokenBucket;
@@ -82,7 +81,6 @@ export class EndpointDeliveries {
     const circuit = this.circuits.of({ name: service, url });
     const dispatched: DispatchedEndpoint = {
       maxInFlight,
-      maxBatch: 1,
       isOutside: true,
       circuit,
       ...(rate && { rate }),

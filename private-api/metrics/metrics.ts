@@ -64,7 +64,7 @@ export interface BridgeFigures {
 }
 
 export interface PrivateApiMetrics extends Counters<typeof counters> {
-  /** Of queued items. */
+  /** The tally of deliveries with these labels. */
   deliveries: (labels: Readonly<Record<"class" | "service" | "outcome", string>>) => Tally;
   cellPause: Histogram;
   upstreamSeconds: Histogram;

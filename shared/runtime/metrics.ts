@@ -43,7 +43,7 @@ export class Metrics {
     return new Counter({ name: `tidegate_${name}`, help, labelNames, registers: [this.#registry] });
   }
 
-  /** A counter for what happens very often: whoever keeps a tally needs no look at its labels. @returns the tally of these labels */
+  /** A counter for frequent events: prom-client sees the labels only at a scrape. Keep the tally of a set of labels, and add to its `count`. */
   tallies<Label extends string>(
     name: string,
     help: string,

@@ -81,6 +81,24 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
   });
 
+  test("QAPI-5: deliveries to endpoints are counted together: there are too many for a label", async () => {
+    const endpoints = [await receiver(), await receiver()];
+    const created = await Promise.all(endpoints.map(async ({ url }) => create(url, { channels: ["board:counted"] })));
+    await publish("board:counted", 1);
+    await eventually(() => endpoints.every(({ requests }) => requests.length === 1));
+    const counts = async (): Promise<string[]> => {
+      const text = await (await fetch(`${fleet.apiUrl}/metrics`)).text();
+      return text.split("\n").filter((line) => line.startsWith("tidegate_queue_deliveries_total{"));
+    };
+    const done = 'tidegate_queue_deliveries_total{class="endpoints",service="endpoints",outcome="done"} ';
+    await eventually(async () => {
+      const line = (await counts()).find((each) => each.startsWith(done));
+      return Number(line?.slice(done.length)) >= 2;
+    });
+    expect((await counts()).filter((line) => !line.includes('{class="endpoints",service="endpoints",'))).toEqual([]);
+    for (const { id } of created) await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
   test("EP-2: changes of a key arrive in order, each once, whatever the number of channels", async () => {
     const endpoint = await receiver();
     const { id } = await create(endpoint.url, { key: "/doc" });

@@ -483,11 +483,15 @@ describe("dispatcher", () => {
     expect(arrived.indexOf('"quiet"')).toBeLessThan(100 + 3 * 8);
   });
 
-  test("EP-21: what waits for the rate of its service is sent once the rate allows it", async () => {
+  test("EP-21: an item over the rate of its service is sent once the rate allows it", async () => {
     const store = new MemoryQueueStore();
-    const freeAt = performance.now() + 50;
+    let freeAt = Infinity;
     const rate = {
-      waitMs: (nowMs: number) => Math.max(0, freeAt - nowMs),
+      waitMs: (nowMs: number): number => {
+        // From the first question on.
+        if (freeAt === Infinity) freeAt = nowMs + 50;
+        return Math.max(0, freeAt - nowMs);
+      },
       tokens: (nowMs: number) => (nowMs < freeAt ? 0 : 1),
     };
     const arrived: number[] = [];
@@ -496,11 +500,62 @@ describe("dispatcher", () => {
       return answered(204);
     };
     await startDispatcher(store, answer, { rate });
-    // Sweeps would find it as well.
+    // Keeps the sweeps, every 5 s, from finding the item.
     vi.spyOn(store, "promote").mockReturnValue(new Promise(() => undefined));
     await enqueue(store, 1);
     await eventually(() => arrived.length === 1);
     expect(arrived[0]).toBeGreaterThanOrEqual(freeAt);
+  });
+
+  test("nothing of an unknown service is claimed until the rules have it", async () => {
+    const store = new MemoryQueueStore();
+    const claim = vi.spyOn(store, "claim");
+    const arrived: string[] = [];
+    let isKnown = false;
+    let questions = 0;
+    const { dispatcher } = await startDispatcher(
+      store,
+      ({ body }) => {
+        arrived.push(body);
+        return answered(204);
+      },
+      {
+        isKnown: () => {
+          questions++;
+          return isKnown;
+        },
+      },
+    );
+    await enqueue(store, 1);
+    await eventually(() => questions > 0);
+    expect(claim).not.toHaveBeenCalled();
+    isKnown = true;
+    dispatcher.claimSoon();
+    await eventually(() => arrived.length === 1);
+  });
+
+  test("a delivery that ends by a mistake frees its worker, and no worker is freed twice", async () => {
+    const store = new MemoryQueueStore();
+    let open = 0;
+    let most = 0;
+    const arrived: string[] = [];
+    // Six of these workers are for first attempts.
+    const workers = 6;
+    await startDispatcher(
+      store,
+      async ({ body }) => {
+        most = Math.max(most, ++open);
+        await new Promise(setImmediate);
+        open--;
+        if (Number(body) < 2 * workers) throw new Error("a mistake");
+        arrived.push(body);
+        return answered(204);
+      },
+      { total: 8 },
+    );
+    for (let n = 0; n < 10 * workers; n++) await enqueue(store, n, { key: String(n) });
+    await eventually(() => arrived.length === 8 * workers);
+    expect(most).toBeLessThanOrEqual(workers);
   });
 
   test("DISP-9: a class that floods has no more than its share of the workers", async () => {

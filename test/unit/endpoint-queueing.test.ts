@@ -431,6 +431,9 @@ test("EP-16: an endpoint counts as slow while it does not answer, and after it t
   const known = { maxInFlight: 8, maxBatch: 1, circuit };
   const states = new ServiceStates((name) => ({ ...known, isOutside: name.startsWith("endpoint/") }));
   const state = states.of("endpoint/1");
+  const other = states.of("endpoint/2");
+  // Retries have workers of their own.
+  states.takeWorker(other, "retry");
   expect(states.of("rules")?.share(0)).toBe(Infinity);
   states.takeWorker(state, "first");
   const seen = (nowMs: number): unknown[] => [
@@ -450,6 +453,11 @@ test("EP-16: an endpoint counts as slow while it does not answer, and after it t
   expect(seen(2_001)).toEqual([Infinity, 0, 7]);
   expect(seen(2_600)).toEqual([1 / 2, 1, 0]);
   state?.end(600, 2_600);
+  expect(states.doubtful("retry", 2_600)).toBe(1);
+  states.releaseWorker(other, "retry");
+  states.takeWorker(state, "retry");
+  states.releaseWorker(state, "retry");
+  expect([states.doubtful("retry", 2_601), states.doubtful("first", 2_601)]).toEqual([0, 1]);
   states.releaseWorker(state, "first");
   expect(seen(9_000)).toEqual([1 / 2, 0, 8]);
   expect(state?.share(9_000, false)).toBe(7 / 8);
