@@ -45,6 +45,25 @@ interface Attempt {
   answer?: string;
 }
 
+/** By command, the options that it takes, besides those of all. */
+const optionsOf: Readonly<Record<string, readonly string[]>> = {
+  list: ["--state", "--percent"],
+  show: ["--id"],
+  tail: ["--id", "--seconds"],
+  replay: ["--id", "--from"],
+  ledger: ["--id", "--sent-seconds"],
+  "go-live": [
+    ...["--id", "--percent", "--after", "--reference", "--path", "--nothing-sent", "--ignore-missing"],
+    ...Object.keys(pointerFlags),
+  ],
+  shadow: ["--id", "--percent"],
+};
+/** Of each group one at most: they name different endpoints, or different positions. */
+const alternatives = [
+  ["--id", "--percent"],
+  ["--after", "--reference"],
+  ["--after", "--percent"],
+];
 const commands = { list, show, tail, replay, ledger, "go-live": goLive, shadow };
 
 const [name = ""] = process.argv.splice(2, 1);
@@ -69,8 +88,22 @@ const given = readArguments({
   "--json": toggle(),
   TIDEGATE_API_TOKEN: token(),
 });
+refuseOthers();
 const api = new EndpointApi(given["--api"], given.TIDEGATE_API_TOKEN);
 const percent = given["--percent"] === undefined ? undefined : Number(given["--percent"]);
+
+/** An option that the command does not take, or two that contradict each other: the command would act on other endpoints than are meant. */
+function refuseOthers(): void {
+  const options = process.argv.flatMap((argument) => /^--[a-z-]+/.exec(argument) ?? []);
+  const taken = new Set(["--api", "--json", ...(optionsOf[name] ?? [])]);
+  const other = options.find((option) => !taken.has(option));
+  if (other !== undefined) refuseArguments(`${other}: ${name} does not take it`);
+  const repeated = options.find((option, at) => options.indexOf(option) !== at);
+  if (repeated !== undefined) refuseArguments(`${repeated}: give it once`);
+  for (const group of alternatives) {
+    if (group.every((option) => options.includes(option))) refuseArguments(`${group.join(", ")}: give one of them`);
+  }
+}
 
 /** A receiver chooses what errors say: no terminal is to obey it. */
 function print(item: object, line: string): void {

@@ -400,6 +400,20 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
   });
 
+  test("CUT-2: a go-live takes the offsets of 1,000 channels", async () => {
+    const endpoint = await receiver();
+    const { id } = await create(endpoint.url, { channels: ["board:card-*"], mode: "shadow" });
+    const after = Array.from({ length: 1_000 }, (_, n) => ({ channel: `board:card-${n}`, offset: n }));
+    const goLive = async (offsets: object[]): ReturnType<typeof fleet.api> =>
+      fleet.api("POST", `/v1/endpoints/${id}/go-live`, { after: offsets, others: "ledger" });
+    expect((await goLive([...after, { channel: "board:card-more", offset: 1 }])).status).toBe(400);
+    // Nothing was published at that time.
+    expect((await goLive(after.map((each) => ({ ...each, at: 1_700_000_000_000 })))).status).toBe(409);
+    const live = await goLive(after);
+    expect([live.status, live.body["state"]]).toEqual([200, "live"]);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
   test("EP-14: a bad endpoint is refused with every finding", async () => {
     const refused = async (more: object): Promise<string[]> => {
       const answer = await fleet.api("POST", "/v1/endpoints", {

@@ -57,6 +57,18 @@ describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78
     expect(output).not.toMatch(/^ +at /m);
   });
 
+  test.for([
+    ["shadow --id ep_1 --percent 10", "--id, --percent: give one of them"],
+    ["list --id ep_1", "--id: list does not take it"],
+    ["show --id=ep_1 --id=ep_2", "--id: give it once"],
+    ["go-live --id ep_1 --after 1 --reference f", "--after, --reference: give one of them"],
+  ] as const)("deploy/endpoints.ts %s", async ([command, finding]) => {
+    const args = ["deploy/endpoints.ts", ...command.split(" ")];
+    const [exitCode, output] = await run(args, { TIDEGATE_API_TOKEN: "t".repeat(32) });
+    expect([exitCode, output]).toEqual([78, expect.stringContaining(finding)]);
+    expect(output).toContain("npm run endpoints");
+  });
+
   test("no secret is printed", async () => {
     const [, output] = await run(["deploy/rolling-restart.ts"], { TIDEGATE_API_TOKEN: "hidden-token" });
     expect(output).toContain("--api: is required");
