@@ -109,7 +109,7 @@ export class EndpointRequests {
     { ms, result, error }: DeliveredAttempt,
   ): void {
     const status = "status" in result ? { status: result.status } : {};
-    const answer = result.kind === "answered" ? beginning(result.body) : "";
+    const answer = "body" in result ? beginning(result.body) : "";
     const noted = this.#attempts.add(stored.endpoint.id, {
       ...about,
       ...status,

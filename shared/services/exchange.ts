@@ -21,7 +21,8 @@ export type ExchangeResult =
   | { kind: "unreachable"; reason: string; fault: Fault }
   /** The request was sent without a complete answer in time: its outcome is unknown. */
   | { kind: "unanswered"; reason: string; fault: Fault }
-  | { kind: "answer_too_large"; status: number; headers: Headers };
+  /** `body`: its beginning, where some of it was read. */
+  | { kind: "answer_too_large"; status: number; headers: Headers; body: Buffer };
 
 /** Errors before a connection: the request was not sent. */
 const notSentCodes = new Set([
@@ -114,6 +115,8 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   #headers: Headers = {};
   readonly #chunks: Buffer[] = [];
   #bytes = 0;
+  /** By its `content-length`. */
+  #isTooLarge = false;
   /** Length of the body after which the connection is closed. */
   #closeAt = Infinity;
   #ended = false;
@@ -133,7 +136,8 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   /** The deadline has passed. */
   #end(): void {
     if (this.#settled) return;
-    if (this.#controller) {
+    if (this.#isTooLarge) this.#giveUp(this.#tooLarge());
+    else if (this.#controller) {
       this.#giveUp({ kind: "unanswered", reason: `no answer within ${this.#limit}`, fault: "deadline" });
     } else this.#giveUp(this.#noConnection());
   }
@@ -153,7 +157,9 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     }
     this.#status = status;
     this.#headers = headers;
-    if (Number(headers["content-length"]) > maxAnswerBytes) this.#giveUp(this.#tooLarge());
+    this.#isTooLarge = Number(headers["content-length"]) > maxAnswerBytes;
+    // Of one that is kept as received the beginning is kept.
+    if (this.#isTooLarge && !this.#asReceived) this.#giveUp(this.#tooLarge());
     else if (status >= 500 && this.#closesAfterServerError) {
       this.#closeAt = Number(headers["content-length"] ?? 0);
       if (this.#closeAt === 0) this.#endAndClose();
@@ -163,6 +169,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#settled) return;
     this.#chunks.push(chunk);
+    if (this.#isTooLarge) return this.#giveUp(this.#tooLarge());
     const before = this.#bytes;
     this.#bytes += chunk.length;
     if (this.#bytes >= this.#closeAt) return this.#endAndClose();
@@ -216,7 +223,12 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
   }
 
   #tooLarge(): ExchangeResult {
-    return { kind: "answer_too_large", status: this.#status, headers: this.#headers };
+    return {
+      kind: "answer_too_large",
+      status: this.#status,
+      headers: this.#headers,
+      body: this.#chunks[0] ?? noBody,
+    };
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer, type LookupFunction, type Server, type 
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import { EndpointClient } from "../../shared/services/endpoint-client.ts";
-import { targetOf } from "../../shared/services/exchange.ts";
+import { type ExchangeResult, targetOf } from "../../shared/services/exchange.ts";
 import { InternetAddresses } from "../../shared/services/internet-addresses.ts";
 import { eventually } from "../support/eventually.ts";
 import { type HttpService, startService } from "../support/http-service.ts";
@@ -166,6 +166,22 @@ describe("answers", () => {
       flood(socket, `${(16_384).toString(16)}\r\n${"x".repeat(16_384)}\r\n`);
     });
     expect(await client().send(request(url))).toMatchObject({ kind: "answer_too_large", status: 200 });
+  });
+
+  test.each([70_000, 2 ** 21])("EP-6: of an answer of %i bytes the beginning is kept", async (bytes) => {
+    const endpoint = await service();
+    endpoint.answer = (_request, response) =>
+      response.writeHead(500, { "content-length": bytes }).end("it broke".padEnd(bytes, "."));
+    const answer = await client().send(request(endpoint.url));
+    expect(answer).toMatchObject({ kind: "answer_too_large", status: 500 });
+    const { body } = answer as ExchangeResult & { kind: "answer_too_large" };
+    expect(body.toString("utf8")).toMatch(/^it broke\.{1000}/);
+  });
+
+  test("EP-7: the status of a too long answer counts, also where nothing of its body comes", async () => {
+    const url = await rawServer((socket) => socket.write("HTTP/1.1 404 Not Found\r\ncontent-length: 9999999\r\n\r\n"));
+    const answer = await client().send({ ...request(url), timeoutMs: 100 });
+    expect(answer).toMatchObject({ kind: "answer_too_large", status: 404 });
   });
 
   test("EP-7: a compressed answer is not decompressed", async () => {
