@@ -39,6 +39,8 @@ export class RulesFile implements Service {
   #lastText: string | undefined;
   /** Of the last text. */
   #findings: readonly string[] = [];
+  /** Since the last load that reached the store. */
+  #isStoreAway = false;
   /** Why the file cannot be read now; it could before. */
   #unreadable: string | undefined;
 
@@ -80,8 +82,20 @@ export class RulesFile implements Service {
       // One load at a time: an older content must not be stored after a newer one.
       this.#loading = this.#loading
         .then(() => this.#load())
-        .catch((error: unknown) => this.#options.logger.error({ err: error }, "storing the rules file failed"));
+        .then(
+          () => {
+            this.#isStoreAway = false;
+          },
+          (error: unknown) => this.#report(error),
+        );
     }, settleMs);
+  }
+
+  /** Once for each outage: a log in the folder of the file would be a change there, and cause the next load. */
+  #report(error: unknown): void {
+    const isReported = this.#isStoreAway;
+    this.#isStoreAway = error instanceof TidegateError;
+    if (!isReported || !this.#isStoreAway) this.#options.logger.error({ err: error }, "storing the rules file failed");
   }
 
   async #load(): Promise<void> {

@@ -7,6 +7,8 @@ import type { DocumentStore } from "../../shared/documents/contract.ts";
 import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
 import { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { checkRules } from "../../shared/rules/document.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import type { Logger } from "../../shared/runtime/logging.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
@@ -66,4 +68,39 @@ test("RULE-13: a process that was frozen before it restored its file replaces no
   await writeFile(join(folder, "other"), "");
   await restored;
   expect((await inner.read())?.document).toEqual(newer);
+});
+
+test("RULE-7: an outage of the store is reported once, whatever changes in the folder of the rules file", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-file-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const path = join(folder, "rules.json");
+  await writeFile(path, JSON.stringify({ namespaces: { room: { historySize: 5 } } }));
+  const store = new MemoryDocumentStore();
+  const read = store.read.bind(store);
+  let [reads, reports] = [0, 0];
+  let isAway = false;
+  store.read = async () => {
+    reads++;
+    if (isAway) throw new TidegateError("broker_unavailable", "the message store does not answer");
+    return read();
+  };
+  const logger = Object.create(quietLogger, { error: { value: () => reports++ } }) as Logger;
+  const currentRules = new CurrentRules({ store, errors: quietErrors, logger: quietLogger });
+  const file = new RulesFile({ store, errors: quietErrors, logger, path, currentRules, environment: {} });
+  await file.start();
+  onTestFinished(() => file.stop());
+  let changes = 0;
+  const change = async (): Promise<void> => {
+    const before = reads;
+    await writeFile(join(folder, `log-${changes++}`), "");
+    await eventually(() => reads > before);
+  };
+  isAway = true;
+  for (let n = 0; n < 3; n++) await change();
+  await eventually(() => reports === 1);
+  isAway = false;
+  await change();
+  isAway = true;
+  for (let n = 0; n < 3; n++) await change();
+  await eventually(() => reports === 2);
 });
