@@ -160,7 +160,7 @@ class Search {
     if ((present > 0 && present < offset) || this.#epochs.some(({ isWhole }) => isWhole)) {
       throw new TidegateError(
         "conflict",
-        `${channel} has begun a new epoch, which has not come to offset ${offset}: name a change that the log has`,
+        `the log has no offset ${offset} of ${channel}, whose present epoch is at ${present}: name a change that the log has`,
       );
     }
     return end;
