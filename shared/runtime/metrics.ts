@@ -49,23 +49,14 @@ export class Metrics {
     help: string,
     labelNames: readonly Label[],
   ): (labels: Readonly<Record<Label, string>>) => Tally {
-    const tallies = new Map<string, { labels: Readonly<Record<Label, string>>; tally: Tally }>();
-    const counter = new Counter({
-      name: `tidegate_${name}`,
-      help,
-      labelNames: [...labelNames],
-      registers: [this.#registry],
-      collect: () => {
-        counter.reset();
-        for (const { labels, tally } of tallies.values()) counter.inc(labels, tally.count);
-      },
-    });
+    const tallies = new Map<string, Tally & { labels: Readonly<Record<Label, string>> }>();
+    this.#readCounter(name, help, labelNames, () => tallies.values());
     return (labels) => {
       const key = JSON.stringify(labelNames.map((label) => labels[label]));
       const known = tallies.get(key);
-      if (known) return known.tally;
-      const tally = { count: 0 };
-      tallies.set(key, { labels, tally });
+      if (known) return known;
+      const tally = { labels, count: 0 };
+      tallies.set(key, tally);
       return tally;
     };
   }
@@ -123,14 +114,26 @@ export class Metrics {
 
   /** Counters that differ by one label; `read` gives the totals on each scrape. */
   counts(name: string, help: string, label: string, read: () => NumbersByLabel): void {
-    const counter: Counter = new Counter({
+    this.#readCounter(name, help, [label], () =>
+      Object.entries(read()).map(([value, count]) => ({ labels: { [label]: value }, count })),
+    );
+  }
+
+  /** A counter whose values are read on each scrape. */
+  #readCounter<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly Label[],
+    read: () => Iterable<{ labels: Readonly<Record<Label, string>>; count: number }>,
+  ): void {
+    const counter = new Counter({
       name: `tidegate_${name}`,
       help,
-      labelNames: [label],
+      labelNames: [...labelNames],
       registers: [this.#registry],
       collect: () => {
         counter.reset();
-        for (const [value, number] of Object.entries(read())) counter.inc({ [label]: value }, number);
+        for (const { labels, count } of read()) counter.inc(labels, count);
       },
     });
   }
