@@ -45,18 +45,19 @@ interface Attempt {
   answer?: string;
 }
 
-/** By command, the options that it takes, besides those of all. */
-const optionsOf: Readonly<Record<string, readonly string[]>> = {
-  list: ["--state", "--percent"],
-  show: ["--id"],
-  tail: ["--id", "--seconds"],
-  replay: ["--id", "--from"],
-  ledger: ["--id", "--sent-seconds"],
-  "go-live": [
-    ...["--id", "--percent", "--after", "--reference", "--path", "--nothing-sent", "--ignore-missing"],
-    ...Object.keys(pointerFlags),
-  ],
-  shadow: ["--id", "--percent"],
+const goLiveOptions = [
+  ...["--id", "--percent", "--after", "--reference", "--path", "--nothing-sent", "--ignore-missing"],
+  ...Object.keys(pointerFlags),
+];
+/** Each with the options that it takes, besides those of all. */
+const commands = {
+  list: { run: list, options: ["--state", "--percent"] },
+  show: { run: show, options: ["--id"] },
+  tail: { run: tail, options: ["--id", "--seconds"] },
+  replay: { run: replay, options: ["--id", "--from"] },
+  ledger: { run: ledger, options: ["--id", "--sent-seconds"] },
+  "go-live": { run: goLive, options: goLiveOptions },
+  shadow: { run: shadow, options: ["--id", "--percent"] },
 };
 /** Of each group one at most: they name different endpoints, or different positions. */
 const alternatives = [
@@ -64,7 +65,6 @@ const alternatives = [
   ["--after", "--reference"],
   ["--after", "--percent"],
 ];
-const commands = { list, show, tail, replay, ledger, "go-live": goLive, shadow };
 
 const [name = ""] = process.argv.splice(2, 1);
 const command = Object.keys(commands).find((each) => each === name) as keyof typeof commands | undefined;
@@ -95,7 +95,7 @@ const percent = given["--percent"] === undefined ? undefined : Number(given["--p
 /** An option that the command does not take, or two that contradict each other: the command would act on other endpoints than are meant. */
 function refuseOthers(): void {
   const options = process.argv.flatMap((argument) => /^--[a-z-]+/.exec(argument) ?? []);
-  const taken = new Set(["--api", "--json", ...(optionsOf[name] ?? [])]);
+  const taken = new Set(["--api", "--json", ...commands[command ?? "list"].options]);
   const other = options.find((option) => !taken.has(option));
   if (other !== undefined) refuseArguments(`${other}: ${name} does not take it`);
   const repeated = options.find((option, at) => options.indexOf(option) !== at);
@@ -216,7 +216,7 @@ function report(message: string): void {
 }
 
 try {
-  await commands[command ?? "list"]();
+  await commands[command ?? "list"].run();
 } catch (error) {
   report(error instanceof Error ? error.message : String(error));
   process.exit(1);
