@@ -15,23 +15,21 @@ export interface BarePostOrder {
 /** Signed POSTs with the body and the headers of a delivery, and nothing else. The caller stops it. */
 export class BarePosts {
   readonly #child: ChildProcess = fork(join(import.meta.dirname, "bare-post-process.ts"));
+  readonly #ended = once(this.#child, "exit").then(([code]) => {
+    throw new Error(`the process of bare POSTs ended with ${String(code)}`);
+  });
+
+  constructor() {
+    // It also ends by a stop.
+    this.#ended.catch(() => undefined);
+  }
 
   /** @returns CPU for each, in µs. */
   async measure(order: BarePostOrder): Promise<number> {
-    const over = new AbortController();
-    const { signal } = over;
-    const measured = once(this.#child, "message", { signal }) as Promise<[micros: number]>;
-    const ended = once(this.#child, "exit", { signal }).then(([code]) => {
-      throw new Error(`the process of bare POSTs ended with ${String(code)}`);
-    });
+    const measured = once(this.#child, "message") as Promise<[micros: number]>;
     this.#child.send(order);
-    try {
-      const [micros] = await Promise.race([measured, ended]);
-      return micros;
-    } finally {
-      for (const other of [measured, ended]) other.catch(() => undefined);
-      over.abort();
-    }
+    const [micros] = await Promise.race([measured, this.#ended]);
+    return micros;
   }
 
   async stop(): Promise<void> {
