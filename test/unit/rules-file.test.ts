@@ -6,17 +6,24 @@ import { RulesFile } from "../../private-api/documents/rules-file.ts";
 import type { DocumentStore } from "../../shared/documents/contract.ts";
 import { MemoryDocumentStore } from "../../shared/documents/memory.ts";
 import { CurrentRules } from "../../shared/rules/current-rules.ts";
+import { brokerUnavailable } from "../../shared/redis/unavailable.ts";
 import { checkRules } from "../../shared/rules/document.ts";
-import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
-test("RULE-7: a rules file that is away for a moment and returns unchanged leaves no finding", async () => {
+/** With a rules file in it. */
+async function rulesFolder(): Promise<{ folder: string; path: string }> {
   const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-file-"));
   onTestFinished(() => rm(folder, { recursive: true }));
-  const [path, away] = [join(folder, "rules.json"), join(folder, "away")];
+  const path = join(folder, "rules.json");
   await writeFile(path, JSON.stringify({ namespaces: { room: { historySize: 5 } } }));
+  return { folder, path };
+}
+
+test("RULE-7: a rules file that is away for a moment and returns unchanged leaves no finding", async () => {
+  const { folder, path } = await rulesFolder();
+  const away = join(folder, "away");
   const store = new MemoryDocumentStore();
   const common = { store, errors: quietErrors, logger: quietLogger };
   const currentRules = new CurrentRules(common);
@@ -33,10 +40,7 @@ test("RULE-7: a rules file that is away for a moment and returns unchanged leave
 });
 
 test("RULE-13: a process that was frozen before it restored its file replaces no newer one", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-file-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const path = join(folder, "rules.json");
-  await writeFile(path, JSON.stringify({ namespaces: { room: { historySize: 5 } } }));
+  const { folder, path } = await rulesFolder();
   let inner = new MemoryDocumentStore();
   const newer = checkRules({ namespaces: { room: { historySize: 6 } } });
   const { promise: restored, resolve: markRestored } = Promise.withResolvers<void>();
@@ -71,17 +75,14 @@ test("RULE-13: a process that was frozen before it restored its file replaces no
 });
 
 test("RULE-7: an outage of the store is reported once, whatever changes in the folder of the rules file", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-file-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const path = join(folder, "rules.json");
-  await writeFile(path, JSON.stringify({ namespaces: { room: { historySize: 5 } } }));
+  const { folder, path } = await rulesFolder();
   const store = new MemoryDocumentStore();
   const read = store.read.bind(store);
   let [reads, reports] = [0, 0];
   let isAway = false;
   store.read = async () => {
     reads++;
-    if (isAway) throw new TidegateError("broker_unavailable", "the message store does not answer");
+    if (isAway) throw brokerUnavailable("the message store does not answer");
     return read();
   };
   const logger = Object.create(quietLogger, { error: { value: () => reports++ } }) as Logger;
