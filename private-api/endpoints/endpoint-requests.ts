@@ -40,6 +40,7 @@ export class EndpointRequests {
   /** One function for all attempts. */
   readonly #reportNoteError: (error: unknown) => void;
   readonly #logger: Logger;
+  #lastNoted: Promise<void> | undefined;
 
   /** @param options.onFailing after each failure */
   constructor(options: {
@@ -105,21 +106,29 @@ export class EndpointRequests {
 
   #note(
     stored: StoredEndpoint,
-    about: Pick<Attempt, "at" | "changeId" | "attempt">,
+    { at, changeId, attempt }: Pick<Attempt, "at" | "changeId" | "attempt">,
     { ms, result, error }: DeliveredAttempt,
   ): void {
-    const status = "status" in result ? { status: result.status } : {};
+    const { id } = stored.endpoint;
+    const noted: { -readonly [Name in keyof Attempt]: Attempt[Name] } = { at, changeId, attempt, ms };
+    if ("status" in result) noted.status = result.status;
     const answer = "body" in result ? beginning(result.body) : "";
-    const noted = this.#attempts.add(stored.endpoint.id, {
-      ...about,
-      ...status,
-      ms,
-      ...(error !== undefined && { error }),
-      ...(answer !== "" && { answer }),
-    });
-    const isOver =
-      error === undefined ? noted : noted.then(async (health) => this.#onFailing(stored, { ...status, health }));
-    isOver.catch(this.#reportNoteError);
+    if (answer !== "") noted.answer = answer;
+    if (error === undefined) this.#watch(this.#attempts.addSuccess(id, noted));
+    else {
+      const { status } = noted;
+      this.#attempts
+        .addFailure(id, { ...noted, error })
+        .then(async (health) => this.#onFailing(stored, { ...(status !== undefined && { status }), health }))
+        .catch(this.#reportNoteError);
+    }
+  }
+
+  /** Many attempts share one promise. */
+  #watch(noted: Promise<void>): void {
+    if (noted === this.#lastNoted) return;
+    this.#lastNoted = noted;
+    noted.catch(this.#reportNoteError);
   }
 }
 

@@ -70,6 +70,8 @@ export interface Attempt {
   readonly answer?: string;
 }
 
+export type FailedAttempt = Attempt & { readonly error: string };
+
 export interface StoredAttempt extends Attempt {
   /** Names its place in the list. */
   readonly id: string;
@@ -83,8 +85,10 @@ export interface EndpointHealth {
 
 /** How deliveries to endpoints went. */
 export interface AttemptLog extends Service {
+  /** @returns once it is stored: the same promise for all that are stored together. */
+  addSuccess(endpointId: string, attempt: Attempt): Promise<void>;
   /** @returns how the endpoint does after it. */
-  add(endpointId: string, attempt: Attempt): Promise<EndpointHealth>;
+  addFailure(endpointId: string, attempt: FailedAttempt): Promise<EndpointHealth>;
   /** Newest first. @param query.after the id of the last one that is known */
   attempts(endpointId: string, query: { limit: number; after?: string }): Promise<readonly StoredAttempt[]>;
   health(endpointIds: readonly string[]): Promise<readonly EndpointHealth[]>;

@@ -1,7 +1,7 @@
 /** Names of keys and topics of endpoints in Redis, and the form of what is kept there. */
 import { slotTagOf } from "../channels/keys.ts";
 import { parseJson } from "../json/json.ts";
-import type { Attempt, EndpointHealth, StoredEndpoint } from "./contract.ts";
+import type { EndpointHealth, FailedAttempt, StoredEndpoint } from "./contract.ts";
 import { endpointValidator } from "./endpoint.ts";
 
 /** One hash tag: a script reads and changes them together. @param root begins all names of the deployment */
@@ -34,14 +34,14 @@ export function parseEndpoint(text: string): StoredEndpoint | undefined {
     : undefined;
 }
 
-/** "" for a success; else the status, or 0 where there is none, and the message. */
-export function failureText({ status = 0, error }: Attempt): string {
-  return error === undefined ? "" : `${status} ${error}`;
+/** Its time in Unix ms, the status, or 0 where there is none, and the message. */
+export function failureText({ at, status = 0, error }: FailedAttempt): string {
+  return `${at} ${status} ${error}`;
 }
 
 const neverFailed: EndpointHealth = {};
 
-/** @param reply since when it fails, in Unix ms; time and {@link failureText} of the last failure */
+/** @param reply since when it fails, in Unix ms; {@link failureText} of the last failure */
 export function parseHealth([since, last]: readonly [since: string | null, last: string | null]): EndpointHealth {
   if (since === null && last === null) return neverFailed;
   const [, at, status, message = ""] = /^(\d+) (\d+) (.*)$/s.exec(last ?? "") ?? [];

@@ -1,4 +1,11 @@
-import { type Attempt, type AttemptLog, type EndpointHealth, keptAttempts, type StoredAttempt } from "./contract.ts";
+import {
+  type Attempt,
+  type AttemptLog,
+  type EndpointHealth,
+  type FailedAttempt,
+  keptAttempts,
+  type StoredAttempt,
+} from "./contract.ts";
 import { failureText, parseHealth } from "./keys.ts";
 
 interface Kept {
@@ -16,18 +23,23 @@ export class MemoryAttemptLog implements AttemptLog {
   async start(): Promise<void> {}
   async stop(): Promise<void> {}
 
-  async add(endpointId: string, attempt: Attempt): Promise<EndpointHealth> {
+  async addSuccess(endpointId: string, attempt: Attempt): Promise<void> {
+    this.#keep(endpointId, attempt).since = null;
+  }
+
+  async addFailure(endpointId: string, attempt: FailedAttempt): Promise<EndpointHealth> {
+    const kept = this.#keep(endpointId, attempt);
+    kept.since ??= String(attempt.at);
+    kept.last = failureText(attempt);
+    return parseHealth([kept.since, kept.last]);
+  }
+
+  #keep(endpointId: string, attempt: Attempt): Kept {
     const kept = this.#kept.get(endpointId) ?? { attempts: [], since: null, last: null };
     this.#kept.set(endpointId, kept);
     kept.attempts.push({ id: `${++this.#added}-0`, ...attempt });
     if (kept.attempts.length > keptAttempts) kept.attempts.shift();
-    const failure = failureText(attempt);
-    if (failure === "") kept.since = null;
-    else {
-      kept.since ??= String(attempt.at);
-      kept.last = `${attempt.at} ${failure}`;
-    }
-    return parseHealth([kept.since, kept.last]);
+    return kept;
   }
 
   async attempts(

@@ -7,6 +7,7 @@ import {
   type AttemptLog,
   attemptsSeconds,
   type EndpointHealth,
+  type FailedAttempt,
   healthSeconds,
   keptAttempts,
   type StoredAttempt,
@@ -15,24 +16,31 @@ import { attemptKeys, failureText, parseHealth } from "./keys.ts";
 
 type HealthReply = [since: string | null, last: string | null];
 
-const addScript = script<HealthReply[]>(new URL("add-attempts.lua", import.meta.url), 2, { isBatch: true });
+const addScript = script<string[]>(new URL("add-attempts.lua", import.meta.url), 2, { isBatch: true });
 
 /** Attempts within this time are noted together. */
 const togetherMs = 20;
 /** In one script call: a fraction of a millisecond of Redis, without long answers of endpoints. */
 const mostTogether = 64;
 
-interface Added {
-  readonly endpointId: string;
-  readonly attempt: Attempt;
-  readonly resolve: (health: EndpointHealth) => void;
-  readonly reject: (error: unknown) => void;
+/** Attempts that one script call stores. Most succeed: of those nothing is kept but their texts. */
+interface Batch {
+  /** See {@link RedisAttemptLog}. */
+  readonly tag: string;
+  /** Keys of the first one. */
+  readonly keys: readonly string[];
+  /** As the script takes them. */
+  readonly values: string[];
+  attempts: number;
+  readonly failures: { readonly text: string; readonly resolve: (health: EndpointHealth) => void }[];
+  readonly stored: PromiseWithResolvers<void>;
 }
 
 /** Attempts at deliveries, on the Redis that holds what belongs to no slot. */
 export class RedisAttemptLog implements AttemptLog {
   readonly #cells: Cells;
-  #added: Added[] = [];
+  /** By hash tag in a cluster, else one with the tag "". */
+  readonly #batches = new Map<string, Batch>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(cells: Cells) {
@@ -45,12 +53,41 @@ export class RedisAttemptLog implements AttemptLog {
     await this.#flush();
   }
 
-  add(endpointId: string, attempt: Attempt): Promise<EndpointHealth> {
+  addSuccess(endpointId: string, attempt: Attempt): Promise<void> {
+    const batch = this.#add(endpointId, attempt, "");
+    this.#sendIfFull(batch);
+    return batch.stored.promise;
+  }
+
+  addFailure(endpointId: string, attempt: FailedAttempt): Promise<EndpointHealth> {
+    const text = failureText(attempt);
     return new Promise((resolve, reject) => {
-      this.#added.push({ endpointId, attempt, resolve, reject });
-      if (this.#added.length >= mostTogether) void this.#flush();
-      else this.#timer ??= setTimeout(() => void this.#flush(), togetherMs);
+      const batch = this.#add(endpointId, attempt, text);
+      batch.failures.push({ text, resolve });
+      batch.stored.promise.catch(reject);
+      this.#sendIfFull(batch);
     });
+  }
+
+  #add(endpointId: string, attempt: Attempt, failure: string): Batch {
+    const { root, spansSlots } = this.#cells.fleet;
+    const tag = spansSlots ? "" : slotTagOf(root, endpointId);
+    const keys = this.#keys(endpointId);
+    let batch = this.#batches.get(tag);
+    if (!batch) {
+      batch = { tag, keys, values: [], attempts: 0, failures: [], stored: Promise.withResolvers() };
+      this.#batches.set(tag, batch);
+    }
+    batch.values.push(...keys, JSON.stringify(attempt), failure);
+    batch.attempts++;
+    return batch;
+  }
+
+  #sendIfFull(batch: Batch): void {
+    if (batch.attempts >= mostTogether) {
+      this.#batches.delete(batch.tag);
+      void this.#note(batch);
+    } else this.#timer ??= setTimeout(() => void this.#flush(), togetherMs);
   }
 
   async attempts(
@@ -92,31 +129,19 @@ export class RedisAttemptLog implements AttemptLog {
   async #flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const added = this.#added;
-    this.#added = [];
-    const { root, spansSlots } = this.#cells.fleet;
-    if (spansSlots) return this.#note(added);
-    const groups = Map.groupBy(added, ({ endpointId }) => slotTagOf(root, endpointId));
-    await Promise.all([...groups.values()].map(async (group) => this.#note(group)));
+    const batches = [...this.#batches.values()];
+    this.#batches.clear();
+    await Promise.all(batches.map(async (batch) => this.#note(batch)));
   }
 
-  async #note(group: readonly Added[]): Promise<void> {
-    const [first] = group;
-    if (!first) return;
-    const listed: (string | number)[] = [];
-    for (const { endpointId, attempt } of group) {
-      const [attempts, health] = this.#keys(endpointId);
-      listed.push(attempts, health, JSON.stringify(attempt), attempt.at, failureText(attempt));
-    }
+  async #note({ keys, values, failures, stored }: Batch): Promise<void> {
     try {
-      const replies = await this.#cells.fleet.run(
-        addScript,
-        ...this.#keys(first.endpointId),
-        ...[keptAttempts, attemptsSeconds, healthSeconds, ...listed],
-      );
-      for (const [at, { resolve }] of group.entries()) resolve(parseHealth(replies[at] ?? [null, null]));
+      const kept = [keptAttempts, attemptsSeconds, healthSeconds];
+      const replies = await this.#cells.fleet.run(addScript, ...keys, ...kept, ...values);
+      for (const [at, { text, resolve }] of failures.entries()) resolve(parseHealth([replies[at] ?? null, text]));
+      stored.resolve();
     } catch (error) {
-      for (const { reject } of group) reject(error);
+      stored.reject(error);
     }
   }
 

@@ -150,8 +150,8 @@ describe.each(implementations)("attempt log: %s", (_name, create) => {
     const id = `ep_${randomUUID()}`;
     const added = Array.from({ length: keptAttempts + 5 }, async (_, at) => {
       const n = at + 1;
-      await attempts.add(`${id}-other`, { at: n, changeId: "other", attempt: 1, status: 200, ms: n });
-      await attempts.add(id, { at: n, changeId: `c${n}`, attempt: 1, status: 200, ms: n });
+      await attempts.addSuccess(`${id}-other`, { at: n, changeId: "other", attempt: 1, status: 200, ms: n });
+      await attempts.addSuccess(id, { at: n, changeId: `c${n}`, attempt: 1, status: 200, ms: n });
     });
     await Promise.all(added);
     const all = await attempts.attempts(id, { limit: 1_000 });
@@ -167,15 +167,15 @@ describe.each(implementations)("attempt log: %s", (_name, create) => {
     const { attempts } = await create();
     const id = `ep_${randomUUID()}`;
     const failed = { changeId: "c", attempt: 1, ms: 1, error: "the endpoint answered 500", status: 500 };
-    expect(await attempts.add(id, { at: 10, ...failed })).toEqual({
+    expect(await attempts.addFailure(id, { at: 10, ...failed })).toEqual({
       failingSince: 10,
       lastError: { at: 10, status: 500, message: failed.error },
     });
-    expect(await attempts.add(id, { at: 20, ...failed, error: "ECONNREFUSED" })).toMatchObject({ failingSince: 10 });
+    expect(await attempts.addFailure(id, { at: 20, ...failed, error: "ECONNREFUSED" })).toMatchObject({ failingSince: 10 });
     const { error: _error, ...succeeded } = failed;
-    const well = await attempts.add(id, { at: 30, ...succeeded, status: 204 });
-    expect(well).toEqual({ lastError: { at: 20, status: 500, message: "ECONNREFUSED" } });
-    expect(await attempts.add(id, { at: 40, ...failed })).toMatchObject({ failingSince: 40 });
+    await attempts.addSuccess(id, { at: 30, ...succeeded, status: 204 });
+    expect(await attempts.health([id])).toEqual([{ lastError: { at: 20, status: 500, message: "ECONNREFUSED" } }]);
+    expect(await attempts.addFailure(id, { at: 40, ...failed })).toMatchObject({ failingSince: 40 });
     await attempts.forgive(id);
     expect(await attempts.health([id, "unknown"])).toEqual([
       { lastError: { at: 40, status: 500, message: failed.error } },

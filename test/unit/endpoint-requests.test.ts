@@ -8,12 +8,12 @@ import { storedEndpoint } from "../support/stored-endpoint.ts";
 test("EP-6: an attempt counts as its endpoint answered, also where noting it throws", async () => {
   const errors = new ContainedErrors(quietLogger);
   const result = { kind: "answered", status: 204, headers: {}, body: Buffer.alloc(0) };
-  const add = (): never => {
+  const addSuccess = (): never => {
     throw new Error("a bug");
   };
   const requests = new EndpointRequests({
     client: { send: async () => result } as never,
-    attempts: { add } as never,
+    attempts: { addSuccess } as never,
     onFailing: async () => undefined,
     errors,
     logger: quietLogger,
