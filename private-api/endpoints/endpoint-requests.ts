@@ -41,6 +41,8 @@ export class EndpointRequests {
   readonly #reportNoteError: (error: unknown) => void;
   readonly #logger: Logger;
   #lastNoted: Promise<void> | undefined;
+  /** A change has the same one for each of its endpoints. */
+  #lastBody = { text: "", bytes: Buffer.alloc(0) };
 
   /** @param options.onFailing after each failure */
   constructor(options: {
@@ -67,8 +69,7 @@ export class EndpointRequests {
   send({ endpoint }: StoredEndpoint, webhook: Webhook): SentAttempt {
     const now = new Date();
     const { target, headers, keysAt } = requestParts(endpoint);
-    // Signed and sent as the same bytes.
-    const body = Buffer.from(webhook.body);
+    const body = this.#bytesOf(webhook.body);
     const signed = signWebhook(webhook.id, body, keysAt(now.getTime()), now);
     const all = headers.slice();
     all.push("webhook-id", signed["webhook-id"], "webhook-timestamp", signed["webhook-timestamp"]);
@@ -80,6 +81,12 @@ export class EndpointRequests {
       from,
       result: this.#client.send({ target, body, timeoutMs: endpoint.timeoutMs, headers: all }),
     };
+  }
+
+  /** Signed and sent as the same bytes. */
+  #bytesOf(text: string): Buffer {
+    if (this.#lastBody.text !== text) this.#lastBody = { text, bytes: Buffer.from(text) };
+    return this.#lastBody.bytes;
   }
 
   /** Notes it. */

@@ -3,9 +3,9 @@
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lease ms   2 queues of all groups at most, then for each group: prefix of the slot's keys, lane (class:service:kind:tenant),
 --       queues at most, twice the number of items of each at most
--- Returns one text, and then the contents of all items. The first line of the text has two numbers for each group: 1 where more queues
--- are ready, and how many were leased; and then, where any was, the time in ms. A line follows for each lease, and for each of its items but
--- the first one a line with its label.
+-- Returns one text, and then the contents of all items, each once. The first line of the text has two numbers for each group: 1 where more
+-- queues are ready, and how many were leased; and then, where any was, the time in ms; and then, where items share contents, for each item
+-- the index of its content, from 1 on. A line follows for each lease, and for each of its items but the first one a line with its label.
 -- A lease: fence, class, number of items, sequence and source of the first one, class of the item after the last one where there is one,
 -- attempts at the first one that failed, sequence of the item before it or 0, service:tenant:key
 -- include numbers.part.lua
@@ -38,6 +38,7 @@ local function firstOf(list, last)
 end
 
 local counts, lines, replies = {}, { '' }, { '' }
+local known, indexes = {}, {}
 local bytes = 0
 local fence, now, expiresAt
 for at = 3, #ARGV, 4 do
@@ -87,8 +88,12 @@ for at = 3, #ARGV, 4 do
           lines[#lines + 1] = elements[2 * item - 1]
         end
         local content = elements[2 * item]
-        replies[#replies + 1] = content
-        bytes = bytes + #content
+        if not known[content] then
+          known[content] = #replies
+          replies[#replies + 1] = content
+          bytes = bytes + #content
+        end
+        indexes[#indexes + 1] = known[content]
       end
     end
   end
@@ -100,6 +105,9 @@ for at = 3, #ARGV, 4 do
 end
 if fence then
   counts[#counts + 1] = string.format('%d', now)
+  if #replies - 1 < #indexes then
+    counts[#counts + 1] = table.concat(indexes, ' ')
+  end
 end
 lines[1] = table.concat(counts, ' ')
 replies[1] = table.concat(lines, '\n')

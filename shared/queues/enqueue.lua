@@ -2,7 +2,8 @@
 -- Stores items, each at the tail of its queue; a queue that was empty becomes ready.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 deduplication ms   2 version of the caller's map of cells; 0: there is one cell   3 number of items, then for each slot:
---       prefix of its keys, number of items, and for each item: its kind; the key of its queue; its content.
+--       prefix of its keys, number of items, and for each item: its kind; the key of its queue; its content, which has a line break, or the
+--       index in ARGV of the same one.
 --       A kind: class:service:tenant, or 'class:service:tenant source'. Where the item has any of them, three lines follow: its place,
 --       the key that says that an item with its id was stored, and the histories of which this Redis must have one, see histories.lua.
 --       A place: '' where the tenant has one slot for the queue; 'earlier VERSION' where the item is stored only if the queue is here,
@@ -94,8 +95,11 @@ while at < #ARGV do
       replies[#replies + 1] = ''
     else
       number = number + 1
-      local sequence = string.format('%d', number)
-      if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. kind.label, ARGV[at + 2]) == 2 then
+      local sequence, content = string.format('%d', number), ARGV[at + 2]
+      if not string.find(content, '\n', 1, true) then
+        content = ARGV[tonumber(content)]
+      end
+      if redis.call('RPUSH', prefix .. 'q:' .. queue, sequence .. kind.label, content) == 2 then
         makeReady(prefix, kind.lane, '0 0 ' .. queue, false)
       end
       added[kind.depth] = (added[kind.depth] or 0) + 1

@@ -21,7 +21,14 @@ interface Storing {
   readonly dedupesEverywhere: boolean;
   /** Histories of which its Redis must have one; "": it may have any. */
   readonly after: string;
-  readonly content: string;
+  readonly content: Content;
+}
+
+/** The same object for items in a row that have the same content. */
+interface Content {
+  readonly head: string;
+  readonly data: string;
+  readonly text: string;
 }
 
 /** A place of the queue of an item. */
@@ -65,10 +72,10 @@ class Visit {
     this.#sent = slots[index] === this.slot ? { since, later: slots.length - 1 - index } : undefined;
     if (!this.#sent) return undefined;
     const known = this.#known;
-    if (slots.length === 1 && known === "" && after === "") return [kind, key, content];
+    if (slots.length === 1 && known === "" && after === "") return [kind, key, content.text];
     const newest = slots.length === 1 ? "" : `newest ${this.#place.past}`;
     const place = index < slots.length - 1 ? `earlier ${since}` : newest;
-    return [`${kind}\n${place}\n${known}\n${after}`, key, content];
+    return [`${kind}\n${place}\n${known}\n${after}`, key, content.text];
   }
 
   /** @param reply undefined: it was not sent. @returns undefined: it is stored here; {@link firstPlace}: its places have changed. @throws LostWrites */
@@ -104,6 +111,7 @@ export class Enqueues {
   readonly #batches: SlotBatches;
   /** Queues with items that visit several places → the last of them. Items of one queue follow each other. */
   readonly #last = new Map<string, Promise<unknown>>();
+  #lastContent: Content = { head: "", data: "", text: "\n" };
 
   constructor(cells: Cells) {
     this.#cells = cells;
@@ -118,7 +126,7 @@ export class Enqueues {
 
   /** @see QueueStore.enqueue */
   add(given: NewItem, after: readonly History[] = []): Promise<Enqueued> {
-    const item = storingOf(given, after);
+    const item = storingOf(given, this.#contentOf(given), after);
     const { queue, text, hashSlot } = item;
     if (this.#last.has(text) || placesOf(this.#cells.map, queue, hashSlot).slots.length !== 1) {
       return this.#addBehind(item);
@@ -129,6 +137,13 @@ export class Enqueues {
       // The tenant was pinned meanwhile. Items that follow visit the same place first, behind this one.
       return next ? this.#store(item, next) : toEnqueued(reply);
     });
+  }
+
+  /** A change has the same content for each of its endpoints. */
+  #contentOf({ head, data }: NewItem): Content {
+    const last = this.#lastContent;
+    if (last.head !== head || last.data !== data) this.#lastContent = { head, data, text: `${head}\n${data}` };
+    return this.#lastContent;
   }
 
   /** Visits several places, one item of the queue after the other. */
@@ -162,7 +177,7 @@ export class Enqueues {
   }
 
   #send(visit: Visit, { text, content }: Storing): Promise<string | undefined> {
-    return this.#batches.add(visit.slot, () => visit.values(), text.length + content.length);
+    return this.#batches.add(visit.slot, () => visit.values(), text.length + content.text.length, content);
   }
 
   #next(visit: Visit, reply: string | undefined, { text }: Storing): Place | undefined {
@@ -173,14 +188,13 @@ export class Enqueues {
   }
 }
 
-function storingOf(given: NewItem, after: readonly History[]): Storing {
-  const { queue, class: name, source, head, data, dedupeId, dedupesEverywhere = false } = given;
+function storingOf(given: NewItem, content: Content, after: readonly History[]): Storing {
+  const { queue, class: name, source, dedupeId, dedupesEverywhere = false } = given;
   const names = `${queue.service}:${tenantText(queue.tenant)}`;
   const key = keyText(queue.key);
   const text = `${names}:${key}`;
   const ofSource = source === undefined ? "" : ` ${source}`;
   const kind = `${name}:${names}${ofSource}`;
-  const content = `${head}\n${data}`;
   return {
     queue,
     text,

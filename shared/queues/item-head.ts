@@ -78,8 +78,16 @@ function idText(id: string): string {
 const commonHeads = new Map<string, CommonHead>();
 const maxCommonHeads = 1_000;
 
+/** A change has the same head for each of its endpoints. */
+let lastHead: { text: string; head: ItemHead | undefined } = { text: "", head: undefined };
+
 /** The caller changes nothing in it. @returns undefined for what is not the head of an item. */
 export function parseHead(text: string): ItemHead | undefined {
+  if (text !== lastHead.text) lastHead = { text, head: parsed(text) };
+  return lastHead.head;
+}
+
+function parsed(text: string): ItemHead | undefined {
   const traceAt = text.indexOf(" ") + 1;
   const idAt = text.indexOf(" ", traceAt) + 1;
   const commonAt = text.indexOf(" ", idAt) + 1;

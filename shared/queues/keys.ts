@@ -136,7 +136,7 @@ export function parseLane(slot: number, text: string): ReadyQueues {
 export function parseLease(
   { slot, class: name, service, tenant }: ReadyQueues,
   text: string,
-  content: string,
+  content: ItemContent,
 ): Pick<Claimed, "lease" | "attempts" | "previous"> & { first: QueuedItem } {
   // Cheaper than an expression, and this is done for each item.
   const classAt = text.indexOf(" ") + 1;
@@ -169,7 +169,7 @@ export function paddedNumber(number: string | number): string {
   return String(number).padStart(numberDigits, "0");
 }
 
-export function parseItem(label: string, content: string): QueuedItem {
+export function parseItem(label: string, content: ItemContent): QueuedItem {
   const [sequence = "", name = "", source = ""] = label.split(" ");
   return itemOf({ sequence, class: name, source }, content);
 }
@@ -177,16 +177,17 @@ export function parseItem(label: string, content: string): QueuedItem {
 /** @param label.source "": it has none */
 function itemOf(
   { sequence, class: name, source }: Required<Omit<QueuedItem, "head" | "data">>,
-  content: string,
+  { head, data }: ItemContent,
 ): QueuedItem {
-  const dataAt = content.indexOf("\n") + 1;
-  const item = {
-    sequence: paddedNumber(sequence),
-    class: name,
-    head: content.slice(0, dataAt - 1),
-    data: content.slice(dataAt),
-  };
+  const item = { sequence: paddedNumber(sequence), class: name, head, data };
   return source === "" ? item : { ...item, source };
+}
+
+export type ItemContent = Pick<QueuedItem, "head" | "data">;
+
+export function parseContent(text: string): ItemContent {
+  const dataAt = text.indexOf("\n") + 1;
+  return { head: text.slice(0, dataAt - 1), data: text.slice(dataAt) };
 }
 
 /** Time and queue in the first line, the failure in the second, the label of the item in the third, then its content. */
@@ -195,7 +196,7 @@ export function parseDeadLetter(slot: number, text: string): DeadLetter {
   const labelAt = text.indexOf("\n", failureAt + 1);
   const contentAt = text.indexOf("\n", labelAt + 1);
   const [, failedAt = "0", queue = ""] = /^(\d+) (.*)$/s.exec(text.slice(0, failureAt)) ?? [];
-  const item = parseItem(text.slice(labelAt + 1, contentAt), text.slice(contentAt + 1));
+  const item = parseItem(text.slice(labelAt + 1, contentAt), parseContent(text.slice(contentAt + 1)));
   return {
     id: deadLetterId({ failedAt: Number(failedAt), slot, sequence: item.sequence }),
     queue: parseQueue(queue),

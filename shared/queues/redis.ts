@@ -37,8 +37,10 @@ import {
 import {
   heldPattern,
   idKey,
+  type ItemContent,
   isReadyTopic,
   laneText,
+  parseContent,
   parseDeadLetter,
   parseItem,
   parseLane,
@@ -389,19 +391,28 @@ function wasHeld(reply: string | undefined): boolean {
   return reply === "1";
 }
 
+const noContent: ItemContent = { head: "", data: "" };
+
 /** See claim.lua. */
-function toClaimReplies([text = "", ...contents]: readonly string[], requests: readonly ClaimRequest[]): ClaimReply[] {
+function toClaimReplies([text = "", ...texts]: readonly string[], requests: readonly ClaimRequest[]): ClaimReply[] {
   const [counts = "", ...lines] = text.split("\n");
   const numbers = counts.split(" ");
-  const claimedAt = Number(numbers[2 * requests.length]);
+  const indexesAt = 2 * requests.length + 1;
+  const claimedAt = Number(numbers[indexesAt - 1]);
+  const contents = texts.map(parseContent);
+  const areShared = numbers.length > indexesAt;
   let lineAt = 0;
   let itemAt = 0;
+  const nextContent = (): ItemContent => {
+    const at = itemAt++;
+    return contents[areShared ? Number(numbers[indexesAt + at]) - 1 : at] ?? noContent;
+  };
   return requests.map((request, index) => {
     const claimed: Claimed[] = [];
     for (let left = Number(numbers[index * 2 + 1]); left > 0; left--) {
-      const { lease, attempts, previous, first } = parseLease(request, lines[lineAt++] ?? "", contents[itemAt++] ?? "");
+      const { lease, attempts, previous, first } = parseLease(request, lines[lineAt++] ?? "", nextContent());
       const items: [QueuedItem, ...QueuedItem[]] = [first];
-      while (items.length < lease.items) items.push(parseItem(lines[lineAt++] ?? "", contents[itemAt++] ?? ""));
+      while (items.length < lease.items) items.push(parseItem(lines[lineAt++] ?? "", nextContent()));
       claimed.push({ lease, attempts, previous, claimedAt, items });
     }
     return { more: numbers[index * 2] === "1", claimed };

@@ -16,6 +16,8 @@ interface Entry {
   readonly slot: number;
   readonly values: Values;
   readonly bytes: number;
+  /** @see SlotBatches.add */
+  readonly shared: object | undefined;
   readonly resolve: (reply: string | undefined) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -76,16 +78,17 @@ export class SlotBatches {
    *
    * @param values is called when they are sent, in the same turn of the event loop, and again where that is repeated.
    * @param bytes about as long as the values
+   * @param shared entries with the same one have the same last value: each call has that once, and then its index in ARGV
    * @returns undefined: they were not sent.
    * @throws TidegateError `broker_unavailable` where too much waits
    */
-  add(slot: number, values: Values, bytes: number): Promise<string | undefined> {
+  add(slot: number, values: Values, bytes: number, shared?: object): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
       if (this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes) {
         reject(brokerUnavailable("too many items wait for the message store"));
         return;
       }
-      this.#waiting.push({ slot, values, bytes, resolve, reject });
+      this.#waiting.push({ slot, values, bytes, shared, resolve, reject });
       this.#waitingBytes += bytes;
       this.#schedule();
     });
@@ -173,6 +176,8 @@ export class SlotBatches {
     const { script, head, separator } = this.#options;
     const sent: Entry[] = [];
     const listed: Argument[] = [];
+    const headLength = head(0).length;
+    const indexes = new Map<object, number>();
     for (const slot of own) {
       const before = sent.length;
       const countAt = listed.push(slotPrefix(cell.root, slot), 0) - 1;
@@ -184,6 +189,11 @@ export class SlotBatches {
         }
         sent.push(entry);
         for (const value of values) listed.push(value);
+        if (entry.shared) {
+          const index = indexes.get(entry.shared);
+          if (index === undefined) indexes.set(entry.shared, headLength + listed.length);
+          else listed[listed.length - 1] = index;
+        }
       }
       if (sent.length > before) listed[countAt] = sent.length - before;
       else listed.length = countAt - 1;

@@ -171,7 +171,9 @@ describe.each(implementations)("attempt log: %s", (_name, create) => {
       failingSince: 10,
       lastError: { at: 10, status: 500, message: failed.error },
     });
-    expect(await attempts.addFailure(id, { at: 20, ...failed, error: "ECONNREFUSED" })).toMatchObject({ failingSince: 10 });
+    expect(await attempts.addFailure(id, { at: 20, ...failed, error: "ECONNREFUSED" })).toMatchObject({
+      failingSince: 10,
+    });
     const { error: _error, ...succeeded } = failed;
     await attempts.addSuccess(id, { at: 30, ...succeeded, status: 204 });
     expect(await attempts.health([id])).toEqual([{ lastError: { at: 20, status: 500, message: "ECONNREFUSED" } }]);

@@ -142,6 +142,34 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(await done(store, claimed)).toBe(true);
     });
 
+    test("QUE-1: items stored and claimed together keep their own head and data, also where some are the same", async () => {
+      const [store] = await create();
+      const service = newService();
+      const keys = keysOfOneSlot(service, 4);
+      // One looks like a number, as Redis would read it.
+      const contents = [
+        { head: "1", data: "a\nb" },
+        { head: "1", data: "a\nb" },
+        { head: "5", data: "" },
+        { head: "1", data: "a\nb" },
+        { head: "5", data: "" },
+        { head: "2", data: "a\nb" },
+      ];
+      const given = contents.map((content, n) => ({
+        ...item({ service, key: keys[n % keys.length] ?? "" }),
+        ...content,
+      }));
+      await Promise.all(given.map(async (each) => store.enqueue(each)));
+      const [reply] = store.claim([{ ...readyAt({ service }, "first"), maxQueues: keys.length, maxItems: 2 }]);
+      const claimed = (await reply)?.claimed ?? [];
+      const found = claimed.flatMap(({ lease, items }) =>
+        items.map(({ head, data }) => ({ key: lease.queue.key, head, data })),
+      );
+      const expected = keys.flatMap((key) => given.filter(({ queue }) => queue.key === key));
+      expect(found).toEqual(expected.map(({ queue: { key }, head, data }) => ({ key, head, data })));
+      for (const each of claimed) await done(store, each);
+    });
+
     test("QUE-2: sequences and fencing tokens grow and are 20 digits", async () => {
       const [store] = await create();
       const place = { service: newService() };

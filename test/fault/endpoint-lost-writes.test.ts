@@ -8,7 +8,7 @@ import { CurrentEndpoints } from "../../private-api/endpoints/current-endpoints.
 import { endpointService } from "../../shared/endpoints/endpoint.ts";
 import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { LostWrites, type NewItem } from "../../shared/queues/contract.ts";
-import { parseItem, slotOfQueue } from "../../shared/queues/keys.ts";
+import { parseContent, slotOfQueue } from "../../shared/queues/keys.ts";
 import { everySlot, slotOf } from "../../shared/redis/slots.ts";
 import { startTwoCells } from "../support/cells.ts";
 import { eventually } from "../support/eventually.ts";
@@ -99,7 +99,7 @@ async function queued({ url }: RedisServer, key: string): Promise<number[]> {
     const [name] = await client.keys(`*:queues2:q:*:${key}`);
     const elements = name === undefined ? [] : await client.lrange(name, 0, -1);
     const contents = elements.filter((_, at) => at % 2 === 1);
-    return contents.map((content) => (JSON.parse(parseItem("", content).data) as { data: number }).data);
+    return contents.map((content) => (JSON.parse(parseContent(content).data) as { data: number }).data);
   });
 }
 

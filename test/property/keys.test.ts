@@ -12,6 +12,7 @@ import {
   paddedNumber,
   parseDeadLetter,
   parseLane,
+  parseContent,
   parseLease,
   parseQueue,
   queueText,
@@ -188,8 +189,9 @@ test("KEY-1: queues and lanes parse back to what was written", () => {
       expect(parseQueue(queueText(queue))).toEqual(queue);
       const lane = { class: "a", service, attempt: "retry" as const, tenant };
       expect(parseLane(1, laneText(lane))).toEqual({ slot: 1, ...lane });
-      const lease = parseLease({ slot: 1, ...lane }, `12 a 3 6 s b 4 5 ${queueText(queue)}`, "{}\n1");
-      const first = { sequence: paddedNumber(6), class: "a", source: "s", head: "{}", data: "1" };
+      const content = parseContent("{}\n1\n2");
+      const lease = parseLease({ slot: 1, ...lane }, `12 a 3 6 s b 4 5 ${queueText(queue)}`, content);
+      const first = { sequence: paddedNumber(6), class: "a", source: "s", head: "{}", data: "1\n2" };
       expect(lease).toMatchObject({ attempts: 4, previous: paddedNumber(5), lease: { queue, items: 3 }, first });
       expect(lease.lease.fence).toBe(paddedNumber(12));
     }),
@@ -219,7 +221,7 @@ test("KEY-1: heads of items parse back to what was written, also of several even
 test("KEY-1: a name with a broken escape, which nobody has written, is read as it is", () => {
   expect(parseQueue("a:%:%zz")).toEqual({ service: "a", tenant: "%", key: "%zz" });
   expect(parseLane(1, "a:b:f:%f0%")).toMatchObject({ tenant: "%f0%" });
-  expect(parseLease(parseLane(1, "a:b:f:"), "1 a 1 1   0 0 b::%", "{}\n1").lease.queue.key).toBe("%");
+  expect(parseLease(parseLane(1, "a:b:f:"), "1 a 1 1   0 0 b::%", parseContent("{}\n1")).lease.queue.key).toBe("%");
   expect(parseDeadLetter(1, "7 b:%:c\n{}\n1 a\n{}\n{}").queue.tenant).toBe("%");
 });
 
