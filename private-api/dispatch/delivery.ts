@@ -3,9 +3,9 @@ import { isUtf8 } from "node:buffer";
 import { parseJson } from "../../shared/json/json.ts";
 import type { Claimed, QueuedItem } from "../../shared/queues/contract.ts";
 import { type ItemHead, jsonOf, parseHead } from "../../shared/queues/item-head.ts";
+import { retryAfterOf } from "../../shared/services/answers.ts";
 import { encodeHeader } from "../../shared/services/cloudevents.ts";
 import type { QueuePolicy } from "../../shared/rules/rules.ts";
-import { maxRetryAfterMs } from "../../shared/protocol/retry-after.ts";
 import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 
 export interface Delivery {
@@ -71,8 +71,6 @@ export interface DeliveryError {
   message: string;
 }
 
-/** A repeat uses up no attempt, so a service that answers `Retry-After: 0` would be called without end. */
-const minRetryAfterMs = 500;
 /** Where nothing was sent because there was no place. */
 const noPlaceMs = 250;
 /** A larger answer to a batch is not parsed for `done`: parsing this much takes less than a millisecond. */
@@ -117,15 +115,14 @@ export function judge(answer: ServiceAnswer, sent: Sent): Verdict {
 }
 
 function judgeStatus(
-  { status, body, retryAfterMs }: ServiceAnswer & { kind: "answered" },
+  answer: ServiceAnswer & { kind: "answered" },
   { items, isBatch, isOutside = false }: Sent,
 ): Verdict {
+  const { status, body } = answer;
   if (status >= 200 && status < 300) return { kind: "done", count: isBatch ? (doneOf(body, items) ?? items) : items };
   const error = { ...failure(codeOf(status), `the service answered ${status}`), status };
-  if ((status === 429 || status === 503) && retryAfterMs !== undefined) {
-    const afterMs = Math.max(minRetryAfterMs, Math.min(maxRetryAfterMs, retryAfterMs));
-    return { kind: "retry", counts: false, afterMs, error };
-  }
+  const afterMs = retryAfterOf(answer);
+  if (afterMs !== undefined) return { kind: "retry", counts: false, afterMs, error };
   const isRetried = isOutside || status === 408 || status === 425 || status === 429 || status >= 500;
   return isRetried ? { kind: "retry", counts: true, error } : { kind: "failed", error };
 }

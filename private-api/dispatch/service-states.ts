@@ -22,7 +22,7 @@ export interface KnownService {
   maxBatch?: number;
   /** Learns from every request to the service, of calls too. */
   circuit: Circuit;
-  /** Bounds its requests in any second; its owner takes the tokens. */
+  /** When it may be sent requests, and how many; its owner takes the tokens. */
   rate?: Pick<TokenBucket, "waitMs" | "tokens">;
   /** A URL outside: every answer but a 2xx is retried, and its pace says nothing of how busy this process is. */
   isOutside?: boolean;

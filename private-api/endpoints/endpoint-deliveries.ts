@@ -5,9 +5,11 @@ import type { ItemHead } from "../../shared/queues/item-head.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { neverMoreThan, TokenBucket } from "../../shared/runtime/token-bucket.ts";
 import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
+import { retryAfterOf } from "../../shared/services/answers.ts";
 import { type ServiceAnswer, toAnswer } from "../../shared/services/service-client.ts";
 import { circuitOpen, resultOf, ServiceCircuits } from "../upstream/service-circuits.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
+import { EndpointPace } from "./endpoint-pace.ts";
 import type { EndpointRequests } from "./endpoint-requests.ts";
 
 /** A dead endpoint takes a worker for as long as it does not answer: a few failures are enough. */
@@ -24,13 +26,14 @@ export interface DispatchedEndpoint {
   maxInFlight: number;
   isOutside: true;
   circuit: Circuit;
-  rate?: TokenBucket;
+  rate?: Pick<EndpointPace, "waitMs" | "tokens">;
 }
 
 /** As it was when it last changed. */
 interface LiveEndpoint {
   readonly stored: StoredEndpoint;
   readonly dispatched: DispatchedEndpoint;
+  readonly pace: EndpointPace;
 }
 
 /** A queued change as the dispatcher hands it over. */
@@ -77,15 +80,10 @@ export class EndpointDeliveries {
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return undefined;
     const { url, maxInFlight } = endpoint;
-    const rate = this.#rateOf(endpoint);
+    const pace = new EndpointPace(this.#rateOf(endpoint));
     const circuit = this.circuits.of({ name: service, url });
-    const dispatched: DispatchedEndpoint = {
-      maxInFlight,
-      isOutside: true,
-      circuit,
-      ...(rate && { rate }),
-    };
-    this.#live.set(service, { stored, dispatched });
+    const dispatched: DispatchedEndpoint = { maxInFlight, isOutside: true, circuit, rate: pace };
+    this.#live.set(service, { stored, dispatched, pace });
     return dispatched;
   }
 
@@ -122,6 +120,9 @@ export class EndpointDeliveries {
       const { result } = this.#requests.ended(stored, webhook, sent, await sent.result);
       const answer = toAnswer(result);
       learnt = resultOf(answer, true);
+      const holdMs = retryAfterOf(answer);
+      // Not of a request from before its last change: that begins anew.
+      if (holdMs !== undefined && isNew) live.pace.hold(holdMs, performance.now());
       return answer;
     } finally {
       circuit.end(turn, learnt, { user: "", nowMs: performance.now() });

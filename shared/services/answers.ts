@@ -1,7 +1,8 @@
-/** Translates a service's answer for the client that called. Pure. */
+/** What a service's answer means: for the client that called, and for the next request. Pure. */
 import { isUtf8 } from "node:buffer";
 import type { RequestCode, WireError } from "../protocol/codes.ts";
 import { requestCodes } from "../protocol/codes.ts";
+import { maxRetryAfterMs } from "../protocol/retry-after.ts";
 import { excerpt } from "../runtime/excerpt.ts";
 import { parseJson } from "../json/json.ts";
 import { takeMembers } from "../json/json-members.ts";
@@ -22,6 +23,17 @@ const maxCodeLength = 128;
 const maxMessageLength = 4_096;
 /** Wait before a retry when there was no room. */
 const busyRetryMs = 1_000;
+
+/** A repeat uses up no attempt, so a service that answers `Retry-After: 0` would be called without end. */
+const minRetryAfterMs = 500;
+
+/** The pause that the answer to a delivery asks for, in ms. */
+export function retryAfterOf(answer: ServiceAnswer): number | undefined {
+  if (answer.kind !== "answered" || (answer.status !== 429 && answer.status !== 503)) return undefined;
+  const { retryAfterMs } = answer;
+  if (retryAfterMs === undefined) return undefined;
+  return Math.max(minRetryAfterMs, Math.min(maxRetryAfterMs, retryAfterMs));
+}
 
 /** @returns the service's JSON, or an error with a code of the wire contract; a 4xx may have a code of its own. */
 export function interpretAnswer(answer: ServiceAnswer, service: string): CallOutcome {

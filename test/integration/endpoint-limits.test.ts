@@ -112,6 +112,26 @@ test("EP-22: what waits for a deleted endpoint leaves the queues", async () => {
   expect(service.requests.length).toBeLessThanOrEqual(sent + 5);
 });
 
+test("EP-5: after a Retry-After an endpoint is sent nothing, whatever the key, until it is changed", async () => {
+  const busy = await create({ url: `${service.url}/busy`, channels: ["board:h*"] });
+  const other = await create({ url: `${service.url}/other`, channels: ["board:h*"] });
+  const sentTo = (path: string): number => service.requests.filter((request) => request.path === path).length;
+  service.answer = ({ path }, response) => {
+    if (path === "/busy") response.writeHead(429, { "retry-after": "3600" });
+    response.end();
+  };
+  await publish("board:h-first-", 1);
+  await eventually(() => sentTo("/busy") === 1 && sentTo("/other") === 1);
+  await publish("board:h", 20);
+  // Those for both endpoints were queued together.
+  await eventually(() => sentTo("/other") === 21);
+  expect(sentTo("/busy")).toBe(1);
+  service.answer = (_request, response) => response.end();
+  await fleet.api("PATCH", `/v1/endpoints/${busy}`, { maxInFlight: 8 });
+  await eventually(() => sentTo("/busy") === 21);
+  for (const id of [busy, other]) await fleet.api("DELETE", `/v1/endpoints/${id}`);
+});
+
 test("EP-26: a process has 32 requests of test under way at most", async () => {
   const id = await create({ channels: ["board:e*"] });
   const held: ServerResponse[] = [];
