@@ -1,6 +1,7 @@
 /** What callers of the API give of an endpoint, and what they see of it. */
 import { isIP } from "node:net";
-import { type Static, Type } from "typebox";
+import { type Static, type TSchema, Type } from "typebox";
+import { Value } from "typebox/value";
 import {
   attemptsSeconds,
   type EndpointHealth,
@@ -24,7 +25,9 @@ const keyPattern = /^(channel|(\/([^~/]|~[01])*)+)$/;
 const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
 /** Of the request itself, or set by this program. */
 const ownHeaders =
-  /^(host|connection|keep-alive|upgrade|te|trailer|expect|content-.*|transfer-encoding|accept-encoding|user-agent|webhook-.*|tidegate-.*)$/i;
+  /^(host|connection|proxy-connection|keep-alive|upgrade|te|trailer|expect|content-.*|transfer-encoding|accept-encoding|user-agent|webhook-.*|tidegate-.*)$/i;
+/** As a name server can know it, maybe with a final dot. */
+const hostName = /^(?=.{1,253}\.?$)([^.]{1,63}\.)*[^.]{1,63}\.?$/;
 const maxHeaders = 20;
 const maskedValue = "***";
 /** Of channels and events: every process keeps an entry for each. */
@@ -152,14 +155,26 @@ function modeMembers(
   return mode === "paused" ? { mode: before.mode, halted: "paused" } : { mode };
 }
 
+/** What is found in a body that its schema refuses, besides that. */
+export function bodyFindings(body: unknown, addresses: InternetAddresses): string[] {
+  const { url, headers, secrets } = (body ?? {}) as Partial<Record<keyof NewEndpoint, unknown>>;
+  return [
+    ...(isValid(members.url, url) ? urlFindings(url, addresses) : []),
+    ...(isValid(members.headers, headers) ? headerFindings(headers) : []),
+    ...(isValid(NewEndpoint.properties.secrets, secrets) ? secretFindings(secrets) : []),
+  ];
+}
+
+function isValid<Schema extends TSchema>(schema: Schema, value: unknown): value is Static<Schema> {
+  return value !== undefined && Value.Check(schema, value);
+}
+
 function assertValid(endpoint: Endpoint, addresses: InternetAddresses): void {
   const errors = [
     ...urlFindings(endpoint.url, addresses),
     ...filterFindings(endpoint),
     ...headerFindings(endpoint.headers),
-    ...endpoint.secrets.flatMap(({ secret }, index) =>
-      secretKey(secret) ? [] : [`/secrets/${index}: must be "whsec_" and the base64 of 24 to 64 bytes`],
-    ),
+    ...secretFindings(endpoint.secrets.map(({ secret }) => secret)),
   ];
   if (isTooLarge(endpoint)) errors.push(tooLarge);
   if (errors.length > 0) {
@@ -179,15 +194,20 @@ export function assertEndpointSize(endpoint: Endpoint): void {
 }
 
 function urlFindings(text: string, addresses: InternetAddresses): string[] {
-  const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
-  if (!url || (url.protocol !== "http:" && url.protocol !== "https:")) return ["/url: must be an http or https URL"];
+  const url = /^https?:\/\/[^\s\p{Cc}/\\][^\s\p{Cc}]*$/iu.test(text) ? URL.parse(text) : null;
+  if (!url) return ["/url: must be an http or https URL"];
   const findings: string[] = [];
+  if (url.port === "0") findings.push("/url: must have another port than 0");
   if (url.username !== "" || url.password !== "") {
     findings.push("/url: must have no user and password: give them as a header");
   }
   if (text.includes("#")) findings.push("/url: must have no fragment");
   const host = url.hostname.replace(/^\[|\]$/g, "");
-  const refusal = isIP(host) === 0 ? undefined : addresses.refusal(host);
+  const isName = isIP(host) === 0;
+  if (isName && !hostName.test(host)) {
+    findings.push("/url: must have a host whose parts between dots have 1 to 63 characters, together 253 at most");
+  }
+  const refusal = isName ? undefined : addresses.refusal(host);
   if (refusal !== undefined) {
     findings.push(`/url: ${excerpt(host)} ${refusal}: an operator can allow it with ENDPOINT_ALLOWED_NETWORKS`);
   }
@@ -200,8 +220,18 @@ function filterFindings({ channels, events }: Endpoint): string[] {
     : [];
 }
 
+function secretFindings(secrets: readonly string[]): string[] {
+  return secrets.flatMap((secret, index) =>
+    secretKey(secret) ? [] : [`/secrets/${index}: must be "whsec_" and the base64 of 24 to 64 bytes`],
+  );
+}
+
 function headerFindings(headers: Readonly<Record<string, string>>): string[] {
+  const names = new Set<string>();
   return Object.entries(headers).flatMap(([name, value]) => {
+    const isKnown = names.has(name.toLowerCase());
+    names.add(name.toLowerCase());
+    if (isKnown) return [`/headers/${excerpt(name)}: is there twice: case makes no difference`];
     if (!headerName.test(name)) return [`/headers/${excerpt(name)}: is no name of a header`];
     if (ownHeaders.test(name)) return [`/headers/${excerpt(name)}: is set by Tidegate`];
     const isMask = secretHeader.test(name) && value === maskedValue;

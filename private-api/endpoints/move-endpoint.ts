@@ -48,6 +48,8 @@ interface Cursor {
 /** Others change the same endpoint at the same moment, again and again. */
 const maxTries = 10;
 const generationsPerSecond = 2 ** 20;
+/** Of callers and this process. */
+const maxClockDifferenceMs = 60_000;
 /** Slots in which gaps are looked for at once. */
 const searchedAtOnce = 16;
 /** Of one read in one slot, while a gap is looked for. */
@@ -71,8 +73,11 @@ export class EndpointMoves {
       const { after: _after, othersFromLedger: _othersFromLedger, stopping: _stopping, ...endpoint } = stored.endpoint;
       if (to === "end") return { endpoint, move: { startsAt: "now" }, places: new Map() };
       if (to === "start") return { endpoint, move: { startsAt: 0 }, places: allAt(() => placeBeforeAll) };
-      if ("time" in to) return { endpoint, move: { startsAt: to.time }, places: allAt(() => placeBeforeAll) };
-      if ("cursor" in to) return { endpoint, ...cursorTarget(to.cursor) };
+      if ("time" in to) {
+        assertPast(to.time);
+        return { endpoint, move: { startsAt: to.time }, places: allAt(() => placeBeforeAll) };
+      }
+      if ("cursor" in to) return { endpoint, ...cursorTarget(to.cursor, "/to") };
       const found = (await placesOf(this.#sources, [to], fromStart)).get(to.channel) ?? placeBeforeAll;
       // What is queued stays. In other slots it continues from where it is, also where it is not behind: it may fall behind until it has moved.
       const places = new Map([...(await ownPlaces(this.#log, stored)), [slotOf(to.channel), found]]);
@@ -88,7 +93,7 @@ export class EndpointMoves {
       if (shadow.mode !== "shadow") throw new TidegateError("conflict", "the endpoint is no shadow");
       const endpoint: Endpoint = { ...shadow, mode: "live" };
       if (typeof after === "string") {
-        const target = cursorTarget(after);
+        const target = cursorTarget(after, "/after");
         const { startsAt } = target.move;
         await this.#assertWhole("what follows the cursor", { ...stored, endpoint, startsAt }, target.places);
         return { endpoint, ...target };
@@ -220,9 +225,19 @@ function assertOwnChannels(after: readonly ChannelPlace[], { channels }: Pick<En
 
 const fromStart = (): ReadFrom => ({ kind: "start" });
 
-function cursorTarget(text: string): Pick<MoveTarget, "places"> & { move: { startsAt: number } } {
+/** An endpoint that begins in the future would look live, and get nothing. @throws TidegateError */
+function assertPast(time: number): void {
+  if (time <= Date.now() + maxClockDifferenceMs) return;
+  const finding = '/to/time: is in the future: "end" moves the endpoint past everything that is published';
+  throw new TidegateError("invalid_request", "the position is not valid", { errors: [finding] });
+}
+
+function cursorTarget(text: string, path: string): Pick<MoveTarget, "places"> & { move: { startsAt: number } } {
   const cursor = parseCursor(text);
-  if (!cursor) throw new TidegateError("invalid_request", "cursor: must be that of an answer of GET /v1/changes");
+  if (!cursor) {
+    const finding = `${path}: must be the cursor of an answer of GET /v1/changes`;
+    throw new TidegateError("invalid_request", "the position is not valid", { errors: [finding] });
+  }
   const times = [...cursor.places.values()].map(timeOf);
   const startsAt = cursor.places.size === slotCount ? Math.min(...times) : Math.min(cursor.since, ...times);
   return { move: { startsAt }, places: allAt((slot) => cursor.places.get(slot) ?? placeBeforeAll) };

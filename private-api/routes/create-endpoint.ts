@@ -5,6 +5,7 @@ import { newSecret } from "../../shared/endpoints/secrets.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { EndpointAnswer, endpointOf, NewEndpoint } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
+import { assertEndpointBody } from "./endpoint-call.ts";
 import { endpointBodyBytes } from "./limits.ts";
 
 const Answer = Type.Intersect([EndpointAnswer, Type.Object({ secrets: Type.Array(Type.String()) })]);
@@ -15,6 +16,7 @@ export function addCreateEndpoint(app: FastifyInstance, { endpoints }: PrivateAp
     "/v1/endpoints",
     {
       bodyLimit: endpointBodyBytes,
+      attachValidation: true,
       config: { access: "endpoints" },
       schema: {
         summary: "Create an endpoint: it gets changes from now on",
@@ -24,7 +26,9 @@ export function addCreateEndpoint(app: FastifyInstance, { endpoints }: PrivateAp
       },
       serializerCompiler: () => JSON.stringify,
     },
-    async ({ body }, reply) => {
+    async (request, reply) => {
+      assertEndpointBody(request, endpoints.addresses);
+      const { body } = request;
       const secrets = body.secrets ?? [newSecret()];
       const stored = await endpoints.store.create(endpointOf(endpoints.newId(), body, secrets, endpoints.addresses));
       if (!stored) throw new TidegateError("rate_limited", `there are ${maxEndpoints} endpoints already`);

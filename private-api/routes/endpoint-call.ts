@@ -1,6 +1,9 @@
 /** What the calls about one endpoint, `/v1/endpoints/{id}…`, have in common. */
-import type { RouteShorthandOptions } from "fastify";
-import { EndpointAnswer, EndpointPath } from "../endpoints/endpoint-form.ts";
+import type { FastifyRequest, RouteShorthandOptions } from "fastify";
+import { TidegateError } from "../../shared/runtime/errors.ts";
+import { boundFindings, describeFindings } from "../../shared/runtime/schema-errors.ts";
+import type { InternetAddresses } from "../../shared/services/internet-addresses.ts";
+import { bodyFindings, EndpointAnswer, EndpointPath } from "../endpoints/endpoint-form.ts";
 import { endpointBodyBytes } from "./limits.ts";
 
 interface CallSchema {
@@ -27,4 +30,11 @@ export function endpointViewCall(summary: string, schema: Pick<CallSchema, "body
     ...(schema.body && { bodyLimit: endpointBodyBytes }),
     serializerCompiler: () => JSON.stringify,
   };
+}
+
+/** Of a call with `attachValidation`. @throws TidegateError with every finding, also those of members that the schema takes */
+export function assertEndpointBody({ validationError, body }: FastifyRequest, addresses: InternetAddresses): void {
+  if (!validationError) return;
+  const errors = [...describeFindings(validationError.validation ?? []), ...bodyFindings(body, addresses)];
+  throw new TidegateError("invalid_request", "the request is not valid", { errors: boundFindings(errors) });
 }

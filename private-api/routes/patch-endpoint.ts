@@ -5,14 +5,19 @@ import { changeEndpoint, readEndpoint } from "../endpoints/change-endpoint.ts";
 import { EndpointPatch, type EndpointPath, patched } from "../endpoints/endpoint-form.ts";
 import { asStopped } from "../endpoints/stop-endpoint.ts";
 import type { PrivateApiContext } from "../node/context.ts";
-import { endpointViewCall } from "./endpoint-call.ts";
+import { assertEndpointBody, endpointViewCall } from "./endpoint-call.ts";
 
 /** `PATCH /v1/endpoints/{id}` the members to change → the endpoint. One that becomes a shadow stops first. */
 export function addPatchEndpoint(app: FastifyInstance, { endpoints }: PrivateApiContext): void {
   app.patch<{ Params: EndpointPath; Body: EndpointPatch }>(
     "/v1/endpoints/:id",
-    endpointViewCall("Change an endpoint", { body: EndpointPatch }),
-    async ({ params: { id }, body }) => {
+    { ...endpointViewCall("Change an endpoint", { body: EndpointPatch }), attachValidation: true },
+    async (request) => {
+      assertEndpointBody(request, endpoints.addresses);
+      const {
+        params: { id },
+        body,
+      } = request;
       const edit = ({ endpoint }: StoredEndpoint): Endpoint => patched(endpoint, body, endpoints.addresses);
       if (body.mode !== "shadow") return endpoints.view(await changeEndpoint(endpoints.store, id, edit));
       // A change that is not valid stops nothing.

@@ -400,6 +400,21 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
   });
 
+  test("EP-12: a position that is none is refused, with what is wrong", async () => {
+    const { id } = await create("http://127.0.0.1:1", { mode: "shadow" });
+    const refused = async (call: string, body: object): Promise<unknown> => {
+      const answer = await fleet.api("POST", `/v1/endpoints/${id}/${call}`, body);
+      expect(answer.status, answer.text).toBe(400);
+      return answer.body["errors"];
+    };
+    expect(await refused("seek", { to: "noon" })).toEqual([expect.stringMatching(/^\/to: .*cursor/)]);
+    expect(await refused("go-live", { after: "noon" })).toEqual([expect.stringMatching(/^\/after: .*cursor/)]);
+    expect(await refused("seek", { to: { time: Date.now() + 3_600_000 } })).toEqual([
+      expect.stringContaining("/to/time: is in the future"),
+    ]);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
   test("CUT-2: a go-live takes the offsets of 1,000 channels", async () => {
     const endpoint = await receiver();
     const { id } = await create(endpoint.url, { channels: ["board:card-*"], mode: "shadow" });
@@ -427,7 +442,14 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     expect(await refused({ url: "https://ada:secret@example.com/" })).toEqual([
       expect.stringContaining("user and password"),
     ]);
-    expect(await refused({ url: "ftp://example.com" })).toEqual([expect.stringContaining("http or https")]);
+    for (const url of ["ftp://example.com", "http:example.com", "http:///example.com", "http://exa mple.com"]) {
+      expect(await refused({ url }), url).toEqual([expect.stringContaining("http or https")]);
+    }
+    const long = "a".repeat(63);
+    for (const host of ["a..b", `${long}a.com`, "..", `${long}.${long}.${long}.${long}`]) {
+      expect(await refused({ url: `http://${host}/` }), host).toEqual([expect.stringContaining("1 to 63")]);
+    }
+    expect(await refused({ url: "https://example.com:0/" })).toEqual([expect.stringContaining("port")]);
     expect(await refused({ url: "http://10.0.0.1/" })).toEqual([expect.stringContaining("is private")]);
     expect(await refused({ url: "http://[::ffff:10.0.0.1]/" })).toEqual([expect.stringContaining("IPv4-mapped")]);
     expect(await refused({ url: "http://0xa9fea9fe/" })).toEqual([expect.stringContaining("link-local")]);
@@ -437,6 +459,14 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     expect(await refused({ secrets: ["short"], headers: { "webhook-id": "x", "b ad": "y" } })).toHaveLength(3);
     expect((await refused({ channels: ["Board"], key: "docs", timeoutMs: 5 })).length).toBe(3);
     expect((await refused({ colour: "red" })).length).toBe(1);
+    expect(await refused({ headers: { "X-Note": "a", "x-note": "b", "proxy-connection": "close" } })).toEqual([
+      expect.stringContaining("/headers/x-note: is there twice"),
+      expect.stringContaining("/headers/proxy-connection: is set by Tidegate"),
+    ]);
+    // What the schema finds, and what only a look at the values finds.
+    const all = { url: "ftp://x", timeoutMs: 5, key: "docs", secrets: ["short"], headers: { host: "x" } };
+    expect(await refused(all)).toHaveLength(5);
+    expect(await refused({ url: 5, secrets: "short", headers: { a: 1 } })).toHaveLength(3);
     expect(await refused({ headers: { authorization: "***", "x-note": "***" } })).toEqual([
       expect.stringContaining("/headers/authorization: is the mask"),
     ]);
@@ -447,6 +477,9 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     expect(await refused({ tenant: "t".repeat(257) })).toHaveLength(1);
     // As long as that of a token may be.
     const { id } = await create("http://127.0.0.1:1", { tenant: "t".repeat(256) });
+    const patch = await fleet.api("PATCH", `/v1/endpoints/${id}`, { timeoutMs: 5, url: "ftp://x", tenant: "t" });
+    expect([patch.status, (patch.body["errors"] as string[]).length]).toEqual([400, 3]);
+    expect((await fleet.api("POST", "/v1/endpoints")).status).toBe(400);
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
     const unknown = await fleet.api("GET", "/v1/endpoints/ep_none");
     expect(unknown).toMatchObject({ status: 404, body: { code: "not_found" } });
