@@ -88,10 +88,10 @@ for at = 3, #ARGV, 4 do
           lines[#lines + 1] = elements[2 * item - 1]
         end
         local content = elements[2 * item]
+        bytes = bytes + #content
         if not known[content] then
           known[content] = #replies
           replies[#replies + 1] = content
-          bytes = bytes + #content
         end
         indexes[#indexes + 1] = known[content]
       end

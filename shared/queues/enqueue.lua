@@ -3,7 +3,7 @@
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 deduplication ms   2 version of the caller's map of cells; 0: there is one cell   3 number of items, then for each slot:
 --       prefix of its keys, number of items, and for each item: its kind; the key of its queue; its content, which has a line break, or the
---       index in ARGV of the same one.
+--       index in ARGV at which this call has it already.
 --       A kind: class:service:tenant, or 'class:service:tenant source'. Where the item has any of them, three lines follow: its place,
 --       the key that says that an item with its id was stored, and the histories of which this Redis must have one, see histories.lua.
 --       A place: '' where the tenant has one slot for the queue; 'earlier VERSION' where the item is stored only if the queue is here,

@@ -78,7 +78,8 @@ export class SlotBatches {
    *
    * @param values is called when they are sent, in the same turn of the event loop, and again where that is repeated.
    * @param bytes about as long as the values
-   * @param shared entries with the same one have the same last value: each call has that once, and then its index in ARGV
+   * @param shared entries with the same one have the same last value: each call has that once, and then its index in ARGV. The script must be able
+   * to tell them apart
    * @returns undefined: they were not sent.
    * @throws TidegateError `broker_unavailable` where too much waits
    */

@@ -145,6 +145,20 @@ test("QUE-15: one call makes at most a hundred expired queues of a slot ready, a
   expect(made.slice(0, 3)).toEqual([100, 100, 50]);
 });
 
+test("QUE-15: a claim takes about 4 MiB of all queues, also where their items are the same", async () => {
+  const { service } = newQueue();
+  const queues: ReturnType<typeof newQueue>[] = [];
+  for (let n = 0; queues.length < 100; n++) {
+    const queue = { service, tenant: "", key: String(n) };
+    if (slotOfQueue(queue) === 9) queues.push(queue);
+  }
+  const data = JSON.stringify("x".repeat(64 * 1024));
+  await Promise.all(queues.map(async (queue) => store.enqueue({ queue, class: "messages", head: "{}", data })));
+  const claimed: number[] = [];
+  for (const queue of queues.slice(0, 2)) claimed.push((await claim(queue, { maxQueues: 1_000 })).length);
+  expect(claimed).toEqual([64, 36]);
+});
+
 test("KEY-3: queues that an earlier build left in another form are neither read nor changed", async () => {
   const queue = newQueue();
   const slot = slotOfQueue(queue);

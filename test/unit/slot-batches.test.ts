@@ -185,3 +185,16 @@ test("32 MiB wait at most, and there is room again once what waited is sent or h
   calls[1]?.reply();
   expect(await later).toBe("c");
 });
+
+test("a value that entries share is in each call once, and then its index", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells);
+  const [one, other] = [{}, {}];
+  for (const shared of [one, other, one, undefined, other]) {
+    void batches.add(1, () => [shared === one ? "one" : "other"], 1, shared);
+  }
+  void batches.add(2, () => ["one"], 1, one);
+  await nextTurn();
+  // Prefix and number of entries come before those of each slot.
+  expect(calls.map(({ values }) => values)).toEqual([["one", "other", "3", "other", "4", "3"]]);
+});
