@@ -27,6 +27,8 @@ interface SentAttempt {
   readonly result: Promise<ExchangeResult>;
 }
 
+type Writable<Type> = { -readonly [Name in keyof Type]: Type[Name] };
+
 export interface DeliveredAttempt {
   result: ExchangeResult;
   ms: number;
@@ -40,7 +42,8 @@ export class EndpointRequests {
   /** One function for all attempts. */
   readonly #reportNoteError: (error: unknown) => void;
   readonly #logger: Logger;
-  #lastNoted: Promise<void> | undefined;
+  /** Promises that have their failure reported. */
+  readonly #watched = new WeakSet<Promise<void>>();
   /** A change has the same one for each of its endpoints. */
   #lastBody = { text: "", bytes: Buffer.alloc(0) };
 
@@ -117,7 +120,7 @@ export class EndpointRequests {
     { ms, result, error }: DeliveredAttempt,
   ): void {
     const { id } = stored.endpoint;
-    const noted: { -readonly [Name in keyof Attempt]: Attempt[Name] } = { at, changeId, attempt, ms };
+    const noted: Writable<Attempt> = { at, changeId, attempt, ms };
     if ("status" in result) noted.status = result.status;
     const answer = "body" in result ? beginning(result.body) : "";
     if (answer !== "") noted.answer = answer;
@@ -133,8 +136,8 @@ export class EndpointRequests {
 
   /** Many attempts share one promise. */
   #watch(noted: Promise<void>): void {
-    if (noted === this.#lastNoted) return;
-    this.#lastNoted = noted;
+    if (this.#watched.has(noted)) return;
+    this.#watched.add(noted);
     noted.catch(this.#reportNoteError);
   }
 }

@@ -25,7 +25,7 @@ const mostTogether = 64;
 
 /** Attempts that one script call stores. Most succeed: of those nothing is kept but their texts. */
 interface Batch {
-  /** See {@link RedisAttemptLog}. */
+  /** Hash tag of its keys in a cluster, else "". */
   readonly tag: string;
   /** Keys of the first one. */
   readonly keys: readonly string[];
@@ -39,7 +39,7 @@ interface Batch {
 /** Attempts at deliveries, on the Redis that holds what belongs to no slot. */
 export class RedisAttemptLog implements AttemptLog {
   readonly #cells: Cells;
-  /** By hash tag in a cluster, else one with the tag "". */
+  /** By tag. */
   readonly #batches = new Map<string, Batch>();
   #timer: NodeJS.Timeout | undefined;
 

@@ -178,9 +178,23 @@ describe.each(implementations)("attempt log: %s", (_name, create) => {
     await attempts.addSuccess(id, { at: 30, ...succeeded, status: 204 });
     expect(await attempts.health([id])).toEqual([{ lastError: { at: 20, status: 500, message: "ECONNREFUSED" } }]);
     expect(await attempts.addFailure(id, { at: 40, ...failed })).toMatchObject({ failingSince: 40 });
+    // Noted together: a success between two failures ends the first one's time.
+    const other = `${id}-other`;
+    const together = [
+      attempts.addFailure(other, { at: 50, ...failed }),
+      attempts.addSuccess(other, { at: 60, ...succeeded, status: 204 }),
+      attempts.addFailure(id, { at: 70, ...failed }),
+      attempts.addFailure(other, { at: 80, ...failed }),
+    ];
+    expect(await Promise.all(together)).toMatchObject([
+      { failingSince: 50 },
+      undefined,
+      { failingSince: 40 },
+      { failingSince: 80 },
+    ]);
     await attempts.forgive(id);
     expect(await attempts.health([id, "unknown"])).toEqual([
-      { lastError: { at: 40, status: 500, message: failed.error } },
+      { lastError: { at: 70, status: 500, message: failed.error } },
       {},
     ]);
   });
