@@ -33,7 +33,6 @@ export interface DispatchedEndpoint {
 interface LiveEndpoint {
   readonly stored: StoredEndpoint;
   readonly dispatched: DispatchedEndpoint;
-  readonly pace: EndpointPace;
 }
 
 /** A queued change as the dispatcher hands it over. */
@@ -51,7 +50,8 @@ export class EndpointDeliveries {
   readonly #requests: EndpointRequests;
   /** Endpoints that are live, by service: a dispatcher asks several times for each delivery. */
   readonly #live = new Map<string, LiveEndpoint>();
-  readonly #rates = new Map<string, { perSecond: number; bucket: TokenBucket }>();
+  /** By id. A change of the endpoint keeps it: requests under way count on. */
+  readonly #paces = new Map<string, { perSecond: number | undefined; pace: EndpointPace }>();
 
   constructor(options: { current: CurrentEndpoints; store: EndpointStore; requests: EndpointRequests }) {
     this.#current = options.current;
@@ -60,9 +60,12 @@ export class EndpointDeliveries {
     options.current.listen((id, stored) => {
       const service = endpointService(id);
       this.#live.delete(service);
-      if (stored) return;
+      if (stored) {
+        this.#paces.get(id)?.pace.release();
+        return;
+      }
       this.circuits.forget(service);
-      this.#rates.delete(id);
+      this.#paces.delete(id);
     });
   }
 
@@ -80,10 +83,10 @@ export class EndpointDeliveries {
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return undefined;
     const { url, maxInFlight } = endpoint;
-    const pace = new EndpointPace(this.#rateOf(endpoint));
+    const rate = this.#paceOf(endpoint);
     const circuit = this.circuits.of({ name: service, url });
-    const dispatched: DispatchedEndpoint = { maxInFlight, isOutside: true, circuit, rate: pace };
-    this.#live.set(service, { stored, dispatched, pace });
+    const dispatched: DispatchedEndpoint = { maxInFlight, isOutside: true, circuit, rate };
+    this.#live.set(service, { stored, dispatched });
     return dispatched;
   }
 
@@ -98,7 +101,10 @@ export class EndpointDeliveries {
     if (!stored || generation < stored.validFrom) return dropped;
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return { kind: "busy" };
-    this.#rateOf(endpoint)?.owe(1);
+    // It was claimed before the endpoint asked for a pause.
+    const pace = this.#paces.get(endpoint.id)?.pace;
+    if (pace?.isHeld(performance.now())) return { kind: "busy" };
+    pace?.owe();
     const circuit = isNew ? live.dispatched.circuit : this.circuits.of({ name: service, url: endpoint.url });
     const from = performance.now();
     const turn = circuit.begin(from);
@@ -121,8 +127,8 @@ export class EndpointDeliveries {
       const answer = toAnswer(result);
       learnt = resultOf(answer, true);
       const holdMs = retryAfterOf(answer);
-      // Not of a request from before its last change: that begins anew.
-      if (holdMs !== undefined && isNew) live.pace.hold(holdMs, performance.now());
+      // An answer to a request from before the last change does not hold the changed endpoint.
+      if (holdMs !== undefined && isNew && this.#live.get(service) === live) pace?.hold(holdMs, performance.now());
       return answer;
     } finally {
       circuit.end(turn, learnt, { user: "", nowMs: performance.now() });
@@ -141,13 +147,13 @@ export class EndpointDeliveries {
     }
   }
 
-  #rateOf({ id, perSecond }: Endpoint): TokenBucket | undefined {
-    if (perSecond === undefined) return undefined;
-    const known = this.#rates.get(id);
-    if (known?.perSecond === perSecond) return known.bucket;
-    const bucket = new TokenBucket(neverMoreThan(perSecond), performance.now());
-    this.#rates.set(id, { perSecond, bucket });
-    return bucket;
+  #paceOf({ id, perSecond }: Endpoint): EndpointPace {
+    const known = this.#paces.get(id);
+    if (known && known.perSecond === perSecond) return known.pace;
+    const bucket = perSecond === undefined ? undefined : new TokenBucket(neverMoreThan(perSecond), performance.now());
+    const pace = new EndpointPace(bucket);
+    this.#paces.set(id, { perSecond, pace });
+    return pace;
   }
 }
 

@@ -15,6 +15,20 @@ export class EndpointPace {
     this.#heldUntil = Math.max(this.#heldUntil, nowMs + ms);
   }
 
+  /** It has changed: it may be sent something again. */
+  release(): void {
+    this.#heldUntil = 0;
+  }
+
+  isHeld(nowMs: number): boolean {
+    return nowMs < this.#heldUntil;
+  }
+
+  /** A request is sent. */
+  owe(): void {
+    this.#bucket?.owe(1);
+  }
+
   waitMs(nowMs: number): number {
     return Math.max(this.#heldUntil - nowMs, this.#bucket?.waitMs(nowMs) ?? 0);
   }

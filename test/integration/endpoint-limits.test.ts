@@ -72,6 +72,34 @@ test("EP-21: an endpoint gets no more than its requests at once, and no more tha
   await fleet.api("DELETE", `/v1/endpoints/${slow}`);
 });
 
+test("EP-21: an endpoint that is changed while it answers nothing gets no further requests", async () => {
+  const open: ServerResponse[] = [];
+  service.answer = ({ path }, response) => {
+    if (path === "/slow") open.push(response);
+    else response.end();
+  };
+  const slow = await create({ url: `${service.url}/slow`, channels: ["board:i*"], maxInFlight: 2 });
+  const witness = await create({ url: `${service.url}/witness`, channels: ["board:i*"] });
+  await publish("board:i-first-", 1);
+  await eventually(() => open.length === 1);
+  open[0]?.end();
+  await publish("board:i", 20);
+  await eventually(() => open.length === 3);
+  for (let n = 0; n < 3; n++) {
+    await fleet.api("PATCH", `/v1/endpoints/${slow}`, { description: String(n) });
+    await publish(`board:i-${n}-`, 1);
+    const witnessed = (): boolean =>
+      service.requests.some(({ path, body }) => path === "/witness" && body.includes(`"board:i-${n}-0"`));
+    await eventually(witnessed);
+    // A request too many would come within these turns.
+    for (let turns = 0; turns < 20; turns++) await nextTurn();
+  }
+  expect(open.length).toBe(3);
+  service.answer = (_request, response) => response.end();
+  for (const response of open) response.end();
+  for (const id of [slow, witness]) await fleet.api("DELETE", `/v1/endpoints/${id}`);
+});
+
 test("EP-3: an endpoint whose filter matches nothing is sent nothing, and does not fall behind", async () => {
   service.answer = (_request, response) => response.end("{}");
   const before = service.requests.length;
