@@ -118,7 +118,7 @@ export function endpointOf(
     secrets: secrets.map((secret) => ({ secret })),
     ...modeMembers(mode),
   };
-  assertValid(endpoint, addresses);
+  assertValid(endpoint, endpoint, addresses);
   return endpoint;
 }
 
@@ -144,7 +144,7 @@ export function patched(
         }
       : modeMembers(mode, endpoint)),
   };
-  assertValid(changed, addresses);
+  assertValid(changed, given, addresses);
   return changed;
 }
 
@@ -155,13 +155,19 @@ function modeMembers(
   return mode === "paused" ? { mode: before.mode, halted: "paused" } : { mode };
 }
 
-/** What is found in a body that its schema refuses, besides that. */
-export function bodyFindings(body: unknown, addresses: InternetAddresses): string[] {
-  const { url, headers, secrets } = (body ?? {}) as Partial<Record<keyof NewEndpoint, unknown>>;
+/** Findings that the schema cannot make, in a body that it refuses. */
+export function bodyFindings(
+  body: unknown,
+  { properties }: typeof NewEndpoint | typeof EndpointPatch,
+  addresses: InternetAddresses,
+): string[] {
+  const { url, channels, events, headers, secrets } = (body ?? {}) as Partial<Record<keyof NewEndpoint, unknown>>;
+  const areNamed = isValid(members.channels, channels) && isValid(members.events, events);
   return [
     ...(isValid(members.url, url) ? urlFindings(url, addresses) : []),
-    ...(isValid(members.headers, headers) ? headerFindings(headers) : []),
-    ...(isValid(NewEndpoint.properties.secrets, secrets) ? secretFindings(secrets) : []),
+    ...(areNamed ? filterFindings({ channels, events }) : []),
+    ...(typeof headers === "object" && headers ? headerFindings(headers as Record<string, unknown>) : []),
+    ...("secrets" in properties && isValid(properties.secrets, secrets) ? secretFindings(secrets) : []),
   ];
 }
 
@@ -169,12 +175,17 @@ function isValid<Schema extends TSchema>(schema: Schema, value: unknown): value 
   return value !== undefined && Value.Check(schema, value);
 }
 
-function assertValid(endpoint: Endpoint, addresses: InternetAddresses): void {
+/** @param given its members are looked at: others may be from before a check was added, and must not keep it from being paused */
+function assertValid(
+  endpoint: Endpoint,
+  { url, channels, events, headers, secrets = [] }: Partial<Endpoint>,
+  addresses: InternetAddresses,
+): void {
   const errors = [
-    ...urlFindings(endpoint.url, addresses),
-    ...filterFindings(endpoint),
-    ...headerFindings(endpoint.headers),
-    ...secretFindings(endpoint.secrets.map(({ secret }) => secret)),
+    ...(url === undefined ? [] : urlFindings(url, addresses)),
+    ...(channels || events ? filterFindings(endpoint) : []),
+    ...(headers ? headerFindings(headers) : []),
+    ...secretFindings(secrets.map(({ secret }) => secret)),
   ];
   if (isTooLarge(endpoint)) errors.push(tooLarge);
   if (errors.length > 0) {
@@ -197,7 +208,7 @@ function urlFindings(text: string, addresses: InternetAddresses): string[] {
   const url = /^https?:\/\/[^\s\p{Cc}/\\][^\s\p{Cc}]*$/iu.test(text) ? URL.parse(text) : null;
   if (!url) return ["/url: must be an http or https URL"];
   const findings: string[] = [];
-  if (url.port === "0") findings.push("/url: must have another port than 0");
+  if (url.port === "0") findings.push("/url: must not have port 0");
   if (url.username !== "" || url.password !== "") {
     findings.push("/url: must have no user and password: give them as a header");
   }
@@ -214,7 +225,7 @@ function urlFindings(text: string, addresses: InternetAddresses): string[] {
   return findings;
 }
 
-function filterFindings({ channels, events }: Endpoint): string[] {
+function filterFindings({ channels, events }: Pick<Endpoint, "channels" | "events">): string[] {
   return channels.length * events.length > maxPairs
     ? [`/events: the number of events times that of channels must be at most ${maxPairs}`]
     : [];
@@ -226,12 +237,12 @@ function secretFindings(secrets: readonly string[]): string[] {
   );
 }
 
-function headerFindings(headers: Readonly<Record<string, string>>): string[] {
+function headerFindings(headers: Readonly<Record<string, unknown>>): string[] {
   const names = new Set<string>();
   return Object.entries(headers).flatMap(([name, value]) => {
     const isKnown = names.has(name.toLowerCase());
     names.add(name.toLowerCase());
-    if (isKnown) return [`/headers/${excerpt(name)}: is there twice: case makes no difference`];
+    if (isKnown) return [`/headers/${excerpt(name)}: is given twice: upper and lower case are the same name`];
     if (!headerName.test(name)) return [`/headers/${excerpt(name)}: is no name of a header`];
     if (ownHeaders.test(name)) return [`/headers/${excerpt(name)}: is set by Tidegate`];
     const isMask = secretHeader.test(name) && value === maskedValue;

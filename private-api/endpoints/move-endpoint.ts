@@ -48,7 +48,7 @@ interface Cursor {
 /** Others change the same endpoint at the same moment, again and again. */
 const maxTries = 10;
 const generationsPerSecond = 2 ** 20;
-/** Of callers and this process. */
+/** Between the clocks of callers and of this process. */
 const maxClockDifferenceMs = 60_000;
 /** Slots in which gaps are looked for at once. */
 const searchedAtOnce = 16;

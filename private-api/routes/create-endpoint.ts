@@ -27,7 +27,7 @@ export function addCreateEndpoint(app: FastifyInstance, { endpoints }: PrivateAp
       serializerCompiler: () => JSON.stringify,
     },
     async (request, reply) => {
-      assertEndpointBody(request, endpoints.addresses);
+      assertEndpointBody(request, NewEndpoint, endpoints.addresses);
       const { body } = request;
       const secrets = body.secrets ?? [newSecret()];
       const stored = await endpoints.store.create(endpointOf(endpoints.newId(), body, secrets, endpoints.addresses));

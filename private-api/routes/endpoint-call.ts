@@ -3,7 +3,13 @@ import type { FastifyRequest, RouteShorthandOptions } from "fastify";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { boundFindings, describeFindings } from "../../shared/runtime/schema-errors.ts";
 import type { InternetAddresses } from "../../shared/services/internet-addresses.ts";
-import { bodyFindings, EndpointAnswer, EndpointPath } from "../endpoints/endpoint-form.ts";
+import {
+  bodyFindings,
+  EndpointAnswer,
+  type EndpointPatch,
+  EndpointPath,
+  type NewEndpoint,
+} from "../endpoints/endpoint-form.ts";
 import { endpointBodyBytes } from "./limits.ts";
 
 interface CallSchema {
@@ -32,9 +38,13 @@ export function endpointViewCall(summary: string, schema: Pick<CallSchema, "body
   };
 }
 
-/** Of a call with `attachValidation`. @throws TidegateError with every finding, also those of members that the schema takes */
-export function assertEndpointBody({ validationError, body }: FastifyRequest, addresses: InternetAddresses): void {
+/** Of a call with `attachValidation`. @throws TidegateError with every finding, also those that the schema cannot make */
+export function assertEndpointBody(
+  { validationError, body }: FastifyRequest,
+  schema: typeof NewEndpoint | typeof EndpointPatch,
+  addresses: InternetAddresses,
+): void {
   if (!validationError) return;
-  const errors = [...describeFindings(validationError.validation ?? []), ...bodyFindings(body, addresses)];
+  const errors = [...describeFindings(validationError.validation ?? []), ...bodyFindings(body, schema, addresses)];
   throw new TidegateError("invalid_request", "the request is not valid", { errors: boundFindings(errors) });
 }

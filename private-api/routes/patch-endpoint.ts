@@ -13,7 +13,7 @@ export function addPatchEndpoint(app: FastifyInstance, { endpoints }: PrivateApi
     "/v1/endpoints/:id",
     { ...endpointViewCall("Change an endpoint", { body: EndpointPatch }), attachValidation: true },
     async (request) => {
-      assertEndpointBody(request, endpoints.addresses);
+      assertEndpointBody(request, EndpointPatch, endpoints.addresses);
       const {
         params: { id },
         body,

@@ -460,24 +460,28 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     expect((await refused({ channels: ["Board"], key: "docs", timeoutMs: 5 })).length).toBe(3);
     expect((await refused({ colour: "red" })).length).toBe(1);
     expect(await refused({ headers: { "X-Note": "a", "x-note": "b", "proxy-connection": "close" } })).toEqual([
-      expect.stringContaining("/headers/x-note: is there twice"),
+      expect.stringContaining("/headers/x-note: is given twice"),
       expect.stringContaining("/headers/proxy-connection: is set by Tidegate"),
     ]);
     // What the schema finds, and what only a look at the values finds.
     const all = { url: "ftp://x", timeoutMs: 5, key: "docs", secrets: ["short"], headers: { host: "x" } };
     expect(await refused(all)).toHaveLength(5);
     expect(await refused({ url: 5, secrets: "short", headers: { a: 1 } })).toHaveLength(3);
+    expect(await refused({ timeoutMs: 5, headers: { host: "x", a: "\n" } })).toHaveLength(3);
+    for (const headers of [null, [], "x"]) expect((await refused({ headers })).length).toBe(1);
     expect(await refused({ headers: { authorization: "***", "x-note": "***" } })).toEqual([
       expect.stringContaining("/headers/authorization: is the mask"),
     ]);
     const names = Array.from({ length: 40 }, (_, n) => `n${n}`);
-    expect(await refused({ channels: names.map((name) => `board:${name}`), events: names })).toEqual([
-      expect.stringContaining("at most 1000"),
-    ]);
+    const pairs = { channels: names.map((name) => `board:${name}`), events: names };
+    expect(await refused(pairs)).toEqual([expect.stringContaining("at most 1000")]);
+    expect(await refused({ ...pairs, timeoutMs: 5 })).toHaveLength(2);
     expect(await refused({ tenant: "t".repeat(257) })).toHaveLength(1);
     // As long as that of a token may be.
     const { id } = await create("http://127.0.0.1:1", { tenant: "t".repeat(256) });
-    const patch = await fleet.api("PATCH", `/v1/endpoints/${id}`, { timeoutMs: 5, url: "ftp://x", tenant: "t" });
+    const patch = await fleet.api("PATCH", `/v1/endpoints/${id}`, {
+      ...{ timeoutMs: 5, url: "ftp://x", secrets: ["short"] },
+    });
     expect([patch.status, (patch.body["errors"] as string[]).length]).toEqual([400, 3]);
     expect((await fleet.api("POST", "/v1/endpoints")).status).toBe(400);
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
