@@ -26,7 +26,8 @@ export class Circuit {
   readonly #bounds: CircuitBounds;
   readonly #random: () => number;
   readonly #onChange: (isOpen: boolean) => void;
-  #windowFrom = 0;
+  /** The first answer begins one. */
+  #windowFrom = -Infinity;
   #failures = 0;
   #answers = 0;
   /** User → whether the latest answer was a failure. */

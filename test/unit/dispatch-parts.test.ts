@@ -194,6 +194,13 @@ describe("circuit", () => {
     expect(circuit.isOpen).toBe(false);
   });
 
+  test("CALL-22: the ten seconds begin with the first answer, whenever that is", () => {
+    const circuit = new Circuit();
+    fail(circuit, 9, 9_500);
+    fail(circuit, 1, 19_400);
+    expect(circuit.isOpen).toBe(true);
+  });
+
   test("CALL-22: the failures of a few users do not open it while others are answered", () => {
     const circuit = new Circuit();
     for (const user of ["ada", "grace", "alan"]) end(circuit, "answered", 0, user);
