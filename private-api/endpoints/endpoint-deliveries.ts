@@ -101,12 +101,12 @@ export class EndpointDeliveries {
     if (!stored || generation < stored.validFrom) return dropped;
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return { kind: "busy" };
-    // It was claimed before the endpoint asked for a pause.
     const pace = this.#paces.get(endpoint.id)?.pace;
-    if (pace?.isHeld(performance.now())) return { kind: "busy" };
+    const from = performance.now();
+    // It was claimed before the endpoint asked for a pause.
+    if (pace?.isHeld(from)) return { kind: "busy" };
     pace?.owe();
     const circuit = isNew ? live.dispatched.circuit : this.circuits.of({ name: service, url: endpoint.url });
-    const from = performance.now();
     const turn = circuit.begin(from);
     if (!turn) return circuitOpen(circuit, from);
     let learnt: AttemptResult = "unknown";

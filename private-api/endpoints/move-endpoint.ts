@@ -219,8 +219,11 @@ function assertOwnChannels(after: readonly ChannelPlace[], { channels }: Pick<En
     }
     listed.add(channel);
   }
-  if (findings.length === 0) return;
-  throw new TidegateError("invalid_request", "the position is not valid", { errors: boundFindings(findings) });
+  if (findings.length > 0) throw invalidPosition(findings);
+}
+
+function invalidPosition(findings: readonly string[]): TidegateError {
+  return new TidegateError("invalid_request", "the position is not valid", { errors: boundFindings(findings) });
 }
 
 const fromStart = (): ReadFrom => ({ kind: "start" });
@@ -228,16 +231,12 @@ const fromStart = (): ReadFrom => ({ kind: "start" });
 /** An endpoint that begins in the future would look live, and get nothing. @throws TidegateError */
 function assertPast(time: number): void {
   if (time <= Date.now() + maxClockDifferenceMs) return;
-  const finding = '/to/time: is in the future: "end" moves the endpoint past everything that is published';
-  throw new TidegateError("invalid_request", "the position is not valid", { errors: [finding] });
+  throw invalidPosition(['/to/time: is in the future: "end" moves the endpoint past everything that is published']);
 }
 
 function cursorTarget(text: string, path: string): Pick<MoveTarget, "places"> & { move: { startsAt: number } } {
   const cursor = parseCursor(text);
-  if (!cursor) {
-    const finding = `${path}: must be the cursor of an answer of GET /v1/changes`;
-    throw new TidegateError("invalid_request", "the position is not valid", { errors: [finding] });
-  }
+  if (!cursor) throw invalidPosition([`${path}: must be the cursor of an answer of GET /v1/changes`]);
   const times = [...cursor.places.values()].map(timeOf);
   const startsAt = cursor.places.size === slotCount ? Math.min(...times) : Math.min(cursor.since, ...times);
   return { move: { startsAt }, places: allAt((slot) => cursor.places.get(slot) ?? placeBeforeAll) };

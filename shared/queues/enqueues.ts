@@ -3,7 +3,7 @@ import { script } from "../redis/scripts.ts";
 import { slotOf } from "../redis/slots.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
 import { dedupeMs, type Enqueued, type History, LostWrites, type NewItem, type QueueName } from "./contract.ts";
-import { idKey, keyText, paddedNumber, tenantText } from "./keys.ts";
+import { idKey, type ItemContent, keyText, paddedNumber, tenantText } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
 import { placesOf, type QueuePlaces } from "./tenant-places.ts";
 
@@ -25,9 +25,7 @@ interface Storing {
 }
 
 /** The same object for items in a row that have the same content. */
-interface Content {
-  readonly head: string;
-  readonly data: string;
+interface Content extends ItemContent {
   readonly text: string;
 }
 

@@ -39,6 +39,16 @@ function newQueue(key = "k"): { service: string; tenant: string; key: string } {
   return { service: `s${++services}`, tenant: "", key };
 }
 
+function queuesOfSlot(slot: number, count: number): ReturnType<typeof newQueue>[] {
+  const { service } = newQueue();
+  const queues: ReturnType<typeof newQueue>[] = [];
+  for (let n = 0; queues.length < count; n++) {
+    const queue = { service, tenant: "", key: String(n) };
+    if (slotOfQueue(queue) === slot) queues.push(queue);
+  }
+  return queues;
+}
+
 async function enqueue(queue: ReturnType<typeof newQueue>, data: unknown = 1): Promise<void> {
   await store.enqueue({ queue, class: "messages", head: "{}", data: JSON.stringify(data) });
 }
@@ -126,12 +136,7 @@ test("QUE-14: a process whose clock is an hour off claims, dates, delays and ext
 });
 
 test("QUE-15: one call makes at most a hundred expired queues of a slot ready, and says that more wait", async () => {
-  const { service } = newQueue();
-  const queues: ReturnType<typeof newQueue>[] = [];
-  for (let n = 0; queues.length < 250; n++) {
-    const queue = { service, tenant: "", key: String(n) };
-    if (slotOfQueue(queue) === 7) queues.push(queue);
-  }
+  const queues = queuesOfSlot(7, 250);
   await Promise.all(queues.map(async (queue) => enqueue(queue)));
   const [first] = queues;
   if (!first) throw new Error("250 queues");
@@ -146,12 +151,7 @@ test("QUE-15: one call makes at most a hundred expired queues of a slot ready, a
 });
 
 test("QUE-15: a claim takes about 4 MiB of all queues, also where their items are the same", async () => {
-  const { service } = newQueue();
-  const queues: ReturnType<typeof newQueue>[] = [];
-  for (let n = 0; queues.length < 100; n++) {
-    const queue = { service, tenant: "", key: String(n) };
-    if (slotOfQueue(queue) === 9) queues.push(queue);
-  }
+  const queues = queuesOfSlot(9, 100);
   const data = JSON.stringify("x".repeat(64 * 1024));
   await Promise.all(queues.map(async (queue) => store.enqueue({ queue, class: "messages", head: "{}", data })));
   const claimed: number[] = [];
