@@ -80,7 +80,7 @@ export async function startDispatcher(store: QueueStore, options: DispatchOption
     service: () => service,
     policy: () => ({ attempts: 12, minMs: 500, maxMs: 60_000, onFailure: "skip", batch: 1 }),
     send: async (_service, delivery) => {
-      await options.work(delivery, delivery.headers["ce-partitionkey"] ?? "");
+      await options.work(delivery, delivery.key);
       return { kind: "answered", status: 200, body: noBody };
     },
     onOutcome: () => undefined,

@@ -26,7 +26,7 @@ const parameters = {
   each: parameter("EACH", 10, 1, 5_000),
   burst: parameter("BURST", 1_000, 1, 10_000),
   origins: parameter("ORIGINS", 100, 1, 1_000),
-  warmUps: parameter("WARM_UPS", warmUpBursts, 0, 20),
+  warmUps: parameter("WARM_UPS", warmUpBursts, 0, 200),
   rounds: parameter("ROUNDS", 5, 1, 100),
 };
 /** For each group of endpoints that want the same ones. */

@@ -16,6 +16,7 @@ import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import type { EndpointDeliveries } from "../endpoints/endpoint-deliveries.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { DispatchOutcome } from "./deliverer.ts";
+import { queueHeaders } from "./delivery.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { LoadReporter } from "./load-reporter.ts";
 import { storeFailures } from "./store-failure.ts";
@@ -73,7 +74,9 @@ export function createDispatcher(options: {
     },
     policy: (head) => (head.source === endpointSource ? endpointPolicy : currentRules.rules.queuePolicy(head)),
     send: (service, delivery, isHeld) =>
-      isEndpointService(service) ? endpoints.deliver(service, delivery) : upstream.deliver(service, delivery, isHeld),
+      isEndpointService(service)
+        ? endpoints.deliver(service, delivery)
+        : upstream.deliver(service, { ...delivery, headers: queueHeaders(delivery) }, isHeld),
     onOutcome: (className, service, outcome) => {
       tallyOf(className, service, outcome).count++;
     },

@@ -11,13 +11,19 @@ import type { ServiceAnswer } from "../../shared/services/service-client.ts";
 export interface Delivery {
   /** Of the queue. */
   slot: number;
+  key: string;
   head: ItemHead;
   items: readonly [QueuedItem, ...QueuedItem[]];
   policy: QueuePolicy;
   body: string;
   /** Where the body stands for bytes. */
   encoding?: "base64";
-  headers: Record<string, string>;
+  /** Of the first item, and of the one before it. */
+  sequence: string;
+  previous: string | undefined;
+  fence: string;
+  /** From 1 on. */
+  attempt: number;
   webhookId: string;
 }
 
@@ -36,25 +42,35 @@ export function deliveryOf(claimed: Claimed, policyOf: (head: ItemHead) => Queue
     items.push(item);
   }
   const isBatch = policy.batch > 1;
-  const { key } = claimed.lease.queue;
   const last = items.at(-1) ?? first;
+  const { lease, previous, attempts } = claimed;
   return {
-    slot: claimed.lease.slot,
+    slot: lease.slot,
+    key: lease.queue.key,
     head,
     items,
     policy,
     body: isBatch ? `[${items.map(jsonOf).join(",")}]` : first.data,
     ...(head.encoding !== undefined && !isBatch && { encoding: head.encoding }),
-    headers: {
-      "ce-partitionkey": encodeHeader(key),
-      "ce-sequence": first.sequence,
-      ...(claimed.previous !== undefined && { "ce-previous": claimed.previous }),
-      "ce-fence": claimed.lease.fence,
-      "tidegate-attempt": String(claimed.attempts + 1),
-      ...(head.contentType !== undefined && !isBatch && { "content-type": head.contentType }),
-    },
+    sequence: first.sequence,
+    previous,
+    fence: lease.fence,
+    attempt: attempts + 1,
     // A repeat with other items is another message.
     webhookId: items.length > 1 ? `${head.id}-${Number(last.sequence)}` : head.id,
+  };
+}
+
+/** What a request to a service says of the queue. */
+export function queueHeaders(delivery: Delivery): Record<string, string> {
+  const { key, sequence, previous, fence, attempt, head, policy } = delivery;
+  return {
+    "ce-partitionkey": encodeHeader(key),
+    "ce-sequence": sequence,
+    ...(previous !== undefined && { "ce-previous": previous }),
+    "ce-fence": fence,
+    "tidegate-attempt": String(attempt),
+    ...(head.contentType !== undefined && policy.batch <= 1 && { "content-type": head.contentType }),
   };
 }
 

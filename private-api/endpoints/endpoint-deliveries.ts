@@ -32,14 +32,18 @@ export interface DispatchedEndpoint {
 /** As it was when it last changed. */
 interface LiveEndpoint {
   readonly stored: StoredEndpoint;
+  readonly pace: EndpointPace;
   readonly dispatched: DispatchedEndpoint;
 }
 
 /** A queued change as the dispatcher hands it over. */
 export interface EndpointDelivery {
   head: ItemHead;
+  /** Of its queue. */
+  key: string;
+  sequence: string;
   body: string;
-  headers: Readonly<Record<string, string>>;
+  attempt: number;
   webhookId: string;
 }
 
@@ -83,10 +87,10 @@ export class EndpointDeliveries {
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return undefined;
     const { url, maxInFlight } = endpoint;
-    const rate = this.#paceOf(endpoint);
+    const pace = this.#paceOf(endpoint);
     const circuit = this.circuits.of({ name: service, url });
-    const dispatched: DispatchedEndpoint = { maxInFlight, isOutside: true, circuit, rate };
-    this.#live.set(service, { stored, dispatched });
+    const dispatched: DispatchedEndpoint = { maxInFlight, isOutside: true, circuit, rate: pace };
+    this.#live.set(service, { stored, pace, dispatched });
     return dispatched;
   }
 
@@ -101,7 +105,7 @@ export class EndpointDeliveries {
     if (!stored || generation < stored.validFrom) return dropped;
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return { kind: "busy" };
-    const pace = this.#paces.get(endpoint.id)?.pace;
+    const pace = isNew ? live.pace : this.#paces.get(endpoint.id)?.pace;
     const from = performance.now();
     // It was claimed before the endpoint asked for a pause.
     if (pace?.isHeld(from)) return { kind: "busy" };
@@ -110,17 +114,8 @@ export class EndpointDeliveries {
     const turn = circuit.begin(from);
     if (!turn) return circuitOpen(circuit, from);
     let learnt: AttemptResult = "unknown";
-    const webhook = {
-      id: delivery.webhookId,
-      body: delivery.body,
-      number: Number(delivery.headers["tidegate-attempt"]),
-      headers: [
-        "tidegate-key",
-        delivery.headers["ce-partitionkey"] ?? "",
-        "tidegate-sequence",
-        delivery.headers["ce-sequence"] ?? "",
-      ],
-    };
+    const { webhookId: id, key, sequence, attempt, body } = delivery;
+    const webhook = { id, key, sequence, attempt, body };
     try {
       const sent = this.#requests.send(stored, webhook);
       const { result } = this.#requests.ended(stored, webhook, sent, await sent.result);

@@ -3,6 +3,7 @@ import type { Attempt, AttemptLog, EndpointHealth, StoredEndpoint } from "../../
 import { keptAnswerBytes } from "../../shared/endpoints/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { encodeHeader } from "../../shared/services/cloudevents.ts";
 import type { EndpointClient } from "../../shared/services/endpoint-client.ts";
 import type { ExchangeResult } from "../../shared/services/exchange.ts";
 import { signWebhook } from "../../shared/services/standard-webhooks.ts";
@@ -11,11 +12,11 @@ import { requestParts } from "./request-parts.ts";
 /** What one request carries. */
 interface Webhook {
   readonly id: string;
+  readonly key: string;
+  readonly sequence: string;
+  /** From 1 on. */
+  readonly attempt: number;
   readonly body: string;
-  /** Of the attempt, from 1 on. */
-  readonly number: number;
-  /** Names and values in turn. */
-  readonly headers: readonly string[];
 }
 
 /** A request under way. */
@@ -76,8 +77,8 @@ export class EndpointRequests {
     const signed = signWebhook(webhook.id, body, keysAt(now.getTime()), now);
     const all = headers.slice();
     all.push("webhook-id", signed["webhook-id"], "webhook-timestamp", signed["webhook-timestamp"]);
-    all.push("webhook-signature", signed["webhook-signature"], "tidegate-attempt", String(webhook.number));
-    all.push(...webhook.headers);
+    all.push("webhook-signature", signed["webhook-signature"], "tidegate-attempt", String(webhook.attempt));
+    all.push("tidegate-key", encodeHeader(webhook.key), "tidegate-sequence", webhook.sequence);
     const from = performance.now();
     return {
       at: now.getTime(),
@@ -95,7 +96,7 @@ export class EndpointRequests {
   /** Notes it. */
   ended(
     stored: StoredEndpoint,
-    { id, number }: Webhook,
+    { id, attempt }: Webhook,
     { at, from }: SentAttempt,
     result: ExchangeResult,
   ): DeliveredAttempt {
@@ -106,7 +107,7 @@ export class EndpointRequests {
     }
     const delivered = error === undefined ? { result, ms } : { result, ms, error };
     try {
-      this.#note(stored, { at, changeId: id, attempt: number }, delivered);
+      this.#note(stored, { at, changeId: id, attempt }, delivered);
     } catch (noteError) {
       // The outcome stands, whatever becomes of its note.
       this.#reportNoteError(noteError);

@@ -46,8 +46,7 @@ async function sendTest(endpoints: Endpoints, stored: StoredEndpoint): Promise<S
   const { result, ms, error } = await endpoints.requests.attempt(stored, {
     id: webhookId,
     body: JSON.stringify({ type: testEvent, timestamp: new Date().toISOString(), data: {} }),
-    number: 1,
-    headers: ["tidegate-key", testEvent, "tidegate-sequence", paddedNumber(0)],
+    ...{ key: testEvent, sequence: paddedNumber(0), attempt: 1 },
   });
   return {
     delivered: error === undefined,

@@ -82,9 +82,8 @@ function queueOf(tenant: string, key: string): QueueName {
 
 test("CELL-16: a tenant's queues stay in order while its pin is set, changed and removed under load", async () => {
   const delivered: { key: string; n: number; sequence: string; fence: string; slot: number }[] = [];
-  const work = async ({ body, headers, slot }: Delivery): Promise<void> => {
+  const work = async ({ body, sequence, fence, slot }: Delivery): Promise<void> => {
     const [key = "", n = ""] = (JSON.parse(body) as string).split(" ");
-    const { "ce-sequence": sequence = "", "ce-fence": fence = "" } = headers;
     delivered.push({ key, n: Number(n), sequence, fence, slot });
     // Services differ in how long they take.
     for (let turns = Math.random() * 5; turns > 0; turns--) await nextTurn();
@@ -158,8 +157,8 @@ test("CELL-16: a key goes to the cell of the pin once its queue is empty, and ot
   expect(await queuesAt("a", "globex")).toHaveLength(1);
   expect(await queuesAt("b", "globex")).toEqual([expect.stringContaining("globex:idle")]);
   const seen: string[] = [];
-  const dispatcher = dispatcherOf(other.queues, ({ body, headers }) => {
-    seen.push(`${headers["ce-partitionkey"]} ${body}`);
+  const dispatcher = dispatcherOf(other.queues, ({ body, key }) => {
+    seen.push(`${key} ${body}`);
   });
   await dispatcher.start();
   await eventually(() => seen.length === 3);

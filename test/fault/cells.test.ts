@@ -59,9 +59,9 @@ function headOf(id: string): string {
 }
 
 function newDispatcher({ queues }: Stores): Dispatcher {
-  return dispatcherOf(queues, async ({ body, headers }) => {
+  return dispatcherOf(queues, async ({ body, sequence, fence }) => {
     const [key = "", n = ""] = (JSON.parse(body) as string).split(" ");
-    delivered.push({ key, n: Number(n), sequence: headers["ce-sequence"] ?? "", fence: headers["ce-fence"] ?? "" });
+    delivered.push({ key, n: Number(n), sequence, fence });
     // Services differ in how long they take.
     for (let turns = Math.random() * 5; turns > 0; turns--) await nextTurn();
   });

@@ -30,7 +30,7 @@ beforeEach(async () => {
   store = new RedisQueueStore(new Cells(connections));
   arrived = [];
   failures = 0;
-  dispatcher = dispatcherOf(store, ({ headers, body }) => void arrived.push(`${headers["ce-partitionkey"]} ${body}`), {
+  dispatcher = dispatcherOf(store, ({ key, body }) => void arrived.push(`${key} ${body}`), {
     onStoreFailure: (slots) => (failures += slots),
   });
   await dispatcher.start();

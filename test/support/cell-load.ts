@@ -23,8 +23,7 @@ export class CellLoad {
 
   constructor(stores: Stores) {
     this.#stores = stores;
-    this.#dispatcher = dispatcherOf(stores.queues, ({ body, headers }) => {
-      const key = headers["ce-partitionkey"] ?? "";
+    this.#dispatcher = dispatcherOf(stores.queues, ({ body, key }) => {
       this.#delivered.set(key, [...(this.#delivered.get(key) ?? []), Number(body)]);
     });
   }

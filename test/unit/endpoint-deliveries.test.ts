@@ -8,7 +8,7 @@ import { endpointService, type Endpoint } from "../../shared/endpoints/endpoint.
 import { plainEndpoint, storedEndpoint } from "../support/stored-endpoint.ts";
 
 const service = endpointService("ep_1");
-const delivery = { head: {} as never, body: "{}", headers: {}, webhookId: "msg_1" };
+const delivery = { head: {} as never, key: "a", sequence: "1", body: "{}", attempt: 1, webhookId: "msg_1" };
 
 /** One endpoint. */
 function setUp(): {

@@ -18,7 +18,7 @@ test("EP-6: an attempt counts as its endpoint answered, also where noting it thr
     errors,
     logger: quietLogger,
   });
-  const webhook = { id: "msg_1", body: "{}", number: 1, headers: [] };
+  const webhook = { id: "msg_1", key: "a", sequence: "1", attempt: 1, body: "{}" };
   expect(await requests.attempt(storedEndpoint(), webhook)).toMatchObject({ result });
   expect(errors.counts.store).toBe(1);
 });
@@ -34,7 +34,7 @@ test("EP-6: a failure to note many attempts together is reported once", async ()
     errors,
     logger: quietLogger,
   });
-  const webhook = { id: "msg_1", body: "{}", number: 1, headers: [] };
+  const webhook = { id: "msg_1", key: "a", sequence: "1", attempt: 1, body: "{}" };
   for (let n = 0; n < 3; n++) await requests.attempt(storedEndpoint(), webhook);
   reject(new Error("Redis is away"));
   await expect(promise).rejects.toThrow("Redis is away");
