@@ -86,7 +86,8 @@ function newServer(): Server {
 }
 
 function tell(message: ServiceMessage): void {
-  process.send?.(message);
+  // Its parent may be gone before it hears so: then `disconnect` ends this process.
+  process.send?.(message, undefined, undefined, () => undefined);
 }
 
 process.on("message", (order: ServiceOrder) => {
