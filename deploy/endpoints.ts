@@ -147,7 +147,12 @@ async function tail(): Promise<void> {
   while (performance.now() < deadline) {
     await wait(tailEveryMs);
     const latest = await attempts();
-    latest.filter((attempt) => !known.has(keyOf(attempt))).forEach(printAttempt);
+    const added = latest.filter((attempt) => !known.has(keyOf(attempt)));
+    // The log keeps the last ones only.
+    if (known.size > 0 && added.length > 0 && added.length === latest.length) {
+      report(`more than ${latest.length} attempts within ${tailEveryMs} ms: some are not shown`);
+    }
+    added.forEach(printAttempt);
     known = new Set(latest.map(keyOf));
   }
 }

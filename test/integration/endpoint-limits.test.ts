@@ -12,7 +12,7 @@ import { createStores, type Stores } from "../../shared/program/stores.ts";
 import { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet, tokens } from "../support/fleet.ts";
-import { type HttpService, startService } from "../support/http-service.ts";
+import { answerJson, type HttpService, startService } from "../support/http-service.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 import { spawnProcess } from "../support/processes.ts";
 
@@ -245,6 +245,34 @@ test("EP-23: the command lists endpoints, shows attempts and replays, for people
   expect((await run("show", ...api)).code).toBe(78);
   expect((await run("list", ...api, "--colour")).code).toBe(78);
   expect((await run("show", ...api, "--id", "ep_none")).code).toBe(1);
+});
+
+test("EP-23: tail says so where attempts come faster than it can show them", async () => {
+  let asked = 0;
+  // Three attempts of the log at a time: the second page follows the first one, the third does not follow the second.
+  const pages = [
+    [1, 2, 3],
+    [3, 4, 5],
+    [9, 10, 11],
+  ];
+  const api = await startService();
+  api.answer = (_request, response) => {
+    const numbers = pages[Math.min(asked++, 2)] ?? [];
+    const items = numbers.map((n) => ({ at: n, changeId: `msg_${n}`, attempt: 1, status: 200, ms: 1 }));
+    answerJson(response, { items: items.toReversed() });
+  };
+  const command = spawnProcess(process.execPath, ["deploy/endpoints.ts", "tail", "--id", "ep_1", "--api", api.url], {
+    env: { TIDEGATE_API_TOKEN: tokens.service },
+  });
+  try {
+    const shown = (): string[] => command.output().match(/msg_\d+/g) ?? [];
+    await eventually(() => shown().includes("msg_11") && command.output().includes("some are not shown"));
+    expect(shown()).toEqual(["msg_4", "msg_5", "msg_9", "msg_10", "msg_11"]);
+  } finally {
+    command.child.kill();
+    await command.exited;
+    await api.stop();
+  }
 });
 
 test("CUT-2: a shadow whose ledger has a gap goes live once it was moved past it", async () => {
