@@ -108,7 +108,7 @@ const table = {
     setting.optional(setting.secrets({ minLength: minSecretLength })),
   ),
   AUTH_JWKS_URL: setting.about(
-    "Where the issuer's public keys are, without credentials.",
+    "URL of the issuer's public keys, without credentials.",
     setting.optional(setting.url({ protocols: ["http:", "https:"], allows: ["path", "query"] })),
   ),
   AUTH_ISSUER: setting.about("Required `iss` of tokens, where set.", setting.optional(setting.text())),

@@ -10,7 +10,7 @@ import { defaultPrefix, prefixPattern } from "./name-root.ts";
 /** Addresses of Redis. Without any, one process uses the in-memory stores. */
 export const redisSettings = {
   REDIS_URL: about(
-    "A standalone Redis: `redis[s]://user:password@host:port/database`; only the host is required. Programs of their own need this, `REDIS_SENTINELS` or `REDIS_CLUSTER`.",
+    "A standalone Redis: `redis[s]://user:password@host:port/database`; only the host is required. Programs that run as separate processes need this, `REDIS_SENTINELS`, `REDIS_CLUSTER` or `REDIS_CELLS`.",
     optional(address(parseServerUrl)),
   ),
   REDIS_CELLS: about(
@@ -18,7 +18,7 @@ export const redisSettings = {
     optional(checked(list(Type.String()), parseCells)),
   ),
   REDIS_READ_URL: about(
-    "A replica that takes subscriptions and history reads off the primary (SPEC, READ-1). Not with a cluster.",
+    "A replica that takes subscriptions and history reads off the primary (SPEC, READ-1). Not with `REDIS_CLUSTER` or `REDIS_CELLS`.",
     optional(address(parseServerUrl)),
   ),
   REDIS_SENTINELS: about(
