@@ -39,7 +39,7 @@ const Answer = Type.Object({
   next: Type.Optional(Type.String({ description: "Absent on the last page" })),
 });
 
-/** `GET /v1/dead-letters?limit&after` → `{ items, next? }`, oldest first. */
+/** `GET /v1/dead-letters?limit&after` → `{ items, next? }`, oldest first. A page with large items ends early. */
 export function addListDeadLetters(app: FastifyInstance, { queues }: PrivateApiContext): void {
   app.get<{ Querystring: Static<typeof Query> }>(
     "/v1/dead-letters",
@@ -52,10 +52,8 @@ export function addListDeadLetters(app: FastifyInstance, { queues }: PrivateApiC
       if (after !== undefined && !parseDeadLetterId(after)) {
         throw new TidegateError("invalid_request", "after: is no id of a dead letter");
       }
-      const letters = await queues.deadLetters({ limit: limit + 1, ...(after !== undefined && { after }) });
-      const page = letters.slice(0, limit);
-      const next = letters.length > limit ? page.at(-1)?.id : undefined;
-      const items = `[${page.map(letterText).join(",")}]`;
+      const { letters, next } = await queues.deadLetters({ limit, ...(after !== undefined && { after }) });
+      const items = `[${letters.map(letterText).join(",")}]`;
       const text = objectText(next === undefined ? {} : { next }, { items });
       return reply.type("application/json; charset=utf-8").send(text);
     },

@@ -40,11 +40,11 @@ export function addRetryDeadLetters(app: FastifyInstance, { queues }: PrivateApi
       let after: string | undefined;
       while (left > 0) {
         const limit = Math.min(pageSize, left);
-        const page = await queues.deadLetters({ limit, ...(after !== undefined && { after }) });
+        const { letters, next } = await queues.deadLetters({ limit, ...(after !== undefined && { after }) });
         // In order, so that items of one key keep theirs.
-        for (const letter of page) if (matches(letter) && (await queues.retryDeadLetter(letter.id))) retried++;
-        left -= limit;
-        after = page.at(-1)?.id;
+        for (const letter of letters) if (matches(letter) && (await queues.retryDeadLetter(letter.id))) retried++;
+        left -= letters.length;
+        after = next;
         if (after === undefined) break;
       }
       return { retried };

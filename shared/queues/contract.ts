@@ -222,12 +222,22 @@ export interface QueueOverview {
   readonly unreachedSlots: number;
 }
 
+/** The data of one page, about: it ends with the dead letter before the one that exceeds this. */
+export const maxDeadLetterBytes = 4 * 1024 * 1024;
+
+/** Oldest first. One that was listed and is gone before it was read is left out. */
+export interface DeadLetterPage {
+  readonly letters: readonly DeadLetter[];
+  /** The next page begins after this id; undefined: there is none. */
+  readonly next: string | undefined;
+}
+
 /** What operators do with queues. */
 export interface QueueOperations {
   /** @throws TidegateError `broker_unavailable` where no slot can be reached */
   depths(): Promise<QueueOverview>;
-  /** Oldest first. @param after the id of the last one that is known */
-  deadLetters(query: { limit: number; after?: string }): Promise<readonly DeadLetter[]>;
+  /** @param query.limit of one page, which ends earlier where its letters are large; at least 1 @param query.after the id of the last one that is known */
+  deadLetters(query: { limit: number; after?: string }): Promise<DeadLetterPage>;
   /** Back to the tail of its queue, as a new item. @returns false where there is none. */
   retryDeadLetter(id: string): Promise<boolean>;
   removeDeadLetter(id: string): Promise<boolean>;

@@ -1,5 +1,6 @@
 /** The order of dead letters: by the time of their failure. Each slot keeps its own; a page is taken from all of them. Pure. */
 import { pinSlotCount, slotCount } from "../redis/slots.ts";
+import { maxDeadLetterBytes } from "./contract.ts";
 
 /** An id of a dead letter says where it stands, so that a page can follow on a letter that is gone. */
 export interface DeadLetterPlace {
@@ -28,6 +29,16 @@ export function parseDeadLetterId(id: string): DeadLetterPlace | undefined {
 
 export function comparePlaces(one: DeadLetterPlace, other: DeadLetterPlace): number {
   return one.failedAt - other.failedAt || one.slot - other.slot || Number(one.sequence) - Number(other.sequence);
+}
+
+/** @param sizes in bytes, in order. @returns how many of them one page has */
+export function pageLength(sizes: readonly number[], limit: number): number {
+  let bytes = 0;
+  for (const [at, size] of sizes.entries()) {
+    bytes += size;
+    if (at === limit || (at > 0 && bytes > maxDeadLetterBytes)) return at;
+  }
+  return sizes.length;
 }
 
 /** Of each slot in the first round; a slot with a greater part of the page is read again. */

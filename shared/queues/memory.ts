@@ -3,6 +3,7 @@ import {
   type ClaimReply,
   type ClaimRequest,
   type DeadLetter,
+  type DeadLetterPage,
   dedupeMs,
   type Enqueued,
   type IdentifiedItem,
@@ -22,7 +23,7 @@ import {
   type Settlement,
 } from "./contract.ts";
 import { parseHead } from "./item-head.ts";
-import { comparePlaces, deadLetterId, parseDeadLetterId } from "./dead-letter-places.ts";
+import { comparePlaces, deadLetterId, pageLength, parseDeadLetterId } from "./dead-letter-places.ts";
 import { depthsOf } from "./depths.ts";
 import { laneText, paddedNumber, parseLane, queueText, slotOfQueue } from "./keys.ts";
 
@@ -207,17 +208,19 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return { ...depthsOf([...counts.values()], looks), deadLetters, unreachedSlots: 0 };
   }
 
-  async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
+  async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<DeadLetterPage> {
     const last = after === undefined ? undefined : parseDeadLetterId(after);
-    return [...this.#deadLetters.values()]
+    const found = [...this.#deadLetters.values()]
       .map((letter) => ({
         letter,
         place: { ...letter, slot: slotOfQueue(letter.queue), sequence: letter.item.sequence },
       }))
       .filter(({ place }) => !last || comparePlaces(place, last) > 0)
       .sort((one, other) => comparePlaces(one.place, other.place))
-      .slice(0, limit)
       .map(({ letter }) => letter);
+    const sizes = found.slice(0, limit + 1).map(({ item, failure }) => Buffer.byteLength(item.data) + failure.length);
+    const letters = found.slice(0, pageLength(sizes, limit));
+    return { letters, next: letters.length < found.length ? letters.at(-1)?.id : undefined };
   }
 
   async retryDeadLetter(id: string): Promise<boolean> {

@@ -8,7 +8,7 @@ import {
   type Claimed,
   type ClaimReply,
   type ClaimRequest,
-  type DeadLetter,
+  type DeadLetterPage,
   dedupeMs,
   type Enqueued,
   type IdentifiedItem,
@@ -32,6 +32,7 @@ import {
   deadLetterId,
   type DeadLetterPlace,
   oldestPlaces,
+  pageLength,
   parseDeadLetterId,
 } from "./dead-letter-places.ts";
 import {
@@ -62,6 +63,8 @@ import { placesOf } from "./tenant-places.ts";
 
 /** Of each slot, in one script call. */
 const maxPromoted = 100;
+/** Each may have as many bytes as a webhook. */
+const deadLettersAtOnce = 16;
 /** Dead letters of a slot with one time: each takes a script call. */
 const maxDeadPerMs = 1_000;
 const scanCount = 1_000;
@@ -242,20 +245,42 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return this.#overview.read();
   }
 
-  async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<readonly DeadLetter[]> {
+  async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<DeadLetterPage> {
     const last = after === undefined ? undefined : parseDeadLetterId(after);
-    const places = await oldestPlaces(this.#cells.queueSlots, limit, async (slot, count) =>
+    const found = await oldestPlaces(this.#cells.queueSlots, limit + 1, async (slot, count) =>
       this.#deadPlaces(slot, { count, after: last }),
     );
-    const bySlot = Map.groupBy(places, ({ slot }) => slot);
-    const letters = [...bySlot].map(async ([slot, own]) => {
+    const texts: (string | null)[] = [];
+    const length = (): number =>
+      pageLength(
+        texts.map((text) => text?.length ?? 0),
+        limit,
+      );
+    while (texts.length < found.length && length() === texts.length) {
+      texts.push(...(await this.#deadTexts(found.slice(texts.length, texts.length + deadLettersAtOnce))));
+    }
+    const places = found.slice(0, length());
+    const end = places.length < found.length ? places.at(-1) : undefined;
+    return {
+      letters: places.flatMap(({ slot }, at) => {
+        const text = texts[at];
+        return typeof text === "string" ? parseDeadLetter(slot, text) : [];
+      }),
+      next: end && deadLetterId(end),
+    };
+  }
+
+  /** In their order; null where one is gone. */
+  async #deadTexts(places: readonly DeadLetterPlace[]): Promise<readonly (string | null)[]> {
+    const texts = new Map<DeadLetterPlace, string | null>();
+    const asked = [...Map.groupBy(places, ({ slot }) => slot)].map(async ([slot, own]) => {
       const cell = this.#cells.ofSlot(slot);
       const sequences = own.map(({ sequence }) => sequence);
-      const texts = await cell.run<(string | null)[]>("hmget", `${slotPrefix(cell.root, slot)}dead`, ...sequences);
-      return texts.flatMap((text) => (text === null ? [] : [parseDeadLetter(slot, text)]));
+      const found = await cell.run<(string | null)[]>("hmget", `${slotPrefix(cell.root, slot)}dead`, ...sequences);
+      for (const [at, place] of own.entries()) texts.set(place, found[at] ?? null);
     });
-    const byId = new Map((await Promise.all(letters)).flat().map((letter) => [letter.id, letter]));
-    return places.flatMap((place) => byId.get(deadLetterId(place)) ?? []);
+    await Promise.all(asked);
+    return places.map((place) => texts.get(place) ?? null);
   }
 
   async retryDeadLetter(id: string): Promise<boolean> {

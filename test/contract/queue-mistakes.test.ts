@@ -84,7 +84,7 @@ test("QUE-13: every change of a queue is one script call, with no command beside
   };
   for (const data of [1, 2]) await enqueue(failed, data);
   for (let dead = 0; dead < 2; dead++) await die(failed);
-  const letters = await store.deadLetters({ limit: 1_000 });
+  const { letters } = await store.deadLetters({ limit: 1_000 });
   const [first = "", second = ""] = letters.filter(({ queue: { key } }) => key === failed.key).map(({ id }) => id);
   const client = new Redis(redis.url);
   const monitor = await client.monitor();

@@ -1,13 +1,15 @@
 /** What every implementation of QueueStore and QueueOperations does. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
-import type {
-  Claimed,
-  Enqueued,
-  Lane,
-  NewItem,
-  QueueOperations,
-  QueueStore,
-  ReadyQueues,
+import {
+  type Claimed,
+  type Enqueued,
+  type Lane,
+  maxDeadLetterBytes,
+  type NewItem,
+  type QueueOperations,
+  type QueueStore,
+  type ReadyQueues,
 } from "../../shared/queues/contract.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { eventually } from "../support/eventually.ts";
@@ -93,7 +95,9 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(dataOf(second)).toEqual(["b", "c"]);
       await done(store, second);
       expect(await store.waitingOfSource(source)).toBe(0);
-      const letter = (await store.deadLetters({ limit: 1_000 })).find((each) => each.queue.service === place.service);
+      const letter = (await store.deadLetters({ limit: 1_000 })).letters.find(
+        (each) => each.queue.service === place.service,
+      );
       expect(await store.retryDeadLetter(letter?.id ?? "")).toBe(true);
       expect(await store.waitingOfSource(source)).toBe(1);
       const again = await claim(store, place);
@@ -323,7 +327,7 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const next = await claim(store, place);
       expect(next).toMatchObject({ previous: sequence, attempts: 0, items: [{ data: '"good"' }] });
       await done(store, next);
-      const letters = (await other.deadLetters({ limit: 1_000 })).filter(
+      const letters = (await other.deadLetters({ limit: 1_000 })).letters.filter(
         ({ queue }) => queue.service === place.service,
       );
       expect(letters).toMatchObject([
@@ -352,12 +356,58 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const listed: string[] = [];
       for (let after: string | undefined; ;) {
         const page = await store.deadLetters({ limit: 2, ...(after !== undefined && { after }) });
-        expect(page.length).toBeLessThanOrEqual(2);
-        listed.push(...page.filter(({ queue }) => queue.service === service).map(({ queue }) => queue.key));
-        after = page.at(-1)?.id;
+        expect(page.letters.length).toBeLessThanOrEqual(2);
+        listed.push(...page.letters.filter(({ queue }) => queue.service === service).map(({ queue }) => queue.key));
+        after = page.next;
         if (after === undefined) break;
       }
       expect(listed.toSorted()).toEqual(keys);
+    });
+
+    test("QAPI-6: a page ends early where its dead letters are large", async () => {
+      const [store] = await create();
+      const service = newService();
+      const after = (await store.deadLetters({ limit: 10_000 })).letters.at(-1)?.id ?? "0-0-0";
+      const bury = async (key: string, data: unknown): Promise<void> => {
+        await store.enqueue(item({ service, key }, data));
+        const claimed = await claim(store, { service, key });
+        if (claimed) await store.settle(claimed.lease, { kind: "dead", done: 0, failure: "{}" });
+      };
+      const large = "x".repeat(maxDeadLetterBytes / 2 - 1_024);
+      for (const [key, data] of Object.entries({ a: large, b: large, c: "", d: large + large, e: large })) {
+        await bury(key, data);
+        // Those of one millisecond are in the order of their slots.
+        for (const from = Date.now(); Date.now() === from;) await nextTurn();
+      }
+      const pages: string[] = [];
+      for (let next: string | undefined = after; next !== undefined;) {
+        const page = await store.deadLetters({ limit: 100, after: next });
+        pages.push(page.letters.map(({ queue }) => queue.key).join(""));
+        for (const { id } of page.letters) await store.removeDeadLetter(id);
+        ({ next } = page);
+      }
+      expect(pages).toEqual(["abc", "d", "e"]);
+    });
+
+    test("QAPI-6: a page goes on where letters that it lists are deleted", async () => {
+      const [store] = await create();
+      const service = newService();
+      const after = (await store.deadLetters({ limit: 10_000 })).letters.at(-1)?.id ?? "0-0-0";
+      for (const key of ["a", "b", "c", "d"]) {
+        await store.enqueue(item({ service, key }));
+        const claimed = await claim(store, { service, key });
+        if (claimed) await store.settle(claimed.lease, { kind: "dead", done: 0, failure: "{}" });
+      }
+      const { letters } = await store.deadLetters({ limit: 100, after });
+      const ids = letters.map(({ id }) => id);
+      const [page] = await Promise.all([
+        store.deadLetters({ limit: 2, after }),
+        store.removeDeadLetter(ids[0] ?? ""),
+        store.removeDeadLetter(ids[1] ?? ""),
+      ]);
+      const rest = await store.deadLetters({ limit: 2, after: page.next ?? "" });
+      expect(rest.letters.map(({ id }) => id)).toEqual(ids.slice(2));
+      expect(rest.next).toBeUndefined();
     });
 
     test("QUE-6: a page follows on a dead letter that is gone, also among many of one moment", async () => {
@@ -372,17 +422,18 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
         await Promise.all(
           claimed.map(async ({ lease }) => store.settle(lease, { kind: "dead", done: 0, failure: "{}" })),
         );
-        const letters = (await store.deadLetters({ limit: 1_000 })).filter(({ queue }) => queue.service === service);
+        const { letters: listed } = await store.deadLetters({ limit: 1_000 });
+        const letters = listed.filter(({ queue }) => queue.service === service);
         const moments = [...Map.groupBy(letters, ({ failedAt }) => failedAt).values()];
         most = Math.max(...moments.map(({ length }) => length));
       }
-      const all = (await store.deadLetters({ limit: 10_000 })).map(({ id }) => id);
+      const all = (await store.deadLetters({ limit: 10_000 })).letters.map(({ id }) => id);
       for (const isGone of [false, true]) {
         const listed: string[] = [];
         for (let after: string | undefined; ;) {
           const page = await store.deadLetters({ limit: 3, ...(after !== undefined && { after }) });
-          listed.push(...page.map(({ id }) => id));
-          after = page.at(-1)?.id;
+          listed.push(...page.letters.map(({ id }) => id));
+          after = page.next;
           if (after === undefined) break;
           if (isGone) expect(await store.removeDeadLetter(after)).toBe(true);
         }

@@ -249,7 +249,9 @@ test("CELL-18: ids and dead letters from before a pin are known after it", async
   const again = { ...numberedItem(queue, 1), dedupeId: "one" };
   expect(await mine.queues.enqueue(again)).toEqual({ kind: "duplicate" });
   expect(await mine.queues.wasStored(again)).toBe(true);
-  const letters = (await mine.queues.deadLetters({ limit: 10 })).filter((letter) => letter.queue.tenant === "umbrella");
+  const letters = (await mine.queues.deadLetters({ limit: 10 })).letters.filter(
+    (letter) => letter.queue.tenant === "umbrella",
+  );
   expect(letters).toHaveLength(1);
   expect(await mine.queues.retryDeadLetter(letters[0]?.id ?? "")).toBe(true);
   expect(await mine.queues.retryDeadLetter(letters[0]?.id ?? "")).toBe(false);
@@ -276,7 +278,9 @@ test("QUE-6: a dead letter is retried once by processes of which only one knows 
   }
   // The queue stays where it is.
   await mine.queues.enqueue(numberedItem(queue, 3));
-  const letters = (await mine.queues.deadLetters({ limit: 10 })).filter((letter) => letter.queue.tenant === "wayne");
+  const letters = (await mine.queues.deadLetters({ limit: 10 })).letters.filter(
+    (letter) => letter.queue.tenant === "wayne",
+  );
   const [first = "", second = ""] = letters.map(({ id }) => id);
   const { owners, moves, version } = mine.cellMaps.map;
   const unaware = new Cells(mine.cells?.all ?? new Map(), quietLogger);

@@ -196,7 +196,7 @@ describe("dispatcher", () => {
     await enqueue(store, 2);
     await eventually(() => arrived.includes("2"));
     expect(arrived).toEqual(["1", "1", "1", "2"]);
-    const [letter] = await store.deadLetters({ limit: 9 });
+    const [letter] = (await store.deadLetters({ limit: 9 })).letters;
     const failure: unknown = JSON.parse(letter?.failure ?? "");
     expect(failure).toMatchObject({ attempts: 3, lastError: { code: "upstream_failed", status: 502 } });
     expect(outcomes.filter((outcome) => outcome === "failed")).toHaveLength(1);
@@ -210,7 +210,7 @@ describe("dispatcher", () => {
       return answered(Number(body));
     });
     for (const status of [400, 404, 301, 408, 425, 429]) await enqueue(store, status, { key: String(status) });
-    await eventually(async () => (await store.deadLetters({ limit: 9 })).length === 6);
+    await eventually(async () => (await store.deadLetters({ limit: 9 })).letters.length === 6);
     expect(Object.fromEntries(attempts)).toEqual({ 301: 1, 400: 1, 404: 1, 408: 3, 425: 3, 429: 3 });
   });
 
@@ -244,7 +244,7 @@ describe("dispatcher", () => {
     await eventually(() => outcomes.includes("postponed"));
     down = false;
     await eventually(() => arrived.size === 40);
-    expect(await store.deadLetters({ limit: 1 })).toEqual([]);
+    expect((await store.deadLetters({ limit: 1 })).letters).toEqual([]);
   });
 
   test("EP-4: what was claimed right before its endpoint was paused is sent right after it is resumed", async () => {
@@ -401,8 +401,8 @@ describe("dispatcher", () => {
       sent.push(body);
       return answered(204);
     });
-    await eventually(async () => (await store.deadLetters({ limit: 1 })).length === 1);
-    const [letter] = await store.deadLetters({ limit: 1 });
+    await eventually(async () => (await store.deadLetters({ limit: 1 })).letters.length === 1);
+    const [letter] = (await store.deadLetters({ limit: 1 })).letters;
     expect(JSON.parse(letter?.failure ?? "")).toMatchObject({ attempts: 5 });
     expect(sent).toEqual([]);
     const answer: Answerer = ({ body }) => {
@@ -455,7 +455,7 @@ describe("dispatcher", () => {
       }
       await eventually(() => arrived.includes("2"));
       expect(arrived.filter((body) => body !== "3")).toEqual(["1", "2"]);
-      expect(await store.deadLetters({ limit: 1 })).toEqual([]);
+      expect((await store.deadLetters({ limit: 1 })).letters).toEqual([]);
     }
   });
 
@@ -748,7 +748,7 @@ describe("dispatcher", () => {
       arrived.push(body);
       return answered(200);
     });
-    await eventually(async () => (await store.deadLetters({ limit: 1 })).length === 1);
+    await eventually(async () => (await store.deadLetters({ limit: 1 })).letters.length === 1);
     expect(arrived).toEqual([]);
   });
 });
