@@ -215,8 +215,15 @@ export class Dispatcher implements Service {
 
   /** Makes ready what gone dispatchers have left behind, and reads every ready lane. */
   async #sweep(): Promise<void> {
-    const { unreached } = await this.#store.promote();
-    for (const { slots, error } of unreached) this.#report(error, "expired leases could not be looked for", slots);
+    let nextMs: number | undefined;
+    do {
+      // Of each slot it takes so many at most: they are worked on meanwhile.
+      const promoted = await this.#store.promote();
+      for (const { slots, error } of promoted.unreached) {
+        this.#report(error, "expired leases could not be looked for", slots);
+      }
+      ({ nextMs } = promoted);
+    } while (nextMs === 0 && !this.#stopping);
     await this.#readReady();
   }
 
