@@ -30,7 +30,10 @@ export function addGoLiveEndpoint(app: FastifyInstance, { endpoints }: PrivateAp
   app.post<{ Params: EndpointPath; Body: Static<typeof Body> }>(
     "/v1/endpoints/:id/go-live",
     { ...call, config: { ...call.config, maxStructure } },
-    async ({ params: { id }, body: { after, others = "now" } }) =>
-      endpoints.view(await endpoints.moves.goLive(id, after, others)),
+    async ({ params: { id }, body: { after, others = "now" } }) => {
+      // As `resume` does.
+      await endpoints.attempts.forgive(id);
+      return endpoints.view(await endpoints.moves.goLive(id, after, others));
+    },
   );
 }

@@ -19,9 +19,11 @@ export function addPatchEndpoint(app: FastifyInstance, { endpoints }: PrivateApi
         body,
       } = request;
       const edit = ({ endpoint }: StoredEndpoint): Endpoint => patched(endpoint, body, endpoints.addresses);
-      if (body.mode !== "shadow") return endpoints.view(await changeEndpoint(endpoints.store, id, edit));
-      // A change that is not valid stops nothing.
+      // A change that is not valid does nothing.
       edit(await readEndpoint(endpoints.store, id));
+      // First, so that old failures do not disable it again.
+      if (body.mode === "live" || body.url !== undefined) await endpoints.attempts.forgive(id);
+      if (body.mode !== "shadow") return endpoints.view(await changeEndpoint(endpoints.store, id, edit));
       await endpoints.stops.toShadow(id, { mayBeHalted: true });
       const stored = await changeEndpoint(endpoints.store, id, (stopped) => edit(asStopped(stopped)));
       return endpoints.view(stored);
