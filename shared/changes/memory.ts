@@ -4,6 +4,7 @@ import { slotOf } from "../redis/slots.ts";
 import type * as contract from "./contract.ts";
 import { maxCursors, placeBeforeAll, readerLeaseMs } from "./contract.ts";
 import { bytesOf, endedLog, readSlot, type SlotLog, trim } from "./memory-slot.ts";
+import { countOf, cut, dataBytesOf } from "./read-reply.ts";
 import { endedRead, timeOf } from "./places.ts";
 
 /** The change log of a single process, lost when it ends. */
@@ -56,11 +57,11 @@ export class MemoryChangeLog implements contract.ChangeLog, ChangeAppender {
         continue;
       }
       const read = readSlot(slot, this.#log(slot), from, { ...bounds, limit, maxBytes });
-      reads.push(read);
-      const { rows = { changes: [] } } = read;
-      limit -= read.changes.length + rows.changes.length;
-      for (const { data } of read.changes) maxBytes -= Buffer.byteLength(data);
-      for (const { bytes } of rows.changes) maxBytes -= bytes;
+      const within = cut(read, { limit, maxBytes, mayBeLarger: limit === bounds.limit });
+      if (within) reads.push(within);
+      if (within !== read) break;
+      limit -= countOf(within);
+      maxBytes -= dataBytesOf(within);
     }
     return reads;
   }

@@ -25,17 +25,39 @@ export function toSlotRead(slot: number, reply: ReadReply): contract.SlotRead {
   return { ...read, changes: [], rows: { changes, until: rowsUntil ?? place } };
 }
 
-/** Leaves out changes past the limit. */
-export function cut(read: contract.SlotRead, limit: number): contract.SlotRead {
+/**
+ * Leaves out changes past the bounds.
+ * @param bounds.mayBeLarger the first change is kept, whatever its size
+ * @returns the same read where all of it is within them; undefined: nothing is
+ */
+export function cut(
+  read: contract.SlotRead,
+  { limit, maxBytes, mayBeLarger }: { limit: number; maxBytes: number; mayBeLarger: boolean },
+): contract.SlotRead | undefined {
   const { rows } = read;
-  if (rows) {
-    const changes = rows.changes.slice(0, limit);
-    const last = changes.at(-1);
-    return changes.length < rows.changes.length && last
-      ? { ...read, rows: { ...rows, changes }, place: last.place }
-      : read;
+  const sizes = rows ? rows.changes.map(({ bytes }) => bytes) : read.changes.map(({ data }) => Buffer.byteLength(data));
+  let bytes = 0;
+  let count = 0;
+  for (const size of sizes) {
+    bytes += size;
+    if (count === limit || (bytes > maxBytes && !(mayBeLarger && count === 0))) break;
+    count++;
   }
-  const changes = read.changes.slice(0, limit);
-  const last = changes.at(-1);
-  return changes.length < read.changes.length && last ? { ...read, changes, place: last.place } : read;
+  if (count === sizes.length) return read;
+  if (count === 0) return undefined;
+  if (rows) {
+    const changes = rows.changes.slice(0, count);
+    return { ...read, rows: { ...rows, changes }, place: changes.at(-1)?.place ?? read.place };
+  }
+  const changes = read.changes.slice(0, count);
+  return { ...read, changes, place: changes.at(-1)?.place ?? read.place };
+}
+
+export function countOf({ changes, rows }: contract.SlotRead): number {
+  return changes.length + (rows?.changes.length ?? 0);
+}
+
+export function dataBytesOf({ changes, rows }: contract.SlotRead): number {
+  const ofRows = rows?.changes.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
+  return changes.reduce((sum, { data }) => sum + Buffer.byteLength(data), ofRows);
 }

@@ -10,7 +10,7 @@ import type * as contract from "./contract.ts";
 import { firstCursors, maxCursors, readerLeaseMs } from "./contract.ts";
 import { extendLeasesScript, takeLeasesScript } from "./lease-scripts.ts";
 import { timeOf } from "./places.ts";
-import { cut, type ReadReply, toSlotRead } from "./read-reply.ts";
+import { countOf, cut, dataBytesOf, type ReadReply, toSlotRead } from "./read-reply.ts";
 
 type FiguresReply = [changes: number, bytes: string, oldestAt: string, newest: string, rowBytes: string] | [];
 
@@ -70,11 +70,12 @@ export class RedisChangeLog implements contract.ChangeLog {
       unreached.push(...failed);
       for (const read of found) {
         if (limit <= 0 || maxBytes <= 0) return reads;
-        reads.push(cut(read, limit));
-        const { rows = { changes: [] } } = read;
-        limit -= read.changes.length + rows.changes.length;
-        for (const { data } of read.changes) maxBytes -= data.length;
-        for (const { bytes } of rows.changes) maxBytes -= bytes;
+        // Each call has the bounds of the wave for itself.
+        const within = cut(read, { limit, maxBytes, mayBeLarger: limit === bounds.limit });
+        if (within) reads.push(within);
+        if (within !== read) return reads;
+        limit -= countOf(within);
+        maxBytes -= dataBytesOf(within);
       }
       // Slots that cannot be reached do not keep the ones after them back.
       if (found.length < wave.length && failed.length === 0) break;
