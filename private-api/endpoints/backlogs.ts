@@ -3,9 +3,12 @@ import type { QueueStore } from "../../shared/queues/contract.ts";
 
 /** What waits of one endpoint in queues, at most, but for the item that exceeds the bytes; what is beyond stays in the log. */
 const windowOf = { items: 1_000, bytes: 4 * 1024 * 1024 };
-/** Below it, an endpoint that fell behind is read for again. */
-const refillBelow = { items: windowOf.items / 2, bytes: windowOf.bytes / 2 };
-/** The store is asked again after this time: until then it counts as what it was, and what was added since. */
+/** What is read for an endpoint that fell behind in some slots fills this part of it: the rest is for what comes in its other slots. */
+const behindPart = 0.9;
+/** It is read for again below this part. */
+const refillPart = 0.8;
+/** From this part on the store is asked again after {@link recheckMs}: until then it counts as what it was, and what was added since. */
+const recheckPart = 0.5;
 const recheckMs = 100;
 /** So many endpoints at once: the store counts over all slots for each. */
 const askedAtOnce = 50;
@@ -42,7 +45,8 @@ export class Backlogs {
     const due = [...counts].filter(([id, count]) => {
       const known = this.#known.get(id);
       if (!known) return true;
-      const isFilling = known.items + count > refillBelow.items || known.bytes > refillBelow.bytes;
+      const isFilling =
+        known.items + count > recheckPart * windowOf.items || known.bytes > recheckPart * windowOf.bytes;
       return isFilling && now - known.askedAt >= recheckMs;
     });
     for (let at = 0; at < due.length; at += askedAtOnce) {
@@ -63,8 +67,8 @@ export class Backlogs {
   async room(id: string): Promise<Room | undefined> {
     let known = this.#known.get(id);
     if (!known || performance.now() - known.askedAt >= recheckMs) known = await this.#ask(id);
-    if (known.items >= refillBelow.items || known.bytes >= refillBelow.bytes) return undefined;
-    return { items: windowOf.items - known.items, bytes: windowOf.bytes - known.bytes };
+    if (known.items >= refillPart * windowOf.items || known.bytes >= refillPart * windowOf.bytes) return undefined;
+    return { items: behindPart * windowOf.items - known.items, bytes: behindPart * windowOf.bytes - known.bytes };
   }
 
   forget(id: string): void {

@@ -45,7 +45,7 @@ export interface UnsavedCursor {
 }
 
 export class Behind {
-  /** By endpoint, then by slot. */
+  /** By endpoint, then by slot. A slot goes behind the others when it gets a place: they take turns in this order. */
   readonly #entries = new Map<string, Map<number, Entry>>();
   readonly #unsaved = new Map<string, UnsavedCursor>();
 
@@ -71,6 +71,7 @@ export class Behind {
     const { id } = stored.endpoint;
     const bySlot = this.#entries.get(id) ?? new Map<number, Entry>();
     this.#entries.set(id, bySlot);
+    bySlot.delete(slot);
     bySlot.set(slot, { place, name: cursorName(stored) });
   }
 

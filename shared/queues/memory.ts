@@ -40,6 +40,8 @@ interface Queue {
 export class MemoryQueueStore implements QueueStore, QueueOperations {
   readonly state = "ok";
   readonly #queues = new Map<string, Queue>();
+  /** Source → its items. */
+  readonly #sources = new Map<string, number>();
   /** Slot and lane → queues in order. */
   readonly #ready = new Map<string, Queue[]>();
   /** By text, with the queue, and when the lease ends by `Date.now()`. */
@@ -104,7 +106,9 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     this.#leases.delete(lease.text);
     const { queue } = held;
     const leaving = settlement.kind === "dead" ? settlement.done + 1 : settlement.done;
-    const last = queue.items.splice(0, leaving).at(-1);
+    const left = queue.items.splice(0, leaving);
+    for (const { source } of left) this.#countSource(source, -1);
+    const last = left.at(-1);
     queue.previous = last?.sequence ?? queue.previous;
     switch (settlement.kind) {
       case "done":
@@ -175,9 +179,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   }
 
   async waitingOfSource(source: string): Promise<number> {
-    let count = 0;
-    for (const { items } of this.#queues.values()) count += items.filter((item) => item.source === source).length;
-    return count;
+    return this.#sources.get(source) ?? 0;
   }
 
   listen(listener: QueueListener): void {
@@ -255,6 +257,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   }
 
   #store(name: QueueName, item: QueuedItem): void {
+    this.#countSource(item.source, 1);
     const text = queueText(name);
     const known = this.#queues.get(text);
     if (known) {
@@ -265,6 +268,13 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     const queue: Queue = { name, slot, items: [item], attempts: 0, previous: undefined, state: "ready" };
     this.#queues.set(text, queue);
     this.#makeReady(queue, { attempt: "first" });
+  }
+
+  #countSource(source: string | undefined, by: 1 | -1): void {
+    if (source === undefined) return;
+    const count = (this.#sources.get(source) ?? 0) + by;
+    if (count === 0) this.#sources.delete(source);
+    else this.#sources.set(source, count);
   }
 
   #makeReady(queue: Queue, { attempt, front = false }: { attempt: ReadyQueues["attempt"]; front?: boolean }): void {

@@ -14,7 +14,7 @@ import { StoredPlaces } from "../../private-api/endpoints/stored-places.ts";
 import { changeMessage } from "../../private-api/endpoints/queued-change.ts";
 import { LeaseEnded } from "../../private-api/leases/lease-ended.ts";
 import { ServiceStates } from "../../private-api/dispatch/service-states.ts";
-import type { Change, SlotRead } from "../../shared/changes/contract.ts";
+import { type Change, placeBeforeAll, type SlotRead } from "../../shared/changes/contract.ts";
 import { MemoryChangeLog } from "../../shared/changes/memory.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
@@ -132,8 +132,21 @@ test("EP-15: no more than 4 MiB of an endpoint wait in queues, but for one item"
   waiting = 1;
   expect(await backlogs.room("ep_1")).toBeUndefined();
   waiting = 0;
-  await eventually(async () => (await backlogs.room("ep_1"))?.bytes === 4 * mebibyte);
+  // A tenth stays free for what comes in slots that the endpoint is not behind in.
+  await eventually(async () => (await backlogs.room("ep_1"))?.bytes === 0.9 * 4 * mebibyte);
   expect(backlogs.take("ep_1", 1)).toBe(true);
+});
+
+test("EP-25: what is read for an endpoint that is behind leaves a tenth of its window to what comes in other slots", async () => {
+  let waiting = 0;
+  const backlogs = new Backlogs({ waitingOfSource: async () => waiting });
+  expect(await backlogs.room("ep_1")).toMatchObject({ items: 900 });
+  for (let n = 0; n < 900; n++) expect(backlogs.take("ep_1", 1)).toBe(true);
+  expect(await backlogs.room("ep_1")).toBeUndefined();
+  for (let n = 0; n < 100; n++) expect(backlogs.take("ep_1", 1)).toBe(true);
+  expect(backlogs.take("ep_1", 1)).toBe(false);
+  waiting = 799;
+  await eventually(async () => (await backlogs.room("ep_1"))?.items === 101);
 });
 
 test("EP-15: of endpoints that are behind or paused nothing is counted while others are given changes", async () => {
@@ -246,6 +259,20 @@ describe("endpoints that move in the log", () => {
   });
 });
 
+test("EP-25: an endpoint that is behind is read for in its slots in turn, however many changes one of them has", async () => {
+  const { catchUp, behind, queued, publish } = await catchingUp();
+  const channels = ["board:1", "board:2", "board:3"];
+  expect(new Set(channels.map(slotOf)).size).toBe(3);
+  for (let n = 0; n < 600; n++) publish("board:1");
+  for (const channel of channels.slice(1)) publish(channel);
+  const stored = storedEndpoint();
+  for (const channel of channels) behind.load(stored, slotOf(channel), placeBeforeAll);
+  await catchUp.step({ get: () => stored });
+  await catchUp.step({ get: () => stored });
+  expect(queued.filter((key) => key !== "board:1").toSorted()).toEqual(["board:2", "board:3"]);
+  expect(queued.length).toBeLessThan(500);
+});
+
 test("EP-20: an endpoint hears of no gap in slots that have none of its channels", async () => {
   const { catchUp, behind, read } = await catchingUp();
   const stored = storedEndpoint({ endpoint: plainEndpoint({ channels: ["board:1"] }) });
@@ -261,23 +288,38 @@ test("EP-20: an endpoint hears of no gap in slots that have none of its channels
   expect(read).toHaveBeenCalledOnce();
 });
 
-/** All other endpoints have the changes of every slot up to `5-5`. */
+const retention = { maxBytes: mebibyte, maxSeconds: 600, unclaimedSeconds: 600 };
+
+/** All other endpoints have the changes of every slot up to `5-5`, or those that the test publishes. */
 async function catchingUp() {
   const log = new MemoryChangeLog();
   const read = vi.spyOn(log, "read");
   const slots = new HeldSlots({ log, readers: async () => 1, onLost: () => undefined });
   for (const held of await slots.renew()) held.place = "5-5";
+  const queued: string[] = [];
+  let offset = 0;
+  const publish = (channel: string): void => {
+    const position = { epoch: "e", offset: ++offset, prev: offset - 1 };
+    log.append({ channel, ...position, event: "moved", data: "1" }, retention);
+    const held = slots.of(slotOf(channel));
+    if (held) held.place = "9999999999999-9";
+  };
   const behind = new Behind();
   const backlogs = new Backlogs({ waitingOfSource: async () => 0 });
   const queue = new ChangeQueue({
-    queues: { enqueue: async () => ({ kind: "stored", sequence: "1" }) },
+    queues: {
+      enqueue: async (item) => {
+        queued.push(item.queue.key);
+        return { kind: "stored", sequence: "1" };
+      },
+    },
     ...{ backlogs, behind, stops },
   });
   const catchUp = new CatchUp({
     ...{ slots, behind, backlogs, queue },
     fetches: new RowFetches({ tables: noTables, onFetched: () => undefined }),
   });
-  return { catchUp, behind, read };
+  return { catchUp, behind, read, queued, publish };
 }
 
 test("EP-22: places of endpoints that are gone, and of earlier generations, are removed from the log", async () => {
