@@ -2,11 +2,11 @@
 import { randomBytes } from "node:crypto";
 import type { LookupFunction } from "node:net";
 import type { ChangeBudget } from "../../shared/changes/budget.ts";
-import type { ChangeLog } from "../../shared/changes/contract.ts";
+import { type ChangeLog, placeBeforeAll } from "../../shared/changes/contract.ts";
 import { changesBetween, timeOf } from "../../shared/changes/places.ts";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { AttemptLog, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
-import { type Endpoint, endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
+import { type Endpoint, endpointClass, endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 import { everySlot } from "../../shared/redis/slots.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
@@ -24,6 +24,7 @@ import { EndpointDeliveries } from "./endpoint-deliveries.ts";
 import { EndpointRequests } from "./endpoint-requests.ts";
 import { endpointView } from "./endpoint-form.ts";
 import { type LedgerLine, ledgerLines, type LedgerQuery } from "./ledger.ts";
+import { timeOfMessage } from "./queued-change.ts";
 import { EndpointMoves } from "./move-endpoint.ts";
 import { EndpointStops } from "./stop-endpoint.ts";
 import { FailingEndpoints } from "./failing-endpoints.ts";
@@ -151,17 +152,27 @@ export class Endpoints implements Service {
       this.#log.cursors(everySlot, cursorName(stored)),
     ]);
     let changes = queued;
-    let oldestAt = Infinity;
+    let oldestAt = queued === 0 ? Infinity : await this.#oldestQueuedAt(stored);
     const logs = new Map(
       cursors.length === 0 ? [] : (await this.#log.figures()).map((figures) => [figures.slot, figures]),
     );
     for (const { slot, place } of cursors) {
       const log = logs.get(slot);
       if (!log) continue;
-      const missing = Math.min(log.changes, changesBetween(place, log.newest));
+      const isFromTime = place === placeBeforeAll && stored.startsAt > 0;
+      // How many changes came before a time is not known.
+      const isAtEnd = isFromTime && timeOf(log.newest) < stored.startsAt;
+      const missing = isAtEnd ? 0 : Math.min(log.changes, changesBetween(place, log.newest));
       changes += missing;
-      if (missing > 0) oldestAt = Math.min(oldestAt, Math.max(timeOf(place), log.oldestAt ?? 0));
+      const from = isFromTime ? stored.startsAt : timeOf(place);
+      if (missing > 0) oldestAt = Math.min(oldestAt, Math.max(from, log.oldestAt ?? 0));
     }
     return { changes, oldestAt };
+  }
+
+  async #oldestQueuedAt({ endpoint: { id, tenant = "" } }: StoredEndpoint): Promise<number> {
+    const service = endpointService(id);
+    const bodies = await this.#queues.firstWaiting({ class: endpointClass, service, tenant, source: service });
+    return Math.min(...bodies.map((body) => timeOfMessage(body) ?? Infinity));
   }
 }

@@ -78,6 +78,13 @@ export function itemFor(stored: StoredEndpoint, message: Message): NewItem {
   };
 }
 
+/** When what a queued message is about was published, or its gap ended: Unix ms. */
+export function timeOfMessage(body: string): number | undefined {
+  const [, timestamp = ""] = /^\{"type":"(?:[^"\\]|\\.)*","timestamp":"([^"]*)"/.exec(body) ?? [];
+  const at = Date.parse(timestamp);
+  return Number.isNaN(at) ? undefined : at;
+}
+
 /** Undefined where the data has no such value: the change keeps its place in its channel. */
 function keyAt(data: string, pointer: string): string | undefined {
   try {

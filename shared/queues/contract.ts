@@ -176,6 +176,11 @@ export interface QueueStore extends Service {
    * @throws TidegateError `broker_unavailable` where no slot can be reached, or not every slot that is to be counted
    */
   waitingOfSource(source: string, slots?: "reachable" | "every"): Promise<number>;
+  /**
+   * Data of the first items of some queues that are ready or leased: a bounded look, which probably finds the item that has waited for longest.
+   * Slots that cannot be reached are left out.
+   */
+  firstWaiting(of: Pick<ReadyQueues, "class" | "service" | "tenant"> & { source: string }): Promise<readonly string[]>;
   listen(listener: QueueListener): void;
 }
 

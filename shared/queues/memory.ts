@@ -182,6 +182,13 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return this.#sources.get(source) ?? 0;
   }
 
+  async firstWaiting({ service, source }: Parameters<QueueStore["firstWaiting"]>[0]): Promise<readonly string[]> {
+    return [...this.#queues.values()].flatMap(({ name, state, items: [first] }) => {
+      const isOfThese = name.service === service && first?.source === source;
+      return isOfThese && (state === "ready" || state === "leased") ? first.data : [];
+    });
+  }
+
   listen(listener: QueueListener): void {
     this.#listeners.push(listener);
   }

@@ -79,6 +79,7 @@ const promoteScript = queueScript<number>("promote.lua");
 const historiesScript = queueScript<string>("histories.lua");
 const readyScript = queueScript<string[][]>("ready.lua");
 const waitingScript = queueScript<number[]>("waiting.lua");
+const firstWaitingScript = queueScript<string[]>("first-waiting.lua");
 const heldScript = queueScript<number[]>("held.lua");
 const releaseScript = queueScript<0 | 1>("release.lua");
 const retryDeadScript = queueScript<0 | 1 | "left">("retry-dead.lua");
@@ -220,6 +221,20 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (slots === "reachable") return this.#sources.of(source);
     const [items = 0] = await this.#count("sources", [source], slots);
     return items;
+  }
+
+  async firstWaiting({
+    class: name,
+    service,
+    tenant,
+    source,
+  }: Parameters<QueueStore["firstWaiting"]>[0]): Promise<readonly string[]> {
+    const { results } = await this.#groups.ask(this.#cells.queueSlots, async (cell, slots) => {
+      const prefixes = slots.map((slot) => slotPrefix(cell.root, slot));
+      const values = [name, service, tenantText(tenant), source, ...prefixes];
+      return cell.run(firstWaitingScript, ...scriptKeys(cell, slots[0] ?? 0), ...values);
+    });
+    return results.flat().map((content) => parseContent(content).data);
   }
 
   /** Follows the news of all slots. */

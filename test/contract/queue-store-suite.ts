@@ -364,6 +364,25 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       expect(listed.toSorted()).toEqual(keys);
     });
 
+    test("EP-4: the first items of queues are found, while they are ready and while they are leased", async () => {
+      const [store, other] = await create();
+      const service = newService();
+      const of = { class: "messages", service, tenant: "t: 1%", source: service };
+      for (const key of ["a", "b"]) {
+        for (const n of [1, 2]) {
+          await store.enqueue({ ...item({ service, tenant: of.tenant, key }, `${key}${n}`), source: service });
+        }
+      }
+      await store.enqueue(item({ service: newService(), tenant: of.tenant }, "other"));
+      const found = async (): Promise<string[]> => (await other.firstWaiting(of)).toSorted();
+      expect(await found()).toEqual(['"a1"', '"b1"']);
+      const claimed = await claim(store, { service, tenant: of.tenant, key: "a" });
+      expect(await found()).toEqual(['"a1"', '"b1"']);
+      await done(store, claimed);
+      expect(await found()).toEqual(['"a2"', '"b1"']);
+      expect(await store.firstWaiting({ ...of, source: "none" })).toEqual([]);
+    });
+
     test("QAPI-6: a page ends early where its dead letters are large", async () => {
       const [store] = await create();
       const service = newService();

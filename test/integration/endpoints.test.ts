@@ -1,4 +1,5 @@
 /** Webhooks out: from a publish to a signed request at an endpoint, in memory and on Redis. */
+import type { ServerResponse } from "node:http";
 import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
@@ -164,6 +165,43 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     expect(changes).toBeGreaterThanOrEqual(1);
     // The log began after this process.
     expect(ms).toBeLessThanOrEqual(performance.now());
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-4: the lag of an endpoint that has not answered yet is the age of its oldest change", async () => {
+    const endpoint = await receiver();
+    const held: ServerResponse[] = [];
+    endpoint.answer = (_request, response) => void held.push(response);
+    const { id } = await create(endpoint.url, { channels: ["board:slow"] });
+    const from = performance.now();
+    for (const n of [1, 2, 3]) await publish("board:slow", n);
+    const published = performance.now();
+    await eventually(() => held.length === 1);
+    const lag = async (): Promise<{ changes: number; ms: number }> => {
+      const { body } = await fleet.api("GET", `/v1/endpoints/${id}`);
+      return body["lag"] as { changes: number; ms: number };
+    };
+    await eventually(async () => (await lag()).changes === 3);
+    await eventually(() => performance.now() - published > 100);
+    const before = performance.now();
+    const { ms } = await lag();
+    // Clocks are read in whole milliseconds.
+    expect(ms).toBeGreaterThanOrEqual(before - published - 2);
+    expect(ms).toBeLessThanOrEqual(performance.now() - from + 2);
+    endpoint.answer = (_request, response) => response.end();
+    for (const response of held) response.end();
+    await eventually(async () => (await lag()).changes === 0);
+    expect(await lag()).toEqual({ changes: 0, ms: 0 });
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
+  test("EP-4: a paused endpoint that is moved to the present has no lag", async () => {
+    await publish("board:present", 1);
+    const { id } = await create("http://127.0.0.1:1", { channels: ["board:*"], mode: "paused" });
+    const seek = async (to: unknown): Promise<{ changes: number }> =>
+      (await fleet.api("POST", `/v1/endpoints/${id}/seek`, { to })).body["lag"] as { changes: number };
+    expect((await seek("start")).changes).toBeGreaterThanOrEqual(1);
+    expect(await seek({ time: Date.now() + 1_000 })).toEqual({ changes: 0, ms: 0 });
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
   });
 
