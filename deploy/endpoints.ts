@@ -167,7 +167,10 @@ function targetOf(from: string | undefined): unknown {
   const [, time] = /^time:(\d+)$/.exec(from) ?? [];
   if (time !== undefined) return { time: Number(time) };
   const [, channel, offset] = /^(.+:.+)@(\d+)$/.exec(from) ?? [];
-  return channel === undefined ? from : { channel, offset: Number(offset) };
+  if (channel !== undefined) return { channel, offset: Number(offset) };
+  // No cursor has one.
+  if (/[:@]/.test(from)) refuseArguments("--from: time: needs Unix ms, and CHANNEL@ an offset, both as digits");
+  return from;
 }
 
 async function ledger(): Promise<void> {

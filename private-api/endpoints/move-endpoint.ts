@@ -78,6 +78,7 @@ export class EndpointMoves {
         return { endpoint, move: { startsAt: to.time }, places: allAt(() => placeBeforeAll) };
       }
       if ("cursor" in to) return { endpoint, ...cursorTarget(to.cursor, "/to") };
+      assertOwnChannels([to], stored.endpoint, "/to");
       const found = (await placesOf(this.#sources, [to], fromStart)).get(to.channel) ?? placeBeforeAll;
       // What is queued stays. In other slots it continues from where it is, also where it is not behind: it may fall behind until it has moved.
       const places = new Map([...(await ownPlaces(this.#log, stored)), [slotOf(to.channel), found]]);
@@ -98,7 +99,7 @@ export class EndpointMoves {
         await this.#assertWhole("what follows the cursor", { ...stored, endpoint, startsAt }, target.places);
         return { endpoint, ...target };
       }
-      assertOwnChannels(after, endpoint);
+      assertOwnChannels(after, endpoint, "/after");
       if (others === "ledger") {
         const places = await this.#ledgerPlaces(stored);
         const fromIn = (slot: number): ReadFrom => fromOf(stored, places.get(slot) ?? placeBeforeAll);
@@ -209,13 +210,18 @@ function generationAfter({ generation }: StoredEndpoint): number {
 }
 
 /** A channel that is misspelt, or listed twice, would begin elsewhere than its caller means. @throws TidegateError with every finding */
-function assertOwnChannels(after: readonly ChannelPlace[], { channels }: Pick<Endpoint, "channels">): void {
+/** @param at of the places in the body */
+function assertOwnChannels(
+  places: readonly ChannelPlace[],
+  { channels }: Pick<Endpoint, "channels">,
+  at: "/to" | "/after",
+): void {
   const findings: string[] = [];
   const listed = new Set<string>();
-  for (const { channel } of after) {
-    if (listed.has(channel)) findings.push(`/after: lists ${channel} twice`);
+  for (const { channel } of places) {
+    if (listed.has(channel)) findings.push(`${at}: lists ${channel} twice`);
     else if (!channels.some((pattern) => matchesPattern(pattern, channel))) {
-      findings.push(`/after: ${channel} is none of the endpoint's channels`);
+      findings.push(`${at}: ${channel} is none of the endpoint's channels`);
     }
     listed.add(channel);
   }

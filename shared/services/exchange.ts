@@ -96,6 +96,8 @@ const tooManyInformational = {
   reason: "too many informational responses",
   fault: "service",
 } as const;
+/** undici says no more of it. */
+const notAskedFor = "it sent 100 Continue, an upgrade or an answer that was not asked for";
 const noRoom = { kind: "unanswered", reason: "no room for a large answer in time", fault: "own" } as const;
 
 class ExchangeHandler implements Dispatcher.DispatchHandler {
@@ -250,7 +252,8 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     } else if (code === "UND_ERR_RES_EXCEEDED_MAX_SIZE") this.#settle(this.#tooLarge());
     else {
       // The parser's errors have no code, and repeat nothing of the answer.
-      const reason = `the connection was cut (${code || error.message})`;
+      const reason =
+        error.message === "bad response" ? notAskedFor : `the connection was cut (${code || error.message})`;
       this.#settle({ kind: "unanswered", reason, fault: "service" });
     }
   }

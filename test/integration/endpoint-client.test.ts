@@ -212,6 +212,12 @@ describe("answers", () => {
     expect(await client().send(request(few))).toMatchObject({ kind: "answered", status: 204 });
   });
 
+  test("EP-7: a 100 Continue that nobody asked for ends the attempt, with that reason", async () => {
+    const url = await rawServer((socket) => socket.end("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"));
+    const reason = expect.stringContaining("100 Continue") as string;
+    expect(await client().send(request(url))).toMatchObject({ kind: "unanswered", reason });
+  });
+
   test.each([
     ["empty lines before an answer", "", "\r\n".repeat(8_192)],
     ["the extension of a chunk", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;x=", "y".repeat(16_384)],

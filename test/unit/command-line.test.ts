@@ -60,6 +60,8 @@ describe("CMD-1: a wrong argument prints the finding and the usage, exit code 78
   test.for([
     ["shadow --id ep_1 --percent 10", "--id, --percent: give one of them"],
     ["list --id ep_1", "--id: list does not take it"],
+    ["replay --id ep_1 --from time:today", "--from: time: needs Unix ms"],
+    ["replay --id ep_1 --from board:1@last", "--from: time: needs Unix ms"],
     ["show --id=ep_1 --id=ep_2", "--id: give it once"],
     ["go-live --id ep_1 --after 1 --reference f", "--after, --reference: give one of them"],
   ] as const)("deploy/endpoints.ts %s", async ([command, finding]) => {

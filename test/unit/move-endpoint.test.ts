@@ -93,6 +93,12 @@ test("EP-13: an offset that the channel's only epoch in the log has not come to 
   await expect(moves.seek("ep_1", { channel, offset: 50 })).rejects.toMatchObject({ code: "conflict" });
 });
 
+test("EP-12: a channel that is none of the endpoint's is refused", async () => {
+  const errors = ["/to: other:1 is none of the endpoint's channels"];
+  const refused = { code: "invalid_request", options: { errors } };
+  await expect(moves.seek("ep_1", { channel: "other:1", offset: 0 })).rejects.toMatchObject(refused);
+});
+
 test("CUT-2: a gap is noticed also after more rows of the ledger than one read has", async () => {
   await log.saveCursors([{ slot, name: "endpoint/ep_1/0", place: placeBeforeAll }]);
   publish("early", 1, 1_500, { isRow: true, maxBytes: 1 });
