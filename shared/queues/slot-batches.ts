@@ -65,6 +65,8 @@ export class SlotBatches {
   /** With a call under way, where entries are in order. */
   readonly #busySlots = new Set<number>();
   #isScheduled = false;
+  /** Of entries that found no room in this turn of the event loop: those who gave them do not know it yet. */
+  readonly #fullSlots = new Set<number>();
   /** Runs while entries wait for calls. */
   #holdTimer: NodeJS.Timeout | undefined;
 
@@ -85,7 +87,11 @@ export class SlotBatches {
    */
   add(slot: number, values: Values, bytes: number, shared?: object): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes) {
+      const isFull = this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes;
+      // A smaller one behind it must not take its place.
+      if (isFull || this.#fullSlots.has(slot)) {
+        if (this.#fullSlots.size === 0) setImmediate(() => this.#fullSlots.clear());
+        this.#fullSlots.add(slot);
         reject(brokerUnavailable("too many items wait for the message store"));
         return;
       }

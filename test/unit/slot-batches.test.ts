@@ -180,10 +180,26 @@ test("32 MiB wait at most, and there is room again once what waited is sent or h
   calls[0]?.fail();
   await expect(first).rejects.toThrow("not loaded");
   await expect(behind).rejects.toThrow("not loaded");
+  // What was refused takes the rest of its turn along.
+  await nextTurn();
   const later = add("c");
   await eventually(() => calls.length === 2);
   calls[1]?.reply();
   expect(await later).toBe("c");
+});
+
+test("QUE-17: where an entry finds no room, those of its slot that follow it in the same turn are refused, too", async () => {
+  const { calls, cells } = asked();
+  const batches = batchesOn(cells, { holdMs: 1 });
+  const large = 20 * 1024 * 1024;
+  const add = async (slot: number, bytes: number): Promise<string | undefined> =>
+    batches.add(slot, () => ["stored"], bytes).catch(() => "refused");
+  const given = [add(1, large), add(2, large), add(2, 1), add(3, 1)];
+  await nextTurn();
+  given.push(add(2, 1));
+  await eventually(() => calls.length === 3);
+  for (const call of calls) call.reply();
+  expect(await Promise.all(given)).toEqual(["stored", "refused", "refused", "stored", "stored"]);
 });
 
 test("a value that entries share is in each call once, and then its index", async () => {
