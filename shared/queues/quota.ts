@@ -12,6 +12,8 @@ interface Known {
   added: number;
   /** By `performance.now()`. */
   readAt: number;
+  /** The last question that was asked before the store was. */
+  asOf: number;
 }
 
 export class WaitingQuota {
@@ -21,6 +23,7 @@ export class WaitingQuota {
   readonly #owners = new Map<string, Known>();
   /** The last question that waits for the store, by owner: later ones wait behind it. */
   readonly #turns = new Map<string, Promise<boolean>>();
+  #questions = 0;
 
   /** @param options.limit by the rules in force. @param options.waiting asks the store. */
   constructor(options: { limit: () => number; waiting: (owner: string) => Promise<number> }) {
@@ -40,8 +43,11 @@ export class WaitingQuota {
     const atOnce = this.allowsAtOnce(owner, items);
     if (atOnce !== undefined) return atOnce;
     const earlier = this.#turns.get(owner);
+    const question = ++this.#questions;
     const decide = async (): Promise<boolean> => {
       const newest = this.#owners.get(owner);
+      // One look refuses all that were asked before it.
+      if (newest && newest.asOf >= question && !this.#hasRoom(newest, items)) return false;
       return this.#take(newest && this.#isTrusted(newest, items) ? newest : await this.#read(owner), items);
     };
     const turn = earlier ? earlier.then(decide, decide) : decide();
@@ -54,9 +60,13 @@ export class WaitingQuota {
   }
 
   #take(known: Known, items: number): boolean {
-    if (known.waiting + known.added + items > this.#limit()) return false;
+    if (!this.#hasRoom(known, items)) return false;
     known.added += items;
     return true;
+  }
+
+  #hasRoom({ waiting, added }: Known, items: number): boolean {
+    return waiting + added + items <= this.#limit();
   }
 
   #isTrusted({ waiting, added, readAt }: Known, items: number): boolean {
@@ -65,8 +75,9 @@ export class WaitingQuota {
   }
 
   async #read(owner: string): Promise<Known> {
+    const asOf = this.#questions;
     const waiting = await this.#waiting(owner);
-    const known = { waiting, added: 0, readAt: performance.now() };
+    const known = { waiting, added: 0, readAt: performance.now(), asOf };
     this.#owners.delete(owner);
     const [oldest] = this.#owners.keys();
     if (this.#owners.size >= maxOwners && oldest !== undefined) this.#owners.delete(oldest);

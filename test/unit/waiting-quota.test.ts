@@ -36,6 +36,14 @@ test("ENQ-7: a tenant is refused once its items reach the limit, another is not"
   expect(await quota.allows("other", 1)).toBe(true);
 });
 
+test("ENQ-7: one read of the store refuses all that were asked before it", async () => {
+  const { quota, store, reads } = quotaOf(10);
+  await fill(store, "full", 10);
+  const answers = await Promise.all(Array.from({ length: 1_000 }, async () => quota.allows("full", 1)));
+  expect(new Set(answers)).toEqual(new Set([false]));
+  expect(reads()).toBe(2);
+});
+
 test("ENQ-7: far from its limit a tenant's quota does not read the store for each item", async () => {
   const { quota, reads } = quotaOf(100_000);
   for (let n = 0; n < 1_000; n++) expect(await quota.allows("t", 1)).toBe(true);
