@@ -42,7 +42,8 @@ export class Deliverer {
 
   /**
    * Resolves when the lease is settled, or lost.
-   * @param state of the service, the one whose worker is taken; undefined: the service has gone, or its endpoint was paused, since the claim was sent
+   * @param state of the service, the one whose worker is taken; undefined: the service has gone, or its endpoint was paused or has no place any more,
+   * since the claim was sent
    */
   async deliver(held: HeldLease, claimed: Claimed, state: ServiceState | undefined): Promise<void> {
     const { policy: policyOf, onFirstAttempt } = this.#options;

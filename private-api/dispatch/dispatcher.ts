@@ -185,7 +185,9 @@ export class Dispatcher implements Service {
 
   /** From the claim to the settlement; the worker is free once the settlement is on its way. */
   async #work(lane: ClaimRequest, claimed: Claimed, heldSince: number): Promise<void> {
-    const state = this.#services.of(lane.service);
+    const known = this.#services.of(lane.service);
+    // Claims that were answered late were counted no more when others were asked for.
+    const state = known?.isOutside && known.capacity(performance.now()) <= 0 ? undefined : known;
     const worker = this.#takeWorker(lane, state);
     const held = this.#leases.begin(claimed, heldSince, worker);
     try {

@@ -5,6 +5,7 @@ import type { DispatchOutcome } from "../../private-api/dispatch/deliverer.ts";
 import { Dispatcher } from "../../private-api/dispatch/dispatcher.ts";
 import type { KnownService } from "../../private-api/dispatch/service-states.ts";
 import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
+import { Circuit } from "../../shared/services/circuit.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import {
   type ClaimReply,
@@ -42,6 +43,7 @@ async function startDispatcher(
     maxInFlight = 64,
     isKnown = () => true,
     rate,
+    endpoint,
     onFirstAttempt = () => undefined,
     stopMs = 5_000,
   }: {
@@ -51,6 +53,8 @@ async function startDispatcher(
     maxInFlight?: number;
     isKnown?: () => boolean;
     rate?: KnownService["rate"];
+    /** In place of every service. */
+    endpoint?: KnownService;
     onFirstAttempt?: (ageMs: number) => void;
     stopMs?: number;
   } = {},
@@ -62,9 +66,10 @@ async function startDispatcher(
     store,
     workers: new Workers({ total, classes: () => classes }),
     service: (name) =>
-      isKnown()
+      endpoint ??
+      (isKnown()
         ? { maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }), ...(rate && { rate }) }
-        : undefined,
+        : undefined),
     policy: () => policy,
     send: async (name, delivery, isHeld) =>
       circuits.guard({ name, url: "" }, { user: delivery.head.user, hasTime: true }, async () =>
@@ -705,6 +710,41 @@ describe("dispatcher", () => {
     expect(looks).toEqual([]);
     answers.resolve();
     await eventually(() => looks.includes(late) && arrived.length === 3);
+  });
+
+  test("EP-21: claims that are answered late do not exceed what an endpoint gets at once", async () => {
+    const store = new MemoryQueueStore();
+    const answers = Promise.withResolvers<void>();
+    const late = slotOfQueue({ service: "documents", tenant: "", key: "late" });
+    const claim = store.claim.bind(store);
+    store.claim = (requests) =>
+      claim(requests).map(async (each, index) => {
+        if (requests[index]?.slot === late) await answers.promise;
+        return each;
+      });
+    const arrived: string[] = [];
+    const held = Promise.withResolvers<void>();
+    let [atOnce, most] = [0, 0];
+    const endpoint = { maxInFlight: 1, isOutside: true, circuit: new Circuit() };
+    const { outcomes } = await startDispatcher(
+      store,
+      async ({ body }) => {
+        arrived.push(body);
+        most = Math.max(most, ++atOnce);
+        if (body === "1") await held.promise;
+        atOnce--;
+        return answered(200);
+      },
+      { endpoint },
+    );
+    await enqueue(store, 0, { key: "late" });
+    await enqueue(store, 1, { key: "live" });
+    await eventually(() => arrived.length === 1);
+    answers.resolve();
+    await eventually(() => outcomes.includes("postponed"));
+    held.resolve();
+    await eventually(() => outcomes.filter((outcome) => outcome === "done").length === 2);
+    expect([arrived, most]).toEqual([["1", "0"], 1]);
   });
 
   test("QFAIL-9: a slot that never answers a claim delays no other slot, and the stop waits for it", async () => {
