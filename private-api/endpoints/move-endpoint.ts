@@ -209,8 +209,11 @@ function generationAfter({ generation }: StoredEndpoint): number {
   return Math.max(generation, ofSecond) + 1 + randomInt(generationsPerSecond);
 }
 
-/** A channel that is misspelt, or listed twice, would begin elsewhere than its caller means. @throws TidegateError with every finding */
-/** @param at of the places in the body */
+/**
+ * A channel that is misspelt, or listed twice, would begin elsewhere than its caller means.
+ * @param at where the body has them
+ * @throws TidegateError with every finding
+ */
 function assertOwnChannels(
   places: readonly ChannelPlace[],
   { channels }: Pick<Endpoint, "channels">,

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
+import { readEndpoint } from "../endpoints/change-endpoint.ts";
 import type { EndpointPath } from "../endpoints/endpoint-form.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { endpointViewCall } from "./endpoint-call.ts";
@@ -31,8 +32,9 @@ export function addGoLiveEndpoint(app: FastifyInstance, { endpoints }: PrivateAp
     "/v1/endpoints/:id/go-live",
     { ...call, config: { ...call.config, maxStructure } },
     async ({ params: { id }, body: { after, others = "now" } }) => {
-      // As `resume` does.
-      await endpoints.attempts.forgive(id);
+      const { endpoint } = await readEndpoint(endpoints.store, id);
+      // First, so that old failures do not disable it again.
+      if (endpoint.mode === "shadow") await endpoints.attempts.forgive(id);
       return endpoints.view(await endpoints.moves.goLive(id, after, others));
     },
   );
