@@ -4,8 +4,8 @@ import { slotOf } from "../redis/slots.ts";
 import type * as contract from "./contract.ts";
 import { maxCursors, placeBeforeAll, readerLeaseMs } from "./contract.ts";
 import { bytesOf, endedLog, readSlot, type SlotLog, trim } from "./memory-slot.ts";
-import { countOf, cut, dataBytesOf } from "./read-reply.ts";
 import { endedRead, timeOf } from "./places.ts";
+import { ReadRoom } from "./read-room.ts";
 
 /** The change log of a single process, lost when it ends. */
 export class MemoryChangeLog implements contract.ChangeLog, ChangeAppender {
@@ -49,19 +49,16 @@ export class MemoryChangeLog implements contract.ChangeLog, ChangeAppender {
     bounds: contract.ReadBounds,
   ): Promise<readonly contract.SlotRead[]> {
     const reads: contract.SlotRead[] = [];
-    let { limit, maxBytes } = bounds;
+    const room = new ReadRoom(bounds);
     for (const { slot, from, lease } of queries) {
-      if (limit <= 0 || maxBytes <= 0) break;
+      if (room.isUsedUp) break;
       if (lease && !this.#isHeld(lease)) {
         reads.push(endedRead(slot));
         continue;
       }
-      const read = readSlot(slot, this.#log(slot), from, { ...bounds, limit, maxBytes });
-      const within = cut(read, { limit, maxBytes, mayBeLarger: limit === bounds.limit });
-      if (within) reads.push(within);
-      if (within !== read) break;
-      limit -= countOf(within);
-      maxBytes -= dataBytesOf(within);
+      const { limit, maxBytes } = room;
+      const read = room.take(readSlot(slot, this.#log(slot), from, { ...bounds, limit, maxBytes }));
+      if (read) reads.push(read);
     }
     return reads;
   }

@@ -10,7 +10,8 @@ import type * as contract from "./contract.ts";
 import { firstCursors, maxCursors, readerLeaseMs } from "./contract.ts";
 import { extendLeasesScript, takeLeasesScript } from "./lease-scripts.ts";
 import { timeOf } from "./places.ts";
-import { countOf, cut, dataBytesOf, type ReadReply, toSlotRead } from "./read-reply.ts";
+import { type ReadReply, toSlotRead } from "./read-reply.ts";
+import { ReadRoom } from "./read-room.ts";
 
 type FiguresReply = [changes: number, bytes: string, oldestAt: string, newest: string, rowBytes: string] | [];
 
@@ -63,19 +64,17 @@ export class RedisChangeLog implements contract.ChangeLog {
     const atOnce = this.#cells.hasCluster ? slotsAtOnce : slots.length;
     const reads: contract.SlotRead[] = [];
     const unreached: UnreachedSlots[] = [];
-    let { limit, maxBytes } = bounds;
-    for (let at = 0; at < slots.length && limit > 0 && maxBytes > 0; at += atOnce) {
+    const room = new ReadRoom(bounds);
+    for (let at = 0; at < slots.length && !room.isUsedUp; at += atOnce) {
       const wave = slots.slice(at, at + atOnce);
+      const { limit, maxBytes } = room;
       const { found, failed } = await this.#readWave(wave, bySlot, { ...bounds, limit, maxBytes });
       unreached.push(...failed);
-      for (const read of found) {
-        if (limit <= 0 || maxBytes <= 0) return reads;
-        // Each call has the bounds of the wave for itself.
-        const within = cut(read, { limit, maxBytes, mayBeLarger: limit === bounds.limit });
-        if (within) reads.push(within);
-        if (within !== read) return reads;
-        limit -= countOf(within);
-        maxBytes -= dataBytesOf(within);
+      // Each call has all the room of its wave.
+      for (const each of found) {
+        if (room.isUsedUp) return reads;
+        const read = room.take(each);
+        if (read) reads.push(read);
       }
       // Slots that cannot be reached do not keep the ones after them back.
       if (found.length < wave.length && failed.length === 0) break;
