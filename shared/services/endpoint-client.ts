@@ -29,9 +29,8 @@ const idleMarginMs = 2_000;
 
 export class EndpointClient implements Service {
   readonly #connect: ReturnType<typeof guardedConnector>;
-  /** By origin. */
-  readonly #pools = new Map<string, { readonly pool: Pool; usedAt: number }>();
-  #requests = 0;
+  /** By origin, the least recently used one first. */
+  readonly #pools = new Map<string, Pool>();
 
   /** @param options.resolve instead of the system's resolver */
   constructor(options: { addresses: InternetAddresses; resolve?: LookupFunction }) {
@@ -47,7 +46,7 @@ export class EndpointClient implements Service {
 
   /** Fails requests under way. */
   async stop(): Promise<void> {
-    await Promise.all([...this.#pools.values()].map(async ({ pool }) => pool.destroy()));
+    await Promise.all([...this.#pools.values()].map(async (pool) => pool.destroy()));
     this.#pools.clear();
   }
 
@@ -58,26 +57,21 @@ export class EndpointClient implements Service {
   }
 
   #poolOf(origin: string): Pool {
-    let known = this.#pools.get(origin);
-    if (!known) {
-      if (this.#pools.size >= maxPools) this.#closeOldest();
-      known = { pool: this.#open(origin), usedAt: 0 };
-      this.#pools.set(origin, known);
-    }
-    known.usedAt = ++this.#requests;
-    return known.pool;
-  }
-
-  #closeOldest(): void {
-    const [oldest] = [...this.#pools].sort(([, one], [, other]) => one.usedAt - other.usedAt);
-    if (!oldest) return;
-    const [origin, { pool }] = oldest;
+    const known = this.#pools.get(origin);
+    const pool = known ?? this.#open(origin);
     this.#pools.delete(origin);
-    // Its requests under way finish.
-    void pool.close();
+    this.#pools.set(origin, pool);
+    return pool;
   }
 
   #open(origin: string): Pool {
+    const [oldest] = this.#pools;
+    if (oldest && this.#pools.size >= maxPools) {
+      const [name, pool] = oldest;
+      this.#pools.delete(name);
+      // Its requests under way finish.
+      void pool.close();
+    }
     return new Pool(origin, {
       connect: this.#connect,
       maxResponseSize: maxAnswerBytes,
