@@ -97,6 +97,19 @@ async function enqueue(
   await store.enqueue({ queue: { service, tenant, key }, class: name, head, data: JSON.stringify(data) });
 }
 
+/** Claims from the slot of this key wait. @returns answers them */
+function holdClaims(store: MemoryQueueStore, key: string): () => void {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const held = slotOfQueue({ service: "documents", tenant: "", key });
+  const claim = store.claim.bind(store);
+  store.claim = (requests) =>
+    claim(requests).map(async (each, index) => {
+      if (requests[index]?.slot === held) await promise;
+      return each;
+    });
+  return resolve;
+}
+
 function answered(status: number, body = "", retryAfterMs?: number): ServiceAnswer {
   return { kind: "answered", status, body: Buffer.from(body), ...(retryAfterMs !== undefined && { retryAfterMs }) };
 }
@@ -683,14 +696,9 @@ describe("dispatcher", () => {
 
   test("QFAIL-9: a slot that answers a claim late is asked again what is ready there", async () => {
     const store = new MemoryQueueStore();
-    const answers = Promise.withResolvers<void>();
+    const answer = holdClaims(store, "late");
     const late = slotOfQueue({ service: "documents", tenant: "", key: "late" });
-    const [claim, ready] = [store.claim.bind(store), store.ready.bind(store)];
-    store.claim = (requests) =>
-      claim(requests).map(async (each, index) => {
-        if (requests[index]?.slot === late) await answers.promise;
-        return each;
-      });
+    const ready = store.ready.bind(store);
     const looks: number[] = [];
     store.ready = async (slots) => {
       looks.push(...(slots ?? []));
@@ -708,20 +716,13 @@ describe("dispatcher", () => {
       await eventually(() => arrived.length === n);
     }
     expect(looks).toEqual([]);
-    answers.resolve();
+    answer();
     await eventually(() => looks.includes(late) && arrived.length === 3);
   });
 
   test("EP-21: claims that are answered late do not exceed what an endpoint gets at once", async () => {
     const store = new MemoryQueueStore();
-    const answers = Promise.withResolvers<void>();
-    const late = slotOfQueue({ service: "documents", tenant: "", key: "late" });
-    const claim = store.claim.bind(store);
-    store.claim = (requests) =>
-      claim(requests).map(async (each, index) => {
-        if (requests[index]?.slot === late) await answers.promise;
-        return each;
-      });
+    const answer = holdClaims(store, "late");
     const arrived: string[] = [];
     const held = Promise.withResolvers<void>();
     let [atOnce, most] = [0, 0];
@@ -740,7 +741,7 @@ describe("dispatcher", () => {
     await enqueue(store, 0, { key: "late" });
     await enqueue(store, 1, { key: "live" });
     await eventually(() => arrived.length === 1);
-    answers.resolve();
+    answer();
     await eventually(() => outcomes.includes("postponed"));
     held.resolve();
     await eventually(() => outcomes.filter((outcome) => outcome === "done").length === 2);
@@ -749,14 +750,7 @@ describe("dispatcher", () => {
 
   test("QFAIL-9: a slot that never answers a claim delays no other slot, and the stop waits for it", async () => {
     const store = new MemoryQueueStore();
-    const answers = Promise.withResolvers<void>();
-    const dead = slotOfQueue({ service: "documents", tenant: "", key: "dead" });
-    const claim = store.claim.bind(store);
-    store.claim = (requests) =>
-      claim(requests).map(async (each, index) => {
-        if (requests[index]?.slot === dead) await answers.promise;
-        return each;
-      });
+    const answer = holdClaims(store, "dead");
     const arrived: string[] = [];
     const { dispatcher } = await startDispatcher(store, ({ body }) => {
       arrived.push(body);
@@ -766,7 +760,7 @@ describe("dispatcher", () => {
     for (let n = 1; n <= 20; n++) await enqueue(store, n, { key: `live-${n}` });
     await eventually(() => arrived.length === 20);
     const stopped = dispatcher.stop();
-    answers.resolve();
+    answer();
     await stopped;
     expect(arrived.at(-1)).toBe("0");
   });
