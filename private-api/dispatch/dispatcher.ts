@@ -186,7 +186,7 @@ export class Dispatcher implements Service {
   /** From the claim to the settlement; the worker is free once the settlement is on its way. */
   async #work(lane: ClaimRequest, claimed: Claimed, heldSince: number): Promise<void> {
     const known = this.#services.of(lane.service);
-    // Claims that were answered late were counted no more when others were asked for.
+    // A late answer brings more than was free: its claim did not count when the next ones were chosen.
     const state = known?.isOutside && known.capacity(performance.now()) <= 0 ? undefined : known;
     const worker = this.#takeWorker(lane, state);
     const held = this.#leases.begin(claimed, heldSince, worker);

@@ -16,6 +16,7 @@ import {
   type History,
   type Lease,
   leaseMs,
+  maxDeadLetterBytes,
   maxLanesListed,
   type NewItem,
   type QueuedItem,
@@ -266,15 +267,14 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
       this.#deadPlaces(slot, { count, after: last }),
     );
     const texts: (string | null)[] = [];
-    const length = (): number =>
-      pageLength(
-        texts.map((text) => text?.length ?? 0),
-        limit,
-      );
-    while (texts.length < found.length && length() === texts.length) {
-      texts.push(...(await this.#deadTexts(found.slice(texts.length, texts.length + deadLettersAtOnce))));
+    let bytes = 0;
+    while (texts.length < found.length && bytes <= maxDeadLetterBytes) {
+      const more = await this.#deadTexts(found.slice(texts.length, texts.length + deadLettersAtOnce));
+      texts.push(...more);
+      for (const text of more) bytes += text?.length ?? 0;
     }
-    const places = found.slice(0, length());
+    const sizes = texts.map((text) => text?.length ?? 0);
+    const places = found.slice(0, pageLength(sizes, limit));
     const end = places.length < found.length ? places.at(-1) : undefined;
     return {
       letters: places.flatMap(({ slot }, at) => {

@@ -65,7 +65,7 @@ export class SlotBatches {
   /** With a call under way, where entries are in order. */
   readonly #busySlots = new Set<number>();
   #isScheduled = false;
-  /** Of entries that found no room in this turn of the event loop: those who gave them do not know it yet. */
+  /** Slots of entries that were refused in this turn of the event loop: their callers hear of it when the turn ends. */
   readonly #fullSlots = new Set<number>();
   /** Runs while entries wait for calls. */
   #holdTimer: NodeJS.Timeout | undefined;
