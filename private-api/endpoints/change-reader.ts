@@ -15,6 +15,7 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { TableRows } from "../changes/table-rows.ts";
 import { LeaseEnded } from "../leases/lease-ended.ts";
+import { Waiting } from "../leases/waiting.ts";
 import { Backlogs } from "./backlogs.ts";
 import { Behind } from "./behind.ts";
 import { CatchUp } from "./catch-up.ts";
@@ -61,9 +62,8 @@ export class ChangeReader implements Service {
   /** Slots that may have changes after their place, in turn. */
   readonly #dirty = new Set<number>();
   #timers: NodeJS.Timeout[] = [];
-  #wake: (() => void) | undefined;
+  readonly #waiting = new Waiting();
   #running: Promise<void> | undefined;
-  #stopping = false;
 
   /** @param options.readers how many processes share the slots */
   constructor(options: {
@@ -95,7 +95,7 @@ export class ChangeReader implements Service {
       tables: options.tables,
       onFetched: (id) => {
         this.#catchUp.lookSoon(id);
-        this.#wake?.();
+        this.#waiting.wake();
       },
     });
     this.#catchUp = new CatchUp({
@@ -119,9 +119,8 @@ export class ChangeReader implements Service {
   }
 
   async stop(): Promise<void> {
-    this.#stopping = true;
     for (const timer of this.#timers) clearInterval(timer);
-    this.#wake?.();
+    this.#waiting.stop();
     await this.#running;
     await this.#slots.releaseAll().catch((error: unknown) => this.#report(error, "slots could not be given up"));
   }
@@ -137,7 +136,7 @@ export class ChangeReader implements Service {
 
   #readSoon(slots: Iterable<number>): void {
     for (const slot of slots) if (this.#slots.all.has(slot)) this.#dirty.add(slot);
-    if (this.#dirty.size > 0) this.#wake?.();
+    if (this.#dirty.size > 0) this.#waiting.wake();
   }
 
   #changed(id: string, stored: StoredEndpoint | undefined): void {
@@ -152,13 +151,13 @@ export class ChangeReader implements Service {
       const unread = [...this.#slots.all].filter(([, { place }]) => place === undefined).map(([slot]) => slot);
       this.#readSoon(unread);
     }
-    this.#wake?.();
+    this.#waiting.wake();
   }
 
   async #renew(): Promise<void> {
     try {
       await this.#takeover.renew();
-      this.#wake?.();
+      this.#waiting.wake();
     } catch (error) {
       this.#report(error, "the slots of the change log could not be renewed");
     }
@@ -174,8 +173,10 @@ export class ChangeReader implements Service {
   }
 
   async #run(): Promise<void> {
-    while (!this.#stopping) {
+    while (!this.#waiting.isStopped) {
       try {
+        // What was noticed up to now is seen below.
+        this.#waiting.takeNotice();
         this.#readSoon(await this.#takeover.step());
         await this.#step();
         if (await this.#catchUp.step(this.#current.index)) await this.#places.save();
@@ -191,13 +192,8 @@ export class ChangeReader implements Service {
 
   /** Until there is news, or the time is over. */
   async #idle(maxMs: number): Promise<void> {
-    if (this.#stopping || this.#takeover.isDue || !this.#moved.isEmpty || this.#slotsToRead().length > 0) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, maxMs);
-    this.#wake = resolve;
-    await promise;
-    clearTimeout(timer);
-    this.#wake = undefined;
+    if (this.#takeover.isDue || !this.#moved.isEmpty || this.#slotsToRead().length > 0) return;
+    await this.#waiting.wait(maxMs);
   }
 
   /** Those whose lease may end soon wait for its renewal. */

@@ -1,5 +1,6 @@
 /** Readers of the change log for endpoints: how much they read, and how they share the slots. */
-import { afterEach, expect, test } from "vitest";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { afterEach, expect, test, vi } from "vitest";
 import { rowKey, type TableRows } from "../../private-api/changes/table-rows.ts";
 import { ChangeReader } from "../../private-api/endpoints/change-reader.ts";
 import { CurrentEndpoints } from "../../private-api/endpoints/current-endpoints.ts";
@@ -235,4 +236,32 @@ test("CUT-1: an endpoint stops behind what a failed step has queued for it", asy
   await publish("board:1", 2);
   await eventually(async () => (await log.cursors([slotOf("board:1")], "endpoint/ep_1/0")).length === 1);
   expect(queued.length, "after the stop").toBe(3);
+});
+
+test("CUT-1: a stop that comes while the reader stores another one is not left for a timer", async () => {
+  const { log, store, start } = await rig();
+  const stopAs = async (stopping: string): Promise<void> => {
+    const stored = await store.read("ep_1");
+    if (!stored) throw new Error("no endpoint");
+    await store.change({ ...stored.endpoint, stopping }, stored.version);
+    // It is known once what follows from it in this turn of the event loop is done.
+    await nextTurn();
+  };
+  vi.useFakeTimers({ toFake: ["setTimeout", "setInterval", "clearTimeout", "clearInterval"] });
+  try {
+    await start({
+      saveCursors: async (changes) => {
+        const saved = await log.saveCursors(changes);
+        if (changes.some(({ name }) => name === "stop/ep_1/first")) await stopAs("second");
+        return saved;
+      },
+    });
+    await stopAs("first");
+    const marked = async (): Promise<number> => (await log.cursors(everySlot, "stop/ep_1/second")).length;
+    const deadline = performance.now() + 60_000;
+    while ((await marked()) < slotCount && performance.now() < deadline) await nextTurn();
+    expect(await marked(), "slots").toBe(slotCount);
+  } finally {
+    vi.useRealTimers();
+  }
 });
