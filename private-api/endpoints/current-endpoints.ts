@@ -51,8 +51,6 @@ export class CurrentEndpoints implements Service {
   /** Resolves once it has every change that the store had when it was called. @throws TidegateError where the store is out of reach */
   async catchUp(): Promise<void> {
     for (let version = await this.#store.version(); version !== this.#version; version = await this.#store.version()) {
-      // The store has lost changes.
-      if (version < this.#version) this.#version = -1;
       await this.#read();
       // Changes that came meanwhile are not waited for: there may always be one.
       if (this.#version >= version) return;

@@ -47,7 +47,7 @@ export interface EndpointStore extends Service {
   change(endpoint: Endpoint, ifVersion: number, move?: Move): Promise<EndpointChange>;
   /** @returns false where there is none. */
   remove(id: string): Promise<boolean>;
-  /** What changed after that version; at -1 everything. */
+  /** What changed after that version; everything at -1, and where the store has lost that version. */
   readSince(version: number): Promise<ChangedEndpoints>;
   /** Of the last change of any endpoint, removals included. */
   version(): Promise<number>;

@@ -53,10 +53,12 @@ export class MemoryEndpointStore implements EndpointStore {
   }
 
   async readSince(version: number): Promise<ChangedEndpoints> {
-    const changed = [...this.#changed].filter(([, changedAt]) => changedAt > version).map(([id]) => id);
+    const isAll = version < 0 || version > this.#version;
+    const since = isAll ? -1 : version;
+    const changed = [...this.#changed].filter(([, changedAt]) => changedAt > since).map(([id]) => id);
     const endpoints = changed.flatMap((id) => this.#stored.get(id) ?? []);
     const removed = changed.filter((id) => !this.#stored.has(id));
-    return { version: this.#version, isAll: version < 0, endpoints, removed };
+    return { version: this.#version, isAll, endpoints, removed };
   }
 
   async version(): Promise<number> {

@@ -60,7 +60,7 @@ export class RedisEndpointStore implements EndpointStore {
     // Read first: what changes in between is read as well, and again next time.
     const known = await this.#cells.fleet.run<(string | null)[]>("hmget", versions, "last", "floor");
     const [last = 0, floor = 0] = known.map(Number);
-    if (version < floor || version < 0) {
+    if (version < floor || version < 0 || version > last) {
       return { version: last, isAll: true, endpoints: await this.#readAll(), removed: [] };
     }
     const ids = await this.#cells.fleet.run<string[]>("zrangebyscore", changed, `(${version}`, "+inf");

@@ -122,6 +122,16 @@ describe.each(implementations)("endpoint store: %s", (_name, create) => {
     expect(all.endpoints.map((stored) => stored.endpoint.id)).not.toContain(one.id);
   });
 
+  test("EP-9: a process that knows of changes which the store has lost reads everything", async () => {
+    const { writer, reader } = await create();
+    const own = endpoint();
+    await writer.create(own);
+    const version = await reader.version();
+    const all = await reader.readSince(version + 1);
+    expect(all).toMatchObject({ isAll: true, version });
+    expect(all.endpoints.map((stored) => stored.endpoint.id)).toContain(own.id);
+  });
+
   test("EP-10: a move begins a generation, and says whether what is queued is still sent", async () => {
     const { writer } = await create();
     const own = endpoint();
