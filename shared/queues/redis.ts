@@ -1,22 +1,18 @@
 import type { Cells } from "../redis/cells.ts";
-import type { Argument } from "../redis/client.ts";
-import { type Script, script } from "../redis/scripts.ts";
 import { SlotGroups, type UnreachedSlots } from "../redis/slot-groups.ts";
-import { everyPinSlot, everySlot, slotCount, slotOf } from "../redis/slots.ts";
+import { everyPinSlot, everySlot, slotOf } from "../redis/slots.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import {
   type Claimed,
   type ClaimReply,
   type ClaimRequest,
   type DeadLetterPage,
-  dedupeMs,
   type Enqueued,
   type IdentifiedItem,
   type Histories,
   type History,
   type Lease,
   leaseMs,
-  maxDeadLetterBytes,
   maxLanesListed,
   type NewItem,
   type QueuedItem,
@@ -29,21 +25,12 @@ import {
   type Settlement,
 } from "./contract.ts";
 import {
-  comparePlaces,
-  deadLetterId,
-  type DeadLetterPlace,
-  oldestPlaces,
-  pageLength,
-  parseDeadLetterId,
-} from "./dead-letter-places.ts";
-import {
   heldPattern,
   idKey,
   type ItemContent,
   isReadyTopic,
   laneText,
   parseContent,
-  parseDeadLetter,
   parseItem,
   parseLane,
   parseLease,
@@ -56,18 +43,16 @@ import {
   tenantText,
 } from "./keys.ts";
 import { ClaimedIds } from "./claimed-ids.ts";
+import { DeadLetters } from "./dead-letters.ts";
 import { Enqueues } from "./enqueues.ts";
 import { Overview } from "./overview.ts";
 import { SlotBatches } from "./slot-batches.ts";
+import { queueScript, runAt } from "./slot-scripts.ts";
 import { SourceCounts } from "./source-counts.ts";
 import { placesOf } from "./tenant-places.ts";
 
 /** Of each slot, in one script call. */
 const maxPromoted = 100;
-/** Each may have as many bytes as a webhook. */
-const deadLettersAtOnce = 16;
-/** Dead letters of a slot with one time: each takes a script call. */
-const maxDeadPerMs = 1_000;
 const scanCount = 1_000;
 /** Slots that one script call lists: 16,000 lanes at most, about 10 ms of Redis. */
 const slotsListedAtOnce = 16;
@@ -83,13 +68,6 @@ const waitingScript = queueScript<number[]>("waiting.lua");
 const firstWaitingScript = queueScript<string[]>("first-waiting.lua");
 const heldScript = queueScript<number[]>("held.lua");
 const releaseScript = queueScript<0 | 1>("release.lua");
-const retryDeadScript = queueScript<0 | 1 | "left">("retry-dead.lua");
-const removeDeadScript = queueScript<0 | 1>("remove-dead.lua");
-
-/** Its keys are {@link scriptKeys}: they say which server runs it, and whether it may. */
-function queueScript<Reply>(file: string, options: { isBatch?: boolean } = {}): Script<Reply> {
-  return script<Reply>(new URL(file, import.meta.url), 2, options);
-}
 
 /** Queues on Redis 7: standalone, Sentinel or Cluster. */
 export class RedisQueueStore implements QueueStore, QueueOperations {
@@ -103,6 +81,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   readonly #leaseMs: number;
   readonly #groups: SlotGroups;
   readonly #overview: Overview;
+  readonly #deadLetters: DeadLetters;
 
   /**
    * @param options.leaseMs shorter than the default in tests
@@ -121,6 +100,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
         waitMs: options.claimWaitMs,
       });
     }
+    this.#deadLetters = new DeadLetters(cells, async (item) => this.enqueue(item));
     this.#acks = new SlotBatches({
       script: ackScript,
       head: () => [],
@@ -179,7 +159,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     const delayMs = kind === "retry" ? settlement.delayMs : 0;
     const failure = kind === "dead" ? settlement.failure : "";
     const values = [lease.text, done, outcome, attempts, delayMs, failure];
-    return (await this.#runAt(retryScript, lease.slot, ...values)) === 1;
+    return (await runAt(this.#cells, retryScript, lease.slot, ...values)) === 1;
   }
 
   extend(leases: readonly Lease[]): readonly Promise<boolean>[] {
@@ -261,81 +241,21 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return this.#overview.read();
   }
 
-  async deadLetters({ limit, after }: { limit: number; after?: string }): Promise<DeadLetterPage> {
-    const last = after === undefined ? undefined : parseDeadLetterId(after);
-    const found = await oldestPlaces(this.#cells.queueSlots, limit + 1, async (slot, count) =>
-      this.#deadPlaces(slot, { count, after: last }),
-    );
-    const texts: (string | null)[] = [];
-    let bytes = 0;
-    while (texts.length < found.length && bytes <= maxDeadLetterBytes) {
-      const more = await this.#deadTexts(found.slice(texts.length, texts.length + deadLettersAtOnce));
-      texts.push(...more);
-      for (const text of more) bytes += text?.length ?? 0;
-    }
-    const sizes = texts.map((text) => text?.length ?? 0);
-    const places = found.slice(0, pageLength(sizes, limit));
-    const end = places.length < found.length ? places.at(-1) : undefined;
-    return {
-      letters: places.flatMap(({ slot }, at) => {
-        const text = texts[at];
-        return typeof text === "string" ? parseDeadLetter(slot, text) : [];
-      }),
-      next: end && deadLetterId(end),
-    };
+  deadLetters(query: { limit: number; after?: string }): Promise<DeadLetterPage> {
+    return this.#deadLetters.page(query);
   }
 
-  /** In their order; null where one is gone. */
-  async #deadTexts(places: readonly DeadLetterPlace[]): Promise<readonly (string | null)[]> {
-    const texts = new Map<DeadLetterPlace, string | null>();
-    const asked = [...Map.groupBy(places, ({ slot }) => slot)].map(async ([slot, own]) => {
-      const cell = this.#cells.ofSlot(slot);
-      const sequences = own.map(({ sequence }) => sequence);
-      const found = await cell.run<(string | null)[]>("hmget", `${slotPrefix(cell.root, slot)}dead`, ...sequences);
-      for (const [at, place] of own.entries()) texts.set(place, found[at] ?? null);
-    });
-    await Promise.all(asked);
-    return places.map((place) => texts.get(place) ?? null);
+  retryDeadLetter(id: string): Promise<boolean> {
+    return this.#deadLetters.retry(id);
   }
 
-  async retryDeadLetter(id: string): Promise<boolean> {
-    const place = parseDeadLetterId(id);
-    if (!place) return false;
-    const { pins } = this.#cells.map;
-    if (pins.size === 0 && place.slot < slotCount) {
-      const known = idKey(this.#cells.fleet.root, place.slot, retryId(deadLetterId(place)));
-      const outcome = await this.#runAt(retryDeadScript, place.slot, place.sequence, known, dedupeMs);
-      if (outcome !== "left") return outcome === 1;
-    }
-    const cell = this.#cells.ofSlot(place.slot);
-    const dead = `${slotPrefix(cell.root, place.slot)}dead`;
-    return this.#retryElsewhere(place, await cell.run<string | null>("hget", dead, place.sequence));
-  }
-
-  /** To where new items of its tenant go, which may be another Redis. After a crash in between, another retry completes this one. */
-  async #retryElsewhere(place: DeadLetterPlace, text: string | null): Promise<boolean> {
-    if (text === null) return false;
-    const { id, queue, item } = parseDeadLetter(place.slot, text);
-    const { class: name, head, data, source } = item;
-    await this.enqueue({
-      queue,
-      class: name,
-      head,
-      data,
-      ...(source !== undefined && { source }),
-      dedupeId: retryId(id),
-    });
-    return this.removeDeadLetter(id);
-  }
-
-  async removeDeadLetter(id: string): Promise<boolean> {
-    const place = parseDeadLetterId(id);
-    return place !== undefined && (await this.#runAt(removeDeadScript, place.slot, place.sequence)) === 1;
+  removeDeadLetter(id: string): Promise<boolean> {
+    return this.#deadLetters.remove(id);
   }
 
   async release(queue: QueueName): Promise<boolean> {
     const { slots } = placesOf(this.#cells.map, queue);
-    const released = slots.map(async (slot) => this.#runAt(releaseScript, slot, queueText(queue)));
+    const released = slots.map(async (slot) => runAt(this.#cells, releaseScript, slot, queueText(queue)));
     return (await Promise.all(released)).includes(1);
   }
 
@@ -370,13 +290,6 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     return queues.filter((queue) => queue.key === key);
   }
 
-  /** A script of one slot: its keys, and the prefix of the slot, precede the values. */
-  async #runAt<Reply>(script: Script<Reply>, slot: number, ...values: readonly Argument[]): Promise<Reply> {
-    return this.#cells.atSlot(slot, async (cell) =>
-      cell.run(script, ...scriptKeys(cell, slot), slotPrefix(cell.root, slot), ...values),
-    );
-  }
-
   async #wasStoredIn(queue: QueueName, dedupeId: string): Promise<boolean> {
     const { slots } = placesOf(this.#cells.map, queue);
     return (await Promise.all(slots.map(async (slot) => this.#hasId(slot, dedupeId)))).includes(true);
@@ -385,24 +298,6 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   async #hasId(slot: number, dedupeId: string): Promise<boolean> {
     const cell = this.#cells.ofSlot(slot);
     return (await cell.run<number>("exists", idKey(cell.root, slot, dedupeId))) === 1;
-  }
-
-  /** The oldest of a slot that stand after a place. */
-  async #deadPlaces(
-    slot: number,
-    { count, after }: { count: number; after: DeadLetterPlace | undefined },
-  ): Promise<readonly DeadLetterPlace[]> {
-    const cell = this.#cells.ofSlot(slot);
-    const from = after ? `${slot < after.slot ? "(" : ""}${after.failedAt}` : "-inf";
-    const most = slot === after?.slot ? count + maxDeadPerMs : count;
-    const range = [`${slotPrefix(cell.root, slot)}deadAt`, from, "+inf", "BYSCORE", "LIMIT", 0, most, "WITHSCORES"];
-    const reply = await cell.run<string[]>("zrange", ...range);
-    const places: DeadLetterPlace[] = [];
-    for (let at = 0; at + 1 < reply.length; at += 2) {
-      const place = { failedAt: Number(reply[at + 1]), slot, sequence: reply[at] ?? "" };
-      if (!after || comparePlaces(place, after) > 0) places.push(place);
-    }
-    return places.slice(0, count);
   }
 
   /** @returns the items of each field. */
@@ -419,11 +314,6 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     if (missing && (slots === "every" || results.length === 0)) throw missing.error;
     return fields.map((_, at) => results.reduce((sum, counts) => sum + (counts[at] ?? 0), 0));
   }
-}
-
-/** The id of the item that a dead letter becomes. */
-function retryId(id: string): string {
-  return `dead ${id}`;
 }
 
 /** See ack.lua. */
