@@ -62,8 +62,10 @@ export class PinSettler implements Service {
     await this.#working;
   }
 
-  #look(): void {
+  /** One at a time. */
+  #look(): Promise<void> {
     this.#working ??= this.#settleAll().finally(() => (this.#working = undefined));
+    return this.#working;
   }
 
   async #settleAll(): Promise<void> {
