@@ -8,9 +8,9 @@ import type { ChannelFilter } from "./channel-filter.ts";
 import { ChangeWaiters } from "./change-waiters.ts";
 import { placeIn, type PullCursor } from "./pull-cursor.ts";
 
-/** Steps of the log that one pull takes where none of their changes is asked for. */
+/** Most reads of the log in a row, while they find no change that the pull asks for. */
 const maxSteps = 8;
-/** Shortest time between two calls that keep what a caller's cursor needs. */
+/** Shortest time between two calls of {@link ChangeLog.keep} for one caller. */
 const keepEveryMs = 60_000;
 
 /** Where a pull without the cursor of an earlier one begins. */
@@ -37,7 +37,7 @@ interface Step {
 }
 
 export interface Pulled extends Step {
-  /** There were no items when the pull began. */
+  /** The pull found no items at first, and waited for changes. */
   readonly hasWaited: boolean;
 }
 
@@ -103,7 +103,7 @@ export class ChangePulls {
       : this.#read(request, cursor, filter.slots);
   }
 
-  /** @param from where slots begin; by the cursor without it. */
+  /** @param from where the read begins in every slot; by default at the cursor. */
   async #read(request: PullRequest, begun: PullCursor, slots: readonly number[], from?: ReadFrom): Promise<Step> {
     const { filter, limit } = request;
     let cursor = begun;
@@ -127,7 +127,7 @@ export class ChangePulls {
     return { items: [], cursor, more };
   }
 
-  /** What stands after the caller's cursor is kept, up to the caps. A store that takes no writes at the moment still answers the pull. */
+  /** Keeps what follows the caller's cursor, up to the caps. Not awaited: the pull is answered even if the store refuses writes. */
   #keep(caller: string, { places }: PullCursor): void {
     const now = performance.now();
     if (now - (this.#keptAt.get(caller) ?? -Infinity) < keepEveryMs) return;
@@ -139,12 +139,12 @@ export class ChangePulls {
   }
 }
 
-/** Ascending, beginning with `turn` or the next one after it. */
+/** The slots in ascending order, beginning with `turn` or the next one after it, then from the first one on. */
 function inTurn(slots: readonly number[], turn: number): number[] {
   return [...slots.filter((slot) => slot >= turn), ...slots.filter((slot) => slot < turn)];
 }
 
-/** After the slot at which the bounds ended the read, so that a busy one does not keep the others waiting. */
+/** The slot at which the next read begins: after the one that used up the bounds, so that a busy slot does not keep the others waiting. */
 function nextTurn(order: readonly number[], reads: readonly SlotRead[]): number {
   const looked = new Set(reads.map(({ slot }) => slot));
   const first = order.findIndex((slot) => looked.has(slot));
@@ -154,7 +154,7 @@ function nextTurn(order: readonly number[], reads: readonly SlotRead[]): number 
   return order[(busy ? order.indexOf(busy.slot) + 1 : 0) % order.length] ?? 0;
 }
 
-/** One for each channel that is named; where only prefixes are, one for all of the slot. */
+/** One gap item for each channel of the slot that is named, and one without a channel if there are prefixes. */
 function gapItems({ names, prefixes }: ChannelFilter, slot: number, gap: Gap): PulledItem[] {
   const named = names.filter((name) => slotOf(name) === slot);
   const items = named.map((channel) => ({ kind: "gap", channel, gap }) as const);

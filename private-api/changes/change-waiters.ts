@@ -1,4 +1,4 @@
-/** Pulls that wait for changes. One subscription of the process wakes all of them: none holds a connection. */
+/** Pulls that wait for changes. One subscription of the process wakes all of them, so a waiting pull needs no connection to the store. */
 import type { ChangeLog } from "../../shared/changes/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { PatternMap } from "../../shared/runtime/pattern-map.ts";
@@ -30,13 +30,13 @@ export class ChangeWaiters {
     return this.#waiting;
   }
 
-  /** Ends all waits, and lets none begin. */
+  /** Ends all waits. Later ones end at once. */
   stop(): void {
     this.#stopped = true;
     for (const each of this.#all()) each.wake();
   }
 
-  /** Resolves once everything appended from now on is noticed. The caller ends it. */
+  /** Resolves once everything appended from now on is noticed. The caller must call {@link ChangeWait.end}. */
   async listen(patterns: readonly string[]): Promise<ChangeWait> {
     this.#listens ??= this.#log.listen({
       onAppended: (slot, channel) => this.#notice(slot, channel),
@@ -61,7 +61,7 @@ export class ChangeWaiters {
     const hasNews = (): boolean => listening.news === "all" || listening.news.size > 0;
     if (!hasNews() && !this.#stopped && !signal.aborted) {
       if (this.#waiting >= maxWaiting) {
-        throw new TidegateError("rate_limited", `${maxWaiting} requests wait for changes already`, { retryAfterMs });
+        throw new TidegateError("rate_limited", `${maxWaiting} requests already wait for changes`, { retryAfterMs });
       }
       this.#waiting++;
       const { promise, resolve } = Promise.withResolvers<void>();
@@ -102,8 +102,9 @@ export class ChangeWaiters {
 
 export interface ChangeWait {
   /**
-   * Waits for changes of the patterns, at most `waitMs`. @returns slots with news since the last wait, or since the beginning; empty: the time is over, the
-   * peer is gone, or the process stops.
+   * Waits at most `waitMs` for changes of the patterns.
+   * @returns slots with news since the last wait, or since {@link ChangeWaiters.listen}; empty: the time is over, `signal` was aborted, or the
+   * process stops
    * @throws TidegateError `rate_limited`
    */
   wait(waitMs: number, signal: AbortSignal): Promise<ReadonlySet<number> | "all">;

@@ -23,8 +23,8 @@ export function parseChannels(list: string): ChannelFilter {
   const patterns = [...new Set(list.split(","))];
   const findings = patterns
     .filter((pattern) => !channelPattern.test(pattern) && !prefixPattern.test(pattern))
-    .map((pattern) => `channels: "${excerpt(pattern)}" is no channel, and no prefix of one with a final *`);
-  if (patterns.length > maxPatterns) findings.unshift(`channels: names more than ${maxPatterns}`);
+    .map((pattern) => `channels: "${excerpt(pattern)}" is neither a channel nor a prefix with a final *`);
+  if (patterns.length > maxPatterns) findings.unshift(`channels: must list at most ${maxPatterns}`);
   if (findings.length > 0) {
     const errors = findings.slice(0, maxPatterns);
     throw new TidegateError("invalid_request", errors.join("; "), { errors });

@@ -1,4 +1,4 @@
-/** What a publication's namespace keeps of it: in the history of its channel, and in the change log. */
+/** The retention of a publication by its namespace: in the history of its channel, and in the change log. */
 import type { ChangeBudget } from "../../shared/changes/budget.ts";
 import type { PublishRequest } from "../../shared/channels/contract.ts";
 import type { Rules } from "../../shared/rules/rules.ts";

@@ -70,7 +70,7 @@ function varint(number: number): number[] {
   return bytes;
 }
 
-/** One that is cut off, or longer than any number, ends the reading. */
+/** Leaves out a last number that is cut off. */
 function readVarints(bytes: Uint8Array): number[] {
   const numbers: number[] = [];
   let number = 0;

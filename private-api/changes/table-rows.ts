@@ -1,9 +1,9 @@
-/** Reads of the change log whose changes are rows that have left it: their data is read from the tables of SQL sources. */
+/** Completes reads of the change log: for rows that have left the log, reads their data from the tables of SQL sources. */
 import type { RowName } from "../../shared/channels/contract.ts";
 import type { Change, RowChange, SlotRead } from "../../shared/changes/contract.ts";
 import { joinedGap } from "./joined-gap.ts";
 
-/** What a row would be published as now. */
+/** The change that a row would be published as now. */
 export interface TableRow {
   readonly channel: string;
   readonly event: string;

@@ -1,19 +1,22 @@
 /**
- * How many requests a service is sent at once: more while it answers quickly, fewer when it says that it has too much to do or
- * takes longer than it used to. Pure.
+ * Limits how many requests are in flight to a service: more while it answers quickly, fewer when it reports overload or takes
+ * longer than usual. Pure.
  */
 
 const firstLimit = 8;
-/** What is left of the limit when the service is overloaded. */
+/** The limit is multiplied by this when the service is overloaded. */
 const backOff = 0.7;
-/** Answers that take so much longer than usual are a sign of too much at once. */
+/** Answers that take this many times as long as usual are a sign of overload. */
 const slowFactor = 2;
 /** Differences below this are noise. */
 const slowMarginMs = 20;
 /** Weight of one answer in the recent and in the usual time to answer. */
 const recentWeight = 0.2;
 const usualWeight = 0.01;
-/** The limit falls once within this, or within the recent time to answer: what was sent before says nothing of the new limit. */
+/**
+ * The limit falls at most once within this time, or within the recent time to answer where that is longer: requests that were sent before the
+ * fall say nothing about the new limit.
+ */
 const minPauseMs = 100;
 
 export class AdaptiveLimit {
@@ -34,7 +37,7 @@ export class AdaptiveLimit {
     return Math.floor(this.#limit);
   }
 
-  /** @param inFlight when it was sent, itself included: a limit that is not used up does not grow */
+  /** @param inFlight when the request was sent, itself included: a limit of which less than half is in use does not grow */
   succeeded(tookMs: number, inFlight: number, nowMs: number): void {
     this.#recentMs = average(this.#recentMs, tookMs, recentWeight);
     const usualMs = average(this.#usualMs, tookMs, tookMs < (this.#usualMs ?? Infinity) ? recentWeight : usualWeight);

@@ -6,18 +6,18 @@ const stragglersMs = 50;
 /** A round without any answer ends after this. */
 const silenceMs = 250;
 
-/** How a claim was asked for. */
+/** When a claim was sent, and whether its reply came in time. */
 export interface Asked {
-  /** By `performance.now()`: what it leased is held since then, at the earliest. */
+  /** When the claim was sent, by `performance.now()`. The store leased the queues after that. */
   askedAt: number;
-  /** Its round has ended. What it leased is worked on beyond the number of workers. */
+  /** The reply came after its round had ended. The dispatcher works on its leases even if no worker is free. */
   isLate: boolean;
 }
 
 export interface ClaimRoundsOptions {
   store: Pick<QueueStore, "claim">;
   onReply: (request: ClaimRequest, reply: ClaimReply, how: Asked) => void;
-  /** Once for all slots that one error has failed. */
+  /** Called once for all slots that failed with the same error. */
   onFailure: (slots: readonly number[], error: unknown) => void;
 }
 

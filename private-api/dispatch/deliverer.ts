@@ -12,7 +12,7 @@ import type { ReportStoreFailure } from "./store-failure.ts";
 
 /** After a failed settlement. */
 const storeRetryMs = 250;
-/** An item whose service has gone, or whose endpoint was paused, since it was claimed. No more of it is claimed meanwhile. */
+/** Delay of an item whose service has gone, or whose endpoint was paused, since it was claimed. Nothing is claimed for them meanwhile. */
 const absentMs = 250;
 const maxFailureMessage = 1_024;
 
@@ -25,7 +25,7 @@ export interface DelivererOptions {
   /** Never rejects for what a service does. @param isHeld false: another dispatcher may have the item, and it must not be sent any more */
   send: (service: string, delivery: Delivery, isHeld: () => boolean) => Promise<ServiceAnswer>;
   onOutcome: (className: string, service: string, outcome: DispatchOutcome) => void;
-  /** An item is tried for the first time, so long after it was stored. */
+  /** Called when an item is tried for the first time. `ageMs`: since it was stored. */
   onFirstAttempt: (ageMs: number) => void;
   retries: DueRetries;
   random: () => number;
@@ -42,21 +42,21 @@ export class Deliverer {
 
   /**
    * Resolves when the lease is settled, or lost.
-   * @param state of the service, the one whose worker is taken; undefined: the service has gone, or its endpoint was paused or has no place any more,
-   * since the claim was sent
+   * @param state of the service whose worker is taken; undefined: since the claim was sent, the service has gone, or its endpoint was paused or has
+   * no free place any more
    */
   async deliver(held: HeldLease, claimed: Claimed, state: ServiceState | undefined): Promise<void> {
     const { policy: policyOf, onFirstAttempt } = this.#options;
     const { attempts } = claimed;
     const delivery = deliveryOf(claimed, policyOf);
     if (!delivery) {
-      const error = { code: "invalid_request", message: "the item was not written by this version" };
+      const error = { code: "invalid_request", message: "this version cannot read the item" };
       return this.#fail(held, claimed, undefined, { error, attempts });
     }
     const { policy, items } = delivery;
-    // Its workers ended, or the rules allow fewer attempts than before. An item that ends its workers must not do so for ever.
+    // Earlier dispatchers crashed, or the rules allow fewer attempts than before. An item that crashes dispatchers must not be retried for ever.
     if (attempts >= policy.attempts && policy.onFailure !== "block") {
-      const error = { code: "upstream_unavailable", message: "no attempt that the rules allow is left" };
+      const error = { code: "upstream_unavailable", message: "the rules allow no further attempt" };
       return this.#fail(held, claimed, delivery, { error, attempts });
     }
     // This process was frozen: another one may have delivered the item, and later ones.
@@ -153,7 +153,7 @@ export class Deliverer {
     while (!held.lost) {
       try {
         const settling = store.settle(lease, settlement);
-        // The next claim leaves with the settlement, behind it.
+        // The next claim is sent together with the settlement, behind it.
         held.worker.release();
         const settled = await settling;
         onOutcome(lease.class, lease.queue.service, settled ? outcome : "stale");
@@ -168,12 +168,12 @@ export class Deliverer {
   }
 }
 
-/** The lease must have ended, where its store kept running. */
+/** Whether the lease must have ended, if its store kept running. */
 function hasExpired({ heldSince }: HeldLease): boolean {
   return performance.now() - heldSince > leaseMs;
 }
 
-/** A request has ended: its answer says how many requests the service takes. @param answer undefined: a mistake of ours ended it */
+/** Adapts the limit of the service to the answer of a request that has ended. @param answer undefined: a bug of ours ended the request */
 function learn(
   state: ServiceState,
   answer: ServiceAnswer | undefined,
@@ -186,7 +186,7 @@ function learn(
   state.end(pace && now - from, now);
 }
 
-/** What an answer says of the number of requests at once; undefined: nothing, as the request was not sent. */
+/** What an answer says about the number of requests at once; undefined: nothing, because the request was not sent or failed for a local reason. */
 function paceOf(answer: ServiceAnswer): "fine" | "overloaded" | undefined {
   switch (answer.kind) {
     case "busy":

@@ -28,8 +28,8 @@ export interface Delivery {
 }
 
 /**
- * Of the items that were claimed the first ones that one request may carry: of one event, as many as its route allows.
- * @returns undefined where the first item is none that this version has written
+ * Takes the first of the claimed items that one request may carry: of one event, as many as its route allows.
+ * @returns undefined if this version cannot read the first item
  */
 export function deliveryOf(claimed: Claimed, policyOf: (head: ItemHead) => QueuePolicy): Delivery | undefined {
   const [first, ...others] = claimed.items;
@@ -56,7 +56,7 @@ export function deliveryOf(claimed: Claimed, policyOf: (head: ItemHead) => Queue
     previous,
     fence: lease.fence,
     attempt: attempts + 1,
-    // A repeat with other items is another message.
+    // A retry may carry other items, and is another message then.
     webhookId: items.length > 1 ? `${head.id}-${Number(last.sequence)}` : head.id,
   };
 }
@@ -159,7 +159,7 @@ function failure(code: string, message: string): DeliveryError {
   return { code, message };
 }
 
-/** Exponential, with half of it at random, so that items that failed together do not come together. */
+/** Exponential. Half of the delay is random, so that items that failed together are not retried together. */
 export function retryDelayMs({ minMs, maxMs }: QueuePolicy, attempts: number, random: () => number): number {
   const fullMs = Math.min(maxMs, minMs * 2 ** Math.min(30, attempts - 1));
   return Math.round(fullMs * (0.5 + random() / 2));

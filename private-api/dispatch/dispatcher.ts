@@ -1,6 +1,6 @@
 /**
- * Takes items off keyed queues and delivers them to services. Several dispatchers share the queues: each claims what it has free
- * workers for, and a lease keeps others from the queue until the delivery is settled.
+ * Delivers items of keyed queues to services. Several dispatchers share the queues: each claims what it has free workers for, and a
+ * lease keeps the others away from the queue until the delivery is settled.
  */
 import { endpointClass } from "../../shared/endpoints/endpoint.ts";
 import type { Claimed, ClaimReply, ClaimRequest, QueueStore } from "../../shared/queues/contract.ts";
@@ -17,9 +17,9 @@ import { type ReportStoreFailure, storeFailures } from "./store-failure.ts";
 import { UnreachedSlots } from "./unreached-slots.ts";
 import type { Workers } from "./workers.ts";
 
-/** Leases and delays of dispatchers that are gone are looked for this often. */
+/** How often the dispatcher looks for leases and delays of dispatchers that are gone. */
 const sweepMs = leaseMs / 2;
-/** Of a batch, items of one queue that are claimed at most. */
+/** Most items of one queue that are claimed for a batch. */
 const maxBatch = 100;
 /** For a service that gets no requests now. */
 const noOffer: Offer = { capacity: 0, share: Infinity, batch: 1 };
@@ -33,7 +33,7 @@ export interface DispatcherOptions extends Pick<
   service: (name: string) => KnownService | undefined;
   /** For deliveries under way when the dispatcher stops. */
   stopMs: number;
-  /** A request to the store has failed, for so many slots. */
+  /** A request to the store has failed for this number of slots. */
   onStoreFailure: (slots: number) => void;
   errors: ContainedErrors;
   random?: () => number;
@@ -80,7 +80,7 @@ export class Dispatcher implements Service {
     this.#unreached = new UnreachedSlots(async (slots) => this.#readReady(slots), errors);
   }
 
-  /** The service is gone: nothing is remembered of it. */
+  /** Drops the state of a service that is gone. */
   forget(service: string): void {
     this.#services.forget(service);
   }
@@ -90,7 +90,7 @@ export class Dispatcher implements Service {
     return this.#leases.size;
   }
 
-  /** Since the last call, the mean share in use of what is fullest: a class's workers, or a service's places. */
+  /** The mean share in use since the last call, of a class's workers or a service's places, whichever is highest. */
   placesInUse(nowMs: number): number {
     return Math.max(this.#workers.inUse(nowMs), this.#services.inUse(nowMs));
   }
@@ -113,7 +113,7 @@ export class Dispatcher implements Service {
     this.#stopping = true;
     clearTimeout(this.#claimTimer);
     this.#unreached.stop();
-    // A claim under way takes leases: their work begins before it is waited for.
+    // Claims under way still take leases. Their deliveries have to begin before `drain` waits for them.
     await this.#claims.settled();
     await this.#leases.drain(this.#stopMs);
     for (const timer of this.#timers) clearInterval(timer);
@@ -152,7 +152,7 @@ export class Dispatcher implements Service {
 
   #chooseNext(): ClaimRequest[] {
     const now = performance.now();
-    /** Until the first service that waits for its circuit or its rate may get a request, of lanes with a free worker. */
+    /** Until the first service that waits for its circuit or its rate may get a request. Only lanes with a free worker count. */
     let waitMs = Infinity;
     const requests = this.#ready.choose({
       free: (name, attempt) => this.#workers.free(name, attempt),
@@ -178,7 +178,7 @@ export class Dispatcher implements Service {
 
   #begin(request: ClaimRequest, { more, claimed }: ClaimReply, { askedAt, isLate }: Asked): void {
     this.#ready.claimed(request, more);
-    // What else is ready in the slot is not known any more.
+    // The round has dropped what was known of the slot: read again what else is ready there.
     if (isLate) this.#unreached.add([request.slot]);
     for (const each of claimed) void this.#work(request, each, askedAt);
   }
@@ -186,7 +186,7 @@ export class Dispatcher implements Service {
   /** From the claim to the settlement; the worker is free once the settlement is on its way. */
   async #work(lane: ClaimRequest, claimed: Claimed, heldSince: number): Promise<void> {
     const known = this.#services.of(lane.service);
-    // A late answer brings more than was free: its claim did not count when the next ones were chosen.
+    // A late reply may bring more than there is room for: its claim did not count when the next ones were chosen.
     const state = known?.isOutside && known.capacity(performance.now()) <= 0 ? undefined : known;
     const worker = this.#takeWorker(lane, state);
     const held = this.#leases.begin(claimed, heldSince, worker);
@@ -215,14 +215,14 @@ export class Dispatcher implements Service {
     };
   }
 
-  /** Makes ready what gone dispatchers have left behind, and reads every ready lane. */
+  /** Makes queues ready that gone dispatchers have left behind, and reads every ready lane. */
   async #sweep(): Promise<void> {
     let nextMs: number | undefined;
     do {
-      // Of each slot it takes so many at most: they are worked on meanwhile.
+      // One call promotes a bounded number in each slot, and deliveries of these begin meanwhile.
       const promoted = await this.#store.promote();
       for (const { slots, error } of promoted.unreached) {
-        this.#report(error, "expired leases could not be looked for", slots);
+        this.#report(error, "sweep of expired leases failed", slots);
       }
       ({ nextMs } = promoted);
     } while (nextMs === 0 && !this.#stopping);

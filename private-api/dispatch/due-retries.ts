@@ -5,7 +5,7 @@ import type { ReportStoreFailure } from "./store-failure.ts";
 
 /** Retries that are due within this are made ready together. */
 const togetherMs = 20;
-/** The longest wait for one timer: what others delay is found by the dispatcher's sweep. */
+/** Longest wait of one timer. The dispatcher's sweep finds what other dispatchers have delayed. */
 const maxWaitMs = 5_000;
 /** After a failure of the store. */
 const storeRetryMs = 250;
@@ -56,7 +56,7 @@ export class DueRetries {
     const failed = new Set(unreached.flatMap(({ slots }) => slots));
     for (const { slots, error } of unreached) this.#report(error, "retries could not be made ready", slots);
     for (const slot of failed) this.expect(slot, storeRetryMs);
-    // It is due in one of these slots: which one does not matter.
+    // The next one is due in one of these slots. The reply does not say which, so expect it in all of them.
     if (nextMs !== undefined) for (const slot of due) if (!failed.has(slot)) this.expect(slot, nextMs);
   }
 }

@@ -8,7 +8,7 @@ export const extendMs = leaseMs / 3;
 
 export interface HeldLease {
   readonly lease: Lease;
-  /** Of its first item, that failed before. */
+  /** Attempts at its first item that failed before. */
   readonly attempts: number;
   /** Since it was asked for, or last extended, by `performance.now()`. */
   heldSince: number;
@@ -78,7 +78,7 @@ export class HeldLeases {
     clearTimeout(timer);
   }
 
-  /** Makes the queues ready for other dispatchers at once. What the work on them still settles is refused. */
+  /** Makes the queues ready for other dispatchers at once. The store refuses what deliveries under way still settle. */
   async giveUp(): Promise<void> {
     const left = [...this.#held].filter(({ lost }) => !lost);
     await Promise.allSettled(

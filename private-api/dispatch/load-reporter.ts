@@ -44,7 +44,9 @@ export class LoadReporter implements Service {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#registry.leave(this.#instance).catch((error: unknown) => this.#report(error, "could not leave"));
+    await this.#registry
+      .leave(this.#instance)
+      .catch((error: unknown) => this.#report(error, "the dispatcher could not leave the registry"));
   }
 
   /** An item is tried for the first time. @param ageMs since it was stored */

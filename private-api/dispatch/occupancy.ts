@@ -6,7 +6,7 @@ export class Occupancy {
   #changedAt: number;
   #from: number;
 
-  /** @param nowMs by the caller's clock, as everywhere here */
+  /** @param nowMs of the caller's clock, which the other methods must use as well */
   constructor(nowMs: number) {
     this.#changedAt = nowMs;
     this.#from = nowMs;

@@ -1,10 +1,10 @@
 /**
- * What one dispatcher knows of ready queues, and whose turn it is: tenants take turns within a class and service, whichever slots
- * their queues are in; services take turns within a class. Pure.
+ * The ready queues that one dispatcher knows, and the order in which it claims them: services take turns within a class, and tenants
+ * take turns within a class and service, whichever slots their queues are in. Pure.
  */
 import type { ClaimRequest, Lane, ReadyQueues } from "../../shared/queues/contract.ts";
 
-/** Where a slot is known to have more ready queues, so many are claimed in one turn of it: they share commands of Redis. */
+/** Queues that are claimed in one turn of a slot that is known to have more of them: they share commands of Redis. */
 const queuesInTurn = 8;
 
 interface Place {
@@ -34,14 +34,14 @@ export interface Room {
 export interface Offer {
   /** Requests that it can be sent now. */
   readonly capacity: number;
-  /** Of the class's workers, how many may be busy with services that are not known to answer soon, for this one to get one more. */
+  /** The service gets one more worker only while fewer workers of the class than this are busy with services not known to answer soon. */
   readonly share: number;
   /** Items of one queue that are sent at once. */
   readonly batch: number;
 }
 
 export class ReadyLanes {
-  /** By class and kind of attempt; services in turn. */
+  /** By class and kind of attempt, then by service, in the order of their turns. */
   readonly #lanes = new Map<string, Map<string, Tenants>>();
   /** False: there may be more ready queues than are known here. */
   complete = true;
@@ -75,7 +75,7 @@ export class ReadyLanes {
     this.#entries++;
   }
 
-  /** Whether the store had more there when it was claimed from. News that came meanwhile is newer, and keeps it. */
+  /** A claim has ended. @param more whether the store had more ready queues there. News that came after the claim was chosen keeps the entry */
   claimed(ready: ReadyQueues, more: boolean): void {
     const { class: name, service, attempt, tenant, slot } = ready;
     const place = this.#lanes.get(laneKey(name, attempt))?.get(service)?.get(tenant)?.get(slot);
@@ -117,7 +117,7 @@ export class ReadyLanes {
     for (const [key, services] of this.#lanes) {
       const { name, attempt } = parseLaneKey(key);
       const places = { free: room.free(name, attempt), doubtful: room.doubtful(name, attempt) };
-      // Where workers are left, no service waits but those that have their share.
+      // If a service was held back by its share and workers are left, no other service waits for them.
       if (serve(choice, places, { key, services, othersWait: true })) {
         serve(choice, places, { key, services, othersWait: false });
       }
@@ -135,7 +135,7 @@ export class ReadyLanes {
 interface Choice {
   readonly room: Room;
   readonly chosen: Map<Place, { readonly request: ClaimRequest & { maxQueues: number }; readonly isLong: boolean }>;
-  /** By service, of all its lanes: queues. */
+  /** Queues by service, in all its lanes together. */
   readonly taken: Map<string, number>;
 }
 
@@ -191,7 +191,7 @@ function serve(
   return isAtShare;
 }
 
-/** The tenant whose turn it is, and its next slot: both go to the end of their line. `isLong`: more queues are left of its turn. */
+/** The tenant whose turn it is, and its next slot. Both go behind the others. `isLong`: the slot has more queues in this turn. */
 function nextPlace(tenants: Tenants): { tenant: string; slot: number; place: Place; isLong: boolean } | undefined {
   for (const [tenant, slots] of tenants) {
     const [first] = slots;

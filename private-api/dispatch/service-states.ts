@@ -8,12 +8,12 @@ import { Occupancy } from "./occupancy.ts";
 /** An endpoint that takes longer to answer is slow. */
 const slowAfterMs = 500;
 /**
- * Of the workers: so many may be busy with endpoints that are slow, or were never asked. While nothing else waits slow ones get more,
- * and what is left serves the others at once until slow requests end.
+ * Parts of a class's workers that may be busy with endpoints that are slow, or whose pace is not known yet. While nothing else waits, slow
+ * ones get more: the workers that are left can serve other endpoints at once until slow requests end.
  */
 const shares = { slow: 1 / 2, slowAlone: 7 / 8, unknown: 3 / 4 };
 
-/** A service of the rules in force. */
+/** A service of the rules in force, or an endpoint. */
 export interface KnownService {
   /** Services with the same one share their state; without it each has its own. */
   stateName?: string;
@@ -22,9 +22,9 @@ export interface KnownService {
   maxBatch?: number;
   /** Learns from every request to the service, of calls too. */
   circuit: Circuit;
-  /** When it may be sent requests, and how many; its owner takes the tokens. */
+  /** When the service may be sent requests, and how many. The owner of the bucket takes the tokens. */
   rate?: Pick<TokenBucket, "waitMs" | "tokens">;
-  /** A URL outside: every answer but a 2xx is retried, and its pace says nothing of how busy this process is. */
+  /** An endpoint: every answer but a 2xx is retried, and its pace says nothing about how busy this process is. */
   isOutside?: boolean;
 }
 
@@ -55,7 +55,7 @@ export class ServiceState {
   capacity(nowMs: number): number {
     if (this.waitMs(nowMs) > 0) return 0;
     if (this.circuit.isOpen) return 1;
-    // One that does not answer takes no further worker.
+    // An endpoint that does not answer takes no further worker.
     if (this.isOutside && this.#isSilent(nowMs)) return 0;
     if (this.isOutside && this.#tookMs === undefined) return 1 - this.inFlight;
     const places = this.limit.limit - this.inFlight;
@@ -84,7 +84,7 @@ export class ServiceState {
     this.#tookMs = tookMs ?? this.#tookMs;
   }
 
-  /** Of the workers of a class, those that endpoints like it may have together; Infinity: it answers soon, or is no endpoint. */
+  /** The part of a class's workers that endpoints like it may have together; Infinity: it answers soon, or is not an endpoint. */
   share(nowMs: number, othersWait = true): number {
     if (!this.isOutside) return Infinity;
     if ((this.#tookMs ?? 0) > slowAfterMs) return othersWait ? shares.slow : shares.slowAlone;
@@ -105,7 +105,7 @@ export class ServiceState {
 export class ServiceStates {
   readonly #find: (name: string) => KnownService | undefined;
   readonly #states = new Map<string, ServiceState>();
-  /** Of endpoints, which are the same objects until they change: a dispatcher asks for each claim and each delivery. */
+  /** States of endpoints, by the object that describes them, which stays the same until the endpoint changes. Saves look-ups for each delivery. */
   readonly #ofEndpoints = new WeakMap<KnownService, ServiceState>();
   /** Endpoints with busy workers. */
   readonly #busy = new Set<ServiceState>();
@@ -136,8 +136,9 @@ export class ServiceStates {
   }
 
   /**
-   * A worker begins with something of a service.
-   * @param state undefined: of no service that is known. The caller passes the same one to {@link releaseWorker}, once: the name may have another by then
+   * A worker begins a delivery.
+   * @param state undefined: the service is not known. The caller passes the same state to {@link releaseWorker}, once: the name may have another
+   * state by then
    */
   takeWorker(state: ServiceState | undefined, attempt: Lane["attempt"]): void {
     if (!state?.isOutside) return;
@@ -151,7 +152,7 @@ export class ServiceStates {
     if (state.workers.first + state.workers.retry === 0) this.#busy.delete(state);
   }
 
-  /** Workers that are busy with endpoints that are slow, or were never asked. */
+  /** Workers that are busy with endpoints that are slow, or whose pace is not known yet. */
   doubtful(attempt: Lane["attempt"], nowMs: number): number {
     let workers = 0;
     for (const state of this.#busy) if (state.share(nowMs) < Infinity) workers += state.workers[attempt];
@@ -162,7 +163,7 @@ export class ServiceStates {
     return isOutside ? 1 : (this.#find(name)?.maxBatch ?? 1);
   }
 
-  /** Since the last call, the mean share of places in use of the service that is fullest. */
+  /** The largest mean share of places in use since the last call, of any service. Endpoints do not count. */
   inUse(nowMs: number): number {
     return Math.max(
       0,

@@ -15,7 +15,7 @@ export class SessionSweep implements Service {
   readonly #errors: ContainedErrors;
   readonly #logger: Logger;
   readonly #sweep: SteadySweep;
-  /** No holder has it: the answer about its lease only says that the store of the leases can be reached. */
+  /** An id without a lease: renewing it only shows whether the store of the leases can be reached. */
   readonly #noHolder = randomUUID();
   /** By `performance.now()` */
   #answeredAt = -Infinity;

@@ -11,7 +11,7 @@ export class UnreachedSlots {
   #looking = false;
   #stopped = false;
 
-  /** @param look adds those that still cannot be reached again */
+  /** @param look must {@link add} slots again that it still cannot reach */
   constructor(look: (slots: readonly number[]) => Promise<void>, errors: ContainedErrors) {
     this.#look = look;
     this.#errors = errors;

@@ -2,7 +2,7 @@
 import type { Lane } from "../../shared/queues/contract.ts";
 import { Occupancy } from "./occupancy.ts";
 
-/** Of a class's workers, for retries: first attempts do not wait for services that fail. */
+/** The part of a class's workers that does retries, so that first attempts do not wait for services that fail. */
 const retryPart = 1 / 4;
 
 const attempts = ["first", "retry"] as const satisfies readonly Lane["attempt"][];
@@ -15,7 +15,7 @@ export class Workers {
   readonly #total: number;
   readonly #classes: () => Classes;
   readonly #only: ReadonlySet<string> | undefined;
-  /** Classes that have no busy worker when the means are read are absent. */
+  /** By class. {@link inUse} removes classes without a busy worker. */
   readonly #busy = new Map<string, Busy>();
   /** The classes that the places were computed for. */
   #known: Classes | undefined;
@@ -23,7 +23,7 @@ export class Workers {
   readonly #places = new Map<string, Counts>();
 
   /**
-   * @param options.classes with their weights, as the rules in force have them: another map once the rules change
+   * @param options.classes of the rules in force, with their weights. MUST return another map once the rules change
    * @param options.only the classes that this process works on; undefined: all
    */
   constructor(options: { total: number; classes: () => Classes; only?: ReadonlySet<string> }) {
@@ -54,7 +54,7 @@ export class Workers {
     this.#busy.get(className)?.[attempt].change(-1, nowMs);
   }
 
-  /** Since the last call, the mean share of busy workers where it is largest: of a class, first attempts and retries apart. */
+  /** The largest mean share of busy workers since the last call, of any class. First attempts and retries count separately. */
   inUse(nowMs: number): number {
     let most = 0;
     for (const [name, busy] of this.#busy) {

@@ -1,29 +1,29 @@
 import { endpointService } from "../../shared/endpoints/endpoint.ts";
 import type { QueueStore } from "../../shared/queues/contract.ts";
 
-/** What waits of one endpoint in queues, at most, but for the item that exceeds the bytes; what is beyond stays in the log. */
+/** Most of one endpoint's changes that wait in queues; the last item may exceed the bytes. The rest stays in the log. */
 const windowOf = { items: 1_000, bytes: 4 * 1024 * 1024 };
-/** What is read for an endpoint that fell behind in some slots fills this part of it: the rest is for what comes in its other slots. */
+/** Catch-up fills the window up to this part. The rest is for changes in slots where the endpoint is not behind. */
 const behindPart = 0.9;
-/** It is read for again below this part. */
+/** Catch-up reads for an endpoint again below this part. */
 const refillPart = 0.8;
-/** From this part on the store is asked again after {@link recheckMs}: until then it counts as what it was, and what was added since. */
+/** Above this part the store is asked again after {@link recheckMs}. In between, a backlog counts as the last answer plus what was added since. */
 const recheckPart = 0.5;
 const recheckMs = 100;
-/** So many endpoints at once: the store counts over all slots for each. */
+/** Endpoints that the store is asked about at once: for each it counts over all slots. */
 const askedAtOnce = 50;
 /** Of an item that this process has not queued itself. */
 const assumedBytes = 1_024;
 
 interface Backlog {
-  /** At most so many wait: what was delivered since the store was asked is unknown. */
+  /** As the store counted, plus what this process has added since. What was delivered since, or queued by other processes, is not known. */
   items: number;
-  /** Exact while nothing is delivered; then each item that left counts as the mean of those that waited. */
+  /** Exact for items that this process adds. When the store is asked again, all items that wait count with their mean size. */
   bytes: number;
   askedAt: number;
 }
 
-/** What an endpoint that fell behind may be given. */
+/** How much may be queued for an endpoint that is behind. */
 export interface Room {
   readonly items: number;
   readonly bytes: number;
@@ -39,7 +39,7 @@ export class Backlogs {
     this.#queues = queues;
   }
 
-  /** Asks the store where so many more could fill the window. */
+  /** Call it before {@link take}: asks the store about endpoints whose window could be filled by so many more items. */
   async expect(counts: ReadonlyMap<string, number>): Promise<void> {
     const now = performance.now();
     const due = [...counts].filter(([id, count]) => {
@@ -54,7 +54,7 @@ export class Backlogs {
     }
   }
 
-  /** One more item is queued, where the window has room. */
+  /** Counts one more item. @returns false if the window has no room, or the store was never asked */
   take(id: string, bytes: number): boolean {
     const known = this.#known.get(id);
     if (!known || known.items >= windowOf.items || known.bytes >= windowOf.bytes) return false;
@@ -63,7 +63,7 @@ export class Backlogs {
     return true;
   }
 
-  /** Undefined while the window is rather full. */
+  /** Undefined from {@link refillPart} of the window on. */
   async room(id: string): Promise<Room | undefined> {
     let known = this.#known.get(id);
     if (!known || performance.now() - known.askedAt >= recheckMs) known = await this.#ask(id);

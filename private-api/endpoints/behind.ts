@@ -1,4 +1,4 @@
-/** Endpoints that got less of a slot's log than the others: up to a place of their own. And what of it must be stored. Pure. */
+/** Endpoints that are behind in a slot: each got the log up to a place of its own. Tracks as well which places have to be stored. Pure. */
 import type { Place } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { endpointOfService, endpointService } from "../../shared/endpoints/endpoint.ts";
@@ -6,7 +6,7 @@ import { endpointOfService, endpointService } from "../../shared/endpoints/endpo
 /** The cursor of all endpoints that are not behind. */
 export const readerCursor = "endpoints";
 
-/** Of one endpoint in one slot: a seek begins new ones. */
+/** The name of an endpoint's cursor in each slot. A move begins a generation, which has cursors of its own. */
 export function cursorName({ endpoint: { id }, generation }: StoredEndpoint): string {
   return `${endpointService(id)}/${generation}`;
 }
@@ -20,7 +20,7 @@ export function parseCursorName(name: string): { id: string; generation: number 
 
 const stopPrefix = "stop/";
 
-/** Of an endpoint that stops: each reader of a slot stores up to where it has queued for the endpoint. Undefined: it does not stop. */
+/** The cursor of a stop: in it the reader of each slot stores up to where it has queued for the endpoint. Undefined: the endpoint is not stopping. */
 export function stopName({ endpoint: { id, stopping } }: StoredEndpoint): string | undefined {
   return stopping === undefined ? undefined : `${stopPrefix}${id}/${stopping}`;
 }
@@ -66,7 +66,7 @@ export class Behind {
     return this.#entries.get(id) ?? none;
   }
 
-  /** It is stored already. */
+  /** Sets a place that is stored already. */
   load(stored: StoredEndpoint, slot: number, place: Place): void {
     const { id } = stored.endpoint;
     const bySlot = this.#entries.get(id) ?? new Map<number, Entry>();
@@ -80,7 +80,7 @@ export class Behind {
     this.#note({ slot, name: cursorName(stored), place });
   }
 
-  /** It has what the others have. */
+  /** The endpoint has caught up with the others in the slot. */
   join(id: string, slot: number): void {
     const entry = this.#entries.get(id)?.get(slot);
     if (!entry) return;
@@ -88,7 +88,7 @@ export class Behind {
     this.#note({ slot, name: entry.name, place: undefined });
   }
 
-  /** It is gone, or has other places. */
+  /** The endpoint is gone, or has new places. */
   forget(id: string): void {
     for (const slot of [...this.places(id).keys()]) this.join(id, slot);
   }

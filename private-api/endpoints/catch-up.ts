@@ -1,6 +1,6 @@
 /**
- * Reads the log for single endpoints that are behind, until they have what the others have. What has left the log comes from the tables of
- * SQL sources, where it was a row.
+ * Reads the log separately for each endpoint that is behind, until it has caught up with the others. Rows that have left the log are read
+ * from the tables of SQL sources.
  */
 import {
   type Place,
@@ -26,7 +26,7 @@ const stepItems = 200;
 /** A step begins no further read after this time: most of what is read may be of other channels. */
 const stepMs = 20;
 const maxBytes = 1024 * 1024;
-/** An endpoint without room is looked at again after this time. */
+/** Pause of an endpoint for which nothing can be queued or read at present. */
 const restMs = 500;
 
 export class CatchUp {
@@ -35,7 +35,7 @@ export class CatchUp {
   readonly #backlogs: Backlogs;
   readonly #queue: ChangeQueue;
   readonly #fetches: RowFetches;
-  /** By endpoint, by `performance.now()`: it is not looked at before. */
+  /** By endpoint: a step skips it until this time, by `performance.now()`. */
   readonly #restUntil = new Map<string, number>();
   /** The endpoint whose turn was last. */
   #last: string | undefined;
@@ -54,13 +54,13 @@ export class CatchUp {
     this.#fetches = options.fetches;
   }
 
-  /** It may have room. */
+  /** The endpoint may have room, or fetched rows: the next step does not skip it. */
   lookSoon(id: string): void {
     this.#restUntil.delete(id);
   }
 
   /**
-   * Rows that have left the log are left to single endpoints: each that may want them is behind from now on.
+   * Leaves rows that are no longer in the log to catch-up: each endpoint that may want them is behind from now on.
    * @param before where the read began @returns the read without its rows
    */
   leaveRows({ rows, ...read }: SlotRead, before: Place | undefined, index: Pick<EndpointIndex, "all">): SlotRead {
@@ -101,7 +101,7 @@ export class CatchUp {
     return changed;
   }
 
-  /** From the endpoint on that follows the last one. */
+  /** The endpoints that are behind, beginning after the one whose turn was last. */
   #inTurn(): readonly string[] {
     const ids = [...this.#behind.endpoints];
     const from = this.#last === undefined ? 0 : ids.indexOf(this.#last) + 1;
@@ -125,7 +125,7 @@ export class CatchUp {
     const isRefused = begun.length > 0 && !this.#fetches.begin(id, begun);
     const isWhole = ({ rows }: SlotRead): boolean => rows === undefined || rows.changes.length === 0;
     const reads = [...fetched.map(({ read }) => read), ...found.filter(isWhole)];
-    // Nothing but rows was read, and is dropped.
+    // Only rows were read, and they cannot be fetched yet: they are read again later.
     if (isRefused && reads.length === 0) this.#restUntil.set(id, performance.now() + restMs);
     const gap = gapOf(reads);
     const message = gap && gapMessage(gap);
@@ -142,7 +142,7 @@ export class CatchUp {
       // It has moved: its new places are read first.
       if (name !== ownName) return [];
       const held = this.#slots.of(slot);
-      // Where the others are not known yet, they get as far first.
+      // Nothing is read for the others in this slot yet: they come first.
       if (held?.place === undefined) return [];
       const order = comparePlaces(place, held.place);
       if (order < 0 && slots.has(slot)) return [{ slot, from: fromOf(stored, place) }];
@@ -161,14 +161,14 @@ export class CatchUp {
     });
   }
 
-  /** Neither the endpoint nor the slot has moved meanwhile. */
+  /** Neither the place of the endpoint nor the lease of the slot has changed since the read. */
   #isCurrent(stored: StoredEndpoint, { read, before, name, held }: BegunRead): boolean {
     const entry = this.#behind.places(stored.endpoint.id).get(read.slot);
     const isSame = entry?.place === before && entry.name === name && name === cursorName(stored);
     return isSame && this.#slots.of(read.slot) === held;
   }
 
-  /** @param gapOfAll what is sent for the gap of this read, and of others */
+  /** @param gapOfAll one message for the gaps of all reads together */
   async #queueUpToOthers(
     stored: StoredEndpoint,
     { slot, gap, changes, place }: SlotRead,

@@ -3,12 +3,13 @@ import type { EndpointStore, StoredEndpoint } from "../../shared/endpoints/contr
 import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 
-/** Others change the same endpoint at the same moment, again and again. */
+/** Tries before `conflict`, while other callers keep changing the same endpoint. */
 const maxTries = 10;
 
 /**
- * @param edit gets the stored endpoint; it may be called again with a newer one. Undefined: nothing is to be changed.
- * @returns the endpoint after the change. @throws TidegateError `not_found`, or `conflict` where others change it all the time
+ * @param edit gets the stored endpoint, and may be called again with a newer one. It returns undefined to change nothing
+ * @returns the endpoint after the change
+ * @throws TidegateError `not_found`, or `conflict` after {@link maxTries}
  */
 export async function changeEndpoint(
   store: EndpointStore,
@@ -22,7 +23,7 @@ export async function changeEndpoint(
     const outcome = await store.change(endpoint, stored.version);
     if (outcome === "stored") return readEndpoint(store, id);
   }
-  throw new TidegateError("conflict", "others changed the endpoint meanwhile: try again");
+  throw new TidegateError("conflict", "other callers keep changing the endpoint: try again");
 }
 
 /** @throws TidegateError `not_found` */

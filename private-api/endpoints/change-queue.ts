@@ -16,7 +16,7 @@ import type { StoppingEndpoints } from "./stopping-endpoints.ts";
 
 /** Under way to the store. */
 const maxQueueing = { items: 1_000, bytes: 8 * 1024 * 1024 };
-/** Of one step: it ends with the change that reaches this, however many endpoints want the ones after it. */
+/** Deliveries of one step, about: the step ends with the change that reaches this number. */
 const maxDeliveries = 20_000;
 
 /** A message, and the endpoints that want it. */
@@ -29,8 +29,8 @@ export interface Wanted {
 }
 
 /**
- * @param places where the reads began, by slot; undefined: at a time
- * @returns `covered`: the reads, as far as their changes are among `wanted`
+ * @param places the places after which the reads began, by slot; undefined: the read began at a time
+ * @returns `covered`: the reads, cut off after the last change that was considered for `wanted`
  */
 export function wantedOf(
   reads: readonly SlotRead[],
@@ -53,7 +53,7 @@ export function wantedOf(
   return { wanted, covered };
 }
 
-/** Gaps of several slots become one: an endpoint is sent it once. */
+/** Merges the gaps of several slots, so that an endpoint gets one message for all of them. */
 export function gapOf(reads: readonly { readonly gap?: Gap | undefined }[]): Gap | undefined {
   return joinedGap(reads.flatMap(({ gap }) => gap ?? []));
 }
@@ -107,9 +107,9 @@ export class ChangeQueue {
   }
 
   /**
-   * Resolves once everything is stored, but for endpoints that are behind, or fall behind now. Where it rejects none has fallen behind: the
-   * same changes have to be added again, and those that are stored already are dropped.
-   * @param isHeld whether the slot is still held as it was read: another process may know better what an endpoint takes
+   * Resolves once everything is stored, except for endpoints that are behind or fall behind now. If it rejects, no endpoint has fallen behind:
+   * the caller adds the same changes again, and the queues drop those that are stored already.
+   * @param isHeld whether this process still holds the slot under the lease of the read. If not, another process decides what is queued
    * @throws LeaseEnded, and what the queues throw
    */
   async add(wanted: readonly Wanted[], isHeld: (slot: number) => boolean): Promise<void> {
@@ -117,7 +117,7 @@ export class ChangeQueue {
     await this.#backlogs.expect(this.#countsOf(taking));
     const turns = new Turns();
     const fallen = new Map<number, Fallen>();
-    // Failures wait until they are asked for: a rejection that nobody awaits yet would end the process.
+    // Rejections become values: one that is not awaited yet would end the process.
     let queueing: Promise<{ error: unknown } | undefined>[] = [];
     let hasFailed = false;
     const fail = (error: unknown): { error: unknown } => {
@@ -154,7 +154,10 @@ export class ChangeQueue {
     }
   }
 
-  /** Decided once: a slot that is lost meanwhile has nobody behind any more, and its endpoints would get what follows a gap. */
+  /**
+   * Decided once for a whole call of {@link add}. Losing a slot forgets which endpoints are behind in it: decided later, they would get these
+   * changes before the earlier ones that they lack.
+   */
   #withoutBehind(wanted: readonly Wanted[]): readonly Wanted[] {
     if (this.#behind.isEmpty) return wanted;
     return wanted.map((each) => ({
@@ -175,7 +178,7 @@ export class ChangeQueue {
     return counts;
   }
 
-  /** Whether changes of the slot are queued for it: otherwise its place is kept. */
+  /** Whether changes of the slot are queued for the endpoint. If not, it falls behind, and its place is kept. */
   #isTaking(stored: StoredEndpoint, slot: number): boolean {
     return stateOf(stored.endpoint) === "live" && !this.#stops.hasStopped(stored, slot);
   }
@@ -191,7 +194,7 @@ export class ChangeQueue {
   }
 }
 
-/** Whether it is read for by itself, where it is behind: otherwise its place is kept. */
+/** Whether catch-up reads for the endpoint where it is behind. If not, its place is kept. */
 export function isTaking({ endpoint }: StoredEndpoint): boolean {
   return stateOf(endpoint) === "live" && endpoint.stopping === undefined;
 }
@@ -206,7 +209,7 @@ export function channelSlots({ endpoint: { channels } }: StoredEndpoint): Readon
   return new Set(channels.some((pattern) => pattern.endsWith("*")) ? everySlot : channels.map(slotOf));
 }
 
-/** Of the changes that match its channels and events, those that follow where it begins. */
+/** Whether a change that matches the endpoint's channels and events follows the position at which the endpoint begins. */
 export function wants({ endpoint, startsAt }: StoredEndpoint, { channel, place, at }: Change): boolean {
   const after = endpoint.after?.[channel];
   return after === undefined ? at >= startsAt : comparePlaces(place, after) > 0;

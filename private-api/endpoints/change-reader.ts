@@ -1,10 +1,10 @@
 /**
  * Reads the change log once for all endpoints, and queues for each what it asks for. An endpoint that takes nothing, or whose window
- * is full, falls behind: from then on only its place in the log is kept, and it is read for by itself once it has room again.
+ * is full, falls behind: the reader keeps its place in the log, and {@link CatchUp} reads for it separately once it has room again.
  *
- * What is read is queued before its place is stored. So a crash repeats reads, and the queues drop what they have already. A Redis that
- * loses its latest writes loses the place with the items that were queued before it: it ends the leases, so that reads begin at the
- * places that it has.
+ * The reader queues changes before it stores their place. So after a crash it repeats reads, and the queues drop the duplicates. A
+ * Redis that loses its latest writes loses a place together with the items that were queued before it. The leases on its slots end,
+ * so that reads continue from the places that it still has.
  */
 import { type ChangeLog, type ReadFrom, readerLeaseMs, type SlotRead } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
@@ -30,17 +30,17 @@ import { SlotTakeover } from "./slot-takeover.ts";
 import { StoppingEndpoints } from "./stopping-endpoints.ts";
 import { StoredPlaces } from "./stored-places.ts";
 
-/** Of one step, in all slots: a change may have many endpoints. */
+/** Bounds of one step, in all slots together. Small, because many endpoints may want each change. */
 const stepBounds = { limit: 200, maxBytes: 1024 * 1024 };
-/** While an endpoint is behind it is looked at this often, between the steps for all others. */
+/** While endpoints are behind, catch-up runs this often, between the steps for all others. */
 const catchUpEveryMs = 50;
 /** News of changes may be lost: every slot is read this often. */
 const sweepMs = 5_000;
 /** After a failure of the store. */
 const storeRetryMs = 250;
 /**
- * Where queues are in several Redis, a place is stored so much later: longer than one that fails over lacks of its latest writes. What was
- * queued meanwhile is queued again after a crash, and the queues drop what they have.
+ * With queues in several Redis, a place is stored this long after it was reached. That is longer than the span of writes that a failover
+ * loses. After a crash, the changes of that time are queued again, and the queues drop the duplicates.
  */
 const placeDelayMs = 5_000;
 
@@ -122,10 +122,10 @@ export class ChangeReader implements Service {
     for (const timer of this.#timers) clearInterval(timer);
     this.#waiting.stop();
     await this.#running;
-    await this.#slots.releaseAll().catch((error: unknown) => this.#report(error, "slots could not be given up"));
+    await this.#slots.releaseAll().catch((error: unknown) => this.#report(error, "slots could not be released"));
   }
 
-  /** Resolves once Redis can be reached: a program starts without it. */
+  /** Resolves once Redis can be reached. The start does not wait for it. */
   async #listen(): Promise<void> {
     await this.#log.listen({
       onAppended: (slot) => this.#readSoon([slot]),
@@ -147,7 +147,7 @@ export class ChangeReader implements Service {
       this.#behind.forget(id);
       this.#backlogs.forget(id);
     } else {
-      // The first endpoint begins where nothing was read before.
+      // Slots were not read while there were no endpoints: the first endpoint begins there.
       const unread = [...this.#slots.all].filter(([, { place }]) => place === undefined).map(([slot]) => slot);
       this.#readSoon(unread);
     }
@@ -163,19 +163,19 @@ export class ChangeReader implements Service {
     }
   }
 
-  /** Two at once sweep different slots. */
+  /** Two sweeps at once take different slots. */
   async #sweepCursors(): Promise<void> {
     try {
       await this.#sweep.step();
     } catch (error) {
-      this.#report(error, "unused places in the change log could not be looked for");
+      this.#report(error, "sweep of unused cursors in the change log failed");
     }
   }
 
   async #run(): Promise<void> {
     while (!this.#waiting.isStopped) {
       try {
-        // What was noticed up to now is seen below.
+        // The steps below see everything that was announced up to now.
         this.#waiting.takeNotice();
         this.#readSoon(await this.#takeover.step());
         await this.#step();
@@ -196,7 +196,7 @@ export class ChangeReader implements Service {
     await this.#waiting.wait(maxMs);
   }
 
-  /** Those whose lease may end soon wait for its renewal. */
+  /** Dirty slots whose places are loaded. Slots whose lease may end soon are left out: they wait for its renewal. */
   #slotsToRead(): readonly number[] {
     return [...this.#dirty].filter((slot) => this.#takeover.isLoaded(slot) && this.#slots.of(slot));
   }
@@ -239,7 +239,7 @@ export class ChangeReader implements Service {
     }
   }
 
-  /** What bounds left unread. A slot that was read goes behind the others: a busy one keeps none back. */
+  /** Schedules what the bounds left unread. Slots that were read go behind the others, so that a busy slot holds up none of them. */
   #readRest(slots: readonly number[], read: readonly SlotRead[]): void {
     const isWhole = new Set(read.filter(({ place, newest }) => place === newest).map(({ slot }) => slot));
     this.#readSoon(slots.filter((slot) => !isWhole.has(slot)));
@@ -248,7 +248,7 @@ export class ChangeReader implements Service {
 
   async #read(begun: ReadonlyMap<number, HeldSlot | undefined>): Promise<readonly SlotRead[]> {
     const reads: SlotRead[] = [];
-    // Everyone must hear of a gap that is known already: only rows of other slots are left to single endpoints.
+    // A gap that is known already must reach all endpoints, and a read with rows drops it. So only slots without one are read with rows.
     for (const hasGap of [false, true]) {
       /** Where slots without a place start. Computed once for each pass: it scans all endpoints. */
       let first: ReadFrom | undefined;
@@ -272,13 +272,13 @@ export class ChangeReader implements Service {
     return at === Infinity ? { kind: "start" } : { kind: "time", at };
   }
 
-  /** The first one may be newer than what this process knows, and older than the changes. */
+  /** Asks the store if none is known: the first endpoint may be unknown to this process, and older than the changes. */
   async #anyEndpoints(): Promise<boolean> {
     if (this.#current.index.size === 0) await this.#current.catchUp();
     return this.#current.index.size > 0;
   }
 
-  /** Without endpoints the log is not read, and is not kept for them. */
+  /** Removes the places: without endpoints nothing is read, and the log need not be kept. */
   async #forgetPlaces(slots: readonly number[]): Promise<void> {
     const read = slots.filter((slot) => this.#slots.of(slot)?.place !== undefined);
     await this.#places.save(read.map((slot) => ({ slot, place: undefined })));

@@ -22,7 +22,7 @@ const searchedAtOnce = 16;
 /** Of one read in one slot. */
 const bounds = { limit: 1_000, maxBytes: 4 * 1024 * 1024, withRows: true };
 
-/** What is asked for places. */
+/** The sources from which places are found. */
 export interface PlaceSources {
   readonly log: Pick<ChangeLog, "read">;
   /** The present offset of a channel; 0 where the channel has no state. */
@@ -30,9 +30,9 @@ export interface PlaceSources {
 }
 
 /**
- * By channel: of what the channel has in the log, exactly that which stands after the place follows the named change.
- * @param fromIn where the search in a slot begins
- * @throws TidegateError `history_trimmed`, `conflict` where it is open which change is meant
+ * By channel: the place after which the log has exactly those changes of the channel that follow the named one.
+ * @param fromIn where the search in a slot begins if `at` is not given for all named changes there
+ * @throws TidegateError `history_trimmed`, `conflict` if several changes, or none, may be meant
  */
 export async function placesOf(
   { log, offsetOf }: PlaceSources,
@@ -44,7 +44,7 @@ export async function placesOf(
   for (let at = 0; at < bySlot.length; at += searchedAtOnce) {
     await Promise.all(
       bySlot.slice(at, at + searchedAtOnce).map(async ([slot, ofSlot]) => {
-        // Before the search, which sees what is published later.
+        // Read before the search, which then sees everything that is published later.
         const present = await presentOffsets(ofSlot, offsetOf);
         const searches = new Map(ofSlot.map((each) => [each.channel, new Search(each)]));
         const end = await searchSlot(log, { slot, from: beginningOf(ofSlot) ?? fromIn(slot) }, searches);
@@ -63,13 +63,13 @@ async function presentOffsets(
   return new Map(await Promise.all(named.map(async ({ channel }) => [channel, await offsetOf(channel)] as const)));
 }
 
-/** Undefined: the times are not known. */
+/** The earliest time of the named changes; undefined if the time of any is not known. */
 function beginningOf(named: readonly ChannelPlace[]): ReadFrom | undefined {
   const earliest = Math.min(...named.map(({ at = -Infinity }) => at));
   return earliest === -Infinity ? undefined : { kind: "time", at: earliest };
 }
 
-/** Up to the end of the slot: something that follows a named change may not be there. @returns the end */
+/** Searches up to the end of the slot, because changes that follow a named one may be missing. @returns the end */
 async function searchSlot(
   log: Pick<ChangeLog, "read">,
   { slot, from }: { slot: number; from: ReadFrom },
@@ -89,25 +89,25 @@ async function searchSlot(
 /** What the log has of one epoch of the channel. */
 interface Epoch {
   readonly name: string;
-  /** Its first change is there. */
+  /** The log has its first change. */
   readonly isWhole: boolean;
   /** Of the last change seen. */
   offset: number;
   /** Of the last change that does not follow the named one. */
   place: Place;
-  /** The named change, or one that follows it, is there. */
+  /** The log has the named change, or one that follows it. */
   isReached: boolean;
-  /** Something that follows the named change, in this epoch or a later one, is not there. */
+  /** The log lacks a change that follows the named one, in this epoch or a later one. */
   isTrimmed: boolean;
 }
 
-/** For one change, in everything that the log has of its channel, in order. */
+/** Searches for one change among all changes that the log has of its channel. */
 class Search {
   readonly #named: ChannelPlace;
   readonly #epochs: Epoch[] = [];
   /** Of the last change seen. */
   #last: Place = placeBeforeAll;
-  /** That of the named change, where its time is known. */
+  /** The epoch of the named change, if its time is known and it was found. */
   #found: Epoch | undefined;
 
   constructor(named: ChannelPlace) {
@@ -117,7 +117,7 @@ class Search {
   see({ epoch: name, offset, prev, place, at }: Pick<Change, "epoch" | "offset" | "prev" | "place" | "at">): void {
     const { offset: named, at: namedAt } = this.#named;
     let epoch = this.#epochs.at(-1);
-    // Something between the last change seen and this one is not there.
+    // The log lacks a change between the last one seen and this one.
     if (prev > (epoch?.name === name ? epoch.offset : 0)) {
       for (const each of this.#epochs) each.isTrimmed ||= each.isReached;
     }

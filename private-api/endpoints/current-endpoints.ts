@@ -10,7 +10,7 @@ const recheckMs = 30_000;
 /** `stored` is undefined where the endpoint was removed. */
 export type EndpointListener = (id: string, stored: StoredEndpoint | undefined) => void;
 
-/** All endpoints in memory, also while their store is out of reach. */
+/** Keeps all endpoints in memory, even while their store is out of reach. */
 export class CurrentEndpoints implements Service {
   readonly #store: EndpointStore;
   readonly #errors: ContainedErrors;

@@ -1,6 +1,6 @@
 /**
- * Removes places in the log that no endpoint has any more: those of endpoints whose removal a crash interrupted, and of generations
- * before the present one, and of stops that have ended.
+ * Removes cursors that no endpoint uses any more: those of endpoints whose removal a crash interrupted, of earlier generations, and of
+ * stops that have ended.
  */
 import { type ChangeLog, firstCursors } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
@@ -45,7 +45,7 @@ export class CursorSweep {
   }
 }
 
-/** The places of the next generation are stored before it begins. */
+/** Cursors of a later generation count as used: a move stores them before the generation begins. */
 function isUnused(name: string, index: { get(id: string): StoredEndpoint | undefined }): boolean {
   const stopped = endpointOfStop(name);
   if (stopped !== undefined) {

@@ -1,4 +1,4 @@
-/** Changes of cursors that are stored some time after they were noted, each time as they all were at one moment. Pure. */
+/** Delays the storing of cursors. What is taken together is the state of all cursors at one moment. Pure. */
 import type { Place } from "../../shared/changes/contract.ts";
 import type { HeldSlot } from "./held-slots.ts";
 
@@ -7,7 +7,7 @@ export interface NotedPlace {
   readonly name: string;
   /** Undefined: the cursor is to be removed. */
   readonly place: Place | undefined;
-  /** It counts for as long as this process holds the slot. */
+  /** The place counts only while this process holds the slot under this lease. */
   readonly held: HeldSlot;
 }
 
@@ -27,7 +27,7 @@ export class DelayedPlaces {
     addTo(last.places, noted);
   }
 
-  /** @returns what was noted so long ago, each cursor once, in the order in which they were last noted; it is not noted any more. */
+  /** Removes and returns the batches that began at least `delayMs` ago: each cursor once, in the order in which it was last noted. */
   take(delayMs: number, nowMs: number): readonly NotedPlace[] {
     const due = this.#batches.filter(({ from }) => nowMs - from >= delayMs);
     this.#batches = this.#batches.slice(due.length);
@@ -43,7 +43,7 @@ export class DelayedPlaces {
   }
 }
 
-/** Each at the end, also where its cursor is known: the place of the reader must not be stored ahead of those noted before it. */
+/** Adds each at the end, even if its cursor is known: the reader's place must not be stored ahead of the places noted before it. */
 function addTo(places: Map<string, NotedPlace>, noted: Iterable<NotedPlace>): void {
   for (const each of noted) {
     const key = keyOf(each);

@@ -14,13 +14,13 @@ import type { EndpointRequests } from "./endpoint-requests.ts";
 
 /** A dead endpoint takes a worker for as long as it does not answer: a few failures are enough. */
 const circuitBounds = { minFailures: 3, windowMs: 60_000, maxProbeMs: 30_000 };
-/** Endpoints that this process has not read yet, or that are gone and still have items: they share all of this, so that none leaves a trace. */
+/** Shared by all endpoints that this process has not read yet, or that are gone and still have items, so that none of them takes memory. */
 const unknownEndpoint = {
   ...({ stateName: endpointService(""), maxInFlight: 16, isOutside: true } as const),
   circuit: new Circuit(),
 };
 
-/** What a dispatcher has to know of an endpoint, in the form that it knows services. */
+/** What a dispatcher has to know of an endpoint: a `KnownService`. */
 export interface DispatchedEndpoint {
   stateName?: string;
   maxInFlight: number;
@@ -29,7 +29,7 @@ export interface DispatchedEndpoint {
   rate?: Pick<EndpointPace, "waitMs" | "tokens">;
 }
 
-/** As it was when it last changed. */
+/** A live endpoint, computed once for each version of it. */
 interface LiveEndpoint {
   readonly stored: StoredEndpoint;
   readonly pace: EndpointPace;
@@ -54,7 +54,7 @@ export class EndpointDeliveries {
   readonly #requests: EndpointRequests;
   /** Endpoints that are live, by service: a dispatcher asks several times for each delivery. */
   readonly #live = new Map<string, LiveEndpoint>();
-  /** By id. A change of the endpoint keeps it: requests under way count on. */
+  /** By id. Kept when the endpoint changes, unless `perSecond` does: requests already sent still count. */
   readonly #paces = new Map<string, { perSecond: number | undefined; pace: EndpointPace }>();
 
   constructor(options: { current: CurrentEndpoints; store: EndpointStore; requests: EndpointRequests }) {
@@ -101,7 +101,7 @@ export class EndpointDeliveries {
     const isNew = live !== undefined && live.stored.generation >= generation;
     const stored = isNew ? live.stored : await this.#storedFor(endpointOfService(service) ?? "", generation);
     if (stored === "unknown") return { kind: "busy" };
-    // It is gone, or was queued before a seek: it leaves the queue.
+    // The endpoint is gone, or the change was queued before a seek: the item leaves the queue as if it was delivered.
     if (!stored || generation < stored.validFrom) return dropped;
     const { endpoint } = stored;
     if (stateOf(endpoint) !== "live") return { kind: "busy" };
@@ -130,7 +130,7 @@ export class EndpointDeliveries {
     }
   }
 
-  /** At least as new as when the change was queued; undefined: it is gone. */
+  /** The endpoint, at least as new as when the change was queued; undefined: it is gone; `unknown`: the store cannot be reached. */
   async #storedFor(id: string, generation: number): Promise<StoredEndpoint | "unknown" | undefined> {
     const known = this.#current.index.get(id);
     if (known && known.generation >= generation) return known;

@@ -1,4 +1,4 @@
-/** What callers of the API give of an endpoint, and what they see of it. */
+/** Endpoints in the form in which API callers send them, and in which answers show them. */
 import { isIP } from "node:net";
 import { type Static, type TSchema, Type } from "typebox";
 import { Value } from "typebox/value";
@@ -26,11 +26,11 @@ const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
 /** Of the request itself, or set by this program. */
 const ownHeaders =
   /^(host|connection|proxy-connection|keep-alive|upgrade|te|trailer|expect|content-.*|transfer-encoding|accept-encoding|user-agent|webhook-.*|tidegate-.*)$/i;
-/** As a name server can know it, maybe with a final dot. */
+/** Within the lengths that DNS allows, with or without a final dot. */
 const hostName = /^(?=.{1,253}\.?$)([^.]{1,63}\.)*[^.]{1,63}\.?$/;
 const maxHeaders = 20;
 const maskedValue = "***";
-/** Of channels and events: every process keeps an entry for each. */
+/** Most pairs of a channel and an event: every process keeps an entry for each pair. */
 const maxPairs = 1_000;
 
 const closed = { additionalProperties: false } as const;
@@ -155,7 +155,7 @@ function modeMembers(
   return mode === "paused" ? { mode: before.mode, halted: "paused" } : { mode };
 }
 
-/** Findings that the schema cannot make, in a body that it refuses. */
+/** Findings beyond those of the schema, in a body that the schema rejects. */
 export function bodyFindings(
   body: unknown,
   { properties }: typeof NewEndpoint | typeof EndpointPatch,
@@ -175,7 +175,7 @@ function isValid<Schema extends TSchema>(schema: Schema, value: unknown): value 
   return value !== undefined && Value.Check(schema, value);
 }
 
-/** @param given its members are looked at: others may be from before a check was added, and must not keep it from being paused */
+/** @param given the members to check. The others may be older than a check, and must not keep the endpoint from being paused */
 function assertValid(
   endpoint: Endpoint,
   { url, channels, events, headers, secrets = [] }: Partial<Endpoint>,

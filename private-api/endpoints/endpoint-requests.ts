@@ -1,4 +1,4 @@
-/** Single requests to endpoints, as Standard Webhooks: each is noted. */
+/** Sends single requests to endpoints, as Standard Webhooks, and notes each in the log of attempts. */
 import type { Attempt, AttemptLog, EndpointHealth, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { keptAnswerBytes } from "../../shared/endpoints/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
@@ -45,7 +45,7 @@ export class EndpointRequests {
   readonly #logger: Logger;
   /** Promises that have their failure reported. */
   readonly #watched = new WeakSet<Promise<void>>();
-  /** A change has the same one for each of its endpoints. */
+  /** The body of the last request: a change has the same body for each of its endpoints. */
   #lastBody = { text: "", bytes: Buffer.alloc(0) };
 
   /** @param options.onFailing after each failure */
@@ -109,7 +109,7 @@ export class EndpointRequests {
     try {
       this.#note(stored, { at, changeId: id, attempt }, delivered);
     } catch (noteError) {
-      // The outcome stands, whatever becomes of its note.
+      // A failure to note the attempt does not change its outcome.
       this.#reportNoteError(noteError);
     }
     return delivered;

@@ -107,7 +107,7 @@ export class Endpoints implements Service {
     return `ep_${randomBytes(12).toString("base64url")}`;
   }
 
-  /** By id. @param query.after the id of the last one that is known. @param query.accepts leaves the others out */
+  /** In the order of their ids. @param query.after the last id of the page before; "" begins @param query.accepts which endpoints to list */
   async list(query: {
     limit: number;
     after: string;
@@ -124,7 +124,7 @@ export class Endpoints implements Service {
     const stored = await readEndpoint(this.store, id);
     await this.store.remove(id);
     await this.attempts.forget(id);
-    // The process that reads a slot removes them, too: it may store one of them later than this, and this one may end here.
+    // The reader of each slot removes them as well: it may store one after this, and this process may end here.
     const name = cursorName(stored);
     await this.#log.saveCursors(everySlot.map((slot) => ({ slot, name, place: undefined })));
   }
@@ -144,7 +144,7 @@ export class Endpoints implements Service {
     return endpointView(stored, { lag: { changes: waiting.changes, ms }, health });
   }
 
-  /** What is queued for it, and what it has not got of the log; there, changes of other channels count as well. */
+  /** Counts what is queued for the endpoint, and what it has not got from the log yet. In the log, changes of other channels count as well. */
   async #waiting(stored: StoredEndpoint): Promise<{ changes: number; oldestAt: number }> {
     if (stateOf(stored.endpoint) === "shadow") return { changes: 0, oldestAt: Infinity };
     const [queued, cursors] = await Promise.all([

@@ -1,4 +1,4 @@
-/** Disables endpoints that ask for it, or have failed for days, and publishes that. */
+/** Disables endpoints that answer 410 or have failed for days, and publishes an event about it. */
 import type { ChangeBudget } from "../../shared/changes/budget.ts";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { EndpointHealth, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
@@ -39,7 +39,7 @@ export class FailingEndpoints {
     this.#failingMs = options.failingMs ?? failingMs;
   }
 
-  /** After each failure of a delivery. @param stored the endpoint as it was when the request was sent: a later attempt judges a later version */
+  /** Call it after each failure of a delivery. @param stored the endpoint when the request was sent. If it has changed since, it is not disabled */
   async failed(stored: StoredEndpoint, why: { status?: number; health: EndpointHealth }): Promise<void> {
     const { failingSince = Infinity } = why.health;
     if (why.status === gone) await this.#disable(stored, "it answered 410 (gone)");

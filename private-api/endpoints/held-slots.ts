@@ -13,16 +13,16 @@ import { everySlot } from "../../shared/redis/slots.ts";
 import { type HeldLease, SharedLeases } from "../leases/shared-leases.ts";
 
 export interface HeldSlot extends HeldLease<ReaderLease> {
-  /** Up to here the endpoints got everything, but for those that are behind. Undefined: nothing is read yet. */
+  /** The endpoints that are not behind got everything up to here. Undefined: nothing is read yet. */
   place: Place | undefined;
   /** Up to here this process had read before it lost the slot; undefined: this process never read the slot. */
   readonly seen: Place | undefined;
   /**
-   * Up to here changes may be queued that stand after `place`: by the reader before, which stores its place later, or by a step that failed.
+   * Changes after `place` may be queued already, up to here: by the previous reader, which stores its place later, or by a step that failed.
    * Undefined: nothing is read yet.
    */
   queuedUpTo: Place | undefined;
-  /** Of changes that it had read, and that the store has lost since. Endpoints get it with what is read next. */
+  /** Covers changes that this process had read and the store has lost since. Endpoints get the gap with the next read. */
   gap: Gap | undefined;
 }
 
@@ -31,7 +31,7 @@ export class HeldSlots extends SharedLeases<number, ReaderLease, HeldSlot> {
 
   /**
    * @param options.readers how many processes read
-   * @param options.onLost the slot is not held any more, or under another lease
+   * @param options.onLost the lease of the slot is lost. The slot may be taken again, under another lease
    */
   constructor(options: { log: ChangeLog; readers: () => Promise<number>; onLost: (slot: number) => void }) {
     /** By slot, see {@link HeldSlot.seen}. */
@@ -50,7 +50,7 @@ export class HeldSlots extends SharedLeases<number, ReaderLease, HeldSlot> {
       }),
       readers: options.readers,
       onLost: (slot, held) => {
-        // A gap that no endpoint has got yet is found again.
+        // The gap has not reached the endpoints yet: keep `seen`, so that it is found again.
         const known = held.gap ? held.seen : held.place;
         if (known !== undefined) seen.set(slot, known);
         options.onLost(slot);
@@ -76,7 +76,7 @@ export class HeldSlots extends SharedLeases<number, ReaderLease, HeldSlot> {
   }
 }
 
-/** Call it before what was read is queued. A reader before this one has read no further than to the newest change of the first read. */
+/** Call it before queueing what was read. The previous reader has read no further than the newest change of this reader's first read. */
 export function noteQueued(held: HeldSlot | undefined, { place, newest }: Pick<SlotRead, "place" | "newest">): void {
   if (!held) return;
   held.queuedUpTo ??= newest;

@@ -1,4 +1,4 @@
-/** What an endpoint gets, read from the log, and from the tables of SQL sources where rows have left it: nothing is kept for it. */
+/** The ledger of an endpoint: what it gets. Read from the log, and, for rows that have left it, from the tables of SQL sources. Nothing is stored. */
 import type { Change, ChangeLog, Place, SlotQuery } from "../../shared/changes/contract.ts";
 import { comparePlaces, timeOf } from "../../shared/changes/places.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
@@ -17,31 +17,31 @@ const bounds = { limit: 500, maxBytes: 1024 * 1024, withRows: true };
 
 export interface LedgerLine {
   readonly text: string;
-  /** Names what follows it; undefined of a gap. */
+  /** Continues the ledger after this line; undefined for a gap. */
   readonly next: string | undefined;
 }
 
 export interface LedgerQuery {
   /** {@link LedgerLine.next} of a change; undefined: from the first line on. */
   readonly after?: string;
-  /** Of a shadow: what it was sent in so many ms before {@link sentUntil}, and since, instead of what follows its position. */
+  /** For a shadow: begins this many ms before {@link sentUntil} and ends at its position. Without it the ledger is what follows its position. */
   readonly sentMs?: number;
 }
 
 /**
- * The place of an endpoint in each slot: it gets what follows, or would get it if it were no shadow. A slot of which nothing was read yet is left
- * out. The places of a live endpoint may be some seconds old: readers store them later.
+ * The place of an endpoint in each slot: it gets what follows, or would get it if it were not a shadow. Slots of which nothing was read yet are
+ * left out. The places of a live endpoint may be some seconds old, because readers store them with a delay.
  */
 export async function ownPlaces(log: ChangeLog, stored: StoredEndpoint): Promise<ReadonlyMap<number, Place>> {
-  // Read first: a change between the two reads, with which the endpoint gets a place of its own, is after this one.
+  // Read `others` first: if the endpoint falls behind between the two reads, it does so after these places.
   const others = await log.cursors(everySlot, readerCursor);
   const own = await log.cursors(everySlot, cursorName(stored));
   return new Map([...others, ...own].map(({ slot, place }) => [slot, place]));
 }
 
 /**
- * Unix ms: the shadow was sent everything that was published before. It is no later than its position, and than the first change of each
- * slot that it was not sent.
+ * Unix ms before which the shadow was sent everything that was published: no later than its position, and no later than the first unsent
+ * change of any slot.
  */
 export async function sentUntil(
   log: Pick<ChangeLog, "figures" | "read">,
@@ -62,7 +62,7 @@ export async function sentUntil(
   return Math.min(...times);
 }
 
-/** Of the changes of its channels that follow, and of gaps: Unix ms. Infinite where there is none before `until`. */
+/** Unix ms of the first change of its channels, or the first gap, from `from` on. The search ends at `until`: Infinity if it found nothing. */
 async function firstTime(
   log: Pick<ChangeLog, "read">,
   { slot, from }: SlotQuery,

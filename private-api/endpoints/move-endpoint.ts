@@ -27,13 +27,13 @@ import { ownPlaces } from "./ledger.ts";
 
 export type SeekTarget = "start" | "end" | { time: number } | ChannelPlace | { cursor: string };
 
-/** Of a shadow that goes live: where the channels begin whose last change is not given. At what is published from now on, or with its ledger. */
+/** Where a shadow that goes live begins in channels whose last change is not given: with changes from now on, or at the beginning of its ledger. */
 export type OtherChannels = "now" | "ledger";
 
 /** Where an endpoint continues. */
 export interface MoveTarget {
   move: Omit<Move, "generation">;
-  /** Its places in slots; in others it gets what the others get. */
+  /** By slot. In slots without a place it continues with the other endpoints. */
   places: ReadonlyMap<number, Place>;
   endpoint: Endpoint;
 }
@@ -45,7 +45,7 @@ interface Cursor {
   readonly place: Place;
 }
 
-/** Others change the same endpoint at the same moment, again and again. */
+/** Tries before `conflict`, while other callers keep changing the same endpoint. */
 const maxTries = 10;
 const generationsPerSecond = 2 ** 20;
 /** Between the clocks of callers and of this process. */
@@ -80,7 +80,8 @@ export class EndpointMoves {
       if ("cursor" in to) return { endpoint, ...cursorTarget(to.cursor, "/to") };
       assertOwnChannels([to], stored.endpoint, "/to");
       const found = (await placesOf(this.#sources, [to], fromStart)).get(to.channel) ?? placeBeforeAll;
-      // What is queued stays. In other slots it continues from where it is, also where it is not behind: it may fall behind until it has moved.
+      // What is queued stays, and in other slots the endpoint continues from where it is. It gets a place even where it is not behind, because it
+      // may fall behind before the move.
       const places = new Map([...(await ownPlaces(this.#log, stored)), [slotOf(to.channel), found]]);
       const startsAt = found === placeBeforeAll ? 0 : Math.min(stored.startsAt, timeOf(found));
       return { endpoint, move: { startsAt, keepsQueued: true }, places };
@@ -133,17 +134,17 @@ export class EndpointMoves {
       if (outcome === "stored") return readEndpoint(this.#store, id);
       await this.#remove(cursors);
     }
-    throw new TidegateError("conflict", "others changed the endpoint meanwhile: try again");
+    throw new TidegateError("conflict", "other callers keep changing the endpoint: try again");
   }
 
-  /** All of them, or none where Redis can be reached. @throws TidegateError */
+  /** Stores all cursors. If that fails, removes them again, as far as Redis can be reached. @throws TidegateError */
   async #saveAll(cursors: readonly Cursor[]): Promise<void> {
     if (cursors.length === 0) return;
     try {
       const saved = await this.#log.saveCursors(cursors);
       if (saved.includes(false)) throw new TidegateError("rate_limited", "the change log has too many cursors");
     } catch (error) {
-      // The next try has another generation: it would add to them.
+      // The next try has another generation, so its cursors would come on top of these.
       await this.#remove(cursors).catch(() => undefined);
       throw error;
     }
@@ -185,7 +186,7 @@ export class EndpointMoves {
     }
   }
 
-  /** The first one before what the log has by itself. Rows that have left their table are not noticed. */
+  /** The first gap that counts, in the part of the slot that is no longer in the log. Does not notice rows that have left their table. */
   async #gapIn(
     { slot, from }: SlotQuery,
     channels: ReadBounds["channels"],
@@ -201,8 +202,8 @@ export class EndpointMoves {
 }
 
 /**
- * The generation of one try to move an endpoint. A random part keeps it apart from those of tries at the same time, whose places may be stored
- * late. It also grows with the time, so that the next move makes places that a failed try has left behind those of an earlier generation.
+ * The generation of one try to move an endpoint. A random part tells it from other tries at the same time, whose places may be stored late.
+ * It also grows with time: with the next move, places that a failed try left behind belong to an earlier generation, and are swept.
  */
 function generationAfter({ generation }: StoredEndpoint): number {
   const ofSecond = Math.floor(Date.now() / 1_000) * generationsPerSecond;
@@ -210,8 +211,8 @@ function generationAfter({ generation }: StoredEndpoint): number {
 }
 
 /**
- * A channel that is misspelt, or listed twice, would begin elsewhere than its caller means.
- * @param at where the body has them
+ * Rejects channels that are misspelt or listed twice: they would begin elsewhere than the caller means.
+ * @param at where the body has the channels
  * @throws TidegateError with every finding
  */
 function assertOwnChannels(

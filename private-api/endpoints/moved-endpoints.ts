@@ -48,7 +48,7 @@ export class MovedEndpoints {
     this.#generations.set(id, stored.generation);
   }
 
-  /** Resolves once the places of all of them are read, also of those that move meanwhile. */
+  /** Resolves once the places of all moved endpoints are read, including those that move meanwhile. */
   async load(): Promise<void> {
     while (this.#moved.size > 0) {
       const moved = [...this.#moved].flatMap((id) => this.#current.index.get(id) ?? []);

@@ -1,4 +1,4 @@
-/** Queues items after those that were queued before, and no further where a Redis of the queues may have lost these. */
+/** Queues items in order: once a Redis of the queues may have lost items, refuses further ones until the caller knows about it. */
 import type { Enqueued, History, NewItem, QueueStore } from "../../shared/queues/contract.ts";
 
 export class QueueHistories {
@@ -15,12 +15,12 @@ export class QueueHistories {
     return this.#areSeveral;
   }
 
-  /** @throws TidegateError, and LostWrites until {@link haveChanged} has told of it */
+  /** @throws TidegateError, and LostWrites until {@link haveChanged} has reported the loss */
   enqueue(item: NewItem): Promise<Enqueued> {
     return this.#queues.enqueue(item, this.#known);
   }
 
-  /** What was queued before may be lost; false at the first call. What is queued from now on follows what there is. */
+  /** Whether items that were queued before may be lost; false at the first call. From then on {@link enqueue} queues behind what is left. */
   async haveChanged(): Promise<boolean> {
     const known = this.#known;
     const { names, isWhole } = await this.#queues.histories();

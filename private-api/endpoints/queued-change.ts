@@ -1,4 +1,4 @@
-/** What of a change is queued for an endpoint. Pure, but for the id of the trace. */
+/** The item that is queued for an endpoint for each change. Pure, except for the trace id and the time of queueing. */
 import { createHash } from "node:crypto";
 import type { Change, Gap } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
@@ -17,7 +17,7 @@ const noIdentity = { user: "", sessionId: "", claims: {} };
 export const gapEvent = "tidegate.gap";
 const gapKey = "tidegate.gap";
 
-/** What is sent: its parts are written once for all endpoints. */
+/** A message as it is sent. Its parts are formatted once for all endpoints. */
 export interface Message {
   /** `webhook-id`: the same for every endpoint, and in every replay. */
   readonly id: string;
@@ -32,7 +32,7 @@ export interface Message {
 
 export function changeMessage({ channel, epoch, offset, event, data, at }: Change): Message {
   const body = objectText({ type: event, timestamp: new Date(at).toISOString(), channel, epoch, offset }, { data });
-  /** Many endpoints have the same pointer: the data is looked at once for each. */
+  /** By pointer: many endpoints have the same one, and the data is parsed once for each pointer. */
   const keys = new Map([["channel", channel]]);
   return {
     ...messageOf(derivedId([channel, epoch, offset]), event, body),
@@ -50,7 +50,7 @@ export function gapMessage({ from, to }: Gap): Message {
 }
 
 function messageOf(id: string, event: string, body: string): Omit<Message, "keyFor"> {
-  // When it is queued: an endpoint that is behind makes no queue old.
+  // `at` is the time of queueing: with the time of the change, an endpoint that is behind would make its queue look old.
   const about = { id, event, source: endpointSource, path: "", at: Date.now(), traceparent: newTraceparent() };
   const heads = new Map<number, string>();
   return {
@@ -64,7 +64,7 @@ function messageOf(id: string, event: string, body: string): Omit<Message, "keyF
   };
 }
 
-/** A second one of the same generation is not stored within some minutes. */
+/** For some minutes, the queues do not store a second item for the same message and generation. */
 export function itemFor(stored: StoredEndpoint, message: Message): NewItem {
   const { endpoint, generation } = stored;
   const service = endpointService(endpoint.id);
@@ -78,14 +78,14 @@ export function itemFor(stored: StoredEndpoint, message: Message): NewItem {
   };
 }
 
-/** When what a queued message is about was published, or its gap ended: Unix ms. */
+/** Unix ms at which the change of a queued message was published, or its gap ended. */
 export function timeOfMessage(body: string): number | undefined {
   const [, timestamp = ""] = /^\{"type":"(?:[^"\\]|\\.)*","timestamp":"([^"]*)"/.exec(body) ?? [];
   const at = Date.parse(timestamp);
   return Number.isNaN(at) ? undefined : at;
 }
 
-/** Undefined where the data has no such value: the change keeps its place in its channel. */
+/** Undefined if the data has no such value: the channel is the key then. */
 function keyAt(data: string, pointer: string): string | undefined {
   try {
     return orderingKey(data, pointer);

@@ -19,7 +19,7 @@ export interface RequestParts {
 
 const known = new WeakMap<Endpoint, RequestParts>();
 
-/** @param endpoint does not change */
+/** @param endpoint must not change: the result is cached by this object */
 export function requestParts(endpoint: Endpoint): RequestParts {
   let parts = known.get(endpoint);
   if (!parts) {

@@ -1,13 +1,13 @@
-/** Rows from tables for endpoints that are behind. The loop that reads the log for all endpoints does not wait for a database. */
+/** Fetches rows from tables for endpoints that are behind, so that the loop that reads the log for all endpoints never waits for a database. */
 import type { Place, SlotRead } from "../../shared/changes/contract.ts";
 import { type TableRows, withTableRows } from "../changes/table-rows.ts";
 import type { HeldSlot } from "./held-slots.ts";
 
-/** Endpoints at once: each has up to 1 MiB. */
+/** Endpoints for which rows are fetched or kept at once: each may take 1 MiB. */
 const maxFetches = 16;
 /** After a failure the table is asked again. */
 const retryMs = 1_000;
-/** Rows that nobody takes within this time are dropped: their endpoint is no longer behind here. */
+/** Rows that are not taken within this time may be dropped: their endpoint is no longer behind in this process. */
 const keptMs = 10_000;
 
 /** What was read of one slot. */
@@ -33,7 +33,7 @@ export class RowFetches {
   readonly #onFetched: (id: string) => void;
   readonly #byEndpoint = new Map<string, Fetch>();
 
-  /** @param options.onFetched there is something to take for the endpoint */
+  /** @param options.onFetched called when a fetch for the endpoint has ended, whether or not it succeeded */
   constructor(options: { tables: TableRows; onFetched: (id: string) => void }) {
     this.#tables = options.tables;
     this.#onFetched = options.onFetched;

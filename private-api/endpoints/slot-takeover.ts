@@ -67,11 +67,11 @@ export class SlotTakeover {
 
   async #renewOnce(): Promise<void> {
     const taken = await this.#slots.renew();
-    // Only now: slots may have been loaded meanwhile.
+    // `#taken` is read after the await: slots may have been loaded meanwhile.
     this.#taken = [...this.#taken, ...taken];
   }
 
-  /** Where queues may have lost items the places of all slots are loaded again. */
+  /** If queues may have lost items, gives up all slots, so that their places are loaded again. */
   async #checkQueues(): Promise<void> {
     this.#checkAt = performance.now() + checkEveryMs;
     if (!(await this.#histories.haveChanged())) return;
@@ -81,7 +81,7 @@ export class SlotTakeover {
   async #load(): Promise<readonly number[]> {
     const taken = this.#taken.filter((held) => this.#slots.all.get(held.lease.slot) === held);
     const slots = taken.map(({ lease }) => lease.slot);
-    // What a step noted that began under the lease before.
+    // Drops what a step noted that began under the previous lease.
     for (const slot of slots) this.#behind.lose(slot);
     await this.#current.catchUp();
     await this.#places.load(slots);

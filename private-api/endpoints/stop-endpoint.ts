@@ -1,4 +1,4 @@
-/** Makes a live endpoint a shadow again, at an exact position: what is up to it was sent, what follows it is another system's to send. */
+/** Makes a live endpoint a shadow again, at an exact position: everything up to it was sent, and another system sends what follows. */
 import { randomBytes } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { type ChangeLog, placeBeforeAll } from "../../shared/changes/contract.ts";
@@ -14,9 +14,9 @@ import { changeEndpoint, readEndpoint } from "./change-endpoint.ts";
 import { ownPlaces, sentUntil } from "./ledger.ts";
 import type { EndpointMoves } from "./move-endpoint.ts";
 
-/** A call waits so long for the readers, and for what is queued to be delivered. */
+/** How long a call waits for the readers, and for what is queued to be delivered. */
 const defaultWaitMs = 20_000;
-/** Between two looks at all places: from the first on, which grows up to the second. */
+/** Pause between two checks of all places: begins at `first`, and doubles up to `last`. */
 const checkEveryMs = { first: 50, last: 500 };
 /** Calls of one process. */
 const maxCalls = 32;
@@ -54,10 +54,10 @@ export class EndpointStops implements Service {
   }
 
   /**
-   * Of a shadow nothing changes.
-   * @param options.mayBeHalted a paused or disabled endpoint for which nothing is queued is stopped, too
-   * @throws TidegateError `conflict` where it is paused or disabled, or something queued is not delivered yet: a live one stays stopping
-   * then; `rate_limited`
+   * A shadow stays as it is.
+   * @param options.mayBeHalted also stops a paused or disabled endpoint, provided that nothing is queued for it
+   * @throws TidegateError `conflict` if it is paused or disabled, or something queued is not delivered in time: a live endpoint stays
+   * stopping then; `rate_limited`
    */
   async toShadow(id: string, { mayBeHalted = false } = {}): Promise<StoredEndpoint> {
     const stored = await readEndpoint(this.#store, id);
@@ -86,11 +86,11 @@ export class EndpointStops implements Service {
     const deadline = performance.now() + this.#waitMs;
     for (let pauseMs = checkEveryMs.first; ; pauseMs = Math.min(pauseMs * 2, checkEveryMs.last)) {
       const places = await this.#log.cursors(everySlot, name);
-      // Only now: nothing more is queued once every slot has its place.
+      // Counted after the places were read: nothing more is queued once every slot has its place.
       const waiting = await this.#queues.waitingOfSource(endpointService(id), "every");
       const isRead = places.length === everySlot.length;
       if (isRead && waiting === 0) return this.#end(id, name);
-      // It is not delivered before the endpoint is resumed, which ends the stop.
+      // What is queued for a halted endpoint is not delivered before the endpoint is resumed, and that ends the stop.
       if (isRead && mayBeHalted && stored.endpoint.halted) return this.#abandon(id, name, stored.endpoint.halted);
       if (this.#isEnding || performance.now() > deadline) {
         throw stillStopping(everySlot.length - places.length, waiting);
@@ -103,8 +103,8 @@ export class EndpointStops implements Service {
   }
 
   /**
-   * Of a shadow.
-   * @returns `after`: as `cursor` of `GET /v1/changes`, and as `after` of go-live. `sentUntil`: Unix ms, before which everything was sent
+   * The position of a shadow.
+   * @returns `after`: for `cursor` of `GET /v1/changes`, and for `after` of go-live. `sentUntil`: Unix ms before which everything was sent
    */
   async positionOf(stored: StoredEndpoint): Promise<{ after: string; sentUntil: number }> {
     const places = await ownPlaces(this.#log, stored);
@@ -121,7 +121,7 @@ export class EndpointStops implements Service {
       const { stopping: _stopping, ...endpoint } = stored.endpoint;
       if (stopName(stored) !== name) throw cancelled();
       const places = new Map((await this.#log.cursors(everySlot, name)).map(({ slot, place }) => [slot, place]));
-      // A slot whose Redis has lost its latest writes meanwhile: its reader stores a place again, under another lease.
+      // A Redis has lost its latest writes meanwhile: the reader of the slot stores its place again, under another lease.
       if (places.size < everySlot.length) throw stillStopping(everySlot.length - places.size, 0);
       return { endpoint: { ...endpoint, mode: "shadow" }, move: { startsAt: "same" }, places };
     });
@@ -129,7 +129,7 @@ export class EndpointStops implements Service {
     return shadow;
   }
 
-  /** The places that are stored for the stop are swept. @throws TidegateError `conflict` */
+  /** Ends the stop without making the endpoint a shadow. The cursor sweep removes the places of the stop. @throws TidegateError `conflict` */
   async #abandon(id: string, name: string, why: string): Promise<never> {
     await changeEndpoint(this.#store, id, (stored) => {
       const { stopping: _stopping, ...endpoint } = stored.endpoint;

@@ -1,6 +1,6 @@
 /**
- * Endpoints that stop. For each slot its reader stores, between two steps, up to where it has queued for the endpoint: until then the endpoint
- * takes changes as before, afterwards none of this slot. Once every slot has such a place, they are the exact position at which the endpoint stops.
+ * Stops endpoints at an exact position. The reader of each slot stores, between two steps, the place up to which it has queued changes for the
+ * endpoint. Before that it queues as usual; afterwards it queues nothing of this slot. Once every slot has such a place, the endpoint stops there.
  */
 import { type ChangeLog, placeBeforeAll } from "../../shared/changes/contract.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
@@ -12,9 +12,9 @@ import type { MovedEndpoints } from "./moved-endpoints.ts";
 
 interface Stop {
   readonly name: string;
-  /** The leases under which it was looked for a place that is stored. */
+  /** Slots, by lease, in which a stored place was looked up. */
   readonly known: WeakSet<HeldSlot>;
-  /** Those whose slot has one. */
+  /** Slots, by lease, that have a stored place. */
   readonly marked: WeakSet<HeldSlot>;
 }
 
@@ -58,17 +58,17 @@ export class StoppingEndpoints {
     }
   }
 
-  /** Nothing more of the slot is queued for it. Exact for a step that begins after {@link load}. */
+  /** Whether nothing more of the slot is queued for the endpoint. Exact after {@link load}. */
   hasStopped(stored: StoredEndpoint, slot: number): boolean {
     const name = stopName(stored);
     if (name === undefined) return false;
     const stop = this.#stopping.get(stored.endpoint.id);
     const held = this.#slots.all.get(slot);
-    // It has changed since the step began: it falls behind, and is read for from there.
+    // If the endpoint or the slot has changed since `load`, the endpoint falls behind here, which keeps its place.
     return stop?.name !== name || !held || !stop.known.has(held) || stop.marked.has(held);
   }
 
-  /** A reader before this one may have stored places in these slots. Call it before a step, which queues nothing after them. */
+  /** Finds places that an earlier reader has stored in these slots. Call it before queueing changes, so that nothing after them is queued. */
   async load(slots: Iterable<number>): Promise<void> {
     const wanted = [...slots];
     for (let next = this.#nextUnknown(wanted); next; next = this.#nextUnknown(wanted)) {
@@ -82,7 +82,7 @@ export class StoppingEndpoints {
     }
   }
 
-  /** A stop, and those of the slots in which it is not known yet. */
+  /** A stop with slots in which no stored place was looked up yet; undefined: none is left. */
   #nextUnknown(slots: readonly number[]): { stop: Stop; unknown: ReadonlyMap<number, HeldSlot> } | undefined {
     for (const stop of this.#stopping.values()) {
       const unknown = new Map<number, HeldSlot>();
@@ -95,7 +95,7 @@ export class StoppingEndpoints {
     return undefined;
   }
 
-  /** Call between two steps: what was read before is queued then, and what is read after is not. */
+  /** Stores the places. Call it between two steps: what was read before is queued, and nothing that is read later will be. */
   async mark(): Promise<void> {
     await this.load(this.#slots.all.keys());
     for (const [id, stop] of this.#stopping) {
@@ -129,7 +129,7 @@ export class StoppingEndpoints {
     try {
       saved = await this.#log.saveCursors(changes);
     } catch (error) {
-      // The places may be stored, or arrive late: nothing more is queued before the slots are taken again, and it is known.
+      // The places may be stored, now or later. The slots are lost, so that nothing more is queued before they are taken again and looked up.
       for (const [, held] of unmarked) this.#slots.lose(held);
       throw error;
     }
@@ -140,7 +140,7 @@ export class StoppingEndpoints {
   }
 }
 
-/** Everything that may be queued is before its place. */
+/** Nothing after the place of the slot is queued. */
 function isExact({ place, queuedUpTo }: HeldSlot): boolean {
   return place !== undefined && queuedUpTo !== undefined && comparePlaces(place, queuedUpTo) >= 0;
 }

@@ -1,4 +1,4 @@
-/** How far the log is read for endpoints, as the change log keeps it: the places outlive the process. */
+/** Keeps in the change log how far it was read for endpoints, so that the places outlive the process. */
 import { type ChangeLog, firstCursors, type Place, placeBeforeAll } from "../../shared/changes/contract.ts";
 import { comparePlaces } from "../../shared/changes/places.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
@@ -21,7 +21,7 @@ export class StoredPlaces {
   readonly #delayMs: () => number;
   readonly #delayed = new DelayedPlaces();
 
-  /** @param options.delayMs places are stored so long after they were reached */
+  /** @param options.delayMs places are stored this long after they were reached */
   constructor(options: { log: ChangeLog; slots: HeldSlots; behind: Behind; delayMs: () => number }) {
     this.#log = options.log;
     this.#slots = options.slots;
@@ -38,7 +38,7 @@ export class StoredPlaces {
     await this.#loadGaps(slots);
   }
 
-  /** What this process had read, and the store has lost since: endpoints that have not got it must hear of it. */
+  /** Finds changes that this process had read and the store has lost since. Endpoints get a gap for them. */
   async #loadGaps(slots: readonly number[]): Promise<void> {
     let left = slots.flatMap((slot) => {
       const { seen, place = placeBeforeAll } = this.#slots.all.get(slot) ?? {};
@@ -74,7 +74,7 @@ export class StoredPlaces {
     }
   }
 
-  /** Of those of these endpoints that are behind, in all slots that are held. */
+  /** Loads the places of these endpoints, where they are behind, in all slots that are held. */
   async loadBehind(endpoints: readonly StoredEndpoint[]): Promise<void> {
     const slots = [...this.#slots.all.keys()];
     for (let at = 0; at < endpoints.length; at += loadedAtOnce) {
@@ -88,7 +88,7 @@ export class StoredPlaces {
   }
 
   /**
-   * Stores these places, and what has changed of endpoints that are behind or no longer are. Loses the slots whose lease has ended.
+   * Stores these places, and the changed cursors of endpoints that are behind or no longer are. Loses the slots whose lease has ended.
    * @param places of the endpoints that are not behind; undefined: the log need not be kept for endpoints
    */
   async save(places: readonly { slot: number; place: Place | undefined }[] = []): Promise<void> {
@@ -107,8 +107,8 @@ export class StoredPlaces {
   }
 
   /**
-   * In the given order. Where a call fails its slots are lost: it may arrive late, and must not replace what is stored after it. Under the
-   * next lease of the slot it is refused.
+   * Stores in the given order. If a call fails, its slots are lost: the call may still arrive late, and must not replace what is stored after
+   * it. The store refuses it once the slot has another lease.
    */
   async #store(due: readonly NotedPlace[]): Promise<void> {
     const storable: NotedPlace[] = [];

@@ -1,4 +1,4 @@
-/** Readers of things outside that the rules name: this process runs its share of them, each under a lease. */
+/** Readers of external sources that the rules list. This process runs its share of them, each under a lease. */
 import type { ChangeBudget } from "../../shared/changes/budget.ts";
 import { readerLeaseMs } from "../../shared/changes/contract.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
@@ -15,19 +15,19 @@ import { type HeldLease, SharedLeases } from "./shared-leases.ts";
 const reconcileMs = 1_000;
 const reportMs = 2_000;
 
-/** Constructing it does nothing. It is started once. */
+/** The constructor does nothing. {@link LeasedReaders} calls `start` once. */
 export interface LeasedReader<Item> {
   readonly item: Item;
-  /** Stored for the answers of every private API. Undefined: not known yet. */
+  /** Stored as JSON, so that every private API can report it. Undefined: not known yet. */
   readonly status: object | undefined;
   start(): void;
   stop(): Promise<void>;
 }
 
 export interface ReaderTerms {
-  /** Always the same one. Undefined where it may end before what is begun now has ended, and from its end on. */
+  /** Always the same lease. Undefined once it has ended, and shortly before: work that begins then might outlive it. */
   lease: () => ShardLease | undefined;
-  /** The store says that the lease has ended. */
+  /** The reader calls it when the store reports that the lease has ended. */
   onLeaseEnded: () => void;
 }
 
@@ -51,7 +51,7 @@ export interface PublishingReaderResources extends ReaderResources {
 export interface LeasedReadersOptions<Item, Reader> extends ReaderResources {
   /** For logs, e.g. "SQL sources". */
   what: string;
-  /** By name; names are those of the store. */
+  /** By name: the store's name of the item's shard. */
   itemsOf: (rules: Rules) => ReadonlyMap<string, Item>;
   /** Whether the same reader can continue. */
   isSame: (one: Item, other: Item) => boolean;
@@ -64,7 +64,7 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
   readonly #options: LeasedReadersOptions<Item, Reader>;
   readonly #held: SharedLeases<string, ShardLease, HeldLease<ShardLease>>;
   readonly #readers = new Map<string, Reader>();
-  /** Readers that were told to stop. */
+  /** Readers that are stopping. */
   readonly #ending = new Map<string, Promise<void>>();
   #items: ReadonlyMap<string, Item> = new Map();
   #rulesVersion = -1;
@@ -84,7 +84,7 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
     });
   }
 
-  /** That this process runs. */
+  /** The readers that this process runs. */
   get running(): readonly Reader[] {
     return [...this.#readers.values()];
   }
@@ -108,10 +108,10 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
     await Promise.all(this.#ending.values());
     await this.#held
       .releaseAll()
-      .catch((error: unknown) => this.#failed(error, `the leases of ${what} could not be given up`));
+      .catch((error: unknown) => this.#failed(error, `the leases of ${what} could not be released`));
   }
 
-  /** Takes what new rules name, and begins or ends readers. */
+  /** Applies new rules: ends readers whose item is gone or has changed, and starts readers for new items. */
   async #reconcile(): Promise<void> {
     const { itemsOf, isSame } = this.#options;
     const { rules } = this.#options.rules;
@@ -130,7 +130,7 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
   }
 
   async #renew(): Promise<void> {
-    // What is taken once the leases were given up would stay held until it expires.
+    // A lease that is taken after the release would stay held until it expires.
     if (this.#stopping || (this.#items.size === 0 && this.#held.all.size === 0)) return;
     this.#renewing ??= this.#renewOnce().finally(() => {
       this.#renewing = undefined;
@@ -147,12 +147,12 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
     }
   }
 
-  /** Of everything that is held, unless the reader before it has not ended. */
+  /** Starts a reader for each held lease that has none, unless the previous reader of the item is still stopping. */
   #begin(): void {
     for (const [name, held] of this.#held.all) {
       const item = this.#items.get(name);
       if (item === undefined || this.#stopping || this.#readers.has(name) || this.#ending.has(name)) continue;
-      // A later lease is none of this reader's: others may have read on meanwhile.
+      // The reader must not use a later lease: another process may have read on in between.
       const reader = this.#options.open(item, {
         lease: () => (this.#held.of(name) === held ? held.lease : undefined),
         onLeaseEnded: () => this.#held.lose(held),

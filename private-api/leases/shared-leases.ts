@@ -1,4 +1,4 @@
-/** What this process holds under leases: its share of all there is. Used for slots of the change log and shards of SQL sources. */
+/** Holds this process's share of leases. Used for slots of the change log and shards of SQL sources. */
 import { randomUUID } from "node:crypto";
 import { readerLeaseMs } from "../../shared/changes/contract.ts";
 
@@ -26,7 +26,7 @@ export interface SharedLeasesOptions<Name, Lease, Held> {
   toHeld: (lease: Lease, heldSince: number) => Held;
   /** How many processes share it. */
   readers: () => Promise<number>;
-  /** It is not held any more, or under another lease. */
+  /** The lease is lost. The name may be taken again, under another lease. */
   onLost: (name: Name, held: Held) => void;
 }
 
@@ -45,18 +45,18 @@ export class SharedLeases<Name, Lease, Held extends HeldLease<Lease>> {
     return this.#held;
   }
 
-  /** Leases were lost: {@link renew} takes them again, where no other process has them. */
+  /** Leases were lost: {@link renew} takes them again unless another process has them. */
   get hasLost(): boolean {
     return this.#lost.size > 0;
   }
 
-  /** Undefined where its lease may end before what is begun now has ended. */
+  /** Undefined if the lease is not held, or may end before work that begins now. */
   of(name: Name): Held | undefined {
     const held = this.#held.get(name);
     return held && isValid(held) ? held : undefined;
   }
 
-  /** Extends what it holds, and takes or gives up until it has its share. @returns what was taken */
+  /** Extends the leases, then takes or releases leases until the process has its share. @returns the leases that were taken */
   async renew(): Promise<readonly Held[]> {
     await this.#extend();
     const all = this.#options.all();
@@ -114,7 +114,7 @@ export class SharedLeases<Name, Lease, Held extends HeldLease<Lease>> {
     const kept = await store.extendLeases(all.map(({ lease }) => lease));
     for (const [index, held] of all.entries()) {
       if (kept[index]) held.heldSince = from;
-      // Where its Redis is out of reach a lease holds for as long as it was taken.
+      // A lease whose store is out of reach stays valid until its time is over.
       else if (kept[index] === false || !isValid(held)) this.lose(held);
     }
   }

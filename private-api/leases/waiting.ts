@@ -24,7 +24,7 @@ export class Waiting {
     this.#wake?.();
   }
 
-  /** Forgets what came before a read: the read sees what it was about. @returns whether there was a notice */
+  /** Forgets notices that came before a read: the read finds what they announced. @returns whether there was a notice */
   takeNotice(): boolean {
     const isNoticed = this.#isNoticed;
     this.#isNoticed = false;

@@ -4,13 +4,13 @@ import { slotOf } from "../redis/slots.ts";
 import type { Logger } from "../runtime/logging.ts";
 import type { ChangeLog } from "./contract.ts";
 
-/** Other processes append as well, and what is removed is not counted here. */
+/** How old the sizes may be: other processes append as well, and removals are not counted here. */
 const maxAgeMs = 2_000;
 const unclaimedSeconds = 3_600;
 /** About what a change takes besides its data. */
 const headBytes = 128;
 
-/** A slot may keep what the others leave; once the log is full the largest ones are cut to one size. So it is with noted rows. */
+/** A slot may keep what the others leave free. Once the log is full, the largest slots are cut to one size. Noted rows have a cap of their own. */
 export class ChangeBudget {
   readonly #log: Pick<ChangeLog, "figures">;
   readonly #maxSeconds: number;
@@ -33,7 +33,7 @@ export class ChangeBudget {
     this.#rows = new SlotShares(options.maxRowBytes);
   }
 
-  /** What the channel's slot may keep once a publication with so much data is appended. Nothing is read while nothing is appended. */
+  /** What the channel's slot may keep once a publication with this much data is appended. The sizes are read only while changes are appended. */
   retention(channel: string, dataBytes: number): ChangeRetention {
     if (performance.now() - this.#askedAt >= maxAgeMs) void this.#refresh();
     const slot = slotOf(channel);
@@ -84,11 +84,11 @@ class SlotShares {
     this.#total += bytes;
   }
 
-  /** That the slot may have. */
+  /** Most bytes that the slot may have. */
   most(slot: number): number {
     const free = this.#max - this.#total;
     if (free >= 0) return (this.#bytes.get(slot) ?? 0) + free;
-    // Slots may fill one after the other: what was the share of the first alone is no longer so with the next.
+    // Slots may fill one after the other, and each one that fills makes the shares smaller.
     if (this.#total - this.#levelTotal > this.#max / 64) {
       this.#level = levelOf([...this.#bytes.values()], this.#max);
       this.#levelTotal = this.#total;

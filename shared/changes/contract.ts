@@ -6,8 +6,8 @@
  * Every implementation MUST
  * - append with the publish, in one step: a publication that is stored is in the log, once, and one that is refused, ephemeral or
  *   a duplicate is not;
- * - keep the order of the slot, and give no place twice, also where the store lost its latest writes;
- * - note rows of SQL sources that leave the log while a live cursor needs them, in their places: they are read from their table then;
+ * - keep the order of the slot, and give no place twice, even if the store lost its latest writes;
+ * - note rows of SQL sources that leave the log while a live cursor needs them, with their places: readers get their data from the table;
  * - report a gap to a reader whose next changes are gone, or that has seen changes which the store has lost;
  * - keep everything of a slot under names that begin with its tag, so that the slot can move to another Redis. Places stay valid.
  */
@@ -16,8 +16,9 @@ import type { Service } from "../runtime/lifecycle.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 
 /**
- * Names a change in its slot's log: `time-number`, the Unix ms at which it was appended, and how many were before it, itself included.
- * Grows in both parts: places.ts compares places and says how many changes are between two. Places of different slots are not comparable.
+ * Names a change in its slot's log: `time-number`. The time is the Unix ms at which it was appended, and never decreases. The number counts the
+ * changes of the slot up to this one. places.ts compares places, and says how many changes are between two. Places of different slots are not
+ * comparable.
  */
 export type Place = string;
 
@@ -40,7 +41,7 @@ export interface Change {
   readonly origin?: string;
 }
 
-/** A change that the log no longer has, but a table of a SQL source. */
+/** A change that has left the log, whose data is still in a table of a SQL source. */
 export interface RowChange extends Omit<Change, "data"> {
   readonly row: RowName;
   /** Of its data. */
@@ -72,7 +73,7 @@ export interface ReadBounds {
   readonly maxBytes: number;
   /** Only changes of these channels: exact names, and prefixes without their final `*`. All where it is left out. */
   readonly channels?: { readonly names: readonly string[]; readonly prefixes: readonly string[] };
-  /** Reads rows that have left the log, too: without it they are a gap, as everything else that has left. */
+  /** Also reads rows that have left the log. Without it they are a gap, like everything else that has left. */
   readonly withRows?: boolean;
 }
 
@@ -101,9 +102,9 @@ export interface SlotRead {
 }
 
 /**
- * The right to read a slot's log for deliveries, until {@link readerLeaseMs} after it was taken or extended. It ends before that where
- * its Redis is restarted, or replaced by one that may lack the latest writes: what the holder stored last may be gone, so it takes
- * the slot again and continues from the cursors that are left.
+ * The right to read a slot's log for deliveries, until {@link readerLeaseMs} after it was taken or extended. It ends earlier if its
+ * Redis is restarted, or replaced by one that may lack the latest writes. What the holder stored last may be gone then, so it takes the
+ * slot again and continues from the cursors that are left.
  */
 export interface ReaderLease {
   readonly slot: number;
@@ -144,13 +145,13 @@ export interface SlotFigures {
   readonly changes: number;
   /** Unix ms of the oldest change kept; undefined where none is. */
   readonly oldestAt: number | undefined;
-  /** Of what is noted of rows. */
+  /** Of the notes about rows that have left the log. */
   readonly rowBytes: number;
   readonly newest: Place;
 }
 
 export interface ChangeListener {
-  /** A change was appended. May be missed: a read tells everything. */
+  /** A change was appended. The news may be lost: only a read is complete. */
   onAppended(slot: number, channel: string): void;
   /** Such news may have been missed, of any slot. */
   onRestored(): void;
@@ -160,16 +161,16 @@ export interface ChangeListener {
 export interface ChangeLog extends Service {
   readonly state: StoreState;
   /**
-   * Reads slots in the given order until a bound ends it. @returns only the slots that were looked at, in that order; those of a Redis that is out of
-   * reach are left out where others have changes.
+   * Reads slots in the given order until a bound ends the read.
+   * @returns only the slots that were looked at, in that order. Slots of a Redis that is out of reach are left out if others have changes.
    */
   read(queries: readonly SlotQuery[], bounds: ReadBounds): Promise<readonly SlotRead[]>;
   /** Follows the news of all slots. Resolves once everything appended from now on is reported. */
   listen(listener: ChangeListener): Promise<void>;
   /**
-   * Takes slots that nobody holds, or whose lease has expired, or whose lease this holder has or had last; slots that cannot be
-   * reached are left out.
-   * @returns leases of those taken, with new fences.
+   * Takes slots without a lease, with an expired one, or whose last lease is of the same holder. Slots that cannot be reached are left
+   * out.
+   * @returns the leases that were taken, with new fences.
    */
   takeLeases(slots: readonly number[], holder: string): Promise<readonly ReaderLease[]>;
   /** For another {@link readerLeaseMs}. @returns for each whether it is still held; undefined: its slot cannot be reached. */
@@ -182,8 +183,8 @@ export interface ChangeLog extends Service {
    */
   saveCursors(changes: readonly CursorChange[]): Promise<readonly boolean[]>;
   /**
-   * Keeps what stands after these places, up to the caps, in the name of a consumer that saves its cursor itself; each call replaces the
-   * one before. Ends by itself where the consumer stays behind the caps. A slot with {@link maxCursors} names is left out.
+   * Keeps what follows these places, up to the caps, for a consumer that stores its cursor itself. Each call replaces the one before. The
+   * effect ends once a place is past the caps. Slots with {@link maxCursors} names are left out.
    */
   keep(name: string, places: readonly { slot: number; place: Place }[]): Promise<void>;
   /** A part of the slot's cursors, of all consumers. @param from {@link firstCursors}, or `next` of the part before */

@@ -1,5 +1,5 @@
 #!lua
--- Keeps what stands after places of change logs, in the name of a consumer that saves its cursor itself.
+-- Keeps what follows places of change logs, for a consumer that stores its cursor itself.
 -- KEYS  1 and 2 see scriptKeys
 -- ARGV  1 name   2 names of a slot at most   then for each slot: its log, time of the place in ms
 -- Returns nothing.

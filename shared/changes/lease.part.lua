@@ -1,5 +1,5 @@
--- Whether the lease on a slot's change log, or on a shard of a SQL source, has this fencing token and has not expired. A lease ends with the
--- history of its Redis: one that was restarted or replaced may lack the latest writes, and its lease holder has to read again what is left.
+-- Whether the lease on a slot's change log, or on a shard of a SQL source, has this fencing token and has not expired. A lease also ends when
+-- its Redis is restarted or replaced: the Redis may lack its latest writes then, and the lease holder has to read again what is left.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')

@@ -4,7 +4,7 @@ import type * as contract from "./contract.ts";
 import { placeBeforeAll } from "./contract.ts";
 import { changesBetween, comparePlaces, timeOf } from "./places.ts";
 
-/** Changes that have left the log between rows that are noted. */
+/** Consecutive changes that have left the log and are not noted as rows. */
 interface Hole {
   /** Of the last one. */
   readonly place: contract.Place;
@@ -20,27 +20,27 @@ export interface SlotLog {
   changes: contract.Change[];
   /** Of the changes that are rows. */
   ofRows: WeakMap<contract.Change, RowName>;
-  /** Changes removed from the front of `changes`, whose places in the array are not free yet. */
+  /** Changes at the front of `changes` that are removed from the log, but still in the array. */
   removed: number;
   bytes: number;
   newest: contract.Place;
   /** The last change that was removed. */
   trimmed: contract.Place;
-  /** What has left the log after `floor`, while a cursor needs the rows: in order. */
+  /** What has left the log after `floor`, in order: kept while a cursor needs the rows. */
   gone: (contract.RowChange | Hole)[];
   floor: contract.Place;
   /** Of `gone`. */
   rowBytes: number;
   count: number;
   cursors: Map<string, contract.Place>;
-  /** Times of places, of `keep`. */
+  /** By name, the times of the places that {@link contract.ChangeLog.keep} was called with. */
   kept: Map<string, number>;
   reader: { holder: string; fence: number; until: number } | undefined;
-  /** Of the last change: the log ends that long after it. */
+  /** Retention of the last change: the whole log expires this long after it. */
   maxSeconds: number;
 }
 
-/** Without a change. @param trimmed the last one that it had */
+/** A log without changes. @param trimmed the place of the last change that it had */
 export function endedLog(
   trimmed: contract.Place,
 ): Pick<SlotLog, "changes" | "ofRows" | "removed" | "bytes" | "trimmed" | "gone" | "floor" | "rowBytes"> {
@@ -55,7 +55,7 @@ function headLength({ channel, epoch, offset, prev, event }: Omit<contract.Chang
   return `${epoch} ${offset} ${prev} ${event} ${channel}`.length;
 }
 
-/** Removes what is past the caps; what no live cursor needs, after `unclaimedSeconds`. */
+/** Removes what is past the caps, and, after `unclaimedSeconds`, what no live cursor needs. */
 export function trim(log: SlotLog, retention: ChangeRetention): void {
   const { maxBytes, maxSeconds, unclaimedSeconds, maxRowBytes = 0 } = retention;
   const now = Date.now();
@@ -85,7 +85,7 @@ export function trim(log: SlotLog, retention: ChangeRetention): void {
   }
 }
 
-/** Of the cursors at this time or later: the others hold nothing back. */
+/** The time of the slowest cursor at `oldest` or later. Earlier cursors hold nothing back. */
 function slowest({ cursors, kept }: SlotLog, oldest: number): number {
   return Math.min(...[...[...cursors.values()].map(timeOf), ...kept.values()].filter((time) => time >= oldest));
 }
@@ -250,7 +250,7 @@ function isAskedFor(channel: string, { names, prefixes }: NonNullable<contract.R
   return names.includes(channel) || prefixes.some((prefix) => channel.startsWith(prefix));
 }
 
-/** Whether channels that are asked for may be of the namespace. */
+/** Whether any of the channels that are asked for may belong to the namespace. */
 function mayBeOf(namespace: string, { names, prefixes }: NonNullable<contract.ReadBounds["channels"]>): boolean {
   return (
     names.some((name) => namespaceOf(name) === namespace) ||

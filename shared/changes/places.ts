@@ -1,4 +1,4 @@
-/** Comparisons of places in one slot's log, and a read without any. Pure. */
+/** Compares places in one slot's log. Pure. */
 import { type Place, placeBeforeAll, type SlotRead } from "./contract.ts";
 
 /** Negative where `one` is before `other`. */
@@ -20,7 +20,7 @@ function numberOf(place: Place): number {
   return Number(place.slice(place.indexOf("-") + 1));
 }
 
-/** See {@link SlotRead.hasEnded}. */
+/** The read of a slot whose lease has ended: see {@link SlotRead.hasEnded}. */
 export function endedRead(slot: number): SlotRead {
   return { slot, changes: [], place: placeBeforeAll, newest: placeBeforeAll, hasEnded: true };
 }

@@ -55,7 +55,7 @@ end
 
 local count, bytes, lookedAt, lookedAtBytes = 0, 0, 0, 0
 
--- Whether the channels that are asked for may be of one of these namespaces.
+-- Whether any of the channels that are asked for may belong to one of these namespaces.
 local function mayBeOf(namespaces)
   if not isFiltered or namespaces == '*' then
     return true

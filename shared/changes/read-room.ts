@@ -1,4 +1,4 @@
-/** What a read of several slots may still have. A slot is read with all that is left; what is more than that is left out. Pure. */
+/** What is left of the bounds while several slots are read. Slots read at once have the same room each; {@link ReadRoom.take} cuts the excess off. Pure. */
 import type { ReadBounds, SlotRead } from "./contract.ts";
 
 export class ReadRoom {
@@ -20,12 +20,12 @@ export class ReadRoom {
     return this.#maxBytes;
   }
 
-  /** Nothing more is read. */
+  /** No slot after this one may be read. */
   get isUsedUp(): boolean {
     return this.#isUsedUp || this.#limit <= 0 || this.#maxBytes <= 0;
   }
 
-  /** The first change of all is kept, whatever its size. @returns the read up to where there is room; undefined: there is none */
+  /** @returns the read, cut off where the room ends; undefined: there is none. The very first change is kept whatever its size */
   take(read: SlotRead): SlotRead | undefined {
     const sizes =
       read.rows?.changes.map(({ bytes }) => bytes) ?? read.changes.map(({ data }) => Buffer.byteLength(data));

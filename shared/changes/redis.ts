@@ -70,13 +70,13 @@ export class RedisChangeLog implements contract.ChangeLog {
       const { limit, maxBytes } = room;
       const { found, failed } = await this.#readWave(wave, bySlot, { ...bounds, limit, maxBytes });
       unreached.push(...failed);
-      // Each call has all the room of its wave.
+      // Each call of a wave may use all the room, so together they may have read too much.
       for (const each of found) {
         if (room.isUsedUp) return reads;
         const read = room.take(each);
         if (read) reads.push(read);
       }
-      // Slots that cannot be reached do not keep the ones after them back.
+      // A bound ended the read, unless slots are missing because they cannot be reached: these do not hold up the slots after them.
       if (found.length < wave.length && failed.length === 0) break;
     }
     const [missing] = unreached;

@@ -9,11 +9,11 @@ local replies = {}
 for index = 3, #ARGV do
   local reader = ARGV[index] .. ':reader'
   local lease = redis.call('HMGET', reader, 'holder', 'until')
-  -- Also where the lease has ended with the history of its Redis: its holder takes the slot again first, and knows what it has read.
+  -- Refused even if the lease has ended because its Redis was restarted or replaced: its holder takes the slot again first, and knows what it has read.
   if lease[1] and lease[1] ~= ARGV[1] and tonumber(lease[2]) > now then
     replies[#replies + 1] = 0
   else
-    -- Grows also where the lease of before was lost with its Redis.
+    -- Grows even if Redis has lost the previous lease.
     local fence = math.max(tonumber(redis.call('HGET', reader, 'fence') or '0') + 1, now)
     redis.call('HSET', reader, 'holder', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]), 'fence', string.format('%.0f', fence),
       'replid', replid)

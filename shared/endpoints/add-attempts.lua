@@ -9,7 +9,7 @@ local replies = {}
 for at = 4, #ARGV, 4 do
   local attempts, health, failure = ARGV[at], ARGV[at + 1], ARGV[at + 3]
   redis.call('XADD', attempts, 'MAXLEN', ARGV[1], '*', 'a', ARGV[at + 2])
-  -- A delivery that is under way while its endpoint is deleted leaves this behind.
+  -- Needed because a delivery that is under way while its endpoint is deleted leaves this key behind.
   redis.call('EXPIRE', attempts, ARGV[2])
   if failure ~= '' then
     redis.call('HSETNX', health, 'since', string.match(failure, '^%d+'))

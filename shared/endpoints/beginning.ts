@@ -4,8 +4,8 @@ import { setTimeout as pause } from "node:timers/promises";
 const beginMs = 3;
 
 /**
- * An endpoint that starts now gets the changes of the next millisecond and later ones: those of this one may be older than it.
- * Resolves after that millisecond has begun, so that a change that is published then is never missed.
+ * An endpoint that starts now gets changes from the next millisecond on: changes of the present one may be older than the endpoint.
+ * Resolves after the next millisecond has begun, so that the endpoint misses no change that is published from then on.
  */
 export async function begun(): Promise<void> {
   await pause(beginMs);

@@ -1,7 +1,7 @@
--- The version of the next change of an endpoint: past every version before, also those that a Redis gave which this one replaces
--- without its latest writes. `changed` keeps the version of the last change of each, removed ones included; of very many the oldest
--- removed ones are dropped. `floor`: up to which version that happened, or which was the first of this Redis. Readers of versions
--- before it read everything: what they know may be lost.
+-- Gives the version of the next change of an endpoint. It is greater than every version before, even if this Redis was restarted, or
+-- replaced another one, without the latest writes. `changed` keeps the version of the last change of each endpoint, removed ones
+-- included; if it grows too large, the oldest removed ones are dropped. `floor` is the greatest version that was dropped, or the first one
+-- of this Redis. A reader with an earlier version has to read everything.
 local maxChanged = 40000
 local function nextVersion(documents, versions, changed, id)
   local time = redis.call('TIME')

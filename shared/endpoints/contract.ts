@@ -1,15 +1,15 @@
 /**
- * The contract for the stores of endpoints: their documents, and what became of their deliveries. Memory and Redis pass the same
- * suite. Secrets are in the documents: no part of them is logged.
+ * The contract for the stores of endpoints: their documents, and the outcomes of their deliveries. Memory and Redis pass the same
+ * suite. Documents contain secrets: no part of a document may be logged.
  */
 import type { Service } from "../runtime/lifecycle.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 export interface StoredEndpoint {
   readonly endpoint: Endpoint;
-  /** One number for all endpoints: it grows with each change of any of them. */
+  /** Grows with each change of any endpoint: two endpoints never have the same version. */
   readonly version: number;
-  /** Unix ms by the store's clock: it gets changes of that time and later ones, and those after its cursors. */
+  /** Unix ms by the store's clock. The endpoint gets changes from that time on, and those after its cursors. */
   readonly startsAt: number;
   readonly createdAt: number;
   /** Grows with each move in the log. */
@@ -22,7 +22,7 @@ export interface StoredEndpoint {
 export interface Move {
   /** Greater than the present one. The new places are stored under it before the move, so no other try may use it. */
   readonly generation: number;
-  /** Unix ms, what it was, or `now`: the next millisecond of the store's clock, which has begun when the change resolves. */
+  /** Unix ms; `same`: what it was; `now`: the next millisecond of the store's clock, which has begun when the change resolves. */
   readonly startsAt: number | "now" | "same";
   /** What earlier generations have queued is still sent. */
   readonly keepsQueued?: boolean;
@@ -31,7 +31,7 @@ export interface Move {
 export type EndpointChange = "stored" | "changed_meanwhile" | "none";
 
 export interface ChangedEndpoints {
-  /** At least: a later change may be among them. */
+  /** Every change up to this version is included; later ones may be. */
   readonly version: number;
   /** True: what is not listed is removed. */
   readonly isAll: boolean;
@@ -43,11 +43,11 @@ export interface EndpointStore extends Service {
   /** It starts now, see {@link Move}. @returns undefined where there are {@link maxEndpoints} already. */
   create(endpoint: Endpoint): Promise<StoredEndpoint | undefined>;
   read(id: string): Promise<StoredEndpoint | undefined>;
-  /** Only where the stored one has that version. */
+  /** Replaces the endpoint if the stored one has that version. */
   change(endpoint: Endpoint, ifVersion: number, move?: Move): Promise<EndpointChange>;
   /** @returns false where there is none. */
   remove(id: string): Promise<boolean>;
-  /** What changed after that version; everything at -1, and where the store has lost that version. */
+  /** What changed after that version. Everything at -1, or if the store has lost that version or does not know all that changed since. */
   readSince(version: number): Promise<ChangedEndpoints>;
   /** Of the last change of any endpoint, removals included. */
   version(): Promise<number>;
@@ -85,9 +85,9 @@ export interface EndpointHealth {
 
 /** How deliveries to endpoints went. */
 export interface AttemptLog extends Service {
-  /** @returns once it is stored: the same promise for all that are stored together. */
+  /** Resolves once it is stored. Attempts that are stored together share one promise. */
   addSuccess(endpointId: string, attempt: Attempt): Promise<void>;
-  /** @returns how the endpoint does after it. */
+  /** @returns the health of the endpoint after it. */
   addFailure(endpointId: string, attempt: FailedAttempt): Promise<EndpointHealth>;
   /** Newest first. @param query.after the id of the last one that is known */
   attempts(endpointId: string, query: { limit: number; after?: string }): Promise<readonly StoredAttempt[]>;
@@ -100,9 +100,9 @@ export interface AttemptLog extends Service {
 
 /** Attempts kept of each endpoint. */
 export const keptAttempts = 100;
-/** From the last attempt on. */
+/** Attempts are kept for this long after the last one. */
 export const attemptsSeconds = 259_200;
-/** Of its health, likewise. */
+/** The health of an endpoint is kept for this long after the last attempt, if it ever failed. */
 export const healthSeconds = 30 * 86_400;
 /** Of an answer. */
 export const keptAnswerBytes = 1_024;

@@ -28,7 +28,7 @@ const Endpoint = Type.Object({
   events: Type.Array(Type.String()),
   mode: Type.Enum([...endpointModes]),
   halted: Type.Optional(Type.Enum([...halts])),
-  /** It becomes a shadow: what is queued for it is still sent, and nothing more is queued. Names this stop. */
+  /** The id of the stop under way: each slot's reader stops queueing, what is queued is still sent, then the endpoint becomes a shadow. */
   stopping: Type.Optional(Type.String()),
   /** `channel`, or a JSON pointer into the data. */
   key: Type.String(),
@@ -41,9 +41,9 @@ const Endpoint = Type.Object({
   perSecond: Type.Optional(Type.Number()),
   tenant: Type.Optional(Type.String()),
   description: Type.Optional(Type.String()),
-  /** Of these channels it gets what stands after the place in the log, whenever that was published; of others what follows its start. */
+  /** Channel → place in the log. The endpoint gets what follows the place, whenever it was published; in other channels what follows its start. */
   after: Type.Optional(Type.Record(Type.String(), Type.String())),
-  /** Its start is that of its ledger: no read for these places begins before it. */
+  /** Other channels start with the ledger. So no read begins before the start of the endpoint, not even for the places in `after`. */
   othersFromLedger: Type.Optional(Type.Boolean()),
   /** Why it was disabled. */
   reason: Type.Optional(Type.String()),
@@ -67,8 +67,8 @@ export const endpointClass = "endpoints";
 export const endpointSource = "/tidegate/changes";
 
 /**
- * Everything but a 2xx is retried for as long as the endpoint exists: a change is never given up alone. The schedule is that of
- * Standard Webhooks, but for waits of more than a minute: an endpoint that is back is found within one.
+ * Everything but a 2xx is retried for as long as the endpoint exists: no single change is ever skipped. The schedule is that of Standard
+ * Webhooks, except that no wait is longer than a minute: an endpoint that recovers gets its changes within one.
  */
 export const endpointPolicy: QueuePolicy = {
   attempts: Number.MAX_SAFE_INTEGER,

@@ -20,10 +20,10 @@ const addScript = script<string[]>(new URL("add-attempts.lua", import.meta.url),
 
 /** Attempts within this time are noted together. */
 const togetherMs = 20;
-/** In one script call: a fraction of a millisecond of Redis, without long answers of endpoints. */
+/** Most attempts of one script call: a fraction of a millisecond of Redis, unless endpoints give long answers. */
 const mostTogether = 64;
 
-/** Attempts that one script call stores. Most succeed: of those nothing is kept but their texts. */
+/** Attempts that one script call stores. Successful ones, which are most, need no entry of their own besides their values. */
 interface Batch {
   /** Hash tag of its keys in a cluster, else "". */
   readonly tag: string;
@@ -36,7 +36,7 @@ interface Batch {
   readonly stored: PromiseWithResolvers<void>;
 }
 
-/** Attempts at deliveries, on the Redis that holds what belongs to no slot. */
+/** Attempts at deliveries, in the Redis for data that belongs to no slot. */
 export class RedisAttemptLog implements AttemptLog {
   readonly #cells: Cells;
   /** By tag. */

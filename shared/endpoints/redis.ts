@@ -12,7 +12,7 @@ const putScript = script<[kind: EndpointChange | "full", head: string]>(
 );
 const removeScript = script<0 | 1>(new URL("remove-endpoint.lua", import.meta.url), 3);
 
-/** Endpoints that one command reads: 6 MB where each is as long as it may be. */
+/** Endpoints that one command reads: up to 13 MB if each is as large as {@link maxEndpointBytes} allows. */
 const readAtOnce = 200;
 
 /** The endpoints of a deployment. */

@@ -23,7 +23,7 @@ function validSecrets(secrets: readonly EndpointSecret[], nowMs: number): readon
   return secrets.filter(({ expiresAt = Infinity }) => expiresAt > nowMs);
 }
 
-/** The new secret first; the ones before sign along until they expire. */
+/** The new secret first. Earlier secrets also sign until they expire. */
 export function rotated(
   secrets: readonly EndpointSecret[],
   { secret, nowMs, expiresAt }: { secret: string; nowMs: number; expiresAt: number },

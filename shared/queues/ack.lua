@@ -6,14 +6,14 @@
 -- include ready.part.lua
 -- include leave.part.lua
 
--- Takes the items that were done out of their queue. Returns the queue, its service and tenant, the class of the next item where there is
--- one, and the sequence of the last that left.
+-- Removes the items that were done from their queue. Returns the queue, its service and tenant, the class of the next item if there is
+-- one, and the sequence of the last item that left.
 local function finish(prefix, lease, done)
   local class, items, sequence, source, following, queue, service, tenant =
     string.match(lease, '^%d+ (%S+) (%d+) (%d+) (%S*) (%S*) %d+ %d+ (([^:]*):([^:]*):.*)$')
   local nextClass
   if done == '1' then
-    -- The lease knows what Redis would have to return: a script takes long for long texts.
+    -- The text of the lease has all that is needed, so the item itself is not read: long texts slow a script down.
     local list = prefix .. 'q:' .. queue
     redis.call('LTRIM', list, '2', '-1')
     countGone(tenant, class, source)

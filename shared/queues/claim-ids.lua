@@ -1,5 +1,5 @@
 #!lua
--- Finds out to which queue the item with an id goes, where ids count in all queues.
+-- Claims ids that count in all queues, each for the first queue that asks for it.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 deduplication ms, then for each slot: prefix of its keys, number of ids, and for each id: the id, the queue that wants it, and the
 --       queue that had claimed it and has not stored it, or ''

@@ -12,7 +12,7 @@
 
 -- Bytes of all items, and of those of one queue (see contract.ts); values of one ZADD: an even number.
 local maxReplyBytes, maxClaimedBytes, maxAdded = 4194304, 1048576, 1000
--- Elements of one read of a queue, two for each item: few at first, as one item may have many bytes, then twice as many each time.
+-- Elements of one read of a queue, two for each item. The first read is small, as one item may have many bytes; each further read doubles.
 local fewestAtOnce, mostAtOnce = 2, 16
 
 -- Returns the first items of a queue, two elements for each, and then the label of the next item where that is known.
@@ -47,7 +47,7 @@ for at = 3, #ARGV, 4 do
   local class = string.match(lane, '^[^:]*')
   local entries, more, leases = {}, '1', {}
   if bytes < maxReplyBytes then
-    -- One more than asked for: whether there is one costs no command where there is none.
+    -- One more than asked for: this shows without a further command whether more queues are ready.
     entries = redis.call('LPOP', list, most + 1) or {}
     if #entries > tonumber(most) then
       redis.call('LPUSH', list, table.remove(entries))

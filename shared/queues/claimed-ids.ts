@@ -10,15 +10,15 @@ import { SlotBatches } from "./slot-batches.ts";
 
 const claimScript = script<string>(new URL("claim-ids.lua", import.meta.url), 2, { isBatch: true });
 
-/** After that an item is stored without a claim: a Redis that is away delays no queue of another one for longer. */
+/** After this an item is stored without a claim, so that a Redis that does not answer delays queues of other ones no longer than this. */
 const defaultClaimWaitMs = 500;
-/** Other queues that want the id, one after the other, and store nothing. */
+/** Most claims for one item. Each further one means that yet another queue has claimed the id and stored nothing. */
 const maxClaims = 10;
 
-/** Items of one queue that have not ended: their claims may be answered in any order. */
+/** Items of one queue that are being added. Their claims may be answered in any order. */
 interface Line {
   open: number;
-  /** Each rejects an item that has not been sent: one that was given before it has failed. */
+  /** For each item that is not sent yet, a function that rejects it because an earlier item has failed. */
   readonly unsent: Set<(failure: TidegateError) => void>;
   /** Resolves once the last item has been sent, or has failed. */
   sent: Promise<void>;
@@ -27,11 +27,11 @@ interface Line {
 type Store = (item: NewItem, after?: readonly History[]) => Promise<Enqueued>;
 
 /**
- * Recognises an id in all queues where no script reaches the slot of the id and that of the queue. In the slot of the id its first
- * queue claims it; in the slot of the queue the script that stores the item remembers the id. So a claim without an item, after a crash
- * between the two, keeps nothing out: another queue asks the first one, and takes the claim over. Where an item is on its way meanwhile,
- * or the slot of the id or of the first queue does not answer, an id may be stored in two queues; it is never lost.
- * Other items of a queue wait for those whose claims are open: all keep their order.
+ * Deduplicates ids across all queues when no script can reach both the slot of the id and that of the queue. The first queue claims the id,
+ * in the slot of the id; the script that stores the item remembers the id, in the slot of the queue. So a claim without an item, left by a
+ * crash between the two steps, blocks nothing: another queue looks into the first one, and takes the claim over. If the item is on its way
+ * at that moment, or the slot of the id or of the first queue does not answer, the item may be stored in two queues. It is never lost.
+ * Items of a queue wait for earlier ones whose claims are open, so that all keep their order.
  */
 export class ClaimedIds {
   readonly #cells: Pick<Cells, "groups" | "ofSlot">;
@@ -43,9 +43,9 @@ export class ClaimedIds {
   readonly #lines = new Map<string, Line>();
 
   /**
-   * @param options.enqueue stores an item where its own queue has not stored its id
-   * @param options.wasStored whether that queue has
-   * @param options.waitMs for the claim of an item
+   * @param options.enqueue stores an item unless its own queue has stored its id
+   * @param options.wasStored whether the queue has stored the id
+   * @param options.waitMs longest time for the claim of an item
    */
   constructor(
     cells: Pick<Cells, "groups" | "ofSlot">,
@@ -105,7 +105,7 @@ export class ClaimedIds {
       markSent();
       return await stored;
     } catch (error) {
-      // One that fails only because of an earlier item takes no later ones with it: else they would, in turn, as long as items overlap.
+      // An item that fails because of an earlier one does not fail later ones in its turn: while items overlap, that would never end.
       if (line.unsent.has(fail)) failUnsent(line);
       throw error;
     } finally {
@@ -134,7 +134,7 @@ export class ClaimedIds {
     return known === 1 || (claimed !== null && (await this.#wasStored(parseQueue(claimed), dedupeId)));
   }
 
-  /** False: an item with the id was stored in another queue. True also where that cannot be found out. */
+  /** False: an item with the id was stored in another queue. True as well if that cannot be found out. */
   async #isFree(queue: string, dedupeId: string): Promise<boolean> {
     try {
       return await withDeadline(this.#claim(queue, dedupeId), this.#waitMs, () => true);
@@ -145,7 +145,7 @@ export class ClaimedIds {
   }
 
   async #claim(queue: string, dedupeId: string): Promise<boolean> {
-    /** Had claimed it, and has not stored it. */
+    /** The queue that had claimed the id and has not stored it, or "". */
     let abandonedBy = "";
     for (let claims = 0; claims < maxClaims; claims++) {
       const values = [dedupeId, queue, abandonedBy];
@@ -158,7 +158,7 @@ export class ClaimedIds {
   }
 }
 
-/** All may be given again, in their order. */
+/** Rejects the items that are not sent yet. The caller may give all of them again, in their order. */
 function failUnsent({ unsent }: Line): void {
   const failure = brokerUnavailable("an earlier item of the queue could not be stored");
   for (const fail of unsent) fail(failure);

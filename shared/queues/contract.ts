@@ -10,7 +10,7 @@ import type { StoreState } from "../runtime/store-state.ts";
 /** Items of one key stay in order for each service. Names of services contain no colon. */
 export interface QueueName {
   readonly service: string;
-  /** "": the one tenant of a deployment without tenants. */
+  /** "": no tenant. */
   readonly tenant: string;
   readonly key: string;
 }
@@ -22,17 +22,17 @@ export interface NewItem {
   readonly head: string;
   /** JSON text. */
   readonly data: string;
-  /** The webhook source that the item came from: what waits is counted by it. Visible ASCII. */
+  /** What the item came from: a webhook source or an endpoint. The store counts waiting items by it. Visible ASCII. */
   readonly source?: string;
   /** A second item with this id within {@link dedupeMs} is not stored in the queue. Unique within the deployment. */
   readonly dedupeId?: string;
-  /** Nor in any other queue: a repeat may have another tenant or key. */
+  /** The `dedupeId` counts in all queues: a repeat may have another tenant or key. */
   readonly dedupesEverywhere?: boolean;
 }
 
 export type IdentifiedItem = Pick<NewItem, "queue" | "dedupeId" | "dedupesEverywhere">;
 
-/** Names what one Redis has stored so far: another one once it was restarted or replaced, and may lack its latest writes. */
+/** Names the history of writes of one Redis. The name changes once the Redis was restarted or replaced, and may lack its latest writes. */
 export type History = string;
 
 export interface Histories {
@@ -63,7 +63,7 @@ export interface ReadyQueues extends Lane {
   readonly tenant: string;
 }
 
-/** About, of the items of one queue that are claimed together. An item that is larger is claimed, too. */
+/** Bytes of the items of one queue that are claimed together, about: the item that reaches this is claimed as well. */
 export const maxClaimedBytes = 1024 * 1024;
 
 export interface ClaimRequest extends ReadyQueues {
@@ -72,7 +72,7 @@ export interface ClaimRequest extends ReadyQueues {
   readonly maxItems: number;
 }
 
-/** The right to work on a queue, until it is settled, extended no more, or expires. */
+/** The right to work on a queue, until the lease is settled or expires. */
 export interface Lease {
   readonly slot: number;
   /** Names it to the store. */
@@ -96,7 +96,7 @@ export interface QueuedItem {
 
 export interface Claimed {
   readonly lease: Lease;
-  /** Of the first item, that failed before; leases that expired count. */
+  /** Attempts at the first item that failed before, including leases that expired. */
   readonly attempts: number;
   /** The sequence of the item before the first one, while the queue has not been empty since. */
   readonly previous: string | undefined;
@@ -111,7 +111,7 @@ export interface ClaimReply {
   readonly more: boolean;
 }
 
-/** How work on a lease ends. `done`: items from the first on that leave the queue. */
+/** How work on a lease ends. `done`: the number of items, from the first on, that were delivered and leave the queue. */
 export type Settlement =
   | { kind: "done"; done: number }
   /** The next item is claimed again after `delayMs`; `attempts` of it have failed. */
@@ -124,7 +124,7 @@ export type Settlement =
 export interface QueueListener {
   /** A tenant has ready queues in a lane where it had none. */
   onReady(ready: ReadyQueues): void;
-  /** Such news may have been missed: {@link QueueStore.ready} tells everything. */
+  /** News may have been missed: {@link QueueStore.ready} lists everything. */
   onRestored(): void;
 }
 
@@ -138,10 +138,10 @@ export interface ReadyList {
 export interface QueueStore extends Service {
   readonly state: StoreState;
   /**
-   * Stored when it resolves. Items of one queue that are given one after the other keep their order: where one is rejected, those given after it until
-   * then are not stored either, so that all may be given again, in order.
+   * Resolves once the item is stored. Items of one queue that are given one after the other keep their order: if one is rejected, items given
+   * between its call and the rejection are not stored either, so that the writer can give all of them again, in order.
    *
-   * @param after histories that the writer knows: the item is refused where the Redis of the queue has another one
+   * @param after histories that the writer knows: the item is refused if the Redis of the queue has another one. Empty or left out: any will do
    * @throws TidegateError `broker_unavailable`, {@link LostWrites}
    */
   enqueue(item: NewItem, after?: readonly History[]): Promise<Enqueued>;
@@ -153,12 +153,12 @@ export interface QueueStore extends Service {
   claim(requests: readonly ClaimRequest[]): readonly Promise<ClaimReply>[];
   /** @returns false: the lease had ended, and nothing was changed. */
   settle(lease: Lease, settlement: Settlement): Promise<boolean>;
-  /** For another {@link leaseMs}. @returns for each, as of {@link claim}, whether it still holds. */
+  /** Extends leases by another {@link leaseMs} from now. @returns for each whether it is still held, rejecting as {@link claim} does. */
   extend(leases: readonly Lease[]): readonly Promise<boolean>[];
   /**
    * Makes queues ready whose lease has expired or whose next attempt is due. Never rejects.
    * @param slots all of them where it is left out
-   * @returns ms until there is more to do; undefined: nothing waits
+   * @returns ms until there is more to do; 0: there may be more now; undefined: nothing waits
    */
   promote(
     slots?: readonly number[],
@@ -171,14 +171,14 @@ export interface QueueStore extends Service {
    */
   waiting(tenant: string, classes: readonly string[]): Promise<number>;
   /**
-   * Items of the source, as of {@link waiting}.
+   * Items of the source, counted as {@link waiting} does.
    * @param slots "every": 0 means that there is none
-   * @throws TidegateError `broker_unavailable` where no slot can be reached, or not every slot that is to be counted
+   * @throws TidegateError `broker_unavailable` if no slot can be reached, or, with "every", not all of them
    */
   waitingOfSource(source: string, slots?: "reachable" | "every"): Promise<number>;
   /**
-   * Data of the first items of some queues that are ready or leased: a bounded look, which probably finds the item that has waited for longest.
-   * Slots that cannot be reached are left out.
+   * Data of the first items of some queues that are ready or leased. The number of queues is bounded; the item that has waited longest is
+   * probably among them. Slots that cannot be reached are left out.
    */
   firstWaiting(of: Pick<ReadyQueues, "class" | "service" | "tenant"> & { source: string }): Promise<readonly string[]>;
   listen(listener: QueueListener): void;
@@ -202,7 +202,7 @@ export interface DepthFigures {
   /** Without those in flight. */
   readonly waiting: number;
   readonly inFlight: number;
-  /** Queues with items. At a great number of tenants a sample of each slot counts. */
+  /** Queues with items. With many tenants, counted in a sample of each slot. */
   readonly queues: number;
   /** Age of the oldest item of that sample, in ms; 0 where nothing waits. */
   readonly oldestMs: number;
@@ -213,7 +213,7 @@ export interface QueueDepth extends DepthFigures {
   readonly tenant: string;
 }
 
-/** Where a class has several services, what waits of each is estimated by that sample. */
+/** If a class has several services, the sample estimates what waits for each. */
 export interface ServiceDepth extends DepthFigures {
   readonly class: string;
   readonly service: string;
@@ -227,7 +227,7 @@ export interface QueueOverview {
   readonly unreachedSlots: number;
 }
 
-/** The data of one page, about: it ends with the dead letter before the one that exceeds this. */
+/** Bytes of one page of dead letters, about: the page ends before the letter that exceeds this, but has at least one. */
 export const maxDeadLetterBytes = 4 * 1024 * 1024;
 
 /** Oldest first. One that was listed and is gone before it was read is left out. */
@@ -241,9 +241,9 @@ export interface DeadLetterPage {
 export interface QueueOperations {
   /** @throws TidegateError `broker_unavailable` where no slot can be reached */
   depths(): Promise<QueueOverview>;
-  /** @param query.limit of one page, which ends earlier where its letters are large; at least 1 @param query.after the id of the last one that is known */
+  /** @param query.limit letters of one page, at least 1; fewer if they are large @param query.after the last id of the page before */
   deadLetters(query: { limit: number; after?: string }): Promise<DeadLetterPage>;
-  /** Back to the tail of its queue, as a new item. @returns false where there is none. */
+  /** Puts the letter back at the tail of its queue, as a new item. @returns false if there is no such letter. */
   retryDeadLetter(id: string): Promise<boolean>;
   removeDeadLetter(id: string): Promise<boolean>;
   /** Makes a parked or delayed queue ready, with its first attempt. @returns false where it is neither. */

@@ -2,7 +2,7 @@
 import { pinSlotCount, slotCount } from "../redis/slots.ts";
 import { maxDeadLetterBytes } from "./contract.ts";
 
-/** An id of a dead letter says where it stands, so that a page can follow on a letter that is gone. */
+/** The position of a dead letter. Its id contains it, so that a page can continue after a letter that is gone. */
 export interface DeadLetterPlace {
   /** Unix ms, by the store's clock. */
   readonly failedAt: number;
@@ -41,7 +41,7 @@ export function pageLength(sizes: readonly number[], limit: number): number {
   return sizes.length;
 }
 
-/** Of each slot in the first round; a slot with a greater part of the page is read again. */
+/** Places read of each slot in the first round. Slots that may have more of the page are read again, `growth` times as far. */
 const firstCount = 16;
 const growth = 4;
 

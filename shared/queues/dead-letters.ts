@@ -15,7 +15,7 @@ import { queueScript, runAt } from "./slot-scripts.ts";
 
 /** Each may have as many bytes as a webhook. */
 const readAtOnce = 16;
-/** Of a slot with one time: each takes a script call. */
+/** Letters of one slot that can fail within one ms: each takes a script call. */
 const maxPerMs = 1_000;
 
 const retryScript = queueScript<0 | 1 | "left">("retry-dead.lua");
@@ -84,7 +84,7 @@ export class DeadLetters {
     return this.#retryElsewhere(place, await cell.run<string | null>("hget", dead, place.sequence));
   }
 
-  /** To where new items of its tenant go, which may be another Redis. After a crash in between, another retry completes this one. */
+  /** Moves the letter to where new items of its tenant go, maybe in another Redis. After a crash halfway, another retry completes it. */
   async #retryElsewhere(place: DeadLetterPlace, text: string | null): Promise<boolean> {
     if (text === null) return false;
     const { id, queue, item } = parseDeadLetter(place.slot, text);

@@ -2,7 +2,7 @@
 import type { Rules } from "../rules/rules.ts";
 import type { DepthFigures, QueueDepth, ServiceDepth } from "./contract.ts";
 
-/** What a look found of one class, service and tenant. Queues of more than were looked at are estimated. */
+/** What a look found for one class, service and tenant. If there are more queues than it looked at, the numbers are estimates. */
 export interface Look extends Omit<DepthFigures, "waiting"> {
   readonly class: string;
   readonly service: string;
@@ -26,7 +26,7 @@ export function depthsOf(
   return { depths, services: servicesOf(depths, looks) };
 }
 
-/** What waits in a class is exact. Where it has several services, each has the part of it that it has of what was looked at. */
+/** What waits in a class is exact. If the class has several services, the count is divided among them as in the sample. */
 function servicesOf(depths: readonly QueueDepth[], looks: readonly Look[]): ServiceDepth[] {
   const waiting = new Map<string, number>();
   for (const depth of depths) waiting.set(depth.class, (waiting.get(depth.class) ?? 0) + depth.waiting);
@@ -42,7 +42,7 @@ function servicesOf(depths: readonly QueueDepth[], looks: readonly Look[]): Serv
   });
 }
 
-/** @param classes listed also where nothing waits in them */
+/** @param classes that are listed even if nothing waits in them */
 export function depthsByClass(depths: readonly QueueDepth[], classes: Iterable<string>): Map<string, DepthFigures> {
   const sums = new Map([...classes].map((name) => [name, none]));
   for (const depth of depths) sums.set(depth.class, sum(sums.get(depth.class), depth));
@@ -58,7 +58,7 @@ export function depthsByTenant(depths: readonly QueueDepth[]): Map<string, Depth
 /** Of classes and services that the rules no longer have. */
 const otherName = "other";
 
-/** By class and service of the rules. @param rules.queueTargets listed also where nothing waits in them */
+/** By class and service of the rules. @param rules `queueTargets` are listed even if nothing waits for them */
 export function depthsByTarget(services: readonly ServiceDepth[], rules: Rules): ServiceDepth[] {
   const sums = new Map<string, ServiceDepth>();
   const add = (name: string, service: string, figures: DepthFigures): void => {

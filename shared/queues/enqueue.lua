@@ -7,8 +7,8 @@
 --       A kind: class:service:tenant, or 'class:service:tenant source'. Where the item has any of them, three lines follow: its place,
 --       the key that says that an item with its id was stored, and the histories of which this Redis must have one, see histories.lua.
 --       A place: '' where the tenant has one slot for the queue; 'earlier VERSION' where the item is stored only if the queue is here,
---       because new queues are in another slot since that version of the map; 'newest NUMBER' where it was not in the earlier slots,
---       whose last number that was
+--       because new queues are in another slot since that version of the map; 'newest NUMBER' where the earlier slots do not have the
+--       queue, and have given numbers up to NUMBER
 -- Returns a text with a word for each item, and spaces between them: its sequence, '' for a duplicate, '-NUMBER' where its queue is not
 -- here: the last number given here, or '!' where this Redis has another history.
 -- include numbers.part.lua
@@ -45,8 +45,9 @@ end
 
 local number, counter = takeNumbers(ARGV[3])
 if ARGV[2] ~= '0' then
-  -- The hash 'left' of a slot has tenants whose new queues are in another slot since that version of the map. A caller with an older map
-  -- would begin a queue here that others have begun there. All is checked before anything is stored: a refused call is repeated whole.
+  -- The hash 'left' of a slot has tenants whose new queues are in another slot, and the version of the map since when. A caller with an older
+  -- map would begin a queue here that other callers have begun there. Everything is checked before anything is stored: the caller repeats a
+  -- refused call as a whole.
   local past, at = number, 4
   while at < #ARGV do
     local prefix, last = ARGV[at], at + 1 + 3 * ARGV[at + 1]
@@ -67,7 +68,7 @@ if ARGV[2] ~= '0' then
   end
 end
 
--- The counter's name ends with it.
+-- The history of this Redis, see histories.lua: the counter's name ends with it.
 local history = string.sub(counter, #KEYS[1] + 2, #KEYS[1] + 9)
 local replies = {}
 local at = 4

@@ -29,18 +29,18 @@ interface Content extends ItemContent {
   readonly text: string;
 }
 
-/** A place of the queue of an item. */
+/** One of the places that an item's queue may be in: see {@link QueuePlaces}. */
 interface Place {
-  /** Which one, under a map that says `since`. Under another map the first place is visited. */
+  /** {@link QueuePlaces.since} of the map by which this place was found. Under another map the visits begin again with the first place. */
   readonly since: number;
-  /** The places after it: those before may be forgotten meanwhile. */
+  /** Number of places after it. Counted from the end, because places at the front may be forgotten meanwhile. */
   readonly later: number;
-  /** The greatest number that the places before have given. */
+  /** The greatest sequence that the earlier places have given. */
   readonly past: number;
 }
 const firstPlace: Place = { since: -1, later: 0, past: 0 };
 
-/** A look for the queue of an item in one of its places: it is stored there, or another place is next. */
+/** Looks for the queue of an item in one of its places. Either the item is stored there, or it visits the next place. */
 class Visit {
   readonly slot: number;
   readonly #cells: Cells;
@@ -48,7 +48,7 @@ class Visit {
   readonly #place: Place;
   /** The key that says that an item with its id was stored, or "". */
   readonly #known: string;
-  /** Undefined: it was not sent, or its slot is no place of it any more. */
+  /** Undefined: the item was not sent, or the slot is no longer one of its places. */
   #sent: { readonly since: number; readonly later: number } | undefined;
 
   constructor(cells: Cells, item: Storing, place: Place) {
@@ -61,7 +61,7 @@ class Visit {
     this.#known = dedupeId === undefined ? "" : this.#idKey(dedupeId, dedupesEverywhere);
   }
 
-  /** Called when the item is sent, also where that is repeated: under the map that the cell compares with its fence. */
+  /** Called whenever the item is sent, including repeats, so that it uses the map whose version the cell compares with its fence. */
   values(): readonly string[] | undefined {
     const { kind, key, after, content } = this.#item;
     const places = this.#places();
@@ -93,7 +93,10 @@ class Visit {
     return since === this.#place.since ? Math.max(0, slots.length - 1 - this.#place.later) : 0;
   }
 
-  /** Where a script cannot reach the slot of the id as well as that of the queue, {@link ClaimedIds} looks there first. */
+  /**
+   * In the slot of the queue. An id that counts in all queues is kept in its own slot if one script reaches all slots; if none does,
+   * {@link ClaimedIds} checks the slot of the id first.
+   */
   #idKey(dedupeId: string, everywhere: boolean): string {
     const ofId = everywhere && this.#cells.spansAllSlots;
     return idKey(this.#cells.fleet.root, ofId ? slotOf(dedupeId) : this.slot, dedupeId);
@@ -101,13 +104,13 @@ class Visit {
 }
 
 /**
- * Stores items. One script call stores those of one turn of the event loop. While queues of a tenant are in several places the item
- * visits one after the other.
+ * Stores items. One script call stores the items of one turn of the event loop. While the queues of a tenant may be in several places,
+ * an item visits one place after the other.
  */
 export class Enqueues {
   readonly #cells: Cells;
   readonly #batches: SlotBatches;
-  /** Queues with items that visit several places → the last of them. Items of one queue follow each other. */
+  /** Queue → its last item that visits several places. Items of one queue do so one after the other. */
   readonly #last = new Map<string, Promise<unknown>>();
   #lastContent: Content = { head: "", data: "", text: "\n" };
 
@@ -144,7 +147,7 @@ export class Enqueues {
     return this.#lastContent;
   }
 
-  /** Visits several places, one item of the queue after the other. */
+  /** Stores the item after the last one of its queue that visits several places. */
   async #addBehind(item: Storing): Promise<Enqueued> {
     const { text } = item;
     const before = this.#last.get(text);
@@ -162,7 +165,7 @@ export class Enqueues {
   }
 
   async #store(item: Storing, from: Place): Promise<Enqueued> {
-    // Each newer map begins the visits again: there are few while one item is stored.
+    // Each newer map begins the visits again. Few maps are published while one item is stored.
     let place = from;
     for (let tries = 0; tries < maxVisits; tries++) {
       const visit = new Visit(this.#cells, item, place);
@@ -180,7 +183,7 @@ export class Enqueues {
 
   #next(visit: Visit, reply: string | undefined, { text }: Storing): Place | undefined {
     const next = visit.next(reply);
-    // What this process stores later may have gone ahead.
+    // Later items of the queue may have been stored ahead of this one.
     if (next !== firstPlace || this.#last.has(text)) return next;
     throw brokerUnavailable("the tenant's queues have moved meanwhile: try again");
   }
@@ -206,7 +209,7 @@ function storingOf(given: NewItem, content: Content, after: readonly History[]):
   };
 }
 
-/** More than places that a tenant can have, twice. */
+/** More than twice the number of places that a tenant can have. */
 const maxVisits = 200;
 
 function toEnqueued(sequence = ""): Enqueued {

@@ -4,7 +4,7 @@
 -- ARGV  1 class   2 service   3 tenant   4 source of its items   then the prefixes of the slots' keys
 -- Returns their contents.
 
--- Of all slots; leases of one slot are looked at up to this number.
+-- Contents and bytes of all slots together; leases that are looked at in one slot.
 local maxContents, maxBytes, maxLeases = 64, 1048576, 256
 
 local contents, bytes = {}, 0

@@ -23,7 +23,7 @@ const CommonHead = Type.Object({
   contentType: Type.Optional(Type.String()),
   /** Of data that stands for bytes. */
   encoding: Type.Optional(Type.Literal("base64")),
-  /** Of the endpoint when it was queued: after a seek it is not sent. */
+  /** Generation of the endpoint when the item was queued: after a seek, items of earlier generations are not sent. */
   generation: Type.Optional(Type.Integer()),
 });
 type CommonHead = Static<typeof CommonHead>;
@@ -42,10 +42,10 @@ type About = Omit<ItemHead, keyof Identity>;
 
 /** Longer texts are not kept: an identity lives as long as its session, and a node has many. */
 const maxKeptText = 1_024;
-/** What the last item of an identity had in common with others, and its text: most sessions repeat one event. */
+/** The common part of the last item of each identity, and its text: most sessions repeat one event. */
 const lastTexts = new WeakMap<Identity, { about: About; text: string }>();
 
-/** In one line. @param identity does not change */
+/** @returns one line. @param identity must not change: the text is cached by this object */
 export function formatHead(about: About, identity: Identity): string {
   let last = lastTexts.get(identity);
   if (!last || !haveInCommon(last.about, about)) {
@@ -81,7 +81,7 @@ const maxCommonHeads = 1_000;
 /** A change has the same head for each of its endpoints. */
 let lastHead: { text: string; head: ItemHead | undefined } = { text: "", head: undefined };
 
-/** The caller changes nothing in it. @returns undefined for what is not the head of an item. */
+/** The caller must not change the result, which is cached. @returns undefined if the text is not the head of an item. */
 export function parseHead(text: string): ItemHead | undefined {
   if (text !== lastHead.text) lastHead = { text, head: parsed(text) };
   return lastHead.head;
@@ -104,7 +104,7 @@ function parseCommon(text: string): CommonHead | undefined {
   const common = parseJson(text);
   if (!validator.Check(common)) return undefined;
   if (commonHeads.size >= maxCommonHeads) commonHeads.clear();
-  // A part of a text keeps the whole text in memory, with the data of the item: its copy does not.
+  // A substring would keep the whole text of the item in memory, with its data. The copy does not.
   commonHeads.set(Buffer.from(text).toString(), common);
   return common;
 }

@@ -1,17 +1,17 @@
 /**
- * Names of keys and topics of queues in Redis, and the form of what is kept there. Everything of a slot begins with one prefix, which
- * carries its hash tag. It ends with the version of this form, `queues2:`. Builds with different forms must share no key: a script that finds
- * another form may stop halfway, and Redis takes nothing back.
+ * Names of keys and topics of queues in Redis, and the format of their values. All names of a slot begin with one prefix, which contains
+ * its hash tag and ends with the version of this format, `queues2:`. Builds with different formats must share no key: a script that finds
+ * another format may stop halfway, and Redis does not roll back.
  *
  *     q:QUEUE             list      the items in order, two elements for each: its label (sequence, class, maybe source), and its content
  *                                   (head and data, a line each; the data may have more). The first ones stay while they are in flight
  *     k:QUEUE             hash      attempts, previous; only while the queue is delayed or parked
  *     r:LANE              list      queues that are ready for a worker, each with its attempts and previous
  *     lanes               set       lanes with ready queues
- *     leases, delays      zset      when a lease ends (its text says the rest), when the next attempt is due
+ *     leases, delays      zset      when a lease ends (its text has everything else), when the next attempt is due
  *     parked              set       queues that wait for an operator
  *     depths              hash      class:tenant → items
- *     sources             hash      webhook source → items
+ *     sources             hash      source of the items, see contract.ts → items
  *     left                hash      tenant whose new queues are in another slot → version of the map of cells that says so
  *     id:ID               string    an item with this id was stored
  *     claim:ID            string    the queue that an item with this id goes to, stored or not; in the slot of the id (claimed-ids.ts)
@@ -24,7 +24,7 @@ import { slotOf } from "../redis/slots.ts";
 import type { Claimed, DeadLetter, QueuedItem, QueueName, ReadyQueues } from "./contract.ts";
 import { deadLetterId } from "./dead-letter-places.ts";
 
-/** Injective: the name of a service has no colon, and those of the tenant are escaped. One line. */
+/** One line. Injective: the name of a service has no colon, and colons in that of a tenant are escaped. */
 export function queueText({ service, tenant, key }: QueueName): string {
   return `${service}:${tenantText(tenant)}:${keyText(key)}`;
 }
@@ -43,7 +43,7 @@ export function tenantText(tenant: string): string {
   return /[%:\s]/.test(tenant) ? tenant.replaceAll(/[%:\s]/g, encodeURIComponent) : tenant;
 }
 
-/** The inverse of the escapes above. Text that nobody wrote with them stays as it is: one bad name must not hide the others. */
+/** The inverse of the escapes above. Text that cannot be decoded stays as it is: one bad name must not hide the others. */
 export function unescaped(text: string): string {
   if (!text.includes("%")) return text;
   try {
@@ -66,7 +66,7 @@ export function idKey(root: string, slot: number, dedupeId: string): string {
 export function claimKey(root: string, slot: number, dedupeId: string): string {
   return `${slotPrefix(root, slot)}claim:${dedupeId}`;
 }
-/** By root, which a process has one of, and slot: made once, because each call of a script names many slots. */
+/** Prefixes by root and slot. Made once, because each script call names many slots. A process has one root. */
 const prefixes = new Map<string, string[]>();
 
 /** What the names of all keys of a slot begin with. */
@@ -80,9 +80,9 @@ export function slotPrefix(root: string, slot: number): string {
 }
 
 /**
- * The keys of a script that begins with the slot: the counter of sequences and fencing tokens, and a name that no key has. Where one
- * script spans slots, one counter serves all of them. While a cluster moves the hash slot, the missing key makes Redis refuse the
- * script before it begins, on both servers: the script would find only a part of the slot's keys there.
+ * The keys of a script call for slots beginning with this one: the counter of sequences and fencing tokens, and a name that no key has. If
+ * one script spans slots, one counter serves all of them. While a cluster moves the hash slot, the missing key makes both servers refuse
+ * the script before it begins: each of them has only a part of the slot's keys.
  */
 export function scriptKeys(cell: { root: string; spansSlots: boolean }, slot: number): [numbers: string, none: string] {
   const prefix = slotPrefix(cell.root, cell.spansSlots ? 0 : slot);
@@ -132,7 +132,7 @@ export function parseLane(slot: number, text: string): ReadyQueues {
   return { slot, class: name, service, attempt, tenant: unescaped(tenant) };
 }
 
-/** What a lease's text says, of a queue in that lane: see claim.lua. @param content of its first item */
+/** Parses the text of a lease on a queue in that lane: see claim.lua. @param content of its first item */
 export function parseLease(
   { slot, class: name, service, tenant }: ReadyQueues,
   text: string,

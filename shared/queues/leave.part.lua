@@ -25,7 +25,7 @@ local function classOfNext(list)
   return label and string.match(label, '^%d+ (%S+)')
 end
 
--- Returns the class of the next item where there is one, and of the last that left its sequence, its label and its content.
+-- Returns the class of the next item if there is one; then sequence, label and content of the last item that left.
 local function leave(prefix, queue, tenant, items)
   local list = prefix .. 'q:' .. queue
   local elements = redis.call('LPOP', list, 2 * items) or {}

@@ -1,4 +1,4 @@
-/** What is done at slots that a tenant has left, before they are forgotten: see tenant-places.ts. */
+/** The steps at slots that a tenant has left, before the map forgets them: see tenant-places.ts. */
 import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
 import { SlotGroups } from "../redis/slot-groups.ts";
@@ -12,7 +12,7 @@ const forgetScript = script<number>(new URL("forget-tenant.lua", import.meta.url
 export const numbersScript = script<string>(new URL("raise-numbers.lua", import.meta.url), 2);
 
 /**
- * Makes callers with a map older than `since` store nothing more of the tenant in these slots.
+ * Marks the slots, so that callers with a map older than `since` store nothing more of the tenant there.
  * @returns the items that are left there; undefined: not all of the slots can be reached.
  */
 export async function countLeft(

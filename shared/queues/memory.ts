@@ -44,7 +44,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   readonly #sources = new Map<string, number>();
   /** Slot and lane → queues in order. */
   readonly #ready = new Map<string, Queue[]>();
-  /** By text, with the queue, and when the lease ends by `Date.now()`. */
+  /** By text. `endsAt` is by `Date.now()`. */
   readonly #leases = new Map<string, { queue: Queue; lease: Lease; endsAt: number }>();
   readonly #delays = new Map<Queue, number>();
   /** Insertion order is expiry order. */
@@ -310,7 +310,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return { lease, attempts: queue.attempts, previous: queue.previous, claimedAt, items };
   }
 
-  /** Ready for a first attempt at the next item, or gone. */
+  /** Makes the queue ready for a first attempt at its next item, or removes it. */
   #advance(queue: Queue): void {
     queue.attempts = 0;
     if (queue.items.length > 0) this.#makeReady(queue, { attempt: "first" });

@@ -1,6 +1,6 @@
 -- The next sequences and fencing tokens. KEYS[1] names their counter: one for each Redis, in a cluster one for each slot. No number
--- is given twice, also where a primary was restarted or replaced by one that lacks the latest writes: it begins past them, at the
--- time in units of 2^-20 s.
+-- is given twice. A primary that was restarted, or replaced another one, may lack the latest writes: it begins past all numbers before,
+-- at the present time in units of 2^-20 s since 2026, or at the next multiple of 2^20 where that is later.
 -- Returns the number before the first of `count`, and the key that keeps the last one.
 local function takeNumbers(count)
   local info, name = redis.call('INFO', 'replication'), 'master_replid:'

@@ -50,7 +50,7 @@ export function scalarText(json: Uint8Array): string | undefined {
   const buffer = Buffer.isBuffer(json) ? json : Buffer.from(json.buffer, json.byteOffset, json.length);
   const text = buffer.toString();
   if (text.startsWith('"')) {
-    // Most keys and ids: what has no escape stands for itself.
+    // Most keys and ids have no escape.
     if (!text.includes("\\")) return text.slice(1, -1);
     const value = parseJson(text);
     return typeof value === "string" ? value : undefined;
@@ -58,7 +58,7 @@ export function scalarText(json: Uint8Array): string | undefined {
   return text === "true" || text === "false" ? text : decimalText(text);
 }
 
-/** Written as it is kept. */
+/** An integer in the form that {@link decimalText} returns. */
 const plainInteger = /^(?:0|-?[1-9]\d{0,99})$/;
 
 /** Equal numbers give equal text, of all digits: a double would merge large ids. @returns undefined for what is no number */
@@ -69,7 +69,7 @@ function decimalText(text: string): string | undefined {
   if (whole === "") return undefined;
   const digits = (whole + fraction).replace(/^0+/, "");
   if (digits === "") return "0";
-  // Of the first digit, from the decimal point.
+  // Digits before the decimal point; negative: zeros after it.
   const point = digits.length - fraction.length + Number(exponent);
   if (Math.abs(point) > maxKeyBytes) return undefined;
   const before = digits.slice(0, Math.max(0, point)).padEnd(point, "0") || "0";

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- What waits in some slots: a look at so many lanes and queues of each, not at all of them.
+-- Reads what waits in some slots, from a bounded number of lanes and queues of each.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 lanes, leases, delays, parked queues and depths of each slot at most   then the prefixes of the slots' keys
 -- Returns {now ms, dead letters, {class:tenant and its items, of the slots that have no more of them}, {of which slots they are not

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Makes queues ready whose lease has expired, ahead of others, with one attempt more; and those whose next attempt is due.
+-- Makes queues ready whose lease has expired, ahead of others and with one more failed attempt, and queues whose next attempt is due.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 queues of each slot at most, then the prefixes of the slots' keys
--- Returns ms until the next lease or delay of any slot ends, 0 where more has ended already, -1 where none is left.
+-- Returns ms until the next lease or delay of any slot ends, 0 where any had ended already (there may be more), -1 where there was none.
 -- include ready.part.lua
 
 local time = redis.call('TIME')

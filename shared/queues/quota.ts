@@ -1,6 +1,6 @@
-/** How many items of a tenant or a source may wait: counted by the store, and by this process since it last asked the store. */
+/** Limits how many items of a tenant or a source may wait. Counts what the store last said, plus what this process has added since. */
 
-/** Of what was free at the last read of the store: this process may fill so much before it reads again. */
+/** The part of what was free at the last read of the store that this process may fill before it reads again. */
 const trustedPart = 1 / 8;
 /** Other processes enqueue as well, and dispatchers deliver. */
 const maxAgeMs = 10_000;
@@ -8,11 +8,11 @@ const maxOwners = 10_000;
 
 interface Known {
   waiting: number;
-  /** Stored by this process since. */
+  /** Items that this process has added since. */
   added: number;
   /** By `performance.now()`. */
   readAt: number;
-  /** The last question that was asked before the store was. */
+  /** The last question that was asked before the read of the store began. */
   asOf: number;
 }
 
@@ -31,7 +31,7 @@ export class WaitingQuota {
     this.#waiting = options.waiting;
   }
 
-  /** As {@link allows}; undefined where the store has to be asked, or another question waits for it. */
+  /** As {@link allows}, without waiting: undefined if the store has to be asked, or another question waits for it. */
   allowsAtOnce(owner: string, items: number): boolean | undefined {
     const known = this.#owners.get(owner);
     if (!known || this.#turns.has(owner) || !this.#isTrusted(known, items)) return undefined;
@@ -46,7 +46,7 @@ export class WaitingQuota {
     const question = ++this.#questions;
     const decide = async (): Promise<boolean> => {
       const newest = this.#owners.get(owner);
-      // One look refuses all that were asked before it.
+      // One read of the store without enough room refuses all questions that were asked before it.
       if (newest && newest.asOf >= question && !this.#hasRoom(newest, items)) return false;
       return this.#take(newest && this.#isTrusted(newest, items) ? newest : await this.#read(owner), items);
     };

@@ -1,7 +1,7 @@
--- Puts queues into the lists of their tenants' ready queues. Call pushReady once a slot is done, and tellReady at the end: dispatchers
--- hear of lists that were empty.
+-- Puts queues into the lists of their tenants' ready queues. Call pushReady once a slot is done, and tellReady at the end: it notifies
+-- dispatchers of lists that were empty.
 -- prefix    of the slot's keys   lane      class:service:kind:tenant; kind: 'f' first attempt, 'r' retry
--- entry     attempts at the first item that failed, sequence of the item before it or 0, service:tenant:key
+-- entry     failed attempts at the first item, sequence of the item before it or 0, service:tenant:key
 -- front     ahead of the others
 local maxNews, maxPushed = 128, 1000
 local news, topic = {}, nil

@@ -351,7 +351,7 @@ function toClaimReplies([text = "", ...texts]: readonly string[], requests: read
 
 type Scan = [cursor: string, found: string[]];
 
-/** In steps: the server looks at about {@link scanCount} members at once. */
+/** All members, read in steps: the server looks at about {@link scanCount} members at once. */
 async function scanned(step: (cursor: string) => Promise<Scan>): Promise<string[]> {
   const all: string[] = [];
   let cursor = "0";

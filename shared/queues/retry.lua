@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Ends a lease whose first item, or the one after those that were done, failed. That item stays at the head of its queue, leaves it
--- as a dead letter, or holds the queue until it is released.
+-- Ends a lease of which the first item, or the one after those that were done, failed. The item stays at the head of its queue for a
+-- later attempt, leaves the queue as a dead letter, or parks the queue until it is released.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
 -- ARGV  1 prefix of the slot's keys   2 lease (see claim.lua)   3 number of items done   4 'delay', 'dead' or 'park'
 --       5 attempts that failed   6 delay ms   7 failure (JSON text of one line)

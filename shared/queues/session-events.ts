@@ -1,6 +1,6 @@
 /**
- * Moves session events from the session store to keyed queues, which deliver them. The two may lie in different slots, so that no
- * single step does both: an event leaves the session store after its queue has stored it, and its id makes a repeat harmless.
+ * Moves session events from the session store to keyed queues, which deliver them. The two may be in different slots, so no single step
+ * can do both: an event leaves the session store after its queue has stored it, and its id makes a repeat harmless.
  */
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
@@ -21,7 +21,7 @@ import { takenMs } from "../sessions/contract.ts";
 import type { QueueStore } from "./contract.ts";
 import { formatHead } from "./item-head.ts";
 
-/** Events of processes that are gone are looked for this often. */
+/** How often the store is searched for events of processes that are gone. */
 const sweepMs = 5_000;
 /** The same while no service asks for events: what was recorded before is dropped. */
 const idleSweepMs = 60_000;
@@ -81,7 +81,7 @@ export class SessionEvents implements Service {
     await this.#moving;
   }
 
-  /** For a claim on this node; undefined where no service asks for what is to come. @param options.begins the session is new */
+  /** The events to record for a session that this node claims; undefined if no service asks for any. @param options.begins the session is new */
   requestedFor(identity: Identity, { node, begins }: { node: string; begins: boolean }): RequestedEvents | undefined {
     const rules = this.#options.rules();
     const connected = begins && rules.sessionHook("connected") !== undefined;
@@ -144,7 +144,7 @@ export class SessionEvents implements Service {
       }
       if (isSweep && nextMs === 0) this.#looksEverywhere = true;
       if (nextMs === undefined) continue;
-      // It is due in one of these slots: which one does not matter.
+      // The next event is due in one of these slots. The store does not say which, so expect it in all of them.
       const nextAt = performance.now() + nextMs;
       for (const slot of due) this.#dueAt.set(slot, Math.min(nextAt, this.#dueAt.get(slot) ?? Infinity));
     }
@@ -158,7 +158,7 @@ export class SessionEvents implements Service {
     const failed = new Set<string>();
     const stored: SessionEvent[] = [];
     const store = async (event: SessionEvent): Promise<void> => {
-      // This process was paused: others have the events by now, and the queues remember an id for a time only.
+      // This process was paused: other processes may have taken the events by now, and the queues remember an id only for a time.
       if (performance.now() - takenAt >= takenMs) return;
       try {
         await this.#enqueue(event);

@@ -1,6 +1,6 @@
 /**
- * Groups what is asked of Redis: within one turn of the event loop, or while the calls before are under way. One script call for each
- * Redis, in a cluster one for each slot.
+ * Batches requests to Redis: those of one turn of the event loop, or those that arrive while earlier calls are under way. One script call
+ * for each Redis, in a cluster one for each slot.
  */
 import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { Script } from "../redis/scripts.ts";
@@ -27,7 +27,7 @@ interface Part {
   readonly slot: number;
   readonly entries: Entry[];
   bytes: number;
-  /** It takes no more. */
+  /** No further entry is added, because one of the slot was left for a later call. */
   isClosed: boolean;
 }
 
@@ -36,13 +36,13 @@ const maxEntries = 128;
 const maxBytes = 1024 * 1024;
 /** Behind calls under way. */
 const maxWaiting = { entries: 20_000, bytes: 32 * 1024 * 1024 };
-/** Calls without an answer hold up entries of other slots for so long at most. */
+/** Calls without an answer hold up entries of other slots no longer than this. */
 const defaultHoldMs = 5;
 
 export interface SlotBatchesOptions {
   /**
-   * Its values: what `head` gives; then for each slot the prefix of its keys, the number of its entries, and their values. It replies
-   * with one text of a reply for each entry, in order: a client takes as long to read a short text as a long one.
+   * Its values: what `head` returns; then for each slot the prefix of its keys, the number of its entries, and their values. It returns one
+   * text with a reply for each entry, in order: a client reads one long text as fast as one short text.
    */
   readonly script: Script<string>;
   /** @param entries of all slots */
@@ -62,7 +62,7 @@ export class SlotBatches {
   #waiting: Entry[] = [];
   #waitingBytes = 0;
   #callsUnderWay = 0;
-  /** With a call under way, where entries are in order. */
+  /** With `inOrder`, slots that have a call under way. */
   readonly #busySlots = new Set<number>();
   #isScheduled = false;
   /** Slots of entries that were refused in this turn of the event loop: their callers hear of it when the turn ends. */
@@ -75,20 +75,20 @@ export class SlotBatches {
   }
 
   /**
-   * With `inOrder` entries of one slot are executed in the order of the calls: a call of a script may fail, or be sent once more, while a later
-   * one succeeds, so a slot has one under way at a time. Entries of a slot that wait for a call fail with it.
+   * With `inOrder`, the entries of one slot are executed in the order in which they were added. A script call may fail, or be sent once more,
+   * while a later one succeeds, so a slot has one call under way at a time. Entries of a slot that wait behind a call fail with it.
    *
-   * @param values is called when they are sent, in the same turn of the event loop, and again where that is repeated.
-   * @param bytes about as long as the values
-   * @param shared entries with the same one have the same last value: each call has that once, and then its index in ARGV. The script must be able
-   * to tell them apart
-   * @returns undefined: they were not sent.
-   * @throws TidegateError `broker_unavailable` where too much waits
+   * @param values called when the values are sent, in the same turn of the event loop, and again if that is repeated.
+   * @param bytes length of the values, about
+   * @param shared entries with the same object have the same last value: a call has that value once, and then its index in ARGV. The script must
+   * be able to tell the two apart
+   * @returns undefined: the values were not sent.
+   * @throws TidegateError `broker_unavailable` if too much waits
    */
   add(slot: number, values: Values, bytes: number, shared?: object): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
       const isFull = this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes;
-      // A smaller one behind it must not take its place.
+      // Later entries of the slot are refused as well, even if they would fit: they must not overtake this one.
       if (isFull || this.#fullSlots.has(slot)) {
         if (this.#fullSlots.size === 0) setImmediate(() => this.#fullSlots.clear());
         this.#fullSlots.add(slot);
@@ -119,7 +119,7 @@ export class SlotBatches {
     for (const call of callsOf(this.#takeParts())) this.#run(call);
   }
 
-  /** All that waits for no call; in order, no more of a slot than one call takes. */
+  /** The entries that need not wait for a call. With `inOrder`, no more of a slot than one call takes. */
   #takeParts(): Part[] {
     const parts: Part[] = [];
     const bySlot = new Map<number, Part>();
@@ -165,7 +165,7 @@ export class SlotBatches {
     }
   }
 
-  /** What waits for a call of these slots. */
+  /** Removes and returns the entries that wait behind a call of these slots. */
   #takeBehind(slots: readonly number[]): Entry[] {
     const taken = this.#waiting.filter(({ slot }) => slots.includes(slot));
     this.#waiting = this.#waiting.filter(({ slot }) => !slots.includes(slot));
@@ -216,7 +216,7 @@ function hasRoom({ entries, bytes, isClosed }: Part, more: number): boolean {
   return !isClosed && entries.length < maxEntries && bytes + more <= maxBytes;
 }
 
-/** Parts share calls. */
+/** Packs parts into calls, each within {@link maxEntries} and {@link maxBytes}. */
 function callsOf(parts: readonly Part[]): Part[][] {
   const calls: Part[][] = [];
   let call: Part[] = [];

@@ -4,7 +4,7 @@ import type { Argument } from "../redis/client.ts";
 import { type Script, script } from "../redis/scripts.ts";
 import { scriptKeys, slotPrefix } from "./keys.ts";
 
-/** Its keys are {@link scriptKeys}: they say which server runs it, and whether it may. */
+/** Its keys are {@link scriptKeys}: they decide which server runs it, and whether the server refuses it while the slot moves. */
 export function queueScript<Reply>(file: string, options: { isBatch?: boolean } = {}): Script<Reply> {
   return script<Reply>(new URL(file, import.meta.url), 2, options);
 }

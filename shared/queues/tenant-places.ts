@@ -6,8 +6,8 @@ import { slotOfQueue } from "./keys.ts";
 
 export interface QueuePlaces {
   /**
-   * The slots that may hold the queue, the newest last. An item goes to the first of them that holds its queue, and to the newest
-   * where none does. So at most one slot holds a queue, and what it holds was stored before everything that a later one gets.
+   * The slots that may hold the queue, the newest last. An item goes to the first of them that holds its queue, or to the newest if none
+   * does. So at most one slot holds a queue, and its items were stored before everything that a later slot gets.
    */
   readonly slots: readonly number[];
   /** The version of the map that began the newest place; 0: the tenant has no pin. */
