@@ -92,7 +92,7 @@ export class Deliverer {
       case "retry":
         return this.#tryAgain(held, claimed, delivery, {
           error: verdict.error,
-          counts: verdict.counts && !state.circuit.isOpen,
+          counts: verdict.counts && !state.circuit.isSilent,
           ...(verdict.afterMs !== undefined && { afterMs: verdict.afterMs }),
         });
       case "failed":

@@ -54,7 +54,7 @@ export class ServiceState {
   /** Requests that it can be sent now. */
   capacity(nowMs: number): number {
     if (this.waitMs(nowMs) > 0) return 0;
-    if (this.circuit.isOpen) return 1;
+    if (this.circuit.isSilent) return 1;
     // An endpoint that does not answer takes no further worker.
     if (this.isOutside && this.#isSilent(nowMs)) return 0;
     if (this.isOutside && this.#tookMs === undefined) return 1 - this.inFlight;

@@ -44,7 +44,7 @@ export class ServiceCircuits {
 
   /**
    * Sends a request unless the circuit is open, and lets the circuit learn from the answer.
-   * @param request.user whose request it is: one user's failures alone do not open the circuit for others
+   * @param request.user whose request it is: the failures of a few users do not open the circuit for others; "": nobody's
    * @param request.hasTime false: the caller waits so briefly that a missing answer says nothing about the service
    */
   async guard(
@@ -54,8 +54,8 @@ export class ServiceCircuits {
   ): Promise<ServiceAnswer> {
     const circuit = this.of(service);
     const from = performance.now();
-    const attempt = circuit.begin(from);
-    if (!attempt) return circuitOpen(circuit, from);
+    const attempt = circuit.begin(from, request.user);
+    if (!attempt) return circuitOpen(circuit, from, request.user);
     let result: AttemptResult = "unknown";
     try {
       const answer = await send();
@@ -68,8 +68,8 @@ export class ServiceCircuits {
 }
 
 /** The answer where the circuit lets nothing pass. */
-export function circuitOpen(circuit: Circuit, nowMs: number): ServiceAnswer {
-  return { kind: "circuit_open", retryAfterMs: circuit.retryAfterMs(nowMs) };
+export function circuitOpen(circuit: Circuit, nowMs: number, user?: string): ServiceAnswer {
+  return { kind: "circuit_open", retryAfterMs: circuit.retryAfterMs(nowMs, user) };
 }
 
 /** What an answer says of the service. */

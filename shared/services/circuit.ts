@@ -1,6 +1,6 @@
 /**
  * Whether a service answers at all. After too many failures its circuit opens: nothing is sent but one probe once in a while, until
- * a probe succeeds. Pure.
+ * a probe succeeds. Where only a few users' requests fail, it opens for these users alone. Pure.
  */
 
 export interface CircuitBounds {
@@ -15,6 +15,10 @@ const defaultBounds: CircuitBounds = { minFailures: 10, windowMs: 10_000, maxPro
 const firstProbeMs = 1_000;
 /** Users counted one by one in one window; of further users only failures count. */
 const maxUsers = 1_000;
+/** With fewer failing users it opens for them alone. */
+const minFailingUsers = 10;
+/** A request without a user counts for all of them. */
+const noUser = "";
 
 /** A request that the circuit let pass. */
 export type Attempt = "ordinary" | "probe";
@@ -35,6 +39,12 @@ export class Circuit {
   #failingUsers = 0;
   /** Until then nothing is sent, by the caller's clock; undefined: closed. */
   #openUntil: number | undefined;
+  /** It is open for these users alone; undefined: for all. */
+  #openFor: ReadonlySet<string> | undefined;
+  /** A request beside the probes was answered since it opened. */
+  #isAnswering = false;
+  /** Users whose probe has failed: others probe first. */
+  readonly #failedProbers = new Set<string>();
   #probeMs = firstProbeMs;
   #probing = false;
 
@@ -49,58 +59,97 @@ export class Circuit {
     this.#onChange = onChange;
   }
 
+  /** For some users at least. */
   get isOpen(): boolean {
     return this.#openUntil !== undefined;
   }
 
-  /** Ms until a request may be sent; 0: now. Infinity: a probe is under way. */
+  /** It is open, and nobody was answered since: a failure says nothing about its request, and what can wait should. */
+  get isSilent(): boolean {
+    return this.#openUntil !== undefined && !this.#isAnswering;
+  }
+
+  /** Ms until some request may be sent; 0: now. Infinity: a probe is under way. */
   waitMs(nowMs: number): number {
-    if (this.#openUntil === undefined) return 0;
-    return this.#probing ? Infinity : Math.max(0, this.#openUntil - nowMs);
+    return this.isSilent ? this.#probeInMs(nowMs) : 0;
   }
 
   /** When a refused request may come again: at a random moment of the second after the next probe. */
-  retryAfterMs(nowMs: number): number {
-    const waitMs = this.waitMs(nowMs);
+  retryAfterMs(nowMs: number, user = noUser): number {
+    const waitMs = this.#waitMsOf(user, nowMs);
     return Math.ceil((Number.isFinite(waitMs) ? waitMs : 0) + firstProbeMs * (0.5 + this.#random() / 2));
   }
 
   /** A request is to be sent. @returns undefined: not now. Otherwise the caller must call {@link end}. */
-  begin(nowMs: number): Attempt | undefined {
-    if (this.#openUntil === undefined) return "ordinary";
-    if (this.waitMs(nowMs) > 0) return undefined;
+  begin(nowMs: number, user = noUser): Attempt | undefined {
+    if (!this.#isOpenFor(user)) return "ordinary";
+    if (this.#waitMsOf(user, nowMs) > 0) return undefined;
     this.#probing = true;
     return "probe";
   }
 
-  /** @param user one user alone, whose requests fail, does not open the circuit for others that are answered */
   end(attempt: Attempt, result: AttemptResult, { user, nowMs }: { user: string; nowMs: number }): void {
-    if (attempt === "probe") this.#endProbe(result, nowMs);
+    if (attempt === "probe") this.#endProbe(result, user, nowMs);
     // A request from before the circuit opened tells nothing new.
-    else if (this.#openUntil === undefined && result !== "unknown") this.#count(result === "failed", user, nowMs);
+    else if (!this.#isOpenFor(user) && result !== "unknown") this.#count(result === "failed", user, nowMs);
   }
 
-  #endProbe(result: AttemptResult, nowMs: number): void {
+  #isOpenFor(user: string): boolean {
+    return this.#openUntil !== undefined && (this.#openFor?.has(user) ?? true);
+  }
+
+  #waitMsOf(user: string, nowMs: number): number {
+    if (!this.#isOpenFor(user)) return 0;
+    // Otherwise the user with the most failing requests would have every probe.
+    return this.#probeInMs(this.#failedProbers.has(user) ? nowMs - firstProbeMs : nowMs);
+  }
+
+  #probeInMs(nowMs: number): number {
+    return this.#probing ? Infinity : Math.max(0, (this.#openUntil ?? nowMs) - nowMs);
+  }
+
+  #endProbe(result: AttemptResult, user: string, nowMs: number): void {
     this.#probing = false;
-    if (result === "answered") {
-      this.#openUntil = undefined;
-      this.#probeMs = firstProbeMs;
-      this.#beginWindow(nowMs);
-      this.#onChange(false);
-    } else if (result === "failed") {
+    if (result === "answered") this.#close(nowMs);
+    else if (result === "failed") {
+      if (user !== noUser && this.#failedProbers.size < maxUsers) this.#failedProbers.add(user);
       this.#probeMs = Math.min(this.#bounds.maxProbeMs, this.#probeMs * 2);
       this.#openUntil = nowMs + this.#jittered(this.#probeMs);
     }
+  }
+
+  #close(nowMs: number): void {
+    this.#openUntil = undefined;
+    this.#openFor = undefined;
+    this.#failedProbers.clear();
+    this.#probeMs = firstProbeMs;
+    this.#beginWindow(nowMs);
+    this.#onChange(false);
   }
 
   #count(failed: boolean, user: string, nowMs: number): void {
     if (nowMs - this.#windowFrom >= this.#bounds.windowMs) this.#beginWindow(nowMs);
     this.#note(user, failed);
     this.#answers++;
-    if (!failed) return;
+    if (!failed) {
+      this.#isAnswering = true;
+      // The users it is open for have not come back.
+      if (this.#openUntil !== undefined && nowMs > this.#openUntil + this.#bounds.maxProbeMs) this.#close(nowMs);
+      return;
+    }
     this.#failures++;
     if (this.#failures < this.#bounds.minFailures || this.#failures * 2 < this.#answers) return;
     if (this.#failingUsers * 2 < this.#users.size) return;
+    this.#open(nowMs);
+  }
+
+  /** Or opens it for more users. */
+  #open(nowMs: number): void {
+    const failing = [...this.#users].filter(([, failed]) => failed).map(([user]) => user);
+    const users = new Set([...(this.#openFor ?? []), ...failing]);
+    this.#openFor = users.size < minFailingUsers && !users.has(noUser) ? users : undefined;
+    this.#isAnswering = false;
+    if (this.#openUntil !== undefined) return;
     this.#openUntil = nowMs + this.#jittered(this.#probeMs);
     this.#onChange(true);
   }

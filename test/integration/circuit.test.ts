@@ -26,6 +26,7 @@ beforeEach(async () => {
         { event: "ask.hasty", service: "hasty", path: "/ask", mode: "call" },
         { event: "ask.other", service: "other", path: "/ask", mode: "call" },
         { event: "tell", service: "documents", path: "/tell", mode: "enqueue", retry: { minMs: 1, maxMs: 20 } },
+        { event: "tell.keyed", service: "documents", path: "/tell", mode: "enqueue", key: "/key" },
       ],
       hooks: { connect: "documents" },
     },
@@ -153,6 +154,34 @@ test("CALL-22: one user's failing calls refuse nothing to others", async () => {
     const failing = [1, 2, 3, 4].map(async () => mallory.request("ask", {}));
     for (const { error } of await Promise.all(failing)) expect(error?.code).toBe("upstream_failed");
   }
+});
+
+test("CALL-22: calls of one user that fail before anybody else calls refuse nothing to the others", async () => {
+  const mallory = await newClient("mallory");
+  answerCalls((request, response) => answerJson(response, {}, request.headers["ce-subject"] === "mallory" ? 500 : 200));
+  await open(mallory);
+  await refusedByCircuit(mallory);
+  const ada = await newClient("ada");
+  for (let n = 0; n < 20; n++) {
+    expect((await ada.request("ask", {})).ok).toBe(true);
+    await mallory.request("ask", {});
+  }
+  expect(await metric('tidegate_circuit_open{service="documents"}')).toBe("1");
+});
+
+test("CALL-22: queued events of one user that always fail keep back no call and no event of another", async () => {
+  const [ada, mallory] = [await newClient("ada"), await newClient("mallory")];
+  let delivered = 0;
+  answerCalls((request, response) => {
+    const isBad = request.headers["ce-subject"] === "mallory";
+    if (!isBad && request.path === "/tell") delivered++;
+    answerJson(response, {}, isBad ? 500 : 200);
+  });
+  for (let n = 0; n < 12; n++) await mallory.request("tell.keyed", { key: `bad${n}` });
+  await eventually(async () => (await metric('tidegate_circuit_open{service="documents"}')) === "1");
+  for (let n = 0; n < 5; n++) expect(await ada.request("tell.keyed", { key: n })).toMatchObject({ queued: true });
+  await eventually(() => delivered === 5);
+  expect((await ada.request("ask", {})).ok).toBe(true);
 });
 
 test("HOOK-6: an open circuit keeps no client from connecting, and a hook's answer does not close it", async () => {

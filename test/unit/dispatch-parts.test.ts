@@ -136,13 +136,13 @@ test("DISP-9: shares follow the rules; retries have a quarter, and no class is w
 });
 
 describe("circuit", () => {
-  function end(circuit: Circuit, result: AttemptResult, nowMs: number, user = "ada"): void {
-    const attempt = circuit.begin(nowMs);
+  function end(circuit: Circuit, result: AttemptResult, nowMs: number, user = ""): void {
+    const attempt = circuit.begin(nowMs, user);
     if (!attempt) throw new Error("the circuit lets nothing pass");
     circuit.end(attempt, result, { user, nowMs });
   }
 
-  function fail(circuit: Circuit, times: number, nowMs = 0, user = "ada"): void {
+  function fail(circuit: Circuit, times: number, nowMs = 0, user = ""): void {
     for (let n = 0; n < times; n++) end(circuit, "failed", nowMs, user);
   }
 
@@ -159,7 +159,7 @@ describe("circuit", () => {
     expect(circuit.begin(1_001)).toBe("probe");
     expect(circuit.begin(1_001)).toBeUndefined();
     expect(circuit.waitMs(1_001)).toBe(Infinity);
-    circuit.end("probe", "answered", { user: "ada", nowMs: 1_002 });
+    circuit.end("probe", "answered", { user: "", nowMs: 1_002 });
     expect(circuit.isOpen).toBe(false);
     expect(changes).toEqual([true, false]);
   });
@@ -169,8 +169,8 @@ describe("circuit", () => {
     fail(circuit, 10);
     const waits: number[] = [];
     for (let nowMs = 1_000, probe = 0; probe < 6; probe++) {
-      circuit.end("ordinary", "failed", { user: "ada", nowMs });
-      circuit.end("ordinary", "answered", { user: "ada", nowMs });
+      circuit.end("ordinary", "failed", { user: "", nowMs });
+      circuit.end("ordinary", "answered", { user: "", nowMs });
       end(circuit, "failed", nowMs);
       const waitMs = circuit.waitMs(nowMs);
       waits.push(waitMs);
@@ -208,6 +208,45 @@ describe("circuit", () => {
     expect(circuit.isOpen).toBe(false);
     fail(circuit, 1, 1, "grace");
     expect(circuit.isOpen).toBe(true);
+  });
+
+  test("CALL-22: where fewer than ten users fail it opens for them alone, whoever comes first", () => {
+    const circuit = new Circuit({ random: () => 1 });
+    fail(circuit, 10, 0, "mallory");
+    expect([circuit.isOpen, circuit.isSilent]).toEqual([true, true]);
+    expect(circuit.begin(1, "mallory")).toBeUndefined();
+    expect(circuit.begin(1, "ada")).toBe("ordinary");
+    circuit.end("ordinary", "failed", { user: "ada", nowMs: 1 });
+    expect(circuit.begin(1, "ada"), "fails, too").toBeUndefined();
+    end(circuit, "answered", 1, "grace");
+    expect([circuit.isOpen, circuit.isSilent], "somebody is answered").toEqual([true, false]);
+    expect(circuit.waitMs(1)).toBe(0);
+    for (let n = 2; n < 9; n++) fail(circuit, 1, 1, `user${n}`);
+    expect(circuit.begin(1, "alan")).toBe("ordinary");
+    circuit.end("ordinary", "failed", { user: "alan", nowMs: 1 });
+    expect(circuit.begin(1, "grace"), "ten users fail").toBeUndefined();
+  });
+
+  test("CALL-22: it closes for users who do not come back, once others are answered", () => {
+    const circuit = new Circuit({ random: () => 1 });
+    fail(circuit, 10, 0, "mallory");
+    end(circuit, "answered", 31_000, "ada");
+    expect(circuit.isOpen).toBe(true);
+    end(circuit, "answered", 31_001, "ada");
+    expect(circuit.isOpen).toBe(false);
+  });
+
+  test("CALL-22: a user whose probe has failed leaves the next one to others for a second", () => {
+    const circuit = new Circuit({ random: () => 1 });
+    fail(circuit, 10);
+    end(circuit, "failed", 1_000, "mallory");
+    expect(circuit.waitMs(1_000)).toBe(2_000);
+    expect(circuit.begin(3_999, "mallory")).toBeUndefined();
+    expect(circuit.retryAfterMs(3_000, "mallory")).toBe(2_000);
+    end(circuit, "unknown", 4_000, "mallory");
+    expect(circuit.begin(3_000, "ada")).toBe("probe");
+    circuit.end("probe", "answered", { user: "ada", nowMs: 4_001 });
+    expect(circuit.isOpen).toBe(false);
   });
 
   test("CALL-20: each refused request gets a retry time of its own, after the next probe", () => {
