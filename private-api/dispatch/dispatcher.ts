@@ -156,6 +156,7 @@ export class Dispatcher implements Service {
     let waitMs = Infinity;
     const requests = this.#ready.choose({
       free: (name, attempt) => this.#workers.free(name, attempt),
+      workers: (name, attempt) => this.#workers.count(name, attempt),
       offer: (service, name, attempt, othersWait) => {
         const state = this.#services.of(service);
         if (!state) return noOffer;

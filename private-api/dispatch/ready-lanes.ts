@@ -1,8 +1,10 @@
 /**
  * The ready queues that one dispatcher knows, and the order in which it claims them: services take turns within a class, and tenants
- * take turns within a class and service, whichever slots their queues are in. Pure.
+ * take turns within a class and service, whichever slots their queues are in. First attempts and retries of all classes that want one
+ * service have parts of its places. Pure.
  */
 import type { ClaimRequest, Lane, ReadyQueues } from "../../shared/queues/contract.ts";
+import { LaneTurns } from "./lane-turns.ts";
 
 /** Queues that are claimed in one turn of a slot that is known to have more of them: they share commands of Redis. */
 const queuesInTurn = 8;
@@ -24,6 +26,8 @@ type Tenants = Map<string, Slots>;
 export interface Room {
   /** Free workers of a class for first attempts, or for retries. */
   free(className: string, attempt: Lane["attempt"]): number;
+  /** All of those workers. Lanes that want one service share its places in this proportion. */
+  workers(className: string, attempt: Lane["attempt"]): number;
   /** How much may be claimed for a service now. @param othersWait services that answer soon may have something to do */
   offer(service: string, className: string, attempt: Lane["attempt"], othersWait: boolean): Offer;
   /** Workers that are busy with services that are not known to answer soon. */
@@ -45,6 +49,7 @@ export class ReadyLanes {
   readonly #lanes = new Map<string, Map<string, Tenants>>();
   /** False: there may be more ready queues than are known here. */
   complete = true;
+  readonly #turns = new LaneTurns();
   readonly #maxEntries: number;
   #entries = 0;
 
@@ -91,7 +96,10 @@ export class ReadyLanes {
     if (!services || !tenants || !slots?.delete(slot)) return;
     this.#entries--;
     if (slots.size === 0) tenants.delete(tenant);
-    if (tenants.size === 0) services.delete(service);
+    if (tenants.size === 0) {
+      services.delete(service);
+      this.#turns.forget(service);
+    }
     if (services.size === 0) this.#lanes.delete(key);
   }
 
@@ -113,17 +121,18 @@ export class ReadyLanes {
    * in a turn are last: work begins in this order.
    */
   choose(room: Room): ClaimRequest[] {
-    const choice: Choice = { room, chosen: new Map(), taken: new Map() };
+    const lanes: OpenLane[] = [];
     for (const [key, services] of this.#lanes) {
       const { name, attempt } = parseLaneKey(key);
-      const places = { free: room.free(name, attempt), doubtful: room.doubtful(name, attempt) };
-      // If a service was held back by its share and workers are left, no other service waits for them.
-      if (serve(choice, places, { key, services, othersWait: true })) {
-        serve(choice, places, { key, services, othersWait: false });
-      }
-      // The services that were served go behind the others.
-      for (const service of choice.taken.keys()) rotate(services, service);
+      const free = room.free(name, attempt);
+      if (free > 0) lanes.push({ key, name, attempt, services, free, doubtful: room.doubtful(name, attempt) });
     }
+    const choice: Choice = { room, lanes, turns: this.#turns, chosen: new Map(), taken: new Map(), parts: new Map() };
+    for (const lane of lanes) serveLane(choice, lane, "part");
+    // What a lane leaves of its part is for the others.
+    if (choice.parts.size > 0) for (const lane of lanes) serveLane(choice, lane, "rest");
+    // The services that were served go behind the others.
+    for (const { services } of lanes) for (const service of choice.taken.keys()) rotate(services, service);
     const short: ClaimRequest[] = [];
     const long: ClaimRequest[] = [];
     for (const { request, isLong } of choice.chosen.values()) (isLong ? long : short).push(request);
@@ -131,13 +140,32 @@ export class ReadyLanes {
   }
 }
 
+/** A lane with free workers. */
+interface OpenLane {
+  readonly key: string;
+  readonly name: string;
+  readonly attempt: Lane["attempt"];
+  readonly services: Map<string, Tenants>;
+  /** Workers. */
+  free: number;
+  /** @see Room.doubtful */
+  doubtful: number;
+}
+
 /** What is chosen so far. */
 interface Choice {
   readonly room: Room;
+  readonly lanes: readonly OpenLane[];
+  readonly turns: LaneTurns;
   readonly chosen: Map<Place, { readonly request: ClaimRequest & { maxQueues: number }; readonly isLong: boolean }>;
   /** Queues by service, in all its lanes together. */
   readonly taken: Map<string, number>;
+  /** Of services that several lanes have something for, by lane: what is left of its part of their capacity. */
+  readonly parts: Map<string, Map<string, number>>;
 }
+
+/** `part`: of a service that other lanes want, too, no more than the lane's part. `rest`: only of such services, whatever is left. */
+type Round = "part" | "rest";
 
 /** A service in one lane. */
 interface Candidate {
@@ -148,18 +176,20 @@ interface Candidate {
   left: number;
 }
 
+function serveLane(choice: Choice, lane: OpenLane, round: Round): void {
+  // If a service was held back by its share and workers are left, no other service waits for them.
+  if (serve(choice, lane, { round, othersWait: true })) serve(choice, lane, { round, othersWait: false });
+}
+
 /** Services get one queue each in turn, until there is no room. @returns whether one got nothing because of its share */
-function serve(
-  { room, chosen, taken }: Choice,
-  places: { free: number; doubtful: number },
-  { key, services, othersWait }: { key: string; services: ReadonlyMap<string, Tenants>; othersWait: boolean },
-): boolean {
-  const { name, attempt } = parseLaneKey(key);
+function serve(choice: Choice, lane: OpenLane, { round, othersWait }: { round: Round; othersWait: boolean }): boolean {
+  const { room, chosen, taken, parts } = choice;
+  const { key, name, attempt } = lane;
   let isAtShare = false;
   const getsOne = (candidate: Candidate): boolean => {
-    if (places.free <= 0 || candidate.left <= 0) return false;
+    if (lane.free <= 0 || candidate.left <= 0) return false;
     const { share, batch: maxItems } = candidate.offer;
-    if (places.doubtful >= share) {
+    if (lane.doubtful >= share) {
       isAtShare = true;
       return false;
     }
@@ -173,22 +203,41 @@ function serve(
       chosen.set(place, { request: { class: name, service, attempt, tenant, slot, maxQueues: 1, maxItems }, isLong });
     }
     taken.set(service, (taken.get(service) ?? 0) + 1);
+    const part = round === "part" ? parts.get(service) : undefined;
+    part?.set(key, (part.get(key) ?? 0) - 1);
     candidate.left--;
-    places.free--;
-    if (share < Infinity) places.doubtful++;
+    lane.free--;
+    if (share < Infinity) lane.doubtful++;
     return true;
   };
   let served: Candidate[] = [];
-  for (const [service, tenants] of services) {
-    if (places.free <= 0) break;
+  for (const [service, tenants] of lane.services) {
+    if (lane.free <= 0) break;
+    if (round === "rest" && !parts.has(service)) continue;
     const offer = room.offer(service, name, attempt, othersWait);
-    const left = offer.capacity - (taken.get(service) ?? 0);
+    const free = offer.capacity - (taken.get(service) ?? 0);
+    if (free <= 0) continue;
+    const left = round === "rest" ? free : Math.min(free, partOf(choice, lane, service, offer.capacity));
     if (left <= 0) continue;
     const candidate = { service, tenants, offer, left };
     if (getsOne(candidate)) served.push(candidate);
   }
-  while (places.free > 0 && served.length > 0) served = served.filter(getsOne);
+  while (lane.free > 0 && served.length > 0) served = served.filter(getsOne);
   return isAtShare;
+}
+
+/** What is left of the lane's part of a service's capacity. Infinity: no other lane has something for the service. */
+function partOf({ room, lanes, turns, parts }: Choice, lane: OpenLane, service: string, capacity: number): number {
+  let ofService = parts.get(service);
+  if (!ofService) {
+    if (lanes.length < 2) return Infinity;
+    const wanting = lanes.filter(({ services }) => services.has(service));
+    if (wanting.length < 2) return Infinity;
+    const weights = new Map(wanting.map(({ key, name, attempt }) => [key, room.workers(name, attempt)]));
+    ofService = new Map(turns.divide(service, capacity, weights));
+    parts.set(service, ofService);
+  }
+  return ofService.get(lane.key) ?? 0;
 }
 
 /** The tenant whose turn it is, and its next slot. Both go behind the others. `isLong`: the slot has more queues in this turn. */

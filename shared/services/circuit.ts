@@ -134,7 +134,8 @@ export class Circuit {
     if (!failed) {
       this.#isAnswering = true;
       // The users it is open for have not come back.
-      if (this.#openUntil !== undefined && nowMs > this.#openUntil + this.#bounds.maxProbeMs) this.#close(nowMs);
+      const isLeft = this.#openUntil !== undefined && nowMs > this.#openUntil + this.#bounds.maxProbeMs;
+      if (isLeft && !this.#probing) this.#close(nowMs);
       return;
     }
     this.#failures++;

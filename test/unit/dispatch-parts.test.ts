@@ -12,7 +12,7 @@ function ready(own: Partial<ReadyQueues>): ReadyQueues {
 }
 
 const offer: Offer = { capacity: 100, share: Infinity, batch: 1 };
-const plenty = { free: () => 100, offer: (): Offer => offer, doubtful: () => 0 };
+const plenty = { free: () => 100, workers: () => 100, offer: (): Offer => offer, doubtful: () => 0 };
 
 describe("turns", () => {
   test("DISP-8: with room for one queue at a time, tenants and services are chosen in turn", () => {
@@ -46,6 +46,54 @@ describe("turns", () => {
     expect(queues({ offer: () => ({ ...offer, capacity: 3 }) })).toBe(3);
     expect(queues({ offer: () => ({ ...offer, capacity: 0 }) })).toBe(0);
     expect(queues({ free: () => 20 })).toBe(20);
+  });
+
+  describe("lanes that want one service", () => {
+    /** So many queues of each lane are ready at any time, and the service has one free place at a time. */
+    function chosenOf(turns: number, weights: Readonly<Record<string, number>>): Map<string, number> {
+      const lanes = new ReadyLanes();
+      const counts = new Map<string, number>();
+      const own = (lane: string): Partial<ReadyQueues> => ({
+        class: lane.slice(1),
+        attempt: lane[0] === "f" ? "first" : "retry",
+      });
+      for (const lane of Object.keys(weights))
+        for (let slot = 0; slot < 9; slot++) lanes.add(ready({ ...own(lane), slot }));
+      const workers = (name: string, attempt: string): number =>
+        weights[`${attempt === "first" ? "f" : "r"}${name}`] ?? 0;
+      for (let turn = 0; turn < turns; turn++) {
+        for (const { class: name, attempt } of lanes.choose({
+          ...plenty,
+          workers,
+          offer: () => ({ ...offer, capacity: 1 }),
+        })) {
+          const lane = `${attempt === "first" ? "f" : "r"}${name}`;
+          counts.set(lane, (counts.get(lane) ?? 0) + 1);
+        }
+      }
+      return counts;
+    }
+
+    test("DISP-9: first attempts and retries have their parts of its places, whichever came first", () => {
+      const weights = [
+        { rbulk: 48, fbulk: 144 },
+        { fbulk: 144, rbulk: 48 },
+      ];
+      for (const each of weights) expect(Object.fromEntries(chosenOf(100, each))).toEqual({ fbulk: 75, rbulk: 25 });
+    });
+
+    test("DISP-9: classes have their parts of its places", () => {
+      expect(Object.fromEntries(chosenOf(90, { fbulk: 20, fmessages: 160 }))).toEqual({ fbulk: 10, fmessages: 80 });
+    });
+
+    test("DISP-9: what a lane cannot take of its part is for the others", () => {
+      const lanes = new ReadyLanes();
+      lanes.add(ready({ class: "few" }));
+      lanes.add(ready({}));
+      const free = (name: string): number => (name === "few" ? 1 : 100);
+      const chosen = lanes.choose({ ...plenty, free, offer: () => ({ ...offer, capacity: 20 }) });
+      expect(Object.fromEntries(chosen.map((each) => [each.class, each.maxQueues]))).toEqual({ few: 1, messages: 19 });
+    });
   });
 
   test("EP-16: slow endpoints get their part of the workers together, in turn", () => {
