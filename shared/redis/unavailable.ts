@@ -30,5 +30,6 @@ export async function orBrokerUnavailable<Reply>(reply: Promise<Reply>): Promise
 
 /** The command was sent, and the connection broke or was cut before the reply. */
 function isUnanswered(error: Error): boolean {
-  return isTimeout(error) || error.message === "Connection is closed.";
+  // The client refuses commands that it has not sent with other errors.
+  return isTimeout(error) || error.name === "MaxRetriesPerRequestError" || error.message === "Connection is closed.";
 }

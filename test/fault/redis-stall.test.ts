@@ -1,4 +1,5 @@
 /** A Redis that hangs under load with its connections open. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { RedisBroker } from "../../shared/channels/redis.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -86,6 +87,26 @@ test("STALL-1: a hanging Redis gets no further publishes, and refused ones never
   expect(new Set(stored).size).toBe(stored.length);
   expect(stored.filter((number) => outcomes.get(number) === "refused")).toEqual([]);
   expect([...outcomes].filter(([n, outcome]) => outcome === "published" && !stored.includes(n))).toEqual([]);
+});
+
+test("RED-3: a publish under way when Redis is killed may have taken effect, and says so", async () => {
+  redis = await startRedis();
+  connections = new RedisConnections({
+    ...{ target: { kind: "standalone", url: redis.url }, errors: quietErrors, logger: quietLogger },
+  });
+  const broker = new RedisBroker({ cells: new Cells(connections), logger: quietLogger });
+  await connections.start();
+  await broker.start();
+  redis.signal("SIGSTOP");
+  const published = broker.publish({ channel, event: "n", data: "1", retention });
+  const refused = expect(published).rejects.toMatchObject({
+    ...{ code: "broker_unavailable", retryable: true },
+    message: expect.stringContaining("may have taken effect") as string,
+  });
+  // Commands of one turn leave at its end.
+  await nextTurn();
+  await redis.kill();
+  await refused;
 });
 
 test("STALL-3: commands to a hanging primary never run after its connection was cut", async () => {
