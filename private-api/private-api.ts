@@ -46,11 +46,12 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   lifecycle.add("door", door);
   // The door waits for calls that read them.
   lifecycle.add("tables of SQL sources", state.tables);
+  lifecycle.add("relay streams", state.relayStreams);
+  // Relay streams wait for services: calls that only wait for news end before.
   lifecycle.add("pulls", state.context.pulls);
   lifecycle.add("stops of endpoints", state.context.endpoints.stops);
   // Bridges pull: they end first.
   if (state.dispatcher) lifecycle.add("bridges", state.bridges);
-  lifecycle.add("relay streams", state.relayStreams);
   return {
     door,
     start: async () => {

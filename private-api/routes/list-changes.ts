@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { objectText } from "../../shared/json/json-text.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
-import { parseChannels } from "../changes/channel-filter.ts";
+import { channelFindings, parseChannels } from "../changes/channel-filter.ts";
 import type { PulledItem, PullRequest } from "../changes/change-pulls.ts";
 import { formatCursor, maxTime, parseCursor } from "../changes/pull-cursor.ts";
 import type { PrivateApiContext } from "../node/context.ts";
@@ -62,6 +62,10 @@ export function addListChanges(app: FastifyInstance, { pulls }: PrivateApiContex
     async (request, reply) => {
       const { channels = "*", cursor, limit = maxLimit, waitMs = 0 } = request.query;
       const from = parseFrom(cursor);
+      if (!from) {
+        const errors = [badCursor, ...channelFindings(channels)];
+        throw new TidegateError("invalid_request", errors.join("; "), { errors });
+      }
       const filter = parseChannels(channels);
       const gone = new AbortController();
       reply.raw.once("close", () => gone.abort());
@@ -73,19 +77,16 @@ export function addListChanges(app: FastifyInstance, { pulls }: PrivateApiContex
   );
 }
 
-function parseFrom(text: string | undefined): PullRequest["from"] {
+const badCursor = "cursor: must be that of an earlier answer, start, end, or time:<Unix ms>";
+
+/** Undefined: it is none. */
+function parseFrom(text: string | undefined): PullRequest["from"] | undefined {
   if (text === undefined || text === "start") return { kind: "start" };
   if (text === "end") return { kind: "end" };
   const [, time] = /^time:(\d{1,15})$/.exec(text) ?? [];
   if (time !== undefined && Number(time) < maxTime) return { kind: "time", at: Number(time) };
   const cursor = parseCursor(text);
-  if (!cursor) {
-    throw new TidegateError(
-      "invalid_request",
-      "cursor: must be that of an earlier answer, start, end, or time:<Unix ms>",
-    );
-  }
-  return { kind: "cursor", cursor };
+  return cursor && { kind: "cursor", cursor };
 }
 
 /** The data stays as its publisher wrote it. */

@@ -3,7 +3,8 @@ import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { eventually } from "../support/eventually.ts";
-import { type Fleet, startFleet } from "../support/fleet.ts";
+import { type Fleet, serviceSecret, startFleet } from "../support/fleet.ts";
+import { answerJson, startService } from "../support/http-service.ts";
 import { type LonePrivateApi, startPrivateApi } from "../support/private-api.ts";
 import { askForChanges, changesOf, isGap, pull, pullAll, type PulledChange } from "../support/change-puller.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -141,8 +142,10 @@ describe.each(["memory", "Redis"])("changes: %s", (store) => {
       const problem = (await answer.json()) as { code: string };
       expect([answer.status, problem.code], JSON.stringify(query)).toEqual([400, "invalid_request"]);
     }
-    const both = (await (await askForChanges(lastApi(), { channels: "a,b" })).json()) as { errors: string[] };
-    expect(both.errors).toHaveLength(2);
+    const all = (await (await askForChanges(lastApi(), { channels: "a,b", cursor: "x" })).json()) as {
+      errors: string[];
+    };
+    expect(all.errors).toHaveLength(3);
     expect((await askForChanges(lastApi(), {}, { headers: {} })).status).toBe(401);
   });
 
@@ -218,6 +221,35 @@ test("CHG-4: a pull that is past CHANGES_MAX_BYTES gets a gap, then what is kept
     expect((await pull(fleet.apiUrl, { channels, cursor: late.cursor })).changes).toEqual([]);
   }
   await fleet.stop();
+});
+
+test("CHG-9: a private API that stops answers pulls that wait before it waits for services", async () => {
+  const service = await startService();
+  let answerService = (): void => undefined;
+  service.answer = (_request, response) => {
+    answerService = () => answerJson(response, {});
+  };
+  const fleet = await startFleet({
+    rules: {
+      services: { slow: { url: service.url, secret: serviceSecret, timeoutMs: 60_000 } },
+      routes: [{ event: "slow", service: "slow", path: "/", mode: "call" }],
+    },
+  });
+  const client = await connectClient(fleet.urls[0] ?? "");
+  const calling = client.request("slow", {});
+  await eventually(() => service.requests.length === 1);
+  const waiting = pull(fleet.apiUrl, { channels: "board:1", waitMs: 60_000 });
+  await eventually(async () => (await (await fetch(`${fleet.apiUrl}/metrics`)).text()).includes("pulls_waiting 1"));
+  let isAnswered = false;
+  const stopping = fleet.privateApi.stop();
+  const called = calling.then(() => (isAnswered = true));
+  expect((await waiting).changes).toEqual([]);
+  expect(isAnswered, "the call").toBe(false);
+  answerService();
+  await Promise.all([stopping, called]);
+  closeClients();
+  await fleet.stop();
+  await service.stop();
 });
 
 test("CHG-9: a private API that stops answers pulls that wait", async () => {
