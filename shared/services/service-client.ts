@@ -79,7 +79,7 @@ export class ServiceClient implements Service {
     bodyTimeout: 0,
     allowH2: false,
   });
-  /** By service name; replaced when the service's rule changes. */
+  /** By service name. */
   readonly #places = new Map<string, { service: ServiceOptions; places: ServicePlaces }>();
   readonly #restarts = new Restarts();
   #stopped = false;
@@ -177,9 +177,10 @@ export class ServiceClient implements Service {
 
   #placesOf(service: ServiceOptions): ServicePlaces {
     const known = this.#places.get(service.name);
-    // New rules create new options for every service; keep the places unless their bounds changed.
-    if (known && (known.service === service || samePlaces(known.service, service))) return known.places;
-    const places = new ServicePlaces(service);
+    if (known?.service === service) return known.places;
+    const places = known?.places ?? new ServicePlaces(service);
+    // New rules create new options for every service.
+    if (known) places.setBounds(service);
     this.#places.set(service.name, { service, places });
     return places;
   }
@@ -203,10 +204,6 @@ function notSent({ kind }: ServiceRequest, reason: string): ServiceAnswer {
 
 function urlOf({ service, cell = "" }: ServiceRequest): string {
   return service.url.replaceAll("{cell}", cell);
-}
-
-function samePlaces(one: ServiceOptions, other: ServiceOptions): boolean {
-  return one.maxInFlight === other.maxInFlight && one.hooks.join() === other.hooks.join();
 }
 
 export function toAnswer(result: ExchangeResult): ServiceAnswer {

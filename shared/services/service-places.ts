@@ -26,11 +26,11 @@ interface Kind {
  * places for reserves, only the order remains.
  */
 export class ServicePlaces {
-  readonly #maxInFlight: number;
+  #maxInFlight = 0;
   /** Of calls, and of deliveries of queues. */
-  readonly #minCalls: number;
-  readonly #maxCalls: number;
-  readonly #maxCallsAndSubscribes: number;
+  #minCalls = 0;
+  #maxCalls = 0;
+  #maxCallsAndSubscribes = 0;
   readonly #kinds: Record<RequestKind, Kind> = {
     call: newKind(),
     queued: newKind(),
@@ -38,12 +38,18 @@ export class ServicePlaces {
     connect: newKind(),
   };
 
-  constructor({ maxInFlight, hooks }: { maxInFlight: number; hooks: readonly HookName[] }) {
+  constructor(bounds: { maxInFlight: number; hooks: readonly HookName[] }) {
+    this.setBounds(bounds);
+  }
+
+  /** Requests under way count on. */
+  setBounds({ maxInFlight, hooks }: { maxInFlight: number; hooks: readonly HookName[] }): void {
     this.#maxInFlight = maxInFlight;
     const reserve = Math.max(1, Math.floor(maxInFlight / 16));
     this.#minCalls = Math.min(reserve, maxInFlight - 1);
     this.#maxCalls = Math.max(1, maxInFlight - reserve * hooks.length);
     this.#maxCallsAndSubscribes = Math.max(1, maxInFlight - (hooks.includes("connect") ? reserve : 0));
+    this.#admit();
   }
 
   /**
@@ -76,6 +82,10 @@ export class ServicePlaces {
 
   release(kind: RequestKind): void {
     this.#kinds[kind].inFlight--;
+    this.#admit();
+  }
+
+  #admit(): void {
     for (let next = this.#next(); next; next = this.#next()) {
       const own = this.#kinds[next];
       const [first] = own.waiting;

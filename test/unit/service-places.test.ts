@@ -140,3 +140,17 @@ test("CALL-12: at most maxInFlight requests are under way, and every waiting one
     { numRuns: 100 },
   );
 });
+
+test("CALL-12: requests under way count on where maxInFlight or the hooks of the service change", async () => {
+  const requests = new Requests(new ServicePlaces({ maxInFlight: 10, hooks: [] }));
+  await requests.come("call", 14);
+  expect(requests.count("call")).toBe(10);
+  requests.places.setBounds({ maxInFlight: 11, hooks: [] });
+  await settled();
+  expect(requests.count("call"), "one place more").toBe(11);
+  requests.places.setBounds({ maxInFlight: 5, hooks: [] });
+  await requests.leave("call", 6);
+  expect(requests.count("call")).toBe(11);
+  await requests.leave("call");
+  expect(requests.count("call")).toBe(12);
+});
