@@ -1,5 +1,6 @@
 /** Which users a route's rollout sends to the other service. */
 import { expect, test } from "vitest";
+import { pointOf } from "../../shared/rollouts/point.ts";
 import { serviceOf } from "../../shared/rules/route-target.ts";
 
 const users = Array.from({ length: 10_000 }, (_, i) => ({ user: `user-${i}`, tenant: undefined }));
@@ -25,4 +26,16 @@ test("ROLL-6: rollouts to one service choose the same users, rollouts to another
   }
   expect([...tenants.values()].every((services) => services.size === 1)).toBe(true);
   expect(new Set([...tenants.values()].flatMap((services) => [...services]))).toEqual(new Set(["old", "new"]));
+});
+
+test.each([0.07, 0.14, 1.1, 2.2, 33.3])("ROLL-6: %s percent are that many of the 10,000 points", (percent) => {
+  const rollout = { to: "new", percent };
+  const route = { event: "a", service: "old", path: "/", mode: "call" as const, rollout };
+  const wanted = Math.round(percent * 100);
+  const points = new Map(users.map(({ user }) => [pointOf("service new", { user, tenant: undefined }), user]));
+  // A hundred users at the points around the last one that moves.
+  for (let point = wanted - 50; point < wanted + 50; point++) {
+    const user = points.get(point);
+    if (user !== undefined) expect(serviceOf(route, { user }), `point ${point}`).toBe(point < wanted ? "new" : "old");
+  }
 });
