@@ -118,9 +118,14 @@ export function readRejection(body: Buffer, status: number): (CallOutcome & { ok
   const code = parseJson(own?.taken.get("code") ?? "");
   const message = parseJson(own?.taken.get("message") ?? "");
   if (!own || typeof code !== "string" || code === "" || typeof message !== "string") return undefined;
-  if (code.length > maxCodeLength || message.length > maxMessageLength) return undefined;
+  if (isLongerThan(maxCodeLength, code) || isLongerThan(maxMessageLength, message)) return undefined;
   const error = { code, message, retryable: false, status };
   return { ok: false, error, ...(own.rest !== undefined && { details: own.rest }) };
+}
+
+/** In code points, as schemas count. */
+function isLongerThan(most: number, text: string): boolean {
+  return text.length > 2 * most || (text.length > most && [...text].length > most);
 }
 
 const lineBreak = 0x0a;

@@ -217,6 +217,8 @@ test("CALL-17: a 4xx whose code or message is too long is upstream_rejected", as
     return (await client.request("doc.open", {})).error?.code;
   };
   expect(await answerOf("c".repeat(128), "m".repeat(4_096))).toBe("c".repeat(128));
+  expect(await answerOf("own", "😀".repeat(4_096)), "code points").toBe("own");
+  expect(await answerOf("own", `${"😀".repeat(4_096)}m`)).toBe("upstream_rejected");
   expect(await answerOf("c".repeat(129), "")).toBe("upstream_rejected");
   expect(await answerOf("own", "m".repeat(4_097))).toBe("upstream_rejected");
 });
