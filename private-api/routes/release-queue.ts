@@ -8,7 +8,7 @@ import type { PrivateApiContext } from "../node/context.ts";
 const Body = Type.Object(
   {
     key: Type.String({ maxLength: 256, pattern: wellFormedPattern.source }),
-    service: Type.Optional(Type.String()),
+    service: Type.Optional(Type.String({ pattern: wellFormedPattern.source })),
     tenant: Type.Optional(Type.String({ pattern: wellFormedPattern.source })),
   },
   { additionalProperties: false },

@@ -8,7 +8,7 @@ import type { PrivateApiContext } from "../node/context.ts";
 const Body = Type.Object(
   {
     key: Type.Optional(Type.String({ pattern: wellFormedPattern.source })),
-    service: Type.Optional(Type.String()),
+    service: Type.Optional(Type.String({ pattern: wellFormedPattern.source })),
     all: Type.Optional(Type.Literal(true)),
   },
   { additionalProperties: false },

@@ -50,6 +50,8 @@ test.each([
   ["a tenant's name", "/v1/users/ada/send?tenant=%ED%A0%80", `{"event":"note","data":1}`],
   ["a released key", "/v1/queues/release", `{"key":"${half}"}`],
   ["the tenant of a released key", "/v1/queues/release", `{"key":"k","tenant":"${half}"}`],
+  ["the service of a released key", "/v1/queues/release", `{"key":"k","service":"${half}"}`],
+  ["the service of dead letters", "/v1/dead-letters/retry", `{"service":"${half}"}`],
   ["the key of dead letters", "/v1/dead-letters/retry", `{"key":"${half}"}`],
 ])("TEXT-1: half a surrogate pair is refused in %s", async (_what, path, text) => {
   const answer = await post(path, text);
