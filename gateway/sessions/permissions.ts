@@ -1,10 +1,11 @@
-import { everyChannel, type Withdrawals } from "../../shared/sessions/contract.ts";
+import { allChannels, everyChannel, type Withdrawals } from "../../shared/sessions/contract.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { clockToleranceSeconds } from "../../shared/tokens/jwt.ts";
 import type { Credentials } from "./authentication.ts";
 
 /** The longest delay of a Node timer: the token's expiry is checked again then. */
-const maxTimerMs = 2 ** 31 - 1;
+/** The node's clock may be set meanwhile. */
+const maxTimerMs = 60_000;
 
 /** What a session may do, and until when: by its token, the connect hook, and grants that were not withdrawn. */
 export class Permissions {
@@ -54,8 +55,8 @@ export class Permissions {
 
   /** Whether the token or the connect hook allows the channel, and nothing withdrew that since the token was issued. */
   allows(channel: string): boolean {
-    const withdrawnAt = this.#withdrawn.get(channel);
-    if (withdrawnAt !== undefined && withdrawnAt >= this.#issuedAt) return false;
+    const withdrawnAt = Math.max(this.#withdrawn.get(channel) ?? 0, this.#withdrawn.get(allChannels) ?? 0);
+    if (withdrawnAt > 0 && withdrawnAt >= this.#issuedAt) return false;
     return [this.#credentials.channels, this.#grantedChannels].some((patterns) =>
       patterns.some((pattern) => matchesPattern(pattern, channel)),
     );
@@ -106,18 +107,18 @@ export class Permissions {
 
   /** 0: never. */
   #withdrawnAt(channel: string): number {
-    return Math.max(this.#withdrawn.get(channel) ?? 0, this.#withdrawn.get(everyChannel) ?? 0);
+    return Math.max(0, ...[channel, everyChannel, allChannels].map((name) => this.#withdrawn.get(name) ?? 0));
   }
 
   #awaitExpiry(): void {
     clearTimeout(this.#expiry);
-    const leftMs = this.#credentials.expiresAt + clockToleranceSeconds * 1000 - Date.now();
+    const endsAt = this.#credentials.expiresAt + clockToleranceSeconds * 1000;
     this.#expiry = setTimeout(
       () => {
-        if (leftMs > maxTimerMs) this.#awaitExpiry();
+        if (Date.now() < endsAt) this.#awaitExpiry();
         else this.#onExpired();
       },
-      Math.min(leftMs, maxTimerMs),
+      Math.min(endsAt - Date.now(), maxTimerMs),
     );
   }
 }
