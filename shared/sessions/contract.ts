@@ -161,5 +161,7 @@ export const maxResumeMs = 30 * 86_400_000;
 export const maxRevocations = 1_000;
 /** Stands for all channels among {@link Withdrawals}. */
 export const everyChannel = "*";
+/** In {@link Withdrawals}, in place of more channels than are remembered one by one: what the token allows is withdrawn, too. */
+export const allChannels = "**";
 /** Among {@link Withdrawals}, no channel: what the connect hook granted to the user before that date counts once it is asked again. */
 export const connectHookGrants = "connect-hook";

@@ -6,7 +6,7 @@ import { sessionEventKinds } from "../protocol/session-events.ts";
 import { type EventfulSession, MemorySessionEvents } from "./memory-events.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
 import type * as contract from "./contract.ts";
-import { graceMs, everyChannel, maxResumeMs, maxRevocations, overMs } from "./contract.ts";
+import { allChannels, graceMs, everyChannel, maxResumeMs, maxRevocations, overMs } from "./contract.ts";
 
 interface StoredSession extends EventfulSession {
   claim: number;
@@ -163,8 +163,11 @@ export class MemorySessionStore implements contract.SessionStore, contract.Sessi
       revoked.user + 1,
       ...[...revoked.sessions.values(), ...revoked.grants.values()].map((last) => last + 1),
     );
+    for (const dates of [revoked.sessions, revoked.grants]) {
+      for (const [name, date] of dates) if (date < now - maxResumeMs) dates.delete(name);
+    }
     const isFull = revoked.sessions.size + revoked.grants.size >= maxRevocations;
-    if (revocation.kind === "grant") revoked.grants.set(isFull ? everyChannel : revocation.channel, at);
+    if (revocation.kind === "grant") revoked.grants.set(isFull ? allChannels : revocation.channel, at);
     else if (revocation.kind === "user" || isFull) revoked.user = at;
     else revoked.sessions.set(revocation.sessionId, at);
     return at;

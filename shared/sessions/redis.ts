@@ -6,7 +6,7 @@ import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
 import { slotCount, slotOf } from "../redis/slots.ts";
 import type * as contract from "./contract.ts";
-import { everyChannel, graceMs, maxResumeMs, maxRevocations } from "./contract.ts";
+import { allChannels, everyChannel, graceMs, maxResumeMs, maxRevocations } from "./contract.ts";
 import * as keys from "./keys.ts";
 import { type Member, memberOf, membersByUser } from "./members.ts";
 import { RedisSessionEvents } from "./redis-events.ts";
@@ -134,7 +134,7 @@ export class RedisSessionStore implements contract.SessionStore, contract.Sessio
       keys.userKeys(cell.root, user).revoked,
       keys.revocationName(revocation),
       // Past the bound a revocation covers more than requested, never less.
-      isGrant ? `grant ${everyChannel}` : "user",
+      isGrant ? `grant ${allChannels}` : "user",
       maxRevocations,
       maxResumeMs,
     );

@@ -6,14 +6,18 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Later than every earlier revocation: a check that passed those must not pass this one.
+local at = now
+local known = redis.call('HGETALL', KEYS[1])
+for i = 1, #known, 2 do
+  at = math.max(at, known[i + 1] + 1)
+  if tonumber(known[i + 1]) < now - ARGV[4] then
+    redis.call('HDEL', KEYS[1], known[i])
+  end
+end
 local name = ARGV[1]
 if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) and redis.call('HEXISTS', KEYS[1], name) == 0 then
   name = ARGV[2]
-end
--- Later than every earlier revocation: a check that passed those must not pass this one.
-local at = now
-for _, last in ipairs(redis.call('HVALS', KEYS[1])) do
-  at = math.max(at, last + 1)
 end
 local atText = string.format('%.0f', at)
 redis.call('HSET', KEYS[1], name, atText)
