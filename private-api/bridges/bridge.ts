@@ -136,6 +136,7 @@ export class Bridge implements LeasedReader<BridgeItem> {
     const { rule } = item;
     const { url, fleetId } = locateFleet(rule, this.#options.url);
     const progress = await this.#progress.load({ rule, fleetId });
+    if (this.#waiting.isStopped) return;
     const { identity } = progress;
     const incoming = carriesIn(rule) ? this.#createIncoming(identity) : undefined;
     const fleet = new OldFleet({

@@ -131,6 +131,7 @@ export class ShardReader {
       throw new SourceRefused(`the environment variable ${shard.variable} of the private API is not set`);
     }
     const stored = await this.#read();
+    if (this.#waiting.isStopped) return;
     const mappings = [shard.rule, ...(stored?.begun ? [stored.begun.mapping] : [])];
     const columns = [...new Set(mappings.flatMap(mappedColumns))];
     const warn = (finding: string): void => this.#logger.warn(finding);

@@ -1,0 +1,76 @@
+/** A bridge, and a reader of a table, that are told to stop while they read their progress. */
+import { expect, test } from "vitest";
+import { Bridge } from "../../private-api/bridges/bridge.ts";
+import { ShardReader } from "../../private-api/sources/shard-reader.ts";
+import { noRules } from "../../shared/rules/rules.ts";
+import { MemorySqlShardStore } from "../../shared/sql-sources/memory.ts";
+import { quietErrors, quietLogger } from "../support/logger.ts";
+
+/** A store that answers once it is released. `asked` resolves when it is read. */
+function slowStore(): { store: MemorySqlShardStore; asked: Promise<void>; release: () => void } {
+  const store = new MemorySqlShardStore();
+  const [asked, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const read = store.read.bind(store);
+  store.read = async (shard) => {
+    asked.resolve();
+    await released.promise;
+    return read(shard);
+  };
+  return { store, asked: asked.promise, release: released.resolve };
+}
+
+test("BRI-8: a bridge that is stopped while it reads its progress ends, and joins no fleet", async () => {
+  const { store, asked, release } = slowStore();
+  const [lease] = await store.takeLeases(["bridge:one"], "test");
+  let opened = 0;
+  const bridge = new Bridge({
+    item: {
+      name: "one",
+      rule: { redis: "env:URL", adapter: "classic", direction: "in", rooms: { "room-{id}": "room:{id}" } },
+    },
+    url: "redis://127.0.0.1",
+    openServers: () => {
+      opened++;
+      throw new Error("no fleet");
+    },
+    incoming: {
+      broker: { publish: async () => Promise.reject(new Error()), publishEphemeral: async () => ({ duplicate: false }) },
+      rules: { rules: noRules },
+      changeBudget: { retention: () => ({ maxBytes: 0, maxSeconds: 0, unclaimedSeconds: 0 }) },
+    },
+    pulls: { pull: async () => Promise.reject(new Error()) },
+    ...{ store, nextNumber: () => 1, metrics: { bridgeMessages: { inc: () => undefined } } as never },
+    ...{ errors: quietErrors, logger: quietLogger, lease: () => lease, onLeaseEnded: () => undefined },
+  });
+  bridge.start();
+  await asked;
+  const stopped = bridge.stop();
+  release();
+  await stopped;
+  expect(opened).toBe(0);
+});
+
+test("SQL-10: a reader that is stopped while it reads its progress ends, and opens no database", async () => {
+  const { store, asked, release } = slowStore();
+  const [lease] = await store.takeLeases(["crm/URL"], "test");
+  let opened = 0;
+  const reader = new ShardReader({
+    shard: {
+      ...{ name: "crm/URL", source: "crm", variable: "URL" },
+      rule: { driver: "postgres", url: "env:URL", table: "log", channel: "a:{id}", event: "e", data: "d" },
+    },
+    url: "postgres://127.0.0.1/none",
+    open: async () => {
+      opened++;
+      return Promise.reject(new Error("no database"));
+    },
+    ...{ store, nextPage: () => 1, publisher: { publish: async () => ({ published: 0, skipped: 0 }) } },
+    ...{ logger: quietLogger, lease: () => lease, onLeaseEnded: () => undefined },
+  });
+  reader.start();
+  await asked;
+  const stopped = reader.stop();
+  release();
+  await stopped;
+  expect(opened).toBe(0);
+});
