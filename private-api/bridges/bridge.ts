@@ -39,6 +39,7 @@ type Direction = "in" | "out";
 /** By outcome in the metrics, the member of the stored counts. */
 const countedAs = {
   published: "published",
+  duplicate: "published",
   ephemeral: "published",
   refused: "refused",
   dropped: "dropped",
@@ -138,7 +139,7 @@ export class Bridge implements LeasedReader<BridgeItem> {
     const progress = await this.#progress.load({ rule, fleetId });
     if (this.#waiting.isStopped) return;
     const { identity } = progress;
-    const incoming = carriesIn(rule) ? this.#createIncoming(identity) : undefined;
+    const incoming = carriesIn(rule) ? this.#createIncoming(identity, fleetId) : undefined;
     const fleet = new OldFleet({
       ...{ rule, rooms: this.#rooms, servers: (this.#servers ??= openServers(url)), identity, errors },
       after: progress.offset,
@@ -175,10 +176,10 @@ export class Bridge implements LeasedReader<BridgeItem> {
     }
   }
 
-  #createIncoming(identity: string): Incoming {
+  #createIncoming(identity: string, fleetId: string): Incoming {
     return new Incoming({
       ...this.#options.incoming,
-      identity,
+      ...{ identity, fleetId },
       checkLease: () => this.#lease(),
       count: (outcome) => this.#count("in", outcome),
       onDone: (offset) => offset !== undefined && this.#progress.advance({ offset }),

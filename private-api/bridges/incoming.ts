@@ -1,7 +1,7 @@
 /** The way in: emits of the old fleet become publications, in their order, each once. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { ChangeBudget } from "../../shared/changes/budget.ts";
-import type { ChannelBroker } from "../../shared/channels/contract.ts";
+import type { ChannelBroker, PublishRequest } from "../../shared/channels/contract.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -19,7 +19,8 @@ const batchSize = 256;
 const retryMs = 250;
 const idleMs = 60_000;
 
-export type IncomingOutcome = "published" | "ephemeral" | "dropped";
+/** duplicate: it was published before, as a rule by the bridge from which this one took over. */
+export type IncomingOutcome = "published" | "duplicate" | "ephemeral" | "dropped";
 
 export interface IncomingOptions {
   broker: Pick<ChannelBroker, "publish" | "publishEphemeral">;
@@ -27,6 +28,8 @@ export interface IncomingOptions {
   changeBudget: Pick<ChangeBudget, "retention">;
   /** Of the bridge. Publications carry it, so that the way out knows them. */
   identity: string;
+  /** Whose offsets the messages have, see `fleetIdOf`. */
+  fleetId: string;
   /** @throws LeaseEnded */
   checkLease: () => void;
   count: (outcome: IncomingOutcome) => void;
@@ -53,8 +56,8 @@ export class Incoming {
   #size = 0;
   #bytes = 0;
   #freed: PromiseWithResolvers<void> | undefined;
-  /** Volatile ones of the present batch: they are not sent again with it. */
-  #sent = new Set<CarriedEmit>();
+  /** Of emits of the present batch. Where it is published again, the first one counts. */
+  #outcomes = new Map<CarriedEmit, IncomingOutcome>();
 
   constructor(options: IncomingOptions) {
     this.#options = options;
@@ -91,7 +94,7 @@ export class Incoming {
       }
     } finally {
       for (const { emits, offset } of this.#messages) {
-        if (offset === undefined) for (const _ of emits) this.#options.count("dropped");
+        if (offset === undefined) for (const emit of emits) this.#options.count(this.#outcomes.get(emit) ?? "dropped");
       }
       this.#remove(this.#messages.length);
     }
@@ -117,8 +120,8 @@ export class Incoming {
     }
     onTrouble(undefined);
     this.#remove(batch.length);
-    this.#sent.clear();
-    for (const { emits } of batch) for (const { isVolatile } of emits) if (!isVolatile) count("published");
+    for (const outcome of this.#outcomes.values()) count(outcome);
+    this.#outcomes.clear();
     onDone(batch.findLast(({ offset }) => offset !== undefined)?.offset);
   }
 
@@ -144,15 +147,15 @@ export class Incoming {
 
   /** All in one turn: the broker sends them together, in order. A failure is kept until all have ended. */
   async #publish(batch: readonly ReceivedMessage[]): Promise<void> {
-    const { broker, rules, changeBudget, identity } = this.#options;
+    const { rules, changeBudget, identity } = this.#options;
     /** By sequence and slot. */
     const lastMarks = new Map<string, string>();
     const publications: Promise<unknown>[] = [];
     for (const { emits, marks, offset } of batch) {
-      const name = markName(identity, offset);
+      const name = markName(this.#options, offset);
       for (const [index, emit] of emits.entries()) {
         if (emit.isVolatile) {
-          if (!this.#sent.has(emit)) publications.push(this.#publishEphemeral(emit));
+          if (!this.#outcomes.has(emit)) publications.push(this.#publishEphemeral(emit));
           continue;
         }
         const { channel, event, data, bytes } = emit;
@@ -162,29 +165,32 @@ export class Incoming {
         lastMarks.set(sequence, at);
         const kept = keptOf(channel, bytes, { rules: rules.rules, changeBudget });
         const request = { channel, event, data, mark, origin: identity, ...kept };
-        publications.push(
-          broker.publish(request).then(
-            () => undefined,
-            (error: unknown) => error,
-          ),
-        );
+        publications.push(this.#publishKept(emit, request).catch((error: unknown) => error));
       }
     }
     const failure = (await Promise.all(publications)).find((outcome) => outcome !== undefined);
     if (failure !== undefined) throw failure as Error;
   }
 
+  async #publishKept(emit: CarriedEmit, request: PublishRequest): Promise<undefined> {
+    const outcome = await this.#options.broker.publish(request);
+    this.#note(emit, outcome.kind === "published" && outcome.duplicate ? "duplicate" : "published");
+  }
+
   /** At most once. */
   async #publishEphemeral(emit: CarriedEmit): Promise<undefined> {
     const { channel, event, data } = emit;
-    this.#sent.add(emit);
     try {
       await this.#options.broker.publishEphemeral({ channel, event, data });
-      this.#options.count("ephemeral");
+      this.#note(emit, "ephemeral");
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
-      this.#options.count("dropped");
+      this.#note(emit, "dropped");
     }
+  }
+
+  #note(emit: CarriedEmit, outcome: IncomingOutcome): void {
+    if (!this.#outcomes.has(emit)) this.#outcomes.set(emit, outcome);
   }
 }
 

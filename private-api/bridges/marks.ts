@@ -9,9 +9,12 @@ const sequenceDigits = 13;
 /** Of one emit to several rooms: enough for all that one emit may name. */
 const indexDigits = 4;
 
-/** Of the sequence: marks with an offset and marks without one are not comparable. */
-export function markName(identity: string, offset: string | undefined): string {
-  return `bridge:${identity}:${offset === undefined ? "lease" : "stream"}`;
+/** Of the sequence: marks with an offset and marks without one are not comparable, nor are offsets of two fleets, whose clocks may differ. */
+export function markName(
+  { identity, fleetId }: { identity: string; fleetId: string },
+  offset: string | undefined,
+): string {
+  return `bridge:${identity}:${offset === undefined ? "lease" : fleetId}`;
 }
 
 /**

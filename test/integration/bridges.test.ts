@@ -24,6 +24,24 @@ function roomsOf(name: string): Record<string, string> {
   return { [`${name}-{id}`]: `${name}:{id}` };
 }
 
+const rules = {
+  namespaces: { default: { changes: true } },
+  bridges: {
+    board: { redis: variable, adapter: "classic", rooms: roomsOf("board") },
+    inward: { redis: variable, adapter: "classic", rooms: roomsOf("inward"), direction: "in" },
+    sharded: { redis: variable, adapter: "sharded", key: "sharded", rooms: roomsOf("sharded") },
+    any: { redis: variable, adapter: "sharded", key: "any", rooms: { "{id}": "any:{id}" } },
+    dynamic: { redis: variable, adapter: "sharded", key: "dynamic", rooms: roomsOf("dynamic") },
+    streams: { redis: variable, adapter: "streams", key: "streams", rooms: roomsOf("streams") },
+    limited: { redis: "env:LIMITED_REDIS_URL", adapter: "classic", rooms: roomsOf("limited") },
+    link: { redis: "env:LINK_REDIS_URL", adapter: "classic", rooms: roomsOf("link") },
+    several: { redis: variable, adapter: "streams", key: "several", rooms: roomsOf("several") },
+    wrong: { redis: "env:WRONG_REDIS_URL", adapter: "classic", rooms: roomsOf("wrong") },
+    moved: { redis: variable, adapter: "streams", key: "moved", rooms: roomsOf("moved") },
+    unset: { redis: "env:UNSET_REDIS_URL", adapter: "classic", rooms: roomsOf("unset"), direction: "in" },
+  },
+};
+
 let oldRedis: RedisServer;
 let link: TcpProxy;
 let admin: Redis;
@@ -46,22 +64,7 @@ beforeAll(async () => {
       WRONG_REDIS_URL: "http://never-in-a-log",
       LINK_REDIS_URL: oldRedis.url.replace(String(oldRedis.port), String(link.port)),
     },
-    rules: {
-      namespaces: { default: { changes: true } },
-      bridges: {
-        board: { redis: variable, adapter: "classic", rooms: roomsOf("board") },
-        inward: { redis: variable, adapter: "classic", rooms: roomsOf("inward"), direction: "in" },
-        sharded: { redis: variable, adapter: "sharded", key: "sharded", rooms: roomsOf("sharded") },
-        any: { redis: variable, adapter: "sharded", key: "any", rooms: { "{id}": "any:{id}" } },
-        dynamic: { redis: variable, adapter: "sharded", key: "dynamic", rooms: roomsOf("dynamic") },
-        streams: { redis: variable, adapter: "streams", key: "streams", rooms: roomsOf("streams") },
-        limited: { redis: "env:LIMITED_REDIS_URL", adapter: "classic", rooms: roomsOf("limited") },
-        link: { redis: "env:LINK_REDIS_URL", adapter: "classic", rooms: roomsOf("link") },
-        several: { redis: variable, adapter: "streams", key: "several", rooms: roomsOf("several") },
-        wrong: { redis: "env:WRONG_REDIS_URL", adapter: "classic", rooms: roomsOf("wrong") },
-        unset: { redis: "env:UNSET_REDIS_URL", adapter: "classic", rooms: roomsOf("unset"), direction: "in" },
-      },
-    },
+    rules,
   });
   for (const name of ["board", "inward", "sharded", "streams", "limited", "link"]) await hasState(name, "live");
 });
@@ -333,6 +336,22 @@ test("BRI-4: old servers with a topic for each room, or several streams, are ref
   await hasState("several", "refused");
   expect(await bridge("several")).toMatchObject({
     lastError: { message: expect.stringContaining("streamCount: 1") as string },
+  });
+});
+
+test("BRI-8: after a change of stream the bridge carries what is sent then, also where the clock of the one before was ahead", async () => {
+  const eve = await follow("moved:1");
+  const data = (text: string): string =>
+    JSON.stringify({ packet: { type: 2, data: ["note", text] }, opts: { rooms: ["moved-1"], except: [] } });
+  const entryOf = (text: string): string[] => ["uid", "other", "nsp", "/", "type", "3", "data", data(text)];
+  await hasState("moved", "live");
+  await admin.xadd("moved", `${Date.now() + 3_600_000}-0`, ...entryOf("before"));
+  await eve.next(({ data: seen }) => seen === "before");
+  const bridges = { ...rules.bridges, moved: { ...rules.bridges.moved, key: "moved-there" } };
+  expect((await fleet.api("PUT", "/v1/rules", { ...rules, bridges })).status).toBe(200);
+  await eventually(async () => {
+    await admin.xadd("moved-there", "*", ...entryOf("after"));
+    return seenBy(eve).includes("after");
   });
 });
 

@@ -2,14 +2,19 @@ import { expect, test } from "vitest";
 import { Incoming, type IncomingOptions } from "../../private-api/bridges/incoming.ts";
 import { marksOf } from "../../private-api/bridges/marks.ts";
 import { LeaseEnded } from "../../private-api/leases/lease-ended.ts";
+import { MemoryBroker } from "../../shared/channels/memory.ts";
 import { noRules } from "../../shared/rules/rules.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { eventually } from "../support/eventually.ts";
+import { quietErrors } from "../support/logger.ts";
 
 const emit = { channel: "board:1", event: "note", data: "1", bytes: 1, isVolatile: false };
 
 /** A bridge whose broker keeps what it stores; `refuse` says whether the next publish fails. */
-function begin(refuse: () => boolean): {
+function begin(
+  refuse: () => boolean,
+  change: Partial<IncomingOptions> = {},
+): {
   incoming: Incoming;
   stored: string[];
   /** By outcome, and "trouble". */
@@ -37,13 +42,14 @@ function begin(refuse: () => boolean): {
     },
     rules: { rules: noRules },
     changeBudget: { retention: () => ({ maxBytes: 1, maxSeconds: 1, unclaimedSeconds: 1 }) },
-    identity: "identity",
+    ...{ identity: "identity", fleetId: "fleet" },
     checkLease: () => {
       if (!lease.isHeld) throw new LeaseEnded();
     },
     count,
     onDone: () => undefined,
     onTrouble: (message) => message !== undefined && count("trouble"),
+    ...change,
   };
   return { incoming: new Incoming(options), stored, counts, lease };
 }
@@ -142,4 +148,32 @@ test("BRI-8: marks grow with the lease, or with the stream, and are texts of one
   const [old, young, other] = [mark("1700000000000-9"), mark("1700000000000-10"), mark("1700000000001-0")];
   expect([old < young, young < other, mark("1700000000000-9", 7) === old]).toEqual([true, true, true]);
   expect(new Set([first, later, old, other].map(({ length }) => length)).size).toBe(1);
+});
+
+test("BRI-8: what a bridge reads again counts as duplicate, and offsets of another fleet are no repeats", async () => {
+  const broker = new MemoryBroker(quietErrors);
+  /** @returns the outcomes of emits at these offsets, in a bridge that takes over. */
+  const read = async (fleetId: string, offsets: readonly string[]): Promise<object> => {
+    const { incoming, counts } = begin(() => false, { broker, fleetId });
+    for (const offset of offsets) {
+      const emits = [{ ...emit }];
+      incoming.add({ emits, marks: marksOf({ emits, offset, lease: { fence: 1 }, nextNumber: () => 0 }), offset });
+    }
+    incoming.stop();
+    await incoming.run();
+    return Object.fromEntries(counts);
+  };
+  expect(await read("one", ["2-0"])).toEqual({ published: 1 });
+  expect(await read("one", ["2-0", "3-0"])).toEqual({ duplicate: 1, published: 1 });
+  expect(await read("other", ["1-0"])).toEqual({ published: 1 });
+});
+
+test("BRI-8: an emit that is published again because another one failed counts once, as published", async () => {
+  let calls = 0;
+  const { incoming, stored, counts } = begin(() => ++calls === 2);
+  incoming.add({ emits: [{ ...emit, data: "one" }], marks: ["1"], offset: "1-1" });
+  incoming.add({ emits: [{ ...emit, data: "two" }], marks: ["2"], offset: "1-2" });
+  incoming.stop();
+  await incoming.run();
+  expect([stored, counts.get("published"), counts.get("duplicate")]).toEqual([["one", "two"], 2, undefined]);
 });
