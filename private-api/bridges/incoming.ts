@@ -1,7 +1,7 @@
 /** The way in: emits of the old fleet become publications, in their order, each once. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { ChangeBudget } from "../../shared/changes/budget.ts";
-import type { ChannelBroker, PublishRequest } from "../../shared/channels/contract.ts";
+import type { ChannelBroker, EphemeralRequest, PublishRequest } from "../../shared/channels/contract.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
@@ -154,13 +154,17 @@ export class Incoming {
     for (const { emits, marks, offset } of batch) {
       const name = markName(this.#options, offset);
       for (const [index, emit] of emits.entries()) {
-        if (emit.isVolatile) {
-          if (!this.#outcomes.has(emit)) publications.push(this.#publishEphemeral(emit));
+        const { channel, event, data, bytes, isVolatile } = emit;
+        const at = marks[index] ?? "";
+        if (isVolatile) {
+          if (this.#outcomes.has(emit)) continue;
+          const item = { channel, event, data };
+          // Only an entry of a stream can be read again.
+          const once = offset === undefined ? item : { ...item, mark: { name: `${name}:volatile`, at } };
+          publications.push(this.#publishEphemeral(emit, once));
           continue;
         }
-        const { channel, event, data, bytes } = emit;
         const sequence = `${name} ${slotOf(channel)}`;
-        const at = marks[index] ?? "";
         const mark = { name, at, before: lastMarks.get(sequence) ?? "" };
         lastMarks.set(sequence, at);
         const kept = keptOf(channel, bytes, { rules: rules.rules, changeBudget });
@@ -178,11 +182,10 @@ export class Incoming {
   }
 
   /** At most once. */
-  async #publishEphemeral(emit: CarriedEmit): Promise<undefined> {
-    const { channel, event, data } = emit;
+  async #publishEphemeral(emit: CarriedEmit, request: EphemeralRequest): Promise<undefined> {
     try {
-      await this.#options.broker.publishEphemeral({ channel, event, data });
-      this.#note(emit, "ephemeral");
+      const { duplicate } = await this.#options.broker.publishEphemeral(request);
+      this.#note(emit, duplicate ? "duplicate" : "ephemeral");
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error;
       this.#note(emit, "dropped");

@@ -90,7 +90,10 @@ export interface PublishRequest {
 export type PublishOutcome =
   { kind: "published"; position: Position; duplicate: boolean } | { kind: "conflict"; position: Position };
 
-export type EphemeralRequest = Pick<PublishRequest, "channel" | "event" | "data" | "id">;
+export interface EphemeralRequest extends Pick<PublishRequest, "channel" | "event" | "data" | "id"> {
+  /** In place of an id. Of a sequence of its own: one that was lost holds up none after it. */
+  mark?: Omit<Mark, "before">;
+}
 
 export interface HistoryQuery {
   channel: string;
@@ -155,7 +158,7 @@ export type Topic = { kind: "channel"; name: string } | { kind: "user"; name: Id
 
 export interface ChannelBroker extends Service {
   publish(request: PublishRequest): Promise<PublishOutcome>;
-  /** Delivers to followers without storing or assigning an offset. `duplicate`: the id was seen before. */
+  /** Delivers to followers without storing or assigning an offset. `duplicate`: the id was seen before, or the mark is not above the stored one. */
   publishEphemeral(request: EphemeralRequest): Promise<{ duplicate: boolean }>;
   sendToUser(user: IdentityKey, message: UserMessage): Promise<void>;
   /** Begins a channel that does not exist, at offset 0 of a new epoch. */

@@ -103,7 +103,12 @@ export class MemoryBroker implements contract.ChannelBroker {
   }
 
   async publishEphemeral(request: contract.EphemeralRequest): Promise<{ duplicate: boolean }> {
-    const { channel, event, data, id } = request;
+    const { channel, event, data, id, mark } = request;
+    if (mark) {
+      const markKey = `${slotOf(channel)} ${mark.name}`;
+      if ((this.#marks.get(markKey) ?? "") >= mark.at) return { duplicate: true };
+      this.#marks.set(markKey, mark.at);
+    }
     if (id !== undefined) {
       if (this.#seen(`e ${channel} ${id}`)) return { duplicate: true };
       this.#remember(`e ${channel} ${id}`, nowhere);

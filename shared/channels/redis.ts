@@ -73,7 +73,7 @@ export class RedisBroker implements contract.ChannelBroker {
     const { keys: logKeys, values: logValues } = changes
       ? loggingArguments(cell.root, channel, { ...changes, row, origin })
       : { keys: [], values: [] };
-    const onceKeys = onceKeysOf(cell.root, request);
+    const onceKeys = onceKeysOf(cell.root, "publication", request);
     const plain = onceKeys.length === 0 ? publishScript : publishOnceScript;
     const logged = onceKeys.length === 0 ? publishLoggedScript : publishLoggedOnceScript;
     const [outcome, epoch, offset] = await cell.run(
@@ -94,16 +94,16 @@ export class RedisBroker implements contract.ChannelBroker {
   }
 
   async publishEphemeral(request: contract.EphemeralRequest): Promise<{ duplicate: boolean }> {
-    const { channel, event, data, id } = request;
+    const { channel, event, data, mark } = request;
     const cell = this.#cells.of(channel);
     const topic = keys.topicName(cell.root, { kind: "channel", name: channel });
-    if (id === undefined) {
+    const [onceKey] = onceKeysOf(cell.root, "ephemeral", request);
+    if (onceKey === undefined) {
       await cell.run("spublish", topic, `e ${event}\n${data}`);
       return { duplicate: false };
     }
-    const key = keys.idempotencyKey(cell.root, "ephemeral", channel, id);
-    const values = [topic, event, data, idempotencySeconds];
-    const published = await cell.run(publishEphemeralOnceScript, key, ...values);
+    const values = [topic, event, data, mark ? `${mark.name} ${mark.at}` : idempotencySeconds];
+    const published = await cell.run(publishEphemeralOnceScript, onceKey, ...values);
     return { duplicate: published === 0 };
   }
 
@@ -196,9 +196,13 @@ export class RedisBroker implements contract.ChannelBroker {
 }
 
 /** What tells whether a publication is a repeat. */
-function onceKeysOf(root: string, { channel, id, mark }: contract.PublishRequest): string[] {
+function onceKeysOf(
+  root: string,
+  kind: "publication" | "ephemeral",
+  { channel, id, mark }: contract.EphemeralRequest,
+): string[] {
   if (mark) return [keys.marksKey(root, channel)];
-  return id === undefined ? [] : [keys.idempotencyKey(root, "publication", channel, id)];
+  return id === undefined ? [] : [keys.idempotencyKey(root, kind, channel, id)];
 }
 
 function loggingArguments(

@@ -175,6 +175,22 @@ export function brokerSuite(name: string, createPair: () => Promise<[ChannelBrok
       expect(again).toMatchObject({ duplicate: false, position: { offset: 2 } });
     });
 
+    test("BRI-8: an ephemeral item whose mark is not above the stored one reaches nobody", async () => {
+      const channel = newChannel();
+      await follower.follow({ kind: "channel", name: channel });
+      const name = `bridge:${randomUUID()}:volatile`;
+      const outcomes: boolean[] = [];
+      for (const at of ["0002", "0002", "0001", "0010"]) {
+        const item = { channel, event: "typing", data: `"${at}"`, mark: { name, at } };
+        outcomes.push((await publisher.publishEphemeral(item)).duplicate);
+      }
+      expect(outcomes).toEqual([false, true, true, false]);
+      await publish(channel);
+      await eventually(() => seenOf(channel).length === 1);
+      const received = seen.ephemerals.filter((item) => item.channel === channel);
+      expect(received.map(({ data }) => data)).toEqual(['"0002"', '"0010"']);
+    });
+
     test("KEY-1: an id belongs to its channel, wherever the two contain colons", async () => {
       const name =
         Array.from({ length: 10_000 }, newChannel).find((own) => slotOf(own) === slotOf(`${own}:line`)) ?? "";

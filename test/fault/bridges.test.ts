@@ -78,6 +78,7 @@ async function write(rounds: number): Promise<void> {
     const round = written++;
     for (const name of bridges) {
       servers[name].io.to(`${name}-1`).emit("note", `emit ${round}`);
+      servers[name].io.to(`${name}-1`).volatile.emit("typing", `volatile ${round}`);
       const item = { channel: `${name}:1`, event: "note", data: `publish ${round}` };
       expect((await fleet.api("POST", "/v1/publish", item)).status).toBe(200);
     }
@@ -88,7 +89,7 @@ const seenBy = ({ received }: StockClient): unknown[] => received.map(({ data })
 const seenByOld = ({ received }: OldClient): unknown[] => received.map(({ args }) => args[0]);
 
 /** The numbers of one sender's messages, as they came. */
-function numbersOf(sender: "emit" | "publish", list: readonly unknown[]): number[] {
+function numbersOf(sender: "emit" | "volatile" | "publish", list: readonly unknown[]): number[] {
   return list.flatMap((text) => {
     const [by, n] = String(text).split(" ");
     return by === sender ? [Number(n)] : [];
@@ -116,8 +117,8 @@ test("BRI-8: a takeover doubles nothing, and loses only emits of the old side on
     return frozen !== killed;
   });
   await write(50);
-  // Of each round, an emit and a publication of each bridge.
-  await eventually(() => seenBy(eve).length === 50 * 2 * bridges.length);
+  // Of each round, two emits and a publication of each bridge.
+  await eventually(() => seenBy(eve).length === 50 * 3 * bridges.length);
   let takenOver = 0;
   const takeOver = async (): Promise<void> => {
     frozen.process.kill("SIGSTOP");
@@ -142,6 +143,7 @@ test("BRI-8: a takeover doubles nothing, and loses only emits of the old side on
     expect(numbersOf("publish", seenByOld(old[name])), name).toEqual(all);
     expect(numbersOf("emit", seenByOld(old[name])), name).toEqual(all);
     expect(isGrowing(numbersOf("emit", seen(name))), name).toBe(true);
+    expect(isGrowing(numbersOf("volatile", seen(name))), name).toBe(true);
   }
   // A stream still has what was emitted meanwhile.
   expect(numbersOf("emit", seen("streams"))).toEqual(all);

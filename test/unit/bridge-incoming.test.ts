@@ -152,20 +152,20 @@ test("BRI-8: marks grow with the lease, or with the stream, and are texts of one
 
 test("BRI-8: what a bridge reads again counts as duplicate, and offsets of another fleet are no repeats", async () => {
   const broker = new MemoryBroker(quietErrors);
-  /** @returns the outcomes of emits at these offsets, in a bridge that takes over. */
+  /** @returns the outcomes of emits at these offsets, two at each, in a bridge that takes over. */
   const read = async (fleetId: string, offsets: readonly string[]): Promise<object> => {
     const { incoming, counts } = begin(() => false, { broker, fleetId });
     for (const offset of offsets) {
-      const emits = [{ ...emit }];
+      const emits = [{ ...emit, isVolatile: true }, { ...emit }];
       incoming.add({ emits, marks: marksOf({ emits, offset, lease: { fence: 1 }, nextNumber: () => 0 }), offset });
     }
     incoming.stop();
     await incoming.run();
     return Object.fromEntries(counts);
   };
-  expect(await read("one", ["2-0"])).toEqual({ published: 1 });
-  expect(await read("one", ["2-0", "3-0"])).toEqual({ duplicate: 1, published: 1 });
-  expect(await read("other", ["1-0"])).toEqual({ published: 1 });
+  expect(await read("one", ["2-0"])).toEqual({ ephemeral: 1, published: 1 });
+  expect(await read("one", ["2-0", "3-0"])).toEqual({ duplicate: 2, ephemeral: 1, published: 1 });
+  expect(await read("other", ["1-0"])).toEqual({ ephemeral: 1, published: 1 });
 });
 
 test("BRI-8: an emit that is published again because another one failed counts once, as published", async () => {
