@@ -23,7 +23,7 @@ import { Incoming, type IncomingOptions } from "./incoming.ts";
 import { marksOf } from "./marks.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { BridgeProgress } from "./progress.ts";
-import { type EmitReading, readEmit } from "./received-emit.ts";
+import { type EmitReading, type EmitRefusal, readEmit } from "./received-emit.ts";
 import { StoredProgress } from "./stored-progress.ts";
 
 const minRetryMs = 250;
@@ -59,7 +59,7 @@ export interface BridgeOptions extends ReaderTerms {
   pulls: Pick<ChangePulls, "pull">;
   /** Above every number that a bridge in this process got under the same lease. */
   nextNumber: () => number;
-  metrics: Pick<PrivateApiMetrics, "bridgeMessages">;
+  metrics: Pick<PrivateApiMetrics, "bridgeMessages" | "unlistedNamespaces">;
   errors: ContainedErrors;
   logger: Logger;
 }
@@ -179,9 +179,9 @@ export class Bridge implements LeasedReader<BridgeItem> {
   #createIncoming(identity: string, fleetId: string): Incoming {
     return new Incoming({
       ...this.#options.incoming,
-      ...{ identity, fleetId },
+      ...{ identity, fleetId, metrics: this.#options.metrics },
       checkLease: () => this.#lease(),
-      count: (outcome) => this.#count("in", outcome),
+      count: (outcome) => (outcome === "unlisted" ? this.#refuse("namespace") : this.#count("in", outcome)),
       onDone: (offset) => offset !== undefined && this.#progress.advance({ offset }),
       onTrouble: (message) => this.#condition.note("in", message),
     });
@@ -205,11 +205,7 @@ export class Bridge implements LeasedReader<BridgeItem> {
   }
 
   #receive(incoming: Incoming, reading: EmitReading, offset: string | undefined): void {
-    if (reading.kind === "refused") {
-      const { reason } = reading;
-      this.#count("in", "refused");
-      this.#refusals.warn(reason, { reason }, "an emit of the old fleet cannot become a publication");
-    }
+    if (reading.kind === "refused") this.#refuse(reading.reason);
     const emits = reading.kind === "carried" ? reading.emits : [];
     if (emits.length === 0 && offset === undefined) return;
     const lease = this.#options.lease();
@@ -220,6 +216,11 @@ export class Bridge implements LeasedReader<BridgeItem> {
       return;
     }
     incoming.add({ emits, marks: marksOf({ emits, offset, lease, nextNumber: this.#options.nextNumber }), offset });
+  }
+
+  #refuse(reason: EmitRefusal | "namespace"): void {
+    this.#count("in", "refused");
+    this.#refusals.warn(reason, { reason }, "an emit of the old fleet cannot become a publication");
   }
 
   #count(direction: Direction, outcome: keyof typeof countedAs): void {

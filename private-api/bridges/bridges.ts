@@ -16,7 +16,7 @@ const renewMs = 500;
 export interface BridgesOptions extends PublishingReaderResources {
   broker: Pick<ChannelBroker, "publish" | "publishEphemeral">;
   pulls: ChangePulls;
-  metrics: Pick<PrivateApiMetrics, "bridgeMessages">;
+  metrics: Pick<PrivateApiMetrics, "bridgeMessages" | "unlistedNamespaces">;
 }
 
 export class Bridges implements Service {

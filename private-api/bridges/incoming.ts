@@ -7,7 +7,9 @@ import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { jittered } from "../../shared/runtime/timing.ts";
 import { keptOf } from "../changes/kept-of.ts";
+import { namespaceRefusal } from "../changes/namespace-refusal.ts";
 import { Waiting } from "../leases/waiting.ts";
+import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import { markName } from "./marks.ts";
 import type { CarriedEmit } from "./received-emit.ts";
 
@@ -19,13 +21,14 @@ const batchSize = 256;
 const retryMs = 250;
 const idleMs = 60_000;
 
-/** duplicate: it was published before, as a rule by the bridge from which this one took over. */
-export type IncomingOutcome = "published" | "duplicate" | "ephemeral" | "dropped";
+/** duplicate: it was published before, as a rule by the bridge from which this one took over. unlisted: refused by `strictNamespaces`. */
+export type IncomingOutcome = "published" | "duplicate" | "ephemeral" | "dropped" | "unlisted";
 
 export interface IncomingOptions {
   broker: Pick<ChannelBroker, "publish" | "publishEphemeral">;
   rules: Pick<CurrentRules, "rules">;
   changeBudget: Pick<ChangeBudget, "retention">;
+  metrics: Pick<PrivateApiMetrics, "unlistedNamespaces">;
   /** Of the bridge. Publications carry it, so that the way out knows them. */
   identity: string;
   /** Whose offsets the messages have, see `fleetIdOf`. */
@@ -147,7 +150,7 @@ export class Incoming {
 
   /** All in one turn: the broker sends them together, in order. A failure is kept until all have ended. */
   async #publish(batch: readonly ReceivedMessage[]): Promise<void> {
-    const { rules, changeBudget, identity } = this.#options;
+    const { rules, changeBudget, metrics, identity } = this.#options;
     /** By sequence and slot. */
     const lastMarks = new Map<string, string>();
     const publications: Promise<unknown>[] = [];
@@ -156,6 +159,10 @@ export class Incoming {
       for (const [index, emit] of emits.entries()) {
         const { channel, event, data, bytes, isVolatile } = emit;
         const at = marks[index] ?? "";
+        if (namespaceRefusal(channel, { rules: rules.rules, metrics }) !== undefined) {
+          this.#note(emit, "unlisted");
+          continue;
+        }
         if (isVolatile) {
           if (this.#outcomes.has(emit)) continue;
           const item = { channel, event, data };

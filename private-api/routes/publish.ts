@@ -8,10 +8,11 @@ import { type ErrorOptions, TidegateError } from "../../shared/runtime/errors.ts
 import { excerpt } from "../../shared/runtime/excerpt.ts";
 import type { JsonText } from "../../shared/json/json-text.ts";
 import { PositionSchema } from "../../shared/protocol/client-messages.ts";
-import { channelPattern, isApplicationEvent, namespaceOf, wellFormedPattern } from "../../shared/protocol/grammar.ts";
+import { channelPattern, isApplicationEvent, wellFormedPattern } from "../../shared/protocol/grammar.ts";
 import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { explain } from "../../shared/runtime/schema-errors.ts";
 import { keptOf } from "../changes/kept-of.ts";
+import { namespaceRefusal } from "../changes/namespace-refusal.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 import { maxPublishBodyBytes } from "./limits.ts";
 
@@ -101,14 +102,15 @@ async function publish(
   // The door reads `data` as text (config.passesData).
   const data = item.data as JsonText;
   checkData(event, data);
-  checkNamespace(channel, context);
+  const { currentRules, changeBudget, metrics } = context;
+  const refusal = namespaceRefusal(channel, { rules: currentRules.rules, metrics });
+  if (refusal !== undefined) throw new TidegateError("invalid_request", refusal);
   const common = { channel, event, data: data.text, ...(id !== undefined && { id }) };
   if (history === false) {
     if (expect) throw new TidegateError("invalid_request", "expect: an ephemeral publication has no position");
     await context.broker.publishEphemeral(common);
     return {};
   }
-  const { currentRules, changeBudget } = context;
   const kept = keptOf(channel, data.bytes, { rules: currentRules.rules, changeBudget });
   const outcome = await context.broker.publish({ ...common, ...kept, ...(expect && { expect }) });
   if (outcome.kind === "conflict") {
@@ -116,20 +118,6 @@ async function publish(
     throw new TidegateError("conflict", "the channel is at another position", missed);
   }
   return { ...outcome.position, ...(outcome.duplicate && { duplicate: true }) };
-}
-
-/** A namespace that the rules do not list has the options of `default`: most often it is misspelt. */
-function checkNamespace(channel: string, { currentRules, metrics }: PrivateApiContext): void {
-  const { rules } = currentRules;
-  if (rules.lists(channel)) return;
-  if (rules.document.strictNamespaces === true) {
-    const namespace = namespaceOf(channel);
-    throw new TidegateError(
-      "invalid_request",
-      `channel: the rules list no namespace "${namespace}" (strictNamespaces)`,
-    );
-  }
-  metrics.unlistedNamespaces.inc();
 }
 
 /** Members of the problem: the publications after `expect`, as far as history has them. */

@@ -2,9 +2,11 @@ import { expect, test } from "vitest";
 import { Incoming, type IncomingOptions } from "../../private-api/bridges/incoming.ts";
 import { marksOf } from "../../private-api/bridges/marks.ts";
 import { LeaseEnded } from "../../private-api/leases/lease-ended.ts";
+import { createPrivateApiMetrics } from "../../private-api/metrics/metrics.ts";
 import { MemoryBroker } from "../../shared/channels/memory.ts";
-import { noRules } from "../../shared/rules/rules.ts";
+import { noRules, Rules } from "../../shared/rules/rules.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { Metrics } from "../../shared/runtime/metrics.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors } from "../support/logger.ts";
 
@@ -41,6 +43,7 @@ function begin(
       },
     },
     rules: { rules: noRules },
+    metrics: createPrivateApiMetrics(new Metrics()),
     changeBudget: { retention: () => ({ maxBytes: 1, maxSeconds: 1, unclaimedSeconds: 1 }) },
     ...{ identity: "identity", fleetId: "fleet" },
     checkLease: () => {
@@ -176,4 +179,18 @@ test("BRI-8: an emit that is published again because another one failed counts o
   incoming.stop();
   await incoming.run();
   expect([stored, counts.get("published"), counts.get("duplicate")]).toEqual([["one", "two"], 2, undefined]);
+});
+
+test("RULE-12: with strictNamespaces an emit is not published to a namespace that the rules do not list", async () => {
+  const rules = { rules: new Rules(1, { strictNamespaces: true, namespaces: { board: {} } }) };
+  const { incoming, stored, counts } = begin(() => false, { rules });
+  const emits = [
+    { ...emit, channel: "bored:1", data: "misspelt" },
+    { ...emit, channel: "bored:1", data: "misspelt", isVolatile: true },
+    { ...emit, data: "listed" },
+  ];
+  incoming.add({ emits, marks: ["1", "2", "3"], offset: undefined });
+  incoming.stop();
+  await incoming.run();
+  expect([stored, Object.fromEntries(counts)]).toEqual([["listed"], { unlisted: 2, published: 1 }]);
 });
