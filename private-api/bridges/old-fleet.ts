@@ -172,7 +172,7 @@ export class OldFleet {
   }
 
   async #createAdapter(): Promise<Adapter> {
-    const { key = bridgeDefaults.key, namespace = bridgeDefaults.namespace, adapter } = this.#options.rule;
+    const { key, namespace, maxLen, adapter } = { ...bridgeDefaults, ...this.#options.rule };
     const server = namespaceWithoutClients(namespace);
     const client = this.#connection.adapterClient;
     switch (adapter) {
@@ -187,8 +187,9 @@ export class OldFleet {
       }
       case "streams": {
         const { createAdapter } = await import("@socket.io/redis-streams-adapter");
-        const options = { streamName: key, channelPrefix: key, blockTimeInMs: blockMs, readCount: entriesPerRead };
-        return createAdapter(client, options)(server) as unknown as Adapter;
+        const options = { streamName: key, channelPrefix: key, maxLen };
+        const reads = { blockTimeInMs: blockMs, readCount: entriesPerRead };
+        return createAdapter(client, { ...options, ...reads })(server) as unknown as Adapter;
       }
     }
   }

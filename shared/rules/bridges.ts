@@ -17,6 +17,8 @@ export const Bridge = Type.Object(
     adapter: Type.Enum(["classic", "sharded", "streams"]),
     /** `key` of the classic adapter, `channelPrefix` of the sharded one, `streamName` and `channelPrefix` of the streams adapter. */
     key: Type.Optional(Type.String({ minLength: 1, maxLength: 128 })),
+    /** Entries of the stream, for the streams adapter: as the old servers set it. The bridge trims it, too, whenever it emits. */
+    maxLen: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000_000 })),
     /** Of Socket.IO. */
     namespace: Type.Optional(Type.String({ pattern: "^/[^#]{0,127}$" })),
     /** By room template, the channel template. */
@@ -30,7 +32,8 @@ export const Bridge = Type.Object(
 );
 export type BridgeRule = Static<typeof Bridge>;
 
-export const bridgeDefaults = { key: "socket.io", namespace: "/", direction: "both" } as const;
+/** As the adapters have them, but for the direction. */
+export const bridgeDefaults = { key: "socket.io", namespace: "/", maxLen: 10_000, direction: "both" } as const;
 
 /** Whether emits of the old fleet become publications. */
 export function carriesIn({ direction = bridgeDefaults.direction }: BridgeRule): boolean {
@@ -74,6 +77,9 @@ function findingsOf(name: string, bridge: BridgeRule, keepsChanges: (namespace: 
   const findings = roomFindings(`${path}.rooms`, bridge.rooms);
   if (typeof bridge.redis !== "string" || !variablePattern.test(bridge.redis)) {
     findings.push(`${path}.redis: must name a variable of the private API's environment, e.g. env:LEGACY_REDIS_URL`);
+  }
+  if (bridge.maxLen !== undefined && bridge.adapter !== "streams") {
+    findings.push(`${path}.maxLen: only the streams adapter has a stream`);
   }
   if (findings.length > 0 || !carriesOut(bridge)) return findings;
   const namespaces = new Set(Object.values(bridge.rooms).map(namespaceOf));

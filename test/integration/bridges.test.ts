@@ -33,6 +33,7 @@ const rules = {
     any: { redis: variable, adapter: "sharded", key: "any", rooms: { "{id}": "any:{id}" } },
     dynamic: { redis: variable, adapter: "sharded", key: "dynamic", rooms: roomsOf("dynamic") },
     streams: { redis: variable, adapter: "streams", key: "streams", rooms: roomsOf("streams") },
+    long: { redis: variable, adapter: "streams", key: "long", maxLen: 20_000, rooms: roomsOf("long") },
     limited: { redis: "env:LIMITED_REDIS_URL", adapter: "classic", rooms: roomsOf("limited") },
     link: { redis: "env:LINK_REDIS_URL", adapter: "classic", rooms: roomsOf("link") },
     several: { redis: variable, adapter: "streams", key: "several", rooms: roomsOf("several") },
@@ -251,6 +252,16 @@ test("BRI-12: an entry of a stream that is malformed or too large is counted, an
   await eventually(() => eve.received.length > 0);
   expect(seenBy(eve)).toEqual(["after them"]);
   await eventually(async () => (await bridge("streams"))["refused"] === Number(refused) + bad.length);
+});
+
+test("BRI-8: a bridge leaves as many entries in the stream as the old servers do", async () => {
+  await hasState("long", "live");
+  const adding = admin.pipeline();
+  for (let n = 0; n < 15_000; n++) adding.xadd("long", "MAXLEN", "~", 20_000, "*", "nsp", "/other");
+  await adding.exec();
+  await publish("long:1", "trims the stream");
+  await eventually(async () => (await emittedBy("long")) === 1);
+  expect(await admin.xlen("long")).toBe(15_001);
 });
 
 test("BRI-7: a volatile emit becomes an ephemeral publication", async () => {

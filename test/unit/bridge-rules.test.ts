@@ -53,6 +53,9 @@ test("BRI-1: every other mistake of a bridge has a finding, and none repeats a U
   expect(withUrl.join()).not.toContain("never-in-a-log");
   expect(findingsOf({ legacy: { ...base, rooms, adapter: "mongo" } })).not.toEqual([]);
   expect(findingsOf({ legacy: { ...base, rooms, namespace: "chat" } })).not.toEqual([]);
+  expect(findingsOf({ legacy: { ...base, rooms, maxLen: 20_000 } })[0]).toContain("legacy.maxLen: only the streams");
+  expect(findingsOf({ legacy: { ...base, rooms, maxLen: 20_000, adapter: "streams" } })).toEqual([]);
+  expect(findingsOf({ legacy: { ...base, rooms, maxLen: 0, adapter: "streams" } })).not.toEqual([]);
 });
 
 const rooms = new RoomMap({
