@@ -67,7 +67,8 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
   /** Readers that are stopping. */
   readonly #ending = new Map<string, Promise<void>>();
   #items: ReadonlyMap<string, Item> = new Map();
-  #rulesVersion = -1;
+  /** Of {@link #items}. */
+  #rules: Rules | undefined;
   #renewing: Promise<void> | undefined;
   #timers: NodeJS.Timeout[] = [];
   #stopping = false;
@@ -115,8 +116,9 @@ export class LeasedReaders<Item, Reader extends LeasedReader<Item>> implements S
   async #reconcile(): Promise<void> {
     const { itemsOf, isSame } = this.#options;
     const { rules } = this.#options.rules;
-    if (rules.version !== this.#rulesVersion) {
-      this.#rulesVersion = rules.version;
+    // Not by their version: rules that are put after the store has lost the ones before may get the same.
+    if (rules !== this.#rules) {
+      this.#rules = rules;
       this.#items = itemsOf(rules);
       for (const [name, reader] of this.#readers) {
         const item = this.#items.get(name);

@@ -1,4 +1,4 @@
-/** Leases of readers while their process stops, or is frozen. */
+/** Readers under leases: new rules, and a process that stops or is frozen. */
 import { expect, onTestFinished, test, vi } from "vitest";
 import { type LeasedReader, LeasedReaders, type ReaderTerms } from "../../private-api/leases/leased-readers.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
@@ -85,4 +85,31 @@ test("SQL-4: a reader that was frozen stores nothing under the next lease of its
   expect(terms[1]?.lease()?.fence).toBeGreaterThan(first?.fence ?? Infinity);
   expect(await store.read("shard")).toEqual({ progress: "newer", isRead: true });
   await readers.stop();
+});
+
+test("SQL-4: rules that are put after the store has lost the ones before take effect, also with their version", async () => {
+  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const current = { rules: { version: 1, item: "before" } };
+  const opened: string[] = [];
+  const readers = new LeasedReaders<string, LeasedReader<string>>({
+    store: new MemorySqlShardStore(),
+    ...{ rules: current as unknown as CurrentRules, errors: quietErrors, logger: quietLogger },
+    what: "SQL sources",
+    itemsOf: () => new Map([["shard", current.rules.item]]),
+    isSame: (one, other) => one === other,
+    open: (item) => {
+      opened.push(item);
+      return { item, status: undefined, start: () => undefined, stop: async () => undefined };
+    },
+    readers: async () => 1,
+  });
+  await readers.start();
+  onTestFinished(() => readers.stop());
+  expect(opened).toEqual(["before"]);
+  current.rules = { version: 1, item: "after" };
+  await eventually(() => {
+    vi.advanceTimersByTime(1_000);
+    return opened.includes("after");
+  });
 });
