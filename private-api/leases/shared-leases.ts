@@ -1,6 +1,7 @@
 /** Holds this process's share of leases. Used for slots of the change log and shards of SQL sources. */
 import { randomUUID } from "node:crypto";
 import { readerLeaseMs } from "../../shared/changes/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 
 /** Nothing is begun under a lease that ends within this time. */
 const marginMs = 2_000;
@@ -90,20 +91,39 @@ export class SharedLeases<Name, Lease, Held extends HeldLease<Lease>> {
     this.#options.onLost(name, held);
   }
 
+  /**
+   * Asks for what is missing, and for twice as many after each answer that nothing is free: where others hold nearly all,
+   * a few calls go through thousands.
+   */
   async #take(names: readonly Name[], most: number): Promise<readonly Held[]> {
     const { store, nameOf, toHeld } = this.#options;
     const taken: Held[] = [];
-    for (let at = 0; at < names.length && taken.length < most;) {
+    for (let at = 0, size = most; at < names.length && taken.length < most;) {
       const heldSince = performance.now();
-      const asked = names.slice(at, at + most - taken.length);
+      const asked = names.slice(at, at + size);
       at += asked.length;
-      for (const lease of await store.takeLeases(asked, this.#holder)) {
+      const leases = await store.takeLeases(asked, this.#holder);
+      const missing = most - taken.length;
+      for (const lease of leases.slice(0, missing)) {
         const held = toHeld(lease, heldSince);
         this.#held.set(nameOf(lease), held);
         taken.push(held);
       }
+      await this.#giveBack(leases.slice(missing));
+      size = leases.length === 0 ? 2 * size : most - taken.length;
     }
     return taken;
+  }
+
+  /** Leases that were never used. Does not reject where the store is out of reach: what was taken beside them is held. */
+  async #giveBack(leases: readonly Lease[]): Promise<void> {
+    if (leases.length === 0) return;
+    try {
+      await this.#options.store.releaseLeases(leases);
+    } catch (error) {
+      // They end by themselves.
+      if (!(error instanceof TidegateError)) throw error;
+    }
   }
 
   async #extend(): Promise<void> {
