@@ -62,11 +62,7 @@ export class RulesFile implements Service {
       this.#options.logger.warn({ err: error }, "storing the rules file failed, retrying");
     }
     if (this.#findings.length > 0) throw new InvalidDocument("rules", this.#findings);
-    // Watches the folder: after an atomic replacement or a changed link a watch on the file would see the old one.
-    this.#watcher = watch(dirname(this.#options.path), () => this.#loadSoon());
-    this.#watcher.on("error", (error) =>
-      this.#options.logger.warn({ err: error }, "watching the rules file failed, polling it instead"),
-    );
+    this.#watch();
     this.#recheck = this.#options.errors.every(recheckMs, () => this.#loadSoon());
   }
 
@@ -74,6 +70,19 @@ export class RulesFile implements Service {
     this.#watcher?.close();
     clearTimeout(this.#settle);
     clearInterval(this.#recheck);
+  }
+
+  /** Watches the folder: after an atomic replacement or a changed link a watch on the file would see the old one. */
+  #watch(): void {
+    const failed = (error: unknown): void =>
+      this.#options.logger.warn({ err: error }, "watching the rules file failed, polling it instead");
+    try {
+      this.#watcher = watch(dirname(this.#options.path), () => this.#loadSoon());
+      this.#watcher.on("error", failed);
+    } catch (error) {
+      // The system has no watcher left.
+      failed(error);
+    }
   }
 
   #loadSoon(): void {
