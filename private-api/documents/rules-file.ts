@@ -17,6 +17,8 @@ import type { Environment } from "../../shared/runtime/settings.ts";
 
 /** Quiet time before the file is read: an editor writes a file in several steps. */
 const settleMs = 30;
+/** Then it is read in any case: a log in its folder may be written all the time. */
+const longestSettleMs = 1_000;
 /** For file systems that report no changes, and for changes made while the store was away. */
 const recheckMs = 5_000;
 
@@ -34,6 +36,8 @@ export class RulesFile implements Service {
   readonly #options: RulesFileOptions;
   #watcher: FSWatcher | undefined;
   #settle: NodeJS.Timeout | undefined;
+  /** The first change that {@link #settle} waits for, by `performance.now()`. */
+  #waitingSince = 0;
   #recheck: NodeJS.Timeout | undefined;
   #loading = Promise.resolve();
   #lastText: string | undefined;
@@ -86,8 +90,12 @@ export class RulesFile implements Service {
   }
 
   #loadSoon(): void {
+    const now = performance.now();
+    if (this.#settle === undefined) this.#waitingSince = now;
+    else if (now - this.#waitingSince >= longestSettleMs) return;
     clearTimeout(this.#settle);
     this.#settle = setTimeout(() => {
+      this.#settle = undefined;
       // One load at a time: an older content must not be stored after a newer one.
       this.#loading = this.#loading
         .then(() => this.#load())

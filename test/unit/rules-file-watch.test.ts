@@ -1,4 +1,5 @@
 /** A rules file and the watcher of its folder, which is that of the test. */
+import type * as fs from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +11,7 @@ import { quietErrors, quietLogger } from "../support/logger.ts";
 
 const watched = vi.hoisted(() => ({ hasWatchers: true, onChange: (): void => undefined }));
 vi.mock("node:fs", async (original) => ({
-  ...(await original<typeof import("node:fs")>()),
+  ...(await original<typeof fs>()),
   watch: (_folder: string, listener: () => void) => {
     // As where fs.inotify.max_user_instances is used up.
     if (!watched.hasWatchers) throw Object.assign(new Error("too many open files"), { code: "EMFILE" });
@@ -43,10 +44,13 @@ async function startRulesFile(): Promise<{ rules: CurrentRules; write: (historyS
 
 const historySizeOf = ({ rules }: CurrentRules): number | undefined => rules.document.namespaces?.["room"]?.historySize;
 
-/** On the clock of the test; then what is under way goes on. */
-async function pass(ms: number): Promise<void> {
-  vi.advanceTimersByTime(ms);
-  await new Promise((resolve) => setImmediate(resolve));
+/** Takes steps on the clock of the test, between which what is under way goes on. @returns whether the rules came into force */
+async function isInForce(rules: CurrentRules, historySize: number, step: () => void): Promise<boolean> {
+  for (let n = 0; n < 100_000 && historySizeOf(rules) !== historySize; n++) {
+    step();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return historySizeOf(rules) === historySize;
 }
 
 test("RULE-8: a valid rules file is polled, and no reason to refuse the start, where the system has no watcher left", async () => {
@@ -54,5 +58,16 @@ test("RULE-8: a valid rules file is polled, and no reason to refuse the start, w
   const { rules, write } = await startRulesFile();
   expect(historySizeOf(rules)).toBe(5);
   await write(6);
-  while (historySizeOf(rules) !== 6) await pass(1_000);
+  expect(await isInForce(rules, 6, () => vi.advanceTimersByTime(1_000))).toBe(true);
+});
+
+test("RULE-7: a changed rules file is in force although something in its folder changes all the time", async () => {
+  const { rules, write } = await startRulesFile();
+  await write(6);
+  const changed = await isInForce(rules, 6, () => {
+    // As a log in which each line comes before the folder has been quiet.
+    watched.onChange();
+    vi.advanceTimersByTime(20);
+  });
+  expect(changed).toBe(true);
 });
