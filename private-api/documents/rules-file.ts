@@ -41,6 +41,8 @@ export class RulesFile implements Service {
   #recheck: NodeJS.Timeout | undefined;
   #loading = Promise.resolve();
   #lastText: string | undefined;
+  /** When the last text became the rules, by the clock of the store; of an older file, when it was written. */
+  #lastChangedAt = 0;
   /** Of the last text. */
   #findings: readonly string[] = [];
   /** Since the last load that reached the store. */
@@ -118,22 +120,21 @@ export class RulesFile implements Service {
   async #load(): Promise<void> {
     const read = await this.#read();
     if (read === undefined) return;
-    const { text, isText, changedAt } = read;
+    const { text, isText } = read;
     const isUnchanged = text === this.#lastText;
-    if (isUnchanged && (this.#findings.length > 0 || (await this.#options.store.read()))) return;
+    if (isUnchanged && (this.#findings.length > 0 || !(await this.#isLost()))) return;
+    // A process that stores its file again may not be the first, nor have the newest.
+    const changedAt = isUnchanged ? this.#lastChangedAt : read.changedAt;
     try {
       if (!isText) throw new InvalidDocument("rules", ["is not UTF-8"]);
       const document = checkRules(await parseDocumentText("rules", text));
       resolveSecrets(new Rules(0, document), this.#options.environment);
-      const { kind, version } = await this.#options.store.put({
-        document,
-        ...(changedAt !== undefined && { changedAt, ifNewer: true }),
-        // Unchanged content is stored again only where the store has lost it, and no process has stored a newer file since.
-        ...(isUnchanged && { ifVersion: 0 }),
-      });
+      const made = changedAt === undefined ? {} : { changedAt, ifNewer: true };
+      const { kind, version, changedAt: storedAt } = await this.#options.store.put({ document, ...made });
       const level = kind === "older" ? "warn" : "info";
       this.#options.logger[level]({ file: this.#options.path, outcome: kind, version }, "rules file read");
       this.#lastText = text;
+      this.#lastChangedAt = kind === "older" ? Math.min(changedAt ?? storedAt, storedAt) : storedAt;
       this.#findings = [];
       await this.#options.currentRules.refresh();
     } catch (error) {
@@ -142,6 +143,12 @@ export class RulesFile implements Service {
       this.#findings = error.findings;
       this.#log(error.findings);
     }
+  }
+
+  /** Whether the store has no rules any more, or only some that are older than the file. */
+  async #isLost(): Promise<boolean> {
+    const stored = await this.#options.store.read();
+    return !stored || stored.changedAt < this.#lastChangedAt;
   }
 
   /** Undefined, with a finding, where a file that was readable before is not at present. */

@@ -23,8 +23,8 @@ export async function storeRollouts(
 ): Promise<PutOutcome> {
   for (let tries = 0; tries < maxTries; tries++) {
     const stored = await store.read();
-    const version = stored?.version ?? 0;
-    if (ifVersion !== undefined && ifVersion !== version) return { kind: "version_differs", version };
+    const { version, changedAt } = stored ?? { version: 0, changedAt: 0 };
+    if (ifVersion !== undefined && ifVersion !== version) return { kind: "version_differs", version, changedAt };
     const document = withShares(rollouts, stored && validOrNone(stored));
     const outcome = await store.put({ document, ifVersion: version });
     if (outcome.kind !== "version_differs" || ifVersion !== undefined) return outcome;

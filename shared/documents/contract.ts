@@ -7,7 +7,7 @@ export type DocumentName = "rules" | "rollouts" | "cells";
 export interface StoredDocument {
   /** 1, 2, 3…: one more for each change. */
   version: number;
-  /** Unix ms, by the clock of the store. */
+  /** Unix ms, by the clock of the store; never before that of the version before. */
   changedAt: number;
   /** As written, possibly by another version of the program: check it. */
   document: unknown;
@@ -31,6 +31,8 @@ export interface PutOutcome {
   kind: "stored" | "unchanged" | "older" | "version_differs";
   /** The version in the store after the call. */
   version: number;
+  /** Of that version; 0: nothing is stored. */
+  changedAt: number;
 }
 
 export interface DocumentStore extends Service {

@@ -5,7 +5,9 @@ import { script } from "../redis/scripts.ts";
 import type { DocumentName, DocumentStore, PutDocument, PutOutcome, StoredDocument } from "./contract.ts";
 import { documentKeys } from "./keys.ts";
 
-const putScript = script<[kind: PutOutcome["kind"], version: number]>(new URL("put-document.lua", import.meta.url), 1);
+type PutReply = [kind: PutOutcome["kind"], version: number, changedAt: number];
+
+const putScript = script<PutReply>(new URL("put-document.lua", import.meta.url), 1);
 
 /** A document that a fleet shares. */
 export class RedisDocumentStore implements DocumentStore {
@@ -38,12 +40,12 @@ export class RedisDocumentStore implements DocumentStore {
 
   async put(request: PutDocument): Promise<PutOutcome> {
     const { document, changedAt, ifVersion, ifNewer, version: least } = request;
-    const [kind, version] = await this.#cells.fleet.run(
+    const [kind, version, storedAt] = await this.#cells.fleet.run(
       putScript,
       this.#keys.document,
       ...[JSON.stringify(document), changedAt ?? "", ifVersion ?? "", ifNewer ? 1 : 0, this.#keys.changed, least ?? ""],
     );
-    return { kind, version };
+    return { kind, version, changedAt: storedAt };
   }
 
   onChange(listener: () => void): void {

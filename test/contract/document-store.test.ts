@@ -55,23 +55,44 @@ describe.each(implementations)("document store: %s", (_name, create) => {
     let told = 0;
     reader.onChange(() => told++);
     expect(await reader.read()).toBeUndefined();
-    expect(await writer.put({ document: document(1), changedAt: 1_000 })).toEqual({ kind: "stored", version: 1 });
-    expect(await writer.put({ document: document(1), changedAt: 2_000 })).toEqual({ kind: "unchanged", version: 1 });
-    expect(await writer.put({ document: document(2), changedAt: 2_000 })).toEqual({ kind: "stored", version: 2 });
+    expect(await writer.put({ document: document(1), changedAt: 1_000 })).toEqual({
+      kind: "stored",
+      version: 1,
+      changedAt: 1_000,
+    });
+    expect(await writer.put({ document: document(1), changedAt: 2_000 })).toEqual({
+      kind: "unchanged",
+      version: 1,
+      changedAt: 1_000,
+    });
+    expect(await writer.put({ document: document(2), changedAt: 2_000 })).toEqual({
+      kind: "stored",
+      version: 2,
+      changedAt: 2_000,
+    });
     expect(await reader.read()).toEqual({ version: 2, changedAt: 2_000, document: document(2) });
     await eventually(() => told >= 2);
 
     expect(await writer.put({ document: document(3), changedAt: 3_000, ifVersion: 1 })).toEqual({
       kind: "version_differs",
       version: 2,
+      changedAt: 2_000,
     });
     expect(await writer.put({ document: document(3), changedAt: 2_000, ifNewer: true })).toEqual({
       kind: "older",
       version: 2,
+      changedAt: 2_000,
     });
     expect(await writer.put({ document: document(3), changedAt: 2_001, ifNewer: true, ifVersion: 2 })).toEqual({
       kind: "stored",
       version: 3,
+      changedAt: 2_001,
+    });
+    // A clock that has stepped back makes no change older than the one that it replaces.
+    expect(await writer.put({ document: document(4), changedAt: 1_000 })).toEqual({
+      kind: "stored",
+      version: 4,
+      changedAt: 2_001,
     });
   });
 

@@ -1,4 +1,4 @@
-import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -12,13 +12,53 @@ import type { Logger } from "../../shared/runtime/logging.ts";
 import { eventually } from "../support/eventually.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
+const rulesWith = (historySize: number): object => ({ namespaces: { room: { historySize } } });
+
 /** With a rules file in it. */
-async function rulesFolder(): Promise<{ folder: string; path: string }> {
+async function rulesFolder(historySize = 5): Promise<{ folder: string; path: string }> {
   const folder = await mkdtemp(join(tmpdir(), "tidegate-rules-file-"));
   onTestFinished(() => rm(folder, { recursive: true }));
   const path = join(folder, "rules.json");
-  await writeFile(path, JSON.stringify({ namespaces: { room: { historySize: 5 } } }));
+  await writeFile(path, JSON.stringify(rulesWith(historySize)));
   return { folder, path };
+}
+
+/** What several processes share. Its data can be replaced, as by a failover. */
+class ReplacedStore {
+  data = new MemoryDocumentStore();
+
+  /** @returns what makes it read the file again, as after any change in its folder; resolves once it has. */
+  async startFile({ folder, path }: { folder: string; path: string }): Promise<() => Promise<void>> {
+    let reads = 0;
+    const store: DocumentStore = {
+      start: async () => undefined,
+      stop: async () => undefined,
+      onChange: () => undefined,
+      read: async () => {
+        reads++;
+        return this.data.read();
+      },
+      put: async (request) => this.data.put(request),
+    };
+    const common = { errors: quietErrors, logger: quietLogger };
+    const currentRules = new CurrentRules({ ...common, store: new MemoryDocumentStore() });
+    const file = new RulesFile({ ...common, store, path, currentRules, environment: {} });
+    await file.start();
+    onTestFinished(() => file.stop());
+    let changes = 0;
+    return async () => {
+      // One at a time: once it has begun the second time, it has finished the first.
+      for (let n = 0; n < 2; n++) {
+        const before = reads;
+        await writeFile(join(folder, `other-${changes++}`), "");
+        await eventually(() => reads > before);
+      }
+    };
+  }
+
+  async document(): Promise<unknown> {
+    return (await this.data.read())?.document;
+  }
 }
 
 test("RULE-7: a rules file that is away for a moment and returns unchanged leaves no finding", async () => {
@@ -72,6 +112,39 @@ test("RULE-13: a process that was frozen before it restored its file replaces no
   await writeFile(join(folder, "other"), "");
   await restored;
   expect((await inner.read())?.document).toEqual(newer);
+});
+
+test("RULE-9: a store that lost the latest rules in a failover, and has those before, gets those of the file again", async () => {
+  const folder = await rulesFolder(5);
+  const store = new ReplacedStore();
+  const readAgain = await store.startFile(folder);
+  const { changedAt = 0 } = (await store.data.read()) ?? {};
+  await eventually(() => Date.now() > changedAt);
+  await writeFile(folder.path, JSON.stringify(rulesWith(6)));
+  await eventually(async () => (await store.data.read())?.version === 2);
+  store.data = new MemoryDocumentStore();
+  await store.data.put({ document: rulesWith(5), changedAt });
+  await readAgain();
+  expect(await store.document()).toEqual(rulesWith(6));
+});
+
+test("RULE-9: a store that lost all gets the newest of several files again, whichever process looks first", async () => {
+  const [older, newer] = [await rulesFolder(5), await rulesFolder(6)];
+  const store = new ReplacedStore();
+  const readOlderAgain = await store.startFile(older);
+  const { changedAt = 0 } = (await store.data.read()) ?? {};
+  await eventually(async () => {
+    await writeFile(newer.path, JSON.stringify(rulesWith(6)));
+    return Math.floor((await stat(newer.path)).ctimeMs) > changedAt;
+  });
+  const readNewerAgain = await store.startFile(newer);
+  expect(await store.document()).toEqual(rulesWith(6));
+  store.data = new MemoryDocumentStore();
+  await readOlderAgain();
+  await readNewerAgain();
+  expect(await store.document()).toEqual(rulesWith(6));
+  await readOlderAgain();
+  expect(await store.document()).toEqual(rulesWith(6));
 });
 
 test("RULE-7: an outage of the store is reported once, whatever changes in the folder of the rules file", async () => {
