@@ -10,7 +10,7 @@ const tellingCharacters = 3;
 const channelBeginning = /^[a-z0-9_-]{1,32}:/;
 
 /** One side of a pair of templates. */
-interface Template {
+export class Template {
   readonly text: string;
   readonly pieces: ReturnType<typeof templatePieces>;
   readonly names: readonly string[];
@@ -20,7 +20,26 @@ interface Template {
   readonly suffix: string;
   /** Characters beside placeholders. */
   readonly fixedLength: number;
-  readonly pattern: RegExp;
+  readonly #excluded: readonly string[];
+  #pattern: RegExp | undefined;
+
+  /** @param excluded characters that no value has. */
+  constructor(text: string, excluded: readonly string[]) {
+    this.text = text;
+    this.#excluded = excluded;
+    this.pieces = templatePieces(text);
+    this.names = placeholdersOf(text);
+    const [first, last] = [this.pieces.at(0), this.pieces.at(-1)];
+    this.prefix = first && "text" in first ? first.text : "";
+    this.suffix = last && "text" in last ? last.text : "";
+    this.fixedLength = this.pieces.reduce((sum, piece) => sum + ("text" in piece ? piece.text.length : 0), 0);
+  }
+
+  /** Compiled when it is used first: a document has 2,048 templates, and to check it takes hardly any pattern. */
+  get pattern(): RegExp {
+    this.#pattern ??= patternOf(this.pieces, this.#excluded);
+    return this.#pattern;
+  }
 }
 
 /** A room template and its channel template. Each room has one channel, and the channel has that room. */
@@ -32,9 +51,9 @@ interface RoomPair {
 export class RoomMap {
   readonly #pairs: readonly RoomPair[];
 
-  /** @param rooms valid ones ({@link roomFindings}): by room template, the channel template. */
+  /** @param rooms valid ones ({@link checkRooms}): by room template, the channel template. */
   constructor(rooms: Readonly<Record<string, string>>) {
-    this.#pairs = pairsOf(rooms);
+    this.#pairs = pairsOf(Object.entries(rooms));
   }
 
   /** Undefined where the bridge does not carry the room. */
@@ -66,34 +85,27 @@ export class RoomMap {
   }
 }
 
-/** What is wrong with the templates of one bridge. @param path of the member `rooms` */
-export function roomFindings(path: string, rooms: Readonly<Record<string, string>>): string[] {
-  const findings = Object.entries(rooms).flatMap(([room, channel]) => pairFindings(`${path}.${room}`, room, channel));
-  if (Object.keys(rooms).length === 0) findings.push(`${path}: names no room`);
-  if (findings.length > 0) return findings;
-  const pairs = pairsOf(rooms);
-  for (const [index, one] of pairs.entries()) {
-    for (const other of pairs.slice(index + 1)) {
-      if (mayMeet(one.room, other.room)) {
-        findings.push(`${path}: a room can match both "${one.room.text}" and "${other.room.text}"`);
-      }
-      if (mayMeet(one.channel, other.channel)) {
-        findings.push(`${path}: a channel can match both "${one.channel.text}" and "${other.channel.text}"`);
-      }
-    }
-  }
-  return findings;
+/** The rooms of one bridge. */
+export interface CheckedRooms {
+  readonly findings: readonly string[];
+  /** Of the pairs that are valid by themselves. */
+  readonly channels: readonly Template[];
 }
 
-/** The channel templates of two bridges that one channel can match. @param one @param other valid ones */
-export function sharedChannels(
-  one: Readonly<Record<string, string>>,
-  other: Readonly<Record<string, string>>,
-): readonly (readonly [string, string])[] {
-  const others = pairsOf(other);
-  return pairsOf(one).flatMap(({ channel }) =>
-    others.filter((pair) => mayMeet(channel, pair.channel)).map((pair) => [channel.text, pair.channel.text] as const),
-  );
+/** @param path of the member `rooms` */
+export function checkRooms(path: string, rooms: Readonly<Record<string, string>>): CheckedRooms {
+  const entries = Object.entries(rooms);
+  const findings = entries.length === 0 ? [`${path}: names no room`] : [];
+  const valid = entries.filter(([room, channel]) => {
+    const found = pairFindings(`${path}.${room}`, room, channel);
+    findings.push(...found);
+    return found.length === 0;
+  });
+  const pairs = pairsOf(valid);
+  for (const [one, other] of meetings(pairs.map(({ room }) => room))) {
+    findings.push(`${path}: a room can match both "${one.text}" and "${other.text}"`);
+  }
+  return { findings, channels: pairs.map(({ channel }) => channel) };
 }
 
 function pairFindings(path: string, room: string, channel: string): string[] {
@@ -126,11 +138,11 @@ function templateText(text: string): string {
     .join("");
 }
 
-function pairsOf(rooms: Readonly<Record<string, string>>): RoomPair[] {
-  return Object.entries(rooms).map(([room, channel]) => {
+function pairsOf(rooms: readonly (readonly [room: string, channel: string])[]): RoomPair[] {
+  return rooms.map(([room, channel]) => {
     // With several placeholders no value contains what separates them, on either side: each text can be read in one way.
     const excluded = [...separatorsOf(room), ...separatorsOf(channel)];
-    return { room: templateOf(room, excluded), channel: templateOf(channel, excluded) };
+    return { room: new Template(room, excluded), channel: new Template(channel, excluded) };
   });
 }
 
@@ -143,19 +155,10 @@ function separatorsOf(text: string): string[] {
   });
 }
 
-function templateOf(text: string, excluded: readonly string[]): Template {
-  const pieces = templatePieces(text);
-  const names = placeholdersOf(text);
+function patternOf(pieces: Template["pieces"], excluded: readonly string[]): RegExp {
   const not = excluded.map((character) => `(?!${escaped(character)})`).join("");
   const body = pieces.map((piece) => ("placeholder" in piece ? `((?:${not}${valueCharacter})+)` : escaped(piece.text)));
-  const [first, last] = [pieces.at(0), pieces.at(-1)];
-  return {
-    ...{ text, pieces, names },
-    prefix: first && "text" in first ? first.text : "",
-    suffix: last && "text" in last ? last.text : "",
-    fixedLength: pieces.reduce((sum, piece) => sum + ("text" in piece ? piece.text.length : 0), 0),
-    pattern: new RegExp(`^${body.join("")}$`, "s"),
-  };
+  return new RegExp(`^${body.join("")}$`, "s");
 }
 
 function escaped(text: string): string {
@@ -170,11 +173,58 @@ function translated(text: string, from: Template, to: Template): string | undefi
   return to.pieces.map((piece) => ("placeholder" in piece ? values.get(piece.placeholder) : piece.text)).join("");
 }
 
-/** Whether one text can match both; where in doubt it can. */
-function mayMeet(one: Template, other: Template): boolean {
+/** The pairs of templates that one text can match both; where in doubt it can. */
+export function* meetings(templates: readonly Template[]): Generator<readonly [Template, Template]> {
+  // A document has half a million pairs of channels: to compare their texts would take half a second.
+  const prefixes = rangesOf(templates.map(({ prefix }) => prefix));
+  const suffixes = rangesOf(templates.map(({ suffix }) => reversed(suffix)));
+  const sides = templates.flatMap((template) => {
+    const [prefix, suffix] = [prefixes.get(template.prefix), suffixes.get(reversed(template.suffix))];
+    return prefix && suffix ? [{ template, prefix, suffix }] : [];
+  });
+  for (const [index, one] of sides.entries()) {
+    for (const other of sides.slice(index + 1)) {
+      const mayMeet = areNested(one.prefix, other.prefix) && areNested(one.suffix, other.suffix);
+      if (mayMeet && canFill(one.template, other.template)) yield [one.template, other.template];
+    }
+  }
+}
+
+/** A text among others in their order. */
+interface Range {
+  readonly at: number;
+  /** The others that begin with it come before this one. */
+  end: number;
+}
+
+function rangesOf(texts: readonly string[]): ReadonlyMap<string, Range> {
+  const ranges = new Map<string, Range>();
+  /** Each begins with the one before. */
+  const beginnings: { text: string; range: Range }[] = [];
+  const sorted = [...new Set(texts)].toSorted();
+  for (const [at, text] of sorted.entries()) {
+    for (let last = beginnings.at(-1); last && !text.startsWith(last.text); last = beginnings.at(-1)) {
+      last.range.end = at;
+      beginnings.pop();
+    }
+    const range = { at, end: sorted.length };
+    ranges.set(text, range);
+    beginnings.push({ text, range });
+  }
+  return ranges;
+}
+
+/** Whether one of the texts begins with the other. */
+function areNested(one: Range, other: Range): boolean {
+  return one.at < other.at ? other.at < one.end : one.at < other.end;
+}
+
+function reversed(text: string): string {
+  return Array.from(text).toReversed().join("");
+}
+
+/** Whether one of two templates with nested prefixes and suffixes, if it is a text without placeholders, matches the other. */
+function canFill(one: Template, other: Template): boolean {
   if (one.names.length === 0) return other.pattern.test(one.text);
-  if (other.names.length === 0) return one.pattern.test(other.text);
-  const prefixes = one.prefix.startsWith(other.prefix) || other.prefix.startsWith(one.prefix);
-  const suffixes = one.suffix.endsWith(other.suffix) || other.suffix.endsWith(one.suffix);
-  return prefixes && suffixes;
+  return other.names.length > 0 || one.pattern.test(other.text);
 }

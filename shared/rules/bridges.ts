@@ -1,7 +1,8 @@
 /** Bridges to Socket.IO fleets in the rules document: their schema and further checks. Pure. */
 import { type Static, Type } from "typebox";
 import { namespaceOf } from "../protocol/grammar.ts";
-import { roomFindings, sharedChannels } from "./bridge-rooms.ts";
+import { maxFindings } from "../runtime/schema-errors.ts";
+import { type CheckedRooms, checkRooms, meetings, type Template } from "./bridge-rooms.ts";
 
 const closed = { additionalProperties: false } as const;
 /** Each is one more server of an old fleet, and a label of metrics. */
@@ -58,35 +59,51 @@ export function bridgeFindings(
   bridges: readonly (readonly [name: string, BridgeRule])[],
   keepsChanges: (namespace: string) => boolean,
 ): string[] {
-  const findings = bridges.flatMap(([name, bridge]) => findingsOf(name, bridge, keepsChanges));
+  const findings: string[] = [];
   if (bridges.length > maxBridges) findings.push(`bridges: has ${bridges.length} entries, more than ${maxBridges}`);
-  if (findings.length > 0) return findings;
-  return bridges.flatMap(([name, bridge], index) =>
-    bridges.slice(index + 1).flatMap(([otherName, other]) =>
-      // What one bridge has published would be emitted by the other, and come back where both join the same fleet.
-      sharedChannels(bridge.rooms, other.rooms).map(
-        ([one, another]) =>
-          `bridges.${otherName}.rooms: a channel can match "${another}" and "${one}" of bridges.${name}: a channel belongs to one bridge`,
-      ),
-    ),
-  );
+  const owners = new Map<Template, string>();
+  // Further ones would take more time than a request may.
+  for (const [name, bridge] of bridges.slice(0, maxBridges)) {
+    const rooms = checkRooms(`bridges.${name}.rooms`, bridge.rooms);
+    findings.push(...rooms.findings, ...fleetFindings(name, bridge));
+    if (carriesOut(bridge)) findings.push(...unkeptFindings(name, rooms, keepsChanges));
+    for (const channel of rooms.channels) owners.set(channel, name);
+  }
+  for (const [one, other] of meetings([...owners.keys()])) {
+    // Where all channels meet there are half a million.
+    if (findings.length > maxFindings) break;
+    const [name, otherName] = [owners.get(one), owners.get(other)];
+    findings.push(
+      name === otherName
+        ? `bridges.${name}.rooms: a channel can match both "${one.text}" and "${other.text}"`
+        : // What one bridge has published would be emitted by the other, and come back where both join the same fleet.
+          `bridges.${otherName}.rooms: a channel can match "${other.text}" and "${one.text}" of bridges.${name}: a channel belongs to one bridge`,
+    );
+  }
+  return findings;
 }
 
-function findingsOf(name: string, bridge: BridgeRule, keepsChanges: (namespace: string) => boolean): string[] {
+function fleetFindings(name: string, { redis, adapter, maxLen }: BridgeRule): string[] {
   const path = `bridges.${name}`;
-  const findings = roomFindings(`${path}.rooms`, bridge.rooms);
-  if (typeof bridge.redis !== "string" || !variablePattern.test(bridge.redis)) {
+  const findings: string[] = [];
+  if (typeof redis !== "string" || !variablePattern.test(redis)) {
     findings.push(`${path}.redis: must name a variable of the private API's environment, e.g. env:LEGACY_REDIS_URL`);
   }
-  if (bridge.maxLen !== undefined && bridge.adapter !== "streams") {
+  if (maxLen !== undefined && adapter !== "streams")
     findings.push(`${path}.maxLen: only the streams adapter has a stream`);
-  }
-  if (findings.length > 0 || !carriesOut(bridge)) return findings;
-  const namespaces = new Set(Object.values(bridge.rooms).map(namespaceOf));
+  return findings;
+}
+
+function unkeptFindings(
+  name: string,
+  { channels }: CheckedRooms,
+  keepsChanges: (namespace: string) => boolean,
+): string[] {
+  const namespaces = new Set(channels.map(({ text }) => namespaceOf(text)));
   return [...namespaces]
     .filter((namespace) => !keepsChanges(namespace))
     .map(
       (namespace) =>
-        `${path}.rooms: namespaces.${namespace} needs changes: true, because publications are read from the change log (or set direction: in)`,
+        `bridges.${name}.rooms: namespaces.${namespace} needs changes: true, because publications are read from the change log (or set direction: in)`,
     );
 }

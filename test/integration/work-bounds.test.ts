@@ -96,6 +96,16 @@ const secret = `whsec_${"A".repeat(43)}`;
 const service = `{"url":"http://x","secret":"${secret}"}`;
 const route = (index: number): string => `{"event":"e${index}","service":"s","path":"/p","mode":"call"}`;
 
+/** Each with 64 rooms, and templates of the length that the document has room for. */
+function bridgeEntries(count: number, channelOf: (index: string) => string): string {
+  const rooms = (bridge: number): string =>
+    ruleEntries(64, (room) => `"${bridge}_${room}-{id}-{x}":"${channelOf(`${bridge}_${room}`)}"`);
+  return ruleEntries(
+    count,
+    (bridge) => `"b${bridge}":{"redis":"env:X","adapter":"classic","direction":"in","rooms":{${rooms(bridge)}}}`,
+  );
+}
+
 const inputs: Input[] = [
   {
     name: "brackets",
@@ -193,6 +203,34 @@ const inputs: Input[] = [
     type: json,
     body: `{"services":{"s":${service}},"routes":[${ruleEntries(7_000, (index) => route(index).replace(`"e${index}"`, `"e${index}.*"`))}],"sources":{${ruleEntries(1_000, (index) => `"x${index}":{"verify":"none","route":"e${index}.a"}`)}}}`,
     status: 200,
+  },
+  {
+    name: "16 bridges with namespaces of their own",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"bridges":{${bridgeEntries(16, (index) => `n${index}:${"a".repeat(180)}{id}/{x}`)}}}`,
+    status: 200,
+  },
+  {
+    name: "16 bridges with similar channels",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"bridges":{${bridgeEntries(16, (index) => `n:${"a".repeat(180)}${index}.{id}/{x}`)}}}`,
+    status: 200,
+  },
+  {
+    name: "16 bridges with the same channels",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"bridges":{${bridgeEntries(16, () => `n:{id}/{x}`)}}}`,
+    status: 400,
+  },
+  {
+    name: "140 bridges",
+    request: "PUT /v1/rules",
+    type: json,
+    body: `{"bridges":{${bridgeEntries(140, (index) => `n${index}:a{id}/{x}`)}}}`,
+    status: 400,
   },
   {
     name: "32,000 listed users",

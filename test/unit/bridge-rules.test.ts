@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { RoomMap } from "../../shared/rules/bridge-rooms.ts";
+import { meetings, RoomMap, Template } from "../../shared/rules/bridge-rooms.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import { InvalidDocument } from "../../shared/runtime/invalid-document.ts";
 
@@ -57,6 +57,45 @@ test("BRI-1: every other mistake of a bridge has a finding, and none repeats a U
   expect(findingsOf({ legacy: { ...base, rooms, maxLen: 20_000, adapter: "streams" } })).toEqual([]);
   expect(findingsOf({ legacy: { ...base, rooms, maxLen: 0, adapter: "streams" } })).not.toEqual([]);
 });
+
+test("BRI-1: what is wrong with a bridge hides nothing that is wrong besides, in this bridge or between two", () => {
+  const findings = findingsOf({
+    one: { ...base, redis: "redis://host", rooms: { "one-{id}": "board:{id}", "{a}{b}": "board:{a}.{b}" } },
+    two: { ...base, direction: "both", rooms: { "two-{id}": "board:{id}", "two-x-{id}": "x:{id}", all: "board:{id}" } },
+  });
+  expect(findings).toEqual([
+    expect.stringContaining("bridges.one.rooms.{a}{b}: two placeholders must have text between them"),
+    expect.stringContaining("bridges.one.redis: must name a variable"),
+    expect.stringContaining("bridges.two.rooms.all:"),
+    expect.stringContaining('bridges.two.rooms: a room can match both "two-{id}" and "two-x-{id}"'),
+    expect.stringContaining("namespaces.board needs changes: true"),
+    expect.stringContaining("namespaces.x needs changes: true"),
+    expect.stringContaining('"board:{id}" and "board:{id}" of bridges.one: a channel belongs to one bridge'),
+  ]);
+});
+
+test("BRI-1: templates that one text can match are found among many, and no others", () => {
+  const part = fc.string({ unit: fc.constantFrom("a", "b"), maxLength: 3 });
+  const text = fc.tuple(part, fc.constantFrom("", "{x}", "{x}.{y}"), part).map((parts) => parts.join(""));
+  fc.assert(
+    fc.property(fc.array(text, { maxLength: 12 }), (texts) => {
+      const templates = texts.map((each) => new Template(each, ["."]));
+      const found = [...meetings(templates)];
+      const expected = templates.flatMap((one, index) =>
+        templates.slice(index + 1).flatMap((other) => (mayMeet(one, other) ? [[one, other]] : [])),
+      );
+      expect(found).toEqual(expected);
+    }),
+  );
+});
+
+/** Compares the texts themselves. */
+function mayMeet(one: Template, other: Template): boolean {
+  if (one.names.length === 0) return other.pattern.test(one.text);
+  if (other.names.length === 0) return one.pattern.test(other.text);
+  const begins = one.prefix.startsWith(other.prefix) || other.prefix.startsWith(one.prefix);
+  return begins && (one.suffix.endsWith(other.suffix) || other.suffix.endsWith(one.suffix));
+}
 
 const rooms = new RoomMap({
   "board-{id}": "board:{id}",
