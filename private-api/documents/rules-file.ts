@@ -11,8 +11,6 @@ import { parseDocumentText } from "../../shared/documents/parse.ts";
 import type { DocumentStore } from "../../shared/documents/contract.ts";
 import { checkRules } from "../../shared/rules/document.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
-import { Rules } from "../../shared/rules/rules.ts";
-import { resolveSecrets } from "../../shared/rules/secrets.ts";
 import type { Environment } from "../../shared/runtime/settings.ts";
 
 /** Quiet time before the file is read: an editor writes a file in several steps. */
@@ -127,8 +125,7 @@ export class RulesFile implements Service {
     const changedAt = isUnchanged ? this.#lastChangedAt : read.changedAt;
     try {
       if (!isText) throw new InvalidDocument("rules", ["is not UTF-8"]);
-      const document = checkRules(await parseDocumentText("rules", text));
-      resolveSecrets(new Rules(0, document), this.#options.environment);
+      const document = checkRules(await parseDocumentText("rules", text), this.#options.environment);
       const made = changedAt === undefined ? {} : { changedAt, ifNewer: true };
       const { kind, version, changedAt: storedAt } = await this.#options.store.put({ document, ...made });
       const level = kind === "older" ? "warn" : "info";

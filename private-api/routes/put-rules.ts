@@ -1,7 +1,5 @@
 import type { FastifyInstance } from "fastify";
 import { checkRules } from "../../shared/rules/document.ts";
-import { Rules } from "../../shared/rules/rules.ts";
-import { resolveSecrets } from "../../shared/rules/secrets.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { addDocumentPut } from "../documents/versioned-document.ts";
 import type { PrivateApiContext } from "../node/context.ts";
@@ -16,8 +14,7 @@ export function addPutRules(app: FastifyInstance, context: PrivateApiContext): v
       if (context.rulesFromFile) {
         throw new TidegateError("conflict", "the rules come from a file: change RULES_FILE instead");
       }
-      const document = checkRules(given);
-      resolveSecrets(new Rules(0, document), environment);
+      const document = checkRules(given, environment);
       return rulesStore.put({ document, ...(ifVersion !== undefined && { ifVersion }) });
     },
   });

@@ -6,9 +6,11 @@ import { isRepresentable } from "../rollouts/point.ts";
 import { type Explained, explain, maxFindings } from "../runtime/schema-errors.ts";
 import { Bridge, bridgeFindings, type BridgeRule } from "./bridges.ts";
 import { RouteTable } from "./route-table.ts";
+import type { Environment } from "../runtime/settings.ts";
+import { secretFindings, writtenSecrets } from "./secrets.ts";
 import * as schema from "./schema.ts";
 import { Source, sourceFindings, type SourceRule } from "./sources.ts";
-import { maxShards, shardVariables, SqlSource, sqlSourceFindings, type SqlSourceRule } from "./sql-sources.ts";
+import { maxShards, SqlSource, sqlSourceFindings, type SqlSourceRule } from "./sql-sources.ts";
 
 const validator = Compile(schema.RulesDocument);
 const frameValidator = Compile(schema.Frame);
@@ -33,8 +35,11 @@ interface WellFormedParts {
   bridges: readonly (readonly [name: string, BridgeRule])[];
 }
 
-/** @throws InvalidDocument with all findings: schema, references. */
-export function checkRules(value: unknown): schema.RulesDocument {
+/**
+ * @param environment of the program that resolves the secrets of services; undefined: they are not checked
+ * @throws InvalidDocument with all findings: schema, references, secrets.
+ */
+export function checkRules(value: unknown, environment?: Environment): schema.RulesDocument {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new InvalidDocument("rules", [
       value === null ? "is empty: a document without rules is {}" : "must be an object",
@@ -44,6 +49,7 @@ export function checkRules(value: unknown): schema.RulesDocument {
   const meaning = [
     ...missingReferences(wellFormed),
     ...ambiguities(wellFormed),
+    ...(environment ? findingsOfSecrets(wellFormed, environment) : []),
     ...findingsOfSources(wellFormed),
     ...findingsOfSqlSources(wellFormed),
     ...bridgeFindings(wellFormed.bridges, changesKept(value)),
@@ -159,6 +165,10 @@ function entriesOf(member: unknown): [string, unknown][] {
   return Object.entries(membersOf(member));
 }
 
+function findingsOfSecrets({ services }: WellFormedParts, environment: Environment): string[] {
+  return services.flatMap(([name, service]) => secretFindings(name, writtenSecrets(service), environment));
+}
+
 function findingsOfSources({ sources, routes, classNames }: WellFormedParts): string[] {
   const table = new RouteTable(routes.map(([, route]) => route));
   return sources.flatMap(([name, source]) =>
@@ -171,9 +181,9 @@ function findingsOfSources({ sources, routes, classNames }: WellFormedParts): st
 
 function findingsOfSqlSources({ sqlSources }: WellFormedParts): string[] {
   const findings = sqlSources.flatMap(([name, source]) => sqlSourceFindings(name, source));
-  if (findings.length > 0) return findings;
-  const shards = sqlSources.reduce((sum, [, source]) => sum + shardVariables(source).length, 0);
-  return shards > maxShards ? [`sqlSources: have ${shards} shards, more than ${maxShards}`] : [];
+  const shards = sqlSources.reduce((sum, [, { url }]) => sum + [url].flat().length, 0);
+  if (shards > maxShards) findings.push(`sqlSources: have ${shards} shards, more than ${maxShards}`);
+  return findings;
 }
 
 /** Whether a namespace has `changes: true`, its own or that of `default`; also in a document with other findings. */

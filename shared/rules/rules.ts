@@ -10,6 +10,7 @@ import {
 import * as schema from "./schema.ts";
 import type { BridgeRule } from "./bridges.ts";
 import { RouteTable } from "./route-table.ts";
+import { writtenSecrets } from "./secrets.ts";
 import type { SourceRule } from "./sources.ts";
 import type { SqlSourceRule } from "./sql-sources.ts";
 
@@ -187,7 +188,7 @@ function serviceOptions(name: string, rule: schema.ServiceRule, hooks: readonly 
     url: rule.url.replace(/\/$/, ""),
     timeoutMs: rule.timeoutMs ?? serviceDefaults.timeoutMs,
     maxInFlight: rule.maxInFlight ?? serviceDefaults.maxInFlight,
-    secrets: rule.secrets ?? (rule.secret === undefined ? [] : [rule.secret]),
+    secrets: writtenSecrets(rule),
     hooks,
   };
 }

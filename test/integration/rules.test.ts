@@ -121,6 +121,12 @@ describe("through the API", () => {
         two: { url: "http://x" },
         three: { url: "http://x", secret: "env:NOT_SET" },
       },
+      sqlSources: {
+        crm: {
+          ...{ driver: "mysql", table: "log", channel: "account:{account}", event: "{kind}", data: "d", xid: "x" },
+          url: Array.from({ length: 2_001 }, (_, n) => `env:CRM_${n}`),
+        },
+      },
       routes: [{ event: "a", service: "nobody", path: "no-slash", mode: "later" }],
       hooks: { subscribe: "missing" },
       extra: 1,
@@ -140,6 +146,9 @@ describe("through the API", () => {
       "hooks.subscribe",
       'routes.0.service: no such service: "nobody"',
       "services.two: give either secret or secrets",
+      'services.three: environment variable of "env:NOT_SET" is not set',
+      "sqlSources.crm.xid: only with driver: postgres",
+      "sqlSources: have 2001 shards, more than 2000",
     ]) {
       expect(findings).toContain(part);
     }
