@@ -112,7 +112,7 @@ export class ChangePulls {
       const order = inTurn(slots, cursor.turn);
       const queries = order.map((slot) => ({ slot, from: from ?? placeIn(cursor, slot) }));
       const bounds = { limit, maxBytes: maxReplayBytes, channels: filter, withRows: true };
-      const reads = await withTableRows(await this.#log.read(queries, bounds), this.#tables);
+      const reads = await withTableRows(await this.#log.read(queries, bounds), this.#tables, bounds);
       const places = new Map(cursor.places);
       for (const { slot, place } of reads) places.set(slot, place);
       more = reads.length < order.length || reads.some(({ place, newest }) => place !== newest);

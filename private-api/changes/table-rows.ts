@@ -1,6 +1,8 @@
 /** Completes reads of the change log: for rows that have left the log, reads their data from the tables of SQL sources. */
 import type { RowName } from "../../shared/channels/contract.ts";
-import type { Change, RowChange, SlotRead } from "../../shared/changes/contract.ts";
+import type { Change, ReadBounds, RowChange, SlotRead } from "../../shared/changes/contract.ts";
+import { comparePlaces } from "../../shared/changes/places.ts";
+import { ReadRoom } from "../../shared/changes/read-room.ts";
 import { joinedGap } from "./joined-gap.ts";
 
 /** The change that a row would be published as now. */
@@ -24,18 +26,31 @@ export function rowKey({ shard, id }: RowName): string {
 }
 
 /**
- * The same reads with the data of their rows; a gap covers rows that are gone, or have another channel or event now.
+ * The same reads with the data of their rows; a gap covers rows that are gone, or have another channel or event now. A row may have more
+ * data than when it left the log: the reads end where the bounds end them, and later slots are left out.
  * @throws TidegateError `upstream_unavailable`
  */
-export async function withTableRows(reads: readonly SlotRead[], tables: TableRows): Promise<readonly SlotRead[]> {
+export async function withTableRows(
+  reads: readonly SlotRead[],
+  tables: TableRows,
+  bounds: Pick<ReadBounds, "limit" | "maxBytes">,
+): Promise<readonly SlotRead[]> {
   const names = reads.flatMap(({ rows }) => rows?.changes.map(({ row }) => row) ?? []);
   if (names.length === 0) return reads;
   const found = await tables.read(names);
-  return reads.map((read) => filled(read, found));
+  const room = new ReadRoom(bounds);
+  const bounded: SlotRead[] = [];
+  for (const read of reads) {
+    if (room.isUsedUp) break;
+    const filled = fill(read, found, room);
+    if (filled) bounded.push(filled);
+  }
+  return bounded;
 }
 
-function filled({ rows, ...read }: SlotRead, found: ReadonlyMap<string, TableRow>): SlotRead {
-  if (!rows) return read;
+/** Undefined where there is no room. */
+function fill({ rows, ...read }: SlotRead, found: ReadonlyMap<string, TableRow>, room: ReadRoom): SlotRead | undefined {
+  if (!rows) return room.take(read);
   const changes: Change[] = [];
   const missing: RowChange[] = [];
   for (const change of rows.changes) {
@@ -44,6 +59,9 @@ function filled({ rows, ...read }: SlotRead, found: ReadonlyMap<string, TableRow
     if (now?.channel === head.channel && now.event === head.event) changes.push({ ...head, data: now.data });
     else missing.push(change);
   }
-  const gap = joinedGap([...(read.gap ? [read.gap] : []), ...missing.map(({ at }) => ({ from: at, to: at }))]);
-  return { ...read, ...(gap && { gap }), changes };
+  const taken = room.take({ ...read, changes });
+  if (!taken) return undefined;
+  const passed = missing.filter(({ place }) => comparePlaces(place, taken.place) <= 0);
+  const gap = joinedGap([...(taken.gap ? [taken.gap] : []), ...passed.map(({ at }) => ({ from: at, to: at }))]);
+  return { ...taken, ...(gap && { gap }) };
 }

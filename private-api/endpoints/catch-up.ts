@@ -122,7 +122,7 @@ export class CatchUp {
     const bounds = { limit: room.items, maxBytes: room.bytes, channels: channelsOf(stored.endpoint), withRows: true };
     const found = queries.length === 0 ? [] : await this.#slots.read(queries, bounds);
     const begun = this.#begunReads(stored, found);
-    const isRefused = begun.length > 0 && !this.#fetches.begin(id, begun);
+    const isRefused = begun.length > 0 && !this.#fetches.begin(id, begun, bounds);
     const isWhole = ({ rows }: SlotRead): boolean => rows === undefined || rows.changes.length === 0;
     const reads = [...fetched.map(({ read }) => read), ...found.filter(isWhole)];
     // Only rows were read, and they cannot be fetched yet: they are read again later.

@@ -101,7 +101,7 @@ export async function* ledgerLines(
     if (since !== undefined) from = { kind: "time", at: since };
     if (known?.slot === slot) from = { kind: "after", place: known.place };
     for (let isEnd = false; !isEnd;) {
-      const [read] = await withTableRows(await log.read([{ slot, from }], { ...bounds, channels }), tables);
+      const [read] = await withTableRows(await log.read([{ slot, from }], { ...bounds, channels }), tables, bounds);
       if (!read) break;
       if (read.gap && read.gap.to >= startsAt) {
         yield { text: `${JSON.stringify({ gap: read.gap })}\n`, next: undefined };

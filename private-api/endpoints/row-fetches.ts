@@ -1,5 +1,5 @@
 /** Fetches rows from tables for endpoints that are behind, so that the loop that reads the log for all endpoints never waits for a database. */
-import type { Place, SlotRead } from "../../shared/changes/contract.ts";
+import type { Place, ReadBounds, SlotRead } from "../../shared/changes/contract.ts";
 import { type TableRows, withTableRows } from "../changes/table-rows.ts";
 import type { HeldSlot } from "./held-slots.ts";
 
@@ -9,6 +9,8 @@ const maxFetches = 16;
 const retryMs = 1_000;
 /** Rows that are not taken within this time may be dropped: their endpoint is no longer behind in this process. */
 const keptMs = 10_000;
+
+type Bounds = Pick<ReadBounds, "limit" | "maxBytes">;
 
 /** What was read of one slot. */
 export interface BegunRead {
@@ -40,13 +42,13 @@ export class RowFetches {
   }
 
   /** @returns false while the endpoint, or too many others, wait for rows: the caller reads again */
-  begin(id: string, begun: readonly BegunRead[]): boolean {
+  begin(id: string, begun: readonly BegunRead[], bounds: Bounds): boolean {
     if (this.#byEndpoint.has(id)) return false;
     if (this.#byEndpoint.size >= maxFetches) this.#dropEnded();
     if (this.#byEndpoint.size >= maxFetches) return false;
     const fetch: Fetch = { begun };
     this.#byEndpoint.set(id, fetch);
-    void this.#run(id, fetch);
+    void this.#run(id, fetch, bounds);
     return true;
   }
 
@@ -70,13 +72,18 @@ export class RowFetches {
     for (const [id, fetch] of this.#byEndpoint) if (hasEnded(fetch)) this.#byEndpoint.delete(id);
   }
 
-  async #run(id: string, fetch: Fetch): Promise<void> {
+  async #run(id: string, fetch: Fetch, bounds: Bounds): Promise<void> {
     try {
       const reads = await withTableRows(
         fetch.begun.map(({ read }) => read),
         this.#tables,
+        bounds,
       );
-      fetch.fetched = fetch.begun.map((begun, at) => ({ ...begun, read: reads[at] ?? begun.read }));
+      // Slots that are left out are read again.
+      fetch.fetched = fetch.begun.flatMap((begun) => {
+        const read = reads.find(({ slot }) => slot === begun.read.slot);
+        return read ? [{ ...begun, read }] : [];
+      });
       fetch.endsAt = performance.now() + keptMs;
     } catch {
       // The tables have logged why.
