@@ -3,13 +3,15 @@ import type { ChangeBudget } from "../../shared/changes/budget.ts";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import type { CurrentRules } from "../../shared/rules/current-rules.ts";
+import type { Rules } from "../../shared/rules/rules.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { Turns } from "../../shared/runtime/timing.ts";
 import { keptOf } from "../changes/kept-of.ts";
+import { namespaceRefusal } from "../changes/namespace-refusal.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
 import type { Row } from "./contract.ts";
 import { markOf } from "./progress.ts";
-import { mapRow, type MappingRule } from "./row-mapping.ts";
+import { type Mapped, mapRow, type MappingRule } from "./row-mapping.ts";
 
 /** Shortest time between two log lines about skipped rows of one source. */
 const logEveryMs = 60_000;
@@ -29,7 +31,7 @@ export class RowPublisher {
   readonly #broker: Pick<ChannelBroker, "publish">;
   readonly #rules: Pick<CurrentRules, "rules">;
   readonly #changeBudget: Pick<ChangeBudget, "retention">;
-  readonly #metrics: Pick<PrivateApiMetrics, "sqlRows">;
+  readonly #metrics: Pick<PrivateApiMetrics, "sqlRows" | "unlistedNamespaces">;
   readonly #logger: Logger;
   /** By source, by `performance.now()`. */
   readonly #skipLoggedAt = new Map<string, number>();
@@ -38,7 +40,7 @@ export class RowPublisher {
     broker: Pick<ChannelBroker, "publish">;
     rules: Pick<CurrentRules, "rules">;
     changeBudget: Pick<ChangeBudget, "retention">;
-    metrics: Pick<PrivateApiMetrics, "sqlRows">;
+    metrics: Pick<PrivateApiMetrics, "sqlRows" | "unlistedNamespaces">;
     logger: Logger;
   }) {
     this.#broker = options.broker;
@@ -62,9 +64,10 @@ export class RowPublisher {
     const lastMarks = new Map<number, string>();
     const publications: Promise<unknown>[] = [];
     const turns = new Turns();
+    const { rules } = this.#rules;
     for (const row of rows) {
       await turns.pause();
-      const mapped = mapRow(mapping, row);
+      const mapped = this.#map(mapping, row, rules);
       if (mapped.kind === "skipped") {
         this.#skip({ source, shard, id: row.id, reason: mapped.reason });
         continue;
@@ -74,7 +77,7 @@ export class RowPublisher {
       const at = markOf(pageNumber, row.id);
       const mark = { name: shard, at, before: lastMarks.get(slot) ?? "" };
       lastMarks.set(slot, at);
-      const kept = keptOf(channel, data.bytes, { rules: this.#rules.rules, changeBudget: this.#changeBudget });
+      const kept = keptOf(channel, data.bytes, { rules, changeBudget: this.#changeBudget });
       // Not awaited: the broker sends what it gets in one turn together, in order. A failure is kept until all have ended.
       const request = { channel, event, data: data.text, mark, row: { shard, id: row.id }, ...kept };
       publications.push(this.#publish(source, request).catch((error: unknown) => error));
@@ -82,6 +85,13 @@ export class RowPublisher {
     const failure = (await Promise.all(publications)).find((outcome) => outcome !== undefined);
     if (failure !== undefined) throw failure as Error;
     return { published: publications.length, skipped: rows.length - publications.length };
+  }
+
+  #map(mapping: MappingRule, row: Row, rules: Rules): Mapped {
+    const mapped = mapRow(mapping, row);
+    if (mapped.kind === "skipped") return mapped;
+    const reason = namespaceRefusal(mapped.channel, { rules, metrics: this.#metrics });
+    return reason === undefined ? mapped : { kind: "skipped", reason };
   }
 
   async #publish(source: string, request: Parameters<ChannelBroker["publish"]>[0]): Promise<void> {

@@ -11,7 +11,7 @@ import { isSameShard, type Shard, shardsOf } from "./shards.ts";
 
 export interface SqlSourcesOptions extends PublishingReaderResources {
   broker: Pick<ChannelBroker, "publish">;
-  metrics: Pick<PrivateApiMetrics, "sqlRows">;
+  metrics: Pick<PrivateApiMetrics, "sqlRows" | "unlistedNamespaces">;
 }
 
 export class SqlSources implements Service {
