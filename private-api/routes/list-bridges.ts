@@ -4,6 +4,7 @@ import { bridgeDefaults } from "../../shared/rules/bridges.ts";
 import { type BridgeItem, bridgesOf, storedName } from "../bridges/bridge-items.ts";
 import { parseBridgeStatus } from "../bridges/bridge-status.ts";
 import { BridgeCounts, noCounts, parseBridgeProgress } from "../bridges/progress.ts";
+import { readReport } from "../leases/read-report.ts";
 import type { PrivateApiContext } from "../node/context.ts";
 
 const BridgeAnswer = Type.Object({
@@ -22,8 +23,13 @@ const BridgeAnswer = Type.Object({
 });
 const Answer = Type.Object({ bridges: Type.Array(BridgeAnswer) });
 
+interface Context {
+  currentRules: Pick<PrivateApiContext["currentRules"], "rules">;
+  sqlShards: Pick<PrivateApiContext["sqlShards"], "read">;
+}
+
 /** `GET /v1/bridges` → the bridges of the rules, with the state of each. */
-export function addListBridges(app: FastifyInstance, context: PrivateApiContext): void {
+export function addListBridges(app: FastifyInstance, context: Context): void {
   app.get(
     "/v1/bridges",
     {
@@ -39,20 +45,11 @@ export function addListBridges(app: FastifyInstance, context: PrivateApiContext)
 
 async function answerFor(
   { name, rule }: BridgeItem,
-  { sqlShards }: PrivateApiContext,
+  { sqlShards }: Pick<Context, "sqlShards">,
 ): Promise<Static<typeof BridgeAnswer>> {
   const { adapter, namespace, direction } = { ...bridgeDefaults, ...rule };
-  const stored = await sqlShards.read(storedName(name));
+  const { progress, ...report } = await readReport(storedName(name), { store: sqlShards, parse: parseBridgeStatus });
   // One that a newer version wrote does not hide the other bridges.
-  const progress = stored.progress === undefined ? undefined : parseBridgeProgress(stored.progress);
-  const status = stored.status === undefined ? undefined : parseBridgeStatus(stored.status);
-  const age = status ? Math.max(0, Date.now() - status.at) : 0;
-  const isLive = stored.isRead && status?.state === "live";
-  return {
-    ...{ name, adapter, namespace, direction },
-    state: stored.isRead && status ? status.state : "unread",
-    lag: { ms: (status?.lagMs ?? 0) + (isLive ? 0 : age) },
-    ...(progress?.counts ?? noCounts),
-    ...(status?.lastError && { lastError: status.lastError }),
-  };
+  const known = progress === undefined ? undefined : parseBridgeProgress(progress);
+  return { name, adapter, namespace, direction, ...report, ...(known?.counts ?? noCounts) };
 }

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { type Static, Type } from "typebox";
 import { reasonOf } from "../../shared/runtime/reason-of.ts";
+import { readReport } from "../leases/read-report.ts";
 import { parseProgress } from "../sources/progress.ts";
 import { parseShardStatus } from "../sources/shard-status.ts";
 import { type Shard, shardsOf } from "../sources/shards.ts";
@@ -65,17 +66,8 @@ async function shardAnswer(
   { name, variable }: Shard,
   store: Context["sqlShards"],
 ): Promise<Static<typeof ShardAnswer>> {
-  const stored = await store.read(name);
-  const status = stored.status === undefined ? undefined : parseShardStatus(stored.status);
-  const age = status ? Math.max(0, Date.now() - status.at) : 0;
-  const lag = !status || (stored.isRead && status.state === "live") ? (status?.lagMs ?? 0) : status.lagMs + age;
-  return {
-    shard: variable,
-    state: stored.isRead && status ? status.state : "unread",
-    lag: { ms: lag },
-    ...(status?.lastError && { lastError: status.lastError }),
-    ...countsOf(stored.progress),
-  };
+  const { progress, ...report } = await readReport(name, { store, parse: parseShardStatus });
+  return { shard: variable, ...report, ...countsOf(progress) };
 }
 
 /** Progress that a newer version wrote is an error of its shard alone. */
