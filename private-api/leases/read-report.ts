@@ -1,4 +1,5 @@
 /** What readers under leases have reported, for the answers of every private API. */
+import { readerLeaseMs } from "../../shared/changes/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { SqlShardStore, StoredShard } from "../../shared/sql-sources/contract.ts";
 
@@ -41,9 +42,11 @@ function reportOf<State extends string>(
   const report = status === undefined ? undefined : parse(status);
   if (!report) return { state: "unread", lag: { ms: 0 }, ...known };
   const ageMs = Math.max(0, Date.now() - report.at);
-  const isLive = isRead && report.state === "live";
+  // An older one is of an earlier lease: who has the lease reports every few seconds, once a read has ended.
+  const isCurrent = isRead && ageMs <= readerLeaseMs;
+  const isLive = isCurrent && report.state === "live";
   return {
-    state: isRead ? report.state : "unread",
+    state: isCurrent ? report.state : "unread",
     lag: { ms: report.lagMs + (isLive ? 0 : ageMs) },
     ...(report.lastError && { lastError: report.lastError }),
     ...known,

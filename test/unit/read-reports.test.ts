@@ -41,6 +41,35 @@ test("SQL-9: progress that a newer version has stored is an error of its shard a
   await app.close();
 });
 
+test("SQL-9: a shard that nobody has read for an hour lags, also once a reader has its lease", async () => {
+  const crm: SqlSourceRule = {
+    ...{ driver: "postgres", url: "env:URL", table: "log" },
+    ...{ channel: "account:{account}", event: "{kind}", data: "d" },
+  };
+  const hourMs = 3_600_000;
+  const sqlShards = new MemorySqlShardStore();
+  const [before] = await sqlShards.takeLeases(["crm/URL"], "before");
+  if (!before) throw new Error("no lease");
+  const status = { state: "live", lagMs: 0, at: Date.now() - hourMs };
+  await sqlShards.save(before, { status: JSON.stringify(status) });
+  await sqlShards.releaseLeases([before]);
+  // Its first read has not ended yet.
+  const [after] = await sqlShards.takeLeases(["crm/URL"], "after");
+  if (!after) throw new Error("no lease");
+  const app = Fastify();
+  addListSqlSources(app, { currentRules: { rules: new Rules(1, { sqlSources: { crm } }) }, sqlShards });
+  const shard = async () => {
+    const answer = await app.inject("/v1/sql-sources");
+    return answer.json<{ sources: { shards: { state: string; lag: { ms: number } }[] }[] }>().sources[0]?.shards[0];
+  };
+  const unread = await shard();
+  expect(unread?.state).toBe("unread");
+  expect(unread?.lag.ms).toBeGreaterThanOrEqual(hourMs);
+  await sqlShards.save(after, { status: JSON.stringify({ ...status, at: Date.now() }) });
+  expect(await shard()).toMatchObject({ state: "live", lag: { ms: 0 } });
+  await app.close();
+});
+
 /** The cell of everything that is named so is away. */
 const sqlShards = {
   read: async (name: string) => {
