@@ -169,7 +169,8 @@ export class SlotCopy {
       this.#source.run<number>("pttl", key),
       this.#source.run<Buffer | null>("dumpBuffer", key),
     ]);
-    return { slot, key, ttlMs: Math.max(0, ttlMs), value: value ?? undefined };
+    // Redis has a key until the end of its last millisecond, in which PTTL is 0; it restores with 0 what does not expire.
+    return { slot, key, ttlMs: ttlMs < 0 ? 0 : Math.max(1, ttlMs), value: value ?? undefined };
   }
 }
 

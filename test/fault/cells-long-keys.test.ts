@@ -1,12 +1,14 @@
 /** Long histories and change logs move between two cells while they are in use. */
 import { randomBytes } from "node:crypto";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, type MockInstance, test, vi } from "vitest";
 import type { CellMover } from "../../private-api/cells/mover.ts";
 import { SlotCopy } from "../../shared/cells/slot-copy.ts";
-import { changeKeys, channelKeys } from "../../shared/channels/keys.ts";
+import { changeKeys, channelKeys, idempotencyKey } from "../../shared/channels/keys.ts";
 import type { ReadFrom } from "../../shared/changes/contract.ts";
 import type { Stores } from "../../shared/program/stores.ts";
+import type { Argument } from "../../shared/redis/client.ts";
 import type { RedisConnections } from "../../shared/redis/connections.ts";
+import type { Script } from "../../shared/redis/scripts.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { moveSlots, startMover, startTwoCells, type TwoCells } from "../support/cells.ts";
 import { repeat } from "../support/repeat.ts";
@@ -111,4 +113,30 @@ test("CELL-15: a history and a log that begin again while they are copied replac
     expect(entries.length).toBeGreaterThan(300);
     expect(await b.run("xrange", stream, "-", "+")).toEqual(entries);
   }
+});
+
+test("CELL-4: what is copied in the last millisecond of its time does not live for ever", async () => {
+  const channel = "board:ending";
+  const slot = slotOf(channel);
+  const retention = { historySize: 350, historySeconds: 300 };
+  for (let n = 1; n <= 300; n++) await mine.broker.publish({ channel, event: "e", data: String(n), retention });
+  await mine.broker.publish({ channel, event: "e", data: "301", id: "last", retention });
+  const { state, history } = channelKeys(a.root, channel);
+  const run = a.run.bind(a) as (command: string | Script<unknown>, ...values: Argument[]) => Promise<unknown>;
+  const reading = vi.spyOn(a, "run") as unknown as MockInstance<typeof run>;
+  // Redis keeps a key for the whole millisecond of its end, and says that 0 ms are left.
+  reading.mockImplementation(async (command, ...values) => {
+    if (command === "pttl") return 0;
+    const reply = await run(command, ...values);
+    const isPart = typeof command !== "string" && command.name.includes("read-stream");
+    return isPart ? (reply as unknown[]).with(3, 0) : reply;
+  });
+  const copy = new SlotCopy({ source: a, target: b, move: { id: 1_000_001, slots: [slot] } });
+  await copy.copyWhileOpen(1_000_001);
+  await copy.stop();
+  reading.mockRestore();
+  expect(copy.copied).toBeGreaterThanOrEqual(3);
+  const noEnd = -1;
+  const id = idempotencyKey(b.root, "publication", channel, "last");
+  for (const key of [state, history, id]) expect(await b.run("pttl", key)).not.toBe(noEnd);
 });
