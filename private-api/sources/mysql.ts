@@ -51,11 +51,12 @@ export class MysqlDatabase implements contract.Database {
     this.#id = quoted(options.id);
   }
 
-  /** At the end of a table the gaps among its latest ids are kept: their transactions may still be open. */
+  /** Only ids from 1 on are read. At the end of a table the gaps among its latest ids are kept: their transactions may still be open. */
   async begin(start: "end" | "beginning"): Promise<contract.Cursor> {
     if (start === "beginning") return JSON.stringify({ high: "0", gaps: [], lists: [] } satisfies Position);
     const latest = await this.#query<IdRow>(
-      `SELECT CAST(${this.#id} AS CHAR) AS row_id FROM ${this.#table} source ORDER BY source.${this.#id} DESC LIMIT ${pageIds}`,
+      `SELECT CAST(${this.#id} AS CHAR) AS row_id FROM ${this.#table} source WHERE ${this.#id} > 0
+       ORDER BY source.${this.#id} DESC LIMIT ${pageIds}`,
     );
     const ids = latest.map(({ row_id: id }) => id).toReversed();
     const high = String(BigInt(ids[0] ?? "1") - 1n);

@@ -203,6 +203,23 @@ test("SQL-16: an emptied table stays refused once its new ids are above those th
   await eventually(() => stage.published.length === 5);
 });
 
+test.each(["(-5)", "(-5), (3)", "(0)", "(-1), (0), (1)"])(
+  "SQL-7: a table of MariaDB with the ids %s is read from its end on",
+  async (ids) => {
+    const zeroes = await connect();
+    await zeroes.query(
+      `SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'; DROP TABLE IF EXISTS signed; CREATE TABLE signed (id bigint AUTO_INCREMENT PRIMARY KEY); INSERT INTO signed VALUES ${ids}`,
+    );
+    await zeroes.end();
+    const options = { table: "signed", id: "id", columns: ["id"], name: "test", warn: () => undefined };
+    const database = await openMysql({ ...options, url: server.url });
+    onTestFinished(() => database.close());
+    const { next } = await database.readNew(await database.begin("end"));
+    await session.query("INSERT INTO signed VALUES (7), (-9)");
+    expect(await database.readNew(next)).toMatchObject({ page: "7" });
+  },
+);
+
 test("SQL-8: a MyISAM table, a missing column and a malformed URL are refused, and the error says why", async () => {
   await session.query("CREATE TABLE plain (id bigint AUTO_INCREMENT PRIMARY KEY, payload text) ENGINE = MyISAM");
   const options = {
