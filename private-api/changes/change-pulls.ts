@@ -21,7 +21,7 @@ export interface PullRequest {
   readonly from: PullStart | { kind: "cursor"; cursor: PullCursor };
   readonly limit: number;
   readonly waitMs: number;
-  /** The name of the caller's token. */
+  /** Names the live cursor of the pull. */
   readonly caller: string;
   /** Aborted when the caller is gone. */
   readonly signal: AbortSignal;

@@ -69,7 +69,9 @@ export function addListChanges(app: FastifyInstance, { pulls }: PrivateApiContex
       const filter = parseChannels(channels);
       const gone = new AbortController();
       reply.raw.once("close", () => gone.abort());
-      const pulled = await pulls.pull({ filter, from, limit, waitMs, caller: request.caller, signal: gone.signal });
+      // Without a colon: bridges have one.
+      const caller = request.caller.replaceAll(/[%:]/g, encodeURIComponent);
+      const pulled = await pulls.pull({ filter, from, limit, waitMs, caller, signal: gone.signal });
       const changes = `[${pulled.items.map(itemText).join(",")}]`;
       const text = objectText({}, { changes, cursor: JSON.stringify(formatCursor(pulled.cursor)) });
       return reply.type("application/json; charset=utf-8").send(text);

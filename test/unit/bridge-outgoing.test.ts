@@ -1,8 +1,14 @@
+import Fastify from "fastify";
 import { afterEach, expect, test, vi } from "vitest";
 import { BridgeCondition } from "../../private-api/bridges/bridge-condition.ts";
 import { Outgoing, type OutgoingOptions } from "../../private-api/bridges/outgoing.ts";
+import { ChangePulls } from "../../private-api/changes/change-pulls.ts";
+import type { PrivateApiContext } from "../../private-api/node/context.ts";
+import { addListChanges } from "../../private-api/routes/list-changes.ts";
+import { MemoryChangeLog } from "../../shared/changes/memory.ts";
 import { RoomMap } from "../../shared/rules/bridge-rooms.ts";
 import { quietLogger } from "../support/logger.ts";
+import { noTables } from "../support/table-rows.ts";
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -41,6 +47,33 @@ test("BRI-9: what was emitted beside a failure is not emitted again, without mar
     await running;
   }
   expect(emitted).toEqual([0, 2, 1]);
+});
+
+test("CHG-12: a bridge and a token that has the name of its cursor keep what each of them needs", async () => {
+  const log = new MemoryChangeLog();
+  const keep = vi.spyOn(log, "keep");
+  const pulls = new ChangePulls({ log, tables: noTables, logger: quietLogger });
+  const finished = Promise.withResolvers<void>();
+  const outgoing = new Outgoing({
+    ...{ name: "legacy", identity: "identity", rooms: new RoomMap({ "board-{id}": "board:{id}" }) },
+    ...{ cursor: undefined, places: new Map(), checkLease: () => 1, count: () => undefined, pulls },
+    fleet: { places: async () => new Map(), emit: async () => "emitted" },
+    onTrouble: () => undefined,
+    onRead: () => undefined,
+    onDone: async () => finished.resolve(),
+  });
+  const running = outgoing.run();
+  await finished.promise;
+  outgoing.stop();
+  await pulls.stop();
+  await running;
+  const app = Fastify();
+  app.decorateRequest("caller", "bridge:legacy");
+  addListChanges(app, { pulls } as PrivateApiContext);
+  expect((await app.inject("/v1/changes?channels=board:*")).statusCode).toBe(200);
+  await app.close();
+  const names = keep.mock.calls.map(([name]) => name);
+  expect(new Set(names).size, names.join()).toBe(2);
 });
 
 test("BRI-10: publications that keep coming are no lag where each read is emitted whole", async () => {
