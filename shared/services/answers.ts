@@ -125,7 +125,7 @@ export function readRejection(body: Buffer, status: number): (CallOutcome & { ok
 
 /** In code points, as schemas count. */
 function isLongerThan(most: number, text: string): boolean {
-  return text.length > 2 * most || (text.length > most && [...text].length > most);
+  return text.length > 2 * most || (text.length > most && Array.from(text).length > most);
 }
 
 const lineBreak = 0x0a;
