@@ -10,5 +10,7 @@ export function serviceOf(route: RouteRule, caller: { user: string; tenant?: str
   if (!rollout) return service;
   const { user, tenant } = caller;
   const subject = rollout.by === "tenant" && tenant !== undefined ? { tenant } : { user, tenant };
-  return pointOf(`service ${rollout.to}`, subject) < Math.round(rollout.percent * pointsPerPercent) ? rollout.to : service;
+  return pointOf(`service ${rollout.to}`, subject) < Math.round(rollout.percent * pointsPerPercent)
+    ? rollout.to
+    : service;
 }

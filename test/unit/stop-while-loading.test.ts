@@ -34,7 +34,10 @@ test("BRI-8: a bridge that is stopped while it reads its progress ends, and join
       throw new Error("no fleet");
     },
     incoming: {
-      broker: { publish: async () => Promise.reject(new Error()), publishEphemeral: async () => ({ duplicate: false }) },
+      broker: {
+        publish: async () => Promise.reject(new Error()),
+        publishEphemeral: async () => ({ duplicate: false }),
+      },
       rules: { rules: noRules },
       changeBudget: { retention: () => ({ maxBytes: 0, maxSeconds: 0, unclaimedSeconds: 0 }) },
     },
