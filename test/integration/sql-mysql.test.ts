@@ -111,6 +111,45 @@ test("SQL-7: a transaction that only reads does not keep gaps open", async () =>
   await writing.end();
 });
 
+test("SQL-7: a source that begins at the end publishes a row that was open then, however many rows are newer", async () => {
+  await session.query("CREATE TABLE early LIKE transactions");
+  const insert = insertOf("early", freshN()).replace("transactions", "early");
+  const options = { table: "early", id: "id", columns: ["payload"], name: "test", warn: () => undefined };
+  const [first, later] = [await connect(), await connect()];
+  await first.query(`BEGIN; ${insert}`);
+  await session.query(insert);
+  await later.query(`BEGIN; ${insert}`);
+  const [into = "", row = ""] = insert.split("VALUES");
+  await session.query(`${into} VALUES ${Array.from({ length: 5_000 }, () => row).join(", ")}`);
+  const database = await openMysql({ ...options, url: server.url });
+  let next = await database.begin("end");
+  for (const open of [later, first]) await open.query("COMMIT");
+  const found: (string | undefined)[] = [];
+  for (let isPart = true; isPart;) {
+    const read = await database.readNew(next);
+    found.push(read.page);
+    ({ next, isPart = false } = read);
+  }
+  expect(found).toEqual(["1,3"]);
+  database.close();
+  await Promise.all([first.end(), later.end()]);
+});
+
+test("SQL-7: a source that begins at the end of a table with ids below 1 reads its newer rows", async () => {
+  await session.query("CREATE TABLE lowest LIKE transactions; ALTER TABLE lowest MODIFY id bigint AUTO_INCREMENT");
+  const insert = insertOf("lowest", freshN()).replace("transactions", "lowest");
+  await session.query(insert.replace("(account_id", "(id, account_id").replace("VALUES (", "VALUES (-3, "));
+  await session.query("SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')");
+  await session.query(insert.replace("(account_id", "(id, account_id").replace("VALUES (", "VALUES (0, "));
+  await session.query("SET SESSION sql_mode = DEFAULT");
+  const options = { table: "lowest", id: "id", columns: ["payload"], name: "test", warn: () => undefined };
+  const database = await openMysql({ ...options, url: server.url });
+  const cursor = await database.begin("end");
+  await session.query(insert);
+  expect(await database.readNew(cursor)).toMatchObject({ page: "1" });
+  database.close();
+});
+
 test("SQL-9: rows that 1,000 gaps hold back are not taken for read", async () => {
   await session.query("CREATE TABLE held LIKE transactions; ALTER TABLE held AUTO_INCREMENT = 3000");
   await session.query(insertOf("held", freshN()).replace("transactions", "held"));
