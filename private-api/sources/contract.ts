@@ -87,6 +87,11 @@ export class SourceRefused extends Error {
   override readonly name: string = "SourceRefused";
 }
 
+/** The table lacks one of {@link DatabaseOptions.columns}, or the right to read it. */
+export class ColumnMissing extends SourceRefused {
+  override readonly name = "ColumnMissing";
+}
+
 /**
  * The database lacks rows that were read, and gives their ids, or the numbers of their transactions, again. It shows only until the database
  * has given more of them than were read: so the reader stores it.

@@ -132,7 +132,7 @@ async function refuseUnlessReadable(ask: Ask, { table, id, columns }: contract.D
   const extras = new Map(found.map(({ name, extra }) => [name.toLowerCase(), extra.toLowerCase()]));
   const missing = [id, ...columns].find((column) => !extras.has(column.toLowerCase()));
   if (missing !== undefined) {
-    throw new contract.SourceRefused(`no such table or column, or no right to read it: ${table}.${missing}`);
+    throw new contract.ColumnMissing(`no such table or column, or no right to read it: ${table}.${missing}`);
   }
   if (!extras.get(id.toLowerCase())?.includes("auto_increment")) {
     throw new contract.SourceRefused(`${table}.${id} must be auto_increment`);

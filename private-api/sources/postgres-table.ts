@@ -1,7 +1,7 @@
 /** Checks at each connection that a table of PostgreSQL can be read without losing rows. */
 import type { Client } from "pg";
 import type { SqlSourceRule } from "../../shared/rules/sql-sources.ts";
-import { type DatabaseOptions, SourceRefused } from "./contract.ts";
+import { ColumnMissing, type DatabaseOptions, SourceRefused } from "./contract.ts";
 import { wholeTransaction } from "./snapshot.ts";
 
 export type PostgresOptions = DatabaseOptions & Pick<SqlSourceRule, "xid" | "withoutXid" | "notify">;
@@ -59,7 +59,7 @@ export async function checkPostgresTable(client: Client, options: PostgresOption
   }
   const missing = options.columns.find((column) => !columns.has(column));
   if (missing !== undefined)
-    throw new SourceRefused(`${options.table} has no column ${missing}${sameBut(missing, columns)}`);
+    throw new ColumnMissing(`${options.table} has no column ${missing}${sameBut(missing, columns)}`);
   if (!id.unique) {
     options.warn(
       `no unique index of ${options.table} begins with ${options.id}: rows with the same id are lost. Add one`,

@@ -19,6 +19,11 @@ export type Mapped =
   /** Says why, without the row's data. */
   | { readonly kind: "skipped"; readonly reason: string };
 
+/** Without the other members of a rule. */
+export function mappingOf({ channel, event, data }: MappingRule): MappingRule {
+  return { channel, event, data };
+}
+
 /** The columns that the rule needs, each once. */
 export function mappedColumns({ channel, event, data }: MappingRule): readonly string[] {
   const pieces = [...templatePieces(channel), ...templatePieces(event)];

@@ -9,10 +9,10 @@ import { excerpt } from "../../shared/runtime/excerpt.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import { reasonOf } from "../../shared/runtime/reason-of.ts";
 import { jittered } from "../../shared/runtime/timing.ts";
-import { type Database, type Row, RowsLost, SourceRefused } from "./contract.ts";
+import { ColumnMissing, type Database, type Row, RowsLost, SourceRefused } from "./contract.ts";
 import type { openDatabase } from "./open-database.ts";
 import { type BegunPage, pageNumber, parseProgress, type Progress, refuseAnotherDatabase } from "./progress.ts";
-import { mappedColumns } from "./row-mapping.ts";
+import { mappedColumns, mappingOf } from "./row-mapping.ts";
 import type { RowPublisher } from "./row-publisher.ts";
 import type { ShardStatus } from "./shard-status.ts";
 import type { Shard } from "./shards.ts";
@@ -132,16 +132,13 @@ export class ShardReader {
     }
     const stored = await this.#read();
     if (this.#waiting.isStopped) return;
-    const mappings = [shard.rule, ...(stored?.begun ? [stored.begun.mapping] : [])];
-    const columns = [...new Set(mappings.flatMap(mappedColumns))];
-    const warn = (finding: string): void => this.#logger.warn(finding);
-    const database = await this.#open({ url, columns, name: `tidegate ${shard.source}`, warn });
+    const { database, known } = await this.#openFor(url, stored);
     if (!database) return;
     this.#database = database;
     database.onNotice(() => {
       if (this.#database === database) this.#waiting.wake();
     });
-    let progress = await this.#begin(database, stored);
+    let progress = await this.#begin(database, known, { isStored: known === stored });
     while (!this.#waiting.isStopped) {
       try {
         progress = await this.#step(database, progress);
@@ -157,9 +154,34 @@ export class ShardReader {
     }
   }
 
+  /**
+   * With the columns of a page that was begun, too. Where one of them is gone, the present rule continues the page: its rows have the same
+   * marks.
+   * @returns without a database where the reader is stopped meanwhile
+   */
+  async #openFor(
+    url: string,
+    stored: Progress | undefined,
+  ): Promise<{ database: Database | undefined; known: Progress | undefined }> {
+    const { rule } = this.#options.shard;
+    const begun = stored?.begun;
+    const columns = mappedColumns(rule);
+    if (!begun) return { database: await this.#open(url, columns), known: stored };
+    try {
+      const all = new Set([...columns, ...mappedColumns(begun.mapping)]);
+      return { database: await this.#open(url, [...all]), known: stored };
+    } catch (error) {
+      if (!(error instanceof ColumnMissing)) throw error;
+      const database = await this.#open(url, columns);
+      return { database, known: { ...stored, begun: { ...begun, mapping: mappingOf(rule) } } };
+    }
+  }
+
   /** Undefined where the reader is stopped meanwhile. */
-  async #open(options: Parameters<typeof openDatabase>[1]): Promise<Database | undefined> {
-    const opening = this.#options.open(this.#options.shard.rule, options);
+  async #open(url: string, columns: readonly string[]): Promise<Database | undefined> {
+    const { rule, source } = this.#options.shard;
+    const warn = (finding: string): void => this.#logger.warn(finding);
+    const opening = this.#options.open(rule, { url, columns, name: `tidegate ${source}`, warn });
     const { promise: abandoned, resolve } = Promise.withResolvers<undefined>();
     this.#abandonOpening = () => resolve(undefined);
     const database = await Promise.race([opening, abandoned]);
@@ -189,20 +211,24 @@ export class ShardReader {
     return undefined;
   }
 
-  /** @throws SourceRefused where the stored cursor is of no use in this database */
-  async #begin(database: Database, stored: Progress | undefined): Promise<Progress> {
+  /** @throws SourceRefused where the cursor is of no use in this database */
+  async #begin(
+    database: Database,
+    known: Progress | undefined,
+    { isStored }: { isStored: boolean },
+  ): Promise<Progress> {
     const { rule } = this.#options.shard;
     const { identity, timeline } = database;
-    if (!stored) {
+    if (!known) {
       const cursor = await database.begin(rule.start ?? "end");
       return this.#save({ identity, timeline, cursor, published: 0, skipped: 0 });
     }
-    refuseAnotherDatabase(stored, database, rule);
+    refuseAnotherDatabase(known, database, rule);
     // What another database had lost is of no more concern.
-    const { lost: _lost, ...others } = stored;
+    const { lost: _lost, ...others } = known;
     const progress = { ...others, identity, timeline };
-    // What an earlier build stored takes the present form at once: a failover may follow.
-    return stored.identity === identity ? progress : this.#save(progress);
+    // A new mapping is stored before it is used. What an earlier build stored takes the present form at once: a failover may follow.
+    return isStored && known.identity === identity ? progress : this.#save(progress);
   }
 
   /** A later reader is refused, too: by then the database may have given more ids than were read, and would pass. */
@@ -220,9 +246,9 @@ export class ShardReader {
     const found = await database.readNew(progress.cursor);
     this.#allFoundAt = found.isPart ? undefined : readAt;
     if (found.page === undefined) return this.#idle({ ...progress, cursor: found.next }, this.#allFoundAt);
-    const { channel, event, data } = this.#options.shard.rule;
+    const mapping = mappingOf(this.#options.shard.rule);
     const number = pageNumber(this.#lease().fence, this.#options.nextPage());
-    const begun = { number, page: found.page, next: found.next, after: "", mapping: { channel, event, data } };
+    const begun = { number, page: found.page, next: found.next, after: "", mapping };
     const stored = await this.#save({ ...progress, begun });
     // A busy process may learn of rows by its clock, while the notice waits in the socket: it comes before the answer then.
     const isNoticed = isDueToNotice || this.#waiting.hasNotice;

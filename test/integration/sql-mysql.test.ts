@@ -2,7 +2,9 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import type { Database } from "../../private-api/sources/contract.ts";
+import { openDatabase } from "../../private-api/sources/open-database.ts";
 import { openMysql } from "../../private-api/sources/mysql.ts";
+import { parseProgress } from "../../private-api/sources/progress.ts";
 import type { SqlSourceRule } from "../../shared/rules/sql-sources.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
@@ -258,6 +260,39 @@ test.each(["(-5)", "(-5), (3)", "(0)", "(-1), (0), (1)"])(
     expect(await database.readNew(next)).toMatchObject({ page: "7" });
   },
 );
+
+test("SQL-4: a page whose column is renamed meanwhile is continued by the corrected rule, each row once", async () => {
+  await session.query("CREATE TABLE renaming LIKE transactions");
+  const insert = insertOf("renaming", freshN()).replace("transactions", "renaming");
+  await session.query([insert, insert, insert].join("; "));
+  const rule: SqlSourceRule = {
+    ...{ driver: "mysql", url: "env:CRM_URL", table: "renaming", start: "beginning" },
+    ...{ channel: "renaming:{account_id}", event: "e", data: "payload" },
+  };
+  const shard = { name: "crm/CRM_URL", source: "crm", variable: "CRM_URL", rule };
+  const open: typeof openDatabase = async (given, options) => openDatabase(given, { ...options, url: server.url });
+  const stage = newStage();
+  onTestFinished(stopShardReaders);
+  // The position and the page are stored, and one row is published.
+  stage.failAfter.calls = 4;
+  const reader = await startShardReader(stage, shard, open);
+  await eventually(() => stage.failAfter.calls < 0);
+  await reader.stop();
+  expect(stage.published).toHaveLength(1);
+  stage.failAfter.calls = Infinity;
+  await session.query("ALTER TABLE renaming CHANGE account_id account varchar(191) NOT NULL");
+  const refused = await startShardReader(stage, shard, open);
+  await eventually(() => refused.status?.state === "refused");
+  expect(refused.status?.lastError?.message).toContain("renaming.account_id");
+  await refused.stop();
+  await startShardReader(stage, { ...shard, rule: { ...rule, channel: "renaming:{account}" } }, open);
+  await session.query(insert.replace("account_id", "account"));
+  await eventually(async () => {
+    const { progress } = await stage.store.read(shard.name);
+    return progress !== undefined && parseProgress(progress).published === 4;
+  });
+  expect(stage.published).toHaveLength(4);
+});
 
 test("SQL-8: a MyISAM table, a missing column and a malformed URL are refused, and the error says why", async () => {
   await session.query("CREATE TABLE plain (id bigint AUTO_INCREMENT PRIMARY KEY, payload text) ENGINE = MyISAM");

@@ -1,6 +1,7 @@
 /** A table of a real PostgreSQL server becomes publications, through everything that makes a naive reader lose rows. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { ColumnMissing } from "../../private-api/sources/contract.ts";
 import { openPostgres } from "../../private-api/sources/postgres.ts";
 import { changesOf, pullAll } from "../support/change-puller.ts";
 import { eventually } from "../support/eventually.ts";
@@ -284,6 +285,12 @@ test("SQL-12: the check lists writes that bypassed the log of PostgreSQL", async
     "contact.created",
     "contact.updated",
   ]);
+});
+
+test("SQL-4: a column that is gone from PostgreSQL is told apart from other refusals: a begun page goes on without it", async () => {
+  const options = { url: server.url, table: "transactions", id: "id", name: "test", warn: () => undefined };
+  const opening = openPostgres({ ...options, columns: ["payload", "renamed"] });
+  await expect(opening).rejects.toThrow(new ColumnMissing("transactions has no column renamed"));
 });
 
 test("SQL-4: a changed rule of a running source loses and doubles no row", async () => {

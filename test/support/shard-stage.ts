@@ -1,6 +1,6 @@
 /** A reader of one shard in this process, whose store and broker are in memory. */
 import { createPrivateApiMetrics } from "../../private-api/metrics/metrics.ts";
-import type { Database } from "../../private-api/sources/contract.ts";
+import type { openDatabase } from "../../private-api/sources/open-database.ts";
 import { RowPublisher } from "../../private-api/sources/row-publisher.ts";
 import { ShardReader } from "../../private-api/sources/shard-reader.ts";
 import type { Shard } from "../../private-api/sources/shards.ts";
@@ -36,7 +36,7 @@ export function newStage(): Stage {
 export async function startShardReader(
   { broker, store, published, failAfter }: Stage,
   shard: Shard,
-  open: () => Promise<Database>,
+  open: typeof openDatabase,
 ): Promise<ShardReader> {
   const [lease] = await store.takeLeases([shard.name], "one");
   let pages = 0;

@@ -1,7 +1,9 @@
 /** How a shard is read on after its reader crashed, and where its database is not the one from before. */
 import fc from "fast-check";
 import { afterEach, expect, test, vi } from "vitest";
-import { type Database, type Row, RowsLost } from "../../private-api/sources/contract.ts";
+import { ColumnMissing, type Database, type Row, RowsLost } from "../../private-api/sources/contract.ts";
+import type { openDatabase } from "../../private-api/sources/open-database.ts";
+import { parseProgress } from "../../private-api/sources/progress.ts";
 import type { ShardReader } from "../../private-api/sources/shard-reader.ts";
 import type { SqlSourceRule } from "../../shared/rules/sql-sources.ts";
 import { eventually } from "../support/eventually.ts";
@@ -75,6 +77,38 @@ test("SQL-4: readers that crash anywhere publish each row once, and in order of 
     }
   });
   await fc.assert(property, { numRuns: 30 });
+});
+
+test("SQL-4: the present rule continues a page whose column is gone, and the page is stored so first", async () => {
+  const stage = newStage();
+  const columns = new Set(["account", "n"]);
+  const open: typeof openDatabase = async (_, options) => {
+    const missing = options.columns.find((column) => !columns.has(column));
+    if (missing !== undefined) throw new ColumnMissing(`no column ${missing}`);
+    return databaseOf([[1, 2]]);
+  };
+  const renamed = { ...shard, rule: { ...rule, channel: "account:{renamed}" } };
+  const mapping = { channel: "account:{gone}", event: "e", data: "n" };
+  const begun = { number: "1".padStart(26, "0"), page: "0", next: "1", after: "1", mapping };
+  const stored = { identity: "db", timeline: "1", cursor: "0", begun, published: 1, skipped: 0 };
+  for (const lease of await stage.store.takeLeases([shard.name], "one")) {
+    await stage.store.save(lease, { progress: JSON.stringify(stored) });
+  }
+  const refused = await startShardReader(stage, renamed, open);
+  await eventually(() => refused.status?.state === "refused");
+  expect(refused.status?.lastError?.message).toBe("no column renamed");
+  await refused.stop();
+  // The position is stored, and the publication of the row fails.
+  stage.failAfter.calls = 2;
+  const failing = await startShardReader(stage, shard, open);
+  await eventually(() => stage.failAfter.calls < 0);
+  await failing.stop();
+  const { progress = "" } = await stage.store.read(shard.name);
+  expect(parseProgress(progress)).toMatchObject({ begun: { mapping: { channel: rule.channel } } });
+  stage.failAfter.calls = Infinity;
+  await startShardReader(stage, shard, open);
+  await eventually(() => stage.published.length === 1);
+  expect(stage.published).toEqual(["2"]);
 });
 
 test("SQL-11: a database that was restored or failed over is refused", async () => {
