@@ -15,7 +15,14 @@ CREATE TABLE IF NOT EXISTS transactions (
 
 -- 1. A procedure to call inside the application's own transaction: CALL tidegate_log('7', 'contact', '12', 'updated', '{"name":"Ada"}').
 DROP PROCEDURE IF EXISTS tidegate_log;
-CREATE PROCEDURE tidegate_log(IN account_id varchar(191), IN object_type varchar(64), IN object_id varchar(191), IN action varchar(32), IN payload json)
+-- Without a character set a parameter has the one of the database, which may lack characters.
+CREATE PROCEDURE tidegate_log(
+  IN account_id varchar(191) CHARACTER SET utf8mb4,
+  IN object_type varchar(64) CHARACTER SET utf8mb4,
+  IN object_id varchar(191) CHARACTER SET utf8mb4,
+  IN action varchar(32) CHARACTER SET utf8mb4,
+  IN payload json
+)
   INSERT INTO transactions (account_id, object_type, object_id, action, payload) VALUES (account_id, object_type, object_id, action, payload);
 
 -- 2. Triggers that log every write of a table, whoever makes it. Columns are named one by one: MySQL has no row as JSON.

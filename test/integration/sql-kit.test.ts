@@ -92,6 +92,26 @@ test("SQL-12: keys that differ in case only are keys of their own, whatever the 
   expect(await checkContacts(maria.url, args)).toMatchObject({ exitCode: 1, bypassed: ["ANN"] });
 });
 
+test.each(["latin1", "utf8mb3"])(
+  "SQL-7: the procedure of the kit keeps each character where the default of the database is %s",
+  async (characters) => {
+    await inMaria.query(`CREATE DATABASE crm_${characters} CHARACTER SET ${characters}`);
+    const session = await mariaDbSessions(maria.url.replace(/crm$/, `crm_${characters}`))();
+    await session.query(await readFile("deploy/sql/mysql.sql", "utf8"));
+    const text = "Zoë-Łukasz-😀";
+    const payload = JSON.stringify({ name: text });
+    // Without the strict mode MySQL replaces what a character set lacks, and reports no error.
+    for (const mode of ["DEFAULT", "''"]) {
+      await session.query(`SET SESSION sql_mode = ${mode}`);
+      await session.query(`CALL tidegate_log('${text}', '${text}', '${text}', '${text}', '${payload}')`);
+    }
+    const columns = "account_id, object_type, object_id, action, JSON_UNQUOTE(JSON_EXTRACT(payload, '$.name')) AS name";
+    const row = { account_id: text, object_type: text, object_id: text, action: text, name: text };
+    expect(await session.query(`SELECT ${columns} FROM transactions`)).toEqual([row, row]);
+    await session.end();
+  },
+);
+
 test("SQL-12: the check says what it needs, and never quotes the URL", async () => {
   await inPostgres.query("CREATE TABLE slow_log (LIKE transactions); CREATE TABLE keyless (id bigint, name text)");
   await inMaria.query("CREATE TABLE vague (id bigint UNIQUE)");
